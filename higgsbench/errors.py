@@ -1,0 +1,50 @@
+"""The one error tree: everything a user can mend derives from `HiggsbenchError`.
+
+The command line turns a `HiggsbenchError` into one line on standard error and exit code 2. Anything else that
+escapes is a bug in higgsbench and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "HiggsbenchError",
+    "MetricError",
+    "MissingExtraError",
+    "ModelError",
+    "StoreError",
+]
+
+
+class HiggsbenchError(Exception):
+    """Base of all errors whose message tells the user what to mend."""
+
+
+class ConfigError(HiggsbenchError):
+    """A configuration asks for something that does not exist or cannot be."""
+
+
+class DataError(HiggsbenchError):
+    """An event file breaks a rule; the message names the file, the row and the column."""
+
+
+class MetricError(HiggsbenchError, ValueError):
+    """A metric was given input for which it has no defined value."""
+
+
+class ModelError(HiggsbenchError):
+    """A model cannot be registered, built or used as asked."""
+
+
+class MissingExtraError(ModelError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional dependency: pip install 'higgsbench[{extra}]'")
+        self.what = what
+        self.extra = extra
+
+
+class StoreError(HiggsbenchError):
+    """A stored run cannot be read or written."""

@@ -1,0 +1,180 @@
+"""The field names, units and sentinels of an event table, and the ATLAS Higgs challenge's own table.
+
+Everything above this floor asks a `TableSchema` what a column means; nothing above it spells a column name of the
+challenge to read, weigh or split events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "ATLAS_HIGGS",
+    "B_REG",
+    "DERIVED",
+    "FEATURES",
+    "MISSING",
+    "N_B",
+    "N_S",
+    "PRIMARY",
+    "STRUCTURALLY_MISSING",
+    "UNITS",
+    "TableSchema",
+]
+
+MISSING = -999.0
+"""How the challenge's files write a value that could not be measured."""
+
+N_S = 691.988607712
+"""Expected signal events in the challenge's data-taking period (sum of signal weights)."""
+
+N_B = 410999.847322
+"""Expected background events in the challenge's data-taking period (sum of background weights)."""
+
+B_REG = 10.0
+"""Regularisation of the background in the challenge's AMS."""
+
+DERIVED: tuple[str, ...] = (
+    "DER_mass_MMC",
+    "DER_mass_transverse_met_lep",
+    "DER_mass_vis",
+    "DER_pt_h",
+    "DER_deltaeta_jet_jet",
+    "DER_mass_jet_jet",
+    "DER_prodeta_jet_jet",
+    "DER_deltar_tau_lep",
+    "DER_pt_tot",
+    "DER_sum_pt",
+    "DER_pt_ratio_lep_tau",
+    "DER_met_phi_centrality",
+    "DER_lep_eta_centrality",
+)
+
+PRIMARY: tuple[str, ...] = (
+    "PRI_tau_pt",
+    "PRI_tau_eta",
+    "PRI_tau_phi",
+    "PRI_lep_pt",
+    "PRI_lep_eta",
+    "PRI_lep_phi",
+    "PRI_met",
+    "PRI_met_phi",
+    "PRI_met_sumet",
+    "PRI_jet_num",
+    "PRI_jet_leading_pt",
+    "PRI_jet_leading_eta",
+    "PRI_jet_leading_phi",
+    "PRI_jet_subleading_pt",
+    "PRI_jet_subleading_eta",
+    "PRI_jet_subleading_phi",
+    "PRI_jet_all_pt",
+)
+
+FEATURES: tuple[str, ...] = DERIVED + PRIMARY
+"""The 30 features in the order of the official files."""
+
+UNITS: Mapping[str, str] = MappingProxyType(
+    {
+        name: (
+            "rad"
+            if name.endswith("_phi")
+            else ""
+            if any(part in name for part in ("eta", "deltar", "ratio", "centrality", "jet_num"))
+            and name != "PRI_tau_pt"
+            else "GeV"
+        )
+        for name in FEATURES
+    }
+)
+"""Unit of each feature: GeV, rad, or empty for a pure number."""
+
+_TWO_JETS = (
+    "DER_deltaeta_jet_jet",
+    "DER_mass_jet_jet",
+    "DER_prodeta_jet_jet",
+    "DER_lep_eta_centrality",
+    "PRI_jet_subleading_pt",
+    "PRI_jet_subleading_eta",
+    "PRI_jet_subleading_phi",
+)
+_ONE_JET = ("PRI_jet_leading_pt", "PRI_jet_leading_eta", "PRI_jet_leading_phi")
+
+STRUCTURALLY_MISSING: Mapping[int, tuple[str, ...]] = MappingProxyType(
+    {0: _TWO_JETS + _ONE_JET, 1: _TWO_JETS, 2: (), 3: ()}
+)
+"""Columns that are missing in every event with the given number of jets, because the jets do not exist."""
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """What the columns of a binary-classification event table mean.
+
+    Attributes:
+        name: short name of the layout, shown to users.
+        features: measured columns that a model may see, in file order.
+        label: column of the truth.
+        signal: value of `label` that means signal, as the file writes it.
+        background: value of `label` that means background; None accepts every other value.
+        weight: column of event weights, or None where every event counts 1.
+        event_id: column of unique event numbers, or None where the row number serves.
+        group: feature by which submodels are split (the jet number), or None.
+        groups: values of `group` that form one submodel each, for the default split.
+        integers: features that hold whole numbers.
+        missing: value that stands for "could not be measured" in the file, or None.
+        subset: column that assigns events to training and test sets, or None.
+        subset_weight: column of weights normalised within each subset, or None.
+        subset_values: allowed values of `subset`.
+        n_s: reference total of signal, or None for the sum in the labelled data.
+        n_b: reference total of background, or None for the sum in the labelled data.
+        negative_weights: whether negative weights (next-to-leading-order generators) are allowed.
+    """
+
+    name: str
+    features: tuple[str, ...]
+    label: str
+    signal: str = "s"
+    background: str | None = "b"
+    weight: str | None = None
+    event_id: str | None = None
+    group: str | None = None
+    groups: tuple[tuple[int, ...], ...] = ()
+    integers: frozenset[str] = field(default_factory=frozenset)
+    missing: float | None = None
+    subset: str | None = None
+    subset_weight: str | None = None
+    subset_values: tuple[str, ...] = ()
+    n_s: float | None = None
+    n_b: float | None = None
+    negative_weights: bool = False
+
+    @property
+    def not_features(self) -> tuple[str, ...]:
+        """Columns that give away the answer or the bookkeeping and can never become features."""
+        names = (self.weight, self.subset_weight, self.subset, self.label, self.event_id)
+        return tuple(name for name in names if name is not None)
+
+
+ATLAS_HIGGS = TableSchema(
+    name="atlas-higgs-2014",
+    features=FEATURES,
+    label="Label",
+    signal="s",
+    background="b",
+    weight="Weight",
+    event_id="EventId",
+    group="PRI_jet_num",
+    groups=((0,), (1,), (2, 3)),
+    integers=frozenset({"PRI_jet_num"}),
+    missing=MISSING,
+    subset="KaggleSet",
+    subset_weight="KaggleWeight",
+    subset_values=("t", "b", "v", "u"),
+    n_s=N_S,
+    n_b=N_B,
+)
+"""Kaggle's training.csv and test.csv and the CERN Open Data file (record 328, DOI 10.7483/OPENDATA.ATLAS.ZBP2.M5T8)."""
