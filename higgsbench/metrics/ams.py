@@ -107,9 +107,7 @@ def ams(s: ArrayLike, b: ArrayLike, b_reg: float = B_REG) -> float | NDArray[np.
     return float(values) if values.ndim == 0 else values
 
 
-def ams_gradient(
-    s: ArrayLike, b: ArrayLike, b_reg: float = B_REG
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def ams_gradient(s: ArrayLike, b: ArrayLike, b_reg: float = B_REG) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Derivatives of the AMS by s and by b, for error propagation.
 
     dAMS/ds = ln(1 + x) / AMS and dAMS/db = (ln(1 + x) - x) / AMS with x = s / (b + b_reg); both have finite limits at

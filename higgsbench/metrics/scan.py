@@ -49,7 +49,8 @@ class AMSCurve:
     @property
     def fraction(self) -> NDArray[np.float64]:
         """(k,) share of the events that is selected, unweighted."""
-        return self.count / self.count[-1]
+        fraction: NDArray[np.float64] = self.count / self.count[-1]
+        return fraction
 
     def _class_variance(self, of_signal: bool) -> NDArray[np.float64]:
         """Variance of the selected sum of one class, its total held fixed.
@@ -61,7 +62,8 @@ class AMSCurve:
         selected = np.cumsum(w2)[self.count - 1]
         total = self.s[-1] if of_signal else self.b[-1]
         p = (self.s if of_signal else self.b) / total if total != 0.0 else np.zeros_like(self.s)
-        return np.maximum((1.0 - 2.0 * p) * selected + p**2 * selected[-1], 0.0)
+        variance: NDArray[np.float64] = np.maximum((1.0 - 2.0 * p) * selected + p**2 * selected[-1], 0.0)
+        return variance
 
     @cached_property
     def s_variance(self) -> NDArray[np.float64]:
@@ -90,9 +92,7 @@ class AMSCurve:
         return out
 
 
-def ams_scan(
-    y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | None, b_reg: float = B_REG
-) -> AMSCurve:
+def ams_scan(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | None, b_reg: float = B_REG) -> AMSCurve:
     """Compute the AMS at every cut between distinct scores, in O(n log n).
 
     Args:
@@ -114,9 +114,7 @@ def ams_scan(
         raise MetricError(f"b_reg must not be negative, got {b_reg}")
     # Polars sorts the payload along with the key on all cores, faster than numpy argsort alone; a stable sort keeps
     # the sums reproducible to the bit. Adding 0.0 makes -0.0 and 0.0 one score.
-    table = pl.DataFrame({"score": s + 0.0, "y": y, "w": w}).sort(
-        "score", descending=True, maintain_order=True
-    )
+    table = pl.DataFrame({"score": s + 0.0, "y": y, "w": w}).sort("score", descending=True, maintain_order=True)
     sorted_score = table["score"].to_numpy()
     label = table["y"].to_numpy()
     weight = table["w"].to_numpy()

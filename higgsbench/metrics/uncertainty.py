@@ -51,9 +51,7 @@ def paired_difference(a: Estimate, b: Estimate) -> tuple[float, float]:
         MetricError: if the two were not estimated on the same number of events.
     """
     if a.influence.shape != b.influence.shape:
-        raise MetricError(
-            f"a paired difference needs the same events: {a.influence.size} against {b.influence.size}"
-        )
+        raise MetricError(f"a paired difference needs the same events: {a.influence.size} against {b.influence.size}")
     return a.value - b.value, float(np.sqrt(np.sum((a.influence - b.influence) ** 2)))
 
 
