@@ -18,7 +18,7 @@ from higgsbench.schema import ATLAS_HIGGS
 if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
-__all__ = ["load_events", "parse_file"]
+__all__ = ["converted", "load_events", "normalised", "parse_file", "read_header"]
 
 _HEADER_LIMIT = 1 << 16
 
@@ -64,12 +64,12 @@ def parse_file(file: Path, schema: TableSchema) -> pl.DataFrame:
     is_text = magic != b"PAR1"
     raw = _parse_csv(file, schema, zipped=magic[:2] == b"\x1f\x8b") if is_text else _parse_parquet(file, schema)
     check_columns(raw.columns, schema, str(file))
-    frame = _normalised(raw, schema)
+    frame = normalised(raw, schema)
     check_content(frame, schema, str(file), lines=is_text)
     return frame
 
 
-def _normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
+def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
     """Order the columns as the schema does and turn the sentinel into null."""
     columns = []
     for name in column_types(schema):
@@ -82,7 +82,12 @@ def _normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
     return raw.select(columns)
 
 
-def _header(file: Path, *, zipped: bool) -> list[str]:
+def read_header(file: Path, *, zipped: bool) -> list[str]:
+    """Return the column names in the first line of a text file.
+
+    Raises:
+        DataError: if the line is no header.
+    """
     try:
         with gzip.open(file, "rb") if zipped else file.open("rb") as stream:
             line = stream.readline(_HEADER_LIMIT)
@@ -99,7 +104,7 @@ def _header(file: Path, *, zipped: bool) -> list[str]:
 
 
 def _parse_csv(file: Path, schema: TableSchema, *, zipped: bool) -> pl.DataFrame:
-    header = _header(file, zipped=zipped)
+    header = read_header(file, zipped=zipped)
     check_columns(header, schema, str(file))
     types = column_types(schema)
     try:
@@ -157,26 +162,42 @@ def _first_long_line(file: Path, width: int) -> int | None:
 
 
 def _parse_parquet(file: Path, schema: TableSchema) -> pl.DataFrame:
-    types = column_types(schema)
     try:
         names = list(pl.read_parquet_schema(file))
         check_columns(names, schema, str(file))
         raw = pl.read_parquet(file, glob=False, hive_partitioning=False)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise DataError(f"{file}: damaged or not a Parquet file: {str(error).splitlines()[0]}") from error
-    converted = []
+    return converted(raw, schema, str(file))
+
+
+def converted(raw: pl.DataFrame, schema: TableSchema, source: str, first_row: int = 0) -> pl.DataFrame:
+    """Cast the columns of a typed table to the layout's types.
+
+    Args:
+        raw: table or part of one, as stored.
+        schema: the layout.
+        source: file name for messages.
+        first_row: position of the first row in the file.
+
+    Raises:
+        DataError: if a column has a type that cannot hold the layout's values, or a value would change.
+    """
+    types = column_types(schema)
+    columns = []
     for name, column in zip(raw.columns, raw.iter_columns(), strict=True):
         wanted = types[name]
         numeric = column.dtype.is_numeric()
         # A label written as a number is compared in its text form.
         if numeric == (wanted == pl.String()) and not (numeric and name == schema.label):
-            raise DataError(f"{file}: column {name} has type {column.dtype}, expected {wanted}")
+            raise DataError(f"{source}: column {name} has type {column.dtype}, expected {wanted}")
         cast = column.cast(wanted, strict=False)
         lost = cast.is_null() & column.is_not_null()
         if wanted == pl.Int64() and column.dtype.is_float():
             lost = lost | (cast.cast(pl.Float64) != column).fill_null(False)
         if lost.any():
             row = int(lost.arg_max() or 0)
-            raise DataError(f"{file}: {where(row, lines=False)}, column {name}: {column[row]!r} is not a whole number")
-        converted.append(cast)
-    return pl.DataFrame(converted)
+            at = where(first_row + row, lines=False)
+            raise DataError(f"{source}: {at}, column {name}: {column[row]!r} is not a whole number")
+        columns.append(cast)
+    return pl.DataFrame(columns)
