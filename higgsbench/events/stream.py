@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,15 @@ __all__ = ["EventStream"]
 _BLOCK_BYTES = 1 << 24
 _BATCH_ROWS = 1 << 16
 _GZIP = b"\x1f\x8b"
+
+
+def _ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Read one block ahead in a second thread, so that unpacking and parsing overlap."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, blocks, b"")
+        while block := coming.result():
+            coming = reader.submit(next, blocks, b"")
+            yield block
 
 
 class EventStream:
@@ -123,7 +133,7 @@ class EventStream:
         types = column_types(self.schema)
         layout = {name: types[name] for name in self.columns}
         first_row = 0
-        for block in self._blocks():
+        for block in _ahead(self._blocks()):
             try:
                 raw = pl.read_csv(block, schema=layout, has_header=False)
             except (pl.exceptions.PolarsError, ValueError) as error:

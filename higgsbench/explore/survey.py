@@ -28,6 +28,7 @@ FINE_BINS = 4096
 _RESERVOIR = 40_000
 _MOST_GROUPS = 64
 _SALT = 11
+_CENTRAL = (0.003, 0.985)
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,9 @@ def take_survey(source: Source, subsets: Sequence[str] | None) -> Survey:
             groups.update(np.unique(batch.group).tolist())
     described, others = _choose(source, counts, subsets)
     sample = _joined([b for name in described for _, b in reservoirs[name].parts])
-    display = tuple(display_edges(x, sample.label, name in source.schema.integers) for name, x in _columns(source, sample))
+    display = tuple(
+        display_edges(x, sample.label, name in source.schema.integers) for name, x in _columns(source, sample)
+    )
     fine = tuple(fine_edges(x, sample.label, shown) for x, shown in zip(sample.x, display, strict=True))
     known = source.schema.group is not None and len(groups) <= _MOST_GROUPS
     ordered = {name: counts[name] for name in (*described, *others)}
@@ -165,16 +168,16 @@ def fine_edges(
 
 
 def display_edges(
-    x: NDArray[np.float64], label: NDArray[np.int8], integer: bool, bins: int = 40
+    x: NDArray[np.float64], label: NDArray[np.int8], integer: bool, bins: int = 60
 ) -> NDArray[np.float64]:
-    """Return at most about `bins` equal bins with round edges over the central 99% of every class."""
+    """Return at most about `bins` equal bins with round edges over the bulk of every class."""
     present = ~np.isnan(x)
     if not present.any():
         return np.array([0.0, 1.0])
-    spans = [np.quantile(x[present & (label == c)], [0.005, 0.995]) for c in np.unique(label[present])]
+    spans = [np.quantile(x[present & (label == c)], _CENTRAL) for c in np.unique(label[present])]
     low, high = float(min(s[0] for s in spans)), float(max(s[1] for s in spans))
     if integer and high - low < bins:
-        return np.arange(math.floor(low), math.ceil(high) + 2) - 0.5
+        return np.arange(math.floor(low), math.ceil(high) + 2, dtype=np.float64) - 0.5
     if high <= low:
         width = max(abs(low), 1.0)
         return np.array([low - 0.5 * width, low + 0.5 * width])
@@ -182,7 +185,7 @@ def display_edges(
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(f * power for f in (1.0, 2.0, 2.5, 5.0, 10.0) if f * power >= raw * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return np.arange(first, last + 1) * step
+    return np.arange(first, last + 1, dtype=np.float64) * step
 
 
 def _example(sample: Batch) -> int | None:
