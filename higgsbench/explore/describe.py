@@ -28,21 +28,21 @@ _ORDER = (SIGNAL, BACKGROUND, UNLABELLED)
 def column_infos(schema: TableSchema, columns: Sequence[str]) -> Iterator[ColumnInfo]:
     """Say of each column of the file what it is."""
     roles = {
-        schema.event_id: ("event number", "whole number"),
+        schema.event_id: ("event number", "integer"),
         schema.label: ("label", "text"),
-        schema.weight: ("weight", "decimal number"),
+        schema.weight: ("weight", "decimal"),
         schema.subset: ("subset", "text"),
-        schema.subset_weight: ("weight within the subset", "decimal number"),
+        schema.subset_weight: ("weight within the subset", "decimal"),
     }
     for name in columns:
         if name in schema.features:
             role = "derived feature" if name in DERIVED else "primary feature" if name in PRIMARY else "feature"
-            kind = "whole number" if name in schema.integers else "decimal number"
+            kind = "integer" if name in schema.integers else "decimal"
             yield ColumnInfo(name, f"{role}, group" if name == schema.group else role, kind, UNITS.get(name))
         elif name in roles:
             yield ColumnInfo(name, *roles[name], None)
         else:
-            yield ColumnInfo(name, "group", "whole number", None)
+            yield ColumnInfo(name, "group", "integer", None)
 
 
 def group_rows(tally: Tally, groups: Sequence[int] | None, scales: Sequence[float]) -> Iterator[GroupRow]:
@@ -102,6 +102,8 @@ def missing_rows(tally: Tally, groups: Sequence[int] | None, names: Sequence[str
                     gone, gone_weight = (float(v) for v in missing[label, :, place])
                     share = gone / events if events else None
                     weighted = gone_weight / weight if weight > 0.0 else None
+                    if weighted is not None and share in (0.0, 1.0):
+                        weighted = share  # free of the rounding of two sums
                     yield MissingRow(name, number, CLASS_NAMES[label], int(events), int(gone), share, weighted)
 
 
