@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -58,8 +58,11 @@ _RULES = {
     "figure.facecolor": _PAPER,
     "axes.facecolor": _PAPER,
     "savefig.facecolor": _PAPER,
+    "axes.formatter.use_mathtext": False,  # plain tick labels draw many times faster
+    "xtick.minor.visible": False,
+    "ytick.minor.visible": False,
     "figure.autolayout": False,
-    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.use": False,
     "legend.frameon": False,
     "svg.fonttype": "path",
     "svg.hashsalt": "higgsbench",
@@ -74,7 +77,7 @@ def check_libraries() -> None:
     """
     try:
         import matplotlib  # noqa: F401
-        import mplhep  # noqa: F401
+        import mplhep  # type: ignore[import-untyped]  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("a page with pictures", "report") from error
 
@@ -90,10 +93,10 @@ def style() -> Iterator[None]:
         yield
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(width, height), layout=layout)
     return figure, figure.add_subplot()
 
 
@@ -120,7 +123,9 @@ def feature_figure(feature: FeatureSummary) -> str:
     """Draw the histograms of all classes, each with unit area, with bands of one standard error."""
     import mplhep
 
-    figure, ax = _figure(3.6, 2.5)
+    figure, ax = _figure(3.6, 2.5, layout=None)
+    # Thirty of them: a fixed layout saves seconds.
+    figure.subplots_adjust(left=0.16, right=0.97, bottom=0.18, top=0.92)
     edges = np.array(feature.edges)
     width = np.diff(edges)
     for summary in feature.classes:
@@ -142,7 +147,7 @@ def feature_figure(feature: FeatureSummary) -> str:
     ax.set_ylim(bottom=0.0, top=1.28 * ax.get_ylim()[1])
     ax.set_xlabel(_axis_label(feature.name, feature.unit))
     ax.set_ylabel(f"density [1/{feature.unit}]" if feature.unit else "density")
-    ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+    ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     ax.legend(loc="upper right", ncols=len(feature.classes))
     return _svg(figure)
 
@@ -152,10 +157,11 @@ def balance_figure(found: Exploration) -> str:
     rows = [g for g in found.groups if g.group is not None] or list(found.groups)
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 2.8))
-    axes = figure.subplots(1, 2, sharey=True)
+    figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+    left = figure.add_subplot(1, 2, 1)
+    axes = (left, figure.add_subplot(1, 2, 2, sharey=left))
     at = np.arange(len(rows))
-    tables = (
+    tables: tuple[tuple[str, list[Any], list[Any]], ...] = (
         ("events in the file", [r.signal_events for r in rows], [r.background_events for r in rows]),
         ("expected events", [r.signal_expected for r in rows], [r.background_expected for r in rows]),
     )
@@ -204,7 +210,7 @@ def auc_figure(found: Exploration) -> str:
     rows = [f for f in found.ranked() if f.auc is not None]
     figure, ax = _figure(7.2, 1.0 + 0.19 * len(rows))
     at = np.arange(len(rows))
-    values = [f.auc for f in rows]
+    values = np.array([f.auc for f in rows], dtype=float)
     errors = [f.auc_se or 0.0 for f in rows]
     ax.axvline(0.5, color=_INK, linewidth=0.8, linestyle=":")
     ax.errorbar(values, at, xerr=errors, fmt="o", markersize=3.5, color=_COLORS["background"], capsize=2)
@@ -239,7 +245,7 @@ def drift_figure(found: Exploration) -> str:
     figure, ax = _figure(7.2, 1.2 + 0.19 * len(names))
     for k, sample in enumerate(samples):
         rows = {r.feature: r for r in found.drift if r.sample == sample}
-        values = [rows[n].ks if rows[n].ks is not None else np.nan for n in names]
+        values = np.array([rows[n].ks for n in names], dtype=float)  # None becomes NaN: no marker
         marker, color = "os^Dv<>"[k % 7], _SERIES[k % len(_SERIES)]
         ax.plot(values, np.arange(len(names)), marker, markersize=4, color=color, label=sample, linestyle="none")
     ax.set_yticks(np.arange(len(names)), names)
