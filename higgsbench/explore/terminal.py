@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["render_terminal"]
 
-_WIDE = 110
+_WIDE = 116
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SHORT = {"signal": "s", "background": "b", "unlabelled": "all", "all": "all"}
 
@@ -168,7 +168,7 @@ def _pattern(rows: list[MissingRow], groups: list[int]) -> tuple[tuple[str, ...]
     return tuple(lines)
 
 
-def _spark(summary: ClassSummary, cells: int = 16) -> str:
+def _spark(summary: ClassSummary, cells: int = 12) -> str:
     """Draw a histogram with block characters."""
     values = [max(v, 0.0) for v in summary.histogram.values]
     cells = min(cells, len(values))
@@ -184,7 +184,7 @@ def _features(found: Exploration, wide: bool) -> Table:
     for label in labels:
         headings.append((f"{_SHORT[label]} mean", False))
         if wide:
-            headings += [(f"{_SHORT[label]} std", False), (f"{_SHORT[label]} median", False), ("shape", True)]
+            headings += [(f"{_SHORT[label]} median", False), (f"{_SHORT[label]} shape", True)]
     if found.labelled:
         headings.append(("AUC ± s.e.", False))
     title = "Features, weighted" + (", strongest single feature first" if found.labelled else "")
@@ -206,7 +206,7 @@ def _feature_row(feature: FeatureSummary, labels: list[str], labelled: bool, wid
         row.append(number(summary.mean if summary else None))
         if wide:
             median = summary.quantiles[len(summary.quantiles) // 2] if summary else None
-            row += [number(summary.std if summary else None), number(median), _spark(summary) if summary else ""]
+            row += [number(median), _spark(summary) if summary else ""]
     if labelled:
         row.append(with_error(feature.auc, feature.auc_se))
     return row

@@ -79,11 +79,11 @@ class TestToy:
 
     def test_drift_equals_the_plain_distance(self, toy: tuple[Path, pl.DataFrame]) -> None:
         found = explore(toy[0], schema=TOY)
-        here, there = (toy[1].filter(part=p, truth="1").head(0) for p in "tv")
         here, there = (toy[1].filter(part=p) for p in "tv")
         ones = [1.0] * here.height, [1.0] * there.height
         row = next(r for r in found.drift if r.feature == "x")
-        assert row.ks == pytest.approx(reference.ks(*lists(here, "x"), ones[0], *lists(there, "x"), ones[1]), abs=1e-12)
+        distance = reference.ks(lists(here, "x")[0], ones[0], lists(there, "x")[0], ones[1])
+        assert row.ks == pytest.approx(distance, abs=1e-12)
         assert row.ks_binning <= 0.05
         assert not any(r.flagged for r in found.drift)
 
@@ -108,7 +108,7 @@ class TestToy:
                 rows = rows.filter(k=row.group)
             gone = rows.filter(y=-999.0)
             assert (row.events, row.missing) == (rows.height, gone.height)
-            assert row.weighted_share == pytest.approx(gone["w"].sum() / rows["w"].sum())
+            assert row.weighted_share == pytest.approx(float(gone["w"].sum()) / float(rows["w"].sum()))
 
     def test_small_and_large_parts_give_the_same(
         self, toy: tuple[Path, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
