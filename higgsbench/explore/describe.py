@@ -135,7 +135,8 @@ def feature_summaries(
 def _class_summary(tally: Tally, survey: Survey, place: int, label: int, scale: float) -> ClassSummary:
     sums, bins, fine = tally.pairs[label], tally.bins[place][0, label], survey.fine[place]
     w = float(sums.w[place, place])
-    low, high = float(tally.low[label, place]), float(tally.high[label, place])
+    # Adding 0.0 makes -0.0 read as 0.
+    low, high = float(tally.low[label, place]) + 0.0, float(tally.high[label, place]) + 0.0
     mean = std = float("nan")
     if w > 0.0:
         shift = float(sums.x[place, place]) / w

@@ -175,7 +175,9 @@ def balance_figure(found: Exploration) -> str:
         ax.tick_params(axis="x", which="minor", bottom=False)
         ax.set_xlabel(found.group or "")
         ax.set_title(title)
-        ax.set_ylim(top=ax.get_ylim()[1] * 6)
+    shown = [float(v) for _, *columns in tables for values in columns for v in values if v and v > 0.0]
+    if shown:
+        axes[0].set_ylim(min(shown) / 3.0, max(shown) * 8.0)
     axes[0].set_ylabel("events")
     axes[1].legend(loc="upper right", ncols=2)
     return _svg(figure)
@@ -200,7 +202,8 @@ def missing_figure(found: Exploration) -> str:
     ax.set_yticks(np.arange(len(names)) + 0.5, names)
     ax.tick_params(which="both", length=0)
     ax.minorticks_off()
-    ax.invert_yaxis()
+    ax.set_ylim(len(names), 0)
+    ax.set_xlim(0, len(columns))
     ax.set_xlabel(f"{found.group or 'group'}, class; weighted share missing [%]")
     return _svg(figure)
 
@@ -215,8 +218,7 @@ def auc_figure(found: Exploration) -> str:
     ax.axvline(0.5, color=_INK, linewidth=0.8, linestyle=":")
     ax.errorbar(values, at, xerr=errors, fmt="o", markersize=3.5, color=_COLORS["background"], capsize=2)
     ax.set_yticks(at, [f.name for f in rows])
-    ax.tick_params(axis="y", which="minor", left=False)
-    ax.invert_yaxis()
+    ax.set_ylim(len(rows) - 0.3, -0.7)
     ax.set_xlabel("weighted AUC of the feature by itself (0.5: no separation; below: signal has the smaller values)")
     return _svg(figure)
 
@@ -232,7 +234,8 @@ def correlation_figure(found: Correlations, names: tuple[str, ...]) -> str:
     ax.set_yticks(at, names, fontsize=6.5)
     ax.minorticks_off()
     ax.tick_params(length=0)
-    ax.invert_yaxis()
+    ax.set_ylim(len(names), 0)
+    ax.set_xlim(0, len(names))
     bar = figure.colorbar(mesh, ax=ax, shrink=0.7)
     bar.set_label("weighted correlation")
     return _svg(figure)
@@ -249,11 +252,10 @@ def drift_figure(found: Exploration) -> str:
         marker, color = "os^Dv<>"[k % 7], _SERIES[k % len(_SERIES)]
         ax.plot(values, np.arange(len(names)), marker, markersize=4, color=color, label=sample, linestyle="none")
     ax.set_yticks(np.arange(len(names)), names)
-    ax.tick_params(axis="y", which="minor", left=False)
-    ax.invert_yaxis()
+    ax.set_ylim(len(names) - 0.3, -0.7)
     ax.set_xlim(left=0.0)
     ax.set_xlabel(f"Kolmogorov-Smirnov distance to {found.described.name}, every event counting the same")
-    ax.legend(loc="best", title="sample")
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=max(len(samples), 1))
     return _svg(figure)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from higgsbench import __version__
@@ -21,8 +22,6 @@ from higgsbench.explore.text import (
 from higgsbench.files import write_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from higgsbench.explore.result import Exploration, FeatureSummary
 
 __all__ = ["check_page", "render_page", "write_page"]
@@ -83,7 +82,7 @@ def render_page(found: Exploration) -> str:
         f"Made by higgsbench {__version__} explore from {found.source}, layout {found.layout}. Weighted numbers use "
         "weights rescaled per class to the reference totals. The same numbers at full precision: --format json."
     )
-    return document(f"Exploration of {found.source}", lead, sections, footer)
+    return document(f"Exploration of {Path(found.source).name}", lead, sections, footer)
 
 
 def _columns(found: Exploration) -> list[str]:

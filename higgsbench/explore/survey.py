@@ -28,7 +28,7 @@ FINE_BINS = 4096
 _RESERVOIR = 40_000
 _MOST_GROUPS = 64
 _SALT = 11
-_CENTRAL = (0.003, 0.985)
+_CENTRAL = (0.003, 0.98)
 
 
 @dataclass(frozen=True)
