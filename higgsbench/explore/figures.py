@@ -125,7 +125,7 @@ def feature_figure(feature: FeatureSummary) -> str:
 
     figure, ax = _figure(3.6, 2.5, layout=None)
     # Thirty of them: a fixed layout saves seconds.
-    figure.subplots_adjust(left=0.16, right=0.97, bottom=0.18, top=0.92)
+    figure.subplots_adjust(left=0.16, right=0.95, bottom=0.18, top=0.92)
     edges = np.array(feature.edges)
     width = np.diff(edges)
     for summary in feature.classes:
@@ -147,6 +147,7 @@ def feature_figure(feature: FeatureSummary) -> str:
     ax.set_ylim(bottom=0.0, top=1.28 * ax.get_ylim()[1])
     ax.set_xlabel(_axis_label(feature.name, feature.unit))
     ax.set_ylabel(f"density [1/{feature.unit}]" if feature.unit else "density")
+    ax.locator_params(axis="x", nbins=6)
     ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     ax.legend(loc="upper right", ncols=len(feature.classes))
     return _svg(figure)
@@ -269,6 +270,7 @@ def split_figure(found: Exploration) -> str:
         x, y = [100 * c.fraction for c in part], [c.ams for c in part]
         ax.errorbar(x, y, yerr=[c.ams_se for c in part], fmt=fmt, color=color, label=label, markersize=4, capsize=2)
     ax.set_ylim(bottom=0.0)
+    ax.set_xlim(0.0, 105.0)
     ax.set_xlabel("share of the events [%]")
     ax.set_ylabel("AMS [standard deviations]")
     ax.legend(loc="lower right", title=cases[0].selection if cases else None)
