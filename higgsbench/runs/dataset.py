@@ -86,8 +86,8 @@ def _source_events(config: RunConfig) -> Events:
     data = config.data
     if data.path is None:
         raise ConfigError(
-            "data: no events are named; give a file in the challenge's format with --data training.csv, or as data.path "
-            "in the configuration"
+            "data: no events are named; give a file in the challenge's format, with --data training.csv or with "
+            "data.path in the configuration"
         )
     return load_events(data.path)
 

@@ -187,7 +187,7 @@ def _reset_peak() -> None:
 
 
 def _peak_mb() -> float:
-    """Peak resident memory since the last reset; since the process began where it cannot be reset; in MB (10^6 bytes)."""
+    """Peak resident memory in MB (10^6 bytes) since the last reset, or since the process began."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
