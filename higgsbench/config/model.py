@@ -130,7 +130,7 @@ class StackConfig(_Strict):
 class CutConfig(_Strict):
     """How the one cut is chosen."""
 
-    rule: Literal["max", "smooth", "lower"] = "lower"
+    rule: Literal["max", "smooth", "lower"] = "smooth"
     b_reg: Annotated[float, Field(ge=0, allow_inf_nan=False)] = B_REG
 
     @model_validator(mode="before")

@@ -24,13 +24,20 @@ __all__ = ["CUT_RULES", "Cut", "CutRule", "best_cut", "choose_cut"]
 CutRule = Literal["max", "smooth", "lower"]
 CUT_RULES: tuple[str, ...] = get_args(CutRule)
 
-_MAX_BACKGROUND_ERROR = 0.15
+MAX_BACKGROUND_ERROR = 0.15
 """Robust rules pass over cuts whose background is known to no better than this relative standard error."""
 
-_REPLICAS = 50
+_REPLICAS = 20
 _BINS = 1024
-_KERNEL = 0.02
-"""Displacement of events in the smoothed bootstrap, as a share of all events (standard deviation)."""
+
+
+def kernel_width(n: int) -> float:
+    """Displacement of events in the smoothed bootstrap, as a share of all n events (standard deviation).
+
+    5% at 15,000 events, where it gave the highest mean and the least scatter of the cross-validated AMS among 2, 3, 5
+    and 8% (three models, 50 resampled data sets each); narrower as n grows, at the usual rate of kernel smoothing.
+    """
+    return float(np.clip(0.05 * (15_000 / max(n, 1)) ** 0.2, 0.005, 0.1))
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ def _lower(curve: AMSCurve) -> NDArray[np.float64]:
 
 def _trusted(curve: AMSCurve) -> NDArray[np.bool_]:
     """Cuts whose background estimate is good enough; all cuts where none is."""
-    trusted = curve.b_relative_error <= _MAX_BACKGROUND_ERROR
+    trusted = curve.b_relative_error <= MAX_BACKGROUND_ERROR
     return trusted if trusted.any() else np.ones(len(curve), dtype=np.bool_)
 
 
@@ -79,9 +86,10 @@ def _smooth(curve: AMSCurve, seed: int) -> NDArray[np.float64]:
     label, weight = curve.sorted_labels, curve.sorted_weights
     totals = (float(curve.s[-1]), float(curve.b[-1]))
     mean = np.zeros(_BINS)
+    width = kernel_width(n)
     for _ in range(_REPLICAS):
         # Reflected at both ends, or events would leak out of the tightest cuts.
-        moved = np.abs(rank + _KERNEL * rng.standard_normal(n))
+        moved = np.abs(rank + width * rng.standard_normal(n))
         moved = np.where(moved > 1.0, 2.0 - moved, moved)
         place = np.minimum((moved * _BINS).astype(np.int64), _BINS - 1)
         resampled = weight * rng.poisson(1.0, n)
@@ -93,7 +101,7 @@ def _smooth(curve: AMSCurve, seed: int) -> NDArray[np.float64]:
     return np.interp(curve.fraction, (np.arange(_BINS) + 1.0) / _BINS, mean)
 
 
-def choose_cut(curve: AMSCurve, rule: str = "lower", *, seed: int = 0) -> Cut:
+def choose_cut(curve: AMSCurve, rule: str = "smooth", *, seed: int = 0) -> Cut:
     """Choose a cut on a scanned curve.
 
     Args:
@@ -134,7 +142,7 @@ def best_cut(
     score: ArrayLike,
     sample_weight: ArrayLike | None,
     *,
-    rule: str = "lower",
+    rule: str = "smooth",
     b_reg: float = B_REG,
     seed: int = 0,
 ) -> Cut:

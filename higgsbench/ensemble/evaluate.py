@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from higgsbench.ensemble.bootstrap import Replicas, bootstrap_row
 from higgsbench.ensemble.cut import Cut, choose_cut
 from higgsbench.metrics.classification import log_loss, roc_auc
 from higgsbench.metrics.scan import ams_scan
@@ -47,19 +48,22 @@ class Truth:
 
 @dataclass(frozen=True)
 class RowMetrics:
-    """Metrics of one row; every estimate carries its event-level influence for pairing.
+    """Metrics of one row.
 
     Attributes:
         ams_cv: AMS with each fold's cut chosen on the other folds, pooled; mean over repeats.
+        ams_cv_se: its standard error from the event bootstrap, which chooses the cuts anew.
         s: selected signal, b: selected background, fraction: selected share of events, all at the cuts of `ams_cv`.
         oof_max: the best cut on the pooled out-of-fold scores themselves (optimistic); mean AMS over repeats.
         oof_max_se: its standard error at fixed cut.
         auc: weighted ROC AUC.
         log_loss: weighted log-loss of the physical log-odds, nats per unit of weight.
         cut: the frozen cut, chosen by the rule on all out-of-fold scores; its threshold is the mean over repeats.
+        replicas: bootstrap replicas, for paired differences to other rows on the same events.
     """
 
-    ams_cv: Estimate
+    ams_cv: float
+    ams_cv_se: float
     s: float
     b: float
     fraction: float
@@ -68,6 +72,7 @@ class RowMetrics:
     auc: Estimate
     log_loss: Estimate
     cut: Cut
+    replicas: Replicas
 
 
 @dataclass(frozen=True)
@@ -105,20 +110,22 @@ def evaluate_row(scores: NDArray[np.float64], truth: Truth) -> RowMetrics:
     Returns:
         The metrics, averaged over repeats.
     """
-    per_repeat, sums, fractions, maxima, cuts, aucs, losses = [], [], [], [], [], [], []
+    values, sums, fractions, maxima, cuts, aucs, losses = [], [], [], [], [], [], []
     for repeat, score in enumerate(scores):
         selected = cross_validated_selection(score, truth, repeat)
         estimate, s, b = ams_estimate(truth.y, selected, truth.weight, truth.b_reg)
         curve = ams_scan(truth.y, score, truth.weight, truth.b_reg)
-        per_repeat.append(estimate)
+        values.append(estimate.value)
         sums.append((s, b))
         fractions.append(float(selected.mean()))
         maxima.append(choose_cut(curve, "max"))
         cuts.append(choose_cut(curve, truth.rule, seed=truth.seed))
         aucs.append(roc_auc(truth.y, score, truth.weight))
         losses.append(log_loss(truth.y, score, truth.weight))
+    replicas = bootstrap_row(scores, truth)
     return RowMetrics(
-        ams_cv=mean_estimate(per_repeat),
+        ams_cv=float(np.mean(values)),
+        ams_cv_se=float(np.std(replicas.ams_cv, ddof=1)),
         s=float(np.mean([s for s, _ in sums])),
         b=float(np.mean([b for _, b in sums])),
         fraction=float(np.mean(fractions)),
@@ -127,6 +134,7 @@ def evaluate_row(scores: NDArray[np.float64], truth: Truth) -> RowMetrics:
         auc=mean_estimate(aucs),
         log_loss=mean_estimate(losses),
         cut=_mean_cut(cuts),
+        replicas=replicas,
     )
 
 

@@ -96,7 +96,7 @@ def _ranked(group: list[StoredRow], sort: str) -> Table:
 
     ordered = sorted(group, key=position)
     best = ordered[0]
-    reference = {metric: best.influence(metric) if best.ok else None for metric in ("ams_cv", "auc")}
+    reference = {metric: best.replicas(metric) if best.ok else None for metric in ("ams_cv", "auc")}
     records = []
     for rank, row in enumerate(ordered, start=1):
         record = {**row.record, "run": row.run.name, "rank": rank if row.ok else None}
@@ -107,13 +107,14 @@ def _ranked(group: list[StoredRow], sort: str) -> Table:
 
 
 def _difference(row: StoredRow, best: StoredRow, reference: dict[str, Any]) -> dict[str, Any]:
-    """Paired differences to the best row; without influence values the difference has no error and no verdict."""
+    """Paired differences to the best row; without bootstrap replicas the difference has no error and no verdict."""
     out: dict[str, Any] = {}
     for metric, name in (("ams_cv", "diff"), ("auc", "diff_auc")):
         out[name] = row.record[metric] - best.record[metric]
-        own = reference[metric] if row is best else row.influence(metric)
-        there = reference[metric] is not None and own is not None
-        out[f"{name}_se"] = float(np.sqrt(np.sum((own - reference[metric]) ** 2))) if there else None
+        own = reference[metric] if row is best else row.replicas(metric)
+        other = reference[metric]
+        paired = own is not None and other is not None and own.shape == other.shape and own.size > 1
+        out[f"{name}_se"] = float(np.std(own - other, ddof=1)) if paired else None
     se = out["diff_se"]
     out["distinguishable"] = None if se is None or row is best else bool(abs(out["diff"]) >= NOT_DISTINGUISHABLE * se)
     return out

@@ -49,18 +49,15 @@ class StoredRow:
         """Whether the row has numbers."""
         return bool(self.record["status"] == "ok")
 
-    def influence(self, metric: str) -> NDArray[np.float64] | None:
-        """Event-level influence values of a metric, or None where the file is missing or damaged."""
+    def replicas(self, metric: str) -> NDArray[np.float64] | None:
+        """Bootstrap replicas of a metric, or None where the file is missing or damaged."""
         column = f"{metric}:{self.record['name']}"
         try:
-            frame = pl.read_parquet(
-                self.run / "influence.parquet", columns=[column], glob=False, hive_partitioning=False
-            )
+            path = self.run / "replicas.parquet"
+            values = pl.read_parquet(path, columns=[column], glob=False, hive_partitioning=False)[column]
         except (OSError, pl.exceptions.PolarsError):
             return None
-        if frame.height != self.comparability.get("events") or not frame[column].dtype.is_float():
-            return None
-        return frame[column].cast(pl.Float64).to_numpy()
+        return values.cast(pl.Float64).to_numpy() if values.dtype.is_float() and not values.null_count() else None
 
 
 def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:

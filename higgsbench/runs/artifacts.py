@@ -25,7 +25,7 @@ __all__ = ["comparability", "is_current", "resolved_config", "write_results"]
 ASSEMBLY_FORMAT = 1
 """Raised whenever the same units would give other rows or files."""
 
-_FILES = ("scores.parquet", "influence.parquet", "stack.json")
+_FILES = ("scores.parquet", "replicas.parquet", "stack.json")
 
 
 def resolved_config(config: RunConfig, plan: Plan) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def write_results(
     metrics: dict[str, RowMetrics],
     stack: Stack | None,
 ) -> None:
-    """Write scores, influence values and stack, and last the rows with the checksums of the others.
+    """Write scores, bootstrap replicas and stack, and last the rows with the checksums of the others.
 
     Raises:
         StoreError: if the disk refuses.
@@ -115,7 +115,7 @@ def write_results(
     try:
         (store.folder / "rows.json").unlink(missing_ok=True)
         _write_scores(store, dataset, scores)
-        _write_influence(store, metrics)
+        _write_replicas(store, metrics)
         _write_stack(store, stack)
         names = [*_FILES, *(["test_scores.parquet"] if _write_test_scores(store, dataset, scores) else [])]
         content = {
@@ -160,12 +160,12 @@ def _write_test_scores(store: RunStore, dataset: Dataset, scores: list[RowScores
     return True
 
 
-def _write_influence(store: RunStore, metrics: dict[str, RowMetrics]) -> None:
+def _write_replicas(store: RunStore, metrics: dict[str, RowMetrics]) -> None:
     columns = {}
     for name, found in metrics.items():
-        columns[f"ams_cv:{name}"] = found.ams_cv.influence.astype(np.float32)
-        columns[f"auc:{name}"] = found.auc.influence.astype(np.float32)
-    _write_parquet(store, "influence.parquet", pl.DataFrame(columns))
+        columns[f"ams_cv:{name}"] = found.replicas.ams_cv
+        columns[f"auc:{name}"] = found.replicas.auc
+    _write_parquet(store, "replicas.parquet", pl.DataFrame(columns))
 
 
 def _write_stack(store: RunStore, stack: Stack | None) -> None:
