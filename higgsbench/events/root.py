@@ -119,4 +119,11 @@ def _numpy_types(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def _branch(column: pl.Series, awkward: Any) -> Any:
-    return awkward.Array(column.to_list()) if column.dtype == pl.String() else column.to_numpy()
+    if column.dtype != pl.String():
+        return column.to_numpy()
+    # The array is put together from its parts: awkward's own way from Python strings is ten times slower.
+    letters = np.frombuffer("".join(column.to_list()).encode(), dtype=np.uint8)
+    offsets = np.concatenate([[0], np.cumsum(column.str.len_bytes().to_numpy(), dtype=np.int64)])
+    characters = awkward.contents.NumpyArray(letters, parameters={"__array__": "char"})
+    index = awkward.index.Index64(offsets)
+    return awkward.Array(awkward.contents.ListOffsetArray(index, characters, parameters={"__array__": "string"}))
