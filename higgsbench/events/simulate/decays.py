@@ -66,9 +66,7 @@ def _hadronic_fraction(process: ProcessModel, uniform: FloatArray) -> FloatArray
     return least + (1.0 - least) * np.interp(uniform, np.linspace(0.0, 1.0, len(table)), table)
 
 
-def _fractions(
-    rng: np.random.Generator, process: ProcessModel, n: int
-) -> tuple[FloatArray, FloatArray]:
+def _fractions(rng: np.random.Generator, process: ProcessModel, n: int) -> tuple[FloatArray, FloatArray]:
     """Visible fractions of the hadronic and the leptonic tau, correlated through a Gaussian copula."""
     first, second = rng.normal(size=(2, n))
     rho = process.correlation
@@ -84,9 +82,7 @@ def _parent_mass(rng: np.random.Generator, model: ParentModel, n: int) -> FloatA
     return np.where(rng.random(n) < model.tail_share, tail, mass)
 
 
-def _noise(
-    rng: np.random.Generator, model: ParentModel, recoil: Recoil
-) -> tuple[FloatArray, FloatArray]:
+def _noise(rng: np.random.Generator, model: ParentModel, recoil: Recoil) -> tuple[FloatArray, FloatArray]:
     n = len(recoil.px)
     width = np.sqrt(model.noise**2 + model.noise_stochastic**2 * recoil.all_pt)
     width = np.where(rng.random(n) < model.noise_tail, 2.0 * width, width)
@@ -94,9 +90,7 @@ def _noise(
     return width * x, width * y
 
 
-def _rapidity(
-    rng: np.random.Generator, model: ParentModel, recoil: Recoil, jet_num: int
-) -> FloatArray:
+def _rapidity(rng: np.random.Generator, model: ParentModel, recoil: Recoil, jet_num: int) -> FloatArray:
     towards = model.rapidity_slope[jet_num] * np.nan_to_num(recoil.eta1)
     return towards + model.rapidity[jet_num] * rng.normal(size=len(recoil.px))
 

@@ -89,9 +89,7 @@ def decay_to_massless(
         qz + parent.pz * factor,
         half * parent.e / mass + along,
     )
-    second = FourVector(
-        parent.px - first.px, parent.py - first.py, parent.pz - first.pz, parent.e - first.e
-    )
+    second = FourVector(parent.px - first.px, parent.py - first.py, parent.pz - first.pz, parent.e - first.e)
     return first, second
 
 

@@ -138,7 +138,5 @@ def normalisation(settings: SimulationSettings) -> Normalisation:
         sums += np.bincount(cell, weights=plan.weight, minlength=2 * n_sets).reshape(2, n_sets)
     targets = np.array([N_B, N_S]) * settings.luminosity
     whole = [float(t / s) if s > 0 else 0.0 for t, s in zip(targets, sums.sum(axis=1), strict=True)]
-    parts = [
-        tuple(float(t / s) if s > 0 else 0.0 for s in row) for t, row in zip(targets, sums, strict=True)
-    ]
+    parts = [tuple(float(t / s) if s > 0 else 0.0 for s in row) for t, row in zip(targets, sums, strict=True)]
     return Normalisation((whole[0], whole[1]), (parts[0], parts[1]))

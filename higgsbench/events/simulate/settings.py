@@ -25,7 +25,10 @@ DEFAULT_SETS: Mapping[str, float] = MappingProxyType({"t": 250.0, "b": 100.0, "v
 """Proportions of training, public and private test set, those of the challenge."""
 
 _SET_NAMES = ("t", "b", "v", "u")
-_HIGGS_MASSES = (100.0, 150.0)  # GeV; below, the Z overlaps, above, H -> tau tau is rare and the fit says nothing
+_HIGGS_MASSES = (
+    100.0,
+    150.0,
+)  # GeV; below, the Z overlaps, above, H -> tau tau is rare and the fit says nothing
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,9 @@ class SimulationSettings:
             raise ConfigError(f"set_proportions names unknown sets {unknown}; known are {list(_SET_NAMES)}")
         values = list(self.set_proportions.values())
         if not values or any(not math.isfinite(v) or v < 0.0 for v in values) or sum(values) <= 0.0:
-            raise ConfigError(f"set_proportions must be numbers of at least 0, not all 0: {dict(self.set_proportions)}")
+            raise ConfigError(
+                f"set_proportions must be numbers of at least 0, not all 0: {dict(self.set_proportions)}"
+            )
 
     def identity(self) -> str:
         """A digest of everything the events depend on: these settings and the version of the simulation.
