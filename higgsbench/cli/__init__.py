@@ -1,1 +1,1 @@
-"""cli."""
+"""Floor 6: click commands, thin: parse, call, render."""

@@ -1,0 +1,102 @@
+"""The `higgsbench` command: a group whose commands are imported only when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from higgsbench import __version__
+from higgsbench.errors import HiggsbenchError
+
+__all__ = ["LazyGroup", "cli", "main"]
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by module and one line of help, and imports a module when it is called.
+
+    `higgsbench --help` therefore costs no import of Polars or of any model library.
+    """
+
+    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order in which a user meets them."""
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command."""
+        if cmd_name not in self.lazy:
+            return None
+        command = importlib.import_module(self.lazy[cmd_name][0]).command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{self.lazy[cmd_name][0]}.command is no click command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest command when there is none of that name."""
+        if args and args[0] not in self.lazy and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], list(self.lazy), n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else f" Commands: {', '.join(self.lazy)}."
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "run": ("higgsbench.cli.run", "Train, stack and cut as a configuration says; show the leaderboard."),
+        "leaderboard": ("higgsbench.cli.leaderboard", "Rank the rows of all stored runs."),
+        "models": ("higgsbench.cli.models", "List the registered models."),
+        "environment": ("higgsbench.cli.environment", "Print versions and hardware for a bug report."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example:  higgsbench run configs/quick.yaml --data training.csv",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="higgsbench")
+def cli() -> None:
+    """Fair, weighted, significance-based benchmarking of classifiers for particle physics."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line: exit code 0 done, 2 bad input (one line on standard error), 130 interrupted.
+
+    A bug keeps its traceback and exits with 1.
+    """
+    try:
+        code = cli.main(args=args, prog_name="higgsbench", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except HiggsbenchError as error:
+        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        code = 130
+    except BrokenPipeError:
+        # The reader (head, less) went away; keep Python from complaining once more while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Strict reading of event files: CSV, gzipped CSV and Parquet, checked and cached."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from higgsbench.errors import DataError
+from higgsbench.events.cache import cached_frame
+from higgsbench.events.check import check_columns, check_content, column_types, where
+from higgsbench.events.table import Events
+from higgsbench.schema import ATLAS_HIGGS
+
+if TYPE_CHECKING:
+    from higgsbench.schema import TableSchema
+
+__all__ = ["load_events", "parse_file"]
+
+_HEADER_LIMIT = 1 << 16
+
+
+def load_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, cache: bool = True) -> Events:
+    """Read an event file, check it, and keep the parsed table in the user's cache.
+
+    Args:
+        path: CSV, gzipped CSV or Parquet; the content decides, not the ending.
+        schema: the layout; the challenge's own by default.
+        cache: whether to use the cache of parsed files.
+
+    Returns:
+        The events, missing values as null.
+
+    Raises:
+        DataError: naming the file, the row and the column of what is wrong.
+    """
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise DataError(f"{path}: no such file")
+    if file.is_dir():
+        raise DataError(f"{path}: a folder, not an event file")
+    if not cache:
+        return Events.from_frame(parse_file(file, schema), schema, str(path))
+    frame, digest = cached_frame(file, schema, parse_file)
+    return Events(frame, schema, digest, str(path))
+
+
+def parse_file(file: Path, schema: TableSchema) -> pl.DataFrame:
+    """Parse and check one file without the cache.
+
+    Raises:
+        DataError: naming the file, the row and the column of what is wrong.
+    """
+    try:
+        with file.open("rb") as stream:
+            magic = stream.read(4)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from error
+    if magic == b"":
+        raise DataError(f"{file}: the file is empty")
+    is_text = magic != b"PAR1"
+    raw = _parse_csv(file, schema, zipped=magic[:2] == b"\x1f\x8b") if is_text else _parse_parquet(file, schema)
+    check_columns(raw.columns, schema, str(file))
+    frame = _normalised(raw, schema)
+    check_content(frame, schema, str(file), lines=is_text)
+    return frame
+
+
+def _normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
+    """Order the columns as the schema does and turn the sentinel into null."""
+    columns = []
+    for name in column_types(schema):
+        if name not in raw.columns:
+            continue
+        column = pl.col(name)
+        if schema.missing is not None and name in schema.features and name not in schema.integers:
+            column = pl.when(column != schema.missing).then(column)
+        columns.append(column.alias(name))
+    return raw.select(columns)
+
+
+def _header(file: Path, *, zipped: bool) -> list[str]:
+    try:
+        with gzip.open(file, "rb") if zipped else file.open("rb") as stream:
+            line = stream.readline(_HEADER_LIMIT)
+        text = line.decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file}: damaged or incomplete gzip file: {error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: line 1 is not UTF-8 text: no event file, or in another encoding") from error
+    if "\x00" in text or (len(line) == _HEADER_LIMIT and not line.endswith(b"\n")):
+        raise DataError(f"{file}: line 1 is no header of column names")
+    if not text.strip():
+        raise DataError(f"{file}: line 1 is empty, expected the column names")
+    return [name.strip().strip('"') for name in text.rstrip("\r\n").split(",")]
+
+
+def _parse_csv(file: Path, schema: TableSchema, *, zipped: bool) -> pl.DataFrame:
+    header = _header(file, zipped=zipped)
+    check_columns(header, schema, str(file))
+    types = column_types(schema)
+    try:
+        raw = pl.read_csv(file, schema={name: types[name] for name in header}, has_header=True, glob=False)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        _explain(file, header, schema, error)
+        raise DataError(f"{file}: cannot be parsed as CSV: {str(error).splitlines()[0]}") from error
+    empty = raw.select([pl.col(name).is_null().any() for name in header]).row(0)
+    for name, bad in zip(header, empty, strict=True):
+        if bad:
+            row = int(raw[name].is_null().arg_max() or 0)
+            raise DataError(
+                f"{file}: {where(row, lines=True)}, column {name}: empty; a value that could not be measured is "
+                f"written {schema.missing}"
+            )
+    return raw
+
+
+def _explain(file: Path, header: list[str], schema: TableSchema, error: Exception) -> None:
+    """Find the first cell that made the parser stop, and say which; return if there is none to be found."""
+    try:
+        raw = pl.read_csv(file, has_header=True, infer_schema=False, truncate_ragged_lines=True, glob=False)
+    except (pl.exceptions.PolarsError, OSError, ValueError):
+        if isinstance(error, OSError):
+            raise DataError(f"{file}: damaged or incomplete file: {error}") from error
+        return
+    types = column_types(schema)
+    first: tuple[int, str] | None = None
+    for name, column in zip(header, raw.iter_columns(), strict=False):
+        if types[name] == pl.String():
+            continue
+        bad = column.is_not_null() & column.str.strip_chars().cast(types[name], strict=False).is_null()
+        row = bad.arg_max()
+        if row is not None and bad[row] and (first is None or row < first[0]):
+            first = (row, name)
+    if first is not None:
+        row, name = first
+        wanted = "a whole number" if types[name] == pl.Int64() else "a number"
+        value = str(raw[:, header.index(name)][row])[:40]
+        raise DataError(f"{file}: {where(row, lines=True)}, column {name}: {value!r} is not {wanted}") from error
+    if "more fields" in str(error):
+        row = _first_long_line(file, len(header))
+        at = f"{where(row, lines=True)}: " if row is not None else ""
+        raise DataError(f"{file}: {at}more values than the {len(header)} columns of the header") from error
+
+
+def _first_long_line(file: Path, width: int) -> int | None:
+    with file.open("rb") as probe:
+        zipped = probe.read(2) == b"\x1f\x8b"
+    with gzip.open(file, "rb") if zipped else file.open("rb") as stream:
+        for number, line in enumerate(stream):
+            if line.count(b",") >= width:
+                return number - 1
+    return None
+
+
+def _parse_parquet(file: Path, schema: TableSchema) -> pl.DataFrame:
+    types = column_types(schema)
+    try:
+        names = list(pl.read_parquet_schema(file))
+        check_columns(names, schema, str(file))
+        raw = pl.read_parquet(file, glob=False, hive_partitioning=False)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        raise DataError(f"{file}: damaged or not a Parquet file: {str(error).splitlines()[0]}") from error
+    converted = []
+    for name, column in zip(raw.columns, raw.iter_columns(), strict=True):
+        wanted = types[name]
+        numeric = column.dtype.is_numeric()
+        # A label written as a number is compared in its text form.
+        if numeric == (wanted == pl.String()) and not (numeric and name == schema.label):
+            raise DataError(f"{file}: column {name} has type {column.dtype}, expected {wanted}")
+        cast = column.cast(wanted, strict=False)
+        lost = cast.is_null() & column.is_not_null()
+        if wanted == pl.Int64() and column.dtype.is_float():
+            lost = lost | (cast.cast(pl.Float64) != column).fill_null(False)
+        if lost.any():
+            row = int(lost.arg_max() or 0)
+            raise DataError(f"{file}: {where(row, lines=False)}, column {name}: {column[row]!r} is not a whole number")
+        converted.append(cast)
+    return pl.DataFrame(converted)

@@ -1,0 +1,138 @@
+"""Events in memory: a Polars frame whose columns mean what its schema says."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from higgsbench.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from higgsbench.schema import TableSchema
+
+__all__ = ["Events", "content_digest"]
+
+
+def content_digest(frame: pl.DataFrame) -> str:
+    """SHA-256 over column names, types and values; independent of path, compression, file format and chunking."""
+    h = hashlib.sha256()
+    for name in sorted(frame.columns):
+        column = frame[name]
+        h.update(f"{name}:{column.dtype}:{len(column)};".encode())
+        if column.null_count():
+            h.update(np.packbits(column.is_null().to_numpy()).tobytes())
+        if column.dtype == pl.String:
+            joined = column.fill_null("").str.join("\n").item()
+            h.update(joined.encode())
+        else:
+            values = column.fill_null(0).to_numpy()
+            h.update(np.ascontiguousarray(values + 0).data)  # + 0 makes -0.0 and 0.0 the same content
+    return h.hexdigest()
+
+
+@dataclass(frozen=True)
+class Events:
+    """A table of events; missing values are null, never a sentinel number.
+
+    Attributes:
+        frame: one row per event, columns of `schema`.
+        schema: what the columns mean.
+        digest: SHA-256 of the content, the data's identity in every result.
+        source: where the events came from, for messages.
+        simulated: whether a toy simulation made the events; such results never rank beside real data.
+    """
+
+    frame: pl.DataFrame
+    schema: TableSchema
+    digest: str
+    source: str
+    simulated: bool = False
+
+    @classmethod
+    def from_frame(cls, frame: pl.DataFrame, schema: TableSchema, source: str, *, simulated: bool = False) -> Events:
+        """Wrap a validated frame and name its content."""
+        return cls(frame, schema, content_digest(frame), source, simulated)
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the truth is known."""
+        return self.schema.label in self.frame.columns
+
+    @property
+    def y(self) -> NDArray[np.bool_]:
+        """(n,) truth, True for signal.
+
+        Raises:
+            DataError: if the events carry no label.
+        """
+        if not self.labelled:
+            raise DataError(f"{self.source}: no column {self.schema.label}, so these events cannot train or be scored")
+        return (self.frame[self.schema.label].cast(pl.String) == self.schema.signal).to_numpy()
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """(n,) weights for evaluation before rescaling: the subset weight where the file has it, else the weight."""
+        for name in (self.schema.subset_weight, self.schema.weight):
+            if name is not None and name in self.frame.columns:
+                return self.frame[name].cast(pl.Float64).to_numpy()
+        return np.ones(len(self))
+
+    @property
+    def event_id(self) -> NDArray[np.int64]:
+        """(n,) unique event numbers; the row number where the layout has none."""
+        name = self.schema.event_id
+        if name is None or name not in self.frame.columns:
+            return np.arange(len(self), dtype=np.int64)
+        return self.frame[name].cast(pl.Int64).to_numpy()
+
+    @property
+    def group(self) -> NDArray[np.int64] | None:
+        """(n,) group number of each event (the jet number), or None where the layout has no groups."""
+        name = self.schema.group
+        return None if name is None else self.frame[name].cast(pl.Int64).to_numpy()
+
+    @property
+    def subset(self) -> NDArray[np.str_] | None:
+        """(n,) name of each event's subset (KaggleSet), or None where the file has none."""
+        name = self.schema.subset
+        if name is None or name not in self.frame.columns:
+            return None
+        return np.asarray(self.frame[name].to_numpy(), dtype=np.str_)
+
+    def totals(self) -> tuple[float, float]:
+        """Reference totals (N_s, N_b): the schema's, otherwise the sums over the labelled events."""
+        if self.schema.n_s is not None and self.schema.n_b is not None:
+            return self.schema.n_s, self.schema.n_b
+        y, w = self.y, self.weight
+        n_s = self.schema.n_s if self.schema.n_s is not None else float(np.sum(w[y]))
+        n_b = self.schema.n_b if self.schema.n_b is not None else float(np.sum(w[~y]))
+        return n_s, n_b
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Events:
+        """Return the named rows as events of their own, with their own digest."""
+        index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        return Events.from_frame(self.frame[index], self.schema, self.source, simulated=self.simulated)
+
+    def in_subsets(self, names: Sequence[str]) -> NDArray[np.bool_]:
+        """(n,) whether each event belongs to one of the named subsets.
+
+        Raises:
+            DataError: if the events carry no subset column.
+        """
+        subset = self.subset
+        if subset is None:
+            raise DataError(
+                f"{self.source}: no column {self.schema.subset}, so no subsets {list(names)} to choose from"
+            )
+        return np.isin(subset, list(names))
