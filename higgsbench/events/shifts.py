@@ -167,9 +167,7 @@ def _moved_mmc(before: Columns, after: Columns, stored: FloatArray) -> FloatArra
     one that it newly finds is its own. Where the scan never finds one, the file's value scales with the visible mass.
     """
     lite_before, lite_after = mmc_lite_from_primaries(before), mmc_lite_from_primaries(after)
-    visible = (
-        derive(after, ("DER_mass_vis",))["DER_mass_vis"] / derive(before, ("DER_mass_vis",))["DER_mass_vis"]
-    )
+    visible = derive(after, ("DER_mass_vis",))["DER_mass_vis"] / derive(before, ("DER_mass_vis",))["DER_mass_vis"]
     had, has = ~np.isnan(lite_before), ~np.isnan(lite_after)
     ratio = np.where(had & has, lite_after / lite_before, np.where(had == has, visible, 1.0))
     moved = np.where(had & ~has, np.nan, stored * ratio)
@@ -197,9 +195,7 @@ def _moved_derived(before: Columns, after: Columns, stored: Columns) -> Columns:
 def _move_energy(frame: pl.DataFrame, shifts: Shifts, seed: int) -> pl.DataFrame:
     missing = [name for name in FEATURES if name not in frame.columns]
     if missing:
-        raise DataError(
-            f"energy shifts need all 30 features of the challenge; the file has no {', '.join(missing)}"
-        )
+        raise DataError(f"energy shifts need all 30 features of the challenge; the file has no {', '.join(missing)}")
     stored = columns_of(frame, FEATURES)
     before = {name: stored[name] for name in PRIMARY}
     after = _moved_primaries(before, shifts, _soft_vectors(frame, shifts.soft_met, seed))

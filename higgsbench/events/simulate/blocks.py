@@ -125,9 +125,7 @@ def simulate_block(
     return frame if truth else frame.drop(PROCESS_COLUMN)
 
 
-def simulate_batches(
-    settings: SimulationSettings, jobs: int = 1, *, truth: bool = False
-) -> Iterator[pl.DataFrame]:
+def simulate_batches(settings: SimulationSettings, jobs: int = 1, *, truth: bool = False) -> Iterator[pl.DataFrame]:
     """Simulate a data set piece by piece, with memory that does not depend on its size.
 
     Args:

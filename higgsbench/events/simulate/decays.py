@@ -101,9 +101,7 @@ def _cos_theta(rng: np.random.Generator, quadratic: float, n: int) -> FloatArray
     return np.where(rng.random(n) < quadratic / (3.0 + quadratic), np.cbrt(cubed), flat)
 
 
-def _decay(
-    rng: np.random.Generator, parent: FourVector, cos_theta: FloatArray
-) -> tuple[FourVector, FourVector]:
+def _decay(rng: np.random.Generator, parent: FourVector, cos_theta: FloatArray) -> tuple[FourVector, FourVector]:
     return decay_to_massless(parent, cos_theta, rng.uniform(-np.pi, np.pi, len(cos_theta)))
 
 
@@ -168,9 +166,7 @@ def _fake_tau(
     return pt, eta, (phi + np.pi) % (2.0 * np.pi) - np.pi
 
 
-def decay_w_with_fake_tau(
-    rng: np.random.Generator, process: ProcessModel, recoil: Recoil, jet_num: int
-) -> Visible:
+def decay_w_with_fake_tau(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, jet_num: int) -> Visible:
     """W -> l nu (or tau nu -> l nu nu nu) recoiling against jets, one of which passes as a hadronic tau.
 
     Args:

@@ -54,9 +54,7 @@ def _passes(rng: np.random.Generator, seen: Visible, recoil: Recoil, jet_num: in
     return good
 
 
-def _select(
-    rng: np.random.Generator, key: str, process: ProcessModel, jet_num: int, n: int
-) -> tuple[Recoil, Visible]:
+def _select(rng: np.random.Generator, key: str, process: ProcessModel, jet_num: int, n: int) -> tuple[Recoil, Visible]:
     """Draw n recoils and, for each, decays until one passes."""
     recoil = draw_recoil(rng, process, jet_num, n)
     recoils = np.stack([getattr(recoil, name) for name in Recoil.__slots__])
@@ -79,9 +77,7 @@ def _select(
     return Recoil(*recoils), Visible(*visible)
 
 
-def _sumet(
-    rng: np.random.Generator, process: ProcessModel, recoil: Recoil, seen: Visible, jet_num: int
-) -> FloatArray:
+def _sumet(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, seen: Visible, jet_num: int) -> FloatArray:
     model = process.sumet[jet_num]
     shape, scale, offset = model.gamma
     rest = rng.gamma(shape, scale, len(recoil.px)) + offset
@@ -103,9 +99,7 @@ def _massive_pair(rng: np.random.Generator, recoil: Recoil, massless: FloatArray
     return np.sqrt(massless**2 + mass[0] ** 2 + mass[1] ** 2 + 2.0 * cross)
 
 
-def generate(
-    rng: np.random.Generator, key: str, process: ProcessModel, jet_num: int, n: int
-) -> dict[str, FloatArray]:
+def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num: int, n: int) -> dict[str, FloatArray]:
     """Generate selected events.
 
     Args:

@@ -63,9 +63,7 @@ def from_transverse(px: FloatArray, py: FloatArray, rapidity: FloatArray, mass: 
     return FourVector(px, py, transverse_mass * np.sinh(rapidity), transverse_mass * np.cosh(rapidity))
 
 
-def decay_to_massless(
-    parent: FourVector, cos_theta: FloatArray, phi: FloatArray
-) -> tuple[FourVector, FourVector]:
+def decay_to_massless(parent: FourVector, cos_theta: FloatArray, phi: FloatArray) -> tuple[FourVector, FourVector]:
     """Decay each parent into two massless particles.
 
     Args:

@@ -90,9 +90,7 @@ class SimulationSettings:
             raise ConfigError(f"set_proportions names unknown sets {unknown}; known are {list(_SET_NAMES)}")
         values = list(self.set_proportions.values())
         if not values or any(not math.isfinite(v) or v < 0.0 for v in values) or sum(values) <= 0.0:
-            raise ConfigError(
-                f"set_proportions must be numbers of at least 0, not all 0: {dict(self.set_proportions)}"
-            )
+            raise ConfigError(f"set_proportions must be numbers of at least 0, not all 0: {dict(self.set_proportions)}")
 
     def identity(self) -> str:
         """A digest of everything the events depend on: these settings and the version of the simulation.
