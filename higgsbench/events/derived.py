@@ -71,9 +71,7 @@ def invariant_mass(
     return 2.0 * np.sqrt(pt1 * pt2 * opening)
 
 
-def _transverse_mass(
-    lep_pt: FloatArray, lep_phi: FloatArray, met: FloatArray, met_phi: FloatArray
-) -> FloatArray:
+def _transverse_mass(lep_pt: FloatArray, lep_phi: FloatArray, met: FloatArray, met_phi: FloatArray) -> FloatArray:
     return 2.0 * np.sqrt(lep_pt * met) * np.abs(np.sin((lep_phi - met_phi) / 2))
 
 
@@ -109,9 +107,7 @@ def _met_centrality(tau_phi: FloatArray, lep_phi: FloatArray, met_phi: FloatArra
 
 
 def _lepton_centrality(eta1: FloatArray, eta2: FloatArray, lep_eta: FloatArray) -> FloatArray:
-    gap = np.maximum(
-        (eta1 - eta2) ** 2, 1e-12
-    )  # equal etas: the exponential limit, 0 unless the lepton is there too
+    gap = np.maximum((eta1 - eta2) ** 2, 1e-12)  # equal etas: the exponential limit, 0 unless the lepton is there too
     return np.exp(-4.0 / gap * (lep_eta - (eta1 + eta2) / 2) ** 2)
 
 
@@ -158,9 +154,7 @@ FORMULAS: Mapping[str, Formula] = MappingProxyType(
         "DER_prodeta_jet_jet": Formula(_ETA_JJ, lambda a, b: a * b),
         "DER_deltar_tau_lep": Formula((*_TAU[1:], *_LEP[1:]), _separation),
         "DER_pt_tot": Formula(_ALL, _vector_sum),
-        "DER_sum_pt": Formula(
-            ("PRI_tau_pt", "PRI_lep_pt", "PRI_jet_all_pt"), lambda a, b, c: a + b + c, fixed=0.001
-        ),
+        "DER_sum_pt": Formula(("PRI_tau_pt", "PRI_lep_pt", "PRI_jet_all_pt"), lambda a, b, c: a + b + c, fixed=0.001),
         "DER_pt_ratio_lep_tau": Formula(("PRI_lep_pt", "PRI_tau_pt"), lambda a, b: a / b),
         "DER_met_phi_centrality": Formula(("PRI_tau_phi", "PRI_lep_phi", "PRI_met_phi"), _met_centrality),
         "DER_lep_eta_centrality": Formula((*_ETA_JJ, "PRI_lep_eta"), _lepton_centrality),
@@ -207,9 +201,7 @@ def derive(primary: Mapping[str, FloatArray], names: Iterable[str] = ANALYTIC) -
     return {name: FORMULAS[name].function(*(primary[i] for i in FORMULAS[name].inputs)) for name in names}
 
 
-def rounding_bounds(
-    primary: Mapping[str, FloatArray], names: Iterable[str] = ANALYTIC
-) -> dict[str, FloatArray]:
+def rounding_bounds(primary: Mapping[str, FloatArray], names: Iterable[str] = ANALYTIC) -> dict[str, FloatArray]:
     """How far, per event, a file's derived value may lie from the one recomputed out of its rounded primaries.
 
     The bound is half a step for the rounding of the value itself plus, for every input, the larger change of the

@@ -99,9 +99,7 @@ def _scan(
     return (weight @ _LOG_X) / weight.sum(axis=1), best
 
 
-def mmc_lite(
-    tau: FloatArray, lep: FloatArray, met: FloatArray, sumet: FloatArray, mass_vis: FloatArray
-) -> FloatArray:
+def mmc_lite(tau: FloatArray, lep: FloatArray, met: FloatArray, sumet: FloatArray, mass_vis: FloatArray) -> FloatArray:
     """Estimate the di-tau mass.
 
     Args:
@@ -119,9 +117,7 @@ def mmc_lite(
     for start in range(0, len(mass), _CHUNK):
         part = slice(start, start + _CHUNK)
         log_x, chi2 = _scan(tau[part], lep[part], met[part], sigma[part])
-        mass[part] = np.where(
-            chi2 > CHI2_MAX, np.nan, mass_vis[part] * np.exp(-0.5 * log_x.astype(np.float64))
-        )
+        mass[part] = np.where(chi2 > CHI2_MAX, np.nan, mass_vis[part] * np.exp(-0.5 * log_x.astype(np.float64)))
     return mass
 
 
