@@ -6,8 +6,6 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from higgsbench import __version__
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -54,7 +52,7 @@ def download(url: str, place: Path, *, timeout: float, progress: Any = False) ->
     import requests
 
     # Identity: a server that marks the .gz as compressed in transit would make requests unpack it on the way.
-    headers = {"Accept-Encoding": "identity", "User-Agent": f"higgsbench/{__version__}"}
+    headers = {"Accept-Encoding": "identity", "User-Agent": "higgsbench"}
     downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=_CHUNK, timeout=timeout, headers=headers)
     try:
         with _quiet(pooch.get_logger()):

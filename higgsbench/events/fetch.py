@@ -59,9 +59,7 @@ class Expectation:
     """
 
     rows: int = 818_238
-    subsets: Mapping[str, int] = field(
-        default_factory=lambda: {"t": 250_000, "b": 100_000, "v": 450_000, "u": 18_238}
-    )
+    subsets: Mapping[str, int] = field(default_factory=lambda: {"t": 250_000, "b": 100_000, "v": 450_000, "u": 18_238})
     n_s: float = N_S
     n_b: float = N_B
     normalised: tuple[str, ...] = ("t", "b", "v")
@@ -234,7 +232,7 @@ def _check_content(file: Path, source: str, expected: Expectation) -> None:
         if name not in frame.columns:
             raise DataError(f"{source}: not the CERN Open Data file: it has no column {name}")
     if frame.height != expected.rows:
-        raise DataError(f"{source}: holds {frame.height:,} events instead of {expected.rows:,}: cut off, or another file")
+        raise DataError(f"{source}: {frame.height:,} events instead of {expected.rows:,}: cut off, or another file")
     counts = dict(frame.group_by("KaggleSet").len().iter_rows())
     for name, count in expected.subsets.items():
         if counts.get(name, 0) != count:

@@ -20,7 +20,8 @@ class RuleResult:
         rule: the rule.
         checked: number of rows it spoke about; None where the file lacks a column the rule needs.
         offenders: number of rows that break it.
-        first: the first offending rows: row number (from 1, header not counted), EventId and the rule's columns.
+        first: the first offending rows: row number (from 1, header not counted; with the line in a
+            text file), EventId and the rule's columns.
     """
 
     rule: Rule

@@ -66,6 +66,7 @@ class Rule:
         checked: takes the table, returns (n,) True for rows the statement speaks about; None means all rows.
         warning: whether breaking it is rare but legal, so that only a strict validation fails.
         whole: whether the rule compares rows with each other and therefore needs all of them at once.
+        cells: takes a table of one offending row, returns the columns at fault; None means `columns`.
     """
 
     name: str
@@ -76,3 +77,4 @@ class Rule:
     checked: Callable[[RuleTable], BoolArray] | None = None
     warning: bool = False
     whole: bool = False
+    cells: Callable[[RuleTable], tuple[str, ...]] | None = None

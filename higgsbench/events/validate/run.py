@@ -47,12 +47,17 @@ def validate_file(path: str | Path, *, shown: int = 5, rules: Sequence[Rule] = R
     Raises:
         DataError: if the file cannot be parsed into the layout's columns at all.
     """
-    frame, _ = read_table(Path(path).expanduser(), ATLAS_HIGGS)
-    return validate_events(frame, source=str(path), shown=shown, rules=rules)
+    frame, is_text = read_table(Path(path).expanduser(), ATLAS_HIGGS)
+    return validate_events(frame, source=str(path), shown=shown, rules=rules, lines=is_text)
 
 
 def validate_events(
-    events: Events | pl.DataFrame, *, source: str = "events", shown: int = 5, rules: Sequence[Rule] = RULES
+    events: Events | pl.DataFrame,
+    *,
+    source: str = "events",
+    shown: int = 5,
+    rules: Sequence[Rule] = RULES,
+    lines: bool = False,
 ) -> ValidationReport:
     """Check events against every rule of the challenge's layout.
 
@@ -61,6 +66,7 @@ def validate_events(
         source: name for the report where a frame is given.
         shown: how many offending rows to keep per rule.
         rules: the rules to run.
+        lines: whether to name the line of an offending row as well (text files).
 
     Returns:
         What every rule found; broken rules are results, not errors.
@@ -78,14 +84,16 @@ def validate_events(
     masks = _Masks(frame.height)
     results = {rule.name: _Tally(shown) for rule in rules if all(name in frame.columns for name in rule.columns)}
     table = RuleTable(frame)
-    for rule in rules:
-        if rule.whole and rule.name in results:
-            _apply(rule, table, 0, results[rule.name], masks)
+    # The comparison of missing numbers is false and is meant to be.
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        for rule in rules:
+            if rule.whole and rule.name in results:
+                _apply(rule, table, 0, results[rule.name], masks)
     _by_blocks([r for r in rules if not r.whole and r.name in results], frame, results, masks)
     return ValidationReport(
         source=source,
         rows=frame.height,
-        results=tuple(_result(rule, results.get(rule.name), frame) for rule in rules),
+        results=tuple(_result(rule, results.get(rule.name), frame, lines=lines) for rule in rules),
         violating=masks.violating,
         unusual=masks.unusual,
     )
@@ -129,8 +137,7 @@ def _by_blocks(rules: Sequence[Rule], frame: pl.DataFrame, tallies: dict[str, _T
     def block(start: int) -> list[tuple[Rule, _Tally]]:
         table = RuleTable(frame.slice(start, _BLOCK))
         found = []
-        # The comparison of missing numbers is false and is meant to be.
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # it belongs to the thread
             for rule in rules:
                 tally = _Tally(tallies[rule.name].shown)
                 _apply(rule, table, start, tally, masks)
@@ -144,11 +151,15 @@ def _by_blocks(rules: Sequence[Rule], frame: pl.DataFrame, tallies: dict[str, _T
                 tallies[rule.name].add(tally.checked, tally.first, tally.offenders)
 
 
-def _result(rule: Rule, tally: _Tally | None, frame: pl.DataFrame) -> RuleResult:
+def _result(rule: Rule, tally: _Tally | None, frame: pl.DataFrame, *, lines: bool) -> RuleResult:
     if tally is None:
         return RuleResult(rule, None, 0, ())
-    names = [name for name in dict.fromkeys(("EventId", *rule.columns)) if name in frame.columns]
-    first: list[dict[str, Any]] = [
-        {"row": row + 1, **dict(zip(names, frame.select(names).row(row), strict=True))} for row in tally.first
-    ]
-    return RuleResult(rule, tally.checked, tally.offenders, tuple(first))
+    first = tuple(_shown_row(rule, frame[row], row, lines=lines) for row in tally.first)
+    return RuleResult(rule, tally.checked, tally.offenders, first)
+
+
+def _shown_row(rule: Rule, row: pl.DataFrame, number: int, *, lines: bool) -> dict[str, Any]:
+    columns = rule.columns if rule.cells is None else rule.cells(RuleTable(row))
+    names = [name for name in dict.fromkeys(("EventId", *columns)) if name in row.columns]
+    place = {"row": number + 1, "line": number + 2} if lines else {"row": number + 1}
+    return {**place, **dict(zip(names, row.select(names).row(0), strict=True))}
