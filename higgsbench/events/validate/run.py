@@ -85,15 +85,17 @@ def validate_events(
     results = {rule.name: _Tally(shown) for rule in rules if all(name in frame.columns for name in rule.columns)}
     table = RuleTable(frame)
     # The comparison of missing numbers is false and is meant to be.
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+    with np.errstate(all="ignore"):
         for rule in rules:
             if rule.whole and rule.name in results:
                 _apply(rule, table, 0, results[rule.name], masks)
     _by_blocks([r for r in rules if not r.whole and r.name in results], frame, results, masks)
+    with np.errstate(all="ignore"):
+        outcome = tuple(_result(rule, results.get(rule.name), frame, lines=lines) for rule in rules)
     return ValidationReport(
         source=source,
         rows=frame.height,
-        results=tuple(_result(rule, results.get(rule.name), frame, lines=lines) for rule in rules),
+        results=outcome,
         violating=masks.violating,
         unusual=masks.unusual,
     )
@@ -137,7 +139,7 @@ def _by_blocks(rules: Sequence[Rule], frame: pl.DataFrame, tallies: dict[str, _T
     def block(start: int) -> list[tuple[Rule, _Tally]]:
         table = RuleTable(frame.slice(start, _BLOCK))
         found = []
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # it belongs to the thread
+        with np.errstate(all="ignore"):  # it belongs to the thread
             for rule in rules:
                 tally = _Tally(tallies[rule.name].shown)
                 _apply(rule, table, start, tally, masks)
