@@ -96,7 +96,8 @@ def _massive_pair(rng: np.random.Generator, recoil: Recoil, massless: FloatArray
     momentum, mass = pt * np.cosh(eta), ratio * pt
     gained = np.sqrt(momentum**2 + mass**2) - momentum  # energy by which a massive jet exceeds a massless one
     cross = gained[0] * momentum[1] + gained[1] * momentum[0] + gained[0] * gained[1]
-    return np.sqrt(massless**2 + mass[0] ** 2 + mass[1] ** 2 + 2.0 * cross)
+    together: FloatArray = np.sqrt(massless**2 + mass[0] ** 2 + mass[1] ** 2 + 2.0 * cross)
+    return together
 
 
 def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num: int, n: int) -> dict[str, FloatArray]:
