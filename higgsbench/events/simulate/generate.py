@@ -97,7 +97,7 @@ def _massive_pair(rng: np.random.Generator, recoil: Recoil, massless: FloatArray
     gained = np.sqrt(momentum**2 + mass**2) - momentum  # energy by which a massive jet exceeds a massless one
     cross = gained[0] * momentum[1] + gained[1] * momentum[0] + gained[0] * gained[1]
     together: FloatArray = np.sqrt(massless**2 + mass[0] ** 2 + mass[1] ** 2 + 2.0 * cross)
-    return together
+    return np.minimum(together, DETECTOR.jet_mass_ratio * massless)
 
 
 def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num: int, n: int) -> dict[str, FloatArray]:
