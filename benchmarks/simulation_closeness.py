@@ -73,7 +73,7 @@ def _present(frame: pl.DataFrame, name: str) -> tuple[FloatArray, FloatArray]:
 
 def _jet_shares(frame: pl.DataFrame) -> FloatArray:
     shares = np.bincount(frame["PRI_jet_num"].to_numpy(), weights=frame["Weight"].to_numpy(), minlength=4)
-    return shares / shares.sum()
+    return np.asarray(shares / shares.sum(), dtype=np.float64)
 
 
 def _missing_share(frame: pl.DataFrame) -> float:

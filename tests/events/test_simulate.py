@@ -40,7 +40,7 @@ def without_weights(frame: pl.DataFrame) -> pl.DataFrame:
 
 def distance(eta1: str, phi1: str, eta2: str, phi2: str, frame: pl.DataFrame) -> np.ndarray[Any, Any]:
     dphi = wrap(frame[phi1].to_numpy() - frame[phi2].to_numpy())
-    return np.hypot(frame[eta1].to_numpy() - frame[eta2].to_numpy(), dphi)
+    return np.asarray(np.hypot(frame[eta1].to_numpy() - frame[eta2].to_numpy(), dphi))
 
 
 # layout

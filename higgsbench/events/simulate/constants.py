@@ -50,7 +50,7 @@ class Detector:
         jet_mass: median of mass over pt of a jet, width of its logarithm, and largest value.
         jet_mass_ratio: largest mass of two jets over that of massless jets (the file's largest is 1.39).
         sumet_min: least sumet, GeV.
-        mmc_scale: DER_mass_MMC of the file over the MMC-lite mass.
+        mmc_scale: median of the file's DER_mass_MMC over the MMC-lite mass, by jet number.
     """
 
     tau_pt_min: float = 20.0
@@ -68,7 +68,7 @@ class Detector:
     jet_mass: tuple[float, float, float] = (0.10, 0.35, 0.2)
     jet_mass_ratio: float = 1.4
     sumet_min: float = 20.0
-    mmc_scale: float = 1.0
+    mmc_scale: tuple[float, float, float, float] = (0.98, 1.018, 1.02, 1.024)
 
 
 DETECTOR = Detector()
@@ -213,40 +213,54 @@ _VH = ProcessModel(
     label="s",
     parent=ParentModel(
         mass=125.0,
-        noise=15.0,
-        noise_stochastic=0.7,
-        rapidity=(1.2, 0.95, 0.95, 0.95),
-        rapidity_slope=(0.0, 0.46, 0.56, 0.48),
+        noise=15.1,
+        noise_stochastic=0.65,
+        noise_tail=0.015,
+        rapidity=(1.33, 1.12, 0.861, 0.916),
+        rapidity_slope=(0.0, 0.696, 0.788, 0.701),
     ),
     jets=(
-        JetModel((3.3, 1.04), (1.08, 2.88)),
-        JetModel((3.86, 0.76), (1.31, 4.04), (0.7, 1.05), 0.64, 0.9, (1.15, 1.54), resonance=(0.8, 84.0, 9.0)),
         JetModel(
-            (4.36, 0.69),
-            (1.17, 3.92),
-            (1.12, 1.19),
-            0.51,
-            1.2,
-            (0.79, 0.88),
+            log_pt=(3.3, 1.04),
+            eta=(1.08, 2.88),
+        ),
+        JetModel(
+            log_pt=(3.86, 0.76),
+            eta=(1.31, 4.04),
+            ratio=(0.694, 1.28),
+            eta_slope=0.504,
+            eta_width=0.851,
+            dphi=(1.06, 1.61),
+            resonance=(0.8, 84.0, 9.0),
+        ),
+        JetModel(
+            log_pt=(4.36, 0.69),
+            eta=(1.17, 3.92),
+            ratio=(1.12, 1.19),
+            eta_slope=0.51,
+            eta_width=1.2,
+            dphi=(0.79, 0.88),
             resonance=(0.4, 84.0, 9.0),
             log_other=(2.7, 1.37),
         ),
     ),
     soft=(
-        SoftModel((1.5, 1.8), 0.20, (25.8, 4.8), 0.36, (6.0, 21.0)),
+        SoftModel((1.5, 1.8), 0.2, (25.8, 4.8), 0.36, (6.0, 21.0)),
         SoftModel((1.9, 1.4), 0.28, (25.6, 4.8), 0.36, (6.0, 22.5)),
         SoftModel((1.76, 2.02), 0.29, (24.5, 4.5), 0.19, (6.0, 24.9)),
         SoftModel((1.76, 2.02), 0.29, (24.5, 4.5), 0.19, (6.0, 24.9)),
     ),
     sumet=(
-        SumEtModel(0.79, 1.0, 0.00, (5.41, 23.9, -64.7)),
+        SumEtModel(0.79, 1.0, 0.0, (5.41, 23.9, -64.7)),
         SumEtModel(0.72, 1.0, 0.98, (8.68, 16.7, -80.9)),
         SumEtModel(0.73, 1.0, 1.34, (9.45, 15.1, -88.7)),
-        SumEtModel(0.83, 1.0, 0.80, (6.39, 24.1, -86.0)),
+        SumEtModel(0.83, 1.0, 0.8, (6.39, 24.1, -86.0)),
     ),
-    invisible=(0.85, 0.45, 0.2, 0.1),
-    lepton_swap=0.4,
-    companion=60.0,
+    hadronic_x=(0.234, 1.94, 1.47),
+    correlation=0.09,
+    invisible=(0.757, 0.254, 0.04, 0.145),
+    lepton_swap=0.239,
+    companion=69.4,
 )
 
 _Z = ProcessModel(

@@ -139,5 +139,5 @@ def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num:
     columns |= derive(columns)
     columns["DER_mass_jet_jet"] = _massive_pair(rng, recoil, columns["DER_mass_jet_jet"])
     mass = mmc_lite(tau, lep, met, columns["PRI_met_sumet"], columns["DER_mass_vis"])
-    columns["DER_mass_MMC"] = mass * DETECTOR.mmc_scale
+    columns["DER_mass_MMC"] = mass * DETECTOR.mmc_scale[jet_num]
     return columns
