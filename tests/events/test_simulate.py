@@ -374,7 +374,8 @@ def test_shifts_apply_to_simulated_events() -> None:
 
 @pytest.mark.parametrize("name", ["events.csv", "events.csv.gz", "events.parquet"])
 def test_files_hold_the_events_and_do_not_depend_on_jobs(tmp_path: Path, name: str) -> None:
-    setting = SimulationSettings(events=900, seed=6)
+    # more than one block, so that there is something to share among processes, where writing it is fast
+    setting = SimulationSettings(events=BLOCK + 100 if name.endswith("parquet") else 900, seed=6)
     path = write_simulated(setting, tmp_path / name)
     again = write_simulated(setting, tmp_path / f"again-{name}", jobs=2)
     read = pl.read_parquet if name.endswith("parquet") else pl.read_csv

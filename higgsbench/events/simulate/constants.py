@@ -40,7 +40,6 @@ class Detector:
         eta_max: largest abs(eta) of both.
         crack: abs(eta) range where the calorimeter has a gap ...
         crack_loss: ... and the share of leptons lost there.
-        tau_turn_on: share of hadronic taus lost at threshold, and the pt (GeV) over which that fades.
         min_dr_tau_lep: least separation of tau and lepton.
         min_dr_tau_jet: of tau and jets.
         min_dr_lep_jet: of lepton and jets.
@@ -58,7 +57,6 @@ class Detector:
     eta_max: float = 2.5
     crack: tuple[float, float] = (1.37, 1.52)
     crack_loss: float = 0.33
-    tau_turn_on: tuple[float, float] = (0.0, 10.0)
     min_dr_tau_lep: float = 0.23
     min_dr_tau_jet: float = 0.40
     min_dr_lep_jet: float = 0.21
