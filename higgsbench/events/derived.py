@@ -68,7 +68,8 @@ def invariant_mass(
     """Mass of two massless particles, sqrt(2 pt1 pt2 (cosh deta - cos dphi)), in GeV, shape (n,)."""
     # 2 sinh^2 + 2 sin^2 instead of cosh - cos: nothing cancels for close particles.
     opening = np.sinh((eta1 - eta2) / 2) ** 2 + np.sin((phi1 - phi2) / 2) ** 2
-    return 2.0 * np.sqrt(pt1 * pt2 * opening)
+    mass: FloatArray = 2.0 * np.sqrt(pt1 * pt2 * opening)
+    return mass
 
 
 def _transverse_mass(lep_pt: FloatArray, lep_phi: FloatArray, met: FloatArray, met_phi: FloatArray) -> FloatArray:
@@ -103,7 +104,8 @@ def _met_centrality(tau_phi: FloatArray, lep_phi: FloatArray, met_phi: FloatArra
     b = np.sin(tau_phi - met_phi) * side
     size = np.hypot(a, b)
     # a and b vanish together only if all three are in one line; the value is then undefined and 0 is its mean.
-    return np.divide(a + b, size, out=np.zeros_like(size), where=size > 0)
+    centrality: FloatArray = np.divide(a + b, size, out=np.zeros_like(size), where=size > 0)
+    return centrality
 
 
 def _lepton_centrality(eta1: FloatArray, eta2: FloatArray, lep_eta: FloatArray) -> FloatArray:

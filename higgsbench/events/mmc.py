@@ -83,12 +83,12 @@ def _scan(
         The posterior mean of ln(x_h x_l) and the least chi2, both of shape (n,).
     """
     # Dividing by sigma first keeps the numbers small, so that float32 loses nothing in the difference.
-    tau, lep, met = ((v / sigma[:, None]).astype(np.float32) for v in (tau, lep, met))
+    t, ell, m = ((v / sigma[:, None]).astype(np.float32) for v in (tau, lep, met))
     chi2 = np.zeros((len(sigma), GRID * GRID), np.float32)
     for axis in (0, 1):
         # (n, 16, 1) - (n, 1, 16): the scan is separable, so the products are taken on 2 x 16 points, not on 256.
-        had = met[:, axis, None] - tau[:, axis, None] * _EXTRA_HAD[::GRID]
-        miss = had[:, :, None] - (lep[:, axis, None] * _EXTRA_LEP[:GRID])[:, None, :]
+        had = m[:, axis, None] - t[:, axis, None] * _EXTRA_HAD[::GRID]
+        miss = had[:, :, None] - (ell[:, axis, None] * _EXTRA_LEP[:GRID])[:, None, :]
         miss *= miss
         chi2 += miss.reshape(chi2.shape)
     best = chi2.min(axis=1)

@@ -87,10 +87,8 @@ def _assign(weights: FloatArray, table: Table, rest: str | None) -> npt.NDArray[
     values, inverse, counts = np.unique(weights, return_inverse=True, return_counts=True)
     names = np.full(len(values), rest or "", dtype="<U8")
     open_values = np.ones(len(values), dtype=np.bool_)
-    if rest is not None:
-        repeated = counts > max(1, len(weights) // 1000)  # a continuous weight repeats by chance only
-    else:
-        repeated = open_values.copy()
+    # A continuous weight repeats by chance only; without continuous weights every value is one of the known.
+    repeated = counts > (max(1, len(weights) // 1000) if rest is not None else 0)
     remaining = dict(table)
     least = 2  # one value alone fits every known one
     while remaining and open_values.any():

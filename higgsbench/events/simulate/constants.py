@@ -40,7 +40,6 @@ class Detector:
         eta_max: largest abs(eta) of both.
         crack: abs(eta) range where the calorimeter has a gap ...
         crack_loss: ... and the share of leptons lost there.
-        tau_turn_on: share of hadronic taus lost at threshold, and the pt (GeV) over which that fades.
         min_dr_tau_lep: least separation of tau and lepton.
         min_dr_tau_jet: of tau and jets.
         min_dr_lep_jet: of lepton and jets.
@@ -48,8 +47,9 @@ class Detector:
         lepton_resolution: of the lepton's.
         w_mass: GeV.
         jet_mass: median of mass over pt of a jet, width of its logarithm, and largest value.
+        jet_mass_ratio: largest mass of two jets over that of massless jets (the file's largest is 1.39).
         sumet_min: least sumet, GeV.
-        mmc_scale: DER_mass_MMC of the file over the MMC-lite mass.
+        mmc_scale: median of the file's DER_mass_MMC over the MMC-lite mass, by jet number.
     """
 
     tau_pt_min: float = 20.0
@@ -57,7 +57,6 @@ class Detector:
     eta_max: float = 2.5
     crack: tuple[float, float] = (1.37, 1.52)
     crack_loss: float = 0.33
-    tau_turn_on: tuple[float, float] = (0.0, 10.0)
     min_dr_tau_lep: float = 0.23
     min_dr_tau_jet: float = 0.40
     min_dr_lep_jet: float = 0.21
@@ -65,8 +64,9 @@ class Detector:
     lepton_resolution: float = 0.015
     w_mass: float = 80.4
     jet_mass: tuple[float, float, float] = (0.10, 0.35, 0.2)
+    jet_mass_ratio: float = 1.4
     sumet_min: float = 20.0
-    mmc_scale: float = 1.0
+    mmc_scale: tuple[float, float, float, float] = (0.98, 1.018, 1.02, 1.024)
 
 
 DETECTOR = Detector()
@@ -156,79 +156,109 @@ _VBF = ProcessModel(
     label="s",
     parent=ParentModel(
         mass=125.0,
-        noise=15.0,
-        noise_stochastic=0.7,
-        rapidity=(1.1, 1.0, 0.95, 0.95),
-        rapidity_slope=(0.0, 0.06, 0.06, 0.06),
+        noise=16.1,
+        noise_stochastic=0.914,
+        noise_tail=0.014,
+        rapidity=(1.18, 1.19, 1.05, 1.08),
+        rapidity_slope=(0.0, -0.014, 0.219, 0.158),
     ),
     jets=(
-        JetModel((3.64, 0.98), (1.54, 1.89)),
-        JetModel((4.15, 0.77), (1.81, 2.4), (0.83, 1.31), 0.1, 1.7, (1.03, 0.97), 0.82, (4.3, 1.3), 0.75),
         JetModel(
-            (4.37, 0.68),
-            (1.64, 2.86),
-            (1.09, 1.2),
-            0.1,
-            1.7,
-            (0.92, 0.83),
-            0.6,
-            (4.1, 1.4),
-            0.75,
+            log_pt=(3.64, 0.98),
+            eta=(1.54, 1.89),
+        ),
+        JetModel(
+            log_pt=(4.15, 0.77),
+            eta=(1.81, 2.4),
+            ratio=(0.762, 1.39),
+            eta_slope=0.03,
+            eta_width=1.37,
+            dphi=(1.26, 1.16),
+            tag_share=0.805,
+            tag_gap=(4.52, 1.09),
+            tag_centre=0.694,
+        ),
+        JetModel(
+            log_pt=(4.37, 0.68),
+            eta=(1.64, 2.86),
+            ratio=(1.09, 1.2),
+            eta_slope=0.1,
+            eta_width=1.7,
+            dphi=(0.92, 0.83),
+            tag_share=0.6,
+            tag_gap=(4.1, 1.4),
+            tag_centre=0.75,
             log_other=(2.44, 1.19),
         ),
     ),
     soft=(
         SoftModel((1.87, 1.5), 0.29, (25.8, 3.5), 0.36, (6.0, 23.0)),
         SoftModel((1.81, 1.47), 0.23, (25.5, 3.9), 0.34, (6.0, 24.6)),
-        SoftModel((1.84, 1.70), 0.20, (24.4, 4.8), 0.19, (6.0, 34.0)),
-        SoftModel((1.84, 1.70), 0.20, (24.4, 4.8), 0.19, (6.0, 34.0)),
+        SoftModel((1.84, 1.7), 0.2, (24.4, 4.8), 0.19, (6.0, 34.0)),
+        SoftModel((1.84, 1.7), 0.2, (24.4, 4.8), 0.19, (6.0, 34.0)),
     ),
     sumet=(
         SumEtModel(0.82, 1.0, 1.51, (4.66, 17.4, -40.2)),
-        SumEtModel(0.86, 1.0, 1.35, (19.50, 9.4, -143.1)),
-        SumEtModel(0.74, 1.0, 0.90, (27.79, 8.9, -188.8)),
-        SumEtModel(0.83, 1.0, 0.80, (11.79, 14.8, -104.1)),
+        SumEtModel(0.86, 1.0, 1.35, (19.5, 9.4, -143.0)),
+        SumEtModel(0.74, 1.0, 0.9, (27.8, 8.9, -189.0)),
+        SumEtModel(0.83, 1.0, 0.8, (11.8, 14.8, -104.0)),
     ),
+    hadronic_x=(0.143, 2.43, 1.35),
+    correlation=0.001,
 )
 
 _VH = ProcessModel(
     label="s",
     parent=ParentModel(
         mass=125.0,
-        noise=15.0,
-        noise_stochastic=0.7,
-        rapidity=(1.2, 0.95, 0.95, 0.95),
-        rapidity_slope=(0.0, 0.46, 0.56, 0.48),
+        noise=15.1,
+        noise_stochastic=0.65,
+        noise_tail=0.015,
+        rapidity=(1.33, 1.12, 0.861, 0.916),
+        rapidity_slope=(0.0, 0.696, 0.788, 0.701),
     ),
     jets=(
-        JetModel((3.3, 1.04), (1.08, 2.88)),
-        JetModel((3.86, 0.76), (1.31, 4.04), (0.7, 1.05), 0.64, 0.9, (1.15, 1.54), resonance=(0.8, 84.0, 9.0)),
         JetModel(
-            (4.36, 0.69),
-            (1.17, 3.92),
-            (1.12, 1.19),
-            0.51,
-            1.2,
-            (0.79, 0.88),
+            log_pt=(3.3, 1.04),
+            eta=(1.08, 2.88),
+        ),
+        JetModel(
+            log_pt=(3.86, 0.76),
+            eta=(1.31, 4.04),
+            ratio=(0.694, 1.28),
+            eta_slope=0.504,
+            eta_width=0.851,
+            dphi=(1.06, 1.61),
+            resonance=(0.8, 84.0, 9.0),
+        ),
+        JetModel(
+            log_pt=(4.36, 0.69),
+            eta=(1.17, 3.92),
+            ratio=(1.12, 1.19),
+            eta_slope=0.51,
+            eta_width=1.2,
+            dphi=(0.79, 0.88),
             resonance=(0.4, 84.0, 9.0),
             log_other=(2.7, 1.37),
         ),
     ),
     soft=(
-        SoftModel((1.5, 1.8), 0.20, (25.8, 4.8), 0.36, (6.0, 21.0)),
+        SoftModel((1.5, 1.8), 0.2, (25.8, 4.8), 0.36, (6.0, 21.0)),
         SoftModel((1.9, 1.4), 0.28, (25.6, 4.8), 0.36, (6.0, 22.5)),
         SoftModel((1.76, 2.02), 0.29, (24.5, 4.5), 0.19, (6.0, 24.9)),
         SoftModel((1.76, 2.02), 0.29, (24.5, 4.5), 0.19, (6.0, 24.9)),
     ),
     sumet=(
-        SumEtModel(0.79, 1.0, 0.00, (5.41, 23.9, -64.7)),
+        SumEtModel(0.79, 1.0, 0.0, (5.41, 23.9, -64.7)),
         SumEtModel(0.72, 1.0, 0.98, (8.68, 16.7, -80.9)),
         SumEtModel(0.73, 1.0, 1.34, (9.45, 15.1, -88.7)),
-        SumEtModel(0.83, 1.0, 0.80, (6.39, 24.1, -86.0)),
+        SumEtModel(0.83, 1.0, 0.8, (6.39, 24.1, -86.0)),
     ),
-    invisible=(0.85, 0.45, 0.2, 0.1),
-    lepton_swap=0.4,
-    companion=60.0,
+    hadronic_x=(0.234, 1.94, 1.47),
+    correlation=0.09,
+    invisible=(0.757, 0.254, 0.04, 0.145),
+    lepton_swap=0.239,
+    companion=69.4,
 )
 
 _Z = ProcessModel(
@@ -236,31 +266,52 @@ _Z = ProcessModel(
     parent=ParentModel(
         mass=91.19,
         width=2.5,
-        tail_share=0.03,
-        tail=(95.0, 90.0),
-        noise=15.0,
-        noise_stochastic=0.7,
-        rapidity=(1.4, 1.3, 1.25, 1.2),
-        rapidity_slope=(0.0, 0.31, 0.18, 0.16),
-        polarisation=1.0,
+        tail_share=0.05,
+        tail=(95.0, 74.3),
+        noise=17.0,
+        noise_stochastic=0.171,
+        noise_tail=0.001,
+        rapidity=(1.79, 1.39, 1.19, 0.964),
+        rapidity_slope=(0.0, 0.772, 0.245, 0.116),
+        polarisation=0.146,
     ),
     jets=(
-        JetModel((3.02, 1.01), (1.2, 3.15)),
-        JetModel((3.92, 0.86), (1.16, 3.6), (0.66, 1.26), 0.42, 1.65, (0.93, 0.72)),
-        JetModel((4.26, 0.75), (1.24, 3.61), (1.08, 1.03), 0.21, 1.55, (1.24, 0.87), log_other=(2.14, 1.42)),
+        JetModel(
+            log_pt=(2.78, 1.02),
+            eta=(1.2, 3.15),
+        ),
+        JetModel(
+            log_pt=(3.92, 0.86),
+            eta=(1.16, 3.6),
+            ratio=(0.553, 1.44),
+            eta_slope=0.497,
+            eta_width=1.59,
+            dphi=(1.25, 0.847),
+        ),
+        JetModel(
+            log_pt=(4.26, 0.75),
+            eta=(1.24, 3.61),
+            ratio=(1.08, 1.03),
+            eta_slope=0.21,
+            eta_width=1.55,
+            dphi=(1.24, 0.87),
+            log_other=(2.14, 1.42),
+        ),
     ),
     soft=(
-        SoftModel((1.90, 1.44), 0.39, (25.9, 3.5), 0.33, (6.0, 21.9)),
+        SoftModel((1.9, 1.44), 0.39, (25.9, 3.5), 0.33, (6.0, 21.9)),
         SoftModel((1.72, 1.86), 0.22, (24.9, 4.6), 0.22, (6.0, 21.1)),
-        SoftModel((1.71, 2.26), 0.19, (25.2, 3.5), 0.30, (6.0, 22.8)),
-        SoftModel((1.71, 2.26), 0.19, (25.2, 3.5), 0.30, (6.0, 22.8)),
+        SoftModel((1.71, 2.26), 0.19, (25.2, 3.5), 0.3, (6.0, 22.8)),
+        SoftModel((1.71, 2.26), 0.19, (25.2, 3.5), 0.3, (6.0, 22.8)),
     ),
     sumet=(
-        SumEtModel(0.76, 1.0, 1.20, (5.45, 17.4, -44.0)),
+        SumEtModel(0.76, 1.0, 1.2, (5.45, 17.4, -44.0)),
         SumEtModel(0.72, 1.0, 1.47, (9.76, 13.1, -77.9)),
-        SumEtModel(0.70, 1.0, 1.00, (15.21, 11.7, -118.9)),
-        SumEtModel(0.89, 1.0, 0.80, (8.41, 20.5, -105.1)),
+        SumEtModel(0.7, 1.0, 1.0, (15.2, 11.7, -119.0)),
+        SumEtModel(0.89, 1.0, 0.8, (8.41, 20.5, -105.0)),
     ),
+    hadronic_x=(0.145, 1.71, 1.39),
+    correlation=0.05,
 )
 
 _TTBAR = ProcessModel(
@@ -268,19 +319,38 @@ _TTBAR = ProcessModel(
     parent=ParentModel(
         mass=80.4,
         width=2.1,
-        noise=20.0,
-        noise_stochastic=0.7,
-        rapidity=(0.9, 0.9, 0.9, 0.9),
-        rapidity_slope=(0.0, 0.3, 0.2, 0.2),
+        noise=16.1,
+        noise_stochastic=0.392,
+        noise_tail=0.016,
+        rapidity=(0.978, 1.03, 0.989, 1.1),
+        rapidity_slope=(0.0, 0.528, 0.426, 0.754),
     ),
     jets=(
-        JetModel((3.56, 0.92), (1.28, 3.64)),
-        JetModel((3.88, 0.75), (1.07, 2.76), (0.77, 1.11), 0.08, 1.66, (1.14, 0.9)),
-        JetModel((4.2, 0.63), (1.48, 3.59), (1.54, 1.35), 0.16, 1.56, (1.16, 0.76), log_other=(3.17, 1.1)),
+        JetModel(
+            log_pt=(3.56, 0.92),
+            eta=(1.28, 3.64),
+        ),
+        JetModel(
+            log_pt=(3.88, 0.75),
+            eta=(1.07, 2.76),
+            ratio=(0.687, 1.23),
+            eta_slope=0.168,
+            eta_width=1.47,
+            dphi=(1.08, 0.8),
+        ),
+        JetModel(
+            log_pt=(4.2, 0.63),
+            eta=(1.48, 3.59),
+            ratio=(1.54, 1.35),
+            eta_slope=0.16,
+            eta_width=1.56,
+            dphi=(1.16, 0.76),
+            log_other=(3.17, 1.1),
+        ),
     ),
     soft=(
         SoftModel((2.0, 1.6), 0.27, (25.1, 4.0), 0.53, (6.0, 26.0)),
-        SoftModel((2.0, 1.6), 0.27, (25.1, 4.0), 0.50, (6.0, 26.0)),
+        SoftModel((2.0, 1.6), 0.27, (25.1, 4.0), 0.5, (6.0, 26.0)),
         SoftModel((1.8, 2.1), 0.23, (25.1, 4.0), 0.53, (6.0, 27.5)),
         SoftModel((1.8, 2.1), 0.23, (25.1, 4.0), 0.53, (6.0, 27.5)),
     ),
@@ -288,11 +358,19 @@ _TTBAR = ProcessModel(
         SumEtModel(0.76, 1.0, 1.17, (4.17, 33.2, -74.4)),
         SumEtModel(0.85, 1.0, 0.77, (5.92, 25.6, -84.7)),
         SumEtModel(0.69, 1.0, 1.13, (6.28, 24.0, -78.6)),
-        SumEtModel(0.74, 1.0, 0.80, (7.53, 26.1, -105.4)),
+        SumEtModel(0.74, 1.0, 0.8, (7.53, 26.1, -105.0)),
     ),
-    companion=70.0,
-    fake=FakeTau(((0.85, 12.0),) * 4, (1.0, 1.5), 1.0, 0.0, 0.0, (0.0,) * 4),
-    fake_share=0.3,
+    hadronic_x=(0.159, 2.48, 1.15),
+    companion=62.1,
+    fake=FakeTau(
+        pt=((0.85, 12.0), (0.85, 13.6), (0.85, 12.0), (0.85, 12.0)),
+        eta=(1.0, 1.5),
+        response=1.0,
+        rapidity_slope=0.0,
+        lepton_from_tau=0.0,
+        away=(0.0, 0.04, 0.05, 0.193),
+    ),
+    fake_share=0.143,
 )
 
 _W = ProcessModel(

@@ -79,7 +79,7 @@ def _parent_mass(rng: np.random.Generator, model: ParentModel, n: int) -> FloatA
     edge = np.arctan(30.0) / np.pi
     mass = model.mass + model.width / 2 * np.tan(np.pi * rng.uniform(-edge, edge, n))
     tail = model.tail[0] + rng.exponential(model.tail[1], n)
-    return np.where(rng.random(n) < model.tail_share, tail, mass)
+    return np.asarray(np.where(rng.random(n) < model.tail_share, tail, mass), dtype=np.float64)
 
 
 def _noise(rng: np.random.Generator, model: ParentModel, recoil: Recoil) -> tuple[FloatArray, FloatArray]:
@@ -98,7 +98,8 @@ def _rapidity(rng: np.random.Generator, model: ParentModel, recoil: Recoil, jet_
 def _cos_theta(rng: np.random.Generator, quadratic: float, n: int) -> FloatArray:
     """Density 1 + a cos^2 on [-1, 1], by choosing between the flat part and the quadratic part."""
     flat, cubed = rng.uniform(-1.0, 1.0, (2, n))
-    return np.where(rng.random(n) < quadratic / (3.0 + quadratic), np.cbrt(cubed), flat)
+    cosine: FloatArray = np.where(rng.random(n) < quadratic / (3.0 + quadratic), np.cbrt(cubed), flat)
+    return cosine
 
 
 def _decay(rng: np.random.Generator, parent: FourVector, cos_theta: FloatArray) -> tuple[FourVector, FourVector]:

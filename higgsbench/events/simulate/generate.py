@@ -35,16 +35,13 @@ def _wrapped_distance(eta1: FloatArray, phi1: FloatArray, eta2: FloatArray, phi2
 
 
 def _passes(rng: np.random.Generator, seen: Visible, recoil: Recoil, jet_num: int) -> BoolArray:
-    """The selection: thresholds, acceptance, isolation, and efficiencies as random losses."""
+    """The selection: thresholds, acceptance and isolation, and the leptons lost in the gap of the calorimeter."""
     detector = DETECTOR
-    lost, cracked = rng.random((2, len(seen.tau_pt)))
     abs_eta = np.abs(seen.lep_eta)
     in_crack = (abs_eta > detector.crack[0]) & (abs_eta < detector.crack[1])
     good = (seen.tau_pt >= detector.tau_pt_min) & (seen.lep_pt >= detector.lep_pt_min)
     good &= (np.abs(seen.tau_eta) <= detector.eta_max) & (abs_eta <= detector.eta_max)
-    good &= ~(in_crack & (cracked < detector.crack_loss))
-    turn_on = detector.tau_turn_on[0] * np.exp((detector.tau_pt_min - seen.tau_pt) / detector.tau_turn_on[1])
-    good &= lost >= turn_on
+    good &= ~(in_crack & (rng.random(len(abs_eta)) < detector.crack_loss))
     tau, lep = (seen.tau_eta, seen.tau_phi), (seen.lep_eta, seen.lep_phi)
     good &= _wrapped_distance(*tau, *lep) > detector.min_dr_tau_lep
     jets = ((recoil.eta1, recoil.phi1), (recoil.eta2, recoil.phi2))[:jet_num]
@@ -96,7 +93,8 @@ def _massive_pair(rng: np.random.Generator, recoil: Recoil, massless: FloatArray
     momentum, mass = pt * np.cosh(eta), ratio * pt
     gained = np.sqrt(momentum**2 + mass**2) - momentum  # energy by which a massive jet exceeds a massless one
     cross = gained[0] * momentum[1] + gained[1] * momentum[0] + gained[0] * gained[1]
-    return np.sqrt(massless**2 + mass[0] ** 2 + mass[1] ** 2 + 2.0 * cross)
+    together: FloatArray = np.sqrt(massless**2 + mass[0] ** 2 + mass[1] ** 2 + 2.0 * cross)
+    return np.minimum(together, DETECTOR.jet_mass_ratio * massless)
 
 
 def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num: int, n: int) -> dict[str, FloatArray]:
@@ -138,5 +136,5 @@ def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num:
     columns |= derive(columns)
     columns["DER_mass_jet_jet"] = _massive_pair(rng, recoil, columns["DER_mass_jet_jet"])
     mass = mmc_lite(tau, lep, met, columns["PRI_met_sumet"], columns["DER_mass_vis"])
-    columns["DER_mass_MMC"] = mass * DETECTOR.mmc_scale
+    columns["DER_mass_MMC"] = mass * DETECTOR.mmc_scale[jet_num]
     return columns

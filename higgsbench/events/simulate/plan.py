@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from higgsbench.events.simulate.constants import PROCESSES, SAMPLES
 from higgsbench.schema import N_B, N_S
@@ -104,9 +105,10 @@ def plan_block(settings: SimulationSettings, block: int) -> BlockPlan:
         The plan of the block's events.
     """
     rng = stream(settings.seed, block, PLAN)
-    uniform, set_uniform, normal = rng.random(BLOCK), rng.random(BLOCK), rng.normal(size=BLOCK)
     n = min(BLOCK, settings.events - block * BLOCK)
-    uniform, set_uniform, normal = uniform[:n], set_uniform[:n], normal[:n]
+    uniform, set_uniform, weight_uniform = rng.random((3, BLOCK))[:, :n]
+    edge = ndtr(_SPREAD_CUT)
+    normal = ndtri(1.0 - edge + (2.0 * edge - 1.0) * weight_uniform)
     cumulative, pairs = _categories(settings)
     sample, jet_num = np.array(pairs)[np.searchsorted(cumulative, uniform, side="right")].T
     names = list(PROCESSES)
@@ -114,8 +116,8 @@ def plan_block(settings: SimulationSettings, block: int) -> BlockPlan:
     is_signal = np.array([PROCESSES[s.process].label == "s" for s in SAMPLES])[sample]
     mean = np.array([s.weight for s in SAMPLES])[sample, jet_num]
     spread = np.array([s.spread for s in SAMPLES])[sample, jet_num]
-    # exp(sz - s^2/2) has mean 1, so the spread does not move the yields of the jet numbers.
-    weight = mean * np.exp(spread * np.clip(normal, -_SPREAD_CUT, _SPREAD_CUT) - spread**2 / 2)
+    # exp(sz - s^2/2) has mean 1 (almost, as z is cut), so the spread does not move the yields of the jet numbers.
+    weight = mean * np.exp(spread * normal - spread**2 / 2)
     proportions = np.cumsum(list(settings.set_proportions.values()))
     subset = np.searchsorted(proportions / proportions[-1], set_uniform, side="right")
     return BlockPlan(process, jet_num, subset, is_signal, weight)
@@ -131,12 +133,14 @@ def normalisation(settings: SimulationSettings) -> Normalisation:
         The factors that bring its sums to N_s and N_b (times the luminosity), in the file and in each set.
     """
     n_sets = len(settings.set_proportions)
-    sums = np.zeros((2, n_sets))
+    classes, sums = np.zeros(2), np.zeros((2, n_sets))
     for block in range(block_count(settings)):
         plan = plan_block(settings, block)
         cell = plan.signal * n_sets + plan.subset
+        # Not the sum over sets: Weight may not depend on the proportions of the sets, not even in its last digit.
+        classes += np.bincount(plan.signal, weights=plan.weight, minlength=2)
         sums += np.bincount(cell, weights=plan.weight, minlength=2 * n_sets).reshape(2, n_sets)
     targets = np.array([N_B, N_S]) * settings.luminosity
-    whole = [float(t / s) if s > 0 else 0.0 for t, s in zip(targets, sums.sum(axis=1), strict=True)]
+    whole = [float(t / s) if s > 0 else 0.0 for t, s in zip(targets, classes, strict=True)]
     parts = [tuple(float(t / s) if s > 0 else 0.0 for s in row) for t, row in zip(targets, sums, strict=True)]
     return Normalisation((whole[0], whole[1]), (parts[0], parts[1]))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -65,12 +66,11 @@ def _sign(rng: np.random.Generator, n: int) -> FloatArray:
 
 def _above_threshold(rng: np.random.Generator, log_pt: tuple[float, float], n: int) -> FloatArray:
     """Shifted log-normal cut at 30 GeV, by folding the normal quantile function onto what is above the cut."""
-    from scipy.special import ndtr, ndtri
-
     mean, width = log_pt
     below = ndtr((np.log(JET_PT_MIN - _PT_SHIFT) - mean) / width)
     quantile = below + (1.0 - below) * rng.random(n)
-    return _PT_SHIFT + np.exp(mean + width * np.minimum(ndtri(quantile), 4.0))
+    pt: FloatArray = _PT_SHIFT + np.exp(mean + width * np.minimum(ndtri(quantile), 4.0))
+    return pt
 
 
 def _size_of_soft(rng: np.random.Generator, model: SoftModel, n: int) -> FloatArray:

@@ -44,7 +44,8 @@ class SimulationSettings:
         higgs_mass: GeV, 100 to 150.
         luminosity: multiplies N_s and N_b.
         set_proportions: relative number of events in each KaggleSet.
-        shifts: systematic shifts applied to every event.
+        shifts: systematic shifts applied to every event, after the weights are normalised: a scaled process changes
+            the totals.
 
     Raises:
         ConfigError: if a value is out of its range; the message names it.
