@@ -103,8 +103,8 @@ class ModelConfig(_Strict):
     def _plain_label(cls, value: str | None) -> str | None:
         if value is not None and (not _LABEL.fullmatch(value) or value in RESERVED_LABELS):
             raise problem(
-                f"label {value!r}: use 1 to 60 letters, digits, blanks or _.+- beginning with a letter or digit, and not "
-                f"{', '.join(sorted(RESERVED_LABELS))}"
+                f"label {value!r}: use 1 to 60 letters, digits, blanks or _.+-, beginning with a letter or digit, and "
+                f"not {', '.join(sorted(RESERVED_LABELS))}"
             )
         return value
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["FEATURE_SETS", "Features", "FeatureSet", "feature_matrix", "resolve_features"]
+__all__ = ["FEATURE_SETS", "FeatureSet", "Features", "feature_matrix", "resolve_features"]
 
 
 @dataclass(frozen=True)
