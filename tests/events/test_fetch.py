@@ -113,6 +113,7 @@ def server(content: bytes) -> Iterator[Server]:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(folder))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return folder
 
 
