@@ -40,25 +40,41 @@ __all__ = ["command"]
     show_default=True,
     help="What to print; json keeps full precision.",
 )
-def command(data: Path | None, test: Path | None, subsets: tuple[str, ...], page: Path | None, style: str) -> None:
+@click.option(
+    "--events", type=click.IntRange(min=1), help="Number of simulated events, without DATA.  [default: 50000]"
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the simulation, without DATA.  [default: 0]")
+def command(
+    data: Path | None,
+    test: Path | None,
+    subsets: tuple[str, ...],
+    page: Path | None,
+    style: str,
+    events: int | None,
+    seed: int | None,
+) -> None:
     """Describe events before any model: columns, missing values, class balance, features, correlations, drift.
 
-    DATA is an event file: CSV, gzipped CSV or Parquet, of any size.
+    DATA is an event file: CSV, gzipped CSV, Parquet or ROOT, of any size. Without it, events of the built-in toy
+    simulation are described.
     """
-    if data is None:
-        raise click.UsageError("Name an event file: higgsbench explore DATA")
+    if data is not None and (events is not None or seed is not None):
+        raise click.UsageError("--events and --seed are for simulated events; leave them out or leave out DATA.")
     import json
     import shutil
     import sys
 
-    from higgsbench.explore import explore
+    from higgsbench.events.simulate import SimulationSettings
+    from higgsbench.explore import SimulatedStream, explore
 
     if page is not None:
         # Better to learn before the reading than after it that the page cannot be made.
         from higgsbench.explore.page import check_page
 
         check_page(page)
-    found = explore(data, test=test, subsets=subsets or None)
+    # 50,000 events make statistics good to a per cent in seconds.
+    what = data or SimulatedStream(SimulationSettings(events=50_000 if events is None else events, seed=seed or 0))
+    found = explore(what, test=test, subsets=subsets or None)
     if page is not None:
         from higgsbench.explore.page import write_page
 

@@ -1,1 +1,24 @@
-"""ensemble."""
+"""Floor 3: recalibrates, blends and cuts stored out-of-fold scores; never trains a base model."""
+
+from higgsbench.ensemble.blend import BLEND_METHODS, Blend, cross_fitted_blend, fit_blend
+from higgsbench.ensemble.calibration import cross_fitted_recalibration, fit_recalibration
+from higgsbench.ensemble.cut import CUT_RULES, Cut, best_cut, choose_cut
+from higgsbench.ensemble.evaluate import METRICS_VERSION, RowMetrics, Truth, evaluate_held_out, evaluate_row
+
+__all__ = [
+    "BLEND_METHODS",
+    "CUT_RULES",
+    "METRICS_VERSION",
+    "Blend",
+    "Cut",
+    "RowMetrics",
+    "Truth",
+    "best_cut",
+    "choose_cut",
+    "cross_fitted_blend",
+    "cross_fitted_recalibration",
+    "evaluate_held_out",
+    "evaluate_row",
+    "fit_blend",
+    "fit_recalibration",
+]

@@ -1,4 +1,4 @@
-"""Strict reading of event files: CSV, gzipped CSV and Parquet, checked and cached."""
+"""Strict reading of event files: CSV, gzipped CSV, Parquet and ROOT, checked and cached."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import polars as pl
 from higgsbench.errors import DataError
 from higgsbench.events.cache import cached_frame
 from higgsbench.events.check import check_columns, check_content, column_types, where
+from higgsbench.events.columnar import parse_parquet
+from higgsbench.events.root import parse_root
 from higgsbench.events.table import Events
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
-__all__ = ["converted", "load_events", "normalised", "parse_file", "read_header"]
+__all__ = ["load_events", "normalised", "parse_file", "read_header", "read_table"]
 
 _HEADER_LIMIT = 1 << 16
 
@@ -27,7 +29,7 @@ def load_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, cache: b
     """Read an event file, check it, and keep the parsed table in the user's cache.
 
     Args:
-        path: CSV, gzipped CSV or Parquet; the content decides, not the ending.
+        path: CSV, gzipped CSV, Parquet or ROOT; the content decides, not the ending.
         schema: the layout; the challenge's own by default.
         cache: whether to use the cache of parsed files.
 
@@ -38,10 +40,7 @@ def load_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, cache: b
         DataError: naming the file, the row and the column of what is wrong.
     """
     file = Path(path).expanduser()
-    if not file.exists():
-        raise DataError(f"{path}: no such file")
-    if file.is_dir():
-        raise DataError(f"{path}: a folder, not an event file")
+    _must_be_file(file)
     if not cache:
         return Events.from_frame(parse_file(file, schema), schema, str(path))
     frame, digest = cached_frame(file, schema, parse_file)
@@ -54,6 +53,21 @@ def parse_file(file: Path, schema: TableSchema) -> pl.DataFrame:
     Raises:
         DataError: naming the file, the row and the column of what is wrong.
     """
+    frame, is_text = read_table(file, schema)
+    check_content(frame, schema, str(file), lines=is_text)
+    return frame
+
+
+def read_table(file: Path, schema: TableSchema) -> tuple[pl.DataFrame, bool]:
+    """Parse one file into the layout's columns without judging its values.
+
+    Returns:
+        The table, missing values as null, and whether the file is text (so that its rows have line numbers).
+
+    Raises:
+        DataError: naming the file, the row and the column of what cannot be parsed.
+    """
+    _must_be_file(file)
     try:
         with file.open("rb") as stream:
             magic = stream.read(4)
@@ -61,12 +75,22 @@ def parse_file(file: Path, schema: TableSchema) -> pl.DataFrame:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
     if magic == b"":
         raise DataError(f"{file}: the file is empty")
-    is_text = magic != b"PAR1"
-    raw = _parse_csv(file, schema, zipped=magic[:2] == b"\x1f\x8b") if is_text else _parse_parquet(file, schema)
+    is_text = magic not in (b"PAR1", b"root")
+    if magic == b"PAR1":
+        raw = parse_parquet(file, schema)
+    elif magic == b"root":
+        raw = parse_root(file, schema)
+    else:
+        raw = _parse_csv(file, schema, zipped=magic[:2] == b"\x1f\x8b")
     check_columns(raw.columns, schema, str(file))
-    frame = normalised(raw, schema)
-    check_content(frame, schema, str(file), lines=is_text)
-    return frame
+    return normalised(raw, schema), is_text
+
+
+def _must_be_file(file: Path) -> None:
+    if not file.exists():
+        raise DataError(f"{file}: no such file")
+    if file.is_dir():
+        raise DataError(f"{file}: a folder, not an event file")
 
 
 def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
@@ -159,45 +183,3 @@ def _first_long_line(file: Path, width: int) -> int | None:
             if line.count(b",") >= width:
                 return number - 1
     return None
-
-
-def _parse_parquet(file: Path, schema: TableSchema) -> pl.DataFrame:
-    try:
-        names = list(pl.read_parquet_schema(file))
-        check_columns(names, schema, str(file))
-        raw = pl.read_parquet(file, glob=False, hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        raise DataError(f"{file}: damaged or not a Parquet file: {str(error).splitlines()[0]}") from error
-    return converted(raw, schema, str(file))
-
-
-def converted(raw: pl.DataFrame, schema: TableSchema, source: str, first_row: int = 0) -> pl.DataFrame:
-    """Cast the columns of a typed table to the layout's types.
-
-    Args:
-        raw: table or part of one, as stored.
-        schema: the layout.
-        source: file name for messages.
-        first_row: position of the first row in the file.
-
-    Raises:
-        DataError: if a column has a type that cannot hold the layout's values, or a value would change.
-    """
-    types = column_types(schema)
-    columns = []
-    for name, column in zip(raw.columns, raw.iter_columns(), strict=True):
-        wanted = types[name]
-        numeric = column.dtype.is_numeric()
-        # A label written as a number is compared in its text form.
-        if numeric == (wanted == pl.String()) and not (numeric and name == schema.label):
-            raise DataError(f"{source}: column {name} has type {column.dtype}, expected {wanted}")
-        cast = column.cast(wanted, strict=False)
-        lost = cast.is_null() & column.is_not_null()
-        if wanted == pl.Int64() and column.dtype.is_float():
-            lost = lost | (cast.cast(pl.Float64) != column).fill_null(False)
-        if lost.any():
-            row = int(lost.arg_max() or 0)
-            at = where(first_row + row, lines=False)
-            raise DataError(f"{source}: {at}, column {name}: {column[row]!r} is not a whole number")
-        columns.append(cast)
-    return pl.DataFrame(columns)

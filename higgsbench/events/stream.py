@@ -12,7 +12,9 @@ import polars as pl
 
 from higgsbench.errors import DataError
 from higgsbench.events.check import check_columns, check_content, column_types, where
-from higgsbench.events.read import converted, normalised, read_header
+from higgsbench.events.columnar import as_layout
+from higgsbench.events.read import normalised, read_header
+from higgsbench.events.root import parse_root
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ def _ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
 class EventStream:
     """An event file as an iterator of checked tables, each a part of the rows in file order.
 
-    Memory use depends on the size of one part, not on the file. Every rule of `load_events` is checked but one: event
+    Memory use depends on the size of one part, not on the file; only a ROOT file is read as a whole. Every
+    rule of `load_events` is checked but one: event
     numbers are compared within a part only.
     """
 
@@ -54,7 +57,7 @@ class EventStream:
         """Open a file far enough to check its header.
 
         Args:
-            path: CSV, gzipped CSV or Parquet; the content decides, not the ending.
+            path: CSV, gzipped CSV, Parquet or ROOT; the content decides, not the ending.
             schema: the layout.
             block_bytes: text parsed at a time.
             batch_rows: rows read at a time from Parquet.
@@ -78,7 +81,8 @@ class EventStream:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
         if magic == b"":
             raise DataError(f"{path}: the file is empty")
-        self.is_text = magic != b"PAR1"
+        self.is_text = magic not in (b"PAR1", b"root")
+        self._whole = parse_root(self.file, schema) if magic == b"root" else None
         self._zipped = magic[:2] == _GZIP
         self.columns = self._columns()
         check_columns(self.columns, schema, self.source)
@@ -86,6 +90,8 @@ class EventStream:
     def _columns(self) -> tuple[str, ...]:
         if self.is_text:
             return tuple(read_header(self.file, zipped=self._zipped))
+        if self._whole is not None:
+            return tuple(self._whole.columns)
         try:
             return tuple(pl.read_parquet_schema(self.file))
         except (pl.exceptions.PolarsError, OSError, ValueError) as error:
@@ -110,7 +116,7 @@ class EventStream:
             DataError: naming the file, the row and the column of what is wrong.
         """
         first_row = 0
-        for raw in self._csv(check=check) if self.is_text else self._parquet():
+        for raw in self._csv(check=check) if self.is_text else self._typed():
             frame = normalised(raw, self.schema)
             if check:
                 check_content(frame, self.schema, self.source, lines=self.is_text, first_row=first_row)
@@ -119,13 +125,16 @@ class EventStream:
         if first_row == 0:
             raise DataError(f"{self.source}: no events: the file has a header and nothing below it")
 
-    def _parquet(self) -> Iterator[pl.DataFrame]:
+    def _typed(self) -> Iterator[pl.DataFrame]:
+        if self._whole is not None:
+            yield from self._whole.iter_slices(self.batch_rows)
+            return
         table = pl.scan_parquet(self.file, glob=False, hive_partitioning=False)
         try:
             rows = int(table.select(pl.len()).collect().item())
             for first in range(0, rows, self.batch_rows):
                 part = table.slice(first, self.batch_rows).collect()
-                yield converted(part, self.schema, self.source, first)
+                yield as_layout(part, self.schema, self.source, first)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(f"{self.source}: damaged Parquet file: {str(error).splitlines()[0]}") from error
 

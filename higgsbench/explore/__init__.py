@@ -2,5 +2,6 @@
 
 from higgsbench.explore.collect import explore
 from higgsbench.explore.result import Exploration
+from higgsbench.explore.simulated import SimulatedStream
 
-__all__ = ["Exploration", "explore"]
+__all__ = ["Exploration", "SimulatedStream", "explore"]

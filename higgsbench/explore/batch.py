@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import polars as pl
@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.events import EventStream
     from higgsbench.schema import TableSchema
 
-__all__ = ["BACKGROUND", "CLASS_NAMES", "SIGNAL", "UNLABELLED", "Batch", "Source", "row_uniform"]
+__all__ = ["BACKGROUND", "CLASS_NAMES", "SIGNAL", "UNLABELLED", "Batch", "Source", "Stream", "row_uniform"]
 
 BACKGROUND, SIGNAL, UNLABELLED = 0, 1, 2
 CLASS_NAMES = ("background", "signal", "unlabelled")
@@ -70,10 +69,21 @@ def row_uniform(row: NDArray[np.int64], salt: int) -> NDArray[np.float64]:
     return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+class Stream(Protocol):
+    """What can be explored: parts of a table, readable from the start any number of times (`events.EventStream`)."""
+
+    source: str
+    schema: TableSchema
+    columns: tuple[str, ...]
+
+    def batches(self, *, check: bool = True) -> Iterator[pl.DataFrame]:
+        """Yield the parts, missing values as null."""
+
+
 class Source:
     """A stream of batches that can be read twice; a file that fits is kept in memory after the first reading."""
 
-    def __init__(self, stream: EventStream, keep_bytes: int = _KEEP_BYTES) -> None:
+    def __init__(self, stream: Stream, keep_bytes: int = _KEEP_BYTES) -> None:
         self.stream = stream
         self.schema: TableSchema = stream.schema
         self.keep_bytes = keep_bytes

@@ -15,6 +15,7 @@ from higgsbench.explore.describe import column_infos, feature_summaries, group_r
 from higgsbench.explore.distributions import QUANTILES
 from higgsbench.explore.drift import drift_rows
 from higgsbench.explore.result import Correlations, Exploration, SampleInfo, SplitStudy
+from higgsbench.explore.simulated import SimulatedStream
 from higgsbench.explore.split import split_study
 from higgsbench.explore.survey import ALL, Survey, take_survey
 from higgsbench.explore.tally import Tally
@@ -23,13 +24,14 @@ from higgsbench.schema import ATLAS_HIGGS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from higgsbench.explore.batch import Stream
     from higgsbench.schema import TableSchema
 
 __all__ = ["explore"]
 
 
 def explore(
-    path: str | Path,
+    data: str | Path | Stream,
     *,
     test: str | Path | None = None,
     schema: TableSchema = ATLAS_HIGGS,
@@ -41,9 +43,9 @@ def explore(
     described, so that nobody looks at the truth of held-out events; the others are compared with them for drift.
 
     Args:
-        path: CSV, gzipped CSV or Parquet.
+        data: CSV, gzipped CSV, Parquet or ROOT file, or a stream of events (`SimulatedStream`).
         test: a second file, compared with the described events for drift.
-        schema: the layout of both.
+        schema: the layout of the files; a stream brings its own.
         subsets: subsets to describe; None takes the layout's first one where the file has it, else all events.
 
     Returns:
@@ -52,11 +54,12 @@ def explore(
     Raises:
         DataError: if a file breaks a rule of its layout, or has no event to describe.
     """
-    source = Source(EventStream(path, schema))
-    second = None if test is None else Source(EventStream(test, schema), keep_bytes=0)
+    stream = EventStream(data, schema) if isinstance(data, (str, Path)) else data
+    source = Source(stream)
+    second = None if test is None else Source(EventStream(test, stream.schema), keep_bytes=0)
     survey = take_survey(source, subsets)
     if not len(survey.sample):
-        raise DataError(f"{path}: no event to describe")
+        raise DataError(f"{stream.source}: no event to describe")
     names = list(survey.others) + ([] if test is None else [Path(test).name])
     tally = Tally(survey, 1 + len(names))
     _count(source, survey, tally)
@@ -155,6 +158,8 @@ def _notes(
     source: Source, survey: Survey, tally: Tally, others: list[str], references: tuple[float, float] | None
 ) -> list[str]:
     schema, notes = source.schema, []
+    if isinstance(source.stream, SimulatedStream):
+        notes.append("These events come from the built-in toy simulation; their numbers are not those of real data.")
     if schema.label not in source.stream.columns:
         notes.append(
             f"The events carry no column {schema.label}: class balance, single-feature AUC, class-wise statistics and "

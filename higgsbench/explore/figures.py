@@ -77,7 +77,7 @@ def check_libraries() -> None:
     """
     try:
         import matplotlib  # noqa: F401
-        import mplhep  # type: ignore[import-untyped]  # noqa: F401
+        import mplhep  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("a page with pictures", "report") from error
 

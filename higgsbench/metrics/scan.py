@@ -32,6 +32,8 @@ class AMSCurve:
         b: (k,) selected background, summed weights.
         ams: (k,) the significance; NaN where negative weights make s or b negative.
         b_reg: regularisation used.
+        sorted_labels: (n,) truth in the order of descending score.
+        sorted_weights: (n,) weights in the same order.
     """
 
     threshold: NDArray[np.float64]
@@ -40,8 +42,8 @@ class AMSCurve:
     b: NDArray[np.float64]
     ams: NDArray[np.float64]
     b_reg: float
-    _label: NDArray[np.bool_]
-    _weight: NDArray[np.float64]
+    sorted_labels: NDArray[np.bool_]
+    sorted_weights: NDArray[np.float64]
 
     def __len__(self) -> int:
         return self.threshold.size
@@ -58,7 +60,7 @@ class AMSCurve:
         With p the selected share of the class, events contribute w (1 - p) inside the cut and -w p outside, hence
         (1 - 2 p) sum_selected w^2 + p^2 sum_all w^2.
         """
-        w2 = np.where(self._label == of_signal, self._weight**2, 0.0)
+        w2 = np.where(self.sorted_labels == of_signal, self.sorted_weights**2, 0.0)
         selected = np.cumsum(w2)[self.count - 1]
         total = self.s[-1] if of_signal else self.b[-1]
         p = (self.s if of_signal else self.b) / total if total != 0.0 else np.zeros_like(self.s)
@@ -135,8 +137,8 @@ def ams_scan(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | Non
         b=background,
         ams=_curve_values(signal, background, w, b_reg),
         b_reg=float(b_reg),
-        _label=label,
-        _weight=weight,
+        sorted_labels=label,
+        sorted_weights=weight,
     )
 
 

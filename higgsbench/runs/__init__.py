@@ -1,1 +1,1 @@
-"""runs."""
+"""Floor 4: plan of work units, execution, the store on disk, resume."""

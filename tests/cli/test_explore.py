@@ -90,9 +90,16 @@ def test_bad_files_make_one_line_and_exit_code_2(
     assert err.count("\n") == 1
 
 
-def test_no_file_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run() == 2
-    assert "higgsbench explore DATA" in capsys.readouterr().err
+def test_without_a_file_the_simulation_is_described_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--events", "2000", "--seed", "3") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "toy simulation (2000 events, seed 3)" in out
+    assert "not those of real data" in out
+
+
+def test_a_file_and_a_seed_contradict_each_other(atlas_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(str(atlas_file), "--seed", "3") == 2
+    assert "--seed" in capsys.readouterr().err
 
 
 def test_an_absent_subset(atlas_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,187 @@
+"""How close the toy simulation is to real events of the ATLAS Higgs challenge.
+
+Compares simulated events with a sample of real ones, class by class and with the file's weights: the
+Kolmogorov-Smirnov distance of each feature (over events where it exists), the shares of the jet numbers, the share of
+events without DER_mass_MMC, and how well a classifier trained on simulated events ranks real ones. Two random halves of
+the real sample, compared in the same way, show what the size of the sample alone causes.
+
+Example:
+    python benchmarks/simulation_closeness.py --real sample.csv.gz --events 250000 --markdown closeness.md
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import lightgbm as lgb
+import numpy as np
+import polars as pl
+
+from higgsbench.events.simulate import SimulationSettings, simulate
+from higgsbench.schema import FEATURES, MISSING
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+FloatArray: TypeAlias = "npt.NDArray[np.float64]"
+
+DEFAULT_REAL = Path(__file__).parents[1] / "../shared/data/atlas-higgs-challenge-2014-v2-sample.csv.gz"
+
+MEAN_KS = {"s": 0.050, "b": 0.042}
+WORST_KS = {"s": 0.12, "b": 0.09}
+JET_SHARE = 0.015
+MMC_MISSING = {"s": (0.004, 0.025), "b": (0.27, 0.34)}
+LEAST_AUC = 0.918
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One sample compared with another.
+
+    Attributes:
+        ks: per class, the distance of each feature.
+        jet_shares: per class, weighted shares of jet numbers 0 to 3 in the first and in the second sample.
+        mmc_missing: per class, weighted share of missing DER_mass_MMC in the first sample.
+        auc: weighted area under the ROC curve on the second sample of a classifier trained on the first.
+    """
+
+    ks: dict[str, dict[str, float]]
+    jet_shares: dict[str, tuple[FloatArray, FloatArray]]
+    mmc_missing: dict[str, float]
+    auc: float
+
+
+def weighted_ks(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatArray) -> float:
+    """Largest difference of two weighted distribution functions."""
+    grid = np.unique(np.concatenate([x, y]))
+    cumulative = []
+    for values, weights in ((x, wx), (y, wy)):
+        order = np.argsort(values)
+        steps = np.concatenate([[0.0], np.cumsum(weights[order])])
+        cumulative.append(steps[np.searchsorted(values[order], grid, side="right")] / steps[-1])
+    return float(np.abs(cumulative[0] - cumulative[1]).max())
+
+
+def _present(frame: pl.DataFrame, name: str) -> tuple[FloatArray, FloatArray]:
+    values, weights = frame[name].cast(pl.Float64).to_numpy(), frame["Weight"].to_numpy()
+    keep = values != MISSING
+    return values[keep], weights[keep]
+
+
+def _jet_shares(frame: pl.DataFrame) -> FloatArray:
+    shares = np.bincount(frame["PRI_jet_num"].to_numpy(), weights=frame["Weight"].to_numpy(), minlength=4)
+    return np.asarray(shares / shares.sum(), dtype=np.float64)
+
+
+def _missing_share(frame: pl.DataFrame) -> float:
+    weights = frame["Weight"].to_numpy()
+    return float(weights[frame["DER_mass_MMC"].to_numpy() == MISSING].sum() / weights.sum())
+
+
+def _arrays(frame: pl.DataFrame) -> tuple[FloatArray, npt.NDArray[np.bool_], FloatArray]:
+    """Features with NaN for missing, truth, and weights with equal class totals and mean 1."""
+    x = frame.select(pl.col(FEATURES).cast(pl.Float64)).to_numpy(writable=True)
+    x[x == MISSING] = np.nan
+    y = frame["Label"].to_numpy() == "s"
+    w = frame["Weight"].to_numpy(writable=True)
+    for signal in (True, False):
+        w[y == signal] *= len(w) / 2 / w[y == signal].sum()
+    return x, y, w
+
+
+def weighted_auc(train: pl.DataFrame, test: pl.DataFrame, seed: int = 0) -> float:
+    """Train LightGBM on one sample and rank the other; both classes count the same."""
+    x, y, w = _arrays(train)
+    settings = {"objective": "binary", "learning_rate": 0.05, "num_leaves": 24, "bagging_fraction": 0.8}
+    settings |= {"bagging_freq": 1, "feature_fraction": 0.6, "min_data_in_leaf": 100, "verbose": -1}
+    settings |= {"num_threads": 1, "seed": seed, "deterministic": True}
+    rounds = 300 if len(y) > 50_000 else 120
+    model = lgb.train(settings, lgb.Dataset(x, label=y, weight=w), num_boost_round=rounds)
+    x, y, w = _arrays(test)
+    score = np.asarray(model.predict(x), dtype=np.float64)
+    order = np.argsort(score)
+    below = np.cumsum(np.where(y, 0.0, w)[order])  # background below each event; ties of a float score are rare
+    return float((w * y)[order] @ below / (w[y].sum() * w[~y].sum()))
+
+
+def compare(first: pl.DataFrame, second: pl.DataFrame) -> Comparison:
+    """Compare two samples class by class, and by a classifier trained on the first."""
+    ks, shares, missing = {}, {}, {}
+    for label in ("s", "b"):
+        one, two = (f.filter(pl.col("Label") == label) for f in (first, second))
+        ks[label] = {name: weighted_ks(*_present(one, name), *_present(two, name)) for name in FEATURES}
+        shares[label] = (_jet_shares(one), _jet_shares(two))
+        missing[label] = _missing_share(one)
+    return Comparison(ks, shares, missing, weighted_auc(first, second))
+
+
+def table(simulated: Comparison, halves: Comparison) -> list[str]:
+    """Lines of Markdown: per feature and class, the distance of the simulation and that of two real halves."""
+    lines = [
+        "| feature | signal | two real halves | background | two real halves |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name in FEATURES:
+        cells = [f"{c.ks[label][name]:.3f}" for label in ("s", "b") for c in (simulated, halves)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    cells = [f"{np.mean(list(c.ks[label].values())):.4f}" for label in ("s", "b") for c in (simulated, halves)]
+    lines.append(f"| **mean** | {' | '.join(cells)} |")
+    return lines
+
+
+def verdicts(c: Comparison) -> list[tuple[str, str, str, bool]]:
+    """What was measured, what it must be, and whether it is."""
+    rows = []
+    for label, name in (("s", "signal"), ("b", "background")):
+        mean, worst = float(np.mean(list(c.ks[label].values()))), max(c.ks[label].values())
+        rows.append((f"mean KS, {name}", f"{mean:.4f}", f"at most {MEAN_KS[label]}", mean <= MEAN_KS[label]))
+        rows.append((f"largest KS, {name}", f"{worst:.3f}", f"at most {WORST_KS[label]}", worst <= WORST_KS[label]))
+        off = float(np.abs(c.jet_shares[label][0] - c.jet_shares[label][1]).max())
+        rows.append((f"jet number shares, {name}", f"{off:.4f}", f"within {JET_SHARE}", off <= JET_SHARE))
+        low, high = MMC_MISSING[label]
+        share = c.mmc_missing[label]
+        rows.append((f"MMC missing, {name}", f"{share:.4f}", f"{low} to {high}", low <= share <= high))
+    rows.append(("weighted AUC on real events", f"{c.auc:.4f}", f"at least {LEAST_AUC}", c.auc >= LEAST_AUC))
+    return rows
+
+
+def main() -> int:
+    """Run the comparison; exit code 1 if a target is missed, 2 if there is no real sample."""
+    parser = argparse.ArgumentParser(description="Closeness of the toy simulation to real events")
+    parser.add_argument("--real", type=Path, default=DEFAULT_REAL, help="real events, official CSV layout")
+    parser.add_argument("--events", type=int, default=250_000, help="number of simulated events")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--markdown", type=Path, help="also write the tables to this file")
+    arguments = parser.parse_args()
+    if not arguments.real.is_file():
+        print(f"no real events at {arguments.real}: nothing to compare with")
+        return 2
+    real = pl.read_csv(arguments.real, infer_schema_length=None)
+    simulated = simulate(SimulationSettings(events=arguments.events, seed=arguments.seed), arguments.jobs)
+    first = np.random.default_rng(arguments.seed).random(real.height) < 0.5
+    halves = compare(real.filter(pl.Series(first)), real.filter(pl.Series(~first)))
+    comparison = compare(simulated, real)
+    rows = verdicts(comparison)
+    lines = [
+        f"Toy simulation, {arguments.events:,} events (seed {arguments.seed}), against {real.height:,} real events.",
+        "",
+        *table(comparison, halves),
+        "",
+        "| measure | simulation | target | |",
+        "|---|---:|---|---|",
+        *(f"| {what} | {value} | {target} | {'met' if met else 'MISSED'} |" for what, value, target, met in rows),
+        "",
+        f"A classifier trained on one half of the real events reaches {halves.auc:.4f} on the other.",
+    ]
+    print("\n".join(lines))
+    if arguments.markdown:
+        arguments.markdown.write_text("\n".join(lines) + "\n")
+    return 0 if all(row[3] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,89 @@
+"""The Python interface to a whole run: the same reach as the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from higgsbench.config import LoadedConfig, load_config
+from higgsbench.errors import ConfigError
+from higgsbench.models import get_model
+from higgsbench.runs.environment import available_cores
+from higgsbench.runs.run import Listener, RunResult, run_config
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["load_run_config", "run"]
+
+
+def load_run_config(
+    config: str | Path,
+    *,
+    data: str | Path | None = None,
+    test: str | Path | None = None,
+    only: Sequence[str] = (),
+    settings: Sequence[str] = (),
+) -> LoadedConfig:
+    """Load a configuration and apply what a command line would change.
+
+    Args:
+        config: YAML file.
+        data: event file to train on, instead of the configuration's.
+        test: separate file of held-out events.
+        only: models or labels to keep.
+        settings: `key=value` changes.
+
+    Raises:
+        ConfigError: naming the file, line and key, or the option at fault.
+    """
+    loaded = load_config(config, settings, get_model)
+    changes: dict[str, object] = {}
+    if data is not None:
+        changes |= {"source": "file", "path": str(data)}
+    if test is not None:
+        changes |= {"test": str(test)}
+    new = loaded.config
+    if changes:
+        new = new.model_copy(update={"data": new.data.model_copy(update=changes)})
+    if only:
+        known = {entry.row_label for entry in new.models} | {entry.model for entry in new.models}
+        for name in only:
+            if name not in known:
+                raise ConfigError(f"--only {name}: not in {config}, which has {', '.join(sorted(known))}")
+        kept = [entry for entry in new.models if entry.row_label in only or entry.model in only]
+        new = new.model_copy(update={"models": kept})
+    return LoadedConfig(new, loaded.document)
+
+
+def run(
+    config: str | Path,
+    *,
+    data: str | Path | None = None,
+    test: str | Path | None = None,
+    only: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    output: str | Path = "results",
+    jobs: int | None = None,
+    listener: Listener | None = None,
+) -> RunResult:
+    """Carry out a configuration, as `higgsbench run` does.
+
+    Args:
+        config: YAML file.
+        data: event file to train on, instead of the configuration's.
+        test: separate file of held-out events.
+        only: models or labels to keep.
+        settings: `key=value` changes.
+        output: folder that holds the runs.
+        jobs: worker processes; all cores by default.
+        listener: hears of progress.
+
+    Returns:
+        The run's folder, rows and failures.
+
+    Raises:
+        HiggsbenchError: for bad configuration or data.
+    """
+    loaded = load_run_config(config, data=data, test=test, only=only, settings=settings)
+    return run_config(loaded, Path(output), jobs or available_cores(), listener)

@@ -1,0 +1,37 @@
+"""`higgsbench leaderboard`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command(
+    "leaderboard",
+    epilog="Example:  higgsbench leaderboard --results results --sort auc --format markdown",
+)
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+              help="Folder that holds runs, or one run.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(["table", "markdown", "csv", "json"]), default="table",
+              show_default=True, help="csv and json carry full precision.")  # fmt: skip
+@click.option("--sort", default="ams_cv", show_default=True, help="Column that ranks.")
+@click.option("--columns", help="Columns to show, separated by commas.")
+def command(results: Path, form: str, sort: str, columns: str | None) -> None:
+    """Rank the rows of all stored runs; rows that cannot be compared are never ranked together."""
+    from higgsbench.leaderboard import Leaderboard
+
+    board = Leaderboard.read(results, sort=sort)
+    chosen = [name.strip() for name in columns.split(",") if name.strip()] if columns is not None else None
+    if form == "table":
+        from higgsbench.leaderboard.render import output_console, show
+
+        if not board.tables and not board.notes:
+            click.echo(f"{results}: no runs yet; `higgsbench run` makes some")
+        show(board, output_console(), chosen)
+        return
+    from higgsbench.leaderboard.render import render
+
+    click.echo(render(board, form, chosen), nl=False)

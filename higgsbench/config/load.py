@@ -1,0 +1,163 @@
+"""From a YAML file and `--set` options to a validated configuration, with every error at its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from higgsbench.config.model import RunConfig
+from higgsbench.config.yaml_lines import Document, dotted, parse_yaml, read_yaml
+from higgsbench.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["LoadedConfig", "load_config"]
+
+
+class LoadedConfig:
+    """A validated configuration that still knows where each key stands.
+
+    Attributes:
+        config: the validated objects.
+        document: the document it came from.
+    """
+
+    def __init__(self, config: RunConfig, document: Document) -> None:
+        self.config = config
+        self.document = document
+
+    def error(self, path: tuple[str | int, ...], message: str) -> ConfigError:
+        """Make an error that names the file, line and key path."""
+        return ConfigError(f"{self.document.at(path)}: {dotted(path)}: {message}")
+
+
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), check_model: Callable[[str], object] | None = None
+) -> LoadedConfig:
+    """Read and validate a configuration.
+
+    Args:
+        path: YAML file.
+        overrides: `key=value` settings, keys dotted (`cut.rule=max`, `models.xgboost.params.max_depth=4`), values YAML.
+        check_model: raises `ModelError` for a model name that is not registered.
+
+    Returns:
+        The configuration with its lines.
+
+    Raises:
+        ConfigError: naming the file, the line, the key and the nearest known name.
+    """
+    file = Path(path).expanduser()
+    document = read_yaml(file)
+    if not isinstance(document.value, dict):
+        raise ConfigError(f"{file}: expected keys and values at the top (models, data, ...), see configs/all.yaml")
+    for setting in overrides:
+        _override(document, setting)
+    config = _validated(document)
+    if config.name is None:
+        stem = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in file.stem)[:60]
+        config = config.model_copy(update={"name": stem.lstrip("_.-") or "run"})
+    loaded = LoadedConfig(config, document)
+    _check_labels(loaded, check_model)
+    return loaded
+
+
+def _validated(document: Document) -> RunConfig:
+    try:
+        return RunConfig.model_validate(document.value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        # Pydantic puts names of validators and union members into the path; keys of the document are kept.
+        path = _path_in_document(document, first["loc"])
+        message = first["msg"] if first["type"] != "missing" else f"the key {first['loc'][-1]!r} is missing"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        key = f" {dotted(path)}:" if path else ""
+        raise ConfigError(f"{document.at(path)}:{key} {message}{_shown(first)}{more}") from error
+
+
+def _shown(error: Any) -> str:
+    value = error.get("input")
+    if error["type"] in ("higgsbench", "missing") or isinstance(value, (dict, list)):
+        return ""
+    return f", it is {str(value)[:60]!r}"
+
+
+def _path_in_document(document: Document, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    path: tuple[str | int, ...] = ()
+    for part in location:
+        if (*path, part) in document.lines:
+            path = (*path, part)
+    return path
+
+
+def _check_labels(loaded: LoadedConfig, check_model: Callable[[str], object] | None) -> None:
+    seen: dict[str, int] = {}
+    for i, entry in enumerate(loaded.config.models):
+        if check_model is not None:
+            try:
+                check_model(entry.model)
+            except ModelError as error:
+                raise loaded.error(("models", i, "model"), str(error)) from error
+        label = entry.row_label
+        if label in seen:
+            raise loaded.error(
+                ("models", i), f"label {label!r} is already used by models[{seen[label]}]; give this one a `label`"
+            )
+        seen[label] = i
+
+
+def _override(document: Document, setting: str) -> None:
+    """Apply one `key=value` to the raw document, before validation."""
+    key, equals, text = setting.partition("=")
+    source = f"--set {setting}"
+    if not equals or not key.strip():
+        raise ConfigError(f"{source}: expected key=value, e.g. --set folds=3")
+    value = parse_yaml(text, source).value
+    parts = key.strip().split(".")
+    node: Any = document.value
+    path: tuple[str | int, ...] = ()
+    for depth, part in enumerate(parts):
+        step: str | int = _list_position(node, part, source) if isinstance(node, list) else part
+        path = (*path, step)
+        if depth == len(parts) - 1:
+            _assign(node, step, value, source)
+        else:
+            node = _descend(node, step, source)
+    document.lines[path] = document.lines.get(path, document.lines.get(path[:1], 1))
+
+
+def _descend(node: Any, step: str | int, source: str) -> Any:
+    if isinstance(node, list) and isinstance(step, int):
+        if isinstance(node[step], str):
+            node[step] = {"model": node[step]}
+        return node[step]
+    if not isinstance(node, dict):
+        raise ConfigError(f"{source}: {step!r} lies under a plain value")
+    child = node.get(str(step))
+    if child is None or isinstance(child, (str, bool)):
+        # A shorthand such as `stack: mean` opens into its section; validation judges the keys.
+        opened = {"cut": "rule", "stack": "method", "features": "set"}.get(str(step))
+        node[str(step)] = {} if child is None or opened is None or isinstance(child, bool) else {opened: child}
+    return node[str(step)]
+
+
+def _assign(node: Any, step: str | int, value: Any, source: str) -> None:
+    if isinstance(node, list) and isinstance(step, int):
+        node[step] = value
+    elif isinstance(node, dict):
+        node[str(step)] = value
+    else:
+        raise ConfigError(f"{source}: {step!r} lies under a plain value")
+
+
+def _list_position(node: list[Any], part: str, source: str) -> int:
+    """Find an entry of a list by its number, label or model name."""
+    if part.isdigit() and int(part) < len(node):
+        return int(part)
+    names = [(e.get("label") or e.get("model")) if isinstance(e, dict) else e for e in node]
+    if part in names:
+        return names.index(part)
+    raise ConfigError(f"{source}: no entry {part!r}; there are {', '.join(str(n) for n in names)}")

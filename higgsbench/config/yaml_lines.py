@@ -1,0 +1,144 @@
+"""Safe YAML with line numbers: plain values only, bounded in size, every key once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from higgsbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Document", "parse_yaml", "read_yaml"]
+
+KeyPath = tuple[str | int, ...]
+
+_MAX_BYTES = 1 << 20
+_MAX_VALUES = 100_000
+_MAX_DEPTH = 50
+
+
+@dataclass
+class Document:
+    """A parsed YAML document.
+
+    Attributes:
+        source: file name for messages.
+        value: plain Python value.
+        lines: line number (from 1) of every key path.
+    """
+
+    source: str
+    value: Any
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+
+    def at(self, path: KeyPath) -> str:
+        """Return "file:line" of a key path, or of its nearest known parent."""
+        for end in range(len(path), -1, -1):
+            line = self.lines.get(path[:end])
+            if line is not None:
+                return f"{self.source}:{line}"
+        return self.source
+
+
+def dotted(path: KeyPath) -> str:
+    """Write a key path as people do: models[2].params.depth."""
+    out = ""
+    for part in path:
+        out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else str(part)
+    return out
+
+
+class _Builder:
+    """Turns composed nodes into plain values while noting lines and counting values (aliases count each time)."""
+
+    def __init__(self, document: Document, loader: yaml.SafeLoader) -> None:
+        self.document = document
+        self.loader = loader
+        self.values = 0
+
+    def build(self, node: yaml.Node, path: KeyPath) -> Any:
+        self.values += 1
+        line = node.start_mark.line + 1
+        self.document.lines.setdefault(path, line)
+        where = f"{self.document.source}:{line}"
+        if self.values > _MAX_VALUES:
+            raise ConfigError(f"{where}: more than {_MAX_VALUES} values (aliases counted); this is no configuration")
+        if len(path) > _MAX_DEPTH:
+            raise ConfigError(f"{where}: nested deeper than {_MAX_DEPTH} levels")
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            if node.tag != "tag:yaml.org,2002:seq":
+                raise ConfigError(f"{where}: the tag {node.tag} is not allowed")
+            return [self.build(item, (*path, i)) for i, item in enumerate(node.value)]
+        try:
+            return self.loader.construct_object(node)
+        except (yaml.YAMLError, ValueError, OverflowError) as error:
+            problem = getattr(error, "problem", None) or str(error)
+            raise ConfigError(f"{where}: {dotted(path)}: {problem}") from error
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        if node.tag != "tag:yaml.org,2002:map":
+            raise ConfigError(f"{self.document.source}:{node.start_mark.line + 1}: the tag {node.tag} is not allowed")
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigError(f"{self.document.source}:{line}: a key must be a plain word")
+            key = str(key_node.value)
+            if key in out:
+                raise ConfigError(f"{self.document.source}:{line}: {dotted((*path, key))}: the key appears twice")
+            self.document.lines[(*path, key)] = line
+            out[key] = self.build(value_node, (*path, key))
+        return out
+
+
+def parse_yaml(text: str, source: str) -> Document:
+    """Parse one YAML document of plain values.
+
+    Args:
+        text: YAML text.
+        source: name for messages.
+
+    Raises:
+        ConfigError: naming the line, for broken YAML, tags, repeated keys or a document out of proportion.
+    """
+    if len(text) > _MAX_BYTES:
+        raise ConfigError(f"{source}: larger than 1 MiB; this is no configuration")
+    document = Document(source, None)
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        line = (error.problem_mark.line + 1) if error.problem_mark else 1
+        raise ConfigError(f"{source}:{line}: broken YAML: {error.problem or error.context}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{source}: broken YAML: {str(error).splitlines()[0]}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{source}: nested too deeply; this is no configuration") from error
+    if node is not None:
+        document.value = _Builder(document, loader).build(node, ())
+    return document
+
+
+def read_yaml(path: Path) -> Document:
+    """Read a YAML file; see `parse_yaml`.
+
+    Raises:
+        ConfigError: if the file cannot be read or parsed.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"{path}: larger than 1 MiB; this is no configuration")
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such configuration file") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text") from error
+    return parse_yaml(text, str(path))

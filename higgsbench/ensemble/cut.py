@@ -1,0 +1,150 @@
+"""One cut for the whole data set, chosen by a rule that does not fall for spurious spikes of the AMS curve.
+
+The raw maximum of an AMS curve tends to sit at a tight cut where a handful of background events happen to be absent.
+The robust rules look at the error of the curve, or at its average over resampled and slightly displaced events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from higgsbench.errors import ConfigError, MetricError
+from higgsbench.metrics.ams import raw_ams
+from higgsbench.metrics.scan import AMSCurve, ams_scan
+from higgsbench.schema import B_REG
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["CUT_RULES", "Cut", "CutRule", "best_cut", "choose_cut"]
+
+CutRule = Literal["max", "smooth", "lower"]
+CUT_RULES: tuple[str, ...] = get_args(CutRule)
+
+MAX_BACKGROUND_ERROR = 0.15
+"""Robust rules pass over cuts whose background is known to no better than this relative standard error."""
+
+_REPLICAS = 20
+_BINS = 1024
+
+
+def kernel_width(n: int) -> float:
+    """Displacement of events in the smoothed bootstrap, as a share of all n events (standard deviation).
+
+    5% at 15,000 events, where it gave the highest mean and the least scatter of the cross-validated AMS among 2, 3, 5
+    and 8% (three models, 50 resampled data sets each); narrower as n grows, at the usual rate of kernel smoothing.
+    """
+    return float(np.clip(0.05 * (15_000 / max(n, 1)) ** 0.2, 0.005, 0.1))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A chosen cut: select events with score >= threshold.
+
+    Attributes:
+        rule: the rule that chose it.
+        threshold: lowest selected score.
+        fraction: selected share of the events it was chosen on.
+        ams: AMS on the events it was chosen on (optimistic).
+        se: standard error of that AMS at fixed cut.
+        s: selected signal there.
+        b: selected background there.
+    """
+
+    rule: str
+    threshold: float
+    fraction: float
+    ams: float
+    se: float
+    s: float
+    b: float
+
+
+def _lower(curve: AMSCurve) -> NDArray[np.float64]:
+    return curve.ams - curve.se
+
+
+def _trusted(curve: AMSCurve) -> NDArray[np.bool_]:
+    """Cuts whose background estimate is good enough; all cuts where none is."""
+    trusted = curve.b_relative_error <= MAX_BACKGROUND_ERROR
+    return trusted if trusted.any() else np.ones(len(curve), dtype=np.bool_)
+
+
+def _smooth(curve: AMSCurve, seed: int) -> NDArray[np.float64]:
+    """Average the AMS over bootstrap replicas whose events are displaced by a Gaussian in rank, at every cut.
+
+    Resampling alone keeps a spike that stems from one missing background event: no replica puts an event there. The
+    displacement (a smoothed bootstrap; Silverman and Young, Biometrika 74 (1987) 469) fills such holes. In rank, so
+    that the result does not change under increasing transforms of the score.
+    """
+    rng = np.random.default_rng(seed)
+    n = int(curve.count[-1])
+    rank = (np.arange(n) + 0.5) / n
+    label, weight = curve.sorted_labels, curve.sorted_weights
+    totals = (float(curve.s[-1]), float(curve.b[-1]))
+    mean = np.zeros(_BINS)
+    width = kernel_width(n)
+    for _ in range(_REPLICAS):
+        # Reflected at both ends, or events would leak out of the tightest cuts.
+        moved = np.abs(rank + width * rng.standard_normal(n))
+        moved = np.where(moved > 1.0, 2.0 - moved, moved)
+        place = np.minimum((moved * _BINS).astype(np.int64), _BINS - 1)
+        resampled = weight * rng.poisson(1.0, n)
+        sums = []
+        for members, total in ((label, totals[0]), (~label, totals[1])):
+            part = np.cumsum(np.bincount(place[members], resampled[members], minlength=_BINS))
+            sums.append(np.maximum(part * (total / part[-1] if part[-1] else 0.0), 0.0))
+        mean += raw_ams(sums[0], sums[1], curve.b_reg) / _REPLICAS
+    return np.interp(curve.fraction, (np.arange(_BINS) + 1.0) / _BINS, mean)
+
+
+def choose_cut(curve: AMSCurve, rule: str = "smooth", *, seed: int = 0) -> Cut:
+    """Choose a cut on a scanned curve.
+
+    Args:
+        curve: AMS at every cut.
+        rule: `max` (raw maximum), `smooth` (maximum of a bootstrap-averaged curve) or `lower` (maximum of the AMS minus
+            one standard error). `smooth` and `lower` pass over cuts whose background has a relative error above 15%.
+        seed: seed of the bootstrap.
+
+    Raises:
+        ConfigError: if the rule is not known.
+        MetricError: if no cut has a defined AMS.
+    """
+    if rule not in CUT_RULES:
+        raise ConfigError(f"cut.rule: {rule!r} is not one of {', '.join(CUT_RULES)}")
+    defined = np.isfinite(curve.ams)
+    if not defined.any():
+        raise MetricError("no cut has a defined AMS: the selected sums are negative everywhere")
+    if rule == "max":
+        value, allowed = curve.ams, defined
+    else:
+        value = _lower(curve) if rule == "lower" else _smooth(curve, seed)
+        allowed = defined & _trusted(curve)
+        allowed = allowed if allowed.any() else defined
+    at = int(np.argmax(np.where(allowed, value, -np.inf)))
+    return Cut(
+        rule=rule,
+        threshold=float(curve.threshold[at]),
+        fraction=float(curve.fraction[at]),
+        ams=float(curve.ams[at]),
+        se=float(curve.se[at]),
+        s=float(curve.s[at]),
+        b=float(curve.b[at]),
+    )
+
+
+def best_cut(
+    y_true: ArrayLike,
+    score: ArrayLike,
+    sample_weight: ArrayLike | None,
+    *,
+    rule: str = "smooth",
+    b_reg: float = B_REG,
+    seed: int = 0,
+) -> Cut:
+    """Scan the AMS of scores and choose one cut; see `ams_scan` for the arguments and `choose_cut` for the rules."""
+    return choose_cut(ams_scan(y_true, score, sample_weight, b_reg), rule, seed=seed)

@@ -1,0 +1,65 @@
+"""Weighted logistic fits on a few log-odds columns: the one optimiser behind recalibration and blends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from higgsbench.metrics.classification import softplus
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["clipped", "fit_logistic"]
+
+SCORE_LIMIT = 50.0
+"""Log-odds beyond this are as good as certain; fits see them clipped so that an infinite score cannot break them."""
+
+
+def clipped(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return scores within +-50."""
+    return np.clip(scores, -SCORE_LIMIT, SCORE_LIMIT)
+
+
+def fit_logistic(
+    F: NDArray[np.float64],
+    y: NDArray[np.bool_],
+    w: NDArray[np.float64],
+    *,
+    nonnegative: bool = False,
+    l2: float = 0.0,
+) -> tuple[NDArray[np.float64], float]:
+    """Minimise sum w ln(1 + exp(-+(F c + a))) / sum w + l2 |c - 1/m|^2 over coefficients c and intercept a.
+
+    Args:
+        F: (n, m) log-odds, one column per member.
+        y: (n,) truth.
+        w: (n,) weights, not negative.
+        nonnegative: whether coefficients are bounded below by 0.
+        l2: pull towards the plain mean, which keeps nearly identical members from taking opposite coefficients.
+
+    Returns:
+        Coefficients (m,) and the intercept.
+    """
+    m = F.shape[1]
+    share = w / np.sum(w)
+    sign = np.where(y, -1.0, 1.0)
+    # Columns are brought to unit spread for the optimiser; coefficients are returned in the original units.
+    spread = np.maximum(F.std(axis=0), 1e-9)
+    G = F / spread
+    centre = spread / m
+
+    def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        f = G @ theta[:m] + theta[m]
+        pull = theta[:m] / spread - 1.0 / m
+        loss = float(np.sum(share * softplus(sign * f))) + l2 * float(np.sum(pull**2))
+        slope = share * sign * expit(sign * f)
+        return loss, np.append(G.T @ slope + 2.0 * l2 * pull / spread, np.sum(slope))
+
+    bounds = [(0.0, None) if nonnegative else (None, None)] * m + [(None, None)]
+    start = np.append(centre, 0.0)
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})
+    return found.x[:m] / spread, float(found.x[m])

@@ -1,0 +1,276 @@
+"""The twelve analytic `DER_*` quantities as functions of the `PRI_*` ones, and how well a file can know them.
+
+The challenge's own file computed its derived quantities from unrounded inputs and then rounded everything to three
+decimals. A value recomputed from the file therefore agrees only within the effect of moving every input by half a
+unit of the last decimal: `rounding_bounds` gives that effect per event, `agreement` compares with it.
+
+Columns are float64 arrays of shape (n,) by name, in GeV and rad, with NaN where a value does not exist. All
+four-vectors are massless, except that the caller may give the visible hadronic tau a mass.
+Formulas: C. Adam-Bourdarios et al., "Learning to discover: the Higgs boson machine learning challenge",
+appendix B, with the conventions (signed products, wrapping, two leading jets in pt_tot) found on the file itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import polars as pl
+
+from higgsbench.schema import MISSING, PRIMARY, STRUCTURALLY_MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import numpy.typing as npt
+
+FloatArray: TypeAlias = "npt.NDArray[np.float64]"
+BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
+
+__all__ = [
+    "ANALYTIC",
+    "FORMULAS",
+    "TAU_VISIBLE_MASS",
+    "Formula",
+    "agreement",
+    "blank_missing_jets",
+    "columns_of",
+    "derive",
+    "invariant_mass",
+    "rounding_bounds",
+    "wrap",
+]
+
+HALF_STEP = 0.0005
+"""Half of the last decimal that the files keep."""
+
+TAU_VISIBLE_MASS = 0.9
+"""GeV: the mass of the visible hadronic tau that removes the bias of DER_mass_vis against the file (0.8 to 1.0 do)."""
+
+
+def wrap(phi: FloatArray) -> FloatArray:
+    """Bring angles to [-pi, pi).
+
+    Args:
+        phi: angles in rad, any shape.
+
+    Returns:
+        Equivalent angles in [-pi, pi), same shape.
+    """
+    return (phi + np.pi) % (2.0 * np.pi) - np.pi
+
+
+def invariant_mass(
+    pt1: FloatArray, eta1: FloatArray, phi1: FloatArray, pt2: FloatArray, eta2: FloatArray, phi2: FloatArray
+) -> FloatArray:
+    """Mass of two massless particles, sqrt(2 pt1 pt2 (cosh deta - cos dphi)), in GeV, shape (n,)."""
+    # 2 sinh^2 + 2 sin^2 instead of cosh - cos: nothing cancels for close particles.
+    opening = np.sinh((eta1 - eta2) / 2) ** 2 + np.sin((phi1 - phi2) / 2) ** 2
+    mass: FloatArray = 2.0 * np.sqrt(pt1 * pt2 * opening)
+    return mass
+
+
+def _transverse_mass(lep_pt: FloatArray, lep_phi: FloatArray, met: FloatArray, met_phi: FloatArray) -> FloatArray:
+    return 2.0 * np.sqrt(lep_pt * met) * np.abs(np.sin((lep_phi - met_phi) / 2))
+
+
+def _visible_mass(*columns: FloatArray) -> FloatArray:
+    tau_pt, tau_eta, tau_phi, lep_pt, lep_eta, lep_phi = columns
+    massless = invariant_mass(tau_pt, tau_eta, tau_phi, lep_pt, lep_eta, lep_phi)
+    # m^2 = m_tau^2 + 2 (E_tau E_lep - p_tau p_lep): a mass only adds to the energy of the tau.
+    momentum = tau_pt * np.cosh(tau_eta)
+    gained = np.hypot(momentum, TAU_VISIBLE_MASS) - momentum
+    return np.sqrt(massless**2 + TAU_VISIBLE_MASS**2 + 2.0 * gained * lep_pt * np.cosh(lep_eta))
+
+
+def _vector_sum(*columns: FloatArray) -> FloatArray:
+    """Size of the transverse vector sum of any number of (pt, phi) pairs; a missing pair counts as zero."""
+    px, py = np.zeros_like(columns[0]), np.zeros_like(columns[0])
+    for pt, phi in zip(columns[::2], columns[1::2], strict=True):
+        px += np.nan_to_num(pt * np.cos(phi))
+        py += np.nan_to_num(pt * np.sin(phi))
+    return np.hypot(px, py)
+
+
+def _separation(eta1: FloatArray, phi1: FloatArray, eta2: FloatArray, phi2: FloatArray) -> FloatArray:
+    return np.hypot(eta1 - eta2, wrap(phi1 - phi2))
+
+
+def _met_centrality(tau_phi: FloatArray, lep_phi: FloatArray, met_phi: FloatArray) -> FloatArray:
+    side = np.sign(np.sin(tau_phi - lep_phi))
+    a = np.sin(met_phi - lep_phi) * side
+    b = np.sin(tau_phi - met_phi) * side
+    size = np.hypot(a, b)
+    # a and b vanish together only if all three are in one line; the value is then undefined and 0 is its mean.
+    centrality: FloatArray = np.divide(a + b, size, out=np.zeros_like(size), where=size > 0)
+    return centrality
+
+
+def _lepton_centrality(eta1: FloatArray, eta2: FloatArray, lep_eta: FloatArray) -> FloatArray:
+    gap = np.maximum((eta1 - eta2) ** 2, 1e-12)  # equal etas: the exponential limit, 0 unless the lepton is there too
+    return np.exp(-4.0 / gap * (lep_eta - (eta1 + eta2) / 2) ** 2)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """How one derived quantity follows from primary ones.
+
+    Attributes:
+        inputs: names of the primary columns, in the order `function` takes them.
+        function: takes one array of shape (n,) per input, returns one of shape (n,).
+        floor: least tolerance of a comparison with a file, in the unit of the quantity.
+        fixed: tolerance that replaces the computed bound, where a number measured on the file is known.
+    """
+
+    inputs: tuple[str, ...]
+    function: Callable[..., FloatArray]
+    floor: float = 0.0
+    fixed: float | None = None
+
+
+_TAU = ("PRI_tau_pt", "PRI_tau_eta", "PRI_tau_phi")
+_LEP = ("PRI_lep_pt", "PRI_lep_eta", "PRI_lep_phi")
+_LEADING = ("PRI_jet_leading_pt", "PRI_jet_leading_eta", "PRI_jet_leading_phi")
+_SUBLEADING = ("PRI_jet_subleading_pt", "PRI_jet_subleading_eta", "PRI_jet_subleading_phi")
+_ETA_JJ = ("PRI_jet_leading_eta", "PRI_jet_subleading_eta")
+_HIGGS = ("PRI_tau_pt", "PRI_tau_phi", "PRI_lep_pt", "PRI_lep_phi", "PRI_met", "PRI_met_phi")
+_ALL = (
+    *_HIGGS,
+    "PRI_jet_leading_pt",
+    "PRI_jet_leading_phi",
+    "PRI_jet_subleading_pt",
+    "PRI_jet_subleading_phi",
+)
+
+FORMULAS: Mapping[str, Formula] = MappingProxyType(
+    {
+        "DER_mass_transverse_met_lep": Formula(
+            ("PRI_lep_pt", "PRI_lep_phi", "PRI_met", "PRI_met_phi"), _transverse_mass
+        ),
+        "DER_mass_vis": Formula((*_TAU, *_LEP), _visible_mass, floor=0.25),
+        "DER_pt_h": Formula(_HIGGS, _vector_sum),
+        "DER_deltaeta_jet_jet": Formula(_ETA_JJ, lambda a, b: np.abs(a - b), fixed=0.001),
+        "DER_mass_jet_jet": Formula((*_LEADING, *_SUBLEADING), invariant_mass),
+        "DER_prodeta_jet_jet": Formula(_ETA_JJ, lambda a, b: a * b),
+        "DER_deltar_tau_lep": Formula((*_TAU[1:], *_LEP[1:]), _separation),
+        "DER_pt_tot": Formula(_ALL, _vector_sum),
+        "DER_sum_pt": Formula(("PRI_tau_pt", "PRI_lep_pt", "PRI_jet_all_pt"), lambda a, b, c: a + b + c, fixed=0.001),
+        "DER_pt_ratio_lep_tau": Formula(("PRI_lep_pt", "PRI_tau_pt"), lambda a, b: a / b),
+        "DER_met_phi_centrality": Formula(("PRI_tau_phi", "PRI_lep_phi", "PRI_met_phi"), _met_centrality),
+        "DER_lep_eta_centrality": Formula((*_ETA_JJ, "PRI_lep_eta"), _lepton_centrality),
+    }
+)
+"""The formula of each analytic derived quantity, in the order of the official files."""
+
+ANALYTIC: tuple[str, ...] = tuple(FORMULAS)
+"""Every derived quantity but DER_mass_MMC, which is an estimate (see `higgsbench.events.mmc`)."""
+
+_JJ_RATIO = 1.5  # real jets have masses: the file's m_jj exceeds the massless one by at most this factor
+_COLLINEAR = 0.002  # below this |sin(phi_tau - phi_lep)| rounding can flip the sign of the centrality
+
+
+def columns_of(frame: pl.DataFrame, names: Iterable[str] = PRIMARY) -> dict[str, FloatArray]:
+    """Take columns out of a frame as float64 arrays with NaN where missing.
+
+    Args:
+        frame: events; a value is missing where it is null, NaN or -999.
+        names: the columns to take.
+
+    Returns:
+        New arrays of shape (n,) by column name.
+    """
+    columns = {}
+    for name in names:
+        values = frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy(writable=True)
+        values[values == MISSING] = np.nan
+        columns[name] = values
+    return columns
+
+
+def derive(primary: Mapping[str, FloatArray], names: Iterable[str] = ANALYTIC) -> dict[str, FloatArray]:
+    """Compute derived quantities from primary ones.
+
+    Args:
+        primary: primary columns of shape (n,), GeV and rad, NaN where missing.
+        names: which derived quantities to compute, out of `ANALYTIC`.
+
+    Returns:
+        Arrays of shape (n,) by name, GeV or pure numbers, NaN where the jets they need do not exist. DER_mass_jet_jet
+        is that of massless jets and so a lower limit of the file's.
+    """
+    return {name: FORMULAS[name].function(*(primary[i] for i in FORMULAS[name].inputs)) for name in names}
+
+
+def rounding_bounds(primary: Mapping[str, FloatArray], names: Iterable[str] = ANALYTIC) -> dict[str, FloatArray]:
+    """How far, per event, a file's derived value may lie from the one recomputed out of its rounded primaries.
+
+    The bound is half a step for the rounding of the value itself plus, for every input, the larger change of the
+    value when that input moves by half a step up or down; quantities whose agreement was measured on the real file
+    have that number instead (`Formula.fixed`) or as a floor (`Formula.floor`).
+
+    Args:
+        primary: primary columns of shape (n,), GeV and rad, NaN where missing.
+        names: which derived quantities to bound, out of `ANALYTIC`.
+
+    Returns:
+        Arrays of shape (n,) by name, in the unit of the quantity; NaN where the quantity does not exist.
+    """
+    bounds = {}
+    for name in names:
+        formula = FORMULAS[name]
+        inputs = [primary[i] for i in formula.inputs]
+        value = formula.function(*inputs)
+        if formula.fixed is not None:
+            bounds[name] = np.where(np.isnan(value), np.nan, formula.fixed)
+            continue
+        bound = np.full_like(value, HALF_STEP)
+        for position, column in enumerate(inputs):
+            moved = [
+                formula.function(*inputs[:position], column + step, *inputs[position + 1 :]) - value
+                for step in (HALF_STEP, -HALF_STEP)
+            ]
+            bound += np.maximum(np.abs(moved[0]), np.abs(moved[1]))
+        bounds[name] = np.maximum(bound, formula.floor)
+    return bounds
+
+
+def agreement(
+    primary: Mapping[str, FloatArray], derived: Mapping[str, FloatArray], names: Iterable[str] = ANALYTIC
+) -> dict[str, BoolArray]:
+    """Tell which derived values of a file are consistent with its primary ones.
+
+    Args:
+        primary: primary columns of shape (n,), GeV and rad, NaN where missing.
+        derived: the file's derived columns, likewise.
+        names: which derived quantities to compare, out of `ANALYTIC`.
+
+    Returns:
+        Masks of shape (n,) by name: False where a value differs by more than the bound, or is present where it
+        cannot exist or missing where it must. DER_mass_jet_jet may exceed the massless value by half of it;
+        DER_met_phi_centrality always passes where tau and lepton are collinear.
+    """
+    names = tuple(names)
+    expected, bounds = derive(primary, names), rounding_bounds(primary, names)
+    result = {}
+    for name in names:
+        wanted, found, bound = expected[name], derived[name], bounds[name]
+        absent = np.isnan(wanted)
+        if name == "DER_mass_jet_jet":
+            close = (wanted <= found + bound) & (found <= _JJ_RATIO * wanted + bound)
+        else:
+            close = np.abs(wanted - found) <= bound + 1e-9  # 1e-9: both sides are decimals with a binary tail
+        if name == "DER_met_phi_centrality":
+            close |= np.abs(np.sin(primary["PRI_tau_phi"] - primary["PRI_lep_phi"])) < _COLLINEAR
+        result[name] = np.where(absent, np.isnan(found), close)
+    return result
+
+
+def blank_missing_jets(columns: dict[str, FloatArray], jet_num: npt.NDArray[np.int64]) -> None:
+    """Set to NaN, in place, every quantity whose jets do not exist (`schema.STRUCTURALLY_MISSING`)."""
+    for number, names in STRUCTURALLY_MISSING.items():
+        mask = jet_num == number
+        for name in names:
+            if name in columns:
+                columns[name][mask] = np.nan

@@ -1,0 +1,267 @@
+"""Systematic shifts: what the events would look like if the detector or the theory were a little different.
+
+In the style of the FAIR Universe HiggsML uncertainty challenge (W. Bhimji et al., arXiv:2410.02867): energy scales of
+taus and jets, soft missing energy, and normalisations. Primary quantities move together and the derived ones follow.
+
+What a file cannot tell: the directions of jets beyond the second, whose energy moves PRI_jet_all_pt and sumet but
+not the missing momentum; and events outside the selection, which an upward shift would bring in. `reselect` removes
+those that a downward shift takes out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import polars as pl
+
+from higgsbench.errors import ConfigError, DataError
+from higgsbench.events.derived import FORMULAS, columns_of, derive
+from higgsbench.events.mmc import mmc_lite_from_primaries
+from higgsbench.events.processes import recognise_processes
+from higgsbench.schema import FEATURES, MISSING, PRIMARY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+FloatArray: TypeAlias = "npt.NDArray[np.float64]"
+Columns: TypeAlias = dict[str, FloatArray]
+
+__all__ = ["THRESHOLDS", "Shifts", "apply_shifts"]
+
+THRESHOLDS: Mapping[str, float] = {
+    "PRI_tau_pt": 20.0,
+    "PRI_lep_pt": 26.0,
+    "PRI_jet_leading_pt": 30.0,
+    "PRI_jet_subleading_pt": 30.0,
+}
+"""GeV: selection of the challenge; `reselect` drops events that a shift moved below."""
+
+_SCALES = {
+    "z_scale": "Z",
+    "w_scale": "W",
+    "ttbar_scale": "ttbar",
+    "ggf_scale": "ggF",
+    "vbf_scale": "VBF",
+    "vh_scale": "VH",
+}
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """Sizes of the shifts; the defaults shift nothing.
+
+    Attributes:
+        tes: tau energy scale, relative change: 0.03 makes every tau 3% harder.
+        jes: jet energy scale, relative change.
+        soft_met: GeV, width per axis of a Gaussian vector added to the missing transverse momentum. A negative value
+            adds the opposite of the same vectors.
+        bkg_scale: factor on the weights of all backgrounds.
+        z_scale: factor on the weights of Z -> tau tau.
+        w_scale: of W + jets.
+        ttbar_scale: of ttbar.
+        ggf_scale: of Higgs production by gluon fusion.
+        vbf_scale: by vector boson fusion.
+        vh_scale: with a W or Z.
+
+    Raises:
+        ConfigError: if an energy scale is not above -1, a factor not above 0, or anything not finite.
+    """
+
+    tes: float = 0.0
+    jes: float = 0.0
+    soft_met: float = 0.0
+    bkg_scale: float = 1.0
+    z_scale: float = 1.0
+    w_scale: float = 1.0
+    ttbar_scale: float = 1.0
+    ggf_scale: float = 1.0
+    vbf_scale: float = 1.0
+    vh_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not math.isfinite(value):
+                raise ConfigError(f"shift {item.name} must be a finite number, not {value}")
+            if item.name in ("tes", "jes") and value <= -1.0:
+                raise ConfigError(f"shift {item.name} is a relative change and must be above -1, not {value}")
+            if item.name.endswith("_scale") and value <= 0.0:
+                raise ConfigError(f"shift {item.name} is a factor and must be above 0, not {value}")
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether nothing would change."""
+        return self == Shifts()
+
+    @property
+    def moves_energy(self) -> bool:
+        """Whether a feature would change, and not only weights."""
+        return bool(self.tes or self.jes or self.soft_met)
+
+    def inverse(self) -> Shifts:
+        """The shifts that take the events back, up to rounding (and unless events were dropped in between)."""
+        factors = {name: 1.0 / getattr(self, name) for name in ("bkg_scale", *_SCALES)}
+        return Shifts(
+            tes=1.0 / (1.0 + self.tes) - 1.0,
+            jes=1.0 / (1.0 + self.jes) - 1.0,
+            soft_met=-self.soft_met,
+            **factors,
+        )
+
+
+def _uniform(identifier: npt.NDArray[np.uint64], seed: int, index: int) -> FloatArray:
+    """Uniform numbers in (0, 1) that depend on event, seed and index only (SplitMix64), shape (n,)."""
+    salt = (seed * 2 + index + 1) * 0x9E3779B97F4A7C15 % 2**64
+    x = identifier * np.uint64(0xD1B54A32D192ED03) + np.uint64(salt)  # wraps around, as it should
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return ((x >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+
+
+def _soft_vectors(frame: pl.DataFrame, size: float, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Gaussian vectors of width `size` per axis, one per event, the same however a file is cut into pieces."""
+    if "EventId" in frame.columns:
+        identifier = frame["EventId"].cast(pl.Int64).to_numpy().astype(np.uint64)
+    else:
+        identifier = np.arange(frame.height, dtype=np.uint64)
+    radius = size * np.sqrt(-2.0 * np.log(_uniform(identifier, seed, 0)))
+    angle = 2.0 * np.pi * _uniform(identifier, seed, 1)
+    return radius * np.cos(angle), radius * np.sin(angle)
+
+
+def _moved_primaries(before: Columns, shifts: Shifts, soft: tuple[FloatArray, FloatArray]) -> Columns:
+    """Scale taus and jets, and let the missing momentum take up the difference."""
+    after = dict(before)
+    met_x = before["PRI_met"] * np.cos(before["PRI_met_phi"]) + soft[0]
+    met_y = before["PRI_met"] * np.sin(before["PRI_met_phi"]) + soft[1]
+    for prefix, change in (
+        ("PRI_tau", shifts.tes),
+        ("PRI_jet_leading", shifts.jes),
+        ("PRI_jet_subleading", shifts.jes),
+    ):
+        if not change:
+            continue
+        pt, phi = before[f"{prefix}_pt"], before[f"{prefix}_phi"]
+        after[f"{prefix}_pt"] = pt * (1.0 + change)
+        met_x -= np.nan_to_num(change * pt * np.cos(phi))
+        met_y -= np.nan_to_num(change * pt * np.sin(phi))
+    if shifts.jes:
+        after["PRI_jet_all_pt"] = before["PRI_jet_all_pt"] * (1.0 + shifts.jes)
+    after["PRI_met"] = np.maximum(np.hypot(met_x, met_y), 0.001)  # the file keeps 3 decimals and no zeros
+    after["PRI_met_phi"] = np.arctan2(met_y, met_x)
+    gained = shifts.tes * before["PRI_tau_pt"] + shifts.jes * before["PRI_jet_all_pt"]
+    after["PRI_met_sumet"] = before["PRI_met_sumet"] + gained
+    return after
+
+
+def _moved_mmc(before: Columns, after: Columns, stored: FloatArray) -> FloatArray:
+    """Carry the file's mass along: times the ratio of the MMC-lite masses after and before.
+
+    Where only one of the two exists, the file's value follows it: a mass that the scan no longer finds is missing, and
+    one that it newly finds is its own. Where the scan never finds one, the file's value scales with the visible mass.
+    """
+    lite_before, lite_after = mmc_lite_from_primaries(before), mmc_lite_from_primaries(after)
+    visible = derive(after, ("DER_mass_vis",))["DER_mass_vis"] / derive(before, ("DER_mass_vis",))["DER_mass_vis"]
+    had, has = ~np.isnan(lite_before), ~np.isnan(lite_after)
+    ratio = np.where(had & has, lite_after / lite_before, np.where(had == has, visible, 1.0))
+    moved = np.where(had & ~has, np.nan, stored * ratio)
+    return np.where(~had & has & np.isnan(stored), lite_after, moved)
+
+
+def _moved_derived(before: Columns, after: Columns, stored: Columns) -> Columns:
+    """Recompute what depends on a moved quantity.
+
+    The two masses keep what the file knew beyond the primary quantities (masses of jets and of the visible tau) by
+    scaling with the ratio of the recomputed values.
+    """
+    moved = {name for name in PRIMARY if after[name] is not before[name]}
+    names = [name for name, formula in FORMULAS.items() if moved.intersection(formula.inputs)]
+    result = derive(after, names)
+    keep = [name for name in ("DER_mass_vis", "DER_mass_jet_jet") if name in result]
+    old = derive(before, keep)
+    for name in keep:
+        ratio = np.divide(result[name], old[name], out=np.ones_like(old[name]), where=old[name] > 0)
+        result[name] = stored[name] * ratio
+    result["DER_mass_MMC"] = _moved_mmc(before, after, stored["DER_mass_MMC"])
+    return result
+
+
+def _move_energy(frame: pl.DataFrame, shifts: Shifts, seed: int) -> pl.DataFrame:
+    missing = [name for name in FEATURES if name not in frame.columns]
+    if missing:
+        raise DataError(f"energy shifts need all 30 features of the challenge; the file has no {', '.join(missing)}")
+    stored = columns_of(frame, FEATURES)
+    before = {name: stored[name] for name in PRIMARY}
+    after = _moved_primaries(before, shifts, _soft_vectors(frame, shifts.soft_met, seed))
+    after |= _moved_derived(before, after, stored)
+    # Events that nothing touches keep their digits: without this, rounding of phi would change some of them.
+    touched = np.full(frame.height, bool(shifts.tes or shifts.soft_met))
+    touched |= (before["PRI_jet_num"] > 0) & (shifts.jes != 0.0)
+    columns = []
+    for name in FEATURES:
+        if name in after and after[name] is not stored[name]:
+            rounded = np.nan_to_num(np.round(after[name], 3) + 0.0, nan=MISSING)
+            kept = np.nan_to_num(stored[name], nan=MISSING)
+            columns.append(pl.Series(name, np.where(touched, rounded, kept)))
+    return frame.with_columns(columns)
+
+
+def _scale_weights(frame: pl.DataFrame, shifts: Shifts, processes: pl.Series | None) -> pl.DataFrame:
+    weights = [name for name in ("Weight", "KaggleWeight") if name in frame.columns]
+    if not weights or "Label" not in frame.columns:
+        raise DataError("normalisation shifts need the columns Label and Weight (or KaggleWeight)")
+    factor = np.where(frame["Label"].to_numpy().astype(str) == "b", shifts.bkg_scale, 1.0)
+    if any(getattr(shifts, name) != 1.0 for name in _SCALES):
+        if processes is None:
+            processes = recognise_processes(frame[weights[0]], frame["Label"])
+        names = processes.to_numpy().astype(str)
+        for name, process in _SCALES.items():
+            factor = np.where(names == process, factor * getattr(shifts, name), factor)
+    return frame.with_columns((pl.col(name) * pl.Series("factor", factor)).alias(name) for name in weights)
+
+
+def apply_shifts(
+    frame: pl.DataFrame,
+    shifts: Shifts,
+    seed: int = 0,
+    *,
+    processes: pl.Series | None = None,
+    reselect: bool = False,
+) -> pl.DataFrame:
+    """Apply systematic shifts to events.
+
+    Args:
+        frame: events with the challenge's columns, -999 for missing; other columns pass through. A file may be given
+            in pieces: the result does not depend on how it is cut, if it has an EventId and, for normalisations of
+            single processes, if `processes` is given.
+        shifts: what to shift.
+        seed: seed of the soft missing energy.
+        processes: name of each event's process, for the normalisation of single processes; recognised by the weights
+            when None (see `higgsbench.events.processes`).
+        reselect: drop events below the challenge's thresholds (`THRESHOLDS`) after the shift. By default the number of
+            rows stays and events may lie below.
+
+    Returns:
+        The shifted events, features rounded to 3 decimals as in the official file; `frame` itself for a zero shift.
+
+    Raises:
+        DataError: if the file lacks what a shift needs, or its processes cannot be recognised.
+    """
+    if shifts.moves_energy:
+        frame = _move_energy(frame, shifts, seed)
+    if any(getattr(shifts, name) != 1.0 for name in ("bkg_scale", *_SCALES)):
+        frame = _scale_weights(frame, shifts, processes)
+    if reselect:
+        below = [
+            (pl.col(name) < least) & (pl.col(name) != MISSING)
+            for name, least in THRESHOLDS.items()
+            if name in frame.columns
+        ]
+        frame = frame.filter(~pl.any_horizontal(below))
+    return frame

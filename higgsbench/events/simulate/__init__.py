@@ -1,0 +1,28 @@
+"""A toy Monte-Carlo of the challenge's events: labelled as such wherever its numbers appear, never real data."""
+
+from higgsbench.events.simulate.blocks import (
+    FIRST_EVENT_ID,
+    OFFICIAL_COLUMNS,
+    PROCESS_COLUMN,
+    SCHEMA,
+    simulate,
+    simulate_batches,
+)
+from higgsbench.events.simulate.constants import PROCESSES
+from higgsbench.events.simulate.settings import DEFAULT_SETS, SIMULATION_VERSION, SimulationSettings
+from higgsbench.events.simulate.writing import FORMATS, write_simulated
+
+__all__ = [
+    "DEFAULT_SETS",
+    "FIRST_EVENT_ID",
+    "FORMATS",
+    "OFFICIAL_COLUMNS",
+    "PROCESSES",
+    "PROCESS_COLUMN",
+    "SCHEMA",
+    "SIMULATION_VERSION",
+    "SimulationSettings",
+    "simulate",
+    "simulate_batches",
+    "write_simulated",
+]

@@ -1,0 +1,86 @@
+"""Streams simulated events into a file."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from higgsbench.errors import ConfigError
+from higgsbench.events.simulate.blocks import SCHEMA, simulate_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from higgsbench.events.simulate.settings import SimulationSettings
+
+__all__ = ["FORMATS", "write_simulated"]
+
+FORMATS: tuple[str, ...] = (".csv", ".csv.gz", ".parquet")
+"""Endings of file names that `write_simulated` understands."""
+
+
+def _write_csv(batches: Iterator[pl.DataFrame], file: BinaryIO) -> None:
+    for number, batch in enumerate(batches):
+        batch.write_csv(file, include_header=number == 0)
+
+
+def _write_gzip(batches: Iterator[pl.DataFrame], path: Path) -> None:
+    # Neither a name nor a time in the header, so that the same events give the same bytes.
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
+        for number, batch in enumerate(batches):
+            file.write(batch.write_csv(include_header=number == 0).encode())
+
+
+def _write_parquet(batches: Iterator[pl.DataFrame], path: Path) -> None:
+    def source(
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        yield from batches  # a sink of everything: there is nothing to push down
+
+    frame = register_io_source(source, schema=pl.Schema(SCHEMA))
+    frame.sink_parquet(path, maintain_order=True)
+
+
+def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 1) -> Path:
+    """Simulate a data set into a file, with memory that does not depend on its size.
+
+    The file appears under its name only when it is complete; until then it has a temporary name beside it.
+
+    Args:
+        settings: the data set.
+        path: where to write; the ending selects the format, one of `FORMATS`.
+        jobs: number of processes, at least 1. The bytes of the file do not depend on it.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ConfigError: if the ending is unknown or the directory does not exist.
+    """
+    path = Path(path)
+    ending = next((e for e in FORMATS if path.name.lower().endswith(e)), None)
+    if ending is None:
+        raise ConfigError(f"cannot write {path.name!r}: the name must end in one of {', '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"cannot write {path}: there is no directory {path.parent}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    batches = simulate_batches(settings, jobs)
+    try:
+        if ending == ".parquet":
+            _write_parquet(batches, partial)
+        elif ending == ".csv.gz":
+            _write_gzip(batches, partial)
+        else:
+            with partial.open("wb") as file:
+                _write_csv(batches, file)
+        partial.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+    return path

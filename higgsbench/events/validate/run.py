@@ -1,0 +1,167 @@
+"""Run every rule over a table, in blocks of rows so that memory stays bounded."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from higgsbench.errors import DataError
+from higgsbench.events.check import check_columns
+from higgsbench.events.read import read_table
+from higgsbench.events.table import Events
+from higgsbench.events.validate.ranges import RANGE_RULES
+from higgsbench.events.validate.relations import RELATION_RULES
+from higgsbench.events.validate.report import RuleResult, ValidationReport
+from higgsbench.events.validate.rule import BoolArray, Rule, RuleTable
+from higgsbench.events.validate.structure import MISSING_RULES, STRUCTURE_RULES
+from higgsbench.events.validate.weights import WEIGHT_RULES
+from higgsbench.schema import ATLAS_HIGGS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["RULES", "validate_events", "validate_file"]
+
+RULES: tuple[Rule, ...] = (*STRUCTURE_RULES, *MISSING_RULES, *RANGE_RULES, *RELATION_RULES, *WEIGHT_RULES)
+"""Every rule, in the order in which a report shows them."""
+
+_BLOCK = 1 << 16
+
+
+def validate_file(path: str | Path, *, shown: int = 5, rules: Sequence[Rule] = RULES) -> ValidationReport:
+    """Check a file against every rule of the challenge's layout.
+
+    Args:
+        path: an event file in any format that can be read.
+        shown: how many offending rows to keep per rule.
+        rules: the rules to run.
+
+    Returns:
+        What every rule found; broken rules are results, not errors.
+
+    Raises:
+        DataError: if the file cannot be parsed into the layout's columns at all.
+    """
+    frame, is_text = read_table(Path(path).expanduser(), ATLAS_HIGGS)
+    return validate_events(frame, source=str(path), shown=shown, rules=rules, lines=is_text)
+
+
+def validate_events(
+    events: Events | pl.DataFrame,
+    *,
+    source: str = "events",
+    shown: int = 5,
+    rules: Sequence[Rule] = RULES,
+    lines: bool = False,
+) -> ValidationReport:
+    """Check events against every rule of the challenge's layout.
+
+    Args:
+        events: events, or a frame of them with missing values null (or -999).
+        source: name for the report where a frame is given.
+        shown: how many offending rows to keep per rule.
+        rules: the rules to run.
+        lines: whether to name the line of an offending row as well (text files).
+
+    Returns:
+        What every rule found; broken rules are results, not errors.
+
+    Raises:
+        DataError: if there are no events or the columns are not those of the layout.
+    """
+    if isinstance(events, Events):
+        source, frame = events.source, events.frame
+    else:
+        frame = events
+    check_columns(frame.columns, ATLAS_HIGGS, source)
+    if frame.height == 0:
+        raise DataError(f"{source}: no events to validate")
+    masks = _Masks(frame.height)
+    results = {rule.name: _Tally(shown) for rule in rules if all(name in frame.columns for name in rule.columns)}
+    table = RuleTable(frame)
+    # The comparison of missing numbers is false and is meant to be.
+    with np.errstate(all="ignore"):
+        for rule in rules:
+            if rule.whole and rule.name in results:
+                _apply(rule, table, 0, results[rule.name], masks)
+    _by_blocks([r for r in rules if not r.whole and r.name in results], frame, results, masks)
+    with np.errstate(all="ignore"):
+        outcome = tuple(_result(rule, results.get(rule.name), frame, lines=lines) for rule in rules)
+    return ValidationReport(
+        source=source,
+        rows=frame.height,
+        results=outcome,
+        violating=masks.violating,
+        unusual=masks.unusual,
+    )
+
+
+class _Masks:
+    """Union of the offenders of all rules and of all warnings."""
+
+    def __init__(self, rows: int) -> None:
+        self.violating: BoolArray = np.zeros(rows, dtype=np.bool_)
+        self.unusual: BoolArray = np.zeros(rows, dtype=np.bool_)
+
+
+class _Tally:
+    """Counts of one rule, added block by block."""
+
+    def __init__(self, shown: int) -> None:
+        self.shown = shown
+        self.checked = 0
+        self.offenders = 0
+        self.first: list[int] = []
+
+    def add(self, checked: int, rows: Sequence[int], offenders: int) -> None:
+        """Add a block; blocks arrive in any order."""
+        self.checked += checked
+        self.offenders += offenders
+        self.first = sorted([*self.first, *rows])[: self.shown]
+
+
+def _apply(rule: Rule, table: RuleTable, start: int, tally: _Tally, masks: _Masks) -> None:
+    bad = rule.offenders(table)
+    checked = len(table) if rule.checked is None else int((rule.checked(table) | bad).sum())
+    where = np.flatnonzero(bad)
+    if where.size:
+        target = masks.unusual if rule.warning else masks.violating
+        target[start : start + len(table)] |= bad
+    tally.add(checked, [start + int(i) for i in where[: tally.shown]], int(where.size))
+
+
+def _by_blocks(rules: Sequence[Rule], frame: pl.DataFrame, tallies: dict[str, _Tally], masks: _Masks) -> None:
+    def block(start: int) -> list[tuple[Rule, _Tally]]:
+        table = RuleTable(frame.slice(start, _BLOCK))
+        found = []
+        with np.errstate(all="ignore"):  # it belongs to the thread
+            for rule in rules:
+                tally = _Tally(tallies[rule.name].shown)
+                _apply(rule, table, start, tally, masks)
+                found.append((rule, tally))
+        return found
+
+    # numpy lets go of the interpreter in its loops, so threads share the work without copying the table.
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        for found in pool.map(block, range(0, frame.height, _BLOCK)):
+            for rule, tally in found:
+                tallies[rule.name].add(tally.checked, tally.first, tally.offenders)
+
+
+def _result(rule: Rule, tally: _Tally | None, frame: pl.DataFrame, *, lines: bool) -> RuleResult:
+    if tally is None:
+        return RuleResult(rule, None, 0, ())
+    first = tuple(_shown_row(rule, frame[row], row, lines=lines) for row in tally.first)
+    return RuleResult(rule, tally.checked, tally.offenders, first)
+
+
+def _shown_row(rule: Rule, row: pl.DataFrame, number: int, *, lines: bool) -> dict[str, Any]:
+    columns = rule.columns if rule.cells is None else rule.cells(RuleTable(row))
+    names = [name for name in dict.fromkeys(("EventId", *columns)) if name in row.columns]
+    place = {"row": number + 1, "line": number + 2} if lines else {"row": number + 1}
+    return {**place, **dict(zip(names, row.select(names).row(0), strict=True))}

@@ -1,0 +1,120 @@
+"""Rank comparable rows, with the paired difference of each to the best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from higgsbench.errors import ConfigError
+from higgsbench.leaderboard.collect import StoredRow, collect_rows
+
+__all__ = ["Leaderboard", "Table"]
+
+NOT_DISTINGUISHABLE = 2.0
+"""Rows whose paired difference to the best is under this many standard errors are marked as not distinguishable."""
+
+_LOWER_IS_BETTER = frozenset({"log_loss", "fit_seconds", "predict_us", "peak_mb", "b"})
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that may be ranked together.
+
+    Attributes:
+        comparability: what they share.
+        source: name of the events.
+        rows: records in rank order, with `rank`, `diff`, `diff_se`, `diff_auc`, `diff_auc_se`, `distinguishable`.
+    """
+
+    comparability: dict[str, Any]
+    source: str
+    rows: tuple[dict[str, Any], ...]
+
+    @property
+    def title(self) -> str:
+        """One line that says what the rows share."""
+        c = self.comparability
+        kind = "TOY SIMULATION, " if c.get("simulated") else ""
+        held_out = f", {c['test_events']:,} held out" if c.get("test_events") else ""
+        repeats = f" x {c['repeats']} repeats" if c.get("repeats", 1) != 1 else ""
+        return (
+            f"{kind}{self.source}: {c.get('events', 0):,} events{held_out}, {c.get('folds')} folds{repeats}, "
+            f"data {str(c.get('data'))[:8]}, folds {str(c.get('fold_digest'))[:8]}"
+        )
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """All tables of a results folder.
+
+    Attributes:
+        tables: one per group of comparable rows, the largest first.
+        notes: what was left out, and why.
+    """
+
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def read(cls, results: str | Path = "results", *, sort: str = "ams_cv") -> Leaderboard:
+        """Read and rank all runs under a folder.
+
+        Args:
+            results: folder that holds runs, or one run's folder.
+            sort: column that ranks, e.g. `ams_cv`, `auc` or `log_loss`.
+
+        Raises:
+            StoreError: if the folder does not exist.
+            ConfigError: if no row has the column, or it holds no numbers.
+        """
+        rows, notes = collect_rows(Path(results))
+        groups: dict[str, list[StoredRow]] = {}
+        for row in rows:
+            groups.setdefault(row.group, []).append(row)
+        if rows and not any(isinstance(row.record.get(sort), (int, float)) for row in rows):
+            numbers = sorted({k for row in rows for k, v in row.record.items() if isinstance(v, (int, float))})
+            raise ConfigError(f"--sort: no row has a number {sort!r}; there are {', '.join(numbers)}")
+        # Real data before toy simulation, then by size.
+        order = sorted(
+            groups.values(), key=lambda g: (bool(g[0].comparability.get("simulated")), -len(g), g[0].run.name)
+        )
+        if len(order) > 1:
+            notes.append(f"{len(order)} tables: rows with other events, folds or definitions are never ranked together")
+        return cls(tuple(_ranked(group, sort) for group in order), tuple(notes))
+
+
+def _ranked(group: list[StoredRow], sort: str) -> Table:
+    sign = 1.0 if sort in _LOWER_IS_BETTER else -1.0
+
+    def position(row: StoredRow) -> tuple[bool, float, str]:
+        value = row.record.get(sort)
+        usable = row.ok and isinstance(value, (int, float)) and not np.isnan(value)
+        return (not usable, sign * float(value) if usable and value is not None else 0.0, str(row.record["name"]))
+
+    ordered = sorted(group, key=position)
+    best = ordered[0]
+    reference = {metric: best.replicas(metric) if best.ok else None for metric in ("ams_cv", "auc")}
+    records = []
+    for rank, row in enumerate(ordered, start=1):
+        record = {**row.record, "run": row.run.name, "rank": rank if row.ok else None}
+        if row.ok:
+            record |= _difference(row, best, reference)
+        records.append(record)
+    return Table(best.comparability, best.source, tuple(records))
+
+
+def _difference(row: StoredRow, best: StoredRow, reference: dict[str, Any]) -> dict[str, Any]:
+    """Paired differences to the best row; without bootstrap replicas the difference has no error and no verdict."""
+    out: dict[str, Any] = {}
+    for metric, name in (("ams_cv", "diff"), ("auc", "diff_auc")):
+        out[name] = row.record[metric] - best.record[metric]
+        own = reference[metric] if row is best else row.replicas(metric)
+        other = reference[metric]
+        paired = own is not None and other is not None and own.shape == other.shape and own.size > 1
+        out[f"{name}_se"] = float(np.std(own - other, ddof=1)) if paired else None
+    se = out["diff_se"]
+    out["distinguishable"] = None if se is None or row is best else bool(abs(out["diff"]) >= NOT_DISTINGUISHABLE * se)
+    return out

@@ -1,0 +1,126 @@
+"""Read the rows of stored runs; say what was left out and why."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from higgsbench.errors import StoreError
+from higgsbench.files import canonical_digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["StoredRow", "collect_rows"]
+
+_NEEDED = ("name", "label", "variant", "status", "digest")
+_NUMBERS = ("ams_cv", "ams_cv_se", "auc", "auc_se", "log_loss", "fraction", "s", "b")
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """A row of a stored run.
+
+    Attributes:
+        run: folder of the run.
+        record: the row's record, full precision.
+        comparability: what it must share with another row to be ranked against it.
+        source: name of the events, for titles.
+    """
+
+    run: Path
+    record: dict[str, Any] = field(hash=False)
+    comparability: dict[str, Any] = field(hash=False)
+    source: str
+
+    @property
+    def group(self) -> str:
+        """Digest of the comparability."""
+        return canonical_digest(self.comparability)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the row has numbers."""
+        return bool(self.record["status"] == "ok")
+
+    def replicas(self, metric: str) -> NDArray[np.float64] | None:
+        """Bootstrap replicas of a metric, or None where the file is missing or damaged."""
+        column = f"{metric}:{self.record['name']}"
+        try:
+            path = self.run / "replicas.parquet"
+            values = pl.read_parquet(path, columns=[column], glob=False, hive_partitioning=False)[column]
+        except (OSError, pl.exceptions.PolarsError):
+            return None
+        return values.cast(pl.Float64).to_numpy() if values.dtype.is_float() and not values.null_count() else None
+
+
+def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
+    """Read all runs under a folder.
+
+    Args:
+        results: folder that holds runs, or one run's folder.
+
+    Returns:
+        The rows and one line for everything that was left out.
+
+    Raises:
+        StoreError: if the folder does not exist.
+    """
+    if not results.is_dir():
+        raise StoreError(f"{results}: no such folder; `higgsbench run` makes it, or name another with --results")
+    folders = [results] if (results / "rows.json").exists() else sorted(p for p in results.iterdir() if p.is_dir())
+    rows: list[StoredRow] = []
+    notes: list[str] = []
+    seen: dict[tuple[Any, ...], StoredRow] = {}
+    repeated = 0
+    for folder in folders:
+        if not ((folder / "rows.json").exists() or (folder / "units").is_dir()):
+            continue
+        found, problem = _read_run(folder)
+        if problem:
+            notes.append(problem)
+        for row in found:
+            key = (row.group, row.record["digest"], row.record.get("cut_rule"), row.record["label"], row.ok)
+            if key in seen:
+                repeated += 1
+                continue
+            seen[key] = row
+            rows.append(row)
+    if repeated:
+        notes.append(f"{repeated} rows stand in more than one run with the same fits and are shown once")
+    return rows, notes
+
+
+def _read_run(folder: Path) -> tuple[list[StoredRow], str]:
+    try:
+        content = json.loads((folder / "rows.json").read_bytes())
+    except FileNotFoundError:
+        done = len(list((folder / "units").glob("*.json")))
+        return [], f"{folder.name}: left out, unfinished ({done} units stored; run its configuration again to go on)"
+    except (OSError, ValueError, RecursionError) as error:
+        return [], f"{folder.name}: left out, rows.json cannot be read ({error})"
+    problem = _problem(content)
+    if problem:
+        return [], f"{folder.name}: left out, rows.json is damaged ({problem})"
+    source = str(content.get("source", ""))
+    return [StoredRow(folder, record, content["comparability"], source) for record in content["rows"]], ""
+
+
+def _problem(content: Any) -> str:
+    """Say what keeps the content of rows.json from being used; empty if nothing does."""
+    if not isinstance(content, dict) or not isinstance(content.get("rows"), list):
+        return "no list of rows"
+    if not isinstance(content.get("comparability"), dict):
+        return "no comparability"
+    for record in content["rows"]:
+        if not isinstance(record, dict) or any(not isinstance(record.get(key), str) for key in _NEEDED):
+            return "a row without name, label, variant, status or digest"
+        if record["status"] == "ok" and any(not isinstance(record.get(key), (int, float)) for key in _NUMBERS):
+            return f"row {record['name']!r} lacks a number"
+    return ""

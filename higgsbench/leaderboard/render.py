@@ -1,0 +1,157 @@
+"""Leaderboards as terminal table, Markdown, CSV and JSON. CSV and JSON carry full precision."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+from higgsbench.leaderboard.columns import COLUMNS, Column, choose_columns, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from higgsbench.leaderboard.board import Leaderboard, Table
+
+__all__ = ["FORMATS", "output_console", "render", "show"]
+
+FORMATS = ("table", "markdown", "csv", "json")
+
+LEGEND = (
+    "AMS cv: each fold cut where the other folds say, pooled. ≈ not distinguishable from the best (paired difference "
+    "under 2 standard errors). * best cut on the very scores it is judged by: optimistic."
+)
+
+
+WIDE = 1000
+"""Width given to a console that is no terminal: tables in logs and pipes are never squeezed."""
+
+
+def output_console() -> Console:
+    """Return a console for standard output, wide where it is no terminal."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
+
+
+def show(board: Leaderboard, console: Console, columns: Sequence[str] | None = None) -> None:
+    """Print tables to a terminal; where it is narrow, leave the least important columns out and say so."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    for table in board.tables:
+        chosen = choose_columns(columns, table.rows)
+        cells = [[column.show(record) for column in chosen] for record in table.rows]
+        hidden: list[str] = []
+        if columns is None and console.is_terminal:
+            chosen, cells, hidden = _fitting(chosen, cells, console.width)
+        console.print(Text(printable(table.title), style="bold"), soft_wrap=True)
+        rich = RichTable(header_style="bold")
+        for column in chosen:
+            rich.add_column(
+                column.title, justify="left" if column.text else "right", no_wrap=not column.text, overflow="fold"
+            )
+        for record, row in zip(table.rows, cells, strict=True):
+            best = record.get("rank") == 1
+            style = "bold green" if best else "red" if record.get("status") != "ok" else None
+            rich.add_row(*(Text(cell) for cell in row), style=style)
+        console.print(rich, crop=False)
+        if hidden:
+            console.print(
+                f"{len(hidden)} more columns need a wider terminal, --columns or --format csv: {', '.join(hidden)}",
+                style="dim",
+                highlight=False,
+            )
+    if board.tables:
+        console.print(Text(LEGEND, style="dim"), soft_wrap=not console.is_terminal)
+    for note in board.notes:
+        console.print(Text(f"Note: {printable(note)}", style="yellow"), soft_wrap=not console.is_terminal)
+
+
+def _width(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> int:
+    widths = [max([len(column.title), *(len(row[i]) for row in cells)]) + 3 for i, column in enumerate(columns)]
+    return sum(widths) + 1
+
+
+def _fitting(
+    columns: list[Column], cells: list[list[str]], width: int
+) -> tuple[list[Column], list[list[str]], list[str]]:
+    """Leave columns out, least important first and last first among equals, until the table fits."""
+    hidden = []
+    while _width(columns, cells) > width and any(c.priority for c in columns):
+        at = max(range(len(columns)), key=lambda i: (columns[i].priority, i))
+        hidden.append(columns[at].name)
+        columns = [c for i, c in enumerate(columns) if i != at]
+        cells = [[cell for i, cell in enumerate(row) if i != at] for row in cells]
+    return columns, cells, hidden
+
+
+def render(board: Leaderboard, form: str, columns: Sequence[str] | None = None) -> str:
+    """Return a leaderboard as text in `markdown`, `csv` or `json`.
+
+    Args:
+        board: the tables.
+        form: format.
+        columns: chosen columns, None for all.
+    """
+    if form == "markdown":
+        return "\n".join(_markdown(table, columns) for table in board.tables) + _markdown_notes(board)
+    if form == "csv":
+        return _csv(board, columns)
+    tables = [
+        {"title": t.title, "comparability": t.comparability, "rows": [_values(r, columns) for r in t.rows]}
+        for t in board.tables
+    ]
+    return json.dumps({"tables": tables, "notes": list(board.notes)}, indent=1) + "\n"
+
+
+def _values(record: dict[str, Any], columns: Sequence[str] | None) -> dict[str, Any]:
+    if columns is None:
+        return record
+    return {key: record.get(key) for column in choose_columns(columns, [record]) for key in column.keys}
+
+
+def _markdown(table: Table, columns: Sequence[str] | None) -> str:
+    chosen = choose_columns(columns, table.rows)
+
+    def cell(text: str) -> str:
+        return text.strip().replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+    lines = [f"**{cell(printable(table.title))}**", ""]
+    lines.append("| " + " | ".join(cell(c.title) for c in chosen) + " |")
+    lines.append("| " + " | ".join(":--" if c.text else "--:" for c in chosen) + " |")
+    lines += ["| " + " | ".join(cell(c.show(record)) for c in chosen) + " |" for record in table.rows]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_notes(board: Leaderboard) -> str:
+    lines = [LEGEND.replace("*", "\\*")] if board.tables else []
+    lines += [f"Note: {printable(note)}" for note in board.notes]
+    return "\n" + "\n\n".join(lines) + "\n"
+
+
+def _csv(board: Leaderboard, columns: Sequence[str] | None) -> str:
+    chosen = COLUMNS if columns is None else choose_columns(columns, [])
+    keys = ["table", *dict.fromkeys(key for column in chosen for key in column.keys)]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, keys, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for number, table in enumerate(board.tables, start=1):
+        for record in table.rows:
+            values = {key: _csv_value(record.get(key)) for key in keys}
+            writer.writerow({**values, "table": number})
+    return out.getvalue()
+
+
+def _csv_value(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(value)
+    text = printable(value) if isinstance(value, str) else value
+    # A spreadsheet would run a text that begins like a formula.
+    return f"'{text}" if isinstance(text, str) and text[:1] in ("=", "+", "-", "@") else text

@@ -1,0 +1,249 @@
+"""The six built-in models. Libraries are imported when an estimator is built, so that listing models stays cheap."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from higgsbench.models.registry import BuildContext, ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["BUILTIN"]
+
+
+def _names(*modules_and_classes: str, more: tuple[str, ...] = ()) -> frozenset[str]:
+    """Parameter names of a scikit-learn-style class given as "module:Class", plus `more`."""
+    import importlib
+
+    names = set(more)
+    for spec in modules_and_classes:
+        module, cls = spec.split(":")
+        names |= set(getattr(importlib.import_module(module), cls)().get_params())
+    return frozenset(names - {"n_jobs", "nthread", "thread_count", "random_state", "random_seed", "seed"})
+
+
+def _build_logistic(params: Mapping[str, Any], context: BuildContext) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PolynomialFeatures, QuantileTransformer, StandardScaler
+
+    own = dict(params)
+    degree = own.pop("degree", 1)
+    quantiles = QuantileTransformer(
+        n_quantiles=200, output_distribution="normal", subsample=50_000, random_state=context.seed
+    )
+    regression = LogisticRegression(random_state=context.seed, **own)
+    if degree == 1:
+        return make_pipeline(quantiles, StandardScaler(), regression)
+    polynomial = PolynomialFeatures(degree=degree, include_bias=False)
+    return make_pipeline(quantiles, polynomial, StandardScaler(), regression)
+
+
+def _logistic_names() -> frozenset[str]:
+    return _names("sklearn.linear_model:LogisticRegression", more=("degree",))
+
+
+def _build_random_forest(params: Mapping[str, Any], context: BuildContext) -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+
+    return RandomForestClassifier(random_state=context.seed, n_jobs=context.threads, **params)
+
+
+def _random_forest_names() -> frozenset[str]:
+    return _names("sklearn.ensemble:RandomForestClassifier")
+
+
+def _build_catboost(params: Mapping[str, Any], context: BuildContext) -> Any:
+    from catboost import CatBoostClassifier
+
+    return CatBoostClassifier(
+        random_seed=context.seed,
+        thread_count=context.threads,
+        verbose=False,
+        allow_writing_files=False,
+        **params,
+    )
+
+
+def _catboost_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
+    raw: NDArray[Any] = estimator.predict(X, prediction_type="RawFormulaVal")
+    return raw
+
+
+def _catboost_names() -> frozenset[str]:
+    import inspect
+
+    from catboost import CatBoostClassifier
+
+    names = set(inspect.signature(CatBoostClassifier.__init__).parameters)
+    ours = {"self", "random_seed", "random_state", "thread_count", "verbose", "allow_writing_files", "logging_level"}
+    return frozenset(names - ours)
+
+
+def _build_xgboost(params: Mapping[str, Any], context: BuildContext) -> Any:
+    from xgboost import XGBClassifier
+
+    return XGBClassifier(random_state=context.seed, n_jobs=context.threads, **params)
+
+
+def _xgboost_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
+    margin: NDArray[Any] = estimator.predict(X, output_margin=True)
+    return margin
+
+
+_XGBOOST_NATIVE = ("max_cached_hist_node", "lambda_bias", "refresh_leaf", "process_type", "extmem_single_page")
+
+
+def _xgboost_names() -> frozenset[str]:
+    return _names("xgboost:XGBClassifier", more=_XGBOOST_NATIVE)
+
+
+def _build_lightgbm(params: Mapping[str, Any], context: BuildContext) -> Any:
+    from lightgbm import LGBMClassifier
+
+    # Same histogram order on any machine; the library otherwise times both and picks the faster.
+    fixed = {"deterministic": True, "force_col_wise": True, "verbosity": -1}
+    return LGBMClassifier(random_state=context.seed, n_jobs=context.threads, **{**fixed, **params})
+
+
+def _lightgbm_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
+    raw: NDArray[Any] = estimator.predict(X, raw_score=True)
+    return raw
+
+
+_LIGHTGBM_NATIVE = (
+    *("bagging_fraction", "bagging_freq", "boost_from_average", "cat_l2", "cat_smooth", "device_type", "deterministic"),
+    *("drop_rate", "extra_trees", "feature_fraction", "feature_fraction_bynode", "force_col_wise", "force_row_wise"),
+    *("lambda_l1", "lambda_l2", "linear_lambda", "linear_tree", "max_bin", "max_delta_step", "max_drop"),
+    *("min_data_in_bin", "min_data_in_leaf", "min_gain_to_split", "min_sum_hessian_in_leaf", "monotone_constraints"),
+    *("other_rate", "path_smooth", "skip_drop", "top_rate", "use_quantized_grad", "verbosity", "num_grad_quant_bins"),
+)
+
+
+def _lightgbm_names() -> frozenset[str]:
+    return _names("lightgbm:LGBMClassifier", more=_LIGHTGBM_NATIVE)
+
+
+def _build_mlp(params: Mapping[str, Any], context: BuildContext) -> Any:
+    from sklearn.ensemble import VotingClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import QuantileTransformer, StandardScaler
+
+    from higgsbench.models.network import ShortMLPClassifier
+
+    own = dict(params)
+    size = own.pop("bag", 1)
+    members = [(f"mlp{i}", ShortMLPClassifier(random_state=context.seed + 1000 * i, **own)) for i in range(size)]
+    quantiles = QuantileTransformer(
+        n_quantiles=200, output_distribution="normal", subsample=50_000, random_state=context.seed
+    )
+    # The flags of missing values come out of the imputation as 0 and 1; scaling last brings all to one width.
+    return make_pipeline(quantiles, StandardScaler(), VotingClassifier(members, voting="soft"))
+
+
+def _mlp_names() -> frozenset[str]:
+    return _names("sklearn.neural_network:MLPClassifier", more=("bag",))
+
+
+BUILTIN: tuple[ModelSpec, ...] = (
+    ModelSpec(
+        name="logistic",
+        build=_build_logistic,
+        description="Logistic regression on normal-quantile features and their pairwise products",
+        presets={
+            "quick": {"C": 0.1, "max_iter": 200},
+            "good": {"degree": 2, "C": 0.003, "max_iter": 300},
+        },
+        requires=("scikit-learn", "numpy", "scipy"),
+        parameters=_logistic_names,
+        cost=1.0,
+    ),
+    ModelSpec(
+        name="random_forest",
+        build=_build_random_forest,
+        description="Random forest of scikit-learn",
+        presets={
+            "quick": {"n_estimators": 60, "min_samples_leaf": 5, "max_features": 0.3},
+            "good": {"n_estimators": 300, "min_samples_leaf": 5, "max_features": 0.3},
+        },
+        missing=True,
+        requires=("scikit-learn", "numpy", "scipy"),
+        parameters=_random_forest_names,
+        cost=4.0,
+    ),
+    ModelSpec(
+        name="catboost",
+        build=_build_catboost,
+        description="CatBoost gradient boosting on oblivious trees",
+        presets={
+            "quick": {"iterations": 150, "depth": 6, "learning_rate": 0.1},
+            "good": {"iterations": 800, "depth": 6, "learning_rate": 0.04},
+        },
+        missing=True,
+        requires=("catboost", "numpy"),
+        imports=("catboost",),
+        log_odds=_catboost_log_odds,
+        parameters=_catboost_names,
+        cost=6.0,
+    ),
+    ModelSpec(
+        name="xgboost",
+        build=_build_xgboost,
+        description="XGBoost gradient boosting (histogram)",
+        presets={
+            "quick": {"n_estimators": 120, "max_depth": 5, "learning_rate": 0.1, "min_child_weight": 20},
+            "good": {
+                "n_estimators": 450,
+                "max_depth": 5,
+                "learning_rate": 0.03,
+                "min_child_weight": 50,
+                "colsample_bytree": 0.5,
+            },
+        },
+        missing=True,
+        requires=("xgboost", "numpy"),
+        imports=("xgboost",),
+        log_odds=_xgboost_log_odds,
+        parameters=_xgboost_names,
+        cost=2.0,
+    ),
+    ModelSpec(
+        name="lightgbm",
+        build=_build_lightgbm,
+        description="LightGBM gradient boosting (leaf-wise)",
+        presets={
+            "quick": {"n_estimators": 120, "num_leaves": 15, "learning_rate": 0.1},
+            "good": {
+                "n_estimators": 400,
+                "num_leaves": 16,
+                "learning_rate": 0.03,
+                "min_child_samples": 50,
+                "colsample_bytree": 0.5,
+                "subsample": 0.8,
+                "subsample_freq": 1,
+            },
+        },
+        missing=True,
+        requires=("lightgbm", "numpy"),
+        imports=("lightgbm",),
+        log_odds=_lightgbm_log_odds,
+        parameters=_lightgbm_names,
+        cost=1.5,
+    ),
+    ModelSpec(
+        name="mlp",
+        build=_build_mlp,
+        description="Seeded bag of scikit-learn multi-layer perceptrons on normal-quantile features",
+        presets={
+            "quick": {"bag": 1, "hidden_layer_sizes": [64], "alpha": 0.1, "max_iter": 6, "batch_size": 128},
+            "good": {"bag": 6, "hidden_layer_sizes": [96, 96], "alpha": 0.3, "max_iter": 8, "batch_size": 128},
+        },
+        requires=("scikit-learn", "numpy", "scipy"),
+        parameters=_mlp_names,
+        cost=8.0,
+    ),
+)
+"""The models that come with higgsbench."""

@@ -1,0 +1,84 @@
+"""Fit any scikit-learn-compatible classifier with weights and read log-odds off it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from higgsbench.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from higgsbench.models.registry import BuildContext, ModelSpec
+
+__all__ = ["build_estimator", "fit_weighted", "read_log_odds"]
+
+PROBABILITY_FLOOR = 1e-6
+"""Probabilities are kept this far from 0 and 1 before the logit; finer differences are noise of a finite forest."""
+
+
+def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildContext) -> Any:
+    """Build a model's estimator; one that takes no NaN gets a median imputation with missing flags in front.
+
+    Raises:
+        ModelError: if the builder refuses the parameters.
+    """
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+
+    try:
+        estimator = spec.build(params, context)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"model {spec.name!r} cannot be built from {dict(params)}: {error}") from error
+    if spec.missing:
+        return estimator
+    return make_pipeline(SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=False), estimator)
+
+
+def _weight_argument(estimator: Any) -> str:
+    """Name under which a (nested) Pipeline hands sample_weight to its last step."""
+    from sklearn.pipeline import Pipeline
+
+    if not isinstance(estimator, Pipeline):
+        return "sample_weight"
+    name, last = estimator.steps[-1]
+    return f"{name}__{_weight_argument(last)}"
+
+
+def fit_weighted(estimator: Any, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> Any:
+    """Fit in place, handing the weights to the classifier at the end of a Pipeline; None trains unweighted."""
+    arguments = {} if sample_weight is None else {_weight_argument(estimator): sample_weight}
+    return estimator.fit(X, y, **arguments)
+
+
+def read_log_odds(
+    estimator: Any, X: NDArray[Any], reader: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
+) -> NDArray[np.float64]:
+    """Return the log-odds of signal, shape (n,), under the weights the estimator was trained with.
+
+    Args:
+        estimator: fitted classifier of classes 0 and 1.
+        X: (n, p) features.
+        reader: the model's own way; None takes `decision_function` where there is one, otherwise the logit of
+            `predict_proba`, kept within the floor of 1e-6.
+
+    Raises:
+        ModelError: if the result has the wrong shape or holds NaN.
+    """
+    if reader is not None:
+        raw = reader(estimator, X)
+    elif hasattr(estimator, "decision_function"):
+        raw = estimator.decision_function(X)
+    else:
+        p = np.clip(np.asarray(estimator.predict_proba(X))[:, 1], PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
+        raw = np.log(p) - np.log1p(-p)
+    scores = np.asarray(raw, dtype=np.float64)
+    if scores.shape != (X.shape[0],):
+        raise ModelError(f"{type(estimator).__name__} returned scores of shape {scores.shape} for {X.shape[0]} events")
+    if np.isnan(scores).any():
+        raise ModelError(f"{type(estimator).__name__} returned NaN for {int(np.isnan(scores).sum())} events")
+    return scores

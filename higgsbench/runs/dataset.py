@@ -1,0 +1,150 @@
+"""The events of a run: which rows train, which are held out, their weights, folds and matrices."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from higgsbench.errors import ConfigError, DataError
+from higgsbench.events import Events, load_events
+from higgsbench.files import canonical_digest
+from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.validation.folds import fold_assignments, group_index
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from higgsbench.config import RunConfig
+
+__all__ = ["Dataset", "load_dataset"]
+
+TRAIN_SETS = ("t",)
+TEST_SETS = ("b", "v")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Events of a run.
+
+    Attributes:
+        train: labelled events that are cross-validated.
+        test: held-out events, or None.
+        y: (n,) truth of the training events.
+        weight: (n,) their evaluation weights at the reference totals.
+        totals: reference totals (N_s, N_b).
+        group: (n,) index of the jet group, or None where the layout has no groups.
+        groups: the numbers that form each group.
+        fold: (repeats, n) fold numbers.
+        fold_digest: identity of the folds.
+    """
+
+    train: Events
+    test: Events | None
+    y: NDArray[np.bool_]
+    weight: NDArray[np.float64]
+    totals: tuple[float, float]
+    group: NDArray[np.int64] | None
+    groups: tuple[tuple[int, ...], ...]
+    fold: NDArray[np.int64]
+    fold_digest: str
+
+
+def load_dataset(config: RunConfig) -> Dataset:
+    """Load and split the events that a configuration asks for.
+
+    Raises:
+        ConfigError: if the configuration names no events or sets that do not exist.
+        DataError: if a file breaks a rule.
+    """
+    events = _source_events(config)
+    if not events.labelled:
+        raise DataError(f"{events.source}: no columns {events.schema.label} and {events.schema.weight}: cannot train")
+    train, test = _split(events, config)
+    y = train.y
+    for name, members in (("signal", y), ("background", ~y)):
+        if not members.any():
+            raise DataError(f"{train.source}: no {name} events among the {len(train)} training events")
+    totals = (config.data.n_s or events.totals()[0], config.data.n_b or events.totals()[1])
+    weight = evaluation_weights(y, train.weight, *totals)
+    groups = tuple(tuple(g) for g in config.jet_groups) if config.jet_groups else train.schema.groups
+    numbers = train.group
+    group = None if numbers is None or not groups else group_index(numbers, groups)
+    if test is not None and test.group is not None and groups:
+        group_index(test.group, groups)
+    fold = fold_assignments(y, group, config.folds, config.repeats, config.seed)
+    # Of the assignment itself and not of what led to it: a splitter that changes between versions shows.
+    digest = canonical_digest([train.digest, hashlib.sha256(fold.tobytes()).hexdigest()])
+    return Dataset(train, test, y, weight, totals, group, groups, fold, digest)
+
+
+def _source_events(config: RunConfig) -> Events:
+    data = config.data
+    if data.path is None:
+        raise ConfigError(
+            "data: no events are named; give a file in the challenge's format, with --data training.csv or with "
+            "data.path in the configuration"
+        )
+    return load_events(data.path)
+
+
+def _split(events: Events, config: RunConfig) -> tuple[Events, Events | None]:
+    data = config.data
+    subset = events.subset
+    if subset is None:
+        if data.train_sets is not None or (data.test_sets is not None and data.test is None):
+            raise ConfigError(
+                f"data: train_sets and test_sets need a column {events.schema.subset}, which {events.source} lacks"
+            )
+        return events, _test_file(config, events)
+    train_sets = _known_sets(data.train_sets, TRAIN_SETS, events, "train_sets")
+    test_sets = _known_sets(data.test_sets, TEST_SETS, events, "test_sets")
+    both = sorted(set(train_sets) & set(test_sets))
+    if both and data.test is None:
+        raise ConfigError(f"data: set {both[0]!r} is in train_sets and in test_sets")
+    chosen = events.in_subsets(train_sets)
+    if not chosen.any():
+        have = ", ".join(sorted(set(subset.tolist())))
+        raise ConfigError(f"data.train_sets: {events.source} has no events of {', '.join(train_sets)}; it has {have}")
+    train = events if chosen.all() else events.take(chosen)
+    if data.test is not None:
+        return train, _test_file(config, train)
+    held_out = events.in_subsets(test_sets)
+    if not held_out.any():
+        if data.test_sets is not None and data.test_sets:
+            raise ConfigError(f"data.test_sets: {events.source} has no events of {', '.join(test_sets)}")
+        return train, None
+    return train, events.take(held_out)
+
+
+def _known_sets(chosen: Sequence[str] | None, default: Sequence[str], events: Events, key: str) -> Sequence[str]:
+    allowed = events.schema.subset_values
+    for name in chosen or ():
+        if allowed and name not in allowed:
+            raise ConfigError(f"data.{key}: no set named {name!r}; sets are {', '.join(allowed)}")
+    if chosen is not None and not chosen and key == "train_sets":
+        raise ConfigError("data.train_sets: the list is empty")
+    return default if chosen is None else chosen
+
+
+def _test_file(config: RunConfig, train: Events) -> Events | None:
+    path = config.data.test
+    if path is None:
+        return None
+    test = load_events(path)
+    if test.subset is not None and config.data.test_sets is not None:
+        chosen = test.in_subsets(config.data.test_sets)
+        if not chosen.any():
+            raise ConfigError(f"data.test_sets: {path} has no events of {', '.join(config.data.test_sets)}")
+        test = test.take(chosen)
+    shared = np.intersect1d(train.event_id, test.event_id)
+    if train.schema.event_id is not None and shared.size:
+        raise DataError(
+            f"{path}: {shared.size} events are also training events, e.g. {train.schema.event_id} {int(shared[0])}; "
+            "a test on them would be worthless"
+        )
+    return test

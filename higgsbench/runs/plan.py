@@ -1,0 +1,202 @@
+"""The plan of a run: rows, their work units, and the digest that is each unit's identity."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import marshal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from higgsbench.errors import ConfigError, ModelError
+from higgsbench.features import resolve_features
+from higgsbench.files import canonical_digest
+from higgsbench.models import get_model
+from higgsbench.validation.weights import PROPORTIONAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from higgsbench.config import LoadedConfig, ModelConfig
+    from higgsbench.features import Features
+    from higgsbench.models import ModelSpec
+    from higgsbench.runs.dataset import Dataset
+
+__all__ = ["REFIT", "Plan", "Row", "Unit", "make_plan"]
+
+UNIT_FORMAT = 1
+"""Raised whenever the same inputs would give other scores or another file; older units are then never reused."""
+
+REFIT = -1
+"""Fold number of the unit that trains on all training events."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One leaderboard row that comes from training: a model in one variant.
+
+    Attributes:
+        label: name in tables.
+        variant: `global` or `jets`.
+        spec: the model.
+        params: parameters with the preset resolved.
+        preset: preset they came from.
+        training_weights: scheme, `none` where the model takes no weights.
+        calibration: `prior` or `logit`.
+        features: what the model sees.
+    """
+
+    label: str
+    variant: str
+    spec: ModelSpec
+    params: dict[str, Any]
+    preset: str
+    training_weights: str
+    calibration: str
+    features: Features
+
+    @property
+    def name(self) -> str:
+        """Unique name of the row within its run."""
+        return self.label if self.variant == "global" else f"{self.label} [{self.variant}]"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One fit: a row on one fold of one repeat.
+
+    Attributes:
+        row: position of the row in the plan.
+        repeat: repeat number.
+        fold: fold that is held out, or `REFIT`.
+        seed: seed of the estimator.
+        predict_test: whether the held-out events are scored too.
+        key: digest of all that determines the scores.
+    """
+
+    row: int
+    repeat: int
+    fold: int
+    seed: int
+    predict_test: bool
+    key: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All rows and units of a run."""
+
+    rows: tuple[Row, ...]
+    units: tuple[Unit, ...]
+
+    def units_of(self, row: int) -> list[Unit]:
+        """Return the units of one row, refit last."""
+        return sorted((u for u in self.units if u.row == row), key=lambda u: (u.fold == REFIT, u.repeat, u.fold))
+
+
+def make_plan(loaded: LoadedConfig, dataset: Dataset) -> Plan:
+    """Resolve a configuration against the registry and the events.
+
+    Raises:
+        ConfigError: for choices that cannot be, with file, line and key.
+    """
+    config = loaded.config
+    rows: list[Row] = []
+    for index, entry in enumerate(config.models):
+        try:
+            rows += _rows_of(loaded, entry, dataset)
+        except (ModelError, ConfigError) as error:
+            raise loaded.error(("models", index), str(error)) from error
+    units = []
+    for position, row in enumerate(rows):
+        base = _identity(row, dataset, config.threads)
+        held_out = dataset.test is not None
+        refit = held_out and config.test_prediction == "refit"
+        for repeat in range(config.repeats):
+            for fold in range(config.folds):
+                seed = config.seed + 1000 * repeat + fold
+                units.append(_unit(position, repeat, fold, seed, held_out and not refit, base, dataset))
+        if refit:
+            units.append(_unit(position, 0, REFIT, config.seed, True, base, dataset))
+    return Plan(tuple(rows), tuple(units))
+
+
+def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list[Row]:
+    config = loaded.config
+    spec = get_model(entry.model)
+    spec.check_available()
+    spec.check_parameters(entry.params)
+    choice = entry.features or config.features
+    features = resolve_features(
+        dataset.train.schema, name=choice.set, columns=choice.columns, add=choice.add, drop=choice.drop
+    )
+    preset = entry.preset or config.preset
+    weights = (entry.training_weights or config.training_weights) if spec.sample_weight else "none"
+    calibration = entry.calibration or config.calibration
+    if calibration == "auto":
+        calibration = "prior" if weights in PROPORTIONAL else "logit"
+    split = entry.jet_split or config.jet_split
+    if split != "none" and dataset.group is None:
+        raise ConfigError(
+            f"jet_split: {split!r} needs a group column, which the layout {dataset.train.schema.name} lacks"
+        )
+    variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
+    params = {**spec.preset(preset), **entry.params}
+    return [Row(entry.row_label, v, spec, params, preset, weights, calibration, features) for v in variants]
+
+
+def _code_digest(function: Callable[..., Any] | None) -> str:
+    if function is None:
+        return ""
+    try:
+        return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        return hashlib.sha256(marshal.dumps(code)).hexdigest() if code is not None else repr(type(function))
+
+
+def _versions(spec: ModelSpec) -> dict[str, str]:
+    found = {}
+    for name in sorted({*spec.requires, "numpy", "scikit-learn"}):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def _identity(row: Row, dataset: Dataset, threads: int) -> dict[str, Any]:
+    """All that determines a row's scores, apart from the fold."""
+    try:
+        params = json.loads(json.dumps(row.params, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model {row.label!r}: parameters must be plain values: {error}") from error
+    split = row.variant == "jets"
+    return {
+        "format": UNIT_FORMAT,
+        "data": dataset.train.digest,
+        "features": row.features.digest,
+        "model": row.spec.name,
+        "builder": [_code_digest(row.spec.build), _code_digest(row.spec.log_odds)],
+        "params": params,
+        "missing": row.spec.missing,
+        "training_weights": row.training_weights,
+        "totals": list(dataset.totals),
+        "groups": [list(g) for g in dataset.groups] if split else None,
+        "threads": threads,
+        "versions": _versions(row.spec),
+    }
+
+
+def _unit(
+    row: int, repeat: int, fold: int, seed: int, predict_test: bool, base: dict[str, Any], dataset: Dataset
+) -> Unit:
+    identity = {
+        **base,
+        "seed": seed,
+        "fold": None if fold == REFIT else [repeat, fold, dataset.fold_digest],
+        "test": dataset.test.digest if predict_test and dataset.test is not None else None,
+    }
+    return Unit(row, repeat, fold, seed, predict_test, canonical_digest(identity)[:32])

@@ -1,0 +1,200 @@
+"""One work unit, as it runs in a worker process: fit on the other folds, score the held-out one."""
+
+from __future__ import annotations
+
+import functools
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from higgsbench.models import ModelSpec
+
+__all__ = ["Task", "UnitResult", "Workspace", "run_unit"]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Arrays of a run as .npy files, which every worker maps into memory instead of receiving copies.
+
+    Attributes:
+        folder: where the files are.
+    """
+
+    folder: str
+
+    def save(self, name: str, values: NDArray[Any]) -> None:
+        """Write an array under a name."""
+        np.save(Path(self.folder) / f"{name}.npy", np.ascontiguousarray(values), allow_pickle=False)
+
+    def load(self, name: str) -> NDArray[Any]:
+        """Map an array into memory, read-only."""
+        return _mapped(str(Path(self.folder) / f"{name}.npy"))
+
+
+@functools.lru_cache(maxsize=32)
+def _mapped(path: str) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to run a unit; small, since the events stay in the workspace.
+
+    Attributes:
+        key: the unit's identity.
+        spec: the model.
+        params: its parameters.
+        columns: names of the features.
+        matrix: name of the training matrix in the workspace.
+        test_matrix: name of the held-out matrix, or None.
+        groups: groups of the jet split, or None for the global variant.
+        training_weights: scheme.
+        repeat: repeat number.
+        fold: fold to hold out, negative to train on all events.
+        totals: reference totals (N_s, N_b).
+        seed: seed of the estimator.
+        threads: threads it may use.
+    """
+
+    key: str
+    spec: ModelSpec
+    params: dict[str, Any]
+    columns: tuple[str, ...]
+    matrix: str
+    test_matrix: str | None
+    groups: tuple[tuple[int, ...], ...] | None
+    training_weights: str
+    repeat: int
+    fold: int
+    totals: tuple[float, float]
+    seed: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """What a unit brings back.
+
+    Attributes:
+        key: the unit's identity.
+        rows: positions of the held-out training events (empty for a refit).
+        score: their log-odds in physical normalisation.
+        test_score: log-odds of the held-out test events, or None.
+        fit_seconds: wall time of the fit.
+        predict_us: prediction time per event in microseconds.
+        peak_mb: peak resident memory of the process during the unit, in MB.
+        error: traceback of a unit that failed, otherwise empty.
+    """
+
+    key: str
+    rows: NDArray[np.int64]
+    score: NDArray[np.float64]
+    test_score: NDArray[np.float64] | None
+    fit_seconds: float
+    predict_us: float
+    peak_mb: float
+    error: str = ""
+
+
+def run_unit(task: Task, workspace: Workspace) -> UnitResult:
+    """Run one unit; an exception of the model comes back as text, so that the other units go on."""
+    from threadpoolctl import threadpool_limits
+
+    _reset_peak()
+    try:
+        with threadpool_limits(limits=task.threads):
+            return _fit_and_score(task, workspace)
+    except Exception:
+        empty = np.empty(0)
+        return UnitResult(task.key, empty.astype(np.int64), empty, None, 0.0, 0.0, 0.0, traceback.format_exc())
+
+
+def make_estimator(task: Task) -> Any:
+    """Build the meta-estimator of a task: global, or split by jet number with the group as the last column."""
+    from higgsbench.models import BuildContext
+    from higgsbench.models.scoring import build_estimator
+    from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
+
+    inner = build_estimator(task.spec, task.params, BuildContext(task.seed, task.threads, task.columns))
+    how: dict[str, Any] = {
+        "training_weights": task.training_weights,
+        "weighted": task.spec.sample_weight,
+        "log_odds": task.spec.log_odds,
+    }
+    if task.groups is None:
+        return PhysicalClassifier(inner, **how)
+    return JetSplitClassifier(inner, group_feature=-1, groups=task.groups, keep_group_feature=False, **how)
+
+
+def _with_group(
+    X: NDArray[np.float32], group: NDArray[np.int64], rows: NDArray[np.int64] | slice, task: Task
+) -> NDArray[np.float32]:
+    """Copy rows out of the mapped matrix, with the jet number appended where the split needs it."""
+    part = np.asarray(X[rows])
+    return part if task.groups is None else np.column_stack([part, group[rows].astype(np.float32)])
+
+
+def _fit_and_score(task: Task, workspace: Workspace) -> UnitResult:
+    from higgsbench.metrics.weights import evaluation_weights
+
+    X, y = workspace.load(task.matrix), workspace.load("y")
+    weight, group = workspace.load("weight"), workspace.load("group")
+    if task.fold < 0:
+        train, held_out = np.arange(y.size), np.empty(0, dtype=np.int64)
+    else:
+        fold = workspace.load("fold")[task.repeat]
+        train, held_out = np.flatnonzero(fold != task.fold), np.flatnonzero(fold == task.fold)
+    estimator = make_estimator(task)
+    evaluation = evaluation_weights(y[train], weight[train], *task.totals)
+    features = _with_group(X, group, train, task)
+    begin = time.perf_counter()
+    estimator.fit(features, y[train].astype(np.int64), sample_weight=evaluation)
+    fitted = time.perf_counter()
+    del features
+    score, test_score, seconds, events = np.empty(0), None, 0.0, 0
+    if held_out.size:
+        part = _with_group(X, group, held_out, task)
+        score, spent = _timed_scores(estimator, part)
+        seconds, events = seconds + spent, events + held_out.size
+    if task.test_matrix is not None:
+        part = _with_group(workspace.load(task.test_matrix), workspace.load("test_group"), slice(None), task)
+        test_score, spent = _timed_scores(estimator, part)
+        seconds, events = seconds + spent, events + test_score.size
+    per_event = 1e6 * seconds / events if events else 0.0
+    return UnitResult(task.key, held_out, score, test_score, fitted - begin, per_event, _peak_mb())
+
+
+def _timed_scores(estimator: Any, X: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+    begin = time.perf_counter()
+    scores: NDArray[np.float64] = estimator.decision_function(X)
+    return scores, time.perf_counter() - begin
+
+
+def _reset_peak() -> None:
+    """Start the kernel's peak memory counter of this process anew, where there is one (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_mb() -> float:
+    """Peak resident memory in MB (10^6 bytes) since the last reset, or since the process began."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    except OSError:
+        pass
+    import psutil
+
+    info = psutil.Process().memory_info()
+    return float(getattr(info, "peak_wset", info.rss)) / 1e6

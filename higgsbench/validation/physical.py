@@ -1,0 +1,251 @@
+"""Meta-estimators whose scores are log-odds in physical normalisation, global and split by jet number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from higgsbench.errors import ModelError
+from higgsbench.models.scoring import fit_weighted, read_log_odds
+from higgsbench.validation.folds import group_index
+from higgsbench.validation.weights import training_weights
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["JetSplitClassifier", "PhysicalClassifier"]
+
+LogOddsReader = Callable[[Any, "NDArray[Any]"], "NDArray[Any]"]
+
+
+def _class_sums(y: NDArray[np.bool_], w: NDArray[np.float64]) -> tuple[float, float]:
+    return float(np.sum(w[y])), float(np.sum(w[~y]))
+
+
+def _log_ratio(sums: tuple[float, float]) -> float:
+    return float(np.log(sums[0]) - np.log(sums[1]))
+
+
+class _PhysicalBase(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # untyped library
+    """What both meta-estimators share: input checks and the probabilities that belong to the log-odds."""
+
+    classes_: NDArray[Any]
+    n_features_in_: int
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _checked_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.float64]]:
+        from sklearn.utils.multiclass import check_classification_targets, type_of_target
+        from sklearn.utils.validation import _check_sample_weight
+
+        X_, y_ = validate_data(self, X, y, dtype=[np.float32, np.float64], ensure_all_finite="allow-nan")
+        check_classification_targets(y_)
+        self.classes_, coded = np.unique(y_, return_inverse=True)
+        if self.classes_.size > 2:
+            kind = type_of_target(y_, input_name="y")
+            raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
+        if self.classes_.size < 2:
+            raise ValueError(f"Classifier can't train when only one class is present: {self.classes_}")
+        w = np.asarray(_check_sample_weight(sample_weight, X_, dtype=np.float64), dtype=np.float64)
+        return X_, coded.astype(np.bool_), w
+
+    def _checked_predict(self, X: ArrayLike) -> NDArray[Any]:
+        check_is_fitted(self)
+        checked: NDArray[Any] = validate_data(
+            self, X, dtype=[np.float32, np.float64], ensure_all_finite="allow-nan", reset=False
+        )
+        return checked
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return log-odds in physical normalisation, shape (n,)."""
+        raise NotImplementedError
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the posterior probabilities (n, 2) that belong to the log-odds."""
+        f = self.decision_function(X)
+        return np.column_stack([np.exp(-np.logaddexp(0.0, f)), np.exp(-np.logaddexp(0.0, -f))])
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the more probable class of each event, shape (n,).
+
+        In physical normalisation nearly every event is more probably background; a useful selection cuts on
+        `decision_function` (see `higgsbench.best_cut`).
+        """
+        predicted: NDArray[Any] = self.classes_[(self.decision_function(X) > 0.0).astype(np.intp)]
+        return predicted
+
+
+class PhysicalClassifier(_PhysicalBase):
+    """Train on weights made for training, score in physical normalisation.
+
+    The submodel is trained on `training_weights` of mean 1. Its log-odds estimate ln(W_s p(x|s) / W_b p(x|b)) with the
+    class sums W of the training weights; taking ln(W_s / W_b) off and adding ln(N_s / N_b) of the evaluation weights
+    gives ln(N_s p(x|s) / N_b p(x|b)) (exact for weights proportional to the evaluation weights within a class).
+
+    Args:
+        estimator: scikit-learn-compatible binary classifier; logistic regression when None.
+        training_weights: `balanced`, `sqrt_balanced`, `physical` or `none`.
+        weighted: whether the estimator's `fit` takes sample_weight.
+        log_odds: how to read log-odds off the fitted estimator; None for `decision_function` or the logit of
+            `predict_proba`.
+
+    Attributes:
+        estimator_: the fitted submodel.
+        prior_shift_: what is added to the submodel's log-odds.
+    """
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        training_weights: str = "balanced",
+        weighted: bool = True,
+        log_odds: LogOddsReader | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.training_weights = training_weights
+        self.weighted = weighted
+        self.log_odds = log_odds
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> PhysicalClassifier:
+        """Fit on X (n, p), y (n,) with evaluation weights sample_weight (n,).
+
+        Raises:
+            ValueError: for malformed input or a single class.
+        """
+        X_, y_, w = self._checked_fit(X, y, sample_weight)
+        estimator = LogisticRegression() if self.estimator is None else clone(self.estimator)
+        train = training_weights(y_, w, self.training_weights if self.weighted else "none")
+        self.estimator_ = fit_weighted(estimator, X_, y_.astype(np.int64), train if self.weighted else None)
+        self.prior_shift_ = _log_ratio(_class_sums(y_, w)) - _log_ratio(_class_sums(y_, train))
+        return self
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return ln(N_s p(x|s) / N_b p(x|b)), shape (n,)."""
+        return read_log_odds(self.estimator_, self._checked_predict(X), self.log_odds) + self.prior_shift_
+
+
+class JetSplitClassifier(_PhysicalBase):
+    """One submodel per group of events (the jet number), with scores that one cut can serve.
+
+    Each submodel sees only its group and only the columns that carry something there: columns that are missing or
+    constant in all of the group's training events are dropped. Its scores are shifted by its own group's
+    ln(N_s,group / N_b,group), which makes them comparable between groups.
+
+    Args:
+        estimator: scikit-learn-compatible binary classifier, cloned per group; logistic regression when None.
+        group_feature: index or (for frames) name of the column with the group number.
+        groups: numbers that form one group each.
+        keep_group_feature: whether submodels see the group column too.
+        prior_correction: whether the group's ln(N_s,group / N_b,group) is added back. Without it the scores of the
+            groups are concatenated as they are, which costs discovery power; for comparison only.
+        training_weights: see `PhysicalClassifier`; applied inside each group.
+        weighted: see `PhysicalClassifier`.
+        log_odds: see `PhysicalClassifier`.
+
+    Attributes:
+        submodels_: fitted `PhysicalClassifier` per group.
+        columns_: indices of the columns that each submodel sees.
+    """
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        group_feature: int | str = "PRI_jet_num",
+        groups: Sequence[Sequence[int]] = ((0,), (1,), (2, 3)),
+        keep_group_feature: bool = True,
+        prior_correction: bool = True,
+        training_weights: str = "balanced",
+        weighted: bool = True,
+        log_odds: LogOddsReader | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.group_feature = group_feature
+        self.groups = groups
+        self.keep_group_feature = keep_group_feature
+        self.prior_correction = prior_correction
+        self.training_weights = training_weights
+        self.weighted = weighted
+        self.log_odds = log_odds
+
+    def _group_column(self) -> int:
+        if isinstance(self.group_feature, str):
+            names = list(getattr(self, "feature_names_in_", ()))
+            if self.group_feature not in names:
+                raise ModelError(
+                    f"group_feature: no column {self.group_feature!r} among the features; pass its index for arrays"
+                )
+            return names.index(self.group_feature)
+        if not -self.n_features_in_ <= self.group_feature < self.n_features_in_:
+            raise ModelError(f"group_feature: index {self.group_feature} of {self.n_features_in_} columns")
+        return self.group_feature % self.n_features_in_
+
+    def _members(self, X: NDArray[Any]) -> NDArray[np.int64]:
+        values = X[:, self._group_column()]
+        if np.isnan(values).any():
+            raise ModelError("group_feature: the group number is missing in some events")
+        return group_index(values.astype(np.int64), self.groups)
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> JetSplitClassifier:
+        """Fit one submodel per group on X (n, p), y (n,) with evaluation weights sample_weight (n,).
+
+        Raises:
+            ModelError: if an event stands in no group or a group has only one class.
+            ValueError: for malformed input.
+        """
+        X_, y_, w = self._checked_fit(X, y, sample_weight)
+        member = self._members(X_)
+        self.submodels_: list[PhysicalClassifier] = []
+        self.columns_: list[NDArray[np.intp]] = []
+        for position, numbers in enumerate(self.groups):
+            rows = np.flatnonzero(member == position)
+            if np.unique(y_[rows]).size < 2:
+                raise ModelError(f"jet_groups: group {list(numbers)} needs training events of both classes")
+            columns = self._useful_columns(X_[rows])
+            submodel = PhysicalClassifier(
+                self.estimator,
+                training_weights=self.training_weights,
+                weighted=self.weighted,
+                log_odds=self.log_odds,
+            )
+            submodel.fit(X_[np.ix_(rows, columns)], y_[rows], w[rows])
+            if not self.prior_correction:
+                submodel.prior_shift_ -= _log_ratio(_class_sums(y_[rows], w[rows]))
+            self.submodels_.append(submodel)
+            self.columns_.append(columns)
+        return self
+
+    def _useful_columns(self, X: NDArray[Any]) -> NDArray[np.intp]:
+        missing = np.isnan(X)
+        low = np.where(missing, np.inf, X).min(axis=0)
+        high = np.where(missing, -np.inf, X).max(axis=0)
+        # A column that is missing in some events only tells something even if its present values are all the same.
+        useful = (low < high) | (missing.any(axis=0) & ~missing.all(axis=0))
+        if not self.keep_group_feature:
+            useful[self._group_column()] = False
+        if not useful.any():
+            useful[0] = True
+        return np.flatnonzero(useful)
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return ln(N_s p(x|s) / N_b p(x|b)), shape (n,), on one scale for all groups."""
+        X_ = self._checked_predict(X)
+        member = self._members(X_)
+        scores = np.empty(X_.shape[0])
+        for position, (submodel, columns) in enumerate(zip(self.submodels_, self.columns_, strict=True)):
+            rows = np.flatnonzero(member == position)
+            if rows.size:
+                scores[rows] = submodel.decision_function(X_[np.ix_(rows, columns)])
+        return scores

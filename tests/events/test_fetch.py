@@ -1,0 +1,285 @@
+"""Fetching against a local server that misbehaves in every way a server can."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import threading
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+from higgsbench.errors import DataError
+from higgsbench.events import load_events
+from higgsbench.events.fetch import OPENDATA_NAME, OPENDATA_URL, Expectation, fetch_opendata, opendata_path
+from higgsbench.events.simulate import SimulationSettings, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+EVENTS = 300
+
+
+@pytest.fixture(scope="module")
+def frame() -> pl.DataFrame:
+    return simulate(SimulationSettings(events=EVENTS, seed=3))
+
+
+@pytest.fixture(scope="module")
+def content(frame: pl.DataFrame) -> bytes:
+    return gzip.compress(frame.write_csv().encode(), mtime=0)
+
+
+@pytest.fixture(scope="module")
+def expected(frame: pl.DataFrame) -> Expectation:
+    return Expectation(rows=EVENTS, subsets=dict(frame.group_by("KaggleSet").len().iter_rows()))
+
+
+@dataclass
+class Server:
+    """A server on this machine; `answers` maps a path to what it does."""
+
+    url: str
+    release: threading.Event
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def server(content: bytes) -> Iterator[Server]:
+    release = threading.Event()
+    middle = len(content) // 2
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def send(self, body: bytes, *, status: int = 200, length: int | None = -1, **headers: str) -> None:
+            self.send_response(status)
+            if length is not None:
+                self.send_header("Content-Length", str(len(body) if length == -1 else length))
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def stall(self) -> None:
+            self.send(content[:middle], length=len(content))
+            release.wait(20)
+
+        def do_GET(self) -> None:
+            path = self.path
+            asked.append(path)
+            broken = content[:middle] + bytes(64) + content[middle + 64 :]
+            answers: dict[str, Callable[[], object]] = {
+                "/whole": lambda: self.send(content),
+                "/encoded": lambda: (
+                    self.send(content, Content_Encoding="gzip")
+                    if "gzip" in self.headers.get("Accept-Encoding", "")
+                    else self.send(content)
+                ),
+                "/redirect": lambda: self.send(b"", status=302, Location="/whole"),
+                "/circle": lambda: self.send(b"", status=302, Location="/circle"),
+                "/elsewhere": lambda: self.send(b"", status=302, Location="ftp://127.0.0.1/whole"),
+                "/error": lambda: self.send(b"sorry", status=500),
+                "/forbidden": lambda: self.send(b"no", status=403),
+                "/flaky": lambda: self.send(content, status=200 if asked.count(path) > 1 else 503),
+                "/truncated": lambda: self.send(content[:middle], length=len(content)),
+                "/mended": lambda: self.send(content[: None if asked.count(path) > 1 else middle], length=len(content)),
+                "/cut": lambda: self.send(content[:middle], length=None),
+                "/corrupted": lambda: self.send(broken),
+                "/page": lambda: self.send(b"<!DOCTYPE html>\n<html><body>Please log in</body></html>\n"),
+                "/empty": lambda: self.send(b""),
+                "/slow": lambda: release.wait(20),
+                "/stalled": self.stall,
+            }
+            answers.get(path, lambda: self.send(b"nothing here", status=404))()
+
+    asked: list[str] = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=partial(running.serve_forever, poll_interval=0.01))
+        thread.start()
+        yield Server(f"http://127.0.0.1:{running.server_address[1]}", release, asked)
+        release.set()
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(folder))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return folder
+
+
+@pytest.fixture
+def fetch(expected: Expectation) -> Callable[..., Any]:
+    return partial(fetch_opendata, expected=expected, wait=0.0, timeout=5.0)
+
+
+def left_over(cache: Path) -> list[str]:
+    return sorted(str(p.relative_to(cache)) for p in cache.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("path", ["/whole", "/redirect", "/encoded"])
+def test_a_good_answer(fetch: Callable[..., Any], server: Server, content: bytes, cache: Path, path: str) -> None:
+    fetched = fetch(server.url + path)
+    assert fetched.fresh
+    assert fetched.path == cache / "opendata" / OPENDATA_NAME
+    assert fetched.path.read_bytes() == content
+    assert fetched.sha256 == hashlib.sha256(content).hexdigest()
+    assert opendata_path() == fetched.path
+    assert len(load_events(opendata_path())) == EVENTS
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "requests"),
+    [
+        ("/missing", "404 Not Found; give a mirror", 1),
+        ("/forbidden", "403 Forbidden; give a mirror", 1),
+        ("/circle", "redirects in circles", 31),
+        ("/elsewhere", "redirected to one", 1),
+        ("/error", "500 Internal Server Error after 3 attempts", 3),
+        ("/truncated", "broke off before the file was complete after 3 attempts", 3),
+        ("/cut", "not the CERN Open Data file: .*", 1),
+        ("/corrupted", "not the CERN Open Data file: .*", 1),
+        ("/page", "not the CERN Open Data file: it: unknown column", 1),
+        ("/empty", "the file is empty", 1),
+    ],
+)
+def test_bad_answers_are_one_line_and_leave_nothing(
+    fetch: Callable[..., Any], server: Server, cache: Path, path: str, message: str, requests: int
+) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        fetch(server.url + path)
+    assert server.url + path in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(server.asked) == requests
+    assert left_over(cache) == []
+
+
+@pytest.mark.parametrize(("path", "message"), [("/slow", "no answer within 0.2"), ("/stalled", "no data for 0.2")])
+def test_silence_ends_after_the_timeout(
+    fetch: Callable[..., Any], server: Server, cache: Path, path: str, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        fetch(server.url + path, timeout=0.2, attempts=2)
+    assert server.asked == [path, path]
+    assert left_over(cache) == []
+
+
+@pytest.mark.parametrize("path", ["/flaky", "/mended"])
+def test_a_second_attempt_helps(fetch: Callable[..., Any], server: Server, path: str) -> None:
+    assert fetch(server.url + path).rows == EVENTS
+    assert len(server.asked) == 2
+
+
+def test_no_server(fetch: Callable[..., Any]) -> None:
+    with pytest.raises(DataError, match="no connection to the server after 2 attempts"):
+        fetch("http://127.0.0.1:9", attempts=2)
+
+
+def test_what_the_cache_holds_is_not_brought_again(fetch: Callable[..., Any], server: Server, tmp_path: Path) -> None:
+    first = fetch(server.url + "/whole")
+    again = fetch()
+    assert not again.fresh
+    assert (again.path, again.sha256, again.source) == (first.path, first.sha256, first.source)
+    assert len(server.asked) == 1
+    assert fetch(server.url + "/redirect").fresh  # a source that is named is used
+
+
+def test_a_failure_keeps_the_good_file(fetch: Callable[..., Any], server: Server, content: bytes) -> None:
+    fetch(server.url + "/whole")
+    with pytest.raises(DataError):
+        fetch(server.url + "/corrupted")
+    assert opendata_path().read_bytes() == content
+
+
+def test_a_damaged_cache_is_noticed(
+    fetch: Callable[..., Any], server: Server, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("higgsbench.events.fetch.OPENDATA_URL", server.url + "/whole")
+    path = fetch().path
+    path.write_bytes(content[:-1] + b"?")
+    assert fetch().fresh
+    assert path.read_bytes() == content
+    path.write_bytes(content[:100])
+    with pytest.raises(DataError, match="higgsbench data fetch"):
+        opendata_path()
+
+
+def test_not_fetched_yet() -> None:
+    with pytest.raises(DataError, match="run: higgsbench data fetch"):
+        opendata_path()
+
+
+class TestFiles:
+    def test_a_manual_download(self, fetch: Callable[..., Any], content: bytes, tmp_path: Path) -> None:
+        file = tmp_path / "download.csv.gz"
+        file.write_bytes(content)
+        assert fetch(str(file)).path.read_bytes() == content
+        assert file.exists()
+
+    def test_one_that_a_browser_unpacked(self, fetch: Callable[..., Any], content: bytes, tmp_path: Path) -> None:
+        file = tmp_path / "download.csv"
+        file.write_bytes(gzip.decompress(content))
+        fetch(str(file))
+        assert len(load_events(opendata_path())) == EVENTS
+
+    @pytest.mark.parametrize(
+        ("source", "message"), [("nowhere.csv.gz", "no such file"), ("ftp://host/file", "only http:// and https://")]
+    )
+    def test_what_cannot_be_a_source(self, fetch: Callable[..., Any], source: str, message: str) -> None:
+        with pytest.raises(DataError, match=message):
+            fetch(source)
+
+    def test_output_gets_a_copy(self, fetch: Callable[..., Any], content: bytes, tmp_path: Path) -> None:
+        file = tmp_path / "in.csv.gz"
+        file.write_bytes(content)
+        fetch(str(file), output=tmp_path / "out.csv.gz")
+        fetch(output=tmp_path)
+        assert (tmp_path / "out.csv.gz").read_bytes() == (tmp_path / OPENDATA_NAME).read_bytes() == content
+        with pytest.raises(DataError, match="cannot be written"):
+            fetch(output=tmp_path / "no" / "file.csv.gz")
+
+
+class TestContent:
+    @pytest.fixture
+    def offer(self, fetch: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+        def take(frame: pl.DataFrame, **options: Any) -> Any:
+            frame.write_csv(tmp_path / "offered.csv")
+            return fetch(str(tmp_path / "offered.csv"), **options)
+
+        return take
+
+    def test_rows(self, offer: Callable[..., Any], frame: pl.DataFrame) -> None:
+        with pytest.raises(DataError, match="299 events instead of 300: cut off"):
+            offer(frame.head(EVENTS - 1))
+
+    def test_sets(self, offer: Callable[..., Any], frame: pl.DataFrame) -> None:
+        with pytest.raises(DataError, match=r"KaggleSet \w holds"):
+            offer(frame.with_columns(KaggleSet=pl.lit("t")))
+
+    @pytest.mark.parametrize("label", ["s", "b"])
+    def test_sums(self, offer: Callable[..., Any], frame: pl.DataFrame, label: str) -> None:
+        factor = pl.when(pl.col("Label") == label).then(1.01).otherwise(1.0)
+        with pytest.raises(DataError, match=f"KaggleWeight of label {label} in KaggleSet t sums to"):
+            offer(frame.with_columns(pl.col("KaggleWeight") * factor))
+
+    def test_columns(self, offer: Callable[..., Any], frame: pl.DataFrame) -> None:
+        with pytest.raises(DataError, match="has no column KaggleSet"):
+            offer(frame.drop("KaggleSet", "KaggleWeight"))
+
+    def test_digest(self, offer: Callable[..., Any], frame: pl.DataFrame) -> None:
+        with pytest.raises(DataError, match=r"SHA-256 is .* expected 00"):
+            offer(frame, sha256="00")
+
+
+def test_the_official_address() -> None:
+    assert OPENDATA_URL.endswith(f"/record/328/files/{OPENDATA_NAME}")
+    assert sum(Expectation().subsets.values()) == Expectation().rows == 818_238

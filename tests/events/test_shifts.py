@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from higgsbench.errors import ConfigError, DataError
+from higgsbench.events.derived import ANALYTIC, agreement, columns_of, rounding_bounds, wrap
+from higgsbench.events.processes import recognise_processes
+from higgsbench.events.shifts import THRESHOLDS, Shifts, apply_shifts
+from higgsbench.events.simulate import SimulationSettings, simulate
+from higgsbench.schema import DERIVED, FEATURES, MISSING, PRIMARY
+
+EVENTS = simulate(SimulationSettings(events=2500, seed=17), truth=True)
+ENERGY = [
+    Shifts(tes=0.03),
+    Shifts(tes=-0.05),
+    Shifts(jes=0.04),
+    Shifts(jes=-0.02),
+    Shifts(soft_met=3.0),
+    Shifts(tes=0.02, jes=-0.03, soft_met=1.0),
+]
+
+
+def test_a_zero_shift_is_the_identity() -> None:
+    assert apply_shifts(EVENTS, Shifts()).equals(EVENTS)
+    assert Shifts().is_zero
+    assert not Shifts(tes=0.01).is_zero
+
+
+def test_a_tiny_shift_is_the_identity_within_rounding() -> None:
+    shifted = apply_shifts(EVENTS, Shifts(tes=1e-12, jes=1e-12, soft_met=1e-12))
+    before, after = columns_of(EVENTS, FEATURES), columns_of(shifted, FEATURES)
+    bounds = rounding_bounds(before)
+    for name in FEATURES:
+        if name == "DER_mass_MMC" or name in PRIMARY:
+            tolerance: Any = 0.0011
+        else:
+            tolerance = 2 * bounds[name] + 0.0011
+        difference = np.abs(wrap(after[name] - before[name]) if name.endswith("_phi") else after[name] - before[name])
+        assert (np.isnan(difference) | (difference <= tolerance)).all(), name
+
+
+@pytest.mark.parametrize("shifts", ENERGY, ids=str)
+def test_back_and_forth_returns_within_the_resolution_of_the_file(shifts: Shifts) -> None:
+    there = apply_shifts(EVENTS, shifts, seed=4)
+    back = apply_shifts(there, shifts.inverse(), seed=4)
+    before, after = columns_of(EVENTS, FEATURES), columns_of(back, FEATURES)
+    bounds = rounding_bounds(before)
+    for name in PRIMARY:
+        difference = after[name] - before[name]
+        if name.endswith("_phi"):
+            # the direction of a small missing momentum is only known to rounding / size
+            difference = wrap(difference) * np.minimum(1.0, before["PRI_met"] / 5.0)
+        assert np.nanmax(np.abs(difference)) <= 0.015, name
+    for name in ANALYTIC:
+        close = np.isnan(before[name]) | (np.abs(after[name] - before[name]) <= 4 * bounds[name] + 0.01)
+        assert close.mean() > 0.997, name
+        np.testing.assert_array_equal(np.isnan(before[name]), np.isnan(after[name]))
+    mass, again = before["DER_mass_MMC"], after["DER_mass_MMC"]
+    assert (np.isnan(mass) == np.isnan(again)).mean() > 0.98
+    assert np.nanmedian(np.abs(mass - again)) < 0.01
+
+
+@pytest.mark.parametrize("shifts", ENERGY, ids=str)
+def test_derived_quantities_follow(shifts: Shifts) -> None:
+    moved = apply_shifts(EVENTS, shifts, seed=2)
+    failed = {
+        name: int((~good).sum()) for name, good in agreement(columns_of(moved), columns_of(moved, DERIVED)).items()
+    }
+    assert failed == dict.fromkeys(ANALYTIC, 0)
+
+
+@pytest.mark.parametrize("shifts", ENERGY, ids=str)
+def test_missing_momentum_takes_up_what_taus_and_jets_gain(shifts: Shifts) -> None:
+    quiet = replace(shifts, soft_met=0.0)
+    moved = apply_shifts(EVENTS, quiet)
+    totals = []
+    for frame in (EVENTS, moved):
+        c = columns_of(frame)
+        total = np.zeros(frame.height, dtype=np.complex128)
+        for name in ("PRI_tau", "PRI_lep", "PRI_jet_leading", "PRI_jet_subleading"):
+            total += np.nan_to_num(c[f"{name}_pt"] * np.exp(1j * c[f"{name}_phi"]))
+        totals.append(total + c["PRI_met"] * np.exp(1j * c["PRI_met_phi"]))
+    scale = 0.005 + 0.001 * EVENTS["PRI_met"].to_numpy()
+    assert (np.abs(totals[1] - totals[0]) <= scale).all()
+
+
+def test_scalar_sums_change_with_their_parts() -> None:
+    moved = apply_shifts(EVENTS, Shifts(tes=0.1, jes=0.2))
+    before, after = columns_of(EVENTS), columns_of(moved)
+    np.testing.assert_allclose(after["PRI_jet_all_pt"], 1.2 * before["PRI_jet_all_pt"], atol=0.001)
+    gained = 0.1 * before["PRI_tau_pt"] + 0.2 * before["PRI_jet_all_pt"]
+    np.testing.assert_allclose(after["PRI_met_sumet"] - before["PRI_met_sumet"], gained, atol=0.0015)
+    np.testing.assert_array_equal(after["PRI_lep_pt"], before["PRI_lep_pt"])
+
+
+def test_jet_scale_leaves_events_without_jets_alone() -> None:
+    moved = apply_shifts(EVENTS, Shifts(jes=0.1))
+    none = pl.col("PRI_jet_num") == 0
+    assert moved.filter(none).equals(EVENTS.filter(none))
+    assert not moved.filter(~none).equals(EVENTS.filter(~none))
+
+
+def test_patterns_of_missing_values_stay() -> None:
+    moved = apply_shifts(EVENTS, Shifts(tes=0.05, jes=0.05, soft_met=5.0))
+    for name in FEATURES:
+        if name != "DER_mass_MMC":
+            assert ((moved[name] == MISSING) == (EVENTS[name] == MISSING)).all()
+    assert moved.schema == EVENTS.schema
+
+
+def test_harder_taus_make_heavier_pairs() -> None:
+    moved = apply_shifts(EVENTS, Shifts(tes=0.05))
+    both = (moved["DER_mass_MMC"] > 0) & (EVENTS["DER_mass_MMC"] > 0)
+    ratio = moved.filter(both)["DER_mass_MMC"].to_numpy() / EVENTS.filter(both)["DER_mass_MMC"].to_numpy()
+    assert 1.0 < np.median(ratio) < 1.05
+    assert (moved["DER_mass_vis"] > EVENTS["DER_mass_vis"]).all()
+
+
+def test_soft_missing_momentum_has_the_asked_width_and_its_own_seed() -> None:
+    def kick(seed: int) -> Any:
+        moved = apply_shifts(EVENTS, Shifts(soft_met=3.0), seed=seed)
+        vectors = [f["PRI_met"].to_numpy() * np.exp(1j * f["PRI_met_phi"].to_numpy()) for f in (EVENTS, moved)]
+        return vectors[1] - vectors[0]
+
+    one, two = kick(1), kick(2)
+    assert np.std(one.real) == pytest.approx(3.0, rel=0.08)
+    assert np.std(one.imag) == pytest.approx(3.0, rel=0.08)
+    assert abs(np.corrcoef(one.real, one.imag)[0, 1]) < 0.08
+    assert abs(np.corrcoef(one.real, two.real)[0, 1]) < 0.08
+    np.testing.assert_array_equal(one, kick(1))
+
+
+def test_pieces_of_a_file_shift_like_the_whole() -> None:
+    shifts = Shifts(tes=0.02, jes=0.01, soft_met=2.0, ttbar_scale=1.2)
+    names = EVENTS["process"]
+    whole = apply_shifts(EVENTS, shifts, 3, processes=names)
+    pieces = [apply_shifts(EVENTS.slice(i, 700), shifts, 3, processes=names.slice(i, 700)) for i in range(0, 2500, 700)]
+    together = pl.concat(pieces)
+    for name in EVENTS.columns:
+        if name == "DER_mass_MMC":  # a matrix product sums in another order for another number of rows
+            np.testing.assert_allclose(together[name].to_numpy(), whole[name].to_numpy(), atol=0.0021)
+        else:
+            assert together[name].equals(whole[name]), name
+
+
+def test_reselect_drops_what_falls_below_the_thresholds() -> None:
+    shifts = Shifts(tes=-0.1, jes=-0.1)
+    every, selected = apply_shifts(EVENTS, shifts), apply_shifts(EVENTS, shifts, reselect=True)
+    assert every.height == EVENTS.height > selected.height
+    for name, least in THRESHOLDS.items():
+        present = selected.filter(pl.col(name) != MISSING)
+        assert present.filter(pl.col(name) < least).is_empty()
+
+
+@pytest.mark.parametrize(
+    ("name", "process"),
+    [
+        ("z_scale", "Z"),
+        ("w_scale", "W"),
+        ("ttbar_scale", "ttbar"),
+        ("ggf_scale", "ggF"),
+        ("vbf_scale", "VBF"),
+        ("vh_scale", "VH"),
+    ],
+)
+def test_process_normalisation_scales_its_process_and_can_be_undone(name: str, process: str) -> None:
+    shifts = Shifts(**{name: 1.25})
+    moved = apply_shifts(EVENTS, shifts)
+    ratio = moved["Weight"].to_numpy() / EVENTS["Weight"].to_numpy()
+    np.testing.assert_allclose(ratio, np.where(EVENTS["process"].to_numpy() == process, 1.25, 1.0), rtol=1e-12)
+    np.testing.assert_allclose(moved["KaggleWeight"].to_numpy() / EVENTS["KaggleWeight"].to_numpy(), ratio, rtol=1e-12)
+    back = apply_shifts(moved, shifts.inverse())  # recognised although one process now stands apart
+    np.testing.assert_allclose(back["Weight"].to_numpy(), EVENTS["Weight"].to_numpy(), rtol=1e-12)
+    assert back.select(FEATURES).equals(EVENTS.select(FEATURES))
+
+
+def test_background_normalisation_needs_no_processes() -> None:
+    frame = EVENTS.drop("process").with_columns(pl.lit(1.0).alias("Weight"))
+    moved = apply_shifts(frame, Shifts(bkg_scale=1.1))
+    assert moved.filter(pl.col("Label") == "b")["Weight"].unique().to_list() == [1.1]
+    assert moved.filter(pl.col("Label") == "s")["Weight"].unique().to_list() == [1.0]
+
+
+def test_unrecognisable_processes_are_an_error_only_when_asked_for() -> None:
+    frame = EVENTS.with_columns(pl.lit(1.0).alias("Weight"))
+    apply_shifts(frame, Shifts(tes=0.01))
+    with pytest.raises(DataError, match="processes"):
+        apply_shifts(frame, Shifts(z_scale=1.1))
+
+
+def test_weights_without_repeated_values_are_not_recognised() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(DataError, match="processes"):
+        recognise_processes(pl.Series(rng.uniform(0.1, 2.0, 500)), pl.Series(["b"] * 500))
+
+
+def test_missing_columns_are_named() -> None:
+    with pytest.raises(DataError, match="PRI_tau_pt"):
+        apply_shifts(EVENTS.drop("PRI_tau_pt"), Shifts(tes=0.01))
+    with pytest.raises(DataError, match="Label"):
+        apply_shifts(EVENTS.drop("Label"), Shifts(bkg_scale=1.1))
+
+
+def test_files_without_labels_weights_and_numbers_can_be_shifted_in_energy() -> None:
+    test_file = EVENTS.select(FEATURES)
+    moved = apply_shifts(test_file, Shifts(tes=0.03, soft_met=1.0))
+    assert moved.columns == test_file.columns
+    assert not moved.equals(test_file)
+
+
+@pytest.mark.parametrize("change", [{"tes": -1.0}, {"jes": float("nan")}, {"z_scale": 0.0}, {"bkg_scale": -1.0}])
+def test_wrong_sizes_are_named(change: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        Shifts(**change)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5), st.floats(0.0, 10.0), st.floats(0.1, 10.0), st.floats(0.1, 10.0))
+def test_the_inverse_of_the_inverse_is_the_shift(tes: float, jes: float, soft: float, bkg: float, z: float) -> None:
+    shifts = Shifts(tes=tes, jes=jes, soft_met=soft, bkg_scale=bkg, z_scale=z)
+    twice = shifts.inverse().inverse()
+    for item in fields(Shifts):
+        assert getattr(twice, item.name) == pytest.approx(getattr(shifts, item.name), abs=1e-12, rel=1e-12)
+
+
+def test_real_events_shift_and_return(real_events: pl.DataFrame) -> None:
+    shifts = Shifts(tes=0.03, jes=0.03, soft_met=2.0, w_scale=1.1, ttbar_scale=0.9)
+    moved = apply_shifts(real_events, shifts, seed=1)
+    failed = {
+        name: int((~good).sum()) for name, good in agreement(columns_of(moved), columns_of(moved, DERIVED)).items()
+    }
+    assert failed == dict.fromkeys(ANALYTIC, 0)
+    back = apply_shifts(moved, shifts.inverse(), seed=1)
+    assert np.abs(back["PRI_tau_pt"].to_numpy() - real_events["PRI_tau_pt"].to_numpy()).max() <= 0.0011
+    assert np.abs(back["DER_mass_vis"].to_numpy() - real_events["DER_mass_vis"].to_numpy()).max() <= 0.003
+    np.testing.assert_allclose(back["Weight"].to_numpy(), real_events["Weight"].to_numpy(), rtol=1e-12)
+
+
+def test_processes_of_real_events_have_their_known_shares(real_events: pl.DataFrame) -> None:
+    shares = {}
+    for name in ("Weight", "KaggleWeight"):
+        processes = recognise_processes(real_events[name], real_events["Label"])
+        weighted = real_events.with_columns(processes).group_by("process").agg(pl.col(name).sum())
+        shares[name] = dict(weighted.iter_rows())
+    weights = shares["Weight"]
+    background = weights["W"] + weights["Z"] + weights["ttbar"]
+    for process, share in (("W", 0.870), ("Z", 0.112), ("ttbar", 0.018)):
+        assert weights[process] / background == pytest.approx(share, abs=0.01)
+    assert shares["KaggleWeight"]["W"] / weights["W"] == pytest.approx(3.2797, rel=1e-3)

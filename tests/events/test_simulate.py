@@ -1,0 +1,437 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from higgsbench.errors import ConfigError
+from higgsbench.events.derived import ANALYTIC, agreement, columns_of, wrap
+from higgsbench.events.processes import BACKGROUND_WEIGHTS, SIGNAL_WEIGHTS, recognise_processes
+from higgsbench.events.shifts import Shifts
+from higgsbench.events.simulate import (
+    OFFICIAL_COLUMNS,
+    PROCESSES,
+    SimulationSettings,
+    simulate,
+    simulate_batches,
+    write_simulated,
+)
+from higgsbench.events.simulate.constants import SAMPLES
+from higgsbench.events.simulate.kinematics import decay_to_massless, from_transverse, visible_fraction_leptonic
+from higgsbench.events.simulate.plan import BLOCK, normalisation, plan_block
+from higgsbench.schema import ATLAS_HIGGS, DERIVED, FEATURES, MISSING, N_B, N_S, STRUCTURALLY_MISSING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WEIGHTS = ("Weight", "KaggleWeight")
+SMALL = SimulationSettings(events=500, seed=3)
+
+
+def without_weights(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.drop(WEIGHTS)
+
+
+def distance(eta1: str, phi1: str, eta2: str, phi2: str, frame: pl.DataFrame) -> np.ndarray[Any, Any]:
+    dphi = wrap(frame[phi1].to_numpy() - frame[phi2].to_numpy())
+    return np.asarray(np.hypot(frame[eta1].to_numpy() - frame[eta2].to_numpy(), dphi))
+
+
+# layout
+
+
+def test_official_layout(simulated_events: pl.DataFrame, real_events: pl.DataFrame) -> None:
+    assert simulated_events.columns == [*OFFICIAL_COLUMNS, "process"]
+    assert list(OFFICIAL_COLUMNS) == real_events.columns
+    assert dict(real_events.schema) == {k: v for k, v in simulated_events.schema.items() if k != "process"}
+
+
+def test_truth_is_not_there_unless_asked_for() -> None:
+    assert simulate(SMALL).columns == list(OFFICIAL_COLUMNS)
+
+
+def test_event_numbers_are_consecutive(simulated_events: pl.DataFrame) -> None:
+    assert simulated_events["EventId"].to_list() == list(range(100_000, 120_000))
+
+
+def test_features_have_three_decimals_and_no_nan(simulated_events: pl.DataFrame) -> None:
+    values = simulated_events.select(pl.col(FEATURES).cast(pl.Float64)).to_numpy()
+    assert np.isfinite(values).all()
+    np.testing.assert_array_equal(values, np.round(values, 3))
+
+
+def test_only_the_six_patterns_of_missing_values(simulated_events: pl.DataFrame) -> None:
+    missing = simulated_events.select((pl.col(FEATURES).cast(pl.Float64) == MISSING).name.keep())
+    patterns = {
+        (int(number), frozenset(name for name, flag in zip(FEATURES, row, strict=True) if flag))
+        for number, row in zip(simulated_events["PRI_jet_num"], missing.iter_rows(), strict=True)
+    }
+    expected = {
+        (number, frozenset(names) | extra)
+        for number, names in STRUCTURALLY_MISSING.items()
+        for extra in (frozenset(), frozenset({"DER_mass_MMC"}))
+    }
+    assert patterns == expected
+
+
+# physics
+
+
+def test_thresholds_and_ranges(simulated_events: pl.DataFrame) -> None:
+    c = columns_of(simulated_events)
+    assert c["PRI_tau_pt"].min() >= 20.0
+    assert c["PRI_lep_pt"].min() >= 26.0
+    for name in ("PRI_tau_eta", "PRI_lep_eta"):
+        assert np.abs(c[name]).max() <= 2.5
+    for jet in ("leading", "subleading"):
+        assert np.nanmin(c[f"PRI_jet_{jet}_pt"]) >= 30.0
+        assert np.nanmax(np.abs(c[f"PRI_jet_{jet}_eta"])) <= 4.5
+    for name in (n for n in c if n.endswith("_phi")):
+        assert np.nanmax(np.abs(c[name])) <= 3.142
+    assert c["PRI_met"].min() > 0.0
+    assert c["PRI_met_sumet"].min() >= 20.0
+    assert set(np.unique(c["PRI_jet_num"])) == {0.0, 1.0, 2.0, 3.0}
+
+
+def test_jets_are_ordered_and_sum_up(simulated_events: pl.DataFrame) -> None:
+    c = columns_of(simulated_events)
+    number, pt1, pt2, total = (
+        c[n] for n in ("PRI_jet_num", "PRI_jet_leading_pt", "PRI_jet_subleading_pt", "PRI_jet_all_pt")
+    )
+    two = number >= 2
+    assert (pt1[two] >= pt2[two]).all()
+    assert (total[number == 0] == 0).all()
+    np.testing.assert_array_equal(total[number == 1], pt1[number == 1])
+    assert np.abs(total - pt1 - pt2)[number == 2].max() <= 0.0011
+    assert (total - pt1 - pt2)[number == 3].min() >= 30.0 - 0.002
+
+
+def test_objects_are_separate(simulated_events: pl.DataFrame) -> None:
+    tau, lep = ("PRI_tau_eta", "PRI_tau_phi"), ("PRI_lep_eta", "PRI_lep_phi")
+    assert distance(*tau, *lep, simulated_events).min() > 0.23 - 0.002
+    for jet, least in (("leading", 1), ("subleading", 2)):
+        some = simulated_events.filter(pl.col("PRI_jet_num") >= least)
+        position = (f"PRI_jet_{jet}_eta", f"PRI_jet_{jet}_phi")
+        assert distance(*tau, *position, some).min() > 0.40 - 0.002
+        assert distance(*lep, *position, some).min() > 0.21 - 0.002
+
+
+def test_derived_quantities_agree_within_their_bounds(simulated_events: pl.DataFrame) -> None:
+    primary, derived = columns_of(simulated_events), columns_of(simulated_events, DERIVED)
+    failed = {name: int((~good).sum()) for name, good in agreement(primary, derived).items()}
+    assert failed == dict.fromkeys(ANALYTIC, 0)
+
+
+def test_transverse_momentum_balances_exactly_except_for_the_soft_term(simulated_events: pl.DataFrame) -> None:
+    few = simulated_events.filter(pl.col("PRI_jet_num") < 3)
+    assert few["DER_pt_tot"].median() < 15.0  # type: ignore[operator]  # a column of floats has a float median
+
+
+def test_higgs_mass_moves_the_signal_only() -> None:
+    light = simulate(replace(SMALL, events=6000, higgs_mass=110.0))
+    heavy = simulate(replace(SMALL, events=6000, higgs_mass=140.0))
+
+    def median(frame: pl.DataFrame, label: str) -> float:
+        chosen = frame.filter((pl.col("Label") == label) & (pl.col("DER_mass_MMC") > 0))
+        return float(np.median(chosen["DER_mass_MMC"].to_numpy()))
+
+    assert median(heavy, "s") - median(light, "s") > 18.0
+    assert abs(median(heavy, "b") - median(light, "b")) < 6.0
+
+
+def test_processes_look_like_themselves(simulated_events: pl.DataFrame) -> None:
+    means = {
+        str(name): group for (name,), group in simulated_events.filter(pl.col("DER_mass_MMC") > 0).group_by("process")
+    }
+    assert set(means) == set(PROCESSES)
+    z = float(np.median(means["Z"]["DER_mass_MMC"].to_numpy()))
+    assert 88.0 < z < 102.0
+    assert 112.0 < float(np.median(means["ggF"]["DER_mass_MMC"].to_numpy())) < 128.0
+    two = means["VBF"].filter(pl.col("PRI_jet_num") == 2)
+    assert float(np.median(two["DER_deltaeta_jet_jet"].to_numpy())) > 3.0
+    mt = simulated_events.filter(pl.col("process") == "W")["DER_mass_transverse_met_lep"].to_numpy()
+    assert 60.0 < float(np.median(mt)) < 85.0
+
+
+def test_decay_conserves_energy_and_momentum() -> None:
+    rng = np.random.default_rng(0)
+    parent = from_transverse(rng.normal(0, 40, 200), rng.normal(0, 40, 200), rng.normal(size=200), np.full(200, 91.0))
+    one, two = decay_to_massless(parent, rng.uniform(-1, 1, 200), rng.uniform(-3, 3, 200))
+    np.testing.assert_allclose(parent.mass, 91.0, rtol=1e-9)
+    for part in ("px", "py", "pz", "e"):
+        total = getattr(one, part) + getattr(two, part)
+        np.testing.assert_allclose(total, getattr(parent, part), atol=1e-9)
+    for daughter in (one, two):
+        assert daughter.mass.max() < 1e-3
+
+
+def test_leptonic_fraction_follows_its_density() -> None:
+    x = visible_fraction_leptonic((np.arange(100_000) + 0.5) / 100_000)
+    # moments of (1 - x)(5 + 5x - 4x^2)/3 on [0, 1]
+    assert np.mean(x) == pytest.approx(0.35, abs=1e-3)
+    assert np.mean(x**2) == pytest.approx(8 / 45, abs=1e-3)
+
+
+# weights and sets
+
+
+def test_weights_sum_to_the_reference_totals(simulated_events: pl.DataFrame) -> None:
+    for label, total in (("s", N_S), ("b", N_B)):
+        of_class = simulated_events.filter(pl.col("Label") == label)
+        assert of_class["Weight"].sum() == pytest.approx(total, rel=1e-9)
+        for _, group in of_class.group_by("KaggleSet"):
+            assert group["KaggleWeight"].sum() == pytest.approx(total, rel=1e-9)
+
+
+def test_weight_ratio_is_constant_per_class_and_set(simulated_events: pl.DataFrame) -> None:
+    for _, group in simulated_events.group_by("Label", "KaggleSet"):
+        ratio = group["KaggleWeight"].to_numpy() / group["Weight"].to_numpy()
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)
+
+
+def test_weights_have_the_structure_of_the_official_file(simulated_events: pl.DataFrame) -> None:
+    assert simulated_events["Weight"].min() > 0  # type: ignore[operator]
+    distinct = {str(name): group["Weight"].n_unique() for (name,), group in simulated_events.group_by("process")}
+    assert {k: v for k, v in distinct.items() if k != "W"} == {"ggF": 1, "VBF": 1, "VH": 2, "ttbar": 1, "Z": 13}
+    assert distinct["W"] == simulated_events.filter(pl.col("process") == "W").height
+    assert recognise_processes(simulated_events["Weight"], simulated_events["Label"]).equals(
+        simulated_events["process"]
+    )
+
+
+def test_sample_weights_are_those_of_the_official_file() -> None:
+    known = {k: set(v) for table in (SIGNAL_WEIGHTS, BACKGROUND_WEIGHTS) for k, v in table.items()}
+    for sample in SAMPLES:
+        if sample.process != "W":
+            assert set(sample.weight) <= known[sample.process]
+            assert len(set(sample.weight)) == 1
+
+
+def test_yields_by_process_and_jet_number() -> None:
+    plans = [plan_block(SimulationSettings(events=40 * BLOCK), block) for block in range(40)]
+    weight, signal, jets, process = (
+        np.concatenate([getattr(p, name) for p in plans]) for name in ("weight", "signal", "jet_num", "process")
+    )
+    names = np.array(list(PROCESSES))[process]
+    expected = {True: (364.6, 204.4, 94.2, 28.8), False: (279454, 95510, 26508, 9528)}
+    for value, counts in expected.items():
+        shares = np.bincount(jets[signal == value], weights=weight[signal == value])
+        np.testing.assert_allclose(shares / shares.sum(), np.array(counts) / sum(counts), atol=0.01)
+    for name, share, klass in (("ggF", 0.876, True), ("VBF", 0.079, True), ("VH", 0.045, True)):
+        assert weight[names == name].sum() / weight[signal == klass].sum() == pytest.approx(share, abs=0.01)
+    for name, share in (("W", 0.870), ("Z", 0.112), ("ttbar", 0.018)):
+        assert weight[names == name].sum() / weight[~signal].sum() == pytest.approx(share, abs=0.01)
+    assert signal.mean() == pytest.approx(5143 / 15000, abs=0.005)
+
+
+def test_sets_have_the_asked_proportions() -> None:
+    counts = simulate(SimulationSettings(events=8000, seed=1))["KaggleSet"].value_counts()
+    found = dict(counts.iter_rows())
+    for name, share in (("t", 250 / 800), ("b", 100 / 800), ("v", 450 / 800)):
+        assert found[name] / 8000 == pytest.approx(share, abs=0.02)
+
+
+def test_other_proportions_move_no_event() -> None:
+    usual = simulate(SMALL)
+    other = simulate(replace(SMALL, set_proportions={"t": 1.0, "b": 0.0, "v": 1.0, "u": 2.0}))
+    assert set(other["KaggleSet"]) == {"t", "v", "u"}
+    drop = ("KaggleSet", "KaggleWeight")
+    assert usual.drop(drop).equals(other.drop(drop))
+    for _, group in other.group_by("KaggleSet", "Label"):
+        assert group["KaggleWeight"].sum() == pytest.approx(N_S if group["Label"][0] == "s" else N_B, rel=1e-9)
+
+
+def test_luminosity_scales_weights_only() -> None:
+    once, twice = simulate(SMALL), simulate(replace(SMALL, luminosity=2.0))
+    assert without_weights(once).equals(without_weights(twice))
+    for name in WEIGHTS:
+        np.testing.assert_allclose(twice[name].to_numpy(), 2 * once[name].to_numpy(), rtol=1e-12)
+
+
+def test_mix_switches_processes_off_and_keeps_totals() -> None:
+    frame = simulate(replace(SMALL, events=3000, mix={"W": 0.0, "VBF": 0.0, "ttbar": 5.0}), truth=True)
+    assert set(frame["process"]) == {"ggF", "VH", "Z", "ttbar"}
+    assert frame.filter(pl.col("Label") == "b")["Weight"].sum() == pytest.approx(N_B, rel=1e-9)
+
+
+def test_normalisation_replays_the_plan_of_the_events() -> None:
+    factors = normalisation(SMALL)
+    plan = plan_block(SMALL, 0)
+    frame = simulate(SMALL)
+    weight = plan.weight * np.where(plan.signal, factors.whole[1], factors.whole[0])
+    np.testing.assert_array_equal(frame["Weight"].to_numpy(), weight)
+
+
+# reproducibility
+
+
+def test_jobs_do_not_change_events() -> None:
+    setting = SimulationSettings(events=BLOCK + 700, seed=5)
+    assert simulate(setting, jobs=2).equals(simulate(setting, jobs=1))
+
+
+def test_an_event_depends_on_the_number_of_events_through_its_weight_only() -> None:
+    long = simulate(SimulationSettings(events=BLOCK + 300, seed=11))
+    for events in (1, 700, BLOCK, BLOCK + 1):
+        short = simulate(SimulationSettings(events=events, seed=11))
+        assert short.height == events
+        assert without_weights(short).equals(without_weights(long.head(events)))
+
+
+def test_seeds_give_other_events_and_the_same_seed_the_same() -> None:
+    assert simulate(SMALL).equals(simulate(SMALL))
+    assert not without_weights(simulate(SMALL)).equals(without_weights(simulate(replace(SMALL, seed=4))))
+
+
+def test_blocks_are_independent_of_one_another() -> None:
+    frame = simulate(SimulationSettings(events=2 * BLOCK, seed=2))
+    first, second = frame.head(BLOCK)["PRI_tau_pt"], frame.tail(BLOCK)["PRI_tau_pt"]
+    assert abs(np.corrcoef(first.to_numpy(), second.to_numpy())[0, 1]) < 0.05
+    assert (first == second).sum() < 20
+
+
+def test_batches_together_are_the_whole() -> None:
+    setting = SimulationSettings(events=700, seed=9)
+    assert pl.concat(list(simulate_batches(setting))).equals(simulate(setting))
+
+
+def test_identity_depends_on_every_setting() -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {"events": 501},
+        {"seed": 4},
+        {"mix": {"Z": 2.0}},
+        {"signal_fraction": 0.5},
+        {"higgs_mass": 130.0},
+        {"luminosity": 2.0},
+        {"set_proportions": {"t": 1.0}},
+        {"shifts": Shifts(tes=0.01)},
+    ]
+    digests = [replace(SMALL, **change).identity() for change in changes]
+    assert len(set(digests)) == len(digests)
+    assert all(re.fullmatch("[0-9a-f]{16}", d) for d in digests)
+    assert replace(SMALL, mix={"Z": 1.0}).identity() == SMALL.identity()
+
+
+# settings
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"events": 0}, "events"),
+        ({"seed": -1}, "seed"),
+        ({"mix": {"WW": 1.0}}, "WW"),
+        ({"mix": {"Z": -1.0}}, "Z"),
+        ({"mix": {"Z": 0.0, "W": 0.0, "ttbar": 0.0}}, "background"),
+        ({"signal_fraction": 1.0}, "signal_fraction"),
+        ({"higgs_mass": 90.0}, "higgs_mass"),
+        ({"luminosity": 0.0}, "luminosity"),
+        ({"luminosity": float("nan")}, "luminosity"),
+        ({"set_proportions": {"x": 1.0}}, "x"),
+        ({"set_proportions": {}}, "set_proportions"),
+        ({"set_proportions": {"t": 0.0}}, "set_proportions"),
+    ],
+)
+def test_wrong_settings_are_named(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        replace(SMALL, **change)
+
+
+def test_jobs_must_be_positive() -> None:
+    with pytest.raises(ConfigError, match="jobs"):
+        simulate(SMALL, jobs=0)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 2**63 - 1), st.integers(1, 60))
+def test_any_seed_and_number_of_events_work(seed: int, events: int) -> None:
+    frame = simulate(SimulationSettings(events=events, seed=seed))
+    assert frame.height == events
+    for label, total in (("s", N_S), ("b", N_B)):
+        present = frame.filter(pl.col("Label") == label)
+        assert present.is_empty() or present["Weight"].sum() == pytest.approx(total, rel=1e-9)
+
+
+def test_shifts_apply_to_simulated_events() -> None:
+    plain, shifted = (
+        simulate(SMALL, truth=True),
+        simulate(replace(SMALL, shifts=Shifts(tes=0.1, ttbar_scale=2.0)), truth=True),
+    )
+    np.testing.assert_allclose(shifted["PRI_tau_pt"].to_numpy(), 1.1 * plain["PRI_tau_pt"].to_numpy(), atol=0.0006)
+    ratio = shifted["Weight"].to_numpy() / plain["Weight"].to_numpy()
+    np.testing.assert_allclose(ratio, np.where(plain["process"].to_numpy() == "ttbar", 2.0, 1.0), rtol=1e-12)
+
+
+# files
+
+
+@pytest.mark.parametrize("name", ["events.csv", "events.csv.gz", "events.parquet"])
+def test_files_hold_the_events_and_do_not_depend_on_jobs(tmp_path: Path, name: str) -> None:
+    # more than one block, so that there is something to share among processes, where writing it is fast
+    setting = SimulationSettings(events=BLOCK + 100 if name.endswith("parquet") else 900, seed=6)
+    path = write_simulated(setting, tmp_path / name)
+    again = write_simulated(setting, tmp_path / f"again-{name}", jobs=2)
+    read = pl.read_parquet if name.endswith("parquet") else pl.read_csv
+    assert read(path).equals(simulate(setting))
+    assert read(again).equals(simulate(setting))
+    assert path.read_bytes() == again.read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, f"again-{name}"])
+
+
+def test_csv_looks_like_the_official_one(tmp_path: Path) -> None:
+    lines = write_simulated(SMALL, tmp_path / "x.csv").read_text().splitlines()
+    assert lines[0] == ",".join(OFFICIAL_COLUMNS)
+    decimals = re.compile(r"-?\d+\.\d{1,3}")
+    for line in lines[1:50]:
+        cells = dict(zip(OFFICIAL_COLUMNS, line.split(","), strict=True))
+        for feature in FEATURES:
+            if feature in ATLAS_HIGGS.integers:
+                assert cells[feature] in "0123"
+            else:
+                assert decimals.fullmatch(cells[feature]), (feature, cells[feature])
+
+
+def test_unknown_endings_and_directories_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\.parquet"):
+        write_simulated(SMALL, tmp_path / "x.root")
+    with pytest.raises(ConfigError, match="no directory"):
+        write_simulated(SMALL, tmp_path / "nowhere" / "x.csv")
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.parquet"])
+def test_a_failure_leaves_no_file_and_keeps_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fail(*_: object, **__: object) -> pl.DataFrame:
+        raise RuntimeError("interrupted")
+
+    (tmp_path / name).write_text("old")
+    monkeypatch.setattr("higgsbench.events.simulate.blocks.simulate_block", fail)
+    with pytest.raises(Exception, match="interrupted"):
+        write_simulated(SMALL, tmp_path / name)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "old"
+
+
+# against real events
+
+
+def test_shares_of_jet_numbers_and_missing_masses_are_those_of_real_events(
+    simulated_events: pl.DataFrame, real_events: pl.DataFrame
+) -> None:
+    for label in ("s", "b"):
+        shares, missing = [], []
+        for frame in (simulated_events, real_events):
+            chosen = frame.filter(pl.col("Label") == label)
+            weight = chosen["Weight"].to_numpy()
+            shares.append(np.bincount(chosen["PRI_jet_num"].to_numpy(), weights=weight) / weight.sum())
+            missing.append(weight[chosen["DER_mass_MMC"].to_numpy() == MISSING].sum() / weight.sum())
+        np.testing.assert_allclose(shares[0], shares[1], atol=0.025)
+        assert missing[0] == pytest.approx(missing[1], abs=0.03)

@@ -1,0 +1,167 @@
+"""Formats: what is written is read back with the same content, and CSV looks like the official file."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from higgsbench.errors import DataError, MissingExtraError
+from higgsbench.events import Events, content_digest, load_events
+from higgsbench.events.info import describe
+from higgsbench.events.simulate import SimulationSettings, simulate
+from higgsbench.events.write import FORMATS, output_format, write_events
+from higgsbench.schema import ATLAS_HIGGS, FEATURES, TableSchema
+
+SAMPLE = Path(__file__).parents[2] / "../shared/data/atlas-higgs-challenge-2014-v2-sample.csv.gz"
+
+
+@pytest.fixture(scope="module")
+def events() -> Events:
+    frame = simulate(SimulationSettings(events=500, seed=5))
+    measured = [name for name in FEATURES if name != "PRI_jet_num"]
+    frame = frame.with_columns(pl.when(pl.col(measured) != -999.0).then(pl.col(measured)))
+    return Events.from_frame(frame, ATLAS_HIGGS, "toys")
+
+
+@pytest.mark.parametrize("ending", list(FORMATS))
+def test_round_trip_keeps_the_content(events: Events, ending: str, tmp_path: Path) -> None:
+    if ending == ".root":
+        pytest.importorskip("uproot")
+    file = write_events(events.frame, tmp_path / f"a{ending}")
+    again = load_events(file, cache=False)
+    assert again.digest == events.digest
+    assert again.frame.columns == events.frame.columns
+    assert [p.name for p in tmp_path.iterdir()] == [file.name]
+
+
+def test_missing_is_written_as_in_the_official_file(events: Events, tmp_path: Path) -> None:
+    text = write_events(events.frame, tmp_path / "a.csv").read_text().splitlines()
+    zero_jets = text[1 + int((events.frame["PRI_jet_num"] == 0).arg_max() or 0)].split(",")
+    column = text[0].split(",").index
+    assert zero_jets[column("PRI_jet_leading_pt")] == "-999.0"
+    assert zero_jets[column("PRI_jet_num")] == "0"
+    raw = pl.read_parquet(write_events(events.frame, tmp_path / "a.parquet"))
+    assert raw["PRI_jet_leading_pt"].min() == -999.0
+    assert raw.null_count().sum_horizontal().item() == 0
+
+
+def test_official_rows_come_out_byte_for_byte(tmp_path: Path) -> None:
+    if not SAMPLE.is_file():
+        pytest.skip("the sample of real events (../shared/data) is not there")
+    official = gzip.decompress(SAMPLE.read_bytes())
+    sample = load_events(SAMPLE, cache=False)
+    through_parquet = load_events(write_events(sample.frame, tmp_path / "a.parquet"), cache=False)
+    assert write_events(through_parquet.frame, tmp_path / "a.csv").read_bytes() == official
+    assert gzip.decompress(write_events(sample.frame, tmp_path / "a.csv.gz").read_bytes()) == official
+
+
+def test_equal_events_make_equal_gzip_files(events: Events, tmp_path: Path) -> None:
+    first, second = (write_events(events.frame, tmp_path / name).read_bytes() for name in ("a.csv.gz", "b.csv.gz"))
+    assert first == second
+
+
+def test_columns_come_out_in_the_official_order(events: Events, tmp_path: Path) -> None:
+    shuffled = events.frame.select(reversed(events.frame.columns))
+    written = write_events(shuffled, tmp_path / "a.csv").read_text().splitlines()[0]
+    assert written.split(",") == ["EventId", *FEATURES, "Weight", "Label", "KaggleSet", "KaggleWeight"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a", ".csv", "a.csv.zip"])
+def test_unknown_endings_are_refused(events: Events, name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"must end in one of \.csv"):
+        write_events(events.frame, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_longer_ending_wins() -> None:
+    assert output_format(Path("A.CSV.GZ")) == ".csv.gz"
+
+
+def test_a_folder_that_does_not_exist_is_one_line(events: Events, tmp_path: Path) -> None:
+    for ending in (".csv", ".parquet", ".csv.gz"):
+        with pytest.raises(DataError, match="cannot be written"):
+            write_events(events.frame, tmp_path / "no" / f"a{ending}")
+
+
+class TestRoot:
+    def test_without_uproot_the_extra_is_named(
+        self, events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "uproot", None)
+        with pytest.raises(MissingExtraError, match=r"higgsbench\[root\]"):
+            write_events(events.frame, tmp_path / "a.root")
+        (tmp_path / "b.root").write_bytes(b"root and more")
+        with pytest.raises(MissingExtraError, match=r"higgsbench\[root\]"):
+            load_events(tmp_path / "b.root")
+
+    def test_labels_may_be_single_characters(self, events: Events, tmp_path: Path) -> None:
+        uproot = pytest.importorskip("uproot")
+        frame = events.frame.drop("KaggleSet", "KaggleWeight").fill_null(-999.0)
+        branches = {name: frame[name].to_numpy() for name in frame.columns if name != "Label"}
+        branches["Label"] = np.array([ord(label) for label in frame["Label"]], dtype=np.int8)
+        with uproot.recreate(tmp_path / "a.root") as file:
+            file.mktree("tree", {name: values.dtype for name, values in branches.items()}).extend(branches)
+        again = load_events(tmp_path / "a.root", cache=False)
+        assert again.digest == content_digest(events.frame.drop("KaggleSet", "KaggleWeight"))
+
+    def test_which_tree(self, events: Events, tmp_path: Path) -> None:
+        uproot = pytest.importorskip("uproot")
+        with uproot.recreate(tmp_path / "two.root") as file:
+            for name in ("one", "two"):
+                file.mktree(name, {"x": np.dtype(float)}).extend({"x": np.zeros(3)})
+        with pytest.raises(DataError, match=r"no single tree of events.*one.*two"):
+            load_events(tmp_path / "two.root")
+        with uproot.recreate(tmp_path / "one.root") as file:
+            file.mktree("one", {"x": np.dtype(float)}).extend({"x": np.zeros(3)})
+        with pytest.raises(DataError, match=r"one\.root: unknown column 'x'"):
+            load_events(tmp_path / "one.root")
+
+    @pytest.mark.parametrize("keep", [10, 3000])
+    def test_damaged_files_are_one_line(self, events: Events, keep: int, tmp_path: Path) -> None:
+        pytest.importorskip("uproot")
+        whole = write_events(events.frame, tmp_path / "a.root").read_bytes()
+        file = tmp_path / "b.root"
+        file.write_bytes(whole[:keep])
+        with pytest.raises(DataError, match=r"b\.root: damaged or not a ROOT file") as caught:
+            load_events(file)
+        assert "\n" not in str(caught.value)
+
+    def test_a_path_with_a_colon(self, events: Events, tmp_path: Path) -> None:
+        pytest.importorskip("uproot")
+        file = write_events(events.frame, tmp_path / "a:b.root")
+        assert len(load_events(file, cache=False)) == 500
+
+
+class TestInfo:
+    def test_counts_and_sums(self, events: Events) -> None:
+        info = describe(events)
+        assert (info.rows, info.layout, info.labelled, info.weight) == (500, "atlas-higgs-2014", True, "KaggleWeight")
+        assert [subset.name for subset in info.subsets] == ["t", "b", "v"]
+        assert sum(subset.events for subset in info.subsets) == 500
+        for subset in info.subsets:
+            assert subset.signal_weight == pytest.approx(691.988607712)
+            assert subset.background_weight == pytest.approx(410999.847322)
+            assert (subset.signal or 0) + (subset.background or 0) == subset.events
+        assert sum(info.groups.values()) == 500
+        assert info.missing["PRI_jet_leading_pt"] == {0: info.groups[0], 1: 0, 2: 0, 3: 0}
+        assert "PRI_tau_pt" not in info.missing
+
+    def test_unlabelled_events(self, events: Events) -> None:
+        frame = events.frame.drop("Weight", "Label", "KaggleSet", "KaggleWeight")
+        info = describe(Events.from_frame(frame, ATLAS_HIGGS, "test"))
+        assert not info.labelled
+        assert info.weight is None
+        assert [(s.name, s.events, s.signal, s.signal_weight) for s in info.subsets] == [("all", 500, None, None)]
+
+    def test_another_layout(self) -> None:
+        schema = TableSchema("mine", ("x", "y"), "label", signal="1", background="0")
+        frame = pl.DataFrame({"x": [1.0, None, 3.0], "y": [1.0, 2.0, 3.0], "label": ["1", "0", "0"]})
+        info = describe(Events.from_frame(frame, schema, "mine"))
+        assert info.missing == {"x": {None: 1}}
+        assert info.groups == {}
+        assert (info.subsets[0].signal_weight, info.subsets[0].background_weight) == (1.0, 2.0)

@@ -1,0 +1,211 @@
+"""Every rule catches what it is there for, and nothing that real events do."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+from higgsbench.errors import DataError
+from higgsbench.events import Events
+from higgsbench.events.validate import RULES, ValidationReport, validate_events, validate_file
+from higgsbench.events.write import write_events
+from higgsbench.schema import ATLAS_HIGGS, DERIVED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def with_cell(frame: pl.DataFrame, row: int, **cells: Any) -> pl.DataFrame:
+    index = pl.int_range(frame.height)
+    return frame.with_columns(
+        pl.when(index == row).then(pl.lit(value, dtype=frame.schema[name])).otherwise(pl.col(name)).alias(name)
+        for name, value in cells.items()
+    )
+
+
+def broken(report: ValidationReport, status: str = "violated") -> set[str]:
+    return {result.rule.name for result in report.results if result.status == status}
+
+
+def row_with_jets(frame: pl.DataFrame, number: int) -> int:
+    return int((frame["PRI_jet_num"] == number).arg_max() or 0)
+
+
+def test_names_are_unique_and_every_rule_says_what_it_demands() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert all(rule.description for rule in RULES)
+    assert {f"derived_{name}" for name in DERIVED if name != "DER_mass_MMC"} <= {rule.name for rule in RULES}
+
+
+def test_all_real_events_pass_even_strictly(sample: pl.DataFrame) -> None:
+    report = validate_events(sample)
+    assert report.rows == 15_000
+    assert report.passed(strict=True)
+    assert all(result.status == "held" for result in report.results)
+
+
+def test_simulated_events_pass(toys: pl.DataFrame) -> None:
+    report = validate_events(toys)
+    assert broken(report) == set()
+    assert not report.violating.any()
+
+
+def test_sentinel_and_null_mean_the_same(toys: pl.DataFrame) -> None:
+    measured = [name for name in ATLAS_HIGGS.features if name != "PRI_jet_num"]
+    assert validate_events(toys.with_columns(pl.col(measured).fill_null(-999.0))).passed()
+
+
+def test_extreme_but_genuine_values_pass(toys: pl.DataFrame) -> None:
+    # Nothing depends on sumet: a huge value is an outlier, no error. 3.142 is pi after rounding.
+    frame = with_cell(toys, 0, PRI_met_sumet=2842.617)
+    assert validate_events(frame).passed(strict=True) == validate_events(toys).passed(strict=True)
+    report = validate_events(with_cell(toys, 0, PRI_tau_phi=3.142, PRI_lep_phi=-3.142, PRI_met_phi=3.142))
+    assert not {name for name in broken(report) if name.startswith("range_")}
+    assert "range_PRI_met_phi" in broken(validate_events(with_cell(toys, 0, PRI_met_phi=3.143)))
+
+
+@pytest.mark.parametrize(
+    ("cells", "rule"),
+    [
+        ({"PRI_tau_pt": 19.999}, "range_PRI_tau_pt"),
+        ({"PRI_tau_eta": -2.501}, "range_PRI_tau_eta"),
+        ({"PRI_lep_pt": 25.999}, "range_PRI_lep_pt"),
+        ({"PRI_lep_eta": 2.6}, "range_PRI_lep_eta"),
+        ({"PRI_met": 0.0}, "range_PRI_met"),
+        ({"PRI_met_sumet": -1.0}, "range_PRI_met_sumet"),
+        ({"PRI_jet_num": 4}, "range_PRI_jet_num"),
+        ({"PRI_tau_phi": -3.15}, "range_PRI_tau_phi"),
+        ({"DER_mass_MMC": -5.0}, "range_DER_mass_MMC"),
+        ({"PRI_tau_pt": None}, "never_missing"),
+        ({"DER_sum_pt": None}, "never_missing"),
+        ({"PRI_met_sumet": math.nan}, "finite"),
+        ({"PRI_met_sumet": math.inf}, "finite"),
+        ({"PRI_met_sumet": 200.1234}, "decimals"),
+        ({"Label": "x"}, "label"),
+        ({"KaggleSet": "q"}, "subset"),
+        ({"Weight": 0.0}, "weight_positive"),
+        ({"KaggleWeight": -1.0}, "subset_weight_positive"),
+        ({"Weight": 0.5}, "weight_ratio"),
+        ({"KaggleWeight": 0.5}, "weight_ratio"),
+    ],
+)
+def test_a_single_wrong_cell_is_caught_and_shown(toys: pl.DataFrame, cells: dict[str, Any], rule: str) -> None:
+    report = validate_events(with_cell(toys, 17, **cells))
+    result = next(r for r in report.results if r.rule.name == rule)
+    assert result.status == "violated"
+    assert result.offenders == 1
+    assert result.first[0]["row"] == 18
+    assert result.first[0]["EventId"] == toys["EventId"][17]
+    assert next(iter(cells)) in result.first[0]
+    assert not report.passed()
+    assert report.violating[17]
+
+
+@pytest.mark.parametrize("name", [name for name in DERIVED if name != "DER_mass_MMC"])
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_derived_quantities_must_follow_from_primary_ones(toys: pl.DataFrame, name: str, factor: float) -> None:
+    row = int(toys.select(pl.when(pl.col("PRI_jet_num") >= 2).then(pl.col(name).abs()).arg_max()).item())
+    value = round(toys[name][row] * factor, 3)
+    assert f"derived_{name}" in broken(validate_events(with_cell(toys, row, **{name: value})))
+
+
+def test_jet_values_must_exist_exactly_with_the_jets(toys: pl.DataFrame) -> None:
+    none, one, two = (row_with_jets(toys, n) for n in (0, 1, 2))
+    report = validate_events(with_cell(toys, none, PRI_jet_leading_eta=1.0))
+    assert broken(report) == {"missing_leading_jet"}
+    first = next(r for r in report.results if r.rule.name == "missing_leading_jet").first[0]
+    assert set(first) == {"row", "EventId", "PRI_jet_num", "PRI_jet_leading_eta"}
+    assert broken(validate_events(with_cell(toys, one, DER_mass_jet_jet=80.0))) == {"missing_second_jet"}
+    assert "missing_second_jet" in broken(validate_events(with_cell(toys, two, DER_lep_eta_centrality=None)))
+    assert validate_events(with_cell(toys, two, DER_mass_MMC=None)).passed()
+
+
+def test_jets_are_ordered_and_add_up(toys: pl.DataFrame) -> None:
+    one, two, three = (row_with_jets(toys, n) for n in (1, 2, 3))
+    pt = toys["PRI_jet_leading_pt"]
+    assert "jets_ordered" in broken(validate_events(with_cell(toys, two, PRI_jet_subleading_pt=pt[two] + 1)))
+    assert "jets_sum" in broken(validate_events(with_cell(toys, one, PRI_jet_all_pt=pt[one] + 0.005)))
+    least = pt[three] + toys["PRI_jet_subleading_pt"][three] + 30.0
+    assert "jets_sum" in broken(validate_events(with_cell(toys, three, PRI_jet_all_pt=round(least - 0.1, 3))))
+    assert "jets_sum" not in broken(validate_events(with_cell(toys, three, PRI_jet_all_pt=round(least + 900, 3))))
+
+
+def test_negative_zero_is_no_jet_momentum(toys: pl.DataFrame) -> None:
+    assert validate_events(with_cell(toys, row_with_jets(toys, 0), PRI_jet_all_pt=-0.0)).passed()
+
+
+def test_event_numbers_are_unique(toys: pl.DataFrame) -> None:
+    report = validate_events(with_cell(toys, 9, EventId=toys["EventId"][3]))
+    result = next(r for r in report.results if r.rule.name == "event_id_unique")
+    assert (result.offenders, result.first[0]["row"]) == (1, 10)
+
+
+def test_rare_but_legal_things_fail_only_strictly(toys: pl.DataFrame) -> None:
+    calm = toys.filter(~validate_events(toys).unusual)
+    report = validate_events(with_cell(calm, 5, PRI_met_sumet=15.0))
+    assert broken(report) == set()
+    assert broken(report, "warning") == {"range_PRI_met_sumet_usual"}
+    assert report.passed()
+    assert not report.passed(strict=True)
+    assert report.unusual.sum() == 1
+
+
+def test_a_label_against_its_weight_is_a_warning_without_the_second_weight(toys: pl.DataFrame) -> None:
+    frame = toys.drop("KaggleWeight", "KaggleSet")
+    background = int((frame["Label"] == "b").arg_max() or 0)
+    report = validate_events(with_cell(frame, background, Label="s"))
+    assert {"label_and_weight", "signal_weights_few"} <= broken(report, "warning")
+    assert {r.rule.name for r in report.results if r.status == "not applicable"} == {
+        "subset",
+        "subset_weight_positive",
+        "weight_ratio",
+    }
+
+
+def test_test_events_without_labels_pass(toys: pl.DataFrame) -> None:
+    assert validate_events(toys.drop("Weight", "Label", "KaggleSet", "KaggleWeight")).passed()
+
+
+def test_rows_are_found_in_every_block(toys: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("higgsbench.events.validate.run._BLOCK", 1000)
+    frame = toys
+    for row in (3999, 5, 2000):
+        frame = with_cell(frame, row, PRI_met_phi=4.0)
+    result = next(r for r in validate_events(frame, shown=2).results if r.rule.name == "range_PRI_met_phi")
+    assert (result.offenders, result.checked) == (3, 4000)
+    assert [first["row"] for first in result.first] == [6, 2001]
+
+
+def test_events_and_their_source_are_taken(toys: pl.DataFrame) -> None:
+    assert validate_events(Events.from_frame(toys, ATLAS_HIGGS, "toys")).source == "toys"
+
+
+def test_report_is_json(toys: pl.DataFrame) -> None:
+    content = validate_events(with_cell(toys, 0, PRI_met=math.inf, PRI_tau_pt=None)).as_dict(strict=True)
+    text = json.dumps(content, allow_nan=False)
+    assert json.loads(text)["passed"] is False
+    assert json.loads(text)["violating_rows"] == 1
+
+
+def test_files_name_their_lines(toys: pl.DataFrame, tmp_path: Path) -> None:
+    frame = with_cell(toys, 4, Weight=-1.0)
+    text = validate_file(write_events(frame, tmp_path / "a.csv"))
+    table = validate_file(write_events(frame, tmp_path / "a.parquet"))
+    first = [next(r for r in report.results if r.status == "violated").first[0] for report in (text, table)]
+    assert (first[0]["row"], first[0]["line"]) == (5, 6)
+    assert "line" not in first[1]
+
+
+def test_unreadable_content_is_an_error(toys: pl.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no events"):
+        validate_events(toys.head(0))
+    with pytest.raises(DataError, match="PRI_met"):
+        validate_events(toys.drop("PRI_met"))
+    file = tmp_path / "a.csv"
+    file.write_text(write_events(toys, tmp_path / "b.csv").read_text().replace(f"{toys['PRI_met'][0]}", "abc", 1))
+    with pytest.raises(DataError, match=r"line 2.*'abc' is not a number"):
+        validate_file(file)
