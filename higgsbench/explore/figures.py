@@ -121,8 +121,6 @@ def _axis_label(name: str, unit: str | None) -> str:
 
 def feature_figure(feature: FeatureSummary) -> str:
     """Draw the histograms of all classes, each with unit area, with bands of one standard error."""
-    import mplhep
-
     figure, ax = _figure(3.6, 2.5, layout=None)
     # Thirty of them: a fixed layout saves seconds.
     figure.subplots_adjust(left=0.16, right=0.95, bottom=0.18, top=0.92)
@@ -137,10 +135,7 @@ def feature_figure(feature: FeatureSummary) -> str:
         density, error = values / total / width, errors / total / width
         color = _COLORS[summary.label]
         dashed = summary.label == "signal"
-        mplhep.histplot(
-            density, edges, ax=ax, histtype="step", yerr=False, color=color, label=summary.label,
-            linestyle="--" if dashed else "-", flow="none",
-        )  # fmt: skip
+        ax.stairs(density, edges, color=color, label=summary.label, linestyle="--" if dashed else "-")
         low, high = (np.append(v, v[-1]) for v in (np.maximum(density - error, 0.0), density + error))
         ax.fill_between(edges, low, high, step="post", color=color, alpha=0.25, linewidth=0)
     ax.set_xlim(float(edges[0]), float(edges[-1]))

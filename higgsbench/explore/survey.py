@@ -11,6 +11,7 @@ import numpy as np
 from higgsbench.errors import DataError
 from higgsbench.explore.batch import BACKGROUND, SIGNAL, Batch, row_uniform
 from higgsbench.metrics import roc_auc
+from higgsbench.schema import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.explore.batch import Source
+    from higgsbench.schema import TableSchema
 
 __all__ = ["ALL", "Survey", "display_edges", "fine_edges", "take_survey"]
 
@@ -29,6 +31,7 @@ _RESERVOIR = 40_000
 _MOST_GROUPS = 64
 _SALT = 11
 _CENTRAL = (0.003, 0.98)
+_FULL_TURN = 3.1425  # pi, and what rounding to three decimals makes of it
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,8 @@ def take_survey(source: Source, subsets: Sequence[str] | None) -> Survey:
             groups.update(np.unique(batch.group).tolist())
     described, others = _choose(source, counts, subsets)
     sample = _joined([b for name in described for _, b in reservoirs[name].parts])
-    display = tuple(
-        display_edges(x, sample.label, name in source.schema.integers) for name, x in _columns(source, sample)
-    )
+    named = zip(source.schema.features, sample.x, strict=True)
+    display = tuple(_shown_edges(source.schema, name, x, sample.label) for name, x in named)
     fine = tuple(fine_edges(x, sample.label, shown) for x, shown in zip(sample.x, display, strict=True))
     known = source.schema.group is not None and len(groups) <= _MOST_GROUPS
     ordered = {name: counts[name] for name in (*described, *others)}
@@ -123,8 +125,12 @@ def take_survey(source: Source, subsets: Sequence[str] | None) -> Survey:
     return Survey(rows, ordered, described, others, distinct, sample, fine, display, _example(sample))
 
 
-def _columns(source: Source, sample: Batch) -> list[tuple[str, NDArray[np.float64]]]:
-    return list(zip(source.schema.features, sample.x, strict=True))
+def _shown_edges(
+    schema: TableSchema, name: str, x: NDArray[np.float64], label: NDArray[np.int8]
+) -> NDArray[np.float64]:
+    if UNITS.get(name) == "rad" and np.nanmax(np.abs(x), initial=0.0) <= _FULL_TURN:
+        return np.linspace(-_FULL_TURN, _FULL_TURN, 33)
+    return display_edges(x, label, name in schema.integers)
 
 
 def _choose(

@@ -278,3 +278,8 @@ class TestRealSample:
         again = json.loads(text)
         assert again["features"][0]["auc"] == sample_found.features[0].auc
         assert again["groups"][-1]["s_over_b"] == sample_found.groups[-1].s_over_b
+
+    def test_angles_are_shown_over_the_full_turn(self, sample_found: Exploration) -> None:
+        feature = next(f for f in sample_found.features if f.name == "PRI_tau_phi")
+        assert feature.edges[0] == -feature.edges[-1] == -3.1425
+        assert all(c.histogram.below == c.histogram.above == 0.0 for c in feature.classes)
