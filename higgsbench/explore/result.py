@@ -161,7 +161,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Correlations:
-    """Weighted Pearson correlations of one class or of the expected mixture, and the strongest of them."""
+    """Weighted correlations of one class or of the expected mixture, and the strongest of them."""
 
     label: str
     matrix: tuple[tuple[float, ...], ...]
