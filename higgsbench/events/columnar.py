@@ -47,6 +47,8 @@ def as_layout(raw: pl.DataFrame, schema: TableSchema, file: Path | str, first_ro
     types = column_types(schema)
     converted = []
     for name, column in zip(raw.columns, raw.iter_columns(), strict=True):
+        if name not in types:
+            continue
         wanted = types[name]
         numeric = column.dtype.is_numeric()
         # A label written as a number is compared in its text form.

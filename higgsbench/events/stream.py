@@ -13,7 +13,7 @@ import polars as pl
 from higgsbench.errors import DataError
 from higgsbench.events.check import check_columns, check_content, column_types, where
 from higgsbench.events.columnar import as_layout
-from higgsbench.events.read import normalised, read_header
+from higgsbench.events.read import check_empty_cells, normalised, read_header
 from higgsbench.events.root import parse_root
 from higgsbench.schema import ATLAS_HIGGS
 
@@ -89,7 +89,7 @@ class EventStream:
 
     def _columns(self) -> tuple[str, ...]:
         if self.is_text:
-            return tuple(read_header(self.file, zipped=self._zipped))
+            return tuple(read_header(self.file, zipped=self._zipped)) if self.schema.header else self.schema.columns
         if self._whole is not None:
             return tuple(self._whole.columns)
         try:
@@ -140,15 +140,16 @@ class EventStream:
 
     def _csv(self, *, check: bool) -> Iterator[pl.DataFrame]:
         types = column_types(self.schema)
-        layout = {name: types[name] for name in self.columns}
+        layout = {name: types.get(name, pl.String()) for name in self.columns}
+        wanted = [name for name in self.columns if name in types]
         first_row = 0
         for block in _ahead(self._blocks()):
             try:
-                raw = pl.read_csv(block, schema=layout, has_header=False)
+                raw = pl.read_csv(block, schema=layout, has_header=False).select(wanted)
             except (pl.exceptions.PolarsError, ValueError) as error:
                 raise self._explained(block, first_row, error) from error
             if check:
-                self._no_empty_cells(raw, first_row)
+                check_empty_cells(raw, self.schema, self.source, first_row)
             first_row += raw.height
             yield raw
 
@@ -156,7 +157,8 @@ class EventStream:
         """Yield the text below the header in pieces that end at the end of a line."""
         try:
             with gzip.open(self.file, "rb") if self._zipped else self.file.open("rb") as stream:
-                stream.readline()
+                if self.schema.header:
+                    stream.readline()
                 rest = b""
                 while chunk := stream.read(self.block_bytes):
                     lines, newline, tail = chunk.rpartition(b"\n")
@@ -171,16 +173,6 @@ class EventStream:
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{self.source}: damaged or incomplete file: {error}") from error
 
-    def _no_empty_cells(self, raw: pl.DataFrame, first_row: int) -> None:
-        counts = raw.null_count().row(0)
-        for name, count in zip(raw.columns, counts, strict=True):
-            if count:
-                row = first_row + int(raw[name].is_null().arg_max() or 0)
-                raise DataError(
-                    f"{self.source}: {where(row, lines=True)}, column {name}: empty; a value that could not be "
-                    f"measured is written {self.schema.missing}"
-                )
-
     def _explained(self, block: bytes, first_row: int, error: Exception) -> DataError:
         """Say which cell of a block made the parser stop."""
         types = column_types(self.schema)
@@ -190,7 +182,7 @@ class EventStream:
             if len(cells) > len(self.columns):
                 return DataError(f"{self.source}: {at}: more values than the {len(self.columns)} columns of the header")
             for name, cell in zip(self.columns, cells, strict=False):
-                if types[name] == pl.String():
+                if types.get(name, pl.String()) == pl.String():
                     continue
                 if pl.Series([cell.strip()]).cast(types[name], strict=False).null_count():
                     wanted = "a whole number" if types[name] == pl.Int64() else "a number"

@@ -22,7 +22,7 @@ from higgsbench.events.simulate.plan import (
     plan_block,
     stream,
 )
-from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING
+from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING, SIMULATED_FROM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 
 __all__ = ["FIRST_EVENT_ID", "OFFICIAL_COLUMNS", "SCHEMA", "simulate", "simulate_batches", "simulate_block"]
 
-FIRST_EVENT_ID = 100_000
+FIRST_EVENT_ID = SIMULATED_FROM
 """EventId of event 0, as in the official file."""
 
 OFFICIAL_COLUMNS: tuple[str, ...] = ("EventId", *FEATURES, "Weight", "Label", "KaggleSet", "KaggleWeight")
