@@ -28,13 +28,13 @@ def _names(*modules_and_classes: str, more: tuple[str, ...] = ()) -> frozenset[s
 def _build_logistic(params: Mapping[str, Any], context: BuildContext) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import PolynomialFeatures, QuantileTransformer, StandardScaler
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+    from higgsbench.models.parts import NormalQuantiles
 
     own = dict(params)
     degree = own.pop("degree", 1)
-    quantiles = QuantileTransformer(
-        n_quantiles=200, output_distribution="normal", subsample=50_000, random_state=context.seed
-    )
+    quantiles = NormalQuantiles(random_state=context.seed)
     regression = LogisticRegression(random_state=context.seed, **own)
     if degree == 1:
         return make_pipeline(quantiles, StandardScaler(), regression)
@@ -130,16 +130,14 @@ def _lightgbm_names() -> frozenset[str]:
 def _build_mlp(params: Mapping[str, Any], context: BuildContext) -> Any:
     from sklearn.ensemble import VotingClassifier
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import QuantileTransformer, StandardScaler
+    from sklearn.preprocessing import StandardScaler
 
-    from higgsbench.models.network import ShortMLPClassifier
+    from higgsbench.models.parts import NormalQuantiles, ShortMLPClassifier
 
     own = dict(params)
     size = own.pop("bag", 1)
     members = [(f"mlp{i}", ShortMLPClassifier(random_state=context.seed + 1000 * i, **own)) for i in range(size)]
-    quantiles = QuantileTransformer(
-        n_quantiles=200, output_distribution="normal", subsample=50_000, random_state=context.seed
-    )
+    quantiles = NormalQuantiles(random_state=context.seed)
     # The flags of missing values come out of the imputation as 0 and 1; scaling last brings all to one width.
     return make_pipeline(quantiles, StandardScaler(), VotingClassifier(members, voting="soft"))
 
