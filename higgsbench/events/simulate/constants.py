@@ -2,9 +2,9 @@
 
 Fitted to 15,000 events of the official file (CERN Open Data record 328): yields and jet numbers by counting, shapes of
 jets, soft term and sumet by maximum likelihood, decays and efficiencies by comparing simulated with real
-distributions. What each number means is documented with the models in `higgsbench.events.simulate.models`. The numbers
-describe the selected events of that file, whatever made them so: a share of W -> tau nu, say, also absorbs what the model
-leaves out, and none of them is a measurement.
+distributions. What each number means is documented with the models in `higgsbench.events.simulate.models`. They
+describe the selected events of that file, whatever made them so: a share of W -> tau nu, say, also absorbs what the
+model leaves out, and none of them is a measurement.
 
 This module is longer than others on purpose: it is a table.
 """
