@@ -147,6 +147,16 @@ def test_pieces_of_a_file_shift_like_the_whole() -> None:
         assert together[name].equals(whole[name]), name
 
 
+def test_nulls_for_missing_values_stay_nulls() -> None:
+    nulls = EVENTS.with_columns(pl.when(pl.col(n) != MISSING).then(pl.col(n)).alias(n) for n in FEATURES)
+    shifts = Shifts(tes=-0.05, jes=-0.03, soft_met=2.0)
+    for reselect in (False, True):
+        expected = apply_shifts(EVENTS, shifts, reselect=reselect)
+        found = apply_shifts(nulls, shifts, reselect=reselect)
+        assert found.with_columns(pl.col(FEATURES).fill_null(MISSING)).equals(expected)
+        assert not (found["DER_mass_MMC"] == MISSING).any()
+
+
 def test_reselect_drops_what_falls_below_the_thresholds() -> None:
     shifts = Shifts(tes=-0.1, jes=-0.1)
     every, selected = apply_shifts(EVENTS, shifts), apply_shifts(EVENTS, shifts, reselect=True)
