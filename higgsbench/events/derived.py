@@ -208,8 +208,8 @@ def rounding_bounds(primary: Mapping[str, FloatArray], names: Iterable[str] = AN
 
     The bound is half a step for the rounding of the value itself plus the largest change of the value when every input
     moves by up to half a step, to second order: for each input the change is split into an odd and an even part, the
-    odd ones add up, and the even ones do with their cross terms. It exceeds the plain sum of the inputs' single effects by
-    those cross terms only; without them, one event in half a million breaks the bound by rounding alone. Quantities
+    odd ones add up, and the even ones do with their cross terms. It exceeds the plain sum of the inputs' single effects
+    by those cross terms only; without them, one event in half a million breaks the bound by rounding alone. Quantities
     whose agreement was measured on the real file have that number instead (`Formula.fixed`) or as a floor
     (`Formula.floor`).
 
