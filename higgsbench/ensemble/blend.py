@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from higgsbench.ensemble.logistic import clipped, fit_logistic
+from higgsbench.ensemble.logistic import bounded, clipped, fit_logistic
 from higgsbench.errors import ConfigError
 from higgsbench.metrics.classification import softplus
 from higgsbench.metrics.weights import evaluation_weights
@@ -42,7 +42,7 @@ class Blend:
 
     def __call__(self, F: NDArray[np.float64]) -> NDArray[np.float64]:
         """Blend members' log-odds (n, m) to log-odds (n,)."""
-        blended: NDArray[np.float64] = (F - self.prior) @ self.coefficients + (self.intercept + self.prior)
+        blended: NDArray[np.float64] = (bounded(F) - self.prior) @ self.coefficients + (self.intercept + self.prior)
         return blended
 
 

@@ -113,12 +113,15 @@ def _chosen_bin(first: NDArray[np.float64], second: NDArray[np.float64], truth: 
     scale = np.divide(np.array([[truth.totals[1]], [truth.totals[0]]]), total, out=np.zeros((2, 1)), where=total > 0.0)
     b, s = np.maximum(np.cumsum(sums * scale, axis=1), 0.0)
     value = raw_ams(s, b, truth.b_reg)
+    value = np.where(np.isfinite(value), value, -np.inf)  # as in `choose_cut`; b_reg = 0 without background
     if truth.rule == "max":
         return int(np.argmax(value))
+    # Trust is in the events as they are: smoothing spreads background to where there is none.
+    selected = np.cumsum(first * scale, axis=1)
     square = np.cumsum(second * scale**2, axis=1)
-    share = np.stack([b, s]) / np.maximum(np.array([[truth.totals[1]], [truth.totals[0]]]), 1e-300)
+    share = selected / np.maximum(np.array([[truth.totals[1]], [truth.totals[0]]]), 1e-300)
     variance = np.maximum((1.0 - 2.0 * share) * square + share**2 * square[:, -1:], 0.0)
-    trusted = np.sqrt(variance[0]) <= MAX_BACKGROUND_ERROR * b
+    trusted = (selected[0] > 0.0) & (np.sqrt(variance[0]) <= MAX_BACKGROUND_ERROR * selected[0])
     if truth.rule == "lower":
         by_s, by_b = ams_gradient(s, b, max(truth.b_reg, 1e-12))
         value = value - np.sqrt(by_s**2 * variance[1] + by_b**2 * variance[0])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from higgsbench.ensemble.logistic import clipped, fit_logistic
+from higgsbench.ensemble.logistic import bounded, clipped, fit_logistic
 from higgsbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +19,11 @@ CALIBRATIONS: tuple[str, ...] = get_args(Calibration)
 
 
 def fit_recalibration(
-    score: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.float64], part: NDArray[np.int64]
+    score: NDArray[np.float64],
+    y: NDArray[np.bool_],
+    w: NDArray[np.float64],
+    part: NDArray[np.int64],
+    parts: int | None = None,
 ) -> NDArray[np.float64]:
     """Fit slope and intercept of ln(N_s p(f|s) / N_b p(f|b)) = a f + c by weighted logistic regression.
 
@@ -31,6 +35,7 @@ def fit_recalibration(
         y: (n,) truth.
         w: (n,) evaluation weights.
         part: (n,) index of the jet group, all 0 for a global model.
+        parts: number of groups; as many as occur when None.
 
     Returns:
         (parts, 2) slope and intercept per part.
@@ -38,7 +43,7 @@ def fit_recalibration(
     Raises:
         ConfigError: if a part has only one class.
     """
-    out = np.empty((int(part.max()) + 1, 2))
+    out = np.empty((int(part.max()) + 1 if parts is None else parts, 2))
     for index in range(out.shape[0]):
         rows = part == index
         yr, wr = y[rows], w[rows]
@@ -57,7 +62,7 @@ def apply_recalibration(
     score: NDArray[np.float64], part: NDArray[np.int64], parameters: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return slope * score + intercept with the parameters of each event's part."""
-    recalibrated: NDArray[np.float64] = parameters[part, 0] * score + parameters[part, 1]
+    recalibrated: NDArray[np.float64] = parameters[part, 0] * bounded(score) + parameters[part, 1]
     return recalibrated
 
 
@@ -70,9 +75,10 @@ def cross_fitted_recalibration(
 ) -> NDArray[np.float64]:
     """Recalibrate each fold with parameters fitted on the out-of-fold scores of the other folds; shape (n,)."""
     out = np.empty_like(score)
+    parts = int(part.max()) + 1
     for k in range(int(fold.max()) + 1):
         held_out = fold == k
         rest = ~held_out
-        parameters = fit_recalibration(score[rest], y[rest], w[rest], part[rest])
+        parameters = fit_recalibration(score[rest], y[rest], w[rest], part[rest], parts)
         out[held_out] = apply_recalibration(score[held_out], part[held_out], parameters)
     return out

@@ -64,13 +64,30 @@ class Cut:
 
 
 def _lower(curve: AMSCurve) -> NDArray[np.float64]:
-    return curve.ams - curve.se
+    with np.errstate(invalid="ignore"):  # without regularisation, an infinite AMS has an infinite error
+        return curve.ams - curve.se
 
 
 def _trusted(curve: AMSCurve) -> NDArray[np.bool_]:
     """Cuts whose background estimate is good enough; all cuts where none is."""
     trusted = curve.b_relative_error <= MAX_BACKGROUND_ERROR
     return trusted if trusted.any() else np.ones(len(curve), dtype=np.bool_)
+
+
+def _ranked(curve: AMSCurve) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Rank from 0 to 1, label and weight of the events, tightest cut first; tied scores share their middle rank.
+
+    Inside ties events are put in an order of their own, or the order of the file would decide which of them the
+    bootstrap draws, and a file sorted by label would shift the curve.
+    """
+    n = int(curve.count[-1])
+    label, weight = curve.sorted_labels, curve.sorted_weights
+    if len(curve) == n:
+        return (np.arange(n) + 0.5) / n, label, weight
+    size = np.diff(curve.count, prepend=0)
+    order = np.lexsort((weight, label, np.repeat(np.arange(len(curve)), size)))
+    rank = np.repeat((curve.count - 0.5 * size) / n, size)
+    return rank, label[order], weight[order]
 
 
 def _smooth(curve: AMSCurve, seed: int) -> NDArray[np.float64]:
@@ -82,8 +99,7 @@ def _smooth(curve: AMSCurve, seed: int) -> NDArray[np.float64]:
     """
     rng = np.random.default_rng(seed)
     n = int(curve.count[-1])
-    rank = (np.arange(n) + 0.5) / n
-    label, weight = curve.sorted_labels, curve.sorted_weights
+    rank, label, weight = _ranked(curve)
     totals = (float(curve.s[-1]), float(curve.b[-1]))
     mean = np.zeros(_BINS)
     width = kernel_width(n)

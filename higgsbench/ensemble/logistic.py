@@ -13,15 +13,23 @@ from higgsbench.metrics.classification import softplus
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["clipped", "fit_logistic"]
+__all__ = ["bounded", "clipped", "fit_logistic"]
 
 SCORE_LIMIT = 50.0
 """Log-odds beyond this are as good as certain; fits see them clipped so that an infinite score cannot break them."""
+
+INFINITE_SCORE = 1e6
+"""What an infinite score counts in a blend: beyond every other, yet 0 times it is 0."""
 
 
 def clipped(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return scores within +-50."""
     return np.clip(scores, -SCORE_LIMIT, SCORE_LIMIT)
+
+
+def bounded(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return scores with infinities at +-1e6, so that no product or sum of them is undefined; others as they are."""
+    return np.nan_to_num(scores, nan=np.nan, posinf=INFINITE_SCORE, neginf=-INFINITE_SCORE)
 
 
 def fit_logistic(

@@ -11,7 +11,7 @@ from higgsbench.errors import MetricError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["checked_labels", "checked_scores", "checked_weights", "first_bad"]
+__all__ = ["checked_labels", "checked_scores", "checked_selection", "checked_weights", "first_bad"]
 
 
 def first_bad(bad: NDArray[np.bool_]) -> int:
@@ -46,7 +46,9 @@ def checked_scores(score: ArrayLike, n: int) -> NDArray[np.float64]:
     s = np.asarray(score, dtype=np.float64)
     if s.shape != (n,):
         raise MetricError(f"score must have shape ({n},) like y_true, got {s.shape}")
-    if np.isnan(np.sum(s)):  # one pass without a temporary; inf - inf also gives NaN, so look again
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.sum(s)
+    if np.isnan(total):  # one pass without a temporary; inf - inf also gives NaN, so look again
         bad = np.isnan(s)
         if bad.any():
             raise MetricError(f"score is NaN at position {first_bad(bad)}")
@@ -65,8 +67,25 @@ def checked_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float
     w = np.asarray(sample_weight, dtype=np.float64)
     if w.shape != (n,):
         raise MetricError(f"sample_weight must have shape ({n},) like y_true, got {w.shape}")
-    if not np.isfinite(np.sum(w)):
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.sum(w)
+    if not np.isfinite(total):
         bad = ~np.isfinite(w)
         if bad.any():
             raise MetricError(f"sample_weight is not finite at position {first_bad(bad)}")
+        raise MetricError("sample_weight sums to more than a number can hold")
     return w
+
+
+def checked_selection(selected: ArrayLike, n: int) -> NDArray[np.bool_]:
+    """Return a selection of events, or one per column, as booleans whose first axis has length n.
+
+    Raises:
+        MetricError: if the length differs from n or the values are not booleans.
+    """
+    keep: NDArray[Any] = np.asarray(selected)
+    if keep.ndim == 0 or keep.shape[0] != n:
+        raise MetricError(f"selected must have {n} rows like y_true, got shape {keep.shape}")
+    if keep.dtype != np.bool_ and not ((keep == 0) | (keep == 1)).all():
+        raise MetricError("selected must hold only 0 and 1")
+    return keep.astype(np.bool_, copy=False)

@@ -129,6 +129,7 @@ def ams_gradient(s: ArrayLike, b: ArrayLike, b_reg: float = B_REG) -> tuple[NDAr
     )
     _checked("s", s_)
     _checked("b", b_)
+    _checked("b_reg", np.asarray(b_reg, dtype=np.float64))
     total = b_ + b_reg
     if (total <= 0.0).any():
         raise MetricError("the gradient of the AMS needs b + b_reg > 0")

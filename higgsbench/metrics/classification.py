@@ -77,12 +77,13 @@ def log_loss(y_true: ArrayLike, log_odds: ArrayLike, sample_weight: ArrayLike | 
     total = float(np.sum(w))
     if not total > 0.0:
         raise MetricError(f"the log-loss needs a positive sum of weights, got {total}")
-    loss = softplus(np.where(y, -f, f))
+    loss = np.where(w != 0.0, softplus(np.where(y, -f, f)), 0.0)  # an event without weight costs nothing
     value = float(np.sum(w * loss)) / total
+    if not np.isfinite(value):
+        return Estimate(value, np.where(w != 0.0, np.inf, 0.0))
     deviation = np.zeros_like(loss)
-    with np.errstate(invalid="ignore"):
-        for members in (y, ~y):
-            weight = float(np.sum(w[members]))
-            if weight != 0.0:
-                deviation[members] = loss[members] - float(np.sum(w[members] * loss[members])) / weight
+    for members in (y, ~y):
+        weight = float(np.sum(w[members]))
+        if weight != 0.0:
+            deviation[members] = loss[members] - float(np.sum(w[members] * loss[members])) / weight
     return Estimate(value, w * deviation / total)

@@ -112,8 +112,8 @@ def ams_scan(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | Non
     y = checked_labels(y_true)
     s = checked_scores(score, y.size)
     w = checked_weights(sample_weight, y.size)
-    if not b_reg >= 0.0:
-        raise MetricError(f"b_reg must not be negative, got {b_reg}")
+    if not 0.0 <= b_reg < np.inf:
+        raise MetricError(f"b_reg must be finite and not negative, got {b_reg}")
     # Polars sorts the payload along with the key on all cores, faster than numpy argsort alone; a stable sort keeps
     # the sums reproducible to the bit. Adding 0.0 makes -0.0 and 0.0 one score.
     table = pl.DataFrame({"score": s + 0.0, "y": y, "w": w}).sort("score", descending=True, maintain_order=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from higgsbench.errors import MetricError
-from higgsbench.metrics._arrays import checked_labels, checked_weights
+from higgsbench.metrics._arrays import checked_labels, checked_selection, checked_weights
 from higgsbench.metrics.ams import ams, ams_gradient
 from higgsbench.schema import B_REG
 
@@ -52,7 +52,9 @@ def paired_difference(a: Estimate, b: Estimate) -> tuple[float, float]:
     """
     if a.influence.shape != b.influence.shape:
         raise MetricError(f"a paired difference needs the same events: {a.influence.size} against {b.influence.size}")
-    return a.value - b.value, float(np.sqrt(np.sum((a.influence - b.influence) ** 2)))
+    with np.errstate(invalid="ignore"):  # the difference of two infinite losses is not known
+        deviation = a.influence - b.influence
+    return a.value - b.value, float(np.sqrt(np.sum(deviation**2)))
 
 
 def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
@@ -60,7 +62,12 @@ def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
 
     Repeats share their events, so the influence values are averaged event by event and the error does not shrink as
     if the repeats were independent samples.
+
+    Raises:
+        MetricError: if there is nothing to average.
     """
+    if not estimates:
+        raise MetricError("no estimates to average")
     return Estimate(
         value=float(np.mean([e.value for e in estimates])),
         influence=np.mean([e.influence for e in estimates], axis=0),
@@ -89,7 +96,9 @@ def ams_estimate(
     """
     y = checked_labels(y_true)
     w = checked_weights(sample_weight, y.size)
-    keep = np.asarray(selected, dtype=np.bool_)
+    keep = checked_selection(selected, y.size)
+    if keep.ndim != 1:
+        raise MetricError(f"selected must be one-dimensional, got shape {keep.shape}")
     s = float(np.sum(w[keep & y]))
     b = float(np.sum(w[keep & ~y]))
     value = ams(s, b, b_reg)
@@ -128,7 +137,7 @@ def bootstrap_ams(
     """
     y = checked_labels(y_true)
     w = checked_weights(sample_weight, y.size)
-    keep = np.asarray(selected, dtype=np.bool_).reshape(y.size, -1)
+    keep = checked_selection(selected, y.size).reshape(y.size, -1)
     rng = np.random.default_rng(seed)
     sums = []
     for members in (y, ~y):

@@ -33,8 +33,12 @@ def evaluation_weights(
         (n,) weights whose signal sum is n_s and whose background sum is n_b.
 
     Raises:
-        MetricError: if a class is absent or its weights do not sum to a positive number.
+        MetricError: if a class is absent or its weights do not sum to a positive number, or a reference total is
+            not a positive number.
     """
+    for name, total in (("n_s", n_s), ("n_b", n_b)):
+        if not 0.0 < total < np.inf:
+            raise MetricError(f"{name} must be a positive number, got {total}")
     y = checked_labels(y_true)
     w = checked_weights(sample_weight, y.size)
     out = np.empty_like(w)
@@ -50,8 +54,12 @@ def evaluation_weights(
     return out
 
 
-def effective_sample_size(sample_weight: ArrayLike) -> float:
-    """Kish's effective number of events, (sum w)^2 / sum w^2 (L. Kish, Survey Sampling, 1965, section 11.7)."""
-    w = np.asarray(sample_weight, dtype=np.float64)
+def effective_sample_size(sample_weight: ArrayLike | None) -> float:
+    """Kish's effective number of events, (sum w)^2 / sum w^2 (L. Kish, Survey Sampling, 1965, section 11.7).
+
+    Raises:
+        MetricError: if weights are missing or not finite.
+    """
+    w = checked_weights(sample_weight, 0 if sample_weight is None else np.size(sample_weight))
     squares = float(np.sum(w**2))
     return float(np.sum(w)) ** 2 / squares if squares > 0.0 else 0.0
