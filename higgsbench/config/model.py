@@ -22,9 +22,9 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.+-]{0,59}")
 RESERVED_LABELS = frozenset({"stack"})
 
 
-def problem(message: str) -> PydanticCustomError:
-    """Make an error whose text is shown as it is, braces and all."""
-    return PydanticCustomError("higgsbench", "{message}", {"message": message})
+def problem(message: str, key: object = None) -> PydanticCustomError:
+    """Make an error whose text is shown as it is, braces and all; `key` is the key at fault inside the section."""
+    return PydanticCustomError("higgsbench", "{message}", {"message": message, "key": key})
 
 
 class _Strict(BaseModel):
@@ -42,7 +42,7 @@ class _Strict(BaseModel):
                 if key not in cls.model_fields:
                     close = difflib.get_close_matches(str(key), cls.model_fields, n=1)
                     hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(cls.model_fields)}"
-                    raise problem(f"unknown key {key!r} ({hint})")
+                    raise problem(f"unknown key {key!r} ({hint})", key)
         return value
 
 
