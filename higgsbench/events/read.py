@@ -18,6 +18,8 @@ from higgsbench.events.table import Events
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from higgsbench.schema import TableSchema
 
 __all__ = ["load_events", "parse_file", "read_table"]
@@ -135,10 +137,9 @@ def _parse_csv(file: Path, schema: TableSchema, *, zipped: bool) -> pl.DataFrame
     for name, bad in zip(header, empty, strict=True):
         if bad:
             row = int(raw[name].is_null().arg_max() or 0)
-            raise DataError(
-                f"{file}: {where(row, lines=True)}, column {name}: empty; a value that could not be measured is "
-                f"written {schema.missing}"
-            )
+            measured = schema.missing is not None and name in schema.features and name not in schema.integers
+            hint = f"; a value that could not be measured is written {schema.missing}" if measured else ""
+            raise DataError(f"{file}: {where(row, lines=True)}, column {name}: empty{hint}")
     return raw
 
 
@@ -146,16 +147,19 @@ def _explain(file: Path, header: list[str], schema: TableSchema, error: Exceptio
     """Find the first cell that made the parser stop, and say which; return if there is none to be found."""
     try:
         raw = pl.read_csv(file, has_header=True, infer_schema=False, truncate_ragged_lines=True, glob=False)
-    except (pl.exceptions.PolarsError, OSError, ValueError):
-        if isinstance(error, OSError):
-            raise DataError(f"{file}: damaged or incomplete file: {error}") from error
+    except OSError as damage:  # damaged bytes may first look like too many values, and only then fail a checksum
+        raise DataError(f"{file}: damaged or incomplete file: {damage}") from error
+    except (pl.exceptions.PolarsError, ValueError):
+        row = _first_line(file, _is_foreign)
+        if row is not None:
+            raise DataError(f"{file}: {where(row, lines=True)}: not UTF-8 text") from error
         return
     types = column_types(schema)
     first: tuple[int, str] | None = None
     for name, column in zip(header, raw.iter_columns(), strict=False):
         if types[name] == pl.String():
             continue
-        bad = column.is_not_null() & column.str.strip_chars().cast(types[name], strict=False).is_null()
+        bad = column.is_not_null() & column.str.strip_chars_start().cast(types[name], strict=False).is_null()
         row = bad.arg_max()
         if row is not None and bad[row] and (first is None or row < first[0]):
             first = (row, name)
@@ -165,16 +169,25 @@ def _explain(file: Path, header: list[str], schema: TableSchema, error: Exceptio
         value = str(raw[:, header.index(name)][row])[:40]
         raise DataError(f"{file}: {where(row, lines=True)}, column {name}: {value!r} is not {wanted}") from error
     if "more fields" in str(error):
-        row = _first_long_line(file, len(header))
+        row = _first_line(file, lambda line: line.count(b",") >= len(header))
         at = f"{where(row, lines=True)}: " if row is not None else ""
         raise DataError(f"{file}: {at}more values than the {len(header)} columns of the header") from error
 
 
-def _first_long_line(file: Path, width: int) -> int | None:
+def _is_foreign(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _first_line(file: Path, bad: Callable[[bytes], bool]) -> int | None:
+    """Return the data row (0-based) of the first line that is bad; None if there is none or the file is damaged."""
     with file.open("rb") as probe:
         zipped = probe.read(2) == b"\x1f\x8b"
-    with gzip.open(file, "rb") if zipped else file.open("rb") as stream:
-        for number, line in enumerate(stream):
-            if line.count(b",") >= width:
-                return number - 1
-    return None
+    try:
+        with gzip.open(file, "rb") if zipped else file.open("rb") as stream:
+            return next((number - 1 for number, line in enumerate(stream) if bad(line)), None)
+    except (OSError, EOFError, zlib.error):
+        return None
