@@ -40,7 +40,9 @@ def load_run_config(
     loaded = load_config(config, settings, get_model)
     changes: dict[str, object] = {}
     if data is not None:
-        changes |= {"source": "file", "path": str(data)}
+        # What belongs to another source goes with it.
+        changes |= {"source": "file", "path": str(data), "events": None, "seed": None, "mix": {}, "shifts": None}
+        changes |= {"higgs_mass": None, "luminosity": None}
     if test is not None:
         changes |= {"test": str(test)}
     new = loaded.config

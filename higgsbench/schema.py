@@ -22,7 +22,10 @@ __all__ = [
     "N_B",
     "N_S",
     "PRIMARY",
+    "SCHEMAS",
+    "SIMULATED_FROM",
     "STRUCTURALLY_MISSING",
+    "UCI_HIGGS",
     "UNITS",
     "TableSchema",
 ]
@@ -132,6 +135,10 @@ class TableSchema:
         n_s: reference total of signal, or None for the sum in the labelled data.
         n_b: reference total of background, or None for the sum in the labelled data.
         negative_weights: whether negative weights (next-to-leading-order generators) are allowed.
+        header: whether a text file begins with a line of column names.
+        columns: the columns in file order, for text files without a header.
+        ignore_unknown: whether other columns may stand in the file; they are not read.
+        empty_is_missing: whether an empty cell means "could not be measured".
     """
 
     name: str
@@ -151,6 +158,19 @@ class TableSchema:
     n_s: float | None = None
     n_b: float | None = None
     negative_weights: bool = False
+    header: bool = True
+    columns: tuple[str, ...] = ()
+    ignore_unknown: bool = False
+    empty_is_missing: bool = False
+
+    @property
+    def numeric_label(self) -> bool:
+        """Whether the label is a number in the file, so that 1, 1.0 and 1e0 mean the same."""
+        try:
+            float(self.signal)
+        except ValueError:
+            return False
+        return True
 
     @property
     def not_features(self) -> tuple[str, ...]:
@@ -178,3 +198,29 @@ ATLAS_HIGGS = TableSchema(
     n_b=N_B,
 )
 """Kaggle's training.csv and test.csv and the CERN Open Data file (record 328, DOI 10.7483/OPENDATA.ATLAS.ZBP2.M5T8)."""
+
+SIMULATED_FROM = 1_000_000_000
+"""Events of the toy simulation are numbered from here on, far above the official file, so that they are recognised in
+any file and never rank beside real data."""
+
+_UCI_JETS = tuple(f"jet_{i}_{part}" for i in range(1, 5) for part in ("pt", "eta", "phi", "b-tag"))
+_UCI_FEATURES = (
+    *("lepton_pT", "lepton_eta", "lepton_phi", "missing_energy_magnitude", "missing_energy_phi"),
+    *_UCI_JETS,
+    *("m_jj", "m_jjj", "m_lv", "m_jlv", "m_bb", "m_wbb", "m_wwbb"),
+)
+
+UCI_HIGGS = TableSchema(
+    name="uci-higgs",
+    features=_UCI_FEATURES,
+    label="class_label",
+    signal="1",
+    background="0",
+    header=False,
+    columns=("class_label", *_UCI_FEATURES),
+)
+"""HIGGS.csv of the UCI repository (Baldi, Sadowski, Whiteson, Nature Communications 5 (2014) 4308): no header, label
+first, 28 features, no weights."""
+
+SCHEMAS: Mapping[str, TableSchema] = MappingProxyType({s.name: s for s in (ATLAS_HIGGS, UCI_HIGGS)})
+"""Layouts that a configuration can name."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, field_validator, model_validator
 
+from higgsbench.config.base import NotNegative, Strict, problem
+from higgsbench.config.data import DataConfig
 from higgsbench.schema import B_REG
 
 __all__ = ["CutConfig", "DataConfig", "FeatureConfig", "ModelConfig", "RunConfig", "StackConfig"]
@@ -22,54 +22,13 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.+-]{0,59}")
 RESERVED_LABELS = frozenset({"stack"})
 
 
-def problem(message: str, key: object = None) -> PydanticCustomError:
-    """Make an error whose text is shown as it is, braces and all; `key` is the key at fault inside the section."""
-    return PydanticCustomError("higgsbench", "{message}", {"message": message, "key": key})
-
-
-class _Strict(BaseModel):
-    """Base of all sections: frozen, strictly typed, unknown keys refused with the nearest known one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, value: Any) -> Any:
-        if value is None:
-            return {}
-        if isinstance(value, dict):
-            for key in value:
-                if key not in cls.model_fields:
-                    close = difflib.get_close_matches(str(key), cls.model_fields, n=1)
-                    hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(cls.model_fields)}"
-                    raise problem(f"unknown key {key!r} ({hint})", key)
-        return value
-
-
-class DataConfig(_Strict):
-    """Which events."""
-
-    source: Literal["file", "simulated", "opendata"] = "file"
-    path: str | None = None
-    test: str | None = None
-    train_sets: list[str] | None = None
-    test_sets: list[str] | None = None
-    n_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    n_b: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-
-    @field_validator("n_s", "n_b", mode="before")
-    @classmethod
-    def _whole_numbers_too(cls, value: Any) -> Any:
-        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-class FeatureConfig(_Strict):
+class FeatureConfig(Strict):
     """Which columns the models see: a named set, less `drop`, plus `add`; or exactly `columns`."""
 
     set: str = "raw"
     columns: list[str] | None = None
-    add: list[str] = []
-    drop: list[str] = []
+    add: list[str] = Field(default_factory=list)
+    drop: list[str] = Field(default_factory=list)
 
     @model_validator(mode="before")
     @classmethod
@@ -81,12 +40,12 @@ class FeatureConfig(_Strict):
         return value
 
 
-class ModelConfig(_Strict):
+class ModelConfig(Strict):
     """One model of the run; what is not given comes from the run."""
 
     model: str
     label: str | None = None
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default_factory=dict)
     preset: Preset | None = None
     jet_split: JetSplit | None = None
     training_weights: TrainingWeights | None = None
@@ -114,7 +73,7 @@ class ModelConfig(_Strict):
         return self.label or self.model
 
 
-class StackConfig(_Strict):
+class StackConfig(Strict):
     """How stored out-of-fold scores are blended."""
 
     enabled: bool = True
@@ -127,24 +86,19 @@ class StackConfig(_Strict):
         return {"enabled": value} if isinstance(value, bool) else {"method": value} if isinstance(value, str) else value
 
 
-class CutConfig(_Strict):
+class CutConfig(Strict):
     """How the one cut is chosen."""
 
     rule: Literal["max", "smooth", "lower"] = "smooth"
-    b_reg: Annotated[float, Field(ge=0, allow_inf_nan=False)] = B_REG
+    b_reg: NotNegative = B_REG
 
     @model_validator(mode="before")
     @classmethod
     def _shorthand(cls, value: Any) -> Any:
         return {"rule": value} if isinstance(value, str) else value
 
-    @field_validator("b_reg", mode="before")
-    @classmethod
-    def _whole_numbers_too(cls, value: Any) -> Any:
-        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-
-class RunConfig(_Strict):
+class RunConfig(Strict):
     """A whole run."""
 
     name: str | None = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["CACHE_FORMAT", "cache_dir", "cached_frame"]
+__all__ = ["CACHE_FORMAT", "cache_dir", "cached_frame", "cached_table"]
 
 CACHE_FORMAT = 1
 """Raised whenever the reader would parse the same bytes to another table, so that versions can share one cache."""
@@ -46,14 +46,19 @@ def cached_frame(
     has the checksum the sidecar states; otherwise the file is parsed again and the entry rebuilt. A cache that cannot
     be written (read-only, full disk) costs time, not the result.
     """
-    source = file_digest(file)
-    key = hashlib.sha256(f"{source}:{_schema_digest(schema)}:{CACHE_FORMAT}".encode()).hexdigest()[:32]
+    identity = f"{file_digest(file)}:{_schema_digest(schema)}"
+    return cached_table(identity, lambda: parse(file, schema))
+
+
+def cached_table(identity: str, make: Callable[[], pl.DataFrame]) -> tuple[pl.DataFrame, str]:
+    """Return a table and its content digest, from the cache where its identity is found and sound; else make it."""
+    key = hashlib.sha256(f"{identity}:{CACHE_FORMAT}".encode()).hexdigest()[:32]
     table = cache_dir() / "events" / f"{key}.parquet"
     sidecar = table.with_suffix(".json")
     found = _read_entry(table, sidecar)
     if found is not None:
         return found
-    frame = parse(file, schema)
+    frame = make()
     digest = content_digest(frame)
     try:
         table.parent.mkdir(parents=True, exist_ok=True)

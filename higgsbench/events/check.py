@@ -56,7 +56,7 @@ def check_columns(header: Sequence[str], schema: TableSchema, source: str) -> No
         if name in seen:
             raise DataError(f"{source}: column {name} appears twice in the header")
         seen.add(name)
-        if name not in known:
+        if name not in known and not schema.ignore_unknown:
             hint = nearest_name(name, [k for k in known if k not in header])
             raise DataError(f"{source}: unknown column {name[:60]!r}{hint}; the layout is {schema.name}")
     needed = [*schema.features, *([schema.event_id] if schema.event_id else [])]
@@ -101,7 +101,7 @@ def where(row: int, *, lines: bool) -> str:
     return f"row {row + 1} (line {row + 2})" if lines else f"row {row + 1}"
 
 
-def check_content(frame: pl.DataFrame, schema: TableSchema, source: str, *, lines: bool) -> None:
+def check_content(frame: pl.DataFrame, schema: TableSchema, source: str, *, lines: bool, first_row: int = 0) -> None:
     """Check the values of a parsed table; nulls in measured features mean missing and are fine.
 
     Args:
@@ -109,6 +109,7 @@ def check_content(frame: pl.DataFrame, schema: TableSchema, source: str, *, line
         schema: the layout.
         source: file name for messages.
         lines: whether row numbers have line numbers beside them (text files).
+        first_row: position of the table's first row in the file, where the table is one part of it.
 
     Raises:
         DataError: naming file, row and column of the first offending value.
@@ -122,13 +123,13 @@ def check_content(frame: pl.DataFrame, schema: TableSchema, source: str, *, line
             row = frame.select(bad.fill_null(False).arg_max()).item()
             value = frame[name][row]
             shown = "" if value is None else f", it is {value!r}"
-            raise DataError(f"{source}: {where(row, lines=lines)}, column {name}: {what}{shown}")
+            raise DataError(f"{source}: {where(first_row + row, lines=lines)}, column {name}: {what}{shown}")
     if schema.event_id is not None:
         ids = frame[schema.event_id]
         if ids.n_unique() != len(ids):
             row = int((~ids.is_first_distinct()).arg_max() or 0)
             first = int((ids == ids[row]).arg_max() or 0)
             raise DataError(
-                f"{source}: {where(row, lines=lines)}, column {schema.event_id}: {ids[row]} already stands in "
-                f"{where(first, lines=lines)}; event numbers must be unique"
+                f"{source}: {where(first_row + row, lines=lines)}, column {schema.event_id}: {ids[row]} already stands "
+                f"in {where(first_row + first, lines=lines)}; event numbers must be unique"
             )

@@ -32,8 +32,14 @@ def parse_parquet(file: Path, schema: TableSchema) -> pl.DataFrame:
     return as_layout(raw, schema, file)
 
 
-def as_layout(raw: pl.DataFrame, schema: TableSchema, file: Path) -> pl.DataFrame:
+def as_layout(raw: pl.DataFrame, schema: TableSchema, file: Path | str, first_row: int = 0) -> pl.DataFrame:
     """Convert every column to the type of the layout where no value is lost by it.
+
+    Args:
+        raw: table or part of one, as stored.
+        schema: the layout.
+        file: name for messages.
+        first_row: position of the table's first row in the file, where the table is one part of it.
 
     Raises:
         DataError: naming the column, and the row where one value is at fault.
@@ -41,6 +47,8 @@ def as_layout(raw: pl.DataFrame, schema: TableSchema, file: Path) -> pl.DataFram
     types = column_types(schema)
     converted = []
     for name, column in zip(raw.columns, raw.iter_columns(), strict=True):
+        if name not in types:
+            continue
         wanted = types[name]
         numeric = column.dtype.is_numeric()
         # A label written as a number is compared in its text form.
@@ -52,6 +60,7 @@ def as_layout(raw: pl.DataFrame, schema: TableSchema, file: Path) -> pl.DataFram
             lost = lost | (cast.cast(pl.Float64) != column).fill_null(False)
         if lost.any():
             row = int(lost.arg_max() or 0)
-            raise DataError(f"{file}: {where(row, lines=False)}, column {name}: {column[row]!r} is not a whole number")
+            at = where(first_row + row, lines=False)
+            raise DataError(f"{file}: {at}, column {name}: {column[row]!r} is not a whole number")
         converted.append(cast)
     return pl.DataFrame(converted)

@@ -96,7 +96,9 @@ def _scan(
     chi2 *= np.float32(-0.5)
     chi2 += _PRIOR
     weight = np.exp(chi2, out=chi2)
-    return (weight @ _LOG_X) / weight.sum(axis=1), best
+    # Not a matrix product: BLAS sums in an order that depends on the number of rows and threads, and the same event
+    # must have the same mass in any chunk and in any process.
+    return np.einsum("ij,j->i", weight, _LOG_X) / weight.sum(axis=1), best
 
 
 def mmc_lite(tau: FloatArray, lep: FloatArray, met: FloatArray, sumet: FloatArray, mass_vis: FloatArray) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["load_events", "parse_file", "read_table"]
+__all__ = ["load_events", "normalised", "parse_file", "read_header", "read_table"]
 
 _HEADER_LIMIT = 1 << 16
 
@@ -77,7 +78,7 @@ def read_table(file: Path, schema: TableSchema) -> tuple[pl.DataFrame, bool]:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
     if magic == b"":
         raise DataError(f"{file}: the file is empty")
-    is_text = magic not in (b"PAR1", b"root")
+    is_text = magic not in (b"PAR1", b"root") and schema.header
     if magic == b"PAR1":
         raw = parse_parquet(file, schema)
     elif magic == b"root":
@@ -85,7 +86,7 @@ def read_table(file: Path, schema: TableSchema) -> tuple[pl.DataFrame, bool]:
     else:
         raw = _parse_csv(file, schema, zipped=magic[:2] == b"\x1f\x8b")
     check_columns(raw.columns, schema, str(file))
-    return _normalised(raw, schema), is_text
+    return normalised(raw, schema), is_text
 
 
 def _must_be_file(file: Path) -> None:
@@ -95,20 +96,42 @@ def _must_be_file(file: Path) -> None:
         raise DataError(f"{file}: a folder, not an event file")
 
 
-def _normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
+def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
     """Order the columns as the schema does and turn the sentinel into null."""
     columns = []
     for name in column_types(schema):
         if name not in raw.columns:
             continue
         column = pl.col(name)
+        if name == schema.label and schema.numeric_label:
+            column = _label_text(schema)
         if schema.missing is not None and name in schema.features and name not in schema.integers:
-            column = pl.when(column != schema.missing).then(column)
+            # ne_missing would keep NaN; a sentinel of NaN is compared as such.
+            missing = column.is_nan() if math.isnan(schema.missing) else column == schema.missing
+            column = pl.when(~missing).then(column)
         columns.append(column.alias(name))
     return raw.select(columns)
 
 
-def _header(file: Path, *, zipped: bool) -> list[str]:
+def _label_text(schema: TableSchema) -> pl.Expr:
+    """Write numeric labels as the layout writes them: 1.000e+00 becomes 1."""
+    number = pl.col(schema.label).cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
+    text = pl.when(number == float(schema.signal)).then(pl.lit(schema.signal))
+    if schema.background is None:
+        return text.when(number.is_not_null()).then(pl.lit(f"not {schema.signal}"))
+    return (
+        text.when(number == float(schema.background))
+        .then(pl.lit(schema.background))
+        .otherwise(pl.col(schema.label).cast(pl.String))
+    )
+
+
+def read_header(file: Path, *, zipped: bool) -> list[str]:
+    """Return the column names in the first line of a text file.
+
+    Raises:
+        DataError: if the line is no header.
+    """
     try:
         with gzip.open(file, "rb") if zipped else file.open("rb") as stream:
             line = stream.readline(_HEADER_LIMIT)
@@ -125,39 +148,57 @@ def _header(file: Path, *, zipped: bool) -> list[str]:
 
 
 def _parse_csv(file: Path, schema: TableSchema, *, zipped: bool) -> pl.DataFrame:
-    header = _header(file, zipped=zipped)
+    header = read_header(file, zipped=zipped) if schema.header else list(schema.columns)
     check_columns(header, schema, str(file))
     types = column_types(schema)
+    wanted = [name for name in header if name in types]
     try:
-        raw = pl.read_csv(file, schema={name: types[name] for name in header}, has_header=True, glob=False)
+        raw = pl.read_csv(
+            file,
+            schema={name: types.get(name, pl.String()) for name in header},
+            columns=wanted if len(wanted) < len(header) else None,
+            has_header=schema.header,
+            glob=False,
+        )
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         _explain(file, header, schema, error)
         raise DataError(f"{file}: cannot be parsed as CSV: {str(error).splitlines()[0]}") from error
-    empty = raw.select([pl.col(name).is_null().any() for name in header]).row(0)
-    for name, bad in zip(header, empty, strict=True):
+    check_empty_cells(raw, schema, str(file))
+    return raw
+
+
+def check_empty_cells(raw: pl.DataFrame, schema: TableSchema, source: str, first_row: int = 0) -> None:
+    """Refuse empty cells of a text file, unless the layout reads them as missing.
+
+    Raises:
+        DataError: naming the file, the row and the column.
+    """
+    filled = [name for name in raw.columns if not (schema.empty_is_missing and name in schema.features)]
+    empty = raw.select([pl.col(name).is_null().any() for name in filled]).row(0) if filled else ()
+    for name, bad in zip(filled, empty, strict=True):
         if bad:
-            row = int(raw[name].is_null().arg_max() or 0)
+            row = first_row + int(raw[name].is_null().arg_max() or 0)
             measured = schema.missing is not None and name in schema.features and name not in schema.integers
             hint = f"; a value that could not be measured is written {schema.missing}" if measured else ""
-            raise DataError(f"{file}: {where(row, lines=True)}, column {name}: empty{hint}")
-    return raw
+            raise DataError(f"{source}: {where(row, lines=schema.header)}, column {name}: empty{hint}")
 
 
 def _explain(file: Path, header: list[str], schema: TableSchema, error: Exception) -> None:
     """Find the first cell that made the parser stop, and say which; return if there is none to be found."""
     try:
-        raw = pl.read_csv(file, has_header=True, infer_schema=False, truncate_ragged_lines=True, glob=False)
+        raw = pl.read_csv(file, has_header=schema.header, infer_schema=False, truncate_ragged_lines=True, glob=False)
     except OSError as damage:  # damaged bytes may first look like too many values, and only then fail a checksum
         raise DataError(f"{file}: damaged or incomplete file: {damage}") from error
     except (pl.exceptions.PolarsError, ValueError):
         row = _first_line(file, _is_foreign)
         if row is not None:
-            raise DataError(f"{file}: {where(row, lines=True)}: not UTF-8 text") from error
+            at = where(row - schema.header, lines=schema.header)
+            raise DataError(f"{file}: {at}: not UTF-8 text") from error
         return
     types = column_types(schema)
     first: tuple[int, str] | None = None
     for name, column in zip(header, raw.iter_columns(), strict=False):
-        if types[name] == pl.String():
+        if types.get(name, pl.String()) == pl.String():
             continue
         bad = column.is_not_null() & column.str.strip_chars_start().cast(types[name], strict=False).is_null()
         row = bad.arg_max()
@@ -167,11 +208,13 @@ def _explain(file: Path, header: list[str], schema: TableSchema, error: Exceptio
         row, name = first
         wanted = "a whole number" if types[name] == pl.Int64() else "a number"
         value = str(raw[:, header.index(name)][row])[:40]
-        raise DataError(f"{file}: {where(row, lines=True)}, column {name}: {value!r} is not {wanted}") from error
+        raise DataError(
+            f"{file}: {where(row, lines=schema.header)}, column {name}: {value!r} is not {wanted}"
+        ) from error
     if "more fields" in str(error):
         row = _first_line(file, lambda line: line.count(b",") >= len(header))
-        at = f"{where(row, lines=True)}: " if row is not None else ""
-        raise DataError(f"{file}: {at}more values than the {len(header)} columns of the header") from error
+        at = f"{where(row - schema.header, lines=schema.header)}: " if row is not None else ""
+        raise DataError(f"{file}: {at}more values than the {len(header)} columns of the layout") from error
 
 
 def _is_foreign(line: bytes) -> bool:
@@ -183,11 +226,11 @@ def _is_foreign(line: bytes) -> bool:
 
 
 def _first_line(file: Path, bad: Callable[[bytes], bool]) -> int | None:
-    """Return the data row (0-based) of the first line that is bad; None if there is none or the file is damaged."""
+    """Return the number (0-based) of the first line that is bad; None if there is none or the file is damaged."""
     with file.open("rb") as probe:
         zipped = probe.read(2) == b"\x1f\x8b"
     try:
         with gzip.open(file, "rb") if zipped else file.open("rb") as stream:
-            return next((number - 1 for number, line in enumerate(stream) if bad(line)), None)
+            return next((number for number, line in enumerate(stream) if bad(line)), None)
     except (OSError, EOFError, zlib.error):
         return None

@@ -203,12 +203,13 @@ def _move_energy(frame: pl.DataFrame, shifts: Shifts, seed: int) -> pl.DataFrame
     # Events that nothing touches keep their digits: without this, rounding of phi would change some of them.
     touched = np.full(frame.height, bool(shifts.tes or shifts.soft_met))
     touched |= (before["PRI_jet_num"] > 0) & (shifts.jes != 0.0)
+    # Tables in memory have nulls where files have -999; whichever it is stays.
+    absent = None if any(frame[name].null_count() for name in FEATURES) else MISSING
     columns = []
     for name in FEATURES:
         if name in after and after[name] is not stored[name]:
-            rounded = np.nan_to_num(np.round(after[name], 3) + 0.0, nan=MISSING)
-            kept = np.nan_to_num(stored[name], nan=MISSING)
-            columns.append(pl.Series(name, np.where(touched, rounded, kept)))
+            values = np.where(touched, np.round(after[name], 3) + 0.0, stored[name])
+            columns.append(pl.Series(name, values).fill_nan(absent))
     return frame.with_columns(columns)
 
 
@@ -237,9 +238,9 @@ def apply_shifts(
     """Apply systematic shifts to events.
 
     Args:
-        frame: events with the challenge's columns, -999 for missing; other columns pass through. A file may be given
-            in pieces: the result does not depend on how it is cut, if it has an EventId and, for normalisations of
-            single processes, if `processes` is given.
+        frame: events with the challenge's columns, -999 or null for missing; other columns pass through. A
+            file may be given in pieces: the result does not depend on how it is cut, if it has an EventId and, for
+            normalisations of single processes, if `processes` is given.
         shifts: what to shift.
         seed: seed of the soft missing energy.
         processes: name of each event's process, for the normalisation of single processes; recognised by the weights
@@ -259,7 +260,7 @@ def apply_shifts(
         frame = _scale_weights(frame, shifts, processes)
     if reselect:
         below = [
-            (pl.col(name) < least) & (pl.col(name) != MISSING)
+            ((pl.col(name) < least) & (pl.col(name) != MISSING)).fill_null(value=False)
             for name, least in THRESHOLDS.items()
             if name in frame.columns
         ]

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import DataError
+from higgsbench.schema import ATLAS_HIGGS, SIMULATED_FROM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,19 +48,27 @@ class Events:
         schema: what the columns mean.
         digest: SHA-256 of the content, the data's identity in every result.
         source: where the events came from, for messages.
-        simulated: whether a toy simulation made the events; such results never rank beside real data.
     """
 
     frame: pl.DataFrame
     schema: TableSchema
     digest: str
     source: str
-    simulated: bool = False
 
     @classmethod
-    def from_frame(cls, frame: pl.DataFrame, schema: TableSchema, source: str, *, simulated: bool = False) -> Events:
+    def from_frame(cls, frame: pl.DataFrame, schema: TableSchema, source: str) -> Events:
         """Wrap a validated frame and name its content."""
-        return cls(frame, schema, content_digest(frame), source, simulated)
+        return cls(frame, schema, content_digest(frame), source)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the toy simulation made any of the events; such results never rank beside real data.
+
+        The toy numbers its events from `SIMULATED_FROM` on, which survives every conversion between formats.
+        """
+        if self.schema.name != ATLAS_HIGGS.name or self.schema.event_id not in self.frame.columns:
+            return False
+        return bool((self.frame[self.schema.event_id] >= SIMULATED_FROM).any())
 
     def __len__(self) -> int:
         return self.frame.height
@@ -82,8 +91,16 @@ class Events:
 
     @property
     def weight(self) -> NDArray[np.float64]:
-        """(n,) weights for evaluation before rescaling: the subset weight where the file has it, else the weight."""
-        for name in (self.schema.subset_weight, self.schema.weight):
+        """(n,) weights for evaluation before rescaling to the reference totals.
+
+        The subset weight (KaggleWeight) where the file has it and the events are of one subset, else the weight: a
+        subset weight is normalised within its subset, so that over several it would count small subsets too much.
+        """
+        names = (self.schema.subset_weight, self.schema.weight)
+        subset = self.schema.subset
+        if subset in self.frame.columns and self.frame[subset].n_unique() > 1:
+            names = (self.schema.weight, self.schema.subset_weight)
+        for name in names:
             if name is not None and name in self.frame.columns:
                 return self.frame[name].cast(pl.Float64).to_numpy()
         return np.ones(len(self))
@@ -122,7 +139,7 @@ class Events:
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Events:
         """Return the named rows as events of their own, with their own digest."""
         index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
-        return Events.from_frame(self.frame[index], self.schema, self.source, simulated=self.simulated)
+        return Events.from_frame(self.frame[index], self.schema, self.source)
 
     def in_subsets(self, names: Sequence[str]) -> NDArray[np.bool_]:
         """(n,) whether each event belongs to one of the named subsets.

@@ -30,11 +30,11 @@ _FILES = ("scores.parquet", "replicas.parquet", "stack.json")
 
 def resolved_config(config: RunConfig, plan: Plan) -> dict[str, Any]:
     """Return the configuration with presets and defaults written out; it can be run again as it stands."""
-    out = config.model_dump(mode="json", exclude_none=True)
+    out = config.model_dump(mode="json", exclude_none=True, by_alias=True)
     by_label = {row.label: row for row in plan.rows}
     out["models"] = [
         {
-            **entry.model_dump(mode="json", exclude_none=True),
+            **entry.model_dump(mode="json", exclude_none=True, by_alias=True),
             "label": entry.row_label,
             "preset": by_label[entry.row_label].preset,
             "params": by_label[entry.row_label].params,

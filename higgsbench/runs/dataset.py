@@ -12,6 +12,7 @@ from higgsbench.errors import ConfigError, DataError
 from higgsbench.events import Events, load_events
 from higgsbench.files import canonical_digest
 from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.runs.sources import source_events
 from higgsbench.validation.folds import fold_assignments, group_index
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def load_dataset(config: RunConfig) -> Dataset:
         ConfigError: if the configuration names no events or sets that do not exist.
         DataError: if a file breaks a rule.
     """
-    events = _source_events(config)
+    events = source_events(config.data)
     if not events.labelled:
         raise DataError(f"{events.source}: no columns {events.schema.label} and {events.schema.weight}: cannot train")
     train, test = _split(events, config)
@@ -80,16 +81,6 @@ def load_dataset(config: RunConfig) -> Dataset:
     # Of the assignment itself and not of what led to it: a splitter that changes between versions shows.
     digest = canonical_digest([train.digest, hashlib.sha256(fold.tobytes()).hexdigest()])
     return Dataset(train, test, y, weight, totals, group, groups, fold, digest)
-
-
-def _source_events(config: RunConfig) -> Events:
-    data = config.data
-    if data.path is None:
-        raise ConfigError(
-            "data: no events are named; give a file in the challenge's format, with --data training.csv or with "
-            "data.path in the configuration"
-        )
-    return load_events(data.path)
 
 
 def _split(events: Events, config: RunConfig) -> tuple[Events, Events | None]:
@@ -135,7 +126,7 @@ def _test_file(config: RunConfig, train: Events) -> Events | None:
     path = config.data.test
     if path is None:
         return None
-    test = load_events(path)
+    test = load_events(path, train.schema)
     if test.subset is not None and config.data.test_sets is not None:
         chosen = test.in_subsets(config.data.test_sets)
         if not chosen.any():

@@ -111,7 +111,7 @@ def make_plan(loaded: LoadedConfig, dataset: Dataset) -> Plan:
             raise loaded.error(("models", index), str(error)) from error
     units = []
     for position, row in enumerate(rows):
-        base = _identity(row, dataset, config.threads)
+        base = _identity(row, dataset, config.threads, config.data.negative_weights)
         held_out = dataset.test is not None
         refit = held_out and config.test_prediction == "refit"
         for repeat in range(config.repeats):
@@ -167,7 +167,7 @@ def _versions(spec: ModelSpec) -> dict[str, str]:
     return found
 
 
-def _identity(row: Row, dataset: Dataset, threads: int) -> dict[str, Any]:
+def _identity(row: Row, dataset: Dataset, threads: int, negative_weights: str | None) -> dict[str, Any]:
     """All that determines a row's scores, apart from the fold."""
     try:
         params = json.loads(json.dumps(row.params, allow_nan=False))
@@ -183,6 +183,7 @@ def _identity(row: Row, dataset: Dataset, threads: int) -> dict[str, Any]:
         "params": params,
         "missing": row.spec.missing,
         "training_weights": row.training_weights,
+        "negative_weights": negative_weights,
         "totals": list(dataset.totals),
         "groups": [list(g) for g in dataset.groups] if split else None,
         "threads": threads,

@@ -207,6 +207,7 @@ class _Run:
             test_matrix=f"T-{row.features.digest}" if unit.predict_test else None,
             groups=self.dataset.groups if row.variant == "jets" else None,
             training_weights=row.training_weights,
+            negative_weights=self.config.data.negative_weights,
             repeat=unit.repeat,
             fold=unit.fold,
             totals=self.dataset.totals,

@@ -57,6 +57,7 @@ class Task:
         test_matrix: name of the held-out matrix, or None.
         groups: groups of the jet split, or None for the global variant.
         training_weights: scheme.
+        negative_weights: policy for events of negative weight, or None.
         repeat: repeat number.
         fold: fold to hold out, negative to train on all events.
         totals: reference totals (N_s, N_b).
@@ -72,6 +73,7 @@ class Task:
     test_matrix: str | None
     groups: tuple[tuple[int, ...], ...] | None
     training_weights: str
+    negative_weights: str | None
     repeat: int
     fold: int
     totals: tuple[float, float]
@@ -127,6 +129,7 @@ def make_estimator(task: Task) -> Any:
     how: dict[str, Any] = {
         "training_weights": task.training_weights,
         "weighted": task.spec.sample_weight,
+        "negative_weights": task.negative_weights,
         "log_odds": task.spec.log_odds,
     }
     if task.groups is None:

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from higgsbench.errors import ModelError
 from higgsbench.models.scoring import fit_weighted, read_log_odds
 from higgsbench.validation.folds import group_index
-from higgsbench.validation.weights import training_weights
+from higgsbench.validation.weights import training_weights, without_negative
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -105,6 +105,9 @@ class PhysicalClassifier(_PhysicalBase):
         estimator: scikit-learn-compatible binary classifier; logistic regression when None.
         training_weights: `balanced`, `sqrt_balanced`, `physical` or `none`.
         weighted: whether the estimator's `fit` takes sample_weight.
+        negative_weights: what training does with events of negative weight (next-to-leading-order generators): `drop`
+            leaves them out, `absolute` takes the magnitude, `zero` trains with weight zero; None refuses them. The
+            prior is always the signed sum.
         log_odds: how to read log-odds off the fitted estimator; None for `decision_function` or the logit of
             `predict_proba`.
 
@@ -119,11 +122,13 @@ class PhysicalClassifier(_PhysicalBase):
         *,
         training_weights: str = "balanced",
         weighted: bool = True,
+        negative_weights: str | None = None,
         log_odds: LogOddsReader | None = None,
     ) -> None:
         self.estimator = estimator
         self.training_weights = training_weights
         self.weighted = weighted
+        self.negative_weights = negative_weights
         self.log_odds = log_odds
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> PhysicalClassifier:
@@ -134,9 +139,12 @@ class PhysicalClassifier(_PhysicalBase):
         """
         X_, y_, w = self._checked_fit(X, y, sample_weight)
         estimator = LogisticRegression() if self.estimator is None else clone(self.estimator)
-        train = training_weights(y_, w, self.training_weights if self.weighted else "none")
-        self.estimator_ = fit_weighted(estimator, X_, y_.astype(np.int64), train if self.weighted else None)
-        self.prior_shift_ = _log_ratio(_class_sums(y_, w)) - _log_ratio(_class_sums(y_, train))
+        usable, kept = without_negative(w, self.negative_weights)
+        train = training_weights(y_[kept], usable[kept], self.training_weights if self.weighted else "none")
+        rows = X_ if kept.all() else X_[kept]
+        fitted = fit_weighted(estimator, rows, y_[kept].astype(np.int64), train if self.weighted else None)
+        self.estimator_ = fitted
+        self.prior_shift_ = _log_ratio(_class_sums(y_, w)) - _log_ratio(_class_sums(y_[kept], train))
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -161,6 +169,7 @@ class JetSplitClassifier(_PhysicalBase):
             groups are concatenated as they are, which costs discovery power; for comparison only.
         training_weights: see `PhysicalClassifier`; applied inside each group.
         weighted: see `PhysicalClassifier`.
+        negative_weights: see `PhysicalClassifier`.
         log_odds: see `PhysicalClassifier`.
 
     Attributes:
@@ -178,6 +187,7 @@ class JetSplitClassifier(_PhysicalBase):
         prior_correction: bool = True,
         training_weights: str = "balanced",
         weighted: bool = True,
+        negative_weights: str | None = None,
         log_odds: LogOddsReader | None = None,
     ) -> None:
         self.estimator = estimator
@@ -187,6 +197,7 @@ class JetSplitClassifier(_PhysicalBase):
         self.prior_correction = prior_correction
         self.training_weights = training_weights
         self.weighted = weighted
+        self.negative_weights = negative_weights
         self.log_odds = log_odds
 
     def _group_column(self) -> int:
@@ -231,6 +242,7 @@ class JetSplitClassifier(_PhysicalBase):
                 self.estimator,
                 training_weights=self.training_weights,
                 weighted=self.weighted,
+                negative_weights=self.negative_weights,
                 log_odds=self.log_odds,
             )
             submodel.fit(X_[np.ix_(rows, columns)], y_[rows], w[rows])

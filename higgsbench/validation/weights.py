@@ -11,7 +11,7 @@ from higgsbench.errors import ConfigError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["PROPORTIONAL", "TRAINING_WEIGHTS", "TrainingWeights", "training_weights"]
+__all__ = ["PROPORTIONAL", "TRAINING_WEIGHTS", "TrainingWeights", "training_weights", "without_negative"]
 
 TrainingWeights = Literal["balanced", "sqrt_balanced", "physical", "none"]
 TRAINING_WEIGHTS: tuple[str, ...] = get_args(TrainingWeights)
@@ -48,3 +48,30 @@ def training_weights(y: NDArray[np.bool_], evaluation: NDArray[np.float64], sche
                 raise ConfigError("training_weights: balancing needs weights of both classes with a positive sum")
             w[members] /= total
     return w * (y.size / float(np.sum(w)))
+
+
+def without_negative(weight: NDArray[np.float64], policy: str | None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Make signed evaluation weights fit for training.
+
+    Args:
+        weight: (n,) evaluation weights, some perhaps negative.
+        policy: `drop`, `absolute` or `zero`; None where negative weights are not expected.
+
+    Returns:
+        (n,) weights that are not negative, and (n,) whether each event trains.
+
+    Raises:
+        ConfigError: if there are negative weights and no policy, or the policy is not known.
+    """
+    if policy not in (None, "drop", "absolute", "zero"):
+        raise ConfigError(f"negative_weights: {policy!r} is not one of drop, absolute, zero")
+    negative = weight < 0.0
+    if not negative.any():
+        return weight, np.ones(weight.size, dtype=np.bool_)
+    if policy is None:
+        raise ConfigError(
+            f"negative_weights: {int(negative.sum())} events have negative weights; choose drop, absolute or zero"
+        )
+    if policy == "absolute":
+        return np.abs(weight), np.ones(weight.size, dtype=np.bool_)
+    return np.maximum(weight, 0.0), ~negative if policy == "drop" else np.ones(weight.size, dtype=np.bool_)

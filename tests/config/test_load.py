@@ -76,7 +76,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("huge number", M + "data:\n  n_s: 1" + 400 * "0" + "\n", "{f}:3: data.n_s: a whole number of more than 64 bits"),
     ("huge hexadecimal", M + "seed: 0x" + 5000 * "F", "{f}:2: seed: a whole number of more than 64 bits"),
     ("too many digits", M + "seed: 1" + 5000 * "0", "{f}:2: seed: Exceeds the limit"),
-    ("NaN", M + "cut: {b_reg: .nan}\n", "{f}:2: cut.b_reg: Input should be a finite number"),
+    ("NaN", M + "cut: {b_reg: .nan}\n", "{f}:2: cut.b_reg: Input should be"),
     ("infinity", M + "data: {n_b: .inf}\n", "{f}:2: data.n_b: Input should be a finite number"),
     ("negative total", M + "data: {n_b: -3}\n", "{f}:2: data.n_b: Input should be greater than 0"),
     ("negative regularisation", M + "cut: {b_reg: -1}\n", "{f}:2: cut.b_reg: Input should be greater than or equal"),

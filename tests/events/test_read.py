@@ -91,8 +91,9 @@ def test_file_of_cern(write: Write) -> None:
     events = load(write(text(cern())))
     assert events.subset is not None
     assert events.subset.tolist() == ["t", "b", "v", "u", "t", "b"]
-    # KaggleWeight weighs within its KaggleSet.
-    np.testing.assert_array_equal(events.weight, 1.5 + np.arange(6))
+    # KaggleWeight weighs within its KaggleSet, Weight over several.
+    np.testing.assert_array_equal(events.weight, 0.5 + np.arange(6))
+    np.testing.assert_array_equal(events.take(events.in_subsets(["b"])).weight, [2.5, 6.5])
     np.testing.assert_array_equal(events.in_subsets(["t", "u"]), [True, False, False, True, True, False])
 
 

@@ -301,6 +301,13 @@ def test_batches_together_are_the_whole() -> None:
     assert pl.concat(list(simulate_batches(setting))).equals(simulate(setting))
 
 
+def test_a_consumer_may_stop_early() -> None:
+    batches = simulate_batches(SimulationSettings(events=17 * BLOCK, seed=1), jobs=2)
+    first = next(batches)
+    assert first["EventId"][0] == 100_000
+    batches.close()  # type: ignore[attr-defined]  # an iterator that is a generator
+
+
 def test_identity_depends_on_every_setting() -> None:
     changes: list[dict[str, Any]] = [
         {},

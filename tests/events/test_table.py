@@ -9,7 +9,7 @@ import pytest
 from higgsbench import ATLAS_HIGGS, Events, TableSchema
 from higgsbench.errors import DataError
 from higgsbench.events import content_digest
-from higgsbench.schema import N_B, N_S
+from higgsbench.schema import N_B, N_S, SIMULATED_FROM
 
 SCHEMA = TableSchema("mine", ("x",), "label", weight="w", group="jets", subset="set", subset_weight="sw")
 FRAME = pl.DataFrame(
@@ -43,18 +43,27 @@ def test_digest_knows_all_content(other: pl.DataFrame) -> None:
     assert content_digest(other) != content_digest(FRAME)
 
 
-def test_weight_of_the_subset_comes_first() -> None:
+def test_weight_of_the_subset_counts_within_one_subset() -> None:
     events = Events.from_frame(FRAME, SCHEMA, "here")
     np.testing.assert_array_equal(events.weight, [1.0, 2.0, 3.0])
     events = Events.from_frame(FRAME.with_columns(sw=pl.Series([7.0, 8.0, 9.0])), SCHEMA, "here")
-    np.testing.assert_array_equal(events.weight, [7.0, 8.0, 9.0])
+    np.testing.assert_array_equal(events.weight, [1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(events.take(np.array([0, 1])).weight, [7.0, 8.0])
+    only = Events.from_frame(FRAME.drop("w").with_columns(sw=pl.Series([7.0, 8.0, 9.0])), SCHEMA, "here")
+    np.testing.assert_array_equal(only.weight, [7.0, 8.0, 9.0])
 
 
 def test_take_is_data_of_its_own() -> None:
-    events = Events.from_frame(FRAME, SCHEMA, "here", simulated=True)
+    events = Events.from_frame(FRAME, SCHEMA, "here")
     part = events.take(np.array([True, False, True]))
-    assert (len(part), part.simulated, part.source) == (2, True, "here")
+    assert (len(part), part.source) == (2, "here")
     assert part.digest == events.take(np.array([0, 2])).digest != events.digest
+
+
+def test_simulated_events_are_known_by_their_numbers() -> None:
+    frame = pl.DataFrame({"EventId": [SIMULATED_FROM - 1, SIMULATED_FROM]})
+    assert Events.from_frame(frame, ATLAS_HIGGS, "here").simulated
+    assert not Events.from_frame(frame[:1], ATLAS_HIGGS, "here").simulated
 
 
 def test_totals_are_the_challenge_s_or_the_data_s_own() -> None:

@@ -22,7 +22,7 @@ from higgsbench.events.simulate.plan import (
     plan_block,
     stream,
 )
-from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING
+from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING, SIMULATED_FROM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 
 __all__ = ["FIRST_EVENT_ID", "OFFICIAL_COLUMNS", "SCHEMA", "simulate", "simulate_batches", "simulate_block"]
 
-FIRST_EVENT_ID = 100_000
+FIRST_EVENT_ID = SIMULATED_FROM
 """EventId of event 0, as in the official file."""
 
 OFFICIAL_COLUMNS: tuple[str, ...] = ("EventId", *FEATURES, "Weight", "Label", "KaggleSet", "KaggleWeight")
@@ -142,18 +142,35 @@ def simulate_batches(settings: SimulationSettings, jobs: int = 1, *, truth: bool
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, not {jobs}")
     weights, blocks = normalisation(settings), block_count(settings)
+    batches = [range(start, min(start + _BATCH, blocks)) for start in range(0, blocks, _BATCH)]
     if jobs == 1 or blocks == 1:
-        for start in range(0, blocks, _BATCH):
-            batch = range(start, min(start + _BATCH, blocks))
+        for batch in batches:
             yield pl.concat([simulate_block(settings, b, weights, truth=truth) for b in batch])
         return
-    # A batch is collected before the next one starts: a generator of results would fill the memory
-    # whenever whoever consumes the batches is slower than the processes that make them.
-    with joblib.Parallel(n_jobs=jobs) as pool:
-        work = joblib.delayed(simulate_block)
-        for start in range(0, blocks, _BATCH):
-            batch = range(start, min(start + _BATCH, blocks))
-            yield pl.concat(pool(work(settings, b, weights, truth=truth) for b in batch))
+    with joblib.Parallel(n_jobs=jobs, return_as="generator") as pool:
+        yield from _in_waves(pool, settings, batches, weights, truth=truth)
+
+
+def _in_waves(
+    pool: joblib.Parallel, settings: SimulationSettings, batches: list[range], weights: Normalisation, *, truth: bool
+) -> Iterator[pl.DataFrame]:
+    """Let processes make one batch while the consumer is busy with the one before.
+
+    No more than that: they would fill the memory whenever the consumer is slower than they are.
+    """
+    work = joblib.delayed(simulate_block)
+    running: Iterator[pl.DataFrame] = iter(())
+    done: list[pl.DataFrame] = []
+    try:
+        for batch in batches:
+            running = pool(work(settings, b, weights, truth=truth) for b in batch)
+            if done:
+                yield pl.concat(done)
+            done = list(running)
+        yield pl.concat(done)
+    finally:
+        for _ in running:  # a consumer that stops early: the processes end what they began, or joblib complains
+            pass
 
 
 def simulate(settings: SimulationSettings, jobs: int = 1, *, truth: bool = False) -> pl.DataFrame:

@@ -33,7 +33,9 @@ _HIGGS_MASSES = (
 
 @dataclass(frozen=True)
 class SimulationSettings:
-    """A simulated data set; equal settings give equal events on any machine and with any number of processes.
+    """A simulated data set; equal settings give equal events with any number of processes.
+
+    (As far as numpy keeps its random streams: its versions may differ, and processors in the last digit.)
 
     Attributes:
         events: number of events, at least 1.

@@ -1,0 +1,137 @@
+"""The `data` section: which events, and what their columns mean."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from higgsbench.config.base import AnyNumber, NotNegative, Number, Positive, Strict, problem
+from higgsbench.schema import SCHEMAS, TableSchema
+
+__all__ = ["DataConfig", "SchemaConfig", "ShiftConfig"]
+
+NegativeWeights = Literal["drop", "absolute", "zero"]
+
+
+class SchemaConfig(Strict):
+    """A binary event table of the user's own: which column means what."""
+
+    name: Annotated[str, Field(min_length=1, max_length=60)] = "custom"
+    features: Annotated[list[str], Field(min_length=1)]
+    label: str
+    signal: str | int | float = 1
+    background: str | int | float | None = None
+    weight: str | None = None
+    id: str | None = None
+    group: str | None = None
+    groups: list[Annotated[list[int], Field(min_length=1)]] | None = None
+    missing: AnyNumber | Literal["empty"] | None = None
+    header: bool = True
+    columns: list[str] | None = None
+    n_s: Positive | None = None
+    n_b: Positive | None = None
+    negative_weights: NegativeWeights | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SchemaConfig:
+        special = {"label": self.label, "weight": self.weight, "id": self.id}
+        for key, name in special.items():
+            if name is not None and name in self.features:
+                raise problem(f"column {name!r} is the {key} and can never be a feature")
+        repeated = next((n for n in self.features if self.features.count(n) > 1), None)
+        if repeated is not None:
+            raise problem(f"feature {repeated!r} is named twice")
+        if self.header == (self.columns is not None):
+            raise problem("`columns` names the columns of a file without a header: give it with `header: false` only")
+        needed = [*self.features, *(n for n in (*special.values(), self.group) if n is not None)]
+        lost = [n for n in needed if self.columns is not None and n not in self.columns]
+        if lost:
+            raise problem(f"column {lost[0]!r} does not stand in `columns`")
+        if self.groups is not None and self.group is None:
+            raise problem("`groups` needs a `group` column")
+        if self.negative_weights is not None and self.weight is None:
+            raise problem("`negative_weights` needs a `weight` column")
+        return self
+
+    def table_schema(self) -> TableSchema:
+        """Return the layout."""
+        return TableSchema(
+            name=self.name,
+            features=tuple(self.features),
+            label=self.label,
+            signal=_label_text(self.signal),
+            background=None if self.background is None else _label_text(self.background),
+            weight=self.weight,
+            event_id=self.id,
+            group=self.group,
+            groups=tuple(tuple(g) for g in self.groups or ()),
+            missing=None if self.missing == "empty" else self.missing,
+            n_s=self.n_s,
+            n_b=self.n_b,
+            negative_weights=self.negative_weights is not None,
+            header=self.header,
+            columns=tuple(self.columns or ()),
+            ignore_unknown=True,
+            empty_is_missing=self.missing == "empty",
+        )
+
+
+def _label_text(value: str | int | float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+class ShiftConfig(Strict):
+    """Systematic shifts of simulated events; the meaning of each is `higgsbench.events.shifts.Shifts`'s."""
+
+    tes: Number = 0.0
+    jes: Number = 0.0
+    soft_met: Number = 0.0
+    bkg_scale: Positive = 1.0
+    z_scale: Positive = 1.0
+    w_scale: Positive = 1.0
+    ttbar_scale: Positive = 1.0
+    ggf_scale: Positive = 1.0
+    vbf_scale: Positive = 1.0
+    vh_scale: Positive = 1.0
+
+
+class DataConfig(Strict):
+    """Which events."""
+
+    source: Literal["file", "simulated", "opendata"] = "file"
+    path: str | None = None
+    test: str | None = None
+    train_sets: list[str] | None = None
+    test_sets: list[str] | None = None
+    n_s: Positive | None = None
+    n_b: Positive | None = None
+    layout: Annotated[Literal["atlas-higgs-2014", "uci-higgs"] | SchemaConfig, Field(alias="schema")] = (
+        "atlas-higgs-2014"
+    )
+    events: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    mix: dict[str, NotNegative] = Field(default_factory=dict)
+    higgs_mass: Positive | None = None
+    luminosity: Positive | None = None
+    shifts: ShiftConfig | None = None
+
+    def table_schema(self) -> TableSchema:
+        """Return the layout of the events."""
+        return SCHEMAS[self.layout] if isinstance(self.layout, str) else self.layout.table_schema()
+
+    @property
+    def negative_weights(self) -> str | None:
+        """How training treats events of negative weight, None where the layout allows none."""
+        return None if isinstance(self.layout, str) else self.layout.negative_weights
+
+    @model_validator(mode="after")
+    def _fitting_the_source(self) -> DataConfig:
+        for key in ("events", "seed", "mix", "higgs_mass", "luminosity", "shifts"):
+            if getattr(self, key) not in (None, {}) and self.source != "simulated":
+                raise problem(f"`{key}` belongs to `source: simulated`, the source is {self.source}")
+        if self.source != "file" and self.path is not None:
+            raise problem(f"`path` belongs to `source: file`, the source is {self.source}")
+        if self.source != "file" and self.layout != "atlas-higgs-2014":
+            raise problem(f"`schema` belongs to `source: file`, the source is {self.source}")
+        return self

@@ -1,0 +1,300 @@
+"""What an exploration finds, as plain frozen records that become JSON without losing a digit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+__all__ = [
+    "ClassSummary",
+    "ColumnInfo",
+    "Correlations",
+    "DriftRow",
+    "Exploration",
+    "FeatureSummary",
+    "GroupRow",
+    "Histogram",
+    "MissingRow",
+    "Pair",
+    "SampleInfo",
+    "SplitCase",
+    "SplitStudy",
+    "WeightSummary",
+    "to_plain",
+]
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    """One column: its role, kind of values and unit ("" is a pure number, None unknown)."""
+
+    name: str
+    role: str
+    kind: str
+    unit: str | None
+
+
+@dataclass(frozen=True)
+class SampleInfo:
+    """One sample: a subset of the file, or a second file."""
+
+    name: str
+    events: int
+    signal: int | None
+    background: int | None
+    described: bool
+
+
+@dataclass(frozen=True)
+class WeightSummary:
+    """Weights of one class of the described events; `effective` is Kish's (sum w)^2 / sum w^2."""
+
+    label: str
+    events: int
+    total: float
+    expected: float
+    effective: float
+    smallest: float
+    largest: float
+    negative: int
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """Class balance in one group (None: all groups), in events and, rescaled to N_s and N_b, in expected events."""
+
+    group: int | None
+    events: int
+    signal_events: int | None
+    background_events: int | None
+    signal_expected: float | None
+    background_expected: float | None
+    signal_effective: float | None
+    background_effective: float | None
+
+    @property
+    def s_over_b(self) -> float | None:
+        """Expected signal per expected background."""
+        if not self.signal_expected or not self.background_expected:
+            return None
+        return self.signal_expected / self.background_expected
+
+
+@dataclass(frozen=True)
+class MissingRow:
+    """Missing values of one feature in one group (None: all) and one class."""
+
+    feature: str
+    group: int | None
+    label: str
+    events: int
+    missing: int
+    share: float | None
+    weighted_share: float | None
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Expected events of one class in the bins of `edges`; `below` and `above` lie outside."""
+
+    values: tuple[float, ...]
+    variances: tuple[float, ...]
+    below: float
+    above: float
+
+
+@dataclass(frozen=True)
+class ClassSummary:
+    """Weighted statistics of a feature's present values in one class; quantiles to within one fine bin."""
+
+    label: str
+    present: int
+    mean: float
+    std: float
+    minimum: float
+    quantiles: tuple[float, ...]
+    maximum: float
+    histogram: Histogram
+
+
+@dataclass(frozen=True)
+class FeatureSummary:
+    """One feature by itself.
+
+    Attributes:
+        name: column.
+        unit: unit, "" for a pure number, None if unknown.
+        edges: edges of the histograms.
+        classes: statistics by class.
+        auc: weighted AUC of the feature as a score, present values only; below 0.5 signal has the smaller values.
+        auc_se: its standard error from the number of simulated events.
+        auc_binning: largest error that binning can have caused.
+        auc_missing_low: AUC of all events with a missing value below every other, as -999 in a raw file.
+    """
+
+    name: str
+    unit: str | None
+    edges: tuple[float, ...]
+    classes: tuple[ClassSummary, ...]
+    auc: float | None
+    auc_se: float | None
+    auc_binning: float | None
+    auc_missing_low: float | None
+
+    @property
+    def power(self) -> float:
+        """Distance of the AUC from that of a coin."""
+        return 0.0 if self.auc is None else abs(self.auc - 0.5)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Correlation of two features over the events that have both."""
+
+    first: str
+    second: str
+    r: float
+    se: float
+    events: int
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """Weighted correlations of one class or of the expected mixture, and the strongest of them."""
+
+    label: str
+    matrix: tuple[tuple[float, ...], ...]
+    strongest: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class DriftRow:
+    """One feature in the described events against another sample.
+
+    Attributes:
+        sample: the other sample.
+        feature: column.
+        ks: Kolmogorov-Smirnov distance, every event counting the same; None where one side has no value.
+        ks_p: its p-value (asymptotic, for independent samples; too large where values repeat often).
+        ks_weighted: distance of the expected distributions (weights rescaled per class); None without weights.
+        ks_weighted_p: its p-value with effective sample sizes; a guide, as for any weighted KS test.
+        ks_binning: largest error that binning can have caused in `ks`.
+        missing: share of missing values in the described events.
+        missing_other: share in the other sample.
+        missing_z: difference of the two in standard errors.
+        flagged: whether a p-value or z is beyond 0.001 after correction for the number of features.
+    """
+
+    sample: str
+    feature: str
+    ks: float | None
+    ks_p: float | None
+    ks_weighted: float | None
+    ks_weighted_p: float | None
+    ks_binning: float
+    missing: float
+    missing_other: float
+    missing_z: float
+    flagged: bool
+
+
+@dataclass(frozen=True)
+class SplitCase:
+    """AMS of one selection in one sample, with one normalisation."""
+
+    sample: str
+    fraction: float
+    rescaled: bool
+    selection: str
+    s: float
+    b: float
+    ams: float
+    ams_se: float
+
+
+@dataclass(frozen=True)
+class SplitStudy:
+    """Why splits must rescale weights: one cut in random fifths of the events, with and without rescaling."""
+
+    feature: str
+    cut: float
+    above: bool
+    cases: tuple[SplitCase, ...]
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """Everything `explore` finds.
+
+    Attributes:
+        source: file.
+        layout: name of the table's schema.
+        columns: the file's columns.
+        samples: subsets and files.
+        weight: column of the weights, None where every event counts 1.
+        group: name of the group column, or None.
+        n_s: reference total of signal, None without labels.
+        n_b: reference total of background.
+        groups: class balance; the last row is the sum.
+        weights: weights by class.
+        missing: missing values; features without any are left out.
+        quantile_levels: levels of the quantiles in `ClassSummary`.
+        features: features in file order.
+        correlations: overall and by class.
+        drift: described events against every other sample.
+        split: the rescaling study, None without labels.
+        notes: what could not be shown, and why.
+    """
+
+    source: str
+    layout: str
+    columns: tuple[ColumnInfo, ...]
+    samples: tuple[SampleInfo, ...]
+    weight: str | None
+    group: str | None
+    n_s: float | None
+    n_b: float | None
+    groups: tuple[GroupRow, ...]
+    weights: tuple[WeightSummary, ...]
+    missing: tuple[MissingRow, ...]
+    quantile_levels: tuple[float, ...]
+    features: tuple[FeatureSummary, ...]
+    correlations: tuple[Correlations, ...]
+    drift: tuple[DriftRow, ...]
+    split: SplitStudy | None
+    notes: tuple[str, ...]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether signal and background are told apart."""
+        return self.n_s is not None
+
+    @property
+    def described(self) -> SampleInfo:
+        """The sample that is described."""
+        return next(s for s in self.samples if s.described)
+
+    def ranked(self) -> list[FeatureSummary]:
+        """Features by single-feature power, strongest first."""
+        return sorted(self.features, key=lambda f: -f.power)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; numbers that do not exist (NaN, infinity) become null."""
+        plain = to_plain(self)
+        assert isinstance(plain, dict)  # noqa: S101 - a record always becomes one
+        return {"format": "higgsbench-exploration-1", **plain}
+
+
+def to_plain(value: Any) -> Any:
+    """Turn records into dictionaries and tuples into lists, all the way down; computed columns come along."""
+    if is_dataclass(value) and not isinstance(value, type):
+        out = {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+        if isinstance(value, GroupRow):
+            out["s_over_b"] = to_plain(value.s_over_b)
+        return out
+    if isinstance(value, (tuple, list)):
+        return [to_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from higgsbench.errors import DataError
+from higgsbench.events import load_events
+from higgsbench.explore import Exploration, explore
+from higgsbench.metrics import ams, effective_sample_size, evaluation_weights, roc_auc
+from higgsbench.schema import N_B, N_S, TableSchema
+
+from . import reference
+from .conftest import TOY, toy_frame
+
+
+def described(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.filter(pl.col("part") == "t")
+
+
+def lists(frame: pl.DataFrame, *names: str) -> list[list[float]]:
+    return [frame[name].cast(pl.Float64).to_list() for name in names]
+
+
+class TestToy:
+    def test_moments_and_extremes_equal_the_plain_formulas(self, toy: tuple[Path, pl.DataFrame]) -> None:
+        found = explore(toy[0], schema=TOY)
+        for feature in found.features:
+            for summary in feature.classes:
+                truth = "1" if summary.label == "signal" else "0"
+                rows = described(toy[1]).filter((pl.col("truth") == truth) & (pl.col(feature.name) != -999.0))
+                x, w = lists(rows, feature.name, "w")
+                assert summary.present == len(x)
+                assert summary.mean == pytest.approx(reference.mean(x, w), rel=1e-9, abs=1e-12)
+                assert summary.std == pytest.approx(reference.std(x, w), rel=1e-9)
+                assert (summary.minimum, summary.maximum) == (min(x), max(x))
+
+    def test_histograms_equal_numpy_and_lose_no_weight(self, toy: tuple[Path, pl.DataFrame]) -> None:
+        found = explore(toy[0], schema=TOY)
+        frame = described(toy[1])
+        n_s = frame.filter(truth="1")["w"].sum()
+        for feature in found.features:
+            for summary in feature.classes:
+                rows = frame.filter(pl.col("truth") == ("1" if summary.label == "signal" else "0"))
+                rows = rows.filter(pl.col(feature.name) != -999.0)
+                x, w = rows[feature.name].to_numpy(), rows["w"].to_numpy()
+                expected, _ = np.histogram(x, np.array(feature.edges), weights=w)
+                np.testing.assert_allclose(summary.histogram.values, expected, rtol=1e-9, atol=1e-12)
+                bars = summary.histogram
+                assert sum(bars.values) + bars.below + bars.above == pytest.approx(w.sum(), rel=1e-12)
+                squares, _ = np.histogram(x, np.array(feature.edges), weights=w**2)
+                np.testing.assert_allclose(bars.variances, squares, rtol=1e-9, atol=1e-12)
+        assert found.n_s == pytest.approx(n_s)
+
+    def test_correlations_use_the_events_that_have_both(self, toy: tuple[Path, pl.DataFrame]) -> None:
+        found = explore(toy[0], schema=TOY)
+        for part in found.correlations:
+            rows = described(toy[1]).filter(pl.col("y") != -999.0)
+            if part.label != "all":
+                rows = rows.filter(pl.col("truth") == ("1" if part.label == "signal" else "0"))
+            x, y, w = lists(rows, "x", "y", "w")
+            assert part.matrix[0][1] == pytest.approx(reference.correlation(x, y, w), rel=1e-9)
+            assert part.matrix[1][0] == part.matrix[0][1]
+            assert part.matrix[0][0] == pytest.approx(1.0)
+
+    def test_auc_is_exact_where_every_value_has_its_bin(self, toy: tuple[Path, pl.DataFrame]) -> None:
+        feature = explore(toy[0], schema=TOY).features[0]
+        frame = described(toy[1])
+        y = (frame["truth"] == "1").to_numpy()
+        exact = roc_auc(y, frame["x"].to_numpy(), frame["w"].to_numpy())
+        assert feature.auc_binning == 0.0
+        assert feature.auc == pytest.approx(exact.value, abs=1e-12)
+        assert feature.auc_se == pytest.approx(np.sqrt(np.sum(exact.influence**2)), rel=1e-9)
+
+    def test_drift_equals_the_plain_distance(self, toy: tuple[Path, pl.DataFrame]) -> None:
+        found = explore(toy[0], schema=TOY)
+        here, there = (toy[1].filter(part=p) for p in "tv")
+        ones = [1.0] * here.height, [1.0] * there.height
+        row = next(r for r in found.drift if r.feature == "x")
+        distance = reference.ks(lists(here, "x")[0], ones[0], lists(there, "x")[0], ones[1])
+        assert row.ks == pytest.approx(distance, abs=1e-12)
+        assert row.ks_binning <= 0.05
+        assert not any(r.flagged for r in found.drift)
+
+    def test_drift_finds_a_shift_and_new_holes(self, toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+        other = toy_frame(seed=4).with_columns(
+            x=pl.when(pl.int_range(pl.len()) % 5 == 0).then(-999.0).otherwise(pl.col("x")), y=pl.col("x") + 0.5
+        )
+        other.drop("w", "truth", "part").write_csv(tmp_path / "test.csv")
+        found = explore(toy[0], test=tmp_path / "test.csv", schema=TOY, subsets=["t", "v"])
+        flagged = {r.feature for r in found.drift if r.flagged}
+        assert flagged == {"x", "y"}
+        assert next(r for r in found.drift if r.feature == "x").missing_other == pytest.approx(0.2)
+        assert [s.name for s in found.samples] == ["t + v", "test.csv"]
+        assert found.samples[1].signal is None
+
+    def test_missing_counts_and_shares(self, toy: tuple[Path, pl.DataFrame]) -> None:
+        found = explore(toy[0], schema=TOY)
+        assert {r.feature for r in found.missing} == {"y"}
+        for row in found.missing:
+            rows = described(toy[1]).filter(pl.col("truth") == ("1" if row.label == "signal" else "0"))
+            if row.group is not None:
+                rows = rows.filter(k=row.group)
+            gone = rows.filter(y=-999.0)
+            assert (row.events, row.missing) == (rows.height, gone.height)
+            assert row.weighted_share == pytest.approx(float(gone["w"].sum()) / float(rows["w"].sum()))
+
+    def test_small_and_large_parts_give_the_same(
+        self, toy: tuple[Path, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = explore(toy[0], schema=TOY)
+        monkeypatch.setattr(
+            "higgsbench.events.stream.EventStream.__init__.__kwdefaults__", {"block_bytes": 999, "batch_rows": 7}
+        )
+        monkeypatch.setattr("higgsbench.explore.batch.Source.__init__.__defaults__", (0,))
+        parts = explore(toy[0], schema=TOY)
+        a, b = (_flat(found.to_dict()) for found in (whole, parts))
+        assert a.keys() == b.keys()
+        for key, value in a.items():
+            assert b[key] == (pytest.approx(value, rel=1e-9, abs=1e-9) if isinstance(value, float) else value), key
+
+    def test_csv_gzip_and_parquet_give_the_same(self, toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+        zipped, parquet = tmp_path / "toy.csv.gz", tmp_path / "toy.parquet"
+        zipped.write_bytes(gzip.compress(toy[0].read_bytes()))
+        toy[1].write_parquet(parquet)
+        results = [explore(p, schema=TOY).to_dict() for p in (toy[0], zipped, parquet)]
+        for result in results:
+            del result["source"]
+        assert results[0] == results[1] == results[2]
+
+    def test_split_study_is_the_ams_of_its_numbers(self, toy: tuple[Path, pl.DataFrame]) -> None:
+        found = explore(toy[0], schema=TOY)
+        assert found.split is not None
+        for case in found.split.cases:
+            assert case.ams == pytest.approx(ams(case.s, case.b))
+        whole = [c for c in found.split.cases if c.fraction == 1.0 and c.selection != "all events"]
+        frame = described(toy[1])
+        x = frame[found.split.feature].to_numpy()
+        chosen = x >= found.split.cut if found.split.above else x < found.split.cut
+        y = (frame["truth"] == "1").to_numpy()
+        assert found.n_s is not None
+        assert found.n_b is not None
+        w = evaluation_weights(y, frame["w"].to_numpy(), found.n_s, found.n_b)
+        assert whole[0].s == pytest.approx(w[chosen & y].sum())
+        assert whole[0].b == pytest.approx(w[chosen & ~y].sum())
+        raw, rescaled = (c for c in found.split.cases if c.fraction == 0.2 and c.selection == "all events")
+        assert raw.ams < 0.6 * rescaled.ams
+
+
+def _flat(value: object, key: str = "") -> dict[str, object]:
+    if isinstance(value, dict):
+        return {k: v for name, item in value.items() for k, v in _flat(item, f"{key}.{name}").items()}
+    if isinstance(value, list):
+        return {k: v for i, item in enumerate(value) for k, v in _flat(item, f"{key}[{i}]").items()}
+    return {key: value}
+
+
+class TestLayouts:
+    def test_unlabelled_events_say_what_is_left_out(self, toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+        path = tmp_path / "test.csv"
+        toy[1].drop("truth", "w", "part").write_csv(path)
+        found = explore(path, schema=TOY)
+        assert not found.labelled
+        assert found.split is None
+        assert all(f.auc is None for f in found.features)
+        assert any("truth" in note for note in found.notes)
+        assert [c.label for c in found.correlations] == ["all"]
+
+    def test_no_group_weight_id_or_missing(self, tmp_path: Path) -> None:
+        schema = TableSchema(name="plain", features=("x", "y"), label="truth", signal="1", background=None)
+        path = tmp_path / "plain.csv"
+        toy_frame().filter(pl.col("y") != -999.0).select("truth", "x", "y").write_csv(path)
+        found = explore(path, schema=schema)
+        assert (found.group, found.weight, found.missing) == (None, None, ())
+        assert [g.group for g in found.groups] == [None]
+        assert found.columns[1].unit is None
+        assert len(found.notes) == 4
+
+    def test_one_class_only(self, toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+        toy[1].filter(truth="0").write_csv(tmp_path / "b.csv")
+        found = explore(tmp_path / "b.csv", schema=TOY)
+        assert not found.labelled
+        assert any("One class" in note for note in found.notes)
+
+    def test_columns_that_are_constant_or_empty(self, toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+        toy[1].with_columns(x=pl.lit(2.5), y=pl.lit(-999.0)).write_csv(tmp_path / "c.csv")
+        found = explore(tmp_path / "c.csv", schema=TOY)
+        x, y, _ = found.features
+        assert x.auc == pytest.approx(0.5)
+        assert x.classes[0].std == pytest.approx(0.0, abs=1e-6)
+        assert y.auc is None
+        assert y.classes == ()
+        assert np.isnan(found.correlations[0].matrix[0][2])
+        json.dumps(found.to_dict(), allow_nan=False)
+
+    def test_a_single_event(self, tmp_path: Path) -> None:
+        toy_frame(1).write_csv(tmp_path / "one.csv")
+        assert explore(tmp_path / "one.csv", schema=TOY).described.events == 1
+
+    def test_negative_weights_where_the_layout_allows_them(self, tmp_path: Path) -> None:
+        schema = dataclasses.replace(TOY, negative_weights=True)
+        frame = toy_frame().with_columns(w=pl.when(pl.int_range(pl.len()) % 10 == 0).then(-pl.col("w")).otherwise("w"))
+        frame.write_csv(tmp_path / "nlo.csv")
+        found = explore(tmp_path / "nlo.csv", schema=schema)
+        assert sum(w.negative for w in found.weights) == described(frame).filter(pl.col("w") < 0).height
+        assert any("negative" in note for note in found.notes)
+
+    def test_a_group_column_with_a_thousand_values_is_no_group(self, tmp_path: Path) -> None:
+        toy_frame().with_columns(k=pl.int_range(pl.len())).write_csv(tmp_path / "k.csv")
+        found = explore(tmp_path / "k.csv", schema=TOY)
+        assert found.group is None
+        assert any("too many" in note for note in found.notes)
+
+
+class TestErrors:
+    def test_an_absent_subset(self, toy: tuple[Path, pl.DataFrame]) -> None:
+        with pytest.raises(DataError, match="no event in subset 'u'; it has t, v"):
+            explore(toy[0], schema=TOY, subsets=["u"])
+
+    def test_a_subset_of_a_file_without_subsets(self, toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+        toy[1].drop("part").write_csv(tmp_path / "p.csv")
+        with pytest.raises(DataError, match="no subset column"):
+            explore(tmp_path / "p.csv", schema=TOY, subsets=["t"])
+
+    def test_an_absent_file(self) -> None:
+        with pytest.raises(DataError, match="no such file"):
+            explore("absent.csv", schema=TOY)
+
+
+class TestRealSample:
+    def test_expected_events_by_jet_number(self, sample_found: Exploration) -> None:
+        assert (sample_found.n_s, sample_found.n_b) == (N_S, N_B)
+        published = {0: (364.6, 279454), 1: (204.4, 95510), 2: (94.2, 26508), 3: (28.8, 9528)}
+        for row in sample_found.groups[:-1]:
+            assert row.group is not None
+            s, b = published[row.group]
+            assert row.signal_expected == pytest.approx(s, rel=0.1)
+            assert row.background_expected == pytest.approx(b, rel=0.1)
+        assert sample_found.groups[-1].s_over_b == pytest.approx(N_S / N_B)
+
+    def test_missing_shares(self, sample_found: Exploration) -> None:
+        rows = {(r.feature, r.group, r.label): r for r in sample_found.missing}
+        assert len({r.feature for r in sample_found.missing}) == 11
+        signal, background = (rows["DER_mass_MMC", None, label] for label in ("signal", "background"))
+        assert signal.share == pytest.approx(0.033, abs=0.005)
+        assert background.share == pytest.approx(0.214, abs=0.01)
+        assert signal.weighted_share == pytest.approx(0.012, abs=0.004)
+        assert background.weighted_share == pytest.approx(0.294, abs=0.015)
+        for group, share in ((0, 1.0), (1, 1.0), (2, 0.0), (3, 0.0)):
+            assert rows["DER_deltaeta_jet_jet", group, "signal"].weighted_share == share
+
+    def test_auc_within_the_stated_error(self, sample_found: Exploration, sample_file: Path) -> None:
+        events = load_events(sample_file, cache=False)
+        for feature in sample_found.features:
+            x = events.frame[feature.name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+            present = ~np.isnan(x)
+            exact = roc_auc(events.y[present], x[present], events.weight[present]).value
+            assert feature.auc is not None
+            assert feature.auc_binning is not None
+            assert feature.auc_binning < 2e-4
+            assert abs(feature.auc - exact) <= feature.auc_binning + 1e-9
+            raw = roc_auc(events.y, np.where(present, x, -999.0), events.weight).value
+            assert feature.auc_missing_low == pytest.approx(raw, abs=2e-4)
+
+    def test_effective_events(self, sample_found: Exploration, sample_file: Path) -> None:
+        events = load_events(sample_file, cache=False)
+        for summary in sample_found.weights:
+            w = events.weight[events.y == (summary.label == "signal")]
+            assert summary.effective == pytest.approx(effective_sample_size(w), rel=1e-6)
+
+    def test_json_round_trip(self, sample_found: Exploration) -> None:
+        text = json.dumps(sample_found.to_dict(), allow_nan=False)
+        again = json.loads(text)
+        assert again["features"][0]["auc"] == sample_found.features[0].auc
+        assert again["groups"][-1]["s_over_b"] == sample_found.groups[-1].s_over_b
+
+    def test_angles_are_shown_over_the_full_turn(self, sample_found: Exploration) -> None:
+        feature = next(f for f in sample_found.features if f.name == "PRI_tau_phi")
+        assert feature.edges[0] == -feature.edges[-1] == -3.1425
+        assert all(c.histogram.below == c.histogram.above == 0.0 for c in feature.classes)

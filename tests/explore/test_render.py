@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import builtins
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from higgsbench.errors import DataError, MissingExtraError
+from higgsbench.explore import Exploration, explore
+from higgsbench.explore.terminal import render_terminal
+from higgsbench.schema import TableSchema
+
+from .conftest import TOY, toy_frame
+
+
+class Page(HTMLParser):
+    """Collects what accessibility asks for, and whether tags are balanced."""
+
+    VOID = frozenset({"meta", "img", "link", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_terminal_lines_fit(width: int, sample_found: Exploration) -> None:
+    text = render_terminal(sample_found, width)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    for name in (f.name for f in sample_found.features):
+        assert name in text.split("Features, weighted")[1].split("Strongest")[0]
+    assert "…" not in text
+    assert "\x1b" not in text
+
+
+def test_terminal_answers_every_question(toy: tuple[Path, pl.DataFrame]) -> None:
+    text = render_terminal(explore(toy[0], schema=TOY), 100)
+    headings = ("Columns", "Class balance by k", "Weights (w)", "Missing values", "Features", "Drift: t against v")
+    for heading in (*headings, "Strongest", "Why splits"):
+        assert heading in text
+
+
+def test_names_are_never_markup(tmp_path: Path) -> None:
+    name = "[red]<b>&x"
+    schema = TableSchema(name="<i>odd</i>", features=(name, "y"), label="truth", signal="1")
+    path = tmp_path / "odd & <new>.csv"
+    frame = toy_frame().filter(pl.col("y") != -999.0)
+    frame.select(pl.col("truth"), pl.col("x").alias(name), "y").write_csv(path)
+    schema = TableSchema(name=schema.name, features=schema.features, label="truth", signal="1", background="0")
+    found = explore(path, schema=schema)
+    assert name in render_terminal(found, 120)
+    pytest.importorskip("mplhep", reason="needs the extra 'report'")
+    from higgsbench.explore.page import render_page
+
+    page = render_page(found)
+    assert "<b>" not in page
+    assert "<new>" not in page
+    assert "[red]&lt;b&gt;&amp;x" in page
+
+
+def test_page_is_self_contained_and_accessible(toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+    pytest.importorskip("mplhep", reason="needs the extra 'report'")
+    from higgsbench.explore.page import write_page
+
+    target = tmp_path / "page.html"
+    write_page(explore(toy[0], schema=TOY), target)
+    text = target.read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    tags = page.tags
+    assert [tag for tag, _ in tags].count("h1") == 1
+    assert ("html", {"lang": "en"}) in tags
+    images = [a for tag, a in tags if tag == "img"]
+    assert len(images) == 11
+    assert all(a["alt"] and (a["src"] or "").startswith("data:image/svg+xml;base64,") for a in images)
+    tables = [tag for tag, _ in tags if tag == "table"]
+    assert len(tables) == len([tag for tag, _ in tags if tag == "caption"])
+    assert all(a.get("scope") in ("col", "row") for tag, a in tags if tag == "th")
+    ids = [a["id"] for _, a in tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    targets = {(a["href"] or "").removeprefix("#") for tag, a in tags if tag == "a"}
+    assert targets <= set(ids)
+    assert "prefers-color-scheme:dark" in text
+    assert not re.search(r'(src|href)="(?!data:|#)', text)
+    assert not [tag for tag, _ in tags if tag in ("script", "link", "iframe")]
+
+
+def test_same_data_same_page(toy: tuple[Path, pl.DataFrame]) -> None:
+    pytest.importorskip("mplhep", reason="needs the extra 'report'")
+    from higgsbench.explore.page import render_page
+
+    found = explore(toy[0], schema=TOY)
+    assert render_page(found) == render_page(found)
+
+
+def test_page_of_unlabelled_events(toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+    pytest.importorskip("mplhep", reason="needs the extra 'report'")
+    from higgsbench.explore.page import render_page
+
+    toy[1].drop("truth", "w", "part").write_csv(tmp_path / "test.csv")
+    found = explore(tmp_path / "test.csv", schema=TOY)
+    text = render_page(found)
+    assert "no column truth" in text
+    assert "Single-feature separation" not in text
+    assert "no column truth" in " ".join(render_terminal(found, 80).split())
+
+
+def test_without_the_libraries_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from higgsbench.explore.page import check_page
+
+    real = builtins.__import__
+
+    def absent(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("mplhep"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(MissingExtraError, match=r"higgsbench\[report\]"):
+        check_page(tmp_path / "page.html")
+
+
+def test_a_page_in_an_absent_folder(tmp_path: Path) -> None:
+    pytest.importorskip("mplhep", reason="needs the extra 'report'")
+    from higgsbench.explore.page import check_page
+
+    with pytest.raises(DataError, match="does not exist"):
+        check_page(tmp_path / "absent" / "page.html")

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from higgsbench.events.simulate import SimulationSettings, write_simulated
+
+SMALL = """
+data: {{source: file, path: {data}}}
+models:
+  - {{model: logistic, preset: quick}}
+  - {{model: lightgbm, params: {{n_estimators: 15, num_leaves: 7}}}}
+jet_split: both
+folds: 3
+seed: 5
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests out of the user's cache; one cache for the session keeps them fast."""
+    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Simulated events of all three KaggleSets."""
+    return write_simulated(SimulationSettings(events=2400, seed=3), tmp_path_factory.mktemp("toys") / "toys.csv")
+
+
+@pytest.fixture(scope="session")
+def training_only(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The training events alone, in Kaggle's layout."""
+    target = tmp_path_factory.mktemp("training") / "training.csv"
+    pl.read_csv(toys).filter(pl.col("KaggleSet") == "t").drop("KaggleSet", "KaggleWeight").write_csv(target)
+    return target
+
+
+@pytest.fixture
+def config(tmp_path: Path, training_only: Path) -> Callable[..., Path]:
+    """Write a small configuration; keyword arguments are appended as further keys."""
+
+    def write(text: str = SMALL, data: Path | None = None, **more: str) -> Path:
+        target = tmp_path / "small.yaml"
+        lines = text.format(data=data or training_only) + "".join(f"{k}: {v}\n" for k, v in more.items())
+        target.write_text(lines)
+        return target
+
+    return write

@@ -1,0 +1,370 @@
+"""Whole runs on small simulated events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+import higgsbench
+from higgsbench.errors import ConfigError, DataError
+from higgsbench.models import BuildContext, ModelSpec, registry
+from higgsbench.runs.run import RunResult
+
+Config = Callable[..., Path]
+
+TIMINGS = ("fit_seconds", "predict_us", "peak_mb")
+
+
+def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
+
+
+def scores(result: RunResult, name: str = "scores.parquet") -> pl.DataFrame:
+    return pl.read_parquet(result.folder / name)
+
+
+@pytest.fixture
+def registered() -> Iterator[Callable[..., None]]:
+    """Register models for one test."""
+    before = dict(registry._REGISTRY) if registry._loaded else None
+
+    def register(name: str, build: Callable[[Any, BuildContext], Any], **more: Any) -> None:
+        higgsbench.register_model(ModelSpec(name, build, **more))
+
+    yield register
+    registry._REGISTRY.clear()
+    if before is None:
+        registry._loaded = False
+    else:
+        registry._REGISTRY.update(before)
+
+
+class TestRun:
+    def test_rows_and_files(self, config: Config, tmp_path: Path) -> None:
+        result = higgsbench.run(config(), output=tmp_path / "out", jobs=1)
+        names = [row["name"] for row in result.rows]
+        assert names == ["logistic", "logistic [jets]", "lightgbm", "lightgbm [jets]", "stack"]
+        assert (result.trained, result.reused) == (12, 0)
+        assert all(row["status"] == "ok" and row["ams_cv_se"] > 0 for row in result.rows)
+        assert all(0.6 < row["auc"] < 1.0 for row in result.rows)
+        found = {p.name for p in result.folder.iterdir()}
+        expected = {"config.yaml", "environment.json", "scores.parquet", "replicas.parquet", "stack.json", "rows.json"}
+        assert found == expected | {"units"}
+        frame = scores(result)
+        assert frame["EventId"].is_unique().all()
+        assert frame["score:stack"].is_finite().all()
+
+    def test_stored_configuration_runs_again_as_it_stands(self, config: Config, tmp_path: Path) -> None:
+        first = higgsbench.run(config(), output=tmp_path / "out", jobs=1)
+        again = higgsbench.run(first.folder / "config.yaml", output=tmp_path / "out", jobs=1)
+        assert (again.folder, again.trained) == (first.folder, 0)
+
+    def test_second_run_trains_nothing(self, config: Config, tmp_path: Path) -> None:
+        first = higgsbench.run(config(), output=tmp_path, jobs=1)
+        second = higgsbench.run(config(), output=tmp_path, jobs=1)
+        assert (second.trained, second.reused) == (0, 12)
+        assert second.rows == first.rows
+
+    @pytest.mark.parametrize("jobs", [1, 2])
+    def test_same_seed_same_bits(self, config: Config, tmp_path: Path, jobs: int) -> None:
+        first = higgsbench.run(config(), output=tmp_path / "a", jobs=1)
+        second = higgsbench.run(config(), output=tmp_path / "b", jobs=jobs)
+        assert scores(first).equals(scores(second))
+        assert scores(first, "replicas.parquet").equals(scores(second, "replicas.parquet"))
+        assert untimed(first.rows) == untimed(second.rows)
+
+    def test_all_six_models_same_bits_with_one_and_two_jobs(self, config: Config, tmp_path: Path) -> None:
+        six = """
+data: {{path: {data}}}
+models: [logistic, random_forest, catboost, xgboost, lightgbm, mlp]
+preset: quick
+folds: 2
+"""
+        first = higgsbench.run(config(six), output=tmp_path / "a", jobs=1)
+        second = higgsbench.run(config(six), output=tmp_path / "b", jobs=2)
+        assert scores(first).equals(scores(second))
+
+    def test_other_seed_other_scores(self, config: Config, tmp_path: Path) -> None:
+        first = higgsbench.run(config(), output=tmp_path, jobs=1)
+        second = higgsbench.run(config(), output=tmp_path, jobs=1, settings=["seed=6"])
+        assert second.reused == 0
+        assert first.folder != second.folder
+        assert not scores(first).equals(scores(second))
+
+    def test_only_what_is_new_is_trained(self, config: Config, tmp_path: Path) -> None:
+        higgsbench.run(config(), output=tmp_path, jobs=1, only=["lightgbm"])
+        both = higgsbench.run(config(), output=tmp_path, jobs=1)
+        assert (both.trained, both.reused) == (6, 6)
+
+    def test_changed_parameter_never_reuses_a_score(self, config: Config, tmp_path: Path) -> None:
+        first = higgsbench.run(config(), output=tmp_path, jobs=1)
+        change = ["models.lightgbm.params.num_leaves=8"]
+        second = higgsbench.run(config(), output=tmp_path, jobs=1, settings=change)
+        assert (second.trained, second.reused) == (6, 6)
+        assert scores(first)["score:logistic"].equals(scores(second)["score:logistic"])
+        assert not scores(first)["score:lightgbm"].equals(scores(second)["score:lightgbm"])
+
+    @pytest.mark.parametrize("setting", ["cut=max", "stack.method=mean", "calibration=logit"])
+    def test_what_comes_after_training_retrains_nothing(self, config: Config, tmp_path: Path, setting: str) -> None:
+        higgsbench.run(config(), output=tmp_path, jobs=1)
+        again = higgsbench.run(config(), output=tmp_path, jobs=1, settings=[setting])
+        assert again.trained == 0
+
+    def test_changed_data_never_reuses_a_score(self, config: Config, tmp_path: Path, training_only: Path) -> None:
+        higgsbench.run(config(), output=tmp_path, jobs=1)
+        changed = tmp_path / "changed.csv"
+        pl.read_csv(training_only).with_columns(pl.col("PRI_tau_pt") + 0.001).write_csv(changed)
+        assert higgsbench.run(config(), data=changed, output=tmp_path, jobs=1).reused == 0
+
+    def test_same_content_elsewhere_is_the_same_data(self, config: Config, tmp_path: Path, training_only: Path) -> None:
+        first = higgsbench.run(config(), output=tmp_path / "out", jobs=1)
+        moved = tmp_path / "moved.parquet"
+        pl.read_csv(training_only).write_parquet(moved)
+        again = higgsbench.run(config(), data=moved, output=tmp_path / "out", jobs=1)
+        assert (again.folder, again.trained) == (first.folder, 0)
+
+    def test_repeats(self, config: Config, tmp_path: Path) -> None:
+        result = higgsbench.run(config(), output=tmp_path, jobs=1, only=["lightgbm"], settings=["repeats=2"])
+        frame = scores(result)
+        assert frame["repeat"].unique().sort().to_list() == [0, 1]
+        folds = [frame.filter(pl.col("repeat") == r)["fold"].to_list() for r in (0, 1)]
+        assert folds[0] != folds[1]
+
+    def test_folds_are_the_same_for_every_model(self, config: Config, tmp_path: Path) -> None:
+        result = higgsbench.run(config(), output=tmp_path, jobs=1)
+        ids: dict[frozenset[int], int] = {}
+        for file in (result.folder / "units").glob("*.parquet"):
+            key = frozenset(pl.read_parquet(file)["EventId"].to_list())
+            ids[key] = ids.get(key, 0) + 1
+        assert sorted(ids.values()) == [4, 4, 4]
+        assert sum(len(k) for k in ids) == len(frozenset().union(*ids)) == scores(result).height
+
+    def test_a_model_under_two_labels(self, config: Config, tmp_path: Path) -> None:
+        text = """
+data: {{path: {data}}}
+models:
+  - {{model: lightgbm, label: small, params: {{n_estimators: 5}}}}
+  - {{model: lightgbm, label: large, params: {{n_estimators: 25}}}}
+folds: 2
+stack: false
+"""
+        result = higgsbench.run(config(text), output=tmp_path, jobs=1)
+        assert [row["label"] for row in result.rows] == ["small", "large"]
+        assert result.rows[0]["auc"] != result.rows[1]["auc"]
+
+    @pytest.mark.parametrize("weights", ["balanced", "sqrt_balanced", "physical", "none"])
+    def test_training_weights_all_end_in_physical_normalisation(
+        self, config: Config, tmp_path: Path, weights: str
+    ) -> None:
+        options = [f"training_weights={weights}", "stack=false"]
+        result = higgsbench.run(config(), output=tmp_path, jobs=1, only=["logistic"], settings=options)
+        frame = scores(result)
+        w, f = frame["weight"].to_numpy(), frame["score:logistic"].to_numpy()
+        # A calibrated posterior predicts the total signal: sum w p = N_s.
+        assert np.sum(w / (1 + np.exp(-f))) == pytest.approx(np.sum(w[frame["signal"].to_numpy()]), rel=0.35)
+
+
+class TestHeldOut:
+    def test_public_and_private(self, config: Config, toys: Path, tmp_path: Path) -> None:
+        result = higgsbench.run(config(data=toys), output=tmp_path, jobs=1)
+        for row in result.rows:
+            assert {"ams_test", "ams_public", "ams_private", "ams_public_se"} <= set(row)
+        test = scores(result, "test_scores.parquet")
+        sets = pl.read_csv(toys)["KaggleSet"].value_counts()
+        assert test.height == sets.filter(pl.col("KaggleSet").is_in(["b", "v"]))["count"].sum()
+
+    def test_ams_test_is_the_frozen_cut_on_held_out_events(self, config: Config, toys: Path, tmp_path: Path) -> None:
+        result = higgsbench.run(config(data=toys), output=tmp_path, jobs=1)
+        test = scores(result, "test_scores.parquet")
+        truth = pl.read_csv(toys).filter(pl.col("KaggleSet") == "v")
+        joined = truth.join(test, on="EventId", validate="1:1")
+        y = (joined["Label"] == "s").to_numpy()
+        w = higgsbench.evaluation_weights(
+            y, joined["KaggleWeight"].to_numpy(), higgsbench.schema.N_S, higgsbench.schema.N_B
+        )
+        for row in result.rows:
+            keep = (joined[f"score:{row['name']}"] >= row["threshold"]).to_numpy()
+            assert higgsbench.ams(w[keep & y].sum(), w[keep & ~y].sum()) == pytest.approx(row["ams_private"], rel=1e-9)
+
+    def test_refit_scores_differ_and_out_of_fold_scores_do_not(
+        self, config: Config, toys: Path, tmp_path: Path
+    ) -> None:
+        mean = higgsbench.run(config(data=toys), output=tmp_path / "a", jobs=1, only=["lightgbm"])
+        refit = higgsbench.run(
+            config(data=toys), output=tmp_path / "a", jobs=1, only=["lightgbm"], settings=["test_prediction=refit"]
+        )
+        assert scores(mean).equals(scores(refit))
+        name = "test_scores.parquet"
+        assert not scores(mean, name).equals(scores(refit, name))
+
+    def test_unlabelled_test_file(self, config: Config, toys: Path, tmp_path: Path) -> None:
+        unlabelled = tmp_path / "test.csv"
+        rest = pl.read_csv(toys).filter(pl.col("KaggleSet") == "v")
+        rest.drop("KaggleSet", "KaggleWeight", "Weight", "Label").write_csv(unlabelled)
+        result = higgsbench.run(config(), test=unlabelled, output=tmp_path, jobs=1, only=["logistic"])
+        assert "ams_test" not in result.rows[0]
+        assert scores(result, "test_scores.parquet").height == rest.height
+
+    def test_a_test_file_that_holds_training_events_is_refused(
+        self, config: Config, training_only: Path, tmp_path: Path
+    ) -> None:
+        with pytest.raises(DataError, match=r"are also training events, e\.g\. EventId 1000000000"):
+            higgsbench.run(config(), test=training_only, output=tmp_path, jobs=1)
+
+    @pytest.mark.parametrize(
+        ("setting", "message"),
+        [
+            ("data.train_sets=[u]", "has no events of u"),
+            ("data.train_sets=[x]", "no set named 'x'"),
+            ("data.train_sets=[]", "the list is empty"),
+            ("data.test_sets=[t]", "is in train_sets and in test_sets"),
+            ("jet_groups=[[0],[1]]", "have .2, 3. in the group column"),
+            ("folds=90", "need at least 90 signal"),
+            ("features=[Weight]", "can never be a feature"),
+            ("features.add=[KaggleSet]", "can never be a feature"),
+            ("features=[DER_mass_MCM]", "did you mean 'DER_mass_MMC'"),
+            ("features=phsyics", "no set named 'phsyics'"),
+            ("features.drop=[PRI_tau]", "cannot drop 'PRI_tau'"),
+            ("stack.members=[xgboost]", "no row named 'xgboost'"),
+            ("models.lightgbm.params.num_leafs=3", "did you mean 'num_leaves'"),
+        ],
+    )
+    def test_choices_that_cannot_be(
+        self, config: Config, toys: Path, tmp_path: Path, setting: str, message: str
+    ) -> None:
+        events = tmp_path / "few.csv"
+        pl.read_csv(toys).head(400).write_csv(events)
+        with pytest.raises((ConfigError, higgsbench.HiggsbenchError), match=message):
+            higgsbench.run(config(data=events), output=tmp_path, jobs=1, settings=[setting])
+
+
+class Broken:
+    """A classifier that raises where it is told to."""
+
+    def __init__(self, mode: str = "raise") -> None:
+        self.mode = mode
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return {"mode": self.mode}
+
+    def set_params(self, **params: Any) -> Broken:
+        self.mode = params.get("mode", self.mode)
+        return self
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Broken:
+        if self.mode == "raise":
+            raise RuntimeError("the model broke")
+        return self
+
+    def decision_function(self, X: Any) -> Any:
+        return {"nan": np.full(len(X), np.nan), "shape": np.zeros(len(X) + 1), "constant": np.zeros(len(X))}[self.mode]
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("mode", "message"),
+        [("raise", "the model broke"), ("nan", "returned NaN"), ("shape", "returned scores of shape")],
+    )
+    def test_a_broken_model_does_not_stop_the_others(
+        self, config: Config, tmp_path: Path, registered: Callable[..., None], mode: str, message: str
+    ) -> None:
+        registered("broken", lambda params, context: Broken(mode), missing=True)
+        text = "data: {{path: {data}}}\nmodels: [{{model: logistic, preset: quick}}, broken]\nfolds: 2\n"
+        result = higgsbench.run(config(text), output=tmp_path, jobs=1)
+        by_name = {row["name"]: row for row in result.rows}
+        assert by_name["logistic"]["status"] == "ok"
+        assert by_name["broken"]["status"] == "failed"
+        assert message in by_name["broken"]["error"]
+        assert len(result.failures) == 2
+        assert message in result.failures[0].path.read_text()
+        assert higgsbench.Leaderboard.read(tmp_path).tables[0].rows[-1]["rank"] is None
+
+    def test_a_constant_model_has_numbers(
+        self, config: Config, tmp_path: Path, registered: Callable[..., None]
+    ) -> None:
+        registered("constant", lambda params, context: Broken("constant"), missing=True)
+        text = "data: {{path: {data}}}\nmodels: [constant]\nfolds: 2\n"
+        row = higgsbench.run(config(text), output=tmp_path, jobs=1).rows[0]
+        assert row["auc"] == pytest.approx(0.5)
+        assert row["fraction"] == pytest.approx(1.0)
+        assert row["ams_cv"] == pytest.approx(1.079073517320, rel=1e-9)
+
+    def test_failed_units_are_tried_again(
+        self, config: Config, tmp_path: Path, registered: Callable[..., None]
+    ) -> None:
+        switch = tmp_path / "works"
+        registered("moody", lambda params, context: Broken("constant" if switch.exists() else "raise"), missing=True)
+        text = "data: {{path: {data}}}\nmodels: [{{model: logistic, preset: quick}}, moody]\nfolds: 2\n"
+        assert len(higgsbench.run(config(text), output=tmp_path, jobs=1).failures) == 2
+        switch.touch()
+        again = higgsbench.run(config(text), output=tmp_path, jobs=1)
+        assert (again.trained, again.reused, again.failures) == (2, 2, [])
+
+    def test_nothing_works(self, config: Config, tmp_path: Path, registered: Callable[..., None]) -> None:
+        registered("broken", lambda params, context: Broken("raise"), missing=True)
+        text = "data: {{path: {data}}}\nmodels: [broken]\nfolds: 2\n"
+        with pytest.raises(ConfigError, match="no row could be computed"):
+            higgsbench.run(config(text), output=tmp_path, jobs=1)
+
+
+class TestStoredFiles:
+    @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "remove"])
+    def test_a_damaged_unit_is_noticed_and_computed_again(self, config: Config, tmp_path: Path, damage: str) -> None:
+        first = higgsbench.run(config(), output=tmp_path, jobs=1)
+        before = scores(first)
+        victim = sorted((first.folder / "units").glob("*.parquet"))[3]
+        content = bytearray(victim.read_bytes())
+        if damage == "truncate":
+            victim.write_bytes(content[: len(content) // 2])
+        elif damage == "flip":
+            content[len(content) // 2] ^= 1
+            victim.write_bytes(content)
+        elif damage == "empty":
+            victim.write_bytes(b"")
+        else:
+            victim.unlink()
+        (first.folder / "rows.json").unlink()
+        notes: list[str] = []
+
+        class Listener(higgsbench.runs.run.Silent):
+            def note(self, text: str) -> None:
+                notes.append(text)
+
+        again = higgsbench.run(config(), output=tmp_path, jobs=1, listener=Listener())
+        assert (again.trained, again.reused) == (1, 11)
+        assert any("damaged; it is computed again" in note for note in notes)
+        assert scores(again).equals(before)
+
+    @pytest.mark.parametrize("name", ["scores.parquet", "replicas.parquet", "stack.json", "rows.json"])
+    def test_damaged_results_are_assembled_again(self, config: Config, tmp_path: Path, name: str) -> None:
+        first = higgsbench.run(config(), output=tmp_path, jobs=1)
+        content = (first.folder / name).read_bytes()
+        (first.folder / name).write_bytes(content[: len(content) // 2])
+        again = higgsbench.run(config(), output=tmp_path, jobs=1)
+        assert again.trained == 0
+        assert (first.folder / name).read_bytes() == content
+
+    def test_rows_have_full_precision(self, config: Config, tmp_path: Path) -> None:
+        result = higgsbench.run(config(), output=tmp_path, jobs=1)
+        stored = json.loads((result.folder / "rows.json").read_text())["rows"]
+        assert stored == result.rows
+        assert len(repr(stored[0]["ams_cv"])) > 10
+
+    def test_resolved_configuration_spells_presets_out(self, config: Config, tmp_path: Path) -> None:
+        result = higgsbench.run(config(), output=tmp_path, jobs=1)
+        content = yaml.safe_load((result.folder / "config.yaml").read_text())
+        assert content["models"][0]["params"] == {"C": 0.1, "max_iter": 200}
+        assert content["folds"] == 3
+
+    def test_unwritable_output(self, config: Config, tmp_path: Path) -> None:
+        blocked = tmp_path / "file"
+        blocked.write_text("no folder")
+        with pytest.raises(higgsbench.HiggsbenchError, match="cannot be written"):
+            higgsbench.run(config(), output=blocked, jobs=1)
