@@ -11,9 +11,9 @@ from pydantic_core import PydanticCustomError
 __all__ = ["AnyNumber", "NotNegative", "Number", "Positive", "Strict", "problem"]
 
 
-def problem(message: str) -> PydanticCustomError:
-    """Make an error whose text is shown as it is, braces and all."""
-    return PydanticCustomError("higgsbench", "{message}", {"message": message})
+def problem(message: str, key: object = None) -> PydanticCustomError:
+    """Make an error whose text is shown as it is, braces and all; `key` is the key at fault inside the section."""
+    return PydanticCustomError("higgsbench", "{message}", {"message": message, "key": key})
 
 
 def _whole_number_too(value: Any) -> Any:
@@ -36,7 +36,7 @@ class Strict(BaseModel):
                 if key not in known:
                     close = difflib.get_close_matches(str(key), known, n=1)
                     hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-                    raise problem(f"unknown key {key!r} ({hint})")
+                    raise problem(f"unknown key {key!r} ({hint})", key)
         return value
 
 

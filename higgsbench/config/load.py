@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from higgsbench.config.model import RunConfig
+from higgsbench.config.model import RESERVED_LABELS, RunConfig
 from higgsbench.config.yaml_lines import Document, dotted, parse_yaml, read_yaml
 from higgsbench.errors import ConfigError, ModelError
 
@@ -71,7 +71,9 @@ def _validated(document: Document) -> RunConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         # Pydantic puts names of validators and union members into the path; keys of the document are kept.
-        path = _path_in_document(document, first["loc"])
+        key_at_fault = first.get("ctx", {}).get("key")
+        location = first["loc"] if key_at_fault is None else (*first["loc"], key_at_fault)
+        path = _path_in_document(document, location)
         message = first["msg"] if first["type"] != "missing" else f"the key {first['loc'][-1]!r} is missing"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         key = f" {dotted(path)}:" if path else ""
@@ -102,6 +104,8 @@ def _check_labels(loaded: LoadedConfig, check_model: Callable[[str], object] | N
             except ModelError as error:
                 raise loaded.error(("models", i, "model"), str(error)) from error
         label = entry.row_label
+        if label in RESERVED_LABELS:
+            raise loaded.error(("models", i), f"{label!r} is the row of the blend; give this model another `label`")
         if label in seen:
             raise loaded.error(
                 ("models", i), f"label {label!r} is already used by models[{seen[label]}]; give this one a `label`"
@@ -115,18 +119,24 @@ def _override(document: Document, setting: str) -> None:
     source = f"--set {setting}"
     if not equals or not key.strip():
         raise ConfigError(f"{source}: expected key=value, e.g. --set folds=3")
-    value = parse_yaml(text, source).value
+    given = parse_yaml(text, source)
     parts = key.strip().split(".")
     node: Any = document.value
     path: tuple[str | int, ...] = ()
     for depth, part in enumerate(parts):
         step: str | int = _list_position(node, part, source) if isinstance(node, list) else part
         path = (*path, step)
+        if path not in document.lines:  # a section that the setting opens
+            document.lines[path] = 1
+            document.origins[path] = source
         if depth == len(parts) - 1:
-            _assign(node, step, value, source)
+            _assign(node, step, given.value, source)
         else:
             node = _descend(node, step, source)
-    document.lines[path] = document.lines.get(path, document.lines.get(path[:1], 1))
+    for old in [known for known in document.lines if known[: len(path)] == path]:
+        del document.lines[old]
+    document.lines |= {(*path, *below): line for below, line in given.lines.items()} | {path: 1}
+    document.origins[path] = source
 
 
 def _descend(node: Any, step: str | int, source: str) -> Any:

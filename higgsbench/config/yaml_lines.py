@@ -19,6 +19,7 @@ KeyPath = tuple[str | int, ...]
 _MAX_BYTES = 1 << 20
 _MAX_VALUES = 100_000
 _MAX_DEPTH = 50
+_MAX_BITS = 64
 
 
 @dataclass
@@ -29,16 +30,22 @@ class Document:
         source: file name for messages.
         value: plain Python value.
         lines: line number (from 1) of every key path.
+        origins: where key paths come from that do not stand in the document.
     """
 
     source: str
     value: Any
     lines: dict[KeyPath, int] = field(default_factory=dict)
+    origins: dict[KeyPath, str] = field(default_factory=dict)
 
     def at(self, path: KeyPath) -> str:
-        """Return "file:line" of a key path, or of its nearest known parent."""
-        for end in range(len(path), -1, -1):
-            line = self.lines.get(path[:end])
+        """Return "file:line" of a key path, or of its nearest known parent; of an override, the option it came from."""
+        prefixes = [path[:end] for end in range(len(path), -1, -1)]
+        for prefix in prefixes:
+            if prefix in self.origins:
+                return self.origins[prefix]
+        for prefix in prefixes:
+            line = self.lines.get(prefix)
             if line is not None:
                 return f"{self.source}:{line}"
         return self.source
@@ -76,10 +83,15 @@ class _Builder:
                 raise ConfigError(f"{where}: the tag {node.tag} is not allowed")
             return [self.build(item, (*path, i)) for i, item in enumerate(node.value)]
         try:
-            return self.loader.construct_object(node)
+            value = self.loader.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError) as error:
             problem = getattr(error, "problem", None) or str(error)
             raise ConfigError(f"{where}: {dotted(path)}: {problem}") from error
+        if not isinstance(value, (str, int, float, bool, type(None))):
+            raise ConfigError(f"{where}: {dotted(path)}: {node.value!r} is read as a {type(value).__name__}; quote it")
+        if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+            raise ConfigError(f"{where}: {dotted(path)}: a whole number of more than {_MAX_BITS} bits")
+        return value
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         out: dict[str, Any] = {}

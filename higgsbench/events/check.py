@@ -58,7 +58,7 @@ def check_columns(header: Sequence[str], schema: TableSchema, source: str) -> No
         seen.add(name)
         if name not in known and not schema.ignore_unknown:
             hint = nearest_name(name, [k for k in known if k not in header])
-            raise DataError(f"{source}: unknown column {name!r}{hint}; the layout is {schema.name}")
+            raise DataError(f"{source}: unknown column {name[:60]!r}{hint}; the layout is {schema.name}")
     needed = [*schema.features, *([schema.event_id] if schema.event_id else [])]
     if schema.group and schema.group not in needed:
         needed.append(schema.group)

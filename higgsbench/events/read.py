@@ -19,6 +19,8 @@ from higgsbench.events.table import Events
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from higgsbench.schema import TableSchema
 
 __all__ = ["load_events", "normalised", "parse_file", "read_header", "read_table"]
@@ -176,7 +178,8 @@ def check_empty_cells(raw: pl.DataFrame, schema: TableSchema, source: str, first
     for name, bad in zip(filled, empty, strict=True):
         if bad:
             row = first_row + int(raw[name].is_null().arg_max() or 0)
-            hint = "" if schema.missing is None else f"; a value that could not be measured is written {schema.missing}"
+            measured = schema.missing is not None and name in schema.features and name not in schema.integers
+            hint = f"; a value that could not be measured is written {schema.missing}" if measured else ""
             raise DataError(f"{source}: {where(row, lines=schema.header)}, column {name}: empty{hint}")
 
 
@@ -184,16 +187,20 @@ def _explain(file: Path, header: list[str], schema: TableSchema, error: Exceptio
     """Find the first cell that made the parser stop, and say which; return if there is none to be found."""
     try:
         raw = pl.read_csv(file, has_header=schema.header, infer_schema=False, truncate_ragged_lines=True, glob=False)
-    except (pl.exceptions.PolarsError, OSError, ValueError):
-        if isinstance(error, OSError):
-            raise DataError(f"{file}: damaged or incomplete file: {error}") from error
+    except OSError as damage:  # damaged bytes may first look like too many values, and only then fail a checksum
+        raise DataError(f"{file}: damaged or incomplete file: {damage}") from error
+    except (pl.exceptions.PolarsError, ValueError):
+        row = _first_line(file, _is_foreign)
+        if row is not None:
+            at = where(row - schema.header, lines=schema.header)
+            raise DataError(f"{file}: {at}: not UTF-8 text") from error
         return
     types = column_types(schema)
     first: tuple[int, str] | None = None
     for name, column in zip(header, raw.iter_columns(), strict=False):
         if types.get(name, pl.String()) == pl.String():
             continue
-        bad = column.is_not_null() & column.str.strip_chars().cast(types[name], strict=False).is_null()
+        bad = column.is_not_null() & column.str.strip_chars_start().cast(types[name], strict=False).is_null()
         row = bad.arg_max()
         if row is not None and bad[row] and (first is None or row < first[0]):
             first = (row, name)
@@ -205,16 +212,25 @@ def _explain(file: Path, header: list[str], schema: TableSchema, error: Exceptio
             f"{file}: {where(row, lines=schema.header)}, column {name}: {value!r} is not {wanted}"
         ) from error
     if "more fields" in str(error):
-        row = _first_long_line(file, len(header))
+        row = _first_line(file, lambda line: line.count(b",") >= len(header))
         at = f"{where(row - schema.header, lines=schema.header)}: " if row is not None else ""
         raise DataError(f"{file}: {at}more values than the {len(header)} columns of the layout") from error
 
 
-def _first_long_line(file: Path, width: int) -> int | None:
+def _is_foreign(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _first_line(file: Path, bad: Callable[[bytes], bool]) -> int | None:
+    """Return the number (0-based) of the first line that is bad; None if there is none or the file is damaged."""
     with file.open("rb") as probe:
         zipped = probe.read(2) == b"\x1f\x8b"
-    with gzip.open(file, "rb") if zipped else file.open("rb") as stream:
-        for number, line in enumerate(stream):
-            if line.count(b",") >= width:
-                return number
-    return None
+    try:
+        with gzip.open(file, "rb") if zipped else file.open("rb") as stream:
+            return next((number for number, line in enumerate(stream) if bad(line)), None)
+    except (OSError, EOFError, zlib.error):
+        return None

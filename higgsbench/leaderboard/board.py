@@ -41,7 +41,7 @@ class Table:
         held_out = f", {c['test_events']:,} held out" if c.get("test_events") else ""
         repeats = f" x {c['repeats']} repeats" if c.get("repeats", 1) != 1 else ""
         return (
-            f"{kind}{self.source}: {c.get('events', 0):,} events{held_out}, {c.get('folds')} folds{repeats}, "
+            f"{kind}{self.source}: {c['events']:,} events{held_out}, {c.get('folds')} folds{repeats}, "
             f"data {str(c.get('data'))[:8]}, folds {str(c.get('fold_digest'))[:8]}"
         )
 
@@ -101,13 +101,20 @@ def _ranked(group: list[StoredRow], sort: str) -> Table:
     for rank, row in enumerate(ordered, start=1):
         record = {**row.record, "run": row.run.name, "rank": rank if row.ok else None}
         if row.ok:
-            record |= _difference(row, best, reference)
+            record |= _difference(row, best, reference, "diff_auc" if sort == "auc" else "diff")
         records.append(record)
     return Table(best.comparability, best.source, tuple(records))
 
 
-def _difference(row: StoredRow, best: StoredRow, reference: dict[str, Any]) -> dict[str, Any]:
-    """Paired differences to the best row; without bootstrap replicas the difference has no error and no verdict."""
+def _difference(row: StoredRow, best: StoredRow, reference: dict[str, Any], verdict: str) -> dict[str, Any]:
+    """Paired differences to the best row; without bootstrap replicas the difference has no error and no verdict.
+
+    Args:
+        row: the row.
+        best: the best row.
+        reference: replicas of the best row by metric.
+        verdict: the difference that decides whether the row can be told from the best.
+    """
     out: dict[str, Any] = {}
     for metric, name in (("ams_cv", "diff"), ("auc", "diff_auc")):
         out[name] = row.record[metric] - best.record[metric]
@@ -115,6 +122,9 @@ def _difference(row: StoredRow, best: StoredRow, reference: dict[str, Any]) -> d
         other = reference[metric]
         paired = own is not None and other is not None and own.shape == other.shape and own.size > 1
         out[f"{name}_se"] = float(np.std(own - other, ddof=1)) if paired else None
-    se = out["diff_se"]
-    out["distinguishable"] = None if se is None or row is best else bool(abs(out["diff"]) >= NOT_DISTINGUISHABLE * se)
+    difference, se = out[verdict], out[f"{verdict}_se"]
+    known = row is not best and se is not None and np.isfinite(se) and np.isfinite(difference)
+    # Rows of equal scores differ by nothing, with no error.
+    apart = known and difference != 0.0 and abs(difference) >= NOT_DISTINGUISHABLE * se
+    out["distinguishable"] = bool(apart) if known else None
     return out

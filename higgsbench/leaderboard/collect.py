@@ -86,7 +86,7 @@ def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
         if problem:
             notes.append(problem)
         for row in found:
-            key = (row.group, row.record["digest"], row.record.get("cut_rule"), row.record["label"], row.ok)
+            key = (row.group, row.record["digest"], str(row.record.get("cut_rule")), row.record["label"], row.ok)
             if key in seen:
                 repeated += 1
                 continue
@@ -116,8 +116,15 @@ def _problem(content: Any) -> str:
     """Say what keeps the content of rows.json from being used; empty if nothing does."""
     if not isinstance(content, dict) or not isinstance(content.get("rows"), list):
         return "no list of rows"
-    if not isinstance(content.get("comparability"), dict):
+    shared = content.get("comparability")
+    if not isinstance(shared, dict):
         return "no comparability"
+    if not isinstance(shared.get("events"), int) or not isinstance(shared.get("test_events", 0), int):
+        return "no number of events"
+    try:
+        canonical_digest(shared)
+    except ValueError:
+        return "a comparability that is not finite"
     for record in content["rows"]:
         if not isinstance(record, dict) or any(not isinstance(record.get(key), str) for key in _NEEDED):
             return "a row without name, label, variant, status or digest"

@@ -115,22 +115,25 @@ def _values(record: dict[str, Any], columns: Sequence[str] | None) -> dict[str, 
     return {key: record.get(key) for column in choose_columns(columns, [record]) for key in column.keys}
 
 
+def _plain(text: str) -> str:
+    """Escape what Markdown would take for markup, a link or a cell border."""
+    for sign in "\\|*`[]":
+        text = text.replace(sign, f"\\{sign}")
+    return text.strip().replace("<", "&lt;")
+
+
 def _markdown(table: Table, columns: Sequence[str] | None) -> str:
     chosen = choose_columns(columns, table.rows)
-
-    def cell(text: str) -> str:
-        return text.strip().replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
-
-    lines = [f"**{cell(printable(table.title))}**", ""]
-    lines.append("| " + " | ".join(cell(c.title) for c in chosen) + " |")
+    lines = [f"**{_plain(printable(table.title))}**", ""]
+    lines.append("| " + " | ".join(_plain(c.title) for c in chosen) + " |")
     lines.append("| " + " | ".join(":--" if c.text else "--:" for c in chosen) + " |")
-    lines += ["| " + " | ".join(cell(c.show(record)) for c in chosen) + " |" for record in table.rows]
+    lines += ["| " + " | ".join(_plain(c.show(record)) for c in chosen) + " |" for record in table.rows]
     return "\n".join(lines) + "\n"
 
 
 def _markdown_notes(board: Leaderboard) -> str:
     lines = [LEGEND.replace("*", "\\*")] if board.tables else []
-    lines += [f"Note: {printable(note)}" for note in board.notes]
+    lines += [f"Note: {_plain(printable(note))}" for note in board.notes]
     return "\n" + "\n\n".join(lines) + "\n"
 
 

@@ -109,7 +109,11 @@ class ModelSpec:
             ModelError: if a module is missing that no extra of higgsbench brings.
         """
         for module in self.imports:
-            if importlib.util.find_spec(module) is None:
+            try:
+                found = importlib.util.find_spec(module) is not None
+            except (ImportError, ValueError):  # of a submodule, the package itself may be missing
+                found = False
+            if not found:
                 if self.extra is not None:
                     raise MissingExtraError(f"model {self.name!r}", self.extra)
                 raise ModelError(f"model {self.name!r} needs the module {module}, which is not installed")
@@ -147,8 +151,10 @@ def register_model(spec: ModelSpec, *, replace: bool = False) -> ModelSpec:
         The record, so that the call can stand in an assignment.
 
     Raises:
-        ModelError: if the name is taken and `replace` is false.
+        ModelError: if the name is taken and `replace` is false, or this is no `ModelSpec`.
     """
+    if not isinstance(spec, ModelSpec):
+        raise ModelError(f"register_model takes a higgsbench.ModelSpec, got a {type(spec).__name__}")
     _load()
     if spec.name in _REGISTRY and not replace:
         raise ModelError(f"a model named {spec.name!r} is already registered; pass replace=True to replace it")

@@ -40,7 +40,10 @@ class _PhysicalBase(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
-        tags.input_tags.allow_nan = True
+        inner = getattr(self, "estimator", None)
+        inner = LogisticRegression() if inner is None else inner
+        if hasattr(inner, "__sklearn_tags__"):
+            tags.input_tags.allow_nan = inner.__sklearn_tags__().input_tags.allow_nan
         return tags
 
     def _checked_fit(
@@ -49,7 +52,7 @@ class _PhysicalBase(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type
         from sklearn.utils.multiclass import check_classification_targets, type_of_target
         from sklearn.utils.validation import _check_sample_weight
 
-        X_, y_ = validate_data(self, X, y, dtype=[np.float32, np.float64], ensure_all_finite="allow-nan")
+        X_, y_ = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan")
         check_classification_targets(y_)
         self.classes_, coded = np.unique(y_, return_inverse=True)
         if self.classes_.size > 2:
@@ -58,12 +61,16 @@ class _PhysicalBase(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type
         if self.classes_.size < 2:
             raise ValueError(f"Classifier can't train when only one class is present: {self.classes_}")
         w = np.asarray(_check_sample_weight(sample_weight, X_, dtype=np.float64), dtype=np.float64)
-        return X_, coded.astype(np.bool_), w
+        truth = coded.astype(np.bool_)
+        for label, total in zip(self.classes_, _class_sums(~truth, w), strict=True):
+            if not total > 0.0:
+                raise ValueError(f"the weights of class {label} sum to {total}; both classes need a positive sum")
+        return X_, truth, w
 
     def _checked_predict(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
         checked: NDArray[Any] = validate_data(
-            self, X, dtype=[np.float32, np.float64], ensure_all_finite="allow-nan", reset=False
+            self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=False
         )
         return checked
 
@@ -82,7 +89,8 @@ class _PhysicalBase(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type
         In physical normalisation nearly every event is more probably background; a useful selection cuts on
         `decision_function` (see `higgsbench.best_cut`).
         """
-        predicted: NDArray[Any] = self.classes_[(self.decision_function(X) > 0.0).astype(np.intp)]
+        f = self.decision_function(X)  # first, for it says when there is no fit yet
+        predicted: NDArray[Any] = self.classes_[(f > 0.0).astype(np.intp)]
         return predicted
 
 
@@ -127,7 +135,7 @@ class PhysicalClassifier(_PhysicalBase):
         """Fit on X (n, p), y (n,) with evaluation weights sample_weight (n,).
 
         Raises:
-            ValueError: for malformed input or a single class.
+            ValueError: for malformed input, a single class or a class whose weights do not sum to a positive number.
         """
         X_, y_, w = self._checked_fit(X, y, sample_weight)
         estimator = LogisticRegression() if self.estimator is None else clone(self.estimator)
@@ -141,7 +149,8 @@ class PhysicalClassifier(_PhysicalBase):
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return ln(N_s p(x|s) / N_b p(x|b)), shape (n,)."""
-        return read_log_odds(self.estimator_, self._checked_predict(X), self.log_odds) + self.prior_shift_
+        X_ = self._checked_predict(X)
+        return read_log_odds(self.estimator_, X_, self.log_odds) + self.prior_shift_
 
 
 class JetSplitClassifier(_PhysicalBase):
@@ -207,13 +216,17 @@ class JetSplitClassifier(_PhysicalBase):
         values = X[:, self._group_column()]
         if np.isnan(values).any():
             raise ModelError("group_feature: the group number is missing in some events")
+        if (values != np.floor(values)).any():
+            broken = values[values != np.floor(values)][0]
+            raise ModelError(f"group_feature: {broken} is not a whole number")
         return group_index(values.astype(np.int64), self.groups)
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> JetSplitClassifier:
         """Fit one submodel per group on X (n, p), y (n,) with evaluation weights sample_weight (n,).
 
         Raises:
-            ModelError: if an event stands in no group or a group has only one class.
+            ConfigError: if an event stands in no group.
+            ModelError: if a group number is missing or not whole, or a group lacks a class with positive weight.
             ValueError: for malformed input.
         """
         X_, y_, w = self._checked_fit(X, y, sample_weight)
@@ -222,7 +235,7 @@ class JetSplitClassifier(_PhysicalBase):
         self.columns_: list[NDArray[np.intp]] = []
         for position, numbers in enumerate(self.groups):
             rows = np.flatnonzero(member == position)
-            if np.unique(y_[rows]).size < 2:
+            if not min(_class_sums(y_[rows], w[rows])) > 0.0:
                 raise ModelError(f"jet_groups: group {list(numbers)} needs training events of both classes")
             columns = self._useful_columns(X_[rows])
             submodel = PhysicalClassifier(

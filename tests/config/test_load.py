@@ -1,0 +1,323 @@
+"""Configurations: every refusal names the file, the line, the key and the nearest known name."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from higgsbench.config import RunConfig, load_config
+from higgsbench.config.yaml_lines import parse_yaml
+from higgsbench.errors import ConfigError
+from higgsbench.models import ModelSpec, get_model, registered_models, registry
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+Write = Callable[[str | bytes], Path]
+M = "models: [xgboost]\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def make(content: str | bytes) -> Path:
+        file = tmp_path / "my run.yaml"
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return file
+
+    return make
+
+
+def load(file: Path, *settings_: str) -> RunConfig:
+    return load_config(file, settings_, get_model).config
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda f: f.name)
+def test_shipped_configurations_load(file: Path) -> None:
+    config = load(file)
+    assert len(config.models) >= 6
+    assert config.name == file.stem
+
+
+LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [{','.join(9 * [f'*{old}'])}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+REFUSED: list[tuple[str, str | bytes, str]] = [
+    # unknown keys
+    ("unknown key at the top", M + "\n\nfoldz: 3\n", "{f}:4: foldz: unknown key 'foldz' (did you mean 'folds'?)"),
+    ("unknown key, nothing near", M + "qqq: 3\n", "{f}:2: qqq: unknown key 'qqq' (known keys: name, data, models"),
+    (
+        "unknown key in a section",
+        M + "cut:\n  rule: max\n  b_rek: 3\n",
+        "{f}:4: cut.b_rek: unknown key 'b_rek' (did",
+    ),
+    (
+        "unknown key of a model",
+        "models:\n- xgboost\n- model: mlp\n  parms: {}\n",
+        "{f}:4: models[1].parms: unknown key 'parms' (did you mean 'params'?)",
+    ),
+    ("unknown key in data", M + "data: {pth: x}\n", "{f}:2: data.pth: unknown key 'pth' (did you mean 'path'?)"),
+    ("a number as key", M + "1: 3\n", "{f}:2: 1: unknown key '1'"),
+    ("merge keys are no keys", M + "cut:\n  <<: {rule: max}\n", "{f}:3: cut.<<: unknown key '<<'"),
+    # types and ranges
+    ("wrong type", M + "folds: many\n", "{f}:2: folds: Input should be a valid integer, it is 'many'"),
+    ("whole numbers only", M + "folds: 5.0\n", "{f}:2: folds: Input should be a valid integer"),
+    ("no booleans for numbers", M + "seed: yes\n", "{f}:2: seed: Input should be a valid integer"),
+    ("no numbers for text", M + "preset: 1\n", "{f}:2: preset: Input should be 'quick', 'good' or 'best', it is '1'"),
+    ("negative folds", M + "folds: -1\n", "{f}:2: folds: Input should be greater than or equal to 2, it is '-1'"),
+    ("one fold", M + "folds: 1\n", "{f}:2: folds: Input should be greater than or equal to 2"),
+    ("no repeats", M + "repeats: 0\n", "{f}:2: repeats: Input should be greater than or equal to 1"),
+    ("large seed", M + "seed: 2147483648\n", "{f}:2: seed: Input should be less than"),
+    ("huge number", M + "data:\n  n_s: 1" + 400 * "0" + "\n", "{f}:3: data.n_s: a whole number of more than 64 bits"),
+    ("huge hexadecimal", M + "seed: 0x" + 5000 * "F", "{f}:2: seed: a whole number of more than 64 bits"),
+    ("too many digits", M + "seed: 1" + 5000 * "0", "{f}:2: seed: Exceeds the limit"),
+    ("NaN", M + "cut: {b_reg: .nan}\n", "{f}:2: cut.b_reg: Input should be"),
+    ("infinity", M + "data: {n_b: .inf}\n", "{f}:2: data.n_b: Input should be a finite number"),
+    ("negative total", M + "data: {n_b: -3}\n", "{f}:2: data.n_b: Input should be greater than 0"),
+    ("negative regularisation", M + "cut: {b_reg: -1}\n", "{f}:2: cut.b_reg: Input should be greater than or equal"),
+    ("unknown rule", M + "cut: best\n", "{f}:2: cut: Input should be 'max', 'smooth' or 'lower', it is 'best'"),
+    ("unknown method", M + "stack: {method: x}\n", "{f}:2: stack.method: Input should be 'mean', 'nonnegative'"),
+    ("text for a list", M + "stack: {members: mlp}\n", "{f}:2: stack.members: Input should be a valid list"),
+    ("text for a section", M + "data: file.csv\n", "{f}:2: data: Input should be a valid dictionary"),
+    ("list for a section", M + "cut: [max]\n", "{f}:2: cut: Input should be a valid dictionary"),
+    ("list for parameters", "models:\n- {model: mlp, params: [1]}\n", "{f}:2: models[0].params: Input should be a"),
+    (
+        "a date among parameters",
+        "models:\n- model: mlp\n  params: {a: 2001-01-01}\n",
+        "{f}:3: models[0].params.a: '2001",
+    ),
+    # models
+    ("no models", "folds: 3\n", "{f}:1: the key 'models' is missing"),
+    ("an empty list of models", "models: []\n", "{f}:1: models: List should have at least 1 item"),
+    ("models as text", "models: xgboost\n", "{f}:1: models: Input should be a valid list, it is 'xgboost'"),
+    (
+        "not registered",
+        "models:\n- mlp\n- xgbost\n",
+        "{f}:3: models[1].model: no model named 'xgbost' (did you mean",
+    ),
+    ("an entry without model", "models:\n- label: a\n", "{f}:2: models[0]: the key 'model' is missing"),
+    ("an empty entry", "models:\n- mlp\n-\n", "{f}:3: models[1]: the key 'model' is missing"),
+    ("same model twice", "models:\n- mlp\n- mlp\n", "{f}:3: models[1]: label 'mlp' is already used by models[0]; give"),
+    (
+        "same label twice",
+        "models:\n- {model: mlp, label: a}\n- xgboost\n- {model: xgboost, label: a}\n",
+        "{f}:4: models[2]: label 'a' is already used by models[0]",
+    ),
+    (
+        "a label that is a model",
+        "models: [mlp, {model: xgboost, label: mlp}]\n",
+        "{f}:1: models[1]: label 'mlp' is al",
+    ),
+    ("reserved label", "models:\n- {model: mlp, label: stack}\n", "{f}:2: models[0].label: label 'stack': use 1 to 60"),
+    (
+        "label with markup",
+        "models:\n- {model: mlp, label: '[b]x'}\n",
+        "{f}:2: models[0].label: label '[b]x': use 1",
+    ),
+    ("empty label", "models:\n- {model: mlp, label: ''}\n", "{f}:2: models[0].label: label '': use 1 to 60 letters"),
+    ("long label", "models:\n- {model: mlp, label: " + 61 * "a" + "}\n", "{f}:2: models[0].label: label 'aaa"),
+    # names and groups
+    ("a name that is a path", M + "name: a/b\n", "{f}:2: name: name 'a/b': use 1 to 60 letters, digits or _.-"),
+    ("a name that is hidden", M + "name: .a\n", "{f}:2: name: name '.a': use"),
+    (
+        "jet number twice",
+        M + "jet_groups: [[0], [1, 2], [2]]\n",
+        "{f}:2: jet_groups: jet number 2 stands in two",
+    ),
+    ("empty jet group", M + "jet_groups: [[0], []]\n", "{f}:2: jet_groups[1]: List should have at least 1 item"),
+    ("jet group without brackets", M + "jet_groups: [0, 1]\n", "{f}:2: jet_groups[0]: Input should be a valid list"),
+    # broken files
+    ("bad YAML", M + "cut: {rule: max\n", "{f}:3: broken YAML: "),
+    ("a tab", M + "cut:\n\trule: max\n", "{f}:3: broken YAML: found character"),
+    (
+        "Python tag",
+        M + "name: !!python/object/apply:os.system [ls]\n",
+        "{f}:2: the tag tag:yaml.org,2002:python",
+    ),
+    ("tag on a value", M + "name: !!python/name:os.system x\n", "{f}:2: name: could not determine a constructor"),
+    ("own tag", M + "cut: !mine {rule: max}\n", "{f}:2: the tag !mine is not allowed"),
+    ("set tag", M + "cut: !!set {rule}\n", "{f}:2: the tag tag:yaml.org,2002:set is not allowed"),
+    ("binary", M + "name: !!binary aGk=\n", "{f}:2: name: 'aGk=' is read as a bytes; quote it"),
+    ("key twice", M + "folds: 3\nfolds: 4\n", "{f}:3: folds: the key appears twice"),
+    ("key twice, deeper", M + "cut: {rule: max, rule: lower}\n", "{f}:2: cut.rule: the key appears twice"),
+    ("a list as key", M + "? [a]\n: 1\n", "{f}:2: a key must be a plain word"),
+    ("two documents", M + "---\n" + M, "{f}:2: broken YAML: but found another document"),
+    ("an anchor within itself", "a: &a [*a]\n", "{f}:1: nested deeper than 50 levels"),
+    ("deep nesting", "a: " + 60 * "[" + 60 * "]", "{f}:1: nested deeper than 50 levels"),
+    ("very deep nesting", "a: " + 100_000 * "[", "{f}: nested too deeply; this is no configuration"),
+    ("unknown alias", "a: *b\n", "{f}:1: broken YAML: found undefined alias"),
+    (
+        "a billion laughs",
+        LAUGHS,
+        "more than 100000 values (aliases counted)",
+    ),
+    ("too large", "# " + (1 << 20) * "x", "{f}: larger than 1 MiB"),
+    ("NUL bytes", b"models: [\x00]\n", "{f}: broken YAML: unacceptable character #x0000"),
+    ("not UTF-8", b"name: caf\xe9\n", "{f}: not UTF-8 text"),
+    ("a picture", b"\x89PNG\r\n\x1a\n\x00\x00", "{f}: not UTF-8 text"),
+    ("empty file", "", "{f}: expected keys and values at the top"),
+    ("only a comment", "# nothing\n", "{f}: expected keys and values at the top"),
+    ("a list at the top", "- xgboost\n", "{f}: expected keys and values at the top"),
+    ("text at the top", "hello\n", "{f}: expected keys and values at the top"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+def test_refused(write: Write, content: str | bytes, message: str) -> None:
+    file = write(content)
+    begin = time.perf_counter()
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    text = str(caught.value)
+    assert message.replace("{f}", str(file)) in text
+    assert len(text) < 600
+    assert "\n" not in text
+    assert time.perf_counter() - begin < 5.0
+
+
+def test_every_fault_is_counted(write: Write) -> None:
+    with pytest.raises(ConfigError, match=r"folds: .* \(and 2 more\)"):
+        load(write(M + "folds: 0\nrepeats: 0\nseed: -1\n"))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such configuration file"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path)
+
+
+def test_a_model_named_like_the_blend_needs_a_label(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: two rows were called stack."""
+    registered_models()
+    monkeypatch.setitem(registry._REGISTRY, "stack", ModelSpec("stack", lambda params, context: None))
+    with pytest.raises(ConfigError, match=r":1: models\[0\]: 'stack' is the row of the blend"):
+        load(write("models: [stack]\n"))
+    assert load(write("models: [{model: stack, label: other}]\n")).models[0].row_label == "other"
+
+
+# shorthands and defaults
+
+SHORT: list[tuple[str, str]] = [
+    ("models: [xgboost]", "models: [{model: xgboost}]"),
+    (M + "cut: lower", M + "cut: {rule: lower}"),
+    (M + "stack: greedy", M + "stack: {method: greedy}"),
+    (M + "stack: false", M + "stack: {enabled: false}"),
+    (M + "features: raw", M + "features: {set: raw}"),
+    (M + "features: [PRI_tau_pt]", M + "features: {columns: [PRI_tau_pt]}"),
+    (M + "data:\nstack:\ncut:\nfeatures:", M),
+    (M + "cut: {b_reg: 10}", M + "cut: {b_reg: 10.0}"),
+    (M + "data: {n_s: 3}", M + "data: {n_s: 3.0}"),
+    ("\ufeff" + M, M),
+    (M.replace("\n", "\r\n"), M),
+    ("models: &m [xgboost]\n", M),
+]
+
+
+@pytest.mark.parametrize(("short", "full"), SHORT)
+def test_shorthands(write: Write, short: str, full: str) -> None:
+    assert load(write(short)) == load(write(full))
+
+
+def test_defaults(write: Write) -> None:
+    config = load(write(M))
+    assert (config.folds, config.repeats, config.preset, config.jet_split) == (5, 1, "good", "none")
+    assert (config.cut.rule, config.cut.b_reg, config.training_weights) == ("smooth", 10.0, "balanced")
+    assert config.name == "my-run"
+    assert config.data.source == "file"
+
+
+@pytest.mark.parametrize(("stem", "name"), [("été 1", "t--1"), ("...", "run"), ("a" * 80, "a" * 60), ("_x", "x")])
+def test_the_file_names_the_run(tmp_path: Path, stem: str, name: str) -> None:
+    file = tmp_path / f"{stem}.yaml"
+    file.write_text(M)
+    assert load(file).name == name
+
+
+def test_a_model_may_appear_under_several_labels(write: Write) -> None:
+    config = load(write("models: [mlp, {model: mlp, label: 'net 2', params: {bag: 3}, jet_split: both}]"))
+    assert [m.row_label for m in config.models] == ["mlp", "net 2"]
+    assert config.models[1].params == {"bag": 3}
+
+
+def test_configurations_are_frozen(write: Write) -> None:
+    config = load(write(M))
+    with pytest.raises(ValueError, match="frozen"):
+        config.folds = 3  # type: ignore[misc]
+
+
+# --set
+
+BASE = "models: [xgboost, {model: mlp, label: net}]\nfolds: 3\nstack: mean\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "look", "value"),
+    [
+        ("folds=4", lambda c: c.folds, 4),
+        (" folds = 4", lambda c: c.folds, 4),
+        ("cut.rule=max", lambda c: c.cut.rule, "max"),
+        ("cut=max", lambda c: c.cut.rule, "max"),
+        ("stack.members=[net]", lambda c: (c.stack.method, c.stack.members), ("mean", ["net"])),
+        ("stack=false", lambda c: c.stack.enabled, False),
+        ("models.net.params.alpha=.1", lambda c: c.models[1].params, {"alpha": 0.1}),
+        ("models.xgboost.preset=quick", lambda c: c.models[0].preset, "quick"),
+        ("models.1.label=other", lambda c: c.models[1].row_label, "other"),
+        ("models.0=lightgbm", lambda c: c.models[0].model, "lightgbm"),
+        ("models=[mlp]", lambda c: len(c.models), 1),
+        ("name=a=b", lambda c: None, None),
+        ("data.path=a b.csv", lambda c: c.data.path, "a b.csv"),
+        ("data.n_s=", lambda c: c.data.n_s, None),
+        ("models.0.params.a.b=3", lambda c: c.models[0].params, {"a": {"b": 3}}),
+    ],
+)
+def test_set(write: Write, setting: str, look: Callable[[RunConfig], Any], value: Any) -> None:
+    if setting == "name=a=b":
+        with pytest.raises(ConfigError, match="name 'a=b'"):
+            load(write(BASE), setting)
+        return
+    assert look(load(write(BASE), setting)) == value
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("folds", "--set folds: expected key=value"),
+        ("=3", "--set =3: expected key=value"),
+        ("folds=abc", "--set folds=abc: folds: Input should be a valid integer, it is 'abc'"),
+        ("foldz=3", "--set foldz=3: foldz: unknown key 'foldz' (did you mean 'folds'?)"),
+        ("cut.rul=max", "--set cut.rul=max: cut.rul: unknown key 'rul' (did you mean 'rule'?)"),
+        ("a..b=3", "--set a..b=3: a: unknown key 'a'"),
+        ("models.nope.preset=quick", "--set models.nope.preset=quick: no entry 'nope'; there are xgboost, net"),
+        ("models.7=mlp", "--set models.7=mlp: no entry '7'"),
+        ("models.0=mlp2", "--set models.0=mlp2: models[0].model: no model named 'mlp2' (did you mean 'mlp'?)"),
+        ("models=[mlp,mlp]", "--set models=[mlp,mlp]: models[1]: label 'mlp' is already used"),
+        ("folds.x=3", "--set folds.x=3: 'x' lies under a plain value"),
+        ("folds=[", "--set folds=[:1: broken YAML"),
+        ("folds=!!python/name:os.x y", "could not determine a constructor"),
+    ],
+)
+def test_set_is_refused_by_its_own_name(write: Write, setting: str, message: str) -> None:
+    """Regression: the file and one of its lines were blamed for what an option said."""
+    with pytest.raises(ConfigError) as caught:
+        load(write(BASE), setting)
+    assert str(caught.value).startswith(message) or (message in str(caught.value) and "os.x" in setting)
+
+
+def test_later_settings_win(write: Write) -> None:
+    assert load(write(BASE), "folds=4", "folds=7", "cut.rule=max", "cut.b_reg=1").cut.model_dump() == {
+        "rule": "max",
+        "b_reg": 1.0,
+    }
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_any_text_is_parsed_or_refused(text: str) -> None:
+    with contextlib.suppress(ConfigError):
+        parse_yaml(text, "x")

@@ -1,0 +1,368 @@
+"""Leaderboards from hand-written runs: what is ranked together, what is left out, what is shown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from rich.console import Console
+
+from higgsbench import Leaderboard
+from higgsbench.errors import ConfigError, StoreError
+from higgsbench.leaderboard.columns import COLUMNS
+from higgsbench.leaderboard.render import render, show
+
+SHARED: dict[str, Any] = {
+    "data": "d" * 64, "test": None, "layout": "atlas-higgs-2014", "simulated": False, "events": 1000, "test_events": 0,
+    "folds": 5, "repeats": 1, "fold_digest": "f" * 64, "n_s": 691.9, "n_b": 410999.8, "b_reg": 10.0,
+    "metrics_version": 1,
+}  # fmt: skip
+REPLICAS = 200
+
+
+def record(name: str, ams: float, **more: Any) -> dict[str, Any]:
+    row = {
+        "name": name, "label": name, "model": name, "variant": "global", "features": "raw", "status": "ok",
+        "digest": f"{name}-fits", "ams_cv": ams, "ams_cv_se": 0.1, "s": 200.0, "b": 3000.0, "fraction": 0.15,
+        "ams_oof_max": ams + 0.1, "ams_oof_max_se": 0.2, "auc": 0.9 + ams / 100, "auc_se": 0.002,
+        "log_loss": 0.012 - ams / 1e3, "log_loss_se": 1e-4, "cut_rule": "smooth", "threshold": 0.5,
+        "fit_seconds": 12.34, "predict_us": 3.2,
+        "peak_mb": 256.0, "seed": 42, "error": "",
+    }  # fmt: skip
+    return {**row, **more}
+
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Write a run by hand; `noise` is the scatter of each row's difference to what all rows share."""
+
+    def run(name: str, rows: list[dict[str, Any]], noise: float = 0.01, **shared: Any) -> Path:
+        folder = tmp_path / "results" / name
+        (folder / "units").mkdir(parents=True)
+        rng = np.random.default_rng(1)
+        common = rng.normal(size=REPLICAS)
+        columns = {}
+        for row in rows:
+            for metric in ("ams_cv", "auc"):
+                own = np.random.default_rng(sum(map(ord, row["name"] + metric))).normal(size=REPLICAS)
+                columns[f"{metric}:{row['name']}"] = row.get(metric, 0.0) + 0.1 * common + noise * own
+        pl.DataFrame(columns).write_parquet(folder / "replicas.parquet")
+        content = {"run": name, "comparability": {**SHARED, **shared}, "source": "training.csv", "rows": rows}
+        (folder / "rows.json").write_text(json.dumps(content))
+        return folder
+
+    return run
+
+
+def names(board: Leaderboard) -> list[list[str]]:
+    return [[row["name"] for row in table.rows] for table in board.tables]
+
+
+def test_rows_are_ranked_by_ams(make: Make, tmp_path: Path) -> None:
+    make("a", [record("x", 3.1), record("y", 3.5), record("z", 3.3)])
+    (table,) = Leaderboard.read(tmp_path / "results").tables
+    assert [(r["rank"], r["name"]) for r in table.rows] == [(1, "y"), (2, "z"), (3, "x")]
+    assert [r["diff"] for r in table.rows] == [0.0, 3.3 - 3.5, 3.1 - 3.5]
+    assert "1,000 events, 5 folds, data dddddddd, folds ffffffff" in table.title
+
+
+def test_comparable_runs_are_one_table(make: Make, tmp_path: Path) -> None:
+    make("a", [record("x", 3.1)])
+    make("b", [record("y", 3.5)])
+    board = Leaderboard.read(tmp_path / "results")
+    assert names(board) == [["y", "x"]]
+    assert [r["run"] for r in board.tables[0].rows] == ["b", "a"]
+    assert board.notes == ()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"data": "e" * 64}, {"fold_digest": "0" * 64}, {"folds": 3}, {"repeats": 2}, {"b_reg": 0.0}, {"n_s": 1.0},
+     {"test": "t" * 64}, {"metrics_version": 2}, {"layout": "mine"}, {"simulated": True}],
+    ids=lambda o: next(iter(o)),
+)  # fmt: skip
+def test_different_data_or_definitions_are_never_ranked_together(
+    make: Make, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    make("a", [record("x", 3.1), record("w", 3.0)])
+    make("b", [record("y", 3.5)], **other)
+    board = Leaderboard.read(tmp_path / "results")
+    assert names(board) == [["x", "w"], ["y"]]
+    assert [t.rows[0]["rank"] for t in board.tables] == [1, 1]
+    assert board.notes == ("2 tables: rows with other events, folds or definitions are never ranked together",)
+
+
+def test_toys_come_last_and_say_so(make: Make, tmp_path: Path) -> None:
+    make("a", [record(c, 3.0) for c in "pqr"], simulated=True)
+    make("b", [record("y", 2.0)])
+    board = Leaderboard.read(tmp_path / "results")
+    assert names(board)[0] == ["y"]
+    assert board.tables[1].title.startswith("TOY SIMULATION, ")
+
+
+def test_the_same_fits_are_shown_once(make: Make, tmp_path: Path) -> None:
+    make("a", [record("x", 3.1), record("y", 3.2)])
+    make("b", [record("x", 3.1), record("z", 3.3)])
+    board = Leaderboard.read(tmp_path / "results")
+    assert names(board) == [["z", "y", "x"]]
+    assert board.notes == ("1 rows stand in more than one run with the same fits and are shown once",)
+
+
+def test_another_cut_of_the_same_fits_is_another_row(make: Make, tmp_path: Path) -> None:
+    make("a", [record("x", 3.1)])
+    make("b", [record("x", 3.0, cut_rule="max")])
+    assert names(Leaderboard.read(tmp_path / "results")) == [["x", "x"]]
+
+
+def test_failed_rows_are_shown_without_rank(make: Make, tmp_path: Path) -> None:
+    failed = {
+        "name": "f",
+        "label": "f",
+        "variant": "global",
+        "status": "failed",
+        "digest": "q",
+        "error": "out of memory",
+    }
+    make("a", [failed, record("x", 3.1)])
+    board = Leaderboard.read(tmp_path / "results")
+    assert [(r["name"], r["rank"]) for r in board.tables[0].rows] == [("x", 1), ("f", None)]
+    assert "f (failed: out of memory)" in render(board, "markdown")
+    assert "| - " in render(board, "markdown")
+
+
+def test_all_failed(make: Make, tmp_path: Path) -> None:
+    make("a", [{"name": "f", "label": "f", "variant": "global", "status": "failed", "digest": "q", "n": 1}])
+    board = Leaderboard.read(tmp_path / "results", sort="n")
+    assert board.tables[0].rows[0]["rank"] is None
+    render(board, "csv")
+
+
+# paired differences and the mark
+
+
+@pytest.mark.parametrize(("noise", "apart"), [(0.01, True), (0.2, False)])
+def test_rows_within_two_paired_errors_are_marked(make: Make, tmp_path: Path, noise: float, apart: bool) -> None:
+    folder = make("a", [record("x", 3.5), record("y", 3.4)], noise=noise)
+    best, other = Leaderboard.read(tmp_path / "results").tables[0].rows
+    stored = pl.read_parquet(folder / "replicas.parquet")
+    expected = float(np.std((stored["ams_cv:y"] - stored["ams_cv:x"]).to_numpy(), ddof=1))
+    assert other["diff_se"] == pytest.approx(expected)
+    assert (best["distinguishable"], other["distinguishable"]) == (None, apart)
+    assert ("2 ≈" in render(Leaderboard.read(tmp_path / "results"), "markdown")) is not apart
+    assert best["diff_se"] == 0.0
+
+
+def test_rows_of_equal_scores_are_not_distinguishable(make: Make, tmp_path: Path) -> None:
+    """Regression: a difference of 0 was at least two errors of 0."""
+    folder = make("a", [record("x", 3.5), record("y", 3.5)])
+    stored = pl.read_parquet(folder / "replicas.parquet")
+    stored.with_columns(stored["ams_cv:x"].alias("ams_cv:y")).write_parquet(folder / "replicas.parquet")
+    assert Leaderboard.read(tmp_path / "results").tables[0].rows[1]["distinguishable"] is False
+
+
+def test_sorted_by_auc_the_mark_is_of_the_auc(make: Make, tmp_path: Path) -> None:
+    """Regression: the mark followed the AMS whatever column ranked."""
+    make("a", [record("x", 3.5, auc=0.93), record("y", 2.5, auc=0.9299)], noise=0.01)
+    assert Leaderboard.read(tmp_path / "results").tables[0].rows[1]["distinguishable"] is True
+    assert Leaderboard.read(tmp_path / "results", sort="auc").tables[0].rows[1]["distinguishable"] is False
+
+
+@pytest.mark.parametrize("damage", ["gone", "garbage", "column", "length", "text", "NaN"])
+def test_without_replicas_there_is_no_verdict(make: Make, tmp_path: Path, damage: str) -> None:
+    """Regression: an error of NaN counted as not distinguishable."""
+    make("a", [record("x", 3.5)])
+    file = make("b", [record("y", 3.4)]) / "replicas.parquet"
+    stored = pl.read_parquet(file)
+    if damage == "gone":
+        file.unlink()
+    elif damage == "garbage":
+        file.write_bytes(b"PAR1 no")
+    else:
+        changed = {
+            "column": stored.rename({"ams_cv:y": "other"}),
+            "length": stored[:50],
+            "text": stored.with_columns(pl.col("ams_cv:y").cast(pl.String)),
+            "NaN": stored.with_columns(pl.lit(float("nan")).alias("ams_cv:y")),
+        }
+        changed[damage].write_parquet(file)
+    row = Leaderboard.read(tmp_path / "results").tables[0].rows[1]
+    assert row["distinguishable"] is None
+    assert row["diff"] == pytest.approx(-0.1)
+
+
+# damage
+
+
+def test_unfinished_and_damaged_runs_are_left_out_with_a_word(make: Make, tmp_path: Path) -> None:
+    make("good", [record("x", 3.1)])
+    (make("unfinished", []) / "rows.json").unlink()
+    (tmp_path / "results" / "unfinished" / "units" / "k.json").write_text("{}")
+    for name, text in {
+        "cut": '{"rows": [',
+        "nothing": "",
+        "list": "[]",
+        "no rows": '{"comparability": {}}',
+        "no shared": '{"rows": []}',
+        "bare row": json.dumps({"comparability": SHARED, "rows": [{"name": "x"}]}),
+        "no number": json.dumps({"comparability": SHARED, "rows": [record("x", 3.0, auc=None)]}),
+        "no events": json.dumps({"comparability": {**SHARED, "events": "many"}, "rows": []}),
+        "infinite": json.dumps({"comparability": {**SHARED, "n_s": float("inf")}, "rows": []}),
+    }.items():
+        (make(f"bad {name}", []) / "rows.json").write_text(text)
+    (make("bytes", []) / "rows.json").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "results" / "notes").mkdir()
+    (tmp_path / "results" / "README.md").write_text("no run")
+    board = Leaderboard.read(tmp_path / "results")
+    assert names(board) == [["x"]]
+    assert len(board.notes) == 11
+    for note in board.notes:
+        assert "left out" in note
+    assert any("unfinished (1 units stored; run its configuration again to go on)" in note for note in board.notes)
+
+
+def test_odd_values_of_a_row_do_not_stop_the_others(make: Make, tmp_path: Path) -> None:
+    """Regression: a list as the cut rule could not be compared."""
+    make("a", [record("x", 3.1, cut_rule=["max"], seed="s", fraction=float("nan"), predict_us=None), record("y", 3.0)])
+    board = Leaderboard.read(tmp_path / "results")
+    for form in ("markdown", "csv", "json"):
+        assert "x" in render(board, form)
+
+
+def test_no_results(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no such folder"):
+        Leaderboard.read(tmp_path / "none")
+    assert Leaderboard.read(tmp_path).tables == ()
+
+
+def test_one_run_may_be_named(make: Make, tmp_path: Path) -> None:
+    make("a", [record("x", 3.1)])
+    assert names(Leaderboard.read(make("b", [record("y", 3.5)]))) == [["y"]]
+
+
+# sorting, columns, formats
+
+
+@pytest.mark.parametrize(
+    ("sort", "first"), [("ams_cv", "x"), ("auc", "y"), ("log_loss", "y"), ("fit_seconds", "z"), ("ams_public", "z")]
+)
+def test_sort(make: Make, tmp_path: Path, sort: str, first: str) -> None:
+    rows = [record("x", 3.5, auc=0.91, log_loss=0.02), record("y", 3.4, auc=0.93, log_loss=0.01)]
+    make("a", [*rows, record("z", 3.3, auc=0.92, log_loss=0.03, fit_seconds=1.0, ams_public=3.0)])
+    ranked = Leaderboard.read(tmp_path / "results", sort=sort).tables[0].rows
+    assert ranked[0]["name"] == first
+    assert [r["rank"] for r in ranked] == [1, 2, 3]
+
+
+def test_rows_without_a_number_come_last(make: Make, tmp_path: Path) -> None:
+    make("a", [record("x", 3.5, auc=float("nan")), record("y", 3.4)])
+    assert names(Leaderboard.read(tmp_path / "results", sort="auc")) == [["y", "x"]]
+
+
+def test_unknown_sort_and_columns_are_refused(make: Make, tmp_path: Path) -> None:
+    make("a", [record("x", 3.5)])
+    with pytest.raises(ConfigError, match="--sort: no row has a number 'label'; there are ams_cv"):
+        Leaderboard.read(tmp_path / "results", sort="label")
+    board = Leaderboard.read(tmp_path / "results")
+    with pytest.raises(ConfigError, match=r"--columns: no column 'ams_vc' \(did you mean 'ams_cv'\?\)"):
+        render(board, "markdown", ["ams_vc"])
+    with pytest.raises(ConfigError, match="there are rank, model"):
+        render(board, "csv", ["qqq"])
+
+
+def test_csv_and_json_carry_full_precision(make: Make, tmp_path: Path) -> None:
+    make("a", [record("x", 3.1234567890123456, s=1 / 3)])
+    board = Leaderboard.read(tmp_path / "results")
+    (row,) = csv.DictReader(io.StringIO(render(board, "csv")))
+    assert float(row["ams_cv"]) == 3.1234567890123456
+    assert float(row["s"]) == 1 / 3
+    assert row["table"] == "1"
+    content = json.loads(render(board, "json"))
+    assert content["tables"][0]["rows"][0]["ams_cv"] == 3.1234567890123456
+    assert content["tables"][0]["comparability"]["n_b"] == 410999.8
+    assert "3.1235" not in render(board, "markdown")
+    assert "3.123 ± 0.100" in render(board, "markdown")
+
+
+def test_columns_are_chosen_and_ordered(make: Make, tmp_path: Path) -> None:
+    make("a", [record("x", 3.1)])
+    board = Leaderboard.read(tmp_path / "results")
+    assert render(board, "csv", ["auc", "model"]).splitlines()[0] == "table,auc,auc_se,label,model,status,error"
+    assert "| wAUC | model |" in render(board, "markdown", ["auc", "model"])
+    assert list(json.loads(render(board, "json", ["s"]))["tables"][0]["rows"][0]) == ["s"]
+
+
+def test_held_out_columns_appear_with_held_out_data(make: Make, tmp_path: Path) -> None:
+    make("a", [record("x", 3.1)])
+    assert "AMS private" not in render(Leaderboard.read(tmp_path / "results"), "markdown")
+    make("b", [record("y", 3.1, ams_private=3.2, ams_private_se=0.05)], test_events=550_000, test="t" * 64)
+    text = render(Leaderboard.read(tmp_path / "results"), "markdown")
+    assert "AMS private" in text
+    assert "3.200 ± 0.050" in text
+    assert "550,000 held out" in text
+
+
+def test_every_number_of_merit_is_shown_with_its_error() -> None:
+    shown = {c.name: c.show(record("x", 3.1) | {"rank": 2, "diff": -0.1, "diff_se": None}) for c in COLUMNS}
+    assert shown["ams_cv"] == "3.100 ± 0.100"
+    assert shown["auc"] == "0.9310 ± 0.0020"
+    assert shown["diff"] == "-0.100 ± ?"
+    assert shown["fraction"] == "15.0%"
+
+
+EVIL = "\x1b[2J[red]a|b*c<script>[t](http://x)`d`\u202e\n=1+1"
+
+
+def test_names_cannot_steer_a_terminal_or_a_page(make: Make, tmp_path: Path) -> None:
+    """Regression: links and code passed into Markdown, and notes were not escaped at all."""
+    make("a", [record("x", 3.1, label=EVIL, variant=EVIL), record("y", 3.0, label="=1+1", variant="@x")])
+    make("<b>|[n](y)", [])
+    (tmp_path / "results" / "<b>|[n](y)" / "rows.json").write_text("[]")
+    board = Leaderboard.read(tmp_path / "results")
+    text = render(board, "markdown")
+    for bad in ("\x1b", "\u202e", "<script>", "<b>", "[t](", "[n]("):
+        assert bad not in text
+    assert {line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")} == {
+        1 + sum(not c.optional for c in COLUMNS)
+    }
+    out = io.StringIO()
+    show(board, Console(file=out, width=300, force_terminal=False))
+    assert "\x1b" not in out.getvalue()
+    assert "[red]a|b*c<script>" in out.getvalue(), "markup of rich stays text"
+    table = render(board, "csv")
+    assert "\x1b" not in table
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert (rows[1]["label"], rows[1]["variant"]) == ("'=1+1", "'@x")
+    assert "\x1b" not in render(board, "json")
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 300])
+def test_a_narrow_terminal_leaves_columns_out_and_says_so(make: Make, tmp_path: Path, width: int) -> None:
+    make("a", [record("x", 3.1), record("y", 3.0)])
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=True, color_system=None, legacy_windows=False)
+    show(Leaderboard.read(tmp_path / "results"), console)
+    text = out.getvalue()
+    assert ("more columns need a wider terminal" in " ".join(text.split())) == (width < 300)
+    assert "AMS cv" in text
+    table = [line for line in text.splitlines() if line[:1] in "┏┃┡│└"]
+    if width >= 80:
+        assert max(map(len, table)) <= width
+
+
+def test_a_pipe_gets_every_column(make: Make, tmp_path: Path) -> None:
+    make("a", [record("x", 3.1)])
+    out = io.StringIO()
+    show(Leaderboard.read(tmp_path / "results"), Console(file=out, width=1000))
+    for column in COLUMNS:
+        if not column.optional:
+            assert column.title in out.getvalue()

@@ -1,0 +1,174 @@
+"""The registry drives these tests: a model registered is a model tested."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from higgsbench import BuildContext, ModelSpec, PhysicalClassifier
+from higgsbench.errors import ModelError
+from higgsbench.metrics import roc_auc
+from higgsbench.models import PRESETS, get_model, registered_models
+from higgsbench.models.scoring import build_estimator
+
+SPECS = registered_models()
+FEATURES = ("x0", "x1", "x2", "x3", "x4")
+SMALLER: dict[str, dict[str, Any]] = {
+    "random_forest": {"n_estimators": 20},
+    "catboost": {"iterations": 30},
+    "xgboost": {"n_estimators": 30, "min_child_weight": 1},
+    "lightgbm": {"n_estimators": 30},
+    "mlp": {"max_iter": 20, "batch_size": 32},
+}
+"""Fit for a few hundred events; any other model runs with its quick preset."""
+
+
+class Toy:
+    def __init__(self, n: int = 400, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.y: NDArray[np.int64] = (rng.random(n) < 0.4).astype(np.int64)
+        X = rng.normal(size=(n, 5)) + self.y[:, None] * np.array([1.2, 0.8, 0.0, 0.3, 0.0])
+        X[rng.random((n, 5)) < 0.15] = np.nan
+        X[:, 4] = np.round(np.nan_to_num(X[:, 4]))
+        self.X: NDArray[np.float32] = X.astype(np.float32)
+        self.w: NDArray[np.float64] = np.where(self.y == 1, 0.0015, 1.2) * rng.gamma(4.0, size=n)
+
+
+TRAIN, FRESH = Toy(), Toy(seed=1)
+
+
+def fitted(spec: ModelSpec, w: NDArray[np.float64] = TRAIN.w, seed: int = 3, threads: int = 1) -> PhysicalClassifier:
+    params = {**spec.preset("quick"), **SMALLER.get(spec.name, {})}
+    inner = build_estimator(spec, params, BuildContext(seed, threads, FEATURES))
+    return PhysicalClassifier(inner, weighted=spec.sample_weight, log_odds=spec.log_odds).fit(TRAIN.X, TRAIN.y, w)
+
+
+@pytest.fixture(scope="module", params=SPECS, ids=lambda s: s.name)
+def spec(request: pytest.FixtureRequest) -> ModelSpec:
+    found: ModelSpec = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def scores(spec: ModelSpec) -> NDArray[np.float64]:
+    return fitted(spec).decision_function(FRESH.X)
+
+
+def test_scores_are_finite_log_odds_better_than_chance(scores: NDArray[np.float64]) -> None:
+    assert scores.shape == (400,)
+    assert scores.dtype == np.float64
+    assert np.isfinite(scores).all()
+    assert np.unique(scores).size > 50
+    assert roc_auc(FRESH.y, scores, FRESH.w).value > 0.7
+
+
+def test_scores_are_in_physical_normalisation(scores: NDArray[np.float64]) -> None:
+    prior = np.log(TRAIN.w[TRAIN.y == 1].sum() / TRAIN.w[TRAIN.y == 0].sum())
+    assert abs(np.median(scores) - prior) < 3.0
+
+
+def test_same_seed_same_bits(spec: ModelSpec, scores: NDArray[np.float64]) -> None:
+    np.testing.assert_array_equal(fitted(spec).decision_function(FRESH.X), scores)
+
+
+def test_weights_matter(spec: ModelSpec, scores: NDArray[np.float64]) -> None:
+    if not spec.sample_weight:
+        pytest.skip("takes no weights")
+    heavy = np.where(np.nan_to_num(TRAIN.X[:, 0]) > 0.5, 20.0, 1.0)
+    assert np.abs(fitted(spec, TRAIN.w * heavy).decision_function(FRESH.X) - scores).max() > 1e-3
+
+
+def test_the_scale_of_weights_does_not_matter(spec: ModelSpec, scores: NDArray[np.float64]) -> None:
+    """Raw signal weights of about 0.0015 fall under library defaults such as min_child_weight."""
+    np.testing.assert_allclose(fitted(spec, TRAIN.w * 1024.0).decision_function(FRESH.X), scores, rtol=1e-6, atol=1e-6)
+
+
+def test_fitted_models_pickle(spec: ModelSpec, scores: NDArray[np.float64]) -> None:
+    again = pickle.loads(pickle.dumps(fitted(spec)))  # noqa: S301
+    np.testing.assert_array_equal(again.decision_function(FRESH.X), scores)
+
+
+def test_records_pickle(spec: ModelSpec) -> None:
+    again = pickle.loads(pickle.dumps(spec))  # noqa: S301
+    assert again.name == spec.name
+    assert again.preset("good") == spec.preset("good")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_build_and_name_known_parameters(spec: ModelSpec, preset: str) -> None:
+    params = spec.preset(preset)
+    spec.check_parameters(params)
+    estimator = build_estimator(spec, params, BuildContext(seed=1))
+    assert hasattr(estimator, "fit")
+
+
+def test_a_preset_is_a_copy(spec: ModelSpec) -> None:
+    before = spec.preset("good")
+    spec.preset("good")["oops"] = 1
+    assert spec.preset("good") == before
+
+
+def test_misspelt_parameters_are_refused_with_the_nearest(spec: ModelSpec) -> None:
+    if spec.parameters is None:
+        pytest.skip("accepts all parameters")
+    known = sorted(spec.parameters(), key=len)[-1]
+    with pytest.raises(ModelError, match=rf"has no parameter '{known}x' \(did you mean '{known}'\?\)"):
+        spec.check_parameters({known + "x": 1})
+    with pytest.raises(ModelError, match="it knows"):
+        spec.check_parameters({"qqqqqqqq": 1})
+
+
+def test_seed_and_threads_are_the_harness_s(spec: ModelSpec) -> None:
+    """They are part of a unit's plan and cannot be parameters of a model."""
+    if spec.parameters is None:
+        pytest.skip("accepts all parameters")
+    for name in ("n_jobs", "thread_count", "random_state", "random_seed", "seed"):
+        with pytest.raises(ModelError, match="has no parameter"):
+            spec.check_parameters({name: 1})
+
+
+def test_threads_are_passed(spec: ModelSpec) -> None:
+    names = {"n_jobs", "nthread", "thread_count", "num_threads"}
+    params = spec.build(spec.preset("quick"), BuildContext(seed=0, threads=3)).get_params()
+    passed = {value for name, value in params.items() if name in names and value is not None}
+    assert passed == ({3} if spec.name not in ("logistic", "mlp") else set()), "those two run on one thread"
+
+
+def test_seed_reaches_every_random_part(spec: ModelSpec) -> None:
+    names = {"random_state", "random_seed"}
+    params = spec.build(spec.preset("quick"), BuildContext(seed=11)).get_params()
+    seeds = {name: value for name, value in params.items() if name.split("__")[-1] in names}
+    assert seeds
+    assert None not in seeds.values() or spec.name == "catboost", seeds
+    assert 11 in seeds.values()
+
+
+def test_impossible_parameters_are_a_model_error() -> None:
+    with pytest.raises(ModelError, match="cannot be built from"):
+        build_estimator(get_model("random_forest"), {"no_such_argument": 1}, BuildContext(seed=0))
+
+
+@pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
+def test_a_column_without_values_in_the_fold_is_no_trouble(spec: ModelSpec) -> None:
+    X = TRAIN.X.copy()
+    X[:, 2] = np.nan
+    params = {**spec.preset("quick"), **SMALLER.get(spec.name, {})}
+    inner = build_estimator(spec, params, BuildContext(0, 1, FEATURES))
+    model = PhysicalClassifier(inner, weighted=spec.sample_weight, log_odds=spec.log_odds).fit(X, TRAIN.y, TRAIN.w)
+    assert np.isfinite(model.decision_function(FRESH.X)).all()
+
+
+def test_models_leave_no_files(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, spec: ModelSpec) -> None:
+    monkeypatch.chdir(tmp_path)
+    fitted(spec)
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+def test_the_mlp_is_a_bag_of_different_networks() -> None:
+    bag = get_model("mlp").build({"bag": 3, "max_iter": 1}, BuildContext(seed=5)).steps[-1][1]
+    assert [m.random_state for _, m in bag.estimators] == [5, 1005, 2005]

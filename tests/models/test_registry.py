@@ -1,0 +1,203 @@
+"""Models of users: registered by call, or brought by an installed package's entry point."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from higgsbench import BuildContext, ModelSpec, PhysicalClassifier, register_model
+from higgsbench.errors import MissingExtraError, ModelError
+from higgsbench.models import get_model, model_names, registered_models, registry
+from higgsbench.models.scoring import build_estimator
+
+ROOT = Path(__file__).parents[2]
+
+
+def build_stump(params: Any, context: BuildContext) -> Any:
+    from sklearn.tree import DecisionTreeClassifier
+
+    return DecisionTreeClassifier(random_state=context.seed, **params)
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone afterwards."""
+    registered_models()
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+
+def test_the_six_come_first() -> None:
+    six = ("logistic", "random_forest", "catboost", "xgboost", "lightgbm", "mlp")
+    assert model_names()[:6] == six
+
+
+def test_a_registered_model_trains_like_any_other() -> None:
+    spec = register_model(ModelSpec("stump", build_stump, presets={"quick": {"max_depth": 1}}))
+    assert get_model("stump") is spec
+    assert model_names()[-1] == "stump"
+    rng = np.random.default_rng(0)
+    y = rng.random(200) < 0.5
+    X = (rng.normal(size=(200, 2)) + y[:, None]).astype(np.float32)
+    X[::7, 1] = np.nan
+    inner = build_estimator(spec, spec.preset("best"), BuildContext(1))
+    score = PhysicalClassifier(inner).fit(X, y).decision_function(X)
+    assert np.unique(score).size == 2
+
+
+def test_a_name_is_taken_once_unless_replaced() -> None:
+    spec = ModelSpec("xgboost", build_stump)
+    with pytest.raises(ModelError, match="'xgboost' is already registered; pass replace=True"):
+        register_model(spec)
+    assert register_model(spec, replace=True) is get_model("xgboost")
+
+
+@pytest.mark.parametrize("name", ["", "1st", "two words", "a/b", "-x", "x\n"])
+def test_names_are_plain(name: str) -> None:
+    with pytest.raises(ModelError, match="letters, digits"):
+        ModelSpec(name, build_stump)
+
+
+def test_unknown_presets_are_refused() -> None:
+    with pytest.raises(ModelError, match="unknown preset 'fast'; presets are quick, good, best"):
+        ModelSpec("a", build_stump, presets={"fast": {}})
+
+
+def test_a_record_is_frozen() -> None:
+    with pytest.raises(AttributeError):
+        get_model("mlp").name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("have", "asked", "got"),
+    [
+        ({"quick": 1, "good": 2}, "best", 2),
+        ({"quick": 1}, "best", 1),
+        ({"good": 2, "best": 3}, "quick", 2),
+        ({"best": 3}, "quick", 3),
+        ({"quick": 1, "best": 3}, "good", 1),
+    ],
+)
+def test_a_preset_falls_back_to_the_next(have: dict[str, int], asked: str, got: int) -> None:
+    spec = ModelSpec("a", build_stump, presets=MappingProxyType({k: {"p": v} for k, v in have.items()}))
+    assert spec.preset(asked) == {"p": got}
+    assert ModelSpec("a", build_stump).preset(asked) == {}
+
+
+def test_what_is_not_registered_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ModelError, match=r"no model named 'xgbost' \(did you mean 'xgboost'\?\)"):
+        get_model("xgbost")
+    with pytest.raises(ModelError, match="registered are logistic, random_forest"):
+        get_model("qqq")
+
+
+@pytest.mark.parametrize("module", ["no_such_package", "no_such_package.part", "numpy.no_such_part"])
+def test_missing_modules_are_named(module: str) -> None:
+    """Regression: of a submodule, the missing package escaped as ModuleNotFoundError."""
+    with pytest.raises(ModelError, match=f"model 'a' needs the module {module}, which is not installed"):
+        ModelSpec("a", build_stump, imports=(module,)).check_available()
+    with pytest.raises(MissingExtraError, match=r"pip install 'higgsbench\[deep\]'"):
+        ModelSpec("a", build_stump, imports=(module,), extra="deep").check_available()
+
+
+def test_only_records_can_be_registered() -> None:
+    """Regression: anything else failed as a missing attribute."""
+    wrong: Any = build_stump
+    with pytest.raises(ModelError, match=r"takes a higgsbench\.ModelSpec, got a function"):
+        register_model(wrong)
+
+
+MODEL = """
+from higgsbench import ModelSpec
+
+def build(params, context):
+    from sklearn.naive_bayes import GaussianNB
+    return GaussianNB(**params)
+
+SPEC = ModelSpec({name!r}, build, description="Naive Bayes of a guest")
+"""
+
+Install = Callable[..., Path]
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Install:
+    """Build a wheel of a package with an entry point and unpack it as an installer does."""
+
+    def make(code: str, target: str = "SPEC", module: str = "guest_models") -> Path:
+        info = f"{module}-1.0.dist-info"
+        files = {
+            f"{module}/__init__.py": code,
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {module.replace('_', '-')}\nVersion: 1.0\n",
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            f"{info}/entry_points.txt": f"[higgsbench.models]\nguest = {module}:{target}\n",
+        }
+        record = "".join(f"{name},,\n" for name in (*files, f"{info}/RECORD"))
+        wheel = tmp_path / f"{module}-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name, text in {**files, f"{info}/RECORD": record}.items():
+                archive.writestr(name, text)
+        site = tmp_path / "site"
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(site)
+        return site
+
+    return make
+
+
+def run_models(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)]), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "higgsbench", "models", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=site)
+
+
+def test_a_package_brings_its_model(install: Install) -> None:
+    done = run_models(install(MODEL.format(name="guest_bayes")))
+    assert done.returncode == 0, done.stderr
+    assert "guest_bayes" in done.stdout
+    assert "Naive Bayes of a guest" in done.stdout
+    assert done.stdout.index("mlp") < done.stdout.index("guest_bayes")
+
+
+@pytest.mark.parametrize(
+    ("code", "target", "message"),
+    [
+        ("1 / 0", "SPEC", "cannot be loaded: ZeroDivisionError"),
+        ("import no_such_thing", "SPEC", "cannot be loaded: ModuleNotFoundError"),
+        ("x = 1", "SPEC", "cannot be loaded: AttributeError"),
+        ("SPEC = 'a model'", "SPEC", "is a str, expected a higgsbench.ModelSpec"),
+        (MODEL.format(name="xgboost"), "SPEC", "two models are named 'xgboost'"),
+        (MODEL.format(name="bad name"), "SPEC", "cannot be loaded: ModelError: model name 'bad name'"),
+    ],
+    ids=["fails", "import", "absent", "no record", "taken", "bad name"],
+)
+def test_a_broken_package_is_one_clear_line(install: Install, code: str, target: str, message: str) -> None:
+    done = run_models(install(code, target))
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+    if "two models" not in message:
+        assert "entry point 'guest' of guest-models" in lines[0]
+
+
+def test_after_a_failure_the_registry_is_not_half_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Iterator[ModelSpec]:
+        raise ModelError("broken")
+
+    monkeypatch.setattr(registry, "_REGISTRY", {})
+    monkeypatch.setattr(registry, "_loaded", False)
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "_entry_points", broken)
+        for _ in range(2):
+            with pytest.raises(ModelError, match="broken"):
+                registered_models()
+    assert model_names()[:1] == ("logistic",)

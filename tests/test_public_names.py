@@ -1,0 +1,59 @@
+"""The public names: a change here is a change for every user."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import higgsbench
+from higgsbench.errors import HiggsbenchError
+
+NAMES = [
+    "ATLAS_HIGGS",
+    "BuildContext",
+    "Events",
+    "HiggsbenchError",
+    "JetSplitClassifier",
+    "Leaderboard",
+    "ModelSpec",
+    "PhysicalClassifier",
+    "TableSchema",
+    "__version__",
+    "ams",
+    "ams_scan",
+    "best_cut",
+    "evaluation_weights",
+    "load_events",
+    "register_model",
+    "run",
+]
+
+
+def test_names_are_pinned() -> None:
+    assert higgsbench.__all__ == NAMES
+    assert dir(higgsbench) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_can_be_imported(name: str) -> None:
+    assert getattr(higgsbench, name) is not None
+
+
+def test_other_names_are_refused() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'amss'"):
+        _ = higgsbench.amss
+
+
+def test_importing_the_package_is_cheap() -> None:
+    code = "import sys, higgsbench; print([m for m in ('numpy', 'polars', 'sklearn', 'pydantic') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_there_is_one_error_tree() -> None:
+    from higgsbench import errors
+
+    for name in errors.__all__:
+        assert issubclass(getattr(errors, name), HiggsbenchError)
+    assert issubclass(errors.MetricError, ValueError)

@@ -1,0 +1,97 @@
+"""Folds: every event in one, stratified, the same for all; group numbers; training weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from higgsbench.errors import ConfigError
+from higgsbench.validation import PROPORTIONAL, TRAINING_WEIGHTS, fold_assignments, group_index, training_weights
+
+
+def toy(n: int = 2000) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    rng = np.random.default_rng(0)
+    return rng.random(n) < 0.34, rng.choice(3, n, p=[0.4, 0.3, 0.3]).astype(np.int64)
+
+
+def test_event_ids_of_folds_never_overlap() -> None:
+    y, strata = toy()
+    ids = np.random.default_rng(1).permutation(10**6)[: y.size]
+    for fold in fold_assignments(y, strata, 5, 3, 42):
+        parts = [set(ids[fold == k].tolist()) for k in range(5)]
+        assert set().union(*parts) == set(ids.tolist())
+        assert sum(map(len, parts)) == y.size
+        for k in range(5):
+            assert not parts[k] & set(ids[fold != k].tolist())
+
+
+def test_every_stratum_is_spread_evenly() -> None:
+    y, strata = toy()
+    for fold in fold_assignments(y, strata, 5, 2, 7):
+        for label in (True, False):
+            for group in range(3):
+                members = fold[(y == label) & (strata == group)]
+                counts = np.bincount(members, minlength=5)
+                assert counts.max() - counts.min() <= 1
+
+
+def test_same_seed_same_folds_and_repeats_differ() -> None:
+    y, strata = toy()
+    a = fold_assignments(y, strata, 5, 2, 42)
+    np.testing.assert_array_equal(a, fold_assignments(y, strata, 5, 2, 42))
+    assert a.shape == (2, y.size)
+    assert (a[0] != a[1]).any()
+    np.testing.assert_array_equal(a[1], fold_assignments(y, strata, 5, 1, 43)[0])
+    assert (a[0] != fold_assignments(y, strata, 5, 1, 1)[0]).any()
+
+
+def test_a_rare_stratum_does_not_stop_the_folds() -> None:
+    y, strata = toy(200)
+    strata[:2] = 9
+    fold = fold_assignments(y, strata, 5, 1, 0)[0]
+    assert sorted(set(fold.tolist())) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("signal", "background", "name"), [(4, 50, "signal"), (50, 4, "background")])
+def test_too_few_events_are_refused(signal: int, background: int, name: str) -> None:
+    y = np.array([True] * signal + [False] * background)
+    with pytest.raises(ConfigError, match=f"5 folds need at least 5 {name} events, there are 4"):
+        fold_assignments(y, None, 5, 1, 0)
+
+
+def test_group_index() -> None:
+    numbers = np.array([0, 1, 2, 3, 2])
+    np.testing.assert_array_equal(group_index(numbers, ((0,), (1,), (2, 3))), [0, 1, 2, 2, 2])
+    with pytest.raises(ConfigError, match=r"jet_groups: the events have \[2, 3\] .* in no group"):
+        group_index(numbers, ((0,), (1,)))
+
+
+@pytest.mark.parametrize("scheme", TRAINING_WEIGHTS)
+@given(st.lists(st.tuples(st.booleans(), st.floats(1e-4, 1e4)), min_size=2, max_size=40))
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_training_weights_have_mean_one(scheme: str, events: list[tuple[bool, float]]) -> None:
+    y = np.array([True, False, *(label for label, _ in events)])
+    w = np.array([1.0, 2.0, *(weight for _, weight in events)])
+    before = w.copy()
+    out = training_weights(y, w, scheme)
+    np.testing.assert_array_equal(w, before)
+    assert out.mean() == pytest.approx(1.0)
+    if scheme in ("balanced", "sqrt_balanced"):
+        assert out[y].sum() == pytest.approx(out[~y].sum())
+    ratio = (out / (np.sqrt(w) if scheme == "sqrt_balanced" else np.ones_like(w) if scheme == "none" else w))[y]
+    np.testing.assert_allclose(ratio, ratio[0])
+    if scheme in PROPORTIONAL:
+        np.testing.assert_allclose((out / w)[~y], (out / w)[~y][0])
+
+
+def test_unknown_training_weights_are_refused() -> None:
+    with pytest.raises(ConfigError, match="training_weights: 'even' is not one of balanced, sqrt_balanced"):
+        training_weights(np.array([True, False]), np.ones(2), "even")
+
+
+def test_balancing_needs_weight_in_both_classes() -> None:
+    with pytest.raises(ConfigError, match="positive sum"):
+        training_weights(np.array([True, False]), np.array([0.0, 1.0]), "balanced")
