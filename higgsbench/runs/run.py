@@ -119,6 +119,27 @@ def run_config(loaded: LoadedConfig, output: Path, jobs: int, listener: Listener
     return _Run(loaded, output, jobs, listener or Silent()).carry_out()
 
 
+def task_of(unit: Unit, plan: Plan, dataset: Dataset, config: RunConfig) -> Task:
+    """Return what a worker needs to run a unit."""
+    row = plan.rows[unit.row]
+    return Task(
+        key=unit.key,
+        spec=row.spec,
+        params=row.params,
+        columns=row.features.columns,
+        matrix=f"X-{row.features.digest}",
+        test_matrix=f"T-{row.features.digest}" if unit.predict_test else None,
+        groups=dataset.groups if row.variant == "jets" else None,
+        training_weights=row.training_weights,
+        negative_weights=config.data.negative_weights,
+        repeat=unit.repeat,
+        fold=unit.fold,
+        totals=dataset.totals,
+        seed=unit.seed,
+        threads=config.threads,
+    )
+
+
 class _Run:
     def __init__(self, loaded: LoadedConfig, output: Path, jobs: int, listener: Listener) -> None:
         self.config: RunConfig = loaded.config
@@ -197,25 +218,6 @@ class _Run:
             if test is not None:
                 workspace.save(f"T-{features.digest}", feature_matrix(test.frame, features))
 
-    def _task(self, unit: Unit) -> Task:
-        row = self.plan.rows[unit.row]
-        return Task(
-            key=unit.key,
-            spec=row.spec,
-            params=row.params,
-            columns=row.features.columns,
-            matrix=f"X-{row.features.digest}",
-            test_matrix=f"T-{row.features.digest}" if unit.predict_test else None,
-            groups=self.dataset.groups if row.variant == "jets" else None,
-            training_weights=row.training_weights,
-            negative_weights=self.config.data.negative_weights,
-            repeat=unit.repeat,
-            fold=unit.fold,
-            totals=self.dataset.totals,
-            seed=unit.seed,
-            threads=self.config.threads,
-        )
-
     def _train(self, pending: list[Unit], workspace: Workspace) -> None:
         self._workspace_arrays(workspace, {unit.row for unit in pending})
         # Longest first, so that no core idles at the end behind one long fit.
@@ -226,7 +228,9 @@ class _Run:
             unit = by_key[task.key]
             self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
 
-        results = execute([self._task(u) for u in order], workspace, self.jobs, started)
+        results = execute(
+            [task_of(u, self.plan, self.dataset, self.config) for u in order], workspace, self.jobs, started
+        )
         # Closed before the workspace is removed, so that no worker is left behind reading it.
         with contextlib.closing(results):
             for result in results:
