@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from pathlib import Path
@@ -26,9 +27,10 @@ def main() -> None:
         os.environ["HIGGSBENCH_CACHE_DIR"] = str(folder / "cache")
         for ending in (".csv", ".csv.gz"):
             file = write_simulated(SimulationSettings(events=EVENTS, seed=4), folder / f"events{ending}", jobs=2)
-            ours, pandas = in_turn(lambda f=file: load_events(f, cache=False), lambda f=file: pd.read_csv(f), ROUNDS)
-            again, bare = in_turn(lambda f=file: load_events(f, cache=False), lambda f=file: pl.read_csv(f), ROUNDS)
-            cached, _ = in_turn(lambda f=file: load_events(f), lambda: None, ROUNDS)
+            parse = functools.partial(load_events, file, cache=False)
+            ours, pandas = in_turn(parse, functools.partial(pd.read_csv, file), ROUNDS)
+            again, bare = in_turn(parse, functools.partial(pl.read_csv, file), ROUNDS)
+            cached, _ = in_turn(functools.partial(load_events, file), lambda: None, ROUNDS)
             lines.append(_row(f"`{ending}` parsed and checked", ours, pandas, median(again) / median(bare)))
             lines.append(_row(f"`{ending}` from the cache", cached, pandas, median(cached) / median(bare)))
     publish("reading-speed", "Reading event files", lines)

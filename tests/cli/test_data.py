@@ -34,6 +34,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Call the command line in an empty folder; returns exit code, output, errors."""
     monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.chdir(tmp_path)
 
     def call(*args: str | Path) -> tuple[int, str, str]:
