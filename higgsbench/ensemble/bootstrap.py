@@ -11,6 +11,7 @@ Scores enter through their rank in fine bins: per replica the work is one weight
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,12 @@ __all__ = ["BINS", "REPLICAS", "Replicas", "bootstrap_row"]
 REPLICAS = 200
 """The standard error of a standard error from B replicas is 1 / sqrt(2 B): 5% at 200."""
 
-BINS = 1000
+BINS = 500
 """Rank bins; cuts of a replica fall between bins."""
 
 _SEED = 20140912
-_CHUNK = 1 << 21
+_EVENTS_AT_ONCE = 1 << 22
+_REPLICAS_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -71,66 +73,85 @@ def bootstrap_row(scores: NDArray[np.float64], truth: Truth, replicas: int = REP
     n = truth.y.size
     folds = int(truth.fold.max()) + 1
     repeats = scores.shape[0]
-    # One column of cells per repeat: class x bin x fold.
+    # One cell per class x bin x fold, for each repeat.
     cell = [(truth.y.astype(np.int64) * BINS + _rank_bins(scores[r])) * folds + truth.fold[r] for r in range(repeats)]
     shape = (2, BINS, folds)
     size = int(np.prod(shape))
     squares = truth.weight**2
     ams_cv, auc = np.zeros(replicas), np.zeros(replicas)
-    chunk = max(1, min(replicas, _CHUNK // max(n, 1)))
+    chunk = max(1, min(_REPLICAS_AT_ONCE, _EVENTS_AT_ONCE // max(n, 1)))
     rng = np.random.default_rng(_SEED)
     for lo in range(0, replicas, chunk):
-        counts = rng.poisson(1.0, size=(min(chunk, replicas - lo), n)).astype(np.float64)
+        part = slice(lo, min(lo + chunk, replicas))
+        counts = rng.poisson(1.0, size=(part.stop - lo, n)).astype(np.float64)
         for r in range(repeats):
+            first = np.empty((counts.shape[0], *shape))
+            second = np.empty_like(first)
             for i, count in enumerate(counts):
-                first = np.bincount(cell[r], truth.weight * count, size).astype(np.float64).reshape(shape)
-                second = np.bincount(cell[r], squares * count, size).astype(np.float64).reshape(shape)
-                ams_cv[lo + i] += _replica_ams(first, second, truth) / repeats
-                auc[lo + i] += _binned_auc(first.sum(axis=2)) / repeats
+                first[i] = np.bincount(cell[r], truth.weight * count, size).reshape(shape)
+                second[i] = np.bincount(cell[r], squares * count, size).reshape(shape)
+            ams_cv[part] += _replica_ams(first, second, truth) / repeats
+            auc[part] += _binned_auc(first.sum(axis=3)) / repeats
     return Replicas(ams_cv, auc)
 
 
-def _replica_ams(first: NDArray[np.float64], second: NDArray[np.float64], truth: Truth) -> float:
-    """Cross-validated AMS of one replica from sums of weights and squared weights per class x bin x fold."""
-    folds = first.shape[2]
-    selected = np.zeros(2)
-    rest1 = first.sum(axis=2, keepdims=True) - first
-    rest2 = second.sum(axis=2, keepdims=True) - second
+def _replica_ams(first: NDArray[np.float64], second: NDArray[np.float64], truth: Truth) -> NDArray[np.float64]:
+    """Cross-validated AMS of replicas from sums of weights and squared weights, (replicas, class, bin, fold)."""
+    replicas, _, _, folds = first.shape
+    selected = np.zeros((replicas, 2))
+    all1, all2 = first.sum(axis=3), second.sum(axis=3)
     for k in range(folds):
-        at = _chosen_bin(rest1[:, :, k], rest2[:, :, k], truth)
-        selected += first[:, : at + 1, k].sum(axis=1)
-    all_ = first.sum(axis=(1, 2))
-    scale = np.divide([truth.totals[1], truth.totals[0]], all_, out=np.zeros(2), where=all_ > 0.0)
-    b, s = np.maximum(selected * scale, 0.0)
-    return float(raw_ams(np.array([s]), np.array([b]), truth.b_reg)[0])
+        at = _chosen_bin(all1 - first[..., k], all2 - second[..., k], truth)
+        running = np.cumsum(first[..., k], axis=2)
+        selected += np.take_along_axis(running, at[:, None, None], axis=2)[:, :, 0]
+    selected *= _scale(all1, truth)[:, :, 0]
+    b, s = np.maximum(selected, 0.0).T
+    return raw_ams(s, b, truth.b_reg)
 
 
-def _chosen_bin(first: NDArray[np.float64], second: NDArray[np.float64], truth: Truth) -> int:
-    """Apply the cut rule to binned sums (2, BINS): the same rule as `choose_cut`, at the resolution of the bins."""
+def _scale(sums: NDArray[np.float64], truth: Truth) -> NDArray[np.float64]:
+    """Factors (replicas, class, 1) that bring the class sums to the reference totals."""
+    total = sums.sum(axis=2, keepdims=True)
+    wanted = np.array([[truth.totals[1]], [truth.totals[0]]])
+    scale: NDArray[np.float64] = np.divide(wanted, total, out=np.zeros_like(total), where=total > 0.0)
+    return scale
+
+
+@functools.lru_cache(maxsize=4)
+def _smoothing(width: float) -> NDArray[np.float64]:
+    """Matrix (BINS, BINS) that turns sums per bin into cumulative sums of displaced events."""
+    spread = gaussian_filter1d(np.eye(BINS), width * BINS, axis=1, mode="reflect")
+    return np.asarray(np.cumsum(spread, axis=1))
+
+
+def _chosen_bin(first: NDArray[np.float64], second: NDArray[np.float64], truth: Truth) -> NDArray[np.intp]:
+    """Apply the cut rule to binned sums (replicas, class, bin): `choose_cut` at the resolution of the bins."""
+    scale = _scale(first, truth)
+    selected = np.cumsum(first * scale, axis=2)
     smooth = truth.rule == "smooth"
-    sums = gaussian_filter1d(first, kernel_width(truth.y.size) * BINS, axis=1, mode="reflect") if smooth else first
-    total = first.sum(axis=1, keepdims=True)
-    scale = np.divide(np.array([[truth.totals[1]], [truth.totals[0]]]), total, out=np.zeros((2, 1)), where=total > 0.0)
-    b, s = np.maximum(np.cumsum(sums * scale, axis=1), 0.0)
-    value = raw_ams(s, b, truth.b_reg)
+    curve = (first * scale) @ _smoothing(kernel_width(truth.y.size)) if smooth else selected
+    b, s = np.moveaxis(np.maximum(curve, 0.0), 1, 0)
+    value = raw_ams(s.ravel(), b.ravel(), truth.b_reg).reshape(s.shape)
     value = np.where(np.isfinite(value), value, -np.inf)  # as in `choose_cut`; b_reg = 0 without background
     if truth.rule == "max":
-        return int(np.argmax(value))
+        return np.asarray(np.argmax(value, axis=1))
     # Trust is in the events as they are: smoothing spreads background to where there is none.
-    selected = np.cumsum(first * scale, axis=1)
-    square = np.cumsum(second * scale**2, axis=1)
-    share = selected / np.maximum(np.array([[truth.totals[1]], [truth.totals[0]]]), 1e-300)
-    variance = np.maximum((1.0 - 2.0 * share) * square + share**2 * square[:, -1:], 0.0)
-    trusted = (selected[0] > 0.0) & (np.sqrt(variance[0]) <= MAX_BACKGROUND_ERROR * selected[0])
+    square = np.cumsum(second * scale**2, axis=2)
+    share = selected / np.array([[truth.totals[1]], [truth.totals[0]]])
+    variance = np.maximum((1.0 - 2.0 * share) * square + share**2 * square[:, :, -1:], 0.0)
+    trusted = (selected[:, 0] > 0.0) & (np.sqrt(variance[:, 0]) <= MAX_BACKGROUND_ERROR * selected[:, 0])
     if truth.rule == "lower":
         by_s, by_b = ams_gradient(s, b, max(truth.b_reg, 1e-12))
-        value = value - np.sqrt(by_s**2 * variance[1] + by_b**2 * variance[0])
-    return int(np.argmax(np.where(trusted, value, -np.inf))) if trusted.any() else int(np.argmax(value))
+        value = value - np.sqrt(by_s**2 * variance[:, 1] + by_b**2 * variance[:, 0])
+    trusted |= ~trusted.any(axis=1, keepdims=True)
+    return np.asarray(np.argmax(np.where(trusted, value, -np.inf), axis=1))
 
 
-def _binned_auc(sums: NDArray[np.float64]) -> float:
-    """AUC of binned scores (2, BINS), best bin first; events that share a bin count half."""
-    background, signal = sums
-    below = background.sum() - np.cumsum(background) + 0.5 * background
-    norm = float(signal.sum() * background.sum())
-    return float(np.sum(signal * below)) / norm if norm > 0.0 else 0.5
+def _binned_auc(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """AUC of binned scores (replicas, class, bin), best bin first; events that share a bin count half."""
+    background, signal = np.moveaxis(sums, 1, 0)
+    below = background.sum(axis=1, keepdims=True) - np.cumsum(background, axis=1) + 0.5 * background
+    norm = signal.sum(axis=1) * background.sum(axis=1)
+    halves = np.full(norm.shape, 0.5)
+    auc: NDArray[np.float64] = np.divide(np.sum(signal * below, axis=1), norm, out=halves, where=norm > 0.0)
+    return auc

@@ -101,7 +101,7 @@ def _read_run(folder: Path) -> tuple[list[StoredRow], str]:
     try:
         content = json.loads((folder / "rows.json").read_bytes())
     except FileNotFoundError:
-        done = len(list((folder / "units").glob("*.json")))
+        done = len(list((folder / "units").glob("[!.]*.json")))
         return [], f"{folder.name}: left out, unfinished ({done} units stored; run its configuration again to go on)"
     except (OSError, ValueError, RecursionError) as error:
         return [], f"{folder.name}: left out, rows.json cannot be read ({error})"

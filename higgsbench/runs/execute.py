@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import signal
+from typing import TYPE_CHECKING, Any
 
 from higgsbench.errors import HiggsbenchError
 from higgsbench.runs.unit import Task, UnitResult, Workspace, run_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
 __all__ = ["WorkerLostError", "execute"]
+
+_THREAD_VARIABLES = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"),
+    *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS"),
+)
 
 
 class WorkerLostError(HiggsbenchError):
@@ -19,7 +25,7 @@ class WorkerLostError(HiggsbenchError):
 
 def execute(
     tasks: Sequence[Task], workspace: Workspace, jobs: int, started: Callable[[Task], None]
-) -> Iterator[UnitResult]:
+) -> Generator[UnitResult]:
     """Run tasks and yield results in the order in which they finish.
 
     Each library is held to the task's number of threads, so that `jobs` processes never fight over cores.
@@ -41,27 +47,43 @@ def execute(
     yield from _in_processes(tasks, workspace, jobs, started)
 
 
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _in_processes(
     tasks: Sequence[Task], workspace: Workspace, jobs: int, started: Callable[[Task], None]
-) -> Iterator[UnitResult]:
-    import joblib
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+) -> Generator[UnitResult]:
+    from concurrent.futures import FIRST_COMPLETED, Future, wait
+    from concurrent.futures.process import BrokenProcessPool
 
-    threads = max(task.threads for task in tasks)
+    from loky import ProcessPoolExecutor
 
-    def dispatched() -> Iterator[object]:
-        for task in tasks:
-            started(task)
-            yield joblib.delayed(run_unit)(task, workspace)
-
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=threads):
-        # No task is handed out before a worker is free: the list of running models stays true, and an interruption
-        # loses only what was running.
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
-        try:
-            yield from parallel(dispatched())
-        except TerminatedWorkerError as error:
-            raise WorkerLostError(
-                "a worker process died, most often for lack of memory; finished units are kept: run the same command "
-                "again, with fewer --jobs"
-            ) from error
+    threads = str(max(task.threads for task in tasks))
+    executor: Any = ProcessPoolExecutor(
+        max_workers=min(jobs, len(tasks)),
+        initializer=_leave_interrupts_to_the_parent,
+        env=dict.fromkeys(_THREAD_VARIABLES, threads),
+    )
+    queue = list(reversed(tasks))
+    running: set[Future[UnitResult]] = set()
+    finished = False
+    try:
+        while queue or running:
+            # No task is handed out before a worker is free: the list of running models stays true, and an
+            # interruption loses only what was running.
+            while queue and len(running) < jobs:
+                task = queue.pop()
+                started(task)
+                running.add(executor.submit(run_unit, task, workspace))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+        finished = True
+    except BrokenProcessPool as error:
+        raise WorkerLostError(
+            "a worker process died, most often for lack of memory; finished units are kept: run the same command "
+            "again, with fewer --jobs"
+        ) from error
+    finally:
+        executor.shutdown(wait=True, kill_workers=not finished)

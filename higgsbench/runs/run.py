@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from higgsbench.runs.environment import environment
 from higgsbench.runs.execute import execute
 from higgsbench.runs.plan import Plan, Row, Unit, make_plan
 from higgsbench.runs.store import RunStore, StoredUnit
-from higgsbench.runs.unit import Task, Workspace
+from higgsbench.runs.unit import Task, UnitResult, Workspace
 
 if TYPE_CHECKING:
     from higgsbench.config import LoadedConfig, RunConfig
@@ -118,6 +119,27 @@ def run_config(loaded: LoadedConfig, output: Path, jobs: int, listener: Listener
     return _Run(loaded, output, jobs, listener or Silent()).carry_out()
 
 
+def task_of(unit: Unit, plan: Plan, dataset: Dataset, config: RunConfig) -> Task:
+    """Return what a worker needs to run a unit."""
+    row = plan.rows[unit.row]
+    return Task(
+        key=unit.key,
+        spec=row.spec,
+        params=row.params,
+        columns=row.features.columns,
+        matrix=f"X-{row.features.digest}",
+        test_matrix=f"T-{row.features.digest}" if unit.predict_test else None,
+        groups=dataset.groups if row.variant == "jets" else None,
+        training_weights=row.training_weights,
+        negative_weights=config.data.negative_weights,
+        repeat=unit.repeat,
+        fold=unit.fold,
+        totals=dataset.totals,
+        seed=unit.seed,
+        threads=config.threads,
+    )
+
+
 class _Run:
     def __init__(self, loaded: LoadedConfig, output: Path, jobs: int, listener: Listener) -> None:
         self.config: RunConfig = loaded.config
@@ -196,51 +218,39 @@ class _Run:
             if test is not None:
                 workspace.save(f"T-{features.digest}", feature_matrix(test.frame, features))
 
-    def _task(self, unit: Unit) -> Task:
-        row = self.plan.rows[unit.row]
-        return Task(
-            key=unit.key,
-            spec=row.spec,
-            params=row.params,
-            columns=row.features.columns,
-            matrix=f"X-{row.features.digest}",
-            test_matrix=f"T-{row.features.digest}" if unit.predict_test else None,
-            groups=self.dataset.groups if row.variant == "jets" else None,
-            training_weights=row.training_weights,
-            negative_weights=self.config.data.negative_weights,
-            repeat=unit.repeat,
-            fold=unit.fold,
-            totals=self.dataset.totals,
-            seed=unit.seed,
-            threads=self.config.threads,
-        )
-
     def _train(self, pending: list[Unit], workspace: Workspace) -> None:
         self._workspace_arrays(workspace, {unit.row for unit in pending})
         # Longest first, so that no core idles at the end behind one long fit.
         order = sorted(pending, key=lambda u: (-self.plan.rows[u.row].spec.cost, u.row, u.repeat, u.fold))
         by_key = {unit.key: unit for unit in order}
-        test = self.dataset.test
-        test_ids = np.empty(0, dtype=np.int64) if test is None else test.event_id
-        train_ids = self.dataset.train.event_id
 
         def started(task: Task) -> None:
             unit = by_key[task.key]
             self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
 
-        for result in execute([self._task(u) for u in order], workspace, self.jobs, started):
-            unit = by_key[result.key]
-            name = self.plan.rows[unit.row].name
-            if result.error:
-                path = self.store.write_error(result.key, result.error)
-                self.failures.append(Failure(name, result.error.strip().splitlines()[-1], path))
-            else:
-                self.store.write(result, train_ids, test_ids)
-                found = self.store.read(result.key)
-                if found is not None:
-                    self.stored[result.key] = found
-            self.listener.finished(name, unit.repeat, unit.fold, result.fit_seconds, bool(result.error))
-            self._complete(unit.row)
+        results = execute(
+            [task_of(u, self.plan, self.dataset, self.config) for u in order], workspace, self.jobs, started
+        )
+        # Closed before the workspace is removed, so that no worker is left behind reading it.
+        with contextlib.closing(results):
+            for result in results:
+                self._keep(by_key[result.key], result)
+
+    def _keep(self, unit: Unit, result: UnitResult) -> None:
+        """Store what a unit brought back."""
+        test = self.dataset.test
+        test_ids = np.empty(0, dtype=np.int64) if test is None else test.event_id
+        name = self.plan.rows[unit.row].name
+        if result.error:
+            path = self.store.write_error(result.key, result.error)
+            self.failures.append(Failure(name, result.error.strip().splitlines()[-1], path))
+        else:
+            self.store.write(result, self.dataset.train.event_id, test_ids)
+            found = self.store.read(result.key)
+            if found is not None:
+                self.stored[result.key] = found
+        self.listener.finished(name, unit.repeat, unit.fold, result.fit_seconds, bool(result.error))
+        self._complete(unit.row)
 
     def _complete(self, index: int) -> None:
         """Evaluate a row as soon as all its units are there."""

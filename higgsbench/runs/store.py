@@ -80,9 +80,10 @@ class RunStore:
     def keys(self) -> set[str]:
         """Return the keys of units that have a marker."""
         try:
-            return {entry.name[:-5] for entry in os.scandir(self.units) if entry.name.endswith(".json")}
+            names = [entry.name for entry in os.scandir(self.units)]
         except OSError:
             return set()
+        return {n[:-5] for n in names if n.endswith(".json") and not n.startswith(TEMPORARY_PREFIX)}
 
     def write(self, result: UnitResult, event_id: NDArray[np.int64], test_event_id: NDArray[np.int64]) -> None:
         """Store a finished unit: scores first, then the marker that vouches for them.

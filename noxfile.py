@@ -1,0 +1,82 @@
+"""Test sessions. `nox` runs lint, types, tests and the README's examples; `nox -l` lists the others."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["lint", "types", "tests", "docs-examples"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = [p for p in nox.project.python_versions(PROJECT, max_version="3.13") if p != "3.10"]
+
+
+def group(name: str) -> list[str]:
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+def workers() -> str:
+    """One test process per core."""
+    return str(os.cpu_count() or 1)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly and everywhere."""
+    session.install(*group("types"), *group("test"), "nox", "-e", ".[report,root]")
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the test suite on the newest versions; arguments go to pytest."""
+    session.install(*group("test"), ".[report,root]")
+    session.run("pytest", "-n", workers(), *session.posargs)
+
+
+@nox.session(name="tests-lowest")
+def tests_lowest(session: nox.Session) -> None:
+    """Run the test suite on the lowest supported versions of the dependencies."""
+    session.install(*group("test"), *lowest(), ".")
+    session.run("pytest", "-n", workers(), *session.posargs)
+
+
+def lowest() -> list[str]:
+    """Turn the lower bounds of pyproject.toml into pins."""
+    bounds = [re.fullmatch(r"([\w.-]+)>=([\w.]+)", entry) for entry in PROJECT["project"]["dependencies"]]
+    assert all(bounds), "every dependency needs a plain lower bound"
+    return [f"{found[1]}=={found[2]}" for found in bounds if found]
+
+
+@nox.session(name="docs-examples")
+def docs_examples(session: nox.Session) -> None:
+    """Run the commands of the README in a fresh environment, as a new user would."""
+    session.install(".[report]")
+    folder = Path(session.create_tmp()).resolve()
+    session.env["HIGGSBENCH_CACHE_DIR"] = str(folder / "cache")
+    session.run("python", "-m", "benchmarks.readme_examples", "README.md", str(folder), *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed and closeness; the figures go to results/reference/."""
+    session.install(".", "pandas")
+    session.run("python", "-m", "benchmarks.metrics_speed")
+    session.run("python", "-m", "benchmarks.reading_speed")
+    session.run("python", "-m", "benchmarks.harness_cost")
+    session.run("python", "-m", "benchmarks.jet_split")
+    session.run("python", "-m", "benchmarks.simulation_closeness")
+    session.run("python", "-m", "benchmarks.validation_corruptions")

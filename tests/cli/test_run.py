@@ -1,0 +1,165 @@
+"""The commands run, leaderboard, models and environment as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from higgsbench import __version__
+from higgsbench.cli.main import main
+from higgsbench.events.simulate import SimulationSettings, write_simulated
+
+Call: TypeAlias = "Callable[..., tuple[int, str, str]]"
+
+CONFIG = "models: [{model: logistic, preset: quick}, {model: lightgbm, params: {n_estimators: 10}}]\nfolds: 2\n"
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_simulated(SimulationSettings(events=1500, seed=2), tmp_path_factory.mktemp("toys") / "toys.csv")
+
+
+@pytest.fixture
+def call(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(CONFIG)
+
+    def run(*args: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exit_:
+            main([str(a) for a in args])
+        out, err = capsys.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return run
+
+
+def test_run_ends_with_the_leaderboard_and_the_path(call: Call, toys: Path) -> None:
+    code, out, err = call("run", "small.yaml", "--data", toys, "--jobs", "1")
+    assert code == 0
+    assert "TOY SIMULATION" in out
+    assert re.search(r"Run stored in results/small-[0-9a-f]{8}\n$", out)
+    assert "[4/4" in err
+    assert "logistic: AMS cv" in err
+    assert "\x1b" not in out + err
+
+
+def test_quiet_prints_the_leaderboard_only(call: Call, toys: Path) -> None:
+    code, out, err = call("run", "small.yaml", "--data", toys, "-j", "1", "--quiet")
+    assert (code, err) == (0, "")
+    assert "AMS cv" in out
+
+
+def test_only_set_and_output(call: Call, toys: Path, tmp_path: Path) -> None:
+    options = ["--only", "logistic", "--set", "folds=3", "--output", "elsewhere", "-j", "1"]
+    code, out, _ = call("run", "small.yaml", "--data", toys, *options)
+    assert code == 0
+    assert "lightgbm" not in out
+    assert "3 folds" in out
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "none.yaml"], "none.yaml: no such configuration file"),
+        (["run", "small.yaml"], "no events are named"),
+        (["run", "small.yaml", "--data", "none.csv"], "none.csv: no such file"),
+        (["run", "small.yaml", "--only", "xgboost"], "--only xgboost: not in small.yaml"),
+        (["run", "small.yaml", "--set", "folds"], "expected key=value"),
+        (["run", "small.yaml", "--set", "fold=3"], "did you mean 'folds'?"),
+        (["run", "small.yaml", "--jobs", "0"], "0 is not in the range"),
+        (["leaderboard"], "results: no such folder"),
+        (["leaderboard", "--results", ".", "--columns", "amscv"], "did you mean 'ams_cv'?"),
+        (["lederboard"], "Did you mean 'leaderboard'?"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(call: Call, toys: Path, arguments: list[str], message: str) -> None:
+    if "--columns" in arguments:
+        call("run", "small.yaml", "--data", toys, "-q", "-j", "1", "--output", ".")
+    code, out, err = call(*arguments)
+    assert code == 2
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_failures_are_named_and_exit_with_1(call: Call, toys: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(
+        "models: [{model: logistic, preset: quick}, {model: lightgbm, params: {num_leaves: -3}}]\nfolds: 2\n"
+    )
+    code, out, err = call("run", "bad.yaml", "--data", toys, "-q", "-j", "1")
+    assert code == 1
+    assert "lightgbm (failed" in out
+    assert "Failed: lightgbm: " in err
+    assert "traceback in results/" in err
+
+
+def test_leaderboard_formats(call: Call, toys: Path) -> None:
+    call("run", "small.yaml", "--data", toys, "-q", "-j", "1")
+    rows = json.loads(call("leaderboard", "--format", "json")[1])["tables"][0]["rows"]
+    assert [row["rank"] for row in rows] == [1, 2, 3]
+    csv = call("leaderboard", "--format", "csv")[1].splitlines()
+    assert repr(rows[0]["ams_cv"]) in csv[1]
+    markdown = call("leaderboard", "--format", "markdown", "--columns", "rank,model,ams_cv", "--sort", "log_loss")[1]
+    assert markdown.splitlines()[2] == "| # | model | AMS cv |"
+
+
+def test_models(call: Call) -> None:
+    names = [row["name"] for row in json.loads(call("models", "--format", "json")[1])]
+    assert names[:6] == ["logistic", "random_forest", "catboost", "xgboost", "lightgbm", "mlp"]
+    good = json.loads(call("models", "--preset", "good", "--format", "json")[1])
+    assert good[3]["parameters"]["max_depth"] == 5
+    assert "xgboost" in call("models", "--preset", "good")[1]
+
+
+def test_environment(call: Call) -> None:
+    assert json.loads(call("environment", "--format", "json")[1])["higgsbench"] == __version__
+    assert "polars" in call("environment")[1]
+
+
+def test_version(call: Call) -> None:
+    assert call("--version")[:2] == (0, f"higgsbench, version {__version__}\n")
+
+
+@pytest.mark.parametrize("command", ["run", "leaderboard", "models", "environment"])
+def test_help_has_an_example(call: Call, command: str) -> None:
+    code, out, _ = call(command, "--help")
+    assert code == 0
+    assert "Example:  higgsbench " in out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = """
+import sys
+from higgsbench.cli.main import main
+try:
+    main(["--help"])
+except SystemExit as done:
+    assert done.code == 0
+heavy = {"polars", "numpy", "sklearn", "xgboost", "lightgbm", "catboost", "pydantic", "rich", "yaml", "joblib"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    code = """
+from higgsbench.cli import main as module
+import higgsbench.cli.models as models
+def broken(*a, **k):
+    raise ZeroDivisionError("a bug")
+models.command.callback = broken
+module.main(["models"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ZeroDivisionError: a bug" in done.stderr

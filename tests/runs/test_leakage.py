@@ -1,0 +1,78 @@
+"""Guards against leakage through the whole pipeline, the stack included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import higgsbench
+from higgsbench.api import load_run_config
+from higgsbench.runs.dataset import load_dataset
+
+BOTH = """
+data: {{path: {data}}}
+models:
+  - {{model: logistic, preset: quick}}
+  - {{model: xgboost, params: {{n_estimators: 30, max_depth: 3, min_child_weight: 5}}}}
+jet_split: both
+stack: logistic
+calibration: logit
+folds: 3
+"""
+
+
+def test_shuffled_labels_give_nothing(config: Callable[..., Path], training_only: Path, tmp_path: Path) -> None:
+    frame = pl.read_csv(training_only)
+    order = np.random.default_rng(11).permutation(frame.height)
+    # Weights go with the labels: they are the label's, and would give it away to nobody, since no model sees them.
+    shuffled = frame.with_columns(frame.select(["Weight", "Label"])[order])
+    shuffled.write_csv(tmp_path / "shuffled.csv")
+    result = higgsbench.run(config(BOTH), data=tmp_path / "shuffled.csv", output=tmp_path, jobs=1)
+    assert len(result.rows) == 5
+    for row in result.rows:
+        assert abs(row["auc"] - 0.5) < 4.0 * row["auc_se"], row["name"]
+
+
+def test_a_feature_that_equals_the_label_in_validation_rows_only_does_not_help(
+    config: Callable[..., Path], training_only: Path, tmp_path: Path
+) -> None:
+    """In each fold's training rows the planted column is noise; only in the fold itself it is the truth.
+
+    Every row is in a validation fold once, so the plant must differ by fold: fold 0 alone carries the label.
+    """
+    loaded = load_run_config(config(BOTH))
+    dataset = load_dataset(loaded.config)
+    held_out = dataset.fold[0] == 0
+    frame = pl.read_csv(training_only)
+    noise = np.random.default_rng(3).integers(0, 2, frame.height)
+    planted = np.where(held_out, dataset.y, noise).astype(float)
+    frame.with_columns(pl.Series("PRI_met_sumet", 100.0 + planted)).write_csv(tmp_path / "planted.csv")
+    plain = frame.with_columns(pl.Series("PRI_met_sumet", 100.0 + noise))
+    plain.write_csv(tmp_path / "plain.csv")
+    results = {
+        name: higgsbench.run(config(BOTH), data=tmp_path / f"{name}.csv", output=tmp_path / name, jobs=1)
+        for name in ("planted", "plain")
+    }
+    auc = {}
+    for name, result in results.items():
+        scores = pl.read_parquet(result.folder / "scores.parquet").filter(pl.col("fold") == 0)
+        from higgsbench.metrics import roc_auc
+
+        for column in ("score:xgboost", "score:stack"):
+            found = roc_auc(scores["signal"].to_numpy(), scores[column].to_numpy(), scores["weight"].to_numpy())
+            auc[name, column] = found
+    for column in ("score:xgboost", "score:stack"):
+        assert auc["planted", column].value < auc["plain", column].value + 3.0 * auc["plain", column].se
+
+
+@pytest.mark.parametrize("column", ["Weight", "Label", "EventId", "KaggleSet", "KaggleWeight"])
+def test_bookkeeping_can_never_be_a_feature(
+    config: Callable[..., Path], toys: Path, tmp_path: Path, column: str
+) -> None:
+    for setting in (f"features=[{column}]", f"features.add=[{column}]"):
+        with pytest.raises(higgsbench.HiggsbenchError, match=f"{column} can never be a feature"):
+            higgsbench.run(config(data=toys), output=tmp_path, jobs=1, settings=[setting])
