@@ -73,11 +73,11 @@ def test_a_fold_is_cut_without_its_own_labels(rule: str) -> None:
 
 @pytest.mark.parametrize("rule", CUT_RULES)
 def test_bootstrap_equals_a_plain_one_that_chooses_cuts_anew(rule: str) -> None:
-    truth = truth_of(2000, rule)
+    truth = truth_of(3000, rule)
     scores = scores_of(truth)
     fast = bootstrap_row(scores, truth, 150)
     rng = np.random.default_rng(3)
-    draws = [np.repeat(np.arange(2000), rng.poisson(1.0, 2000)) for _ in range(100)]
+    draws = [np.repeat(np.arange(3000), rng.poisson(1.0, 3000)) for _ in range(120)]
     plain = np.array([plain_ams_cv(scores[0], truth, events) for events in draws])
     assert float(np.std(fast.ams_cv)) == pytest.approx(float(np.std(plain)), rel=0.35)
     assert abs(fast.ams_cv.mean() - plain.mean()) < 0.6 * plain.std()
