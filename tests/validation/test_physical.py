@@ -328,3 +328,24 @@ def test_missing_values_are_promised_only_where_the_submodel_takes_them() -> Non
     """Regression: the tags promised NaN for every submodel."""
     assert not PhysicalClassifier().__sklearn_tags__().input_tags.allow_nan
     assert PhysicalClassifier(HistGradientBoostingClassifier()).__sklearn_tags__().input_tags.allow_nan
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_negative_weights_need_a_policy(cls: Any) -> None:
+    X, y = jets_and_labels()
+    w = np.where(np.arange(200) % 7 == 0, -0.5, 1.0)
+    with pytest.raises(ConfigError, match="events have negative weights; choose drop, absolute or zero"):
+        cls().fit(X, y, w)
+    with pytest.raises(ConfigError, match="'flip' is not one of drop, absolute, zero"):
+        cls(negative_weights="flip").fit(X, y, w)
+    scores = [cls(negative_weights=p).fit(X, y, w).decision_function(X) for p in ("drop", "zero", "absolute")]
+    np.testing.assert_allclose(scores[0], scores[1], atol=0.2)
+    assert np.abs(scores[0] - scores[2]).mean() > 3 * np.abs(scores[0] - scores[1]).mean()
+
+
+def test_the_prior_is_the_signed_sum() -> None:
+    X, y = np.zeros((6, 1)), np.array([1, 1, 1, 0, 0, 0])
+    w = np.array([1.0, 2.0, -1.0, 5.0, 5.0, -2.0])
+    for policy in ("drop", "absolute", "zero"):
+        model = PhysicalClassifier(LookUp(), negative_weights=policy).fit(X, y, w)
+        assert model.decision_function(X)[0] == pytest.approx(np.log(2.0 / 8.0))
