@@ -90,7 +90,6 @@ def describe(events: Events) -> EventsInfo:
     schema, frame = events.schema, events.frame
     group = schema.group
     groups = dict(frame.group_by(group).len().sort(group).iter_rows()) if group else {}
-    weight = next((w for w in (schema.subset_weight, schema.weight) if w is not None and w in frame.columns), None)
     return EventsInfo(
         source=events.source,
         layout=schema.name,
@@ -98,11 +97,16 @@ def describe(events: Events) -> EventsInfo:
         columns=tuple(frame.columns),
         digest=events.digest,
         labelled=events.labelled,
-        weight=weight,
+        weight=_weight_column(events),
         subsets=_subsets(events),
         groups={int(k): int(v) for k, v in groups.items()},
         missing=_missing(frame, group, schema.features),
     )
+
+
+def _weight_column(events: Events) -> str | None:
+    names = (events.schema.subset_weight, events.schema.weight)
+    return next((name for name in names if name is not None and name in events.frame.columns), None)
 
 
 def _subsets(events: Events) -> tuple[SubsetInfo, ...]:
@@ -110,7 +114,11 @@ def _subsets(events: Events) -> tuple[SubsetInfo, ...]:
     table = pl.DataFrame({"subset": events.subset if events.subset is not None else ["all"] * len(events)})
     counts = [pl.len().alias("events")]
     if events.labelled:
-        table = table.with_columns(y=pl.Series(events.y), w=pl.Series(events.weight))
+        # Set by set, the weight that is normalised within the set.
+        name = _weight_column(events)
+        table = table.with_columns(
+            y=pl.Series(events.y), w=pl.lit(1.0) if name is None else events.frame[name].cast(pl.Float64)
+        )
         y, w = pl.col("y"), pl.col("w")
         counts += [
             y.sum().alias("signal"),

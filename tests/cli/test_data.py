@@ -146,7 +146,7 @@ class TestValidate:
         assert (code, err) == (1, "")
         assert "[a].csv" in out
         assert "violated range_PRI_met_phi" in out
-        assert "row 1 (line 2): EventId 100000, PRI_met_phi 4.0" in out
+        assert "row 1 (line 2): EventId 1000000000, PRI_met_phi 4.0" in out
         assert "PRI_tau_pt missing" in out
         assert out.rstrip().splitlines()[-1].startswith("failed: ")
 

@@ -25,7 +25,7 @@ from higgsbench.events.simulate import (
 from higgsbench.events.simulate.constants import SAMPLES
 from higgsbench.events.simulate.kinematics import decay_to_massless, from_transverse, visible_fraction_leptonic
 from higgsbench.events.simulate.plan import BLOCK, normalisation, plan_block
-from higgsbench.schema import ATLAS_HIGGS, DERIVED, FEATURES, MISSING, N_B, N_S, STRUCTURALLY_MISSING
+from higgsbench.schema import ATLAS_HIGGS, DERIVED, FEATURES, MISSING, N_B, N_S, SIMULATED_FROM, STRUCTURALLY_MISSING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ def test_truth_is_not_there_unless_asked_for() -> None:
 
 
 def test_event_numbers_are_consecutive(simulated_events: pl.DataFrame) -> None:
-    assert simulated_events["EventId"].to_list() == list(range(100_000, 120_000))
+    assert simulated_events["EventId"].to_list() == list(range(SIMULATED_FROM, SIMULATED_FROM + 20_000))
 
 
 def test_features_have_three_decimals_and_no_nan(simulated_events: pl.DataFrame) -> None:
@@ -304,7 +304,7 @@ def test_batches_together_are_the_whole() -> None:
 def test_a_consumer_may_stop_early() -> None:
     batches = simulate_batches(SimulationSettings(events=17 * BLOCK, seed=1), jobs=2)
     first = next(batches)
-    assert first["EventId"][0] == 100_000
+    assert first["EventId"][0] == SIMULATED_FROM
     batches.close()  # type: ignore[attr-defined]  # an iterator that is a generator
 
 
