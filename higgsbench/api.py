@@ -42,7 +42,7 @@ def load_run_config(
     if data is not None:
         # What belongs to another source goes with it.
         changes |= {"source": "file", "path": str(data), "events": None, "seed": None, "mix": {}, "shifts": None}
-        changes |= {"higgs_mass": None, "luminosity": None}
+        changes |= {"higgs_mass": None, "luminosity": None, "set_proportions": {}}
     if test is not None:
         changes |= {"test": str(test)}
     new = loaded.config

@@ -27,6 +27,11 @@ __all__ = ["command"]
     help="Subset to describe (repeatable); by default the training subset where the file names subsets.",
 )
 @click.option(
+    "--schema",
+    metavar="NAME|FILE",
+    help="Layout of DATA: atlas-higgs-2014 (default), uci-higgs, or a YAML file with the keys of data.schema.",
+)
+@click.option(
     "--html",
     "page",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -48,6 +53,7 @@ def command(
     data: Path | None,
     test: Path | None,
     subsets: tuple[str, ...],
+    schema: str | None,
     page: Path | None,
     style: str,
     events: int | None,
@@ -64,8 +70,10 @@ def command(
     import shutil
     import sys
 
+    from higgsbench.config.data import named_schema
     from higgsbench.events.simulate import SimulationSettings
     from higgsbench.explore import SimulatedStream, explore
+    from higgsbench.schema import ATLAS_HIGGS
 
     if page is not None:
         # Better to learn before the reading than after it that the page cannot be made.
@@ -74,7 +82,8 @@ def command(
         check_page(page)
     # 50,000 events make statistics good to a per cent in seconds.
     what = data or SimulatedStream(SimulationSettings(events=50_000 if events is None else events, seed=seed or 0))
-    found = explore(what, test=test, subsets=subsets or None)
+    layout = ATLAS_HIGGS if schema is None else named_schema(schema)
+    found = explore(what, test=test, schema=layout, subsets=subsets or None)
     if page is not None:
         from higgsbench.explore.page import write_page
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from higgsbench.config.base import AnyNumber, NotNegative, Number, Positive, Strict, problem
-from higgsbench.schema import SCHEMAS, TableSchema
+from higgsbench.config.yaml_lines import read_yaml
+from higgsbench.errors import ConfigError
+from higgsbench.schema import ATLAS_HIGGS, SCHEMAS, TableSchema
 
-__all__ = ["DataConfig", "SchemaConfig", "ShiftConfig"]
+__all__ = ["DataConfig", "SchemaConfig", "ShiftConfig", "named_schema"]
 
 NegativeWeights = Literal["drop", "absolute", "zero"]
 
@@ -96,6 +99,11 @@ class ShiftConfig(Strict):
     vh_scale: Positive = 1.0
 
 
+def _kind_of_schema(value: object) -> str:
+    """A layout is named by a word and described by keys: errors are those of the one that is meant."""
+    return "name" if isinstance(value, str) else "own"
+
+
 class DataConfig(Strict):
     """Which events."""
 
@@ -106,14 +114,17 @@ class DataConfig(Strict):
     test_sets: list[str] | None = None
     n_s: Positive | None = None
     n_b: Positive | None = None
-    layout: Annotated[Literal["atlas-higgs-2014", "uci-higgs"] | SchemaConfig, Field(alias="schema")] = (
-        "atlas-higgs-2014"
-    )
+    layout: Annotated[
+        Annotated[Literal["atlas-higgs-2014", "uci-higgs"], Tag("name")] | Annotated[SchemaConfig, Tag("own")],
+        Discriminator(_kind_of_schema),
+        Field(alias="schema"),
+    ] = "atlas-higgs-2014"
     events: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     mix: dict[str, NotNegative] = Field(default_factory=dict)
     higgs_mass: Positive | None = None
     luminosity: Positive | None = None
+    set_proportions: dict[str, NotNegative] = Field(default_factory=dict)
     shifts: ShiftConfig | None = None
 
     def table_schema(self) -> TableSchema:
@@ -127,7 +138,7 @@ class DataConfig(Strict):
 
     @model_validator(mode="after")
     def _fitting_the_source(self) -> DataConfig:
-        for key in ("events", "seed", "mix", "higgs_mass", "luminosity", "shifts"):
+        for key in ("events", "seed", "mix", "higgs_mass", "luminosity", "set_proportions", "shifts"):
             if getattr(self, key) not in (None, {}) and self.source != "simulated":
                 raise problem(f"`{key}` belongs to `source: simulated`, the source is {self.source}")
         if self.source != "file" and self.path is not None:
@@ -135,3 +146,27 @@ class DataConfig(Strict):
         if self.source != "file" and self.layout != "atlas-higgs-2014":
             raise problem(f"`schema` belongs to `source: file`, the source is {self.source}")
         return self
+
+
+def named_schema(choice: str) -> TableSchema:
+    """Return a layout by its name, or from a YAML file with the keys of `data.schema` (or a whole configuration).
+
+    Raises:
+        ConfigError: for a name that is not known, or a file that describes no layout.
+    """
+    if choice in SCHEMAS:
+        return SCHEMAS[choice]
+    path = Path(choice).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"schema: {choice!r} is neither a layout ({', '.join(SCHEMAS)}) nor a YAML file")
+    value = read_yaml(path).value
+    if isinstance(value, dict) and isinstance(value.get("data"), dict):
+        value = value["data"].get("schema", ATLAS_HIGGS.name)
+    if isinstance(value, str) and value in SCHEMAS:
+        return SCHEMAS[value]
+    try:
+        return SchemaConfig.model_validate(value).table_schema()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {at + ': ' if at else ''}{first['msg']}") from error

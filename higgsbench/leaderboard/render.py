@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, Literal
 
 from higgsbench.leaderboard.columns import COLUMNS, Column, choose_columns, printable
 
@@ -52,9 +53,10 @@ def show(board: Leaderboard, console: Console, columns: Sequence[str] | None = N
         console.print(Text(printable(table.title), style="bold"), soft_wrap=True)
         rich = RichTable(header_style="bold")
         for column in chosen:
-            rich.add_column(
-                column.title, justify="left" if column.text else "right", no_wrap=not column.text, overflow="fold"
-            )
+            # Only a failed row's message may need more than a line.
+            wraps = column.name == "model" and any(record.get("status") != "ok" for record in table.rows)
+            justify: Literal["left", "right"] = "left" if column.text else "right"
+            rich.add_column(column.title, justify=justify, no_wrap=not wraps, overflow="fold")
         for record, row in zip(table.rows, cells, strict=True):
             best = record.get("rank") == 1
             style = "bold green" if best else "red" if record.get("status") != "ok" else None
@@ -106,7 +108,16 @@ def render(board: Leaderboard, form: str, columns: Sequence[str] | None = None) 
         {"title": t.title, "comparability": t.comparability, "rows": [_values(r, columns) for r in t.rows]}
         for t in board.tables
     ]
-    return json.dumps({"tables": tables, "notes": list(board.notes)}, indent=1) + "\n"
+    return json.dumps(_strict({"tables": tables, "notes": list(board.notes)}), indent=1, allow_nan=False) + "\n"
+
+
+def _strict(value: Any) -> Any:
+    """Replace NaN and infinities, for which JSON has no words, by null."""
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _values(record: dict[str, Any], columns: Sequence[str] | None) -> dict[str, Any]:

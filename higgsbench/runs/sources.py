@@ -54,4 +54,6 @@ def _simulated(data: DataConfig) -> Events:
         settings = dataclasses.replace(settings, higgs_mass=data.higgs_mass)
     if data.luminosity is not None:
         settings = dataclasses.replace(settings, luminosity=data.luminosity)
+    if data.set_proportions:
+        settings = dataclasses.replace(settings, set_proportions=data.set_proportions)
     return simulated_events(settings)

@@ -1,0 +1,174 @@
+"""Other event tables than the challenge's: the UCI HIGGS layout, columns of one's own, negative weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import higgsbench
+from higgsbench.errors import HiggsbenchError
+from higgsbench.schema import UCI_HIGGS
+
+MODELS = "models: [{model: logistic, preset: quick}, {model: lightgbm, params: {n_estimators: 20}}]\nfolds: 2\n"
+EVENTS = 1200
+
+
+@pytest.fixture
+def uci(tmp_path: Path) -> Path:
+    """A file in the layout of the UCI repository's HIGGS.csv: no header, label first, numbers in exponent form."""
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 2, EVENTS)
+    X = rng.normal(size=(EVENTS, 28)) + 0.5 * y[:, None] * (np.arange(28) % 7 == 0)
+    lines = [",".join(f"{v:.18e}" for v in (label, *row)) for label, row in zip(y, X, strict=True)]
+    path = tmp_path / "HIGGS.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def table(seed: int = 2, negative: float = 0.0) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    y = rng.random(EVENTS) < 0.4
+    jets = rng.integers(0, 4, EVENTS)
+    pt = rng.exponential(40.0, EVENTS) + 25.0 * y
+    mass = np.where(jets > 0, rng.normal(90.0, 20.0, EVENTS) + 20.0 * y, -1.0)
+    sign = np.where(rng.random(EVENTS) < negative, -1.0, 1.0)
+    return pl.DataFrame(
+        {
+            "run": np.full(EVENTS, 7),
+            "pt": pt,
+            "mass": mass,
+            "n_jets": jets,
+            "w": sign * rng.uniform(0.5, 1.5, EVENTS),
+            "kind": np.where(y, "sig", "bkg"),
+        }
+    )
+
+
+OWN = """
+data:
+  path: {path}
+  schema:
+    features: [pt, mass]
+    label: kind
+    signal: sig
+    background: bkg
+    weight: w
+    group: n_jets
+    groups: [[0], [1], [2, 3]]
+    missing: -1
+{more}
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Callable[..., Path]:
+    def write(frame: pl.DataFrame | None = None, more: str = "", split: str = "both") -> Path:
+        path = tmp_path / "own.csv"
+        (table() if frame is None else frame).write_csv(path)
+        config = tmp_path / "own.yaml"
+        indented = "\n".join(f"    {line}" for line in more.splitlines())
+        config.write_text(OWN.format(path=path, more=indented) + MODELS + f"jet_split: {split}\n")
+        return config
+
+    return write
+
+
+class TestUCI:
+    def test_run(self, uci: Path, tmp_path: Path) -> None:
+        config = tmp_path / "uci.yaml"
+        config.write_text(f"data: {{path: {uci}, schema: uci-higgs}}\n" + MODELS)
+        result = higgsbench.run(config, output=tmp_path, jobs=1)
+        assert all(row["status"] == "ok" and row["auc"] > 0.6 for row in result.rows)
+        frame = pl.read_parquet(result.folder / "scores.parquet")
+        assert frame["weight"].unique().to_list() == pytest.approx([1.0])
+        assert frame["EventId"].to_list() == list(range(EVENTS))
+
+    def test_there_is_nothing_to_split_by(self, uci: Path, tmp_path: Path) -> None:
+        config = tmp_path / "uci.yaml"
+        config.write_text(f"data: {{path: {uci}, schema: uci-higgs}}\njet_split: groups\n" + MODELS)
+        with pytest.raises(HiggsbenchError, match="needs a group column, which the layout uci-higgs lacks"):
+            higgsbench.run(config, output=tmp_path, jobs=1)
+
+    def test_labels_may_be_written_in_any_form(self, uci: Path, tmp_path: Path) -> None:
+        frame = pl.read_csv(uci, has_header=False)
+        other = tmp_path / "other.csv"
+        label = frame.columns[0]
+        frame.with_columns(pl.col(label).cast(pl.Int64)).write_csv(other, include_header=False)
+        a, b = (higgsbench.load_events(p, UCI_HIGGS) for p in (uci, other))
+        assert a.y.tolist() == b.y.tolist() == (frame[label] == 1).to_list()
+
+    def test_other_labels_are_refused(self, uci: Path, tmp_path: Path) -> None:
+        lines = uci.read_text().splitlines()
+        lines[4] = "2" + lines[4][lines[4].index(",") :]
+        (tmp_path / "bad.csv").write_text("\n".join(lines))
+        with pytest.raises(HiggsbenchError, match="row 5, column class_label: not one of the labels '1' and '0'"):
+            higgsbench.load_events(tmp_path / "bad.csv", UCI_HIGGS)
+
+
+class TestOwn:
+    def test_run_split_by_its_own_group_column(self, own: Callable[..., Path], tmp_path: Path) -> None:
+        result = higgsbench.run(own(), output=tmp_path, jobs=1)
+        assert [r["variant"] for r in result.rows] == ["global", "jets", "global", "jets", "nonnegative"]
+        assert all(row["status"] == "ok" and row["auc"] > 0.6 for row in result.rows)
+        frame = pl.read_parquet(result.folder / "scores.parquet")
+        expected = table().group_by("kind").agg(pl.col("w").sum())
+        totals = dict(expected.iter_rows())
+        assert frame.filter("signal")["weight"].sum() == pytest.approx(totals["sig"])
+        assert frame.filter(~pl.col("signal"))["weight"].sum() == pytest.approx(totals["bkg"])
+
+    def test_totals_of_ones_own(self, own: Callable[..., Path], tmp_path: Path) -> None:
+        result = higgsbench.run(own(more="n_s: 120.0\nn_b: 45000"), output=tmp_path, jobs=1)
+        weight = pl.read_parquet(result.folder / "scores.parquet").filter("signal")["weight"]
+        assert weight.sum() == pytest.approx(120.0)
+
+    @pytest.mark.parametrize("policy", ["drop", "absolute", "zero"])
+    def test_negative_weights(self, own: Callable[..., Path], tmp_path: Path, policy: str) -> None:
+        config = own(table(negative=0.15), more=f"negative_weights: {policy}")
+        result = higgsbench.run(config, output=tmp_path, jobs=1)
+        frame = pl.read_parquet(result.folder / "scores.parquet")
+        assert (frame["weight"] < 0).sum() > 100
+        assert all(row["status"] == "ok" and np.isfinite(row["ams_cv"]) and row["ams_cv_se"] > 0 for row in result.rows)
+        assert all(row["auc"] > 0.6 for row in result.rows)
+
+    def test_policies_train_differently(self, own: Callable[..., Path], tmp_path: Path) -> None:
+        frame = table(negative=0.15)
+        scores = []
+        for policy in ("drop", "absolute"):
+            result = higgsbench.run(own(frame, more=f"negative_weights: {policy}"), output=tmp_path, jobs=1)
+            scores.append(pl.read_parquet(result.folder / "scores.parquet")["score:lightgbm"])
+        assert not scores[0].equals(scores[1])
+
+    def test_negative_weights_are_refused_where_the_schema_does_not_say_so(
+        self, own: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        with pytest.raises(HiggsbenchError, match="column w: not a positive weight"):
+            higgsbench.run(own(table(negative=0.15)), output=tmp_path, jobs=1)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"label": "pt"}, "column 'pt' is the label and can never be a feature"),
+            ({"features": ["pt", "pt"]}, "named twice"),
+            ({"columns": ["pt"]}, "header: false"),
+            ({"negative_weights": "flip"}, "'drop', 'absolute' or 'zero'"),
+            ({"featuers": ["pt"]}, "did you mean 'features'"),
+            ({"group": None}, "`groups` needs a `group` column"),
+        ],
+    )
+    def test_schemas_that_cannot_be(
+        self, own: Callable[..., Path], tmp_path: Path, change: dict[str, Any], message: str
+    ) -> None:
+        settings = [f"data.schema.{key}={value if value is not None else 'null'}" for key, value in change.items()]
+        with pytest.raises(HiggsbenchError, match=message):
+            higgsbench.run(own(), output=tmp_path, jobs=1, settings=settings)
+
+    def test_a_simulated_source_has_its_own_layout(self, tmp_path: Path) -> None:
+        config = tmp_path / "bad.yaml"
+        config.write_text("data: {source: simulated, schema: uci-higgs}\n" + MODELS)
+        with pytest.raises(HiggsbenchError, match="`schema` belongs to `source: file`"):
+            higgsbench.run(config, output=tmp_path, jobs=1)
