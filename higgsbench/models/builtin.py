@@ -110,7 +110,8 @@ def _build_lightgbm(params: Mapping[str, Any], context: BuildContext) -> Any:
 
 
 def _lightgbm_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
-    raw: NDArray[Any] = estimator.predict(X, raw_score=True)
+    # The booster itself: the wrapper of some versions warns of feature names that no array has.
+    raw: NDArray[Any] = estimator.booster_.predict(X, raw_score=True)
     return raw
 
 
