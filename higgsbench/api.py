@@ -9,7 +9,8 @@ from higgsbench.config import LoadedConfig, load_config
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
 from higgsbench.runs.environment import available_cores
-from higgsbench.runs.run import Listener, RunResult, run_config
+from higgsbench.runs.result import Listener, RunResult
+from higgsbench.runs.run import run_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

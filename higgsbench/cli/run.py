@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from higgsbench.runs.run import RunResult
+    from higgsbench.runs.result import RunResult
 
 __all__ = ["command"]
 
@@ -47,7 +47,8 @@ def command(
     from higgsbench.leaderboard import Leaderboard
     from higgsbench.leaderboard.render import output_console, show
     from higgsbench.runs.environment import available_cores
-    from higgsbench.runs.run import Silent, run_config
+    from higgsbench.runs.result import Silent
+    from higgsbench.runs.run import run_config
 
     loaded = load_run_config(config, data=data, test=test, only=only, settings=settings)
     console = output_console()

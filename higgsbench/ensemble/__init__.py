@@ -3,7 +3,8 @@
 from higgsbench.ensemble.blend import BLEND_METHODS, Blend, cross_fitted_blend, fit_blend
 from higgsbench.ensemble.calibration import cross_fitted_recalibration, fit_recalibration
 from higgsbench.ensemble.cut import CUT_RULES, Cut, best_cut, choose_cut
-from higgsbench.ensemble.evaluate import METRICS_VERSION, RowMetrics, Truth, evaluate_held_out, evaluate_row
+from higgsbench.ensemble.evaluate import METRICS_VERSION, RowMetrics, evaluate_held_out, evaluate_row
+from higgsbench.ensemble.truth import Truth
 
 __all__ = [
     "BLEND_METHODS",

@@ -24,7 +24,7 @@ from higgsbench.metrics.ams import ams_gradient, raw_ams
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from higgsbench.ensemble.evaluate import Truth
+    from higgsbench.ensemble.truth import Truth
 
 __all__ = ["BINS", "REPLICAS", "Replicas", "bootstrap_row"]
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from higgsbench.ensemble.bootstrap import Replicas, bootstrap_row
 from higgsbench.ensemble.cut import Cut, choose_cut
+from higgsbench.ensemble.truth import Truth
 from higgsbench.metrics.classification import log_loss, roc_auc
 from higgsbench.metrics.scan import ams_scan
 from higgsbench.metrics.uncertainty import Estimate, ams_estimate, mean_estimate
@@ -21,29 +22,6 @@ __all__ = ["METRICS_VERSION", "HeldOut", "RowMetrics", "Truth", "evaluate_held_o
 
 METRICS_VERSION = 2
 """Raised whenever a definition below changes; rows of different versions are never ranked together."""
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What scores are judged by.
-
-    Attributes:
-        y: (n,) truth.
-        weight: (n,) evaluation weights at the reference totals.
-        fold: (repeats, n) fold numbers.
-        totals: reference totals (N_s, N_b).
-        b_reg: regularisation of the background in the AMS.
-        rule: rule that chooses the cut.
-        seed: seed of the `smooth` rule's bootstrap.
-    """
-
-    y: NDArray[np.bool_]
-    weight: NDArray[np.float64]
-    fold: NDArray[np.int64]
-    totals: tuple[float, float]
-    b_reg: float
-    rule: str
-    seed: int
 
 
 @dataclass(frozen=True)

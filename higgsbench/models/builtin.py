@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from higgsbench.models.registry import BuildContext, ModelSpec
+from higgsbench.models.spec import BuildContext, ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,138 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from higgsbench.errors import MissingExtraError, ModelError
+from higgsbench.errors import ModelError
+from higgsbench.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
-__all__ = ["PRESETS", "BuildContext", "ModelSpec", "get_model", "model_names", "register_model", "registered_models"]
-
-PRESETS = ("quick", "good", "best")
-"""Names of the parameter presets, cheapest first."""
+__all__ = ["get_model", "model_names", "register_model", "registered_models"]
 
 ENTRY_POINT_GROUP = "higgsbench.models"
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
-
-
-@dataclass(frozen=True)
-class BuildContext:
-    """What the harness tells a builder.
-
-    Attributes:
-        seed: seed of every random choice of the estimator.
-        threads: number of threads the estimator may use.
-        features: names of the columns of X, in order.
-    """
-
-    seed: int
-    threads: int = 1
-    features: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Everything higgsbench knows about a model.
-
-    Attributes:
-        name: name in configurations and tables; letters, digits, `_`, `.` and `-`.
-        build: makes an unfitted scikit-learn-compatible classifier from parameters and a `BuildContext`. X is a
-            float32 array with NaN where a value is missing.
-        description: one line for `higgsbench models`.
-        presets: parameters per preset; a preset that is not given falls back to the next cheaper one.
-        sample_weight: whether `fit` takes sample_weight. Without it the model trains unweighted and its scores are
-            recalibrated against evaluation weights.
-        missing: whether the estimator takes NaN. Without it an imputation by the median with missing flags is put in
-            front, fitted inside the fold.
-        extra: extra of higgsbench that installs what the model needs, or None.
-        requires: distributions whose versions determine the scores (part of a stored unit's identity).
-        imports: modules that must be importable; checked before a run starts.
-        log_odds: reads log-odds, shape (n,), off a fitted estimator; None takes `decision_function` where there is
-            one and otherwise the logit of `predict_proba`.
-        parameters: returns the known parameter names, to refuse misspelt ones; None accepts all.
-        cost: rough fit time relative to LightGBM; long units are started first so that no core idles at the end.
-    """
-
-    name: str
-    build: Callable[[Mapping[str, Any], BuildContext], Any]
-    description: str = ""
-    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    sample_weight: bool = True
-    missing: bool = False
-    extra: str | None = None
-    requires: tuple[str, ...] = ()
-    imports: tuple[str, ...] = ()
-    log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
-    parameters: Callable[[], frozenset[str]] | None = None
-    cost: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise ModelError(
-                f"model name {self.name!r}: use letters, digits, '_', '.' and '-', beginning with a letter"
-            )
-        unknown = set(self.presets) - set(PRESETS)
-        if unknown:
-            raise ModelError(
-                f"model {self.name}: unknown preset {sorted(unknown)[0]!r}; presets are {', '.join(PRESETS)}"
-            )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A mapping proxy cannot be pickled; workers get plain copies.
-        values = [getattr(self, name) for name in self.__dataclass_fields__]
-        return (ModelSpec, tuple(dict(v) if isinstance(v, MappingProxyType) else v for v in values))
-
-    def preset(self, name: str) -> dict[str, Any]:
-        """Return the parameters of a preset; one that is not given falls back to the next cheaper, then dearer."""
-        at = PRESETS.index(name)
-        for candidate in (*reversed(PRESETS[: at + 1]), *PRESETS[at + 1 :]):
-            if candidate in self.presets:
-                return dict(self.presets[candidate])
-        return {}
-
-    def check_available(self) -> None:
-        """Check that the optional dependencies are installed.
-
-        Raises:
-            MissingExtraError: naming the extra that brings the model.
-            ModelError: if a module is missing that no extra of higgsbench brings.
-        """
-        for module in self.imports:
-            try:
-                found = importlib.util.find_spec(module) is not None
-            except (ImportError, ValueError):  # of a submodule, the package itself may be missing
-                found = False
-            if not found:
-                if self.extra is not None:
-                    raise MissingExtraError(f"model {self.name!r}", self.extra)
-                raise ModelError(f"model {self.name!r} needs the module {module}, which is not installed")
-
-    def check_parameters(self, params: Mapping[str, Any]) -> None:
-        """Refuse parameter names that the model does not know.
-
-        Raises:
-            ModelError: naming the parameter and the nearest known one.
-        """
-        if self.parameters is None:
-            return
-        import difflib
-
-        known = self.parameters()
-        for name in params:
-            if name not in known:
-                close = difflib.get_close_matches(name, sorted(known), n=1)
-                hint = f" (did you mean {close[0]!r}?)" if close else f"; it knows {', '.join(sorted(known))}"
-                raise ModelError(f"model {self.name!r} has no parameter {name!r}{hint}")
-
 
 _REGISTRY: dict[str, ModelSpec] = {}
 _loaded = False

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.models.registry import BuildContext, ModelSpec
+    from higgsbench.models.spec import BuildContext, ModelSpec
 
 __all__ = ["build_estimator", "fit_weighted", "read_log_odds"]
 

@@ -15,7 +15,7 @@ import yaml
 import higgsbench
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.models import BuildContext, ModelSpec, registry
-from higgsbench.runs.run import RunResult, Silent
+from higgsbench.runs.result import RunResult, Silent
 from higgsbench.schema import N_B, N_S
 
 Config = Callable[..., Path]

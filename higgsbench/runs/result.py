@@ -1,0 +1,83 @@
+"""What a run comes to, and who hears of it while it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Failure", "Listener", "RunResult", "Silent"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A unit that raised.
+
+    Attributes:
+        row: name of the row.
+        message: last line of the traceback.
+        path: file with the whole traceback.
+    """
+
+    row: str
+    message: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run comes to.
+
+    Attributes:
+        folder: where everything is stored.
+        rows: leaderboard records.
+        trained: number of units trained by this call.
+        reused: number of units that were already there.
+        failures: units that raised.
+    """
+
+    folder: Path
+    rows: list[dict[str, Any]]
+    trained: int
+    reused: int
+    failures: list[Failure]
+
+
+class Listener(Protocol):
+    """Who wants to hear how a run goes on."""
+
+    def planned(self, folder: Path, total: int, done: int) -> None:
+        """The plan stands: `done` of `total` units are already stored."""
+
+    def started(self, row: str, repeat: int, fold: int) -> None:
+        """A unit was handed to a worker."""
+
+    def finished(self, row: str, repeat: int, fold: int, seconds: float, failed: bool) -> None:
+        """A unit came back and is stored."""
+
+    def row_done(self, record: dict[str, Any]) -> None:
+        """All units of a row are there; these are its metrics."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+
+class Silent:
+    """A listener that does not listen."""
+
+    def planned(self, folder: Path, total: int, done: int) -> None:
+        """Ignore."""
+
+    def started(self, row: str, repeat: int, fold: int) -> None:
+        """Ignore."""
+
+    def finished(self, row: str, repeat: int, fold: int, seconds: float, failed: bool) -> None:
+        """Ignore."""
+
+    def row_done(self, record: dict[str, Any]) -> None:
+        """Ignore."""
+
+    def note(self, text: str) -> None:
+        """Ignore."""
