@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 
 from higgsbench.errors import MetricError
 from higgsbench.metrics._arrays import checked_labels, checked_scores, checked_weights
 from higgsbench.metrics.ams import ams_gradient, raw_ams
+from higgsbench.metrics.order import descending_order
 from higgsbench.schema import B_REG
 
 if TYPE_CHECKING:
@@ -114,12 +114,8 @@ def ams_scan(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | Non
     w = checked_weights(sample_weight, y.size)
     if not 0.0 <= b_reg < np.inf:
         raise MetricError(f"b_reg must be finite and not negative, got {b_reg}")
-    # Polars sorts the payload along with the key on all cores, faster than numpy argsort alone; a stable sort keeps
-    # the sums reproducible to the bit. Adding 0.0 makes -0.0 and 0.0 one score.
-    table = pl.DataFrame({"score": s + 0.0, "y": y, "w": w}).sort("score", descending=True, maintain_order=True)
-    sorted_score = table["score"].to_numpy()
-    label = table["y"].to_numpy()
-    weight = table["w"].to_numpy()
+    order, sorted_score = descending_order(s)
+    label, weight = y[order], w[order]
     signal = np.where(label, weight, 0.0)
     background = np.where(label, 0.0, weight)
     np.cumsum(signal, out=signal)
@@ -129,7 +125,8 @@ def ams_scan(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | Non
     np.not_equal(sorted_score[1:], sorted_score[:-1], out=last[:-1])
     count = np.arange(1, y.size + 1, dtype=np.int64)
     if not last.all():
-        count, sorted_score, signal, background = (a[last] for a in (count, sorted_score, signal, background))
+        sorted_score, signal, background = (a[last] for a in (sorted_score, signal, background))
+        count = count[last]
     return AMSCurve(
         threshold=sorted_score,
         count=count,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from higgsbench.config import LoadedConfig, RunConfig
     from higgsbench.ensemble.evaluate import RowMetrics, Truth
 
-__all__ = ["Failure", "Listener", "RunResult", "run_config"]
+__all__ = ["run_config", "task_of"]
 
 
 def run_config(loaded: LoadedConfig, output: Path, jobs: int, listener: Listener | None = None) -> RunResult:
