@@ -25,6 +25,8 @@ def command(results: Path, form: str, sort: str, columns: str | None) -> None:
 
     board = Leaderboard.read(results, sort=sort)
     chosen = [name.strip() for name in columns.split(",") if name.strip()] if columns is not None else None
+    if chosen == []:
+        raise click.UsageError("--columns names no column; leave it out for all")
     if form == "table":
         from higgsbench.leaderboard.render import output_console, show
 

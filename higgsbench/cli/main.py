@@ -88,7 +88,9 @@ def main(args: list[str] | None = None) -> None:
         error.show()
         code = error.exit_code
     except HiggsbenchError as error:
-        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        # A name out of somebody's file must not steer the terminal.
+        line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(error).split()))
+        click.echo(f"Error: {line}", err=True)
         code = 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)

@@ -111,7 +111,7 @@ class RunConfig(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**31 - 100_000)] = 42
     training_weights: TrainingWeights = "balanced"
     jet_split: JetSplit = "none"
-    jet_groups: list[Annotated[list[int], Field(min_length=1)]] | None = None
+    jet_groups: Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)] | None = None
     calibration: Calibration = "auto"
     stack: StackConfig = StackConfig()
     cut: CutConfig = CutConfig()

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["check_columns", "check_content", "column_types", "nearest_name"]
 
 
+_LARGEST = 1e30
+"""Beyond this squares overflow in single precision; no momentum, mass or weight comes near."""
+
+
 def column_types(schema: TableSchema) -> dict[str, pl.DataType]:
     """Return the type of every column a file of this layout may have, in file order."""
     types: dict[str, pl.DataType] = {}
@@ -82,6 +86,7 @@ def _rules(frame: pl.DataFrame, schema: TableSchema) -> Iterator[tuple[str, pl.E
         column = pl.col(name)
         if types[name] == pl.Float64():
             yield name, ~column.is_finite(), "not a finite number"
+            yield name, column.abs() > _LARGEST, "larger than any measured value or weight can be (1e+30)"
         if name not in schema.features or name in schema.integers:
             yield name, column.is_null(), "empty"
         if name in (schema.weight, schema.subset_weight) and not schema.negative_weights:

@@ -73,15 +73,17 @@ def read_table(file: Path, schema: TableSchema) -> tuple[pl.DataFrame, bool]:
     _must_be_file(file)
     try:
         with file.open("rb") as stream:
-            magic = stream.read(4)
+            magic = stream.read(5)
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
     if magic == b"":
         raise DataError(f"{file}: the file is empty")
-    is_text = magic not in (b"PAR1", b"root") and schema.header
-    if magic == b"PAR1":
+    # A ROOT file goes on with a big-endian version number; a text may begin with the word.
+    is_root, is_parquet = magic == b"root\x00", magic[:4] == b"PAR1"
+    is_text = not (is_root or is_parquet) and schema.header
+    if is_parquet:
         raw = parse_parquet(file, schema)
-    elif magic == b"root":
+    elif is_root:
         raw = parse_root(file, schema)
     else:
         raw = _parse_csv(file, schema, zipped=magic[:2] == b"\x1f\x8b")
@@ -94,6 +96,8 @@ def _must_be_file(file: Path) -> None:
         raise DataError(f"{file}: no such file")
     if file.is_dir():
         raise DataError(f"{file}: a folder, not an event file")
+    if not file.is_file():
+        raise DataError(f"{file}: a device or pipe, not an event file")
 
 
 def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
@@ -116,14 +120,10 @@ def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
 def _label_text(schema: TableSchema) -> pl.Expr:
     """Write numeric labels as the layout writes them: 1.000e+00 becomes 1."""
     number = pl.col(schema.label).cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
-    text = pl.when(number == float(schema.signal)).then(pl.lit(schema.signal))
-    if schema.background is None:
-        return text.when(number.is_not_null()).then(pl.lit(f"not {schema.signal}"))
-    return (
-        text.when(number == float(schema.background))
-        .then(pl.lit(schema.background))
-        .otherwise(pl.col(schema.label).cast(pl.String))
-    )
+    text: pl.Expr = pl.col(schema.label).cast(pl.String)
+    if schema.background is not None:
+        text = pl.when(number == float(schema.background)).then(pl.lit(schema.background)).otherwise(text)
+    return pl.when(number == float(schema.signal)).then(pl.lit(schema.signal)).otherwise(text)
 
 
 def read_header(file: Path, *, zipped: bool) -> list[str]:

@@ -74,15 +74,17 @@ class EventStream:
             raise DataError(f"{path}: no such file")
         if self.file.is_dir():
             raise DataError(f"{path}: a folder, not an event file")
+        if not self.file.is_file():
+            raise DataError(f"{path}: a device or pipe, not an event file")
         try:
             with self.file.open("rb") as stream:
-                magic = stream.read(4)
+                magic = stream.read(5)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
         if magic == b"":
             raise DataError(f"{path}: the file is empty")
-        self.is_text = magic not in (b"PAR1", b"root")
-        self._whole = parse_root(self.file, schema) if magic == b"root" else None
+        self.is_text = magic != b"root\x00" and magic[:4] != b"PAR1"
+        self._whole = parse_root(self.file, schema) if magic == b"root\x00" else None
         self._zipped = magic[:2] == _GZIP
         self.columns = self._columns()
         check_columns(self.columns, schema, self.source)

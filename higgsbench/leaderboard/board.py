@@ -91,7 +91,7 @@ def _ranked(group: list[StoredRow], sort: str) -> Table:
 
     def position(row: StoredRow) -> tuple[bool, float, str]:
         value = row.record.get(sort)
-        usable = row.ok and isinstance(value, (int, float)) and not np.isnan(value)
+        usable = row.ok and isinstance(value, (int, float)) and np.isfinite(value)
         return (not usable, sign * float(value) if usable and value is not None else 0.0, str(row.record["name"]))
 
     ordered = sorted(group, key=position)

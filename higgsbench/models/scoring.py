@@ -74,7 +74,13 @@ def read_log_odds(
     elif hasattr(estimator, "decision_function"):
         raw = estimator.decision_function(X)
     else:
-        p = np.clip(np.asarray(estimator.predict_proba(X))[:, 1], PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
+        probabilities = np.asarray(estimator.predict_proba(X))
+        if probabilities.shape != (X.shape[0], 2):
+            raise ModelError(
+                f"{type(estimator).__name__}.predict_proba returned shape {probabilities.shape}, expected "
+                f"({X.shape[0]}, 2)"
+            )
+        p = np.clip(probabilities[:, 1], PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
         raw = np.log(p) - np.log1p(-p)
     scores = np.asarray(raw, dtype=np.float64)
     if scores.shape != (X.shape[0],):

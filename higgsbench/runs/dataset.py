@@ -88,9 +88,8 @@ def _split(events: Events, config: RunConfig) -> tuple[Events, Events | None]:
     subset = events.subset
     if subset is None:
         if data.train_sets is not None or (data.test_sets is not None and data.test is None):
-            raise ConfigError(
-                f"data: train_sets and test_sets need a column {events.schema.subset}, which {events.source} lacks"
-            )
+            column = events.schema.subset or "of subsets (KaggleSet)"
+            raise ConfigError(f"data: train_sets and test_sets need a column {column}, which {events.source} lacks")
         return events, _test_file(config, events)
     train_sets = _known_sets(data.train_sets, TRAIN_SETS, events, "train_sets")
     test_sets = _known_sets(data.test_sets, TEST_SETS, events, "test_sets")

@@ -145,8 +145,11 @@ class RunStore:
 
     def drop(self, key: str) -> None:
         """Remove a unit, marker first."""
-        (self.units / f"{key}.json").unlink(missing_ok=True)
-        (self.units / f"{key}.parquet").unlink(missing_ok=True)
+        for path in (self.units / f"{key}.json", self.units / f"{key}.parquet"):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StoreError(f"{path}: cannot be replaced: {error.strerror}; remove it") from error
 
     def adopt(self, keys: Iterable[str], others: Iterable[RunStore]) -> int:
         """Take finished units with the given keys over from other runs; return how many."""

@@ -13,6 +13,7 @@ import pytest
 
 from higgsbench.errors import DataError
 from higgsbench.events import Events, load_events
+from higgsbench.events.simulate import SimulationSettings, simulate
 from higgsbench.schema import FEATURES, STRUCTURALLY_MISSING, TableSchema
 
 SAMPLE = Path(__file__).parents[2] / "../shared/data/atlas-higgs-challenge-2014-v2-sample.csv.gz"
@@ -322,3 +323,26 @@ def test_real_sample() -> None:
     assert events.labelled
     assert events.frame["DER_mass_MMC"].null_count() > 0
     assert events.weight.min() > 0.0
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [("Weight", 1e308, "larger than any"), ("DER_mass_vis", 1e38, "larger than any")],
+)
+def test_values_that_nothing_can_be_are_refused(tmp_path: Path, column: str, value: float, message: str) -> None:
+    frame = simulate(SimulationSettings(events=20, seed=1))
+    wrong = pl.when(pl.int_range(frame.height) == 3).then(pl.lit(value)).otherwise(pl.col(column)).alias(column)
+    frame.with_columns(wrong).write_csv(tmp_path / "events.csv")
+    with pytest.raises(DataError, match=rf"row 4 \(line 5\), column {column}: {message}"):
+        load_events(tmp_path / "events.csv", cache=False)
+
+
+def test_a_text_that_begins_with_the_word_root_is_text(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("root_s,truth\n1.0,1\n2.0,0\n")
+    schema = TableSchema("mine", ("root_s",), "truth", signal="1", background="0")
+    assert len(load_events(tmp_path / "events.csv", schema, cache=False)) == 2
+
+
+def test_a_device_is_no_event_file() -> None:
+    with pytest.raises(DataError, match="a device or pipe"):
+        load_events("/dev/zero", cache=False)

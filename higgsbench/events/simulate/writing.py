@@ -80,7 +80,9 @@ def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 
             with partial.open("wb") as file:
                 _write_csv(batches, file)
         partial.replace(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             partial.unlink()
     return path
