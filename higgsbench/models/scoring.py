@@ -36,7 +36,7 @@ def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildCo
         raise ModelError(f"model {spec.name!r} cannot be built from {dict(params)}: {error}") from error
     if spec.missing:
         return estimator
-    return make_pipeline(SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=False), estimator)
+    return make_pipeline(SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), estimator)
 
 
 def _weight_argument(estimator: Any) -> str:
