@@ -68,15 +68,22 @@ def _in_processes(
     queue = list(reversed(tasks))
     running: set[Future[UnitResult]] = set()
     finished = False
+
+    def fill() -> None:
+        # No task is handed out before a worker is free: the list of running models stays true, and an interruption
+        # loses only what was running.
+        while queue and len(running) < jobs:
+            task = queue.pop()
+            started(task)
+            running.add(executor.submit(run_unit, task, workspace))
+
     try:
-        while queue or running:
-            # No task is handed out before a worker is free: the list of running models stays true, and an
-            # interruption loses only what was running.
-            while queue and len(running) < jobs:
-                task = queue.pop()
-                started(task)
-                running.add(executor.submit(run_unit, task, workspace))
-            done, running = wait(running, return_when=FIRST_COMPLETED)
+        fill()
+        while running:
+            done = wait(running, return_when=FIRST_COMPLETED).done
+            running -= done
+            # Before the results are looked at, so that no worker idles meanwhile.
+            fill()
             for future in done:
                 yield future.result()
         finished = True
