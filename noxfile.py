@@ -78,5 +78,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.reading_speed")
     session.run("python", "-m", "benchmarks.harness_cost")
     session.run("python", "-m", "benchmarks.jet_split")
-    session.run("python", "-m", "benchmarks.simulation_closeness")
+    session.run(
+        "python", "-m", "benchmarks.simulation_closeness", "--markdown", "results/reference/simulation-closeness.md"
+    )
     session.run("python", "-m", "benchmarks.validation_corruptions")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks._common import ROOT, SAMPLE, in_turn, median, publish
 
-ROUNDS = 2
+ROUNDS = 1
 JOBS = 2
 
 BARE = """
