@@ -13,7 +13,6 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["lint", "types", "tests", "docs-examples"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
-PYTHONS = [p for p in nox.project.python_versions(PROJECT, max_version="3.13") if p != "3.10"]
 
 
 def group(name: str) -> list[str]:
