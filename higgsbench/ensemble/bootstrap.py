@@ -22,6 +22,8 @@ from higgsbench.ensemble.cut import MAX_BACKGROUND_ERROR, kernel_width
 from higgsbench.metrics.ams import ams_gradient, raw_ams
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from higgsbench.ensemble.truth import Truth
@@ -31,12 +33,13 @@ __all__ = ["BINS", "REPLICAS", "Replicas", "bootstrap_row"]
 REPLICAS = 200
 """The standard error of a standard error from B replicas is 1 / sqrt(2 B): 5% at 200."""
 
-BINS = 500
+BINS = 250
 """Rank bins; cuts of a replica fall between bins."""
 
 _SEED = 20140912
 _EVENTS_AT_ONCE = 1 << 22
 _REPLICAS_AT_ONCE = 50
+_KEPT_DRAWS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,10 @@ def bootstrap_row(scores: NDArray[np.float64], truth: Truth, replicas: int = REP
     squares = truth.weight**2
     ams_cv, auc = np.zeros(replicas), np.zeros(replicas)
     chunk = max(1, min(_REPLICAS_AT_ONCE, _EVENTS_AT_ONCE // max(n, 1)))
-    rng = np.random.default_rng(_SEED)
+    draws = _draws(n, replicas)
     for lo in range(0, replicas, chunk):
         part = slice(lo, min(lo + chunk, replicas))
-        counts = rng.poisson(1.0, size=(part.stop - lo, n)).astype(np.float64)
+        counts = draws(part)
         for r in range(repeats):
             first = np.empty((counts.shape[0], *shape))
             second = np.empty_like(first)
@@ -93,6 +96,23 @@ def bootstrap_row(scores: NDArray[np.float64], truth: Truth, replicas: int = REP
             ams_cv[part] += _replica_ams(first, second, truth) / repeats
             auc[part] += _binned_auc(first.sum(axis=3)) / repeats
     return Replicas(ams_cv, auc)
+
+
+def _draws(n: int, replicas: int) -> Callable[[slice], NDArray[np.float64]]:
+    """Return how often replicas draw each event, (replicas, n) part by part; the parts are asked for in order.
+
+    All rows of a run share the draws, so those of up to a few hundred thousand events are kept.
+    """
+    if n * replicas <= _KEPT_DRAWS:
+        kept = _all_draws(n, replicas)
+        return lambda part: kept[part].astype(np.float64)
+    rng = np.random.default_rng(_SEED)
+    return lambda part: rng.poisson(1.0, size=(part.stop - part.start, n)).astype(np.float64)
+
+
+@functools.lru_cache(maxsize=1)
+def _all_draws(n: int, replicas: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(_SEED).poisson(1.0, size=(replicas, n)).astype(np.uint8)
 
 
 def _replica_ams(first: NDArray[np.float64], second: NDArray[np.float64], truth: Truth) -> NDArray[np.float64]:

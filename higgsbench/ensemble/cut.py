@@ -27,7 +27,7 @@ CUT_RULES: tuple[str, ...] = get_args(CutRule)
 MAX_BACKGROUND_ERROR = 0.15
 """Robust rules pass over cuts whose background is known to no better than this relative standard error."""
 
-_REPLICAS = 20
+_REPLICAS = 12
 _BINS = 1024
 
 

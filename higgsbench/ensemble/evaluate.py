@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METRICS_VERSION", "HeldOut", "RowMetrics", "Truth", "evaluate_held_out", "evaluate_row"]
 
-METRICS_VERSION = 2
+METRICS_VERSION = 3
 """Raised whenever a definition below changes; rows of different versions are never ranked together."""
 
 
