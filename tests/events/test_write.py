@@ -95,7 +95,7 @@ class TestRoot:
         monkeypatch.setitem(sys.modules, "uproot", None)
         with pytest.raises(MissingExtraError, match=r"higgsbench\[root\]"):
             write_events(events.frame, tmp_path / "a.root")
-        (tmp_path / "b.root").write_bytes(b"root and more")
+        (tmp_path / "b.root").write_bytes(b"root\x00\x00\xf2\xfe and more")  # the format and its version
         with pytest.raises(MissingExtraError, match=r"higgsbench\[root\]"):
             load_events(tmp_path / "b.root")
 
