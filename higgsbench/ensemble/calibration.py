@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,10 +12,7 @@ from higgsbench.errors import ConfigError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CALIBRATIONS", "Calibration", "apply_recalibration", "cross_fitted_recalibration", "fit_recalibration"]
-
-Calibration = Literal["auto", "prior", "logit"]
-CALIBRATIONS: tuple[str, ...] = get_args(Calibration)
+__all__ = ["apply_recalibration", "cross_fitted_recalibration", "fit_recalibration"]
 
 
 def fit_recalibration(

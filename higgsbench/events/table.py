@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["Events", "content_digest"]
+__all__ = ["Events", "content_digest", "holds_toys"]
 
 
 def content_digest(frame: pl.DataFrame) -> str:
@@ -37,6 +37,13 @@ def content_digest(frame: pl.DataFrame) -> str:
             values = column.fill_null(0).to_numpy()
             h.update(np.ascontiguousarray(values + 0).data)  # + 0 makes -0.0 and 0.0 the same content
     return h.hexdigest()
+
+
+def holds_toys(frame: pl.DataFrame, schema: TableSchema) -> bool:
+    """Whether a table holds events of the toy simulation, by their numbers."""
+    if schema.name != ATLAS_HIGGS.name or schema.event_id not in frame.columns:
+        return False
+    return bool((frame[schema.event_id] >= SIMULATED_FROM).any())
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,7 @@ class Events:
 
         The toy numbers its events from `SIMULATED_FROM` on, which survives every conversion between formats.
         """
-        if self.schema.name != ATLAS_HIGGS.name or self.schema.event_id not in self.frame.columns:
-            return False
-        return bool((self.frame[self.schema.event_id] >= SIMULATED_FROM).any())
+        return holds_toys(self.frame, self.schema)
 
     def __len__(self) -> int:
         return self.frame.height

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,13 @@ import numpy as np
 
 from higgsbench.errors import DataError
 from higgsbench.events import EventStream
+from higgsbench.events.table import holds_toys
 from higgsbench.explore.batch import BACKGROUND, CLASS_NAMES, SIGNAL, UNLABELLED, Source
 from higgsbench.explore.correlate import correlations
 from higgsbench.explore.describe import column_infos, feature_summaries, group_rows, missing_rows, weight_summaries
 from higgsbench.explore.distributions import QUANTILES
 from higgsbench.explore.drift import drift_rows
 from higgsbench.explore.result import Correlations, Exploration, SampleInfo, SplitStudy
-from higgsbench.explore.simulated import SimulatedStream
 from higgsbench.explore.split import split_study
 from higgsbench.explore.survey import ALL, Survey, take_survey
 from higgsbench.explore.tally import Tally
@@ -158,7 +159,8 @@ def _notes(
     source: Source, survey: Survey, tally: Tally, others: list[str], references: tuple[float, float] | None
 ) -> list[str]:
     schema, notes = source.schema, []
-    if isinstance(source.stream, SimulatedStream):
+    # Toys are told by their numbers, whether they come fresh or out of a file.
+    if any(holds_toys(part, schema) for part in itertools.islice(source.stream.batches(check=False), 1)):
         notes.append("These events come from the built-in toy simulation; their numbers are not those of real data.")
     if schema.label not in source.stream.columns:
         notes.append(

@@ -283,3 +283,10 @@ class TestRealSample:
         feature = next(f for f in sample_found.features if f.name == "PRI_tau_phi")
         assert feature.edges[0] == -feature.edges[-1] == -3.1425
         assert all(c.histogram.below == c.histogram.above == 0.0 for c in feature.classes)
+
+
+def test_a_file_of_toys_is_labelled_as_such(tmp_path: Path) -> None:
+    from higgsbench.events.simulate import SimulationSettings, write_simulated
+
+    found = explore(write_simulated(SimulationSettings(events=500, seed=1), tmp_path / "toys.csv.gz"))
+    assert any("toy simulation" in note for note in found.notes)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,6 +11,7 @@ from polars.io.plugins import register_io_source
 
 from higgsbench.errors import ConfigError
 from higgsbench.events.simulate.blocks import SCHEMA, simulate_batches
+from higgsbench.files import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,20 +68,16 @@ def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 
         raise ConfigError(f"cannot write {path.name!r}: the name must end in one of {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise ConfigError(f"cannot write {path}: there is no directory {path.parent}")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     batches = simulate_batches(settings, jobs)
     try:
-        if ending == ".parquet":
-            _write_parquet(batches, partial)
-        elif ending == ".csv.gz":
-            _write_gzip(batches, partial)
-        else:
-            with partial.open("wb") as file:
-                _write_csv(batches, file)
-        partial.replace(path)
+        with atomic_path(path) as partial:
+            if ending == ".parquet":
+                _write_parquet(batches, partial)
+            elif ending == ".csv.gz":
+                _write_gzip(batches, partial)
+            else:
+                with partial.open("wb") as file:
+                    _write_csv(batches, file)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
     return path
