@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from higgsbench import BuildContext, ModelSpec, PhysicalClassifier
 from higgsbench.errors import ModelError
-from higgsbench.metrics import roc_auc
+from higgsbench.metrics import log_loss, roc_auc
 from higgsbench.models import PRESETS, get_model, registered_models
 from higgsbench.models.scoring import BAG_STRIDE, build_estimator, log_odds_reader
 from higgsbench.models.spec import BAG
@@ -27,6 +27,9 @@ SMALLER: dict[str, dict[str, Any]] = {
     "mlp": {"max_iter": 20, "batch_size": 32},
 }
 """Fit for a few hundred events; any other model runs with its quick preset."""
+
+
+SEED_NAMES = {"random_state", "random_seed"}
 
 
 class Toy:
@@ -146,6 +149,38 @@ def test_a_bag_is_a_whole_number_of_members(spec: ModelSpec, size: Any) -> None:
         spec.check_parameters({"bag": size})
 
 
+@pytest.mark.parametrize("name", ["xgboost", "lightgbm", "catboost"])
+def test_boosting_stops_on_inner_events_with_weights(name: str) -> None:
+    """Trained until no better, a model beats the same rounds without end; the weights of the events aside count."""
+    spec = get_model(name)
+    rounds = {"iterations": 400} if name == "catboost" else {"n_estimators": 400}
+    smaller = {**SMALLER[name], **rounds, "learning_rate": 0.3}
+    stopping = {**smaller, "early_stopping_rounds": 10, "validation_fraction": 0.3}
+    spec.check_parameters(stopping)
+
+    def score(params: dict[str, Any], w: NDArray[np.float64]) -> NDArray[np.float64]:
+        inner = build_estimator(spec, params, BuildContext(3, 1, FEATURES))
+        return PhysicalClassifier(inner, log_odds=spec.log_odds).fit(TRAIN.X, TRAIN.y, w).decision_function(FRESH.X)
+
+    early, late = score(stopping, TRAIN.w), score(smaller, TRAIN.w)
+    assert log_loss(FRESH.y, early, FRESH.w).value < log_loss(FRESH.y, late, FRESH.w).value
+    assert np.std(early) < np.std(late)
+    np.testing.assert_array_equal(score(stopping, TRAIN.w), early)
+
+
+@pytest.mark.parametrize("bad", [{"early_stopping_rounds": 0}, {"early_stopping_rounds": 5, "validation_fraction": 1}])
+def test_early_stopping_that_makes_no_sense_is_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=r"early_stopping_rounds is 0|validation_fraction is 1"):
+        build_estimator(get_model("lightgbm"), bad, BuildContext(seed=1))
+
+
+def test_too_few_events_for_early_stopping() -> None:
+    model = build_estimator(get_model("lightgbm"), {"early_stopping_rounds": 5}, BuildContext(seed=1))
+    X, y = np.zeros((4, 2), dtype=np.float32), np.array([0, 0, 0, 1])
+    with pytest.raises(ModelError, match=r"validation_fraction: 0.15 of 4 events"):
+        model.fit(X, y)
+
+
 def test_threads_are_passed(spec: ModelSpec) -> None:
     names = {"n_jobs", "nthread", "thread_count", "num_threads"}
     params = spec.build(_own(spec), BuildContext(seed=0, threads=3)).get_params()
@@ -154,9 +189,8 @@ def test_threads_are_passed(spec: ModelSpec) -> None:
 
 
 def test_seed_reaches_every_random_part(spec: ModelSpec) -> None:
-    names = {"random_state", "random_seed"}
     params = spec.build(_own(spec), BuildContext(seed=11)).get_params()
-    seeds = {name: value for name, value in params.items() if name.split("__")[-1] in names}
+    seeds = {name: value for name, value in params.items() if name.split("__")[-1] in SEED_NAMES}
     assert seeds
     assert None not in seeds.values() or spec.name == "catboost", seeds
     assert 11 in seeds.values()
@@ -183,6 +217,8 @@ def test_models_leave_no_files(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, s
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 
-def test_the_mlp_is_a_bag_of_different_networks() -> None:
-    bag = get_model("mlp").build({"bag": 3, "max_iter": 1}, BuildContext(seed=5)).steps[-1][1]
-    assert [m.random_state for _, m in bag.estimators] == [5, 1005, 2005]
+def test_a_bag_has_different_members(spec: ModelSpec) -> None:
+    bag = build_estimator(spec, {**_own(spec), "bag": 3}, BuildContext(seed=5))
+    last = bag if spec.missing else bag.steps[-1][1]
+    found = [[v for k, v in m.get_params().items() if k.split("__")[-1] in SEED_NAMES] for m in last.estimators]
+    assert len({str(seeds) for seeds in found}) == 3
