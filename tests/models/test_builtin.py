@@ -25,7 +25,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "lightgbm": {"n_estimators": 30},
     "mlp": {"max_iter": 20, "batch_size": 32},
     "autogluon": {"time_limit": 20, "hyperparameters": {"GBM": {"num_boost_round": 30}}},
-    "flaml": {"time_limit": 1, "estimator_list": ["lgbm"]},
+    "flaml": {"time_limit": 5, "estimator_list": ["lgbm"]},
 }
 """Fit for a few hundred events; any other model runs with its quick preset."""
 

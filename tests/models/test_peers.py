@@ -298,7 +298,7 @@ class Contradiction:
 
 
 REAL = {
-    "autogluon": {"time_limit": 20, "presets": "medium_quality", "hyperparameters": {"GBM": {}, "RF": {}}},
+    "autogluon": {"time_limit": 20, "presets": "medium_quality", "hyperparameters": {"GBM": {"num_boost_round": 50}}},
     "flaml": {"time_limit": 3},
 }
 
