@@ -297,7 +297,7 @@ class Contradiction:
         self.truth = truth
 
 
-REAL = {
+REAL: dict[str, dict[str, Any]] = {
     "autogluon": {"time_limit": 20, "presets": "medium_quality", "hyperparameters": {"GBM": {"num_boost_round": 50}}},
     "flaml": {"time_limit": 3},
 }
