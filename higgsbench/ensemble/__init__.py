@@ -3,6 +3,7 @@
 from higgsbench.ensemble.blend import BLEND_METHODS, Blend, cross_fitted_blend, fit_blend
 from higgsbench.ensemble.calibration import cross_fitted_recalibration, fit_recalibration
 from higgsbench.ensemble.cut import CUT_RULES, Cut, best_cut, choose_cut
+from higgsbench.ensemble.diversity import Diversity, MemberGain, blend_diversity, score_correlation
 from higgsbench.ensemble.evaluate import METRICS_VERSION, RowMetrics, evaluate_held_out, evaluate_row
 from higgsbench.ensemble.truth import Truth
 
@@ -12,9 +13,12 @@ __all__ = [
     "METRICS_VERSION",
     "Blend",
     "Cut",
+    "Diversity",
+    "MemberGain",
     "RowMetrics",
     "Truth",
     "best_cut",
+    "blend_diversity",
     "choose_cut",
     "cross_fitted_blend",
     "cross_fitted_recalibration",
@@ -22,4 +26,5 @@ __all__ = [
     "evaluate_row",
     "fit_blend",
     "fit_recalibration",
+    "score_correlation",
 ]

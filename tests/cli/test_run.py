@@ -163,3 +163,35 @@ module.main(["models"])
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "ZeroDivisionError: a bug" in done.stderr
+
+
+def test_members_of_the_stack(call: Call, toys: Path, tmp_path: Path) -> None:
+    call("run", "small.yaml", "--data", toys, "--jobs", "1", "--quiet")
+    folder = next((tmp_path / "results").glob("small-*"))
+    code, out, _ = call("members", folder)
+    assert code == 0
+    assert "logistic" in out
+    assert "gain in wAUC" in out
+    code, out, _ = call("members", folder, "--format", "json")
+    found = json.loads(out)
+    assert [m["name"] for m in found["members"]] == ["logistic", "lightgbm"]
+    assert len(found["correlation"]) == 2
+
+
+def test_members_of_what_has_none(call: Call, toys: Path, tmp_path: Path) -> None:
+    assert call("members", tmp_path) == (2, "", f"Error: {tmp_path}: no finished run; `higgsbench run` makes one\n")
+    call("run", "small.yaml", "--data", toys, "--jobs", "1", "--quiet", "--set", "stack=false", "--only", "logistic")
+    folder = next((tmp_path / "results").glob("small-*"))
+    code, _, err = call("members", folder)
+    assert code == 2
+    assert "has no stack" in err
+    for text in ("{", '{"method": 1, "members": [{"name": "a"}, {"name": "b"}]}', '{"members": 3}', "[1]"):
+        (folder / "stack.json").write_text(text)
+        code, _, err = call("members", folder)
+        assert code == 2
+        assert "stack.json" in err
+        assert err.count("\n") == 1
+    (folder / "stack.json").write_text('{"method": "mean", "members": [{"name": "a"}, {"name": "b"}]}')
+    code, _, err = call("members", folder)
+    assert code == 2
+    assert "scores.parquet: the members' scores cannot be read" in err
