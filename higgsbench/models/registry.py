@@ -59,10 +59,11 @@ def _load() -> None:
     if _loaded:
         return
     _loaded = True
+    from higgsbench.models.additional import ADDITIONAL
     from higgsbench.models.builtin import BUILTIN
 
     try:
-        for spec in (*BUILTIN, *_entry_points()):
+        for spec in (*BUILTIN, *ADDITIONAL, *_entry_points()):
             if spec.name in _REGISTRY:
                 raise ModelError(f"two models are named {spec.name!r}; rename the one that an installed package brings")
             _REGISTRY[spec.name] = spec
