@@ -95,7 +95,7 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for name in ("members", "epochs", "batch_size", "num_threads"):
             if not _whole(getattr(self, name)):
                 raise ValueError(f"{name} must be a whole number from 1, got {getattr(self, name)!r}")
-        sizes = self.hidden_layer_sizes
+        sizes: Any = self.hidden_layer_sizes
         if isinstance(sizes, str) or not hasattr(sizes, "__len__") or not all(_whole(size) for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be a list of whole numbers from 1, got {sizes!r}")
         if not 0.0 <= self.dropout < 1.0:
@@ -223,7 +223,7 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def _seed(random_state: int | np.random.RandomState | None) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from higgsbench import BuildContext, ModelSpec, PhysicalClassifier
 from higgsbench.errors import ModelError
@@ -26,7 +25,6 @@ SMALLER: dict[str, dict[str, Any]] = {
     "lightgbm": {"n_estimators": 30},
     "mlp": {"max_iter": 20, "batch_size": 32},
     "torch_mlp": {"members": 2, "hidden_layer_sizes": [16], "batch_size": 32},
-    "hist_gradient_boosting": {"max_iter": 30, "min_samples_leaf": 10},
 }
 """Fit for a few hundred events; any other model runs with its quick preset."""
 
@@ -48,9 +46,7 @@ TRAIN, FRESH = Toy(), Toy(seed=1)
 def fitted(spec: ModelSpec, w: NDArray[np.float64] = TRAIN.w, seed: int = 3, threads: int = 1) -> PhysicalClassifier:
     params = {**spec.preset("quick"), **SMALLER.get(spec.name, {})}
     inner = build_estimator(spec, params, BuildContext(seed, threads, FEATURES))
-    model = PhysicalClassifier(inner, weighted=spec.sample_weight, log_odds=spec.log_odds)
-    with threadpool_limits(limits=threads):  # as the harness does
-        return model.fit(TRAIN.X, TRAIN.y, w)
+    return PhysicalClassifier(inner, weighted=spec.sample_weight, log_odds=spec.log_odds).fit(TRAIN.X, TRAIN.y, w)
 
 
 @pytest.fixture(scope="module", params=SPECS, ids=lambda s: s.name)
@@ -144,8 +140,7 @@ def test_threads_are_passed(spec: ModelSpec) -> None:
     names = {"n_jobs", "nthread", "thread_count", "num_threads"}
     params = spec.build(spec.preset("quick"), BuildContext(seed=0, threads=3)).get_params()
     passed = {value for name, value in params.items() if name in names and value is not None}
-    told = spec.name not in ("logistic", "mlp", "hist_gradient_boosting")
-    assert passed == ({3} if told else set()), "two run on one thread, one takes the threads that OpenMP is given"
+    assert passed == ({3} if spec.name not in ("logistic", "mlp") else set()), "those two run on one thread"
 
 
 def test_seed_reaches_every_random_part(spec: ModelSpec) -> None:
