@@ -12,6 +12,9 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["lint", "types", "tests", "docs-examples"]
 
+TORCH = "torch==2.13.0"
+"""Tested version of the extra `torch`; pip's own settings choose between builds for processors and graphics cards."""
+
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -44,6 +47,14 @@ def tests(session: nox.Session) -> None:
     """Run the test suite on the newest versions; arguments go to pytest."""
     session.install(*group("test"), ".[report,root]")
     session.run("pytest", "-n", workers(), *session.posargs)
+
+
+@nox.session(name="tests-torch")
+def tests_torch(session: nox.Session) -> None:
+    """Run the tests of the models with networks trained by torch, which is too large for every session."""
+    session.install(TORCH)
+    session.install(*group("test"), ".[torch]")
+    session.run("pytest", "-n", workers(), "tests/models", *session.posargs)
 
 
 @nox.session(name="tests-lowest")

@@ -59,11 +59,12 @@ def _load() -> None:
     if _loaded:
         return
     _loaded = True
+    from higgsbench.models.additional import ADDITIONAL
     from higgsbench.models.builtin import BUILTIN
     from higgsbench.models.peers import PEERS
 
     try:
-        for spec in (*BUILTIN, *PEERS, *_entry_points()):
+        for spec in (*BUILTIN, *ADDITIONAL, *PEERS, *_entry_points()):
             if spec.name in _REGISTRY:
                 raise ModelError(f"two models are named {spec.name!r}; rename the one that an installed package brings")
             _REGISTRY[spec.name] = spec

@@ -27,6 +27,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "mlp": {"max_iter": 20, "batch_size": 32},
     "autogluon": {"time_limit": 20, "hyperparameters": {"GBM": {"num_boost_round": 30}}},
     "flaml": {"time_limit": 5, "estimator_list": ["lgbm"]},
+    "torch_mlp": {"members": 2, "hidden_layer_sizes": [16], "batch_size": 32},
 }
 """Fit for a few hundred events; any other model runs with its quick preset."""
 
@@ -68,6 +69,9 @@ def reproducible(spec: ModelSpec) -> None:
 @pytest.fixture(scope="module", params=SPECS, ids=lambda s: s.name)
 def spec(request: pytest.FixtureRequest) -> ModelSpec:
     found: ModelSpec = request.param
+    if found.extra is not None:
+        for module in found.imports:
+            pytest.importorskip(module, reason=f"{found.name} needs the extra {found.extra!r}")
     return found
 
 

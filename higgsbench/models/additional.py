@@ -1,0 +1,44 @@
+"""Models beyond the six, which need an extra: networks trained with torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from higgsbench.models.spec import BuildContext, ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ADDITIONAL"]
+
+
+def _build_torch_mlp(params: Mapping[str, Any], context: BuildContext) -> Any:
+    from higgsbench.models.packed import PackedMLPClassifier
+
+    return PackedMLPClassifier(random_state=context.seed, num_threads=context.threads, **params).check()
+
+
+def _torch_mlp_names() -> frozenset[str]:
+    from higgsbench.models.packed import PackedMLPClassifier
+
+    return frozenset(set(PackedMLPClassifier().get_params()) - {"random_state", "num_threads"})
+
+
+ADDITIONAL: tuple[ModelSpec, ...] = (
+    ModelSpec(
+        name="torch_mlp",
+        build=_build_torch_mlp,
+        description="Packed ensemble of multi-layer perceptrons, trained at once with torch",
+        presets={
+            "quick": {"members": 2, "hidden_layer_sizes": [64, 64], "epochs": 8, "learning_rate": 0.01},
+            "good": {"members": 4, "hidden_layer_sizes": [96, 96, 96], "epochs": 15},
+            "best": {"members": 8, "hidden_layer_sizes": [96, 96, 96], "epochs": 15},
+        },
+        requires=("torch", "numpy"),
+        imports=("torch",),
+        extra="torch",
+        parameters=_torch_mlp_names,
+        cost=10.0,
+    ),
+)
+"""Further models that come with higgsbench, after the six of `higgsbench.models.builtin`."""
