@@ -61,6 +61,9 @@ class LazyGroup(click.Group):
     lazy={
         "run": ("higgsbench.cli.run", "Train, stack and cut as a configuration says; show the leaderboard."),
         "leaderboard": ("higgsbench.cli.leaderboard", "Rank the rows of all stored runs."),
+        "predict": ("higgsbench.cli.predict", "Score new events with the stored models of a run."),
+        "submit": ("higgsbench.cli.submit", "Write a submission in the challenge's format."),
+        "score": ("higgsbench.cli.score", "Check a submission and score it against the truth."),
         "models": ("higgsbench.cli.models", "List the registered models."),
         "explore": ("higgsbench.cli.explore", "Describe an event file before any model."),
         "data": ("higgsbench.cli.data", "Bring, make, check, describe and convert event files."),

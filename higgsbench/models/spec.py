@@ -14,6 +14,8 @@ from higgsbench.errors import MissingExtraError, ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from higgsbench.models.storage import Codec
+
 __all__ = ["PRESETS", "BuildContext", "ModelSpec"]
 
 PRESETS = ("quick", "good", "best")
@@ -57,6 +59,8 @@ class ModelSpec:
         log_odds: reads log-odds, shape (n,), off a fitted estimator; None takes `decision_function` where there is
             one and otherwise the logit of `predict_proba`.
         parameters: returns the known parameter names, to refuse misspelt ones; None accepts all.
+        codecs: storage formats of its fitted estimators, beside the built-in ones (the boosting libraries' own,
+            scikit-learn's plain estimators, pipelines of these). Where no format fits, a run keeps the scores only.
         cost: rough fit time relative to LightGBM; long units are started first so that no core idles at the end.
     """
 
@@ -71,6 +75,7 @@ class ModelSpec:
     imports: tuple[str, ...] = ()
     log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
     parameters: Callable[[], frozenset[str]] | None = None
+    codecs: tuple[Codec, ...] = ()
     cost: float = 1.0
 
     def __post_init__(self) -> None:
