@@ -11,6 +11,7 @@ from higgsbench.models.storage.boosting import CatBoostCodec, LightGBMCodec, XGB
 from higgsbench.models.storage.codec import PART_NAME, ModelReader, ModelWriter
 from higgsbench.models.storage.container import PipelineCodec
 from higgsbench.models.storage.forest import ForestCodec
+from higgsbench.models.storage.plain import PlainCodec
 from higgsbench.models.storage.sklearn_parts import SklearnCodec
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ BUILTIN_CODECS: tuple[Codec, ...] = (
     CatBoostCodec(),
     ForestCodec(),
     PipelineCodec(),
+    PlainCodec(),
     SklearnCodec(),
 )
 

@@ -1,8 +1,7 @@
-"""Other scikit-learn estimators through skops, with a fixed list of types; anything else is refused."""
+"""Further scikit-learn estimators through skops, with a fixed list of types; anything else is refused."""
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import warnings
@@ -24,24 +23,11 @@ TRUSTED = frozenset(
         *("builtins.slice", "builtins.tuple"),
         *("numpy.dtype", "numpy.ndarray", "numpy.bool", "numpy.bool_", "numpy.str_"),
         *("numpy.float32", "numpy.float64", "numpy.int32", "numpy.int64", "numpy.uint32", "numpy.uint64"),
-        *("higgsbench.models.parts.NormalQuantiles", "higgsbench.models.parts.ShortMLPClassifier"),
         "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
         "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis",
-        "sklearn.ensemble._voting.VotingClassifier",
-        "sklearn.impute._base.MissingIndicator",
-        "sklearn.impute._base.SimpleImputer",
-        "sklearn.linear_model._logistic.LogisticRegression",
         "sklearn.naive_bayes.GaussianNB",
-        "sklearn.neural_network._multilayer_perceptron.MLPClassifier",
-        "sklearn.pipeline.Pipeline",
         "sklearn.preprocessing._data.MinMaxScaler",
-        "sklearn.preprocessing._data.QuantileTransformer",
         "sklearn.preprocessing._data.RobustScaler",
-        "sklearn.preprocessing._data.StandardScaler",
-        "sklearn.preprocessing._label.LabelBinarizer",
-        "sklearn.preprocessing._label.LabelEncoder",
-        "sklearn.preprocessing._polynomial.PolynomialFeatures",
-        "sklearn.utils._bunch.Bunch",
     }
 )
 """Types that a stored part may hold: numbers, arrays, and estimators whose prediction is plain numpy. Trees are not
@@ -52,10 +38,6 @@ _LOADERS = frozenset(
     | {"SliceNode", "TypeNode"}
 )
 """Ways of skops to make an object that call nothing a file could name."""
-
-_NEEDED_TO_TRAIN_ON = ("_optimizer", "_random_state", "_no_improvement_count", "loss_curve_")
-"""What a network keeps only to go on training; the optimizer is twice the size of the network."""
-
 
 class SklearnCodec:
     """Any scikit-learn estimator that is made of the types in `TRUSTED` only."""
@@ -76,7 +58,7 @@ class SklearnCodec:
         import skops.io
 
         try:
-            content = skops.io.dumps(_ready_to_predict(estimator))
+            content = skops.io.dumps(estimator)
         except Exception as error:  # skops says in many ways that it has no form for an object
             raise UnstorableError(f"{type(estimator).__name__} cannot be stored by skops: {error}") from error
         foreign = _foreign(content)
@@ -101,17 +83,6 @@ class SklearnCodec:
             # Of the same minor version, as just checked.
             warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
             return skops.io.loads(content, trusted=sorted(TRUSTED))
-
-
-def _ready_to_predict(estimator: Any) -> Any:
-    """Return a copy without what only further training needs."""
-    slim = copy.copy(estimator)
-    for name in _NEEDED_TO_TRAIN_ON:
-        vars(slim).pop(name, None)
-    if isinstance(getattr(slim, "estimators_", None), list):
-        slim.estimators_ = [_ready_to_predict(member) for member in slim.estimators_]
-        vars(slim).pop("named_estimators_", None)
-    return slim
 
 
 def _foreign(content: bytes) -> str:
