@@ -10,6 +10,9 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import ConfigError
+from higgsbench.features.canonical import canonical_quantities, raw_quantities
+from higgsbench.features.momenta import momenta_quantities
+from higgsbench.features.physics import physics_quantities
 from higgsbench.files import canonical_digest
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from higgsbench.features.quantity import Quantity
     from higgsbench.schema import TableSchema
 
 __all__ = ["FEATURE_SETS", "FeatureSet", "Features", "feature_matrix", "resolve_features"]
@@ -29,20 +33,37 @@ class FeatureSet:
     Attributes:
         name: name in configurations and tables.
         description: one line.
-        expressions: returns one named Polars expression per feature for a layout.
+        quantities: returns one documented quantity per feature for a layout.
     """
 
     name: str
     description: str
-    expressions: Callable[[TableSchema], list[pl.Expr]]
+    quantities: Callable[[TableSchema], list[Quantity]]
 
+    def expressions(self, schema: TableSchema) -> list[pl.Expr]:
+        """One named expression per feature.
 
-def _raw(schema: TableSchema) -> list[pl.Expr]:
-    return [pl.col(name) for name in schema.features]
+        Raises:
+            ConfigError: if the layout lacks columns that the set is made of; the message names them.
+        """
+        quantities = self.quantities(schema)
+        needed = dict.fromkeys(root for q in quantities for root in q.expression.meta.root_names())
+        lacking = [name for name in needed if name not in schema.features]
+        if lacking:
+            raise ConfigError(
+                f"features: set {self.name!r} needs columns that the layout {schema.name} lacks: {', '.join(lacking)}"
+            )
+        return [q.named for q in quantities]
 
 
 FEATURE_SETS: dict[str, FeatureSet] = {
-    "raw": FeatureSet("raw", "all measured columns of the layout as they stand in the file", _raw),
+    s.name: s
+    for s in (
+        FeatureSet("raw", "all measured columns of the layout as they stand in the file", raw_quantities),
+        FeatureSet("canonical", "raw columns with directions in the canonical frame", canonical_quantities),
+        FeatureSet("physics", "canonical, and what a physicist would look at in H -> tau tau", physics_quantities),
+        FeatureSet("momenta", "inputs for neural networks: vectors, logarithms, flags", momenta_quantities),
+    )
 }
 
 

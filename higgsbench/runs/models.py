@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from higgsbench.errors import StoreError
 from higgsbench.files import file_digest
-from higgsbench.models.storage import UnstorableError, read_model, write_model
+from higgsbench.models.storage import UnstorableError, bag_codec, read_model, write_model
 from higgsbench.validation.storage import JetSplitCodec, PhysicalCodec
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ __all__ = ["load_unit_model", "save_unit_model"]
 
 
 def _codecs(spec: ModelSpec) -> tuple[Codec, ...]:
-    return (PhysicalCodec(spec.log_odds), JetSplitCodec(spec.log_odds), *spec.codecs)
+    return (PhysicalCodec(spec.log_odds), JetSplitCodec(spec.log_odds), bag_codec(spec.log_odds), *spec.codecs)
 
 
 def save_unit_model(estimator: Any, spec: ModelSpec, file: str) -> str:

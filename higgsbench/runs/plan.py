@@ -10,6 +10,7 @@ import marshal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from higgsbench.config.model import FeatureConfig
 from higgsbench.errors import ConfigError, ModelError
 from higgsbench.features import resolve_features
 from higgsbench.files import canonical_digest
@@ -19,7 +20,7 @@ from higgsbench.validation.weights import PROPORTIONAL
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from higgsbench.config import FeatureConfig, LoadedConfig, ModelConfig
+    from higgsbench.config import LoadedConfig, ModelConfig
     from higgsbench.features import Features
     from higgsbench.models import ModelSpec
     from higgsbench.runs.dataset import Dataset
@@ -29,6 +30,9 @@ __all__ = ["REFIT", "Plan", "Row", "Unit", "chosen_features", "make_plan"]
 
 UNIT_FORMAT = 2
 """Raised whenever the same inputs would give other scores or another file; older units are then never reused."""
+
+DEFAULT_FEATURES, DEFAULT_WEIGHTS = "raw", "balanced"
+"""What holds where neither the configuration nor the preset says otherwise."""
 
 REFIT = -1
 """Fold number of the unit that trains on all training events."""
@@ -46,8 +50,8 @@ class Row:
         preset: preset they came from.
         training_weights: scheme, `none` where the model takes no weights.
         calibration: `prior` or `logit`.
+        choice: the choice of features as configured or preset.
         features: what the model sees.
-        choice: how the configuration chose them.
     """
 
     label: str
@@ -57,8 +61,8 @@ class Row:
     preset: str
     training_weights: str
     calibration: str
-    features: Features
     choice: FeatureConfig
+    features: Features
 
     @property
     def name(self) -> str:
@@ -136,10 +140,12 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
     spec = get_model(entry.model)
     spec.check_available()
     spec.check_parameters(entry.params)
-    choice = entry.features or config.features
-    features = chosen_features(choice, dataset.train.schema)
     preset = entry.preset or config.preset
-    weights = (entry.training_weights or config.training_weights) if spec.sample_weight else "none"
+    settings = spec.preset(preset)
+    choice = entry.features or config.features or FeatureConfig(set=settings.features or DEFAULT_FEATURES)
+    features = chosen_features(choice, dataset.train.schema)
+    wanted = entry.training_weights or config.training_weights or settings.training_weights or DEFAULT_WEIGHTS
+    weights = wanted if spec.sample_weight else "none"
     calibration = entry.calibration or config.calibration
     if calibration == "auto":
         calibration = "prior" if weights in PROPORTIONAL else "logit"
@@ -149,8 +155,8 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
             f"jet_split: {split!r} needs a group column, which the layout {dataset.train.schema.name} lacks"
         )
     variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
-    params = {**spec.preset(preset), **entry.params}
-    return [Row(entry.row_label, v, spec, params, preset, weights, calibration, features, choice) for v in variants]
+    params = {**settings.params, **entry.params}
+    return [Row(entry.row_label, v, spec, params, preset, weights, calibration, choice, features) for v in variants]
 
 
 def chosen_features(choice: FeatureConfig, schema: TableSchema) -> Features:

@@ -75,7 +75,7 @@ def _write_csv(parts: Iterable[pl.DataFrame], stream: BinaryIO | gzip.GzipFile) 
 def _write_parquet(parts: Iterable[pl.DataFrame], target: Path) -> None:
     """Write pieces to files of their own and join them, for Polars has no writer that is fed bit by bit."""
     with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
-        pieces = []
+        pieces: list[Path] = []
         for piece in _pieces(parts):
             pieces.append(Path(folder) / f"{len(pieces)}.parquet")
             piece.write_parquet(pieces[-1], compression="zstd")

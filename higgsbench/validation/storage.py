@@ -19,7 +19,8 @@ _SCHEMES = ("training_weights", "weighted", "negative_weights")
 
 
 def _schemes(estimator: PhysicalClassifier | JetSplitClassifier) -> Node:
-    return {name: getattr(estimator, name) for name in _SCHEMES}
+    # A bag of seeds reads its members' log-odds by itself; the model's own reader is for single estimators.
+    return {**{name: getattr(estimator, name) for name in _SCHEMES}, "reader": estimator.log_odds is not None}
 
 
 def _fitted(estimator: Any, node: Node) -> Any:
@@ -60,7 +61,7 @@ class PhysicalCodec:
             StoreError: if the shift is no finite number.
         """
         how = {name: node[name] for name in _SCHEMES}
-        estimator = PhysicalClassifier(**how, log_odds=self.log_odds)
+        estimator = PhysicalClassifier(**how, log_odds=self.log_odds if node["reader"] else None)
         estimator.estimator_ = reader.estimator(node["estimator"])
         estimator.prior_shift_ = float(node["prior_shift"])
         if not np.isfinite(estimator.prior_shift_):
@@ -110,7 +111,10 @@ class JetSplitCodec:
             raise StoreError("a submodel sees a column that is not there")
         how = {name: node[name] for name in _SCHEMES}
         estimator = JetSplitClassifier(
-            group_feature=int(node["group_feature"]), groups=groups, **how, log_odds=self.log_odds
+            group_feature=int(node["group_feature"]),
+            groups=groups,
+            **how,
+            log_odds=self.log_odds if node["reader"] else None,
         )
         estimator.submodels_ = [reader.estimator(submodel) for submodel in node["submodels"]]
         estimator.columns_ = columns

@@ -2,7 +2,7 @@
 
 from higgsbench.models.storage.arrays import StateCodec
 from higgsbench.models.storage.codec import Codec, ModelReader, ModelWriter, Node, UnstorableError
-from higgsbench.models.storage.container import MembersCodec
+from higgsbench.models.storage.container import MembersCodec, bag_codec
 from higgsbench.models.storage.file import read_model, write_model
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Node",
     "StateCodec",
     "UnstorableError",
+    "bag_codec",
     "read_model",
     "write_model",
 ]

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from higgsbench.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from higgsbench.models.storage.codec import ModelReader, ModelWriter, Node
 
-__all__ = ["MembersCodec", "PipelineCodec"]
+__all__ = ["MembersCodec", "PipelineCodec", "bag_codec"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,27 @@ class MembersCodec:
     def load(self, node: Node, reader: ModelReader) -> Any:
         """Rebuild the members and the estimator around them."""
         return self.rebuild([reader.estimator(member) for member in node["members"]])
+
+
+def bag_codec(log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None) -> MembersCodec:
+    """Return the codec of `SeedBag`.
+
+    Args:
+        log_odds: how the model's record in the registry reads log-odds off a member; code is never stored.
+    """
+    from higgsbench.models.bag import SeedBag
+
+    return MembersCodec("bag", SeedBag, functools.partial(_fitted_bag, log_odds))
+
+
+def _fitted_bag(log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None, members: list[Any]) -> Any:
+    from higgsbench.models.bag import SeedBag
+
+    if not members:
+        raise StoreError("a bag without members")
+    bag = SeedBag(members, log_odds)
+    bag.estimators_, bag.classes_ = members, np.array([0, 1])
+    return bag
 
 
 class PipelineCodec:

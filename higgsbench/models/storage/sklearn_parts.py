@@ -39,6 +39,7 @@ _LOADERS = frozenset(
 )
 """Ways of skops to make an object that call nothing a file could name."""
 
+
 class SklearnCodec:
     """Any scikit-learn estimator that is made of the types in `TRUSTED` only."""
 

@@ -1,0 +1,38 @@
+"""The record of one feature: its expression and what a reader must know about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+__all__ = ["CHALLENGE", "Quantity"]
+
+CHALLENGE = "C. Adam-Bourdarios et al., Learning to discover: the Higgs boson machine learning challenge (2014), app. B"
+"""Where the columns of the challenge's file are defined."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A feature and its documentation.
+
+    Attributes:
+        name: column name in the feature matrix.
+        expression: elementwise Polars expression on an event table; null where the quantity does not exist.
+        formula: definition in terms of columns and other quantities.
+        unit: GeV, rad, or empty for a pure number.
+        source: the paper or convention that defines it.
+        group: heading under which tables list it.
+    """
+
+    name: str
+    expression: pl.Expr
+    formula: str
+    unit: str
+    source: str
+    group: str
+
+    @property
+    def named(self) -> pl.Expr:
+        """The expression under its name."""
+        return self.expression.alias(self.name)
