@@ -153,7 +153,8 @@ class RunStore:
             if oof.height != entry["events"] or test.height != entry["test_events"]:
                 return None
             model = _model_entry(entry)
-            if model is not None and model.checksum not in (None, self._model_digest(key)):
+            wanted = None if model is None else model.checksum
+            if wanted is not None and file_digest(self.model_file(key)) != wanted:
                 return None
             return StoredUnit(
                 key,
@@ -196,9 +197,6 @@ class RunStore:
         """Whether the question of a unit's model is settled: its file is there, or is known to be impossible."""
         model = self.stored_model(key)
         return model is not None and (model.checksum is None or self.model_file(key).is_file())
-
-    def _model_digest(self, key: str) -> str:
-        return file_digest(self.model_file(key))
 
     def adopt(self, keys: Iterable[str], others: Iterable[RunStore], with_model: Collection[str] = ()) -> int:
         """Take finished units over from other runs.
