@@ -145,7 +145,7 @@ def test_lines_that_are_refused(tmp_path: Path, lines: list[str], message: str) 
 
 @pytest.mark.parametrize("header", ["EventId,Class,RankOrder", "eventid,rankorder,class", "100,2,s", "", "EventId"])
 def test_headers_that_are_refused(tmp_path: Path, header: str) -> None:
-    with pytest.raises(DataError, match="line 1 is .* expected the header 'EventId,RankOrder,Class'"):
+    with pytest.raises(DataError, match=r"line 1 is .* expected the header 'EventId,RankOrder,Class'"):
         read_submission(written(tmp_path, GOOD, header))
 
 
