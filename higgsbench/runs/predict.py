@@ -72,14 +72,16 @@ def _scored(predictor: Predictor, event_id: NDArray[np.int64], frame: pl.DataFra
 def _blocks(stream: EventStream, subsets: Sequence[str] | None) -> Iterator[tuple[NDArray[np.int64], pl.DataFrame]]:
     """Cut the stream into blocks of `BLOCK` events, counted from the first event that is kept."""
     schema = stream.schema
-    if subsets is not None and schema.subset not in stream.columns:
+    if subsets is not None and (schema.subset is None or schema.subset not in stream.columns):
         raise DataError(f"{stream.source}: no column {schema.subset or 'of subsets'}, so no sets to choose from")
     rows, rest, rest_id, kept = 0, None, np.empty(0, dtype=np.int64), 0
     for frame in stream.batches():
-        numbered = schema.event_id is not None
-        event_id = frame[schema.event_id].to_numpy() if numbered else np.arange(rows, rows + frame.height)
+        if schema.event_id is None:
+            event_id = np.arange(rows, rows + frame.height)
+        else:
+            event_id = frame[schema.event_id].to_numpy()
         rows += frame.height
-        if subsets is not None:
+        if subsets is not None and schema.subset is not None:
             chosen = frame[schema.subset].is_in(list(subsets)).to_numpy()
             frame, event_id = frame.filter(chosen), event_id[chosen]
         kept += frame.height
