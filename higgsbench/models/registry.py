@@ -60,9 +60,10 @@ def _load() -> None:
         return
     _loaded = True
     from higgsbench.models.builtin import BUILTIN
+    from higgsbench.models.peers import PEERS
 
     try:
-        for spec in (*BUILTIN, *_entry_points()):
+        for spec in (*BUILTIN, *PEERS, *_entry_points()):
             if spec.name in _REGISTRY:
                 raise ModelError(f"two models are named {spec.name!r}; rename the one that an installed package brings")
             _REGISTRY[spec.name] = spec

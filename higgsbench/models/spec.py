@@ -83,6 +83,7 @@ class ModelSpec:
         parameters: returns the known parameter names, to refuse misspelt ones; None accepts all.
         codecs: storage formats of its fitted estimators, beside the built-in ones (the boosting libraries' own,
             scikit-learn's plain estimators, pipelines of these). Where no format fits, a run keeps the scores only.
+        reproducible: whether the same seed gives the same scores bit for bit; a model that stops by the clock does not.
         cost: rough fit time relative to LightGBM; long units are started first so that no core idles at the end.
     """
 
@@ -98,6 +99,7 @@ class ModelSpec:
     log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
     parameters: Callable[[], frozenset[str]] | None = None
     codecs: tuple[Codec, ...] = ()
+    reproducible: bool = True
     cost: float = 1.0
 
     def __post_init__(self) -> None:

@@ -85,6 +85,16 @@ def test_same_bits_after_reading(spec: ModelSpec, split: bool, bag: int, tmp_pat
     )
 
 
+@pytest.mark.parametrize("name", ["catboost", "xgboost", "lightgbm"])
+def test_trees_that_stopped_early(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (spec,) = (s for s in registered_models() if s.name == name)
+    monkeypatch.setitem(SMALL, name, {**SMALL[name], "early_stopping_rounds": 2, "learning_rate": 0.9})
+    model = fitted(spec, split=False)
+    write_model(model, tmp_path / "m.zip", codecs(spec))
+    again = read_model(tmp_path / "m.zip", codecs(spec))
+    np.testing.assert_array_equal(again.decision_function(FRESH), model.decision_function(FRESH))
+
+
 def test_equal_models_make_equal_files(tmp_path: Path) -> None:
     (spec,) = (s for s in registered_models() if s.name == "lightgbm")
     for name in "ab":

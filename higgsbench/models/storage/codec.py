@@ -73,6 +73,10 @@ class ModelWriter:
         Raises:
             UnstorableError: if no codec takes it.
         """
+        from higgsbench.models.early import unwrapped
+
+        # What stopped a fit early has nothing to say once the trees stand.
+        estimator = unwrapped(estimator)
         for codec in self.codecs:
             if codec.handles(estimator):
                 return {**codec.save(estimator, self), "kind": codec.kind}
