@@ -5,17 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars
+
+from higgsbench.challenge import submission_table
 from higgsbench.config import LoadedConfig, load_config
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
 from higgsbench.runs.environment import available_cores
+from higgsbench.runs.predict import predictions
+from higgsbench.runs.predictor import open_predictor
 from higgsbench.runs.result import Listener, RunResult
 from higgsbench.runs.run import run_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["load_run_config", "run"]
+__all__ = ["load_run_config", "predict", "run", "submission"]
 
 
 def load_run_config(
@@ -90,3 +95,48 @@ def run(
     """
     loaded = load_run_config(config, data=data, test=test, only=only, settings=settings)
     return run_config(loaded, Path(output), jobs or available_cores(), listener)
+
+
+def predict(
+    run: str | Path,
+    data: str | Path,
+    *,
+    model: str | None = None,
+    jobs: int | None = None,
+    subsets: Sequence[str] | None = None,
+) -> polars.DataFrame:
+    """Score new events with the stored models of a run, as `higgsbench predict` does.
+
+    Args:
+        run: the run's folder.
+        data: event file in the layout the run was trained on; it needs no labels.
+        model: row to take; the stack when None, or the only row.
+        jobs: parts scored at a time; all cores by default.
+        subsets: keep only events of these subsets (KaggleSet); all when None.
+
+    Returns:
+        EventId, score (log-odds in physical normalisation) and selected (by the frozen cut), in the order of the file.
+
+    Raises:
+        HiggsbenchError: if the run has no usable models, or the data breaks a rule.
+    """
+    predictor = open_predictor(Path(run), model)
+    return polars.concat(list(predictions(predictor, data, jobs or available_cores(), subsets)))
+
+
+def submission(
+    run: str | Path,
+    data: str | Path,
+    *,
+    model: str | None = None,
+    jobs: int | None = None,
+    subsets: Sequence[str] | None = None,
+) -> polars.DataFrame:
+    """Make a submission in the challenge's format, as `higgsbench submit` does; arguments as for `predict`.
+
+    Returns:
+        EventId, RankOrder and Class, in the order of the file.
+    """
+    predictor = open_predictor(Path(run), model)
+    found = polars.concat(list(predictions(predictor, data, jobs or available_cores(), subsets)))
+    return submission_table(found["EventId"].to_numpy(), found["score"].to_numpy(), predictor.threshold)

@@ -13,9 +13,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["atomic_path", "canonical_digest", "file_digest", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "atomic_path",
+    "canonical_digest",
+    "file_digest",
+    "put_in_place",
+    "temporary_path",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 TEMPORARY_PREFIX = ".tmp-"
+
+
+def temporary_path(target: Path) -> Path:
+    """Return a fresh temporary name beside the target; it tells which process is at work on it."""
+    return target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
+
+
+def put_in_place(temporary: Path, target: Path) -> None:
+    """Flush a finished temporary file to disk and rename it over the target."""
+    with temporary.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    temporary.replace(target)
 
 
 @contextmanager
@@ -24,12 +45,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     A reader sees the old file or the whole new one, never a part; after an error the temporary file is removed.
     """
-    temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
+    temporary = temporary_path(target)
     try:
         yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(target)
+        put_in_place(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -20,6 +20,7 @@ FLOOR = {
     "features": 1,
     "config": 2,
     "models": 2,
+    "challenge": 2,
     "validation": 3,
     "ensemble": 3,
     "runs": 4,

@@ -25,6 +25,7 @@ __all__ = ["command"]
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes; all cores by default.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder that holds the runs.")  # fmt: skip
+@click.option("--no-models", is_flag=True, help="Keep the scores only: no fitted models to predict with later.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the leaderboard only.")
 def command(
     config: Path,
@@ -34,6 +35,7 @@ def command(
     settings: tuple[str, ...],
     jobs: int | None,
     output: Path,
+    no_models: bool,
     quiet: bool,
 ) -> None:
     """Train, stack and cut as CONFIG says; show the leaderboard.
@@ -50,6 +52,7 @@ def command(
     from higgsbench.runs.result import Silent
     from higgsbench.runs.run import run_config
 
+    settings = (*settings, "store_models=false") if no_models else settings
     loaded = load_run_config(config, data=data, test=test, only=only, settings=settings)
     console = output_console()
     if quiet:

@@ -117,6 +117,7 @@ class RunConfig(Strict):
     cut: CutConfig = CutConfig()
     test_prediction: Literal["fold_mean", "refit"] = "fold_mean"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    store_models: bool = True
 
     @field_validator("name")
     @classmethod

@@ -42,7 +42,12 @@ class Blend:
 
     def __call__(self, F: NDArray[np.float64]) -> NDArray[np.float64]:
         """Blend members' log-odds (n, m) to log-odds (n,)."""
-        blended: NDArray[np.float64] = (bounded(F) - self.prior) @ self.coefficients + (self.intercept + self.prior)
+        # Member by member and not as a matrix product, whose rounding depends on the number of rows: an event gets the
+        # same score among others as alone.
+        blended = np.full(F.shape[0], self.intercept + self.prior)
+        for column, coefficient in zip(F.T, self.coefficients, strict=True):
+            if coefficient != 0.0:
+                blended += (bounded(column) - self.prior) * coefficient
         return blended
 
 

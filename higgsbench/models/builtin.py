@@ -139,7 +139,7 @@ def _build_lightgbm(params: Mapping[str, Any], context: BuildContext) -> Any:
 
     # Same histogram order on any machine; the library otherwise times both and picks the faster.
     fixed = {"deterministic": True, "force_col_wise": True, "verbosity": -1}
-    ours = {"random_state": context.seed, "n_jobs": context.threads}
+    ours: dict[str, Any] = {"random_state": context.seed, "n_jobs": context.threads}
     return stopped_early(params, context.seed, lambda own: LGBMClassifier(**ours, **{**fixed, **own}), _lightgbm_until)
 
 

@@ -14,6 +14,8 @@ from higgsbench.errors import MissingExtraError, ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from higgsbench.models.storage import Codec
+
 __all__ = ["BAG", "PRESETS", "BuildContext", "ModelSpec", "Preset"]
 
 PRESETS = ("quick", "good", "best")
@@ -79,6 +81,8 @@ class ModelSpec:
         log_odds: reads log-odds, shape (n,), off a fitted estimator; None takes `decision_function` where there is
             one and otherwise the logit of `predict_proba`.
         parameters: returns the known parameter names, to refuse misspelt ones; None accepts all.
+        codecs: storage formats of its fitted estimators, beside the built-in ones (the boosting libraries' own,
+            scikit-learn's plain estimators, pipelines of these). Where no format fits, a run keeps the scores only.
         reproducible: whether the same seed gives the same scores bit for bit; a model that stops by the clock does not.
         cost: rough fit time relative to LightGBM; long units are started first so that no core idles at the end.
     """
@@ -94,6 +98,7 @@ class ModelSpec:
     imports: tuple[str, ...] = ()
     log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
     parameters: Callable[[], frozenset[str]] | None = None
+    codecs: tuple[Codec, ...] = ()
     reproducible: bool = True
     cost: float = 1.0
 

@@ -11,6 +11,7 @@ import yaml
 from higgsbench.ensemble.evaluate import METRICS_VERSION
 from higgsbench.errors import StoreError
 from higgsbench.files import atomic_path, canonical_digest, file_digest, write_json, write_text
+from higgsbench.runs.predictor_file import PREDICTOR
 
 if TYPE_CHECKING:
     from higgsbench.config import RunConfig
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["comparability", "is_current", "resolved_config", "write_results"]
 
-ASSEMBLY_FORMAT = 1
+ASSEMBLY_FORMAT = 2
 """Raised whenever the same units would give other rows or files."""
 
-_FILES = ("scores.parquet", "replicas.parquet", "stack.json")
+_FILES = ("scores.parquet", "replicas.parquet", "stack.json", PREDICTOR)
 
 
 def resolved_config(config: RunConfig, plan: Plan) -> dict[str, Any]:
@@ -108,8 +109,9 @@ def write_results(
     scores: list[RowScores],
     metrics: dict[str, RowMetrics],
     stack: Stack | None,
+    predictor: dict[str, Any],
 ) -> None:
-    """Write scores, bootstrap replicas and stack, and last the rows with the checksums of the others.
+    """Write scores, bootstrap replicas, stack and predictor, and last the rows with the checksums of the others.
 
     Raises:
         StoreError: if the disk refuses.
@@ -119,6 +121,7 @@ def write_results(
         _write_scores(store, dataset, scores)
         _write_replicas(store, metrics)
         _write_stack(store, stack)
+        write_json(store.folder / PREDICTOR, predictor)
         names = [*_FILES, *(["test_scores.parquet"] if _write_test_scores(store, dataset, scores) else [])]
         content = {
             "run": store.folder.name,

@@ -11,6 +11,7 @@ from higgsbench.ensemble.blend import Blend, cross_fitted_blend, fit_blend
 from higgsbench.ensemble.calibration import apply_recalibration, cross_fitted_recalibration, fit_recalibration
 from higgsbench.ensemble.evaluate import RowMetrics, Truth, evaluate_held_out, evaluate_row
 from higgsbench.errors import ConfigError
+from higgsbench.runs.blocks import mean_log_odds
 from higgsbench.runs.plan import REFIT
 from higgsbench.validation.folds import group_index
 
@@ -38,6 +39,7 @@ class RowScores:
         fit_seconds: sum over the fits.
         predict_us: prediction time per event in microseconds, of one fold model.
         peak_mb: highest peak memory of a worker.
+        calibration: (groups, 2) slope and intercept for new events, or None where the row is not recalibrated.
     """
 
     name: str
@@ -46,6 +48,7 @@ class RowScores:
     fit_seconds: float
     predict_us: float
     peak_mb: float
+    calibration: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,35 +93,38 @@ def row_scores(row: Row, units: list[Unit], stored: Mapping[str, StoredUnit], da
             oof[unit.repeat, dataset.fold[unit.repeat] == unit.fold] = found.score
         if found.test_score.size:
             tests.append(found.test_score)
-    test = np.mean(tests, axis=0) if tests else None
+    test = mean_log_odds(tests) if tests else None
+    calibration = None
     if row.calibration == "logit":
-        oof, test = _recalibrated(row, oof, test, dataset)
+        oof, test, calibration = _recalibrated(row, oof, test, dataset)
     results = [stored[unit.key] for unit in units]
     return RowScores(
         name=row.name,
         oof=oof,
         test=test,
         fit_seconds=float(sum(r.fit_seconds for r in results)),
-        predict_us=float(np.mean([r.predict_us for r in results])),
+        # A refit that scores nothing has no such time.
+        predict_us=float(np.mean([r.predict_us for r in results if r.event_id.size or r.test_event_id.size])),
         peak_mb=max(r.peak_mb for r in results),
+        calibration=calibration,
     )
 
 
 def _recalibrated(
     row: Row, oof: NDArray[np.float64], test: NDArray[np.float64] | None, dataset: Dataset
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Recalibrate per jet group for split models, as one for global ones."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]:
+    """Recalibrate per jet group for split models, as one for global ones; with the parameters for new events."""
     y, w = dataset.y, dataset.weight
     split = row.variant == "jets" and dataset.group is not None
     part = dataset.group if split and dataset.group is not None else np.zeros(y.size, dtype=np.int64)
     repeats = range(oof.shape[0])
     calibrated = np.stack([cross_fitted_recalibration(oof[r], y, w, part, dataset.fold[r]) for r in repeats])
+    parameters = np.mean([fit_recalibration(oof[r], y, w, part) for r in repeats], axis=0)
     if test is None or dataset.test is None:
-        return calibrated, test
+        return calibrated, test, parameters
     numbers = dataset.test.group
     test_part = group_index(numbers, dataset.groups) if split and numbers is not None else np.zeros(test.size, np.int64)
-    parameters = np.mean([fit_recalibration(oof[r], y, w, part) for r in repeats], axis=0)
-    return calibrated, apply_recalibration(test, test_part, parameters)
+    return calibrated, apply_recalibration(test, test_part, parameters), parameters
 
 
 def build_stack(config: RunConfig, rows: list[tuple[Row, RowScores]], dataset: Dataset) -> Stack | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from higgsbench.challenge import TEST_SETS
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.events import Events, load_events
 from higgsbench.files import canonical_digest
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Dataset", "load_dataset"]
 
 TRAIN_SETS = ("t",)
-TEST_SETS = ("b", "v")
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from higgsbench.features import Features
     from higgsbench.models import ModelSpec
     from higgsbench.runs.dataset import Dataset
+    from higgsbench.schema import TableSchema
 
-__all__ = ["REFIT", "Plan", "Row", "Unit", "make_plan"]
+__all__ = ["REFIT", "Plan", "Row", "Unit", "chosen_features", "make_plan"]
 
-UNIT_FORMAT = 1
+UNIT_FORMAT = 2
 """Raised whenever the same inputs would give other scores or another file; older units are then never reused."""
 
 DEFAULT_FEATURES, DEFAULT_WEIGHTS = "raw", "balanced"
@@ -101,6 +102,11 @@ class Plan:
         """Return the units of one row, refit last."""
         return sorted((u for u in self.units if u.row == row), key=lambda u: (u.fold == REFIT, u.repeat, u.fold))
 
+    def predictors_of(self, row: int) -> list[Unit]:
+        """Return the units whose models score new events: the refit where there is one, otherwise all folds."""
+        units = self.units_of(row)
+        return [u for u in units if u.fold == REFIT] or units
+
 
 def make_plan(loaded: LoadedConfig, dataset: Dataset) -> Plan:
     """Resolve a configuration against the registry and the events.
@@ -119,13 +125,13 @@ def make_plan(loaded: LoadedConfig, dataset: Dataset) -> Plan:
     for position, row in enumerate(rows):
         base = _identity(row, dataset, config.threads, config.data.negative_weights)
         held_out = dataset.test is not None
-        refit = held_out and config.test_prediction == "refit"
+        refit = config.test_prediction == "refit" and (held_out or config.store_models)
         for repeat in range(config.repeats):
             for fold in range(config.folds):
                 seed = config.seed + 1000 * repeat + fold
                 units.append(_unit(position, repeat, fold, seed, held_out and not refit, base, dataset))
         if refit:
-            units.append(_unit(position, 0, REFIT, config.seed, True, base, dataset))
+            units.append(_unit(position, 0, REFIT, config.seed, held_out, base, dataset))
     return Plan(tuple(rows), tuple(units))
 
 
@@ -137,9 +143,7 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
     preset = entry.preset or config.preset
     settings = spec.preset(preset)
     choice = entry.features or config.features or FeatureConfig(set=settings.features or DEFAULT_FEATURES)
-    features = resolve_features(
-        dataset.train.schema, name=choice.set, columns=choice.columns, add=choice.add, drop=choice.drop
-    )
+    features = chosen_features(choice, dataset.train.schema)
     wanted = entry.training_weights or config.training_weights or settings.training_weights or DEFAULT_WEIGHTS
     weights = wanted if spec.sample_weight else "none"
     calibration = entry.calibration or config.calibration
@@ -153,6 +157,15 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
     variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
     params = {**settings.params, **entry.params}
     return [Row(entry.row_label, v, spec, params, preset, weights, calibration, choice, features) for v in variants]
+
+
+def chosen_features(choice: FeatureConfig, schema: TableSchema) -> Features:
+    """Turn the `features` of a configuration, or of a stored run, into expressions.
+
+    Raises:
+        ConfigError: for a set or column that does not exist.
+    """
+    return resolve_features(schema, name=choice.set, columns=choice.columns, add=choice.add, drop=choice.drop)
 
 
 def _code_digest(function: Callable[..., Any] | None) -> str:

@@ -18,6 +18,7 @@ from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.environment import environment
 from higgsbench.runs.execute import execute
 from higgsbench.runs.plan import Plan, Row, Unit, make_plan
+from higgsbench.runs.predictor_file import predictor_content
 from higgsbench.runs.result import Failure, Listener, RunResult, Silent
 from higgsbench.runs.store import RunStore, StoredUnit
 from higgsbench.runs.unit import Task, UnitResult, Workspace
@@ -47,7 +48,7 @@ def run_config(loaded: LoadedConfig, output: Path, jobs: int, listener: Listener
     return _Run(loaded, output, jobs, listener or Silent()).carry_out()
 
 
-def task_of(unit: Unit, plan: Plan, dataset: Dataset, config: RunConfig) -> Task:
+def task_of(unit: Unit, plan: Plan, dataset: Dataset, config: RunConfig, model_file: str | None = None) -> Task:
     """Return what a worker needs to run a unit."""
     row = plan.rows[unit.row]
     return Task(
@@ -65,6 +66,7 @@ def task_of(unit: Unit, plan: Plan, dataset: Dataset, config: RunConfig) -> Task
         totals=dataset.totals,
         seed=unit.seed,
         threads=config.threads,
+        model_file=model_file,
     )
 
 
@@ -80,20 +82,26 @@ class _Run:
         self.output = output
         self.stored: dict[str, StoredUnit] = {}
         self.failures: list[Failure] = []
+        self.unstorable: set[str] = set()
         self.scores: dict[int, RowScores] = {}
         self.records: dict[int, tuple[dict[str, Any], RowMetrics]] = {}
         self.truth: Truth = truth_of(self.config, self.dataset)
+        self.with_model: frozenset[str] = frozenset()
+        if self.config.store_models:
+            rows = range(len(self.plan.rows))
+            self.with_model = frozenset(u.key for index in rows for u in self.plan.predictors_of(index))
 
     def _folder_name(self) -> str:
         content = resolved_config(self.config, self.plan)
         content.pop("data", None)
+        content.pop("store_models", None)  # the scores are the same, with models or without
         test = self.dataset.test.digest if self.dataset.test is not None else None
         return f"{self.config.name}-{canonical_digest([content, self.dataset.train.digest, test])[:8]}"
 
     def carry_out(self) -> RunResult:
         digest = assembly_digest(self.config, self.dataset, self.plan)
         total = len(self.plan.units)
-        if is_current(self.store, digest):
+        if is_current(self.store, digest) and all(self.store.has_model(key) for key in self.with_model):
             self.listener.planned(self.store.folder, total, total)
             return RunResult(self.store.folder, self.store.read_json("rows.json")["rows"], 0, total, [])
         self.store.prepare()
@@ -117,16 +125,24 @@ class _Run:
         missing = keys - self.store.keys()
         if missing:
             beside = [RunStore(p) for p in sorted(self.output.iterdir()) if p.is_dir() and p != self.store.folder]
-            taken = self.store.adopt(missing, beside)
+            taken = self.store.adopt(missing, beside, self.with_model)
             if taken:
                 self.listener.note(f"{taken} finished units taken over from other runs in {self.output}")
+        without = 0
         for key in sorted(keys & self.store.keys()):
             found = self.store.read(key)
             if found is None:
-                self.listener.note(f"unit {key}: the stored file is damaged; it is computed again")
+                self.listener.note(f"unit {key}: a stored file is damaged; it is computed again")
                 self.store.drop(key)
+            elif found.model is None and key in self.with_model:
+                without += 1
             else:
                 self.stored[key] = found
+        if without:
+            self.listener.note(
+                f"{without} stored units have scores but no fitted models; they are computed again "
+                "(not with store_models: false)"
+            )
         return [unit for unit in self.plan.units if unit.key not in self.stored]
 
     def _workspace_arrays(self, workspace: Workspace, rows: set[int]) -> None:
@@ -156,13 +172,15 @@ class _Run:
             unit = by_key[task.key]
             self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
 
-        results = execute(
-            [task_of(u, self.plan, self.dataset, self.config) for u in order], workspace, self.jobs, started
-        )
+        results = execute([self._task(unit) for unit in order], workspace, self.jobs, started)
         # Closed before the workspace is removed, so that no worker is left behind reading it.
         with contextlib.closing(results):
             for result in results:
                 self._keep(by_key[result.key], result)
+
+    def _task(self, unit: Unit) -> Task:
+        file = self.store.new_model_file(unit.key) if unit.key in self.with_model else None
+        return task_of(unit, self.plan, self.dataset, self.config, file)
 
     def _keep(self, unit: Unit, result: UnitResult) -> None:
         """Store what a unit brought back."""
@@ -177,6 +195,9 @@ class _Run:
             found = self.store.read(result.key)
             if found is not None:
                 self.stored[result.key] = found
+            if result.no_model and name not in self.unstorable:
+                self.unstorable.add(name)
+                self.listener.note(f"{name}: its scores are stored, its fitted models are not: {result.no_model}")
         self.listener.finished(name, unit.repeat, unit.fold, result.fit_seconds, bool(result.error))
         self._complete(unit.row)
 
@@ -225,7 +246,8 @@ class _Run:
             raise ConfigError(
                 f"no row could be computed; first failure: {first.row}: {first.message} (see {first.path})"
             )
-        write_results(self.store, self.config, self.dataset, digest, records, scores, metrics, stack)
+        predictor = predictor_content(self.config, self.dataset, self.plan, self.scores, metrics, stack)
+        write_results(self.store, self.config, self.dataset, digest, records, scores, metrics, stack, predictor)
         return records
 
     def _about_stack(self, stack: Stack) -> dict[str, Any]:

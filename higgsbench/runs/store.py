@@ -6,25 +6,38 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from higgsbench.errors import StoreError
-from higgsbench.files import TEMPORARY_PREFIX, atomic_path, file_digest, write_json
+from higgsbench.files import TEMPORARY_PREFIX, atomic_path, file_digest, put_in_place, temporary_path, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Collection, Iterable
 
     from numpy.typing import NDArray
 
     from higgsbench.runs.unit import UnitResult
 
-__all__ = ["RunStore", "StoredUnit"]
+__all__ = ["RunStore", "StoredModel", "StoredUnit"]
 
 _OOF, _TEST = 0, 1
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """What a marker says of its unit's fitted model.
+
+    Attributes:
+        checksum: SHA-256 of the file, or None where the model has no form that is safe to read.
+        reason: why there is no file, otherwise empty.
+    """
+
+    checksum: str | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,7 @@ class StoredUnit:
         fit_seconds: wall time of the fit.
         predict_us: prediction time per event in microseconds.
         peak_mb: peak memory of the worker.
+        model: what is stored of the fitted model, or None where none was asked for.
     """
 
     key: str
@@ -50,6 +64,7 @@ class StoredUnit:
     fit_seconds: float
     predict_us: float
     peak_mb: float
+    model: StoredModel | None
 
 
 class RunStore:
@@ -86,7 +101,7 @@ class RunStore:
         return {n[:-5] for n in names if n.endswith(".json") and not n.startswith(TEMPORARY_PREFIX)}
 
     def write(self, result: UnitResult, event_id: NDArray[np.int64], test_event_id: NDArray[np.int64]) -> None:
-        """Store a finished unit: scores first, then the marker that vouches for them.
+        """Store a finished unit: scores and model first, then the marker that vouches for them.
 
         Args:
             result: the finished unit.
@@ -102,10 +117,12 @@ class RunStore:
         part = np.repeat(np.array([_OOF, _TEST], dtype=np.uint8), [result.rows.size, test_ids.size])
         frame = pl.DataFrame({"part": part, "EventId": ids, "score": np.concatenate([result.score, test_score])})
         data = self.units / f"{result.key}.parquet"
+        if result.refused:
+            raise StoreError(f"{result.refused}; finished units are kept")
         try:
             with atomic_path(data) as temporary:
                 frame.write_parquet(temporary, compression="zstd", statistics=False)
-            marker = {
+            marker: dict[str, Any] = {
                 "key": result.key,
                 "checksum": file_digest(data),
                 "events": int(result.rows.size),
@@ -114,6 +131,11 @@ class RunStore:
                 "predict_us": result.predict_us,
                 "peak_mb": result.peak_mb,
             }
+            if result.model_file is not None:
+                put_in_place(Path(result.model_file), self.model_file(result.key))
+                marker["model"] = {"checksum": file_digest(self.model_file(result.key))}
+            elif result.no_model:
+                marker["model"] = {"checksum": None, "reason": result.no_model}
             write_json(self.units / f"{result.key}.json", marker)
             self._error_file(result.key).unlink(missing_ok=True)
         except OSError as error:
@@ -130,6 +152,10 @@ class RunStore:
             oof, test = frame.filter(pl.col("part") == _OOF), frame.filter(pl.col("part") == _TEST)
             if oof.height != entry["events"] or test.height != entry["test_events"]:
                 return None
+            model = _model_entry(entry)
+            wanted = None if model is None else model.checksum
+            if wanted is not None and file_digest(self.model_file(key)) != wanted:
+                return None
             return StoredUnit(
                 key,
                 oof["EventId"].to_numpy(),
@@ -139,25 +165,55 @@ class RunStore:
                 float(entry["fit_seconds"]),
                 float(entry["predict_us"]),
                 float(entry["peak_mb"]),
+                model,
             )
         except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
             return None
 
     def drop(self, key: str) -> None:
         """Remove a unit, marker first."""
-        for path in (self.units / f"{key}.json", self.units / f"{key}.parquet"):
+        for path in (self.units / f"{key}.json", self.units / f"{key}.parquet", self.model_file(key)):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise StoreError(f"{path}: cannot be replaced: {error.strerror}; remove it") from error
 
-    def adopt(self, keys: Iterable[str], others: Iterable[RunStore]) -> int:
-        """Take finished units with the given keys over from other runs; return how many."""
+    def model_file(self, key: str) -> Path:
+        """Return where the fitted model of a unit is kept."""
+        return self.units / f"{key}.model.zip"
+
+    def new_model_file(self, key: str) -> str:
+        """Return a temporary name under which a worker may write the model of a unit."""
+        return str(temporary_path(self.model_file(key)))
+
+    def stored_model(self, key: str) -> StoredModel | None:
+        """Return what the marker of a unit says of its model; None where it says nothing or there is no marker."""
+        try:
+            return _model_entry(json.loads((self.units / f"{key}.json").read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def has_model(self, key: str) -> bool:
+        """Whether the question of a unit's model is settled: its file is there, or is known to be impossible."""
+        model = self.stored_model(key)
+        return model is not None and (model.checksum is None or self.model_file(key).is_file())
+
+    def adopt(self, keys: Iterable[str], others: Iterable[RunStore], with_model: Collection[str] = ()) -> int:
+        """Take finished units over from other runs.
+
+        Args:
+            keys: units to look for.
+            others: runs to look in.
+            with_model: those of the keys that are taken only together with the fitted model.
+
+        Returns:
+            How many were found.
+        """
         wanted = set(keys)
         taken = 0
         for other in others:
             for key in sorted(wanted & other.keys()):
-                if self._take(key, other):
+                if (key not in with_model or other.has_model(key)) and self._take(key, other):
                     wanted.discard(key)
                     taken += 1
             if not wanted:
@@ -166,6 +222,9 @@ class RunStore:
 
     def _take(self, key: str, other: RunStore) -> bool:
         try:
+            if other.model_file(key).is_file():
+                with atomic_path(self.model_file(key)) as temporary:
+                    _copy_or_link(other.model_file(key), temporary)
             for name in (f"{key}.parquet", f"{key}.json"):
                 with atomic_path(self.units / name) as temporary:
                     shutil.copyfile(other.units / name, temporary)
@@ -192,6 +251,21 @@ class RunStore:
             return json.loads((self.folder / name).read_bytes())
         except (OSError, ValueError):
             return None
+
+
+def _model_entry(marker: Any) -> StoredModel | None:
+    entry = marker.get("model")
+    return None if entry is None else StoredModel(entry["checksum"], str(entry.get("reason", "")))
+
+
+def _copy_or_link(source: Path, target: Path) -> None:
+    """Give a file a second name where the disk can, for models are large and never changed in place."""
+    if source.is_symlink():
+        raise OSError(f"{source} is a link")
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _writer_lives(name: str) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from higgsbench.runs.blocks import block_scores, with_group
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,6 +65,7 @@ class Task:
         totals: reference totals (N_s, N_b).
         seed: seed of the estimator.
         threads: threads it may use.
+        model_file: temporary file for the fitted model, or None where it is not kept.
     """
 
     key: str
@@ -79,6 +82,7 @@ class Task:
     totals: tuple[float, float]
     seed: int
     threads: int
+    model_file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,9 @@ class UnitResult:
         predict_us: prediction time per event in microseconds.
         peak_mb: peak resident memory of the process during the unit, in MB.
         error: traceback of a unit that failed, otherwise empty.
+        model_file: file with the fitted model, not yet in place, or None.
+        no_model: why the fitted model could not be stored, otherwise empty.
+        refused: why the disk refused the model, otherwise empty.
     """
 
     key: str
@@ -104,6 +111,9 @@ class UnitResult:
     predict_us: float
     peak_mb: float
     error: str = ""
+    model_file: str | None = None
+    no_model: str = ""
+    refused: str = ""
 
 
 def run_unit(task: Task, workspace: Workspace) -> UnitResult:
@@ -137,14 +147,6 @@ def make_estimator(task: Task) -> Any:
     return JetSplitClassifier(inner, group_feature=-1, groups=task.groups, keep_group_feature=False, **how)
 
 
-def _with_group(
-    X: NDArray[np.float32], group: NDArray[np.int64], rows: NDArray[np.int64] | slice, task: Task
-) -> NDArray[np.float32]:
-    """Copy rows out of the mapped matrix, with the jet number appended where the split needs it."""
-    part = np.asarray(X[rows])
-    return part if task.groups is None else np.column_stack([part, group[rows].astype(np.float32)])
-
-
 def _fit_and_score(task: Task, workspace: Workspace) -> UnitResult:
     from higgsbench.metrics.weights import evaluation_weights
 
@@ -157,28 +159,34 @@ def _fit_and_score(task: Task, workspace: Workspace) -> UnitResult:
         train, held_out = np.flatnonzero(fold != task.fold), np.flatnonzero(fold == task.fold)
     estimator = make_estimator(task)
     evaluation = evaluation_weights(y[train], weight[train], *task.totals)
-    features = _with_group(X, group, train, task)
+    split = task.groups is not None
+    features = with_group(np.asarray(X[train]), group[train] if split else None)
     begin = time.perf_counter()
     estimator.fit(features, y[train].astype(np.int64), sample_weight=evaluation)
     fitted = time.perf_counter()
     del features
-    score, test_score, seconds, events = np.empty(0), None, 0.0, 0
-    if held_out.size:
-        part = _with_group(X, group, held_out, task)
-        score, spent = _timed_scores(estimator, part)
-        seconds, events = seconds + spent, events + held_out.size
+    score = block_scores(estimator, X[held_out], group[held_out] if split else None)
+    test_score = None
     if task.test_matrix is not None:
-        part = _with_group(workspace.load(task.test_matrix), workspace.load("test_group"), slice(None), task)
-        test_score, spent = _timed_scores(estimator, part)
-        seconds, events = seconds + spent, events + test_score.size
-    per_event = 1e6 * seconds / events if events else 0.0
-    return UnitResult(task.key, held_out, score, test_score, fitted - begin, per_event, _peak_mb())
+        test_group = workspace.load("test_group") if split else None
+        test_score = block_scores(estimator, workspace.load(task.test_matrix), test_group)
+    events = held_out.size + (0 if test_score is None else test_score.size)
+    per_event = 1e6 * (time.perf_counter() - fitted) / events if events else 0.0
+    result = UnitResult(task.key, held_out, score, test_score, fitted - begin, per_event, _peak_mb())
+    return _with_model(result, estimator, task)
 
 
-def _timed_scores(estimator: Any, X: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
-    begin = time.perf_counter()
-    scores: NDArray[np.float64] = estimator.decision_function(X)
-    return scores, time.perf_counter() - begin
+def _with_model(result: UnitResult, estimator: Any, task: Task) -> UnitResult:
+    """Store the fitted model where the task asks for it; after the peak was read, for it is no part of the fit."""
+    from higgsbench.runs.models import save_unit_model
+
+    if task.model_file is None:
+        return result
+    try:
+        reason = save_unit_model(estimator, task.spec, task.model_file)
+    except OSError as error:
+        return replace(result, refused=f"{task.model_file}: cannot be written: {error.strerror or error}")
+    return replace(result, model_file=None if reason else task.model_file, no_model=reason)
 
 
 def _reset_peak() -> None:

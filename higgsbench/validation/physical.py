@@ -200,7 +200,9 @@ class JetSplitClassifier(_PhysicalBase):
         self.negative_weights = negative_weights
         self.log_odds = log_odds
 
-    def _group_column(self) -> int:
+    @property
+    def group_column(self) -> int:
+        """Index of the column with the group number, among the columns seen in `fit`."""
         if isinstance(self.group_feature, str):
             names = list(getattr(self, "feature_names_in_", ()))
             if self.group_feature not in names:
@@ -213,7 +215,7 @@ class JetSplitClassifier(_PhysicalBase):
         return self.group_feature % self.n_features_in_
 
     def _members(self, X: NDArray[Any]) -> NDArray[np.int64]:
-        values = X[:, self._group_column()]
+        values = X[:, self.group_column]
         if np.isnan(values).any():
             raise ModelError("group_feature: the group number is missing in some events")
         if (values != np.floor(values)).any():
@@ -259,7 +261,7 @@ class JetSplitClassifier(_PhysicalBase):
         # A column that is missing in some events only tells something even if its present values are all the same.
         useful = (low < high) | (missing.any(axis=0) & ~missing.all(axis=0))
         if not self.keep_group_feature:
-            useful[self._group_column()] = False
+            useful[self.group_column] = False
         if not useful.any():
             useful[0] = True
         return np.flatnonzero(useful)

@@ -57,6 +57,7 @@ class TestRun:
         assert all(0.6 < row["auc"] < 1.0 for row in result.rows)
         found = {p.name for p in result.folder.iterdir()}
         expected = {"config.yaml", "environment.json", "scores.parquet", "replicas.parquet", "stack.json", "rows.json"}
+        expected |= {"predictor.json"}
         assert found == expected | {"units"}
         frame = scores(result)
         assert frame["EventId"].is_unique().all()

@@ -1,0 +1,127 @@
+"""The challenge's submission: EventId, RankOrder, Class; one line per test event.
+
+RankOrder is a permutation of 1 to n, n for the event most like signal; Class is `s` for selected events and `b` for the
+others (C. Adam-Bourdarios et al., Learning to discover: the Higgs boson machine learning challenge, 2014, section 5).
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from higgsbench.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["COLUMNS", "Submission", "read_submission", "submission_table"]
+
+COLUMNS = ("EventId", "RankOrder", "Class")
+
+_WHOLE = r"^[0-9]{1,18}$"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A valid submission.
+
+    Attributes:
+        event_id: (n,) event numbers in the order of the file.
+        rank: (n,) permutation of 1 to n.
+        selected: (n,) whether the class is `s`.
+        source: file it came from.
+    """
+
+    event_id: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    selected: NDArray[np.bool_]
+    source: str
+
+
+def submission_table(event_id: NDArray[np.int64], score: NDArray[np.float64], threshold: float) -> pl.DataFrame:
+    """Make a submission out of scores.
+
+    Args:
+        event_id: (n,) event numbers, each once.
+        score: (n,) log-odds.
+        threshold: events with score >= threshold are selected.
+
+    Returns:
+        The columns of a submission in the order of the events. Tied scores are ranked by event number, so that the
+        order of the file does not matter; since ties share a side of the cut, selected events hold the highest ranks.
+
+    Raises:
+        DataError: if an event number occurs twice.
+    """
+    unique, count = np.unique(event_id, return_counts=True)
+    if (count > 1).any():
+        raise DataError(f"EventId {int(unique[count > 1][0])} occurs twice; a submission has each event once")
+    order = np.lexsort((event_id, score))
+    rank = np.empty(event_id.size, dtype=np.int64)
+    rank[order] = np.arange(1, event_id.size + 1)
+    return pl.DataFrame(
+        {"EventId": event_id, "RankOrder": rank, "Class": np.where(score >= threshold, "s", "b")},
+        schema={"EventId": pl.Int64, "RankOrder": pl.Int64, "Class": pl.String},
+    )
+
+
+def read_submission(file: Path) -> Submission:
+    """Read a submission as strictly as the challenge did.
+
+    Args:
+        file: CSV or gzipped CSV.
+
+    Raises:
+        DataError: naming the file, the line and the column of the first thing that is wrong.
+    """
+    table = _cells(file)
+    for name in COLUMNS[:2]:
+        bad = ~table[name].str.contains(_WHOLE).fill_null(False)
+        _refuse_first(table, bad, name, "is not a whole number", file)
+    _refuse_first(table, ~table["Class"].is_in(["s", "b"]).fill_null(False), "Class", "is neither s nor b", file)
+    event_id, rank = (table[name].cast(pl.Int64) for name in COLUMNS[:2])
+    _refuse_first(table, (rank < 1) | (rank > table.height), "RankOrder", f"is not in 1 to {table.height}", file)
+    for name, values in (("EventId", event_id), ("RankOrder", rank)):
+        _refuse_first(table, ~values.is_first_distinct(), name, "has occurred before", file)
+    return Submission(event_id.to_numpy(), rank.to_numpy(), (table["Class"] == "s").to_numpy(), str(file))
+
+
+def _cells(file: Path) -> pl.DataFrame:
+    """Split the lines of the file into three cells of text each."""
+    if not file.is_file():
+        raise DataError(f"{file}: {'a folder, not a submission' if file.is_dir() else 'no such file'}")
+    try:
+        content = file.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        text = content.decode("utf-8")
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file}: cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: not UTF-8 text") from error
+    header, *lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    if tuple(header.split(",")) != COLUMNS:
+        raise DataError(f"{file}: line 1 is {header[:60]!r}, expected the header {','.join(COLUMNS)!r}")
+    if not lines:
+        raise DataError(f"{file}: no events: the file has a header and nothing below it")
+    column = pl.Series("line", lines)
+    fields = column.str.count_matches(",", literal=True) + 1
+    wrong = fields != len(COLUMNS)
+    if wrong.any():
+        row = int(wrong.arg_max() or 0)
+        what = "is empty" if not lines[row].strip() else f"has {fields[row]} values, expected {len(COLUMNS)}"
+        raise DataError(f"{file}: line {row + 2} {what}")
+    return column.str.split_exact(",", len(COLUMNS) - 1).struct.rename_fields(list(COLUMNS)).struct.unnest()
+
+
+def _refuse_first(table: pl.DataFrame, bad: pl.Series, name: str, what: str, file: Path) -> None:
+    if bad.any():
+        row = int(bad.arg_max() or 0)
+        raise DataError(f"{file}: line {row + 2}, column {name}: {str(table[name][row])[:40]!r} {what}")

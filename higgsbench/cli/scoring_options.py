@@ -1,0 +1,58 @@
+"""What `predict` and `submit` share: how a run scores a file, seen from the command line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import polars as pl
+
+__all__ = ["jobs_option", "model_option", "reported", "split_names", "subset_option"]
+
+model_option = click.option(
+    "--model", metavar="NAME", help="Row to take, e.g. 'xgboost [jets]'; the stack by default, or the only row."
+)
+jobs_option = click.option(
+    "--jobs", "-j", type=click.IntRange(min=1), help="Parts of the file scored at a time; all cores by default."
+)
+
+
+def subset_option(default: str) -> Callable[[Any], Any]:
+    """Return the option that chooses subsets, its help ending with what holds without it."""
+    return click.option("--subset", metavar="NAMES", help=f"Only events of these KaggleSets, e.g. b,v; {default}.")
+
+
+def split_names(text: str | None) -> list[str] | None:
+    """Return the names in a list with commas, or None where the option was not given.
+
+    Raises:
+        UsageError: if the list is empty.
+    """
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise click.UsageError("--subset names no set; leave it out")
+    return names
+
+
+def reported(parts: Iterator[pl.DataFrame], data: Path) -> Iterator[pl.DataFrame]:
+    """Pass scored parts on and say on standard error how far the work is: a live count on a terminal, else the end."""
+    begin, count, live = time.monotonic(), 0, sys.stderr.isatty()
+    for part in parts:
+        count += part.height
+        if live:
+            rate = count / max(time.monotonic() - begin, 1e-9)
+            click.echo(f"\r{data}: {count:,} events scored, {rate:,.0f} per second ", err=True, nl=False)
+        yield part
+    if live:
+        click.echo("", err=True)
+    else:
+        click.echo(f"{data}: {count:,} events scored in {time.monotonic() - begin:.1f} s", err=True)

@@ -1,0 +1,112 @@
+"""New events through a predictor, part by part: memory does not grow with the file."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from higgsbench.challenge import TEST_SETS
+from higgsbench.errors import DataError
+from higgsbench.events.stream import EventStream
+from higgsbench.runs.blocks import BLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from higgsbench.runs.predictor import Predictor
+    from higgsbench.schema import TableSchema
+
+__all__ = ["default_subsets", "predictions"]
+
+_READ_BYTES = 1 << 22
+
+
+def predictions(
+    predictor: Predictor, data: str | Path, jobs: int = 1, subsets: Sequence[str] | None = None
+) -> Iterator[pl.DataFrame]:
+    """Score an event file.
+
+    Args:
+        predictor: a run's predictor.
+        data: CSV, gzipped CSV, Parquet or ROOT file in the layout the run was trained on; labels are not looked at.
+        jobs: number of parts that are scored at a time. The scores do not depend on it.
+        subsets: keep only events of these subsets (KaggleSet); all when None.
+
+    Yields:
+        Tables with EventId (the row number where the layout has none), score (log-odds in physical normalisation) and
+        selected (score >= the frozen cut), in the order of the file.
+
+    Raises:
+        DataError: naming the file, the row and the column of what is wrong.
+    """
+    from threadpoolctl import threadpool_limits
+
+    stream = EventStream(data, predictor.schema, block_bytes=_READ_BYTES)
+    waiting: deque[Future[pl.DataFrame]] = deque()
+    with threadpool_limits(limits=predictor.threads), ThreadPoolExecutor(jobs) as pool:
+        try:
+            for event_id, frame in _blocks(stream, subsets):
+                waiting.append(pool.submit(_scored, predictor, event_id, frame))
+                # A part more than there are threads is read ahead, no more: memory stays bounded.
+                if len(waiting) > jobs:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _scored(predictor: Predictor, event_id: NDArray[np.int64], frame: pl.DataFrame) -> pl.DataFrame:
+    score = predictor.scores(frame)
+    return pl.DataFrame({"EventId": event_id, "score": score, "selected": score >= predictor.threshold})
+
+
+def _blocks(stream: EventStream, subsets: Sequence[str] | None) -> Iterator[tuple[NDArray[np.int64], pl.DataFrame]]:
+    """Cut the stream into blocks of `BLOCK` events, counted from the first event that is kept."""
+    schema = stream.schema
+    if subsets is not None and (schema.subset is None or schema.subset not in stream.columns):
+        raise DataError(f"{stream.source}: no column {schema.subset or 'of subsets'}, so no sets to choose from")
+    rows, rest, rest_id, kept = 0, None, np.empty(0, dtype=np.int64), 0
+    for frame in stream.batches():
+        if schema.event_id is None:
+            event_id = np.arange(rows, rows + frame.height)
+        else:
+            event_id = frame[schema.event_id].to_numpy()
+        rows += frame.height
+        if subsets is not None and schema.subset is not None:
+            chosen = frame[schema.subset].is_in(list(subsets)).to_numpy()
+            frame, event_id = frame.filter(chosen), event_id[chosen]
+        kept += frame.height
+        frame = frame if rest is None else pl.concat([rest, frame])
+        event_id = np.concatenate([rest_id, event_id])
+        whole = frame.height // BLOCK * BLOCK
+        for first in range(0, whole, BLOCK):
+            yield event_id[first : first + BLOCK], frame.slice(first, BLOCK)
+        rest, rest_id = frame.slice(whole), event_id[whole:]
+    if kept == 0 and subsets is not None:
+        raise DataError(f"{stream.source}: no events of the sets {', '.join(subsets)}")
+    if rest is not None and rest.height:
+        yield rest_id, rest
+
+
+def default_subsets(data: str | Path, schema: TableSchema) -> tuple[str, ...] | None:
+    """Return the test sets (KaggleSet b and v) where a file has any of their events, otherwise None for all events.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
+    stream = EventStream(data, schema, block_bytes=_READ_BYTES)
+    if schema.subset is None or schema.subset not in stream.columns:
+        return None
+    for frame in stream.batches(check=False):
+        if frame[schema.subset].is_in(list(TEST_SETS)).any():
+            return TEST_SETS
+    return None

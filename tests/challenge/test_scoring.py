@@ -1,0 +1,178 @@
+"""Submissions are read as strictly as the challenge did and scored as the leaderboard scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from higgsbench.challenge import read_submission, score_submission, submission_table
+from higgsbench.errors import DataError
+from higgsbench.events import Events
+from higgsbench.metrics import ams
+from higgsbench.schema import ATLAS_HIGGS, FEATURES, N_B, N_S
+
+SELECT_ALL = 1.079073517320
+"""AMS of selecting every event at the challenge's totals."""
+
+
+def truth(n: int = 40, subsets: str = "") -> Events:
+    rng = np.random.default_rng(0)
+    columns: dict[str, Any] = {name: np.zeros(n) for name in FEATURES}
+    columns |= {"PRI_jet_num": np.zeros(n, dtype=np.int64)}
+    columns |= {"EventId": np.arange(100, 100 + n), "Weight": rng.gamma(2.0, size=n)}
+    columns |= {"Label": np.where(np.arange(n) % 3 == 0, "s", "b")}
+    if subsets:
+        columns |= {"KaggleSet": np.array([subsets[i % len(subsets)] for i in range(n)])}
+        columns |= {"KaggleWeight": columns["Weight"] * 2.0}
+    return Events.from_frame(pl.DataFrame(columns), ATLAS_HIGGS, "truth.csv")
+
+
+def written(tmp_path: Path, lines: list[str], header: str = "EventId,RankOrder,Class", end: str = "\n") -> Path:
+    file = tmp_path / "sub.csv"
+    file.write_text(end.join([header, *lines]) + end, newline="")
+    return file
+
+
+def everything(events: Events, tmp_path: Path, letter: str = "s") -> Path:
+    return written(tmp_path, [f"{e},{i + 1},{letter}" for i, e in enumerate(events.event_id)])
+
+
+def test_selecting_everything(tmp_path: Path) -> None:
+    events = truth()
+    (score,) = score_submission(read_submission(everything(events, tmp_path)), events)
+    assert score.ams == pytest.approx(SELECT_ALL, abs=1e-12)
+    assert [score.s, score.b] == pytest.approx([N_S, N_B])
+    assert ams(N_S, N_B) == pytest.approx(SELECT_ALL, abs=1e-12)
+
+
+def test_selecting_nothing(tmp_path: Path) -> None:
+    events = truth()
+    (score,) = score_submission(read_submission(everything(events, tmp_path, "b")), events)
+    assert (score.ams, score.s, score.b, score.selected) == (0.0, 0.0, 0.0, 0)
+
+
+def test_public_and_private_apart(tmp_path: Path) -> None:
+    events = truth(80, "tbvu")
+    tested = events.take(events.in_subsets(("b", "v")))
+    scores = score_submission(read_submission(everything(tested, tmp_path)), events)
+    assert [(s.name, s.events) for s in scores] == [("all", 40), ("public", 20), ("private", 20)]
+    for score in scores:  # each set stands for the whole expectation
+        assert score.ams == pytest.approx(SELECT_ALL, abs=1e-12)
+
+
+def test_training_events_put_aside_are_scored_as_a_whole(tmp_path: Path) -> None:
+    events = truth(40, "t")
+    assert len(score_submission(read_submission(everything(events, tmp_path)), events)) == 1
+
+
+def test_chosen_subsets(tmp_path: Path) -> None:
+    events = truth(80, "tbvu")
+    chosen = events.take(events.in_subsets(("v",)))
+    submission = read_submission(everything(chosen, tmp_path))
+    (score,) = score_submission(submission, events, subsets=["v"])
+    assert score.events == 20
+    with pytest.raises(DataError, match="no set named 'x'"):
+        score_submission(submission, events, subsets=["x"])
+    with pytest.raises(DataError, match=r"20 lines below the header, but truth.csv has 40 test events.*EventId 101$"):
+        score_submission(submission, events)
+
+
+def test_the_order_of_lines_does_not_matter(tmp_path: Path) -> None:
+    events = truth()
+    rng = np.random.default_rng(1)
+    table = submission_table(events.event_id, rng.normal(size=40), 0.3)
+    table.write_csv(tmp_path / "a.csv")
+    table.sample(fraction=1.0, shuffle=True, seed=2).write_csv(tmp_path / "b.csv")
+    a, b = (score_submission(read_submission(tmp_path / f"{n}.csv"), events) for n in "ab")
+    assert a[0].ams == pytest.approx(b[0].ams, abs=1e-12)
+    assert a[0].auc == pytest.approx(b[0].auc, abs=1e-12)
+
+
+@given(st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0]), min_size=1, max_size=30))
+def test_ranks_are_a_permutation_that_agrees_with_scores_and_class(values: list[float]) -> None:
+    ids = np.random.default_rng(len(values)).permutation(np.arange(1000, 1000 + len(values)))
+    score = np.array(values)
+    table = submission_table(ids, score, 0.5)
+    rank, selected = table["RankOrder"].to_numpy(), (table["Class"] == "s").to_numpy()
+    assert sorted(rank) == list(range(1, len(values) + 1))
+    by_rank = np.argsort(rank)
+    assert (np.diff(score[by_rank][np.isfinite(score[by_rank])]) >= 0).all()
+    assert (selected == (score >= 0.5)).all()
+    if selected.any() and not selected.all():
+        assert rank[selected].min() > rank[~selected].max()
+    mixed = np.random.default_rng(0).permutation(len(values))
+    again = submission_table(ids[mixed], score[mixed], 0.5)
+    assert again.sort("EventId").equals(table.sort("EventId")), "the order of the file does not matter"
+
+
+def test_an_event_twice_is_no_submission() -> None:
+    with pytest.raises(DataError, match="EventId 5 occurs twice"):
+        submission_table(np.array([4, 5, 5]), np.zeros(3), 0.0)
+
+
+GOOD = ["100,2,s", "101,1,b", "102,3,s"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["100,2,s", "101,1,x", "102,3,s"], r"line 3, column Class: 'x' is neither s nor b"),
+        (["100,2,S", *GOOD[1:]], r"line 2, column Class: 'S'"),
+        (["100,2,s ", *GOOD[1:]], r"line 2, column Class: 's '"),
+        ([*GOOD[:2], "102,4,s"], r"line 4, column RankOrder: '4' is not in 1 to 3"),
+        ([*GOOD[:2], "102,0,s"], r"line 4, column RankOrder: '0' is not in 1 to 3"),
+        ([*GOOD[:2], "102,2,s"], r"line 4, column RankOrder: '2' has occurred before"),
+        ([*GOOD[:2], "102,2.0,s"], r"line 4, column RankOrder: '2.0' is not a whole number"),
+        ([*GOOD[:2], "102,,s"], r"line 4, column RankOrder: '' is not a whole number"),
+        ([*GOOD[:2], "101,3,s"], r"line 4, column EventId: '101' has occurred before"),
+        (["1e2,2,s", *GOOD[1:]], r"line 2, column EventId: '1e2' is not a whole number"),
+        (["-100,2,s", *GOOD[1:]], r"line 2, column EventId: '-100' is not a whole number"),
+        ([*GOOD[:2], "102,3"], r"line 4 has 2 values, expected 3"),
+        ([*GOOD[:2], "102,3,s,"], r"line 4 has 4 values, expected 3"),
+        ([GOOD[0], "", *GOOD[1:]], r"line 3 is empty"),
+        ([*GOOD, ""], r"line 5 is empty"),
+        ([], r"no events"),
+    ],
+)
+def test_lines_that_are_refused(tmp_path: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_submission(written(tmp_path, lines))
+
+
+@pytest.mark.parametrize("header", ["EventId,Class,RankOrder", "eventid,rankorder,class", "100,2,s", "", "EventId"])
+def test_headers_that_are_refused(tmp_path: Path, header: str) -> None:
+    with pytest.raises(DataError, match=r"line 1 is .* expected the header 'EventId,RankOrder,Class'"):
+        read_submission(written(tmp_path, GOOD, header))
+
+
+def test_windows_line_ends_and_gzip(tmp_path: Path) -> None:
+    import gzip
+
+    file = written(tmp_path, GOOD, end="\r\n")
+    assert read_submission(file).rank.tolist() == [2, 1, 3]
+    (tmp_path / "sub.csv.gz").write_bytes(gzip.compress(file.read_bytes()))
+    assert read_submission(tmp_path / "sub.csv.gz").event_id.tolist() == [100, 101, 102]
+
+
+def test_events_that_are_not_the_truth_s(tmp_path: Path) -> None:
+    submission = read_submission(written(tmp_path, ["100,1,s", "7,2,b"]))
+    with pytest.raises(DataError, match=r"line 3, column EventId: 7 is not one of the 40 test events of truth.csv$"):
+        score_submission(submission, truth())
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_submission(tmp_path / "none.csv")
+
+
+def test_events_without_truth_score_nothing(tmp_path: Path) -> None:
+    events = truth()
+    blind = Events.from_frame(events.frame.drop("Label", "Weight"), ATLAS_HIGGS, "test.csv")
+    with pytest.raises(DataError, match=r"test.csv: no column Label"):
+        score_submission(read_submission(everything(events, tmp_path)), blind)

@@ -1,0 +1,362 @@
+"""Stored models: identical scores after reading, for every registered model; nothing foreign gets in."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import RobustScaler
+
+from higgsbench import BuildContext, JetSplitClassifier, ModelSpec, PhysicalClassifier
+from higgsbench.errors import MissingExtraError, StoreError
+from higgsbench.models import registered_models
+from higgsbench.models.scoring import build_estimator, log_odds_reader
+from higgsbench.models.storage import StateCodec, UnstorableError, bag_codec, read_model, write_model
+from higgsbench.models.storage.codec import Codec, ModelWriter
+from higgsbench.validation.storage import JetSplitCodec, PhysicalCodec
+
+SPECS = [spec for spec in registered_models() if spec.reproducible]
+"""The searches of other AutoML tools, which stop by the clock, keep their scores only."""
+
+SMALL: dict[str, dict[str, Any]] = {
+    "logistic": {"max_iter": 30},
+    "random_forest": {"n_estimators": 6},
+    "catboost": {"iterations": 8},
+    "xgboost": {"n_estimators": 8, "min_child_weight": 1},
+    "lightgbm": {"n_estimators": 8},
+    "mlp": {"max_iter": 2, "hidden_layer_sizes": [8], "batch_size": 32},
+}
+
+
+def events(n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]:
+    """Four features, the last of them a group number; some values missing."""
+    rng = np.random.default_rng(seed)
+    y = (rng.random(n) < 0.4).astype(np.int64)
+    X = rng.normal(size=(n, 4)) + y[:, None] * np.array([1.2, 0.8, 0.0, 0.0])
+    X[rng.random((n, 4)) < 0.1] = np.nan
+    X[:, 3] = rng.integers(0, 3, n)
+    return X.astype(np.float32), y, rng.gamma(4.0, size=n)
+
+
+TRAIN, FRESH = events(300, 0), events(200, 1)[0]
+
+
+def codecs(spec: ModelSpec) -> tuple[Codec, ...]:
+    return (PhysicalCodec(spec.log_odds), JetSplitCodec(spec.log_odds), bag_codec(spec.log_odds), *spec.codecs)
+
+
+def fitted(spec: ModelSpec, *, split: bool, bag: int = 1) -> Any:
+    try:
+        spec.check_available()
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    params = {**spec.preset("quick").params, **SMALL.get(spec.name, {}), "bag": bag}
+    inner = build_estimator(spec, params, BuildContext(3, 1, ("a", "b", "c")))
+    reader = log_odds_reader(spec, params)
+    if split:
+        model: Any = JetSplitClassifier(
+            inner, group_feature=-1, groups=((0,), (1, 2)), keep_group_feature=False, log_odds=reader
+        )
+    else:
+        model = PhysicalClassifier(inner, log_odds=reader)
+    return model.fit(*TRAIN)
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["global", "jets"])
+@pytest.mark.parametrize("bag", [1, 2])
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
+def test_same_bits_after_reading(spec: ModelSpec, split: bool, bag: int, tmp_path: Path) -> None:
+    model = fitted(spec, split=split, bag=bag)
+    write_model(model, tmp_path / "m.zip", codecs(spec))
+    again = read_model(tmp_path / "m.zip", codecs(spec))
+    np.testing.assert_array_equal(again.decision_function(FRESH), model.decision_function(FRESH))
+    assert again.n_features_in_ == 4
+    write_model(again, tmp_path / "again.zip", codecs(spec))
+    np.testing.assert_array_equal(
+        read_model(tmp_path / "again.zip", codecs(spec)).decision_function(FRESH), model.decision_function(FRESH)
+    )
+
+
+@pytest.mark.parametrize("name", ["catboost", "xgboost", "lightgbm"])
+def test_trees_that_stopped_early(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (spec,) = (s for s in SPECS if s.name == name)
+    monkeypatch.setitem(SMALL, name, {**SMALL[name], "early_stopping_rounds": 2, "learning_rate": 0.9})
+    model = fitted(spec, split=False)
+    write_model(model, tmp_path / "m.zip", codecs(spec))
+    again = read_model(tmp_path / "m.zip", codecs(spec))
+    np.testing.assert_array_equal(again.decision_function(FRESH), model.decision_function(FRESH))
+
+
+def test_equal_models_make_equal_files(tmp_path: Path) -> None:
+    (spec,) = (s for s in SPECS if s.name == "lightgbm")
+    for name in "ab":
+        write_model(fitted(spec, split=False), tmp_path / name, codecs(spec))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [make_pipeline(RobustScaler(), GaussianNB()), ExtraTreesClassifier(5, random_state=0)],
+    ids=["skops", "extra trees"],
+)
+def test_other_estimators_of_trusted_types(estimator: Any, tmp_path: Path) -> None:
+    X = np.nan_to_num(TRAIN[0])
+    estimator.fit(X, TRAIN[1])
+    write_model(estimator, tmp_path / "m.zip")
+    again = read_model(tmp_path / "m.zip")
+    np.testing.assert_array_equal(again.predict_proba(X), estimator.predict_proba(X))
+
+
+@pytest.mark.parametrize("estimator", [GradientBoostingClassifier(n_estimators=2), KNeighborsClassifier()])
+def test_what_is_not_trusted_is_not_stored(estimator: Any, tmp_path: Path) -> None:
+    with pytest.raises(UnstorableError, match=r"has no storage format|cannot be stored|is not trusted"):
+        write_model(estimator.fit(np.nan_to_num(TRAIN[0]), TRAIN[1]), tmp_path / "m.zip")
+    assert not (tmp_path / "m.zip").exists()
+
+
+def test_objects_hidden_in_a_trusted_estimator_are_not_stored(tmp_path: Path) -> None:
+    model = make_pipeline(RobustScaler(), GaussianNB()).fit(np.nan_to_num(TRAIN[0]), TRAIN[1])
+    model.steps[1][1].classes_ = np.array([{"a": 1}, print], dtype=object)
+    with pytest.raises(UnstorableError):
+        write_model(model, tmp_path / "m.zip")
+
+
+class Stated(ClassifierMixin):  # type: ignore[misc]  # scikit-learn ships no types
+    """A model that states itself, as a network would."""
+
+    def __init__(self, slope: NDArray[np.float64], name: str) -> None:
+        self.slope, self.name = slope, name
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        return {"slope": self.slope}, {"name": self.name}
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, NDArray[Any]], parameters: dict[str, Any]) -> Stated:
+        return cls(arrays["slope"], parameters["name"])
+
+
+def test_a_model_that_states_itself(tmp_path: Path) -> None:
+    codec = StateCodec("stated", f"{Stated.__module__}:Stated")
+    sys.modules.setdefault(Stated.__module__, sys.modules[__name__])
+    write_model(Stated(np.array([0.1, np.nan]), "é"), tmp_path / "m.zip", [codec])
+    again = read_model(tmp_path / "m.zip", [codec])
+    np.testing.assert_array_equal(again.slope, [0.1, np.nan])
+    assert again.name == "é"
+    assert pickle.loads(pickle.dumps(codec)) == codec  # noqa: S301
+    with pytest.raises(StoreError, match="'stated', which is none of"):
+        read_model(tmp_path / "m.zip")
+    with pytest.raises(UnstorableError, match="Python objects"):
+        write_model(Stated(np.array([{}], dtype=object), "x"), tmp_path / "n.zip", [codec])
+
+
+@dataclass
+class Planted:
+    """Leaves a trace when it is unpickled."""
+
+    file: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, (self.file, "w"))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Contents of a stored model of each library."""
+    found = {}
+    for spec in SPECS:
+        if spec.extra is not None:
+            continue
+        file = tmp_path_factory.mktemp("stored") / "m.zip"
+        write_model(fitted(spec, split=False), file, codecs(spec))
+        found[spec.name] = file.read_bytes()
+    return found
+
+
+def changed(content: bytes, change: Callable[[dict[str, bytes]], None]) -> bytes:
+    """Unpack an archive, let the parts be changed, pack it again."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    change(parts)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, value in parts.items():
+            archive.writestr(name, value)
+    return stream.getvalue()
+
+
+def manifest(change: Callable[[Any], None]) -> Callable[[dict[str, bytes]], None]:
+    def apply(parts: dict[str, bytes]) -> None:
+        content = json.loads(parts["model.json"])
+        change(content)
+        parts["model.json"] = json.dumps(content).encode()
+
+    return apply
+
+
+class TestRefused:
+    @pytest.fixture
+    def refuse(self, tmp_path: Path) -> Callable[[bytes, str], str]:
+        def check(content: bytes, name: str = "lightgbm") -> str:
+            file = tmp_path / "m.zip"
+            file.write_bytes(content)
+            (spec,) = (s for s in SPECS if s.name == name)
+            with pytest.raises(StoreError) as caught:
+                read_model(file, codecs(spec))
+            assert str(file) in str(caught.value)
+            assert "\n" not in str(caught.value)
+            return str(caught.value)
+
+        return check
+
+    def test_a_pickle_in_place_of_the_file(self, refuse: Callable[..., str], tmp_path: Path) -> None:
+        assert "no stored model" in refuse(pickle.dumps(Planted(str(tmp_path / "trace"))))
+        assert not (tmp_path / "trace").exists()
+
+    def test_pickles_in_place_of_parts(
+        self, refuse: Callable[..., str], stored: dict[str, bytes], tmp_path: Path
+    ) -> None:
+        planted = pickle.dumps(Planted(str(tmp_path / "trace")))
+        for name, content in stored.items():
+
+            def plant(parts: dict[str, bytes]) -> None:
+                parts |= {part: planted for part in parts if part != "model.json"}
+
+            assert "stored model" in refuse(changed(content, plant), name)
+        assert not (tmp_path / "trace").exists()
+
+    def test_a_pickle_inside_an_array_file(
+        self, refuse: Callable[..., str], stored: dict[str, bytes], tmp_path: Path
+    ) -> None:
+        stream = io.BytesIO()
+        np.savez(stream, names=np.array([Planted(str(tmp_path / "trace"))], dtype=object))
+
+        def plant(parts: dict[str, bytes]) -> None:
+            parts |= {part: stream.getvalue() for part in parts if part.endswith(".npz")}
+
+        (tmp_path / "trace").unlink(missing_ok=True)
+        assert "allow_pickle=False" in refuse(changed(stored["random_forest"], plant), "random_forest")
+        assert not (tmp_path / "trace").exists()
+
+    @pytest.mark.parametrize("name", ["../../evil.txt", "/etc/passwd", "a\\b", "0.txt/../x", "model.py"])
+    def test_entries_with_other_names(self, refuse: Callable[..., str], stored: dict[str, bytes], name: str) -> None:
+        def plant(parts: dict[str, bytes]) -> None:
+            parts[name] = b"x"
+
+        assert "higgsbench never writes" in refuse(changed(stored["lightgbm"], plant))
+
+    @pytest.mark.parametrize("name", ["../0.txt", "/etc/passwd", "7.txt", "model.json", 3, None])
+    def test_manifests_that_refer_elsewhere(
+        self, refuse: Callable[..., str], stored: dict[str, bytes], name: Any
+    ) -> None:
+        def plant(content: Any) -> None:
+            content["model"]["estimator"]["part"] = name
+
+        assert "no part of it" in refuse(changed(stored["lightgbm"], manifest(plant)))
+
+    @pytest.mark.parametrize("kind", ["os.system", "pickle", None, ["plain"], "higgsbench.files"])
+    def test_kinds_that_are_not_known(self, refuse: Callable[..., str], stored: dict[str, bytes], kind: Any) -> None:
+        def plant(content: Any) -> None:
+            content["model"]["estimator"]["kind"] = kind
+
+        assert "which is none of" in refuse(changed(stored["lightgbm"], manifest(plant)))
+
+    @pytest.mark.parametrize("name", ["os.system", "subprocess.Popen", "RandomForestClassifier", "Pipeline"])
+    def test_classes_that_are_not_trusted(
+        self, refuse: Callable[..., str], stored: dict[str, bytes], name: str
+    ) -> None:
+        def plant(content: Any) -> None:
+            content["model"]["estimator"]["steps"][0][1]["estimator"]["class"] = name
+
+        assert "not among the trusted" in refuse(changed(stored["logistic"], manifest(plant)), "logistic")
+
+    @pytest.mark.parametrize("where", ["__class__", "__loader__"])
+    def test_a_skops_part_with_a_foreign_type(self, refuse: Callable[..., str], where: str, tmp_path: Path) -> None:
+        write_model(GaussianNB().fit(np.nan_to_num(TRAIN[0]), TRAIN[1]), tmp_path / "nb.zip")
+
+        def plant(parts: dict[str, bytes]) -> None:
+            def inside(inner: dict[str, bytes]) -> None:
+                schema = json.loads(inner["schema.json"])
+                schema |= {"__class__": "system", "__module__": "os"} if where == "__class__" else {where: "MethodNode"}
+                inner["schema.json"] = json.dumps(schema).encode()
+
+            (part,) = (name for name in parts if name.endswith(".skops"))
+            parts[part] = changed(parts[part], inside)
+
+        message = refuse(changed((tmp_path / "nb.zip").read_bytes(), plant))
+        assert ("os.system" if where == "__class__" else "MethodNode") in message
+        assert "not among the trusted types" in message
+
+    @pytest.mark.parametrize("field", ["left_child", "feature", "count"])
+    def test_forests_that_point_outside_their_arrays(
+        self, refuse: Callable[..., str], stored: dict[str, bytes], field: str
+    ) -> None:
+        def plant(parts: dict[str, bytes]) -> None:
+            (part,) = (name for name in parts if name.endswith(".npz"))
+            with np.load(io.BytesIO(parts[part])) as content:
+                arrays = {name: content[name] for name in content}
+            at = f"a{list(arrays['names']).index(field)}"
+            arrays[at][0] = 30_000
+            stream = io.BytesIO()
+            np.savez(stream, **arrays)
+            parts[part] = stream.getvalue()
+
+        assert "forest" in refuse(changed(stored["random_forest"], plant), "random_forest")
+
+    @pytest.mark.parametrize(
+        ("field", "value"), [("left_child", "99999"), ("split_feature", "77"), ("left_child", "0")]
+    )
+    def test_lightgbm_trees_that_point_outside(
+        self, refuse: Callable[..., str], stored: dict[str, bytes], field: str, value: str
+    ) -> None:
+        def plant(parts: dict[str, bytes]) -> None:
+            lines = parts["0.txt"].decode().split("\n")
+            at = next(i for i, line in enumerate(lines) if line.startswith(f"{field}="))
+            lines[at] = f"{field}={value} " + lines[at].split("=")[1].split(" ", 1)[1]
+            parts["0.txt"] = "\n".join(lines).encode()
+
+        assert "LightGBM tree 0" in refuse(changed(stored["lightgbm"], plant))
+
+    def test_truncated_anywhere(self, refuse: Callable[..., str], stored: dict[str, bytes]) -> None:
+        content = stored["xgboost"]
+        for end in np.linspace(0, len(content) - 1, 12).astype(int):
+            refuse(content[:end], "xgboost")
+
+    def test_deep_nesting(self, refuse: Callable[..., str], stored: dict[str, bytes]) -> None:
+        def plant(content: Any) -> None:
+            for _ in range(40):
+                content["model"] = {"kind": "bag", "members": [content["model"]]}
+
+        assert "nested deeper" in refuse(changed(stored["lightgbm"], manifest(plant)))
+
+    def test_another_scikit_learn(self, refuse: Callable[..., str], stored: dict[str, bytes]) -> None:
+        def plant(content: Any) -> None:
+            content["model"]["estimator"]["sklearn"] = "0.24.2"
+
+        message = refuse(changed(stored["random_forest"], manifest(plant)), "random_forest")
+        assert "stored with scikit-learn 0.24.2" in message
+
+    def test_another_format(self, refuse: Callable[..., str], stored: dict[str, bytes]) -> None:
+        def plant(content: Any) -> None:
+            content["format"] = 99
+
+        assert "format 99" in refuse(changed(stored["lightgbm"], manifest(plant)))
+
+
+def test_parts_are_numbered() -> None:
+    writer = ModelWriter(())
+    assert [writer.part(b"", "txt"), writer.arrays({"file": np.zeros(1)})] == ["0.txt", "1.npz"]

@@ -1,0 +1,276 @@
+"""Stored runs predict what they scored, and a run from somebody else is safe to use."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+import higgsbench
+from higgsbench.api import load_run_config, predict, submission
+from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreError
+from higgsbench.events import load_events
+from higgsbench.events.write import write_events
+from higgsbench.files import file_digest
+from higgsbench.models import ModelSpec, registry
+from higgsbench.runs import blocks
+from higgsbench.runs import predict as predict_module
+from higgsbench.runs.dataset import load_dataset
+from higgsbench.runs.plan import make_plan
+from higgsbench.runs.result import Silent
+
+CONFIG = """
+data: {{path: {data}}}
+models:
+  - {{model: logistic, preset: quick, params: {{max_iter: 20}}}}
+  - {{model: xgboost, params: {{n_estimators: 6, bag: 2}}, training_weights: sqrt_balanced, calibration: logit}}
+  - {{model: lightgbm, params: {{n_estimators: 6}}, jet_split: none, features: {{drop: [DER_mass_MMC]}}}}
+jet_split: both
+folds: 2
+stack: mean
+"""
+
+
+@pytest.fixture(scope="module")
+def run(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "c.yaml").write_text(CONFIG.format(data=toys))
+    return higgsbench.run(folder / "c.yaml", output=folder / "out", jobs=1).folder
+
+
+@pytest.fixture
+def copied(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+class TestSameNumbers:
+    @pytest.mark.parametrize("jobs", [1, 2])
+    def test_every_row_scores_as_the_run_did(self, run: Path, toys: Path, jobs: int) -> None:
+        stored = pl.read_parquet(run / "test_scores.parquet")
+        names = [column.removeprefix("score:") for column in stored.columns[1:]]
+        assert names == ["logistic", "logistic [jets]", "xgboost", "xgboost [jets]", "lightgbm", "stack"]
+        for name in names:
+            found = predict(run, toys, model=name, jobs=jobs, subsets=["b", "v"])
+            assert found.columns == ["EventId", "score", "selected"]
+            assert found["EventId"].equals(stored["EventId"])
+            np.testing.assert_array_equal(found["score"].to_numpy(), stored[f"score:{name}"].to_numpy(), name)
+        assert predict(run, toys, subsets=["b", "v"], jobs=jobs)["score"].equals(stored["score:stack"].alias("score"))
+
+    def test_small_blocks_change_no_score_of_trees(
+        self, run: Path, toys: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = predict(run, toys, model="xgboost [jets]", jobs=2)
+        monkeypatch.setattr(blocks, "BLOCK", 97)
+        monkeypatch.setattr(predict_module, "BLOCK", 97)
+        monkeypatch.setattr(predict_module, "_READ_BYTES", 10_000)
+        assert predict(run, toys, model="xgboost [jets]", jobs=2).equals(whole)
+
+    def test_files_of_every_format_without_labels(self, run: Path, toys: Path, tmp_path: Path) -> None:
+        events = load_events(toys, cache=False)
+        blind = events.frame.drop("Label", "Weight", "KaggleSet", "KaggleWeight")
+        whole = predict(run, toys, model="lightgbm", jobs=1)
+        for name in ("test.csv", "test.csv.gz", "test.parquet"):
+            write_events(blind, tmp_path / name)
+            assert predict(run, tmp_path / name, model="lightgbm", jobs=1).equals(whole)
+
+    def test_selected_is_at_or_above_the_frozen_cut(self, run: Path, toys: Path) -> None:
+        rows = {row["name"]: row for row in json.loads((run / "rows.json").read_text())["rows"]}
+        found = predict(run, toys, jobs=1)
+        assert (found["selected"] == (found["score"] >= rows["stack"]["threshold"])).all()
+        assert found["selected"].any()
+
+    def test_submission(self, run: Path, toys: Path) -> None:
+        table = submission(run, toys, jobs=1)
+        scores = predict(run, toys, jobs=1)
+        assert (table["Class"] == "s").equals(scores["selected"].alias("Class"))
+        assert table.sort("RankOrder")["EventId"].equals(scores.sort("score", "EventId")["EventId"])
+
+    def test_refit(self, toys: Path, tmp_path: Path) -> None:
+        (tmp_path / "c.yaml").write_text(CONFIG.format(data=toys) + "test_prediction: refit\n")
+        folder = higgsbench.run(tmp_path / "c.yaml", output=tmp_path, jobs=1, only=["lightgbm"]).folder
+        assert len(list(folder.glob("units/*.model.zip"))) == 1
+        stored = pl.read_parquet(folder / "test_scores.parquet")["score:lightgbm"].alias("score")
+        assert predict(folder, toys, jobs=1, subsets=["b", "v"])["score"].equals(stored)
+
+    def test_refit_without_held_out_events(self, training_only: Path, tmp_path: Path) -> None:
+        (tmp_path / "c.yaml").write_text(CONFIG.format(data=training_only) + "test_prediction: refit\n")
+        result = higgsbench.run(tmp_path / "c.yaml", output=tmp_path, jobs=1, only=["lightgbm"])
+        assert result.trained == 3
+        assert result.rows[0]["predict_us"] > 0
+        assert predict(result.folder, training_only, jobs=1)["score"].is_finite().all()
+
+
+class TestWhatIsStored:
+    def test_the_unit_key_does_not_depend_on_it(self, toys: Path, tmp_path: Path) -> None:
+        (tmp_path / "c.yaml").write_text(CONFIG.format(data=toys))
+        keys = []
+        for value in ("true", "false"):
+            loaded = load_run_config(tmp_path / "c.yaml", settings=[f"store_models={value}"])
+            keys.append([unit.key for unit in make_plan(loaded, load_dataset(loaded.config)).units])
+        assert keys[0] == keys[1]
+
+    def test_without_models_then_with(self, toys: Path, tmp_path: Path) -> None:
+        (tmp_path / "c.yaml").write_text(CONFIG.format(data=toys))
+        options: dict[str, Any] = {"output": tmp_path, "jobs": 1, "only": ["lightgbm"]}
+        bare = higgsbench.run(tmp_path / "c.yaml", settings=["store_models=false"], **options)
+        assert not list(bare.folder.glob("units/*.model.zip"))
+        with pytest.raises(StoreError, match="run the same configuration again with `store_models: true`"):
+            predict(bare.folder, toys)
+        again = higgsbench.run(tmp_path / "c.yaml", settings=["store_models=false"], **options)
+        assert again.trained == 0
+        full = higgsbench.run(tmp_path / "c.yaml", **options)
+        assert (full.folder, full.trained) == (bare.folder, 2)
+        assert predict(full.folder, toys, jobs=1).height == 2400
+        for settings in (["store_models=false"], []):
+            assert higgsbench.run(tmp_path / "c.yaml", settings=settings, **options).trained == 0
+        assert list(full.folder.glob("units/*.model.zip")), "models once stored stay"
+
+    def test_a_lost_or_damaged_model_is_made_again(self, toys: Path, tmp_path: Path) -> None:
+        (tmp_path / "c.yaml").write_text(CONFIG.format(data=toys))
+        options: dict[str, Any] = {"output": tmp_path, "jobs": 1, "only": ["lightgbm"]}
+        folder = higgsbench.run(tmp_path / "c.yaml", **options).folder
+        first, second = sorted(folder.glob("units/*.model.zip"))
+        content = first.read_bytes()
+        first.unlink()
+        damaged = bytearray(second.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        second.write_bytes(damaged)
+        assert higgsbench.run(tmp_path / "c.yaml", **options).trained == 2
+        assert first.read_bytes() == content
+
+    def test_taken_over_with_the_unit(self, toys: Path, tmp_path: Path) -> None:
+        (tmp_path / "c.yaml").write_text(CONFIG.format(data=toys))
+        one = higgsbench.run(tmp_path / "c.yaml", output=tmp_path / "out", jobs=1, only=["lightgbm"])
+        both = higgsbench.run(tmp_path / "c.yaml", output=tmp_path / "out", jobs=1, settings=["cut=max"])
+        assert both.reused == 2
+        shutil.rmtree(one.folder)
+        assert predict(both.folder, toys, model="lightgbm", jobs=1).height == 2400
+
+    def test_a_model_without_a_safe_form_keeps_its_scores(self, toys: Path, tmp_path: Path) -> None:
+        higgsbench.register_model(
+            ModelSpec("neighbours", lambda params, context: KNeighborsClassifier(), sample_weight=False)
+        )
+        try:
+            (tmp_path / "c.yaml").write_text(f"data: {{path: {toys}}}\nmodels: [neighbours]\nfolds: 2\n")
+            notes: list[str] = []
+            listener = Silent()
+            listener.note = notes.append  # type: ignore[method-assign, assignment]
+            result = higgsbench.run(tmp_path / "c.yaml", output=tmp_path, jobs=1, listener=listener)
+            assert result.rows[0]["status"] == "ok"
+            assert len(notes) == 1
+            assert notes[0].startswith("neighbours: its scores are stored, its fitted models are not: KNeighbors")
+            assert higgsbench.run(tmp_path / "c.yaml", output=tmp_path, jobs=1).trained == 0
+            with pytest.raises(StoreError, match="model 'neighbours' was not stored: KNeighbors"):
+                predict(result.folder, toys)
+        finally:
+            registry._REGISTRY.pop("neighbours")
+
+
+def forged(folder: Path, change: Callable[[Any], None]) -> None:
+    """Change predictor.json and its checksum, as somebody would who means harm."""
+    content = json.loads((folder / "predictor.json").read_text())
+    change(content)
+    (folder / "predictor.json").write_text(json.dumps(content))
+    rows = json.loads((folder / "rows.json").read_text())
+    rows["checksums"]["predictor.json"] = file_digest(folder / "predictor.json")
+    (folder / "rows.json").write_text(json.dumps(rows))
+
+
+class Trace:
+    def __init__(self, file: Path) -> None:
+        self.file = str(file)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, (self.file, "w"))
+
+
+class TestRefused:
+    def refused(self, folder: Path, toys: Path, match: str, **more: Any) -> None:
+        with pytest.raises(HiggsbenchError, match=match) as caught:
+            predict(folder, toys, jobs=1, **more)
+        assert isinstance(caught.value, (StoreError, ConfigError, ModelError))
+        assert "\n" not in str(caught.value)
+
+    def test_no_such_run(self, tmp_path: Path, toys: Path) -> None:
+        self.refused(tmp_path / "none", toys, "no such run")
+        self.refused(tmp_path, toys, "no finished run that can predict")
+
+    def test_unknown_row(self, run: Path, toys: Path) -> None:
+        self.refused(run, toys, r"--model xgbost: no row of that name; there are stack, logistic, ", model="xgbost")
+
+    @pytest.mark.parametrize("position", [0.0, 0.3, 0.6, 0.999])
+    def test_one_flipped_bit(self, copied: Path, toys: Path, position: float) -> None:
+        for file in copied.glob("units/*.model.zip"):
+            content = bytearray(file.read_bytes())
+            content[int(position * len(content))] ^= 4
+            file.write_bytes(content)
+        self.refused(copied, toys, r"model.zip: damaged: its checksum is not the one in")
+
+    def test_truncated(self, copied: Path, toys: Path) -> None:
+        for file in copied.glob("units/*.model.zip"):
+            file.write_bytes(file.read_bytes()[:-7])
+        self.refused(copied, toys, "damaged")
+
+    def test_a_planted_pickle_with_its_checksum(self, copied: Path, toys: Path, tmp_path: Path) -> None:
+        for file in copied.glob("units/*.model.zip"):
+            file.write_bytes(pickle.dumps(Trace(tmp_path / "trace")))
+            marker = file.with_name(file.name.replace(".model.zip", ".json"))
+            content = json.loads(marker.read_text())
+            content["model"]["checksum"] = file_digest(file)
+            marker.write_text(json.dumps(content))
+        self.refused(copied, toys, "no stored model of higgsbench, or damaged")
+        assert not (tmp_path / "trace").exists()
+
+    @pytest.mark.parametrize("key", ["../../../etc/passwd", "/etc/passwd", "..", "", "A" * 32, "a" * 31, 7])
+    def test_units_outside_the_run(self, copied: Path, toys: Path, key: Any) -> None:
+        forged(copied, lambda content: content["rows"][0]["units"].__setitem__(0, key))
+        self.refused(copied, toys, r"predictor.json: damaged or not made by higgsbench: rows.0.units.0")
+
+    @pytest.mark.parametrize("name", ["predictor.json", "rows.json", "units", "model"])
+    def test_links(self, copied: Path, toys: Path, tmp_path: Path, name: str) -> None:
+        path = next(copied.glob("units/*.model.zip")) if name == "model" else copied / name
+        for target in copied.glob("units/*.model.zip") if name == "model" else [path]:
+            moved = tmp_path / f"elsewhere-{target.name}"
+            target.rename(moved)
+            os.symlink(moved, target)  # noqa: PTH211
+        self.refused(copied, toys, "a link")
+
+    def test_changed_without_its_checksum(self, copied: Path, toys: Path) -> None:
+        (copied / "predictor.json").write_text((copied / "predictor.json").read_text() + " ")
+        self.refused(copied, toys, "predictor.json: damaged: its checksum")
+
+    def test_features_that_mean_something_else_now(self, copied: Path, toys: Path) -> None:
+        forged(copied, lambda content: content["rows"][0]["features"].__setitem__("drop", ["PRI_met"]))
+        self.refused(copied, toys, "the features of 'logistic' are not those its models were trained with")
+
+    def test_models_of_another_row(self, copied: Path, toys: Path) -> None:
+        def swap(content: Any) -> None:
+            content["rows"][2]["units"] = content["rows"][4]["units"]
+
+        forged(copied, swap)
+        self.refused(copied, toys, "were not trained on its features", model="xgboost")
+
+    def test_a_model_that_is_not_registered_here(self, copied: Path, toys: Path) -> None:
+        forged(copied, lambda content: content["rows"][0].__setitem__("model", "os.system"))
+        self.refused(copied, toys, r"'logistic': no model named 'os.system'")
+
+    @pytest.mark.parametrize("content", ["null", "[]", "{", '{"checksums": 3}', "[" * 10_000])
+    def test_broken_rows(self, copied: Path, toys: Path, content: str) -> None:
+        (copied / "rows.json").write_text(content)
+        self.refused(copied, toys, "rows.json: damaged or not made by higgsbench")
+
+    def test_unknown_keys_and_infinite_numbers(self, copied: Path, toys: Path) -> None:
+        forged(copied, lambda content: content.__setitem__("import", "os"))
+        self.refused(copied, toys, "unknown key 'import'")
+        forged(copied, lambda content: content.pop("import"))
+        forged(copied, lambda content: content["stack"].__setitem__("intercept", float("inf")))
+        self.refused(copied, toys, "stack.intercept")
