@@ -50,7 +50,7 @@ def _of_run(folder: Path) -> list[str]:
         d_auc = paired_difference(auc, roc_auc(y, reference, w))
         curve = ams_scan(y, scores, w)
         band = curve.ams[(curve.fraction > 0.1) & (curve.fraction < 0.2)].mean()
-        truth = Truth(y, w, fold[None].astype(np.int64), totals, 10.0, "smooth", 42)
+        truth = Truth(y, w, fold[None].astype(np.int64), totals, 10.0, "smooth")
         row = evaluate_row(scores[None], truth)
         lines.append(
             f"| {name} | {1e3 * loss.value:.3f} | {1e3 * d_loss[0]:+.3f} ± {1e3 * d_loss[1]:.3f} | {auc.value:.4f} | "

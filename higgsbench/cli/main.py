@@ -61,6 +61,8 @@ class LazyGroup(click.Group):
     lazy={
         "run": ("higgsbench.cli.run", "Train, stack and cut as a configuration says; show the leaderboard."),
         "leaderboard": ("higgsbench.cli.leaderboard", "Rank the rows of all stored runs."),
+        "compare": ("higgsbench.cli.compare", "Compare models of stored runs on the same events."),
+        "stats": ("higgsbench.cli.stats", "Expected significance and limits of stored models."),
         "models": ("higgsbench.cli.models", "List the registered models."),
         "explore": ("higgsbench.cli.explore", "Describe an event file before any model."),
         "data": ("higgsbench.cli.data", "Bring, make, check, describe and convert event files."),

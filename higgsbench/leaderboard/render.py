@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from higgsbench.leaderboard.board import Leaderboard, Table
 
-__all__ = ["FORMATS", "output_console", "render", "show"]
+__all__ = ["FORMATS", "markdown_text", "output_console", "render", "show", "strict_json"]
 
 FORMATS = ("table", "markdown", "csv", "json")
 
@@ -108,15 +108,15 @@ def render(board: Leaderboard, form: str, columns: Sequence[str] | None = None) 
         {"title": t.title, "comparability": t.comparability, "rows": [_values(r, columns) for r in t.rows]}
         for t in board.tables
     ]
-    return json.dumps(_strict({"tables": tables, "notes": list(board.notes)}), indent=1, allow_nan=False) + "\n"
+    return json.dumps(strict_json({"tables": tables, "notes": list(board.notes)}), indent=1, allow_nan=False) + "\n"
 
 
-def _strict(value: Any) -> Any:
+def strict_json(value: Any) -> Any:
     """Replace NaN and infinities, for which JSON has no words, by null."""
     if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
+        return {key: strict_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
+        return [strict_json(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -126,7 +126,7 @@ def _values(record: dict[str, Any], columns: Sequence[str] | None) -> dict[str, 
     return {key: record.get(key) for column in choose_columns(columns, [record]) for key in column.keys}
 
 
-def _plain(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Escape what Markdown would take for markup, a link or a cell border."""
     for sign in "\\|*`[]":
         text = text.replace(sign, f"\\{sign}")
@@ -135,16 +135,16 @@ def _plain(text: str) -> str:
 
 def _markdown(table: Table, columns: Sequence[str] | None) -> str:
     chosen = choose_columns(columns, table.rows)
-    lines = [f"**{_plain(printable(table.title))}**", ""]
-    lines.append("| " + " | ".join(_plain(c.title) for c in chosen) + " |")
+    lines = [f"**{markdown_text(printable(table.title))}**", ""]
+    lines.append("| " + " | ".join(markdown_text(c.title) for c in chosen) + " |")
     lines.append("| " + " | ".join(":--" if c.text else "--:" for c in chosen) + " |")
-    lines += ["| " + " | ".join(_plain(c.show(record)) for c in chosen) + " |" for record in table.rows]
+    lines += ["| " + " | ".join(markdown_text(c.show(record)) for c in chosen) + " |" for record in table.rows]
     return "\n".join(lines) + "\n"
 
 
 def _markdown_notes(board: Leaderboard) -> str:
     lines = [LEGEND.replace("*", "\\*")] if board.tables else []
-    lines += [f"Note: {_plain(printable(note))}" for note in board.notes]
+    lines += [f"Note: {markdown_text(printable(note))}" for note in board.notes]
     return "\n" + "\n\n".join(lines) + "\n"
 
 

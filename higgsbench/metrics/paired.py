@@ -10,9 +10,9 @@ import numpy as np
 from higgsbench.errors import MetricError
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Difference", "corrected_resampled_t", "difference_of"]
+__all__ = ["Difference", "corrected_resampled_t", "difference_of", "effective_degrees"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,26 @@ def difference_of(value: float, se: float, degrees: float = np.inf) -> Differenc
     else:
         p = float(2.0 * t.sf(abs(value) / se, degrees))
     return Difference(float(value), float(se), value - reach, value + reach, p)
+
+
+def effective_degrees(influence: NDArray[np.float64]) -> float:
+    """Degrees of freedom of a variance that is a sum of squared influence values, 2 (sum i^2)^2 / sum i^4.
+
+    The variance is itself estimated from few events where weights are heavy or two selections nearly agree: with a
+    Poisson number of events its own variance is sum i^4, and a chi-square of d degrees has relative variance 2 / d
+    (F. Satterthwaite, Biometrics Bulletin 2 (1946) 110).
+
+    Args:
+        influence: (n,) influence values of an estimate, or the difference of two.
+
+    Returns:
+        At least 1; infinite where nothing varies.
+    """
+    squares = influence**2
+    with np.errstate(invalid="ignore", over="ignore"):
+        fourth = float(np.sum(squares**2))
+        degrees = 2.0 * float(np.sum(squares)) ** 2 / fourth if fourth > 0.0 else np.inf
+    return max(degrees, 1.0) if np.isfinite(degrees) else np.inf
 
 
 def corrected_resampled_t(differences: ArrayLike, test_share: float) -> Difference:
