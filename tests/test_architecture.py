@@ -27,7 +27,7 @@ FLOOR = {
     "leaderboard": 5,
     "report": 5,
     "compare": 5.2,
-    "inference": 5.2,
+    "inference": 5.3,
     "api": 5.5,
     "cli": 6,
     "__main__": 7,

@@ -1,7 +1,7 @@
 """Paired event bootstrap of a row's metrics, the choice of the cut included.
 
 Every replica weighs the events anew. Its AMS is the AMS of the honest selection under the new weights, plus what moving
-the cut to where the replica would have put it changes on the *smoothed* curve of all events. The cut of a replica is not
+the cut to where the replica would have put it changes on the curve of all events, smoothed where the rule smooths. The cut of a replica is not
 simply applied to the replica: both would be resampled from the same events, whose accidental bumps, fixed in all
 replicas, would be counted once more with every step of the cut; on fresh simulated samples such errors came out some 10%
 too large (docs/statistics.md). All rows on the same events see the same replicas, so that differences between rows, of
@@ -133,7 +133,7 @@ class _Repeat:
         self.kept = np.flatnonzero(kept)
         self.squares = truth.weight**2
         everything = np.bincount(self.cell, truth.weight, int(np.prod(self.shape))).reshape(self.shape)
-        self.smoothed = (everything.sum(axis=2) @ _smoothing(kernel_width(truth.y.size))).T  # (bin, class)
+        self.curve = _curve(everything.sum(axis=2), truth).T  # (bin, class)
         self.fixed, self.auc = np.empty(replicas), np.empty(replicas)
         self.moved = np.empty((replicas, 2))
 
@@ -152,15 +152,15 @@ class _Repeat:
         b, s = np.maximum(selected * _scale(pooled, self.truth)[:, :, 0], 0.0).T
         self.fixed[part] = raw_ams(s, b, self.truth.b_reg)
         self.auc[part] = _binned_auc(pooled)
-        self.moved[part] = self._smoothed_at_chosen(first, second)
+        self.moved[part] = self._curve_at_chosen(first, second)
 
-    def _smoothed_at_chosen(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Selected background and signal on the smoothed curve, each fold cut where the replica's other folds say."""
+    def _curve_at_chosen(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Selected background and signal on the curve of all events, each fold cut where the replica's other folds say."""
         all1, all2 = first.sum(axis=3), second.sum(axis=3)
         folds = self.shape[2]
         out = np.zeros((first.shape[0], 2))
         for k in range(folds):
-            out += self.smoothed[_chosen_bin(all1 - first[..., k], all2 - second[..., k], self.truth)] / folds
+            out += self.curve[_chosen_bin(all1 - first[..., k], all2 - second[..., k], self.truth)] / folds
         return np.maximum(out, 0.0)
 
     def ams(self) -> NDArray[np.float64]:
@@ -203,13 +203,18 @@ def _smoothing(width: float) -> NDArray[np.float64]:
     return np.asarray(np.cumsum(spread, axis=1))
 
 
+def _curve(content: NDArray[np.float64], truth: Truth) -> NDArray[np.float64]:
+    """Sums selected at every bin from sums per bin (..., bin), as the cut rule sees them."""
+    if truth.rule == "smooth":
+        return np.asarray(content @ _smoothing(kernel_width(truth.y.size)))
+    return np.asarray(np.cumsum(content, axis=-1))
+
+
 def _chosen_bin(first: NDArray[np.float64], second: NDArray[np.float64], truth: Truth) -> NDArray[np.intp]:
     """Apply the cut rule to binned sums (replicas, class, bin): `choose_cut` at the resolution of the bins."""
     scale = _scale(first, truth)
     selected = np.cumsum(first * scale, axis=2)
-    smooth = truth.rule == "smooth"
-    curve = (first * scale) @ _smoothing(kernel_width(truth.y.size)) if smooth else selected
-    b, s = np.moveaxis(np.maximum(curve, 0.0), 1, 0)
+    b, s = np.moveaxis(np.maximum(_curve(first * scale, truth), 0.0), 1, 0)
     value = raw_ams(s.ravel(), b.ravel(), truth.b_reg).reshape(s.shape)
     value = np.where(np.isfinite(value), value, -np.inf)  # as in `choose_cut`; b_reg = 0 without background
     if truth.rule == "max":
