@@ -2,10 +2,10 @@
 
     python -m benchmarks.statistics_calibration [REPLICATIONS [EVENTS [PROCESSES]]]
 
-Each replication draws a fresh weighted sample from a population with a known truth: a latent observable, shifted between
-signal and three background processes with weights of their own (heavy-tailed for one). Three models see it through
-independent noise: two of equal size (equal in truth, by symmetry) and a worse one. Their scores are the exact log-odds
-given what they see. Folds, honest cuts, bootstrap, differences and tests are the package's own.
+Each replication draws a fresh weighted sample from a population with a known truth: a latent observable, shifted
+between signal and three background processes with weights of their own (heavy-tailed for one). Three models see it
+through independent noise: two of equal size (equal in truth, by symmetry) and a worse one. Their scores are the exact
+log-odds given what they see. Folds, honest cuts, bootstrap, differences and tests are the package's own.
 """
 
 from __future__ import annotations
@@ -100,13 +100,13 @@ def main() -> None:
         "log_loss": [log_loss(y, scores[m], weight).value for m in NOISE],
     }
     lines = [
-        f"{replications:,} fresh samples of {n:,} weighted events, 5 folds, {REPLICAS} bootstrap replicas, intervals by "
-        "Student's t with the effective number of events. Equal models: truth 0 by symmetry. Unequal ones and single "
-        "values: truth from 4,000,000 events for wAUC and log-loss, the mean over the samples for the AMS (what this "
-        "procedure gives on average for samples of this size).",
+        f"{replications:,} fresh samples of {n:,} weighted events, 5 folds, {REPLICAS} bootstrap replicas, intervals "
+        "by Student's t with the effective number of events. Equal models: truth 0 by symmetry. Unequal ones and "
+        "single values: truth from 4,000,000 events for wAUC and log-loss, the mean over the samples for the AMS (what "
+        "this procedure gives on average for samples of this size).",
         "",
-        "| metric | false positives at 5% | at 5%, normal quantile | error / scatter | twins 68.3% | twins 95% | unequal 68.3% "
-        "| unequal 95% | value 68.3% | value 95% |",
+        "| metric | false positives at 5% | at 5%, normal quantile | error / scatter | twins 68.3% | twins 95% "
+        "| unequal 68.3% | unequal 95% | value 68.3% | value 95% |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for k, metric in enumerate(METRICS):

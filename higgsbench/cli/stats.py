@@ -24,7 +24,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder that holds runs.")  # fmt: skip
 @click.option("--model", "models", multiple=True, help="Only this model (repeatable).")
-@click.option("--sigma-b", multiple=True, type=click.FloatRange(0.0), help="Relative background uncertainty (repeatable).")
+@click.option(
+    "--sigma-b", multiple=True, type=click.FloatRange(0.0), help="Relative background uncertainty (repeatable)."
+)
 @click.option("--max-bins", default=10, show_default=True, type=click.IntRange(1), help="Bins of the shape, at most.")
 @click.option("--min-background", default=10.0, show_default=True, type=click.FloatRange(0.0),
               help="Least expected background of a bin.")  # fmt: skip
@@ -32,12 +34,16 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
               help="Least effective number of simulated background events of a bin.")  # fmt: skip
 @click.option("--workspace", type=_FILE, help="Write a HistFactory workspace of one model.")
 @click.option("--fit", is_flag=True, help="Significance and CLs limit of that workspace by pyhf (extra `stats`).")
-@click.option("--shape/--counting", default=True, show_default=True, help="Workspace of score bins, or of the selection.")
+@click.option(
+    "--shape/--counting", default=True, show_default=True, help="Workspace of score bins, or of the selection."
+)
 @click.option("--mc-stat/--no-mc-stat", default=True, show_default=True,
               help="Whether simulation statistics count as uncertainty in the workspace.")  # fmt: skip
 @click.option("--events", type=_FILE, help="Held-out event file with labels and weights, for --nominal and --shift.")
 @click.option("--nominal", type=_FILE, help="Scores of these events (Parquet: EventId, score).")
-@click.option("--shift", "shifts", multiple=True, metavar="NAME=UP,DOWN", help="Scores of the shifted events (repeatable).")
+@click.option(
+    "--shift", "shifts", multiple=True, metavar="NAME=UP,DOWN", help="Scores of the shifted events (repeatable)."
+)
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True,
               help="json carries full precision.")  # fmt: skip
 def command(

@@ -118,7 +118,9 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
         raise ConfigError("two runs of the same name: give one of the folders another name")
     models = measure(contenders, replicas)
     pairs = _pairs(contenders, models)
-    pictures = {metric: _picture(metric, models, pairs) for metric in METRICS if models[0].replicas.get(metric) is not None}
+    pictures = {
+        metric: _picture(metric, models, pairs) for metric in METRICS if models[0].replicas.get(metric) is not None
+    }
     return Comparison(contenders[0].event_id.size, tuple(models), tuple(pairs), pictures, tuple(notes), replicas)
 
 
@@ -142,8 +144,8 @@ def _pairs(contenders: Sequence[Contender], models: Sequence[Measured]) -> list[
 def difference_between(a: Measured, b: Measured, metric: str) -> Difference:
     """Return a minus b in one metric, its error from the events both are judged by.
 
-    The error of the AMS is the scatter of paired bootstrap replicas, the choice of the cuts included; the others' follows
-    from the events' influence. Student's t with the effective number of events behind the error as degrees of freedom.
+    The error of the AMS is the scatter of paired bootstrap replicas, the choice of the cuts included; the others'
+    follows from the events' influence. Student's t, its degrees of freedom from the effective number of events.
     """
     with np.errstate(invalid="ignore"):  # two infinite losses have no difference
         deviation = a.influence[metric] - b.influence[metric]

@@ -173,7 +173,7 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
             mine, theirs = first.row.comparability.get(key), other.row.comparability.get(key)
             if mine != theirs:
                 raise DataError(
-                    f"{first.name} and {other.name} are not judged alike: {key} is {mine} in one run, {theirs} in the other"
+                    f"{first.name} and {other.name} are not judged alike: {key} is {mine} in one, {theirs} in the other"
                 )
     same = all(np.array_equal(first.event_id, c.event_id) for c in found)
     digests = {c.row.comparability.get("data") for c in found}
@@ -184,7 +184,11 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
         shared = np.intersect1d(shared, contender.event_id, assume_unique=True)
     largest = max(c.event_id.size for c in found)
     if not common:
-        state = "the same event numbers but other contents" if same else f"{shared.size:,} of up to {largest:,} events in common"
+        state = (
+            "the same event numbers but other contents"
+            if same
+            else f"{shared.size:,} of up to {largest:,} events in common"
+        )
         raise DataError(f"the runs were made on different events ({state}); --common compares on what they share")
     if not shared.size:
         raise DataError("the runs have no event in common")
@@ -194,8 +198,8 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
             kept[0].truth.weight, contender.truth.weight, rtol=1e-6
         ):
             raise DataError(
-                f"{kept[0].name} and {contender.name} number their events alike, but labels or weights differ: these are "
-                "other events"
+                f"{kept[0].name} and {contender.name} number their events alike, but labels or weights differ: "
+                "these are other events"
             )
     return kept, [f"compared on the {shared.size:,} events that all runs share, weights rescaled to the totals"]
 

@@ -57,8 +57,10 @@ def overlap_of(a: Contender, b: Contender, a_measured: Measured, b_measured: Mea
     """Compare what two models on the same events select.
 
     Args:
-        a: the first model, b: the second.
-        a_measured: what was measured of the first, b_measured: of the second.
+        a: the first model.
+        b: the second.
+        a_measured: what was measured of the first.
+        b_measured: what was measured of the second.
     """
     mine, theirs = a_measured.selected[0], b_measured.selected[0]
     parts = [_part(a, keep) for keep in (mine & ~theirs, theirs & ~mine, mine & theirs, mine | theirs)]

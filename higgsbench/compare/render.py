@@ -21,8 +21,8 @@ __all__ = ["FORMATS", "conclusions", "render", "show"]
 FORMATS = ("table", "markdown", "json")
 
 LEGEND = (
-    "Differences are first minus second on the same events; ± from the events (paired), p after Holm's correction over the "
-    "pairs. 'over folds': corrected resampled t-test, which also sees that other training events make other models."
+    "Differences are first minus second on the same events; ± from the events (paired), p after Holm's correction over "
+    "the pairs. 'over folds': corrected resampled t-test, which also sees that other training events make other models."
 )
 _HEADLINE = ("ams", "auc", "log_loss")
 _POWER = 2.8
@@ -112,8 +112,8 @@ def _conclusion(pair: PairResult, comparison: Comparison) -> str:
     ams = pair.differences["ams"]
     if not found:
         return (
-            f"{a} and {b} cannot be told apart{corrected} on these {comparison.events:,} events; a true difference in AMS "
-            f"below about {_number(_POWER * ams.se, 'ams')} would mostly go unseen."
+            f"{a} and {b} cannot be told apart{corrected} on these {comparison.events:,} events; a true difference in "
+            f"AMS below about {_number(_POWER * ams.se, 'ams')} would mostly go unseen."
         )
     missing = [METRICS[m].title for m in _HEADLINE if not pair.adjusted[m] < ALPHA]
     rest = f" In {' and '.join(missing)} they cannot be told apart." if missing else ""
@@ -203,16 +203,21 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "events": comparison.events,
         "replicas": comparison.replicas,
         "models": [
-            {"name": m.name, "values": m.values, "se": m.errors, "s": m.s, "b": m.b, "fraction": float(m.selected.mean())}
+            {
+                "name": m.name,
+                "values": m.values,
+                "se": m.errors,
+                "s": m.s,
+                "b": m.b,
+                "fraction": float(m.selected.mean()),
+            }
             for m in comparison.models
         ],
         "pairs": [
             {
                 "a": pair.a,
                 "b": pair.b,
-                "differences": {
-                    m: {**_difference(d), "p_holm": pair.adjusted[m]} for m, d in pair.differences.items()
-                },
+                "differences": {m: {**_difference(d), "p_holm": pair.adjusted[m]} for m, d in pair.differences.items()},
                 "over_folds": {m: _difference(d) for m, d in pair.over_folds.items()},
                 "selected": {
                     name: vars(getattr(pair.overlap, name)) for name in ("only_a", "only_b", "both", "either")

@@ -1,14 +1,14 @@
 """Paired event bootstrap of a row's metrics, the choice of the cut included.
 
 Every replica weighs the events anew. Its AMS is the AMS of the honest selection under the new weights, plus what moving
-the cut to where the replica would have put it changes on the curve of all events, smoothed where the rule smooths. The cut of a replica is not
-simply applied to the replica: both would be resampled from the same events, whose accidental bumps, fixed in all
-replicas, would be counted once more with every step of the cut; on fresh simulated samples such errors came out some 10%
-too large (docs/statistics.md). All rows on the same events see the same replicas, so that differences between rows, of
-one run or of several, are paired.
+the cut to where the replica would have put it changes on the curve of all events, smoothed where the rule smooths. The
+cut of a replica is not simply applied to the replica: the accidental bumps of the sample, the same in all replicas,
+would be counted once more with every step of the cut; on fresh simulated samples such errors came out some 10% too
+large (docs/statistics.md). All rows on the same events see the same replicas, so that differences between rows, of one
+run or of several, are paired.
 
-Scores enter the choice of the cut through their rank in fine bins: per replica the work is one weighted histogram, not a
-sort.
+Scores enter the choice of the cut through their rank in fine bins: per replica the work is one weighted histogram, not
+a sort.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class _Repeat:
         self.moved[part] = self._curve_at_chosen(first, second)
 
     def _curve_at_chosen(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Selected background and signal on the curve of all events, each fold cut where the replica's other folds say."""
+        """Selected background and signal on the curve of all events, each fold cut where its other folds say."""
         all1, all2 = first.sum(axis=3), second.sum(axis=3)
         folds = self.shape[2]
         out = np.zeros((first.shape[0], 2))

@@ -116,8 +116,9 @@ def choose_cut(curve: AMSCurve, rule: str = "smooth") -> Cut:
 
     Args:
         curve: AMS at every cut.
-        rule: `max` (raw maximum), `smooth` (maximum of the curve of events spread out in rank) or `lower` (maximum of the
-            AMS minus one standard error). `smooth` and `lower` pass over cuts whose background has a relative error above 15%.
+        rule: `max` (raw maximum), `smooth` (maximum of the curve of events spread out in rank) or `lower` (maximum of
+            the AMS minus one standard error). `smooth` and `lower` pass over cuts whose background has a relative error
+            above 15%.
 
     Raises:
         ConfigError: if the rule is not known.

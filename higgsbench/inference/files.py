@@ -64,7 +64,9 @@ def read_shifts(
     known = frame.select("EventId", "y", "stored")
     out = {}
     for name, *sides in shifts:
-        up, down = (_side(f"{name} {way}", path, known, factors) for way, path in zip(("up", "down"), sides, strict=True))
+        up, down = (
+            _side(f"{name} {way}", path, known, factors) for way, path in zip(("up", "down"), sides, strict=True)
+        )
         out[name] = (up, down)
     return base, out
 
@@ -95,5 +97,7 @@ def _joined(path: Path, truth: pl.DataFrame) -> pl.DataFrame:
         raise DataError(f"{path}: column 'score' holds values that are missing or not finite")
     joined = frame.join(truth, on="EventId", how="inner").sort("EventId")
     if joined.height < frame.height or not frame.height:
-        raise DataError(f"{path}: {frame.height - joined.height:,} of {frame.height:,} events are not among the expected")
+        raise DataError(
+            f"{path}: {frame.height - joined.height:,} of {frame.height:,} events are not among the expected"
+        )
     return joined

@@ -19,8 +19,8 @@ __all__ = ["content", "show"]
 
 LEGEND = (
     "Honest cut and bins: chosen on the other folds. Z: Asimov significance without regularisation; Z(x%): with a "
-    "relative background uncertainty of x%; shape: bins of the score together, x% in each bin independently. ± from the "
-    "finite number of simulated events."
+    "relative background uncertainty of x%; shape: bins of the score together, x% in each bin independently. ± from "
+    "the finite number of simulated events."
 )
 
 

@@ -1,7 +1,7 @@
 """What systematic shifts of the events do to a selection and to the binned score.
 
-Nominal and shifted scores come from the same model on the same held-out events, before and after a shift; the weights of
-shifted events keep the factors that bring the *nominal* events to the reference totals, so that events which a shift
+Nominal and shifted scores come from the same model on the same held-out events, before and after a shift; the weights
+of shifted events keep the factors that bring the *nominal* events to the reference totals, so that events which a shift
 moves out of the selection are lost and not scaled away.
 """
 

@@ -1,6 +1,7 @@
 """HistFactory workspaces: expected bin contents with their uncertainties as the JSON that pyhf and cabinetry read.
 
-Format: K. Cranmer et al., HistFactory, CERN-OPEN-2012-016; L. Heinrich, M. Feickert, G. Stark, pyhf, JOSS 6 (2021) 2823.
+Format: K. Cranmer et al., HistFactory, CERN-OPEN-2012-016; L. Heinrich, M. Feickert, G. Stark, pyhf, JOSS 6 (2021)
+2823.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from higgsbench.metrics.significance import asimov_significance
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["BinningRules", "BinnedSums", "bin_sums", "optimal_edges"]
+__all__ = ["BinnedSums", "BinningRules", "bin_sums", "optimal_edges"]
 
 _CANDIDATES = 160
 
@@ -69,9 +69,7 @@ class BinnedSums:
     b_variance: NDArray[np.float64]
 
 
-def bin_sums(
-    y_true: ArrayLike, bin_index: NDArray[np.int64], sample_weight: ArrayLike | None, bins: int
-) -> BinnedSums:
+def bin_sums(y_true: ArrayLike, bin_index: NDArray[np.int64], sample_weight: ArrayLike | None, bins: int) -> BinnedSums:
     """Sum weights and squared weights per class and bin.
 
     Args:

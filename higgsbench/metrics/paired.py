@@ -52,10 +52,8 @@ def difference_of(value: float, se: float, degrees: float = np.inf) -> Differenc
     if not (np.isfinite(value) and np.isfinite(se)):
         return Difference(float(value), float(se), np.nan, np.nan, np.nan)
     reach = float(t.ppf(0.975, degrees)) * se
-    if se == 0.0:
-        p = 1.0 if value == 0.0 else 0.0
-    else:
-        p = float(2.0 * t.sf(abs(value) / se, degrees))
+    ratio = abs(value) / se if se > 0.0 else (0.0 if value == 0.0 else np.inf)
+    p = float(2.0 * t.sf(ratio, degrees))
     return Difference(float(value), float(se), value - reach, value + reach, p)
 
 
@@ -83,9 +81,9 @@ def corrected_resampled_t(differences: ArrayLike, test_share: float) -> Differen
     """Corrected resampled t-test over the folds of one or several cross-validations.
 
     Folds share training events, so that their scatter understates the error of the mean; the variance is multiplied by
-    1/J + n_test/n_train instead of 1/J (C. Nadeau and Y. Bengio, Machine Learning 52 (2003) 239, section 5; for repeated
-    cross-validation R. Bouckaert and E. Frank, PAKDD 2004). Unlike an event bootstrap it sees that models trained on
-    other events would be other models.
+    1/J + n_test/n_train instead of 1/J (C. Nadeau and Y. Bengio, Machine Learning 52 (2003) 239, section 5; for
+    repeated cross-validation R. Bouckaert and E. Frank, PAKDD 2004). Unlike an event bootstrap it sees that models trained
+    on other events would be other models.
 
     Args:
         differences: (J,) difference of the two models on each of J test folds.

@@ -45,9 +45,9 @@ def asimov_significance(
     """Median discovery significance expected for s signal events over b +- sigma_b background events.
 
     Z = sqrt(2 [(s + b) ln((s + b)(b + v) / (b^2 + (s + b) v)) - (b^2 / v) ln(1 + v s / (b (b + v)))]) with
-    v = sigma_b^2. Computed as a sum of two positive terms, so that nothing cancels: with k = v / (v + b) the conditional
-    background is b + k s, and Z^2 = 2 s^2 (1 - k) [(1 - k) h(x) + k h(y)] / (b + k s), h the curvature of the Poisson
-    log-likelihood, x = s (1 - k) / (b + k s), y = -k s / (b + k s).
+    v = sigma_b^2. Computed as a sum of two positive terms, so that nothing cancels: with k = v / (v + b) the
+    conditional background is b + k s, and Z^2 = 2 s^2 (1 - k) [(1 - k) h(x) + k h(y)] / (b + k s), h the curvature of the
+    Poisson log-likelihood, x = s (1 - k) / (b + k s), y = -k s / (b + k s).
 
     Args:
         s: expected signal, any shape.
@@ -75,7 +75,9 @@ def asimov_significance(
     ok = expected > 0.0
     x = np.divide(known * s_, expected, out=np.zeros_like(expected), where=ok)
     y = np.divide(-loose * s_, expected, out=np.zeros_like(expected), where=ok)
-    inner = known * _curvature(np.atleast_1d(x)).reshape(x.shape) + loose * _curvature(np.atleast_1d(y)).reshape(y.shape)
+    inner = known * _curvature(np.atleast_1d(x)).reshape(x.shape) + loose * _curvature(np.atleast_1d(y)).reshape(
+        y.shape
+    )
     z = np.sqrt(2.0 * s_ * x * inner)
     out: NDArray[np.float64] = np.where(ok, z, np.where(s_ > 0.0, np.inf, 0.0))
     return out

@@ -65,9 +65,7 @@ def test_a_fold_is_cut_without_its_own_labels(rule: str) -> None:
     score = scores_of(truth)[0]
     before = cross_validated_selection(score, truth, 0)
     own = truth.fold[0] == 1
-    flipped = Truth(
-        np.where(own, ~truth.y, truth.y), truth.weight, truth.fold, TOTALS, truth.b_reg, truth.rule
-    )
+    flipped = Truth(np.where(own, ~truth.y, truth.y), truth.weight, truth.fold, TOTALS, truth.b_reg, truth.rule)
     np.testing.assert_array_equal(cross_validated_selection(score, flipped, 0)[own], before[own])
 
 
