@@ -82,8 +82,8 @@ def corrected_resampled_t(differences: ArrayLike, test_share: float) -> Differen
 
     Folds share training events, so that their scatter understates the error of the mean; the variance is multiplied by
     1/J + n_test/n_train instead of 1/J (C. Nadeau and Y. Bengio, Machine Learning 52 (2003) 239, section 5; for
-    repeated cross-validation R. Bouckaert and E. Frank, PAKDD 2004). Unlike an event bootstrap it sees that models trained
-    on other events would be other models.
+    repeated cross-validation R. Bouckaert and E. Frank, PAKDD 2004). Unlike an event bootstrap it sees that models
+    trained on other events would be other models.
 
     Args:
         differences: (J,) difference of the two models on each of J test folds.

@@ -46,8 +46,8 @@ def asimov_significance(
 
     Z = sqrt(2 [(s + b) ln((s + b)(b + v) / (b^2 + (s + b) v)) - (b^2 / v) ln(1 + v s / (b (b + v)))]) with
     v = sigma_b^2. Computed as a sum of two positive terms, so that nothing cancels: with k = v / (v + b) the
-    conditional background is b + k s, and Z^2 = 2 s^2 (1 - k) [(1 - k) h(x) + k h(y)] / (b + k s), h the curvature of the
-    Poisson log-likelihood, x = s (1 - k) / (b + k s), y = -k s / (b + k s).
+    conditional background is b + k s, and Z^2 = 2 s^2 (1 - k) [(1 - k) h(x) + k h(y)] / (b + k s), h the curvature of
+    the Poisson log-likelihood, x = s (1 - k) / (b + k s), y = -k s / (b + k s).
 
     Args:
         s: expected signal, any shape.

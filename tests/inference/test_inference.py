@@ -126,7 +126,7 @@ def test_shift_table_by_hand() -> None:
 
 @pytest.mark.parametrize("text", ["tes", "tes=a.parquet", "=a,b", "t s=a,b", "tes=,b"])
 def test_shift_options_of_another_form_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="NAME=UP.parquet,DOWN.parquet"):
+    with pytest.raises(ConfigError, match="NAME=UP"):
         parse_shift(text)
 
 

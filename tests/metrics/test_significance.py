@@ -14,7 +14,7 @@ from higgsbench.metrics import ams
 from higgsbench.metrics.significance import asimov_significance, combined_significance
 
 # n_on, n_off, tau and Z_PL of table 1 of R. Cousins, J. Linnemann, J. Tucker, Nucl. Instr. Meth. A 595 (2008) 480,
-# physics/0702156: the profile likelihood of the same on/off model, with b = n_off / tau and sigma_b = sqrt(n_off) / tau.
+# physics/0702156: the profile likelihood of the same on/off model, b = n_off / tau and sigma_b = sqrt(n_off) / tau.
 COUSINS = [
     (4, 5, 5.0, 1.95),
     (6, 18.78, 14.44, 2.82),
