@@ -85,7 +85,7 @@ def bin_sums(y_true: ArrayLike, bin_index: NDArray[np.int64], sample_weight: Arr
     w = checked_weights(sample_weight, y.size)
     signal = np.where(y, w, 0.0)
     background = np.where(y, 0.0, w)
-    parts = [np.bincount(bin_index, v, bins) for v in (signal, background, signal**2, background**2)]
+    parts = [np.bincount(bin_index, v, bins).astype(np.float64) for v in (signal, background, signal**2, background**2)]
     return BinnedSums(*parts)
 
 

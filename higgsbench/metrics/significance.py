@@ -78,7 +78,7 @@ def asimov_significance(
     inner = known * _curvature(np.atleast_1d(x)).reshape(x.shape) + loose * _curvature(np.atleast_1d(y)).reshape(
         y.shape
     )
-    z = np.sqrt(2.0 * s_ * x * inner)
+    z = np.sqrt(2.0 * s_) * np.sqrt(x * inner)  # in this order nothing overflows
     out: NDArray[np.float64] = np.where(ok, z, np.where(s_ > 0.0, np.inf, 0.0))
     return out
 

@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from higgsbench.errors import MetricError
 from higgsbench.metrics import evaluation_weights
@@ -13,10 +14,10 @@ from higgsbench.metrics.binning import BinningRules, bin_sums, optimal_edges
 from higgsbench.metrics.significance import combined_significance
 
 
-def toy(levels: int = 9, n: int = 4000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def toy(levels: int = 7, n: int = 4000) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
     rng = np.random.default_rng(2)
     y = rng.random(n) < 0.3
-    score = np.clip(np.round(rng.normal(size=n) + 1.5 * y + levels / 2 - 1), 0, levels - 1)
+    score = np.clip(np.round(1.5 * rng.normal(size=n) + y + levels / 2 - 1), 0, levels - 1)
     return y, score, evaluation_weights(y, rng.gamma(2.0, size=n), 100.0, 5000.0)
 
 
@@ -27,7 +28,7 @@ def test_dynamic_programme_equals_search_through_all_binnings(rules: tuple[float
     limits = BinningRules(9, *rules, sigma_b)
     values = np.unique(score)
 
-    def worth(edges: np.ndarray) -> float:
+    def worth(edges: NDArray[np.float64]) -> float:
         sums = bin_sums(y, np.searchsorted(edges, score, side="right") - 1, w, edges.size)
         enough = (sums.b >= rules[0]).all() and (sums.b**2 >= rules[1] * sums.b_variance).all()
         return combined_significance(sums.s, sums.b, sigma_b, relative=True) if enough else -np.inf
