@@ -49,7 +49,7 @@ def _of_run(folder: Path) -> list[str]:
         d_loss = paired_difference(loss, log_loss(y, reference, w))
         d_auc = paired_difference(auc, roc_auc(y, reference, w))
         band = band_ams(y, scores, w)
-        truth = Truth(y, w, fold[None].astype(np.int64), totals, 10.0, "smooth", 42)
+        truth = Truth(y, w, fold[None].astype(np.int64), totals, 10.0, "smooth")
         row = evaluate_row(scores[None], truth)
         lines.append(
             f"| {name} | {1e3 * loss.value:.3f} | {1e3 * d_loss[0]:+.3f} ± {1e3 * d_loss[1]:.3f} | {auc.value:.4f} | "

@@ -27,6 +27,8 @@ FLOOR = {
     "explore": 5,
     "leaderboard": 5,
     "report": 5,
+    "compare": 5.2,
+    "inference": 5.3,
     "api": 5.5,
     "cli": 6,
     "__main__": 7,
@@ -76,7 +78,7 @@ def test_imports_go_down(file: Path) -> None:
         assert FLOOR[target] < FLOOR[own], f"{own} (floor {FLOOR[own]}) imports {module} (floor {FLOOR[target]})"
 
 
-@pytest.mark.parametrize("package", ["explore", "leaderboard", "report"])
+@pytest.mark.parametrize("package", ["explore", "leaderboard", "report", "compare", "inference"])
 def test_tables_and_pictures_import_no_trainer(package: str) -> None:
     for file in (PACKAGE / package).rglob("*.py"):
         for module in imported(file):

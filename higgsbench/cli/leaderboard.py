@@ -15,18 +15,26 @@ __all__ = ["command"]
 )
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder that holds runs, or one run.")  # fmt: skip
-@click.option("--format", "form", type=click.Choice(["table", "markdown", "csv", "json"]), default="table",
+@click.option("--format", "form", type=click.Choice(["table", "markdown", "csv", "json", "html"]), default="table",
               show_default=True, help="csv and json carry full precision.")  # fmt: skip
 @click.option("--sort", default="ams_cv", show_default=True, help="Column that ranks.")
 @click.option("--columns", help="Columns to show, separated by commas.")
-def command(results: Path, form: str, sort: str, columns: str | None) -> None:
+@click.option("--watch", "watching", is_flag=True, help="Refresh until the runs that are going on are done.")
+def command(results: Path, form: str, sort: str, columns: str | None, watching: bool) -> None:
     """Rank the rows of all stored runs; rows that cannot be compared are never ranked together."""
     from higgsbench.leaderboard import Leaderboard
 
-    board = Leaderboard.read(results, sort=sort)
+    if watching and form != "table":
+        raise click.UsageError("--watch shows a table; leave --format out")
     chosen = [name.strip() for name in columns.split(",") if name.strip()] if columns is not None else None
     if chosen == []:
         raise click.UsageError("--columns names no column; leave it out for all")
+    if watching:
+        from higgsbench.leaderboard.watch import watch
+
+        watch(results, sort, chosen)
+        return
+    board = Leaderboard.read(results, sort=sort)
     if form == "table":
         from higgsbench.leaderboard.render import output_console, show
 

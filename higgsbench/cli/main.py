@@ -65,6 +65,8 @@ class LazyGroup(click.Group):
         "predict": ("higgsbench.cli.predict", "Score new events with the stored models of a run."),
         "submit": ("higgsbench.cli.submit", "Write a submission in the challenge's format."),
         "score": ("higgsbench.cli.score", "Check a submission and score it against the truth."),
+        "compare": ("higgsbench.cli.compare", "Compare models of stored runs on the same events."),
+        "stats": ("higgsbench.cli.stats", "Expected significance and limits of stored models."),
         "models": ("higgsbench.cli.models", "List the registered models."),
         "explore": ("higgsbench.cli.explore", "Describe an event file before any model."),
         "data": ("higgsbench.cli.data", "Bring, make, check, describe and convert event files."),

@@ -9,6 +9,7 @@ import numpy as np
 
 from higgsbench.ensemble.bootstrap import Replicas, bootstrap_row
 from higgsbench.ensemble.cut import Cut, choose_cut
+from higgsbench.ensemble.selection import cross_validated_selection
 from higgsbench.ensemble.truth import Truth
 from higgsbench.metrics.classification import log_loss, roc_auc
 from higgsbench.metrics.scan import ams_scan
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METRICS_VERSION", "HeldOut", "RowMetrics", "Truth", "evaluate_held_out", "evaluate_row"]
 
-METRICS_VERSION = 3
+METRICS_VERSION = 4
 """Raised whenever a definition below changes; rows of different versions are never ranked together."""
 
 
@@ -30,7 +31,7 @@ class RowMetrics:
 
     Attributes:
         ams_cv: AMS with each fold's cut chosen on the other folds, pooled; mean over repeats.
-        ams_cv_se: its standard error from the event bootstrap, which chooses the cuts anew.
+        ams_cv_se: its standard error from the event bootstrap, the choice of the cuts included.
         s: selected signal, b: selected background, fraction: selected share of events, all at the cuts of `ams_cv`.
         oof_max: the best cut on the pooled out-of-fold scores themselves (optimistic); mean AMS over repeats.
         oof_max_se: its standard error at fixed cut.
@@ -64,20 +65,6 @@ class HeldOut:
     auc: float
 
 
-def cross_validated_selection(score: NDArray[np.float64], truth: Truth, repeat: int) -> NDArray[np.bool_]:
-    """Select events of each fold by a cut that was chosen on the other folds' scores; shape (n,)."""
-    fold = truth.fold[repeat]
-    selected = np.zeros(score.size, dtype=np.bool_)
-    for k in range(int(fold.max()) + 1):
-        held_out = fold == k
-        rest = ~held_out
-        weight = evaluation_weights(truth.y[rest], truth.weight[rest], *truth.totals)
-        curve = ams_scan(truth.y[rest], score[rest], weight, truth.b_reg)
-        threshold = choose_cut(curve, truth.rule, seed=truth.seed).threshold
-        selected[held_out] = score[held_out] >= threshold
-    return selected
-
-
 def evaluate_row(scores: NDArray[np.float64], truth: Truth) -> RowMetrics:
     """Compute the metrics of a row.
 
@@ -88,19 +75,19 @@ def evaluate_row(scores: NDArray[np.float64], truth: Truth) -> RowMetrics:
     Returns:
         The metrics, averaged over repeats.
     """
+    selections = np.stack([cross_validated_selection(score, truth, r) for r, score in enumerate(scores)])
     values, sums, fractions, maxima, cuts, aucs, losses = [], [], [], [], [], [], []
-    for repeat, score in enumerate(scores):
-        selected = cross_validated_selection(score, truth, repeat)
+    for score, selected in zip(scores, selections, strict=True):
         estimate, s, b = ams_estimate(truth.y, selected, truth.weight, truth.b_reg)
         curve = ams_scan(truth.y, score, truth.weight, truth.b_reg)
         values.append(estimate.value)
         sums.append((s, b))
         fractions.append(float(selected.mean()))
         maxima.append(choose_cut(curve, "max"))
-        cuts.append(choose_cut(curve, truth.rule, seed=truth.seed))
+        cuts.append(choose_cut(curve, truth.rule))
         aucs.append(roc_auc(truth.y, score, truth.weight))
         losses.append(log_loss(truth.y, score, truth.weight))
-    replicas = bootstrap_row(scores, truth)
+    replicas = bootstrap_row(scores, truth, selected=selections)
     return RowMetrics(
         ams_cv=float(np.mean(values)),
         ams_cv_se=float(np.std(replicas.ams_cv, ddof=1)),

@@ -23,7 +23,6 @@ class Truth:
         totals: reference totals (N_s, N_b).
         b_reg: regularisation of the background in the AMS.
         rule: rule that chooses the cut.
-        seed: seed of the `smooth` rule's bootstrap.
     """
 
     y: NDArray[np.bool_]
@@ -32,4 +31,3 @@ class Truth:
     totals: tuple[float, float]
     b_reg: float
     rule: str
-    seed: int

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["StoredRow", "collect_rows"]
+__all__ = ["StoredRow", "collect_rows", "read_run"]
 
 _NEEDED = ("name", "label", "variant", "status", "digest")
 _NUMBERS = ("ams_cv", "ams_cv_se", "auc", "auc_se", "log_loss", "fraction", "s", "b")
@@ -82,7 +82,7 @@ def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
     for folder in folders:
         if not ((folder / "rows.json").exists() or (folder / "units").is_dir()):
             continue
-        found, problem = _read_run(folder)
+        found, problem = read_run(folder)
         if problem:
             notes.append(problem)
         for row in found:
@@ -97,7 +97,8 @@ def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
     return rows, notes
 
 
-def _read_run(folder: Path) -> tuple[list[StoredRow], str]:
+def read_run(folder: Path) -> tuple[list[StoredRow], str]:
+    """Read the rows of one run; the text says why there are none, empty if there are."""
     try:
         content = json.loads((folder / "rows.json").read_bytes())
     except FileNotFoundError:

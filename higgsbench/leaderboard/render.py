@@ -8,6 +8,9 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
+from rich.table import Table as RichTable
+from rich.text import Text
+
 from higgsbench.leaderboard.columns import COLUMNS, Column, choose_columns, printable
 
 if TYPE_CHECKING:
@@ -17,9 +20,9 @@ if TYPE_CHECKING:
 
     from higgsbench.leaderboard.board import Leaderboard, Table
 
-__all__ = ["FORMATS", "output_console", "render", "show"]
+__all__ = ["FORMATS", "markdown_text", "output_console", "render", "renderables", "show", "strict_json"]
 
-FORMATS = ("table", "markdown", "csv", "json")
+FORMATS = ("table", "markdown", "csv", "json", "html")
 
 LEGEND = (
     "AMS cv: each fold cut where the other folds say, pooled. ≈ not distinguishable from the best (paired difference "
@@ -41,37 +44,52 @@ def output_console() -> Console:
 
 def show(board: Leaderboard, console: Console, columns: Sequence[str] | None = None) -> None:
     """Print tables to a terminal; where it is narrow, leave the least important columns out and say so."""
-    from rich.table import Table as RichTable
-    from rich.text import Text
+    for part in renderables(board, console, columns):
+        console.print(part, crop=False, soft_wrap=isinstance(part, Text) and _unbroken(part, console))
 
+
+def _unbroken(line: Text, console: Console) -> bool:
+    """Titles are never broken into lines; legend and notes only by a terminal."""
+    return str(line.style) == "bold" or not console.is_terminal
+
+
+def renderables(board: Leaderboard, console: Console, columns: Sequence[str] | None = None) -> list[RichTable | Text]:
+    """Return what `show` prints, part by part.
+
+    Args:
+        board: the tables.
+        console: where they will be shown; its width decides what fits.
+        columns: chosen columns, None for all that fit.
+    """
+    out: list[RichTable | Text] = []
     for table in board.tables:
         chosen = choose_columns(columns, table.rows)
         cells = [[column.show(record) for column in chosen] for record in table.rows]
         hidden: list[str] = []
         if columns is None and console.is_terminal:
             chosen, cells, hidden = _fitting(chosen, cells, console.width)
-        console.print(Text(printable(table.title), style="bold"), soft_wrap=True)
-        rich = RichTable(header_style="bold")
-        for column in chosen:
-            # Only a failed row's message may need more than a line.
-            wraps = column.name == "model" and any(record.get("status") != "ok" for record in table.rows)
-            justify: Literal["left", "right"] = "left" if column.text else "right"
-            rich.add_column(column.title, justify=justify, no_wrap=not wraps, overflow="fold")
-        for record, row in zip(table.rows, cells, strict=True):
-            best = record.get("rank") == 1
-            style = "bold green" if best else "red" if record.get("status") != "ok" else None
-            rich.add_row(*(Text(cell) for cell in row), style=style)
-        console.print(rich, crop=False)
+        out += [Text(printable(table.title), style="bold"), _rich_table(table, chosen, cells)]
         if hidden:
-            console.print(
-                f"{len(hidden)} more columns need a wider terminal, --columns or --format csv: {', '.join(hidden)}",
-                style="dim",
-                highlight=False,
-            )
+            names = ", ".join(hidden)
+            more = f"{len(hidden)} more columns need a wider terminal, --columns or --format csv: {names}"
+            out.append(Text(more, style="dim"))
     if board.tables:
-        console.print(Text(LEGEND, style="dim"), soft_wrap=not console.is_terminal)
-    for note in board.notes:
-        console.print(Text(f"Note: {printable(note)}", style="yellow"), soft_wrap=not console.is_terminal)
+        out.append(Text(LEGEND, style="dim"))
+    return [*out, *(Text(f"Note: {printable(note)}", style="yellow") for note in board.notes)]
+
+
+def _rich_table(table: Table, chosen: Sequence[Column], cells: Sequence[Sequence[str]]) -> RichTable:
+    rich = RichTable(header_style="bold")
+    for column in chosen:
+        # Only a failed row's message may need more than a line.
+        wraps = column.name == "model" and any(record.get("status") != "ok" for record in table.rows)
+        justify: Literal["left", "right"] = "left" if column.text else "right"
+        rich.add_column(column.title, justify=justify, no_wrap=not wraps, overflow="fold")
+    for record, row in zip(table.rows, cells, strict=True):
+        best = record.get("rank") == 1
+        style = "bold green" if best else "red" if record.get("status") != "ok" else None
+        rich.add_row(*(Text(cell) for cell in row), style=style)
+    return rich
 
 
 def _width(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> int:
@@ -93,7 +111,7 @@ def _fitting(
 
 
 def render(board: Leaderboard, form: str, columns: Sequence[str] | None = None) -> str:
-    """Return a leaderboard as text in `markdown`, `csv` or `json`.
+    """Return a leaderboard as text in `markdown`, `csv`, `html` or `json`.
 
     Args:
         board: the tables.
@@ -104,19 +122,23 @@ def render(board: Leaderboard, form: str, columns: Sequence[str] | None = None) 
         return "\n".join(_markdown(table, columns) for table in board.tables) + _markdown_notes(board)
     if form == "csv":
         return _csv(board, columns)
+    if form == "html":
+        from higgsbench.leaderboard.html import page
+
+        return page(board, columns)
     tables = [
         {"title": t.title, "comparability": t.comparability, "rows": [_values(r, columns) for r in t.rows]}
         for t in board.tables
     ]
-    return json.dumps(_strict({"tables": tables, "notes": list(board.notes)}), indent=1, allow_nan=False) + "\n"
+    return json.dumps(strict_json({"tables": tables, "notes": list(board.notes)}), indent=1, allow_nan=False) + "\n"
 
 
-def _strict(value: Any) -> Any:
+def strict_json(value: Any) -> Any:
     """Replace NaN and infinities, for which JSON has no words, by null."""
     if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
+        return {key: strict_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
+        return [strict_json(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -126,7 +148,7 @@ def _values(record: dict[str, Any], columns: Sequence[str] | None) -> dict[str, 
     return {key: record.get(key) for column in choose_columns(columns, [record]) for key in column.keys}
 
 
-def _plain(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Escape what Markdown would take for markup, a link or a cell border."""
     for sign in "\\|*`[]":
         text = text.replace(sign, f"\\{sign}")
@@ -135,16 +157,16 @@ def _plain(text: str) -> str:
 
 def _markdown(table: Table, columns: Sequence[str] | None) -> str:
     chosen = choose_columns(columns, table.rows)
-    lines = [f"**{_plain(printable(table.title))}**", ""]
-    lines.append("| " + " | ".join(_plain(c.title) for c in chosen) + " |")
+    lines = [f"**{markdown_text(printable(table.title))}**", ""]
+    lines.append("| " + " | ".join(markdown_text(c.title) for c in chosen) + " |")
     lines.append("| " + " | ".join(":--" if c.text else "--:" for c in chosen) + " |")
-    lines += ["| " + " | ".join(_plain(c.show(record)) for c in chosen) + " |" for record in table.rows]
+    lines += ["| " + " | ".join(markdown_text(c.show(record)) for c in chosen) + " |" for record in table.rows]
     return "\n".join(lines) + "\n"
 
 
 def _markdown_notes(board: Leaderboard) -> str:
     lines = [LEGEND.replace("*", "\\*")] if board.tables else []
-    lines += [f"Note: {_plain(printable(note))}" for note in board.notes]
+    lines += [f"Note: {markdown_text(printable(note))}" for note in board.notes]
     return "\n" + "\n\n".join(lines) + "\n"
 
 

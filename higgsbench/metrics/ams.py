@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["ams", "ams_gradient"]
 
-_SERIES_BELOW = 1e-2
+SERIES_BELOW = 1e-2
 _CHUNK = 1 << 15
 # (1 + x) ln(1 + x) - x = sum over k >= 2 of (-1)^k x^k / (k (k - 1)); eleven terms reach 1e-20 at x = 0.01.
-_HALF_SQUARE = tuple((-1.0) ** k / (k * (k - 1)) for k in range(2, 13))
+HALF_SQUARE = tuple((-1.0) ** k / (k * (k - 1)) for k in range(2, 13))
 # ln(1 + x) - x = sum over k >= 2 of (-1)^(k+1) x^k / k
 _LOG_REST = tuple((-1.0) ** (k + 1) / k for k in range(2, 13))
 
 
-def _horner(x: NDArray[np.float64], coefficients: tuple[float, ...]) -> NDArray[np.float64]:
+def horner(x: NDArray[np.float64], coefficients: tuple[float, ...]) -> NDArray[np.float64]:
     total = np.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
         total *= x
@@ -36,23 +36,23 @@ def _horner(x: NDArray[np.float64], coefficients: tuple[float, ...]) -> NDArray[
 
 def _entropy(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (1 + x) ln(1 + x) - x without cancellation."""
-    small = x < _SERIES_BELOW
+    small = x < SERIES_BELOW
     if small.all():
-        return x * x * _horner(x, _HALF_SQUARE)
+        return x * x * horner(x, HALF_SQUARE)
     direct = (1.0 + x) * np.log1p(x) - x
     if small.any():
         xs = x[small]
-        direct[small] = xs * xs * _horner(xs, _HALF_SQUARE)
+        direct[small] = xs * xs * horner(xs, HALF_SQUARE)
     return direct
 
 
 def _log_rest(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return ln(1 + x) - x without cancellation."""
     direct = np.log1p(x) - x
-    small = x < _SERIES_BELOW
+    small = x < SERIES_BELOW
     if small.any():
         xs = x[small]
-        direct[small] = xs * xs * _horner(xs, _LOG_REST)
+        direct[small] = xs * xs * horner(xs, _LOG_REST)
     return direct
 
 

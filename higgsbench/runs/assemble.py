@@ -68,9 +68,7 @@ class Stack:
 
 def truth_of(config: RunConfig, dataset: Dataset) -> Truth:
     """Return what the rows of a run are judged by."""
-    return Truth(
-        dataset.y, dataset.weight, dataset.fold, dataset.totals, config.cut.b_reg, config.cut.rule, config.seed
-    )
+    return Truth(dataset.y, dataset.weight, dataset.fold, dataset.totals, config.cut.b_reg, config.cut.rule)
 
 
 def row_scores(row: Row, units: list[Unit], stored: Mapping[str, StoredUnit], dataset: Dataset) -> RowScores:

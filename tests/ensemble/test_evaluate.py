@@ -20,7 +20,7 @@ def truth_of(n: int, rule: str = "smooth", repeats: int = 1, folds: int = 3, see
     rng = np.random.default_rng(seed)
     y = rng.random(n) < 0.35
     weight = evaluation_weights(y, rng.gamma(3.0, size=n), *TOTALS)
-    return Truth(y, weight, fold_assignments(y, None, folds, repeats, 1), TOTALS, B_REG, rule, 42)
+    return Truth(y, weight, fold_assignments(y, None, folds, repeats, 1), TOTALS, B_REG, rule)
 
 
 def scores_of(truth: Truth, repeats: int = 1, strength: float = 2.0) -> NDArray[np.float64]:
@@ -37,7 +37,7 @@ def plain_ams_cv(score: NDArray[np.float64], truth: Truth, events: NDArray[np.in
     for k in range(fold.max() + 1):
         rest = fold != k
         w = evaluation_weights(y[rest], weight[rest], *TOTALS)
-        t = choose_cut(ams_scan(y[rest], score[rest], w), truth.rule, seed=truth.seed).threshold
+        t = choose_cut(ams_scan(y[rest], score[rest], w), truth.rule).threshold
         kept = (fold == k) & (score >= t)
         s += float(weight[kept & y].sum())
         b += float(weight[kept & ~y].sum())
@@ -65,9 +65,7 @@ def test_a_fold_is_cut_without_its_own_labels(rule: str) -> None:
     score = scores_of(truth)[0]
     before = cross_validated_selection(score, truth, 0)
     own = truth.fold[0] == 1
-    flipped = Truth(
-        np.where(own, ~truth.y, truth.y), truth.weight, truth.fold, TOTALS, truth.b_reg, truth.rule, truth.seed
-    )
+    flipped = Truth(np.where(own, ~truth.y, truth.y), truth.weight, truth.fold, TOTALS, truth.b_reg, truth.rule)
     np.testing.assert_array_equal(cross_validated_selection(score, flipped, 0)[own], before[own])
 
 
@@ -107,7 +105,7 @@ def test_bootstrap_does_not_depend_on_the_scale_of_scores() -> None:
 def test_bootstrap_without_regularisation_stays_finite(rule: str) -> None:
     """Regression: a bin without background has an infinite AMS if b_reg = 0; `choose_cut` passes over it."""
     base = truth_of(600, rule)
-    truth = Truth(base.y, base.weight, base.fold, TOTALS, 0.0, rule, 1)
+    truth = Truth(base.y, base.weight, base.fold, TOTALS, 0.0, rule)
     scores = scores_of(truth)
     scores[0, np.flatnonzero(truth.y)[:9]] = 20.0
     assert np.isfinite(bootstrap_row(scores, truth, 20).ams_cv).all()
@@ -138,7 +136,7 @@ def test_repeats_are_averaged() -> None:
     one = [
         evaluate_row(
             scores[r : r + 1],
-            Truth(truth.y, truth.weight, truth.fold[r : r + 1], TOTALS, truth.b_reg, truth.rule, truth.seed),
+            Truth(truth.y, truth.weight, truth.fold[r : r + 1], TOTALS, truth.b_reg, truth.rule),
         )
         for r in (0, 1)
     ]

@@ -1,0 +1,185 @@
+"""Models against each other on the same events: paired differences, what they select, who can be told apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from higgsbench.compare.measure import METRICS, Measured, fold_values, measure
+from higgsbench.compare.overlap import Overlap, overlap_of
+from higgsbench.errors import ConfigError
+from higgsbench.metrics.multiple import average_ranks, holm, indistinct_groups
+from higgsbench.metrics.paired import Difference, corrected_resampled_t, difference_of, effective_degrees
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from higgsbench.compare.load import Contender
+
+__all__ = ["ALPHA", "Comparison", "PairResult", "RankPicture", "compare", "difference_between"]
+
+ALPHA = 0.05
+"""Two models are called different when the adjusted p-value is under this."""
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """One model against another.
+
+    Attributes:
+        a: name of the first, b: of the second.
+        differences: a minus b for each metric, error from the events.
+        adjusted: p-value of each metric after Holm's correction over all pairs.
+        over_folds: a minus b by the corrected resampled t-test over folds; empty where the two were not cross-validated
+            on the same folds.
+        overlap: what the two select at their own cuts.
+    """
+
+    a: str
+    b: str
+    differences: dict[str, Difference]
+    adjusted: dict[str, float]
+    over_folds: dict[str, Difference]
+    overlap: Overlap
+
+
+@dataclass(frozen=True)
+class RankPicture:
+    """What a critical-difference picture draws.
+
+    Attributes:
+        metric: what was ranked.
+        names: models, best average rank first.
+        ranks: (m,) average rank over bootstrap replicas, 1 is best.
+        groups: positions in `names` of neighbours of which no two can be told apart; groups may overlap.
+        alpha: level of the adjusted tests.
+    """
+
+    metric: str
+    names: tuple[str, ...]
+    ranks: NDArray[np.float64]
+    groups: tuple[tuple[int, ...], ...]
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All models against each other.
+
+    Attributes:
+        events: number of events.
+        models: the measured models, in the order they were named.
+        pairs: every pair.
+        pictures: average ranks by metric.
+        notes: what a reader has to know.
+        replicas: number of bootstrap replicas.
+    """
+
+    events: int
+    models: tuple[Measured, ...]
+    pairs: tuple[PairResult, ...]
+    pictures: dict[str, RankPicture]
+    notes: tuple[str, ...]
+    replicas: int
+
+    def pair(self, a: str, b: str) -> PairResult:
+        """Return the pair of two models in the stored order.
+
+        Raises:
+            ConfigError: if there is no such pair.
+        """
+        for pair in self.pairs:
+            if {pair.a, pair.b} == {a, b}:
+                return pair
+        raise ConfigError(f"no pair {a!r} and {b!r}; there are {', '.join(m.name for m in self.models)}")
+
+
+def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, replicas: int = 1000) -> Comparison:
+    """Compare models on the same events.
+
+    Args:
+        contenders: at least two, as `load_contenders` returns them.
+        notes: lines to carry along.
+        replicas: bootstrap replicas for the errors of the AMS.
+
+    Raises:
+        ConfigError: with fewer than two models or replicas, or a name twice.
+    """
+    if len(contenders) < 2:
+        raise ConfigError(f"a comparison needs two models; there is {contenders[0].name if contenders else 'none'}")
+    if replicas < 2:
+        raise ConfigError(f"--replicas: an error needs at least 2 replicas, not {replicas}")
+    if len({c.name for c in contenders}) < len(contenders):
+        raise ConfigError("two runs of the same name: give one of the folders another name")
+    models = measure(contenders, replicas)
+    pairs = _pairs(contenders, models)
+    pictures = {
+        metric: _picture(metric, models, pairs) for metric in METRICS if models[0].replicas.get(metric) is not None
+    }
+    return Comparison(contenders[0].event_id.size, tuple(models), tuple(pairs), pictures, tuple(notes), replicas)
+
+
+def _pairs(contenders: Sequence[Contender], models: Sequence[Measured]) -> list[PairResult]:
+    index = list(combinations(range(len(models)), 2))
+    differences = [{m: difference_between(models[i], models[j], m) for m in models[i].values} for i, j in index]
+    adjusted = {m: holm([d[m].p_value for d in differences]) for m in models[0].values}
+    return [
+        PairResult(
+            a=models[i].name,
+            b=models[j].name,
+            differences=differences[k],
+            adjusted={m: float(adjusted[m][k]) for m in adjusted},
+            over_folds=_over_folds(contenders[i], contenders[j]),
+            overlap=overlap_of(contenders[i], contenders[j], models[i], models[j]),
+        )
+        for k, (i, j) in enumerate(index)
+    ]
+
+
+def difference_between(a: Measured, b: Measured, metric: str) -> Difference:
+    """Return a minus b in one metric, its error from the events both are judged by.
+
+    The error of the AMS is the scatter of paired bootstrap replicas, the choice of the cuts included; the others'
+    follows from the events' influence. Student's t, its degrees of freedom from the effective number of events.
+    """
+    with np.errstate(invalid="ignore"):  # two infinite losses have no difference
+        deviation = a.influence[metric] - b.influence[metric]
+        value = a.values[metric] - b.values[metric]
+        se = float(np.sqrt(np.sum(deviation**2)))
+    if metric == "ams":  # its cuts were chosen, which a fixed selection does not know
+        se = float(np.std(a.replicas[metric] - b.replicas[metric], ddof=1))
+    return difference_of(value, se, effective_degrees(deviation))
+
+
+def _over_folds(a: Contender, b: Contender) -> dict[str, Difference]:
+    if a.truth.fold.shape != b.truth.fold.shape or (a.truth.fold != b.truth.fold).any():
+        return {}
+    folds = int(a.truth.fold.max()) + 1
+    mine, theirs = fold_values(a), fold_values(b)
+    share = 1.0 / (folds - 1)
+    out: dict[str, Difference] = {}
+    for metric in mine:
+        difference = mine[metric] - theirs[metric]
+        if difference.size > 1 and np.isfinite(difference).all():
+            out[metric] = corrected_resampled_t(difference, share)
+    return out
+
+
+def _picture(metric: str, models: Sequence[Measured], pairs: Sequence[PairResult]) -> RankPicture:
+    sign = -1.0 if METRICS[metric].lower_is_better else 1.0
+    ranks = average_ranks(sign * np.column_stack([m.replicas[metric] for m in models]))
+    order = np.argsort(ranks, kind="stable")
+    place: dict[str, int] = {models[int(i)].name: at for at, i in enumerate(order)}
+    apart = np.zeros((len(models), len(models)), dtype=np.bool_)
+    for pair in pairs:
+        different = pair.adjusted[metric] < ALPHA
+        i, j = place[pair.a], place[pair.b]
+        apart[i, j] = apart[j, i] = different
+    sorted_ranks = ranks[order]
+    names: Any = tuple(models[int(i)].name for i in order)
+    return RankPicture(metric, names, sorted_ranks, indistinct_groups(sorted_ranks, apart), ALPHA)

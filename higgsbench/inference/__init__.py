@@ -1,0 +1,14 @@
+"""Floor 5.3: expected significances and limits out of stored scores; imports no model and no training code."""
+
+from higgsbench.inference.shifts import ShiftedScores, shift_table
+from higgsbench.inference.significance import ModelSignificance, model_significance
+from higgsbench.inference.workspace import Template, build_workspace
+
+__all__ = [
+    "ModelSignificance",
+    "ShiftedScores",
+    "Template",
+    "build_workspace",
+    "model_significance",
+    "shift_table",
+]

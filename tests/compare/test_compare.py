@@ -1,0 +1,180 @@
+"""Models of stored runs against each other: what is found, what is refused, what is concluded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from higgsbench.cli.main import cli
+from higgsbench.compare import compare, load_contenders
+from higgsbench.compare.measure import METRICS, selected_share
+from higgsbench.compare.render import conclusions, render
+from higgsbench.ensemble.bootstrap import bootstrap_row
+from higgsbench.ensemble.selection import cross_validated_selection
+from higgsbench.errors import ConfigError, DataError, HiggsbenchError, StoreError
+from higgsbench.metrics import ams, log_loss, paired_difference, roc_auc
+
+MakeRun = Callable[..., Path]
+
+
+def test_numbers_are_those_of_the_definitions(make_run: MakeRun) -> None:
+    run = make_run("a", {"good": 0.2, "poor": 1.2})
+    found, notes = load_contenders([str(run)])
+    result = compare(found, notes, replicas=60)
+    good, poor = found
+    pair = result.pair("good", "poor")
+    y, w = good.truth.y, good.truth.weight
+    auc = [roc_auc(y, c.scores[0], w) for c in found]
+    value, se = paired_difference(*auc)
+    assert pair.differences["auc"].value == pytest.approx(value)
+    assert pair.differences["auc"].se == pytest.approx(se)
+    loss = [log_loss(y, c.scores[0], w).value for c in found]
+    assert pair.differences["log_loss"].value == pytest.approx(loss[0] - loss[1])
+    mine, theirs = (cross_validated_selection(c.scores[0], c.truth, 0) for c in found)
+    assert result.models[0].values["ams"] == pytest.approx(ams(w[mine & y].sum(), w[mine & ~y].sum()))
+    replicas = [bootstrap_row(c.scores, c.truth, 60).ams_cv for c in found]
+    assert pair.differences["ams"].se == pytest.approx(float(np.std(replicas[0] - replicas[1], ddof=1)))
+    only = mine & ~theirs
+    assert pair.overlap.only_a.events == only.sum()
+    assert pair.overlap.only_a.s == pytest.approx(w[only & y].sum())
+    assert pair.overlap.both.b + pair.overlap.only_b.b == pytest.approx(w[theirs & ~y].sum())
+    assert pair.overlap.either.events == (mine | theirs).sum()
+    assert 0.5 < pair.overlap.rank_correlation["signal"] < 1.0
+    assert set(pair.over_folds) == {"ams", "auc", "log_loss"}
+    assert result.pictures["auc"].names == ("good", "poor")
+    assert result.pictures["auc"].groups == ()
+    assert "good is better than poor in wAUC" in conclusions(result)[0]
+    assert poor.name == "poor"
+
+
+def test_equal_models_are_called_equal(make_run: MakeRun) -> None:
+    run = make_run("a", {"one": 0.5, "two": 0.5})
+    found, _ = load_contenders(["one", "two"], run=str(run))
+    result = compare(found, replicas=40)
+    assert "cannot be told apart" in conclusions(result)[0]
+    assert result.pictures["ams"].groups == ((0, 1),)
+    clones = [
+        found[0],
+        type(found[0])("clone", *(getattr(found[0], k) for k in ("row", "event_id", "scores", "truth"))),
+    ]
+    assert conclusions(compare(clones, replicas=10)) == [
+        "one and clone order the events alike: there is no difference."
+    ]
+
+
+def test_runs_are_aligned_by_event_and_the_order_of_the_file_does_not_matter(make_run: MakeRun) -> None:
+    a, b = make_run("a", {"m": 0.3}), make_run("b", {"m": 0.3}, repeats=2)
+    frame = pl.read_parquet(b / "scores.parquet")
+    frame.sort("repeat", "signal").write_parquet(b / "scores.parquet")
+    found, notes = load_contenders([str(a), f"{b}:m"])
+    assert notes == []
+    assert [c.name for c in found] == ["a:m", "b:m"]
+    np.testing.assert_array_equal(found[0].event_id, found[1].event_id)
+    np.testing.assert_array_equal(found[0].scores[0], found[1].scores[1])
+    pair = compare(found, replicas=10).pairs[0]
+    assert pair.differences["auc"].value == pytest.approx(0.0)
+    assert pair.over_folds == {}
+
+
+def test_other_events_are_refused_and_the_common_ones_compared_on_request(make_run: MakeRun) -> None:
+    runs = [str(make_run("a", {"m": 0.3})), str(make_run("b", {"m": 0.3}, first=1100))]
+    with pytest.raises(DataError, match=r"different events \(2,000 of up to 3,000 events in common\); --common"):
+        load_contenders(runs)
+    found, notes = load_contenders(runs, common=True)
+    assert "2,000 events" in notes[0]
+    assert found[0].truth.weight[found[0].truth.y].sum() == pytest.approx(found[0].truth.totals[0])
+    far = str(make_run("c", {"m": 0.3}, first=9000))
+    with pytest.raises(DataError, match="no event in common"):
+        load_contenders([runs[0], far], common=True)
+
+
+def test_the_same_numbers_with_other_contents_are_refused(make_run: MakeRun) -> None:
+    a, b = make_run("a", {"m": 0.3}), make_run("b", {"m": 0.3}, data="other")
+    with pytest.raises(DataError, match="same event numbers but other contents"):
+        load_contenders([str(a), str(b)])
+    frame = pl.read_parquet(b / "scores.parquet").with_columns(~pl.col("signal"))
+    frame.write_parquet(b / "scores.parquet")
+    with pytest.raises(DataError, match="labels or weights differ"):
+        load_contenders([str(a), str(b)], common=True)
+    with pytest.raises(DataError, match=r"not judged alike: b_reg is 10.0 in one, 0.0"):
+        load_contenders([str(a), str(make_run("c", {"m": 0.3}, b_reg=0.0))])
+
+
+@pytest.mark.parametrize(
+    ("specs", "run", "error", "match"),
+    [
+        ([], None, ConfigError, "name a run"),
+        (["nowhere"], None, StoreError, "nowhere: no finished run"),
+        (["a:god"], None, ConfigError, r"a: no model 'god' \(did you mean 'good'"),
+        (["good"], "zzz", StoreError, "--run zzz: no finished run"),
+    ],
+)
+def test_unknown_names(
+    make_run: MakeRun, specs: list[str], run: str | None, error: type[HiggsbenchError], match: str
+) -> None:
+    results = make_run("a", {"good": 0.2}).parent
+    with pytest.raises(error, match=match):
+        load_contenders(specs, run=run, results=results)
+
+
+def test_a_label_may_be_two_rows(make_run: MakeRun) -> None:
+    run = make_run("a", {"x": 0.2, "x [jets]": 0.4})
+    assert [c.name for c in load_contenders(["x"], run=str(run))[0]] == ["x"]
+    assert [c.name for c in load_contenders([f"{run}:x [jets]"])[0]] == ["x [jets]"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "column", "nan", "twice"])
+def test_damaged_scores_are_named(make_run: MakeRun, damage: str) -> None:
+    run = make_run("a", {"x": 0.2, "y": 0.3})
+    path = run / "scores.parquet"
+    frame = pl.read_parquet(path)
+    changed = {
+        "missing": lambda: path.unlink(),
+        "column": lambda: frame.drop("score:x").write_parquet(path),
+        "nan": lambda: frame.with_columns(pl.lit(float("nan")).alias("score:x")).write_parquet(path),
+        "twice": lambda: frame.with_columns(pl.lit(1).alias("EventId")).write_parquet(path),
+    }
+    changed[damage]()
+    with pytest.raises(StoreError, match=r"scores\.parquet: "):
+        load_contenders([str(run)])
+
+
+def test_a_comparison_needs_two(make_run: MakeRun) -> None:
+    found, _ = load_contenders([f"{make_run('a', {'x': 0.2})}:x"])
+    with pytest.raises(ConfigError, match="needs two models; there is x"):
+        compare(found)
+
+
+def test_selections_of_a_share_never_cut_inside_ties() -> None:
+    score = np.array([3.0, 2.0, 2.0, 2.0, 1.0])
+    np.testing.assert_array_equal(selected_share(score, 0.4), score >= 2.0)
+    np.testing.assert_array_equal(selected_share(score, 0.01), score >= 3.0)
+
+
+def test_json_holds_every_number_and_markdown_escapes(make_run: MakeRun) -> None:
+    run = make_run("a", {"x": 0.2, "<b>|": 0.3})
+    result = compare(load_contenders([str(run)])[0], replicas=10)
+    content = json.loads(render(result, "json"))
+    assert set(content["pairs"][0]["differences"]) == set(METRICS)
+    assert content["pairs"][0]["differences"]["auc"]["value"] == result.pairs[0].differences["auc"].value
+    text = render(result, "markdown")
+    assert "<b>" not in text
+    assert "&lt;b>\\|" in text
+
+
+def test_command_line(make_run: MakeRun, tmp_path: Path) -> None:
+    results = make_run("a", {"x": 0.2, "y": 0.3}).parent
+    target = tmp_path / "who.parquet"
+    common = ["compare", "--results", str(results), "--replicas", "10"]
+    done = CliRunner().invoke(cli, [*common, "a", "--events", str(target)])
+    assert done.exit_code == 0, done.output
+    assert "x against y" in done.output
+    who = pl.read_parquet(target)
+    assert who.columns == ["EventId", "signal", "weight", "selected:x", "selected:y"]
+    assert isinstance(CliRunner().invoke(cli, [*common, "a", "--events", "who.txt"]).exception, ConfigError)
