@@ -61,9 +61,9 @@ def _collinear() -> list[Quantity]:
 
     MET = (1/x_tau - 1) pT_tau + (1/x_lep - 1) pT_lep, solved by cross products.
     """
-    sine = LEP.phi.sin()
+    sine, cosine = pl.col("~lep_sin"), pl.col("~lep_cos")
     known = sine.abs() >= BACK_TO_BACK
-    across = MET.px * sine - MET.py * LEP.phi.cos()  # MET x lepton direction
+    across = MET.px * sine - MET.py * cosine  # MET x lepton direction
     tau_part, lep_part = TAU.pt * sine, LEP.pt * sine
     x_tau = pl.when(known).then(present(tau_part / (tau_part + across)))
     x_lep = pl.when(known).then(present(lep_part / (lep_part + MET.py)))
@@ -113,7 +113,7 @@ def _masses() -> list[Quantity]:
 
 
 def _event() -> list[Quantity]:
-    sum_x, sum_y = (TAU.px + LEP.px), LEP.py
+    sum_x, sum_y = TAU.px + LEP.px, LEP.py
     higgs = (sum_x + MET.px, sum_y + MET.py)
     dijet = (JET1.px + JET2.px, JET1.py + JET2.py)
     gap = JET1.pseudorapidity - JET2.pseudorapidity

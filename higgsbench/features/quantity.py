@@ -23,6 +23,7 @@ class Quantity:
         unit: GeV, rad, or empty for a pure number.
         source: the paper or convention that defines it.
         group: heading under which tables list it.
+        identity: text that stands for the expression in digests; the printed expression where empty.
     """
 
     name: str
@@ -31,8 +32,9 @@ class Quantity:
     unit: str
     source: str
     group: str
+    identity: str = ""
 
     @property
-    def named(self) -> pl.Expr:
-        """The expression under its name."""
-        return self.expression.alias(self.name)
+    def signature(self) -> list[str]:
+        """Name and definition, for digests."""
+        return [self.name, self.identity or str(self.expression)]

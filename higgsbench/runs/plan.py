@@ -130,7 +130,11 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
     spec.check_parameters(entry.params)
     choice = entry.features or config.features
     features = resolve_features(
-        dataset.train.schema, name=choice.set, columns=choice.columns, add=choice.add, drop=choice.drop
+        dataset.train.schema,
+        name=choice.set,
+        columns=None if choice.columns is None else [c.choice for c in choice.columns],
+        add=[c.choice for c in choice.add],
+        drop=choice.drop,
     )
     preset = entry.preset or config.preset
     weights = (entry.training_weights or config.training_weights) if spec.sample_weight else "none"

@@ -195,7 +195,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_model_named_like_the_blend_needs_a_label(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """Regression: two rows were called stack."""
     registered_models()
-    monkeypatch.setitem(registry._REGISTRY, "stack", ModelSpec("stack", lambda params, context: None))
+    monkeypatch.setitem(registry._MODELS._records, "stack", ModelSpec("stack", lambda params, context: None))
     with pytest.raises(ConfigError, match=r":1: models\[0\]: 'stack' is the row of the blend"):
         load(write("models: [stack]\n"))
     assert load(write("models: [{model: stack, label: other}]\n")).models[0].row_label == "other"
