@@ -24,7 +24,7 @@ def out_of_fold(
     scores = np.empty(y.size)
     for k in range(FOLDS):
         rest, held_out = fold != k, fold == k
-        estimator = build_estimator(spec, spec.preset("good"), BuildContext(seed=k, threads=2))
+        estimator = build_estimator(spec, spec.preset("good").params, BuildContext(seed=k, threads=2))
         split = JetSplitClassifier(estimator, group_feature=column, prior_correction=corrected, log_odds=spec.log_odds)
         split.fit(X[rest], y[rest], sample_weight=w[rest])
         scores[held_out] = split.decision_function(X[held_out])

@@ -58,7 +58,7 @@ class FeatureConfig(Strict):
 
 
 class ModelConfig(Strict):
-    """One model of the run; what is not given comes from the run."""
+    """One model of the run; what is not given comes from the run, what is not given there from the preset."""
 
     model: str
     label: str | None = None
@@ -122,11 +122,11 @@ class RunConfig(Strict):
     data: DataConfig = DataConfig()
     models: Annotated[list[ModelConfig], Field(min_length=1)]
     preset: Preset = "good"
-    features: FeatureConfig = FeatureConfig()
+    features: FeatureConfig | None = None
     folds: Annotated[int, Field(ge=2, le=100)] = 5
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31 - 100_000)] = 42
-    training_weights: TrainingWeights = "balanced"
+    training_weights: TrainingWeights | None = None
     jet_split: JetSplit = "none"
     jet_groups: Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)] | None = None
     calibration: Calibration = "auto"

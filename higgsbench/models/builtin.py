@@ -129,22 +129,18 @@ def _lightgbm_names() -> frozenset[str]:
 
 
 def _build_mlp(params: Mapping[str, Any], context: BuildContext) -> Any:
-    from sklearn.ensemble import VotingClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     from higgsbench.models.parts import NormalQuantiles, ShortMLPClassifier
 
-    own = dict(params)
-    size = own.pop("bag", 1)
-    members = [(f"mlp{i}", ShortMLPClassifier(random_state=context.seed + 1000 * i, **own)) for i in range(size)]
     quantiles = NormalQuantiles(random_state=context.seed)
     # The flags of missing values come out of the imputation as 0 and 1; scaling last brings all to one width.
-    return make_pipeline(quantiles, StandardScaler(), VotingClassifier(members, voting="soft"))
+    return make_pipeline(quantiles, StandardScaler(), ShortMLPClassifier(random_state=context.seed, **params))
 
 
 def _mlp_names() -> frozenset[str]:
-    return _names("sklearn.neural_network:MLPClassifier", more=("bag",))
+    return _names("sklearn.neural_network:MLPClassifier")
 
 
 _CATBOOST_FAST = {"border_count": 64, "boosting_type": "Plain", "bootstrap_type": "Bernoulli", "subsample": 0.7}

@@ -14,10 +14,13 @@ from higgsbench.errors import MissingExtraError, ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["PRESETS", "BuildContext", "ModelSpec"]
+__all__ = ["BAG", "PRESETS", "BuildContext", "ModelSpec", "Preset"]
 
 PRESETS = ("quick", "good", "best")
 """Names of the parameter presets, cheapest first."""
+
+BAG = "bag"
+"""Parameter that every model takes: how many copies with different seeds are trained, whose log-odds are averaged."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
@@ -38,6 +41,24 @@ class BuildContext:
 
 
 @dataclass(frozen=True)
+class Preset:
+    """How a model is used at one level of effort.
+
+    Attributes:
+        params: parameters; `bag` averages the log-odds of so many seeds, for any model.
+        training_weights: scheme, or None for the harness's default.
+        features: feature set, or None for the harness's default.
+    """
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    training_weights: str | None = None
+    features: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Preset, (dict(self.params), self.training_weights, self.features))
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """Everything higgsbench knows about a model.
 
@@ -46,7 +67,8 @@ class ModelSpec:
         build: makes an unfitted scikit-learn-compatible classifier from parameters and a `BuildContext`. X is a
             float32 array with NaN where a value is missing.
         description: one line for `higgsbench models`.
-        presets: parameters per preset; a preset that is not given falls back to the next cheaper one.
+        presets: a `Preset`, or merely its parameters, per preset name; one that is not given falls back to the next
+            cheaper one.
         sample_weight: whether `fit` takes sample_weight. Without it the model trains unweighted and its scores are
             recalibrated against evaluation weights.
         missing: whether the estimator takes NaN. Without it an imputation by the median with missing flags is put in
@@ -63,7 +85,7 @@ class ModelSpec:
     name: str
     build: Callable[[Mapping[str, Any], BuildContext], Any]
     description: str = ""
-    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    presets: Mapping[str, Preset | Mapping[str, Any]] = field(default_factory=dict)
     sample_weight: bool = True
     missing: bool = False
     extra: str | None = None
@@ -89,13 +111,14 @@ class ModelSpec:
         values = [getattr(self, name) for name in self.__dataclass_fields__]
         return (ModelSpec, tuple(dict(v) if isinstance(v, MappingProxyType) else v for v in values))
 
-    def preset(self, name: str) -> dict[str, Any]:
-        """Return the parameters of a preset; one that is not given falls back to the next cheaper, then dearer."""
+    def preset(self, name: str) -> Preset:
+        """Return a preset; one that is not given falls back to the next cheaper, then dearer."""
         at = PRESETS.index(name)
         for candidate in (*reversed(PRESETS[: at + 1]), *PRESETS[at + 1 :]):
             if candidate in self.presets:
-                return dict(self.presets[candidate])
-        return {}
+                found = self.presets[candidate]
+                return found if isinstance(found, Preset) else Preset(found)
+        return Preset()
 
     def check_available(self) -> None:
         """Check that the optional dependencies are installed.
@@ -115,16 +138,19 @@ class ModelSpec:
                 raise ModelError(f"model {self.name!r} needs the module {module}, which is not installed")
 
     def check_parameters(self, params: Mapping[str, Any]) -> None:
-        """Refuse parameter names that the model does not know.
+        """Refuse parameter names that the model does not know, and a bag that is not a whole number of members.
 
         Raises:
             ModelError: naming the parameter and the nearest known one.
         """
+        size = params.get(BAG, 1)
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 1000:
+            raise ModelError(f"model {self.name!r}: {BAG} is {size!r}, expected a whole number from 1 to 1000")
         if self.parameters is None:
             return
         import difflib
 
-        known = self.parameters()
+        known = self.parameters() | {BAG}
         for name in params:
             if name not in known:
                 close = difflib.get_close_matches(name, sorted(known), n=1)

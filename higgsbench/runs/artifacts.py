@@ -38,6 +38,8 @@ def resolved_config(config: RunConfig, plan: Plan) -> dict[str, Any]:
             "label": entry.row_label,
             "preset": by_label[entry.row_label].preset,
             "params": by_label[entry.row_label].params,
+            "training_weights": by_label[entry.row_label].training_weights,
+            "features": by_label[entry.row_label].choice.model_dump(mode="json", exclude_none=True),
         }
         for entry in config.models
     ]

@@ -10,6 +10,7 @@ import marshal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from higgsbench.config.model import FeatureConfig
 from higgsbench.errors import ConfigError, ModelError
 from higgsbench.features import resolve_features
 from higgsbench.files import canonical_digest
@@ -29,6 +30,9 @@ __all__ = ["REFIT", "Plan", "Row", "Unit", "make_plan"]
 UNIT_FORMAT = 1
 """Raised whenever the same inputs would give other scores or another file; older units are then never reused."""
 
+DEFAULT_FEATURES, DEFAULT_WEIGHTS = "raw", "balanced"
+"""What holds where neither the configuration nor the preset says otherwise."""
+
 REFIT = -1
 """Fold number of the unit that trains on all training events."""
 
@@ -45,6 +49,7 @@ class Row:
         preset: preset they came from.
         training_weights: scheme, `none` where the model takes no weights.
         calibration: `prior` or `logit`.
+        choice: the choice of features as configured or preset.
         features: what the model sees.
     """
 
@@ -55,6 +60,7 @@ class Row:
     preset: str
     training_weights: str
     calibration: str
+    choice: FeatureConfig
     features: Features
 
     @property
@@ -128,7 +134,9 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
     spec = get_model(entry.model)
     spec.check_available()
     spec.check_parameters(entry.params)
-    choice = entry.features or config.features
+    preset = entry.preset or config.preset
+    settings = spec.preset(preset)
+    choice = entry.features or config.features or FeatureConfig(set=settings.features or DEFAULT_FEATURES)
     features = resolve_features(
         dataset.train.schema,
         name=choice.set,
@@ -136,8 +144,8 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
         add=[c.choice for c in choice.add],
         drop=choice.drop,
     )
-    preset = entry.preset or config.preset
-    weights = (entry.training_weights or config.training_weights) if spec.sample_weight else "none"
+    wanted = entry.training_weights or config.training_weights or settings.training_weights or DEFAULT_WEIGHTS
+    weights = wanted if spec.sample_weight else "none"
     calibration = entry.calibration or config.calibration
     if calibration == "auto":
         calibration = "prior" if weights in PROPORTIONAL else "logit"
@@ -147,8 +155,8 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
             f"jet_split: {split!r} needs a group column, which the layout {dataset.train.schema.name} lacks"
         )
     variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
-    params = {**spec.preset(preset), **entry.params}
-    return [Row(entry.row_label, v, spec, params, preset, weights, calibration, features) for v in variants]
+    params = {**settings.params, **entry.params}
+    return [Row(entry.row_label, v, spec, params, preset, weights, calibration, choice, features) for v in variants]
 
 
 def _code_digest(function: Callable[..., Any] | None) -> str:

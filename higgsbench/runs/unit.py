@@ -122,7 +122,7 @@ def run_unit(task: Task, workspace: Workspace) -> UnitResult:
 def make_estimator(task: Task) -> Any:
     """Build the meta-estimator of a task: global, or split by jet number with the group as the last column."""
     from higgsbench.models import BuildContext
-    from higgsbench.models.scoring import build_estimator
+    from higgsbench.models.scoring import build_estimator, log_odds_reader
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
     inner = build_estimator(task.spec, task.params, BuildContext(task.seed, task.threads, task.columns))
@@ -130,7 +130,7 @@ def make_estimator(task: Task) -> Any:
         "training_weights": task.training_weights,
         "weighted": task.spec.sample_weight,
         "negative_weights": task.negative_weights,
-        "log_odds": task.spec.log_odds,
+        "log_odds": log_odds_reader(task.spec, task.params),
     }
     if task.groups is None:
         return PhysicalClassifier(inner, **how)

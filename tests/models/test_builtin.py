@@ -14,7 +14,8 @@ from higgsbench import BuildContext, ModelSpec, PhysicalClassifier
 from higgsbench.errors import ModelError
 from higgsbench.metrics import roc_auc
 from higgsbench.models import PRESETS, get_model, registered_models
-from higgsbench.models.scoring import build_estimator
+from higgsbench.models.scoring import BAG_STRIDE, build_estimator, log_odds_reader
+from higgsbench.models.spec import BAG
 
 SPECS = registered_models()
 FEATURES = ("x0", "x1", "x2", "x3", "x4")
@@ -43,7 +44,7 @@ TRAIN, FRESH = Toy(), Toy(seed=1)
 
 
 def fitted(spec: ModelSpec, w: NDArray[np.float64] = TRAIN.w, seed: int = 3, threads: int = 1) -> PhysicalClassifier:
-    params = {**spec.preset("quick"), **SMALLER.get(spec.name, {})}
+    params = {**spec.preset("quick").params, **SMALLER.get(spec.name, {})}
     inner = build_estimator(spec, params, BuildContext(seed, threads, FEATURES))
     return PhysicalClassifier(inner, weighted=spec.sample_weight, log_odds=spec.log_odds).fit(TRAIN.X, TRAIN.y, w)
 
@@ -101,16 +102,10 @@ def test_records_pickle(spec: ModelSpec) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_build_and_name_known_parameters(spec: ModelSpec, preset: str) -> None:
-    params = spec.preset(preset)
+    params = spec.preset(preset).params
     spec.check_parameters(params)
     estimator = build_estimator(spec, params, BuildContext(seed=1))
     assert hasattr(estimator, "fit")
-
-
-def test_a_preset_is_a_copy(spec: ModelSpec) -> None:
-    before = spec.preset("good")
-    spec.preset("good")["oops"] = 1
-    assert spec.preset("good") == before
 
 
 def test_misspelt_parameters_are_refused_with_the_nearest(spec: ModelSpec) -> None:
@@ -132,16 +127,35 @@ def test_seed_and_threads_are_the_harness_s(spec: ModelSpec) -> None:
             spec.check_parameters({name: 1})
 
 
+def _own(spec: ModelSpec) -> dict[str, Any]:
+    return {name: value for name, value in spec.preset("quick").params.items() if name != BAG}
+
+
+def test_a_bag_averages_the_log_odds_of_its_seeds(spec: ModelSpec) -> None:
+    params = {**_own(spec), **SMALLER.get(spec.name, {})}
+    bag = build_estimator(spec, {**params, "bag": 2}, BuildContext(3, 1, FEATURES))
+    reader = log_odds_reader(spec, {**params, "bag": 2})
+    both = PhysicalClassifier(bag, weighted=spec.sample_weight, log_odds=reader).fit(TRAIN.X, TRAIN.y, TRAIN.w)
+    alone = [fitted(spec, seed=3 + BAG_STRIDE * i).decision_function(FRESH.X) for i in range(2)]
+    np.testing.assert_allclose(both.decision_function(FRESH.X), np.mean(alone, axis=0), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.0, True, "3", None])
+def test_a_bag_is_a_whole_number_of_members(spec: ModelSpec, size: Any) -> None:
+    with pytest.raises(ModelError, match=r"bag is .*, expected a whole number"):
+        spec.check_parameters({"bag": size})
+
+
 def test_threads_are_passed(spec: ModelSpec) -> None:
     names = {"n_jobs", "nthread", "thread_count", "num_threads"}
-    params = spec.build(spec.preset("quick"), BuildContext(seed=0, threads=3)).get_params()
+    params = spec.build(_own(spec), BuildContext(seed=0, threads=3)).get_params()
     passed = {value for name, value in params.items() if name in names and value is not None}
     assert passed == ({3} if spec.name not in ("logistic", "mlp") else set()), "those two run on one thread"
 
 
 def test_seed_reaches_every_random_part(spec: ModelSpec) -> None:
     names = {"random_state", "random_seed"}
-    params = spec.build(spec.preset("quick"), BuildContext(seed=11)).get_params()
+    params = spec.build(_own(spec), BuildContext(seed=11)).get_params()
     seeds = {name: value for name, value in params.items() if name.split("__")[-1] in names}
     assert seeds
     assert None not in seeds.values() or spec.name == "catboost", seeds
@@ -157,7 +171,7 @@ def test_impossible_parameters_are_a_model_error() -> None:
 def test_a_column_without_values_in_the_fold_is_no_trouble(spec: ModelSpec) -> None:
     X = TRAIN.X.copy()
     X[:, 2] = np.nan
-    params = {**spec.preset("quick"), **SMALLER.get(spec.name, {})}
+    params = {**spec.preset("quick").params, **SMALLER.get(spec.name, {})}
     inner = build_estimator(spec, params, BuildContext(0, 1, FEATURES))
     model = PhysicalClassifier(inner, weighted=spec.sample_weight, log_odds=spec.log_odds).fit(X, TRAIN.y, TRAIN.w)
     assert np.isfinite(model.decision_function(FRESH.X)).all()

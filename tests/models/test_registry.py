@@ -16,7 +16,7 @@ import pytest
 
 from higgsbench import BuildContext, ModelSpec, PhysicalClassifier, register_model
 from higgsbench.errors import MissingExtraError, ModelError
-from higgsbench.models import get_model, model_names, registered_models, registry
+from higgsbench.models import Preset, get_model, model_names, registered_models, registry
 from higgsbench.models.scoring import build_estimator
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ def test_a_registered_model_trains_like_any_other() -> None:
     y = rng.random(200) < 0.5
     X = (rng.normal(size=(200, 2)) + y[:, None]).astype(np.float32)
     X[::7, 1] = np.nan
-    inner = build_estimator(spec, spec.preset("best"), BuildContext(1))
+    inner = build_estimator(spec, spec.preset("best").params, BuildContext(1))
     score = PhysicalClassifier(inner).fit(X, y).decision_function(X)
     assert np.unique(score).size == 2
 
@@ -88,8 +88,8 @@ def test_a_record_is_frozen() -> None:
 )
 def test_a_preset_falls_back_to_the_next(have: dict[str, int], asked: str, got: int) -> None:
     spec = ModelSpec("a", build_stump, presets=MappingProxyType({k: {"p": v} for k, v in have.items()}))
-    assert spec.preset(asked) == {"p": got}
-    assert ModelSpec("a", build_stump).preset(asked) == {}
+    assert spec.preset(asked) == Preset({"p": got})
+    assert ModelSpec("a", build_stump).preset(asked) == Preset()
 
 
 def test_what_is_not_registered_is_refused_with_the_nearest() -> None:
