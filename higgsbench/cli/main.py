@@ -62,6 +62,7 @@ class LazyGroup(click.Group):
         "run": ("higgsbench.cli.run", "Train, stack and cut as a configuration says; show the leaderboard."),
         "leaderboard": ("higgsbench.cli.leaderboard", "Rank the rows of all stored runs."),
         "models": ("higgsbench.cli.models", "List the registered models."),
+        "features": ("higgsbench.cli.features", "List the feature sets, or the formulas of one."),
         "explore": ("higgsbench.cli.explore", "Describe an event file before any model."),
         "data": ("higgsbench.cli.data", "Bring, make, check, describe and convert event files."),
         "environment": ("higgsbench.cli.environment", "Print versions and hardware for a bug report."),

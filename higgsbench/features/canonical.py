@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from higgsbench.features.kinematics import Momentum, wrap
-from higgsbench.features.quantity import CHALLENGE, Quantity
-from higgsbench.schema import UNITS
+from higgsbench.features.quantity import Quantity
+from higgsbench.features.raw import raw_quantities
 
 if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
@@ -91,15 +91,6 @@ REPLACED = frozenset(
     {f"{p}_{c}" for p in ("PRI_tau", "PRI_lep", *_JETS) for c in ("eta", "phi")} | {"PRI_met_phi"},
 )
 """Columns whose place the canonical coordinates take."""
-
-
-def raw_quantities(schema: TableSchema) -> list[Quantity]:
-    """All measured columns of a layout, as they stand in the file."""
-    challenge = dict.fromkeys(UNITS, CHALLENGE)
-    return [
-        Quantity(name, pl.col(name), "column of the file", UNITS.get(name, ""), challenge.get(name, "the file"), "raw")
-        for name in schema.features
-    ]
 
 
 def canonical_quantities(schema: TableSchema) -> list[Quantity]:

@@ -8,8 +8,9 @@ import polars as pl
 
 __all__ = ["CHALLENGE", "Quantity"]
 
-CHALLENGE = "C. Adam-Bourdarios et al., Learning to discover: the Higgs boson machine learning challenge (2014), app. B"
-"""Where the columns of the challenge's file are defined."""
+CHALLENGE = "Adam-Bourdarios et al. 2014, app. B"
+"""Where the columns of the challenge's file are defined: C. Adam-Bourdarios, G. Cowan, C. Germain, I. Guyon, B. Kegl,
+D. Rousseau, "Learning to discover: the Higgs boson machine learning challenge" (2014)."""
 
 
 @dataclass(frozen=True)

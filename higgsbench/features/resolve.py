@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from higgsbench.errors import ConfigError
-from higgsbench.features.canonical import raw_quantities
 from higgsbench.features.matrix import Features
+from higgsbench.features.raw import raw_quantities
 from higgsbench.features.sets import feature_set, feature_sets
 from higgsbench.features.sql import check_column, sql_quantity
 

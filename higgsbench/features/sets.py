@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import ConfigError
-from higgsbench.features.canonical import canonical_quantities, raw_quantities
+from higgsbench.features.canonical import canonical_quantities
 from higgsbench.features.matrix import evaluate, steps_and_columns
 from higgsbench.features.momenta import momenta_quantities
 from higgsbench.features.physics import physics_quantities
 from higgsbench.features.quantity import Quantity
+from higgsbench.features.raw import raw_quantities
 from higgsbench.registry import Registry
 from higgsbench.schema import TableSchema
 
@@ -94,7 +95,7 @@ def _identified(item: Quantity | pl.Expr, origin: str) -> Quantity:
         )
     if "python_udf" in str(item.expression):
         raise ConfigError(
-            f"features: {item.name!r} of set {origin!r} calls Python; use native Polars operations, which have an identity"
+            f"features: {item.name!r} of set {origin!r} calls Python; native Polars operations alone have an identity"
         )
     # The printed form of an expression shortens long literals; the serialised one does not.
     return dataclasses.replace(item, identity=hashlib.sha256(item.expression.meta.serialize()).hexdigest())
