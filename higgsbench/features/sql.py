@@ -36,6 +36,7 @@ FUNCTIONS = frozenset(
 _WORDS = frozenset(
     {"case", "when", "then", "else", "end", "and", "or", "not", "is", "in", "between", "null", "true", "false"}
 )
+_VALUES = frozenset({"end", "null", "true", "false"})
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<number>(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?(?![\w.]))
@@ -82,14 +83,23 @@ def _tokens(text: str, where: str) -> Iterator[tuple[str, str, str]]:
             yield kind, match.group(), text[position:].lstrip()
 
 
-def _check_word(word: str, rest: str, schema: TableSchema, where: str) -> None:
-    if rest.startswith("(") and word.lower() not in _WORDS:
-        if word.lower() not in FUNCTIONS:
-            close = difflib.get_close_matches(word.lower(), FUNCTIONS, n=1)
+def _check_words(text: str, schema: TableSchema, where: str) -> None:
+    """Refuse all but columns, numbers, operators, known words and functions of one event."""
+    after_value = False  # whether the expression could end here
+    for kind, word, rest in _tokens(text, where):
+        lower = word.lower()
+        keyword = kind == "word" and lower in _WORDS
+        function = kind == "word" and not keyword and rest.startswith("(")
+        column = kind == "quoted" or (kind == "word" and not keyword and not function)
+        if function and lower not in FUNCTIONS:
+            close = difflib.get_close_matches(lower, FUNCTIONS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(FUNCTIONS))}"
             raise ConfigError(f"{where}: no function {word} of one event ({hint})")
-    elif word.lower() not in _WORDS:
-        check_column(word, schema, where)
+        if column:
+            check_column(word.strip('"'), schema, where)
+        if after_value and (column or function or kind == "number" or word == "("):
+            raise ConfigError(f"{where}: no operator before {word}")  # SQL would take a name here as a new title
+        after_value = column or kind == "number" or word == ")" or (keyword and lower in _VALUES)
 
 
 def sql_quantity(name: str, text: str, schema: TableSchema) -> Quantity:
@@ -116,11 +126,7 @@ def sql_quantity(name: str, text: str, schema: TableSchema) -> Quantity:
         )
     if name in (*schema.features, *schema.not_features):
         raise ConfigError(f"{where}: a column of the layout has that name; choose another")
-    for kind, token, rest in _tokens(text, where):
-        if kind == "quoted":
-            check_column(token[1:-1], schema, where)
-        elif kind == "word":
-            _check_word(token, rest, schema, where)
+    _check_words(text, schema, where)
     try:
         expression = pl.sql_expr(text)
         # Evaluated once on nothing: types that do not go together are a matter of the expression, not of the data.

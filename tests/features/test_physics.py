@@ -231,8 +231,8 @@ def test_what_needs_mmc_or_jets_is_null_without(event: pl.DataFrame) -> None:
     absent = {name for name, value in none.items() if value is None}
     assert {n for n in none if "jet1" in n or "jet2" in n or n in ("dphi_h_jj", "tau_eta_centrality")} <= absent
     one_jet = one(event, **dict.fromkeys(jets[3:]), PRI_jet_num=1.0)
-    assert one_jet["dphi_tau_jet1"] is not None
-    assert one_jet["dphi_tau_jet2"] is None
+    assert one_jet["dr_tau_jet1"] is not None
+    assert one_jet["dr_tau_jet2"] is None
 
 
 def test_jets_at_equal_eta_have_no_gap(event: pl.DataFrame) -> None:
