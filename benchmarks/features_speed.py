@@ -51,8 +51,8 @@ def main() -> None:
             f"**{median(ours):.2f} s**; bound {BOUND:.0f} s on two cores.",
             "",
             f"The same pass with the raw columns: {median(plain):.2f} s; `canonical`: {median(canonical):.2f} s. "
-            f"Momentum vectors and separations alone with NumPy on one core: {median(numpy):.2f} s, against which the whole set "
-            f"costs {median(again) / median(numpy):.2f} times. Medians of {ROUNDS} rounds in turn.",
+            f"Momentum vectors and separations alone with NumPy on one core: {median(numpy):.2f} s, against which the "
+            f"whole set costs {median(again) / median(numpy):.2f} times. Medians of {ROUNDS} rounds in turn.",
         ],
     )
 

@@ -24,7 +24,9 @@ def command(name: str | None, form: str) -> None:
 
     if name is None:
         titles: tuple[str, ...] = ("name", "features", "what")
-        rows = [(s.name, str(len(s.quantities(ATLAS_HIGGS))), s.description) for s in feature_sets()]
+        rows: list[tuple[str, ...]] = [
+            (s.name, str(len(s.quantities(ATLAS_HIGGS))), s.description) for s in feature_sets()
+        ]
     else:
         titles = _KEYS
         rows = [tuple(getattr(q, key) for key in _KEYS) for q in feature_set(name).quantities(ATLAS_HIGGS)]

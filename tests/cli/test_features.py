@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from higgsbench.cli.main import main
 from higgsbench.features import feature_sets
+from higgsbench.features.sql import FUNCTIONS
 from higgsbench.schema import ATLAS_HIGGS
 
 PAGE = Path(__file__).parents[2] / "docs" / "features.md"
@@ -57,3 +59,8 @@ def test_the_page_is_in_step(capsys: pytest.CaptureFixture[str], name: str) -> N
     assert out in PAGE.read_text(encoding="utf-8"), (
         f"paste `higgsbench features {name} --format markdown` into the page"
     )
+
+
+def test_the_page_names_every_function() -> None:
+    start = PAGE.read_text(encoding="utf-8").split("and the functions ")[1].split(". A column")[0]
+    assert set(re.findall(r"[a-z]\w*", start.replace("(x, base)", ""))) == FUNCTIONS

@@ -160,6 +160,8 @@ def test_against_vector() -> None:
         for q, low, high in (("pt", 20, 300), ("eta", -4.5, 4.5), ("phi", -math.pi, math.pi))
     }
     a, b = (Momentum.polar(f"o{i}", pl.col(f"pt{i}"), pl.col(f"phi{i}"), pl.col(f"eta{i}")) for i in (1, 2))
+    u: Any
+    v: Any
     u, v = (
         vector.array(
             {"pt": columns[f"pt{i}"], "eta": columns[f"eta{i}"], "phi": columns[f"phi{i}"], "mass": np.zeros(2000)}

@@ -11,6 +11,7 @@ import pytest
 
 from higgsbench.errors import ConfigError
 from higgsbench.features import feature_matrix, feature_sets, matrix, resolve_features
+from higgsbench.features.canonical import STEPS
 from higgsbench.features.matrix import steps_and_columns
 from higgsbench.files import canonical_digest
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, UCI_HIGGS
@@ -111,7 +112,7 @@ def test_the_digest_follows_the_canonical_frame(monkeypatch: pytest.MonkeyPatch)
     columns = ["met_phi_can"]
     before = resolve_features(ATLAS_HIGGS, columns=columns).digest
     assert before == resolve_features(ATLAS_HIGGS, columns=columns).digest
-    changed = [dict(step) for step in matrix.STEPS]
+    changed = [dict(step) for step in STEPS]
     changed[0]["~upward"] = pl.lit(1.0) * pl.col("PRI_met_phi")
     monkeypatch.setattr(matrix, "STEPS", tuple(changed))
     assert resolve_features(ATLAS_HIGGS, columns=columns).digest != before

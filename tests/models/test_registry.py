@@ -111,7 +111,7 @@ def test_missing_modules_are_named(module: str) -> None:
 def test_only_records_can_be_registered() -> None:
     """Regression: anything else failed as a missing attribute."""
     wrong: Any = build_stump
-    with pytest.raises(ModelError, match=r"takes a higgsbench\.ModelSpec, got a function"):
+    with pytest.raises(ModelError, match=r"must be a higgsbench\.ModelSpec, got a function"):
         register_model(wrong)
 
 
