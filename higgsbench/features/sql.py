@@ -85,7 +85,7 @@ def _tokens(text: str, where: str) -> Iterator[tuple[str, str, str]]:
 
 def _check_words(text: str, schema: TableSchema, where: str) -> None:
     """Refuse all but columns, numbers, operators, known words and functions of one event."""
-    after_value = False  # whether the expression could end here
+    depth, after_value = 0, False  # of brackets; whether the expression could end here
     for kind, word, rest in _tokens(text, where):
         lower = word.lower()
         keyword = kind == "word" and lower in _WORDS
@@ -99,6 +99,9 @@ def _check_words(text: str, schema: TableSchema, where: str) -> None:
             check_column(word.strip('"'), schema, where)
         if after_value and (column or function or kind == "number" or word == "("):
             raise ConfigError(f"{where}: no operator before {word}")  # SQL would take a name here as a new title
+        depth += (word == "(") - (word == ")")
+        if word == "," and depth == 0:
+            raise ConfigError(f"{where}: a comma outside brackets; one expression makes one feature")
         after_value = column or kind == "number" or word == ")" or (keyword and lower in _VALUES)
 
 

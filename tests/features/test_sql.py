@@ -102,7 +102,7 @@ def test_every_function_acts_on_one_event_at_a_time(function: str) -> None:
         ("__import__(PRI_met)", "no function __import__"),
         ("1 + 2", "names no column"),
         ("pi()", "names no column"),
-        ("PRI_met, PRI_tau_pt", "expression 'f': "),
+        ("PRI_met, PRI_tau_pt", "a comma outside brackets"),
         ("PRI_met and PRI_tau_pt", "expression 'f': "),
     ],
 )
