@@ -93,6 +93,8 @@ def bench(session: nox.Session) -> None:
     session.install(".", "pandas")
     session.run("python", "-m", "benchmarks.metrics_speed")
     session.run("python", "-m", "benchmarks.reading_speed")
+    session.run("python", "-m", "benchmarks.features_speed")
+    session.run("python", "-m", "benchmarks.features_gain")
     session.run("python", "-m", "benchmarks.harness_cost")
     session.run("python", "-m", "benchmarks.jet_split")
     session.run(

@@ -50,7 +50,7 @@ def out_of_fold(
     for number in range(5):
         train, held_out = fold != number, fold == number
         context = BuildContext(seed=100 * seed + number)
-        inner = build_estimator(spec, spec.preset(preset), context)
+        inner = build_estimator(spec, spec.preset(preset).params, context)
         model = PhysicalClassifier(inner, training_weights=weights, log_odds=spec.log_odds)
         begin = time.process_time()
         model.fit(X[train], y[train], w[train])

@@ -38,7 +38,7 @@ def main() -> None:
     for at, name in enumerate(rows):
         auc, loss = roc_auc(y, scores[name], w), log_loss(y, scores[name], w)
         d_auc, d_loss = paired_difference(auc, base_auc), paired_difference(loss, base_loss)
-        row = evaluate_row(scores[name][None], Truth(y, w, fold[None].astype(np.int64), totals, 10.0, "smooth", 42))
+        row = evaluate_row(scores[name][None], Truth(y, w, fold[None].astype(np.int64), totals, 10.0, "smooth"))
         band, moved = bands[:, at], bands[:, at] - bands[:, rows.index(REFERENCE_ROW)]
         lines.append(
             f"| {name.removeprefix('score:')} | {auc.value:.4f} ± {auc.se:.4f} | {d_auc[0]:+.4f} ± {d_auc[1]:.4f} | "

@@ -68,6 +68,7 @@ class LazyGroup(click.Group):
         "compare": ("higgsbench.cli.compare", "Compare models of stored runs on the same events."),
         "stats": ("higgsbench.cli.stats", "Expected significance and limits of stored models."),
         "models": ("higgsbench.cli.models", "List the registered models."),
+        "features": ("higgsbench.cli.features", "List the feature sets, or the formulas of one."),
         "explore": ("higgsbench.cli.explore", "Describe an event file before any model."),
         "data": ("higgsbench.cli.data", "Bring, make, check, describe and convert event files."),
         "environment": ("higgsbench.cli.environment", "Print versions and hardware for a bug report."),

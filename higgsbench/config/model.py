@@ -22,12 +22,29 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.+-]{0,59}")
 RESERVED_LABELS = frozenset({"stack"})
 
 
+class FeatureEntry(Strict):
+    """A column of the layout or feature of any set, by name; or a new feature by an SQL expression over columns."""
+
+    name: str
+    expr: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthand(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def choice(self) -> str | tuple[str, str]:
+        """The entry as `resolve_features` takes it."""
+        return self.name if self.expr is None else (self.name, self.expr)
+
+
 class FeatureConfig(Strict):
-    """Which columns the models see: a named set, less `drop`, plus `add`; or exactly `columns`."""
+    """What the models see: a named set, less `drop`, plus `add`; or exactly `columns`."""
 
     set: str = "raw"
-    columns: list[str] | None = None
-    add: list[str] = Field(default_factory=list)
+    columns: list[FeatureEntry] | None = None
+    add: list[FeatureEntry] = Field(default_factory=list)
     drop: list[str] = Field(default_factory=list)
 
     @model_validator(mode="before")

@@ -32,7 +32,7 @@ class MemberGain:
         weight: mean coefficient over folds and repeats; weight_sd: standard deviation of these coefficients.
         auc: weighted ROC AUC of the member alone.
         nearest: the member it is most like, and nearest_correlation: their correlation.
-        auc_gain: AUC of the blend less that of the blend refitted without the member, and auc_gain_se, the paired error.
+        auc_gain: AUC of the blend less that of the blend refitted without the member, and its paired error.
         log_loss_gain: log-loss of the blend without the member less that of the blend, and its paired error; in both
             a positive number says that the member helps.
     """

@@ -1,5 +1,17 @@
 """Floor 1: named feature sets as Polars expressions."""
 
-from higgsbench.features.sets import FEATURE_SETS, Features, FeatureSet, feature_matrix, resolve_features
+from higgsbench.features.matrix import Features, feature_matrix
+from higgsbench.features.quantity import Quantity
+from higgsbench.features.resolve import resolve_features
+from higgsbench.features.sets import FeatureSet, feature_set, feature_sets, register_features
 
-__all__ = ["FEATURE_SETS", "FeatureSet", "Features", "feature_matrix", "resolve_features"]
+__all__ = [
+    "FeatureSet",
+    "Features",
+    "Quantity",
+    "feature_matrix",
+    "feature_set",
+    "feature_sets",
+    "register_features",
+    "resolve_features",
+]

@@ -19,55 +19,70 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from higgsbench.features.kinematics import Momentum, wrap
-from higgsbench.features.quantity import CHALLENGE, Quantity
-from higgsbench.schema import UNITS
+from higgsbench.features.quantity import Quantity
+from higgsbench.features.raw import raw_quantities
 
 if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
-__all__ = ["JET1", "JET2", "LEP", "MET", "REPLACED", "TAU", "VISIBLE", "canonical_quantities", "raw_quantities"]
+__all__ = [
+    "JET1",
+    "JET2",
+    "LEP",
+    "MET",
+    "REPLACED",
+    "STEPS",
+    "TAU",
+    "VISIBLE",
+    "canonical_quantities",
+]
 
 ALIGNED = 1e-6
 """|sin(delta phi)| below which two objects count as aligned. The file keeps 0.001 rad, of which no multiple but 0 comes
 this close to a multiple of pi; rounding of a rotated angle stays far below it."""
 
 _SOURCE = "symmetry of the collision; frame of this package"
-
-
-def _eta(prefix: str) -> pl.Expr:
-    return pl.col(f"{prefix}_eta")
-
-
-def _from_tau(phi: str) -> pl.Expr:
-    return pl.col(phi) - pl.col("PRI_tau_phi")
-
-
 _JETS = ("PRI_jet_leading", "PRI_jet_subleading")
+_PREFIX = {"lep": "PRI_lep", "met": "PRI_met", "jet1": _JETS[0], "jet2": _JETS[1]}
+_PT = {"lep": "PRI_lep_pt", "met": "PRI_met", "jet1": f"{_JETS[0]}_pt", "jet2": f"{_JETS[1]}_pt"}
 
 
-def _forward() -> pl.Expr:
-    """+-1: the sign that makes the first pseudorapidity that is not 0 positive; +1 without one."""
-    etas = [_eta(p) for p in ("PRI_tau", "PRI_lep", *_JETS)]
-    return pl.coalesce(*(pl.when(eta != 0).then(eta.sign()) for eta in etas), pl.lit(1.0))
+def _leading_sign(values: list[pl.Expr], tolerance: float) -> pl.Expr:
+    """+-1: the sign of the first of the values that exists and exceeds the tolerance in size; +1 without one."""
+    return pl.coalesce(*(pl.when(v.abs() > tolerance).then(v.sign()) for v in values), pl.lit(1.0))
 
 
-def _upward() -> pl.Expr:
-    """+-1: the sign that brings the first object that is not aligned with the tau above it; +1 without one."""
-    sines = [_from_tau(phi).sin() for phi in ("PRI_lep_phi", "PRI_met_phi", *(f"{p}_phi" for p in _JETS))]
-    return pl.coalesce(*(pl.when(sine.abs() > ALIGNED).then(sine.sign()) for sine in sines), pl.lit(1.0))
+def _steps() -> tuple[dict[str, pl.Expr], ...]:
+    from_tau = {m: pl.col(f"{p}_phi") - pl.col("PRI_tau_phi") for m, p in _PREFIX.items()}
+    etas = [pl.col(f"{p}_eta") for p in ("PRI_tau", "PRI_lep", *_JETS)]
+    signs = {
+        "~forward": _leading_sign(etas, 0.0),
+        "~upward": _leading_sign([difference.sin() for difference in from_tau.values()], ALIGNED),
+    }
+    angles = {f"~{m}_eta": pl.col("~forward") * pl.col(f"{_PREFIX[m]}_eta") for m in ("lep", "jet1", "jet2")}
+    angles |= {f"~{m}_phi": wrap(pl.col("~upward") * difference) for m, difference in from_tau.items()}
+    angles |= {"~tau_eta": pl.col("PRI_tau_eta").abs(), "~lep_phi": wrap(from_tau["lep"]).abs()}
+    directions = {f"~{m}_cos": pl.col(f"~{m}_phi").cos() for m in _PREFIX}
+    directions |= {f"~{m}_sin": pl.col(f"~{m}_phi").sin() for m in _PREFIX}
+    parts = {f"~{m}_px": pl.col(pt) * pl.col(f"~{m}_cos") for m, pt in _PT.items()}
+    parts |= {f"~{m}_py": pl.col(pt) * pl.col(f"~{m}_sin") for m, pt in _PT.items()}
+    return signs, angles, directions, parts
 
 
-def _turned(phi: str) -> pl.Expr:
-    return wrap(_upward() * _from_tau(phi))
+STEPS: tuple[dict[str, pl.Expr], ...] = _steps()
+"""What features are made of besides columns of the layout, by name and in the order of evaluation: each step uses
+columns and earlier steps. They are computed once for all features; Polars' own search for common parts of expressions
+misses most of these."""
 
 
-TAU = Momentum("tau", pl.col("PRI_tau_pt"), pl.lit(0.0), _eta("PRI_tau").abs())
-LEP = Momentum("lep", pl.col("PRI_lep_pt"), wrap(_from_tau("PRI_lep_phi")).abs(), _forward() * _eta("PRI_lep"))
-MET = Momentum("met", pl.col("PRI_met"), _turned("PRI_met_phi"))
-JET1, JET2 = (
-    Momentum(name, pl.col(f"{prefix}_pt"), _turned(f"{prefix}_phi"), _forward() * _eta(prefix))
-    for name, prefix in zip(("jet1", "jet2"), _JETS, strict=True)
-)
+def _in_frame(name: str) -> Momentum:
+    eta = None if name == "met" else pl.col(f"~{name}_eta")
+    return Momentum(name, pl.col(_PT[name]), pl.col(f"~{name}_phi"), pl.col(f"~{name}_px"), pl.col(f"~{name}_py"), eta)
+
+
+_TAU_PT = pl.col("PRI_tau_pt")
+TAU = Momentum("tau", _TAU_PT, pl.lit(0.0), _TAU_PT, pl.lit(0.0), pl.col("~tau_eta"))
+LEP, MET, JET1, JET2 = (_in_frame(name) for name in _PREFIX)
 VISIBLE = (TAU, LEP, JET1, JET2)
 """The objects with a pseudorapidity, in the canonical frame."""
 
@@ -75,15 +90,6 @@ REPLACED = frozenset(
     {f"{p}_{c}" for p in ("PRI_tau", "PRI_lep", *_JETS) for c in ("eta", "phi")} | {"PRI_met_phi"},
 )
 """Columns whose place the canonical coordinates take."""
-
-
-def raw_quantities(schema: TableSchema) -> list[Quantity]:
-    """All measured columns of a layout, as they stand in the file."""
-    challenge = dict.fromkeys(UNITS, CHALLENGE)
-    return [
-        Quantity(name, pl.col(name), "column of the file", UNITS.get(name, ""), challenge.get(name, "the file"), "raw")
-        for name in schema.features
-    ]
 
 
 def canonical_quantities(schema: TableSchema) -> list[Quantity]:

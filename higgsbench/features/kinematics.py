@@ -35,35 +35,34 @@ class Momentum:
         name: short name, as in names of features.
         pt: transverse momentum in GeV.
         phi: azimuth in rad.
+        px: pt cos(phi) in GeV.
+        py: pt sin(phi) in GeV.
         eta: pseudorapidity, None for a purely transverse object.
     """
 
     name: str
     pt: pl.Expr
     phi: pl.Expr
+    px: pl.Expr
+    py: pl.Expr
     eta: pl.Expr | None = None
 
-    @property
-    def px(self) -> pl.Expr:
-        """Pt cos(phi) in GeV."""
-        return self.pt * self.phi.cos()
-
-    @property
-    def py(self) -> pl.Expr:
-        """Pt sin(phi) in GeV."""
-        return self.pt * self.phi.sin()
-
-    @property
-    def pz(self) -> pl.Expr:
-        """Pt sinh(eta) in GeV."""
-        return self.pt * self.pseudorapidity.sinh()
+    @classmethod
+    def polar(cls, name: str, pt: pl.Expr, phi: pl.Expr, eta: pl.Expr | None = None) -> Momentum:
+        """Make an object from its polar coordinates (GeV, rad)."""
+        return cls(name, pt, phi, pt * phi.cos(), pt * phi.sin(), eta)
 
     @property
     def pseudorapidity(self) -> pl.Expr:
-        """`eta` of an object that has one."""
+        """The `eta` of an object that has one."""
         if self.eta is None:
             raise TypeError(f"{self.name} is transverse and has no pseudorapidity")
         return self.eta
+
+    @property
+    def pz(self) -> pl.Expr:
+        """Longitudinal momentum, pt sinh(eta), in GeV."""
+        return self.pt * self.pseudorapidity.sinh()
 
 
 def wrap(phi: pl.Expr) -> pl.Expr:

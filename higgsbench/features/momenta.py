@@ -47,10 +47,13 @@ def _vectors() -> list[Quantity]:
     for m in (TAU, LEP, MET, JET1, JET2):
         size = (m.pt / _PT_SCALE).log1p()
         formula = f"log1p(pt_{m.name} / 20 GeV)"
-        parts = [("x", size * m.phi.cos(), "cos"), ("y", size * m.phi.sin(), "sin")]
-        for axis, part, function in parts[:1] if m is TAU else parts:
-            shown = formula if m is TAU else f"{formula} * {function}({m.name}_phi_can); 0 without the object"
-            found.append(Quantity(f"{m.name}_l{axis}", part.fill_null(0.0), shown, "", _HERE, "vectors"))
+        if m is TAU:
+            found.append(Quantity("tau_lx", size, formula, "", _HERE, "vectors"))
+            continue
+        for axis, function in (("x", "cos"), ("y", "sin")):
+            part = (size * pl.col(f"~{m.name}_{function}")).fill_null(0.0)
+            shown = f"{formula} * {function}({m.name}_phi_can); 0 without the object"
+            found.append(Quantity(f"{m.name}_l{axis}", part, shown, "", _HERE, "vectors"))
     for m in VISIBLE:
         shown = f"{m.name}_eta_can; 0 without the object"
         found.append(Quantity(f"{m.name}_eta_in", m.pseudorapidity.fill_null(0.0), shown, "", _HERE, "vectors"))

@@ -10,7 +10,6 @@ import polars as pl
 from higgsbench.features.canonical import JET1, JET2, LEP, MET, TAU, VISIBLE, canonical_quantities
 from higgsbench.features.kinematics import (
     abs_delta_eta,
-    abs_delta_phi,
     delta_r,
     hypot,
     opening_angle,
@@ -36,23 +35,20 @@ BACK_TO_BACK = 1e-3
 
 
 def _separations() -> list[Quantity]:
-    """Distances of all pairs of objects, less those that are columns of the canonical set already."""
-    found = []
-    for a, b in combinations((TAU, LEP, MET, JET1, JET2), 2):
-        pair = f"{a.name}_{b.name}"
-        if (a, b) != (TAU, LEP):
-            formula = f"|wrap(phi_{a.name} - phi_{b.name})|"
-            found.append(Quantity(f"dphi_{pair}", abs_delta_phi(a, b), formula, "rad", _PDG, "separations"))
+    """Distances of all pairs of visible objects, less those that are columns of the challenge already.
+
+    |delta phi| of the pairs is left out: it brought nothing beside delta R and the azimuths of the canonical frame.
+    """
     pairs = list(combinations(VISIBLE, 2))
+    found = []
     for a, b in pairs:
         if (a, b) != (JET1, JET2):
-            formula = f"|eta_{a.name} - eta_{b.name}|"
-            name = f"deta_{a.name}_{b.name}"
+            formula, name = f"|eta_{a.name} - eta_{b.name}|", f"deta_{a.name}_{b.name}"
             found.append(Quantity(name, abs_delta_eta(a, b), formula, "", _PDG, "separations"))
     for a, b in pairs:
         if (a, b) != (TAU, LEP):
-            formula = f"sqrt(delta eta^2 + delta phi^2) of {a.name} and {b.name}"
-            found.append(Quantity(f"dr_{a.name}_{b.name}", delta_r(a, b), formula, "", _PDG, "separations"))
+            formula, name = f"sqrt(delta eta^2 + delta phi^2) of {a.name} and {b.name}", f"dr_{a.name}_{b.name}"
+            found.append(Quantity(name, delta_r(a, b), formula, "", _PDG, "separations"))
     return found
 
 
@@ -61,9 +57,9 @@ def _collinear() -> list[Quantity]:
 
     MET = (1/x_tau - 1) pT_tau + (1/x_lep - 1) pT_lep, solved by cross products.
     """
-    sine = LEP.phi.sin()
+    sine, cosine = pl.col("~lep_sin"), pl.col("~lep_cos")
     known = sine.abs() >= BACK_TO_BACK
-    across = MET.px * sine - MET.py * LEP.phi.cos()  # MET x lepton direction
+    across = MET.px * sine - MET.py * cosine  # MET x lepton direction
     tau_part, lep_part = TAU.pt * sine, LEP.pt * sine
     x_tau = pl.when(known).then(present(tau_part / (tau_part + across)))
     x_lep = pl.when(known).then(present(lep_part / (lep_part + MET.py)))
@@ -113,7 +109,7 @@ def _masses() -> list[Quantity]:
 
 
 def _event() -> list[Quantity]:
-    sum_x, sum_y = (TAU.px + LEP.px), LEP.py
+    sum_x, sum_y = TAU.px + LEP.px, LEP.py
     higgs = (sum_x + MET.px, sum_y + MET.py)
     dijet = (JET1.px + JET2.px, JET1.py + JET2.py)
     gap = JET1.pseudorapidity - JET2.pseudorapidity

@@ -8,8 +8,9 @@ import polars as pl
 
 __all__ = ["CHALLENGE", "Quantity"]
 
-CHALLENGE = "C. Adam-Bourdarios et al., Learning to discover: the Higgs boson machine learning challenge (2014), app. B"
-"""Where the columns of the challenge's file are defined."""
+CHALLENGE = "Adam-Bourdarios et al. 2014, app. B"
+"""Where the columns of the challenge's file are defined: C. Adam-Bourdarios, G. Cowan, C. Germain, I. Guyon, B. Kegl,
+D. Rousseau, "Learning to discover: the Higgs boson machine learning challenge" (2014)."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Quantity:
         unit: GeV, rad, or empty for a pure number.
         source: the paper or convention that defines it.
         group: heading under which tables list it.
+        identity: text that stands for the expression in digests; the printed expression where empty.
     """
 
     name: str
@@ -31,8 +33,9 @@ class Quantity:
     unit: str
     source: str
     group: str
+    identity: str = ""
 
     @property
-    def named(self) -> pl.Expr:
-        """The expression under its name."""
-        return self.expression.alias(self.name)
+    def signature(self) -> list[str]:
+        """Name and definition, for digests."""
+        return [self.name, self.identity or str(self.expression)]

@@ -1,29 +1,29 @@
-"""Named feature sets as Polars expressions on an event table."""
+"""The named feature sets: the package's own, those of installed packages, those of this process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
 import polars as pl
 
 from higgsbench.errors import ConfigError
-from higgsbench.features.canonical import canonical_quantities, raw_quantities
+from higgsbench.features.canonical import canonical_quantities
+from higgsbench.features.matrix import evaluate, steps_and_columns
 from higgsbench.features.momenta import momenta_quantities
 from higgsbench.features.physics import physics_quantities
-from higgsbench.files import canonical_digest
+from higgsbench.features.quantity import Quantity
+from higgsbench.features.raw import raw_quantities
+from higgsbench.registry import Registry
+from higgsbench.schema import TableSchema
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+__all__ = ["FeatureSet", "feature_set", "feature_sets", "register_features"]
 
-    from numpy.typing import NDArray
-
-    from higgsbench.features.quantity import Quantity
-    from higgsbench.schema import TableSchema
-
-__all__ = ["FEATURE_SETS", "FeatureSet", "Features", "feature_matrix", "resolve_features"]
+Producer: TypeAlias = Callable[[TableSchema], Sequence[Quantity | pl.Expr]]
 
 
 @dataclass(frozen=True)
@@ -33,126 +33,147 @@ class FeatureSet:
     Attributes:
         name: name in configurations and tables.
         description: one line.
-        quantities: returns one documented quantity per feature for a layout.
+        function: returns the features for a layout: documented quantities or named Polars expressions, elementwise and
+            made of native Polars operations on columns of the layout.
     """
 
     name: str
     description: str
-    quantities: Callable[[TableSchema], list[Quantity]]
+    function: Producer
 
-    def expressions(self, schema: TableSchema) -> list[pl.Expr]:
-        """One named expression per feature.
+    def quantities(self, schema: TableSchema) -> list[Quantity]:
+        """Return the features for a layout, checked.
 
         Raises:
-            ConfigError: if the layout lacks columns that the set is made of; the message names them.
+            ConfigError: if the layout lacks columns that the set is made of (the message names them), a feature gives
+                the answer away, looks at other events, or has the name of another one.
         """
-        quantities = self.quantities(schema)
-        needed = dict.fromkeys(root for q in quantities for root in q.expression.meta.root_names())
-        lacking = [name for name in needed if name not in schema.features]
+        own = any(self is known for known in _BUILTIN)
+        try:
+            produced = list(self.function(schema))
+        except Exception as problem:
+            if own:
+                raise
+            raise ConfigError(
+                f"features: set {self.name!r} fails for the layout {schema.name}: {type(problem).__name__}: {problem}"
+            ) from problem
+        found = [item if own and isinstance(item, Quantity) else _identified(item, self.name) for item in produced]
+        self._check(found, schema)
+        if not own:
+            for quantity in found:
+                _check_elementwise(quantity, self.name, schema)
+        return found
+
+    def _check(self, found: list[Quantity], schema: TableSchema) -> None:
+        names = [q.name for q in found]
+        repeated = next((n for n in names if names.count(n) > 1), None)
+        if repeated is not None:
+            raise ConfigError(f"features: set {self.name!r} has two features named {repeated!r}")
+        _, columns = steps_and_columns(q.expression for q in found)
+        forbidden = [name for name in columns if name in schema.not_features]
+        if forbidden:
+            raise ConfigError(
+                f"features: set {self.name!r} uses {', '.join(forbidden)}, which can never be a feature: it gives away "
+                "the label or is mere bookkeeping"
+            )
+        lacking = [name for name in columns if name not in schema.features]
         if lacking:
             raise ConfigError(
                 f"features: set {self.name!r} needs columns that the layout {schema.name} lacks: {', '.join(lacking)}"
             )
-        return [q.named for q in quantities]
 
 
-FEATURE_SETS: dict[str, FeatureSet] = {
-    s.name: s
-    for s in (
-        FeatureSet("raw", "all measured columns of the layout as they stand in the file", raw_quantities),
-        FeatureSet("canonical", "raw columns with directions in the canonical frame", canonical_quantities),
-        FeatureSet("physics", "canonical, and what a physicist would look at in H -> tau tau", physics_quantities),
-        FeatureSet("momenta", "inputs for neural networks: vectors, logarithms, flags", momenta_quantities),
-    )
-}
+def _identified(item: Quantity | pl.Expr, origin: str) -> Quantity:
+    """Document a bare expression, and give a feature of somebody else an identity that covers all of it."""
+    if isinstance(item, pl.Expr):
+        name = item.meta.output_name(raise_if_undetermined=False) or ""
+        item = Quantity(name, item, str(item), "", f"feature set {origin}", origin)
+    elif not isinstance(item, Quantity):
+        raise ConfigError(
+            f"features: set {origin!r} has a {type(item).__name__} where a Polars expression or a "
+            "higgsbench.features.Quantity should be"
+        )
+    if "python_udf" in str(item.expression):
+        raise ConfigError(
+            f"features: {item.name!r} of set {origin!r} calls Python; native Polars operations alone have an identity"
+        )
+    # The printed form of an expression shortens long literals; the serialised one does not.
+    return dataclasses.replace(item, identity=hashlib.sha256(item.expression.meta.serialize()).hexdigest())
 
 
-@dataclass(frozen=True)
-class Features:
-    """What the models see.
-
-    Attributes:
-        name: short name for tables.
-        expressions: one named expression per feature.
-    """
-
-    name: str
-    expressions: tuple[pl.Expr, ...]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the features, in order."""
-        return tuple(e.meta.output_name() for e in self.expressions)
-
-    @property
-    def digest(self) -> str:
-        """Identity of the features: names and expressions."""
-        return canonical_digest([[e.meta.output_name(), str(e)] for e in self.expressions])
+_PROBE_ROWS = 64
 
 
-def resolve_features(
-    schema: TableSchema,
-    *,
-    name: str = "raw",
-    columns: Sequence[str] | None = None,
-    add: Sequence[str] = (),
-    drop: Sequence[str] = (),
-) -> Features:
-    """Turn a choice of features into expressions.
+def _probe(schema: TableSchema) -> pl.DataFrame:
+    """Make events of positive numbers, one in eight of them missing."""
+    rng, n = np.random.default_rng(0), _PROBE_ROWS
+    columns = {}
+    for name in schema.features:
+        values = pl.Series(rng.integers(0, 4, n) * 1.0 if name in schema.integers else rng.gamma(1.0, 30.0, n))
+        columns[name] = values.scatter(rng.choice(n, n // 8, replace=False), None)
+    return pl.DataFrame(columns)
+
+
+def _check_elementwise(quantity: Quantity, origin: str, schema: TableSchema) -> None:
+    """Refuse a feature whose value changes with the other events in the table: it would leak between folds."""
+    n, probe = _PROBE_ROWS, _probe(schema)
+    expression = quantity.expression.cast(pl.Float64).alias("value")
+    try:
+        whole = evaluate(probe, [expression])["value"]
+        parts = [
+            evaluate(part, [expression])["value"] for part in (probe[: n // 4].reverse(), probe[n // 4 :].reverse())
+        ]
+    except pl.exceptions.PolarsError as problem:
+        raise ConfigError(
+            f"features: {quantity.name!r} of set {origin!r} cannot be evaluated: {str(problem).splitlines()[0]}"
+        ) from problem
+    again = pl.concat([part.reverse() for part in parts])
+    if len(whole) != n or not whole.eq_missing(again).all():
+        raise ConfigError(
+            f"features: {quantity.name!r} of set {origin!r} looks at other events than its own; only elementwise "
+            "expressions can be features"
+        )
+
+
+_BUILTIN = (
+    FeatureSet("raw", "all measured columns of the layout as they stand in the file", raw_quantities),
+    FeatureSet("canonical", "raw columns with directions in the canonical frame", canonical_quantities),
+    FeatureSet("physics", "canonical, and what a physicist would look at in H -> tau tau", physics_quantities),
+    FeatureSet("momenta", "inputs for neural networks: vectors, logarithms, flags", momenta_quantities),
+)
+
+_SETS = Registry(
+    "feature set", FeatureSet, "higgsbench.features.FeatureSet", lambda: _BUILTIN, "higgsbench.features", ConfigError
+)
+
+
+def register_features(name: str, function: Producer, *, description: str = "", replace: bool = False) -> FeatureSet:
+    """Add a feature set to the registry of this process; packages use an entry point in `higgsbench.features`.
 
     Args:
-        schema: the layout of the events.
-        name: a named set.
-        columns: exactly these columns instead of a set.
-        add: columns added to the set.
-        drop: features taken out.
+        name: name in configurations.
+        function: takes the layout, returns named Polars expressions or `Quantity` records.
+        description: one line.
+        replace: whether a set of the same name may be replaced.
 
     Returns:
-        The features.
+        The set's record.
 
     Raises:
-        ConfigError: for a set or column that does not exist, a column that gives away the answer, or an empty choice.
+        ConfigError: if the name is taken and `replace` is false.
     """
-    import difflib
-
-    if name not in FEATURE_SETS:
-        close = difflib.get_close_matches(name, FEATURE_SETS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(FEATURE_SETS)}"
-        raise ConfigError(f"features: no set named {name!r} ({hint})")
-    for column in (*(columns or ()), *add):
-        _check_column(column, schema)
-    chosen = [pl.col(c) for c in columns] if columns is not None else FEATURE_SETS[name].expressions(schema)
-    names = [e.meta.output_name() for e in chosen]
-    repeated = next((n for n in names if names.count(n) > 1), None)
-    if repeated is not None:
-        raise ConfigError(f"features: column {repeated!r} is named twice")
-    for column in drop:
-        if column not in names:
-            close = difflib.get_close_matches(column, names, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ConfigError(f"features: cannot drop {column!r}, which is not in the set{hint}")
-    kept = [e for e, n in zip(chosen, names, strict=True) if n not in drop]
-    kept += [pl.col(c) for c in add if c not in names]
-    if not kept:
-        raise ConfigError("features: no feature is left")
-    label = name if columns is None else f"{len(kept)} columns"
-    if columns is None and (add or drop):
-        label += f" {len(kept) - len(names):+d}"
-    return Features(label, tuple(kept))
+    return _SETS.add(FeatureSet(name, description, function), replace=replace)
 
 
-def _check_column(column: str, schema: TableSchema) -> None:
-    import difflib
-
-    if column in schema.not_features:
-        raise ConfigError(f"features: {column} can never be a feature: it gives away the label or is mere bookkeeping")
-    if column not in schema.features:
-        close = difflib.get_close_matches(column, schema.features, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ConfigError(f"features: no column named {column!r}{hint}")
+def feature_sets() -> tuple[FeatureSet, ...]:
+    """Return all registered sets, the built-in ones first."""
+    return _SETS.all()
 
 
-def feature_matrix(frame: pl.DataFrame, features: Features) -> NDArray[np.float32]:
-    """Evaluate features in one pass to a C-ordered float32 matrix (n, p) with NaN where a value is missing."""
-    table = frame.lazy().select([e.cast(pl.Float32).fill_null(float("nan")) for e in features.expressions]).collect()
-    return np.ascontiguousarray(table.to_numpy(), dtype=np.float32)
+def feature_set(name: str) -> FeatureSet:
+    """Return a registered set.
+
+    Raises:
+        ConfigError: if there is none of that name; the message has the nearest known one.
+    """
+    return _SETS.get(name)

@@ -165,7 +165,13 @@ def chosen_features(choice: FeatureConfig, schema: TableSchema) -> Features:
     Raises:
         ConfigError: for a set or column that does not exist.
     """
-    return resolve_features(schema, name=choice.set, columns=choice.columns, add=choice.add, drop=choice.drop)
+    return resolve_features(
+        schema,
+        name=choice.set,
+        columns=None if choice.columns is None else [entry.choice for entry in choice.columns],
+        add=[entry.choice for entry in choice.add],
+        drop=choice.drop,
+    )
 
 
 def _code_digest(function: Callable[..., Any] | None) -> str:

@@ -195,7 +195,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_model_named_like_the_blend_needs_a_label(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """Regression: two rows were called stack."""
     registered_models()
-    monkeypatch.setitem(registry._REGISTRY, "stack", ModelSpec("stack", lambda params, context: None))
+    monkeypatch.setitem(registry._MODELS._records, "stack", ModelSpec("stack", lambda params, context: None))
     with pytest.raises(ConfigError, match=r":1: models\[0\]: 'stack' is the row of the blend"):
         load(write("models: [stack]\n"))
     assert load(write("models: [{model: stack, label: other}]\n")).models[0].row_label == "other"
@@ -321,3 +321,32 @@ def test_later_settings_win(write: Write) -> None:
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     with contextlib.suppress(ConfigError):
         parse_yaml(text, "x")
+
+
+def test_features_by_name_and_by_expression(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(
+        "models: [xgboost]\nfeatures:\n  set: physics\n  add: [PRI_met, {name: r, expr: DER_mass_MMC / DER_mass_vis}]\n"
+    )
+    features = load_config(file).config.features
+    assert features is not None
+    assert [entry.choice for entry in features.add] == ["PRI_met", ("r", "DER_mass_MMC / DER_mass_vis")]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            "{nam: r, expr: PRI_met}",
+            r"a.yaml:3: features\[1\].nam: unknown key 'nam' \(did you mean 'name'\?\)",
+        ),
+        ("{name: r, expr: 3}", "a.yaml:3: .*expr: Input should be a valid string"),
+        ("{expr: PRI_met}", "a.yaml:3: .*the key 'name' is missing"),
+        ("7", "a.yaml:3: "),
+    ],
+)
+def test_bad_entries_of_features(tmp_path: Path, entry: str, message: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(f"models: [xgboost]\nfeatures: [PRI_tau_pt,\n  {entry}]\n")
+    with pytest.raises(ConfigError, match=message):
+        load_config(file)

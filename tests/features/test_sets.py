@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,13 @@ import polars as pl
 import pytest
 
 from higgsbench.errors import ConfigError
-from higgsbench.features import FEATURE_SETS, feature_matrix, resolve_features
-from higgsbench.schema import ATLAS_HIGGS, FEATURES
+from higgsbench.features import feature_matrix, feature_sets, matrix, resolve_features
+from higgsbench.features.canonical import STEPS
+from higgsbench.features.matrix import steps_and_columns
+from higgsbench.files import canonical_digest
+from higgsbench.schema import ATLAS_HIGGS, FEATURES, UCI_HIGGS
+
+RAW_DIGEST = canonical_digest([[name, str(pl.col(name))] for name in FEATURES])
 
 
 def test_raw_is_what_the_file_has() -> None:
@@ -26,6 +32,8 @@ def test_raw_is_what_the_file_has() -> None:
         ({"columns": ["PRI_met"], "add": ["PRI_tau_pt"]}, ("PRI_met", "PRI_tau_pt"), "2 columns"),
         ({"columns": ["PRI_met"], "add": ["PRI_met"]}, ("PRI_met",), "1 columns"),
         ({"drop": list(FEATURES[1:])}, FEATURES[:1], "raw -29"),
+        ({"columns": ["pzeta", "met_lx", "PRI_met"]}, ("pzeta", "met_lx", "PRI_met"), "3 columns"),
+        ({"add": ["pzeta", ("twice", "2 * PRI_met")]}, (*FEATURES, "pzeta", "twice"), "raw +2"),
     ],
 )
 def test_choices(choice: dict[str, Any], columns: tuple[str, ...], name: str) -> None:
@@ -41,21 +49,26 @@ def test_what_gives_the_answer_away_is_refused(column: str, key: str) -> None:
         resolve_features(ATLAS_HIGGS, **{key: [column]})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", FEATURE_SETS)
+@pytest.mark.parametrize("name", [s.name for s in feature_sets()])
 def test_no_set_gives_the_answer_away(name: str) -> None:
-    for expression in resolve_features(ATLAS_HIGGS, name=name).expressions:
-        assert not set(expression.meta.root_names()) & set(ATLAS_HIGGS.not_features)
+    _, columns = steps_and_columns(resolve_features(ATLAS_HIGGS, name=name).expressions)
+    assert columns
+    assert set(columns) <= set(FEATURES)
 
 
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"name": "rwa"}, r"no set named 'rwa' \(did you mean 'raw'\?\)"),
+        ({"name": "rwa"}, r"no feature set named 'rwa' \(did you mean 'raw'\?\)"),
         ({"columns": ["PRI_mett"]}, r"no column named 'PRI_mett' \(did you mean 'PRI_met'\?\)"),
         ({"columns": ["PRI_met", "PRI_met"]}, "'PRI_met' is named twice"),
         ({"drop": ["PRI_mett"]}, r"cannot drop 'PRI_mett', which is not in the set \(did you mean 'PRI_met'\?\)"),
         ({"drop": list(FEATURES)}, "no feature is left"),
         ({"columns": []}, "no feature is left"),
+        ({"columns": ["pzetta"]}, r"no column named 'pzetta' \(did you mean 'pzeta'\?\), in the layout or any set"),
+        ({"add": ["pzeta", "pzeta"]}, "'pzeta' is named twice"),
+        ({"add": [("pzeta", "PRI_met"), "pzeta"]}, "'pzeta' is named twice"),
+        ({"name": "physics", "add": [("pzeta", "PRI_met * 2")]}, "'pzeta' is named twice"),
     ],
 )
 def test_refused(choice: dict[str, Any], message: str) -> None:
@@ -77,3 +90,35 @@ def test_digest_names_columns_and_order() -> None:
     )
     assert len({a, b, c}) == 3
     assert a == resolve_features(ATLAS_HIGGS, drop=list(FEATURES[2:])).digest
+
+
+@pytest.mark.parametrize("name", ["canonical", "physics", "momenta"])
+def test_a_layout_that_lacks_columns_is_told_which(name: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"set '{name}' needs columns that the layout uci-higgs lacks: .*PRI_tau_eta"
+    ):
+        resolve_features(UCI_HIGGS, name=name)
+    smaller = dataclasses.replace(ATLAS_HIGGS, name="mine", features=tuple(f for f in FEATURES if f != "PRI_met_phi"))
+    with pytest.raises(ConfigError, match=r"the layout mine lacks: PRI_met_phi$"):
+        resolve_features(smaller, name=name)
+
+
+def test_more_columns_than_the_challenge_has_stay_in() -> None:
+    larger = dataclasses.replace(ATLAS_HIGGS, features=(*FEATURES, "b_tag"))
+    assert "b_tag" in resolve_features(larger, name="physics").columns
+
+
+def test_the_digest_follows_the_canonical_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = ["met_phi_can"]
+    before = resolve_features(ATLAS_HIGGS, columns=columns).digest
+    assert before == resolve_features(ATLAS_HIGGS, columns=columns).digest
+    changed = [dict(step) for step in STEPS]
+    changed[0]["~upward"] = pl.lit(1.0) * pl.col("PRI_met_phi")
+    monkeypatch.setattr(matrix, "STEPS", tuple(changed))
+    assert resolve_features(ATLAS_HIGGS, columns=columns).digest != before
+    assert resolve_features(ATLAS_HIGGS).digest == RAW_DIGEST
+
+
+def test_raw_keeps_the_identity_it_had() -> None:
+    """Stored fits on the raw columns stay valid."""
+    assert resolve_features(ATLAS_HIGGS).digest == RAW_DIGEST

@@ -32,7 +32,7 @@ def build_stump(params: Any, context: BuildContext) -> Any:
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone afterwards."""
     registered_models()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    monkeypatch.setattr(registry._MODELS, "_records", dict(registry._MODELS._records))
 
 
 def test_the_six_come_first() -> None:
@@ -111,7 +111,7 @@ def test_missing_modules_are_named(module: str) -> None:
 def test_only_records_can_be_registered() -> None:
     """Regression: anything else failed as a missing attribute."""
     wrong: Any = build_stump
-    with pytest.raises(ModelError, match=r"takes a higgsbench\.ModelSpec, got a function"):
+    with pytest.raises(ModelError, match=r"must be a higgsbench\.ModelSpec, got a function"):
         register_model(wrong)
 
 
@@ -193,10 +193,10 @@ def test_after_a_failure_the_registry_is_not_half_full(monkeypatch: pytest.Monke
     def broken() -> Iterator[ModelSpec]:
         raise ModelError("broken")
 
-    monkeypatch.setattr(registry, "_REGISTRY", {})
-    monkeypatch.setattr(registry, "_loaded", False)
+    monkeypatch.setattr(registry._MODELS, "_records", {})
+    monkeypatch.setattr(registry._MODELS, "_loaded", False)
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "_entry_points", broken)
+        patch.setattr(registry._MODELS, "_offered", broken)
         for _ in range(2):
             with pytest.raises(ModelError, match="broken"):
                 registered_models()

@@ -172,7 +172,7 @@ class TestWhatIsStored:
             with pytest.raises(StoreError, match="model 'neighbours' was not stored: KNeighbors"):
                 predict(result.folder, toys)
         finally:
-            registry._REGISTRY.pop("neighbours")
+            registry._MODELS._records.pop("neighbours")
 
 
 def forged(folder: Path, change: Callable[[Any], None]) -> None:

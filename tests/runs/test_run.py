@@ -34,17 +34,17 @@ def scores(result: RunResult, name: str = "scores.parquet") -> pl.DataFrame:
 @pytest.fixture
 def registered() -> Iterator[Callable[..., None]]:
     """Register models for one test."""
-    before = dict(registry._REGISTRY) if registry._loaded else None
+    before = dict(registry._MODELS._records) if registry._MODELS._loaded else None
 
     def register(name: str, build: Callable[[Any, BuildContext], Any], **more: Any) -> None:
         higgsbench.register_model(ModelSpec(name, build, **more))
 
     yield register
-    registry._REGISTRY.clear()
+    registry._MODELS._records.clear()
     if before is None:
-        registry._loaded = False
+        registry._MODELS._loaded = False
     else:
-        registry._REGISTRY.update(before)
+        registry._MODELS._records.update(before)
 
 
 class TestRun:

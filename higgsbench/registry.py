@@ -1,0 +1,122 @@
+"""A registry of named records: built-in ones, those of installed packages, those of this process."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from higgsbench.errors import HiggsbenchError
+
+__all__ = ["Registry"]
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=_Named)
+
+
+class Registry(Generic[T]):
+    """Records by name, filled when first asked.
+
+    Attributes:
+        kind: what a record is, in messages ("model").
+        group: group of entry points by which packages bring records.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        expected: type[T],
+        public_name: str,
+        builtin: Callable[[], Sequence[T]],
+        group: str,
+        error: type[HiggsbenchError],
+    ) -> None:
+        """Describe the registry; nothing is loaded yet.
+
+        Args:
+            kind: what a record is, in messages.
+            expected: type of the records.
+            public_name: how users know that type.
+            builtin: returns the package's own records; called once.
+            group: group of entry points.
+            error: what is raised for names and records at fault.
+        """
+        self.kind = kind
+        self.group = group
+        self._expected = expected
+        self._public_name = public_name
+        self._builtin = builtin
+        self._error = error
+        self._records: dict[str, T] = {}
+        self._loaded = False
+
+    def add(self, record: T, *, replace: bool = False) -> T:
+        """Add a record and return it.
+
+        Raises:
+            HiggsbenchError: if it has the wrong type, or its name is taken and `replace` is false.
+        """
+        if not isinstance(record, self._expected):
+            raise self._error(f"a {self.kind} must be a {self._public_name}, got a {type(record).__name__}")
+        self._load()
+        if record.name in self._records and not replace:
+            raise self._error(
+                f"a {self.kind} named {record.name!r} is already registered; pass replace=True to replace it"
+            )
+        self._records[record.name] = record
+        return record
+
+    def all(self) -> tuple[T, ...]:
+        """Return all records, the built-in ones first."""
+        self._load()
+        return tuple(self._records.values())
+
+    def get(self, name: str) -> T:
+        """Return a record.
+
+        Raises:
+            HiggsbenchError: if there is none of that name; the message has the nearest known one.
+        """
+        self._load()
+        if name not in self._records:
+            close = difflib.get_close_matches(name, list(self._records), n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else f"; registered are {', '.join(self._records)}"
+            raise self._error(f"no {self.kind} named {name!r}{hint}")
+        return self._records[name]
+
+    def _offered(self) -> Iterator[T]:
+        """Yield what installed packages bring."""
+        for entry in importlib.metadata.entry_points(group=self.group):
+            origin = f"entry point {entry.name!r} of {entry.dist.name if entry.dist else 'an unknown package'}"
+            try:
+                loaded = entry.load()
+            except Exception as problem:
+                raise self._error(f"{origin} cannot be loaded: {type(problem).__name__}: {problem}") from problem
+            if not isinstance(loaded, self._expected):
+                raise self._error(f"{origin} is a {type(loaded).__name__}, expected a {self._public_name}")
+            yield loaded
+
+    def _load(self) -> None:
+        """Fill the registry once; after a failure it is as empty as before."""
+        if self._loaded:
+            return
+        self._loaded = True
+        try:
+            for record in (*self._builtin(), *self._offered()):
+                if record.name in self._records:
+                    raise self._error(
+                        f"two {self.kind}s are named {record.name!r}; rename the one that an installed package brings"
+                    )
+                self._records[record.name] = record
+        except BaseException:
+            self._records.clear()
+            self._loaded = False
+            raise

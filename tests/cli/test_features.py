@@ -1,0 +1,66 @@
+"""The command features, and the page that it keeps in step."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from higgsbench.cli.main import main
+from higgsbench.features import feature_sets
+from higgsbench.features.sql import FUNCTIONS
+from higgsbench.schema import ATLAS_HIGGS
+
+PAGE = Path(__file__).parents[2] / "docs" / "features.md"
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main(["features", *arguments])
+    out, err = capsys.readouterr()
+    return int(exit_.value.code or 0), out, err
+
+
+def test_the_sets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys)
+    assert code == 0
+    for name in ("raw", "canonical", "physics", "momenta"):
+        assert f"│ {name} " in out
+
+
+@pytest.mark.parametrize("name", ["raw", "canonical", "physics", "momenta"])
+def test_a_set_shows_formula_unit_and_source(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    _, table, _ = call(capsys, name)
+    code, out, _ = call(capsys, name, "--format", "json")
+    assert code == 0
+    rows = json.loads(out)
+    expected = next(s for s in feature_sets() if s.name == name).quantities(ATLAS_HIGGS)
+    assert [row["name"] for row in rows] == [q.name for q in expected]
+    for row in rows:
+        assert set(row) == {"name", "formula", "unit", "source", "group"}
+        assert f" {row['name']} " in table
+        assert row["formula"] in table
+
+
+def test_an_unknown_set_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call(capsys, "phisics")
+    assert code == 2
+    assert err == "Error: no feature set named 'phisics' (did you mean 'physics'?)\n"
+
+
+@pytest.mark.parametrize("name", ["physics", "momenta"])
+def test_the_page_is_in_step(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    _, out, _ = call(capsys, name, "--format", "markdown")
+    assert out in PAGE.read_text(encoding="utf-8"), (
+        f"paste `higgsbench features {name} --format markdown` into the page"
+    )
+
+
+def test_the_page_names_every_function() -> None:
+    start = PAGE.read_text(encoding="utf-8").split("and the functions ")[1].split(". A column")[0]
+    assert set(re.findall(r"[a-z]\w*", start.replace("(x, base)", ""))) == FUNCTIONS

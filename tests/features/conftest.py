@@ -1,0 +1,39 @@
+"""Unrounded random events, so that symmetries hold to float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+import polars as pl
+import pytest
+
+from higgsbench.events.derived import blank_missing_jets, derive
+from higgsbench.schema import FEATURES
+
+Events: TypeAlias = "Callable[[int, int], pl.DataFrame]"
+
+
+def random_events(seed: int, n: int) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    columns = {"PRI_jet_num": rng.integers(0, 4, n).astype(float)}
+    for prefix, floor in (("tau", 20), ("lep", 26), ("jet_leading", 30), ("jet_subleading", 30)):
+        columns[f"PRI_{prefix}_pt"] = floor + rng.gamma(1.0, 30.0, n)
+        columns[f"PRI_{prefix}_eta"] = rng.uniform(-2.5, 2.5, n)
+        columns[f"PRI_{prefix}_phi"] = rng.uniform(-np.pi, np.pi, n)
+    columns["PRI_met"], columns["PRI_met_phi"] = rng.gamma(1.0, 40.0, n), rng.uniform(-np.pi, np.pi, n)
+    columns["PRI_met_sumet"] = 100 + rng.gamma(2.0, 80.0, n)
+    blank_missing_jets(columns, columns["PRI_jet_num"].astype(np.int64))
+    columns["PRI_jet_all_pt"] = np.nan_to_num(columns["PRI_jet_leading_pt"]) + np.nan_to_num(
+        columns["PRI_jet_subleading_pt"]
+    )
+    columns |= derive(columns)
+    columns["DER_mass_MMC"] = np.where(rng.random(n) < 0.15, np.nan, rng.gamma(9.0, 12.0, n))
+    frame = pl.DataFrame({name: columns[name] for name in FEATURES}).fill_nan(None)
+    return frame.with_columns(pl.col("PRI_jet_num").cast(pl.Int64))
+
+
+@pytest.fixture(scope="session")
+def events() -> Events:
+    return random_events

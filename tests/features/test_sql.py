@@ -1,0 +1,137 @@
+"""Features that users write as expressions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from higgsbench.errors import ConfigError
+from higgsbench.features import feature_matrix, resolve_features
+from higgsbench.features.sql import FUNCTIONS, sql_quantity
+from higgsbench.schema import ATLAS_HIGGS, UCI_HIGGS
+from tests.features.conftest import random_events
+
+FRAME = pl.DataFrame(
+    {
+        "DER_mass_MMC": [120.0, None, 90.0, 100.0],
+        "DER_mass_vis": [60.0, 50.0, 0.0, 80.0],
+        "PRI_jet_num": [0, 1, 2, 3],
+        "PRI_met": [10.0, 20.0, 0.0, 40.0],
+    }
+)
+
+
+def value(text: str) -> list[float]:
+    X = feature_matrix(FRAME, resolve_features(ATLAS_HIGGS, columns=[("f", text)]))
+    return [float(x) for x in X[:, 0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("DER_mass_MMC / DER_mass_vis", [2, math.nan, math.nan, 1.25]),  # missing, and a division by 0
+        ("PRI_jet_num / 2", [0, 0.5, 1, 1.5]),  # never a division of whole numbers
+        ("PRI_jet_num >= 2", [0, 0, 1, 1]),
+        ("DER_mass_MMC > 95", [1, math.nan, 0, 1]),
+        ("DER_mass_MMC is null", [0, 1, 0, 0]),
+        ("sqrt(PRI_met - 20)", [math.nan, 0, math.nan, math.sqrt(20)]),
+        ("ln(PRI_met)", [math.log(10), math.log(20), math.nan, math.log(40)]),
+        ("case when PRI_jet_num = 0 then 0.5 else PRI_met * 2 end", [0.5, 40, 0, 80]),
+        ('"PRI_met" + 1', [11, 21, 1, 41]),
+        ("coalesce(DER_mass_MMC, DER_mass_vis)", [120, 50, 90, 100]),
+        ("CASE WHEN PRI_met between 15 AND 30 OR PRI_jet_num in (0, 3) THEN -1 ELSE +1 END", [-1, -1, 1, -1]),
+    ],
+)
+def test_expressions(text: str, expected: list[float]) -> None:
+    np.testing.assert_allclose(value(text), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("function", sorted(FUNCTIONS))
+def test_every_function_acts_on_one_event_at_a_time(function: str) -> None:
+    arguments = {
+        **dict.fromkeys(("greatest", "least", "coalesce", "ifnull", "nullif", "atan2"), "PRI_met, PRI_tau_pt"),
+        **dict.fromkeys(("pow", "power", "round"), "PRI_met, 2"),
+        "log": "PRI_met, 2",
+        "if": "PRI_met > 30, PRI_tau_pt, 0",
+        "pi": "",
+    }
+    inside = arguments.get(function, "PRI_met / 1000")
+    features = resolve_features(ATLAS_HIGGS, columns=[("f", f"{function}({inside}) + 0 * PRI_met")])
+    frame = random_events(0, 40)
+    whole = feature_matrix(frame, features)
+    alone = [feature_matrix(frame[i], features)[0] for i in range(frame.height)]
+    np.testing.assert_allclose(whole, alone, rtol=1e-6)
+    assert np.isfinite(whole).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("DER_mass_MMC / DER_mass_vs", r"expression 'f': no column named 'DER_mass_vs' \(did you mean 'DER_mass_vis'"),
+        ("PRI_met + Weight", "Weight can never be a feature"),
+        ('PRI_met * "Label"', "Label can never be a feature"),
+        ("KaggleWeight", "KaggleWeight can never be a feature"),
+        ("EventId", "EventId can never be a feature"),
+        ("PRI_met -", "expression 'f': "),
+        ("(PRI_met", "expression 'f': "),
+        ("", "expression 'f': "),
+        ("PRI_met PRI_tau_pt", "no operator before PRI_tau_pt"),
+        ("2 (PRI_met)", r"no operator before \("),
+        ("abs(PRI_met) PRI_tau_pt", "no operator before PRI_tau_pt"),
+        ("case when PRI_met > 1 then 1 end PRI_tau_pt", "no operator before PRI_tau_pt"),
+        ("PRI_met as g", "no column named 'as'"),
+        ("avg(PRI_met)", "no function avg of one event"),
+        ("PRI_met - sum (PRI_met)", "no function sum of one event"),
+        ("case when PRI_met > 1e6 then max(PRI_met) else 0 end", "no function max of one event"),
+        ("count(*)", "no function count of one event"),
+        ("first(PRI_met)", "no function first"),
+        ("row_number() over (order by PRI_met)", "no function row_number"),
+        ("abs(PRI_met) over (partition by PRI_jet_num)", "no (column|function) (named )?'?over"),
+        ("PRI_met in (select PRI_met)", "no column named 'select'"),
+        ("sqr(PRI_met)", r"no function sqr of one event \(did you mean sqrt\?\)"),
+        ("unnest(PRI_met)", "no function unnest"),
+        ("read_csv('x')", "no function read_csv"),
+        ("PRI_met = 'a'", '"\'" at character 11 has no place'),
+        ("PRI_met; PRI_met", "';' at character 8"),
+        ("PRI_met.x", r"'\.' at character 8"),
+        ("PRI_met % 2", "'%' at character 9"),
+        ("PRI_met::int", "':' at character 8"),
+        ("__import__(PRI_met)", "no function __import__"),
+        ("1 + 2", "names no column"),
+        ("pi()", "names no column"),
+        ("PRI_met, PRI_tau_pt", "a comma outside brackets"),
+        ("PRI_met and PRI_tau_pt", "expression 'f': "),
+    ],
+)
+def test_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolve_features(ATLAS_HIGGS, columns=[("f", text)])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "1a", "x" * 81, "a\n"])
+def test_names_are_plain(name: str) -> None:
+    with pytest.raises(ConfigError, match="use 1 to 80 letters"):
+        sql_quantity(name, "PRI_met", ATLAS_HIGGS)
+
+
+@pytest.mark.parametrize("name", ["PRI_met", "Weight"])
+def test_a_column_keeps_its_name(name: str) -> None:
+    with pytest.raises(ConfigError, match="a column of the layout has that name"):
+        sql_quantity(name, "PRI_tau_pt", ATLAS_HIGGS)
+
+
+def test_columns_with_odd_names_are_quoted() -> None:
+    features = resolve_features(UCI_HIGGS, columns=[("tag", '"jet_1_b-tag" + jet_1_pt')])
+    X = feature_matrix(pl.DataFrame({"jet_1_b-tag": [1.0], "jet_1_pt": [2.0]}), features)
+    assert X.tolist() == [[3.0]]
+
+
+def test_the_digest_covers_the_expression() -> None:
+    texts = ("PRI_met * 2", "PRI_met * 3", "PRI_met  *  2")
+    a, b, c = (resolve_features(ATLAS_HIGGS, columns=[("f", text)]).digest for text in texts)
+    assert a != b
+    assert a == c
