@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from higgsbench.models.spec import BuildContext, ModelSpec
+from higgsbench.models.presets import MOMENTA
+from higgsbench.models.spec import BuildContext, ModelSpec, Preset
+from higgsbench.models.storage.arrays import StateCodec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,13 +32,16 @@ ADDITIONAL: tuple[ModelSpec, ...] = (
         build=_build_torch_mlp,
         description="Packed ensemble of multi-layer perceptrons, trained at once with torch",
         presets={
-            "quick": {"members": 2, "hidden_layer_sizes": [64, 64], "epochs": 8, "learning_rate": 0.01},
-            "good": {"members": 4, "hidden_layer_sizes": [96, 96, 96], "epochs": 15},
-            "best": {"members": 8, "hidden_layer_sizes": [96, 96, 96], "epochs": 15},
+            "quick": Preset(
+                {"members": 2, "hidden_layer_sizes": [64, 64], "epochs": 8, "learning_rate": 0.01}, **MOMENTA
+            ),
+            "good": Preset({"members": 4, "hidden_layer_sizes": [96, 96, 96], "epochs": 15}, **MOMENTA),
+            "best": Preset({"members": 8, "hidden_layer_sizes": [96, 96, 96], "epochs": 15}, **MOMENTA),
         },
         requires=("torch", "numpy"),
         imports=("torch",),
         extra="torch",
+        codecs=(StateCodec("torch_mlp", "higgsbench.models.packed:PackedMLPClassifier"),),
         parameters=_torch_mlp_names,
         cost=10.0,
     ),

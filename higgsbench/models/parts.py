@@ -5,14 +5,17 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import QuantileTransformer
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["NormalQuantiles", "ShortMLPClassifier"]
+__all__ = ["NormalQuantiles", "ShortMLPClassifier", "SmoothClip"]
 
 
 class ShortMLPClassifier(MLPClassifier):  # type: ignore[misc]  # scikit-learn ships no types
@@ -41,3 +44,38 @@ class NormalQuantiles(QuantileTransformer):  # type: ignore[misc]  # scikit-lear
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="n_quantiles", category=UserWarning)
             return super().fit(X, y)
+
+
+class SmoothClip(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # ships no types
+    """Centre and scale each column robustly, then bend the tails: z / sqrt(1 + (z / limit)^2) stays within the limit.
+
+    Columns of which a half is one value (a flag, a quantity that only events with jets have) are scaled by their
+    standard deviation instead of the distance of their quartiles, which may be 0.
+
+    Args:
+        limit: largest magnitude that comes out.
+
+    Attributes:
+        center_: (p,) medians.
+        scale_: (p,) widths, 1 where a column is constant.
+    """
+
+    def __init__(self, limit: float = 3.0) -> None:
+        self.limit = limit
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> SmoothClip:
+        """Learn centre and width of each column of X (n, p)."""
+        X_ = validate_data(self, X, dtype=[np.float64, np.float32])
+        low, self.center_, high = np.quantile(X_, (0.25, 0.5, 0.75), axis=0)
+        width = (high - low) / 1.349  # of a normal distribution, its standard deviation
+        spread = X_.std(axis=0, dtype=np.float64)
+        width = np.where(width > 0.1 * spread, width, spread)
+        self.scale_: NDArray[np.float64] = np.where(width > 0.0, width, 1.0)
+        return self
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the bent columns (n, p)."""
+        check_is_fitted(self)
+        z = (validate_data(self, X, dtype=[np.float64, np.float32], reset=False) - self.center_) / self.scale_
+        bent: NDArray[np.float64] = z / np.hypot(1.0, z / self.limit)
+        return bent

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from higgsbench.config import LoadedConfig, ModelConfig
     from higgsbench.features import Features
-    from higgsbench.models import ModelSpec
+    from higgsbench.models import ModelSpec, Preset
     from higgsbench.runs.dataset import Dataset
     from higgsbench.schema import TableSchema
 
@@ -142,7 +142,7 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
     spec.check_parameters(entry.params)
     preset = entry.preset or config.preset
     settings = spec.preset(preset)
-    choice = entry.features or config.features or FeatureConfig(set=settings.features or DEFAULT_FEATURES)
+    choice = entry.features or config.features or _of_preset(settings, dataset.train.schema)
     features = chosen_features(choice, dataset.train.schema)
     wanted = entry.training_weights or config.training_weights or settings.training_weights or DEFAULT_WEIGHTS
     weights = wanted if spec.sample_weight else "none"
@@ -157,6 +157,16 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
     variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
     params = {**settings.params, **entry.params}
     return [Row(entry.row_label, v, spec, params, preset, weights, calibration, choice, features) for v in variants]
+
+
+def _of_preset(settings: Preset, schema: TableSchema) -> FeatureConfig:
+    """Return the preset's features, or the columns as they stand where the layout has not what the set needs."""
+    choice = FeatureConfig(set=settings.features or DEFAULT_FEATURES)
+    try:
+        chosen_features(choice, schema)
+    except ConfigError:
+        return FeatureConfig(set=DEFAULT_FEATURES)
+    return choice
 
 
 def chosen_features(choice: FeatureConfig, schema: TableSchema) -> Features:

@@ -33,6 +33,7 @@ PLAIN = {
     "QuantileTransformer": "sklearn.preprocessing",
     "ShortMLPClassifier": "higgsbench.models.parts",
     "SimpleImputer": "sklearn.impute",
+    "SmoothClip": "higgsbench.models.parts",
     "StandardScaler": "sklearn.preprocessing",
     "VotingClassifier": "sklearn.ensemble",
 }

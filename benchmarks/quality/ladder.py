@@ -1,0 +1,176 @@
+"""Each step from XGBoost on raw features to the recipe with networks, out of fold on the real events, two seeds."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+import higgsbench
+from benchmarks._common import SAMPLE, band_ams
+from benchmarks.quality.sections import write_section
+from higgsbench.ensemble import Truth, cross_fitted_blend
+from higgsbench.ensemble.selection import cross_validated_selection
+from higgsbench.metrics import evaluation_weights, mean_estimate, paired_difference, roc_auc
+from higgsbench.metrics.uncertainty import ams_estimate
+
+__all__ = ["main"]
+
+SEEDS = (42, 43)
+REPLICAS = 200
+START = "xgboost raw"
+SIX = tuple(f"{name} raw" for name in ("logistic", "random_forest", "catboost", "xgboost", "lightgbm", "mlp"))
+CORE = ("xgboost", "lightgbm", "catboost", "mlp")
+CONFIG = Path(__file__).with_name("ladder.yaml")
+
+
+@dataclass
+class Scores:
+    """Out-of-fold log-odds of all rows for one seed of folds and models."""
+
+    y: NDArray[np.bool_]
+    w: NDArray[np.float64]
+    fold: NDArray[np.int64]
+    rows: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    @property
+    def totals(self) -> tuple[float, float]:
+        """Reference totals (N_s, N_b)."""
+        return float(self.w[self.y].sum()), float(self.w[~self.y].sum())
+
+
+def scores_of(folder: Path) -> Scores:
+    """Read the scores of a stored run."""
+    frame = pl.read_parquet(folder / "scores.parquet").filter(pl.col("repeat") == 0)
+    found = Scores(*(frame[name].to_numpy() for name in ("signal", "weight", "fold")))
+    found.fold = found.fold.astype(np.int64)
+    found.rows = {c.removeprefix("score:"): frame[c].to_numpy() for c in frame.columns if c.startswith("score:")}
+    return found
+
+
+def main(output: Path, peers: Path | None = None) -> None:
+    """Run the ladder, or take what is stored of it, and write its section.
+
+    Args:
+        output: folder for the runs.
+        peers: stored run with rows `autogluon` and `flaml` for the first seed, on the same folds.
+    """
+    config = output / "ladder.yaml"
+    output.mkdir(parents=True, exist_ok=True)
+    torch = importlib.util.find_spec("torch") is not None
+    text = CONFIG.read_text()
+    config.write_text(text.replace("preset: good\n", _TORCH_ROW + "preset: good\n", 1) if torch else text)
+    runs = []
+    for seed in SEEDS:
+        result = higgsbench.run(config, data=SAMPLE.resolve(), settings=[f"seed={seed}"], output=output)
+        found = scores_of(result.folder)
+        add_blends(found, torch)
+        runs.append(found)
+    lines = ladder_table(runs) + cut_rules(runs)
+    if peers is not None:
+        lines += peers_table(runs[0], scores_of(peers))
+    write_section("ladder", lines)
+
+
+_TORCH_ROW = "  - {model: torch_mlp, preset: best}\n"
+
+
+def add_blends(found: Scores, torch: bool) -> None:
+    """Blend stored scores in the ways that are compared."""
+    rows = found.rows
+    rows["core recipe (mean of the four)"] = rows.pop("stack")
+    ways = {"core, non-negative weights": ("nonnegative", CORE), "core, unrestricted weights": ("logistic", CORE)}
+    ways |= {"core without mlp": ("mean", CORE[:3]), "core without catboost": ("mean", (*CORE[:2], "mlp"))}
+    ways |= {"xgboost and mlp only": ("mean", ("xgboost", "mlp"))}
+    ways |= {"core and random_forest": ("mean", (*CORE, "random_forest"))}
+    ways |= {"core and xgboost split by jets": ("mean", (*CORE, "xgboost physics jets"))}
+    ways |= {
+        "the six on raw features, mean": ("mean", SIX),
+        "the six on raw features, non-negative": ("nonnegative", SIX),
+    }
+    if torch:
+        ways |= {"with torch (mean of the five)": ("mean", (*CORE, "torch_mlp"))}
+        ways |= {"torch for mlp": ("mean", (*CORE[:3], "torch_mlp"))}
+        ways |= {"with torch, non-negative weights": ("nonnegative", (*CORE, "torch_mlp"))}
+    for name, (method, members) in ways.items():
+        F = np.column_stack([rows[m] for m in members])
+        rows[name] = cross_fitted_blend(method, members, F, found.y, found.w, found.fold, found.totals)[0]
+
+
+def ladder_table(runs: list[Scores]) -> list[str]:
+    """One line per row: AUC and its gain over the first line, the AMS over cuts at 10-20% and the honest AMS."""
+    names = list(runs[0].rows)
+    bands = np.mean([_bands(run, names) for run in runs], axis=0)
+    start = mean_estimate([roc_auc(r.y, r.rows[START], r.w) for r in runs])
+    lines = [f"Out of fold, 5 folds, mean of seeds {' and '.join(map(str, SEEDS))}; Δ: minus `{START}`.", ""]
+    lines += ["| row | wAUC | Δ wAUC | each seed | AMS at 10-20% | Δ | AMS cv |", "|---|---|---|---|---|---|---|"]
+    for at, name in enumerate(names):
+        aucs = [roc_auc(r.y, r.rows[name], r.w) for r in runs]
+        gain, error = paired_difference(mean_estimate(aucs), start)
+        moved = bands[:, at] - bands[:, names.index(START)]
+        honest = np.mean([honest_ams(r, name, "smooth") for r in runs])
+        lines.append(
+            f"| {name} | {mean_estimate(aucs).value:.4f} | {gain:+.4f} ± {error:.4f} | "
+            f"{' '.join(f'{a.value:.4f}' for a in aucs)} | {bands[0, at]:.3f} ± {bands[1:, at].std(ddof=1):.3f} | "
+            f"{moved[0]:+.3f} ± {moved[1:].std(ddof=1):.3f} | {honest:.3f} |"
+        )
+    return [*lines, ""]
+
+
+def honest_ams(run: Scores, name: str, rule: str) -> float:
+    """AMS with each fold's cut chosen on the other folds by a rule."""
+    truth = Truth(run.y, run.w, run.fold[None], run.totals, 10.0, rule)
+    chosen = cross_validated_selection(run.rows[name], truth, 0)
+    return ams_estimate(run.y, chosen, run.w, 10.0)[0].value
+
+
+def cut_rules(runs: list[Scores]) -> list[str]:
+    """The default cut rule against the raw maximum, over all rows and seeds."""
+    pairs = [(honest_ams(r, n, "smooth"), honest_ams(r, n, "max")) for r in runs for n in r.rows]
+    smooth, raw = np.array(pairs).T
+    better = int((smooth > raw).sum())
+    return [
+        f"Over the {len(pairs)} rows and seeds the default cut rule `smooth` gives AMS cv {smooth.mean():.3f} (worst "
+        f"{smooth.min():.2f}), the raw maximum {raw.mean():.3f} (worst {raw.min():.2f}); `smooth` is better in "
+        f"{better}.",
+        "",
+    ]
+
+
+def peers_table(ours: Scores, theirs: Scores) -> list[str]:
+    """AutoML frameworks and the core recipe on the same folds, one seed."""
+    if not (np.array_equal(ours.fold, theirs.fold) and np.array_equal(ours.y, theirs.y)):
+        raise SystemExit("the run of the peers has other events or folds than the ladder's first seed")
+    rows = {name: theirs.rows[name] for name in ("autogluon", "flaml") if name in theirs.rows}
+    rows |= {name: ours.rows[name] for name in (START, "core recipe (mean of the four)")}
+    pool = Scores(ours.y, ours.w, ours.fold, rows)
+    bands = _bands(pool, list(rows))
+    best = roc_auc(pool.y, rows["core recipe (mean of the four)"], pool.w)
+    lines = [
+        f"AutoML frameworks on the same folds (seed {SEEDS[0]}, raw features, time limit per fit, one thread):",
+        "",
+    ]
+    lines += ["| row | wAUC | core recipe minus it | AMS at 10-20% | AMS cv |", "|---|---|---|---|---|"]
+    for at, name in enumerate(rows):
+        auc = roc_auc(pool.y, rows[name], pool.w)
+        gain, error = paired_difference(best, auc)
+        lines.append(
+            f"| {name} | {auc.value:.4f} | {gain:+.4f} ± {error:.4f} | {bands[0, at]:.3f} ± "
+            f"{bands[1:, at].std(ddof=1):.3f} | {honest_ams(pool, name, 'smooth'):.3f} |"
+        )
+    return [*lines, ""]
+
+
+def _bands(run: Scores, names: list[str]) -> NDArray[np.float64]:
+    """AMS at 10-20% per row: first of the events as they are, then of Poisson bootstrap replicas."""
+    rng = np.random.default_rng(0)
+    found = [[band_ams(run.y, run.rows[name], run.w) for name in names]]
+    for _ in range(REPLICAS):
+        drawn = np.repeat(np.arange(run.y.size), rng.poisson(1.0, size=run.y.size))
+        weight = evaluation_weights(run.y[drawn], run.w[drawn], *run.totals)
+        found.append([band_ams(run.y[drawn], run.rows[name][drawn], weight) for name in names])
+    return np.array(found)
