@@ -60,6 +60,13 @@ def lowest() -> list[str]:
     return [f"{found[1]}=={found[2]}" for found in bounds if found]
 
 
+@nox.session(name="tests-peers")
+def tests_peers(session: nox.Session) -> None:
+    """Run the tests of the models with the AutoML frameworks of the extras autogluon and flaml installed."""
+    session.install(*group("test"), ".[autogluon,flaml]")
+    session.run("pytest", "tests/models", *session.posargs)
+
+
 @nox.session(name="docs-examples")
 def docs_examples(session: nox.Session) -> None:
     """Run the commands of the README in a fresh environment, as a new user would."""

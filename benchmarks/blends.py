@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks._common import publish
+from benchmarks._common import band_ams, publish
 from higgsbench.ensemble import BLEND_METHODS, cross_fitted_blend, cross_fitted_recalibration
 from higgsbench.ensemble.evaluate import Truth, evaluate_row
-from higgsbench.metrics import ams_scan, log_loss, paired_difference, roc_auc
+from higgsbench.metrics import log_loss, paired_difference, roc_auc
 
 
 def main() -> None:
@@ -48,8 +48,7 @@ def _of_run(folder: Path) -> list[str]:
         loss, auc = log_loss(y, scores, w), roc_auc(y, scores, w)
         d_loss = paired_difference(loss, log_loss(y, reference, w))
         d_auc = paired_difference(auc, roc_auc(y, reference, w))
-        curve = ams_scan(y, scores, w)
-        band = curve.ams[(curve.fraction > 0.1) & (curve.fraction < 0.2)].mean()
+        band = band_ams(y, scores, w)
         truth = Truth(y, w, fold[None].astype(np.int64), totals, 10.0, "smooth", 42)
         row = evaluate_row(scores[None], truth)
         lines.append(

@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from higgsbench.models.early import Sample
+
 __all__ = ["BUILTIN"]
+
+
+EARLY = ("early_stopping_rounds", "validation_fraction")
+"""What `higgsbench.models.early` takes beside the library's own parameters."""
 
 
 def _names(*modules_and_classes: str, more: tuple[str, ...] = ()) -> frozenset[str]:
@@ -59,17 +65,30 @@ def _random_forest_names() -> frozenset[str]:
 def _build_catboost(params: Mapping[str, Any], context: BuildContext) -> Any:
     from catboost import CatBoostClassifier
 
-    return CatBoostClassifier(
-        random_seed=context.seed,
-        thread_count=context.threads,
-        verbose=False,
-        allow_writing_files=False,
-        **params,
+    from higgsbench.models.early import stopped_early
+
+    fixed = {"random_seed": context.seed, "thread_count": context.threads, "verbose": False}
+    return stopped_early(
+        params,
+        context.seed,
+        lambda own: CatBoostClassifier(**fixed, allow_writing_files=False, **own),
+        _catboost_until,
     )
 
 
+def _catboost_until(estimator: Any, train: Sample, aside: Sample, rounds: int) -> Any:
+    from catboost import Pool
+
+    X, y, w = aside
+    pool = Pool(X, y, weight=w)
+    X, y, w = train
+    return estimator.fit(X, y, sample_weight=w, eval_set=pool, early_stopping_rounds=rounds, use_best_model=True)
+
+
 def _catboost_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
-    raw: NDArray[Any] = estimator.predict(X, prediction_type="RawFormulaVal")
+    from higgsbench.models.early import unwrapped
+
+    raw: NDArray[Any] = unwrapped(estimator).predict(X, prediction_type="RawFormulaVal")
     return raw
 
 
@@ -78,7 +97,7 @@ def _catboost_names() -> frozenset[str]:
 
     from catboost import CatBoostClassifier
 
-    names = set(inspect.signature(CatBoostClassifier.__init__).parameters)
+    names = {*inspect.signature(CatBoostClassifier.__init__).parameters, *EARLY}
     ours = {"self", "random_seed", "random_state", "thread_count", "verbose", "allow_writing_files", "logging_level"}
     return frozenset(names - ours)
 
@@ -86,11 +105,23 @@ def _catboost_names() -> frozenset[str]:
 def _build_xgboost(params: Mapping[str, Any], context: BuildContext) -> Any:
     from xgboost import XGBClassifier
 
-    return XGBClassifier(random_state=context.seed, n_jobs=context.threads, **params)
+    from higgsbench.models.early import stopped_early
+
+    fixed = {"random_state": context.seed, "n_jobs": context.threads}
+    return stopped_early(params, context.seed, lambda own: XGBClassifier(**fixed, **own), _xgboost_until)
+
+
+def _xgboost_until(estimator: Any, train: Sample, aside: Sample, rounds: int) -> Any:
+    estimator.set_params(early_stopping_rounds=rounds, eval_metric="logloss")
+    X, y, w = train
+    watched = {"eval_set": [aside[:2]], "sample_weight_eval_set": [aside[2]], "verbose": False}
+    return estimator.fit(X, y, sample_weight=w, **watched)
 
 
 def _xgboost_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
-    margin: NDArray[Any] = estimator.predict(X, output_margin=True)
+    from higgsbench.models.early import unwrapped
+
+    margin: NDArray[Any] = unwrapped(estimator).predict(X, output_margin=True)
     return margin
 
 
@@ -98,20 +129,38 @@ _XGBOOST_NATIVE = ("max_cached_hist_node", "lambda_bias", "refresh_leaf", "proce
 
 
 def _xgboost_names() -> frozenset[str]:
-    return _names("xgboost:XGBClassifier", more=_XGBOOST_NATIVE)
+    return _names("xgboost:XGBClassifier", more=(*_XGBOOST_NATIVE, *EARLY))
 
 
 def _build_lightgbm(params: Mapping[str, Any], context: BuildContext) -> Any:
     from lightgbm import LGBMClassifier
 
+    from higgsbench.models.early import stopped_early
+
     # Same histogram order on any machine; the library otherwise times both and picks the faster.
     fixed = {"deterministic": True, "force_col_wise": True, "verbosity": -1}
-    return LGBMClassifier(random_state=context.seed, n_jobs=context.threads, **{**fixed, **params})
+    ours = {"random_state": context.seed, "n_jobs": context.threads}
+    return stopped_early(params, context.seed, lambda own: LGBMClassifier(**ours, **{**fixed, **own}), _lightgbm_until)
+
+
+def _lightgbm_until(estimator: Any, train: Sample, aside: Sample, rounds: int) -> Any:
+    import inspect
+
+    from lightgbm import early_stopping
+
+    X, y, w = train
+    # LightGBM 4.7 gave eval_set two new names and warns of the old one.
+    renamed = "eval_X" in inspect.signature(estimator.fit).parameters
+    events = {"eval_X": aside[0], "eval_y": aside[1]} if renamed else {"eval_set": [aside[:2]]}
+    watched = {**events, "eval_sample_weight": [aside[2]], "eval_metric": "binary_logloss"}
+    return estimator.fit(X, y, sample_weight=w, callbacks=[early_stopping(rounds, verbose=False)], **watched)
 
 
 def _lightgbm_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
+    from higgsbench.models.early import unwrapped
+
     # The booster itself: the wrapper of some versions warns of feature names that no array has.
-    raw: NDArray[Any] = estimator.booster_.predict(X, raw_score=True)
+    raw: NDArray[Any] = unwrapped(estimator).booster_.predict(X, raw_score=True)
     return raw
 
 
@@ -125,7 +174,7 @@ _LIGHTGBM_NATIVE = (
 
 
 def _lightgbm_names() -> frozenset[str]:
-    return _names("lightgbm:LGBMClassifier", more=_LIGHTGBM_NATIVE)
+    return _names("lightgbm:LGBMClassifier", more=(*_LIGHTGBM_NATIVE, *EARLY))
 
 
 def _build_mlp(params: Mapping[str, Any], context: BuildContext) -> Any:

@@ -13,8 +13,9 @@ __all__ = ["get_model", "model_names", "register_model", "registered_models"]
 
 def _builtin() -> Sequence[ModelSpec]:
     from higgsbench.models.builtin import BUILTIN
+    from higgsbench.models.peers import PEERS
 
-    return BUILTIN
+    return (*BUILTIN, *PEERS)
 
 
 _MODELS = Registry("model", ModelSpec, "higgsbench.ModelSpec", _builtin, "higgsbench.models", ModelError)

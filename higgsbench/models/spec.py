@@ -79,6 +79,7 @@ class ModelSpec:
         log_odds: reads log-odds, shape (n,), off a fitted estimator; None takes `decision_function` where there is
             one and otherwise the logit of `predict_proba`.
         parameters: returns the known parameter names, to refuse misspelt ones; None accepts all.
+        reproducible: whether the same seed gives the same scores bit for bit; a model that stops by the clock does not.
         cost: rough fit time relative to LightGBM; long units are started first so that no core idles at the end.
     """
 
@@ -93,6 +94,7 @@ class ModelSpec:
     imports: tuple[str, ...] = ()
     log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
     parameters: Callable[[], frozenset[str]] | None = None
+    reproducible: bool = True
     cost: float = 1.0
 
     def __post_init__(self) -> None:

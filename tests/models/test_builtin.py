@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from higgsbench import BuildContext, ModelSpec, PhysicalClassifier
-from higgsbench.errors import ModelError
-from higgsbench.metrics import roc_auc
+from higgsbench.errors import MissingExtraError, ModelError
+from higgsbench.metrics import log_loss, roc_auc
 from higgsbench.models import PRESETS, get_model, registered_models
 from higgsbench.models.scoring import BAG_STRIDE, build_estimator, log_odds_reader
 from higgsbench.models.spec import BAG
@@ -25,8 +25,13 @@ SMALLER: dict[str, dict[str, Any]] = {
     "xgboost": {"n_estimators": 30, "min_child_weight": 1},
     "lightgbm": {"n_estimators": 30},
     "mlp": {"max_iter": 20, "batch_size": 32},
+    "autogluon": {"time_limit": 20, "hyperparameters": {"GBM": {"num_boost_round": 30}}},
+    "flaml": {"time_limit": 5, "estimator_list": ["lgbm"]},
 }
 """Fit for a few hundred events; any other model runs with its quick preset."""
+
+
+SEED_NAMES = {"random_state", "random_seed"}
 
 
 class Toy:
@@ -43,10 +48,21 @@ class Toy:
 TRAIN, FRESH = Toy(), Toy(seed=1)
 
 
-def fitted(spec: ModelSpec, w: NDArray[np.float64] = TRAIN.w, seed: int = 3, threads: int = 1) -> PhysicalClassifier:
+def fitted(
+    spec: ModelSpec, w: NDArray[np.float64] = TRAIN.w, seed: int = 3, X: NDArray[np.float32] = TRAIN.X
+) -> PhysicalClassifier:
+    try:
+        spec.check_available()
+    except MissingExtraError as error:
+        pytest.skip(str(error))
     params = {**spec.preset("quick").params, **SMALLER.get(spec.name, {})}
-    inner = build_estimator(spec, params, BuildContext(seed, threads, FEATURES))
-    return PhysicalClassifier(inner, weighted=spec.sample_weight, log_odds=spec.log_odds).fit(TRAIN.X, TRAIN.y, w)
+    inner = build_estimator(spec, params, BuildContext(seed, 1, FEATURES))
+    return PhysicalClassifier(inner, weighted=spec.sample_weight, log_odds=spec.log_odds).fit(X, TRAIN.y, w)
+
+
+def reproducible(spec: ModelSpec) -> None:
+    if not spec.reproducible:
+        pytest.skip("the clock ends its search")
 
 
 @pytest.fixture(scope="module", params=SPECS, ids=lambda s: s.name)
@@ -74,6 +90,7 @@ def test_scores_are_in_physical_normalisation(scores: NDArray[np.float64]) -> No
 
 
 def test_same_seed_same_bits(spec: ModelSpec, scores: NDArray[np.float64]) -> None:
+    reproducible(spec)
     np.testing.assert_array_equal(fitted(spec).decision_function(FRESH.X), scores)
 
 
@@ -86,12 +103,14 @@ def test_weights_matter(spec: ModelSpec, scores: NDArray[np.float64]) -> None:
 
 def test_the_scale_of_weights_does_not_matter(spec: ModelSpec, scores: NDArray[np.float64]) -> None:
     """Raw signal weights of about 0.0015 fall under library defaults such as min_child_weight."""
+    reproducible(spec)
     np.testing.assert_allclose(fitted(spec, TRAIN.w * 1024.0).decision_function(FRESH.X), scores, rtol=1e-6, atol=1e-6)
 
 
-def test_fitted_models_pickle(spec: ModelSpec, scores: NDArray[np.float64]) -> None:
-    again = pickle.loads(pickle.dumps(fitted(spec)))  # noqa: S301
-    np.testing.assert_array_equal(again.decision_function(FRESH.X), scores)
+def test_fitted_models_pickle(spec: ModelSpec) -> None:
+    model = fitted(spec)
+    again = pickle.loads(pickle.dumps(model))  # noqa: S301
+    np.testing.assert_array_equal(again.decision_function(FRESH.X), model.decision_function(FRESH.X))
 
 
 def test_records_pickle(spec: ModelSpec) -> None:
@@ -132,6 +151,7 @@ def _own(spec: ModelSpec) -> dict[str, Any]:
 
 
 def test_a_bag_averages_the_log_odds_of_its_seeds(spec: ModelSpec) -> None:
+    reproducible(spec)
     params = {**_own(spec), **SMALLER.get(spec.name, {})}
     bag = build_estimator(spec, {**params, "bag": 2}, BuildContext(3, 1, FEATURES))
     reader = log_odds_reader(spec, {**params, "bag": 2})
@@ -146,6 +166,38 @@ def test_a_bag_is_a_whole_number_of_members(spec: ModelSpec, size: Any) -> None:
         spec.check_parameters({"bag": size})
 
 
+@pytest.mark.parametrize("name", ["xgboost", "lightgbm", "catboost"])
+def test_boosting_stops_on_inner_events_with_weights(name: str) -> None:
+    """Trained until no better, a model beats the same rounds without end; the weights of the events aside count."""
+    spec = get_model(name)
+    rounds = {"iterations": 400} if name == "catboost" else {"n_estimators": 400}
+    smaller = {**SMALLER[name], **rounds, "learning_rate": 0.3}
+    stopping = {**smaller, "early_stopping_rounds": 10, "validation_fraction": 0.3}
+    spec.check_parameters(stopping)
+
+    def score(params: dict[str, Any], w: NDArray[np.float64]) -> NDArray[np.float64]:
+        inner = build_estimator(spec, params, BuildContext(3, 1, FEATURES))
+        return PhysicalClassifier(inner, log_odds=spec.log_odds).fit(TRAIN.X, TRAIN.y, w).decision_function(FRESH.X)
+
+    early, late = score(stopping, TRAIN.w), score(smaller, TRAIN.w)
+    assert log_loss(FRESH.y, early, FRESH.w).value < log_loss(FRESH.y, late, FRESH.w).value
+    assert np.std(early) < np.std(late)
+    np.testing.assert_array_equal(score(stopping, TRAIN.w), early)
+
+
+@pytest.mark.parametrize("bad", [{"early_stopping_rounds": 0}, {"early_stopping_rounds": 5, "validation_fraction": 1}])
+def test_early_stopping_that_makes_no_sense_is_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=r"early_stopping_rounds is 0|validation_fraction is 1"):
+        build_estimator(get_model("lightgbm"), bad, BuildContext(seed=1))
+
+
+def test_too_few_events_for_early_stopping() -> None:
+    model = build_estimator(get_model("lightgbm"), {"early_stopping_rounds": 5}, BuildContext(seed=1))
+    X, y = np.zeros((4, 2), dtype=np.float32), np.array([0, 0, 0, 1])
+    with pytest.raises(ModelError, match=r"validation_fraction: 0.15 of 4 events"):
+        model.fit(X, y)
+
+
 def test_threads_are_passed(spec: ModelSpec) -> None:
     names = {"n_jobs", "nthread", "thread_count", "num_threads"}
     params = spec.build(_own(spec), BuildContext(seed=0, threads=3)).get_params()
@@ -154,9 +206,8 @@ def test_threads_are_passed(spec: ModelSpec) -> None:
 
 
 def test_seed_reaches_every_random_part(spec: ModelSpec) -> None:
-    names = {"random_state", "random_seed"}
     params = spec.build(_own(spec), BuildContext(seed=11)).get_params()
-    seeds = {name: value for name, value in params.items() if name.split("__")[-1] in names}
+    seeds = {name: value for name, value in params.items() if name.split("__")[-1] in SEED_NAMES}
     assert seeds
     assert None not in seeds.values() or spec.name == "catboost", seeds
     assert 11 in seeds.values()
@@ -171,10 +222,7 @@ def test_impossible_parameters_are_a_model_error() -> None:
 def test_a_column_without_values_in_the_fold_is_no_trouble(spec: ModelSpec) -> None:
     X = TRAIN.X.copy()
     X[:, 2] = np.nan
-    params = {**spec.preset("quick").params, **SMALLER.get(spec.name, {})}
-    inner = build_estimator(spec, params, BuildContext(0, 1, FEATURES))
-    model = PhysicalClassifier(inner, weighted=spec.sample_weight, log_odds=spec.log_odds).fit(X, TRAIN.y, TRAIN.w)
-    assert np.isfinite(model.decision_function(FRESH.X)).all()
+    assert np.isfinite(fitted(spec, X=X).decision_function(FRESH.X)).all()
 
 
 def test_models_leave_no_files(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, spec: ModelSpec) -> None:
@@ -183,6 +231,8 @@ def test_models_leave_no_files(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, s
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 
-def test_the_mlp_is_a_bag_of_different_networks() -> None:
-    bag = get_model("mlp").build({"bag": 3, "max_iter": 1}, BuildContext(seed=5)).steps[-1][1]
-    assert [m.random_state for _, m in bag.estimators] == [5, 1005, 2005]
+def test_a_bag_has_different_members(spec: ModelSpec) -> None:
+    bag = build_estimator(spec, {**_own(spec), "bag": 3}, BuildContext(seed=5))
+    last = bag if spec.missing else bag.steps[-1][1]
+    found = [[v for k, v in m.get_params().items() if k.split("__")[-1] in SEED_NAMES] for m in last.estimators]
+    assert len({str(seeds) for seeds in found}) == 3

@@ -1,0 +1,99 @@
+"""Early stopping of boosted trees on inner validation events, with weights, never on the fold that is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.model_selection import train_test_split
+
+from higgsbench.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["EarlyStopping", "Sample", "stopped_early", "unwrapped"]
+
+Sample = tuple[Any, Any, Any]
+FitUntil = Callable[[Any, Sample, Sample, int], Any]
+
+
+class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """Train until the weighted log-loss on a part of the training events, put aside, no longer falls.
+
+    In a bag each member puts another part aside, so that together they learn from all events.
+
+    Args:
+        estimator: boosted trees, cloned for the fit.
+        fit_until: fits the estimator on one sample (X, y, weight), watching another, for a number of rounds.
+        rounds: rounds without improvement after which training ends; the best round is kept.
+        fraction: share of the training events put aside, between 0 and 1, stratified by class.
+        seed: seed of that choice.
+
+    Attributes:
+        estimator_: the fitted trees.
+        classes_: the two classes.
+    """
+
+    def __init__(self, estimator: Any, fit_until: FitUntil, rounds: int, fraction: float, seed: int) -> None:
+        self.estimator = estimator
+        self.fit_until = fit_until
+        self.rounds = rounds
+        self.fraction = fraction
+        self.seed = seed
+
+    def fit(self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None = None) -> EarlyStopping:
+        """Fit on X (n, p), y (n,) with training weights (n,).
+
+        Raises:
+            ModelError: if there are too few events of a class to put some aside.
+        """
+        w = np.ones(y.size) if sample_weight is None else sample_weight
+        try:
+            train, aside = train_test_split(
+                np.arange(y.size), test_size=self.fraction, stratify=y, random_state=self.seed
+            )
+        except ValueError as error:
+            raise ModelError(f"validation_fraction: {self.fraction} of {y.size} events: {error}") from error
+        train.sort()
+        self.classes_ = np.unique(y)
+        self.estimator_ = self.fit_until(
+            clone(self.estimator), (X[train], y[train], w[train]), (X[aside], y[aside], w[aside]), self.rounds
+        )
+        return self
+
+    def predict_proba(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the probabilities of both classes under the training weights, shape (n, 2)."""
+        probabilities: NDArray[np.float64] = self.estimator_.predict_proba(X)
+        return probabilities
+
+    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return the more probable class under the training weights, shape (n,)."""
+        chosen: NDArray[Any] = self.classes_[np.argmax(self.predict_proba(X), axis=1)]
+        return chosen
+
+
+def stopped_early(params: Mapping[str, Any], seed: int, build: Callable[[dict[str, Any]], Any], fit: FitUntil) -> Any:
+    """Build an estimator, wrapped where `early_stopping_rounds` is among its parameters.
+
+    Raises:
+        ValueError: for a number of rounds or a fraction that makes no sense.
+    """
+    own = dict(params)
+    rounds, fraction = own.pop("early_stopping_rounds", None), own.pop("validation_fraction", 0.15)
+    if rounds is None:
+        return build(own)
+    if not isinstance(rounds, int) or rounds < 1:
+        raise ValueError(f"early_stopping_rounds is {rounds!r}, expected a whole number of at least 1")
+    if not 0.0 < fraction < 1.0:
+        raise ValueError(f"validation_fraction is {fraction!r}, expected a number between 0 and 1")
+    return EarlyStopping(build(own), fit, rounds, fraction, seed)
+
+
+def unwrapped(estimator: Any) -> Any:
+    """Return the fitted trees themselves, whether they were stopped early or not."""
+    return estimator.estimator_ if isinstance(estimator, EarlyStopping) else estimator
