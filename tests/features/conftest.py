@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 import numpy as np
 import polars as pl
-import pytest
 
 from higgsbench.events.derived import blank_missing_jets, derive
 from higgsbench.schema import FEATURES
-
-Events: TypeAlias = "Callable[[int, int], pl.DataFrame]"
 
 
 def random_events(seed: int, n: int) -> pl.DataFrame:
@@ -32,8 +26,3 @@ def random_events(seed: int, n: int) -> pl.DataFrame:
     columns["DER_mass_MMC"] = np.where(rng.random(n) < 0.15, np.nan, rng.gamma(9.0, 12.0, n))
     frame = pl.DataFrame({name: columns[name] for name in FEATURES}).fill_nan(None)
     return frame.with_columns(pl.col("PRI_jet_num").cast(pl.Int64))
-
-
-@pytest.fixture(scope="session")
-def events() -> Events:
-    return random_events
