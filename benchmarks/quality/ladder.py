@@ -22,7 +22,7 @@ __all__ = ["main"]
 
 SEEDS = (42, 43)
 REPLICAS = 200
-START = "xgboost raw"
+START, RECIPE = "xgboost raw", "core recipe (mean of the four)"
 SIX = tuple(f"{name} raw" for name in ("logistic", "random_forest", "catboost", "xgboost", "lightgbm", "mlp"))
 CORE = ("xgboost", "lightgbm", "catboost", "mlp")
 CONFIG = Path(__file__).with_name("ladder.yaml")
@@ -46,8 +46,8 @@ class Scores:
 def scores_of(folder: Path) -> Scores:
     """Read the scores of a stored run."""
     frame = pl.read_parquet(folder / "scores.parquet").filter(pl.col("repeat") == 0)
-    found = Scores(*(frame[name].to_numpy() for name in ("signal", "weight", "fold")))
-    found.fold = found.fold.astype(np.int64)
+    y, w, fold = (frame[name].to_numpy() for name in ("signal", "weight", "fold"))
+    found = Scores(y, w, fold.astype(np.int64))
     found.rows = {c.removeprefix("score:"): frame[c].to_numpy() for c in frame.columns if c.startswith("score:")}
     return found
 
@@ -82,8 +82,9 @@ _TORCH_ROW = "  - {model: torch_mlp, preset: best}\n"
 def add_blends(found: Scores, torch: bool) -> None:
     """Blend stored scores in the ways that are compared."""
     rows = found.rows
-    rows["core recipe (mean of the four)"] = rows.pop("stack")
-    ways = {"core, non-negative weights": ("nonnegative", CORE), "core, unrestricted weights": ("logistic", CORE)}
+    rows[RECIPE] = rows.pop("stack")
+    ways: dict[str, tuple[str, tuple[str, ...]]] = {}
+    ways |= {"core, non-negative weights": ("nonnegative", CORE), "core, unrestricted weights": ("logistic", CORE)}
     ways |= {"core without mlp": ("mean", CORE[:3]), "core without catboost": ("mean", (*CORE[:2], "mlp"))}
     ways |= {"xgboost and mlp only": ("mean", ("xgboost", "mlp"))}
     ways |= {"core and random_forest": ("mean", (*CORE, "random_forest"))}
@@ -145,11 +146,12 @@ def peers_table(ours: Scores, theirs: Scores) -> list[str]:
     """AutoML frameworks and the core recipe on the same folds, one seed."""
     if not (np.array_equal(ours.fold, theirs.fold) and np.array_equal(ours.y, theirs.y)):
         raise SystemExit("the run of the peers has other events or folds than the ladder's first seed")
-    rows = {name: theirs.rows[name] for name in ("autogluon", "flaml") if name in theirs.rows}
-    rows |= {name: ours.rows[name] for name in (START, "core recipe (mean of the four)")}
+    rows: dict[str, NDArray[np.float64]] = {}
+    rows |= {name: theirs.rows[name] for name in ("autogluon", "flaml") if name in theirs.rows}
+    rows |= {name: ours.rows[name] for name in (START, RECIPE)}
     pool = Scores(ours.y, ours.w, ours.fold, rows)
     bands = _bands(pool, list(rows))
-    best = roc_auc(pool.y, rows["core recipe (mean of the four)"], pool.w)
+    best = roc_auc(pool.y, rows[RECIPE], pool.w)
     lines = [
         f"AutoML frameworks on the same folds (seed {SEEDS[0]}, raw features, time limit per fit, one thread):",
         "",
