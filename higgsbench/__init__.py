@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from higgsbench.api import run
+    from higgsbench.api import compare_models, members, predict, run, score, stats, submission
     from higgsbench.ensemble.cut import best_cut
     from higgsbench.errors import HiggsbenchError
     from higgsbench.events import Events, load_events
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from higgsbench.models import BuildContext, ModelSpec, register_model
     from higgsbench.schema import ATLAS_HIGGS, TableSchema
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
+    from higgsbench.validation.stacking import StackingEnsemble
 
 _HOME = {
     "ATLAS_HIGGS": "higgsbench.schema",
@@ -26,14 +27,21 @@ _HOME = {
     "Leaderboard": "higgsbench.leaderboard",
     "ModelSpec": "higgsbench.models",
     "PhysicalClassifier": "higgsbench.validation.physical",
+    "StackingEnsemble": "higgsbench.validation.stacking",
     "TableSchema": "higgsbench.schema",
     "ams": "higgsbench.metrics",
     "ams_scan": "higgsbench.metrics",
     "best_cut": "higgsbench.ensemble.cut",
+    "compare_models": "higgsbench.api",
     "evaluation_weights": "higgsbench.metrics",
     "load_events": "higgsbench.events",
+    "members": "higgsbench.api",
+    "predict": "higgsbench.api",
     "register_model": "higgsbench.models",
     "run": "higgsbench.api",
+    "score": "higgsbench.api",
+    "stats": "higgsbench.api",
+    "submission": "higgsbench.api",
 }
 
 __all__ = [
@@ -45,15 +53,22 @@ __all__ = [
     "Leaderboard",
     "ModelSpec",
     "PhysicalClassifier",
+    "StackingEnsemble",
     "TableSchema",
     "__version__",
     "ams",
     "ams_scan",
     "best_cut",
+    "compare_models",
     "evaluation_weights",
     "load_events",
+    "members",
+    "predict",
     "register_model",
     "run",
+    "score",
+    "stats",
+    "submission",
 ]
 
 

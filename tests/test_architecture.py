@@ -22,7 +22,7 @@ FLOOR = {
     "config": 2,
     "models": 2,
     "challenge": 2,
-    "validation": 3,
+    "validation": 3.5,
     "ensemble": 3,
     "runs": 4,
     "explore": 5,

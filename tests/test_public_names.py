@@ -19,15 +19,22 @@ NAMES = [
     "Leaderboard",
     "ModelSpec",
     "PhysicalClassifier",
+    "StackingEnsemble",
     "TableSchema",
     "__version__",
     "ams",
     "ams_scan",
     "best_cut",
+    "compare_models",
     "evaluation_weights",
     "load_events",
+    "members",
+    "predict",
     "register_model",
     "run",
+    "score",
+    "stats",
+    "submission",
 ]
 
 

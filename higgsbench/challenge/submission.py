@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +18,6 @@ import polars as pl
 from higgsbench.errors import DataError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 __all__ = ["COLUMNS", "Submission", "read_submission", "submission_table"]
@@ -72,16 +71,19 @@ def submission_table(event_id: NDArray[np.int64], score: NDArray[np.float64], th
     )
 
 
-def read_submission(file: Path) -> Submission:
+def read_submission(file: Path | pl.DataFrame) -> Submission:
     """Read a submission as strictly as the challenge did.
 
     Args:
-        file: CSV or gzipped CSV.
+        file: CSV or gzipped CSV, or a table of these columns (messages count its lines like a file's).
 
     Raises:
         DataError: naming the file, the line and the column of the first thing that is wrong.
     """
-    table = _cells(file)
+    if isinstance(file, pl.DataFrame):
+        table, file = _cells_of_table(file), Path("submission")
+    else:
+        table = _cells(file)
     for name in COLUMNS[:2]:
         bad = ~table[name].str.contains(_WHOLE).fill_null(False)
         _refuse_first(table, bad, name, "is not a whole number", file)
@@ -91,6 +93,12 @@ def read_submission(file: Path) -> Submission:
     for name, values in (("EventId", event_id), ("RankOrder", rank)):
         _refuse_first(table, ~values.is_first_distinct(), name, "has occurred before", file)
     return Submission(event_id.to_numpy(), rank.to_numpy(), (table["Class"] == "s").to_numpy(), str(file))
+
+
+def _cells_of_table(table: pl.DataFrame) -> pl.DataFrame:
+    if tuple(table.columns) != COLUMNS or not table.height:
+        raise DataError(f"submission: {table.height} events, columns {table.columns}; expected {', '.join(COLUMNS)}")
+    return table.select(pl.all().cast(pl.String))
 
 
 def _cells(file: Path) -> pl.DataFrame:

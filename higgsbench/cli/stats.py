@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from higgsbench.inference.files import Shift
 
 __all__ = ["command"]
 
@@ -54,39 +50,31 @@ def command(
     """Expected significance of the models of a run, with background uncertainties, by count and by shape."""
     from higgsbench.compare import load_contenders
     from higgsbench.files import write_json
-    from higgsbench.inference import build_workspace, model_significance, shift_table
-    from higgsbench.inference.files import parse_shift, read_shifts
-    from higgsbench.inference.fit import expected_results
+    from higgsbench.inference.files import parse_shift
     from higgsbench.inference.render import content, show
-    from higgsbench.inference.template import cross_validated_template, held_out_template
+    from higgsbench.inference.statistics import run_statistics
     from higgsbench.leaderboard.render import output_console, strict_json
     from higgsbench.metrics.binning import BinningRules
 
-    wanted: list[Shift] = [parse_shift(text) for text in shifts]
-    if bool(events) != bool(nominal) or (wanted and not events):
-        raise click.UsageError("--events, --nominal and --shift belong together")
+    wanted = [parse_shift(text) for text in shifts]
     contenders, _ = load_contenders([f"{run}:{name}" for name in models] or [run], results=results)
-    single = workspace is not None or fit or events is not None
-    if single and len(contenders) > 1:
-        raise click.UsageError("a workspace, a fit or shifts are of one model: name it with --model")
-    if single and len(sigma_b) > 1:
-        raise click.UsageError("a workspace has one background uncertainty: give --sigma-b once")
-    sigma = sigma_b[0] if sigma_b else 0.0
-    rules = BinningRules(max_bins, min_background, min_effective, sigma)
-    found = [model_significance(contender, sigma_b, rules) for contender in contenders]
-    rows, expected, first = [], None, contenders[0]
-    template = cross_validated_template(found[0], first, counting=not shape)
-    if events is not None and nominal is not None:
-        base, sides = read_shifts(events, nominal, wanted, first.truth.totals)
-        template = held_out_template(first, base, sides, rules, counting=not shape)
-        both = [side for pair in sides.values() for side in pair]
-        rows = shift_table(base, both, float(first.row.record["threshold"]), first.truth.b_reg)
-    if single:
-        built = build_workspace(template, sigma_b=sigma, mc_stat=mc_stat)
-        expected = expected_results(built) if fit else None
-        if workspace is not None:
-            write_json(workspace, built)
+    found = run_statistics(
+        contenders,
+        sigma_b=sigma_b,
+        rules=BinningRules(max_bins, min_background, min_effective, sigma_b[0] if sigma_b else 0.0),
+        workspace=workspace is not None,
+        fit=fit,
+        counting=not shape,
+        mc_stat=mc_stat,
+        events=events,
+        nominal=nominal,
+        shifts=wanted,
+    )
+    if workspace is not None:
+        write_json(workspace, found.workspace)
     if form == "json":
-        click.echo(json.dumps(strict_json(content(found, rows, expected)), indent=1, allow_nan=False))
+        click.echo(
+            json.dumps(strict_json(content(found.models, found.shifts, found.expected)), indent=1, allow_nan=False)
+        )
         return
-    show(found, rows, expected, output_console())
+    show(found.models, found.shifts, found.expected, output_console())

@@ -87,6 +87,12 @@ class Comparison:
     notes: tuple[str, ...]
     replicas: int
 
+    def __str__(self) -> str:
+        """What `higgsbench compare` shows, as Markdown."""
+        from higgsbench.compare.render import render
+
+        return render(self, "markdown")
+
     def pair(self, a: str, b: str) -> PairResult:
         """Return the pair of two models in the stored order.
 

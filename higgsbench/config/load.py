@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from higgsbench.config.model import RESERVED_LABELS, RunConfig
-from higgsbench.config.yaml_lines import Document, dotted, parse_yaml, read_yaml
+from higgsbench.config.yaml_lines import Document, document_of, dotted, parse_yaml, read_yaml
 from higgsbench.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = ["LoadedConfig", "load_config"]
+
+FROM_PYTHON = "configuration"
+"""What messages call a configuration that came as a mapping."""
 
 
 class LoadedConfig:
@@ -35,12 +39,14 @@ class LoadedConfig:
 
 
 def load_config(
-    path: str | Path, overrides: Sequence[str] = (), check_model: Callable[[str], object] | None = None
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    check_model: Callable[[str], object] | None = None,
 ) -> LoadedConfig:
     """Read and validate a configuration.
 
     Args:
-        path: YAML file.
+        source: YAML file, or a mapping of the same keys.
         overrides: `key=value` settings, keys dotted (`cut.rule=max`, `models.xgboost.params.max_depth=4`), values YAML.
         check_model: raises `ModelError` for a model name that is not registered.
 
@@ -50,15 +56,20 @@ def load_config(
     Raises:
         ConfigError: naming the file, the line, the key and the nearest known name.
     """
-    file = Path(path).expanduser()
-    document = read_yaml(file)
+    if isinstance(source, Mapping):
+        stem, document = "run", document_of(source, FROM_PYTHON)
+    else:
+        file = Path(source).expanduser()
+        stem, document = file.stem, read_yaml(file)
     if not isinstance(document.value, dict):
-        raise ConfigError(f"{file}: expected keys and values at the top (models, data, ...), see configs/all.yaml")
+        raise ConfigError(
+            f"{document.source}: expected keys and values at the top (models, data, ...), see configs/all.yaml"
+        )
     for setting in overrides:
         _override(document, setting)
     config = _validated(document)
     if config.name is None:
-        stem = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in file.stem)[:60]
+        stem = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in stem)[:60]
         config = config.model_copy(update={"name": stem.lstrip("_.-") or "run"})
     loaded = LoadedConfig(config, document)
     _check_labels(loaded, check_model)

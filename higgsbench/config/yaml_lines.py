@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import yaml
 
 from higgsbench.errors import ConfigError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["Document", "parse_yaml", "read_yaml"]
+__all__ = ["Document", "document_of", "parse_yaml", "read_yaml"]
 
 KeyPath = tuple[str | int, ...]
 
@@ -29,7 +29,7 @@ class Document:
     Attributes:
         source: file name for messages.
         value: plain Python value.
-        lines: line number (from 1) of every key path.
+        lines: line number (from 1) of every key path; 0 where the document is no text.
         origins: where key paths come from that do not stand in the document.
     """
 
@@ -46,7 +46,7 @@ class Document:
                 return self.origins[prefix]
         for prefix in prefixes:
             line = self.lines.get(prefix)
-            if line is not None:
+            if line:
                 return f"{self.source}:{line}"
         return self.source
 
@@ -154,3 +154,37 @@ def read_yaml(path: Path) -> Document:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text") from error
     return parse_yaml(text, str(path))
+
+
+def document_of(mapping: Mapping[str, Any], source: str) -> Document:
+    """Make a document of a mapping, whose values are copied; tuples, paths and numpy numbers become plain values.
+
+    Args:
+        mapping: keys and values as YAML would give them.
+        source: name for messages.
+
+    Raises:
+        ConfigError: naming the key, for a value that YAML could not hold.
+    """
+    document = Document(source, None)
+    document.value = _plain(mapping, (), document)
+    return document
+
+
+def _plain(value: Any, path: KeyPath, document: Document) -> Any:
+    document.lines[path] = 0
+    if len(path) > _MAX_DEPTH:
+        raise ConfigError(f"{document.source}: nested deeper than {_MAX_DEPTH} levels")
+    if isinstance(value, Mapping):
+        wrong = next((key for key in value if not isinstance(key, str)), None)
+        if wrong is not None:
+            raise ConfigError(f"{document.source}: {dotted((*path, str(wrong)))}: the key {wrong!r} must be a text")
+        return {str(key): _plain(item, (*path, str(key)), document) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, (*path, i), document) for i, item in enumerate(value)]
+    if isinstance(value, Path):
+        return str(value)
+    plain = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(plain, (str, int, float, bool, type(None))):
+        raise ConfigError(f"{document.source}: {dotted(path)}: a {type(value).__name__} is no plain value")
+    return plain

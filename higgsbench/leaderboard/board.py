@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from higgsbench.errors import ConfigError
 from higgsbench.leaderboard.collect import StoredRow, collect_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Leaderboard", "Table"]
 
@@ -46,7 +49,7 @@ class Table:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Leaderboard:
     """All tables of a results folder.
 
@@ -84,6 +87,27 @@ class Leaderboard:
         if len(order) > 1:
             notes.append(f"{len(order)} tables: rows with other events, folds or definitions are never ranked together")
         return cls(tuple(_ranked(group, sort) for group in order), tuple(notes))
+
+    def __repr__(self) -> str:
+        """Name the tables; `render` shows their rows."""
+        tables = "; ".join(f"{table.title}: {len(table.rows)} rows" for table in self.tables)
+        return f"<Leaderboard of {len(self.tables)} tables{': ' if tables else ''}{tables}>"
+
+    def render(self, form: str = "markdown", columns: Sequence[str] | None = None) -> str:
+        """Return the tables as text.
+
+        Args:
+            form: `markdown`, `csv`, `json` (both with full precision) or `html`.
+            columns: names of the columns to show; all when None.
+
+        Raises:
+            ConfigError: if a form or column is not known.
+        """
+        from higgsbench.leaderboard.render import TEXT_FORMATS, render
+
+        if form not in TEXT_FORMATS:
+            raise ConfigError(f"form: {form!r} is not one of {', '.join(TEXT_FORMATS)}")
+        return render(self, form, columns)
 
 
 def _ranked(group: list[StoredRow], sort: str) -> Table:

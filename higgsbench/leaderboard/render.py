@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from higgsbench.leaderboard.board import Leaderboard, Table
 
-__all__ = ["FORMATS", "markdown_text", "output_console", "render", "renderables", "show", "strict_json"]
+__all__ = ["FORMATS", "TEXT_FORMATS", "markdown_text", "output_console", "render", "renderables", "show", "strict_json"]
 
-FORMATS = ("table", "markdown", "csv", "json", "html")
+TEXT_FORMATS = ("markdown", "csv", "json", "html")
+FORMATS = ("table", *TEXT_FORMATS)
 
 LEGEND = (
     "AMS cv: each fold cut where the other folds say, pooled. ≈ not distinguishable from the best (paired difference "

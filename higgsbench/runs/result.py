@@ -26,7 +26,7 @@ class Failure:
     path: Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunResult:
     """What a run comes to.
 
@@ -43,6 +43,17 @@ class RunResult:
     trained: int
     reused: int
     failures: list[Failure]
+
+    def __repr__(self) -> str:
+        """Name the folder and the best row; the rows themselves are long."""
+        done = [row for row in self.rows if row["status"] == "ok"]
+        best = max(done, key=lambda row: float(row["ams_cv"]), default=None)
+        parts = [f"{len(done)} rows"]
+        if best is not None:
+            parts.append(f"highest AMS cv {best['ams_cv']:.3f} ± {best['ams_cv_se']:.3f} ({best['name']})")
+        if self.failures:
+            parts.append(f"{len(self.failures)} failed fits")
+        return f"<RunResult {self.folder}: {', '.join(parts)}; {self.trained} fits trained, {self.reused} reused>"
 
 
 class Listener(Protocol):

@@ -1,4 +1,4 @@
-"""Floor 3: weighted stratified folds, training weights, the jet-number split, scores in physical normalisation."""
+"""Floor 3.5: weighted stratified folds, training weights, jet-number split and stack as estimators."""
 
 from higgsbench.validation.folds import fold_assignments, group_index
 from higgsbench.validation.weights import PROPORTIONAL, TRAINING_WEIGHTS, training_weights

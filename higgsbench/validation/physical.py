@@ -18,7 +18,7 @@ from higgsbench.validation.weights import training_weights, without_negative
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["JetSplitClassifier", "PhysicalClassifier"]
+__all__ = ["JetSplitClassifier", "PhysicalBase", "PhysicalClassifier"]
 
 LogOddsReader = Callable[[Any, "NDArray[Any]"], "NDArray[Any]"]
 
@@ -31,8 +31,8 @@ def _log_ratio(sums: tuple[float, float]) -> float:
     return float(np.log(sums[0]) - np.log(sums[1]))
 
 
-class _PhysicalBase(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # untyped library
-    """What both meta-estimators share: input checks and the probabilities that belong to the log-odds."""
+class PhysicalBase(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # untyped library
+    """What all meta-estimators share: input checks and the probabilities that belong to the log-odds."""
 
     classes_: NDArray[Any]
     n_features_in_: int
@@ -74,6 +74,25 @@ class _PhysicalBase(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type
         )
         return checked
 
+    def column_index(self, column: int | str, parameter: str) -> int:
+        """Return the index of a column among those seen in `fit`.
+
+        Args:
+            column: its index, or its name where `fit` saw a frame.
+            parameter: what messages call the choice.
+
+        Raises:
+            ModelError: if there is no such column.
+        """
+        if isinstance(column, str):
+            names = list(getattr(self, "feature_names_in_", ()))
+            if column not in names:
+                raise ModelError(f"{parameter}: no column {column!r} among the features; pass its index for arrays")
+            return names.index(column)
+        if not -self.n_features_in_ <= column < self.n_features_in_:
+            raise ModelError(f"{parameter}: index {column} of {self.n_features_in_} columns")
+        return column % self.n_features_in_
+
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log-odds in physical normalisation, shape (n,)."""
         raise NotImplementedError
@@ -94,7 +113,7 @@ class _PhysicalBase(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type
         return predicted
 
 
-class PhysicalClassifier(_PhysicalBase):
+class PhysicalClassifier(PhysicalBase):
     """Train on weights made for training, score in physical normalisation.
 
     The submodel is trained on `training_weights` of mean 1. Its log-odds estimate ln(W_s p(x|s) / W_b p(x|b)) with the
@@ -153,7 +172,7 @@ class PhysicalClassifier(_PhysicalBase):
         return read_log_odds(self.estimator_, X_, self.log_odds) + self.prior_shift_
 
 
-class JetSplitClassifier(_PhysicalBase):
+class JetSplitClassifier(PhysicalBase):
     """One submodel per group of events (the jet number), with scores that one cut can serve.
 
     Each submodel sees only its group and only the columns that carry something there: columns that are missing or
@@ -203,16 +222,7 @@ class JetSplitClassifier(_PhysicalBase):
     @property
     def group_column(self) -> int:
         """Index of the column with the group number, among the columns seen in `fit`."""
-        if isinstance(self.group_feature, str):
-            names = list(getattr(self, "feature_names_in_", ()))
-            if self.group_feature not in names:
-                raise ModelError(
-                    f"group_feature: no column {self.group_feature!r} among the features; pass its index for arrays"
-                )
-            return names.index(self.group_feature)
-        if not -self.n_features_in_ <= self.group_feature < self.n_features_in_:
-            raise ModelError(f"group_feature: index {self.group_feature} of {self.n_features_in_} columns")
-        return self.group_feature % self.n_features_in_
+        return self.column_index(self.group_feature, "group_feature")
 
     def _members(self, X: NDArray[Any]) -> NDArray[np.int64]:
         values = X[:, self.group_column]

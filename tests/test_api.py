@@ -1,0 +1,174 @@
+"""The Python interface has the reach of the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import higgsbench
+from higgsbench.api import load_run_config
+from higgsbench.cli.main import main
+from higgsbench.errors import ConfigError, DataError
+from higgsbench.events.simulate import SimulationSettings, write_simulated
+from higgsbench.runs.result import RunResult
+
+Call = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_simulated(SimulationSettings(events=1600, seed=2), tmp_path_factory.mktemp("api") / "toys.csv")
+
+
+@pytest.fixture(scope="module")
+def config(toys: Path) -> dict[str, Any]:
+    lightgbm = {"model": "lightgbm", "params": {"n_estimators": np.int64(8)}}
+    return {"data": {"path": toys}, "models": ["logistic", lightgbm], "preset": "quick", "folds": 2}
+
+
+@pytest.fixture(scope="module")
+def result(config: dict[str, Any], toys: Path) -> RunResult:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIGGSBENCH_CACHE_DIR", str(toys.parent / "cache"))
+        return higgsbench.run(config, output=toys.parent / "results", jobs=1)
+
+
+@pytest.fixture
+def call(toys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(toys.parent / "cache"))
+
+    def run(*args: object) -> str:
+        with pytest.raises(SystemExit, match="0"):
+            main([str(a) for a in args])
+        return capsys.readouterr().out
+
+    return run
+
+
+class TestMapping:
+    def test_is_the_file_of_the_same_content(self, result: RunResult, toys: Path, call: Call) -> None:
+        text = "models: [logistic, {model: lightgbm, params: {n_estimators: 8}}]\npreset: quick\nfolds: 2\n"
+        (toys.parent / "run.yaml").write_text(f"data: {{path: {toys}}}\n{text}")
+        again = higgsbench.run(toys.parent / "run.yaml", output=toys.parent / "results", jobs=1)
+        assert again.folder == result.folder
+        assert again.trained == 0
+        assert again.rows == result.rows
+
+    def test_is_not_changed(self, config: dict[str, Any]) -> None:
+        before = json.dumps(config, default=str)
+        found = load_run_config(
+            config, settings=["folds=7", "models.lightgbm.params.n_estimators=3"], only=["lightgbm"]
+        )
+        assert found.config.folds == 7
+        assert found.config.models[0].params == {"n_estimators": 3}
+        assert json.dumps(config, default=str) == before
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"modles": []}, "configuration: modles: unknown key.*models"),
+            ({"folds": 1}, "configuration: folds: .*greater than or equal to 2"),
+            ({"models": ["nearest"]}, r"configuration: models\[0\].*: .*nearest"),
+            ({"models": [{"model": "mlp", "params": {"f": len}}]}, r"models\[0\]\.params\.f: a builtin_function_or"),
+            ({"data": {1: 2}}, "configuration: data.1: the key 1 must be a text"),
+            ({"name": b"x"}, "configuration: name: a bytes is no plain value"),
+        ],
+    )
+    def test_errors_name_the_key(self, change: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            load_run_config({"models": ["logistic"], **change})
+
+    def test_errors_name_the_option(self, config: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match="--set folds=1"):
+            load_run_config(config, settings=["folds=1"])
+        with pytest.raises(ConfigError, match="--only mlp: not in configuration, which has lightgbm, logistic"):
+            load_run_config(config, only=["mlp"])
+
+    def test_one_that_holds_itself(self) -> None:
+        config: dict[str, Any] = {"models": ["logistic"]}
+        config["data"] = config
+        with pytest.raises(ConfigError, match="configuration: nested deeper than 50 levels"):
+            load_run_config(config)
+
+
+def test_a_result_is_one_line(result: RunResult) -> None:
+    text = repr(result)
+    assert text.startswith(f"<RunResult {result.folder}: 3 rows, highest AMS cv ")
+    assert text.endswith("; 4 fits trained, 0 reused>")
+    assert len(text) < 150 + len(str(result.folder))
+    failed = RunResult(result.folder, [{"status": "failed"}], 0, 0, [])
+    assert repr(failed) == f"<RunResult {result.folder}: 0 rows; 0 fits trained, 0 reused>"
+
+
+def test_leaderboard(result: RunResult, call: Call) -> None:
+    board = higgsbench.Leaderboard.read(result.folder)
+    assert repr(board).startswith("<Leaderboard of 1 tables: TOY SIMULATION")
+    assert board.render("markdown", ["model", "ams_cv"]) == call(
+        "leaderboard", "--results", result.folder, "--format", "markdown", "--columns", "model,ams_cv"
+    )
+    with pytest.raises(ConfigError, match="'table' is not one of markdown, csv, json, html"):
+        board.render("table")
+
+
+def test_submission_and_score(result: RunResult, toys: Path, call: Call, tmp_path: Path) -> None:
+    call("submit", result.folder, toys, "-o", tmp_path / "s.csv", "-j", 1)
+    table = higgsbench.submission(result, toys, jobs=1)
+    assert table.equals(pl.read_csv(tmp_path / "s.csv"))
+    scores = higgsbench.score(table, higgsbench.load_events(toys))
+    assert [vars(s) for s in scores] == json.loads(call("score", tmp_path / "s.csv", toys, "--format", "json"))
+    assert higgsbench.score(tmp_path / "s.csv", toys) == scores
+    assert scores[0].ams == pytest.approx(scores[0].ams)
+    predicted = higgsbench.predict(str(result.folder), toys, jobs=1, subsets=["b", "v"])
+    assert (predicted["selected"] == (table["Class"] == "s")).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop("Class"), "submission: .* events, columns .* expected EventId, RankOrder, Class"),
+        (lambda t: t.clear(), "submission: 0 events"),
+        (lambda t: t.with_columns(RankOrder=pl.lit(1)), "column RankOrder: '1' has occurred before"),
+        (lambda t: t.with_columns(EventId=pl.col("EventId") + 0.5), "column EventId: .* is not a whole number"),
+        (lambda t: t.with_columns(Class=pl.lit(None, dtype=pl.String)), "column Class: .* is neither s nor b"),
+    ],
+)
+def test_a_table_is_checked_like_a_file(result: RunResult, toys: Path, change: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        higgsbench.score(change(higgsbench.submission(result, toys, jobs=1)), toys)
+
+
+def test_compare(result: RunResult, call: Call) -> None:
+    found = higgsbench.compare_models(result, models=["lightgbm", "stack"], replicas=50)
+    shown = call("compare", f"{result.folder}:lightgbm", f"{result.folder}:stack", "--replicas", 50,
+                 "--format", "markdown")  # fmt: skip
+    assert str(found) == shown
+    assert found.pair("lightgbm", "stack").differences["auc"].value < 0.1
+    assert len(higgsbench.compare_models(result.folder, replicas=50).models) == 3
+    by_name = higgsbench.compare_models(f"{result.folder.name}:stack", result.folder, replicas=50,
+                                        results=result.folder.parent)  # fmt: skip
+    assert [m.name for m in by_name.models] == ["stack", "logistic", "lightgbm"]
+
+
+def test_stats(result: RunResult, call: Call, tmp_path: Path) -> None:
+    found = higgsbench.stats(result, models=["stack"], sigma_b=[0.1], workspace=True)
+    shown = json.loads(call("stats", result.folder, "--model", "stack", "--sigma-b", 0.1, "--format", "json",
+                            "--workspace", tmp_path / "w.json"))  # fmt: skip
+    assert vars(found.models[0].ams) == shown["models"][0]["ams"]
+    assert found.workspace == json.loads((tmp_path / "w.json").read_text())
+    assert higgsbench.stats(result).workspace is None
+    with pytest.raises(ConfigError, match="belong together"):
+        higgsbench.stats(result, events=tmp_path / "e.csv")
+    with pytest.raises(ConfigError, match="name it with --model"):
+        higgsbench.stats(result, workspace=True)
+
+
+def test_members(result: RunResult, call: Call) -> None:
+    shown = json.loads(call("members", result.folder, "--format", "json"))
+    found = higgsbench.members(result)
+    assert [vars(member) for member in found.members] == shown["members"]
