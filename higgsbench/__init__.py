@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from higgsbench.ensemble.cut import best_cut
     from higgsbench.errors import HiggsbenchError
     from higgsbench.events import Events, load_events
+    from higgsbench.export import export_mlflow
     from higgsbench.leaderboard import Leaderboard
     from higgsbench.metrics import ams, ams_scan, evaluation_weights
     from higgsbench.models import BuildContext, ModelSpec, register_model
@@ -34,6 +35,7 @@ _HOME = {
     "best_cut": "higgsbench.ensemble.cut",
     "compare_models": "higgsbench.api",
     "evaluation_weights": "higgsbench.metrics",
+    "export_mlflow": "higgsbench.export",
     "load_events": "higgsbench.events",
     "members": "higgsbench.api",
     "predict": "higgsbench.api",
@@ -61,6 +63,7 @@ __all__ = [
     "best_cut",
     "compare_models",
     "evaluation_weights",
+    "export_mlflow",
     "load_events",
     "members",
     "predict",

@@ -30,6 +30,7 @@ FLOOR = {
     "report": 5,
     "compare": 5.2,
     "inference": 5.3,
+    "export": 5.3,
     "api": 5.5,
     "cli": 6,
     "__main__": 7,
@@ -79,7 +80,7 @@ def test_imports_go_down(file: Path) -> None:
         assert FLOOR[target] < FLOOR[own], f"{own} (floor {FLOOR[own]}) imports {module} (floor {FLOOR[target]})"
 
 
-@pytest.mark.parametrize("package", ["explore", "leaderboard", "report", "compare", "inference"])
+@pytest.mark.parametrize("package", ["explore", "leaderboard", "report", "compare", "inference", "export"])
 def test_tables_and_pictures_import_no_trainer(package: str) -> None:
     for file in (PACKAGE / package).rglob("*.py"):
         for module in imported(file):

@@ -27,6 +27,7 @@ NAMES = [
     "best_cut",
     "compare_models",
     "evaluation_weights",
+    "export_mlflow",
     "load_events",
     "members",
     "predict",
