@@ -61,6 +61,7 @@ class LazyGroup(click.Group):
     lazy={
         "run": ("higgsbench.cli.run", "Train, stack and cut as a configuration says; show the leaderboard."),
         "leaderboard": ("higgsbench.cli.leaderboard", "Rank the rows of all stored runs."),
+        "report": ("higgsbench.cli.report", "Draw a stored run as one page of pictures and tables."),
         "models": ("higgsbench.cli.models", "List the registered models."),
         "explore": ("higgsbench.cli.explore", "Describe an event file before any model."),
         "data": ("higgsbench.cli.data", "Bring, make, check, describe and convert event files."),

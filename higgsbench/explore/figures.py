@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.pages.drawing import BACKGROUND, INK, PAPER, SERIES, SIGNAL, axis_label, new_figure, svg_text
+from higgsbench.pages.drawing import BACKGROUND, INK, PAPER, SERIES, SIGNAL, axis_label, log_axis, new_figure, svg_text
 
 if TYPE_CHECKING:
     from higgsbench.explore.result import Correlations, Exploration, FeatureSummary
@@ -71,7 +71,7 @@ def balance_figure(found: Exploration) -> str:
             heights = [max(float(v or 0.0), 0.0) for v in values]
             hatch = "///" if label == "signal" else None
             ax.bar(at + offset, heights, 0.4, label=label, color=_COLORS[label], hatch=hatch, edgecolor=PAPER)
-        ax.set_yscale("log")
+        log_axis(ax.yaxis)
         ax.set_xticks(at, ["all" if r.group is None else str(r.group) for r in rows])
         ax.tick_params(axis="x", which="minor", bottom=False)
         ax.set_xlabel(found.group or "")

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Cell", "definitions", "document", "figure", "paragraph", "preformatted", "section", "subheading", "table"]
+__all__ = [
+    "Cell",
+    "definitions",
+    "document",
+    "figure",
+    "grid",
+    "paragraph",
+    "preformatted",
+    "section",
+    "subheading",
+    "table",
+    "wide",
+]
 
 _CSS = """
 :root{color-scheme:light dark;--ink:#1d2125;--paper:#fff;--soft:#5a636d;--line:#d4d9de;--tint:#f3f5f7;--link:#005a9c}
@@ -28,7 +40,8 @@ table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-num
 caption{text-align:left;color:var(--soft);padding-bottom:.4rem;caption-side:top}
 th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:right;vertical-align:top}
 thead th{border-bottom:2px solid var(--soft);white-space:nowrap;vertical-align:bottom}
-th.t,td.t{text-align:left}tbody th{font-weight:500}tbody tr:hover{background:var(--tint)}
+td:not(.t){white-space:nowrap}th.t,td.t{text-align:left}tbody tr:hover{background:var(--tint)}
+tbody th{font-weight:500;position:sticky;left:0;background:var(--paper)}
 figure{margin:1rem 0}figure img{max-width:100%;height:auto;display:block;background:var(--paper)}
 figcaption{color:var(--soft);font-size:.88rem;max-width:60rem;overflow-wrap:anywhere}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(20rem,1fr));gap:1rem}
@@ -48,7 +61,8 @@ dd{margin:0;overflow-wrap:anywhere}summary{cursor:pointer}
 @media print{
 :root{color-scheme:light;--ink:#000;--paper:#fff;--soft:#444;--line:#bbb;--tint:#fff;--link:#000}
 @page{margin:14mm}body{max-width:none;padding:0;font-size:9.5pt}nav,.skip,.quiet{display:none}
-th button::after{display:none}.scroll{overflow:visible}table{font-size:7pt}th,td{padding:.1rem .28rem}
+th button::after{display:none}.scroll{overflow:visible}
+tbody th{position:static}table{font-size:7pt}th,td{padding:.1rem .28rem}
 thead th{white-space:normal}thead{display:table-header-group}
 figure,tr,.grid figure{break-inside:avoid}h2,h3,caption{break-after:avoid}
 .grid{grid-template-columns:repeat(3,1fr);gap:.4rem}.wide{grid-template-columns:repeat(2,1fr)}
@@ -180,6 +194,16 @@ def figure(svg: str, alt: str, caption: str = "") -> str:
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     image = f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}">'
     return f"<figure>{image}{below}</figure>"
+
+
+def grid(figures: Iterable[str]) -> str:
+    """Many small figures side by side."""
+    return f'<div class="grid">{"".join(figures)}</div>'
+
+
+def wide(figures: Iterable[str]) -> str:
+    """Two or three figures side by side."""
+    return f'<div class="wide">{"".join(figures)}</div>'
 
 
 def document(
