@@ -27,7 +27,8 @@ SIGNAL, BACKGROUND = "#d55e00", "#0072b2"
 INK, PAPER = "#222222", "#ffffff"
 SOFT = "#80868c"
 """A grey that reads on light and on dark paper."""
-_DARK = {INK: "#e4e6e8", PAPER: "#16191d", "#d55e00": "#ff8f4d", "#0072b2": "#5bb4ee", "#009e73": "#2fd0a2"}
+_DARK = {INK: "#e4e6e8", PAPER: "#16191d", "#d55e00": "#ff8f4d", "#0072b2": "#3f9de8", "#009e73": "#2fd0a2",
+         "#56b4e9": "#a9e1ff"}  # fmt: skip
 _PATH = re.compile(r' d="[^"]*"')
 _INDENT = re.compile(r">\s+<")
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.S)
@@ -47,6 +48,9 @@ _RULES = {
     "ytick.minor.size": 2,
     "axes.linewidth": 0.8,
     "axes.labelpad": 3.0,
+    "axes.autolimit_mode": "data",
+    "axes.xmargin": 0.05,
+    "axes.ymargin": 0.05,
     "axes.titley": 1.02,  # a fixed place: looking for one takes longer than all the rest of an axis
     "lines.linewidth": 1.3,
     "xtick.top": False,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Selected", "edges_of", "selection_figure"]
 
-_COLORS = {"W": SERIES[0], "Z": SERIES[4], "ttbar": SERIES[2], "background": SERIES[0], "signal": SIGNAL}
+_COLORS = {"W": SERIES[0], "Z": SERIES[3], "ttbar": SERIES[2], "background": SERIES[0], "signal": SIGNAL}
 _HATCH = {"ttbar": "////", "Z": "....", "signal": None}
 _NAMES = {"W": "W + jets", "Z": "Z → ττ", "ttbar": "tt̄", "signal": "signal", "background": "background"}
 _ORDER = ("ttbar", "Z", "W", "background", "signal")

@@ -94,10 +94,10 @@ def score_figure(
             ax.errorbar(middle[shown], values[shown] / width, yerr=errors[shown] / width, fmt="s" if of_signal else "o",
                         markersize=2.5, elinewidth=0.8, color=color, label=f"{label} held out")  # fmt: skip
     if cut is not None:
-        ax.axvline(cut, color=INK, linewidth=0.8, linestyle=":")
+        ax.axvline(cut, ymax=0.8, color=INK, linewidth=0.8, linestyle=":")
     log_axis(ax.yaxis)
     totals = float(np.sum(oof.weight[oof.y])), float(np.sum(oof.weight[~oof.y]))
-    ax.set_ylim(min(totals) / (edges[-1] - edges[0]) / 100, 30 * max(totals) / (edges[-1] - edges[0]))
+    ax.set_ylim(min(totals) / (edges[-1] - edges[0]) / 100, 300 * max(totals) / (edges[-1] - edges[0]))
     ax.set_xlim(float(edges[0]), float(edges[-1]))
     ax.set_xlabel("score: ln(N_s p(x|s) / N_b p(x|b))")
     ax.set_ylabel("expected events / unit of score")
