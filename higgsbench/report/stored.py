@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from higgsbench.errors import StoreError
+from higgsbench.errors import ConfigError, StoreError
 from higgsbench.leaderboard import Leaderboard
 from higgsbench.metrics.weights import evaluation_weights
 
@@ -110,7 +110,10 @@ def read_run(folder: Path) -> StoredReport:
     Raises:
         StoreError: if the run is unfinished or damaged, with the file's name.
     """
-    board = Leaderboard.read(folder)
+    try:
+        board = Leaderboard.read(folder)
+    except ConfigError as error:
+        raise StoreError(f"{folder}: no row of this run has numbers; there is nothing to draw") from error
     if not board.tables:
         raise StoreError(board.notes[0] if board.notes else f"{folder}: rows.json has no row")
     table = board.tables[0]

@@ -13,6 +13,8 @@ from higgsbench.events import load_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.metrics import evaluation_weights, log_loss, roc_auc
 from higgsbench.metrics.scan import ams_scan
+from higgsbench.pages.pictures import Pictures
+from higgsbench.report.page import render_report
 from higgsbench.schema import N_B, N_S
 
 ROWS = (
@@ -39,6 +41,12 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_simulated(settings, tmp_path_factory.mktemp("toys") / "toys.csv")
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build figures but do not draw them: that takes ten times as long as all the rest."""
+    monkeypatch.setattr("higgsbench.pages.pictures.svg_text", lambda figure: "<svg/>")
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
@@ -61,7 +69,20 @@ def record(name: str, label: str, variant: str, y: Any, w: Any, score: Any) -> d
 
 @pytest.fixture
 def make(tmp_path: Path, toys: Path) -> Make:
-    """Write a run by hand, as `higgsbench run` leaves it.
+    return maker(tmp_path, toys)
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory, toys: Path) -> str:
+    """The page of a run, drawn once for all tests that read or look at it."""
+    pytest.importorskip("mplhep", reason="needs the extra 'report'")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+        return render_report(maker(tmp_path_factory.mktemp("drawn"), toys)(), Pictures())
+
+
+def maker(place: Path, toys: Path) -> Make:
+    """Return a function that writes a run by hand, as `higgsbench run` leaves it.
 
     `rename` gives rows other names, `test` says whether there are held-out scores, `change` edits rows.json.
     """
@@ -74,7 +95,7 @@ def make(tmp_path: Path, toys: Path) -> Make:
         test: bool = True,
         change: Callable[[dict[str, Any]], None] | None = None,
     ) -> Path:
-        target = tmp_path / "results" / folder
+        target = place / "results" / folder
         (target / "units").mkdir(parents=True)
         events = load_events(toys)
         parts = {name: events.take(np.flatnonzero(events.in_subsets([name]))) for name in ("t", "v")}

@@ -9,11 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from higgsbench.pages.pictures import Pictures
-from higgsbench.report.page import render_report
-
-from .conftest import Make
-
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
 
@@ -47,9 +42,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
 
 
 @pytest.fixture
-def page(browser: WebDriver, make: Make, tmp_path: Path) -> WebDriver:
+def page(browser: WebDriver, drawn: str, tmp_path: Path) -> WebDriver:
     target = tmp_path / "report.html"
-    target.write_text(render_report(make(), Pictures()), encoding="utf-8")
+    target.write_text(drawn, encoding="utf-8")
     media(browser, "light")
     browser.get(target.as_uri())
     return browser

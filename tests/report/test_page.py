@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from higgsbench.errors import DataError, HiggsbenchError, StoreError
+from higgsbench.pages.drawing import new_figure, style, svg_text
 from higgsbench.pages.pictures import Pictures
 from higgsbench.report import write_report
 from higgsbench.report.events import reload_events
@@ -28,9 +29,8 @@ from .conftest import Make
 HOSTILE = '<img src=x onerror="alert(1)">$\\frac{'
 
 
-@pytest.fixture(autouse=True)
-def libraries() -> None:
-    pytest.importorskip("mplhep", reason="needs the extra 'report'")
+pytest.importorskip("mplhep", reason="needs the extra 'report'")
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 class Page(HTMLParser):
@@ -55,13 +55,8 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
-@pytest.fixture
-def text(make: Make) -> str:
-    return render_report(make(), Pictures())
-
-
-def test_the_page_is_accessible_and_self_contained(text: str) -> None:
-    page = Page(text)
+def test_the_page_is_accessible_and_self_contained(drawn: str) -> None:
+    page = Page(drawn)
     assert ("html", {"lang": "en"}) in page.tags
     assert [len(page.all(tag)) for tag in ("h1", "main", "nav", "header", "footer")] == [1] * 5
     images = page.all("img")
@@ -73,35 +68,42 @@ def test_the_page_is_accessible_and_self_contained(text: str) -> None:
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(ids) == len(set(ids))
     assert {(a["href"] or "").removeprefix("#") for a in page.all("a")} <= set(ids)
-    assert not re.search(r'(src|href)="(?!data:|#)', text)
-    assert "http" not in text.split("<body>")[1].replace("http-equiv", "")
+    assert not re.search(r'(src|href)="(?!data:|#)', drawn)
+    assert "http" not in drawn.split("<body>")[1].replace("http-equiv", "")
     assert not any("style" in a or any(key.startswith("on") for key in a) for _, a in page.tags)
 
 
-def test_the_policy_allows_the_styles_and_the_script_of_the_page_only(text: str) -> None:
-    policy = next(a["content"] or "" for a in Page(text).all("meta") if a.get("http-equiv"))
+def test_the_policy_allows_the_styles_and_the_script_of_the_page_only(drawn: str) -> None:
+    policy = next(a["content"] or "" for a in Page(drawn).all("meta") if a.get("http-equiv"))
     assert policy.startswith("default-src 'none'; img-src data:;")
     assert "unsafe" not in policy
     for tag in ("style", "script"):
-        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", drawn, re.S)
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
         assert f"{tag}-src 'sha256-{digest}'" in policy
 
 
-def test_numbers_stand_in_words_too(text: str) -> None:
-    alts = [a["alt"] or "" for a in Page(text).all("img")]
+def test_numbers_stand_in_words_too(drawn: str) -> None:
+    alts = [a["alt"] or "" for a in Page(drawn).all("img")]
     assert any(re.match(r"AMS of alpha against .* cross-validated \d\.\d+ ± 0\.10 at 15", alt) for alt in alts)
     assert any(re.search(r"signal against held out: KS 0\.\d+, p 0\.\d+", alt) for alt in alts)
-    assert "TOY SIMULATION" in text
-    assert "toy simulation; their numbers are not those of real data" in text
-    assert "broken (failed: out of &lt;memory&gt;)" in text
+    assert "TOY SIMULATION" in drawn
+    assert "toy simulation; their numbers are not those of real data" in drawn
+    assert "broken (failed: out of &lt;memory&gt;)" in drawn
     for process in ("signal", "Z", "W", "ttbar"):
-        assert f'<th scope="row" class="t">{process}</th>' in text
+        assert f'<th scope="row" class="t">{process}</th>' in drawn
 
 
-def test_the_same_run_gives_the_same_page(make: Make) -> None:
-    folder = make()
-    assert render_report(folder, Pictures()) == render_report(folder, Pictures())
+def test_the_same_figure_gives_the_same_picture() -> None:
+    def once() -> str:
+        with style():
+            figure, ax = new_figure(2.0, 1.5)
+            ax.plot([0, 1], label=HOSTILE)
+            ax.legend()
+            return svg_text(figure)
+
+    assert once() == once()
+    assert "onerror" not in once().replace("<!--", "").split("<defs>")[0]
 
 
 def test_what_users_write_is_escaped(make: Make) -> None:
@@ -180,14 +182,31 @@ def test_average_ranks_and_learning_curve_when_there(make: Make) -> None:
     assert "with 1,000: alpha AMS 2.00 ± 0.10" in text
 
 
-def test_figures_as_files(make: Make, tmp_path: Path) -> None:
-    folder = make(rename={"alpha [jets]": "Alpha"})  # names that differ by case only
-    write_report(folder, tmp_path / "r.html", figures=tmp_path / "new" / "figures")
+def test_figures_as_files(tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path / "new" / "figures")
+    with style():
+        for name in ("AMS alpha [jets]", "ams alpha jets", "../../x"):
+            figure, ax = new_figure(2.0, 1.5)
+            ax.plot([0, 1], label=name)
+            pictures.add(name, figure, "a line")
     files = sorted(p.name for p in (tmp_path / "new" / "figures").iterdir())
-    assert len(files) == 2 * 18
-    assert {"ams-alpha.png", "ams-alpha-2.pdf", "leaderboard.pdf", "selected-der-mass-mmc.png"} <= set(files)
-    assert (tmp_path / "new" / "figures" / "roc.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "new" / "figures" / "roc.pdf").read_bytes().startswith(b"%PDF")
+    stems = ("ams-alpha-jets", "ams-alpha-jets-2", "x")
+    assert files == sorted(f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf"))
+    assert (tmp_path / "new" / "figures" / "x.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "new" / "figures" / "x.pdf").read_bytes().startswith(b"%PDF")
+    (tmp_path / "plain").write_text("")
+    with pytest.raises(DataError, match="cannot be made"):
+        Pictures(tmp_path / "plain")
+
+
+def test_the_page_names_its_figures(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pictures, "_write", lambda self, folder, stem, figure: None)
+    pictures = Pictures(tmp_path / "figures")
+    render_report(make(), pictures)
+    assert len(pictures.names) == 18
+    assert {"ams-alpha", "scores-alpha-jets", "calibration-stack", "roc", "selected-der-mass-mmc"} <= set(
+        pictures.names
+    )
 
 
 def _no_n_s(content: dict[str, Any]) -> None:
