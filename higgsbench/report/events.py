@@ -56,12 +56,14 @@ class Reloaded:
         features: quantities of the cross-validated events in the order of the stored scores; none if the data are gone.
         process: (n,) process of each event; s and b where processes cannot be told.
         held_out: scores of the held-out events with their truth, or None.
+        test: these events, or None.
         notes: what is missing, and why.
     """
 
     features: tuple[Feature, ...]
     process: NDArray[np.str_]
     held_out: Scores | None
+    test: Events | None
     notes: tuple[str, ...]
 
 
@@ -88,17 +90,20 @@ def reload_events(run: StoredReport, data: Path | None = None, test: Path | None
     except HiggsbenchError as error:
         if data is not None:
             raise
-        return Reloaded((), plain, None, (f"The run's events cannot be loaded again: {error}. --data names the file.",))
+        return Reloaded(
+            (), plain, None, None, (f"The run's events cannot be loaded again: {error}. --data names the file.",)
+        )
     notes: list[str] = []
-    held_out = None
+    held_out = found = None
     if run.test_event_id is not None:
         try:
-            held_out = _held_out(run, config, events)
+            found = _test_events(run, run.test_event_id, config, events)
+            held_out = _held_out(run, found)
         except HiggsbenchError as error:
             if test is not None:
                 raise
             notes.append(f"The held-out events cannot be loaded again: {error}. --test names the file.")
-    return Reloaded(_features(train), _processes(train, plain), held_out, tuple(notes))
+    return Reloaded(_features(train), _processes(train, plain), held_out, found, tuple(notes))
 
 
 def _data_config(file: Path, data: Path | None, test: Path | None) -> DataConfig:
@@ -135,11 +140,12 @@ def _matching(events: Events, wanted: NDArray[np.int64], digest: object) -> Even
     return found
 
 
-def _held_out(run: StoredReport, config: DataConfig, events: Events) -> Scores | None:
-    if run.test_event_id is None:
-        return None
+def _test_events(run: StoredReport, wanted: NDArray[np.int64], config: DataConfig, events: Events) -> Events:
     source = events if config.test is None else load_events(config.test, events.schema)
-    test = _matching(source, run.test_event_id, run.table.comparability.get("test"))
+    return _matching(source, wanted, run.table.comparability.get("test"))
+
+
+def _held_out(run: StoredReport, test: Events) -> Scores | None:
     if not test.labelled:
         return None
     weight = evaluation_weights(test.y, test.weight, *run.totals)

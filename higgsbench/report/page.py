@@ -13,7 +13,7 @@ from higgsbench.pages.html import document, paragraph, section
 from higgsbench.pages.pictures import Pictures
 from higgsbench.pages.target import check_page, write_page
 from higgsbench.pages.text import with_error
-from higgsbench.report.event_sections import selection
+from higgsbench.report.event_sections import importance, selection
 from higgsbench.report.events import reload_events
 from higgsbench.report.provenance import provenance
 from higgsbench.report.row_sections import calibration, curves, separation
@@ -22,6 +22,7 @@ from higgsbench.report.sight import Sight
 from higgsbench.report.stored import find_run, read_run
 
 if TYPE_CHECKING:
+    from higgsbench.report.importance import Scorer
     from higgsbench.report.sight import AverageRanks
     from higgsbench.report.stored import Scores
 
@@ -35,6 +36,7 @@ _PARTS = (
     ("roc", "ROC and background rejection", roc),
     ("calibration", "Calibration of the log-odds", calibration),
     ("selection", "Where the selected events lie", selection),
+    ("importance", "Importance of features", importance),
     ("blend", "The blend and its members", blend),
     ("learning", "Learning curve", learning),
     ("cost", "Time against quality", costs),
@@ -49,6 +51,7 @@ def write_report(
     figures: str | Path | None = None,
     data: str | Path | None = None,
     test: str | Path | None = None,
+    scorer: Scorer | None = None,
 ) -> Path:
     """Write the page of a stored run, whole or not at all.
 
@@ -58,6 +61,7 @@ def write_report(
         figures: folder that gets every figure as PNG and PDF too.
         data: event file, where it is no longer where the run's configuration says.
         test: file of held-out events, likewise.
+        scorer: a fitted model of the run whose features are weighed on the held-out events.
 
     Returns:
         The run's folder.
@@ -76,6 +80,7 @@ def write_report(
         pictures,
         data=None if data is None else Path(data),
         test=None if test is None else Path(test),
+        scorer=scorer,
     )
     write_page(target, text)
     return folder
@@ -89,6 +94,7 @@ def render_report(
     test: Path | None = None,
     train_scores: Scores | None = None,
     average_ranks: AverageRanks | None = None,
+    scorer: Scorer | None = None,
 ) -> str:
     """Return the page of a run as HTML.
 
@@ -99,6 +105,7 @@ def render_report(
         test: file of held-out events, instead of the configuration's.
         train_scores: scores of the training events by models that saw them; runs do not store them.
         average_ranks: average ranks with groups that cannot be told apart, where a comparison has found them.
+        scorer: a fitted model of the run whose features are weighed on the held-out events.
 
     Raises:
         StoreError: if the run is damaged or none of its rows has scores.
@@ -106,7 +113,7 @@ def render_report(
     run = read_run(folder)
     if not run.rows:
         raise StoreError(f"{folder}: no row of this run has numbers; there is nothing to draw")
-    sight = Sight(run, reload_events(run, data, test), pictures, train_scores, average_ranks)
+    sight = Sight(run, reload_events(run, data, test), pictures, train_scores, average_ranks, scorer)
     with style():
         parts = [(anchor, title, part(sight)) for anchor, title, part in _PARTS]
     sections = [(anchor, title, section(anchor, title, *content)) for anchor, title, content in parts if content]

@@ -11,6 +11,7 @@ from higgsbench.report.draw_board import row_looks
 if TYPE_CHECKING:
     from higgsbench.pages.pictures import Pictures
     from higgsbench.report.events import Reloaded
+    from higgsbench.report.importance import Scorer
     from higgsbench.report.stored import Scores, StoredReport
 
 __all__ = ["AverageRanks", "Sight"]
@@ -41,6 +42,7 @@ class Sight:
         pictures: takes the figures.
         train_scores: scores of the training events by models that saw them, or None.
         average_ranks: average ranks, or None.
+        scorer: a stored model whose features are weighed, or None.
     """
 
     run: StoredReport
@@ -48,6 +50,7 @@ class Sight:
     pictures: Pictures
     train_scores: Scores | None = None
     average_ranks: AverageRanks | None = None
+    scorer: Scorer | None = None
 
     @cached_property
     def looks(self) -> dict[str, dict[str, Any]]:

@@ -55,6 +55,10 @@ def media(browser: WebDriver, scheme: str) -> None:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
+def complaints(browser: Any) -> Any:
+    return browser.get_log("browser")
+
+
 def column(browser: WebDriver, number: int) -> list[str]:
     script = (
         "return [...document.querySelector('table.sortable').tBodies[0].rows].map(r => r.cells[arguments[0]].innerText)"
@@ -80,7 +84,7 @@ def pixel(browser: WebDriver) -> Any:
 
 
 def test_loads_without_complaint_and_shows_every_figure(page: WebDriver) -> None:
-    assert page.get_log("browser") == []
+    assert complaints(page) == []
     widths = page.execute_script("return [...document.images].map(i => i.complete ? i.naturalWidth : 0)")
     assert len(widths) == 18
     assert min(widths) > 0
@@ -108,7 +112,7 @@ def test_tables_sort_by_click_and_say_so(page: WebDriver) -> None:
     assert [v for v in after if v] == sorted(v for v in before if v)
     assert after[-1] == ""  # the failed row stays last
     assert page.find_element("id", "status").get_attribute("textContent") == "Sorted by AMS cv, ascending"
-    assert page.get_log("browser") == []
+    assert complaints(page) == []
 
 
 def test_tables_sort_by_keyboard(page: WebDriver) -> None:
