@@ -71,7 +71,7 @@ def balance_figure(found: Exploration) -> str:
             heights = [max(float(v or 0.0), 0.0) for v in values]
             hatch = "///" if label == "signal" else None
             ax.bar(at + offset, heights, 0.4, label=label, color=_COLORS[label], hatch=hatch, edgecolor=PAPER)
-        log_axis(ax.yaxis)
+        log_axis(ax, "y")
         ax.set_xticks(at, ["all" if r.group is None else str(r.group) for r in rows])
         ax.tick_params(axis="x", which="minor", bottom=False)
         ax.set_xlabel(found.group or "")

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = ["BACKGROUND", "INK", "PAPER", "SERIES", "SIGNAL", "SOFT", "axis_label", "check_libraries", "log_axis",
@@ -116,15 +115,20 @@ def new_figure(
     return figure, figure.add_subplot()
 
 
-def log_axis(axis: Axis) -> None:
+def log_axis(ax: Axes, which: Literal["x", "y"]) -> None:
     """Make an axis logarithmic, with powers of ten as plain text, which draws many times faster than mathematics.
 
     Args:
-        axis: `ax.xaxis` or `ax.yaxis`.
+        ax: the axes.
+        which: which of them.
     """
     from matplotlib.ticker import FuncFormatter, NullLocator
 
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    if which == "x":
+        ax.set_xscale("log")
+    else:
+        ax.set_yscale("log")
+    axis = ax.xaxis if which == "x" else ax.yaxis
     axis.set_major_formatter(FuncFormatter(_power))
     axis.set_minor_locator(NullLocator())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -157,7 +158,8 @@ def definitions(entries: Iterable[tuple[str, str]]) -> str:
 
 def _cell(tag: str, attributes: str, cell: str | Cell) -> str:
     if isinstance(cell, Cell):
-        shown = "" if cell.value is None else repr(float(cell.value))
+        value = math.nan if cell.value is None else float(cell.value)
+        shown = "" if math.isnan(value) else repr(value).replace("inf", "Infinity")
         return f'<{tag}{attributes} data-value="{shown}">{escape(cell.text)}</{tag}>'
     return f"<{tag}{attributes}>{escape(cell)}</{tag}>"
 

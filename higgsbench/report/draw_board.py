@@ -111,7 +111,7 @@ def rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, A
         with np.errstate(divide="ignore", invalid="ignore"):
             upper.plot(100 * curve.signal[known], 1.0 / curve.background[known], linewidth=1.1, **look)
             lower.plot(100 * curve.signal[known], (base.background / curve.background)[known], linewidth=1.1, **look)
-    log_axis(upper.yaxis)
+    log_axis(upper, "y")
     upper.set_ylim(bottom=1.0)
     lower.set_ylim(0.5, 1.3)
     lower.set_xlim(0, 100)
@@ -133,7 +133,7 @@ def cost_figure(records: Sequence[dict[str, Any]], looks: dict[str, dict[str, An
             hollow = {} if look["linestyle"] == "-" else {"markerfacecolor": PAPER}
             ax.errorbar([record["fit_seconds"]], [record[metric]], yerr=[record[f"{metric}_se"]], fmt=look["marker"],
                         color=look["color"], markersize=5, elinewidth=0.8, label=record["name"], **hollow)  # fmt: skip
-        log_axis(ax.xaxis)
+        log_axis(ax, "x")
         ax.set_xlabel("time of all fits [s]")
         ax.set_ylabel(label)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -188,7 +188,7 @@ def learning_figure(points: Sequence[dict[str, Any]], looks: dict[str, dict[str,
             rows = list(group)
             x, y, se = ([row[key] for row in rows] for key in ("train_events", metric, f"{metric}_se"))
             ax.errorbar(x, y, yerr=se, markersize=4, capsize=2, label=name, **looks.get(name, other))
-        log_axis(ax.xaxis)
+        log_axis(ax, "x")
         ax.set_xlabel("training events")
         ax.set_ylabel(label)
     handles, labels = axes[0].get_legend_handles_labels()

@@ -80,12 +80,13 @@ def score_figure(
     width = float(edges[1] - edges[0])
     middle = 0.5 * (edges[1:] + edges[:-1])
     for of_signal, color, label in ((False, BACKGROUND, "b"), (True, SIGNAL, "s")):
-        look = {"color": color, "linestyle": "--" if of_signal else "-"}
         if train_scores is not None:
             values, _ = _of_class(train_scores, name, edges, of_signal)
             ax.stairs(values / width, edges, fill=True, color=color, alpha=0.3, label=f"{label} training")
         values, errors = _of_class(oof, name, edges, of_signal)
-        ax.stairs(values / width, edges, label=f"{label} out of fold", **look)
+        ax.stairs(
+            values / width, edges, label=f"{label} out of fold", color=color, linestyle="--" if of_signal else "-"
+        )
         low, high = (np.append(v, v[-1]) / width for v in (np.maximum(values - errors, 1e-9), values + errors))
         ax.fill_between(edges, low, high, step="post", color=color, alpha=0.25, linewidth=0)
         if held_out is not None:
@@ -95,7 +96,7 @@ def score_figure(
                         markersize=2.5, elinewidth=0.8, color=color, label=f"{label} held out")  # fmt: skip
     if cut is not None:
         ax.axvline(cut, ymax=0.8, color=INK, linewidth=0.8, linestyle=":")
-    log_axis(ax.yaxis)
+    log_axis(ax, "y")
     totals = float(np.sum(oof.weight[oof.y])), float(np.sum(oof.weight[~oof.y]))
     ax.set_ylim(min(totals) / (edges[-1] - edges[0]) / 100, 300 * max(totals) / (edges[-1] - edges[0]))
     ax.set_xlim(float(edges[0]), float(edges[-1]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from higgsbench.leaderboard.columns import printable
-from higgsbench.pages.html import grid, paragraph, table
+from higgsbench.pages.html import Cell, grid, paragraph, table
 from higgsbench.pages.text import p_value, percent, with_error
 from higgsbench.report.draw_rows import ams_figure, reliability_figure, score_figure
 from higgsbench.report.numbers import agreement, ams_curve, reliability, score_edges
@@ -83,8 +83,13 @@ def separation(sight: Sight) -> list[str]:
     return out
 
 
-def _agreement_cells(a: Agreement) -> tuple[str, str, str, str]:
-    return f"{a.ks:.4f}", p_value(a.ks_p), f"{a.chi2:.1f} / {a.freedom}", p_value(a.chi2_p)
+def _agreement_cells(a: Agreement) -> tuple[Cell, ...]:
+    return (
+        Cell(f"{a.ks:.4f}", a.ks),
+        Cell(p_value(a.ks_p), a.ks_p),
+        Cell(f"{a.chi2:.1f} / {a.freedom}", a.chi2),
+        Cell(p_value(a.chi2_p), a.chi2_p),
+    )
 
 
 def _score_alt(scores: Scores, name: str, found: dict[tuple[str, str], Agreement]) -> str:

@@ -50,8 +50,9 @@ def _leaderboard_cell(column: Column, record: dict[str, Any]) -> str | Cell:
     if column.text:
         return shown
     value = record.get(column.keys[0])
-    plain = isinstance(value, (int, float)) and bool(np.isfinite(value))
-    return Cell(shown, float(value) if plain else None)
+    if isinstance(value, (int, float)) and np.isfinite(value):
+        return Cell(shown, float(value))
+    return Cell(shown, None)
 
 
 def ranks(sight: Sight) -> list[str]:

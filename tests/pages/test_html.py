@@ -24,6 +24,9 @@ def test_cells_carry_what_they_are_sorted_by() -> None:
     assert '<td data-value="1.23456789">1.2 ± 0.1</td>' in text
     assert '<td data-value=""></td>' in text
     assert '<table class="sortable">' in text
+    odd = table("t", [("a", False), ("b", False)], [(Cell("∞", float("inf")), Cell("-", float("nan")))])
+    assert 'data-value="Infinity">∞' in odd
+    assert 'data-value="">-' in odd
 
 
 def test_pages_without_sorting_run_no_script() -> None:
