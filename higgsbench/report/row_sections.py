@@ -46,7 +46,8 @@ def curves(sight: Sight) -> list[str]:
 def separation(sight: Sight) -> list[str]:
     """Distributions of the scores, samples overlaid, and how well they agree."""
     run = sight.run
-    figures, lines = [], []
+    figures: list[str] = []
+    lines: list[tuple[str | Cell, ...]] = []
     for record in run.rows:
         name = record["name"]
         samples = {
