@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from higgsbench.leaderboard import Leaderboard
     from higgsbench.metrics import ams, ams_scan, evaluation_weights
     from higgsbench.models import BuildContext, ModelSpec, register_model
+    from higgsbench.report import write_report
     from higgsbench.schema import ATLAS_HIGGS, TableSchema
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
@@ -34,6 +35,7 @@ _HOME = {
     "load_events": "higgsbench.events",
     "register_model": "higgsbench.models",
     "run": "higgsbench.api",
+    "write_report": "higgsbench.report",
 }
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "load_events",
     "register_model",
     "run",
+    "write_report",
 ]
 
 

@@ -28,6 +28,7 @@ NAMES = [
     "load_events",
     "register_model",
     "run",
+    "write_report",
 ]
 
 
