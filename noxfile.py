@@ -87,6 +87,14 @@ def docs_examples(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.readme_examples", "README.md", str(folder), *session.posargs)
 
 
+@nox.session(name="bench-quality")
+def bench_quality(session: nox.Session) -> None:
+    """Measure the recipes on the real sample and on simulated events (about two hours); writes quality.md."""
+    session.install(TORCH)
+    session.install(".[torch]")
+    session.run("python", "-m", "benchmarks.quality", *session.posargs)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed and closeness; the figures go to results/reference/."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from higgsbench.leaderboard import Leaderboard
     from higgsbench.metrics import ams, ams_scan, evaluation_weights
     from higgsbench.models import BuildContext, ModelSpec, register_model
+    from higgsbench.report import write_report
     from higgsbench.schema import ATLAS_HIGGS, TableSchema
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
     from higgsbench.validation.stacking import StackingEnsemble
@@ -44,6 +45,7 @@ _HOME = {
     "score": "higgsbench.api",
     "stats": "higgsbench.api",
     "submission": "higgsbench.api",
+    "write_report": "higgsbench.report",
 }
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "score",
     "stats",
     "submission",
+    "write_report",
 ]
 
 

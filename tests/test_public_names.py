@@ -36,6 +36,7 @@ NAMES = [
     "score",
     "stats",
     "submission",
+    "write_report",
 ]
 
 

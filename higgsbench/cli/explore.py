@@ -77,7 +77,7 @@ def command(
 
     if page is not None:
         # Better to learn before the reading than after it that the page cannot be made.
-        from higgsbench.explore.page import check_page
+        from higgsbench.pages.target import check_page
 
         check_page(page)
     # 50,000 events make statistics good to a per cent in seconds.

@@ -67,6 +67,7 @@ class LazyGroup(click.Group):
         "score": ("higgsbench.cli.score", "Check a submission and score it against the truth."),
         "compare": ("higgsbench.cli.compare", "Compare models of stored runs on the same events."),
         "stats": ("higgsbench.cli.stats", "Expected significance and limits of stored models."),
+        "report": ("higgsbench.cli.report", "Draw a stored run as one page of pictures and tables."),
         "export": ("higgsbench.cli.export", "Hand a stored run to other tools."),
         "models": ("higgsbench.cli.models", "List the registered models."),
         "features": ("higgsbench.cli.features", "List the feature sets, or the formulas of one."),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_target", "write_selections"]
 
-_WRITERS = {".parquet": pl.DataFrame.write_parquet, ".csv": pl.DataFrame.write_csv}
+_SUFFIXES = (".parquet", ".csv")
 
 
 def check_target(target: Path) -> None:
@@ -26,7 +26,7 @@ def check_target(target: Path) -> None:
     Raises:
         ConfigError: if it ends on anything but .parquet or .csv.
     """
-    if target.suffix not in _WRITERS:
+    if target.suffix not in _SUFFIXES:
         raise ConfigError(f"--events {target}: the name must end on .parquet or .csv")
 
 
@@ -45,6 +45,10 @@ def write_selections(target: Path, shared: Contender, comparison: Comparison) ->
     columns |= {f"selected:{model.name}": model.selected[0] for model in comparison.models}
     try:
         with atomic_path(target) as temporary:
-            _WRITERS[target.suffix](pl.DataFrame(columns), temporary)
+            frame = pl.DataFrame(columns)
+            if target.suffix == ".csv":
+                frame.write_csv(temporary)
+            else:
+                frame.write_parquet(temporary)
     except OSError as error:
         raise StoreError(f"{target}: cannot be written: {error.strerror}") from error

@@ -92,7 +92,7 @@ def measure(contenders: Sequence[Contender], replicas: int) -> list[Measured]:
         replicas: number of bootstrap replicas.
     """
     found = [_estimates(contender) for contender in contenders]
-    resampled = bootstrap_rows([(c.scores, c.truth, f[3]) for c, f in zip(contenders, found, strict=True)], replicas)
+    resampled = bootstrap_rows([(c.scores, c.truth) for c in contenders], replicas)
     out = []
     for contender, (estimates, s, b, selected), draws in zip(contenders, found, resampled, strict=True):
         out.append(

@@ -63,13 +63,18 @@ def overlap_of(a: Contender, b: Contender, a_measured: Measured, b_measured: Mea
         b_measured: what was measured of the second.
     """
     mine, theirs = a_measured.selected[0], b_measured.selected[0]
-    parts = [_part(a, keep) for keep in (mine & ~theirs, theirs & ~mine, mine & theirs, mine | theirs)]
     y, w = a.truth.y, a.truth.weight
     correlation = {
         name: _correlation(rankdata(a.scores[0][rows]), rankdata(b.scores[0][rows]), w[rows])
         for name, rows in (("signal", y), ("background", ~y))
     }
-    return Overlap(*parts, correlation)
+    return Overlap(
+        only_a=_part(a, mine & ~theirs),
+        only_b=_part(a, theirs & ~mine),
+        both=_part(a, mine & theirs),
+        either=_part(a, mine | theirs),
+        rank_correlation=correlation,
+    )
 
 
 def _part(contender: Contender, keep: NDArray[np.bool_]) -> Part:

@@ -87,7 +87,7 @@ def evaluate_row(scores: NDArray[np.float64], truth: Truth) -> RowMetrics:
         cuts.append(choose_cut(curve, truth.rule))
         aucs.append(roc_auc(truth.y, score, truth.weight))
         losses.append(log_loss(truth.y, score, truth.weight))
-    replicas = bootstrap_row(scores, truth, selected=selections)
+    replicas = bootstrap_row(scores, truth)
     return RowMetrics(
         ams_cv=float(np.mean(values)),
         ams_cv_se=float(np.std(replicas.ams_cv, ddof=1)),

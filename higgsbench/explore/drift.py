@@ -9,6 +9,7 @@ import numpy as np
 
 from higgsbench.explore.distributions import ks_distance
 from higgsbench.explore.result import DriftRow
+from higgsbench.metrics.agreement import ks_p_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["drift_rows"]
 
 _ALPHA = 0.001
-
-
-def _p_value(distance: float, effective: float, other: float) -> float:
-    """Asymptotic p-value of a two-sample Kolmogorov-Smirnov test (Stephens' correction for finite samples)."""
-    from scipy.special import kolmogorov
-
-    n = math.sqrt(effective * other / (effective + other))
-    return float(kolmogorov((n + 0.12 + 0.11 / n) * distance))
 
 
 def _expected(
@@ -68,14 +61,14 @@ def _row(tally: Tally, place: int, name: str, k: int, sample: str, references: t
     n, m = float(counts[:-1].sum()), float(others[:-1].sum())
     found = ks_distance(counts[:-1], others[:-1])
     ks, binning = found if found else (None, 0.0)
-    p = None if ks is None else _p_value(ks, n, m)
+    p = None if ks is None else ks_p_value(ks, n, m)
     weighted = weighted_p = None
     if references is not None:
         a = _expected(ours, tally.totals[0], references)
         b = _expected(theirs, tally.totals[k], references)
         both = ks_distance(a[0], b[0]) if a and b else None
         if a and b and both and min(a[1], b[1]) > 0.0:
-            weighted, weighted_p = both[0], _p_value(both[0], a[1], b[1])
+            weighted, weighted_p = both[0], ks_p_value(both[0], a[1], b[1])
     missing, other = 1.0 - n / counts.sum(), 1.0 - m / others.sum()
     pooled = (counts[-1] + others[-1]) / (counts.sum() + others.sum())
     spread = math.sqrt(max(pooled * (1.0 - pooled), 0.0) * (1.0 / counts.sum() + 1.0 / others.sum()))

@@ -2,126 +2,31 @@
 
 from __future__ import annotations
 
-import io
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.errors import MissingExtraError
+from higgsbench.pages.drawing import BACKGROUND, INK, PAPER, SERIES, SIGNAL, axis_label, log_axis, new_figure, svg_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from higgsbench.explore.result import Correlations, Exploration, FeatureSummary
 
 __all__ = [
     "auc_figure",
     "balance_figure",
-    "check_libraries",
     "correlation_figure",
     "drift_figure",
     "feature_figure",
     "missing_figure",
     "split_figure",
-    "style",
 ]
 
-# Okabe and Ito's palette, told apart by readers with any common colour blindness.
-_COLORS = {"signal": "#d55e00", "background": "#0072b2", "unlabelled": "#0072b2"}
-_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-_INK, _PAPER = "#222222", "#ffffff"
-_DARK = {_INK: "#e4e6e8", _PAPER: "#16191d", "#d55e00": "#ff8f4d", "#0072b2": "#5bb4ee", "#009e73": "#2fd0a2"}
-_RULES = {
-    "font.size": 9,
-    "axes.labelsize": 9,
-    "axes.titlesize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
-    "xtick.major.size": 4,
-    "ytick.major.size": 4,
-    "xtick.minor.size": 2,
-    "ytick.minor.size": 2,
-    "axes.linewidth": 0.8,
-    "lines.linewidth": 1.3,
-    "xtick.top": False,
-    "ytick.right": False,
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "figure.facecolor": _PAPER,
-    "axes.facecolor": _PAPER,
-    "savefig.facecolor": _PAPER,
-    "axes.formatter.use_mathtext": False,  # plain tick labels draw many times faster
-    "xtick.minor.visible": False,
-    "ytick.minor.visible": False,
-    "figure.autolayout": False,
-    "figure.constrained_layout.use": False,
-    "legend.frameon": False,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "higgsbench",
-}
-
-
-def check_libraries() -> None:
-    """Make sure the drawing libraries are there.
-
-    Raises:
-        MissingExtraError: naming the extra that brings them.
-    """
-    try:
-        import matplotlib  # noqa: F401
-        import mplhep  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("a page with pictures", "report") from error
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw in the style of ATLAS publications, in sizes for a page."""
-    check_libraries()
-    import matplotlib.style
-    import mplhep
-
-    with matplotlib.style.context([mplhep.style.ATLAS, _RULES]):
-        yield
-
-
-def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout=layout)
-    return figure, figure.add_subplot()
-
-
-def _svg(figure: Figure) -> str:
-    """Save a figure; a style sheet inside exchanges its colours where the reader prefers dark."""
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
-    text = text[text.index("<svg") :]
-    rules = "".join(
-        f'[style*="{kind}: {light}"]{{{kind}:{dark}!important}}'
-        for light, dark in _DARK.items()
-        for kind in ("fill", "stroke")
-    )
-    head = text.index(">") + 1
-    return f"{text[:head]}<style>@media (prefers-color-scheme:dark){{{rules}}}</style>{text[head:]}"
-
-
-def _axis_label(name: str, unit: str | None) -> str:
-    return f"{name} [{unit}]" if unit else name
+_COLORS = {"signal": SIGNAL, "background": BACKGROUND, "unlabelled": BACKGROUND}
 
 
 def feature_figure(feature: FeatureSummary) -> str:
     """Draw the histograms of all classes, each with unit area, with bands of one standard error."""
-    figure, ax = _figure(3.6, 2.5, layout=None)
+    figure, ax = new_figure(3.6, 2.5, layout=None)
     # Thirty of them: a fixed layout saves seconds.
     figure.subplots_adjust(left=0.16, right=0.95, bottom=0.18, top=0.92)
     edges = np.array(feature.edges)
@@ -140,12 +45,12 @@ def feature_figure(feature: FeatureSummary) -> str:
         ax.fill_between(edges, low, high, step="post", color=color, alpha=0.25, linewidth=0)
     ax.set_xlim(float(edges[0]), float(edges[-1]))
     ax.set_ylim(bottom=0.0, top=1.28 * ax.get_ylim()[1])
-    ax.set_xlabel(_axis_label(feature.name, feature.unit))
+    ax.set_xlabel(axis_label(feature.name, feature.unit))
     ax.set_ylabel(f"density [1/{feature.unit}]" if feature.unit else "density")
     ax.locator_params(axis="x", nbins=6)
     ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     ax.legend(loc="upper right", ncols=len(feature.classes))
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def balance_figure(found: Exploration) -> str:
@@ -165,8 +70,8 @@ def balance_figure(found: Exploration) -> str:
         for offset, label, values in ((-0.2, "signal", signal), (0.2, "background", background)):
             heights = [max(float(v or 0.0), 0.0) for v in values]
             hatch = "///" if label == "signal" else None
-            ax.bar(at + offset, heights, 0.4, label=label, color=_COLORS[label], hatch=hatch, edgecolor=_PAPER)
-        ax.set_yscale("log")
+            ax.bar(at + offset, heights, 0.4, label=label, color=_COLORS[label], hatch=hatch, edgecolor=PAPER)
+        log_axis(ax, "y")
         ax.set_xticks(at, ["all" if r.group is None else str(r.group) for r in rows])
         ax.tick_params(axis="x", which="minor", bottom=False)
         ax.set_xlabel(found.group or "")
@@ -176,7 +81,7 @@ def balance_figure(found: Exploration) -> str:
         axes[0].set_ylim(min(shown) / 3.0, max(shown) * 8.0)
     axes[0].set_ylabel("events")
     axes[1].legend(loc="upper right", ncols=2)
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def missing_figure(found: Exploration) -> str:
@@ -185,8 +90,8 @@ def missing_figure(found: Exploration) -> str:
     columns = list(dict.fromkeys((row.group, row.label) for row in found.missing))
     shares = {(r.feature, r.group, r.label): r.weighted_share for r in found.missing}
     grid = np.array([[shares[name, *c] if shares[name, *c] is not None else np.nan for c in columns] for name in names])
-    figure, ax = _figure(7.2, 1.1 + 0.25 * len(names))
-    ax.pcolormesh(100 * grid.astype(float), cmap="cividis", vmin=0, vmax=100, edgecolors=_PAPER, linewidth=1)
+    figure, ax = new_figure(7.2, 1.1 + 0.25 * len(names))
+    ax.pcolormesh(100 * grid.astype(float), cmap="cividis", vmin=0, vmax=100, edgecolors=PAPER, linewidth=1)
     if len(columns) <= 12:
         for (i, j), share in np.ndenumerate(grid.astype(float)):
             if np.isfinite(share):
@@ -201,28 +106,28 @@ def missing_figure(found: Exploration) -> str:
     ax.set_ylim(len(names), 0)
     ax.set_xlim(0, len(columns))
     ax.set_xlabel(f"{found.group or 'group'}, class; weighted share missing [%]")
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def auc_figure(found: Exploration) -> str:
     """Draw the single-feature AUC with its standard errors, strongest feature on top."""
     rows = [f for f in found.ranked() if f.auc is not None]
-    figure, ax = _figure(7.2, 1.0 + 0.19 * len(rows))
+    figure, ax = new_figure(7.2, 1.0 + 0.19 * len(rows))
     at = np.arange(len(rows))
     values = np.array([f.auc for f in rows], dtype=float)
     errors = [f.auc_se or 0.0 for f in rows]
-    ax.axvline(0.5, color=_INK, linewidth=0.8, linestyle=":")
+    ax.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
     ax.errorbar(values, at, xerr=errors, fmt="o", markersize=3.5, color=_COLORS["background"], capsize=2)
     ax.set_yticks(at, [f.name for f in rows])
     ax.set_ylim(len(rows) - 0.3, -0.7)
     ax.set_xlabel("weighted AUC of the feature by itself (0.5: no separation; below: signal has the smaller values)")
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def correlation_figure(found: Correlations, names: tuple[str, ...]) -> str:
     """Draw a correlation matrix."""
     side = 2.6 + 0.155 * len(names)
-    figure, ax = _figure(side, side - 0.9)
+    figure, ax = new_figure(side, side - 0.9)
     matrix = np.array(found.matrix, dtype=float)
     mesh = ax.pcolormesh(matrix, cmap="PuOr_r", vmin=-1, vmax=1, rasterized=True)
     at = np.arange(len(names)) + 0.5
@@ -234,30 +139,30 @@ def correlation_figure(found: Correlations, names: tuple[str, ...]) -> str:
     ax.set_xlim(0, len(names))
     bar = figure.colorbar(mesh, ax=ax, shrink=0.7)
     bar.set_label("weighted correlation")
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def drift_figure(found: Exploration) -> str:
     """Draw the Kolmogorov-Smirnov distance of every feature, one marker per sample."""
     names = list(dict.fromkeys(r.feature for r in found.drift))
     samples = [s.name for s in found.samples if not s.described]
-    figure, ax = _figure(7.2, 1.2 + 0.19 * len(names))
+    figure, ax = new_figure(7.2, 1.2 + 0.19 * len(names))
     for k, sample in enumerate(samples):
         rows = {r.feature: r for r in found.drift if r.sample == sample}
         values = np.array([rows[n].ks for n in names], dtype=float)  # None becomes NaN: no marker
-        marker, color = "os^Dv<>"[k % 7], _SERIES[k % len(_SERIES)]
+        marker, color = "os^Dv<>"[k % 7], SERIES[k % len(SERIES)]
         ax.plot(values, np.arange(len(names)), marker, markersize=4, color=color, label=sample, linestyle="none")
     ax.set_yticks(np.arange(len(names)), names)
     ax.set_ylim(len(names) - 0.3, -0.7)
     ax.set_xlim(left=0.0)
     ax.set_xlabel(f"Kolmogorov-Smirnov distance to {found.described.name}, every event counting the same")
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=max(len(samples), 1))
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def split_figure(found: Exploration) -> str:
     """Draw the AMS of one cut against the share of the events it is measured on."""
-    figure, ax = _figure(5.4, 3.2)
+    figure, ax = new_figure(5.4, 3.2)
     cases: list[Any] = [c for c in found.split.cases if c.selection != "all events"] if found.split else []
     looks = ((False, "--s", _COLORS["signal"], "weights as they are"), (True, "-o", _COLORS["background"], "rescaled"))
     for rescaled, fmt, color, label in looks:
@@ -269,4 +174,4 @@ def split_figure(found: Exploration) -> str:
     ax.set_xlabel("share of the events [%]")
     ax.set_ylabel("AMS [standard deviations]")
     ax.legend(loc="lower right", title=cases[0].selection if cases else None)
-    return _svg(figure)
+    return svg_text(figure)

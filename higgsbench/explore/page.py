@@ -6,43 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from higgsbench import __version__
-from higgsbench.errors import DataError
 from higgsbench.explore import figures
-from higgsbench.explore.html import document, figure, paragraph, section, table
-from higgsbench.explore.text import (
-    count,
-    headline,
-    label_of_unit,
-    number,
-    p_value,
-    percent,
-    split_sentence,
-    with_error,
-)
-from higgsbench.files import write_text
+from higgsbench.explore.text import headline, label_of_unit, split_sentence
+from higgsbench.pages.drawing import style
+from higgsbench.pages.html import document, figure, paragraph, section, table
+from higgsbench.pages.target import write_page as write_content
+from higgsbench.pages.text import count, number, p_value, percent, with_error
 
 if TYPE_CHECKING:
     from higgsbench.explore.result import Exploration, FeatureSummary
 
-__all__ = ["check_page", "render_page", "write_page"]
+__all__ = ["render_page", "write_page"]
 
 _MATRIX_NAMES = {
     "all": "all events in their expected mixture, or as they come without labels",
     "signal": "signal",
     "background": "background",
 }
-
-
-def check_page(target: Path) -> None:
-    """Find out early whether a page can be made and written.
-
-    Raises:
-        MissingExtraError: if the drawing libraries are absent.
-        DataError: if the target's folder does not exist.
-    """
-    figures.check_libraries()
-    if not target.parent.is_dir():
-        raise DataError(f"{target}: the folder {target.parent} does not exist")
 
 
 def write_page(found: Exploration, target: Path) -> None:
@@ -52,11 +32,7 @@ def write_page(found: Exploration, target: Path) -> None:
         MissingExtraError: if the drawing libraries are absent.
         DataError: if the file cannot be written.
     """
-    content = render_page(found)
-    try:
-        write_text(target, content)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written: {error.strerror}") from error
+    write_content(target, render_page(found))
 
 
 def render_page(found: Exploration) -> str:
@@ -65,7 +41,7 @@ def render_page(found: Exploration) -> str:
     Raises:
         MissingExtraError: if the drawing libraries are absent.
     """
-    with figures.style():
+    with style():
         parts = [
             ("columns", "Columns", _columns(found)),
             ("balance", "Class balance and weights", _balance(found)),

@@ -10,16 +10,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from higgsbench.explore.text import (
-    count,
-    headline,
-    label_of_unit,
-    number,
-    p_value,
-    percent,
-    split_sentence,
-    with_error,
-)
+from higgsbench.explore.text import headline, label_of_unit, split_sentence
+from higgsbench.pages.text import count, number, p_value, percent, with_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -68,13 +68,22 @@ def _build_catboost(params: Mapping[str, Any], context: BuildContext) -> Any:
 
     from higgsbench.models.early import stopped_early
 
+    given = dict(params)
+    device = given.pop("device", None)  # the other libraries' word for it
+    if device is not None:
+        if device not in _CATBOOST_DEVICES:
+            raise ValueError(f"device is {device!r}, expected {' or '.join(_CATBOOST_DEVICES)}")
+        given["task_type"] = _CATBOOST_DEVICES[device]
     fixed = {"random_seed": context.seed, "thread_count": context.threads, "verbose": False}
     return stopped_early(
-        params,
+        given,
         context.seed,
         lambda own: CatBoostClassifier(**fixed, allow_writing_files=False, **own),
         _catboost_until,
     )
+
+
+_CATBOOST_DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
 
 def _catboost_until(estimator: Any, train: Sample, aside: Sample, rounds: int) -> Any:
@@ -98,7 +107,7 @@ def _catboost_names() -> frozenset[str]:
 
     from catboost import CatBoostClassifier
 
-    names = {*inspect.signature(CatBoostClassifier.__init__).parameters, *EARLY}
+    names = {*inspect.signature(CatBoostClassifier.__init__).parameters, *EARLY, "device"}
     ours = {"self", "random_seed", "random_state", "thread_count", "verbose", "allow_writing_files", "logging_level"}
     return frozenset(names - ours)
 
@@ -166,7 +175,16 @@ def _lightgbm_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
 
 
 _LIGHTGBM_NATIVE = (
-    *("bagging_fraction", "bagging_freq", "boost_from_average", "cat_l2", "cat_smooth", "device_type", "deterministic"),
+    *(
+        "bagging_fraction",
+        "bagging_freq",
+        "boost_from_average",
+        "cat_l2",
+        "cat_smooth",
+        "device",
+        "device_type",
+        "deterministic",
+    ),
     *("drop_rate", "extra_trees", "feature_fraction", "feature_fraction_bynode", "force_col_wise", "force_row_wise"),
     *("lambda_l1", "lambda_l2", "linear_lambda", "linear_tree", "max_bin", "max_delta_step", "max_drop"),
     *("min_data_in_bin", "min_data_in_leaf", "min_gain_to_split", "min_sum_hessian_in_leaf", "monotone_constraints"),

@@ -49,8 +49,8 @@ class NormalQuantiles(QuantileTransformer):  # type: ignore[misc]  # scikit-lear
 class SmoothClip(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # ships no types
     """Centre and scale each column robustly, then bend the tails: z / sqrt(1 + (z / limit)^2) stays within the limit.
 
-    Columns of which a half is one value (a flag, a quantity that only events with jets have) are scaled by their
-    standard deviation instead of the distance of their quartiles, which may be 0.
+    Columns of which a half is one value (a flag, a quantity that only events with jets have) are scaled by wider
+    quantiles or, in the end, their standard deviation, for the distance of their quartiles is 0.
 
     Args:
         limit: largest magnitude that comes out.
@@ -66,10 +66,10 @@ class SmoothClip(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> SmoothClip:
         """Learn centre and width of each column of X (n, p)."""
         X_ = validate_data(self, X, dtype=[np.float64, np.float32])
-        low, self.center_, high = np.quantile(X_, (0.25, 0.5, 0.75), axis=0)
-        width = (high - low) / 1.349  # of a normal distribution, its standard deviation
-        spread = X_.std(axis=0, dtype=np.float64)
-        width = np.where(width > 0.1 * spread, width, spread)
+        lowest, low, self.center_, high, highest = np.quantile(X_, (0.05, 0.25, 0.5, 0.75, 0.95), axis=0)
+        # Distances of quantiles in units of a normal distribution's standard deviation.
+        width = np.where(high > low, (high - low) / 1.349, (highest - lowest) / 3.290)
+        width = np.where(width > 0.0, width, X_.std(axis=0, dtype=np.float64))
         self.scale_: NDArray[np.float64] = np.where(width > 0.0, width, 1.0)
         return self
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from higgsbench.challenge import TEST_SETS
+from higgsbench.config.sources import source_events
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.events import Events, load_events
 from higgsbench.files import canonical_digest
 from higgsbench.metrics.weights import evaluation_weights
-from higgsbench.runs.sources import source_events
 from higgsbench.validation.folds import fold_assignments, group_index
 
 if TYPE_CHECKING:

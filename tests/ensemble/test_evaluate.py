@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from higgsbench.ensemble import CUT_RULES, Truth, choose_cut, evaluate_held_out, evaluate_row
 from higgsbench.ensemble.bootstrap import bootstrap_row
-from higgsbench.ensemble.evaluate import cross_validated_selection
+from higgsbench.ensemble.selection import cross_validated_selection
 from higgsbench.metrics import ams, ams_scan, evaluation_weights, log_loss, roc_auc
 from higgsbench.schema import B_REG, N_B, N_S
 from higgsbench.validation import fold_assignments
@@ -77,7 +77,9 @@ def test_bootstrap_equals_a_plain_one_that_chooses_cuts_anew(rule: str) -> None:
     rng = np.random.default_rng(3)
     draws = [np.repeat(np.arange(3000), rng.poisson(1.0, 3000)) for _ in range(120)]
     plain = np.array([plain_ams_cv(scores[0], truth, events) for events in draws])
-    assert float(np.std(fast.ams_cv)) == pytest.approx(float(np.std(plain)), rel=0.35)
+    # Quantiles, because the replicas of the `max` rule have tails in which a standard deviation of 150 is chance.
+    low, high = np.quantile(fast.ams_cv, [0.16, 0.84])
+    assert high - low == pytest.approx(float(np.subtract(*np.quantile(plain, [0.84, 0.16]))), rel=0.35)
     assert abs(fast.ams_cv.mean() - plain.mean()) < 0.6 * plain.std()
     assert float(np.std(fast.auc)) == pytest.approx(roc_auc(truth.y, scores[0], truth.weight).se, rel=0.2)
     assert fast.auc.mean() == pytest.approx(roc_auc(truth.y, scores[0], truth.weight).value, abs=2e-3)

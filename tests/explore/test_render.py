@@ -120,7 +120,7 @@ def test_page_of_unlabelled_events(toy: tuple[Path, pl.DataFrame], tmp_path: Pat
 
 
 def test_without_the_libraries_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from higgsbench.explore.page import check_page
+    from higgsbench.pages.target import check_page
 
     real = builtins.__import__
 
@@ -136,7 +136,7 @@ def test_without_the_libraries_the_extra_is_named(tmp_path: Path, monkeypatch: p
 
 def test_a_page_in_an_absent_folder(tmp_path: Path) -> None:
     pytest.importorskip("mplhep", reason="needs the extra 'report'")
-    from higgsbench.explore.page import check_page
+    from higgsbench.pages.target import check_page
 
     with pytest.raises(DataError, match="does not exist"):
         check_page(tmp_path / "absent" / "page.html")

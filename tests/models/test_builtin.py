@@ -195,6 +195,17 @@ def test_early_stopping_that_makes_no_sense_is_refused(bad: dict[str, Any]) -> N
         build_estimator(get_model("lightgbm"), bad, BuildContext(seed=1))
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("xgboost", {"device": "cuda"}), ("lightgbm", {"device": "cuda"}), ("catboost", {"task_type": "GPU"})],
+)
+def test_the_device_is_passed_on(name: str, found: dict[str, str]) -> None:
+    spec = get_model(name)
+    spec.check_parameters({"device": "cuda"})
+    built = build_estimator(spec, {"device": "cuda"}, BuildContext(seed=1)).get_params()
+    assert {key: built[key] for key in found} == found
+
+
 def test_too_few_events_for_early_stopping() -> None:
     model = build_estimator(get_model("lightgbm"), {"early_stopping_rounds": 5}, BuildContext(seed=1))
     X, y = np.zeros((4, 2), dtype=np.float32), np.array([0, 0, 0, 1])

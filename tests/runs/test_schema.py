@@ -11,7 +11,10 @@ import polars as pl
 import pytest
 
 import higgsbench
+from higgsbench.api import load_run_config
 from higgsbench.errors import HiggsbenchError
+from higgsbench.runs.dataset import load_dataset
+from higgsbench.runs.plan import make_plan
 from higgsbench.schema import UCI_HIGGS
 
 MODELS = "models: [{model: logistic, preset: quick}, {model: lightgbm, params: {n_estimators: 20}}]\nfolds: 2\n"
@@ -172,3 +175,14 @@ class TestOwn:
         config.write_text("data: {source: simulated, schema: uci-higgs}\n" + MODELS)
         with pytest.raises(HiggsbenchError, match="`schema` belongs to `source: file`"):
             higgsbench.run(config, output=tmp_path, jobs=1)
+
+
+def test_a_preset_s_features_give_way_to_the_columns_of_another_layout(own: Callable[..., Path]) -> None:
+    """`best` asks for features of the challenge's columns; a run on other columns takes these as they stand."""
+    loaded = load_run_config(own(), settings=["preset=best"])
+    plan = make_plan(loaded, load_dataset(loaded.config))
+    assert {row.features.name for row in plan.rows} == {"raw"}
+    assert {row.training_weights for row in plan.rows if row.preset == "best"} == {"sqrt_balanced"}
+    asked = load_run_config(own(), settings=["features=physics"])
+    with pytest.raises(HiggsbenchError, match="physics"):
+        make_plan(asked, load_dataset(asked.config))

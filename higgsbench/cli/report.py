@@ -1,0 +1,33 @@
+"""`higgsbench report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command(
+    "report",
+    epilog="Example:  higgsbench report results/all-1c8408ea -o report.html --figures figures",
+)
+@click.argument("run", required=False, default="results", type=click.Path(path_type=Path))
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), default=Path("report.html"),
+              show_default=True, help="The page.")  # fmt: skip
+@click.option("--figures", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Also keep every figure as PNG and PDF in this folder.")  # fmt: skip
+@click.option("--data", type=click.Path(path_type=Path), help="The run's event file, where it has moved.")
+@click.option("--test", type=click.Path(path_type=Path), help="Its file of held-out events, where that has moved.")
+def command(run: Path, output: Path, figures: Path | None, data: Path | None, test: Path | None) -> None:
+    """Draw a stored run as one page that opens offline (needs the extra 'report').
+
+    RUN is a run's folder, or a folder of runs, of which the one finished last is taken; by default that is `results`.
+    """
+    from higgsbench.report import write_report
+
+    folder = write_report(run, output, figures=figures, data=data, test=test)
+    click.echo(f"Wrote {output} from {folder}", err=True)
+    if figures is not None:
+        click.echo(f"Wrote the figures to {figures}", err=True)

@@ -1,0 +1,162 @@
+"""The style of all figures, and figures as SVG that follows the reader's light or dark colours."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from higgsbench.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["BACKGROUND", "INK", "PAPER", "SERIES", "SIGNAL", "SOFT", "axis_label", "check_libraries", "log_axis",
+           "new_figure", "style", "svg_text"]  # fmt: skip
+
+# Okabe and Ito's palette, told apart by readers with any common colour blindness.
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+SIGNAL, BACKGROUND = "#d55e00", "#0072b2"
+INK, PAPER = "#222222", "#ffffff"
+SOFT = "#80868c"
+"""A grey that reads on light and on dark paper."""
+_DARK = {INK: "#e4e6e8", PAPER: "#16191d", "#d55e00": "#ff8f4d", "#0072b2": "#3f9de8", "#009e73": "#2fd0a2",
+         "#56b4e9": "#a9e1ff"}  # fmt: skip
+_PATH = re.compile(r' d="[^"]*"')
+_INDENT = re.compile(r">\s+<")
+_METADATA = re.compile(r"<metadata>.*?</metadata>", re.S)
+_DIGITS = re.compile(r"(\.\d\d)\d+")
+_RULES = {
+    "font.family": ["TeX Gyre Heros", "DejaVu Sans"],  # the second has the glyphs that the first lacks
+    "text.parse_math": False,  # a name out of somebody's file is no formula
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.titlesize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "xtick.major.size": 4,
+    "ytick.major.size": 4,
+    "xtick.minor.size": 2,
+    "ytick.minor.size": 2,
+    "axes.linewidth": 0.8,
+    "axes.labelpad": 3.0,
+    "axes.autolimit_mode": "data",
+    "axes.xmargin": 0.05,
+    "axes.ymargin": 0.05,
+    "axes.titley": 1.02,  # a fixed place: looking for one takes longer than all the rest of an axis
+    "lines.linewidth": 1.3,
+    "xtick.top": False,
+    "ytick.right": False,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "axes.formatter.use_mathtext": False,  # plain tick labels draw many times faster
+    "xtick.minor.visible": False,
+    "ytick.minor.visible": False,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
+    "legend.frameon": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "higgsbench",
+}
+
+
+def check_libraries() -> None:
+    """Make sure the drawing libraries are there.
+
+    Raises:
+        MissingExtraError: naming the extra that brings them.
+    """
+    try:
+        import matplotlib  # noqa: F401
+        import mplhep  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("a page with pictures", "report") from error
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the style of ATLAS publications, in sizes for a page."""
+    check_libraries()
+    import matplotlib.style
+    import mplhep
+
+    with matplotlib.style.context([mplhep.style.ATLAS, _RULES]), warnings.catch_warnings():
+        # A name in a script that no font at hand has is drawn as boxes; the page's text has it right.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def new_figure(
+    width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+) -> tuple[Figure, Axes]:
+    """Return a figure of the given size in inches with one set of axes.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        layout: None leaves the margins alone, which draws faster where there are many figures.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout=layout)
+    return figure, figure.add_subplot()
+
+
+def log_axis(ax: Axes, which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, with powers of ten as plain text, which draws many times faster than mathematics.
+
+    Args:
+        ax: the axes.
+        which: which of them.
+    """
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    if which == "x":
+        ax.set_xscale("log")
+    else:
+        ax.set_yscale("log")
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_major_formatter(FuncFormatter(_power))
+    axis.set_minor_locator(NullLocator())
+
+
+def _power(value: float, _position: int | None) -> str:
+    exponent = round(math.log10(value)) if value > 0.0 else 0
+    if 0 <= exponent <= 2:
+        return f"{10**exponent}"
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def svg_text(figure: Figure) -> str:
+    """Save a figure; a style sheet inside exchanges its colours where the reader prefers dark."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    # A hundredth of a point is not seen, and the further digits would be half the file.
+    text = _PATH.sub(lambda path: _DIGITS.sub(r"\1", path.group()), text[text.index("<svg") :])
+    rules = "".join(
+        f'[style*="{kind}: {light}"]{{{kind}:{dark}!important}}'
+        for light, dark in _DARK.items()
+        for kind in ("fill", "stroke")
+    )
+    text = _METADATA.sub("", _INDENT.sub("><", text))
+    head = text.index(">") + 1
+    return f"{text[:head]}<style>@media screen and (prefers-color-scheme:dark){{{rules}}}</style>{text[head:]}"
+
+
+def axis_label(name: str, unit: str | None) -> str:
+    """Return an axis label with its unit, where there is one."""
+    return f"{name} [{unit}]" if unit else name

@@ -1,0 +1,142 @@
+"""A stored run as one self-contained page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from higgsbench import __version__
+from higgsbench.errors import StoreError
+from higgsbench.leaderboard.columns import printable
+from higgsbench.pages.drawing import style
+from higgsbench.pages.html import document, paragraph, section
+from higgsbench.pages.pictures import Pictures
+from higgsbench.pages.target import check_page, write_page
+from higgsbench.pages.text import with_error
+from higgsbench.report.event_sections import importance, selection
+from higgsbench.report.events import reload_events
+from higgsbench.report.provenance import provenance
+from higgsbench.report.row_sections import calibration, curves, separation
+from higgsbench.report.sections import blend, costs, leaderboard, learning, ranks, roc
+from higgsbench.report.sight import Sight
+from higgsbench.report.stored import find_run, read_run
+
+if TYPE_CHECKING:
+    from higgsbench.report.importance import Scorer
+    from higgsbench.report.sight import AverageRanks
+    from higgsbench.report.stored import Scores
+
+__all__ = ["render_report", "write_report"]
+
+_PARTS = (
+    ("leaderboard", "Leaderboard", leaderboard),
+    ("ranks", "Average ranks", ranks),
+    ("cut", "AMS against the cut", curves),
+    ("scores", "Scores of signal and background", separation),
+    ("roc", "ROC and background rejection", roc),
+    ("calibration", "Calibration of the log-odds", calibration),
+    ("selection", "Where the selected events lie", selection),
+    ("importance", "Importance of features", importance),
+    ("blend", "The blend and its members", blend),
+    ("learning", "Learning curve", learning),
+    ("cost", "Time against quality", costs),
+    ("provenance", "Configuration, environment, data", provenance),
+)
+
+
+def write_report(
+    run: str | Path,
+    output: str | Path,
+    *,
+    figures: str | Path | None = None,
+    data: str | Path | None = None,
+    test: str | Path | None = None,
+    scorer: Scorer | None = None,
+) -> Path:
+    """Write the page of a stored run, whole or not at all.
+
+    Args:
+        run: the run's folder, or a folder of runs, of which the one finished last is taken.
+        output: the page.
+        figures: folder that gets every figure as PNG and PDF too.
+        data: event file, where it is no longer where the run's configuration says.
+        test: file of held-out events, likewise.
+        scorer: a fitted model of the run whose features are weighed on the held-out events.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        StoreError: if there is no finished run, or it is damaged.
+        MissingExtraError: if the drawing libraries are absent.
+        DataError: if the page or a figure cannot be written, or a named event file is not that of the run.
+    """
+    target = Path(output)
+    check_page(target)
+    folder = find_run(Path(run))
+    pictures = Pictures(None if figures is None else Path(figures))
+    text = render_report(
+        folder,
+        pictures,
+        data=None if data is None else Path(data),
+        test=None if test is None else Path(test),
+        scorer=scorer,
+    )
+    write_page(target, text)
+    return folder
+
+
+def render_report(
+    folder: Path,
+    pictures: Pictures,
+    *,
+    data: Path | None = None,
+    test: Path | None = None,
+    train_scores: Scores | None = None,
+    average_ranks: AverageRanks | None = None,
+    scorer: Scorer | None = None,
+) -> str:
+    """Return the page of a run as HTML.
+
+    Args:
+        folder: the run's folder.
+        pictures: takes the figures.
+        data: event file, instead of the configuration's.
+        test: file of held-out events, instead of the configuration's.
+        train_scores: scores of the training events by models that saw them; runs do not store them.
+        average_ranks: average ranks with groups that cannot be told apart, where a comparison has found them.
+        scorer: a fitted model of the run whose features are weighed on the held-out events.
+
+    Raises:
+        StoreError: if the run is damaged or none of its rows has scores.
+    """
+    run = read_run(folder)
+    if not run.rows:
+        raise StoreError(f"{folder}: no row of this run has numbers; there is nothing to draw")
+    sight = Sight(run, reload_events(run, data, test), pictures, train_scores, average_ranks, scorer)
+    with style():
+        parts = [(anchor, title, part(sight)) for anchor, title, part in _PARTS]
+    sections = [(anchor, title, section(anchor, title, *content)) for anchor, title, content in parts if content]
+    footer = (
+        f"Made by higgsbench {__version__} report from the run {printable(folder.name)}. All numbers use evaluation "
+        "weights, rescaled per class to the reference totals. Figures of the leaderboard at full precision: higgsbench "
+        "leaderboard --format json."
+    )
+    return document(f"Report of {printable(folder.name)}", _lead(sight), sections, footer, script=True)
+
+
+def _lead(sight: Sight) -> str:
+    run = sight.run
+    best = run.rows[0]
+    close = [r["name"] for r in run.rows if r.get("distinguishable") is False]
+    text = f"Best by cross-validated AMS: {best['name']}, {with_error(best['ams_cv'], best['ams_cv_se'])}, weighted "
+    text += f"AUC {with_error(best['auc'], best['auc_se'])}. "
+    if close:
+        text += f"{len(close)} of the {len(run.rows) - 1} other rows cannot be told from it on these events (paired "
+        text += f"difference under two standard errors): {', '.join(close)}."
+    elif len(run.rows) > 1:
+        text += "Every other row is worse by more than two paired standard errors."
+    notes = [*run.notes, *sight.events.notes]
+    if run.table.comparability.get("simulated"):
+        notes.insert(0, "These events come from the built-in toy simulation; their numbers are not those of real data.")
+    return "".join(paragraph(printable(line)) for line in (run.table.title, text, *notes))

@@ -1,0 +1,45 @@
+"""Smooth clipping of inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from higgsbench.models.parts import SmoothClip
+
+
+def test_it_passes_scikit_learn_s_checks() -> None:
+    for estimator, check in estimator_checks_generator(SmoothClip()):
+        check(estimator)
+
+
+@given(arrays(np.float64, (20, 2), elements=st.floats(-1e6, 1e6)), st.floats(0.5, 10.0))
+def test_it_stays_within_the_limit_and_in_order(X: np.ndarray, limit: float) -> None:
+    out = SmoothClip(limit).fit_transform(X)
+    assert np.isfinite(out).all()
+    assert (np.abs(out) <= limit * (1 + 1e-12)).all()
+    for column in range(2):
+        order = np.argsort(X[:, column])
+        assert (np.diff(out[order, column]) >= -1e-12 * limit).all()
+
+
+def test_the_middle_is_scaled_and_the_tail_is_bent() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(5.0, 2.0, size=(20_000, 1))
+    X[0] = 1e9
+    out = SmoothClip(3.0).fit(X).transform(np.array([[5.0], [5.2], [1e9], [-1e9]]))
+    assert out[:, 0] == pytest.approx([0.0, 0.1, 3.0, -3.0], abs=0.01)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6, 0.9, 1.0])
+def test_columns_that_are_mostly_one_value_keep_a_finite_width(share: float) -> None:
+    """A flag has no distance between its quartiles."""
+    X = (np.arange(1000) >= share * 1000).astype(float)[:, None]
+    out = SmoothClip().fit_transform(X)
+    assert np.isfinite(out).all()
+    assert np.ptp(out) <= 6.0
+    assert (np.ptp(out) > 1.0) == (share < 1.0)

@@ -1,0 +1,163 @@
+"""The page in a real browser: it loads without complaint, shows its figures, sorts, and follows light and dark."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome.webdriver import WebDriver
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1280,1000",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    pytest.importorskip("mplhep", reason="needs the extra 'report'")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    from selenium.common.exceptions import WebDriverException
+    from selenium.webdriver.chrome.service import Service
+
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    try:
+        chrome = webdriver.Chrome(options=options, service=Service(driver))
+    except WebDriverException as error:
+        pytest.skip(f"chromium does not start here: {error.msg}")
+    yield chrome
+    chrome.quit()
+
+
+@pytest.fixture
+def page(browser: WebDriver, drawn: str, tmp_path: Path) -> WebDriver:
+    target = tmp_path / "report.html"
+    target.write_text(drawn, encoding="utf-8")
+    media(browser, "light")
+    browser.get(target.as_uri())
+    return browser
+
+
+def media(browser: WebDriver, scheme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def complaints(browser: Any) -> Any:
+    return browser.get_log("browser")
+
+
+def column(browser: WebDriver, number: int) -> list[str]:
+    script = (
+        "return [...document.querySelector('table.sortable').tBodies[0].rows].map(r => r.cells[arguments[0]].innerText)"
+    )
+    found: list[str] = browser.execute_script(script, number)
+    return found
+
+
+def pixel(browser: WebDriver) -> Any:
+    """Colour of the first figure's corner and darkest and lightest grey in it, as the reader sees them."""
+    return browser.execute_script("""
+        const image = document.images[0], canvas = document.createElement("canvas");
+        canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+        const context = canvas.getContext("2d");
+        context.drawImage(image, 0, 0);
+        const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
+        let low = 255, high = 0;
+        for (let i = 0; i < data.length; i += 4) {
+          low = Math.min(low, data[i]); high = Math.max(high, data[i]);
+        }
+        return [data[0], low, high];
+    """)
+
+
+def test_loads_without_complaint_and_shows_every_figure(page: WebDriver) -> None:
+    assert complaints(page) == []
+    widths = page.execute_script("return [...document.images].map(i => i.complete ? i.naturalWidth : 0)")
+    assert len(widths) == 18
+    assert min(widths) > 0
+    assert (
+        page.execute_script(
+            "return performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length"
+        )
+        == 0
+    )
+
+
+def test_tables_sort_by_click_and_say_so(page: WebDriver) -> None:
+    heads = page.find_elements("css selector", "table.sortable:first-of-type thead th")
+    titles = [head.text.split("\n")[0].strip("↕ ") for head in heads]
+    at = titles.index("AMS cv")
+    before = column(page, at)
+    button = heads[at].find_element("tag name", "button")
+    button.click()
+    assert heads[at].get_attribute("aria-sort") == "descending"
+    values = [float(v.split(" ")[0]) for v in column(page, at) if v]
+    assert values == sorted(values, reverse=True)
+    button.click()
+    assert heads[at].get_attribute("aria-sort") == "ascending"
+    after = column(page, at)
+    assert [v for v in after if v] == sorted(v for v in before if v)
+    assert after[-1] == ""  # the failed row stays last
+    assert page.find_element("id", "status").get_attribute("textContent") == "Sorted by AMS cv, ascending"
+    assert complaints(page) == []
+
+
+def test_tables_sort_by_keyboard(page: WebDriver) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    first = page.find_element("css selector", "table.sortable thead th button")
+    page.execute_script("arguments[0].closest('.scroll').focus()", first)
+    page.switch_to.active_element.send_keys(Keys.TAB)
+    assert page.switch_to.active_element == first
+    page.switch_to.active_element.send_keys(Keys.ENTER)
+    names = column(page, 0)
+    assert names == sorted(names)
+    page.switch_to.active_element.send_keys(Keys.SPACE)
+    assert column(page, 0) == names[::-1]
+
+
+def test_the_skip_link_leads_to_the_findings(page: WebDriver) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page.find_element("tag name", "body").send_keys(Keys.TAB)
+    link = page.switch_to.active_element
+    assert link.text == "Skip to the findings"
+    link.send_keys(Keys.ENTER)
+    assert page.execute_script("return document.activeElement.id") == "main"
+
+
+def test_light_and_dark(page: WebDriver) -> None:
+    background = "return getComputedStyle(document.body).backgroundColor"
+    assert page.execute_script(background) == "rgb(255, 255, 255)"
+    corner, low, _ = pixel(page)
+    assert corner == 255
+    assert low < 60
+    media(page, "dark")
+    page.refresh()
+    assert page.execute_script(background) == "rgb(22, 25, 29)"
+    corner, _, high = pixel(page)
+    assert corner < 40
+    assert high > 220
+
+
+def test_the_page_is_no_wider_than_a_telephone(page: WebDriver) -> None:
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    )
+    try:
+        assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

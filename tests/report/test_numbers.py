@@ -1,0 +1,94 @@
+"""The arrays behind the figures, against slow plain versions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from higgsbench.metrics import ams
+from higgsbench.report.numbers import agreement, ams_curve, correlation, efficiency, histogram, reliability, score_edges
+from higgsbench.report.stored import Scores
+
+
+@pytest.fixture(scope="module")
+def scores() -> Scores:
+    rng = np.random.default_rng(4)
+    y = rng.random(3000) < 0.3
+    weight = rng.uniform(0.5, 1.5, y.size)
+    weight[y] *= 700.0 / weight[y].sum()
+    weight[~y] *= 400_000.0 / weight[~y].sum()
+    prior = np.log(700.0 / 400_000.0)
+    exact = np.stack([2.0 * (rng.normal(size=y.size) + 2.0 * y) - 2.0 + prior for _ in range(2)])
+    return Scores(y, weight, {"exact": exact, "flat": 0.5 * exact, "other": exact[::-1].copy()})
+
+
+def test_the_curve_is_the_ams_of_the_selected_share(scores: Scores) -> None:
+    curve = ams_curve(scores, "exact", 10.0, 0.5)
+    for at in (0, 60, 239):
+        plain = []
+        for score in scores.by_row["exact"]:
+            keep = score >= np.sort(score)[::-1][int(np.ceil(curve.fraction[at] * score.size)) - 1]
+            w, y = scores.weight[keep], scores.y[keep]
+            plain.append(ams(w[y].sum(), w[~y].sum()))
+        assert curve.ams[at] == pytest.approx(np.mean(plain))
+    assert curve.best[1] >= curve.ams.max() - 1e-12
+    assert (curve.se > 0.0).all()
+
+
+def test_histograms_lose_nothing(scores: Scores) -> None:
+    values = scores.by_row["exact"]
+    edges = score_edges([values])
+    sums, squares = histogram(values, scores.weight, edges)
+    assert sums.sum() == pytest.approx(scores.weight.sum())
+    assert squares.sum() == pytest.approx((scores.weight**2).sum())
+    plain = [np.histogram(np.clip(v, edges[0], edges[-1]), edges, weights=scores.weight)[0] for v in values]
+    np.testing.assert_allclose(sums, np.mean(plain, axis=0))
+
+
+def test_edges_of_equal_scores() -> None:
+    assert score_edges([np.full(5, 2.0)])[[0, -1]].tolist() == [1.5, 2.5]
+
+
+def test_efficiencies_are_those_of_a_plain_cut(scores: Scores) -> None:
+    found = efficiency(scores, "exact")
+    y, w = scores.y, scores.weight
+    at = 100
+    plain = []
+    for score in scores.by_row["exact"]:
+        cuts = np.unique(score)[::-1]
+        cut = next(t for t in cuts if w[y & (score >= t)].sum() / w[y].sum() >= found.signal[at] - 1e-12)
+        plain.append(w[~y & (score >= cut)].sum() / w[~y].sum())
+    assert found.background[at] == pytest.approx(np.mean(plain))
+    assert (np.diff(found.background) >= 0.0).all()
+    assert found.background[-1] <= 1.0
+
+
+def test_exact_log_odds_lie_on_the_diagonal_and_squeezed_ones_do_not(scores: Scores) -> None:
+    exact = reliability(scores, "exact")
+    pull = (exact.found - exact.predicted) / exact.se
+    assert len(pull) >= 6
+    assert np.mean(pull**2) < 2.5
+    flat = reliability(scores, "flat")
+    assert np.abs((flat.found - flat.predicted) / flat.se).max() > 10.0
+
+
+def test_samples_of_one_distribution_agree_and_others_do_not(scores: Scores) -> None:
+    one = Scores(scores.y, scores.weight, {"exact": scores.by_row["exact"][:1]})
+    two = Scores(scores.y, scores.weight, {"exact": scores.by_row["exact"][1:]})
+    far = Scores(scores.y, scores.weight, {"exact": scores.by_row["exact"][1:] + 1.0})
+    for of_signal in (True, False):
+        near = agreement(one, two, "exact", of_signal=of_signal)
+        assert min(near.ks_p, near.chi2_p) > 1e-3
+        assert near.freedom == 19
+        other = agreement(one, far, "exact", of_signal=of_signal)
+        assert max(other.ks_p, other.chi2_p) < 1e-6
+
+
+def test_correlations_inside_a_class(scores: Scores) -> None:
+    matrix = correlation(scores, ["exact", "flat", "other"])
+    np.testing.assert_allclose(np.diag(matrix), 1.0)
+    assert matrix[0, 1] == pytest.approx(1.0)  # a linear function of the other
+    assert abs(matrix[0, 2]) < 0.1  # independent but for the class
+    x, z = scores.by_row["exact"][0], scores.by_row["other"][0]
+    plain = [np.cov(x[m], z[m], aweights=scores.weight[m], ddof=0) for m in (scores.y, ~scores.y)]
+    assert matrix[0, 2] == pytest.approx(np.mean([c[0, 1] / np.sqrt(c[0, 0] * c[1, 1]) for c in plain]))

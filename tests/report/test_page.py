@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from higgsbench.errors import DataError, HiggsbenchError, StoreError
+from higgsbench.pages.drawing import new_figure, style, svg_text
+from higgsbench.pages.pictures import Pictures
+from higgsbench.report import write_report
+from higgsbench.report.events import reload_events
+from higgsbench.report.page import render_report
+from higgsbench.report.sight import AverageRanks
+from higgsbench.report.stored import Scores, find_run, read_run
+
+from .conftest import Make
+
+HOSTILE = '<img src=x onerror="alert(1)">$\\frac{'
+
+
+pytest.importorskip("mplhep", reason="needs the extra 'report'")
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
+class Page(HTMLParser):
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def test_the_page_is_accessible_and_self_contained(drawn: str) -> None:
+    page = Page(drawn)
+    assert ("html", {"lang": "en"}) in page.tags
+    assert [len(page.all(tag)) for tag in ("h1", "main", "nav", "header", "footer")] == [1] * 5
+    images = page.all("img")
+    # Per row: AMS, scores, calibration; leaderboard, ROC, rejection, three of selected events, two of the blend, cost.
+    assert len(images) == 3 * 3 + 9
+    assert all(a["alt"] and (a["src"] or "").startswith("data:image/svg+xml;base64,") for a in images)
+    assert len(page.all("table")) == len(page.all("caption"))
+    assert all(a.get("scope") in ("col", "row") for a in page.all("th"))
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {(a["href"] or "").removeprefix("#") for a in page.all("a")} <= set(ids)
+    assert not re.search(r'(src|href)="(?!data:|#)', drawn)
+    assert "http" not in drawn.split("<body>")[1].replace("http-equiv", "")
+    assert not any("style" in a or any(key.startswith("on") for key in a) for _, a in page.tags)
+
+
+def test_the_policy_allows_the_styles_and_the_script_of_the_page_only(drawn: str) -> None:
+    policy = next(a["content"] or "" for a in Page(drawn).all("meta") if a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", drawn, re.S)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+
+
+def test_numbers_stand_in_words_too(drawn: str) -> None:
+    alts = [a["alt"] or "" for a in Page(drawn).all("img")]
+    assert any(re.match(r"AMS of alpha against .* cross-validated \d\.\d+ ± 0\.10 at 15", alt) for alt in alts)
+    assert any(re.search(r"signal against held out: KS 0\.\d+, p 0\.\d+", alt) for alt in alts)
+    assert len(re.findall(r'<td data-value="(0\.\d+)">0\.\d{4}</td>', drawn)) >= 6  # KS sorts as a number
+    assert "TOY SIMULATION" in drawn
+    assert "toy simulation; their numbers are not those of real data" in drawn
+    assert "broken (failed: out of &lt;memory&gt;)" in drawn
+    for process in ("signal", "Z", "W", "ttbar"):
+        assert f'<th scope="row" class="t">{process}</th>' in drawn
+
+
+def test_the_same_figure_gives_the_same_picture() -> None:
+    def once() -> str:
+        with style():
+            figure, ax = new_figure(2.0, 1.5)
+            ax.plot([0, 1], label=HOSTILE)
+            ax.legend()
+            return svg_text(figure)
+
+    assert once() == once()
+    assert "onerror" not in once().replace("<!--", "").split("<defs>")[0]
+
+
+def test_what_users_write_is_escaped(make: Make) -> None:
+    text = render_report(make(rename={"alpha": HOSTILE}), Pictures())
+    assert "<img src=x" not in text
+    assert "&lt;img src=x onerror=&quot;alert(1)&quot;&gt;" in text
+    assert "<script>alert(1)" not in text
+    assert text.count("<script>") == 1
+    Page(text)
+
+
+def test_runs_without_held_out_events(make: Make) -> None:
+    text = render_report(make(test=False), Pictures())
+    assert "The run has no held-out events to lay over." in text
+    assert "held out: KS" not in text
+
+
+def test_a_run_whose_data_are_gone_says_so(make: Make, tmp_path: Path) -> None:
+    folder = make(data=tmp_path / "gone.csv")
+    text = render_report(folder, Pictures())
+    assert "The run&#x27;s events cannot be loaded again" in text
+    assert "gone.csv" in text
+    assert "Where the selected events lie" not in text
+    assert "their truth is not at hand" in text
+
+
+def test_data_that_moved_are_named(make: Make, tmp_path: Path, toys: Path) -> None:
+    folder = make(data=tmp_path / "gone.csv")
+    assert "Where the selected events lie" in render_report(folder, Pictures(), data=toys)
+    with pytest.raises(HiggsbenchError, match=r"other\.csv"):
+        render_report(folder, Pictures(), data=tmp_path / "other.csv")
+
+
+def test_data_that_changed_are_not_drawn(make: Make, tmp_path: Path, toys: Path) -> None:
+    changed = tmp_path / "changed.csv"
+    pl.read_csv(toys).with_columns(pl.col("DER_mass_vis") + 1.0).write_csv(changed)
+    folder = make(data=changed)
+    found = reload_events(read_run(folder))
+    assert found.features == ()
+    assert "other values, than the run saw" in found.notes[0]
+
+
+def test_events_are_those_of_the_scores(make: Make, toys: Path) -> None:
+    run = read_run(make())
+    found = reload_events(run)
+    frame = pl.read_csv(toys)
+    by_id = dict(frame.select("EventId", "DER_mass_vis").iter_rows())
+    (vis,) = [f for f in found.features if f.name == "DER_mass_vis"]
+    np.testing.assert_allclose(vis.values, [by_id[i] for i in run.event_id.tolist()])
+    assert vis.unit == "GeV"
+    assert np.array_equal(found.process == "signal", run.scores.y)
+    assert found.held_out is not None
+    truth = dict(frame.select("EventId", "Label").iter_rows())
+    assert run.test_event_id is not None
+    assert found.held_out.y.tolist() == [truth[i] == "s" for i in run.test_event_id.tolist()]
+
+
+def test_training_scores_are_laid_over_when_given(make: Make) -> None:
+    folder = make()
+    oof = read_run(folder).scores
+    seen = Scores(oof.y, oof.weight, {name: s[:1] + 0.5 * oof.y for name, s in oof.by_row.items()})
+    text = render_report(folder, Pictures(), train_scores=seen)
+    assert "Areas: training events" in text
+    assert "signal against training: KS" in text
+    assert "are not part of a stored run" not in text
+
+
+def test_average_ranks_and_learning_curve_when_there(make: Make) -> None:
+    folder = make()
+    points = [{"name": "alpha", "train_events": n, "ams_cv": 2.0, "ams_cv_se": 0.1, "auc": 0.9, "auc_se": 0.01}
+              for n in (100, 1000)]  # fmt: skip
+    (folder / "learning_curve.json").write_text(json.dumps({"points": points}))
+    ranks = AverageRanks(("stack", "alpha"), (1.2, 1.8), ((0, 1),))
+    text = render_report(folder, Pictures(), average_ranks=ranks)
+    assert "Average ranks: stack 1.20, alpha 1.80." in text
+    assert "with 1,000: alpha AMS 2.00 ± 0.10" in text
+
+
+def test_figures_as_files(tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path / "new" / "figures")
+    with style():
+        for name in ("AMS alpha [jets]", "ams alpha jets", "../../x"):
+            figure, ax = new_figure(2.0, 1.5)
+            ax.plot([0, 1], label=name)
+            pictures.add(name, figure, "a line")
+    files = sorted(p.name for p in (tmp_path / "new" / "figures").iterdir())
+    stems = ("ams-alpha-jets", "ams-alpha-jets-2", "x")
+    assert files == sorted(f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf"))
+    assert (tmp_path / "new" / "figures" / "x.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "new" / "figures" / "x.pdf").read_bytes().startswith(b"%PDF")
+    (tmp_path / "plain").write_text("")
+    with pytest.raises(DataError, match="cannot be made"):
+        Pictures(tmp_path / "plain")
+
+
+def test_the_page_names_its_figures(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pictures, "_write", lambda self, folder, stem, figure: None)
+    pictures = Pictures(tmp_path / "figures")
+    render_report(make(), pictures)
+    assert len(pictures.names) == 18
+    assert {"ams-alpha", "scores-alpha-jets", "calibration-stack", "roc", "selected-der-mass-mmc"} <= set(
+        pictures.names
+    )
+
+
+def _no_n_s(content: dict[str, Any]) -> None:
+    del content["comparability"]["n_s"]
+
+
+def _all_failed(content: dict[str, Any]) -> None:
+    content["rows"] = [row for row in content["rows"] if row["status"] != "ok"]
+
+
+@pytest.mark.parametrize(("change", "message"), [(_no_n_s, "no number n_s"), (_all_failed, "no row of this run")])
+def test_rows_that_cannot_be_drawn(make: Make, change: Callable[[dict[str, Any]], None], message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        render_report(make(change=change), Pictures())
+
+
+def test_damaged_scores_are_named(make: Make, tmp_path: Path) -> None:
+    folder = make()
+    file = folder / "scores.parquet"
+    whole = pl.read_parquet(file)
+    for frame, message in (
+        (whole.head(100), "has 100 rows"),
+        (whole.drop("weight"), "no column 'weight'"),
+        (whole.with_columns(pl.lit(float("nan")).alias("score:alpha")), "'score:alpha' holds values that are not"),
+    ):
+        frame.write_parquet(file)
+        with pytest.raises(StoreError, match=message):
+            read_run(folder)
+    file.write_bytes(b"PAR1")
+    with pytest.raises(StoreError, match=r"scores\.parquet: cannot be read"):
+        write_report(folder, tmp_path / "r.html")
+    file.unlink()
+    with pytest.raises(StoreError, match=r"scores\.parquet: is missing"):
+        write_report(folder, tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize("name", ["stack.json", "environment.json", "config.yaml"])
+def test_what_is_not_needed_may_be_damaged(make: Make, name: str) -> None:
+    folder = make()
+    (folder / name).write_bytes(b"\xff{")
+    run = read_run(folder)
+    assert run.notes == (f"{name}: cannot be read",)
+    if name == "config.yaml":  # then nothing says where the events are
+        assert "UTF-8" in reload_events(run).notes[0]
+
+
+def test_the_run_finished_last_is_taken(make: Make, tmp_path: Path) -> None:
+    first, second = make("b"), make("a")
+    assert find_run(tmp_path / "results") == second
+    assert find_run(first) == first
+    (tmp_path / "empty").mkdir()
+    for folder, message in ((tmp_path / "empty", "no finished run"), (tmp_path / "no", "no such folder")):
+        with pytest.raises(StoreError, match=message):
+            find_run(folder)
+
+
+def test_the_command(make: Make, tmp_path: Path) -> None:
+    from higgsbench.cli.report import command
+
+    folder = make()
+    done = CliRunner().invoke(command, [str(folder), "-o", str(tmp_path / "page.html")])
+    assert (done.exit_code, done.exception) == (0, None)
+    assert "Wrote" in done.output
+    assert (tmp_path / "page.html").stat().st_size < 5_000_000
+    with pytest.raises(DataError, match="does not exist"):
+        write_report(folder, tmp_path / "absent" / "page.html")
+    with pytest.raises(DataError, match="is a folder"):
+        write_report(folder, tmp_path)
+
+
+def test_a_moved_run_is_read(make: Make, tmp_path: Path) -> None:
+    shutil.move(make(), tmp_path / "elsewhere")
+    assert len(reload_events(read_run(tmp_path / "elsewhere")).features) == 3
