@@ -15,6 +15,9 @@ nox.options.sessions = ["lint", "types", "tests", "docs-examples"]
 TORCH = "torch==2.13.0"
 """Tested version of the extra `torch`; pip's own settings choose between builds for processors and graphics cards."""
 
+DOCUMENTS = ("README.md", "docs/tutorial.md")
+"""Documents whose examples are run."""
+
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -78,13 +81,20 @@ def tests_peers(session: nox.Session) -> None:
     session.run("pytest", "tests/models", *session.posargs)
 
 
+@nox.session(name="tests-mlflow")
+def tests_mlflow(session: nox.Session) -> None:
+    """Run the tests of the export to MLflow, with the database store that a user of one machine has."""
+    session.install(*group("test"), ".[mlflow]", "alembic", "sqlalchemy")
+    session.run("pytest", "tests/export", *session.posargs)
+
+
 @nox.session(name="docs-examples")
 def docs_examples(session: nox.Session) -> None:
-    """Run the commands of the README in a fresh environment, as a new user would."""
+    """Run the examples of README and tutorial in a fresh environment, as a new user would."""
     session.install(".[report]")
     folder = Path(session.create_tmp()).resolve()
     session.env["HIGGSBENCH_CACHE_DIR"] = str(folder / "cache")
-    session.run("python", "-m", "benchmarks.readme_examples", "README.md", str(folder), *session.posargs)
+    session.run("python", "-m", "benchmarks.docs_examples", str(folder), *DOCUMENTS, *session.posargs)
 
 
 @nox.session(name="bench-quality")

@@ -10,6 +10,7 @@ import polars as pl
 
 from higgsbench.ensemble.diversity import Diversity, blend_diversity
 from higgsbench.errors import StoreError
+from higgsbench.leaderboard.columns import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +65,7 @@ def _stack(path: Path) -> dict[str, Any]:
 def members_table(found: Diversity) -> Table:
     """Make the table of a blend's members, the most useful first."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(
         header_style="bold", title=f"Stack ({found.method}), weighted AUC {found.auc:.4f}", title_justify="left"
@@ -72,12 +74,12 @@ def members_table(found: Diversity) -> Table:
         table.add_column(title, justify="left" if title in ("member", "most like") else "right")
     for m in sorted(found.members, key=lambda m: -m.log_loss_gain):
         table.add_row(
-            m.name,
+            Text(printable(m.name)),  # not as markup, which would take "[jets]" for a style
             f"{m.weight:.3f} ± {m.weight_sd:.3f}",
             f"{m.auc:.4f}",
             f"{m.auc_gain:+.5f} ± {m.auc_gain_se:.5f}",
             f"{1e3 * m.log_loss_gain:+.4f} ± {1e3 * m.log_loss_gain_se:.4f}",
-            m.nearest,
+            Text(printable(m.nearest)),
             f"{m.nearest_correlation:.3f}",
         )
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import pytest
 
 from higgsbench import __version__
@@ -176,6 +178,20 @@ def test_members_of_the_stack(call: Call, toys: Path, tmp_path: Path) -> None:
     found = json.loads(out)
     assert [m["name"] for m in found["members"]] == ["logistic", "lightgbm"]
     assert len(found["correlation"]) == 2
+
+
+def test_names_of_members_are_no_markup() -> None:
+    """Regression: the variant in brackets was taken for a style and left out."""
+    from rich.console import Console
+
+    from higgsbench.ensemble.diversity import Diversity, MemberGain
+    from higgsbench.leaderboard.members import members_table
+
+    names = ("xgboost", "xgboost [jets]")
+    gains = [MemberGain(n, 0.1, 0.1, 0.1, names[0], 0.5, 0.1, 0.1, 0.1, 0.1) for n in names]
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(members_table(Diversity("mean", tuple(gains), np.eye(2), 0.9)))
+    assert "xgboost [jets]" in console.export_text()
 
 
 def test_members_of_what_has_none(call: Call, toys: Path, tmp_path: Path) -> None:
