@@ -84,7 +84,8 @@ def run_statistics(
     if not single:
         return Statistics(found, (), None, None)
     first = contenders[0]
-    template, rows = cross_validated_template(found[0], first, counting=counting), ()
+    template = cross_validated_template(found[0], first, counting=counting)
+    rows: tuple[ShiftRow, ...] = ()
     if events is not None and nominal is not None:
         base, sides = read_shifts(events, nominal, shifts, first.truth.totals)
         template = held_out_template(first, base, sides, rules, counting=counting)

@@ -106,7 +106,7 @@ class StackingEnsemble(PhysicalBase, _BaseComposition):  # type: ignore[misc]  #
 
     def _built(self) -> list[tuple[str, Any]]:
         """Return clones of the members, each of which scores in physical normalisation."""
-        named = self._named()
+        named: list[Any] = self._named()
         if not named or any(not isinstance(pair, tuple) or len(pair) != 2 for pair in named):
             raise ValueError("estimators: expected a list of (name, classifier) pairs, at least one")
         self._validate_names([name for name, _ in named])
@@ -135,7 +135,8 @@ class StackingEnsemble(PhysicalBase, _BaseComposition):  # type: ignore[misc]  #
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31 - 1)
-        return fold_assignments(y, strata, self.cv, 1, int(seed))[0]
+        assigned: NDArray[np.int64] = fold_assignments(y, strata, self.cv, 1, int(seed))[0]
+        return assigned
 
     def _table(self, X: NDArray[Any]) -> Table:
         """Give columns their names back: members find theirs by name."""
@@ -184,7 +185,7 @@ class StackingEnsemble(PhysicalBase, _BaseComposition):  # type: ignore[misc]  #
 
 def _fitted(
     member: Any,
-    table: Table,
+    table: Any,
     y: NDArray[np.bool_],
     w: NDArray[np.float64],
     totals: tuple[float, float],
