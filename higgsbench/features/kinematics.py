@@ -45,17 +45,17 @@ class Momentum:
 
     @property
     def px(self) -> pl.Expr:
-        """pt cos(phi) in GeV."""
+        """Pt cos(phi) in GeV."""
         return self.pt * self.phi.cos()
 
     @property
     def py(self) -> pl.Expr:
-        """pt sin(phi) in GeV."""
+        """Pt sin(phi) in GeV."""
         return self.pt * self.phi.sin()
 
     @property
     def pz(self) -> pl.Expr:
-        """pt sinh(eta) in GeV."""
+        """Pt sinh(eta) in GeV."""
         return self.pt * self.pseudorapidity.sinh()
 
     @property

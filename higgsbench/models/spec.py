@@ -14,6 +14,8 @@ from higgsbench.errors import MissingExtraError, ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from higgsbench.models.space import SearchSpace
+
 __all__ = ["BAG", "PRESETS", "BuildContext", "ModelSpec", "Preset"]
 
 PRESETS = ("quick", "good", "best")
@@ -80,6 +82,10 @@ class ModelSpec:
             one and otherwise the logit of `predict_proba`.
         parameters: returns the known parameter names, to refuse misspelt ones; None accepts all.
         cost: rough fit time relative to LightGBM; long units are started first so that no core idles at the end.
+        search_space: what `higgsbench tune` may vary; empty where nothing is known to be worth it.
+        rounds: parameters that the fit time is proportional to (trees, epochs), beside a fixed part.
+        merit: rough worth of the model's row, 1 for gradient boosting; what is worth least per second is left out first
+            when a time limit is short.
     """
 
     name: str
@@ -94,6 +100,9 @@ class ModelSpec:
     log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
     parameters: Callable[[], frozenset[str]] | None = None
     cost: float = 1.0
+    search_space: SearchSpace = field(default_factory=dict)
+    rounds: tuple[str, ...] = ()
+    merit: float = 1.0
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
