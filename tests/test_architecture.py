@@ -26,6 +26,7 @@ FLOOR = {
     "explore": 5,
     "leaderboard": 5,
     "report": 5,
+    "tune": 5,
     "api": 5.5,
     "cli": 6,
     "__main__": 7,

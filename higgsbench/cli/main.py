@@ -60,6 +60,7 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     lazy={
         "run": ("higgsbench.cli.run", "Train, stack and cut as a configuration says; show the leaderboard."),
+        "tune": ("higgsbench.cli.tune", "Search the parameters of a model by nested studies."),
         "leaderboard": ("higgsbench.cli.leaderboard", "Rank the rows of all stored runs."),
         "models": ("higgsbench.cli.models", "List the registered models."),
         "explore": ("higgsbench.cli.explore", "Describe an event file before any model."),

@@ -40,12 +40,14 @@ class Int:
         high: greatest value.
         log: whether ratios matter rather than differences.
         step: distance of allowed values from `low` on; 1 where `log`.
+        default: what the model takes where nothing is said, or None.
     """
 
     low: int
     high: int
     log: bool = False
     step: int = 1
+    default: int | None = None
 
     def __post_init__(self) -> None:
         _check_bounds(self.low, self.high, self.log)
@@ -61,6 +63,19 @@ class Int:
         whole = isinstance(value, int) and not isinstance(value, bool)
         return whole and self.low <= value <= self.high and (value - self.low) % self.step == 0
 
+    def including(self, value: Any) -> Int:
+        """Return the dimension, widened where it does not hold a value.
+
+        Raises:
+            ModelError: if the value is of another kind.
+        """
+        if self.holds(value):
+            return self
+        if isinstance(value, bool) or not isinstance(value, int) or (self.log and not value > 0):
+            raise ModelError(f"search space: {value!r} cannot lie between {self.low} and {self.high}")
+        low, high = min(self.low, value), max(self.high, value)
+        return Int(low, high, self.log, default=self.default)
+
     def stored(self, value: Any) -> Any:
         """Return a value as a trial takes it."""
         return value
@@ -75,12 +90,14 @@ class Float:
         high: greatest value.
         log: whether ratios matter rather than differences.
         step: distance of allowed values from `low` on, or None for all.
+        default: what the model takes where nothing is said, or None.
     """
 
     low: float
     high: float
     log: bool = False
     step: float | None = None
+    default: float | None = None
 
     def __post_init__(self) -> None:
         _check_bounds(self.low, self.high, self.log)
@@ -98,6 +115,19 @@ class Float:
         steps = 0.0 if self.step is None else (value - self.low) / self.step
         return math.isclose(steps, round(steps), abs_tol=1e-6)
 
+    def including(self, value: Any) -> Float:
+        """Return the dimension, widened where it does not hold a value.
+
+        Raises:
+            ModelError: if the value is of another kind.
+        """
+        if self.holds(value):
+            return self
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or (self.log and not value > 0):
+            raise ModelError(f"search space: {value!r} cannot lie between {self.low} and {self.high}")
+        low, high = min(self.low, value), max(self.high, value)
+        return Float(low, high, self.log, default=self.default)
+
     def stored(self, value: Any) -> Any:
         """Return a value as a trial takes it."""
         return float(value)
@@ -109,9 +139,11 @@ class Choice:
 
     Attributes:
         options: the values.
+        default: what the model takes where nothing is said, or None.
     """
 
     options: tuple[Any, ...]
+    default: Any = None
 
     def __post_init__(self) -> None:
         if not self.options or len({json.dumps(option) for option in self.options}) < len(self.options):
@@ -124,6 +156,10 @@ class Choice:
     def holds(self, value: Any) -> bool:
         """Whether a value is one of the options."""
         return self.stored(value) in [json.dumps(option) for option in self.options]
+
+    def including(self, value: Any) -> Choice:
+        """Return the dimension, with a value added where it is not among the options."""
+        return self if self.holds(value) else Choice((*self.options, value), self.default)
 
     def stored(self, value: Any) -> Any:
         """Return a value as a trial takes it."""
@@ -140,8 +176,8 @@ def sample(space: SearchSpace, trial: Trial) -> dict[str, Any]:
 
 
 def to_trial(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those values that lie in the space, as a trial takes them; what lies outside is left to the sampler."""
-    return {name: d.stored(values[name]) for name, d in space.items() if name in values and d.holds(values[name])}
+    """Return values as a trial takes them; dimensions without one are left to the sampler."""
+    return {name: dimension.stored(values[name]) for name, dimension in space.items() if name in values}
 
 
 def _check_bounds(low: float, high: float, log: bool) -> None:
