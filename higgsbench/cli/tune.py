@@ -149,14 +149,15 @@ def _show_nested(result: TuneResult, screen: Console) -> None:
         return
     title = f"On {len(found.chosen)} held-out folds of the run, with standard errors"
     table = Table(header_style="bold", title=title, title_justify="left")
-    for heading in ("parameters", "log-loss x10³", "wAUC", "AMS cv"):
-        table.add_column(heading, justify="left" if heading == "parameters" else "right")
+    table.add_column("parameters", no_wrap=True)
+    for heading in ("log-loss x10³", "wAUC", "AMS cv"):
+        table.add_column(heading, justify="right")
     lines: tuple[tuple[str, dict[str, Measured], str], ...] = (
         ("of the beginning", found.start, ""),
-        ("nested: chosen without the fold", found.nested, ""),
-        ("final: chosen with it (optimistic)", found.final, ""),
-        ("gain, nested - beginning (paired)", found.gain, "+"),
-        ("optimism, final - nested (paired)", found.optimism, "+"),
+        ("nested (chosen without fold)", found.nested, ""),
+        ("final (chosen with it)", found.final, ""),
+        ("gain: nested - beginning", found.gain, "+"),
+        ("optimism: final - nested", found.optimism, "+"),
     )
     for name, values, sign in lines:
         loss, auc, ams = values["log_loss"], values["auc"], values["ams"]

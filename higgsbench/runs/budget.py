@@ -60,7 +60,7 @@ class TimeBudget:
         seconds: predicted seconds of one fit of each row.
         per_row: predicted seconds beside the fits that each row costs.
         workers: number of processes.
-        clock: seconds that only grow.
+        clock: seconds that only grow; `time.monotonic` by default.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class TimeBudget:
         seconds: Mapping[int, float],
         per_row: float,
         workers: int,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.limit = limit
         self.begin = begin
@@ -79,7 +79,7 @@ class TimeBudget:
         self.seconds = seconds
         self.per_row = per_row
         self.workers = workers
-        self.clock = clock
+        self.clock = clock or time.monotonic
         self.rows: dict[int, _Progress] = {}
         self.running: dict[str, tuple[Unit, float]] = {}
         self.given_up: dict[int, str] = {}

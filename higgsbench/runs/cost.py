@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Calibration", "FitCost", "calibrate", "events_of_unit"]
 
-_EVENTS = (1000, 4000)
+_EVENTS, _SMALL_SHARE = 4000, 0.25
 _ROUNDS_SHARE = 20
 _MIN_SHARE = 0.5
 
@@ -115,16 +115,15 @@ class _Sample:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         rng = np.random.default_rng(0)
-        share = min(1.0, _EVENTS[1] / dataset.y.size)
+        share = min(1.0, _EVENTS / dataset.y.size)
         parts = [rng.permutation(np.flatnonzero(dataset.y == label)) for label in (False, True)]
         chosen = [part[: max(2, round(share * part.size))] for part in parts]
         self.rows: NDArray[np.int64] = rng.permutation(np.concatenate(chosen))
         self.y = dataset.y[self.rows]
         self.frame = dataset.train.frame[self.rows]
 
-    def part(self, size: int) -> NDArray[np.int64]:
-        """Positions of about `size` events with both classes among them."""
-        share = min(1.0, size / self.y.size)
+    def part(self, share: float) -> NDArray[np.int64]:
+        """Positions of a share of the events with both classes among them."""
         chosen = [np.flatnonzero(self.y == label) for label in (False, True)]
         return np.sort(np.concatenate([c[: max(1, round(share * c.size))] for c in chosen]))
 
@@ -132,7 +131,7 @@ class _Sample:
 def _measured(row: Row, task: Task, sample: _Sample) -> FitCost | None:
     """Time a model at two sizes and two numbers of rounds; None where it fails."""
     X = feature_matrix(sample.frame, row.features)
-    small, large = sample.part(_EVENTS[0]), sample.part(_EVENTS[1])
+    small, large = sample.part(_SMALL_SHARE), sample.part(1.0)
     rounds = [name for name in row.spec.rounds if isinstance(row.params.get(name), int) and row.params[name] > 1]
     full = min((row.params[name] for name in rounds), default=1)
     few = max(1, full // _ROUNDS_SHARE)
@@ -151,14 +150,20 @@ def _measured(row: Row, task: Task, sample: _Sample) -> FitCost | None:
         return None  # the run itself will tell what is wrong with the model
     per_event_predict = predict / large.size * (full / twice)
     if twice == few:
-        slope = max(0.0, (at_large - at_small) / max(1, large.size - small.size))
-        return FitCost(max(0.0, at_large - slope * large.size), slope, per_event_predict)
+        return FitCost(*_line(at_small, small.size, at_large, large.size), per_event_predict)
     # Not below half of the mean round: a difference of two short times is noisy.
     per_round = max((at_large - at_few) / (twice - few), _MIN_SHARE * at_large / twice)
     setup = max(0.0, at_large - twice * per_round) / large.size
     per_round_small = max(0.0, at_small - setup * small.size) / twice
-    slope = max(0.0, (per_round - per_round_small) / max(1, large.size - small.size))
-    return FitCost(full * max(0.0, per_round - slope * large.size), full * slope + setup, per_event_predict)
+    fixed, slope = _line(per_round_small, small.size, per_round, large.size)
+    return FitCost(full * fixed, full * slope + setup, per_event_predict)
+
+
+def _line(at_small: float, small: int, at_large: float, large: int) -> tuple[float, float]:
+    """Intercept and slope of seconds against events; neither is negative, whatever noise there is."""
+    slope = (at_large - at_small) / (large - small) if large > small else 0.0
+    slope = min(max(0.0, slope), at_large / large)
+    return at_large - slope * large, slope
 
 
 def _fit(task: Task, sample: _Sample, X: NDArray[np.float32], events: NDArray[np.int64]) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 __all__ = ["Choice", "RowNeed", "fit_to_limit", "makespan"]
@@ -87,11 +87,11 @@ def fit_to_limit(needs: Sequence[RowNeed], limit: float, workers: int, per_row: 
     bags = {need.label: need.bag for need in needs}
     kept = set(range(len(needs)))
 
-    def density(index: int) -> tuple[float, int]:
-        return needs[index].density(bags[needs[index].label]), -index
+    def by_worth(rows: Iterable[int], sizes: Mapping[str, int]) -> list[int]:
+        return sorted(rows, key=lambda i: (-needs[i].density(sizes[needs[i].label]), i))
 
     def predicted(rows: set[int], sizes: Mapping[str, int]) -> float:
-        order = sorted(rows, key=density, reverse=True)
+        order = by_worth(rows, sizes)
         fits = [
             sizes[needs[i].label] * needs[i].seconds
             for i in order
@@ -106,16 +106,19 @@ def fit_to_limit(needs: Sequence[RowNeed], limit: float, workers: int, per_row: 
         dearest = max((label for label, size in bags.items() if size > 1), key=time_of)
         bags[dearest] //= 2
     while kept and predicted(kept, bags) > limit:
-        kept.remove(min(kept, key=density))
-    for index in sorted(set(range(len(needs))) - kept, key=density, reverse=True):
+        kept.remove(by_worth(kept, bags)[-1])
+    for index in by_worth(set(range(len(needs))) - kept, bags):
         if predicted(kept | {index}, bags) <= limit:
             kept.add(index)
-    for index in sorted(kept, key=density, reverse=True):
+    for index in by_worth(kept, bags):
         need = needs[index]
         size = need.bag
         while size > bags[need.label]:
             if predicted(kept, {**bags, need.label: size}) <= limit:
                 bags[need.label] = size
             size //= 2
-    order = sorted(range(len(needs)), key=density, reverse=True)
+    # Who has no room anyhow keeps all seeds, to be trained so when there is time.
+    with_room = {needs[index].label for index in kept}
+    bags |= {need.label: need.bag for need in needs if need.label not in with_room}
+    order = by_worth(range(len(needs)), bags)
     return Choice(bags, [i for i in order if i in kept], [i for i in order if i not in kept], predicted(kept, bags))

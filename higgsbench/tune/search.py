@@ -63,7 +63,6 @@ class Search:
         journal: where trials are asked and told.
         settings: the user's choices.
         say: hears a line per trial.
-        clock: seconds that only grow.
     """
 
     def __init__(
@@ -75,10 +74,9 @@ class Search:
         journal: Journal,
         settings: TuneSettings,
         say: Callable[[str], None],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self.loaded, self.dataset, self.space = name, loaded, dataset, space
-        self.journal, self.settings, self.say, self.clock = journal, settings, say, clock
+        self.journal, self.settings, self.say = journal, settings, say
         self.folds = int(dataset.fold.max()) + 1
         self.open: dict[str, _Open] = {}
         self.deadline = self.allowed = float("inf")
@@ -95,7 +93,7 @@ class Search:
         """
         self.trials = trials
         if seconds is not None:
-            self.deadline, self.allowed = self.clock() + seconds, seconds
+            self.deadline, self.allowed = time.monotonic() + seconds, seconds
         if len(self.records) < trials:
             with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
                 self._carry_out(Workspace(folder))
@@ -143,17 +141,17 @@ class Search:
         times = [record.seconds for record in self.records if record.state == "complete"]
         if not times:
             # The first is carried through whatever it takes; no second beside it is begun after the end.
-            return not self.open or self.clock() < self.deadline
-        return self.clock() + max(times) <= self.deadline
+            return not self.open or time.monotonic() < self.deadline
+        return time.monotonic() + max(times) <= self.deadline
 
     def _begin(self) -> _Open | None:
         """Begin a trial; None if its values cannot be planned, which is a failed trial."""
         trial, values = self.journal.ask()
-        begin = self.clock()
+        begin = time.monotonic()
         try:
             plan = self._plan(values)
         except HiggsbenchError as error:
-            self.journal.tell_failed(trial, self.clock() - begin, str(error))
+            self.journal.tell_failed(trial, time.monotonic() - begin, str(error))
             self._ended(f"failed: {error}")
             return None
         open_ = _Open(trial, values, plan, np.full(len(self.dataset.train), np.nan), begin)
@@ -170,7 +168,7 @@ class Search:
         """Judge a trial by the folds it has, and break it off, end it or let it go on."""
         open_ = self.open[result.key]
         open_.waiting = False
-        spent = self.clock() - open_.begin
+        spent = time.monotonic() - open_.begin
         if result.error:
             message = result.error.strip().splitlines()[-1]
             self._close(result.key, lambda: self.journal.tell_failed(open_.trial, spent, message))
@@ -195,7 +193,7 @@ class Search:
     def _too_late(self, open_: _Open, spent: float) -> bool:
         rest = spent / open_.fold * (self.folds - open_.fold)
         finished = any(record.state == "complete" for record in self.records)
-        return finished and self.clock() + rest > self.deadline + _GRACE * self.allowed
+        return finished and time.monotonic() + rest > self.deadline + _GRACE * self.allowed
 
     def _close(self, key: str, tell: Callable[[], None]) -> None:
         tell()
