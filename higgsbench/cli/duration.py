@@ -9,25 +9,19 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Duration", "time_limit_option"]
+__all__ = ["time_limit_option"]
 
 
-class Duration(click.ParamType):
-    """A duration: 90, 90s, 30m, 2h."""
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    from higgsbench.errors import ConfigError
+    from higgsbench.runs.durations import parse_duration
 
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return seconds."""
-        from higgsbench.errors import ConfigError
-        from higgsbench.runs.durations import parse_duration
-
-        try:
-            return parse_duration(str(value))
-        except ConfigError as error:
-            self.fail(str(error), param, ctx)
+    try:
+        return None if value is None else parse_duration(value)
+    except ConfigError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
 
 
 def time_limit_option(text: str) -> Callable[[Any], Any]:
-    """Return the option `--time-limit` with a help text."""
-    return click.option("--time-limit", type=Duration(), metavar="TIME", help=text)
+    """Return the option `--time-limit`, which gives seconds, with a help text."""
+    return click.option("--time-limit", callback=_seconds, metavar="TIME", help=text)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from higgsbench.models.space import SearchSpace
+    from higgsbench.tune.objective import Direction
 
 __all__ = ["Journal", "TrialRecord", "check_optuna"]
 
@@ -96,17 +97,18 @@ class Journal:
     """
 
     def __init__(
-        self, file: Path, space: SearchSpace, start: dict[str, Any], direction: str, seed: int, prune: bool
+        self, file: Path, space: SearchSpace, start: dict[str, Any], direction: Direction, seed: int, prune: bool
     ) -> None:
         import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
 
         self.file, self.space, self.start, self.seed = file, space, start, seed
         _cut_torn_line(file)
         pruner = optuna.pruners.MedianPruner(n_startup_trials=_PRUNE_AFTER) if prune else optuna.pruners.NopPruner()
         try:
             with _quiet():
-                backend = optuna.storages.journal.JournalFileBackend(str(file))
-                storage = optuna.storages.JournalStorage(backend)
+                storage = JournalStorage(JournalFileBackend(str(file)))
                 self.study = optuna.create_study(
                     storage=storage, study_name="tune", direction=direction, pruner=pruner, load_if_exists=True
                 )

@@ -108,6 +108,11 @@ class _Tuning:
         limit = self.settings.time_limit
         first = None if limit is None else self._left() / (self.settings.outer + 1)
         final, journal = self._study("final", None, self.settings.trials, first)
+        outer = self._outer_folds(final)
+        if outer < self.settings.outer:
+            self.say(f"time for {outer} of {self.settings.outer} nested studies")
+            if outer == 0:  # what is left goes to the final study
+                final, journal = self._study("final", None, self.settings.trials, self._left())
         best = best_of(final, self.settings.objective)
         if best is None:
             raise ModelError(_NO_TRIAL)
@@ -121,7 +126,7 @@ class _Tuning:
             best=best,
             trials=final,
             importances=journal.importances(),
-            nested=self._nested(best, final),
+            nested=self._nested(best, final, outer) if outer else None,
             seconds=time.monotonic() - self.begin,
         )
         self._write(result)
@@ -166,26 +171,34 @@ class _Tuning:
             all_, train=train, y=all_.y[rows], weight=weight, group=group, fold=fold, fold_digest=digest
         )
 
-    def _nested(self, best: TrialRecord, final: list[TrialRecord]) -> NestedScore | None:
-        """Search without each outer fold in turn and score it."""
+    def _scoring(self, final: list[TrialRecord]) -> tuple[float, float]:
+        """Seconds of the longest complete trial, and of the fits that score one outer fold."""
         longest = max(record.seconds for record in final if record.state == "complete")
-        scoring = self.settings.outer * _SCORING * longest / self.settings.inner
+        return longest, _SCORING * longest / self.settings.inner / self.settings.jobs
+
+    def _outer_folds(self, final: list[TrialRecord]) -> int:
+        """Return how many nested studies of at least one trial there is time for; one alone scores nothing."""
+        longest, scoring = self._scoring(final)
+        return next((k for k in range(self.settings.outer, 1, -1) if k * (longest + scoring) <= self._left()), 0)
+
+    def _nested(self, best: TrialRecord, final: list[TrialRecord], outer: int) -> NestedScore:
+        """Search without each outer fold in turn and score it."""
+        _, scoring = self._scoring(final)
         chosen: list[TrialRecord] = []
-        for fold in range(self.settings.outer):
+        for fold in range(outer):
             # Equal shares of what is left when the fits that score the folds are taken off.
-            share = (self._left() - scoring) / (self.settings.outer - fold)
-            if share < longest:
-                self.say(f"no time for a study without fold {fold}")
-                break
+            share = max(0.0, self._left() - outer * scoring) / (outer - fold)
             seconds = None if self.settings.time_limit is None else share
             records, _ = self._study(f"without fold {fold}", fold, len(final), seconds)
             found = best_of(records, self.settings.objective)
             if found is None:
                 raise ModelError(_NO_TRIAL)
             chosen.append(found)
-        if len(chosen) < 2:
-            return None
-        ways = {"nested": chosen, "final": [best] * len(chosen), "start": [None] * len(chosen)}
+        ways: dict[str, Sequence[TrialRecord | None]] = {
+            "nested": chosen,
+            "final": [best] * len(chosen),
+            "start": [None] * len(chosen),
+        }
         return nested_score(self._scored(ways), [record.values for record in chosen])
 
     def _scored(self, ways: Mapping[str, Sequence[TrialRecord | None]]) -> dict[str, RowMetrics]:

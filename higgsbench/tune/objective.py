@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DIRECTIONS",
     "OBJECTIVES",
+    "Direction",
     "better",
     "fitted_recalibration",
     "objective_value",
@@ -29,7 +30,8 @@ __all__ = [
 ]
 
 OBJECTIVES = ("log_loss", "auc", "ams")
-DIRECTIONS = {"log_loss": "minimize", "auc": "maximize", "ams": "maximize"}
+Direction: TypeAlias = Literal["minimize", "maximize"]
+DIRECTIONS: dict[str, Direction] = {"log_loss": "minimize", "auc": "maximize", "ams": "maximize"}
 
 
 def better(objective: str, a: float, b: float) -> bool:

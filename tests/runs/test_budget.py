@@ -256,7 +256,9 @@ class TestRuns:
         result = higgsbench.run(path, output=tmp_path / "out", jobs=1, time_limit="30s")
         assert clock.now <= 30
         assert [row["name"] for row in result.rows] == ["quicker"]
-        assert [(row.name, row.predicted_seconds) for row in result.left_out] == [("slower", pytest.approx(30.0))]
+        (left_out,) = result.left_out
+        assert left_out.name == "slower"
+        assert left_out.predicted_seconds == pytest.approx(30.0)
         stored = json.loads((result.folder / "rows.json").read_text())["left_out"]
         assert [row["name"] for row in stored] == ["slower"]
         assert any("a time limit left out slower" in note for note in collect_rows(tmp_path / "out")[1])
@@ -270,7 +272,7 @@ class TestRuns:
     @pytest.mark.usefixtures("clock")
     def test_a_smaller_bag_shows_in_the_parameters(self, config: Config, tmp_path: Path) -> None:
         options = ["models.quicker.params.bag=8"]
-        run = {"output": tmp_path, "jobs": 1, "only": ["quicker"]}
+        run: dict[str, Any] = {"output": tmp_path, "jobs": 1, "only": ["quicker"]}
         result = higgsbench.run(config(SLEEP), time_limit=18, settings=options, **run)
         (row,) = result.rows
         assert row["params"]["bag"] == 4, "8 seeds of 3 folds are 24 s"
