@@ -16,6 +16,7 @@ __all__ = ["environment"]
 _PACKAGES = (
     *("numpy", "scipy", "polars", "scikit-learn", "catboost", "xgboost", "lightgbm", "joblib", "threadpoolctl"),
     *("pydantic", "PyYAML", "platformdirs", "psutil", "click", "rich", "pooch", "uproot", "matplotlib", "mplhep"),
+    "optuna",
 )
 
 

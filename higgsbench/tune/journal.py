@@ -78,6 +78,17 @@ def _quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
+class _NoLock:
+    """Stands in for Optuna's lock file, which a killed process leaves behind; one process writes a journal."""
+
+    def acquire(self) -> bool:
+        """Say that the lock is there."""
+        return True
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
 class Journal:
     """A study whose trials are asked and told one by one; a stopped one goes on.
 
@@ -108,7 +119,7 @@ class Journal:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=_PRUNE_AFTER) if prune else optuna.pruners.NopPruner()
         try:
             with _quiet():
-                storage = JournalStorage(JournalFileBackend(str(file)))
+                storage = JournalStorage(JournalFileBackend(str(file), lock_obj=_NoLock()))
                 self.study = optuna.create_study(
                     storage=storage, study_name="tune", direction=direction, pruner=pruner, load_if_exists=True
                 )
