@@ -115,11 +115,12 @@ class Journal:
         from optuna.storages.journal import JournalFileBackend
 
         self.file, self.space, self.start, self.seed = file, space, start, seed
+        no_lock: Any = _NoLock()  # Optuna's base class of locks cannot be named without importing Optuna
         _cut_torn_line(file)
         pruner = optuna.pruners.MedianPruner(n_startup_trials=_PRUNE_AFTER) if prune else optuna.pruners.NopPruner()
         try:
             with _quiet():
-                storage = JournalStorage(JournalFileBackend(str(file), lock_obj=_NoLock()))
+                storage = JournalStorage(JournalFileBackend(str(file), lock_obj=no_lock))
                 self.study = optuna.create_study(
                     storage=storage, study_name="tune", direction=direction, pruner=pruner, load_if_exists=True
                 )
