@@ -79,7 +79,7 @@ REPLACED = frozenset(
 
 def raw_quantities(schema: TableSchema) -> list[Quantity]:
     """All measured columns of a layout, as they stand in the file."""
-    challenge = dict.fromkeys(UNITS, CHALLENGE)
+    challenge = {name: CHALLENGE for name in UNITS}
     return [
         Quantity(name, pl.col(name), "column of the file", UNITS.get(name, ""), challenge.get(name, "the file"), "raw")
         for name in schema.features

@@ -45,17 +45,17 @@ class Momentum:
 
     @property
     def px(self) -> pl.Expr:
-        """Pt cos(phi) in GeV."""
+        """pt cos(phi) in GeV."""
         return self.pt * self.phi.cos()
 
     @property
     def py(self) -> pl.Expr:
-        """Pt sin(phi) in GeV."""
+        """pt sin(phi) in GeV."""
         return self.pt * self.phi.sin()
 
     @property
     def pz(self) -> pl.Expr:
-        """Pt sinh(eta) in GeV."""
+        """pt sinh(eta) in GeV."""
         return self.pt * self.pseudorapidity.sinh()
 
     @property
