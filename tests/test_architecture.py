@@ -31,6 +31,7 @@ FLOOR = {
     "report": 5.4,
     "compare": 5.2,
     "inference": 5.3,
+    "tune": 5,
     "api": 5.5,
     "cli": 6,
     "__main__": 7,
