@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from higgsbench.models import presets
 from higgsbench.models.spaces import SPACES
-from higgsbench.models.spec import BuildContext, ModelSpec
+from higgsbench.models.spec import EARLY, BuildContext, ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from higgsbench.models.early import Sample
 
 __all__ = ["BUILTIN"]
-
-
-EARLY = ("early_stopping_rounds", "validation_fraction")
-"""What `higgsbench.models.early` takes beside the library's own parameters."""
 
 
 def _names(*modules_and_classes: str, more: tuple[str, ...] = ()) -> frozenset[str]:

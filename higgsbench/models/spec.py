@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from higgsbench.models.space import SearchSpace
     from higgsbench.models.storage import Codec
 
-__all__ = ["BAG", "PRESETS", "BuildContext", "ModelSpec", "Preset"]
+__all__ = ["BAG", "EARLY", "PRESETS", "BuildContext", "ModelSpec", "Preset"]
 
 PRESETS = ("quick", "good", "best")
 """Names of the parameter presets, cheapest first."""
 
 BAG = "bag"
 """Parameter that every model takes: how many copies with different seeds are trained, whose log-odds are averaged."""
+
+EARLY = ("early_stopping_rounds", "validation_fraction")
+"""Parameters of boosted trees that stop early, see `higgsbench.models.early`."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 

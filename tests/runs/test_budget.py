@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from higgsbench.errors import ConfigError
 from higgsbench.leaderboard.collect import collect_rows
 from higgsbench.models import ModelSpec, registry
 from higgsbench.runs.budget import TimeBudget
+from higgsbench.runs.cost import FitCost
 from higgsbench.runs.durations import format_duration, parse_duration
 from higgsbench.runs.fitting import RowNeed, fit_to_limit, makespan
 from higgsbench.runs.plan import Unit
@@ -299,3 +301,13 @@ class TestRuns:
         with pytest.raises(ConfigError, match="not even one row fits; the cheapest, quicker, is predicted to take 3"):
             higgsbench.run(config(SLEEP), output=tmp_path / "out", jobs=1, time_limit=2)
         assert not (tmp_path / "out").exists()
+
+
+def test_early_stopping_is_predicted_to_end_early() -> None:
+    """Rounds grow with the 0.6th power of the events until all are trained."""
+    every = FitCost(0.0, 1.0, 0.0)
+    stopped = dataclasses.replace(every, stopping=(0.05, 0.01))
+    assert stopped.seconds(12_000, 0) == pytest.approx(0.06 * every.seconds(12_000, 0))
+    assert stopped.seconds(384_000, 0) == pytest.approx((0.05 * 8 + 0.01) * every.seconds(384_000, 0))
+    assert stopped.seconds(1e9, 0) == every.seconds(1e9, 0)
+    assert stopped.seconds(24_000, 0, submodels=2) == pytest.approx(0.06 * every.seconds(24_000, 0))
