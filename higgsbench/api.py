@@ -15,6 +15,7 @@ from higgsbench.config import LoadedConfig, load_config
 from higgsbench.errors import ConfigError
 from higgsbench.events import Events, load_events
 from higgsbench.models import get_model
+from higgsbench.runs.durations import parse_duration
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.predict import default_subsets, predictions
 from higgsbench.runs.predictor import open_predictor
@@ -45,6 +46,7 @@ def load_run_config(
     test: str | Path | None = None,
     only: Sequence[str] = (),
     settings: Sequence[str] = (),
+    preset: str | None = None,
 ) -> LoadedConfig:
     """Load a configuration and apply what a command line would change.
 
@@ -54,11 +56,13 @@ def load_run_config(
         test: separate file of held-out events.
         only: models or labels to keep.
         settings: `key=value` changes.
+        preset: preset of the run; models with a preset of their own keep it.
 
     Raises:
         ConfigError: naming the file, line and key, or the option at fault.
     """
-    loaded = load_config(config, settings, get_model)
+    effort = () if preset is None else (f"preset={preset}",)
+    loaded = load_config(config, [*settings, *effort], get_model)
     changes: dict[str, object] = {}
     if data is not None:
         # What belongs to another source goes with it.
@@ -88,9 +92,11 @@ def run(
     test: str | Path | None = None,
     only: Sequence[str] = (),
     settings: Sequence[str] = (),
+    preset: str | None = None,
     output: str | Path = "results",
     jobs: int | None = None,
     listener: Listener | None = None,
+    time_limit: str | float | None = None,
 ) -> RunResult:
     """Carry out a configuration, as `higgsbench run` does.
 
@@ -100,18 +106,21 @@ def run(
         test: separate file of held-out events.
         only: models or labels to keep.
         settings: `key=value` changes.
+        preset: preset of the run; models with a preset of their own keep it.
         output: folder that holds the runs.
         jobs: worker processes; all cores by default.
         listener: hears of progress.
+        time_limit: seconds, or text such as "30m", for everything; what does not fit is left out and said.
 
     Returns:
-        The run's folder, rows and failures.
+        The run's folder, rows, failures and what a time limit left out.
 
     Raises:
         HiggsbenchError: for bad configuration or data.
     """
-    loaded = load_run_config(config, data=data, test=test, only=only, settings=settings)
-    return run_config(loaded, Path(output), jobs or available_cores(), listener)
+    loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
+    limit = None if time_limit is None else parse_duration(str(time_limit))
+    return run_config(loaded, Path(output), jobs or available_cores(), listener, limit)
 
 
 def predict(

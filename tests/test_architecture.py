@@ -32,6 +32,7 @@ FLOOR = {
     "compare": 5.2,
     "inference": 5.3,
     "export": 5.3,
+    "tune": 5,
     "api": 5.5,
     "cli": 6,
     "__main__": 7,

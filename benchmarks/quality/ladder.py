@@ -88,7 +88,7 @@ def add_blends(found: Scores, torch: bool) -> None:
     ways |= {"core without mlp": ("mean", CORE[:3]), "core without catboost": ("mean", (*CORE[:2], "mlp"))}
     ways |= {"xgboost and mlp only": ("mean", ("xgboost", "mlp"))}
     ways |= {"core and random_forest": ("mean", (*CORE, "random_forest"))}
-    ways |= {"core and xgboost split by jets": ("mean", (*CORE, "xgboost physics jets"))}
+    ways |= {"core and xgboost split by jets": ("mean", (*CORE, "xgboost physics jets [jets]"))}
     ways |= {
         "the six on raw features, mean": ("mean", SIX),
         "the six on raw features, non-negative": ("nonnegative", SIX),

@@ -60,6 +60,7 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     lazy={
         "run": ("higgsbench.cli.run", "Train, stack and cut as a configuration says; show the leaderboard."),
+        "tune": ("higgsbench.cli.tune", "Search the parameters of a model by nested studies."),
         "leaderboard": ("higgsbench.cli.leaderboard", "Rank the rows of all stored runs."),
         "members": ("higgsbench.cli.members", "Show what each member gives to the stack of a run."),
         "predict": ("higgsbench.cli.predict", "Score new events with the stored models of a run."),

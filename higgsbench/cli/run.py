@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from higgsbench.cli.duration import time_limit_option
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from higgsbench.config import LoadedConfig
     from higgsbench.runs.result import RunResult
 
 __all__ = ["command"]
@@ -22,6 +28,10 @@ __all__ = ["command"]
 @click.option("--test", type=click.Path(path_type=Path), help="Separate file of held-out events.")
 @click.option("--only", multiple=True, metavar="MODEL", help="Keep only this model or label; may be repeated.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, e.g. cut.rule=max.")
+@click.option("--preset", type=click.Choice(["quick", "good", "best"]), help="Effort, instead of the configuration's.")
+@time_limit_option("For everything, e.g. 90s, 30m, 2h; what does not fit is left out and said.")
+@click.option("--plan", "dry", is_flag=True, help="Predict time and memory, train nothing.")
+@click.option("--events", type=click.IntRange(min=100), help="With --plan: predict for so many training events.")
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes; all cores by default.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder that holds the runs.")  # fmt: skip
@@ -33,6 +43,10 @@ def command(
     test: Path | None,
     only: tuple[str, ...],
     settings: tuple[str, ...],
+    preset: str | None,
+    time_limit: float | None,
+    dry: bool,
+    events: int | None,
     jobs: int | None,
     output: Path,
     no_models: bool,
@@ -53,16 +67,25 @@ def command(
     from higgsbench.runs.run import run_config
 
     settings = (*settings, "store_models=false") if no_models else settings
-    loaded = load_run_config(config, data=data, test=test, only=only, settings=settings)
+    if events is not None and not dry:
+        raise click.UsageError("--events goes with --plan; it changes no run")
+    if dry and time_limit is not None:
+        raise click.UsageError("--plan predicts the whole run; leave out --time-limit")
+    loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
     console = output_console()
+    workers = jobs or available_cores()
+    if dry:
+        _show_plan(loaded, output, workers, events, console)
+        return
+    begin = time.monotonic()
     if quiet:
-        result = run_config(loaded, output, jobs or available_cores(), Silent())
+        result = run_config(loaded, output, workers, Silent(), time_limit)
     else:
         messages = Console(stderr=not console.is_terminal)
         progress = LiveProgress(messages) if messages.is_terminal else PlainProgress(messages)
         try:
             with progress:
-                result = run_config(loaded, output, jobs or available_cores(), progress)
+                result = run_config(loaded, output, workers, progress, time_limit)
         except KeyboardInterrupt:
             click.echo(
                 f"Interrupted: {progress.done} of {progress.total} units are stored in {progress.folder or output}; "
@@ -72,7 +95,56 @@ def command(
             raise click.exceptions.Exit(130) from None
     show(Leaderboard.read(result.folder), console)
     console.print(f"Run stored in {result.folder}", highlight=False, markup=False, soft_wrap=True)
+    if time_limit is not None:
+        _report_left_out(result, time_limit, time.monotonic() - begin)
     _report_failures(result)
+
+
+def _report_left_out(result: RunResult, limit: float, spent: float) -> None:
+    from higgsbench.runs.durations import format_duration
+
+    for row in result.left_out:
+        click.echo(f"Left out: {row.name}: {row.reason}", err=True)
+    if result.left_out:
+        click.echo("The same command without --time-limit adds what was left out.", err=True)
+    if spent > limit:
+        click.echo(
+            f"Took {format_duration(spent)} of {format_duration(limit)}: a fit that was under way took longer than "
+            "predicted.",
+            err=True,
+        )
+
+
+def _show_plan(loaded: LoadedConfig, output: Path, jobs: int, events: int | None, console: Console) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from higgsbench.cli.data_output import quantity
+    from higgsbench.runs.assemble import check_members
+    from higgsbench.runs.dataset import load_dataset
+    from higgsbench.runs.durations import format_duration
+    from higgsbench.runs.forecast import forecast
+    from higgsbench.runs.plan import make_plan
+
+    dataset = load_dataset(loaded.config)
+    plan = make_plan(loaded, dataset)
+    check_members(loaded.config, plan)
+    found = forecast(plan, dataset, loaded.config, output, jobs, events)
+    table = Table(header_style="bold")
+    for title in ("row", "fits", "stored", "seeds", "a fit", "all"):
+        table.add_column(title, justify="left" if title == "row" else "right")
+    for row in found.rows:
+        times = (format_duration(row.seconds), format_duration(row.total))
+        table.add_row(escape(row.name), str(row.units), str(row.stored), str(row.bag), *times)
+    console.print(table, highlight=False)
+    runs = "runs overnight: " if found.seconds > 3 * 3600 else ""
+    processes = "1 process" if jobs == 1 else f"{jobs} processes"
+    count = quantity(found.events, "training event")
+    click.echo(
+        f"{runs}predicted {format_duration(found.seconds)} with {processes} on {count}, "
+        f"about {found.memory_mb / 1000:.1f} GB of memory (measured in {format_duration(found.calibration_seconds)} "
+        "of short fits; nothing was trained)"
+    )
 
 
 def _report_failures(result: RunResult) -> None:

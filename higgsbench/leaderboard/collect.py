@@ -110,7 +110,16 @@ def read_run(folder: Path) -> tuple[list[StoredRow], str]:
     if problem:
         return [], f"{folder.name}: left out, rows.json is damaged ({problem})"
     source = str(content.get("source", ""))
-    return [StoredRow(folder, record, content["comparability"], source) for record in content["rows"]], ""
+    rows = [StoredRow(folder, record, content["comparability"], source) for record in content["rows"]]
+    return rows, _without_time(folder, content.get("left_out"))
+
+
+def _without_time(folder: Path, left_out: Any) -> str:
+    """Name the rows that a time limit left out of a run; empty where there are none."""
+    if not isinstance(left_out, list):
+        return ""
+    names = [str(row.get("name", "")) for row in left_out if isinstance(row, dict)]
+    return f"{folder.name}: a time limit left out {', '.join(names)}" if names else ""
 
 
 def _problem(content: Any) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.models import presets
-from higgsbench.models.spec import BuildContext, ModelSpec
+from higgsbench.models.spaces import SPACES
+from higgsbench.models.spec import EARLY, BuildContext, ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
     from higgsbench.models.early import Sample
 
 __all__ = ["BUILTIN"]
-
-
-EARLY = ("early_stopping_rounds", "validation_fraction")
-"""What `higgsbench.models.early` takes beside the library's own parameters."""
 
 
 def _names(*modules_and_classes: str, more: tuple[str, ...] = ()) -> frozenset[str]:
@@ -224,6 +221,8 @@ BUILTIN: tuple[ModelSpec, ...] = (
         requires=("scikit-learn", "numpy", "scipy"),
         parameters=_logistic_names,
         cost=1.0,
+        search_space=SPACES["logistic"],
+        merit=0.5,
     ),
     ModelSpec(
         name="random_forest",
@@ -234,6 +233,9 @@ BUILTIN: tuple[ModelSpec, ...] = (
         requires=("scikit-learn", "numpy", "scipy"),
         parameters=_random_forest_names,
         cost=4.0,
+        search_space=SPACES["random_forest"],
+        rounds=("n_estimators",),
+        merit=0.75,
     ),
     ModelSpec(
         name="catboost",
@@ -246,6 +248,8 @@ BUILTIN: tuple[ModelSpec, ...] = (
         log_odds=_catboost_log_odds,
         parameters=_catboost_names,
         cost=6.0,
+        search_space=SPACES["catboost"],
+        rounds=("iterations",),
     ),
     ModelSpec(
         name="xgboost",
@@ -258,6 +262,8 @@ BUILTIN: tuple[ModelSpec, ...] = (
         log_odds=_xgboost_log_odds,
         parameters=_xgboost_names,
         cost=2.0,
+        search_space=SPACES["xgboost"],
+        rounds=("n_estimators",),
     ),
     ModelSpec(
         name="lightgbm",
@@ -270,6 +276,8 @@ BUILTIN: tuple[ModelSpec, ...] = (
         log_odds=_lightgbm_log_odds,
         parameters=_lightgbm_names,
         cost=1.5,
+        search_space=SPACES["lightgbm"],
+        rounds=("n_estimators",),
     ),
     ModelSpec(
         name="mlp",
@@ -279,6 +287,9 @@ BUILTIN: tuple[ModelSpec, ...] = (
         requires=("scikit-learn", "numpy", "scipy"),
         parameters=_mlp_names,
         cost=8.0,
+        search_space=SPACES["mlp"],
+        rounds=("max_iter",),
+        merit=0.9,
     ),
 )
 """The models that come with higgsbench."""

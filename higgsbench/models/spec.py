@@ -14,15 +14,19 @@ from higgsbench.errors import MissingExtraError, ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from higgsbench.models.space import SearchSpace
     from higgsbench.models.storage import Codec
 
-__all__ = ["BAG", "PRESETS", "BuildContext", "ModelSpec", "Preset"]
+__all__ = ["BAG", "EARLY", "PRESETS", "BuildContext", "ModelSpec", "Preset"]
 
 PRESETS = ("quick", "good", "best")
 """Names of the parameter presets, cheapest first."""
 
 BAG = "bag"
 """Parameter that every model takes: how many copies with different seeds are trained, whose log-odds are averaged."""
+
+EARLY = ("early_stopping_rounds", "validation_fraction")
+"""Parameters of boosted trees that stop early, see `higgsbench.models.early`."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
@@ -85,6 +89,10 @@ class ModelSpec:
             scikit-learn's plain estimators, pipelines of these). Where no format fits, a run keeps the scores only.
         reproducible: whether the same seed gives the same scores bit for bit; a model that stops by the clock does not.
         cost: rough fit time relative to LightGBM; long units are started first so that no core idles at the end.
+        search_space: what `higgsbench tune` may vary; empty where nothing is known to be worth it.
+        rounds: parameters that the fit time is proportional to (trees, epochs), beside a fixed part.
+        merit: rough worth of the model's row, 1 for gradient boosting; what is worth least per second is left out first
+            when a time limit is short.
     """
 
     name: str
@@ -101,6 +109,9 @@ class ModelSpec:
     codecs: tuple[Codec, ...] = ()
     reproducible: bool = True
     cost: float = 1.0
+    search_space: SearchSpace = field(default_factory=dict)
+    rounds: tuple[str, ...] = ()
+    merit: float = 1.0
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

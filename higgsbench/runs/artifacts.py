@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from higgsbench.config import RunConfig
     from higgsbench.ensemble.evaluate import RowMetrics
     from higgsbench.runs.assemble import RowScores, Stack
+    from higgsbench.runs.budget import LeftOut
     from higgsbench.runs.dataset import Dataset
     from higgsbench.runs.plan import Plan
     from higgsbench.runs.store import RunStore
@@ -79,6 +81,7 @@ def is_current(store: RunStore, digest: str) -> bool:
     try:
         return (
             rows["assembly"] == digest
+            and not rows.get("left_out")
             and all(row["status"] == "ok" for row in rows["rows"])
             and all(file_digest(store.folder / name) == sum_ for name, sum_ in rows["checksums"].items())
         )
@@ -110,6 +113,7 @@ def write_results(
     metrics: dict[str, RowMetrics],
     stack: Stack | None,
     predictor: dict[str, Any],
+    left_out: list[LeftOut],
 ) -> None:
     """Write scores, bootstrap replicas, stack and predictor, and last the rows with the checksums of the others.
 
@@ -129,6 +133,7 @@ def write_results(
             "comparability": comparability(config, dataset),
             "source": dataset.train.source,
             "rows": rows,
+            "left_out": [dataclasses.asdict(row) for row in left_out],
             "checksums": {name: file_digest(store.folder / name) for name in names},
         }
         write_json(store.folder / "rows.json", content)

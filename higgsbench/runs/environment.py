@@ -17,6 +17,7 @@ _PACKAGES = (
     *("numpy", "scipy", "polars", "scikit-learn", "catboost", "xgboost", "lightgbm", "joblib", "threadpoolctl"),
     *("pydantic", "PyYAML", "platformdirs", "psutil", "click", "rich", "pooch", "uproot", "matplotlib", "mplhep"),
     *("autogluon.tabular", "flaml", "pandas", "torch"),
+    "optuna",
 )
 
 

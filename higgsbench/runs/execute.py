@@ -9,7 +9,7 @@ from higgsbench.errors import HiggsbenchError
 from higgsbench.runs.unit import Task, UnitResult, Workspace, run_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator
 
 __all__ = ["WorkerLostError", "execute"]
 
@@ -24,27 +24,29 @@ class WorkerLostError(HiggsbenchError):
 
 
 def execute(
-    tasks: Sequence[Task], workspace: Workspace, jobs: int, started: Callable[[Task], None]
+    source: Callable[[], Task | None], workspace: Workspace, workers: int, threads: int, started: Callable[[Task], None]
 ) -> Generator[UnitResult]:
     """Run tasks and yield results in the order in which they finish.
 
-    Each library is held to the task's number of threads, so that `jobs` processes never fight over cores.
+    Each library is held to `threads` threads, so that the processes never fight over cores.
 
     Args:
-        tasks: what to run, in the order to start them.
+        source: gives the next task to start, or None where there is none now; asked whenever a worker is free, and
+            again after every result.
         workspace: where workers find the events.
-        jobs: number of processes; 1 runs in this process.
+        workers: number of processes; 1 runs in this process.
+        threads: threads of each.
         started: called when a task is handed to a worker.
 
     Raises:
         WorkerLostError: if a worker process died.
     """
-    if jobs == 1 or len(tasks) < 2:
-        for task in tasks:
+    if workers == 1:
+        while (task := source()) is not None:
             started(task)
             yield run_unit(task, workspace)
         return
-    yield from _in_processes(tasks, workspace, jobs, started)
+    yield from _in_processes(source, workspace, workers, threads, started)
 
 
 def _leave_interrupts_to_the_parent() -> None:
@@ -52,28 +54,25 @@ def _leave_interrupts_to_the_parent() -> None:
 
 
 def _in_processes(
-    tasks: Sequence[Task], workspace: Workspace, jobs: int, started: Callable[[Task], None]
+    source: Callable[[], Task | None], workspace: Workspace, workers: int, threads: int, started: Callable[[Task], None]
 ) -> Generator[UnitResult]:
     from concurrent.futures import FIRST_COMPLETED, Future, wait
     from concurrent.futures.process import BrokenProcessPool
 
     from loky import ProcessPoolExecutor
 
-    threads = str(max(task.threads for task in tasks))
     executor: Any = ProcessPoolExecutor(
-        max_workers=min(jobs, len(tasks)),
+        max_workers=workers,
         initializer=_leave_interrupts_to_the_parent,
-        env=dict.fromkeys(_THREAD_VARIABLES, threads),
+        env=dict.fromkeys(_THREAD_VARIABLES, str(threads)),
     )
-    queue = list(reversed(tasks))
     running: set[Future[UnitResult]] = set()
     finished = False
 
     def fill() -> None:
         # No task is handed out before a worker is free: the list of running models stays true, and an interruption
         # loses only what was running.
-        while queue and len(running) < jobs:
-            task = queue.pop()
+        while len(running) < workers and (task := source()) is not None:
             started(task)
             running.add(executor.submit(run_unit, task, workspace))
 
@@ -86,6 +85,8 @@ def _in_processes(
             fill()
             for future in done:
                 yield future.result()
+            # What came back may have let the source go on.
+            fill()
         finished = True
     except BrokenProcessPool as error:
         raise WorkerLostError(

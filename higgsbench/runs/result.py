@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from higgsbench.runs.budget import LeftOut
 
 __all__ = ["Failure", "Listener", "RunResult", "Silent"]
 
@@ -36,6 +38,7 @@ class RunResult:
         trained: number of units trained by this call.
         reused: number of units that were already there.
         failures: units that raised.
+        left_out: rows that a time limit had no room for.
     """
 
     folder: Path
@@ -43,6 +46,7 @@ class RunResult:
     trained: int
     reused: int
     failures: list[Failure]
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def __repr__(self) -> str:
         """Name the folder and the best row; the rows themselves are long."""

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from pathlib import Path
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from higgsbench.errors import ConfigError
-from higgsbench.features import feature_matrix
 from higgsbench.files import canonical_digest
 from higgsbench.runs.artifacts import assembly_digest, is_current, resolved_config, write_inputs, write_results
 from higgsbench.runs.assemble import RowScores, Stack, assembled_row, build_stack, check_members, row_scores, truth_of
 from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.environment import environment
 from higgsbench.runs.execute import execute
+from higgsbench.runs.forecast import within_limit
 from higgsbench.runs.plan import Plan, Row, Unit, make_plan
 from higgsbench.runs.predictor_file import predictor_content
 from higgsbench.runs.result import Failure, Listener, RunResult, Silent
 from higgsbench.runs.store import RunStore, StoredUnit
 from higgsbench.runs.unit import Task, UnitResult, Workspace
+from higgsbench.runs.workspace import save_events, task_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from higgsbench.config import LoadedConfig, RunConfig
     from higgsbench.ensemble.evaluate import RowMetrics, Truth
+    from higgsbench.runs.budget import LeftOut, TimeBudget
 
-__all__ = ["run_config", "task_of"]
+__all__ = ["run_config"]
 
 
-def run_config(loaded: LoadedConfig, output: Path, jobs: int, listener: Listener | None = None) -> RunResult:
+def run_config(
+    loaded: LoadedConfig, output: Path, jobs: int, listener: Listener | None = None, time_limit: float | None = None
+) -> RunResult:
     """Carry out a configuration; what an earlier or interrupted run stored is reused.
 
     Args:
@@ -38,6 +45,8 @@ def run_config(loaded: LoadedConfig, output: Path, jobs: int, listener: Listener
         output: folder that holds the runs; this run gets a folder of its own in it.
         jobs: number of worker processes.
         listener: hears of progress.
+        time_limit: seconds for everything, or None. Rows are complete or left out; those that are there are the same
+            as without a limit, save bags of fewer seeds, which their parameters show.
 
     Returns:
         The result; its rows are also stored.
@@ -45,44 +54,42 @@ def run_config(loaded: LoadedConfig, output: Path, jobs: int, listener: Listener
     Raises:
         HiggsbenchError: for bad configuration or data, or a store that cannot be written.
     """
-    return _Run(loaded, output, jobs, listener or Silent()).carry_out()
-
-
-def task_of(unit: Unit, plan: Plan, dataset: Dataset, config: RunConfig, model_file: str | None = None) -> Task:
-    """Return what a worker needs to run a unit."""
-    row = plan.rows[unit.row]
-    return Task(
-        key=unit.key,
-        spec=row.spec,
-        params=row.params,
-        columns=row.features.columns,
-        matrix=f"X-{row.features.digest}",
-        test_matrix=f"T-{row.features.digest}" if unit.predict_test else None,
-        groups=dataset.groups if row.variant == "jets" else None,
-        training_weights=row.training_weights,
-        negative_weights=config.data.negative_weights,
-        repeat=unit.repeat,
-        fold=unit.fold,
-        totals=dataset.totals,
-        seed=unit.seed,
-        threads=config.threads,
-        model_file=model_file,
-    )
+    begin = time.monotonic()
+    listener = listener or Silent()
+    dataset = load_dataset(loaded.config)
+    plan = make_plan(loaded, dataset)
+    check_members(loaded.config, plan)
+    budget = None
+    if time_limit is not None:
+        loaded, plan, budget, notes = within_limit(loaded, plan, dataset, output, jobs, time_limit, begin)
+        for note in notes:
+            listener.note(note)
+    return _Run(loaded.config, dataset, plan, output, jobs, listener, budget).carry_out()
 
 
 class _Run:
-    def __init__(self, loaded: LoadedConfig, output: Path, jobs: int, listener: Listener) -> None:
-        self.config: RunConfig = loaded.config
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        plan: Plan,
+        output: Path,
+        jobs: int,
+        listener: Listener,
+        budget: TimeBudget | None,
+    ) -> None:
+        self.config = config
         self.jobs = jobs
         self.listener = listener
-        self.dataset: Dataset = load_dataset(loaded.config)
-        self.plan: Plan = make_plan(loaded, self.dataset)
-        check_members(self.config, self.plan)
+        self.dataset = dataset
+        self.plan = plan
+        self.budget = budget
         self.store = RunStore(output / self._folder_name())
         self.output = output
         self.stored: dict[str, StoredUnit] = {}
         self.failures: list[Failure] = []
         self.unstorable: set[str] = set()
+        self.trained = 0
         self.scores: dict[int, RowScores] = {}
         self.records: dict[int, tuple[dict[str, Any], RowMetrics]] = {}
         self.truth: Truth = truth_of(self.config, self.dataset)
@@ -116,8 +123,9 @@ class _Run:
         if pending:
             with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
                 self._train(pending, Workspace(folder))
-        rows = self._assemble(digest)
-        return RunResult(self.store.folder, rows, len(pending) - len(self.failures), reused, self.failures)
+        left_out = self.budget.left_out(self.plan) if self.budget is not None else []
+        rows = self._assemble(digest, left_out)
+        return RunResult(self.store.folder, rows, self.trained, reused, self.failures, left_out)
 
     def _reuse(self) -> list[Unit]:
         """Read finished units of this run and of the runs beside it; return those that must be trained."""
@@ -145,34 +153,21 @@ class _Run:
             )
         return [unit for unit in self.plan.units if unit.key not in self.stored]
 
-    def _workspace_arrays(self, workspace: Workspace, rows: set[int]) -> None:
-        workspace.save("y", self.dataset.y)
-        workspace.save("weight", self.dataset.weight)
-        workspace.save("fold", self.dataset.fold)
-        train, test = self.dataset.train, self.dataset.test
-        numbers = train.group
-        workspace.save("group", np.zeros(len(train), np.int64) if numbers is None else numbers)
-        if test is not None:
-            numbers = test.group
-            workspace.save("test_group", np.zeros(len(test), np.int64) if numbers is None else numbers)
-        for features in {
-            row.features.digest: row.features for i, row in enumerate(self.plan.rows) if i in rows
-        }.values():
-            workspace.save(f"X-{features.digest}", feature_matrix(train.frame, features))
-            if test is not None:
-                workspace.save(f"T-{features.digest}", feature_matrix(test.frame, features))
-
     def _train(self, pending: list[Unit], workspace: Workspace) -> None:
-        self._workspace_arrays(workspace, {unit.row for unit in pending})
-        # Longest first, so that no core idles at the end behind one long fit.
-        order = sorted(pending, key=lambda u: (-self.plan.rows[u.row].spec.cost, u.row, u.repeat, u.fold))
-        by_key = {unit.key: unit for unit in order}
+        rows = {unit.row for unit in pending}
+        save_events(workspace, self.dataset, [self.plan.rows[i].features for i in sorted(rows)])
+        by_key = {unit.key: unit for unit in pending}
+        units = self._in_order(pending)
+
+        def source() -> Task | None:
+            unit = units()
+            return None if unit is None else self._task(unit)
 
         def started(task: Task) -> None:
             unit = by_key[task.key]
             self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
 
-        results = execute([self._task(unit) for unit in order], workspace, self.jobs, started)
+        results = execute(source, workspace, min(self.jobs, len(pending)), self.config.threads, started)
         # Closed before the workspace is removed, so that no worker is left behind reading it.
         with contextlib.closing(results):
             for result in results:
@@ -181,6 +176,15 @@ class _Run:
     def _task(self, unit: Unit) -> Task:
         file = self.store.new_model_file(unit.key) if unit.key in self.with_model else None
         return task_of(unit, self.plan, self.dataset, self.config, file)
+
+    def _in_order(self, pending: list[Unit]) -> Callable[[], Unit | None]:
+        """Return who gives the next unit: the time budget, or else the longest first."""
+        if self.budget is not None:
+            self.budget.plan(pending)
+            return self.budget.next_unit
+        # Longest first, so that no core idles at the end behind one long fit.
+        order = iter(sorted(pending, key=lambda u: (-self.plan.rows[u.row].spec.cost, u.row, u.repeat, u.fold)))
+        return lambda: next(order, None)
 
     def _keep(self, unit: Unit, result: UnitResult) -> None:
         """Store what a unit brought back."""
@@ -192,12 +196,17 @@ class _Run:
             self.failures.append(Failure(name, result.error.strip().splitlines()[-1], path))
         else:
             self.store.write(result, self.dataset.train.event_id, test_ids)
+            self.trained += 1
             found = self.store.read(result.key)
             if found is not None:
                 self.stored[result.key] = found
             if result.no_model and name not in self.unstorable:
                 self.unstorable.add(name)
                 self.listener.note(f"{name}: its scores are stored, its fitted models are not: {result.no_model}")
+        if self.budget is not None:
+            scored = result.rows.size + (0 if result.test_score is None else result.test_score.size)
+            seconds = result.fit_seconds + 1e-6 * result.predict_us * scored
+            self.budget.finished(unit, seconds, bool(result.error))
         self.listener.finished(name, unit.repeat, unit.fold, result.fit_seconds, bool(result.error))
         self._complete(unit.row)
 
@@ -207,8 +216,11 @@ class _Run:
         if index in self.records or any(unit.key not in self.stored for unit in units):
             return
         row = self.plan.rows[index]
+        begin = time.monotonic()
         self.scores[index] = row_scores(row, units, self.stored, self.dataset)
         self.records[index] = assembled_row(self.scores[index], self.truth, self.dataset, self._about(row, units))
+        if self.budget is not None:
+            self.budget.row_assembled(time.monotonic() - begin)
         self.listener.row_done(self.records[index][0])
 
     def _about(self, row: Row, units: list[Unit]) -> dict[str, Any]:
@@ -226,7 +238,7 @@ class _Run:
             "digest": canonical_digest([row.calibration, [u.key for u in units]]),
         }
 
-    def _assemble(self, digest: str) -> list[dict[str, Any]]:
+    def _assemble(self, digest: str, left_out: list[LeftOut]) -> list[dict[str, Any]]:
         done = [(self.plan.rows[i], self.scores[i]) for i in sorted(self.records)]
         records = [self.records[i][0] for i in sorted(self.records)]
         metrics = {self.scores[i].name: self.records[i][1] for i in sorted(self.records)}
@@ -238,16 +250,21 @@ class _Run:
             records.append(record)
             metrics["stack"] = found
             scores.append(stack.scores)
+        without_time = {row.name for row in left_out}
         for index, row in enumerate(self.plan.rows):
-            if index not in self.records:
+            if index not in self.records and row.name not in without_time:
                 records.append(self._failed_record(index, row))
         if not metrics:
+            if not self.failures:
+                raise ConfigError(f"no row was complete in time: {left_out[0].name}: {left_out[0].reason}")
             first = self.failures[0]
             raise ConfigError(
                 f"no row could be computed; first failure: {first.row}: {first.message} (see {first.path})"
             )
         predictor = predictor_content(self.config, self.dataset, self.plan, self.scores, metrics, stack)
-        write_results(self.store, self.config, self.dataset, digest, records, scores, metrics, stack, predictor)
+        write_results(
+            self.store, self.config, self.dataset, digest, records, scores, metrics, stack, predictor, left_out
+        )
         return records
 
     def _about_stack(self, stack: Stack) -> dict[str, Any]:

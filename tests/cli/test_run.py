@@ -78,6 +78,9 @@ def test_only_set_and_output(call: Call, toys: Path, tmp_path: Path) -> None:
         (["run", "small.yaml", "--set", "folds"], "expected key=value"),
         (["run", "small.yaml", "--set", "fold=3"], "did you mean 'folds'?"),
         (["run", "small.yaml", "--jobs", "0"], "0 is not in the range"),
+        (["run", "small.yaml", "--time-limit", "soon"], "'soon' is no duration; write 90, 90s, 30m or 2h"),
+        (["run", "small.yaml", "--events", "5000"], "--events goes with --plan"),
+        (["run", "small.yaml", "--plan", "--time-limit", "5m"], "leave out --time-limit"),
         (["leaderboard"], "results: no such folder"),
         (["leaderboard", "--results", ".", "--columns", "amscv"], "did you mean 'ams_cv'?"),
         (["lederboard"], "Did you mean 'leaderboard'?"),
@@ -131,7 +134,7 @@ def test_version(call: Call) -> None:
     assert call("--version")[:2] == (0, f"higgsbench, version {__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["run", "leaderboard", "models", "environment"])
+@pytest.mark.parametrize("command", ["run", "tune", "leaderboard", "models", "environment"])
 def test_help_has_an_example(call: Call, command: str) -> None:
     code, out, _ = call(command, "--help")
     assert code == 0
@@ -211,3 +214,28 @@ def test_members_of_what_has_none(call: Call, toys: Path, tmp_path: Path) -> Non
     code, _, err = call("members", folder)
     assert code == 2
     assert "scores.parquet: the members' scores cannot be read" in err
+
+
+def test_plan_predicts_and_trains_nothing(call: Call, toys: Path, tmp_path: Path) -> None:
+    code, out, err = call("run", "small.yaml", "--data", toys, "-j", "1", "--plan", "--set", "jet_split=both")
+    assert (code, err) == (0, "")
+    assert "logistic [jets]" in out
+    assert re.search(r"predicted .* with 1 process on \d+ training events, about .* GB of memory", out)
+    assert not (tmp_path / "results").exists()
+    code, out, _ = call("run", "small.yaml", "--data", toys, "-j", "1", "--plan", "--events", "3000000")
+    assert "on 3,000,000 training events" in out
+
+
+def test_a_preset_for_the_run(call: Call, toys: Path) -> None:
+    options = ["--only", "lightgbm", "--preset", "quick", "-q", "-j", "1"]
+    assert call("run", "small.yaml", "--data", toys, *options)[0] == 0
+    (row,) = json.loads(call("leaderboard", "--format", "json")[1])["tables"][0]["rows"]
+    assert row["preset"] == "quick"
+    assert row["params"]["num_leaves"] == 15
+
+
+def test_a_time_limit_with_room_for_all(call: Call, toys: Path) -> None:
+    code, _, err = call("run", "small.yaml", "--data", toys, "-j", "1", "--time-limit", "30m")
+    assert code == 0
+    assert "time limit 30 min: 2 of 2 rows are predicted to fit" in err
+    assert "Left out" not in err

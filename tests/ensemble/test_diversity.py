@@ -51,7 +51,7 @@ def test_an_independent_member_helps_and_a_twin_does_not() -> None:
     good, twin, other, noise = blend_diversity("nonnegative", NAMES, d.F, d.y, d.w, d.fold, TOTALS).members
     assert other.log_loss_gain > 5 * other.log_loss_gain_se > 0
     assert abs(good.log_loss_gain) < 0.05 * other.log_loss_gain
-    assert noise.weight < 0.02 < other.weight
+    assert abs(noise.weight) < 0.1 * other.weight
     assert (good.nearest, twin.nearest) == ("twin", "good")
     assert good.nearest_correlation > 0.99
 

@@ -230,7 +230,7 @@ class TestHeldOut:
             ("features=[Weight]", "can never be a feature"),
             ("features.add=[KaggleSet]", "can never be a feature"),
             ("features=[DER_mass_MCM]", "did you mean 'DER_mass_MMC'"),
-            ("features=phsyics", "no set named 'phsyics'"),
+            ("features=phsyics", "no feature set named 'phsyics'"),
             ("features.drop=[PRI_tau]", "cannot drop 'PRI_tau'"),
             ("stack.members=[xgboost]", "no row named 'xgboost'"),
             ("models.lightgbm.params.num_leafs=3", "did you mean 'num_leaves'"),

@@ -1,0 +1,225 @@
+"""How long the fits of a run will take: a model of the cost, its constants measured by a few short fits."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from higgsbench.ensemble.evaluate import Truth, evaluate_row
+from higgsbench.features import feature_matrix
+from higgsbench.files import canonical_digest
+from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.models.spec import BAG, EARLY
+from higgsbench.runs.unit import make_estimator
+from higgsbench.runs.workspace import task_of
+from higgsbench.validation.folds import fold_assignments
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from higgsbench.config import RunConfig
+    from higgsbench.runs.dataset import Dataset
+    from higgsbench.runs.plan import Plan, Row, Unit
+    from higgsbench.runs.unit import Task
+
+__all__ = ["Calibration", "FitCost", "calibrate", "events_of_unit"]
+
+_EVENTS, _SMALL_SHARE = 4000, 0.25
+_ROUNDS_SHARE = 20
+_MIN_SHARE = 0.5
+_STOP_EVENTS, _STOP_RATE_ROUNDS, _STOP_GROWTH = 12_000, 6.0, 0.6
+"""Early stopping at a learning rate of 0.03 ended after 150 to 200 rounds on 12,000 simulated events, 440 to 580 on
+50,000: about 6 / rate rounds, growing with the 0.6th power of the events."""
+
+
+@dataclass(frozen=True)
+class FitCost:
+    """Seconds of one unit of a row, linear in the events.
+
+    Attributes:
+        fixed: seconds of a fit whatever the number of events, of one seed and one submodel.
+        per_event: seconds per training event, of one seed.
+        predict: seconds per scored event, of one seed.
+        stopping: share of all rounds after which early stopping is expected to end a fit of `_STOP_EVENTS` events, and
+            the share of the rounds that it waits in vain; None where all rounds are trained.
+    """
+
+    fixed: float
+    per_event: float
+    predict: float
+    stopping: tuple[float, float] | None = None
+
+    def seconds(self, train: float, scored: float, bag: int = 1, submodels: int = 1) -> float:
+        """Predict a unit: `train` events to fit, `scored` to score, `bag` seeds, `submodels` of a jet split."""
+        share = 1.0
+        if self.stopping is not None:
+            useful, waited = self.stopping
+            share = min(1.0, useful * (train / submodels / _STOP_EVENTS) ** _STOP_GROWTH + waited)
+        return bag * share * (submodels * self.fixed + self.per_event * train + self.predict * scored)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Measured constants of this machine.
+
+    Attributes:
+        rows: cost per row of the plan.
+        assembly: seconds to evaluate one row, per event.
+        spent: seconds that the measurement took.
+    """
+
+    rows: tuple[FitCost, ...]
+    assembly: float
+    spent: float
+
+
+def events_of_unit(dataset: Dataset, config: RunConfig, unit: Unit, events: int | None = None) -> tuple[float, float]:
+    """Return how many events a unit trains on and how many it scores, were there `events` training events."""
+    n = len(dataset.train)
+    scale = 1.0 if events is None else events / n
+    test = len(dataset.test) if unit.predict_test and dataset.test is not None else 0
+    held_out = 0.0 if unit.fold < 0 else n / config.folds
+    return scale * (n - held_out), scale * (held_out + test)
+
+
+def calibrate(plan: Plan, dataset: Dataset, config: RunConfig, allowance: float) -> Calibration:
+    """Measure the models of a plan by short fits on a few thousand events.
+
+    Each distinct model is fitted with a twentieth of its rounds (`ModelSpec.rounds`) at two sizes of sample and two
+    numbers of rounds. Submodels per jet number and bags are not measured: they follow from the same constants.
+
+    Args:
+        plan: the rows.
+        dataset: the run's events.
+        config: the run's configuration.
+        allowance: seconds after which no further model is measured; the others are put to scale by `ModelSpec.cost`.
+    """
+    begin = time.perf_counter()
+    sample = _Sample(dataset)
+    measured: dict[str, FitCost] = {}
+    keys = [_same_cost(row) for row in plan.rows]
+    for index in sorted(range(len(keys)), key=lambda i: (plan.rows[i].spec.cost, i)):
+        if keys[index] not in measured and time.perf_counter() - begin < allowance:
+            task = dataclasses.replace(task_of(plan.units_of(index)[0], plan, dataset, config), groups=None)
+            found = _measured(plan.rows[index], task, sample)
+            if found is not None:
+                measured[keys[index]] = found
+    rows = [measured.get(key) or _scaled(row, plan, keys, measured) for key, row in zip(keys, plan.rows, strict=True)]
+    assembly = _assembly(dataset, config, sample)
+    return Calibration(tuple(rows), assembly, time.perf_counter() - begin)
+
+
+def _same_cost(row: Row) -> str:
+    """Digest of what determines the constants of a row."""
+    params = {name: value for name, value in row.params.items() if name != BAG}
+    return canonical_digest([row.spec.name, params, row.features.digest, row.training_weights])
+
+
+class _Sample:
+    """A few thousand events, both classes in proportion."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        rng = np.random.default_rng(0)
+        share = min(1.0, _EVENTS / dataset.y.size)
+        parts = [rng.permutation(np.flatnonzero(dataset.y == label)) for label in (False, True)]
+        chosen = [part[: max(2, round(share * part.size))] for part in parts]
+        self.rows: NDArray[np.int64] = rng.permutation(np.concatenate(chosen))
+        self.y = dataset.y[self.rows]
+        self.frame = dataset.train.frame[self.rows]
+
+    def part(self, share: float) -> NDArray[np.int64]:
+        """Positions of a share of the events with both classes among them."""
+        chosen = [np.flatnonzero(self.y == label) for label in (False, True)]
+        return np.sort(np.concatenate([c[: max(1, round(share * c.size))] for c in chosen]))
+
+
+def _measured(row: Row, task: Task, sample: _Sample) -> FitCost | None:
+    """Time a model at two sizes and two numbers of rounds; None where it fails."""
+    X = feature_matrix(sample.frame, row.features)
+    small, large = sample.part(_SMALL_SHARE), sample.part(1.0)
+    rounds = [name for name in row.spec.rounds if isinstance(row.params.get(name), int) and row.params[name] > 1]
+    full = min((row.params[name] for name in rounds), default=1)
+    few = max(1, full // _ROUNDS_SHARE)
+    twice = min(full, 2 * few)
+
+    def timed(events: NDArray[np.int64], number: int) -> tuple[float, float]:
+        fewer = {name: max(1, row.params[name] * number // full) for name in rounds}
+        params = {name: value for name, value in row.params.items() if name not in EARLY} | fewer | {BAG: 1}
+        return _fit(dataclasses.replace(task, params=params), sample, X, events)
+
+    try:
+        timed(small, few)  # imports and warms up
+        at_small, _ = timed(small, twice)
+        at_large, predict = timed(large, twice)
+        at_few = timed(large, few)[0] if twice > few else 0.0
+    except Exception:
+        return None  # the run itself will tell what is wrong with the model
+    per_event_predict = predict / large.size * (full / twice)
+    if twice == few:
+        return FitCost(*_line(at_small, small.size, at_large, large.size), per_event_predict)
+    # Not below half of the mean round: a difference of two short times is noisy.
+    per_round = max((at_large - at_few) / (twice - few), _MIN_SHARE * at_large / twice)
+    setup = max(0.0, at_large - twice * per_round) / large.size
+    per_round_small = max(0.0, at_small - setup * small.size) / twice
+    fixed, slope = _line(per_round_small, small.size, per_round, large.size)
+    return FitCost(full * fixed, full * slope + setup, per_event_predict, _stopping(row, full))
+
+
+def _stopping(row: Row, full: int) -> tuple[float, float] | None:
+    patience, rate = row.params.get("early_stopping_rounds"), row.params.get("learning_rate", 0.1)
+    if not isinstance(patience, int) or not isinstance(rate, float):
+        return None
+    return _STOP_RATE_ROUNDS / rate / full, patience / full
+
+
+def _line(at_small: float, small: int, at_large: float, large: int) -> tuple[float, float]:
+    """Intercept and slope of seconds against events; neither is negative, whatever noise there is."""
+    slope = (at_large - at_small) / (large - small) if large > small else 0.0
+    slope = min(max(0.0, slope), at_large / large)
+    return at_large - slope * large, slope
+
+
+def _fit(task: Task, sample: _Sample, X: NDArray[np.float32], events: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the seconds of a fit on some events of the sample and of scoring them."""
+    from threadpoolctl import threadpool_limits
+
+    y = sample.y[events]
+    weight = evaluation_weights(y, sample.dataset.weight[sample.rows[events]], *task.totals)
+    with threadpool_limits(limits=task.threads):
+        estimator: Any = make_estimator(task)
+        begin = time.perf_counter()
+        estimator.fit(X[events], y.astype(np.int64), sample_weight=weight)
+        fitted = time.perf_counter()
+        estimator.decision_function(X[events])
+    return fitted - begin, time.perf_counter() - fitted
+
+
+def _scaled(row: Row, plan: Plan, keys: list[str], measured: dict[str, FitCost]) -> FitCost:
+    """Put a model that was not measured to scale by `ModelSpec.cost`; without any measured one, by a guess."""
+    known = [
+        (measured[key], other.spec.cost) for key, other in zip(keys, plan.rows, strict=True) if key in measured
+    ] or [(FitCost(0.1, 1e-4, 1e-6), 1.0)]
+    factors = [row.spec.cost / cost for _, cost in known]
+    names = ("fixed", "per_event", "predict")
+    pairs = list(zip(known, factors, strict=True))
+    fixed, per_event, predict = (float(np.median([getattr(c, name) * f for (c, _), f in pairs])) for name in names)
+    return FitCost(fixed, per_event, predict)
+
+
+def _assembly(dataset: Dataset, config: RunConfig, sample: _Sample) -> float:
+    """Seconds per event to evaluate one row: cuts, metrics, bootstrap."""
+    folds = min(config.folds, int(sample.y.sum()), int((~sample.y).sum()))
+    if folds < 2:
+        return 0.0
+    fold = fold_assignments(sample.y, None, folds, 1, 0)
+    weight = evaluation_weights(sample.y, dataset.weight[sample.rows], *dataset.totals)
+    truth = Truth(sample.y, weight, fold, dataset.totals, config.cut.b_reg, config.cut.rule)
+    score = np.random.default_rng(0).normal(size=sample.y.size) + 2.0 * sample.y
+    begin = time.perf_counter()
+    evaluate_row(score[None, :], truth)
+    return (time.perf_counter() - begin) / sample.y.size * config.repeats

@@ -1,0 +1,313 @@
+"""Time limits: arithmetic on predictions, the hand-out of units, whole runs with models that sleep."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import higgsbench
+from higgsbench.errors import ConfigError
+from higgsbench.leaderboard.collect import collect_rows
+from higgsbench.models import ModelSpec, registry
+from higgsbench.runs.budget import TimeBudget
+from higgsbench.runs.cost import FitCost
+from higgsbench.runs.durations import format_duration, parse_duration
+from higgsbench.runs.fitting import RowNeed, fit_to_limit, makespan
+from higgsbench.runs.plan import Unit
+
+Config = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("30 min", 1800), ("2h", 7200), ("1.5H", 5400)]
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "-5", "0", "0s", "5 weeks", "1e3", "nan", "5m3"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no duration; write 90, 90s, 30m or 2h"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1 min"), (3599.6, "1 h"), (24_000, "6 h 40 min")],
+)
+def test_durations_are_written(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@given(st.lists(st.floats(0.0, 100.0), max_size=12), st.integers(1, 4), st.lists(st.floats(0.0, 50.0), max_size=3))
+def test_makespan_against_its_bounds(seconds: list[float], workers: int, busy: list[float]) -> None:
+    busy = busy[:workers]
+    found = makespan(seconds, workers, busy)
+    mean = (sum(seconds) + sum(busy)) / workers
+    longest = max([*seconds, *busy], default=0.0)
+    assert max(mean, longest) - 1e-9 <= found <= mean + longest + 1e-9
+    if workers == 1:
+        assert found == pytest.approx(sum(seconds) + sum(busy))
+
+
+def need(name: str, seconds: float, value: float = 1.0, bag: int = 1, units: int = 5, label: str = "") -> RowNeed:
+    return RowNeed(name, label or name, value, lambda _: units, seconds, bag)
+
+
+class TestFitting:
+    def test_everything_fits(self) -> None:
+        choice = fit_to_limit([need("a", 1.0, bag=4), need("b", 2.0)], 30.0, 1, 0.0)
+        assert (choice.bags, choice.left_out, choice.seconds) == ({"a": 4, "b": 1}, [], 30.0)
+
+    def test_bags_go_first(self) -> None:
+        choice = fit_to_limit([need("a", 1.0, bag=8), need("b", 2.0)], 30.0, 1, 0.0)
+        assert (choice.bags["a"], choice.left_out) == (4, [])
+
+    def test_then_what_is_worth_least_per_second(self) -> None:
+        rows = [need("cheap", 0.1, 0.5), need("dear", 10.0, 1.0), need("good", 2.0, 1.0)]
+        choice = fit_to_limit(rows, 20.0, 1, 0.0)
+        assert (choice.kept, choice.left_out) == ([0, 2], [1])
+
+    def test_room_is_given_back(self) -> None:
+        rows = [need("bagged", 1.0, bag=8), need("dear", 100.0)]
+        choice = fit_to_limit(rows, 45.0, 1, 0.0)
+        assert (choice.kept, choice.bags["bagged"]) == ([0], 8)
+
+    def test_who_has_no_room_keeps_all_seeds(self) -> None:
+        choice = fit_to_limit([need("a", 1.0, bag=4), need("b", 1.0, 0.1, bag=4)], 6.0, 1, 0.0)
+        assert (choice.kept, choice.bags) == ([0], {"a": 1, "b": 4})
+
+    def test_stored_rows_cost_nothing(self) -> None:
+        choice = fit_to_limit([need("stored", 100.0, units=0), need("b", 1.0)], 1.0, 1, 0.0)
+        assert (choice.kept, choice.left_out) == ([0], [1])
+
+    @given(
+        st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.1, 1), st.integers(1, 8)), min_size=1, max_size=6),
+        st.floats(0.1, 200),
+        st.integers(1, 3),
+    )
+    def test_the_limit_is_kept_and_every_row_accounted_for(
+        self, rows: list[tuple[float, float, int]], limit: float, workers: int
+    ) -> None:
+        needs = [need(f"r{i}", seconds, value, bag) for i, (seconds, value, bag) in enumerate(rows)]
+        choice = fit_to_limit(needs, limit, workers, 0.05)
+        assert sorted([*choice.kept, *choice.left_out]) == list(range(len(needs)))
+        assert not choice.kept or choice.seconds <= limit
+        assert all(1 <= choice.bags[n.label] <= n.bag for n in needs)
+        for index in choice.left_out:  # none of them would have fitted besides
+            alone = [choice.bags[needs[i].label] * needs[i].seconds for i in [*choice.kept, index] for _ in range(5)]
+            assert sum(alone) / workers + 0.05 * (len(choice.kept) + 1) + max(alone) > limit
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def units(rows: int, folds: int = 3) -> list[Unit]:
+    return [Unit(r, 0, k, 0, False, f"{r}-{k}") for r in range(rows) for k in range(folds)]
+
+
+def carried_out(
+    budget: TimeBudget, clock: Clock, true: dict[int, float], failing: frozenset[int] = frozenset()
+) -> list[str]:
+    """Run units one after the other, each as long as it truly takes."""
+    order = []
+    while (unit := budget.next_unit()) is not None:
+        clock.now += true[unit.row]
+        order.append(unit.key)
+        budget.finished(unit, true[unit.row], unit.row in failing)
+    return order
+
+
+class TestHandOut:
+    def budget(self, clock: Clock, limit: float, predicted: dict[int, float], workers: int = 1) -> TimeBudget:
+        found = TimeBudget(limit, 0.0, list(predicted), predicted, 0.0, workers, clock)
+        found.plan(units(len(predicted)))
+        return found
+
+    def test_row_by_row_in_order(self) -> None:
+        clock = Clock()
+        order = carried_out(self.budget(clock, 100.0, {1: 1.0, 0: 1.0}), clock, {0: 1.0, 1: 1.0})
+        assert order == ["1-0", "1-1", "1-2", "0-0", "0-1", "0-2"]
+
+    def test_a_row_that_does_not_fit_is_passed_over_for_one_that_does(self) -> None:
+        clock = Clock()
+        budget = self.budget(clock, 10.0, {0: 2.0, 1: 5.0, 2: 1.0})
+        assert {key[0] for key in carried_out(budget, clock, {0: 2.0, 1: 5.0, 2: 1.0})} == {"0", "2"}
+        assert clock.now == 9.0
+        assert [row for row, progress in budget.rows.items() if progress.pending] == [1]
+
+    def test_slow_fits_shed_what_has_not_begun(self) -> None:
+        clock = Clock()
+        budget = self.budget(clock, 10.0, {0: 1.0, 1: 1.0, 2: 1.0})
+        assert {key[0] for key in carried_out(budget, clock, {0: 2.0, 1: 2.0, 2: 2.0})} == {"0"}
+        assert clock.now == 6.0  # the second row would have ended at 12
+
+    def test_a_row_that_turns_out_too_slow_is_given_up_whole(self) -> None:
+        clock = Clock()
+        budget = self.budget(clock, 10.0, {0: 1.0, 1: 1.0})
+        assert carried_out(budget, clock, {0: 9.0, 1: 0.1}) == ["0-0"]
+        assert "given up after 1 fits: 9.0 s each where 1.0 s were predicted" in budget.given_up[0]
+
+    def test_a_failing_row_is_tried_to_its_end(self) -> None:
+        clock = Clock()
+        budget = self.budget(clock, 100.0, {0: 1.0, 1: 1.0})
+        assert len(carried_out(budget, clock, {0: 1.0, 1: 1.0}, frozenset({0}))) == 6
+
+    def test_two_workers_have_twice_the_room(self) -> None:
+        clock = Clock()
+        budget = self.budget(clock, 6.5, {0: 2.0, 1: 2.0}, workers=2)
+        handed = [budget.next_unit() for _ in range(6)]
+        assert all(handed)
+
+    @given(
+        st.dictionaries(st.integers(0, 5), st.tuples(st.floats(0.1, 5), st.floats(0.3, 3)), min_size=1),
+        st.floats(1.0, 60.0),
+    )
+    def test_the_overrun_is_at_most_one_fit(self, rows: dict[int, tuple[float, float]], limit: float) -> None:
+        predicted = {i: seconds for i, (seconds, _) in enumerate(rows.values())}
+        true = {i: seconds * factor for i, (seconds, factor) in enumerate(rows.values())}
+        clock = Clock()
+        budget = self.budget(clock, limit, predicted)
+        carried_out(budget, clock, true)
+        assert clock.now <= limit * 1.05 + max(true.values()) + 1e-9
+
+
+class Sleeper:
+    """A classifier that takes its time, on a clock that nothing else moves.
+
+    A sly one does so from the fourth fit on: a calibration makes three.
+    """
+
+    clock = Clock()
+    fits = 0
+
+    def __init__(self, seconds: float = 0.0, sly: bool = False) -> None:
+        self.seconds, self.sly = seconds, sly
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return {"seconds": self.seconds, "sly": self.sly}
+
+    def set_params(self, **params: Any) -> Sleeper:
+        self.__dict__.update(params)
+        return self
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Sleeper:
+        Sleeper.fits += self.sly
+        if not self.sly or Sleeper.fits > 3:
+            self.clock.now += self.seconds
+        self.mean = np.nanmean(X[y == 1], axis=0)
+        return self
+
+    def decision_function(self, X: Any) -> Any:
+        return -np.nan_to_num(np.abs(X - self.mean)).mean(axis=1)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(Sleeper, "clock", found)
+    monkeypatch.setattr(Sleeper, "fits", 0)
+    monkeypatch.setattr(time, "monotonic", found)
+    monkeypatch.setattr(time, "perf_counter", found)
+    return found
+
+
+@pytest.fixture
+def sleepers() -> Iterator[None]:
+    before = dict(registry._MODELS._records) if registry._MODELS._loaded else None
+    for name, cost in (("quicker", 1.0), ("slower", 10.0), ("deceiver", 1.0)):
+        higgsbench.register_model(
+            ModelSpec(name, lambda params, context: Sleeper(**params), missing=True, cost=cost, rounds=("none",))
+        )
+    yield
+    registry._MODELS._records.clear()
+    registry._MODELS._loaded = before is not None
+    registry._MODELS._records.update(before or {})
+
+
+SLEEP = """
+data: {{path: {data}}}
+models:
+  - {{model: quicker, params: {{seconds: 1.0}}}}
+  - {{model: slower, params: {{seconds: 10.0}}}}
+folds: 3
+"""
+
+
+@pytest.mark.usefixtures("sleepers")
+class TestRuns:
+    def test_rows_are_whole_or_left_out_and_said(self, config: Config, tmp_path: Path, clock: Clock) -> None:
+        path = config(SLEEP)
+        result = higgsbench.run(path, output=tmp_path / "out", jobs=1, time_limit="30s")
+        assert clock.now <= 30
+        assert [row["name"] for row in result.rows] == ["quicker"]
+        (left_out,) = result.left_out
+        assert left_out.name == "slower"
+        assert left_out.predicted_seconds == pytest.approx(30.0)
+        stored = json.loads((result.folder / "rows.json").read_text())["left_out"]
+        assert [row["name"] for row in stored] == ["slower"]
+        assert any("a time limit left out slower" in note for note in collect_rows(tmp_path / "out")[1])
+        # The same without a limit adds what was left out, and changes nothing of what was there.
+        before = pl.read_parquet(result.folder / "scores.parquet")
+        whole = higgsbench.run(path, output=tmp_path / "out", jobs=1)
+        assert (whole.folder, whole.reused, whole.trained, whole.left_out) == (result.folder, 3, 3, [])
+        assert before.equals(pl.read_parquet(whole.folder / "scores.parquet").select(before.columns))
+        assert not json.loads((whole.folder / "rows.json").read_text())["left_out"]
+
+    @pytest.mark.usefixtures("clock")
+    def test_a_smaller_bag_shows_in_the_parameters(self, config: Config, tmp_path: Path) -> None:
+        options = ["models.quicker.params.bag=8"]
+        run: dict[str, Any] = {"output": tmp_path, "jobs": 1, "only": ["quicker"]}
+        result = higgsbench.run(config(SLEEP), time_limit=18, settings=options, **run)
+        (row,) = result.rows
+        assert row["params"]["bag"] == 4, "8 seeds of 3 folds are 24 s"
+        again = higgsbench.run(config(SLEEP), settings=["models.quicker.params.bag=4"], **run)
+        assert (again.folder, again.trained) == (result.folder, 0)
+
+    def test_slower_than_predicted(self, config: Config, tmp_path: Path, clock: Clock) -> None:
+        """A row whose fits take longer than its `cost` said is given up, not finished late or in part."""
+        path = config(SLEEP.replace("slower", "deceiver"))
+        result = higgsbench.run(path, output=tmp_path / "out", jobs=1, time_limit=20)
+        assert clock.now <= 20 * 1.1
+        assert [row["name"] for row in result.rows] == ["quicker"]
+        assert [row.name for row in result.left_out] == ["deceiver"]
+        assert result.left_out[0].reason == "given up after 1 fits: 10 s each where 1.0 s were predicted"
+
+    def test_no_row_is_complete_in_time(self, config: Config, tmp_path: Path, clock: Clock) -> None:
+        path = config(SLEEP.replace("seconds: 10.0", "seconds: 10.0, sly: true"))
+        with pytest.raises(ConfigError, match="no row was complete in time: slower: given up after 1 fits: 10 s each"):
+            higgsbench.run(path, output=tmp_path / "out", jobs=1, time_limit=20, only=["slower"])
+        assert clock.now <= 20 * 1.1
+
+    @pytest.mark.usefixtures("clock")
+    def test_no_row_fits(self, config: Config, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="not even one row fits; the cheapest, quicker, is predicted to take 3"):
+            higgsbench.run(config(SLEEP), output=tmp_path / "out", jobs=1, time_limit=2)
+        assert not (tmp_path / "out").exists()
+
+
+def test_early_stopping_is_predicted_to_end_early() -> None:
+    """Rounds grow with the 0.6th power of the events until all are trained."""
+    every = FitCost(0.0, 1.0, 0.0)
+    stopped = dataclasses.replace(every, stopping=(0.05, 0.01))
+    assert stopped.seconds(12_000, 0) == pytest.approx(0.06 * every.seconds(12_000, 0))
+    assert stopped.seconds(384_000, 0) == pytest.approx((0.05 * 8 + 0.01) * every.seconds(384_000, 0))
+    assert stopped.seconds(1e9, 0) == every.seconds(1e9, 0)
+    assert stopped.seconds(24_000, 0, submodels=2) == pytest.approx(0.06 * every.seconds(24_000, 0))

@@ -1,0 +1,328 @@
+"""Studies of one model on a few simulated events."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import higgsbench
+from higgsbench.api import load_run_config
+from higgsbench.cli.main import main
+from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError, ModelError, StoreError
+from higgsbench.models import ModelSpec, registry
+from higgsbench.models.space import Dimension, Float, Int
+from higgsbench.tune.nested import tune
+from higgsbench.tune.result import TuneResult
+from higgsbench.tune.settings import TuneSettings
+
+pytest.importorskip("optuna", reason="the extra `tune` is not installed")
+
+Config = Callable[..., Path]
+SMALL = TuneSettings("logistic", trials=3, outer=0, inner=2)
+
+
+def study(config: Path, output: Path, settings: TuneSettings = SMALL, **changes: Any) -> TuneResult:
+    return tune(load_run_config(config), dataclasses.replace(settings, **changes), output)
+
+
+def told(result: TuneResult) -> list[tuple[Any, ...]]:
+    return [(record.state, record.value, record.values) for record in result.trials]
+
+
+class Clock:
+    """A clock that only the fits of a `Knob` move on."""
+
+    now = 0.0
+
+
+class Knob:
+    """A classifier as good as its knob says; it fails if that is turned too far."""
+
+    def __init__(self, knob: float = 0.0, number: int = 1) -> None:
+        self.knob, self.number = knob, number
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return {"knob": self.knob, "number": self.number}
+
+    def set_params(self, **params: Any) -> Knob:
+        self.__dict__.update(params)
+        return self
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Knob:
+        if self.knob > 0.7:
+            raise RuntimeError("the knob is turned too far")
+        Clock.now += 0.1 * self.number
+        return self
+
+    def decision_function(self, X: Any) -> Any:
+        return self.knob * np.nan_to_num(X[:, 0]) / 100 + 1e-3 * np.nan_to_num(X[:, 1]) / 100
+
+
+@pytest.fixture
+def knob() -> Iterator[None]:
+    before = dict(registry._MODELS._records) if registry._MODELS._loaded else None
+    space: dict[str, Dimension] = {"knob": Float(0.0, 1.0, default=0.1), "number": Int(1, 3, default=1)}
+    higgsbench.register_model(
+        ModelSpec("knob", lambda params, context: Knob(**params), missing=True, search_space=space)
+    )
+    higgsbench.register_model(ModelSpec("plain", lambda params, context: Knob(**params), missing=True))
+    yield
+    registry._MODELS._records.clear()
+    registry._MODELS._loaded = before is not None
+    registry._MODELS._records.update(before or {})
+
+
+def test_the_study_begins_with_the_configuration_and_writes_one_that_runs(config: Config, tmp_path: Path) -> None:
+    result = study(config(), tmp_path / "studies")
+    assert result.trials[0].values == {"C": 0.1, "degree": 1}
+    assert result.best.value == min(record.value for record in result.trials if record.value is not None)
+    assert len(result.trials) == 3
+    text = result.config_file.read_text()
+    assert text.startswith("# Parameters of logistic found by higgsbench tune")
+    assert result.data_digest in text
+    assert "No nested score" in text
+    (model,) = yaml.safe_load(text)["models"]
+    assert {name: model["params"][name] for name in ("C", "degree")} == result.best.values
+    (row,) = higgsbench.run(result.config_file, output=tmp_path / "runs", jobs=1).rows
+    assert row["params"]["C"] == result.best.values["C"]
+
+
+def test_the_nested_score_is_what_a_run_shows(config: Config, tmp_path: Path) -> None:
+    """With all folds held out, the scores of the beginning and of the final parameters are those of runs."""
+    path = config()
+    path.write_text(path.read_text().replace("preset: quick", "params: {degree: 1, C: 0.0001}"))
+    result = study(path, tmp_path / "studies", outer=3)
+    assert result.nested is not None
+    assert len(result.nested.chosen) == 3
+    begun = higgsbench.run(path, output=tmp_path / "runs", jobs=1).rows[0]
+    tuned = higgsbench.run(result.config_file, output=tmp_path / "runs", jobs=1).rows[0]
+    for found, row in ((result.nested.start, begun), (result.nested.final, tuned)):
+        assert found["auc"].value == pytest.approx(row["auc"], rel=1e-12)
+        assert found["log_loss"].value == pytest.approx(row["log_loss"], rel=1e-12)
+        assert found["ams"].value == pytest.approx(row["ams_cv"], rel=1e-12)
+    gain, own, start = (getattr(result.nested, name)["auc"] for name in ("gain", "nested", "start"))
+    assert gain.value == pytest.approx(own.value - start.value)
+    assert 0 < gain.se < own.se, "paired on the same events"
+    assert json.loads(json.dumps(result.as_json()))["nested"]["gain"]["auc"]["value"] == gain.value
+
+
+def test_a_nested_study_never_sees_its_fold(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from higgsbench.tune.search import Search
+
+    seen: dict[str, set[int]] = {}
+    original = Search.run
+
+    def watched(self: Any, *args: Any) -> Any:
+        seen[self.name] = set(self.dataset.train.event_id.tolist())
+        return original(self, *args)
+
+    monkeypatch.setattr(Search, "run", watched)
+    loaded = load_run_config(config())
+    tune(loaded, dataclasses.replace(SMALL, outer=3), tmp_path / "studies")
+    from higgsbench.runs.dataset import load_dataset
+
+    dataset = load_dataset(loaded.config)
+    for fold in range(3):
+        held_out = set(dataset.train.event_id[dataset.fold[0] == fold].tolist())
+        assert seen[f"without fold {fold}"] == seen["final"] - held_out
+        assert held_out <= seen["final"]
+
+
+@pytest.mark.parametrize("objective", ["auc", "ams"])
+def test_other_objectives(config: Config, tmp_path: Path, objective: str) -> None:
+    result = study(config(), tmp_path, objective=objective)
+    values = [record.value for record in result.trials if record.value is not None]
+    assert result.best.value == max(values)
+    assert 0.5 < max(values) < (1.0 if objective == "auc" else 10.0)
+
+
+def test_weights_and_features_as_dimensions(config: Config, tmp_path: Path) -> None:
+    vary = ["training_weights=sqrt_balanced,none", "features"]
+    result = study(config(), tmp_path, vary=vary, outer=2, trials=4)
+    kinds = {record.values["training_weights"] for record in result.trials}
+    assert kinds <= {"balanced", "sqrt_balanced", "none"}
+    assert result.trials[0].values["training_weights"] == "balanced", "the beginning is taken in"
+    assert {record.values["features"] for record in result.trials} > {"raw"}
+    assert result.nested is not None
+    (model,) = yaml.safe_load(result.config_file.read_text())["models"]
+    assert model["training_weights"] == result.best.values["training_weights"]
+    assert model["features"]["set"] == result.best.values["features"]
+
+
+def test_same_seed_same_study_and_a_longer_one_goes_on(config: Config, tmp_path: Path) -> None:
+    whole = study(config(), tmp_path / "a", trials=5)
+    first = study(config(), tmp_path / "b", trials=2)
+    longer = study(config(), tmp_path / "b", trials=5)
+    assert longer.folder == first.folder
+    assert told(longer)[:2] == told(first)
+    assert told(longer) == told(whole)
+    assert told(study(config(seed="7"), tmp_path / "c", trials=5)) != told(whole)
+
+
+def test_two_jobs(config: Config, tmp_path: Path) -> None:
+    result = study(config(), tmp_path, trials=4, jobs=2)
+    assert [record.state for record in result.trials if record.state == "failed"] == []
+    assert len(result.trials) == 4
+
+
+def test_killed_and_begun_again_is_the_same_study(config: Config, tmp_path: Path) -> None:
+    path, output = config(), tmp_path / "killed"
+    command = [sys.executable, "-m", "higgsbench", "tune", str(path), "--model", "logistic", "--inner", "2"]
+    command += ["--outer", "0", "--trials", "8", "--studies", str(output)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ))
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if sum(file.read_bytes().count(b'"values":[') for file in output.glob("*/journal-final.jsonl")) >= 2:
+            break
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (journal,) = output.glob("*/journal-final.jsonl")
+    with journal.open("ab") as stream:
+        stream.write(b'{"op_code":6,"trial')  # what a kill in the middle of a line leaves
+    again = study(path, output, trials=8)
+    assert again.folder == journal.parent
+    assert told(again) == told(study(path, tmp_path / "whole", trials=8))
+
+
+@pytest.mark.usefixtures("knob")
+class TestTrials:
+    def test_failures_are_recorded_and_do_not_stop_the_study(self, config: Config, tmp_path: Path) -> None:
+        result = study(config(), tmp_path, model="knob", trials=12)
+        failed = [record for record in result.trials if record.state == "failed"]
+        assert failed
+        assert all(record.error == "RuntimeError: the knob is turned too far" for record in failed)
+        assert all((record.values["knob"] > 0.7) == (record.state == "failed") for record in result.trials)
+        assert f"{len(failed)} failed" in result.config_file.read_text()
+
+    def test_all_fail(self, config: Config, tmp_path: Path) -> None:
+        text = "models: [{model: knob, params: {knob: 2.0}}]"
+        path = config()
+        path.write_text(path.read_text().replace("models: [{model: logistic, preset: quick}]", text))
+        with pytest.raises(ModelError, match=r"no trial could be completed; first failure: RuntimeError: the knob"):
+            study(path, tmp_path, model="knob", trials=1)
+
+    def test_trials_behind_the_median_are_broken_off(self, config: Config, tmp_path: Path) -> None:
+        result = study(config(), tmp_path / "a", model="knob", trials=20)
+        assert any(record.state == "pruned" for record in result.trials)
+        assert all(record.value is None for record in result.trials if record.state != "complete")
+        whole = study(config(), tmp_path / "b", model="knob", trials=20, prune=False)
+        assert {record.state for record in whole.trials} == {"complete", "failed"}
+        assert whole.importances
+        assert sum(whole.importances.values()) == pytest.approx(1.0)
+
+    @pytest.mark.parametrize(("limit", "nested"), [(13.0, True), (1.3, False)])
+    def test_a_time_limit_is_kept(
+        self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, nested: bool
+    ) -> None:
+        monkeypatch.setattr(Clock, "now", 0.0)
+        monkeypatch.setattr(time, "monotonic", lambda: Clock.now)
+        result = study(config(), tmp_path, model="knob", trials=100_000, time_limit=limit, outer=2)
+        assert Clock.now <= limit * 1.1
+        assert (result.nested is not None) == nested
+        assert sum(record.state == "complete" for record in result.trials) >= 1
+
+    def test_a_model_without_a_space(self, config: Config, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"'plain' has no search space: give ModelSpec\(search_space=...\)"):
+            study(config(), tmp_path, model="plain")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "xgbost"}, "--model xgbost: no model named 'xgbost' .did you mean 'xgboost'"),
+        ({"outer": 1}, "--outer 1: give 0, or 2 to 3"),
+        ({"outer": 4}, "--outer 4: give 0, or 2 to 3"),
+        ({"inner": 900}, "folds: 900 folds need at least 900 signal events"),
+        ({"vary": ["weights"]}, "--vary weights: varied can be training_weights and features"),
+        ({"vary": ["features=raw,rare"]}, "'rare' is not one of raw, canonical, physics, momenta"),
+        ({"vary": ["features=raw"]}, "give two or more different values"),
+    ],
+)
+def test_choices_that_cannot_be(config: Config, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(HiggsbenchError, match=message):
+        study(config(), tmp_path / "studies", **changes)
+
+
+def test_a_journal_of_something_else_is_refused(config: Config, tmp_path: Path) -> None:
+    result = study(config(), tmp_path, trials=2)
+    journal = result.folder / "journal-final.jsonl"
+    journal.write_text("\x80\x04 no json\n")
+    with pytest.raises(StoreError, match=r"journal-final.jsonl:1: is no line of a study's journal"):
+        study(config(), tmp_path, trials=3)
+
+
+def test_a_study_that_another_process_works_on_is_left_alone(config: Config, tmp_path: Path) -> None:
+    result = study(config(), tmp_path, trials=2)
+    journal = result.folder / "journal-final.jsonl"
+    kept = [line for line in journal.read_text().splitlines() if '"state":1' not in line]
+    journal.write_text("\n".join(kept).replace(f'"process":{os.getpid()}', f'"process":{os.getppid()}') + "\n")
+    with pytest.raises(StoreError, match=f"process {os.getppid()} is working on this study"):
+        study(config(), tmp_path, trials=3)
+
+
+def test_without_optuna(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'higgsbench\[tune\]'"):
+        study(config(), tmp_path)
+
+
+class TestCommand:
+    def call(self, capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exit_:
+            main(["tune", *(str(a) for a in args)])
+        out, err = capsys.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    def test_table_and_file(
+        self, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        options = ["--model", "logistic", "--trials", "5", "--inner", "2", "--outer", "2", "-o", "best.yaml"]
+        code, out, err = self.call(capsys, config(), *options)
+        assert code == 0
+        for text in ("Best trials of logistic", "Importance: ", "gain: nested - beginning", "higgsbench run best.yaml"):
+            assert text in out
+        assert "final: trial 5 of 5" in err
+        assert "without fold 1: trial 1 of 5" in err
+        assert yaml.safe_load(Path("best.yaml").read_text())["models"][0]["model"] == "logistic"
+        code, out, err = self.call(capsys, config(), *options, "--format", "json", "--quiet")
+        assert (code, err) == (0, "")
+        assert len(json.loads(out)["trials"]) == 5
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--time-limit", "soon"], "'soon' is no duration"),
+            (["-o", "nowhere/best.yaml"], "nowhere/best.yaml: there is no folder nowhere"),
+            (["--model", "nothing"], "--model nothing: no model named 'nothing'"),
+        ],
+    )
+    def test_bad_input(
+        self,
+        config: Config,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        options: list[str],
+        message: str,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        code, out, err = self.call(capsys, config(), "--model", "logistic", *options)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert not Path("studies").exists()
