@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from higgsbench.api import compare_models, members, predict, run, score, stats, submission
+    from higgsbench.api import compare_models, members, predict, run, score, stats, submission, tune_model
     from higgsbench.ensemble.cut import best_cut
     from higgsbench.errors import HiggsbenchError
     from higgsbench.events import Events, load_events
@@ -45,6 +45,7 @@ _HOME = {
     "score": "higgsbench.api",
     "stats": "higgsbench.api",
     "submission": "higgsbench.api",
+    "tune_model": "higgsbench.api",
     "write_report": "higgsbench.report",
 }
 
@@ -74,6 +75,7 @@ __all__ = [
     "score",
     "stats",
     "submission",
+    "tune_model",
     "write_report",
 ]
 

@@ -171,3 +171,30 @@ def test_members(result: RunResult, call: Call) -> None:
     shown = json.loads(call("members", result.folder, "--format", "json"))
     found = higgsbench.members(result)
     assert [vars(member) for member in found.members] == shown["members"]
+
+
+def test_tune(config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("optuna", reason="the extra `tune` is not installed")
+    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    lines: list[str] = []
+    choice: dict[str, Any] = {"trials": 2, "inner": 2, "outer": 0, "studies": tmp_path, "say": lines.append}
+    found = higgsbench.tune_model(config, "logistic", time_limit="5m", **choice)
+    assert len(found.trials) == 2
+    assert lines
+    assert load_run_config(found.config_file, only=["logistic"]).config.models[0].params
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objective": "accuracy"}, "objective: 'accuracy' is not one of log_loss, auc, ams"),
+        ({"trials": 0}, "trials: 0 is less than 1"),
+        ({"inner": 1}, "inner: 1 is less than 2"),
+        ({"outer": -1}, "outer: -1 is less than 0"),
+        ({"jobs": 0}, "jobs: 0 is less than 1"),
+        ({"time_limit": "soon"}, "'soon' is no duration"),
+    ],
+)
+def test_what_cannot_be_tuned(config: dict[str, Any], change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        higgsbench.tune_model(config, "logistic", studies=tmp_path, **change)

@@ -36,6 +36,7 @@ NAMES = [
     "score",
     "stats",
     "submission",
+    "tune_model",
     "write_report",
 ]
 

@@ -57,6 +57,8 @@ class RunResult:
             parts.append(f"highest AMS cv {best['ams_cv']:.3f} ± {best['ams_cv_se']:.3f} ({best['name']})")
         if self.failures:
             parts.append(f"{len(self.failures)} failed fits")
+        if self.left_out:
+            parts.append(f"{len(self.left_out)} left out for time")
         return f"<RunResult {self.folder}: {', '.join(parts)}; {self.trained} fits trained, {self.reused} reused>"
 
 

@@ -11,6 +11,7 @@ from higgsbench.features import resolve_features
 from higgsbench.features.sets import feature_sets
 from higgsbench.models import get_model
 from higgsbench.models.space import Choice
+from higgsbench.tune.objective import OBJECTIVES
 from higgsbench.validation.weights import TRAINING_WEIGHTS
 
 if TYPE_CHECKING:
@@ -52,6 +53,18 @@ class TuneSettings:
     prune: bool = True
     vary: Sequence[str] = field(default_factory=tuple)
     jobs: int = 1
+
+    def __post_init__(self) -> None:
+        """Check what does not depend on the configuration.
+
+        Raises:
+            ConfigError: naming the choice at fault.
+        """
+        if self.objective not in OBJECTIVES:
+            raise ConfigError(f"objective: {self.objective!r} is not one of {', '.join(OBJECTIVES)}")
+        for name, least in (("trials", 1), ("inner", 2), ("outer", 0), ("jobs", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: {getattr(self, name)} is less than {least}")
 
 
 def configured(loaded: LoadedConfig, name: str) -> tuple[LoadedConfig, RunConfig, str | None]:

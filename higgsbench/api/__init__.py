@@ -1,0 +1,20 @@
+"""Floor 5.5: the Python interface to runs, with the reach of the command line.
+
+Wherever a run is asked for, its folder or the `RunResult` of `run` will do.
+"""
+
+from higgsbench.api.prediction import predict, score, submission
+from higgsbench.api.running import load_run_config, run
+from higgsbench.api.studies import compare_models, members, stats, tune_model
+
+__all__ = [
+    "compare_models",
+    "load_run_config",
+    "members",
+    "predict",
+    "run",
+    "score",
+    "stats",
+    "submission",
+    "tune_model",
+]

@@ -1,0 +1,108 @@
+"""Runs: from a configuration to stored rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from higgsbench.config import LoadedConfig, load_config
+from higgsbench.errors import ConfigError
+from higgsbench.models import get_model
+from higgsbench.runs.durations import parse_duration
+from higgsbench.runs.environment import available_cores
+from higgsbench.runs.result import Listener, RunResult
+from higgsbench.runs.run import run_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["folder_of", "load_run_config", "run"]
+
+
+def folder_of(run: str | Path | RunResult) -> Path:
+    """Return the folder of a run."""
+    return run.folder if isinstance(run, RunResult) else Path(run).expanduser()
+
+
+def load_run_config(
+    config: str | Path | Mapping[str, Any],
+    *,
+    data: str | Path | None = None,
+    test: str | Path | None = None,
+    only: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    preset: str | None = None,
+) -> LoadedConfig:
+    """Load a configuration and apply what a command line would change.
+
+    Args:
+        config: YAML file, or a mapping of the same keys.
+        data: event file to train on, instead of the configuration's.
+        test: separate file of held-out events.
+        only: models or labels to keep.
+        settings: `key=value` changes.
+        preset: preset of the run; models with a preset of their own keep it.
+
+    Raises:
+        ConfigError: naming the file, line and key, or the option at fault.
+    """
+    effort = () if preset is None else (f"preset={preset}",)
+    loaded = load_config(config, [*settings, *effort], get_model)
+    changes: dict[str, object] = {}
+    if data is not None:
+        # What belongs to another source goes with it.
+        changes |= {"source": "file", "path": str(data), "events": None, "seed": None, "mix": {}, "shifts": None}
+        changes |= {"higgs_mass": None, "luminosity": None, "set_proportions": {}}
+    if test is not None:
+        changes |= {"test": str(test)}
+    new = loaded.config
+    if changes:
+        new = new.model_copy(update={"data": new.data.model_copy(update=changes)})
+    if only:
+        known = {entry.row_label for entry in new.models} | {entry.model for entry in new.models}
+        for name in only:
+            if name not in known:
+                raise ConfigError(
+                    f"--only {name}: not in {loaded.document.source}, which has {', '.join(sorted(known))}"
+                )
+        kept = [entry for entry in new.models if entry.row_label in only or entry.model in only]
+        new = new.model_copy(update={"models": kept})
+    return LoadedConfig(new, loaded.document)
+
+
+def run(
+    config: str | Path | Mapping[str, Any],
+    *,
+    data: str | Path | None = None,
+    test: str | Path | None = None,
+    only: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    preset: str | None = None,
+    output: str | Path = "results",
+    jobs: int | None = None,
+    listener: Listener | None = None,
+    time_limit: str | float | None = None,
+) -> RunResult:
+    """Carry out a configuration, as `higgsbench run` does.
+
+    Args:
+        config: YAML file, or a mapping of the same keys.
+        data: event file to train on, instead of the configuration's.
+        test: separate file of held-out events.
+        only: models or labels to keep.
+        settings: `key=value` changes.
+        preset: preset of the run; models with a preset of their own keep it.
+        output: folder that holds the runs.
+        jobs: worker processes; all cores by default.
+        listener: hears of progress.
+        time_limit: seconds, or text such as "30m", for everything; what does not fit is left out and said.
+
+    Returns:
+        The run's folder, rows, failures and what a time limit left out.
+
+    Raises:
+        HiggsbenchError: for bad configuration or data.
+    """
+    loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
+    limit = None if time_limit is None else parse_duration(str(time_limit))
+    return run_config(loaded, Path(output), jobs or available_cores(), listener, limit)
