@@ -13,8 +13,8 @@ import numpy as np
 from higgsbench.errors import ModelError
 from higgsbench.models.bag import SeedBag
 from higgsbench.models.early import unwrapped
-from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 from higgsbench.validation.folds import group_index
+from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
