@@ -11,8 +11,6 @@ from higgsbench.challenge import submission_table
 from higgsbench.config import LoadedConfig, load_config
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
-from higgsbench.report.page import write_report as write_page
-from higgsbench.report.stored import find_run
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.fitted import FittedRun
 from higgsbench.runs.predict import predictions
@@ -171,6 +169,9 @@ def write_report(
         HiggsbenchError: if there is no finished run, it is damaged, the drawing libraries are absent, or the page
             cannot be written.
     """
+    from higgsbench.report import write_report as write_page
+    from higgsbench.report.stored import find_run
+
     folder = find_run(Path(run))
     return write_page(
         folder, output, figures=figures, data=data, test=test, models=FittedRun(folder), all_rows=all_rows

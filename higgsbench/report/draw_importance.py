@@ -42,6 +42,9 @@ def importance_figure(found: Sequence[Importance]) -> Figure:
     left.set_yticks(at, [printable(e.feature) for e in found])
     left.set_ylim(len(found) - 0.3, -0.7)
     right.tick_params(axis="y", labelleft=False)
+    for ax in (left, right):
+        ax.ticklabel_format(axis="x", style="plain", useOffset=False)
+        ax.locator_params(axis="x", nbins=5)
     left.set_xlabel("loss of weighted AUC")
     right.set_xlabel("loss of AMS at the frozen cut")
     return figure
@@ -64,13 +67,13 @@ def contribution_figure(found: Contributions, order: NDArray[np.intp]) -> Figure
     at = np.arange(shown.size)
     bars.barh(at, found.size[shown], height=0.65, color=BACKGROUND, alpha=0.6)
     # No white in the middle: points have to be seen on light and on dark paper.
-    colors = LinearSegmentedColormap.from_list("values", [BACKGROUND, SOFT, SIGNAL])
-    colors.set_bad(SOFT)
+    colors = LinearSegmentedColormap.from_list("values", [BACKGROUND, SOFT, SIGNAL]).with_extremes(bad=SOFT)
     swarm.axvline(0.0, color=SOFT, linewidth=0.8)
-    for place, feature in enumerate(shown):
-        parts = found.parts[:, feature]
-        swarm.scatter(parts, place + _offsets(parts), c=_ranks(found.values[:, feature]), cmap=colors, vmin=0.0,
-                      vmax=1.0, s=2.5, linewidths=0, rasterized=True, plotnonfinite=True)  # fmt: skip
+    parts = found.parts[:, shown]
+    heights = np.column_stack([place + _offsets(column) for place, column in enumerate(parts.T)])
+    shades = np.column_stack([_ranks(found.values[:, feature]) for feature in shown])
+    swarm.scatter(parts.ravel(), heights.ravel(), c=shades.ravel(), cmap=colors, vmin=0.0, vmax=1.0, s=3.0,
+                  linewidths=0, rasterized=True, plotnonfinite=True)  # fmt: skip
     bars.set_yticks(at, [printable(found.features[i]) for i in shown])
     bars.set_ylim(shown.size - 0.4, -0.6)
     swarm.tick_params(axis="y", labelleft=False)

@@ -116,7 +116,8 @@ def training_scores(
     frame, event_id = events.frame[rows], run.event_id[rows]
     fits = int(run.table.comparability.get("folds", 2)) * int(run.table.comparability.get("repeats", 1))
     found: dict[str, NDArray[np.float64]] = {}
-    notes, slow = [], []
+    reasons: dict[str, list[str]] = {}
+    slow = []
     for record in _in_order(run, names):
         name = record["name"]
         cost = rows.size * fits * float(record.get("predict_us") or 0.0) / 1e6
@@ -127,10 +128,11 @@ def training_scores(
         try:
             found[name] = models.in_sample(name, frame, event_id)
         except HiggsbenchError as error:
-            notes.append(f"No training scores of {name}: {error}.")
+            reasons.setdefault(str(error), []).append(name)
     blended = models.blended(found) if found else None
     if blended is not None:
         found["stack"] = blended
+    notes = [f"No training scores of {', '.join(names)}: {reason}." for reason, names in reasons.items()]
     if slow:
         notes.append(f"No training scores, which would take long, of: {', '.join(slow)}.")
     if not found:

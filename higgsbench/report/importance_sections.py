@@ -26,10 +26,10 @@ __all__ = ["importance"]
 
 _SHUFFLES = 3
 _SECONDS = 6.0
-_MOST, _FEWEST = 10_000, 1_000
+_MOST, _FEWEST = 8_000, 1_000
 """Events that are scored with shuffled features, at most and at least."""
 
-_EXPLAINED = 2_000
+_EXPLAINED = 1_000
 """Events whose scores are split into features."""
 
 

@@ -1,7 +1,7 @@
 """What each feature adds to the log-odds of boosted trees, as the libraries themselves compute it.
 
-Exact Shapley values of a tree ensemble (Lundberg et al., Nature Machine Intelligence 2 (2020) 56): the parts of an event
-and the mean over the training events add up to the log-odds of the model.
+Exact Shapley values of a tree ensemble (Lundberg et al., Nature Machine Intelligence 2 (2020) 56): the parts of an
+event and the mean over the training events add up to the log-odds of the model.
 """
 
 from __future__ import annotations
