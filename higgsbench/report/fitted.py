@@ -114,7 +114,8 @@ def training_scores(
     """
     rows = subsample(len(events), MAX_EVENTS)
     frame, event_id = events.frame[rows], run.event_id[rows]
-    fits = int(run.table.comparability.get("folds", 2)) * int(run.table.comparability.get("repeats", 1))
+    # Every repeat has one model that did not see an event.
+    fits = (int(run.table.comparability.get("folds", 2)) - 1) * int(run.table.comparability.get("repeats", 1))
     found: dict[str, NDArray[np.float64]] = {}
     reasons: dict[str, list[str]] = {}
     slow = []

@@ -70,7 +70,7 @@ def _shuffled(sight: Sight, models: FittedModels, train: Events) -> list[str]:
 
 def _row_to_shuffle(sight: Sight, passes: int) -> tuple[dict[str, Any], int, list[str]]:
     """Return the best trained row that can be scored so often, on how many events, and better ones that cannot."""
-    slow = []
+    slow: list[str] = []
     for record in (r for r in sight.run.rows if r["name"] != "stack"):
         events = affordable_events(record, _SECONDS, passes, _MOST)
         if events >= _FEWEST:

@@ -95,12 +95,10 @@ def overtraining(sight: Sight) -> list[str]:
     lines: list[tuple[str | Cell, ...]] = []
     for record in (r for r in sight.run.rows if r["name"] in training.by_row):
         seen = roc_auc(training.y, training.by_row[record["name"]][0], training.weight)
-        held_out = record.get("auc_test")
         cells = (Cell(f"{v:.4f}", v) for v in (seen.value, record["auc"], seen.value - record["auc"]))
-        test = Cell("" if held_out is None else f"{held_out:.4f}", held_out)
-        lines.append((printable(record["name"]), *cells, test))
-    headings = [("row", True), ("training", False), ("out of fold", False), ("lead", False), ("held out", False)]
-    caption = f"Weighted AUC of {training.y.size:,} training events by models that saw them, and of unseen events"
+        lines.append((printable(record["name"]), *cells))
+    headings = [("row", True), ("training", False), ("out of fold", False), ("lead", False)]
+    caption = f"Weighted AUC of {training.y.size:,} training events by models that saw them, and out of fold"
     return [table(caption, headings, lines, sortable=True)]
 
 

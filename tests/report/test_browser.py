@@ -115,7 +115,7 @@ def test_what_needs_models_is_shown_and_described(page: WebDriver) -> None:
         canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
         const context = canvas.getContext("2d");
         context.drawImage(image, 0, 0);
-        const left = Math.round(canvas.width * 0.5);
+        const left = Math.round(canvas.width * 0.39);  // right of the bars
         const data = context.getImageData(left, 0, canvas.width - left, canvas.height).data;
         let warm = 0, cold = 0;
         for (let i = 0; i < data.length; i += 4) {

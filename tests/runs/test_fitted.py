@@ -106,7 +106,9 @@ def test_seen_scores_are_the_mean_over_the_models_that_saw_the_event(run: Path, 
     np.testing.assert_allclose(calibrated, slope * raw + intercept, atol=1e-9)
     assert abs(slope - 1.0) > 1e-3
     assert fitted.blended({"lightgbm": found["lightgbm"]}) is None
-    np.testing.assert_allclose(fitted.blended(found), np.mean(list(found.values()), axis=0), atol=1e-9)
+    blended = fitted.blended(found)
+    assert blended is not None
+    np.testing.assert_allclose(blended, np.mean(list(found.values()), axis=0), atol=1e-9)
 
 
 def test_models_know_the_events_they_saw_better(run: Path, events: Events) -> None:
