@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from higgsbench.api import run
+    from higgsbench.api import run, write_report
     from higgsbench.ensemble.cut import best_cut
     from higgsbench.errors import HiggsbenchError
     from higgsbench.events import Events, load_events
     from higgsbench.leaderboard import Leaderboard
     from higgsbench.metrics import ams, ams_scan, evaluation_weights
     from higgsbench.models import BuildContext, ModelSpec, register_model
-    from higgsbench.report import write_report
     from higgsbench.schema import ATLAS_HIGGS, TableSchema
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
@@ -35,7 +34,7 @@ _HOME = {
     "load_events": "higgsbench.events",
     "register_model": "higgsbench.models",
     "run": "higgsbench.api",
-    "write_report": "higgsbench.report",
+    "write_report": "higgsbench.api",
 }
 
 __all__ = [

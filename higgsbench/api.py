@@ -13,6 +13,7 @@ from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
 from higgsbench.runs.durations import parse_duration
 from higgsbench.runs.environment import available_cores
+from higgsbench.runs.fitted import FittedRun
 from higgsbench.runs.predict import predictions
 from higgsbench.runs.predictor import open_predictor
 from higgsbench.runs.result import Listener, RunResult
@@ -21,7 +22,7 @@ from higgsbench.runs.run import run_config
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["load_run_config", "predict", "run", "submission"]
+__all__ = ["load_run_config", "predict", "run", "submission", "write_report"]
 
 
 def load_run_config(
@@ -149,3 +150,38 @@ def submission(
     predictor = open_predictor(Path(run), model)
     found = polars.concat(list(predictions(predictor, data, jobs or available_cores(), subsets)))
     return submission_table(found["EventId"].to_numpy(), found["score"].to_numpy(), predictor.threshold)
+
+
+def write_report(
+    run: str | Path,
+    output: str | Path,
+    *,
+    figures: str | Path | None = None,
+    data: str | Path | None = None,
+    test: str | Path | None = None,
+    all_rows: bool = False,
+) -> Path:
+    """Draw a stored run as one page that opens offline, as `higgsbench report` does.
+
+    Args:
+        run: the run's folder, or a folder of runs, of which the one finished last is taken.
+        output: the page, written whole or not at all.
+        figures: folder that gets every figure as PNG and PDF too.
+        data: event file, where it is no longer where the run's configuration says.
+        test: file of held-out events, likewise.
+        all_rows: whether every row gets figures of its own, not only the best ones and the stack.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        HiggsbenchError: if there is no finished run, it is damaged, the drawing libraries are absent, or the page
+            cannot be written.
+    """
+    from higgsbench.report import write_report as write_page
+    from higgsbench.report.stored import find_run
+
+    folder = find_run(Path(run))
+    return write_page(
+        folder, output, figures=figures, data=data, test=test, models=FittedRun(folder), all_rows=all_rows
+    )
