@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from higgsbench.api import compare_models, members, predict, run, score, stats, submission, tune_model
+    from higgsbench.api import compare_models, members, predict, run, score, stats, submission, tune_model, write_report
     from higgsbench.ensemble.cut import best_cut
     from higgsbench.errors import HiggsbenchError
     from higgsbench.events import Events, load_events
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from higgsbench.leaderboard import Leaderboard
     from higgsbench.metrics import ams, ams_scan, evaluation_weights
     from higgsbench.models import BuildContext, ModelSpec, register_model
-    from higgsbench.report import write_report
     from higgsbench.schema import ATLAS_HIGGS, TableSchema
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
     from higgsbench.validation.stacking import StackingEnsemble
@@ -46,7 +45,7 @@ _HOME = {
     "stats": "higgsbench.api",
     "submission": "higgsbench.api",
     "tune_model": "higgsbench.api",
-    "write_report": "higgsbench.report",
+    "write_report": "higgsbench.api",
 }
 
 __all__ = [

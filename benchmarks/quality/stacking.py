@@ -47,6 +47,11 @@ class Member(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         """Return log-odds (n,)."""
         return read_log_odds(self.model_, X, self.reader_)
 
+    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return classes (n,); StackingClassifier asks for the method and stacks log-odds."""
+        chosen: NDArray[Any] = self.classes_[(self.decision_function(X) > 0.0).astype(np.intp)]
+        return chosen
+
 
 def _stacked(
     X: NDArray[np.float32], y: NDArray[np.bool_], w: NDArray[np.float64], train: NDArray[np.bool_], seed: int

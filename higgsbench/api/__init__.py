@@ -5,7 +5,7 @@ Wherever a run is asked for, its folder or the `RunResult` of `run` will do.
 
 from higgsbench.api.prediction import predict, score, submission
 from higgsbench.api.running import load_run_config, run
-from higgsbench.api.studies import compare_models, members, stats, tune_model
+from higgsbench.api.studies import compare_models, members, stats, tune_model, write_report
 
 __all__ = [
     "compare_models",
@@ -17,4 +17,5 @@ __all__ = [
     "stats",
     "submission",
     "tune_model",
+    "write_report",
 ]

@@ -1,4 +1,4 @@
-"""Questions to stored runs, and the search for better parameters."""
+"""Questions to stored runs, their report, and the search for better parameters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from higgsbench.api.running import folder_of, load_run_config
 from higgsbench.runs.durations import parse_duration
+from higgsbench.runs.fitted import FittedRun
 from higgsbench.runs.result import RunResult
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from higgsbench.metrics.binning import BinningRules
     from higgsbench.tune.result import TuneResult
 
-__all__ = ["compare_models", "members", "stats", "tune_model"]
+__all__ = ["compare_models", "members", "stats", "tune_model", "write_report"]
 
 
 def members(run: str | Path | RunResult) -> Diversity:
@@ -119,6 +120,41 @@ def stats(
         events=None if events is None else Path(events),
         nominal=None if nominal is None else Path(nominal),
         shifts=shifts,
+    )
+
+
+def write_report(
+    run: str | Path | RunResult,
+    output: str | Path,
+    *,
+    figures: str | Path | None = None,
+    data: str | Path | None = None,
+    test: str | Path | None = None,
+    all_rows: bool = False,
+) -> Path:
+    """Draw a stored run as one page that opens offline, as `higgsbench report` does.
+
+    Args:
+        run: the run's folder, or a folder of runs, of which the one finished last is taken.
+        output: the page, written whole or not at all.
+        figures: folder that gets every figure as PNG and PDF too.
+        data: event file, where it is no longer where the run's configuration says.
+        test: file of held-out events, likewise.
+        all_rows: whether every row gets figures of its own, not only the best ones and the stack.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        HiggsbenchError: if there is no finished run, it is damaged, the drawing libraries are absent, or the page
+            cannot be written.
+    """
+    from higgsbench.report import write_report as write_page
+    from higgsbench.report.stored import find_run
+
+    folder = find_run(folder_of(run))
+    return write_page(
+        folder, output, figures=figures, data=data, test=test, models=FittedRun(folder), all_rows=all_rows
     )
 
 

@@ -20,14 +20,17 @@ __all__ = ["command"]
               help="Also keep every figure as PNG and PDF in this folder.")  # fmt: skip
 @click.option("--data", type=click.Path(path_type=Path), help="The run's event file, where it has moved.")
 @click.option("--test", type=click.Path(path_type=Path), help="Its file of held-out events, where that has moved.")
-def command(run: Path, output: Path, figures: Path | None, data: Path | None, test: Path | None) -> None:
+@click.option("--all-rows", is_flag=True, help="Figures of its own for every row, not only for the best and the stack.")
+def command(
+    run: Path, output: Path, figures: Path | None, data: Path | None, test: Path | None, all_rows: bool
+) -> None:
     """Draw a stored run as one page that opens offline (needs the extra 'report').
 
     RUN is a run's folder, or a folder of runs, of which the one finished last is taken; by default that is `results`.
     """
-    from higgsbench.report import write_report
+    from higgsbench.api import write_report
 
-    folder = write_report(run, output, figures=figures, data=data, test=test)
+    folder = write_report(run, output, figures=figures, data=data, test=test, all_rows=all_rows)
     click.echo(f"Wrote {output} from {folder}", err=True)
     if figures is not None:
         click.echo(f"Wrote the figures to {figures}", err=True)

@@ -133,6 +133,7 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
 def _pairs(contenders: Sequence[Contender], models: Sequence[Measured]) -> list[PairResult]:
     index = list(combinations(range(len(models)), 2))
     differences = [{m: difference_between(models[i], models[j], m) for m in models[i].values} for i, j in index]
+    by_fold = [fold_values(contender) for contender in contenders]
     adjusted = {m: holm([d[m].p_value for d in differences]) for m in models[0].values}
     return [
         PairResult(
@@ -140,7 +141,7 @@ def _pairs(contenders: Sequence[Contender], models: Sequence[Measured]) -> list[
             b=models[j].name,
             differences=differences[k],
             adjusted={m: float(adjusted[m][k]) for m in adjusted},
-            over_folds=_over_folds(contenders[i], contenders[j]),
+            over_folds=_over_folds(contenders[i].truth.fold, contenders[j].truth.fold, by_fold[i], by_fold[j]),
             overlap=overlap_of(contenders[i], contenders[j], models[i], models[j]),
         )
         for k, (i, j) in enumerate(index)
@@ -162,11 +163,16 @@ def difference_between(a: Measured, b: Measured, metric: str) -> Difference:
     return difference_of(value, se, effective_degrees(deviation))
 
 
-def _over_folds(a: Contender, b: Contender) -> dict[str, Difference]:
-    if a.truth.fold.shape != b.truth.fold.shape or (a.truth.fold != b.truth.fold).any():
+def _over_folds(
+    fold: NDArray[np.int64],
+    other: NDArray[np.int64],
+    mine: dict[str, NDArray[np.float64]],
+    theirs: dict[str, NDArray[np.float64]],
+) -> dict[str, Difference]:
+    """Differences over folds (repeats, n) of the metrics (repeats x folds,); none where the folds are not the same."""
+    if not np.array_equal(fold, other):
         return {}
-    folds = int(a.truth.fold.max()) + 1
-    mine, theirs = fold_values(a), fold_values(b)
+    folds = int(fold.max()) + 1
     share = 1.0 / (folds - 1)
     out: dict[str, Difference] = {}
     for metric in mine:

@@ -1,4 +1,4 @@
-"""Figures of where selected events lie and of what features are worth."""
+"""Figures of where selected events lie."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from higgsbench.pages.drawing import BACKGROUND, PAPER, SERIES, SIGNAL, SOFT, axis_label, new_figure
+from higgsbench.pages.drawing import PAPER, SERIES, SIGNAL, SOFT, axis_label, new_figure
 from higgsbench.report.numbers import histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from higgsbench.report.events import Feature
-    from higgsbench.report.importance import Importance
 
-__all__ = ["Selected", "edges_of", "importance_figure", "selection_figure"]
+__all__ = ["Selected", "edges_of", "selection_figure"]
 
 _COLORS = {"W": SERIES[0], "Z": SERIES[3], "ttbar": SERIES[2], "background": SERIES[0], "signal": SIGNAL}
 _HATCH = {"ttbar": "////", "Z": "....", "signal": None}
@@ -82,17 +79,4 @@ def selection_figure(feature: Feature, selected: Selected, edges: NDArray[np.flo
     if feature.whole:
         ax.set_xticks(np.arange(np.ceil(edges[0]), edges[-1]))
     ax.legend(loc="upper right", ncols=3, fontsize=7)
-    return figure
-
-
-def importance_figure(found: Sequence[Importance]) -> Figure:
-    """Draw the loss of weighted AUC by shuffled feature, the most important on top."""
-    figure, ax = new_figure(6.4, 1.0 + 0.19 * len(found))
-    at = np.arange(len(found))
-    ax.axvline(0.0, color=SOFT, linewidth=0.8)
-    ax.errorbar([e.loss for e in found], at, xerr=[e.se for e in found], fmt="o", markersize=3.5, color=BACKGROUND,
-                capsize=2)  # fmt: skip
-    ax.set_yticks(at, [e.feature for e in found])
-    ax.set_ylim(len(found) - 0.3, -0.7)
-    ax.set_xlabel("loss of weighted AUC when the column is shuffled")
     return figure

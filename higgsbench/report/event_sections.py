@@ -1,4 +1,4 @@
-"""Sections that need the events themselves: where selected ones lie, and what features are worth."""
+"""The section that needs the events themselves: where selected ones lie."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from higgsbench.errors import StoreError
 from higgsbench.leaderboard.columns import printable
 from higgsbench.pages.html import Cell, paragraph, table, wide
-from higgsbench.pages.text import count, number, percent, with_error
-from higgsbench.report.draw_events import Selected, edges_of, importance_figure, selection_figure
-from higgsbench.report.importance import permutation_importance
+from higgsbench.pages.text import count, number, percent
+from higgsbench.report.draw_events import Selected, edges_of, selection_figure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from higgsbench.report.events import Feature
     from higgsbench.report.sight import Sight
 
-__all__ = ["importance", "selection"]
+__all__ = ["selection"]
 
 
 def selection(sight: Sight) -> list[str]:
@@ -76,28 +74,3 @@ def _selection_words(feature: Feature, chosen: Selected) -> tuple[str, str]:
     missing = float(chosen.weight[~present].sum() / max(chosen.weight.sum(), 1e-300))
     caption = f"Missing in {percent(missing)} of the selected expected events." if missing > 0.0 else ""
     return f"{feature.name} of selected events; {'; '.join(parts)}.", caption
-
-
-def importance(sight: Sight) -> list[str]:
-    """What a fitted model loses on held-out events when a feature is shuffled.
-
-    Raises:
-        StoreError: if there is a model, but no held-out events with their truth.
-    """
-    scorer, held_out, test = sight.scorer, sight.events.held_out, sight.events.test
-    if scorer is None:
-        return []
-    if held_out is None or test is None:
-        raise StoreError(
-            f"{sight.run.folder}: the importance of features needs held-out events with their truth: together, the "
-            "models of a run have seen all others"
-        )
-    found = permutation_importance(scorer, test.frame, held_out.y, held_out.weight, test.schema.features)
-    name = printable(scorer.name)
-    first = ", ".join(f"{e.feature} {with_error(e.loss, e.se)}" for e in found[:5])
-    alt = f"Permutation importance of {name} on held-out events; largest losses of weighted AUC: {first}."
-    caption = (
-        f"Loss of weighted AUC of {name} on held-out events when one column is shuffled; bars: standard error of the "
-        "shuffles. Columns that say the same stand in for each other."
-    )
-    return [sight.pictures.add("importance", importance_figure(found), alt, caption)]

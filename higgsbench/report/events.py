@@ -55,6 +55,7 @@ class Reloaded:
     Attributes:
         features: quantities of the cross-validated events in the order of the stored scores; none if the data are gone.
         process: (n,) process of each event; s and b where processes cannot be told.
+        train: the cross-validated events themselves, or None.
         held_out: scores of the held-out events with their truth, or None.
         test: these events, or None.
         notes: what is missing, and why.
@@ -62,6 +63,7 @@ class Reloaded:
 
     features: tuple[Feature, ...]
     process: NDArray[np.str_]
+    train: Events | None
     held_out: Scores | None
     test: Events | None
     notes: tuple[str, ...]
@@ -91,7 +93,7 @@ def reload_events(run: StoredReport, data: Path | None = None, test: Path | None
         if data is not None:
             raise
         return Reloaded(
-            (), plain, None, None, (f"The run's events cannot be loaded again: {error}. --data names the file.",)
+            (), plain, None, None, None, (f"The run's events cannot be loaded again: {error}. --data names the file.",)
         )
     notes: list[str] = []
     held_out = found = None
@@ -103,7 +105,7 @@ def reload_events(run: StoredReport, data: Path | None = None, test: Path | None
             if test is not None:
                 raise
             notes.append(f"The held-out events cannot be loaded again: {error}. --test names the file.")
-    return Reloaded(_features(train), _processes(train, plain), held_out, found, tuple(notes))
+    return Reloaded(_features(train), _processes(train, plain), train, held_out, found, tuple(notes))
 
 
 def _data_config(file: Path, data: Path | None, test: Path | None) -> DataConfig:

@@ -13,18 +13,21 @@ from higgsbench.pages.html import document, paragraph, section
 from higgsbench.pages.pictures import Pictures
 from higgsbench.pages.target import check_page, write_page
 from higgsbench.pages.text import with_error
-from higgsbench.report.event_sections import importance, selection
+from higgsbench.report.event_sections import selection
 from higgsbench.report.events import reload_events
+from higgsbench.report.importance_sections import importance
 from higgsbench.report.provenance import provenance
+from higgsbench.report.ranking import average_ranks
 from higgsbench.report.row_sections import calibration, curves, separation
 from higgsbench.report.sections import blend, costs, leaderboard, learning, ranks, roc
 from higgsbench.report.sight import Sight
 from higgsbench.report.stored import find_run, read_run
 
 if TYPE_CHECKING:
-    from higgsbench.report.importance import Scorer
-    from higgsbench.report.sight import AverageRanks
-    from higgsbench.report.stored import Scores
+    from collections.abc import Sequence
+
+    from higgsbench.compare.contest import RankPicture
+    from higgsbench.report.fitted import FittedModels
 
 __all__ = ["render_report", "write_report"]
 
@@ -51,7 +54,8 @@ def write_report(
     figures: str | Path | None = None,
     data: str | Path | None = None,
     test: str | Path | None = None,
-    scorer: Scorer | None = None,
+    models: FittedModels | None = None,
+    all_rows: bool = False,
 ) -> Path:
     """Write the page of a stored run, whole or not at all.
 
@@ -61,7 +65,8 @@ def write_report(
         figures: folder that gets every figure as PNG and PDF too.
         data: event file, where it is no longer where the run's configuration says.
         test: file of held-out events, likewise.
-        scorer: a fitted model of the run whose features are weighed on the held-out events.
+        models: the run's stored models; without them the page says nothing that needs a model.
+        all_rows: whether every row gets figures of its own, not only the best ones and the stack.
 
     Returns:
         The run's folder.
@@ -80,7 +85,9 @@ def write_report(
         pictures,
         data=None if data is None else Path(data),
         test=None if test is None else Path(test),
-        scorer=scorer,
+        ranks=average_ranks(folder),
+        models=models,
+        all_rows=all_rows,
     )
     write_page(target, text)
     return folder
@@ -92,9 +99,9 @@ def render_report(
     *,
     data: Path | None = None,
     test: Path | None = None,
-    train_scores: Scores | None = None,
-    average_ranks: AverageRanks | None = None,
-    scorer: Scorer | None = None,
+    ranks: Sequence[RankPicture] = (),
+    models: FittedModels | None = None,
+    all_rows: bool = False,
 ) -> str:
     """Return the page of a run as HTML.
 
@@ -103,9 +110,9 @@ def render_report(
         pictures: takes the figures.
         data: event file, instead of the configuration's.
         test: file of held-out events, instead of the configuration's.
-        train_scores: scores of the training events by models that saw them; runs do not store them.
-        average_ranks: average ranks with groups that cannot be told apart, where a comparison has found them.
-        scorer: a fitted model of the run whose features are weighed on the held-out events.
+        ranks: average ranks with groups that cannot be told apart, one picture per metric.
+        models: the run's stored models: for scores of training events and for what features are worth.
+        all_rows: whether every row gets figures of its own, not only the best ones and the stack.
 
     Raises:
         StoreError: if the run is damaged or none of its rows has scores.
@@ -113,7 +120,7 @@ def render_report(
     run = read_run(folder)
     if not run.rows:
         raise StoreError(f"{folder}: no row of this run has numbers; there is nothing to draw")
-    sight = Sight(run, reload_events(run, data, test), pictures, train_scores, average_ranks, scorer)
+    sight = Sight(run, reload_events(run, data, test), pictures, ranks, models, all_rows)
     with style():
         parts = [(anchor, title, part(sight)) for anchor, title, part in _PARTS]
     sections = [(anchor, title, section(anchor, title, *content)) for anchor, title, content in parts if content]

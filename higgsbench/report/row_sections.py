@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from higgsbench.leaderboard.columns import printable
+from higgsbench.metrics.classification import roc_auc
 from higgsbench.pages.html import Cell, grid, paragraph, table
 from higgsbench.pages.text import p_value, percent, with_error
 from higgsbench.report.draw_rows import ams_figure, reliability_figure, score_figure
@@ -17,17 +18,17 @@ if TYPE_CHECKING:
     from higgsbench.report.sight import Sight
     from higgsbench.report.stored import Scores
 
-__all__ = ["calibration", "curves", "separation"]
+__all__ = ["calibration", "curves", "overtraining", "separation"]
 
 
 def curves(sight: Sight) -> list[str]:
     """AMS against the selected share, row by row."""
     run = sight.run
     upper = min(max(0.5, 1.25 * max(float(r["fraction"]) for r in run.rows)), 1.0)
-    found = {r["name"]: ams_curve(run.scores, r["name"], run.b_reg, upper) for r in run.rows}
+    found = {r["name"]: ams_curve(run.scores, r["name"], run.b_reg, upper) for r in sight.drawn}
     top = 1.12 * max(max(c.best[1], float(np.nanmax(c.ams))) for c in found.values())
     figures = []
-    for record in run.rows:
+    for record in sight.drawn:
         name, curve = record["name"], found[record["name"]]
         alt = (
             f"AMS of {name} against the selected share of events: cross-validated "
@@ -40,7 +41,7 @@ def curves(sight: Sight) -> list[str]:
         "optimistic. The point is the cross-validated AMS: each fold cut where the other folds say. Dotted: the share "
         "that the frozen cut selects. Bands and bars: one standard error, of the band at fixed cut."
     )
-    return [paragraph(intro), grid(figures)]
+    return [paragraph(intro + sight.left_out), grid(figures)]
 
 
 def separation(sight: Sight) -> list[str]:
@@ -48,11 +49,11 @@ def separation(sight: Sight) -> list[str]:
     run = sight.run
     figures: list[str] = []
     lines: list[tuple[str | Cell, ...]] = []
-    for record in run.rows:
+    for record in sight.drawn:
         name = record["name"]
         samples = {
             label: sample
-            for label, sample in (("held out", sight.events.held_out), ("training", sight.train_scores))
+            for label, sample in (("held out", sight.events.held_out), ("training", sight.training.scores))
             if sample is not None and name in sample.by_row
         }
         edges = score_edges([run.scores.by_row[name], *(s.by_row[name] for s in samples.values())])
@@ -72,16 +73,33 @@ def separation(sight: Sight) -> list[str]:
         }
         figures.append(sight.pictures.add(f"scores-{name}", figure, _score_alt(run.scores, name, found)))
         lines += [(printable(name), *key, *_agreement_cells(a)) for key, a in found.items()]
-    out = [paragraph(_score_words(sight)), grid(figures)]
+    out = [paragraph(_score_words(sight)), *(paragraph(printable(note)) for note in sight.training.notes)]
+    out.append(grid(figures))
     if lines:
         headings = [("row", True), ("against", True), ("class", True)]
         headings += [(h, False) for h in ("KS", "p of KS", "χ² / d.o.f.", "p of χ²")]
         caption = (
             "Out-of-fold scores against other samples, weighted; p of KS with effective numbers of events, "
-            "approximate. Among many lines a few small p are expected."
+            "approximate, and for training events, which are the same events, too large. Among many lines a few small "
+            "p are expected."
         )
         out.append(table(caption, headings, lines, sortable=True))
-    return out
+    return out + overtraining(sight)
+
+
+def overtraining(sight: Sight) -> list[str]:
+    """Table of what rows lead by on the events they were trained on."""
+    training = sight.training.scores
+    if training is None:
+        return []
+    lines: list[tuple[str | Cell, ...]] = []
+    for record in (r for r in sight.run.rows if r["name"] in training.by_row):
+        seen = roc_auc(training.y, training.by_row[record["name"]][0], training.weight)
+        cells = (Cell(f"{v:.4f}", v) for v in (seen.value, record["auc"], seen.value - record["auc"]))
+        lines.append((printable(record["name"]), *cells))
+    headings = [("row", True), ("training", False), ("out of fold", False), ("lead", False)]
+    caption = f"Weighted AUC of {training.y.size:,} training events by models that saw them, and out of fold"
+    return [table(caption, headings, lines, sortable=True)]
 
 
 def _agreement_cells(a: Agreement) -> tuple[Cell, ...]:
@@ -114,18 +132,21 @@ def _score_words(sight: Sight) -> str:
         text += "The run has no held-out events to lay over. "
     else:
         text += "Held-out events are not drawn: their truth is not at hand. "
-    if sight.train_scores is not None:
-        return text + "Areas: training events judged by models that saw them; what they lead by is overtraining."
-    return text + (
-        "Scores of training events by models that saw them are not part of a stored run, so they are not laid over, "
-        "and no number of this page uses any."
-    )
+    if sight.training.scores is not None:
+        text += (
+            "Areas: training events judged by the stored models that saw them (of fold models, the mean). A flexible "
+            "model knows its training events better than new ones; that lead is no harm in itself, but makes scores of "
+            "training events useless as a measure: no other number of this page uses any."
+        )
+    else:
+        text += "Scores of training events by models that saw them are not at hand, so they are not laid over."
+    return text + sight.left_out
 
 
 def calibration(sight: Sight) -> list[str]:
     """Predicted against found log-odds, row by row."""
     run = sight.run
-    found = {r["name"]: reliability(run.scores, r["name"]) for r in run.rows}
+    found = {r["name"]: reliability(run.scores, r["name"]) for r in sight.drawn}
     ends = np.concatenate([np.concatenate([f.predicted, f.found]) for f in found.values()])
     limits = (float(np.floor(ends.min())), float(np.ceil(ends.max()))) if ends.size else (-1.0, 1.0)
     figures = []
@@ -136,7 +157,7 @@ def calibration(sight: Sight) -> list[str]:
         "A score is an estimate of ln(N_s p(x|s) / N_b p(x|b)). In bins of equal weight of both classes, the weighted "
         "sums of signal and background give the log-odds that are really there. Out of fold; bars: one standard error."
     )
-    return [paragraph(intro), grid(figures)]
+    return [paragraph(intro + sight.left_out), grid(figures)]
 
 
 def _calibration_alt(name: str, points: Reliability) -> str:

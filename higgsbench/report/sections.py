@@ -26,6 +26,9 @@ _WANTED = (0.2, 0.3, 0.5, 0.7)
 """Signal efficiencies at which the background rejection stands in the table."""
 
 
+_RANKED = {"ams": "AMS at each row's own honest cut", "auc": "weighted AUC"}
+
+
 def leaderboard(sight: Sight) -> list[str]:
     """The table of all rows, and its picture."""
     run = sight.run
@@ -57,12 +60,22 @@ def _leaderboard_cell(column: Column, record: dict[str, Any]) -> str | Cell:
 
 def ranks(sight: Sight) -> list[str]:
     """Average ranks, where a comparison has found them."""
-    found = sight.average_ranks
-    if found is None:
+    figures = []
+    for found in sight.average_ranks:
+        title = _RANKED.get(found.metric, found.metric)
+        words = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(found.names, found.ranks, strict=True))
+        alike = [" ≈ ".join(found.names[i] for i in group) for group in found.groups if len(group) > 1]
+        alt = f"Average ranks by {title}: {words}. Not told apart: {'; '.join(alike) if alike else 'none'}."
+        figure = draw_board.rank_figure([printable(n) for n in found.names], found.ranks.tolist(), found.groups)
+        figures.append(sight.pictures.add(f"average-ranks-{found.metric}", figure, alt, f"By {title}."))
+    if not figures:
         return []
-    words = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(found.names, found.ranks, strict=True))
-    figure = draw_board.rank_figure(found.names, found.ranks, found.groups)
-    return [sight.pictures.add("average-ranks", figure, f"Average ranks: {words}.")]
+    intro = (
+        "Ranks of the rows, mean over bootstrap replicas of the events. Bars join neighbours of which no two differ at "
+        f"the level {sight.average_ranks[0].alpha:g}, after Holm's correction over all pairs; higgsbench compare shows "
+        "the pairs."
+    )
+    return [paragraph(intro), wide(figures)]
 
 
 def roc(sight: Sight) -> list[str]:

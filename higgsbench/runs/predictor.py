@@ -29,11 +29,21 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["Predictor", "open_predictor"]
+__all__ = ["FittedRow", "Predictor", "open_predictor", "open_row", "read_content", "used_blend"]
 
 
 @dataclass(frozen=True)
-class _Row:
+class FittedRow:
+    """A trained row.
+
+    Attributes:
+        name: its name.
+        features: what its models see.
+        groups: jet groups of a split model, or None.
+        calibration: slope and intercept per group, or None.
+        models: fitted meta-estimators, the refit or those of all folds.
+    """
+
     name: str
     features: Features
     groups: tuple[tuple[int, ...], ...] | None
@@ -41,8 +51,12 @@ class _Row:
     models: tuple[Any, ...]
 
     def scores(self, X: NDArray[np.float32], numbers: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        """Return the recalibrated mean log-odds (n,) of the models for features (n, p) and group numbers (n,)."""
         split = numbers if self.groups is not None else None
-        score = mean_log_odds([block_scores(model, X, split) for model in self.models])
+        return self.calibrated(mean_log_odds([block_scores(model, X, split) for model in self.models]), numbers)
+
+    def calibrated(self, score: NDArray[np.float64], numbers: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        """Return log-odds (n,) as recalibrated for new events; as they are where the row is not recalibrated."""
         if self.calibration is None:
             return score
         if self.groups is None or numbers is None:
@@ -69,7 +83,7 @@ class Predictor:
     schema: TableSchema
     threshold: float
     threads: int
-    rows: tuple[_Row, ...]
+    rows: tuple[FittedRow, ...]
     blend: Blend | None
 
     def scores(self, frame: pl.DataFrame) -> NDArray[np.float64]:
@@ -104,20 +118,25 @@ def open_predictor(folder: Path, name: str | None = None) -> Predictor:
         StoreError: if the folder is no finished run, or a file in it is damaged or refused.
     """
     store = RunStore(folder)
-    content = _content(store)
+    content = read_content(store)
     wanted = _chosen(content, name, folder)
     blend, threshold = None, wanted.threshold if wanted is not None else 0.0
     entries = [wanted] if wanted is not None else []
     if wanted is None and content.stack is not None:
-        blend, threshold = _used_blend(content), content.stack.threshold
+        blend, threshold = used_blend(content), content.stack.threshold
         by_name = {row.name: row for row in content.rows}
         entries = [by_name[member] for member in blend.members]
     schema = content.data.table_schema()
-    rows = tuple(_row(store, entry, schema, content.threads) for entry in entries)
+    rows = tuple(open_row(store, entry, schema, content.threads) for entry in entries)
     return Predictor("stack" if wanted is None else wanted.name, schema, threshold, content.threads, rows, blend)
 
 
-def _content(store: RunStore) -> PredictorFile:
+def read_content(store: RunStore) -> PredictorFile:
+    """Read the description of a run's predictor.
+
+    Raises:
+        StoreError: if the folder is no finished run, or the description is damaged.
+    """
     folder = store.folder
     if not folder.is_dir():
         raise StoreError(f"{folder}: no such run; `higgsbench run` prints where it stores one")
@@ -154,7 +173,7 @@ def _chosen(content: PredictorFile, name: str | None, folder: Path) -> RowEntry 
     return found[0]
 
 
-def _used_blend(content: PredictorFile) -> Blend:
+def used_blend(content: PredictorFile) -> Blend:
     """Return the blend without the members of weight zero, which need not be computed."""
     stack = content.stack
     assert stack is not None  # noqa: S101  (the caller has seen it; this tells the type checker)
@@ -168,7 +187,19 @@ def _used_blend(content: PredictorFile) -> Blend:
     )
 
 
-def _row(store: RunStore, entry: RowEntry, schema: TableSchema, threads: int) -> _Row:
+def open_row(store: RunStore, entry: RowEntry, schema: TableSchema, threads: int) -> FittedRow:
+    """Read the models of a row.
+
+    Args:
+        store: the run's files.
+        entry: the row as described in `predictor.json`.
+        schema: layout of the events.
+        threads: threads that each model may use.
+
+    Raises:
+        ModelError: if the model is not registered here, or its library is absent.
+        StoreError: if the models are not stored, damaged or refused, or do not fit the row.
+    """
     features = chosen_features(entry.features, schema)
     if features.digest != entry.feature_digest:
         raise StoreError(
@@ -190,4 +221,4 @@ def _row(store: RunStore, entry: RowEntry, schema: TableSchema, threads: int) ->
     wanted = len(features.columns) + (groups is not None)
     if any(getattr(model, "n_features_in_", None) != wanted for model in models):
         raise StoreError(f"{store.folder}: the models of {entry.name!r} were not trained on its features")
-    return _Row(entry.name, features, groups, calibration, models)
+    return FittedRow(entry.name, features, groups, calibration, models)

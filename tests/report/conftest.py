@@ -9,12 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from higgsbench.errors import ModelError, StoreError
 from higgsbench.events import load_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.metrics import evaluation_weights, log_loss, roc_auc
 from higgsbench.metrics.scan import ams_scan
 from higgsbench.pages.pictures import Pictures
 from higgsbench.report.page import render_report
+from higgsbench.report.ranking import average_ranks
 from higgsbench.schema import N_B, N_S
 
 ROWS = (
@@ -26,6 +28,60 @@ REPEATS = 2
 ENVIRONMENT = {"python": "3.11", "cores": 2, "packages": {"numpy": "2.0"}}
 
 Make = Callable[..., Path]
+
+
+class Sum:
+    """Scores that depend on some columns only."""
+
+    def __init__(self, name: str = "sum", **factors: float) -> None:
+        self.name = name
+        self.factors = factors
+
+    def scores(self, frame: pl.DataFrame) -> np.ndarray[Any, Any]:
+        columns: list[Any] = [factor * frame[name].fill_null(0.0).to_numpy() for name, factor in self.factors.items()]
+        return np.asarray(np.sum(columns, axis=0), dtype=np.float64)
+
+
+class ToyModels:
+    """Models of the rows without any: what they score depends on one mass, and trees are `trees` only.
+
+    `refit` says that they have seen all training events; `absent` names rows without a model.
+    """
+
+    def __init__(self, *, refit: bool = False, absent: tuple[str, ...] = (), trees: str = "alpha [jets]") -> None:
+        self.refit, self.absent, self.trees = refit, absent, trees
+        self.asked: list[str] = []
+
+    def _check(self, name: str) -> None:
+        self.asked.append(name)
+        if name in self.absent:
+            raise StoreError(f"no model of <{name}>")
+
+    def in_sample(self, name: str, frame: pl.DataFrame, event_id: Any) -> Any:
+        self._check(name)
+        assert frame["EventId"].to_list() == event_id.tolist()
+        return Sum(DER_mass_MMC=0.01).scores(frame) - 8.0
+
+    def blended(self, scores: Any) -> Any:
+        return None if set(scores) < {"alpha", "alpha [jets]"} else np.mean(list(scores.values()), axis=0)
+
+    def unseen(self, name: str, event_id: Any) -> Sum:
+        self._check(name)
+        if self.refit:
+            raise StoreError("have seen all training events")
+        return Sum(name, DER_mass_MMC=0.01)
+
+    def held_out(self, name: str) -> Sum:
+        self._check(name)
+        return Sum(name, DER_mass_vis=0.01)
+
+    def contributions(self, name: str, frame: pl.DataFrame, event_id: Any) -> tuple[tuple[str, ...], Any, Any]:
+        self._check(name)
+        if name != self.trees:
+            raise ModelError(f"{name} is not boosted trees")
+        columns = ("DER_mass_MMC", "DER_mass_vis")
+        values = frame.select(columns).cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        return columns, values, (np.nan_to_num(values) - 100.0) * [-0.001, 0.02]
 
 
 def log_odds(y: np.ndarray[Any, Any], strength: float, rng: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -78,7 +134,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory, toys: Path) -> str:
     pytest.importorskip("mplhep", reason="needs the extra 'report'")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
-        return render_report(maker(tmp_path_factory.mktemp("drawn"), toys)(), Pictures())
+        folder = maker(tmp_path_factory.mktemp("drawn"), toys)()
+        return render_report(folder, Pictures(), ranks=average_ranks(folder), models=ToyModels())
 
 
 def maker(place: Path, toys: Path) -> Make:

@@ -86,7 +86,7 @@ def pixel(browser: WebDriver) -> Any:
 def test_loads_without_complaint_and_shows_every_figure(page: WebDriver) -> None:
     assert complaints(page) == []
     widths = page.execute_script("return [...document.images].map(i => i.complete ? i.naturalWidth : 0)")
-    assert len(widths) == 18
+    assert len(widths) == 22
     assert min(widths) > 0
     assert (
         page.execute_script(
@@ -94,6 +94,39 @@ def test_loads_without_complaint_and_shows_every_figure(page: WebDriver) -> None
         )
         == 0
     )
+
+
+def test_what_needs_models_is_shown_and_described(page: WebDriver) -> None:
+    script = "return [...document.images].map(i => [i.alt, i.naturalWidth, i.naturalHeight])"
+    figures: Any = page.execute_script(script)
+    for start in (
+        "Permutation importance of",
+        "What features add",
+        "Average ranks by AMS",
+        "Average ranks by weighted",
+    ):
+        ((alt, width, height),) = [f for f in figures if f[0].startswith(start)]
+        assert min(width, height) > 100
+        assert len(alt) > 60
+    # The points of the swarm are one image inside the drawing: it shows if their colours arrive.
+    colors: Any = page.execute_script("""
+        const image = [...document.images].find(i => i.alt.startsWith("What features add"));
+        const canvas = document.createElement("canvas");
+        canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+        const context = canvas.getContext("2d");
+        context.drawImage(image, 0, 0);
+        const left = Math.round(canvas.width * 0.39);  // right of the bars
+        const data = context.getImageData(left, 0, canvas.width - left, canvas.height).data;
+        let warm = 0, cold = 0;
+        for (let i = 0; i < data.length; i += 4) {
+          if (data[i] > data[i + 2] + 80) warm += 1;
+          if (data[i + 2] > data[i] + 80) cold += 1;
+        }
+        return [warm, cold];
+    """)
+    assert min(colors) > 20
+    heads = page.execute_script("return [...document.querySelectorAll('h2')].map(h => h.innerText)")
+    assert {"Average ranks", "Importance of features"} <= set(heads)
 
 
 def test_tables_sort_by_click_and_say_so(page: WebDriver) -> None:

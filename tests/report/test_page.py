@@ -21,10 +21,10 @@ from higgsbench.pages.pictures import Pictures
 from higgsbench.report import write_report
 from higgsbench.report.events import reload_events
 from higgsbench.report.page import render_report
-from higgsbench.report.sight import AverageRanks
-from higgsbench.report.stored import Scores, find_run, read_run
+from higgsbench.report.ranking import average_ranks
+from higgsbench.report.stored import find_run, read_run
 
-from .conftest import Make
+from .conftest import Make, ToyModels
 
 HOSTILE = '<img src=x onerror="alert(1)">$\\frac{'
 
@@ -60,8 +60,9 @@ def test_the_page_is_accessible_and_self_contained(drawn: str) -> None:
     assert ("html", {"lang": "en"}) in page.tags
     assert [len(page.all(tag)) for tag in ("h1", "main", "nav", "header", "footer")] == [1] * 5
     images = page.all("img")
-    # Per row: AMS, scores, calibration; leaderboard, ROC, rejection, three of selected events, two of the blend, cost.
-    assert len(images) == 3 * 3 + 9
+    # Per row: AMS, scores, calibration; leaderboard, ROC, rejection, three of selected events, two of the blend, cost,
+    # two of ranks, two of features.
+    assert len(images) == 3 * 3 + 13
     assert all(a["alt"] and (a["src"] or "").startswith("data:image/svg+xml;base64,") for a in images)
     assert len(page.all("table")) == len(page.all("caption"))
     assert all(a.get("scope") in ("col", "row") for a in page.all("th"))
@@ -162,25 +163,63 @@ def test_events_are_those_of_the_scores(make: Make, toys: Path) -> None:
     assert found.held_out.y.tolist() == [truth[i] == "s" for i in run.test_event_id.tolist()]
 
 
-def test_training_scores_are_laid_over_when_given(make: Make) -> None:
+def test_training_scores_are_laid_over_when_models_are_there(make: Make) -> None:
     folder = make()
-    oof = read_run(folder).scores
-    seen = Scores(oof.y, oof.weight, {name: s[:1] + 0.5 * oof.y for name, s in oof.by_row.items()})
-    text = render_report(folder, Pictures(), train_scores=seen)
+    text = render_report(folder, Pictures(), models=ToyModels())
     assert "Areas: training events" in text
     assert "signal against training: KS" in text
-    assert "are not part of a stored run" not in text
+    lines = re.search(r"Weighted AUC of [\d,]+ training events.*?</table>", text, re.S)
+    assert lines is not None
+    assert [name in lines[0] for name in ("alpha", "alpha [jets]", "stack")] == [True] * 3
+    without = render_report(folder, Pictures())
+    assert "are not at hand, so they are not laid over" in without
+    assert "against training" not in without
+    assert "Importance of features" not in without
 
 
-def test_average_ranks_and_learning_curve_when_there(make: Make) -> None:
+def test_rows_without_models_are_named(make: Make) -> None:
+    text = render_report(make(), Pictures(), models=ToyModels(absent=("alpha", "alpha [jets]")))
+    assert "No training scores of alpha: no model of &lt;alpha&gt;." in text
+    assert "Permutation importance is not drawn: no model of &lt;alpha&gt;." in text
+    assert "What features add (TreeSHAP) is not drawn: no model of &lt;alpha&gt;." in text
+    one = render_report(make("other"), Pictures(), models=ToyModels(absent=("alpha",)))
+    assert one.count("signal against training: KS") == 1  # neither of alpha nor of the stack, which needs it
+
+
+def test_average_ranks_are_those_of_a_comparison(make: Make) -> None:
+    folder = make()
+    found = average_ranks(folder)
+    assert [picture.metric for picture in found] == ["ams", "auc"]
+    assert found[1].names == ("stack", "alpha", "alpha [jets]")
+    text = render_report(folder, Pictures(), ranks=found)
+    words = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(found[1].names, found[1].ranks, strict=True))
+    assert f"Average ranks by weighted AUC: {words}." in text
+    assert "higgsbench compare shows" in text
+    assert average_ranks(make("single", change=_first_row_only)) == ()
+
+
+def _first_row_only(content: dict[str, Any]) -> None:
+    content["rows"] = content["rows"][:1]
+
+
+def test_only_the_best_rows_get_figures_of_their_own(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("higgsbench.report.sight.MOST_DRAWN", 1)
+    folder = make()
+    text = render_report(folder, Pictures())
+    assert len(Page(text).all("img")) == 3 * 2 + 9
+    assert text.count("Drawn: 2 of 3 rows, the best and the stack; --all-rows draws all.") == 3
+    assert "Scores of alpha:" in text
+    assert "Scores of stack:" in text
+    assert "Scores of alpha [jets]:" not in text
+    assert len(Page(render_report(folder, Pictures(), all_rows=True)).all("img")) == 3 * 3 + 9
+
+
+def test_learning_curve_when_there(make: Make) -> None:
     folder = make()
     points = [{"name": "alpha", "train_events": n, "ams_cv": 2.0, "ams_cv_se": 0.1, "auc": 0.9, "auc_se": 0.01}
               for n in (100, 1000)]  # fmt: skip
     (folder / "learning_curve.json").write_text(json.dumps({"points": points}))
-    ranks = AverageRanks(("stack", "alpha"), (1.2, 1.8), ((0, 1),))
-    text = render_report(folder, Pictures(), average_ranks=ranks)
-    assert "Average ranks: stack 1.20, alpha 1.80." in text
-    assert "with 1,000: alpha AMS 2.00 ± 0.10" in text
+    assert "with 1,000: alpha AMS 2.00 ± 0.10" in render_report(folder, Pictures())
 
 
 def test_figures_as_files(tmp_path: Path) -> None:
@@ -240,7 +279,7 @@ def test_damaged_scores_are_named(make: Make, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"scores\.parquet: cannot be read"):
         write_report(folder, tmp_path / "r.html")
     file.unlink()
-    with pytest.raises(StoreError, match=r"scores\.parquet: is missing"):
+    with pytest.raises(StoreError, match=r"scores\.parquet: .*missing"):
         write_report(folder, tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
 

@@ -1,0 +1,72 @@
+"""What each feature adds to the log-odds of boosted trees, as the libraries themselves compute it.
+
+Exact Shapley values of a tree ensemble (Lundberg et al., Nature Machine Intelligence 2 (2020) 56): the parts of an
+event and the mean over the training events add up to the log-odds of the model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from higgsbench.errors import ModelError
+from higgsbench.models.bag import SeedBag
+from higgsbench.models.early import unwrapped
+from higgsbench.validation.folds import group_index
+from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["tree_contributions"]
+
+
+def tree_contributions(estimator: PhysicalClassifier | JetSplitClassifier, X: NDArray[Any]) -> NDArray[np.float64]:
+    """Split the log-odds of a fitted meta-estimator around boosted trees.
+
+    Args:
+        estimator: the meta-estimator.
+        X: (n, p) features as it was trained on, the group number last where it is split.
+
+    Returns:
+        (n, p + 1): what each feature adds, and last what is left without any; the sum of a row is its
+        `decision_function`.
+
+    Raises:
+        ModelError: if the model is not made of boosted trees whose library has TreeSHAP.
+    """
+    if isinstance(estimator, PhysicalClassifier):
+        out = _of_trees(estimator.estimator_, X)
+        out[:, -1] += estimator.prior_shift_
+        return out
+    out = np.zeros((X.shape[0], X.shape[1] + 1))
+    member = group_index(X[:, estimator.group_column].astype(np.int64), estimator.groups)
+    for position, (submodel, columns) in enumerate(zip(estimator.submodels_, estimator.columns_, strict=True)):
+        rows = np.flatnonzero(member == position)
+        if rows.size:
+            out[np.ix_(rows, [*columns, X.shape[1]])] = tree_contributions(submodel, X[np.ix_(rows, columns)])
+    return out
+
+
+def _of_trees(estimator: Any, X: NDArray[Any]) -> NDArray[np.float64]:
+    if isinstance(estimator, SeedBag):
+        return np.asarray(np.mean([_of_trees(member, X) for member in estimator.estimators_], axis=0))
+    trees = unwrapped(estimator)
+    name = type(trees).__name__
+    if name == "XGBClassifier":
+        from xgboost import DMatrix
+
+        booster = trees.get_booster()
+        best = getattr(trees, "best_iteration", None) if "best_iteration" in booster.attributes() else None
+        data = DMatrix(X, missing=trees.missing, nthread=trees.n_jobs)
+        found = booster.predict(data, pred_contribs=True, iteration_range=(0, 0 if best is None else best + 1))
+    elif name in ("LGBMClassifier", "LoadedLightGBM"):
+        found = trees.booster_.predict(X, pred_contrib=True)
+    elif name == "CatBoostClassifier":
+        from catboost import Pool
+
+        found = trees.get_feature_importance(Pool(X), type="ShapValues")
+    else:
+        raise ModelError(f"{name} is not boosted trees with TreeSHAP in its library (xgboost, lightgbm, catboost)")
+    return np.asarray(found, dtype=np.float64)
