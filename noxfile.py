@@ -62,9 +62,9 @@ def tests_torch(session: nox.Session) -> None:
 
 @nox.session(name="tests-lowest")
 def tests_lowest(session: nox.Session) -> None:
-    """Run the test suite on the lowest supported versions of the dependencies."""
+    """Run the test suite, its slowest tests left out, on the lowest supported versions of the dependencies."""
     session.install(*group("test"), *lowest(), ".")
-    session.run("pytest", "-n", workers(), *session.posargs)
+    session.run("pytest", "-n", workers(), "-m", "not slow", *session.posargs)
 
 
 def lowest() -> list[str]:

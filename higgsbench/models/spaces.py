@@ -25,7 +25,7 @@ SPACES: dict[str, SearchSpace] = {
     ),
     "catboost": MappingProxyType(
         {
-            "iterations": Int(100, 1000, log=True, default=1000),
+            "iterations": Int(100, 3000, log=True, default=1000),
             "learning_rate": Float(0.01, 0.3, log=True),
             "depth": Int(3, 9, default=6),
             "l2_leaf_reg": Float(0.5, 100.0, log=True, default=3.0),
@@ -36,7 +36,7 @@ SPACES: dict[str, SearchSpace] = {
     ),
     "xgboost": MappingProxyType(
         {
-            "n_estimators": Int(100, 1500, log=True, default=100),
+            "n_estimators": Int(100, 3000, log=True, default=100),
             "learning_rate": Float(0.005, 0.3, log=True, default=0.3),
             "max_depth": Int(2, 9, default=6),
             "min_child_weight": Float(1.0, 300.0, log=True, default=1.0),
@@ -49,7 +49,7 @@ SPACES: dict[str, SearchSpace] = {
     ),
     "lightgbm": MappingProxyType(
         {
-            "n_estimators": Int(100, 1500, log=True, default=100),
+            "n_estimators": Int(100, 3000, log=True, default=100),
             "learning_rate": Float(0.005, 0.3, log=True, default=0.1),
             "num_leaves": Int(4, 128, log=True, default=31),
             "min_child_samples": Int(5, 500, log=True, default=20),

@@ -25,6 +25,7 @@ def files(tmp_path: Path) -> list[Path]:
     return [text, zipped, parquet]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [5, 17, 100, 10**6])
 def test_the_parts_make_the_whole(files: list[Path], size: int) -> None:
     whole = load_events(files[0], SCHEMA, cache=False).frame

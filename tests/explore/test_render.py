@@ -99,6 +99,7 @@ def test_page_is_self_contained_and_accessible(toy: tuple[Path, pl.DataFrame], t
     assert not [tag for tag, _ in tags if tag in ("script", "link", "iframe")]
 
 
+@pytest.mark.slow
 def test_same_data_same_page(toy: tuple[Path, pl.DataFrame]) -> None:
     pytest.importorskip("mplhep", reason="needs the extra 'report'")
     from higgsbench.explore.page import render_page

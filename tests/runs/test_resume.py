@@ -43,6 +43,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFr
     return {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("units", "jobs"), [(1, 1), (4, 2), (9, 1), (11, 2)])
 def test_killed_at_several_moments(
     config: Callable[..., Path],

@@ -161,6 +161,7 @@ def test_weights_and_features_as_dimensions(config: Config, tmp_path: Path) -> N
     assert model["features"]["set"] == result.best.values["features"]
 
 
+@pytest.mark.slow
 def test_same_seed_same_study_and_a_longer_one_goes_on(config: Config, tmp_path: Path) -> None:
     whole = study(config(), tmp_path / "a", trials=5)
     first = study(config(), tmp_path / "b", trials=2)
@@ -171,12 +172,14 @@ def test_same_seed_same_study_and_a_longer_one_goes_on(config: Config, tmp_path:
     assert told(study(config(seed="7"), tmp_path / "c", trials=5)) != told(whole)
 
 
+@pytest.mark.slow
 def test_two_jobs(config: Config, tmp_path: Path) -> None:
     result = study(config(), tmp_path, trials=4, jobs=2)
     assert [record.state for record in result.trials if record.state == "failed"] == []
     assert len(result.trials) == 4
 
 
+@pytest.mark.slow
 def test_killed_and_begun_again_is_the_same_study(config: Config, tmp_path: Path) -> None:
     path, output = config(), tmp_path / "killed"
     command = [sys.executable, "-m", "higgsbench", "tune", str(path), "--model", "logistic", "--inner", "2"]
