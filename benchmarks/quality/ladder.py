@@ -70,7 +70,7 @@ def main(output: Path, peers: Path | None = None) -> None:
         found = scores_of(result.folder)
         add_blends(found, torch)
         runs.append(found)
-    lines = ladder_table(runs) + cut_rules(runs)
+    lines = ladder_table(runs) + cut_rules(runs) + did_not_help(runs)
     if peers is not None:
         lines += peers_table(runs[0], scores_of(peers))
     write_section("ladder", lines)
@@ -140,6 +140,39 @@ def cut_rules(runs: list[Scores]) -> list[str]:
         f"{better}.",
         "",
     ]
+
+
+NO_HELP = (
+    ("xgboost raw unweighted", START, "training without weights"),
+    ("xgboost physics sqrt", "xgboost physics", "square roots of the weights, for the AUC (they help the AMS)"),
+    ("xgboost physics jets [jets]", "xgboost physics sqrt", "submodels per jet number"),
+    ("mlp physics", "mlp", "a network on physics features instead of momenta"),
+    ("lightgbm physics 400 rounds", "lightgbm", "a fixed number of rounds instead of early stopping"),
+    ("logistic", "xgboost", "logistic regression, in its preset best"),
+    ("random_forest", "xgboost", "a random forest, in its preset best"),
+    ("core, non-negative weights", RECIPE, "fitted non-negative weights of the blend instead of the mean"),
+    ("core, unrestricted weights", RECIPE, "unrestricted weights of the blend"),
+    ("core and random_forest", RECIPE, "a random forest added to the recipe"),
+    ("core and xgboost split by jets", RECIPE, "submodels per jet number added to the recipe"),
+    ("core without catboost", RECIPE, "CatBoost beside the two others (left out here)"),
+)
+"""What might have helped: row, what it is compared with, and what it tries."""
+
+
+def did_not_help(runs: list[Scores]) -> list[str]:
+    """What was tried and is no better, or no better than its cost."""
+    lines = ["What did not help, or no more than its error:", "", "| tried | minus | Δ wAUC | Δ AMS at 10-20% |"]
+    lines.append("|---|---|---|---|")
+    names = list(dict.fromkeys(name for pair in NO_HELP for name in pair[:2]))
+    bands = np.mean([_bands(run, names) for run in runs], axis=0)
+    for row, other, what in NO_HELP:
+        a, b = (mean_estimate([roc_auc(r.y, r.rows[name], r.w) for r in runs]) for name in (row, other))
+        gain, error = paired_difference(a, b)
+        moved = bands[:, names.index(row)] - bands[:, names.index(other)]
+        lines.append(
+            f"| {what} | {other} | {gain:+.4f} ± {error:.4f} | {moved[0]:+.3f} ± {moved[1:].std(ddof=1):.3f} |"
+        )
+    return [*lines, "", "For networks see docs/networks.md, for features docs/features.md.", ""]
 
 
 def peers_table(ours: Scores, theirs: Scores) -> list[str]:
