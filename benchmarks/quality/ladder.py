@@ -25,6 +25,7 @@ REPLICAS = 200
 START, RECIPE = "xgboost raw", "core recipe (mean of the four)"
 SIX = tuple(f"{name} raw" for name in ("logistic", "random_forest", "catboost", "xgboost", "lightgbm", "mlp"))
 CORE = ("xgboost", "lightgbm", "catboost", "mlp")
+TORCH = ("torch_mlp", "torch_mlp balanced", "torch_mlp physics")
 CONFIG = Path(__file__).with_name("ladder.yaml")
 
 
@@ -76,7 +77,11 @@ def main(output: Path, peers: Path | None = None) -> None:
     write_section("ladder", lines)
 
 
-_TORCH_ROW = "  - {model: torch_mlp, preset: best}\n"
+_TORCH_ROW = """\
+  - {model: torch_mlp, preset: best}
+  - {label: torch_mlp balanced, model: torch_mlp, preset: best, training_weights: balanced}
+  - {label: torch_mlp physics, model: torch_mlp, preset: best, features: physics}
+"""
 
 
 def add_blends(found: Scores, torch: bool) -> None:
@@ -94,9 +99,10 @@ def add_blends(found: Scores, torch: bool) -> None:
         "the six on raw features, non-negative": ("nonnegative", SIX),
     }
     if torch:
-        ways |= {"with torch (mean of the five)": ("mean", (*CORE, "torch_mlp"))}
-        ways |= {"torch for mlp": ("mean", (*CORE[:3], "torch_mlp"))}
-        ways |= {"with torch, non-negative weights": ("nonnegative", (*CORE, "torch_mlp"))}
+        ways |= {"with torch (mean of the seven)": ("mean", (*CORE, *TORCH))}
+        ways |= {"with torch, non-negative weights": ("nonnegative", (*CORE, *TORCH))}
+        ways |= {"core and torch_mlp only": ("mean", (*CORE, TORCH[0]))}
+        ways |= {"with torch, without mlp": ("mean", (*CORE[:3], *TORCH))}
     for name, (method, members) in ways.items():
         F = np.column_stack([rows[m] for m in members])
         rows[name] = cross_fitted_blend(method, members, F, found.y, found.w, found.fold, found.totals)[0]
