@@ -29,11 +29,11 @@ def command(run: Path, data: Path, output: Path, model: str | None, subset: str 
     """
     from higgsbench.runs.environment import available_cores
     from higgsbench.runs.predict import predictions
-    from higgsbench.runs.predictor import open_predictor
+    from higgsbench.runs.predictor import open_predictor, training_events
     from higgsbench.runs.score_files import check_ending, write_scores
 
     check_ending(output)
     must_differ(data, output)
     predictor = open_predictor(run, model)
     parts = predictions(predictor, data, jobs or available_cores(), split_names(subset))
-    write_scores(reported(parts, data), output)
+    write_scores(reported(parts, data, training_events(run, predictor.schema)), output)

@@ -43,11 +43,16 @@ def split_names(text: str | None) -> list[str] | None:
     return names
 
 
-def reported(parts: Iterator[pl.DataFrame], data: Path) -> Iterator[pl.DataFrame]:
-    """Pass scored parts on and say on standard error how far the work is: a live count on a terminal, else the end."""
+def reported(parts: Iterator[pl.DataFrame], data: Path, trained: pl.Series) -> Iterator[pl.DataFrame]:
+    """Pass scored parts on and say on standard error how far the work is: a live count on a terminal, else the end.
+
+    Events that the run was trained on are counted too and named at the end: their scores are no test of anything.
+    """
     begin, count, live = time.monotonic(), 0, sys.stderr.isatty()
+    seen = 0
     for part in parts:
         count += part.height
+        seen += int(part["EventId"].is_in(trained.implode()).sum())
         if live:
             rate = count / max(time.monotonic() - begin, 1e-9)
             click.echo(f"\r{data}: {count:,} events scored, {rate:,.0f} per second ", err=True, nl=False)
@@ -56,3 +61,9 @@ def reported(parts: Iterator[pl.DataFrame], data: Path) -> Iterator[pl.DataFrame
         click.echo("", err=True)
     else:
         click.echo(f"{data}: {count:,} events scored in {time.monotonic() - begin:.1f} s", err=True)
+    if seen:
+        click.echo(
+            f"Warning: {data}: {seen:,} of the events have the numbers of events that the run was trained on; their "
+            "scores are too good, so measure nothing with them",
+            err=True,
+        )

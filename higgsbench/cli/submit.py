@@ -31,7 +31,7 @@ def command(run: Path, test: Path, output: Path, model: str | None, subset: str 
     from higgsbench.challenge import submission_table
     from higgsbench.runs.environment import available_cores
     from higgsbench.runs.predict import default_subsets, predictions
-    from higgsbench.runs.predictor import open_predictor
+    from higgsbench.runs.predictor import open_predictor, training_events
     from higgsbench.runs.score_files import check_ending, write_scores
 
     check_ending(output, text_only=True)
@@ -39,7 +39,7 @@ def command(run: Path, test: Path, output: Path, model: str | None, subset: str 
     predictor = open_predictor(run, model)
     subsets = split_names(subset) or default_subsets(test, predictor.schema)
     parts = predictions(predictor, test, jobs or available_cores(), subsets)
-    scores = pl.concat(list(reported(parts, test)))
+    scores = pl.concat(list(reported(parts, test, training_events(run, predictor.schema))))
     table = submission_table(scores["EventId"].to_numpy(), scores["score"].to_numpy(), predictor.threshold)
     write_scores(iter([table]), output)
     selected = int(scores["selected"].sum())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
 from higgsbench.ensemble.blend import Blend
 from higgsbench.ensemble.calibration import apply_recalibration
@@ -24,12 +25,19 @@ from higgsbench.validation.folds import group_index
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import polars as pl
     from numpy.typing import NDArray
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["FittedRow", "Predictor", "open_predictor", "open_row", "read_content", "used_blend"]
+__all__ = [
+    "FittedRow",
+    "Predictor",
+    "open_predictor",
+    "open_row",
+    "read_content",
+    "training_events",
+    "used_blend",
+]
 
 
 @dataclass(frozen=True)
@@ -222,3 +230,18 @@ def open_row(store: RunStore, entry: RowEntry, schema: TableSchema, threads: int
     if any(getattr(model, "n_features_in_", None) != wanted for model in models):
         raise StoreError(f"{store.folder}: the models of {entry.name!r} were not trained on its features")
     return FittedRow(entry.name, features, groups, calibration, models)
+
+
+def training_events(run: Path, schema: TableSchema) -> pl.Series:
+    """Return the numbers of the events that a run was trained on.
+
+    There are none where its scores are gone, or where the layout numbers the rows of each file anew.
+    """
+    nothing = pl.Series("EventId", [], dtype=pl.Int64)
+    if schema.event_id is None:
+        return nothing
+    try:
+        frame = pl.read_parquet(run / "scores.parquet", columns=["EventId"], glob=False, hive_partitioning=False)
+    except (OSError, pl.exceptions.PolarsError):
+        return nothing
+    return frame["EventId"].unique()

@@ -144,3 +144,13 @@ def test_no_models_is_said_with_the_remedy(call: Call, folder: Path) -> None:
     code, _, err = call("predict", run, folder / "blind.csv", "-o", "s.csv")
     assert code == 2
     assert "run the same configuration again with `store_models: true`" in err
+
+
+def test_events_that_the_run_was_trained_on_are_warned_of(call: Call, folder: Path) -> None:
+    """A submission for them would score far too well."""
+    for command, target in (("predict", "scores.csv"), ("submit", "submission.csv")):
+        code, _, err = call(command, folder / "run-half", folder / "half.csv", "-o", target)
+        assert code == 0
+        assert "Warning: " in err
+        assert "half.csv: 800 of the events have the numbers of events that the run was trained on" in err
+        assert "Warning" not in call(command, folder / "run-half", folder / "blind.csv", "-o", target)[2]
