@@ -203,6 +203,10 @@ def peers_table(ours: Scores, theirs: Scores) -> list[str]:
             f"| {name} | {auc.value:.4f} | {gain:+.4f} ± {error:.4f} | {bands[0, at]:.3f} ± "
             f"{bands[1:, at].std(ddof=1):.3f} | {honest_ams(pool, name, 'smooth'):.3f} |"
         )
+    lines += [
+        "",
+        "Their limits are times of the clock: docs/peers.md says how much of the processor they got meanwhile.",
+    ]
     return [*lines, ""]
 
 
