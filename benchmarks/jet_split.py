@@ -8,7 +8,7 @@ from benchmarks._common import publish, sample_events
 from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.metrics import evaluation_weights, paired_difference, roc_auc
 from higgsbench.models import BuildContext, get_model
-from higgsbench.models.scoring import build_estimator
+from higgsbench.models.building import build_estimator
 from higgsbench.validation.folds import fold_assignments, group_index
 from higgsbench.validation.physical import JetSplitClassifier
 

@@ -17,7 +17,7 @@ from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.metrics import ams_scan, mean_estimate, paired_difference, roc_auc
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models import BuildContext, get_model
-from higgsbench.models.scoring import build_estimator
+from higgsbench.models.building import build_estimator
 from higgsbench.schema import N_B, N_S
 from higgsbench.validation import fold_assignments
 

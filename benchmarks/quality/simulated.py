@@ -20,7 +20,7 @@ from higgsbench.events.toy import simulated_events
 from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.metrics import evaluation_weights, paired_difference, roc_auc
 from higgsbench.models import BuildContext, get_model
-from higgsbench.models.scoring import build_estimator, log_odds_reader
+from higgsbench.models.building import build_estimator, log_odds_reader
 from higgsbench.schema import N_B, N_S
 from higgsbench.validation.physical import PhysicalClassifier
 

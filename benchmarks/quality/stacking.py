@@ -21,7 +21,8 @@ from benchmarks.quality.sections import write_section
 from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.metrics import mean_estimate, paired_difference, roc_auc
 from higgsbench.models import BuildContext, get_model
-from higgsbench.models.scoring import build_estimator, fit_weighted, log_odds_reader, read_log_odds
+from higgsbench.models.building import build_estimator, log_odds_reader
+from higgsbench.models.scoring import fit_weighted, read_log_odds
 from higgsbench.validation.weights import training_weights
 
 __all__ = ["Member", "main"]

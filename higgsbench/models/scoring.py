@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from higgsbench.errors import ModelError
-from higgsbench.models.spec import BAG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from higgsbench.models.spec import BuildContext, ModelSpec
-
-__all__ = ["build_estimator", "fit_weighted", "log_odds_reader", "read_log_odds"]
-
-BAG_STRIDE = 1_000_000
-"""Distance of the seeds in a bag; far more than the seeds of folds and repeats span."""
+__all__ = ["fit_weighted", "read_log_odds"]
 
 PROBABILITY_FLOOR = 1e-6
 """Probabilities are kept this far from 0 and 1 before the logit; finer differences are noise of a finite forest."""
-
-
-def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildContext) -> Any:
-    """Build a model's estimator, a bag of seeds where `bag` is more than 1.
-
-    A model that takes no NaN gets a median imputation with missing flags in front, once for the whole bag.
-
-    Raises:
-        ModelError: if the builder refuses the parameters.
-    """
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import make_pipeline
-
-    own = dict(params)
-    size = own.pop(BAG, 1)
-    seeds = [context.seed + BAG_STRIDE * i for i in range(size)]
-    try:
-        members = [spec.build(own, dataclasses.replace(context, seed=seed)) for seed in seeds]
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"model {spec.name!r} cannot be built from {own}: {error}") from error
-    estimator = members[0]
-    if size > 1:
-        from higgsbench.models.bag import SeedBag
-
-        estimator = SeedBag(members, log_odds=spec.log_odds)
-    if spec.missing:
-        return estimator
-    return make_pipeline(SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), estimator)
-
-
-def log_odds_reader(spec: ModelSpec, params: Mapping[str, Any]) -> Callable[[Any, NDArray[Any]], NDArray[Any]] | None:
-    """Return how to read log-odds off what `build_estimator` made: a bag reads its members' by itself."""
-    return None if params.get(BAG, 1) > 1 else spec.log_odds
 
 
 def _weight_argument(estimator: Any) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.models.space import SearchSpace
-    from higgsbench.models.storage import Codec
+    from higgsbench.models.storage.codec import Codec
 
 __all__ = ["BAG", "EARLY", "PRESETS", "BuildContext", "ModelSpec", "Preset"]
 

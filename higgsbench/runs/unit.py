@@ -132,7 +132,7 @@ def run_unit(task: Task, workspace: Workspace) -> UnitResult:
 def make_estimator(task: Task) -> Any:
     """Build the meta-estimator of a task: global, or split by jet number with the group as the last column."""
     from higgsbench.models import BuildContext
-    from higgsbench.models.scoring import build_estimator, log_odds_reader
+    from higgsbench.models.building import build_estimator, log_odds_reader
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
     inner = build_estimator(task.spec, task.params, BuildContext(task.seed, task.threads, task.columns))

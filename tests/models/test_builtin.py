@@ -14,7 +14,7 @@ from higgsbench import BuildContext, ModelSpec, PhysicalClassifier
 from higgsbench.errors import MissingExtraError, ModelError
 from higgsbench.metrics import log_loss, roc_auc
 from higgsbench.models import PRESETS, get_model, registered_models
-from higgsbench.models.scoring import BAG_STRIDE, build_estimator, log_odds_reader
+from higgsbench.models.building import BAG_STRIDE, build_estimator, log_odds_reader
 from higgsbench.models.spec import BAG
 
 SPECS = registered_models()

@@ -17,7 +17,7 @@ import pytest
 from higgsbench import BuildContext, ModelSpec, PhysicalClassifier, register_model
 from higgsbench.errors import MissingExtraError, ModelError
 from higgsbench.models import Preset, get_model, model_names, registered_models, registry
-from higgsbench.models.scoring import build_estimator
+from higgsbench.models.building import build_estimator
 
 ROOT = Path(__file__).parents[2]
 

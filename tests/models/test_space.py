@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from higgsbench.errors import ModelError
 from higgsbench.models import PRESETS, BuildContext, ModelSpec, registered_models
-from higgsbench.models.scoring import build_estimator
+from higgsbench.models.building import build_estimator
 from higgsbench.models.space import Choice, Dimension, Float, Int, sample, to_trial
 from higgsbench.models.spaces import SPACES
 

@@ -25,7 +25,7 @@ from sklearn.preprocessing import RobustScaler
 from higgsbench import BuildContext, JetSplitClassifier, ModelSpec, PhysicalClassifier
 from higgsbench.errors import MissingExtraError, StoreError
 from higgsbench.models import registered_models
-from higgsbench.models.scoring import build_estimator, log_odds_reader
+from higgsbench.models.building import build_estimator, log_odds_reader
 from higgsbench.models.storage import StateCodec, UnstorableError, bag_codec, read_model, write_model
 from higgsbench.models.storage.codec import Codec, ModelWriter
 from higgsbench.validation.storage import JetSplitCodec, PhysicalCodec

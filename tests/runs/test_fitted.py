@@ -15,7 +15,7 @@ from higgsbench.errors import ConfigError, ModelError, StoreError
 from higgsbench.events import Events, load_events
 from higgsbench.features import feature_matrix
 from higgsbench.models import BuildContext, get_model
-from higgsbench.models.scoring import build_estimator, log_odds_reader
+from higgsbench.models.building import build_estimator, log_odds_reader
 from higgsbench.runs.attributions import tree_contributions
 from higgsbench.runs.fitted import FittedRun
 from higgsbench.runs.models import load_unit_model
