@@ -160,6 +160,7 @@ def test_stats(result: RunResult, call: Call, tmp_path: Path) -> None:
                             "--workspace", tmp_path / "w.json"))  # fmt: skip
     assert vars(found.models[0].ams) == shown["models"][0]["ams"]
     assert found.workspace == json.loads((tmp_path / "w.json").read_text())
+    assert higgsbench.stats(result, models=["stack"], sigma_b=0.1, workspace=True).workspace == found.workspace
     assert higgsbench.stats(result).workspace is None
     with pytest.raises(ConfigError, match="belong together"):
         higgsbench.stats(result, events=tmp_path / "e.csv")

@@ -76,7 +76,7 @@ def stats(
     run: str | Path | RunResult,
     *,
     models: Sequence[str] = (),
-    sigma_b: Sequence[float] = (),
+    sigma_b: float | Sequence[float] = (),
     rules: BinningRules | None = None,
     workspace: bool = False,
     fit: bool = False,
@@ -92,7 +92,7 @@ def stats(
     Args:
         run: the run.
         models: rows or labels; all when empty.
-        sigma_b: relative background uncertainties.
+        sigma_b: relative background uncertainty, or several.
         rules: what a bin of the score must hold.
         workspace: whether a HistFactory workspace of one model is built.
         fit: whether pyhf (extra `stats`) evaluates it.
@@ -111,7 +111,7 @@ def stats(
     contenders, _ = _contenders([run], models, results)
     return run_statistics(
         contenders,
-        sigma_b=sigma_b,
+        sigma_b=(sigma_b,) if isinstance(sigma_b, int | float) else sigma_b,
         rules=rules,
         workspace=workspace,
         fit=fit,

@@ -135,7 +135,7 @@ def sql_quantity(name: str, text: str, schema: TableSchema) -> Quantity:
         # Evaluated once on nothing: types that do not go together are a matter of the expression, not of the data.
         empty = pl.DataFrame(schema=dict.fromkeys(schema.features, pl.Float64)).select(expression.cast(pl.Float64))
     except pl.exceptions.PolarsError as problem:
-        raise ConfigError(f"{where}: {str(problem).splitlines()[0]}") from problem
+        raise ConfigError(f"{where}: {str(problem).splitlines()[0][:200]}") from problem
     if not expression.meta.root_names() or empty.width != 1:
         raise ConfigError(f"{where}: names no column, so it is the same for every event")
     finite = present(expression.cast(pl.Float64))

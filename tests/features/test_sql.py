@@ -135,3 +135,9 @@ def test_the_digest_covers_the_expression() -> None:
     a, b, c = (resolve_features(ATLAS_HIGGS, columns=[("f", text)]).digest for text in texts)
     assert a != b
     assert a == c
+
+
+def test_a_message_does_not_repeat_a_long_expression() -> None:
+    with pytest.raises(ConfigError) as refused:
+        resolve_features(ATLAS_HIGGS, add=[("x", "(" * 3000 + "PRI_met" + ")" * 2999)])
+    assert len(str(refused.value)) < 400
