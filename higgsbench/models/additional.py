@@ -44,6 +44,7 @@ ADDITIONAL: tuple[ModelSpec, ...] = (
         codecs=(StateCodec("torch_mlp", "higgsbench.models.packed:PackedMLPClassifier"),),
         parameters=_torch_mlp_names,
         cost=10.0,
+        rounds=("epochs",),
     ),
 )
 """Further models that come with higgsbench, after the six of `higgsbench.models.builtin`."""

@@ -35,15 +35,11 @@ PLAIN = {
     "SimpleImputer": "sklearn.impute",
     "SmoothClip": "higgsbench.models.parts",
     "StandardScaler": "sklearn.preprocessing",
-    "VotingClassifier": "sklearn.ensemble",
 }
 """Classes that are stored this way and the modules they are taken from; their prediction is plain numpy."""
 
 _ONLY_FOR_TRAINING = frozenset({"_optimizer", "_random_state", "loss_curve_", "validation_scores_"})
 """What a network keeps only to go on training; the optimizer is twice the size of the network."""
-
-_TWICE = frozenset({"named_estimators_"})
-"""What a fitted ensemble holds a second time."""
 
 
 def _class(name: str) -> Any:
@@ -82,8 +78,7 @@ class PlainCodec:
 
 
 def _encoded_estimator(estimator: Any, arrays: dict[str, NDArray[Any]]) -> Node:
-    unwanted = _ONLY_FOR_TRAINING | _TWICE
-    kept = {name: value for name, value in vars(estimator).items() if name not in unwanted}
+    kept = {name: value for name, value in vars(estimator).items() if name not in _ONLY_FOR_TRAINING}
     return {
         "class": type(estimator).__name__,
         "attributes": {name: _encoded(value, arrays) for name, value in kept.items()},
