@@ -14,7 +14,7 @@ import numpy as np
 from higgsbench.errors import ConfigError
 from higgsbench.files import TEMPORARY_PREFIX, canonical_digest
 from higgsbench.runs.artifacts import assembly_digest, is_current, resolved_config, write_inputs, write_results
-from higgsbench.runs.assemble import RowScores, Stack, assembled_row, build_stack, check_members, row_scores, truth_of
+from higgsbench.runs.assemble import RowScores, assembled_row, build_stack, check_members, row_scores, truth_of
 from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.environment import environment
 from higgsbench.runs.execute import execute, units_at_a_time
@@ -263,6 +263,8 @@ class _Run:
         if self.budget is not None:
             self.budget.row_assembled(time.monotonic() - begin)
         self.listener.row_done(self.records[index][0])
+        if "remark" in about:
+            self.listener.note(f"{row.name}: {about['remark']}")
 
     def _assemble(self, digest: str, left_out: list[LeftOut]) -> list[dict[str, Any]]:
         done = [(self.plan.rows[i], self.scores[i]) for i in sorted(self.records)]
