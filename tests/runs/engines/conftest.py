@@ -54,8 +54,8 @@ def two_models(config: Callable[..., Path]) -> Callable[[str], Path]:
     """A configuration of a good model beside another."""
 
     def write(other: str) -> Path:
-        return config(f"data: {{{{path: {{data}}}}}}\nmodels: [{{{{model: logistic, preset: quick}}}}, {other}]\nfolds: 2\n")
+        return config(
+            f"data: {{{{path: {{data}}}}}}\nmodels: [{{{{model: logistic, preset: quick}}}}, {other}]\nfolds: 2\n"
+        )
 
     return write
-
-

@@ -17,7 +17,9 @@ from higgsbench.runs.unit import Task, UnitResult
 
 
 def task(key: str, model_file: str | None = None) -> Task:
-    return Task(key, get_model("logistic"), {}, (), "X", None, None, "none", None, 0, 0, (1.0, 1.0), 0, 1, model_file, key)
+    return Task(
+        key, get_model("logistic"), {}, (), "X", None, None, "none", None, 0, 0, (1.0, 1.0), 0, 1, model_file, key
+    )
 
 
 def done(key: str) -> UnitResult:

@@ -139,9 +139,7 @@ def test_workers_end_with_a_run_that_is_killed(config: Callable[..., Path], tmp_
     assert (len(gone), alive) == (2, [])
 
 
-def test_a_worker_killed_from_outside_costs_nothing(
-    config: Callable[..., Path], tmp_path: Path, notes: Notes
-) -> None:
+def test_a_worker_killed_from_outside_costs_nothing(config: Callable[..., Path], tmp_path: Path, notes: Notes) -> None:
     expected = higgsbench.run(config(), output=tmp_path / "serial", engine="serial")
     killed = threading.Event()
 
