@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from higgsbench.runs.blocks import block_scores, with_group
+from higgsbench.runs.blocks import block_scores, chosen_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from higgsbench.models import ModelSpec
@@ -34,6 +37,14 @@ class Workspace:
     def save(self, name: str, values: NDArray[Any]) -> None:
         """Write an array under a name."""
         np.save(Path(self.folder) / f"{name}.npy", np.ascontiguousarray(values), allow_pickle=False)
+
+    @contextlib.contextmanager
+    def matrix(self, name: str, shape: tuple[int, int]) -> Iterator[BinaryIO]:
+        """Give a file that takes the rows of a float32 matrix one after the other."""
+        with (Path(self.folder) / f"{name}.npy").open("wb") as file:
+            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False}
+            np.lib.format.write_array_header_1_0(file, {**header, "shape": shape})
+            yield file
 
     def load(self, name: str) -> NDArray[Any]:
         """Map an array into memory, read-only."""
@@ -160,12 +171,12 @@ def _fit_and_score(task: Task, workspace: Workspace) -> UnitResult:
     estimator = make_estimator(task)
     evaluation = evaluation_weights(y[train], weight[train], *task.totals)
     split = task.groups is not None
-    features = with_group(np.asarray(X[train]), group[train] if split else None)
+    features = chosen_rows(X, train, group if split else None)
     begin = time.perf_counter()
     estimator.fit(features, y[train].astype(np.int64), sample_weight=evaluation)
     fitted = time.perf_counter()
     del features
-    score = block_scores(estimator, X[held_out], group[held_out] if split else None)
+    score = block_scores(estimator, X, group if split else None, held_out)
     test_score = None
     if task.test_matrix is not None:
         test_group = workspace.load("test_group") if split else None
