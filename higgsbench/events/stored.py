@@ -1,4 +1,4 @@
-"""Events whose measured columns stay on disk: what a run needs of them at once is in memory, the rest comes in parts."""
+"""Events whose measured columns stay on disk: what a run needs at once is in memory, the rest comes in parts."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from higgsbench.models import presets
+from higgsbench.models import out_of_core, presets
 from higgsbench.models.spaces import SPACES
 from higgsbench.models.spec import EARLY, BuildContext, ModelSpec
 
@@ -249,6 +249,8 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_catboost_names,
         cost=6.0,
         search_space=SPACES["catboost"],
+        from_disk=out_of_core.catboost_from_disk,
+        devices=("device", "task_type"),
         rounds=("iterations",),
     ),
     ModelSpec(
@@ -263,6 +265,8 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_xgboost_names,
         cost=2.0,
         search_space=SPACES["xgboost"],
+        from_disk=out_of_core.xgboost_from_disk,
+        devices=("device",),
         rounds=("n_estimators",),
     ),
     ModelSpec(
@@ -277,6 +281,8 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_lightgbm_names,
         cost=1.5,
         search_space=SPACES["lightgbm"],
+        from_disk=out_of_core.lightgbm_from_disk,
+        devices=("device", "device_type"),
         rounds=("n_estimators",),
     ),
     ModelSpec(

@@ -16,7 +16,8 @@ from higgsbench.runs.assemble import RowScores, Stack, assembled_row, build_stac
 from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.environment import environment
 from higgsbench.runs.execute import execute
-from higgsbench.runs.forecast import within_limit
+from higgsbench.runs.forecast import stored_keys, within_limit
+from higgsbench.runs.memory import fit_to_memory
 from higgsbench.runs.plan import Plan, Row, Unit, make_plan
 from higgsbench.runs.predictor_file import predictor_content
 from higgsbench.runs.result import Failure, Listener, RunResult, Silent
@@ -64,6 +65,9 @@ def run_config(
         loaded, plan, budget, notes = within_limit(loaded, plan, dataset, output, jobs, time_limit, begin)
         for note in notes:
             listener.note(note)
+    plan, notes = fit_to_memory(loaded, plan, dataset, jobs, stored_keys(output))
+    for note in (*dict.fromkeys(row.device_note for row in plan.rows if row.device_note), *notes):
+        listener.note(note)
     return _Run(loaded.config, dataset, plan, output, jobs, listener, budget).carry_out()
 
 
@@ -102,6 +106,7 @@ class _Run:
         content = resolved_config(self.config, self.plan)
         content.pop("data", None)
         content.pop("store_models", None)  # the scores are the same, with models or without
+        content.pop("memory_limit", None)
         test = self.dataset.test.digest if self.dataset.test is not None else None
         return f"{self.config.name}-{canonical_digest([content, self.dataset.train.digest, test])[:8]}"
 
@@ -235,6 +240,8 @@ class _Run:
             "training_weights": row.training_weights,
             "calibration": row.calibration,
             "seed": self.config.seed,
+            **({"from_disk": True} if row.from_disk else {}),
+            **({"device_note": row.device_note} if row.device_note else {}),
             "digest": canonical_digest([row.calibration, [u.key for u in units]]),
         }
 

@@ -77,6 +77,7 @@ class Task:
         seed: seed of the estimator.
         threads: threads it may use.
         model_file: temporary file for the fitted model, or None where it is not kept.
+        from_disk: whether the training events stay on disk (`higgsbench.models.out_of_core`).
     """
 
     key: str
@@ -94,6 +95,7 @@ class Task:
     seed: int
     threads: int
     model_file: str | None = None
+    from_disk: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,15 @@ def _fit_and_score(task: Task, workspace: Workspace) -> UnitResult:
     estimator = make_estimator(task)
     evaluation = evaluation_weights(y[train], weight[train], *task.totals)
     split = task.groups is not None
-    features = chosen_rows(X, train, group if split else None)
     begin = time.perf_counter()
-    estimator.fit(features, y[train].astype(np.int64), sample_weight=evaluation)
+    if task.from_disk:
+        _fit_from_disk(task, estimator, X, train, np.asarray(y[train]), evaluation, group[train] if split else None)
+    else:
+        features = chosen_rows(X, train, group if split else None)
+        begin = time.perf_counter()
+        estimator.fit(features, y[train].astype(np.int64), sample_weight=evaluation)
+        del features
     fitted = time.perf_counter()
-    del features
     score = block_scores(estimator, X, group if split else None, held_out)
     test_score = None
     if task.test_matrix is not None:
@@ -185,6 +191,28 @@ def _fit_and_score(task: Task, workspace: Workspace) -> UnitResult:
     per_event = 1e6 * (time.perf_counter() - fitted) / events if events else 0.0
     result = UnitResult(task.key, held_out, score, test_score, fitted - begin, per_event, _peak_mb())
     return _with_model(result, estimator, task)
+
+
+def _fit_from_disk(
+    task: Task,
+    estimator: Any,
+    X: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    y: NDArray[np.bool_],
+    weight: NDArray[np.float64],
+    numbers: NDArray[np.int64] | None,
+) -> None:
+    from higgsbench.models import BuildContext
+    from higgsbench.models.building import estimator_from_disk
+    from higgsbench.models.out_of_core import RowsOnDisk, Training
+    from higgsbench.validation.from_disk import fit_from_disk
+
+    context = BuildContext(task.seed, task.threads, task.columns)
+
+    def fit(train: Training) -> Any:
+        return estimator_from_disk(task.spec, task.params, context, train)
+
+    fit_from_disk(estimator, fit, RowsOnDisk(X, rows), y, weight, numbers)
 
 
 def _with_model(result: UnitResult, estimator: Any, task: Task) -> UnitResult:

@@ -70,4 +70,5 @@ def task_of(unit: Unit, plan: Plan, dataset: Dataset, config: RunConfig, model_f
         seed=unit.seed,
         threads=config.threads,
         model_file=model_file,
+        from_disk=row.from_disk,
     )
