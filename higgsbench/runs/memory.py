@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from higgsbench.config.sizes import format_bytes, memory_bytes
+from higgsbench.config.sizes import format_size, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.runs.plan import make_plan
 
@@ -43,7 +43,7 @@ class MemoryNeed:
     Attributes:
         main: the process that plans and collects.
         unit: a process that fits a unit, for each row.
-        processes: how many of them there are at a time; 1 fits in the main process.
+        processes: how many of them there are at a time; 1 fits in the main process, 0 where others fit.
     """
 
     main: float
@@ -52,8 +52,9 @@ class MemoryNeed:
 
     def of(self, row: int) -> float:
         """All processes together while every one of them fits the row."""
-        extra = self.unit[row] - WORKER if self.processes == 1 else self.processes * self.unit[row]
-        return self.main + extra
+        if self.processes == 1:
+            return self.main + self.unit[row] - WORKER
+        return self.main + self.processes * self.unit[row]
 
     @property
     def total(self) -> float:
@@ -68,7 +69,7 @@ def memory_need(plan: Plan, dataset: Dataset, config: RunConfig, jobs: int, even
         plan: rows and units.
         dataset: the run's events.
         config: the run's configuration.
-        jobs: number of worker processes.
+        jobs: number of worker processes on this machine.
         events: number of training events to predict for; those of the data by default.
     """
     n = len(dataset.train) if events is None else events
@@ -78,7 +79,7 @@ def memory_need(plan: Plan, dataset: Dataset, config: RunConfig, jobs: int, even
     train = n if config.test_prediction == "refit" else n - n // config.folds
     # A worker holds the scores that it sends back, and copies of labels and weights.
     unit = tuple(WORKER + 60.0 * n + 16.0 * test + _fit(row, train) for row in plan.rows)
-    return MemoryNeed(main, unit, max(1, min(jobs, len(plan.units))))
+    return MemoryNeed(main, unit, min(jobs, len(plan.units)))
 
 
 def _fit(row: Row, events: int) -> float:
@@ -127,7 +128,7 @@ def _control_groups() -> list[tuple[Path, Path]]:
 
 def memory_limit(config: RunConfig) -> int:
     """Bytes that a run may take: the configuration's `memory_limit`, otherwise a share of what is available."""
-    return memory_bytes(config.memory_limit) if config.memory_limit else int(SHARE * available_memory())
+    return parse_size(config.memory_limit) if config.memory_limit else int(SHARE * available_memory())
 
 
 def fit_to_memory(
@@ -158,12 +159,12 @@ def fit_to_memory(
     for i in large:
         if need_then.of(i) > limit:
             raise ConfigError(_refusal(chosen, i, need_then, limit, dataset, loaded.config))
-    notes = [
-        f"{plan.rows[i].name}: trained from disk; in memory it needs about {format_bytes(need.of(i))} of "
-        f"{format_bytes(limit)}"
-        for i in large
-    ]
-    return chosen, notes
+    devices = dict.fromkeys(row.device_note for row in plan.rows if row.device_note)
+    return chosen, [*devices, *(_note(plan.rows[i], need.of(i), limit) for i in large)]
+
+
+def _note(row: Row, need: float, limit: int) -> str:
+    return f"{row.name}: trained from disk; in memory it needs about {format_size(need)} of {format_size(limit)}"
 
 
 def _refusal(plan: Plan, index: int, need: MemoryNeed, limit: int, dataset: Dataset, config: RunConfig) -> str:
@@ -173,14 +174,14 @@ def _refusal(plan: Plan, index: int, need: MemoryNeed, limit: int, dataset: Data
     what = f"{len(dataset.train):,} events x {len(row.features.columns)} features x {processes}"
     how = " even from disk" if row.from_disk else ""
     fewer = [k for k in range(1, need.processes) if MemoryNeed(need.main, need.unit, k).of(index) <= limit]
-    advice = []
     if fewer:
-        advice.append(f"use --jobs {fewer[-1]}")
-    elif need.main < limit:
-        advice.append("leave this model out or take one that trains from disk" if not row.from_disk else "")
-    source = "memory_limit" if config.memory_limit else f"{SHARE:.0%} of the available memory, see memory_limit,"
-    advice.append("take fewer events or features" if not fewer else "fewer events or features")
+        advice = f"use --jobs {fewer[-1]}, or fewer events or features"
+    elif row.from_disk or need.main > limit:
+        advice = "take fewer events or features, or a larger machine"
+    else:
+        advice = "take fewer events or features, or leave this model out"
+    source = "memory_limit" if config.memory_limit else f"{SHARE:.0%} of the available memory (see memory_limit)"
     return (
-        f"{row.name}: needs about {format_bytes(need.of(index))}{how} for {what}; {source} is {format_bytes(limit)}: "
-        + " or ".join(part for part in advice if part)
+        f"{row.name}: needs about {format_size(need.of(index))}{how} for {what}; {source} is {format_size(limit)}: "
+        f"{advice}"
     )

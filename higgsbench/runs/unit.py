@@ -78,6 +78,7 @@ class Task:
         threads: threads it may use.
         model_file: temporary file for the fitted model, or None where it is not kept.
         from_disk: whether the training events stay on disk (`higgsbench.models.out_of_core`).
+        name: what messages call the unit.
     """
 
     key: str
@@ -96,6 +97,7 @@ class Task:
     threads: int
     model_file: str | None = None
     from_disk: bool = False
+    name: str = "a unit"
 
 
 @dataclass(frozen=True)

@@ -71,4 +71,5 @@ def task_of(unit: Unit, plan: Plan, dataset: Dataset, config: RunConfig, model_f
         threads=config.threads,
         model_file=model_file,
         from_disk=row.from_disk,
+        name=f"{row.name}, {'refit' if unit.fold < 0 else f'fold {unit.fold}'}, repeat {unit.repeat}",
     )
