@@ -172,16 +172,8 @@ def _lightgbm_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
 
 
 _LIGHTGBM_NATIVE = (
-    *(
-        "bagging_fraction",
-        "bagging_freq",
-        "boost_from_average",
-        "cat_l2",
-        "cat_smooth",
-        "device",
-        "device_type",
-        "deterministic",
-    ),
+    *("bagging_fraction", "bagging_freq", "boost_from_average", "cat_l2", "cat_smooth", "device", "device_type"),
+    *("deterministic",),
     *("drop_rate", "extra_trees", "feature_fraction", "feature_fraction_bynode", "force_col_wise", "force_row_wise"),
     *("lambda_l1", "lambda_l2", "linear_lambda", "linear_tree", "max_bin", "max_delta_step", "max_drop"),
     *("min_data_in_bin", "min_data_in_leaf", "min_gain_to_split", "min_sum_hessian_in_leaf", "monotone_constraints"),

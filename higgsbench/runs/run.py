@@ -119,9 +119,8 @@ class _Run:
 
     def _folder_name(self) -> str:
         content = resolved_config(self.config, self.plan)
-        content.pop("data", None)
-        content.pop("store_models", None)  # the scores are the same, with models or without
-        content.pop("memory_limit", None)
+        for key in ("data", "store_models", "memory_limit"):  # the scores are the same, with models or without
+            content.pop(key, None)
         test = self.dataset.test.digest if self.dataset.test is not None else None
         return f"{self.config.name}-{canonical_digest([content, self.dataset.train.digest, test])[:8]}"
 
