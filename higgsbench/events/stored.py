@@ -78,7 +78,7 @@ class StoredEvents(Events):
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Events:
         """Return the named rows, in the order of the file, as events of their own, with their own digest."""
-        index = np.flatnonzero(rows) if rows.dtype == np.bool_ else np.sort(rows)
+        index = np.flatnonzero(rows) if rows.dtype == np.bool_ else np.sort(rows).astype(np.int64)
         chosen = self._positions(index)
         return StoredEvents(
             self.frame[index],

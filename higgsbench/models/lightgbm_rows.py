@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Rows"]
 
 
-class Rows(lightgbm.Sequence):  # type: ignore[misc]  # LightGBM's types are not checked
+class Rows(lightgbm.Sequence):
     """Random access to rows; LightGBM samples some for its bins and then reads all in batches.
 
     Args:
@@ -30,6 +30,7 @@ class Rows(lightgbm.Sequence):  # type: ignore[misc]  # LightGBM's types are not
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, at: int | slice) -> NDArray[np.float64]:
-        """Return a row or a slice of rows in double precision, as LightGBM wants them."""
+    def __getitem__(self, idx: int | slice | list[int]) -> NDArray[np.float64]:
+        """Return a row or several in double precision, as LightGBM wants them."""
+        at = np.asarray(idx, dtype=np.int64) if isinstance(idx, list) else idx
         return self.data.values(at).astype(np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,7 +39,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, text: str, code: int = 0) -> list[li
         asked.append(command[-2:])
         return subprocess.CompletedProcess(command, code, text, "")
 
-    monkeypatch.setattr(device.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     return asked
 
 
@@ -109,7 +110,7 @@ def test_a_trial_fit_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(command: list[str], **_: Any) -> None:
         raise subprocess.TimeoutExpired(command, 1.0)
 
-    monkeypatch.setattr(device.subprocess, "run", late)
+    monkeypatch.setattr(subprocess, "run", late)
     _, note = device.on_device(get_model("xgboost"), {}, "cuda")
     assert note == "xgboost: a trial fit failed: TimeoutExpired; trained on the processor"
 
@@ -120,13 +121,13 @@ def test_real_trial_fits_of_this_machine(
 ) -> None:
     if device.cuda_devices():
         pytest.skip("this machine has a graphics card")
-    monkeypatch.setattr(device.sys, "argv", ["probe", name, '{"device": "cuda"}'])
+    monkeypatch.setattr(sys, "argv", ["probe", name, '{"device": "cuda"}'])
     device.probe()
     lines = capsys.readouterr().out.strip().splitlines()
     assert lines[-1].startswith("reason: ")
 
 
 def test_a_trial_fit_that_succeeds(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(device.sys, "argv", ["probe", "xgboost", '{"device": "cpu"}'])
+    monkeypatch.setattr(sys, "argv", ["probe", "xgboost", '{"device": "cpu"}'])
     device.probe()
     assert capsys.readouterr().out.strip() == "usable"
