@@ -6,7 +6,7 @@ see the same replicas, so that differences between rows, of one run or of severa
 samples the errors come out at 1.0 to 1.1 of the scatter, those at fixed cuts at 0.83 to 0.93 (docs/statistics.md).
 
 Scores enter the choice of the cut through their rank in fine bins: per replica the work is one weighted histogram, not
-a sort.
+a sort. The histograms of many replicas are one product of a sparse matrix, cells by events, and their draws.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from higgsbench.ensemble.cut import MAX_BACKGROUND_ERROR, kernel_width
 from higgsbench.metrics.ams import ams_gradient, raw_ams
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+    from scipy.sparse import csc_array
 
     from higgsbench.ensemble.truth import Truth
 
@@ -90,7 +90,8 @@ def bootstrap_rows(rows: Sequence[tuple[NDArray[np.float64], Truth]], replicas: 
     draws = _draws(n, replicas)
     for lo in range(0, replicas, chunk):
         part = slice(lo, min(lo + chunk, replicas))
-        counts = draws(part)
+        # Bytes are turned round before they become eight times as many.
+        counts = np.ascontiguousarray(draws(part).T).astype(np.float64)
         for repeat in repeats:
             repeat.take(counts, part)
     out = []
@@ -113,32 +114,45 @@ class _Repeat:
         self.truth = truth
         folds = int(truth.fold.max()) + 1
         self.shape = (2, BINS, folds)
-        self.cell = (truth.y.astype(np.int64) * BINS + _rank_bins(scores[repeat])) * folds + truth.fold[repeat]
-        self.squares = truth.weight**2
+        cell = (truth.y.astype(np.int64) * BINS + _rank_bins(scores[repeat])) * folds + truth.fold[repeat]
+        self.moments = _moments(cell, truth.weight, 2 * BINS * folds)
         self.ams, self.auc = np.empty((2, replicas))
 
     def take(self, counts: NDArray[np.float64], part: slice) -> None:
-        """Add the replicas of a part; counts is (replicas of the part, n)."""
-        size = int(np.prod(self.shape))
-        first = np.empty((counts.shape[0], *self.shape))
-        second = np.empty_like(first)
-        for i, count in enumerate(counts):
-            first[i] = np.bincount(self.cell, self.truth.weight * count, size).reshape(self.shape)
-            second[i] = np.bincount(self.cell, self.squares * count, size).reshape(self.shape)
-        self.ams[part] = _replica_ams(first, second, self.truth)
-        self.auc[part] = _binned_auc(first.sum(axis=3))
+        """Add the replicas of a part; counts is (n, replicas of the part)."""
+        sums = np.ascontiguousarray((self.moments @ counts).T).reshape(-1, 2, *self.shape)
+        self.ams[part] = _replica_ams(sums[:, 0], sums[:, 1], self.truth)
+        self.auc[part] = _binned_auc(sums[:, 0].sum(axis=3))
 
 
-def _draws(n: int, replicas: int) -> Callable[[slice], NDArray[np.float64]]:
+def _moments(cell: NDArray[np.int64], weight: NDArray[np.float64], cells: int) -> csc_array:
+    """Matrix (2 cells, n) that sums weights, and below them squared weights, per cell.
+
+    Event by event in its columns, so that a product goes through the draws once and in their order.
+
+    Args:
+        cell: (n,) cell of each event.
+        weight: (n,) evaluation weights.
+        cells: number of cells.
+    """
+    from scipy.sparse import csc_array
+
+    rows = np.column_stack([cell, cell + cells]).astype(np.int32)
+    values = np.column_stack([weight, weight**2])
+    starts = np.arange(0, 2 * cell.size + 1, 2, dtype=np.int32)
+    return csc_array((values.ravel(), rows.ravel(), starts), shape=(2 * cells, cell.size))
+
+
+def _draws(n: int, replicas: int) -> Callable[[slice], NDArray[np.uint8]]:
     """Return how often replicas draw each event, (replicas, n) part by part; the parts are asked for in order.
 
     All rows of a run share the draws, so those of up to a few hundred thousand events are kept.
     """
     if n * replicas <= _KEPT_DRAWS:
         kept = _all_draws(n, replicas)
-        return lambda part: kept[part].astype(np.float64)
+        return lambda part: kept[part]
     rng = np.random.default_rng(_SEED)
-    return lambda part: poisson_counts(rng, (part.stop - part.start, n)).astype(np.float64)
+    return lambda part: poisson_counts(rng, (part.stop - part.start, n))
 
 
 @functools.lru_cache(maxsize=1)
@@ -171,6 +185,8 @@ def _scale(sums: NDArray[np.float64], truth: Truth) -> NDArray[np.float64]:
 @functools.lru_cache(maxsize=4)
 def _smoothing(width: float) -> NDArray[np.float64]:
     """Matrix (BINS, BINS) that turns sums per bin into cumulative sums of displaced events."""
+    from scipy.ndimage import gaussian_filter1d
+
     spread = gaussian_filter1d(np.eye(BINS), width * BINS, axis=1, mode="reflect")
     return np.asarray(np.cumsum(spread, axis=1))
 

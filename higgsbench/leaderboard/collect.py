@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ class StoredRow:
     comparability: dict[str, Any] = field(hash=False)
     source: str
 
-    @property
+    @functools.cached_property
     def group(self) -> str:
         """Digest of the comparability."""
         return canonical_digest(self.comparability)
@@ -54,10 +55,17 @@ class StoredRow:
         column = f"{metric}:{self.record['name']}"
         try:
             path = self.run / "replicas.parquet"
-            values = pl.read_parquet(path, columns=[column], glob=False, hive_partitioning=False)[column]
+            state = path.stat()
+            values = _table(path, state.st_mtime_ns, state.st_size)[column]
         except (OSError, pl.exceptions.PolarsError):
             return None
         return values.cast(pl.Float64).to_numpy() if values.dtype.is_float() and not values.null_count() else None
+
+
+@functools.lru_cache(maxsize=256)
+def _table(path: Path, modified: int, size: int) -> pl.DataFrame:
+    """Read a table once for all rows of its run, which stand far apart where many runs are ranked together."""
+    return pl.read_parquet(path, glob=False, hive_partitioning=False)
 
 
 def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
