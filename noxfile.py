@@ -107,13 +107,17 @@ def bench_quality(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed and closeness; the figures go to results/reference/."""
-    session.install(".", "pandas")
-    session.run("python", "-m", "benchmarks.metrics_speed")
-    session.run("python", "-m", "benchmarks.reading_speed")
+    """Measure speed and memory (about an hour on two quiet cores); writes performance.md. Takes `--part NAME`."""
+    session.install(".[dask]", "pandas")
+    session.run("python", "-m", "benchmarks.performance", *session.posargs)
+
+
+@nox.session(name="bench-physics")
+def bench_physics(session: nox.Session) -> None:
+    """Measure features, jet split and closeness of the simulation; the figures go to results/reference/."""
+    session.install(".")
     session.run("python", "-m", "benchmarks.features_speed")
     session.run("python", "-m", "benchmarks.features_gain")
-    session.run("python", "-m", "benchmarks.harness_cost")
     session.run("python", "-m", "benchmarks.jet_split")
     session.run(
         "python", "-m", "benchmarks.simulation_closeness", "--markdown", "results/reference/simulation-closeness.md"

@@ -174,7 +174,7 @@ class ModelSpec:
         size = params.get(BAG, 1)
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 1000:
             raise ModelError(f"model {self.name!r}: {BAG} is {size!r}, expected a whole number from 1 to 1000")
-        if self.parameters is None:
+        if self.parameters is None or not params.keys() - {BAG}:
             return
         import difflib
 
