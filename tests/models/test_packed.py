@@ -264,6 +264,10 @@ def test_without_a_card_cuda_falls_back_and_says_so_once(
         ("learning_rate", float("nan")),
         ("weight_decay", -1.0),
         ("device", "gpu"),
+        ("connections", "sparse"),
+        ("sharing", "all"),
+        ("augment", "shift"),
+        ("views", 0),
     ],
 )
 def test_impossible_parameters_are_named(parameter: str, value: Any) -> None:
