@@ -24,10 +24,10 @@ _HEAD = (
     "",
     "Δ is changed minus preset, in units of 0.0001 of the weighted AUC, with its paired standard error, which knows "
     "the events and not the seeds of the models: the line of other seeds shows what these do. Δ AMS is of the AMS "
-    f"averaged over selections of 10-20% of the events; its error comes from {REPLICAS} bootstrap samples. Seconds are of the "
-    "processor per fit of 12,000 real events, on a machine shared with other work. A choice among so many lines on the "
-    "events they are measured on is too optimistic: a difference below two errors, or seen on one of the two samples, "
-    "decides nothing.",
+    f"averaged over selections of 10-20% of the events; its error comes from {REPLICAS} bootstrap samples. Seconds are "
+    "of the processor per fit of 12,000 real events, on a machine shared with other work. A choice among so many lines "
+    "on the events they are measured on is too optimistic: a difference below two errors, or seen on one of the two "
+    "samples, decides nothing.",
     "",
 )
 

@@ -257,6 +257,7 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         try:
             model = cls(**parameters["params"]).check()
+            model.inputs = tuple(model.inputs)
             model.classes_ = np.asarray(parameters["classes"])
             model.center_, model.scale_ = arrays["center"], arrays["scale"]
             depth = len(model.hidden_layer_sizes) + 1
