@@ -77,7 +77,7 @@ def test_a_model_that_kills_its_process_again_and_again(
     result = higgsbench.run(two_models("deadly"), output=tmp_path / "out", engine="local", jobs=2, listener=notes)
     rows = {row["name"]: row for row in result.rows}
     assert rows["logistic"]["status"] == "ok"
-    assert rows["deadly"]["error"].startswith(f"failed three times, the last time alone: its worker process ")
+    assert rows["deadly"]["error"].startswith("failed three times, the last time alone: its worker process ")
     assert message in rows["deadly"]["error"]
     text = result.failures[0].path.read_text()
     assert text.count("attempt ") == 3
