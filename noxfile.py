@@ -105,6 +105,16 @@ def bench_quality(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.quality", *session.posargs)
 
 
+@nox.session(name="bench-presets")
+def bench_presets(session: nox.Session) -> None:
+    """Measure each value of the presets and the options of the networks (two hours; what is stored goes on)."""
+    session.install(TORCH)
+    session.install(".[torch]")
+    session.run("python", "-m", "benchmarks.presets", *session.posargs)
+    session.run("python", "-m", "benchmarks.network_options")
+    session.run("python", "-m", "benchmarks.shared_bins")
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed and memory (about an hour on two quiet cores); writes performance.md. Takes `--part NAME`."""

@@ -138,25 +138,26 @@ class _Repeat:
         folds = int(truth.fold.max()) + 1
         self.shape = (2, BINS, folds)
         cell = (truth.y.astype(np.int64) * BINS + _rank_bins(scores[repeat])) * folds + truth.fold[repeat]
-        size = int(np.prod(self.shape))
-        self.moments = _moments(cell, truth.weight, size)
-        sums = np.asarray(np.bincount(cell, truth.weight, size), dtype=np.float64)
+        self.moments = _moments(cell, truth.weight, 2 * BINS * folds)
+        sums = np.asarray(np.bincount(cell, truth.weight, 2 * BINS * folds), dtype=np.float64)
         self.sample: NDArray[np.float64] = np.cumsum(sums.reshape(1, *self.shape), axis=2)
         self.ams, self.auc = np.empty((2, replicas))
         self.at_others = np.zeros((2, replicas))
 
     def take(self, counts: NDArray[np.float64], part: slice) -> None:
         """Add the replicas of a part; counts is (n, replicas of the part)."""
-        both = np.ascontiguousarray((self.moments @ counts).T).reshape(-1, 2, *self.shape)
-        first, second = both[:, 0], both[:, 1]
+        sums = np.ascontiguousarray((self.moments @ counts).T).reshape(-1, 2, *self.shape)
+        first, second = sums[:, 0], sums[:, 1]
         at = _chosen_bins(first, second, self.truth)
         running: NDArray[np.float64] = np.cumsum(first, axis=2) * _scale(first.sum(axis=3), self.truth)[..., None]
         self.ams[part] = _ams_at(running, at, self.truth)
         self.auc[part] = _binned_auc(first.sum(axis=3))
         if at.shape[0] > 2:
             one, other = np.roll(at, 1, axis=0), np.roll(at, 2, axis=0)
-            for place, sums in enumerate((running, self.sample)):
-                self.at_others[place, part] = _ams_at(sums, one, self.truth) - _ams_at(sums, other, self.truth)
+            for place, cumulative in enumerate((running, self.sample)):
+                self.at_others[place, part] = _ams_at(cumulative, one, self.truth) - _ams_at(
+                    cumulative, other, self.truth
+                )
 
 
 def _moments(cell: NDArray[np.int64], weight: NDArray[np.float64], cells: int) -> csc_array:

@@ -68,8 +68,7 @@ class StoredRow:
         try:
             path = self.run / "replicas.parquet"
             state = path.stat()
-            frame = _table(path, state.st_mtime_ns, state.st_size)
-            columns = [frame[name] for name in names]
+            columns = [_table(path, state.st_mtime_ns, state.st_size)[name] for name in names]
         except (OSError, pl.exceptions.PolarsError):
             return None
         if not all(column.dtype.is_float() and not column.null_count() for column in columns):

@@ -40,11 +40,14 @@ class BuildContext:
         seed: seed of every random choice of the estimator.
         threads: number of threads the estimator may use.
         features: names of the columns of X, in order.
+        split: whether submodels per jet number are fitted, each on those of the columns that carry something in its
+            group.
     """
 
     seed: int
     threads: int = 1
     features: tuple[str, ...] = ()
+    split: bool = False
 
 
 @dataclass(frozen=True)
