@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.performance.figures import Figures, Verdict
 from benchmarks.performance.measure import in_process, in_turn, summary
-from benchmarks.statistics_calibration import log_odds, sample
+from benchmarks.statistics_calibration import POPULATIONS, log_odds, sample
 from higgsbench.ensemble import Truth
 from higgsbench.ensemble.bootstrap import bootstrap_rows
 from higgsbench.ensemble.selection import cross_validated_selection
@@ -30,11 +30,10 @@ def measure(figures: Figures, folder: Path) -> None:
     """Time both kinds in turn."""
     n, replicas = SETTINGS["events"], SETTINGS["replicas"]
     rng = np.random.default_rng(1)
-    y, weight, scores = sample(n, rng)
+    y, weight, scores = sample(POPULATIONS[0], n, rng)
     truth = Truth(y, weight, fold_assignments(y, None, 5, 1, 1), (N_S, N_B), B_REG, "smooth")
-    rows = [
-        (log_odds(scores["twin a"] + 0.3 * rng.normal(size=n), 0.3)[None], truth) for _ in range(SETTINGS["models"])
-    ]
+    moved = (scores["twin a"] + 0.3 * rng.normal(size=n) for _ in range(SETTINGS["models"]))
+    rows = [(log_odds(POPULATIONS[0], score, 0.3)[None], truth) for score in moved]
     chosen = np.column_stack([cross_validated_selection(score[0], truth, 0) for score, _ in rows])
     calls = {
         "fixed": lambda: in_process(lambda: bootstrap_ams(y, chosen, weight, replicas, seed=1)),

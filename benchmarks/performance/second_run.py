@@ -12,7 +12,7 @@ import polars as pl
 from benchmarks.performance.events import six_models, training_events
 from benchmarks.performance.figures import Figures, Verdict
 from benchmarks.performance.measure import command, in_turn, summary
-from higgsbench.ensemble.bootstrap import REPLICAS
+from higgsbench.files import file_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,19 +46,19 @@ def copies_of(run: Path, results: Path, number: int) -> None:
         results: folder for the copies.
         number: how many.
     """
-    content = json.loads((run / "rows.json").read_text())
+    content, replicas = json.loads((run / "rows.json").read_text()), pl.read_parquet(run / "replicas.parquet")
     for index in range(number):
         rng = np.random.default_rng(index)
         folder = results / f"run-{index:03d}"
         (folder / "units").mkdir(parents=True)
-        rows, replicas = [], {}
-        for row in content["rows"]:
-            moved = row["ams_cv"] + 0.05 * rng.normal()
-            rows.append({**row, "digest": f"{row['digest']}-{index}", "ams_cv": moved})
-            for metric in ("ams_cv", "auc"):
-                replicas[f"{metric}:{row['name']}"] = row[metric] + 0.1 * rng.normal(size=REPLICAS)
-        pl.DataFrame(replicas).write_parquet(folder / "replicas.parquet", compression="zstd", statistics=False)
-        (folder / "rows.json").write_text(json.dumps({**content, "run": folder.name, "rows": rows}))
+        rows = [
+            {**row, "digest": f"{row['digest']}-{index}", "ams_cv": row["ams_cv"] + 0.05 * rng.normal()}
+            for row in content["rows"]
+        ]
+        moved = replicas.select(pl.all() + 0.05 * pl.Series(rng.normal(size=replicas.height)))
+        moved.write_parquet(folder / "replicas.parquet", compression="zstd", statistics=False)
+        sums = {**content["checksums"], "replicas.parquet": file_digest(folder / "replicas.parquet")}
+        (folder / "rows.json").write_text(json.dumps({**content, "run": folder.name, "rows": rows, "checksums": sums}))
 
 
 def report(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
