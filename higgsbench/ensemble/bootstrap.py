@@ -6,7 +6,7 @@ see the same replicas, so that differences between rows, of one run or of severa
 compare with the scatter of fresh samples: docs/statistics.md.
 
 Scores enter the choice of the cut through their rank in fine bins: per replica the work is one weighted histogram, not
-a sort.
+a sort. The histograms of many replicas are one product of a sparse matrix, cells by events, and their draws.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from higgsbench.ensemble.cut import MAX_BACKGROUND_ERROR, kernel_width
 from higgsbench.metrics.ams import ams_gradient, raw_ams
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+    from scipy.sparse import csc_array
 
     from higgsbench.ensemble.truth import Truth
 
@@ -112,7 +112,8 @@ def bootstrap_rows(rows: Sequence[tuple[NDArray[np.float64], Truth]], replicas: 
     draws = _draws(n, replicas)
     for indices in np.array_split(np.arange(replicas), -(-replicas // chunk)):
         part = slice(int(indices[0]), int(indices[-1]) + 1)
-        counts = draws(part)
+        # Bytes are turned round before they become eight times as many.
+        counts = np.ascontiguousarray(draws(part).T).astype(np.float64)
         for repeat in repeats:
             repeat.take(counts, part)
     out = []
@@ -136,42 +137,57 @@ class _Repeat:
         self.truth = truth
         folds = int(truth.fold.max()) + 1
         self.shape = (2, BINS, folds)
-        self.cell = (truth.y.astype(np.int64) * BINS + _rank_bins(scores[repeat])) * folds + truth.fold[repeat]
-        self.squares = truth.weight**2
-        size = int(np.prod(self.shape))
-        sums = np.asarray(np.bincount(self.cell, truth.weight, size), dtype=np.float64)
+        cell = (truth.y.astype(np.int64) * BINS + _rank_bins(scores[repeat])) * folds + truth.fold[repeat]
+        self.moments = _moments(cell, truth.weight, 2 * BINS * folds)
+        sums = np.asarray(np.bincount(cell, truth.weight, 2 * BINS * folds), dtype=np.float64)
         self.sample: NDArray[np.float64] = np.cumsum(sums.reshape(1, *self.shape), axis=2)
         self.ams, self.auc = np.empty((2, replicas))
         self.at_others = np.zeros((2, replicas))
 
     def take(self, counts: NDArray[np.float64], part: slice) -> None:
-        """Add the replicas of a part; counts is (replicas of the part, n)."""
-        size = int(np.prod(self.shape))
-        first = np.empty((counts.shape[0], *self.shape))
-        second = np.empty_like(first)
-        for i, count in enumerate(counts):
-            first[i] = np.bincount(self.cell, self.truth.weight * count, size).reshape(self.shape)
-            second[i] = np.bincount(self.cell, self.squares * count, size).reshape(self.shape)
+        """Add the replicas of a part; counts is (n, replicas of the part)."""
+        sums = np.ascontiguousarray((self.moments @ counts).T).reshape(-1, 2, *self.shape)
+        first, second = sums[:, 0], sums[:, 1]
         at = _chosen_bins(first, second, self.truth)
         running: NDArray[np.float64] = np.cumsum(first, axis=2) * _scale(first.sum(axis=3), self.truth)[..., None]
         self.ams[part] = _ams_at(running, at, self.truth)
         self.auc[part] = _binned_auc(first.sum(axis=3))
         if at.shape[0] > 2:
             one, other = np.roll(at, 1, axis=0), np.roll(at, 2, axis=0)
-            for place, sums in enumerate((running, self.sample)):
-                self.at_others[place, part] = _ams_at(sums, one, self.truth) - _ams_at(sums, other, self.truth)
+            for place, cumulative in enumerate((running, self.sample)):
+                self.at_others[place, part] = _ams_at(cumulative, one, self.truth) - _ams_at(
+                    cumulative, other, self.truth
+                )
 
 
-def _draws(n: int, replicas: int) -> Callable[[slice], NDArray[np.float64]]:
+def _moments(cell: NDArray[np.int64], weight: NDArray[np.float64], cells: int) -> csc_array:
+    """Matrix (2 cells, n) that sums weights, and below them squared weights, per cell.
+
+    Event by event in its columns, so that a product goes through the draws once and in their order.
+
+    Args:
+        cell: (n,) cell of each event.
+        weight: (n,) evaluation weights.
+        cells: number of cells.
+    """
+    from scipy.sparse import csc_array
+
+    rows = np.column_stack([cell, cell + cells]).astype(np.int32)
+    values = np.column_stack([weight, weight**2])
+    starts = np.arange(0, 2 * cell.size + 1, 2, dtype=np.int32)
+    return csc_array((values.ravel(), rows.ravel(), starts), shape=(2 * cells, cell.size))
+
+
+def _draws(n: int, replicas: int) -> Callable[[slice], NDArray[np.uint8]]:
     """Return how often replicas draw each event, (replicas, n) part by part; the parts are asked for in order.
 
     All rows of a run share the draws, so those of up to a few hundred thousand events are kept.
     """
     if n * replicas <= _KEPT_DRAWS:
         kept = _all_draws(n, replicas)
-        return lambda part: kept[part].astype(np.float64)
+        return lambda part: kept[part]
     rng = np.random.default_rng(_SEED)
-    return lambda part: poisson_counts(rng, (part.stop - part.start, n)).astype(np.float64)
+    return lambda part: poisson_counts(rng, (part.stop - part.start, n))
 
 
 @functools.lru_cache(maxsize=1)
@@ -211,6 +227,8 @@ def _scale(sums: NDArray[np.float64], truth: Truth) -> NDArray[np.float64]:
 @functools.lru_cache(maxsize=4)
 def _smoothing(width: float) -> NDArray[np.float64]:
     """Matrix (BINS, BINS) that turns sums per bin into cumulative sums of displaced events."""
+    from scipy.ndimage import gaussian_filter1d
+
     spread = gaussian_filter1d(np.eye(BINS), width * BINS, axis=1, mode="reflect")
     return np.asarray(np.cumsum(spread, axis=1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ class StoredRow:
     comparability: dict[str, Any] = field(hash=False)
     source: str
 
-    @property
+    @functools.cached_property
     def group(self) -> str:
         """Digest of the comparability."""
         return canonical_digest(self.comparability)
@@ -66,13 +67,19 @@ class StoredRow:
         names = [f"{metric}:{self.record['name']}" for metric in metrics]
         try:
             path = self.run / "replicas.parquet"
-            frame = pl.read_parquet(path, columns=names, glob=False, hive_partitioning=False)
+            state = path.stat()
+            columns = [_table(path, state.st_mtime_ns, state.st_size)[name] for name in names]
         except (OSError, pl.exceptions.PolarsError):
             return None
-        columns = [frame[name] for name in names]
         if not all(column.dtype.is_float() and not column.null_count() for column in columns):
             return None
         return [column.cast(pl.Float64).to_numpy() for column in columns]
+
+
+@functools.lru_cache(maxsize=256)
+def _table(path: Path, modified: int, size: int) -> pl.DataFrame:
+    """Read a table once for all rows of its run, which stand far apart where many runs are ranked together."""
+    return pl.read_parquet(path, glob=False, hive_partitioning=False)
 
 
 def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
@@ -107,6 +114,8 @@ def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
                 continue
             seen[key] = row
             rows.append(row)
+            if isinstance(row.record.get("remark"), str):
+                notes.append(f"{row.record['name']}: {row.record['remark']}")
     if repeated:
         notes.append(f"{repeated} rows stand in more than one run with the same fits and are shown once")
     return rows, notes
