@@ -7,6 +7,7 @@ for XGBoost a part of them.
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from higgsbench.models.early import EarlyStopping
     from higgsbench.models.spec import BuildContext
 
-__all__ = ["RowsOnDisk", "Training", "catboost_from_disk", "lightgbm_from_disk", "xgboost_from_disk"]
+__all__ = ["RowsOnDisk", "Training", "catboost_from_disk", "lightgbm_from_disk", "release", "xgboost_from_disk"]
 
 BLOCK = 1 << 17
 """Rows that are in memory at a time."""
@@ -63,17 +64,15 @@ class RowsOnDisk:
         for first in range(0, len(self), BLOCK):
             at = slice(first, min(first + BLOCK, len(self)))
             yield at, self.values(at)
-            _release(self.X)
+            release(self.X)
 
     def chosen(self, index: NDArray[np.int64]) -> RowsOnDisk:
         """Return some of the rows, by their ascending positions among these."""
         return RowsOnDisk(self.X, self.rows[index], self.columns)
 
 
-def _release(array: NDArray[Any]) -> None:
-    """Let go of mapped pages; the system keeps them in its cache as long as it likes."""
-    import mmap
-
+def release(array: NDArray[Any]) -> None:
+    """Let go of the pages of an array mapped from a file: they stay in the system's cache, no longer in the process."""
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and hasattr(mapped, "madvise"):
         mapped.madvise(mmap.MADV_DONTNEED)

@@ -25,7 +25,7 @@ SHARE = 0.8
 PARENT, WORKER = 300e6, 260e6
 """Bytes of a process that has imported everything and holds no events (results/reference/memory.md)."""
 
-_PER_EVENT = 150.0
+_PER_EVENT = 300.0
 """Bytes of the main process per event: number, label, weight, subset, group, fold and what they are made from."""
 
 _PER_SCORE = 24.0

@@ -29,7 +29,7 @@ Config = Callable[..., Path]
 TREES = """
 data: {{source: file, path: {data}}}
 models:
-  - {{model: xgboost, params: {{n_estimators: 10, max_depth: 3}}, jet_split: both}}
+  - {{model: xgboost, params: {{n_estimators: 10, max_depth: 3, min_child_weight: 1}}, jet_split: both}}
   - {{model: lightgbm, params: {{n_estimators: 10, num_leaves: 7, early_stopping_rounds: 3, bag: 2}}}}
 folds: 2
 seed: 5
