@@ -108,14 +108,17 @@ class Events:
         The subset weight (KaggleWeight) where the file has it and the events are of one subset, else the weight: a
         subset weight is normalised within its subset, so that over several it would count small subsets too much.
         """
+        name = self.weight_column
+        return np.ones(len(self)) if name is None else self.frame[name].cast(pl.Float64).to_numpy()
+
+    @property
+    def weight_column(self) -> str | None:
+        """Column that `weight` is read from, None where every event counts one."""
         names = (self.schema.subset_weight, self.schema.weight)
         subset = self.schema.subset
         if subset in self.frame.columns and self.frame[subset].n_unique() > 1:
             names = (self.schema.weight, self.schema.subset_weight)
-        for name in names:
-            if name is not None and name in self.frame.columns:
-                return self.frame[name].cast(pl.Float64).to_numpy()
-        return np.ones(len(self))
+        return next((name for name in names if name is not None and name in self.frame.columns), None)
 
     @property
     def event_id(self) -> NDArray[np.int64]:

@@ -142,25 +142,17 @@ def _xgboost_names() -> frozenset[str]:
 def _build_lightgbm(params: Mapping[str, Any], context: BuildContext) -> Any:
     from lightgbm import LGBMClassifier
 
+    from higgsbench.models.bins import LightGBMBins, lightgbm_until
     from higgsbench.models.early import stopped_early
 
     # Same histogram order on any machine; the library otherwise times both and picks the faster.
     fixed = {"deterministic": True, "force_col_wise": True, "verbosity": -1}
     ours: dict[str, Any] = {"random_state": context.seed, "n_jobs": context.threads}
-    return stopped_early(params, context.seed, lambda own: LGBMClassifier(**ours, **{**fixed, **own}), _lightgbm_until)
 
+    def build(own: dict[str, Any]) -> Any:
+        return LGBMClassifier(**ours, **{**fixed, **own})
 
-def _lightgbm_until(estimator: Any, train: Sample, aside: Sample, rounds: int) -> Any:
-    import inspect
-
-    from lightgbm import early_stopping
-
-    X, y, w = train
-    # LightGBM 4.7 gave eval_set two new names and warns of the old one.
-    renamed = "eval_X" in inspect.signature(estimator.fit).parameters
-    events = {"eval_X": aside[0], "eval_y": aside[1]} if renamed else {"eval_set": [aside[:2]]}
-    watched = {**events, "eval_sample_weight": [aside[2]], "eval_metric": "binary_logloss"}
-    return estimator.fit(X, y, sample_weight=w, callbacks=[early_stopping(rounds, verbose=False)], **watched)
+    return stopped_early(params, context.seed, build, lightgbm_until, LightGBMBins())
 
 
 def _lightgbm_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:

@@ -40,11 +40,14 @@ class BuildContext:
         seed: seed of every random choice of the estimator.
         threads: number of threads the estimator may use.
         features: names of the columns of X, in order.
+        split: whether submodels per jet number are fitted, each on those of the columns that carry something in its
+            group.
     """
 
     seed: int
     threads: int = 1
     features: tuple[str, ...] = ()
+    split: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ class ModelSpec:
         size = params.get(BAG, 1)
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 1000:
             raise ModelError(f"model {self.name!r}: {BAG} is {size!r}, expected a whole number from 1 to 1000")
-        if self.parameters is None:
+        if self.parameters is None or not params.keys() - {BAG}:
             return
         import difflib
 

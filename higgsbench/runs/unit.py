@@ -150,7 +150,8 @@ def make_estimator(task: Task) -> Any:
     from higgsbench.models.building import build_estimator, log_odds_reader
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
-    inner = build_estimator(task.spec, task.params, BuildContext(task.seed, task.threads, task.columns))
+    context = BuildContext(task.seed, task.threads, task.columns, task.groups is not None)
+    inner = build_estimator(task.spec, task.params, context)
     how: dict[str, Any] = {
         "training_weights": task.training_weights,
         "weighted": task.spec.sample_weight,
