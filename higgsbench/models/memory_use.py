@@ -26,7 +26,8 @@ def forest_memory(params: Mapping[str, Any], events: int, columns: int) -> float
     share, leaf = params.get("max_samples") or 1.0, params.get("min_samples_leaf", 1)
     drawn = share * events if isinstance(share, float) else min(float(share), events)
     nodes = 2.0 * drawn if leaf == 1 else _NODES * drawn / (leaf if isinstance(leaf, int) else leaf * events)
-    return 2.5 + params.get("n_estimators", 100) * _NODE * nodes / (4.0 * events * columns)
+    trees: int = params.get("n_estimators", 100)
+    return float(2.5 + trees * _NODE * nodes / (4.0 * events * columns))
 
 
 def logistic_memory(params: Mapping[str, Any], events: int, columns: int) -> float:
