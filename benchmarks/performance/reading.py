@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def measure(figures: Figures, folder: Path) -> None:
     }
     for call in calls.values():
         call()
-    timed = {name: lambda call=call: in_process(call) for name, call in calls.items()}
+    timed = {name: functools.partial(in_process, call) for name, call in calls.items()}
     in_turn(timed, SETTINGS["rounds"], figures.content, figures.keep)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def measure(figures: Figures, folder: Path) -> None:
     calls = {"scan": lambda: ams_scan(y, score, weight), "argsort": lambda: np.argsort(score)}
     for call in calls.values():
         call()
-    timed = {name: lambda call=call: in_process(call) for name, call in calls.items()}
+    timed = {name: functools.partial(in_process, call) for name, call in calls.items()}
     in_turn(timed, SETTINGS["rounds"], figures.content, figures.keep)
 
 
