@@ -10,6 +10,7 @@ import numpy as np
 
 from higgsbench.compare.measure import METRICS, Measured, fold_values, measure
 from higgsbench.compare.overlap import Overlap, overlap_of
+from higgsbench.ensemble.bootstrap import paired_error
 from higgsbench.errors import ConfigError
 from higgsbench.metrics.multiple import average_ranks, holm, indistinct_groups
 from higgsbench.metrics.paired import Difference, corrected_resampled_t, difference_of, effective_degrees
@@ -151,15 +152,15 @@ def _pairs(contenders: Sequence[Contender], models: Sequence[Measured]) -> list[
 def difference_between(a: Measured, b: Measured, metric: str) -> Difference:
     """Return a minus b in one metric, its error from the events both are judged by.
 
-    The error of the AMS is the scatter of paired bootstrap replicas, the choice of the cuts included; the others'
-    follows from the events' influence. Student's t, its degrees of freedom from the effective number of events.
+    The error of the AMS is that of paired bootstrap replicas, the choice of the cuts included; the others' follows from
+    the events' influence. Student's t, its degrees of freedom from the effective number of events.
     """
     with np.errstate(invalid="ignore"):  # two infinite losses have no difference
         deviation = a.influence[metric] - b.influence[metric]
         value = a.values[metric] - b.values[metric]
         se = float(np.sqrt(np.sum(deviation**2)))
     if metric == "ams":  # its cuts were chosen, which a fixed selection does not know
-        se = float(np.std(a.replicas[metric] - b.replicas[metric], ddof=1))
+        se = paired_error(a.draws, b.draws)
     return difference_of(value, se, effective_degrees(deviation))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from higgsbench.ensemble.bootstrap import Replicas
 from higgsbench.errors import StoreError
 from higgsbench.files import canonical_digest
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["StoredRow", "collect_rows", "read_run"]
 
 _NEEDED = ("name", "label", "variant", "status", "digest")
+_REPLICAS = ("ams_cv", "auc")
+_AT_OTHERS = ("at_others", "at_others_sample")
 _NUMBERS = ("ams_cv", "ams_cv_se", "auc", "auc_se", "log_loss", "fraction", "s", "b")
 
 
@@ -39,7 +43,7 @@ class StoredRow:
     comparability: dict[str, Any] = field(hash=False)
     source: str
 
-    @property
+    @functools.cached_property
     def group(self) -> str:
         """Digest of the comparability."""
         return canonical_digest(self.comparability)
@@ -49,15 +53,33 @@ class StoredRow:
         """Whether the row has numbers."""
         return bool(self.record["status"] == "ok")
 
-    def replicas(self, metric: str) -> NDArray[np.float64] | None:
-        """Bootstrap replicas of a metric, or None where the file is missing or damaged."""
-        column = f"{metric}:{self.record['name']}"
+    def replicas(self) -> Replicas | None:
+        """Bootstrap replicas of the row, or None where the file is missing or damaged."""
+        found = self._columns(*_REPLICAS, *_AT_OTHERS)
+        if found is None:
+            found = self._columns(*_REPLICAS)  # runs of earlier versions
+        if found is None:
+            return None
+        ams_cv, auc, *others = found
+        return Replicas(ams_cv, auc, np.array(others or np.zeros((len(_AT_OTHERS), ams_cv.size))))
+
+    def _columns(self, *metrics: str) -> list[NDArray[np.float64]] | None:
+        names = [f"{metric}:{self.record['name']}" for metric in metrics]
         try:
             path = self.run / "replicas.parquet"
-            values = pl.read_parquet(path, columns=[column], glob=False, hive_partitioning=False)[column]
+            state = path.stat()
+            columns = [_table(path, state.st_mtime_ns, state.st_size)[name] for name in names]
         except (OSError, pl.exceptions.PolarsError):
             return None
-        return values.cast(pl.Float64).to_numpy() if values.dtype.is_float() and not values.null_count() else None
+        if not all(column.dtype.is_float() and not column.null_count() for column in columns):
+            return None
+        return [column.cast(pl.Float64).to_numpy() for column in columns]
+
+
+@functools.lru_cache(maxsize=256)
+def _table(path: Path, modified: int, size: int) -> pl.DataFrame:
+    """Read a table once for all rows of its run, which stand far apart where many runs are ranked together."""
+    return pl.read_parquet(path, glob=False, hive_partitioning=False)
 
 
 def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
@@ -92,6 +114,8 @@ def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
                 continue
             seen[key] = row
             rows.append(row)
+            if isinstance(row.record.get("remark"), str):
+                notes.append(f"{row.record['name']}: {row.record['remark']}")
     if repeated:
         notes.append(f"{repeated} rows stand in more than one run with the same fits and are shown once")
     return rows, notes

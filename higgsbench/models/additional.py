@@ -48,6 +48,7 @@ ADDITIONAL: tuple[ModelSpec, ...] = (
         parameters=_torch_mlp_names,
         cost=10.0,
         rounds=("epochs",),
+        devices=("device",),
     ),
 )
 """Further models that come with higgsbench, after the six of `higgsbench.models.builtin`."""

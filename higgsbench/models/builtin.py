@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from higgsbench.models import presets
+from higgsbench.models import out_of_core, presets
 from higgsbench.models.spaces import SPACES
 from higgsbench.models.spec import EARLY, BuildContext, ModelSpec
 
@@ -164,16 +164,8 @@ def _lightgbm_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
 
 
 _LIGHTGBM_NATIVE = (
-    *(
-        "bagging_fraction",
-        "bagging_freq",
-        "boost_from_average",
-        "cat_l2",
-        "cat_smooth",
-        "device",
-        "device_type",
-        "deterministic",
-    ),
+    *("bagging_fraction", "bagging_freq", "boost_from_average", "cat_l2", "cat_smooth", "device", "device_type"),
+    *("deterministic",),
     *("drop_rate", "extra_trees", "feature_fraction", "feature_fraction_bynode", "force_col_wise", "force_row_wise"),
     *("lambda_l1", "lambda_l2", "linear_lambda", "linear_tree", "max_bin", "max_delta_step", "max_drop"),
     *("min_data_in_bin", "min_data_in_leaf", "min_gain_to_split", "min_sum_hessian_in_leaf", "monotone_constraints"),
@@ -241,6 +233,8 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_catboost_names,
         cost=6.0,
         search_space=SPACES["catboost"],
+        from_disk=out_of_core.catboost_from_disk,
+        devices=("device", "task_type"),
         rounds=("iterations",),
     ),
     ModelSpec(
@@ -255,6 +249,8 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_xgboost_names,
         cost=2.0,
         search_space=SPACES["xgboost"],
+        from_disk=out_of_core.xgboost_from_disk,
+        devices=("device",),
         rounds=("n_estimators",),
     ),
     ModelSpec(
@@ -269,6 +265,8 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_lightgbm_names,
         cost=1.5,
         search_space=SPACES["lightgbm"],
+        from_disk=out_of_core.lightgbm_from_disk,
+        devices=("device", "device_type"),
         rounds=("n_estimators",),
     ),
     ModelSpec(

@@ -14,6 +14,7 @@ from higgsbench.errors import MissingExtraError, ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from higgsbench.models.out_of_core import Training
     from higgsbench.models.space import SearchSpace
     from higgsbench.models.storage.codec import Codec
 
@@ -96,6 +97,12 @@ class ModelSpec:
         rounds: parameters that the fit time is proportional to (trees, epochs), beside a fixed part.
         merit: rough worth of the model's row, 1 for gradient boosting; what is worth least per second is left out first
             when a time limit is short.
+        from_disk: trains from a matrix on disk, with the builder, parameters, context and events (`out_of_core`); None
+            where the library must have all events in memory.
+        memory: peak memory of a fit in multiples of the float32 matrix of its training events, that matrix counted; or
+            a function that returns it for parameters, events and columns.
+        devices: parameters that tell the model its device (`cuda`), the one that a run's `device` sets first; none
+            where it knows the processor only.
     """
 
     name: str
@@ -115,6 +122,9 @@ class ModelSpec:
     search_space: SearchSpace = field(default_factory=dict)
     rounds: tuple[str, ...] = ()
     merit: float = 1.0
+    from_disk: Callable[[Any, Mapping[str, Any], BuildContext, Training], Any] | None = None
+    memory: float | Callable[[Mapping[str, Any], int, int], float] = 6.0
+    devices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -167,7 +177,7 @@ class ModelSpec:
         size = params.get(BAG, 1)
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 1000:
             raise ModelError(f"model {self.name!r}: {BAG} is {size!r}, expected a whole number from 1 to 1000")
-        if self.parameters is None:
+        if self.parameters is None or not params.keys() - {BAG}:
             return
         import difflib
 

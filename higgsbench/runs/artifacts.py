@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["comparability", "is_current", "resolved_config", "write_results"]
 
-ASSEMBLY_FORMAT = 2
+ASSEMBLY_FORMAT = 3
 """Raised whenever the same units would give other rows or files."""
 
 _FILES = ("scores.parquet", "replicas.parquet", "stack.json", PREDICTOR)
@@ -175,6 +175,7 @@ def _write_replicas(store: RunStore, metrics: dict[str, RowMetrics]) -> None:
     for name, found in metrics.items():
         columns[f"ams_cv:{name}"] = found.replicas.ams_cv
         columns[f"auc:{name}"] = found.replicas.auc
+        columns[f"at_others:{name}"], columns[f"at_others_sample:{name}"] = found.replicas.at_others
     _write_parquet(store, "replicas.parquet", pl.DataFrame(columns))
 
 

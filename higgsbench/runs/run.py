@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import os
 import tempfile
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.errors import ConfigError
-from higgsbench.files import canonical_digest
+from higgsbench.files import TEMPORARY_PREFIX, canonical_digest
 from higgsbench.runs.artifacts import assembly_digest, is_current, resolved_config, write_inputs, write_results
-from higgsbench.runs.assemble import RowScores, Stack, assembled_row, build_stack, check_members, row_scores, truth_of
+from higgsbench.runs.assemble import RowScores, assembled_row, build_stack, check_members, row_scores, truth_of
 from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.environment import environment
-from higgsbench.runs.execute import execute
-from higgsbench.runs.forecast import within_limit
-from higgsbench.runs.plan import Plan, Row, Unit, make_plan
+from higgsbench.runs.execute import execute, units_at_a_time
+from higgsbench.runs.forecast import stored_keys, within_limit
+from higgsbench.runs.memory import fit_to_memory
+from higgsbench.runs.plan import Plan, Unit, make_plan
 from higgsbench.runs.predictor_file import predictor_content
-from higgsbench.runs.result import Failure, Listener, RunResult, Silent
+from higgsbench.runs.records import about_row, about_stack, failed_record, remark
+from higgsbench.runs.result import Failure, Listener, RunResult, Silent, last_line
 from higgsbench.runs.store import RunStore, StoredUnit
 from higgsbench.runs.unit import Task, UnitResult, Workspace
 from higgsbench.runs.workspace import save_events, task_of
@@ -31,22 +35,29 @@ if TYPE_CHECKING:
     from higgsbench.config import LoadedConfig, RunConfig
     from higgsbench.ensemble.evaluate import RowMetrics, Truth
     from higgsbench.runs.budget import LeftOut, TimeBudget
+    from higgsbench.runs.engines import EngineSettings
 
 __all__ = ["run_config"]
 
 
 def run_config(
-    loaded: LoadedConfig, output: Path, jobs: int, listener: Listener | None = None, time_limit: float | None = None
+    loaded: LoadedConfig,
+    output: Path,
+    engine: EngineSettings,
+    listener: Listener | None = None,
+    time_limit: float | None = None,
+    retry_failed: bool = False,
 ) -> RunResult:
     """Carry out a configuration; what an earlier or interrupted run stored is reused.
 
     Args:
         loaded: validated configuration.
         output: folder that holds the runs; this run gets a folder of its own in it.
-        jobs: number of worker processes.
+        engine: where and how units run.
         listener: hears of progress.
         time_limit: seconds for everything, or None. Rows are complete or left out; those that are there are the same
             as without a limit, save bags of fewer seeds, which their parameters show.
+        retry_failed: whether units that failed in an earlier call are trained again.
 
     Returns:
         The result; its rows are also stored.
@@ -56,15 +67,21 @@ def run_config(
     """
     begin = time.monotonic()
     listener = listener or Silent()
+    engine = dataclasses.replace(engine, threads=loaded.config.threads)
+    engine.check()
     dataset = load_dataset(loaded.config)
     plan = make_plan(loaded, dataset)
     check_members(loaded.config, plan)
     budget = None
     if time_limit is not None:
+        jobs = units_at_a_time(engine, listener.note)
         loaded, plan, budget, notes = within_limit(loaded, plan, dataset, output, jobs, time_limit, begin)
         for note in notes:
             listener.note(note)
-    return _Run(loaded.config, dataset, plan, output, jobs, listener, budget).carry_out()
+    plan, notes = fit_to_memory(loaded, plan, dataset, engine.jobs_here, stored_keys(output))
+    for note in notes:
+        listener.note(note)
+    return _Run(loaded.config, dataset, plan, output, engine, listener, budget, retry_failed).carry_out()
 
 
 class _Run:
@@ -74,12 +91,14 @@ class _Run:
         dataset: Dataset,
         plan: Plan,
         output: Path,
-        jobs: int,
+        engine: EngineSettings,
         listener: Listener,
         budget: TimeBudget | None,
+        retry_failed: bool,
     ) -> None:
         self.config = config
-        self.jobs = jobs
+        self.engine = engine
+        self.retry_failed = retry_failed
         self.listener = listener
         self.dataset = dataset
         self.plan = plan
@@ -100,8 +119,8 @@ class _Run:
 
     def _folder_name(self) -> str:
         content = resolved_config(self.config, self.plan)
-        content.pop("data", None)
-        content.pop("store_models", None)  # the scores are the same, with models or without
+        for key in ("data", "store_models", "memory_limit"):  # the scores are the same, with models or without
+            content.pop(key, None)
         test = self.dataset.test.digest if self.dataset.test is not None else None
         return f"{self.config.name}-{canonical_digest([content, self.dataset.train.digest, test])[:8]}"
 
@@ -115,13 +134,14 @@ class _Run:
         write_inputs(self.store, self.config, self.plan, environment())
         pending = self._reuse()
         reused = total - len(pending)
+        pending = self._without_failed(pending)
         self.listener.planned(self.store.folder, total, reused)
         for index in sorted({unit.row for unit in pending}):
             self.plan.rows[index].spec.check_parameters(self.plan.rows[index].params)
         for index in range(len(self.plan.rows)):
             self._complete(index)
         if pending:
-            with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
+            with self._workspace() as folder:
                 self._train(pending, Workspace(folder))
         left_out = self.budget.left_out(self.plan) if self.budget is not None else []
         rows = self._assemble(digest, left_out)
@@ -153,6 +173,30 @@ class _Run:
             )
         return [unit for unit in self.plan.units if unit.key not in self.stored]
 
+    def _without_failed(self, pending: list[Unit]) -> list[Unit]:
+        """Leave out what failed before, unless it is to be tried again; a failure is a result, and reported as one."""
+        if self.retry_failed:
+            return pending
+        left = []
+        for unit in pending:
+            text = self.store.read_error(unit.key)
+            if text is None:
+                left.append(unit)
+            else:
+                path = self.store.error_file(unit.key)
+                self.failures.append(Failure(self.plan.rows[unit.row].name, last_line(text), path))
+        known = len(pending) - len(left)
+        if known:
+            what = "1 unit" if known == 1 else f"{known} units"
+            self.listener.note(f"{what} failed before, not trained again; --retry-failed does that")
+        return left
+
+    def _workspace(self) -> tempfile.TemporaryDirectory[str]:
+        """Make the folder that workers read; on a file system that they share with the run, where they share one."""
+        if self.engine.kind == "dask":
+            return tempfile.TemporaryDirectory(prefix=f"{TEMPORARY_PREFIX}{os.getpid()}-", dir=self.store.folder)
+        return tempfile.TemporaryDirectory(prefix="higgsbench-")
+
     def _train(self, pending: list[Unit], workspace: Workspace) -> None:
         rows = {unit.row for unit in pending}
         save_events(workspace, self.dataset, [self.plan.rows[i].features for i in sorted(rows)])
@@ -167,7 +211,7 @@ class _Run:
             unit = by_key[task.key]
             self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
 
-        results = execute(source, workspace, min(self.jobs, len(pending)), self.config.threads, started)
+        results = execute(source, workspace, self.engine.for_units(len(pending)), started, self.listener.note)
         # Closed before the workspace is removed, so that no worker is left behind reading it.
         with contextlib.closing(results):
             for result in results:
@@ -193,7 +237,7 @@ class _Run:
         name = self.plan.rows[unit.row].name
         if result.error:
             path = self.store.write_error(result.key, result.error)
-            self.failures.append(Failure(name, result.error.strip().splitlines()[-1], path))
+            self.failures.append(Failure(name, last_line(result.error), path))
         else:
             self.store.write(result, self.dataset.train.event_id, test_ids)
             self.trained += 1
@@ -218,25 +262,13 @@ class _Run:
         row = self.plan.rows[index]
         begin = time.monotonic()
         self.scores[index] = row_scores(row, units, self.stored, self.dataset)
-        self.records[index] = assembled_row(self.scores[index], self.truth, self.dataset, self._about(row, units))
+        about = about_row(index, self.plan, self.config) | remark([self.stored[unit.key].score for unit in units])
+        self.records[index] = assembled_row(self.scores[index], self.truth, self.dataset, about)
         if self.budget is not None:
             self.budget.row_assembled(time.monotonic() - begin)
         self.listener.row_done(self.records[index][0])
-
-    def _about(self, row: Row, units: list[Unit]) -> dict[str, Any]:
-        return {
-            "label": row.label,
-            "model": row.spec.name,
-            "variant": row.variant,
-            "features": row.features.name,
-            "n_features": len(row.features.columns),
-            "preset": row.preset,
-            "params": row.params,
-            "training_weights": row.training_weights,
-            "calibration": row.calibration,
-            "seed": self.config.seed,
-            "digest": canonical_digest([row.calibration, [u.key for u in units]]),
-        }
+        if "remark" in about:
+            self.listener.note(f"{row.name}: {about['remark']}")
 
     def _assemble(self, digest: str, left_out: list[LeftOut]) -> list[dict[str, Any]]:
         done = [(self.plan.rows[i], self.scores[i]) for i in sorted(self.records)]
@@ -245,7 +277,9 @@ class _Run:
         scores = [s for _, s in done]
         stack = build_stack(self.config, done, self.dataset)
         if stack is not None:
-            record, found = assembled_row(stack.scores, self.truth, self.dataset, self._about_stack(stack))
+            record, found = assembled_row(
+                stack.scores, self.truth, self.dataset, about_stack(stack, self.plan, self.config)
+            )
             self.listener.row_done(record)
             records.append(record)
             metrics["stack"] = found
@@ -253,7 +287,7 @@ class _Run:
         without_time = {row.name for row in left_out}
         for index, row in enumerate(self.plan.rows):
             if index not in self.records and row.name not in without_time:
-                records.append(self._failed_record(index, row))
+                records.append(failed_record(index, self.plan, self.config, self.failures))
         if not metrics:
             if not self.failures:
                 raise ConfigError(f"no row was complete in time: {left_out[0].name}: {left_out[0].reason}")
@@ -266,31 +300,3 @@ class _Run:
             self.store, self.config, self.dataset, digest, records, scores, metrics, stack, predictor, left_out
         )
         return records
-
-    def _about_stack(self, stack: Stack) -> dict[str, Any]:
-        return {
-            "label": "stack",
-            "model": "stack",
-            "variant": stack.blend.method,
-            "features": "",
-            "n_features": len(stack.blend.members),
-            "preset": "",
-            "params": {"members": list(stack.blend.members)},
-            "training_weights": "",
-            "calibration": "",
-            "seed": self.config.seed,
-            "digest": canonical_digest([stack.blend.method, stack.blend.members, self._what_determines_scores()]),
-        }
-
-    def _what_determines_scores(self) -> list[Any]:
-        return [[row.calibration, [u.key for u in self.plan.units_of(i)]] for i, row in enumerate(self.plan.rows)]
-
-    def _failed_record(self, index: int, row: Row) -> dict[str, Any]:
-        failure = next((f for f in self.failures if f.row == row.name), None)
-        message = failure.message if failure else "not all of its units are stored"
-        return {
-            **self._about(row, self.plan.units_of(index)),
-            "name": row.name,
-            "status": "failed",
-            "error": message,
-        }

@@ -1,0 +1,162 @@
+"""Models that misbehave cost their row and nothing else, on engines that run in this process or in others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import psutil
+import pytest
+
+import higgsbench
+from tests.runs.engines.conftest import Notes
+
+TwoModels = Callable[[str], Path]
+
+
+def workers_of(process: int | None = None) -> list[psutil.Process]:
+    found = psutil.Process(process).children(recursive=True)
+    return [p for p in found if "higgsbench.runs.engines.worker" in " ".join(p.cmdline())]
+
+
+@pytest.mark.parametrize("engine", ["serial", "local"])
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("raise", "RuntimeError: the model broke"),
+        ("nan", "Misbehaving returned NaN for 3"),
+        ("infinite", "Misbehaving returned infinite scores for 3"),
+        ("shape", "Misbehaving returned scores of shape (3"),
+    ],
+)
+def test_what_an_engine_need_not_survive(
+    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, engine: str, mode: str, message: str
+) -> None:
+    misbehave("bad", mode)
+    result = higgsbench.run(two_models("bad"), output=tmp_path / "out", engine=engine, jobs=2)
+    rows = {row["name"]: row for row in result.rows}
+    assert rows["logistic"]["status"] == "ok"
+    assert message in rows["bad"]["error"]
+    assert len(result.failures) == 2
+    assert all(message in failure.message for failure in result.failures)
+
+
+@pytest.mark.parametrize("engine", ["serial", "local"])
+def test_constant_scores_are_valid_and_noted(
+    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes, engine: str
+) -> None:
+    misbehave("flat", "constant")
+    result = higgsbench.run(two_models("flat"), output=tmp_path / "out", engine=engine, jobs=2, listener=notes)
+    (row,) = [row for row in result.rows if row["name"] == "flat"]
+    assert row["status"] == "ok"
+    assert row["remark"] == "the same score for all held-out events in 2 of 2 fits"
+    assert notes.lines == [f"flat: {row['remark']}"]
+    assert f"Note: flat: {row['remark']}" in higgsbench.Leaderboard.read(result.folder).render()
+    assert all("remark" not in row for row in result.rows if row["name"] != "flat")
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("kill", "killed by SIGKILL"),
+        ("exit", "ended with exit code 3"),
+        ("abort", "killed by SIGABRT"),
+    ],
+)
+def test_a_model_that_kills_its_process_again_and_again(
+    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes, mode: str, message: str
+) -> None:
+    misbehave("deadly", mode)
+    result = higgsbench.run(two_models("deadly"), output=tmp_path / "out", engine="local", jobs=2, listener=notes)
+    rows = {row["name"]: row for row in result.rows}
+    assert rows["logistic"]["status"] == "ok"
+    assert rows["deadly"]["error"].startswith("failed three times, the last time alone: its worker process ")
+    assert message in rows["deadly"]["error"]
+    text = result.failures[0].path.read_text()
+    assert text.count("attempt ") == 3
+    assert ("in fit" in text) == (mode == "abort")  # where it was, if the process could still say so
+    assert len([line for line in notes.lines if "tried again" in line]) == 2
+    assert not workers_of()
+
+
+def test_a_model_that_kills_its_process_once_costs_nothing(
+    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes
+) -> None:
+    (tmp_path / "count").mkdir()
+    misbehave("moody", "kill", times=1, folder=str(tmp_path / "count"))
+    result = higgsbench.run(two_models("moody"), output=tmp_path / "out", engine="local", jobs=1, listener=notes)
+    assert result.failures == []
+    assert result.trained == 4
+    assert "moody, fold" in notes.lines[0]
+    assert notes.lines[0].endswith("it is tried again")
+    assert not list(result.folder.rglob(".tmp-*"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "limit", "message"),
+    [
+        ("hang", {"unit_time_limit": "1s"}, "exceeded the unit time limit of 1.0 s"),
+        ("memory", {"unit_memory_limit": "1GB"}, "exceeded the unit memory limit of 1.00 GB"),
+    ],
+)
+def test_limits_of_a_unit(
+    two_models: TwoModels,
+    misbehave: Callable[..., None],
+    tmp_path: Path,
+    mode: str,
+    limit: dict[str, str],
+    message: str,
+) -> None:
+    misbehave("greedy", mode)
+    # Logistic regression is trained before: it must fit into a second only where it is given one.
+    config = two_models("greedy")
+    higgsbench.run(config, output=tmp_path / "out", only=["logistic"], jobs=1)
+    result = higgsbench.run(config, output=tmp_path / "out", jobs=1, **limit)  # type: ignore[arg-type]
+    assert [failure.message for failure in result.failures] == [message] * 2
+    assert {row["name"]: row["status"] for row in result.rows} == {"logistic": "ok", "greedy": "failed"}
+    if mode == "hang":
+        assert "misbehaving.py" in result.failures[0].path.read_text()  # where it hung
+
+
+def test_workers_end_with_a_run_that_is_killed(config: Callable[..., Path], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "higgsbench", "run", str(config()), "--output", str(tmp_path / "out"), "-j", "2"]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+    deadline = time.monotonic() + 120
+    while len(workers := workers_of(run.pid)) < 2:
+        assert time.monotonic() < deadline
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.kill()
+    run.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=60)
+    assert (len(gone), alive) == (2, [])
+
+
+def test_a_worker_killed_from_outside_costs_nothing(config: Callable[..., Path], tmp_path: Path, notes: Notes) -> None:
+    expected = higgsbench.run(config(), output=tmp_path / "serial", engine="serial")
+    killed = threading.Event()
+
+    def kill_one() -> None:
+        while not killed.is_set():
+            for worker in workers_of():
+                worker.send_signal(signal.SIGKILL)
+                killed.set()
+                return
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    result = higgsbench.run(config(), output=tmp_path / "local", engine="local", jobs=2, listener=notes)
+    killed.set()
+    thread.join()
+    assert result.failures == []
+    assert [line.partition(": ")[2] for line in notes.lines if "killed by SIGKILL" in line]
+    name = "scores.parquet"
+    assert pl.read_parquet(result.folder / name).equals(pl.read_parquet(expected.folder / name))
