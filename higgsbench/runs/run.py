@@ -21,6 +21,7 @@ from higgsbench.runs.plan import Plan, Row, Unit, make_plan
 from higgsbench.runs.predictor_file import predictor_content
 from higgsbench.runs.result import Failure, Listener, RunResult, Silent
 from higgsbench.runs.store import RunStore, StoredUnit
+from higgsbench.runs.trainable import check_trainable
 from higgsbench.runs.unit import Task, UnitResult, Workspace
 from higgsbench.runs.workspace import save_events, task_of
 
@@ -59,6 +60,7 @@ def run_config(
     dataset = load_dataset(loaded.config)
     plan = make_plan(loaded, dataset)
     check_members(loaded.config, plan)
+    check_trainable(loaded, plan, dataset, listener.note)
     budget = None
     if time_limit is not None:
         loaded, plan, budget, notes = within_limit(loaded, plan, dataset, output, jobs, time_limit, begin)
