@@ -17,6 +17,7 @@ from higgsbench.events.check import check_columns, check_content, column_types, 
 from higgsbench.events.columnar import parse_parquet
 from higgsbench.events.root import parse_root
 from higgsbench.events.table import Events
+from higgsbench.events.unpacked import check_gzip_size
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ def read_header(file: Path, *, zipped: bool) -> list[str]:
 def _parse_csv(file: Path, schema: TableSchema, *, zipped: bool) -> pl.DataFrame:
     header = read_header(file, zipped=zipped) if schema.header else list(schema.columns)
     check_columns(header, schema, str(file))
+    if zipped:
+        check_gzip_size(file)
     types = column_types(schema)
     wanted = [name for name in header if name in types]
     try:

@@ -26,6 +26,7 @@ __all__ = ["EventStream"]
 
 _BLOCK_BYTES = 1 << 24
 _BATCH_ROWS = 1 << 16
+_LONGEST_LINE = 1 << 26
 _GZIP = b"\x1f\x8b"
 
 
@@ -166,6 +167,10 @@ class EventStream:
                     lines, newline, tail = chunk.rpartition(b"\n")
                     if not newline:
                         rest += chunk
+                        if len(rest) > _LONGEST_LINE:
+                            raise DataError(
+                                f"{self.source}: a line of more than {_LONGEST_LINE >> 20} MiB: no event file"
+                            )
                         continue
                     block, rest = rest + lines + newline, tail
                     if block.strip():

@@ -73,7 +73,7 @@ def probe_parameters(
         value = given.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise RefusedParameterError(
-                f"{value!r} is refused by {spec.name}: expected a whole number of at least 1", name
+                f"{str(value)[:60]!r} is refused by {spec.name}: expected a whole number of at least 1", name
             )
     problem = _problem(spec, params, features, _EVENTS)
     if problem is None or (events > _EVENTS and _problem(spec, params, features, min(events, _MOST_EVENTS)) is None):
@@ -112,7 +112,7 @@ def _reason(error: BaseException) -> str:
     """Return a library's complaint without the places in its source, in words of people."""
     if isinstance(error, ModelError) and error.__cause__ is not None:
         error = error.__cause__
-    if isinstance(error, TypeError):
+    if type(error) is TypeError:  # scikit-learn's own kind of it has words for people
         return "a value of the wrong type"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = _IN_SOURCE.sub("", _SOURCE_LINE.sub("", lines[0])) if lines else ""

@@ -150,6 +150,8 @@ class RunStore:
                 return None
             frame = pl.read_parquet(data, glob=False, hive_partitioning=False)
             oof, test = frame.filter(pl.col("part") == _OOF), frame.filter(pl.col("part") == _TEST)
+            if frame.dtypes != [pl.UInt8, pl.Int64, pl.Float64] or any(frame.null_count().row(0)):
+                return None
             if oof.height != entry["events"] or test.height != entry["test_events"]:
                 return None
             model = _model_entry(entry)
@@ -167,7 +169,7 @@ class RunStore:
                 float(entry["peak_mb"]),
                 model,
             )
-        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError, pl.exceptions.PolarsError):
             return None
 
     def drop(self, key: str) -> None:
@@ -190,7 +192,7 @@ class RunStore:
         """Return what the marker of a unit says of its model; None where it says nothing or there is no marker."""
         try:
             return _model_entry(json.loads((self.units / f"{key}.json").read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def has_model(self, key: str) -> bool:
@@ -249,13 +251,15 @@ class RunStore:
         """Read a JSON file of the run; None if it is absent or damaged."""
         try:
             return json.loads((self.folder / name).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
 
 def _model_entry(marker: Any) -> StoredModel | None:
-    entry = marker.get("model")
-    return None if entry is None else StoredModel(entry["checksum"], str(entry.get("reason", "")))
+    entry = marker["model"] if isinstance(marker, dict) and "model" in marker else None
+    if not isinstance(entry, dict) or not isinstance(entry["checksum"], (str, type(None))):
+        return None
+    return StoredModel(entry["checksum"], str(entry.get("reason", "")))
 
 
 def _copy_or_link(source: Path, target: Path) -> None:
