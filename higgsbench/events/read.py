@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from higgsbench.errors import DataError
+from higgsbench.errors import DataError, printable
 from higgsbench.events.cache import cached_frame
 from higgsbench.events.check import check_columns, check_content, column_types, where
 from higgsbench.events.columnar import parse_parquet
@@ -51,9 +51,9 @@ def load_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, cache: b
     file = Path(path).expanduser()
     _must_be_file(file)
     if not cache:
-        return Events.from_frame(parse_file(file, schema), schema, str(path))
+        return Events.from_frame(parse_file(file, schema), schema, printable(path))
     frame, digest = cached_frame(file, schema, parse_file)
-    return Events(frame, schema, digest, str(path))
+    return Events(frame, schema, digest, printable(path))
 
 
 def parse_file(file: Path, schema: TableSchema) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from higgsbench.errors import DataError
+from higgsbench.errors import DataError, printable
 from higgsbench.events.check import check_columns, check_content, column_types, where
 from higgsbench.events.columnar import as_layout
 from higgsbench.events.read import check_empty_cells, normalised, read_header, read_text, unreadable
@@ -67,7 +67,7 @@ class EventStream:
             DataError: if the file is absent, or its header is not of the layout.
         """
         self.file = Path(path).expanduser()
-        self.source = str(path)
+        self.source = printable(path)
         self.schema = schema
         self.block_bytes = block_bytes
         self.batch_rows = batch_rows
