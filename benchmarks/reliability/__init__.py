@@ -1,1 +1,1 @@
-"""What happens to a run when its machine, its disk or its neighbours fail; figures in results/reference/reliability.md."""
+"""How runs stand kills, broken disks, crowds and bad input, in figures."""

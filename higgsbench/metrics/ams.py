@@ -88,6 +88,7 @@ def _of_extremes(s: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[
         log = np.where(x > 1e10, np.log(s) - np.log(total), np.log1p(x))
         # (s + total) ln(1 + x) - s = s ((1 + 1/x) ln(1 + x) - 1)
         out = np.sqrt(2.0) * np.sqrt(s) * np.sqrt(np.maximum((1.0 + total / s) * log - 1.0, 0.0))
+        out = np.where(x < 1e-6, s / np.sqrt(total), out)  # the limit of small x
     return np.where(s == 0.0, 0.0, out)
 
 
