@@ -9,6 +9,8 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from higgsbench.errors import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -18,6 +20,7 @@ __all__ = [
     "canonical_digest",
     "file_digest",
     "put_in_place",
+    "read_json",
     "temporary_path",
     "write_bytes",
     "write_json",
@@ -25,6 +28,7 @@ __all__ = [
 ]
 
 TEMPORARY_PREFIX = ".tmp-"
+_MOST_DIGITS = 19
 
 
 def temporary_path(target: Path) -> Path:
@@ -68,6 +72,23 @@ def write_text(target: Path, content: str) -> None:
 def write_json(target: Path, content: Any) -> None:
     """Write a JSON file whole or not at all; floats keep full precision."""
     write_text(target, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(file: Path) -> Any:
+    """Read a JSON file that may come from anybody; whole numbers beyond 64 bits become floats.
+
+    Raises:
+        StoreError: if it is not JSON, or nested too deeply.
+        OSError: if it cannot be read.
+    """
+    try:
+        return json.loads(file.read_bytes(), parse_int=_whole_number)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{file}: damaged or not made by higgsbench") from error
+
+
+def _whole_number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
 def file_digest(file: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import ConfigError, StoreError
+from higgsbench.files import read_json
 from higgsbench.leaderboard import Leaderboard
 from higgsbench.metrics.weights import evaluation_weights
 
@@ -168,6 +168,8 @@ def _out_of_fold(file: Path, table: Table) -> tuple[NDArray[np.int64], Scores]:
         raise StoreError(f"{file}: has {frame.height} rows, rows.json speaks of {events} events x {repeats} repeats")
     first = frame.head(events)
     y = first["signal"].to_numpy()
+    if y.all() or not y.any():
+        raise StoreError(f"{file}: all events are of one class")
     # Stored weights are evaluation weights already; rescaling once more changes no digit that is printed.
     weight = evaluation_weights(
         y, first["weight"].to_numpy(), float(table.comparability["n_s"]), float(table.comparability["n_b"])
@@ -195,8 +197,8 @@ def _text(file: Path, notes: list[str]) -> str:
 
 def _json(file: Path, notes: list[str]) -> Any:
     try:
-        return json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return read_json(file)
+    except (OSError, StoreError):
         notes.append(f"{file.name}: cannot be read")
         return None
 

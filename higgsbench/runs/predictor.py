@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from higgsbench.ensemble.blend import Blend
 from higgsbench.ensemble.calibration import apply_recalibration
 from higgsbench.errors import ConfigError, ModelError, StoreError
 from higgsbench.features import Features, feature_matrix
-from higgsbench.files import file_digest
+from higgsbench.files import file_digest, read_json
 from higgsbench.models import get_model
 from higgsbench.runs.blocks import block_scores, mean_log_odds
 from higgsbench.runs.models import load_unit_model
@@ -154,13 +153,13 @@ def read_content(store: RunStore) -> PredictorFile:
     if not (folder / PREDICTOR).is_file() or not (folder / "rows.json").is_file():
         raise StoreError(f"{folder}: no finished run that can predict: no {PREDICTOR}; run its configuration again")
     try:
-        checksum = json.loads((folder / "rows.json").read_bytes())["checksums"][PREDICTOR]
+        checksum = read_json(folder / "rows.json")["checksums"][PREDICTOR]
         if checksum != file_digest(folder / PREDICTOR):
             raise StoreError(f"{folder / PREDICTOR}: damaged: its checksum is not the one in rows.json")
         return read_predictor(folder / PREDICTOR, (folder / PREDICTOR).read_bytes())
     except OSError as error:
         raise StoreError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise StoreError(f"{folder / 'rows.json'}: damaged or not made by higgsbench") from error
 
 

@@ -25,6 +25,7 @@ from higgsbench.runs.predictor_file import predictor_content
 from higgsbench.runs.records import about_row, about_stack, failed_record, remark
 from higgsbench.runs.result import Failure, Listener, RunResult, Silent, last_line
 from higgsbench.runs.store import RunStore, StoredUnit
+from higgsbench.runs.trainable import check_trainable
 from higgsbench.runs.unit import Task, UnitResult, Workspace
 from higgsbench.runs.workspace import save_events, task_of
 
@@ -72,6 +73,7 @@ def run_config(
     dataset = load_dataset(loaded.config)
     plan = make_plan(loaded, dataset)
     check_members(loaded.config, plan)
+    check_trainable(loaded, plan, dataset, listener.note)
     budget, notes = None, list[str]()
     if time_limit is not None:
         jobs = units_at_a_time(engine, listener.note)

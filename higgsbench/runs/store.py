@@ -84,6 +84,8 @@ class RunStore:
         Raises:
             StoreError: if the folder cannot be created or written.
         """
+        if self.units.is_symlink():
+            raise StoreError(f"{self.units}: a link; the files of a run stand in its own folder: remove it")
         try:
             self.units.mkdir(parents=True, exist_ok=True)
             for leftover in (*self.folder.glob(f"{TEMPORARY_PREFIX}*"), *self.units.glob(f"{TEMPORARY_PREFIX}*")):
@@ -154,6 +156,8 @@ class RunStore:
                 return None
             frame = pl.read_parquet(data, glob=False, hive_partitioning=False)
             oof, test = frame.filter(pl.col("part") == _OOF), frame.filter(pl.col("part") == _TEST)
+            if frame.dtypes != [pl.UInt8, pl.Int64, pl.Float64] or any(frame.null_count().row(0)):
+                return None
             if oof.height != entry["events"] or test.height != entry["test_events"]:
                 return None
             model = _model_entry(entry)
@@ -171,7 +175,7 @@ class RunStore:
                 float(entry["peak_mb"]),
                 model,
             )
-        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError, pl.exceptions.PolarsError):
             return None
 
     def drop(self, key: str) -> None:
@@ -194,7 +198,7 @@ class RunStore:
         """Return what the marker of a unit says of its model; None where it says nothing or there is no marker."""
         try:
             return _model_entry(json.loads((self.units / f"{key}.json").read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def has_model(self, key: str) -> bool:
@@ -261,13 +265,15 @@ class RunStore:
         """Read a JSON file of the run; None if it is absent or damaged."""
         try:
             return json.loads((self.folder / name).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
 
 def _model_entry(marker: Any) -> StoredModel | None:
-    entry = marker.get("model")
-    return None if entry is None else StoredModel(entry["checksum"], str(entry.get("reason", "")))
+    entry = marker["model"] if isinstance(marker, dict) and "model" in marker else None
+    if not isinstance(entry, dict) or not isinstance(entry["checksum"], (str, type(None))):
+        return None
+    return StoredModel(entry["checksum"], str(entry.get("reason", "")))
 
 
 def _copy_or_link(source: Path, target: Path) -> None:

@@ -1,0 +1,1 @@
+"""How runs stand kills, broken disks, crowds and bad input, in figures."""
