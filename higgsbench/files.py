@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,14 @@ __all__ = [
     "atomic_path",
     "canonical_digest",
     "file_digest",
+    "json_text",
     "put_in_place",
+    "sync_folder",
     "temporary_path",
     "write_bytes",
     "write_json",
     "write_text",
+    "writer_lives",
 ]
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -29,7 +33,23 @@ TEMPORARY_PREFIX = ".tmp-"
 
 def temporary_path(target: Path) -> Path:
     """Return a fresh temporary name beside the target; it tells which process is at work on it."""
-    return target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
+    name = f"{TEMPORARY_PREFIX}{os.getpid()}-{_host()}-{secrets.token_hex(4)}-{target.name}"
+    return target.with_name(name)
+
+
+def _host() -> str:
+    """Short token of this machine's name: numbers of processes mean nothing on another one."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def writer_lives(name: str) -> bool:
+    """Whether the process that made a temporary file may still be at work on it; True for one of another machine."""
+    import psutil
+
+    number, _, rest = name.removeprefix(TEMPORARY_PREFIX).partition("-")
+    if not number.isdigit():
+        return False
+    return not rest.startswith(f"{_host()}-") or psutil.pid_exists(int(number))
 
 
 def put_in_place(temporary: Path, target: Path) -> None:
@@ -37,6 +57,20 @@ def put_in_place(temporary: Path, target: Path) -> None:
     with temporary.open("rb+") as stream:
         os.fsync(stream.fileno())
     temporary.replace(target)
+
+
+def sync_folder(folder: Path) -> None:
+    """Ask the disk to keep the names in a folder too, as far as the system can (Windows cannot)."""
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(number)
+    except OSError:
+        pass
+    finally:
+        os.close(number)
 
 
 @contextmanager
@@ -67,7 +101,12 @@ def write_text(target: Path, content: str) -> None:
 
 def write_json(target: Path, content: Any) -> None:
     """Write a JSON file whole or not at all; floats keep full precision."""
-    write_text(target, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    write_text(target, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """Return the text of a JSON file: keys in order, floats in full precision."""
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
 def file_digest(file: Path) -> str:

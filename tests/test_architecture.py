@@ -15,6 +15,7 @@ FLOOR = {
     "errors": 0,
     "files": 0,
     "registry": 0.5,
+    "sealed": 0.5,
     "schema": 0,
     "metrics": 1,
     "events": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from higgsbench.ensemble.truth import Truth
 from higgsbench.errors import ConfigError, DataError, StoreError
 from higgsbench.leaderboard.collect import StoredRow, read_run
 from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.sealed import read_vouched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +106,7 @@ def _rows_of(spec: str, run: str | None, results: Path) -> list[StoredRow]:
 
 def _stored(folder: Path) -> list[StoredRow]:
     rows, problem = read_run(folder)
-    if problem:
+    if problem and not rows:
         raise StoreError(problem)
     return rows
 
@@ -127,7 +129,7 @@ def _rows_named(folder: Path, model: str, *, many: bool) -> list[StoredRow]:
 def _scores_of(folder: Path) -> pl.DataFrame:
     path = folder / "scores.parquet"
     try:
-        frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+        frame = pl.read_parquet(io.BytesIO(read_vouched(folder, path.name)))
     except FileNotFoundError:
         raise StoreError(f"{path}: missing; run the configuration again to restore it") from None
     except (OSError, pl.exceptions.PolarsError) as error:

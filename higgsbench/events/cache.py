@@ -13,7 +13,8 @@ import platformdirs
 import polars as pl
 
 from higgsbench.events.table import content_digest
-from higgsbench.files import atomic_path, file_digest, write_json
+from higgsbench.files import atomic_path, file_digest
+from higgsbench.sealed import parse_sealed, write_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,7 @@ def cached_table(identity: str, make: Callable[[], pl.DataFrame]) -> tuple[pl.Da
         sidecar.unlink(missing_ok=True)
         with atomic_path(table) as temporary:
             frame.write_parquet(temporary, compression="lz4", statistics=False)
-        write_json(sidecar, {"digest": digest, "checksum": file_digest(table), "rows": frame.height})
+        write_sealed(sidecar, {"digest": digest, "checksum": file_digest(table), "rows": frame.height})
     except OSError:
         pass
     return frame, digest
@@ -73,9 +74,9 @@ def cached_table(identity: str, make: Callable[[], pl.DataFrame]) -> tuple[pl.Da
 
 def _read_entry(table: Path, sidecar: Path) -> tuple[pl.DataFrame, str] | None:
     try:
-        entry = json.loads(sidecar.read_bytes())
+        entry = parse_sealed(sidecar.read_bytes(), required=True)
         if file_digest(table) != entry["checksum"]:
             return None
         return pl.read_parquet(table, glob=False, hive_partitioning=False), str(entry["digest"])
-    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, pl.exceptions.PolarsError):
         return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import functools
+import hashlib
+import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import polars as pl
 
 from higgsbench.errors import StoreError
 from higgsbench.files import canonical_digest
+from higgsbench.sealed import ROWS, parse_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StoredRow", "collect_rows", "read_run"]
 
+_REPLICAS = "replicas.parquet"
 _NEEDED = ("name", "label", "variant", "status", "digest")
 _NUMBERS = ("ams_cv", "ams_cv_se", "auc", "auc_se", "log_loss", "fraction", "s", "b")
 
@@ -32,12 +36,14 @@ class StoredRow:
         record: the row's record, full precision.
         comparability: what it must share with another row to be ranked against it.
         source: name of the events, for titles.
+        replicas_digest: checksum of the bootstrap replicas' file, empty where the run's version kept none.
     """
 
     run: Path
     record: dict[str, Any] = field(hash=False)
     comparability: dict[str, Any] = field(hash=False)
     source: str
+    replicas_digest: str = ""
 
     @property
     def group(self) -> str:
@@ -53,11 +59,21 @@ class StoredRow:
         """Bootstrap replicas of a metric, or None where the file is missing or damaged."""
         column = f"{metric}:{self.record['name']}"
         try:
-            path = self.run / "replicas.parquet"
-            values = pl.read_parquet(path, columns=[column], glob=False, hive_partitioning=False)[column]
-        except (OSError, pl.exceptions.PolarsError):
+            path, digest = self.run / _REPLICAS, self.replicas_digest
+            content = _vouched(path, digest) if digest else path.read_bytes()
+            values = pl.read_parquet(io.BytesIO(content), columns=[column])[column]
+        except (OSError, ValueError, pl.exceptions.PolarsError):
             return None
         return values.cast(pl.Float64).to_numpy() if values.dtype.is_float() and not values.null_count() else None
+
+
+@functools.lru_cache(maxsize=4)
+def _vouched(path: Path, digest: str) -> bytes:
+    """Read a file once for all rows of a run; one that has not the checksum wanted is refused."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError("its checksum is not the one in rows.json")
+    return content
 
 
 def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
@@ -98,9 +114,9 @@ def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
 
 
 def read_run(folder: Path) -> tuple[list[StoredRow], str]:
-    """Read the rows of one run; the text says why there are none, empty if there are."""
+    """Read the rows of one run; the text says why there are none, or what is to be known of them."""
     try:
-        content = json.loads((folder / "rows.json").read_bytes())
+        content = parse_sealed((folder / ROWS).read_bytes())
     except FileNotFoundError:
         done = len(list((folder / "units").glob("[!.]*.json")))
         return [], f"{folder.name}: left out, unfinished ({done} units stored; run its configuration again to go on)"
@@ -110,8 +126,24 @@ def read_run(folder: Path) -> tuple[list[StoredRow], str]:
     if problem:
         return [], f"{folder.name}: left out, rows.json is damaged ({problem})"
     source = str(content.get("source", ""))
-    rows = [StoredRow(folder, record, content["comparability"], source) for record in content["rows"]]
-    return rows, _without_time(folder, content.get("left_out"))
+    sums = content.get("checksums")
+    digest = str(sums.get(_REPLICAS, "")) if isinstance(sums, dict) else ""
+    rows = [StoredRow(folder, record, content["comparability"], source, digest) for record in content["rows"]]
+    notes = [_without_time(folder, content.get("left_out")), _without_replicas(folder, digest)]
+    return rows, "; ".join(note for note in notes if note)
+
+
+def _without_replicas(folder: Path, digest: str) -> str:
+    """Say that bootstrap replicas are damaged; empty where they are not."""
+    try:
+        if digest:
+            _vouched(folder / _REPLICAS, digest)
+    except (OSError, ValueError):
+        return (
+            f"{folder.name}: {_REPLICAS} is missing or damaged: differences have no errors; "
+            "run its configuration again to write it anew"
+        )
+    return ""
 
 
 def _without_time(folder: Path, left_out: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import polars as pl
 from higgsbench.ensemble.diversity import Diversity, blend_diversity
 from higgsbench.errors import StoreError
 from higgsbench.leaderboard.columns import printable
+from higgsbench.sealed import read_vouched
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +38,7 @@ def read_diversity(run: Path) -> Diversity:
     columns = ["signal", "weight", "repeat", "fold", *(f"score:{name}" for name in names)]
     path = run / "scores.parquet"
     try:
-        frame = pl.read_parquet(path, columns=columns, glob=False, hive_partitioning=False)
+        frame = pl.read_parquet(io.BytesIO(read_vouched(run, path.name)), columns=columns)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise StoreError(
             f"{path}: the members' scores cannot be read ({error}); run the configuration again"
@@ -51,7 +53,7 @@ def read_diversity(run: Path) -> Diversity:
 
 def _stack(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_vouched(path.parent, path.name))
         if content is None:
             raise StoreError(f"{path.parent}: this run has no stack (`stack: false`, or fewer than two rows)")
         if len([member["name"] + "" for member in content["members"]]) < 2 or not isinstance(content["method"], str):

@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from higgsbench.errors import ConfigError
 from higgsbench.files import canonical_digest
-from higgsbench.runs.artifacts import assembly_digest, is_current, resolved_config, write_inputs, write_results
+from higgsbench.runs.artifacts import (
+    assembly_digest,
+    damaged_results,
+    is_current,
+    resolved_config,
+    write_inputs,
+    write_results,
+)
 from higgsbench.runs.assemble import RowScores, Stack, assembled_row, build_stack, check_members, row_scores, truth_of
 from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.environment import environment
@@ -20,12 +28,13 @@ from higgsbench.runs.forecast import within_limit
 from higgsbench.runs.plan import Plan, Row, Unit, make_plan
 from higgsbench.runs.predictor_file import predictor_content
 from higgsbench.runs.result import Failure, Listener, RunResult, Silent
+from higgsbench.runs.sharing import Sharing, runs_beside
 from higgsbench.runs.store import RunStore, StoredUnit
 from higgsbench.runs.unit import Task, UnitResult, Workspace
 from higgsbench.runs.workspace import save_events, task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from higgsbench.config import LoadedConfig, RunConfig
@@ -89,7 +98,7 @@ class _Run:
         self.stored: dict[str, StoredUnit] = {}
         self.failures: list[Failure] = []
         self.unstorable: set[str] = set()
-        self.trained = 0
+        self.trained = self.by_others = 0
         self.scores: dict[int, RowScores] = {}
         self.records: dict[int, tuple[dict[str, Any], RowMetrics]] = {}
         self.truth: Truth = truth_of(self.config, self.dataset)
@@ -97,6 +106,7 @@ class _Run:
         if self.config.store_models:
             rows = range(len(self.plan.rows))
             self.with_model = frozenset(u.key for index in rows for u in self.plan.predictors_of(index))
+        self.sharing = Sharing(output, self.store, self.with_model, listener.note)
 
     def _folder_name(self) -> str:
         content = resolved_config(self.config, self.plan)
@@ -106,13 +116,23 @@ class _Run:
         return f"{self.config.name}-{canonical_digest([content, self.dataset.train.digest, test])[:8]}"
 
     def carry_out(self) -> RunResult:
+        try:
+            return self._carry_out()
+        finally:
+            self.sharing.claims.close()
+
+    def _carry_out(self) -> RunResult:
         digest = assembly_digest(self.config, self.dataset, self.plan)
         total = len(self.plan.units)
-        if is_current(self.store, digest) and all(self.store.has_model(key) for key in self.with_model):
+        keys = {unit.key for unit in self.plan.units}
+        if is_current(self.store, digest) and all(self.store.intact(key, key in self.with_model) for key in keys):
             self.listener.planned(self.store.folder, total, total)
             return RunResult(self.store.folder, self.store.read_json("rows.json")["rows"], 0, total, [])
         self.store.prepare()
-        write_inputs(self.store, self.config, self.plan, environment())
+        for name in damaged_results(self.store):
+            self.listener.note(f"{name}: damaged or missing; it is written anew")
+        with self._writing():
+            write_inputs(self.store, self.config, self.plan, environment())
         pending = self._reuse()
         reused = total - len(pending)
         self.listener.planned(self.store.folder, total, reused)
@@ -123,6 +143,7 @@ class _Run:
         if pending:
             with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
                 self._train(pending, Workspace(folder))
+            reused += self.by_others
         left_out = self.budget.left_out(self.plan) if self.budget is not None else []
         rows = self._assemble(digest, left_out)
         return RunResult(self.store.folder, rows, self.trained, reused, self.failures, left_out)
@@ -132,8 +153,7 @@ class _Run:
         keys = {unit.key for unit in self.plan.units}
         missing = keys - self.store.keys()
         if missing:
-            beside = [RunStore(p) for p in sorted(self.output.iterdir()) if p.is_dir() and p != self.store.folder]
-            taken = self.store.adopt(missing, beside, self.with_model)
+            taken = self.store.adopt(missing, runs_beside(self.output, self.store.folder), self.with_model)
             if taken:
                 self.listener.note(f"{taken} finished units taken over from other runs in {self.output}")
         without = 0
@@ -141,7 +161,7 @@ class _Run:
             found = self.store.read(key)
             if found is None:
                 self.listener.note(f"unit {key}: a stored file is damaged; it is computed again")
-                self.store.drop(key)
+                self.sharing.drop_damaged(key)
             elif found.model is None and key in self.with_model:
                 without += 1
             else:
@@ -157,21 +177,56 @@ class _Run:
         rows = {unit.row for unit in pending}
         save_events(workspace, self.dataset, [self.plan.rows[i].features for i in sorted(rows)])
         by_key = {unit.key: unit for unit in pending}
-        units = self._in_order(pending)
-
-        def source() -> Task | None:
-            unit = units()
-            return None if unit is None else self._task(unit)
 
         def started(task: Task) -> None:
             unit = by_key[task.key]
             self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
 
-        results = execute(source, workspace, min(self.jobs, len(pending)), self.config.threads, started)
-        # Closed before the workspace is removed, so that no worker is left behind reading it.
-        with contextlib.closing(results):
-            for result in results:
-                self._keep(by_key[result.key], result)
+        for units in self._rounds(pending):
+            source = partial(self._next_task, units)
+            results = execute(source, workspace, min(self.jobs, len(pending)), self.config.threads, started)
+            # Closed before the workspace is removed, so that no worker is left behind reading it.
+            with contextlib.closing(results):
+                for result in results:
+                    self._keep(by_key[result.key], result)
+                    self._keep_found()
+            self._keep_found()
+
+    def _rounds(self, pending: list[Unit]) -> Iterator[Callable[[], Unit | None]]:
+        """Give all units, and then those that another run was at work on and has left."""
+        yield self._in_order(pending)
+        while self.sharing.waiting:
+            units = self.sharing.free()
+            self._keep_found()
+            if units:
+                order = iter(units)
+                yield lambda: next(order, None)  # noqa: B023  (used up before the next round begins)
+            elif self.budget is not None and self.budget.elapsed > self.budget.limit:
+                for unit in self.sharing.waiting.values():
+                    self.budget.given_back(unit, "another run was still training its fits when the time was over")
+                return
+            elif self.sharing.waiting:
+                self.sharing.wait()
+
+    def _next_task(self, units: Callable[[], Unit | None]) -> Task | None:
+        unit = self.sharing.next_of(units)
+        return None if unit is None else self._task(unit)
+
+    def _keep_found(self) -> None:
+        """Take what other runs have stored since this one began."""
+        for unit, stored in self.sharing.take_found():
+            self.stored[unit.key] = stored
+            self.by_others += 1
+            if self.budget is not None:
+                self.budget.finished(unit, stored.fit_seconds, False)
+            self.listener.finished(
+                self.plan.rows[unit.row].name, unit.repeat, unit.fold, stored.fit_seconds, failed=False
+            )
+            self._complete(unit.row)
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        """Keep another run of the same configuration from writing the results at the same time."""
+        return self.sharing.claims.held(f"{self.store.folder.name}.rows", self.listener.note)
 
     def _task(self, unit: Unit) -> Task:
         file = self.store.new_model_file(unit.key) if unit.key in self.with_model else None
@@ -203,6 +258,7 @@ class _Run:
             if result.no_model and name not in self.unstorable:
                 self.unstorable.add(name)
                 self.listener.note(f"{name}: its scores are stored, its fitted models are not: {result.no_model}")
+        self.sharing.done(unit.key)
         if self.budget is not None:
             scored = result.rows.size + (0 if result.test_score is None else result.test_score.size)
             seconds = result.fit_seconds + 1e-6 * result.predict_us * scored
@@ -262,9 +318,11 @@ class _Run:
                 f"no row could be computed; first failure: {first.row}: {first.message} (see {first.path})"
             )
         predictor = predictor_content(self.config, self.dataset, self.plan, self.scores, metrics, stack)
-        write_results(
-            self.store, self.config, self.dataset, digest, records, scores, metrics, stack, predictor, left_out
-        )
+        with self._writing():
+            if not is_current(self.store, digest):
+                write_results(
+                    self.store, self.config, self.dataset, digest, records, scores, metrics, stack, predictor, left_out
+                )
         return records
 
     def _about_stack(self, stack: Stack) -> dict[str, Any]:

@@ -1,0 +1,112 @@
+"""A run beside others in one results folder: each unit is trained by one of them, and the others wait for it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from higgsbench.runs.claims import Claims
+from higgsbench.runs.store import RunStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+    from higgsbench.runs.plan import Unit
+    from higgsbench.runs.stored import StoredUnit
+
+__all__ = ["Sharing", "runs_beside"]
+
+_PAUSE = 0.2
+
+
+def runs_beside(output: Path, own: Path) -> list[RunStore]:
+    """Return the other runs of a results folder."""
+    return [RunStore(p) for p in sorted(output.iterdir()) if p.is_dir() and p != own and not p.name.startswith(".")]
+
+
+class Sharing:
+    """Hands out the units that no other run is at work on.
+
+    Args:
+        output: folder that holds the runs.
+        store: this run's files.
+        with_model: units that count as finished only with their fitted model.
+        note: is told, once, whom the run waits for.
+    """
+
+    def __init__(self, output: Path, store: RunStore, with_model: Collection[str], note: Callable[[str], None]) -> None:
+        self.output = output
+        self.store = store
+        self.with_model = with_model
+        self.note = note
+        self.claims = Claims(output)
+        self.found: list[tuple[Unit, StoredUnit]] = []
+        self.waiting: dict[str, Unit] = {}
+        self._told = False
+
+    def next_of(self, units: Callable[[], Unit | None]) -> Unit | None:
+        """Return the next unit that this run may train; it is claimed until `done`.
+
+        Units that another run has finished meanwhile go to `found`, those that one is at work on to `waiting`.
+
+        Args:
+            units: gives the units in their order, None at the end.
+        """
+        while (unit := units()) is not None:
+            if not self.claims.take(unit.key):
+                self.waiting[unit.key] = unit
+            elif not self._finished(unit):
+                return unit
+        return None
+
+    def done(self, key: str) -> None:
+        """Note that a unit is stored, or has failed."""
+        self.claims.release(key)
+
+    def free(self) -> list[Unit]:
+        """Return the waiting units that nobody is at work on any more, claimed; finished ones go to `found`."""
+        out = []
+        for key, unit in list(self.waiting.items()):
+            if self.claims.take(key):
+                del self.waiting[key]
+                if not self._finished(unit):
+                    out.append(unit)
+        return out
+
+    def wait(self) -> None:
+        """Pause before the next look at what others do; say once who that is."""
+        if not self._told:
+            self._told = True
+            holders = sorted({self.claims.holder(key) for key in self.waiting} - {""})
+            self.note(
+                f"waiting for {len(self.waiting)} units that another run is training"
+                + (f" ({', '.join(holders)})" if holders else "")
+            )
+        time.sleep(_PAUSE)
+
+    def drop_damaged(self, key: str) -> None:
+        """Remove the files of a damaged unit, unless another run is writing them anew."""
+        if self.claims.take(key):
+            if self.store.read(key) is None:
+                self.store.drop(key)
+            self.claims.release(key)
+
+    def take_found(self) -> list[tuple[Unit, StoredUnit]]:
+        """Return the units that others have finished, and forget them."""
+        found, self.found = self.found, []
+        return found
+
+    def _finished(self, unit: Unit) -> bool:
+        """Look for a unit that another run has stored since; its claim is then given back."""
+        key = unit.key
+        stored = self.store.read(key)
+        if stored is None:
+            beside = runs_beside(self.output, self.store.folder)
+            if self.store.adopt([key], beside, self.with_model):
+                stored = self.store.read(key)
+        if stored is None or (stored.model is None and key in self.with_model):
+            return False
+        self.found.append((unit, stored))
+        self.claims.release(key)
+        return True
