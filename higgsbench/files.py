@@ -22,6 +22,7 @@ __all__ = [
     "put_in_place",
     "sync_folder",
     "temporary_path",
+    "temporary_prefix",
     "write_bytes",
     "write_json",
     "write_text",
@@ -33,8 +34,12 @@ TEMPORARY_PREFIX = ".tmp-"
 
 def temporary_path(target: Path) -> Path:
     """Return a fresh temporary name beside the target; it tells which process is at work on it."""
-    name = f"{TEMPORARY_PREFIX}{os.getpid()}-{_host()}-{secrets.token_hex(4)}-{target.name}"
-    return target.with_name(name)
+    return target.with_name(f"{temporary_prefix()}{secrets.token_hex(4)}-{target.name}")
+
+
+def temporary_prefix() -> str:
+    """Return how the temporary names of this process begin."""
+    return f"{TEMPORARY_PREFIX}{os.getpid()}-{_host()}-"
 
 
 def _host() -> str:

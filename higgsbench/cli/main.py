@@ -70,6 +70,7 @@ class LazyGroup(click.Group):
         "stats": ("higgsbench.cli.stats", "Expected significance and limits of stored models."),
         "report": ("higgsbench.cli.report", "Draw a stored run as one page of pictures and tables."),
         "export": ("higgsbench.cli.export", "Hand a stored run to other tools."),
+        "cluster": ("higgsbench.cli.cluster", "Show the batch job that a cluster file asks for."),
         "models": ("higgsbench.cli.models", "List the registered models."),
         "features": ("higgsbench.cli.features", "List the feature sets, or the formulas of one."),
         "explore": ("higgsbench.cli.explore", "Describe an event file before any model."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from higgsbench.cli.duration import time_limit_option
+from higgsbench.cli.engine_options import EngineChoice, engine_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +33,8 @@ __all__ = ["command"]
 @time_limit_option("For everything, e.g. 90s, 30m, 2h; what does not fit is left out and said.")
 @click.option("--plan", "dry", is_flag=True, help="Predict time and memory, train nothing.")
 @click.option("--events", type=click.IntRange(min=100), help="With --plan: predict for so many training events.")
-@click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes; all cores by default.")
+@engine_options
+@click.option("--retry-failed", is_flag=True, help="Train those units again that failed in an earlier call.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder that holds the runs.")  # fmt: skip
 @click.option("--no-models", is_flag=True, help="Keep the scores only: no fitted models to predict with later.")
@@ -47,7 +49,8 @@ def command(
     time_limit: float | None,
     dry: bool,
     events: int | None,
-    jobs: int | None,
+    units: EngineChoice,
+    retry_failed: bool,
     output: Path,
     no_models: bool,
     quiet: bool,
@@ -58,7 +61,7 @@ def command(
     """
     from rich.console import Console
 
-    from higgsbench.api import load_run_config
+    from higgsbench.api.running import engine_settings, load_run_config
     from higgsbench.cli.progress import LiveProgress, PlainProgress
     from higgsbench.leaderboard import Leaderboard
     from higgsbench.leaderboard.render import output_console, show
@@ -73,19 +76,19 @@ def command(
         raise click.UsageError("--plan predicts the whole run; leave out --time-limit")
     loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
     console = output_console()
-    workers = jobs or available_cores()
+    engine = engine_settings(**units)
     if dry:
-        _show_plan(loaded, output, workers, events, console)
+        _show_plan(loaded, output, engine.jobs or available_cores(), events, console)
         return
     begin = time.monotonic()
     if quiet:
-        result = run_config(loaded, output, workers, Silent(), time_limit)
+        result = run_config(loaded, output, engine, Silent(), time_limit, retry_failed)
     else:
         messages = Console(stderr=not console.is_terminal)
         progress = LiveProgress(messages) if messages.is_terminal else PlainProgress(messages)
         try:
             with progress:
-                result = run_config(loaded, output, workers, progress, time_limit)
+                result = run_config(loaded, output, engine, progress, time_limit, retry_failed)
         except KeyboardInterrupt:
             click.echo(
                 f"Interrupted: {progress.done} of {progress.total} units are stored in {progress.folder or output}; "
@@ -151,4 +154,5 @@ def _report_failures(result: RunResult) -> None:
     for failure in result.failures:
         click.echo(f"Failed: {failure.row}: {failure.message} (traceback in {failure.path})", err=True)
     if result.failures:
+        click.echo("Failed units are not trained again unless you say --retry-failed.", err=True)
         raise click.exceptions.Exit(1)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from higgsbench.runs.claims import Claims
 from higgsbench.runs.store import RunStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
+    from higgsbench.runs.budget import TimeBudget
     from higgsbench.runs.plan import Unit
     from higgsbench.runs.stored import StoredUnit
 
@@ -45,6 +47,58 @@ class Sharing:
         self.waiting: dict[str, Unit] = {}
         self._told = False
 
+    def reuse(self, keys: Collection[str]) -> dict[str, StoredUnit]:
+        """Read the finished units of this run and of the runs beside it.
+
+        Args:
+            keys: the units of the plan.
+        """
+        missing = set(keys) - self.store.keys()
+        if missing:
+            taken = self.store.adopt(missing, runs_beside(self.output, self.store.folder), self.with_model)
+            if taken:
+                self.note(f"{taken} finished units taken over from other runs in {self.output}")
+        out = {}
+        without = 0
+        for key in sorted(set(keys) & self.store.keys()):
+            found = self.store.read(key)
+            if found is None:
+                self.note(f"unit {key}: a stored file is damaged; it is computed again")
+                self._drop_damaged(key)
+            elif found.model is None and key in self.with_model:
+                without += 1
+            else:
+                out[key] = found
+        if without:
+            self.note(
+                f"{without} stored units have scores but no fitted models; they are computed again "
+                "(not with store_models: false)"
+            )
+        return out
+
+    def rounds(
+        self, first: Callable[[], Unit | None], keep_found: Callable[[], None], budget: TimeBudget | None
+    ) -> Iterator[Callable[[], Unit | None]]:
+        """Give all units, and then, as often as it takes, those that another run was at work on and has left.
+
+        Args:
+            first: gives all units.
+            keep_found: called when others may have finished some.
+            budget: ends the waiting.
+        """
+        yield first
+        while self.waiting:
+            units = self._free()
+            keep_found()
+            if units:
+                yield partial(next, iter(units), None)
+            elif budget is not None and budget.elapsed > budget.limit:
+                for unit in self.waiting.values():
+                    budget.given_back(unit, "another run was still training its fits when the time was over")
+                return
+            elif self.waiting:
+                self._wait()
+
     def next_of(self, units: Callable[[], Unit | None]) -> Unit | None:
         """Return the next unit that this run may train; it is claimed until `done`.
 
@@ -64,7 +118,7 @@ class Sharing:
         """Note that a unit is stored, or has failed."""
         self.claims.release(key)
 
-    def free(self) -> list[Unit]:
+    def _free(self) -> list[Unit]:
         """Return the waiting units that nobody is at work on any more, claimed; finished ones go to `found`."""
         out = []
         for key, unit in list(self.waiting.items()):
@@ -74,7 +128,7 @@ class Sharing:
                     out.append(unit)
         return out
 
-    def wait(self) -> None:
+    def _wait(self) -> None:
         """Pause before the next look at what others do; say once who that is."""
         if not self._told:
             self._told = True
@@ -85,7 +139,7 @@ class Sharing:
             )
         time.sleep(_PAUSE)
 
-    def drop_damaged(self, key: str) -> None:
+    def _drop_damaged(self, key: str) -> None:
         """Remove the files of a damaged unit, unless another run is writing them anew."""
         if self.claims.take(key):
             if self.store.read(key) is None:

@@ -57,7 +57,11 @@ class RunStore:
         try:
             self.units.mkdir(parents=True, exist_ok=True)
             for leftover in (*self.folder.glob(f"{TEMPORARY_PREFIX}*"), *self.units.glob(f"{TEMPORARY_PREFIX}*")):
-                if not writer_lives(leftover.name):
+                if writer_lives(leftover.name):
+                    continue
+                if leftover.is_dir() and not leftover.is_symlink():
+                    shutil.rmtree(leftover)
+                else:
                     leftover.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"{self.folder}: cannot be written: {error.strerror}; choose another --output") from error
@@ -108,7 +112,7 @@ class RunStore:
                 marker["model"] = {"checksum": None, "reason": result.no_model}
             write_sealed(self.units / f"{result.key}.json", marker)
             sync_folder(self.units)
-            self._error_file(result.key).unlink(missing_ok=True)
+            self.error_file(result.key).unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"{data}: cannot be written: {error.strerror}; finished units are kept") from error
 
@@ -236,7 +240,7 @@ class RunStore:
 
     def write_error(self, key: str, text: str) -> Path:
         """Keep the traceback of a failed unit beside the others; return its path."""
-        path = self._error_file(key)
+        path = self.error_file(key)
         try:
             write_text(path, text)
         except OSError as error:
@@ -246,7 +250,15 @@ class RunStore:
     def _marker(self, key: str) -> Any:
         return parse_sealed((self.units / f"{key}.json").read_bytes())
 
-    def _error_file(self, key: str) -> Path:
+    def read_error(self, key: str) -> str | None:
+        """Return the text of a unit that failed, or None if it did not."""
+        try:
+            return self.error_file(key).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+
+    def error_file(self, key: str) -> Path:
+        """Return where the text of a failed unit is kept."""
         return self.units / f"{key}.error.txt"
 
     def read_json(self, name: str) -> Any:

@@ -66,6 +66,7 @@ class Task:
         seed: seed of the estimator.
         threads: threads it may use.
         model_file: temporary file for the fitted model, or None where it is not kept.
+        name: what messages call the unit.
     """
 
     key: str
@@ -83,6 +84,7 @@ class Task:
     seed: int
     threads: int
     model_file: str | None = None
+    name: str = "a unit"
 
 
 @dataclass(frozen=True)

@@ -57,4 +57,5 @@ def task_of(unit: Unit, plan: Plan, dataset: Dataset, config: RunConfig, model_f
         seed=unit.seed,
         threads=config.threads,
         model_file=model_file,
+        name=f"{row.name}, {'refit' if unit.fold < 0 else f'fold {unit.fold}'}, repeat {unit.repeat}",
     )
