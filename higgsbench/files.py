@@ -10,6 +10,8 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from higgsbench.errors import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -19,7 +21,9 @@ __all__ = [
     "canonical_digest",
     "file_digest",
     "json_text",
+    "parse_json",
     "put_in_place",
+    "read_json",
     "sync_folder",
     "temporary_path",
     "temporary_prefix",
@@ -30,6 +34,7 @@ __all__ = [
 ]
 
 TEMPORARY_PREFIX = ".tmp-"
+_MOST_DIGITS = 19
 
 
 def temporary_path(target: Path) -> Path:
@@ -112,6 +117,33 @@ def write_json(target: Path, content: Any) -> None:
 def json_text(content: Any) -> str:
     """Return the text of a JSON file: keys in order, floats in full precision."""
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def read_json(file: Path) -> Any:
+    """Read a JSON file that may come from anybody; whole numbers beyond 64 bits become floats.
+
+    Raises:
+        StoreError: if it is not JSON, or nested too deeply.
+        OSError: if it cannot be read.
+    """
+    try:
+        return parse_json(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{file}: damaged or not made by higgsbench") from error
+
+
+def parse_json(text: bytes) -> Any:
+    """Return a JSON value; whole numbers beyond 64 bits become floats.
+
+    Raises:
+        ValueError: if it is not JSON.
+        RecursionError: if it is nested too deeply.
+    """
+    return json.loads(text, parse_int=_whole_number)
+
+
+def _whole_number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
 def file_digest(file: Path) -> str:

@@ -8,13 +8,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.errors import StoreError
-from higgsbench.files import write_json
+from higgsbench.files import parse_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["ROWS", "SEAL", "parse_sealed", "read_vouched", "write_sealed"]
+__all__ = ["ROWS", "SEAL", "parse_sealed", "read_sealed", "read_vouched", "read_vouched_json", "write_sealed"]
 
 ROWS = "rows.json"
 """The last file of a run; under `checksums` it names the others with the SHA-256 of their bytes."""
@@ -42,12 +42,34 @@ def parse_sealed(text: bytes, *, required: bool = False) -> Any:
 
     Raises:
         ValueError: if the text is no JSON, or is not what was sealed.
+        RecursionError: if it is nested too deeply.
     """
-    content = json.loads(text)
+    content = parse_json(text)
     seal = content.pop(SEAL, None) if isinstance(content, dict) else None
     if (required and seal is None) or (seal is not None and seal != _digest(content)):
         raise ValueError("its checksum is not that of its content")
     return content
+
+
+def read_sealed(file: Path) -> Any:
+    """Read a JSON file that may be sealed and may come from anybody.
+
+    Raises:
+        StoreError: if it is not JSON, nested too deeply, or not what was sealed.
+        OSError: if it cannot be read.
+    """
+    try:
+        return parse_sealed(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{file}: damaged or not made by higgsbench") from error
+
+
+def read_vouched_json(folder: Path, name: str) -> Any:
+    """Read a JSON file of a run; see `read_vouched`."""
+    try:
+        return parse_json(read_vouched(folder, name))
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{folder / name}: damaged or not made by higgsbench") from error
 
 
 def read_vouched(folder: Path, name: str) -> bytes:
@@ -82,10 +104,8 @@ def read_vouched(folder: Path, name: str) -> bytes:
 def _checksums(folder: Path) -> dict[str, Any] | None:
     """Return what rows.json vouches for; None while it is not there."""
     try:
-        content = parse_sealed((folder / ROWS).read_bytes())
+        content = read_sealed(folder / ROWS)
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{folder / ROWS}: is damaged ({error}); run the configuration again") from error
     found = content.get("checksums") if isinstance(content, dict) else None
     return found if isinstance(found, dict) else {}

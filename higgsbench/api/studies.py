@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from higgsbench.api.arguments import checked_arguments
 from higgsbench.api.running import folder_of, load_run_config
 from higgsbench.runs.durations import parse_duration
 from higgsbench.runs.fitted import FittedRun
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["compare_models", "members", "stats", "tune_model", "write_report"]
 
 
+@checked_arguments
 def members(run: str | Path | RunResult) -> Diversity:
     """Take the stack of a run apart, member by member, as `higgsbench members` does.
 
@@ -44,6 +46,7 @@ def _contenders(
     return load_contenders(specs, results=Path(results), common=common)
 
 
+@checked_arguments
 def compare_models(
     *runs: str | Path | RunResult,
     models: Sequence[str] = (),
@@ -72,6 +75,7 @@ def compare_models(
     return compare(contenders, notes, replicas=replicas)
 
 
+@checked_arguments
 def stats(
     run: str | Path | RunResult,
     *,
@@ -123,6 +127,7 @@ def stats(
     )
 
 
+@checked_arguments
 def write_report(
     run: str | Path | RunResult,
     output: str | Path,
@@ -158,6 +163,7 @@ def write_report(
     )
 
 
+@checked_arguments
 def tune_model(
     config: str | Path | Mapping[str, Any],
     model: str,

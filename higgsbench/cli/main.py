@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from higgsbench import __version__
+from higgsbench.cli.one_line import one_line
 from higgsbench.errors import HiggsbenchError
 
 __all__ = ["LazyGroup", "cli", "main"]
@@ -85,6 +86,15 @@ def cli() -> None:
     """Fair, weighted, significance-based benchmarking of classifiers for particle physics."""
 
 
+def _usage(error: click.ClickException) -> str:
+    """Say what is wrong with the command line, and where its help is."""
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return message
+    return f"{message.rstrip().removesuffix('.')}; try '{context.command_path} --help'"
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the command line: exit code 0 done, 2 bad input (one line on standard error), 130 interrupted.
 
@@ -96,12 +106,13 @@ def main(args: list[str] | None = None) -> None:
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        if type(error).__name__ == "NoArgsIsHelpError":  # since click 8.2; its message is the whole help
+            error.show()
+        else:
+            click.echo(f"Error: {one_line(_usage(error))}", err=True)
+        code = 2
     except HiggsbenchError as error:
-        # A name out of somebody's file must not steer the terminal.
-        line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(error).split()))
-        click.echo(f"Error: {line}", err=True)
+        click.echo(f"Error: {one_line(str(error))}", err=True)
         code = 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)

@@ -10,6 +10,7 @@ import click
 
 from higgsbench.cli.duration import time_limit_option
 from higgsbench.cli.engine_options import EngineChoice, engine_options
+from higgsbench.cli.one_line import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,10 +129,12 @@ def _show_plan(loaded: LoadedConfig, output: Path, jobs: int, events: int | None
     from higgsbench.runs.durations import format_duration
     from higgsbench.runs.forecast import forecast
     from higgsbench.runs.plan import make_plan
+    from higgsbench.runs.trainable import check_trainable
 
     dataset = load_dataset(loaded.config)
     plan = make_plan(loaded, dataset)
     check_members(loaded.config, plan)
+    check_trainable(loaded, plan, dataset, lambda text: click.echo(f"Note: {one_line(text)}", err=True))
     found = forecast(plan, dataset, loaded.config, output, jobs, events)
     table = Table(header_style="bold")
     for title in ("row", "fits", "stored", "seeds", "a fit", "all"):

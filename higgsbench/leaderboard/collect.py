@@ -13,7 +13,7 @@ import polars as pl
 
 from higgsbench.errors import StoreError
 from higgsbench.files import canonical_digest
-from higgsbench.sealed import ROWS, parse_sealed
+from higgsbench.sealed import ROWS, read_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,12 +116,14 @@ def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
 def read_run(folder: Path) -> tuple[list[StoredRow], str]:
     """Read the rows of one run; the text says why there are none, or what is to be known of them."""
     try:
-        content = parse_sealed((folder / ROWS).read_bytes())
+        content = read_sealed(folder / ROWS)
     except FileNotFoundError:
         done = len(list((folder / "units").glob("[!.]*.json")))
         return [], f"{folder.name}: left out, unfinished ({done} units stored; run its configuration again to go on)"
-    except (OSError, ValueError, RecursionError) as error:
-        return [], f"{folder.name}: left out, rows.json cannot be read ({error})"
+    except OSError as error:
+        return [], f"{folder.name}: left out, rows.json cannot be read ({error.strerror or error})"
+    except StoreError:
+        return [], f"{folder.name}: left out, rows.json cannot be read: damaged or not made by higgsbench"
     problem = _problem(content)
     if problem:
         return [], f"{folder.name}: left out, rows.json is damaged ({problem})"
@@ -161,8 +163,11 @@ def _problem(content: Any) -> str:
     shared = content.get("comparability")
     if not isinstance(shared, dict):
         return "no comparability"
-    if not isinstance(shared.get("events"), int) or not isinstance(shared.get("test_events", 0), int):
+    if not all(_is_count(shared.get(key, 0)) for key in ("events", "test_events", "repeats")) or "events" not in shared:
         return "no number of events"
+    for key in ("n_s", "n_b", "b_reg"):
+        if key in shared and not (_is_number(shared[key]) and shared[key] >= 0):
+            return f"its {key} is no number of events"
     try:
         canonical_digest(shared)
     except ValueError:
@@ -170,6 +175,14 @@ def _problem(content: Any) -> str:
     for record in content["rows"]:
         if not isinstance(record, dict) or any(not isinstance(record.get(key), str) for key in _NEEDED):
             return "a row without name, label, variant, status or digest"
-        if record["status"] == "ok" and any(not isinstance(record.get(key), (int, float)) for key in _NUMBERS):
+        if record["status"] == "ok" and any(not _is_number(record.get(key)) for key in _NUMBERS):
             return f"row {record['name']!r} lacks a number"
     return ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from higgsbench.errors import MetricError
+from higgsbench.metrics._arrays import float_values
 from higgsbench.schema import B_REG
 
 if TYPE_CHECKING:
@@ -99,10 +100,10 @@ def ams(s: ArrayLike, b: ArrayLike, b_reg: float = B_REG) -> float | NDArray[np.
     Raises:
         MetricError: if s, b or b_reg is negative, NaN or infinite.
     """
-    s_, b_ = np.broadcast_arrays(np.asarray(s, dtype=np.float64), np.asarray(b, dtype=np.float64))
+    s_, b_ = np.broadcast_arrays(float_values(s, "s"), float_values(b, "b"))
     _checked("s", s_)
     _checked("b", b_)
-    _checked("b_reg", np.asarray(b_reg, dtype=np.float64))
+    _checked("b_reg", float_values(b_reg, "b_reg"))
     values = raw_ams(s_.ravel(), b_.ravel(), float(b_reg)).reshape(s_.shape)
     return float(values) if values.ndim == 0 else values
 

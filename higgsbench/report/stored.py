@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import polars as pl
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.leaderboard import Leaderboard
 from higgsbench.metrics.weights import evaluation_weights
-from higgsbench.sealed import read_vouched
+from higgsbench.sealed import read_vouched, read_vouched_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -170,6 +169,8 @@ def _out_of_fold(file: Path, table: Table) -> tuple[NDArray[np.int64], Scores]:
         raise StoreError(f"{file}: has {frame.height} rows, rows.json speaks of {events} events x {repeats} repeats")
     first = frame.head(events)
     y = first["signal"].to_numpy()
+    if y.all() or not y.any():
+        raise StoreError(f"{file}: all events are of one class")
     # Stored weights are evaluation weights already; rescaling once more changes no digit that is printed.
     weight = evaluation_weights(
         y, first["weight"].to_numpy(), float(table.comparability["n_s"]), float(table.comparability["n_b"])
@@ -197,8 +198,8 @@ def _text(file: Path, notes: list[str]) -> str:
 
 def _json(file: Path, notes: list[str]) -> Any:
     try:
-        return json.loads(read_vouched(file.parent, file.name))
-    except (OSError, ValueError, RecursionError, StoreError):
+        return read_vouched_json(file.parent, file.name)
+    except (OSError, StoreError):
         notes.append(f"{file.name}: damaged or cannot be read")
         return None
 

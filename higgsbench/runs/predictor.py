@@ -19,7 +19,7 @@ from higgsbench.runs.models import load_unit_model
 from higgsbench.runs.plan import chosen_features
 from higgsbench.runs.predictor_file import PREDICTOR, PredictorFile, RowEntry, read_predictor
 from higgsbench.runs.store import RunStore
-from higgsbench.sealed import ROWS, parse_sealed, read_vouched
+from higgsbench.sealed import ROWS, read_sealed, read_vouched
 from higgsbench.validation.folds import group_index
 
 if TYPE_CHECKING:
@@ -154,12 +154,12 @@ def read_content(store: RunStore) -> PredictorFile:
     if not (folder / PREDICTOR).is_file() or not (folder / "rows.json").is_file():
         raise StoreError(f"{folder}: no finished run that can predict: no {PREDICTOR}; run its configuration again")
     try:
-        if PREDICTOR not in parse_sealed((folder / ROWS).read_bytes())["checksums"]:
+        if PREDICTOR not in read_sealed(folder / ROWS)["checksums"]:
             raise KeyError(PREDICTOR)
         return read_predictor(folder / PREDICTOR, read_vouched(folder, PREDICTOR))
     except OSError as error:
         raise StoreError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise StoreError(f"{folder / 'rows.json'}: damaged or not made by higgsbench") from error
 
 

@@ -32,6 +32,7 @@ from higgsbench.runs.records import about_row, about_stack, failed_record, known
 from higgsbench.runs.result import Failure, Listener, RunResult, Silent, last_line
 from higgsbench.runs.sharing import Sharing
 from higgsbench.runs.store import RunStore, StoredUnit
+from higgsbench.runs.trainable import check_trainable
 from higgsbench.runs.unit import Task, UnitResult, Workspace
 from higgsbench.runs.workspace import save_events, task_of
 
@@ -79,6 +80,7 @@ def run_config(
     dataset = load_dataset(loaded.config)
     plan = make_plan(loaded, dataset)
     check_members(loaded.config, plan)
+    check_trainable(loaded, plan, dataset, listener.note)
     budget = None
     if time_limit is not None:
         jobs = units_at_a_time(engine, listener.note)

@@ -125,6 +125,8 @@ class RunStore:
                 return None
             frame = pl.read_parquet(data, glob=False, hive_partitioning=False)
             oof, test = frame.filter(pl.col("part") == _OOF), frame.filter(pl.col("part") == _TEST)
+            if frame.dtypes != [pl.UInt8, pl.Int64, pl.Float64] or any(frame.null_count().row(0)):
+                return None
             if oof.height != entry["events"] or test.height != entry["test_events"]:
                 return None
             model = _model_entry(entry)
@@ -142,7 +144,7 @@ class RunStore:
                 float(entry["peak_mb"]),
                 model,
             )
-        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError, pl.exceptions.PolarsError):
             return None
 
     def intact(self, key: str, with_model: bool = False) -> bool:
@@ -161,7 +163,7 @@ class RunStore:
                 and (model is not None or not with_model)
                 and (wanted is None or file_digest(self.model_file(key)) == wanted)
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return False
 
     def drop(self, key: str) -> None:
@@ -184,7 +186,7 @@ class RunStore:
         """Return what the marker of a unit says of its model; None where it says nothing or there is no marker."""
         try:
             return _model_entry(self._marker(key))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def has_model(self, key: str) -> bool:
@@ -234,7 +236,7 @@ class RunStore:
                 if copy.exists():
                     put_in_place(copy, self.model_file(key))
             write_sealed(self.units / f"{key}.json", entry)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return False
         return self.read(key) is not None
 
@@ -270,8 +272,10 @@ class RunStore:
 
 
 def _model_entry(marker: Any) -> StoredModel | None:
-    entry = marker.get("model")
-    return None if entry is None else StoredModel(entry["checksum"], str(entry.get("reason", "")))
+    entry = marker["model"] if isinstance(marker, dict) and "model" in marker else None
+    if not isinstance(entry, dict) or not isinstance(entry["checksum"], (str, type(None))):
+        return None
+    return StoredModel(entry["checksum"], str(entry.get("reason", "")))
 
 
 def _copy_or_link(source: Path, target: Path) -> None:
