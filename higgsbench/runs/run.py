@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import tempfile
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.errors import ConfigError
-from higgsbench.files import canonical_digest, temporary_prefix
+from higgsbench.files import canonical_digest
 from higgsbench.runs.artifacts import (
     assembly_digest,
     damaged_results,
@@ -34,11 +33,12 @@ from higgsbench.runs.sharing import Sharing
 from higgsbench.runs.store import RunStore, StoredUnit
 from higgsbench.runs.trainable import check_trainable
 from higgsbench.runs.unit import Task, UnitResult, Workspace
-from higgsbench.runs.workspace import save_events, task_of
+from higgsbench.runs.workspace import save_events, task_of, working_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from tempfile import TemporaryDirectory
 
     from higgsbench.config import LoadedConfig, RunConfig
     from higgsbench.ensemble.evaluate import RowMetrics, Truth
@@ -167,11 +167,9 @@ class _Run:
         rows = self._assemble(digest, left_out)
         return RunResult(self.store.folder, rows, self.trained, reused, self.failures, left_out)
 
-    def _workspace(self) -> tempfile.TemporaryDirectory[str]:
+    def _workspace(self) -> TemporaryDirectory[str]:
         """Make the folder that workers read; on a file system that they share with the run, where they share one."""
-        if self.engine.kind == "dask":
-            return tempfile.TemporaryDirectory(prefix=temporary_prefix(), dir=self.store.folder)
-        return tempfile.TemporaryDirectory(prefix="higgsbench-")
+        return working_folder(self.store.folder if self.engine.kind == "dask" else None)
 
     def _train(self, pending: list[Unit], workspace: Workspace) -> None:
         rows = {unit.row for unit in pending}

@@ -21,6 +21,7 @@ from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreErr
 from higgsbench.events import load_events
 from higgsbench.events.write import write_events
 from higgsbench.files import file_digest
+from higgsbench.sealed import write_sealed
 from higgsbench.models import ModelSpec, registry
 from higgsbench.runs import blocks
 from higgsbench.runs import predict as predict_module
@@ -182,7 +183,8 @@ def forged(folder: Path, change: Callable[[Any], None]) -> None:
     (folder / "predictor.json").write_text(json.dumps(content))
     rows = json.loads((folder / "rows.json").read_text())
     rows["checksums"]["predictor.json"] = file_digest(folder / "predictor.json")
-    (folder / "rows.json").write_text(json.dumps(rows))
+    del rows["seal"]
+    write_sealed(folder / "rows.json", rows)
 
 
 class Trace:

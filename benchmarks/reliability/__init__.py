@@ -1,0 +1,1 @@
+"""What happens to a run when its machine, its disk or its neighbours fail; figures in results/reference/reliability.md."""
