@@ -1,1 +1,1 @@
-"""What happens to a run when its machine, its disk or its neighbours fail; figures in results/reference/reliability.md."""
+"""What happens when machine, disk or neighbours of a run fail; figures in results/reference/reliability.md."""

@@ -46,7 +46,8 @@ def undisturbed(config: Path, output: Path) -> tuple[Path, float]:
     begin = small.wait_for_folder(process, output)
     answer = small.end(process)
     run = small.only_run(output)
-    assert answer.code == 0 and run is not None, answer.err
+    assert answer.code == 0, answer.err
+    assert run is not None
     return run, time.monotonic() - begin
 
 
@@ -91,9 +92,7 @@ def main(count: int, seed: int = 1) -> None:
         folder = Path(name)
         config = small.prepare(folder)
         whole, seconds = undisturbed(config, folder / "whole")
-        kills = [
-            kill_once(config, folder / f"killed-{i}", whole, moments.uniform(0.0, seconds)) for i in range(count)
-        ]
+        kills = [kill_once(config, folder / f"killed-{i}", whole, moments.uniform(0.0, seconds)) for i in range(count)]
     write_section("kills", _lines(kills, seconds))
 
 

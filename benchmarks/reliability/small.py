@@ -97,9 +97,7 @@ def cli(*args: str | Path) -> Answer:
     return Answer(code, out.getvalue(), err.getvalue())
 
 
-def start(
-    *args: str | Path, env: Mapping[str, str] | None = None, before: Sequence[str] = ()
-) -> subprocess.Popen[str]:
+def start(*args: str | Path, env: Mapping[str, str] | None = None, before: Sequence[str] = ()) -> subprocess.Popen[str]:
     """Start a command in a process group of its own."""
     command = [*before, sys.executable, "-m", "higgsbench", *map(str, args)]
     return subprocess.Popen(

@@ -192,7 +192,7 @@ def _text(file: Path, notes: list[str]) -> str:
     try:
         return read_vouched(file.parent, file.name).decode("utf-8")
     except (OSError, UnicodeDecodeError, StoreError):
-        notes.append(f"{file.name}: damaged or cannot be read")
+        notes.append(f"{file.name}: cannot be read")
         return ""
 
 
@@ -200,7 +200,7 @@ def _json(file: Path, notes: list[str]) -> Any:
     try:
         return read_vouched_json(file.parent, file.name)
     except (OSError, StoreError):
-        notes.append(f"{file.name}: damaged or cannot be read")
+        notes.append(f"{file.name}: cannot be read")
         return None
 
 

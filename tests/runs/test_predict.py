@@ -21,13 +21,13 @@ from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreErr
 from higgsbench.events import load_events
 from higgsbench.events.write import write_events
 from higgsbench.files import file_digest
-from higgsbench.sealed import write_sealed
 from higgsbench.models import ModelSpec, registry
 from higgsbench.runs import blocks
 from higgsbench.runs import predict as predict_module
 from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.plan import make_plan
 from higgsbench.runs.result import Silent
+from higgsbench.sealed import write_sealed
 
 CONFIG = """
 data: {{path: {data}}}
@@ -228,7 +228,8 @@ class TestRefused:
             marker = file.with_name(file.name.replace(".model.zip", ".json"))
             content = json.loads(marker.read_text())
             content["model"]["checksum"] = file_digest(file)
-            marker.write_text(json.dumps(content))
+            del content["seal"]
+            write_sealed(marker, content)
         self.refused(copied, toys, "no stored model of higgsbench, or damaged")
         assert not (tmp_path / "trace").exists()
 
