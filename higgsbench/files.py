@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ __all__ = [
 
 TEMPORARY_PREFIX = ".tmp-"
 _MOST_DIGITS = 19
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""What Polars says, in an error that is no OSError, of a disk that is full."""
 
 
 def temporary_path(target: Path) -> Path:
@@ -88,14 +91,20 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Give a temporary path beside the target; on success flush it to disk and rename it over the target.
 
     A reader sees the old file or the whole new one, never a part; after an error the temporary file is removed.
+
+    Raises:
+        OSError: if the disk refuses, also where a library has an error of its own for that.
     """
     temporary = temporary_path(target)
     try:
         yield temporary
         put_in_place(temporary, target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        raise
+        refused = _OS_ERROR.search(str(error)) if type(error).__module__.startswith("polars") else None
+        if refused is None:
+            raise
+        raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(target)) from error
 
 
 def write_bytes(target: Path, content: bytes) -> None:
