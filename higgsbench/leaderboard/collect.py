@@ -108,6 +108,8 @@ def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
                 continue
             seen[key] = row
             rows.append(row)
+            if isinstance(row.record.get("remark"), str):
+                notes.append(f"{row.record['name']}: {row.record['remark']}")
     if repeated:
         notes.append(f"{repeated} rows stand in more than one run with the same fits and are shown once")
     return rows, notes

@@ -259,6 +259,8 @@ class _Run:
         if self.budget is not None:
             self.budget.row_assembled(time.monotonic() - begin)
         self.listener.row_done(self.records[index][0])
+        if "remark" in about:
+            self.listener.note(f"{row.name}: {about['remark']}")
 
     def _assemble(self, digest: str, left_out: list[LeftOut]) -> list[dict[str, Any]]:
         done = [(self.plan.rows[i], self.scores[i]) for i in sorted(self.records)]

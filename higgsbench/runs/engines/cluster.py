@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,9 +15,6 @@ from higgsbench.errors import ConfigError, MissingExtraError
 from higgsbench.runs.durations import parse_duration
 from higgsbench.runs.engines.base import EngineError
 from higgsbench.runs.sizes import parse_size
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 __all__ = ["ClusterConfig", "job_script", "load_cluster", "start_cluster"]
 
@@ -106,7 +103,7 @@ def load_cluster(source: str | Path) -> ClusterConfig:
     return validated(document, ClusterConfig)
 
 
-def _jobqueue() -> ModuleType:
+def _jobqueue() -> Any:
     try:
         import dask_jobqueue
     except ImportError as error:

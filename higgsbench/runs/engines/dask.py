@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
+import dataclasses
 import queue
 import secrets
-from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +49,10 @@ _LONG = 30.0
 
 class _WorkerGoneError(Exception):
     """A worker left while something was asked of it."""
+
+
+_GONE = (KilledWorker, asyncio.CancelledError, concurrent.futures.CancelledError, _WorkerGoneError)
+"""What a unit raises here when its worker is gone, or its scheduler."""
 
 
 def workers_of(settings: EngineSettings, say: Callable[[str], None]) -> int:
@@ -156,7 +162,7 @@ class DaskEngine:
                 self._send(reply.files, address)
                 self._submit(task, address)
                 return None
-        except (KilledWorker, CancelledError, _WorkerGoneError):
+        except _GONE:
             self.known = self.connection.workers()  # says so if it is the scheduler that is gone
             reply = Answer(Lost(key, f"its Dask worker {address} died or left the cluster"))
         except EngineError:
@@ -215,8 +221,6 @@ def _placed(answer: Answer, task: Task) -> Outcome:
     outcome = answer.outcome
     if answer.model is None or isinstance(outcome, Lost) or task.model_file is None:
         return outcome
-    import dataclasses
-
     try:
         Path(task.model_file).write_bytes(answer.model)
     except OSError as error:
