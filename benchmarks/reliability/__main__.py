@@ -22,7 +22,7 @@ def main() -> None:
         if "kills" in parts:
             kills.main(options.kills)
         if "dask" in parts:
-            dask_kills.main(max(3, options.kills // 5))
+            dask_kills.main(max(3, options.kills // 6))
         if "storage" in parts:
             storage.main()
         if "concurrency" in parts:
