@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -14,6 +15,9 @@ from higgsbench.cli.one_line import one_line
 from higgsbench.errors import HiggsbenchError
 
 __all__ = ["LazyGroup", "cli", "main"]
+
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+"""What is no bug wherever it happens: a disk that is full or read-only, permissions that are missing."""
 
 
 class LazyGroup(click.Group):
@@ -121,6 +125,12 @@ def main(args: list[str] | None = None) -> None:
         # The reader (head, less) went away; keep Python from complaining once more while it shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {one_line(f'{place}the system refuses: {error.strerror}')}", err=True)
+        code = 2
     sys.exit(code if isinstance(code, int) else 0)
 
 
