@@ -154,9 +154,8 @@ def tables(folder: Path, sizes: list[int]) -> list[str]:
             for way in ("memory", "disk"):
                 found = measured("fit", space, model, way)
                 cells.append(f"{found['peak'] - start[model]:.0f} ({(found['peak'] - start[model]) / size:.1f})")
-                cells.append(f"{found['seconds']:.0f} s")
         disk.append(f"| {model} | {' | '.join(cells)} |")
-    head = [f"{n:,} {way} | time" for n in (sizes[-1], times * sizes[-1]) for way in ("in memory", "from disk")]
+    head = [f"{n:,} {way}" for n in (sizes[-1], times * sizes[-1]) for way in ("in memory", "from disk")]
     started = ", ".join(f"{name} {value:.0f}" for name, value in start.items())
     return [
         *lines,
@@ -166,7 +165,7 @@ def tables(folder: Path, sizes: list[int]) -> list[str]:
         "## From disk",
         "",
         f"| model | {' | '.join(head)} |",
-        "|---|" + "---:|" * 8,
+        "|---|" + "---:|" * 4,
         *disk,
     ]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from higgsbench.models.early import Sample
 
-__all__ = ["LightGBMBins", "lightgbm_until"]
+__all__ = ["LightGBMBins", "lightgbm_until", "native"]
 
 _NOT_NATIVE = ("class_weight", "importance_type", "n_estimators", "n_jobs", "objective", "random_state")
 """Parameters of the scikit-learn wrapper that the library itself does not know, or by another name."""
@@ -44,7 +44,7 @@ class LightGBMBins:
         params = estimator.get_params()
         if params["class_weight"] is not None or params["objective"] is not None or params.get("linear_tree"):
             return None
-        return Dataset(X, y, weight=weight, params=_native(estimator)).construct()
+        return Dataset(X, y, weight=weight, params=native(estimator)).construct()
 
     def fit(
         self, estimator: Any, bins: Any, train: NDArray[np.intp], aside: NDArray[np.intp], rounds: int
@@ -64,7 +64,7 @@ class LightGBMBins:
         import lightgbm
 
         booster = lightgbm.train(
-            {**_native(estimator), "metric": "binary_logloss"},
+            {**native(estimator), "metric": "binary_logloss"},
             bins.subset(np.sort(train)),
             num_boost_round=estimator.n_estimators,
             valid_sets=[bins.subset(np.sort(aside))],
@@ -87,7 +87,7 @@ def lightgbm_until(estimator: Any, train: Sample, aside: Sample, rounds: int) ->
     return estimator.fit(X, y, sample_weight=w, callbacks=[early_stopping(rounds, verbose=False)], **watched)
 
 
-def _native(estimator: Any) -> dict[str, Any]:
+def native(estimator: Any) -> dict[str, Any]:
     """Parameters as the library itself takes them."""
     own = {name: value for name, value in estimator.get_params().items() if name not in _NOT_NATIVE}
     fixed = {"objective": "binary", "num_threads": estimator.n_jobs, "seed": estimator.random_state}

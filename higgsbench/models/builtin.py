@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from higgsbench.models import out_of_core, presets
+from higgsbench.models import memory_use, out_of_core, presets
 from higgsbench.models.spaces import SPACES
 from higgsbench.models.spec import EARLY, BuildContext, ModelSpec
 
@@ -206,6 +206,7 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_logistic_names,
         cost=1.0,
         search_space=SPACES["logistic"],
+        memory=memory_use.logistic_memory,
         merit=0.5,
     ),
     ModelSpec(
@@ -218,6 +219,7 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_random_forest_names,
         cost=4.0,
         search_space=SPACES["random_forest"],
+        memory=memory_use.forest_memory,
         rounds=("n_estimators",),
         merit=0.75,
     ),
@@ -233,6 +235,7 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_catboost_names,
         cost=6.0,
         search_space=SPACES["catboost"],
+        memory=memory_use.CATBOOST,
         from_disk=out_of_core.catboost_from_disk,
         devices=("device", "task_type"),
         rounds=("iterations",),
@@ -249,6 +252,7 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_xgboost_names,
         cost=2.0,
         search_space=SPACES["xgboost"],
+        memory=memory_use.XGBOOST,
         from_disk=out_of_core.xgboost_from_disk,
         devices=("device",),
         rounds=("n_estimators",),
@@ -265,6 +269,7 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_lightgbm_names,
         cost=1.5,
         search_space=SPACES["lightgbm"],
+        memory=memory_use.LIGHTGBM,
         from_disk=out_of_core.lightgbm_from_disk,
         devices=("device", "device_type"),
         rounds=("n_estimators",),
@@ -278,6 +283,7 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_mlp_names,
         cost=8.0,
         search_space=SPACES["mlp"],
+        memory=memory_use.MLP,
         rounds=("max_iter",),
         merit=0.9,
     ),

@@ -74,7 +74,7 @@ class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             ModelError: if there are too few events of a class to put some aside.
         """
         w = np.ones(y.size) if sample_weight is None else sample_weight
-        train, aside = self._parts(y)
+        train, aside = self.parts(y)
         self.estimator_ = self.fit_until(
             clone(self.estimator), (X[train], y[train], w[train]), (X[aside], y[aside], w[aside]), self.rounds
         )
@@ -82,11 +82,16 @@ class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     def fit_on(self, shared: SharedBins, bins: Any, y: NDArray[Any]) -> EarlyStopping:
         """Fit on events that are binned already; as `fit` otherwise."""
-        train, aside = self._parts(y)
+        train, aside = self.parts(y)
         self.estimator_ = shared.fit(clone(self.estimator), bins, train, aside, self.rounds)
         return self
 
-    def _parts(self, y: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def parts(self, y: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the ascending rows to train on and those put aside, for classes y (n,).
+
+        Raises:
+            ModelError: if there are too few events of a class to put some aside.
+        """
         try:
             train, aside = train_test_split(
                 np.arange(y.size), test_size=self.fraction, stratify=y, random_state=self.seed

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 import lightgbm
 import numpy as np
 
+from higgsbench.models.out_of_core import release
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.models.out_of_core import RowsOnDisk
 
 __all__ = ["Rows"]
+
+_RELEASE = 4096
+"""Single rows after which mapped pages are let go."""
 
 
 class Rows(lightgbm.Sequence):
@@ -26,6 +31,7 @@ class Rows(lightgbm.Sequence):
 
     def __init__(self, data: RowsOnDisk) -> None:
         self.data = data
+        self._read = 0
 
     def __len__(self) -> int:
         return len(self.data)
@@ -33,4 +39,8 @@ class Rows(lightgbm.Sequence):
     def __getitem__(self, idx: int | slice | list[int]) -> NDArray[np.float64]:
         """Return a row or several in double precision, as LightGBM wants them."""
         at = np.asarray(idx, dtype=np.int64) if isinstance(idx, list) else idx
-        return self.data.values(at).astype(np.float64)
+        values = self.data.values(at).astype(np.float64)
+        self._read += 1
+        if isinstance(at, slice) or self._read % _RELEASE == 0:
+            release(self.data.X)
+        return values

@@ -7,6 +7,7 @@ for XGBoost a part of them.
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.models.early import EarlyStopping
     from higgsbench.models.spec import BuildContext
 
-__all__ = ["RowsOnDisk", "Training", "catboost_from_disk", "lightgbm_from_disk", "xgboost_from_disk"]
+__all__ = ["RowsOnDisk", "Training", "catboost_from_disk", "lightgbm_from_disk", "release", "xgboost_from_disk"]
 
 BLOCK = 1 << 17
 """Rows that are in memory at a time."""
@@ -63,17 +63,15 @@ class RowsOnDisk:
         for first in range(0, len(self), BLOCK):
             at = slice(first, min(first + BLOCK, len(self)))
             yield at, self.values(at)
-            _release(self.X)
+            release(self.X)
 
     def chosen(self, index: NDArray[np.int64]) -> RowsOnDisk:
         """Return some of the rows, by their ascending positions among these."""
         return RowsOnDisk(self.X, self.rows[index], self.columns)
 
 
-def _release(array: NDArray[Any]) -> None:
-    """Let go of mapped pages; the system keeps them in its cache as long as it likes."""
-    import mmap
-
+def release(array: NDArray[Any]) -> None:
+    """Let go of the pages of an array mapped from a file: they stay in the system's cache, no longer in the process."""
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and hasattr(mapped, "madvise"):
         mapped.madvise(mmap.MADV_DONTNEED)
@@ -111,23 +109,10 @@ def _fitted(built: Any, train: Training, fit: _Library) -> Any:
     with tempfile.TemporaryDirectory(prefix="higgsbench-bins-") as folder:
         if not isinstance(built, EarlyStopping):
             return fit(clone(built), train, None, 0, Path(folder))
-        learn, aside = _parts(built, train.y)
+        learn, aside = built.parts(train.y.astype(np.int64))
         estimator = fit(clone(built.estimator), train.chosen(learn), train.chosen(aside), built.rounds, Path(folder))
-    built.classes_ = np.array([0, 1])
     built.estimator_ = estimator
     return built
-
-
-def _parts(built: EarlyStopping, y: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    from sklearn.model_selection import train_test_split
-
-    try:
-        learn, aside = train_test_split(
-            np.arange(y.size), test_size=built.fraction, stratify=y.astype(np.int64), random_state=built.seed
-        )
-    except ValueError as error:
-        raise ModelError(f"validation_fraction: {built.fraction} of {y.size} events: {error}") from error
-    return np.sort(learn), np.sort(aside)
 
 
 def xgboost_from_disk(build: Any, params: Mapping[str, Any], context: BuildContext, train: Training) -> Any:
@@ -169,32 +154,36 @@ def _xgboost(estimator: Any, train: Training, aside: Training | None, rounds: in
 
 
 def lightgbm_from_disk(build: Any, params: Mapping[str, Any], context: BuildContext, train: Training) -> Any:
-    """Train LightGBM on rows that are binned as they come; arguments as for `xgboost_from_disk`."""
-    return _fitted(build(params, context), train, _lightgbm)
+    """Train LightGBM on rows that are binned as they come; arguments as for `xgboost_from_disk`.
 
+    Trees that stop early take the bins of all events, those put aside included, as a bag in memory does.
 
-def _lightgbm(estimator: Any, train: Training, aside: Training | None, rounds: int, folder: Path) -> Any:
+    Raises:
+        ModelError: for parameters that only the library's wrapper for arrays knows.
+    """
     import lightgbm
 
+    from higgsbench.models.bins import LightGBMBins, native
+    from higgsbench.models.early import EarlyStopping
     from higgsbench.models.lightgbm_rows import Rows
     from higgsbench.models.storage.boosting import LoadedLightGBM
 
-    native = {name: value for name, value in estimator.get_params().items() if value is not None}
-    trees, threads = native.pop("n_estimators"), native["n_jobs"]
-    native.pop("importance_type")
-    if native.pop("class_weight", None) is not None:
-        raise ModelError("class_weight cannot be used when LightGBM trains from disk; choose training_weights instead")
-    native["objective"] = native.get("objective", "binary")
+    built = build(params, context)
+    stopped = isinstance(built, EarlyStopping)
+    estimator = built.estimator if stopped else built
+    for name in ("class_weight", "objective", "linear_tree"):
+        if estimator.get_params().get(name):
+            raise ModelError(
+                f"{name} cannot be used when LightGBM trains from disk; raise memory_limit or leave it out"
+            )
+    own = native(estimator)
+    if not stopped:
+        del own["data_random_seed"]
     label = train.y.astype(np.float32)
-    bins = lightgbm.Dataset(Rows(train.data), label=label, weight=train.weight, params=native)
-    stop: dict[str, Any] = {}
-    if aside is not None:
-        label = aside.y.astype(np.float32)
-        watched = lightgbm.Dataset(Rows(aside.data), label=label, weight=aside.weight, reference=bins, params=native)
-        native["metric"] = "binary_logloss"
-        stop = {"valid_sets": [watched], "callbacks": [lightgbm.early_stopping(rounds, verbose=False)]}
-    booster = lightgbm.train(native, bins, num_boost_round=trees, **stop)
-    return LoadedLightGBM(booster, threads)
+    bins = lightgbm.Dataset(Rows(train.data), label=label, weight=train.weight, params=own)
+    if stopped:
+        return built.fit_on(LightGBMBins(), bins.construct(), train.y.astype(np.int64))
+    return LoadedLightGBM(lightgbm.train(own, bins, num_boost_round=estimator.n_estimators), context.threads)
 
 
 def catboost_from_disk(build: Any, params: Mapping[str, Any], context: BuildContext, train: Training) -> Any:

@@ -7,17 +7,18 @@ models that widen the features (pairwise products).
 
 from __future__ import annotations
 
-import mmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from higgsbench.models.out_of_core import release
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "block_scores", "chosen_rows", "mean_log_odds", "release", "with_group"]
+__all__ = ["BLOCK", "block_scores", "chosen_rows", "mean_log_odds", "with_group"]
 
 BLOCK = 1 << 14
 """Events per block; part of what determines scores to the last bit."""
@@ -54,13 +55,6 @@ def chosen_rows(
             release(X)
     release(X)
     return out
-
-
-def release(array: NDArray[Any]) -> None:
-    """Let go of the pages of an array mapped from a file: they stay in the system's cache, no longer in the process."""
-    mapped = getattr(array, "_mmap", None)
-    if mapped is not None and hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def block_scores(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ SHARE = 0.8
 PARENT, WORKER = 300e6, 260e6
 """Bytes of a process that has imported everything and holds no events (results/reference/memory.md)."""
 
-_PER_EVENT = 150.0
+_PER_EVENT = 300.0
 """Bytes of the main process per event: number, label, weight, subset, group, fold and what they are made from."""
 
 _PER_SCORE = 24.0
@@ -153,14 +154,16 @@ def fit_to_memory(
     need = memory_need(plan, dataset, loaded.config, jobs)
     waiting = [i for i in range(len(plan.rows)) if any(u.key not in known for u in plan.units_of(i))]
     large = [i for i in waiting if need.of(i) > limit]
-    able = frozenset(plan.rows[i].name for i in large if plan.rows[i].spec.from_disk is not None)
-    chosen = make_plan(loaded, dataset, able) if able else plan
+    disk = dataclasses.replace(plan, rows=tuple(dataclasses.replace(row, from_disk=True) for row in plan.rows))
+    less = memory_need(disk, dataset, loaded.config, jobs)
+    able = [i for i in large if plan.rows[i].spec.from_disk is not None and less.of(i) < need.of(i)]
+    chosen = make_plan(loaded, dataset, [plan.rows[i].name for i in able]) if able else plan
     need_then = memory_need(chosen, dataset, loaded.config, jobs)
     for i in large:
         if need_then.of(i) > limit:
             raise ConfigError(_refusal(chosen, i, need_then, limit, dataset, loaded.config))
     devices = dict.fromkeys(row.device_note for row in plan.rows if row.device_note)
-    return chosen, [*devices, *(_note(plan.rows[i], need.of(i), limit) for i in large)]
+    return chosen, [*devices, *(_note(plan.rows[i], need.of(i), limit) for i in able)]
 
 
 def _note(row: Row, need: float, limit: int) -> str:

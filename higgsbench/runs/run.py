@@ -72,14 +72,12 @@ def run_config(
     dataset = load_dataset(loaded.config)
     plan = make_plan(loaded, dataset)
     check_members(loaded.config, plan)
-    budget = None
+    budget, notes = None, list[str]()
     if time_limit is not None:
         jobs = units_at_a_time(engine, listener.note)
         loaded, plan, budget, notes = within_limit(loaded, plan, dataset, output, jobs, time_limit, begin)
-        for note in notes:
-            listener.note(note)
-    plan, notes = fit_to_memory(loaded, plan, dataset, engine.jobs_here, stored_keys(output))
-    for note in notes:
+    plan, more = fit_to_memory(loaded, plan, dataset, engine.jobs_here, stored_keys(output))
+    for note in (*notes, *more):
         listener.note(note)
     return _Run(loaded.config, dataset, plan, output, engine, listener, budget, retry_failed).carry_out()
 
