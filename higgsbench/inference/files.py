@@ -60,7 +60,7 @@ def read_shifts(
     y, stored = frame["y"].to_numpy().astype(np.bool_), frame["stored"].to_numpy()
     weight = evaluation_weights(y, stored, *totals)
     factors = [float(np.sum(weight[rows]) / np.sum(stored[rows])) for rows in (y, ~y)]
-    base = ShiftedScores("nominal", y, frame["score"].to_numpy(), weight)
+    base = ShiftedScores("nominal", y, frame["score"].to_numpy(), weight, frame["EventId"].to_numpy())
     known = frame.select("EventId", "y", "stored")
     out = {}
     for name, *sides in shifts:
@@ -75,7 +75,8 @@ def _side(name: str, path: Path, known: pl.DataFrame, factors: list[float]) -> S
     frame = _joined(path, known)
     y = frame["y"].to_numpy().astype(np.bool_)
     stored = frame["weight" if "weight" in frame.columns else "stored"].cast(pl.Float64).to_numpy()
-    return ShiftedScores(name, y, frame["score"].to_numpy(), stored * np.where(y, *factors))
+    scaled = stored * np.where(y, *factors)
+    return ShiftedScores(name, y, frame["score"].to_numpy(), scaled, frame["EventId"].to_numpy())
 
 
 def _joined(path: Path, truth: pl.DataFrame) -> pl.DataFrame:
@@ -88,9 +89,11 @@ def _joined(path: Path, truth: pl.DataFrame) -> pl.DataFrame:
     missing = [name for name in ("EventId", "score") if name not in frame.columns]
     if missing:
         raise DataError(f"{path}: no column {missing[0]!r}; `higgsbench predict` writes EventId and score")
-    frame = frame.select(pl.col("EventId").cast(pl.Int64), pl.col("score").cast(pl.Float64), *(
-        [pl.col("weight").cast(pl.Float64)] if "weight" in frame.columns else []
-    ))  # fmt: skip
+    kinds = {"EventId": pl.Int64, "score": pl.Float64, "weight": pl.Float64}
+    try:
+        frame = frame.select(pl.col(name).cast(kind) for name, kind in kinds.items() if name in frame.columns)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: EventId, score or weight holds values that are no numbers") from error
     if frame["EventId"].is_duplicated().any():
         raise DataError(f"{path}: an EventId stands twice")
     if not frame["score"].is_finite().fill_null(value=False).all():

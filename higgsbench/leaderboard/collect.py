@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import functools
+import hashlib
+import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from higgsbench.ensemble.bootstrap import Replicas
 from higgsbench.errors import StoreError
 from higgsbench.files import canonical_digest
+from higgsbench.sealed import ROWS, read_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["StoredRow", "collect_rows", "read_run"]
 
+_REPLICAS_FILE = "replicas.parquet"
 _NEEDED = ("name", "label", "variant", "status", "digest")
+_REPLICAS = ("ams_cv", "auc")
+_AT_OTHERS = ("at_others", "at_others_sample")
 _NUMBERS = ("ams_cv", "ams_cv_se", "auc", "auc_se", "log_loss", "fraction", "s", "b")
 
 
@@ -32,14 +39,16 @@ class StoredRow:
         record: the row's record, full precision.
         comparability: what it must share with another row to be ranked against it.
         source: name of the events, for titles.
+        replicas_digest: checksum of the bootstrap replicas' file, empty where the run's version kept none.
     """
 
     run: Path
     record: dict[str, Any] = field(hash=False)
     comparability: dict[str, Any] = field(hash=False)
     source: str
+    replicas_digest: str = ""
 
-    @property
+    @functools.cached_property
     def group(self) -> str:
         """Digest of the comparability."""
         return canonical_digest(self.comparability)
@@ -49,15 +58,51 @@ class StoredRow:
         """Whether the row has numbers."""
         return bool(self.record["status"] == "ok")
 
-    def replicas(self, metric: str) -> NDArray[np.float64] | None:
-        """Bootstrap replicas of a metric, or None where the file is missing or damaged."""
-        column = f"{metric}:{self.record['name']}"
-        try:
-            path = self.run / "replicas.parquet"
-            values = pl.read_parquet(path, columns=[column], glob=False, hive_partitioning=False)[column]
-        except (OSError, pl.exceptions.PolarsError):
+    def replicas(self) -> Replicas | None:
+        """Bootstrap replicas of the row, or None where the file is missing or damaged."""
+        found = self._columns(*_REPLICAS, *_AT_OTHERS)
+        if found is None:
+            found = self._columns(*_REPLICAS)  # runs of earlier versions
+        if found is None:
             return None
-        return values.cast(pl.Float64).to_numpy() if values.dtype.is_float() and not values.null_count() else None
+        ams_cv, auc, *others = found
+        return Replicas(ams_cv, auc, np.array(others or np.zeros((len(_AT_OTHERS), ams_cv.size))))
+
+    def _columns(self, *metrics: str) -> list[NDArray[np.float64]] | None:
+        names = [f"{metric}:{self.record['name']}" for metric in metrics]
+        try:
+            table = _sound_table(self.run / _REPLICAS_FILE, self.replicas_digest)
+            columns = [table[name] for name in names]
+        except (OSError, ValueError, pl.exceptions.PolarsError):
+            return None
+        if not all(column.dtype.is_float() and not column.null_count() for column in columns):
+            return None
+        return [column.cast(pl.Float64).to_numpy() for column in columns]
+
+
+def _sound_table(path: Path, digest: str) -> pl.DataFrame:
+    """Read a table that has the checksum wanted, once for each state of the file; raises what `_table` raises."""
+    state = path.stat()
+    return _table(path, digest, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _table(path: Path, digest: str, modified: int, size: int) -> pl.DataFrame:
+    """Read a table once for all rows of its run, which stand far apart where many runs are ranked together.
+
+    Args:
+        path: the file.
+        digest: SHA-256 that vouches for it, empty where none is known.
+        modified: when it was written, so that another version is read anew; like its size.
+        size: its bytes.
+
+    Raises:
+        ValueError: if it has not the checksum wanted.
+    """
+    content = path.read_bytes()
+    if digest and hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError("its checksum is not the one in rows.json")
+    return pl.read_parquet(io.BytesIO(content))
 
 
 def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
@@ -100,20 +145,38 @@ def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
 
 
 def read_run(folder: Path) -> tuple[list[StoredRow], str]:
-    """Read the rows of one run; the text says why there are none, empty if there are."""
+    """Read the rows of one run; the text says why there are none, or what is to be known of them."""
     try:
-        content = json.loads((folder / "rows.json").read_bytes())
+        content = read_sealed(folder / ROWS)
     except FileNotFoundError:
         done = len(list((folder / "units").glob("[!.]*.json")))
         return [], f"{folder.name}: left out, unfinished ({done} units stored; run its configuration again to go on)"
-    except (OSError, ValueError, RecursionError) as error:
-        return [], f"{folder.name}: left out, rows.json cannot be read ({error})"
+    except OSError as error:
+        return [], f"{folder.name}: left out, rows.json cannot be read ({error.strerror or error})"
+    except StoreError:
+        return [], f"{folder.name}: left out, rows.json cannot be read: damaged or not made by higgsbench"
     problem = _problem(content)
     if problem:
         return [], f"{folder.name}: left out, rows.json is damaged ({problem})"
     source = str(content.get("source", ""))
-    rows = [StoredRow(folder, record, content["comparability"], source) for record in content["rows"]]
-    return rows, _without_time(folder, content.get("left_out"))
+    sums = content.get("checksums")
+    digest = str(sums.get(_REPLICAS_FILE, "")) if isinstance(sums, dict) else ""
+    rows = [StoredRow(folder, record, content["comparability"], source, digest) for record in content["rows"]]
+    notes = [_without_time(folder, content.get("left_out")), _without_replicas(folder, digest)]
+    return rows, "; ".join(note for note in notes if note)
+
+
+def _without_replicas(folder: Path, digest: str) -> str:
+    """Say that bootstrap replicas are damaged; empty where they are not."""
+    try:
+        if digest:
+            _sound_table(folder / _REPLICAS_FILE, digest)
+    except (OSError, ValueError, pl.exceptions.PolarsError):
+        return (
+            f"{folder.name}: {_REPLICAS_FILE} is missing or damaged: differences have no errors; "
+            "run its configuration again to write it anew"
+        )
+    return ""
 
 
 def _without_time(folder: Path, left_out: Any) -> str:
@@ -131,8 +194,11 @@ def _problem(content: Any) -> str:
     shared = content.get("comparability")
     if not isinstance(shared, dict):
         return "no comparability"
-    if not isinstance(shared.get("events"), int) or not isinstance(shared.get("test_events", 0), int):
+    if not all(_is_count(shared.get(key, 0)) for key in ("events", "test_events", "repeats")) or "events" not in shared:
         return "no number of events"
+    for key in ("n_s", "n_b", "b_reg"):
+        if key in shared and not (_is_number(shared[key]) and shared[key] >= 0):
+            return f"its {key} is no number of events"
     try:
         canonical_digest(shared)
     except ValueError:
@@ -140,6 +206,14 @@ def _problem(content: Any) -> str:
     for record in content["rows"]:
         if not isinstance(record, dict) or any(not isinstance(record.get(key), str) for key in _NEEDED):
             return "a row without name, label, variant, status or digest"
-        if record["status"] == "ok" and any(not isinstance(record.get(key), (int, float)) for key in _NUMBERS):
+        if record["status"] == "ok" and any(not _is_number(record.get(key)) for key in _NUMBERS):
             return f"row {record['name']!r} lacks a number"
     return ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from higgsbench.errors import DataError
+from higgsbench.errors import DataError, printable
 from higgsbench.events.check import check_columns
 from higgsbench.events.read import read_table
 from higgsbench.events.table import Events
@@ -48,7 +48,7 @@ def validate_file(path: str | Path, *, shown: int = 5, rules: Sequence[Rule] = R
         DataError: if the file cannot be parsed into the layout's columns at all.
     """
     frame, is_text = read_table(Path(path).expanduser(), ATLAS_HIGGS)
-    return validate_events(frame, source=str(path), shown=shown, rules=rules, lines=is_text)
+    return validate_events(frame, source=printable(path), shown=shown, rules=rules, lines=is_text)
 
 
 def validate_events(
