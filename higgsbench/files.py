@@ -9,8 +9,6 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from higgsbench.errors import StoreError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -19,6 +17,7 @@ __all__ = [
     "atomic_path",
     "canonical_digest",
     "file_digest",
+    "printable",
     "put_in_place",
     "read_json",
     "temporary_path",
@@ -29,6 +28,11 @@ __all__ = [
 
 TEMPORARY_PREFIX = ".tmp-"
 _MOST_DIGITS = 19
+
+
+def printable(value: object) -> str:
+    """Return a text without control characters: a name out of somebody's file must not steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
 def temporary_path(target: Path) -> Path:
@@ -78,13 +82,13 @@ def read_json(file: Path) -> Any:
     """Read a JSON file that may come from anybody; whole numbers beyond 64 bits become floats.
 
     Raises:
-        StoreError: if it is not JSON, or nested too deeply.
+        ValueError: if it is not JSON, or nested too deeply.
         OSError: if it cannot be read.
     """
     try:
         return json.loads(file.read_bytes(), parse_int=_whole_number)
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{file}: damaged or not made by higgsbench") from error
+        raise ValueError(f"{file}: damaged or not made by higgsbench") from error
 
 
 def _whole_number(digits: str) -> int | float:

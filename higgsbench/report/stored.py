@@ -198,7 +198,7 @@ def _text(file: Path, notes: list[str]) -> str:
 def _json(file: Path, notes: list[str]) -> Any:
     try:
         return read_json(file)
-    except (OSError, StoreError):
+    except (OSError, ValueError):
         notes.append(f"{file.name}: cannot be read")
         return None
 
