@@ -49,7 +49,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the test suite on the newest versions; arguments go to pytest."""
-    session.install(*group("test"), ".[report,root,stats,tune]")
+    session.install(*group("test"), ".[dask,report,root,stats,tune]")
     session.run("pytest", "-n", workers(), *session.posargs)
 
 
@@ -137,15 +137,29 @@ def bench_quality(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.quality", *session.posargs)
 
 
+@nox.session(name="bench-presets")
+def bench_presets(session: nox.Session) -> None:
+    """Measure each value of the presets and the options of the networks (two hours; what is stored goes on)."""
+    session.install(TORCH)
+    session.install(".[torch]")
+    session.run("python", "-m", "benchmarks.presets", *session.posargs)
+    session.run("python", "-m", "benchmarks.network_options")
+    session.run("python", "-m", "benchmarks.shared_bins")
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed and closeness; the figures go to results/reference/."""
-    session.install(".", "pandas")
-    session.run("python", "-m", "benchmarks.metrics_speed")
-    session.run("python", "-m", "benchmarks.reading_speed")
+    """Measure speed and memory (about an hour on two quiet cores); writes performance.md. Takes `--part NAME`."""
+    session.install(".[dask]", "pandas")
+    session.run("python", "-m", "benchmarks.performance", *session.posargs)
+
+
+@nox.session(name="bench-physics")
+def bench_physics(session: nox.Session) -> None:
+    """Measure features, jet split and closeness of the simulation; the figures go to results/reference/."""
+    session.install(".")
     session.run("python", "-m", "benchmarks.features_speed")
     session.run("python", "-m", "benchmarks.features_gain")
-    session.run("python", "-m", "benchmarks.harness_cost")
     session.run("python", "-m", "benchmarks.jet_split")
     session.run(
         "python", "-m", "benchmarks.simulation_closeness", "--markdown", "results/reference/simulation-closeness.md"

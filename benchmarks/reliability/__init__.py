@@ -1,1 +1,1 @@
-"""How runs stand kills, broken disks, crowds and bad input, in figures."""
+"""What happens when machine, disk or neighbours of a run fail; figures in results/reference/reliability.md."""

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from higgsbench.api.arguments import checked_arguments
 from higgsbench.config import LoadedConfig, load_config
+from higgsbench.config.sizes import parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
 from higgsbench.runs.durations import parse_duration
+from higgsbench.runs.engines import EngineSettings
+from higgsbench.runs.engines.cluster import load_cluster
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.result import Listener, RunResult
 from higgsbench.runs.run import run_config
@@ -17,7 +20,7 @@ from higgsbench.runs.run import run_config
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["folder_of", "load_run_config", "run"]
+__all__ = ["engine_settings", "folder_of", "load_run_config", "run"]
 
 
 def folder_of(run: str | Path | RunResult) -> Path:
@@ -85,6 +88,12 @@ def run(
     jobs: int | None = None,
     listener: Listener | None = None,
     time_limit: str | float | None = None,
+    engine: str | None = None,
+    scheduler: str | Path | None = None,
+    cluster: str | Path | None = None,
+    unit_time_limit: str | float | None = None,
+    unit_memory_limit: str | float | None = None,
+    retry_failed: bool = False,
 ) -> RunResult:
     """Carry out a configuration, as `higgsbench run` does.
 
@@ -96,9 +105,15 @@ def run(
         settings: `key=value` changes.
         preset: preset of the run; models with a preset of their own keep it.
         output: folder that holds the runs.
-        jobs: worker processes; all cores by default.
+        jobs: units at a time; all cores by default, with a scheduler or cluster all its workers.
         listener: hears of progress.
         time_limit: seconds, or text such as "30m", for everything; what does not fit is left out and said.
+        engine: where units run: `local`, `serial` or `dask`; `local` by default, with one job this process.
+        scheduler: address of a Dask scheduler, or its scheduler file.
+        cluster: YAML file of a batch system that brings Dask workers.
+        unit_time_limit: seconds, or text such as "10m", after which a single fit is ended and has failed.
+        unit_memory_limit: bytes, or text such as "4GB", likewise.
+        retry_failed: whether units that failed in an earlier call are trained again.
 
     Returns:
         The run's folder, rows, failures and what a time limit left out.
@@ -108,4 +123,37 @@ def run(
     """
     loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
     limit = None if time_limit is None else parse_duration(str(time_limit))
-    return run_config(loaded, Path(output), jobs or available_cores(), listener, limit)
+    settings_ = engine_settings(
+        engine=engine,
+        jobs=jobs,
+        scheduler=scheduler,
+        cluster=cluster,
+        unit_time_limit=unit_time_limit,
+        unit_memory_limit=unit_memory_limit,
+    )
+    return run_config(loaded, Path(output), settings_, listener, limit, retry_failed)
+
+
+def engine_settings(
+    *,
+    engine: str | None = None,
+    jobs: int | None = None,
+    scheduler: str | Path | None = None,
+    cluster: str | Path | None = None,
+    unit_time_limit: str | float | None = None,
+    unit_memory_limit: str | float | None = None,
+) -> EngineSettings:
+    """Read how units are to be run; arguments as for `run`.
+
+    Raises:
+        ConfigError: naming the choice at fault.
+    """
+    everywhere = scheduler is not None or cluster is not None
+    return EngineSettings(
+        jobs=jobs or (None if everywhere else available_cores()),
+        engine=engine,
+        scheduler=None if scheduler is None else str(scheduler),
+        cluster=None if cluster is None else load_cluster(cluster),
+        unit_time_limit=None if unit_time_limit is None else parse_duration(str(unit_time_limit)),
+        unit_memory_limit=None if unit_memory_limit is None else parse_size(str(unit_memory_limit)),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -14,6 +15,9 @@ from higgsbench.cli.one_line import one_line
 from higgsbench.errors import HiggsbenchError
 
 __all__ = ["LazyGroup", "cli", "main"]
+
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+"""What is no bug wherever it happens: a disk that is full or read-only, permissions that are missing."""
 
 
 class LazyGroup(click.Group):
@@ -71,6 +75,7 @@ class LazyGroup(click.Group):
         "stats": ("higgsbench.cli.stats", "Expected significance and limits of stored models."),
         "report": ("higgsbench.cli.report", "Draw a stored run as one page of pictures and tables."),
         "export": ("higgsbench.cli.export", "Hand a stored run to other tools."),
+        "cluster": ("higgsbench.cli.cluster", "Show the batch job that a cluster file asks for."),
         "models": ("higgsbench.cli.models", "List the registered models."),
         "features": ("higgsbench.cli.features", "List the feature sets, or the formulas of one."),
         "explore": ("higgsbench.cli.explore", "Describe an event file before any model."),
@@ -120,6 +125,12 @@ def main(args: list[str] | None = None) -> None:
         # The reader (head, less) went away; keep Python from complaining once more while it shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {one_line(f'{place}the system refuses: {error.strerror}')}", err=True)
+        code = 2
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from higgsbench.cli.duration import time_limit_option
+from higgsbench.cli.engine_options import EngineChoice, engine_options
 from higgsbench.cli.one_line import one_line
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ __all__ = ["command"]
 @time_limit_option("For everything, e.g. 90s, 30m, 2h; what does not fit is left out and said.")
 @click.option("--plan", "dry", is_flag=True, help="Predict time and memory, train nothing.")
 @click.option("--events", type=click.IntRange(min=100), help="With --plan: predict for so many training events.")
-@click.option("--jobs", "-j", type=click.IntRange(min=1), help="Worker processes; all cores by default.")
+@engine_options
+@click.option("--retry-failed", is_flag=True, help="Train those units again that failed in an earlier call.")
+@click.option("--memory-limit", metavar="SIZE",
+              help="For all processes, e.g. 8GB; what needs more trains from disk or is refused at once.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder that holds the runs.")  # fmt: skip
 @click.option("--no-models", is_flag=True, help="Keep the scores only: no fitted models to predict with later.")
@@ -48,7 +52,9 @@ def command(
     time_limit: float | None,
     dry: bool,
     events: int | None,
-    jobs: int | None,
+    units: EngineChoice,
+    retry_failed: bool,
+    memory_limit: str | None,
     output: Path,
     no_models: bool,
     quiet: bool,
@@ -59,7 +65,7 @@ def command(
     """
     from rich.console import Console
 
-    from higgsbench.api import load_run_config
+    from higgsbench.api.running import engine_settings, load_run_config
     from higgsbench.cli.progress import LiveProgress, PlainProgress
     from higgsbench.leaderboard import Leaderboard
     from higgsbench.leaderboard.render import output_console, show
@@ -68,25 +74,26 @@ def command(
     from higgsbench.runs.run import run_config
 
     settings = (*settings, "store_models=false") if no_models else settings
+    settings = settings if memory_limit is None else (*settings, f"memory_limit={memory_limit}")
     if events is not None and not dry:
         raise click.UsageError("--events goes with --plan; it changes no run")
     if dry and time_limit is not None:
         raise click.UsageError("--plan predicts the whole run; leave out --time-limit")
     loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
     console = output_console()
-    workers = jobs or available_cores()
+    engine = engine_settings(**units)
     if dry:
-        _show_plan(loaded, output, workers, events, console)
+        _show_plan(loaded, output, engine.jobs or available_cores(), events, console)
         return
     begin = time.monotonic()
     if quiet:
-        result = run_config(loaded, output, workers, Silent(), time_limit)
+        result = run_config(loaded, output, engine, Silent(), time_limit, retry_failed)
     else:
         messages = Console(stderr=not console.is_terminal)
         progress = LiveProgress(messages) if messages.is_terminal else PlainProgress(messages)
         try:
             with progress:
-                result = run_config(loaded, output, workers, progress, time_limit)
+                result = run_config(loaded, output, engine, progress, time_limit, retry_failed)
         except KeyboardInterrupt:
             click.echo(
                 f"Interrupted: {progress.done} of {progress.total} units are stored in {progress.folder or output}; "
@@ -124,7 +131,8 @@ def _show_plan(loaded: LoadedConfig, output: Path, jobs: int, events: int | None
     from higgsbench.runs.assemble import check_members
     from higgsbench.runs.dataset import load_dataset
     from higgsbench.runs.durations import format_duration
-    from higgsbench.runs.forecast import forecast
+    from higgsbench.runs.forecast import forecast, stored_keys
+    from higgsbench.runs.memory import fit_to_memory
     from higgsbench.runs.plan import make_plan
     from higgsbench.runs.trainable import check_trainable
 
@@ -132,6 +140,9 @@ def _show_plan(loaded: LoadedConfig, output: Path, jobs: int, events: int | None
     plan = make_plan(loaded, dataset)
     check_members(loaded.config, plan)
     check_trainable(loaded, plan, dataset, lambda text: click.echo(f"Note: {one_line(text)}", err=True))
+    plan, notes = (plan, []) if events is not None else fit_to_memory(loaded, plan, dataset, jobs, stored_keys(output))
+    for note in notes:
+        click.echo(note)
     found = forecast(plan, dataset, loaded.config, output, jobs, events)
     table = Table(header_style="bold")
     for title in ("row", "fits", "stored", "seeds", "a fit", "all"):
@@ -154,4 +165,5 @@ def _report_failures(result: RunResult) -> None:
     for failure in result.failures:
         click.echo(f"Failed: {failure.row}: {failure.message} (traceback in {failure.path})", err=True)
     if result.failures:
+        click.echo("Failed units are not trained again unless you say --retry-failed.", err=True)
         raise click.exceptions.Exit(1)

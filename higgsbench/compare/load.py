@@ -109,7 +109,7 @@ def _rows_of(spec: str, run: str | None, results: Path) -> list[StoredRow]:
 
 def _stored(folder: Path) -> list[StoredRow]:
     rows, problem = read_run(folder)
-    if problem:
+    if problem and not rows:
         raise StoreError(problem)
     return rows
 

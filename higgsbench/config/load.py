@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
+from higgsbench.config.base import Strict
 from higgsbench.config.model import RESERVED_LABELS, RunConfig
 from higgsbench.config.yaml_lines import Document, document_of, dotted, parse_yaml, read_yaml
 from higgsbench.errors import ConfigError, ModelError
@@ -15,7 +16,9 @@ from higgsbench.errors import ConfigError, ModelError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["LoadedConfig", "load_config"]
+__all__ = ["LoadedConfig", "load_config", "validated"]
+
+Section = TypeVar("Section", bound=Strict)
 
 FROM_PYTHON = "configuration"
 """What messages call a configuration that came as a mapping."""
@@ -67,7 +70,7 @@ def load_config(
         )
     for setting in overrides:
         _override(document, setting)
-    config = _validated(document)
+    config = validated(document, RunConfig)
     if config.name is None:
         stem = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in stem)[:60]
         config = config.model_copy(update={"name": stem.lstrip("_.-") or "run"})
@@ -76,9 +79,14 @@ def load_config(
     return loaded
 
 
-def _validated(document: Document) -> RunConfig:
+def validated(document: Document, kind: type[Section]) -> Section:
+    """Validate a document as a section.
+
+    Raises:
+        ConfigError: naming the file, the line and the key.
+    """
     try:
-        return RunConfig.model_validate(document.value)
+        return kind.model_validate(document.value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         # Pydantic puts names of validators and union members into the path; keys of the document are kept.

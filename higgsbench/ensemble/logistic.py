@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from higgsbench.metrics.classification import softplus
 
@@ -52,6 +50,10 @@ def fit_logistic(
     Returns:
         Coefficients (m,) and the intercept.
     """
+    # Here, since the import takes longer than a command that fits nothing.
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
     m = F.shape[1]
     share = w / np.sum(w)
     sign = np.where(y, -1.0, 1.0)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from higgsbench.ensemble.bootstrap import Replicas
 from higgsbench.errors import StoreError
-from higgsbench.files import canonical_digest, read_json
+from higgsbench.files import canonical_digest
+from higgsbench.sealed import ROWS, read_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["StoredRow", "collect_rows", "read_run"]
 
+_REPLICAS_FILE = "replicas.parquet"
 _NEEDED = ("name", "label", "variant", "status", "digest")
+_REPLICAS = ("ams_cv", "auc")
+_AT_OTHERS = ("at_others", "at_others_sample")
 _NUMBERS = ("ams_cv", "ams_cv_se", "auc", "auc_se", "log_loss", "fraction", "s", "b")
 
 
@@ -31,14 +39,16 @@ class StoredRow:
         record: the row's record, full precision.
         comparability: what it must share with another row to be ranked against it.
         source: name of the events, for titles.
+        replicas_digest: checksum of the bootstrap replicas' file, empty where the run's version kept none.
     """
 
     run: Path
     record: dict[str, Any] = field(hash=False)
     comparability: dict[str, Any] = field(hash=False)
     source: str
+    replicas_digest: str = ""
 
-    @property
+    @functools.cached_property
     def group(self) -> str:
         """Digest of the comparability."""
         return canonical_digest(self.comparability)
@@ -48,15 +58,51 @@ class StoredRow:
         """Whether the row has numbers."""
         return bool(self.record["status"] == "ok")
 
-    def replicas(self, metric: str) -> NDArray[np.float64] | None:
-        """Bootstrap replicas of a metric, or None where the file is missing or damaged."""
-        column = f"{metric}:{self.record['name']}"
-        try:
-            path = self.run / "replicas.parquet"
-            values = pl.read_parquet(path, columns=[column], glob=False, hive_partitioning=False)[column]
-        except (OSError, pl.exceptions.PolarsError):
+    def replicas(self) -> Replicas | None:
+        """Bootstrap replicas of the row, or None where the file is missing or damaged."""
+        found = self._columns(*_REPLICAS, *_AT_OTHERS)
+        if found is None:
+            found = self._columns(*_REPLICAS)  # runs of earlier versions
+        if found is None:
             return None
-        return values.cast(pl.Float64).to_numpy() if values.dtype.is_float() and not values.null_count() else None
+        ams_cv, auc, *others = found
+        return Replicas(ams_cv, auc, np.array(others or np.zeros((len(_AT_OTHERS), ams_cv.size))))
+
+    def _columns(self, *metrics: str) -> list[NDArray[np.float64]] | None:
+        names = [f"{metric}:{self.record['name']}" for metric in metrics]
+        try:
+            table = _sound_table(self.run / _REPLICAS_FILE, self.replicas_digest)
+            columns = [table[name] for name in names]
+        except (OSError, ValueError, pl.exceptions.PolarsError):
+            return None
+        if not all(column.dtype.is_float() and not column.null_count() for column in columns):
+            return None
+        return [column.cast(pl.Float64).to_numpy() for column in columns]
+
+
+def _sound_table(path: Path, digest: str) -> pl.DataFrame:
+    """Read a table that has the checksum wanted, once for each state of the file; raises what `_table` raises."""
+    state = path.stat()
+    return _table(path, digest, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _table(path: Path, digest: str, modified: int, size: int) -> pl.DataFrame:
+    """Read a table once for all rows of its run, which stand far apart where many runs are ranked together.
+
+    Args:
+        path: the file.
+        digest: SHA-256 that vouches for it, empty where none is known.
+        modified: when it was written, so that another version is read anew; like its size.
+        size: its bytes.
+
+    Raises:
+        ValueError: if it has not the checksum wanted.
+    """
+    content = path.read_bytes()
+    if digest and hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError("its checksum is not the one in rows.json")
+    return pl.read_parquet(io.BytesIO(content))
 
 
 def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
@@ -91,15 +137,17 @@ def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
                 continue
             seen[key] = row
             rows.append(row)
+            if isinstance(row.record.get("remark"), str):
+                notes.append(f"{row.record['name']}: {row.record['remark']}")
     if repeated:
         notes.append(f"{repeated} rows stand in more than one run with the same fits and are shown once")
     return rows, notes
 
 
 def read_run(folder: Path) -> tuple[list[StoredRow], str]:
-    """Read the rows of one run; the text says why there are none, empty if there are."""
+    """Read the rows of one run; the text says why there are none, or what is to be known of them."""
     try:
-        content = read_json(folder / "rows.json")
+        content = read_sealed(folder / ROWS)
     except FileNotFoundError:
         done = len(list((folder / "units").glob("[!.]*.json")))
         return [], f"{folder.name}: left out, unfinished ({done} units stored; run its configuration again to go on)"
@@ -111,8 +159,24 @@ def read_run(folder: Path) -> tuple[list[StoredRow], str]:
     if problem:
         return [], f"{folder.name}: left out, rows.json is damaged ({problem})"
     source = str(content.get("source", ""))
-    rows = [StoredRow(folder, record, content["comparability"], source) for record in content["rows"]]
-    return rows, _without_time(folder, content.get("left_out"))
+    sums = content.get("checksums")
+    digest = str(sums.get(_REPLICAS_FILE, "")) if isinstance(sums, dict) else ""
+    rows = [StoredRow(folder, record, content["comparability"], source, digest) for record in content["rows"]]
+    notes = [_without_time(folder, content.get("left_out")), _without_replicas(folder, digest)]
+    return rows, "; ".join(note for note in notes if note)
+
+
+def _without_replicas(folder: Path, digest: str) -> str:
+    """Say that bootstrap replicas are damaged; empty where they are not."""
+    try:
+        if digest:
+            _sound_table(folder / _REPLICAS_FILE, digest)
+    except (OSError, ValueError, pl.exceptions.PolarsError):
+        return (
+            f"{folder.name}: {_REPLICAS_FILE} is missing or damaged: differences have no errors; "
+            "run its configuration again to write it anew"
+        )
+    return ""
 
 
 def _without_time(folder: Path, left_out: Any) -> str:

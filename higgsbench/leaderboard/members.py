@@ -9,9 +9,9 @@ import numpy as np
 from higgsbench.ensemble.blend import BLEND_METHODS
 from higgsbench.ensemble.diversity import Diversity, blend_diversity
 from higgsbench.errors import StoreError
-from higgsbench.files import read_json
 from higgsbench.leaderboard.columns import printable
 from higgsbench.leaderboard.scores import read_scores
+from higgsbench.sealed import read_vouched_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ def read_diversity(run: Path) -> Diversity:
 def _stack(path: Path) -> dict[str, Any]:
     again = "run the configuration again to restore it"
     try:
-        content = read_json(path)
+        content = read_vouched_json(path.parent, path.name)
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}; {again}") from error
     except ValueError as error:

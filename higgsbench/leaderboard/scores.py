@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from higgsbench.errors import StoreError
+from higgsbench.sealed import read_vouched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +35,7 @@ def read_scores(run: Path, rows: Sequence[str]) -> pl.DataFrame:
     """
     path = run / "scores.parquet"
     try:
-        frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+        frame = pl.read_parquet(io.BytesIO(read_vouched(run, path.name)))
     except FileNotFoundError:
         raise StoreError(f"{path}: missing; {_AGAIN}") from None
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:

@@ -47,7 +47,7 @@ def read_log_odds(
             `predict_proba`, kept within the floor of 1e-6.
 
     Raises:
-        ModelError: if the result has the wrong shape or holds NaN.
+        ModelError: if the result has the wrong shape or holds NaN or infinite scores.
     """
     if reader is not None:
         raw = reader(estimator, X)
@@ -65,6 +65,7 @@ def read_log_odds(
     scores = np.asarray(raw, dtype=np.float64)
     if scores.shape != (X.shape[0],):
         raise ModelError(f"{type(estimator).__name__} returned scores of shape {scores.shape} for {X.shape[0]} events")
-    if np.isnan(scores).any():
-        raise ModelError(f"{type(estimator).__name__} returned NaN for {int(np.isnan(scores).sum())} events")
+    if not np.isfinite(scores).all():
+        what = "NaN" if np.isnan(scores).any() else "infinite scores"
+        raise ModelError(f"{type(estimator).__name__} returned {what} for {int((~np.isfinite(scores)).sum())} events")
     return scores

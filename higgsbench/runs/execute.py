@@ -1,97 +1,94 @@
-"""Run work units in parallel processes and hand their results back as they finish."""
+"""Run work units on an engine and hand their results back as they finish."""
 
 from __future__ import annotations
 
-import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from higgsbench.errors import HiggsbenchError
-from higgsbench.runs.unit import Task, UnitResult, Workspace, run_unit
+from higgsbench.runs.engines.base import Attempts, Engine, EngineSettings
+from higgsbench.runs.environment import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["WorkerLostError", "execute"]
+    from higgsbench.runs.unit import Task, UnitResult, Workspace
 
-_THREAD_VARIABLES = (
-    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"),
-    *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS"),
-)
+__all__ = ["execute", "open_engine", "units_at_a_time"]
 
 
-class WorkerLostError(HiggsbenchError):
-    """A worker process died, most often for lack of memory."""
+def units_at_a_time(settings: EngineSettings, say: Callable[[str], None]) -> int:
+    """Return how many units run at a time; a Dask cluster is asked, and waited for until it has a worker."""
+    if settings.kind == "dask" and (settings.scheduler is not None or settings.cluster is not None):
+        from higgsbench.runs.engines.dask import workers_of
+
+        return workers_of(settings, say)
+    return settings.jobs or available_cores()
+
+
+def open_engine(workspace: Workspace, settings: EngineSettings, say: Callable[[str], None]) -> Engine:
+    """Start an engine.
+
+    Args:
+        workspace: where the events are.
+        settings: which engine, how many units at a time, limits.
+        say: hears what is worth a line.
+
+    Raises:
+        ConfigError: for choices that do not go together.
+        MissingExtraError: if the engine's libraries are not installed.
+        EngineError: if the engine cannot be started.
+    """
+    kind = settings.kind
+    if kind == "dask":
+        from higgsbench.runs.engines.dask import DaskEngine
+
+        return DaskEngine(workspace, settings, say)
+    if kind == "serial":
+        from higgsbench.runs.engines.serial import SerialEngine
+
+        return SerialEngine(workspace)
+    from higgsbench.runs.engines.local import LocalEngine
+
+    return LocalEngine(workspace, settings)
 
 
 def execute(
-    source: Callable[[], Task | None], workspace: Workspace, workers: int, threads: int, started: Callable[[Task], None]
+    source: Callable[[], Task | None],
+    workspace: Workspace,
+    settings: EngineSettings,
+    started: Callable[[Task], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Generator[UnitResult]:
-    """Run tasks and yield results in the order in which they finish.
-
-    Each library is held to `threads` threads, so that the processes never fight over cores.
+    """Run tasks and yield results in the order in which they finish; a unit that fails is a result too.
 
     Args:
         source: gives the next task to start, or None where there is none now; asked whenever a worker is free, and
             again after every result.
         workspace: where workers find the events.
-        workers: number of processes; 1 runs in this process.
-        threads: threads of each.
-        started: called when a task is handed to a worker.
+        settings: which engine, how many units at a time, limits.
+        started: called when a task is handed to a worker for the first time.
+        say: hears of workers that died, and of what else is worth a line.
 
     Raises:
-        WorkerLostError: if a worker process died.
+        HiggsbenchError: if the engine cannot be started or is lost as a whole.
     """
-    if workers == 1:
-        while (task := source()) is not None:
-            started(task)
-            yield run_unit(task, workspace)
-        return
-    yield from _in_processes(source, workspace, workers, threads, started)
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _in_processes(
-    source: Callable[[], Task | None], workspace: Workspace, workers: int, threads: int, started: Callable[[Task], None]
-) -> Generator[UnitResult]:
-    from concurrent.futures import FIRST_COMPLETED, Future, wait
-    from concurrent.futures.process import BrokenProcessPool
-
-    from loky import ProcessPoolExecutor
-
-    executor: Any = ProcessPoolExecutor(
-        max_workers=workers,
-        initializer=_leave_interrupts_to_the_parent,
-        env=dict.fromkeys(_THREAD_VARIABLES, str(threads)),
-    )
-    running: set[Future[UnitResult]] = set()
-    finished = False
+    attempts = Attempts(source, started, say)
+    engine = open_engine(workspace, settings, say)
 
     def fill() -> None:
         # No task is handed out before a worker is free: the list of running models stays true, and an interruption
         # loses only what was running.
-        while len(running) < workers and (task := source()) is not None:
-            started(task)
-            running.add(executor.submit(run_unit, task, workspace))
+        while engine.free() and (task := attempts.next()) is not None:
+            engine.start(task)
 
     try:
         fill()
-        while running:
-            done = wait(running, return_when=FIRST_COMPLETED).done
-            running -= done
-            # Before the results are looked at, so that no worker idles meanwhile.
-            fill()
-            for future in done:
-                yield future.result()
+        while attempts.running:
+            result = attempts.settle(engine.wait())
+            if engine.ahead:
+                fill()
+            if result is not None:
+                yield result
             # What came back may have let the source go on.
             fill()
-        finished = True
-    except BrokenProcessPool as error:
-        raise WorkerLostError(
-            "a worker process died, most often for lack of memory; finished units are kept: run the same command "
-            "again, with fewer --jobs"
-        ) from error
     finally:
-        executor.shutdown(wait=True, kill_workers=not finished)
+        engine.close()

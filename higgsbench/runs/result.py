@@ -10,12 +10,18 @@ if TYPE_CHECKING:
 
     from higgsbench.runs.budget import LeftOut
 
-__all__ = ["Failure", "Listener", "RunResult", "Silent"]
+__all__ = ["Failure", "Listener", "RunResult", "Silent", "last_line"]
+
+
+def last_line(error: str) -> str:
+    """Return the sentence at the end of a failed unit's text, which may be a traceback."""
+    lines = error.strip().splitlines()
+    return lines[-1].strip() if lines else "no reason is stored"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A unit that raised.
+    """A unit that failed: its model raised, exceeded a limit, or ended its process.
 
     Attributes:
         row: name of the row.

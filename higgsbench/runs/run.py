@@ -3,51 +3,70 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import dataclasses
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from higgsbench.errors import ConfigError
 from higgsbench.files import canonical_digest
-from higgsbench.runs.artifacts import assembly_digest, is_current, resolved_config, write_inputs, write_results
-from higgsbench.runs.assemble import RowScores, Stack, assembled_row, build_stack, check_members, row_scores, truth_of
+from higgsbench.runs.artifacts import (
+    assembly_digest,
+    damaged_results,
+    is_current,
+    resolved_config,
+    write_inputs,
+    write_results,
+)
+from higgsbench.runs.assemble import RowScores, assembled_row, build_stack, check_members, row_scores, truth_of
 from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.environment import environment
-from higgsbench.runs.execute import execute
-from higgsbench.runs.forecast import within_limit
-from higgsbench.runs.plan import Plan, Row, Unit, make_plan
+from higgsbench.runs.execute import execute, units_at_a_time
+from higgsbench.runs.forecast import stored_keys, within_limit
+from higgsbench.runs.memory import fit_to_memory
+from higgsbench.runs.plan import Plan, Unit, make_plan
 from higgsbench.runs.predictor_file import predictor_content
-from higgsbench.runs.result import Failure, Listener, RunResult, Silent
+from higgsbench.runs.records import about_row, about_stack, failed_record, known_failures, remark
+from higgsbench.runs.result import Failure, Listener, RunResult, Silent, last_line
+from higgsbench.runs.sharing import Sharing
 from higgsbench.runs.store import RunStore, StoredUnit
 from higgsbench.runs.trainable import check_trainable
 from higgsbench.runs.unit import Task, UnitResult, Workspace
-from higgsbench.runs.workspace import save_events, task_of
+from higgsbench.runs.workspace import save_events, task_of, working_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from tempfile import TemporaryDirectory
 
     from higgsbench.config import LoadedConfig, RunConfig
     from higgsbench.ensemble.evaluate import RowMetrics, Truth
     from higgsbench.runs.budget import LeftOut, TimeBudget
+    from higgsbench.runs.engines import EngineSettings
 
 __all__ = ["run_config"]
 
 
 def run_config(
-    loaded: LoadedConfig, output: Path, jobs: int, listener: Listener | None = None, time_limit: float | None = None
+    loaded: LoadedConfig,
+    output: Path,
+    engine: EngineSettings,
+    listener: Listener | None = None,
+    time_limit: float | None = None,
+    retry_failed: bool = False,
 ) -> RunResult:
     """Carry out a configuration; what an earlier or interrupted run stored is reused.
 
     Args:
         loaded: validated configuration.
         output: folder that holds the runs; this run gets a folder of its own in it.
-        jobs: number of worker processes.
+        engine: where and how units run.
         listener: hears of progress.
         time_limit: seconds for everything, or None. Rows are complete or left out; those that are there are the same
             as without a limit, save bags of fewer seeds, which their parameters show.
+        retry_failed: whether units that failed in an earlier call are trained again.
 
     Returns:
         The result; its rows are also stored.
@@ -57,16 +76,20 @@ def run_config(
     """
     begin = time.monotonic()
     listener = listener or Silent()
+    engine = dataclasses.replace(engine, threads=loaded.config.threads)
+    engine.check()
     dataset = load_dataset(loaded.config)
     plan = make_plan(loaded, dataset)
     check_members(loaded.config, plan)
     check_trainable(loaded, plan, dataset, listener.note)
-    budget = None
+    budget, notes = None, list[str]()
     if time_limit is not None:
+        jobs = units_at_a_time(engine, listener.note)
         loaded, plan, budget, notes = within_limit(loaded, plan, dataset, output, jobs, time_limit, begin)
-        for note in notes:
-            listener.note(note)
-    return _Run(loaded.config, dataset, plan, output, jobs, listener, budget).carry_out()
+    plan, more = fit_to_memory(loaded, plan, dataset, engine.jobs_here, stored_keys(output))
+    for note in (*notes, *more):
+        listener.note(note)
+    return _Run(loaded.config, dataset, plan, output, engine, listener, budget, retry_failed).carry_out()
 
 
 class _Run:
@@ -76,12 +99,14 @@ class _Run:
         dataset: Dataset,
         plan: Plan,
         output: Path,
-        jobs: int,
+        engine: EngineSettings,
         listener: Listener,
         budget: TimeBudget | None,
+        retry_failed: bool,
     ) -> None:
         self.config = config
-        self.jobs = jobs
+        self.engine = engine
+        self.retry_failed = retry_failed
         self.listener = listener
         self.dataset = dataset
         self.plan = plan
@@ -91,7 +116,7 @@ class _Run:
         self.stored: dict[str, StoredUnit] = {}
         self.failures: list[Failure] = []
         self.unstorable: set[str] = set()
-        self.trained = 0
+        self.trained = self.by_others = 0
         self.scores: dict[int, RowScores] = {}
         self.records: dict[int, tuple[dict[str, Any], RowMetrics]] = {}
         self.truth: Truth = truth_of(self.config, self.dataset)
@@ -99,81 +124,91 @@ class _Run:
         if self.config.store_models:
             rows = range(len(self.plan.rows))
             self.with_model = frozenset(u.key for index in rows for u in self.plan.predictors_of(index))
+        self.sharing = Sharing(output, self.store, self.with_model, listener.note)
 
     def _folder_name(self) -> str:
         content = resolved_config(self.config, self.plan)
-        content.pop("data", None)
-        content.pop("store_models", None)  # the scores are the same, with models or without
+        for key in ("data", "store_models", "memory_limit"):  # the scores are the same, with models or without
+            content.pop(key, None)
         test = self.dataset.test.digest if self.dataset.test is not None else None
         return f"{self.config.name}-{canonical_digest([content, self.dataset.train.digest, test])[:8]}"
 
     def carry_out(self) -> RunResult:
+        try:
+            return self._carry_out()
+        finally:
+            self.sharing.claims.close()
+
+    def _carry_out(self) -> RunResult:
         digest = assembly_digest(self.config, self.dataset, self.plan)
         total = len(self.plan.units)
-        if is_current(self.store, digest) and all(self.store.has_model(key) for key in self.with_model):
+        keys = {unit.key for unit in self.plan.units}
+        if is_current(self.store, digest) and all(self.store.intact(key, key in self.with_model) for key in keys):
             self.listener.planned(self.store.folder, total, total)
             return RunResult(self.store.folder, self.store.read_json("rows.json")["rows"], 0, total, [])
         self.store.prepare()
-        write_inputs(self.store, self.config, self.plan, environment())
-        pending = self._reuse()
+        for name in damaged_results(self.store):
+            self.listener.note(f"{name}: damaged or missing; it is written anew")
+        with self._writing():
+            write_inputs(self.store, self.config, self.plan, environment())
+        self.stored = self.sharing.reuse(keys)
+        pending = [unit for unit in self.plan.units if unit.key not in self.stored]
         reused = total - len(pending)
+        if not self.retry_failed:
+            pending, self.failures = known_failures(pending, self.plan, self.store, self.listener.note)
         self.listener.planned(self.store.folder, total, reused)
         for index in sorted({unit.row for unit in pending}):
             self.plan.rows[index].spec.check_parameters(self.plan.rows[index].params)
         for index in range(len(self.plan.rows)):
             self._complete(index)
         if pending:
-            with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
+            with self._workspace() as folder:
                 self._train(pending, Workspace(folder))
+            reused += self.by_others
         left_out = self.budget.left_out(self.plan) if self.budget is not None else []
         rows = self._assemble(digest, left_out)
         return RunResult(self.store.folder, rows, self.trained, reused, self.failures, left_out)
 
-    def _reuse(self) -> list[Unit]:
-        """Read finished units of this run and of the runs beside it; return those that must be trained."""
-        keys = {unit.key for unit in self.plan.units}
-        missing = keys - self.store.keys()
-        if missing:
-            beside = [RunStore(p) for p in sorted(self.output.iterdir()) if p.is_dir() and p != self.store.folder]
-            taken = self.store.adopt(missing, beside, self.with_model)
-            if taken:
-                self.listener.note(f"{taken} finished units taken over from other runs in {self.output}")
-        without = 0
-        for key in sorted(keys & self.store.keys()):
-            found = self.store.read(key)
-            if found is None:
-                self.listener.note(f"unit {key}: a stored file is damaged; it is computed again")
-                self.store.drop(key)
-            elif found.model is None and key in self.with_model:
-                without += 1
-            else:
-                self.stored[key] = found
-        if without:
-            self.listener.note(
-                f"{without} stored units have scores but no fitted models; they are computed again "
-                "(not with store_models: false)"
-            )
-        return [unit for unit in self.plan.units if unit.key not in self.stored]
+    def _workspace(self) -> TemporaryDirectory[str]:
+        """Make the folder that workers read; on a file system that they share with the run, where they share one."""
+        return working_folder(self.store.folder if self.engine.kind == "dask" else None)
 
     def _train(self, pending: list[Unit], workspace: Workspace) -> None:
         rows = {unit.row for unit in pending}
         save_events(workspace, self.dataset, [self.plan.rows[i].features for i in sorted(rows)])
         by_key = {unit.key: unit for unit in pending}
-        units = self._in_order(pending)
-
-        def source() -> Task | None:
-            unit = units()
-            return None if unit is None else self._task(unit)
 
         def started(task: Task) -> None:
             unit = by_key[task.key]
             self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
 
-        results = execute(source, workspace, min(self.jobs, len(pending)), self.config.threads, started)
-        # Closed before the workspace is removed, so that no worker is left behind reading it.
-        with contextlib.closing(results):
-            for result in results:
-                self._keep(by_key[result.key], result)
+        for units in self.sharing.rounds(self._in_order(pending), self._keep_found, self.budget):
+            source = partial(self._next_task, units)
+            results = execute(source, workspace, self.engine.for_units(len(pending)), started, self.listener.note)
+            # Closed before the workspace is removed, so that no worker is left behind reading it.
+            with contextlib.closing(results):
+                for result in results:
+                    self._keep(by_key[result.key], result)
+                    self._keep_found()
+            self._keep_found()
+
+    def _next_task(self, units: Callable[[], Unit | None]) -> Task | None:
+        unit = self.sharing.next_of(units)
+        return None if unit is None else self._task(unit)
+
+    def _keep_found(self) -> None:
+        """Take what other runs have stored since this one began."""
+        for unit, stored in self.sharing.take_found():
+            self.stored[unit.key] = stored
+            self.by_others += 1
+            if self.budget is not None:
+                self.budget.finished(unit, stored.fit_seconds, False)
+            self.listener.finished(self.plan.rows[unit.row].name, unit.repeat, unit.fold, stored.fit_seconds, False)
+            self._complete(unit.row)
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        """Keep another run of the same configuration from writing the results at the same time."""
+        return self.sharing.claims.held(f"{self.store.folder.name}.rows", self.listener.note)
 
     def _task(self, unit: Unit) -> Task:
         file = self.store.new_model_file(unit.key) if unit.key in self.with_model else None
@@ -195,7 +230,7 @@ class _Run:
         name = self.plan.rows[unit.row].name
         if result.error:
             path = self.store.write_error(result.key, result.error)
-            self.failures.append(Failure(name, result.error.strip().splitlines()[-1], path))
+            self.failures.append(Failure(name, last_line(result.error), path))
         else:
             self.store.write(result, self.dataset.train.event_id, test_ids)
             self.trained += 1
@@ -205,6 +240,7 @@ class _Run:
             if result.no_model and name not in self.unstorable:
                 self.unstorable.add(name)
                 self.listener.note(f"{name}: its scores are stored, its fitted models are not: {result.no_model}")
+        self.sharing.done(unit.key)
         if self.budget is not None:
             scored = result.rows.size + (0 if result.test_score is None else result.test_score.size)
             seconds = result.fit_seconds + 1e-6 * result.predict_us * scored
@@ -220,25 +256,13 @@ class _Run:
         row = self.plan.rows[index]
         begin = time.monotonic()
         self.scores[index] = row_scores(row, units, self.stored, self.dataset)
-        self.records[index] = assembled_row(self.scores[index], self.truth, self.dataset, self._about(row, units))
+        about = about_row(index, self.plan, self.config) | remark([self.stored[unit.key].score for unit in units])
+        self.records[index] = assembled_row(self.scores[index], self.truth, self.dataset, about)
         if self.budget is not None:
             self.budget.row_assembled(time.monotonic() - begin)
         self.listener.row_done(self.records[index][0])
-
-    def _about(self, row: Row, units: list[Unit]) -> dict[str, Any]:
-        return {
-            "label": row.label,
-            "model": row.spec.name,
-            "variant": row.variant,
-            "features": row.features.name,
-            "n_features": len(row.features.columns),
-            "preset": row.preset,
-            "params": row.params,
-            "training_weights": row.training_weights,
-            "calibration": row.calibration,
-            "seed": self.config.seed,
-            "digest": canonical_digest([row.calibration, [u.key for u in units]]),
-        }
+        if "remark" in about:
+            self.listener.note(f"{row.name}: {about['remark']}")
 
     def _assemble(self, digest: str, left_out: list[LeftOut]) -> list[dict[str, Any]]:
         done = [(self.plan.rows[i], self.scores[i]) for i in sorted(self.records)]
@@ -247,7 +271,9 @@ class _Run:
         scores = [s for _, s in done]
         stack = build_stack(self.config, done, self.dataset)
         if stack is not None:
-            record, found = assembled_row(stack.scores, self.truth, self.dataset, self._about_stack(stack))
+            record, found = assembled_row(
+                stack.scores, self.truth, self.dataset, about_stack(stack, self.plan, self.config)
+            )
             self.listener.row_done(record)
             records.append(record)
             metrics["stack"] = found
@@ -255,7 +281,7 @@ class _Run:
         without_time = {row.name for row in left_out}
         for index, row in enumerate(self.plan.rows):
             if index not in self.records and row.name not in without_time:
-                records.append(self._failed_record(index, row))
+                records.append(failed_record(index, self.plan, self.config, self.failures))
         if not metrics:
             if not self.failures:
                 raise ConfigError(f"no row was complete in time: {left_out[0].name}: {left_out[0].reason}")
@@ -264,35 +290,9 @@ class _Run:
                 f"no row could be computed; first failure: {first.row}: {first.message} (see {first.path})"
             )
         predictor = predictor_content(self.config, self.dataset, self.plan, self.scores, metrics, stack)
-        write_results(
-            self.store, self.config, self.dataset, digest, records, scores, metrics, stack, predictor, left_out
-        )
+        with self._writing():
+            if not is_current(self.store, digest):
+                write_results(
+                    self.store, self.config, self.dataset, digest, records, scores, metrics, stack, predictor, left_out
+                )
         return records
-
-    def _about_stack(self, stack: Stack) -> dict[str, Any]:
-        return {
-            "label": "stack",
-            "model": "stack",
-            "variant": stack.blend.method,
-            "features": "",
-            "n_features": len(stack.blend.members),
-            "preset": "",
-            "params": {"members": list(stack.blend.members)},
-            "training_weights": "",
-            "calibration": "",
-            "seed": self.config.seed,
-            "digest": canonical_digest([stack.blend.method, stack.blend.members, self._what_determines_scores()]),
-        }
-
-    def _what_determines_scores(self) -> list[Any]:
-        return [[row.calibration, [u.key for u in self.plan.units_of(i)]] for i, row in enumerate(self.plan.rows)]
-
-    def _failed_record(self, index: int, row: Row) -> dict[str, Any]:
-        failure = next((f for f in self.failures if f.row == row.name), None)
-        message = failure.message if failure else "not all of its units are stored"
-        return {
-            **self._about(row, self.plan.units_of(index)),
-            "name": row.name,
-            "status": "failed",
-            "error": message,
-        }

@@ -24,6 +24,7 @@ from higgsbench.errors import ConfigError, ModelError, StoreError
 from higgsbench.files import canonical_digest, write_text
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.runs.dataset import Dataset, load_dataset
+from higgsbench.runs.engines import EngineSettings
 from higgsbench.runs.execute import execute
 from higgsbench.runs.plan import make_plan
 from higgsbench.runs.store import RunStore
@@ -242,7 +243,8 @@ class _Tuning:
             workspace = Workspace(folder)
             save_events(workspace, self.dataset, [plan.rows[0].features for plan, _ in pending.values()])
             workers = min(self.settings.jobs, len(tasks))
-            results = execute(lambda: next(queue, None), workspace, workers, self.loaded.config.threads, lambda _: None)
+            engine = EngineSettings(workers, self.loaded.config.threads)
+            results = execute(lambda: next(queue, None), workspace, engine, say=self.say)
             with contextlib.closing(results):
                 for result in results:
                     if result.error:

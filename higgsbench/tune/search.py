@@ -13,6 +13,7 @@ import numpy as np
 
 from higgsbench.errors import HiggsbenchError, ModelError
 from higgsbench.models.space import Choice
+from higgsbench.runs.engines import EngineSettings
 from higgsbench.runs.execute import execute
 from higgsbench.runs.plan import make_plan
 from higgsbench.runs.unit import Task, UnitResult, Workspace
@@ -104,8 +105,8 @@ class Search:
 
     def _carry_out(self, workspace: Workspace) -> None:
         save_events(workspace, self.dataset, [plan.rows[0].features for plan in self._feature_plans()])
-        workers = min(self.settings.jobs, self.trials)
-        results = execute(self._next_task, workspace, workers, self.loaded.config.threads, lambda _: None)
+        engine = EngineSettings(min(self.settings.jobs, self.trials), self.loaded.config.threads)
+        results = execute(self._next_task, workspace, engine, say=self.say)
         try:
             with contextlib.closing(results):
                 for result in results:

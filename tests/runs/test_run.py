@@ -296,7 +296,7 @@ class TestFailures:
         assert row["fraction"] == pytest.approx(1.0)
         assert row["ams_cv"] == pytest.approx(1.079073517320, rel=1e-9)
 
-    def test_failed_units_are_tried_again(
+    def test_failed_units_are_kept_and_tried_again_when_asked(
         self, config: Config, tmp_path: Path, registered: Callable[..., None]
     ) -> None:
         switch = tmp_path / "works"
@@ -304,8 +304,20 @@ class TestFailures:
         text = "data: {{path: {data}}}\nmodels: [{{model: logistic, preset: quick}}, moody]\nfolds: 2\n"
         assert len(higgsbench.run(config(text), output=tmp_path, jobs=1).failures) == 2
         switch.touch()
-        again = higgsbench.run(config(text), output=tmp_path, jobs=1)
+        notes: list[str] = []
+
+        class Listener(Silent):
+            def note(self, text: str) -> None:
+                notes.append(text)
+
+        kept = higgsbench.run(config(text), output=tmp_path, jobs=1, listener=Listener())
+        assert (kept.trained, kept.reused) == (0, 2)
+        assert [failure.message for failure in kept.failures] == ["RuntimeError: the model broke"] * 2
+        assert notes == ["2 units failed before, not trained again; --retry-failed does that"]
+        assert kept.rows[-1]["status"] == "failed"
+        again = higgsbench.run(config(text), output=tmp_path, jobs=1, retry_failed=True)
         assert (again.trained, again.reused, again.failures) == (2, 2, [])
+        assert not list(again.folder.glob("units/*.error.txt"))
 
     def test_nothing_works(self, config: Config, tmp_path: Path, registered: Callable[..., None]) -> None:
         registered("broken", lambda params, context: Broken("raise"), missing=True)

@@ -1,0 +1,175 @@
+"""Batch systems that bring Dask workers: a small file, and the job that comes of it (through dask-jobqueue)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from higgsbench.config.base import Strict, problem
+from higgsbench.config.load import validated
+from higgsbench.config.sizes import parse_size
+from higgsbench.config.yaml_lines import read_yaml
+from higgsbench.errors import ConfigError, MissingExtraError
+from higgsbench.runs.durations import parse_duration
+from higgsbench.runs.engines.base import EngineError
+
+__all__ = ["ClusterConfig", "job_script", "load_cluster", "start_cluster"]
+
+_COMMAND = {"slurm": "sbatch", "htcondor": "condor_submit"}
+_EXAMPLE_SCHEDULER = "tcp://SCHEDULER:8786"
+
+Line = Annotated[str, Field(min_length=1, pattern=r"^[^\r\n\x00]*$")]
+
+
+class ClusterConfig(Strict):
+    """Jobs of a batch system, each of which is one worker: one fit at a time.
+
+    Attributes:
+        system: which one.
+        workers: number of jobs.
+        memory: memory of each, e.g. `4GB`.
+        cores: cores of each; at least the run's `threads`.
+        walltime: time of each, e.g. `2h` (Slurm); a job that ends costs the fit it was at, which is tried elsewhere.
+        queue: partition (Slurm).
+        account: account (Slurm).
+        disk: disk of each (HTCondor).
+        directives: further lines, e.g. `--constraint=avx2` (Slurm), or keys and values (HTCondor).
+        prologue: shell commands before a worker starts, e.g. `module load python` (Slurm).
+        python: interpreter on the nodes; this one by default, which then must be on a shared file system.
+        logs: folder for the jobs' output.
+        scratch: folder on the nodes for events and temporary files.
+        interface: network interface on which the nodes reach this machine, e.g. `ib0`.
+    """
+
+    system: Literal["slurm", "htcondor"]
+    workers: Annotated[int, Field(ge=1, le=10_000)]
+    memory: str
+    cores: Annotated[int, Field(ge=1, le=1024)] = 1
+    walltime: str | None = None
+    queue: Line | None = None
+    account: Line | None = None
+    disk: str | None = None
+    directives: list[Line] | dict[Line, Line] | None = None
+    prologue: list[Line] = Field(default_factory=list)
+    python: Line | None = None
+    logs: Line | None = None
+    scratch: Line | None = None
+    interface: Line | None = None
+
+    @field_validator("memory", "disk")
+    @classmethod
+    def _size(cls, value: str | None) -> str | None:
+        try:
+            return value if value is None else f"{parse_size(value)}B"
+        except ConfigError as error:
+            raise problem(str(error)) from error
+
+    @field_validator("walltime")
+    @classmethod
+    def _duration(cls, value: str | None) -> str | None:
+        try:
+            if value is not None:
+                parse_duration(value)
+        except ConfigError as error:
+            raise problem(str(error)) from error
+        return value
+
+    @model_validator(mode="after")
+    def _of_its_system(self) -> ClusterConfig:
+        foreign = {"slurm": ("disk",), "htcondor": ("walltime", "queue", "account", "prologue")}[self.system]
+        for key in foreign:
+            if getattr(self, key):
+                raise problem(f"{self.system} knows no {key!r}; its own words go into `directives`", key)
+        if self.system == "htcondor" and self.disk is None:
+            raise problem("htcondor needs the disk of a job, e.g. `disk: 2GB`")
+        kind, words = (list, "a list of lines") if self.system == "slurm" else (dict, "keys and values")
+        if self.directives is not None and not isinstance(self.directives, kind):
+            raise problem(f"directives: {self.system} takes {words}", "directives")
+        return self
+
+
+def load_cluster(source: str | Path) -> ClusterConfig:
+    """Read a cluster file.
+
+    Raises:
+        ConfigError: naming the file, line and key.
+    """
+    document = read_yaml(Path(source).expanduser())
+    if not isinstance(document.value, dict):
+        raise ConfigError(f"{document.source}: expected keys and values (system, workers, memory, ...)")
+    return validated(document, ClusterConfig)
+
+
+def _jobqueue() -> Any:
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise MissingExtraError("a batch system", "dask") from error
+    return dask_jobqueue
+
+
+def _arguments(config: ClusterConfig) -> dict[str, Any]:
+    """Arguments of dask-jobqueue; what is not given is what its own configuration files say."""
+    common = {
+        "cores": config.cores,
+        "processes": 1,
+        "memory": config.memory,
+        "python": config.python,
+        "log_directory": config.logs,
+        "local_directory": config.scratch,
+        "interface": config.interface,
+        "job_extra_directives": config.directives,
+        # Without --no-nanny: a worker that dies is started again inside the job.
+        "nanny": True,
+    }
+    if config.system == "htcondor":
+        own: dict[str, Any] = {"disk": config.disk}
+    else:
+        own = {
+            "queue": config.queue,
+            "account": config.account,
+            "walltime": None if config.walltime is None else _clock(parse_duration(config.walltime)),
+            "job_script_prologue": config.prologue or None,
+        }
+    return {key: value for key, value in (common | own).items() if value is not None}
+
+
+def _clock(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:00"
+
+
+def job_script(config: ClusterConfig) -> str:
+    """Return the job that would be submitted, with SCHEDULER for the address that is not known yet.
+
+    Raises:
+        MissingExtraError: if dask-jobqueue is not installed.
+    """
+    kind = {"slurm": "SLURMCluster", "htcondor": "HTCondorCluster"}[config.system]
+    job = getattr(_jobqueue(), kind).job_cls
+    arguments = _arguments(config)
+    arguments.pop("interface", None)  # of the machine that submits; it goes into the address
+    return str(job(scheduler=_EXAMPLE_SCHEDULER, name="higgsbench", **arguments).job_script())
+
+
+def start_cluster(config: ClusterConfig, threads: int) -> Any:
+    """Start a scheduler in this process and submit the jobs.
+
+    Raises:
+        ConfigError: if a fit would have fewer cores than threads.
+        MissingExtraError: if dask-jobqueue is not installed.
+        EngineError: if this machine cannot submit jobs.
+    """
+    if config.cores < threads:
+        raise ConfigError(f"the run asks for {threads} threads per fit, the cluster file for cores: {config.cores}")
+    jobqueue = _jobqueue()
+    command = _COMMAND[config.system]
+    if shutil.which(command) is None:
+        raise EngineError(f"no command {command!r} here: start the run on a machine that submits {config.system} jobs")
+    kind = jobqueue.SLURMCluster if config.system == "slurm" else jobqueue.HTCondorCluster
+    cluster = kind(**_arguments(config), scheduler_options={"dashboard_address": None})
+    cluster.scale(config.workers)
+    return cluster

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+
+import higgsbench
+from higgsbench.models import BuildContext, ModelSpec, registry
+from higgsbench.runs.result import Silent
+from tests.runs.engines import misbehaving
+
+
+class Notes(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def misbehave() -> Iterator[Callable[..., None]]:
+    """Register a model that does something bad, as a user's script would: workers get it by value."""
+    before = dict(registry._MODELS._records) if registry._MODELS._loaded else None
+    cloudpickle.register_pickle_by_value(misbehaving)
+
+    def register(name: str, mode: str, **how: Any) -> None:
+        def build(params: Any, context: BuildContext) -> Any:
+            return misbehaving.Misbehaving(mode, **how)
+
+        higgsbench.register_model(ModelSpec(name, build, missing=True))
+
+    yield register
+    cloudpickle.unregister_pickle_by_value(misbehaving)
+    registry._MODELS._records.clear()
+    if before is None:
+        registry._MODELS._loaded = False
+    else:
+        registry._MODELS._records.update(before)
+
+
+@pytest.fixture
+def two_models(config: Callable[..., Path]) -> Callable[[str], Path]:
+    """A configuration of a good model beside another."""
+
+    def write(other: str) -> Path:
+        return config(
+            f"data: {{{{path: {{data}}}}}}\nmodels: [{{{{model: logistic, preset: quick}}}}, {other}]\nfolds: 2\n"
+        )
+
+    return write

@@ -1,0 +1,219 @@
+"""Dask workers: the same scores, data that is brought once, workers and schedulers that are lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psutil
+import pytest
+
+import higgsbench
+from higgsbench.runs.engines.base import EngineError
+from tests.runs.engines.conftest import Notes
+
+pytest.importorskip("distributed", reason="the extra dask is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    # Sockets of the cluster in this process may be collected after the event loop is closed.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+NAME = "scores.parquet"
+
+
+class Cluster:
+    """A scheduler and workers in processes of their own, as on a real cluster."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "scheduler.json"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.scheduler = self._start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(self.file))
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
+        command = [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]]
+        log = (self.folder / "log.txt").open("ab")
+        with log:
+            process = subprocess.Popen(command, cwd=self.folder, env=env, stdout=log, stderr=log)
+        self.processes.append(process)
+        return process
+
+    def worker(self, *arguments: str) -> subprocess.Popen[bytes]:
+        return self._start(
+            "worker", "--scheduler-file", str(self.file), "--nthreads", "2", "--no-dashboard", "--no-nanny",
+            "--local-directory", str(self.folder), *arguments,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    found = Cluster(folder)
+    deadline = time.monotonic() + 120
+    while not found.file.exists():
+        assert time.monotonic() < deadline, (folder / "log.txt").read_text()
+        time.sleep(0.05)
+    yield found
+    found.close()
+
+
+def same_scores(result: Any, config: Path, output: Path) -> bool:
+    serial = higgsbench.run(config, output=output, engine="serial")
+    return pl.read_parquet(result.folder / NAME).equals(pl.read_parquet(serial.folder / NAME))
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 120
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
+
+
+def fits(process: int) -> list[psutil.Process]:
+    """Processes that fit for a Dask worker."""
+    return [p for p in psutil.Process(process).children(recursive=True) if p.is_running()]
+
+
+def test_serial_local_and_dask_give_the_same_bits(config: Callable[..., Path], tmp_path: Path) -> None:
+    found = [
+        higgsbench.run(config(), output=tmp_path / engine, engine=engine, jobs=2)
+        for engine in ("serial", "local", "dask")
+    ]
+    first, *others = [pl.read_parquet(result.folder / NAME) for result in found]
+    assert all(other.equals(first) for other in others)
+    keys = [sorted(p.name for p in (r.folder / "units").iterdir()) for r in found]
+    assert keys[0] == keys[1] == keys[2]
+    assert len([name for name in keys[2] if name.endswith(".model.zip")]) == 12
+    assert not psutil.Process().children(recursive=True)
+    assert not list(found[2].folder.rglob(".tmp-*"))
+
+
+def test_a_worker_is_killed_and_one_joins(
+    config: Callable[..., Path], tmp_path: Path, cluster: Cluster, notes: Notes
+) -> None:
+    victim = cluster.worker()
+
+    def replace() -> None:
+        wait_for(lambda: fits(victim.pid))
+        victim.send_signal(signal.SIGKILL)
+        cluster.worker()
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    result = higgsbench.run(config(), output=tmp_path / "dask", scheduler=cluster.file, listener=notes)
+    thread.join()
+    assert result.failures == []
+    assert any("died or left the cluster; it is tried again" in line for line in notes.lines)
+    assert same_scores(result, config(), tmp_path / "serial")
+
+
+def test_a_worker_that_does_not_see_the_files(
+    config: Callable[..., Path], tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from higgsbench.runs.engines import dask, dask_worker
+
+    worker = cluster.worker()
+    # Calls that name folders which are not there, as on a machine without the run's file system.
+    plain = dask_worker.Call
+
+    def elsewhere(**values: Any) -> Any:
+        lost = {"folder": "/nowhere", "model_file": values["model_file"] and "/nowhere/model"}
+        return plain(**{**values, **lost})
+
+    sent: list[str] = []
+    send = dask.DaskEngine._send
+
+    def noted(self: Any, files: tuple[str, ...], address: str) -> None:
+        sent.extend(files)
+        send(self, files, address)
+
+    monkeypatch.setattr(dask, "Call", elsewhere)
+    monkeypatch.setattr(dask.DaskEngine, "_send", noted)
+    monkeypatch.setattr(dask, "_PIECE", 10_000)
+    result = higgsbench.run(config(), output=tmp_path / "dask", scheduler=cluster.file)
+    assert result.failures == []
+    assert len(sent) == len(set(sent)) > 3  # every file once
+    assert len(list(result.folder.glob("units/*.model.zip"))) == 12
+    assert same_scores(result, config(), tmp_path / "serial")
+    wait_for(lambda: not fits(worker.pid))
+    assert not list(cluster.folder.rglob("*.npy"))
+
+
+def test_a_lost_scheduler_is_one_line_and_a_further_call_goes_on(
+    config: Callable[..., Path], tmp_path: Path, cluster: Cluster
+) -> None:
+    cluster.worker()
+    output = tmp_path / "out"
+
+    def end() -> None:
+        wait_for(lambda: list(output.glob("*/units/[!.]*.json")))
+        cluster.scheduler.kill()
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    with pytest.raises(EngineError, match=r"was lost; finished units are kept: call the same command again$"):
+        higgsbench.run(config(), output=output, scheduler=str(cluster.file))
+    thread.join()
+    again = higgsbench.run(config(), output=output, engine="serial")
+    assert again.reused > 0
+    assert again.trained == 12 - again.reused
+    assert same_scores(again, config(), tmp_path / "serial")
+
+
+def test_other_versions_are_refused(
+    config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from higgsbench.runs.engines import dask
+
+    monkeypatch.setattr(dask, "versions", lambda packages: {"Python": "3.11", "numpy": "1.0"})
+    with pytest.raises(EngineError, match=r"has .*numpy \S+ instead of 1\.0: its scores would not be the same"):
+        higgsbench.run(config(), output=tmp_path, engine="dask", jobs=1)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        ("nowhere.json", "neither an address .* nor a scheduler file"),
+        ("tcp://127.0.0.1:1", "no Dask scheduler answers there"),
+    ],
+)
+def test_a_scheduler_that_is_not_there(
+    config: Callable[..., Path], tmp_path: Path, scheduler: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from higgsbench.runs.engines import dask_connect
+
+    monkeypatch.setattr(dask_connect, "_CONNECT", 0.5)
+    with pytest.raises(EngineError, match=message):
+        higgsbench.run(config(), output=tmp_path, scheduler=scheduler)
+
+
+def test_an_interruption_leaves_no_process(config: Callable[..., Path], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "higgsbench", "run", str(config()), "--output", str(tmp_path / "out")]
+    run = subprocess.Popen(
+        [*command, "--engine", "dask", "-j", "2"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    children = wait_for(lambda: fits(run.pid) if list((tmp_path / "out").glob("*/units/[!.]*.json")) else [])
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=120)
+    assert run.returncode == 130
+    assert "Traceback" not in err
+    assert err.rstrip().splitlines()[-1].startswith("Interrupted: ")
+    assert psutil.wait_procs(children, timeout=30)[1] == []
+    assert not list((tmp_path / "out").glob("*/.tmp-*"))

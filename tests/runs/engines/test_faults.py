@@ -1,0 +1,158 @@
+"""Models that misbehave cost their row and nothing else, on engines that run in this process or in others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import psutil
+import pytest
+
+import higgsbench
+from tests.runs.engines.conftest import Notes
+
+TwoModels = Callable[[str], Path]
+
+
+def workers_of(process: int | None = None) -> list[psutil.Process]:
+    found = psutil.Process(process).children(recursive=True)
+    return [p for p in found if "higgsbench.runs.engines.worker" in " ".join(p.cmdline())]
+
+
+WRONG = {
+    "raise": "RuntimeError: the model broke",
+    "nan": "Misbehaving returned NaN for ",
+    "infinite": "Misbehaving returned infinite scores for ",
+    "shape": "Misbehaving returned scores of shape (",
+}
+
+
+@pytest.mark.parametrize("engine", ["serial", "local"])
+def test_what_is_wrong_with_a_model_stands_in_its_row(
+    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, engine: str
+) -> None:
+    for mode in WRONG:
+        misbehave(mode, mode)
+    result = higgsbench.run(two_models(", ".join(WRONG)), output=tmp_path / "out", engine=engine, jobs=2)
+    rows = {row["name"]: row for row in result.rows}
+    assert rows["logistic"]["status"] == "ok"
+    assert {name: row["status"] for name, row in rows.items() if name in WRONG} == dict.fromkeys(WRONG, "failed")
+    for mode, message in WRONG.items():
+        assert message in rows[mode]["error"]
+        assert len([f for f in result.failures if f.row == mode and message in f.message]) == 2
+
+
+@pytest.mark.parametrize("engine", ["serial", "local"])
+def test_constant_scores_are_valid_and_noted(
+    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes, engine: str
+) -> None:
+    misbehave("flat", "constant")
+    result = higgsbench.run(two_models("flat"), output=tmp_path / "out", engine=engine, jobs=2, listener=notes)
+    (row,) = [row for row in result.rows if row["name"] == "flat"]
+    assert row["status"] == "ok"
+    assert row["remark"] == "the same score for all held-out events in 2 of 2 fits"
+    assert f"flat: {row['remark']}" in notes.lines
+    assert f"Note: flat: {row['remark']}" in higgsbench.Leaderboard.read(result.folder).render()
+    assert all("remark" not in row for row in result.rows if row["name"] != "flat")
+
+
+def test_models_that_kill_their_process_again_and_again(
+    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes
+) -> None:
+    misbehave("killed", "kill")
+    misbehave("aborted", "abort")
+    config = two_models("killed, aborted")
+    result = higgsbench.run(config, output=tmp_path / "out", engine="local", jobs=2, listener=notes)
+    rows = {row["name"]: row for row in result.rows}
+    assert rows["logistic"]["status"] == "ok"
+    for name, sign in (("killed", "SIGKILL"), ("aborted", "SIGABRT")):
+        error = rows[name]["error"]
+        assert error.startswith("failed three times, the last time alone: its worker process was killed by " + sign)
+        text = next(failure.path.read_text() for failure in result.failures if failure.row == name)
+        assert text.count("attempt ") == 3
+        assert ("in fit" in text) == (name == "aborted")  # where it was, if the process could still say so
+    assert len([line for line in notes.lines if line.endswith("; it is tried again")]) == 4
+    assert not workers_of()
+
+
+def test_a_model_that_kills_its_process_once_costs_nothing(
+    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes
+) -> None:
+    (tmp_path / "count").mkdir()
+    misbehave("moody", "kill", times=1, folder=str(tmp_path / "count"))
+    result = higgsbench.run(two_models("moody"), output=tmp_path / "out", engine="local", jobs=1, listener=notes)
+    assert result.failures == []
+    assert result.trained == 4
+    assert "moody, fold" in notes.lines[0]
+    assert notes.lines[0].endswith("it is tried again")
+    assert not list(result.folder.rglob(".tmp-*"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "limit", "message"),
+    [
+        ("hang", {"unit_time_limit": "2s"}, "exceeded the unit time limit of 2.0 s"),
+        ("memory", {"unit_memory_limit": "1GB"}, "exceeded the unit memory limit of 1.00 GB"),
+    ],
+)
+def test_limits_of_a_unit(
+    two_models: TwoModels,
+    misbehave: Callable[..., None],
+    tmp_path: Path,
+    mode: str,
+    limit: dict[str, str],
+    message: str,
+) -> None:
+    misbehave("greedy", mode)
+    # The good model is trained before, so that the test depends on no machine's speed.
+    config = two_models("greedy")
+    higgsbench.run(config, output=tmp_path / "out", only=["logistic"], jobs=1)
+    result = higgsbench.run(config, output=tmp_path / "out", jobs=1, **limit)  # type: ignore[arg-type]
+    assert [failure.message for failure in result.failures] == [message] * 2
+    assert {row["name"]: row["status"] for row in result.rows} == {"logistic": "ok", "greedy": "failed"}
+    if mode == "hang":
+        assert " in fit\n" in result.failures[0].path.read_text()  # where it hung
+
+
+def test_workers_end_with_a_run_that_is_killed(config: Callable[..., Path], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "higgsbench", "run", str(config()), "--output", str(tmp_path / "out"), "-j", "2"]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+    deadline = time.monotonic() + 120
+    while len(workers := workers_of(run.pid)) < 2:
+        assert time.monotonic() < deadline
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.kill()
+    run.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=60)
+    assert (len(gone), alive) == (2, [])
+
+
+def test_a_worker_killed_from_outside_costs_nothing(config: Callable[..., Path], tmp_path: Path, notes: Notes) -> None:
+    expected = higgsbench.run(config(), output=tmp_path / "serial", engine="serial")
+    killed = threading.Event()
+
+    def kill_one() -> None:
+        while not killed.is_set():
+            if list((tmp_path / "local").glob("*/units/[!.]*.json")):
+                for worker in workers_of():
+                    worker.send_signal(signal.SIGKILL)
+                killed.set()
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    result = higgsbench.run(config(), output=tmp_path / "local", engine="local", jobs=2, listener=notes)
+    killed.set()
+    thread.join()
+    assert result.failures == []
+    assert [line for line in notes.lines if "killed by SIGKILL" in line]
+    name = "scores.parquet"
+    assert pl.read_parquet(result.folder / name).equals(pl.read_parquet(expected.folder / name))
