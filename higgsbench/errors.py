@@ -14,13 +14,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "StoreError",
-    "printable",
 ]
-
-
-def printable(value: object) -> str:
-    """Return a text without control characters: a name out of somebody's file must not steer a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
 class HiggsbenchError(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from higgsbench.errors import printable
+from higgsbench.files import printable
 
 __all__ = ["one_line"]
 

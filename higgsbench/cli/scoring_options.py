@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from higgsbench.errors import printable
+from higgsbench.files import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

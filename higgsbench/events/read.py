@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from higgsbench.errors import DataError, printable
+from higgsbench.errors import DataError
 from higgsbench.events.cache import cached_frame
 from higgsbench.events.check import check_columns, check_content, column_types, where
 from higgsbench.events.columnar import parse_parquet
 from higgsbench.events.root import parse_root
 from higgsbench.events.table import Events
 from higgsbench.events.unpacked import check_gzip_size
+from higgsbench.files import printable
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from higgsbench.errors import DataError, printable
+from higgsbench.errors import DataError
 from higgsbench.events.check import check_columns, check_content, column_types, where
 from higgsbench.events.columnar import as_layout
 from higgsbench.events.read import check_empty_cells, normalised, read_header, read_text, unreadable
 from higgsbench.events.root import parse_root
+from higgsbench.files import printable
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:

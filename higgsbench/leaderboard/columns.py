@@ -6,7 +6,8 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from higgsbench.errors import ConfigError, printable
+from higgsbench.errors import ConfigError
+from higgsbench.files import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

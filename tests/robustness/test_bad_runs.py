@@ -373,7 +373,7 @@ ROWS: dict[str, tuple[Spoil, str]] = {
     "UTF-16": (raw("rows.json", "{}".encode("utf-32")), r"run: left out, rows.json is damaged.*"),
     "a huge whole number": (
         raw("rows.json", b'{"rows": ' + b"9" * 9000 + b"}"),
-        r"run: left out, rows.json cannot be read: damaged or not made by higgsbench",
+        r"run: left out, rows.json is damaged \(no list of rows\)",
     ),
     "rows of text": (
         forged("rows.json", at("rows", value=["x"])),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from higgsbench.errors import DataError, printable
+from higgsbench.errors import DataError
 from higgsbench.events.check import check_columns
 from higgsbench.events.read import read_table
 from higgsbench.events.table import Events
@@ -20,6 +20,7 @@ from higgsbench.events.validate.report import RuleResult, ValidationReport
 from higgsbench.events.validate.rule import BoolArray, Rule, RuleTable
 from higgsbench.events.validate.structure import MISSING_RULES, STRUCTURE_RULES
 from higgsbench.events.validate.weights import WEIGHT_RULES
+from higgsbench.files import printable
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
