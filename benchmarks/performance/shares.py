@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SETTINGS", "measure", "profiled", "report"]
 
-SETTINGS: dict[str, Any] = {"events": [15_000, 100_000], "folds": 5}
+SETTINGS: dict[str, Any] = {"events": [15_000, 100_000], "folds": 3}
 
 WATCHED: tuple[tuple[str, str, str], ...] = (
     ("data", "higgsbench.runs.run", "load_dataset"),
