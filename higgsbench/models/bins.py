@@ -27,12 +27,12 @@ _NOT_NATIVE = ("class_weight", "importance_type", "n_estimators", "n_jobs", "obj
 class LightGBMBins:
     """LightGBM `Dataset` of a fold, and trees that stop early on parts of it."""
 
-    def prepare(self, estimator: Any, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64]) -> Any:
+    def prepare(self, estimator: Any, X: Any, y: NDArray[Any], weight: NDArray[np.float64]) -> Any:
         """Bin the events of a fold.
 
         Args:
             estimator: unfitted `LGBMClassifier`, whose members differ from it by their seed only.
-            X: (n, p) features.
+            X: (n, p) features, or a `lightgbm.Sequence` of rows.
             y: (n,) classes 0 and 1.
             weight: (n,) training weights.
 

@@ -63,6 +63,7 @@ def estimator_from_disk(spec: ModelSpec, params: Mapping[str, Any], context: Bui
     if spec.from_disk is None:
         raise ModelError(f"model {spec.name!r} cannot be trained from disk")
     seeds = [context.seed + BAG_STRIDE * i for i in range(size)]
+    train = dataclasses.replace(train, bagged=size > 1)
     try:
         members = [spec.from_disk(spec.build, own, dataclasses.replace(context, seed=seed), train) for seed in seeds]
     except (TypeError, ValueError) as error:

@@ -26,7 +26,7 @@ FitUntil = Callable[[Any, Sample, Sample, int], Any]
 class SharedBins(Protocol):
     """How a library bins events once for all members of a bag, see `higgsbench.models.bins`."""
 
-    def prepare(self, estimator: Any, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64]) -> Any:
+    def prepare(self, estimator: Any, X: Any, y: NDArray[Any], weight: NDArray[np.float64]) -> Any:
         """Bin the events; None where the estimator's parameters do not allow it."""
 
     def fit(self, estimator: Any, bins: Any, train: NDArray[np.intp], aside: NDArray[np.intp], rounds: int) -> Any:

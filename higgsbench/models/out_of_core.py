@@ -87,11 +87,13 @@ class Training:
         data: (n, p) features.
         y: (n,) truth.
         weight: (n,) training weights.
+        bagged: whether a member of a bag is trained, whose library may learn its bins from all of these events.
     """
 
     data: RowsOnDisk
     y: NDArray[np.bool_]
     weight: NDArray[np.float64]
+    bagged: bool = False
 
     def chosen(self, index: NDArray[np.int64]) -> Training:
         """Return some of the events, by their ascending positions."""
@@ -170,7 +172,17 @@ def _xgboost(estimator: Any, train: Training, aside: Training | None, rounds: in
 
 def lightgbm_from_disk(build: Any, params: Mapping[str, Any], context: BuildContext, train: Training) -> Any:
     """Train LightGBM on rows that are binned as they come; arguments as for `xgboost_from_disk`."""
-    return _fitted(build(params, context), train, _lightgbm)
+    from higgsbench.models.early import EarlyStopping
+    from higgsbench.models.lightgbm_rows import Rows
+
+    built = build(params, context)
+    if train.bagged and isinstance(built, EarlyStopping) and built.shared is not None:
+        # As in memory, where the members share these bins; here each makes them anew, for they would fill the memory.
+        y = train.y.astype(np.int64)
+        bins = built.shared.prepare(built.estimator, Rows(train.data), y, train.weight)
+        if bins is not None:
+            return built.fit_on(built.shared, bins, y)
+    return _fitted(built, train, _lightgbm)
 
 
 def _lightgbm(estimator: Any, train: Training, aside: Training | None, rounds: int, folder: Path) -> Any:
