@@ -105,6 +105,13 @@ def bench_quality(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.quality", *session.posargs)
 
 
+@nox.session(name="bench-reliability")
+def bench_reliability(session: nox.Session) -> None:
+    """Kill, starve, damage and crowd runs (about half an hour; some cases need root); writes reliability.md."""
+    session.install(".[report,dask]")
+    session.run("python", "-m", "benchmarks.reliability", *session.posargs)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed and closeness; the figures go to results/reference/."""
