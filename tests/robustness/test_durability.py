@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -28,8 +29,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cache(place: Path) -> None:
-    os.environ["HIGGSBENCH_CACHE_DIR"] = str(place / "cache")
+def cache(place: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIGGSBENCH_CACHE_DIR", str(place / "cache"))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +124,7 @@ class TestSeals:
         assert read_vouched(tmp_path, "a") == b"content"
         thread.join()
         (tmp_path / "a").write_bytes(b"other")
-        with pytest.raises(StoreError, match="its checksum is not the one in rows.json"):
+        with pytest.raises(StoreError, match=r"its checksum is not the one in rows\.json"):
             read_vouched(tmp_path, "a")
 
 
