@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import urllib.request
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
-nox.options.sessions = ["lint", "types", "tests", "docs-examples"]
+nox.options.sessions = ["lint", "types", "tests", "docs-examples", "audit"]
 
 TORCH = "torch==2.13.0"
 """Tested version of the extra `torch`; pip's own settings choose between builds for processors and graphics cards."""
@@ -95,6 +96,37 @@ def docs_examples(session: nox.Session) -> None:
     folder = Path(session.create_tmp()).resolve()
     session.env["HIGGSBENCH_CACHE_DIR"] = str(folder / "cache")
     session.run("python", "-m", "benchmarks.docs_examples", str(folder), *DOCUMENTS, *session.posargs)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Look the installed dependencies up among known vulnerabilities; says so and passes where nobody can be asked."""
+    try:
+        urllib.request.urlopen("https://pypi.org/pypi/pip/json", timeout=5).close()
+    except OSError as error:
+        session.warn(f"the vulnerability service cannot be reached ({error}): nothing was audited")
+        return
+    session.install("pip-audit", ".")
+    found = session.run(
+        *("pip-audit", "--progress-spinner", "off", "--timeout", "10", "--skip-editable"),
+        silent=True,
+        success_codes=[0, 1],
+    )
+    text = str(found)
+    if re.search(r"^Found [0-9]+ known vulnerabilit", text, flags=re.MULTILINE):
+        session.error(text)
+    lost = len(re.findall(r"could not be audited", text))
+    if lost:
+        session.warn(f"{lost} packages are not known to the vulnerability service and were not audited")
+    if "No known vulnerabilities found" not in text:
+        session.warn(f"the vulnerability service broke off, nothing was audited: {text.strip().splitlines()[-1:]}")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Spoil 100,000 files of every kind and read them (half an hour); prints a table for reliability.md."""
+    session.install(".", "hypothesis")
+    session.run("python", "-m", "benchmarks.reliability.input", *session.posargs)
 
 
 @nox.session(name="bench-quality")

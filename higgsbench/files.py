@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import re
 import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,19 +19,53 @@ __all__ = [
     "atomic_path",
     "canonical_digest",
     "file_digest",
+    "json_text",
+    "parse_json",
+    "printable",
     "put_in_place",
+    "sync_folder",
     "temporary_path",
+    "temporary_prefix",
     "write_bytes",
     "write_json",
     "write_text",
+    "writer_lives",
 ]
 
 TEMPORARY_PREFIX = ".tmp-"
+_MOST_DIGITS = 19
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""What Polars says, in an error that is no OSError, of a disk that is full."""
+
+
+def printable(value: object) -> str:
+    """Return a text without control characters: a name out of somebody's file must not steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
 def temporary_path(target: Path) -> Path:
     """Return a fresh temporary name beside the target; it tells which process is at work on it."""
-    return target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{target.name}")
+    return target.with_name(f"{temporary_prefix()}{secrets.token_hex(4)}-{target.name}")
+
+
+def temporary_prefix() -> str:
+    """Return how the temporary names of this process begin."""
+    return f"{TEMPORARY_PREFIX}{os.getpid()}-{_host()}-"
+
+
+def _host() -> str:
+    """Short token of this machine's name: numbers of processes mean nothing on another one."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def writer_lives(name: str) -> bool:
+    """Whether the process that made a temporary file may still be at work on it; True for one of another machine."""
+    import psutil
+
+    number, _, rest = name.removeprefix(TEMPORARY_PREFIX).partition("-")
+    if not number.isdigit():
+        return False
+    return not rest.startswith(f"{_host()}-") or psutil.pid_exists(int(number))
 
 
 def put_in_place(temporary: Path, target: Path) -> None:
@@ -39,19 +75,39 @@ def put_in_place(temporary: Path, target: Path) -> None:
     temporary.replace(target)
 
 
+def sync_folder(folder: Path) -> None:
+    """Ask the disk to keep the names in a folder too, as far as the system can (Windows cannot)."""
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(number)
+    except OSError:
+        pass
+    finally:
+        os.close(number)
+
+
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """Give a temporary path beside the target; on success flush it to disk and rename it over the target.
 
     A reader sees the old file or the whole new one, never a part; after an error the temporary file is removed.
+
+    Raises:
+        OSError: if the disk refuses, also where a library has an error of its own for that.
     """
     temporary = temporary_path(target)
     try:
         yield temporary
         put_in_place(temporary, target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        raise
+        refused = _OS_ERROR.search(str(error)) if type(error).__module__.startswith("polars") else None
+        if refused is None:
+            raise
+        raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(target)) from error
 
 
 def write_bytes(target: Path, content: bytes) -> None:
@@ -67,7 +123,26 @@ def write_text(target: Path, content: str) -> None:
 
 def write_json(target: Path, content: Any) -> None:
     """Write a JSON file whole or not at all; floats keep full precision."""
-    write_text(target, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    write_text(target, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """Return the text of a JSON file: keys in order, floats in full precision."""
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def parse_json(text: bytes) -> Any:
+    """Return a JSON value; whole numbers beyond 64 bits become floats.
+
+    Raises:
+        ValueError: if it is not JSON.
+        RecursionError: if it is nested too deeply.
+    """
+    return json.loads(text, parse_int=_whole_number)
+
+
+def _whole_number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
 def file_digest(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.performance.events import six_models, training_events
@@ -30,7 +31,7 @@ def measure(figures: Figures, folder: Path) -> None:
         output = f"out-{next(count)}"
         return command(["-m", "higgsbench", "run", "six.yaml", "--output", output, "--quiet", *options], folder)
 
-    calls = {engine: lambda engine=engine: on(engine) for engine in ENGINES}
+    calls = {engine: functools.partial(on, engine) for engine in ENGINES}
     in_turn(calls, SETTINGS["rounds"], figures.content, figures.keep)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks._common import ROOT
 
-__all__ = ["Cost", "Ratio", "command", "environment_of", "in_process", "in_turn", "ratio", "summary"]
+__all__ = ["Cost", "Ratio", "command", "environment_of", "in_process", "in_turn", "loads", "ratio", "summary"]
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,12 @@ def environment_of(folder: Path | None = None) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, **own}
 
 
-def command(arguments: list[str], folder: Path, *, nice: bool = False) -> Cost:
+def command(arguments: list[str], folder: Path) -> Cost:
     """Cost of `python ARGUMENTS`, with every process that it started and waited for.
 
     Args:
         arguments: what follows the interpreter.
         folder: working directory; its `cache` is the cache of event files.
-        nice: unused processors only.
 
     Raises:
         RuntimeError: if the command fails; with the end of what it wrote.
@@ -80,7 +79,7 @@ def command(arguments: list[str], folder: Path, *, nice: bool = False) -> Cost:
     with errors.open("wb") as stream:
         begin = time.perf_counter()
         process = subprocess.Popen(
-            [*(["nice", "-n", "10"] if nice else []), sys.executable, *arguments],
+            [sys.executable, *arguments],
             cwd=folder,
             env=environment_of(folder),
             stdout=subprocess.DEVNULL,

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.performance.measure import Cost, environment_of
 
-__all__ = ["Watched", "watched_command"]
+__all__ = ["Watched", "stored", "watched_command"]
 
 _EVERY = 0.05
 
@@ -33,7 +33,6 @@ class Watched:
     main: int = 0
     worker: int = 0
     processes: int = 0
-    samples: int = field(default=0, compare=False)
 
     def sample(self, pid: int) -> None:
         """Look at the tree of a process once."""
@@ -49,7 +48,6 @@ class Watched:
         self.main = max(self.main, main)
         self.worker = max([self.worker, *workers])
         self.processes = max(self.processes, 1 + len(below))
-        self.samples += 1
 
 
 def _proportional(pid: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from higgsbench.events import load_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["SETTINGS", "measure", "report"]
@@ -28,7 +30,7 @@ def measure(figures: Figures, folder: Path) -> None:
     os.environ["HIGGSBENCH_CACHE_DIR"] = str(folder / "cache")
     settings = SimulationSettings(events=SETTINGS["events"], seed=4)
     plain, gzipped = (write_simulated(settings, folder / f"events{ending}", jobs=2) for ending in (".csv", ".csv.gz"))
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "plain": lambda: load_events(plain, cache=False),
         "pandas plain": lambda: pd.read_csv(plain),
         "cached": lambda: load_events(plain),
@@ -40,7 +42,7 @@ def measure(figures: Figures, folder: Path) -> None:
     }
     for call in calls.values():
         call()
-    timed = {name: lambda call=call: in_process(call) for name, call in calls.items()}
+    timed = {name: functools.partial(in_process, call) for name, call in calls.items()}
     in_turn(timed, SETTINGS["rounds"], figures.content, figures.keep)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from higgsbench.metrics import ams_scan, evaluation_weights
 from higgsbench.schema import N_B, N_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["SETTINGS", "measure", "report"]
@@ -26,10 +28,13 @@ def measure(figures: Figures, folder: Path) -> None:
     y = rng.random(n) < 0.34
     score = rng.normal(size=n) + y
     weight = evaluation_weights(y, rng.random(n), N_S, N_B)
-    calls = {"scan": lambda: ams_scan(y, score, weight), "argsort": lambda: np.argsort(score)}
+    calls: dict[str, Callable[[], object]] = {
+        "scan": lambda: ams_scan(y, score, weight),
+        "argsort": lambda: np.argsort(score),
+    }
     for call in calls.values():
         call()
-    timed = {name: lambda call=call: in_process(call) for name, call in calls.items()}
+    timed = {name: functools.partial(in_process, call) for name, call in calls.items()}
     in_turn(timed, SETTINGS["rounds"], figures.content, figures.keep)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SETTINGS", "measure", "profiled", "report"]
 
-SETTINGS: dict[str, Any] = {"events": [15_000, 100_000], "folds": 5}
+SETTINGS: dict[str, Any] = {"events": [15_000, 100_000], "folds": 3}
 
 WATCHED: tuple[tuple[str, str, str], ...] = (
     ("data", "higgsbench.runs.run", "load_dataset"),
@@ -86,10 +86,8 @@ def profiled(config: str, output: str, target: Path) -> None:
     """Run a configuration in this process and write the seconds of each share as JSON."""
     watches = _Stopwatches()
     begin = (time.perf_counter(), time.process_time())
-    from higgsbench.api import load_run_config
-    from higgsbench.runs.run import run_config
+    from higgsbench.api.running import run
 
-    loaded = load_run_config(config)
     with ExitStack() as stack:
         for share, where, name in WATCHED:
             place = _place(where)
@@ -97,7 +95,7 @@ def profiled(config: str, output: str, target: Path) -> None:
         watches.switch()
         watches.spent.clear()
         watches.spent[START] = [time.perf_counter() - begin[0], time.process_time()]  # the interpreter's own included
-        run_config(loaded, Path(output), 1)
+        run(config, output=output, engine="serial")
         watches.switch()
     target.write_text(json.dumps(watches.spent))
 

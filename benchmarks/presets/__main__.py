@@ -120,7 +120,7 @@ def main() -> None:
         print(f"{variant.model}: {variant.label}", flush=True)
     files = [(variant, _file(options.output, variant)) for variant in variants()]
     found = [(variant, dict(np.load(file))) for variant, file in files if file.is_file()]
-    write_table(found, _truth("real"), _truth("test"))
+    write_table(found, len(files), _truth("real"), _truth("test"))
 
 
 if __name__ == "__main__":

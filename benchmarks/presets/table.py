@@ -32,15 +32,18 @@ _HEAD = (
 )
 
 
-def write_table(found: Sequence[tuple[Variant, Found]], real: Truth, simulated: Truth) -> None:
+def write_table(found: Sequence[tuple[Variant, Found]], planned: int, real: Truth, simulated: Truth) -> None:
     """Write results/reference/presets.md.
 
     Args:
         found: lines with scores of the real events per seed, (2, n), scores of the simulated ones, and seconds.
+        planned: number of lines that there should be.
         real: truth and evaluation weights of the real events.
         simulated: those of the simulated ones.
     """
     lines = list(_HEAD)
+    if len(found) < planned:
+        lines += [f"Not finished: {len(found)} of {planned} lines are measured; the same command goes on.", ""]
     for model in MODELS:
         rows = [(variant, scores) for variant, scores in found if variant.model == model]
         if not rows or rows[0][0].kind != "start":

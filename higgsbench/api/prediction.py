@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars
 
+from higgsbench.api.arguments import checked_arguments
 from higgsbench.api.running import folder_of
 from higgsbench.challenge import SubmissionScore, read_submission, score_submission, submission_table
 from higgsbench.events import Events, load_events
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["predict", "score", "submission"]
 
 
+@checked_arguments
 def predict(
     run: str | Path | RunResult,
     data: str | Path,
@@ -50,6 +52,7 @@ def predict(
     return polars.concat(list(predictions(predictor, data, jobs or available_cores(), subsets)))
 
 
+@checked_arguments
 def submission(
     run: str | Path | RunResult,
     data: str | Path,
@@ -71,6 +74,7 @@ def submission(
     return submission_table(found["EventId"].to_numpy(), found["score"].to_numpy(), predictor.threshold)
 
 
+@checked_arguments
 def score(
     submission: str | Path | polars.DataFrame,
     truth: str | Path | Events,

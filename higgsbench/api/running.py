@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from higgsbench.api.arguments import checked_arguments
 from higgsbench.config import LoadedConfig, load_config
 from higgsbench.config.sizes import parse_size
 from higgsbench.errors import ConfigError
@@ -27,6 +28,7 @@ def folder_of(run: str | Path | RunResult) -> Path:
     return run.folder if isinstance(run, RunResult) else Path(run).expanduser()
 
 
+@checked_arguments
 def load_run_config(
     config: str | Path | Mapping[str, Any],
     *,
@@ -73,6 +75,7 @@ def load_run_config(
     return LoadedConfig(new, loaded.document)
 
 
+@checked_arguments
 def run(
     config: str | Path | Mapping[str, Any],
     *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from higgsbench.api.arguments import checked_arguments
 from higgsbench.api.running import folder_of, load_run_config
 from higgsbench.errors import ConfigError
 from higgsbench.runs.durations import parse_duration
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["compare_models", "members", "stats", "tune_model", "write_report"]
 
 
+@checked_arguments
 def members(run: str | Path | RunResult) -> Diversity:
     """Take the stack of a run apart, member by member, as `higgsbench members` does.
 
@@ -46,6 +48,7 @@ def _contenders(
     return load_contenders(specs, results=Path(results), common=common)
 
 
+@checked_arguments
 def compare_models(
     *runs: str | Path | RunResult,
     models: Sequence[str] = (),
@@ -74,6 +77,7 @@ def compare_models(
     return compare(contenders, notes, replicas=replicas)
 
 
+@checked_arguments
 def stats(
     run: str | Path | RunResult,
     *,
@@ -160,6 +164,7 @@ def scorer_of_shifts(
     return scored
 
 
+@checked_arguments
 def write_report(
     run: str | Path | RunResult,
     output: str | Path,
@@ -204,6 +209,7 @@ def write_report(
     )  # fmt: skip
 
 
+@checked_arguments
 def tune_model(
     config: str | Path | Mapping[str, Any],
     model: str,

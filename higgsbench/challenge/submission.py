@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import DataError
+from higgsbench.events.unpacked import check_gzip_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,15 +104,19 @@ def _cells_of_table(table: pl.DataFrame) -> pl.DataFrame:
 
 def _cells(file: Path) -> pl.DataFrame:
     """Split the lines of the file into three cells of text each."""
+    if not file.exists():
+        raise DataError(f"{file}: no such file")
     if not file.is_file():
-        raise DataError(f"{file}: {'a folder, not a submission' if file.is_dir() else 'no such file'}")
+        raise DataError(f"{file}: {'a folder' if file.is_dir() else 'a device or pipe'}, not a submission")
     try:
-        content = file.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        text = content.decode("utf-8")
+        with file.open("rb") as probe:
+            zipped = probe.read(2) == b"\x1f\x8b"
+        if zipped:
+            check_gzip_size(file)
+        content = gzip.decompress(file.read_bytes()) if zipped else file.read_bytes()
+        text = content.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file}: cannot be read: {error}") from error
+        raise DataError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text") from error
     header, *lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")

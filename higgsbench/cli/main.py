@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -10,9 +11,13 @@ from typing import Any
 import click
 
 from higgsbench import __version__
+from higgsbench.cli.one_line import one_line
 from higgsbench.errors import HiggsbenchError
 
 __all__ = ["LazyGroup", "cli", "main"]
+
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+"""What is no bug wherever it happens: a disk that is full or read-only, permissions that are missing."""
 
 
 class LazyGroup(click.Group):
@@ -85,6 +90,15 @@ def cli() -> None:
     """Fair, weighted, significance-based benchmarking of classifiers for particle physics."""
 
 
+def _usage(error: click.ClickException) -> str:
+    """Say what is wrong with the command line, and where its help is."""
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return message
+    return f"{message.rstrip().removesuffix('.')}; try '{context.command_path} --help'"
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the command line: exit code 0 done, 2 bad input (one line on standard error), 130 interrupted.
 
@@ -96,12 +110,13 @@ def main(args: list[str] | None = None) -> None:
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        if type(error).__name__ == "NoArgsIsHelpError":  # since click 8.2; its message is the whole help
+            error.show()
+        else:
+            click.echo(f"Error: {one_line(_usage(error))}", err=True)
+        code = 2
     except HiggsbenchError as error:
-        # A name out of somebody's file must not steer the terminal.
-        line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(error).split()))
-        click.echo(f"Error: {line}", err=True)
+        click.echo(f"Error: {one_line(str(error))}", err=True)
         code = 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
@@ -110,6 +125,12 @@ def main(args: list[str] | None = None) -> None:
         # The reader (head, less) went away; keep Python from complaining once more while it shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {one_line(f'{place}the system refuses: {error.strerror}')}", err=True)
+        code = 2
     sys.exit(code if isinstance(code, int) else 0)
 
 

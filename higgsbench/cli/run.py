@@ -10,6 +10,7 @@ import click
 
 from higgsbench.cli.duration import time_limit_option
 from higgsbench.cli.engine_options import EngineChoice, engine_options
+from higgsbench.cli.one_line import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,10 +134,12 @@ def _show_plan(loaded: LoadedConfig, output: Path, jobs: int, events: int | None
     from higgsbench.runs.forecast import forecast, stored_keys
     from higgsbench.runs.memory import fit_to_memory
     from higgsbench.runs.plan import make_plan
+    from higgsbench.runs.trainable import check_trainable
 
     dataset = load_dataset(loaded.config)
     plan = make_plan(loaded, dataset)
     check_members(loaded.config, plan)
+    check_trainable(loaded, plan, dataset, lambda text: click.echo(f"Note: {one_line(text)}", err=True))
     plan, notes = (plan, []) if events is not None else fit_to_memory(loaded, plan, dataset, jobs, stored_keys(output))
     for note in notes:
         click.echo(note)

@@ -68,6 +68,7 @@ def command(
     What is reported was not chosen on the events that score it. Stopped studies go on: call the same command again.
     """
     from higgsbench.api import load_run_config
+    from higgsbench.cli.one_line import one_line
     from higgsbench.tune.nested import tune
     from higgsbench.tune.settings import TuneSettings
 
@@ -80,7 +81,7 @@ def command(
 
     def say(text: str) -> None:
         if not quiet:
-            click.echo(text, err=True)
+            click.echo(one_line(text), err=True)
 
     try:
         result = tune(loaded, settings, studies, say)

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
+from higgsbench.ensemble.cut import CUT_RULES
 from higgsbench.ensemble.truth import Truth
 from higgsbench.errors import ConfigError, DataError, StoreError
 from higgsbench.leaderboard.collect import StoredRow, read_run
+from higgsbench.leaderboard.scores import read_scores
 from higgsbench.metrics.weights import evaluation_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import polars as pl
     from numpy.typing import NDArray
 
 __all__ = ["Contender", "load_contenders"]
@@ -73,7 +75,10 @@ def load_contenders(
                 rows.append(row)
     if not rows:
         raise ConfigError("name a run, RUN:MODEL, or models with --run RUN")
-    tables = {folder: _scores_of(folder) for folder in dict.fromkeys(row.run for row in rows)}
+    tables = {
+        folder: read_scores(folder, [str(row.record["name"]) for row in rows if row.run == folder])
+        for folder in dict.fromkeys(row.run for row in rows)
+    }
     several = len(tables) > 1
     found = [_contender(row, tables[row.run], several) for row in rows]
     return _on_same_events(found, common)
@@ -104,7 +109,7 @@ def _rows_of(spec: str, run: str | None, results: Path) -> list[StoredRow]:
 
 def _stored(folder: Path) -> list[StoredRow]:
     rows, problem = read_run(folder)
-    if problem:
+    if problem and not rows:
         raise StoreError(problem)
     return rows
 
@@ -124,45 +129,34 @@ def _rows_named(folder: Path, model: str, *, many: bool) -> list[StoredRow]:
     return named
 
 
-def _scores_of(folder: Path) -> pl.DataFrame:
-    path = folder / "scores.parquet"
-    try:
-        frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
-    except FileNotFoundError:
-        raise StoreError(f"{path}: missing; run the configuration again to restore it") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise StoreError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
-    missing = {"EventId", "signal", "weight", "repeat", "fold"} - set(frame.columns)
-    if missing or not frame.height:
-        raise StoreError(f"{path}: is no file of scores (no {', '.join(sorted(missing)) or 'rows'})")
-    return frame
-
-
 def _contender(row: StoredRow, frame: pl.DataFrame, several: bool) -> Contender:
-    column = f"score:{row.record['name']}"
+    name = str(row.record["name"])
+    column = f"score:{name}"
     path = row.run / "scores.parquet"
-    if column not in frame.columns:
-        raise StoreError(f"{path}: no column {column!r}; run the configuration again to restore it")
-    ordered = frame.select("EventId", "signal", "weight", "repeat", "fold", column).sort("repeat", "EventId")
-    repeats = ordered["repeat"].n_unique()
-    n = ordered.height // repeats
-    event_id = ordered["EventId"].to_numpy().reshape(repeats, -1) if n * repeats == ordered.height else None
-    if event_id is None or (event_id != event_id[0]).any() or (np.diff(event_id[0]) <= 0).any():
-        raise StoreError(f"{path}: the repeats do not hold the same events, each once")
-    scores = ordered[column].cast(pl.Float64).to_numpy().reshape(repeats, n)
+    repeats = frame["repeat"].n_unique()
+    n = frame.height // repeats
+    event_id = frame["EventId"].to_numpy()[:n]
+    scores = frame[column].to_numpy().reshape(repeats, n)
     if not np.isfinite(scores).all():
         raise StoreError(f"{path}: column {column!r} holds scores that are not finite")
     shared: dict[str, Any] = row.comparability
+    for key in ("n_s", "n_b", "b_reg"):
+        if not isinstance(shared.get(key), (int, float)):
+            raise StoreError(f"{row.run / 'rows.json'}: no number {key} in the comparability")
+    if row.record.get("cut_rule") not in CUT_RULES:
+        rule = str(row.record.get("cut_rule"))[:60]
+        raise StoreError(
+            f"{row.run / 'rows.json'}: row {name!r}: cut_rule {rule!r} is not one of {', '.join(CUT_RULES)}"
+        )
     truth = Truth(
-        y=ordered["signal"].to_numpy()[:n].astype(np.bool_),
-        weight=ordered["weight"].to_numpy()[:n].astype(np.float64),
-        fold=ordered["fold"].to_numpy().reshape(repeats, n).astype(np.int64),
+        y=frame["signal"].to_numpy()[:n].astype(np.bool_),
+        weight=frame["weight"].to_numpy()[:n].astype(np.float64),
+        fold=frame["fold"].to_numpy().reshape(repeats, n).astype(np.int64),
         totals=(float(shared["n_s"]), float(shared["n_b"])),
         b_reg=float(shared["b_reg"]),
         rule=str(row.record["cut_rule"]),
     )
-    name = str(row.record["name"])
-    return Contender(f"{row.run.name}:{name}" if several else name, row, event_id[0].astype(np.int64), scores, truth)
+    return Contender(f"{row.run.name}:{name}" if several else name, row, event_id.astype(np.int64), scores, truth)
 
 
 def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contender], list[str]]:

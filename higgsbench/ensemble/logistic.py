@@ -58,7 +58,9 @@ def fit_logistic(
     share = w / np.sum(w)
     sign = np.where(y, -1.0, 1.0)
     # Columns are brought to unit spread for the optimiser; coefficients are returned in the original units.
-    spread = np.maximum(F.std(axis=0), 1e-9)
+    # One that says the same of all events has none, and would reach numbers beyond the largest.
+    deviation = F.std(axis=0)
+    spread = np.where(deviation > 1e-9, deviation, 1.0)
     G = F / spread
     centre = spread / m
 

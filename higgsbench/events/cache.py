@@ -14,7 +14,8 @@ import platformdirs
 import polars as pl
 
 from higgsbench.events.table import content_digest
-from higgsbench.files import atomic_path, file_digest, write_json
+from higgsbench.files import atomic_path, file_digest
+from higgsbench.sealed import parse_sealed, write_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,7 +93,7 @@ def cached_file(identity: str, write: Callable[[Path], str]) -> tuple[Path, str]
     if digest is None:
         with _replaced(table, "") as temporary:
             digest = write(temporary)
-        write_json(table.with_suffix(".json"), {"digest": digest, "checksum": file_digest(table)})
+        write_sealed(table.with_suffix(".json"), {"digest": digest, "checksum": file_digest(table)})
     return table, digest
 
 
@@ -110,13 +111,13 @@ def _replaced(table: Path, digest: str) -> Iterator[Path]:
     with atomic_path(table) as temporary:
         yield temporary
     if digest:
-        write_json(sidecar, {"digest": digest, "checksum": file_digest(table)})
+        write_sealed(sidecar, {"digest": digest, "checksum": file_digest(table)})
 
 
 def _sound(table: Path) -> str | None:
     """Return the content digest of an entry, None where there is none or it does not have its checksum."""
     try:
-        entry = json.loads(table.with_suffix(".json").read_bytes())
+        entry = parse_sealed(table.with_suffix(".json").read_bytes(), required=True)
         return str(entry["digest"]) if file_digest(table) == entry["checksum"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

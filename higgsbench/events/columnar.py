@@ -8,6 +8,7 @@ import polars as pl
 
 from higgsbench.errors import DataError
 from higgsbench.events.check import check_columns, column_types, where
+from higgsbench.events.unpacked import check_table_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +27,8 @@ def parse_parquet(file: Path, schema: TableSchema) -> pl.DataFrame:
     try:
         names = list(pl.read_parquet_schema(file))
         check_columns(names, schema, str(file))
+        rows = pl.scan_parquet(file, glob=False, hive_partitioning=False).select(pl.len()).collect().item()
+        check_table_size(file, int(rows), len(names))
         raw = pl.read_parquet(file, glob=False, hive_partitioning=False)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise DataError(f"{file}: damaged or not a Parquet file: {str(error).splitlines()[0]}") from error

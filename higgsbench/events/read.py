@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,16 +17,20 @@ from higgsbench.events.check import check_columns, check_content, column_types, 
 from higgsbench.events.columnar import parse_parquet
 from higgsbench.events.root import parse_root
 from higgsbench.events.table import Events
+from higgsbench.events.unpacked import check_gzip_size
+from higgsbench.files import printable
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["load_events", "normalised", "parse_file", "read_header", "read_table"]
+__all__ = ["load_events", "normalised", "parse_file", "read_header", "read_table", "read_text", "unreadable"]
 
 _HEADER_LIMIT = 1 << 16
+_EXACT = 2.0**53
+"""Whole numbers below this are exact in double precision."""
 
 
 def load_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, cache: bool = True) -> Events:
@@ -42,12 +47,14 @@ def load_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, cache: b
     Raises:
         DataError: naming the file, the row and the column of what is wrong.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise DataError(f"path: expected the name of a file, got {str(path)[:60]!r} (a {type(path).__name__})")
     file = Path(path).expanduser()
     _must_be_file(file)
     if not cache:
-        return Events.from_frame(parse_file(file, schema), schema, str(path))
+        return Events.from_frame(parse_file(file, schema), schema, printable(path))
     frame, digest = cached_frame(file, schema, parse_file)
-    return Events(frame, schema, digest, str(path))
+    return Events(frame, schema, digest, printable(path))
 
 
 def parse_file(file: Path, schema: TableSchema) -> pl.DataFrame:
@@ -150,21 +157,49 @@ def read_header(file: Path, *, zipped: bool) -> list[str]:
 def _parse_csv(file: Path, schema: TableSchema, *, zipped: bool) -> pl.DataFrame:
     header = read_header(file, zipped=zipped) if schema.header else list(schema.columns)
     check_columns(header, schema, str(file))
+    if zipped:
+        check_gzip_size(file)
     types = column_types(schema)
     wanted = [name for name in header if name in types]
     try:
-        raw = pl.read_csv(
-            file,
-            schema={name: types.get(name, pl.String()) for name in header},
-            columns=wanted if len(wanted) < len(header) else None,
-            has_header=schema.header,
-            glob=False,
-        )
+        layout = {name: types.get(name, pl.String()) for name in header}
+        raw = read_text(file, layout, wanted, header=schema.header)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         _explain(file, header, schema, error)
         raise DataError(f"{file}: cannot be parsed as CSV: {str(error).splitlines()[0]}") from error
     check_empty_cells(raw, schema, str(file))
     return raw
+
+
+def read_text(
+    source: Path | bytes, layout: Mapping[str, pl.DataType], wanted: list[str], *, header: bool
+) -> pl.DataFrame:
+    """Parse text of comma-separated values; a whole number may be written with a point, as 2.0.
+
+    Args:
+        source: file or text.
+        layout: type of every column, in file order.
+        wanted: columns to keep.
+        header: whether the first line holds names.
+
+    Raises:
+        PolarsError: if a cell is not of its column's type.
+    """
+    chosen = wanted if len(wanted) < len(layout) else None
+    try:
+        return pl.read_csv(source, schema=layout, columns=chosen, has_header=header, glob=False)
+    except pl.exceptions.PolarsError:
+        whole = [name for name in wanted if layout[name] == pl.Int64()]
+        loose = {name: pl.Float64() if name in whole else kind for name, kind in layout.items()}
+        raw = pl.read_csv(source, schema=loose, columns=chosen, has_header=header, glob=False)
+        if not raw.select(pl.all_horizontal(_is_whole(pl.col(whole)).all())).item():
+            raise
+        return raw.with_columns(pl.col(whole).cast(pl.Int64))
+
+
+def _is_whole(number: pl.Expr) -> pl.Expr:
+    """Whether a number is whole and small enough to be told from its neighbours; true where there is none."""
+    return ((number == number.round(0)) & (number.abs() < _EXACT)).fill_null(value=True)
 
 
 def check_empty_cells(raw: pl.DataFrame, schema: TableSchema, source: str, first_row: int = 0) -> None:
@@ -200,7 +235,7 @@ def _explain(file: Path, header: list[str], schema: TableSchema, error: Exceptio
     for name, column in zip(header, raw.iter_columns(), strict=False):
         if types.get(name, pl.String()) == pl.String():
             continue
-        bad = column.is_not_null() & column.str.strip_chars_start().cast(types[name], strict=False).is_null()
+        bad = unreadable(column, types[name])
         row = bad.arg_max()
         if row is not None and bad[row] and (first is None or row < first[0]):
             first = (row, name)
@@ -215,6 +250,17 @@ def _explain(file: Path, header: list[str], schema: TableSchema, error: Exceptio
         row = _first_line(file, lambda line: line.count(b",") >= len(header))
         at = f"{where(row - schema.header, lines=schema.header)}: " if row is not None else ""
         raise DataError(f"{file}: {at}more values than the {len(header)} columns of the layout") from error
+
+
+def unreadable(cells: pl.Series, kind: pl.DataType) -> pl.Series:
+    """Return which of the cells of text hold no number of the type; empty ones are another matter."""
+    text = cells.str.strip_chars_start()
+    number = text.cast(pl.Float64, strict=False)
+    lost = number.is_null()
+    if kind == pl.Int64():
+        loose = pl.select(_is_whole(pl.lit(number))).to_series()
+        lost = text.cast(pl.Int64, strict=False).is_null() & (lost | ~loose)
+    return cells.is_not_null() & lost
 
 
 def _is_foreign(line: bytes) -> bool:

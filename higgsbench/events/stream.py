@@ -13,8 +13,9 @@ import polars as pl
 from higgsbench.errors import DataError
 from higgsbench.events.check import check_columns, check_content, column_types, where
 from higgsbench.events.columnar import as_layout
-from higgsbench.events.read import check_empty_cells, normalised, read_header
+from higgsbench.events.read import check_empty_cells, normalised, read_header, read_text, unreadable
 from higgsbench.events.root import parse_root
+from higgsbench.files import printable
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = ["EventStream"]
 
 _BLOCK_BYTES = 1 << 24
 _BATCH_ROWS = 1 << 16
+_LONGEST_LINE = 1 << 26
 _GZIP = b"\x1f\x8b"
 
 
@@ -66,7 +68,7 @@ class EventStream:
             DataError: if the file is absent, or its header is not of the layout.
         """
         self.file = Path(path).expanduser()
-        self.source = str(path)
+        self.source = printable(path)
         self.schema = schema
         self.block_bytes = block_bytes
         self.batch_rows = batch_rows
@@ -147,7 +149,7 @@ class EventStream:
         first_row = 0
         for block in _ahead(self._blocks()):
             try:
-                raw = pl.read_csv(block, schema=layout, has_header=False).select(wanted)
+                raw = read_text(block, layout, wanted, header=False).select(wanted)
             except (pl.exceptions.PolarsError, ValueError) as error:
                 raise self._explained(block, first_row, error) from error
             if check:
@@ -166,6 +168,10 @@ class EventStream:
                     lines, newline, tail = chunk.rpartition(b"\n")
                     if not newline:
                         rest += chunk
+                        if len(rest) > _LONGEST_LINE:
+                            raise DataError(
+                                f"{self.source}: a line of more than {_LONGEST_LINE >> 20} MiB: no event file"
+                            )
                         continue
                     block, rest = rest + lines + newline, tail
                     if block.strip():
@@ -186,7 +192,7 @@ class EventStream:
             for name, cell in zip(self.columns, cells, strict=False):
                 if types.get(name, pl.String()) == pl.String():
                     continue
-                if pl.Series([cell.strip()]).cast(types[name], strict=False).null_count():
+                if unreadable(pl.Series([cell]), types[name]).any():
                     wanted = "a whole number" if types[name] == pl.Int64() else "a number"
                     return DataError(f"{self.source}: {at}, column {name}: {cell[:40]!r} is not {wanted}")
         return DataError(f"{self.source}: cannot be parsed as CSV: {str(error).splitlines()[0]}")

@@ -16,6 +16,7 @@ from higgsbench.errors import ConfigError, MissingExtraError, StoreError
 from higgsbench.files import file_digest
 from higgsbench.leaderboard.board import Leaderboard
 from higgsbench.leaderboard.collect import read_run
+from higgsbench.sealed import read_vouched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,8 +87,10 @@ def export_mlflow(
     if not uri:
         raise ConfigError("--tracking-uri: name where MLflow keeps its records (or set MLFLOW_TRACKING_URI)")
     rows, problem = read_run(folder)
-    if problem:
+    if problem and not rows:
         raise StoreError(problem)
+    for file in _files_of(folder):
+        read_vouched(folder, str(file.relative_to(folder)))
     attached = [Path(file).expanduser() for file in files]
     for file in attached:
         if not file.is_file():

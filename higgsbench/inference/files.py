@@ -89,9 +89,11 @@ def _joined(path: Path, truth: pl.DataFrame) -> pl.DataFrame:
     missing = [name for name in ("EventId", "score") if name not in frame.columns]
     if missing:
         raise DataError(f"{path}: no column {missing[0]!r}; `higgsbench predict` writes EventId and score")
-    frame = frame.select(pl.col("EventId").cast(pl.Int64), pl.col("score").cast(pl.Float64), *(
-        [pl.col("weight").cast(pl.Float64)] if "weight" in frame.columns else []
-    ))  # fmt: skip
+    kinds = {"EventId": pl.Int64, "score": pl.Float64, "weight": pl.Float64}
+    try:
+        frame = frame.select(pl.col(name).cast(kind) for name, kind in kinds.items() if name in frame.columns)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: EventId, score or weight holds values that are no numbers") from error
     if frame["EventId"].is_duplicated().any():
         raise DataError(f"{path}: an EventId stands twice")
     if not frame["score"].is_finite().fill_null(value=False).all():

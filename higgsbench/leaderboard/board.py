@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,8 @@ class Leaderboard:
             StoreError: if the folder does not exist.
             ConfigError: if no row has the column, or it holds no numbers.
         """
+        if not isinstance(results, (str, os.PathLike)):
+            raise ConfigError(f"results: expected a folder, got {str(results)[:60]!r} (a {type(results).__name__})")
         rows, notes = collect_rows(Path(results))
         groups: dict[str, list[StoredRow]] = {}
         for row in rows:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-import json
+import hashlib
+import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import polars as pl
 from higgsbench.ensemble.bootstrap import Replicas
 from higgsbench.errors import StoreError
 from higgsbench.files import canonical_digest
+from higgsbench.sealed import ROWS, read_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StoredRow", "collect_rows", "read_run"]
 
+_REPLICAS_FILE = "replicas.parquet"
 _NEEDED = ("name", "label", "variant", "status", "digest")
 _REPLICAS = ("ams_cv", "auc")
 _AT_OTHERS = ("at_others", "at_others_sample")
@@ -36,12 +39,14 @@ class StoredRow:
         record: the row's record, full precision.
         comparability: what it must share with another row to be ranked against it.
         source: name of the events, for titles.
+        replicas_digest: checksum of the bootstrap replicas' file, empty where the run's version kept none.
     """
 
     run: Path
     record: dict[str, Any] = field(hash=False)
     comparability: dict[str, Any] = field(hash=False)
     source: str
+    replicas_digest: str = ""
 
     @functools.cached_property
     def group(self) -> str:
@@ -66,20 +71,38 @@ class StoredRow:
     def _columns(self, *metrics: str) -> list[NDArray[np.float64]] | None:
         names = [f"{metric}:{self.record['name']}" for metric in metrics]
         try:
-            path = self.run / "replicas.parquet"
-            state = path.stat()
-            columns = [_table(path, state.st_mtime_ns, state.st_size)[name] for name in names]
-        except (OSError, pl.exceptions.PolarsError):
+            table = _sound_table(self.run / _REPLICAS_FILE, self.replicas_digest)
+            columns = [table[name] for name in names]
+        except (OSError, ValueError, pl.exceptions.PolarsError):
             return None
         if not all(column.dtype.is_float() and not column.null_count() for column in columns):
             return None
         return [column.cast(pl.Float64).to_numpy() for column in columns]
 
 
+def _sound_table(path: Path, digest: str) -> pl.DataFrame:
+    """Read a table that has the checksum wanted, once for each state of the file; raises what `_table` raises."""
+    state = path.stat()
+    return _table(path, digest, state.st_mtime_ns, state.st_size)
+
+
 @functools.lru_cache(maxsize=256)
-def _table(path: Path, modified: int, size: int) -> pl.DataFrame:
-    """Read a table once for all rows of its run, which stand far apart where many runs are ranked together."""
-    return pl.read_parquet(path, glob=False, hive_partitioning=False)
+def _table(path: Path, digest: str, modified: int, size: int) -> pl.DataFrame:
+    """Read a table once for all rows of its run, which stand far apart where many runs are ranked together.
+
+    Args:
+        path: the file.
+        digest: SHA-256 that vouches for it, empty where none is known.
+        modified: when it was written, so that another version is read anew; like its size.
+        size: its bytes.
+
+    Raises:
+        ValueError: if it has not the checksum wanted.
+    """
+    content = path.read_bytes()
+    if digest and hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError("its checksum is not the one in rows.json")
+    return pl.read_parquet(io.BytesIO(content))
 
 
 def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
@@ -122,20 +145,38 @@ def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
 
 
 def read_run(folder: Path) -> tuple[list[StoredRow], str]:
-    """Read the rows of one run; the text says why there are none, empty if there are."""
+    """Read the rows of one run; the text says why there are none, or what is to be known of them."""
     try:
-        content = json.loads((folder / "rows.json").read_bytes())
+        content = read_sealed(folder / ROWS)
     except FileNotFoundError:
         done = len(list((folder / "units").glob("[!.]*.json")))
         return [], f"{folder.name}: left out, unfinished ({done} units stored; run its configuration again to go on)"
-    except (OSError, ValueError, RecursionError) as error:
-        return [], f"{folder.name}: left out, rows.json cannot be read ({error})"
+    except OSError as error:
+        return [], f"{folder.name}: left out, rows.json cannot be read ({error.strerror or error})"
+    except ValueError:
+        return [], f"{folder.name}: left out, rows.json cannot be read: damaged or not made by higgsbench"
     problem = _problem(content)
     if problem:
         return [], f"{folder.name}: left out, rows.json is damaged ({problem})"
     source = str(content.get("source", ""))
-    rows = [StoredRow(folder, record, content["comparability"], source) for record in content["rows"]]
-    return rows, _without_time(folder, content.get("left_out"))
+    sums = content.get("checksums")
+    digest = str(sums.get(_REPLICAS_FILE, "")) if isinstance(sums, dict) else ""
+    rows = [StoredRow(folder, record, content["comparability"], source, digest) for record in content["rows"]]
+    notes = [_without_time(folder, content.get("left_out")), _without_replicas(folder, digest)]
+    return rows, "; ".join(note for note in notes if note)
+
+
+def _without_replicas(folder: Path, digest: str) -> str:
+    """Say that bootstrap replicas are damaged; empty where they are not."""
+    try:
+        if digest:
+            _sound_table(folder / _REPLICAS_FILE, digest)
+    except (OSError, ValueError, pl.exceptions.PolarsError):
+        return (
+            f"{folder.name}: {_REPLICAS_FILE} is missing or damaged: differences have no errors; "
+            "run its configuration again to write it anew"
+        )
+    return ""
 
 
 def _without_time(folder: Path, left_out: Any) -> str:
@@ -153,8 +194,11 @@ def _problem(content: Any) -> str:
     shared = content.get("comparability")
     if not isinstance(shared, dict):
         return "no comparability"
-    if not isinstance(shared.get("events"), int) or not isinstance(shared.get("test_events", 0), int):
+    if not all(_is_count(shared.get(key, 0)) for key in ("events", "test_events", "repeats")) or "events" not in shared:
         return "no number of events"
+    for key in ("n_s", "n_b", "b_reg"):
+        if key in shared and not (_is_number(shared[key]) and shared[key] >= 0):
+            return f"its {key} is no number of events"
     try:
         canonical_digest(shared)
     except ValueError:
@@ -162,6 +206,14 @@ def _problem(content: Any) -> str:
     for record in content["rows"]:
         if not isinstance(record, dict) or any(not isinstance(record.get(key), str) for key in _NEEDED):
             return "a row without name, label, variant, status or digest"
-        if record["status"] == "ok" and any(not isinstance(record.get(key), (int, float)) for key in _NUMBERS):
+        if record["status"] == "ok" and any(not _is_number(record.get(key)) for key in _NUMBERS):
             return f"row {record['name']!r} lacks a number"
     return ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

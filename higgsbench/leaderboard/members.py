@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
+from higgsbench.ensemble.blend import BLEND_METHODS
 from higgsbench.ensemble.diversity import Diversity, blend_diversity
 from higgsbench.errors import StoreError
 from higgsbench.leaderboard.columns import printable
+from higgsbench.leaderboard.scores import read_scores
+from higgsbench.sealed import read_vouched_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,31 +34,35 @@ def read_diversity(run: Path) -> Diversity:
         raise StoreError(f"{run}: no finished run; `higgsbench run` makes one")
     stack = _stack(run / "stack.json")
     names = [member["name"] for member in stack["members"]]
-    columns = ["signal", "weight", "repeat", "fold", *(f"score:{name}" for name in names)]
-    path = run / "scores.parquet"
-    try:
-        frame = pl.read_parquet(path, columns=columns, glob=False, hive_partitioning=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise StoreError(
-            f"{path}: the members' scores cannot be read ({error}); run the configuration again"
-        ) from error
-    repeats = [part.sort("repeat") for part in frame.partition_by("repeat", maintain_order=True)]
+    frame = read_scores(run, names)
+    repeats = frame.partition_by("repeat", maintain_order=True)
     y, w = repeats[0]["signal"].to_numpy(), repeats[0]["weight"].to_numpy()
-    scores = np.stack([part.select(columns[4:]).to_numpy() for part in repeats])
+    scores = np.stack([part.select([f"score:{name}" for name in names]).to_numpy() for part in repeats])
     fold = np.stack([part["fold"].to_numpy().astype(np.int64) for part in repeats])
     totals = float(w[y].sum()), float(w[~y].sum())
     return blend_diversity(stack["method"], names, scores, y, w, fold, totals)
 
 
 def _stack(path: Path) -> dict[str, Any]:
+    again = "run the configuration again to restore it"
     try:
-        content = json.loads(path.read_bytes())
-        if content is None:
-            raise StoreError(f"{path.parent}: this run has no stack (`stack: false`, or fewer than two rows)")
-        if len([member["name"] + "" for member in content["members"]]) < 2 or not isinstance(content["method"], str):
-            raise StoreError(f"{path}: a stack needs a method and two members")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); run the configuration again") from error
+        content = read_vouched_json(path.parent, path.name)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror or error}; {again}") from error
+    except ValueError as error:
+        raise StoreError(str(error)) from error
+    if content is None:
+        raise StoreError(f"{path.parent}: this run has no stack (`stack: false`, or fewer than two rows)")
+    members = content.get("members") if isinstance(content, dict) else None
+    if not isinstance(members, list) or any(
+        not isinstance(member, dict) or not isinstance(member.get("name"), str) for member in members
+    ):
+        raise StoreError(f"{path}: damaged or not made by higgsbench: no list of members with names")
+    if len({member["name"] for member in members}) < max(2, len(members)):
+        raise StoreError(f"{path}: damaged or not made by higgsbench: a stack needs two members, each once")
+    if content.get("method") not in BLEND_METHODS:
+        shown = printable(content.get("method"))[:60]
+        raise StoreError(f"{path}: its method {shown!r} is not one of {', '.join(BLEND_METHODS)}")
     found: dict[str, Any] = content
     return found
 

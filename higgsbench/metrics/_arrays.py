@@ -11,7 +11,7 @@ from higgsbench.errors import MetricError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["checked_labels", "checked_scores", "checked_selection", "checked_weights", "first_bad"]
+__all__ = ["checked_labels", "checked_scores", "checked_selection", "checked_weights", "first_bad", "float_values"]
 
 
 def first_bad(bad: NDArray[np.bool_]) -> int:
@@ -25,16 +25,33 @@ def checked_labels(y_true: ArrayLike) -> NDArray[np.bool_]:
     Raises:
         MetricError: if the array is not one-dimensional, is empty or holds anything but two classes 0/1.
     """
-    y: NDArray[Any] = np.asarray(y_true)
+    try:
+        y: NDArray[Any] = np.asarray(y_true)
+    except ValueError as error:
+        raise MetricError(f"y_true must hold numbers in one array: {error}") from error
     if y.ndim != 1 or y.size == 0:
         raise MetricError(f"y_true must be a non-empty 1-d array, got shape {y.shape}")
     if y.dtype == np.bool_:
         return y
+    if y.dtype.kind not in "iufO":
+        raise MetricError(f"y_true must hold only 0 and 1, got values of type {y.dtype}")
     bad = (y != 0) & (y != 1)
     if bad.any():
         at = first_bad(bad)
         raise MetricError(f"y_true must hold only 0 and 1, got {y[at]!r} at position {at}")
     return y.astype(np.bool_)
+
+
+def float_values(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Return values as float64.
+
+    Raises:
+        MetricError: if they are no numbers, or of ragged shape.
+    """
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise MetricError(f"{name} must hold numbers in one array: {error}") from error
 
 
 def checked_scores(score: ArrayLike, n: int) -> NDArray[np.float64]:
@@ -43,7 +60,7 @@ def checked_scores(score: ArrayLike, n: int) -> NDArray[np.float64]:
     Raises:
         MetricError: if the length differs from n or a score is NaN.
     """
-    s = np.asarray(score, dtype=np.float64)
+    s = float_values(score, "score")
     if s.shape != (n,):
         raise MetricError(f"score must have shape ({n},) like y_true, got {s.shape}")
     with np.errstate(over="ignore", invalid="ignore"):
@@ -64,7 +81,7 @@ def checked_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float
     """
     if sample_weight is None:
         raise MetricError("sample_weight is required: this metric never falls back to unweighted events")
-    w = np.asarray(sample_weight, dtype=np.float64)
+    w = float_values(sample_weight, "sample_weight")
     if w.shape != (n,):
         raise MetricError(f"sample_weight must have shape ({n},) like y_true, got {w.shape}")
     with np.errstate(over="ignore", invalid="ignore"):

@@ -127,10 +127,13 @@ class ModelSpec:
     devices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        name, build = (getattr(self, key) for key in ("name", "build"))  # of any type, for annotations hold nobody back
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ModelError(
                 f"model name {self.name!r}: use letters, digits, '_', '.' and '-', beginning with a letter"
             )
+        if not callable(build):
+            raise ModelError(f"model {self.name}: build must be a function of parameters and a BuildContext")
         unknown = set(self.presets) - set(PRESETS)
         if unknown:
             raise ModelError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import polars as pl
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.leaderboard import Leaderboard
 from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.sealed import read_vouched, read_vouched_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -140,7 +141,7 @@ def read_run(folder: Path) -> StoredReport:
 
 def _parquet(file: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(file, glob=False, hive_partitioning=False)
+        return pl.read_parquet(io.BytesIO(read_vouched(file.parent, file.name)))
     except FileNotFoundError as error:
         raise StoreError(f"{file}: is missing; run the configuration again to write it") from error
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -168,6 +169,8 @@ def _out_of_fold(file: Path, table: Table) -> tuple[NDArray[np.int64], Scores]:
         raise StoreError(f"{file}: has {frame.height} rows, rows.json speaks of {events} events x {repeats} repeats")
     first = frame.head(events)
     y = first["signal"].to_numpy()
+    if y.all() or not y.any():
+        raise StoreError(f"{file}: all events are of one class")
     # Stored weights are evaluation weights already; rescaling once more changes no digit that is printed.
     weight = evaluation_weights(
         y, first["weight"].to_numpy(), float(table.comparability["n_s"]), float(table.comparability["n_b"])
@@ -187,16 +190,16 @@ def _held_out(file: Path) -> tuple[NDArray[np.int64] | None, dict[str, NDArray[n
 
 def _text(file: Path, notes: list[str]) -> str:
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_vouched(file.parent, file.name).decode("utf-8")
+    except (OSError, UnicodeDecodeError, StoreError):
         notes.append(f"{file.name}: cannot be read")
         return ""
 
 
 def _json(file: Path, notes: list[str]) -> Any:
     try:
-        return json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return read_vouched_json(file.parent, file.name)
+    except (OSError, ValueError, StoreError):
         notes.append(f"{file.name}: cannot be read")
         return None
 

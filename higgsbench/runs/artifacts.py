@@ -11,10 +11,21 @@ import yaml
 
 from higgsbench.ensemble.evaluate import METRICS_VERSION
 from higgsbench.errors import StoreError
-from higgsbench.files import atomic_path, canonical_digest, file_digest, write_json, write_text
+from higgsbench.files import (
+    atomic_path,
+    canonical_digest,
+    file_digest,
+    json_text,
+    sync_folder,
+    write_json,
+    write_text,
+)
 from higgsbench.runs.predictor_file import PREDICTOR
+from higgsbench.sealed import ROWS, parse_sealed, write_sealed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from higgsbench.config import RunConfig
     from higgsbench.ensemble.evaluate import RowMetrics
     from higgsbench.runs.assemble import RowScores, Stack
@@ -23,11 +34,13 @@ if TYPE_CHECKING:
     from higgsbench.runs.plan import Plan
     from higgsbench.runs.store import RunStore
 
-__all__ = ["comparability", "is_current", "resolved_config", "write_results"]
+__all__ = ["comparability", "damaged_results", "is_current", "resolved_config", "write_inputs", "write_results"]
 
 ASSEMBLY_FORMAT = 3
 """Raised whenever the same units would give other rows or files."""
 
+CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
+_INPUTS = (CONFIG, ENVIRONMENT)
 _FILES = ("scores.parquet", "replicas.parquet", "stack.json", PREDICTOR)
 
 
@@ -77,28 +90,52 @@ def assembly_digest(config: RunConfig, dataset: Dataset, plan: Plan) -> str:
 
 def is_current(store: RunStore, digest: str) -> bool:
     """Whether the stored rows belong to this plan and all files they vouch for are there, undamaged."""
-    rows = store.read_json("rows.json")
+    rows = store.read_json(ROWS)
     try:
-        return (
+        return bool(
             rows["assembly"] == digest
             and not rows.get("left_out")
             and all(row["status"] == "ok" for row in rows["rows"])
-            and all(file_digest(store.folder / name) == sum_ for name, sum_ in rows["checksums"].items())
+            and not damaged_results(store)
         )
-    except (OSError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+def damaged_results(store: RunStore) -> list[str]:
+    """Name the files of a finished run that are not what rows.json vouches for; empty for a run without rows."""
+    if not (store.folder / ROWS).exists():
+        return []
+    try:
+        sums = parse_sealed((store.folder / ROWS).read_bytes(), required=True)["checksums"]
+        return [name for name, wanted in sums.items() if not _is(store.folder / name, wanted)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return [ROWS]
+
+
+def _is(file: Path, digest: Any) -> bool:
+    try:
+        return bool(file_digest(file) == digest)
+    except OSError:
         return False
 
 
 def write_inputs(store: RunStore, config: RunConfig, plan: Plan, environment: dict[str, Any]) -> None:
     """Write the resolved configuration and the environment when a run begins.
 
+    Rows of an earlier call that vouch for other ones (the events had another path, say) go first.
+
     Raises:
         StoreError: if the disk refuses.
     """
+    text = yaml.safe_dump(resolved_config(config, plan), sort_keys=False, allow_unicode=True)
+    contents = {CONFIG: text, ENVIRONMENT: json_text(environment)}
     try:
-        text = yaml.safe_dump(resolved_config(config, plan), sort_keys=False, allow_unicode=True)
-        write_text(store.folder / "config.yaml", text)
-        write_json(store.folder / "environment.json", environment)
+        for name, content in contents.items():
+            file = store.folder / name
+            if not file.is_file() or file.read_bytes() != content.encode():
+                (store.folder / ROWS).unlink(missing_ok=True)
+                write_text(file, content)
     except OSError as error:
         raise StoreError(f"{store.folder}: cannot be written: {error.strerror}") from error
 
@@ -121,12 +158,12 @@ def write_results(
         StoreError: if the disk refuses.
     """
     try:
-        (store.folder / "rows.json").unlink(missing_ok=True)
+        (store.folder / ROWS).unlink(missing_ok=True)
         _write_scores(store, dataset, scores)
         _write_replicas(store, metrics)
         _write_stack(store, stack)
         write_json(store.folder / PREDICTOR, predictor)
-        names = [*_FILES, *(["test_scores.parquet"] if _write_test_scores(store, dataset, scores) else [])]
+        names = [*_INPUTS, *_FILES, *(["test_scores.parquet"] if _write_test_scores(store, dataset, scores) else [])]
         content = {
             "run": store.folder.name,
             "assembly": digest,
@@ -136,7 +173,8 @@ def write_results(
             "left_out": [dataclasses.asdict(row) for row in left_out],
             "checksums": {name: file_digest(store.folder / name) for name in names},
         }
-        write_json(store.folder / "rows.json", content)
+        write_sealed(store.folder / ROWS, content)
+        sync_folder(store.folder)
     except OSError as error:
         raise StoreError(f"{store.folder}: cannot be written: {error.strerror}; finished units are kept") from error
 

@@ -112,6 +112,12 @@ class TimeBudget:
         if not failed:
             self.rows[unit.row].measured.append(seconds)
 
+    def given_back(self, unit: Unit, reason: str) -> None:
+        """Note that a unit was not carried out after all; its row is left out."""
+        self.running.pop(unit.key, None)
+        self.rows[unit.row].pending.append(unit)
+        self.given_up[unit.row] = reason
+
     def row_assembled(self, seconds: float) -> None:
         """Note how long the evaluation of a row took."""
         self.assembled.append(seconds)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from higgsbench.errors import StoreError
 from higgsbench.files import file_digest
 from higgsbench.models.storage import UnstorableError, bag_codec, read_model, write_model
+from higgsbench.sealed import read_sealed
 from higgsbench.validation.storage import JetSplitCodec, PhysicalCodec
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def load_unit_model(store: RunStore, key: str, spec: ModelSpec, threads: int) ->
     file = store.model_file(key)
     model = store.stored_model(key)
     if model is None:
+        _check_marker(store.units / f"{key}.json")
         raise StoreError(
             f"{store.folder}: the fitted models are not stored; run the same configuration again with "
             "`store_models: true`"
@@ -73,3 +75,15 @@ def load_unit_model(store: RunStore, key: str, spec: ModelSpec, threads: int) ->
     if digest != model.checksum:
         raise StoreError(f"{file}: damaged: its checksum is not the one in {key}.json; run the configuration again")
     return read_model(file, _codecs(spec), threads)
+
+
+def _check_marker(marker: Path) -> None:
+    """Tell a damaged marker from one that speaks of no model.
+
+    Raises:
+        StoreError: if it is damaged.
+    """
+    try:
+        read_sealed(marker)
+    except (OSError, StoreError) as error:
+        raise StoreError(f"{marker}: missing or damaged; run the configuration again") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import inspect
@@ -209,13 +210,15 @@ def _code_digest(function: Callable[..., Any] | None) -> str:
 
 
 def _versions(spec: ModelSpec) -> dict[str, str]:
-    found = {}
-    for name in sorted({*spec.requires, "numpy", "scikit-learn"}):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "none"
-    return found
+    return {name: _version(name) for name in sorted({*spec.requires, "numpy", "scikit-learn"})}
+
+
+@functools.cache
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
 
 
 def _identity(row: Row, dataset: Dataset, threads: int, negative_weights: str | None) -> dict[str, Any]:

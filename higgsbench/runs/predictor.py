@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,13 @@ from higgsbench.ensemble.blend import Blend
 from higgsbench.ensemble.calibration import apply_recalibration
 from higgsbench.errors import ConfigError, ModelError, StoreError
 from higgsbench.features import Features, feature_matrix
-from higgsbench.files import file_digest
 from higgsbench.models import get_model
 from higgsbench.runs.blocks import block_scores, mean_log_odds
 from higgsbench.runs.models import load_unit_model
 from higgsbench.runs.plan import chosen_features
 from higgsbench.runs.predictor_file import PREDICTOR, PredictorFile, RowEntry, read_predictor
 from higgsbench.runs.store import RunStore
+from higgsbench.sealed import ROWS, read_sealed, read_vouched
 from higgsbench.validation.folds import group_index
 
 if TYPE_CHECKING:
@@ -154,13 +154,12 @@ def read_content(store: RunStore) -> PredictorFile:
     if not (folder / PREDICTOR).is_file() or not (folder / "rows.json").is_file():
         raise StoreError(f"{folder}: no finished run that can predict: no {PREDICTOR}; run its configuration again")
     try:
-        checksum = json.loads((folder / "rows.json").read_bytes())["checksums"][PREDICTOR]
-        if checksum != file_digest(folder / PREDICTOR):
-            raise StoreError(f"{folder / PREDICTOR}: damaged: its checksum is not the one in rows.json")
-        return read_predictor(folder / PREDICTOR, (folder / PREDICTOR).read_bytes())
+        if PREDICTOR not in read_sealed(folder / ROWS)["checksums"]:
+            raise KeyError(PREDICTOR)
+        return read_predictor(folder / PREDICTOR, read_vouched(folder, PREDICTOR))
     except OSError as error:
         raise StoreError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{folder / 'rows.json'}: damaged or not made by higgsbench") from error
 
 
@@ -236,12 +235,15 @@ def training_events(run: Path, schema: TableSchema) -> pl.Series:
     """Return the numbers of the events that a run was trained on.
 
     There are none where its scores are gone, or where the layout numbers the rows of each file anew.
+
+    Raises:
+        StoreError: if its scores are damaged.
     """
     nothing = pl.Series("EventId", [], dtype=pl.Int64)
     if schema.event_id is None:
         return nothing
     try:
-        frame = pl.read_parquet(run / "scores.parquet", columns=["EventId"], glob=False, hive_partitioning=False)
+        frame = pl.read_parquet(io.BytesIO(read_vouched(run, "scores.parquet")), columns=["EventId"])
     except (OSError, pl.exceptions.PolarsError):
         return nothing
     return frame["EventId"].unique()

@@ -156,7 +156,12 @@ def read_predictor(file: Path, content: bytes) -> PredictorFile:
     if found.format != FORMAT:
         raise StoreError(f"{file}: format {found.format}, this version of higgsbench reads {FORMAT}")
     names = [row.name for row in found.rows]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise StoreError(f"{file}: two rows are named {repeated!r}")
     blend = found.stack
-    if blend is not None and (len(blend.coefficients) != len(blend.members) or not set(blend.members) <= set(names)):
+    if blend is not None and not (
+        len(blend.coefficients) == len(blend.members) == len(set(blend.members)) and set(blend.members) <= set(names)
+    ):
         raise StoreError(f"{file}: the stack does not fit the rows")
     return found

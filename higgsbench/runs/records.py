@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.files import canonical_digest
+from higgsbench.runs.result import Failure, last_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from higgsbench.config import RunConfig
     from higgsbench.runs.assemble import Stack
-    from higgsbench.runs.plan import Plan
-    from higgsbench.runs.result import Failure
+    from higgsbench.runs.plan import Plan, Unit
+    from higgsbench.runs.store import RunStore
 
-__all__ = ["about_row", "about_stack", "failed_record", "remark"]
+__all__ = ["about_row", "about_stack", "failed_record", "known_failures", "remark"]
 
 
 def about_row(index: int, plan: Plan, config: RunConfig) -> dict[str, Any]:
@@ -65,6 +66,23 @@ def failed_record(index: int, plan: Plan, config: RunConfig, failures: Sequence[
     failure = next((f for f in failures if f.row == name), None)
     message = failure.message if failure else "not all of its units are stored"
     return {**about_row(index, plan, config), "name": name, "status": "failed", "error": message}
+
+
+def known_failures(
+    pending: Sequence[Unit], plan: Plan, store: RunStore, note: Callable[[str], None]
+) -> tuple[list[Unit], list[Failure]]:
+    """Part units into those to train and those that failed in an earlier call; a failure is a result, and reported."""
+    left, failures = [], []
+    for unit in pending:
+        text = store.read_error(unit.key)
+        if text is None:
+            left.append(unit)
+        else:
+            failures.append(Failure(plan.rows[unit.row].name, last_line(text), store.error_file(unit.key)))
+    if failures:
+        what = "1 unit" if len(failures) == 1 else f"{len(failures)} units"
+        note(f"{what} failed before, not trained again; --retry-failed does that")
+    return left, failures
 
 
 def remark(scores: Sequence[NDArray[np.float64]]) -> dict[str, str]:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import tempfile
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from higgsbench.errors import ConfigError
-from higgsbench.files import TEMPORARY_PREFIX, canonical_digest
-from higgsbench.runs.artifacts import assembly_digest, is_current, resolved_config, write_inputs, write_results
+from higgsbench.files import canonical_digest
+from higgsbench.runs.artifacts import (
+    assembly_digest,
+    damaged_results,
+    is_current,
+    resolved_config,
+    write_inputs,
+    write_results,
+)
 from higgsbench.runs.assemble import RowScores, assembled_row, build_stack, check_members, row_scores, truth_of
 from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.environment import environment
@@ -22,15 +28,18 @@ from higgsbench.runs.forecast import stored_keys, within_limit
 from higgsbench.runs.memory import fit_to_memory
 from higgsbench.runs.plan import Plan, Unit, make_plan
 from higgsbench.runs.predictor_file import predictor_content
-from higgsbench.runs.records import about_row, about_stack, failed_record, remark
+from higgsbench.runs.records import about_row, about_stack, failed_record, known_failures, remark
 from higgsbench.runs.result import Failure, Listener, RunResult, Silent, last_line
+from higgsbench.runs.sharing import Sharing
 from higgsbench.runs.store import RunStore, StoredUnit
+from higgsbench.runs.trainable import check_trainable
 from higgsbench.runs.unit import Task, UnitResult, Workspace
-from higgsbench.runs.workspace import save_events, task_of
+from higgsbench.runs.workspace import save_events, task_of, working_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from tempfile import TemporaryDirectory
 
     from higgsbench.config import LoadedConfig, RunConfig
     from higgsbench.ensemble.evaluate import RowMetrics, Truth
@@ -72,6 +81,7 @@ def run_config(
     dataset = load_dataset(loaded.config)
     plan = make_plan(loaded, dataset)
     check_members(loaded.config, plan)
+    check_trainable(loaded, plan, dataset, listener.note)
     budget, notes = None, list[str]()
     if time_limit is not None:
         jobs = units_at_a_time(engine, listener.note)
@@ -106,7 +116,7 @@ class _Run:
         self.stored: dict[str, StoredUnit] = {}
         self.failures: list[Failure] = []
         self.unstorable: set[str] = set()
-        self.trained = 0
+        self.trained = self.by_others = 0
         self.scores: dict[int, RowScores] = {}
         self.records: dict[int, tuple[dict[str, Any], RowMetrics]] = {}
         self.truth: Truth = truth_of(self.config, self.dataset)
@@ -114,6 +124,7 @@ class _Run:
         if self.config.store_models:
             rows = range(len(self.plan.rows))
             self.with_model = frozenset(u.key for index in rows for u in self.plan.predictors_of(index))
+        self.sharing = Sharing(output, self.store, self.with_model, listener.note)
 
     def _folder_name(self) -> str:
         content = resolved_config(self.config, self.plan)
@@ -123,16 +134,28 @@ class _Run:
         return f"{self.config.name}-{canonical_digest([content, self.dataset.train.digest, test])[:8]}"
 
     def carry_out(self) -> RunResult:
+        try:
+            return self._carry_out()
+        finally:
+            self.sharing.claims.close()
+
+    def _carry_out(self) -> RunResult:
         digest = assembly_digest(self.config, self.dataset, self.plan)
         total = len(self.plan.units)
-        if is_current(self.store, digest) and all(self.store.has_model(key) for key in self.with_model):
+        keys = {unit.key for unit in self.plan.units}
+        if is_current(self.store, digest) and all(self.store.intact(key, key in self.with_model) for key in keys):
             self.listener.planned(self.store.folder, total, total)
             return RunResult(self.store.folder, self.store.read_json("rows.json")["rows"], 0, total, [])
         self.store.prepare()
-        write_inputs(self.store, self.config, self.plan, environment())
-        pending = self._reuse()
+        for name in damaged_results(self.store):
+            self.listener.note(f"{name}: damaged or missing; it is written anew")
+        with self._writing():
+            write_inputs(self.store, self.config, self.plan, environment())
+        self.stored = self.sharing.reuse(keys)
+        pending = [unit for unit in self.plan.units if unit.key not in self.stored]
         reused = total - len(pending)
-        pending = self._without_failed(pending)
+        if not self.retry_failed:
+            pending, self.failures = known_failures(pending, self.plan, self.store, self.listener.note)
         self.listener.planned(self.store.folder, total, reused)
         for index in sorted({unit.row for unit in pending}):
             self.plan.rows[index].spec.check_parameters(self.plan.rows[index].params)
@@ -141,79 +164,51 @@ class _Run:
         if pending:
             with self._workspace() as folder:
                 self._train(pending, Workspace(folder))
+            reused += self.by_others
         left_out = self.budget.left_out(self.plan) if self.budget is not None else []
         rows = self._assemble(digest, left_out)
         return RunResult(self.store.folder, rows, self.trained, reused, self.failures, left_out)
 
-    def _reuse(self) -> list[Unit]:
-        """Read finished units of this run and of the runs beside it; return those that must be trained."""
-        keys = {unit.key for unit in self.plan.units}
-        missing = keys - self.store.keys()
-        if missing:
-            beside = [RunStore(p) for p in sorted(self.output.iterdir()) if p.is_dir() and p != self.store.folder]
-            taken = self.store.adopt(missing, beside, self.with_model)
-            if taken:
-                self.listener.note(f"{taken} finished units taken over from other runs in {self.output}")
-        without = 0
-        for key in sorted(keys & self.store.keys()):
-            found = self.store.read(key)
-            if found is None:
-                self.listener.note(f"unit {key}: a stored file is damaged; it is computed again")
-                self.store.drop(key)
-            elif found.model is None and key in self.with_model:
-                without += 1
-            else:
-                self.stored[key] = found
-        if without:
-            self.listener.note(
-                f"{without} stored units have scores but no fitted models; they are computed again "
-                "(not with store_models: false)"
-            )
-        return [unit for unit in self.plan.units if unit.key not in self.stored]
-
-    def _without_failed(self, pending: list[Unit]) -> list[Unit]:
-        """Leave out what failed before, unless it is to be tried again; a failure is a result, and reported as one."""
-        if self.retry_failed:
-            return pending
-        left = []
-        for unit in pending:
-            text = self.store.read_error(unit.key)
-            if text is None:
-                left.append(unit)
-            else:
-                path = self.store.error_file(unit.key)
-                self.failures.append(Failure(self.plan.rows[unit.row].name, last_line(text), path))
-        known = len(pending) - len(left)
-        if known:
-            what = "1 unit" if known == 1 else f"{known} units"
-            self.listener.note(f"{what} failed before, not trained again; --retry-failed does that")
-        return left
-
-    def _workspace(self) -> tempfile.TemporaryDirectory[str]:
+    def _workspace(self) -> TemporaryDirectory[str]:
         """Make the folder that workers read; on a file system that they share with the run, where they share one."""
-        if self.engine.kind == "dask":
-            return tempfile.TemporaryDirectory(prefix=f"{TEMPORARY_PREFIX}{os.getpid()}-", dir=self.store.folder)
-        return tempfile.TemporaryDirectory(prefix="higgsbench-")
+        return working_folder(self.store.folder if self.engine.kind == "dask" else None)
 
     def _train(self, pending: list[Unit], workspace: Workspace) -> None:
         rows = {unit.row for unit in pending}
         save_events(workspace, self.dataset, [self.plan.rows[i].features for i in sorted(rows)])
         by_key = {unit.key: unit for unit in pending}
-        units = self._in_order(pending)
-
-        def source() -> Task | None:
-            unit = units()
-            return None if unit is None else self._task(unit)
 
         def started(task: Task) -> None:
             unit = by_key[task.key]
             self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
 
-        results = execute(source, workspace, self.engine.for_units(len(pending)), started, self.listener.note)
-        # Closed before the workspace is removed, so that no worker is left behind reading it.
-        with contextlib.closing(results):
-            for result in results:
-                self._keep(by_key[result.key], result)
+        for units in self.sharing.rounds(self._in_order(pending), self._keep_found, self.budget):
+            source = partial(self._next_task, units)
+            results = execute(source, workspace, self.engine.for_units(len(pending)), started, self.listener.note)
+            # Closed before the workspace is removed, so that no worker is left behind reading it.
+            with contextlib.closing(results):
+                for result in results:
+                    self._keep(by_key[result.key], result)
+                    self._keep_found()
+            self._keep_found()
+
+    def _next_task(self, units: Callable[[], Unit | None]) -> Task | None:
+        unit = self.sharing.next_of(units)
+        return None if unit is None else self._task(unit)
+
+    def _keep_found(self) -> None:
+        """Take what other runs have stored since this one began."""
+        for unit, stored in self.sharing.take_found():
+            self.stored[unit.key] = stored
+            self.by_others += 1
+            if self.budget is not None:
+                self.budget.finished(unit, stored.fit_seconds, False)
+            self.listener.finished(self.plan.rows[unit.row].name, unit.repeat, unit.fold, stored.fit_seconds, False)
+            self._complete(unit.row)
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        """Keep another run of the same configuration from writing the results at the same time."""
+        return self.sharing.claims.held(f"{self.store.folder.name}.rows", self.listener.note)
 
     def _task(self, unit: Unit) -> Task:
         file = self.store.new_model_file(unit.key) if unit.key in self.with_model else None
@@ -245,6 +240,7 @@ class _Run:
             if result.no_model and name not in self.unstorable:
                 self.unstorable.add(name)
                 self.listener.note(f"{name}: its scores are stored, its fitted models are not: {result.no_model}")
+        self.sharing.done(unit.key)
         if self.budget is not None:
             scored = result.rows.size + (0 if result.test_score is None else result.test_score.size)
             seconds = result.fit_seconds + 1e-6 * result.predict_us * scored
@@ -294,7 +290,9 @@ class _Run:
                 f"no row could be computed; first failure: {first.row}: {first.message} (see {first.path})"
             )
         predictor = predictor_content(self.config, self.dataset, self.plan, self.scores, metrics, stack)
-        write_results(
-            self.store, self.config, self.dataset, digest, records, scores, metrics, stack, predictor, left_out
-        )
+        with self._writing():
+            if not is_current(self.store, digest):
+                write_results(
+                    self.store, self.config, self.dataset, digest, records, scores, metrics, stack, predictor, left_out
+                )
         return records

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,21 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import StoreError
-from higgsbench.files import TEMPORARY_PREFIX, atomic_path, file_digest, put_in_place, temporary_path, write_json
+from higgsbench.files import (
+    TEMPORARY_PREFIX,
+    atomic_path,
+    file_digest,
+    put_in_place,
+    sync_folder,
+    temporary_path,
+    write_text,
+    writer_lives,
+)
+from higgsbench.runs.stored import StoredModel, StoredUnit
+from higgsbench.sealed import parse_sealed, write_sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -25,46 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["RunStore", "StoredModel", "StoredUnit"]
 
 _OOF, _TEST = 0, 1
-
-
-@dataclass(frozen=True)
-class StoredModel:
-    """What a marker says of its unit's fitted model.
-
-    Attributes:
-        checksum: SHA-256 of the file, or None where the model has no form that is safe to read.
-        reason: why there is no file, otherwise empty.
-    """
-
-    checksum: str | None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class StoredUnit:
-    """A finished unit as read back.
-
-    Attributes:
-        key: identity.
-        event_id: events of the held-out fold.
-        score: their log-odds.
-        test_event_id: events of the test set, or empty.
-        test_score: their log-odds.
-        fit_seconds: wall time of the fit.
-        predict_us: prediction time per event in microseconds.
-        peak_mb: peak memory of the worker.
-        model: what is stored of the fitted model, or None where none was asked for.
-    """
-
-    key: str
-    event_id: NDArray[np.int64]
-    score: NDArray[np.float64]
-    test_event_id: NDArray[np.int64]
-    test_score: NDArray[np.float64]
-    fit_seconds: float
-    predict_us: float
-    peak_mb: float
-    model: StoredModel | None
 
 
 class RunStore:
@@ -84,10 +54,12 @@ class RunStore:
         Raises:
             StoreError: if the folder cannot be created or written.
         """
+        if self.units.is_symlink():
+            raise StoreError(f"{self.units}: a link; the files of a run stand in its own folder: remove it")
         try:
             self.units.mkdir(parents=True, exist_ok=True)
             for leftover in (*self.folder.glob(f"{TEMPORARY_PREFIX}*"), *self.units.glob(f"{TEMPORARY_PREFIX}*")):
-                if _writer_lives(leftover.name):
+                if writer_lives(leftover.name):
                     continue
                 if leftover.is_dir() and not leftover.is_symlink():
                     shutil.rmtree(leftover)
@@ -140,20 +112,23 @@ class RunStore:
                 marker["model"] = {"checksum": file_digest(self.model_file(result.key))}
             elif result.no_model:
                 marker["model"] = {"checksum": None, "reason": result.no_model}
-            write_json(self.units / f"{result.key}.json", marker)
+            write_sealed(self.units / f"{result.key}.json", marker)
+            sync_folder(self.units)
             self.error_file(result.key).unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"{data}: cannot be written: {error.strerror}; finished units are kept") from error
 
     def read(self, key: str) -> StoredUnit | None:
         """Read a finished unit; None if there is none or it is damaged (checksum, shape, unreadable)."""
-        data, marker = self.units / f"{key}.parquet", self.units / f"{key}.json"
+        data = self.units / f"{key}.parquet"
         try:
-            entry = json.loads(marker.read_bytes())
+            entry = self._marker(key)
             if entry["key"] != key or file_digest(data) != entry["checksum"]:
                 return None
             frame = pl.read_parquet(data, glob=False, hive_partitioning=False)
             oof, test = frame.filter(pl.col("part") == _OOF), frame.filter(pl.col("part") == _TEST)
+            if frame.dtypes != [pl.UInt8, pl.Int64, pl.Float64] or any(frame.null_count().row(0)):
+                return None
             if oof.height != entry["events"] or test.height != entry["test_events"]:
                 return None
             model = _model_entry(entry)
@@ -171,8 +146,27 @@ class RunStore:
                 float(entry["peak_mb"]),
                 model,
             )
-        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError, pl.exceptions.PolarsError):
             return None
+
+    def intact(self, key: str, with_model: bool = False) -> bool:
+        """Whether the files of a unit are what its marker says; cheaper than `read`, for nothing is parsed.
+
+        Args:
+            key: the unit.
+            with_model: whether the question of its model must be settled too (see `has_model`).
+        """
+        try:
+            entry = self._marker(key)
+            model = _model_entry(entry)
+            wanted = None if model is None else model.checksum
+            return (
+                bool(entry["key"] == key and file_digest(self.units / f"{key}.parquet") == entry["checksum"])
+                and (model is not None or not with_model)
+                and (wanted is None or file_digest(self.model_file(key)) == wanted)
+            )
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return False
 
     def drop(self, key: str) -> None:
         """Remove a unit, marker first."""
@@ -193,8 +187,8 @@ class RunStore:
     def stored_model(self, key: str) -> StoredModel | None:
         """Return what the marker of a unit says of its model; None where it says nothing or there is no marker."""
         try:
-            return _model_entry(json.loads((self.units / f"{key}.json").read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError):
+            return _model_entry(self._marker(key))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def has_model(self, key: str) -> bool:
@@ -216,7 +210,8 @@ class RunStore:
         wanted = set(keys)
         taken = 0
         for other in others:
-            for key in sorted(wanted & other.keys()):
+            stored = {key for key in wanted if (other.units / f"{key}.json").is_file()}
+            for key in sorted(stored):
                 if (key not in with_model or other.has_model(key)) and self._take(key, other):
                     wanted.discard(key)
                     taken += 1
@@ -225,26 +220,39 @@ class RunStore:
         return taken
 
     def _take(self, key: str, other: RunStore) -> bool:
+        """Copy a unit: whole, compared with its marker, and only then under the names of this run."""
         try:
-            if other.model_file(key).is_file():
-                with atomic_path(self.model_file(key)) as temporary:
-                    _copy_or_link(other.model_file(key), temporary)
-            for name in (f"{key}.parquet", f"{key}.json"):
-                with atomic_path(self.units / name) as temporary:
-                    shutil.copyfile(other.units / name, temporary)
-        except OSError:
+            entry = other._marker(key)
+            model = _model_entry(entry)
+            with contextlib.ExitStack() as files:
+                data = files.enter_context(_temporary(self.units / f"{key}.parquet"))
+                shutil.copyfile(other.units / f"{key}.parquet", data)
+                whole = entry["key"] == key and file_digest(data) == entry["checksum"]
+                copy = files.enter_context(_temporary(self.model_file(key)))
+                if model is not None and model.checksum is not None:
+                    _copy_or_link(other.model_file(key), copy)
+                    whole = whole and file_digest(copy) == model.checksum
+                if not whole:
+                    return False
+                put_in_place(data, self.units / f"{key}.parquet")
+                if copy.exists():
+                    put_in_place(copy, self.model_file(key))
+            write_sealed(self.units / f"{key}.json", entry)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return False
-        if self.read(key) is None:
-            self.drop(key)
-            return False
-        return True
+        return self.read(key) is not None
 
     def write_error(self, key: str, text: str) -> Path:
         """Keep the traceback of a failed unit beside the others; return its path."""
         path = self.error_file(key)
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        try:
+            write_text(path, text)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written: {error.strerror}; finished units are kept") from error
         return path
+
+    def _marker(self, key: str) -> Any:
+        return parse_sealed((self.units / f"{key}.json").read_bytes())
 
     def read_error(self, key: str) -> str | None:
         """Return the text of a unit that failed, or None if it did not."""
@@ -260,14 +268,16 @@ class RunStore:
     def read_json(self, name: str) -> Any:
         """Read a JSON file of the run; None if it is absent or damaged."""
         try:
-            return json.loads((self.folder / name).read_bytes())
-        except (OSError, ValueError):
+            return parse_sealed((self.folder / name).read_bytes())
+        except (OSError, ValueError, RecursionError):
             return None
 
 
 def _model_entry(marker: Any) -> StoredModel | None:
-    entry = marker.get("model")
-    return None if entry is None else StoredModel(entry["checksum"], str(entry.get("reason", "")))
+    entry = marker["model"] if isinstance(marker, dict) and "model" in marker else None
+    if not isinstance(entry, dict) or not isinstance(entry["checksum"], (str, type(None))):
+        return None
+    return StoredModel(entry["checksum"], str(entry.get("reason", "")))
 
 
 def _copy_or_link(source: Path, target: Path) -> None:
@@ -280,9 +290,11 @@ def _copy_or_link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _writer_lives(name: str) -> bool:
-    """Whether the process that made a temporary file still runs (its number is part of the name)."""
-    import psutil
-
-    number = name[len(TEMPORARY_PREFIX) :].split("-", 1)[0]
-    return number.isdigit() and psutil.pid_exists(int(number))
+@contextlib.contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """Give a temporary name beside a target; what is still there at the end is removed."""
+    temporary = temporary_path(target)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from higgsbench.errors import StoreError
 from higgsbench.features import feature_matrix
+from higgsbench.files import temporary_prefix
 from higgsbench.runs.unit import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from higgsbench.config import RunConfig
     from higgsbench.events import Events
@@ -20,7 +24,21 @@ if TYPE_CHECKING:
     from higgsbench.runs.plan import Plan, Unit
     from higgsbench.runs.unit import Workspace
 
-__all__ = ["save_events", "task_of"]
+__all__ = ["save_events", "task_of", "working_folder"]
+
+
+def working_folder(shared: Path | None) -> tempfile.TemporaryDirectory[str]:
+    """Make the folder of the workspace: in the system's place for temporary files, or in one that machines share.
+
+    Raises:
+        StoreError: if the disk refuses.
+    """
+    try:
+        if shared is not None:
+            return tempfile.TemporaryDirectory(prefix=temporary_prefix(), dir=shared)
+        return tempfile.TemporaryDirectory(prefix="higgsbench-")
+    except OSError as error:
+        raise StoreError(f"no folder for the workers' copy of the events: {error.strerror}; set TMPDIR") from error
 
 
 def save_events(workspace: Workspace, dataset: Dataset, features: Iterable[Features]) -> None:

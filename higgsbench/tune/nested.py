@@ -28,6 +28,7 @@ from higgsbench.runs.engines import EngineSettings
 from higgsbench.runs.execute import execute
 from higgsbench.runs.plan import make_plan
 from higgsbench.runs.store import RunStore
+from higgsbench.runs.trainable import check_trainable
 from higgsbench.runs.unit import Workspace
 from higgsbench.runs.workspace import save_events, task_of
 from higgsbench.tune.journal import Journal, check_optuna
@@ -98,6 +99,7 @@ class _Tuning:
         space = search_space(self.loaded.config.models[0], settings.vary, whole.train.schema)
         base = self.base = make_plan(self.loaded, self.dataset)
         base.rows[0].spec.check_parameters(base.rows[0].params)
+        check_trainable(self.loaded, base, self.dataset, say)
         self.space, self.start = starting_point(base.rows[0], space)
         studied = [base.units_of(0)[0].key, repr(dict(self.space)), settings.objective, settings.inner, settings.prune]
         digest = canonical_digest([STUDY_FORMAT, *studied, self.loaded.config.cut.model_dump(mode="json")])

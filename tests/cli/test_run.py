@@ -96,7 +96,10 @@ def test_bad_input_is_one_line_and_exit_code_2(call: Call, toys: Path, arguments
     assert "Traceback" not in err
 
 
-def test_failures_are_named_and_exit_with_1(call: Call, toys: Path, tmp_path: Path) -> None:
+def test_failures_are_named_and_exit_with_1(
+    call: Call, toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("higgsbench.runs.run.check_trainable", lambda *_: None)  # which would refuse it first
     (tmp_path / "bad.yaml").write_text(
         "models: [{model: logistic, preset: quick}, {model: lightgbm, params: {num_leaves: -3}}]\nfolds: 2\n"
     )
@@ -213,7 +216,7 @@ def test_members_of_what_has_none(call: Call, toys: Path, tmp_path: Path) -> Non
     (folder / "stack.json").write_text('{"method": "mean", "members": [{"name": "a"}, {"name": "b"}]}')
     code, _, err = call("members", folder)
     assert code == 2
-    assert "scores.parquet: the members' scores cannot be read" in err
+    assert "stack.json: damaged: its checksum is not the one in rows.json; run the configuration again" in err
 
 
 def test_plan_predicts_and_trains_nothing(call: Call, toys: Path, tmp_path: Path) -> None:

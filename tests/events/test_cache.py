@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_no_half_entry(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "write_json", full)
+        patch.setattr(cache, "write_sealed", full)
         assert len(load_events(file)) == 2
     assert not list(folder.glob("*.json"))
     load_events(file)

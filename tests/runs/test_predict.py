@@ -27,6 +27,7 @@ from higgsbench.runs import predict as predict_module
 from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.plan import make_plan
 from higgsbench.runs.result import Silent
+from higgsbench.sealed import write_sealed
 
 CONFIG = """
 data: {{path: {data}}}
@@ -182,7 +183,8 @@ def forged(folder: Path, change: Callable[[Any], None]) -> None:
     (folder / "predictor.json").write_text(json.dumps(content))
     rows = json.loads((folder / "rows.json").read_text())
     rows["checksums"]["predictor.json"] = file_digest(folder / "predictor.json")
-    (folder / "rows.json").write_text(json.dumps(rows))
+    del rows["seal"]
+    write_sealed(folder / "rows.json", rows)
 
 
 class Trace:
@@ -226,7 +228,8 @@ class TestRefused:
             marker = file.with_name(file.name.replace(".model.zip", ".json"))
             content = json.loads(marker.read_text())
             content["model"]["checksum"] = file_digest(file)
-            marker.write_text(json.dumps(content))
+            del content["seal"]
+            write_sealed(marker, content)
         self.refused(copied, toys, "no stored model of higgsbench, or damaged")
         assert not (tmp_path / "trace").exists()
 

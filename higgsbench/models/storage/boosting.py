@@ -99,11 +99,10 @@ class LightGBMCodec:
         """Read the booster."""
         from lightgbm import Booster
 
-        from higgsbench.models.storage.lightgbm_text import check_text
+        from higgsbench.models.storage.lightgbm_text import checked_text
 
         text = reader.part(node["part"]).decode("utf-8")
-        check_text(text)
-        return LoadedLightGBM(Booster(model_str=text), reader.threads)
+        return LoadedLightGBM(Booster(model_str=checked_text(text)), reader.threads)
 
 
 class CatBoostCodec:

@@ -35,6 +35,7 @@ BUILTIN_CODECS: tuple[Codec, ...] = (
 FORMAT = 1
 _MANIFEST = "model.json"
 _MAX_BYTES = 1 << 32
+_HARMLESS, _MOST_TIMES = 1 << 28, 200
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -93,8 +94,14 @@ def read_model(file: Path, codecs: Sequence[Codec] = (), threads: int = 1) -> An
     except OSError as error:
         raise StoreError(f"{file}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # each library has errors of its own for content that it cannot read
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
-        raise StoreError(f"{file}: cannot be read as a stored model: {type(error).__name__}: {reason}") from error
+        raise StoreError(f"{file}: cannot be read as a stored model: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what a library says; what Python itself says of a part that is missing helps nobody."""
+    if isinstance(error, (TypeError, LookupError, AttributeError, RecursionError, AssertionError)):
+        return "its description is damaged or not made by higgsbench"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _contents(file: Path) -> dict[str, bytes]:
@@ -108,4 +115,7 @@ def _contents(file: Path) -> dict[str, bytes]:
             raise StoreError(f"it has no single {_MANIFEST}, or an entry twice")
         if sum(entry.file_size for entry in entries) > _MAX_BYTES:
             raise StoreError("it unpacks to more than 4 GiB")
+        packed = sum(entry.compress_size for entry in entries)
+        if sum(entry.file_size for entry in entries) > max(_HARMLESS, _MOST_TIMES * packed):
+            raise StoreError(f"it unpacks to more than {_MOST_TIMES} times its size")
         return {name: archive.read(name) for name in names}

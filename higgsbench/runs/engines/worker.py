@@ -19,10 +19,10 @@ import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-if TYPE_CHECKING:
-    from higgsbench.runs.unit import Task, UnitResult, Workspace
+from higgsbench.runs.engines.base import failed_unit
+from higgsbench.runs.unit import Task, UnitResult, Workspace, run_unit
 
 __all__ = ["BEGUN", "Order", "main", "read_message", "write_message"]
 
@@ -87,10 +87,11 @@ def main(last_words: str, idle: str) -> None:
                 order: Order = pickle.loads(orders.get(timeout=float(idle) if idle else None))  # noqa: S301
             except queue.Empty:
                 return
+            task = _unpacked(order)
             write_message(sink, BEGUN)
             if order.limit is not None:
                 faulthandler.dump_traceback_later(order.limit, file=words)
-            result = _result(order)
+            result = task if isinstance(task, UnitResult) else run_unit(task, order.workspace)
             faulthandler.cancel_dump_traceback_later()
             write_message(sink, pickle.dumps(result, protocol=5))
 
@@ -120,16 +121,17 @@ def _listen(source: BinaryIO, orders: queue.SimpleQueue[bytes], last_words: Path
     os._exit(1)
 
 
-def _result(order: Order) -> UnitResult:
-    from higgsbench.runs.engines.base import failed_unit
-    from higgsbench.runs.unit import run_unit
+def _unpacked(order: Order) -> Task | UnitResult:
+    """Return the task, with what every fit needs loaded: that is no part of a unit's time. Or say why there is none."""
+    import higgsbench.models.building
+    import higgsbench.validation.physical  # noqa: F401
 
     try:
         task: Task = pickle.loads(order.task)  # noqa: S301
     except Exception:
-        return failed_unit(order.key, "the model cannot be brought to a worker process (see above)",
-                           traceback.format_exc())  # fmt: skip
-    return run_unit(dataclasses.replace(task, model_file=order.model_file), order.workspace)
+        reason = "the model cannot be brought to a worker process (see above)"
+        return failed_unit(order.key, reason, traceback.format_exc())
+    return dataclasses.replace(task, model_file=order.model_file)
 
 
 if __name__ == "__main__":

@@ -26,26 +26,27 @@ def workers_of(process: int | None = None) -> list[psutil.Process]:
     return [p for p in found if "higgsbench.runs.engines.worker" in " ".join(p.cmdline())]
 
 
+WRONG = {
+    "raise": "RuntimeError: the model broke",
+    "nan": "Misbehaving returned NaN for ",
+    "infinite": "Misbehaving returned infinite scores for ",
+    "shape": "Misbehaving returned scores of shape (",
+}
+
+
 @pytest.mark.parametrize("engine", ["serial", "local"])
-@pytest.mark.parametrize(
-    ("mode", "message"),
-    [
-        ("raise", "RuntimeError: the model broke"),
-        ("nan", "Misbehaving returned NaN for 3"),
-        ("infinite", "Misbehaving returned infinite scores for 3"),
-        ("shape", "Misbehaving returned scores of shape (3"),
-    ],
-)
-def test_what_an_engine_need_not_survive(
-    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, engine: str, mode: str, message: str
+def test_what_is_wrong_with_a_model_stands_in_its_row(
+    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, engine: str
 ) -> None:
-    misbehave("bad", mode)
-    result = higgsbench.run(two_models("bad"), output=tmp_path / "out", engine=engine, jobs=2)
+    for mode in WRONG:
+        misbehave(mode, mode)
+    result = higgsbench.run(two_models(", ".join(WRONG)), output=tmp_path / "out", engine=engine, jobs=2)
     rows = {row["name"]: row for row in result.rows}
     assert rows["logistic"]["status"] == "ok"
-    assert message in rows["bad"]["error"]
-    assert len(result.failures) == 2
-    assert all(message in failure.message for failure in result.failures)
+    assert {name: row["status"] for name, row in rows.items() if name in WRONG} == dict.fromkeys(WRONG, "failed")
+    for mode, message in WRONG.items():
+        assert message in rows[mode]["error"]
+        assert len([f for f in result.failures if f.row == mode and message in f.message]) == 2
 
 
 @pytest.mark.parametrize("engine", ["serial", "local"])
@@ -57,32 +58,27 @@ def test_constant_scores_are_valid_and_noted(
     (row,) = [row for row in result.rows if row["name"] == "flat"]
     assert row["status"] == "ok"
     assert row["remark"] == "the same score for all held-out events in 2 of 2 fits"
-    assert notes.lines == [f"flat: {row['remark']}"]
+    assert f"flat: {row['remark']}" in notes.lines
     assert f"Note: flat: {row['remark']}" in higgsbench.Leaderboard.read(result.folder).render()
     assert all("remark" not in row for row in result.rows if row["name"] != "flat")
 
 
-@pytest.mark.parametrize(
-    ("mode", "message"),
-    [
-        ("kill", "killed by SIGKILL"),
-        ("exit", "ended with exit code 3"),
-        ("abort", "killed by SIGABRT"),
-    ],
-)
-def test_a_model_that_kills_its_process_again_and_again(
-    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes, mode: str, message: str
+def test_models_that_kill_their_process_again_and_again(
+    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes
 ) -> None:
-    misbehave("deadly", mode)
-    result = higgsbench.run(two_models("deadly"), output=tmp_path / "out", engine="local", jobs=2, listener=notes)
+    misbehave("killed", "kill")
+    misbehave("aborted", "abort")
+    config = two_models("killed, aborted")
+    result = higgsbench.run(config, output=tmp_path / "out", engine="local", jobs=2, listener=notes)
     rows = {row["name"]: row for row in result.rows}
     assert rows["logistic"]["status"] == "ok"
-    assert rows["deadly"]["error"].startswith("failed three times, the last time alone: its worker process ")
-    assert message in rows["deadly"]["error"]
-    text = result.failures[0].path.read_text()
-    assert text.count("attempt ") == 3
-    assert ("in fit" in text) == (mode == "abort")  # where it was, if the process could still say so
-    assert len([line for line in notes.lines if "tried again" in line]) == 2
+    for name, sign in (("killed", "SIGKILL"), ("aborted", "SIGABRT")):
+        error = rows[name]["error"]
+        assert error.startswith("failed three times, the last time alone: its worker process was killed by " + sign)
+        text = next(failure.path.read_text() for failure in result.failures if failure.row == name)
+        assert text.count("attempt ") == 3
+        assert ("in fit" in text) == (name == "aborted")  # where it was, if the process could still say so
+    assert len([line for line in notes.lines if line.endswith("; it is tried again")]) == 4
     assert not workers_of()
 
 
@@ -102,7 +98,7 @@ def test_a_model_that_kills_its_process_once_costs_nothing(
 @pytest.mark.parametrize(
     ("mode", "limit", "message"),
     [
-        ("hang", {"unit_time_limit": "1s"}, "exceeded the unit time limit of 1.0 s"),
+        ("hang", {"unit_time_limit": "2s"}, "exceeded the unit time limit of 2.0 s"),
         ("memory", {"unit_memory_limit": "1GB"}, "exceeded the unit memory limit of 1.00 GB"),
     ],
 )
@@ -115,14 +111,14 @@ def test_limits_of_a_unit(
     message: str,
 ) -> None:
     misbehave("greedy", mode)
-    # Logistic regression is trained before: it must fit into a second only where it is given one.
+    # The good model is trained before, so that the test depends on no machine's speed.
     config = two_models("greedy")
     higgsbench.run(config, output=tmp_path / "out", only=["logistic"], jobs=1)
     result = higgsbench.run(config, output=tmp_path / "out", jobs=1, **limit)  # type: ignore[arg-type]
     assert [failure.message for failure in result.failures] == [message] * 2
     assert {row["name"]: row["status"] for row in result.rows} == {"logistic": "ok", "greedy": "failed"}
     if mode == "hang":
-        assert "misbehaving.py" in result.failures[0].path.read_text()  # where it hung
+        assert " in fit\n" in result.failures[0].path.read_text()  # where it hung
 
 
 def test_workers_end_with_a_run_that_is_killed(config: Callable[..., Path], tmp_path: Path) -> None:
@@ -145,10 +141,10 @@ def test_a_worker_killed_from_outside_costs_nothing(config: Callable[..., Path],
 
     def kill_one() -> None:
         while not killed.is_set():
-            for worker in workers_of():
-                worker.send_signal(signal.SIGKILL)
+            if list((tmp_path / "local").glob("*/units/[!.]*.json")):
+                for worker in workers_of():
+                    worker.send_signal(signal.SIGKILL)
                 killed.set()
-                return
             time.sleep(0.005)
 
     thread = threading.Thread(target=kill_one)
@@ -157,6 +153,6 @@ def test_a_worker_killed_from_outside_costs_nothing(config: Callable[..., Path],
     killed.set()
     thread.join()
     assert result.failures == []
-    assert [line.partition(": ")[2] for line in notes.lines if "killed by SIGKILL" in line]
+    assert [line for line in notes.lines if "killed by SIGKILL" in line]
     name = "scores.parquet"
     assert pl.read_parquet(result.folder / name).equals(pl.read_parquet(expected.folder / name))

@@ -1,0 +1,424 @@
+"""Spoiled inputs for the readers: structured mutations of valid files, and what is called with them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import polars as pl
+
+import higgsbench
+from higgsbench.challenge import read_submission
+from higgsbench.compare import load_contenders
+from higgsbench.config import load_config
+from higgsbench.errors import HiggsbenchError
+from higgsbench.events import load_events
+from higgsbench.events.simulate import SimulationSettings, write_simulated
+from higgsbench.events.stream import EventStream
+from higgsbench.events.validate import validate_file
+from higgsbench.leaderboard.members import read_diversity
+from higgsbench.models import get_model
+from higgsbench.runs.plan import chosen_features
+from higgsbench.runs.predictor import open_predictor
+from higgsbench.schema import ATLAS_HIGGS
+
+__all__ = ["TARGETS", "Inputs", "attempt", "make_inputs"]
+
+CONFIG = """\
+name: fuzz
+data: {source: file, path: training.csv, n_s: 692.0, schema: atlas-higgs-2014}
+models:
+  - lightgbm
+  - {model: xgboost, label: shallow, params: {max_depth: 3, learning_rate: 0.1}, jet_split: groups}
+features: {set: physics, drop: [PRI_met], add: [{name: share, expr: "PRI_met / DER_sum_pt"}]}
+preset: good
+folds: 5
+seed: 42
+jet_groups: [[0], [1], [2, 3]]
+stack: {method: nonnegative, members: [lightgbm, shallow]}
+cut: {rule: smooth, b_reg: 10}
+"""
+
+TOKENS = (
+    *(
+        "",
+        " ",
+        "\n",
+        "\r\n",
+        "\r",
+        "\t",
+        ",",
+        ",,",
+        ":",
+        ": ",
+        "-",
+        "- ",
+        "#",
+        '"',
+        "'",
+        "\\",
+        "{",
+        "}",
+        "[",
+        "]",
+        "|",
+        ">",
+    ),
+    *(
+        "0",
+        "-1",
+        "1",
+        "2.0",
+        "1e5",
+        "1e308",
+        "1e309",
+        "-1e309",
+        "NaN",
+        "nan",
+        "inf",
+        "-inf",
+        "-999.0",
+        "9" * 18,
+        "9" * 40,
+    ),
+    *(
+        "9" * 5000,
+        "0x10",
+        "1_000",
+        "true",
+        "null",
+        "~",
+        "None",
+        "yes",
+        "2024-01-01",
+        "1:30",
+        "s",
+        "b",
+        "Label",
+        "Weight",
+    ),
+    *(
+        "EventId",
+        "PRI_met",
+        "PRI_jet_num",
+        "\x00",
+        "\x1b[2J",
+        "\ufeff",
+        "é",
+        "\u202e",
+        "𝔹",
+        "\udcff",
+        "a" * 3000,
+        "&a ",
+        "*a",
+    ),
+    *(
+        "!!python/object:os.system ",
+        "!!binary ",
+        "!x ",
+        "<<: ",
+        "? ",
+        "---\n",
+        "...\n",
+        "%YAML 9.9\n",
+        "../",
+        "/etc/passwd",
+    ),
+    *(
+        "${HOME}",
+        "SELECT",
+        "read_csv('x')",
+        "1/0",
+        "sqrt(-1)",
+        "CAST(PRI_met AS INT)",
+        "COUNT(*)",
+        "(" * 200,
+        "[" * 200,
+        "{a: " * 60,
+    ),
+)
+"""What is put in: structure of the formats, numbers at the edges, foreign alphabets, words that mean something."""
+
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, -1, 1, 2**63, -(2**63), 10**30, 0.5, 1e308, float("nan"), float("inf"), float("-inf")),
+    *(
+        "",
+        "x",
+        "\x00",
+        "\x1b[2J",
+        "stack",
+        "lightgbm",
+        "ok",
+        "failed",
+        "../../x",
+        "9" * 5000,
+        "é" * 50,
+        [],
+        {},
+        [[]],
+        [None],
+        [1, 2],
+    ),
+    *({"a": 1}, {"kind": "bag", "members": []}, [0.5, "x"], {"name": "x"}, [[1.0, 0.0]], 1_000_000),
+)
+
+
+@dataclass
+class Inputs:
+    """A folder of valid inputs.
+
+    Attributes:
+        folder: where they are; the run is in `run`, what is spoiled goes to `spoiled`.
+        content: content of each valid file by its name.
+    """
+
+    folder: Path
+    content: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return self.folder / "run"
+
+
+def make_inputs(folder: Path) -> Inputs:
+    """Make events, a submission, a configuration and a run of two models."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = SimulationSettings(events=260, seed=2, set_proportions={"t": 1.0})
+    frame = pl.read_csv(write_simulated(settings, folder / "toys.csv")).drop("KaggleSet", "KaggleWeight")
+    frame.head(160).write_csv(folder / "train.csv")
+    frame.tail(100).drop("Weight", "Label").write_csv(folder / "test.csv")
+    models = [
+        {"model": "lightgbm", "params": {"n_estimators": 3, "num_leaves": 4}},
+        {"model": "logistic", "preset": "quick"},
+    ]
+    config = {"models": models, "folds": 2, "data": {"path": str(folder / "train.csv")}}
+    found = higgsbench.run(config, output=folder / "runs", jobs=1).folder
+    shutil.copytree(found, folder / "run", dirs_exist_ok=True)
+    higgsbench.submission(found, folder / "test.csv", jobs=1).head(20).write_csv(folder / "submission.csv")
+    inputs = Inputs(folder)
+    inputs.content["events"] = b"".join((folder / "train.csv").read_bytes().splitlines(keepends=True)[:13])
+    inputs.content["submission"] = "".join(
+        f"{line.split(',')[0]},{i},{line.split(',')[2]}\n" if i else line + "\n"
+        for i, line in enumerate((folder / "submission.csv").read_text().splitlines())
+    ).encode()
+    inputs.content["config"] = CONFIG.encode()
+    for name in ("rows.json", "predictor.json", "stack.json", "scores.parquet"):
+        inputs.content[name] = (found / name).read_bytes()
+    return inputs
+
+
+def spoiled_bytes(content: bytes, rng: Random) -> bytes:
+    """Flip, cut, repeat, exchange or put in, once to four times."""
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randint(0, len(content))
+        end = min(len(content), at + rng.choice((1, 1, 2, 8, 64, 1000)))
+        kind = rng.randint(0, 6)
+        token = rng.choice(TOKENS).encode("utf-8", "surrogateescape")
+        if kind == 0:
+            content = content[:at] + bytes([rng.randint(0, 255)]) + content[at + 1 :]
+        elif kind == 1:
+            content = content[:at] + content[end:]
+        elif kind == 2:
+            content = content[:at]
+        elif kind == 3:
+            content = content[:at] + content[at:end] * rng.choice((2, 3, 50)) + content[end:]
+        elif kind == 4:
+            content = content[:at] + token + content[end:]
+        else:
+            content = content[:at] + token + content[at:]
+    return rng.choice((lambda c: c,) * 30 + (_utf16, _latin, _marked))(content)
+
+
+def _utf16(content: bytes) -> bytes:
+    return content.decode("utf-8", "replace").encode("utf-16")
+
+
+def _latin(content: bytes) -> bytes:
+    return content + "é".encode("latin-1")
+
+
+def _marked(content: bytes) -> bytes:
+    return b"\xef\xbb\xbf" + content
+
+
+def spoiled_table(content: bytes, rng: Random) -> bytes:
+    """Exchange cells of a text table, or spoil its bytes."""
+    if rng.random() < 0.4:
+        return spoiled_bytes(content, rng)
+    rows = [line.split(",") for line in content.decode().splitlines()]
+    for _ in range(rng.randint(1, 3)):
+        row = rng.choice(rows)
+        at = rng.randrange(len(row))
+        row[at] = rng.choice((rng.choice(TOKENS), rng.choice(rng.choice(rows)), row[at] + rng.choice(TOKENS)))
+    if rng.random() < 0.2:
+        rng.shuffle(rows)
+    return ("\n".join(",".join(row) for row in rows) + "\n").encode("utf-8", "surrogateescape")
+
+
+def spoiled_text(content: bytes, rng: Random) -> bytes:
+    """Exchange words of a text for tokens or other words of it, or spoil its bytes."""
+    if rng.random() < 0.4:
+        return spoiled_bytes(content, rng)
+    text = content.decode()
+    words = [word.strip(',:{}[]"') for word in text.split()]
+    for _ in range(rng.randint(1, 3)):
+        word = rng.choice(words)
+        if word:
+            text = text.replace(word, rng.choice((rng.choice(TOKENS), rng.choice(words))), 1)
+    return text.encode("utf-8", "surrogateescape")
+
+
+def spoiled_json(content: bytes, rng: Random) -> bytes:
+    """Exchange, remove or add values anywhere in a tree, or spoil its bytes."""
+    if rng.random() < 0.2:
+        return spoiled_bytes(content, rng)
+    tree = json.loads(content)
+    for _ in range(rng.randint(1, 3)):
+        node = tree
+        for _ in range(rng.randint(0, 5)):
+            below = list(node.values()) if isinstance(node, dict) else list(node)
+            below = [child for child in below if isinstance(child, (dict, list)) and child]
+            if not below:
+                break
+            node = rng.choice(below)
+        if not node:
+            continue
+        key = rng.choice(list(node)) if isinstance(node, dict) else rng.randrange(len(node))
+        kind = rng.randint(0, 3)
+        if kind == 0:
+            del node[key]
+        elif kind == 1 and isinstance(node, dict):
+            node[rng.choice(list(node))] = node[key]
+        else:
+            node[key] = rng.choice(VALUES)
+    text = json.dumps(tree)
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _read_events(inputs: Inputs, rng: Random) -> None:
+    file = inputs.folder / "spoiled.csv"
+    file.write_bytes(spoiled_table(inputs.content["events"], rng))
+    with contextlib.suppress(HiggsbenchError):
+        load_events(file, cache=False)
+    for _ in EventStream(file, block_bytes=rng.choice((256, 1 << 20))).batches():
+        pass
+
+
+def _validate(inputs: Inputs, rng: Random) -> None:
+    file = inputs.folder / "spoiled.csv"
+    file.write_bytes(spoiled_table(inputs.content["events"], rng))
+    validate_file(file)
+
+
+def _configure(inputs: Inputs, rng: Random) -> None:
+    file = inputs.folder / "spoiled.yaml"
+    file.write_bytes(spoiled_text(inputs.content["config"], rng))
+    overrides = [f"{rng.choice(('folds', 'cut', 'models.0.params.x', 'stack.method', 'a.b'))}={rng.choice(TOKENS)}"]
+    loaded = load_config(file, overrides if rng.random() < 0.2 else (), get_model)
+    loaded.config.data.table_schema()
+    if loaded.config.features is not None:
+        chosen_features(loaded.config.features, ATLAS_HIGGS)
+
+
+def _submit(inputs: Inputs, rng: Random) -> None:
+    file = inputs.folder / "spoiled.csv"
+    file.write_bytes(spoiled_table(inputs.content["submission"], rng))
+    read_submission(file)
+
+
+def _restored(inputs: Inputs, *spoiled: tuple[str, bytes]) -> None:
+    """Bring the run back to its valid state but for some files, whose checksums are made to fit."""
+    rows = json.loads(inputs.content["rows.json"])
+    for name in ("rows.json", "predictor.json", "stack.json", "scores.parquet"):
+        (inputs.run / name).write_bytes(inputs.content[name])
+    for name, content in spoiled:
+        (inputs.run / name).write_bytes(content)
+        if name != "rows.json":
+            rows["checksums"][name] = hashlib.sha256(content).hexdigest()
+            (inputs.run / "rows.json").write_text(json.dumps(rows))
+
+
+def _rank(inputs: Inputs, rng: Random) -> None:
+    _restored(inputs, ("rows.json", spoiled_json(inputs.content["rows.json"], rng)))
+    board = higgsbench.Leaderboard.read(inputs.run, sort=rng.choice(("ams_cv", "auc", "log_loss")))
+    for form in ("markdown", "csv", "json", "html"):
+        board.render(form)
+
+
+def _compare(inputs: Inputs, rng: Random) -> None:
+    _restored(inputs, ("rows.json", spoiled_json(inputs.content["rows.json"], rng)))
+    load_contenders([str(inputs.run)])
+
+
+def _predict(inputs: Inputs, rng: Random) -> None:
+    _restored(inputs, ("predictor.json", spoiled_json(inputs.content["predictor.json"], rng)))
+    open_predictor(inputs.run)
+
+
+def _members(inputs: Inputs, rng: Random) -> None:
+    _restored(inputs, ("stack.json", spoiled_json(inputs.content["stack.json"], rng)))
+    read_diversity(inputs.run)
+
+
+def _scores(inputs: Inputs, rng: Random) -> None:
+    _restored(inputs, ("scores.parquet", spoiled_bytes(inputs.content["scores.parquet"], rng)))
+    load_contenders([str(inputs.run)])
+
+
+def _models(inputs: Inputs, rng: Random) -> None:
+    """Spoil the tree of a stored model, or a part of it, checksums made to fit."""
+    _restored(inputs)
+    file = rng.choice(sorted((inputs.run / "units").glob("*.model.zip")))
+    before, marker = file.read_bytes(), file.with_name(file.name.replace(".model.zip", ".json"))
+    note = marker.read_text()
+    try:
+        with zipfile.ZipFile(file) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        name = rng.choice(sorted(parts))
+        spoil = spoiled_json if name == "model.json" else spoiled_bytes
+        parts[name] = spoil(parts[name], rng)
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for part, content in parts.items():
+                archive.writestr(part, content)
+        if rng.random() < 0.1:
+            file.write_bytes(spoiled_bytes(file.read_bytes(), rng))
+        content = json.loads(note)
+        content["model"]["checksum"] = hashlib.sha256(file.read_bytes()).hexdigest()
+        marker.write_text(json.dumps(content))
+        open_predictor(inputs.run)
+    finally:
+        file.write_bytes(before)
+        marker.write_text(note)
+
+
+TARGETS: dict[str, Callable[[Inputs, Random], None]] = {
+    "events": _read_events,
+    "validate": _validate,
+    "config": _configure,
+    "submission": _submit,
+    "leaderboard": _rank,
+    "compare": _compare,
+    "predictor": _predict,
+    "members": _members,
+    "scores": _scores,
+    "models": _models,
+}
+"""What is fuzzed: each spoils an input and reads it."""
+
+
+def attempt(target: str, inputs: Inputs, rng: Random) -> bool:
+    """Read a spoiled input; return whether it was refused. Anything but a HiggsbenchError comes through."""
+    try:
+        TARGETS[target](inputs, rng)
+    except HiggsbenchError:
+        return True
+    return False

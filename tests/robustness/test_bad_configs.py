@@ -1,0 +1,279 @@
+"""Malformed configurations and options: each is refused in one line that names the file, the line and the key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+Refuse: TypeAlias = "Callable[..., str]"
+
+LAUGHS = "a: &a [1,2,3,4,5,6,7,8,9]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+FILES: dict[str, tuple[str | bytes, str]] = {
+    "empty": ("", r"c.yaml: expected keys and values at the top \(models, data, ...\), see configs/all.yaml"),
+    "a list": ("- xgboost\n", r"c.yaml: expected keys and values at the top .*"),
+    "a word": ("xgboost", r"c.yaml: expected keys and values at the top .*"),
+    "no models": ("folds: 3\n", r"c.yaml:1: the key 'models' is missing"),
+    "empty models": ("models: []\n", r"c.yaml:1: models: .*at least 1 item.*"),
+    "models of nothing": ("models:\n", r"c.yaml:1: models: .*list.*"),
+    "unknown key": (
+        "models: [lightgbm]\nfold: 3\n",
+        r"c.yaml:2: fold: unknown key 'fold' \(did you mean 'folds'\?\)",
+    ),
+    "unknown key below": (
+        "models:\n  - {model: lightgbm, parms: {}}\n",
+        r"c.yaml:2: models\[0\].parms: unknown key 'parms' \(did you mean 'params'\?\)",
+    ),
+    "unknown model": (
+        "models: [lihgtgbm]\n",
+        r"c.yaml:1: models\[0\].model: no model named 'lihgtgbm' \(did you mean 'lightgbm'\?\)",
+    ),
+    "a module for a model": (
+        "models: [{model: 'os:system'}]\n",
+        r"c.yaml:1: models\[0\].model: no model named 'os:system'; registered are .*",
+    ),
+    "unknown parameter": (
+        "models: [{model: lightgbm, params: {num_leafs: 3}}]\n",
+        r"c.yaml:1: models\[0\]: model 'lightgbm' has no parameter 'num_leafs' \(did you mean 'num_leaves'\?\)",
+    ),
+    "a parameter below its range": (
+        "models:\n  - lightgbm\n  - {model: xgboost, params: {max_depth: -3}}\n",
+        r"c.yaml:3: models\[1\].params.max_depth: '-3' is refused by xgboost: value -3 for Parameter max_depth .*",
+    ),
+    "a parameter of the wrong type": (
+        "models: [{model: xgboost, params: {max_depth: abc}}]\n",
+        r"c.yaml:1: models\[0\].params.max_depth: 'abc' is refused by xgboost: Invalid Parameter format .*",
+    ),
+    "a negative rate": (
+        "models: [{model: lightgbm, params: {n_estimators: 5, learning_rate: -1}}]\n",
+        r"c.yaml:1: models\[0\].params.learning_rate: '-1' is refused by lightgbm: Check failed: \(learning_rate\).*",
+    ),
+    "trees too deep": (
+        "models: [{model: catboost, params: {depth: 40}}]\n",
+        r"c.yaml:1: models\[0\].params.depth: '40' is refused by catboost: .*16",
+    ),
+    "no trees": (
+        "models: [{model: random_forest, params: {n_estimators: 0}}]\n",
+        r"c.yaml:1: models\[0\].params.n_estimators: '0' is refused by random_forest: expected a whole number of at .*",
+    ),
+    "a negative penalty": (
+        "models: [{model: logistic, params: {C: -1}}]\n",
+        r"c.yaml:1: models\[0\].params.C: '-1' is refused by logistic: The 'C' parameter .*",
+    ),
+    "layers of text": (
+        "models: [{model: mlp, params: {hidden_layer_sizes: wide}}]\n",
+        r"c.yaml:1: models\[0\].params.hidden_layer_sizes: 'wide' is refused by mlp: .*",
+    ),
+    "an empty bag": (
+        "models: [{model: lightgbm, params: {bag: 0}}]\n",
+        r"c.yaml:1: models\[0\]: model 'lightgbm': bag is 0, expected a whole number from 1 to 1000",
+    ),
+    "parameters in a list": ("models: [{model: lightgbm, params: [3]}]\n", r"c.yaml:1: models\[0\].params: .*"),
+    "a label with a path": (
+        "models: [{model: lightgbm, label: ../x}]\n",
+        r"c.yaml:1: models\[0\].label: label '../x': use 1 to 60 letters.*",
+    ),
+    "a name with a path": (
+        "name: ../../etc\nmodels: [lightgbm]\n",
+        r"c.yaml:1: name: name '../../etc': use 1 to 60 letters, digits or _.- ; the name becomes a folder",
+    ),
+    "a label twice": (
+        "models: [lightgbm, lightgbm]\n",
+        r"c.yaml:1: models\[1\]: label 'lightgbm' is already used by models\[0\]; give this one a `label`",
+    ),
+    "one fold": ("models: [lightgbm]\nfolds: 1\n", r"c.yaml:2: folds: .*greater than or equal to 2, it is '1'"),
+    "folds as text": ("models: [lightgbm]\nfolds: three\n", r"c.yaml:2: folds: .*integer, it is 'three'"),
+    "half a fold": ("models: [lightgbm]\nfolds: 2.5\n", r"c.yaml:2: folds: .*integer.*, it is '2.5'"),
+    "more folds than events": (
+        "models: [lightgbm]\nfolds: 100\n",
+        r"folds: 100 folds need at least 100 signal events, there are \d+",
+    ),
+    "a huge number": (
+        f"models: [lightgbm]\nseed: {'9' * 400}\n",
+        r"c.yaml:2: seed: a whole number of more than 64 bits",
+    ),
+    "an endless number": (f"models: [lightgbm]\nseed: {'9' * 9000}\n", r"c.yaml:2: seed: .*"),
+    "a negative seed": ("models: [lightgbm]\nseed: -1\n", r"c.yaml:2: seed: .*greater than or equal to 0, it is '-1'"),
+    "a date": ("models: [lightgbm]\nname: 2024-01-01\n", r"c.yaml:2: name: '2024-01-01' is read as a date; quote it"),
+    "an unknown preset": (
+        "models: [lightgbm]\npreset: bets\n",
+        r"c.yaml:2: preset: .*'quick', 'good' or 'best', it is 'bets'",
+    ),
+    "an unknown set of features": (
+        "models: [lightgbm]\nfeatures: physic\n",
+        r"c.yaml:1: models\[0\]: .*no feature set .*'physic' \(did you mean 'physics'\?\).*",
+    ),
+    "an unknown column": (
+        "models: [lightgbm]\nfeatures: [PRI_mett]\n",
+        r"c.yaml:1: models\[0\]: .*'PRI_mett'.*did you mean 'PRI_met'.*",
+    ),
+    "the label for a feature": ("models: [lightgbm]\nfeatures: [Label]\n", r"c.yaml:1: models\[0\]: .*Label.*"),
+    "an expression out of order": (
+        "models: [lightgbm]\nfeatures: {add: [{name: x, expr: 'PRI_met / ('}]}\n",
+        r"c.yaml:1: models\[0\]: .*x.*",
+    ),
+    "an expression that reads files": (
+        "models: [lightgbm]\nfeatures: {add: [{name: x, expr: \"read_csv('/etc/passwd')\"}]}\n",
+        r"c.yaml:1: models\[0\]: .*x.*",
+    ),
+    "an unknown blend": ("models: [lightgbm]\nstack: median\n", r"c.yaml:2: stack(.method)?: .*'median'"),
+    "an unknown member": (
+        "models: [lightgbm]\nstack: {members: [xgb]}\n",
+        r"stack.members: no row named 'xgb'; there are lightgbm",
+    ),
+    "an infinite regularisation": ("models: [lightgbm]\ncut: {b_reg: .inf}\n", r"c.yaml:2: cut.b_reg: .*finite.*"),
+    "a total that is no number": (
+        "models: [lightgbm]\ndata: {n_s: .nan}\n",
+        r"c.yaml:2: data.n_s: .*, it is 'nan'.*",
+    ),
+    "a negative total": ("models: [lightgbm]\ndata: {n_s: -3}\n", r"c.yaml:2: data.n_s: .*greater than 0, it is '-3.*"),
+    "a jet number twice": (
+        "models: [lightgbm]\njet_groups: [[0], [0, 1, 2, 3]]\n",
+        r"c.yaml:2: jet_groups: jet number 0 stands in two groups",
+    ),
+    "a jet number left out": (
+        "models: [lightgbm]\njet_groups: [[0], [1]]\n",
+        r"jet_groups: the events have \[2.*\] in the group column, which stand in no group",
+    ),
+    "settings of another source": (
+        "models: [lightgbm]\ndata: {events: 5}\n",
+        r"c.yaml:2: data: `events` belongs to `source: simulated`, the source is file",
+    ),
+    "a broken line": ("models: [lightgbm\nfolds: 3\n", r"c.yaml:2: broken YAML: .*"),
+    "a tab": ("models:\n\t- lightgbm\n", r"c.yaml:2: broken YAML: .*"),
+    "a key twice": ("models: [lightgbm]\nfolds: 3\nfolds: 5\n", r"c.yaml:3: folds: the key appears twice"),
+    "a key of a list": ("? [a, b]\n: 1\n", r"c.yaml:1: a key must be a plain word"),
+    "two documents": ("models: [lightgbm]\n---\nmodels: [xgboost]\n", r"c.yaml:2: broken YAML: .*"),
+    "an unknown alias": ("models: *x\n", r"c.yaml:1: broken YAML: .*"),
+    "an alias of itself": ("models: &x [*x]\n", r"c.yaml:1: .*"),
+    "a Python object": (
+        "models: !!python/object/apply:os.system ['touch owned']\n",
+        r"c.yaml:1: the tag tag:yaml.org,2002:python/object/apply:os.system is not allowed",
+    ),
+    "a Python name": ("models: !!python/name:os.system ''\n", r"c.yaml:1: models: .*python/name:os.system.*"),
+    "a foreign tag": ("models: !Ref x\n", r"c.yaml:1: models: .*'!Ref'.*"),
+    "binary": ("models: !!binary aGk=\n", r"c.yaml:1: models: .* is read as a bytes; quote it"),
+    "a billion laughs": (LAUGHS, r"c.yaml:\d+: more than 100000 values \(aliases counted\); this is no configuration"),
+    "deep lists": ("models: " + "[" * 60 + "]" * 60, r"c.yaml:1: nested deeper than 50 levels"),
+    "deeper lists": ("models: " + "[" * 100_000, r"c.yaml: nested too deeply; this is no configuration"),
+    "deep mappings": ("a: " + "{a: " * 60 + "1" + "}" * 60, r"c.yaml:1: nested deeper than 50 levels"),
+    "two megabytes": ("#" * (2 << 20), r"c.yaml: larger than 1 MiB; this is no configuration"),
+    "NUL": ("models: [light\x00gbm]\n", r"c.yaml: broken YAML: .*"),
+    "an escape": ("models: [light\x1b[2Jgbm]\n", r"c.yaml: broken YAML: .*"),
+    "a quoted escape": ('models: ["\\e[2J"]\n', r"c.yaml:1: models\[0\].model: no model named '.x1b\[2J'; .*"),
+    "latin-1": ("models: [lightgbm] # caf\xe9\n".encode("latin-1"), r"c.yaml: not UTF-8 text"),
+    "UTF-16": ("models: [lightgbm]\n".encode("utf-16"), r"c.yaml: not UTF-8 text"),
+    "JSON of another kind": ('{"models": 3}', r"c.yaml:1: models: .*list.*, it is '3'"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_configurations(case: str, here: Path, refuse: Refuse) -> None:
+    content, expected = FILES[case]
+    (here / "c.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    line = refuse("run", "c.yaml", "--data", "train.csv")
+    assert re.fullmatch(expected, line), line
+
+
+OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
+    "no file": (("run", "none.yaml"), r"none.yaml: no such configuration file"),
+    "a folder": (("run", "run"), r"run: cannot be read: Is a directory"),
+    "no events": (("run", "c.yaml"), r"data: no events are named; give a file with --data training.csv .*"),
+    "unknown command": (("rum",), r"No such command 'rum'. Did you mean 'run'\?; try 'higgsbench --help'"),
+    "unknown option": (
+        ("run", "c.yaml", "--fold", "3"),
+        r"No such option:? '?--fold.*; try 'higgsbench run --help'",
+    ),
+    "missing argument": (("run",), r"Missing argument 'CONFIG'; try 'higgsbench run --help'"),
+    "jobs as text": (
+        ("run", "c.yaml", "-j", "x"),
+        r"Invalid value for '--jobs' / '-j': 'x' is not a valid integer range; try 'higgsbench run --help'",
+    ),
+    "no jobs": (("run", "c.yaml", "-j", "0"), r"Invalid value for '--jobs' / '-j': 0 is not in the range x>=1; try .*"),
+    "unknown choice": (
+        ("leaderboard", "--format", "xml"),
+        r"Invalid value for '--format': 'xml' is not one of .*; try 'higgsbench leaderboard --help'",
+    ),
+    "a setting without a value": (
+        ("run", "c.yaml", "--set", "folds"),
+        r"--set folds: expected key=value, e.g. --set folds=3",
+    ),
+    "an unknown setting": (
+        ("run", "c.yaml", "--set", "flods=3"),
+        r"--set flods=3: flods: unknown key 'flods' \(did you mean 'folds'\?\)",
+    ),
+    "a setting under a value": (
+        ("run", "c.yaml", "--set", "folds.x=3"),
+        r"--set folds.x=3: 'x' lies under a plain value",
+    ),
+    "a setting of an unknown model": (
+        ("run", "c.yaml", "--set", "models.xgb.params.max_depth=3"),
+        r"--set models.xgb.params.max_depth=3: no entry 'xgb'; there are lightgbm, logistic",
+    ),
+    "only what is not there": (
+        ("run", "c.yaml", "--only", "xgb"),
+        r"--only xgb: not in c.yaml, which has lightgbm, logistic",
+    ),
+    "a time limit of nothing": (
+        ("run", "c.yaml", "--time-limit", "soon"),
+        r"Invalid value for '--time-limit': .*'soon'.*; try 'higgsbench run --help'",
+    ),
+    "a file for the results": (
+        ("run", "c.yaml", "--data", "train.csv", "--output", "train.csv"),
+        r"train.csv.*: cannot be written: .*; choose another --output",
+    ),
+    "test events that train": (
+        ("run", "c.yaml", "--data", "train.csv", "--test", "train.csv"),
+        r"train.csv: 140 events are also training events, e.g. EventId \d+; a test on them would be worthless",
+    ),
+    "no results": (("leaderboard", "--results", "nowhere"), r"nowhere: no such folder; `higgsbench run` makes it, .*"),
+    "an unknown column": (
+        ("leaderboard", "--results", "run", "--columns", "auk", "--format", "csv"),
+        r"--columns: no column 'auk' \(did you mean 'auc'\?\)",
+    ),
+    "an unknown number": (
+        ("leaderboard", "--results", "run", "--sort", "best"),
+        r"--sort: no row has a number 'best'; .*",
+    ),
+    "an unknown row": (
+        ("predict", "run", "test.csv", "-o", "s.csv", "--model", "xgb"),
+        r"--model xgb: no row of that name; there are stack, lightgbm, logistic",
+    ),
+    "an unknown ending": (
+        ("predict", "run", "test.csv", "-o", "s.txt"),
+        r"s.txt: the name must end with .csv, .csv.gz, .parquet, or be - for standard output",
+    ),
+    "no folder for it": (
+        ("predict", "run", "test.csv", "-o", "no/s.csv"),
+        r"no/s.csv: cannot be written: there is no folder no",
+    ),
+    "over the input": (
+        ("predict", "run", "test.csv", "-o", "test.csv"),
+        r"test.csv: is the input itself; give the output another name",
+    ),
+    "no such sets": (
+        ("predict", "run", "test.csv", "-o", "s.csv", "--subset", "b"),
+        r"test.csv: no column KaggleSet, so no sets to choose from",
+    ),
+    "an unknown layout": (
+        ("score", "submission.csv", "truth.csv", "--schema", "cms"),
+        r"schema: 'cms' is neither a layout \(atlas-higgs-2014, uci-higgs\) nor a YAML file",
+    ),
+    "an unknown shift": (
+        ("data", "shift", "train.csv", "x.csv", "--process-scale", "X=2"),
+        r"--process-scale: unknown process 'X'; known are .*",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_options(case: str, refuse: Refuse) -> None:
+    args, expected = OPTIONS[case]
+    line = refuse(*args)
+    assert re.fullmatch(expected, line), line

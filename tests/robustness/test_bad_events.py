@@ -1,0 +1,283 @@
+"""Malformed event files: each is refused in one line that names the file, the row and the column."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+import polars as pl
+import pytest
+
+Refuse: TypeAlias = "Callable[..., str]"
+Make: TypeAlias = "Callable[[str], bytes]"
+
+
+def cell(row: int, column: str, value: str) -> Make:
+    """Replace one cell; row 1 is the first below the header."""
+
+    def make(text: str) -> bytes:
+        rows = [line.split(",") for line in text.splitlines()]
+        rows[row][rows[0].index(column)] = value
+        return joined(rows)
+
+    return make
+
+
+def joined(rows: Iterable[Iterable[str]]) -> bytes:
+    return ("\n".join(",".join(row) for row in rows) + "\n").encode()
+
+
+def header(old: str, new: str) -> Make:
+    return lambda text: text.replace(old, new, 1).encode()
+
+
+def without(column: str) -> Make:
+    def make(text: str) -> bytes:
+        rows = [line.split(",") for line in text.splitlines()]
+        at = rows[0].index(column)
+        return joined([*row[:at], *row[at + 1 :]] for row in rows)
+
+    return make
+
+
+def repeated(text: str) -> bytes:
+    rows = [line.split(",") for line in text.splitlines()]
+    rows[5][0] = rows[2][0]
+    return joined(rows)
+
+
+def line(row: int, change: Callable[[str], str]) -> Make:
+    def make(text: str) -> bytes:
+        lines = text.splitlines()
+        lines[row] = change(lines[row])
+        return ("\n".join(lines) + "\n").encode()
+
+    return make
+
+
+def one_class(text: str) -> bytes:
+    return re.sub(r",b$", ",s", text, flags=re.MULTILINE).encode()
+
+
+AT3 = r"bad.csv: row 3 \(line 4\), column "
+
+CASES: dict[str, tuple[Make, str]] = {
+    "empty": (lambda _: b"", r"bad.csv: the file is empty"),
+    "only a newline": (lambda _: b"\n", r"bad.csv: line 1 is empty, expected the column names"),
+    "only a header": (
+        lambda t: t.splitlines()[0].encode(),
+        r"bad.csv: no events: the file has a header and nothing .*",
+    ),
+    "a picture": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8, r"bad.csv: line 1 is no.*"),
+    "zeros": (lambda _: bytes(4096), r"bad.csv: line 1 is no header of column names"),
+    "one endless line": (lambda _: b"a," * 50_000, r"bad.csv: line 1 is no header of column names"),
+    "UTF-16": (
+        lambda t: t.encode("utf-16"),
+        r"bad.csv: line 1 is not UTF-8 text: no event file, or in another encoding",
+    ),
+    "UTF-16 without a mark": (lambda t: t.encode("utf-16-le"), r"bad.csv: line 1 is no header of column names"),
+    "UTF-32": (lambda t: t.encode("utf-32"), r"bad.csv: line 1 is .*"),
+    "latin-1 header": (header("EventId", "EventNr\xb0"), r"bad.csv: unknown column 'EventNr°'.*"),
+    "latin-1 bytes in the header": (
+        lambda t: t.encode().replace(b"EventId", b"Event\xe9", 1),
+        r"bad.csv: line 1 is not UTF-8 text: no event file, or in another encoding",
+    ),
+    "latin-1 label": (
+        lambda t: t.encode().replace(b",s\n", b",\xe9\n", 1),
+        r"bad.csv: row \d+ \(line \d+\): not UTF-8 text",
+    ),
+    "NUL in a number": (cell(3, "PRI_met", "1\x002"), AT3 + r"PRI_met: '1.x002' is not a number"),
+    "NUL label": (cell(3, "Label", "\x00"), AT3 + r"Label: not one of the labels 's' and 'b', it is '.x00'"),
+    "column twice": (
+        header("DER_mass_vis", "DER_mass_MMC"),
+        r"bad.csv: column DER_mass_MMC appears twice in the header",
+    ),
+    "unknown column": (
+        header("DER_mass_vis", "DER_mass_viz"),
+        r"bad.csv: unknown column 'DER_mass_viz' \(did you mean 'DER_mass_vis'\?\); the layout is atlas-higgs-2014",
+    ),
+    "steering column": (header("DER_mass_vis", "\x1b[2J"), r"bad.csv: unknown column '.x1b\[2J'; the layout is .*"),
+    "missing column": (
+        without("PRI_met"),
+        r"bad.csv: missing column PRI_met; the layout atlas-higgs-2014 needs 31 columns",
+    ),
+    "no EventId": (without("EventId"), r"bad.csv: missing column EventId; .*"),
+    "label without weight": (
+        without("Weight"),
+        r"bad.csv: column Label without column Weight; give both, or neither for test events",
+    ),
+    "weight without label": (without("Label"), r"bad.csv: column Weight without column Label; give both, .*"),
+    "no header": (lambda t: t.split("\n", 1)[1].encode(), r"bad.csv: unknown column '1000000000'; .*"),
+    "semicolons": (lambda t: t.replace(",", ";").encode(), r"bad.csv: unknown column 'EventId;DER_mass_MMC;.*"),
+    "tabs": (lambda t: t.replace(",", "\t").encode(), r"bad.csv: unknown column .*"),
+    "text for a number": (cell(3, "PRI_met", "high"), AT3 + "PRI_met: 'high' is not a number"),
+    "two points": (cell(3, "PRI_met", "1.2.3"), AT3 + "PRI_met: '1.2.3' is not a number"),
+    "hexadecimal": (cell(3, "PRI_met", "0x1F"), AT3 + "PRI_met: '0x1F' is not a number"),
+    "a formula": (cell(3, "PRI_met", "=1+1"), AT3 + r"PRI_met: '=1\+1' is not a number"),
+    "endless cell": (cell(3, "PRI_met", "9x" * 5000), AT3 + f"PRI_met: '{'9x' * 20}' is not a number"),
+    "empty cell": (
+        cell(3, "PRI_met", ""),
+        AT3 + r"PRI_met: empty; a value that could not be measured is written -999.0",
+    ),
+    "empty weight": (cell(3, "Weight", ""), AT3 + "Weight: empty"),
+    "empty label": (cell(3, "Label", ""), AT3 + "Label: (empty|not one of the labels 's' and 'b', it is '')"),
+    "NaN": (cell(3, "PRI_met", "nan"), AT3 + "PRI_met: not a finite number, it is nan"),
+    "infinite": (cell(3, "PRI_met", "inf"), AT3 + "PRI_met: not a finite number, it is inf"),
+    "huge number": (cell(3, "PRI_met", "1e300"), AT3 + r"PRI_met: larger than any measured value or weight can be .*"),
+    "overflowing number": (cell(3, "PRI_met", "1e999"), AT3 + "PRI_met: not a finite number, it is inf"),
+    "NaN weight": (cell(3, "Weight", "NaN"), AT3 + "Weight: not a finite number, it is nan"),
+    "infinite weight": (cell(3, "Weight", "-inf"), AT3 + "Weight: not a (finite number|positive weight), it is -inf"),
+    "huge weight": (cell(3, "Weight", "1e300"), AT3 + r"Weight: larger than any measured value or weight can be .*"),
+    "no weight": (cell(3, "Weight", "0"), AT3 + "Weight: not a positive weight, it is 0.0"),
+    "negative weight": (cell(3, "Weight", "-1"), AT3 + "Weight: not a positive weight, it is -1.0"),
+    "foreign label": (cell(3, "Label", "S"), AT3 + "Label: not one of the labels 's' and 'b', it is 'S'"),
+    "jets and a half": (cell(3, "PRI_jet_num", "1.5"), AT3 + "PRI_jet_num: '1.5' is not a whole number"),
+    "negative jets": (cell(3, "PRI_jet_num", "-1"), AT3 + r"PRI_jet_num: not a group number .*, it is -1"),
+    "no jet number": (cell(3, "PRI_jet_num", ""), AT3 + "PRI_jet_num: empty"),
+    "many jets": (cell(3, "PRI_jet_num", "9" * 30), AT3 + f"PRI_jet_num: '{'9' * 30}' is not a whole number"),
+    "huge event number": (cell(3, "EventId", "9" * 19), AT3 + f"EventId: '{'9' * 19}' is not a whole number"),
+    "event number as text": (cell(3, "EventId", "one"), AT3 + "EventId: 'one' is not a whole number"),
+    "event twice": (
+        repeated,
+        r"bad.csv: row 5 \(line 6\), column EventId: 1000000001 already stands in row 2 \(line 3\); .*",
+    ),
+    "short row": (line(3, lambda row: row.rsplit(",", 2)[0]), AT3 + "Weight: empty"),
+    "long row": (line(3, lambda row: row + ",1,2"), r"bad.csv: row 3 \(line 4\): more values than the 33 columns .*"),
+    "open quote": (cell(3, "Label", '"s'), r"bad.csv: .*"),
+    "blank line": (line(3, lambda _: ""), r"bad.csv: row 3 \(line 4\).*"),
+    "one class": (one_class, r"bad.csv: no background events among the 140 training events"),
+    "gzip cut off": (lambda t: gzip.compress(t.encode())[:-40], r"bad.csv: damaged or incomplete .*file: .*"),
+    "gzip head only": (lambda _: b"\x1f\x8b\x08", r"bad.csv: damaged or incomplete gzip file: .*"),
+    "gzip flipped": (
+        lambda t: (lambda z: z[: len(z) // 2] + bytes([z[len(z) // 2] ^ 255]) + z[len(z) // 2 + 1 :])(
+            gzip.compress(t.encode())
+        ),
+        r"bad.csv: .*",
+    ),
+    "gzip in gzip": (lambda t: gzip.compress(gzip.compress(t.encode())), r"bad.csv: line 1 is no.*"),
+    "a parquet head": (lambda _: b"PAR1" + bytes(64), r"bad.csv: damaged or not a Parquet file: .*"),
+    "a JSON file": (lambda _: b'{"a": [1, 2]}\n', r"bad.csv: unknown column '\{.*"),
+    "a web page": (lambda _: b"<!DOCTYPE html>\n<html></html>\n", r"bad.csv: unknown column '<!DOCTYPE html>'; .*"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_event_files(case: str, here: Path, refuse: Refuse) -> None:
+    make, expected = CASES[case]
+    (here / "bad.csv").write_bytes(make((here / "train.csv").read_text()))
+    line = refuse("run", "c.yaml", "--data", "bad.csv")
+    assert re.fullmatch(expected, line), line
+
+
+def parquet(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[Path], None]:
+    return lambda target: change(pl.read_csv(target.with_name("train.csv"))).write_parquet(target)
+
+
+def cut_off(target: Path) -> None:
+    parquet(lambda frame: frame)(target)
+    target.write_bytes(target.read_bytes()[:-200])
+
+
+def looped(target: Path) -> None:
+    target.symlink_to(target)
+
+
+def hidden(target: Path) -> None:
+    target.symlink_to(target.with_name("nowhere.csv"))
+
+
+OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "absent": (lambda target: None, "bad: no such file"),
+    "a folder": (lambda target: target.mkdir(), "bad: a folder, not an event file"),
+    "a pipe": (os.mkfifo, "bad: a device or pipe, not an event file"),
+    "a link to itself": (looped, "bad: (no such file|cannot be read: .*)"),
+    "a link to nothing": (hidden, "bad: no such file"),
+    "parquet cut off": (cut_off, "bad: damaged or not a Parquet file: .*"),
+    "parquet of texts": (
+        parquet(lambda frame: frame.with_columns(pl.col("PRI_met").cast(pl.String))),
+        "bad: column PRI_met has type String, expected Float64",
+    ),
+    "parquet of lists": (
+        parquet(lambda frame: frame.with_columns(PRI_met=pl.lit([1.0, 2.0]))),
+        "bad: column PRI_met has type List.*, expected Float64",
+    ),
+    "parquet with half jets": (
+        parquet(lambda frame: frame.with_columns(PRI_jet_num=pl.col("PRI_jet_num") + 0.5)),
+        "bad: row 1, column PRI_jet_num: [0-9].5 is not a whole number",
+    ),
+    "parquet without a label": (
+        parquet(lambda frame: frame.drop("Label")),
+        "bad: column Weight without column Label; .*",
+    ),
+    "parquet of no events": (
+        parquet(lambda frame: frame.clear()),
+        "bad: no events: the file has a header and nothing .*",
+    ),
+    "parquet of gaps": (
+        parquet(lambda frame: frame.with_columns(Weight=pl.lit(None, dtype=pl.Float64))),
+        "bad: row 1, column Weight: empty",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_what_is_no_text(case: str, here: Path, refuse: Refuse) -> None:
+    make, expected = OTHERS[case]
+    make(here / "bad")
+    line = refuse("run", "c.yaml", "--data", "bad")
+    assert re.fullmatch(expected, line), line
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no /dev/zero")
+def test_a_device(refuse: Refuse) -> None:
+    assert refuse("data", "info", "/dev/zero") == "/dev/zero: a device or pipe, not an event file"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_without_permission(here: Path, refuse: Refuse) -> None:
+    (here / "train.csv").chmod(0)
+    assert refuse("data", "info", "train.csv") == "train.csv: cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize("command", [("data", "info"), ("data", "validate"), ("explore",)])
+def test_all_commands_that_read_events_refuse_alike(command: tuple[str, ...], here: Path, refuse: Refuse) -> None:
+    (here / "bad.csv").write_bytes(cell(3, "PRI_met", "high")((here / "train.csv").read_text()))
+    assert refuse(*command, "bad.csv") == "bad.csv: row 3 (line 4), column PRI_met: 'high' is not a number"
+
+
+def test_whole_numbers_written_with_a_point_are_read(here: Path) -> None:
+    from higgsbench.events import load_events
+
+    frame = pl.read_csv(here / "train.csv").with_columns(pl.col("PRI_jet_num", "EventId").cast(pl.Float64))
+    frame.write_csv(here / "floats.csv")
+    assert load_events(here / "floats.csv").digest == load_events(here / "train.csv").digest
+
+
+def test_a_byte_order_mark_is_read_over(here: Path) -> None:
+    from higgsbench.events import load_events
+
+    (here / "marked.csv").write_bytes(b"\xef\xbb\xbf" + (here / "train.csv").read_bytes())
+    assert load_events(here / "marked.csv").digest == load_events(here / "train.csv").digest
+
+
+def test_a_gzip_bomb_is_refused_without_unpacking_it_all(here: Path, refuse: Refuse) -> None:
+    """300 MB of event after event in 300 kB, made of one part that is repeated."""
+    header, event = (here / "train.csv").read_bytes().splitlines(keepends=True)[:2]
+    part = gzip.compress(event * (1 << 16))
+    times = (300 << 20) // (len(event) << 16)
+    (here / "bomb.csv.gz").write_bytes(gzip.compress(header) + part * times)
+    for command in (("data", "info"), ("run", "c.yaml", "--data")):
+        assert refuse(*command, "bomb.csv.gz") == (
+            "bomb.csv.gz: unpacks to more than 100 times its size: no event file, or one made to fill the memory"
+        )
+
+
+def test_a_parquet_bomb_is_refused_without_unpacking_it(here: Path, refuse: Refuse) -> None:
+    row = pl.read_csv(here / "train.csv").head(1)
+    row.select(pl.all().repeat_by(1_200_000).explode()).write_parquet(here / "bomb.parquet")
+    line = refuse("data", "info", "bomb.parquet")
+    assert re.fullmatch(r"bomb.parquet: 1,200,000 rows in [0-9,]+ bytes: made to fill the memory", line), line

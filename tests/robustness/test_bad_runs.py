@@ -1,0 +1,475 @@
+"""Forged and damaged run folders: each is refused, or left out with a word, in one line without Python's wording."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import polars as pl
+import pytest
+
+Refuse: TypeAlias = "Callable[..., str]"
+Spoil: TypeAlias = "Callable[[Path], object]"
+
+
+def forged(name: str, change: Callable[[Any], Any]) -> Spoil:
+    """Change the content of a JSON file of the run and keep the checksums right."""
+
+    def spoil(run: Path) -> None:
+        content = json.loads((run / name).read_text())
+        if isinstance(content, dict):
+            content.pop("seal", None)  # what has none is read, as runs of older versions are
+        changed = change(content)
+        (run / name).write_text(json.dumps(content if changed is None else changed))
+        vouch(run, name)
+
+    return spoil
+
+
+def vouch(run: Path, name: str) -> None:
+    """Write the right checksum of a file into rows.json."""
+    if name == "rows.json":
+        return
+    rows = json.loads((run / "rows.json").read_text())
+    rows.pop("seal", None)
+    rows["checksums"][name] = hashlib.sha256((run / name).read_bytes()).hexdigest()
+    (run / "rows.json").write_text(json.dumps(rows))
+
+
+def raw(name: str, content: bytes) -> Spoil:
+    def spoil(run: Path) -> None:
+        (run / name).write_bytes(content)
+        vouch(run, name)
+
+    return spoil
+
+
+def model_file(run: Path) -> Path:
+    """Return the first stored model of the first row and make its checksum follow whatever it becomes."""
+    key = json.loads((run / "predictor.json").read_text())["rows"][0]["units"][0]
+    return run / "units" / f"{key}.model.zip"
+
+
+def model(change: Callable[[Path], object]) -> Spoil:
+    def spoil(run: Path) -> None:
+        file = model_file(run)
+        change(file)
+        marker = file.with_name(file.name.replace(".model.zip", ".json"))
+        content = json.loads(marker.read_text())
+        content.pop("seal", None)
+        content["model"]["checksum"] = hashlib.sha256(file.read_bytes()).hexdigest()
+        marker.write_text(json.dumps(content))
+
+    return spoil
+
+
+def manifest(change: Callable[[Any], Any]) -> Spoil:
+    def alter(file: Path) -> None:
+        with zipfile.ZipFile(file) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        content = json.loads(parts["model.json"])
+        changed = change(content)
+        parts["model.json"] = json.dumps(content if changed is None else changed).encode()
+        repacked(file, parts)
+
+    return model(alter)
+
+
+def repacked(file: Path, parts: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def at(*path: str | int, value: Any) -> Callable[[Any], None]:
+    """Return a change that puts a value at a path of keys."""
+
+    def change(content: Any) -> None:
+        for step in path[:-1]:
+            content = content[step]
+        content[path[-1]] = value
+
+    return change
+
+
+def linked(name: str) -> Spoil:
+    def spoil(run: Path) -> None:
+        (run / name).rename(run.with_name("elsewhere"))
+        (run / name).symlink_to(run.with_name("elsewhere"))
+
+    return spoil
+
+
+P = r"run/predictor.json: damaged or not made by higgsbench: "
+
+PREDICT: dict[str, tuple[Spoil, str]] = {
+    "no predictor": (
+        lambda run: (run / "predictor.json").unlink(),
+        r"run: no finished run that can predict: no predictor.json; run its configuration again",
+    ),
+    "no rows": (lambda run: (run / "rows.json").unlink(), r"run: no finished run that can predict: .*"),
+    "a flipped byte": (
+        lambda run: (run / "predictor.json").write_bytes((run / "predictor.json").read_bytes() + b" "),
+        r"run/predictor.json: damaged: its checksum is not the one in rows.json; run the configuration again.*",
+    ),
+    "rows of nothing": (raw("rows.json", b""), r"run/rows.json: damaged or not made by higgsbench"),
+    "rows of null": (raw("rows.json", b"null"), r"run/rows.json: damaged or not made by higgsbench"),
+    "rows of depth": (raw("rows.json", b"[" * 100_000), r"run/rows.json: damaged or not made by higgsbench"),
+    "rows without checksums": (
+        forged("rows.json", lambda c: c.pop("checksums") and None),
+        r"run/rows.json: damaged or not made by higgsbench",
+    ),
+    "checksums of another kind": (
+        forged("rows.json", at("checksums", value=[1])),
+        r"run/rows.json: damaged or not made by higgsbench",
+    ),
+    "no JSON": (raw("predictor.json", b"{nope"), P + r".*"),
+    "nothing": (raw("predictor.json", b""), P + r".*"),
+    "depth": (raw("predictor.json", b"[" * 100_000), P + r".*"),
+    "a list": (raw("predictor.json", b"[]"), P + r".*"),
+    "null": (raw("predictor.json", b"null"), P + r".*"),
+    "an unknown key": (forged("predictor.json", at("stak", value=1)), P + r"unknown key 'stak' .*"),
+    "another format": (
+        forged("predictor.json", at("format", value=99)),
+        r"run/predictor.json: format 99, this version of higgsbench reads 1",
+    ),
+    "a format of text": (forged("predictor.json", at("format", value="1")), P + r"format: .*"),
+    "no threads": (forged("predictor.json", at("threads", value=0)), P + r"threads: .*"),
+    "a million threads": (forged("predictor.json", at("threads", value=10**6)), P + r"threads: .*"),
+    "no trained rows": (forged("predictor.json", at("rows", value=[])), P + r"rows: .*"),
+    "rows as text": (forged("predictor.json", at("rows", value="x")), P + r"rows: .*"),
+    "units by path": (
+        forged("predictor.json", at("rows", 0, "units", value=["../../../etc/passwd"])),
+        P + r"rows.0.units.0: .*",
+    ),
+    "no units": (forged("predictor.json", at("rows", 0, "units", value=[])), P + r"rows.0.units: .*"),
+    "unknown units": (
+        forged("predictor.json", at("rows", 0, "units", value=["0" * 32])),
+        r"run: the fitted models are not stored; run the same configuration again with `store_models: true`",
+    ),
+    "a threshold that is no number": (
+        forged("predictor.json", at("rows", 0, "threshold", value=float("nan"))),
+        P + r"rows.0.threshold: .*",
+    ),
+    "a threshold of nothing": (forged("predictor.json", at("rows", 0, "threshold", value=None)), P + r"rows.0.thre.*"),
+    "an unknown model": (
+        forged("predictor.json", at("rows", 0, "model", value="os.system")),
+        r"run: 'lightgbm': no model named 'os.system'.*",
+    ),
+    "a calibration of one number": (
+        forged("predictor.json", at("rows", 0, "calibration", value=[[1.0]])),
+        P + r"rows.0.calibration.0: .*",
+    ),
+    "too many calibrations": (
+        forged("predictor.json", at("rows", 0, "calibration", value=[[1.0, 0.0]] * 3)),
+        r"run: the recalibration of 'lightgbm' does not fit its groups",
+    ),
+    "groups of nothing": (forged("predictor.json", at("rows", 0, "groups", value=[[]])), r".*"),
+    "groups out of nowhere": (
+        forged("predictor.json", at("rows", 0, "groups", value=[[0], [1], [2, 3]])),
+        r"run: the models of 'lightgbm' were not trained on its features",
+    ),
+    "unknown features": (
+        forged("predictor.json", at("rows", 0, "features", "set", value="nope")),
+        r".*'nope'.*",
+    ),
+    "other features": (
+        forged("predictor.json", at("rows", 0, "features", "set", value="physics")),
+        r"run: the features of 'lightgbm' are not those its models were trained with: .*",
+    ),
+    "features that read files": (
+        forged(
+            "predictor.json",
+            at("rows", 0, "features", "add", value=[{"name": "x", "expr": "read_csv('/etc/passwd')"}]),
+        ),
+        r".*x.*",
+    ),
+    "a stack of strangers": (
+        forged("predictor.json", at("stack", "members", value=["a", "b"])),
+        r"run/predictor.json: the stack does not fit the rows",
+    ),
+    "a stack too long": (
+        forged("predictor.json", at("stack", "coefficients", value=[1.0])),
+        r"run/predictor.json: the stack does not fit the rows",
+    ),
+    "a stack of texts": (forged("predictor.json", at("stack", "coefficients", value=["1", "2"])), P + r"stack.coeff.*"),
+    "a member twice": (
+        forged("predictor.json", at("stack", "members", value=["lightgbm", "lightgbm"])),
+        r"run/predictor.json: the stack does not fit the rows",
+    ),
+    "a row twice": (
+        forged("predictor.json", lambda c: c["rows"].append(c["rows"][0])),
+        r"run/predictor.json: two rows are named 'lightgbm'",
+    ),
+    "a layout of another kind": (forged("predictor.json", at("data", "schema", value=7)), P + r"data.schema.*"),
+    "a link for the predictor": (
+        linked("predictor.json"),
+        r"run/predictor.json: a link; the files of a run stand in .*",
+    ),
+    "a link for the units": (linked("units"), r"run/units: a link; the files of a run stand in its own folder"),
+    "a link for a model": (
+        lambda run: linked(str(model_file(run).relative_to(run)))(run),
+        r".*: a link; stored models are files of the run itself",
+    ),
+    "a marker of nothing": (
+        lambda run: model_file(run).with_name(model_file(run).name.replace(".model.zip", ".json")).write_text("[]"),
+        r"run: the fitted models are not stored; .*",
+    ),
+    "a model gone": (lambda run: model_file(run).unlink(), r".*: cannot be read: No such file or directory"),
+    "a model flipped": (
+        lambda run: model_file(run).write_bytes(model_file(run).read_bytes()[:-1] + b"x"),
+        r".*: damaged: its checksum is not the one in .*",
+    ),
+    "a model that is no zip": (model(lambda file: file.write_bytes(b"x" * 99)), r".*: no stored model of higgsbench.*"),
+    "an empty zip": (
+        model(lambda file: repacked(file, {})),
+        r".*: refused as a stored model: it has no single model.*",
+    ),
+    "a path in the zip": (
+        model(lambda file: repacked(file, {"model.json": b"{}", "../../owned": b"x"})),
+        r".*: refused as a stored model: it has an entry named '../../owned', which higgsbench never writes",
+    ),
+    "an absolute path in the zip": (
+        model(lambda file: repacked(file, {"model.json": b"{}", "/tmp/owned": b"x"})),  # noqa: S108
+        r".*: refused as a stored model: it has an entry named '/tmp/owned', which higgsbench never writes",
+    ),
+    "a zip bomb": (
+        model(lambda file: repacked(file, {"model.json": b"{}", "0.npz": bytes(300 << 20)})),
+        r".*: refused as a stored model: it unpacks to more than 200 times its size",
+    ),
+    "a manifest of nothing": (manifest(lambda _: []), r".*: cannot be read as a stored model: .*"),
+    "a model of an unknown kind": (
+        manifest(at("model", value={"kind": "pickle"})),
+        r".*: refused as a stored model: a model of kind 'pickle', which is none of .*",
+    ),
+    "a part that is not there": (
+        manifest(lambda c: forget(c["model"])),
+        r".*: refused as a stored model: it refers to '../../etc/passwd', which is no part of it",
+    ),
+}
+
+
+def forget(node: Any) -> None:
+    """Point every reference to a part elsewhere."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(value, (dict, list)):
+            forget(value)
+        elif isinstance(value, str) and re.fullmatch(r"[0-9]+\.[a-z]+", value):
+            node[key] = "../../etc/passwd"
+
+
+@pytest.mark.parametrize("case", PREDICT)
+def test_predicting_with_forged_runs(case: str, here: Path, refuse: Refuse) -> None:
+    spoil, expected = PREDICT[case]
+    spoil(here / "run")
+    line = refuse("predict", "run", "test.csv", "-o", "scores.csv")
+    assert re.fullmatch(expected, line), line
+
+
+def scores(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Spoil:
+    def spoil(run: Path) -> None:
+        change(pl.read_parquet(run / "scores.parquet")).write_parquet(run / "scores.parquet")
+        vouch(run, "scores.parquet")
+
+    return spoil
+
+
+MEMBERS: dict[str, tuple[Spoil, str]] = {
+    "no stack": (raw("stack.json", b"null"), r"run: this run has no stack \(`stack: false`, or fewer than two rows\)"),
+    "a stack of nothing": (raw("stack.json", b""), r"run/stack.json: damaged or not made by higgsbench.*"),
+    "a stack of a list": (raw("stack.json", b"[]"), r"run/stack.json: damaged or not made by higgsbench.*"),
+    "a stack of depth": (raw("stack.json", b"[" * 100_000), r"run/stack.json: damaged or not made by higgsbench.*"),
+    "members of numbers": (
+        forged("stack.json", at("members", value=[1, 2])),
+        r"run/stack.json: damaged or not made by higgsbench.*",
+    ),
+    "names of numbers": (
+        forged("stack.json", at("members", 0, "name", value=7)),
+        r"run/stack.json: damaged or not made by higgsbench.*",
+    ),
+    "an unknown method": (
+        forged("stack.json", at("method", value="median")),
+        r"run/stack.json: .*'median'.*",
+    ),
+    "an unknown member": (
+        forged("stack.json", at("members", 0, "name", value="xgb")),
+        r"run/scores.parquet: .*'score:xgb'.*",
+    ),
+    "a member twice": (
+        lambda run: forged("stack.json", lambda c: at("members", 0, "name", value=c["members"][1]["name"])(c))(run),
+        r"run/stack.json: .*",
+    ),
+    "no scores": (
+        lambda run: (run / "scores.parquet").unlink(),
+        r"run/scores.parquet: .*; run the configuration again to restore it",
+    ),
+    "no parquet": (
+        raw("scores.parquet", b"x" * 99),
+        r"run/scores.parquet: .*; run the configuration again to restore it",
+    ),
+    "no events": (scores(lambda frame: frame.clear()), r"run/scores.parquet: .*"),
+    "scores of text": (
+        scores(lambda frame: frame.with_columns(pl.col("score:lightgbm").cast(pl.String))),
+        r"run/scores.parquet: .*",
+    ),
+    "scores that are no numbers": (
+        scores(lambda frame: frame.with_columns(pl.lit(float("nan")).alias("score:lightgbm"))),
+        r"run/scores.parquet: .*",
+    ),
+    "gaps in the weights": (
+        scores(lambda frame: frame.with_columns(weight=pl.lit(None, dtype=pl.Float64))),
+        r"run/scores.parquet: .*",
+    ),
+    "repeats of different length": (
+        scores(lambda frame: frame.with_columns(repeat=pl.int_range(frame.height) % 3)),
+        r"run/scores.parquet: .*",
+    ),
+    "one class": (scores(lambda frame: frame.with_columns(signal=pl.lit(value=True))), r"run/scores.parquet: .*"),
+}
+
+
+@pytest.mark.parametrize("case", MEMBERS)
+def test_members_of_forged_runs(case: str, here: Path, refuse: Refuse) -> None:
+    spoil, expected = MEMBERS[case]
+    spoil(here / "run")
+    line = refuse("members", "run")
+    assert re.fullmatch(expected, line), line
+
+
+STATS = {
+    name: MEMBERS[name] for name in MEMBERS if name.startswith(("scores", "gaps", "repeats", "no ev", "one", "no pa"))
+}
+STATS |= {
+    "totals of text": (forged("rows.json", at("comparability", "n_s", value="many")), r"run.*rows.json.*n_s.*"),
+    "no totals": (forged("rows.json", lambda c: c["comparability"].pop("n_b") and None), r"run.*rows.json.*n_b.*"),
+    "a negative total": (forged("rows.json", at("comparability", "n_s", value=-1.0)), r".*n_s.*"),
+    "an unknown rule": (forged("rows.json", at("rows", 0, "cut_rule", value="best")), r".*'best'.*"),
+    "a rule of nothing": (forged("rows.json", lambda c: c["rows"][0].pop("cut_rule") and None), r".*cut_rule.*"),
+}
+
+
+@pytest.mark.parametrize("command", ["stats", "compare"])
+@pytest.mark.parametrize("case", STATS)
+def test_statistics_of_forged_runs(case: str, command: str, here: Path, refuse: Refuse) -> None:
+    spoil, expected = STATS[case]
+    spoil(here / "run")
+    line = refuse(command, "run")
+    assert re.fullmatch(expected, line), line
+
+
+ROWS: dict[str, tuple[Spoil, str]] = {
+    "nothing": (raw("rows.json", b""), r"run: left out, rows.json cannot be read: damaged or not made .*"),
+    "null": (raw("rows.json", b"null"), r"run: left out, rows.json is damaged \(no list of rows\)"),
+    "depth": (
+        raw("rows.json", b"[" * 100_000),
+        r"run: left out, rows.json cannot be read: damaged or not made by higgsbench",
+    ),
+    "UTF-16": (raw("rows.json", "{}".encode("utf-32")), r"run: left out, rows.json is damaged.*"),
+    "a huge whole number": (
+        raw("rows.json", b'{"rows": ' + b"9" * 9000 + b"}"),
+        r"run: left out, rows.json is damaged \(no list of rows\)",
+    ),
+    "rows of text": (
+        forged("rows.json", at("rows", value=["x"])),
+        r"run: left out, rows.json is damaged \(a row with.*",
+    ),
+    "a row without a number": (
+        forged("rows.json", at("rows", 0, "auc", value="high")),
+        r"run: left out, rows.json is damaged \(row 'lightgbm' lacks a number\)",
+    ),
+    "no comparability": (forged("rows.json", at("comparability", value=3)), r"run: left out, .*\(no comparability\)"),
+    "events that are no number": (
+        forged("rows.json", at("comparability", "events", value="all")),
+        r"run: left out, rows.json is damaged \(no number of events\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_leaderboards_leave_damaged_runs_out_with_a_word(
+    case: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from higgsbench.leaderboard import Leaderboard
+
+    spoil, expected = ROWS[case]
+    spoil(here / "run")
+    board = Leaderboard.read(here / "run")
+    assert board.tables == ()
+    (note,) = board.notes
+    assert re.fullmatch(expected, note), note
+
+
+ODD: dict[str, Callable[[Any], None]] = {
+    "infinite": at("rows", 0, "ams_cv", value=float("inf")),
+    "no number": at("rows", 0, "ams_cv", value=float("nan")),
+    "huge": at("rows", 0, "auc", value=10**400),
+    "true": at("rows", 0, "auc", value=True),
+    "an error of text": at("rows", 0, "ams_test", value="x"),
+    "a seed of lists": at("rows", 0, "seed", value=[[1]]),
+    "params of text": at("rows", 0, "params", value="x"),
+    "a left-out row of numbers": at("left_out", value=[3, {"name": 7}]),
+    "a source of numbers": at("source", value=3),
+    "repeats of text": at("comparability", "repeats", value="x"),
+    "folds of lists": at("comparability", "folds", value=[[]]),
+    "a label of an escape": at("rows", 0, "label", value="\x1b[2Jx"),
+}
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "csv", "json", "html"])
+@pytest.mark.parametrize("case", ODD)
+def test_leaderboards_of_odd_values_neither_break_nor_steer(
+    case: str, form: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from higgsbench.cli.main import main
+
+    forged("rows.json", ODD[case])(here / "run")
+    with pytest.raises(SystemExit) as exit_:
+        main(["leaderboard", "--results", "run", "--format", form])
+    out, err = capsys.readouterr()
+    assert exit_.value.code in (0, 2)
+    assert "Traceback" not in err
+    assert "\x1b" not in out + err
+
+
+def moved(instead: Callable[[Path], object]) -> Spoil:
+    """Move the run away and put something else in its place."""
+
+    def spoil(run: Path) -> None:
+        run.rename(run.with_name("x"))
+        instead(run)
+
+    return spoil
+
+
+def looped(run: Path) -> None:
+    run.symlink_to(run)
+
+
+def pipe(run: Path) -> None:
+    (run / "rows.json").unlink()
+    os.mkfifo(run / "rows.json")
+
+
+NO_RUN = r"run: no such run; `higgsbench run` prints where it stores one"
+UNFINISHED = r"run: no finished run that can predict: no predictor.json; run its configuration again"
+FOLDERS: dict[str, tuple[Spoil, str]] = {
+    "no folder": (moved(lambda run: None), NO_RUN),
+    "a file": (moved(lambda run: run.write_text("x")), NO_RUN),
+    "an empty folder": (moved(Path.mkdir), UNFINISHED),
+    "a link to itself": (moved(looped), NO_RUN),
+    "pipes for files": (pipe, UNFINISHED),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_folders_that_are_no_runs(case: str, here: Path, refuse: Refuse) -> None:
+    spoil, expected = FOLDERS[case]
+    spoil(here / "run")
+    line = refuse("predict", "run", "test.csv", "-o", "scores.csv")
+    assert re.fullmatch(expected, line), line

@@ -1,0 +1,122 @@
+"""Malformed submissions: each is refused in one line that names the file, the line and the column."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+Refuse: TypeAlias = "Callable[..., str]"
+Change: TypeAlias = "Callable[[list[str]], bytes]"
+
+
+def row(number: int, column: int, value: str) -> Change:
+    def change(lines: list[str]) -> bytes:
+        cells = lines[number].split(",")
+        cells[column] = value
+        lines[number] = ",".join(cells)
+        return text(lines)
+
+    return change
+
+
+def text(lines: list[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode()
+
+
+def swapped(lines: list[str]) -> bytes:
+    """Give line 3 the rank and event of line 4, class kept."""
+    return row(3, 1, lines[4].split(",")[1])(lines)
+
+
+CASES: dict[str, tuple[Change, str]] = {
+    "empty": (lambda _: b"", r"sub.csv: line 1 is '', expected the header 'EventId,RankOrder,Class'"),
+    "only a header": (lambda lines: text(lines[:1]), r"sub.csv: no events: the file has a header and nothing below it"),
+    "no header": (lambda lines: text(lines[1:]), r"sub.csv: line 1 is '\d+,\d+,[sb]', expected the header .*"),
+    "columns in another order": (
+        lambda lines: text(["RankOrder,EventId,Class", *lines[1:]]),
+        r"sub.csv: line 1 is 'RankOrder,EventId,Class', expected the header 'EventId,RankOrder,Class'",
+    ),
+    "blanks in the header": (lambda lines: text(["EventId, RankOrder, Class", *lines[1:]]), r"sub.csv: line 1 is .*"),
+    "two values": (lambda lines: text([*lines[:3], "1,2", *lines[4:]]), r"sub.csv: line 4 has 2 values, expected 3"),
+    "four values": (lambda lines: text([*lines[:3], lines[3] + ",x", *lines[4:]]), r"sub.csv: line 4 has 4 values, .*"),
+    "an empty line": (lambda lines: text([*lines[:3], "", *lines[4:]]), r"sub.csv: line 4 is empty"),
+    "a class in words": (row(3, 2, "signal"), r"sub.csv: line 4, column Class: 'signal' is neither s nor b"),
+    "no class": (row(3, 2, ""), r"sub.csv: line 4, column Class: '' is neither s nor b"),
+    "a class of escapes": (row(3, 2, "\x1b[31ms"), r"sub.csv: line 4, column Class: '.x1b\[31ms' is neither s nor b"),
+    "a rank of 0": (row(3, 1, "0"), r"sub.csv: line 4, column RankOrder: '0' is not in 1 to 100"),
+    "a rank too high": (row(3, 1, "101"), r"sub.csv: line 4, column RankOrder: '101' is not in 1 to 100"),
+    "a negative rank": (row(3, 1, "-4"), r"sub.csv: line 4, column RankOrder: '-4' is not a whole number"),
+    "a rank with a point": (row(3, 1, "4.0"), r"sub.csv: line 4, column RankOrder: '4.0' is not a whole number"),
+    "a rank of text": (row(3, 1, "first"), r"sub.csv: line 4, column RankOrder: 'first' is not a whole number"),
+    "an endless rank": (row(3, 1, "9" * 5000), r"sub.csv: line 4, column RankOrder: '9{40}' is not a whole number"),
+    "a rank twice": (swapped, r"sub.csv: line 5, column RankOrder: '\d+' has occurred before"),
+    "an event twice": (
+        lambda lines: row(4, 0, lines[3].split(",")[0])(lines),
+        r"sub.csv: line 5, column EventId: '\d+' has occurred before",
+    ),
+    "a foreign event": (row(3, 0, "7"), r"sub.csv: line 4, column EventId: 7 is not one of the 100 test events of .*"),
+    "an event of text": (row(3, 0, "x"), r"sub.csv: line 4, column EventId: 'x' is not a whole number"),
+    "events missing": (
+        lambda lines: text([lines[0], *(f"{line.split(',')[0]},{i},b" for i, line in enumerate(lines[1:51], 1))]),
+        r"sub.csv: 50 lines below the header, but truth.csv has 100 test events; the first that is missing .*",
+    ),
+    "UTF-16": (lambda lines: text(lines).decode().encode("utf-16"), r"sub.csv: not UTF-8 text"),
+    "a mark of byte order": (lambda lines: b"\xef\xbb\xbf" + text(["x", *lines]), r"sub.csv: line 1 is .*"),
+    "NUL": (row(3, 1, "\x00"), r"sub.csv: line 4, column RankOrder: '.x00' is not a whole number"),
+    "gzip cut off": (lambda lines: gzip.compress(text(lines))[:-30], r"sub.csv: cannot be read: .*"),
+    "gzip bomb": (
+        lambda lines: gzip.compress(text(lines[:1])) + gzip.compress(b"1,1,s\n" * (1 << 20)) * 50,
+        r"sub.csv: unpacks to more than 100 times its size: .*",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_submissions(case: str, here: Path, refuse: Refuse) -> None:
+    change, expected = CASES[case]
+    (here / "sub.csv").write_bytes(change((here / "submission.csv").read_text().splitlines()))
+    line = refuse("score", "sub.csv", "truth.csv")
+    assert re.fullmatch(expected, line), line
+
+
+OTHERS: dict[str, tuple[tuple[str, ...], str]] = {
+    "absent": (("score", "none.csv", "truth.csv"), r"none.csv: no such file"),
+    "a folder": (("score", "run", "truth.csv"), r"run: a folder, not a submission"),
+    "a device": (("score", "/dev/null", "truth.csv"), r"/dev/null: a device or pipe, not a submission"),
+    "truth without labels": (
+        ("score", "submission.csv", "test.csv"),
+        r"test.csv: no column Label: without the truth .*",
+    ),
+    "truth of other events": (("score", "submission.csv", "train.csv"), r"submission.csv: line 2, column EventId: .*"),
+    "unknown sets": (
+        ("score", "submission.csv", "truth.csv", "--subset", "x"),
+        r"--subset: no set named 'x'; sets are .*",
+    ),
+    "a negative total": (
+        ("score", "submission.csv", "truth.csv", "--n-s", "-1"),
+        r"n_s must be a positive number, got -1.0",
+    ),
+    "a total that is no number": (
+        ("score", "submission.csv", "truth.csv", "--n-b", "nan"),
+        r"n_b must be a positive number, got nan",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_what_is_scored(case: str, refuse: Refuse) -> None:
+    args, expected = OTHERS[case]
+    line = refuse(*args)
+    assert re.fullmatch(expected, line), line
+
+
+def test_a_mark_of_byte_order_is_read_over(here: Path) -> None:
+    from higgsbench.challenge import read_submission
+
+    (here / "sub.csv").write_bytes(b"\xef\xbb\xbf" + (here / "submission.csv").read_bytes())
+    assert read_submission(here / "sub.csv").event_id.size == 100
