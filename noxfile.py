@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import urllib.request
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
-nox.options.sessions = ["lint", "types", "tests", "docs-examples"]
+nox.options.sessions = ["lint", "types", "tests", "docs-examples", "audit"]
 
 TORCH = "torch==2.13.0"
 """Tested version of the extra `torch`; pip's own settings choose between builds for processors and graphics cards."""
@@ -97,6 +98,37 @@ def docs_examples(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.docs_examples", str(folder), *DOCUMENTS, *session.posargs)
 
 
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Look the installed dependencies up among known vulnerabilities; says so and passes where nobody can be asked."""
+    try:
+        urllib.request.urlopen("https://pypi.org/pypi/pip/json", timeout=5).close()
+    except OSError as error:
+        session.warn(f"the vulnerability service cannot be reached ({error}): nothing was audited")
+        return
+    session.install("pip-audit", ".")
+    found = session.run(
+        *("pip-audit", "--progress-spinner", "off", "--timeout", "10", "--skip-editable"),
+        silent=True,
+        success_codes=[0, 1],
+    )
+    text = str(found)
+    if re.search(r"^Found [0-9]+ known vulnerabilit", text, flags=re.MULTILINE):
+        session.error(text)
+    lost = len(re.findall(r"could not be audited", text))
+    if lost:
+        session.warn(f"{lost} packages are not known to the vulnerability service and were not audited")
+    if "No known vulnerabilities found" not in text:
+        session.warn(f"the vulnerability service broke off, nothing was audited: {text.strip().splitlines()[-1:]}")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Spoil 100,000 files of every kind and read them (half an hour); prints a table for reliability.md."""
+    session.install(".", "hypothesis")
+    session.run("python", "-m", "benchmarks.reliability.input", *session.posargs)
+
+
 @nox.session(name="bench-quality")
 def bench_quality(session: nox.Session) -> None:
     """Measure the recipes on the real sample and on simulated events (about two hours); writes quality.md."""
@@ -112,15 +144,29 @@ def bench_reliability(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.reliability", *session.posargs)
 
 
+@nox.session(name="bench-presets")
+def bench_presets(session: nox.Session) -> None:
+    """Measure each value of the presets and the options of the networks (two hours; what is stored goes on)."""
+    session.install(TORCH)
+    session.install(".[torch]")
+    session.run("python", "-m", "benchmarks.presets", *session.posargs)
+    session.run("python", "-m", "benchmarks.network_options")
+    session.run("python", "-m", "benchmarks.shared_bins")
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed and closeness; the figures go to results/reference/."""
-    session.install(".", "pandas")
-    session.run("python", "-m", "benchmarks.metrics_speed")
-    session.run("python", "-m", "benchmarks.reading_speed")
+    """Measure speed and memory (about an hour on two quiet cores); writes performance.md. Takes `--part NAME`."""
+    session.install(".[dask]", "pandas")
+    session.run("python", "-m", "benchmarks.performance", *session.posargs)
+
+
+@nox.session(name="bench-physics")
+def bench_physics(session: nox.Session) -> None:
+    """Measure features, jet split and closeness of the simulation; the figures go to results/reference/."""
+    session.install(".")
     session.run("python", "-m", "benchmarks.features_speed")
     session.run("python", "-m", "benchmarks.features_gain")
-    session.run("python", "-m", "benchmarks.harness_cost")
     session.run("python", "-m", "benchmarks.jet_split")
     session.run(
         "python", "-m", "benchmarks.simulation_closeness", "--markdown", "results/reference/simulation-closeness.md"

@@ -2,15 +2,16 @@
 
     python -m benchmarks.statistics_calibration [REPLICATIONS [EVENTS [PROCESSES]]]
 
-Each replication draws a fresh weighted sample from a population with a known truth: a latent observable, shifted
-between signal and three background processes with weights of their own (heavy-tailed for one). Three models see it
-through independent noise: two of equal size (equal in truth, by symmetry) and a worse one. Their scores are the exact
-log-odds given what they see. Folds, honest cuts, bootstrap, differences and tests are the package's own.
+Each replication draws a fresh weighted sample from one of four populations with a known truth: a latent observable,
+shifted between signal and three background processes with weights of their own (heavy-tailed for some). Three models
+see it through independent noise: two of equal size (equal in truth, by symmetry) and a worse one. Their scores are the
+exact log-odds given what they see. Folds, honest cuts, bootstrap, differences and tests are the package's own.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -31,104 +32,182 @@ from higgsbench.validation import fold_assignments
 
 Array = NDArray[np.float64]
 
-NOISE = {"twin a": 0.3, "twin b": 0.3, "worse": 0.45}
-SIGNAL_MEAN = 2.1
-# Background process: share of events, mean of the latent observable, mean weight, log-width of the weight.
-PROCESSES = ((0.60, -0.10, 1.0, 0.4), (0.30, 0.45, 0.4, 0.0), (0.10, 0.30, 0.2, 0.0))
-SIGNAL_WEIGHTS, SIGNAL_SHARES = np.array([1.0, 0.15, 0.05]), (0.45, 0.25, 0.30)
-REPLICAS = 200
+MODELS = ("twin a", "twin b", "worse")
 
 
-def sample(n: int, rng: np.random.Generator) -> tuple[NDArray[np.bool_], Array, dict[str, Array]]:
+@dataclass(frozen=True)
+class Population:
+    """Where samples come from.
+
+    Attributes:
+        noise: of each model.
+        signal_mean: of the latent observable.
+        processes: of background: share of events, mean of the latent observable, mean weight, log-width of the weight.
+        signal_weights: weights of signal events.
+        signal_shares: share of the events that have each.
+    """
+
+    noise: tuple[float, float, float]
+    signal_mean: float
+    processes: tuple[tuple[float, float, float, float], ...]
+    signal_weights: tuple[float, ...]
+    signal_shares: tuple[float, ...]
+
+
+POPULATIONS = (
+    Population(
+        (0.3, 0.3, 0.45), 2.1, ((0.60, -0.10, 1.0, 0.4), (0.30, 0.45, 0.4, 0.0), (0.10, 0.30, 0.2, 0.0)),
+        (1.0, 0.15, 0.05), (0.45, 0.25, 0.30),
+    ),
+    Population(
+        (0.4, 0.4, 0.55), 2.3, ((0.50, -0.20, 1.0, 0.6), (0.35, 0.50, 0.3, 0.2), (0.15, 0.10, 0.5, 0.0)),
+        (1.0, 0.3, 0.1), (0.35, 0.35, 0.30),
+    ),
+    Population(
+        (0.2, 0.2, 0.35), 1.9, ((0.70, 0.00, 1.0, 0.2), (0.20, 0.60, 0.3, 0.0), (0.10, 0.80, 0.1, 0.0)),
+        (1.0, 0.15, 0.05), (0.45, 0.25, 0.30),
+    ),
+    Population(
+        (0.5, 0.5, 0.65), 2.4, ((0.55, -0.15, 1.0, 0.5), (0.25, 0.40, 0.8, 0.4), (0.20, 0.70, 0.15, 0.0)),
+        (1.0, 0.5, 0.05), (0.50, 0.20, 0.30),
+    ),
+)  # fmt: skip
+REPLICAS = 100
+KNOWN_FROM = 1_000_000
+
+
+def sample(of: Population, n: int, rng: np.random.Generator) -> tuple[NDArray[np.bool_], Array, dict[str, Array]]:
     """Draw labels, evaluation weights and the scores of the three models."""
     y = rng.random(n) < 0.34
-    process = rng.choice(3, n, p=[p[0] for p in PROCESSES])
-    latent = rng.normal(size=n) + np.where(y, SIGNAL_MEAN, np.array([p[1] for p in PROCESSES])[process])
-    width = np.array([p[3] for p in PROCESSES])[process]
-    background = np.array([p[2] for p in PROCESSES])[process] * np.exp(width * rng.normal(size=n) - 0.5 * width**2)
-    weight = np.where(y, rng.choice(SIGNAL_WEIGHTS, n, p=SIGNAL_SHARES), background)
-    scores = {name: log_odds(latent + noise * rng.normal(size=n), noise) for name, noise in NOISE.items()}
+    shares, means, sizes, widths = (np.array(column) for column in zip(*of.processes, strict=True))
+    process = rng.choice(shares.size, n, p=shares)
+    latent = rng.normal(size=n) + np.where(y, of.signal_mean, means[process])
+    width = widths[process]
+    background = sizes[process] * np.exp(width * rng.normal(size=n) - 0.5 * width**2)
+    weight = np.where(y, rng.choice(of.signal_weights, n, p=of.signal_shares), background)
+    noises = zip(MODELS, of.noise, strict=True)
+    scores = {name: log_odds(of, latent + noise * rng.normal(size=n), noise) for name, noise in noises}
     return y, evaluation_weights(y, weight, N_S, N_B), scores
 
 
-def log_odds(seen: Array, noise: float) -> Array:
+def log_odds(of: Population, seen: Array, noise: float) -> Array:
     """Exact physical log-odds of what a model sees."""
     sigma = float(np.hypot(1.0, noise))
-    total = sum(share * weight for share, _, weight, _ in PROCESSES)
+    total = sum(share * weight for share, _, weight, _ in of.processes)
     density = np.zeros_like(seen)
-    for share, mean, weight, _ in PROCESSES:
+    for share, mean, weight, _ in of.processes:
         density += share * weight / total * norm.pdf(seen, mean, sigma)
-    return np.asarray(np.log(N_S / N_B) + norm.logpdf(seen, SIGNAL_MEAN, sigma) - np.log(density))
+    return np.asarray(np.log(N_S / N_B) + norm.logpdf(seen, of.signal_mean, sigma) - np.log(density))
 
 
-def replication(task: tuple[int, int]) -> list[list[float]]:
-    """Values, errors and degrees of freedom of one fresh sample."""
-    seed, n = task
-    y, weight, scores = sample(n, np.random.default_rng([20260101, seed]))
+def replication(task: tuple[int, int, int]) -> list[list[float]]:
+    """Of one fresh sample and each metric: three values, their errors and degrees of freedom, and the p of twins.
+
+    The AMS stands there three times: as the package does it, with the plain scatter of the bootstrap, and cuts held.
+    """
+    population, seed, n = task
+    y, weight, scores = sample(POPULATIONS[population], n, np.random.default_rng([20260101, population, seed]))
     truth = Truth(y, weight, fold_assignments(y, None, 5, 1, seed), (N_S, N_B), B_REG, "smooth")
     row = StoredRow(Path(), {}, {}, "")
     models = measure([Contender(m, row, np.arange(n), s[None], truth) for m, s in scores.items()], REPLICAS)
     twin_a, twin_b, worse = models
     out = []
     for metric in METRICS:
-        twins, gap = difference_between(twin_a, twin_b, metric), difference_between(twin_a, worse, metric)
-        out.append(
-            [
-                *(twins.value, twins.se, effective_degrees(twin_a.influence[metric] - twin_b.influence[metric])),
-                *(gap.value, gap.se, effective_degrees(twin_a.influence[metric] - worse.influence[metric])),
-                *(twin_a.values[metric], twin_a.errors[metric], effective_degrees(twin_a.influence[metric])),
-                twins.p_value,
-            ]
-        )
+        parts = [(difference_between(twin_a, b, metric), twin_a.influence[metric] - b.influence[metric])
+                 for b in (twin_b, worse)]  # fmt: skip
+        line = [x for found, influence in parts for x in (found.value, found.se, effective_degrees(influence))]
+        line += [twin_a.values[metric], twin_a.errors[metric], effective_degrees(twin_a.influence[metric])]
+        out.append([*line, parts[0][0].p_value])
+        if metric == "ams":
+            plain = [float(np.std(twin_a.replicas["ams"] - b.replicas["ams"], ddof=1)) for b in (twin_b, worse)]
+            held = [float(np.sqrt(np.sum(influence**2))) for _, influence in parts]
+            own = float(np.sqrt(np.sum(twin_a.influence["ams"] ** 2)))
+            for errors in ((*plain, twin_a.errors["ams"]), (*held, own)):
+                other = list(line)
+                other[1::3] = errors
+                p = 2.0 * float(t.sf(abs(other[0]) / other[1], other[2]))
+                out.append([*other, p])
     return out
 
 
-def covered(value: Array, se: Array, degrees: Array, truth: float, level: float) -> str:
+def known(population: int) -> list[list[float]]:
+    """Weighted AUC and log-loss of the better and the worse models, from very many events."""
+    y, weight, scores = sample(POPULATIONS[population], KNOWN_FROM, np.random.default_rng([99, population]))
+    both = (scores["twin a"], scores["worse"])
+    return [[metric(y, s, weight).value for s in both] for metric in (roc_auc, log_loss)]
+
+
+def covered(off: Array, se: Array, degrees: Array, level: float) -> str:
     """Share of intervals that hold the truth, with its binomial error."""
-    inside = np.abs(value - truth) <= t.ppf(0.5 + level / 2, degrees) * se
-    share = float(inside.mean())
-    return f"{100 * share:.1f} ± {100 * np.sqrt(share * (1 - share) / inside.size):.1f}%"
+    share = float((np.abs(off) <= t.ppf(0.5 + level / 2, degrees) * se).mean())
+    return f"{100 * share:.1f} ± {100 * np.sqrt(share * (1 - share) / off.size):.1f}%"
 
 
 def main() -> None:
     replications, n, processes = (int(x) for x in [*sys.argv[1:], *("1000", "15000", "2")[len(sys.argv) - 1 :]])
+    each = -(-replications // len(POPULATIONS))
+    tasks = [(population, seed, n) for seed in range(each) for population in range(len(POPULATIONS))]
     with get_context("spawn").Pool(processes) as pool:
-        found = np.array(pool.map(replication, [(seed, n) for seed in range(replications)], chunksize=10))
-    y, weight, scores = sample(4_000_000, np.random.default_rng(99))
-    known = {
-        "auc": [roc_auc(y, scores[m], weight).value for m in NOISE],
-        "log_loss": [log_loss(y, scores[m], weight).value for m in NOISE],
-    }
+        values = np.array(pool.map(replication, tasks, chunksize=4))
+        truth = np.array(pool.map(known, range(len(POPULATIONS))))
+    place = np.array([population for population, _, _ in tasks])
+    name = "statistics-calibration" if n == 15_000 else f"statistics-calibration-{n}"
+    publish(name, "Calibration of errors", tables(values, place, truth, n))
+
+
+def tables(values: Array, place: Array, truth: Array, n: int) -> list[str]:
+    """Lines of all tables from values (samples, metric, number), the samples' populations, and what is known."""
+    metrics = list(METRICS)
+    names = [metrics[0], "ams, plain scatter of the bootstrap", "ams, cut held (delta method)", *metrics[1:]]
+    head = (
+        "| metric | false positives at 5% | error / scatter | twins 68.3% | twins 95% | unequal 68.3% | unequal 95% "
+        "| value: error / scatter | value 68.3% | value 95% |"
+    )
     lines = [
-        f"{replications:,} fresh samples of {n:,} weighted events, 5 folds, {REPLICAS} bootstrap replicas, intervals "
-        "by Student's t with the effective number of events. Equal models: truth 0 by symmetry. Unequal ones and "
-        "single values: truth from 4,000,000 events for wAUC and log-loss, the mean over the samples for the AMS (what "
-        "this procedure gives on average for samples of this size).",
+        f"{place.size:,} fresh samples of {n:,} weighted events from four populations with a known truth, as many from "
+        f"each; 5 folds, {REPLICAS} bootstrap replicas, intervals by Student's t with the effective number of events. "
+        f"Equal models: truth 0 by symmetry. Unequal ones and single values: truth from {KNOWN_FROM:,} events for "
+        "wAUC and log-loss, the mean over the samples of a population for the AMS (what this procedure gives on "
+        "average for samples of this size). AMS: at the honest cut.",
         "",
-        "| metric | false positives at 5% | at 5%, normal quantile | error / scatter | twins 68.3% | twins 95% "
-        "| unequal 68.3% | unequal 95% | value 68.3% | value 95% |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        head,
+        "|---" * 10 + "|",
     ]
-    for k, metric in enumerate(METRICS):
-        lines.append(_line(metric, found[:, k, :], known.get(metric)))
-    publish("statistics-calibration" if n == 15_000 else f"statistics-calibration-{n}", "Calibration of errors", lines)
+    for k, name in enumerate(names):
+        of_truth = truth[:, ("auc", "log_loss").index(name)] if name in ("auc", "log_loss") else None
+        lines.append(_line(_title(name), values[:, k], place, of_truth))
+    lines += ["", "The AMS at the honest cut, population by population:", "", head, "|---" * 10 + "|"]
+    for population in range(len(POPULATIONS)):
+        for k, name in enumerate(names[:2]):
+            rows = place == population
+            lines.append(_line(f"{_title(name)}, population {population + 1}", values[rows, k], place[rows], None))
+    return lines
 
 
-def _line(metric: str, found: Array, known: list[float] | None) -> str:
+def _title(name: str) -> str:
+    if name == "ams":
+        return "**AMS (used)**"
+    return METRICS[name].title.split(" x")[0] if name in METRICS else name.replace("ams", "AMS")
+
+
+def _line(title: str, found: Array, place: Array, truth: Array | None) -> str:
+    """One line of the table; truth (population, metric of both models), or the mean over samples where it is None."""
     twins, twins_se, twins_df, gap, gap_se, gap_df, value, value_se, value_df, p = found.T
-    true_gap = float(gap.mean()) if known is None else known[0] - known[2]
-    true_value = float(value.mean()) if known is None else known[0]
+    means = {k: (float(value[place == k].mean()), float(gap[place == k].mean())) for k in set(place.tolist())}
+    if truth is not None:
+        means = {k: (float(truth[k, 0]), float(truth[k, 0] - truth[k, 1])) for k in means}
+    off_value = value - np.array([means[k][0] for k in place])
+    off_gap = gap - np.array([means[k][1] for k in place])
     positives = float((p < 0.05).mean())
-    plain = float((np.abs(twins) > 1.96 * twins_se).mean())
     error = 100 * np.sqrt(positives * (1 - positives) / p.size)
     cells = [
-        METRICS[metric].title.split(" x")[0],
+        title,
         f"{100 * positives:.1f} ± {error:.1f}%",
-        f"{100 * plain:.1f}%",
-        f"{np.sqrt(np.mean(twins_se**2)) / np.std(twins):.2f}",
-        *(covered(twins, twins_se, twins_df, 0.0, level) for level in (0.683, 0.95)),
-        *(covered(gap, gap_se, gap_df, true_gap, level) for level in (0.683, 0.95)),
-        *(covered(value, value_se, value_df, true_value, level) for level in (0.683, 0.95)),
+        f"{np.sqrt(np.mean(twins_se**2) / np.mean(twins**2)):.2f}",
+        *(covered(twins, twins_se, twins_df, level) for level in (0.683, 0.95)),
+        *(covered(off_gap, gap_se, gap_df, level) for level in (0.683, 0.95)),
+        f"{np.sqrt(np.mean(value_se**2) / np.mean(off_value**2)):.2f}",
+        *(covered(off_value, value_se, value_df, level) for level in (0.683, 0.95)),
     ]
     return "| " + " | ".join(cells) + " |"
 

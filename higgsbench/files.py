@@ -11,8 +11,6 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from higgsbench.errors import StoreError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -23,8 +21,8 @@ __all__ = [
     "file_digest",
     "json_text",
     "parse_json",
+    "printable",
     "put_in_place",
-    "read_json",
     "sync_folder",
     "temporary_path",
     "temporary_prefix",
@@ -38,6 +36,11 @@ TEMPORARY_PREFIX = ".tmp-"
 _MOST_DIGITS = 19
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 """What Polars says, in an error that is no OSError, of a disk that is full."""
+
+
+def printable(value: object) -> str:
+    """Return a text without control characters: a name out of somebody's file must not steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
 def temporary_path(target: Path) -> Path:
@@ -126,19 +129,6 @@ def write_json(target: Path, content: Any) -> None:
 def json_text(content: Any) -> str:
     """Return the text of a JSON file: keys in order, floats in full precision."""
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
-
-
-def read_json(file: Path) -> Any:
-    """Read a JSON file that may come from anybody; whole numbers beyond 64 bits become floats.
-
-    Raises:
-        StoreError: if it is not JSON, or nested too deeply.
-        OSError: if it cannot be read.
-    """
-    try:
-        return parse_json(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{file}: damaged or not made by higgsbench") from error
 
 
 def parse_json(text: bytes) -> Any:

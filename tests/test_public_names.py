@@ -56,6 +56,25 @@ def test_other_names_are_refused() -> None:
         _ = higgsbench.amss
 
 
+LOADS = """
+import sys
+import numpy as np
+import higgsbench.leaderboard, higgsbench.runs.run
+from higgsbench.api import load_run_config
+from higgsbench.validation import fold_assignments
+
+load_run_config({"data": {"source": "simulated"}, "models": ["catboost", "xgboost", "mlp"]})
+fold_assignments(np.arange(20) % 2 == 0, None, 2, 1, 0)
+print([m for m in ("sklearn", "scipy", "pandas", "catboost", "xgboost", "lightgbm") if m in sys.modules])
+"""
+
+
+def test_a_run_that_finds_everything_done_loads_no_training_library() -> None:
+    """Their imports took two thirds of such a run."""
+    done = subprocess.run([sys.executable, "-c", LOADS], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_importing_the_package_is_cheap() -> None:
     code = "import sys, higgsbench; print([m for m in ('numpy', 'polars', 'sklearn', 'pydantic') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

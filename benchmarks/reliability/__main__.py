@@ -1,4 +1,4 @@
-"""python -m benchmarks.reliability [--part kills|storage|concurrency|dask] [--kills N]."""
+"""python -m benchmarks.reliability [--part kills|storage|concurrency|dask|input] [--kills N] [--cases N]."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import os
 import tempfile
 
 from benchmarks.reliability import concurrency, dask_kills, kills, storage
+from benchmarks.reliability import input as bad_input
+from benchmarks.reliability.report import write_section
 
-PARTS = ("kills", "dask", "storage", "concurrency")
+PARTS = ("kills", "dask", "storage", "concurrency", "input")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability")
     parser.add_argument("--part", choices=PARTS, action="append")
     parser.add_argument("--kills", type=int, default=50, help="how often the run is killed")
+    parser.add_argument("--cases", type=int, default=bad_input.CASES, help="how many spoiled files are read")
     options = parser.parse_args()
     parts = options.part or PARTS
     with tempfile.TemporaryDirectory(prefix="higgsbench-cache-") as cache:
@@ -27,6 +30,8 @@ def main() -> None:
             storage.main()
         if "concurrency" in parts:
             concurrency.main()
+        if "input" in parts:
+            write_section("input", bad_input.main(options.cases))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import polars
 
 from higgsbench.errors import ConfigError
@@ -35,7 +36,9 @@ def _is_path(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and value == value
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    return not math.isnan(value)
 
 
 def _is_list(value: Any, holds: Callable[[Any], bool]) -> bool:

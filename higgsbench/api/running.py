@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from higgsbench.api.arguments import checked_arguments
 from higgsbench.config import LoadedConfig, load_config
+from higgsbench.config.sizes import parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
 from higgsbench.runs.durations import parse_duration
@@ -15,7 +16,6 @@ from higgsbench.runs.engines.cluster import load_cluster
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.result import Listener, RunResult
 from higgsbench.runs.run import run_config
-from higgsbench.runs.sizes import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

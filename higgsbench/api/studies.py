@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from higgsbench.api.arguments import checked_arguments
 from higgsbench.api.running import folder_of, load_run_config
+from higgsbench.errors import ConfigError
 from higgsbench.runs.durations import parse_duration
 from higgsbench.runs.fitted import FittedRun
 from higgsbench.runs.result import RunResult
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from higgsbench.ensemble import Diversity
     from higgsbench.inference import Statistics
     from higgsbench.inference.files import Shift
+    from higgsbench.inference.statistics import ScoredShifts
     from higgsbench.metrics.binning import BinningRules
     from higgsbench.tune.result import TuneResult
 
@@ -88,7 +90,7 @@ def stats(
     mc_stat: bool = True,
     events: str | Path | None = None,
     nominal: str | Path | None = None,
-    shifts: Sequence[Shift] = (),
+    shifts: Sequence[Shift | str] = (),
     results: str | Path = "results",
 ) -> Statistics:
     """Compute expected significances of stored models, as `higgsbench stats` does.
@@ -102,9 +104,11 @@ def stats(
         fit: whether pyhf (extra `stats`) evaluates it.
         counting: workspace of the selection as one bin, instead of bins of the score.
         mc_stat: whether simulation statistics count as uncertainty in the workspace.
-        events: held-out event file with labels and weights.
-        nominal: scores of these events (Parquet: EventId, score).
-        shifts: (name, up, down) with the score files of systematic shifts.
+        shifts: systematic shifts that the run's stored models score, "tes=0.03" or "tes=up.csv,down.csv" (event files);
+            with `nominal`, score files: (name, up, down) or "tes=up.parquet,down.parquet".
+        events: labelled events that are shifted; by default the run's held-out events, or without any its training
+            events, judged out of fold.
+        nominal: scores of these events (Parquet: EventId, score), where they were scored elsewhere.
         results: folder that holds runs.
 
     Raises:
@@ -113,6 +117,7 @@ def stats(
     from higgsbench.inference import run_statistics
 
     contenders, _ = _contenders([run], models, results)
+    file, scores = (None if path is None else Path(path) for path in (events, nominal))
     return run_statistics(
         contenders,
         sigma_b=(sigma_b,) if isinstance(sigma_b, int | float) else sigma_b,
@@ -121,10 +126,42 @@ def stats(
         fit=fit,
         counting=counting,
         mc_stat=mc_stat,
-        events=None if events is None else Path(events),
-        nominal=None if nominal is None else Path(nominal),
-        shifts=shifts,
+        shifted=scorer_of_shifts(shifts, file, scores),
     )
+
+
+def scorer_of_shifts(
+    shifts: Sequence[Shift | str], events: Path | None, nominal: Path | None
+) -> Callable[[Contender], ScoredShifts] | None:
+    """Return what scores shifts under a stored model: the model itself, or files; None without shifts.
+
+    Args:
+        shifts: as in `stats`.
+        events: labelled events that are shifted.
+        nominal: scores of these events; then the shifts are score files too.
+
+    Raises:
+        ConfigError: if the arguments do not fit each other, or a shift is of another form.
+    """
+    from higgsbench.inference.files import parse_shift, read_shifts
+    from higgsbench.inference.systematics import parse_systematics
+    from higgsbench.report.shifted import row_shifts
+
+    if (nominal is not None and events is None) or (events is not None and nominal is None and not shifts):
+        raise ConfigError("--events, --nominal and --shift belong together")
+    if nominal is not None and events is not None:
+        files = [parse_shift(shift) if isinstance(shift, str) else shift for shift in shifts]
+        return lambda contender: read_shifts(events, nominal, files, contender.truth.totals)
+    if not shifts:
+        return None
+    texts = [shift if isinstance(shift, str) else f"{shift[0]}={shift[1]},{shift[2]}" for shift in shifts]
+    systematics = parse_systematics(texts)
+
+    def scored(contender: Contender) -> ScoredShifts:
+        folder = contender.row.run
+        return row_shifts(folder, contender.row.record["name"], systematics, FittedRun(folder), events)
+
+    return scored
 
 
 @checked_arguments
@@ -136,6 +173,8 @@ def write_report(
     data: str | Path | None = None,
     test: str | Path | None = None,
     all_rows: bool = False,
+    shifts: Sequence[str] = (),
+    events: str | Path | None = None,
 ) -> Path:
     """Draw a stored run as one page that opens offline, as `higgsbench report` does.
 
@@ -146,6 +185,10 @@ def write_report(
         data: event file, where it is no longer where the run's configuration says.
         test: file of held-out events, likewise.
         all_rows: whether every row gets figures of its own, not only the best ones and the stack.
+        shifts: systematic shifts whose effect is shown: "tes=0.03" moves the events, "tes=up.csv,down.csv" names files
+            of moved events.
+        events: file of labelled events that are shifted; by default the run's held-out events, or without any its
+            training events, judged out of fold.
 
     Returns:
         The run's folder.
@@ -154,13 +197,16 @@ def write_report(
         HiggsbenchError: if there is no finished run, it is damaged, the drawing libraries are absent, or the page
             cannot be written.
     """
+    from higgsbench.inference.systematics import parse_systematics
     from higgsbench.report import write_report as write_page
     from higgsbench.report.stored import find_run
 
+    systematics = parse_systematics(shifts, events)
     folder = find_run(folder_of(run))
     return write_page(
-        folder, output, figures=figures, data=data, test=test, models=FittedRun(folder), all_rows=all_rows
-    )
+        folder, output, figures=figures, data=data, test=test, models=FittedRun(folder), all_rows=all_rows,
+        systematics=systematics, shift_events=events,
+    )  # fmt: skip
 
 
 @checked_arguments

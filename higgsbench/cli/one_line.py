@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from higgsbench.files import printable
+
 __all__ = ["one_line"]
 
 
 def one_line(text: str) -> str:
     """Return a text in one line that cannot steer a terminal: a name out of somebody's file may be part of it."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+    return printable(" ".join(text.split()))

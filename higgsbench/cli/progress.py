@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from higgsbench.leaderboard.columns import printable
+from higgsbench.files import printable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -36,6 +36,8 @@ __all__ = ["command"]
 @click.option("--events", type=click.IntRange(min=100), help="With --plan: predict for so many training events.")
 @engine_options
 @click.option("--retry-failed", is_flag=True, help="Train those units again that failed in an earlier call.")
+@click.option("--memory-limit", metavar="SIZE",
+              help="For all processes, e.g. 8GB; what needs more trains from disk or is refused at once.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder that holds the runs.")  # fmt: skip
 @click.option("--no-models", is_flag=True, help="Keep the scores only: no fitted models to predict with later.")
@@ -52,6 +54,7 @@ def command(
     events: int | None,
     units: EngineChoice,
     retry_failed: bool,
+    memory_limit: str | None,
     output: Path,
     no_models: bool,
     quiet: bool,
@@ -71,6 +74,7 @@ def command(
     from higgsbench.runs.run import run_config
 
     settings = (*settings, "store_models=false") if no_models else settings
+    settings = settings if memory_limit is None else (*settings, f"memory_limit={memory_limit}")
     if events is not None and not dry:
         raise click.UsageError("--events goes with --plan; it changes no run")
     if dry and time_limit is not None:
@@ -127,7 +131,8 @@ def _show_plan(loaded: LoadedConfig, output: Path, jobs: int, events: int | None
     from higgsbench.runs.assemble import check_members
     from higgsbench.runs.dataset import load_dataset
     from higgsbench.runs.durations import format_duration
-    from higgsbench.runs.forecast import forecast
+    from higgsbench.runs.forecast import forecast, stored_keys
+    from higgsbench.runs.memory import fit_to_memory
     from higgsbench.runs.plan import make_plan
     from higgsbench.runs.trainable import check_trainable
 
@@ -135,6 +140,9 @@ def _show_plan(loaded: LoadedConfig, output: Path, jobs: int, events: int | None
     plan = make_plan(loaded, dataset)
     check_members(loaded.config, plan)
     check_trainable(loaded, plan, dataset, lambda text: click.echo(f"Note: {one_line(text)}", err=True))
+    plan, notes = (plan, []) if events is not None else fit_to_memory(loaded, plan, dataset, jobs, stored_keys(output))
+    for note in notes:
+        click.echo(note)
     found = forecast(plan, dataset, loaded.config, output, jobs, events)
     table = Table(header_style="bold")
     for title in ("row", "fits", "stored", "seeds", "a fit", "all"):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from higgsbench.files import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -48,6 +50,7 @@ def reported(parts: Iterator[pl.DataFrame], data: Path, trained: pl.Series) -> I
 
     Events that the run was trained on are counted too and named at the end: their scores are no test of anything.
     """
+    name = printable(data)
     begin, count, live = time.monotonic(), 0, sys.stderr.isatty()
     seen = 0
     for part in parts:
@@ -55,15 +58,15 @@ def reported(parts: Iterator[pl.DataFrame], data: Path, trained: pl.Series) -> I
         seen += int(part["EventId"].is_in(trained.implode()).sum())
         if live:
             rate = count / max(time.monotonic() - begin, 1e-9)
-            click.echo(f"\r{data}: {count:,} events scored, {rate:,.0f} per second ", err=True, nl=False)
+            click.echo(f"\r{name}: {count:,} events scored, {rate:,.0f} per second ", err=True, nl=False)
         yield part
     if live:
         click.echo("", err=True)
     else:
-        click.echo(f"{data}: {count:,} events scored in {time.monotonic() - begin:.1f} s", err=True)
+        click.echo(f"{name}: {count:,} events scored in {time.monotonic() - begin:.1f} s", err=True)
     if seen:
         click.echo(
-            f"Warning: {data}: {seen:,} of the events have the numbers of events that the run was trained on; their "
+            f"Warning: {name}: {seen:,} of the events have the numbers of events that the run was trained on; their "
             "scores are too good, so measure nothing with them",
             err=True,
         )

@@ -35,11 +35,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--mc-stat/--no-mc-stat", default=True, show_default=True,
               help="Whether simulation statistics count as uncertainty in the workspace.")  # fmt: skip
-@click.option("--events", type=_FILE, help="Held-out event file with labels and weights, for --nominal and --shift.")
-@click.option("--nominal", type=_FILE, help="Scores of these events (Parquet: EventId, score).")
-@click.option(
-    "--shift", "shifts", multiple=True, metavar="NAME=UP,DOWN", help="Scores of the shifted events (repeatable)."
-)
+@click.option("--shift", "shifts", multiple=True, metavar="NAME=SIZE|UP,DOWN",
+              help="Systematic shift, scored by the stored models: tes=0.03 moves the events, tes=up.csv,down.csv names"
+              " files of moved events; with --nominal files of their scores (repeatable).")  # fmt: skip
+@click.option("--events", type=_FILE,
+              help="Labelled events to shift; the run's held-out or else out-of-fold events by default.")  # fmt: skip
+@click.option("--nominal", type=_FILE,
+              help="Scores of --events (Parquet: EventId, score), where they were scored elsewhere.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True,
               help="json carries full precision.")  # fmt: skip
 def command(
@@ -48,15 +50,15 @@ def command(
     nominal: Path | None, shifts: tuple[str, ...], form: str,
 ) -> None:  # fmt: skip
     """Expected significance of the models of a run, with background uncertainties, by count and by shape."""
+    from higgsbench.api.studies import scorer_of_shifts
     from higgsbench.compare import load_contenders
     from higgsbench.files import write_json
-    from higgsbench.inference.files import parse_shift
     from higgsbench.inference.render import content, show
     from higgsbench.inference.statistics import run_statistics
     from higgsbench.leaderboard.render import output_console, strict_json
     from higgsbench.metrics.binning import BinningRules
 
-    wanted = [parse_shift(text) for text in shifts]
+    shifted = scorer_of_shifts(shifts, events, nominal)
     contenders, _ = load_contenders([f"{run}:{name}" for name in models] or [run], results=results)
     found = run_statistics(
         contenders,
@@ -66,9 +68,7 @@ def command(
         fit=fit,
         counting=not shape,
         mc_stat=mc_stat,
-        events=events,
-        nominal=nominal,
-        shifts=wanted,
+        shifted=shifted,
     )
     if workspace is not None:
         write_json(workspace, found.workspace)

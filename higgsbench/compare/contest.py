@@ -10,6 +10,7 @@ import numpy as np
 
 from higgsbench.compare.measure import METRICS, Measured, fold_values, measure
 from higgsbench.compare.overlap import Overlap, overlap_of
+from higgsbench.ensemble.bootstrap import paired_error
 from higgsbench.errors import ConfigError
 from higgsbench.metrics.multiple import average_ranks, holm, indistinct_groups
 from higgsbench.metrics.paired import Difference, corrected_resampled_t, difference_of, effective_degrees
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from higgsbench.compare.load import Contender
 
-__all__ = ["ALPHA", "Comparison", "PairResult", "RankPicture", "compare", "difference_between"]
+__all__ = ["ALPHA", "Comparison", "PairResult", "RankPicture", "compare", "difference_between", "rank_pictures"]
 
 ALPHA = 0.05
 """Two models are called different when the adjusted p-value is under this."""
@@ -124,10 +125,22 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
         raise ConfigError("two runs of the same name: give one of the folders another name")
     models = measure(contenders, replicas)
     pairs = _pairs(contenders, models)
-    pictures = {
-        metric: _picture(metric, models, pairs) for metric in METRICS if models[0].replicas.get(metric) is not None
-    }
+    pictures = _pictures(models)
     return Comparison(contenders[0].event_id.size, tuple(models), tuple(pairs), pictures, tuple(notes), replicas)
+
+
+def rank_pictures(contenders: Sequence[Contender], *, replicas: int) -> dict[str, RankPicture]:
+    """Return the pictures of a comparison without the rest of it, most of which grows with the number of pairs.
+
+    Args:
+        contenders: at least two models on the same events.
+        replicas: bootstrap replicas.
+    """
+    return _pictures(measure(contenders, replicas))
+
+
+def _pictures(models: Sequence[Measured]) -> dict[str, RankPicture]:
+    return {metric: _picture(metric, models) for metric in METRICS if models[0].replicas.get(metric) is not None}
 
 
 def _pairs(contenders: Sequence[Contender], models: Sequence[Measured]) -> list[PairResult]:
@@ -151,15 +164,15 @@ def _pairs(contenders: Sequence[Contender], models: Sequence[Measured]) -> list[
 def difference_between(a: Measured, b: Measured, metric: str) -> Difference:
     """Return a minus b in one metric, its error from the events both are judged by.
 
-    The error of the AMS is the scatter of paired bootstrap replicas, the choice of the cuts included; the others'
-    follows from the events' influence. Student's t, its degrees of freedom from the effective number of events.
+    The error of the AMS is that of paired bootstrap replicas, the choice of the cuts included; the others' follows from
+    the events' influence. Student's t, its degrees of freedom from the effective number of events.
     """
     with np.errstate(invalid="ignore"):  # two infinite losses have no difference
         deviation = a.influence[metric] - b.influence[metric]
         value = a.values[metric] - b.values[metric]
         se = float(np.sqrt(np.sum(deviation**2)))
     if metric == "ams":  # its cuts were chosen, which a fixed selection does not know
-        se = float(np.std(a.replicas[metric] - b.replicas[metric], ddof=1))
+        se = paired_error(a.draws, b.draws)
     return difference_of(value, se, effective_degrees(deviation))
 
 
@@ -182,16 +195,16 @@ def _over_folds(
     return out
 
 
-def _picture(metric: str, models: Sequence[Measured], pairs: Sequence[PairResult]) -> RankPicture:
+def _picture(metric: str, models: Sequence[Measured]) -> RankPicture:
     sign = -1.0 if METRICS[metric].lower_is_better else 1.0
     ranks = average_ranks(sign * np.column_stack([m.replicas[metric] for m in models]))
     order = np.argsort(ranks, kind="stable")
-    place: dict[str, int] = {models[int(i)].name: at for at, i in enumerate(order)}
+    ordered = [models[int(i)] for i in order]
+    index = list(combinations(range(len(models)), 2))
+    adjusted = holm([difference_between(ordered[i], ordered[j], metric).p_value for i, j in index])
     apart = np.zeros((len(models), len(models)), dtype=np.bool_)
-    for pair in pairs:
-        different = pair.adjusted[metric] < ALPHA
-        i, j = place[pair.a], place[pair.b]
-        apart[i, j] = apart[j, i] = different
+    for (i, j), p in zip(index, adjusted, strict=True):
+        apart[i, j] = apart[j, i] = p < ALPHA
     sorted_ranks = ranks[order]
     names: Any = tuple(models[int(i)].name for i in order)
     return RankPicture(metric, names, sorted_ranks, indistinct_groups(sorted_ranks, apart), ALPHA)

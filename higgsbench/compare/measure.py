@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.compare.load import Contender
+    from higgsbench.ensemble.bootstrap import Replicas
 
 __all__ = ["FRACTIONS", "METRICS", "Measured", "Metric", "fold_values", "measure", "selected_share"]
 
@@ -63,6 +64,7 @@ class Measured:
         errors: their standard errors.
         influence: (n,) what each event contributes to the deviation of each metric, the cut of `ams` held.
         replicas: (replicas,) bootstrap replicas of `ams` and `auc`, the choice of the cut included.
+        draws: the same replicas, for the error of a difference.
         s: selected signal at the honest cut, b: background, mean over repeats.
         selected: (repeats, n) the honest selection.
     """
@@ -72,6 +74,7 @@ class Measured:
     errors: dict[str, float]
     influence: dict[str, NDArray[np.float64]]
     replicas: dict[str, NDArray[np.float64]]
+    draws: Replicas
     s: float
     b: float
     selected: NDArray[np.bool_]
@@ -102,6 +105,7 @@ def measure(contenders: Sequence[Contender], replicas: int) -> list[Measured]:
                 errors={m: e.se for m, e in estimates.items()} | {"ams": float(np.std(draws.ams_cv, ddof=1))},
                 influence={m: e.influence for m, e in estimates.items()},
                 replicas={"ams": draws.ams_cv, "auc": draws.auc},
+                draws=draws,
                 s=s,
                 b=b,
                 selected=selected,

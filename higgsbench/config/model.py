@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from higgsbench.config.base import NotNegative, Strict, problem
 from higgsbench.config.data import DataConfig
+from higgsbench.config.sizes import MemorySize
 from higgsbench.schema import B_REG
 
 __all__ = ["CutConfig", "DataConfig", "FeatureConfig", "ModelConfig", "RunConfig", "StackConfig"]
@@ -135,6 +136,8 @@ class RunConfig(Strict):
     test_prediction: Literal["fold_mean", "refit"] = "fold_mean"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     store_models: bool = True
+    memory_limit: MemorySize | None = None
+    device: Literal["cpu", "cuda"] | None = None
 
     @field_validator("name")
     @classmethod

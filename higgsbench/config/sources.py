@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 
 from higgsbench.errors import ConfigError
 from higgsbench.events import Events, load_events
+from higgsbench.events.stored import open_events
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
-    from higgsbench.config.data import DataConfig
+    from collections.abc import Callable
+    from pathlib import Path
 
-__all__ = ["DEFAULT_EVENTS", "source_events"]
+    from higgsbench.config.data import DataConfig
+    from higgsbench.schema import TableSchema
+
+__all__ = ["DEFAULT_EVENTS", "opened_events", "source_events"]
 
 DEFAULT_EVENTS = 48_000
 """Simulated events when the configuration gives no number; 15,000 of them train."""
@@ -25,18 +30,32 @@ def source_events(data: DataConfig) -> Events:
         ConfigError: if it names none.
         DataError: if a file breaks a rule or has not been fetched yet.
     """
+    return _events_of(data, load_events)
+
+
+def opened_events(data: DataConfig) -> Events:
+    """Return the events that a `data` section names, the measured columns of a file on disk (`open_events`).
+
+    Raises:
+        ConfigError: if it names none.
+        DataError: if a file breaks a rule or has not been fetched yet.
+    """
+    return _events_of(data, open_events)
+
+
+def _events_of(data: DataConfig, load: Callable[[str | Path, TableSchema], Events]) -> Events:
     if data.source == "simulated":
         return _simulated(data)
     if data.source == "opendata":
         from higgsbench.events.fetch import opendata_path
 
-        return load_events(opendata_path(), ATLAS_HIGGS)
+        return load(opendata_path(), ATLAS_HIGGS)
     if data.path is None:
         raise ConfigError(
             "data: no events are named; give a file with --data training.csv or with data.path in the configuration, "
             "or take simulated events with data.source: simulated"
         )
-    return load_events(data.path, data.table_schema())
+    return load(data.path, data.table_schema())
 
 
 def _simulated(data: DataConfig) -> Events:

@@ -2,11 +2,11 @@
 
 The standard error of an AMS at a fixed cut leaves out that the cut itself was chosen on few events. Here every replica
 weighs the events anew, chooses each fold's cut again on the other folds, and applies it. All rows on the same events
-see the same replicas, so that differences between rows, of one run or of several, are paired. On fresh simulated
-samples the errors come out at 1.0 to 1.1 of the scatter, those at fixed cuts at 0.83 to 0.93 (docs/statistics.md).
+see the same replicas, so that differences between rows, of one run or of several, are paired. How the errors
+compare with the scatter of fresh samples: docs/statistics.md.
 
 Scores enter the choice of the cut through their rank in fine bins: per replica the work is one weighted histogram, not
-a sort.
+a sort. The histograms of many replicas are one product of a sparse matrix, cells by events, and their draws.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from higgsbench.ensemble.cut import MAX_BACKGROUND_ERROR, kernel_width
 from higgsbench.metrics.ams import ams_gradient, raw_ams
@@ -26,10 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+    from scipy.sparse import csc_array
 
     from higgsbench.ensemble.truth import Truth
 
-__all__ = ["BINS", "REPLICAS", "Replicas", "bootstrap_row", "bootstrap_rows"]
+__all__ = ["BINS", "REPLICAS", "Replicas", "bootstrap_row", "bootstrap_rows", "paired_error"]
 
 REPLICAS = 200
 """The standard error of a standard error from B replicas is 1 / sqrt(2 B): 5% at 200."""
@@ -50,10 +50,32 @@ class Replicas:
     Attributes:
         ams_cv: cross-validated AMS, cuts chosen anew.
         auc: weighted ROC AUC.
+        at_others: (2, replicas) AMS of the replica's events, and of the sample's own, at the cuts of one other replica
+            minus that at the cuts of a second one; zeros where there are too few replicas.
     """
 
     ams_cv: NDArray[np.float64]
     auc: NDArray[np.float64]
+    at_others: NDArray[np.float64]
+
+
+def paired_error(a: Replicas, b: Replicas) -> float:
+    """Standard error of the difference of two rows' cross-validated AMS.
+
+    The scatter of the replicas' difference counts something twice. A sample's AMS curve has accidental bumps N upon the
+    true curve A, a replica's N* as well: A + N + N*. Where the cut moves from replica to replica, it moves over N, the
+    same in all of them, and over N*; in a fresh sample it moves over its own bumps alone. Cuts of other replicas, which
+    do not know N*, tell how much that is: at them a replica's events vary by var(A + N + N*), the sample's own by
+    var(A + N), and N* is as large as N. The difference of the two is taken off, but never more than half.
+
+    Args:
+        a: replicas of the one row.
+        b: replicas of the other, of the same draws.
+    """
+    whole = float(np.var(a.ams_cv - b.ams_cv, ddof=1))
+    replica, sample = np.mean((a.at_others - b.at_others) ** 2, axis=1) / 2.0
+    twice = min(max(float(replica - sample), 0.0), 0.5 * whole)
+    return float(np.sqrt(whole - twice))
 
 
 def _rank_bins(score: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -86,11 +108,12 @@ def bootstrap_rows(rows: Sequence[tuple[NDArray[np.float64], Truth]], replicas: 
     """
     n = rows[0][1].y.size
     repeats = [_Repeat(*row, r, replicas) for row in rows for r in range(row[0].shape[0])]
-    chunk = max(1, min(_REPLICAS_AT_ONCE, _EVENTS_AT_ONCE // max(n, 1)))
+    chunk = max(4, min(_REPLICAS_AT_ONCE, _EVENTS_AT_ONCE // max(n, 1)))
     draws = _draws(n, replicas)
-    for lo in range(0, replicas, chunk):
-        part = slice(lo, min(lo + chunk, replicas))
-        counts = draws(part)
+    for indices in np.array_split(np.arange(replicas), -(-replicas // chunk)):
+        part = slice(int(indices[0]), int(indices[-1]) + 1)
+        # Bytes are turned round before they become eight times as many.
+        counts = np.ascontiguousarray(draws(part).T).astype(np.float64)
         for repeat in repeats:
             repeat.take(counts, part)
     out = []
@@ -101,6 +124,7 @@ def bootstrap_rows(rows: Sequence[tuple[NDArray[np.float64], Truth]], replicas: 
             Replicas(
                 ams_cv=np.asarray(np.mean([r.ams for r in own], axis=0)),
                 auc=np.asarray(np.mean([r.auc for r in own], axis=0)),
+                at_others=np.asarray(np.mean([r.at_others for r in own], axis=0)),
             )
         )
     return out
@@ -113,32 +137,57 @@ class _Repeat:
         self.truth = truth
         folds = int(truth.fold.max()) + 1
         self.shape = (2, BINS, folds)
-        self.cell = (truth.y.astype(np.int64) * BINS + _rank_bins(scores[repeat])) * folds + truth.fold[repeat]
-        self.squares = truth.weight**2
+        cell = (truth.y.astype(np.int64) * BINS + _rank_bins(scores[repeat])) * folds + truth.fold[repeat]
+        self.moments = _moments(cell, truth.weight, 2 * BINS * folds)
+        sums = np.asarray(np.bincount(cell, truth.weight, 2 * BINS * folds), dtype=np.float64)
+        self.sample: NDArray[np.float64] = np.cumsum(sums.reshape(1, *self.shape), axis=2)
         self.ams, self.auc = np.empty((2, replicas))
+        self.at_others = np.zeros((2, replicas))
 
     def take(self, counts: NDArray[np.float64], part: slice) -> None:
-        """Add the replicas of a part; counts is (replicas of the part, n)."""
-        size = int(np.prod(self.shape))
-        first = np.empty((counts.shape[0], *self.shape))
-        second = np.empty_like(first)
-        for i, count in enumerate(counts):
-            first[i] = np.bincount(self.cell, self.truth.weight * count, size).reshape(self.shape)
-            second[i] = np.bincount(self.cell, self.squares * count, size).reshape(self.shape)
-        self.ams[part] = _replica_ams(first, second, self.truth)
+        """Add the replicas of a part; counts is (n, replicas of the part)."""
+        sums = np.ascontiguousarray((self.moments @ counts).T).reshape(-1, 2, *self.shape)
+        first, second = sums[:, 0], sums[:, 1]
+        at = _chosen_bins(first, second, self.truth)
+        running: NDArray[np.float64] = np.cumsum(first, axis=2) * _scale(first.sum(axis=3), self.truth)[..., None]
+        self.ams[part] = _ams_at(running, at, self.truth)
         self.auc[part] = _binned_auc(first.sum(axis=3))
+        if at.shape[0] > 2:
+            one, other = np.roll(at, 1, axis=0), np.roll(at, 2, axis=0)
+            for place, cumulative in enumerate((running, self.sample)):
+                self.at_others[place, part] = _ams_at(cumulative, one, self.truth) - _ams_at(
+                    cumulative, other, self.truth
+                )
 
 
-def _draws(n: int, replicas: int) -> Callable[[slice], NDArray[np.float64]]:
+def _moments(cell: NDArray[np.int64], weight: NDArray[np.float64], cells: int) -> csc_array:
+    """Matrix (2 cells, n) that sums weights, and below them squared weights, per cell.
+
+    Event by event in its columns, so that a product goes through the draws once and in their order.
+
+    Args:
+        cell: (n,) cell of each event.
+        weight: (n,) evaluation weights.
+        cells: number of cells.
+    """
+    from scipy.sparse import csc_array
+
+    rows = np.column_stack([cell, cell + cells]).astype(np.int32)
+    values = np.column_stack([weight, weight**2])
+    starts = np.arange(0, 2 * cell.size + 1, 2, dtype=np.int32)
+    return csc_array((values.ravel(), rows.ravel(), starts), shape=(2 * cells, cell.size))
+
+
+def _draws(n: int, replicas: int) -> Callable[[slice], NDArray[np.uint8]]:
     """Return how often replicas draw each event, (replicas, n) part by part; the parts are asked for in order.
 
     All rows of a run share the draws, so those of up to a few hundred thousand events are kept.
     """
     if n * replicas <= _KEPT_DRAWS:
         kept = _all_draws(n, replicas)
-        return lambda part: kept[part].astype(np.float64)
+        return lambda part: kept[part]
     rng = np.random.default_rng(_SEED)
-    return lambda part: poisson_counts(rng, (part.stop - part.start, n)).astype(np.float64)
+    return lambda part: poisson_counts(rng, (part.stop - part.start, n))
 
 
 @functools.lru_cache(maxsize=1)
@@ -146,17 +195,24 @@ def _all_draws(n: int, replicas: int) -> NDArray[np.uint8]:
     return poisson_counts(np.random.default_rng(_SEED), (replicas, n))
 
 
-def _replica_ams(first: NDArray[np.float64], second: NDArray[np.float64], truth: Truth) -> NDArray[np.float64]:
-    """Cross-validated AMS of replicas from sums of weights and squared weights, (replicas, class, bin, fold)."""
-    replicas, _, _, folds = first.shape
-    selected = np.zeros((replicas, 2))
+def _chosen_bins(first: NDArray[np.float64], second: NDArray[np.float64], truth: Truth) -> NDArray[np.intp]:
+    """Cut of each fold (replicas, fold), chosen on the other folds' sums of weights and their squares.
+
+    Args:
+        first: (replicas, class, bin, fold) sums of weights.
+        second: of squared weights.
+        truth: totals and rule.
+    """
     all1, all2 = first.sum(axis=3), second.sum(axis=3)
-    for k in range(folds):
-        at = _chosen_bin(all1 - first[..., k], all2 - second[..., k], truth)
-        running = np.cumsum(first[..., k], axis=2)
-        selected += np.take_along_axis(running, at[:, None, None], axis=2)[:, :, 0]
-    selected *= _scale(all1, truth)[:, :, 0]
-    b, s = np.maximum(selected, 0.0).T
+    folds = range(first.shape[3])
+    return np.stack([_chosen_bin(all1 - first[..., k], all2 - second[..., k], truth) for k in folds], axis=1)
+
+
+def _ams_at(running: NDArray[np.float64], at: NDArray[np.intp], truth: Truth) -> NDArray[np.float64]:
+    """Cross-validated AMS of cumulative sums (replicas or 1, class, bin, fold) at cuts (replicas, fold)."""
+    shape = (at.shape[0], *running.shape[1:])
+    selected = np.take_along_axis(np.broadcast_to(running, shape), at[:, None, None, :], axis=2)[:, :, 0]
+    b, s = np.maximum(selected.sum(axis=2), 0.0).T
     return raw_ams(s, b, truth.b_reg)
 
 
@@ -171,6 +227,8 @@ def _scale(sums: NDArray[np.float64], truth: Truth) -> NDArray[np.float64]:
 @functools.lru_cache(maxsize=4)
 def _smoothing(width: float) -> NDArray[np.float64]:
     """Matrix (BINS, BINS) that turns sums per bin into cumulative sums of displaced events."""
+    from scipy.ndimage import gaussian_filter1d
+
     spread = gaussian_filter1d(np.eye(BINS), width * BINS, axis=1, mode="reflect")
     return np.asarray(np.cumsum(spread, axis=1))
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from higgsbench.errors import ConfigError, MetricError
 from higgsbench.metrics.ams import raw_ams
@@ -98,6 +97,8 @@ def _smooth(curve: AMSCurve) -> NDArray[np.float64]:
     469) for many replicas, without their scatter. In rank, so that the result does not change under increasing
     transforms of the score.
     """
+    from scipy.ndimage import gaussian_filter1d
+
     n = int(curve.count[-1])
     rank, label, weight = _ranked(curve)
     place = np.minimum((rank * _BINS).astype(np.int64), _BINS - 1)

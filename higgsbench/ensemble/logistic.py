@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from higgsbench.metrics.classification import softplus
 
@@ -52,11 +50,17 @@ def fit_logistic(
     Returns:
         Coefficients (m,) and the intercept.
     """
+    # Here, since the import takes longer than a command that fits nothing.
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
     m = F.shape[1]
     share = w / np.sum(w)
     sign = np.where(y, -1.0, 1.0)
     # Columns are brought to unit spread for the optimiser; coefficients are returned in the original units.
-    spread = np.maximum(F.std(axis=0), 1e-9)
+    # One that says the same of all events has none, and would reach numbers beyond the largest.
+    deviation = F.std(axis=0)
+    spread = np.where(deviation > 1e-9, deviation, 1.0)
     G = F / spread
     centre = spread / m
 

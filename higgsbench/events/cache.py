@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +18,14 @@ from higgsbench.files import atomic_path, file_digest
 from higgsbench.sealed import parse_sealed, write_sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["CACHE_FORMAT", "cache_dir", "cached_frame", "cached_table"]
+__all__ = ["CACHE_FORMAT", "ROW_GROUP", "cache_dir", "cached_file", "cached_frame", "cached_table", "file_identity"]
+
+ROW_GROUP = 1 << 16
+"""Rows that a reader of a part of a cached table must unpack together."""
 
 CACHE_FORMAT = 1
 """Raised whenever the reader would parse the same bytes to another table, so that versions can share one cache."""
@@ -47,36 +51,73 @@ def cached_frame(
     has the checksum the sidecar states; otherwise the file is parsed again and the entry rebuilt. A cache that cannot
     be written (read-only, full disk) costs time, not the result.
     """
-    identity = f"{file_digest(file)}:{_schema_digest(schema)}"
-    return cached_table(identity, lambda: parse(file, schema))
+    return cached_table(file_identity(file, schema), lambda: parse(file, schema))
 
 
 def cached_table(identity: str, make: Callable[[], pl.DataFrame]) -> tuple[pl.DataFrame, str]:
     """Return a table and its content digest, from the cache where its identity is found and sound; else make it."""
-    key = hashlib.sha256(f"{identity}:{CACHE_FORMAT}".encode()).hexdigest()[:32]
-    table = cache_dir() / "events" / f"{key}.parquet"
-    sidecar = table.with_suffix(".json")
-    found = _read_entry(table, sidecar)
-    if found is not None:
-        return found
+    table = _place(identity)
+    digest = _sound(table)
+    if digest is not None:
+        try:
+            return pl.read_parquet(table, glob=False, hive_partitioning=False), digest
+        except (OSError, pl.exceptions.PolarsError):
+            pass
     frame = make()
     digest = content_digest(frame)
     try:
-        table.parent.mkdir(parents=True, exist_ok=True)
-        sidecar.unlink(missing_ok=True)
-        with atomic_path(table) as temporary:
-            frame.write_parquet(temporary, compression="lz4", statistics=False)
-        write_sealed(sidecar, {"digest": digest, "checksum": file_digest(table), "rows": frame.height})
+        with _replaced(table, digest) as temporary:
+            frame.write_parquet(temporary, compression="lz4", statistics=False, row_group_size=ROW_GROUP)
     except OSError:
         pass
     return frame, digest
 
 
-def _read_entry(table: Path, sidecar: Path) -> tuple[pl.DataFrame, str] | None:
+def file_identity(file: Path, schema: TableSchema) -> str:
+    """Identity of a file's table: the content of the file and the layout."""
+    return f"{file_digest(file)}:{_schema_digest(schema)}"
+
+
+def cached_file(identity: str, write: Callable[[Path], str]) -> tuple[Path, str]:
+    """Return the Parquet file of a table and its content digest, from the cache where it is sound; else make it.
+
+    Args:
+        identity: what determines the table.
+        write: writes the table to a path and returns its content digest.
+
+    Raises:
+        OSError: if the cache cannot be written.
+    """
+    table = _place(identity)
+    digest = _sound(table)
+    if digest is None:
+        with _replaced(table, "") as temporary:
+            digest = write(temporary)
+        write_sealed(table.with_suffix(".json"), {"digest": digest, "checksum": file_digest(table)})
+    return table, digest
+
+
+def _place(identity: str) -> Path:
+    key = hashlib.sha256(f"{identity}:{CACHE_FORMAT}".encode()).hexdigest()[:32]
+    return cache_dir() / "events" / f"{key}.parquet"
+
+
+@contextmanager
+def _replaced(table: Path, digest: str) -> Iterator[Path]:
+    """Replace an entry: its sidecar goes first and comes last; without a digest the caller writes it."""
+    sidecar = table.with_suffix(".json")
+    table.parent.mkdir(parents=True, exist_ok=True)
+    sidecar.unlink(missing_ok=True)
+    with atomic_path(table) as temporary:
+        yield temporary
+    if digest:
+        write_sealed(sidecar, {"digest": digest, "checksum": file_digest(table)})
+
+
+def _sound(table: Path) -> str | None:
+    """Return the content digest of an entry, None where there is none or it does not have its checksum."""
     try:
-        entry = parse_sealed(sidecar.read_bytes(), required=True)
-        if file_digest(table) != entry["checksum"]:
-            return None
-        return pl.read_parquet(table, glob=False, hive_partitioning=False), str(entry["digest"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, pl.exceptions.PolarsError):
+        entry = parse_sealed(table.with_suffix(".json").read_bytes(), required=True)
+        return str(entry["digest"]) if file_digest(table) == entry["checksum"] else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["check_columns", "check_content", "column_types", "nearest_name"]
+__all__ = ["check_columns", "check_content", "check_distinct", "column_types", "nearest_name"]
 
 
 _LARGEST = 1e30
@@ -130,11 +130,19 @@ def check_content(frame: pl.DataFrame, schema: TableSchema, source: str, *, line
             shown = "" if value is None else f", it is {value!r}"
             raise DataError(f"{source}: {where(first_row + row, lines=lines)}, column {name}: {what}{shown}")
     if schema.event_id is not None:
-        ids = frame[schema.event_id]
-        if ids.n_unique() != len(ids):
-            row = int((~ids.is_first_distinct()).arg_max() or 0)
-            first = int((ids == ids[row]).arg_max() or 0)
-            raise DataError(
-                f"{source}: {where(first_row + row, lines=lines)}, column {schema.event_id}: {ids[row]} already stands "
-                f"in {where(first_row + first, lines=lines)}; event numbers must be unique"
-            )
+        check_distinct(frame[schema.event_id], schema, source, lines=lines, first_row=first_row)
+
+
+def check_distinct(ids: pl.Series, schema: TableSchema, source: str, *, lines: bool, first_row: int = 0) -> None:
+    """Check that no event number stands twice; arguments as in `check_content`.
+
+    Raises:
+        DataError: naming file, row and column of the first number that stood before.
+    """
+    if ids.n_unique() != len(ids):
+        row = int((~ids.is_first_distinct()).arg_max() or 0)
+        first = int((ids == ids[row]).arg_max() or 0)
+        raise DataError(
+            f"{source}: {where(first_row + row, lines=lines)}, column {schema.event_id}: {ids[row]} already stands "
+            f"in {where(first_row + first, lines=lines)}; event numbers must be unique"
+        )

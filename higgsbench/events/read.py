@@ -18,6 +18,7 @@ from higgsbench.events.columnar import parse_parquet
 from higgsbench.events.root import parse_root
 from higgsbench.events.table import Events
 from higgsbench.events.unpacked import check_gzip_size
+from higgsbench.files import printable
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ def load_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, cache: b
     file = Path(path).expanduser()
     _must_be_file(file)
     if not cache:
-        return Events.from_frame(parse_file(file, schema), schema, str(path))
+        return Events.from_frame(parse_file(file, schema), schema, printable(path))
     frame, digest = cached_frame(file, schema, parse_file)
-    return Events(frame, schema, digest, str(path))
+    return Events(frame, schema, digest, printable(path))
 
 
 def parse_file(file: Path, schema: TableSchema) -> pl.DataFrame:

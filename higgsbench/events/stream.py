@@ -15,6 +15,7 @@ from higgsbench.events.check import check_columns, check_content, column_types, 
 from higgsbench.events.columnar import as_layout
 from higgsbench.events.read import check_empty_cells, normalised, read_header, read_text, unreadable
 from higgsbench.events.root import parse_root
+from higgsbench.files import printable
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class EventStream:
             DataError: if the file is absent, or its header is not of the layout.
         """
         self.file = Path(path).expanduser()
-        self.source = str(path)
+        self.source = printable(path)
         self.schema = schema
         self.block_bytes = block_bytes
         self.batch_rows = batch_rows

@@ -13,21 +13,28 @@ from higgsbench.errors import DataError
 from higgsbench.schema import ATLAS_HIGGS, SIMULATED_FROM
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["Events", "content_digest", "holds_toys"]
+__all__ = ["BATCH", "Events", "content_digest", "digest_of_columns", "holds_toys"]
+
+BATCH = 1 << 16
+"""Events of a table that are looked at together where not all of them are needed at once."""
 
 
 def content_digest(frame: pl.DataFrame) -> str:
     """SHA-256 over column names, types and values; independent of path, compression, file format and chunking."""
+    return digest_of_columns(frame[name] for name in sorted(frame.columns))
+
+
+def digest_of_columns(columns: Iterable[pl.Series]) -> str:
+    """Return the `content_digest` of a table whose columns come one by one, in the order of their names."""
     h = hashlib.sha256()
-    for name in sorted(frame.columns):
-        column = frame[name]
-        h.update(f"{name}:{column.dtype}:{len(column)};".encode())
+    for column in columns:
+        h.update(f"{column.name}:{column.dtype}:{len(column)};".encode())
         if column.null_count():
             h.update(np.packbits(column.is_null().to_numpy()).tobytes())
         if column.dtype == pl.String:
@@ -101,14 +108,17 @@ class Events:
         The subset weight (KaggleWeight) where the file has it and the events are of one subset, else the weight: a
         subset weight is normalised within its subset, so that over several it would count small subsets too much.
         """
+        name = self.weight_column
+        return np.ones(len(self)) if name is None else self.frame[name].cast(pl.Float64).to_numpy()
+
+    @property
+    def weight_column(self) -> str | None:
+        """Column that `weight` is read from, None where every event counts one."""
         names = (self.schema.subset_weight, self.schema.weight)
         subset = self.schema.subset
         if subset in self.frame.columns and self.frame[subset].n_unique() > 1:
             names = (self.schema.weight, self.schema.subset_weight)
-        for name in names:
-            if name is not None and name in self.frame.columns:
-                return self.frame[name].cast(pl.Float64).to_numpy()
-        return np.ones(len(self))
+        return next((name for name in names if name is not None and name in self.frame.columns), None)
 
     @property
     def event_id(self) -> NDArray[np.int64]:
@@ -145,6 +155,14 @@ class Events:
         """Return the named rows as events of their own, with their own digest."""
         index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return Events.from_frame(self.frame[index], self.schema, self.source)
+
+    def batches(self) -> Iterator[pl.DataFrame]:
+        """Yield the table in parts of at most `BATCH` rows, in order, with all columns."""
+        yield from self.frame.iter_slices(BATCH)
+
+    def part(self, rows: NDArray[np.int64]) -> pl.DataFrame:
+        """Return the rows at some positions, in that order, with all columns."""
+        return self.frame[rows]
 
     def in_subsets(self, names: Sequence[str]) -> NDArray[np.bool_]:
         """(n,) whether each event belongs to one of the named subsets.

@@ -60,7 +60,7 @@ def read_shifts(
     y, stored = frame["y"].to_numpy().astype(np.bool_), frame["stored"].to_numpy()
     weight = evaluation_weights(y, stored, *totals)
     factors = [float(np.sum(weight[rows]) / np.sum(stored[rows])) for rows in (y, ~y)]
-    base = ShiftedScores("nominal", y, frame["score"].to_numpy(), weight)
+    base = ShiftedScores("nominal", y, frame["score"].to_numpy(), weight, frame["EventId"].to_numpy())
     known = frame.select("EventId", "y", "stored")
     out = {}
     for name, *sides in shifts:
@@ -75,7 +75,8 @@ def _side(name: str, path: Path, known: pl.DataFrame, factors: list[float]) -> S
     frame = _joined(path, known)
     y = frame["y"].to_numpy().astype(np.bool_)
     stored = frame["weight" if "weight" in frame.columns else "stored"].cast(pl.Float64).to_numpy()
-    return ShiftedScores(name, y, frame["score"].to_numpy(), stored * np.where(y, *factors))
+    scaled = stored * np.where(y, *factors)
+    return ShiftedScores(name, y, frame["score"].to_numpy(), scaled, frame["EventId"].to_numpy())
 
 
 def _joined(path: Path, truth: pl.DataFrame) -> pl.DataFrame:

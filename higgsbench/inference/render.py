@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.leaderboard.columns import printable
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from higgsbench.inference.shifts import ShiftRow
     from higgsbench.inference.significance import ModelSignificance, Value
 
-__all__ = ["content", "show"]
+__all__ = ["change_of_ams", "content", "show"]
 
 LEGEND = (
     "Honest cut and bins: chosen on the other folds. Z: Asimov significance without regularisation; Z(x%): with a "
@@ -26,6 +27,12 @@ LEGEND = (
 
 def _value(value: Value, digits: int) -> str:
     return f"{value.value:,.{digits}f} ± {value.se:,.{digits}f}"
+
+
+def change_of_ams(row: ShiftRow) -> str:
+    """The change of the AMS with its standard error, where that is known."""
+    error = f" ± {row.ams_change_se:.3f}" if math.isfinite(row.ams_change_se) else ""
+    return f"{row.ams_change:+.3f}{error}"
 
 
 def _percent(sigma: float) -> str:
@@ -53,7 +60,7 @@ def show(
     if shifts:
         table = [
             [r.name, f"{r.s:,.1f}", f"{r.b:,.1f}", f"{100 * r.s_change:+.2f}%", f"{100 * r.b_change:+.2f}%",
-             f"{r.ams:.3f}", f"{r.ams_change:+.3f}"]
+             f"{r.ams:.3f}", change_of_ams(r)]
             for r in shifts
         ]  # fmt: skip
         _print(["shift", "s", "b", "Δs", "Δb", "AMS", "ΔAMS"], table, console)

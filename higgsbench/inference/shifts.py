@@ -14,7 +14,7 @@ import numpy as np
 
 from higgsbench.errors import MetricError
 from higgsbench.metrics._arrays import checked_labels, checked_scores, checked_weights
-from higgsbench.metrics.ams import ams
+from higgsbench.metrics.ams import ams, ams_gradient
 from higgsbench.metrics.binning import BinnedSums, bin_sums
 from higgsbench.schema import B_REG
 
@@ -35,12 +35,14 @@ class ShiftedScores:
         y: (n,) truth.
         score: (n,) log-odds.
         weight: (n,) weights, scaled by the factors of the nominal events.
+        event_id: (n,) event numbers, each once; without them a change has no standard error.
     """
 
     name: str
     y: NDArray[np.bool_]
     score: NDArray[np.float64]
     weight: NDArray[np.float64]
+    event_id: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         y = checked_labels(self.y)
@@ -58,6 +60,8 @@ class ShiftRow:
         ams: AMS.
         s_change: change of s against nominal, relative; b_change: of b.
         ams_change: change of the AMS, absolute.
+        ams_change_se: its standard error from the finite number of simulated events, both selections on the same events
+            (delta method); NaN where event numbers are not known.
     """
 
     name: str
@@ -67,6 +71,7 @@ class ShiftRow:
     s_change: float
     b_change: float
     ams_change: float
+    ams_change_se: float
 
 
 def shift_table(
@@ -86,8 +91,32 @@ def shift_table(
     for events in (nominal, *shifted):
         s, b = _selected(events, threshold)
         value = ams(s, b, b_reg)
-        rows.append(ShiftRow(events.name, s, b, value, _relative(s, s0), _relative(b, b0), value - reference))
+        se = _error_of_change(nominal, events, threshold, b_reg)
+        rows.append(ShiftRow(events.name, s, b, value, _relative(s, s0), _relative(b, b0), value - reference, se))
     return rows
+
+
+def _error_of_change(nominal: ShiftedScores, moved: ShiftedScores, threshold: float, b_reg: float) -> float:
+    """Standard error of the AMS of moved events minus that of the nominal ones, paired event by event."""
+    if nominal.event_id is None or moved.event_id is None:
+        return float("nan")
+    order = np.argsort(nominal.event_id)
+    at = order[np.searchsorted(nominal.event_id, moved.event_id, sorter=order)]
+    deviation = -_influence(nominal, nominal, threshold, b_reg)
+    deviation[at] += _influence(moved, nominal, threshold, b_reg)
+    return float(np.sqrt(np.sum(deviation**2)))
+
+
+def _influence(events: ShiftedScores, nominal: ShiftedScores, threshold: float, b_reg: float) -> NDArray[np.float64]:
+    """What each event contributes to the deviation of the AMS, class totals held at those of the nominal events."""
+    selected = _selected(events, threshold)
+    keep = events.weight * (events.score >= threshold)
+    gradient = ams_gradient(*selected, max(b_reg, 1e-12))
+    out = np.zeros(events.y.size)
+    for of, whole, total, slope in zip((events.y, ~events.y), (nominal.y, ~nominal.y), selected, gradient, strict=True):
+        share = total / float(np.sum(nominal.weight[whole]))
+        out += np.where(of, slope * (keep - share * events.weight), 0.0)
+    return out
 
 
 def _selected(events: ShiftedScores, threshold: float) -> tuple[float, float]:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from higgsbench.errors import ConfigError
-from higgsbench.inference.files import Shift, read_shifts
 from higgsbench.inference.fit import Expected, expected_results
-from higgsbench.inference.shifts import ShiftRow, shift_table
+from higgsbench.inference.shifts import ShiftedScores, ShiftRow, shift_table
 from higgsbench.inference.significance import ModelSignificance, model_significance
 from higgsbench.inference.template import cross_validated_template, held_out_template
 from higgsbench.inference.workspace import build_workspace
 from higgsbench.metrics.binning import BinningRules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from higgsbench.compare.load import Contender
 
-__all__ = ["Statistics", "run_statistics"]
+__all__ = ["ScoredShifts", "Statistics", "run_statistics"]
+
+ScoredShifts: TypeAlias = tuple[ShiftedScores, dict[str, tuple[ShiftedScores, ShiftedScores]]]
+"""Scores of nominal events, and of those after the upward and the downward shift by its name."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,7 @@ def run_statistics(
     fit: bool = False,
     counting: bool = False,
     mc_stat: bool = True,
-    events: Path | None = None,
-    nominal: Path | None = None,
-    shifts: Sequence[Shift] = (),
+    shifted: Callable[[Contender], ScoredShifts] | None = None,
 ) -> Statistics:
     """Compute expected significances and, for a single model, what is built upon them.
 
@@ -63,17 +62,13 @@ def run_statistics(
         fit: whether pyhf evaluates it.
         counting: workspace of the selection as one bin, instead of bins of the score.
         mc_stat: whether simulation statistics count as uncertainty in the workspace.
-        events: held-out event file with labels and weights.
-        nominal: scores of these events.
-        shifts: name and score files of systematic shifts of these events, up and down.
+        shifted: gives the one model's scores of events as they are and under systematic shifts.
 
     Raises:
         ConfigError: if options do not fit each other.
         MissingExtraError: if a fit needs pyhf and it is not installed.
     """
-    if bool(events) != bool(nominal) or (shifts and not events):
-        raise ConfigError("--events, --nominal and --shift belong together")
-    single = workspace or fit or events is not None
+    single = workspace or fit or shifted is not None
     if single and len(contenders) > 1:
         raise ConfigError("a workspace, a fit or shifts are of one model: name it with --model")
     if single and len(sigma_b) > 1:
@@ -86,8 +81,8 @@ def run_statistics(
     first = contenders[0]
     template = cross_validated_template(found[0], first, counting=counting)
     rows: tuple[ShiftRow, ...] = ()
-    if events is not None and nominal is not None:
-        base, sides = read_shifts(events, nominal, shifts, first.truth.totals)
+    if shifted is not None:
+        base, sides = shifted(first)
         template = held_out_template(first, base, sides, rules, counting=counting)
         both = [side for pair in sides.values() for side in pair]
         rows = tuple(shift_table(base, both, float(first.row.record["threshold"]), first.truth.b_reg))

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from higgsbench.ensemble.bootstrap import paired_error
 from higgsbench.errors import ConfigError
 from higgsbench.leaderboard.collect import StoredRow, collect_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from higgsbench.ensemble.bootstrap import Replicas
+
 __all__ = ["Leaderboard", "Table"]
 
 NOT_DISTINGUISHABLE = 2.0
 """Rows whose paired difference to the best is under this many standard errors are marked as not distinguishable."""
 
+_DIFFERENCES = (("ams_cv", "diff"), ("auc", "diff_auc"))
 _LOWER_IS_BETTER = frozenset({"log_loss", "fit_seconds", "predict_us", "peak_mb", "b"})
 
 
@@ -123,7 +127,7 @@ def _ranked(group: list[StoredRow], sort: str) -> Table:
 
     ordered = sorted(group, key=position)
     best = ordered[0]
-    reference = {metric: best.replicas(metric) if best.ok else None for metric in ("ams_cv", "auc")}
+    reference = best.replicas() if best.ok else None
     records = []
     for rank, row in enumerate(ordered, start=1):
         record = {**row.record, "run": row.run.name, "rank": rank if row.ok else None}
@@ -133,22 +137,22 @@ def _ranked(group: list[StoredRow], sort: str) -> Table:
     return Table(best.comparability, best.source, tuple(records))
 
 
-def _difference(row: StoredRow, best: StoredRow, reference: dict[str, Any], verdict: str) -> dict[str, Any]:
+def _difference(row: StoredRow, best: StoredRow, reference: Replicas | None, verdict: str) -> dict[str, Any]:
     """Paired differences to the best row; without bootstrap replicas the difference has no error and no verdict.
 
     Args:
         row: the row.
         best: the best row.
-        reference: replicas of the best row by metric.
+        reference: replicas of the best row.
         verdict: the difference that decides whether the row can be told from the best.
     """
-    out: dict[str, Any] = {}
-    for metric, name in (("ams_cv", "diff"), ("auc", "diff_auc")):
-        out[name] = row.record[metric] - best.record[metric]
-        own = reference[metric] if row is best else row.replicas(metric)
-        other = reference[metric]
-        paired = own is not None and other is not None and own.shape == other.shape and own.size > 1
-        out[f"{name}_se"] = float(np.std(own - other, ddof=1)) if paired else None
+    out: dict[str, Any] = {name: row.record[metric] - best.record[metric] for metric, name in _DIFFERENCES}
+    own = reference if row is best else row.replicas()
+    if own is None or reference is None or own.auc.shape != reference.auc.shape or own.auc.size < 2:
+        out |= {f"{name}_se": None for _, name in _DIFFERENCES}
+    else:
+        out["diff_se"] = paired_error(own, reference)
+        out["diff_auc_se"] = float(np.std(own.auc - reference.auc, ddof=1))
     difference, se = out[verdict], out[f"{verdict}_se"]
     known = row is not best and se is not None and np.isfinite(se) and np.isfinite(difference)
     # Rows of equal scores differ by nothing, with no error.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from higgsbench.ensemble.bootstrap import Replicas
 from higgsbench.errors import StoreError
 from higgsbench.files import canonical_digest
 from higgsbench.sealed import ROWS, read_sealed
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["StoredRow", "collect_rows", "read_run"]
 
-_REPLICAS = "replicas.parquet"
+_REPLICAS_FILE = "replicas.parquet"
 _NEEDED = ("name", "label", "variant", "status", "digest")
+_REPLICAS = ("ams_cv", "auc")
+_AT_OTHERS = ("at_others", "at_others_sample")
 _NUMBERS = ("ams_cv", "ams_cv_se", "auc", "auc_se", "log_loss", "fraction", "s", "b")
 
 
@@ -45,7 +48,7 @@ class StoredRow:
     source: str
     replicas_digest: str = ""
 
-    @property
+    @functools.cached_property
     def group(self) -> str:
         """Digest of the comparability."""
         return canonical_digest(self.comparability)
@@ -55,25 +58,51 @@ class StoredRow:
         """Whether the row has numbers."""
         return bool(self.record["status"] == "ok")
 
-    def replicas(self, metric: str) -> NDArray[np.float64] | None:
-        """Bootstrap replicas of a metric, or None where the file is missing or damaged."""
-        column = f"{metric}:{self.record['name']}"
+    def replicas(self) -> Replicas | None:
+        """Bootstrap replicas of the row, or None where the file is missing or damaged."""
+        found = self._columns(*_REPLICAS, *_AT_OTHERS)
+        if found is None:
+            found = self._columns(*_REPLICAS)  # runs of earlier versions
+        if found is None:
+            return None
+        ams_cv, auc, *others = found
+        return Replicas(ams_cv, auc, np.array(others or np.zeros((len(_AT_OTHERS), ams_cv.size))))
+
+    def _columns(self, *metrics: str) -> list[NDArray[np.float64]] | None:
+        names = [f"{metric}:{self.record['name']}" for metric in metrics]
         try:
-            path, digest = self.run / _REPLICAS, self.replicas_digest
-            content = _vouched(path, digest) if digest else path.read_bytes()
-            values = pl.read_parquet(io.BytesIO(content), columns=[column])[column]
+            table = _sound_table(self.run / _REPLICAS_FILE, self.replicas_digest)
+            columns = [table[name] for name in names]
         except (OSError, ValueError, pl.exceptions.PolarsError):
             return None
-        return values.cast(pl.Float64).to_numpy() if values.dtype.is_float() and not values.null_count() else None
+        if not all(column.dtype.is_float() and not column.null_count() for column in columns):
+            return None
+        return [column.cast(pl.Float64).to_numpy() for column in columns]
 
 
-@functools.lru_cache(maxsize=4)
-def _vouched(path: Path, digest: str) -> bytes:
-    """Read a file once for all rows of a run; one that has not the checksum wanted is refused."""
+def _sound_table(path: Path, digest: str) -> pl.DataFrame:
+    """Read a table that has the checksum wanted, once for each state of the file; raises what `_table` raises."""
+    state = path.stat()
+    return _table(path, digest, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _table(path: Path, digest: str, modified: int, size: int) -> pl.DataFrame:
+    """Read a table once for all rows of its run, which stand far apart where many runs are ranked together.
+
+    Args:
+        path: the file.
+        digest: SHA-256 that vouches for it, empty where none is known.
+        modified: when it was written, so that another version is read anew; like its size.
+        size: its bytes.
+
+    Raises:
+        ValueError: if it has not the checksum wanted.
+    """
     content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != digest:
+    if digest and hashlib.sha256(content).hexdigest() != digest:
         raise ValueError("its checksum is not the one in rows.json")
-    return content
+    return pl.read_parquet(io.BytesIO(content))
 
 
 def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
@@ -125,14 +154,14 @@ def read_run(folder: Path) -> tuple[list[StoredRow], str]:
         return [], f"{folder.name}: left out, unfinished ({done} units stored; run its configuration again to go on)"
     except OSError as error:
         return [], f"{folder.name}: left out, rows.json cannot be read ({error.strerror or error})"
-    except StoreError:
+    except ValueError:
         return [], f"{folder.name}: left out, rows.json cannot be read: damaged or not made by higgsbench"
     problem = _problem(content)
     if problem:
         return [], f"{folder.name}: left out, rows.json is damaged ({problem})"
     source = str(content.get("source", ""))
     sums = content.get("checksums")
-    digest = str(sums.get(_REPLICAS, "")) if isinstance(sums, dict) else ""
+    digest = str(sums.get(_REPLICAS_FILE, "")) if isinstance(sums, dict) else ""
     rows = [StoredRow(folder, record, content["comparability"], source, digest) for record in content["rows"]]
     notes = [_without_time(folder, content.get("left_out")), _without_replicas(folder, digest)]
     return rows, "; ".join(note for note in notes if note)
@@ -142,10 +171,10 @@ def _without_replicas(folder: Path, digest: str) -> str:
     """Say that bootstrap replicas are damaged; empty where they are not."""
     try:
         if digest:
-            _vouched(folder / _REPLICAS, digest)
-    except (OSError, ValueError):
+            _sound_table(folder / _REPLICAS_FILE, digest)
+    except (OSError, ValueError, pl.exceptions.PolarsError):
         return (
-            f"{folder.name}: {_REPLICAS} is missing or damaged: differences have no errors; "
+            f"{folder.name}: {_REPLICAS_FILE} is missing or damaged: differences have no errors; "
             "run its configuration again to write it anew"
         )
     return ""

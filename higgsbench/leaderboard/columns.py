@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.errors import ConfigError
+from higgsbench.files import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["COLUMNS", "Column", "choose_columns"]
+__all__ = ["COLUMNS", "Column", "choose_columns", "printable"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,6 @@ class Column:
     optional: bool = False
     keys: tuple[str, ...] = ()
     text: bool = False
-
-
-def printable(value: Any) -> str:
-    """Text without control characters, so that a stored name cannot steer a terminal."""
-    return "".join(c if c.isprintable() else "�" for c in str(value))
 
 
 def _text(key: str) -> Callable[[dict[str, Any]], str]:

@@ -49,6 +49,8 @@ def _stack(path: Path) -> dict[str, Any]:
         content = read_vouched_json(path.parent, path.name)
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}; {again}") from error
+    except ValueError as error:
+        raise StoreError(str(error)) from error
     if content is None:
         raise StoreError(f"{path.parent}: this run has no stack (`stack: false`, or fewer than two rows)")
     members = content.get("members") if isinstance(content, dict) else None

@@ -8,6 +8,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
+from rich.cells import cell_len
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -33,6 +34,10 @@ LEGEND = (
 
 WIDE = 1000
 """Width given to a console that is no terminal: tables in logs and pipes are never squeezed."""
+
+
+MANY = 100
+"""Rows from which on a table is drawn by hand."""
 
 
 def output_console() -> Console:
@@ -69,7 +74,8 @@ def renderables(board: Leaderboard, console: Console, columns: Sequence[str] | N
         hidden: list[str] = []
         if columns is None and console.is_terminal:
             chosen, cells, hidden = _fitting(chosen, cells, console.width)
-        out += [Text(printable(table.title), style="bold"), _rich_table(table, chosen, cells)]
+        drawn = _drawn_table(table, chosen, cells, console.width) if len(table.rows) > MANY else None
+        out += [Text(printable(table.title), style="bold"), drawn or _rich_table(table, chosen, cells)]
         if hidden:
             names = ", ".join(hidden)
             more = f"{len(hidden)} more columns need a wider terminal, --columns or --format csv: {names}"
@@ -87,10 +93,41 @@ def _rich_table(table: Table, chosen: Sequence[Column], cells: Sequence[Sequence
         justify: Literal["left", "right"] = "left" if column.text else "right"
         rich.add_column(column.title, justify=justify, no_wrap=not wraps, overflow="fold")
     for record, row in zip(table.rows, cells, strict=True):
-        best = record.get("rank") == 1
-        style = "bold green" if best else "red" if record.get("status") != "ok" else None
-        rich.add_row(*(Text(cell) for cell in row), style=style)
+        rich.add_row(*(Text(cell) for cell in row), style=_style(record) or None)
     return rich
+
+
+def _style(record: dict[str, Any]) -> str:
+    return "bold green" if record.get("rank") == 1 else "red" if record.get("status") != "ok" else ""
+
+
+def _drawn_table(table: Table, chosen: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> Text | None:
+    """Draw what `_rich_table` comes to, tens of times faster, for thousands of rows; None where it is too wide."""
+    widths = [max(map(cell_len, texts)) for texts in zip([c.title for c in chosen], *cells, strict=True)]
+    if sum(widths) + 3 * len(widths) + 1 > width:
+        return None
+
+    def padded(texts: Sequence[str]) -> list[str]:
+        stripped = [text.rstrip() for text in texts]
+        gaps = (" " * (w - cell_len(text)) for w, text in zip(widths, stripped, strict=True))
+        return [t + gap if c.text else gap + t for c, t, gap in zip(chosen, stripped, gaps, strict=True)]
+
+    def rule(left: str, line: str, cross: str, right: str) -> str:
+        return left + cross.join(line * (w + 2) for w in widths) + right
+
+    out = Text(rule(*"┏━┳┓") + "\n┃", no_wrap=True)
+    for title in padded([c.title for c in chosen]):
+        out.append(f" {title} ", style="bold").append("┃")
+    out.append("\n" + rule(*"┡━╇┩") + "\n")
+    for record, row in zip(table.rows, cells, strict=True):
+        style, texts = _style(record), padded(row)
+        if not style:
+            out.append(f"│ {' │ '.join(texts)} │\n")
+            continue
+        for cell in texts:
+            out.append("│").append(f" {cell} ", style=style)
+        out.append("│\n")
+    return out.append(rule(*"└─┴┘"))
 
 
 def _width(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> int:

@@ -34,7 +34,7 @@ def checked_labels(y_true: ArrayLike) -> NDArray[np.bool_]:
     if y.dtype == np.bool_:
         return y
     if y.dtype.kind not in "iufO":
-        raise MetricError(f"y_true must hold numbers 0 and 1 or booleans, got values of type {y.dtype}")
+        raise MetricError(f"y_true must hold only 0 and 1, got values of type {y.dtype}")
     bad = (y != 0) & (y != 1)
     if bad.any():
         at = first_bad(bad)

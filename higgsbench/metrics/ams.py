@@ -69,13 +69,27 @@ def raw_ams(s: NDArray[np.float64], b: NDArray[np.float64], b_reg: float) -> NDA
     for lo in range(0, s.size, _CHUNK):
         part = slice(lo, lo + _CHUNK)
         total = b[part] + b_reg
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             x = s[part] / total
             out[part] = np.sqrt(2.0 * total * _entropy(x))
+    beyond = ~np.isfinite(out)
+    if beyond.any():
+        out[beyond] = _of_extremes(s[beyond], b[beyond] + b_reg)
     if b_reg == 0.0:
         empty = b == 0.0
         out[empty] = np.where(s[empty] > 0.0, np.inf, 0.0)
     return out
+
+
+def _of_extremes(s: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """AMS where s / total, or what follows from it, is beyond the largest number: factor by factor, in logarithms."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        x = s / total
+        log = np.where(x > 1e10, np.log(s) - np.log(total), np.log1p(x))
+        # (s + total) ln(1 + x) - s = s ((1 + 1/x) ln(1 + x) - 1)
+        out = np.sqrt(2.0) * np.sqrt(s) * np.sqrt(np.maximum((1.0 + total / s) * log - 1.0, 0.0))
+        out = np.where(x < 1e-6, s / np.sqrt(total), out)  # the limit of small x
+    return np.where(s == 0.0, 0.0, out)
 
 
 @overload

@@ -16,6 +16,7 @@ import numpy as np
 from higgsbench.errors import MetricError
 from higgsbench.metrics._arrays import checked_labels, checked_selection, checked_weights
 from higgsbench.metrics.ams import ams, ams_gradient
+from higgsbench.metrics.resampling import poisson_counts
 from higgsbench.schema import B_REG
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def bootstrap_ams(
         chunk = max(1, (1 << 22) // max(1, columns.shape[0]))
         for lo in range(0, replicas, chunk):
             hi = min(lo + chunk, replicas)
-            counts = rng.poisson(1.0, size=(hi - lo, columns.shape[0])).astype(np.float64)
+            counts = poisson_counts(rng, (hi - lo, columns.shape[0])).astype(np.float64)
             part[lo:hi] = counts @ columns
         total = float(np.sum(w[members]))
         scale = np.divide(total, part[:, :1], out=np.zeros((replicas, 1)), where=part[:, :1] != 0.0)

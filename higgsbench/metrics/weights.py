@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["effective_sample_size", "evaluation_weights"]
 
+_TINY = 1e-280
+
 
 def evaluation_weights(
     y_true: ArrayLike, sample_weight: ArrayLike | None, n_s: float, n_b: float
@@ -48,7 +50,11 @@ def evaluation_weights(
             raise MetricError(
                 f"no {name} to weigh: {int(members.sum())} {name} events with total weight {have} in {y.size} events"
             )
-        out[members] = w[members] * (total / have)
+        own = w[members]
+        if have < _TINY:  # the factor would be beyond the largest number
+            own = own / np.max(np.abs(own))
+            have = float(np.sum(own))
+        out[members] = own * (total / have)
         # A second step brings the sum to the total within rounding even for strongly varying weights.
         out[members] *= total / float(np.sum(out[members]))
     return out

@@ -17,13 +17,16 @@ __all__ = ["ADDITIONAL"]
 def _build_torch_mlp(params: Mapping[str, Any], context: BuildContext) -> Any:
     from higgsbench.models.packed import PackedMLPClassifier
 
-    return PackedMLPClassifier(random_state=context.seed, num_threads=context.threads, **params).check()
+    # A submodel of a jet group sees fewer columns than these names.
+    names = () if context.split else context.features
+    fixed: dict[str, Any] = {"random_state": context.seed, "num_threads": context.threads, "inputs": names}
+    return PackedMLPClassifier(**fixed, **params).check()
 
 
 def _torch_mlp_names() -> frozenset[str]:
     from higgsbench.models.packed import PackedMLPClassifier
 
-    return frozenset(set(PackedMLPClassifier().get_params()) - {"random_state", "num_threads"})
+    return frozenset(set(PackedMLPClassifier().get_params()) - {"random_state", "num_threads", "inputs"})
 
 
 ADDITIONAL: tuple[ModelSpec, ...] = (
@@ -45,6 +48,7 @@ ADDITIONAL: tuple[ModelSpec, ...] = (
         parameters=_torch_mlp_names,
         cost=10.0,
         rounds=("epochs",),
+        devices=("device",),
     ),
 )
 """Further models that come with higgsbench, after the six of `higgsbench.models.builtin`."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
-from higgsbench.models.scoring import fit_weighted, read_log_odds
+from higgsbench.models.early import fit_members
+from higgsbench.models.scoring import read_log_odds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +40,7 @@ class SeedBag(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
     def fit(self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None = None) -> SeedBag:
         """Fit all members on X (n, p), y (n,) with training weights (n,)."""
         self.classes_ = np.unique(y)
-        self.estimators_ = [fit_weighted(clone(member), X, y, sample_weight) for member in self.estimators]
+        self.estimators_ = fit_members([clone(member) for member in self.estimators], X, y, sample_weight)
         return self
 
     def decision_function(self, X: NDArray[Any]) -> NDArray[np.float64]:

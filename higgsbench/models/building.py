@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from higgsbench.errors import ModelError
 from higgsbench.models.spec import BAG
 
@@ -13,9 +15,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from higgsbench.models.out_of_core import Training
     from higgsbench.models.spec import BuildContext, ModelSpec
 
-__all__ = ["build_estimator", "log_odds_reader"]
+__all__ = ["build_estimator", "estimator_from_disk", "log_odds_reader"]
 
 BAG_STRIDE = 1_000_000
 """Distance of the seeds in a bag; far more than the seeds of folds and repeats span."""
@@ -47,6 +50,30 @@ def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildCo
     if spec.missing:
         return estimator
     return make_pipeline(SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), estimator)
+
+
+def estimator_from_disk(spec: ModelSpec, params: Mapping[str, Any], context: BuildContext, train: Training) -> Any:
+    """Train what `build_estimator` would build on events that stay on disk, the members of a bag one after the other.
+
+    Raises:
+        ModelError: if the model cannot, or refuses the parameters.
+    """
+    own = dict(params)
+    size = own.pop(BAG, 1)
+    if spec.from_disk is None:
+        raise ModelError(f"model {spec.name!r} cannot be trained from disk")
+    seeds = [context.seed + BAG_STRIDE * i for i in range(size)]
+    try:
+        members = [spec.from_disk(spec.build, own, dataclasses.replace(context, seed=seed), train) for seed in seeds]
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"model {spec.name!r} cannot be trained from disk with {own}: {error}") from error
+    if size == 1:
+        return members[0]
+    from higgsbench.models.bag import SeedBag
+
+    bag = SeedBag(members, log_odds=spec.log_odds)
+    bag.estimators_, bag.classes_ = members, np.array([0, 1])
+    return bag
 
 
 def log_odds_reader(spec: ModelSpec, params: Mapping[str, Any]) -> Callable[[Any, NDArray[Any]], NDArray[Any]] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from higgsbench.models import presets
+from higgsbench.models import memory_use, out_of_core, presets
 from higgsbench.models.spaces import SPACES
 from higgsbench.models.spec import EARLY, BuildContext, ModelSpec
 
@@ -142,25 +142,17 @@ def _xgboost_names() -> frozenset[str]:
 def _build_lightgbm(params: Mapping[str, Any], context: BuildContext) -> Any:
     from lightgbm import LGBMClassifier
 
+    from higgsbench.models.bins import LightGBMBins, lightgbm_until
     from higgsbench.models.early import stopped_early
 
     # Same histogram order on any machine; the library otherwise times both and picks the faster.
     fixed = {"deterministic": True, "force_col_wise": True, "verbosity": -1}
     ours: dict[str, Any] = {"random_state": context.seed, "n_jobs": context.threads}
-    return stopped_early(params, context.seed, lambda own: LGBMClassifier(**ours, **{**fixed, **own}), _lightgbm_until)
 
+    def build(own: dict[str, Any]) -> Any:
+        return LGBMClassifier(**ours, **{**fixed, **own})
 
-def _lightgbm_until(estimator: Any, train: Sample, aside: Sample, rounds: int) -> Any:
-    import inspect
-
-    from lightgbm import early_stopping
-
-    X, y, w = train
-    # LightGBM 4.7 gave eval_set two new names and warns of the old one.
-    renamed = "eval_X" in inspect.signature(estimator.fit).parameters
-    events = {"eval_X": aside[0], "eval_y": aside[1]} if renamed else {"eval_set": [aside[:2]]}
-    watched = {**events, "eval_sample_weight": [aside[2]], "eval_metric": "binary_logloss"}
-    return estimator.fit(X, y, sample_weight=w, callbacks=[early_stopping(rounds, verbose=False)], **watched)
+    return stopped_early(params, context.seed, build, lightgbm_until, LightGBMBins())
 
 
 def _lightgbm_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
@@ -172,16 +164,8 @@ def _lightgbm_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
 
 
 _LIGHTGBM_NATIVE = (
-    *(
-        "bagging_fraction",
-        "bagging_freq",
-        "boost_from_average",
-        "cat_l2",
-        "cat_smooth",
-        "device",
-        "device_type",
-        "deterministic",
-    ),
+    *("bagging_fraction", "bagging_freq", "boost_from_average", "cat_l2", "cat_smooth", "device", "device_type"),
+    *("deterministic",),
     *("drop_rate", "extra_trees", "feature_fraction", "feature_fraction_bynode", "force_col_wise", "force_row_wise"),
     *("lambda_l1", "lambda_l2", "linear_lambda", "linear_tree", "max_bin", "max_delta_step", "max_drop"),
     *("min_data_in_bin", "min_data_in_leaf", "min_gain_to_split", "min_sum_hessian_in_leaf", "monotone_constraints"),
@@ -222,6 +206,7 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_logistic_names,
         cost=1.0,
         search_space=SPACES["logistic"],
+        memory=memory_use.logistic_memory,
         merit=0.5,
     ),
     ModelSpec(
@@ -234,6 +219,7 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_random_forest_names,
         cost=4.0,
         search_space=SPACES["random_forest"],
+        memory=memory_use.forest_memory,
         rounds=("n_estimators",),
         merit=0.75,
     ),
@@ -249,6 +235,9 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_catboost_names,
         cost=6.0,
         search_space=SPACES["catboost"],
+        memory=memory_use.CATBOOST,
+        from_disk=out_of_core.catboost_from_disk,
+        devices=("device", "task_type"),
         rounds=("iterations",),
     ),
     ModelSpec(
@@ -263,6 +252,9 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_xgboost_names,
         cost=2.0,
         search_space=SPACES["xgboost"],
+        memory=memory_use.XGBOOST,
+        from_disk=out_of_core.xgboost_from_disk,
+        devices=("device",),
         rounds=("n_estimators",),
     ),
     ModelSpec(
@@ -277,6 +269,9 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_lightgbm_names,
         cost=1.5,
         search_space=SPACES["lightgbm"],
+        memory=memory_use.LIGHTGBM,
+        from_disk=out_of_core.lightgbm_from_disk,
+        devices=("device", "device_type"),
         rounds=("n_estimators",),
     ),
     ModelSpec(
@@ -288,6 +283,7 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_mlp_names,
         cost=8.0,
         search_space=SPACES["mlp"],
+        memory=memory_use.MLP,
         rounds=("max_iter",),
         merit=0.9,
     ),

@@ -9,17 +9,23 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from higgsbench.errors import MissingExtraError, ModelError
+from higgsbench.models.packed_symmetry import AUGMENT, symmetry_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["DEVICES", "PackedMLPClassifier"]
+    from higgsbench.models.packed_symmetry import Symmetry
+
+__all__ = ["CONNECTIONS", "DEVICES", "SHARING", "PackedMLPClassifier"]
 
 DEVICES = ("cpu", "cuda", "auto")
+CONNECTIONS = ("plain", "dense")
+SHARING = ("none", "tabm")
 CLIP = 6.0
 """Standardised inputs are kept within so many standard deviations: an extreme event is scored, not extrapolated."""
+_CHOICES = {"device": DEVICES, "connections": CONNECTIONS, "sharing": SHARING, "augment": AUGMENT}
 _BLOCK = 2048  # events scored at a time: the activations of all members stay in the processor's cache
 
 
@@ -30,6 +36,12 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Uchibe and Doya, Neural Networks 107 (2018) 3), dropout (Srivastava et al., JMLR 15 (2014) 1929), AdamW (Loshchilov
     and Hutter, ICLR 2019) and a learning rate that rises and falls once (Smith, arXiv:1803.09820). The ensemble's score
     is the mean of the members' log-odds.
+
+    With `connections="dense"` each layer sees the inputs and the units of all layers before it (Huang et al., CVPR
+    2017). With `sharing="tabm"` the members share the matrices of the hidden layers and differ by factors of each
+    layer's inputs and outputs, biases and the last layer (Gorishniy, Kotelnikov and Babenko, TabM, ICLR 2025).
+    With `augment` an event is turned and mirrored at random each time it is seen, and a score is the mean over some
+    orientations; it needs the names of the columns, see `higgsbench.models.packed_symmetry`.
 
     Training needs torch (`pip install 'higgsbench[torch]'`), scoring does not. The same seed and number of threads give
     the same bits on one machine's processor; a graphics card promises no such thing.
@@ -42,15 +54,21 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: events per step and member; fewer where there are fewer than 20 such batches of events.
         learning_rate: highest learning rate of the cycle.
         weight_decay: decoupled weight decay of the matrices.
+        connections: `plain` or `dense`.
+        sharing: `none` or `tabm`.
+        augment: `none`, `flip` or `rotate`, which flips too.
+        views: orientations that a score of an augmented ensemble is the mean of; flips have four at most.
+        inputs: names of the columns, for `augment`; an imputation may add columns behind them.
         device: `cpu`, `cuda` or `auto` (`cuda` where there is one); `cuda` falls back to `cpu` with a logged warning.
         num_threads: threads of the processor.
         random_state: seed; neither torch's nor numpy's global random numbers are used.
 
     Attributes:
         classes_: the two labels.
-        center_: (p,) means of the inputs.
+        center_: (p,) means of the inputs; augmentation may add columns behind them.
         scale_: (p,) standard deviations of the inputs, 1 where constant.
-        layers_: per layer, weights (members, inputs, outputs) and biases (members, 1, outputs), float32.
+        layers_: per layer, weights (members, inputs, outputs) and biases (members, 1, outputs), float32; what members
+            share is multiplied out.
     """
 
     def __init__(
@@ -63,6 +81,11 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: int = 256,
         learning_rate: float = 0.006,
         weight_decay: float = 0.01,
+        connections: str = "plain",
+        sharing: str = "none",
+        augment: str = "none",
+        views: int = 8,
+        inputs: Sequence[str] = (),
         device: str = "cpu",
         num_threads: int = 1,
         random_state: int | np.random.RandomState | None = None,
@@ -74,6 +97,11 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.connections = connections
+        self.sharing = sharing
+        self.augment = augment
+        self.views = views
+        self.inputs = inputs
         self.device = device
         self.num_threads = num_threads
         self.random_state = random_state
@@ -92,7 +120,7 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: naming the parameter that cannot be.
         """
-        for name in ("members", "epochs", "batch_size", "num_threads"):
+        for name in ("members", "epochs", "batch_size", "views", "num_threads"):
             if not _whole(getattr(self, name)):
                 raise ValueError(f"{name} must be a whole number from 1, got {getattr(self, name)!r}")
         sizes: Any = self.hidden_layer_sizes
@@ -104,8 +132,10 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
         if not 0.0 <= self.weight_decay < np.inf:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay!r}")
-        if self.device not in DEVICES:
-            raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {self.device!r}")
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        symmetry_of(self.augment, self.inputs, len(self.inputs))
         return self
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> PackedMLPClassifier:
@@ -124,11 +154,23 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 raise
             raise MissingExtraError(type(self).__name__, "torch") from error
 
+        self._learn_scale(X_)
+        self.layers_ = train(self, self._standardised(X_), truth, weight, _seed(self.random_state))
+        return self
+
+    @property
+    def symmetry(self) -> Symmetry | None:
+        """What turns into what, None without augmentation."""
+        return symmetry_of(self.augment, self.inputs, self.n_features_in_)
+
+    def _learn_scale(self, X: NDArray[np.float32]) -> None:
+        symmetry = self.symmetry
+        X_ = X if symmetry is None else symmetry.expanded(X)
         self.center_ = X_.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = X_.std(axis=0, dtype=np.float64).astype(np.float32)
         self.scale_ = np.where(spread > 0.0, spread, np.float32(1.0))
-        self.layers_ = train(self, self._standardised(X_), truth, weight, _seed(self.random_state))
-        return self
+        if symmetry is not None:
+            self.center_, self.scale_ = symmetry.moments(X_, self.center_, self.scale_)
 
     def _checked_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
@@ -150,6 +192,8 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return X_, coded.astype(np.float32), (w / w.mean()).astype(np.float32)
 
     def _standardised(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        symmetry = self.symmetry
+        X = X if symmetry is None else symmetry.expanded(X)
         standardised: NDArray[np.float32] = np.clip((X - self.center_) / self.scale_, -CLIP, CLIP)
         return standardised
 
@@ -160,15 +204,24 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         score = np.empty(X_.shape[0])
         for begin in range(0, X_.shape[0], _BLOCK):
             block = slice(begin, begin + _BLOCK)
-            score[block] = self._member_log_odds(self._standardised(X_[block])).mean(axis=0, dtype=np.float64)
+            orientations = self._orientations(self._standardised(X_[block]))
+            means = [self._member_log_odds(seen).mean(axis=0, dtype=np.float64) for seen in orientations]
+            score[block] = means[0] if len(means) == 1 else np.mean(means, axis=0)
         return score
+
+    def _orientations(self, X: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Standardised events (n, p) in the orientations that a score is the mean over."""
+        symmetry = self.symmetry
+        return [X] if symmetry is None else [symmetry.seen(X, view) for view in symmetry.views(self.views)]
 
     def _member_log_odds(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Log-odds of each member, shape (members, n), for standardised X (n, p)."""
-        hidden = X[None]
+        dense = self.connections == "dense"
+        hidden = np.broadcast_to(X, (self.layers_[0][0].shape[0], *X.shape)) if dense else X[None]
         for weights, bias in self.layers_[:-1]:
             z = np.matmul(hidden, weights) + bias
-            hidden = z * (0.5 + 0.5 * np.tanh(0.5 * z))  # SiLU; the logistic function as a tanh cannot overflow
+            units = z * (0.5 + 0.5 * np.tanh(0.5 * z))  # SiLU; the logistic function as a tanh cannot overflow
+            hidden = np.concatenate([hidden, units], axis=2) if dense else units
         weights, bias = self.layers_[-1]
         log_odds: NDArray[np.float32] = (np.matmul(hidden, weights) + bias)[..., 0]
         return log_odds
@@ -191,6 +244,7 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for number, (weights, bias) in enumerate(self.layers_):
             arrays |= {f"weights{number}": weights, f"bias{number}": bias}
         params = {**self.get_params(), "hidden_layer_sizes": [int(size) for size in self.hidden_layer_sizes]}
+        params["inputs"] = [str(name) for name in self.inputs]
         params["random_state"] = self.random_state if isinstance(self.random_state, int) else None
         return arrays, {"params": params, "classes": self.classes_.tolist()}
 
@@ -203,20 +257,28 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         try:
             model = cls(**parameters["params"]).check()
+            model.inputs = tuple(model.inputs)
             model.classes_ = np.asarray(parameters["classes"])
             model.center_, model.scale_ = arrays["center"], arrays["scale"]
             depth = len(model.hidden_layer_sizes) + 1
             model.layers_ = [(arrays[f"weights{i}"], arrays[f"bias{i}"]) for i in range(depth)]
+            added = symmetry_of(model.augment, model.inputs, len(model.inputs))
+            model.n_features_in_ = model.center_.size - (0 if added is None else added.added)
+            model.symmetry  # noqa: B018  # raises where there are fewer columns than names
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"stored {cls.__name__}: {error}") from error
         model._check_shapes()
-        model.n_features_in_ = model.center_.size
         return model
 
-    def _check_shapes(self) -> None:
+    def layer_shapes(self) -> list[tuple[int, int]]:
+        """Number of inputs and of outputs of each layer."""
         widths = [self.center_.size, *self.hidden_layer_sizes, 1]
-        fits = self.classes_.shape == (2,) and self.center_.shape == self.scale_.shape == (widths[0],)
-        for (weights, bias), inputs, outputs in zip(self.layers_, widths, widths[1:], strict=False):
+        dense = self.connections == "dense"
+        return [(sum(widths[:i]) if dense else widths[i - 1], widths[i]) for i in range(1, len(widths))]
+
+    def _check_shapes(self) -> None:
+        fits = self.classes_.shape == (2,) and self.center_.shape == self.scale_.shape == (self.center_.size,)
+        for (weights, bias), (inputs, outputs) in zip(self.layers_, self.layer_shapes(), strict=True):
             fits &= weights.shape == (self.members, inputs, outputs) and bias.shape == (self.members, 1, outputs)
         if not fits:
             raise ModelError(f"stored {type(self).__name__}: the shapes of the arrays do not fit together")

@@ -14,6 +14,7 @@ from higgsbench.errors import MissingExtraError, ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from higgsbench.models.out_of_core import Training
     from higgsbench.models.space import SearchSpace
     from higgsbench.models.storage.codec import Codec
 
@@ -39,11 +40,14 @@ class BuildContext:
         seed: seed of every random choice of the estimator.
         threads: number of threads the estimator may use.
         features: names of the columns of X, in order.
+        split: whether submodels per jet number are fitted, each on those of the columns that carry something in its
+            group.
     """
 
     seed: int
     threads: int = 1
     features: tuple[str, ...] = ()
+    split: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,12 @@ class ModelSpec:
         rounds: parameters that the fit time is proportional to (trees, epochs), beside a fixed part.
         merit: rough worth of the model's row, 1 for gradient boosting; what is worth least per second is left out first
             when a time limit is short.
+        from_disk: trains from a matrix on disk, with the builder, parameters, context and events (`out_of_core`); None
+            where the library must have all events in memory.
+        memory: peak memory of a fit in multiples of the float32 matrix of its training events, that matrix counted; or
+            a function that returns it for parameters, events and columns.
+        devices: parameters that tell the model its device (`cuda`), the one that a run's `device` sets first; none
+            where it knows the processor only.
     """
 
     name: str
@@ -112,6 +122,9 @@ class ModelSpec:
     search_space: SearchSpace = field(default_factory=dict)
     rounds: tuple[str, ...] = ()
     merit: float = 1.0
+    from_disk: Callable[[Any, Mapping[str, Any], BuildContext, Training], Any] | None = None
+    memory: float | Callable[[Mapping[str, Any], int, int], float] = 6.0
+    devices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         name, build = (getattr(self, key) for key in ("name", "build"))  # of any type, for annotations hold nobody back
@@ -167,7 +180,7 @@ class ModelSpec:
         size = params.get(BAG, 1)
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 1000:
             raise ModelError(f"model {self.name!r}: {BAG} is {size!r}, expected a whole number from 1 to 1000")
-        if self.parameters is None:
+        if self.parameters is None or not params.keys() - {BAG}:
             return
         import difflib
 

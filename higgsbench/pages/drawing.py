@@ -30,6 +30,7 @@ _DARK = {INK: "#e4e6e8", PAPER: "#16191d", "#d55e00": "#ff8f4d", "#0072b2": "#3f
          "#56b4e9": "#a9e1ff"}  # fmt: skip
 _PATH = re.compile(r' d="[^"]*"')
 _INDENT = re.compile(r">\s+<")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # no XML may hold them
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.S)
 _DIGITS = re.compile(r"(\.\d\d)\d+")
 _RULES = {
@@ -152,7 +153,7 @@ def svg_text(figure: Figure) -> str:
         for light, dark in _DARK.items()
         for kind in ("fill", "stroke")
     )
-    text = _METADATA.sub("", _INDENT.sub("><", text))
+    text = _CONTROL.sub("", _METADATA.sub("", _INDENT.sub("><", text)))
     head = text.index(">") + 1
     return f"{text[:head]}<style>@media screen and (prefers-color-scheme:dark){{{rules}}}</style>{text[head:]}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from html import escape
+from html import escape as html_escape
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -124,6 +124,11 @@ class Cell(NamedTuple):
 
     text: str
     value: float | None
+
+
+def escape(text: str) -> str:
+    """Return a text as HTML shows it; control characters, which no page may hold, are replaced."""
+    return html_escape("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
 def _digest(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from higgsbench.leaderboard.columns import printable
-from higgsbench.pages.html import Cell, paragraph, table, wide
+from higgsbench.pages.html import Cell, grid, paragraph, table
 from higgsbench.pages.text import count, number, percent
 from higgsbench.report.draw_events import Selected, edges_of, selection_figure
 
@@ -41,7 +41,7 @@ def selection(sight: Sight) -> list[str]:
     )
     headings = [("process", True)]
     headings += [(h, False) for h in ("expected", "selected", "share", "events in the file")]
-    return [paragraph(intro), wide(figures), table("Selected by process", headings, rows, sortable=True)]
+    return [paragraph(intro), grid(figures), table("Selected by process", headings, rows, sortable=True)]
 
 
 def _process_row(

@@ -20,6 +20,7 @@ from higgsbench.report.provenance import provenance
 from higgsbench.report.ranking import average_ranks
 from higgsbench.report.row_sections import calibration, curves, separation
 from higgsbench.report.sections import blend, costs, leaderboard, learning, ranks, roc
+from higgsbench.report.shift_sections import shifts
 from higgsbench.report.sight import Sight
 from higgsbench.report.stored import find_run, read_run
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from higgsbench.compare.contest import RankPicture
+    from higgsbench.inference.systematics import Systematic
     from higgsbench.report.fitted import FittedModels
 
 __all__ = ["render_report", "write_report"]
@@ -39,6 +41,7 @@ _PARTS = (
     ("roc", "ROC and background rejection", roc),
     ("calibration", "Calibration of the log-odds", calibration),
     ("selection", "Where the selected events lie", selection),
+    ("shifts", "Systematic shifts", shifts),
     ("importance", "Importance of features", importance),
     ("blend", "The blend and its members", blend),
     ("learning", "Learning curve", learning),
@@ -56,6 +59,8 @@ def write_report(
     test: str | Path | None = None,
     models: FittedModels | None = None,
     all_rows: bool = False,
+    systematics: Sequence[Systematic] = (),
+    shift_events: str | Path | None = None,
 ) -> Path:
     """Write the page of a stored run, whole or not at all.
 
@@ -67,6 +72,8 @@ def write_report(
         test: file of held-out events, likewise.
         models: the run's stored models; without them the page says nothing that needs a model.
         all_rows: whether every row gets figures of its own, not only the best ones and the stack.
+        systematics: systematic shifts whose effect on the selections is shown.
+        shift_events: file of labelled events that are shifted, instead of the run's own.
 
     Returns:
         The run's folder.
@@ -74,7 +81,8 @@ def write_report(
     Raises:
         StoreError: if there is no finished run, or it is damaged.
         MissingExtraError: if the drawing libraries are absent.
-        DataError: if the page or a figure cannot be written, or a named event file is not that of the run.
+        DataError: if the page or a figure cannot be written, a named event file is not that of the run, or events
+            cannot be shifted.
     """
     target = Path(output)
     check_page(target)
@@ -88,6 +96,8 @@ def write_report(
         ranks=average_ranks(folder),
         models=models,
         all_rows=all_rows,
+        systematics=systematics,
+        shift_events=None if shift_events is None else Path(shift_events),
     )
     write_page(target, text)
     return folder
@@ -102,6 +112,8 @@ def render_report(
     ranks: Sequence[RankPicture] = (),
     models: FittedModels | None = None,
     all_rows: bool = False,
+    systematics: Sequence[Systematic] = (),
+    shift_events: Path | None = None,
 ) -> str:
     """Return the page of a run as HTML.
 
@@ -113,14 +125,17 @@ def render_report(
         ranks: average ranks with groups that cannot be told apart, one picture per metric.
         models: the run's stored models: for scores of training events and for what features are worth.
         all_rows: whether every row gets figures of its own, not only the best ones and the stack.
+        systematics: systematic shifts whose effect on the selections is shown.
+        shift_events: file of labelled events that are shifted, instead of the run's own.
 
     Raises:
-        StoreError: if the run is damaged or none of its rows has scores.
+        StoreError: if the run is damaged, none of its rows has scores, or shifts are asked for and there are no events.
+        DataError: if a named event file is not that of the run, or events cannot be shifted.
     """
     run = read_run(folder)
     if not run.rows:
         raise StoreError(f"{folder}: no row of this run has numbers; there is nothing to draw")
-    sight = Sight(run, reload_events(run, data, test), pictures, ranks, models, all_rows)
+    sight = Sight(run, reload_events(run, data, test), pictures, ranks, models, all_rows, systematics, shift_events)
     with style():
         parts = [(anchor, title, part(sight)) for anchor, title, part in _PARTS]
     sections = [(anchor, title, section(anchor, title, *content)) for anchor, title, content in parts if content]

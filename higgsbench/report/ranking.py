@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from higgsbench.compare import compare, load_contenders
+from higgsbench.compare import load_contenders
+from higgsbench.compare.contest import rank_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,5 +34,5 @@ def average_ranks(folder: Path) -> tuple[RankPicture, ...]:
     if len(contenders) < 2:
         return ()
     size = sum(c.scores.size for c in contenders)
-    found = compare(contenders, replicas=min(max(_DRAWS // size, _REPLICAS[0]), _REPLICAS[1]))
-    return tuple(found.pictures[metric] for metric in ("ams", "auc") if metric in found.pictures)
+    found = rank_pictures(contenders, replicas=min(max(_DRAWS // size, _REPLICAS[0]), _REPLICAS[1]))
+    return tuple(found[metric] for metric in ("ams", "auc") if metric in found)

@@ -11,8 +11,10 @@ from higgsbench.report.fitted import TrainingScores, training_scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from higgsbench.compare.contest import RankPicture
+    from higgsbench.inference.systematics import Systematic
     from higgsbench.pages.pictures import Pictures
     from higgsbench.report.events import Reloaded
     from higgsbench.report.fitted import FittedModels
@@ -35,6 +37,8 @@ class Sight:
         average_ranks: pictures of average ranks, one per metric.
         models: the stored models, or None where none may be asked.
         all_rows: whether every row gets figures of its own.
+        systematics: systematic shifts whose effect is shown.
+        shift_events: file of labelled events that are shifted, instead of the run's own.
     """
 
     run: StoredReport
@@ -43,6 +47,8 @@ class Sight:
     average_ranks: Sequence[RankPicture] = ()
     models: FittedModels | None = None
     all_rows: bool = False
+    systematics: Sequence[Systematic] = ()
+    shift_events: Path | None = None
 
     @cached_property
     def looks(self) -> dict[str, dict[str, Any]]:

@@ -199,7 +199,7 @@ def _text(file: Path, notes: list[str]) -> str:
 def _json(file: Path, notes: list[str]) -> Any:
     try:
         return read_vouched_json(file.parent, file.name)
-    except (OSError, StoreError):
+    except (OSError, ValueError, StoreError):
         notes.append(f"{file.name}: cannot be read")
         return None
 

@@ -115,7 +115,7 @@ def damaged_results(store: RunStore) -> list[str]:
 
 def _is(file: Path, digest: Any) -> bool:
     try:
-        return file_digest(file) == digest
+        return bool(file_digest(file) == digest)
     except OSError:
         return False
 
@@ -213,6 +213,7 @@ def _write_replicas(store: RunStore, metrics: dict[str, RowMetrics]) -> None:
     for name, found in metrics.items():
         columns[f"ams_cv:{name}"] = found.replicas.ams_cv
         columns[f"auc:{name}"] = found.replicas.auc
+        columns[f"at_others:{name}"], columns[f"at_others_sample:{name}"] = found.replicas.at_others
     _write_parquet(store, "replicas.parquet", pl.DataFrame(columns))
 
 

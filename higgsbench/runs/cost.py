@@ -130,7 +130,7 @@ class _Sample:
         chosen = [part[: max(2, round(share * part.size))] for part in parts]
         self.rows: NDArray[np.int64] = rng.permutation(np.concatenate(chosen))
         self.y = dataset.y[self.rows]
-        self.frame = dataset.train.frame[self.rows]
+        self.frame = dataset.train.part(self.rows)
 
     def part(self, share: float) -> NDArray[np.int64]:
         """Positions of a share of the events with both classes among them."""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from higgsbench.challenge import TEST_SETS
-from higgsbench.config.sources import source_events
+from higgsbench.config.sources import opened_events
 from higgsbench.errors import ConfigError, DataError
-from higgsbench.events import Events, load_events
+from higgsbench.events.stored import open_events
+from higgsbench.events.table import Events
 from higgsbench.files import canonical_digest
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.validation.folds import fold_assignments, group_index
@@ -62,7 +63,7 @@ def load_dataset(config: RunConfig) -> Dataset:
         ConfigError: if the configuration names no events or sets that do not exist.
         DataError: if a file breaks a rule.
     """
-    events = source_events(config.data)
+    events = opened_events(config.data)
     if not events.labelled:
         raise DataError(f"{events.source}: no columns {events.schema.label} and {events.schema.weight}: cannot train")
     train, test = _split(events, config)
@@ -125,7 +126,7 @@ def _test_file(config: RunConfig, train: Events) -> Events | None:
     path = config.data.test
     if path is None:
         return None
-    test = load_events(path, train.schema)
+    test = open_events(path, train.schema)
     if test.subset is not None and config.data.test_sets is not None:
         chosen = test.in_subsets(config.data.test_sets)
         if not chosen.any():

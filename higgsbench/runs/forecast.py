@@ -13,6 +13,7 @@ from higgsbench.runs.budget import TimeBudget
 from higgsbench.runs.cost import Calibration, calibrate, events_of_unit
 from higgsbench.runs.durations import format_duration
 from higgsbench.runs.fitting import RowNeed, fit_to_limit, makespan
+from higgsbench.runs.memory import memory_need
 from higgsbench.runs.plan import make_plan
 from higgsbench.runs.store import RunStore
 
@@ -62,7 +63,7 @@ class Forecast:
         rows: its rows, in the order of the configuration.
         events: number of training events.
         seconds: predicted wall time.
-        memory_mb: rough peak memory of all processes together, in MB.
+        memory_mb: predicted peak memory of all processes together, in MB.
         calibration_seconds: how long the measurement took.
     """
 
@@ -98,7 +99,7 @@ def forecast(
         fits += [seconds] * (len(units) - stored)
     n = len(dataset.train) if events is None else events
     wall = makespan(sorted(fits, reverse=True), jobs) + calibration.assembly * n * (len(rows) + 2)
-    return Forecast(tuple(rows), n, wall, _memory_mb(plan, dataset, jobs, n), calibration.spent)
+    return Forecast(tuple(rows), n, wall, memory_need(plan, dataset, config, jobs, n).total / 1e6, calibration.spent)
 
 
 def within_limit(
@@ -192,16 +193,3 @@ def _with_bags(loaded: LoadedConfig, bags: dict[str, int]) -> LoadedConfig:
         for entry in loaded.config.models
     ]
     return LoadedConfig(loaded.config.model_copy(update={"models": models}), loaded.document)
-
-
-def _memory_mb(plan: Plan, dataset: Dataset, jobs: int, events: int) -> float:
-    """Rough: what this process holds now, and per worker the libraries and twice its matrices in float32."""
-    import psutil
-
-    now = psutil.Process().memory_info().rss / 1e6
-    test = len(dataset.test) if dataset.test is not None else 0
-    columns = max(len(row.features.columns) for row in plan.rows)
-    scale = events / len(dataset.train)
-    matrices = 4e-6 * columns * (2 * events + test * scale)
-    frames = 8e-6 * columns * (events + test * scale)
-    return now + frames + matrices + (jobs * (250.0 + matrices) if jobs > 1 else 0.0)

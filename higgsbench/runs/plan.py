@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import inspect
 import json
 import marshal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.config.model import FeatureConfig
@@ -15,10 +16,11 @@ from higgsbench.errors import ConfigError, ModelError
 from higgsbench.features import resolve_features
 from higgsbench.files import canonical_digest
 from higgsbench.models import get_model
+from higgsbench.models.device import on_device
 from higgsbench.validation.weights import PROPORTIONAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from higgsbench.config import LoadedConfig, ModelConfig
     from higgsbench.features import Features
@@ -52,6 +54,8 @@ class Row:
         calibration: `prior` or `logit`.
         choice: the choice of features as configured or preset.
         features: what the model sees.
+        from_disk: whether it is trained from a matrix on disk, for want of memory.
+        device_note: why it is trained on the processor although another device was asked for, otherwise empty.
     """
 
     label: str
@@ -63,6 +67,8 @@ class Row:
     calibration: str
     choice: FeatureConfig
     features: Features
+    from_disk: bool = False
+    device_note: str = ""
 
     @property
     def name(self) -> str:
@@ -108,8 +114,13 @@ class Plan:
         return [u for u in units if u.fold == REFIT] or units
 
 
-def make_plan(loaded: LoadedConfig, dataset: Dataset) -> Plan:
+def make_plan(loaded: LoadedConfig, dataset: Dataset, from_disk: Collection[str] = ()) -> Plan:
     """Resolve a configuration against the registry and the events.
+
+    Args:
+        loaded: validated configuration.
+        dataset: the run's events.
+        from_disk: names of the rows that are trained from disk.
 
     Raises:
         ConfigError: for choices that cannot be, with file, line and key.
@@ -121,6 +132,7 @@ def make_plan(loaded: LoadedConfig, dataset: Dataset) -> Plan:
             rows += _rows_of(loaded, entry, dataset)
         except (ModelError, ConfigError) as error:
             raise loaded.error(("models", index), str(error)) from error
+    rows = [replace(row, from_disk=True) if row.name in from_disk else row for row in rows]
     units = []
     for position, row in enumerate(rows):
         base = _identity(row, dataset, config.threads, config.data.negative_weights)
@@ -155,8 +167,11 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
             f"jet_split: {split!r} needs a group column, which the layout {dataset.train.schema.name} lacks"
         )
     variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
-    params = {**settings.params, **entry.params}
-    return [Row(entry.row_label, v, spec, params, preset, weights, calibration, choice, features) for v in variants]
+    params, note = on_device(spec, {**settings.params, **entry.params}, config.device)
+    return [
+        Row(entry.row_label, v, spec, params, preset, weights, calibration, choice, features, device_note=note)
+        for v in variants
+    ]
 
 
 def _of_preset(settings: Preset, schema: TableSchema) -> FeatureConfig:
@@ -195,13 +210,15 @@ def _code_digest(function: Callable[..., Any] | None) -> str:
 
 
 def _versions(spec: ModelSpec) -> dict[str, str]:
-    found = {}
-    for name in sorted({*spec.requires, "numpy", "scikit-learn"}):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "none"
-    return found
+    return {name: _version(name) for name in sorted({*spec.requires, "numpy", "scikit-learn"})}
+
+
+@functools.cache
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
 
 
 def _identity(row: Row, dataset: Dataset, threads: int, negative_weights: str | None) -> dict[str, Any]:
@@ -225,6 +242,8 @@ def _identity(row: Row, dataset: Dataset, threads: int, negative_weights: str | 
         "groups": [list(g) for g in dataset.groups] if split else None,
         "threads": threads,
         "versions": _versions(row.spec),
+        # Absent where it is not so: units of memory keep their identity.
+        **({"from_disk": _code_digest(row.spec.from_disk)} if row.from_disk else {}),
     }
 
 

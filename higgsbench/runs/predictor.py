@@ -159,7 +159,7 @@ def read_content(store: RunStore) -> PredictorFile:
         return read_predictor(folder / PREDICTOR, read_vouched(folder, PREDICTOR))
     except OSError as error:
         raise StoreError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    except (KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{folder / 'rows.json'}: damaged or not made by higgsbench") from error
 
 

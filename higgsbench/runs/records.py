@@ -36,6 +36,8 @@ def about_row(index: int, plan: Plan, config: RunConfig) -> dict[str, Any]:
         "training_weights": row.training_weights,
         "calibration": row.calibration,
         "seed": config.seed,
+        **({"from_disk": True} if row.from_disk else {}),
+        **({"device_note": row.device_note} if row.device_note else {}),
         "digest": canonical_digest([row.calibration, [u.key for u in plan.units_of(index)]]),
     }
 

@@ -24,7 +24,8 @@ from higgsbench.runs.assemble import RowScores, assembled_row, build_stack, chec
 from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.environment import environment
 from higgsbench.runs.execute import execute, units_at_a_time
-from higgsbench.runs.forecast import within_limit
+from higgsbench.runs.forecast import stored_keys, within_limit
+from higgsbench.runs.memory import fit_to_memory
 from higgsbench.runs.plan import Plan, Unit, make_plan
 from higgsbench.runs.predictor_file import predictor_content
 from higgsbench.runs.records import about_row, about_stack, failed_record, known_failures, remark
@@ -81,12 +82,13 @@ def run_config(
     plan = make_plan(loaded, dataset)
     check_members(loaded.config, plan)
     check_trainable(loaded, plan, dataset, listener.note)
-    budget = None
+    budget, notes = None, list[str]()
     if time_limit is not None:
         jobs = units_at_a_time(engine, listener.note)
         loaded, plan, budget, notes = within_limit(loaded, plan, dataset, output, jobs, time_limit, begin)
-        for note in notes:
-            listener.note(note)
+    plan, more = fit_to_memory(loaded, plan, dataset, engine.jobs_here, stored_keys(output))
+    for note in (*notes, *more):
+        listener.note(note)
     return _Run(loaded.config, dataset, plan, output, engine, listener, budget, retry_failed).carry_out()
 
 
@@ -126,8 +128,8 @@ class _Run:
 
     def _folder_name(self) -> str:
         content = resolved_config(self.config, self.plan)
-        content.pop("data", None)
-        content.pop("store_models", None)  # the scores are the same, with models or without
+        for key in ("data", "store_models", "memory_limit"):  # the scores are the same, with models or without
+            content.pop(key, None)
         test = self.dataset.test.digest if self.dataset.test is not None else None
         return f"{self.config.name}-{canonical_digest([content, self.dataset.train.digest, test])[:8]}"
 

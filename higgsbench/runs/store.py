@@ -54,6 +54,8 @@ class RunStore:
         Raises:
             StoreError: if the folder cannot be created or written.
         """
+        if self.units.is_symlink():
+            raise StoreError(f"{self.units}: a link; the files of a run stand in its own folder: remove it")
         try:
             self.units.mkdir(parents=True, exist_ok=True)
             for leftover in (*self.folder.glob(f"{TEMPORARY_PREFIX}*"), *self.units.glob(f"{TEMPORARY_PREFIX}*")):

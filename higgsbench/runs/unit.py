@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from higgsbench.errors import StoreError
-from higgsbench.runs.blocks import block_scores, with_group
+from higgsbench.runs.blocks import block_scores, chosen_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from higgsbench.models import ModelSpec
@@ -44,6 +47,14 @@ class Workspace:
         except OSError as error:
             why = error.strerror or "no space is left"
             raise StoreError(f"{file}: the workers' copy of the events cannot be written: {why}") from error
+
+    @contextlib.contextmanager
+    def matrix(self, name: str, shape: tuple[int, int]) -> Iterator[BinaryIO]:
+        """Give a file that takes the rows of a float32 matrix one after the other."""
+        with (Path(self.folder) / f"{name}.npy").open("wb") as file:
+            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False}
+            np.lib.format.write_array_header_1_0(file, {**header, "shape": shape})
+            yield file
 
     def load(self, name: str) -> NDArray[Any]:
         """Map an array into memory, read-only."""
@@ -76,6 +87,7 @@ class Task:
         seed: seed of the estimator.
         threads: threads it may use.
         model_file: temporary file for the fitted model, or None where it is not kept.
+        from_disk: whether the training events stay on disk (`higgsbench.models.out_of_core`).
         name: what messages call the unit.
     """
 
@@ -94,6 +106,7 @@ class Task:
     seed: int
     threads: int
     model_file: str | None = None
+    from_disk: bool = False
     name: str = "a unit"
 
 
@@ -147,7 +160,8 @@ def make_estimator(task: Task) -> Any:
     from higgsbench.models.building import build_estimator, log_odds_reader
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
-    inner = build_estimator(task.spec, task.params, BuildContext(task.seed, task.threads, task.columns))
+    context = BuildContext(task.seed, task.threads, task.columns, task.groups is not None)
+    inner = build_estimator(task.spec, task.params, context)
     how: dict[str, Any] = {
         "training_weights": task.training_weights,
         "weighted": task.spec.sample_weight,
@@ -172,12 +186,16 @@ def _fit_and_score(task: Task, workspace: Workspace) -> UnitResult:
     estimator = make_estimator(task)
     evaluation = evaluation_weights(y[train], weight[train], *task.totals)
     split = task.groups is not None
-    features = with_group(np.asarray(X[train]), group[train] if split else None)
     begin = time.perf_counter()
-    estimator.fit(features, y[train].astype(np.int64), sample_weight=evaluation)
+    if task.from_disk:
+        _fit_from_disk(task, estimator, X, train, np.asarray(y[train]), evaluation, group[train] if split else None)
+    else:
+        features = chosen_rows(X, train, group if split else None)
+        begin = time.perf_counter()
+        estimator.fit(features, y[train].astype(np.int64), sample_weight=evaluation)
+        del features
     fitted = time.perf_counter()
-    del features
-    score = block_scores(estimator, X[held_out], group[held_out] if split else None)
+    score = block_scores(estimator, X, group if split else None, held_out)
     test_score = None
     if task.test_matrix is not None:
         test_group = workspace.load("test_group") if split else None
@@ -186,6 +204,28 @@ def _fit_and_score(task: Task, workspace: Workspace) -> UnitResult:
     per_event = 1e6 * (time.perf_counter() - fitted) / events if events else 0.0
     result = UnitResult(task.key, held_out, score, test_score, fitted - begin, per_event, _peak_mb())
     return _with_model(result, estimator, task)
+
+
+def _fit_from_disk(
+    task: Task,
+    estimator: Any,
+    X: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    y: NDArray[np.bool_],
+    weight: NDArray[np.float64],
+    numbers: NDArray[np.int64] | None,
+) -> None:
+    from higgsbench.models import BuildContext
+    from higgsbench.models.building import estimator_from_disk
+    from higgsbench.models.out_of_core import RowsOnDisk, Training
+    from higgsbench.validation.from_disk import fit_from_disk
+
+    context = BuildContext(task.seed, task.threads, task.columns)
+
+    def fit(train: Training) -> Any:
+        return estimator_from_disk(task.spec, task.params, context, train)
+
+    fit_from_disk(estimator, fit, RowsOnDisk(X, rows), y, weight, numbers)
 
 
 def _with_model(result: UnitResult, estimator: Any, task: Task) -> UnitResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,11 @@ from higgsbench.files import temporary_prefix
 from higgsbench.runs.unit import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from higgsbench.config import RunConfig
+    from higgsbench.events import Events
     from higgsbench.features import Features
     from higgsbench.runs.dataset import Dataset
     from higgsbench.runs.plan import Plan, Unit
@@ -40,20 +42,31 @@ def working_folder(shared: Path | None) -> tempfile.TemporaryDirectory[str]:
 
 
 def save_events(workspace: Workspace, dataset: Dataset, features: Iterable[Features]) -> None:
-    """Write labels, weights, folds, groups and one matrix per choice of features."""
+    """Write labels, weights, folds, groups and one matrix per choice of features, the matrices part by part."""
     train, test = dataset.train, dataset.test
     workspace.save("y", dataset.y)
     workspace.save("weight", dataset.weight)
     workspace.save("fold", dataset.fold)
     numbers = train.group
     workspace.save("group", np.zeros(len(train), np.int64) if numbers is None else numbers)
+    choices = {f.digest: f for f in features}
+    _save_matrices(workspace, train, {f"X-{digest}": choice for digest, choice in choices.items()})
     if test is not None:
         numbers = test.group
         workspace.save("test_group", np.zeros(len(test), np.int64) if numbers is None else numbers)
-    for choice in {f.digest: f for f in features}.values():
-        workspace.save(f"X-{choice.digest}", feature_matrix(train.frame, choice))
-        if test is not None:
-            workspace.save(f"T-{choice.digest}", feature_matrix(test.frame, choice))
+        _save_matrices(workspace, test, {f"T-{digest}": choice for digest, choice in choices.items()})
+
+
+def _save_matrices(workspace: Workspace, events: Events, choices: Mapping[str, Features]) -> None:
+    """Write matrices by name in one pass over the events; features are elementwise, so parts give the same bits."""
+    with contextlib.ExitStack() as stack:
+        files = {
+            name: stack.enter_context(workspace.matrix(name, (len(events), len(choice.columns))))
+            for name, choice in choices.items()
+        }
+        for part in events.batches():
+            for name, choice in choices.items():
+                files[name].write(feature_matrix(part, choice).data)
 
 
 def task_of(unit: Unit, plan: Plan, dataset: Dataset, config: RunConfig, model_file: str | None = None) -> Task:
@@ -75,5 +88,6 @@ def task_of(unit: Unit, plan: Plan, dataset: Dataset, config: RunConfig, model_f
         seed=unit.seed,
         threads=config.threads,
         model_file=model_file,
+        from_disk=row.from_disk,
         name=f"{row.name}, {'refit' if unit.fold < 0 else f'fold {unit.fold}'}, repeat {unit.repeat}",
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import yaml
 
 from higgsbench import __version__
+from higgsbench.ensemble.bootstrap import paired_error
 from higgsbench.metrics import paired_difference
 from higgsbench.runs.artifacts import resolved_config
 
@@ -118,7 +118,7 @@ def _measured(row: RowMetrics) -> dict[str, Measured]:
 
 
 def _paired(a: RowMetrics, b: RowMetrics) -> dict[str, Measured]:
-    ams_se = float(np.std(a.replicas.ams_cv - b.replicas.ams_cv, ddof=1))
+    ams_se = paired_error(a.replicas, b.replicas)
     return {
         "log_loss": Measured(*paired_difference(a.log_loss, b.log_loss)),
         "auc": Measured(*paired_difference(a.auc, b.auc)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +40,9 @@ def fold_assignments(
 ) -> NDArray[np.int64]:
     """Assign every event to a fold, stratified by label x jet group, once per repeat.
 
+    The folds are those of scikit-learn's `StratifiedKFold(folds, shuffle=True, random_state=seed + repeat)`, number by
+    number, without the second that importing scikit-learn costs a command that trains nothing.
+
     Args:
         y: (n,) truth.
         strata: (n,) group index, or None to stratify by label only.
@@ -54,8 +56,6 @@ def fold_assignments(
     Raises:
         ConfigError: if a class has fewer events than there are folds.
     """
-    from sklearn.model_selection import StratifiedKFold
-
     for name, members in (("signal", y), ("background", ~y)):
         if int(members.sum()) < folds:
             raise ConfigError(
@@ -63,11 +63,16 @@ def fold_assignments(
             )
     stratum = y.astype(np.int64) if strata is None else 2 * strata + y
     out = np.empty((repeats, y.size), dtype=np.int64)
+    # Strata in the order in which they occur; one smaller than the number of folds is spread as far as it goes.
+    _, first, member = np.unique(stratum, return_index=True, return_inverse=True)
+    member = np.argsort(np.argsort(first))[member]
+    in_order = np.sort(member)
+    share = np.stack([np.bincount(in_order[fold::folds], minlength=first.size) for fold in range(folds)])
     for repeat in range(repeats):
-        splitter = StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed + repeat)
-        with warnings.catch_warnings():
-            # A stratum smaller than the number of folds is spread as far as it goes; the classes were checked above.
-            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-            for fold, (_, held_out) in enumerate(splitter.split(np.zeros(y.size), stratum)):
-                out[repeat, held_out] = fold
+        # The legacy generator, whose numbers are fixed for good (NumPy's NEP 19).
+        generator = np.random.RandomState(seed + repeat)
+        for index in range(first.size):
+            numbers = np.repeat(np.arange(folds), share[:, index])
+            generator.shuffle(numbers)
+            out[repeat, member == index] = numbers
     return out

@@ -23,12 +23,24 @@ __all__ = ["JetSplitClassifier", "PhysicalBase", "PhysicalClassifier"]
 LogOddsReader = Callable[[Any, "NDArray[Any]"], "NDArray[Any]"]
 
 
-def _class_sums(y: NDArray[np.bool_], w: NDArray[np.float64]) -> tuple[float, float]:
+def class_sums(y: NDArray[np.bool_], w: NDArray[np.float64]) -> tuple[float, float]:
+    """Summed weights of signal and background."""
     return float(np.sum(w[y])), float(np.sum(w[~y]))
 
 
-def _log_ratio(sums: tuple[float, float]) -> float:
+def log_ratio(sums: tuple[float, float]) -> float:
+    """Logarithm of the ratio of two sums."""
     return float(np.log(sums[0]) - np.log(sums[1]))
+
+
+def is_useful(values: NDArray[Any]) -> bool:
+    """Whether a column (n,) carries something: it is neither constant nor missing throughout.
+
+    A column that is missing in some events only tells something even if its present values are all the same.
+    """
+    missing = np.isnan(values)
+    present = values[~missing]
+    return bool(present.size and (missing.any() or present.min() < present.max()))
 
 
 class PhysicalBase(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # untyped library
@@ -62,7 +74,7 @@ class PhysicalBase(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
             raise ValueError(f"Classifier can't train when only one class is present: {self.classes_}")
         w = np.asarray(_check_sample_weight(sample_weight, X_, dtype=np.float64), dtype=np.float64)
         truth = coded.astype(np.bool_)
-        for label, total in zip(self.classes_, _class_sums(~truth, w), strict=True):
+        for label, total in zip(self.classes_, class_sums(~truth, w), strict=True):
             if not total > 0.0:
                 raise ValueError(f"the weights of class {label} sum to {total}; both classes need a positive sum")
         return X_, truth, w
@@ -163,7 +175,7 @@ class PhysicalClassifier(PhysicalBase):
         rows = X_ if kept.all() else X_[kept]
         fitted = fit_weighted(estimator, rows, y_[kept].astype(np.int64), train if self.weighted else None)
         self.estimator_ = fitted
-        self.prior_shift_ = _log_ratio(_class_sums(y_, w)) - _log_ratio(_class_sums(y_[kept], train))
+        self.prior_shift_ = log_ratio(class_sums(y_, w)) - log_ratio(class_sums(y_[kept], train))
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -247,9 +259,9 @@ class JetSplitClassifier(PhysicalBase):
         self.columns_: list[NDArray[np.intp]] = []
         for position, numbers in enumerate(self.groups):
             rows = np.flatnonzero(member == position)
-            if not min(_class_sums(y_[rows], w[rows])) > 0.0:
+            if not min(class_sums(y_[rows], w[rows])) > 0.0:
                 raise ModelError(f"jet_groups: group {list(numbers)} needs training events of both classes")
-            columns = self._useful_columns(X_[rows])
+            columns = self._useful_columns(X_, rows)
             submodel = PhysicalClassifier(
                 self.estimator,
                 training_weights=self.training_weights,
@@ -259,17 +271,13 @@ class JetSplitClassifier(PhysicalBase):
             )
             submodel.fit(X_[np.ix_(rows, columns)], y_[rows], w[rows])
             if not self.prior_correction:
-                submodel.prior_shift_ -= _log_ratio(_class_sums(y_[rows], w[rows]))
+                submodel.prior_shift_ -= log_ratio(class_sums(y_[rows], w[rows]))
             self.submodels_.append(submodel)
             self.columns_.append(columns)
         return self
 
-    def _useful_columns(self, X: NDArray[Any]) -> NDArray[np.intp]:
-        missing = np.isnan(X)
-        low = np.where(missing, np.inf, X).min(axis=0)
-        high = np.where(missing, -np.inf, X).max(axis=0)
-        # A column that is missing in some events only tells something even if its present values are all the same.
-        useful = (low < high) | (missing.any(axis=0) & ~missing.all(axis=0))
+    def _useful_columns(self, X: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        useful = np.array([is_useful(X[rows, column]) for column in range(X.shape[1])])
         if not self.keep_group_feature:
             useful[self.group_column] = False
         if not useful.any():

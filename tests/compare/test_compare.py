@@ -15,7 +15,7 @@ from higgsbench.cli.main import cli
 from higgsbench.compare import compare, load_contenders
 from higgsbench.compare.measure import METRICS, selected_share
 from higgsbench.compare.render import conclusions, render
-from higgsbench.ensemble.bootstrap import bootstrap_row
+from higgsbench.ensemble.bootstrap import bootstrap_row, paired_error
 from higgsbench.ensemble.selection import cross_validated_selection
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, StoreError
 from higgsbench.metrics import ams, log_loss, paired_difference, roc_auc
@@ -38,8 +38,8 @@ def test_numbers_are_those_of_the_definitions(make_run: MakeRun) -> None:
     assert pair.differences["log_loss"].value == pytest.approx(loss[0] - loss[1])
     mine, theirs = (cross_validated_selection(c.scores[0], c.truth, 0) for c in found)
     assert result.models[0].values["ams"] == pytest.approx(ams(w[mine & y].sum(), w[mine & ~y].sum()))
-    replicas = [bootstrap_row(c.scores, c.truth, 60).ams_cv for c in found]
-    assert pair.differences["ams"].se == pytest.approx(float(np.std(replicas[0] - replicas[1], ddof=1)))
+    replicas = [bootstrap_row(c.scores, c.truth, 60) for c in found]
+    assert pair.differences["ams"].se == pytest.approx(paired_error(*replicas))
     only = mine & ~theirs
     assert pair.overlap.only_a.events == only.sum()
     assert pair.overlap.only_a.s == pytest.approx(w[only & y].sum())

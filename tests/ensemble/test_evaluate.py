@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from higgsbench.ensemble import CUT_RULES, Truth, choose_cut, evaluate_held_out, evaluate_row
-from higgsbench.ensemble.bootstrap import bootstrap_row
+from higgsbench.ensemble.bootstrap import bootstrap_row, paired_error
 from higgsbench.ensemble.selection import cross_validated_selection
 from higgsbench.metrics import ams, ams_scan, evaluation_weights, log_loss, roc_auc
 from higgsbench.schema import B_REG, N_B, N_S
@@ -93,6 +95,33 @@ def test_bootstrap_pairs_rows_on_the_same_events() -> None:
     b = bootstrap_row(scores + 0.05 * scores_of(truth, strength=0.0), truth, 60)
     assert np.std(a.ams_cv - b.ams_cv) < 0.7 * np.hypot(np.std(a.ams_cv), np.std(b.ams_cv))
     assert np.std(a.auc - b.auc) < 0.5 * np.hypot(np.std(a.auc), np.std(b.auc))
+
+
+def test_what_a_difference_counts_twice_is_taken_off() -> None:
+    """At the cuts of other replicas, a replica's events vary by their own bumps and by those of the sample."""
+    truth = truth_of(3000)
+    base = scores_of(truth)
+    a, b = (bootstrap_row(base + 0.3 * np.random.default_rng(k).normal(size=base.shape), truth, 100) for k in (1, 2))
+    whole = float(np.std(a.ams_cv - b.ams_cv, ddof=1))
+    replica, sample = np.mean((a.at_others - b.at_others) ** 2, axis=1) / 2.0
+    assert replica > sample > 0.0
+    assert paired_error(a, b) == pytest.approx(np.sqrt(whole**2 - (replica - sample)))
+    assert paired_error(a, b) == paired_error(b, a) < whole
+    assert paired_error(a, a) == 0.0
+    without = replace(a, at_others=np.zeros((2, 100)))
+    assert paired_error(without, replace(b, at_others=np.zeros((2, 100)))) == pytest.approx(whole)
+    assert paired_error(replace(a, at_others=np.stack([np.full(100, 9.0), np.zeros(100)])), b) == pytest.approx(
+        whole / np.sqrt(2.0)
+    )
+
+
+def test_cuts_of_other_replicas_are_applied_as_their_own() -> None:
+    truth = truth_of(900)
+    scores = scores_of(truth)
+    found = bootstrap_row(scores, truth, 7)
+    assert found.at_others.shape == (2, 7)
+    assert found.at_others[1].sum() == pytest.approx(0.0, abs=1e-9)  # each replica's cut is twice another's
+    np.testing.assert_array_equal(bootstrap_row(scores, truth, 2).at_others, 0.0)  # too few to have others
 
 
 def test_bootstrap_does_not_depend_on_the_scale_of_scores() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from higgsbench import Leaderboard
 from higgsbench.errors import ConfigError, StoreError
@@ -108,6 +109,26 @@ def test_toys_come_last_and_say_so(make: Make, tmp_path: Path) -> None:
     board = Leaderboard.read(tmp_path / "results")
     assert names(board)[0] == ["y"]
     assert board.tables[1].title.startswith("TOY SIMULATION, ")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_long_table_looks_like_a_short_one(
+    make: Make, tmp_path: Path, terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [record(f"row {i}", 3.0 - i / 50) for i in range(5)] + [record("\N{GREEK SMALL LETTER ALPHA} 漢字", 2.0)]
+    failed = {"name": "f", "label": "f", "variant": "global", "status": "failed", "digest": "q", "error": "no memory"}
+    make("a", [*rows, failed])
+    board = Leaderboard.read(tmp_path / "results")
+    shown = []
+    for many in (100, 3):
+        monkeypatch.setattr("higgsbench.leaderboard.render.MANY", many)
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=240, color_system="standard")
+        show(board, console)
+        assert isinstance(console.file, io.StringIO)
+        shown.append(Text.from_ansi(console.file.getvalue()))
+    assert shown[0].plain == shown[1].plain
+    styled = [{(text.plain[s.start : s.end].strip(), str(s.style)) for s in text.spans} for text in shown]
+    assert {t for t in styled[0] if t[0]} == {t for t in styled[1] if t[0]}
 
 
 def test_the_same_fits_are_shown_once(make: Make, tmp_path: Path) -> None:

@@ -90,3 +90,9 @@ def test_poisson_counts_follow_their_law() -> None:
     np.testing.assert_allclose(share[:5], stats.poisson.pmf(range(5), 1.0), atol=0.003)
     assert counts.mean() == pytest.approx(1.0, abs=0.008)
     assert counts.var() == pytest.approx(1.0, abs=0.012)
+
+
+def test_poisson_counts_in_parts_are_those_of_one_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = poisson_counts(np.random.default_rng(3), (7, 1001))
+    monkeypatch.setattr("higgsbench.metrics.resampling._AT_ONCE", 256)
+    assert np.array_equal(poisson_counts(np.random.default_rng(3), (7, 1001)), whole)

@@ -264,6 +264,10 @@ def test_without_a_card_cuda_falls_back_and_says_so_once(
         ("learning_rate", float("nan")),
         ("weight_decay", -1.0),
         ("device", "gpu"),
+        ("connections", "sparse"),
+        ("sharing", "all"),
+        ("augment", "shift"),
+        ("views", 0),
     ],
 )
 def test_impossible_parameters_are_named(parameter: str, value: Any) -> None:
@@ -300,7 +304,6 @@ def test_the_learning_rate_rises_and_falls_once(torch: Any) -> None:
 def expected_failures(estimator: Any) -> dict[str, str]:
     return {
         "check_sample_weight_equivalence_on_dense_data": "a weight of two is not the event drawn twice into batches",
-        "check_methods_subset_invariance": "float32 products of one row round differently from those of many",
     }
 
 
@@ -314,4 +317,7 @@ def expected_failures(estimator: Any) -> dict[str, str]:
 )  # type: ignore[untyped-decorator]  # scikit-learn ships no types
 @pytest.mark.filterwarnings("default")  # the checks provoke scikit-learn's own warnings
 def test_scikit_learn_rules(torch: Any, estimator: Any, check: Any) -> None:
+    if "check_methods_subset_invariance" in repr(check):
+        # Wanted to 1e-7, which the processor's kernels decide; test_blocks_of_events_do_not_show allows for float32.
+        pytest.skip("float32 products of one row may round differently from those of many")
     check(estimator)

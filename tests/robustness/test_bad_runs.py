@@ -373,7 +373,7 @@ ROWS: dict[str, tuple[Spoil, str]] = {
     "UTF-16": (raw("rows.json", "{}".encode("utf-32")), r"run: left out, rows.json is damaged.*"),
     "a huge whole number": (
         raw("rows.json", b'{"rows": ' + b"9" * 9000 + b"}"),
-        r"run: left out, rows.json cannot be read: damaged or not made by higgsbench",
+        r"run: left out, rows.json is damaged \(no list of rows\)",
     ),
     "rows of text": (
         forged("rows.json", at("rows", value=["x"])),
@@ -437,24 +437,33 @@ def test_leaderboards_of_odd_values_neither_break_nor_steer(
     assert "\x1b" not in out + err
 
 
+def moved(instead: Callable[[Path], object]) -> Spoil:
+    """Move the run away and put something else in its place."""
+
+    def spoil(run: Path) -> None:
+        run.rename(run.with_name("x"))
+        instead(run)
+
+    return spoil
+
+
+def looped(run: Path) -> None:
+    run.symlink_to(run)
+
+
+def pipe(run: Path) -> None:
+    (run / "rows.json").unlink()
+    os.mkfifo(run / "rows.json")
+
+
+NO_RUN = r"run: no such run; `higgsbench run` prints where it stores one"
+UNFINISHED = r"run: no finished run that can predict: no predictor.json; run its configuration again"
 FOLDERS: dict[str, tuple[Spoil, str]] = {
-    "no folder": (lambda run: run.rename(run.with_name("x")), r"run: no such run; `higgsbench run` prints .*"),
-    "a file": (
-        lambda run: (run.rename(run.with_name("x")), run.write_text("x")),
-        r"run: no such run; `higgsbench run` prints where it stores one",
-    ),
-    "an empty folder": (
-        lambda run: (run.rename(run.with_name("x")), run.mkdir()),
-        r"run: no finished run that can predict: no predictor.json; run its configuration again",
-    ),
-    "a link to itself": (
-        lambda run: (run.rename(run.with_name("x")), run.symlink_to(run)),
-        r"run: no such run; `higgsbench run` prints where it stores one",
-    ),
-    "pipes for files": (
-        lambda run: ((run / "rows.json").unlink(), os.mkfifo(run / "rows.json")),
-        r"run: no finished run that can predict: no predictor.json; run its configuration again",
-    ),
+    "no folder": (moved(lambda run: None), NO_RUN),
+    "a file": (moved(lambda run: run.write_text("x")), NO_RUN),
+    "an empty folder": (moved(Path.mkdir), UNFINISHED),
+    "a link to itself": (moved(looped), NO_RUN),
+    "pipes for files": (pipe, UNFINISHED),
 }
 
 

@@ -223,7 +223,10 @@ def harmless(text: str) -> Page:
     assert not page.tags & {"iframe", "object", "embed", "link", "base", "form", "input", "svg"}
     for picture in page.pictures:
         for element in ElementTree.fromstring(picture).iter():  # noqa: S314  (matplotlib's own)
-            assert element.tag.rpartition("}")[2] not in ("script", "foreignObject", "image", "a")
+            kind = element.tag.rpartition("}")[2]
+            assert kind not in ("script", "foreignObject", "a")
+            links = [value for name, value in element.attrib.items() if name.endswith("href")]
+            assert all(link.startswith("data:image/png;base64," if kind == "image" else "#") for link in links)
             assert not any(name.lower().startswith("on") for name in element.attrib)
     return page
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
 
 from higgsbench.errors import ConfigError
 from higgsbench.validation import PROPORTIONAL, TRAINING_WEIGHTS, fold_assignments, group_index, training_weights
@@ -46,6 +49,19 @@ def test_same_seed_same_folds_and_repeats_differ() -> None:
     assert (a[0] != a[1]).any()
     np.testing.assert_array_equal(a[1], fold_assignments(y, strata, 5, 1, 43)[0])
     assert (a[0] != fold_assignments(y, strata, 5, 1, 1)[0]).any()
+
+
+@pytest.mark.parametrize(("n", "folds", "seed"), [(40, 2, 0), (203, 3, 11), (2000, 5, 42)])
+def test_folds_are_those_of_scikit_learn(n: int, folds: int, seed: int) -> None:
+    y, strata = toy(n)
+    strata[n // 2] = 9  # a stratum of one event, which occurs late
+    out = fold_assignments(y, strata, folds, 2, seed)
+    for repeat in range(2):
+        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed + repeat)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+            for fold, (_, held_out) in enumerate(splitter.split(np.zeros(n), 2 * strata + y)):
+                assert set(out[repeat, held_out]) == {fold}
 
 
 def test_a_rare_stratum_does_not_stop_the_folds() -> None:

@@ -20,6 +20,7 @@ from higgsbench.events.validate.report import RuleResult, ValidationReport
 from higgsbench.events.validate.rule import BoolArray, Rule, RuleTable
 from higgsbench.events.validate.structure import MISSING_RULES, STRUCTURE_RULES
 from higgsbench.events.validate.weights import WEIGHT_RULES
+from higgsbench.files import printable
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def validate_file(path: str | Path, *, shown: int = 5, rules: Sequence[Rule] = R
         DataError: if the file cannot be parsed into the layout's columns at all.
     """
     frame, is_text = read_table(Path(path).expanduser(), ATLAS_HIGGS)
-    return validate_events(frame, source=str(path), shown=shown, rules=rules, lines=is_text)
+    return validate_events(frame, source=printable(path), shown=shown, rules=rules, lines=is_text)
 
 
 def validate_events(

@@ -65,7 +65,7 @@ class _ThreadedBooster:
 
 
 class LoadedLightGBM:
-    """What predicts of a stored `LGBMClassifier`: the booster, and the probabilities that the classifier makes of it.
+    """What predicts in place of an `LGBMClassifier`: the booster, and the probabilities that it would make of it.
 
     Args:
         booster: the library's `Booster`.
@@ -88,7 +88,7 @@ class LightGBMCodec:
     kind = "lightgbm"
 
     def handles(self, estimator: Any) -> bool:
-        """Whether this is an `LGBMClassifier`, fitted or read back."""
+        """Whether this is an `LGBMClassifier`, or what predicts of one."""
         return _is(estimator, "lightgbm", "LGBMClassifier") or type(estimator) is LoadedLightGBM
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
@@ -99,11 +99,10 @@ class LightGBMCodec:
         """Read the booster."""
         from lightgbm import Booster
 
-        from higgsbench.models.storage.lightgbm_text import check_text
+        from higgsbench.models.storage.lightgbm_text import checked_text
 
         text = reader.part(node["part"]).decode("utf-8")
-        check_text(text)
-        return LoadedLightGBM(Booster(model_str=text), reader.threads)
+        return LoadedLightGBM(Booster(model_str=checked_text(text)), reader.threads)
 
 
 class CatBoostCodec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 
 from higgsbench.errors import StoreError
@@ -9,6 +10,7 @@ from higgsbench.errors import StoreError
 __all__ = ["check_sklearn", "sklearn_version"]
 
 
+@functools.cache
 def sklearn_version() -> str:
     """Return the version of scikit-learn."""
     return importlib.metadata.version("scikit-learn")

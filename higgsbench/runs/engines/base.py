@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError
+from higgsbench.runs.environment import available_cores
 from higgsbench.runs.unit import Task, UnitResult
 
 if TYPE_CHECKING:
@@ -86,6 +87,13 @@ class EngineSettings:
         for library in ("distributed", *(["dask_jobqueue"] if self.cluster is not None else [])):
             if importlib.util.find_spec(library) is None:
                 raise MissingExtraError("the engine dask", "dask")
+
+    @property
+    def jobs_here(self) -> int:
+        """How many units run on this machine at a time: none where a scheduler or batch system has the workers."""
+        if self.scheduler is not None or self.cluster is not None:
+            return 0
+        return self.jobs or available_cores()
 
     def for_units(self, number: int) -> EngineSettings:
         """Return these settings with no more jobs than there are units."""

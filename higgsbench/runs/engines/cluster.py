@@ -10,11 +10,11 @@ from pydantic import Field, field_validator, model_validator
 
 from higgsbench.config.base import Strict, problem
 from higgsbench.config.load import validated
+from higgsbench.config.sizes import parse_size
 from higgsbench.config.yaml_lines import read_yaml
 from higgsbench.errors import ConfigError, MissingExtraError
 from higgsbench.runs.durations import parse_duration
 from higgsbench.runs.engines.base import EngineError
-from higgsbench.runs.sizes import parse_size
 
 __all__ = ["ClusterConfig", "job_script", "load_cluster", "start_cluster"]
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from higgsbench.config.sizes import format_size
 from higgsbench.runs.durations import format_duration
 from higgsbench.runs.engines.base import Lost, Outcome, failed_unit
 from higgsbench.runs.engines.worker import BEGUN, Order, read_message, write_message
-from higgsbench.runs.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

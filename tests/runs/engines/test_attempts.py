@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from higgsbench.config.sizes import format_size, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
 from higgsbench.runs.engines.base import Attempts, EngineSettings, Lost
-from higgsbench.runs.sizes import format_size, parse_size
 from higgsbench.runs.unit import Task, UnitResult
 
 
 def task(key: str, model_file: str | None = None) -> Task:
     return Task(
-        key, get_model("logistic"), {}, (), "X", None, None, "none", None, 0, 0, (1.0, 1.0), 0, 1, model_file, key
+        key, get_model("logistic"), {}, (), "X", None, None, "none", None, 0, 0, (1.0, 1.0), 0, 1, model_file, name=key
     )
 
 

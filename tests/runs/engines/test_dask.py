@@ -127,11 +127,11 @@ def test_a_worker_is_killed_and_one_joins(
 def test_a_worker_that_does_not_see_the_files(
     config: Callable[..., Path], tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from higgsbench.runs.engines import dask
+    from higgsbench.runs.engines import dask, dask_worker
 
     worker = cluster.worker()
     # Calls that name folders which are not there, as on a machine without the run's file system.
-    plain = dask.Call
+    plain = dask_worker.Call
 
     def elsewhere(**values: Any) -> Any:
         lost = {"folder": "/nowhere", "model_file": values["model_file"] and "/nowhere/model"}

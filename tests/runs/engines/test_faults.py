@@ -58,7 +58,7 @@ def test_constant_scores_are_valid_and_noted(
     (row,) = [row for row in result.rows if row["name"] == "flat"]
     assert row["status"] == "ok"
     assert row["remark"] == "the same score for all held-out events in 2 of 2 fits"
-    assert notes.lines == [f"flat: {row['remark']}"]
+    assert f"flat: {row['remark']}" in notes.lines
     assert f"Note: flat: {row['remark']}" in higgsbench.Leaderboard.read(result.folder).render()
     assert all("remark" not in row for row in result.rows if row["name"] != "flat")
 
@@ -118,7 +118,7 @@ def test_limits_of_a_unit(
     assert [failure.message for failure in result.failures] == [message] * 2
     assert {row["name"]: row["status"] for row in result.rows} == {"logistic": "ok", "greedy": "failed"}
     if mode == "hang":
-        assert "misbehaving.py" in result.failures[0].path.read_text()  # where it hung
+        assert " in fit\n" in result.failures[0].path.read_text()  # where it hung
 
 
 def test_workers_end_with_a_run_that_is_killed(config: Callable[..., Path], tmp_path: Path) -> None:
@@ -141,10 +141,10 @@ def test_a_worker_killed_from_outside_costs_nothing(config: Callable[..., Path],
 
     def kill_one() -> None:
         while not killed.is_set():
-            for worker in workers_of():
-                worker.send_signal(signal.SIGKILL)
+            if list((tmp_path / "local").glob("*/units/[!.]*.json")):
+                for worker in workers_of():
+                    worker.send_signal(signal.SIGKILL)
                 killed.set()
-                return
             time.sleep(0.005)
 
     thread = threading.Thread(target=kill_one)
@@ -153,6 +153,6 @@ def test_a_worker_killed_from_outside_costs_nothing(config: Callable[..., Path],
     killed.set()
     thread.join()
     assert result.failures == []
-    assert [line.partition(": ")[2] for line in notes.lines if "killed by SIGKILL" in line]
+    assert [line for line in notes.lines if "killed by SIGKILL" in line]
     name = "scores.parquet"
     assert pl.read_parquet(result.folder / name).equals(pl.read_parquet(expected.folder / name))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator
+
+from higgsbench.config.base import problem
 from higgsbench.errors import ConfigError
 
-__all__ = ["format_size", "parse_size"]
+__all__ = ["MemorySize", "format_size", "parse_size"]
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20,
           "gib": 2**30, "tib": 2**40}  # fmt: skip
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?b|b|)")
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]i?b|b|)")
 
 
 def parse_size(text: str) -> int:
@@ -31,3 +35,18 @@ def format_size(size: float) -> str:
     if size < 1e9:
         return f"{size / 1e6:.0f} MB"
     return f"{size / 1e9:.2f} GB" if size < 1e10 else f"{size / 1e9:.1f} GB"
+
+
+def _checked(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, str):
+        try:
+            parse_size(value)
+        except ConfigError as error:
+            raise problem(str(error)) from error
+    return value
+
+
+MemorySize = Annotated[str, BeforeValidator(_checked)]
+"""A size in a configuration, kept as it was written."""

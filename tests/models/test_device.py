@@ -1,0 +1,133 @@
+"""Where a model is trained is settled before anything is trained, and said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from higgsbench.models import device, get_model
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    device.unusable.cache_clear()
+    yield
+    device.unusable.cache_clear()
+
+
+@pytest.fixture
+def cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose driver names two cards, and on which every trial fit succeeds."""
+    monkeypatch.setattr(device, "cuda_devices", lambda: 2)
+    answer(monkeypatch, "usable\n")
+
+
+@pytest.fixture
+def no_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "cuda_devices", lambda: 0)
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, text: str, code: int = 0) -> list[list[str]]:
+    """Answer in place of the process of the trial fit; return the list of what was asked."""
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command[-2:])
+        return subprocess.CompletedProcess(command, code, text, "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return asked
+
+
+GIVEN: list[tuple[str, dict[str, Any]]] = [
+    ("xgboost", {"device": "cuda"}),
+    ("xgboost", {"device": "cuda:1"}),
+    ("catboost", {"task_type": "GPU"}),
+    ("catboost", {"device": "cuda"}),
+    ("lightgbm", {"device_type": "cuda"}),
+    ("torch_mlp", {"device": "cuda"}),
+]
+
+
+@pytest.mark.parametrize(("name", "params"), GIVEN)
+@pytest.mark.usefixtures("no_cards")
+def test_fallback_says_so_and_is_a_fit_on_the_processor(name: str, params: dict[str, Any]) -> None:
+    found, note = device.on_device(get_model(name), {**params, "learning_rate": 0.1}, None)
+    assert found == {"learning_rate": 0.1}
+    assert note == f"{name}: no usable CUDA device; trained on the processor"
+
+
+@pytest.mark.parametrize(("name", "params"), GIVEN)
+@pytest.mark.usefixtures("cards")
+def test_a_card_is_used_where_there_is_one(name: str, params: dict[str, Any]) -> None:
+    assert device.on_device(get_model(name), params, None) == (params, "")
+
+
+@pytest.mark.usefixtures("cards")
+def test_device_of_the_run() -> None:
+    for name in ("xgboost", "catboost", "lightgbm", "torch_mlp"):
+        assert device.on_device(get_model(name), {}, "cuda") == ({"device": "cuda"}, "")
+        assert device.on_device(get_model(name), {"device": "cpu"}, "cuda") == ({"device": "cpu"}, "")
+        assert device.on_device(get_model(name), {}, "cpu") == ({}, "")
+        assert device.on_device(get_model(name), {}, None) == ({}, "")
+    assert device.on_device(get_model("mlp"), {}, "cuda") == (
+        {},
+        "mlp: knows no graphics card; trained on the processor",
+    )
+
+
+def test_automatic_choice_of_the_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = get_model("torch_mlp")
+    monkeypatch.setattr(device, "cuda_devices", lambda: 0)
+    assert device.on_device(spec, {"device": "auto"}, None) == ({}, "")
+    device.unusable.cache_clear()
+    monkeypatch.setattr(device, "cuda_devices", lambda: 1)
+    answer(monkeypatch, "usable\n")
+    assert device.on_device(spec, {"device": "auto"}, None) == ({"device": "cuda"}, "")
+
+
+def test_a_library_without_it_is_found_by_a_trial_fit_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "cuda_devices", lambda: 1)
+    asked = answer(monkeypatch, "chatter\nreason: CUDA Tree Learner was not enabled in this build.\n")
+    for _ in range(2):
+        found, note = device.on_device(get_model("lightgbm"), {}, "cuda")
+        assert found == {}
+        assert note == "lightgbm: CUDA Tree Learner was not enabled in this build.; trained on the processor"
+    assert asked == [["lightgbm", '{"device": "cuda"}']]
+
+
+def test_a_trial_fit_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "cuda_devices", lambda: 1)
+    answer(monkeypatch, "", code=-11)
+    _, note = device.on_device(get_model("xgboost"), {}, "cuda")
+    assert note == "xgboost: the trial fit ended with code -11; trained on the processor"
+    device.unusable.cache_clear()
+
+    def late(command: list[str], **_: Any) -> None:
+        raise subprocess.TimeoutExpired(command, 1.0)
+
+    monkeypatch.setattr(subprocess, "run", late)
+    _, note = device.on_device(get_model("xgboost"), {}, "cuda")
+    assert note == "xgboost: a trial fit failed: TimeoutExpired; trained on the processor"
+
+
+@pytest.mark.parametrize("name", ["xgboost", "lightgbm", "catboost"])
+def test_real_trial_fits_of_this_machine(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if device.cuda_devices():
+        pytest.skip("this machine has a graphics card")
+    monkeypatch.setattr(sys, "argv", ["probe", name, '{"device": "cuda"}'])
+    device.probe()
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert lines[-1].startswith("reason: ")
+
+
+def test_a_trial_fit_that_succeeds(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["probe", "xgboost", '{"device": "cpu"}'])
+    device.probe()
+    assert capsys.readouterr().out.strip() == "usable"

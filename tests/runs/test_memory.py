@@ -1,0 +1,248 @@
+"""Runs within a memory limit."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import higgsbench
+from higgsbench.api import load_run_config
+from higgsbench.cli.main import main
+from higgsbench.config import LoadedConfig
+from higgsbench.config.sizes import format_size, parse_size
+from higgsbench.errors import ConfigError
+from higgsbench.events import stored
+from higgsbench.models import device
+from higgsbench.runs import memory, unit
+from higgsbench.runs.dataset import Dataset, load_dataset
+from higgsbench.runs.plan import Plan, make_plan
+from higgsbench.runs.result import RunResult, Silent
+
+Config = Callable[..., Path]
+
+TREES = """
+data: {{source: file, path: {data}}}
+models:
+  - {{model: xgboost, params: {{n_estimators: 10, max_depth: 3, min_child_weight: 1}}, jet_split: both}}
+  - {{model: lightgbm, params: {{n_estimators: 10, num_leaves: 7, early_stopping_rounds: 3, bag: 2}}}}
+folds: 2
+seed: 5
+"""
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def planned(config: Path, limit: str | None = None) -> tuple[LoadedConfig, Dataset, Plan]:
+    settings = () if limit is None else (f"memory_limit={limit}",)
+    loaded = load_run_config(config, settings=settings)
+    dataset = load_dataset(loaded.config)
+    return loaded, dataset, make_plan(loaded, dataset)
+
+
+def scores(result: RunResult) -> pl.DataFrame:
+    return pl.read_parquet(result.folder / "scores.parquet")
+
+
+class TestSizes:
+    @pytest.mark.parametrize(
+        ("text", "size"),
+        [("8GB", 8e9), ("500 MB", 5e8), ("1.5GiB", 1.5 * 2**30), ("1000", 1000), ("0.5 tb", 5e11)],
+    )
+    def test_what_people_write(self, text: str, size: float) -> None:
+        assert parse_size(text) == size
+
+    @pytest.mark.parametrize("text", ["", "8 apples", "-1GB", "GB", "0", "0.1", "1e9", "9" * 99, "nan"])
+    def test_what_is_no_size(self, text: str, config: Config) -> None:
+        with pytest.raises(ConfigError, match="no amount of memory"):
+            parse_size(text)
+        if text:
+            with pytest.raises(ConfigError, match=r"memory_limit.* no amount of memory; write 500MB"):
+                load_run_config(config(), settings=(f"memory_limit='{text}'",))
+
+    def test_what_people_read(self) -> None:
+        assert [format_size(size) for size in (4.5e8, 1.24e9, 3.8e10)] == ["450 MB", "1.24 GB", "38.0 GB"]
+
+
+class TestStreaming:
+    def test_events_on_disk_give_the_same_run(
+        self, config: Config, toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = config(TREES, data=toys)  # with held-out events in the same file
+        in_memory = higgsbench.run(file, output=tmp_path / "a", jobs=1, only=["xgboost"])
+        monkeypatch.setattr(stored, "LARGE_FILE", 0)
+        monkeypatch.setattr(stored.open_events, "__kwdefaults__", {"large": 0})
+        monkeypatch.setattr(stored, "BATCH", 500)
+        dataset = load_dataset(load_run_config(file).config)
+        assert isinstance(dataset.train, stored.StoredEvents)
+        assert isinstance(dataset.test, stored.StoredEvents)
+        from_disk = higgsbench.run(file, output=tmp_path / "b", jobs=1, only=["xgboost"])
+        assert from_disk.folder.name == in_memory.folder.name
+        assert scores(from_disk).equals(scores(in_memory))
+        tests = [pl.read_parquet(run.folder / "test_scores.parquet") for run in (in_memory, from_disk)]
+        assert tests[0].equals(tests[1])
+        assert {p.name for p in (from_disk.folder / "units").iterdir()} == {
+            p.name for p in (in_memory.folder / "units").iterdir()
+        }
+
+
+class TestFromDisk:
+    def test_same_scores_under_another_identity(self, config: Config, tmp_path: Path) -> None:
+        file = config(TREES)
+        loaded, dataset, plan = planned(file)
+        names = frozenset(row.name for row in plan.rows)
+        disk = make_plan(loaded, dataset, names)
+        assert all(row.from_disk for row in disk.rows)
+        assert not {u.key for u in plan.units} & {u.key for u in disk.units}
+        assert [u.key for u in make_plan(loaded, dataset).units] == [u.key for u in plan.units]
+
+    def test_a_run_from_disk(self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        file = config(TREES)
+        in_memory = higgsbench.run(file, output=tmp_path / "a", jobs=1)
+        only_disk_fits(monkeypatch)
+        listener = Notes()
+        disk = higgsbench.run(file, output=tmp_path / "b", jobs=1, listener=listener)
+        assert not disk.failures
+        assert [note.split(":")[0] for note in listener.notes] == ["xgboost", "xgboost [jets]", "lightgbm"]
+        assert all("trained from disk; in memory it needs about" in note for note in listener.notes)
+        assert all(row["from_disk"] for row in disk.rows if row["label"] != "stack")
+        assert not any("from_disk" in row for row in in_memory.rows)
+        # With so few events even the bits are the same; what is promised is the AUC.
+        for a, b in zip(in_memory.rows, disk.rows, strict=True):
+            assert a["auc"] == pytest.approx(b["auc"], abs=2e-3)
+        assert scores(disk).equals(scores(in_memory))
+        again = Notes()
+        assert higgsbench.run(file, output=tmp_path / "b", jobs=1, listener=again).trained == 0
+
+    def test_what_is_stored_stays_in_memory(
+        self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = higgsbench.run(config(TREES), output=tmp_path, jobs=1)
+        only_disk_fits(monkeypatch)
+        second = higgsbench.run(config(TREES), output=tmp_path, jobs=1)
+        assert (second.trained, second.rows) == (0, first.rows)
+
+
+def called(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    out, error = capsys.readouterr()
+    return int(stop.value.code or 0), out, error
+
+
+def only_disk_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the limit between what rows need from disk and in memory, as if each matrix were large."""
+    real = memory._fit
+    monkeypatch.setattr(memory, "_fit", lambda row, events: 0.0 if row.from_disk else 1e12 + real(row, events))
+    monkeypatch.setattr(memory, "available_memory", lambda: int(1e11))
+
+
+class TestRefusal:
+    def test_by_numbers_before_anything_is_trained(
+        self, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = ["run", str(config()), "--output", str(tmp_path / "out"), "--memory-limit", "50MB", "--jobs", "2"]
+        code, _, error = called(arguments, capsys)
+        assert code == 2
+        assert "logistic: needs about " in error
+        assert re.search(r"for \d+ events x 30 features x 2 processes; memory_limit is 50 MB: take fewer", error)
+        assert len(error.strip().splitlines()) == 1
+        assert not (tmp_path / "out").exists()
+
+    def test_fewer_processes_are_proposed(self, config: Config) -> None:
+        loaded, dataset, plan = planned(config(), "800MB")
+        need = memory.memory_need(plan, dataset, loaded.config, 2)
+        assert memory.fit_to_memory(loaded, plan, dataset, 1)[0] == plan
+        assert need.of(0) > parse_size("800MB")
+        with pytest.raises(ConfigError, match="memory_limit is 800 MB: use --jobs 1, or fewer events"):
+            memory.fit_to_memory(loaded, plan, dataset, 2)
+
+    def test_from_disk_may_be_too_much_too(self, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+        loaded, dataset, plan = planned(config(TREES), "100MB")
+        with pytest.raises(ConfigError, match=r"xgboost: needs about \d+ MB for"):  # blocks larger than these events
+            memory.fit_to_memory(loaded, plan, dataset, 2)
+        only_disk_fits(monkeypatch)
+        with pytest.raises(ConfigError, match=r"xgboost: needs about \d+ MB even from disk for"):
+            memory.fit_to_memory(loaded, plan, dataset, 2)
+
+    def test_the_plan_says_so_as_well(self, config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+        code, _, error = called(["run", str(config()), "--plan", "--memory-limit", "50MB"], capsys)
+        assert code == 2
+        assert "needs about" in error
+
+
+class TestNeed:
+    def test_grows_with_events_columns_and_processes(self, config: Config) -> None:
+        loaded, dataset, plan = planned(config())
+        one, two = (memory.memory_need(plan, dataset, loaded.config, jobs) for jobs in (1, 2))
+        assert one.total < two.total
+        large = memory.memory_need(plan, dataset, loaded.config, 2, events=10_000_000)
+        matrix = 4.0 * 10_000_000 * 30
+        assert large.total > 2 * 2.0 * matrix
+        assert large.processes == 2
+        disk = dataclasses.replace(plan, rows=tuple(dataclasses.replace(r, from_disk=True) for r in plan.rows))
+        assert memory.memory_need(disk, dataset, loaded.config, 2, events=10_000_000).total < large.total
+
+    def test_available_memory_is_no_more_than_the_machine_has(self) -> None:
+        import psutil
+
+        assert 0 <= memory.available_memory() <= psutil.virtual_memory().total
+
+    def test_a_confined_process(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "max").write_text("3000\n")
+        (tmp_path / "now").write_text("1000\n")
+        (tmp_path / "none").write_text("max\n")
+        pairs = [(tmp_path / "none", tmp_path / "now"), (tmp_path / "max", tmp_path / "now")]
+        monkeypatch.setattr(memory, "_control_groups", lambda: [*pairs, (tmp_path / "gone", tmp_path / "now")])
+        assert memory.available_memory() == 2000
+
+
+class TestDevice:
+    def test_fallback_is_told_stored_and_shares_units(
+        self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        device.unusable.cache_clear()
+        monkeypatch.setattr(device, "cuda_devices", lambda: 0)
+        listener = Notes()
+        file = config(TREES)
+        processor = higgsbench.run(file, output=tmp_path, jobs=1, only=["xgboost"])
+        asked = higgsbench.run(
+            file, output=tmp_path, jobs=1, only=["xgboost"], settings=["device=cuda"], listener=listener
+        )
+        device.unusable.cache_clear()
+        assert listener.notes.count("xgboost: no usable CUDA device; trained on the processor") == 1
+        assert asked.trained == 0  # the units are those of the processor
+        assert scores(asked).equals(scores(processor))
+        notes = [row.get("device_note") for row in asked.rows if row["label"] == "xgboost"]
+        assert notes == ["xgboost: no usable CUDA device; trained on the processor"] * 2
+        assert "device_note" not in processor.rows[0]
+
+
+def test_mapped_rows_are_copied_once_and_let_go(tmp_path: Path) -> None:
+    import numpy as np
+
+    from higgsbench.runs.blocks import BLOCK, chosen_rows
+
+    space = unit.Workspace(str(tmp_path))
+    values = np.arange(3 * (2 * BLOCK + 5), dtype=np.float32).reshape(-1, 3)
+    with space.matrix("X", values.shape) as file:
+        for first in range(0, len(values), 1000):
+            file.write(values[first : first + 1000].data)
+    X: Any = space.load("X")
+    assert np.array_equal(X, values)
+    rows, numbers = np.arange(0, len(values), 2), np.arange(len(values)) % 4
+    found = chosen_rows(X, rows, numbers)
+    assert np.array_equal(found, np.column_stack([values[rows], numbers[rows].astype(np.float32)]))
+    assert np.array_equal(chosen_rows(X, rows, None), values[rows])
+    assert found.dtype == np.float32
