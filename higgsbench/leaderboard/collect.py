@@ -154,7 +154,7 @@ def read_run(folder: Path) -> tuple[list[StoredRow], str]:
         return [], f"{folder.name}: left out, unfinished ({done} units stored; run its configuration again to go on)"
     except OSError as error:
         return [], f"{folder.name}: left out, rows.json cannot be read ({error.strerror or error})"
-    except ValueError:
+    except (ValueError, StoreError):
         return [], f"{folder.name}: left out, rows.json cannot be read: damaged or not made by higgsbench"
     problem = _problem(content)
     if problem:
