@@ -147,6 +147,13 @@ def bench_presets(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.shared_bins")
 
 
+@nox.session(name="bench-reliability")
+def bench_reliability(session: nox.Session) -> None:
+    """Kill, starve, damage and crowd runs (about half an hour; some cases need root); writes reliability.md."""
+    session.install(".[report,dask]")
+    session.run("python", "-m", "benchmarks.reliability", *session.posargs)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed and memory (about an hour on two quiet cores); writes performance.md. Takes `--part NAME`."""

@@ -114,9 +114,9 @@ def main(count: int, seed: int = 4) -> None:
 
 def _lines(losses: dict[str, list[Loss]], seconds: float) -> list[str]:
     lines = [
-        "The same run on a Dask cluster of two workers; a worker or the scheduler is killed (SIGKILL) at a moment "
-        f"drawn uniformly from the {seconds:.1f} s between the making of the run's folder and its end. A new worker "
-        "joins for the one that is killed. Afterwards the same call is made once more, without Dask.",
+        "The same run on a Dask cluster of two workers; a worker or the scheduler is killed (SIGKILL) at moments drawn "
+        f"uniformly from the {seconds:.1f} s between the making of the run's folder and its end. Another worker joins "
+        "for one that is killed. Afterwards the same call is made once more, without Dask.",
         "",
         "| killed | times | too late | the run ended | in one line, exit 2 | units stored then: least, median, most | "
         "finished units lost | the same results in the end |",
