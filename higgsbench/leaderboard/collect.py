@@ -14,7 +14,7 @@ import polars as pl
 from higgsbench.ensemble.bootstrap import Replicas
 from higgsbench.errors import StoreError
 from higgsbench.files import canonical_digest
-from higgsbench.sealed import ROWS, parse_sealed
+from higgsbench.sealed import ROWS, read_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,7 +148,7 @@ def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
 def read_run(folder: Path) -> tuple[list[StoredRow], str]:
     """Read the rows of one run; the text says why there are none, or what is to be known of them."""
     try:
-        content = parse_sealed((folder / ROWS).read_bytes())
+        content = read_sealed(folder / ROWS)
     except FileNotFoundError:
         done = len(list((folder / "units").glob("[!.]*.json")))
         return [], f"{folder.name}: left out, unfinished ({done} units stored; run its configuration again to go on)"
