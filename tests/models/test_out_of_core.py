@@ -121,7 +121,7 @@ def test_too_few_events_to_put_some_aside(
 def test_class_weights_are_refused_where_they_would_be_lost(
     events: tuple[RowsOnDisk, NDArray[np.bool_], NDArray[np.float64]],
 ) -> None:
-    with pytest.raises(ModelError, match="class_weight cannot be used when LightGBM trains from disk"):
+    with pytest.raises(ModelError, match="LightGBM cannot train from disk with class_weight"):
         estimator_from_disk(get_model("lightgbm"), {"class_weight": "balanced"}, BuildContext(1), Training(*events))
 
 
