@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ import platformdirs
 import polars as pl
 
 from higgsbench.events.table import content_digest
-from higgsbench.files import atomic_path, file_digest
+from higgsbench.files import atomic_path, content_identity, file_digest
 from higgsbench.sealed import parse_sealed, write_sealed
 
 if TYPE_CHECKING:
@@ -57,12 +58,9 @@ def cached_frame(
 def cached_table(identity: str, make: Callable[[], pl.DataFrame]) -> tuple[pl.DataFrame, str]:
     """Return a table and its content digest, from the cache where its identity is found and sound; else make it."""
     table = _place(identity)
-    digest = _sound(table)
-    if digest is not None:
-        try:
-            return pl.read_parquet(table, glob=False, hive_partitioning=False), digest
-        except (OSError, pl.exceptions.PolarsError):
-            pass
+    found = _sound_table(table)
+    if found is not None:
+        return found
     frame = make()
     digest = content_digest(frame)
     try:
@@ -75,7 +73,7 @@ def cached_table(identity: str, make: Callable[[], pl.DataFrame]) -> tuple[pl.Da
 
 def file_identity(file: Path, schema: TableSchema) -> str:
     """Identity of a file's table: the content of the file and the layout."""
-    return f"{file_digest(file)}:{_schema_digest(schema)}"
+    return f"{content_identity(file)}:{_schema_digest(schema)}"
 
 
 def cached_file(identity: str, write: Callable[[Path], str]) -> tuple[Path, str]:
@@ -112,6 +110,23 @@ def _replaced(table: Path, digest: str) -> Iterator[Path]:
         yield temporary
     if digest:
         write_sealed(sidecar, {"digest": digest, "checksum": file_digest(table)})
+
+
+def _sound_table(table: Path) -> tuple[pl.DataFrame, str] | None:
+    """Return the table of an entry and its content digest, None where `_sound` or the reader refuse it.
+
+    The checksum is computed while the table is read; nobody sees the table before it agrees.
+    """
+    if not table.with_suffix(".json").is_file():
+        return None
+    with ThreadPoolExecutor(1) as other:
+        digest = other.submit(_sound, table)
+        try:
+            frame = pl.read_parquet(table, glob=False, hive_partitioning=False)
+        except (OSError, pl.exceptions.PolarsError):
+            return None
+        known = digest.result()
+    return None if known is None else (frame, known)
 
 
 def _sound(table: Path) -> str | None:
