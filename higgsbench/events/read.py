@@ -200,6 +200,8 @@ def read_text(
         PolarsError: if a cell is not of its column's type.
     """
     chosen = wanted if len(wanted) < len(layout) else None
+    if isinstance(source, Path):
+        source = source.absolute()  # Polars 1.37 cuts the first bytes of a name, even inside a letter
     try:
         return pl.read_csv(source, schema=layout, columns=chosen, has_header=header, glob=False)
     except pl.exceptions.PanicException as error:  # no exception of Python's kind, and no bug of ours
@@ -237,7 +239,9 @@ def check_empty_cells(raw: pl.DataFrame, schema: TableSchema, source: str, first
 def _explain(file: Path, header: list[str], schema: TableSchema, error: Exception) -> None:
     """Find the first cell that made the parser stop, and say which; return if there is none to be found."""
     try:
-        raw = pl.read_csv(file, has_header=schema.header, infer_schema=False, truncate_ragged_lines=True, glob=False)
+        raw = pl.read_csv(
+            file.absolute(), has_header=schema.header, infer_schema=False, truncate_ragged_lines=True, glob=False
+        )
     except OSError as damage:  # damaged bytes may first look like too many values, and only then fail a checksum
         raise DataError(f"{file}: damaged or incomplete file: {damage}") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError):

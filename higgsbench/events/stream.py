@@ -133,7 +133,7 @@ class EventStream:
         if self._whole is not None:
             yield from self._whole.iter_slices(self.batch_rows)
             return
-        table = pl.scan_parquet(self.file, glob=False, hive_partitioning=False)
+        table = pl.scan_parquet(self.file.absolute(), glob=False, hive_partitioning=False)
         try:
             rows = int(table.select(pl.len()).collect().item())
             for first in range(0, rows, self.batch_rows):
