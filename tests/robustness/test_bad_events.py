@@ -152,8 +152,8 @@ CASES: dict[str, tuple[Make, str]] = {
     "one class": (one_class, r"bad.csv: no background events among the 140 training events"),
     "gzip cut off": (lambda t: gzip.compress(t.encode())[:-40], r"bad.csv: damaged or incomplete .*file: .*"),
     "an open quote at the end": (
-        lambda t: t[:-3].encode() + b'"',
-        r"bad.csv: the last line ends inside .*",
+        lambda t: t.rstrip().rpartition(",")[0].encode() + b',"',
+        r"bad.csv: the last line ends inside a quoted cell: the file is cut off",
     ),
     "an open quote in a last line": (
         lambda t: t.encode() + b'"',

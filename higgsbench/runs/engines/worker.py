@@ -128,9 +128,9 @@ def _unpacked(order: Order) -> Task | UnitResult:
 
     try:
         task: Task = pickle.loads(order.task)  # noqa: S301
-    except Exception:
-        reason = "the model cannot be brought to a worker process (see above)"
-        return failed_unit(order.key, reason, traceback.format_exc())
+    except Exception as error:
+        reason = f"the model cannot be brought to a worker process: {error!r}"
+        return failed_unit(order.key, " ".join(reason.split()), traceback.format_exc())
     return dataclasses.replace(task, model_file=order.model_file)
 
 
