@@ -137,6 +137,13 @@ def bench_quality(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.quality", *session.posargs)
 
 
+@nox.session(name="bench-reliability")
+def bench_reliability(session: nox.Session) -> None:
+    """Kill, starve, damage and crowd runs (about half an hour; some cases need root); writes reliability.md."""
+    session.install(".[report,dask]")
+    session.run("python", "-m", "benchmarks.reliability", *session.posargs)
+
+
 @nox.session(name="bench-presets")
 def bench_presets(session: nox.Session) -> None:
     """Measure each value of the presets and the options of the networks (two hours; what is stored goes on)."""

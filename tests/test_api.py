@@ -189,10 +189,10 @@ def test_tune(config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monkey
     ("change", "message"),
     [
         ({"objective": "accuracy"}, "objective: 'accuracy' is not one of log_loss, auc, ams"),
-        ({"trials": 0}, "trials: 0 is less than 1"),
+        ({"trials": 0}, "trials: expected a whole number of at least 1, got .0"),
         ({"inner": 1}, "inner: 1 is less than 2"),
         ({"outer": -1}, "outer: -1 is less than 0"),
-        ({"jobs": 0}, "jobs: 0 is less than 1"),
+        ({"jobs": 0}, "jobs: expected a whole number of at least 1, got .0"),
         ({"time_limit": "soon"}, "'soon' is no duration"),
     ],
 )

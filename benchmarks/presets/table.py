@@ -56,7 +56,7 @@ def write_table(found: Sequence[tuple[Variant, Found]], planned: int, real: Trut
 
 
 def _line(variant: Variant, scores: Found, start: Found, real: Truth, simulated: Truth) -> str:
-    cells = [variant.label if variant.kind != "default" else f"**{variant.label}** (the default)"]
+    cells = [f"**{variant.label}** (the default)" if variant.is_default else variant.label]
     samples = ((real, "real"), (simulated, "simulated"))
     if variant.kind == "start":
         cells[0] = variant.label

@@ -68,6 +68,16 @@ REVERTED: dict[str, tuple[Change, ...]] = {
 `boosting_type` and the forest's `max_features` are the defaults, written down. Networks without early stopping after
 200 epochs would take half an hour: 40 stand in for them."""
 
+NO_DEFAULTS: dict[str, tuple[str, ...]] = {
+    "xgboost": ("n_estimators 450",),
+    "lightgbm": ("n_estimators 400",),
+    "catboost": ("iterations 400",),
+    "mlp": ("max_iter 40",),
+    "torch_mlp": ("dropout 0.0", "weight_decay 0.0", "learning_rate 0.001"),
+}
+"""What stands among these, though no library has it as its default: the rounds of the preset `good`, values that stand
+in for dear ones, and those of `torch_mlp`, whose defaults are the preset."""
+
 NEIGHBOURS: dict[str, tuple[Change, ...]] = {
     "xgboost": (
         *({"max_depth": depth} for depth in (4, 3)),
@@ -155,6 +165,12 @@ class Variant:
         """Feature set and training weights."""
         preset = get_model(self.model).preset("best")
         return self.features or preset.features or "raw", self.training_weights or preset.training_weights or "balanced"
+
+    @property
+    def is_default(self) -> bool:
+        """Whether the change is back to the library's default."""
+        stands_in = NO_DEFAULTS.get(self.model, ())
+        return self.kind == "default" and not any(self.label.endswith(value) for value in stands_in)
 
     @property
     def label(self) -> str:

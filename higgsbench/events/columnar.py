@@ -27,9 +27,9 @@ def parse_parquet(file: Path, schema: TableSchema) -> pl.DataFrame:
     try:
         names = list(pl.read_parquet_schema(file))
         check_columns(names, schema, str(file))
-        rows = pl.scan_parquet(file, glob=False, hive_partitioning=False).select(pl.len()).collect().item()
+        rows = pl.scan_parquet(file.absolute(), glob=False, hive_partitioning=False).select(pl.len()).collect().item()
         check_table_size(file, int(rows), len(names))
-        raw = pl.read_parquet(file, glob=False, hive_partitioning=False)
+        raw = pl.read_parquet(file.absolute(), glob=False, hive_partitioning=False)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise DataError(f"{file}: damaged or not a Parquet file: {str(error).splitlines()[0]}") from error
     return as_layout(raw, schema, file)

@@ -159,6 +159,10 @@ def _parse_csv(file: Path, schema: TableSchema, *, zipped: bool) -> pl.DataFrame
     check_columns(header, schema, str(file))
     if zipped:
         check_gzip_size(file)
+    else:
+        with file.open("rb") as stream:
+            stream.seek(max(0, file.stat().st_size - 2))
+            check_end(stream.read(), str(file))
     types = column_types(schema)
     wanted = [name for name in header if name in types]
     try:
@@ -169,6 +173,16 @@ def _parse_csv(file: Path, schema: TableSchema, *, zipped: bool) -> pl.DataFrame
         raise DataError(f"{file}: cannot be parsed as CSV: {str(error).splitlines()[0]}") from error
     check_empty_cells(raw, schema, str(file))
     return raw
+
+
+def check_end(tail: bytes, source: str) -> None:
+    """Refuse a text whose last two bytes open a quoted cell: Polars panics over it.
+
+    Raises:
+        DataError: naming the file.
+    """
+    if tail[-1:] == b'"' and tail[-2:-1] in (b",", b"\n", b""):
+        raise DataError(f"{source}: the last line ends inside a quoted cell: the file is cut off")
 
 
 def read_text(
@@ -186,8 +200,12 @@ def read_text(
         PolarsError: if a cell is not of its column's type.
     """
     chosen = wanted if len(wanted) < len(layout) else None
+    if isinstance(source, Path):
+        source = source.absolute()  # Polars 1.37 cuts the first bytes of a name, even inside a letter
     try:
         return pl.read_csv(source, schema=layout, columns=chosen, has_header=header, glob=False)
+    except pl.exceptions.PanicException as error:  # no exception of Python's kind, and no bug of ours
+        raise pl.exceptions.ComputeError("the parser gave up on it") from error
     except pl.exceptions.PolarsError:
         whole = [name for name in wanted if layout[name] == pl.Int64()]
         loose = {name: pl.Float64() if name in whole else kind for name, kind in layout.items()}
@@ -221,10 +239,12 @@ def check_empty_cells(raw: pl.DataFrame, schema: TableSchema, source: str, first
 def _explain(file: Path, header: list[str], schema: TableSchema, error: Exception) -> None:
     """Find the first cell that made the parser stop, and say which; return if there is none to be found."""
     try:
-        raw = pl.read_csv(file, has_header=schema.header, infer_schema=False, truncate_ragged_lines=True, glob=False)
+        raw = pl.read_csv(
+            file.absolute(), has_header=schema.header, infer_schema=False, truncate_ragged_lines=True, glob=False
+        )
     except OSError as damage:  # damaged bytes may first look like too many values, and only then fail a checksum
         raise DataError(f"{file}: damaged or incomplete file: {damage}") from error
-    except (pl.exceptions.PolarsError, ValueError):
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError):
         row = _first_line(file, _is_foreign)
         if row is not None:
             at = where(row - schema.header, lines=schema.header)

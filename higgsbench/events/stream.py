@@ -13,7 +13,7 @@ import polars as pl
 from higgsbench.errors import DataError
 from higgsbench.events.check import check_columns, check_content, column_types, where
 from higgsbench.events.columnar import as_layout
-from higgsbench.events.read import check_empty_cells, normalised, read_header, read_text, unreadable
+from higgsbench.events.read import check_empty_cells, check_end, normalised, read_header, read_text, unreadable
 from higgsbench.events.root import parse_root
 from higgsbench.files import printable
 from higgsbench.schema import ATLAS_HIGGS
@@ -133,7 +133,7 @@ class EventStream:
         if self._whole is not None:
             yield from self._whole.iter_slices(self.batch_rows)
             return
-        table = pl.scan_parquet(self.file, glob=False, hive_partitioning=False)
+        table = pl.scan_parquet(self.file.absolute(), glob=False, hive_partitioning=False)
         try:
             rows = int(table.select(pl.len()).collect().item())
             for first in range(0, rows, self.batch_rows):
@@ -148,6 +148,7 @@ class EventStream:
         wanted = [name for name in self.columns if name in types]
         first_row = 0
         for block in _ahead(self._blocks()):
+            check_end(block[-2:], self.source)
             try:
                 raw = read_text(block, layout, wanted, header=False).select(wanted)
             except (pl.exceptions.PolarsError, ValueError) as error:

@@ -28,7 +28,8 @@ def correlation_matrix(sums: PairSums) -> NDArray[np.float64]:
         # What is left of a constant is rounding, not variance.
         variance[~(variance > 1e-12 * (sums.xx / sums.w + (sums.centre**2)[:, None]))] = np.nan
         r = (sums.xy / sums.w - mean * mean.T) / np.sqrt(variance * variance.T)
-    return np.clip(r, -1.0, 1.0)
+    # Matrix products may round the two halves differently.
+    return np.clip(np.where(np.tri(*r.shape, dtype=np.bool_), r, r.T), -1.0, 1.0)
 
 
 def correlations(label: str, sums: PairSums, names: Sequence[str], strongest: int = 10) -> Correlations:

@@ -119,7 +119,8 @@ def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
     """
     if not results.is_dir():
         raise StoreError(f"{results}: no such folder; `higgsbench run` makes it, or name another with --results")
-    folders = [results] if (results / "rows.json").exists() else sorted(p for p in results.iterdir() if p.is_dir())
+    one = (results / "rows.json").exists() or (results / "units").is_dir()
+    folders = [results] if one else sorted(p for p in results.iterdir() if p.is_dir())
     rows: list[StoredRow] = []
     notes: list[str] = []
     seen: dict[tuple[Any, ...], StoredRow] = {}
@@ -153,7 +154,7 @@ def read_run(folder: Path) -> tuple[list[StoredRow], str]:
         return [], f"{folder.name}: left out, unfinished ({done} units stored; run its configuration again to go on)"
     except OSError as error:
         return [], f"{folder.name}: left out, rows.json cannot be read ({error.strerror or error})"
-    except ValueError:
+    except (ValueError, StoreError):
         return [], f"{folder.name}: left out, rows.json cannot be read: damaged or not made by higgsbench"
     problem = _problem(content)
     if problem:

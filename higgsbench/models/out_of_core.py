@@ -173,9 +173,7 @@ def lightgbm_from_disk(build: Any, params: Mapping[str, Any], context: BuildCont
     estimator = built.estimator if stopped else built
     for name in ("class_weight", "objective", "linear_tree"):
         if estimator.get_params().get(name):
-            raise ModelError(
-                f"{name} cannot be used when LightGBM trains from disk; raise memory_limit or leave it out"
-            )
+            raise ModelError(f"LightGBM cannot train from disk with {name}; leave it out, or raise memory_limit")
     own = native(estimator)
     if not stopped:
         del own["data_random_seed"]

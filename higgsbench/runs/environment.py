@@ -66,14 +66,19 @@ def _commit() -> str | None:
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
+    # Not `describe --dirty`: that locks the index, and a run that is killed just then would leave the lock behind.
+    name = _git(root, "describe", "--always", "--abbrev=12", "--exclude=*")
+    changes = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
+    if not name or changes is None:
+        return None
+    return f"{name}-dirty" if changes else name
+
+
+def _git(root: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+    return done.stdout.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -14,6 +15,9 @@ import pytest
 import higgsbench
 from higgsbench.cli.main import main
 from higgsbench.events.simulate import SimulationSettings, write_simulated
+
+# The benchmark of reliability shares its tools with the tests; last, so that an installed higgsbench comes first.
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 Refuse: TypeAlias = "Callable[..., str]"
 

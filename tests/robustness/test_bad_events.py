@@ -151,6 +151,14 @@ CASES: dict[str, tuple[Make, str]] = {
     "blank line": (line(3, lambda _: ""), r"bad.csv: row 3 \(line 4\).*"),
     "one class": (one_class, r"bad.csv: no background events among the 140 training events"),
     "gzip cut off": (lambda t: gzip.compress(t.encode())[:-40], r"bad.csv: damaged or incomplete .*file: .*"),
+    "an open quote at the end": (
+        lambda t: t.rstrip().rpartition(",")[0].encode() + b',"',
+        r"bad.csv: the last line ends inside a quoted cell: the file is cut off",
+    ),
+    "an open quote in a last line": (
+        lambda t: t.encode() + b'"',
+        r"bad.csv: the last line ends inside a quoted cell: .*",
+    ),
     "gzip head only": (lambda _: b"\x1f\x8b\x08", r"bad.csv: damaged or incomplete gzip file: .*"),
     "gzip flipped": (
         lambda t: (lambda z: z[: len(z) // 2] + bytes([z[len(z) // 2] ^ 255]) + z[len(z) // 2 + 1 :])(

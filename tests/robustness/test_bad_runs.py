@@ -151,7 +151,7 @@ PREDICT: dict[str, tuple[Spoil, str]] = {
     "no units": (forged("predictor.json", at("rows", 0, "units", value=[])), P + r"rows.0.units: .*"),
     "unknown units": (
         forged("predictor.json", at("rows", 0, "units", value=["0" * 32])),
-        r"run: the fitted models are not stored; run the same configuration again with `store_models: true`",
+        r"run/units/0{32}.json: missing or damaged; run the configuration again",
     ),
     "a threshold that is no number": (
         forged("predictor.json", at("rows", 0, "threshold", value=float("nan"))),

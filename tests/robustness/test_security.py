@@ -51,6 +51,7 @@ def with_part(run: Path, name: str, content: bytes) -> None:
 def vouched(file: Path) -> None:
     marker = file.with_name(file.name.replace(".model.zip", ".json"))
     content = json.loads(marker.read_text())
+    content.pop("seal", None)
     content["model"]["checksum"] = hashlib.sha256(file.read_bytes()).hexdigest()
     marker.write_text(json.dumps(content))
 

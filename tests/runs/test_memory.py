@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,9 @@ class TestFromDisk:
         assert not {u.key for u in plan.units} & {u.key for u in disk.units}
         assert [u.key for u in make_plan(loaded, dataset).units] == [u.key for u in plan.units]
 
+    @pytest.mark.skipif(
+        int(importlib.metadata.version("xgboost").split(".")[0]) < 3, reason="XGBoost trains from disk since 3.0"
+    )
     def test_a_run_from_disk(self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = config(TREES)
         in_memory = higgsbench.run(file, output=tmp_path / "a", jobs=1)
