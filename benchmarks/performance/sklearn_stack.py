@@ -54,7 +54,7 @@ def opponent(config: str, jobs: int) -> None:
     balanced = training_weights(dataset.y, dataset.weight, "balanced")
     members = [(name, Member(name, SETTINGS["seed"])) for name in SIX]
     stack = StackingClassifier(members, LogisticRegression(), cv=PredefinedSplit(dataset.fold[0]), n_jobs=jobs)
-    with parallel_config(backend="loky", inner_max_num_threads=1):
+    with parallel_config(backend="loky", inner_max_num_threads=1, max_nbytes=None):
         stack.fit(X, dataset.y.astype(np.int64), sample_weight=balanced)
     get_reusable_executor().shutdown(wait=True)  # so that the workers' time is counted
 

@@ -27,7 +27,7 @@ FILES = {
     "config.yaml": "config.yaml",
     "environment.json": "environment.json",
 }
-_FLIPS = 6
+_FLIPS = 4
 
 
 class _Notes(Silent):
@@ -84,15 +84,15 @@ def readers(run: Path, events: Path, work: Path) -> dict[str, Callable[[], small
         "leaderboard": lambda: small.cli("leaderboard", "--results", run, "--format", "json"),
         "members": lambda: small.cli("members", run),
         "compare": lambda: small.cli("compare", run, "--format", "json"),
-        "predict": lambda: _predicted(run, events, work / "predicted.csv"),
-        "report": lambda: small.cli("report", run, "--output", work / "report.html"),
+        "predict": lambda: _written(work / "p.csv", "predict", run, events, "-o", work / "p.csv"),
+        "report": lambda: _written(work / "report.html", "report", run, "--output", work / "report.html"),
     }
 
 
-def _predicted(run: Path, events: Path, target: Path) -> small.Answer:
-    """Predict, and answer with the content of the file."""
+def _written(target: Path, *command: str | Path) -> small.Answer:
+    """Carry out a command and answer with the content of the file that it writes."""
     target.unlink(missing_ok=True)
-    answer = small.cli("predict", run, events, "-o", target)
+    answer = small.cli(*command)
     return replace(answer, out=target.read_text() if target.exists() else "")
 
 
@@ -107,7 +107,7 @@ def judged(answer: small.Answer, intact: small.Answer) -> str:
     if answer.code == 0 and "Traceback" not in answer.err:
         if answer.out == intact.out and _untimed(answer.err) == _untimed(intact.err):
             return "same"
-        if "damaged" in answer.out + answer.err or "cannot be read" in answer.out + answer.err:
+        if any(word in answer.out + answer.err for word in ("damaged", "cannot be read", "unfinished", "is missing")):
             return "said"
     return "bad"
 

@@ -15,7 +15,7 @@ from benchmarks.reliability import small
 
 __all__ = ["Case", "lines"]
 
-_SIZES = tuple(range(48, 560, 32))
+_SIZES = tuple(range(48, 560, 64))
 """Sizes in KiB of the disks that are too small; the whole run takes about 500 KiB."""
 _NOBODY = 65534
 
@@ -51,7 +51,7 @@ def lines(config: Path, whole: Path, folder: Path) -> list[str]:
         "undisturbed run | what is said |",
         "|---|---|---:|---:|---:|---|",
     ]
-    return head + [f"| {c.name} | {c.how} | {c.tries} | {c.clear} | {c.same} | {c.line} |" for c in cases]
+    return head + [f"| {c.name} | {c.how} | {c.tries} | {int(c.clear)} | {int(c.same)} | {c.line} |" for c in cases]
 
 
 @contextlib.contextmanager

@@ -45,17 +45,19 @@ def split_names(text: str | None) -> list[str] | None:
     return names
 
 
-def reported(parts: Iterator[pl.DataFrame], data: Path, trained: pl.Series) -> Iterator[pl.DataFrame]:
+def reported(parts: Iterator[pl.DataFrame], data: Path, trained: pl.Series | None) -> Iterator[pl.DataFrame]:
     """Pass scored parts on and say on standard error how far the work is: a live count on a terminal, else the end.
 
-    Events that the run was trained on are counted too and named at the end: their scores are no test of anything.
+    Events that the run was trained on are counted too and named at the end: their scores are no test of anything. Where
+    the run cannot tell which those are, None, that is said instead.
     """
     name = printable(data)
     begin, count, live = time.monotonic(), 0, sys.stderr.isatty()
     seen = 0
     for part in parts:
         count += part.height
-        seen += int(part["EventId"].is_in(trained.implode()).sum())
+        if trained is not None:
+            seen += int(part["EventId"].is_in(trained.implode()).sum())
         if live:
             rate = count / max(time.monotonic() - begin, 1e-9)
             click.echo(f"\r{name}: {count:,} events scored, {rate:,.0f} per second ", err=True, nl=False)
@@ -64,6 +66,12 @@ def reported(parts: Iterator[pl.DataFrame], data: Path, trained: pl.Series) -> I
         click.echo("", err=True)
     else:
         click.echo(f"{name}: {count:,} events scored in {time.monotonic() - begin:.1f} s", err=True)
+    if trained is None:
+        click.echo(
+            f"Warning: {name}: the run's scores.parquet is missing, so nothing tells whether the run was trained on "
+            "these events; its configuration run again writes it anew",
+            err=True,
+        )
     if seen:
         click.echo(
             f"Warning: {name}: {seen:,} of the events have the numbers of events that the run was trained on; their "

@@ -231,19 +231,18 @@ def open_row(store: RunStore, entry: RowEntry, schema: TableSchema, threads: int
     return FittedRow(entry.name, features, groups, calibration, models)
 
 
-def training_events(run: Path, schema: TableSchema) -> pl.Series:
+def training_events(run: Path, schema: TableSchema) -> pl.Series | None:
     """Return the numbers of the events that a run was trained on.
 
-    There are none where its scores are gone, or where the layout numbers the rows of each file anew.
+    There are none where the layout numbers the rows of each file anew; None where the run's scores are gone.
 
     Raises:
         StoreError: if its scores are damaged.
     """
-    nothing = pl.Series("EventId", [], dtype=pl.Int64)
     if schema.event_id is None:
-        return nothing
+        return pl.Series("EventId", [], dtype=pl.Int64)
     try:
         frame = pl.read_parquet(io.BytesIO(read_vouched(run, "scores.parquet")), columns=["EventId"])
     except (OSError, pl.exceptions.PolarsError):
-        return nothing
+        return None
     return frame["EventId"].unique()
