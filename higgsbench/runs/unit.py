@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from higgsbench.errors import StoreError
 from higgsbench.runs.blocks import block_scores, chosen_rows
 
 if TYPE_CHECKING:
@@ -36,17 +35,8 @@ class Workspace:
     folder: str
 
     def save(self, name: str, values: NDArray[Any]) -> None:
-        """Write an array under a name.
-
-        Raises:
-            StoreError: if the disk refuses.
-        """
-        file = Path(self.folder) / f"{name}.npy"
-        try:
-            np.save(file, np.ascontiguousarray(values), allow_pickle=False)
-        except OSError as error:
-            why = error.strerror or "no space is left"
-            raise StoreError(f"{file}: the workers' copy of the events cannot be written: {why}") from error
+        """Write an array under a name."""
+        np.save(Path(self.folder) / f"{name}.npy", np.ascontiguousarray(values), allow_pickle=False)
 
     @contextlib.contextmanager
     def matrix(self, name: str, shape: tuple[int, int]) -> Iterator[BinaryIO]:

@@ -42,7 +42,21 @@ def working_folder(shared: Path | None) -> tempfile.TemporaryDirectory[str]:
 
 
 def save_events(workspace: Workspace, dataset: Dataset, features: Iterable[Features]) -> None:
-    """Write labels, weights, folds, groups and one matrix per choice of features, the matrices part by part."""
+    """Write labels, weights, folds, groups and one matrix per choice of features, the matrices part by part.
+
+    Raises:
+        StoreError: if the disk refuses.
+    """
+    try:
+        _save_events(workspace, dataset, features)
+    except OSError as error:
+        why = error.strerror or "no space is left"
+        raise StoreError(
+            f"{workspace.folder}: the workers' copy of the events cannot be written: {why}; set TMPDIR"
+        ) from error
+
+
+def _save_events(workspace: Workspace, dataset: Dataset, features: Iterable[Features]) -> None:
     train, test = dataset.train, dataset.test
     workspace.save("y", dataset.y)
     workspace.save("weight", dataset.weight)

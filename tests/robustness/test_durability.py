@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -15,9 +16,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import higgsbench
 from benchmarks.reliability import concurrency, damage, kills, small
 from higgsbench.errors import StoreError
 from higgsbench.files import atomic_path, temporary_prefix, writer_lives
+from higgsbench.runs import workspace
 from higgsbench.runs.claims import Claims
 from higgsbench.runs.store import RunStore
 from higgsbench.sealed import parse_sealed, read_vouched, write_sealed
@@ -188,3 +191,16 @@ def test_a_leaderboard_of_one_unfinished_run_says_so(whole: Path, tmp_path: Path
     (tmp_path / "run" / "units").mkdir(parents=True)
     answer = small.cli("leaderboard", "--results", tmp_path / "run", "--format", "json")
     assert "unfinished" in json.loads(answer.out)["notes"][0]
+
+
+def test_a_full_folder_of_temporary_files_is_named(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(workspace, "_save_matrices", full)
+    with pytest.raises(
+        StoreError, match=r"workers' copy of the events cannot be written: No space left .*; set TMPDIR"
+    ):
+        higgsbench.run(config, output=tmp_path / "out", jobs=1)

@@ -23,7 +23,15 @@ TwoModels = Callable[[str], Path]
 
 def workers_of(process: int | None = None) -> list[psutil.Process]:
     found = psutil.Process(process).children(recursive=True)
-    return [p for p in found if "higgsbench.runs.engines.worker" in " ".join(p.cmdline())]
+    return [p for p in found if "higgsbench.runs.engines.worker" in command_of(p)]
+
+
+def command_of(process: psutil.Process) -> str:
+    """Command line, empty for a process that ended meanwhile: a run asks other programs before it starts workers."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 WRONG = {
