@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +67,15 @@ def environment_of(folder: Path | None = None) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, **own}
 
 
-def command(arguments: list[str], folder: Path) -> Cost:
+def command(
+    arguments: list[str], folder: Path, watch: Callable[[int], AbstractContextManager[None]] | None = None
+) -> Cost:
     """Cost of `python ARGUMENTS`, with every process that it started and waited for.
 
     Args:
         arguments: what follows the interpreter.
         folder: working directory; its `cache` is the cache of event files.
+        watch: looks at the process, given its number, while that runs; None for nobody.
 
     Raises:
         RuntimeError: if the command fails; with the end of what it wrote.
@@ -85,8 +90,9 @@ def command(arguments: list[str], folder: Path) -> Cost:
             stdout=subprocess.DEVNULL,
             stderr=stream,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - begin
+        with contextlib.nullcontext() if watch is None else watch(process.pid):
+            _, status, usage = os.wait4(process.pid, 0)
+            wall = time.perf_counter() - begin
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         tail = errors.read_text(errors="replace")[-2000:]

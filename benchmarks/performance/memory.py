@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import contextlib
 import threading
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.performance.measure import Cost, environment_of
+from benchmarks.performance.measure import Cost, command
 
 __all__ = ["Watched", "stored", "watched_command"]
 
@@ -67,31 +65,23 @@ def watched_command(arguments: list[str], folder: Path) -> tuple[Cost, Watched]:
     Raises:
         RuntimeError: if the command fails; with the end of what it wrote.
     """
-    errors, watched, done = folder / "stderr.txt", Watched(), threading.Event()
-    with errors.open("wb") as stream:
-        begin = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=folder,
-            env=environment_of(folder),
-            stdout=subprocess.DEVNULL,
-            stderr=stream,
-        )
+    watched, done = Watched(), threading.Event()
 
-        def watch() -> None:
-            while not done.wait(_EVERY):
-                watched.sample(process.pid)
+    def watch(process: int) -> None:
+        while not done.wait(_EVERY):
+            watched.sample(process)
 
-        watcher = threading.Thread(target=watch, daemon=True)
+    @contextlib.contextmanager
+    def watching(process: int) -> Iterator[None]:
+        watcher = threading.Thread(target=watch, args=(process,), daemon=True)
         watcher.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - begin
-        done.set()
-        watcher.join()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{arguments[:4]} ended with {process.returncode}: {errors.read_text()[-2000:]}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, os.getloadavg()[0]), watched
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+
+    return command(arguments, folder, watching), watched
 
 
 def stored(cost: Cost, watched: Watched) -> dict[str, Any]:

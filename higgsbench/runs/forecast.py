@@ -125,7 +125,8 @@ def within_limit(
     config = loaded.config
     allowance = min(_CALIBRATION_SECONDS, _CALIBRATION_SHARE * limit)
     calibration = calibrate(plan, dataset, config, allowance)
-    needs = [_need(plan, i, dataset, config, calibration, stored_keys(output)) for i in range(len(plan.rows))]
+    known = stored_keys(output)
+    needs = [_need(plan, i, dataset, config, calibration, known) for i in range(len(plan.rows))]
     per_row = calibration.assembly * len(dataset.train)
     left = limit - (time.monotonic() - begin) - 2 * per_row - (_WORKER_START if jobs > 1 else 0.0)
     choice = fit_to_limit(needs, left, jobs, per_row)

@@ -81,12 +81,13 @@ def run_config(
     dataset = load_dataset(loaded.config)
     plan = make_plan(loaded, dataset)
     check_members(loaded.config, plan)
-    check_trainable(loaded, plan, dataset, listener.note)
+    known = stored_keys(output)
+    check_trainable(loaded, plan, dataset, listener.note, known)
     budget, notes = None, list[str]()
     if time_limit is not None:
         jobs = units_at_a_time(engine, listener.note)
         loaded, plan, budget, notes = within_limit(loaded, plan, dataset, output, jobs, time_limit, begin)
-    plan, more = fit_to_memory(loaded, plan, dataset, engine.jobs_here, stored_keys(output))
+    plan, more = fit_to_memory(loaded, plan, dataset, engine.jobs_here, known)
     for note in (*notes, *more):
         listener.note(note)
     return _Run(loaded.config, dataset, plan, output, engine, listener, budget, retry_failed).carry_out()

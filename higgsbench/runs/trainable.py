@@ -10,7 +10,7 @@ import numpy as np
 from higgsbench.models.probe import RefusedParameterError, probe_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from higgsbench.config import LoadedConfig
     from higgsbench.runs.dataset import Dataset
@@ -22,7 +22,13 @@ FEW = 20
 """Events of a class in a fold below which its numbers say little: the relative error of a count is then above 20%."""
 
 
-def check_trainable(loaded: LoadedConfig, plan: Plan, dataset: Dataset, note: Callable[[str], object]) -> None:
+def check_trainable(
+    loaded: LoadedConfig,
+    plan: Plan,
+    dataset: Dataset,
+    note: Callable[[str], object],
+    known: Collection[str] = (),
+) -> None:
     """Let the libraries judge the parameters that the configuration gives, a few milliseconds for each model.
 
     Args:
@@ -30,13 +36,17 @@ def check_trainable(loaded: LoadedConfig, plan: Plan, dataset: Dataset, note: Ca
         plan: its rows.
         dataset: the run's events.
         note: hears of what is legal but makes the numbers worthless.
+        known: keys of units that are stored already; a model that has only these to train was judged before.
 
     Raises:
         ConfigError: naming the file, the line and the parameter.
     """
     seen = set()
     for index, entry in enumerate(loaded.config.models):
-        row = next(row for row in plan.rows if row.label == entry.row_label)
+        rows = [i for i, row in enumerate(plan.rows) if row.label == entry.row_label]
+        if all(unit.key in known for i in rows for unit in plan.units_of(i)):
+            continue
+        row = plan.rows[rows[0]]
         case = json.dumps([entry.model, row.params, len(row.features.columns)], sort_keys=True)
         if case in seen:
             continue

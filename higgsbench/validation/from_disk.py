@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.errors import ModelError
 from higgsbench.models.out_of_core import RowsOnDisk, Training
 from higgsbench.validation.folds import group_index
-from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier, class_sums, is_useful, log_ratio
+from higgsbench.validation.physical import (
+    JetSplitClassifier,
+    PhysicalClassifier,
+    class_sums,
+    is_useful,
+    log_ratio,
+    submodel_of,
+)
 from higgsbench.validation.weights import training_weights, without_negative
 
 if TYPE_CHECKING:
@@ -75,17 +81,9 @@ def _fit_split(
     estimator.submodels_, estimator.columns_ = [], []
     for position, numbers in enumerate(estimator.groups):
         rows = np.flatnonzero(member == position)
-        if not min(class_sums(y[rows], weight[rows])) > 0.0:
-            raise ModelError(f"jet_groups: group {list(numbers)} needs training events of both classes")
+        submodel = submodel_of(estimator, numbers, y[rows], weight[rows])
         useful = [is_useful(data.X[data.rows[rows], column]) for column in range(data.width)]
         columns = np.flatnonzero(useful) if any(useful) else np.zeros(1, dtype=np.intp)
-        submodel = PhysicalClassifier(
-            estimator.estimator,
-            training_weights=estimator.training_weights,
-            weighted=estimator.weighted,
-            negative_weights=estimator.negative_weights,
-            log_odds=estimator.log_odds,
-        )
         _fit_global(submodel, fit, RowsOnDisk(data.X, data.rows[rows], columns), y[rows], weight[rows])
         estimator.submodels_.append(submodel)
         estimator.columns_.append(columns)

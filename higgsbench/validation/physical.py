@@ -259,16 +259,8 @@ class JetSplitClassifier(PhysicalBase):
         self.columns_: list[NDArray[np.intp]] = []
         for position, numbers in enumerate(self.groups):
             rows = np.flatnonzero(member == position)
-            if not min(class_sums(y_[rows], w[rows])) > 0.0:
-                raise ModelError(f"jet_groups: group {list(numbers)} needs training events of both classes")
+            submodel = submodel_of(self, numbers, y_[rows], w[rows])
             columns = self._useful_columns(X_, rows)
-            submodel = PhysicalClassifier(
-                self.estimator,
-                training_weights=self.training_weights,
-                weighted=self.weighted,
-                negative_weights=self.negative_weights,
-                log_odds=self.log_odds,
-            )
             submodel.fit(X_[np.ix_(rows, columns)], y_[rows], w[rows])
             if not self.prior_correction:
                 submodel.prior_shift_ -= log_ratio(class_sums(y_[rows], w[rows]))
@@ -294,3 +286,22 @@ class JetSplitClassifier(PhysicalBase):
             if rows.size:
                 scores[rows] = submodel.decision_function(X_[np.ix_(rows, columns)])
         return scores
+
+
+def submodel_of(
+    split: JetSplitClassifier, numbers: Sequence[int], y: NDArray[Any], weight: NDArray[np.float64]
+) -> PhysicalClassifier:
+    """Return the unfitted model of a group of `split`, of classes y (n,) and evaluation weights (n,).
+
+    Raises:
+        ModelError: if the group lacks a class with positive weight.
+    """
+    if not min(class_sums(y, weight)) > 0.0:
+        raise ModelError(f"jet_groups: group {list(numbers)} needs training events of both classes")
+    return PhysicalClassifier(
+        split.estimator,
+        training_weights=split.training_weights,
+        weighted=split.weighted,
+        negative_weights=split.negative_weights,
+        log_odds=split.log_odds,
+    )

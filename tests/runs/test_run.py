@@ -15,6 +15,7 @@ import yaml
 import higgsbench
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.models import BuildContext, ModelSpec, registry
+from higgsbench.runs import trainable
 from higgsbench.runs.result import RunResult, Silent
 from higgsbench.schema import N_B, N_S
 
@@ -380,3 +381,13 @@ class TestStoredFiles:
         blocked.write_text("no folder")
         with pytest.raises(higgsbench.HiggsbenchError, match="cannot be written"):
             higgsbench.run(config(), output=blocked, jobs=1)
+
+
+def test_parameters_are_judged_only_where_something_is_trained(
+    config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+    monkeypatch.setattr(trainable, "probe_parameters", lambda spec, *_: judged.append(spec.name))
+    for _ in range(2):
+        higgsbench.run(config(), output=tmp_path / "out", jobs=1)
+    assert judged == ["logistic", "lightgbm"]

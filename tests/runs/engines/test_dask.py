@@ -92,6 +92,7 @@ def fits(process: int) -> list[psutil.Process]:
 
 
 def test_serial_local_and_dask_give_the_same_bits(config: Callable[..., Path], tmp_path: Path) -> None:
+    before = psutil.Process().children(recursive=True)  # those of other tests, such as a pool that is kept
     found = [
         higgsbench.run(config(), output=tmp_path / engine, engine=engine, jobs=2)
         for engine in ("serial", "local", "dask")
@@ -101,7 +102,7 @@ def test_serial_local_and_dask_give_the_same_bits(config: Callable[..., Path], t
     keys = [sorted(p.name for p in (r.folder / "units").iterdir()) for r in found]
     assert keys[0] == keys[1] == keys[2]
     assert len([name for name in keys[2] if name.endswith(".model.zip")]) == 12
-    assert not psutil.Process().children(recursive=True)
+    assert set(psutil.Process().children(recursive=True)) <= set(before)
     assert not list(found[2].folder.rglob(".tmp-*"))
 
 
