@@ -72,7 +72,7 @@ POPULATIONS = (
         (1.0, 0.5, 0.05), (0.50, 0.20, 0.30),
     ),
 )  # fmt: skip
-REPLICAS = 100
+REPLICAS = 200
 KNOWN_FROM = 1_000_000
 
 
@@ -144,7 +144,7 @@ def covered(off: Array, se: Array, degrees: Array, level: float) -> str:
 
 
 def main() -> None:
-    replications, n, processes = (int(x) for x in [*sys.argv[1:], *("1000", "15000", "2")[len(sys.argv) - 1 :]])
+    replications, n, processes = (int(x) for x in [*sys.argv[1:], *("4000", "15000", "2")[len(sys.argv) - 1 :]])
     each = -(-replications // len(POPULATIONS))
     tasks = [(population, seed, n) for seed in range(each) for population in range(len(POPULATIONS))]
     with get_context("spawn").Pool(processes) as pool:

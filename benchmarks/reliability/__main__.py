@@ -16,7 +16,7 @@ PARTS = ("kills", "dask", "storage", "concurrency", "input")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability")
     parser.add_argument("--part", choices=PARTS, action="append")
-    parser.add_argument("--kills", type=int, default=50, help="how often the run is killed")
+    parser.add_argument("--kills", type=int, default=50, help="how often the run, and its Dask processes, are killed")
     parser.add_argument("--cases", type=int, default=bad_input.CASES, help="how many spoiled files are read")
     options = parser.parse_args()
     parts = options.part or PARTS
@@ -25,7 +25,7 @@ def main() -> None:
         if "kills" in parts:
             kills.main(options.kills)
         if "dask" in parts:
-            dask_kills.main(max(3, options.kills // 6))
+            dask_kills.main(options.kills)
         if "storage" in parts:
             storage.main()
         if "concurrency" in parts:

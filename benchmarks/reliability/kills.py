@@ -90,7 +90,7 @@ def main(count: int, seed: int = 1) -> None:
     moments = random.Random(seed)  # noqa: S311  (no secret)
     with tempfile.TemporaryDirectory(prefix="higgsbench-kills-") as name:
         folder = Path(name)
-        config = small.prepare(folder)
+        config = small.prepare(folder, trees=small.LONGER)
         whole, seconds = undisturbed(config, folder / "whole")
         kills = [kill_once(config, folder / f"killed-{i}", whole, moments.uniform(0.0, seconds)) for i in range(count)]
     write_section("kills", _lines(kills, seconds))

@@ -23,6 +23,7 @@ from higgsbench.runs.store import RunStore
 from higgsbench.sealed import ROWS, parse_sealed
 
 __all__ = [
+    "LONGER",
     "RESULTS",
     "TIMINGS",
     "UNITS",
@@ -40,6 +41,9 @@ __all__ = [
 ]
 
 UNITS = 12
+LONGER = 800
+"""Trees of a run whose fits take most of its time, so that kills at random moments fall among them."""
+
 RESULTS = ("scores.parquet", "test_scores.parquet", "replicas.parquet", "stack.json", "predictor.json")
 TIMINGS = ("fit_seconds", "predict_us", "peak_mb")
 _CONFIG = """

@@ -37,6 +37,7 @@ REPLICAS = 200
 BINS = 250
 """Rank bins; cuts of a replica fall between bins."""
 
+_OTHERS = 8
 _SEED = 20140912
 _EVENTS_AT_ONCE = 1 << 22
 _REPLICAS_AT_ONCE = 50
@@ -50,8 +51,8 @@ class Replicas:
     Attributes:
         ams_cv: cross-validated AMS, cuts chosen anew.
         auc: weighted ROC AUC.
-        at_others: (2, replicas) AMS of the replica's events, and of the sample's own, at the cuts of one other replica
-            minus that at the cuts of a second one; zeros where there are too few replicas.
+        at_others: (1 + others, replicas) AMS of the sample's own events at the replica's cuts, then of the replica's
+            events at the cuts of each of some other replicas; no others where there are too few replicas.
     """
 
     ams_cv: NDArray[np.float64]
@@ -68,14 +69,20 @@ def paired_error(a: Replicas, b: Replicas) -> float:
     do not know N*, tell how much that is: at them a replica's events vary by var(A + N + N*), the sample's own by
     var(A + N), and N* is as large as N. The difference of the two is taken off, but never more than half.
 
+    Both variances are means over several cuts each: from one pair of cuts per replica they scatter so much that what is
+    taken off, cut at nought and at half, is too large on average.
+
     Args:
         a: replicas of the one row.
         b: replicas of the other, of the same draws.
     """
     whole = float(np.var(a.ams_cv - b.ams_cv, ddof=1))
-    replica, sample = np.mean((a.at_others - b.at_others) ** 2, axis=1) / 2.0
-    twice = min(max(float(replica - sample), 0.0), 0.5 * whole)
-    return float(np.sqrt(whole - twice))
+    kept = min(len(a.at_others), len(b.at_others))
+    sample, others = np.split(a.at_others[:kept] - b.at_others[:kept], [1])
+    if len(others) < 2:
+        return float(np.sqrt(whole))
+    twice = float(np.mean(np.var(others, axis=0, ddof=1)) - np.var(sample, ddof=1))
+    return float(np.sqrt(whole - min(max(twice, 0.0), 0.5 * whole)))
 
 
 def _rank_bins(score: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -107,10 +114,12 @@ def bootstrap_rows(rows: Sequence[tuple[NDArray[np.float64], Truth]], replicas: 
         replicas: number of replicas.
     """
     n = rows[0][1].y.size
-    repeats = [_Repeat(*row, r, replicas) for row in rows for r in range(row[0].shape[0])]
     chunk = max(4, min(_REPLICAS_AT_ONCE, _EVENTS_AT_ONCE // max(n, 1)))
+    parts = -(-replicas // chunk)
+    others = min(_OTHERS, replicas // parts - 1)
+    repeats = [_Repeat(*row, r, replicas, others) for row in rows for r in range(row[0].shape[0])]
     draws = _draws(n, replicas)
-    for indices in np.array_split(np.arange(replicas), -(-replicas // chunk)):
+    for indices in np.array_split(np.arange(replicas), parts):
         part = slice(int(indices[0]), int(indices[-1]) + 1)
         # Bytes are turned round before they become eight times as many.
         counts = np.ascontiguousarray(draws(part).T).astype(np.float64)
@@ -133,7 +142,7 @@ def bootstrap_rows(rows: Sequence[tuple[NDArray[np.float64], Truth]], replicas: 
 class _Repeat:
     """One repeat of one row: its events in cells of class x bin x fold, and what the replicas come to."""
 
-    def __init__(self, scores: NDArray[np.float64], truth: Truth, repeat: int, replicas: int) -> None:
+    def __init__(self, scores: NDArray[np.float64], truth: Truth, repeat: int, replicas: int, others: int) -> None:
         self.truth = truth
         folds = int(truth.fold.max()) + 1
         self.shape = (2, BINS, folds)
@@ -142,7 +151,7 @@ class _Repeat:
         sums = np.asarray(np.bincount(cell, truth.weight, 2 * BINS * folds), dtype=np.float64)
         self.sample: NDArray[np.float64] = np.cumsum(sums.reshape(1, *self.shape), axis=2)
         self.ams, self.auc = np.empty((2, replicas))
-        self.at_others = np.zeros((2, replicas))
+        self.at_others = np.empty((1 + others, replicas))
 
     def take(self, counts: NDArray[np.float64], part: slice) -> None:
         """Add the replicas of a part; counts is (n, replicas of the part)."""
@@ -152,12 +161,9 @@ class _Repeat:
         running: NDArray[np.float64] = np.cumsum(first, axis=2) * _scale(first.sum(axis=3), self.truth)[..., None]
         self.ams[part] = _ams_at(running, at, self.truth)
         self.auc[part] = _binned_auc(first.sum(axis=3))
-        if at.shape[0] > 2:
-            one, other = np.roll(at, 1, axis=0), np.roll(at, 2, axis=0)
-            for place, cumulative in enumerate((running, self.sample)):
-                self.at_others[place, part] = _ams_at(cumulative, one, self.truth) - _ams_at(
-                    cumulative, other, self.truth
-                )
+        self.at_others[0, part] = _ams_at(self.sample, at, self.truth)
+        for other in range(1, len(self.at_others)):
+            self.at_others[other, part] = _ams_at(running, np.roll(at, other, axis=0), self.truth)
 
 
 def _moments(cell: NDArray[np.int64], weight: NDArray[np.float64], cells: int) -> csc_array:

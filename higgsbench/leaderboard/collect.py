@@ -19,14 +19,12 @@ from higgsbench.sealed import ROWS, read_sealed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
 __all__ = ["StoredRow", "collect_rows", "read_run"]
 
 _REPLICAS_FILE = "replicas.parquet"
 _NEEDED = ("name", "label", "variant", "status", "digest")
 _REPLICAS = ("ams_cv", "auc")
-_AT_OTHERS = ("at_others", "at_others_sample")
+_AT_OTHERS = "at_others"
 _NUMBERS = ("ams_cv", "ams_cv_se", "auc", "auc_se", "log_loss", "fraction", "s", "b")
 
 
@@ -60,24 +58,30 @@ class StoredRow:
 
     def replicas(self) -> Replicas | None:
         """Bootstrap replicas of the row, or None where the file is missing or damaged."""
-        found = self._columns(*_REPLICAS, *_AT_OTHERS)
-        if found is None:
-            found = self._columns(*_REPLICAS)  # runs of earlier versions
-        if found is None:
+        table = self._table()
+        if table is None:
             return None
-        ams_cv, auc, *others = found
-        return Replicas(ams_cv, auc, np.array(others or np.zeros((len(_AT_OTHERS), ams_cv.size))))
+        columns = [self._column(table, metric) for metric in _REPLICAS]
+        if not all(column is not None and column.dtype.is_float() for column in columns):
+            return None
+        ams_cv, auc = (column.cast(pl.Float64).to_numpy() for column in columns if column is not None)
+        others = self._column(table, _AT_OTHERS)
+        if others is None or not isinstance(others.dtype, pl.Array) or others.dtype.inner != pl.Float64:
+            return Replicas(ams_cv, auc, np.zeros((1, ams_cv.size)))  # runs of earlier versions
+        return Replicas(ams_cv, auc, np.ascontiguousarray(others.to_numpy().T))
 
-    def _columns(self, *metrics: str) -> list[NDArray[np.float64]] | None:
-        names = [f"{metric}:{self.record['name']}" for metric in metrics]
+    def _table(self) -> pl.DataFrame | None:
         try:
-            table = _sound_table(self.run / _REPLICAS_FILE, self.replicas_digest)
-            columns = [table[name] for name in names]
+            return _sound_table(self.run / _REPLICAS_FILE, self.replicas_digest)
         except (OSError, ValueError, pl.exceptions.PolarsError):
             return None
-        if not all(column.dtype.is_float() and not column.null_count() for column in columns):
+
+    def _column(self, table: pl.DataFrame, metric: str) -> pl.Series | None:
+        """Return the row's values of a metric, or None where there are none or not all."""
+        name = f"{metric}:{self.record['name']}"
+        if name not in table.columns or table[name].null_count():
             return None
-        return [column.cast(pl.Float64).to_numpy() for column in columns]
+        return table[name]
 
 
 def _sound_table(path: Path, digest: str) -> pl.DataFrame:

@@ -34,14 +34,17 @@ def _build_logistic(params: Mapping[str, Any], context: BuildContext) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-    from higgsbench.models.parts import NormalQuantiles
+    from higgsbench.models.parts import BlockwiseScaler, NormalQuantiles
+    from higgsbench.models.quadratic import QuadraticLogisticRegression
 
     own = dict(params)
     degree = own.pop("degree", 1)
     quantiles = NormalQuantiles(random_state=context.seed)
+    if degree == 2 and own.keys() <= memory_use.QUADRATIC:
+        return make_pipeline(quantiles, QuadraticLogisticRegression(**own))
     regression = LogisticRegression(random_state=context.seed, **own)
     if degree == 1:
-        return make_pipeline(quantiles, StandardScaler(), regression)
+        return make_pipeline(quantiles, BlockwiseScaler(), regression)
     polynomial = PolynomialFeatures(degree=degree, include_bias=False)
     return make_pipeline(quantiles, polynomial, StandardScaler(), regression)
 
@@ -179,9 +182,8 @@ def _lightgbm_names() -> frozenset[str]:
 
 def _build_mlp(params: Mapping[str, Any], context: BuildContext) -> Any:
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    from higgsbench.models.parts import NormalQuantiles, ShortMLPClassifier, SmoothClip
+    from higgsbench.models.parts import BlockwiseScaler, NormalQuantiles, ShortMLPClassifier, SmoothClip
 
     own = dict(params)
     scaling = own.pop("scaling", "quantiles")
@@ -189,7 +191,7 @@ def _build_mlp(params: Mapping[str, Any], context: BuildContext) -> Any:
         raise ValueError(f"scaling is {scaling!r}, expected quantiles or clip")
     first = NormalQuantiles(random_state=context.seed) if scaling == "quantiles" else SmoothClip()
     # The flags of missing values come out of the imputation as 0 and 1; scaling last brings all to one width.
-    return make_pipeline(first, StandardScaler(), ShortMLPClassifier(random_state=context.seed, **own))
+    return make_pipeline(first, BlockwiseScaler(), ShortMLPClassifier(random_state=context.seed, **own))
 
 
 def _mlp_names() -> frozenset[str]:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CATBOOST", "LIGHTGBM", "MLP", "XGBOOST", "forest_memory", "logistic_memory"]
+__all__ = ["CATBOOST", "LIGHTGBM", "MLP", "QUADRATIC", "XGBOOST", "forest_memory", "logistic_memory"]
 
 LIGHTGBM, XGBOOST, CATBOOST, MLP = 2.6, 2.7, 4.2, 7.0
+
+QUADRATIC = frozenset({"C", "max_iter", "tol"})
+"""Parameters with which a logistic regression of degree 2 needs no table of products."""
 
 _NODE = 80.0
 """Bytes of a node of a forest's tree: 64, and two class weights."""
@@ -33,6 +36,6 @@ def forest_memory(params: Mapping[str, Any], events: int, columns: int) -> float
 def logistic_memory(params: Mapping[str, Any], events: int, columns: int) -> float:
     """Copies of the matrix with flags of missing values, widened by products of pairs where the degree is 2."""
     wide = 1.4 * columns
-    if params.get("degree", 1) > 1:
+    if params.get("degree", 1) > 1 and not params.keys() - {"degree", "bag"} <= QUADRATIC:
         wide = wide * (wide + 3.0) / 2.0
     return 3.0 + 3.4 * wide / columns

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from higgsbench.errors import MissingExtraError, ModelError
+from higgsbench.models.labels import two_classes
 from higgsbench.models.packed_symmetry import AUGMENT, symmetry_of
 
 if TYPE_CHECKING:
@@ -175,17 +176,10 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _checked_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        from sklearn.utils.multiclass import check_classification_targets, type_of_target
         from sklearn.utils.validation import _check_sample_weight
 
         X_, y_ = validate_data(self, X, y, dtype=np.float32)
-        check_classification_targets(y_)
-        self.classes_, coded = np.unique(y_, return_inverse=True)
-        if self.classes_.size > 2:
-            kind = type_of_target(y_, input_name="y")
-            raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
-        if self.classes_.size < 2:
-            raise ValueError(f"Classifier can't train when only one class is present: {self.classes_}")
+        self.classes_, coded = two_classes(y_)
         w = _check_sample_weight(sample_weight, X_, dtype=np.float64)
         if (w < 0.0).any() or not w.sum() > 0.0:
             raise ValueError("sample_weight must not be negative and must have a positive sum")

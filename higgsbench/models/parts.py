@@ -9,13 +9,16 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import QuantileTransformer
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["NormalQuantiles", "ShortMLPClassifier", "SmoothClip"]
+__all__ = ["BlockwiseScaler", "NormalQuantiles", "ShortMLPClassifier", "SmoothClip"]
+
+BLOCK = 1 << 14
+"""Events whose moments are taken together; more would only need more memory."""
 
 
 class ShortMLPClassifier(MLPClassifier):  # type: ignore[misc]  # scikit-learn ships no types
@@ -46,6 +49,25 @@ class NormalQuantiles(QuantileTransformer):  # type: ignore[misc]  # scikit-lear
             return super().fit(X, y)
 
 
+class BlockwiseScaler(StandardScaler):  # type: ignore[misc]  # scikit-learn ships no types
+    """`StandardScaler` that learns its moments block by block and scales in place.
+
+    The library's takes them from several copies of the whole table in double precision, which together are the peak of
+    a network's training. In place is right behind a step that has made a table of its own, and only there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(copy=False)
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> BlockwiseScaler:
+        """Learn mean and standard deviation of each column of X (n, p)."""
+        X_ = validate_data(self, X, dtype=[np.float64, np.float32])
+        self._reset()
+        for first in range(0, len(X_), BLOCK):
+            self.partial_fit(X_[first : first + BLOCK])
+        return self
+
+
 class SmoothClip(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # ships no types
     """Centre and scale each column robustly, then bend the tails: z / sqrt(1 + (z / limit)^2) stays within the limit.
 
@@ -66,16 +88,22 @@ class SmoothClip(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> SmoothClip:
         """Learn centre and width of each column of X (n, p)."""
         X_ = validate_data(self, X, dtype=[np.float64, np.float32])
-        lowest, low, self.center_, high, highest = np.quantile(X_, (0.05, 0.25, 0.5, 0.75, 0.95), axis=0)
+        # Column by column here and below, since a table in double precision is twice the input and more are needed.
+        quantiles = [np.quantile(column, (0.05, 0.25, 0.5, 0.75, 0.95)) for column in X_.T]
+        lowest, low, self.center_, high, highest = np.transpose(quantiles)
         # Distances of quantiles in units of a normal distribution's standard deviation.
         width = np.where(high > low, (high - low) / 1.349, (highest - lowest) / 3.290)
-        width = np.where(width > 0.0, width, X_.std(axis=0, dtype=np.float64))
-        self.scale_: NDArray[np.float64] = np.where(width > 0.0, width, 1.0)
+        width = np.where(width > 0.0, width, [column.std(dtype=np.float64) for column in X_.T])
+        # Distances over a denormal width would overflow.
+        self.scale_: NDArray[np.float64] = np.where(width > 1e-100, width, 1.0)
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the bent columns (n, p)."""
         check_is_fitted(self)
-        z = (validate_data(self, X, dtype=[np.float64, np.float32], reset=False) - self.center_) / self.scale_
-        bent: NDArray[np.float64] = z / np.hypot(1.0, z / self.limit)
+        X_ = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        bent = np.empty(X_.shape)
+        for column, out, center, scale in zip(X_.T, bent.T, self.center_, self.scale_, strict=True):
+            z = (column - center) / scale
+            out[:] = z / np.hypot(1.0, z / self.limit)
         return bent

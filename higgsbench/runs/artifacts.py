@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["comparability", "damaged_results", "is_current", "resolved_config", "write_inputs", "write_results"]
 
-ASSEMBLY_FORMAT = 3
+ASSEMBLY_FORMAT = 4
 """Raised whenever the same units would give other rows or files."""
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
@@ -209,11 +209,12 @@ def _write_test_scores(store: RunStore, dataset: Dataset, scores: list[RowScores
 
 
 def _write_replicas(store: RunStore, metrics: dict[str, RowMetrics]) -> None:
-    columns = {}
+    columns: dict[str, Any] = {}
     for name, found in metrics.items():
         columns[f"ams_cv:{name}"] = found.replicas.ams_cv
         columns[f"auc:{name}"] = found.replicas.auc
-        columns[f"at_others:{name}"], columns[f"at_others_sample:{name}"] = found.replicas.at_others
+        others = np.ascontiguousarray(found.replicas.at_others.T)
+        columns[f"at_others:{name}"] = pl.Series(others, dtype=pl.Array(pl.Float64, others.shape[1]))
     _write_parquet(store, "replicas.parquet", pl.DataFrame(columns))
 
 

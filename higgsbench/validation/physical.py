@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from higgsbench.errors import ModelError
+from higgsbench.models.labels import two_classes
 from higgsbench.models.scoring import fit_weighted, read_log_odds
 from higgsbench.validation.folds import group_index
 from higgsbench.validation.weights import training_weights, without_negative
@@ -61,17 +62,10 @@ class PhysicalBase(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
     def _checked_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.float64]]:
-        from sklearn.utils.multiclass import check_classification_targets, type_of_target
         from sklearn.utils.validation import _check_sample_weight
 
         X_, y_ = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan")
-        check_classification_targets(y_)
-        self.classes_, coded = np.unique(y_, return_inverse=True)
-        if self.classes_.size > 2:
-            kind = type_of_target(y_, input_name="y")
-            raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
-        if self.classes_.size < 2:
-            raise ValueError(f"Classifier can't train when only one class is present: {self.classes_}")
+        self.classes_, coded = two_classes(y_)
         w = np.asarray(_check_sample_weight(sample_weight, X_, dtype=np.float64), dtype=np.float64)
         truth = coded.astype(np.bool_)
         for label, total in zip(self.classes_, class_sums(~truth, w), strict=True):

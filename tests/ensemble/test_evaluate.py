@@ -103,25 +103,27 @@ def test_what_a_difference_counts_twice_is_taken_off() -> None:
     base = scores_of(truth)
     a, b = (bootstrap_row(base + 0.3 * np.random.default_rng(k).normal(size=base.shape), truth, 100) for k in (1, 2))
     whole = float(np.std(a.ams_cv - b.ams_cv, ddof=1))
-    replica, sample = np.mean((a.at_others - b.at_others) ** 2, axis=1) / 2.0
-    assert replica > sample > 0.0
-    assert paired_error(a, b) == pytest.approx(np.sqrt(whole**2 - (replica - sample)))
+    sample, *others = a.at_others - b.at_others
+    twice = float(np.mean([np.var(column, ddof=1) for column in np.transpose(others)]) - np.var(sample, ddof=1))
+    assert 0.0 < twice < 0.5 * whole**2
+    assert paired_error(a, b) == pytest.approx(np.sqrt(whole**2 - twice))
     assert paired_error(a, b) == paired_error(b, a) < whole
     assert paired_error(a, a) == 0.0
-    without = replace(a, at_others=np.zeros((2, 100)))
-    assert paired_error(without, replace(b, at_others=np.zeros((2, 100)))) == pytest.approx(whole)
-    assert paired_error(replace(a, at_others=np.stack([np.full(100, 9.0), np.zeros(100)])), b) == pytest.approx(
-        whole / np.sqrt(2.0)
-    )
+    without = replace(a, at_others=a.at_others[:1])  # as in runs of earlier versions
+    assert paired_error(without, b) == paired_error(b, without) == pytest.approx(whole)
+    far = np.vstack([np.zeros(100), np.full(100, 9.0), np.zeros(100)])
+    assert paired_error(replace(a, at_others=far), b) == pytest.approx(whole / np.sqrt(2.0))
+    steady = np.vstack([9.0 * np.arange(100), np.zeros((2, 100))])
+    assert paired_error(replace(a, at_others=steady), b) == pytest.approx(whole)
 
 
 def test_cuts_of_other_replicas_are_applied_as_their_own() -> None:
     truth = truth_of(900)
-    scores = scores_of(truth)
-    found = bootstrap_row(scores, truth, 7)
-    assert found.at_others.shape == (2, 7)
-    assert found.at_others[1].sum() == pytest.approx(0.0, abs=1e-9)  # each replica's cut is twice another's
-    np.testing.assert_array_equal(bootstrap_row(scores, truth, 2).at_others, 0.0)  # too few to have others
+    found = bootstrap_row(scores_of(truth), truth, 7)
+    assert found.at_others.shape == (7, 7)
+    assert np.isfinite(found.at_others).all()
+    assert bootstrap_row(scores_of(truth), truth, 200).at_others.shape == (9, 200)
+    assert bootstrap_row(scores_of(truth), truth, 1).at_others.shape == (1, 1)  # too few to have others
 
 
 def test_bootstrap_does_not_depend_on_the_scale_of_scores() -> None:

@@ -1,4 +1,4 @@
-"""Smooth clipping of inputs."""
+"""Smooth clipping of inputs, and scaling by blocks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from higgsbench.models.parts import SmoothClip
+from higgsbench.models.parts import BLOCK, BlockwiseScaler, SmoothClip
 
 
 def test_it_passes_scikit_learn_s_checks() -> None:
@@ -43,3 +44,24 @@ def test_columns_that_are_mostly_one_value_keep_a_finite_width(share: float) -> 
     assert np.isfinite(out).all()
     assert np.ptp(out) <= 6.0
     assert (np.ptp(out) > 1.0) == (share < 1.0)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_scaling_by_blocks_is_the_library_s_scaling_in_place(kind: type) -> None:
+    X: np.ndarray = (np.random.default_rng(3).normal(40.0, 7.0, size=(2 * BLOCK + 5, 3))).astype(kind)
+    X[:, 2] = 4.0
+    whole = StandardScaler().fit(X)
+    found = BlockwiseScaler().fit(X)
+    np.testing.assert_allclose(found.mean_, whole.mean_, rtol=1e-6)
+    np.testing.assert_allclose(found.scale_, whole.scale_, rtol=1e-6)
+    wanted = whole.transform(X)
+    out = found.transform(X)
+    assert out is X
+    np.testing.assert_allclose(out, wanted, atol=1e-5)
+
+
+def test_scaling_by_blocks_can_be_learnt_anew() -> None:
+    a, b = np.random.default_rng(4).normal(size=(2, 500, 2))
+    once, twice = BlockwiseScaler().fit(b), BlockwiseScaler().fit(a).fit(b)
+    np.testing.assert_array_equal(once.scale_, twice.scale_)
+    assert twice.n_samples_seen_ == 500

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["PLAIN", "PlainCodec"]
 
 PLAIN = {
+    "BlockwiseScaler": "higgsbench.models.parts",
     "LabelBinarizer": "sklearn.preprocessing",
     "LabelEncoder": "sklearn.preprocessing",
     "LogisticRegression": "sklearn.linear_model",
@@ -30,6 +31,7 @@ PLAIN = {
     "MissingIndicator": "sklearn.impute",
     "NormalQuantiles": "higgsbench.models.parts",
     "PolynomialFeatures": "sklearn.preprocessing",
+    "QuadraticLogisticRegression": "higgsbench.models.quadratic",
     "QuantileTransformer": "sklearn.preprocessing",
     "ShortMLPClassifier": "higgsbench.models.parts",
     "SimpleImputer": "sklearn.impute",
