@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 UNITS = 12
-LONGER = 800
+LONGER = 4000
 """Trees of a run whose fits take most of its time, so that kills at random moments fall among them."""
 
 RESULTS = ("scores.parquet", "test_scores.parquet", "replicas.parquet", "stack.json", "predictor.json")

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import platformdirs
 import polars as pl
 
+from higgsbench.events.identity import remembered_identity
 from higgsbench.events.table import content_digest
-from higgsbench.files import atomic_path, content_identity, file_digest
+from higgsbench.files import atomic_path, file_digest
 from higgsbench.sealed import parse_sealed, write_sealed
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def cached_table(identity: str, make: Callable[[], pl.DataFrame]) -> tuple[pl.Da
 
 def file_identity(file: Path, schema: TableSchema) -> str:
     """Identity of a file's table: the content of the file and the layout."""
-    return f"{content_identity(file)}:{_schema_digest(schema)}"
+    return f"{remembered_identity(file, cache_dir() / 'files')}:{_schema_digest(schema)}"
 
 
 def cached_file(identity: str, write: Callable[[Path], str]) -> tuple[Path, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -18,6 +19,8 @@ __all__ = ["check_columns", "check_content", "check_distinct", "column_types", "
 
 _LARGEST = 1e30
 """Beyond this squares overflow in single precision; no momentum, mass or weight comes near."""
+
+_TOO_LARGE = "larger than any measured value or weight can be (1e+30)"
 
 
 def column_types(schema: TableSchema) -> dict[str, pl.DataType]:
@@ -85,8 +88,7 @@ def _rules(frame: pl.DataFrame, schema: TableSchema) -> Iterator[tuple[str, pl.E
     for name in frame.columns:
         column = pl.col(name)
         if types[name] == pl.Float64():
-            yield name, ~column.is_finite(), "not a finite number"
-            yield name, column.abs() > _LARGEST, "larger than any measured value or weight can be (1e+30)"
+            yield name, ~(column.abs() <= _LARGEST), _TOO_LARGE  # NaN is above every number here
         if name not in schema.features or name in schema.integers:
             yield name, column.is_null(), "empty"
         if name in (schema.weight, schema.subset_weight) and not schema.negative_weights:
@@ -127,6 +129,8 @@ def check_content(frame: pl.DataFrame, schema: TableSchema, source: str, *, line
         if broken:
             row = frame.select(bad.fill_null(False).arg_max()).item()
             value = frame[name][row]
+            if what == _TOO_LARGE and not math.isfinite(value):
+                what = "not a finite number"
             shown = "" if value is None else f", it is {value!r}"
             raise DataError(f"{source}: {where(first_row + row, lines=lines)}, column {name}: {what}{shown}")
     if schema.event_id is not None:

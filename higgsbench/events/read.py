@@ -6,7 +6,6 @@ import gzip
 import math
 import os
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from higgsbench.events.cache import cached_frame
 from higgsbench.events.check import check_columns, check_content, column_types, where
 from higgsbench.events.columnar import parse_parquet
 from higgsbench.events.root import parse_root
-from higgsbench.events.table import Events, content_digest
+from higgsbench.events.table import Events
 from higgsbench.events.unpacked import check_gzip_size
 from higgsbench.files import printable
 from higgsbench.schema import ATLAS_HIGGS
@@ -53,14 +52,9 @@ def load_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, cache: b
     file = Path(path).expanduser()
     _must_be_file(file)
     if not cache:
-        raw, is_text = read_table(file, schema)
-        # Checks and digest share nothing but the table and leave Python to others.
-        with ThreadPoolExecutor(1) as other:
-            identity = other.submit(content_digest, raw)
-            check_content(raw, schema, str(file), lines=is_text)
-            return Events(raw, schema, identity.result(), printable(path))
+        return Events(parse_file(file, schema), schema, printable(path))
     frame, digest = cached_frame(file, schema, parse_file)
-    return Events(frame, schema, digest, printable(path))
+    return Events(frame, schema, printable(path), known_digest=digest)
 
 
 def parse_file(file: Path, schema: TableSchema) -> pl.DataFrame:

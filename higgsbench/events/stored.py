@@ -83,11 +83,11 @@ class StoredEvents(Events):
         return StoredEvents(
             self.frame[index],
             self.schema,
-            _digest(self.table, chosen),
             self.source,
             self.table,
             chosen,
             self.owner,
+            known_digest=_digest(self.table, chosen),
         )
 
     def _positions(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -118,7 +118,7 @@ def open_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, large: i
         owner = _Folder()
         table = owner.path / "events.parquet"
         digest = _convert(file, schema, table)
-    return StoredEvents(_bookkeeping(table, schema), schema, digest, str(path), table, None, owner)
+    return StoredEvents(_bookkeeping(table, schema), schema, str(path), table, None, owner, known_digest=digest)
 
 
 class _Folder:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,19 +61,19 @@ class Events:
     Attributes:
         frame: one row per event, columns of `schema`.
         schema: what the columns mean.
-        digest: SHA-256 of the content, the data's identity in every result.
         source: where the events came from, for messages.
+        known_digest: the digest where it is known.
     """
 
     frame: pl.DataFrame
     schema: TableSchema
-    digest: str
     source: str
+    known_digest: str | None = field(default=None, repr=False, compare=False, kw_only=True)
 
-    @classmethod
-    def from_frame(cls, frame: pl.DataFrame, schema: TableSchema, source: str) -> Events:
-        """Wrap a validated frame and name its content."""
-        return cls(frame, schema, content_digest(frame), source)
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the content, the data's identity in every result."""
+        return self.known_digest or content_digest(self.frame)
 
     @property
     def simulated(self) -> bool:
@@ -152,9 +153,9 @@ class Events:
         return n_s, n_b
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Events:
-        """Return the named rows as events of their own, with their own digest."""
+        """Return the named rows as events of their own."""
         index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
-        return Events.from_frame(self.frame[index], self.schema, self.source)
+        return Events(self.frame[index], self.schema, self.source)
 
     def batches(self) -> Iterator[pl.DataFrame]:
         """Yield the table in parts of at most `BATCH` rows, in order, with all columns."""

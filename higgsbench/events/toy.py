@@ -26,4 +26,4 @@ def simulated_events(settings: SimulationSettings, jobs: int = 1) -> Events:
     frame, digest = cached_table(
         f"simulated:{settings.identity()}", lambda: normalised(simulate(settings, jobs), ATLAS_HIGGS)
     )
-    return Events(frame, ATLAS_HIGGS, digest, f"toy simulation (seed {settings.seed})")
+    return Events(frame, ATLAS_HIGGS, f"toy simulation (seed {settings.seed})", known_digest=digest)

@@ -30,7 +30,7 @@ def truth(n: int = 40, subsets: str = "") -> Events:
     if subsets:
         columns |= {"KaggleSet": np.array([subsets[i % len(subsets)] for i in range(n)])}
         columns |= {"KaggleWeight": columns["Weight"] * 2.0}
-    return Events.from_frame(pl.DataFrame(columns), ATLAS_HIGGS, "truth.csv")
+    return Events(pl.DataFrame(columns), ATLAS_HIGGS, "truth.csv")
 
 
 def written(tmp_path: Path, lines: list[str], header: str = "EventId,RankOrder,Class", end: str = "\n") -> Path:
@@ -173,6 +173,6 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_events_without_truth_score_nothing(tmp_path: Path) -> None:
     events = truth()
-    blind = Events.from_frame(events.frame.drop("Label", "Weight"), ATLAS_HIGGS, "test.csv")
+    blind = Events(events.frame.drop("Label", "Weight"), ATLAS_HIGGS, "test.csv")
     with pytest.raises(DataError, match=r"test.csv: no column Label"):
         score_submission(read_submission(everything(events, tmp_path)), blind)

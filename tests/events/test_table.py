@@ -44,17 +44,17 @@ def test_digest_knows_all_content(other: pl.DataFrame) -> None:
 
 
 def test_weight_of_the_subset_counts_within_one_subset() -> None:
-    events = Events.from_frame(FRAME, SCHEMA, "here")
+    events = Events(FRAME, SCHEMA, "here")
     np.testing.assert_array_equal(events.weight, [1.0, 2.0, 3.0])
-    events = Events.from_frame(FRAME.with_columns(sw=pl.Series([7.0, 8.0, 9.0])), SCHEMA, "here")
+    events = Events(FRAME.with_columns(sw=pl.Series([7.0, 8.0, 9.0])), SCHEMA, "here")
     np.testing.assert_array_equal(events.weight, [1.0, 2.0, 3.0])
     np.testing.assert_array_equal(events.take(np.array([0, 1])).weight, [7.0, 8.0])
-    only = Events.from_frame(FRAME.drop("w").with_columns(sw=pl.Series([7.0, 8.0, 9.0])), SCHEMA, "here")
+    only = Events(FRAME.drop("w").with_columns(sw=pl.Series([7.0, 8.0, 9.0])), SCHEMA, "here")
     np.testing.assert_array_equal(only.weight, [7.0, 8.0, 9.0])
 
 
 def test_take_is_data_of_its_own() -> None:
-    events = Events.from_frame(FRAME, SCHEMA, "here")
+    events = Events(FRAME, SCHEMA, "here")
     part = events.take(np.array([True, False, True]))
     assert (len(part), part.source) == (2, "here")
     assert part.digest == events.take(np.array([0, 2])).digest != events.digest
@@ -62,20 +62,20 @@ def test_take_is_data_of_its_own() -> None:
 
 def test_simulated_events_are_known_by_their_numbers() -> None:
     frame = pl.DataFrame({"EventId": [SIMULATED_FROM - 1, SIMULATED_FROM]})
-    assert Events.from_frame(frame, ATLAS_HIGGS, "here").simulated
-    assert not Events.from_frame(frame[:1], ATLAS_HIGGS, "here").simulated
+    assert Events(frame, ATLAS_HIGGS, "here").simulated
+    assert not Events(frame[:1], ATLAS_HIGGS, "here").simulated
 
 
 def test_totals_are_the_challenge_s_or_the_data_s_own() -> None:
-    assert Events.from_frame(FRAME, SCHEMA, "here").totals() == (1.0, 5.0)
-    assert Events.from_frame(FRAME, ATLAS_HIGGS, "here").totals() == (N_S, N_B)
+    assert Events(FRAME, SCHEMA, "here").totals() == (1.0, 5.0)
+    assert Events(FRAME, ATLAS_HIGGS, "here").totals() == (N_S, N_B)
 
 
 def test_subsets_need_their_column() -> None:
-    events = Events.from_frame(FRAME, SCHEMA, "here")
+    events = Events(FRAME, SCHEMA, "here")
     np.testing.assert_array_equal(events.in_subsets(["v"]), [False, False, True])
     with pytest.raises(DataError, match="here: no column set, so no subsets"):
-        Events.from_frame(FRAME.drop("set"), SCHEMA, "here").in_subsets(["t"])
+        Events(FRAME.drop("set"), SCHEMA, "here").in_subsets(["t"])
 
 
 def test_bookkeeping_is_no_feature() -> None:

@@ -25,7 +25,7 @@ def events() -> Events:
     frame = simulate(SimulationSettings(events=500, seed=5))
     measured = [name for name in FEATURES if name != "PRI_jet_num"]
     frame = frame.with_columns(pl.when(pl.col(measured) != -999.0).then(pl.col(measured)))
-    return Events.from_frame(frame, ATLAS_HIGGS, "toys")
+    return Events(frame, ATLAS_HIGGS, "toys")
 
 
 @pytest.mark.parametrize("ending", list(FORMATS))
@@ -153,7 +153,7 @@ class TestInfo:
 
     def test_unlabelled_events(self, events: Events) -> None:
         frame = events.frame.drop("Weight", "Label", "KaggleSet", "KaggleWeight")
-        info = describe(Events.from_frame(frame, ATLAS_HIGGS, "test"))
+        info = describe(Events(frame, ATLAS_HIGGS, "test"))
         assert not info.labelled
         assert info.weight is None
         assert [(s.name, s.events, s.signal, s.signal_weight) for s in info.subsets] == [("all", 500, None, None)]
@@ -161,7 +161,7 @@ class TestInfo:
     def test_another_layout(self) -> None:
         schema = TableSchema("mine", ("x", "y"), "label", signal="1", background="0")
         frame = pl.DataFrame({"x": [1.0, None, 3.0], "y": [1.0, 2.0, 3.0], "label": ["1", "0", "0"]})
-        info = describe(Events.from_frame(frame, schema, "mine"))
+        info = describe(Events(frame, schema, "mine"))
         assert info.missing == {"x": {None: 1}}
         assert info.groups == {}
         assert (info.subsets[0].signal_weight, info.subsets[0].background_weight) == (1.0, 2.0)

@@ -181,7 +181,7 @@ def test_rows_are_found_in_every_block(toys: pl.DataFrame, monkeypatch: pytest.M
 
 
 def test_events_and_their_source_are_taken(toys: pl.DataFrame) -> None:
-    assert validate_events(Events.from_frame(toys, ATLAS_HIGGS, "toys")).source == "toys"
+    assert validate_events(Events(toys, ATLAS_HIGGS, "toys")).source == "toys"
 
 
 def test_report_is_json(toys: pl.DataFrame) -> None:
