@@ -29,7 +29,7 @@ from higgsbench.metrics import evaluation_weights
 def fit(task, X, y, w, train, test):
     from threadpoolctl import threadpool_limits
     with threadpool_limits(limits=1):
-        model = make_estimator(task)
+        model = make_estimator(task, len(train))
         model.fit(X[train], y[train], sample_weight=evaluation_weights(y[train], w[train], *task.totals))
         return model.decision_function(X[test])
 

@@ -32,7 +32,6 @@ def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildCo
     Raises:
         ModelError: if the builder refuses the parameters.
     """
-    from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
 
     own = dict(params)
@@ -49,7 +48,9 @@ def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildCo
         estimator = SeedBag(members, log_odds=spec.log_odds)
     if spec.missing:
         return estimator
-    return make_pipeline(SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), estimator)
+    from higgsbench.models.parts import FlaggedMedians
+
+    return make_pipeline(FlaggedMedians(), estimator)
 
 
 def estimator_from_disk(spec: ModelSpec, params: Mapping[str, Any], context: BuildContext, train: Training) -> Any:

@@ -56,7 +56,8 @@ def _logistic_names() -> frozenset[str]:
 def _build_random_forest(params: Mapping[str, Any], context: BuildContext) -> Any:
     from sklearn.ensemble import RandomForestClassifier
 
-    return RandomForestClassifier(random_state=context.seed, n_jobs=context.threads, **params)
+    own = {"min_samples_leaf": memory_use.forest_leaf(context.events), **params}
+    return RandomForestClassifier(random_state=context.seed, n_jobs=context.threads, **own)
 
 
 def _random_forest_names() -> frozenset[str]:
@@ -285,7 +286,7 @@ BUILTIN: tuple[ModelSpec, ...] = (
         parameters=_mlp_names,
         cost=8.0,
         search_space=SPACES["mlp"],
-        memory=memory_use.MLP,
+        memory=memory_use.mlp_memory,
         rounds=("max_iter",),
         merit=0.9,
     ),

@@ -62,8 +62,10 @@ class QuadraticLogisticRegression(ClassifierMixin, BaseEstimator):  # type: igno
         from scipy.optimize import minimize
         from sklearn.utils.validation import _check_sample_weight
 
-        if not self.C > 0.0 or not self.tol > 0.0 or self.max_iter < 1:
-            raise ValueError(f"C is {self.C!r}, tol {self.tol!r}, max_iter {self.max_iter!r}; all must be positive")
+        for name in ("C", "max_iter", "tol"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value < np.inf:
+                raise ValueError(f"The {name!r} parameter must be a positive number. Got {value!r} instead.")
         X_, y_ = validate_data(self, X, y, dtype=[np.float64, np.float32])
         self.classes_, coded = two_classes(y_)
         weight = np.asarray(_check_sample_weight(sample_weight, X_, dtype=np.float64))

@@ -17,7 +17,7 @@ SPACES: dict[str, SearchSpace] = {
     "random_forest": MappingProxyType(
         {
             "n_estimators": Int(50, 400, step=10, default=100),
-            "min_samples_leaf": Int(1, 100, log=True, default=1),
+            "min_samples_leaf": Int(1, 100, log=True, default=5),
             "max_features": Choice(("sqrt", 0.15, 0.3, 0.5), default="sqrt"),
             "max_samples": Float(0.2, 0.9),
             "min_impurity_decrease": Float(0.0, 1e-4, default=0.0),

@@ -42,12 +42,14 @@ class BuildContext:
         features: names of the columns of X, in order.
         split: whether submodels per jet number are fitted, each on those of the columns that carry something in its
             group.
+        events: number of training events, of all groups together; None where it is not known.
     """
 
     seed: int
     threads: int = 1
     features: tuple[str, ...] = ()
     split: bool = False
+    events: int | None = None
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,7 @@ def _fit(task: Task, sample: _Sample, X: NDArray[np.float32], events: NDArray[np
     y = sample.y[events]
     weight = evaluation_weights(y, sample.dataset.weight[sample.rows[events]], *task.totals)
     with threadpool_limits(limits=task.threads):
-        estimator: Any = make_estimator(task)
+        estimator: Any = make_estimator(task, events.size)
         begin = time.perf_counter()
         estimator.fit(X[events], y.astype(np.int64), sample_weight=weight)
         fitted = time.perf_counter()

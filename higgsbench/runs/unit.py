@@ -144,13 +144,18 @@ def run_unit(task: Task, workspace: Workspace) -> UnitResult:
         return UnitResult(task.key, empty.astype(np.int64), empty, None, 0.0, 0.0, 0.0, traceback.format_exc())
 
 
-def make_estimator(task: Task) -> Any:
-    """Build the meta-estimator of a task: global, or split by jet number with the group as the last column."""
+def make_estimator(task: Task, events: int) -> Any:
+    """Build the meta-estimator of a task: global, or split by jet number with the group as the last column.
+
+    Args:
+        task: the unit.
+        events: number of training events.
+    """
     from higgsbench.models import BuildContext
     from higgsbench.models.building import build_estimator, log_odds_reader
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
-    context = BuildContext(task.seed, task.threads, task.columns, task.groups is not None)
+    context = BuildContext(task.seed, task.threads, task.columns, task.groups is not None, events)
     inner = build_estimator(task.spec, task.params, context)
     how: dict[str, Any] = {
         "training_weights": task.training_weights,
@@ -173,7 +178,7 @@ def _fit_and_score(task: Task, workspace: Workspace) -> UnitResult:
     else:
         fold = workspace.load("fold")[task.repeat]
         train, held_out = np.flatnonzero(fold != task.fold), np.flatnonzero(fold == task.fold)
-    estimator = make_estimator(task)
+    estimator = make_estimator(task, train.size)
     evaluation = evaluation_weights(y[train], weight[train], *task.totals)
     split = task.groups is not None
     begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Smooth clipping of inputs, and scaling by blocks."""
+"""What is put before networks and regressions: medians with flags, smooth clipping, scaling by blocks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from higgsbench.models.parts import BLOCK, BlockwiseScaler, SmoothClip
+from higgsbench.models.parts import BLOCK, BlockwiseScaler, FlaggedMedians, SmoothClip
 
 
-def test_it_passes_scikit_learn_s_checks() -> None:
-    for estimator, check in estimator_checks_generator(SmoothClip()):
+@pytest.mark.parametrize("part", [SmoothClip(), FlaggedMedians()])
+def test_they_pass_scikit_learn_s_checks(part: object) -> None:
+    for estimator, check in estimator_checks_generator(part):
         check(estimator)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@given(st.data())
+def test_medians_and_flags_are_those_of_the_library(kind: type, data: st.DataObject) -> None:
+    values = st.floats(-1e6, 1e6, width=32) | st.just(np.nan)
+    fitted, new = (data.draw(arrays(kind, (n, 3), elements=values)) for n in (9, 4))
+    fitted[:, 2] = np.nan
+    plain = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True).fit(fitted)
+    own = FlaggedMedians().fit(fitted)
+    for X in (fitted, new):
+        found = own.transform(X)
+        np.testing.assert_array_equal(found, plain.transform(X))
+        assert found.dtype == kind
+
+
+def test_flags_are_named_behind_the_columns() -> None:
+    part = FlaggedMedians().fit(np.array([[1.0, np.nan], [2.0, 3.0]]))
+    assert list(part.get_feature_names_out(["a", "b"])) == ["a", "b", "missing_b"]
 
 
 @given(arrays(np.float64, (20, 2), elements=st.floats(-1e6, 1e6)), st.floats(0.5, 10.0))

@@ -24,6 +24,7 @@ __all__ = ["PLAIN", "PlainCodec"]
 
 PLAIN = {
     "BlockwiseScaler": "higgsbench.models.parts",
+    "FlaggedMedians": "higgsbench.models.parts",
     "LabelBinarizer": "sklearn.preprocessing",
     "LabelEncoder": "sklearn.preprocessing",
     "LogisticRegression": "sklearn.linear_model",

@@ -170,6 +170,6 @@ def start_cluster(config: ClusterConfig, threads: int) -> Any:
     if shutil.which(command) is None:
         raise EngineError(f"no command {command!r} here: start the run on a machine that submits {config.system} jobs")
     kind = jobqueue.SLURMCluster if config.system == "slurm" else jobqueue.HTCondorCluster
-    cluster = kind(**_arguments(config), scheduler_options={"dashboard_address": None})
+    cluster = kind(**_arguments(config), scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"})
     cluster.scale(config.workers)
     return cluster

@@ -174,7 +174,8 @@ def _started(settings: EngineSettings) -> Any:
         n_workers=settings.jobs or 1,
         threads_per_worker=1,
         processes=False,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # Dask listens in any case; by itself, on a port that may be taken
+        scheduler_kwargs={"dashboard": False},
         memory_limit=0,
         silence_logs=logging.CRITICAL,
     )

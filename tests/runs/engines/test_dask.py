@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -73,6 +75,16 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     found.close()
 
 
+@pytest.fixture
+def taken_port() -> Iterator[None]:
+    """Somebody else's cluster has the port that Dask listens on unless told otherwise."""
+    with socket.socket() as taken:
+        with contextlib.suppress(OSError):  # it may be taken indeed
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        yield
+
+
 def same_scores(result: Any, config: Path, output: Path) -> bool:
     serial = higgsbench.run(config, output=output, engine="serial")
     return pl.read_parquet(result.folder / NAME).equals(pl.read_parquet(serial.folder / NAME))
@@ -91,6 +103,7 @@ def fits(process: int) -> list[psutil.Process]:
     return [p for p in psutil.Process(process).children(recursive=True) if p.is_running()]
 
 
+@pytest.mark.usefixtures("taken_port")
 def test_serial_local_and_dask_give_the_same_bits(config: Callable[..., Path], tmp_path: Path) -> None:
     before = psutil.Process().children(recursive=True)  # those of other tests, such as a pool that is kept
     found = [
