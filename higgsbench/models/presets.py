@@ -38,8 +38,8 @@ LOGISTIC = {
     "best": Preset({"degree": 2, "C": 0.003, "max_iter": 300}, **PHYSICS),
 }
 
-# The smallest leaf is left to `forest_leaf`, 5 on these events; 1 (the library's): -14 (4) | -12 (3). All events for each
-# tree: +1 (3) | +2 (2) at 1.7 times the time. 100 trees instead of 200: -3.7 ± 1.8 | -6.7 ± 1.4.
+# The smallest leaf is left to `forest_leaf`, 5 on these events; 1 (the library's): -14 (4) | -12 (3). All events for
+# each tree: +1 (3) | +2 (2) at 1.7 times the time. 100 trees instead of 200: -3.7 ± 1.8 | -6.7 ± 1.4.
 _FOREST = {"max_features": "sqrt", "max_samples": 0.5}
 RANDOM_FOREST = {
     "quick": Preset({**_FOREST, "n_estimators": 60}, **RAW),
