@@ -6,6 +6,11 @@ escapes is a bug in higgsbench and keeps its traceback.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = [
     "ConfigError",
     "DataError",
@@ -14,6 +19,8 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "StoreError",
+    "nearest",
+    "nearest_hint",
 ]
 
 
@@ -48,3 +55,18 @@ class MissingExtraError(ModelError):
 
 class StoreError(HiggsbenchError):
     """A stored run cannot be read or written."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like a misspelt one, whatever the case, or None if none is like it."""
+    import difflib
+
+    folded = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), list(folded), n=1)
+    return folded[close[0]] if close else None
+
+
+def nearest_hint(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return " (did you mean 'x'?)" for the nearest known name, or what is to be said where none is like it."""
+    close = nearest(name, known)
+    return otherwise if close is None else f" (did you mean {close!r}?)"

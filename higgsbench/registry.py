@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from higgsbench.errors import nearest_hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -87,8 +88,7 @@ class Registry(Generic[T]):
         """
         self._load()
         if name not in self._records:
-            close = difflib.get_close_matches(name, list(self._records), n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else f"; registered are {', '.join(self._records)}"
+            hint = nearest_hint(name, self._records, f"; registered are {', '.join(self._records)}")
             raise self._error(f"no {self.kind} named {name!r}{hint}")
         return self._records[name]
 

@@ -13,7 +13,8 @@ from benchmarks.performance.measure import Cost, command
 
 __all__ = ["Watched", "stored", "watched_command"]
 
-_EVERY = 0.05
+_EVERY = 0.25
+"""Seconds between looks: the kernel walks all pages of a process to answer, which takes its own share of the time."""
 
 
 @dataclass
@@ -60,7 +61,7 @@ def _proportional(pid: int) -> int:
 
 
 def watched_command(arguments: list[str], folder: Path) -> tuple[Cost, Watched]:
-    """Run `python ARGUMENTS` and return its cost and its peaks, looked at twenty times a second.
+    """Run `python ARGUMENTS` and return its cost and its peaks, looked at four times a second.
 
     Raises:
         RuntimeError: if the command fails; with the end of what it wrote.

@@ -5,7 +5,9 @@ Wherever a run is asked for, its folder or the `RunResult` of `run` will do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from higgsbench.lazy import lazy_names
 
 if TYPE_CHECKING:
     from higgsbench.api.prediction import predict, score, submission
@@ -31,13 +33,4 @@ __all__ = [
     "write_report",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a function when it is first used: a run need not know how to predict, nor load scikit-learn for it."""
-    if name in _HOME:
-        import importlib
-
-        value = getattr(importlib.import_module(_HOME[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOME)

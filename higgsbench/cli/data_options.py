@@ -73,8 +73,7 @@ def shifts_from(tes: float, jes: float, soft_met: float, bkg_scale: float, proce
     Raises:
         ConfigError: if a process is unknown or a size out of range.
     """
-    from higgsbench.errors import ConfigError
-    from higgsbench.events.check import nearest_name
+    from higgsbench.errors import ConfigError, nearest_hint
     from higgsbench.events.shifts import Shifts
     from higgsbench.events.simulate.constants import PROCESSES
 
@@ -82,7 +81,7 @@ def shifts_from(tes: float, jes: float, soft_met: float, bkg_scale: float, proce
     factors = {}
     for name, factor in number_pairs(process_scale, "--process-scale").items():
         if name.lower() not in by_name:
-            hint = nearest_name(name, list(PROCESSES)) or f"; known are {', '.join(PROCESSES)}"
+            hint = nearest_hint(name, list(PROCESSES), f"; known are {', '.join(PROCESSES)}")
             raise ConfigError(f"--process-scale: unknown process {name!r}{hint}")
         factors[by_name[name.lower()]] = factor
     return Shifts(tes=tes, jes=jes, soft_met=soft_met, bkg_scale=bkg_scale, **factors)

@@ -12,7 +12,7 @@ import click
 
 from higgsbench import __version__
 from higgsbench.cli.one_line import one_line
-from higgsbench.errors import HiggsbenchError
+from higgsbench.errors import HiggsbenchError, nearest
 
 __all__ = ["LazyGroup", "cli", "main"]
 
@@ -48,10 +48,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Name the nearest command when there is none of that name."""
         if args and args[0] not in self.lazy and not args[0].startswith("-"):
-            import difflib
-
-            close = difflib.get_close_matches(args[0], list(self.lazy), n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else f" Commands: {', '.join(self.lazy)}."
+            close = nearest(args[0], self.lazy)
+            hint = f" Did you mean {close!r}?" if close else f" Commands: {', '.join(self.lazy)}."
             ctx.fail(f"No such command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from higgsbench.ensemble.cut import CUT_RULES
 from higgsbench.ensemble.truth import Truth
-from higgsbench.errors import ConfigError, DataError, StoreError
+from higgsbench.errors import ConfigError, DataError, StoreError, nearest_hint
 from higgsbench.leaderboard.collect import StoredRow, read_run
 from higgsbench.leaderboard.scores import read_scores
 from higgsbench.metrics.weights import evaluation_weights
@@ -120,9 +119,8 @@ def _rows_named(folder: Path, model: str, *, many: bool) -> list[StoredRow]:
     named = [row for row in rows if row.record["name"] == model] or [r for r in rows if r.record["label"] == model]
     if not named:
         known = [str(row.record["name"]) for row in rows]
-        close = difflib.get_close_matches(model, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-        raise ConfigError(f"{folder.name}: no model {model!r} ({hint})")
+        hint = nearest_hint(model, known, f" (there are {', '.join(known)})")
+        raise ConfigError(f"{folder.name}: no model {model!r}{hint}")
     failed = [row for row in named if not row.ok]
     if failed:
         raise ConfigError(f"{folder.name}: model {model!r} failed and has no scores")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from higgsbench.errors import nearest_hint
 
 __all__ = ["AnyNumber", "NotNegative", "Number", "Positive", "Strict", "problem"]
 
@@ -34,9 +35,8 @@ class Strict(BaseModel):
             known = [field.alias or name for name, field in cls.model_fields.items()]
             for key in value:
                 if key not in known:
-                    close = difflib.get_close_matches(str(key), known, n=1)
-                    hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-                    raise problem(f"unknown key {key!r} ({hint})", key)
+                    hint = nearest_hint(str(key), known, f" (known keys: {', '.join(known)})")
+                    raise problem(f"unknown key {key!r}{hint}", key)
         return value
 
 

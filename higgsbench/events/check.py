@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from higgsbench.errors import DataError
+from higgsbench.errors import DataError, nearest_hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["check_columns", "check_content", "check_distinct", "column_types", "nearest_name"]
+__all__ = ["check_columns", "check_content", "check_distinct", "column_types"]
 
 
 _LARGEST = 1e30
@@ -42,15 +42,6 @@ def column_types(schema: TableSchema) -> dict[str, pl.DataType]:
     return types
 
 
-def nearest_name(name: str, known: Sequence[str]) -> str:
-    """Return " (did you mean 'x'?)" for the closest known name, or an empty string."""
-    import difflib
-
-    folded = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
-    return f" (did you mean {folded[close[0]]!r}?)" if close else ""
-
-
 def check_columns(header: Sequence[str], schema: TableSchema, source: str) -> None:
     """Check a header: every needed column once, no unknown column.
 
@@ -64,7 +55,7 @@ def check_columns(header: Sequence[str], schema: TableSchema, source: str) -> No
             raise DataError(f"{source}: column {name} appears twice in the header")
         seen.add(name)
         if name not in known and not schema.ignore_unknown:
-            hint = nearest_name(name, [k for k in known if k not in header])
+            hint = nearest_hint(name, [k for k in known if k not in header])
             raise DataError(f"{source}: unknown column {name[:60]!r}{hint}; the layout is {schema.name}")
     needed = [*schema.features, *([schema.event_id] if schema.event_id else [])]
     if schema.group and schema.group not in needed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from higgsbench.errors import ConfigError
+from higgsbench.errors import ConfigError, nearest_hint
 from higgsbench.features.matrix import Features
 from higgsbench.features.raw import raw_quantities
 from higgsbench.features.sets import feature_set, feature_sets
@@ -52,7 +52,7 @@ def resolve_features(
     _check_unique(names)
     for column in drop:
         if column not in names:
-            raise ConfigError(f"features: cannot drop {column!r}, which is not in the set{_hint(column, names)}")
+            raise ConfigError(f"features: cannot drop {column!r}, which is not in the set{nearest_hint(column, names)}")
     kept = [q for q in chosen if q.name not in drop]
     kept += _all_of([c for c in add if c not in names], schema)
     _check_unique([q.name for q in kept])
@@ -68,13 +68,6 @@ def _check_unique(names: Sequence[str]) -> None:
     repeated = next((n for n in names if names.count(n) > 1), None)
     if repeated is not None:
         raise ConfigError(f"features: column {repeated!r} is named twice")
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _all_of(choices: Sequence[Choice], schema: TableSchema) -> list[Quantity]:
@@ -100,5 +93,7 @@ def _of_any_set(name: str, schema: TableSchema) -> Quantity:
         except ConfigError:  # a set for another layout
             continue
     if name not in known:
-        raise ConfigError(f"features: no column named {name!r}{_hint(name, list(known))}, in the layout or any set")
+        raise ConfigError(
+            f"features: no column named {name!r}{nearest_hint(name, list(known))}, in the layout or any set"
+        )
     return known[name]

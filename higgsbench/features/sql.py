@@ -7,13 +7,12 @@ no code and no expression can look at another event (sums, ranks, windows), whic
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from higgsbench.errors import ConfigError
+from higgsbench.errors import ConfigError, nearest_hint
 from higgsbench.features.kinematics import present
 from higgsbench.features.quantity import Quantity
 
@@ -62,9 +61,7 @@ def check_column(column: str, schema: TableSchema, where: str = "features") -> N
     if column in schema.not_features:
         raise ConfigError(f"{where}: {column} can never be a feature: it gives away the label or is mere bookkeeping")
     if column not in schema.features:
-        close = difflib.get_close_matches(column, schema.features, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ConfigError(f"{where}: no column named {column!r}{hint}")
+        raise ConfigError(f"{where}: no column named {column!r}{nearest_hint(column, schema.features)}")
 
 
 def _tokens(text: str, where: str) -> Iterator[tuple[str, str, str]]:
@@ -92,9 +89,8 @@ def _check_words(text: str, schema: TableSchema, where: str) -> None:
         function = kind == "word" and not keyword and rest.startswith("(")
         column = kind == "quoted" or (kind == "word" and not keyword and not function)
         if function and lower not in FUNCTIONS:
-            close = difflib.get_close_matches(lower, FUNCTIONS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(FUNCTIONS))}"
-            raise ConfigError(f"{where}: no function {word} of one event ({hint})")
+            hint = nearest_hint(lower, FUNCTIONS, f" (there are {', '.join(sorted(FUNCTIONS))})")
+            raise ConfigError(f"{where}: no function {word} of one event{hint}")
         if column:
             check_column(word.strip('"'), schema, where)
         if after_value and (column or function or kind == "number" or word == "("):

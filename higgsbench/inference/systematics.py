@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from higgsbench.errors import ConfigError, DataError, HiggsbenchError
+from higgsbench.errors import ConfigError, DataError, HiggsbenchError, nearest_hint
 from higgsbench.events import Events, load_events
-from higgsbench.events.check import nearest_name
 from higgsbench.events.shifts import Shifts, apply_shifts
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def _parse(text: str) -> Systematic:
             f"--shift {text}: {value!r} is neither a size, such as 0.03, nor two files with a comma"
         ) from None
     if name not in _SIZES:
-        hint = nearest_name(name, list(_SIZES)) or f"; known are {', '.join(_SIZES)}"
+        hint = nearest_hint(name, list(_SIZES), f"; known are {', '.join(_SIZES)}")
         raise ConfigError(f"--shift {text}: no shift {name!r} has a size{hint}; events moved elsewhere: NAME=UP,DOWN")
     if not math.isfinite(size) or size == 0.0:
         raise ConfigError(f"--shift {text}: the size must be a finite number other than 0")

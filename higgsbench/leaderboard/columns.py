@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from higgsbench.errors import ConfigError
+from higgsbench.errors import ConfigError, nearest_hint
 from higgsbench.files import printable
 
 if TYPE_CHECKING:
@@ -131,8 +130,7 @@ def choose_columns(names: Sequence[str] | None, rows: Sequence[dict[str, Any]]) 
     chosen = []
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-            raise ConfigError(f"--columns: no column {name!r} ({hint})")
+            hint = nearest_hint(name, known, f" (there are {', '.join(known)})")
+            raise ConfigError(f"--columns: no column {name!r}{hint}")
         chosen.append(known[name])
     return chosen

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from higgsbench.errors import MissingExtraError, ModelError
+from higgsbench.errors import MissingExtraError, ModelError, nearest_hint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -184,11 +184,8 @@ class ModelSpec:
             raise ModelError(f"model {self.name!r}: {BAG} is {size!r}, expected a whole number from 1 to 1000")
         if self.parameters is None or not params.keys() - {BAG}:
             return
-        import difflib
-
         known = self.parameters() | {BAG}
         for name in params:
             if name not in known:
-                close = difflib.get_close_matches(name, sorted(known), n=1)
-                hint = f" (did you mean {close[0]!r}?)" if close else f"; it knows {', '.join(sorted(known))}"
+                hint = nearest_hint(name, sorted(known), f"; it knows {', '.join(sorted(known))}")
                 raise ModelError(f"model {self.name!r} has no parameter {name!r}{hint}")
