@@ -95,7 +95,7 @@ def main(count: int, seed: int = 4) -> None:
     random_ = random.Random(seed)  # noqa: S311  (no secret)
     with tempfile.TemporaryDirectory(prefix="higgsbench-dask-") as name:
         folder = Path(name)
-        config = small.prepare(folder, trees=small.LONGER)
+        config = small.prepare(folder, trees=small.LONGER // 2)
         whole = small.resume(config, folder / "whole").folder
         cluster = Cluster(folder / "first.cluster")
         process = small.start("run", config, "--output", folder / "first", "--scheduler", cluster.file)

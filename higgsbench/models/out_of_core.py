@@ -175,8 +175,6 @@ def lightgbm_from_disk(build: Any, params: Mapping[str, Any], context: BuildCont
         if estimator.get_params().get(name):
             raise ModelError(f"LightGBM cannot train from disk with {name}; leave it out, or raise memory_limit")
     own = native(estimator)
-    if not stopped:
-        del own["data_random_seed"]
     label = train.y.astype(np.float32)
     bins = lightgbm.Dataset(Rows(train.data), label=label, weight=train.weight, params=own)
     if stopped:

@@ -91,7 +91,7 @@ def test_every_function_acts_on_one_event_at_a_time(function: str) -> None:
         ("row_number() over (order by PRI_met)", "no function row_number"),
         ("abs(PRI_met) over (partition by PRI_jet_num)", "no (column|function) (named )?'?over"),
         ("PRI_met in (select PRI_met)", "no column named 'select'"),
-        ("sqr(PRI_met)", r"no function sqr of one event \(did you mean sqrt\?\)"),
+        ("sqr(PRI_met)", r"no function sqr of one event \(did you mean 'sqrt'\?\)"),
         ("unnest(PRI_met)", "no function unnest"),
         ("read_csv('x')", "no function read_csv"),
         ("PRI_met = 'a'", '"\'" at character 11 has no place'),

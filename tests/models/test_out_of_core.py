@@ -49,6 +49,22 @@ def events(tmp_path: Path) -> tuple[RowsOnDisk, NDArray[np.bool_], NDArray[np.fl
     return data, y[rows], rng.gamma(2.0, size=rows.size)
 
 
+def test_lightgbm_samples_the_same_events_for_its_bins(
+    events: tuple[RowsOnDisk, NDArray[np.bool_], NDArray[np.float64]],
+) -> None:
+    """The library samples 200,000 events at most; where there are more, memory and disk must sample the same."""
+    data, y, w = events
+    spec, context = get_model("lightgbm"), BuildContext(seed=3)
+    params = {**PARAMS["lightgbm"], "bin_construct_sample_cnt": 500}
+    X = data.values(slice(None))
+    in_memory = fit_weighted(build_estimator(spec, params, context), X, y.astype(np.int64), w)
+    from_disk = estimator_from_disk(spec, params, context, Training(data, y, w))
+    whole = fit_weighted(build_estimator(spec, PARAMS["lightgbm"], context), X, y.astype(np.int64), w)
+    expected, found, other = (read_log_odds(e, X, spec.log_odds) for e in (in_memory, from_disk, whole))
+    assert np.array_equal(found, expected)
+    assert not np.array_equal(found, other)
+
+
 @pytest.mark.parametrize("extra", EXTRAS)
 @pytest.mark.parametrize("name", MODELS)
 def test_same_scores_as_in_memory(
