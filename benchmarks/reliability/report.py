@@ -15,6 +15,7 @@ _TITLES = {
     "storage": "Disks, permissions, clocks and damaged files",
     "concurrency": "Several runs at once",
     "input": "Bad input",
+    "guided": "Bad input, guided by what it reaches",
 }
 _HEAD = (
     "# Reliability\n\nMade by `nox -s bench-reliability`, part by part. "

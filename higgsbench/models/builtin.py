@@ -149,8 +149,8 @@ def _build_lightgbm(params: Mapping[str, Any], context: BuildContext) -> Any:
     from higgsbench.models.bins import BINS_SEED, LightGBMBins, lightgbm_until
     from higgsbench.models.early import stopped_early
 
-    # Same histogram order on any machine; the library otherwise times both and picks the faster. Where it samples events
-    # for its bins it samples the same from memory, from disk and for all members of a bag.
+    # Same histogram order on any machine; the library otherwise times both and picks the faster. Where it samples
+    # events for its bins it samples the same from memory, from disk and for all members of a bag.
     fixed = {"deterministic": True, "force_col_wise": True, "verbosity": -1, "data_random_seed": BINS_SEED}
     ours: dict[str, Any] = {"random_state": context.seed, "n_jobs": context.threads}
 
