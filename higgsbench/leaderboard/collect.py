@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -199,8 +200,14 @@ def _problem(content: Any) -> str:
     shared = content.get("comparability")
     if not isinstance(shared, dict):
         return "no comparability"
-    if not all(_is_count(shared.get(key, 0)) for key in ("events", "test_events", "repeats")) or "events" not in shared:
+    if (
+        not all(_is_count(shared.get(key, 0)) for key in ("events", "test_events", "repeats", "folds"))
+        or "events" not in shared
+    ):
         return "no number of events"
+    for key in ("data", "test", "layout", "fold_digest"):
+        if not isinstance(shared.get(key, ""), (str, NoneType)):
+            return f"its {key} is no text"
     for key in ("n_s", "n_b", "b_reg"):
         if key in shared and not (_is_number(shared[key]) and shared[key] >= 0):
             return f"its {key} is no number of events"

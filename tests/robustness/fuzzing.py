@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import shutil
@@ -301,7 +302,7 @@ def spoiled_json(content: bytes, rng: Random) -> bytes:
         if kind == 0:
             del node[key]
         elif kind == 1 and isinstance(node, dict):
-            node[rng.choice(list(node))] = node[key]
+            node[rng.choice(list(node))] = copy.deepcopy(node[key])  # else a tree may come to hold itself
         else:
             node[key] = rng.choice(VALUES)
     text = json.dumps(tree)

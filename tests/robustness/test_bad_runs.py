@@ -388,6 +388,10 @@ ROWS: dict[str, tuple[Spoil, str]] = {
         forged("rows.json", at("comparability", "events", value="all")),
         r"run: left out, rows.json is damaged \(no number of events\)",
     ),
+    "a digest of lists": (
+        forged("rows.json", at("comparability", "data", value=[[]])),
+        r"run: left out, rows.json is damaged \(its data is no text\)",
+    ),
 }
 
 
