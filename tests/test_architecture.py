@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "higgsbench"
 FLOOR = {
     "errors": 0,
     "lazy": 0,
+    "panics": 0,
     "files": 0.2,
     "registry": 0.5,
     "sealed": 0.5,

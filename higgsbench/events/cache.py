@@ -17,6 +17,7 @@ import polars as pl
 from higgsbench.events.identity import remembered_identity
 from higgsbench.events.table import content_digest
 from higgsbench.files import atomic_path, file_digest
+from higgsbench.panics import no_panic
 from higgsbench.sealed import parse_sealed, write_sealed
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def _sound_table(table: Path) -> tuple[pl.DataFrame, str] | None:
     with ThreadPoolExecutor(1) as other:
         digest = other.submit(_sound, table)
         try:
-            frame = pl.read_parquet(table, glob=False, hive_partitioning=False)
+            with no_panic():
+                frame = pl.read_parquet(table, glob=False, hive_partitioning=False)
         except (OSError, pl.exceptions.PolarsError):
             return None
         known = digest.result()

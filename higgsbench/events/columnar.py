@@ -9,6 +9,7 @@ import polars as pl
 from higgsbench.errors import DataError
 from higgsbench.events.check import check_columns, column_types, where
 from higgsbench.events.unpacked import check_table_size
+from higgsbench.panics import no_panic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,11 +26,12 @@ def parse_parquet(file: Path, schema: TableSchema) -> pl.DataFrame:
         DataError: if the file is damaged, a column is not of the layout or a value not of its column's type.
     """
     try:
-        names = list(pl.read_parquet_schema(file))
-        check_columns(names, schema, str(file))
-        rows = pl.scan_parquet(file.absolute(), glob=False, hive_partitioning=False).select(pl.len()).collect().item()
-        check_table_size(file, int(rows), len(names))
-        raw = pl.read_parquet(file.absolute(), glob=False, hive_partitioning=False)
+        with no_panic():
+            names = list(pl.read_parquet_schema(file))
+            check_columns(names, schema, str(file))
+            table = pl.scan_parquet(file.absolute(), glob=False, hive_partitioning=False)
+            check_table_size(file, int(table.select(pl.len()).collect().item()), len(names))
+            raw = pl.read_parquet(file.absolute(), glob=False, hive_partitioning=False)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise DataError(f"{file}: damaged or not a Parquet file: {str(error).splitlines()[0]}") from error
     return as_layout(raw, schema, file)

@@ -19,6 +19,7 @@ from higgsbench.events.root import parse_root
 from higgsbench.events.table import Events
 from higgsbench.events.unpacked import check_gzip_size
 from higgsbench.files import printable
+from higgsbench.panics import no_panic
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
@@ -203,9 +204,8 @@ def read_text(
     if isinstance(source, Path):
         source = source.absolute()  # Polars 1.37 cuts the first bytes of a name, even inside a letter
     try:
-        return pl.read_csv(source, schema=layout, columns=chosen, has_header=header, glob=False)
-    except pl.exceptions.PanicException as error:  # no exception of Python's kind, and no bug of ours
-        raise pl.exceptions.ComputeError("the parser gave up on it") from error
+        with no_panic():
+            return pl.read_csv(source, schema=layout, columns=chosen, has_header=header, glob=False)
     except pl.exceptions.PolarsError:
         whole = [name for name in wanted if layout[name] == pl.Int64()]
         loose = {name: pl.Float64() if name in whole else kind for name, kind in layout.items()}

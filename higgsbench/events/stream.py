@@ -16,6 +16,7 @@ from higgsbench.events.columnar import as_layout
 from higgsbench.events.read import check_empty_cells, check_end, normalised, read_header, read_text, unreadable
 from higgsbench.events.root import parse_root
 from higgsbench.files import printable
+from higgsbench.panics import no_panic
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ class EventStream:
         if self._whole is not None:
             return tuple(self._whole.columns)
         try:
-            return tuple(pl.read_parquet_schema(self.file))
+            with no_panic():
+                return tuple(pl.read_parquet_schema(self.file))
         except (pl.exceptions.PolarsError, OSError, ValueError) as error:
             message = str(error).splitlines()[0]
             raise DataError(f"{self.source}: damaged or not a Parquet file: {message}") from error
@@ -135,9 +137,11 @@ class EventStream:
             return
         table = pl.scan_parquet(self.file.absolute(), glob=False, hive_partitioning=False)
         try:
-            rows = int(table.select(pl.len()).collect().item())
+            with no_panic():
+                rows = int(table.select(pl.len()).collect().item())
             for first in range(0, rows, self.batch_rows):
-                part = table.slice(first, self.batch_rows).collect()
+                with no_panic():
+                    part = table.slice(first, self.batch_rows).collect()
                 yield as_layout(part, self.schema, self.source, first)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(f"{self.source}: damaged Parquet file: {str(error).splitlines()[0]}") from error

@@ -12,6 +12,7 @@ from higgsbench.errors import ConfigError, DataError
 from higgsbench.events import load_events
 from higgsbench.inference.shifts import ShiftedScores
 from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.panics import no_panic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,8 @@ def _side(name: str, path: Path, known: pl.DataFrame, factors: list[float]) -> S
 
 def _joined(path: Path, truth: pl.DataFrame) -> pl.DataFrame:
     try:
-        frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+        with no_panic():
+            frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from higgsbench.errors import StoreError
+from higgsbench.panics import no_panic
 from higgsbench.sealed import read_vouched
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def read_scores(run: Path, rows: Sequence[str]) -> pl.DataFrame:
     """
     path = run / "scores.parquet"
     try:
-        frame = pl.read_parquet(io.BytesIO(read_vouched(run, path.name)))
+        with no_panic():
+            frame = pl.read_parquet(io.BytesIO(read_vouched(run, path.name)))
     except FileNotFoundError:
         raise StoreError(f"{path}: missing; {_AGAIN}") from None
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:

@@ -13,6 +13,7 @@ import polars as pl
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.leaderboard import Leaderboard
 from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.panics import no_panic
 from higgsbench.sealed import read_vouched, read_vouched_json
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ def read_run(folder: Path) -> StoredReport:
 
 def _parquet(file: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(io.BytesIO(read_vouched(file.parent, file.name)))
+        with no_panic():
+            return pl.read_parquet(io.BytesIO(read_vouched(file.parent, file.name)))
     except FileNotFoundError as error:
         raise StoreError(f"{file}: is missing; run the configuration again to write it") from error
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -14,6 +14,7 @@ from higgsbench.ensemble.calibration import apply_recalibration
 from higgsbench.errors import ConfigError, ModelError, StoreError
 from higgsbench.features import Features, feature_matrix
 from higgsbench.models import get_model
+from higgsbench.panics import no_panic
 from higgsbench.runs.blocks import block_scores, mean_log_odds
 from higgsbench.runs.models import load_unit_model
 from higgsbench.runs.plan import chosen_features
@@ -242,7 +243,8 @@ def training_events(run: Path, schema: TableSchema) -> pl.Series | None:
     if schema.event_id is None:
         return pl.Series("EventId", [], dtype=pl.Int64)
     try:
-        frame = pl.read_parquet(io.BytesIO(read_vouched(run, "scores.parquet")), columns=["EventId"])
+        with no_panic():
+            frame = pl.read_parquet(io.BytesIO(read_vouched(run, "scores.parquet")), columns=["EventId"])
     except (OSError, pl.exceptions.PolarsError):
         return None
     return frame["EventId"].unique()

@@ -22,6 +22,7 @@ from higgsbench.files import (
     write_text,
     writer_lives,
 )
+from higgsbench.panics import no_panic
 from higgsbench.runs.stored import StoredModel, StoredUnit
 from higgsbench.sealed import parse_sealed, write_sealed
 
@@ -125,7 +126,8 @@ class RunStore:
             entry = self._marker(key)
             if entry["key"] != key or file_digest(data) != entry["checksum"]:
                 return None
-            frame = pl.read_parquet(data, glob=False, hive_partitioning=False)
+            with no_panic():
+                frame = pl.read_parquet(data, glob=False, hive_partitioning=False)
             oof, test = frame.filter(pl.col("part") == _OOF), frame.filter(pl.col("part") == _TEST)
             if frame.dtypes != [pl.UInt8, pl.Int64, pl.Float64] or any(frame.null_count().row(0)):
                 return None
