@@ -21,17 +21,37 @@ BLOCK = 1 << 14
 """Events whose moments are taken together; more would only need more memory."""
 
 
+_LOOK = 32
+"""Batches between two looks at the weights of a network."""
+
+_NOTHING = 1e-30
+"""No weight, nor change of one, that could be seen in a score of single precision."""
+
+
 class ShortMLPClassifier(MLPClassifier):  # type: ignore[misc]  # scikit-learn ships no types
     """`MLPClassifier` whose `max_iter` is a number of epochs chosen on purpose.
 
     Stopping early is the regularisation that works on these events; scikit-learn warns of it as non-convergence.
+
+    Weights that the penalty drives to nothing are set to zero on the way. Below 1e-38 they would be denormal numbers,
+    with which processors calculate many times slower: on 400,000 events the third epoch took five times the first.
     """
+
+    _batches = 0
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
         """Fit for `max_iter` epochs; arguments and result as in scikit-learn."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             return super().fit(X, y, sample_weight=sample_weight)
+
+    def _backprop(self, *args: Any, **kwargs: Any) -> Any:
+        """Look at the weights now and then; the library's own step for each batch, whatever its arguments."""
+        self._batches += 1
+        if self._batches % _LOOK == 0:
+            for values in (*self.coefs_, *getattr(self._optimizer, "ms", ())):
+                values[np.abs(values) < _NOTHING] = 0.0
+        return super()._backprop(*args, **kwargs)
 
 
 class NormalQuantiles(QuantileTransformer):  # type: ignore[misc]  # scikit-learn ships no types

@@ -41,7 +41,7 @@ PLAIN = {
 }
 """Classes that are stored this way and the modules they are taken from; their prediction is plain numpy."""
 
-_ONLY_FOR_TRAINING = frozenset({"_optimizer", "_random_state", "loss_curve_", "validation_scores_"})
+_ONLY_FOR_TRAINING = frozenset({"_batches", "_optimizer", "_random_state", "loss_curve_", "validation_scores_"})
 """What a network keeps only to go on training; the optimizer is twice the size of the network."""
 
 
