@@ -15,6 +15,7 @@ from higgsbench.events.stored import open_events
 from higgsbench.events.table import Events
 from higgsbench.files import canonical_digest
 from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.runs.memory import check_simulation
 from higgsbench.validation.folds import fold_assignments, group_index
 
 if TYPE_CHECKING:
@@ -60,9 +61,10 @@ def load_dataset(config: RunConfig) -> Dataset:
     """Load and split the events that a configuration asks for.
 
     Raises:
-        ConfigError: if the configuration names no events or sets that do not exist.
+        ConfigError: if the configuration names no events or sets that do not exist, or simulates more than fit.
         DataError: if a file breaks a rule.
     """
+    check_simulation(config)
     events = opened_events(config.data)
     if not events.labelled:
         raise DataError(f"{events.source}: no columns {events.schema.label} and {events.schema.weight}: cannot train")
