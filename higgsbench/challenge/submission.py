@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import DataError
+from higgsbench.events.opening import check_zero_tail
 from higgsbench.events.unpacked import check_gzip_size
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def _cells(file: Path) -> pl.DataFrame:
             zipped = probe.read(2) == b"\x1f\x8b"
         if zipped:
             check_gzip_size(file)
+        elif file.stat().st_size:
+            check_zero_tail(file, header=True)
         content = gzip.decompress(file.read_bytes()) if zipped else file.read_bytes()
         text = content.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:

@@ -15,6 +15,7 @@ from higgsbench.errors import DataError
 from higgsbench.events.cache import cached_frame
 from higgsbench.events.check import check_columns, check_content, column_types, where
 from higgsbench.events.columnar import parse_parquet
+from higgsbench.events.opening import check_name, first_look
 from higgsbench.events.root import parse_root
 from higgsbench.events.table import Events
 from higgsbench.events.unpacked import check_gzip_size
@@ -49,8 +50,9 @@ def load_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, cache: b
     """
     if not isinstance(path, (str, os.PathLike)):
         raise DataError(f"path: expected the name of a file, got {str(path)[:60]!r} (a {type(path).__name__})")
+    check_name(path)
     file = Path(path).expanduser()
-    _must_be_file(file)
+    first_look(file, header=schema.header)
     if not cache:
         return Events(parse_file(file, schema), schema, printable(path))
     frame, digest = cached_frame(file, schema, parse_file)
@@ -77,14 +79,7 @@ def read_table(file: Path, schema: TableSchema) -> tuple[pl.DataFrame, bool]:
     Raises:
         DataError: naming the file, the row and the column of what cannot be parsed.
     """
-    _must_be_file(file)
-    try:
-        with file.open("rb") as stream:
-            magic = stream.read(5)
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from error
-    if magic == b"":
-        raise DataError(f"{file}: the file is empty")
+    magic = first_look(file, header=schema.header)
     # A ROOT file goes on with a big-endian version number; a text may begin with the word.
     is_root, is_parquet = magic == b"root\x00", magic[:4] == b"PAR1"
     is_text = not (is_root or is_parquet) and schema.header
@@ -96,15 +91,6 @@ def read_table(file: Path, schema: TableSchema) -> tuple[pl.DataFrame, bool]:
         raw = _parse_csv(file, schema, zipped=magic[:2] == b"\x1f\x8b")
     check_columns(raw.columns, schema, str(file))
     return normalised(raw, schema), is_text
-
-
-def _must_be_file(file: Path) -> None:
-    if not file.exists():
-        raise DataError(f"{file}: no such file")
-    if file.is_dir():
-        raise DataError(f"{file}: a folder, not an event file")
-    if not file.is_file():
-        raise DataError(f"{file}: a device or pipe, not an event file")
 
 
 def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:

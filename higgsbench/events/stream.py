@@ -13,6 +13,7 @@ import polars as pl
 from higgsbench.errors import DataError
 from higgsbench.events.check import check_columns, check_content, column_types, where
 from higgsbench.events.columnar import as_layout
+from higgsbench.events.opening import check_name, first_look
 from higgsbench.events.read import check_empty_cells, check_end, normalised, read_header, read_text, unreadable
 from higgsbench.events.root import parse_root
 from higgsbench.files import printable
@@ -67,24 +68,13 @@ class EventStream:
         Raises:
             DataError: if the file is absent, or its header is not of the layout.
         """
+        check_name(path)
         self.file = Path(path).expanduser()
         self.source = printable(path)
         self.schema = schema
         self.block_bytes = block_bytes
         self.batch_rows = batch_rows
-        if not self.file.exists():
-            raise DataError(f"{path}: no such file")
-        if self.file.is_dir():
-            raise DataError(f"{path}: a folder, not an event file")
-        if not self.file.is_file():
-            raise DataError(f"{path}: a device or pipe, not an event file")
-        try:
-            with self.file.open("rb") as stream:
-                magic = stream.read(5)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-        if magic == b"":
-            raise DataError(f"{path}: the file is empty")
+        magic = first_look(self.file, header=schema.header)
         self.is_text = magic != b"root\x00" and magic[:4] != b"PAR1"
         self._whole = parse_root(self.file, schema) if magic == b"root\x00" else None
         self._zipped = magic[:2] == _GZIP

@@ -91,6 +91,15 @@ CASES: dict[str, tuple[Make, str]] = {
         r"bad.csv: row \d+ \(line \d+\): not UTF-8 text",
     ),
     "NUL in a number": (cell(3, "PRI_met", "1\x002"), AT3 + r"PRI_met: '1.x002' is not a number"),
+    "zeros at the end": (
+        lambda t: t.encode() + bytes(1 << 21),
+        r"bad.csv: row 141 \(line 142\): NUL bytes, up to the end of the file: its writing was cut off",
+    ),
+    "zeros in the last line": (
+        lambda t: t.encode()[:-20] + bytes(20),
+        r"bad.csv: row 140 \(line 141\): NUL bytes, up to the end .*",
+    ),
+    "a zip archive": (lambda t: b"PK\x03\x04" + bytes(200), r"bad.csv: a zip archive; unpack it first"),
     "NUL label": (cell(3, "Label", "\x00"), AT3 + r"Label: not one of the labels 's' and 'b', it is '.x00'"),
     "column twice": (
         header("DER_mass_vis", "DER_mass_MMC"),
@@ -202,8 +211,8 @@ OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "absent": (lambda target: None, "bad: no such file"),
     "a folder": (lambda target: target.mkdir(), "bad: a folder, not an event file"),
     "a pipe": (os.mkfifo, "bad: a device or pipe, not an event file"),
-    "a link to itself": (looped, "bad: (no such file|cannot be read: .*)"),
-    "a link to nothing": (hidden, "bad: no such file"),
+    "a link to itself": (looped, "bad: a link that leads nowhere"),
+    "a link to nothing": (hidden, "bad: a link that leads nowhere"),
     "parquet cut off": (cut_off, "bad: damaged or not a Parquet file: .*"),
     "parquet of texts": (
         parquet(lambda frame: frame.with_columns(pl.col("PRI_met").cast(pl.String))),
@@ -270,6 +279,28 @@ def test_a_byte_order_mark_is_read_over(here: Path) -> None:
 
     (here / "marked.csv").write_bytes(b"\xef\xbb\xbf" + (here / "train.csv").read_bytes())
     assert load_events(here / "marked.csv").digest == load_events(here / "train.csv").digest
+
+
+def test_a_tail_of_zeros_costs_nothing(here: Path, refuse: Refuse) -> None:
+    """A terabyte that nobody wrote: reading any part of it would show."""
+    with (here / "train.csv").open("rb+") as file:
+        file.truncate(1 << 40)
+    try:
+        for command in (("data", "info"), ("data", "validate"), ("explore",), ("run", "c.yaml", "--data")):
+            line = refuse(*command, "train.csv")
+            assert line.startswith("train.csv: row 141 (line 142): NUL bytes"), line
+        (here / "train.csv").rename(here / "sub.csv")
+        assert "NUL bytes" in refuse("score", "sub.csv", "truth.csv")
+    finally:
+        (here / "sub.csv").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("command", [("data", "info"), ("data", "validate"), ("explore",), ("run", "c.yaml", "--data")])
+def test_an_address_is_no_file(command: tuple[str, ...], refuse: Refuse) -> None:
+    assert refuse(*command, "https://example.com/a.csv") == (
+        "https://example.com/a.csv: an address, not a file; download it first "
+        "(`higgsbench data fetch` brings the official file)"
+    )
 
 
 def test_a_gzip_bomb_is_refused_without_unpacking_it_all(here: Path, refuse: Refuse) -> None:

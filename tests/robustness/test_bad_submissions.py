@@ -68,6 +68,10 @@ CASES: dict[str, tuple[Change, str]] = {
     "UTF-16": (lambda lines: text(lines).decode().encode("utf-16"), r"sub.csv: not UTF-8 text"),
     "a mark of byte order": (lambda lines: b"\xef\xbb\xbf" + text(["x", *lines]), r"sub.csv: line 1 is .*"),
     "NUL": (row(3, 1, "\x00"), r"sub.csv: line 4, column RankOrder: '.x00' is not a whole number"),
+    "zeros at the end": (
+        lambda lines: text(lines) + bytes(100),
+        r"sub.csv: row 101 \(line 102\): NUL bytes, up to the end of the file: its writing was cut off",
+    ),
     "gzip cut off": (lambda lines: gzip.compress(text(lines))[:-30], r"sub.csv: cannot be read: .*"),
     "gzip bomb": (
         lambda lines: gzip.compress(text(lines[:1])) + gzip.compress(b"1,1,s\n" * (1 << 20)) * 50,
