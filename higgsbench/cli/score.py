@@ -44,13 +44,13 @@ def command(
     TRUTH is a labelled event file. Where it names subsets (KaggleSet), the submission must have exactly its events of b
     (public) and v (private), which are scored together and apart; otherwise exactly all its events.
     """
-    from higgsbench.challenge import read_submission, score_submission
+    from higgsbench.challenge import events_to_score, read_submission, score_submission
     from higgsbench.config.data import named_schema
     from higgsbench.events import load_events
     from higgsbench.schema import ATLAS_HIGGS
 
-    given = read_submission(submission)
     events = load_events(truth, ATLAS_HIGGS if schema is None else named_schema(schema))
+    given = read_submission(submission, events_to_score(events, split_names(subset)).event_id)
     totals = None
     if n_s is not None or n_b is not None:
         own = events.totals()
