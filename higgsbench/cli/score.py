@@ -8,14 +8,15 @@ from pathlib import Path
 import click
 
 from higgsbench.cli.data_output import echo_json
+from higgsbench.cli.file_name import FILE_NAME
 from higgsbench.cli.scoring_options import split_names, subset_option
 
 __all__ = ["command"]
 
 
 @click.command("score", epilog="Example:  higgsbench score submission.csv atlas-higgs-challenge-2014-v2.csv.gz")
-@click.argument("submission", type=click.Path(path_type=Path))
-@click.argument("truth", type=click.Path(path_type=Path))
+@click.argument("submission", type=FILE_NAME)
+@click.argument("truth", type=FILE_NAME)
 @subset_option("by default b and v where TRUTH has them, otherwise all events")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="json keeps full precision.")  # fmt: skip

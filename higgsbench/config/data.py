@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from higgsbench.config.base import AnyNumber, NotNegative, Number, Positive, Strict, problem
 from higgsbench.config.yaml_lines import read_yaml
@@ -135,6 +135,13 @@ class DataConfig(Strict):
     def negative_weights(self) -> str | None:
         """How training treats events of negative weight, None where the layout allows none."""
         return None if isinstance(self.layout, str) else self.layout.negative_weights
+
+    @field_validator("path", "test")
+    @classmethod
+    def _named(cls, value: str | None) -> str | None:
+        if value == "":
+            raise problem("the file name is empty")
+        return value
 
     @model_validator(mode="after")
     def _fitting_the_source(self) -> DataConfig:

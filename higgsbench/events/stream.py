@@ -14,8 +14,17 @@ from higgsbench.errors import DataError
 from higgsbench.events.check import check_columns, check_content, column_types, where
 from higgsbench.events.columnar import as_layout
 from higgsbench.events.opening import check_name, first_look
-from higgsbench.events.read import check_empty_cells, check_end, normalised, read_header, read_text, unreadable
+from higgsbench.events.read import (
+    check_empty_cells,
+    check_end,
+    has_open_quote,
+    normalised,
+    read_header,
+    read_text,
+    unreadable,
+)
 from higgsbench.events.root import parse_root
+from higgsbench.events.unpacked import gzip_fault
 from higgsbench.files import printable
 from higgsbench.schema import ATLAS_HIGGS
 
@@ -170,7 +179,7 @@ class EventStream:
                 if rest.strip():
                     yield rest
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{self.source}: damaged or incomplete file: {error}") from error
+            raise DataError(f"{self.source}: damaged or incomplete file: {gzip_fault(error)}") from error
 
     def _explained(self, block: bytes, first_row: int, error: Exception) -> DataError:
         """Say which cell of a block made the parser stop."""
@@ -178,12 +187,14 @@ class EventStream:
         for number, line in enumerate(block.splitlines()):
             cells = line.decode("utf-8", errors="replace").split(",")
             at = where(first_row + number, lines=True)
+            if has_open_quote(line):
+                return DataError(f"{self.source}: {at}: unclosed quote")
             if len(cells) > len(self.columns):
                 return DataError(f"{self.source}: {at}: more values than the {len(self.columns)} columns of the header")
             for name, cell in zip(self.columns, cells, strict=False):
                 if types.get(name, pl.String()) == pl.String():
                     continue
-                if unreadable(pl.Series([cell]), types[name]).any():
+                if unreadable(pl.Series([cell.strip('"')]), types[name]).any():
                     wanted = "a whole number" if types[name] == pl.Int64() else "a number"
                     return DataError(f"{self.source}: {at}, column {name}: {cell[:40]!r} is not {wanted}")
         return DataError(f"{self.source}: cannot be parsed as CSV: {str(error).splitlines()[0]}")

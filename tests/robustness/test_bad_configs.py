@@ -154,6 +154,10 @@ FILES: dict[str, tuple[str | bytes, str]] = {
         "models: [lightgbm]\ndata: {source: simulated, events: 2000000}\nmemory_limit: 1GB\n",
         r"data.events: 2,000,000 simulated events need about 1.20 GB of memory .*; memory_limit is 1.00 GB: .*",
     ),
+    "an empty file name": (
+        "models: [lightgbm]\ndata:\n  path: ''\n",
+        r"c.yaml:3: data.path: the file name is empty",
+    ),
     "a broken line": ("models: [lightgbm\nfolds: 3\n", r"c.yaml:2: broken YAML: .*"),
     "a tab": ("models:\n\t- lightgbm\n", r"c.yaml:2: broken YAML: .*"),
     "a key twice": ("models: [lightgbm]\nfolds: 3\nfolds: 5\n", r"c.yaml:3: folds: the key appears twice"),
@@ -186,7 +190,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
 def test_configurations(case: str, here: Path, refuse: Refuse) -> None:
     content, expected = FILES[case]
     (here / "c.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
-    events = () if "source: simulated" in str(content) else ("--data", "train.csv")
+    events = () if "source: simulated" in str(content) or "path: " in str(content) else ("--data", "train.csv")
     line = refuse("run", "c.yaml", *events)
     assert re.fullmatch(expected, line), line
 
@@ -283,6 +287,14 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "more events than event numbers": (
         ("data", "simulate", "--events", "10000000000000000000", "-o", "t.csv"),
         r"events must be at most \d{19}, for EventId has 64 bits, not 10000000000000000000",
+    ),
+    "an empty file name": (
+        ("data", "validate", ""),
+        r"Invalid value for 'FILE': the file name is empty; try 'higgsbench data validate --help'",
+    ),
+    "an empty --data": (
+        ("run", "c.yaml", "--data", ""),
+        r"Invalid value for '--data': the file name is empty; try 'higgsbench run --help'",
     ),
     "an unknown shift": (
         ("data", "shift", "train.csv", "x.csv", "--process-scale", "X=2"),
