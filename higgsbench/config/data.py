@@ -51,6 +51,8 @@ class SchemaConfig(Strict):
         lost = [n for n in needed if self.columns is not None and n not in self.columns]
         if lost:
             raise problem(f"column {lost[0]!r} does not stand in `columns`")
+        if self.background is not None and _label_text(self.signal) == _label_text(self.background):
+            raise problem(f"`signal` and `background` are the same label {_label_text(self.signal)!r}")
         if self.groups is not None and self.group is None:
             raise problem("`groups` needs a `group` column")
         if self.negative_weights is not None and self.weight is None:

@@ -143,13 +143,13 @@ def read_header(file: Path, *, zipped: bool) -> list[str]:
         raise DataError(f"{file}: line 1 is empty, expected the column names")
     names = text.rstrip("\r\n").split(",")
     spaced = [name.strip().strip('"') for name in names if name != name.strip()]
-    if spaced:
+    if spaced and not set("{}<>") & set(text):  # JSON and web pages are no event files at all
         more = f" and {len(spaced) - 1} more" if len(spaced) > 1 else ""
         raise DataError(
             f"{file}: line 1: there are blanks around the column name {spaced[0][:60]!r}{more}; write names and values "
             "without blanks beside the commas"
         )
-    return [name.strip('"') for name in names]
+    return [name.strip().strip('"') for name in names]
 
 
 def _parse_csv(file: Path, schema: TableSchema, *, zipped: bool) -> pl.DataFrame:

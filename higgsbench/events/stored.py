@@ -19,6 +19,7 @@ from higgsbench.events.opening import check_name, first_look
 from higgsbench.events.read import load_events
 from higgsbench.events.stream import EventStream
 from higgsbench.events.table import BATCH, Events, digest_of_columns
+from higgsbench.files import printable
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def open_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, large: i
         owner = _Folder()
         table = owner.path / "events.parquet"
         digest = _convert(file, schema, table)
-    return StoredEvents(_bookkeeping(table, schema), schema, str(path), table, None, owner, known_digest=digest)
+    return StoredEvents(_bookkeeping(table, schema), schema, printable(path), table, None, owner, known_digest=digest)
 
 
 class _Folder:

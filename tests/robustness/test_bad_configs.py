@@ -139,7 +139,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     ),
     "a jet number left out": (
         "models: [lightgbm]\njet_groups: [[0], [1]]\n",
-        r"jet_groups: the events have \[2.*\] in the group column, which stand in no group",
+        r"jet_groups: [23] stands in no group, but train.csv has it in column PRI_jet_num, row \d+ \(EventId \d+\)",
     ),
     "settings of another source": (
         "models: [lightgbm]\ndata: {events: 5}\n",
@@ -157,6 +157,14 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "an empty file name": (
         "models: [lightgbm]\ndata:\n  path: ''\n",
         r"c.yaml:3: data.path: the file name is empty",
+    ),
+    "one label for both": (
+        "models: [lightgbm]\ndata:\n  schema: {features: [PRI_met], label: Label, signal: s, background: s}\n",
+        r"c.yaml:3: data.schema: `signal` and `background` are the same label 's'",
+    ),
+    "a label that no event has": (
+        "models: [lightgbm]\ndata:\n  schema: {features: [PRI_met], label: Label, signal: zzz}\n",
+        r"train.csv: no signal events among the 140 training events; column Label has 'b', 's'",
     ),
     "a broken line": ("models: [lightgbm\nfolds: 3\n", r"c.yaml:2: broken YAML: .*"),
     "a tab": ("models:\n\t- lightgbm\n", r"c.yaml:2: broken YAML: .*"),
