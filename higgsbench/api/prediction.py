@@ -9,7 +9,7 @@ import polars
 
 from higgsbench.api.arguments import checked_arguments
 from higgsbench.api.running import folder_of
-from higgsbench.challenge import SubmissionScore, read_submission, score_submission, submission_table
+from higgsbench.challenge import SubmissionScore, events_to_score, read_submission, score_submission, submission_table
 from higgsbench.events import Events, load_events
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.predict import default_subsets, predictions
@@ -98,6 +98,7 @@ def score(
     Raises:
         DataError: naming what is wrong with the submission, or that it is not of these events.
     """
-    given = read_submission(submission if isinstance(submission, polars.DataFrame) else Path(submission))
     events = truth if isinstance(truth, Events) else load_events(truth)
+    file = submission if isinstance(submission, polars.DataFrame) else Path(submission)
+    given = read_submission(file, events_to_score(events, subsets).event_id)
     return score_submission(given, events, subsets=subsets, totals=totals, b_reg=b_reg)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from higgsbench.challenge.submission import refuse_missing
 from higgsbench.errors import DataError
 from higgsbench.metrics import evaluation_weights, roc_auc
 from higgsbench.metrics.uncertainty import ams_estimate
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from higgsbench.challenge.submission import Submission
     from higgsbench.events import Events
 
-__all__ = ["TEST_SETS", "SubmissionScore", "score_submission"]
+__all__ = ["TEST_SETS", "SubmissionScore", "events_to_score", "score_submission"]
 
 TEST_SETS = ("b", "v")
 """Subsets that are scored when nothing else is said: the challenge's public and private test events."""
@@ -79,7 +80,7 @@ def score_submission(
     if not truth.labelled:
         raise DataError(f"{truth.source}: no column {truth.schema.label}: without the truth nothing can be scored")
     reference = truth.totals() if totals is None else totals
-    tested = _tested(truth, subsets)
+    tested = events_to_score(truth, subsets)
     rows = _rows_of(submission, tested)
     y, weight, subset = tested.y[rows], tested.weight[rows], tested.subset
     parts: dict[str, NDArray[np.bool_]] = {"all": np.ones(y.size, dtype=np.bool_)}
@@ -101,8 +102,12 @@ def score_submission(
     return scores
 
 
-def _tested(truth: Events, subsets: Sequence[str] | None) -> Events:
-    """Keep the events that are to be scored."""
+def events_to_score(truth: Events, subsets: Sequence[str] | None = None) -> Events:
+    """Keep the events that are to be scored; arguments as for `score_submission`.
+
+    Raises:
+        DataError: if there is no such subset, or no events of it.
+    """
     if subsets is None:
         if truth.subset is None:
             return truth
@@ -132,10 +137,7 @@ def _rows_of(submission: Submission, truth: Events) -> NDArray[np.int64]:
             f"{submission.source}: line {line + 2}, column EventId: {submission.event_id[line]} is not one of the "
             f"{known.size} test events of {truth.source}{f'; nor are {more} others' if more else ''}"
         )
+    refuse_missing(submission.event_id, known, submission.source)
     if rows.size != known.size:
-        missing = np.setdiff1d(known, submission.event_id)
-        raise DataError(
-            f"{submission.source}: {submission.event_id.size} lines below the header, but {truth.source} has "
-            f"{known.size} test events; the first that is missing is EventId {int(missing[0])}"
-        )
+        raise DataError(f"{submission.source}: {rows.size} lines, but {truth.source} has {known.size} test events")
     return rows

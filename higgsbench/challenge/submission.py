@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import DataError
+from higgsbench.events.opening import check_zero_tail
 from higgsbench.events.unpacked import check_gzip_size
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "Submission", "read_submission", "submission_table"]
 
 COLUMNS = ("EventId", "RankOrder", "Class")
+
+_QUOTES = "remove the quotes, which the challenge's format does not have"
 
 _WHOLE = r"^[0-9]{1,18}$"
 
@@ -72,11 +75,13 @@ def submission_table(event_id: NDArray[np.int64], score: NDArray[np.float64], th
     )
 
 
-def read_submission(file: Path | pl.DataFrame) -> Submission:
+def read_submission(file: Path | pl.DataFrame, expected: NDArray[np.int64] | None = None) -> Submission:
     """Read a submission as strictly as the challenge did.
 
     Args:
         file: CSV or gzipped CSV, or a table of these columns (messages count its lines like a file's).
+        expected: numbers of the test events, where they are known: a file that lacks some is refused for that, and not
+            for the ranks that are then too high.
 
     Raises:
         DataError: naming the file, the line and the column of the first thing that is wrong.
@@ -90,10 +95,32 @@ def read_submission(file: Path | pl.DataFrame) -> Submission:
         _refuse_first(table, bad, name, "is not a whole number", file)
     _refuse_first(table, ~table["Class"].is_in(["s", "b"]).fill_null(False), "Class", "is neither s nor b", file)
     event_id, rank = (table[name].cast(pl.Int64) for name in COLUMNS[:2])
+    if expected is not None:
+        refuse_missing(event_id.to_numpy(), expected, str(file))
     _refuse_first(table, (rank < 1) | (rank > table.height), "RankOrder", f"is not in 1 to {table.height}", file)
     for name, values in (("EventId", event_id), ("RankOrder", rank)):
         _refuse_first(table, ~values.is_first_distinct(), name, "has occurred before", file)
     return Submission(event_id.to_numpy(), rank.to_numpy(), (table["Class"] == "s").to_numpy(), str(file))
+
+
+def refuse_missing(event_id: NDArray[np.int64], expected: NDArray[np.int64], source: str) -> None:
+    """Refuse a submission that lacks test events and has no others in their place.
+
+    Args:
+        event_id: (n,) event numbers of the submission.
+        expected: those of the test events.
+        source: name of the submission for messages.
+
+    Raises:
+        DataError: with how many are missing, and one of them.
+    """
+    missing = np.setdiff1d(expected, event_id)
+    if missing.size and event_id.size + missing.size == expected.size:
+        what = "is" if missing.size == 1 else "are"
+        raise DataError(
+            f"{source}: {missing.size} of the {expected.size} test events {what} missing, e.g. EventId "
+            f"{int(missing[0])}"
+        )
 
 
 def _cells_of_table(table: pl.DataFrame) -> pl.DataFrame:
@@ -113,6 +140,8 @@ def _cells(file: Path) -> pl.DataFrame:
             zipped = probe.read(2) == b"\x1f\x8b"
         if zipped:
             check_gzip_size(file)
+        elif file.stat().st_size:
+            check_zero_tail(file, header=True)
         content = gzip.decompress(file.read_bytes()) if zipped else file.read_bytes()
         text = content.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
@@ -120,6 +149,8 @@ def _cells(file: Path) -> pl.DataFrame:
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text") from error
     header, *lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    if '"' in header and tuple(name.strip('"') for name in header.split(",")) == COLUMNS:
+        raise DataError(f"{file}: line 1: {_QUOTES} (R: write.csv(..., quote = FALSE))")
     if tuple(header.split(",")) != COLUMNS:
         raise DataError(f"{file}: line 1 is {header[:60]!r}, expected the header {','.join(COLUMNS)!r}")
     if not lines:
@@ -137,4 +168,7 @@ def _cells(file: Path) -> pl.DataFrame:
 def _refuse_first(table: pl.DataFrame, bad: pl.Series, name: str, what: str, file: Path) -> None:
     if bad.any():
         row = int(bad.arg_max() or 0)
-        raise DataError(f"{file}: line {row + 2}, column {name}: {str(table[name][row])[:40]!r} {what}")
+        value = str(table[name][row])
+        if value[:1] == value[-1:] == '"':
+            what = f"stands in quotes: {_QUOTES}"
+        raise DataError(f"{file}: line {row + 2}, column {name}: {value[:40]!r} {what}")

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from higgsbench.cli.data_output import file_size, must_differ, quantity
+from higgsbench.cli.file_name import FILE_NAME
 
 __all__ = ["command"]
 
 
 @click.command("convert", epilog="Example:  higgsbench data convert training.csv training.parquet")
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("source", metavar="IN", type=FILE_NAME)
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
 def command(source: Path, target: Path) -> None:
     """Convert IN to OUT: .csv, .csv.gz, .parquet or .root by the ending of OUT; the content decides what IN is.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from higgsbench.cli.data_output import console, echo_json, file_size, format_option
+from higgsbench.cli.file_name import FILE_NAME
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +19,7 @@ __all__ = ["command"]
 
 
 @click.command("info", epilog="Example:  higgsbench data info training.csv --format json")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FILE_NAME)
 @format_option
 def command(file: Path, form: str) -> None:
     """Tell what FILE holds: layout, digest, subsets with classes and sums of weights, missing values by jet number."""

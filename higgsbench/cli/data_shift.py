@@ -8,12 +8,13 @@ import click
 
 from higgsbench.cli.data_options import seed_option, shift_options, shifts_from
 from higgsbench.cli.data_output import file_size, must_differ, quantity
+from higgsbench.cli.file_name import FILE_NAME
 
 __all__ = ["command"]
 
 
 @click.command("shift", epilog="Example:  higgsbench data shift training.csv shifted.csv --tes 0.03 --bkg-scale 1.01")
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("source", metavar="IN", type=FILE_NAME)
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
 @shift_options
 @seed_option

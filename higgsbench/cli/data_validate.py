@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from higgsbench.cli.data_output import console, echo_json, format_option, quantity
+from higgsbench.cli.file_name import FILE_NAME
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +21,7 @@ _COLOURS = {"held": "green", "violated": "bold red", "warning": "yellow", "not a
 
 
 @click.command("validate", epilog="Example:  higgsbench data validate training.csv --strict")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FILE_NAME)
 @click.option("--strict", is_flag=True, help="Fail on warnings, too: things that are rare but legal.")
 @click.option(
     "--rows", type=click.IntRange(0), default=5, show_default=True, help="How many offending rows to show per rule."

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from higgsbench.cli.file_name import FILE_NAME
+
 __all__ = ["command"]
 
 
@@ -13,10 +15,10 @@ __all__ = ["command"]
     name="explore",
     epilog="Example:  higgsbench explore training.csv --test test.csv --html explore.html",
 )
-@click.argument("data", required=False, type=click.Path(path_type=Path))
+@click.argument("data", required=False, type=FILE_NAME)
 @click.option(
     "--test",
-    type=click.Path(path_type=Path),
+    type=FILE_NAME,
     help="A second event file, compared with DATA for drift.",
 )
 @click.option(

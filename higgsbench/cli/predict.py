@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from higgsbench.cli.data_output import must_differ
+from higgsbench.cli.file_name import FILE_NAME
 from higgsbench.cli.scoring_options import jobs_option, model_option, reported, split_names, subset_option
 
 __all__ = ["command"]
@@ -14,7 +15,7 @@ __all__ = ["command"]
 
 @click.command("predict", epilog="Example:  higgsbench predict results/all-1a2b3c4d test.csv -o scores.parquet")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=FILE_NAME)
 @click.option("--output", "-o", required=True, metavar="FILE", type=click.Path(path_type=Path),
               help="Table to write: .parquet, .csv or .csv.gz; - for CSV on standard output.")  # fmt: skip
 @model_option

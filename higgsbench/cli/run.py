@@ -10,6 +10,7 @@ import click
 
 from higgsbench.cli.duration import time_limit_option
 from higgsbench.cli.engine_options import EngineChoice, engine_options
+from higgsbench.cli.file_name import FILE_NAME
 from higgsbench.cli.one_line import one_line
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ __all__ = ["command"]
     epilog="Example:  higgsbench run configs/all.yaml --data training.csv --only xgboost --set folds=3",
 )
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="Event file to train on, instead of the configuration's.")
-@click.option("--test", type=click.Path(path_type=Path), help="Separate file of held-out events.")
+@click.option("--data", type=FILE_NAME, help="Event file to train on, instead of the configuration's.")
+@click.option("--test", type=FILE_NAME, help="Separate file of held-out events.")
 @click.option("--only", multiple=True, metavar="MODEL", help="Keep only this model or label; may be repeated.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, e.g. cut.rule=max.")
 @click.option("--preset", type=click.Choice(["quick", "good", "best"]), help="Effort, instead of the configuration's.")

@@ -8,14 +8,15 @@ from pathlib import Path
 import click
 
 from higgsbench.cli.data_output import echo_json
+from higgsbench.cli.file_name import FILE_NAME
 from higgsbench.cli.scoring_options import split_names, subset_option
 
 __all__ = ["command"]
 
 
 @click.command("score", epilog="Example:  higgsbench score submission.csv atlas-higgs-challenge-2014-v2.csv.gz")
-@click.argument("submission", type=click.Path(path_type=Path))
-@click.argument("truth", type=click.Path(path_type=Path))
+@click.argument("submission", type=FILE_NAME)
+@click.argument("truth", type=FILE_NAME)
 @subset_option("by default b and v where TRUTH has them, otherwise all events")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="json keeps full precision.")  # fmt: skip
@@ -44,13 +45,13 @@ def command(
     TRUTH is a labelled event file. Where it names subsets (KaggleSet), the submission must have exactly its events of b
     (public) and v (private), which are scored together and apart; otherwise exactly all its events.
     """
-    from higgsbench.challenge import read_submission, score_submission
+    from higgsbench.challenge import events_to_score, read_submission, score_submission
     from higgsbench.config.data import named_schema
     from higgsbench.events import load_events
     from higgsbench.schema import ATLAS_HIGGS
 
-    given = read_submission(submission)
     events = load_events(truth, ATLAS_HIGGS if schema is None else named_schema(schema))
+    given = read_submission(submission, events_to_score(events, split_names(subset)).event_id)
     totals = None
     if n_s is not None or n_b is not None:
         own = events.totals()

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from higgsbench.cli.data_output import must_differ
+from higgsbench.cli.file_name import FILE_NAME
 from higgsbench.cli.scoring_options import jobs_option, model_option, reported, split_names, subset_option
 
 __all__ = ["command"]
@@ -14,7 +15,7 @@ __all__ = ["command"]
 
 @click.command("submit", epilog="Example:  higgsbench submit results/all-1a2b3c4d test.csv -o submission.csv")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("test", type=click.Path(path_type=Path))
+@click.argument("test", type=FILE_NAME)
 @click.option("--output", "-o", required=True, metavar="FILE", type=click.Path(path_type=Path),
               help="Submission to write, .csv or .csv.gz; - for standard output.")  # fmt: skip
 @model_option

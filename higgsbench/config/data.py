@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from higgsbench.config.base import AnyNumber, NotNegative, Number, Positive, Strict, problem
 from higgsbench.config.yaml_lines import read_yaml
@@ -51,6 +51,8 @@ class SchemaConfig(Strict):
         lost = [n for n in needed if self.columns is not None and n not in self.columns]
         if lost:
             raise problem(f"column {lost[0]!r} does not stand in `columns`")
+        if self.background is not None and _label_text(self.signal) == _label_text(self.background):
+            raise problem(f"`signal` and `background` are the same label {_label_text(self.signal)!r}")
         if self.groups is not None and self.group is None:
             raise problem("`groups` needs a `group` column")
         if self.negative_weights is not None and self.weight is None:
@@ -135,6 +137,13 @@ class DataConfig(Strict):
     def negative_weights(self) -> str | None:
         """How training treats events of negative weight, None where the layout allows none."""
         return None if isinstance(self.layout, str) else self.layout.negative_weights
+
+    @field_validator("path", "test")
+    @classmethod
+    def _named(cls, value: str | None) -> str | None:
+        if value == "":
+            raise problem("the file name is empty")
+        return value
 
     @model_validator(mode="after")
     def _fitting_the_source(self) -> DataConfig:

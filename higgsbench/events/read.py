@@ -15,9 +15,10 @@ from higgsbench.errors import DataError
 from higgsbench.events.cache import cached_frame
 from higgsbench.events.check import check_columns, check_content, column_types, where
 from higgsbench.events.columnar import parse_parquet
+from higgsbench.events.opening import check_name, first_look
 from higgsbench.events.root import parse_root
 from higgsbench.events.table import Events
-from higgsbench.events.unpacked import check_gzip_size
+from higgsbench.events.unpacked import check_gzip_end, check_gzip_size, gzip_fault
 from higgsbench.files import printable
 from higgsbench.panics import no_panic
 from higgsbench.schema import ATLAS_HIGGS
@@ -50,8 +51,9 @@ def load_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, cache: b
     """
     if not isinstance(path, (str, os.PathLike)):
         raise DataError(f"path: expected the name of a file, got {str(path)[:60]!r} (a {type(path).__name__})")
+    check_name(path)
     file = Path(path).expanduser()
-    _must_be_file(file)
+    first_look(file, header=schema.header)
     if not cache:
         return Events(parse_file(file, schema), schema, printable(path))
     frame, digest = cached_frame(file, schema, parse_file)
@@ -78,14 +80,7 @@ def read_table(file: Path, schema: TableSchema) -> tuple[pl.DataFrame, bool]:
     Raises:
         DataError: naming the file, the row and the column of what cannot be parsed.
     """
-    _must_be_file(file)
-    try:
-        with file.open("rb") as stream:
-            magic = stream.read(5)
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from error
-    if magic == b"":
-        raise DataError(f"{file}: the file is empty")
+    magic = first_look(file, header=schema.header)
     # A ROOT file goes on with a big-endian version number; a text may begin with the word.
     is_root, is_parquet = magic == b"root\x00", magic[:4] == b"PAR1"
     is_text = not (is_root or is_parquet) and schema.header
@@ -97,15 +92,6 @@ def read_table(file: Path, schema: TableSchema) -> tuple[pl.DataFrame, bool]:
         raw = _parse_csv(file, schema, zipped=magic[:2] == b"\x1f\x8b")
     check_columns(raw.columns, schema, str(file))
     return normalised(raw, schema), is_text
-
-
-def _must_be_file(file: Path) -> None:
-    if not file.exists():
-        raise DataError(f"{file}: no such file")
-    if file.is_dir():
-        raise DataError(f"{file}: a folder, not an event file")
-    if not file.is_file():
-        raise DataError(f"{file}: a device or pipe, not an event file")
 
 
 def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
@@ -143,16 +129,28 @@ def read_header(file: Path, *, zipped: bool) -> list[str]:
     try:
         with gzip.open(file, "rb") if zipped else file.open("rb") as stream:
             line = stream.readline(_HEADER_LIMIT)
+        if zipped and line[:2] == b"\x1f\x8b":
+            raise DataError(f"{file}: compressed twice; unpack it once")
+        if zipped and line[:4] == b"PK\x03\x04":
+            raise DataError(f"{file}: a zip archive inside gzip; unpack it first")
         text = line.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file}: damaged or incomplete gzip file: {error}") from error
+        raise DataError(f"{file}: damaged or incomplete gzip file: {gzip_fault(error)}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: line 1 is not UTF-8 text: no event file, or in another encoding") from error
     if "\x00" in text or (len(line) == _HEADER_LIMIT and not line.endswith(b"\n")):
         raise DataError(f"{file}: line 1 is no header of column names")
     if not text.strip():
         raise DataError(f"{file}: line 1 is empty, expected the column names")
-    return [name.strip().strip('"') for name in text.rstrip("\r\n").split(",")]
+    names = text.rstrip("\r\n").split(",")
+    spaced = [name.strip().strip('"') for name in names if name != name.strip()]
+    if spaced and not set("{}<>") & set(text):  # JSON and web pages are no event files at all
+        more = f" and {len(spaced) - 1} more" if len(spaced) > 1 else ""
+        raise DataError(
+            f"{file}: line 1: there are blanks around the column name {spaced[0][:60]!r}{more}; write names and values "
+            "without blanks beside the commas"
+        )
+    return [name.strip().strip('"') for name in names]
 
 
 def _parse_csv(file: Path, schema: TableSchema, *, zipped: bool) -> pl.DataFrame:
@@ -243,12 +241,14 @@ def _explain(file: Path, header: list[str], schema: TableSchema, error: Exceptio
             file.absolute(), has_header=schema.header, infer_schema=False, truncate_ragged_lines=True, glob=False
         )
     except OSError as damage:  # damaged bytes may first look like too many values, and only then fail a checksum
+        check_gzip_end(file)
         raise DataError(f"{file}: damaged or incomplete file: {damage}") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError):
         row = _first_line(file, _is_foreign)
         if row is not None:
             at = where(row - schema.header, lines=schema.header)
             raise DataError(f"{file}: {at}: not UTF-8 text") from error
+        _refuse_open_quote(file, schema, error)
         return
     types = column_types(schema)
     first: tuple[int, str] | None = None
@@ -259,6 +259,8 @@ def _explain(file: Path, header: list[str], schema: TableSchema, error: Exceptio
         row = bad.arg_max()
         if row is not None and bad[row] and (first is None or row < first[0]):
             first = (row, name)
+    # Behind an open quote, cells hold what belongs to others.
+    _refuse_open_quote(file, schema, error, None if first is None else first[0])
     if first is not None:
         row, name = first
         wanted = "a whole number" if types[name] == pl.Int64() else "a number"
@@ -270,6 +272,19 @@ def _explain(file: Path, header: list[str], schema: TableSchema, error: Exceptio
         row = _first_line(file, lambda line: line.count(b",") >= len(header))
         at = f"{where(row - schema.header, lines=schema.header)}: " if row is not None else ""
         raise DataError(f"{file}: {at}more values than the {len(header)} columns of the layout") from error
+
+
+def _refuse_open_quote(file: Path, schema: TableSchema, error: Exception, before: int | None = None) -> None:
+    """Refuse a file in which a quote is opened and not closed in its line, at or before a row if one is given."""
+    line = _first_line(file, has_open_quote)
+    if line is not None and (before is None or line - schema.header <= before):
+        at = "line 1" if line < schema.header else where(line - schema.header, lines=schema.header)
+        raise DataError(f"{file}: {at}: unclosed quote") from error
+
+
+def has_open_quote(line: bytes) -> bool:
+    """Whether a quote of a line of text is not closed in it."""
+    return line.count(b'"') % 2 == 1
 
 
 def unreadable(cells: pl.Series, kind: pl.DataType) -> pl.Series:

@@ -15,9 +15,11 @@ import polars as pl
 from higgsbench.errors import DataError
 from higgsbench.events.cache import ROW_GROUP, cached_file, file_identity
 from higgsbench.events.check import check_distinct, column_types
+from higgsbench.events.opening import check_name, first_look
 from higgsbench.events.read import load_events
 from higgsbench.events.stream import EventStream
 from higgsbench.events.table import BATCH, Events, digest_of_columns
+from higgsbench.files import printable
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
@@ -107,8 +109,10 @@ def open_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, large: i
     Raises:
         DataError: naming the file, the row and the column of what is wrong.
     """
+    check_name(path)
     file = Path(path).expanduser()
-    if not file.is_file() or file.stat().st_size < large:
+    first_look(file, header=schema.header)
+    if file.stat().st_size < large:
         return load_events(path, schema)
     identity = file_identity(file, schema)
     try:
@@ -118,7 +122,7 @@ def open_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, large: i
         owner = _Folder()
         table = owner.path / "events.parquet"
         digest = _convert(file, schema, table)
-    return StoredEvents(_bookkeeping(table, schema), schema, str(path), table, None, owner, known_digest=digest)
+    return StoredEvents(_bookkeeping(table, schema), schema, printable(path), table, None, owner, known_digest=digest)
 
 
 class _Folder:

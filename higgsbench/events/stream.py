@@ -13,8 +13,18 @@ import polars as pl
 from higgsbench.errors import DataError
 from higgsbench.events.check import check_columns, check_content, column_types, where
 from higgsbench.events.columnar import as_layout
-from higgsbench.events.read import check_empty_cells, check_end, normalised, read_header, read_text, unreadable
+from higgsbench.events.opening import check_name, first_look
+from higgsbench.events.read import (
+    check_empty_cells,
+    check_end,
+    has_open_quote,
+    normalised,
+    read_header,
+    read_text,
+    unreadable,
+)
 from higgsbench.events.root import parse_root
+from higgsbench.events.unpacked import gzip_fault
 from higgsbench.files import printable
 from higgsbench.panics import no_panic
 from higgsbench.schema import ATLAS_HIGGS
@@ -68,24 +78,13 @@ class EventStream:
         Raises:
             DataError: if the file is absent, or its header is not of the layout.
         """
+        check_name(path)
         self.file = Path(path).expanduser()
         self.source = printable(path)
         self.schema = schema
         self.block_bytes = block_bytes
         self.batch_rows = batch_rows
-        if not self.file.exists():
-            raise DataError(f"{path}: no such file")
-        if self.file.is_dir():
-            raise DataError(f"{path}: a folder, not an event file")
-        if not self.file.is_file():
-            raise DataError(f"{path}: a device or pipe, not an event file")
-        try:
-            with self.file.open("rb") as stream:
-                magic = stream.read(5)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-        if magic == b"":
-            raise DataError(f"{path}: the file is empty")
+        magic = first_look(self.file, header=schema.header)
         self.is_text = magic != b"root\x00" and magic[:4] != b"PAR1"
         self._whole = parse_root(self.file, schema) if magic == b"root\x00" else None
         self._zipped = magic[:2] == _GZIP
@@ -184,7 +183,7 @@ class EventStream:
                 if rest.strip():
                     yield rest
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{self.source}: damaged or incomplete file: {error}") from error
+            raise DataError(f"{self.source}: damaged or incomplete file: {gzip_fault(error)}") from error
 
     def _explained(self, block: bytes, first_row: int, error: Exception) -> DataError:
         """Say which cell of a block made the parser stop."""
@@ -192,12 +191,14 @@ class EventStream:
         for number, line in enumerate(block.splitlines()):
             cells = line.decode("utf-8", errors="replace").split(",")
             at = where(first_row + number, lines=True)
+            if has_open_quote(line):
+                return DataError(f"{self.source}: {at}: unclosed quote")
             if len(cells) > len(self.columns):
                 return DataError(f"{self.source}: {at}: more values than the {len(self.columns)} columns of the header")
             for name, cell in zip(self.columns, cells, strict=False):
                 if types.get(name, pl.String()) == pl.String():
                     continue
-                if unreadable(pl.Series([cell]), types[name]).any():
+                if unreadable(pl.Series([cell.strip('"')]), types[name]).any():
                     wanted = "a whole number" if types[name] == pl.Int64() else "a number"
                     return DataError(f"{self.source}: {at}, column {name}: {cell[:40]!r} is not {wanted}")
         return DataError(f"{self.source}: cannot be parsed as CSV: {str(error).splitlines()[0]}")

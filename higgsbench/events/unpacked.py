@@ -11,7 +11,7 @@ from higgsbench.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["MOST_TIMES", "check_gzip_size", "check_table_size"]
+__all__ = ["MOST_TIMES", "check_gzip_end", "check_gzip_size", "check_table_size", "gzip_fault"]
 
 MOST_TIMES = 100
 """Events as text shrink to about a third, repeated columns to a tenth; a file of zeros to a thousandth."""
@@ -40,6 +40,32 @@ def check_gzip_size(file: Path) -> None:
         raise DataError(
             f"{file}: unpacks to more than {MOST_TIMES} times its size: no event file, or one made to fill the memory"
         )
+
+
+def check_gzip_end(file: Path) -> None:
+    """Refuse a file that goes on with other bytes behind its gzip data; for files that a parser has refused.
+
+    Raises:
+        DataError: naming the file.
+    """
+    try:
+        with file.open("rb") as probe:
+            if probe.read(2) != b"\x1f\x8b":
+                return
+        with gzip.open(file, "rb") as stream:
+            while stream.read(_CHUNK):
+                pass
+    except gzip.BadGzipFile as error:
+        raise DataError(f"{file}: damaged gzip file: {gzip_fault(error)}") from error
+    except (OSError, EOFError, zlib.error):
+        return
+
+
+def gzip_fault(error: Exception) -> str:
+    """Say what is wrong with a file that begins as gzip."""
+    if isinstance(error, gzip.BadGzipFile) and "Not a gzipped file" in str(error):
+        return "other bytes follow the compressed data; remove them or get the file anew"
+    return str(error)
 
 
 def check_table_size(file: Path, rows: int, columns: int) -> None:

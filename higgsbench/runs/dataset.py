@@ -15,6 +15,7 @@ from higgsbench.events.stored import open_events
 from higgsbench.events.table import Events
 from higgsbench.files import canonical_digest
 from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.runs.memory import check_simulation
 from higgsbench.validation.folds import fold_assignments, group_index
 
 if TYPE_CHECKING:
@@ -60,9 +61,10 @@ def load_dataset(config: RunConfig) -> Dataset:
     """Load and split the events that a configuration asks for.
 
     Raises:
-        ConfigError: if the configuration names no events or sets that do not exist.
+        ConfigError: if the configuration names no events or sets that do not exist, or simulates more than fit.
         DataError: if a file breaks a rule.
     """
+    check_simulation(config)
     events = opened_events(config.data)
     if not events.labelled:
         raise DataError(f"{events.source}: no columns {events.schema.label} and {events.schema.weight}: cannot train")
@@ -70,18 +72,52 @@ def load_dataset(config: RunConfig) -> Dataset:
     y = train.y
     for name, members in (("signal", y), ("background", ~y)):
         if not members.any():
-            raise DataError(f"{train.source}: no {name} events among the {len(train)} training events")
+            raise DataError(
+                f"{train.source}: no {name} events among the {len(train)} training events; {_labels(train)}"
+            )
     totals = (config.data.n_s or events.totals()[0], config.data.n_b or events.totals()[1])
     weight = evaluation_weights(y, train.weight, *totals)
     groups = tuple(tuple(g) for g in config.jet_groups) if config.jet_groups else train.schema.groups
+    _check_groups(events, train, groups)
     numbers = train.group
     group = None if numbers is None or not groups else group_index(numbers, groups)
-    if test is not None and test.group is not None and groups:
-        group_index(test.group, groups)
+    if test is not None:
+        _check_groups(events if config.data.test is None else None, test, groups)
     fold = fold_assignments(y, group, config.folds, config.repeats, config.seed)
     # Of the assignment itself and not of what led to it: a splitter that changes between versions shows.
     digest = canonical_digest([train.digest, hashlib.sha256(fold.tobytes()).hexdigest()])
     return Dataset(train, test, y, weight, totals, group, groups, fold, digest)
+
+
+def _labels(train: Events) -> str:
+    """Say which labels there are."""
+    found = sorted(str(label) for label in train.frame[train.schema.label].unique())
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return f"column {train.schema.label} has {', '.join(repr(label[:30]) for label in found[:5])}{more}"
+
+
+def _check_groups(whole: Events | None, part: Events, groups: Sequence[Sequence[int]]) -> None:
+    """Refuse events that stand in no group.
+
+    Args:
+        whole: all events of their file, where these are at hand.
+        part: those of them that are used.
+        groups: the numbers that form one group each.
+
+    Raises:
+        ConfigError: naming the file and one of its rows.
+    """
+    if part.group is None or not groups:
+        return
+    lost = np.flatnonzero(~np.isin(part.group, [number for group in groups for number in group]))
+    if lost.size:
+        number, event = int(part.group[lost[0]]), int(part.event_id[lost[0]])
+        place = f"{part.schema.event_id} {event}" if part.schema.event_id is not None else f"row {event + 1}"
+        if whole is not None and part.schema.event_id is not None:
+            place = f"row {int(np.flatnonzero(whole.event_id == event)[0]) + 1} ({place})"
+        raise ConfigError(
+            f"jet_groups: {number} stands in no group, but {part.source} has it in column {part.schema.group}, {place}"
+        )
 
 
 def _split(events: Events, config: RunConfig) -> tuple[Events, Events | None]:

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from higgsbench.runs.dataset import Dataset
     from higgsbench.runs.plan import Plan, Row
 
-__all__ = ["MemoryNeed", "available_memory", "fit_to_memory", "memory_limit", "memory_need"]
+__all__ = [
+    "MemoryNeed",
+    "available_memory",
+    "check_simulation",
+    "fit_to_memory",
+    "memory_limit",
+    "memory_need",
+]
 
 SHARE = 0.8
 """Share of what is available that a run takes where the configuration gives no limit."""
@@ -28,6 +35,9 @@ PARENT, WORKER = 300e6, 260e6
 
 _PER_EVENT = 300.0
 """Bytes of the main process per event: number, label, weight, subset, group, fold and what they are made from."""
+
+_PER_SIMULATED = 600.0
+"""Bytes of the main process per simulated event: the table and a copy of it, as measured up to 600,000 events."""
 
 _PER_SCORE = 24.0
 """Bytes of the main process per event, repeat and row: the score, and copies while rows are written."""
@@ -134,6 +144,26 @@ def _control_groups() -> list[tuple[Path, Path]]:
 def memory_limit(config: RunConfig) -> int:
     """Bytes that a run may take: the configuration's `memory_limit`, otherwise a share of what is available."""
     return parse_size(config.memory_limit) if config.memory_limit else int(SHARE * available_memory())
+
+
+def check_simulation(config: RunConfig) -> None:
+    """Refuse more simulated events than memory holds, before any is simulated.
+
+    Raises:
+        ConfigError: with the numbers.
+    """
+    if config.data.source != "simulated" or config.data.events is None:
+        return
+    need = _PER_SIMULATED * config.data.events
+    limit, source = available_memory(), "the available memory"
+    if config.memory_limit:
+        limit, source = parse_size(config.memory_limit), "memory_limit"
+    if need > limit:
+        raise ConfigError(
+            f"data.events: {config.data.events:,} simulated events need about {format_size(need)} of memory "
+            f"({_PER_SIMULATED:.0f} bytes each); {source} is {format_size(limit)}: take at most "
+            f"{int(limit / _PER_SIMULATED):,}, or write a file with `higgsbench data simulate` and train from that"
+        )
 
 
 def fit_to_memory(

@@ -11,6 +11,7 @@ import polars as pl
 
 from higgsbench.challenge import TEST_SETS
 from higgsbench.errors import DataError
+from higgsbench.events.check import where
 from higgsbench.events.stream import EventStream
 from higgsbench.runs.blocks import BLOCK
 
@@ -52,7 +53,7 @@ def predictions(
     waiting: deque[Future[pl.DataFrame]] = deque()
     with threadpool_limits(limits=predictor.threads), ThreadPoolExecutor(jobs) as pool:
         try:
-            for event_id, frame in _blocks(stream, subsets):
+            for event_id, frame in _blocks(stream, subsets, _known_groups(predictor)):
                 waiting.append(pool.submit(_scored, predictor, event_id, frame))
                 # A part more than there are threads is read ahead, no more: memory stays bounded.
                 if len(waiting) > jobs:
@@ -64,12 +65,35 @@ def predictions(
                 future.cancel()
 
 
+def _known_groups(predictor: Predictor) -> list[int] | None:
+    """Return the group numbers that all rows know; None where none is split by groups."""
+    split = [{number for group in row.groups for number in group} for row in predictor.rows if row.groups is not None]
+    return sorted(set.intersection(*split)) if split else None
+
+
+def _check_groups(frame: pl.DataFrame, rows: NDArray[np.int64], stream: EventStream, known: list[int] | None) -> None:
+    """Refuse events whose group the models were not trained on; `rows` are the positions in the file."""
+    name = stream.schema.group
+    if known is None or name is None:
+        return
+    lost = ~frame[name].is_in(known)
+    if lost.any():
+        first = int(lost.arg_max() or 0)
+        place = where(int(rows[first]), lines=stream.is_text and stream.schema.header)
+        raise DataError(
+            f"{stream.source}: {place}, column {name}: the run has no model for {frame[name][first]}, "
+            f"only for {', '.join(map(str, known))}"
+        )
+
+
 def _scored(predictor: Predictor, event_id: NDArray[np.int64], frame: pl.DataFrame) -> pl.DataFrame:
     score = predictor.scores(frame)
     return pl.DataFrame({"EventId": event_id, "score": score, "selected": score >= predictor.threshold})
 
 
-def _blocks(stream: EventStream, subsets: Sequence[str] | None) -> Iterator[tuple[NDArray[np.int64], pl.DataFrame]]:
+def _blocks(
+    stream: EventStream, subsets: Sequence[str] | None, groups: list[int] | None
+) -> Iterator[tuple[NDArray[np.int64], pl.DataFrame]]:
     """Cut the stream into blocks of `BLOCK` events, counted from the first event that is kept."""
     schema = stream.schema
     if subsets is not None and (schema.subset is None or schema.subset not in stream.columns):
@@ -80,10 +104,12 @@ def _blocks(stream: EventStream, subsets: Sequence[str] | None) -> Iterator[tupl
             event_id = np.arange(rows, rows + frame.height)
         else:
             event_id = frame[schema.event_id].to_numpy()
+        place = np.arange(rows, rows + frame.height)
         rows += frame.height
         if subsets is not None and schema.subset is not None:
             chosen = frame[schema.subset].is_in(list(subsets)).to_numpy()
-            frame, event_id = frame.filter(chosen), event_id[chosen]
+            frame, event_id, place = frame.filter(chosen), event_id[chosen], place[chosen]
+        _check_groups(frame, place, stream, groups)
         kept += frame.height
         frame = frame if rest is None else pl.concat([rest, frame])
         event_id = np.concatenate([rest_id, event_id])

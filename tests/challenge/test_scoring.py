@@ -79,7 +79,7 @@ def test_chosen_subsets(tmp_path: Path) -> None:
     assert score.events == 20
     with pytest.raises(DataError, match="no set named 'x'"):
         score_submission(submission, events, subsets=["x"])
-    with pytest.raises(DataError, match=r"20 lines below the header, but truth.csv has 40 test events.*EventId 101$"):
+    with pytest.raises(DataError, match=r"20 of the 40 test events are missing, e.g. EventId 101$"):
         score_submission(submission, events)
 
 

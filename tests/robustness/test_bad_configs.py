@@ -139,11 +139,32 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     ),
     "a jet number left out": (
         "models: [lightgbm]\njet_groups: [[0], [1]]\n",
-        r"jet_groups: the events have \[2.*\] in the group column, which stand in no group",
+        r"jet_groups: [23] stands in no group, but train.csv has it in column PRI_jet_num, row \d+ \(EventId \d+\)",
     ),
     "settings of another source": (
         "models: [lightgbm]\ndata: {events: 5}\n",
         r"c.yaml:2: data: `events` belongs to `source: simulated`, the source is file",
+    ),
+    "more simulated events than memory": (
+        "models: [lightgbm]\ndata: {source: simulated, events: 1000000000000000}\n",
+        r"data.events: 1,000,000,000,000,000 simulated events need about 600000000.0 GB of memory \(600 bytes each\); "
+        r"the available memory is [0-9.]+ [MG]B: take at most [0-9,]+, or write a file with .*",
+    ),
+    "more simulated events than allowed": (
+        "models: [lightgbm]\ndata: {source: simulated, events: 2000000}\nmemory_limit: 1GB\n",
+        r"data.events: 2,000,000 simulated events need about 1.20 GB of memory .*; memory_limit is 1.00 GB: .*",
+    ),
+    "an empty file name": (
+        "models: [lightgbm]\ndata:\n  path: ''\n",
+        r"c.yaml:3: data.path: the file name is empty",
+    ),
+    "one label for both": (
+        "models: [lightgbm]\ndata:\n  schema: {features: [PRI_met], label: Label, signal: s, background: s}\n",
+        r"c.yaml:3: data.schema: `signal` and `background` are the same label 's'",
+    ),
+    "a label that no event has": (
+        "models: [lightgbm]\ndata:\n  schema: {features: [PRI_met], label: Label, signal: zzz}\n",
+        r"train.csv: no signal events among the 140 training events; column Label has 'b', 's'",
     ),
     "a broken line": ("models: [lightgbm\nfolds: 3\n", r"c.yaml:2: broken YAML: .*"),
     "a tab": ("models:\n\t- lightgbm\n", r"c.yaml:2: broken YAML: .*"),
@@ -177,7 +198,8 @@ FILES: dict[str, tuple[str | bytes, str]] = {
 def test_configurations(case: str, here: Path, refuse: Refuse) -> None:
     content, expected = FILES[case]
     (here / "c.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
-    line = refuse("run", "c.yaml", "--data", "train.csv")
+    events = () if "source: simulated" in str(content) or "path: " in str(content) else ("--data", "train.csv")
+    line = refuse("run", "c.yaml", *events)
     assert re.fullmatch(expected, line), line
 
 
@@ -264,6 +286,23 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "an unknown layout": (
         ("score", "submission.csv", "truth.csv", "--schema", "cms"),
         r"schema: 'cms' is neither a layout \(atlas-higgs-2014, uci-higgs\) nor a YAML file",
+    ),
+    "more events than the disk holds": (
+        ("data", "simulate", "--events", "100000000000000", "-o", "t.csv"),
+        r"cannot write t.csv: 100,000,000,000,000 events take about 24,000,000.0 GB as .csv \(240 bytes each\), "
+        r"its disk has [0-9,.]+ GB free: take at most [0-9,]+ events or another disk",
+    ),
+    "more events than event numbers": (
+        ("data", "simulate", "--events", "10000000000000000000", "-o", "t.csv"),
+        r"events must be at most \d{19}, for EventId has 64 bits, not 10000000000000000000",
+    ),
+    "an empty file name": (
+        ("data", "validate", ""),
+        r"Invalid value for 'FILE': the file name is empty; try 'higgsbench data validate --help'",
+    ),
+    "an empty --data": (
+        ("run", "c.yaml", "--data", ""),
+        r"Invalid value for '--data': the file name is empty; try 'higgsbench run --help'",
     ),
     "an unknown shift": (
         ("data", "shift", "train.csv", "x.csv", "--process-scale", "X=2"),

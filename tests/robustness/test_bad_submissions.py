@@ -63,11 +63,32 @@ CASES: dict[str, tuple[Change, str]] = {
     "an event of text": (row(3, 0, "x"), r"sub.csv: line 4, column EventId: 'x' is not a whole number"),
     "events missing": (
         lambda lines: text([lines[0], *(f"{line.split(',')[0]},{i},b" for i, line in enumerate(lines[1:51], 1))]),
-        r"sub.csv: 50 lines below the header, but truth.csv has 100 test events; the first that is missing .*",
+        r"sub.csv: 50 of the 100 test events are missing, e.g. EventId \d+",
+    ),
+    "the last lines missing": (
+        lambda lines: text(lines[:-3]),
+        r"sub.csv: 3 of the 100 test events are missing, e.g. EventId \d+",
+    ),
+    "a line missing": (
+        lambda lines: text(lines[:-1]),
+        r"sub.csv: 1 of the 100 test events is missing, e.g. EventId \d+",
+    ),
+    "quoted numbers": (
+        row(3, 0, '"1000000143"'),
+        r"sub.csv: line 4, column EventId: '\"1000000143\"' stands in quotes: remove the quotes, which the .*",
+    ),
+    "a quoted class": (row(3, 2, '"s"'), r"sub.csv: line 4, column Class: '\"s\"' stands in quotes: remove .*"),
+    "a quoted header": (
+        lambda lines: text(['"EventId","RankOrder","Class"', *lines[1:]]),
+        r"sub.csv: line 1: remove the quotes, which the challenge's format does not have \(R: write.csv.*",
     ),
     "UTF-16": (lambda lines: text(lines).decode().encode("utf-16"), r"sub.csv: not UTF-8 text"),
     "a mark of byte order": (lambda lines: b"\xef\xbb\xbf" + text(["x", *lines]), r"sub.csv: line 1 is .*"),
     "NUL": (row(3, 1, "\x00"), r"sub.csv: line 4, column RankOrder: '.x00' is not a whole number"),
+    "zeros at the end": (
+        lambda lines: text(lines) + bytes(100),
+        r"sub.csv: row 101 \(line 102\): NUL bytes, up to the end of the file: its writing was cut off",
+    ),
     "gzip cut off": (lambda lines: gzip.compress(text(lines))[:-30], r"sub.csv: cannot be read: .*"),
     "gzip bomb": (
         lambda lines: gzip.compress(text(lines[:1])) + gzip.compress(b"1,1,s\n" * (1 << 20)) * 50,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from higgsbench.errors import ConfigError
 from higgsbench.events.shifts import Shifts
 from higgsbench.events.simulate.constants import PROCESSES, SIGNAL_FRACTION
+from higgsbench.schema import SIMULATED_FROM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,9 @@ _HIGGS_MASSES = (
     100.0,
     150.0,
 )  # GeV; below, the Z overlaps, above, H -> tau tau is rare and the fit says nothing
+
+_MOST_EVENTS = 2**63 - SIMULATED_FROM
+"""Beyond this the last EventId does not fit into a signed number of 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class SimulationSettings:
     def __post_init__(self) -> None:
         if self.events < 1:
             raise ConfigError(f"events must be at least 1, not {self.events}")
+        if self.events > _MOST_EVENTS:
+            raise ConfigError(f"events must be at most {_MOST_EVENTS}, for EventId has 64 bits, not {self.events}")
         if self.seed < 0:
             raise ConfigError(f"seed must be at least 0, not {self.seed}")
         if not 0.0 < self.signal_fraction < 1.0:

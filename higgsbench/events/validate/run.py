@@ -12,6 +12,7 @@ import polars as pl
 
 from higgsbench.errors import DataError
 from higgsbench.events.check import check_columns
+from higgsbench.events.opening import check_name
 from higgsbench.events.read import read_table
 from higgsbench.events.table import Events
 from higgsbench.events.validate.ranges import RANGE_RULES
@@ -48,6 +49,7 @@ def validate_file(path: str | Path, *, shown: int = 5, rules: Sequence[Rule] = R
     Raises:
         DataError: if the file cannot be parsed into the layout's columns at all.
     """
+    check_name(path)
     frame, is_text = read_table(Path(path).expanduser(), ATLAS_HIGGS)
     return validate_events(frame, source=printable(path), shown=shown, rules=rules, lines=is_text)
 
