@@ -23,19 +23,29 @@ if TYPE_CHECKING:
 
 __all__ = ["FUNCTIONS", "check_column", "sql_quantity"]
 
-FUNCTIONS = frozenset(
-    {
-        *("abs", "sign", "round", "floor", "ceil", "greatest", "least", "coalesce", "ifnull", "nullif", "if"),
-        *("sqrt", "cbrt", "pow", "power", "exp", "ln", "log", "log10", "log1p", "log2"),
-        *("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "degrees", "radians", "pi"),
-    }
-)
+_ARGUMENTS = {
+    **dict.fromkeys(("abs", "sign", "sqrt", "cbrt", "exp", "ln", "log10", "log1p", "log2"), (1, 1)),
+    **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan", "degrees", "radians"), (1, 1)),
+    **dict.fromkeys(("round", "floor", "ceil"), (1, 2)),
+    **dict.fromkeys(("pow", "power", "log", "atan2", "ifnull", "nullif"), (2, 2)),
+    **dict.fromkeys(("greatest", "least", "coalesce"), (1, 1000)),
+    "if": (3, 3),
+    "pi": (0, 0),
+}
+_SAID = {"log": "log(x, base); the natural logarithm is ln(x)", "if": "if(condition, then, else)"}
+
+FUNCTIONS = frozenset(_ARGUMENTS)
 """SQL functions of one event that an expression may call."""
+
+MOST_STEPS, MOST_WORDS = 200, 2000
+"""Operators and functions of one expression, and all its words: the time that Polars takes grows with the cube of the
+former, to minutes for thousands."""
 
 _WORDS = frozenset(
     {"case", "when", "then", "else", "end", "and", "or", "not", "is", "in", "between", "null", "true", "false"}
 )
 _VALUES = frozenset({"end", "null", "true", "false"})
+_STEPS = frozenset({"when", "and", "or", "not", "is", "in", "between"})
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<number>(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?(?![\w.]))
@@ -80,10 +90,43 @@ def _tokens(text: str, where: str) -> Iterator[tuple[str, str, str]]:
             yield kind, match.group(), text[position:].lstrip()
 
 
+class _Calls:
+    """Counts the arguments of functions, word by word: Polars says of a wrong number that there is no such function."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.open: list[tuple[str, int]] = []  # of each open bracket its function, if any, and the arguments so far
+        self.called = ""
+
+    def take(self, word: str, function: str) -> None:
+        """Take the next word, which calls `function` if that is not empty."""
+        if word == ")":
+            if self.open:
+                self._close(*self.open.pop())
+        elif word == "," and self.open:
+            name, count = self.open.pop()
+            self.open.append((name, count + 1))
+        elif self.open and self.open[-1][1] == 0:
+            self.open[-1] = (self.open[-1][0], 1)
+        if word == "(":
+            self.open.append((self.called, 0))
+        self.called = function
+
+    def _close(self, name: str, count: int) -> None:
+        least, most = _ARGUMENTS.get(name, (0, count))
+        if not least <= count <= most:
+            number = "no" if most == 0 else str(least) if most == least else f"{least} or more"
+            known = f": {_SAID[name]}" if name in _SAID else ""
+            raise ConfigError(
+                f"{self.where}: {name} takes {number} argument{'' if number == '1' else 's'}, not {count}{known}"
+            )
+
+
 def _check_words(text: str, schema: TableSchema, where: str) -> None:
     """Refuse all but columns, numbers, operators, known words and functions of one event."""
-    depth, after_value = 0, False  # of brackets; whether the expression could end here
-    for kind, word, rest in _tokens(text, where):
+    calls, after_value = _Calls(where), False  # whether the expression could end here
+    steps = 0
+    for words, (kind, word, rest) in enumerate(_tokens(text, where), start=1):
         lower = word.lower()
         keyword = kind == "word" and lower in _WORDS
         function = kind == "word" and not keyword and rest.startswith("(")
@@ -95,9 +138,13 @@ def _check_words(text: str, schema: TableSchema, where: str) -> None:
             check_column(word.strip('"'), schema, where)
         if after_value and (column or function or kind == "number" or word == "("):
             raise ConfigError(f"{where}: no operator before {word}")  # SQL would take a name here as a new title
-        depth += (word == "(") - (word == ")")
-        if word == "," and depth == 0:
+        steps += function or lower in _STEPS or (kind == "operator" and word not in "(),")
+        if steps > MOST_STEPS or words > MOST_WORDS:
+            limits = f"{MOST_STEPS} operators and functions or {MOST_WORDS} words"
+            raise ConfigError(f"{where}: longer than {limits}; divide it into features")
+        if word == "," and not calls.open:
             raise ConfigError(f"{where}: a comma outside brackets; one expression makes one feature")
+        calls.take(word, lower if function else "")
         after_value = column or kind == "number" or word == ")" or (keyword and lower in _VALUES)
 
 
