@@ -1,4 +1,4 @@
-"""Rank comparable rows, with the paired difference of each to the best."""
+"""Rank comparable rows, with the paired difference of each to the first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Leaderboard", "Table"]
 
 NOT_DISTINGUISHABLE = 2.0
-"""Rows whose paired difference to the best is under this many standard errors are marked as not distinguishable."""
+"""Rows whose paired difference to the first is under this many standard errors are marked as not distinguishable."""
 
 _DIFFERENCES = (("ams_cv", "diff"), ("auc", "diff_auc"))
 _LOWER_IS_BETTER = frozenset({"log_loss", "fit_seconds", "predict_us", "peak_mb", "b"})
@@ -138,13 +138,13 @@ def _ranked(group: list[StoredRow], sort: str) -> Table:
 
 
 def _difference(row: StoredRow, best: StoredRow, reference: Replicas | None, verdict: str) -> dict[str, Any]:
-    """Paired differences to the best row; without bootstrap replicas the difference has no error and no verdict.
+    """Paired differences to the row that ranks first; without bootstrap replicas they have no error and no verdict.
 
     Args:
         row: the row.
-        best: the best row.
-        reference: replicas of the best row.
-        verdict: the difference that decides whether the row can be told from the best.
+        best: the first row.
+        reference: replicas of the first row.
+        verdict: the difference that decides whether the row can be told from the first.
     """
     out: dict[str, Any] = {name: row.record[metric] - best.record[metric] for metric, name in _DIFFERENCES}
     own = reference if row is best else row.replicas()
