@@ -12,6 +12,7 @@ import numpy as np
 from higgsbench.ensemble.bootstrap import paired_error
 from higgsbench.errors import ConfigError
 from higgsbench.leaderboard.collect import StoredRow, collect_rows
+from higgsbench.leaderboard.columns import check_sort
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,10 +77,11 @@ class Leaderboard:
 
         Raises:
             StoreError: if the folder does not exist.
-            ConfigError: if no row has the column, or it holds no numbers.
+            ConfigError: if there is no such column of numbers, or no row has one.
         """
         if not isinstance(results, (str, os.PathLike)):
             raise ConfigError(f"results: expected a folder, got {str(results)[:60]!r} (a {type(results).__name__})")
+        check_sort(sort)
         rows, notes = collect_rows(Path(results))
         groups: dict[str, list[StoredRow]] = {}
         for row in rows:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from higgsbench.errors import ConfigError, nearest_hint
+from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.files import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["COLUMNS", "Column", "choose_columns", "printable"]
+__all__ = ["COLUMNS", "Column", "check_sort", "choose_columns", "printable"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,22 @@ COLUMNS: tuple[Column, ...] = (
     Column("run", "run", _text("run"), 10, keys=("run",), text=True),
 )
 """All columns in the order in which they are shown."""
+
+
+_NOT_SORTED = frozenset({"rank", "distinguishable", "diff", "diff_se", "diff_auc", "diff_auc_se", "cut_rule"})
+
+
+def check_sort(name: str) -> None:
+    """Refuse to rank by what is no column of numbers, before anything is read.
+
+    Raises:
+        ConfigError: naming the nearest column.
+    """
+    known = [key for column in COLUMNS if not column.text for key in column.keys if key not in _NOT_SORTED]
+    known.append("n_features")
+    if name not in known:
+        hint = nearest_hint(name, known, f" (there are {', '.join(known)})")
+        raise ConfigError(f"--sort: no column of numbers is named {shortened(name)!r}{hint}")
 
 
 def choose_columns(names: Sequence[str] | None, rows: Sequence[dict[str, Any]]) -> list[Column]:

@@ -233,13 +233,21 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
         r"train.csv: 140 events are also training events, e.g. EventId \d+; a test on them would be worthless",
     ),
     "no results": (("leaderboard", "--results", "nowhere"), r"nowhere: no such folder; `higgsbench run` makes it, .*"),
+    "two folders": (
+        ("leaderboard", "run", "--results", "run"),
+        r"FOLDER and --results mean the same; .*",
+    ),
     "an unknown column": (
+        ("leaderboard", "run", "--columns", "auk", "--format", "csv"),
+        r"--columns: no column 'auk' \(did you mean 'auc'\?\)",
+    ),
+    "an unknown column of --results": (
         ("leaderboard", "--results", "run", "--columns", "auk", "--format", "csv"),
         r"--columns: no column 'auk' \(did you mean 'auc'\?\)",
     ),
     "an unknown number": (
-        ("leaderboard", "--results", "run", "--sort", "best"),
-        r"--sort: no row has a number 'best'; .*",
+        ("leaderboard", "nowhere", "--sort", "best"),
+        r"--sort: no column of numbers is named 'best' .*",
     ),
     "an unknown row": (
         ("predict", "run", "test.csv", "-o", "s.csv", "--model", "xgb"),
