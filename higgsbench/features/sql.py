@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from higgsbench.errors import ConfigError, nearest_hint
+from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.features.kinematics import present
 from higgsbench.features.quantity import Quantity
 
@@ -71,7 +71,7 @@ def check_column(column: str, schema: TableSchema, where: str = "features") -> N
     if column in schema.not_features:
         raise ConfigError(f"{where}: {column} can never be a feature: it gives away the label or is mere bookkeeping")
     if column not in schema.features:
-        raise ConfigError(f"{where}: no column named {column!r}{nearest_hint(column, schema.features)}")
+        raise ConfigError(f"{where}: no column named {shortened(column)!r}{nearest_hint(column, schema.features)}")
 
 
 def _tokens(text: str, where: str) -> Iterator[tuple[str, str, str]]:
@@ -133,11 +133,13 @@ def _check_words(text: str, schema: TableSchema, where: str) -> None:
         column = kind == "quoted" or (kind == "word" and not keyword and not function)
         if function and lower not in FUNCTIONS:
             hint = nearest_hint(lower, FUNCTIONS, f" (there are {', '.join(sorted(FUNCTIONS))})")
-            raise ConfigError(f"{where}: no function {word} of one event{hint}")
+            raise ConfigError(f"{where}: no function {shortened(word)} of one event{hint}")
         if column:
             check_column(word.strip('"'), schema, where)
         if after_value and (column or function or kind == "number" or word == "("):
-            raise ConfigError(f"{where}: no operator before {word}")  # SQL would take a name here as a new title
+            raise ConfigError(
+                f"{where}: no operator before {shortened(word)}"
+            )  # SQL would take a name here as a new title
         steps += function or lower in _STEPS or (kind == "operator" and word not in "(),")
         if steps > MOST_STEPS or words > MOST_WORDS:
             limits = f"{MOST_STEPS} operators and functions or {MOST_WORDS} words"
@@ -168,7 +170,8 @@ def sql_quantity(name: str, text: str, schema: TableSchema) -> Quantity:
     where = f"features: expression {name!r}"
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"features: name {name!r}: use 1 to 80 letters, digits or _.+-, beginning with a letter or an underscore"
+            f"features: name {shortened(name)!r}: use 1 to 80 letters, digits or _.+-, beginning with a letter or an "
+            "underscore"
         )
     if name in (*schema.features, *schema.not_features):
         raise ConfigError(f"{where}: a column of the layout has that name; choose another")
@@ -178,7 +181,7 @@ def sql_quantity(name: str, text: str, schema: TableSchema) -> Quantity:
         # Evaluated once on nothing: types that do not go together are a matter of the expression, not of the data.
         empty = pl.DataFrame(schema=dict.fromkeys(schema.features, pl.Float64)).select(expression.cast(pl.Float64))
     except pl.exceptions.PolarsError as problem:
-        raise ConfigError(f"{where}: {str(problem).splitlines()[0][:200]}") from problem
+        raise ConfigError(f"{where}: {shortened(str(problem).splitlines()[0], 160)}") from problem
     if not expression.meta.root_names() or empty.width != 1:
         raise ConfigError(f"{where}: names no column, so it is the same for every event")
     finite = present(expression.cast(pl.Float64))
