@@ -97,7 +97,7 @@ class _Builder:
             raise ConfigError(f"{where}: {dotted(path)}: a whole number of more than {_MAX_BITS} bits")
         return value
 
-    def _check_number(self, node: yaml.ScalarNode, path: KeyPath) -> None:
+    def _check_number(self, node: yaml.Node, path: KeyPath) -> None:
         """Refuse numbers of endless digits, and of base 60, which YAML 1.1 reads otherwise than people (1:30 is 90)."""
         if node.tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
             return
