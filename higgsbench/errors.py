@@ -21,6 +21,7 @@ __all__ = [
     "StoreError",
     "nearest",
     "nearest_hint",
+    "shortened",
 ]
 
 
@@ -64,6 +65,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     folded = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), list(folded), n=1)
     return folded[close[0]] if close else None
+
+
+def shortened(text: object, most: int = 60) -> str:
+    """Return a user's text as messages repeat it: its beginning and an ellipsis where it is long."""
+    whole = str(text)
+    return whole if len(whole) <= most else f"{whole[:most]}…"
 
 
 def nearest_hint(name: str, known: Iterable[str], otherwise: str = "") -> str:

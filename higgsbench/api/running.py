@@ -148,6 +148,8 @@ def engine_settings(
     Raises:
         ConfigError: naming the choice at fault.
     """
+    if engine == "serial" and jobs is not None and jobs > 1:
+        raise ConfigError(f"--engine serial takes one fit at a time; leave out --jobs {jobs}, or take --engine local")
     everywhere = scheduler is not None or cluster is not None
     return EngineSettings(
         jobs=jobs or (None if everywhere else available_cores()),

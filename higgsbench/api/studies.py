@@ -218,7 +218,7 @@ def tune_model(
     time_limit: str | float | None = None,
     objective: str = "log_loss",
     inner: int = 3,
-    outer: int = 3,
+    outer: int | None = None,
     vary: Sequence[str] = (),
     prune: bool = True,
     data: str | Path | None = None,
@@ -237,7 +237,7 @@ def tune_model(
         time_limit: seconds, or text such as "30m", for all studies together.
         objective: `log_loss`, `auc` or `ams`.
         inner: folds that judge a trial.
-        outer: folds held out in turn for an honest score; 0 for none.
+        outer: folds held out in turn for an honest score; 0 for none, by default 3 or all folds of a run with fewer.
         vary: `training_weights` or `features`, or with choices as `WHAT=A,B`.
         prune: whether trials behind the median are broken off.
         data: event file, instead of the configuration's.

@@ -11,19 +11,24 @@ __all__ = ["command"]
 
 @click.command(
     "leaderboard",
-    epilog="Example:  higgsbench leaderboard --results results --sort auc --format markdown",
+    epilog="Example:  higgsbench leaderboard results --sort auc --format markdown",
 )
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
-              help="Folder that holds runs, or one run.")  # fmt: skip
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--results", type=click.Path(path_type=Path), show_default="results", help="The same as FOLDER.")
 @click.option("--format", "form", type=click.Choice(["table", "markdown", "csv", "json", "html"]), default="table",
               show_default=True, help="csv and json carry full precision.")  # fmt: skip
 @click.option("--sort", default="ams_cv", show_default=True, help="Column that ranks.")
 @click.option("--columns", help="Columns to show, separated by commas.")
 @click.option("--watch", "watching", is_flag=True, help="Refresh until the runs that are going on are done.")
-def command(results: Path, form: str, sort: str, columns: str | None, watching: bool) -> None:
-    """Rank the rows of all stored runs; rows that cannot be compared are never ranked together."""
+def command(
+    folder: Path | None, results: Path | None, form: str, sort: str, columns: str | None, watching: bool
+) -> None:
+    """Rank the rows of all runs in FOLDER (or of one run); rows that cannot be compared are never ranked together."""
     from higgsbench.leaderboard import Leaderboard
 
+    if folder is not None and results is not None:
+        raise click.UsageError(f"FOLDER and --results mean the same; leave one of {folder} and {results} out")
+    results = folder or results or Path("results")
     if watching and form != "table":
         raise click.UsageError("--watch shows a table; leave --format out")
     chosen = [name.strip() for name in columns.split(",") if name.strip()] if columns is not None else None

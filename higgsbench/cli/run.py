@@ -80,6 +80,8 @@ def command(
         raise click.UsageError("--events goes with --plan; it changes no run")
     if dry and time_limit is not None:
         raise click.UsageError("--plan predicts the whole run; leave out --time-limit")
+    if dry and retry_failed:
+        raise click.UsageError("--plan trains nothing; leave out --retry-failed")
     loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
     console = output_console()
     engine = engine_settings(**units)

@@ -74,7 +74,7 @@ def reported(parts: Iterator[pl.DataFrame], data: Path, trained: pl.Series | Non
         )
     if seen:
         click.echo(
-            f"Warning: {name}: {seen:,} of the events have the numbers of events that the run was trained on; their "
+            f"Warning: {name}: {seen:,} of the events have the EventId of events that the run was trained on; their "
             "scores are too good, so measure nothing with them",
             err=True,
         )

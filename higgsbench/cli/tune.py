@@ -30,7 +30,7 @@ _SHOWN = 8
 @click.option("--objective", type=click.Choice(["log_loss", "auc", "ams"]), default="log_loss", show_default=True,
               help="Weighted log-loss, weighted AUC, or AMS with the cut from other folds.")  # fmt: skip
 @click.option("--inner", type=click.IntRange(2, 20), default=3, show_default=True, help="Folds that judge a trial.")
-@click.option("--outer", type=click.IntRange(0, 100), default=3, show_default=True,
+@click.option("--outer", type=click.IntRange(0, 100), show_default="3, or all folds if fewer",
               help="Folds of the run held out in turn, each with a study of its own, for an honest score.")  # fmt: skip
 @click.option("--vary", multiple=True, metavar="WHAT[=A,B]", help="Vary training_weights or features too.")
 @click.option("--prune/--no-prune", default=True, help="Break off trials behind the median after a fold.")
@@ -51,7 +51,7 @@ def command(
     time_limit: float | None,
     objective: str,
     inner: int,
-    outer: int,
+    outer: int | None,
     vary: tuple[str, ...],
     prune: bool,
     data: Path | None,
@@ -72,12 +72,10 @@ def command(
     from higgsbench.tune.nested import tune
     from higgsbench.tune.settings import TuneSettings
 
+    if output is not None:
+        _check_target(output)
     settings = TuneSettings(model, trials, time_limit, objective, inner, outer, prune, vary, jobs)
     loaded = load_run_config(config, data=data, settings=changes, preset=preset)
-    if output is not None and not output.absolute().parent.is_dir():
-        from higgsbench.errors import StoreError
-
-        raise StoreError(f"{output}: there is no folder {output.parent}")
 
     def say(text: str) -> None:
         if not quiet:
@@ -93,7 +91,16 @@ def command(
     if form == "json":
         echo_json(result.as_json())
     else:
-        _show(result, console(), output)
+        _show(result, console(), config, output)
+
+
+def _check_target(output: Path) -> None:
+    from higgsbench.errors import StoreError
+
+    if output.is_dir():
+        raise StoreError(f"{output}: --output is a folder; name a file, e.g. {output / 'tuned.yaml'}")
+    if not output.absolute().parent.is_dir():
+        raise StoreError(f"{output}: there is no folder {output.parent}")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -106,7 +113,7 @@ def _copy(source: Path, target: Path) -> None:
         raise StoreError(f"{target}: cannot be written: {error.strerror}") from error
 
 
-def _show(result: TuneResult, screen: Console, output: Path | None) -> None:
+def _show(result: TuneResult, screen: Console, config: Path, output: Path | None) -> None:
     from higgsbench.runs.durations import format_duration
 
     _show_trials(result, screen)
@@ -117,11 +124,22 @@ def _show(result: TuneResult, screen: Console, output: Path | None) -> None:
         screen.print("No nested score (--outer 0, or no time): the best value above is optimistic.")
     else:
         _show_nested(result, screen)
-    target = output or result.config_file
-    screen.print(
-        f"{len(result.trials)} trials in {format_duration(result.seconds)}. Next:  higgsbench run {target}",
-        soft_wrap=True, markup=False,
-    )  # fmt: skip
+    taken = format_duration(result.seconds)
+    lines = (
+        f"{len(result.trials)} trials in {taken}, kept in {result.folder}; more --trials go on there.",
+        _advice(result, config, output or result.config_file),
+    )
+    for line in lines:
+        screen.print(line, soft_wrap=True, markup=False)
+
+
+def _advice(result: TuneResult, config: Path, tuned: Path) -> str:
+    """Say what to do next: nothing, where nothing better than the beginning was found."""
+    if not result.improved:
+        return f"Nothing better than the parameters of {config} was found: {tuned} has the same ones."
+    if result.nested is not None and not result.nested.better(result.objective):
+        return f"On the held-out folds {tuned} is not better than {config}: more trials may help, or nothing."
+    return f"Next:  higgsbench run {tuned}"
 
 
 def _show_trials(result: TuneResult, screen: Console) -> None:

@@ -23,6 +23,7 @@ FORMATS = ("table", "markdown", "json")
 LEGEND = (
     "Differences are first minus second on the same events; ± from the events (paired), p after Holm's correction over "
     "the pairs. 'over folds': corrected resampled t-test, which also sees that other training events make other models."
+    " The leaderboard's ± of a single AMS comes from other replicas (200) and may differ a little."
 )
 _HEADLINE = ("ams", "auc", "log_loss")
 _POWER = 2.8

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from higgsbench.errors import nearest_hint
+from higgsbench.errors import nearest_hint, shortened
 
 __all__ = ["AnyNumber", "NotNegative", "Number", "Positive", "Strict", "problem"]
 
@@ -36,7 +36,7 @@ class Strict(BaseModel):
             for key in value:
                 if key not in known:
                     hint = nearest_hint(str(key), known, f" (known keys: {', '.join(known)})")
-                    raise problem(f"unknown key {key!r}{hint}", key)
+                    raise problem(f"unknown key {shortened(key)!r}{hint}", key)
         return value
 
 

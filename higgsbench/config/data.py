@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, ValidationInfo, field_validator, model_validator
 
 from higgsbench.config.base import AnyNumber, NotNegative, Number, Positive, Strict, problem
+from higgsbench.config.faults import said
 from higgsbench.config.yaml_lines import read_yaml
-from higgsbench.errors import ConfigError
+from higgsbench.errors import ConfigError, shortened
 from higgsbench.schema import ATLAS_HIGGS, SCHEMAS, TableSchema
 
 __all__ = ["DataConfig", "SchemaConfig", "ShiftConfig", "named_schema"]
 
+_ANY_NUMBER = 1_000
 NegativeWeights = Literal["drop", "absolute", "zero"]
 
 
@@ -145,15 +147,27 @@ class DataConfig(Strict):
             raise problem("the file name is empty")
         return value
 
+    @field_validator("mix", "set_proportions")
+    @classmethod
+    def _known_to_the_simulation(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        if value:
+            from higgsbench.events.simulate import SimulationSettings
+
+            try:
+                SimulationSettings(_ANY_NUMBER, **{str(info.field_name): value})  # type: ignore[arg-type]
+            except ConfigError as error:
+                raise problem(shortened(error, 300)) from error
+        return value
+
     @model_validator(mode="after")
     def _fitting_the_source(self) -> DataConfig:
         for key in ("events", "seed", "mix", "higgs_mass", "luminosity", "set_proportions", "shifts"):
             if getattr(self, key) not in (None, {}) and self.source != "simulated":
-                raise problem(f"`{key}` belongs to `source: simulated`, the source is {self.source}")
+                raise problem(f"`{key}` belongs to `source: simulated`, the source is {self.source}", key)
         if self.source != "file" and self.path is not None:
-            raise problem(f"`path` belongs to `source: file`, the source is {self.source}")
+            raise problem(f"`path` belongs to `source: file`, the source is {self.source}", "path")
         if self.source != "file" and self.layout != "atlas-higgs-2014":
-            raise problem(f"`schema` belongs to `source: file`, the source is {self.source}")
+            raise problem(f"`schema` belongs to `source: file`, the source is {self.source}", "schema")
         return self
 
 
@@ -178,4 +192,4 @@ def named_schema(choice: str) -> TableSchema:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         at = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {at + ': ' if at else ''}{first['msg']}") from error
+        raise ConfigError(f"{path}: {at + ': ' if at else ''}{said(first)}") from error

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from higgsbench.config.base import Strict
+from higgsbench.config.faults import said
 from higgsbench.config.model import RESERVED_LABELS, RunConfig
 from higgsbench.config.yaml_lines import Document, document_of, dotted, parse_yaml, read_yaml
-from higgsbench.errors import ConfigError, ModelError
+from higgsbench.errors import ConfigError, ModelError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,17 +94,10 @@ def validated(document: Document, kind: type[Section]) -> Section:
         key_at_fault = first.get("ctx", {}).get("key")
         location = first["loc"] if key_at_fault is None else (*first["loc"], key_at_fault)
         path = _path_in_document(document, location)
-        message = first["msg"] if first["type"] != "missing" else f"the key {first['loc'][-1]!r} is missing"
+        message = said(first)
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        key = f" {dotted(path)}:" if path else ""
-        raise ConfigError(f"{document.at(path)}:{key} {message}{_shown(first)}{more}") from error
-
-
-def _shown(error: Any) -> str:
-    value = error.get("input")
-    if error["type"] in ("higgsbench", "missing") or isinstance(value, (dict, list)):
-        return ""
-    return f", it is {str(value)[:60]!r}"
+        key = f" {shortened(dotted(path), 120)}:" if path else ""
+        raise ConfigError(f"{document.at(path)}:{key} {message}{more}") from error
 
 
 def _path_in_document(document: Document, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
@@ -135,7 +129,7 @@ def _check_labels(loaded: LoadedConfig, check_model: Callable[[str], object] | N
 def _override(document: Document, setting: str) -> None:
     """Apply one `key=value` to the raw document, before validation."""
     key, equals, text = setting.partition("=")
-    source = f"--set {setting}"
+    source = f"--set {shortened(setting)}"
     if not equals or not key.strip():
         raise ConfigError(f"{source}: expected key=value, e.g. --set folds=3")
     given = parse_yaml(text, source)

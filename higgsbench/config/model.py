@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from higgsbench.config.base import NotNegative, Strict, problem
 from higgsbench.config.data import DataConfig
 from higgsbench.config.sizes import MemorySize
+from higgsbench.errors import shortened
 from higgsbench.schema import B_REG
 
 __all__ = ["CutConfig", "DataConfig", "FeatureConfig", "ModelConfig", "RunConfig", "StackConfig"]
@@ -58,6 +60,13 @@ class FeatureConfig(Strict):
         return value
 
 
+def _is_finite(value: Any) -> bool:
+    """Whether no number in a plain value is NaN or infinite: such a value has no JSON, which names the fits."""
+    if isinstance(value, (dict, list)):
+        return all(_is_finite(item) for item in (value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 class ModelConfig(Strict):
     """One model of the run; what is not given comes from the run, what is not given there from the preset."""
 
@@ -80,9 +89,17 @@ class ModelConfig(Strict):
     def _plain_label(cls, value: str | None) -> str | None:
         if value is not None and (not _LABEL.fullmatch(value) or value in RESERVED_LABELS):
             raise problem(
-                f"label {value!r}: use 1 to 60 letters, digits, blanks or _.+-, beginning with a letter or digit, and "
-                f"not {', '.join(sorted(RESERVED_LABELS))}"
+                f"label {shortened(value)!r}: use 1 to 60 letters, digits, blanks or _.+-, beginning with a letter or "
+                f"digit, and not {', '.join(sorted(RESERVED_LABELS))}"
             )
+        return value
+
+    @field_validator("params")
+    @classmethod
+    def _finite(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key, given in value.items():
+            if not _is_finite(given):
+                raise problem(f"expected a finite value, it is {shortened(given)!r}", key)
         return value
 
     @property
@@ -143,7 +160,7 @@ class RunConfig(Strict):
     @classmethod
     def _folder_name(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}", value):
-            raise problem(f"name {value!r}: use 1 to 60 letters, digits or _.- ; the name becomes a folder")
+            raise problem(f"name {shortened(value)!r}: use 1 to 60 letters, digits or _.- ; the name becomes a folder")
         return value
 
     @field_validator("jet_groups")

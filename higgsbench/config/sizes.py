@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from higgsbench.config.base import problem
-from higgsbench.errors import ConfigError
+from higgsbench.errors import ConfigError, shortened
 
 __all__ = ["MemorySize", "format_size", "parse_size"]
 
@@ -26,12 +26,18 @@ def parse_size(text: str) -> int:
     found = _SIZE.fullmatch(text.strip().lower())
     size = int(float(found[1]) * _UNITS[found[2]]) if found else 0
     if size < 1:
-        raise ConfigError(f"{text!r} is no amount of memory; write 500MB, 4GB or 1.5GiB")
+        raise ConfigError(f"{shortened(text)!r} is no amount of memory; write 500MB, 4GB or 1.5GiB")
     return size
 
 
 def format_size(size: float) -> str:
-    """Return "812 MB", "4.00 GB" or "12.3 GB"."""
+    """Return "1.0 kB", "812 MB", "4.00 GB" or "12.3 GB"."""
+    if size < 1e3:
+        return f"{size:.0f} bytes"
+    if size < 1e6:
+        return f"{size / 1e3:.1f} kB"
+    if size < 1e7:
+        return f"{size / 1e6:.1f} MB"
     if size < 1e9:
         return f"{size / 1e6:.0f} MB"
     return f"{size / 1e9:.2f} GB" if size < 1e10 else f"{size / 1e9:.1f} GB"

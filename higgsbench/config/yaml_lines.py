@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from higgsbench.errors import ConfigError
+from higgsbench.errors import ConfigError, shortened
 
 __all__ = ["Document", "document_of", "parse_yaml", "read_yaml"]
 
@@ -20,6 +20,7 @@ _MAX_BYTES = 1 << 20
 _MAX_VALUES = 100_000
 _MAX_DEPTH = 50
 _MAX_BITS = 64
+_MAX_DIGITS = 4000
 
 
 @dataclass
@@ -82,16 +83,31 @@ class _Builder:
             if node.tag != "tag:yaml.org,2002:seq":
                 raise ConfigError(f"{where}: the tag {node.tag} is not allowed")
             return [self.build(item, (*path, i)) for i, item in enumerate(node.value)]
+        self._check_number(node, path)
         try:
             value = self.loader.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError) as error:
             problem = getattr(error, "problem", None) or str(error)
             raise ConfigError(f"{where}: {dotted(path)}: {problem}") from error
         if not isinstance(value, (str, int, float, bool, type(None))):
-            raise ConfigError(f"{where}: {dotted(path)}: {node.value!r} is read as a {type(value).__name__}; quote it")
+            raise ConfigError(
+                f"{where}: {dotted(path)}: {shortened(node.value)!r} is read as a {type(value).__name__}; quote it"
+            )
         if isinstance(value, int) and value.bit_length() > _MAX_BITS:
             raise ConfigError(f"{where}: {dotted(path)}: a whole number of more than {_MAX_BITS} bits")
         return value
+
+    def _check_number(self, node: yaml.Node, path: KeyPath) -> None:
+        """Refuse numbers of endless digits, and of base 60, which YAML 1.1 reads otherwise than people (1:30 is 90)."""
+        if node.tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+            return
+        where = f"{self.document.source}:{node.start_mark.line + 1}: {dotted(path)}"
+        if len(node.value) > _MAX_DIGITS:
+            raise ConfigError(f"{where}: a whole number of more than {_MAX_BITS} bits")
+        if ":" in node.value:
+            raise ConfigError(
+                f"{where}: {node.value!r} is a number of base 60 in YAML; quote it, or write a plain number"
+            )
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -102,8 +118,14 @@ class _Builder:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise ConfigError(f"{self.document.source}:{line}: a key must be a plain word")
             key = str(key_node.value)
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise ConfigError(
+                    f"{self.document.source}:{line}: merge keys (<<) are not supported; write the keys out"
+                )
             if key in out:
-                raise ConfigError(f"{self.document.source}:{line}: {dotted((*path, key))}: the key appears twice")
+                raise ConfigError(
+                    f"{self.document.source}:{line}: {shortened(dotted((*path, key)))}: the key appears twice"
+                )
             self.document.lines[(*path, key)] = line
             out[key] = self.build(value_node, (*path, key))
         return out

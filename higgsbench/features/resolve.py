@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from higgsbench.errors import ConfigError, nearest_hint
+from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.features.matrix import Features
 from higgsbench.features.raw import raw_quantities
 from higgsbench.features.sets import feature_set, feature_sets
@@ -52,7 +52,9 @@ def resolve_features(
     _check_unique(names)
     for column in drop:
         if column not in names:
-            raise ConfigError(f"features: cannot drop {column!r}, which is not in the set{nearest_hint(column, names)}")
+            raise ConfigError(
+                f"features: cannot drop {shortened(column)!r}, which is not in the set{nearest_hint(column, names)}"
+            )
     kept = [q for q in chosen if q.name not in drop]
     kept += _all_of([c for c in add if c not in names], schema)
     _check_unique([q.name for q in kept])
@@ -94,6 +96,6 @@ def _of_any_set(name: str, schema: TableSchema) -> Quantity:
             continue
     if name not in known:
         raise ConfigError(
-            f"features: no column named {name!r}{nearest_hint(name, list(known))}, in the layout or any set"
+            f"features: no column named {shortened(name)!r}{nearest_hint(name, list(known))}, in the layout or any set"
         )
     return known[name]

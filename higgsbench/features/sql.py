@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from higgsbench.errors import ConfigError, nearest_hint
+from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.features.kinematics import present
 from higgsbench.features.quantity import Quantity
 
@@ -23,19 +23,29 @@ if TYPE_CHECKING:
 
 __all__ = ["FUNCTIONS", "check_column", "sql_quantity"]
 
-FUNCTIONS = frozenset(
-    {
-        *("abs", "sign", "round", "floor", "ceil", "greatest", "least", "coalesce", "ifnull", "nullif", "if"),
-        *("sqrt", "cbrt", "pow", "power", "exp", "ln", "log", "log10", "log1p", "log2"),
-        *("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "degrees", "radians", "pi"),
-    }
-)
+_ARGUMENTS = {
+    **dict.fromkeys(("abs", "sign", "sqrt", "cbrt", "exp", "ln", "log10", "log1p", "log2"), (1, 1)),
+    **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan", "degrees", "radians"), (1, 1)),
+    **dict.fromkeys(("round", "floor", "ceil"), (1, 2)),
+    **dict.fromkeys(("pow", "power", "log", "atan2", "ifnull", "nullif"), (2, 2)),
+    **dict.fromkeys(("greatest", "least", "coalesce"), (1, 1000)),
+    "if": (3, 3),
+    "pi": (0, 0),
+}
+_SAID = {"log": "log(x, base); the natural logarithm is ln(x)", "if": "if(condition, then, else)"}
+
+FUNCTIONS = frozenset(_ARGUMENTS)
 """SQL functions of one event that an expression may call."""
+
+MOST_STEPS, MOST_WORDS = 200, 2000
+"""Operators and functions of one expression, and all its words: the time that Polars takes grows with the cube of the
+former, to minutes for thousands."""
 
 _WORDS = frozenset(
     {"case", "when", "then", "else", "end", "and", "or", "not", "is", "in", "between", "null", "true", "false"}
 )
 _VALUES = frozenset({"end", "null", "true", "false"})
+_STEPS = frozenset({"when", "and", "or", "not", "is", "in", "between"})
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<number>(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?(?![\w.]))
@@ -61,7 +71,7 @@ def check_column(column: str, schema: TableSchema, where: str = "features") -> N
     if column in schema.not_features:
         raise ConfigError(f"{where}: {column} can never be a feature: it gives away the label or is mere bookkeeping")
     if column not in schema.features:
-        raise ConfigError(f"{where}: no column named {column!r}{nearest_hint(column, schema.features)}")
+        raise ConfigError(f"{where}: no column named {shortened(column)!r}{nearest_hint(column, schema.features)}")
 
 
 def _tokens(text: str, where: str) -> Iterator[tuple[str, str, str]]:
@@ -80,24 +90,63 @@ def _tokens(text: str, where: str) -> Iterator[tuple[str, str, str]]:
             yield kind, match.group(), text[position:].lstrip()
 
 
+class _Calls:
+    """Counts the arguments of functions, word by word: Polars says of a wrong number that there is no such function."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.open: list[tuple[str, int]] = []  # of each open bracket its function, if any, and the arguments so far
+        self.called = ""
+
+    def take(self, word: str, function: str) -> None:
+        """Take the next word, which calls `function` if that is not empty."""
+        if word == ")":
+            if self.open:
+                self._close(*self.open.pop())
+        elif word == "," and self.open:
+            name, count = self.open.pop()
+            self.open.append((name, count + 1))
+        elif self.open and self.open[-1][1] == 0:
+            self.open[-1] = (self.open[-1][0], 1)
+        if word == "(":
+            self.open.append((self.called, 0))
+        self.called = function
+
+    def _close(self, name: str, count: int) -> None:
+        least, most = _ARGUMENTS.get(name, (0, count))
+        if not least <= count <= most:
+            number = "no" if most == 0 else str(least) if most == least else f"{least} or more"
+            known = f": {_SAID[name]}" if name in _SAID else ""
+            raise ConfigError(
+                f"{self.where}: {name} takes {number} argument{'' if number == '1' else 's'}, not {count}{known}"
+            )
+
+
 def _check_words(text: str, schema: TableSchema, where: str) -> None:
     """Refuse all but columns, numbers, operators, known words and functions of one event."""
-    depth, after_value = 0, False  # of brackets; whether the expression could end here
-    for kind, word, rest in _tokens(text, where):
+    calls, after_value = _Calls(where), False  # whether the expression could end here
+    steps = 0
+    for words, (kind, word, rest) in enumerate(_tokens(text, where), start=1):
         lower = word.lower()
         keyword = kind == "word" and lower in _WORDS
         function = kind == "word" and not keyword and rest.startswith("(")
         column = kind == "quoted" or (kind == "word" and not keyword and not function)
         if function and lower not in FUNCTIONS:
             hint = nearest_hint(lower, FUNCTIONS, f" (there are {', '.join(sorted(FUNCTIONS))})")
-            raise ConfigError(f"{where}: no function {word} of one event{hint}")
+            raise ConfigError(f"{where}: no function {shortened(word)} of one event{hint}")
         if column:
             check_column(word.strip('"'), schema, where)
         if after_value and (column or function or kind == "number" or word == "("):
-            raise ConfigError(f"{where}: no operator before {word}")  # SQL would take a name here as a new title
-        depth += (word == "(") - (word == ")")
-        if word == "," and depth == 0:
+            raise ConfigError(
+                f"{where}: no operator before {shortened(word)}"
+            )  # SQL would take a name here as a new title
+        steps += function or lower in _STEPS or (kind == "operator" and word not in "(),")
+        if steps > MOST_STEPS or words > MOST_WORDS:
+            limits = f"{MOST_STEPS} operators and functions or {MOST_WORDS} words"
+            raise ConfigError(f"{where}: longer than {limits}; divide it into features")
+        if word == "," and not calls.open:
             raise ConfigError(f"{where}: a comma outside brackets; one expression makes one feature")
+        calls.take(word, lower if function else "")
         after_value = column or kind == "number" or word == ")" or (keyword and lower in _VALUES)
 
 
@@ -121,7 +170,8 @@ def sql_quantity(name: str, text: str, schema: TableSchema) -> Quantity:
     where = f"features: expression {name!r}"
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"features: name {name!r}: use 1 to 80 letters, digits or _.+-, beginning with a letter or an underscore"
+            f"features: name {shortened(name)!r}: use 1 to 80 letters, digits or _.+-, beginning with a letter or an "
+            "underscore"
         )
     if name in (*schema.features, *schema.not_features):
         raise ConfigError(f"{where}: a column of the layout has that name; choose another")
@@ -131,7 +181,7 @@ def sql_quantity(name: str, text: str, schema: TableSchema) -> Quantity:
         # Evaluated once on nothing: types that do not go together are a matter of the expression, not of the data.
         empty = pl.DataFrame(schema=dict.fromkeys(schema.features, pl.Float64)).select(expression.cast(pl.Float64))
     except pl.exceptions.PolarsError as problem:
-        raise ConfigError(f"{where}: {str(problem).splitlines()[0][:200]}") from problem
+        raise ConfigError(f"{where}: {shortened(str(problem).splitlines()[0], 160)}") from problem
     if not expression.meta.root_names() or empty.width != 1:
         raise ConfigError(f"{where}: names no column, so it is the same for every event")
     finite = present(expression.cast(pl.Float64))

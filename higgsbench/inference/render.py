@@ -21,7 +21,7 @@ __all__ = ["change_of_ams", "content", "show"]
 LEGEND = (
     "Honest cut and bins: chosen on the other folds. Z: Asimov significance without regularisation; Z(x%): with a "
     "relative background uncertainty of x%; shape: bins of the score together, x% in each bin independently. ± from "
-    "the finite number of simulated events."
+    "the finite number of simulated events at these cuts; the leaderboard's ± of the AMS chooses the cuts anew."
 )
 
 

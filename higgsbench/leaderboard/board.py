@@ -1,4 +1,4 @@
-"""Rank comparable rows, with the paired difference of each to the best."""
+"""Rank comparable rows, with the paired difference of each to the first."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from higgsbench.ensemble.bootstrap import paired_error
 from higgsbench.errors import ConfigError
 from higgsbench.leaderboard.collect import StoredRow, collect_rows
+from higgsbench.leaderboard.columns import check_sort
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Leaderboard", "Table"]
 
 NOT_DISTINGUISHABLE = 2.0
-"""Rows whose paired difference to the best is under this many standard errors are marked as not distinguishable."""
+"""Rows whose paired difference to the first is under this many standard errors are marked as not distinguishable."""
 
 _DIFFERENCES = (("ams_cv", "diff"), ("auc", "diff_auc"))
 _LOWER_IS_BETTER = frozenset({"log_loss", "fit_seconds", "predict_us", "peak_mb", "b"})
@@ -76,10 +77,11 @@ class Leaderboard:
 
         Raises:
             StoreError: if the folder does not exist.
-            ConfigError: if no row has the column, or it holds no numbers.
+            ConfigError: if there is no such column of numbers, or no row has one.
         """
         if not isinstance(results, (str, os.PathLike)):
             raise ConfigError(f"results: expected a folder, got {str(results)[:60]!r} (a {type(results).__name__})")
+        check_sort(sort)
         rows, notes = collect_rows(Path(results))
         groups: dict[str, list[StoredRow]] = {}
         for row in rows:
@@ -138,13 +140,13 @@ def _ranked(group: list[StoredRow], sort: str) -> Table:
 
 
 def _difference(row: StoredRow, best: StoredRow, reference: Replicas | None, verdict: str) -> dict[str, Any]:
-    """Paired differences to the best row; without bootstrap replicas the difference has no error and no verdict.
+    """Paired differences to the row that ranks first; without bootstrap replicas they have no error and no verdict.
 
     Args:
         row: the row.
-        best: the best row.
-        reference: replicas of the best row.
-        verdict: the difference that decides whether the row can be told from the best.
+        best: the first row.
+        reference: replicas of the first row.
+        verdict: the difference that decides whether the row can be told from the first.
     """
     out: dict[str, Any] = {name: row.record[metric] - best.record[metric] for metric, name in _DIFFERENCES}
     own = reference if row is best else row.replicas()

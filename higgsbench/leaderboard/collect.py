@@ -125,7 +125,9 @@ def collect_rows(results: Path) -> tuple[list[StoredRow], list[str]]:
         StoreError: if the folder does not exist.
     """
     if not results.is_dir():
-        raise StoreError(f"{results}: no such folder; `higgsbench run` makes it, or name another with --results")
+        raise StoreError(
+            f"{results}: no such folder; `higgsbench run` makes it, or name another: higgsbench leaderboard FOLDER"
+        )
     one = (results / "rows.json").exists() or (results / "units").is_dir()
     folders = [results] if one else sorted(p for p in results.iterdir() if p.is_dir())
     rows: list[StoredRow] = []

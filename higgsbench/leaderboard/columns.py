@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from higgsbench.errors import ConfigError, nearest_hint
+from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.files import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["COLUMNS", "Column", "choose_columns", "printable"]
+__all__ = ["COLUMNS", "Column", "check_sort", "choose_columns", "printable"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _model(record: dict[str, Any]) -> str:
 
 
 def _difference(record: dict[str, Any]) -> str:
-    return "best" if record.get("rank") == 1 else _with_error("diff", 3, signed=True)(record)
+    return "first" if record.get("rank") == 1 else _with_error("diff", 3, signed=True)(record)
 
 
 def _difference_auc(record: dict[str, Any]) -> str:
@@ -94,13 +94,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("variant", "variant", _text("variant"), keys=("variant",), text=True),
     Column("features", "features", _text("features"), 8, keys=("features", "n_features"), text=True),
     Column("ams_cv", "AMS cv", _with_error("ams_cv", 3), keys=("ams_cv", "ams_cv_se")),
-    Column("diff", "Δ AMS to best", _difference, 1, keys=("diff", "diff_se")),
+    Column("diff", "Δ AMS to first", _difference, 1, keys=("diff", "diff_se")),
     Column("fraction", "selected", _fraction, 2, keys=("fraction", "cut_fraction", "threshold", "cut_rule")),
     Column("s", "s", _number("s", 0), 4, keys=("s",)),
     Column("b", "b", _number("b", 0), 4, keys=("b",)),
     Column("ams_oof_max", "AMS max*", _with_error("ams_oof_max", 2), 6, keys=("ams_oof_max", "ams_oof_max_se")),
     Column("auc", "wAUC", _with_error("auc", 4), 1, keys=("auc", "auc_se")),
-    Column("diff_auc", "Δ wAUC to best", _difference_auc, 5, keys=("diff_auc", "diff_auc_se")),
+    Column("diff_auc", "Δ wAUC to first", _difference_auc, 5, keys=("diff_auc", "diff_auc_se")),
     Column("log_loss", "log-loss x10³", _number("log_loss", 3, 1e3), 3, keys=("log_loss", "log_loss_se")),
     Column("ams_test", "AMS test", _with_error("ams_test", 3), 1, True, ("ams_test", "ams_test_se", "auc_test")),
     Column("ams_public", "AMS public", _with_error("ams_public", 3), 2, True, ("ams_public", "ams_public_se")),
@@ -112,6 +112,22 @@ COLUMNS: tuple[Column, ...] = (
     Column("run", "run", _text("run"), 10, keys=("run",), text=True),
 )
 """All columns in the order in which they are shown."""
+
+
+_NOT_SORTED = frozenset({"rank", "distinguishable", "diff", "diff_se", "diff_auc", "diff_auc_se", "cut_rule"})
+
+
+def check_sort(name: str) -> None:
+    """Refuse to rank by what is no column of numbers, before anything is read.
+
+    Raises:
+        ConfigError: naming the nearest column.
+    """
+    known = [key for column in COLUMNS if not column.text for key in column.keys if key not in _NOT_SORTED]
+    known.append("n_features")
+    if name not in known:
+        hint = nearest_hint(name, known, f" (there are {', '.join(known)})")
+        raise ConfigError(f"--sort: no column of numbers is named {shortened(name)!r}{hint}")
 
 
 def choose_columns(names: Sequence[str] | None, rows: Sequence[dict[str, Any]]) -> list[Column]:

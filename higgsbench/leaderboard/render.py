@@ -27,7 +27,7 @@ TEXT_FORMATS = ("markdown", "csv", "json", "html")
 FORMATS = ("table", *TEXT_FORMATS)
 
 LEGEND = (
-    "AMS cv: each fold cut where the other folds say, pooled. ≈ not distinguishable from the best (paired difference "
+    "AMS cv: each fold cut where the other folds say, pooled. ≈ not distinguishable from the first (paired difference "
     "under 2 standard errors). * best cut on the very scores it is judged by: optimistic."
 )
 

@@ -133,7 +133,7 @@ def build_stack(config: RunConfig, rows: list[tuple[Row, RowScores]], dataset: D
     if len(chosen) < 2:
         return None
     names = tuple(scores.name for scores in chosen)
-    out, weights = [], []
+    out, weights, fits = [], [], []
     for repeat, fold in enumerate(dataset.fold):
         F = np.column_stack([scores.oof[repeat] for scores in chosen])
         blended, blends = cross_fitted_blend(
@@ -141,9 +141,6 @@ def build_stack(config: RunConfig, rows: list[tuple[Row, RowScores]], dataset: D
         )
         out.append(blended)
         weights += [b.coefficients for b in blends]
-    fits = []
-    for repeat in range(dataset.fold.shape[0]):
-        F = np.column_stack([scores.oof[repeat] for scores in chosen])
         fits.append(fit_blend(config.stack.method, names, F, dataset.y, dataset.weight, dataset.totals))
     final = Blend(
         fits[0].method,

@@ -217,6 +217,8 @@ def _refusal(plan: Plan, index: int, need: MemoryNeed, limit: int, dataset: Data
         advice = "take fewer events or features, or a larger machine"
     else:
         advice = "take fewer events or features, or leave this model out"
+    if config.memory_limit:
+        advice += ", or raise --memory-limit"
     source = "memory_limit" if config.memory_limit else f"{SHARE:.0%} of the available memory (see memory_limit)"
     return (
         f"{row.name}: needs about {format_size(need.of(index))}{how} for {what}; {source} is {format_size(limit)}: "

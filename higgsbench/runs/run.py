@@ -259,6 +259,8 @@ class _Run:
         self.scores[index] = row_scores(row, units, self.stored, self.dataset)
         about = about_row(index, self.plan, self.config) | remark([self.stored[unit.key].score for unit in units])
         self.records[index] = assembled_row(self.scores[index], self.truth, self.dataset, about)
+        for unit in units:
+            self.stored[unit.key] = self.stored[unit.key].without_scores()
         if self.budget is not None:
             self.budget.row_assembled(time.monotonic() - begin)
         self.listener.row_done(self.records[index][0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,3 +50,9 @@ class StoredUnit:
     predict_us: float
     peak_mb: float
     model: StoredModel | None
+
+    def without_scores(self) -> StoredUnit:
+        """Return what is left to know when the scores have gone into their row; they are most of a run's memory."""
+        none = self.score[:0].copy()
+        nobody = self.event_id[:0].copy()
+        return replace(self, event_id=nobody, score=none, test_event_id=nobody, test_score=none)

@@ -60,6 +60,9 @@ _SCORING = 4.5
 """Fits per held-out fold: the nested parameters, the final ones, those of the beginning, on half as many events again
 as those of a trial."""
 
+_OUTER = 3
+"""Folds held out by default, where the run has so many."""
+
 _NO_TRIAL = "no trial could be completed"
 
 
@@ -89,10 +92,10 @@ class _Tuning:
         self.begin = time.monotonic()
         self.settings, self.say = settings, say
         self.loaded, self.given, self.split = configured(loaded, settings.model)
-        if settings.outer == 1 or settings.outer > loaded.config.folds:
-            raise ConfigError(
-                f"--outer {settings.outer}: give 0, or 2 to {loaded.config.folds}, the number of the run's folds"
-            )
+        folds = loaded.config.folds
+        self.outer = min(_OUTER, folds) if settings.outer is None else settings.outer
+        if self.outer == 1 or self.outer > folds:
+            raise ConfigError(f"--outer {self.outer}: give 0, or 2 to {folds}, the number of the run's folds")
         whole = load_dataset(self.loaded.config)
         # Held-out events have no part in a study.
         self.dataset = dataclasses.replace(whole, test=None)
@@ -109,11 +112,11 @@ class _Tuning:
 
     def carry_out(self) -> TuneResult:
         limit = self.settings.time_limit
-        first = None if limit is None else self._left() / (self.settings.outer + 1)
+        first = None if limit is None else self._left() / (self.outer + 1)
         final, journal = self._study("final", None, self.settings.trials, first)
         outer = self._outer_folds(final)
-        if outer < self.settings.outer:
-            self.say(f"time for {outer} of {self.settings.outer} nested studies")
+        if outer < self.outer:
+            self.say(f"time for {outer} of {self.outer} nested studies")
             if outer == 0:  # what is left goes to the final study
                 final, journal = self._study("final", None, self.settings.trials, self._left())
         best = best_of(final, self.settings.objective)
@@ -182,7 +185,7 @@ class _Tuning:
     def _outer_folds(self, final: list[TrialRecord]) -> int:
         """Return how many nested studies of at least one trial there is time for; one alone scores nothing."""
         longest, scoring = self._scoring(final)
-        return next((k for k in range(self.settings.outer, 1, -1) if k * (longest + scoring) <= self._left()), 0)
+        return next((k for k in range(self.outer, 1, -1) if k * (longest + scoring) <= self._left()), 0)
 
     def _nested(self, best: TrialRecord, final: list[TrialRecord], outer: int) -> NestedScore:
         """Search without each outer fold in turn and score it."""

@@ -54,6 +54,11 @@ class NestedScore:
     gain: dict[str, Measured]
     chosen: list[dict[str, Any]]
 
+    def better(self, metric: str) -> bool:
+        """Whether parameters chosen without the fold that scores them beat those of the beginning."""
+        gain = self.gain[metric].value
+        return gain < 0 if metric == "log_loss" else gain > 0
+
 
 @dataclass(frozen=True)
 class TuneResult:
@@ -84,6 +89,11 @@ class TuneResult:
     importances: dict[str, float]
     nested: NestedScore | None
     seconds: float
+
+    @property
+    def improved(self) -> bool:
+        """Whether a trial was better than the first, which has the parameters of the beginning."""
+        return self.best.number != self.trials[0].number
 
     @property
     def config_file(self) -> Path:

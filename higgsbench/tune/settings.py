@@ -38,7 +38,8 @@ class TuneSettings:
         time_limit: seconds for everything, or None.
         objective: `log_loss`, `auc` or `ams`.
         inner: folds that each trial is judged by.
-        outer: how many of the run's folds are held out in turn for the nested score; 0 for none.
+        outer: how many of the run's folds are held out in turn for the nested score; 0 for none, None for 3 or all
+            folds of a run that has fewer.
         prune: whether trials that are behind the median of the others after a fold are broken off.
         vary: `training_weights`, `features`, each perhaps with `=A,B,...`, varied besides the model's parameters.
         jobs: trials at a time, each in a process of its own.
@@ -49,7 +50,7 @@ class TuneSettings:
     time_limit: float | None = None
     objective: str = "log_loss"
     inner: int = 3
-    outer: int = 3
+    outer: int | None = None
     prune: bool = True
     vary: Sequence[str] = field(default_factory=tuple)
     jobs: int = 1
@@ -63,8 +64,9 @@ class TuneSettings:
         if self.objective not in OBJECTIVES:
             raise ConfigError(f"objective: {self.objective!r} is not one of {', '.join(OBJECTIVES)}")
         for name, least in (("trials", 1), ("inner", 2), ("outer", 0), ("jobs", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: {getattr(self, name)} is less than {least}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name}: {value} is less than {least}")
 
 
 def configured(loaded: LoadedConfig, name: str) -> tuple[LoadedConfig, RunConfig, str | None]:

@@ -152,5 +152,5 @@ def test_events_that_the_run_was_trained_on_are_warned_of(call: Call, folder: Pa
         code, _, err = call(command, folder / "run-half", folder / "half.csv", "-o", target)
         assert code == 0
         assert "Warning: " in err
-        assert "half.csv: 800 of the events have the numbers of events that the run was trained on" in err
+        assert "half.csv: 800 of the events have the EventId of events that the run was trained on" in err
         assert "Warning" not in call(command, folder / "run-half", folder / "blind.csv", "-o", target)[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import polars as pl
@@ -104,6 +105,14 @@ def test_every_function_acts_on_one_event_at_a_time(function: str) -> None:
         ("pi()", "names no column"),
         ("PRI_met, PRI_tau_pt", "a comma outside brackets"),
         ("PRI_met and PRI_tau_pt", "expression 'f': "),
+        ("log(-PRI_met)", r"log takes 2 arguments, not 1: log\(x, base\); the natural logarithm is ln\(x\)"),
+        ("abs(PRI_met, (PRI_met))", "abs takes 1 argument, not 2"),
+        ("coalesce() + PRI_met", "coalesce takes 1 or more arguments, not 0"),  # a panic of Polars
+        ("pi(PRI_met)", "pi takes no arguments, not 1"),
+        ("if (PRI_met > 1, 2)", r"if takes 3 arguments, not 2: if\(condition, then, else\)"),
+        ("+".join(["PRI_met"] * 202), "longer than 200 operators and functions or 2000 words; divide it into features"),
+        (" and ".join(["PRI_met between 1 and 2"] * 100), "longer than 200 operators"),
+        (f"PRI_met in ({', '.join(['1'] * 1000)})", "or 2000 words"),
     ],
 )
 def test_refused(text: str, message: str) -> None:
@@ -135,6 +144,13 @@ def test_the_digest_covers_the_expression() -> None:
     a, b, c = (resolve_features(ATLAS_HIGGS, columns=[("f", text)]).digest for text in texts)
     assert a != b
     assert a == c
+
+
+@pytest.mark.parametrize("text", ["+".join(["PRI_met"] * 201), f"PRI_met in ({', '.join(['1'] * 900)})"])
+def test_the_longest_expressions_are_taken_at_once(text: str) -> None:
+    begun = time.process_time()
+    value(text)
+    assert time.process_time() - begun < 2
 
 
 def test_a_message_does_not_repeat_a_long_expression() -> None:

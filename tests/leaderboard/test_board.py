@@ -162,8 +162,8 @@ def test_failed_rows_are_shown_without_rank(make: Make, tmp_path: Path) -> None:
 
 
 def test_all_failed(make: Make, tmp_path: Path) -> None:
-    make("a", [{"name": "f", "label": "f", "variant": "global", "status": "failed", "digest": "q", "n": 1}])
-    board = Leaderboard.read(tmp_path / "results", sort="n")
+    make("a", [{"name": "f", "label": "f", "variant": "global", "status": "failed", "digest": "q", "seed": 1}])
+    board = Leaderboard.read(tmp_path / "results", sort="seed")
     assert board.tables[0].rows[0]["rank"] is None
     render(board, "csv")
 
@@ -284,6 +284,28 @@ def test_sort(make: Make, tmp_path: Path, sort: str, first: str) -> None:
     assert [r["rank"] for r in ranked] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("form", ["table", "markdown", "html", "csv", "json"])
+def test_differences_are_to_the_first_row_and_called_so(make: Make, tmp_path: Path, form: str) -> None:
+    """Regression: ranked by AUC, a row was better in AMS than what was called the best."""
+    make("a", [record("x", 3.5, auc=0.91), record("y", 3.4, auc=0.93)])
+    board = Leaderboard.read(tmp_path / "results", sort="auc")
+    first, second = board.tables[0].rows
+    assert (first["name"], second["diff"]) == ("y", pytest.approx(0.1))
+    if form == "table":
+        console = Console(file=io.StringIO(), width=400)
+        show(board, console)
+        assert isinstance(console.file, io.StringIO)
+        text = console.file.getvalue()
+    else:
+        text = render(board, form)
+    assert "best" not in text.replace("best cut", "").replace("tr.best", "").replace("class=best", "")
+    if form in ("csv", "json"):
+        assert "0.1000" in text
+    else:
+        assert "Δ AMS to first" in text
+        assert "+0.100 ±" in text
+
+
 def test_rows_without_a_number_come_last(make: Make, tmp_path: Path) -> None:
     make("a", [record("x", 3.5, auc=float("nan")), record("y", 3.4)])
     assert names(Leaderboard.read(tmp_path / "results", sort="auc")) == [["y", "x"]]
@@ -291,8 +313,15 @@ def test_rows_without_a_number_come_last(make: Make, tmp_path: Path) -> None:
 
 def test_unknown_sort_and_columns_are_refused(make: Make, tmp_path: Path) -> None:
     make("a", [record("x", 3.5)])
-    with pytest.raises(ConfigError, match="--sort: no row has a number 'label'; there are ams_cv"):
-        Leaderboard.read(tmp_path / "results", sort="label")
+    for sort, message in {
+        "label": r"--sort: no column of numbers is named 'label' \(there are ams_cv, ",
+        "aux": r"--sort: no column of numbers is named 'aux' \(did you mean 'auc'\?\)",
+        "x" * 500: r"--sort: no column of numbers is named 'x{60}…'",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            Leaderboard.read(tmp_path / "nowhere", sort=sort)
+    with pytest.raises(ConfigError, match="--sort: no row has a number 'ams_test'; there are ams_cv"):
+        Leaderboard.read(tmp_path / "results", sort="ams_test")
     board = Leaderboard.read(tmp_path / "results")
     with pytest.raises(ConfigError, match=r"--columns: no column 'ams_vc' \(did you mean 'ams_cv'\?\)"):
         render(board, "markdown", ["ams_vc"])

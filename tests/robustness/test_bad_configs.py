@@ -20,7 +20,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "a list": ("- xgboost\n", r"c.yaml: expected keys and values at the top .*"),
     "a word": ("xgboost", r"c.yaml: expected keys and values at the top .*"),
     "no models": ("folds: 3\n", r"c.yaml:1: the key 'models' is missing"),
-    "empty models": ("models: []\n", r"c.yaml:1: models: .*at least 1 item.*"),
+    "empty models": ("models: []\n", r"c.yaml:1: models: .*at least 1 entry.*"),
     "models of nothing": ("models:\n", r"c.yaml:1: models: .*list.*"),
     "unknown key": (
         "models: [lightgbm]\nfold: 3\n",
@@ -88,8 +88,8 @@ FILES: dict[str, tuple[str | bytes, str]] = {
         r"c.yaml:1: models\[1\]: label 'lightgbm' is already used by models\[0\]; give this one a `label`",
     ),
     "one fold": ("models: [lightgbm]\nfolds: 1\n", r"c.yaml:2: folds: .*greater than or equal to 2, it is '1'"),
-    "folds as text": ("models: [lightgbm]\nfolds: three\n", r"c.yaml:2: folds: .*integer, it is 'three'"),
-    "half a fold": ("models: [lightgbm]\nfolds: 2.5\n", r"c.yaml:2: folds: .*integer.*, it is '2.5'"),
+    "folds as text": ("models: [lightgbm]\nfolds: three\n", r"c.yaml:2: folds: expected a whole number, it is 'three'"),
+    "half a fold": ("models: [lightgbm]\nfolds: 2.5\n", r"c.yaml:2: folds: expected a whole number, it is '2.5'"),
     "more folds than events": (
         "models: [lightgbm]\nfolds: 100\n",
         r"folds: 100 folds need at least 100 signal events, there are \d+",
@@ -143,7 +143,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     ),
     "settings of another source": (
         "models: [lightgbm]\ndata: {events: 5}\n",
-        r"c.yaml:2: data: `events` belongs to `source: simulated`, the source is file",
+        r"c.yaml:2: data.events: `events` belongs to `source: simulated`, the source is file",
     ),
     "more simulated events than memory": (
         "models: [lightgbm]\ndata: {source: simulated, events: 1000000000000000}\n",
@@ -213,6 +213,14 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
         r"No such option:? '?--fold.*; try 'higgsbench run --help'",
     ),
     "missing argument": (("run",), r"Missing argument 'CONFIG'; try 'higgsbench run --help'"),
+    "a plan that trains again": (
+        ("run", "c.yaml", "--plan", "--retry-failed"),
+        r"--plan trains nothing; leave out --retry-failed; .*",
+    ),
+    "jobs in one process": (
+        ("run", "c.yaml", "--engine", "serial", "--jobs", "4"),
+        r"--engine serial takes one fit at a time; leave out --jobs 4, or take --engine local",
+    ),
     "jobs as text": (
         ("run", "c.yaml", "-j", "x"),
         r"Invalid value for '--jobs' / '-j': 'x' is not a valid integer range; try 'higgsbench run --help'",
@@ -255,13 +263,21 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
         r"train.csv: 140 events are also training events, e.g. EventId \d+; a test on them would be worthless",
     ),
     "no results": (("leaderboard", "--results", "nowhere"), r"nowhere: no such folder; `higgsbench run` makes it, .*"),
+    "two folders": (
+        ("leaderboard", "run", "--results", "run"),
+        r"FOLDER and --results mean the same; .*",
+    ),
     "an unknown column": (
+        ("leaderboard", "run", "--columns", "auk", "--format", "csv"),
+        r"--columns: no column 'auk' \(did you mean 'auc'\?\)",
+    ),
+    "an unknown column of --results": (
         ("leaderboard", "--results", "run", "--columns", "auk", "--format", "csv"),
         r"--columns: no column 'auk' \(did you mean 'auc'\?\)",
     ),
     "an unknown number": (
-        ("leaderboard", "--results", "run", "--sort", "best"),
-        r"--sort: no row has a number 'best'; .*",
+        ("leaderboard", "nowhere", "--sort", "best"),
+        r"--sort: no column of numbers is named 'best' .*",
     ),
     "an unknown row": (
         ("predict", "run", "test.csv", "-o", "s.csv", "--model", "xgb"),

@@ -295,23 +295,42 @@ class TestCommand:
         self, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
+        path = config()
+        path.write_text(path.read_text().replace("preset: quick", "params: {degree: 1, C: 0.00001}"))
         options = ["--model", "logistic", "--trials", "5", "--inner", "2", "--outer", "2", "-o", "best.yaml"]
-        code, out, err = self.call(capsys, config(), *options)
+        code, out, err = self.call(capsys, path, *options)
         assert code == 0
         for text in ("Best trials of logistic", "Importance: ", "gain: nested - beginning", "higgsbench run best.yaml"):
             assert text in out
         assert "final: trial 5 of 5" in err
         assert "without fold 1: trial 1 of 5" in err
         assert yaml.safe_load(Path("best.yaml").read_text())["models"][0]["model"] == "logistic"
-        code, out, err = self.call(capsys, config(), *options, "--format", "json", "--quiet")
+        code, out, err = self.call(capsys, path, *options, "--format", "json", "--quiet")
         assert (code, err) == (0, "")
         assert len(json.loads(out)["trials"]) == 5
+
+    def test_nothing_better_than_the_beginning_is_said(
+        self, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        path = config()
+        path.write_text(path.read_text().replace("folds: 3", "folds: 2"))
+        options = ["--model", "logistic", "--trials", "2", "--inner", "2"]
+        monkeypatch.setattr(TuneResult, "improved", False)
+        code, out, _ = self.call(capsys, path, *options)
+        assert code == 0
+        assert "On 2 held-out folds of the run" in out, "--outer follows the folds of the run"
+        last = [" ".join(line.split()) for line in out.splitlines()[-2:]]
+        assert "kept in studies/small-logistic-" in last[0]
+        assert last[1].startswith(f"Nothing better than the parameters of {path} was found: studies/small-logistic-")
+        assert "higgsbench run" not in out
 
     @pytest.mark.parametrize(
         ("options", "message"),
         [
             (["--time-limit", "soon"], "'soon' is no duration"),
             (["-o", "nowhere/best.yaml"], "nowhere/best.yaml: there is no folder nowhere"),
+            (["-o", "..", "--model", "nothing"], "..: --output is a folder; name a file, e.g. ../tuned.yaml"),
             (["--model", "nothing"], "--model nothing: no model named 'nothing'"),
         ],
     )

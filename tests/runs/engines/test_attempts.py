@@ -132,7 +132,10 @@ def test_what_is_no_size(text: str) -> None:
         parse_size(text)
 
 
-@pytest.mark.parametrize(("size", "text"), [(8.12e8, "812 MB"), (4e9, "4.00 GB"), (12.34e9, "12.3 GB")])
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(1, "1 bytes"), (1e3, "1.0 kB"), (2.5e6, "2.5 MB"), (8.12e8, "812 MB"), (4e9, "4.00 GB"), (12.34e9, "12.3 GB")],
+)
 def test_sizes_are_written(size: float, text: str) -> None:
     assert format_size(size) == text
 
