@@ -12,7 +12,7 @@ from higgsbench.models.spec import BuildContext
 
 
 @pytest.mark.parametrize(
-    ("events", "leaf"), [(None, 5), (100, 5), (59_999, 5), (60_000, 6), (200_000, 20), (10**8, 20)]
+    ("events", "leaf"), [(None, 5), (100, 5), (59_999, 5), (60_000, 6), (200_000, 20), (400_000, 20), (10**8, 30)]
 )
 def test_leaves_of_a_forest_grow_with_the_events_until_they_are_large_enough(events: int | None, leaf: int) -> None:
     assert forest_leaf(events) == leaf
@@ -24,8 +24,7 @@ def test_leaves_of_a_forest_grow_with_the_events_until_they_are_large_enough(eve
 def test_trees_of_many_events_stay_a_fixed_multiple_of_the_matrix() -> None:
     good = get_model("random_forest").preset("good").params
     small, large, huge = (forest_memory(good, events, 30) for events in (12_000, 200_000, 10**7))
-    assert large == pytest.approx(huge)
-    assert large < 5.0 < small
+    assert huge < large < 5.0 < small
     assert forest_memory({**good, "min_samples_leaf": 5}, 10**7, 30) > large
 
 

@@ -43,12 +43,9 @@ class ForestCodec:
         """
         if estimator.n_outputs_ != 1 or len(estimator.classes_) != 2 or estimator.n_features_in_ > _MAX_FEATURES:
             raise UnstorableError("a forest of more than two classes or 32,767 features is not stored")
-        states = [tree.tree_.__getstate__() for tree in estimator.estimators_]
-        nodes = np.concatenate([state["nodes"] for state in states])
-        arrays = {name: nodes[name].astype(_SMALL.get(name, nodes[name].dtype)) for name in _FIELDS}
-        arrays["value"] = np.concatenate([state["values"][:, 0, :] for state in states])
-        arrays["count"] = np.array([state["node_count"] for state in states], dtype=np.int64)
-        arrays["depth"] = np.array([state["max_depth"] for state in states], dtype=np.int64)
+        # Tree by tree, for a state is a copy: those of all trees together are as large as the forest.
+        trees = [_arrays(tree.tree_.__getstate__()) for tree in estimator.estimators_]
+        arrays = {name: np.concatenate([tree.pop(name) for tree in trees]) for name in list(trees[0])}
         return {
             "class": type(estimator).__name__,
             "features": int(estimator.n_features_in_),
@@ -75,6 +72,16 @@ class ForestCodec:
         trees = [_tree(arrays, part, int(depth), features) for part, depth in zip(parts, arrays["depth"], strict=True)]
         forest.estimators_ = [_classifier(tree, features) for tree in trees]
         return _two_classes(forest, features)
+
+
+def _arrays(state: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """What is stored of one tree; one number each of `count` and `depth`."""
+    nodes = state["nodes"]
+    arrays = {name: nodes[name].astype(_SMALL.get(name, nodes[name].dtype)) for name in _FIELDS}
+    arrays["value"] = state["values"][:, 0, :].copy()
+    arrays["count"] = np.array([state["node_count"]], dtype=np.int64)
+    arrays["depth"] = np.array([state["max_depth"]], dtype=np.int64)
+    return arrays
 
 
 def _two_classes(estimator: Any, features: int) -> Any:
