@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SETTINGS", "measure", "report"]
 
-SETTINGS = {"events": 750_000, "rounds": 3}
+SETTINGS = {"events": 750_000, "rounds": 7}
 BOUNDS = {"plain": 1.0, "gzipped": 0.5, "cached": 0.3}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -27,26 +27,45 @@ class AMSCurve:
     Attributes:
         threshold: (k,) the distinct scores, descending; cut i selects all events with score >= threshold[i], so a
             cut never falls inside tied scores.
-        count: (k,) number of events selected.
         s: (k,) selected signal, summed weights.
         b: (k,) selected background, summed weights.
         ams: (k,) the significance; NaN where negative weights make s or b negative.
         b_reg: regularisation used.
-        sorted_labels: (n,) truth in the order of descending score.
-        sorted_weights: (n,) weights in the same order.
+        y: (n,) truth, w: (n,) weights of the events as they came.
+        order: (n,) positions of the events by descending score.
+        last: (n,) whether an event, in that order, is the last of its score; None where all scores differ.
     """
 
     threshold: NDArray[np.float64]
-    count: NDArray[np.int64]
     s: NDArray[np.float64]
     b: NDArray[np.float64]
     ams: NDArray[np.float64]
     b_reg: float
-    sorted_labels: NDArray[np.bool_]
-    sorted_weights: NDArray[np.float64]
+    y: NDArray[np.bool_] = field(repr=False)
+    w: NDArray[np.float64] = field(repr=False)
+    order: NDArray[np.int64] = field(repr=False)
+    last: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return self.threshold.size
+
+    # Made when asked for: memory that is new to the process costs more than the arithmetic of a scan.
+    @cached_property
+    def count(self) -> NDArray[np.int64]:
+        """(k,) number of events selected."""
+        if self.last is None:
+            return np.arange(1, self.order.size + 1, dtype=np.int64)
+        return np.flatnonzero(self.last) + 1
+
+    @cached_property
+    def sorted_labels(self) -> NDArray[np.bool_]:
+        """(n,) truth in the order of descending score."""
+        return self.y[self.order]
+
+    @cached_property
+    def sorted_weights(self) -> NDArray[np.float64]:
+        """(n,) weights in the order of descending score."""
+        return self.w[self.order]
 
     @property
     def fraction(self) -> NDArray[np.float64]:
@@ -115,27 +134,27 @@ def ams_scan(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | Non
     if not 0.0 <= b_reg < np.inf:
         raise MetricError(f"b_reg must be finite and not negative, got {b_reg}")
     order, sorted_score = descending_order(s)
-    label, weight = y[order], w[order]
-    signal = np.where(label, weight, 0.0)
-    background = np.where(label, 0.0, weight)
+    background = w[order]
+    signal = np.where(y[order], background, 0.0)
+    background -= signal  # exact: what is left is the weight or nothing
     np.cumsum(signal, out=signal)
     np.cumsum(background, out=background)
     last = np.empty(y.size, dtype=np.bool_)
     last[-1] = True
     np.not_equal(sorted_score[1:], sorted_score[:-1], out=last[:-1])
-    count = np.arange(1, y.size + 1, dtype=np.int64)
-    if not last.all():
+    distinct = bool(last.all())
+    if not distinct:
         sorted_score, signal, background = (a[last] for a in (sorted_score, signal, background))
-        count = count[last]
     return AMSCurve(
         threshold=sorted_score,
-        count=count,
         s=signal,
         b=background,
         ams=_curve_values(signal, background, w, b_reg),
         b_reg=float(b_reg),
-        sorted_labels=label,
-        sorted_weights=weight,
+        y=y,
+        w=w,
+        order=order,
+        last=None if distinct else last,
     )
 
 
