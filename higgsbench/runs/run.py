@@ -25,6 +25,7 @@ from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.environment import environment
 from higgsbench.runs.execute import execute, units_at_a_time
 from higgsbench.runs.forecast import stored_keys, within_limit
+from higgsbench.runs.heap import give_back
 from higgsbench.runs.memory import fit_to_memory
 from higgsbench.runs.plan import Plan, Unit, make_plan
 from higgsbench.runs.predictor_file import predictor_content
@@ -261,6 +262,7 @@ class _Run:
         self.records[index] = assembled_row(self.scores[index], self.truth, self.dataset, about)
         for unit in units:
             self.stored[unit.key] = self.stored[unit.key].without_scores()
+        give_back()
         if self.budget is not None:
             self.budget.row_assembled(time.monotonic() - begin)
         self.listener.row_done(self.records[index][0])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from higgsbench.runs.blocks import block_scores, chosen_rows
+from higgsbench.runs.heap import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,6 +136,7 @@ def run_unit(task: Task, workspace: Workspace) -> UnitResult:
     """Run one unit; an exception of the model comes back as text, so that the other units go on."""
     from threadpoolctl import threadpool_limits
 
+    give_back()
     _reset_peak()
     try:
         with threadpool_limits(limits=task.threads):
@@ -190,6 +192,7 @@ def _fit_and_score(task: Task, workspace: Workspace) -> UnitResult:
         estimator.fit(features, y[train].astype(np.int64), sample_weight=evaluation)
         del features
     fitted = time.perf_counter()
+    give_back()
     score = block_scores(estimator, X, group if split else None, held_out)
     test_score = None
     if task.test_matrix is not None:
