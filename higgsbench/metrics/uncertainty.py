@@ -44,6 +44,10 @@ class Estimate:
         """Standard error from the finite number of events."""
         return float(np.sqrt(np.sum(self.influence**2)))
 
+    def without_events(self) -> Estimate:
+        """Return value and standard error without the events behind them; paired differences need these."""
+        return Estimate(self.value, np.array([self.se]))
+
 
 def paired_difference(a: Estimate, b: Estimate) -> tuple[float, float]:
     """Return a - b and its paired standard error.

@@ -259,7 +259,8 @@ class _Run:
         begin = time.monotonic()
         self.scores[index] = row_scores(row, units, self.stored, self.dataset)
         about = about_row(index, self.plan, self.config) | remark([self.stored[unit.key].score for unit in units])
-        self.records[index] = assembled_row(self.scores[index], self.truth, self.dataset, about)
+        record, found = assembled_row(self.scores[index], self.truth, self.dataset, about)
+        self.records[index] = record, found.without_events()
         for unit in units:
             self.stored[unit.key] = self.stored[unit.key].without_scores()
         give_back()

@@ -56,9 +56,9 @@ def write_model(estimator: Any, file: Path, codecs: Sequence[Codec] = ()) -> Non
     writer = ModelWriter((*codecs, *BUILTIN_CODECS))
     manifest = {"format": FORMAT, "model": writer.node(estimator)}
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in {_MANIFEST: text, **writer.parts}.items():
-            archive.writestr(_deflated(name), content)
+            archive.writestr(_deflated(name), content, compresslevel=1)  # an entry does not inherit the archive's
 
 
 def _deflated(name: str) -> zipfile.ZipInfo:
