@@ -71,10 +71,11 @@ def raw_ams(s: NDArray[np.float64], b: NDArray[np.float64], b_reg: float) -> NDA
         total = b[part] + b_reg
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             x = s[part] / total
-            out[part] = np.sqrt(2.0 * total * _entropy(x))
-    beyond = ~np.isfinite(out)
-    if beyond.any():
-        out[beyond] = _of_extremes(s[beyond], b[beyond] + b_reg)
+            value = np.sqrt(2.0 * total * _entropy(x))
+        beyond = ~np.isfinite(value)
+        if beyond.any():
+            value[beyond] = _of_extremes(s[part][beyond], total[beyond])
+        out[part] = value
     if b_reg == 0.0:
         empty = b == 0.0
         out[empty] = np.where(s[empty] > 0.0, np.inf, 0.0)

@@ -9,11 +9,16 @@ import sys
 __all__ = ["give_back"]
 
 
-def give_back() -> None:
+LARGE = 100_000
+"""Events from which what is kept is worth taking back: pages that are needed again cost time."""
+
+
+def give_back(events: int) -> None:
     """Return freed memory to the system where the C library can (glibc); it keeps arrays of up to 32 MB otherwise.
 
-    Between fits and rows, where it costs milliseconds and other processes need the room.
+    Args:
+        events: length of the arrays that were freed; few events are left alone.
     """
-    if sys.platform == "linux":
+    if events >= LARGE and sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)

@@ -263,7 +263,7 @@ class _Run:
         self.records[index] = record, found.without_events()
         for unit in units:
             self.stored[unit.key] = self.stored[unit.key].without_scores()
-        give_back()
+        give_back(self.dataset.y.size)
         if self.budget is not None:
             self.budget.row_assembled(time.monotonic() - begin)
         self.listener.row_done(self.records[index][0])

@@ -136,7 +136,6 @@ def run_unit(task: Task, workspace: Workspace) -> UnitResult:
     """Run one unit; an exception of the model comes back as text, so that the other units go on."""
     from threadpoolctl import threadpool_limits
 
-    give_back()
     _reset_peak()
     try:
         with threadpool_limits(limits=task.threads):
@@ -192,7 +191,7 @@ def _fit_and_score(task: Task, workspace: Workspace) -> UnitResult:
         estimator.fit(features, y[train].astype(np.int64), sample_weight=evaluation)
         del features
     fitted = time.perf_counter()
-    give_back()
+    give_back(train.size)
     score = block_scores(estimator, X, group if split else None, held_out)
     test_score = None
     if task.test_matrix is not None:
@@ -200,6 +199,7 @@ def _fit_and_score(task: Task, workspace: Workspace) -> UnitResult:
         test_score = block_scores(estimator, workspace.load(task.test_matrix), test_group)
     events = held_out.size + (0 if test_score is None else test_score.size)
     per_event = 1e6 * (time.perf_counter() - fitted) / events if events else 0.0
+    give_back(train.size)
     result = UnitResult(task.key, held_out, score, test_score, fitted - begin, per_event, _peak_mb())
     return _with_model(result, estimator, task)
 
