@@ -50,7 +50,7 @@ def first_look(file: Path, *, header: bool) -> bytes:
             raise DataError(f"{name}: the file is empty")
         if magic[:4] == _ZIP:
             raise DataError(f"{name}: a zip archive; unpack it first")
-        if magic != b"root\x00" and magic[:4] != b"PAR1" and magic[:2] != b"\x1f\x8b":
+        if magic[:1].isascii() and magic != b"root\x00" and magic[:4] != b"PAR1" and magic[:2] != b"\x1f\x8b":
             check_zero_tail(file, header=header)
     except OSError as error:
         raise DataError(f"{name}: cannot be read: {error.strerror}") from error

@@ -204,10 +204,8 @@ def _problem(content: Any) -> str:
     shared = content.get("comparability")
     if not isinstance(shared, dict):
         return "no comparability"
-    if (
-        not all(_is_count(shared.get(key, 0)) for key in ("events", "test_events", "repeats", "folds"))
-        or "events" not in shared
-    ):
+    counts = ("events", "test_events", "repeats")
+    if "events" not in shared or not all(_is_count(shared.get(key, 0)) for key in counts):
         return "no number of events"
     for key in ("data", "test", "layout", "fold_digest"):
         if not isinstance(shared.get(key, ""), (str, NoneType)):

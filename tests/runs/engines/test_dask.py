@@ -107,7 +107,7 @@ def fits(process: int) -> list[psutil.Process]:
 def test_serial_local_and_dask_give_the_same_bits(config: Callable[..., Path], tmp_path: Path) -> None:
     before = psutil.Process().children(recursive=True)  # those of other tests, such as a pool that is kept
     found = [
-        higgsbench.run(config(), output=tmp_path / engine, engine=engine, jobs=2)
+        higgsbench.run(config(), output=tmp_path / engine, engine=engine, jobs=None if engine == "serial" else 2)
         for engine in ("serial", "local", "dask")
     ]
     first, *others = [pl.read_parquet(result.folder / NAME) for result in found]

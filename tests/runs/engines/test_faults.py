@@ -21,6 +21,10 @@ from tests.runs.engines.conftest import Notes
 TwoModels = Callable[[str], Path]
 
 
+def jobs_of(engine: str) -> int | None:
+    return None if engine == "serial" else 2
+
+
 def workers_of(process: int | None = None) -> list[psutil.Process]:
     found = psutil.Process(process).children(recursive=True)
     return [p for p in found if "higgsbench.runs.engines.worker" in command_of(p)]
@@ -48,7 +52,7 @@ def test_what_is_wrong_with_a_model_stands_in_its_row(
 ) -> None:
     for mode in WRONG:
         misbehave(mode, mode)
-    result = higgsbench.run(two_models(", ".join(WRONG)), output=tmp_path / "out", engine=engine, jobs=2)
+    result = higgsbench.run(two_models(", ".join(WRONG)), output=tmp_path / "out", engine=engine, jobs=jobs_of(engine))
     rows = {row["name"]: row for row in result.rows}
     assert rows["logistic"]["status"] == "ok"
     assert {name: row["status"] for name, row in rows.items() if name in WRONG} == dict.fromkeys(WRONG, "failed")
@@ -62,7 +66,13 @@ def test_constant_scores_are_valid_and_noted(
     two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes, engine: str
 ) -> None:
     misbehave("flat", "constant")
-    result = higgsbench.run(two_models("flat"), output=tmp_path / "out", engine=engine, jobs=2, listener=notes)
+    result = higgsbench.run(
+        two_models("flat"),
+        output=tmp_path / "out",
+        engine=engine,
+        jobs=None if engine == "serial" else 2,
+        listener=notes,
+    )
     (row,) = [row for row in result.rows if row["name"] == "flat"]
     assert row["status"] == "ok"
     assert row["remark"] == "the same score for all held-out events in 2 of 2 fits"
