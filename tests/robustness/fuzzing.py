@@ -304,7 +304,7 @@ def spoiled_json(content: bytes, rng: Random) -> bytes:
         elif kind == 1 and isinstance(node, dict):
             node[rng.choice(list(node))] = copy.deepcopy(node[key])  # else a tree may come to hold itself
         else:
-            node[key] = rng.choice(VALUES)
+            node[key] = copy.deepcopy(rng.choice(VALUES))  # what is put in may be changed in turn
     text = json.dumps(tree)
     return text.encode("utf-8", "surrogateescape")
 
