@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from higgsbench.errors import MissingExtraError, ModelError
-from higgsbench.models.labels import two_classes
+from higgsbench.models.labels import FromLogOdds, two_classes
 from higgsbench.models.packed_symmetry import AUGMENT, symmetry_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _CHOICES = {"device": DEVICES, "connections": CONNECTIONS, "sharing": SHARING, "
 _BLOCK = 2048  # events scored at a time: the activations of all members stay in the processor's cache
 
 
-class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Ensemble of multi-layer perceptrons trained at once as batched matrix products; binary, weighted.
 
     The members differ by their start and by the order in which they see the events. Each has SiLU units (Elfwing,
@@ -219,17 +219,6 @@ class PackedMLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights, bias = self.layers_[-1]
         log_odds: NDArray[np.float32] = (np.matmul(hidden, weights) + bias)[..., 0]
         return log_odds
-
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the probabilities (n, 2) that belong to the log-odds."""
-        f = self.decision_function(X)
-        return np.column_stack([np.exp(-np.logaddexp(0.0, f)), np.exp(-np.logaddexp(0.0, -f))])
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the more probable class of each event, shape (n,)."""
-        f = self.decision_function(X)  # first, for it says when there is no fit yet
-        predicted: NDArray[Any] = self.classes_[(f > 0.0).astype(np.intp)]
-        return predicted
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return arrays and plain parameters from which `from_state` makes this fitted estimator again."""

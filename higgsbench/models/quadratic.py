@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from higgsbench.models.labels import two_classes
+from higgsbench.models.labels import FromLogOdds, two_classes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,12 +23,13 @@ BLOCK = 4096
 """Events that are looked at together; with their products of columns and coefficients they stay in the cache."""
 
 
-class QuadraticLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+class QuadraticLogisticRegression(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """What `PolynomialFeatures(2)`, `StandardScaler` and `LogisticRegression` (L2, L-BFGS) are together.
 
     Same objective, solver and stopping rule, but the log-odds of an event are evaluated as x' U x + l' x + c and their
     gradient as X' diag(r) X: two products of small matrices per block of events instead of passes over p (p + 3) / 2
-    columns. With 41 columns that is a ninth of the time and, with no wide table, a thirtieth of the memory.
+    columns. On 100,000 events of 40 columns, imputation and quantiles included, that is 1.4 s instead of 4.9 and 7
+    copies of the table instead of 97 (4.4 since the imputation copies less).
 
     Args:
         C: inverse strength of the penalty on the coefficients of standardised products.
@@ -92,17 +93,6 @@ class QuadraticLogisticRegression(ClassifierMixin, BaseEstimator):  # type: igno
         X_ = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         parts = [_log_odds(x, self.coef_) for x in _blocks(X_)]
         return np.concatenate(parts) + self.intercept_
-
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the probabilities of the classes, shape (n, 2)."""
-        f = self.decision_function(X)
-        return np.column_stack([np.exp(-np.logaddexp(0.0, f)), np.exp(-np.logaddexp(0.0, -f))])
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the more probable class of each event, shape (n,)."""
-        f = self.decision_function(X)  # first, for it says when there is no fit yet
-        predicted: NDArray[Any] = self.classes_[(f > 0.0).astype(np.intp)]
-        return predicted
 
 
 class _Problem:

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from higgsbench.errors import ModelError
-from higgsbench.models.labels import two_classes
+from higgsbench.models.labels import FromLogOdds, two_classes
 from higgsbench.models.scoring import fit_weighted, read_log_odds
 from higgsbench.validation.folds import group_index
 from higgsbench.validation.weights import training_weights, without_negative
@@ -44,7 +44,7 @@ def is_useful(values: NDArray[Any]) -> bool:
     return bool(present.size and (missing.any() or present.min() < present.max()))
 
 
-class PhysicalBase(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # untyped library
+class PhysicalBase(FromLogOdds, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # untyped library
     """What all meta-estimators share: input checks and the probabilities that belong to the log-odds."""
 
     classes_: NDArray[Any]
@@ -99,24 +99,13 @@ class PhysicalBase(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type:
             raise ModelError(f"{parameter}: index {column} of {self.n_features_in_} columns")
         return column % self.n_features_in_
 
-    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return log-odds in physical normalisation, shape (n,)."""
-        raise NotImplementedError
-
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the posterior probabilities (n, 2) that belong to the log-odds."""
-        f = self.decision_function(X)
-        return np.column_stack([np.exp(-np.logaddexp(0.0, f)), np.exp(-np.logaddexp(0.0, -f))])
-
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the more probable class of each event, shape (n,).
 
         In physical normalisation nearly every event is more probably background; a useful selection cuts on
         `decision_function` (see `higgsbench.best_cut`).
         """
-        f = self.decision_function(X)  # first, for it says when there is no fit yet
-        predicted: NDArray[Any] = self.classes_[(f > 0.0).astype(np.intp)]
-        return predicted
+        return super().predict(X)
 
 
 class PhysicalClassifier(PhysicalBase):
