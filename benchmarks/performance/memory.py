@@ -13,7 +13,7 @@ from benchmarks.performance.measure import Cost, command
 
 __all__ = ["Watched", "stored", "watched_command"]
 
-_EVERY = 0.25
+_EVERY = 0.1
 """Seconds between looks: the kernel walks all pages of a process to answer, which takes its own share of the time."""
 
 
@@ -60,8 +60,13 @@ def _proportional(pid: int) -> int:
     return 0
 
 
-def watched_command(arguments: list[str], folder: Path) -> tuple[Cost, Watched]:
-    """Run `python ARGUMENTS` and return its cost and its peaks, looked at four times a second.
+def watched_command(arguments: list[str], folder: Path, every: float = _EVERY) -> tuple[Cost, Watched]:
+    """Run `python ARGUMENTS` and return its cost and its peaks.
+
+    Args:
+        arguments: what Python is to run.
+        folder: where.
+        every: seconds between looks.
 
     Raises:
         RuntimeError: if the command fails; with the end of what it wrote.
@@ -69,7 +74,7 @@ def watched_command(arguments: list[str], folder: Path) -> tuple[Cost, Watched]:
     watched, done = Watched(), threading.Event()
 
     def watch(process: int) -> None:
-        while not done.wait(_EVERY):
+        while not done.wait(every):
             watched.sample(process)
 
     @contextlib.contextmanager

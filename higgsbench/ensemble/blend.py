@@ -122,7 +122,7 @@ def fit_blend(
         raise ConfigError(f"stack.method: {method!r} is not one of {', '.join(BLEND_METHODS)}")
     prior = float(np.log(totals[0] / totals[1]))
     balanced = np.maximum(evaluation_weights(y, w, 0.5, 0.5), 0.0)
-    coefficients, intercept = _METHODS[method](clipped(F - prior), y, balanced)
+    coefficients, intercept = _METHODS[method](clipped(F, prior), y, balanced)
     return Blend(method, members, coefficients, intercept, prior)
 
 

@@ -39,9 +39,9 @@ BINS = 250
 
 _OTHERS = 8
 _SEED = 20140912
-_EVENTS_AT_ONCE = 1 << 22
 _REPLICAS_AT_ONCE = 50
-_KEPT_DRAWS = 1 << 26
+_EVENTS_AT_ONCE = 1 << 13
+_KEPT_DRAWS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -114,17 +114,14 @@ def bootstrap_rows(rows: Sequence[tuple[NDArray[np.float64], Truth]], replicas: 
         replicas: number of replicas.
     """
     n = rows[0][1].y.size
-    chunk = max(4, min(_REPLICAS_AT_ONCE, _EVENTS_AT_ONCE // max(n, 1)))
-    parts = -(-replicas // chunk)
+    parts = -(-replicas // _REPLICAS_AT_ONCE)
     others = min(_OTHERS, replicas // parts - 1)
     repeats = [_Repeat(*row, r, replicas, others) for row in rows for r in range(row[0].shape[0])]
     draws = _draws(n, replicas)
     for indices in np.array_split(np.arange(replicas), parts):
         part = slice(int(indices[0]), int(indices[-1]) + 1)
-        # Bytes are turned round before they become eight times as many.
-        counts = np.ascontiguousarray(draws(part).T).astype(np.float64)
-        for repeat in repeats:
-            repeat.take(counts, part)
+        for repeat, sums in zip(repeats, _summed(draws(part), repeats), strict=True):
+            repeat.take(sums, part)
     out = []
     done = iter(repeats)
     for scores, _ in rows:
@@ -147,16 +144,15 @@ class _Repeat:
         folds = int(truth.fold.max()) + 1
         self.shape = (2, BINS, folds)
         cell = (truth.y.astype(np.int64) * BINS + _rank_bins(scores[repeat])) * folds + truth.fold[repeat]
-        self.moments = _moments(cell, truth.weight, 2 * BINS * folds)
+        self.moments = [_moments(cell[at], truth.weight[at], 2 * BINS * folds) for at in _slices(cell.size)]
         sums = np.asarray(np.bincount(cell, truth.weight, 2 * BINS * folds), dtype=np.float64)
         self.sample: NDArray[np.float64] = np.cumsum(sums.reshape(1, *self.shape), axis=2)
         self.ams, self.auc = np.empty((2, replicas))
         self.at_others = np.empty((1 + others, replicas))
 
-    def take(self, counts: NDArray[np.float64], part: slice) -> None:
-        """Add the replicas of a part; counts is (n, replicas of the part)."""
-        sums = np.ascontiguousarray((self.moments @ counts).T).reshape(-1, 2, *self.shape)
-        first, second = sums[:, 0], sums[:, 1]
+    def take(self, sums: NDArray[np.float64], part: slice) -> None:
+        """Add the replicas of a part; sums is (2 cells, replicas of the part)."""
+        first, second = np.moveaxis(np.ascontiguousarray(sums.T).reshape(-1, 2, *self.shape), 1, 0)
         at = _chosen_bins(first, second, self.truth)
         running: NDArray[np.float64] = np.cumsum(first, axis=2) * _scale(first.sum(axis=3), self.truth)[..., None]
         self.ams[part] = _ams_at(running, at, self.truth)
@@ -164,6 +160,27 @@ class _Repeat:
         self.at_others[0, part] = _ams_at(self.sample, at, self.truth)
         for other in range(1, len(self.at_others)):
             self.at_others[other, part] = _ams_at(running, np.roll(at, other, axis=0), self.truth)
+
+
+def _slices(n: int) -> list[slice]:
+    """Parts of n events of which the draws are in memory as float64, eight times their size, at once."""
+    return [slice(first, first + _EVENTS_AT_ONCE) for first in range(0, n, _EVENTS_AT_ONCE)]
+
+
+def _summed(draws: NDArray[np.uint8], repeats: list[_Repeat]) -> list[NDArray[np.float64]]:
+    """Sums of weights, and below them of squared weights, per cell: (2 cells, replicas) for each repeat.
+
+    Args:
+        draws: (replicas, n) how often each replica draws each event.
+        repeats: whose cells.
+    """
+    out = [np.zeros((repeat.moments[0].shape[0], draws.shape[0])) for repeat in repeats]
+    for i, at in enumerate(_slices(draws.shape[1])):
+        # Bytes are turned round before they become eight times as many.
+        counts = np.ascontiguousarray(draws[:, at].T).astype(np.float64)
+        for sums, repeat in zip(out, repeats, strict=True):
+            sums += repeat.moments[i] @ counts
+    return out
 
 
 def _moments(cell: NDArray[np.int64], weight: NDArray[np.float64], cells: int) -> csc_array:
@@ -187,7 +204,7 @@ def _moments(cell: NDArray[np.int64], weight: NDArray[np.float64], cells: int) -
 def _draws(n: int, replicas: int) -> Callable[[slice], NDArray[np.uint8]]:
     """Return how often replicas draw each event, (replicas, n) part by part; the parts are asked for in order.
 
-    All rows of a run share the draws, so those of up to a few hundred thousand events are kept.
+    All rows of a run share the draws. Those of few events are kept; of many they would take more than the events do.
     """
     if n * replicas <= _KEPT_DRAWS:
         kept = _all_draws(n, replicas)

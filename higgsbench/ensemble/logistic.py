@@ -20,9 +20,10 @@ INFINITE_SCORE = 1e6
 """What an infinite score counts in a blend: beyond every other, yet 0 times it is 0."""
 
 
-def clipped(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return scores within +-50."""
-    return np.clip(scores, -SCORE_LIMIT, SCORE_LIMIT)
+def clipped(scores: NDArray[np.float64], prior: float = 0.0) -> NDArray[np.float64]:
+    """Return scores less a prior, within +-50."""
+    less = scores - prior
+    return np.clip(less, -SCORE_LIMIT, SCORE_LIMIT, out=less)
 
 
 def bounded(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -57,19 +58,19 @@ def fit_logistic(
     m = F.shape[1]
     share = w / np.sum(w)
     sign = np.where(y, -1.0, 1.0)
-    # Columns are brought to unit spread for the optimiser; coefficients are returned in the original units.
+    # The optimiser's coefficients are those of columns of unit spread; the columns themselves are not copied.
     # One that says the same of all events has none, and would reach numbers beyond the largest.
     deviation = F.std(axis=0)
     spread = np.where(deviation > 1e-9, deviation, 1.0)
-    G = F / spread
     centre = spread / m
 
     def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        f = G @ theta[:m] + theta[m]
-        pull = theta[:m] / spread - 1.0 / m
+        coefficients = theta[:m] / spread
+        f = F @ coefficients + theta[m]
+        pull = coefficients - 1.0 / m
         loss = float(np.sum(share * softplus(sign * f))) + l2 * float(np.sum(pull**2))
         slope = share * sign * expit(sign * f)
-        return loss, np.append(G.T @ slope + 2.0 * l2 * pull / spread, np.sum(slope))
+        return loss, np.append((F.T @ slope + 2.0 * l2 * pull) / spread, np.sum(slope))
 
     bounds = [(0.0, None) if nonnegative else (None, None)] * m + [(None, None)]
     start = np.append(centre, 0.0)

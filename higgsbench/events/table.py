@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BATCH", "Events", "content_digest", "digest_of_columns", "holds_toys"]
 
-BATCH = 1 << 16
+BATCH = 1 << 14
 """Events of a table that are looked at together where not all of them are needed at once."""
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["poisson_counts"]
 
 _STEPS = 1 << 16
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 18
 """Numbers drawn at a time; even, for numpy takes two from one word, and parts are to be the same as the whole."""
 
 

@@ -37,6 +37,7 @@ def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildCo
     own = dict(params)
     size = own.pop(BAG, 1)
     seeds = [context.seed + BAG_STRIDE * i for i in range(size)]
+    context = dataclasses.replace(context, bagged=size > 1)
     try:
         members = [spec.build(own, dataclasses.replace(context, seed=seed)) for seed in seeds]
     except (TypeError, ValueError) as error:

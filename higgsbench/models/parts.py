@@ -55,11 +55,20 @@ class ShortMLPClassifier(MLPClassifier):  # type: ignore[misc]  # scikit-learn s
 
 
 class NormalQuantiles(QuantileTransformer):  # type: ignore[misc]  # scikit-learn ships no types
-    """`QuantileTransformer` to a normal distribution; fewer events than quantiles (a small jet group) are fine."""
+    """`QuantileTransformer` to a normal distribution; fewer events than quantiles (a small jet group) are fine.
 
-    def __init__(self, *, n_quantiles: int = 200, subsample: int = 50_000, random_state: int | None = None) -> None:
+    Without a copy, in place, is right behind a step that has made a table for it alone, and only there.
+    """
+
+    def __init__(
+        self, *, n_quantiles: int = 200, subsample: int = 50_000, random_state: int | None = None, copy: bool = True
+    ) -> None:
         super().__init__(
-            n_quantiles=n_quantiles, output_distribution="normal", subsample=subsample, random_state=random_state
+            n_quantiles=n_quantiles,
+            output_distribution="normal",
+            subsample=subsample,
+            random_state=random_state,
+            copy=copy,
         )
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Any:

@@ -9,7 +9,7 @@ import sys
 __all__ = ["give_back"]
 
 
-LARGE = 100_000
+LARGE = 10_000
 """Events from which what is kept is worth taking back: pages that are needed again cost time."""
 
 

@@ -178,6 +178,7 @@ class _Run:
     def _train(self, pending: list[Unit], workspace: Workspace) -> None:
         rows = {unit.row for unit in pending}
         save_events(workspace, self.dataset, [self.plan.rows[i].features for i in sorted(rows)])
+        give_back(self.dataset.y.size)
         by_key = {unit.key: unit for unit in pending}
 
         def started(task: Task) -> None:
@@ -276,6 +277,7 @@ class _Run:
         metrics = {self.scores[i].name: self.records[i][1] for i in sorted(self.records)}
         scores = [s for _, s in done]
         stack = build_stack(self.config, done, self.dataset)
+        give_back(self.dataset.y.size)
         if stack is not None:
             record, found = assembled_row(
                 stack.scores, self.truth, self.dataset, about_stack(stack, self.plan, self.config)
@@ -284,6 +286,7 @@ class _Run:
             records.append(record)
             metrics["stack"] = found
             scores.append(stack.scores)
+            give_back(self.dataset.y.size)
         without_time = {row.name for row in left_out}
         for index, row in enumerate(self.plan.rows):
             if index not in self.records and row.name not in without_time:

@@ -139,7 +139,9 @@ def run_unit(task: Task, workspace: Workspace) -> UnitResult:
     _reset_peak()
     try:
         with threadpool_limits(limits=task.threads):
-            return _fit_and_score(task, workspace)
+            result = _fit_and_score(task, workspace)
+        give_back(workspace.load("y").size)  # the estimator's own
+        return result
     except Exception:
         empty = np.empty(0)
         return UnitResult(task.key, empty.astype(np.int64), empty, None, 0.0, 0.0, 0.0, traceback.format_exc())

@@ -28,10 +28,23 @@ def test_replicas_do_not_depend_on_how_many_are_made_at_once(monkeypatch: pytest
     truth = truth_of(y)
     scores = (rng.normal(size=900) + 1.5 * y)[None]
     whole = bootstrap.bootstrap_row(scores, truth, 60)
-    monkeypatch.setattr(bootstrap, "_EVENTS_AT_ONCE", 4 * 900)
+    monkeypatch.setattr(bootstrap, "_REPLICAS_AT_ONCE", 7)
     parts = bootstrap.bootstrap_row(scores, truth, 60)
     np.testing.assert_array_equal(whole.ams_cv, parts.ams_cv)
     np.testing.assert_array_equal(whole.auc, parts.auc)
+
+
+def test_sums_over_parts_of_the_events_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    y = rng.random(900) < 0.3
+    truth = truth_of(y)
+    scores = (rng.normal(size=900) + 1.5 * y)[None]
+    draws = poisson_counts(rng, (5, 900))
+    (whole,) = bootstrap._summed(draws, [bootstrap._Repeat(scores, truth, 0, 5, 0)])
+    monkeypatch.setattr(bootstrap, "_EVENTS_AT_ONCE", 100)
+    (parts,) = bootstrap._summed(draws, [bootstrap._Repeat(scores, truth, 0, 5, 0)])
+    np.testing.assert_allclose(parts, whole, rtol=1e-12)
+    assert whole.any()
 
 
 def truth_of(y: NDArray[np.bool_]) -> Truth:

@@ -24,7 +24,7 @@ def test_leaves_of_a_forest_grow_with_the_events_until_they_are_large_enough(eve
 def test_trees_of_many_events_stay_a_fixed_multiple_of_the_matrix() -> None:
     good = get_model("random_forest").preset("good").params
     small, large, huge = (forest_memory(good, events, 30) for events in (12_000, 200_000, 10**7))
-    assert huge < large < 5.0 < small
+    assert huge < large < small < 5.0
     assert forest_memory({**good, "min_samples_leaf": 5}, 10**7, 30) > large
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier
+from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -184,7 +184,18 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         file = tmp_path_factory.mktemp("stored") / "m.zip"
         write_model(fitted(spec, split=False), file, codecs(spec))
         found[spec.name] = file.read_bytes()
+    file = tmp_path_factory.mktemp("stored") / "m.zip"
+    write_model(RandomForestClassifier(n_estimators=3).fit(TRAIN[0], TRAIN[1]), file)
+    found["the library's forest"] = file.read_bytes()
     return found
+
+
+def test_a_forest_of_the_library(stored: dict[str, bytes], tmp_path: Path) -> None:
+    model = RandomForestClassifier(n_estimators=3, random_state=1).fit(TRAIN[0], TRAIN[1])
+    write_model(model, tmp_path / "m.zip")
+    again = read_model(tmp_path / "m.zip", threads=2)
+    np.testing.assert_array_equal(again.predict_proba(FRESH), model.predict_proba(FRESH))
+    assert again.n_jobs == 2
 
 
 def changed(content: bytes, change: Callable[[dict[str, bytes]], None]) -> bytes:
@@ -214,9 +225,9 @@ class TestRefused:
         def check(content: bytes, name: str = "lightgbm") -> str:
             file = tmp_path / "m.zip"
             file.write_bytes(content)
-            (spec,) = (s for s in SPECS if s.name == name)
+            own = [codec for spec in SPECS if spec.name == name for codec in codecs(spec)]
             with pytest.raises(StoreError) as caught:
-                read_model(file, codecs(spec))
+                read_model(file, own)
             assert str(file) in str(caught.value)
             assert "\n" not in str(caught.value)
             return str(caught.value)
@@ -301,9 +312,15 @@ class TestRefused:
         assert ("os.system" if where == "__class__" else "MethodNode") in message
         assert "not among the trusted types" in message
 
-    @pytest.mark.parametrize("field", ["left_child", "feature", "count"])
+    @pytest.mark.parametrize(
+        ("name", "field"),
+        [
+            *(("random_forest", field) for field in ("left", "feature", "count")),
+            *(("the library's forest", field) for field in ("left_child", "feature", "count")),
+        ],
+    )
     def test_forests_that_point_outside_their_arrays(
-        self, refuse: Callable[..., str], stored: dict[str, bytes], field: str
+        self, refuse: Callable[..., str], stored: dict[str, bytes], name: str, field: str
     ) -> None:
         def plant(parts: dict[str, bytes]) -> None:
             (part,) = (name for name in parts if name.endswith(".npz"))
@@ -315,7 +332,7 @@ class TestRefused:
             np.savez(stream, **arrays)
             parts[part] = stream.getvalue()
 
-        assert "forest" in refuse(changed(stored["random_forest"], plant), "random_forest")
+        assert "forest" in refuse(changed(stored[name], plant), "random_forest")
 
     @pytest.mark.parametrize(
         ("field", "value"), [("left_child", "99999"), ("split_feature", "77"), ("left_child", "0")]
@@ -345,9 +362,9 @@ class TestRefused:
 
     def test_another_scikit_learn(self, refuse: Callable[..., str], stored: dict[str, bytes]) -> None:
         def plant(content: Any) -> None:
-            content["model"]["estimator"]["sklearn"] = "0.24.2"
+            content["model"]["sklearn"] = "0.24.2"
 
-        message = refuse(changed(stored["random_forest"], manifest(plant)), "random_forest")
+        message = refuse(changed(stored["the library's forest"], manifest(plant)), "")
         assert "stored with scikit-learn 0.24.2" in message
 
     def test_another_format(self, refuse: Callable[..., str], stored: dict[str, bytes]) -> None:

@@ -44,5 +44,8 @@ class StateCodec:
         return {"arrays": writer.arrays(arrays), "parameters": parameters}
 
     def load(self, node: Node, reader: ModelReader) -> Any:
-        """Hand the state to `from_state`."""
-        return self._class().from_state(reader.arrays(node["arrays"]), node["parameters"])
+        """Hand the state to `from_state`, and the reader's threads to an estimator that has `n_jobs`."""
+        estimator = self._class().from_state(reader.arrays(node["arrays"]), node["parameters"])
+        if hasattr(estimator, "n_jobs"):
+            estimator.n_jobs = reader.threads
+        return estimator

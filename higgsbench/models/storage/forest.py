@@ -9,6 +9,7 @@ import numpy as np
 from higgsbench.errors import StoreError
 from higgsbench.models.storage.codec import UnstorableError
 from higgsbench.models.storage.versions import check_sklearn, sklearn_version
+from higgsbench.models.trees import MAX_FEATURES, NODE_FIELDS, fault_of_nodes, tree_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,11 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ForestCodec"]
 
-_FIELDS = ("left_child", "right_child", "feature", "threshold", "missing_go_to_left")
-"""What prediction needs of a node; impurities and event counts are left out."""
-
 _SMALL = {"left_child": np.int32, "right_child": np.int32, "feature": np.int16}
-_MAX_FEATURES = np.iinfo(np.int16).max
 
 
 class ForestCodec:
@@ -41,7 +38,7 @@ class ForestCodec:
         Raises:
             UnstorableError: if it is no classifier of two classes on at most 32,767 features.
         """
-        if estimator.n_outputs_ != 1 or len(estimator.classes_) != 2 or estimator.n_features_in_ > _MAX_FEATURES:
+        if estimator.n_outputs_ != 1 or len(estimator.classes_) != 2 or estimator.n_features_in_ > MAX_FEATURES:
             raise UnstorableError("a forest of more than two classes or 32,767 features is not stored")
         # Tree by tree, for a state is a copy: those of all trees together are as large as the forest.
         trees = [_arrays(tree.tree_.__getstate__()) for tree in estimator.estimators_]
@@ -77,7 +74,7 @@ class ForestCodec:
 def _arrays(state: dict[str, Any]) -> dict[str, NDArray[Any]]:
     """What is stored of one tree; one number each of `count` and `depth`."""
     nodes = state["nodes"]
-    arrays = {name: nodes[name].astype(_SMALL.get(name, nodes[name].dtype)) for name in _FIELDS}
+    arrays = {name: nodes[name].astype(_SMALL.get(name, nodes[name].dtype)) for name in NODE_FIELDS}
     arrays["value"] = state["values"][:, 0, :].copy()
     arrays["count"] = np.array([state["node_count"]], dtype=np.int64)
     arrays["depth"] = np.array([state["max_depth"]], dtype=np.int64)
@@ -99,33 +96,20 @@ def _classifier(tree: Any, features: int) -> Any:
 
 
 def _tree(arrays: dict[str, NDArray[Any]], part: slice, depth: int, features: int) -> Any:
-    from sklearn.tree._tree import Tree
-
-    tree = Tree(features, np.array([2], dtype=np.intp), 1)
-    nodes = np.zeros(part.stop - part.start, dtype=tree.__getstate__()["nodes"].dtype)
-    for name in _FIELDS:
-        nodes[name] = arrays[name][part]
-    values = np.ascontiguousarray(arrays["value"][part][:, None, :])
-    tree.__setstate__({"max_depth": depth, "node_count": nodes.size, "nodes": nodes, "values": values})
-    return tree
+    nodes = {name: arrays[name][part] for name in NODE_FIELDS}
+    return tree_of(nodes, arrays["value"][part], depth, features)
 
 
 def _check(arrays: dict[str, NDArray[Any]], features: int) -> None:
     """Refuse trees that would make the library read outside its arrays or walk in circles."""
-    count, left, right = (arrays[name].astype(np.int64) for name in ("count", "left_child", "right_child"))
+    count = arrays["count"].astype(np.int64)
     total = int(count.sum())
-    shapes = {name: arrays[name].shape for name in (*_FIELDS, "value")}
+    shapes = {name: arrays[name].shape for name in (*NODE_FIELDS, "value")}
     wanted = {name: (total, 2) if name == "value" else (total,) for name in shapes}
     if shapes != wanted or (count < 1).any() or count.size == 0 or arrays["depth"].shape != count.shape:
         raise StoreError("the arrays of its forest do not fit together")
     if arrays["value"].dtype != np.float64 or arrays["threshold"].dtype != np.float64:
         raise StoreError("the values of its forest are not in double precision")
-    own = np.concatenate([np.arange(n) for n in count])
-    size = np.repeat(count, count)
-    leaf = (left == -1) & (right == -1)
-    inside = (left > own) & (left < size) & (right > own) & (right < size)
-    if not (leaf | inside).all():
-        raise StoreError("a tree of its forest points to a node that it does not have")
-    feature = arrays["feature"][~leaf]
-    if ((feature < 0) | (feature >= features)).any():
-        raise StoreError("a tree of its forest splits on a feature that the model does not have")
+    fault = fault_of_nodes(count, arrays["left_child"], arrays["right_child"], arrays["feature"], features)
+    if fault:
+        raise StoreError(fault)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from higgsbench.config.sizes import format_size
 from higgsbench.runs.durations import format_duration
 from higgsbench.runs.engines.base import Lost, Outcome, failed_unit
-from higgsbench.runs.engines.worker import BEGUN, Order, read_message, write_message
+from higgsbench.runs.engines.worker import BEGUN, LEAVES, Order, private_bytes, read_message, write_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,6 +132,10 @@ class Slot:
             while (content := read_message(stream)) is not None:
                 if content == BEGUN:
                     worker.begun = time.monotonic()
+                elif content == LEAVES:
+                    with self.lock:
+                        if self.worker is worker:
+                            self.worker = None
                 else:
                     key, worker.key, worker.begun = worker.key, None, None
                     if key is not None:
@@ -154,12 +158,11 @@ class Slot:
         time_limit, memory_limit = self.settings.unit_time_limit, self.settings.unit_memory_limit
         pause = _LOOK if memory_limit is None else _LOOK_CLOSELY
         with contextlib.suppress(psutil.Error):
-            process = psutil.Process(worker.process.pid)
             while not worker.over.wait(pause):
                 begun = worker.begun
                 if begun is None:
                     continue
-                worker.memory = _private_bytes(process)
+                worker.memory = private_bytes(worker.process.pid)
                 if memory_limit is not None and worker.memory > memory_limit:
                     _end(worker, f"exceeded the unit memory limit of {format_size(memory_limit)}")
                 elif time_limit is not None and time.monotonic() - begun > time_limit + _LAST_WORDS:
@@ -183,12 +186,6 @@ def _end(worker: _Worker, verdict: str) -> None:
     if not worker.verdict and worker.begun is not None:
         worker.verdict = verdict
         worker.process.kill()
-
-
-def _private_bytes(process: Any) -> float:
-    """Memory that a process has for itself: resident, less what is mapped from files, where the system tells."""
-    memory = process.memory_info()
-    return float(memory.rss - getattr(memory, "shared", 0))
 
 
 def _ending(worker: _Worker, key: str, code: int, words: str) -> Outcome:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
+KEPT: list[Any] = []
+
 
 class Misbehaving(BaseEstimator):  # type: ignore[misc]
     """Does `mode` in fit, or in the scores; `times` limits how often, counted by files in `folder`."""
@@ -23,7 +25,7 @@ class Misbehaving(BaseEstimator):  # type: ignore[misc]
             done = len(list(Path(self.folder).iterdir()))
             if done >= self.times:
                 return self
-            (Path(self.folder) / f"{time.monotonic_ns()}").touch()
+            (Path(self.folder) / f"{time.monotonic_ns()}").write_text(str(os.getpid()))
         if self.mode == "raise":
             raise RuntimeError("the model broke")
         if self.mode == "kill":
@@ -37,6 +39,8 @@ class Misbehaving(BaseEstimator):  # type: ignore[misc]
         if self.mode == "memory":
             hoard = [np.ones(1 << 22) for _ in range(400)]  # 13 GB, were it not stopped
             assert hoard
+        if self.mode == "hoard":
+            KEPT.append(np.ones(1 << 24))  # 134 MB
         return self
 
     def decision_function(self, X: Any) -> Any:

@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 import higgsbench
+from higgsbench.runs.engines import slot
+from higgsbench.runs.engines.worker import hoards
 from tests.runs.engines.conftest import Notes
 
 TwoModels = Callable[[str], Path]
@@ -151,6 +153,34 @@ def test_workers_end_with_a_run_that_is_killed(config: Callable[..., Path], tmp_
     run.wait()
     gone, alive = psutil.wait_procs(workers, timeout=60)
     assert (len(gone), alive) == (2, [])
+
+
+@pytest.mark.parametrize("long", [True, False])
+def test_a_process_in_which_a_unit_left_much_memory_makes_room_for_another(
+    two_models: TwoModels,
+    misbehave: Callable[..., None],
+    tmp_path: Path,
+    notes: Notes,
+    monkeypatch: pytest.MonkeyPatch,
+    long: bool,
+) -> None:
+    if long:
+        start = "import higgsbench.runs.engines.worker as worker; worker.LONG = 0.0; "
+        monkeypatch.setattr(slot, "_START", slot._START.replace("from higgsbench", start + "from higgsbench", 1))
+    (tmp_path / "count").mkdir()
+    misbehave("hoarder", "hoard", folder=str(tmp_path / "count"))
+    result = higgsbench.run(two_models("hoarder"), output=tmp_path / "out", engine="local", jobs=1, listener=notes)
+    assert result.failures == []
+    assert not any("tried again" in line for line in notes.lines)
+    processes = {file.read_text() for file in (tmp_path / "count").iterdir()}
+    assert len(processes) == (2 if long else 1)
+    assert psutil.wait_procs(workers_of(), timeout=60)[1] == []
+
+
+def test_only_much_memory_of_a_long_unit_is_worth_a_new_process() -> None:
+    assert hoards(1e8, 20.0)
+    assert not hoards(1e8, 5.0)
+    assert not hoards(1e7, 20.0)
 
 
 def test_a_worker_killed_from_outside_costs_nothing(
