@@ -1,35 +1,57 @@
-"""Reference files made of sections: each part of a benchmark writes its own and leaves the others as they are."""
+"""Reports in sections: each part of a benchmark writes its own and leaves the others as they are."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from benchmarks._common import machine
 
-__all__ = ["write_section"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["SectionedReport"]
+
+_SECTION = re.compile(r"<!-- (\w+) -->\n(.*?)\n<!-- end -->", flags=re.DOTALL)
 
 
-def write_section(file: Path, head: str, titles: Mapping[str, str], name: str, lines: Sequence[str]) -> None:
-    """Print a section and put it into a file.
+@dataclass(frozen=True)
+class SectionedReport:
+    """A Markdown file whose sections are written one by one.
 
-    Args:
-        file: the file; made where there is none.
-        head: title and first lines of the file.
-        titles: titles of all sections by name, in their order.
-        name: the section.
-        lines: its text.
+    Attributes:
+        file: the file.
+        head: what stands above the first section.
+        titles: heading of each section by its name, in the order of the file.
     """
-    text = "\n".join([*lines, "", f"Measured on {machine()}."])
-    sys.stdout.write(text + "\n")
-    found = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- end -->", _text(file), flags=re.DOTALL))
-    found[name] = text
-    body = [f"## {titles[key]}\n\n<!-- {key} -->\n{found[key]}\n<!-- end -->\n" for key in titles if key in found]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join([head, *body]))
 
+    file: Path
+    head: str
+    titles: Mapping[str, str]
 
-def _text(file: Path) -> str:
-    return file.read_text() if file.is_file() else ""
+    def write(self, name: str, lines: list[str]) -> None:
+        """Print a section, with the machine named, and put it into the file.
+
+        Args:
+            name: a key of `titles`.
+            lines: the section without its heading.
+        """
+        text = "\n".join([*lines, "", f"Measured on {machine()}."])
+        sys.stdout.write(f"## {self.titles[name]}\n\n{text}\n\n")
+        found = self._sections()
+        found[name] = text
+        body = [
+            f"## {title}\n\n<!-- {key} -->\n{found[key]}\n<!-- end -->\n"
+            for key, title in self.titles.items()
+            if key in found
+        ]
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text("\n".join([self.head, *body]))
+
+    def _sections(self) -> dict[str, str]:
+        if not self.file.is_file():
+            return {}
+        return {m[1]: m[2] for m in _SECTION.finditer(self.file.read_text())}

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 from benchmarks._common import REFERENCE
-from benchmarks._sections import SectionedReport
 from benchmarks.performance.figures import Figures, verdict_lines
 from benchmarks.performance.measure import loads
 from benchmarks.performance.parts import PARTS, Part
+from benchmarks.sections import SectionedReport
 
 HEAD = """# Speed and memory
 

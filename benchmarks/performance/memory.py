@@ -13,7 +13,7 @@ from benchmarks.performance.measure import Cost, command
 
 __all__ = ["Watched", "stored", "watched_command"]
 
-_EVERY = 0.1
+_EVERY = 0.05
 """Seconds between looks: the kernel walks all pages of a process to answer, which takes its own share of the time."""
 
 
@@ -60,13 +60,8 @@ def _proportional(pid: int) -> int:
     return 0
 
 
-def watched_command(arguments: list[str], folder: Path, every: float = _EVERY) -> tuple[Cost, Watched]:
-    """Run `python ARGUMENTS` and return its cost and its peaks.
-
-    Args:
-        arguments: what Python is to run.
-        folder: where.
-        every: seconds between looks.
+def watched_command(arguments: list[str], folder: Path) -> tuple[Cost, Watched]:
+    """Run `python ARGUMENTS` and return its cost and its peaks, looked at twenty times a second.
 
     Raises:
         RuntimeError: if the command fails; with the end of what it wrote.
@@ -74,7 +69,7 @@ def watched_command(arguments: list[str], folder: Path, every: float = _EVERY) -
     watched, done = Watched(), threading.Event()
 
     def watch(process: int) -> None:
-        while not done.wait(every):
+        while not done.wait(_EVERY):
             watched.sample(process)
 
     @contextlib.contextmanager

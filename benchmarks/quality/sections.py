@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks._common import REFERENCE
-from benchmarks._sections import SectionedReport
+from benchmarks.sections import SectionedReport
 
 __all__ = ["write_section"]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from benchmarks import sections
 from benchmarks._common import REFERENCE
+from benchmarks.sections import SectionedReport
 
 __all__ = ["write_section"]
 
@@ -22,7 +20,4 @@ _HEAD = (
     "[docs/durability.md](../../docs/durability.md) says what is promised.\n"
 )
 
-
-def write_section(name: str, lines: Sequence[str]) -> None:
-    """Print a section and put it into results/reference/reliability.md."""
-    sections.write_section(REFERENCE / "reliability.md", _HEAD, _TITLES, name, lines)
+write_section = SectionedReport(REFERENCE / "reliability.md", _HEAD, _TITLES).write
