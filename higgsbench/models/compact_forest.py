@@ -108,14 +108,14 @@ class CompactForestClassifier(RandomForestClassifier):  # type: ignore[misc]  # 
         super()._validate_estimator()
         self.estimator_ = _CompactTree()
 
-    def _validate_y_class_weight(self, y: NDArray[Any], sample_weight: Any = None) -> Any:
-        # Called with the checked labels (n, 1), before any tree is grown.
+    def _validate_y_class_weight(self, y: NDArray[Any], *weight: Any) -> Any:
+        # Called with the checked labels (n, 1), before any tree is grown; newer versions hand on the weights too.
         if y.shape[1] != 1:
             raise ValueError("Only binary classification is supported.")
         two_classes(y[:, 0])
         if self.n_features_in_ > MAX_FEATURES:
             raise ValueError(f"{self.n_features_in_} features, at most {MAX_FEATURES} are supported")
-        return super()._validate_y_class_weight(y, sample_weight)
+        return super()._validate_y_class_weight(y, *weight)
 
     @property
     def feature_importances_(self) -> NDArray[np.float64]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REFIT", "Plan", "Row", "Unit", "chosen_features", "make_plan"]
 
-UNIT_FORMAT = 3
+UNIT_FORMAT = 4
 """Raised whenever the same inputs would give other scores or another file; older units are then never reused."""
 
 DEFAULT_FEATURES, DEFAULT_WEIGHTS = "raw", "balanced"
