@@ -41,6 +41,7 @@ _OTHERS = 8
 _SEED = 20140912
 _REPLICAS_AT_ONCE = 50
 _EVENTS_AT_ONCE = 1 << 13
+_REPEATS_AT_ONCE = 8
 _KEPT_DRAWS = 1 << 22
 
 
@@ -120,8 +121,11 @@ def bootstrap_rows(rows: Sequence[tuple[NDArray[np.float64], Truth]], replicas: 
     draws = _draws(n, replicas)
     for indices in np.array_split(np.arange(replicas), parts):
         part = slice(int(indices[0]), int(indices[-1]) + 1)
-        for repeat, sums in zip(repeats, _summed(draws(part), repeats), strict=True):
-            repeat.take(sums, part)
+        drawn = draws(part)
+        for first in range(0, len(repeats), _REPEATS_AT_ONCE):
+            group = repeats[first : first + _REPEATS_AT_ONCE]
+            for repeat, sums in zip(group, _summed(drawn, group), strict=True):
+                repeat.take(sums, part)
     out = []
     done = iter(repeats)
     for scores, _ in rows:
@@ -163,7 +167,7 @@ class _Repeat:
 
 
 def _slices(n: int) -> list[slice]:
-    """Parts of n events of which the draws are in memory as float64, eight times their size, at once."""
+    """Cut n events into parts: of one part at a time the draws are in memory as float64, eight times their size."""
     return [slice(first, first + _EVENTS_AT_ONCE) for first in range(0, n, _EVENTS_AT_ONCE)]
 
 
@@ -204,7 +208,8 @@ def _moments(cell: NDArray[np.int64], weight: NDArray[np.float64], cells: int) -
 def _draws(n: int, replicas: int) -> Callable[[slice], NDArray[np.uint8]]:
     """Return how often replicas draw each event, (replicas, n) part by part; the parts are asked for in order.
 
-    All rows of a run share the draws. Those of few events are kept; of many they would take more than the events do.
+    All rows of a run see the same draws. Those of few events are kept; of many they would take more than the events
+    do, and are drawn again.
     """
     if n * replicas <= _KEPT_DRAWS:
         kept = _all_draws(n, replicas)

@@ -58,9 +58,9 @@ def fit_logistic(
     m = F.shape[1]
     share = w / np.sum(w)
     sign = np.where(y, -1.0, 1.0)
-    # The optimiser's coefficients are those of columns of unit spread; the columns themselves are not copied.
+    # The optimiser's coefficients are those of columns of unit spread; scaling the columns themselves would copy them.
     # One that says the same of all events has none, and would reach numbers beyond the largest.
-    deviation = F.std(axis=0)
+    deviation = np.array([column.std() for column in F.T])
     spread = np.where(deviation > 1e-9, deviation, 1.0)
     centre = spread / m
 

@@ -37,7 +37,8 @@ def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildCo
     own = dict(params)
     size = own.pop(BAG, 1)
     seeds = [context.seed + BAG_STRIDE * i for i in range(size)]
-    context = dataclasses.replace(context, bagged=size > 1)
+    # The imputation in front makes a table, which the members of a bag share.
+    context = dataclasses.replace(context, own_table=size == 1 and not spec.missing)
     try:
         members = [spec.build(own, dataclasses.replace(context, seed=seed)) for seed in seeds]
     except (TypeError, ValueError) as error:

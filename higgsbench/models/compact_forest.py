@@ -23,6 +23,8 @@ _DTYPES = {"left": np.int32, "right": np.int32, "feature": np.int16, "number": n
 """Of each node: its children, -1 for a leaf; the feature of its split; the threshold, or the signal's share in a leaf;
 where missing values go. 15 bytes against 80 of the library's."""
 
+_NO_IMPORTANCES = "impurities are not kept; use sklearn.inspection.permutation_importance"
+
 
 def _rounded_down(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
     """Largest float32 up to a threshold: no feature, which is a float32 too, changes sides."""
@@ -59,6 +61,15 @@ class _CompactTree(DecisionTreeClassifier):  # type: ignore[misc]  # scikit-lear
     @tree_.setter
     def tree_(self, tree: Any) -> None:
         self._growing = tree
+
+    @property
+    def feature_importances_(self) -> NDArray[np.float64]:
+        """Not kept.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError(_NO_IMPORTANCES)
 
     def _fit(self, *args: Any, **kwargs: Any) -> _CompactTree:
         # The method that forests of scikit-learn call, so that no more than one full tree per thread exists.
@@ -124,10 +135,10 @@ class CompactForestClassifier(RandomForestClassifier):  # type: ignore[misc]  # 
         Raises:
             AttributeError: always.
         """
-        raise AttributeError("impurities are not kept; use sklearn.inspection.permutation_importance")
+        raise AttributeError(_NO_IMPORTANCES)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Return arrays (nodes of all trees,), counts and depths (trees,), and the number of features."""
+        """Return arrays (nodes of all trees,), counts and depths (trees,), and the number of features; no labels."""
         trees = self.estimators_
         arrays = {name: np.concatenate([tree.packed_[name] for tree in trees]) for name in _DTYPES}
         arrays["count"] = np.array([tree.packed_["left"].size for tree in trees], dtype=np.int64)
@@ -139,18 +150,15 @@ class CompactForestClassifier(RandomForestClassifier):  # type: ignore[misc]  # 
         """Rebuild a fitted forest of classes 0 and 1.
 
         Raises:
-            StoreError: if a node points outside its tree or to a feature that there is not.
+            StoreError: if a node points outside its tree or to a feature that there is not, or arrays do not fit.
         """
         features, count, depth = int(parameters["features"]), arrays["count"], arrays["depth"]
-        total = int(count.sum())
-        wrong_type = any(arrays[name].dtype != dtype for name, dtype in _DTYPES.items())
-        if wrong_type or count.size == 0 or count.min() < 1 or depth.shape != count.shape or count.ndim != 1:
-            raise StoreError("the arrays of its forest are not of the right kind")
-        if any(arrays[name].shape != (total,) for name in _DTYPES):
-            raise StoreError("the arrays of its forest do not fit together")
-        fault = fault_of_nodes(count, arrays["left"], arrays["right"], arrays["feature"], features)
+        fault = fault_of_nodes(count, depth, arrays["left"], arrays["right"], arrays["feature"], features)
         if fault:
             raise StoreError(fault)
+        nodes = arrays["left"].shape
+        if any(arrays[name].dtype != dtype or arrays[name].shape != nodes for name, dtype in _DTYPES.items()):
+            raise StoreError("the arrays of its forest do not fit together")
         forest = cls(n_estimators=count.size)
         ends = np.cumsum(count)
         forest.estimators_ = []

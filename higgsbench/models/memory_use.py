@@ -21,7 +21,7 @@ __all__ = [
     "mlp_memory",
 ]
 
-LIGHTGBM, XGBOOST, CATBOOST = 2.6, 2.7, 4.2
+LIGHTGBM, XGBOOST, CATBOOST = 2.2, 2.7, 4.2
 
 QUADRATIC = frozenset({"C", "max_iter", "tol"})
 """Parameters with which a logistic regression of degree 2 needs no table of products."""

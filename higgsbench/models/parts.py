@@ -57,7 +57,7 @@ class ShortMLPClassifier(MLPClassifier):  # type: ignore[misc]  # scikit-learn s
 class NormalQuantiles(QuantileTransformer):  # type: ignore[misc]  # scikit-learn ships no types
     """`QuantileTransformer` to a normal distribution; fewer events than quantiles (a small jet group) are fine.
 
-    Without a copy, in place, is right behind a step that has made a table for it alone, and only there.
+    Without a copy `transform` overwrites its input: right behind a step that has made a table for it alone, only there.
     """
 
     def __init__(

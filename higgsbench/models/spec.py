@@ -43,7 +43,8 @@ class BuildContext:
         split: whether submodels per jet number are fitted, each on those of the columns that carry something in its
             group.
         events: number of training events, of all groups together; None where it is not known.
-        bagged: whether the estimator is one of a bag, which all see the same table: it must not be worked on in place.
+        own_table: whether the table that the estimator sees, in `fit` and for predictions, is made for it alone and
+            may be worked on in place.
     """
 
     seed: int
@@ -51,7 +52,7 @@ class BuildContext:
     features: tuple[str, ...] = ()
     split: bool = False
     events: int | None = None
-    bagged: bool = False
+    own_table: bool = False
 
 
 @dataclass(frozen=True)

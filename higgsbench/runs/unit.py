@@ -140,7 +140,7 @@ def run_unit(task: Task, workspace: Workspace) -> UnitResult:
     try:
         with threadpool_limits(limits=task.threads):
             result = _fit_and_score(task, workspace)
-        give_back(workspace.load("y").size)  # the estimator's own
+        give_back(workspace.load("y").size)  # what the estimator held, which is gone by now
         return result
     except Exception:
         empty = np.empty(0)

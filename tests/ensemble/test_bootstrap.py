@@ -47,6 +47,16 @@ def test_sums_over_parts_of_the_events_are_those_of_all(monkeypatch: pytest.Monk
     assert whole.any()
 
 
+def test_rows_of_one_call_are_those_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    y = rng.random(900) < 0.3
+    truth = truth_of(y)
+    rows = [((rng.normal(size=900) + 1.5 * y)[None], truth) for _ in range(5)]
+    monkeypatch.setattr(bootstrap, "_REPEATS_AT_ONCE", 2)
+    for (scores, _), found in zip(rows, bootstrap.bootstrap_rows(rows, 60), strict=True):
+        np.testing.assert_array_equal(found.ams_cv, bootstrap.bootstrap_row(scores, truth, 60).ams_cv)
+
+
 def truth_of(y: NDArray[np.bool_]) -> Truth:
     fold = np.arange(y.size)[None] % 3
     return Truth(y, np.where(y, 1.0, 400.0), fold, (300.0, 240_000.0), 10.0, "smooth")

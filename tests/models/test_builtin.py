@@ -15,6 +15,7 @@ from higgsbench.errors import MissingExtraError, ModelError
 from higgsbench.metrics import log_loss, roc_auc
 from higgsbench.models import PRESETS, get_model, registered_models
 from higgsbench.models.building import BAG_STRIDE, build_estimator, log_odds_reader
+from higgsbench.models.scoring import read_log_odds
 from higgsbench.models.spec import BAG
 
 SPECS = registered_models()
@@ -251,3 +252,18 @@ def test_a_bag_has_different_members(spec: ModelSpec) -> None:
     last = bag if spec.missing else bag.steps[-1][1]
     found = [[v for k, v in m.get_params().items() if k.split("__")[-1] in SEED_NAMES] for m in last.estimators]
     assert len({str(seeds) for seeds in found}) == 3
+
+
+@pytest.mark.parametrize("name", ["logistic", "mlp"])
+@pytest.mark.parametrize("bag", [1, 2])
+def test_a_table_of_somebody_else_is_left_as_it_is(name: str, bag: int) -> None:
+    (spec,) = (s for s in SPECS if s.name == name)
+    params = spec.preset("quick").params
+    complete = np.nan_to_num(TRAIN.X).astype(np.float32)
+    before = complete.copy()
+    built = [spec.build({k: v for k, v in params.items() if k != "bag"}, BuildContext(seed=1))]
+    built.append(build_estimator(spec, {**params, "bag": bag}, BuildContext(seed=1)))
+    for estimator in built:
+        estimator.fit(complete, TRAIN.y)
+        read_log_odds(estimator, complete)
+        np.testing.assert_array_equal(complete, before)

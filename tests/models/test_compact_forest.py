@@ -80,6 +80,7 @@ def test_rounding_moves_no_value_to_the_other_side() -> None:
 
 def test_state_comes_back(fitted: CompactForestClassifier, events: tuple[Any, Any, Any]) -> None:
     back = CompactForestClassifier.from_state(*fitted.state())
+    assert (back.decision_path(events[0])[0] != fitted.decision_path(events[0])[0]).nnz == 0
     np.testing.assert_array_equal(back.predict_proba(events[0]), fitted.predict_proba(events[0]))
 
 
@@ -94,19 +95,34 @@ def test_state_comes_back(fitted: CompactForestClassifier, events: tuple[Any, An
         ("count", lambda a: a - 1),
         ("count", lambda a: a[:0]),
         ("count", lambda a: np.where(np.arange(a.size) == 0, -1, a)),
+        ("count", lambda a: a.astype(np.float64)),
+        ("count", lambda a: np.array(a.sum())),
+        ("feature", lambda a: np.full(a.shape, np.nan)),
         ("depth", lambda a: a[:-1]),
+        ("depth", lambda a: a * 0),
+        ("depth", lambda a: a + 2**61),
+        ("depth", lambda a: -a),
+        ("right", lambda a: np.where(np.arange(a.size) == 0, 1, a).astype(a.dtype)),
     ],
 )
 def test_damaged_states_are_refused(fitted: CompactForestClassifier, name: str, change: Any) -> None:
     arrays, parameters = fitted.state()
-    with pytest.raises(StoreError, match="of its forest"):
+    with pytest.raises(StoreError, match="its forest"):
         CompactForestClassifier.from_state({**arrays, name: change(arrays[name])}, parameters)
+
+
+@pytest.mark.parametrize("features", [0, -1, 40_000, 1])
+def test_states_of_other_features_are_refused(fitted: CompactForestClassifier, features: int) -> None:
+    with pytest.raises(StoreError, match="its forest"):
+        CompactForestClassifier.from_state(fitted.state()[0], {"features": features})
 
 
 def test_what_it_cannot_do_is_said(fitted: CompactForestClassifier, events: tuple[Any, Any, Any]) -> None:
     X, y, _ = events
     with pytest.raises(AttributeError, match="permutation_importance"):
         _ = fitted.feature_importances_
+    with pytest.raises(AttributeError, match="permutation_importance"):
+        _ = fitted.estimators_[0].feature_importances_
     with pytest.raises(ValueError, match="Only binary classification"):
         CompactForestClassifier(n_estimators=2).fit(X, np.arange(600) % 3)
     with pytest.raises(ValueError, match="Only binary classification"):

@@ -102,14 +102,13 @@ def _tree(arrays: dict[str, NDArray[Any]], part: slice, depth: int, features: in
 
 def _check(arrays: dict[str, NDArray[Any]], features: int) -> None:
     """Refuse trees that would make the library read outside its arrays or walk in circles."""
-    count = arrays["count"].astype(np.int64)
-    total = int(count.sum())
-    shapes = {name: arrays[name].shape for name in (*NODE_FIELDS, "value")}
-    wanted = {name: (total, 2) if name == "value" else (total,) for name in shapes}
-    if shapes != wanted or (count < 1).any() or count.size == 0 or arrays["depth"].shape != count.shape:
+    names = ("count", "depth", "left_child", "right_child", "feature")
+    fault = fault_of_nodes(*(arrays[name] for name in names), features)
+    if fault:
+        raise StoreError(fault)
+    nodes = arrays["left_child"].size
+    shapes = {"threshold": (nodes,), "missing_go_to_left": (nodes,), "value": (nodes, 2)}
+    if any(arrays[name].shape != shape for name, shape in shapes.items()):
         raise StoreError("the arrays of its forest do not fit together")
     if arrays["value"].dtype != np.float64 or arrays["threshold"].dtype != np.float64:
         raise StoreError("the values of its forest are not in double precision")
-    fault = fault_of_nodes(count, arrays["left_child"], arrays["right_child"], arrays["feature"], features)
-    if fault:
-        raise StoreError(fault)

@@ -39,11 +39,14 @@ _START = (
 _LOOK, _LOOK_CLOSELY = 0.25, 0.02
 """Seconds between two looks at a worker's memory: without a limit, and with one."""
 
+_LEAVING = 5.0
+"""Seconds that a worker has to end by itself when it has said that it will."""
+
 _LAST_WORDS = 0.5
 """Seconds that a worker over its time limit has to write down where it is."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Worker:
     """One process and the unit it works on."""
 
@@ -52,6 +55,7 @@ class _Worker:
     key: str | None = None
     begun: float | None = None
     memory: float = 0.0
+    idle: float = 0.0
     verdict: str = ""
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -71,6 +75,7 @@ class Slot:
     def __init__(self, settings: EngineSettings, ended: Callable[[Slot, Outcome], None], idle: float | None) -> None:
         self.settings, self.ended, self.idle = settings, ended, idle
         self.worker: _Worker | None = None
+        self.leaving: list[_Worker] = []
         self.lock = threading.Lock()
 
     def start(self, key: str, task: bytes, workspace: Workspace, model_file: str | None) -> None:
@@ -100,10 +105,12 @@ class Slot:
     def close(self) -> None:
         """End the process, whatever it does, and wait until it is gone; its unit has no outcome."""
         with self.lock:
-            worker, self.worker = self.worker, None
-        if worker is not None:
+            workers = [*self.leaving, *([] if self.worker is None else [self.worker])]
+            self.worker = None
+        for worker in workers:
             worker.key = None
             worker.process.kill()
+        for worker in workers:
             worker.over.wait(10.0)
 
     def _living(self) -> _Worker:
@@ -134,6 +141,7 @@ class Slot:
                     worker.begun = time.monotonic()
                 elif content == LEAVES:
                     with self.lock:
+                        self.leaving.append(worker)
                         if self.worker is worker:
                             self.worker = None
                 else:
@@ -147,6 +155,9 @@ class Slot:
             with contextlib.suppress(OSError):
                 end.close()  # type: ignore[union-attr]
         key, worker.key = worker.key, None
+        with self.lock:
+            if worker in self.leaving:
+                self.leaving.remove(worker)
         worker.over.set()
         if key is not None:
             self.ended(self, _ending(worker, key, code, words))
@@ -161,7 +172,11 @@ class Slot:
             while not worker.over.wait(pause):
                 begun = worker.begun
                 if begun is None:
+                    worker.idle += pause
+                    if worker in self.leaving and worker.idle > _LEAVING:
+                        worker.process.kill()
                     continue
+                worker.idle = 0.0
                 worker.memory = private_bytes(worker.process.pid)
                 if memory_limit is not None and worker.memory > memory_limit:
                     _end(worker, f"exceeded the unit memory limit of {format_size(memory_limit)}")

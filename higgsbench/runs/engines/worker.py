@@ -7,8 +7,10 @@ machine; nothing from a file is unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import faulthandler
+import importlib
 import os
 import pickle
 import queue
@@ -31,7 +33,8 @@ BEGUN = b""
 """Message of a worker that begins a unit."""
 
 LEAVES = b"leaves"
-"""Message of a worker that ends after the result it sends next; no result is as short."""
+"""Message of a worker that ends after the result it sends next; no result is as short. Its host starts another for the
+next unit, perhaps before this one is gone."""
 
 HOARD = 64e6
 """Bytes that a unit may leave behind in its process."""
@@ -104,10 +107,12 @@ def main(last_words: str, idle: str) -> None:
             begin, memory = time.monotonic(), private_bytes()
             result = task if isinstance(task, UnitResult) else run_unit(task, order.workspace)
             faulthandler.cancel_dump_traceback_later()
-            leaves = hoards(private_bytes() - memory, time.monotonic() - begin)
+            content = pickle.dumps(result, protocol=5)
+            del result, task
+            leaves = hoards(private_bytes() - memory - len(content), time.monotonic() - begin)
             if leaves:
                 write_message(sink, LEAVES)
-            write_message(sink, pickle.dumps(result, protocol=5))
+            write_message(sink, content)
             if leaves:
                 return
 
@@ -166,7 +171,7 @@ def _listen(source: BinaryIO, orders: queue.SimpleQueue[bytes], last_words: Path
 
 
 def _unpacked(order: Order) -> Task | UnitResult:
-    """Return the task, with what every fit needs loaded: that is no part of a unit's time. Or say why there is none."""
+    """Return the task, with what its fit needs loaded: that is no part of a unit's time. Or say why there is none."""
     import higgsbench.models.building
     import higgsbench.validation.physical  # noqa: F401
 
@@ -175,6 +180,9 @@ def _unpacked(order: Order) -> Task | UnitResult:
     except Exception as error:
         reason = f"the model cannot be brought to a worker process: {error!r}"
         return failed_unit(order.key, " ".join(reason.split()), traceback.format_exc())
+    for module in task.spec.imports:
+        with contextlib.suppress(ImportError):  # the fit says so
+            importlib.import_module(module)
     return dataclasses.replace(task, model_file=order.model_file)
 
 

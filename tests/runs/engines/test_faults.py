@@ -177,6 +177,19 @@ def test_a_process_in_which_a_unit_left_much_memory_makes_room_for_another(
     assert psutil.wait_procs(workers_of(), timeout=60)[1] == []
 
 
+def test_a_process_that_says_it_leaves_and_does_not_is_ended(
+    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = (
+        "import atexit, time, higgsbench.runs.engines.worker as worker; worker.LONG, worker.HOARD = 0.0, -1e12; "
+        "atexit.register(time.sleep, 600); "
+    )
+    monkeypatch.setattr(slot, "_START", slot._START.replace("from higgsbench", start + "from higgsbench", 1))
+    result = higgsbench.run(two_models("mlp"), output=tmp_path / "out", engine="local", jobs=1)
+    assert result.failures == []
+    assert workers_of() == []  # those that linger when the run is over too
+
+
 def test_only_much_memory_of_a_long_unit_is_worth_a_new_process() -> None:
     assert hoards(1e8, 20.0)
     assert not hoards(1e8, 5.0)
