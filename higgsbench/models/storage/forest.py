@@ -102,11 +102,11 @@ def _tree(arrays: dict[str, NDArray[Any]], part: slice, depth: int, features: in
 
 def _check(arrays: dict[str, NDArray[Any]], features: int) -> None:
     """Refuse trees that would make the library read outside its arrays or walk in circles."""
-    names = ("count", "depth", "left_child", "right_child", "feature")
-    fault = fault_of_nodes(*(arrays[name] for name in names), features)
+    left, right = arrays["left_child"], arrays["right_child"]
+    fault = fault_of_nodes(arrays["count"], arrays["depth"], left, right, arrays["feature"], features)
     if fault:
         raise StoreError(fault)
-    nodes = arrays["left_child"].size
+    nodes = left.size
     shapes = {"threshold": (nodes,), "missing_go_to_left": (nodes,), "value": (nodes, 2)}
     if any(arrays[name].shape != shape for name, shape in shapes.items()):
         raise StoreError("the arrays of its forest do not fit together")
