@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from higgsbench.api.arguments import checked_arguments
 from higgsbench.config import LoadedConfig, load_config
@@ -18,9 +18,11 @@ from higgsbench.runs.result import Listener, RunResult
 from higgsbench.runs.run import run_config
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["engine_settings", "folder_of", "load_run_config", "run"]
+
+_Number = TypeVar("_Number", int, float)
 
 
 def folder_of(run: str | Path | RunResult) -> Path:
@@ -122,7 +124,7 @@ def run(
         HiggsbenchError: for bad configuration or data.
     """
     loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
-    limit = None if time_limit is None else parse_duration(str(time_limit))
+    limit = _limit("--time-limit", time_limit, parse_duration)
     settings_ = engine_settings(
         engine=engine,
         jobs=jobs,
@@ -156,6 +158,13 @@ def engine_settings(
         engine=engine,
         scheduler=None if scheduler is None else str(scheduler),
         cluster=None if cluster is None else load_cluster(cluster),
-        unit_time_limit=None if unit_time_limit is None else parse_duration(str(unit_time_limit)),
-        unit_memory_limit=None if unit_memory_limit is None else parse_size(str(unit_memory_limit)),
+        unit_time_limit=_limit("--unit-time-limit", unit_time_limit, parse_duration),
+        unit_memory_limit=_limit("--unit-memory-limit", unit_memory_limit, parse_size),
     )
+
+
+def _limit(option: str, value: str | float | None, parse: Callable[[str], _Number]) -> _Number | None:
+    try:
+        return None if value is None else parse(str(value))
+    except ConfigError as error:
+        raise ConfigError(f"{option}: {error}") from error

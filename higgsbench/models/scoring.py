@@ -29,6 +29,10 @@ def _weight_argument(estimator: Any) -> str:
     return f"{name}__{_weight_argument(last)}"
 
 
+_ROUNDING = 1e-6
+"""By how much probabilities may be beyond 0 and 1."""
+
+
 def fit_weighted(estimator: Any, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> Any:
     """Fit in place, handing the weights to the classifier at the end of a Pipeline; None trains unweighted."""
     arguments = {} if sample_weight is None else {_weight_argument(estimator): sample_weight}
@@ -47,7 +51,8 @@ def read_log_odds(
             `predict_proba`, kept within the floor of 1e-6.
 
     Raises:
-        ModelError: if the result has the wrong shape or holds NaN or infinite scores.
+        ModelError: if the result has the wrong shape or type, holds NaN or infinite scores, or probabilities beyond
+            0 and 1.
     """
     if reader is not None:
         raw = reader(estimator, X)
@@ -60,8 +65,17 @@ def read_log_odds(
                 f"{type(estimator).__name__}.predict_proba returned shape {probabilities.shape}, expected "
                 f"({X.shape[0]}, 2)"
             )
+        if probabilities.dtype.kind not in "fiub":
+            raise ModelError(f"{type(estimator).__name__}.predict_proba returned {probabilities.dtype}, not numbers")
+        if ((probabilities[:, 1] < -_ROUNDING) | (probabilities[:, 1] > 1.0 + _ROUNDING)).any():
+            low, high = float(np.nanmin(probabilities[:, 1])), float(np.nanmax(probabilities[:, 1]))
+            raise ModelError(
+                f"{type(estimator).__name__}.predict_proba returned {low:.3g} to {high:.3g}, which are no probabilities"
+            )
         p = np.clip(probabilities[:, 1], PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
         raw = np.log(p) - np.log1p(-p)
+    if np.asarray(raw).dtype.kind not in "fiub":
+        raise ModelError(f"{type(estimator).__name__} returned {np.asarray(raw).dtype}, not numbers")
     scores = np.asarray(raw, dtype=np.float64)
     if scores.shape != (X.shape[0],):
         raise ModelError(f"{type(estimator).__name__} returned scores of shape {scores.shape} for {X.shape[0]} events")

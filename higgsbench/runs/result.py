@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,10 +13,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Failure", "Listener", "RunResult", "Silent", "last_line"]
 
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")
+"""How the message of a traceback begins; the lines of its frames are indented."""
+
 
 def last_line(error: str) -> str:
-    """Return the sentence at the end of a failed unit's text, which may be a traceback."""
+    """Return the sentence at the end of a failed unit's text; of a traceback the first line of its message."""
     lines = error.strip().splitlines()
+    frames = [at for at, line in enumerate(lines) if line.startswith('  File "')]
+    if frames and lines[0].startswith("Traceback"):
+        for line in lines[frames[-1] + 1 :]:
+            if _EXCEPTION.match(line):
+                return line.strip()
     return lines[-1].strip() if lines else "no reason is stored"
 
 

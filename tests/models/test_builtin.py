@@ -267,3 +267,22 @@ def test_a_table_of_somebody_else_is_left_as_it_is(name: str, bag: int) -> None:
         estimator.fit(complete, TRAIN.y)
         read_log_odds(estimator, complete)
         np.testing.assert_array_equal(complete, before)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "message"),
+    [
+        (np.array([[2.0, -1.0], [0.5, 0.5]]), "returned -1 to 0.5, which are no probabilities"),
+        (np.array([[0.5, 0.5 + 1j], [0.5, 0.5]]), "returned complex128, not numbers"),
+        (np.array([["a", "b"], ["c", "d"]], dtype=object), "returned object, not numbers"),
+        (np.array([0.5, 0.5]), r"returned shape \(2,\)"),
+        (np.array([[0.5, 0.5], [np.nan, np.nan]]), "returned NaN"),
+    ],
+)
+def test_what_is_no_probability(probabilities: NDArray[Any], message: str) -> None:
+    class Estimator:
+        def predict_proba(self, X: NDArray[Any]) -> NDArray[Any]:
+            return probabilities
+
+    with pytest.raises(ModelError, match=message):
+        read_log_odds(Estimator(), np.zeros((2, 1)))

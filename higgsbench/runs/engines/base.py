@@ -142,9 +142,9 @@ class Engine(Protocol):
 
 
 def failed_unit(key: str, reason: str, details: str = "") -> UnitResult:
-    """Return the result of a unit that failed; the reason is the last line, as in a traceback."""
+    """Return the result of a unit that failed; the reason is the first line of its text and the last."""
     empty = np.empty(0)
-    text = f"{details.rstrip()}\n{reason}" if details.strip() else reason
+    text = f"{reason}\n\n{details.rstrip()}\n\n{reason}" if details.strip() else reason
     return UnitResult(key, empty.astype(np.int64), empty, None, 0.0, 0.0, 0.0, text)
 
 

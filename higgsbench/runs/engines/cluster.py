@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +24,12 @@ _COMMAND = {"slurm": "sbatch", "htcondor": "condor_submit"}
 _EXAMPLE_SCHEDULER = "tcp://SCHEDULER:8786"
 
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\r\n\x00]*$")]
+
+_WORD = re.compile(r"[\w./~%+:@,=\-]+")
+"""What stands in a job script as it is, in directives and in a command of the shell."""
+
+_LEAST = 10**8
+"""Bytes below which no worker can live."""
 
 
 class ClusterConfig(Strict):
@@ -59,7 +67,25 @@ class ClusterConfig(Strict):
     scratch: Line | None = None
     interface: Line | None = None
 
-    @field_validator("memory", "disk")
+    @field_validator("queue", "account", "python", "logs", "scratch", "interface")
+    @classmethod
+    def _one_word(cls, value: str | None) -> str | None:
+        if value is not None and not _WORD.fullmatch(value):
+            raise problem(f"{value!r}: only letters, digits and ./~%+:@,=_- can stand in a job script")
+        return value
+
+    @field_validator("memory")
+    @classmethod
+    def _enough(cls, value: str) -> str:
+        try:
+            size = parse_size(value)
+        except ConfigError as error:
+            raise problem(str(error)) from error
+        if size < _LEAST:
+            raise problem(f"{value!r}: no worker can live in less than 100MB")
+        return f"{size}B"
+
+    @field_validator("disk")
     @classmethod
     def _size(cls, value: str | None) -> str | None:
         try:
@@ -152,7 +178,12 @@ def job_script(config: ClusterConfig) -> str:
     job = getattr(_jobqueue(), kind).job_cls
     arguments = _arguments(config)
     arguments.pop("interface", None)  # of the machine that submits; it goes into the address
-    return str(job(scheduler=_EXAMPLE_SCHEDULER, name="higgsbench", **arguments).job_script())
+    there = config.logs is None or Path(config.logs).exists()
+    script = str(job(scheduler=_EXAMPLE_SCHEDULER, name="higgsbench", **arguments).job_script())
+    if not there:  # dask-jobqueue has made it
+        with contextlib.suppress(OSError):
+            Path(str(config.logs)).rmdir()
+    return script
 
 
 def start_cluster(config: ClusterConfig, threads: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import re
 import time
@@ -27,7 +28,7 @@ _CONNECT = 20.0
 _PATIENCE = 5.0
 """Seconds without a worker after which the user is told."""
 
-_ADDRESS = re.compile(r"(\w+://)?[\w.\-\[\]:]+:\d+")
+_ADDRESS = re.compile(r"((tcp|tls|ucx|ws|wss)://)?[\w.\-\[\]:]+:\d{1,5}")
 
 
 class Connection:
@@ -154,15 +155,31 @@ def _connected(scheduler: str | None, cluster: Any) -> Any:
     how: dict[str, Any] = {"set_as_default": False, "direct_to_workers": True, "timeout": _CONNECT}
     if scheduler is None:
         return Client(cluster, **how)
-    if not Path(scheduler).is_file() and not _ADDRESS.fullmatch(scheduler):
-        raise EngineError(f"--scheduler {scheduler}: neither an address (tcp://host:port) nor a scheduler file")
+    address = _address(scheduler)
     try:
-        if Path(scheduler).is_file():
-            return Client(scheduler_file=scheduler, **how)
-        return Client(scheduler, **how)
+        return Client(address, **how)
     except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EngineError(f"--scheduler {scheduler}: no Dask scheduler answers there ({text})") from error
+
+
+def _address(scheduler: str) -> str:
+    """Return the address that is given, or that a scheduler file names.
+
+    Raises:
+        EngineError: if there is none.
+    """
+    address: Any = scheduler
+    if Path(scheduler).is_file():
+        try:
+            content = json.loads(Path(scheduler).read_bytes())
+            address = content["address"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            raise EngineError(f"--scheduler {scheduler}: not a scheduler file of Dask (JSON with an address)") from None
+    if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+        which = f" names {address!r:.60}, which is" if address is not scheduler else ""
+        raise EngineError(f"--scheduler {scheduler}:{which} neither an address (tcp://host:port) nor a scheduler file")
+    return address
 
 
 def _started(settings: EngineSettings) -> Any:

@@ -54,9 +54,11 @@ class _Worker:
     words: Path
     key: str | None = None
     begun: float | None = None
+    units: int = 0
     memory: float = 0.0
     idle: float = 0.0
     verdict: str = ""
+    used: bool = False
     over: threading.Event = field(default_factory=threading.Event)
 
 
@@ -92,6 +94,7 @@ class Slot:
             for attempt in (1, 2):
                 worker = self._living()
                 worker.key, worker.begun, worker.memory, worker.verdict = key, None, 0.0, ""
+                worker.units += 1
                 try:
                     write_message(worker.process.stdin, order)  # type: ignore[arg-type]
                 except OSError:  # it ended while it was idle
@@ -179,6 +182,7 @@ class Slot:
                 worker.idle = 0.0
                 worker.memory = private_bytes(worker.process.pid)
                 if memory_limit is not None and worker.memory > memory_limit:
+                    worker.used = worker.units > 1
                     _end(worker, f"exceeded the unit memory limit of {format_size(memory_limit)}")
                 elif time_limit is not None and time.monotonic() - begun > time_limit + _LAST_WORDS:
                     _end(worker, f"exceeded the unit time limit of {format_duration(time_limit)}")
@@ -205,6 +209,8 @@ def _end(worker: _Worker, verdict: str) -> None:
 
 def _ending(worker: _Worker, key: str, code: int, words: str) -> Outcome:
     """Say why a worker ended in the midst of a unit. A limit is the unit's own fault; anything else may not be."""
+    if worker.used:  # what earlier units left behind counted too
+        return Lost(key, f"its worker process, which had run other units, {worker.verdict}", words)
     if worker.verdict:
         return failed_unit(key, worker.verdict, words)
     if code < 0:

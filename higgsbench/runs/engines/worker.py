@@ -37,10 +37,10 @@ LEAVES = b"leaves"
 next unit, perhaps before this one is gone."""
 
 HOARD = 64e6
-"""Bytes that a unit may leave behind in its process."""
+"""Bytes that units may leave behind in their process."""
 
 LONG = 10.0
-"""Seconds of a unit from which a new process, which takes about one to start, is worth the memory."""
+"""Seconds of units after which a new process, which takes about one to start, is worth the memory."""
 
 _LENGTH = struct.Struct("<Q")
 
@@ -95,6 +95,7 @@ def main(last_words: str, idle: str) -> None:
     threading.Thread(target=_listen, args=(source, orders, Path(last_words)), daemon=True).start()
     with Path(last_words).open("w", encoding="utf-8") as words:
         faulthandler.enable(words)
+        left_behind = worked = 0.0
         while True:
             try:
                 order: Order = pickle.loads(orders.get(timeout=float(idle) if idle else None))  # noqa: S301
@@ -109,7 +110,9 @@ def main(last_words: str, idle: str) -> None:
             faulthandler.cancel_dump_traceback_later()
             content = pickle.dumps(result, protocol=5)
             del result, task
-            leaves = hoards(private_bytes() - memory - len(content), time.monotonic() - begin)
+            left_behind += private_bytes() - memory - len(content)
+            worked += time.monotonic() - begin
+            leaves = hoards(left_behind, worked)
             if leaves:
                 write_message(sink, LEAVES)
             write_message(sink, content)
@@ -124,8 +127,8 @@ def hoards(left_behind: float, seconds: float) -> bool:
     next model's comes.
 
     Args:
-        left_behind: bytes that a unit left behind.
-        seconds: how long it took.
+        left_behind: bytes that its units left behind.
+        seconds: how long they took.
     """
     return left_behind > HOARD and seconds > LONG
 

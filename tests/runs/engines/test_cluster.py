@@ -56,6 +56,14 @@ scratch: /scratch/me
     assert "--local-directory /scratch/me" in found[-1]
 
 
+def test_a_job_that_is_only_looked_at_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "slurm.yaml"
+    file.write_text("system: slurm\nworkers: 3\nmemory: 16GB\nlogs: logs\n")
+    assert "#SBATCH -o logs/dask-worker-%J.out" in lines(file)
+    assert [path.name for path in tmp_path.iterdir()] == ["slurm.yaml"]
+
+
 def test_an_htcondor_job() -> None:
     text = job_script(load_cluster(SHIPPED / "htcondor.yaml"))
     assert "MY.DaskWorkerMemory = 4000000000" in text
@@ -79,6 +87,15 @@ def test_an_htcondor_job() -> None:
         ("system: htcondor\nworkers: 1\nmemory: 4GB\ndisk: 2GB\ndirectives: [a]\n", "htcondor takes keys and values"),
         ("system: slurm\nworkers: 1\nmemory: 4GB\ndirectives: {a: b}\n", "slurm takes a list of lines"),
         ('system: slurm\nworkers: 1\nmemory: 4GB\nqueue: "a\\nb"\n', "cluster.yaml:4: queue: "),
+        (
+            "system: slurm\nworkers: 1\nmemory: 1KB\n",
+            "cluster.yaml:3: memory: '1KB': no worker can live in less than 100MB",
+        ),
+        (
+            'system: slurm\nworkers: 1\nmemory: 4GB\nscratch: "/s $(id)"\n',
+            "cluster.yaml:4: scratch: .*can stand in a job",
+        ),
+        ("system: slurm\nworkers: 1\nmemory: 4GB\nlogs: a b\n", "cluster.yaml:4: logs: 'a b': only letters, digits"),
         ("system: slurm\nworkers: 1\nmemory: 4GB\nwalltimes: 1h\n", "did you mean 'walltime'"),
         ("- slurm\n", "expected keys and values"),
     ],

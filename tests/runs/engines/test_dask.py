@@ -205,6 +205,7 @@ def test_other_versions_are_refused(
     ("scheduler", "message"),
     [
         ("nowhere.json", "neither an address .* nor a scheduler file"),
+        ("http://127.0.0.1:9", "neither an address .* nor a scheduler file"),
         ("tcp://127.0.0.1:1", "no Dask scheduler answers there"),
     ],
 )
@@ -216,6 +217,24 @@ def test_a_scheduler_that_is_not_there(
     monkeypatch.setattr(dask_connect, "_CONNECT", 0.5)
     with pytest.raises(EngineError, match=message):
         higgsbench.run(config(), output=tmp_path, scheduler=scheduler)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("models: [mlp]", "not a scheduler file of Dask"),
+        ("[]", "not a scheduler file of Dask"),
+        ('{"address": 5}', "names 5, which is neither an address"),
+        ('{"address": "http://127.0.0.1:9"}', "names 'http://127.0.0.1:9', which is neither an address"),
+    ],
+)
+def test_a_file_that_names_no_scheduler(
+    config: Callable[..., Path], tmp_path: Path, content: str, message: str
+) -> None:
+    file = tmp_path / "scheduler.json"
+    file.write_text(content)
+    with pytest.raises(EngineError, match=message):
+        higgsbench.run(config(), output=tmp_path, scheduler=str(file))
 
 
 def test_an_interruption_leaves_no_process(config: Callable[..., Path], tmp_path: Path) -> None:

@@ -190,6 +190,18 @@ def test_a_process_that_says_it_leaves_and_does_not_is_ended(
     assert workers_of() == []  # those that linger when the run is over too
 
 
+def test_a_limit_of_memory_is_for_the_unit_and_not_for_what_was_left_behind(
+    misbehave: Callable[..., None], config: Callable[..., Path], tmp_path: Path, notes: Notes
+) -> None:
+    misbehave("hoarder", "hoard")
+    file = config("data: {{path: {data}}}\nmodels: [hoarder]\nfolds: 5\n")
+    result = higgsbench.run(
+        file, output=tmp_path / "out", engine="local", jobs=1, unit_memory_limit="450MB", listener=notes
+    )
+    assert result.failures == []
+    assert any("had run other units, exceeded the unit memory limit" in line for line in notes.lines)
+
+
 def test_only_much_memory_of_a_long_unit_is_worth_a_new_process() -> None:
     assert hoards(1e8, 20.0)
     assert not hoards(1e8, 5.0)
