@@ -40,6 +40,7 @@ BINS = 250
 _OTHERS = 8
 _SEED = 20140912
 _REPLICAS_AT_ONCE = 50
+_DRAWS_AT_ONCE = 1 << 23
 _EVENTS_AT_ONCE = 1 << 13
 _REPEATS_AT_ONCE = 8
 _KEPT_DRAWS = 1 << 22
@@ -115,7 +116,7 @@ def bootstrap_rows(rows: Sequence[tuple[NDArray[np.float64], Truth]], replicas: 
         replicas: number of replicas.
     """
     n = rows[0][1].y.size
-    parts = -(-replicas // _REPLICAS_AT_ONCE)
+    parts = -(-replicas // max(_OTHERS + 2, min(_REPLICAS_AT_ONCE, _DRAWS_AT_ONCE // max(n, 1))))
     others = min(_OTHERS, replicas // parts - 1)
     repeats = [_Repeat(*row, r, replicas, others) for row in rows for r in range(row[0].shape[0])]
     draws = _draws(n, replicas)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from higgsbench.errors import MetricError
-from higgsbench.metrics import ams, ams_estimate, ams_gradient, ams_scan
+from higgsbench.metrics import ams, ams_estimate, ams_gradient, ams_scan, scan
+from higgsbench.metrics.order import descending_order
 
 INF = float("inf")
 EVENTS = st.lists(
@@ -173,3 +174,26 @@ def test_selecting_everything_has_no_error_at_fixed_totals() -> None:
     curve = ams_scan([1, 1, 0, 0], [4, 3, 2, 1], [1.0, 2.0, 3.0, 4.0])
     assert curve.se[-1] == pytest.approx(0.0, abs=1e-9)
     assert curve.b_relative_error[0] == np.inf
+
+
+def test_long_runs_of_scores_that_are_all_but_the_same_are_put_in_order() -> None:
+    rng = np.random.default_rng(0)
+    n = 40_000
+    score = rng.normal(size=n)
+    score[:20_000] = 1.0 + rng.integers(0, 4, 20_000) * np.finfo(np.float64).eps
+    score[20_000:30_000] = rng.choice([-2.0, np.nextafter(-2.0, 0.0)], 10_000)
+    for part in (slice(None), slice(30_000), slice(20_000, None), slice(19_990, 20_003)):
+        order, ordered = descending_order(score[part])
+        expected = np.argsort(-score[part], kind="stable")
+        np.testing.assert_array_equal(order, expected)
+        np.testing.assert_array_equal(ordered, score[part][expected])
+
+
+def test_running_sums_in_parts_are_those_of_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    y, score, weight = rng.random(1000) < 0.3, rng.normal(size=1000), rng.normal(1.0, 1.0, 1000)
+    order = np.argsort(-score, kind="stable")
+    monkeypatch.setattr(scan, "_CHUNK", 64)
+    curve = ams_scan(y, score, weight)
+    np.testing.assert_array_equal(curve.s, np.cumsum(np.where(y, weight, 0.0)[order]))
+    np.testing.assert_array_equal(curve.b, np.cumsum(np.where(y, 0.0, weight)[order]))
