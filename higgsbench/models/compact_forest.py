@@ -10,7 +10,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from higgsbench.errors import StoreError
 from higgsbench.models.labels import two_classes
-from higgsbench.models.trees import MAX_FEATURES, fault_of_nodes, tree_of
+from higgsbench.models.trees import MAX_FEATURES, fault_of_nodes, fitted_on_two_classes, tree_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,14 @@ _DTYPES = {"left": np.int32, "right": np.int32, "feature": np.int16, "number": n
 """Of each node: its children, -1 for a leaf; the feature of its split; the threshold, or the signal's share in a leaf;
 where missing values go. 15 bytes against 80 of the library's."""
 
-_NO_IMPORTANCES = "impurities are not kept; use sklearn.inspection.permutation_importance"
+
+def _no_importances(estimator: Any) -> NDArray[np.float64]:
+    """Say that there are none: they are biased towards columns of many values.
+
+    Raises:
+        AttributeError: always.
+    """
+    raise AttributeError("impurities are not kept; use sklearn.inspection.permutation_importance")
 
 
 def _rounded_down(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -62,14 +69,7 @@ class _CompactTree(DecisionTreeClassifier):  # type: ignore[misc]  # scikit-lear
     def tree_(self, tree: Any) -> None:
         self._growing = tree
 
-    @property
-    def feature_importances_(self) -> NDArray[np.float64]:
-        """Not kept.
-
-        Raises:
-            AttributeError: always.
-        """
-        raise AttributeError(_NO_IMPORTANCES)
+    feature_importances_ = property(_no_importances)
 
     def _fit(self, *args: Any, **kwargs: Any) -> _CompactTree:
         # The method that forests of scikit-learn call, so that no more than one full tree per thread exists.
@@ -128,14 +128,7 @@ class CompactForestClassifier(RandomForestClassifier):  # type: ignore[misc]  # 
             raise ValueError(f"{self.n_features_in_} features, at most {MAX_FEATURES} are supported")
         return super()._validate_y_class_weight(y, *weight)
 
-    @property
-    def feature_importances_(self) -> NDArray[np.float64]:
-        """Not kept: they are biased towards columns of many values.
-
-        Raises:
-            AttributeError: always.
-        """
-        raise AttributeError(_NO_IMPORTANCES)
+    feature_importances_ = property(_no_importances)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return arrays (nodes of all trees,), counts and depths (trees,), and the number of features; no labels."""
@@ -168,6 +161,5 @@ class CompactForestClassifier(RandomForestClassifier):  # type: ignore[misc]  # 
             tree.depth_ = int(deep)
             forest.estimators_.append(tree)
         for estimator in (forest, *forest.estimators_):
-            estimator.n_features_in_, estimator.n_outputs_, estimator.n_classes_ = features, 1, 2
-            estimator.classes_ = np.array([0, 1])
+            fitted_on_two_classes(estimator, features)
         return forest

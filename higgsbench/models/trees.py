@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MAX_FEATURES", "MAX_TREES", "NODE_FIELDS", "fault_of_nodes", "tree_of"]
+__all__ = ["MAX_FEATURES", "MAX_TREES", "NODE_FIELDS", "fault_of_nodes", "fitted_on_two_classes", "tree_of"]
 
 NODE_FIELDS = ("left_child", "right_child", "feature", "threshold", "missing_go_to_left")
 """What prediction needs of a node; impurities and event counts are left out."""
@@ -41,6 +41,13 @@ def tree_of(nodes: Mapping[str, NDArray[Any]], share: NDArray[np.float64], depth
     values = np.ascontiguousarray(share[:, None, :])
     tree.__setstate__({"max_depth": depth, "node_count": table.size, "nodes": table, "values": values})
     return tree
+
+
+def fitted_on_two_classes(estimator: Any, features: int) -> Any:
+    """Give a tree or forest what scikit-learn's `fit` leaves beside the nodes, for classes 0 and 1; return it."""
+    estimator.n_features_in_, estimator.n_outputs_, estimator.n_classes_ = features, 1, 2
+    estimator.classes_ = np.array([0, 1])
+    return estimator
 
 
 def fault_of_nodes(

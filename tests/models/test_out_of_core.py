@@ -52,7 +52,7 @@ def events(tmp_path: Path) -> tuple[RowsOnDisk, NDArray[np.bool_], NDArray[np.fl
 def test_lightgbm_samples_the_same_events_for_its_bins(
     events: tuple[RowsOnDisk, NDArray[np.bool_], NDArray[np.float64]],
 ) -> None:
-    """The library samples 200,000 events at most; where there are more, memory and disk must sample the same."""
+    """Bins are chosen on a sample of the events; where there are more, memory and disk must sample the same."""
     data, y, w = events
     spec, context = get_model("lightgbm"), BuildContext(seed=3)
     params = {**PARAMS["lightgbm"], "bin_construct_sample_cnt": 500}

@@ -9,7 +9,7 @@ import numpy as np
 from higgsbench.errors import StoreError
 from higgsbench.models.storage.codec import UnstorableError
 from higgsbench.models.storage.versions import check_sklearn, sklearn_version
-from higgsbench.models.trees import MAX_FEATURES, NODE_FIELDS, fault_of_nodes, tree_of
+from higgsbench.models.trees import MAX_FEATURES, NODE_FIELDS, fault_of_nodes, fitted_on_two_classes, tree_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,7 +68,7 @@ class ForestCodec:
         forest = kinds[node["class"]](n_estimators=len(parts), n_jobs=reader.threads)
         trees = [_tree(arrays, part, int(depth), features) for part, depth in zip(parts, arrays["depth"], strict=True)]
         forest.estimators_ = [_classifier(tree, features) for tree in trees]
-        return _two_classes(forest, features)
+        return fitted_on_two_classes(forest, features)
 
 
 def _arrays(state: dict[str, Any]) -> dict[str, NDArray[Any]]:
@@ -81,16 +81,10 @@ def _arrays(state: dict[str, Any]) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _two_classes(estimator: Any, features: int) -> Any:
-    estimator.n_features_in_, estimator.n_outputs_, estimator.n_classes_ = features, 1, 2
-    estimator.classes_ = np.array([0, 1])
-    return estimator
-
-
 def _classifier(tree: Any, features: int) -> Any:
     from sklearn.tree import DecisionTreeClassifier
 
-    classifier = _two_classes(DecisionTreeClassifier(), features)
+    classifier = fitted_on_two_classes(DecisionTreeClassifier(), features)
     classifier.tree_ = tree
     return classifier
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from higgsbench.config.base import Strict, problem
 from higgsbench.config.load import validated
@@ -74,24 +74,18 @@ class ClusterConfig(Strict):
             raise problem(f"{value!r}: only letters, digits and ./~%+:@,=_- can stand in a job script")
         return value
 
-    @field_validator("memory")
+    @field_validator("memory", "disk")
     @classmethod
-    def _enough(cls, value: str) -> str:
+    def _size(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
         try:
             size = parse_size(value)
         except ConfigError as error:
             raise problem(str(error)) from error
-        if size < _LEAST:
+        if info.field_name == "memory" and size < _LEAST:
             raise problem(f"{value!r}: no worker can live in less than 100MB")
         return f"{size}B"
-
-    @field_validator("disk")
-    @classmethod
-    def _size(cls, value: str | None) -> str | None:
-        try:
-            return value if value is None else f"{parse_size(value)}B"
-        except ConfigError as error:
-            raise problem(str(error)) from error
 
     @field_validator("walltime")
     @classmethod
