@@ -26,15 +26,14 @@ import polars as pl
 from benchmarks._common import publish
 from higgsbench.api import load_run_config
 from higgsbench.ensemble.evaluate import evaluate_row
+from higgsbench.events.formats import write_events
 from higgsbench.events.simulate import SimulationSettings
 from higgsbench.events.toy import simulated_events
-from higgsbench.events.write import write_events
 from higgsbench.models.spec import BAG
 from higgsbench.runs.assemble import truth_of
 from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.plan import make_plan
-from higgsbench.runs.unit import Workspace, run_unit
-from higgsbench.runs.workspace import save_events, task_of
+from higgsbench.runs.unit import Workspace, run_unit, save_events, task_of
 
 MODELS = ["lightgbm", "xgboost", "catboost", "random_forest", "mlp", "logistic"]
 FROM_DISK = ["lightgbm", "xgboost", "catboost"]

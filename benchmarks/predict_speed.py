@@ -21,9 +21,9 @@ import numpy as np
 
 import higgsbench
 from benchmarks._common import publish
+from higgsbench.events.formats import write_events
 from higgsbench.events.read import load_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
-from higgsbench.events.write import write_events
 from higgsbench.features import feature_matrix
 from higgsbench.models.scoring import read_log_odds
 from higgsbench.runs.predictor import open_predictor
@@ -43,7 +43,7 @@ from pathlib import Path
 import catboost, lightgbm, sklearn.ensemble, xgboost
 from higgsbench.runs.predict import predictions
 from higgsbench.runs.predictor import open_predictor
-from higgsbench.runs.score_files import write_scores
+from higgsbench.runs.predict import write_scores
 
 def memory(name):
     line = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith(name))

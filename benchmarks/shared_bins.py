@@ -22,7 +22,7 @@ from higgsbench.models.building import build_estimator
 from higgsbench.models.presets import CATBOOST, XGBOOST
 from higgsbench.schema import N_B, N_S
 from higgsbench.validation import fold_assignments
-from higgsbench.validation.weights import training_weights
+from higgsbench.validation.folds import training_weights
 
 SEEDS, FOLDS, ROUNDS = (42, 43), 5, 200
 Arrays = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]

@@ -21,12 +21,11 @@ from scipy.stats import norm, t
 
 from benchmarks._common import publish
 from higgsbench.compare.contest import difference_between
-from higgsbench.compare.load import Contender
-from higgsbench.compare.measure import METRICS, measure
+from higgsbench.compare.measure import METRICS, Contender, measure
 from higgsbench.ensemble import Truth
 from higgsbench.leaderboard.collect import StoredRow
 from higgsbench.metrics import evaluation_weights, log_loss, roc_auc
-from higgsbench.metrics.paired import effective_degrees
+from higgsbench.metrics.comparisons import effective_degrees
 from higgsbench.schema import B_REG, N_B, N_S
 from higgsbench.validation import fold_assignments
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from higgsbench.panics import no_panic
+from higgsbench.files import no_panic
 
 
 def test_a_panic_is_an_error() -> None:

@@ -11,9 +11,9 @@ from benchmarks.performance.figures import Figures, Verdict
 from benchmarks.performance.measure import in_process, in_turn, summary
 from benchmarks.statistics_calibration import POPULATIONS, log_odds, sample
 from higgsbench.ensemble import Truth
-from higgsbench.ensemble.bootstrap import bootstrap_rows
-from higgsbench.ensemble.selection import cross_validated_selection
-from higgsbench.metrics.uncertainty import bootstrap_ams
+from higgsbench.ensemble.cut import cross_validated_selection
+from higgsbench.ensemble.evaluate import bootstrap_rows
+from higgsbench.metrics.estimates import bootstrap_ams
 from higgsbench.schema import B_REG, N_B, N_S
 from higgsbench.validation import fold_assignments
 

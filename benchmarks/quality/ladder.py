@@ -14,9 +14,9 @@ import higgsbench
 from benchmarks._common import SAMPLE, band_ams
 from benchmarks.quality.sections import write_section
 from higgsbench.ensemble import Truth, cross_fitted_blend
-from higgsbench.ensemble.selection import cross_validated_selection
+from higgsbench.ensemble.cut import cross_validated_selection
 from higgsbench.metrics import evaluation_weights, mean_estimate, paired_difference, roc_auc
-from higgsbench.metrics.uncertainty import ams_estimate
+from higgsbench.metrics.estimates import ams_estimate
 
 __all__ = ["main"]
 

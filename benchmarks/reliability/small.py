@@ -17,10 +17,9 @@ from typing import Any
 
 import higgsbench
 from higgsbench.events.simulate import SimulationSettings, write_simulated
-from higgsbench.files import file_digest
+from higgsbench.files import ROWS, file_digest, parse_sealed
 from higgsbench.runs.result import RunResult
 from higgsbench.runs.store import RunStore
-from higgsbench.sealed import ROWS, parse_sealed
 
 __all__ = [
     "LONGER",

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from higgsbench.api.arguments import checked_arguments
 from higgsbench.config import LoadedConfig, load_config
-from higgsbench.config.sizes import parse_size
+from higgsbench.config.model import parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
 from higgsbench.runs.durations import parse_duration
 from higgsbench.runs.engines import EngineSettings
-from higgsbench.runs.engines.cluster import load_cluster
+from higgsbench.runs.engines.base import load_cluster
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.result import Listener, RunResult
 from higgsbench.runs.run import run_config

@@ -9,7 +9,7 @@ from higgsbench.api.arguments import checked_arguments
 from higgsbench.api.running import folder_of, load_run_config
 from higgsbench.errors import ConfigError
 from higgsbench.runs.durations import parse_duration
-from higgsbench.runs.fitted import FittedRun
+from higgsbench.runs.predictor import FittedRun
 from higgsbench.runs.result import RunResult
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from higgsbench.compare import Comparison, Contender
     from higgsbench.ensemble import Diversity
     from higgsbench.inference import Statistics
-    from higgsbench.inference.files import Shift
+    from higgsbench.inference.shifts import Shift
     from higgsbench.inference.statistics import ScoredShifts
-    from higgsbench.metrics.binning import BinningRules
-    from higgsbench.tune.result import TuneResult
+    from higgsbench.metrics.significance import BinningRules
+    from higgsbench.tune.nested import TuneResult
 
 __all__ = ["compare_models", "members", "stats", "tune_model", "write_report"]
 
@@ -143,9 +143,8 @@ def scorer_of_shifts(
     Raises:
         ConfigError: if the arguments do not fit each other, or a shift is of another form.
     """
-    from higgsbench.inference.files import parse_shift, read_shifts
-    from higgsbench.inference.systematics import parse_systematics
-    from higgsbench.report.shifted import row_shifts
+    from higgsbench.inference.shifts import parse_shift, parse_systematics, read_shifts
+    from higgsbench.report.shifts import row_shifts
 
     if (nominal is not None and events is None) or (events is not None and nominal is None and not shifts):
         raise ConfigError("--events, --nominal and --shift belong together")
@@ -197,9 +196,9 @@ def write_report(
         HiggsbenchError: if there is no finished run, it is damaged, the drawing libraries are absent, or the page
             cannot be written.
     """
-    from higgsbench.inference.systematics import parse_systematics
+    from higgsbench.inference.shifts import parse_systematics
     from higgsbench.report import write_report as write_page
-    from higgsbench.report.stored import find_run
+    from higgsbench.report.context import find_run
 
     systematics = parse_systematics(shifts, events)
     folder = find_run(folder_of(run))
@@ -254,7 +253,7 @@ def tune_model(
         HiggsbenchError: for bad configuration, options or data.
     """
     from higgsbench.tune.nested import tune
-    from higgsbench.tune.settings import TuneSettings
+    from higgsbench.tune.study import TuneSettings
 
     limit = None if time_limit is None else parse_duration(str(time_limit))
     chosen = TuneSettings(model, trials, limit, objective, inner, outer, prune, tuple(vary), jobs)

@@ -13,7 +13,7 @@ __all__ = ["command"]
 @click.argument("file", type=click.Path(path_type=Path))
 def command(file: Path) -> None:
     """Check the cluster FILE and show the job that `run --cluster FILE` would submit; nothing is submitted."""
-    from higgsbench.runs.engines.cluster import job_script, load_cluster
+    from higgsbench.runs.engines.base import job_script, load_cluster
 
     config = load_cluster(file)
     click.echo(job_script(config).rstrip())

@@ -31,8 +31,7 @@ def command(
     Paired differences with errors and p-values, what one selects and the other does not, and what can be concluded.
     """
     from higgsbench.compare import compare, load_contenders
-    from higgsbench.compare.events import check_target, write_selections
-    from higgsbench.compare.render import render, show
+    from higgsbench.compare.contest import check_target, render, show, write_selections
 
     if events is not None:
         check_target(events)

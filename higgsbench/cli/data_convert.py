@@ -21,8 +21,8 @@ def command(source: Path, target: Path) -> None:
     Columns come out in the official order and missing values as -999.0; the events and so their digest stay the same.
     ROOT files need the extra `root`.
     """
+    from higgsbench.events.formats import output_format, write_events
     from higgsbench.events.read import load_events
-    from higgsbench.events.write import output_format, write_events
 
     output_format(target)  # before the reading, which takes time
     must_differ(source, target)

@@ -13,7 +13,7 @@ from higgsbench.cli.file_name import FILE_NAME
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from higgsbench.events.info import EventsInfo
+    from higgsbench.events.table import EventsInfo
 
 __all__ = ["command"]
 
@@ -23,8 +23,8 @@ __all__ = ["command"]
 @format_option
 def command(file: Path, form: str) -> None:
     """Tell what FILE holds: layout, digest, subsets with classes and sums of weights, missing values by jet number."""
-    from higgsbench.events.info import describe
     from higgsbench.events.read import load_events
+    from higgsbench.events.table import describe
 
     info = describe(load_events(file))
     if form == "json":

@@ -75,7 +75,7 @@ def shifts_from(tes: float, jes: float, soft_met: float, bkg_scale: float, proce
     """
     from higgsbench.errors import ConfigError, nearest_hint
     from higgsbench.events.shifts import Shifts
-    from higgsbench.events.simulate.constants import PROCESSES
+    from higgsbench.events.simulate.processes import PROCESSES
 
     by_name = {name.lower(): f"{name.lower()}_scale" for name in PROCESSES}
     factors = {}

@@ -38,9 +38,9 @@ def command(
     import polars as pl
 
     from higgsbench.errors import DataError
+    from higgsbench.events.formats import output_format, write_events
     from higgsbench.events.read import load_events
     from higgsbench.events.shifts import apply_shifts
-    from higgsbench.events.write import output_format, write_events
 
     shifts = shifts_from(tes, jes, soft_met, bkg_scale, process_scale)
     output_format(target)

@@ -72,14 +72,14 @@ def command(
     import shutil
     import sys
 
-    from higgsbench.config.data import named_schema
+    from higgsbench.config.model import named_schema
     from higgsbench.events.simulate import SimulationSettings
     from higgsbench.explore import SimulatedStream, explore
     from higgsbench.schema import ATLAS_HIGGS
 
     if page is not None:
         # Better to learn before the reading than after it that the page cannot be made.
-        from higgsbench.pages.target import check_page
+        from higgsbench.pages.drawing import check_page
 
         check_page(page)
     # 50,000 events make statistics good to a per cent in seconds.
@@ -87,13 +87,13 @@ def command(
     layout = ATLAS_HIGGS if schema is None else named_schema(schema)
     found = explore(what, test=test, schema=layout, subsets=subsets or None)
     if page is not None:
-        from higgsbench.explore.page import write_page
+        from higgsbench.explore.display import write_page
 
         write_page(found, page)
     if style == "json":
         click.echo(json.dumps(found.to_dict(), indent=1, allow_nan=False))
     else:
-        from higgsbench.explore.terminal import render_terminal
+        from higgsbench.explore.display import render_terminal
 
         click.echo(render_terminal(found, shutil.get_terminal_size().columns, color=sys.stdout.isatty()), nl=False)
     if page is not None:

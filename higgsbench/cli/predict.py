@@ -29,9 +29,8 @@ def command(run: Path, data: Path, output: Path, model: str | None, subset: str 
     the frozen cut). Runs of other people are safe to use: nothing in them is executed.
     """
     from higgsbench.runs.environment import available_cores
-    from higgsbench.runs.predict import predictions
+    from higgsbench.runs.predict import check_ending, predictions, write_scores
     from higgsbench.runs.predictor import open_predictor, training_events
-    from higgsbench.runs.score_files import check_ending, write_scores
 
     check_ending(output)
     must_differ(data, output)

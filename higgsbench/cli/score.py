@@ -46,7 +46,7 @@ def command(
     (public) and v (private), which are scored together and apart; otherwise exactly all its events.
     """
     from higgsbench.challenge import events_to_score, read_submission, score_submission
-    from higgsbench.config.data import named_schema
+    from higgsbench.config.model import named_schema
     from higgsbench.events import load_events
     from higgsbench.schema import ATLAS_HIGGS
 

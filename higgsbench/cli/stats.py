@@ -53,10 +53,9 @@ def command(
     from higgsbench.api.studies import scorer_of_shifts
     from higgsbench.compare import load_contenders
     from higgsbench.files import write_json
-    from higgsbench.inference.render import content, show
-    from higgsbench.inference.statistics import run_statistics
+    from higgsbench.inference.statistics import content, run_statistics, show
     from higgsbench.leaderboard.render import output_console, strict_json
-    from higgsbench.metrics.binning import BinningRules
+    from higgsbench.metrics.significance import BinningRules
 
     shifted = scorer_of_shifts(shifts, events, nominal)
     contenders, _ = load_contenders([f"{run}:{name}" for name in models] or [run], results=results)

@@ -31,9 +31,8 @@ def command(run: Path, test: Path, output: Path, model: str | None, subset: str 
 
     from higgsbench.challenge import submission_table
     from higgsbench.runs.environment import available_cores
-    from higgsbench.runs.predict import default_subsets, predictions
+    from higgsbench.runs.predict import check_ending, default_subsets, predictions, write_scores
     from higgsbench.runs.predictor import open_predictor, training_events
-    from higgsbench.runs.score_files import check_ending, write_scores
 
     check_ending(output, text_only=True)
     must_differ(test, output)

@@ -13,7 +13,7 @@ from higgsbench.cli.duration import time_limit_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from higgsbench.tune.result import Measured, TuneResult
+    from higgsbench.tune.nested import Measured, TuneResult
 
 __all__ = ["command"]
 
@@ -70,7 +70,7 @@ def command(
     from higgsbench.api import load_run_config
     from higgsbench.cli.one_line import one_line
     from higgsbench.tune.nested import tune
-    from higgsbench.tune.settings import TuneSettings
+    from higgsbench.tune.study import TuneSettings
 
     if output is not None:
         _check_target(output)

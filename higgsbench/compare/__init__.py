@@ -1,6 +1,6 @@
 """Floor 5.2: models of stored runs against each other on the same events; imports no model and no training code."""
 
 from higgsbench.compare.contest import Comparison, PairResult, compare
-from higgsbench.compare.load import Contender, load_contenders
+from higgsbench.compare.measure import Contender, load_contenders
 
 __all__ = ["Comparison", "Contender", "PairResult", "compare", "load_contenders"]

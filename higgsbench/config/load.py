@@ -1,23 +1,29 @@
-"""From a YAML file and `--set` options to a validated configuration, with every error at its line."""
+"""From a YAML file and `--set` options to a validated configuration, and to the events it names."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from higgsbench.config.base import Strict
-from higgsbench.config.faults import said
-from higgsbench.config.model import RESERVED_LABELS, RunConfig
-from higgsbench.config.yaml_lines import Document, document_of, dotted, parse_yaml, read_yaml
+from higgsbench.config.document import Document, document_of, dotted, parse_yaml, read_yaml, said
+from higgsbench.config.model import RESERVED_LABELS, RunConfig, Strict
 from higgsbench.errors import ConfigError, ModelError, shortened
+from higgsbench.events import Events, load_events
+from higgsbench.events.read import open_events
+from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["LoadedConfig", "load_config", "validated"]
+    from higgsbench.config.model import DataConfig
+    from higgsbench.schema import TableSchema
+
+__all__ = ["DEFAULT_EVENTS", "LoadedConfig", "load_config", "opened_events", "source_events", "validated"]
+
 
 Section = TypeVar("Section", bound=Strict)
 
@@ -184,3 +190,62 @@ def _list_position(node: list[Any], part: str, source: str) -> int:
     if part in names:
         return names.index(part)
     raise ConfigError(f"{source}: no entry {part!r}; there are {', '.join(str(n) for n in names)}")
+
+
+DEFAULT_EVENTS = 48_000
+"""Simulated events when the configuration gives no number; 15,000 of them train."""
+
+
+def source_events(data: DataConfig) -> Events:
+    """Load the events that a `data` section names.
+
+    Raises:
+        ConfigError: if it names none.
+        DataError: if a file breaks a rule or has not been fetched yet.
+    """
+    return _events_of(data, load_events)
+
+
+def opened_events(data: DataConfig) -> Events:
+    """Return the events that a `data` section names, the measured columns of a file on disk (`open_events`).
+
+    Raises:
+        ConfigError: if it names none.
+        DataError: if a file breaks a rule or has not been fetched yet.
+    """
+    return _events_of(data, open_events)
+
+
+def _events_of(data: DataConfig, load: Callable[[str | Path, TableSchema], Events]) -> Events:
+    if data.source == "simulated":
+        return _simulated(data)
+    if data.source == "opendata":
+        from higgsbench.events.fetch import opendata_path
+
+        return load(opendata_path(), ATLAS_HIGGS)
+    if data.path is None:
+        raise ConfigError(
+            "data: no events are named; give a file with --data training.csv or with data.path in the configuration, "
+            "or take simulated events with data.source: simulated"
+        )
+    return load(data.path, data.table_schema())
+
+
+def _simulated(data: DataConfig) -> Events:
+    from higgsbench.events.shifts import Shifts
+    from higgsbench.events.simulate import SimulationSettings
+    from higgsbench.events.toy import simulated_events
+
+    settings = SimulationSettings(
+        events=DEFAULT_EVENTS if data.events is None else data.events,
+        seed=0 if data.seed is None else data.seed,
+        mix=data.mix,
+        shifts=Shifts() if data.shifts is None else Shifts(**data.shifts.model_dump()),
+    )
+    if data.higgs_mass is not None:
+        settings = dataclasses.replace(settings, higgs_mass=data.higgs_mass)
+    if data.luminosity is not None:
+        settings = dataclasses.replace(settings, luminosity=data.luminosity)
+    if data.set_proportions:
+        settings = dataclasses.replace(settings, set_proportions=data.set_proportions)
+    return simulated_events(settings)

@@ -1,11 +1,19 @@
 """Floor 3: recalibrates, blends and cuts stored out-of-fold scores; never trains a base model."""
 
-from higgsbench.ensemble.blend import BLEND_METHODS, Blend, cross_fitted_blend, fit_blend
-from higgsbench.ensemble.calibration import cross_fitted_recalibration, fit_recalibration
-from higgsbench.ensemble.cut import CUT_RULES, Cut, best_cut, choose_cut
-from higgsbench.ensemble.diversity import Diversity, MemberGain, blend_diversity, score_correlation
+from higgsbench.ensemble.blend import (
+    BLEND_METHODS,
+    Blend,
+    Diversity,
+    MemberGain,
+    blend_diversity,
+    cross_fitted_blend,
+    cross_fitted_recalibration,
+    fit_blend,
+    fit_recalibration,
+    score_correlation,
+)
+from higgsbench.ensemble.cut import CUT_RULES, Cut, Truth, best_cut, choose_cut
 from higgsbench.ensemble.evaluate import METRICS_VERSION, RowMetrics, evaluate_held_out, evaluate_row
-from higgsbench.ensemble.truth import Truth
 
 __all__ = [
     "BLEND_METHODS",

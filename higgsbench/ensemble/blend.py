@@ -1,4 +1,4 @@
-"""Blends of stored log-odds: every method is a linear blend, so that its weights can be shown and stored."""
+"""Recalibration and linear blends of stored log-odds, and what each member gives to a blend."""
 
 from __future__ import annotations
 
@@ -8,15 +8,165 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from higgsbench.ensemble.logistic import bounded, clipped, fit_logistic
 from higgsbench.errors import ConfigError
-from higgsbench.metrics.classification import softplus
+from higgsbench.metrics.estimates import log_loss, mean_estimate, paired_difference, roc_auc, softplus
 from higgsbench.metrics.weights import evaluation_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-__all__ = ["BLEND_METHODS", "Blend", "cross_fitted_blend", "fit_blend"]
+    from higgsbench.metrics.estimates import Estimate
+
+__all__ = [
+    "BLEND_METHODS",
+    "Blend",
+    "Diversity",
+    "MemberGain",
+    "apply_recalibration",
+    "blend_diversity",
+    "bounded",
+    "clipped",
+    "cross_fitted_blend",
+    "cross_fitted_recalibration",
+    "fit_blend",
+    "fit_logistic",
+    "fit_recalibration",
+    "score_correlation",
+]
+
+
+SCORE_LIMIT = 50.0
+"""Log-odds beyond this are as good as certain; fits see them clipped so that an infinite score cannot break them."""
+
+INFINITE_SCORE = 1e6
+"""What an infinite score counts in a blend: beyond every other, yet 0 times it is 0."""
+
+
+def clipped(scores: NDArray[np.float64], prior: float = 0.0) -> NDArray[np.float64]:
+    """Return scores less a prior, within +-50."""
+    less = scores - prior
+    return np.clip(less, -SCORE_LIMIT, SCORE_LIMIT, out=less)
+
+
+def bounded(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return scores with infinities at +-1e6, so that no product or sum of them is undefined; others as they are."""
+    return np.nan_to_num(scores, nan=np.nan, posinf=INFINITE_SCORE, neginf=-INFINITE_SCORE)
+
+
+def fit_logistic(
+    F: NDArray[np.float64],
+    y: NDArray[np.bool_],
+    w: NDArray[np.float64],
+    *,
+    nonnegative: bool = False,
+    l2: float = 0.0,
+) -> tuple[NDArray[np.float64], float]:
+    """Minimise sum w ln(1 + exp(-+(F c + a))) / sum w + l2 |c - 1/m|^2 over coefficients c and intercept a.
+
+    Args:
+        F: (n, m) log-odds, one column per member.
+        y: (n,) truth.
+        w: (n,) weights, not negative.
+        nonnegative: whether coefficients are bounded below by 0.
+        l2: pull towards the plain mean, which keeps nearly identical members from taking opposite coefficients.
+
+    Returns:
+        Coefficients (m,) and the intercept.
+    """
+    # Here, since the import takes longer than a command that fits nothing.
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    m = F.shape[1]
+    share = w / np.sum(w)
+    sign = np.where(y, -1.0, 1.0)
+    # The optimiser's coefficients are those of columns of unit spread; scaling the columns themselves would copy them.
+    # One that says the same of all events has none, and would reach numbers beyond the largest.
+    deviation = np.array([column.std() for column in F.T])
+    spread = np.where(deviation > 1e-9, deviation, 1.0)
+    centre = spread / m
+
+    def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        coefficients = theta[:m] / spread
+        f = F @ coefficients + theta[m]
+        pull = coefficients - 1.0 / m
+        loss = float(np.sum(share * softplus(sign * f))) + l2 * float(np.sum(pull**2))
+        slope = share * sign * expit(sign * f)
+        return loss, np.append((F.T @ slope + 2.0 * l2 * pull) / spread, np.sum(slope))
+
+    bounds = [(0.0, None) if nonnegative else (None, None)] * m + [(None, None)]
+    start = np.append(centre, 0.0)
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})
+    return found.x[:m] / spread, float(found.x[m])
+
+
+def fit_recalibration(
+    score: NDArray[np.float64],
+    y: NDArray[np.bool_],
+    w: NDArray[np.float64],
+    part: NDArray[np.int64],
+    parts: int | None = None,
+) -> NDArray[np.float64]:
+    """Fit slope and intercept of ln(N_s p(f|s) / N_b p(f|b)) = a f + c by weighted logistic regression.
+
+    Inside each part the classes are balanced for the fit, and the part's own ln(N_s,part / N_b,part) is added to the
+    intercept, so that parts end on one common scale.
+
+    Args:
+        score: (n,) log-odds.
+        y: (n,) truth.
+        w: (n,) evaluation weights.
+        part: (n,) index of the jet group, all 0 for a global model.
+        parts: number of groups; as many as occur when None.
+
+    Returns:
+        (parts, 2) slope and intercept per part.
+
+    Raises:
+        ConfigError: if a part has only one class.
+    """
+    out = np.empty((int(part.max()) + 1 if parts is None else parts, 2))
+    for index in range(out.shape[0]):
+        rows = part == index
+        yr, wr = y[rows], w[rows]
+        n_s, n_b = float(np.sum(wr[yr])), float(np.sum(wr[~yr]))
+        if not (n_s > 0.0 and n_b > 0.0):
+            raise ConfigError("calibration: a jet group has only one class; use calibration: prior or fewer groups")
+        prior = float(np.log(n_s / n_b))
+        balanced = np.maximum(np.where(yr, wr / n_s, wr / n_b), 0.0)
+        coefficient, intercept = fit_logistic(clipped(score[rows])[:, None] - prior, yr, balanced)
+        slope = float(coefficient[0])
+        out[index] = slope, intercept + prior - slope * prior
+    return out
+
+
+def apply_recalibration(
+    score: NDArray[np.float64], part: NDArray[np.int64], parameters: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return slope * score + intercept with the parameters of each event's part."""
+    recalibrated: NDArray[np.float64] = parameters[part, 0] * bounded(score) + parameters[part, 1]
+    return recalibrated
+
+
+def cross_fitted_recalibration(
+    score: NDArray[np.float64],
+    y: NDArray[np.bool_],
+    w: NDArray[np.float64],
+    part: NDArray[np.int64],
+    fold: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Recalibrate each fold with parameters fitted on the out-of-fold scores of the other folds; shape (n,)."""
+    out = np.empty_like(score)
+    parts = int(part.max()) + 1
+    for k in range(int(fold.max()) + 1):
+        held_out = fold == k
+        rest = ~held_out
+        parameters = fit_recalibration(score[rest], y[rest], w[rest], part[rest], parts)
+        out[held_out] = apply_recalibration(score[held_out], part[held_out], parameters)
+    return out
+
 
 _GREEDY_STEPS = 40
 _RIDGE = 1e-4
@@ -148,3 +298,137 @@ def cross_fitted_blend(
         out[held_out] = blend(F[held_out])
         blends.append(blend)
     return out, blends
+
+
+@dataclass(frozen=True)
+class MemberGain:
+    """One member of a blend.
+
+    Attributes:
+        name: its row.
+        weight: mean coefficient over folds and repeats; weight_sd: standard deviation of these coefficients.
+        auc: weighted ROC AUC of the member alone.
+        nearest: the member it is most like, and nearest_correlation: their correlation.
+        auc_gain: AUC of the blend less that of the blend refitted without the member, and its paired error.
+        log_loss_gain: log-loss of the blend without the member less that of the blend, and its paired error; in both
+            a positive number says that the member helps.
+    """
+
+    name: str
+    weight: float
+    weight_sd: float
+    auc: float
+    nearest: str
+    nearest_correlation: float
+    auc_gain: float
+    auc_gain_se: float
+    log_loss_gain: float
+    log_loss_gain_se: float
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """A blend seen member by member.
+
+    Attributes:
+        method: of the blend.
+        members: one record per member.
+        correlation: (m, m) correlations of the members' log-odds, see `score_correlation`.
+        auc: weighted ROC AUC of the blend.
+    """
+
+    method: str
+    members: tuple[MemberGain, ...]
+    correlation: NDArray[np.float64]
+    auc: float
+
+
+def score_correlation(F: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weighted Pearson correlations (m, m) of log-odds F (n, m) within the classes.
+
+    Every useful score tells signal from background; that alone would make all of them alike. So the class means are
+    taken off first, and both classes count the same.
+    """
+    weight = evaluation_weights(y, w, 0.5, 0.5)
+    centred = np.empty_like(F, dtype=np.float64)
+    for members in (y, ~y):
+        centred[members] = F[members] - np.average(F[members], axis=0, weights=weight[members])
+    covariance = (centred * weight[:, None]).T @ centred
+    spread = np.sqrt(np.maximum(np.diag(covariance), np.finfo(np.float64).tiny))
+    correlation: NDArray[np.float64] = covariance / np.outer(spread, spread)
+    return correlation
+
+
+def blend_diversity(
+    method: str,
+    names: Sequence[str],
+    scores: NDArray[np.float64],
+    y: NDArray[np.bool_],
+    w: NDArray[np.float64],
+    fold: NDArray[np.int64],
+    totals: tuple[float, float],
+) -> Diversity:
+    """Take a blend apart.
+
+    Args:
+        method: one of `BLEND_METHODS`.
+        names: labels of the m members, at least two.
+        scores: (repeats, n, m) out-of-fold log-odds.
+        y: (n,) truth.
+        w: (n,) evaluation weights.
+        fold: (repeats, n) fold numbers.
+        totals: reference totals (N_s, N_b).
+
+    Returns:
+        The members in the order given.
+    """
+    full, blends = _blend(method, names, scores, y, w, fold, totals)
+    coefficients = np.stack([blend.coefficients for blend in blends])
+    correlation = np.mean([score_correlation(F, y, w) for F in scores], axis=0)
+    auc, loss = _metrics(full, y, w)
+    members = []
+    for i, name in enumerate(names):
+        kept = [j for j in range(len(names)) if j != i]
+        without, _ = _blend(method, [names[j] for j in kept], scores[:, :, kept], y, w, fold, totals)
+        auc_without, loss_without = _metrics(without, y, w)
+        nearest = max(kept, key=lambda j: correlation[i, j])
+        auc_gain, loss_gain = paired_difference(auc, auc_without), paired_difference(loss_without, loss)
+        members.append(
+            MemberGain(
+                name=name,
+                weight=float(coefficients[:, i].mean()),
+                weight_sd=float(coefficients[:, i].std()),
+                auc=mean_estimate([roc_auc(y, F[:, i], w) for F in scores]).value,
+                nearest=names[nearest],
+                nearest_correlation=float(correlation[i, nearest]),
+                auc_gain=auc_gain[0],
+                auc_gain_se=auc_gain[1],
+                log_loss_gain=loss_gain[0],
+                log_loss_gain_se=loss_gain[1],
+            )
+        )
+    return Diversity(method, tuple(members), correlation, auc.value)
+
+
+def _blend(
+    method: str,
+    names: Sequence[str],
+    scores: NDArray[np.float64],
+    y: NDArray[np.bool_],
+    w: NDArray[np.float64],
+    fold: NDArray[np.int64],
+    totals: tuple[float, float],
+) -> tuple[list[NDArray[np.float64]], list[Blend]]:
+    out, blends = [], []
+    for repeat, F in enumerate(scores):
+        blended, found = cross_fitted_blend(method, tuple(names), F, y, w, fold[repeat], totals)
+        out.append(blended)
+        blends += found
+    return out, blends
+
+
+def _metrics(
+    scores: list[NDArray[np.float64]], y: NDArray[np.bool_], w: NDArray[np.float64]
+) -> tuple[Estimate, Estimate]:
+    aucs, losses = [roc_auc(y, s, w) for s in scores], [log_loss(y, s, w) for s in scores]
+    return mean_estimate(aucs), mean_estimate(losses)

@@ -1,8 +1,4 @@
-"""One cut for the whole data set, chosen by a rule that does not fall for spurious spikes of the AMS curve.
-
-The raw maximum of an AMS curve tends to sit at a tight cut where a handful of background events happen to be absent.
-The robust rules look at the error of the curve, or at the curve of slightly displaced events.
-"""
+"""One cut for the whole data set, chosen by a rule that does not fall for spurious spikes of the AMS curve."""
 
 from __future__ import annotations
 
@@ -12,14 +8,37 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from higgsbench.errors import ConfigError, MetricError
-from higgsbench.metrics.ams import raw_ams
-from higgsbench.metrics.scan import AMSCurve, ams_scan
+from higgsbench.metrics.ams import AMSCurve, ams_scan, raw_ams
+from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.schema import B_REG
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["CUT_RULES", "Cut", "CutRule", "best_cut", "choose_cut"]
+__all__ = ["CUT_RULES", "Cut", "CutRule", "Truth", "best_cut", "choose_cut", "cross_validated_selection"]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What scores are judged by.
+
+    Attributes:
+        y: (n,) truth.
+        weight: (n,) evaluation weights at the reference totals.
+        fold: (repeats, n) fold numbers.
+        totals: reference totals (N_s, N_b).
+        b_reg: regularisation of the background in the AMS.
+        rule: rule that chooses the cut.
+    """
+
+    y: NDArray[np.bool_]
+    weight: NDArray[np.float64]
+    fold: NDArray[np.int64]
+    totals: tuple[float, float]
+    b_reg: float
+    rule: str
+
 
 CutRule = Literal["max", "smooth", "lower"]
 CUT_RULES: tuple[str, ...] = get_args(CutRule)
@@ -158,3 +177,17 @@ def best_cut(
 ) -> Cut:
     """Scan the AMS of scores and choose one cut; see `ams_scan` for the arguments and `choose_cut` for the rules."""
     return choose_cut(ams_scan(y_true, score, sample_weight, b_reg), rule)
+
+
+def cross_validated_selection(score: NDArray[np.float64], truth: Truth, repeat: int) -> NDArray[np.bool_]:
+    """Select events of each fold by a cut that was chosen on the other folds' scores; shape (n,)."""
+    fold = truth.fold[repeat]
+    selected = np.zeros(score.size, dtype=np.bool_)
+    for k in range(int(fold.max()) + 1):
+        held_out = fold == k
+        rest = ~held_out
+        weight = evaluation_weights(truth.y[rest], truth.weight[rest], *truth.totals)
+        curve = ams_scan(truth.y[rest], score[rest], weight, truth.b_reg)
+        threshold = choose_cut(curve, truth.rule).threshold
+        selected[held_out] = score[held_out] >= threshold
+    return selected

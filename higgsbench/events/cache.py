@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,18 +16,61 @@ from typing import TYPE_CHECKING
 import platformdirs
 import polars as pl
 
-from higgsbench.events.identity import remembered_identity
 from higgsbench.events.table import content_digest
-from higgsbench.files import atomic_path, file_digest
-from higgsbench.panics import no_panic
-from higgsbench.sealed import parse_sealed, write_sealed
+from higgsbench.files import atomic_path, content_identity, file_digest, no_panic, parse_sealed, write_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["CACHE_FORMAT", "ROW_GROUP", "cache_dir", "cached_file", "cached_frame", "cached_table", "file_identity"]
+__all__ = [
+    "CACHE_FORMAT",
+    "ROW_GROUP",
+    "cache_dir",
+    "cached_file",
+    "cached_frame",
+    "cached_table",
+    "file_identity",
+    "remembered_identity",
+]
+
+
+SETTLED = 2_000_000_000
+"""Nanoseconds a file must have been left alone; one that changes within a tick of its clock would look unchanged."""
+
+
+def remembered_identity(file: Path, folder: Path) -> str:
+    """Return `content_identity` of a file, without reading it where nothing has touched it since the last time.
+
+    A file is the one that was read if its name, number, size and times of change are the same to the nanosecond: the
+    system sets the time of the last change of any kind, which no program can set back.
+
+    Args:
+        file: the file.
+        folder: where identities are remembered; one that cannot be written costs time only.
+    """
+    note = folder / f"{hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:32]}.json"
+    state = _state(file)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        known = parse_sealed(note.read_bytes(), required=True)
+        if known["state"] == state:
+            return str(known["identity"])
+    begin = time.time_ns()
+    identity = content_identity(file)
+    found = file.stat()
+    if _state(file) == state and begin - max(found.st_mtime_ns, found.st_ctime_ns) > SETTLED:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_sealed(note, {"state": state, "identity": identity})
+    return identity
+
+
+def _state(file: Path) -> str:
+    found = file.stat()
+    numbers = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return " ".join(map(str, numbers))  # in JSON, numbers this long would be rounded
+
 
 ROW_GROUP = 1 << 16
 """Rows that a reader of a part of a cached table must unpack together."""

@@ -1,20 +1,38 @@
-"""Content rules every event table must meet before anything is computed from it."""
+"""What an event file must be."""
 
 from __future__ import annotations
 
+import gzip
 import math
+import re
+import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from higgsbench.errors import DataError, nearest_hint
+from higgsbench.files import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["check_columns", "check_content", "check_distinct", "column_types"]
+__all__ = [
+    "MOST_TIMES",
+    "check_columns",
+    "check_content",
+    "check_distinct",
+    "check_gzip_end",
+    "check_gzip_size",
+    "check_name",
+    "check_table_size",
+    "check_zero_tail",
+    "column_types",
+    "first_look",
+    "gzip_fault",
+]
 
 
 _LARGEST = 1e30
@@ -141,3 +159,172 @@ def check_distinct(ids: pl.Series, schema: TableSchema, source: str, *, lines: b
             f"{source}: {where(first_row + row, lines=lines)}, column {schema.event_id}: {ids[row]} already stands "
             f"in {where(first_row + first, lines=lines)}; event numbers must be unique"
         )
+
+
+MOST_TIMES = 100
+"""Events as text shrink to about a third, repeated columns to a tenth; a file of zeros to a thousandth."""
+
+_HARMLESS = 1 << 28
+_COUNTED = 1 << 24
+_CHUNK = 1 << 20
+
+
+def check_gzip_size(file: Path) -> None:
+    """Refuse a gzip file that unpacks to more than 100 times its size and 256 MiB.
+
+    Small files are unpacked piece by piece to find out; of large ones, the size that they state of themselves is looked
+    at, for unpacking them twice would cost seconds.
+
+    Raises:
+        DataError: naming the file.
+    """
+    try:
+        size = file.stat().st_size
+        most = max(_HARMLESS, MOST_TIMES * size)
+        unpacked = _stated_size(file) if size > _COUNTED else _counted_size(file, most)
+    except (OSError, EOFError, zlib.error):
+        return  # the parser says what is wrong with it
+    if unpacked > most:
+        raise DataError(
+            f"{file}: unpacks to more than {MOST_TIMES} times its size: no event file, or one made to fill the memory"
+        )
+
+
+def check_gzip_end(file: Path) -> None:
+    """Refuse a file that goes on with other bytes behind its gzip data; for files that a parser has refused.
+
+    Raises:
+        DataError: naming the file.
+    """
+    try:
+        with file.open("rb") as probe:
+            if probe.read(2) != b"\x1f\x8b":
+                return
+        with gzip.open(file, "rb") as stream:
+            while stream.read(_CHUNK):
+                pass
+    except gzip.BadGzipFile as error:
+        raise DataError(f"{file}: damaged gzip file: {gzip_fault(error)}") from error
+    except (OSError, EOFError, zlib.error):
+        return
+
+
+def gzip_fault(error: Exception) -> str:
+    """Say what is wrong with a file that begins as gzip."""
+    if isinstance(error, gzip.BadGzipFile) and "Not a gzipped file" in str(error):
+        return "other bytes follow the compressed data; remove them or get the file anew"
+    return str(error)
+
+
+def check_table_size(file: Path, rows: int, columns: int) -> None:
+    """Refuse a columnar file that states far more values than its size can hold.
+
+    Raises:
+        DataError: naming the file.
+    """
+    unpacked = 8 * rows * columns
+    if unpacked > max(_HARMLESS, 10 * MOST_TIMES * file.stat().st_size):
+        raise DataError(f"{file}: {rows:,} rows in {file.stat().st_size:,} bytes: made to fill the memory")
+
+
+def _stated_size(file: Path) -> int:
+    with file.open("rb") as stream:
+        stream.seek(-4, 2)
+        return int.from_bytes(stream.read(4), "little")
+
+
+def _counted_size(file: Path, most: int) -> int:
+    count = 0
+    with gzip.open(file, "rb") as stream:
+        while count <= most and (chunk := stream.read(_CHUNK)):
+            count += len(chunk)
+    return count
+
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(.+)")
+"""A web address, also one that lost a slash when it became a path; drives of Windows have one letter."""
+
+_ZIP = b"PK\x03\x04"
+
+
+def check_name(path: object) -> None:
+    """Refuse an empty name, which would mean the current folder.
+
+    Raises:
+        DataError: if it is empty.
+    """
+    if path == "":
+        raise DataError("the file name is empty")
+
+
+def first_look(file: Path, *, header: bool) -> bytes:
+    """Refuse what is no file, cannot be opened, or is another kind of file; cheap whatever the file's size.
+
+    Args:
+        file: its path.
+        header: whether the first line of a text holds column names.
+
+    Returns:
+        The first five bytes.
+
+    Raises:
+        DataError: naming the file and what is wrong with it.
+    """
+    name = printable(file)
+    _must_be_file(file, name)
+    try:
+        with file.open("rb") as stream:
+            magic = stream.read(5)
+        if magic == b"":
+            raise DataError(f"{name}: the file is empty")
+        if magic[:4] == _ZIP:
+            raise DataError(f"{name}: a zip archive; unpack it first")
+        if magic[:1].isascii() and magic != b"root\x00" and magic[:4] != b"PAR1" and magic[:2] != b"\x1f\x8b":
+            check_zero_tail(file, header=header)
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read: {error.strerror}") from error
+    return magic
+
+
+def _must_be_file(file: Path, name: str) -> None:
+    try:
+        there, is_link = file.exists(), file.is_symlink()
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read: {error.strerror}") from error
+    if not there:
+        address = _ADDRESS.fullmatch(name)
+        if address is not None:
+            raise DataError(
+                f"{address[1]}://{address[2]}: an address, not a file; download it first "
+                "(`higgsbench data fetch` brings the official file)"
+            )
+        raise DataError(f"{name}: {'a link that leads nowhere' if is_link else 'no such file'}")
+    if file.is_dir():
+        raise DataError(f"{name}: a folder, not an event file")
+    if not file.is_file():
+        raise DataError(f"{name}: a device or pipe, not an event file")
+
+
+def check_zero_tail(file: Path, *, header: bool) -> None:
+    """Refuse a text file that ends with NUL bytes, as one does whose writing was cut off: parsers read on through them.
+
+    A header that holds NUL bytes is left to those who read it.
+
+    Raises:
+        DataError: naming the file and the row.
+        OSError: if it cannot be read.
+    """
+    row = 0
+    with file.open("rb") as stream:
+        stream.seek(-1, 2)
+        if stream.read(1) != b"\x00":
+            return
+        stream.seek(0)
+        while chunk := stream.read(_CHUNK):
+            at = chunk.find(b"\x00")
+            row += chunk.count(b"\n", 0, at if at >= 0 else len(chunk))
+            if at >= 0:
+                break
+    if row or not header:
+        place = where(row - header, lines=header)
+        raise DataError(f"{printable(file)}: {place}: NUL bytes, up to the end of the file: its writing was cut off")

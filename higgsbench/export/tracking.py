@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from higgsbench.errors import ConfigError, MissingExtraError, StoreError
-from higgsbench.files import file_digest
+from higgsbench.files import file_digest, read_vouched
 from higgsbench.leaderboard.board import Leaderboard
 from higgsbench.leaderboard.collect import read_run
-from higgsbench.sealed import read_vouched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -2,8 +2,7 @@
 
 from higgsbench.features.matrix import Features, feature_matrix
 from higgsbench.features.quantity import Quantity
-from higgsbench.features.resolve import resolve_features
-from higgsbench.features.sets import FeatureSet, feature_set, feature_sets, register_features
+from higgsbench.features.sets import FeatureSet, feature_set, feature_sets, register_features, resolve_features
 
 __all__ = [
     "FeatureSet",

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
-from higgsbench.features.canonical import STEPS
+from higgsbench.features.builtin import STEPS
 from higgsbench.files import canonical_digest
 
 if TYPE_CHECKING:

@@ -1,12 +1,38 @@
-"""The record of one feature: its expression and what a reader must know about it."""
+"""The record of one feature, builders of kinematic quantities, and the columns of a layout as features."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-__all__ = ["CHALLENGE", "Quantity"]
+from higgsbench.schema import UNITS
+
+if TYPE_CHECKING:
+    from higgsbench.schema import TableSchema
+
+__all__ = [
+    "CHALLENGE",
+    "MEANING",
+    "Momentum",
+    "Quantity",
+    "abs_delta_eta",
+    "abs_delta_phi",
+    "delta_r",
+    "hypot",
+    "invariant_mass",
+    "opening_angle",
+    "present",
+    "raw_quantities",
+    "signed_log1p",
+    "transverse_mass_squared",
+    "wrap",
+]
+
 
 CHALLENGE = "Adam-Bourdarios et al. 2014, app. B"
 """Where the columns of the challenge's file are defined: C. Adam-Bourdarios, G. Cowan, C. Germain, I. Guyon, B. Kegl,
@@ -39,3 +65,149 @@ class Quantity:
     def signature(self) -> list[str]:
         """Name and definition, for digests."""
         return [self.name, self.identity or str(self.expression)]
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """A massless object; the missing transverse momentum has no `eta`.
+
+    Attributes:
+        name: short name, as in names of features.
+        pt: transverse momentum in GeV.
+        phi: azimuth in rad.
+        px: pt cos(phi) in GeV.
+        py: pt sin(phi) in GeV.
+        eta: pseudorapidity, None for a purely transverse object.
+    """
+
+    name: str
+    pt: pl.Expr
+    phi: pl.Expr
+    px: pl.Expr
+    py: pl.Expr
+    eta: pl.Expr | None = None
+
+    @classmethod
+    def polar(cls, name: str, pt: pl.Expr, phi: pl.Expr, eta: pl.Expr | None = None) -> Momentum:
+        """Make an object from its polar coordinates (GeV, rad)."""
+        return cls(name, pt, phi, pt * phi.cos(), pt * phi.sin(), eta)
+
+    @property
+    def pseudorapidity(self) -> pl.Expr:
+        """The `eta` of an object that has one."""
+        if self.eta is None:
+            raise TypeError(f"{self.name} is transverse and has no pseudorapidity")
+        return self.eta
+
+    @property
+    def pz(self) -> pl.Expr:
+        """Longitudinal momentum, pt sinh(eta), in GeV."""
+        return self.pt * self.pseudorapidity.sinh()
+
+
+def wrap(phi: pl.Expr) -> pl.Expr:
+    """Bring an angle to [-pi, pi)."""
+    return phi - 2 * math.pi * ((phi + math.pi) / (2 * math.pi)).floor()
+
+
+def hypot(x: pl.Expr, y: pl.Expr) -> pl.Expr:
+    """sqrt(x^2 + y^2)."""
+    return (x * x + y * y).sqrt()
+
+
+def abs_delta_phi(a: Momentum, b: Momentum) -> pl.Expr:
+    """|wrap(phi_a - phi_b)| in rad, 0 to pi."""
+    return wrap(a.phi - b.phi).abs()
+
+
+def abs_delta_eta(a: Momentum, b: Momentum) -> pl.Expr:
+    """|eta_a - eta_b|."""
+    return (a.pseudorapidity - b.pseudorapidity).abs()
+
+
+def delta_r(a: Momentum, b: Momentum) -> pl.Expr:
+    """sqrt(delta eta^2 + delta phi^2)."""
+    return hypot(abs_delta_eta(a, b), abs_delta_phi(a, b))
+
+
+def opening_angle(ax: pl.Expr, ay: pl.Expr, bx: pl.Expr, by: pl.Expr) -> pl.Expr:
+    """Angle in rad, 0 to pi, between two transverse vectors; no wrapping and no cancellation at its ends."""
+    return pl.arctan2((ax * by - ay * bx).abs(), ax * bx + ay * by)
+
+
+def _half_angle_squared(a: Momentum, b: Momentum) -> pl.Expr:
+    sine = ((a.phi - b.phi) / 2).sin()
+    return sine * sine
+
+
+def transverse_mass_squared(a: Momentum, b: Momentum) -> pl.Expr:
+    """2 pt_a pt_b (1 - cos(phi_a - phi_b)) in GeV^2, written as 4 pt_a pt_b sin^2 so that nothing cancels."""
+    return 4 * a.pt * b.pt * _half_angle_squared(a, b)
+
+
+def invariant_mass(a: Momentum, b: Momentum) -> pl.Expr:
+    """sqrt(2 pt_a pt_b (cosh(eta_a - eta_b) - cos(phi_a - phi_b))) in GeV, written so that nothing cancels."""
+    opening = ((a.pseudorapidity - b.pseudorapidity) / 2).sinh()
+    return 2 * (a.pt * b.pt * (opening * opening + _half_angle_squared(a, b))).sqrt()
+
+
+def signed_log1p(x: pl.Expr) -> pl.Expr:
+    """sign(x) ln(1 + |x|): a logarithm that keeps the sign and is linear around 0."""
+    return x.sign() * x.abs().log1p()
+
+
+def present(x: pl.Expr) -> pl.Expr:
+    """Infinite and NaN results of a quotient become null: the quantity does not exist there."""
+    return pl.when(x.is_finite()).then(x)
+
+
+MEANING: Mapping[str, str] = MappingProxyType(
+    {
+        "DER_mass_MMC": "mass of the Higgs candidate by the missing mass calculator; missing without a solution",
+        "DER_mass_transverse_met_lep": "sqrt(2 pt_lep met (1 - cos(phi_lep - phi_met)))",
+        "DER_mass_vis": "invariant mass of tau and lepton",
+        "DER_pt_h": "size of the vector sum of tau, lepton and MET",
+        "DER_deltaeta_jet_jet": "|eta_1 - eta_2| of the two leading jets",
+        "DER_mass_jet_jet": "invariant mass of the two leading jets",
+        "DER_prodeta_jet_jet": "eta_1 * eta_2 of the two leading jets",
+        "DER_deltar_tau_lep": "sqrt(delta eta^2 + delta phi^2) of tau and lepton",
+        "DER_pt_tot": "size of the vector sum of tau, lepton, MET and the two leading jets",
+        "DER_sum_pt": "pt_tau + pt_lep + PRI_jet_all_pt",
+        "DER_pt_ratio_lep_tau": "pt_lep / pt_tau",
+        "DER_met_phi_centrality": "where MET points: sqrt 2 on the bisector of tau and lepton, 1 along either",
+        "DER_lep_eta_centrality": "exp(-4 / (eta_1 - eta_2)^2 * (eta_lep - (eta_1 + eta_2) / 2)^2)",
+        "PRI_tau_pt": "transverse momentum of the hadronic tau",
+        "PRI_tau_eta": "pseudorapidity of the hadronic tau",
+        "PRI_tau_phi": "azimuth of the hadronic tau",
+        "PRI_lep_pt": "transverse momentum of the electron or muon",
+        "PRI_lep_eta": "pseudorapidity of the electron or muon",
+        "PRI_lep_phi": "azimuth of the electron or muon",
+        "PRI_met": "missing transverse energy",
+        "PRI_met_phi": "azimuth of the missing transverse momentum",
+        "PRI_met_sumet": "total transverse energy in the detector",
+        "PRI_jet_num": "number of jets, 3 for three and more",
+        "PRI_jet_leading_pt": "transverse momentum of the leading jet",
+        "PRI_jet_leading_eta": "pseudorapidity of the leading jet",
+        "PRI_jet_leading_phi": "azimuth of the leading jet",
+        "PRI_jet_subleading_pt": "transverse momentum of the subleading jet",
+        "PRI_jet_subleading_eta": "pseudorapidity of the subleading jet",
+        "PRI_jet_subleading_phi": "azimuth of the subleading jet",
+        "PRI_jet_all_pt": "scalar sum of the transverse momenta of all jets",
+    }
+)
+"""What each column of the challenge holds."""
+
+
+def raw_quantities(schema: TableSchema) -> list[Quantity]:
+    """All measured columns of a layout, as they stand in the file."""
+    return [
+        Quantity(
+            name,
+            pl.col(name),
+            MEANING.get(name, "column of the file"),
+            UNITS.get(name, ""),
+            CHALLENGE if name in MEANING else f"layout {schema.name}",
+            "columns",
+        )
+        for name in schema.features
+    ]

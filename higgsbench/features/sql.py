@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from higgsbench.errors import ConfigError, nearest_hint, shortened
-from higgsbench.features.kinematics import present
-from higgsbench.features.quantity import Quantity
+from higgsbench.features.quantity import Quantity, present
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

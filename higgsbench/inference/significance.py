@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from higgsbench.ensemble.bootstrap import REPLICAS
-from higgsbench.ensemble.selection import cross_validated_selection
+from higgsbench.ensemble.cut import cross_validated_selection
+from higgsbench.ensemble.evaluate import REPLICAS
 from higgsbench.errors import MetricError
 from higgsbench.metrics.ams import ams
-from higgsbench.metrics.binning import BinnedSums, BinningRules, bin_sums, optimal_edges
-from higgsbench.metrics.resampling import poisson_counts
-from higgsbench.metrics.significance import asimov_significance, combined_significance
+from higgsbench.metrics.estimates import poisson_counts
+from higgsbench.metrics.significance import (
+    BinnedSums,
+    BinningRules,
+    asimov_significance,
+    bin_sums,
+    combined_significance,
+    optimal_edges,
+)
 from higgsbench.metrics.weights import evaluation_weights
 
 if TYPE_CHECKING:
@@ -21,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.compare.load import Contender
-    from higgsbench.ensemble.truth import Truth
+    from higgsbench.compare.measure import Contender
+    from higgsbench.ensemble.cut import Truth
 
 __all__ = ["ModelSignificance", "Value", "honest_bins", "model_significance"]
 

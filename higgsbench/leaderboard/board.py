@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.ensemble.bootstrap import paired_error
+from higgsbench.ensemble.evaluate import paired_error
 from higgsbench.errors import ConfigError
 from higgsbench.leaderboard.collect import StoredRow, collect_rows
 from higgsbench.leaderboard.columns import check_sort
@@ -17,7 +17,7 @@ from higgsbench.leaderboard.columns import check_sort
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from higgsbench.ensemble.bootstrap import Replicas
+    from higgsbench.ensemble.evaluate import Replicas
 
 __all__ = ["Leaderboard", "Table"]
 

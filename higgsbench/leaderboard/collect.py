@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from higgsbench.ensemble.bootstrap import Replicas
+from higgsbench.ensemble.evaluate import Replicas
 from higgsbench.errors import StoreError
-from higgsbench.files import canonical_digest
-from higgsbench.panics import no_panic
-from higgsbench.sealed import ROWS, read_sealed
+from higgsbench.files import ROWS, canonical_digest, no_panic, read_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path

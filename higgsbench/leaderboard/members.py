@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.ensemble.blend import BLEND_METHODS
-from higgsbench.ensemble.diversity import Diversity, blend_diversity
+from higgsbench.ensemble.blend import BLEND_METHODS, Diversity, blend_diversity
 from higgsbench.errors import StoreError
+from higgsbench.files import read_vouched_json
 from higgsbench.leaderboard.columns import printable
 from higgsbench.leaderboard.scores import read_scores
-from higgsbench.sealed import read_vouched_json
 
 if TYPE_CHECKING:
     from pathlib import Path

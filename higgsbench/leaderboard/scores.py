@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from higgsbench.errors import StoreError
-from higgsbench.panics import no_panic
-from higgsbench.sealed import read_vouched
+from higgsbench.files import no_panic, read_vouched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

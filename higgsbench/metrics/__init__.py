@@ -1,14 +1,14 @@
 """Floor 1: AMS and its scan, weighted classification metrics, paired statistics. numpy in, numbers out."""
 
-from higgsbench.metrics.ams import ams, ams_gradient
-from higgsbench.metrics.classification import log_loss, roc_auc
-from higgsbench.metrics.scan import AMSCurve, ams_scan
-from higgsbench.metrics.uncertainty import (
+from higgsbench.metrics.ams import AMSCurve, ams, ams_gradient, ams_scan
+from higgsbench.metrics.estimates import (
     Estimate,
     ams_estimate,
     bootstrap_ams,
+    log_loss,
     mean_estimate,
     paired_difference,
+    roc_auc,
 )
 from higgsbench.metrics.weights import effective_sample_size, evaluation_weights
 

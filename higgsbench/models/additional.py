@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from higgsbench.models.presets import MOMENTA
 from higgsbench.models.spec import BuildContext, ModelSpec, Preset
-from higgsbench.models.storage.arrays import StateCodec
+from higgsbench.models.storage import StateCodec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.models.storage.boosting import LoadedLightGBM
+from higgsbench.models.storage import LoadedLightGBM
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from higgsbench.models.early import Sample
+    from higgsbench.models.estimators import Sample
 
 __all__ = ["BINS_SEED", "LightGBMBins", "lightgbm_until", "native"]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.models import memory_use, out_of_core, presets
-from higgsbench.models.spaces import SPACES
+from higgsbench.models.presets import SPACES
 from higgsbench.models.spec import EARLY, BuildContext, ModelSpec
-from higgsbench.models.storage.arrays import StateCodec
+from higgsbench.models.storage import StateCodec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from higgsbench.models.early import Sample
+    from higgsbench.models.estimators import Sample
 
 __all__ = ["BUILTIN"]
 
@@ -68,7 +68,7 @@ def _random_forest_names() -> frozenset[str]:
 def _build_catboost(params: Mapping[str, Any], context: BuildContext) -> Any:
     from catboost import CatBoostClassifier
 
-    from higgsbench.models.early import stopped_early
+    from higgsbench.models.estimators import stopped_early
 
     given = dict(params)
     device = given.pop("device", None)  # the other libraries' word for it
@@ -98,7 +98,7 @@ def _catboost_until(estimator: Any, train: Sample, aside: Sample, rounds: int) -
 
 
 def _catboost_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
-    from higgsbench.models.early import unwrapped
+    from higgsbench.models.estimators import unwrapped
 
     raw: NDArray[Any] = unwrapped(estimator).predict(X, prediction_type="RawFormulaVal")
     return raw
@@ -117,7 +117,7 @@ def _catboost_names() -> frozenset[str]:
 def _build_xgboost(params: Mapping[str, Any], context: BuildContext) -> Any:
     from xgboost import XGBClassifier
 
-    from higgsbench.models.early import stopped_early
+    from higgsbench.models.estimators import stopped_early
 
     fixed = {"random_state": context.seed, "n_jobs": context.threads}
     return stopped_early(params, context.seed, lambda own: XGBClassifier(**fixed, **own), _xgboost_until)
@@ -131,7 +131,7 @@ def _xgboost_until(estimator: Any, train: Sample, aside: Sample, rounds: int) ->
 
 
 def _xgboost_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
-    from higgsbench.models.early import unwrapped
+    from higgsbench.models.estimators import unwrapped
 
     margin: NDArray[Any] = unwrapped(estimator).predict(X, output_margin=True)
     return margin
@@ -148,7 +148,7 @@ def _build_lightgbm(params: Mapping[str, Any], context: BuildContext) -> Any:
     from lightgbm import LGBMClassifier
 
     from higgsbench.models.bins import BINS_SEED, LightGBMBins, lightgbm_until
-    from higgsbench.models.early import stopped_early
+    from higgsbench.models.estimators import stopped_early
 
     # Same histogram order on any machine; the library otherwise times both and picks the faster. Where it samples
     # events for its bins it samples the same from memory, from disk and for all members of a bag.
@@ -165,7 +165,7 @@ def _build_lightgbm(params: Mapping[str, Any], context: BuildContext) -> Any:
 
 
 def _lightgbm_log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
-    from higgsbench.models.early import unwrapped
+    from higgsbench.models.estimators import unwrapped
 
     # The booster itself: the wrapper of some versions warns of feature names that no array has.
     raw: NDArray[Any] = unwrapped(estimator).booster_.predict(X, raw_score=True)

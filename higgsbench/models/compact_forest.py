@@ -9,7 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from higgsbench.errors import StoreError
-from higgsbench.models.labels import two_classes
+from higgsbench.models.scoring import two_classes
 from higgsbench.models.trees import MAX_FEATURES, fault_of_nodes, fitted_on_two_classes, tree_of
 
 if TYPE_CHECKING:

@@ -104,7 +104,7 @@ def _fitted(built: Any, train: Training, fit: _Library) -> Any:
     """Fit what a builder made: trees, perhaps stopped early on the same events that would be put aside in memory."""
     from sklearn.base import clone
 
-    from higgsbench.models.early import EarlyStopping
+    from higgsbench.models.estimators import EarlyStopping
 
     with tempfile.TemporaryDirectory(prefix="higgsbench-bins-") as folder:
         if not isinstance(built, EarlyStopping):
@@ -164,9 +164,9 @@ def lightgbm_from_disk(build: Any, params: Mapping[str, Any], context: BuildCont
     import lightgbm
 
     from higgsbench.models.bins import LightGBMBins, native
-    from higgsbench.models.early import EarlyStopping
+    from higgsbench.models.estimators import EarlyStopping
     from higgsbench.models.lightgbm_rows import Rows
-    from higgsbench.models.storage.boosting import LoadedLightGBM
+    from higgsbench.models.storage import LoadedLightGBM
 
     built = build(params, context)
     stopped = isinstance(built, EarlyStopping)

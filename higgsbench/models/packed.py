@@ -9,8 +9,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from higgsbench.errors import MissingExtraError, ModelError
-from higgsbench.models.labels import FromLogOdds, two_classes
 from higgsbench.models.packed_symmetry import AUGMENT, symmetry_of
+from higgsbench.models.scoring import FromLogOdds, two_classes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

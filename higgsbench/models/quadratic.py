@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from higgsbench.models.labels import FromLogOdds, two_classes
+from higgsbench.models.scoring import FromLogOdds, two_classes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

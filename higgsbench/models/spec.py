@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from higgsbench.models.out_of_core import Training
     from higgsbench.models.space import SearchSpace
-    from higgsbench.models.storage.codec import Codec
+    from higgsbench.models.storage import Codec
 
 __all__ = ["BAG", "EARLY", "PRESETS", "BuildContext", "ModelSpec", "Preset"]
 
@@ -27,7 +27,7 @@ BAG = "bag"
 """Parameter that every model takes: how many copies with different seeds are trained, whose log-odds are averaged."""
 
 EARLY = ("early_stopping_rounds", "validation_fraction")
-"""Parameters of boosted trees that stop early, see `higgsbench.models.early`."""
+"""Parameters of boosted trees that stop early, see `higgsbench.models.estimators`."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 

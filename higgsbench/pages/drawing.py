@@ -1,4 +1,4 @@
-"""The style of all figures, and figures as SVG that follows the reader's light or dark colours."""
+"""The style of all figures, figures as SVG for a page and as files, and the page's own file."""
 
 from __future__ import annotations
 
@@ -9,16 +9,35 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from higgsbench.errors import MissingExtraError
+from higgsbench.errors import DataError, MissingExtraError
+from higgsbench.files import atomic_path, write_text
+from higgsbench.pages.html import figure as figure_html
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BACKGROUND", "INK", "PAPER", "SERIES", "SIGNAL", "SOFT", "axis_label", "check_libraries", "log_axis",
-           "new_figure", "style", "svg_text"]  # fmt: skip
+__all__ = [
+    "BACKGROUND",
+    "INK",
+    "PAPER",
+    "SERIES",
+    "SIGNAL",
+    "SOFT",
+    "Pictures",
+    "axis_label",
+    "check_libraries",
+    "check_page",
+    "log_axis",
+    "new_figure",
+    "style",
+    "svg_text",
+    "write_page",
+]
+
 
 # Okabe and Ito's palette, told apart by readers with any common colour blindness.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -161,3 +180,86 @@ def svg_text(figure: Figure) -> str:
 def axis_label(name: str, unit: str | None) -> str:
     """Return an axis label with its unit, where there is one."""
     return f"{name} [{unit}]" if unit else name
+
+
+def check_page(target: Path) -> None:
+    """Find out early whether a page can be made and written.
+
+    Raises:
+        MissingExtraError: if the drawing libraries are absent.
+        DataError: if the target is a folder, or its folder does not exist.
+    """
+    check_libraries()
+    if target.is_dir():
+        raise DataError(f"{target}: is a folder; name the page's file in it")
+    if not target.parent.is_dir():
+        raise DataError(f"{target}: the folder {target.parent} does not exist")
+
+
+def write_page(target: Path, content: str) -> None:
+    """Write a page whole or not at all.
+
+    Raises:
+        DataError: if the file cannot be written.
+    """
+    try:
+        write_text(target, content)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written: {error.strerror}") from error
+
+
+_DPI = 200
+
+
+class Pictures:
+    """Turns figures into HTML; with a folder, also keeps each as PNG and PDF.
+
+    Args:
+        folder: where the files go, or None.
+
+    Raises:
+        DataError: if the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self.names: list[str] = []
+        if folder is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DataError(f"{folder}: the folder cannot be made: {error.strerror}") from error
+
+    def add(self, name: str, figure: Figure, alt: str, caption: str = "") -> str:
+        """Return a figure as HTML.
+
+        Args:
+            name: what its files are called, without suffix; any text.
+            figure: the figure.
+            alt: says what it shows, with the essential numbers.
+            caption: text under it.
+
+        Raises:
+            DataError: if a file cannot be written.
+        """
+        if self.folder is not None:
+            self._write(self.folder, self._file_name(name), figure)
+        return figure_html(svg_text(figure), alt, caption)
+
+    def _file_name(self, name: str) -> str:
+        stem = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:80] or "figure"
+        unique, number = stem, 2
+        while unique in self.names:
+            unique, number = f"{stem}-{number}", number + 1
+        self.names.append(unique)
+        return unique
+
+    @staticmethod
+    def _write(folder: Path, stem: str, figure: Figure) -> None:
+        for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+            target = folder / f"{stem}.{suffix}"
+            try:
+                with atomic_path(target) as temporary:
+                    figure.savefig(temporary, format=suffix, dpi=_DPI, metadata=metadata)
+            except OSError as error:
+                raise DataError(f"{target}: cannot be written: {error.strerror}") from error

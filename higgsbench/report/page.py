@@ -3,35 +3,57 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from higgsbench import __version__
 from higgsbench.errors import StoreError
 from higgsbench.leaderboard.columns import printable
-from higgsbench.pages.drawing import style
-from higgsbench.pages.html import document, paragraph, section
-from higgsbench.pages.pictures import Pictures
-from higgsbench.pages.target import check_page, write_page
-from higgsbench.pages.text import with_error
-from higgsbench.report.event_sections import selection
-from higgsbench.report.events import reload_events
-from higgsbench.report.importance_sections import importance
-from higgsbench.report.provenance import provenance
-from higgsbench.report.ranking import average_ranks
-from higgsbench.report.row_sections import calibration, curves, separation
-from higgsbench.report.sections import blend, costs, leaderboard, learning, ranks, roc
-from higgsbench.report.shift_sections import shifts
-from higgsbench.report.sight import Sight
-from higgsbench.report.stored import find_run, read_run
+from higgsbench.pages import with_error
+from higgsbench.pages.drawing import Pictures, check_page, style, write_page
+from higgsbench.pages.html import definitions, document, paragraph, preformatted, section, subheading, table
+from higgsbench.report.board import average_ranks, blend, costs, leaderboard, learning, ranks, roc
+from higgsbench.report.context import Sight, find_run, read_run, reload_events
+from higgsbench.report.features import importance, selection
+from higgsbench.report.rows import calibration, curves, separation
+from higgsbench.report.shifts import shifts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from higgsbench.compare.contest import RankPicture
-    from higgsbench.inference.systematics import Systematic
-    from higgsbench.report.fitted import FittedModels
+    from higgsbench.inference.shifts import Systematic
+    from higgsbench.report.context import FittedModels
 
-__all__ = ["render_report", "write_report"]
+__all__ = ["provenance", "render_report", "write_report"]
+
+
+def provenance(sight: Sight) -> list[str]:
+    """Data digests and what rows share, the configuration as it can be run again, versions and hardware."""
+    run = sight.run
+    shared = run.table.comparability
+    entries = [("events", printable(run.table.source)), ("rule of the cut", _cut_rules(sight))]
+    entries += [(str(key).replace("_", " "), _plain(value)) for key, value in shared.items() if value is not None]
+    packages = run.environment.get("packages")
+    versions = packages if isinstance(packages, dict) else {}
+    machine = [(k, _plain(v)) for k, v in run.environment.items() if k != "packages"]
+    out = [subheading("Data and definitions"), definitions(entries)]
+    if machine or versions:
+        out += [subheading("Environment"), definitions(machine)]
+        rows = [(printable(name), _plain(version)) for name, version in sorted(versions.items())]
+        out.append(table("Versions of packages", [("package", True), ("version", True)], rows))
+    if run.configuration:
+        text = "\n".join(printable(line) for line in run.configuration.splitlines())
+        out += [subheading("Configuration, presets and defaults written out"), preformatted(text, "Configuration")]
+    return out
+
+
+def _cut_rules(sight: Sight) -> str:
+    return ", ".join(dict.fromkeys(_plain(r.get("cut_rule", "?")) for r in sight.run.rows))
+
+
+def _plain(value: Any) -> str:
+    return printable(f"{value:,.12g}" if isinstance(value, float) else value)
+
 
 _PARTS = (
     ("leaderboard", "Leaderboard", leaderboard),

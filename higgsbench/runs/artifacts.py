@@ -12,16 +12,18 @@ import yaml
 from higgsbench.ensemble.evaluate import METRICS_VERSION
 from higgsbench.errors import StoreError
 from higgsbench.files import (
+    ROWS,
     atomic_path,
     canonical_digest,
     file_digest,
     json_text,
+    parse_sealed,
     sync_folder,
     write_json,
+    write_sealed,
     write_text,
 )
-from higgsbench.runs.predictor_file import PREDICTOR
-from higgsbench.sealed import ROWS, parse_sealed, write_sealed
+from higgsbench.runs.predictor import PREDICTOR
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.errors import ModelError
-from higgsbench.models.bag import SeedBag
-from higgsbench.models.early import unwrapped
+from higgsbench.models.estimators import SeedBag, unwrapped
 from higgsbench.validation.folds import group_index
 from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from higgsbench.challenge import TEST_SETS
-from higgsbench.config.sources import opened_events
+from higgsbench.config.load import opened_events
 from higgsbench.errors import ConfigError, DataError
-from higgsbench.events.stored import open_events
+from higgsbench.events.read import open_events
 from higgsbench.events.table import Events
 from higgsbench.files import canonical_digest
 from higgsbench.metrics.weights import evaluation_weights

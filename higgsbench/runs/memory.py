@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from higgsbench.config.sizes import format_size, parse_size
+from higgsbench.config.model import format_size, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.runs.plan import make_plan
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.errors import StoreError
-from higgsbench.files import file_digest
+from higgsbench.files import file_digest, read_sealed
 from higgsbench.models.storage import UnstorableError, bag_codec, read_model, write_model
-from higgsbench.sealed import read_sealed
-from higgsbench.validation.storage import JetSplitCodec, PhysicalCodec
+from higgsbench.validation.physical import JetSplitCodec, PhysicalCodec
 
 if TYPE_CHECKING:
     from higgsbench.models import ModelSpec

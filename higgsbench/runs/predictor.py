@@ -1,44 +1,201 @@
-"""A finished run as a predictor: its stored models, recalibrations and blend applied to new events."""
+"""The stored models of a run: its description in `predictor.json`, and scores of new events and of the run's own."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import polars as pl
+from pydantic import Field, ValidationError
 
-from higgsbench.ensemble.blend import Blend
-from higgsbench.ensemble.calibration import apply_recalibration
+from higgsbench.config.model import DataConfig, FeatureConfig, Number, Strict
+from higgsbench.ensemble.blend import Blend, apply_recalibration
 from higgsbench.errors import ConfigError, ModelError, StoreError
 from higgsbench.features import Features, feature_matrix
+from higgsbench.files import ROWS, no_panic, read_sealed, read_vouched
 from higgsbench.models import get_model
-from higgsbench.panics import no_panic
-from higgsbench.runs.blocks import block_scores, mean_log_odds
+from higgsbench.runs.attributions import tree_contributions
 from higgsbench.runs.models import load_unit_model
 from higgsbench.runs.plan import chosen_features
-from higgsbench.runs.predictor_file import PREDICTOR, PredictorFile, RowEntry, read_predictor
 from higgsbench.runs.store import RunStore
-from higgsbench.sealed import ROWS, read_sealed, read_vouched
+from higgsbench.runs.unit import block_scores, mean_log_odds, with_group
 from higgsbench.validation.folds import group_index
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    import polars as pl
     from numpy.typing import NDArray
 
+    from higgsbench.config import RunConfig
+    from higgsbench.ensemble.evaluate import RowMetrics
+    from higgsbench.runs.assemble import RowScores, Stack
+    from higgsbench.runs.dataset import Dataset
+    from higgsbench.runs.plan import Plan
     from higgsbench.schema import TableSchema
 
 __all__ = [
+    "PREDICTOR",
     "FittedRow",
+    "FittedRun",
     "Predictor",
+    "PredictorFile",
+    "RowEntry",
+    "StackEntry",
+    "UnseenScorer",
     "open_predictor",
     "open_row",
+    "predictor_content",
     "read_content",
+    "read_predictor",
     "training_events",
     "used_blend",
 ]
+
+
+PREDICTOR = "predictor.json"
+FORMAT = 1
+
+Key = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
+class RowEntry(Strict):
+    """One trained row.
+
+    Attributes:
+        name: unique name within the run.
+        label: name of the model in the configuration.
+        model: name in the registry.
+        features: choice of features as configured.
+        feature_digest: identity of what that choice meant when the models were trained.
+        groups: jet groups of a split model, or None.
+        calibration: slope and intercept per group, or None.
+        threshold: the frozen cut.
+        units: digests of the fits whose mean scores new events.
+    """
+
+    name: str
+    label: str
+    model: str
+    features: FeatureConfig
+    feature_digest: str
+    groups: list[list[int]] | None
+    calibration: list[Annotated[list[Number], Field(min_length=2, max_length=2)]] | None
+    threshold: Number
+    units: Annotated[list[Key], Field(min_length=1)]
+
+
+class StackEntry(Strict):
+    """The blend: members by name of their row."""
+
+    method: str
+    members: list[str]
+    coefficients: list[Number]
+    intercept: Number
+    prior: Number
+    threshold: Number
+
+
+class PredictorFile(Strict):
+    """The whole file; `data` carries the layout of the events only."""
+
+    format: int
+    data: DataConfig
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    rows: Annotated[list[RowEntry], Field(min_length=1)]
+    stack: StackEntry | None
+
+
+def predictor_content(
+    config: RunConfig,
+    dataset: Dataset,
+    plan: Plan,
+    scores: dict[int, RowScores],
+    metrics: dict[str, RowMetrics],
+    stack: Stack | None,
+) -> dict[str, Any]:
+    """Describe how the rows of a finished run score new events.
+
+    Args:
+        config: the configuration.
+        dataset: the run's events.
+        plan: its rows and units.
+        scores: scores of the rows that succeeded, by position in the plan.
+        metrics: metrics by name of the row.
+        stack: the blend, if there is one.
+    """
+    rows = []
+    for index in sorted(scores):
+        row, found = plan.rows[index], scores[index]
+        rows.append(
+            {
+                "name": row.name,
+                "label": row.label,
+                "model": row.spec.name,
+                "features": row.choice.model_dump(mode="json", by_alias=True),
+                "feature_digest": row.features.digest,
+                "groups": [list(g) for g in dataset.groups] if row.variant == "jets" else None,
+                "calibration": None if found.calibration is None else found.calibration.tolist(),
+                "threshold": metrics[row.name].cut.threshold,
+                "units": [unit.key for unit in plan.predictors_of(index)],
+            }
+        )
+    layout = config.data.model_dump(mode="json", by_alias=True, exclude_none=True)["schema"]
+    return {
+        "format": FORMAT,
+        "data": {"schema": layout},
+        "threads": config.threads,
+        "rows": rows,
+        "stack": None if stack is None else _stack_entry(stack, metrics["stack"].cut.threshold),
+    }
+
+
+def _stack_entry(stack: Stack, threshold: float) -> dict[str, Any]:
+    blend = stack.blend
+    return {
+        "method": blend.method,
+        "members": list(blend.members),
+        "coefficients": blend.coefficients.tolist(),
+        "intercept": blend.intercept,
+        "prior": blend.prior,
+        "threshold": threshold,
+    }
+
+
+def read_predictor(file: Path, content: bytes) -> PredictorFile:
+    """Validate the content of a `predictor.json`.
+
+    Args:
+        file: its name for messages.
+        content: its bytes.
+
+    Raises:
+        StoreError: naming the file and the key at fault.
+    """
+    try:
+        found = PredictorFile.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = ".".join(str(part) for part in first["loc"])
+        raise StoreError(
+            f"{file}: damaged or not made by higgsbench: {at + ': ' if at else ''}{first['msg']}"
+        ) from error
+    if found.format != FORMAT:
+        raise StoreError(f"{file}: format {found.format}, this version of higgsbench reads {FORMAT}")
+    names = [row.name for row in found.rows]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise StoreError(f"{file}: two rows are named {repeated!r}")
+    blend = found.stack
+    if blend is not None and not (
+        len(blend.coefficients) == len(blend.members) == len(set(blend.members)) and set(blend.members) <= set(names)
+    ):
+        raise StoreError(f"{file}: the stack does not fit the rows")
+    return found
 
 
 @dataclass(frozen=True)
@@ -248,3 +405,163 @@ def training_events(run: Path, schema: TableSchema) -> pl.Series | None:
     except (OSError, pl.exceptions.PolarsError):
         return None
     return frame["EventId"].unique()
+
+
+@dataclass(frozen=True)
+class UnseenScorer:
+    """Scores the run's own events, each by a fold model that did not see it.
+
+    Attributes:
+        name: the row.
+        row: its models.
+        model: (n,) which of them judges each event.
+        group: column with the group number, or None.
+    """
+
+    name: str
+    row: FittedRow
+    model: NDArray[np.int64]
+    group: str | None
+
+    def scores(self, frame: pl.DataFrame) -> NDArray[np.float64]:
+        """Return log-odds (n,) of the events in the order they were named in, perhaps with columns exchanged."""
+        X, numbers = _matrix(self.row, frame, self.group)
+        split = numbers if self.row.groups is not None else None
+        out = np.empty(frame.height)
+        for index, model in enumerate(self.row.models):
+            rows = self.model == index
+            if rows.any():
+                out[rows] = block_scores(model, X[rows], None if split is None else split[rows])
+        return self.row.calibrated(out, numbers)
+
+
+class FittedRun:
+    """The models of a finished run; read from disk when they are asked for. Nothing in the files is executed.
+
+    Args:
+        folder: the run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.store = RunStore(folder)
+
+    @cached_property
+    def _content(self) -> PredictorFile:
+        return read_content(self.store)
+
+    @cached_property
+    def _schema(self) -> TableSchema:
+        return self._content.data.table_schema()
+
+    def in_sample(self, name: str, frame: pl.DataFrame, event_id: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Score training events by the models that saw them: the mean over all fold models but the event's own.
+
+        Args:
+            name: the row.
+            frame: (n,) training events, missing values as null.
+            event_id: (n,) their numbers.
+
+        Returns:
+            (n,) log-odds in physical normalisation, recalibrated as new events are.
+
+        Raises:
+            HiggsbenchError: if the run has no such row, or its models are not stored or cannot be used here.
+        """
+        row, left_out = self._row(name)
+        X, numbers = _matrix(row, frame, self._schema.group)
+        split = numbers if row.groups is not None else None
+        total, seen = np.zeros(frame.height), np.zeros(frame.height, dtype=np.int64)
+        for model, others in zip(row.models, left_out, strict=True):
+            rows = ~np.isin(event_id, others)
+            total[rows] += block_scores(model, X[rows], None if split is None else split[rows])
+            seen += rows
+        if not seen.all():
+            raise StoreError(f"{self.store.folder}: {name!r} has no model that was trained on some of the events")
+        return row.calibrated(total / seen, numbers)
+
+    def blended(self, scores: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
+        """Blend members' scores (n,) as the run's stack does; None where there is no stack, or a member is missing."""
+        if self._content.stack is None:
+            return None
+        blend = used_blend(self._content)
+        if not blend.members or not set(blend.members) <= set(scores):
+            return None
+        return blend(np.column_stack([scores[member] for member in blend.members]))
+
+    def unseen(self, name: str, event_id: NDArray[np.int64]) -> UnseenScorer:
+        """Return a scorer of training events, each by the first fold model that did not see it.
+
+        Raises:
+            HiggsbenchError: as `in_sample`, or if every stored model has seen the events (a refit).
+        """
+        row, left_out = self._row(name)
+        model = np.full(event_id.size, -1)
+        for index, others in enumerate(left_out):
+            model[(model < 0) & np.isin(event_id, others)] = index
+        if (model < 0).any():
+            raise StoreError(
+                f"{self.store.folder}: the stored models of {name!r} have seen all training events "
+                "(test_prediction: refit)"
+            )
+        return UnseenScorer(name, row, model, self._schema.group)
+
+    def held_out(self, name: str) -> Predictor:
+        """Return the scorer of held-out events.
+
+        Raises:
+            HiggsbenchError: as `in_sample`.
+        """
+        return open_predictor(self.store.folder, name)
+
+    def contributions(
+        self, name: str, frame: pl.DataFrame, event_id: NDArray[np.int64]
+    ) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
+        """Split the log-odds of boosted trees into what each feature adds (TreeSHAP, the library's own).
+
+        Each event is judged by a fold model that did not see it where there is one, otherwise by the refit.
+
+        Args:
+            name: the row.
+            frame: (n,) training events, missing values as null.
+            event_id: (n,) their numbers.
+
+        Returns:
+            Names of the p features, their values (n, p) with NaN where missing, and what they add to the log-odds
+            (n, p), before any recalibration.
+
+        Raises:
+            ModelError: if the model is not made of boosted trees whose library has TreeSHAP.
+            HiggsbenchError: as `in_sample`.
+        """
+        row, left_out = self._row(name)
+        X, numbers = _matrix(row, frame, self._schema.group)
+        inputs = with_group(X, numbers if row.groups is not None else None)
+        parts = np.zeros(X.shape)
+        done = np.zeros(frame.height, dtype=np.bool_)
+        for model, others in zip(row.models, left_out, strict=True):
+            rows = ~done & (np.isin(event_id, others) if others.size else True)
+            if rows.any():
+                parts[rows] = tree_contributions(model, inputs[rows])[:, : X.shape[1]]
+            done |= rows
+        return row.features.columns, X.astype(np.float64), parts
+
+    def _row(self, name: str) -> tuple[FittedRow, list[NDArray[np.int64]]]:
+        """Return a row's models and, for each, the training events that it did not see."""
+        entry = next((row for row in self._content.rows if row.name == name), None)
+        if entry is None:
+            raise ConfigError(f"{self.store.folder}: no trained row {name!r}")
+        row = open_row(self.store, entry, self._schema, self._content.threads)
+        left_out = []
+        for key in entry.units:
+            unit = self.store.read(key)
+            if unit is None:
+                raise StoreError(f"{self.store.folder}: unit {key} is gone or damaged; run the configuration again")
+            left_out.append(unit.event_id)
+        return row, left_out
+
+
+def _matrix(
+    row: FittedRow, frame: pl.DataFrame, group: str | None
+) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+    numbers = None if group is None else frame[group].to_numpy().astype(np.int64)
+    return feature_matrix(frame, row.features), numbers

@@ -20,22 +20,31 @@ from higgsbench.runs.artifacts import (
     write_inputs,
     write_results,
 )
-from higgsbench.runs.assemble import RowScores, assembled_row, build_stack, check_members, row_scores, truth_of
+from higgsbench.runs.assemble import (
+    RowScores,
+    about_row,
+    about_stack,
+    assembled_row,
+    build_stack,
+    check_members,
+    failed_record,
+    known_failures,
+    remark,
+    row_scores,
+    truth_of,
+)
+from higgsbench.runs.cost import stored_keys, within_limit
 from higgsbench.runs.dataset import Dataset, load_dataset
+from higgsbench.runs.engines import execute, units_at_a_time
 from higgsbench.runs.environment import environment
-from higgsbench.runs.execute import execute, units_at_a_time
-from higgsbench.runs.forecast import stored_keys, within_limit
 from higgsbench.runs.heap import give_back
+from higgsbench.runs.lock import Sharing
 from higgsbench.runs.memory import fit_to_memory
-from higgsbench.runs.plan import Plan, Unit, make_plan
-from higgsbench.runs.predictor_file import predictor_content
-from higgsbench.runs.records import about_row, about_stack, failed_record, known_failures, remark
+from higgsbench.runs.plan import Plan, Unit, check_trainable, make_plan
+from higgsbench.runs.predictor import predictor_content
 from higgsbench.runs.result import Failure, Listener, RunResult, Silent, last_line
-from higgsbench.runs.sharing import Sharing
 from higgsbench.runs.store import RunStore, StoredUnit
-from higgsbench.runs.trainable import check_trainable
-from higgsbench.runs.unit import Task, UnitResult, Workspace
-from higgsbench.runs.workspace import save_events, task_of, working_folder
+from higgsbench.runs.unit import Task, UnitResult, Workspace, save_events, task_of, working_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

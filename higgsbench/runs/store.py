@@ -1,10 +1,11 @@
-"""The store of a run on disk: one pair of files per finished unit, data first, marker second."""
+"""The files of a run's units on disk: one pair per finished unit, data first, marker second."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +17,72 @@ from higgsbench.files import (
     TEMPORARY_PREFIX,
     atomic_path,
     file_digest,
+    no_panic,
+    parse_sealed,
     put_in_place,
     sync_folder,
     temporary_path,
+    write_sealed,
     write_text,
     writer_lives,
 )
-from higgsbench.panics import no_panic
-from higgsbench.runs.stored import StoredModel, StoredUnit
-from higgsbench.sealed import parse_sealed, write_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from higgsbench.runs.unit import UnitResult
 
 __all__ = ["RunStore", "StoredModel", "StoredUnit"]
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """What a marker says of its unit's fitted model.
+
+    Attributes:
+        checksum: SHA-256 of the file, or None where the model has no form that is safe to read.
+        reason: why there is no file, otherwise empty.
+    """
+
+    checksum: str | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class StoredUnit:
+    """A finished unit as read back.
+
+    Attributes:
+        key: identity.
+        event_id: events of the held-out fold.
+        score: their log-odds.
+        test_event_id: events of the test set, or empty.
+        test_score: their log-odds.
+        fit_seconds: wall time of the fit.
+        predict_us: prediction time per event in microseconds.
+        peak_mb: peak memory of the worker.
+        model: what is stored of the fitted model, or None where none was asked for.
+    """
+
+    key: str
+    event_id: NDArray[np.int64]
+    score: NDArray[np.float64]
+    test_event_id: NDArray[np.int64]
+    test_score: NDArray[np.float64]
+    fit_seconds: float
+    predict_us: float
+    peak_mb: float
+    model: StoredModel | None
+
+    def without_scores(self) -> StoredUnit:
+        """Return what is left to know when the scores have gone into their row; they are most of a run's memory."""
+        none = self.score[:0].copy()
+        nobody = self.event_id[:0].copy()
+        return replace(self, event_id=nobody, score=none, test_event_id=nobody, test_score=none)
+
 
 _OOF, _TEST = 0, 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import tempfile
 import time
 import traceback
 from dataclasses import dataclass, replace
@@ -12,17 +13,114 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from higgsbench.runs.blocks import block_scores, chosen_rows
+from higgsbench.errors import StoreError
+from higgsbench.features import feature_matrix
+from higgsbench.files import temporary_prefix
+from higgsbench.models.out_of_core import release
 from higgsbench.runs.heap import give_back
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from higgsbench.config import RunConfig
+    from higgsbench.events import Events
+    from higgsbench.features import Features
     from higgsbench.models import ModelSpec
+    from higgsbench.runs.dataset import Dataset
+    from higgsbench.runs.plan import Plan, Unit
 
-__all__ = ["Task", "UnitResult", "Workspace", "run_unit"]
+__all__ = [
+    "BLOCK",
+    "Task",
+    "UnitResult",
+    "Workspace",
+    "block_scores",
+    "chosen_rows",
+    "mean_log_odds",
+    "run_unit",
+    "save_events",
+    "task_of",
+    "with_group",
+    "working_folder",
+]
+
+
+BLOCK = 1 << 14
+"""Events per block; part of what determines scores to the last bit."""
+_RELEASE = 16
+"""Blocks after which mapped pages are let go."""
+
+
+def with_group(X: NDArray[np.float32], numbers: NDArray[np.int64] | None) -> NDArray[np.float32]:
+    """Append the group number as the last column, where the model is split by it."""
+    return X if numbers is None else np.column_stack([X, numbers.astype(np.float32)])
+
+
+def chosen_rows(
+    X: NDArray[np.float32], rows: NDArray[np.int64], numbers: NDArray[np.int64] | None
+) -> NDArray[np.float32]:
+    """Copy some rows of a matrix, with the group number as the last column where the model is split by it.
+
+    Args:
+        X: (n, p) features, perhaps mapped from a file, whose pages are then handed back to the system.
+        rows: (k,) positions of the rows.
+        numbers: (n,) group numbers, or None.
+
+    Returns:
+        (k, p) or (k, p + 1) rows, the only copy that is made.
+    """
+    p = X.shape[1]
+    out = np.empty((rows.size, p + (numbers is not None)), dtype=np.float32)
+    for first in range(0, rows.size, BLOCK):
+        block = rows[first : first + BLOCK]
+        out[first : first + BLOCK, :p] = X[block]
+        if numbers is not None:
+            out[first : first + BLOCK, p] = numbers[block]
+        if first // BLOCK % _RELEASE == 0:
+            release(X)
+    release(X)
+    return out
+
+
+def block_scores(
+    estimator: Any,
+    X: NDArray[np.float32],
+    numbers: NDArray[np.int64] | None,
+    chosen: NDArray[np.int64] | None = None,
+) -> NDArray[np.float64]:
+    """Return the log-odds of events, block by block.
+
+    Args:
+        estimator: a fitted meta-estimator.
+        X: (n, p) features, perhaps mapped from a file.
+        numbers: (n,) group numbers where the model is split by them, otherwise None.
+        chosen: (k,) positions of the events to score, None for all.
+
+    Returns:
+        (k,) or (n,) scores.
+    """
+    size = X.shape[0] if chosen is None else chosen.size
+    scores = np.empty(size)
+    for first in range(0, size, BLOCK):
+        at = slice(first, first + BLOCK)
+        rows = at if chosen is None else chosen[at]
+        part = None if numbers is None else np.asarray(numbers[rows])
+        scores[at] = estimator.decision_function(with_group(np.asarray(X[rows]), part))
+        if first // BLOCK % _RELEASE == 0:
+            release(X)
+    release(X)
+    return scores
+
+
+def mean_log_odds(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the mean (n,) of the fold models' scores, added in order so that every event rounds alike."""
+    total = scores[0].copy()
+    for more in scores[1:]:
+        total += more
+    total /= len(scores)
+    return total
 
 
 @dataclass(frozen=True)
@@ -218,7 +316,7 @@ def _fit_from_disk(
     from higgsbench.models import BuildContext
     from higgsbench.models.building import estimator_from_disk
     from higgsbench.models.out_of_core import RowsOnDisk, Training
-    from higgsbench.validation.from_disk import fit_from_disk
+    from higgsbench.validation.physical import fit_from_disk
 
     context = BuildContext(task.seed, task.threads, task.columns)
 
@@ -261,3 +359,83 @@ def _peak_mb() -> float:
 
     info = psutil.Process().memory_info()
     return float(getattr(info, "peak_wset", info.rss)) / 1e6
+
+
+def working_folder(shared: Path | None) -> tempfile.TemporaryDirectory[str]:
+    """Make the folder of the workspace: in the system's place for temporary files, or in one that machines share.
+
+    Raises:
+        StoreError: if the disk refuses.
+    """
+    try:
+        if shared is not None:
+            return tempfile.TemporaryDirectory(prefix=temporary_prefix(), dir=shared)
+        return tempfile.TemporaryDirectory(prefix="higgsbench-")
+    except OSError as error:
+        raise StoreError(f"no folder for the workers' copy of the events: {error.strerror}; set TMPDIR") from error
+
+
+def save_events(workspace: Workspace, dataset: Dataset, features: Iterable[Features]) -> None:
+    """Write labels, weights, folds, groups and one matrix per choice of features, the matrices part by part.
+
+    Raises:
+        StoreError: if the disk refuses.
+    """
+    try:
+        _save_events(workspace, dataset, features)
+    except OSError as error:
+        why = error.strerror or "no space is left"
+        raise StoreError(
+            f"{workspace.folder}: the workers' copy of the events cannot be written: {why}; set TMPDIR"
+        ) from error
+
+
+def _save_events(workspace: Workspace, dataset: Dataset, features: Iterable[Features]) -> None:
+    train, test = dataset.train, dataset.test
+    workspace.save("y", dataset.y)
+    workspace.save("weight", dataset.weight)
+    workspace.save("fold", dataset.fold)
+    numbers = train.group
+    workspace.save("group", np.zeros(len(train), np.int64) if numbers is None else numbers)
+    choices = {f.digest: f for f in features}
+    _save_matrices(workspace, train, {f"X-{digest}": choice for digest, choice in choices.items()})
+    if test is not None:
+        numbers = test.group
+        workspace.save("test_group", np.zeros(len(test), np.int64) if numbers is None else numbers)
+        _save_matrices(workspace, test, {f"T-{digest}": choice for digest, choice in choices.items()})
+
+
+def _save_matrices(workspace: Workspace, events: Events, choices: Mapping[str, Features]) -> None:
+    """Write matrices by name in one pass over the events; features are elementwise, so parts give the same bits."""
+    with contextlib.ExitStack() as stack:
+        files = {
+            name: stack.enter_context(workspace.matrix(name, (len(events), len(choice.columns))))
+            for name, choice in choices.items()
+        }
+        for part in events.batches():
+            for name, choice in choices.items():
+                files[name].write(feature_matrix(part, choice).data)
+
+
+def task_of(unit: Unit, plan: Plan, dataset: Dataset, config: RunConfig, model_file: str | None = None) -> Task:
+    """Return what a worker needs to run a unit."""
+    row = plan.rows[unit.row]
+    return Task(
+        key=unit.key,
+        spec=row.spec,
+        params=row.params,
+        columns=row.features.columns,
+        matrix=f"X-{row.features.digest}",
+        test_matrix=f"T-{row.features.digest}" if unit.predict_test else None,
+        groups=dataset.groups if row.variant == "jets" else None,
+        training_weights=row.training_weights,
+        negative_weights=config.data.negative_weights,
+        repeat=unit.repeat,
+        fold=unit.fold,
+        totals=dataset.totals,
+        seed=unit.seed,
+        threads=config.threads,
+        model_file=model_file,
+        from_disk=row.from_disk,
+        name=f"{row.name}, {'refit' if unit.fold < 0 else f'fold {unit.fold}'}, repeat {unit.repeat}",
+    )

@@ -1,12 +1,4 @@
-"""Nested selection: what is reported was not chosen on the events that score it.
-
-The final study sees all training events and gives the parameters. Its best value is optimistic, because it is the best
-of many on the events that chose it. So, for each of some folds of the run, a study of its own searches the other events
-only, in the same way; its parameters are trained on those events and score the fold. Beside them on the same fold, with
-the same training events: the final parameters, which were chosen with that fold's events, and those that the
-configuration began with. The difference of the first two is the optimism, the difference of the outer two the gain.
-(Varma and Simon, BMC Bioinformatics 7 (2006) 91; Cawley and Talbot, JMLR 11 (2010) 2079.)
-"""
+"""Nested selection: what is reported was not chosen on the events that score it."""
 
 from __future__ import annotations
 
@@ -14,28 +6,41 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
-from higgsbench.ensemble.calibration import apply_recalibration
-from higgsbench.ensemble.evaluate import evaluate_row
-from higgsbench.errors import ConfigError, ModelError, StoreError
+from higgsbench import __version__
+from higgsbench.ensemble.blend import apply_recalibration
+from higgsbench.ensemble.evaluate import evaluate_row, paired_error
+from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreError
 from higgsbench.files import canonical_digest, write_text
+from higgsbench.metrics import paired_difference
 from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.models.space import Choice
+from higgsbench.runs.artifacts import resolved_config
 from higgsbench.runs.dataset import Dataset, load_dataset
-from higgsbench.runs.engines import EngineSettings
-from higgsbench.runs.execute import execute
-from higgsbench.runs.plan import make_plan
+from higgsbench.runs.engines import EngineSettings, execute
+from higgsbench.runs.plan import check_trainable, make_plan
 from higgsbench.runs.store import RunStore
-from higgsbench.runs.trainable import check_trainable
-from higgsbench.runs.unit import Workspace
-from higgsbench.runs.workspace import save_events, task_of
-from higgsbench.tune.journal import Journal, check_optuna
-from higgsbench.tune.objective import DIRECTIONS, on_scored_folds, recalibration_part
-from higgsbench.tune.result import TuneResult, config_text, nested_score
-from higgsbench.tune.search import Search, best_of
-from higgsbench.tune.settings import configured, search_space, starting_point, with_values
+from higgsbench.runs.unit import Task, UnitResult, Workspace, save_events, task_of
+from higgsbench.tune.study import (
+    DIRECTIONS,
+    FEATURES,
+    Journal,
+    better,
+    check_optuna,
+    configured,
+    fitted_recalibration,
+    objective_value,
+    on_scored_folds,
+    recalibration_part,
+    search_space,
+    starting_point,
+    with_values,
+)
 from higgsbench.validation.folds import fold_assignments
 
 if TYPE_CHECKING:
@@ -44,14 +49,342 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.config import LoadedConfig
+    from higgsbench.config import LoadedConfig, RunConfig
     from higgsbench.ensemble.evaluate import RowMetrics
+    from higgsbench.models.space import SearchSpace
     from higgsbench.runs.plan import Plan, Unit
-    from higgsbench.tune.journal import TrialRecord
-    from higgsbench.tune.result import NestedScore
-    from higgsbench.tune.settings import TuneSettings
+    from higgsbench.tune.study import TrialRecord, TuneSettings
 
-__all__ = ["tune"]
+__all__ = [
+    "METRICS",
+    "Measured",
+    "NestedScore",
+    "Search",
+    "TuneResult",
+    "best_of",
+    "config_text",
+    "nested_score",
+    "tune",
+]
+
+
+METRICS = ("log_loss", "auc", "ams")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number with its standard error."""
+
+    value: float
+    se: float
+
+
+@dataclass(frozen=True)
+class NestedScore:
+    """Scores on held-out folds of the run, per metric (`log_loss`, `auc`, `ams`).
+
+    Attributes:
+        nested: parameters that were chosen without the fold that scores them.
+        final: the final parameters, which all events chose.
+        start: the parameters of the configuration.
+        optimism: final minus nested, paired on the same events.
+        gain: nested minus start, paired.
+        chosen: parameters that each nested study chose.
+    """
+
+    nested: dict[str, Measured]
+    final: dict[str, Measured]
+    start: dict[str, Measured]
+    optimism: dict[str, Measured]
+    gain: dict[str, Measured]
+    chosen: list[dict[str, Any]]
+
+    def better(self, metric: str) -> bool:
+        """Whether parameters chosen without the fold that scores them beat those of the beginning."""
+        gain = self.gain[metric].value
+        return gain < 0 if metric == "log_loss" else gain > 0
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """What a study comes to.
+
+    Attributes:
+        folder: where journals, fits and the configuration are.
+        model: the model.
+        label: its label.
+        objective: what it was tuned for.
+        data_digest: identity of the training events.
+        events: their number.
+        best: best trial of the final study.
+        trials: all trials of the final study.
+        importances: share of the objective's scatter per dimension.
+        nested: scores on events that did not choose, or None.
+        seconds: wall time.
+    """
+
+    folder: Path
+    model: str
+    label: str
+    objective: str
+    data_digest: str
+    events: int
+    best: TrialRecord
+    trials: list[TrialRecord]
+    importances: dict[str, float]
+    nested: NestedScore | None
+    seconds: float
+
+    @property
+    def improved(self) -> bool:
+        """Whether a trial was better than the first, which has the parameters of the beginning."""
+        return self.best.number != self.trials[0].number
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration with the parameters."""
+        return self.folder / "tuned.yaml"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        out = asdict(self)
+        return {**out, "folder": str(self.folder), "config": str(self.config_file)}
+
+
+def nested_score(metrics: Mapping[str, RowMetrics], chosen: list[dict[str, Any]]) -> NestedScore:
+    """Compare the three ways of choosing parameters; see `NestedScore`.
+
+    Args:
+        metrics: metrics of `nested`, `final` and `start` on the same events.
+        chosen: parameters that each nested study chose.
+    """
+    nested, final, start = metrics["nested"], metrics["final"], metrics["start"]
+    return NestedScore(
+        _measured(nested), _measured(final), _measured(start), _paired(final, nested), _paired(nested, start), chosen
+    )
+
+
+def _measured(row: RowMetrics) -> dict[str, Measured]:
+    return {
+        "log_loss": Measured(row.log_loss.value, row.log_loss.se),
+        "auc": Measured(row.auc.value, row.auc.se),
+        "ams": Measured(row.ams_cv, row.ams_cv_se),
+    }
+
+
+def _paired(a: RowMetrics, b: RowMetrics) -> dict[str, Measured]:
+    ams_se = paired_error(a.replicas, b.replicas)
+    return {
+        "log_loss": Measured(*paired_difference(a.log_loss, b.log_loss)),
+        "auc": Measured(*paired_difference(a.auc, b.auc)),
+        "ams": Measured(a.ams_cv - b.ams_cv, ams_se),
+    }
+
+
+def config_text(result: TuneResult, config: RunConfig, plan: Plan) -> str:
+    """Return YAML for `higgsbench run`, with what the study found in comments at its head."""
+    content = resolved_config(config, plan)
+    content.pop("name", None)
+    states = [record.state for record in result.trials]
+    lines = [
+        f"Parameters of {result.model} found by higgsbench tune {__version__} for {result.objective}.",
+        f"Data {result.data_digest}, {result.events} training events.",
+        f"{len(states)} trials: {states.count('complete')} complete, {states.count('pruned')} broken off, "
+        f"{states.count('failed')} failed.",
+        f"Best value on the events that chose it (optimistic): {result.best.value!r}.",
+    ]
+    if result.nested is None:
+        lines.append("No nested score: nothing here says what the parameters are worth on other events.")
+    else:
+        own, gain = result.nested.nested[result.objective], result.nested.gain[result.objective]
+        folds = len(result.nested.chosen)
+        lines.append(f"Nested score on {folds} held-out folds: {own.value:.6g} +- {own.se:.2g}; against the parameters")
+        lines.append(f"of the beginning {gain.value:+.3g} +- {gain.se:.2g} (paired, same events).")
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    return "".join(f"# {' '.join(line.split())}\n" for line in lines) + text
+
+
+_GRACE = 0.05
+"""A trial that was begun may end this share of a study's time too late before it is given up."""
+
+
+@dataclass
+class _Open:
+    """A trial under way."""
+
+    trial: Any
+    values: dict[str, Any]
+    plan: Plan
+    score: NDArray[np.float64]
+    begin: float
+    fold: int = 0
+    seconds: list[float] = field(default_factory=list)
+    waiting: bool = False
+
+
+class Search:
+    """One study.
+
+    Args:
+        name: what it is called in messages.
+        loaded: configuration of the one model.
+        dataset: events of the study; its folds are the inner ones and it holds nothing else.
+        space: dimensions.
+        journal: where trials are asked and told.
+        settings: the user's choices.
+        say: hears a line per trial.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loaded: LoadedConfig,
+        dataset: Dataset,
+        space: SearchSpace,
+        journal: Journal,
+        settings: TuneSettings,
+        say: Callable[[str], None],
+    ) -> None:
+        self.name, self.loaded, self.dataset, self.space = name, loaded, dataset, space
+        self.journal, self.settings, self.say = journal, settings, say
+        self.folds = int(dataset.fold.max()) + 1
+        self.open: dict[str, _Open] = {}
+        self.deadline = self.allowed = float("inf")
+        self.trials = settings.trials
+        self.records = journal.records()
+
+    def run(self, trials: int, seconds: float | None) -> list[TrialRecord]:
+        """Carry out trials until there are so many or the time is over; return all of the study.
+
+        With a time limit at least one trial is carried through.
+
+        Raises:
+            ModelError: if no trial could be completed.
+        """
+        self.trials = trials
+        if seconds is not None:
+            self.deadline, self.allowed = time.monotonic() + seconds, seconds
+        if len(self.records) < trials:
+            with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
+                self._carry_out(Workspace(folder))
+        if not any(record.state == "complete" for record in self.records):
+            failed = next((record.error for record in self.records if record.error), "none was carried through")
+            raise ModelError(f"study {self.name}: no trial could be completed; first failure: {failed}")
+        return self.records
+
+    def _carry_out(self, workspace: Workspace) -> None:
+        save_events(workspace, self.dataset, [plan.rows[0].features for plan in self._feature_plans()])
+        engine = EngineSettings(min(self.settings.jobs, self.trials), self.loaded.config.threads)
+        results = execute(self._next_task, workspace, engine, say=self.say)
+        try:
+            with contextlib.closing(results):
+                for result in results:
+                    self._take(result)
+        except BaseException:
+            for trial in {id(o.trial): o.trial for o in self.open.values()}.values():
+                self.journal.give_up(trial)
+            raise
+
+    def _feature_plans(self) -> list[Plan]:
+        """One plan per choice of features that the study may make."""
+        sets = self.space.get(FEATURES)
+        options = [{FEATURES: option} for option in sets.options] if isinstance(sets, Choice) else [{}]
+        return [self._plan(values) for values in options]
+
+    def _plan(self, values: dict[str, Any]) -> Plan:
+        return make_plan(with_values(self.loaded, values, folds=self.folds), self.dataset)
+
+    def _next_task(self) -> Task | None:
+        """Go on with an open trial, or begin one if there is room and time."""
+        for open_ in self.open.values():
+            if not open_.waiting:
+                return self._fold_of(open_)
+        while len(self.open) < self.settings.jobs and len(self.records) + len(self.open) < self.trials:
+            if not self._time_for_a_trial():
+                return None
+            begun = self._begin()
+            if begun is not None:
+                return self._fold_of(begun)
+        return None
+
+    def _time_for_a_trial(self) -> bool:
+        times = [record.seconds for record in self.records if record.state == "complete"]
+        if not times:
+            # The first is carried through whatever it takes; no second beside it is begun after the end.
+            return not self.open or time.monotonic() < self.deadline
+        return time.monotonic() + max(times) <= self.deadline
+
+    def _begin(self) -> _Open | None:
+        """Begin a trial; None if its values cannot be planned, which is a failed trial."""
+        trial, values = self.journal.ask()
+        begin = time.monotonic()
+        try:
+            plan = self._plan(values)
+        except HiggsbenchError as error:
+            self.journal.tell_failed(trial, time.monotonic() - begin, str(error))
+            self._ended(f"failed: {error}")
+            return None
+        open_ = _Open(trial, values, plan, np.full(len(self.dataset.train), np.nan), begin)
+        self.open[str(trial.number)] = open_
+        return open_
+
+    def _fold_of(self, open_: _Open) -> Task:
+        open_.waiting = True
+        unit = open_.plan.units_of(0)[open_.fold]
+        task = task_of(unit, open_.plan, self.dataset, with_values(self.loaded, open_.values).config)
+        return dataclasses.replace(task, key=str(open_.trial.number))
+
+    def _take(self, result: UnitResult) -> None:
+        """Judge a trial by the folds it has, and break it off, end it or let it go on."""
+        open_ = self.open[result.key]
+        open_.waiting = False
+        spent = time.monotonic() - open_.begin
+        if result.error:
+            message = result.error.strip().splitlines()[-1]
+            self._close(result.key, lambda: self.journal.tell_failed(open_.trial, spent, message))
+            self._ended(f"failed: {message}")
+            return
+        open_.score[result.rows] = result.score
+        open_.fold += 1
+        scores, truth = on_scored_folds(open_.score, open_.plan.rows[0], self.dataset, self.loaded.config)
+        value = objective_value(self.settings.objective, scores, truth)
+        if open_.fold == self.folds:
+            calibration = fitted_recalibration(open_.score, open_.plan.rows[0], self.dataset)
+            final = float("nan") if value is None else value
+            self._close(result.key, lambda: self.journal.tell(open_.trial, final, spent, calibration))
+            self._ended(f"{final:.6g}")
+        elif value is not None and self.journal.behind(open_.trial, value, open_.fold) and self.settings.prune:
+            self._close(result.key, lambda: self.journal.tell_pruned(open_.trial, spent))
+            self._ended(f"broken off after {open_.fold} of {self.folds} folds at {value:.6g}")
+        elif self._too_late(open_, spent):
+            self._close(result.key, lambda: self.journal.give_up(open_.trial))
+            self.say(f"{self.name}: a trial was given up for want of time after {open_.fold} of {self.folds} folds")
+
+    def _too_late(self, open_: _Open, spent: float) -> bool:
+        rest = spent / open_.fold * (self.folds - open_.fold)
+        finished = any(record.state == "complete" for record in self.records)
+        return finished and time.monotonic() + rest > self.deadline + _GRACE * self.allowed
+
+    def _close(self, key: str, tell: Callable[[], None]) -> None:
+        tell()
+        del self.open[key]
+        self.records = self.journal.records()
+
+    def _ended(self, text: str) -> None:
+        self.records = self.journal.records()
+        best = best_of(self.records, self.settings.objective)
+        shown = "" if best is None else f" (best {best.value:.6g})"
+        self.say(f"{self.name}: trial {len(self.records)} of {self.trials}: {text}{shown}")
+
+
+def best_of(records: list[TrialRecord], objective: str) -> TrialRecord | None:
+    """Return the best complete trial, the earliest of equals; None if there is none."""
+    best: TrialRecord | None = None
+    for record in records:
+        if record.value is not None and (best is None or better(objective, record.value, best.value or 0.0)):
+            best = record
+    return best
+
 
 STUDY_FORMAT = 1
 """Raised whenever the same trials would be judged otherwise; older studies are then begun anew."""

@@ -10,16 +10,25 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from higgsbench.errors import ModelError
-from higgsbench.models.labels import FromLogOdds, two_classes
-from higgsbench.models.scoring import fit_weighted, read_log_odds
-from higgsbench.validation.folds import group_index
-from higgsbench.validation.weights import training_weights, without_negative
+from higgsbench.errors import ModelError, StoreError
+from higgsbench.models.out_of_core import RowsOnDisk, Training
+from higgsbench.models.scoring import FromLogOdds, fit_weighted, read_log_odds, two_classes
+from higgsbench.validation.folds import group_index, training_weights, without_negative
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["JetSplitClassifier", "PhysicalBase", "PhysicalClassifier"]
+    from higgsbench.models.storage import ModelReader, ModelWriter, Node
+
+__all__ = [
+    "JetSplitClassifier",
+    "JetSplitCodec",
+    "PhysicalBase",
+    "PhysicalClassifier",
+    "PhysicalCodec",
+    "fit_from_disk",
+]
+
 
 LogOddsReader = Callable[[Any, "NDArray[Any]"], "NDArray[Any]"]
 
@@ -288,3 +297,174 @@ def submodel_of(
         negative_weights=split.negative_weights,
         log_odds=split.log_odds,
     )
+
+
+Fit = Callable[[Training], Any]
+
+
+def fit_from_disk(
+    estimator: PhysicalClassifier | JetSplitClassifier,
+    fit: Fit,
+    data: RowsOnDisk,
+    y: NDArray[np.bool_],
+    weight: NDArray[np.float64],
+    numbers: NDArray[np.int64] | None,
+) -> None:
+    """Fit a meta-estimator in place, as its own `fit` does in memory.
+
+    Args:
+        estimator: global, or split by a group column that is the last one.
+        fit: trains the submodel.
+        data: (n, p) features, without the group column.
+        y: (n,) truth.
+        weight: (n,) evaluation weights.
+        numbers: (n,) group numbers of a split estimator.
+
+    Raises:
+        ConfigError: if an event stands in no group.
+        ModelError: if a group lacks a class with positive weight.
+    """
+    if isinstance(estimator, PhysicalClassifier):
+        _fit_global(estimator, fit, data, y, weight)
+        return
+    if numbers is None:
+        raise ValueError("a split estimator needs group numbers")
+    _fit_split(estimator, fit, data, y, weight, group_index(numbers, estimator.groups))
+
+
+def _fit_global(
+    estimator: PhysicalClassifier, fit: Fit, data: RowsOnDisk, y: NDArray[np.bool_], weight: NDArray[np.float64]
+) -> None:
+    usable, kept = without_negative(weight, estimator.negative_weights)
+    scheme = estimator.training_weights if estimator.weighted else "none"
+    train = training_weights(y[kept], usable[kept], scheme)
+    rows = data if kept.all() else data.chosen(np.flatnonzero(kept))
+    estimator.estimator_ = fit(Training(rows, y[kept], train))
+    estimator.classes_, estimator.n_features_in_ = np.array([0, 1]), data.width
+    estimator.prior_shift_ = log_ratio(class_sums(y, weight)) - log_ratio(class_sums(y[kept], train))
+
+
+def _fit_split(
+    estimator: JetSplitClassifier,
+    fit: Fit,
+    data: RowsOnDisk,
+    y: NDArray[np.bool_],
+    weight: NDArray[np.float64],
+    member: NDArray[np.int64],
+) -> None:
+    estimator.classes_, estimator.n_features_in_ = np.array([0, 1]), data.width + 1
+    estimator.submodels_, estimator.columns_ = [], []
+    for position, numbers in enumerate(estimator.groups):
+        rows = np.flatnonzero(member == position)
+        submodel = submodel_of(estimator, numbers, y[rows], weight[rows])
+        useful = [is_useful(data.X[data.rows[rows], column]) for column in range(data.width)]
+        columns = np.flatnonzero(useful) if any(useful) else np.zeros(1, dtype=np.intp)
+        _fit_global(submodel, fit, RowsOnDisk(data.X, data.rows[rows], columns), y[rows], weight[rows])
+        estimator.submodels_.append(submodel)
+        estimator.columns_.append(columns)
+
+
+_SCHEMES = ("training_weights", "weighted", "negative_weights")
+
+
+def _schemes(estimator: PhysicalClassifier | JetSplitClassifier) -> Node:
+    # A bag of seeds reads its members' log-odds by itself; the model's own reader is for single estimators.
+    return {**{name: getattr(estimator, name) for name in _SCHEMES}, "reader": estimator.log_odds is not None}
+
+
+def _fitted(estimator: Any, node: Node) -> Any:
+    estimator.classes_ = np.array([0, 1])
+    estimator.n_features_in_ = int(node["features"])
+    return estimator
+
+
+class PhysicalCodec:
+    """`PhysicalClassifier`.
+
+    Args:
+        log_odds: how the model's record in the registry reads log-odds off the submodel; code is never stored.
+    """
+
+    kind = "physical"
+
+    def __init__(self, log_odds: LogOddsReader | None) -> None:
+        self.log_odds = log_odds
+
+    def handles(self, estimator: Any) -> bool:
+        """Whether this is a `PhysicalClassifier`."""
+        return type(estimator) is PhysicalClassifier
+
+    def save(self, estimator: PhysicalClassifier, writer: ModelWriter) -> Node:
+        """Store the shift of the prior and the submodel."""
+        return {
+            **_schemes(estimator),
+            "features": estimator.n_features_in_,
+            "prior_shift": estimator.prior_shift_,
+            "estimator": writer.node(estimator.estimator_),
+        }
+
+    def load(self, node: Node, reader: ModelReader) -> PhysicalClassifier:
+        """Rebuild it around its submodel.
+
+        Raises:
+            StoreError: if the shift is no finite number.
+        """
+        how = {name: node[name] for name in _SCHEMES}
+        estimator = PhysicalClassifier(**how, log_odds=self.log_odds if node["reader"] else None)
+        estimator.estimator_ = reader.estimator(node["estimator"])
+        estimator.prior_shift_ = float(node["prior_shift"])
+        if not np.isfinite(estimator.prior_shift_):
+            raise StoreError("its shift of the prior is no finite number")
+        return _fitted(estimator, node)  # type: ignore[no-any-return]
+
+
+class JetSplitCodec:
+    """`JetSplitClassifier`.
+
+    Args:
+        log_odds: see `PhysicalCodec`.
+    """
+
+    kind = "jets"
+
+    def __init__(self, log_odds: LogOddsReader | None) -> None:
+        self.log_odds = log_odds
+
+    def handles(self, estimator: Any) -> bool:
+        """Whether this is a `JetSplitClassifier`."""
+        return type(estimator) is JetSplitClassifier
+
+    def save(self, estimator: JetSplitClassifier, writer: ModelWriter) -> Node:
+        """Store the groups, the columns of each, and the submodels."""
+        return {
+            **_schemes(estimator),
+            "features": estimator.n_features_in_,
+            "group_feature": estimator.group_column,
+            "groups": [[int(number) for number in group] for group in estimator.groups],
+            "columns": [[int(column) for column in columns] for columns in estimator.columns_],
+            "submodels": [writer.node(submodel) for submodel in estimator.submodels_],
+        }
+
+    def load(self, node: Node, reader: ModelReader) -> JetSplitClassifier:
+        """Rebuild it around its submodels.
+
+        Raises:
+            StoreError: if groups, columns and submodels do not fit together.
+        """
+        features = int(node["features"])
+        groups = tuple(tuple(int(number) for number in group) for group in node["groups"])
+        columns = [np.array([int(c) for c in chosen], dtype=np.intp) for chosen in node["columns"]]
+        if not len(groups) == len(columns) == len(node["submodels"]):
+            raise StoreError("it does not have one submodel and one choice of columns per group")
+        if any(((chosen < 0) | (chosen >= features)).any() for chosen in columns):
+            raise StoreError("a submodel sees a column that is not there")
+        how = {name: node[name] for name in _SCHEMES}
+        estimator = JetSplitClassifier(
+            group_feature=int(node["group_feature"]),
+            groups=groups,
+            **how,
+            log_odds=self.log_odds if node["reader"] else None,
+        )
+        estimator.submodels_ = [reader.estimator(submodel) for submodel in node["submodels"]]
+        estimator.columns_ = columns
+        return _fitted(estimator, node)  # type: ignore[no-any-return]

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from higgsbench.cli.data_fetch import _PoochProgress
-from higgsbench.events.download import download
+from higgsbench.events.fetch import download
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -190,7 +190,7 @@ def test_names_of_members_are_no_markup() -> None:
     """Regression: the variant in brackets was taken for a style and left out."""
     from rich.console import Console
 
-    from higgsbench.ensemble.diversity import Diversity, MemberGain
+    from higgsbench.ensemble.blend import Diversity, MemberGain
     from higgsbench.leaderboard.members import members_table
 
     names = ("xgboost", "xgboost [jets]")

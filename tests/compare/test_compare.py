@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 from higgsbench.cli.main import cli
 from higgsbench.compare import compare, load_contenders
+from higgsbench.compare.contest import conclusions, render
 from higgsbench.compare.measure import METRICS, selected_share
-from higgsbench.compare.render import conclusions, render
-from higgsbench.ensemble.bootstrap import bootstrap_row, paired_error
-from higgsbench.ensemble.selection import cross_validated_selection
+from higgsbench.ensemble.cut import cross_validated_selection
+from higgsbench.ensemble.evaluate import bootstrap_row, paired_error
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, StoreError
 from higgsbench.metrics import ams, log_loss, paired_difference, roc_auc
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from higgsbench.config import RunConfig, load_config
-from higgsbench.config.yaml_lines import parse_yaml
+from higgsbench.config.document import parse_yaml
 from higgsbench.errors import ConfigError
 from higgsbench.models import ModelSpec, get_model, registered_models, registry
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from higgsbench.ensemble import Truth, bootstrap
+from higgsbench.ensemble import Truth
+from higgsbench.ensemble import evaluate as bootstrap
 from higgsbench.metrics import ams, bootstrap_ams
-from higgsbench.metrics.resampling import poisson_counts
+from higgsbench.metrics.estimates import poisson_counts
 
 
 def test_sums_of_many_replicas_are_histograms() -> None:

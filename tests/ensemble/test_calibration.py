@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from higgsbench.ensemble import cross_fitted_recalibration, fit_recalibration
-from higgsbench.ensemble.calibration import apply_recalibration
+from higgsbench.ensemble.blend import apply_recalibration
 from higgsbench.errors import ConfigError
 
 SLOPES = np.array([0.5, 2.0, 1.0])

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from higgsbench.ensemble import CUT_RULES, Truth, choose_cut, evaluate_held_out, evaluate_row
-from higgsbench.ensemble.bootstrap import bootstrap_row, paired_error
-from higgsbench.ensemble.selection import cross_validated_selection
+from higgsbench.ensemble.cut import cross_validated_selection
+from higgsbench.ensemble.evaluate import bootstrap_row, paired_error
 from higgsbench.metrics import ams, ams_scan, evaluation_weights, log_loss, roc_auc
 from higgsbench.schema import B_REG, N_B, N_S
 from higgsbench.validation import fold_assignments

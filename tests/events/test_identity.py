@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from higgsbench.events import identity
-from higgsbench.events.identity import remembered_identity
+from higgsbench.events import cache as identity
+from higgsbench.events.cache import remembered_identity
 from higgsbench.files import content_identity
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from higgsbench.events import mmc
+from higgsbench.events import derived as mmc
 from higgsbench.events.derived import columns_of, derive
 
 if TYPE_CHECKING:

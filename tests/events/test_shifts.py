@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.events.derived import ANALYTIC, agreement, columns_of, rounding_bounds, wrap
-from higgsbench.events.processes import recognise_processes
-from higgsbench.events.shifts import THRESHOLDS, Shifts, apply_shifts
+from higgsbench.events.shifts import THRESHOLDS, Shifts, apply_shifts, recognise_processes
 from higgsbench.events.simulate import SimulationSettings, simulate
 from higgsbench.schema import DERIVED, FEATURES, MISSING, PRIMARY
 

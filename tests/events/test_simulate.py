@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from higgsbench.errors import ConfigError
 from higgsbench.events.derived import ANALYTIC, agreement, columns_of, wrap
-from higgsbench.events.processes import BACKGROUND_WEIGHTS, SIGNAL_WEIGHTS, recognise_processes
-from higgsbench.events.shifts import Shifts
+from higgsbench.events.shifts import BACKGROUND_WEIGHTS, SIGNAL_WEIGHTS, Shifts, recognise_processes
 from higgsbench.events.simulate import (
     OFFICIAL_COLUMNS,
     PROCESSES,
@@ -22,9 +21,9 @@ from higgsbench.events.simulate import (
     simulate_batches,
     write_simulated,
 )
-from higgsbench.events.simulate.constants import SAMPLES
-from higgsbench.events.simulate.kinematics import decay_to_massless, from_transverse, visible_fraction_leptonic
-from higgsbench.events.simulate.plan import BLOCK, normalisation, plan_block
+from higgsbench.events.simulate.blocks import BLOCK, normalisation, plan_block
+from higgsbench.events.simulate.particles import decay_to_massless, from_transverse, visible_fraction_leptonic
+from higgsbench.events.simulate.processes import SAMPLES
 from higgsbench.schema import ATLAS_HIGGS, DERIVED, FEATURES, MISSING, N_B, N_S, SIMULATED_FROM, STRUCTURALLY_MISSING
 
 if TYPE_CHECKING:

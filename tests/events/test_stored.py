@@ -10,10 +10,11 @@ import polars as pl
 import pytest
 
 from higgsbench.errors import DataError
-from higgsbench.events import Events, load_events, stored, table
+from higgsbench.events import Events, load_events, table
+from higgsbench.events import read as stored
+from higgsbench.events.formats import write_events
+from higgsbench.events.read import StoredEvents, open_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
-from higgsbench.events.stored import StoredEvents, open_events
-from higgsbench.events.write import write_events
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ import pytest
 
 from higgsbench.errors import DataError, MissingExtraError
 from higgsbench.events import Events, content_digest, load_events
-from higgsbench.events.info import describe
+from higgsbench.events.formats import FORMATS, output_format, write_events
 from higgsbench.events.simulate import SimulationSettings, simulate
-from higgsbench.events.write import FORMATS, output_format, write_events
+from higgsbench.events.table import describe
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, TableSchema
 
 SAMPLE = Path(__file__).parents[2] / "../shared/data/atlas-higgs-challenge-2014-v2-sample.csv.gz"

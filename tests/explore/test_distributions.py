@@ -7,10 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from higgsbench.explore.correlate import correlation_matrix
-from higgsbench.explore.distributions import QUANTILES, binned_auc, histogram, ks_distance, quantiles
-from higgsbench.explore.survey import display_edges, fine_edges
-from higgsbench.explore.tally import PairSums, bin_numbers
+from higgsbench.explore.counts import PairSums, bin_numbers, display_edges, fine_edges
+from higgsbench.explore.describe import QUANTILES, binned_auc, correlation_matrix, histogram, ks_distance, quantiles
 
 from . import reference
 

@@ -11,7 +11,7 @@ import pytest
 
 from higgsbench.errors import DataError, MissingExtraError
 from higgsbench.explore import Exploration, explore
-from higgsbench.explore.terminal import render_terminal
+from higgsbench.explore.display import render_terminal
 from higgsbench.schema import TableSchema
 
 from .conftest import TOY, toy_frame
@@ -63,7 +63,7 @@ def test_names_are_never_markup(tmp_path: Path) -> None:
     found = explore(path, schema=schema)
     assert name in render_terminal(found, 120)
     pytest.importorskip("mplhep", reason="needs the extra 'report'")
-    from higgsbench.explore.page import render_page
+    from higgsbench.explore.display import render_page
 
     page = render_page(found)
     assert "<b>" not in page
@@ -73,7 +73,7 @@ def test_names_are_never_markup(tmp_path: Path) -> None:
 
 def test_page_is_self_contained_and_accessible(toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
     pytest.importorskip("mplhep", reason="needs the extra 'report'")
-    from higgsbench.explore.page import write_page
+    from higgsbench.explore.display import write_page
 
     target = tmp_path / "page.html"
     write_page(explore(toy[0], schema=TOY), target)
@@ -102,7 +102,7 @@ def test_page_is_self_contained_and_accessible(toy: tuple[Path, pl.DataFrame], t
 @pytest.mark.slow
 def test_same_data_same_page(toy: tuple[Path, pl.DataFrame]) -> None:
     pytest.importorskip("mplhep", reason="needs the extra 'report'")
-    from higgsbench.explore.page import render_page
+    from higgsbench.explore.display import render_page
 
     found = explore(toy[0], schema=TOY)
     assert render_page(found) == render_page(found)
@@ -110,7 +110,7 @@ def test_same_data_same_page(toy: tuple[Path, pl.DataFrame]) -> None:
 
 def test_page_of_unlabelled_events(toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
     pytest.importorskip("mplhep", reason="needs the extra 'report'")
-    from higgsbench.explore.page import render_page
+    from higgsbench.explore.display import render_page
 
     toy[1].drop("truth", "w", "part").write_csv(tmp_path / "test.csv")
     found = explore(tmp_path / "test.csv", schema=TOY)
@@ -121,7 +121,7 @@ def test_page_of_unlabelled_events(toy: tuple[Path, pl.DataFrame], tmp_path: Pat
 
 
 def test_without_the_libraries_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from higgsbench.pages.target import check_page
+    from higgsbench.pages.drawing import check_page
 
     real = builtins.__import__
 
@@ -137,7 +137,7 @@ def test_without_the_libraries_the_extra_is_named(tmp_path: Path, monkeypatch: p
 
 def test_a_page_in_an_absent_folder(tmp_path: Path) -> None:
     pytest.importorskip("mplhep", reason="needs the extra 'report'")
-    from higgsbench.pages.target import check_page
+    from higgsbench.pages.drawing import check_page
 
     with pytest.raises(DataError, match="does not exist"):
         check_page(tmp_path / "absent" / "page.html")

@@ -12,7 +12,8 @@ import pytest
 import vector
 
 from higgsbench.features import feature_set, resolve_features
-from higgsbench.features.kinematics import (
+from higgsbench.features.matrix import evaluate
+from higgsbench.features.quantity import (
     Momentum,
     abs_delta_eta,
     abs_delta_phi,
@@ -21,7 +22,6 @@ from higgsbench.features.kinematics import (
     transverse_mass_squared,
     wrap,
 )
-from higgsbench.features.matrix import evaluate
 from higgsbench.schema import ATLAS_HIGGS
 from tests.features.conftest import random_events
 

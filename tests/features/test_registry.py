@@ -18,8 +18,8 @@ from higgsbench.features import (
     resolve_features,
     sets,
 )
-from higgsbench.features.canonical import LEP, MET
-from higgsbench.features.kinematics import abs_delta_phi
+from higgsbench.features.builtin import LEP, MET
+from higgsbench.features.quantity import abs_delta_phi
 from higgsbench.schema import ATLAS_HIGGS, UCI_HIGGS, TableSchema
 from tests.features.conftest import random_events
 

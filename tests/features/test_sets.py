@@ -11,7 +11,7 @@ import pytest
 
 from higgsbench.errors import ConfigError
 from higgsbench.features import feature_matrix, feature_sets, matrix, resolve_features
-from higgsbench.features.canonical import STEPS
+from higgsbench.features.builtin import STEPS
 from higgsbench.features.matrix import steps_and_columns
 from higgsbench.files import canonical_digest
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, UCI_HIGGS

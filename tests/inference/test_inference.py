@@ -19,13 +19,11 @@ from higgsbench.compare import load_contenders
 from higgsbench.errors import ConfigError, DataError, MetricError, MissingExtraError
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.inference import ShiftedScores, Template, build_workspace, model_significance, shift_table
-from higgsbench.inference.files import parse_shift, read_shifts
-from higgsbench.inference.fit import expected_results, expected_significance
-from higgsbench.inference.shifts import binned
+from higgsbench.inference.shifts import binned, parse_shift, read_shifts
 from higgsbench.inference.significance import honest_bins
+from higgsbench.inference.workspace import expected_results, expected_significance
 from higgsbench.metrics import ams
-from higgsbench.metrics.binning import BinnedSums, BinningRules
-from higgsbench.metrics.significance import asimov_significance, combined_significance
+from higgsbench.metrics.significance import BinnedSums, BinningRules, asimov_significance, combined_significance
 from higgsbench.schema import N_B, N_S
 
 MakeRun = Callable[..., Path]

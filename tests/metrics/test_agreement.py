@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from higgsbench.errors import MetricError
-from higgsbench.metrics.agreement import chi2_of_shapes, ks_distance, ks_p_value
+from higgsbench.metrics.comparisons import chi2_of_shapes, ks_distance, ks_p_value
 
 SAMPLE = st.lists(st.tuples(st.integers(-5, 5), st.floats(0.1, 10.0)), min_size=1, max_size=30)
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from higgsbench.errors import MetricError
 from higgsbench.metrics import evaluation_weights
-from higgsbench.metrics.binning import BinningRules, bin_sums, optimal_edges
-from higgsbench.metrics.significance import combined_significance
+from higgsbench.metrics.significance import BinningRules, bin_sums, combined_significance, optimal_edges
 
 
 def toy(levels: int = 7, n: int = 4000) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:

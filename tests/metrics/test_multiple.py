@@ -9,9 +9,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from higgsbench.errors import MetricError
-from higgsbench.metrics.multiple import average_ranks, holm, indistinct_groups
-from higgsbench.metrics.paired import corrected_resampled_t, difference_of, effective_degrees
-from higgsbench.metrics.resampling import poisson_counts
+from higgsbench.metrics.comparisons import (
+    average_ranks,
+    corrected_resampled_t,
+    difference_of,
+    effective_degrees,
+    holm,
+    indistinct_groups,
+)
+from higgsbench.metrics.estimates import poisson_counts
 
 
 def test_holm_by_hand() -> None:
@@ -94,5 +100,5 @@ def test_poisson_counts_follow_their_law() -> None:
 
 def test_poisson_counts_in_parts_are_those_of_one_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = poisson_counts(np.random.default_rng(3), (7, 1001))
-    monkeypatch.setattr("higgsbench.metrics.resampling._AT_ONCE", 256)
+    monkeypatch.setattr("higgsbench.metrics.estimates._AT_ONCE", 256)
     assert np.array_equal(poisson_counts(np.random.default_rng(3), (7, 1001)), whole)

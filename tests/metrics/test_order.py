@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from higgsbench.metrics.order import descending_order
+from higgsbench.metrics.ams import descending_order
 
 
 def check(score: NDArray[np.float64]) -> None:

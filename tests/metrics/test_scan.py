@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from higgsbench.errors import MetricError
-from higgsbench.metrics import ams, ams_estimate, ams_gradient, ams_scan, scan
-from higgsbench.metrics.order import descending_order
+from higgsbench.metrics import ams, ams_estimate, ams_gradient, ams_scan
+from higgsbench.metrics import ams as scan
+from higgsbench.metrics.ams import descending_order
 
 INF = float("inf")
 EVENTS = st.lists(

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from higgsbench.models import device, get_model
+from higgsbench.models import building as device
+from higgsbench.models import get_model
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 from higgsbench.features import resolve_features
 from higgsbench.models import PRESETS, ModelSpec, registered_models
 from higgsbench.schema import ATLAS_HIGGS
-from higgsbench.validation.weights import TRAINING_WEIGHTS
+from higgsbench.validation.folds import TRAINING_WEIGHTS
 
 OURS = [spec for spec in registered_models() if spec.reproducible]
 

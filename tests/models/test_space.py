@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from higgsbench.errors import ModelError
 from higgsbench.models import PRESETS, BuildContext, ModelSpec, registered_models
 from higgsbench.models.building import build_estimator
+from higgsbench.models.presets import SPACES
 from higgsbench.models.space import Choice, Dimension, Float, Int, sample, to_trial
-from higgsbench.models.spaces import SPACES
 
 TUNED = [spec for spec in registered_models() if spec.search_space]
 

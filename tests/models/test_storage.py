@@ -26,9 +26,16 @@ from higgsbench import BuildContext, JetSplitClassifier, ModelSpec, PhysicalClas
 from higgsbench.errors import MissingExtraError, StoreError
 from higgsbench.models import registered_models
 from higgsbench.models.building import build_estimator, log_odds_reader
-from higgsbench.models.storage import StateCodec, UnstorableError, bag_codec, read_model, write_model
-from higgsbench.models.storage.codec import Codec, ModelWriter
-from higgsbench.validation.storage import JetSplitCodec, PhysicalCodec
+from higgsbench.models.storage import (
+    Codec,
+    ModelWriter,
+    StateCodec,
+    UnstorableError,
+    bag_codec,
+    read_model,
+    write_model,
+)
+from higgsbench.validation.physical import JetSplitCodec, PhysicalCodec
 
 SPECS = [spec for spec in registered_models() if spec.reproducible]
 """The searches of other AutoML tools, which stop by the clock, keep their scores only."""

@@ -13,10 +13,10 @@ from higgsbench.errors import ModelError, StoreError
 from higgsbench.events import load_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.metrics import evaluation_weights, log_loss, roc_auc
-from higgsbench.metrics.scan import ams_scan
-from higgsbench.pages.pictures import Pictures
+from higgsbench.metrics.ams import ams_scan
+from higgsbench.pages.drawing import Pictures
+from higgsbench.report.board import average_ranks
 from higgsbench.report.page import render_report
-from higgsbench.report.ranking import average_ranks
 from higgsbench.schema import N_B, N_S
 
 ROWS = (
@@ -100,7 +100,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build figures but do not draw them: that takes ten times as long as all the rest."""
-    monkeypatch.setattr("higgsbench.pages.pictures.svg_text", lambda figure: "<svg/>")
+    monkeypatch.setattr("higgsbench.pages.drawing.svg_text", lambda figure: "<svg/>")
 
 
 @pytest.fixture(autouse=True)

@@ -6,14 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from higgsbench.pages.pictures import Pictures
-from higgsbench.report import fitted
-from higgsbench.report.draw_importance import _offsets, _ranks
-from higgsbench.report.events import reload_events
-from higgsbench.report.fitted import affordable_events, subsample, training_scores
-from higgsbench.report.importance import Contributions, Judge, permutation_importance
+from higgsbench.pages.drawing import Pictures
+from higgsbench.report import context as fitted
+from higgsbench.report.context import affordable_events, read_run, reload_events, subsample, training_scores
+from higgsbench.report.features import Contributions, Judge, _offsets, _ranks, permutation_importance
 from higgsbench.report.page import render_report
-from higgsbench.report.stored import read_run
 
 from .conftest import Make, Sum, ToyModels
 

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from higgsbench.metrics import ams
-from higgsbench.report.numbers import agreement, ams_curve, correlation, efficiency, histogram, reliability, score_edges
-from higgsbench.report.stored import Scores
+from higgsbench.report.context import (
+    Scores,
+    agreement,
+    ams_curve,
+    correlation,
+    efficiency,
+    histogram,
+    reliability,
+    score_edges,
+)
 
 
 @pytest.fixture(scope="module")

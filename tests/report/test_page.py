@@ -16,13 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from higgsbench.errors import DataError, HiggsbenchError, StoreError
-from higgsbench.pages.drawing import new_figure, style, svg_text
-from higgsbench.pages.pictures import Pictures
+from higgsbench.pages.drawing import Pictures, new_figure, style, svg_text
 from higgsbench.report import write_report
-from higgsbench.report.events import reload_events
+from higgsbench.report.board import average_ranks
+from higgsbench.report.context import find_run, read_run, reload_events
 from higgsbench.report.page import render_report
-from higgsbench.report.ranking import average_ranks
-from higgsbench.report.stored import find_run, read_run
 
 from .conftest import Make, ToyModels
 
@@ -203,7 +201,7 @@ def _first_row_only(content: dict[str, Any]) -> None:
 
 
 def test_only_the_best_rows_get_figures_of_their_own(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("higgsbench.report.sight.MOST_DRAWN", 1)
+    monkeypatch.setattr("higgsbench.report.context.MOST_DRAWN", 1)
     folder = make()
     text = render_report(folder, Pictures())
     assert len(Page(text).all("img")) == 3 * 2 + 9

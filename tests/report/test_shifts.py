@@ -13,13 +13,12 @@ import higgsbench
 from higgsbench.errors import ConfigError, DataError, StoreError
 from higgsbench.events import load_events
 from higgsbench.events.shifts import Shifts, apply_shifts
-from higgsbench.inference.systematics import Systematic, moved_events, parse_systematics
+from higgsbench.inference.shifts import Systematic, moved_events, parse_systematics
 from higgsbench.metrics import ams, evaluation_weights
-from higgsbench.pages.pictures import Pictures
-from higgsbench.report.events import reload_events
+from higgsbench.pages.drawing import Pictures
+from higgsbench.report.context import read_run, reload_events
 from higgsbench.report.page import render_report
-from higgsbench.report.shifted import row_shifts, shift_results
-from higgsbench.report.stored import read_run
+from higgsbench.report.shifts import row_shifts, shift_results
 from higgsbench.schema import N_B, N_S
 
 from .conftest import Make, Sum, ToyModels

@@ -22,8 +22,8 @@ from higgsbench.compare import load_contenders
 from higgsbench.config import load_config
 from higgsbench.errors import HiggsbenchError
 from higgsbench.events import load_events
+from higgsbench.events.read import EventStream
 from higgsbench.events.simulate import SimulationSettings, write_simulated
-from higgsbench.events.stream import EventStream
 from higgsbench.events.validate import validate_file
 from higgsbench.leaderboard.members import read_diversity
 from higgsbench.models import get_model

@@ -19,11 +19,10 @@ import pytest
 import higgsbench
 from benchmarks.reliability import concurrency, damage, kills, small
 from higgsbench.errors import StoreError
-from higgsbench.files import atomic_path, temporary_prefix, writer_lives
-from higgsbench.runs import workspace
-from higgsbench.runs.claims import Claims
+from higgsbench.files import atomic_path, parse_sealed, read_vouched, temporary_prefix, write_sealed, writer_lives
+from higgsbench.runs import unit as workspace
+from higgsbench.runs.lock import Claims
 from higgsbench.runs.store import RunStore
-from higgsbench.sealed import parse_sealed, read_vouched, write_sealed
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +145,7 @@ class TestClaims:
 
     def test_a_killed_process_holds_nothing(self, tmp_path: Path) -> None:
         code = (
-            "import sys, time; from pathlib import Path; from higgsbench.runs.claims import Claims;"
+            "import sys, time; from pathlib import Path; from higgsbench.runs.lock import Claims;"
             "print(Claims(Path(sys.argv[1])).take('a'), flush=True); time.sleep(60)"
         )
         code = code.replace(

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 import higgsbench
 from higgsbench.ensemble import fit_blend
 from higgsbench.ensemble.blend import BLEND_METHODS
-from higgsbench.ensemble.cut import CUT_RULES, best_cut
+from higgsbench.ensemble.cut import CUT_RULES, Truth, best_cut
 from higgsbench.ensemble.evaluate import evaluate_row
-from higgsbench.ensemble.truth import Truth
 from higgsbench.errors import MetricError
 from higgsbench.metrics import ams, ams_scan, evaluation_weights, log_loss, roc_auc
 from higgsbench.runs.result import Silent

@@ -92,9 +92,7 @@ def test_planted_pickles_beside_the_files_of_a_run_are_ignored(here: Path, capsy
 @pytest.mark.parametrize("module", ["os", "posix", "builtins"])
 def test_skops_parts_of_foreign_types_are_refused(module: str) -> None:
     from higgsbench.errors import StoreError
-    from higgsbench.models.storage.codec import ModelReader
-    from higgsbench.models.storage.sklearn_parts import SklearnCodec
-    from higgsbench.models.storage.versions import sklearn_version
+    from higgsbench.models.storage import ModelReader, SklearnCodec, sklearn_version
 
     schema = {
         "__class__": "system", "__module__": module, "__loader__": "FunctionNode", "__id__": 1,
@@ -182,11 +180,11 @@ def test_an_output_replaces_a_link_and_not_what_it_leads_to(args: tuple[str, ...
 
 
 def test_figures_of_odd_names_stay_in_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from higgsbench.pages.pictures import Pictures
+    from higgsbench.pages.drawing import Pictures
 
     written: list[str] = []
     monkeypatch.setattr(Pictures, "_write", lambda self, folder, stem, figure: written.append(stem))
-    monkeypatch.setattr("higgsbench.pages.pictures.svg_text", lambda figure: "<svg/>")
+    monkeypatch.setattr("higgsbench.pages.drawing.svg_text", lambda figure: "<svg/>")
     pictures = Pictures(tmp_path / "figures")
     for name in ("../../x", "/etc/passwd", "..", "a\x00b", "x" * 500, "CON", ""):
         pictures.add(name, None, name)  # type: ignore[arg-type]
@@ -282,7 +280,7 @@ def evil_run(run: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_reports_escape_everything(here: Path) -> None:
     pytest.importorskip("mplhep")
-    from higgsbench.pages.pictures import Pictures
+    from higgsbench.pages.drawing import Pictures
     from higgsbench.report.page import render_report
 
     evil_run(here / "run")

@@ -17,10 +17,9 @@ from higgsbench.features import feature_matrix
 from higgsbench.models import BuildContext, get_model
 from higgsbench.models.building import build_estimator, log_odds_reader
 from higgsbench.runs.attributions import tree_contributions
-from higgsbench.runs.fitted import FittedRun
 from higgsbench.runs.models import load_unit_model
 from higgsbench.runs.plan import chosen_features
-from higgsbench.runs.predictor import read_content
+from higgsbench.runs.predictor import FittedRun, read_content
 from higgsbench.runs.store import RunStore
 from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 

@@ -16,10 +16,10 @@ import higgsbench
 from higgsbench.api import load_run_config
 from higgsbench.cli.main import main
 from higgsbench.config import LoadedConfig
-from higgsbench.config.sizes import format_size, parse_size
+from higgsbench.config.model import format_size, parse_size
 from higgsbench.errors import ConfigError
-from higgsbench.events import stored
-from higgsbench.models import device
+from higgsbench.events import read as stored
+from higgsbench.models import building as device
 from higgsbench.runs import memory, unit
 from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.plan import Plan, make_plan
@@ -236,7 +236,7 @@ class TestDevice:
 def test_mapped_rows_are_copied_once_and_let_go(tmp_path: Path) -> None:
     import numpy as np
 
-    from higgsbench.runs.blocks import BLOCK, chosen_rows
+    from higgsbench.runs.unit import BLOCK, chosen_rows
 
     space = unit.Workspace(str(tmp_path))
     values = np.arange(3 * (2 * BLOCK + 5), dtype=np.float32).reshape(-1, 3)

@@ -19,15 +19,14 @@ import higgsbench
 from higgsbench.api import load_run_config, predict, submission
 from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreError
 from higgsbench.events import load_events
-from higgsbench.events.write import write_events
-from higgsbench.files import file_digest
+from higgsbench.events.formats import write_events
+from higgsbench.files import file_digest, write_sealed
 from higgsbench.models import ModelSpec, registry
-from higgsbench.runs import blocks
 from higgsbench.runs import predict as predict_module
+from higgsbench.runs import unit as blocks
 from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.plan import make_plan
 from higgsbench.runs.result import Silent
-from higgsbench.sealed import write_sealed
 
 CONFIG = """
 data: {{path: {data}}}

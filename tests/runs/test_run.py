@@ -15,7 +15,7 @@ import yaml
 import higgsbench
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.models import BuildContext, ModelSpec, registry
-from higgsbench.runs import trainable
+from higgsbench.runs import plan as trainable
 from higgsbench.runs.result import RunResult, Silent
 from higgsbench.schema import N_B, N_S
 

@@ -23,9 +23,8 @@ from higgsbench.cli.main import main
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError, ModelError, StoreError
 from higgsbench.models import ModelSpec, registry
 from higgsbench.models.space import Dimension, Float, Int
-from higgsbench.tune.nested import tune
-from higgsbench.tune.result import TuneResult
-from higgsbench.tune.settings import TuneSettings
+from higgsbench.tune.nested import TuneResult, tune
+from higgsbench.tune.study import TuneSettings
 
 pytest.importorskip("optuna", reason="the extra `tune` is not installed")
 
@@ -119,7 +118,7 @@ def test_the_nested_score_is_what_a_run_shows(config: Config, tmp_path: Path) ->
 
 
 def test_a_nested_study_never_sees_its_fold(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from higgsbench.tune.search import Search
+    from higgsbench.tune.nested import Search
 
     seen: dict[str, set[int]] = {}
     original = Search.run

@@ -2,15 +2,15 @@
 
 from higgsbench.events.simulate.blocks import (
     FIRST_EVENT_ID,
+    FORMATS,
     OFFICIAL_COLUMNS,
     PROCESS_COLUMN,
     SCHEMA,
     simulate,
     simulate_batches,
+    write_simulated,
 )
-from higgsbench.events.simulate.constants import PROCESSES
-from higgsbench.events.simulate.settings import DEFAULT_SETS, SIMULATION_VERSION, SimulationSettings
-from higgsbench.events.simulate.writing import FORMATS, write_simulated
+from higgsbench.events.simulate.processes import DEFAULT_SETS, PROCESSES, SIMULATION_VERSION, SimulationSettings
 
 __all__ = [
     "DEFAULT_SETS",

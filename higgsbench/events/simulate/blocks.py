@@ -1,41 +1,175 @@
-"""From settings to events: blocks of simulated events as frames in the official layout."""
+"""From settings to events: blocks of simulated events as frames in the official layout, or streamed into a file."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+import gzip
+import math
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import joblib
 import numpy as np
 import polars as pl
+from polars.io.plugins import register_io_source
+from scipy.special import ndtr, ndtri
 
 from higgsbench.errors import ConfigError
 from higgsbench.events.shifts import apply_shifts
-from higgsbench.events.simulate.constants import PROCESSES
 from higgsbench.events.simulate.generate import generate
-from higgsbench.events.simulate.plan import (
-    BLOCK,
-    KINEMATICS,
-    Normalisation,
-    block_count,
-    normalisation,
-    plan_block,
-    stream,
-)
-from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING, SIMULATED_FROM
+from higgsbench.events.simulate.processes import PROCESSES, SAMPLES
+from higgsbench.files import atomic_path
+from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING, N_B, N_S, SIMULATED_FROM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
 
-    from higgsbench.events.simulate.models import ProcessModel
-    from higgsbench.events.simulate.plan import BlockPlan
-    from higgsbench.events.simulate.settings import SimulationSettings
+    from higgsbench.events.simulate.processes import ProcessModel, SimulationSettings
+
+__all__ = [
+    "BLOCK",
+    "FIRST_EVENT_ID",
+    "FORMATS",
+    "OFFICIAL_COLUMNS",
+    "SCHEMA",
+    "BlockPlan",
+    "Normalisation",
+    "block_count",
+    "normalisation",
+    "plan_block",
+    "simulate",
+    "simulate_batches",
+    "simulate_block",
+    "stream",
+    "write_simulated",
+]
+
 
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
+IntArray: TypeAlias = "npt.NDArray[np.int64]"
 
-__all__ = ["FIRST_EVENT_ID", "OFFICIAL_COLUMNS", "SCHEMA", "simulate", "simulate_batches", "simulate_block"]
+
+BLOCK = 8192
+"""Events per random stream. Part of what the events depend on: changing it changes all events."""
+
+PLAN, KINEMATICS = 0, 1
+"""The two random streams of a block."""
+
+_SPREAD_CUT = 2.5  # standard deviations at which the logarithm of a W weight is cut: the file has no outliers
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPlan:
+    """What is decided about the events of a block before their kinematics, arrays of shape (n,).
+
+    Attributes:
+        process: position in `constants.PROCESSES`.
+        jet_num: number of jets, 0 to 3.
+        subset: position in the settings' `set_proportions`.
+        signal: whether the label is "s".
+        weight: before normalisation.
+    """
+
+    process: IntArray
+    jet_num: IntArray
+    subset: IntArray
+    signal: npt.NDArray[np.bool_]
+    weight: FloatArray
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Factors from raw weights to those of the file.
+
+    Attributes:
+        whole: for background and signal, the factor that gives Weight.
+        subset: for background and signal, the factors that give KaggleWeight in each set.
+    """
+
+    whole: tuple[float, float]
+    subset: tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def stream(seed: int, block: int, purpose: int) -> np.random.Generator:
+    """The random stream of one block and purpose, independent of every other one."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, block, purpose))))
+
+
+def block_count(settings: SimulationSettings) -> int:
+    """Number of blocks that hold the settings' events; the last one may be used in part."""
+    return -(-settings.events // BLOCK)
+
+
+def _categories(settings: SimulationSettings) -> tuple[FloatArray, list[tuple[int, int]]]:
+    """Cumulative probabilities of (sample, jet number), and these pairs."""
+    shares, pairs = [], []
+    for signal, fraction in ((True, settings.signal_fraction), (False, 1.0 - settings.signal_fraction)):
+        members = [i for i, s in enumerate(SAMPLES) if (PROCESSES[s.process].label == "s") == signal]
+        sizes = {i: SAMPLES[i].share * settings.mix.get(SAMPLES[i].process, 1.0) for i in members}
+        total = math.fsum(sizes.values())
+        for i in members:
+            jets = SAMPLES[i].jets
+            for number in range(4):
+                shares.append(fraction * sizes[i] / total * jets[number] / math.fsum(jets))
+                pairs.append((i, number))
+    cumulative = np.cumsum(shares)
+    return cumulative / cumulative[-1], pairs
+
+
+def plan_block(settings: SimulationSettings, block: int) -> BlockPlan:
+    """Decide process, jet number, set and raw weight of a block's events.
+
+    Args:
+        settings: the data set; its number of events only shortens the last block.
+        block: number of the block, from 0.
+
+    Returns:
+        The plan of the block's events.
+    """
+    rng = stream(settings.seed, block, PLAN)
+    n = min(BLOCK, settings.events - block * BLOCK)
+    uniform, set_uniform, weight_uniform = rng.random((3, BLOCK))[:, :n]
+    edge = ndtr(_SPREAD_CUT)
+    normal = ndtri(1.0 - edge + (2.0 * edge - 1.0) * weight_uniform)
+    cumulative, pairs = _categories(settings)
+    sample, jet_num = np.array(pairs)[np.searchsorted(cumulative, uniform, side="right")].T
+    names = list(PROCESSES)
+    process = np.array([names.index(s.process) for s in SAMPLES])[sample]
+    is_signal = np.array([PROCESSES[s.process].label == "s" for s in SAMPLES])[sample]
+    mean = np.array([s.weight for s in SAMPLES])[sample, jet_num]
+    spread = np.array([s.spread for s in SAMPLES])[sample, jet_num]
+    # exp(sz - s^2/2) has mean 1 (almost, as z is cut), so the spread does not move the yields of the jet numbers.
+    weight = mean * np.exp(spread * normal - spread**2 / 2)
+    proportions = np.cumsum(list(settings.set_proportions.values()))
+    subset = np.searchsorted(proportions / proportions[-1], set_uniform, side="right")
+    return BlockPlan(process, jet_num, subset, is_signal, weight)
+
+
+def normalisation(settings: SimulationSettings) -> Normalisation:
+    """Weigh all events of a data set by replaying its plan.
+
+    Args:
+        settings: the data set.
+
+    Returns:
+        The factors that bring its sums to N_s and N_b (times the luminosity), in the file and in each set.
+    """
+    n_sets = len(settings.set_proportions)
+    classes, sums = np.zeros(2), np.zeros((2, n_sets))
+    for block in range(block_count(settings)):
+        plan = plan_block(settings, block)
+        cell = plan.signal * n_sets + plan.subset
+        # Not the sum over sets: Weight may not depend on the proportions of the sets, not even in its last digit.
+        classes += np.bincount(plan.signal, weights=plan.weight, minlength=2)
+        sums += np.bincount(cell, weights=plan.weight, minlength=2 * n_sets).reshape(2, n_sets)
+    targets = np.array([N_B, N_S]) * settings.luminosity
+    whole = [float(t / s) if s > 0 else 0.0 for t, s in zip(targets, classes, strict=True)]
+    parts = [tuple(float(t / s) if s > 0 else 0.0 for s in row) for t, row in zip(targets, sums, strict=True)]
+    return Normalisation((whole[0], whole[1]), (parts[0], parts[1]))
+
 
 FIRST_EVENT_ID = SIMULATED_FROM
 """EventId of event 0, as in the official file."""
@@ -188,3 +322,85 @@ def simulate(settings: SimulationSettings, jobs: int = 1, *, truth: bool = False
         ConfigError: if `jobs` is less than 1.
     """
     return pl.concat(list(simulate_batches(settings, jobs, truth=truth)), rechunk=True)
+
+
+_BYTES = {".csv": 240, ".csv.gz": 80, ".parquet": 80}
+"""Bytes per event on disk, a little less than measured."""
+
+FORMATS: tuple[str, ...] = tuple(_BYTES)
+"""Endings of file names that `write_simulated` understands."""
+
+
+def _check_space(path: Path, events: int, ending: str) -> None:
+    """Refuse a file that its disk cannot hold, before hours are spent on it."""
+    try:
+        disk = shutil.disk_usage(path.parent)
+    except OSError:
+        return
+    need = events * _BYTES[ending]
+    if disk.total and need > disk.free:  # some network disks tell no size at all
+        raise ConfigError(
+            f"cannot write {path}: {events:,} events take about {need / 1e9:,.1f} GB as {ending} "
+            f"({_BYTES[ending]} bytes each), its disk has {disk.free / 1e9:,.1f} GB free: "
+            f"take at most {disk.free // _BYTES[ending]:,} events or another disk"
+        )
+
+
+def _write_csv(batches: Iterator[pl.DataFrame], file: BinaryIO) -> None:
+    for number, batch in enumerate(batches):
+        batch.write_csv(file, include_header=number == 0)
+
+
+def _write_gzip(batches: Iterator[pl.DataFrame], path: Path) -> None:
+    # Neither a name nor a time in the header, so that the same events give the same bytes.
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
+        for number, batch in enumerate(batches):
+            file.write(batch.write_csv(include_header=number == 0).encode())
+
+
+def _write_parquet(batches: Iterator[pl.DataFrame], path: Path) -> None:
+    def source(
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        yield from batches  # a sink of everything: there is nothing to push down
+
+    frame = register_io_source(source, schema=pl.Schema(SCHEMA))
+    frame.sink_parquet(path, maintain_order=True)
+
+
+def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 1) -> Path:
+    """Simulate a data set into a file, with memory that does not depend on its size.
+
+    The file appears under its name only when it is complete; until then it has a temporary name beside it.
+
+    Args:
+        settings: the data set.
+        path: where to write; the ending selects the format, one of `FORMATS`.
+        jobs: number of processes, at least 1. The bytes of the file do not depend on it.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ConfigError: if the ending is unknown, the directory does not exist or its disk has too little space.
+    """
+    path = Path(path)
+    ending = next((e for e in FORMATS if path.name.lower().endswith(e)), None)
+    if ending is None:
+        raise ConfigError(f"cannot write {path.name!r}: the name must end in one of {', '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"cannot write {path}: there is no directory {path.parent}")
+    _check_space(path, settings.events, ending)
+    batches = simulate_batches(settings, jobs)
+    try:
+        with atomic_path(path) as partial:
+            if ending == ".parquet":
+                _write_parquet(batches, partial)
+            elif ending == ".csv.gz":
+                _write_gzip(batches, partial)
+            else:
+                with partial.open("wb") as file:
+                    _write_csv(batches, file)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
+    return path

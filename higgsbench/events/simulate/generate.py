@@ -1,26 +1,269 @@
-"""Events of one process and jet number: decays repeated until the selection passes, then what the file stores."""
+"""Events of one process and jet number: decays repeated until the selection passes, then the features of the file."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from scipy.special import betaincinv, ndtr
 
-from higgsbench.events.derived import derive
-from higgsbench.events.mmc import mmc_lite
-from higgsbench.events.simulate.constants import DETECTOR
-from higgsbench.events.simulate.decays import DECAYS, Visible
-from higgsbench.events.simulate.recoil import Recoil, draw_recoil
+from higgsbench.events.derived import derive, mmc_lite
+from higgsbench.events.simulate.particles import (
+    FourVector,
+    Recoil,
+    decay_to_massless,
+    draw_recoil,
+    from_transverse,
+    visible_fraction_leptonic,
+)
+from higgsbench.events.simulate.processes import DETECTOR
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
-    from higgsbench.events.simulate.models import ProcessModel
+    from higgsbench.events.simulate.processes import FakeTau, ParentModel, ProcessModel
+
+__all__ = ["DECAYS", "Visible", "generate"]
+
 
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
+
+
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """The reconstructed hadronic tau and the lepton of n events, arrays of shape (n,), GeV and rad.
+
+    Attributes:
+        tau_pt: transverse momentum of the visible hadronic tau; so are `tau_eta` and `tau_phi`.
+        tau_eta: see `tau_pt`.
+        tau_phi: see `tau_pt`.
+        lep_pt: transverse momentum of the lepton; so are `lep_eta` and `lep_phi`.
+        lep_eta: see `lep_pt`.
+        lep_phi: see `lep_pt`.
+    """
+
+    tau_pt: FloatArray
+    tau_eta: FloatArray
+    tau_phi: FloatArray
+    lep_pt: FloatArray
+    lep_eta: FloatArray
+    lep_phi: FloatArray
+
+    def take(self, index: npt.NDArray[np.intp]) -> Visible:
+        """The events with the given positions."""
+        return Visible(*(getattr(self, name)[index] for name in self.__slots__))
+
+
+@lru_cache(maxsize=32)
+def _beta_quantiles(a: float, b: float) -> FloatArray:
+    return np.asarray(betaincinv(a, b, np.linspace(0.0, 1.0, 513)), dtype=np.float64)
+
+
+def _hadronic_fraction(process: ProcessModel, uniform: FloatArray) -> FloatArray:
+    least, a, b = process.hadronic_x
+    table = _beta_quantiles(a, b)
+    return least + (1.0 - least) * np.interp(uniform, np.linspace(0.0, 1.0, len(table)), table)
+
+
+def _fractions(rng: np.random.Generator, process: ProcessModel, n: int) -> tuple[FloatArray, FloatArray]:
+    """Visible fractions of the hadronic and the leptonic tau, correlated through a Gaussian copula."""
+    first, second = rng.normal(size=(2, n))
+    rho = process.correlation
+    mixed = rho * first + np.sqrt(1.0 - rho**2) * second
+    return _hadronic_fraction(process, ndtr(first)), visible_fraction_leptonic(ndtr(mixed))
+
+
+def _parent_mass(rng: np.random.Generator, model: ParentModel, n: int) -> FloatArray:
+    """Breit-Wigner mass within 15 widths, or an exponential tail above it."""
+    edge = np.arctan(30.0) / np.pi
+    mass = model.mass + model.width / 2 * np.tan(np.pi * rng.uniform(-edge, edge, n))
+    tail = model.tail[0] + rng.exponential(model.tail[1], n)
+    return np.asarray(np.where(rng.random(n) < model.tail_share, tail, mass), dtype=np.float64)
+
+
+def _noise(rng: np.random.Generator, model: ParentModel, recoil: Recoil) -> tuple[FloatArray, FloatArray]:
+    n = len(recoil.px)
+    width = np.sqrt(model.noise**2 + model.noise_stochastic**2 * recoil.all_pt)
+    width = np.where(rng.random(n) < model.noise_tail, 2.0 * width, width)
+    x, y = rng.normal(size=(2, n))
+    return width * x, width * y
+
+
+def _rapidity(rng: np.random.Generator, model: ParentModel, recoil: Recoil, jet_num: int) -> FloatArray:
+    towards = model.rapidity_slope[jet_num] * np.nan_to_num(recoil.eta1)
+    return towards + model.rapidity[jet_num] * rng.normal(size=len(recoil.px))
+
+
+def _cos_theta(rng: np.random.Generator, quadratic: float, n: int) -> FloatArray:
+    """Density 1 + a cos^2 on [-1, 1], by choosing between the flat part and the quadratic part."""
+    flat, cubed = rng.uniform(-1.0, 1.0, (2, n))
+    cosine: FloatArray = np.where(rng.random(n) < quadratic / (3.0 + quadratic), np.cbrt(cubed), flat)
+    return cosine
+
+
+def _decay(rng: np.random.Generator, parent: FourVector, cos_theta: FloatArray) -> tuple[FourVector, FourVector]:
+    return decay_to_massless(parent, cos_theta, rng.uniform(-np.pi, np.pi, len(cos_theta)))
+
+
+def _seen(rng: np.random.Generator, tau: FourVector, lep: FourVector) -> Visible:
+    """Smear the momenta; the detector measures directions far better than they matter here."""
+    first, second = rng.normal(size=(2, len(tau.px)))
+    tau_pt = tau.pt * np.maximum(1.0 + DETECTOR.tau_resolution * first, 0.05)
+    lep_pt = lep.pt * np.maximum(1.0 + DETECTOR.lepton_resolution * second, 0.05)
+    return Visible(tau_pt, tau.eta, tau.phi, lep_pt, lep.eta, lep.phi)
+
+
+def decay_ditau(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, jet_num: int) -> Visible:
+    """H or Z -> tau tau -> hadrons + lepton; in VH, the other boson may be lost or give the lepton.
+
+    Args:
+        rng: source of random numbers.
+        process: constants of the process.
+        recoil: jets and soft term of n events.
+        jet_num: number of jets, 0 to 3.
+
+    Returns:
+        The visible particles before any selection.
+    """
+    model, n = process.parent, len(recoil.px)
+    noise_x, noise_y = _noise(rng, model, recoil)
+    mass = _parent_mass(rng, model, n)
+    lost_px, lost_py = np.zeros(n), np.zeros(n)
+    invisible = process.invisible[jet_num]
+    if invisible:
+        size = np.where(rng.random(n) < invisible, rng.gamma(2.0, process.companion / 2, n), 0.0)
+        direction = rng.uniform(-np.pi, np.pi, n)
+        lost_px, lost_py = size * np.cos(direction), size * np.sin(direction)
+    parent = from_transverse(
+        noise_x - recoil.px - lost_px,
+        noise_y - recoil.py - lost_py,
+        _rapidity(rng, model, recoil, jet_num),
+        mass,
+    )
+    tau_had, tau_lep = _decay(rng, parent, _cos_theta(rng, model.polarisation, n))
+    x_had, x_lep = _fractions(rng, process, n)
+    lepton = tau_lep.scaled(x_lep)
+    if invisible:
+        boson = from_transverse(lost_px, lost_py, rng.normal(size=n), np.full(n, DETECTOR.w_mass))
+        from_boson, _ = _decay(rng, boson, _cos_theta(rng, 0.0, n))
+        swap = (size > 0.0) & (rng.random(n) < process.lepton_swap)
+        lepton = FourVector(
+            *(np.where(swap, getattr(from_boson, c), getattr(lepton, c)) for c in ("px", "py", "pz", "e"))
+        )
+    return _seen(rng, tau_had.scaled(x_had), lepton)
+
+
+def _fake_tau(
+    rng: np.random.Generator, fake: FakeTau, recoil: Recoil, jet_num: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Draw pt, eta and phi of a jet that passes as a tau."""
+    n = len(recoil.px)
+    shape, scale = fake.pt[jet_num]
+    pt = DETECTOR.tau_pt_min + scale * rng.weibull(shape, n)
+    eta = DETECTOR.eta_max * rng.beta(*fake.eta, n) * np.where(rng.random(n) < 0.5, -1.0, 1.0)
+    opposite = np.where(np.isnan(recoil.phi1), 0.0, recoil.phi1 + np.pi)
+    phi = opposite + rng.vonmises(0.0, fake.away[jet_num], n)
+    return pt, eta, (phi + np.pi) % (2.0 * np.pi) - np.pi
+
+
+def decay_w_with_fake_tau(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, jet_num: int) -> Visible:
+    """W -> l nu (or tau nu -> l nu nu nu) recoiling against jets, one of which passes as a hadronic tau.
+
+    Args:
+        rng: source of random numbers.
+        process: constants of the process, with a fake tau.
+        recoil: jets and soft term of n events, without the fake tau.
+        jet_num: number of jets, 0 to 3.
+
+    Returns:
+        The visible particles before any selection.
+    """
+    model, fake, n = process.parent, process.fake, len(recoil.px)
+    assert fake is not None  # noqa: S101  # a constant of the process, not an input
+    pt, eta, phi = _fake_tau(rng, fake, recoil, jet_num)
+    noise_x, noise_y = _noise(rng, model, recoil)
+    jet_pt = fake.response * pt
+    rapidity = _rapidity(rng, model, recoil, jet_num) + fake.rapidity_slope * eta
+    boson = from_transverse(
+        noise_x - recoil.px - jet_pt * np.cos(phi),
+        noise_y - recoil.py - jet_pt * np.sin(phi),
+        rapidity,
+        _parent_mass(rng, model, n),
+    )
+    # V - A: the lepton's direction is 1 + a sign(y) cos, as the quark more often comes with the boson's side.
+    cos_theta = _linear_cosine(rng, model.polarisation * np.tanh(2.0 * rapidity))
+    lepton, _ = _decay(rng, boson, cos_theta)
+    x = np.where(rng.random(n) < fake.lepton_from_tau, visible_fraction_leptonic(rng.random(n)), 1.0)
+    lep = lepton.scaled(x)
+    smear = 1.0 + DETECTOR.lepton_resolution * rng.normal(size=n)
+    return Visible(pt, eta, phi, lep.pt * smear, lep.eta, lep.phi)
+
+
+def _linear_cosine(rng: np.random.Generator, slope: FloatArray) -> FloatArray:
+    """Density (1 + a c)/2 on [-1, 1] with abs(a) <= 1: flip a flat c with the right probability."""
+    cosine = rng.uniform(-1.0, 1.0, len(slope))
+    return np.where(rng.random(len(slope)) < (1.0 + slope * cosine) / 2, cosine, -cosine)
+
+
+def decay_top_pair(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, jet_num: int) -> Visible:
+    """Two W of a top pair: one gives the lepton, the other a hadronic tau, or a jet passes as one.
+
+    Args:
+        rng: source of random numbers.
+        process: constants of the process, with a fake tau.
+        recoil: jets (of the b quarks, mostly) and soft term of n events.
+        jet_num: number of jets, 0 to 3.
+
+    Returns:
+        The visible particles before any selection.
+    """
+    model, fake, n = process.parent, process.fake, len(recoil.px)
+    assert fake is not None  # noqa: S101  # a constant of the process, not an input
+    noise_x, noise_y = _noise(rng, model, recoil)
+    size, direction = rng.gamma(2.0, process.companion / 2, n), rng.uniform(-np.pi, np.pi, n)
+    split_x, split_y = size * np.cos(direction), size * np.sin(direction)
+    total_x, total_y = noise_x - recoil.px, noise_y - recoil.py
+    bosons = [
+        from_transverse(
+            total_x / 2 + sign * split_x,
+            total_y / 2 + sign * split_y,
+            _rapidity(rng, model, recoil, jet_num),
+            _parent_mass(rng, model, n),
+        )
+        for sign in (1.0, -1.0)
+    ]
+    lepton, _ = _decay(rng, bosons[0], _cos_theta(rng, 0.0, n))
+    tau, _ = _decay(rng, bosons[1], _cos_theta(rng, 0.0, n))
+    seen = _seen(rng, tau.scaled(_hadronic_fraction(process, rng.random(n))), lepton)
+    pt, eta, phi = _fake_tau(rng, fake, recoil, jet_num)
+    faked = rng.random(n) < process.fake_share
+    return Visible(
+        np.where(faked, pt, seen.tau_pt),
+        np.where(faked, eta, seen.tau_eta),
+        np.where(faked, phi, seen.tau_phi),
+        seen.lep_pt,
+        seen.lep_eta,
+        seen.lep_phi,
+    )
+
+
+DECAYS: dict[str, Callable[[np.random.Generator, ProcessModel, Recoil, int], Visible]] = {
+    "ggF": decay_ditau,
+    "VBF": decay_ditau,
+    "VH": decay_ditau,
+    "Z": decay_ditau,
+    "ttbar": decay_top_pair,
+    "W": decay_w_with_fake_tau,
+}
+"""How each process decays."""
+
+
 BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
 
-__all__ = ["generate"]
 
 _FEW = 512
 """When fewer events than this still wait for a decay that passes, each of them tries several decays at once."""

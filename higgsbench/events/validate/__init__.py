@@ -5,8 +5,7 @@ many broke it and which ones came first. A rule is a frozen record; a rule added
 listed and shown.
 """
 
-from higgsbench.events.validate.report import RuleResult, ValidationReport
-from higgsbench.events.validate.rule import Rule
-from higgsbench.events.validate.run import RULES, validate_events, validate_file
+from higgsbench.events.validate.rules import Rule
+from higgsbench.events.validate.run import RULES, RuleResult, ValidationReport, validate_events, validate_file
 
 __all__ = ["RULES", "Rule", "RuleResult", "ValidationReport", "validate_events", "validate_file"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from higgsbench.events.validate.rule import BoolArray, FloatArray, RuleTable
+from higgsbench.events.validate.rules import BoolArray, FloatArray, RuleTable
 from higgsbench.events.validate.run import validate_events
 from higgsbench.schema import ATLAS_HIGGS, FEATURES
 

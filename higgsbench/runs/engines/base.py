@@ -1,26 +1,49 @@
-"""What an engine is, and what all of them share: settings, and how often a unit is tried."""
+"""What every engine shares: settings, clusters, repeated attempts, and the engine that runs units in this process."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
+import re
+import shutil
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from higgsbench.config.document import read_yaml
+from higgsbench.config.load import validated
+from higgsbench.config.model import Strict, parse_size, problem
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError
+from higgsbench.runs.durations import parse_duration
 from higgsbench.runs.environment import available_cores
-from higgsbench.runs.unit import Task, UnitResult
+from higgsbench.runs.unit import Task, UnitResult, run_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from higgsbench.runs.engines.cluster import ClusterConfig
+    from higgsbench.runs.unit import Workspace
 
-__all__ = ["ENGINES", "Attempts", "Engine", "EngineError", "EngineSettings", "Lost", "Outcome", "failed_unit"]
+__all__ = [
+    "ENGINES",
+    "Attempts",
+    "ClusterConfig",
+    "Engine",
+    "EngineError",
+    "EngineSettings",
+    "Lost",
+    "Outcome",
+    "SerialEngine",
+    "failed_unit",
+    "job_script",
+    "load_cluster",
+    "start_cluster",
+]
+
 
 ENGINES = ("local", "serial", "dask")
 
@@ -206,3 +229,216 @@ class Attempts:
         del self.deaths[outcome.key]
         details = "\n".join(f"attempt {i}: {death.reason}\n{death.details}" for i, death in enumerate(deaths, 1))
         return failed_unit(outcome.key, f"failed three times, the last time alone: {outcome.reason}", details)
+
+
+_COMMAND = {"slurm": "sbatch", "htcondor": "condor_submit"}
+_EXAMPLE_SCHEDULER = "tcp://SCHEDULER:8786"
+
+Line = Annotated[str, Field(min_length=1, pattern=r"^[^\r\n\x00]*$")]
+
+_WORD = re.compile(r"[\w./~%+:@,=\-]+")
+"""What stands in a job script as it is, in directives and in a command of the shell."""
+
+_LEAST = 10**8
+"""Bytes below which no worker can live."""
+
+
+class ClusterConfig(Strict):
+    """Jobs of a batch system, each of which is one worker: one fit at a time.
+
+    Attributes:
+        system: which one.
+        workers: number of jobs.
+        memory: memory of each, e.g. `4GB`.
+        cores: cores of each; at least the run's `threads`.
+        walltime: time of each, e.g. `2h` (Slurm); a job that ends costs the fit it was at, which is tried elsewhere.
+        queue: partition (Slurm).
+        account: account (Slurm).
+        disk: disk of each (HTCondor).
+        directives: further lines, e.g. `--constraint=avx2` (Slurm), or keys and values (HTCondor).
+        prologue: shell commands before a worker starts, e.g. `module load python` (Slurm).
+        python: interpreter on the nodes; this one by default, which then must be on a shared file system.
+        logs: folder for the jobs' output.
+        scratch: folder on the nodes for events and temporary files.
+        interface: network interface on which the nodes reach this machine, e.g. `ib0`.
+    """
+
+    system: Literal["slurm", "htcondor"]
+    workers: Annotated[int, Field(ge=1, le=10_000)]
+    memory: str
+    cores: Annotated[int, Field(ge=1, le=1024)] = 1
+    walltime: str | None = None
+    queue: Line | None = None
+    account: Line | None = None
+    disk: str | None = None
+    directives: list[Line] | dict[Line, Line] | None = None
+    prologue: list[Line] = Field(default_factory=list)
+    python: Line | None = None
+    logs: Line | None = None
+    scratch: Line | None = None
+    interface: Line | None = None
+
+    @field_validator("queue", "account", "python", "logs", "scratch", "interface")
+    @classmethod
+    def _one_word(cls, value: str | None) -> str | None:
+        if value is not None and not _WORD.fullmatch(value):
+            raise problem(f"{value!r}: only letters, digits and ./~%+:@,=_- can stand in a job script")
+        return value
+
+    @field_validator("memory", "disk")
+    @classmethod
+    def _size(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        try:
+            size = parse_size(value)
+        except ConfigError as error:
+            raise problem(str(error)) from error
+        if info.field_name == "memory" and size < _LEAST:
+            raise problem(f"{value!r}: no worker can live in less than 100MB")
+        return f"{size}B"
+
+    @field_validator("walltime")
+    @classmethod
+    def _duration(cls, value: str | None) -> str | None:
+        try:
+            if value is not None:
+                parse_duration(value)
+        except ConfigError as error:
+            raise problem(str(error)) from error
+        return value
+
+    @model_validator(mode="after")
+    def _of_its_system(self) -> ClusterConfig:
+        foreign = {"slurm": ("disk",), "htcondor": ("walltime", "queue", "account", "prologue")}[self.system]
+        for key in foreign:
+            if getattr(self, key):
+                raise problem(f"{self.system} knows no {key!r}; its own words go into `directives`", key)
+        if self.system == "htcondor" and self.disk is None:
+            raise problem("htcondor needs the disk of a job, e.g. `disk: 2GB`")
+        kind, words = (list, "a list of lines") if self.system == "slurm" else (dict, "keys and values")
+        if self.directives is not None and not isinstance(self.directives, kind):
+            raise problem(f"directives: {self.system} takes {words}", "directives")
+        return self
+
+
+def load_cluster(source: str | Path) -> ClusterConfig:
+    """Read a cluster file.
+
+    Raises:
+        ConfigError: naming the file, line and key.
+    """
+    document = read_yaml(Path(source).expanduser())
+    if not isinstance(document.value, dict):
+        raise ConfigError(f"{document.source}: expected keys and values (system, workers, memory, ...)")
+    return validated(document, ClusterConfig)
+
+
+def _jobqueue() -> Any:
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise MissingExtraError("a batch system", "dask") from error
+    return dask_jobqueue
+
+
+def _arguments(config: ClusterConfig) -> dict[str, Any]:
+    """Arguments of dask-jobqueue; what is not given is what its own configuration files say."""
+    common = {
+        "cores": config.cores,
+        "processes": 1,
+        "memory": config.memory,
+        "python": config.python,
+        "log_directory": config.logs,
+        "local_directory": config.scratch,
+        "interface": config.interface,
+        "job_extra_directives": config.directives,
+        # Without --no-nanny: a worker that dies is started again inside the job.
+        "nanny": True,
+    }
+    if config.system == "htcondor":
+        own: dict[str, Any] = {"disk": config.disk}
+    else:
+        own = {
+            "queue": config.queue,
+            "account": config.account,
+            "walltime": None if config.walltime is None else _clock(parse_duration(config.walltime)),
+            "job_script_prologue": config.prologue or None,
+        }
+    return {key: value for key, value in (common | own).items() if value is not None}
+
+
+def _clock(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:00"
+
+
+def job_script(config: ClusterConfig) -> str:
+    """Return the job that would be submitted, with SCHEDULER for the address that is not known yet.
+
+    Raises:
+        MissingExtraError: if dask-jobqueue is not installed.
+    """
+    kind = {"slurm": "SLURMCluster", "htcondor": "HTCondorCluster"}[config.system]
+    job = getattr(_jobqueue(), kind).job_cls
+    arguments = _arguments(config)
+    arguments.pop("interface", None)  # of the machine that submits; it goes into the address
+    there = config.logs is None or Path(config.logs).exists()
+    script = str(job(scheduler=_EXAMPLE_SCHEDULER, name="higgsbench", **arguments).job_script())
+    if not there:  # dask-jobqueue has made it
+        with contextlib.suppress(OSError):
+            Path(str(config.logs)).rmdir()
+    return script
+
+
+def start_cluster(config: ClusterConfig, threads: int) -> Any:
+    """Start a scheduler in this process and submit the jobs.
+
+    Raises:
+        ConfigError: if a fit would have fewer cores than threads.
+        MissingExtraError: if dask-jobqueue is not installed.
+        EngineError: if this machine cannot submit jobs.
+    """
+    if config.cores < threads:
+        raise ConfigError(f"the run asks for {threads} threads per fit, the cluster file for cores: {config.cores}")
+    jobqueue = _jobqueue()
+    command = _COMMAND[config.system]
+    if shutil.which(command) is None:
+        raise EngineError(f"no command {command!r} here: start the run on a machine that submits {config.system} jobs")
+    kind = jobqueue.SLURMCluster if config.system == "slurm" else jobqueue.HTCondorCluster
+    cluster = kind(**_arguments(config), scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"})
+    cluster.scale(config.workers)
+    return cluster
+
+
+class SerialEngine:
+    """The engine `serial`: no process is started, so a model that takes the process down takes the run with it.
+
+    Args:
+        workspace: where the events are.
+    """
+
+    ahead = False
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.task: Task | None = None
+
+    def free(self) -> bool:
+        """Whether no unit waits to be run."""
+        return self.task is None
+
+    def start(self, task: Task) -> None:
+        """Take a unit; it runs when it is waited for."""
+        self.task = task
+
+    def wait(self) -> Outcome:
+        """Run the unit."""
+        if self.task is None:
+            raise RuntimeError("no unit was started")
+        task, self.task = self.task, None
+        return run_unit(task, self.workspace)
+
+    def close(self) -> None:
+        """Forget what was not begun."""
+        self.task = None

@@ -1,4 +1,4 @@
-"""Units on Dask workers: of a running cluster, of a batch system, or on this machine."""
+"""Run units on Dask workers: of a running cluster, of a batch system, or on this machine."""
 
 from __future__ import annotations
 
@@ -6,36 +6,384 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import logging
+import platform
 import queue
+import re
 import secrets
+import shutil
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
-from distributed import KilledWorker
+from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, get_worker
 
+from higgsbench import __version__
 from higgsbench.files import file_digest
-from higgsbench.runs.engines.base import EngineError, Lost, Outcome, failed_unit
-from higgsbench.runs.engines.dask_connect import Connection
-from higgsbench.runs.engines.dask_worker import (
-    PROBE,
-    Answer,
-    Call,
-    Missing,
-    OtherVersions,
-    UnitPlugin,
-    run_call,
-    store_piece,
-    versions,
-)
+from higgsbench.runs.engines.base import EngineError, EngineSettings, Lost, Outcome, failed_unit, start_cluster
+from higgsbench.runs.engines.local import Slot
+from higgsbench.runs.unit import UnitResult, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from higgsbench.runs.engines.base import EngineSettings
-    from higgsbench.runs.unit import Task, Workspace
+    from higgsbench.runs.unit import Task
 
-__all__ = ["DaskEngine", "workers_of"]
+__all__ = [
+    "PROBE",
+    "Answer",
+    "Call",
+    "Connection",
+    "DaskEngine",
+    "Missing",
+    "OtherVersions",
+    "UnitPlugin",
+    "run_call",
+    "store_piece",
+    "versions",
+    "workers_of",
+]
+
+
+PROBE = "probe"
+"""File in a workspace by which a worker knows that it sees that very folder."""
+
+_IDLE = 300.0
+"""Seconds after which a process without a unit ends by itself, should the run that began it have vanished."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A unit on its way to a worker; small whatever the number of events.
+
+    Attributes:
+        token: the run's own word.
+        key: identity of the unit.
+        task: the unit, pickled.
+        folder: the workspace, as the run sees it.
+        files: names of the files in it that the unit reads.
+        model_file: where the run wants the model, or None.
+        versions: versions that the run has of what determines scores.
+    """
+
+    token: str
+    key: str
+    task: bytes
+    folder: str
+    files: tuple[str, ...]
+    model_file: str | None
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The outcome of a unit, with the model's bytes where the worker does not see the run's folder."""
+
+    outcome: Outcome
+    model: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Missing:
+    """The worker neither sees the workspace nor has these files of it yet."""
+
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OtherVersions:
+    """The worker would compute other scores."""
+
+    text: str
+
+
+def versions(packages: frozenset[str]) -> dict[str, str]:
+    """Return the versions of what determines scores, in this process."""
+    found = {"Python": ".".join(platform.python_version_tuple()[:2]), "higgsbench": __version__}
+    for name in sorted(packages):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+class UnitPlugin(WorkerPlugin):  # type: ignore[misc]
+    """Lives on every Dask worker for as long as a run does, on those that come later too.
+
+    Args:
+        token: the run's own word.
+        settings: threads and limits of a unit.
+    """
+
+    def __init__(self, token: str, settings: EngineSettings) -> None:
+        self.name = f"higgsbench-{token}"
+        self.settings = settings
+
+    def setup(self, worker: Any) -> None:
+        """Make ready; called by Dask."""
+        self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self.slot = Slot(self.settings, lambda _, outcome: self.outcomes.put(outcome), _IDLE)
+        # Below Dask's own folder, which it removes should this process be killed.
+        self.folder = Path(worker.local_directory) / self.name
+
+    def teardown(self, worker: Any) -> None:
+        """End the process and remove the files; called by Dask."""
+        self.slot.close()
+        self.outcomes.put(Lost("", "the run was ended"))
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def run(self, call: Call) -> Answer | Missing | OtherVersions:
+        """Run a unit where the events can be read, otherwise say what is missing."""
+        own = versions(frozenset(call.versions) - {"Python", "higgsbench"})
+        other = [f"{name} {own[name]} instead of {wanted}" for name, wanted in call.versions.items()
+                 if own[name] != wanted]  # fmt: skip
+        if other:
+            return OtherVersions(", ".join(other))
+        if _reads(Path(call.folder) / PROBE) == call.token:
+            return Answer(self._outcome(call, Workspace(call.folder), call.model_file))
+        missing = tuple(name for name in call.files if not (self.folder / name).is_file())
+        if missing:
+            return Missing(missing)
+        model = None if call.model_file is None else self.folder / f"{call.key}.model"
+        outcome = self._outcome(call, Workspace(str(self.folder)), None if model is None else str(model))
+        if not isinstance(outcome, UnitResult) or outcome.model_file is None or model is None:
+            return Answer(outcome)
+        content = model.read_bytes()
+        model.unlink()
+        return Answer(dataclasses.replace(outcome, model_file=None), content)
+
+    def _outcome(self, call: Call, workspace: Workspace, model_file: str | None) -> Outcome:
+        self.slot.start(call.key, call.task, workspace, model_file)
+        return self.outcomes.get()
+
+
+def _plugin(token: str) -> UnitPlugin:
+    plugin: UnitPlugin = get_worker().plugins[f"higgsbench-{token}"]
+    return plugin
+
+
+def run_call(call: Call) -> Answer | Missing | OtherVersions:
+    """Run a unit on the Dask worker that this is called on."""
+    return _plugin(call.token).run(call)
+
+
+def store_piece(token: str, name: str, piece: bytes, first: bool, digest: str | None) -> bool:
+    """Add a piece to a file of the events; with the digest after the last, the file counts if it agrees."""
+    folder = _plugin(token).folder
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{name}.part"
+    with part.open("wb" if first else "ab") as stream:
+        stream.write(piece)
+    if digest is None:
+        return True
+    with part.open("rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
+            return False
+    part.replace(folder / name)
+    return True
+
+
+def _reads(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+_CONNECT = 20.0
+"""Seconds in which a scheduler must answer."""
+
+_PATIENCE = 5.0
+"""Seconds without a worker after which the user is told."""
+
+_ADDRESS = re.compile(r"((tcp|tls|ucx|ws|wss)://)?[\w.\-\[\]:]+:\d{1,5}")
+
+
+class Connection:
+    """A client of a scheduler.
+
+    Everything that depends on the number of events goes straight between this process and the workers.
+
+    Args:
+        settings: which cluster.
+        say: hears of waiting.
+
+    Raises:
+        EngineError: if no scheduler answers, or no cluster can be started.
+    """
+
+    def __init__(self, settings: EngineSettings, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.where = settings.scheduler or (settings.cluster.system if settings.cluster else "this machine")
+        self.plugin: str | None = None
+        self.quiet = contextlib.ExitStack()
+        self.quiet.enter_context(_silent())
+        self.cluster: Any = None
+        self.client: Any = None
+        self.directly = True
+        try:
+            if settings.scheduler is None:
+                self.cluster = _started(settings)
+            self.client = _connected(settings.scheduler, self.cluster)
+        except BaseException:
+            self.close()
+            raise
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Turn what a lost scheduler leads to into one line."""
+        try:
+            if self.client.status != "running":
+                raise OSError("the connection is closed")
+            yield
+        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+            if self.client.status == "running" and not isinstance(error, OSError | TimeoutError):
+                raise
+            raise EngineError(
+                f"the Dask scheduler of {self.where} was lost; finished units are kept: call the same command again"
+            ) from error
+
+    def workers(self) -> frozenset[str]:
+        """Return the addresses of the workers there are.
+
+        Raises:
+            EngineError: if the scheduler was lost.
+        """
+        with self._asking():
+            return frozenset(self.client.nthreads())
+
+    def await_workers(self) -> frozenset[str]:
+        """Return the addresses of the workers, as soon as there is one; a batch system may take its time."""
+        begin, told = time.monotonic(), False
+        while not (found := self.workers()):
+            if not told and time.monotonic() - begin > _PATIENCE:
+                told = True
+                self.say(f"waiting for a Dask worker of {self.where}")
+            time.sleep(0.1)
+        return found
+
+    def install(self, plugin: Any) -> None:
+        """Put a plugin on all workers, those to come too.
+
+        Raises:
+            EngineError: if a worker cannot take it.
+        """
+        self.plugin = plugin.name
+        try:
+            with self._asking():
+                self.client.register_plugin(plugin, name=plugin.name)
+        except EngineError:
+            raise
+        except Exception as error:
+            raise EngineError(
+                f"the Dask workers of {self.where} cannot import higgsbench: install the same version there ({error!r})"
+            ) from error
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, address: str) -> Any:
+        """Call a function on one worker and on no other."""
+        with self._asking():
+            return self.client.submit(function, *arguments, workers=[address], pure=False, retries=0)
+
+    def bring(self, content: bytes, address: str) -> Any:
+        """Bring bytes to a worker, past the scheduler where the worker can be reached."""
+        with self._asking():
+            if self.directly:
+                try:
+                    return self.client.scatter(content, workers=[address], direct=True, hash=False)
+                except (OSError, TimeoutError):
+                    self.directly = False
+            return self.client.scatter(content, workers=[address], direct=False, hash=False)
+
+    def forget(self, future: Any) -> None:
+        """Give a unit up."""
+        with contextlib.suppress(Exception):
+            self.client.cancel([future], force=True)
+
+    def close(self, futures: list[Any] | None = None) -> None:
+        """Give up what runs, clear the workers, and end a cluster that was started here.
+
+        Whatever fails here has no consequence: the scheduler may be gone, and so are its workers then.
+        """
+        client, cluster, self.client, self.cluster = self.client, self.cluster, None, None
+        with self.quiet:
+            if client is not None:
+                with contextlib.suppress(Exception):
+                    if client.status == "running":
+                        client.cancel(futures or [], force=True)
+                        if self.plugin is not None:
+                            client.unregister_worker_plugin(self.plugin)
+                with contextlib.suppress(Exception):
+                    client.close(timeout=5)
+            if cluster is not None:
+                with contextlib.suppress(Exception):
+                    cluster.close(timeout=10)
+
+
+def _connected(scheduler: str | None, cluster: Any) -> Any:
+    how: dict[str, Any] = {"set_as_default": False, "direct_to_workers": True, "timeout": _CONNECT}
+    if scheduler is None:
+        return Client(cluster, **how)
+    address = _address(scheduler)
+    try:
+        return Client(address, **how)
+    except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise EngineError(f"--scheduler {scheduler}: no Dask scheduler answers there ({text})") from error
+
+
+def _address(scheduler: str) -> str:
+    """Return the address that is given, or that a scheduler file names.
+
+    Raises:
+        EngineError: if there is none.
+    """
+    address: Any = scheduler
+    if Path(scheduler).is_file():
+        try:
+            content = json.loads(Path(scheduler).read_bytes())
+            address = content["address"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            raise EngineError(f"--scheduler {scheduler}: not a scheduler file of Dask (JSON with an address)") from None
+    if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+        which = f" names {address!r:.60}, which is" if address is not scheduler else ""
+        raise EngineError(f"--scheduler {scheduler}:{which} neither an address (tcp://host:port) nor a scheduler file")
+    return address
+
+
+def _started(settings: EngineSettings) -> Any:
+    if settings.cluster is not None:
+        return start_cluster(settings.cluster, settings.threads)
+    # Workers in threads of this process: their fits run in processes of their own all the same, nothing needs to be
+    # imported a second time for Dask, and a script needs no `if __name__ == "__main__"`.
+    return LocalCluster(
+        n_workers=settings.jobs or 1,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address="127.0.0.1:0",  # Dask listens in any case; by itself, on a port that may be taken
+        scheduler_kwargs={"dashboard": False},
+        memory_limit=0,
+        silence_logs=logging.CRITICAL,
+    )
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep Dask's own log off the terminal: what matters is said by the run."""
+    handlers = [(handler, handler.level) for handler in logging.getLogger("distributed").handlers]
+    for handler, _ in handlers:
+        handler.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for handler, level in handlers:
+            handler.setLevel(level)
+
 
 _LOOK = 0.5
 """Seconds between two looks at which workers there are."""

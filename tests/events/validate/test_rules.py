@@ -11,8 +11,8 @@ import pytest
 
 from higgsbench.errors import DataError
 from higgsbench.events import Events
+from higgsbench.events.formats import write_events
 from higgsbench.events.validate import RULES, ValidationReport, validate_events, validate_file
-from higgsbench.events.write import write_events
 from higgsbench.schema import ATLAS_HIGGS, DERIVED
 
 if TYPE_CHECKING:

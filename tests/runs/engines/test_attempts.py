@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from higgsbench.config.sizes import format_size, parse_size
+from higgsbench.config.model import format_size, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
 from higgsbench.runs.engines.base import Attempts, EngineSettings, Lost

@@ -8,8 +8,7 @@ import pytest
 
 from higgsbench.cli.main import main
 from higgsbench.errors import ConfigError
-from higgsbench.runs.engines.base import EngineError
-from higgsbench.runs.engines.cluster import job_script, load_cluster, start_cluster
+from higgsbench.runs.engines.base import EngineError, job_script, load_cluster, start_cluster
 
 pytest.importorskip("dask_jobqueue", reason="the extra dask is not installed")
 

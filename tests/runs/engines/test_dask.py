@@ -141,7 +141,8 @@ def test_a_worker_is_killed_and_one_joins(
 def test_a_worker_that_does_not_see_the_files(
     config: Callable[..., Path], tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from higgsbench.runs.engines import dask, dask_worker
+    from higgsbench.runs.engines import dask
+    from higgsbench.runs.engines import dask as dask_worker
 
     worker = cluster.worker()
     # Calls that name folders which are not there, as on a machine without the run's file system.
@@ -212,7 +213,7 @@ def test_other_versions_are_refused(
 def test_a_scheduler_that_is_not_there(
     config: Callable[..., Path], tmp_path: Path, scheduler: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from higgsbench.runs.engines import dask_connect
+    from higgsbench.runs.engines import dask as dask_connect
 
     monkeypatch.setattr(dask_connect, "_CONNECT", 0.5)
     with pytest.raises(EngineError, match=message):

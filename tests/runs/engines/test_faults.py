@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 import higgsbench
-from higgsbench.runs.engines import slot
-from higgsbench.runs.engines.worker import hoards
+from higgsbench.runs.engines import local as slot
+from higgsbench.runs.engines.local import hoards
 from tests.runs.engines.conftest import Notes
 
 TwoModels = Callable[[str], Path]
@@ -29,7 +29,7 @@ def jobs_of(engine: str) -> int | None:
 
 def workers_of(process: int | None = None) -> list[psutil.Process]:
     found = psutil.Process(process).children(recursive=True)
-    return [p for p in found if "higgsbench.runs.engines.worker" in command_of(p)]
+    return [p for p in found if "higgsbench.runs.engines.local" in command_of(p)]
 
 
 def command_of(process: psutil.Process) -> str:
@@ -165,7 +165,7 @@ def test_a_process_in_which_a_unit_left_much_memory_makes_room_for_another(
     long: bool,
 ) -> None:
     if long:
-        start = "import higgsbench.runs.engines.worker as worker; worker.LONG = 0.0; "
+        start = "import higgsbench.runs.engines.local as worker; worker.LONG = 0.0; "
         monkeypatch.setattr(slot, "_START", slot._START.replace("from higgsbench", start + "from higgsbench", 1))
     (tmp_path / "count").mkdir()
     misbehave("hoarder", "hoard", folder=str(tmp_path / "count"))
@@ -181,7 +181,7 @@ def test_a_process_that_says_it_leaves_and_does_not_is_ended(
     two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = (
-        "import atexit, time, higgsbench.runs.engines.worker as worker; worker.LONG, worker.HOARD = 0.0, -1e12; "
+        "import atexit, time, higgsbench.runs.engines.local as worker; worker.LONG, worker.HOARD = 0.0, -1e12; "
         "atexit.register(time.sleep, 600); "
     )
     monkeypatch.setattr(slot, "_START", slot._START.replace("from higgsbench", start + "from higgsbench", 1))

@@ -1,0 +1,259 @@
+"""Four-vectors and two-body decays, and what the decaying particles recoil against: jets and the soft term."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from higgsbench.events.simulate.processes import JetModel, ProcessModel, SoftModel
+
+__all__ = [
+    "JET_ETA_MAX",
+    "JET_PT_MIN",
+    "FourVector",
+    "Recoil",
+    "decay_to_massless",
+    "draw_recoil",
+    "from_transverse",
+    "visible_fraction_leptonic",
+]
+
+
+FloatArray: TypeAlias = "npt.NDArray[np.float64]"
+
+
+@dataclass(frozen=True, slots=True)
+class FourVector:
+    """Momenta and energies of n particles.
+
+    Attributes:
+        px: GeV, shape (n,); so are `py`, `pz` and `e`.
+        py: see `px`.
+        pz: see `px`.
+        e: see `px`.
+    """
+
+    px: FloatArray
+    py: FloatArray
+    pz: FloatArray
+    e: FloatArray
+
+    @property
+    def pt(self) -> FloatArray:
+        """Transverse momentum, GeV."""
+        return np.hypot(self.px, self.py)
+
+    @property
+    def phi(self) -> FloatArray:
+        """Azimuth in (-pi, pi], rad."""
+        return np.arctan2(self.py, self.px)
+
+    @property
+    def eta(self) -> FloatArray:
+        """Pseudorapidity."""
+        return np.arcsinh(self.pz / np.maximum(self.pt, 1e-9))
+
+    @property
+    def mass(self) -> FloatArray:
+        """Invariant mass, GeV (0 where rounding makes its square negative)."""
+        squared = self.e**2 - self.px**2 - self.py**2 - self.pz**2
+        return np.sqrt(np.maximum(squared, 0.0))
+
+    def scaled(self, factor: FloatArray) -> FourVector:
+        """The same directions with momentum and energy times `factor`, shape (n,)."""
+        return FourVector(self.px * factor, self.py * factor, self.pz * factor, self.e * factor)
+
+
+def from_transverse(px: FloatArray, py: FloatArray, rapidity: FloatArray, mass: FloatArray) -> FourVector:
+    """Build four-vectors from transverse momentum, rapidity and mass, each of shape (n,)."""
+    transverse_mass = np.sqrt(px**2 + py**2 + mass**2)
+    return FourVector(px, py, transverse_mass * np.sinh(rapidity), transverse_mass * np.cosh(rapidity))
+
+
+def decay_to_massless(parent: FourVector, cos_theta: FloatArray, phi: FloatArray) -> tuple[FourVector, FourVector]:
+    """Decay each parent into two massless particles.
+
+    Args:
+        parent: n massive particles.
+        cos_theta: cosine of the polar angle of the first daughter in the rest frame, about the beam axis, shape (n,).
+        phi: its azimuth, shape (n,).
+
+    Returns:
+        First and second daughter in the laboratory frame.
+    """
+    mass = parent.mass
+    half = mass / 2
+    sin_theta = np.sqrt(np.maximum(1.0 - cos_theta**2, 0.0))
+    qx, qy, qz = half * sin_theta * np.cos(phi), half * sin_theta * np.sin(phi), half * cos_theta
+    # Lorentz boost by beta = p/E: p' = q + p (q.p / (m (E + m)) + e*/m).
+    along = (qx * parent.px + qy * parent.py + qz * parent.pz) / mass
+    factor = along / (parent.e + mass) + half / mass
+    first = FourVector(
+        qx + parent.px * factor,
+        qy + parent.py * factor,
+        qz + parent.pz * factor,
+        half * parent.e / mass + along,
+    )
+    second = FourVector(parent.px - first.px, parent.py - first.py, parent.pz - first.pz, parent.e - first.e)
+    return first, second
+
+
+_X = np.linspace(0.0, 1.0, 2001)
+_CUMULATIVE = (5.0 * _X - 3.0 * _X**3 + _X**4) / 3.0
+
+
+def visible_fraction_leptonic(uniform: FloatArray) -> FloatArray:
+    """Momentum fraction x of the lepton in tau -> l nu nu, from uniform numbers in [0, 1), shape (n,).
+
+    The density is (1 - x)(5 + 5x - 4x^2)/3: an unpolarised tau much faster than its mass.
+    """
+    return np.interp(uniform, _CUMULATIVE, _X)
+
+
+JET_PT_MIN = 30.0
+JET_ETA_MAX = 4.5
+_PT_SHIFT = 25.0  # ln(pt - 25 GeV) is close to normal above the threshold of 30 GeV
+_MIN_SEPARATION = 0.4  # two jets closer than this are one jet
+
+
+@dataclass(frozen=True, slots=True)
+class Recoil:
+    """Jets and soft term of n events, all arrays of shape (n,), GeV and rad, NaN for jets that do not exist.
+
+    Attributes:
+        pt1: leading jet; so are `eta1` and `phi1`.
+        eta1: see `pt1`.
+        phi1: see `pt1`.
+        pt2: subleading jet; so are `eta2` and `phi2`.
+        eta2: see `pt2`.
+        phi2: see `pt2`.
+        all_pt: scalar sum over all jets, 0 without jets.
+        soft: size of the soft term.
+        px: vector sum of all jets and the soft term; so is `py`.
+        py: see `px`.
+    """
+
+    pt1: FloatArray
+    eta1: FloatArray
+    phi1: FloatArray
+    pt2: FloatArray
+    eta2: FloatArray
+    phi2: FloatArray
+    all_pt: FloatArray
+    soft: FloatArray
+    px: FloatArray
+    py: FloatArray
+
+    def take(self, index: npt.NDArray[np.intp]) -> Recoil:
+        """The events with the given positions (repetition allowed)."""
+        return Recoil(*(getattr(self, name)[index] for name in self.__slots__))
+
+
+def _azimuth(rng: np.random.Generator, n: int) -> FloatArray:
+    return rng.uniform(-np.pi, np.pi, n)
+
+
+def _sign(rng: np.random.Generator, n: int) -> FloatArray:
+    return np.where(rng.random(n) < 0.5, -1.0, 1.0)
+
+
+def _above_threshold(rng: np.random.Generator, log_pt: tuple[float, float], n: int) -> FloatArray:
+    """Shifted log-normal cut at 30 GeV, by folding the normal quantile function onto what is above the cut."""
+    mean, width = log_pt
+    below = ndtr((np.log(JET_PT_MIN - _PT_SHIFT) - mean) / width)
+    quantile = below + (1.0 - below) * rng.random(n)
+    pt: FloatArray = _PT_SHIFT + np.exp(mean + width * np.minimum(ndtri(quantile), 4.0))
+    return pt
+
+
+def _size_of_soft(rng: np.random.Generator, model: SoftModel, n: int) -> FloatArray:
+    kind = rng.random(n)
+    core = rng.gamma(*model.core, n)
+    bump = np.abs(rng.normal(*model.bump, n))
+    tail = model.tail[0] + rng.exponential(model.tail[1], n)
+    size = np.where(kind < model.bump_share, bump, core)
+    return np.where(kind > 1.0 - model.tail_share, tail, size)
+
+
+def _second_jet(
+    rng: np.random.Generator, model: JetModel, pt1: FloatArray, eta1: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Draw pt2, eta1, eta2 and signed dphi; tagging pairs replace eta1 too."""
+    n = len(pt1)
+    pt2 = JET_PT_MIN + (pt1 - JET_PT_MIN) * rng.beta(*model.ratio, n)
+    eta2 = model.eta_slope * eta1 + model.eta_width * rng.normal(size=n)
+    gap = np.abs(rng.normal(*model.tag_gap, n)) * _sign(rng, n) / 2
+    centre = model.tag_centre * rng.normal(size=n)
+    tagged = rng.random(n) < model.tag_share
+    eta1 = np.where(tagged, centre + gap, eta1)
+    eta2 = np.where(tagged, centre - gap, eta2)
+    dphi = np.pi * rng.beta(*model.dphi, n)
+    share, mass, width = model.resonance
+    if share:
+        resonant = rng.normal(mass, width, n) ** 2 / (2.0 * pt1 * pt2)
+        cosine = np.cosh(eta1 - eta2) - resonant  # m^2 = 2 pt1 pt2 (cosh deta - cos dphi)
+        solved = (np.abs(cosine) < 1.0) & (rng.random(n) < share)
+        dphi = np.where(solved, np.arccos(np.clip(cosine, -1.0, 1.0)), dphi)
+    return pt2, eta1, eta2, dphi * _sign(rng, n)
+
+
+def _pair(
+    rng: np.random.Generator, model: JetModel, n: int, second: bool
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Draw pt1, eta1, pt2, eta2, dphi until the pair lies inside the detector and is resolved."""
+    result = np.full((5, n), np.nan)
+    pending = np.arange(n)
+    while len(pending):
+        k = len(pending)
+        pt1 = _above_threshold(rng, model.log_pt, k)
+        eta1 = JET_ETA_MAX * rng.beta(*model.eta, k) * _sign(rng, k)
+        drawn = np.full((5, k), np.nan)
+        good = np.ones(k, dtype=np.bool_)
+        if second:
+            pt2, eta1, eta2, dphi = _second_jet(rng, model, pt1, eta1)
+            inside = (np.abs(eta1) < JET_ETA_MAX) & (np.abs(eta2) < JET_ETA_MAX)
+            good = inside & (np.hypot(eta1 - eta2, dphi) > _MIN_SEPARATION)
+            drawn[2:] = pt2, eta2, dphi
+        drawn[:2] = pt1, eta1
+        result[:, pending[good]] = drawn[:, good]
+        pending = pending[~good]
+    return result[0], result[1], result[2], result[3], result[4]
+
+
+def draw_recoil(rng: np.random.Generator, process: ProcessModel, jet_num: int, n: int) -> Recoil:
+    """Draw jets and soft term.
+
+    Args:
+        rng: source of random numbers.
+        process: the process's constants.
+        jet_num: number of jets, 0 to 3, where 3 means at least 3.
+        n: number of events.
+
+    Returns:
+        The recoil of n events.
+    """
+    nothing = np.full(n, np.nan)
+    pt1 = eta1 = phi1 = pt2 = eta2 = phi2 = nothing
+    soft = _size_of_soft(rng, process.soft[jet_num], n)
+    direction = _azimuth(rng, n)
+    px, py, all_pt = soft * np.cos(direction), soft * np.sin(direction), np.zeros(n)
+    if jet_num > 0:
+        model = process.jets[jet_num - 1]
+        pt1, eta1, pt2, eta2, dphi = _pair(rng, model, n, second=jet_num > 1)
+        phi1 = _azimuth(rng, n)
+        px, py, all_pt = px + pt1 * np.cos(phi1), py + pt1 * np.sin(phi1), pt1
+        if jet_num > 1:
+            phi2 = (phi1 + dphi + np.pi) % (2.0 * np.pi) - np.pi
+            px, py, all_pt = px + pt2 * np.cos(phi2), py + pt2 * np.sin(phi2), all_pt + pt2
+        if jet_num > 2:
+            other = _above_threshold(rng, model.log_other, n)
+            # Further jets are softer than the second one; what exceeds it is several jets in different directions.
+            size, phi3 = np.minimum(other, pt2), _azimuth(rng, n)
+            px, py, all_pt = px + size * np.cos(phi3), py + size * np.sin(phi3), all_pt + other
+    return Recoil(pt1, eta1, phi1, pt2, eta2, phi2, all_pt, soft, px, py)

@@ -1,0 +1,732 @@
+"""An exploration as text for the terminal and as one self-contained page."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from higgsbench import __version__
+from higgsbench.pages import count, number, p_value, percent, with_error
+from higgsbench.pages.drawing import (
+    BACKGROUND,
+    INK,
+    PAPER,
+    SERIES,
+    SIGNAL,
+    axis_label,
+    log_axis,
+    new_figure,
+    style,
+    svg_text,
+)
+from higgsbench.pages.drawing import write_page as write_content
+from higgsbench.pages.html import document, figure, paragraph, section, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import RenderableType
+
+    from higgsbench.explore.result import (
+        ClassSummary,
+        Correlations,
+        Exploration,
+        FeatureSummary,
+        MissingRow,
+        SplitStudy,
+    )
+
+__all__ = [
+    "auc_figure",
+    "balance_figure",
+    "correlation_figure",
+    "drift_figure",
+    "feature_figure",
+    "headline",
+    "label_of_unit",
+    "missing_figure",
+    "render_page",
+    "render_terminal",
+    "split_figure",
+    "split_sentence",
+    "write_page",
+]
+
+
+def label_of_unit(unit: str | None) -> str:
+    """Write a unit in a table: 1 for a pure number, a question mark where the layout does not say."""
+    return "?" if unit is None else unit or "1"
+
+
+def split_sentence(study: SplitStudy) -> str:
+    """Say in numbers of this data what happens to an AMS without rescaling."""
+    part = [c for c in study.cases if c.selection != "all events" and c.fraction == study.cases[0].fraction]
+    raw, rescaled = (next(c for c in part if c.rescaled is flag) for flag in (False, True))
+    whole = next(c for c in study.cases if c.fraction == 1.0 and c.rescaled and c.selection == raw.selection)
+    return (
+        f"The cut {raw.selection} has AMS {with_error(whole.ams, whole.ams_se)} on all described events. A random "
+        f"{raw.fraction:.0%} of them gives {with_error(raw.ams, raw.ams_se)} as it is, {raw.ams / whole.ams:.2f} of "
+        f"it, close to sqrt({raw.fraction:g}) = {math.sqrt(raw.fraction):.2f}: fewer events look like less luminosity. "
+        f"With weights rescaled per class to N_s and N_b it gives {with_error(rescaled.ams, rescaled.ams_se)}. "
+        "The cut was chosen on the same events, so its AMS is optimistic."
+    )
+
+
+def headline(found: Exploration) -> str:
+    """Say in one line what is described."""
+    sample = found.described
+    text = f"{sample.events:,} events ({sample.name})"
+    if sample.signal is not None and sample.background is not None:
+        text += f": {sample.signal:,} signal, {sample.background:,} background"
+    if found.n_s is not None and found.n_b is not None:
+        text += f"; expected N_s = {found.n_s:,.2f}, N_b = {found.n_b:,.1f}, s/b = 1/{found.n_b / found.n_s:,.0f}"
+    return text
+
+
+_COLORS = {"signal": SIGNAL, "background": BACKGROUND, "unlabelled": BACKGROUND}
+
+
+def feature_figure(feature: FeatureSummary) -> str:
+    """Draw the histograms of all classes, each with unit area, with bands of one standard error."""
+    figure, ax = new_figure(3.6, 2.5, layout=None)
+    # Thirty of them: a fixed layout saves seconds.
+    figure.subplots_adjust(left=0.16, right=0.95, bottom=0.18, top=0.92)
+    edges = np.array(feature.edges)
+    width = np.diff(edges)
+    for summary in feature.classes:
+        bars = summary.histogram
+        values, errors = np.array(bars.values), np.sqrt(np.array(bars.variances))
+        total = values.sum() + bars.below + bars.above
+        if not total > 0.0:
+            continue
+        density, error = values / total / width, errors / total / width
+        color = _COLORS[summary.label]
+        dashed = summary.label == "signal"
+        ax.stairs(density, edges, color=color, label=summary.label, linestyle="--" if dashed else "-")
+        low, high = (np.append(v, v[-1]) for v in (np.maximum(density - error, 0.0), density + error))
+        ax.fill_between(edges, low, high, step="post", color=color, alpha=0.25, linewidth=0)
+    ax.set_xlim(float(edges[0]), float(edges[-1]))
+    ax.set_ylim(bottom=0.0, top=1.28 * ax.get_ylim()[1])
+    ax.set_xlabel(axis_label(feature.name, feature.unit))
+    ax.set_ylabel(f"density [1/{feature.unit}]" if feature.unit else "density")
+    ax.locator_params(axis="x", nbins=6)
+    ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    ax.legend(loc="upper right", ncols=len(feature.classes))
+    return svg_text(figure)
+
+
+def balance_figure(found: Exploration) -> str:
+    """Draw events in the file beside expected events, by group, on a logarithmic axis."""
+    rows = [g for g in found.groups if g.group is not None] or list(found.groups)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+    left = figure.add_subplot(1, 2, 1)
+    axes = (left, figure.add_subplot(1, 2, 2, sharey=left))
+    at = np.arange(len(rows))
+    tables: tuple[tuple[str, list[Any], list[Any]], ...] = (
+        ("events in the file", [r.signal_events for r in rows], [r.background_events for r in rows]),
+        ("expected events", [r.signal_expected for r in rows], [r.background_expected for r in rows]),
+    )
+    for ax, (title, signal, background) in zip(axes, tables, strict=True):
+        for offset, label, values in ((-0.2, "signal", signal), (0.2, "background", background)):
+            heights = [max(float(v or 0.0), 0.0) for v in values]
+            hatch = "///" if label == "signal" else None
+            ax.bar(at + offset, heights, 0.4, label=label, color=_COLORS[label], hatch=hatch, edgecolor=PAPER)
+        log_axis(ax, "y")
+        ax.set_xticks(at, ["all" if r.group is None else str(r.group) for r in rows])
+        ax.tick_params(axis="x", which="minor", bottom=False)
+        ax.set_xlabel(found.group or "")
+        ax.set_title(title)
+    shown = [float(v) for _, *columns in tables for values in columns for v in values if v and v > 0.0]
+    if shown:
+        axes[0].set_ylim(min(shown) / 3.0, max(shown) * 8.0)
+    axes[0].set_ylabel("events")
+    axes[1].legend(loc="upper right", ncols=2)
+    return svg_text(figure)
+
+
+def missing_figure(found: Exploration) -> str:
+    """Draw the weighted share of missing values by feature, group and class."""
+    names = list(dict.fromkeys(row.feature for row in found.missing))
+    columns = list(dict.fromkeys((row.group, row.label) for row in found.missing))
+    shares = {(r.feature, r.group, r.label): r.weighted_share for r in found.missing}
+    grid = np.array([[shares[name, *c] if shares[name, *c] is not None else np.nan for c in columns] for name in names])
+    figure, ax = new_figure(7.2, 1.1 + 0.25 * len(names))
+    ax.pcolormesh(100 * grid.astype(float), cmap="cividis", vmin=0, vmax=100, edgecolors=PAPER, linewidth=1)
+    if len(columns) <= 12:
+        for (i, j), share in np.ndenumerate(grid.astype(float)):
+            if np.isfinite(share):
+                color = "#fefefe" if share < 0.55 else "#111111"
+                ax.text(j + 0.5, i + 0.5, f"{100 * share:.1f}", ha="center", va="center", color=color, fontsize=7)
+    short = {"signal": "s", "background": "b", "unlabelled": ""}
+    ticks = [f"{'all' if g is None else g}\n{short[label]}" for g, label in columns]
+    ax.set_xticks(np.arange(len(columns)) + 0.5, ticks)
+    ax.set_yticks(np.arange(len(names)) + 0.5, names)
+    ax.tick_params(which="both", length=0)
+    ax.minorticks_off()
+    ax.set_ylim(len(names), 0)
+    ax.set_xlim(0, len(columns))
+    ax.set_xlabel(f"{found.group or 'group'}, class; weighted share missing [%]")
+    return svg_text(figure)
+
+
+def auc_figure(found: Exploration) -> str:
+    """Draw the single-feature AUC with its standard errors, strongest feature on top."""
+    rows = [f for f in found.ranked() if f.auc is not None]
+    figure, ax = new_figure(7.2, 1.0 + 0.19 * len(rows))
+    at = np.arange(len(rows))
+    values = np.array([f.auc for f in rows], dtype=float)
+    errors = [f.auc_se or 0.0 for f in rows]
+    ax.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
+    ax.errorbar(values, at, xerr=errors, fmt="o", markersize=3.5, color=_COLORS["background"], capsize=2)
+    ax.set_yticks(at, [f.name for f in rows])
+    ax.set_ylim(len(rows) - 0.3, -0.7)
+    ax.set_xlabel("weighted AUC of the feature by itself (0.5: no separation; below: signal has the smaller values)")
+    return svg_text(figure)
+
+
+def correlation_figure(found: Correlations, names: tuple[str, ...]) -> str:
+    """Draw a correlation matrix."""
+    side = 2.6 + 0.155 * len(names)
+    figure, ax = new_figure(side, side - 0.9)
+    matrix = np.array(found.matrix, dtype=float)
+    mesh = ax.pcolormesh(matrix, cmap="PuOr_r", vmin=-1, vmax=1, rasterized=True)
+    at = np.arange(len(names)) + 0.5
+    ax.set_xticks(at, names, rotation=90, fontsize=6.5)
+    ax.set_yticks(at, names, fontsize=6.5)
+    ax.minorticks_off()
+    ax.tick_params(length=0)
+    ax.set_ylim(len(names), 0)
+    ax.set_xlim(0, len(names))
+    bar = figure.colorbar(mesh, ax=ax, shrink=0.7)
+    bar.set_label("weighted correlation")
+    return svg_text(figure)
+
+
+def drift_figure(found: Exploration) -> str:
+    """Draw the Kolmogorov-Smirnov distance of every feature, one marker per sample."""
+    names = list(dict.fromkeys(r.feature for r in found.drift))
+    samples = [s.name for s in found.samples if not s.described]
+    figure, ax = new_figure(7.2, 1.2 + 0.19 * len(names))
+    for k, sample in enumerate(samples):
+        rows = {r.feature: r for r in found.drift if r.sample == sample}
+        values = np.array([rows[n].ks for n in names], dtype=float)  # None becomes NaN: no marker
+        marker, color = "os^Dv<>"[k % 7], SERIES[k % len(SERIES)]
+        ax.plot(values, np.arange(len(names)), marker, markersize=4, color=color, label=sample, linestyle="none")
+    ax.set_yticks(np.arange(len(names)), names)
+    ax.set_ylim(len(names) - 0.3, -0.7)
+    ax.set_xlim(left=0.0)
+    ax.set_xlabel(f"Kolmogorov-Smirnov distance to {found.described.name}, every event counting the same")
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=max(len(samples), 1))
+    return svg_text(figure)
+
+
+def split_figure(found: Exploration) -> str:
+    """Draw the AMS of one cut against the share of the events it is measured on."""
+    figure, ax = new_figure(5.4, 3.2)
+    cases: list[Any] = [c for c in found.split.cases if c.selection != "all events"] if found.split else []
+    looks = ((False, "--s", _COLORS["signal"], "weights as they are"), (True, "-o", _COLORS["background"], "rescaled"))
+    for rescaled, fmt, color, label in looks:
+        part = [c for c in cases if c.rescaled is rescaled]
+        x, y = [100 * c.fraction for c in part], [c.ams for c in part]
+        ax.errorbar(x, y, yerr=[c.ams_se for c in part], fmt=fmt, color=color, label=label, markersize=4, capsize=2)
+    ax.set_ylim(bottom=0.0)
+    ax.set_xlim(0.0, 105.0)
+    ax.set_xlabel("share of the events [%]")
+    ax.set_ylabel("AMS [standard deviations]")
+    ax.legend(loc="lower right", title=cases[0].selection if cases else None)
+    return svg_text(figure)
+
+
+_MATRIX_NAMES = {
+    "all": "all events in their expected mixture, or as they come without labels",
+    "signal": "signal",
+    "background": "background",
+}
+
+
+def write_page(found: Exploration, target: Path) -> None:
+    """Write the page whole or not at all.
+
+    Raises:
+        MissingExtraError: if the drawing libraries are absent.
+        DataError: if the file cannot be written.
+    """
+    write_content(target, render_page(found))
+
+
+def render_page(found: Exploration) -> str:
+    """Return the page as HTML; pictures are part of it, nothing is loaded from elsewhere.
+
+    Raises:
+        MissingExtraError: if the drawing libraries are absent.
+    """
+    with style():
+        parts = [
+            ("columns", "Columns", _columns(found)),
+            ("balance", "Class balance and weights", _balance(found)),
+            ("missing", "Missing values", _missing(found)),
+            ("separation", "Single-feature separation", _separation(found)),
+            ("features", "Features", _features(found)),
+            ("correlations", "Correlations", _correlations(found)),
+            ("drift", "Drift", _drift(found)),
+            ("splits", "Why splits must rescale weights", _split(found)),
+        ]
+    sections = [(anchor, name, section(anchor, name, *content)) for anchor, name, content in parts if content]
+    lead = paragraph(headline(found)) + "".join(paragraph(note) for note in found.notes)
+    footer = (
+        f"Made by higgsbench {__version__} explore from {found.source}, layout {found.layout}. Weighted numbers use "
+        "weights rescaled per class to the reference totals. The same numbers at full precision: --format json."
+    )
+    return document(f"Exploration of {Path(found.source).name}", lead, sections, footer)
+
+
+def _columns(found: Exploration) -> list[str]:
+    rows = [(c.name, c.role, c.kind, label_of_unit(c.unit) if "feature" in c.role else "") for c in found.columns]
+    samples = [
+        (s.name, count(s.events), count(s.signal), count(s.background), "described" if s.described else "compared")
+        for s in found.samples
+    ]
+    return [
+        table(
+            "Samples",
+            [("sample", True), *((h, False) for h in ("events", "signal", "background")), ("use", True)],
+            samples,
+        ),
+        table(
+            "Columns of the file; unit 1 is a pure number, ? an unknown unit",
+            [("column", True), ("role", True), ("type", True), ("unit", True)],
+            rows,
+        ),
+    ]
+
+
+def _balance(found: Exploration) -> list[str]:
+    out = []
+    if found.labelled:
+        total = found.groups[-1]
+        alt = (
+            f"Bars of signal and background events by {found.group or 'class'}: in the file "
+            f"{count(total.signal_events)} signal and "
+            f"{count(total.background_events)} background events, expected {number(total.signal_expected)} "
+            f"and {number(total.background_expected)}."
+        )
+        out.append(figure(balance_figure(found), alt, "Events in the file and expected events; logarithmic axis."))
+    headings = ["events", "s events", "b events", "s expected", "b expected", "s/b", "s effective", "b effective"]
+    rows = [
+        (
+            "all" if g.group is None else str(g.group),
+            count(g.events),
+            count(g.signal_events),
+            count(g.background_events),
+            number(g.signal_expected, 5),
+            number(g.background_expected, 5),
+            number(g.s_over_b, 3),
+            count(g.signal_effective),
+            count(g.background_effective),
+        )
+        for g in found.groups
+    ]
+    caption = (
+        "Expected: weights rescaled per class to N_s and N_b. Effective: (sum w)² / sum w², events of equal weight."
+    )
+    out.append(table(caption, [(found.group or "group", True), *((h, False) for h in headings)], rows))
+    weights = [
+        (w.label, count(w.events), count(w.effective), percent(w.effective / w.events), number(w.total, 5),
+         number(w.smallest), number(w.largest), count(w.negative))
+        for w in found.weights
+    ]  # fmt: skip
+    headings = ["events", "effective events", "ratio", "sum", "smallest", "largest", "negative"]
+    caption = f"Weights: {found.weight or 'none, every event counts 1'}"
+    return [*out, table(caption, [("class", True), *((h, False) for h in headings)], weights)]
+
+
+def _missing(found: Exploration) -> list[str]:
+    if not found.missing:
+        return [paragraph("No value is missing.")]
+    names = list(dict.fromkeys(row.feature for row in found.missing))
+    alt = f"Weighted share of missing values of {len(names)} features by group and class; the table has the numbers."
+    headings = [("feature", True), (found.group or "group", True), ("class", True)]
+    headings += [(h, False) for h in ("events", "missing", "share", "weighted share")]
+    rows = [
+        (r.feature, "all" if r.group is None else str(r.group), r.label, count(r.events), count(r.missing),
+         percent(r.share), percent(r.weighted_share))
+        for r in found.missing
+    ]  # fmt: skip
+    others = len(found.features) - len(names)
+    return [
+        figure(missing_figure(found), alt, "Darker is less missing."),
+        "<details><summary>All numbers</summary>",
+        table(f"Missing values; {others} features have none and are left out", headings, rows),
+        "</details>",
+    ]
+
+
+def _separation(found: Exploration) -> list[str]:
+    ranked = [f for f in found.ranked() if f.auc is not None]
+    if not ranked:
+        return []
+    best = ", ".join(f"{f.name} {with_error(f.auc, f.auc_se)}" for f in ranked[:3])
+    rows = [(f.name, with_error(f.auc, f.auc_se), number(f.auc_binning, 2), number(f.auc_missing_low)) for f in ranked]
+    headings = [("feature", True), ("AUC ± s.e.", False), ("binning error, at most", False)]
+    caption = (
+        "Weighted AUC of present values; last column: all events, a missing value below every other, as -999 in a raw "
+        "file; the difference is what missingness itself tells."
+    )
+    return [
+        figure(auc_figure(found), f"Weighted AUC of each feature; strongest: {best}.", "Bars: one standard error."),
+        table(caption, [*headings, ("AUC, missing lowest", False)], rows),
+    ]
+
+
+def _features(found: Exploration) -> list[str]:
+    levels = [f"{level:.0%}" for level in found.quantile_levels]
+    headings = [("feature", True), ("unit", True), ("class", True)]
+    headings += [(h, False) for h in ("present", "mean", "std", "min", *levels, "max")]
+    rows = [
+        (f.name, label_of_unit(f.unit), c.label, count(c.present), number(c.mean), number(c.std), number(c.minimum),
+         *(number(q) for q in c.quantiles), number(c.maximum))
+        for f in found.features
+        for c in f.classes
+    ]  # fmt: skip
+    pictures = [figure(feature_figure(f), _feature_alt(f), _outside(f)) for f in found.features]
+    intro = paragraph("Weighted histograms, each class with unit area; bands: one standard error of the bin.")
+    caption = "Weighted statistics of present values; percentages are quantiles"
+    return [intro, f'<div class="grid">{"".join(pictures)}</div>', table(caption, headings, rows)]
+
+
+def _feature_alt(feature: FeatureSummary) -> str:
+    unit = f" {feature.unit}" if feature.unit else ""
+    parts = [
+        f"{c.label} mean {number(c.mean)}{unit}, standard deviation {number(c.std)}{unit}" for c in feature.classes
+    ]
+    return f"Histogram of {feature.name}: {'; '.join(parts) or 'no value present'}."
+
+
+def _outside(feature: FeatureSummary) -> str:
+    parts = []
+    for c in feature.classes:
+        bars = c.histogram
+        outside, total = bars.below + bars.above, sum(bars.values) + bars.below + bars.above
+        if outside > 0.0 and total > 0.0:
+            parts.append(f"{percent(outside / total)} of {c.label}")
+    return f"Outside the axis: {', '.join(parts)}." if parts else ""
+
+
+def _correlations(found: Exploration) -> list[str]:
+    names = tuple(f.name for f in found.features)
+    pictures, tables = [], []
+    for c in found.correlations:
+        label = _MATRIX_NAMES.get(c.label, c.label) if found.labelled or c.label != "all" else "all events"
+        if c.label == "all" and found.labelled:
+            label = "expected mixture"
+        top = c.strongest[0] if c.strongest else None
+        strongest = f"; strongest: {top.first} with {top.second}, {top.r:+.3f}" if top else ""
+        alt = f"Matrix of weighted correlations, {label}{strongest}."
+        pictures.append(figure(correlation_figure(c, names), alt, label))
+        rows = [(p.first, p.second, f"{p.r:+.4f}", f"{p.se:.4f}", count(p.events)) for p in c.strongest]
+        headings = [("feature", True), ("feature", True), ("r", False), ("s.e.", False), ("events", False)]
+        tables.append(table(f"Strongest pairs, {label}", headings, rows))
+    intro = "Weighted Pearson correlations over events that have both features; blank: no such events, or no variation."
+    return [paragraph(intro), f'<div class="wide">{"".join(pictures)}</div>', *tables]
+
+
+def _drift(found: Exploration) -> list[str]:
+    if not found.drift:
+        return []
+    flagged = [r for r in found.drift if r.flagged]
+    words = ", ".join(f"{r.feature} ({r.sample})" for r in flagged[:5]) or "none"
+    intro = (
+        f"Features that drift beyond chance (p < 0.001 after correction for {len(found.features)} features): {words}. "
+        "Distances of present values; KS: every event counts the same; weighted: expected distributions."
+    )
+    headings = [("feature", True), ("sample", True)]
+    headings += [(h, False) for h in ("KS", "p", "weighted KS", "p", "missing", "missing there", "z")] + [("", True)]
+    rows = [
+        (r.feature, r.sample, number(r.ks, 3), p_value(r.ks_p), number(r.ks_weighted, 3), p_value(r.ks_weighted_p),
+         percent(r.missing), percent(r.missing_other), f"{r.missing_z:+.1f}", "drift" if r.flagged else "")
+        for r in found.drift
+    ]  # fmt: skip
+    alt = f"Kolmogorov-Smirnov distance of each feature; drifting: {words}."
+    return [
+        paragraph(intro),
+        figure(drift_figure(found), alt),
+        "<details><summary>All numbers</summary>",
+        table(f"{found.described.name} against the other samples", headings, rows),
+        "</details>",
+    ]
+
+
+def _split(found: Exploration) -> list[str]:
+    if found.split is None:
+        return []
+    rows = [
+        (
+            c.sample,
+            c.selection,
+            "yes" if c.rescaled else "no",
+            number(c.s, 5),
+            number(c.b, 5),
+            with_error(c.ams, c.ams_se),
+        )
+        for c in found.split.cases
+    ]
+    headings = [("sample", True), ("selected", True), ("rescaled", True)]
+    headings += [(h, False) for h in ("s", "b", "AMS ± s.e.")]
+    caption = "One cut in growing random parts of the events; all events rescaled has fixed totals and so no error"
+    alt = "AMS against the share of events: it rises like a square root as it is, and is flat with rescaled weights."
+    text = split_sentence(found.split)
+    return [paragraph(text), figure(split_figure(found), alt), table(caption, headings, rows)]
+
+
+_WIDE = 116
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_SHORT = {"signal": "s", "background": "b", "unlabelled": "all", "all": "all"}
+
+
+def render_terminal(found: Exploration, width: int, *, color: bool = False) -> str:
+    """Return the summary as text.
+
+    Args:
+        found: the findings.
+        width: columns of the terminal.
+        color: whether to use ANSI colours and bold.
+    """
+    console = Console(width=width, force_terminal=color, color_system="standard" if color else None, highlight=False)
+    wide = width >= _WIDE
+    parts: list[RenderableType] = [
+        Text(f"{found.source} · layout {found.layout}", style="bold"),
+        Text(headline(found)),
+        _columns_terminal(found),
+        _balance_terminal(found),
+        _weights(found),
+        *_missing_terminal(found, width),
+        _features_terminal(found, wide),
+        *_correlations_terminal(found, wide),
+        *_drift_terminal(found, wide),
+        *_split_terminal(found),
+        *(Text(f"Note: {note}", style="italic") for note in found.notes),
+    ]
+    with console.capture() as captured:
+        console.print(Group(*parts))
+    return captured.get()
+
+
+def _table(title: str, columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]], caption: str = "") -> Table:
+    """Build a table; columns are (heading, is text); cells are never read as markup."""
+    table = Table(
+        title=Text(f"\n{title}", style="bold"),
+        title_justify="left",
+        caption=Text(caption) if caption else None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        collapse_padding=True,
+    )
+    for heading, is_text in columns:
+        table.add_column(
+            Text(heading), justify="left" if is_text else "right", overflow="fold" if is_text else "ellipsis"
+        )
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _columns_terminal(found: Exploration) -> Table:
+    kinds: dict[tuple[str, str, str], list[str]] = {}
+    for c in found.columns:
+        unit = label_of_unit(c.unit) if "feature" in c.role else ""
+        kinds.setdefault((c.role, c.kind, unit), []).append(c.name)
+    rows = [(role, kind, unit, str(len(names)), ", ".join(names)) for (role, kind, unit), names in kinds.items()]
+    headings = [("role", True), ("type", True), ("unit", True), ("n", False), ("columns", True)]
+    return _table("Columns (unit 1: pure number)", headings, rows)
+
+
+def _balance_terminal(found: Exploration) -> Table:
+    title = "Class balance" + (f" by {found.group}" if found.group else "")
+    if not found.labelled:
+        rows = [("all" if g.group is None else str(g.group), count(g.events)) for g in found.groups]
+        return _table(title, [("group", True), ("events", False)], rows)
+    headings = ["s events", "b events", "s expected", "b expected", "s/b", "s eff.", "b eff."]
+    cells = [
+        (
+            "all" if g.group is None else str(g.group),
+            count(g.signal_events),
+            count(g.background_events),
+            "-" if g.signal_expected is None else f"{g.signal_expected:,.1f}",
+            count(g.background_expected),
+            number(g.s_over_b, 3),
+            count(g.signal_effective),
+            count(g.background_effective),
+        )
+        for g in found.groups
+    ]
+    caption = "expected: weights rescaled per class to N_s, N_b; eff.: effective events (sum w)²/sum w²"
+    return _table(title, [("group", True), *((h, False) for h in headings)], cells, caption)
+
+
+def _weights(found: Exploration) -> Table:
+    headings = [("class", True)]
+    headings += [(h, False) for h in ("events", "effective", "ratio", "sum w", "min w", "max w", "negative")]
+    rows = [
+        (
+            w.label,
+            count(w.events),
+            count(w.effective),
+            percent(w.effective / w.events),
+            number(w.total),
+            number(w.smallest, 3),
+            number(w.largest, 3),
+            count(w.negative),
+        )
+        for w in found.weights
+    ]
+    return _table(f"Weights ({found.weight or 'none: every event counts 1'})", headings, rows)
+
+
+def _missing_terminal(found: Exploration, width: int) -> list[RenderableType]:
+    if not found.missing:
+        return []
+    groups = [g.group for g in found.groups if g.group is not None]
+    if 44 + 8 * len(groups) > width:
+        groups = []
+    patterns: dict[tuple[tuple[str, ...], ...], list[str]] = {}
+    for feature in dict.fromkeys(row.feature for row in found.missing):
+        rows = [row for row in found.missing if row.feature == feature]
+        patterns.setdefault(_pattern(rows, groups), []).append(feature)
+    cells = []
+    for lines, names in patterns.items():
+        label = names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1}"
+        cells += [(label if i == 0 else "", *line) for i, line in enumerate(lines)]
+    headings = [("feature", True), ("class", True), ("missing", False), ("share", False)]
+    headings += [(f"{found.group}={g}" if width >= 140 else f"={g}", False) for g in groups]
+    caption = "shares are weighted" + (f"; =0, =1, ...: {found.group}" if groups else "")
+    if any(len(names) > 1 for names in patterns.values()):
+        caption += "; +n: n more features with the same numbers"
+    return [_table("Missing values", headings, cells, caption)]
+
+
+def _pattern(rows: list[MissingRow], groups: list[int]) -> tuple[tuple[str, ...], ...]:
+    lines = []
+    for label in dict.fromkeys(row.label for row in rows):
+        by_group = {row.group: row for row in rows if row.label == label}
+        total = by_group[None]
+        shares = [percent(by_group[g].weighted_share) for g in groups]
+        lines.append((_SHORT[label], count(total.missing), percent(total.weighted_share), *shares))
+    return tuple(lines)
+
+
+def _spark(summary: ClassSummary, cells: int = 12) -> str:
+    """Draw a histogram with block characters."""
+    values = [max(v, 0.0) for v in summary.histogram.values]
+    cells = min(cells, len(values))
+    cut = [round(i * len(values) / cells) for i in range(cells + 1)]
+    sums = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(cut)]
+    top = max(sums, default=0.0)
+    return "".join(_BLOCKS[min(int(v / top * 8), 7)] if top > 0.0 else " " for v in sums)
+
+
+def _features_terminal(found: Exploration, wide: bool) -> Table:
+    labels = [w.label for w in found.weights]
+    headings = [("feature", True), ("unit", True)]
+    for label in labels:
+        headings.append((f"{_SHORT[label]} mean", False))
+        if wide:
+            headings += [(f"{_SHORT[label]} median", False), (f"{_SHORT[label]} shape", True)]
+    if found.labelled:
+        headings.append(("AUC ± s.e.", False))
+    title = "Features, weighted" + (", strongest single feature first" if found.labelled else "")
+    error = max((f.auc_binning or 0.0 for f in found.features), default=0.0)
+    caption = f"AUC of present values; below 0.5: signal is smaller; binning error at most {error:.1g}"
+    return _table(
+        title,
+        headings,
+        [_feature_row(f, labels, found.labelled, wide) for f in found.ranked()],
+        caption if found.labelled else "",
+    )
+
+
+def _feature_row(feature: FeatureSummary, labels: list[str], labelled: bool, wide: bool) -> list[str]:
+    row = [feature.name, label_of_unit(feature.unit)]
+    by_label = {c.label: c for c in feature.classes}
+    for label in labels:
+        summary = by_label.get(label)
+        row.append(number(summary.mean if summary else None))
+        if wide:
+            median = summary.quantiles[len(summary.quantiles) // 2] if summary else None
+            row += [number(median), _spark(summary) if summary else ""]
+    if labelled:
+        row.append(with_error(feature.auc, feature.auc_se))
+    return row
+
+
+def _correlations_terminal(found: Exploration, wide: bool) -> list[RenderableType]:
+    names = {"all": "expected mixture", "signal": "signal", "background": "background"}
+    rows = []
+    for c in found.correlations:
+        for i, pair in enumerate(c.strongest[: 8 if wide else 5]):
+            extra = [f"{pair.se:.4f}", count(pair.events)] if wide else []
+            label = names.get(c.label, c.label) if wide else _SHORT[c.label]
+            rows.append([label if i == 0 else "", pair.first, pair.second, f"{pair.r:+.3f}", *extra])
+    headings = [("in", True), ("feature", True), ("feature", True), ("r", False)]
+    headings += [("s.e.", False), ("events", False)] if wide else []
+    caption = "over events that have both features" + ("; s.e.: (1 - r²)/sqrt(effective events)" if wide else "")
+    return [_table("Strongest weighted correlations", headings, rows, caption)] if rows else []
+
+
+def _drift_terminal(found: Exploration, wide: bool) -> list[RenderableType]:
+    out: list[RenderableType] = []
+    for sample in [s for s in found.samples if not s.described]:
+        rows = [r for r in found.drift if r.sample == sample.name]
+        flagged = sum(r.flagged for r in rows)
+        shown = sorted(rows, key=lambda r: (not r.flagged, -(r.ks or 0.0)))[: 10 if wide else 5]
+        cells = [
+            (
+                r.feature,
+                number(r.ks, 3),
+                p_value(r.ks_p),
+                number(r.ks_weighted, 3),
+                p_value(r.ks_weighted_p),
+                f"{100 * (r.missing_other - r.missing):+.2f}%",
+                "drift" if r.flagged else "",
+            )
+            for r in shown
+        ]
+        title = f"Drift: {found.described.name} against {sample.name} ({sample.events:,} events): "
+        title += f"{flagged} of {len(rows)} features" if flagged else "none found"
+        headings = [("feature", True)]
+        headings += [(h, False) for h in ("KS", "p", "KS weighted", "p", "missing")] + [("", True)]
+        out.append(_table(title, headings, cells, f"the {len(shown)} largest of {len(rows)}"))
+    return out
+
+
+def _split_terminal(found: Exploration) -> list[RenderableType]:
+    if found.split is None:
+        return []
+    cases = [c for c in found.split.cases if c.fraction in (found.split.cases[0].fraction, 1.0)]
+    rows = [
+        (
+            f"{c.fraction:.0%}",
+            c.selection,
+            "yes" if c.rescaled else "no",
+            number(c.s),
+            count(c.b),
+            with_error(c.ams, c.ams_se),
+        )
+        for c in cases
+        if c.rescaled or c.fraction < 1.0
+    ]
+    headings = [("events", False), ("selected", True), ("rescaled", True), ("s", False), ("b", False), ("AMS", False)]
+    caption = "all events, rescaled: the totals are fixed, so there is no error"
+    table = _table("Why splits must rescale weights", headings, rows, caption)
+    return [table, Text(split_sentence(found.split))]

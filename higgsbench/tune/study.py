@@ -1,0 +1,505 @@
+"""A study: its settings, its objective, its search space, and its journal on disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from higgsbench.config.model import FeatureConfig, ModelConfig
+from higgsbench.ensemble.blend import apply_recalibration, cross_fitted_recalibration, fit_recalibration
+from higgsbench.ensemble.cut import cross_validated_selection
+from higgsbench.ensemble.evaluate import Truth
+from higgsbench.errors import ConfigError, MissingExtraError, ModelError, StoreError
+from higgsbench.features import resolve_features
+from higgsbench.features.sets import feature_sets
+from higgsbench.metrics import ams_estimate, log_loss, roc_auc
+from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.models import get_model
+from higgsbench.models.space import Choice, sample, to_trial
+from higgsbench.validation.folds import TRAINING_WEIGHTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from higgsbench.config import LoadedConfig, RunConfig
+    from higgsbench.models.space import SearchSpace
+    from higgsbench.runs.dataset import Dataset
+    from higgsbench.runs.plan import Row
+    from higgsbench.schema import TableSchema
+
+__all__ = [
+    "DIRECTIONS",
+    "FEATURES",
+    "OBJECTIVES",
+    "WEIGHTS",
+    "Direction",
+    "Journal",
+    "TrialRecord",
+    "TuneSettings",
+    "better",
+    "check_optuna",
+    "configured",
+    "fitted_recalibration",
+    "objective_value",
+    "on_scored_folds",
+    "recalibration_part",
+    "search_space",
+    "starting_point",
+    "with_values",
+]
+
+
+OBJECTIVES = ("log_loss", "auc", "ams")
+Direction: TypeAlias = Literal["minimize", "maximize"]
+DIRECTIONS: dict[str, Direction] = {"log_loss": "minimize", "auc": "maximize", "ams": "maximize"}
+
+
+def better(objective: str, a: float, b: float) -> bool:
+    """Whether a is better than b."""
+    return a < b if DIRECTIONS[objective] == "minimize" else a > b
+
+
+def on_scored_folds(
+    score: NDArray[np.float64], row: Row, dataset: Dataset, config: RunConfig
+) -> tuple[NDArray[np.float64], Truth]:
+    """Reduce to the folds that have scores, recalibrate where the row asks for it, rescale the weights.
+
+    Args:
+        score: (n,) out-of-fold log-odds, NaN in folds without.
+        row: the row they belong to.
+        dataset: events with the folds of the scores.
+        config: the run's configuration.
+
+    Returns:
+        (1, m) scores and what they are judged by, folds numbered anew from 0.
+    """
+    there = ~np.isnan(score)
+    y, f = dataset.y[there], score[there]
+    weight = evaluation_weights(y, dataset.weight[there], *dataset.totals)
+    fold = np.unique(dataset.fold[0][there], return_inverse=True)[1].astype(np.int64)
+    if row.calibration == "logit":
+        part = recalibration_part(row, dataset, there)
+        if fold.max() > 0:
+            f = cross_fitted_recalibration(f, y, weight, part, fold)
+        else:  # a single fold serves only to break trials off
+            f = apply_recalibration(f, part, fit_recalibration(f, y, weight, part))
+    truth = Truth(y, weight, fold[None, :], dataset.totals, config.cut.b_reg, config.cut.rule)
+    return f[None, :], truth
+
+
+def recalibration_part(row: Row, dataset: Dataset, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the part of each event that is recalibrated by itself: its jet group for split models, else one."""
+    if row.variant == "jets" and dataset.group is not None:
+        return dataset.group[rows]
+    return np.zeros(int(rows.sum()), dtype=np.int64)
+
+
+def fitted_recalibration(score: NDArray[np.float64], row: Row, dataset: Dataset) -> list[list[float]] | None:
+    """Fit the recalibration that a row asks for on all its out-of-fold scores; None where it asks for none."""
+    if row.calibration != "logit":
+        return None
+    part = recalibration_part(row, dataset, np.ones(score.size, dtype=np.bool_))
+    found: list[list[float]] = fit_recalibration(score, dataset.y, dataset.weight, part).tolist()
+    return found
+
+
+def objective_value(objective: str, scores: NDArray[np.float64], truth: Truth) -> float | None:
+    """Compute an objective on out-of-fold scores.
+
+    Args:
+        objective: `log_loss` (weighted, of the physical log-odds), `auc` (weighted) or `ams` (each fold cut where the
+            other folds say, pooled).
+        scores: (1, m) log-odds in physical normalisation.
+        truth: what they are judged by.
+
+    Returns:
+        The value, or None for an AMS on a single fold, which no other fold can cut.
+    """
+    if objective == "log_loss":
+        return log_loss(truth.y, scores[0], truth.weight).value
+    if objective == "auc":
+        return roc_auc(truth.y, scores[0], truth.weight).value
+    if truth.fold.max() == 0:
+        return None
+    selected = cross_validated_selection(scores[0], truth, 0)
+    return ams_estimate(truth.y, selected, truth.weight, truth.b_reg)[0].value
+
+
+WEIGHTS, FEATURES = "training_weights", "features"
+"""Dimensions that are no parameters of the model."""
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """What a study is to do.
+
+    Attributes:
+        model: model or label of the configuration, or any registered model.
+        trials: number of trials of each study.
+        time_limit: seconds for everything, or None.
+        objective: `log_loss`, `auc` or `ams`.
+        inner: folds that each trial is judged by.
+        outer: how many of the run's folds are held out in turn for the nested score; 0 for none, None for 3 or all
+            folds of a run that has fewer.
+        prune: whether trials that are behind the median of the others after a fold are broken off.
+        vary: `training_weights`, `features`, each perhaps with `=A,B,...`, varied besides the model's parameters.
+        jobs: trials at a time, each in a process of its own.
+    """
+
+    model: str
+    trials: int = 40
+    time_limit: float | None = None
+    objective: str = "log_loss"
+    inner: int = 3
+    outer: int | None = None
+    prune: bool = True
+    vary: Sequence[str] = field(default_factory=tuple)
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        """Check what does not depend on the configuration.
+
+        Raises:
+            ConfigError: naming the choice at fault.
+        """
+        if self.objective not in OBJECTIVES:
+            raise ConfigError(f"objective: {self.objective!r} is not one of {', '.join(OBJECTIVES)}")
+        for name, least in (("trials", 1), ("inner", 2), ("outer", 0), ("jobs", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name}: {value} is less than {least}")
+
+
+def configured(loaded: LoadedConfig, name: str) -> tuple[LoadedConfig, RunConfig, str | None]:
+    """Reduce a configuration to the model to tune, one row of it; a registered model need not stand in it.
+
+    Where the configuration asks for both variants, the global one is tuned.
+
+    Returns:
+        The configuration of the study, that of a run with this model, and the model's own `jet_split` in the latter.
+
+    Raises:
+        ConfigError: if the model is neither in the configuration nor registered.
+    """
+    config = loaded.config
+    found = [entry for entry in config.models if name in (entry.row_label, entry.model)]
+    if len(found) > 1:
+        found = [entry for entry in found if entry.row_label == name] or found[:1]
+    if not found:
+        try:
+            get_model(name)
+        except ModelError as error:
+            raise ConfigError(f"--model {name}: {error}") from error
+        found = [ModelConfig(model=name)]
+    entry = found[0]
+    split = entry.jet_split or config.jet_split
+    studied = entry.model_copy(update={"jet_split": "none" if split == "both" else split})
+    stack = config.stack.model_copy(update={"members": None})
+    given = config.model_copy(update={"models": [entry], "stack": stack})
+    study = given.model_copy(update={"models": [studied], "repeats": 1})
+    return type(loaded)(study, loaded.document), given, entry.jet_split
+
+
+def search_space(entry: ModelConfig, vary: Sequence[str], schema: TableSchema) -> SearchSpace:
+    """Return the dimensions of a study.
+
+    Raises:
+        ConfigError: if the model has no space or `vary` names what cannot be.
+    """
+    spec = get_model(entry.model)
+    space = dict(spec.search_space)
+    for item in vary:
+        name, equals, text = item.partition("=")
+        known = {WEIGHTS: list(TRAINING_WEIGHTS), FEATURES: [s.name for s in feature_sets() if _fits(s.name, schema)]}
+        if name not in known:
+            raise ConfigError(
+                f"--vary {item}: varied can be {' and '.join(known)}, e.g. --vary {WEIGHTS}=balanced,none"
+            )
+        options = [part.strip() for part in text.split(",")] if equals else known[name]
+        for option in options:
+            if option not in known[name]:
+                raise ConfigError(f"--vary {item}: {option!r} is not one of {', '.join(known[name])}")
+        if name == WEIGHTS and not spec.sample_weight:
+            raise ConfigError(f"--vary {item}: model {spec.name!r} takes no weights")
+        if len(set(options)) < max(2, len(options)):
+            raise ConfigError(f"--vary {item}: give two or more different values")
+        space[name] = Choice(tuple(options))
+    if not space:
+        raise ConfigError(
+            f"model {spec.name!r} has no search space: give ModelSpec(search_space=...) or --vary {WEIGHTS}"
+        )
+    return space
+
+
+def _fits(name: str, schema: TableSchema) -> bool:
+    try:
+        resolve_features(schema, name=name)
+    except ConfigError:
+        return False
+    return True
+
+
+def starting_point(row: Row, space: SearchSpace) -> tuple[SearchSpace, dict[str, Any]]:
+    """Return where a study begins, what the configuration, the preset or the library says, and a space that holds it.
+
+    Raises:
+        ConfigError: if a configured value is of another kind than its dimension.
+    """
+    said = {**row.params, WEIGHTS: row.training_weights, FEATURES: row.choice.set}
+    start = {name: said.get(name, dimension.default) for name, dimension in space.items()}
+    start = {name: value for name, value in start.items() if value is not None}
+    try:
+        whole = {name: d.including(start[name]) if name in start else d for name, d in space.items()}
+    except ModelError as error:
+        raise ConfigError(f"model {row.label!r}: a study cannot begin with its parameters: {error}") from error
+    return whole, start
+
+
+def with_values(loaded: LoadedConfig, values: dict[str, Any], **changes: Any) -> LoadedConfig:
+    """Return the configuration of one model with the values of a trial, and perhaps other folds."""
+    (entry,) = loaded.config.models
+    own = dict(values)
+    update: dict[str, Any] = {}
+    if WEIGHTS in own:
+        update[WEIGHTS] = own.pop(WEIGHTS)
+    if FEATURES in own:
+        update[FEATURES] = FeatureConfig(set=own.pop(FEATURES))
+    entry = entry.model_copy(update={**update, "params": {**entry.params, **own}})
+    return type(loaded)(loaded.config.model_copy(update={"models": [entry], **changes}), loaded.document)
+
+
+_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+_SECONDS, _ERROR, _PROCESS, _VALUES, _CALIBRATION = "seconds", "error", "process", "values", "calibration"
+_PRUNE_AFTER = 5
+_RANDOM_TRIALS = 10
+
+
+def check_optuna() -> None:
+    """Check that Optuna is there.
+
+    Raises:
+        MissingExtraError: naming the extra that brings it.
+    """
+    import importlib.util
+
+    if importlib.util.find_spec("optuna") is None:
+        raise MissingExtraError("higgsbench tune", "tune")
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial that was carried out.
+
+    Attributes:
+        number: number in the study.
+        state: `complete`, `pruned` or `failed`.
+        value: objective on all folds, None where it is not complete.
+        values: value per dimension.
+        seconds: wall time.
+        error: last line of the traceback of a failed trial.
+        calibration: slope and intercept per part of the recalibration fitted on its scores, or None.
+    """
+
+    number: int
+    state: str
+    value: float | None
+    values: dict[str, Any]
+    seconds: float
+    error: str = ""
+    calibration: list[list[float]] | None = None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna's experimental-feature warnings and its log from the screen."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+class _NoLock:
+    """Stands in for Optuna's lock file, which a killed process leaves behind; one process writes a journal."""
+
+    def acquire(self) -> bool:
+        """Say that the lock is there."""
+        return True
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
+class Journal:
+    """A study whose trials are asked and told one by one; a stopped one goes on.
+
+    The sampler of each trial is seeded by how many were carried out before, so that with one trial at a time an
+    interrupted study proposes what an undisturbed one would have.
+
+    Args:
+        file: the journal; created where there is none.
+        space: dimensions.
+        start: values of the first trial, as far as the space holds them.
+        direction: `minimize` or `maximize`.
+        seed: seed of the sampler.
+        prune: whether trials behind the median are broken off.
+
+    Raises:
+        StoreError: if the file cannot be read or another process works on it.
+    """
+
+    def __init__(
+        self, file: Path, space: SearchSpace, start: dict[str, Any], direction: Direction, seed: int, prune: bool
+    ) -> None:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        self.file, self.space, self.start, self.seed = file, space, start, seed
+        no_lock: Any = _NoLock()  # Optuna's base class of locks cannot be named without importing Optuna
+        _cut_torn_line(file)
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=_PRUNE_AFTER) if prune else optuna.pruners.NopPruner()
+        try:
+            with _quiet():
+                storage = JournalStorage(JournalFileBackend(str(file), lock_obj=no_lock))
+                self.study = optuna.create_study(
+                    storage=storage, study_name="tune", direction=direction, pruner=pruner, load_if_exists=True
+                )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"{file}: is no readable journal of a study ({error}); remove it to begin anew") from error
+        self._close_interrupted()
+
+    def _close_interrupted(self) -> None:
+        """Trials that a killed process left open are over; they count for nothing."""
+        import optuna
+        import psutil
+
+        for trial in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+            process = trial.user_attrs.get(_PROCESS)
+            if process != os.getpid() and isinstance(process, int) and psutil.pid_exists(process):
+                raise StoreError(f"{self.file}: process {process} is working on this study; wait for it or end it")
+            self.give_up(trial)
+
+    def ask(self) -> tuple[Any, dict[str, Any]]:
+        """Begin a trial; return it and its values."""
+        import optuna
+
+        with _quiet():
+            done = len(self.records())
+            self.study.sampler = optuna.samplers.TPESampler(
+                seed=self.seed + done, n_startup_trials=_RANDOM_TRIALS, constant_liar=False
+            )
+            first = not done and not self.study.get_trials(
+                deepcopy=False, states=(optuna.trial.TrialState.WAITING, optuna.trial.TrialState.RUNNING)
+            )
+            if first and (point := to_trial(self.space, self.start)):
+                self.study.enqueue_trial(point)
+            trial = self.study.ask()
+            trial.set_user_attr(_PROCESS, os.getpid())
+            values = sample(self.space, trial)
+            trial.set_user_attr(_VALUES, values)
+        return trial, values
+
+    def behind(self, trial: Any, value: float, step: int) -> bool:
+        """Note a trial's value after a fold; return whether it is to be broken off."""
+        with _quiet():
+            trial.report(value, step)
+            return bool(trial.should_prune())
+
+    def tell(self, trial: Any, value: float, seconds: float, calibration: list[list[float]] | None) -> None:
+        """End a trial that has all its folds."""
+        with _quiet():
+            trial.set_user_attr(_CALIBRATION, calibration)
+            trial.set_user_attr(_SECONDS, seconds)
+            self.study.tell(trial, value)
+
+    def tell_pruned(self, trial: Any, seconds: float) -> None:
+        """End a trial that was broken off."""
+        import optuna
+
+        with _quiet():
+            trial.set_user_attr(_SECONDS, seconds)
+            self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+
+    def tell_failed(self, trial: Any, seconds: float, error: str) -> None:
+        """End a trial that raised."""
+        import optuna
+
+        with _quiet():
+            trial.set_user_attr(_SECONDS, seconds)
+            trial.set_user_attr(_ERROR, error)
+            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+
+    def give_up(self, trial: Any) -> None:
+        """End a trial that was not carried through; it counts for nothing."""
+        import optuna
+
+        with _quiet():
+            self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+
+    def records(self) -> list[TrialRecord]:
+        """Return the trials that were carried out, in their order."""
+        out = []
+        for trial in self.study.get_trials(deepcopy=False):
+            about = trial.user_attrs
+            state = _STATES.get(trial.state.name)
+            if state is None or (state == "failed" and _ERROR not in about):
+                continue
+            value = trial.value if state == "complete" else None
+            seconds = float(about.get(_SECONDS, 0.0))
+            error = str(about.get(_ERROR, ""))
+            values = dict(about.get(_VALUES, {}))
+            out.append(TrialRecord(trial.number, state, value, values, seconds, error, about.get(_CALIBRATION)))
+        return out
+
+    def importances(self) -> dict[str, float]:
+        """Return how much of the objective's scatter each dimension explains, most first; empty with few trials."""
+        import optuna
+
+        if sum(record.state == "complete" for record in self.records()) < 4:
+            return {}
+        with _quiet():
+            try:
+                evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+                found = optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+            except (RuntimeError, ValueError):  # no scatter to explain
+                return {}
+        return {str(name): float(value) for name, value in found.items()}
+
+
+def _cut_torn_line(file: Path) -> None:
+    """Take off a last line that a killed process left unfinished.
+
+    Raises:
+        StoreError: if the file cannot be read, or a line is no JSON object.
+    """
+    try:
+        content = file.read_bytes() if file.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            with file.open("rb+") as stream:
+                stream.truncate(len(whole))
+    except OSError as error:
+        raise StoreError(f"{file}: cannot be used: {error.strerror}") from error
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            known = isinstance(json.loads(line), dict)
+        except ValueError:
+            known = False
+        if not known:
+            raise StoreError(f"{file}:{number}: is no line of a study's journal; remove the file to begin anew")
