@@ -13,8 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from higgsbench.errors import StoreError
 
 if TYPE_CHECKING:
@@ -289,7 +287,9 @@ def _checksums(folder: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def no_panic() -> Iterator[None]:
-    """Raise a `ComputeError` for a panic, which is no exception of Python's kind and passes by `except Exception`."""
+    """Raise a `ComputeError` for a panic of Polars, which `except Exception` does not catch."""
+    import polars as pl  # here, because `higgsbench --help` imports this module
+
     try:
         yield
     except pl.exceptions.PanicException as error:
