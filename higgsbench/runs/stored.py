@@ -1,0 +1,564 @@
+"""A stored run: the only reader of what `higgsbench run` leaves in a folder, and the one way to name a run.
+
+Importing this module loads no training library. Everything but `rows.json` is read when it is asked for.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from higgsbench import __version__
+from higgsbench.errors import ConfigError, StoreError, nearest_hint
+from higgsbench.files import ROWS, canonical_digest, no_panic, parse_json, read_sealed, read_vouched
+from higgsbench.runs.result import RunResult
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from higgsbench.ensemble.cut import Truth
+    from higgsbench.ensemble.evaluate import Replicas
+
+__all__ = ["FrozenCut", "Stack", "StackMember", "StoredRow", "StoredRun", "find_run", "run_folders", "stored_units"]
+
+SCORES, TEST_SCORES, REPLICAS = "scores.parquet", "test_scores.parquet", "replicas.parquet"
+STACK, CONFIG, ENVIRONMENT, PREDICTOR = "stack.json", "config.yaml", "environment.json", "predictor.json"
+LATEST = "latest"
+
+_PREFIX = "score:"
+_AGAIN = "run the configuration again to write it anew"
+_TEXTS = ("name", "label", "variant", "status", "digest")
+_NUMBERS = ("ams_cv", "ams_cv_se", "auc", "auc_se", "log_loss", "fraction", "s", "b")
+_COLUMNS = {"EventId": pl.Int64, "signal": pl.Boolean, "weight": pl.Float64, "repeat": pl.Int32, "fold": pl.Int32}
+
+
+@dataclass(frozen=True)
+class FrozenCut:
+    """The cut that selects new events: score >= threshold.
+
+    Attributes:
+        rule: rule that chose it.
+        threshold: log-odds in physical normalisation.
+        fraction: share of the events that it selects.
+    """
+
+    rule: str
+    threshold: float
+    fraction: float
+
+
+@dataclass(frozen=True)
+class StackMember:
+    """A member of the blend: its weight, and that of the blenders of single folds."""
+
+    name: str
+    weight: float
+    weight_mean_over_folds: float
+    weight_sd_over_folds: float
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The blend of a run."""
+
+    method: str
+    intercept: float
+    prior: float
+    members: tuple[StackMember, ...]
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """A row of a stored run.
+
+    Attributes:
+        run: the run.
+        record: all that rows.json says of the row, in full precision; metrics stand under their names.
+    """
+
+    run: StoredRun = field(repr=False)
+    record: dict[str, Any] = field(hash=False)
+
+    @property
+    def name(self) -> str:
+        """Unique name of the row within its run."""
+        return str(self.record["name"])
+
+    @property
+    def label(self) -> str:
+        """Name of the model in the configuration; several rows may share it."""
+        return str(self.record["label"])
+
+    @property
+    def ok(self) -> bool:
+        """Whether the row has numbers."""
+        return bool(self.record["status"] == "ok")
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Out-of-fold log-odds (repeats, n) in the order of `StoredRun.event_id`.
+
+        Raises:
+            StoreError: if the scores are missing or damaged.
+        """
+        return self.run.score_table[self.name]
+
+    @property
+    def test_scores(self) -> NDArray[np.float64] | None:
+        """Log-odds (m,) of the held-out events in the order of `StoredRun.test_event_id`, or None."""
+        return self.run.test_score_table.get(self.name)
+
+    @property
+    def cut(self) -> FrozenCut:
+        """The frozen cut.
+
+        Raises:
+            StoreError: if the record holds none.
+        """
+        record = self.record
+        rule, numbers = record.get("cut_rule"), (record.get("threshold"), record.get("cut_fraction"))
+        if not isinstance(rule, str) or not all(_is_number(value) for value in numbers):
+            raise StoreError(f"{self.run.folder / ROWS}: row {self.name!r} has no cut; {_AGAIN}")
+        return FrozenCut(rule, *(float(value) for value in numbers))  # type: ignore[arg-type]
+
+    @property
+    def truth(self) -> Truth:
+        """What the row is judged by: labels, evaluation weights, folds, totals and its cut rule."""
+        from higgsbench.ensemble.cut import CUT_RULES, Truth
+
+        rule = self.cut.rule
+        if rule not in CUT_RULES:
+            raise StoreError(
+                f"{self.run.folder / ROWS}: row {self.name!r}: cut_rule {rule[:60]!r} is not one of "
+                f"{', '.join(CUT_RULES)}"
+            )
+        run = self.run
+        return Truth(run.y, run.weight, run.fold, run.totals, run.b_reg, rule)
+
+    def replicas(self) -> Replicas | None:
+        """Bootstrap replicas of the row, or None where the file is missing or damaged."""
+        from higgsbench.ensemble.evaluate import Replicas
+
+        columns = [self._replicas_of(metric) for metric in ("ams_cv", "auc")]
+        if not all(column is not None and column.dtype.is_float() for column in columns):
+            return None
+        ams_cv, auc = (column.cast(pl.Float64).to_numpy() for column in columns if column is not None)
+        others = self._replicas_of("at_others")
+        if others is None or not isinstance(others.dtype, pl.Array) or others.dtype.inner != pl.Float64:
+            return Replicas(ams_cv, auc, np.zeros((1, ams_cv.size)))  # runs of earlier versions
+        return Replicas(ams_cv, auc, np.ascontiguousarray(others.to_numpy().T))
+
+    def _replicas_of(self, metric: str) -> pl.Series | None:
+        table, name = self.run.replica_table, f"{metric}:{self.name}"
+        return table[name] if table is not None and name in table.columns and not table[name].null_count() else None
+
+
+class StoredRun:
+    """A finished run as stored. It may come from anybody: nothing in it is executed.
+
+    Args:
+        folder: the run's folder.
+
+    Attributes:
+        folder: the run's folder.
+        rows: all rows in stored order, failed ones too.
+        comparability: what a row must share with another one to be ranked against it.
+        source: name of the events, for titles.
+        notes: what a reader of the run should know; damaged files that were asked for join it.
+
+    Raises:
+        StoreError: if the run is unfinished, damaged, or of a version that this one cannot read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.notes: list[str] = []
+        content = self._read_rows()
+        self.rows = tuple(StoredRow(self, record) for record in content["rows"])
+        self.comparability: dict[str, Any] = content["comparability"]
+        self.source = str(content.get("source", ""))
+        self.checksums: dict[str, str] = content.get("checksums") or {}
+        left_out = [str(row.get("name", "")) for row in content.get("left_out") or () if isinstance(row, dict)]
+        if left_out:
+            self.notes.append(f"{self.name}: a time limit left out {', '.join(left_out)}")
+
+    def __repr__(self) -> str:
+        """Name the folder and the number of rows."""
+        return f"<StoredRun {self.folder}: {len(self.rows)} rows>"
+
+    def _read_rows(self) -> dict[str, Any]:
+        try:
+            content = read_sealed(self.folder / ROWS)
+        except FileNotFoundError:
+            if (self.folder / "units").is_dir():
+                done = stored_units(self.folder)
+                raise StoreError(
+                    f"{self.folder}: unfinished ({done} units stored); run its configuration again to go on"
+                ) from None
+            raise StoreError(f"{self.folder}: not a run; `higgsbench run` prints where it stores one") from None
+        except OSError as error:
+            raise StoreError(f"{self.folder / ROWS}: cannot be read: {error.strerror or error}") from error
+        problem = _problem(content)
+        if problem:
+            version = self.version
+            if version not in ("", __version__):
+                raise StoreError(
+                    f"{self.folder}: written by higgsbench {version}, which this version ({__version__}) cannot read "
+                    f"({problem}); run its configuration again"
+                )
+            raise StoreError(f"{self.folder / ROWS}: damaged or not made by higgsbench ({problem})")
+        found: dict[str, Any] = content
+        return found
+
+    # Names and definitions.
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.folder.name
+
+    @property
+    def version(self) -> str:
+        """Version of higgsbench that wrote the run; empty where nothing says so."""
+        try:
+            content = parse_json((self.folder / ENVIRONMENT).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return ""
+        found = content.get("higgsbench") if isinstance(content, dict) else None
+        return found[:40] if isinstance(found, str) and found.isprintable() else ""
+
+    @cached_property
+    def group(self) -> str:
+        """Digest of the comparability."""
+        return canonical_digest(self.comparability)
+
+    @property
+    def totals(self) -> tuple[float, float]:
+        """Reference totals (N_s, N_b)."""
+        return self._number("n_s"), self._number("n_b")
+
+    @property
+    def b_reg(self) -> float:
+        """Regularisation of the background in the AMS."""
+        return self._number("b_reg")
+
+    @property
+    def repeats(self) -> int:
+        """How often the cross-validation was repeated."""
+        return int(self.comparability.get("repeats", 1))
+
+    def _number(self, key: str) -> float:
+        if key not in self.comparability:
+            raise StoreError(f"{self.folder / ROWS}: no number {key} in the comparability; {_AGAIN}")
+        return float(self.comparability[key])
+
+    # Rows.
+
+    def row(self, name: str) -> StoredRow:
+        """Return the row of that name, or the only one of that label.
+
+        Raises:
+            ConfigError: if there is none, or several share the label.
+        """
+        found = self.rows_named(name)
+        if len(found) > 1:
+            raise ConfigError(f"{self.name}: {name!r} is several rows: {', '.join(row.name for row in found)}")
+        return found[0]
+
+    def rows_named(self, model: str) -> list[StoredRow]:
+        """Return the row of that name, otherwise all rows of that label.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        found = [row for row in self.rows if row.name == model] or [row for row in self.rows if row.label == model]
+        if not found:
+            known = [row.name for row in self.rows]
+            hint = nearest_hint(model, known, f" (there are {', '.join(known)})")
+            raise ConfigError(f"{self.name}: no model {model!r}{hint}")
+        return found
+
+    # Scores.
+
+    @cached_property
+    def _scores(self) -> pl.DataFrame:
+        frame = self._parquet(SCORES)
+        path = self.folder / SCORES
+        for name, kind in _COLUMNS.items():
+            if name not in frame.columns or frame[name].dtype != kind or frame[name].null_count():
+                raise StoreError(f"{path}: no complete column {name!r} of type {kind}; {_AGAIN}")
+        events = self.comparability["events"]
+        if frame.height != events * self.repeats:
+            raise StoreError(f"{path}: {frame.height} rows instead of {events} events x {self.repeats} repeats")
+        y, weight = frame["signal"].head(events), frame["weight"]
+        if y.all() or not y.any() or not weight.is_finite().all():
+            raise StoreError(f"{path}: events of one class only, or weights that are not finite; {_AGAIN}")
+        return frame
+
+    @cached_property
+    def event_id(self) -> NDArray[np.int64]:
+        """Numbers (n,) of the cross-validated events, in the order of their file."""
+        return np.asarray(self._events("EventId")[0], dtype=np.int64)
+
+    @cached_property
+    def by_event(self) -> NDArray[np.intp]:
+        """Positions (n,) that put the events into the order of their numbers."""
+        return np.argsort(self.event_id, kind="stable")
+
+    @cached_property
+    def y(self) -> NDArray[np.bool_]:
+        """Truth (n,) of the cross-validated events, True for signal."""
+        return np.asarray(self._events("signal")[0], dtype=np.bool_)
+
+    @cached_property
+    def weight(self) -> NDArray[np.float64]:
+        """Evaluation weights (n,) of the cross-validated events at the reference totals."""
+        return np.asarray(self._events("weight")[0], dtype=np.float64)
+
+    @cached_property
+    def fold(self) -> NDArray[np.int64]:
+        """Fold numbers (repeats, n)."""
+        return np.asarray(self._events("fold"), dtype=np.int64)
+
+    def _events(self, column: str) -> NDArray[Any]:
+        return self._scores[column].to_numpy().reshape(self.repeats, -1)
+
+    @cached_property
+    def score_table(self) -> _Columns:
+        """Out-of-fold log-odds (repeats, n) by name of the row."""
+        return _Columns(self._scores, self.folder / SCORES, self.repeats)
+
+    @cached_property
+    def _test(self) -> pl.DataFrame | None:
+        path = self.folder / TEST_SCORES
+        if not path.exists() and TEST_SCORES not in self.checksums:
+            return None
+        frame = self._parquet(TEST_SCORES)
+        if "EventId" not in frame.columns or frame["EventId"].dtype != pl.Int64 or frame["EventId"].null_count():
+            raise StoreError(f"{path}: no complete column 'EventId' of whole numbers; {_AGAIN}")
+        return frame
+
+    @property
+    def test_event_id(self) -> NDArray[np.int64] | None:
+        """Numbers (m,) of the held-out events, or None where there are none."""
+        return None if self._test is None else self._test["EventId"].to_numpy()
+
+    @cached_property
+    def test_score_table(self) -> dict[str, NDArray[np.float64]]:
+        """Log-odds (m,) of the held-out events by name of the row; their truth is not stored."""
+        if self._test is None:
+            return {}
+        columns = _Columns(self._test, self.folder / TEST_SCORES, 1)
+        return {name: columns[name][0] for name in columns}
+
+    # Everything else.
+
+    @cached_property
+    def replica_table(self) -> pl.DataFrame | None:
+        """Bootstrap replicas of all rows; None, with a note, where they are missing or damaged."""
+        if REPLICAS not in self.checksums and not (self.folder / REPLICAS).exists():
+            return None  # runs of earlier versions
+        try:
+            return self._parquet(REPLICAS)
+        except StoreError:
+            self.notes.append(f"{self.name}: {REPLICAS} is missing or damaged: differences have no errors; {_AGAIN}")
+            return None
+
+    @cached_property
+    def stack(self) -> Stack | None:
+        """The blend, or None where the run has none.
+
+        Raises:
+            StoreError: if stack.json is missing or damaged.
+        """
+        content = self._json(STACK)
+        if content is None:
+            return None
+        try:
+            members = tuple(
+                StackMember(
+                    str(member["name"]),
+                    *(float(member[key]) for key in ("weight", "weight_mean_over_folds", "weight_sd_over_folds")),
+                )
+                for member in content["members"]
+            )
+            found = Stack(str(content["method"]), float(content["intercept"]), float(content["prior"]), members)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{self.folder / STACK}: damaged or not made by higgsbench; {_AGAIN}") from error
+        return found
+
+    @property
+    def configuration(self) -> str:
+        """Text of the resolved configuration (YAML), which can be run again as it stands.
+
+        Raises:
+            StoreError: if config.yaml is missing or damaged.
+        """
+        try:
+            return self._bytes(CONFIG).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise StoreError(f"{self.folder / CONFIG}: damaged: not UTF-8 text; {_AGAIN}") from error
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Versions and hardware that the run was computed with.
+
+        Raises:
+            StoreError: if environment.json is missing or damaged.
+        """
+        content = self._json(ENVIRONMENT)
+        if not isinstance(content, dict):
+            raise StoreError(f"{self.folder / ENVIRONMENT}: damaged or not made by higgsbench; {_AGAIN}")
+        return content
+
+    @cached_property
+    def with_models(self) -> frozenset[str]:
+        """Names of the trained rows whose fitted models are stored."""
+        try:
+            rows = self._json(PREDICTOR)["rows"]
+            files = {row["name"]: [self.folder / "units" / f"{key}.model.zip" for key in row["units"]] for row in rows}
+        except (StoreError, KeyError, TypeError):
+            return frozenset()
+        return frozenset(name for name, paths in files.items() if all(path.is_file() for path in paths))
+
+    def _bytes(self, name: str) -> bytes:
+        path = self.folder / name
+        try:
+            return read_vouched(self.folder, name)
+        except FileNotFoundError:
+            raise StoreError(f"{path}: missing; {_AGAIN}") from None
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+    def _json(self, name: str) -> Any:
+        try:
+            return parse_json(self._bytes(name))
+        except (ValueError, RecursionError) as error:
+            raise StoreError(f"{self.folder / name}: damaged or not made by higgsbench; {_AGAIN}") from error
+
+    def _parquet(self, name: str) -> pl.DataFrame:
+        try:
+            with no_panic():
+                return pl.read_parquet(io.BytesIO(self._bytes(name)))
+        except pl.exceptions.PolarsError as error:
+            raise StoreError(f"{self.folder / name}: damaged, or not a Parquet file; {_AGAIN}") from error
+
+
+class _Columns(Mapping[str, "NDArray[np.float64]"]):
+    """The columns `score:NAME` of a table as arrays (repeats, n) by name, checked when they are asked for."""
+
+    def __init__(self, frame: pl.DataFrame, path: Path, repeats: int) -> None:
+        self._frame, self._path, self._repeats = frame, path, repeats
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        column = f"{_PREFIX}{name}"
+        if column not in self._frame.columns:
+            raise StoreError(f"{self._path}: no column {column!r}; {_AGAIN}")
+        values = self._frame[column]
+        if values.dtype != pl.Float64 or values.null_count() or not values.is_finite().all():
+            raise StoreError(f"{self._path}: column {column!r} holds values that are not finite numbers; {_AGAIN}")
+        return values.to_numpy().reshape(self._repeats, -1)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.removeprefix(_PREFIX) for name in self._frame.columns if name.startswith(_PREFIX))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _problem(content: Any) -> str:
+    """Say what keeps the content of rows.json from being used; empty if nothing does."""
+    rows, shared = (content.get(key) if isinstance(content, dict) else None for key in ("rows", "comparability"))
+    if not isinstance(rows, list) or not isinstance(shared, dict):
+        return "no list of rows or no comparability"
+    if not all(isinstance(value, (str, int, float, NoneType)) for value in shared.values()):
+        return "a comparability of other things than texts and numbers"
+    if not all(_is_count(shared.get(key, least), least) for key, least in (("test_events", 0), ("repeats", 1))):
+        return "no numbers of held-out events and repeats"
+    if not _is_count(shared.get("events"), 1):
+        return "no number of events"
+    for key in ("n_s", "n_b", "b_reg"):
+        if not (_is_number(shared.get(key, 0.0)) and 0.0 <= shared.get(key, 0.0) < np.inf):
+            return f"its {key} is not a number of events"
+    if not isinstance(content.get("checksums") or {}, dict) or not isinstance(content.get("left_out") or [], list):
+        return "no checksums or no list of rows that were left out"
+    return next((problem for problem in map(_problem_of_row, rows) if problem), "")
+
+
+def _problem_of_row(record: Any) -> str:
+    if not isinstance(record, dict) or any(not isinstance(record.get(key), str) for key in _TEXTS):
+        return f"a row without {', '.join(_TEXTS)}"
+    if not isinstance(record.get("params", {}), dict):
+        return f"row {record['name']!r} has no parameters by name"
+    if record["status"] == "ok" and not all(_is_number(record.get(key)) for key in _NUMBERS):
+        return f"row {record['name']!r} lacks a number"
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def find_run(run: str | Path | StoredRun | RunResult, results: str | Path = "results") -> StoredRun:
+    """Return the run that is named; every command and Python function that takes a run finds it here.
+
+    Args:
+        run: a run's folder, the name of a run in `results`, `latest` for the one in `results` that was finished last, a
+            folder of runs, of which the one finished last is taken, or what `higgsbench.run` returned.
+        results: folder that holds runs.
+
+    Raises:
+        StoreError: if there is no such run, or it is unfinished, damaged, or of a version that this one cannot read.
+    """
+    if isinstance(run, StoredRun):
+        return run
+    if isinstance(run, RunResult):
+        return StoredRun(run.folder)
+    named, beside = Path(run).expanduser(), Path(results).expanduser()
+    for folder in (named, beside / named):
+        if _is_run(folder):
+            return StoredRun(folder)
+    for folder in (beside,) if str(run) == LATEST else (named,):
+        finished = [file for file in folder.glob(f"*/{ROWS}") if not file.parent.name.startswith(".")]
+        if finished:
+            return StoredRun(max(finished, key=lambda file: (file.stat().st_mtime_ns, file.parent.name)).parent)
+    known = [folder.name for folder in run_folders(beside)] if beside.is_dir() else []
+    hint = nearest_hint(str(run), known, f"; there are {', '.join(known[:8])}" if known else "")
+    raise StoreError(
+        f"{run}: no finished run of that name here or in {results}{hint}; `higgsbench run` prints where it stores one"
+    )
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder holds a run, finished or not."""
+    return (folder / ROWS).is_file() or (folder / "units").is_dir()
+
+
+def run_folders(results: Path) -> list[Path]:
+    """Return the folders of all runs under a folder, unfinished ones too, or the folder itself where it is a run.
+
+    Raises:
+        StoreError: if there is no such folder.
+    """
+    if not results.is_dir():
+        raise StoreError(f"{results}: no such folder; `higgsbench run` makes it")
+    if _is_run(results):
+        return [results]
+    return sorted(p for p in results.iterdir() if p.is_dir() and not p.name.startswith(".") and _is_run(p))
+
+
+def stored_units(folder: Path) -> int:
+    """Return how many finished units a run's folder holds."""
+    return sum(1 for _ in (folder / "units").glob("[!.]*.json"))
