@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import threading
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from higgsbench.errors import nearest_hint
@@ -24,7 +25,7 @@ T = TypeVar("T", bound=_Named)
 
 
 class Registry(Generic[T]):
-    """Records by name, filled when first asked.
+    """Records by name, filled at the first question; several threads may ask at once.
 
     Attributes:
         kind: what a record is, in messages ("model").
@@ -57,7 +58,8 @@ class Registry(Generic[T]):
         self._builtin = builtin
         self._error = error
         self._records: dict[str, T] = {}
-        self._loaded = False
+        self._loaded = self._loading = False
+        self._lock = threading.RLock()
 
     def add(self, record: T, *, replace: bool = False) -> T:
         """Add a record and return it.
@@ -108,15 +110,20 @@ class Registry(Generic[T]):
         """Fill the registry once; after a failure it is as empty as before."""
         if self._loaded:
             return
-        self._loaded = True
-        try:
-            for record in (*self._builtin(), *self._offered()):
-                if record.name in self._records:
-                    raise self._error(
-                        f"two {self.kind}s are named {record.name!r}; rename the one that an installed package brings"
-                    )
-                self._records[record.name] = record
-        except BaseException:
-            self._records.clear()
-            self._loaded = False
-            raise
+        with self._lock:
+            # Another thread has filled it in the meantime, or a package registers records while this thread loads it.
+            if self._loaded or self._loading:
+                return
+            self._loading = True
+            try:
+                for record in (*self._builtin(), *self._offered()):
+                    if record.name in self._records:
+                        twice = f"two {self.kind}s are named {record.name!r}"
+                        raise self._error(f"{twice}; rename the one that an installed package brings")
+                    self._records[record.name] = record
+                self._loaded = True
+            except BaseException:
+                self._records.clear()
+                raise
+            finally:
+                self._loading = False

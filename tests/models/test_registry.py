@@ -201,3 +201,33 @@ def test_after_a_failure_the_registry_is_not_half_full(monkeypatch: pytest.Monke
             with pytest.raises(ModelError, match="broken"):
                 registered_models()
     assert model_names()[:1] == ("logistic",)
+
+
+FROM_THREADS = """
+import sys, threading
+sys.setswitchinterval(1e-6)
+from higgsbench.features import feature_set
+from higgsbench.models import get_model
+
+start, failed = threading.Barrier(8), []
+
+def ask():
+    start.wait()
+    for get, name in ((get_model, "xgboost"), (feature_set, "physics")):
+        try:
+            get(name)
+        except Exception as error:
+            failed.append(error)
+
+threads = [threading.Thread(target=ask) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+sys.exit(str(failed[0]) if failed else 0)
+"""
+
+
+def test_several_threads_may_ask_first() -> None:
+    """Regression: all threads but the first found an empty registry."""
+    command = [sys.executable, "-c", FROM_THREADS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
