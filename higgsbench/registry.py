@@ -108,10 +108,8 @@ class Registry(Generic[T]):
 
     def _load(self) -> None:
         """Fill the registry once; after a failure it is as empty as before."""
-        if self._loaded:
-            return
         with self._lock:
-            # Another thread has filled it in the meantime, or a package registers records while this thread loads it.
+            # `_loading`: a package that is just being loaded may register records itself.
             if self._loaded or self._loading:
                 return
             self._loading = True

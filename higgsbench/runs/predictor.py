@@ -17,7 +17,6 @@ from higgsbench.errors import ConfigError, ModelError, StoreError
 from higgsbench.features import Features, feature_matrix
 from higgsbench.files import ROWS, no_panic, read_sealed, read_vouched
 from higgsbench.models import get_model
-from higgsbench.runs.attributions import tree_contributions
 from higgsbench.runs.models import load_unit_model
 from higgsbench.runs.plan import chosen_features
 from higgsbench.runs.store import RunStore
@@ -533,6 +532,8 @@ class FittedRun:
             ModelError: if the model is not made of boosted trees whose library has TreeSHAP.
             HiggsbenchError: as `in_sample`.
         """
+        from higgsbench.runs.attributions import tree_contributions
+
         row, left_out = self._row(name)
         X, numbers = _matrix(row, frame, self._schema.group)
         inputs = with_group(X, numbers if row.groups is not None else None)
