@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from higgsbench.errors import StoreError
 from higgsbench.files import file_digest, read_sealed
 from higgsbench.models.storage import UnstorableError, bag_codec, read_model, write_model
-from higgsbench.validation.physical import JetSplitCodec, PhysicalCodec
 
 if TYPE_CHECKING:
     from higgsbench.models import ModelSpec
@@ -19,6 +18,8 @@ __all__ = ["load_unit_model", "save_unit_model"]
 
 
 def _codecs(spec: ModelSpec) -> tuple[Codec, ...]:
+    from higgsbench.validation.physical import JetSplitCodec, PhysicalCodec
+
     return (PhysicalCodec(spec.log_odds), JetSplitCodec(spec.log_odds), bag_codec(spec.log_odds), *spec.codecs)
 
 
