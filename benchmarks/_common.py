@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from higgsbench.events import Events, load_events
-from higgsbench.events.simulate import SimulationSettings
-from higgsbench.events.toy import simulated_events
+from higgsbench.events.simulate import SimulationSettings, simulated_events
 from higgsbench.metrics import ams_scan
 from higgsbench.runs.environment import environment
 

@@ -27,8 +27,7 @@ from benchmarks._common import publish
 from higgsbench.api import load_run_config
 from higgsbench.ensemble.evaluate import evaluate_row
 from higgsbench.events.formats import write_events
-from higgsbench.events.simulate import SimulationSettings
-from higgsbench.events.toy import simulated_events
+from higgsbench.events.simulate import SimulationSettings, simulated_events
 from higgsbench.models.spec import BAG
 from higgsbench.runs.assemble import truth_of
 from higgsbench.runs.dataset import load_dataset

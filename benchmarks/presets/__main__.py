@@ -18,8 +18,7 @@ from benchmarks.presets.table import write_table
 from benchmarks.presets.variants import MODELS, Variant, variants
 from higgsbench import PhysicalClassifier
 from higgsbench.events import Events
-from higgsbench.events.simulate import SimulationSettings
-from higgsbench.events.toy import simulated_events
+from higgsbench.events.simulate import SimulationSettings, simulated_events
 from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.files import canonical_digest, write_bytes
 from higgsbench.metrics import evaluation_weights

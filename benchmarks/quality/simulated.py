@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks._common import ROOT, band_ams
 from benchmarks.quality.sections import write_section
-from higgsbench.events.simulate import SimulationSettings
-from higgsbench.events.toy import simulated_events
+from higgsbench.events.simulate import SimulationSettings, simulated_events
 from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.metrics import evaluation_weights, paired_difference, roc_auc
 from higgsbench.models import BuildContext, get_model

@@ -233,8 +233,7 @@ def _events_of(data: DataConfig, load: Callable[[str | Path, TableSchema], Event
 
 def _simulated(data: DataConfig) -> Events:
     from higgsbench.events.shifts import Shifts
-    from higgsbench.events.simulate import SimulationSettings
-    from higgsbench.events.toy import simulated_events
+    from higgsbench.events.simulate import SimulationSettings, simulated_events
 
     settings = SimulationSettings(
         events=DEFAULT_EVENTS if data.events is None else data.events,

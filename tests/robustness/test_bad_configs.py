@@ -306,11 +306,11 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "more events than the disk holds": (
         ("data", "simulate", "--events", "100000000000000", "-o", "t.csv"),
         r"cannot write t.csv: 100,000,000,000,000 events take about 24,000,000.0 GB as .csv \(240 bytes each\), "
-        r"its disk has [0-9,.]+ GB free: take at most [0-9,]+ events or another disk",
+        r"but the disk has [0-9,.]+ GB free: simulate at most [0-9,]+ events or choose another disk",
     ),
     "more events than event numbers": (
         ("data", "simulate", "--events", "10000000000000000000", "-o", "t.csv"),
-        r"events must be at most \d{19}, for EventId has 64 bits, not 10000000000000000000",
+        r"events must be at most \d{19}, because EventId has 64 bits, not 10000000000000000000",
     ),
     "an empty file name": (
         ("data", "validate", ""),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import math
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import joblib
 import numpy as np
@@ -16,9 +17,13 @@ from polars.io.plugins import register_io_source
 from scipy.special import ndtr, ndtri
 
 from higgsbench.errors import ConfigError
+from higgsbench.events.cache import cached_table
+from higgsbench.events.check import column_types
+from higgsbench.events.read import normalised
 from higgsbench.events.shifts import apply_shifts
 from higgsbench.events.simulate.generate import generate
 from higgsbench.events.simulate.processes import PROCESSES, SAMPLES
+from higgsbench.events.table import Events
 from higgsbench.files import atomic_path
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING, N_B, N_S, SIMULATED_FROM
 
@@ -31,22 +36,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLOCK",
-    "FIRST_EVENT_ID",
     "FORMATS",
     "OFFICIAL_COLUMNS",
-    "SCHEMA",
-    "BlockPlan",
-    "Normalisation",
-    "block_count",
     "normalisation",
     "plan_block",
     "simulate",
     "simulate_batches",
     "simulate_block",
-    "stream",
+    "simulated_events",
     "write_simulated",
 ]
-
 
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 IntArray: TypeAlias = "npt.NDArray[np.int64]"
@@ -65,8 +64,11 @@ _SPREAD_CUT = 2.5  # standard deviations at which the logarithm of a W weight is
 class BlockPlan:
     """What is decided about the events of a block before their kinematics, arrays of shape (n,).
 
+    It costs a microsecond per ten events and comes from a random stream of its own, so that all events can be weighed
+    before the kinematics of the first one.
+
     Attributes:
-        process: position in `constants.PROCESSES`.
+        process: position in `PROCESSES`.
         jet_num: number of jets, 0 to 3.
         subset: position in the settings' `set_proportions`.
         signal: whether the label is "s".
@@ -107,8 +109,9 @@ def _categories(settings: SimulationSettings) -> tuple[FloatArray, list[tuple[in
     """Cumulative probabilities of (sample, jet number), and these pairs."""
     shares, pairs = [], []
     for signal, fraction in ((True, settings.signal_fraction), (False, 1.0 - settings.signal_fraction)):
-        members = [i for i, s in enumerate(SAMPLES) if (PROCESSES[s.process].label == "s") == signal]
-        sizes = {i: SAMPLES[i].share * settings.mix.get(SAMPLES[i].process, 1.0) for i in members}
+        members = [i for i, sample in enumerate(SAMPLES) if sample.signal == signal]
+        events = sum(SAMPLES[i].events for i in members)
+        sizes = {i: SAMPLES[i].events / events * settings.mix.get(SAMPLES[i].process, 1.0) for i in members}
         total = math.fsum(sizes.values())
         for i in members:
             jets = SAMPLES[i].jets
@@ -138,8 +141,8 @@ def plan_block(settings: SimulationSettings, block: int) -> BlockPlan:
     sample, jet_num = np.array(pairs)[np.searchsorted(cumulative, uniform, side="right")].T
     names = list(PROCESSES)
     process = np.array([names.index(s.process) for s in SAMPLES])[sample]
-    is_signal = np.array([PROCESSES[s.process].label == "s" for s in SAMPLES])[sample]
-    mean = np.array([s.weight for s in SAMPLES])[sample, jet_num]
+    is_signal = np.array([s.signal for s in SAMPLES])[sample]
+    mean = np.array([np.broadcast_to(s.weight, 4) for s in SAMPLES])[sample, jet_num]
     spread = np.array([s.spread for s in SAMPLES])[sample, jet_num]
     # exp(sz - s^2/2) has mean 1 (almost, as z is cut), so the spread does not move the yields of the jet numbers.
     weight = mean * np.exp(spread * normal - spread**2 / 2)
@@ -171,24 +174,10 @@ def normalisation(settings: SimulationSettings) -> Normalisation:
     return Normalisation((whole[0], whole[1]), (parts[0], parts[1]))
 
 
-FIRST_EVENT_ID = SIMULATED_FROM
-"""EventId of event 0, as in the official file."""
+_TYPES = column_types(ATLAS_HIGGS)
 
-OFFICIAL_COLUMNS: tuple[str, ...] = ("EventId", *FEATURES, "Weight", "Label", "KaggleSet", "KaggleWeight")
+OFFICIAL_COLUMNS: tuple[str, ...] = tuple(_TYPES)
 """The 35 columns of the CERN Open Data file, in order."""
-
-SCHEMA: dict[str, pl.DataType] = {
-    name: pl.Int64()
-    if name == "EventId" or name in ATLAS_HIGGS.integers
-    else pl.String()
-    if name in ("Label", "KaggleSet")
-    else pl.Float64()
-    for name in OFFICIAL_COLUMNS
-}
-"""Types of these columns."""
-
-PROCESS_COLUMN = "process"
-"""Name of the column of truth, which exists in memory only."""
 
 _BATCH = 16  # blocks per frame: 131,072 events, 37 MB, a good size for a Parquet row group
 _LEAST = 0.001  # GeV: a missing momentum that rounds to zero would have no direction
@@ -222,7 +211,7 @@ def _as_stored(name: str, values: FloatArray) -> pl.Series:
     rounded = np.round(values, 3) + 0.0  # + 0.0 turns -0.0 into 0.0
     if name == "PRI_met":
         rounded = np.maximum(rounded, _LEAST)
-    return pl.Series(name, np.where(np.isnan(rounded), MISSING, rounded)).cast(SCHEMA[name])
+    return pl.Series(name, np.where(np.isnan(rounded), MISSING, rounded)).cast(_TYPES[name])
 
 
 def simulate_block(
@@ -240,7 +229,7 @@ def simulate_block(
         At most `plan.BLOCK` events in the official layout.
     """
     columns, plan = _kinematics(settings, block)
-    first = FIRST_EVENT_ID + block * BLOCK
+    first = SIMULATED_FROM + block * BLOCK
     klass = plan.signal.astype(np.int64)
     keys, sets = np.array(list(PROCESSES)), np.array(list(settings.set_proportions))
     frame = pl.DataFrame(
@@ -251,12 +240,12 @@ def simulate_block(
             pl.Series("Label", np.array(["b", "s"])[klass]),
             pl.Series("KaggleSet", sets[plan.subset]),
             pl.Series("KaggleWeight", plan.weight * np.array(weights.subset)[klass, plan.subset]),
-            pl.Series(PROCESS_COLUMN, keys[plan.process]),
+            pl.Series("process", keys[plan.process]),
         ]
     ).head(settings.events - block * BLOCK)
     if not settings.shifts.is_zero:
-        frame = apply_shifts(frame, settings.shifts, settings.seed, processes=frame[PROCESS_COLUMN])
-    return frame if truth else frame.drop(PROCESS_COLUMN)
+        frame = apply_shifts(frame, settings.shifts, settings.seed, processes=frame["process"])
+    return frame if truth else frame.drop("process")
 
 
 def simulate_batches(settings: SimulationSettings, jobs: int = 1, *, truth: bool = False) -> Iterator[pl.DataFrame]:
@@ -290,7 +279,7 @@ def _in_waves(
 ) -> Iterator[pl.DataFrame]:
     """Let processes make one batch while the consumer is busy with the one before.
 
-    No more than that: they would fill the memory whenever the consumer is slower than they are.
+    They run no further ahead, because they would fill the memory whenever the consumer is slower.
     """
     work = joblib.delayed(simulate_block)
     running: Iterator[pl.DataFrame] = iter(())
@@ -303,7 +292,7 @@ def _in_waves(
             done = list(running)
         yield pl.concat(done)
     finally:
-        for _ in running:  # a consumer that stops early: the processes end what they began, or joblib complains
+        for _ in running:  # where the consumer stops early, joblib complains unless the processes finish
             pass
 
 
@@ -338,22 +327,17 @@ def _check_space(path: Path, events: int, ending: str) -> None:
     except OSError:
         return
     need = events * _BYTES[ending]
-    if disk.total and need > disk.free:  # some network disks tell no size at all
+    if disk.total and need > disk.free:  # some network disks report no size at all
         raise ConfigError(
             f"cannot write {path}: {events:,} events take about {need / 1e9:,.1f} GB as {ending} "
-            f"({_BYTES[ending]} bytes each), its disk has {disk.free / 1e9:,.1f} GB free: "
-            f"take at most {disk.free // _BYTES[ending]:,} events or another disk"
+            f"({_BYTES[ending]} bytes each), but the disk has {disk.free / 1e9:,.1f} GB free: "
+            f"simulate at most {disk.free // _BYTES[ending]:,} events or choose another disk"
         )
 
 
-def _write_csv(batches: Iterator[pl.DataFrame], file: BinaryIO) -> None:
-    for number, batch in enumerate(batches):
-        batch.write_csv(file, include_header=number == 0)
-
-
-def _write_gzip(batches: Iterator[pl.DataFrame], path: Path) -> None:
-    # Neither a name nor a time in the header, so that the same events give the same bytes.
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
+def _write_text(batches: Iterator[pl.DataFrame], path: Path, *, zipped: bool) -> None:
+    # Neither a name nor a time in the gzip header, so that the same events give the same bytes.
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) if zipped else nullcontext(raw) as file:
         for number, batch in enumerate(batches):
             file.write(batch.write_csv(include_header=number == 0).encode())
 
@@ -364,14 +348,14 @@ def _write_parquet(batches: Iterator[pl.DataFrame], path: Path) -> None:
     ) -> Iterator[pl.DataFrame]:
         yield from batches  # a sink of everything: there is nothing to push down
 
-    frame = register_io_source(source, schema=pl.Schema(SCHEMA))
+    frame = register_io_source(source, schema=pl.Schema(_TYPES))
     frame.sink_parquet(path, maintain_order=True)
 
 
 def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 1) -> Path:
     """Simulate a data set into a file, with memory that does not depend on its size.
 
-    The file appears under its name only when it is complete; until then it has a temporary name beside it.
+    The file appears under its name only when it is complete; until then it has a temporary name in the same folder.
 
     Args:
         settings: the data set.
@@ -382,25 +366,38 @@ def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 
         The path of the file.
 
     Raises:
-        ConfigError: if the ending is unknown, the directory does not exist or its disk has too little space.
+        ConfigError: if the ending is unknown, the folder does not exist or its disk has too little space.
     """
     path = Path(path)
     ending = next((e for e in FORMATS if path.name.lower().endswith(e)), None)
     if ending is None:
         raise ConfigError(f"cannot write {path.name!r}: the name must end in one of {', '.join(FORMATS)}")
     if not path.parent.is_dir():
-        raise ConfigError(f"cannot write {path}: there is no directory {path.parent}")
+        raise ConfigError(f"cannot write {path}: the folder {path.parent} does not exist")
     _check_space(path, settings.events, ending)
     batches = simulate_batches(settings, jobs)
     try:
         with atomic_path(path) as partial:
             if ending == ".parquet":
                 _write_parquet(batches, partial)
-            elif ending == ".csv.gz":
-                _write_gzip(batches, partial)
             else:
-                with partial.open("wb") as file:
-                    _write_csv(batches, file)
+                _write_text(batches, partial, zipped=ending == ".csv.gz")
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
     return path
+
+
+def simulated_events(settings: SimulationSettings, jobs: int = 1) -> Events:
+    """Simulate events into memory, or take them from the cache.
+
+    Args:
+        settings: what to simulate.
+        jobs: worker processes; the events do not depend on it.
+
+    Returns:
+        The events, missing values as null.
+    """
+    frame, digest = cached_table(
+        f"simulated:{settings.identity()}", lambda: normalised(simulate(settings, jobs), ATLAS_HIGGS)
+    )
+    return Events(frame, ATLAS_HIGGS, f"toy simulation (seed {settings.seed})", known_digest=digest)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.special import betaincinv, ndtr
@@ -29,22 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DECAYS", "Visible", "generate"]
 
-
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
+BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
 
 
-@dataclass(frozen=True, slots=True)
-class Visible:
-    """The reconstructed hadronic tau and the lepton of n events, arrays of shape (n,), GeV and rad.
-
-    Attributes:
-        tau_pt: transverse momentum of the visible hadronic tau; so are `tau_eta` and `tau_phi`.
-        tau_eta: see `tau_pt`.
-        tau_phi: see `tau_pt`.
-        lep_pt: transverse momentum of the lepton; so are `lep_eta` and `lep_phi`.
-        lep_eta: see `lep_pt`.
-        lep_phi: see `lep_pt`.
-    """
+class Visible(NamedTuple):
+    """The reconstructed hadronic tau and the lepton of n events, arrays of shape (n,), GeV and rad."""
 
     tau_pt: FloatArray
     tau_eta: FloatArray
@@ -52,10 +41,6 @@ class Visible:
     lep_pt: FloatArray
     lep_eta: FloatArray
     lep_phi: FloatArray
-
-    def take(self, index: npt.NDArray[np.intp]) -> Visible:
-        """The events with the given positions."""
-        return Visible(*(getattr(self, name)[index] for name in self.__slots__))
 
 
 @lru_cache(maxsize=32)
@@ -117,18 +102,8 @@ def _seen(rng: np.random.Generator, tau: FourVector, lep: FourVector) -> Visible
     return Visible(tau_pt, tau.eta, tau.phi, lep_pt, lep.eta, lep.phi)
 
 
-def decay_ditau(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, jet_num: int) -> Visible:
-    """H or Z -> tau tau -> hadrons + lepton; in VH, the other boson may be lost or give the lepton.
-
-    Args:
-        rng: source of random numbers.
-        process: constants of the process.
-        recoil: jets and soft term of n events.
-        jet_num: number of jets, 0 to 3.
-
-    Returns:
-        The visible particles before any selection.
-    """
+def _decay_ditau(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, jet_num: int) -> Visible:
+    """H or Z -> tau tau -> hadrons + lepton; in VH, the other boson may be lost or give the lepton."""
     model, n = process.parent, len(recoil.px)
     noise_x, noise_y = _noise(rng, model, recoil)
     mass = _parent_mass(rng, model, n)
@@ -151,9 +126,7 @@ def decay_ditau(rng: np.random.Generator, process: ProcessModel, recoil: Recoil,
         boson = from_transverse(lost_px, lost_py, rng.normal(size=n), np.full(n, DETECTOR.w_mass))
         from_boson, _ = _decay(rng, boson, _cos_theta(rng, 0.0, n))
         swap = (size > 0.0) & (rng.random(n) < process.lepton_swap)
-        lepton = FourVector(
-            *(np.where(swap, getattr(from_boson, c), getattr(lepton, c)) for c in ("px", "py", "pz", "e"))
-        )
+        lepton = FourVector(*(np.where(swap, new, old) for new, old in zip(from_boson, lepton, strict=True)))
     return _seen(rng, tau_had.scaled(x_had), lepton)
 
 
@@ -170,18 +143,8 @@ def _fake_tau(
     return pt, eta, (phi + np.pi) % (2.0 * np.pi) - np.pi
 
 
-def decay_w_with_fake_tau(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, jet_num: int) -> Visible:
-    """W -> l nu (or tau nu -> l nu nu nu) recoiling against jets, one of which passes as a hadronic tau.
-
-    Args:
-        rng: source of random numbers.
-        process: constants of the process, with a fake tau.
-        recoil: jets and soft term of n events, without the fake tau.
-        jet_num: number of jets, 0 to 3.
-
-    Returns:
-        The visible particles before any selection.
-    """
+def _decay_w_with_fake_tau(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, jet_num: int) -> Visible:
+    """W -> l nu (or tau nu -> l nu nu nu) recoiling against jets, one of which passes as a hadronic tau."""
     model, fake, n = process.parent, process.fake, len(recoil.px)
     assert fake is not None  # noqa: S101  # a constant of the process, not an input
     pt, eta, phi = _fake_tau(rng, fake, recoil, jet_num)
@@ -209,18 +172,8 @@ def _linear_cosine(rng: np.random.Generator, slope: FloatArray) -> FloatArray:
     return np.where(rng.random(len(slope)) < (1.0 + slope * cosine) / 2, cosine, -cosine)
 
 
-def decay_top_pair(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, jet_num: int) -> Visible:
-    """Two W of a top pair: one gives the lepton, the other a hadronic tau, or a jet passes as one.
-
-    Args:
-        rng: source of random numbers.
-        process: constants of the process, with a fake tau.
-        recoil: jets (of the b quarks, mostly) and soft term of n events.
-        jet_num: number of jets, 0 to 3.
-
-    Returns:
-        The visible particles before any selection.
-    """
+def _decay_top_pair(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, jet_num: int) -> Visible:
+    """Two W of a top pair: one gives the lepton, the other a hadronic tau, or a jet passes as one."""
     model, fake, n = process.parent, process.fake, len(recoil.px)
     assert fake is not None  # noqa: S101  # a constant of the process, not an input
     noise_x, noise_y = _noise(rng, model, recoil)
@@ -241,29 +194,20 @@ def decay_top_pair(rng: np.random.Generator, process: ProcessModel, recoil: Reco
     seen = _seen(rng, tau.scaled(_hadronic_fraction(process, rng.random(n))), lepton)
     pt, eta, phi = _fake_tau(rng, fake, recoil, jet_num)
     faked = rng.random(n) < process.fake_share
-    return Visible(
-        np.where(faked, pt, seen.tau_pt),
-        np.where(faked, eta, seen.tau_eta),
-        np.where(faked, phi, seen.tau_phi),
-        seen.lep_pt,
-        seen.lep_eta,
-        seen.lep_phi,
+    return seen._replace(
+        tau_pt=np.where(faked, pt, seen.tau_pt),
+        tau_eta=np.where(faked, eta, seen.tau_eta),
+        tau_phi=np.where(faked, phi, seen.tau_phi),
     )
 
 
 DECAYS: dict[str, Callable[[np.random.Generator, ProcessModel, Recoil, int], Visible]] = {
-    "ggF": decay_ditau,
-    "VBF": decay_ditau,
-    "VH": decay_ditau,
-    "Z": decay_ditau,
-    "ttbar": decay_top_pair,
-    "W": decay_w_with_fake_tau,
+    **dict.fromkeys(("ggF", "VBF", "VH", "Z"), _decay_ditau),
+    "ttbar": _decay_top_pair,
+    "W": _decay_w_with_fake_tau,
 }
-"""How each process decays."""
-
-
-BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
-
+"""How each process decays: from its constants, the recoil of n events and the number of jets (0 to 3) to the visible
+particles before any selection."""
 
 _FEW = 512
 """When fewer events than this still wait for a decay that passes, each of them tries several decays at once."""
@@ -296,23 +240,20 @@ def _passes(rng: np.random.Generator, seen: Visible, recoil: Recoil, jet_num: in
 
 def _select(rng: np.random.Generator, key: str, process: ProcessModel, jet_num: int, n: int) -> tuple[Recoil, Visible]:
     """Draw n recoils and, for each, decays until one passes."""
-    recoil = draw_recoil(rng, process, jet_num, n)
-    recoils = np.stack([getattr(recoil, name) for name in Recoil.__slots__])
-    visible = np.empty((len(Visible.__slots__), n))
+    recoils = np.stack(draw_recoil(rng, process, jet_num, n))
+    visible = np.empty((len(Visible._fields), n))
     pending, rounds = np.arange(n), 0
     while len(pending):
         rounds += 1
         if rounds % _PATIENCE == 0:
-            fresh = draw_recoil(rng, process, jet_num, len(pending))
-            recoils[:, pending] = [getattr(fresh, name) for name in Recoil.__slots__]
+            recoils[:, pending] = draw_recoil(rng, process, jet_num, len(pending))
         tries = np.repeat(pending, max(1, _FEW // len(pending)))
         attempt = Recoil(*recoils[:, tries])
         seen = DECAYS[key](rng, process, attempt, jet_num)
         passed = np.flatnonzero(_passes(rng, seen, attempt, jet_num))
         # A pending event may have several good tries; the first one counts (unique returns first positions).
         done, first = np.unique(tries[passed], return_index=True)
-        chosen = seen.take(passed[first])
-        visible[:, done] = [getattr(chosen, name) for name in Visible.__slots__]
+        visible[:, done] = np.stack(seen)[:, passed[first]]
         pending = np.setdiff1d(pending, done, assume_unique=True)
     return Recoil(*recoils), Visible(*visible)
 
@@ -345,7 +286,7 @@ def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num:
 
     Args:
         rng: source of random numbers.
-        key: name of the process, a key of `decays.DECAYS`.
+        key: name of the process, a key of `DECAYS`.
         process: constants of the process.
         jet_num: number of jets, 0 to 3, where 3 means at least 3.
         n: number of events.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -13,31 +12,13 @@ if TYPE_CHECKING:
 
     from higgsbench.events.simulate.processes import JetModel, ProcessModel, SoftModel
 
-__all__ = [
-    "JET_ETA_MAX",
-    "JET_PT_MIN",
-    "FourVector",
-    "Recoil",
-    "decay_to_massless",
-    "draw_recoil",
-    "from_transverse",
-    "visible_fraction_leptonic",
-]
-
+__all__ = ["FourVector", "Recoil", "decay_to_massless", "draw_recoil", "from_transverse", "visible_fraction_leptonic"]
 
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 
 
-@dataclass(frozen=True, slots=True)
-class FourVector:
-    """Momenta and energies of n particles.
-
-    Attributes:
-        px: GeV, shape (n,); so are `py`, `pz` and `e`.
-        py: see `px`.
-        pz: see `px`.
-        e: see `px`.
-    """
+class FourVector(NamedTuple):
+    """Momenta and energies of n particles, arrays of shape (n,), GeV."""
 
     px: FloatArray
     py: FloatArray
@@ -116,27 +97,21 @@ def visible_fraction_leptonic(uniform: FloatArray) -> FloatArray:
     return np.interp(uniform, _CUMULATIVE, _X)
 
 
-JET_PT_MIN = 30.0
-JET_ETA_MAX = 4.5
+_JET_PT_MIN = 30.0
+_JET_ETA_MAX = 4.5
 _PT_SHIFT = 25.0  # ln(pt - 25 GeV) is close to normal above the threshold of 30 GeV
 _MIN_SEPARATION = 0.4  # two jets closer than this are one jet
 
 
-@dataclass(frozen=True, slots=True)
-class Recoil:
-    """Jets and soft term of n events, all arrays of shape (n,), GeV and rad, NaN for jets that do not exist.
+class Recoil(NamedTuple):
+    """Jets and soft term of n events, arrays of shape (n,), GeV and rad, NaN for jets that do not exist.
 
     Attributes:
-        pt1: leading jet; so are `eta1` and `phi1`.
-        eta1: see `pt1`.
-        phi1: see `pt1`.
-        pt2: subleading jet; so are `eta2` and `phi2`.
-        eta2: see `pt2`.
-        phi2: see `pt2`.
+        pt1: leading jet; `eta1` and `phi1` go with it.
+        pt2: subleading jet; `eta2` and `phi2` go with it.
         all_pt: scalar sum over all jets, 0 without jets.
         soft: size of the soft term.
-        px: vector sum of all jets and the soft term; so is `py`.
-        py: see `px`.
+        px: vector sum of all jets and the soft term; `py` goes with it.
     """
 
     pt1: FloatArray
@@ -150,10 +125,6 @@ class Recoil:
     px: FloatArray
     py: FloatArray
 
-    def take(self, index: npt.NDArray[np.intp]) -> Recoil:
-        """The events with the given positions (repetition allowed)."""
-        return Recoil(*(getattr(self, name)[index] for name in self.__slots__))
-
 
 def _azimuth(rng: np.random.Generator, n: int) -> FloatArray:
     return rng.uniform(-np.pi, np.pi, n)
@@ -166,7 +137,7 @@ def _sign(rng: np.random.Generator, n: int) -> FloatArray:
 def _above_threshold(rng: np.random.Generator, log_pt: tuple[float, float], n: int) -> FloatArray:
     """Shifted log-normal cut at 30 GeV, by folding the normal quantile function onto what is above the cut."""
     mean, width = log_pt
-    below = ndtr((np.log(JET_PT_MIN - _PT_SHIFT) - mean) / width)
+    below = ndtr((np.log(_JET_PT_MIN - _PT_SHIFT) - mean) / width)
     quantile = below + (1.0 - below) * rng.random(n)
     pt: FloatArray = _PT_SHIFT + np.exp(mean + width * np.minimum(ndtri(quantile), 4.0))
     return pt
@@ -186,7 +157,7 @@ def _second_jet(
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Draw pt2, eta1, eta2 and signed dphi; tagging pairs replace eta1 too."""
     n = len(pt1)
-    pt2 = JET_PT_MIN + (pt1 - JET_PT_MIN) * rng.beta(*model.ratio, n)
+    pt2 = _JET_PT_MIN + (pt1 - _JET_PT_MIN) * rng.beta(*model.ratio, n)
     eta2 = model.eta_slope * eta1 + model.eta_width * rng.normal(size=n)
     gap = np.abs(rng.normal(*model.tag_gap, n)) * _sign(rng, n) / 2
     centre = model.tag_centre * rng.normal(size=n)
@@ -212,12 +183,12 @@ def _pair(
     while len(pending):
         k = len(pending)
         pt1 = _above_threshold(rng, model.log_pt, k)
-        eta1 = JET_ETA_MAX * rng.beta(*model.eta, k) * _sign(rng, k)
+        eta1 = _JET_ETA_MAX * rng.beta(*model.eta, k) * _sign(rng, k)
         drawn = np.full((5, k), np.nan)
         good = np.ones(k, dtype=np.bool_)
         if second:
             pt2, eta1, eta2, dphi = _second_jet(rng, model, pt1, eta1)
-            inside = (np.abs(eta1) < JET_ETA_MAX) & (np.abs(eta2) < JET_ETA_MAX)
+            inside = (np.abs(eta1) < _JET_ETA_MAX) & (np.abs(eta2) < _JET_ETA_MAX)
             good = inside & (np.hypot(eta1 - eta2, dphi) > _MIN_SEPARATION)
             drawn[2:] = pt2, eta2, dphi
         drawn[:2] = pt1, eta1
