@@ -52,6 +52,14 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-n", workers(), *session.posargs)
 
 
+@nox.session
+def golden(session: nox.Session) -> None:
+    """Compare runs on toys and on real events with the golden files (ten minutes); arguments go to pytest."""
+    session.install(*group("test"), ".")
+    session.env["HIGGSBENCH_GOLDEN"] = "all"
+    session.run("pytest", "tests/golden", *session.posargs)
+
+
 @nox.session(name="tests-torch")
 def tests_torch(session: nox.Session) -> None:
     """Run the tests of the models with networks trained by torch, which is too large for every session."""
