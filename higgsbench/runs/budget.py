@@ -227,12 +227,6 @@ class TimeBudget:
         if not failed:
             self.rows[unit.row].measured.append(seconds)
 
-    def given_back(self, unit: Unit, reason: str) -> None:
-        """Note that a unit was not carried out after all; its row is left out."""
-        self.running.pop(unit.key, None)
-        self.rows[unit.row].pending.append(unit)
-        self.given_up[unit.row] = reason
-
     def row_assembled(self, seconds: float) -> None:
         """Note how long the evaluation of a row took."""
         self.assembled.append(seconds)
@@ -249,9 +243,9 @@ class TimeBudget:
         return out
 
     @property
-    def elapsed(self) -> float:
-        """Seconds since the beginning."""
-        return self.clock() - self.begin
+    def left(self) -> float:
+        """Seconds until the limit; not negative."""
+        return max(0.0, self.limit - (self.clock() - self.begin))
 
     def _start(self, index: int) -> Unit:
         unit = self.rows[index].pending.pop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +37,7 @@ from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.engines import execute, units_at_a_time
 from higgsbench.runs.environment import environment
 from higgsbench.runs.heap import give_back
-from higgsbench.runs.lock import Sharing
+from higgsbench.runs.lock import reuse, run_lock
 from higgsbench.runs.memory import fit_to_memory
 from higgsbench.runs.plan import Plan, Unit, check_trainable, make_plan
 from higgsbench.runs.predictor import predictor_content
@@ -127,7 +126,7 @@ class _Run:
         self.stored: dict[str, StoredUnit] = {}
         self.failures: list[Failure] = []
         self.unstorable: set[str] = set()
-        self.trained = self.by_others = 0
+        self.trained = 0
         self.scores: dict[int, RowScores] = {}
         self.records: dict[int, tuple[dict[str, Any], RowMetrics]] = {}
         self.truth: Truth = truth_of(self.config, self.dataset)
@@ -135,7 +134,6 @@ class _Run:
         if self.config.store_models:
             rows = range(len(self.plan.rows))
             self.with_model = frozenset(u.key for index in rows for u in self.plan.predictors_of(index))
-        self.sharing = Sharing(output, self.store, self.with_model, listener.note)
 
     def _folder_name(self) -> str:
         content = resolved_config(self.config, self.plan)
@@ -145,24 +143,32 @@ class _Run:
         return f"{self.config.name}-{canonical_digest([content, self.dataset.train.digest, test])[:8]}"
 
     def carry_out(self) -> RunResult:
-        try:
-            return self._carry_out()
-        finally:
-            self.sharing.claims.close()
+        self.digest = assembly_digest(self.config, self.dataset, self.plan)
+        done = self._finished()
+        if done is not None:
+            return done
+        self.store.prepare()
+        with run_lock(self.store.folder, self.listener.note, None if self.budget is None else self.budget.left):
+            return self._finished() or self._carry_out()
 
-    def _carry_out(self) -> RunResult:
-        digest = assembly_digest(self.config, self.dataset, self.plan)
+    def _finished(self) -> RunResult | None:
+        """Return the stored result if nothing is left to do."""
         total = len(self.plan.units)
         keys = {unit.key for unit in self.plan.units}
-        if is_current(self.store, digest) and all(self.store.intact(key, key in self.with_model) for key in keys):
-            self.listener.planned(self.store.folder, total, total)
-            return RunResult(self.store.folder, self.store.read_json("rows.json")["rows"], 0, total, [])
-        self.store.prepare()
+        if not is_current(self.store, self.digest):
+            return None
+        if not all(self.store.intact(key, key in self.with_model) for key in keys):
+            return None
+        self.listener.planned(self.store.folder, total, total)
+        return RunResult(self.store.folder, self.store.read_json("rows.json")["rows"], 0, total, [])
+
+    def _carry_out(self) -> RunResult:
+        total = len(self.plan.units)
+        keys = {unit.key for unit in self.plan.units}
         for name in damaged_results(self.store):
             self.listener.note(f"{name}: damaged or missing; it is written anew")
-        with self._writing():
-            write_inputs(self.store, self.config, self.plan, environment())
-        self.stored = self.sharing.reuse(keys)
+        write_inputs(self.store, self.config, self.plan, environment())
+        self.stored = reuse(self.store, self.output, keys, self.with_model, self.listener.note)
         pending = [unit for unit in self.plan.units if unit.key not in self.stored]
         reused = total - len(pending)
         if not self.retry_failed:
@@ -175,9 +181,8 @@ class _Run:
         if pending:
             with self._workspace() as folder:
                 self._train(pending, Workspace(folder))
-            reused += self.by_others
         left_out = self.budget.left_out(self.plan) if self.budget is not None else []
-        rows = self._assemble(digest, left_out)
+        rows = self._assemble(left_out)
         return RunResult(self.store.folder, rows, self.trained, reused, self.failures, left_out)
 
     def _workspace(self) -> TemporaryDirectory[str]:
@@ -194,33 +199,17 @@ class _Run:
             unit = by_key[task.key]
             self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
 
-        for units in self.sharing.rounds(self._in_order(pending), self._keep_found, self.budget):
-            source = partial(self._next_task, units)
-            results = execute(source, workspace, self.engine.for_units(len(pending)), started, self.listener.note)
-            # Closed before the workspace is removed, so that no worker is left behind reading it.
-            with contextlib.closing(results):
-                for result in results:
-                    self._keep(by_key[result.key], result)
-                    self._keep_found()
-            self._keep_found()
+        units = self._in_order(pending)
 
-    def _next_task(self, units: Callable[[], Unit | None]) -> Task | None:
-        unit = self.sharing.next_of(units)
-        return None if unit is None else self._task(unit)
+        def source() -> Task | None:
+            unit = units()
+            return None if unit is None else self._task(unit)
 
-    def _keep_found(self) -> None:
-        """Take what other runs have stored since this one began."""
-        for unit, stored in self.sharing.take_found():
-            self.stored[unit.key] = stored
-            self.by_others += 1
-            if self.budget is not None:
-                self.budget.finished(unit, stored.fit_seconds, False)
-            self.listener.finished(self.plan.rows[unit.row].name, unit.repeat, unit.fold, stored.fit_seconds, False)
-            self._complete(unit.row)
-
-    def _writing(self) -> contextlib.AbstractContextManager[None]:
-        """Keep another run of the same configuration from writing the results at the same time."""
-        return self.sharing.claims.held(f"{self.store.folder.name}.rows", self.listener.note)
+        results = execute(source, workspace, self.engine.for_units(len(pending)), started, self.listener.note)
+        # Closed before the workspace is removed, so that no worker is left behind reading it.
+        with contextlib.closing(results):
+            for result in results:
+                self._keep(by_key[result.key], result)
 
     def _task(self, unit: Unit) -> Task:
         file = self.store.new_model_file(unit.key) if unit.key in self.with_model else None
@@ -252,7 +241,6 @@ class _Run:
             if result.no_model and name not in self.unstorable:
                 self.unstorable.add(name)
                 self.listener.note(f"{name}: its scores are stored, its fitted models are not: {result.no_model}")
-        self.sharing.done(unit.key)
         if self.budget is not None:
             scored = result.rows.size + (0 if result.test_score is None else result.test_score.size)
             seconds = result.fit_seconds + 1e-6 * result.predict_us * scored
@@ -280,7 +268,7 @@ class _Run:
         if "remark" in about:
             self.listener.note(f"{row.name}: {about['remark']}")
 
-    def _assemble(self, digest: str, left_out: list[LeftOut]) -> list[dict[str, Any]]:
+    def _assemble(self, left_out: list[LeftOut]) -> list[dict[str, Any]]:
         done = [(self.plan.rows[i], self.scores[i]) for i in sorted(self.records)]
         records = [self.records[i][0] for i in sorted(self.records)]
         metrics = {self.scores[i].name: self.records[i][1] for i in sorted(self.records)}
@@ -308,9 +296,8 @@ class _Run:
                 f"no row could be computed; first failure: {first.row}: {first.message} (see {first.path})"
             )
         predictor = predictor_content(self.config, self.dataset, self.plan, self.scores, metrics, stack)
-        with self._writing():
-            if not is_current(self.store, digest):
-                write_results(
-                    self.store, self.config, self.dataset, digest, records, scores, metrics, stack, predictor, left_out
-                )
+        if not is_current(self.store, self.digest):
+            write_results(
+                self.store, self.config, self.dataset, self.digest, records, scores, metrics, stack, predictor, left_out
+            )
         return records

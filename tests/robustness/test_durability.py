@@ -20,8 +20,9 @@ import higgsbench
 from benchmarks.reliability import concurrency, damage, kills, small
 from higgsbench.errors import StoreError
 from higgsbench.files import atomic_path, parse_sealed, read_vouched, temporary_prefix, write_sealed, writer_lives
+from higgsbench.runs import lock
 from higgsbench.runs import unit as workspace
-from higgsbench.runs.lock import Claims
+from higgsbench.runs.lock import run_lock
 from higgsbench.runs.store import RunStore
 
 
@@ -130,38 +131,40 @@ class TestSeals:
             read_vouched(tmp_path, "a")
 
 
-class TestClaims:
-    def test_one_holds_a_name_until_it_gives_it_back(self, tmp_path: Path) -> None:
-        one, other = Claims(tmp_path), Claims(tmp_path)
-        assert one.take("a")
-        assert one.take("a")
-        assert not other.take("a")
-        assert str(os.getpid()) in other.holder("a")
-        one.release("a")
-        assert other.take("a")
-        other.close()
-        one.close()
-        assert not list(tmp_path.iterdir())
+class TestRunLock:
+    def test_the_holder_is_named_and_the_second_refused_when_its_time_is_over(self, tmp_path: Path) -> None:
+        notes: list[str] = []
+        with run_lock(tmp_path, notes.append):
+            refusal = pytest.raises(StoreError, match=f"process {os.getpid()} on .* still writes to this run")
+            with refusal, run_lock(tmp_path, notes.append, patience=0.3):
+                pass
+            assert f"waiting for process {os.getpid()} on " in notes[0]
+        with run_lock(tmp_path, notes.append, patience=0.0):
+            assert len(notes) == 1
 
     def test_a_killed_process_holds_nothing(self, tmp_path: Path) -> None:
         code = (
-            "import sys, time; from pathlib import Path; from higgsbench.runs.lock import Claims;"
-            "print(Claims(Path(sys.argv[1])).take('a'), flush=True); time.sleep(60)"
-        )
-        code = code.replace(
-            "print(Claims(Path(sys.argv[1])).take('a')", "c = Claims(Path(sys.argv[1])); print(c.take('a')"
+            "import sys, time; from pathlib import Path; from higgsbench.runs.lock import run_lock\n"
+            "with run_lock(Path(sys.argv[1]), print): print('held', flush=True); time.sleep(60)"
         )
         process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         with process.stdout as said:
-            assert said.readline() == "True\n"
-            claims = Claims(tmp_path)
-            assert not claims.take("a")
+            assert said.readline() == "held\n"
+            with pytest.raises(StoreError, match=f"process {process.pid} on "), run_lock(tmp_path, print, patience=0.2):
+                pass
             process.kill()
             process.wait()
-        assert claims.take("a")
-        claims.close()
-        assert not list(tmp_path.iterdir())
+        with run_lock(tmp_path, print, patience=0.2):
+            pass
+
+    def test_a_file_system_without_locks_is_no_obstacle(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refused(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr(lock.FileLock, "acquire", refused)
+        with lock.run_lock(tmp_path, print), lock.run_lock(tmp_path, print, patience=0.0):
+            pass
 
 
 def test_temporary_files_of_another_machine_are_left_alone(tmp_path: Path) -> None:
