@@ -28,7 +28,8 @@ from higgsbench.pages.drawing import (
     svg_text,
 )
 from higgsbench.pages.drawing import write_page as write_content
-from higgsbench.pages.html import document, figure, paragraph, section, table
+from higgsbench.pages.html import Details, Gallery, Part, Picture, Section, page
+from higgsbench.pages.html import Table as PageTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -271,47 +272,42 @@ def render_page(found: Exploration) -> str:
         MissingExtraError: if the drawing libraries are absent.
     """
     with style():
-        parts = [
-            ("columns", "Columns", _columns(found)),
-            ("balance", "Class balance and weights", _balance(found)),
-            ("missing", "Missing values", _missing(found)),
-            ("separation", "Single-feature separation", _separation(found)),
-            ("features", "Features", _features(found)),
-            ("correlations", "Correlations", _correlations(found)),
-            ("drift", "Drift", _drift(found)),
-            ("splits", "Why splits must rescale weights", _split(found)),
+        sections = [
+            Section("columns", "Columns", _columns(found)),
+            Section("balance", "Class balance and weights", _balance(found)),
+            Section("missing", "Missing values", _missing(found)),
+            Section("separation", "Single-feature separation", _separation(found)),
+            Section("features", "Features", _features(found)),
+            Section("correlations", "Correlations", _correlations(found)),
+            Section("drift", "Drift", _drift(found)),
+            Section("splits", "Why splits must rescale weights", _split(found)),
         ]
-    sections = [(anchor, name, section(anchor, name, *content)) for anchor, name, content in parts if content]
-    lead = paragraph(headline(found)) + "".join(paragraph(note) for note in found.notes)
     footer = (
         f"Made by higgsbench {__version__} explore from {found.source}, layout {found.layout}. Weighted numbers use "
         "weights rescaled per class to the reference totals. The same numbers at full precision: --format json."
     )
-    return document(f"Exploration of {Path(found.source).name}", lead, sections, footer)
+    return page(f"Exploration of {Path(found.source).name}", [headline(found), *found.notes], sections, footer)
 
 
-def _columns(found: Exploration) -> list[str]:
+def _columns(found: Exploration) -> list[Part]:
     rows = [(c.name, c.role, c.kind, label_of_unit(c.unit) if "feature" in c.role else "") for c in found.columns]
     samples = [
         (s.name, count(s.events), count(s.signal), count(s.background), "described" if s.described else "compared")
         for s in found.samples
     ]
     return [
-        table(
-            "Samples",
-            [("sample", True), *((h, False) for h in ("events", "signal", "background")), ("use", True)],
-            samples,
-        ),
-        table(
+        PageTable("Samples", ["sample", "events", "signal", "background", "use"], samples, text=(0, 4)),
+        PageTable(
             "Columns of the file; unit 1 is a pure number, ? an unknown unit",
-            [("column", True), ("role", True), ("type", True), ("unit", True)],
+            ["column", "role", "type", "unit"],
             rows,
+            text=range(4),
         ),
     ]
 
 
-def _balance(found: Exploration) -> list[str]:
-    out = []
+def _balance(found: Exploration) -> list[Part]:
+    out: list[Part] = []
     if found.labelled:
         total = found.groups[-1]
         alt = (
@@ -320,7 +316,7 @@ def _balance(found: Exploration) -> list[str]:
             f"{count(total.background_events)} background events, expected {number(total.signal_expected)} "
             f"and {number(total.background_expected)}."
         )
-        out.append(figure(balance_figure(found), alt, "Events in the file and expected events; logarithmic axis."))
+        out.append(Picture(balance_figure(found), alt, "Events in the file and expected events; logarithmic axis."))
     headings = ["events", "s events", "b events", "s expected", "b expected", "s/b", "s effective", "b effective"]
     rows = [
         (
@@ -339,7 +335,7 @@ def _balance(found: Exploration) -> list[str]:
     caption = (
         "Expected: weights rescaled per class to N_s and N_b. Effective: (sum w)² / sum w², events of equal weight."
     )
-    out.append(table(caption, [(found.group or "group", True), *((h, False) for h in headings)], rows))
+    out.append(PageTable(caption, [found.group or "group", *headings], rows))
     weights = [
         (w.label, count(w.events), count(w.effective), percent(w.effective / w.events), number(w.total, 5),
          number(w.smallest), number(w.largest), count(w.negative))
@@ -347,61 +343,57 @@ def _balance(found: Exploration) -> list[str]:
     ]  # fmt: skip
     headings = ["events", "effective events", "ratio", "sum", "smallest", "largest", "negative"]
     caption = f"Weights: {found.weight or 'none, every event counts 1'}"
-    return [*out, table(caption, [("class", True), *((h, False) for h in headings)], weights)]
+    return [*out, PageTable(caption, ["class", *headings], weights)]
 
 
-def _missing(found: Exploration) -> list[str]:
+def _missing(found: Exploration) -> list[Part]:
     if not found.missing:
-        return [paragraph("No value is missing.")]
+        return ["No value is missing."]
     names = list(dict.fromkeys(row.feature for row in found.missing))
     alt = f"Weighted share of missing values of {len(names)} features by group and class; the table has the numbers."
-    headings = [("feature", True), (found.group or "group", True), ("class", True)]
-    headings += [(h, False) for h in ("events", "missing", "share", "weighted share")]
+    headings = ["feature", found.group or "group", "class", "events", "missing", "share", "weighted share"]
     rows = [
         (r.feature, "all" if r.group is None else str(r.group), r.label, count(r.events), count(r.missing),
          percent(r.share), percent(r.weighted_share))
         for r in found.missing
     ]  # fmt: skip
-    others = len(found.features) - len(names)
+    caption = f"Missing values; {len(found.features) - len(names)} features have none"
     return [
-        figure(missing_figure(found), alt, "Darker is less missing."),
-        "<details><summary>All numbers</summary>",
-        table(f"Missing values; {others} features have none and are left out", headings, rows),
-        "</details>",
+        Picture(missing_figure(found), alt, "Darker is less missing."),
+        Details("All numbers", [PageTable(caption, headings, rows, text=range(3))]),
     ]
 
 
-def _separation(found: Exploration) -> list[str]:
+def _separation(found: Exploration) -> list[Part]:
     ranked = [f for f in found.ranked() if f.auc is not None]
     if not ranked:
         return []
     best = ", ".join(f"{f.name} {with_error(f.auc, f.auc_se)}" for f in ranked[:3])
     rows = [(f.name, with_error(f.auc, f.auc_se), number(f.auc_binning, 2), number(f.auc_missing_low)) for f in ranked]
-    headings = [("feature", True), ("AUC ± s.e.", False), ("binning error, at most", False)]
+    headings = ["feature", "AUC ± s.e.", "binning error, at most", "AUC, missing lowest"]
     caption = (
         "Weighted AUC of present values; last column: all events, a missing value below every other, as -999 in a raw "
         "file; the difference is what missingness itself tells."
     )
     return [
-        figure(auc_figure(found), f"Weighted AUC of each feature; strongest: {best}.", "Bars: one standard error."),
-        table(caption, [*headings, ("AUC, missing lowest", False)], rows),
+        Picture(auc_figure(found), f"Weighted AUC of each feature; strongest: {best}.", "Bars: one standard error."),
+        PageTable(caption, headings, rows),
     ]
 
 
-def _features(found: Exploration) -> list[str]:
+def _features(found: Exploration) -> list[Part]:
     levels = [f"{level:.0%}" for level in found.quantile_levels]
-    headings = [("feature", True), ("unit", True), ("class", True)]
-    headings += [(h, False) for h in ("present", "mean", "std", "min", *levels, "max")]
+    headings = ["feature", "unit", "class", "present", "mean", "std", "min", *levels, "max"]
     rows = [
         (f.name, label_of_unit(f.unit), c.label, count(c.present), number(c.mean), number(c.std), number(c.minimum),
          *(number(q) for q in c.quantiles), number(c.maximum))
         for f in found.features
         for c in f.classes
     ]  # fmt: skip
-    pictures = [figure(feature_figure(f), _feature_alt(f), _outside(f)) for f in found.features]
-    intro = paragraph("Weighted histograms, each class with unit area; bands: one standard error of the bin.")
+    pictures = [Picture(feature_figure(f), _feature_alt(f), _outside(f)) for f in found.features]
+    intro = "Weighted histograms, each class with unit area; bands: one standard error of the bin."
     caption = "Weighted statistics of present values; percentages are quantiles"
-    return [intro, f'<div class="grid">{"".join(pictures)}</div>', table(caption, headings, rows)]
+    return [intro, Gallery(pictures), PageTable(caption, headings, rows, text=range(3))]
 
 
 def _feature_alt(feature: FeatureSummary) -> str:
@@ -422,7 +414,7 @@ def _outside(feature: FeatureSummary) -> str:
     return f"Outside the axis: {', '.join(parts)}." if parts else ""
 
 
-def _correlations(found: Exploration) -> list[str]:
+def _correlations(found: Exploration) -> list[Part]:
     names = tuple(f.name for f in found.features)
     pictures, tables = [], []
     for c in found.correlations:
@@ -432,15 +424,15 @@ def _correlations(found: Exploration) -> list[str]:
         top = c.strongest[0] if c.strongest else None
         strongest = f"; strongest: {top.first} with {top.second}, {top.r:+.3f}" if top else ""
         alt = f"Matrix of weighted correlations, {label}{strongest}."
-        pictures.append(figure(correlation_figure(c, names), alt, label))
+        pictures.append(Picture(correlation_figure(c, names), alt, label))
         rows = [(p.first, p.second, f"{p.r:+.4f}", f"{p.se:.4f}", count(p.events)) for p in c.strongest]
-        headings = [("feature", True), ("feature", True), ("r", False), ("s.e.", False), ("events", False)]
-        tables.append(table(f"Strongest pairs, {label}", headings, rows))
+        headings = ["feature", "feature", "r", "s.e.", "events"]
+        tables.append(PageTable(f"Strongest pairs, {label}", headings, rows, text=(0, 1)))
     intro = "Weighted Pearson correlations over events that have both features; blank: no such events, or no variation."
-    return [paragraph(intro), f'<div class="wide">{"".join(pictures)}</div>', *tables]
+    return [intro, Gallery(pictures, "wide"), *tables]
 
 
-def _drift(found: Exploration) -> list[str]:
+def _drift(found: Exploration) -> list[Part]:
     if not found.drift:
         return []
     flagged = [r for r in found.drift if r.flagged]
@@ -449,24 +441,22 @@ def _drift(found: Exploration) -> list[str]:
         f"Features that drift beyond chance (p < 0.001 after correction for {len(found.features)} features): {words}. "
         "Distances of present values; KS: every event counts the same; weighted: expected distributions."
     )
-    headings = [("feature", True), ("sample", True)]
-    headings += [(h, False) for h in ("KS", "p", "weighted KS", "p", "missing", "missing there", "z")] + [("", True)]
+    headings = ["feature", "sample", "KS", "p", "weighted KS", "p", "missing", "missing there", "z", ""]
     rows = [
         (r.feature, r.sample, number(r.ks, 3), p_value(r.ks_p), number(r.ks_weighted, 3), p_value(r.ks_weighted_p),
          percent(r.missing), percent(r.missing_other), f"{r.missing_z:+.1f}", "drift" if r.flagged else "")
         for r in found.drift
     ]  # fmt: skip
     alt = f"Kolmogorov-Smirnov distance of each feature; drifting: {words}."
+    caption = f"{found.described.name} against the other samples"
     return [
-        paragraph(intro),
-        figure(drift_figure(found), alt),
-        "<details><summary>All numbers</summary>",
-        table(f"{found.described.name} against the other samples", headings, rows),
-        "</details>",
+        intro,
+        Picture(drift_figure(found), alt),
+        Details("All numbers", [PageTable(caption, headings, rows, text=(0, 1, len(headings) - 1))]),
     ]
 
 
-def _split(found: Exploration) -> list[str]:
+def _split(found: Exploration) -> list[Part]:
     if found.split is None:
         return []
     rows = [
@@ -480,12 +470,11 @@ def _split(found: Exploration) -> list[str]:
         )
         for c in found.split.cases
     ]
-    headings = [("sample", True), ("selected", True), ("rescaled", True)]
-    headings += [(h, False) for h in ("s", "b", "AMS ± s.e.")]
+    headings = ["sample", "selected", "rescaled", "s", "b", "AMS ± s.e."]
     caption = "One cut in growing random parts of the events; all events rescaled has fixed totals and so no error"
     alt = "AMS against the share of events: it rises like a square root as it is, and is flat with rescaled weights."
-    text = split_sentence(found.split)
-    return [paragraph(text), figure(split_figure(found), alt), table(caption, headings, rows)]
+    figure = Picture(split_figure(found), alt)
+    return [split_sentence(found.split), figure, PageTable(caption, headings, rows, text=range(3))]
 
 
 _WIDE = 116

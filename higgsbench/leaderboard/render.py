@@ -6,14 +6,16 @@ import csv
 import io
 import json
 import math
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.cells import cell_len
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from higgsbench import __version__
 from higgsbench.leaderboard.columns import COLUMNS, Column, choose_columns, printable
+from higgsbench.pages import html as pages
+from higgsbench.pages.html import Cell, Section
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from higgsbench.leaderboard.board import Leaderboard, Table
+    from higgsbench.pages.html import Part
 
 __all__ = [
     "FORMATS",
@@ -28,6 +31,7 @@ __all__ = [
     "markdown_text",
     "output_console",
     "page",
+    "page_table",
     "render",
     "renderables",
     "show",
@@ -241,85 +245,41 @@ def _csv_value(value: Any) -> Any:
     return f"'{text}" if isinstance(text, str) and text[:1] in ("=", "+", "-", "@") else text
 
 
-_STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:80rem;padding:0 1rem;color:#1a1a1a;background:#fff}
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.5rem 0 2rem}
-caption{text-align:left;font-weight:600;padding:.5rem 0}
-th,td{padding:.3rem .7rem;border-bottom:1px solid #ccc;text-align:right}
-th.text,td.text{text-align:left}tr.best{font-weight:600;background:#eaf6ea}tr.failed{color:#a00000}
-th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid #0050b3}
-th[aria-sort=ascending] button::after{content:" ▲"}th[aria-sort=descending] button::after{content:" ▼"}
-@media(prefers-color-scheme:dark){body{color:#eee;background:#121212}tr.best{background:#173317}tr.failed{color:#ff9c9c}
-th,td{border-color:#444}th button:focus-visible{outline-color:#8ab8ff}}
-"""
-
-# Sorts by the full-precision value in data-value; rows without one stay last. Without scripts: in rank order.
-_SCRIPT = """
-for (const table of document.querySelectorAll("table")) {
-  const heads = [...table.tHead.rows[0].cells];
-  heads.forEach((head, at) => head.querySelector("button").addEventListener("click", () => {
-    const down = head.getAttribute("aria-sort") === "ascending";
-    heads.forEach(h => h.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const value = row => row.cells[at].dataset.value;
-    const rows = [...table.tBodies[0].rows].sort((a, b) => {
-      const x = value(a), y = value(b);
-      if (x === "" || y === "") return (x === "") - (y === "");
-      const order = head.classList.contains("text") ? x.localeCompare(y) : x - y;
-      return down ? -order : order;
-    });
-    table.tBodies[0].append(...rows);
-  }));
-}
-"""
-
-
 def page(board: Leaderboard, columns: Sequence[str] | None = None) -> str:
-    """Return the whole page; it loads nothing, and all text from runs is escaped.
+    """Return the whole page, with tables that sort by the values at full precision.
 
     Args:
         board: the tables.
         columns: chosen columns, None for all that have content.
     """
-    parts = [_table(table, columns) for table in board.tables] or ["<p>No runs yet.</p>"]
-    notes = "".join(f"<p>Note: {_text(note)}</p>" for note in board.notes)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>higgsbench leaderboard</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>Leaderboard</h1>\n{''.join(parts)}<p>{escape(LEGEND)}</p>\n{notes}</main>\n<script>{_SCRIPT}</script>\n"
-        "</body>\n</html>\n"
+    parts: list[Part] = [page_table(table, choose_columns(columns, table.rows)) for table in board.tables]
+    notes = [f"Note: {printable(note)}" for note in board.notes]
+    section = Section("runs", "Runs", [*(parts or ["No runs yet."]), LEGEND, *notes])
+    return pages.page("higgsbench leaderboard", [], [section], f"Made by higgsbench {__version__} leaderboard.")
+
+
+def page_table(table: Table, columns: Sequence[Column], caption: str = "") -> pages.Table:
+    """Return a leaderboard as a part of a page.
+
+    Args:
+        table: the ranked rows.
+        columns: columns to show.
+        caption: caption, instead of the table's title.
+    """
+    marks = ["best" if r.get("rank") == 1 else "failed" if r.get("status") != "ok" else "" for r in table.rows]
+    return pages.Table(
+        caption or printable(table.title),
+        [column.title for column in columns],
+        [[_page_cell(record, column) for column in columns] for record in table.rows],
+        text=[at for at, column in enumerate(columns) if column.text],
+        sortable=True,
+        marks=marks,
     )
 
 
-def _text(value: Any) -> str:
-    return escape(printable(value))
-
-
-def _table(table: Table, columns: Sequence[str] | None) -> str:
-    chosen = choose_columns(columns, table.rows)
-    head = "".join(f'<th scope="col"{_class(c)}><button type="button">{escape(c.title)}</button></th>' for c in chosen)
-    rows = "".join(_row(record, chosen) for record in table.rows)
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{_text(table.title)}">\n<table>\n'
-        f"<caption>{_text(table.title)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
-    )
-
-
-def _class(column: Column) -> str:
-    return ' class="text"' if column.text else ""
-
-
-def _row(record: dict[str, Any], columns: Sequence[Column]) -> str:
-    style = "best" if record.get("rank") == 1 else "failed" if record.get("status") != "ok" else ""
-    cells = "".join(
-        f'<td{_class(c)} data-value="{_sort_value(record, c)}">{_text(c.show(record)).strip()}</td>' for c in columns
-    )
-    return f"<tr{f' class={style}' if style else ''}>{cells}</tr>\n"
-
-
-def _sort_value(record: dict[str, Any], column: Column) -> str:
-    value = record.get(column.keys[0])
+def _page_cell(record: dict[str, Any], column: Column) -> str | Cell:
+    shown = printable(column.show(record)).strip()
     if column.text:
-        return _text(column.show(record))
-    return repr(float(value)) if isinstance(value, (int, float)) and value == value else ""
+        return shown
+    value = record.get(column.keys[0])
+    return Cell(shown, float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None)

@@ -1,4 +1,4 @@
-"""Floor 1: what pages share; here how numbers are worded on every page and in every terminal report."""
+"""Floor 1: what pages share; here how every page and every terminal report words its numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["count", "number", "p_value", "percent", "with_error"]
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Write a number with significant digits, and a dash where there is none."""
+    """Write a number with significant digits, or a dash if there is none."""
     if value is None or not math.isfinite(value):
         return "-"
     if abs(value) >= 10 ** (digits - 1):
@@ -22,7 +22,7 @@ def count(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """Write a share; what is not quite nothing or not quite everything never reads 0 or 100."""
+    """Write a share as a percentage; only exact values read 0% or 100%."""
     if value is None or not math.isfinite(value):
         return "-"
     if value in (0.0, 1.0):

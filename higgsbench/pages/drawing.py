@@ -1,4 +1,4 @@
-"""The style of all figures, figures as SVG for a page and as files, and the page's own file."""
+"""The style of all figures, and how they reach a page and files of their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from higgsbench.errors import DataError, MissingExtraError
 from higgsbench.files import atomic_path, write_text
-from higgsbench.pages.html import figure as figure_html
+from higgsbench.pages.html import Picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,41 +20,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "BACKGROUND",
-    "INK",
-    "PAPER",
-    "SERIES",
-    "SIGNAL",
-    "SOFT",
-    "Pictures",
-    "axis_label",
-    "check_libraries",
-    "check_page",
-    "log_axis",
-    "new_figure",
-    "style",
-    "svg_text",
-    "write_page",
-]
+__all__ = ["BACKGROUND", "INK", "PAPER", "SERIES", "SIGNAL", "SOFT", "Pictures", "axis_label", "check_page", "log_axis",
+           "new_figure", "style", "svg_text", "write_page"]  # fmt: skip
 
-
-# Okabe and Ito's palette, told apart by readers with any common colour blindness.
+# Okabe and Ito's palette: readers with any common colour blindness can tell the colours apart.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 SIGNAL, BACKGROUND = "#d55e00", "#0072b2"
 INK, PAPER = "#222222", "#ffffff"
 SOFT = "#80868c"
-"""A grey that reads on light and on dark paper."""
+"""A grey that is readable on light and on dark paper."""
 _DARK = {INK: "#e4e6e8", PAPER: "#16191d", "#d55e00": "#ff8f4d", "#0072b2": "#3f9de8", "#009e73": "#2fd0a2",
          "#56b4e9": "#a9e1ff"}  # fmt: skip
 _PATH = re.compile(r' d="[^"]*"')
 _INDENT = re.compile(r">\s+<")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # no XML may hold them
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # XML forbids them
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.S)
 _DIGITS = re.compile(r"(\.\d\d)\d+")
+_DPI = 200
 _RULES = {
-    "font.family": ["TeX Gyre Heros", "DejaVu Sans"],  # the second has the glyphs that the first lacks
-    "text.parse_math": False,  # a name out of somebody's file is no formula
+    "font.family": ["TeX Gyre Heros", "DejaVu Sans"],  # the second has glyphs that the first lacks
+    "text.parse_math": False,  # a name from a user's file is not a formula
     "font.size": 9,
     "axes.labelsize": 9,
     "axes.titlesize": 9,
@@ -70,7 +55,7 @@ _RULES = {
     "axes.autolimit_mode": "data",
     "axes.xmargin": 0.05,
     "axes.ymargin": 0.05,
-    "axes.titley": 1.02,  # a fixed place: looking for one takes longer than all the rest of an axis
+    "axes.titley": 1.02,  # a fixed place: searching for one takes longer than the rest of an axis
     "lines.linewidth": 1.3,
     "xtick.top": False,
     "ytick.right": False,
@@ -93,11 +78,11 @@ _RULES = {
 }
 
 
-def check_libraries() -> None:
-    """Make sure the drawing libraries are there.
+def _check_libraries() -> None:
+    """Check that the drawing libraries are installed.
 
     Raises:
-        MissingExtraError: naming the extra that brings them.
+        MissingExtraError: naming the extra that installs them.
     """
     try:
         import matplotlib  # noqa: F401
@@ -109,12 +94,12 @@ def check_libraries() -> None:
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the style of ATLAS publications, in sizes for a page."""
-    check_libraries()
+    _check_libraries()
     import matplotlib.style
     import mplhep
 
     with matplotlib.style.context([mplhep.style.ATLAS, _RULES]), warnings.catch_warnings():
-        # A name in a script that no font at hand has is drawn as boxes; the page's text has it right.
+        # Characters that no font has are drawn as boxes; the page's text shows them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
@@ -127,7 +112,7 @@ def new_figure(
     Args:
         width: in inches.
         height: in inches.
-        layout: None leaves the margins alone, which draws faster where there are many figures.
+        layout: None keeps fixed margins, which draws faster where there are many figures.
     """
     from matplotlib.figure import Figure
 
@@ -136,11 +121,11 @@ def new_figure(
 
 
 def log_axis(ax: Axes, which: Literal["x", "y"]) -> None:
-    """Make an axis logarithmic, with powers of ten as plain text, which draws many times faster than mathematics.
+    """Make an axis logarithmic. Powers of ten are plain text, which draws many times faster than mathematics.
 
     Args:
         ax: the axes.
-        which: which of them.
+        which: `x` or `y`.
     """
     from matplotlib.ticker import FuncFormatter, NullLocator
 
@@ -161,11 +146,11 @@ def _power(value: float, _position: int | None) -> str:
 
 
 def svg_text(figure: Figure) -> str:
-    """Save a figure; a style sheet inside exchanges its colours where the reader prefers dark."""
+    """Return a figure as SVG; its style sheet swaps the colours where the reader prefers dark."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()
-    # A hundredth of a point is not seen, and the further digits would be half the file.
+    # Nobody sees a hundredth of a point, and further digits would be half the file.
     text = _PATH.sub(lambda path: _DIGITS.sub(r"\1", path.group()), text[text.index("<svg") :])
     rules = "".join(
         f'[style*="{kind}: {light}"]{{{kind}:{dark}!important}}'
@@ -178,44 +163,15 @@ def svg_text(figure: Figure) -> str:
 
 
 def axis_label(name: str, unit: str | None) -> str:
-    """Return an axis label with its unit, where there is one."""
+    """Return an axis label with its unit, if it has one."""
     return f"{name} [{unit}]" if unit else name
 
 
-def check_page(target: Path) -> None:
-    """Find out early whether a page can be made and written.
-
-    Raises:
-        MissingExtraError: if the drawing libraries are absent.
-        DataError: if the target is a folder, or its folder does not exist.
-    """
-    check_libraries()
-    if target.is_dir():
-        raise DataError(f"{target}: is a folder; name the page's file in it")
-    if not target.parent.is_dir():
-        raise DataError(f"{target}: the folder {target.parent} does not exist")
-
-
-def write_page(target: Path, content: str) -> None:
-    """Write a page whole or not at all.
-
-    Raises:
-        DataError: if the file cannot be written.
-    """
-    try:
-        write_text(target, content)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written: {error.strerror}") from error
-
-
-_DPI = 200
-
-
 class Pictures:
-    """Turns figures into HTML; with a folder, also keeps each as PNG and PDF.
+    """Turns figures into parts of a page; with a folder, also keeps each as PNG and PDF.
 
     Args:
-        folder: where the files go, or None.
+        folder: folder of the files, or None.
 
     Raises:
         DataError: if the folder cannot be made.
@@ -230,21 +186,21 @@ class Pictures:
             except OSError as error:
                 raise DataError(f"{folder}: the folder cannot be made: {error.strerror}") from error
 
-    def add(self, name: str, figure: Figure, alt: str, caption: str = "") -> str:
-        """Return a figure as HTML.
+    def add(self, name: str, figure: Figure, alt: str, caption: str = "") -> Picture:
+        """Return a figure as a part of a page.
 
         Args:
-            name: what its files are called, without suffix; any text.
+            name: name of its files without suffix; any text.
             figure: the figure.
-            alt: says what it shows, with the essential numbers.
-            caption: text under it.
+            alt: what it shows, with the essential numbers.
+            caption: text below it.
 
         Raises:
             DataError: if a file cannot be written.
         """
         if self.folder is not None:
             self._write(self.folder, self._file_name(name), figure)
-        return figure_html(svg_text(figure), alt, caption)
+        return Picture(svg_text(figure), alt, caption)
 
     def _file_name(self, name: str) -> str:
         stem = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:80] or "figure"
@@ -263,3 +219,29 @@ class Pictures:
                     figure.savefig(temporary, format=suffix, dpi=_DPI, metadata=metadata)
             except OSError as error:
                 raise DataError(f"{target}: cannot be written: {error.strerror}") from error
+
+
+def check_page(target: Path) -> None:
+    """Check early whether a page can be made and written.
+
+    Raises:
+        MissingExtraError: if the drawing libraries are not installed.
+        DataError: if the target is a folder, or its folder does not exist.
+    """
+    _check_libraries()
+    if target.is_dir():
+        raise DataError(f"{target}: is a folder; name the page's file in it")
+    if not target.parent.is_dir():
+        raise DataError(f"{target}: the folder {target.parent} does not exist")
+
+
+def write_page(target: Path, content: str) -> None:
+    """Write a page whole or not at all.
+
+    Raises:
+        DataError: if the file cannot be written.
+    """
+    try:
+        write_text(target, content)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written: {error.strerror}") from error

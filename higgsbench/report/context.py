@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,63 +18,24 @@ from higgsbench.config.load import source_events
 from higgsbench.config.model import DataConfig
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, StoreError
 from higgsbench.events import Events, load_events
-from higgsbench.events.shifts import recognise_processes
 from higgsbench.files import no_panic, read_vouched, read_vouched_json
 from higgsbench.leaderboard import Leaderboard
-from higgsbench.metrics.ams import ams_scan
-from higgsbench.metrics.comparisons import chi2_of_shapes, ks_distance, ks_p_value
-from higgsbench.metrics.weights import effective_sample_size, evaluation_weights
-from higgsbench.pages.drawing import BACKGROUND, INK, PAPER, SERIES, SIGNAL, SOFT, log_axis, new_figure
-from higgsbench.schema import ATLAS_HIGGS, UNITS
+from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.pages.drawing import INK, SERIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import polars as pl
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from higgsbench.compare.contest import RankPicture
     from higgsbench.inference.shifts import Systematic
     from higgsbench.leaderboard import Table
     from higgsbench.pages.drawing import Pictures
 
-__all__ = [
-    "Agreement",
-    "Curve",
-    "Efficiency",
-    "Feature",
-    "FittedModels",
-    "Reliability",
-    "Reloaded",
-    "Scorer",
-    "Scores",
-    "Sight",
-    "StoredReport",
-    "TrainingScores",
-    "affordable_events",
-    "agreement",
-    "ams_curve",
-    "board_figure",
-    "correlation",
-    "correlation_figure",
-    "cost_figure",
-    "efficiency",
-    "find_run",
-    "histogram",
-    "learning_figure",
-    "rank_figure",
-    "read_run",
-    "rejection_figure",
-    "reliability",
-    "reload_events",
-    "roc_figure",
-    "row_looks",
-    "score_edges",
-    "subsample",
-    "training_scores",
-    "weights_figure",
-]
+__all__ = ["Context", "FittedModels", "Reloaded", "Scorer", "Scores", "StoredReport", "TrainingScores",
+           "affordable_events", "find_run", "histogram", "read_run", "reload_events", "row_looks", "subsample",
+           "training_scores"]  # fmt: skip
 
 
 _PREFIX = "score:"
@@ -108,7 +68,6 @@ class StoredReport:
         test_event_id: (m,) numbers of the held-out events, or None.
         test_scores: (m,) scores of the held-out events by the row's name; their truth is not stored.
         stack: members and weights of the blend, or None.
-        learning_curve: points of a learning curve, or None.
         configuration: the text of the resolved configuration.
         environment: versions and hardware.
         notes: what could not be read.
@@ -121,7 +80,6 @@ class StoredReport:
     test_event_id: NDArray[np.int64] | None
     test_scores: dict[str, NDArray[np.float64]]
     stack: dict[str, Any] | None
-    learning_curve: list[dict[str, Any]] | None
     configuration: str
     environment: dict[str, Any]
     notes: tuple[str, ...]
@@ -188,7 +146,6 @@ def read_run(folder: Path) -> StoredReport:
         test_event_id=test_event_id,
         test_scores=test_scores,
         stack=_stack(folder / "stack.json", notes),
-        learning_curve=_learning_curve(folder / "learning_curve.json", notes),
         configuration=_text(folder / "config.yaml", notes),
         environment=_object(folder / "environment.json", notes) or {},
         notes=tuple(notes),
@@ -288,56 +245,17 @@ def _stack(file: Path, notes: list[str]) -> dict[str, Any] | None:
     return found
 
 
-def _learning_curve(file: Path, notes: list[str]) -> list[dict[str, Any]] | None:
-    if not file.exists():
-        return None
-    content = _json(file, notes)
-    points = content.get("points") if isinstance(content, dict) else None
-    numbers = ("train_events", "ams_cv", "ams_cv_se", "auc", "auc_se")
-    if not isinstance(points, list) or not all(
-        isinstance(p, dict) and isinstance(p.get("name"), str) and all(_number(p.get(key)) for key in numbers)
-        for p in points
-    ):
-        notes.append(f"{file.name}: holds no points with name, {', '.join(numbers)}")
-        return None
-    return points
-
-
-_MASSES = ("DER_mass_MMC", "DER_mass_vis")
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A measured quantity.
-
-    Attributes:
-        name: column.
-        unit: its unit, empty for a pure number, None where the layout does not say.
-        values: (n,) values, NaN where missing.
-        whole: whether it counts something (the jet number).
-    """
-
-    name: str
-    unit: str | None
-    values: NDArray[np.float64]
-    whole: bool
-
-
 @dataclass(frozen=True)
 class Reloaded:
     """The events of a run, as far as they could be found again.
 
     Attributes:
-        features: quantities of the cross-validated events in the order of the stored scores; none if the data are gone.
-        process: (n,) process of each event; s and b where processes cannot be told.
         train: the cross-validated events themselves, or None.
         held_out: scores of the held-out events with their truth, or None.
         test: these events, or None.
         notes: what is missing, and why.
     """
 
-    features: tuple[Feature, ...]
-    process: NDArray[np.str_]
     train: Events | None
     held_out: Scores | None
     test: Events | None
@@ -358,8 +276,6 @@ def reload_events(run: StoredReport, data: Path | None = None, test: Path | None
     Raises:
         HiggsbenchError: if a file that the caller names cannot be used.
     """
-    y = run.scores.y
-    plain = np.where(y, "signal", "background").astype(np.str_)
     try:
         config = _data_config(run.folder / "config.yaml", data, test)
         events = source_events(config)
@@ -368,7 +284,7 @@ def reload_events(run: StoredReport, data: Path | None = None, test: Path | None
         if data is not None:
             raise
         return Reloaded(
-            (), plain, None, None, None, (f"The run's events cannot be loaded again: {error}. --data names the file.",)
+            None, None, None, (f"The run's events cannot be loaded again: {error}. --data names the file.",)
         )
     notes: list[str] = []
     held_out = found = None
@@ -380,7 +296,7 @@ def reload_events(run: StoredReport, data: Path | None = None, test: Path | None
             if test is not None:
                 raise
             notes.append(f"The held-out events cannot be loaded again: {error}. --test names the file.")
-    return Reloaded(_features(train), _processes(train, plain), train, held_out, found, tuple(notes))
+    return Reloaded(train, held_out, found, tuple(notes))
 
 
 def _data_config(file: Path, data: Path | None, test: Path | None) -> DataConfig:
@@ -429,30 +345,6 @@ def _held_out_events(run: StoredReport, test: Events) -> Scores | None:
         return None
     weight = evaluation_weights(test.y, test.weight, *run.totals)
     return Scores(test.y, weight, {name: values[None, :] for name, values in run.test_scores.items()})
-
-
-def _features(events: Events) -> tuple[Feature, ...]:
-    schema = events.schema
-    names = [] if schema.group is None else [schema.group]
-    names += [name for name in _MASSES if name in schema.features]
-    units = UNITS if schema.name == ATLAS_HIGGS.name else {}
-    out = []
-    for name in names:
-        values = events.frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        out.append(Feature(name, units.get(name), values, name == schema.group))
-    return tuple(out)
-
-
-def _processes(events: Events, plain: NDArray[np.str_]) -> NDArray[np.str_]:
-    """Name the process of each event; signal is one class, whatever made it."""
-    schema = events.schema
-    if schema.name != ATLAS_HIGGS.name or schema.weight not in events.frame.columns:
-        return plain
-    try:
-        names = recognise_processes(events.frame[schema.weight], events.frame[schema.label].cast(pl.String))
-    except DataError:
-        return plain
-    return np.where(events.y, "signal", names.to_numpy().astype(np.str_))
 
 
 MAX_EVENTS = 20_000
@@ -580,58 +472,6 @@ def _in_order(run: StoredReport, names: Sequence[str]) -> list[dict[str, Any]]:
     return [trained[name] for name in dict.fromkeys([*names, *members]) if name in trained]
 
 
-_POINTS = 240
-
-
-@dataclass(frozen=True)
-class Curve:
-    """AMS against the selected share of the events, mean over repeats.
-
-    Attributes:
-        fraction: (k,) selected share.
-        ams: (k,) AMS.
-        se: (k,) standard error at fixed cut.
-        best: (selected share, AMS) of the best cut on these very scores.
-    """
-
-    fraction: NDArray[np.float64]
-    ams: NDArray[np.float64]
-    se: NDArray[np.float64]
-    best: tuple[float, float]
-
-
-def ams_curve(scores: Scores, name: str, b_reg: float, upper: float) -> Curve:
-    """Scan the AMS of a row.
-
-    Args:
-        scores: out-of-fold scores.
-        name: the row.
-        b_reg: regularisation of the background.
-        upper: largest selected share.
-    """
-    n = scores.y.size
-    at = np.linspace(max(5.0 / n, 1e-3), upper, _POINTS)
-    values, errors, best = [], [], []
-    for score in scores.by_row[name]:
-        curve = ams_scan(scores.y, score, scores.weight, b_reg)
-        nearest = np.minimum(np.searchsorted(curve.fraction, at), len(curve) - 1)
-        values.append(curve.ams[nearest])
-        errors.append(curve.se[nearest])
-        top = int(np.nanargmax(curve.ams))
-        best.append((float(curve.fraction[top]), float(curve.ams[top])))
-    share, value = np.mean(best, axis=0)
-    return Curve(at, np.mean(values, axis=0), np.mean(errors, axis=0), (float(share), float(value)))
-
-
-def score_edges(scores: Sequence[NDArray[np.float64]], bins: int = 36) -> NDArray[np.float64]:
-    """(bins + 1,) edges that hold all but the outermost 0.1% of the scores on either side."""
-    together = np.concatenate([s.ravel() for s in scores])
-    low, high = np.quantile(together, [0.001, 0.999])
-    if not low < high:
-        low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, bins + 1)
-
-
 def histogram(
     values: NDArray[np.float64], weight: NDArray[np.float64], edges: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -652,133 +492,6 @@ def histogram(
         sums += np.bincount(place, weight, minlength=edges.size - 1) / len(rows)
         squares += np.bincount(place, weight**2, minlength=edges.size - 1) / len(rows)
     return sums, squares
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How well the scores of one class agree between two samples.
-
-    Attributes:
-        ks: weighted Kolmogorov-Smirnov distance.
-        ks_p: its p-value with effective numbers of events (approximate).
-        chi2: chi-squared of the binned shapes.
-        freedom: degrees of freedom.
-        chi2_p: its p-value.
-    """
-
-    ks: float
-    ks_p: float
-    chi2: float
-    freedom: int
-    chi2_p: float
-
-
-def agreement(a: Scores, b: Scores, name: str, *, of_signal: bool) -> Agreement:
-    """Compare the scores of one class in two samples; of several repeats the first serves."""
-    parts = []
-    for sample in (a, b):
-        members = sample.y == of_signal
-        parts.append((sample.by_row[name][0][members], sample.weight[members]))
-    (x, wx), (z, wz) = parts
-    distance = ks_distance(x, wx, z, wz)
-    # Bins of equal content: chi-squared wants many events in each.
-    inner = np.unique(np.quantile(np.concatenate([x, z]), np.linspace(0.0, 1.0, 21)[1:-1]))
-    edges = np.concatenate([[-np.inf], inner, [np.inf]])
-    chi2, freedom, p = chi2_of_shapes(*histogram(x, wx, edges), *histogram(z, wz, edges))
-    return Agreement(
-        distance, ks_p_value(distance, effective_sample_size(wx), effective_sample_size(wz)), chi2, freedom, p
-    )
-
-
-@dataclass(frozen=True)
-class Efficiency:
-    """Background efficiency against signal efficiency.
-
-    Attributes:
-        signal: (k,) signal efficiency, ascending.
-        background: (k,) weighted background efficiency there.
-        events: (k,) effective number of selected background events there.
-    """
-
-    signal: NDArray[np.float64]
-    background: NDArray[np.float64]
-    events: NDArray[np.float64]
-
-
-def efficiency(scores: Scores, name: str) -> Efficiency:
-    """Weighted ROC curve at even signal efficiencies, mean over repeats."""
-    at = np.linspace(0.005, 1.0, 200)
-    background, effective = [], []
-    for score in scores.by_row[name]:
-        curve = ams_scan(scores.y, score, scores.weight)
-        share = curve.s / curve.s[-1]
-        place = np.minimum(np.searchsorted(share, at - 1e-12), len(curve) - 1)
-        squares = np.cumsum(np.where(curve.sorted_labels, 0.0, curve.sorted_weights**2))[curve.count - 1]
-        background.append((curve.b / curve.b[-1])[place])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            effective.append(np.where(squares > 0.0, curve.b**2 / squares, 0.0)[place])
-    return Efficiency(at, np.mean(background, axis=0), np.mean(effective, axis=0))
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Log-odds that were predicted against those that are found, in bins of the prediction.
-
-    Attributes:
-        predicted: (k,) logit of the mean predicted probability.
-        found: (k,) ln(s / b) of the bin's sums of weights.
-        se: (k,) standard error of `found` (delta method).
-    """
-
-    predicted: NDArray[np.float64]
-    found: NDArray[np.float64]
-    se: NDArray[np.float64]
-
-
-def reliability(scores: Scores, name: str, bins: int = 12) -> Reliability:
-    """Bin events by predicted log-odds so that every bin holds an equal share of both classes' weight together.
-
-    Bins without events of both classes have no log-odds and are left out.
-    """
-    y, weight, values = scores.y, scores.weight, scores.by_row[name]
-    half = np.where(y, weight / np.sum(weight[y]), weight / np.sum(weight[~y]))
-    order = np.argsort(values[0], kind="stable")
-    cumulative = np.cumsum(half[order]) / np.sum(half)
-    cuts = np.searchsorted(cumulative, np.linspace(0.0, 1.0, bins + 1)[1:-1])
-    edges = np.concatenate([[-np.inf], np.unique(values[0][order][np.minimum(cuts, y.size - 1)]), [np.inf]])
-    probability = np.mean([_binned_mean(score, weight, edges) for score in values], axis=0)
-    (s, s2), (b, b2) = (histogram(values[:, m], weight[m], edges) for m in (y, ~y))
-    used = (s > 0.0) & (b > 0.0)
-    p = probability[used]
-    se = np.sqrt(s2[used] / s[used] ** 2 + b2[used] / b[used] ** 2)
-    return Reliability(np.log(p) - np.log1p(-p), np.log(s[used] / b[used]), se)
-
-
-def _binned_mean(
-    score: NDArray[np.float64], weight: NDArray[np.float64], edges: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Mean predicted probability of signal by bin, (k,)."""
-    probability = np.exp(-np.logaddexp(0.0, -score))
-    total, _ = histogram(score, weight, edges)
-    part, _ = histogram(score, weight * probability, edges)
-    return np.divide(part, total, out=np.full_like(part, np.nan), where=total > 0.0)
-
-
-def correlation(scores: Scores, names: Sequence[str]) -> NDArray[np.float64]:
-    """(m, m) weighted correlations of scores inside a class, mean of both classes.
-
-    Inside a class, because what separates the classes would make any two good models look alike.
-    """
-    matrix = np.zeros((len(names), len(names)))
-    for members in (scores.y, ~scores.y):
-        weight = scores.weight[members] / np.sum(scores.weight[members])
-        values = np.stack([scores.by_row[name][0][members] for name in names])
-        centred = values - (values @ weight)[:, None]
-        covariance = (centred * weight) @ centred.T
-        spread = np.sqrt(np.diag(covariance))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            matrix += 0.5 * covariance / np.outer(spread, spread)
-    return matrix
 
 
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
@@ -805,200 +518,18 @@ def row_looks(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return out
 
 
-def board_figure(records: Sequence[dict[str, Any]]) -> Figure:
-    """Draw AMS and weighted AUC of all rows with one standard error, best row on top."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.4, 1.1 + 0.27 * len(records)), layout="constrained")
-    left = figure.add_subplot(1, 2, 1)
-    right = figure.add_subplot(1, 2, 2, sharey=left)
-    at = np.arange(len(records))
-    left.errorbar([r["ams_cv"] for r in records], at, xerr=[r["ams_cv_se"] for r in records], fmt="o", markersize=4,
-                  color=BACKGROUND, capsize=2.5, label="cross-validated")  # fmt: skip
-    left.plot([r.get("ams_oof_max", np.nan) for r in records], at, "v", markersize=4.5, color=SERIES[5],
-              markerfacecolor=PAPER, label="optimistic max")  # fmt: skip
-    tested = [(i, r["ams_test"], r.get("ams_test_se") or 0.0) for i, r in enumerate(records) if r.get("ams_test")]
-    if tested:
-        place, values, errors = (np.array(part, dtype=float) for part in zip(*tested, strict=True))
-        left.errorbar(values, place + 0.22, xerr=errors, fmt="s", markersize=3.5, color=SIGNAL, capsize=2.5,
-                      label="held out, frozen cut")  # fmt: skip
-    right.errorbar([r["auc"] for r in records], at, xerr=[r["auc_se"] for r in records], fmt="o", markersize=4,
-                   color=BACKGROUND, capsize=2.5)  # fmt: skip
-    left.set_yticks(at, [r["name"] for r in records])
-    left.set_ylim(len(records) - 0.4, -0.6)
-    right.tick_params(axis="y", labelleft=False)
-    for ax in (left, right):
-        ax.grid(axis="x", color=SOFT, alpha=0.3, linewidth=0.6)
-    left.set_xlabel("AMS [standard deviations]")
-    right.set_xlabel("weighted AUC")
-    right.locator_params(axis="x", nbins=5)
-    left.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize=7, handletextpad=0.2, columnspacing=1.0)
-    return figure
-
-
-def roc_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]], aucs: dict[str, float]) -> Figure:
-    """Draw the weighted ROC curves of all rows."""
-    figure, ax = new_figure(6.4, 4.0)
-    for name, curve in curves.items():
-        look = looks[name]
-        ax.plot(100 * curve.background, 100 * curve.signal, color=look["color"], linestyle=look["linestyle"],
-                linewidth=1.1, label=f"{name}: {aucs[name]:.4f}")  # fmt: skip
-    ax.plot([0, 100], [0, 100], color=SOFT, linewidth=0.8, linestyle=":")
-    ax.set_xlim(0, 100)
-    ax.set_ylim(0, 100)
-    ax.set_xlabel("background efficiency, weighted [%]")
-    ax.set_ylabel("signal efficiency, weighted [%]")
-    ax.legend(loc="lower right", title="weighted AUC", fontsize=7, title_fontsize=7)
-    return figure
-
-
-def rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]], reference: str) -> Figure:
-    """Draw the background rejection against the signal efficiency, and its ratio to a reference row.
-
-    Where fewer than ten effective background events are left, a curve means nothing and is not drawn.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.6))
-    upper, lower = axes[0], axes[1]
-    base = curves[reference]
-    band = 1.0 / np.sqrt(np.maximum(base.events, 1.0))
-    known = base.events >= 10.0
-    lower.fill_between(100 * base.signal[known], 1 - band[known], 1 + band[known], color=SOFT, alpha=0.3, linewidth=0)
-    for name, curve in curves.items():
-        look = {key: looks[name][key] for key in ("color", "linestyle")}
-        known = curve.events >= 10.0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            upper.plot(100 * curve.signal[known], 1.0 / curve.background[known], linewidth=1.1, **look)
-            lower.plot(100 * curve.signal[known], (base.background / curve.background)[known], linewidth=1.1, **look)
-    log_axis(upper, "y")
-    upper.set_ylim(bottom=1.0)
-    lower.set_ylim(0.5, 1.3)
-    lower.set_xlim(0, 100)
-    upper.set_ylabel("rejection 1 / ε_b")
-    lower.set_ylabel("ratio to best")
-    lower.set_xlabel("signal efficiency, weighted [%]")
-    return figure
-
-
-def cost_figure(records: Sequence[dict[str, Any]], looks: dict[str, dict[str, Any]]) -> Figure:
-    """Draw AMS and weighted AUC against the time of all fits of a row."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.4, 3.5), layout="constrained")
-    axes = figure.subplots(1, 2)
-    for metric, label, ax in (("ams_cv", "AMS cv [standard deviations]", axes[0]), ("auc", "weighted AUC", axes[1])):
-        for record in records:
-            look = looks[record["name"]]
-            hollow = {} if look["linestyle"] == "-" else {"markerfacecolor": PAPER}
-            ax.errorbar([record["fit_seconds"]], [record[metric]], yerr=[record[f"{metric}_se"]], fmt=look["marker"],
-                        color=look["color"], markersize=5, elinewidth=0.8, label=record["name"], **hollow)  # fmt: skip
-        log_axis(ax, "x")
-        ax.set_xlabel("time of all fits [s]")
-        ax.set_ylabel(label)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize=7)
-    return figure
-
-
-def weights_figure(members: Sequence[dict[str, Any]]) -> Figure:
-    """Draw the weights of the blend; bars are the final ones, points their mean and spread over folds."""
-    figure, ax = new_figure(5.4, 1.0 + 0.24 * len(members))
-    at = np.arange(len(members))
-    ax.barh(at, [m["weight"] for m in members], height=0.65, color=BACKGROUND, alpha=0.6, label="weight")
-    ax.errorbar([m["weight_mean_over_folds"] for m in members], at, xerr=[m["weight_sd_over_folds"] for m in members],
-                fmt="o", markersize=3, color=INK, capsize=2, label="mean ± s.d. over folds")  # fmt: skip
-    ax.axvline(0.0, color=INK, linewidth=0.8)
-    ax.set_yticks(at, [m["name"] for m in members])
-    ax.set_ylim(len(members) - 0.4, -0.6)
-    ax.set_xlabel("weight in the blend of log-odds")
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=7)
-    return figure
-
-
-def correlation_figure(matrix: NDArray[np.float64], names: Sequence[str]) -> Figure:
-    """Draw how alike the scores of rows are inside a class."""
-    side = 2.4 + 0.26 * len(names)
-    figure, ax = new_figure(side + 0.6, side)
-    low = float(np.nanmin(matrix)) if np.isfinite(matrix).any() else 0.0
-    mesh = ax.pcolormesh(matrix, cmap="cividis", vmin=min(low, 0.99), vmax=1.0, rasterized=True)
-    if len(names) <= 16:
-        for (i, j), value in np.ndenumerate(matrix):
-            color = "#fefefe" if value < 0.5 * (low + 1.0) else "#111111"
-            ax.text(j + 0.5, i + 0.5, f"{value:.2f}", ha="center", va="center", fontsize=6, color=color)
-    at = np.arange(len(names)) + 0.5
-    ax.set_xticks(at, names, rotation=90, fontsize=7)
-    ax.set_yticks(at, names, fontsize=7)
-    ax.tick_params(length=0)
-    ax.set_ylim(len(names), 0)
-    ax.set_xlim(0, len(names))
-    figure.colorbar(mesh, ax=ax, shrink=0.7).set_label("correlation of log-odds inside a class", fontsize=7)
-    return figure
-
-
-def learning_figure(points: Sequence[dict[str, Any]], looks: dict[str, dict[str, Any]]) -> Figure:
-    """Draw AMS and weighted AUC against the number of training events."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
-    axes = figure.subplots(1, 2)
-    other = {"color": INK, "linestyle": ":", "marker": "x"}
-    for metric, label, ax in (("ams_cv", "AMS cv [standard deviations]", axes[0]), ("auc", "weighted AUC", axes[1])):
-        for name, group in itertools.groupby(sorted(points, key=_by_name_and_size), key=lambda p: str(p["name"])):
-            rows = list(group)
-            x, y, se = ([row[key] for row in rows] for key in ("train_events", metric, f"{metric}_se"))
-            ax.errorbar(x, y, yerr=se, markersize=4, capsize=2, label=name, **looks.get(name, other))
-        log_axis(ax, "x")
-        ax.set_xlabel("training events")
-        ax.set_ylabel(label)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize=7)
-    return figure
-
-
-def _by_name_and_size(point: dict[str, Any]) -> tuple[str, float]:
-    return str(point["name"]), float(point["train_events"])
-
-
-def rank_figure(names: Sequence[str], ranks: Sequence[float], groups: Sequence[Sequence[int]]) -> Figure:
-    """Draw average ranks, with bars over neighbours that cannot be told apart.
-
-    The critical-difference diagram of Demsar (J. Mach. Learn. Res. 7 (2006) 1), names below each other.
-
-    Args:
-        names: models, best average rank first.
-        ranks: their average ranks.
-        groups: positions in `names` of models that cannot be told apart.
-    """
-    figure, ax = new_figure(6.4, 1.0 + 0.26 * len(names))
-    at = np.arange(len(names))
-    ax.hlines(at, 1.0, ranks, color=SOFT, linewidth=0.8)
-    ax.plot(ranks, at, "o", color=BACKGROUND, markersize=4.5)
-    right = max(ranks, default=1.0)
-    wide = [group for group in groups if len(group) > 1]
-    for number, group in enumerate(wide, start=1):
-        x = right + 0.05 * (right - 1.0 + 1.0) * number
-        ax.plot([x, x], [min(group) - 0.2, max(group) + 0.2], color=SIGNAL, linewidth=3, solid_capstyle="butt")
-    ax.set_yticks(at, names)
-    ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.set_xlabel("average rank (1: best); a bar joins models that cannot be told apart")
-    return figure
-
-
 MOST_DRAWN = 8
 """Rows, beside the stack, that get figures of their own: with a dozen they would be nine tenths of the page."""
 
 
 @dataclass(frozen=True)
-class Sight:
+class Context:
     """All that sections draw from.
 
     Attributes:
         run: the stored run.
         events: its events, as far as they could be loaded again.
         pictures: takes the figures.
-        average_ranks: pictures of average ranks, one per metric.
         models: the stored models, or None where none may be asked.
         all_rows: whether every row gets figures of its own.
         systematics: systematic shifts whose effect is shown.
@@ -1008,7 +539,6 @@ class Sight:
     run: StoredReport
     events: Reloaded
     pictures: Pictures
-    average_ranks: Sequence[RankPicture] = ()
     models: FittedModels | None = None
     all_rows: bool = False
     systematics: Sequence[Systematic] = ()

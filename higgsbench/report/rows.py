@@ -1,29 +1,37 @@
-"""Sections with one figure per row of the run."""
+"""Sections with one figure per row of the run, each beside its numbers and its figure."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.leaderboard.columns import printable
+from higgsbench.files import printable
+from higgsbench.metrics.ams import ams_scan
+from higgsbench.metrics.comparisons import chi2_of_shapes, ks_distance, ks_p_value
 from higgsbench.metrics.estimates import roc_auc
+from higgsbench.metrics.weights import effective_sample_size
 from higgsbench.pages import p_value, percent, with_error
 from higgsbench.pages.drawing import BACKGROUND, INK, SERIES, SIGNAL, SOFT, log_axis, new_figure
-from higgsbench.pages.html import Cell, grid, paragraph, table
-from higgsbench.report.context import agreement, ams_curve, histogram, reliability, score_edges
+from higgsbench.pages.html import Cell, Gallery, Table
+from higgsbench.report.context import histogram
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from higgsbench.report.context import Agreement, Curve, Reliability, Scores, Sight
+    from higgsbench.pages.html import Part, Picture
+    from higgsbench.report.context import Context, Scores
 
-__all__ = ["ams_figure", "calibration", "curves", "overtraining", "reliability_figure", "score_figure", "separation"]
-
+__all__ = ["Agreement", "Curve", "Reliability", "agreement", "ams_curve", "calibration", "curves", "reliability",
+           "score_edges", "separation"]  # fmt: skip
 
 _SIZE = (3.6, 2.6)
+_POINTS = 240
 
 
 def _panel(title: str) -> tuple[Figure, Axes]:
@@ -32,6 +40,69 @@ def _panel(title: str) -> tuple[Figure, Axes]:
     figure.subplots_adjust(left=0.15, right=0.97, bottom=0.16, top=0.91)
     ax.set_title(title, loc="left")
     return figure, ax
+
+
+def curves(context: Context) -> list[Part]:
+    """Show the AMS against the selected share, row by row."""
+    run = context.run
+    upper = min(max(0.5, 1.25 * max(float(r["fraction"]) for r in run.rows)), 1.0)
+    found = {r["name"]: ams_curve(run.scores, r["name"], run.b_reg, upper) for r in context.drawn}
+    top = 1.12 * max(max(c.best[1], float(np.nanmax(c.ams))) for c in found.values())
+    pictures = []
+    for record in context.drawn:
+        name, curve = record["name"], found[record["name"]]
+        alt = (
+            f"AMS of {name} against the selected share of events: cross-validated "
+            f"{with_error(record['ams_cv'], record['ams_cv_se'])} at {percent(record['fraction'])} selected; "
+            f"optimistic maximum {curve.best[1]:.2f} at {percent(curve.best[0])}."
+        )
+        pictures.append(context.pictures.add(f"ams-{name}", ams_figure(printable(name), curve, record, top), alt))
+    intro = (
+        "The curve judges a cut by the very scores it would be chosen on; its maximum (triangle) is therefore "
+        "optimistic. The point is the cross-validated AMS: each fold is cut where the other folds say. Dotted: the "
+        "share that the frozen cut selects. Bands and bars: one standard error, of the band at fixed cut."
+    )
+    return [intro + context.left_out, Gallery(pictures)]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """AMS against the selected share of the events, mean over repeats.
+
+    Attributes:
+        fraction: (k,) selected share.
+        ams: (k,) AMS.
+        se: (k,) standard error at fixed cut.
+        best: (selected share, AMS) of the best cut on these very scores.
+    """
+
+    fraction: NDArray[np.float64]
+    ams: NDArray[np.float64]
+    se: NDArray[np.float64]
+    best: tuple[float, float]
+
+
+def ams_curve(scores: Scores, name: str, b_reg: float, upper: float) -> Curve:
+    """Scan the AMS of a row.
+
+    Args:
+        scores: out-of-fold scores.
+        name: the row.
+        b_reg: regularisation of the background.
+        upper: largest selected share.
+    """
+    n = scores.y.size
+    at = np.linspace(max(5.0 / n, 1e-3), upper, _POINTS)
+    values, errors, best = [], [], []
+    for score in scores.by_row[name]:
+        curve = ams_scan(scores.y, score, scores.weight, b_reg)
+        nearest = np.minimum(np.searchsorted(curve.fraction, at), len(curve) - 1)
+        values.append(curve.ams[nearest])
+        errors.append(curve.se[nearest])
+        top = int(np.nanargmax(curve.ams))
+        best.append((float(curve.fraction[top]), float(curve.ams[top])))
+    share, value = np.mean(best, axis=0)
+    return Curve(at, np.mean(values, axis=0), np.mean(errors, axis=0), (float(share), float(value)))
 
 
 def ams_figure(title: str, curve: Curve, record: dict[str, Any], top: float) -> Figure:
@@ -58,6 +129,153 @@ def ams_figure(title: str, curve: Curve, record: dict[str, Any], top: float) -> 
     ax.set_ylabel("AMS [standard deviations]")
     ax.legend(loc="lower right", fontsize=7)
     return figure
+
+
+def separation(context: Context) -> list[Part]:
+    """Show the distributions of the scores, samples overlaid, and how well they agree."""
+    pictures: list[Picture] = []
+    lines: list[tuple[str | Cell, ...]] = []
+    for record in context.drawn:
+        name = record["name"]
+        found = _agreements(context, name)
+        figure = _scores_of_row(context, record)
+        pictures.append(context.pictures.add(f"scores-{name}", figure, _score_alt(context.run.scores, name, found)))
+        lines += [(printable(name), *key, *_agreement_cells(a)) for key, a in found.items()]
+    out: list[Part] = [_score_words(context), *(printable(note) for note in context.training.notes), Gallery(pictures)]
+    if lines:
+        headings = ["row", "against", "class", "KS", "p of KS", "χ² / d.o.f.", "p of χ²"]
+        caption = (
+            "Out-of-fold scores against other samples, weighted; p of KS with effective numbers of events, "
+            "approximate, and for training events, which are the same events, too large. Among many lines a few small "
+            "p are expected."
+        )
+        out.append(Table(caption, headings, lines, text=range(3), sortable=True))
+    return [*out, *_overtraining(context)]
+
+
+def _samples(context: Context, name: str) -> dict[str, Scores]:
+    """Return the samples that are laid over the out-of-fold scores of a row."""
+    samples = (("held out", context.events.held_out), ("training", context.training.scores))
+    return {label: sample for label, sample in samples if sample is not None and name in sample.by_row}
+
+
+def _agreements(context: Context, name: str) -> dict[tuple[str, str], Agreement]:
+    return {
+        (label, of): agreement(context.run.scores, sample, name, of_signal=of == "signal")
+        for label, sample in _samples(context, name).items()
+        for of in ("signal", "background")
+    }
+
+
+def _scores_of_row(context: Context, record: dict[str, Any]) -> Figure:
+    name, oof = record["name"], context.run.scores
+    samples = _samples(context, name)
+    edges = score_edges([oof.by_row[name], *(s.by_row[name] for s in samples.values())])
+    held_out, training = samples.get("held out"), samples.get("training")
+    return score_figure(
+        printable(name), name, edges, oof, held_out=held_out, train_scores=training, cut=record.get("threshold")
+    )
+
+
+def _overtraining(context: Context) -> list[Part]:
+    """Show how much higher the rows score on the events that they were trained on."""
+    training = context.training.scores
+    if training is None:
+        return []
+    lines: list[tuple[str | Cell, ...]] = []
+    for record in (r for r in context.run.rows if r["name"] in training.by_row):
+        seen = roc_auc(training.y, training.by_row[record["name"]][0], training.weight)
+        cells = (Cell(f"{v:.4f}", v) for v in (seen.value, record["auc"], seen.value - record["auc"]))
+        lines.append((printable(record["name"]), *cells))
+    caption = f"Weighted AUC of {training.y.size:,} training events by models that saw them, and out of fold"
+    return [Table(caption, ["row", "training", "out of fold", "lead"], lines, sortable=True)]
+
+
+def score_edges(scores: Sequence[NDArray[np.float64]], bins: int = 36) -> NDArray[np.float64]:
+    """(bins + 1,) edges that hold all but the outermost 0.1% of the scores on either side."""
+    together = np.concatenate([s.ravel() for s in scores])
+    low, high = np.quantile(together, [0.001, 0.999])
+    if not low < high:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, bins + 1)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well the scores of one class agree between two samples.
+
+    Attributes:
+        ks: weighted Kolmogorov-Smirnov distance.
+        ks_p: its p-value with effective numbers of events (approximate).
+        chi2: chi-squared of the binned shapes.
+        freedom: degrees of freedom.
+        chi2_p: its p-value.
+    """
+
+    ks: float
+    ks_p: float
+    chi2: float
+    freedom: int
+    chi2_p: float
+
+
+def agreement(a: Scores, b: Scores, name: str, *, of_signal: bool) -> Agreement:
+    """Compare the scores of one class in two samples; of several repeats the first serves."""
+    parts = []
+    for sample in (a, b):
+        members = sample.y == of_signal
+        parts.append((sample.by_row[name][0][members], sample.weight[members]))
+    (x, wx), (z, wz) = parts
+    distance = ks_distance(x, wx, z, wz)
+    # Bins of equal content: chi-squared wants many events in each.
+    inner = np.unique(np.quantile(np.concatenate([x, z]), np.linspace(0.0, 1.0, 21)[1:-1]))
+    edges = np.concatenate([[-np.inf], inner, [np.inf]])
+    chi2, freedom, p = chi2_of_shapes(*histogram(x, wx, edges), *histogram(z, wz, edges))
+    return Agreement(
+        distance, ks_p_value(distance, effective_sample_size(wx), effective_sample_size(wz)), chi2, freedom, p
+    )
+
+
+def _agreement_cells(a: Agreement) -> tuple[Cell, ...]:
+    return (
+        Cell(f"{a.ks:.4f}", a.ks),
+        Cell(p_value(a.ks_p), a.ks_p),
+        Cell(f"{a.chi2:.1f} / {a.freedom}", a.chi2),
+        Cell(p_value(a.chi2_p), a.chi2_p),
+    )
+
+
+def _score_alt(scores: Scores, name: str, found: dict[tuple[str, str], Agreement]) -> str:
+    mean = scores.by_row[name].mean(axis=0)
+    s, b = (float(np.average(mean[m], weights=scores.weight[m])) for m in (scores.y, ~scores.y))
+    text = f"Scores of {name}: weighted mean {s:.2f} for signal and {b:.2f} for background"
+    for (label, of), a in found.items():
+        text += f"; {of} against {label}: KS {a.ks:.3f}, p {p_value(a.ks_p)}"
+    return text + "."
+
+
+def _score_words(context: Context) -> str:
+    text = "Lines: out-of-fold scores, each event judged by a model that did not see it; bands: one standard error. "
+    text += "Dotted: the frozen cut. The outermost bins hold what lies beyond. "
+    if context.events.held_out is not None:
+        text += (
+            "Points: held-out events. With test_prediction: fold_mean their score is a mean over the models of all "
+            "folds, which is a little steadier than an out-of-fold score; a small p alone then does not show "
+            "overtraining. "
+        )
+    elif context.run.test_event_id is None:
+        text += "The run has no held-out events to lay over. "
+    else:
+        text += "Held-out events are not drawn because their truth is not available. "
+    if context.training.scores is not None:
+        text += (
+            "Areas: training events judged by the stored models that saw them (of fold models, the mean). A flexible "
+            "model knows its training events better than new ones; that lead does no harm in itself, but it makes "
+            "scores of training events useless as a measure: no other number of this page uses any."
+        )
+    else:
+        text += "Scores of training events by models that saw them are not available, so they are not laid over."
+    return text + context.left_out
 
 
 def score_figure(
@@ -118,6 +336,79 @@ def _of_class(
     return values, np.sqrt(variances)
 
 
+def calibration(context: Context) -> list[Part]:
+    """Show predicted against found log-odds, row by row."""
+    found = {r["name"]: reliability(context.run.scores, r["name"]) for r in context.drawn}
+    ends = np.concatenate([np.concatenate([f.predicted, f.found]) for f in found.values()])
+    limits = (float(np.floor(ends.min())), float(np.ceil(ends.max()))) if ends.size else (-1.0, 1.0)
+    pictures = []
+    for name, points in found.items():
+        figure = reliability_figure(printable(name), points, limits)
+        pictures.append(context.pictures.add(f"calibration-{name}", figure, _calibration_alt(name, points)))
+    intro = (
+        "A score is an estimate of ln(N_s p(x|s) / N_b p(x|b)). In bins of equal weight of both classes, the weighted "
+        "sums of signal and background give the true log-odds. Out of fold; bars: one standard error."
+    )
+    return [intro + context.left_out, Gallery(pictures)]
+
+
+def _calibration_alt(name: str, points: Reliability) -> str:
+    off = points.found - points.predicted
+    if not off.size:
+        return f"Calibration of {name}: no bin holds events of both classes."
+    pull = np.abs(off) / points.se
+    at = int(np.argmax(pull))
+    return (
+        f"Found against predicted log-odds of {name} in {off.size} bins; {int((pull > 2.0).sum())} lie more than two "
+        f"standard errors off the diagonal; the farthest, in standard errors, is predicted {points.predicted[at]:.2f} "
+        f"and found {points.found[at]:.2f} ± {points.se[at]:.2f}."
+    )
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Log-odds that were predicted against those that are found, in bins of the prediction.
+
+    Attributes:
+        predicted: (k,) logit of the mean predicted probability.
+        found: (k,) ln(s / b) of the bin's sums of weights.
+        se: (k,) standard error of `found` (delta method).
+    """
+
+    predicted: NDArray[np.float64]
+    found: NDArray[np.float64]
+    se: NDArray[np.float64]
+
+
+def reliability(scores: Scores, name: str, bins: int = 12) -> Reliability:
+    """Bin events by predicted log-odds so that every bin holds an equal share of both classes' weight together.
+
+    Bins without events of both classes have no log-odds and are left out.
+    """
+    y, weight, values = scores.y, scores.weight, scores.by_row[name]
+    half = np.where(y, weight / np.sum(weight[y]), weight / np.sum(weight[~y]))
+    order = np.argsort(values[0], kind="stable")
+    cumulative = np.cumsum(half[order]) / np.sum(half)
+    cuts = np.searchsorted(cumulative, np.linspace(0.0, 1.0, bins + 1)[1:-1])
+    edges = np.concatenate([[-np.inf], np.unique(values[0][order][np.minimum(cuts, y.size - 1)]), [np.inf]])
+    probability = np.mean([_binned_mean(score, weight, edges) for score in values], axis=0)
+    (s, s2), (b, b2) = (histogram(values[:, m], weight[m], edges) for m in (y, ~y))
+    used = (s > 0.0) & (b > 0.0)
+    p = probability[used]
+    se = np.sqrt(s2[used] / s[used] ** 2 + b2[used] / b[used] ** 2)
+    return Reliability(np.log(p) - np.log1p(-p), np.log(s[used] / b[used]), se)
+
+
+def _binned_mean(
+    score: NDArray[np.float64], weight: NDArray[np.float64], edges: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean predicted probability of signal by bin, (k,)."""
+    probability = np.exp(-np.logaddexp(0.0, -score))
+    total, _ = histogram(score, weight, edges)
+    part, _ = histogram(score, weight * probability, edges)
+    return np.divide(part, total, out=np.full_like(part, np.nan), where=total > 0.0)
+
+
 def reliability_figure(title: str, found: Reliability, limits: tuple[float, float]) -> Figure:
     """Draw the log-odds that are found against those that were predicted; on the diagonal they agree.
 
@@ -136,155 +427,3 @@ def reliability_figure(title: str, found: Reliability, limits: tuple[float, floa
     ax.set_ylabel("found ln(s / b)")
     ax.legend(loc="upper left", fontsize=7)
     return figure
-
-
-def curves(sight: Sight) -> list[str]:
-    """AMS against the selected share, row by row."""
-    run = sight.run
-    upper = min(max(0.5, 1.25 * max(float(r["fraction"]) for r in run.rows)), 1.0)
-    found = {r["name"]: ams_curve(run.scores, r["name"], run.b_reg, upper) for r in sight.drawn}
-    top = 1.12 * max(max(c.best[1], float(np.nanmax(c.ams))) for c in found.values())
-    figures = []
-    for record in sight.drawn:
-        name, curve = record["name"], found[record["name"]]
-        alt = (
-            f"AMS of {name} against the selected share of events: cross-validated "
-            f"{with_error(record['ams_cv'], record['ams_cv_se'])} at {percent(record['fraction'])} selected; "
-            f"optimistic maximum {curve.best[1]:.2f} at {percent(curve.best[0])}."
-        )
-        figures.append(sight.pictures.add(f"ams-{name}", ams_figure(printable(name), curve, record, top), alt))
-    intro = (
-        "The curve judges a cut by the very scores it would be chosen on; its maximum (triangle) is therefore "
-        "optimistic. The point is the cross-validated AMS: each fold cut where the other folds say. Dotted: the share "
-        "that the frozen cut selects. Bands and bars: one standard error, of the band at fixed cut."
-    )
-    return [paragraph(intro + sight.left_out), grid(figures)]
-
-
-def separation(sight: Sight) -> list[str]:
-    """Distributions of the scores, samples overlaid, and how well they agree."""
-    run = sight.run
-    figures: list[str] = []
-    lines: list[tuple[str | Cell, ...]] = []
-    for record in sight.drawn:
-        name = record["name"]
-        samples = {
-            label: sample
-            for label, sample in (("held out", sight.events.held_out), ("training", sight.training.scores))
-            if sample is not None and name in sample.by_row
-        }
-        edges = score_edges([run.scores.by_row[name], *(s.by_row[name] for s in samples.values())])
-        figure = score_figure(
-            printable(name),
-            name,
-            edges,
-            run.scores,
-            held_out=samples.get("held out"),
-            train_scores=samples.get("training"),
-            cut=record.get("threshold"),
-        )
-        found = {
-            (label, of): agreement(run.scores, sample, name, of_signal=of == "signal")
-            for label, sample in samples.items()
-            for of in ("signal", "background")
-        }
-        figures.append(sight.pictures.add(f"scores-{name}", figure, _score_alt(run.scores, name, found)))
-        lines += [(printable(name), *key, *_agreement_cells(a)) for key, a in found.items()]
-    out = [paragraph(_score_words(sight)), *(paragraph(printable(note)) for note in sight.training.notes)]
-    out.append(grid(figures))
-    if lines:
-        headings = [("row", True), ("against", True), ("class", True)]
-        headings += [(h, False) for h in ("KS", "p of KS", "χ² / d.o.f.", "p of χ²")]
-        caption = (
-            "Out-of-fold scores against other samples, weighted; p of KS with effective numbers of events, "
-            "approximate, and for training events, which are the same events, too large. Among many lines a few small "
-            "p are expected."
-        )
-        out.append(table(caption, headings, lines, sortable=True))
-    return out + overtraining(sight)
-
-
-def overtraining(sight: Sight) -> list[str]:
-    """Table of what rows lead by on the events they were trained on."""
-    training = sight.training.scores
-    if training is None:
-        return []
-    lines: list[tuple[str | Cell, ...]] = []
-    for record in (r for r in sight.run.rows if r["name"] in training.by_row):
-        seen = roc_auc(training.y, training.by_row[record["name"]][0], training.weight)
-        cells = (Cell(f"{v:.4f}", v) for v in (seen.value, record["auc"], seen.value - record["auc"]))
-        lines.append((printable(record["name"]), *cells))
-    headings = [("row", True), ("training", False), ("out of fold", False), ("lead", False)]
-    caption = f"Weighted AUC of {training.y.size:,} training events by models that saw them, and out of fold"
-    return [table(caption, headings, lines, sortable=True)]
-
-
-def _agreement_cells(a: Agreement) -> tuple[Cell, ...]:
-    return (
-        Cell(f"{a.ks:.4f}", a.ks),
-        Cell(p_value(a.ks_p), a.ks_p),
-        Cell(f"{a.chi2:.1f} / {a.freedom}", a.chi2),
-        Cell(p_value(a.chi2_p), a.chi2_p),
-    )
-
-
-def _score_alt(scores: Scores, name: str, found: dict[tuple[str, str], Agreement]) -> str:
-    mean = scores.by_row[name].mean(axis=0)
-    s, b = (float(np.average(mean[m], weights=scores.weight[m])) for m in (scores.y, ~scores.y))
-    text = f"Scores of {name}: weighted mean {s:.2f} for signal and {b:.2f} for background"
-    for (label, of), a in found.items():
-        text += f"; {of} against {label}: KS {a.ks:.3f}, p {p_value(a.ks_p)}"
-    return text + "."
-
-
-def _score_words(sight: Sight) -> str:
-    text = "Lines: out-of-fold scores, each event judged by a model that did not see it; bands: one standard error. "
-    text += "Dotted: the frozen cut. Outermost bins hold what lies beyond. "
-    if sight.events.held_out is not None:
-        text += (
-            "Points: held-out events. With test_prediction: fold_mean their score is a mean over the models of all "
-            "folds, a little steadier than an out-of-fold score; a small p is then no sign of overtraining by itself. "
-        )
-    elif sight.run.test_event_id is None:
-        text += "The run has no held-out events to lay over. "
-    else:
-        text += "Held-out events are not drawn: their truth is not at hand. "
-    if sight.training.scores is not None:
-        text += (
-            "Areas: training events judged by the stored models that saw them (of fold models, the mean). A flexible "
-            "model knows its training events better than new ones; that lead is no harm in itself, but makes scores of "
-            "training events useless as a measure: no other number of this page uses any."
-        )
-    else:
-        text += "Scores of training events by models that saw them are not at hand, so they are not laid over."
-    return text + sight.left_out
-
-
-def calibration(sight: Sight) -> list[str]:
-    """Predicted against found log-odds, row by row."""
-    run = sight.run
-    found = {r["name"]: reliability(run.scores, r["name"]) for r in sight.drawn}
-    ends = np.concatenate([np.concatenate([f.predicted, f.found]) for f in found.values()])
-    limits = (float(np.floor(ends.min())), float(np.ceil(ends.max()))) if ends.size else (-1.0, 1.0)
-    figures = []
-    for name, points in found.items():
-        figure = reliability_figure(printable(name), points, limits)
-        figures.append(sight.pictures.add(f"calibration-{name}", figure, _calibration_alt(name, points)))
-    intro = (
-        "A score is an estimate of ln(N_s p(x|s) / N_b p(x|b)). In bins of equal weight of both classes, the weighted "
-        "sums of signal and background give the log-odds that are really there. Out of fold; bars: one standard error."
-    )
-    return [paragraph(intro + sight.left_out), grid(figures)]
-
-
-def _calibration_alt(name: str, points: Reliability) -> str:
-    off = points.found - points.predicted
-    if not off.size:
-        return f"Calibration of {name}: no bin holds events of both classes."
-    pull = np.abs(off) / points.se
-    at = int(np.argmax(pull))
-    return (
-        f"Found against predicted log-odds of {name} in {off.size} bins; {int((pull > 2.0).sum())} lie more than two "
-        f"standard errors off the diagonal, the farthest by them at {points.predicted[at]:.2f} predicted: "
-        f"{points.found[at]:.2f} ± {points.se[at]:.2f} found."
-    )

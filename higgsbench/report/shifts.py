@@ -10,26 +10,20 @@ import numpy as np
 from higgsbench.errors import DataError, HiggsbenchError, StoreError
 from higgsbench.events import Events, load_events
 from higgsbench.inference.shifts import Moved, ShiftedScores, moved_events, shift_table
-from higgsbench.inference.statistics import change_of_ams
-from higgsbench.leaderboard.columns import printable
 from higgsbench.metrics.weights import evaluation_weights
-from higgsbench.pages import number
-from higgsbench.pages.drawing import SOFT, new_figure
-from higgsbench.pages.html import Cell, paragraph, table
 from higgsbench.report.context import Reloaded, StoredReport, read_run, reload_events, subsample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from higgsbench.inference.shifts import ShiftRow, Systematic
     from higgsbench.inference.statistics import ScoredShifts
-    from higgsbench.report.context import FittedModels, Sight
+    from higgsbench.report.context import FittedModels
 
-__all__ = ["ShiftResults", "row_shifts", "shift_figure", "shift_results", "shifts"]
+__all__ = ["ShiftResults", "row_shifts", "shift_results"]
 
 
 _SECONDS = 15.0
@@ -230,84 +224,3 @@ def _with_members(run: StoredReport, names: Sequence[str]) -> dict[str, dict[str
     wanted = dict.fromkeys([*names, *(m["name"] for m in members if m["weight"])])
     records = {r["name"]: r for r in run.rows if r["name"] != "stack"}
     return {name: records[name] for name in wanted if name in records}
-
-
-def shift_figure(rows: Mapping[str, Sequence[ShiftRow]], looks: Mapping[str, dict[str, Any]]) -> Figure:
-    """Draw the change of the AMS under every shift with one standard error, a marker per row.
-
-    Args:
-        rows: selections by the row's name, nominal first; the same shifts in all of them.
-        looks: colour and marker of each row.
-    """
-    shifts = [row.name for row in next(iter(rows.values()))[1:]]
-    figure, ax = new_figure(8.4, 1.3 + (0.25 + 0.12 * len(rows)) * len(shifts))
-    at = np.arange(len(shifts), dtype=np.float64)
-    ax.axvline(0.0, color=SOFT, linewidth=0.8)
-    for place, (name, found) in enumerate(rows.items()):
-        offset = 0.8 * ((place + 0.5) / len(rows) - 0.5)
-        look = looks[name]
-        face = look["color"] if look["linestyle"] == "-" else "none"
-        ax.errorbar([r.ams_change for r in found[1:]], at + offset, xerr=[r.ams_change_se for r in found[1:]],
-                    color=look["color"], marker=look["marker"], markerfacecolor=face, linestyle="", markersize=4,
-                    capsize=2, label=printable(name))  # fmt: skip
-    for edge in at[1:] - 0.5:
-        ax.axhline(edge, color=SOFT, alpha=0.3, linewidth=0.6)
-    ax.set_yticks(at, [printable(name) for name in shifts])
-    ax.set_ylim(len(shifts) - 0.5, -0.5)
-    ax.set_xlabel("change of the AMS [standard deviations]")
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7)
-    return figure
-
-
-def shifts(sight: Sight) -> list[str]:
-    """Selected counts and AMS under systematic shifts, where some are asked for."""
-    if not sight.systematics:
-        return []
-    if sight.models is None:
-        raise StoreError(f"{sight.run.folder}: --shift needs the run's stored models")
-    names = [r["name"] for r in sight.drawn]
-    found = shift_results(sight.run, sight.events, sight.systematics, sight.models, names, sight.shift_events)
-    out = [paragraph(printable(_words(sight, found.where)))]
-    out += [paragraph(printable(note)) for note in found.notes]
-    if not found.rows:
-        return out
-    worst = {name: min(rows[1:], key=lambda r: r.ams_change) for name, rows in found.rows.items()}
-    first = ", ".join(f"{name} {row.name} {change_of_ams(row)}" for name, row in list(worst.items())[:4])
-    alt = printable(f"Change of the AMS of {len(found.rows)} rows under systematic shifts; lowest: {first}.")
-    caption = "Bars: one standard error of the change, from the finite number of simulated events."
-    out.append(sight.pictures.add("shifts", shift_figure(found.rows, sight.looks), alt, caption))
-    headings = [("row", True), ("shift", True)]
-    headings += [(h, False) for h in ("s selected", "Δs", "b selected", "Δb", "AMS", "ΔAMS")]
-    lines = [(printable(name), *_cells(row)) for name, rows in found.rows.items() for row in rows]
-    out.append(table("Selection at the frozen cut under systematic shifts", headings, lines, sortable=True))
-    return out
-
-
-def _cells(row: ShiftRow) -> tuple[str | Cell, ...]:
-    same = row.name == "nominal"
-    return (
-        printable(row.name),
-        Cell(number(row.s, 4), row.s),
-        Cell("" if same else f"{100 * row.s_change:+.2f}%", None if same else row.s_change),
-        Cell(number(row.b, 4), row.b),
-        Cell("" if same else f"{100 * row.b_change:+.2f}%", None if same else row.b_change),
-        Cell(f"{row.ams:.3f}", row.ams),
-        Cell("" if same else change_of_ams(row), None if same else row.ams_change),
-    )
-
-
-def _words(sight: Sight, where: str) -> str:
-    what = "; ".join(_said(systematic) for systematic in sight.systematics)
-    return (
-        f"Shifts: {what}. The stored models score {where}, as they are and moved; each row selects at its frozen cut. "
-        "Weights keep the factors of the nominal events, so that events which a shift moves out of the selection are "
-        "lost and not scaled away. ± of a change: both selections are on the same simulated events."
-    )
-
-
-def _said(systematic: Systematic) -> str:
-    if systematic.files is not None:
-        return f"{systematic.name} from {' and '.join(file.name for file in systematic.files)}"
-    if systematic.name == "soft_met":
-        return f"{systematic.name} ± {systematic.size:g} GeV"
-    return f"{systematic.name} ± {100 * (systematic.size or 0.0):g}%"

@@ -94,7 +94,7 @@ def test_page_is_self_contained_and_accessible(toy: tuple[Path, pl.DataFrame], t
     assert len(ids) == len(set(ids))
     targets = {(a["href"] or "").removeprefix("#") for tag, a in tags if tag == "a"}
     assert targets <= set(ids)
-    assert "prefers-color-scheme:dark" in text
+    assert "prefers-color-scheme: dark" in text
     assert not re.search(r'(src|href)="(?!data:|#)', text)
     assert not [tag for tag, _ in tags if tag in ("script", "link", "iframe")]
 

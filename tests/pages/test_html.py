@@ -1,34 +1,89 @@
+"""Pages: every text is escaped, tables sort by numbers, and the security policy fits what the page holds."""
+
 from __future__ import annotations
 
-from higgsbench.pages.html import Cell, definitions, document, paragraph, preformatted, section, table
+import base64
+import hashlib
+import re
+
+import pytest
+
+from higgsbench.pages.html import (
+    Cell,
+    Definitions,
+    Details,
+    Gallery,
+    Heading,
+    Listing,
+    Part,
+    Picture,
+    Section,
+    Table,
+    page,
+)
+
+ODD = "<b>&\"'\x1b</script></style>"
 
 
-def test_every_text_is_escaped() -> None:
-    odd = '<b>&"'
-    columns = [(odd, True), (odd, False)]
-    parts = [
-        paragraph(odd),
-        preformatted(odd, odd),
-        definitions([(odd, odd)]),
-        table(odd, columns, [(odd, Cell(odd, 1.0))]),
-    ]
-    text = document(odd, "", [("a", odd, section("a", odd, *parts))], odd)
+def shown(*parts: Part) -> str:
+    return page("t", [], [Section("a", "A", parts)], "")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        ODD,
+        Heading(ODD),
+        Listing(ODD, ODD),
+        Definitions([(ODD, ODD)]),
+        Table(ODD, [ODD, ODD], [(ODD, Cell(ODD, 1.0))]),
+        Table(ODD, [ODD], [(ODD,)], sortable=True),
+        Gallery([Picture("<svg/>", ODD, ODD)]),
+        Details(ODD, [ODD, Table(ODD, [ODD], [(ODD,)])]),
+    ],
+    ids=lambda part: getattr(part, "kind", "text"),
+)
+def test_every_text_is_escaped(part: Part) -> None:
+    text = page(ODD, [ODD], [Section("a", ODD, [part])], ODD)
     assert "<b>" not in text
-    assert text.count("&lt;b&gt;&amp;") == 16
+    assert "\x1b" not in text
+    assert text.count("</style>") == 1
+    assert text.count("</script>") == ("sortable" in text.split("<body>")[1])
+    assert text.count("&lt;b&gt;&amp;&#34;&#39;\N{REPLACEMENT CHARACTER}") >= 7
 
 
 def test_cells_carry_what_they_are_sorted_by() -> None:
-    text = table(
-        "t", [("a", True), ("b", False)], [("x", Cell("1.2 ± 0.1", 1.23456789)), ("y", Cell("", None))], sortable=True
-    )
+    text = shown(Table("t", ["a", "b"], [("x", Cell("1.2 ± 0.1", 1.23456789)), ("y", Cell("", None))], sortable=True))
     assert '<td data-value="1.23456789">1.2 ± 0.1</td>' in text
     assert '<td data-value=""></td>' in text
     assert '<table class="sortable">' in text
-    odd = table("t", [("a", False), ("b", False)], [(Cell("∞", float("inf")), Cell("-", float("nan")))])
-    assert 'data-value="Infinity">∞' in odd
-    assert 'data-value="">-' in odd
+    odd = shown(Table("t", ["a", "b"], [(Cell("∞", float("inf")), Cell("-", float("nan")))], text=()))
+    assert '<th scope="row" data-value="Infinity">∞' in odd
+    assert '<td data-value="">-' in odd
 
 
-def test_pages_without_sorting_run_no_script() -> None:
-    text = document("t", "", [], "")
+def test_rows_and_columns_are_styled() -> None:
+    text = shown(Table("t", ["a", "b", "c"], [("x", "1", "y"), ("z", "2", "w")], text=(0, 2), marks=["best", ""]))
+    assert '<tr class="best"><th scope="row" class="t">x</th><td>1</td><td class="t">y</td></tr>' in text
+    assert '<tr><th scope="row" class="t">z</th>' in text
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_policy_allows_the_styles_and_the_script_of_the_page_only(inside: bool) -> None:
+    table = Table("t", ["a"], [("x",)], sortable=True)
+    text = shown(Details("d", [table]) if inside else table)
+    (policy,) = re.findall(r'Security-Policy" content="([^"]*)"', text)
+    policy = policy.replace("&#39;", "'")
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+
+
+def test_pages_without_sorting_run_no_script_and_empty_sections_are_left_out() -> None:
+    text = page("t", [], [Section("a", "A", [Table("t", ["a"], [("x",)])]), Section("b", "B", [])], "")
     assert "script" not in text.lower()
+    assert 'href="#a"' in text
+    assert 'id="b"' not in text

@@ -15,7 +15,6 @@ from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.metrics import evaluation_weights, log_loss, roc_auc
 from higgsbench.metrics.ams import ams_scan
 from higgsbench.pages.drawing import Pictures
-from higgsbench.report.board import average_ranks
 from higgsbench.report.page import render_report
 from higgsbench.schema import N_B, N_S
 
@@ -135,7 +134,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory, toys: Path) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
         folder = maker(tmp_path_factory.mktemp("drawn"), toys)()
-        return render_report(folder, Pictures(), ranks=average_ranks(folder), models=ToyModels())
+        return render_report(folder, Pictures(), models=ToyModels())
 
 
 def maker(place: Path, toys: Path) -> Make:

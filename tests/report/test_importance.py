@@ -9,7 +9,7 @@ import pytest
 from higgsbench.pages.drawing import Pictures
 from higgsbench.report import context as fitted
 from higgsbench.report.context import affordable_events, read_run, reload_events, subsample, training_scores
-from higgsbench.report.features import Contributions, Judge, _offsets, _ranks, permutation_importance
+from higgsbench.report.importance import Contributions, Judge, _offsets, _ranks, permutation_importance
 from higgsbench.report.page import render_report
 
 from .conftest import Make, Sum, ToyModels
@@ -116,7 +116,7 @@ def test_a_row_too_slow_to_shuffle_is_passed_over(page: Any) -> None:
 
     text = page(ToyModels(), change=slow)
     assert "Permutation importance of alpha [jets] on" in text
-    assert "Of better rows, alpha would take long." in text
+    assert "Better rows that would take too long: alpha." in text
 
 
 def test_the_sizes_of_contributions_weigh_events() -> None:

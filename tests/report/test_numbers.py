@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 
 from higgsbench.metrics import ams
-from higgsbench.report.context import (
-    Scores,
-    agreement,
-    ams_curve,
-    correlation,
-    efficiency,
-    histogram,
-    reliability,
-    score_edges,
-)
+from higgsbench.report.board import correlation, efficiency
+from higgsbench.report.context import Scores, histogram
+from higgsbench.report.rows import agreement, ams_curve, reliability, score_edges
 
 
 @pytest.fixture(scope="module")

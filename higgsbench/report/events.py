@@ -1,0 +1,276 @@
+"""Sections that need the run's events: where selected ones lie, and what systematic shifts do to the selections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from higgsbench.errors import DataError, StoreError
+from higgsbench.events.shifts import recognise_processes
+from higgsbench.files import printable
+from higgsbench.inference.statistics import change_of_ams
+from higgsbench.pages import count, number, percent
+from higgsbench.pages.drawing import PAPER, SERIES, SIGNAL, SOFT, axis_label, new_figure
+from higgsbench.pages.html import Cell, Gallery, Table
+from higgsbench.report.context import histogram
+from higgsbench.report.shifts import shift_results
+from higgsbench.schema import ATLAS_HIGGS, UNITS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from higgsbench.events import Events
+    from higgsbench.inference.shifts import ShiftRow, Systematic
+    from higgsbench.pages.html import Part
+    from higgsbench.report.context import Context
+
+__all__ = ["features_of", "processes_of", "selection", "shifts"]
+
+_MASSES = ("DER_mass_MMC", "DER_mass_vis")
+_COLORS = {"W": SERIES[0], "Z": SERIES[3], "ttbar": SERIES[2], "background": SERIES[0], "signal": SIGNAL}
+_HATCH = {"ttbar": "////", "Z": "....", "signal": None}
+_NAMES = {"W": "W + jets", "Z": "Z → ττ", "ttbar": "top pairs", "signal": "signal", "background": "background"}
+_ORDER = ("ttbar", "Z", "W", "background", "signal")
+_ROUND = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+def selection(context: Context) -> list[Part]:
+    """Show the events that the best row selects, by jet number and mass."""
+    events, run = context.events.train, context.run
+    features = () if events is None else features_of(events)
+    if events is None or not features:
+        return []
+    record = run.rows[0]
+    share = np.mean(run.scores.by_row[record["name"]] >= record["threshold"], axis=0)
+    weight = run.scores.weight * share
+    chosen = Selected(processes_of(events), weight)
+    pictures = []
+    for feature in features:
+        figure = selection_figure(feature, chosen, edges_of(feature, weight))
+        pictures.append(context.pictures.add(f"selected-{feature.name}", figure, *_selection_words(feature, chosen)))
+    rows = [
+        _process_row(process, chosen, run.scores.weight, share) for process in dict.fromkeys(chosen.process.tolist())
+    ]
+    intro = (
+        f"Events that {printable(record['name'])}, the best row, selects at its frozen cut, out of fold; stacked "
+        "expected events with their standard error (hatched), signal on top and once more enlarged (dashed)."
+    )
+    headings = ["process", "expected", "selected", "share", "events in the file"]
+    return [intro, Gallery(pictures), Table("Selected by process", headings, rows, sortable=True)]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A measured quantity.
+
+    Attributes:
+        name: column.
+        unit: its unit, empty for a pure number, None where the layout does not say.
+        values: (n,) values, NaN where missing.
+        whole: whether it counts something (the jet number).
+    """
+
+    name: str
+    unit: str | None
+    values: NDArray[np.float64]
+    whole: bool
+
+
+def features_of(events: Events) -> tuple[Feature, ...]:
+    """Return the quantities by which selected events are shown: the jet number and masses."""
+    schema = events.schema
+    names = [] if schema.group is None else [schema.group]
+    names += [name for name in _MASSES if name in schema.features]
+    units = UNITS if schema.name == ATLAS_HIGGS.name else {}
+    out = []
+    for name in names:
+        values = events.frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        out.append(Feature(name, units.get(name), values, name == schema.group))
+    return tuple(out)
+
+
+def processes_of(events: Events) -> NDArray[np.str_]:
+    """Name the process of each event; all signal is one class, and so is background of unknown processes."""
+    schema = events.schema
+    plain = np.where(events.y, "signal", "background").astype(np.str_)
+    if schema.name != ATLAS_HIGGS.name or schema.weight not in events.frame.columns:
+        return plain
+    try:
+        names = recognise_processes(events.frame[schema.weight], events.frame[schema.label].cast(pl.String))
+    except DataError:
+        return plain
+    return np.where(events.y, "signal", names.to_numpy().astype(np.str_))
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Selected events.
+
+    Attributes:
+        process: (n,) process of each event.
+        weight: (n,) evaluation weight, zero outside the selection.
+    """
+
+    process: NDArray[np.str_]
+    weight: NDArray[np.float64]
+
+
+def _process_row(
+    process: str, chosen: Selected, weight: NDArray[np.float64], share: NDArray[np.float64]
+) -> tuple[str | Cell, ...]:
+    members = chosen.process == process
+    kept, total = float(chosen.weight[members].sum()), float(weight[members].sum())
+    events = float(np.sum(share[members] > 0.0))
+    ratio = kept / total if total else None
+    cells = ((number(total), total), (number(kept), kept), (percent(ratio), ratio), (count(events), events))
+    return (process, *(Cell(text, value) for text, value in cells))
+
+
+def edges_of(feature: Feature, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bin edges: one bin per number where a feature counts, else 25 that hold the selected events up to the last 1%."""
+    values = feature.values[(weight > 0.0) & np.isfinite(feature.values)]
+    if not values.size:
+        return np.array([0.0, 1.0])
+    if feature.whole:
+        return np.arange(np.min(values) - 0.5, np.max(values) + 1.0)
+    low, high = np.quantile(values, [0.005, 0.99])
+    return np.linspace(low, high if high > low else low + 1.0, 26)
+
+
+def selection_figure(feature: Feature, selected: Selected, edges: NDArray[np.float64]) -> Figure:
+    """Draw selected events stacked by process, signal on top, and the signal alone once more, enlarged to be seen."""
+    figure, ax = new_figure(4.4, 3.1)
+    present = np.isfinite(feature.values)
+    base = np.zeros(edges.size - 1)
+    signal = np.zeros_like(base)
+    variance = np.zeros_like(base)
+    inside = present & (feature.values >= edges[0]) & (feature.values <= edges[-1])
+    for name in [n for n in _ORDER if n in set(selected.process.tolist())]:
+        members = inside & (selected.process == name)
+        content, squares = histogram(feature.values[members], selected.weight[members], edges)
+        ax.stairs(base + content, edges, baseline=base, fill=True, facecolor=_COLORS[name], edgecolor=PAPER,
+                  linewidth=0.4, hatch=_HATCH.get(name), label=_NAMES[name])  # fmt: skip
+        base = base + content
+        variance += squares
+        signal = content if name == "signal" else signal
+    error = np.sqrt(variance)
+    low, high = (np.append(v, v[-1]) for v in (np.maximum(base - error, 0.0), base + error))
+    ax.fill_between(edges, low, high, step="post", facecolor="none", hatch="xxxx", edgecolor=SOFT, linewidth=0)
+    if signal.max(initial=0.0) > 0.0:
+        factor = max((f for f in _ROUND if f * signal.max() <= base.max()), default=1)
+        ax.stairs(factor * signal, edges, color=SIGNAL, linewidth=1.6, linestyle="--", label=f"signal × {factor}")
+    ax.set_xlim(float(edges[0]), float(edges[-1]))
+    ax.set_ylim(0.0, max(1.45 * float(np.max(high)), 1e-9))
+    ax.set_xlabel(axis_label(feature.name, feature.unit))
+    unit = f" {feature.unit}" if feature.unit else ""
+    ax.set_ylabel("expected events" if feature.whole else f"expected events / {edges[1] - edges[0]:.3g}{unit}")
+    if feature.whole:
+        ax.set_xticks(np.arange(np.ceil(edges[0]), edges[-1]))
+    ax.legend(loc="upper right", ncols=3, fontsize=7)
+    return figure
+
+
+def _selection_words(feature: Feature, chosen: Selected) -> tuple[str, str]:
+    unit = f" {feature.unit}" if feature.unit else ""
+    parts = []
+    present = np.isfinite(feature.values)
+    for label, members in (("signal", chosen.process == "signal"), ("background", chosen.process != "signal")):
+        weight = chosen.weight[members & present]
+        if not weight.sum() > 0.0:
+            continue
+        values = feature.values[members & present]
+        if feature.whole:
+            shares = [(v, float(weight[values == v].sum() / weight.sum())) for v in np.unique(values)]
+            parts.append(f"{label} " + ", ".join(f"{v:g}: {percent(s)}" for v, s in shares))
+        else:
+            mean = float(np.average(values, weights=weight))
+            spread = float(np.sqrt(np.average((values - mean) ** 2, weights=weight)))
+            parts.append(f"{label} mean {number(mean)}{unit}, standard deviation {number(spread)}{unit}")
+    missing = float(chosen.weight[~present].sum() / max(chosen.weight.sum(), 1e-300))
+    caption = f"Missing in {percent(missing)} of the selected expected events." if missing > 0.0 else ""
+    return f"{feature.name} of selected events; {'; '.join(parts)}.", caption
+
+
+def shifts(context: Context) -> list[Part]:
+    """Show selected counts and AMS under the systematic shifts that the caller names."""
+    if not context.systematics:
+        return []
+    if context.models is None:
+        raise StoreError(f"{context.run.folder}: --shift needs the run's stored models")
+    names = [r["name"] for r in context.drawn]
+    found = shift_results(context.run, context.events, context.systematics, context.models, names, context.shift_events)
+    out: list[Part] = [printable(_shift_words(context, found.where)), *(printable(note) for note in found.notes)]
+    if not found.rows:
+        return out
+    worst = {name: min(rows[1:], key=lambda r: r.ams_change) for name, rows in found.rows.items()}
+    first = ", ".join(f"{name} {row.name} {change_of_ams(row)}" for name, row in list(worst.items())[:4])
+    alt = printable(f"Change of the AMS of {len(found.rows)} rows under systematic shifts; lowest: {first}.")
+    caption = "Bars: one standard error of the change, from the finite number of simulated events."
+    out.append(context.pictures.add("shifts", shift_figure(found.rows, context.looks), alt, caption))
+    headings = ["row", "shift", "s selected", "Δs", "b selected", "Δb", "AMS", "ΔAMS"]
+    lines = [(printable(name), *_cells(row)) for name, rows in found.rows.items() for row in rows]
+    table = Table("Selection at the frozen cut under systematic shifts", headings, lines, text=(0, 1), sortable=True)
+    return [*out, table]
+
+
+def _cells(row: ShiftRow) -> tuple[str | Cell, ...]:
+    same = row.name == "nominal"
+    return (
+        printable(row.name),
+        Cell(number(row.s, 4), row.s),
+        Cell("" if same else f"{100 * row.s_change:+.2f}%", None if same else row.s_change),
+        Cell(number(row.b, 4), row.b),
+        Cell("" if same else f"{100 * row.b_change:+.2f}%", None if same else row.b_change),
+        Cell(f"{row.ams:.3f}", row.ams),
+        Cell("" if same else change_of_ams(row), None if same else row.ams_change),
+    )
+
+
+def _shift_words(context: Context, where: str) -> str:
+    what = "; ".join(_said(systematic) for systematic in context.systematics)
+    return (
+        f"Shifts: {what}. The stored models score {where}, as they are and moved; each row selects at its frozen cut. "
+        "Weights keep the factors of the nominal events, so that events which a shift moves out of the selection are "
+        "lost and not scaled away. ± of a change: both selections are on the same simulated events."
+    )
+
+
+def _said(systematic: Systematic) -> str:
+    if systematic.files is not None:
+        return f"{systematic.name} from {' and '.join(file.name for file in systematic.files)}"
+    if systematic.name == "soft_met":
+        return f"{systematic.name} ± {systematic.size:g} GeV"
+    return f"{systematic.name} ± {100 * (systematic.size or 0.0):g}%"
+
+
+def shift_figure(rows: Mapping[str, Sequence[ShiftRow]], looks: Mapping[str, dict[str, Any]]) -> Figure:
+    """Draw the change of the AMS under every shift with one standard error, a marker per row.
+
+    Args:
+        rows: selections by the row's name, nominal first; the same shifts in all of them.
+        looks: colour and marker of each row.
+    """
+    shifts = [row.name for row in next(iter(rows.values()))[1:]]
+    figure, ax = new_figure(8.4, 1.3 + (0.25 + 0.12 * len(rows)) * len(shifts))
+    at = np.arange(len(shifts), dtype=np.float64)
+    ax.axvline(0.0, color=SOFT, linewidth=0.8)
+    for place, (name, found) in enumerate(rows.items()):
+        offset = 0.8 * ((place + 0.5) / len(rows) - 0.5)
+        look = looks[name]
+        face = look["color"] if look["linestyle"] == "-" else "none"
+        ax.errorbar([r.ams_change for r in found[1:]], at + offset, xerr=[r.ams_change_se for r in found[1:]],
+                    color=look["color"], marker=look["marker"], markerfacecolor=face, linestyle="", markersize=4,
+                    capsize=2, label=printable(name))  # fmt: skip
+    for edge in at[1:] - 0.5:
+        ax.axhline(edge, color=SOFT, alpha=0.3, linewidth=0.6)
+    ax.set_yticks(at, [printable(name) for name in shifts])
+    ax.set_ylim(len(shifts) - 0.5, -0.5)
+    ax.set_xlabel("change of the AMS [standard deviations]")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7)
+    return figure

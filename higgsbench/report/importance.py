@@ -1,0 +1,321 @@
+"""The section on what features are worth to the stored models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from higgsbench.errors import HiggsbenchError, StoreError
+from higgsbench.files import printable
+from higgsbench.metrics.ams import ams
+from higgsbench.metrics.estimates import roc_auc
+from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.pages import number, with_error
+from higgsbench.pages.drawing import BACKGROUND, SIGNAL, SOFT
+from higgsbench.pages.html import Cell, Gallery, Table
+from higgsbench.report.context import affordable_events, subsample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import polars as pl
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from higgsbench.events import Events
+    from higgsbench.pages.html import Part
+    from higgsbench.report.context import Context, FittedModels, Scorer
+
+__all__ = ["Contributions", "Judge", "importance", "permutation_importance"]
+
+_SHOWN = 15
+"""Features in the figure of contributions."""
+
+_DPI = 180
+"""Of the points, which are drawn as one image: thousands of shapes would be megabytes."""
+
+_SHUFFLES = 3
+_SECONDS = 6.0
+_MOST, _FEWEST = 8_000, 1_000
+"""Events that are scored with shuffled features, at most and at least."""
+
+_EXPLAINED = 1_000
+"""Events whose scores are split into features."""
+
+
+def importance(context: Context) -> list[Part]:
+    """Show what the best trained row loses when a feature is shuffled, and what features add to the best trees."""
+    if context.models is None:
+        return []
+    if context.events.train is None:
+        return ["The run's events are not available, so its models cannot score them."]
+    out: list[Part] = []
+    for name, part in (("Permutation importance", _shuffled), ("What features add (TreeSHAP)", _contributions)):
+        try:
+            out += part(context, context.models, context.events.train)
+        except HiggsbenchError as error:
+            out.append(printable(f"{name} is not drawn: {error}."))
+    return out
+
+
+def _shuffled(context: Context, models: FittedModels, train: Events) -> list[Part]:
+    features = train.schema.features
+    record, events, slow = _row_to_shuffle(context, len(features) * _SHUFFLES + 1)
+    scorer, frame, judge, where = _unseen(context, models, train, record, events)
+    found = permutation_importance(scorer, frame, judge, features, shuffles=_SHUFFLES)
+    name = record["name"]
+    first = ", ".join(f"{e.feature} {with_error(e.auc, e.auc_se)}" for e in found[:5])
+    alt = f"Permutation importance of {name} on {where}; largest losses of weighted AUC: {first}."
+    caption = (
+        f"Loss of {name} on {where} when one column is shuffled, mean of {_SHUFFLES} shuffles with its standard error; "
+        "AMS at the frozen cut. Columns with the same content replace each other: a small loss does not mean that a "
+        "column is useless."
+    )
+    caption += f" Better rows that would take too long: {', '.join(slow)}." if slow else ""
+    drawn = context.pictures.add("importance", importance_figure(found), alt, printable(caption))
+    lines = [(e.feature, *_loss_cells(e)) for e in found]
+    headings = ["column", "loss of weighted AUC", "loss of AMS"]
+    return [drawn, Table(f"Permutation importance of {printable(name)}", headings, lines, sortable=True)]
+
+
+def _row_to_shuffle(context: Context, passes: int) -> tuple[dict[str, Any], int, list[str]]:
+    """Return the best trained row that can be scored so often, on how many events, and better ones that cannot."""
+    slow: list[str] = []
+    for record in (r for r in context.run.rows if r["name"] != "stack"):
+        events = affordable_events(record, _SECONDS, passes, _MOST)
+        if events >= _FEWEST:
+            return record, events, slow
+        slow.append(record["name"])
+    raise StoreError(f"no row scores {_FEWEST:,} events {passes} times within {_SECONDS:g} s")
+
+
+def _unseen(
+    context: Context, models: FittedModels, train: Events, record: dict[str, Any], most: int
+) -> tuple[Scorer, pl.DataFrame, Judge, str]:
+    """Return a scorer and events that it has not seen: out of fold, or held out where all models saw all others."""
+    run, held_out, test = context.run, context.events.held_out, context.events.test
+    rows = subsample(len(train), most)
+    y, weight, frame = run.scores.y[rows], run.scores.weight[rows], train.frame[rows]
+    where = f"{rows.size:,} training events, each judged by a model that did not see it"
+    try:
+        scorer = models.unseen(record["name"], run.event_id[rows])
+    except HiggsbenchError:
+        if held_out is None or test is None:
+            raise
+        rows = subsample(len(test), most)
+        y, weight, frame = held_out.y[rows], held_out.weight[rows], test.frame[rows]
+        scorer, where = models.held_out(record["name"]), f"{rows.size:,} held-out events"
+    weight = evaluation_weights(y, weight, *run.totals)
+    return scorer, frame, Judge(y, weight, float(record["threshold"]), run.b_reg), where
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What scores are judged by.
+
+    Attributes:
+        y: (n,) truth.
+        weight: (n,) evaluation weights at the reference totals.
+        threshold: the row's frozen cut.
+        b_reg: regularisation of the background in the AMS.
+    """
+
+    y: NDArray[np.bool_]
+    weight: NDArray[np.float64]
+    threshold: float
+    b_reg: float
+
+    def __call__(self, score: NDArray[np.float64]) -> tuple[float, float]:
+        """Return weighted AUC and AMS at the frozen cut of scores (n,)."""
+        selected = self.weight * (score >= self.threshold)
+        s, b = (max(float(np.sum(selected[part])), 0.0) for part in (self.y, ~self.y))
+        return roc_auc(self.y, score, self.weight).value, ams(s, b, self.b_reg)
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Loss when one feature is shuffled; near zero or below, the feature does not matter to this model.
+
+    Attributes:
+        feature: the column.
+        auc: mean loss of weighted AUC over shuffles.
+        auc_se: standard error of that mean from the shuffles; that the events are few is not in it.
+        ams: mean loss of AMS at the frozen cut.
+        ams_se: its standard error, likewise.
+    """
+
+    feature: str
+    auc: float
+    auc_se: float
+    ams: float
+    ams_se: float
+
+
+def permutation_importance(
+    scorer: Scorer, frame: pl.DataFrame, judge: Judge, features: Sequence[str], *, shuffles: int = 3, seed: int = 0
+) -> tuple[Importance, ...]:
+    """Shuffle one feature at a time and score again (Breiman, Machine Learning 45 (2001) 5, with weights).
+
+    Only events that the model has not seen tell what a feature is worth. Features that say the same stand in for each
+    other, so that all of them can look unimportant.
+
+    Args:
+        scorer: the model.
+        frame: (n,) events that it has not seen.
+        judge: what their scores are judged by.
+        features: columns to shuffle.
+        shuffles: how often each is shuffled, at least twice.
+        seed: seed of the shuffles.
+
+    Returns:
+        One entry per feature, by falling loss of weighted AUC.
+    """
+    rng = np.random.default_rng(seed)
+    whole = np.array(judge(scorer.scores(frame)))
+    found = []
+    for feature in features:
+        orders = [rng.permutation(frame.height) for _ in range(shuffles)]
+        shuffled = (frame.with_columns(frame[feature][order]) for order in orders)
+        losses = np.array([whole - judge(scorer.scores(events)) for events in shuffled])
+        (auc, ams_), (auc_se, ams_se) = losses.mean(axis=0), losses.std(axis=0, ddof=1) / np.sqrt(shuffles)
+        found.append(Importance(feature, float(auc), float(auc_se), float(ams_), float(ams_se)))
+    return tuple(sorted(found, key=lambda entry: -entry.auc))
+
+
+def _loss_cells(entry: Importance) -> tuple[Cell, Cell]:
+    auc = Cell(f"{entry.auc:.4f} ± {entry.auc_se:.4f}", entry.auc)
+    return auc, Cell(f"{entry.ams:.3f} ± {entry.ams_se:.3f}", entry.ams)
+
+
+def importance_figure(found: Sequence[Importance]) -> Figure:
+    """Draw the losses of weighted AUC and AMS by shuffled feature, the most important on top."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 1.0 + 0.19 * len(found)), layout="constrained")
+    left = figure.add_subplot(1, 2, 1)
+    right = figure.add_subplot(1, 2, 2, sharey=left)
+    at = np.arange(len(found))
+    losses = ((left, [(e.auc, e.auc_se) for e in found]), (right, [(e.ams, e.ams_se) for e in found]))
+    for ax, pairs in losses:
+        ax.axvline(0.0, color=SOFT, linewidth=0.8)
+        ax.errorbar([p[0] for p in pairs], at, xerr=[p[1] for p in pairs], fmt="o", markersize=3.5, color=BACKGROUND,
+                    capsize=2)  # fmt: skip
+    left.set_yticks(at, [printable(e.feature) for e in found])
+    left.set_ylim(len(found) - 0.3, -0.7)
+    right.tick_params(axis="y", labelleft=False)
+    for ax in (left, right):
+        ax.ticklabel_format(axis="x", style="plain", useOffset=False)
+        ax.locator_params(axis="x", nbins=5)
+    left.set_xlabel("loss of weighted AUC")
+    right.set_xlabel("loss of AMS at the frozen cut")
+    return figure
+
+
+def _contributions(context: Context, models: FittedModels, train: Events) -> list[Part]:
+    run = context.run
+    rows = subsample(len(train), _EXPLAINED)
+    frame, event_id = train.frame[rows], run.event_id[rows]
+    record, reasons = None, []
+    for record in (r for r in run.rows if r["name"] != "stack"):
+        try:
+            features, values, parts = models.contributions(record["name"], frame, event_id)
+            break
+        except HiggsbenchError as error:
+            reasons.append(str(error))
+    else:
+        raise StoreError(next(iter(reasons), "no trained row"))
+    weight = evaluation_weights(run.scores.y[rows], run.scores.weight[rows], 0.5, 0.5)
+    found = Contributions(features, values, parts, weight)
+    order = np.argsort(-found.size, kind="stable")
+    first = ", ".join(f"{features[i]} {number(found.size[i], 2)}" for i in order[:5])
+    name = record["name"]
+    alt = f"What features add to the log-odds of {name} (TreeSHAP); largest mean magnitudes: {first}."
+    caption = (
+        f"Exact Shapley values of the trees of {name}, {rows.size:,} training events, each by a model that did not see "
+        "it where the run keeps one. Bars: mean magnitude, with equal weight of both classes; points: one event each, "
+        "orange where the feature is large, blue where small, grey where missing."
+    )
+    picture = context.pictures.add("shap", contribution_figure(found, order), alt, printable(caption))
+    return [Gallery([picture], "wide")]
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What features add to the log-odds of events.
+
+    Attributes:
+        features: names of the p features.
+        values: (n, p) their values, NaN where missing.
+        parts: (n, p) what they add.
+        weight: (n,) weights of the events; each class sums to one half.
+    """
+
+    features: tuple[str, ...]
+    values: NDArray[np.float64]
+    parts: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    @property
+    def size(self) -> NDArray[np.float64]:
+        """(p,) weighted mean magnitude of what each feature adds."""
+        mean: NDArray[np.float64] = self.weight @ np.abs(self.parts)
+        return mean
+
+
+def contribution_figure(found: Contributions, order: NDArray[np.intp]) -> Figure:
+    """Draw what features add to the log-odds: mean magnitudes as bars, single events as a swarm.
+
+    Args:
+        found: the contributions.
+        order: (p,) positions of the features, largest mean magnitude first.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+    shown = order[:_SHOWN]
+    figure = Figure(figsize=(8.4, 1.0 + 0.27 * shown.size), layout="constrained", dpi=_DPI)
+    axes = figure.subplots(1, 2, sharey=True, width_ratios=(1, 2.4))
+    bars, swarm = axes[0], axes[1]
+    at = np.arange(shown.size)
+    bars.barh(at, found.size[shown], height=0.65, color=BACKGROUND, alpha=0.6)
+    # No white in the middle: points have to be seen on light and on dark paper.
+    colors = LinearSegmentedColormap.from_list("values", [BACKGROUND, SOFT, SIGNAL]).with_extremes(bad=SOFT)
+    swarm.axvline(0.0, color=SOFT, linewidth=0.8)
+    parts = found.parts[:, shown]
+    heights = np.column_stack([place + _offsets(column) for place, column in enumerate(parts.T)])
+    shades = np.column_stack([_ranks(found.values[:, feature]) for feature in shown])
+    swarm.scatter(parts.ravel(), heights.ravel(), c=shades.ravel(), cmap=colors, vmin=0.0, vmax=1.0, s=3.0,
+                  linewidths=0, rasterized=True, plotnonfinite=True)  # fmt: skip
+    bars.set_yticks(at, [printable(found.features[i]) for i in shown])
+    bars.set_ylim(shown.size - 0.4, -0.6)
+    swarm.tick_params(axis="y", labelleft=False)
+    bars.set_xlabel("mean magnitude")
+    swarm.set_xlabel("added to the log-odds of signal")
+    return figure
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) share of the present values below each, equal values alike; NaN where missing."""
+    out = np.full(values.size, np.nan)
+    present = np.isfinite(values)
+    ordered = np.sort(values[present])
+    low, high = (np.searchsorted(ordered, values[present], side=side) for side in ("left", "right"))
+    out[present] = 0.5 * (low + high) / max(ordered.size, 1)
+    return out
+
+
+def _offsets(parts: NDArray[np.float64], bins: int = 80) -> NDArray[np.float64]:
+    """(n,) heights within ±0.4 that spread points of a bin evenly, the more of them the wider."""
+    low, high = float(parts.min(initial=0.0)), float(parts.max(initial=0.0))
+    if not low < high:
+        return np.zeros(parts.size)
+    place = np.minimum(((parts - low) / (high - low) * bins).astype(np.int64), bins - 1)
+    order = np.argsort(place, kind="stable")
+    counts = np.bincount(place, minlength=bins)
+    within = np.empty(parts.size, dtype=np.int64)
+    within[order] = np.arange(parts.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    # Alternately above and below the line, outwards.
+    steps = (within + 1) // 2 * np.where(within % 2 == 1, 1, -1)
+    return np.asarray(0.8 * steps / counts.max(), dtype=np.float64)
