@@ -132,10 +132,10 @@ def _show_plan(loaded: LoadedConfig, output: Path, jobs: int, events: int | None
 
     from higgsbench.cli.data_output import quantity
     from higgsbench.runs.assemble import check_members
+    from higgsbench.runs.budget import fit_to_memory
     from higgsbench.runs.cost import forecast, stored_keys
     from higgsbench.runs.dataset import load_dataset
     from higgsbench.runs.durations import format_duration
-    from higgsbench.runs.memory import fit_to_memory
     from higgsbench.runs.plan import check_trainable, make_plan
 
     dataset = load_dataset(loaded.config)

@@ -1,20 +1,60 @@
-"""Run inside a time limit: choose rows and bag sizes that fit, and hand out the units row by row."""
+"""Keep a run within its limits of time and memory: which rows fit, with how many seeds, and in which order."""
 
 from __future__ import annotations
 
-import heapq
+import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from higgsbench.config import LoadedConfig
+from higgsbench.config.model import format_size, parse_size
+from higgsbench.errors import ConfigError
+from higgsbench.models.spec import BAG
+from higgsbench.runs.cost import (
+    Calibration,
+    MemoryNeed,
+    bag_size,
+    calibrate,
+    makespan,
+    memory_need,
+    seconds_of_fit,
+    stored_keys,
+)
 from higgsbench.runs.durations import format_duration
+from higgsbench.runs.environment import available_memory
+from higgsbench.runs.plan import make_plan
 
 if TYPE_CHECKING:
-    from higgsbench.runs.plan import Plan, Unit
+    from collections.abc import Collection
+    from pathlib import Path
 
-__all__ = ["Choice", "LeftOut", "RowNeed", "TimeBudget", "fit_to_limit", "makespan"]
+    from higgsbench.config import RunConfig
+    from higgsbench.runs.dataset import Dataset
+    from higgsbench.runs.plan import Plan, Row, Unit
+
+__all__ = [
+    "Choice",
+    "LeftOut",
+    "RowNeed",
+    "TimeBudget",
+    "fit_to_limit",
+    "fit_to_memory",
+    "memory_limit",
+    "within_limit",
+]
+
+SHARE = 0.8
+"""Share of the available memory that a run takes where the configuration gives no limit."""
+
+_JETS_WORTH = 0.8
+"""Worth of a row split by jet number where the same model's global row is there too."""
+
+_CALIBRATION_SHARE, _CALIBRATION_SECONDS = 0.05, 10.0
+_WORKER_START = 3.0
+"""Seconds until worker processes have imported the libraries."""
 
 
 @dataclass(frozen=True)
@@ -62,22 +102,6 @@ class Choice:
     kept: list[int] = field(default_factory=list)
     left_out: list[int] = field(default_factory=list)
     seconds: float = 0.0
-
-
-def makespan(seconds: Sequence[float], workers: int, busy: Sequence[float] = ()) -> float:
-    """Time until all fits are done when each worker takes the next as soon as it is free.
-
-    Args:
-        seconds: predicted seconds in the order of starting.
-        workers: number of workers.
-        busy: seconds for which workers are still occupied.
-    """
-    free = sorted(busy, reverse=True)[:workers]
-    free += [0.0] * (workers - len(free))
-    heapq.heapify(free)
-    for duration in seconds:
-        heapq.heappush(free, heapq.heappop(free) + duration)
-    return max(free)
 
 
 def fit_to_limit(needs: Sequence[RowNeed], limit: float, workers: int, per_row: float) -> Choice:
@@ -284,3 +308,140 @@ class TimeBudget:
         # all rows at the end costs about as much as two.
         evaluation = per_row * (2 + (open_rows if self.workers == 1 else min(open_rows, 1)))
         return now - self.begin + makespan([*fits, *more], self.workers, busy) + evaluation
+
+
+def within_limit(
+    loaded: LoadedConfig, plan: Plan, dataset: Dataset, output: Path, jobs: int, limit: float, begin: float
+) -> tuple[LoadedConfig, Plan, TimeBudget, list[str]]:
+    """Cut a run down to a time limit.
+
+    Args:
+        loaded: validated configuration.
+        plan: its plan.
+        dataset: its events.
+        output: folder that holds the runs; what is stored there costs nothing.
+        jobs: number of worker processes.
+        limit: seconds.
+        begin: when they began, `time.monotonic`.
+
+    Returns:
+        The configuration and plan with bags as large as fit, who hands out the units, and what to tell the user.
+
+    Raises:
+        ConfigError: if not even one row fits.
+    """
+    config = loaded.config
+    allowance = min(_CALIBRATION_SECONDS, _CALIBRATION_SHARE * limit)
+    calibration = calibrate(plan, dataset, config, allowance)
+    known = stored_keys(output)
+    needs = [_need(plan, i, dataset, config, calibration, known) for i in range(len(plan.rows))]
+    per_row = calibration.assembly * len(dataset.train)
+    left = limit - (time.monotonic() - begin) - 2 * per_row - (_WORKER_START if jobs > 1 else 0.0)
+    choice = fit_to_limit(needs, left, jobs, per_row)
+    if not choice.kept:
+        first = min(needs, key=lambda need: need.total(1))
+        raise ConfigError(
+            f"--time-limit {format_duration(limit)}: not even one row fits; the cheapest, {first.name}, is predicted "
+            f"to take {format_duration(first.total(1))} besides {format_duration(limit - left)} for all else"
+        )
+    reduced = {need.label: need.bag for need in needs if choice.bags[need.label] < need.bag}
+    notes = [f"{label}: a bag of {choice.bags[label]} instead of {full}" for label, full in reduced.items()]
+    if reduced:
+        loaded = _with_bags(loaded, {label: choice.bags[label] for label in reduced})
+        plan = make_plan(loaded, dataset)
+    seconds = {i: need.seconds * choice.bags[need.label] for i, need in enumerate(needs)}
+    budget = TimeBudget(limit, begin, [*choice.kept, *choice.left_out], seconds, per_row, jobs)
+    out = f", no room for {', '.join(needs[i].name for i in choice.left_out)}" if choice.left_out else ""
+    what = f"time limit {format_duration(limit)}: {len(choice.kept)} of {len(needs)} rows are predicted to fit"
+    return loaded, plan, budget, [f"{what} (fits {format_duration(choice.seconds)}){out}", *notes]
+
+
+def _need(
+    plan: Plan, index: int, dataset: Dataset, config: RunConfig, calibration: Calibration, known: set[str]
+) -> RowNeed:
+    row = plan.rows[index]
+    units = plan.units_of(index)
+    pending = sum(unit.key not in known for unit in units)
+    twin = any(other.label == row.label and other.variant == "global" for other in plan.rows)
+    worth = row.spec.merit * (_JETS_WORTH if row.variant == "jets" and twin else 1.0)
+    full = bag_size(row)
+
+    def fits(bag: int) -> int:
+        return pending if bag == full else len(units)
+
+    return RowNeed(row.name, row.label, worth, fits, seconds_of_fit(plan, index, dataset, config, calibration), full)
+
+
+def _with_bags(loaded: LoadedConfig, bags: dict[str, int]) -> LoadedConfig:
+    models = [
+        entry.model_copy(update={"params": {**entry.params, BAG: bags[entry.row_label]}})
+        if entry.row_label in bags
+        else entry
+        for entry in loaded.config.models
+    ]
+    return LoadedConfig(loaded.config.model_copy(update={"models": models}), loaded.document)
+
+
+def memory_limit(config: RunConfig) -> int:
+    """Bytes that a run may take: the configuration's `memory_limit`, otherwise a share of what is available."""
+    return parse_size(config.memory_limit) if config.memory_limit else int(SHARE * available_memory())
+
+
+def fit_to_memory(
+    loaded: LoadedConfig, plan: Plan, dataset: Dataset, jobs: int, known: Collection[str] = ()
+) -> tuple[Plan, list[str]]:
+    """Let rows train from disk that would not fit into memory otherwise, before anything is trained.
+
+    Args:
+        loaded: validated configuration.
+        plan: its plan, all in memory.
+        dataset: the run's events.
+        jobs: number of worker processes.
+        known: keys of units that are stored already; a row of these needs nothing.
+
+    Returns:
+        The plan, and what to tell the user.
+
+    Raises:
+        ConfigError: with the numbers, if a row fits neither way.
+    """
+    limit = memory_limit(loaded.config)
+    need = memory_need(plan, dataset, loaded.config, jobs)
+    waiting = [i for i in range(len(plan.rows)) if any(u.key not in known for u in plan.units_of(i))]
+    large = [i for i in waiting if need.of(i) > limit]
+    disk = dataclasses.replace(plan, rows=tuple(dataclasses.replace(row, from_disk=True) for row in plan.rows))
+    less = memory_need(disk, dataset, loaded.config, jobs)
+    able = [i for i in large if plan.rows[i].spec.from_disk is not None and less.of(i) < need.of(i)]
+    chosen = make_plan(loaded, dataset, [plan.rows[i].name for i in able]) if able else plan
+    need_then = memory_need(chosen, dataset, loaded.config, jobs)
+    for i in large:
+        if need_then.of(i) > limit:
+            raise ConfigError(_refusal(chosen, i, need_then, limit, dataset, loaded.config))
+    devices = dict.fromkeys(row.device_note for row in plan.rows if row.device_note)
+    return chosen, [*devices, *(_note(plan.rows[i], need.of(i), limit) for i in able)]
+
+
+def _note(row: Row, need: float, limit: int) -> str:
+    return f"{row.name}: trained from disk; in memory it needs about {format_size(need)} of {format_size(limit)}"
+
+
+def _refusal(plan: Plan, index: int, need: MemoryNeed, limit: int, dataset: Dataset, config: RunConfig) -> str:
+    """One line: what is needed for what, what there is, and what would help."""
+    row = plan.rows[index]
+    processes = "1 process" if need.processes == 1 else f"{need.processes} processes"
+    what = f"{len(dataset.train):,} events x {len(row.features.columns)} features x {processes}"
+    how = " even from disk" if row.from_disk else ""
+    fewer = [k for k in range(1, need.processes) if MemoryNeed(need.main, need.unit, k).of(index) <= limit]
+    if fewer:
+        advice = f"use --jobs {fewer[-1]}, or fewer events or features"
+    elif row.from_disk or need.main > limit:
+        advice = "take fewer events or features, or a larger machine"
+    else:
+        advice = "take fewer events or features, or leave this model out"
+    if config.memory_limit:
+        advice += ", or raise --memory-limit"
+    source = "memory_limit" if config.memory_limit else f"{SHARE:.0%} of the available memory (see memory_limit)"
+    return (
+        f"{row.name}: needs about {format_size(need.of(index))}{how} for {what}; {source} is {format_size(limit)}: "
+        f"{advice}"
+    )

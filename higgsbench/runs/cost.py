@@ -1,30 +1,26 @@
-"""Predict how long a run takes, from a few short fits."""
+"""Predict the time and the memory of a run; the time from a few short fits."""
 
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.config import LoadedConfig
 from higgsbench.ensemble.evaluate import Truth, evaluate_row
-from higgsbench.errors import ConfigError
 from higgsbench.features import feature_matrix
 from higgsbench.files import canonical_digest
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models.spec import BAG, EARLY
-from higgsbench.runs.budget import RowNeed, TimeBudget, fit_to_limit, makespan
-from higgsbench.runs.durations import format_duration
-from higgsbench.runs.memory import memory_need
-from higgsbench.runs.plan import make_plan
 from higgsbench.runs.store import RunStore
 from higgsbench.runs.unit import make_estimator, task_of
 from higgsbench.validation.folds import fold_assignments
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -38,13 +34,17 @@ __all__ = [
     "Calibration",
     "FitCost",
     "Forecast",
+    "MemoryNeed",
     "RowForecast",
+    "bag_size",
     "calibrate",
     "events_of_unit",
     "forecast",
-    "within_limit",
+    "makespan",
+    "memory_need",
+    "seconds_of_fit",
+    "stored_keys",
 ]
-
 
 _EVENTS, _SMALL_SHARE = 4000, 0.25
 _ROUNDS_SHARE = 20
@@ -52,6 +52,22 @@ _MIN_SHARE = 0.5
 _STOP_EVENTS, _STOP_RATE_ROUNDS, _STOP_GROWTH = 12_000, 6.0, 0.6
 """Early stopping at a learning rate of 0.03 ended after 150 to 200 rounds on 12,000 simulated events, 440 to 580 on
 50,000: about 6 / rate rounds, growing with the 0.6th power of the events."""
+
+
+def makespan(seconds: Sequence[float], workers: int, busy: Sequence[float] = ()) -> float:
+    """Time until all fits are done when each worker takes the next as soon as it is free.
+
+    Args:
+        seconds: predicted seconds in the order of starting.
+        workers: number of workers.
+        busy: seconds for which workers are still occupied.
+    """
+    free = sorted(busy, reverse=True)[:workers]
+    free += [0.0] * (workers - len(free))
+    heapq.heapify(free)
+    for duration in seconds:
+        heapq.heappush(free, heapq.heappop(free) + duration)
+    return max(free)
 
 
 @dataclass(frozen=True)
@@ -243,12 +259,78 @@ def _assembly(dataset: Dataset, config: RunConfig, sample: _Sample) -> float:
     return (time.perf_counter() - begin) / sample.y.size * config.repeats
 
 
-_JETS_WORTH = 0.8
-"""Worth of a row split by jet number where the same model's global row is there too."""
+PARENT, WORKER = 300e6, 260e6
+"""Bytes of a process that has imported everything and holds no events (results/reference/memory.md)."""
 
-_CALIBRATION_SHARE, _CALIBRATION_SECONDS = 0.05, 10.0
-_WORKER_START = 3.0
-"""Seconds until worker processes have imported the libraries."""
+_PER_EVENT = 300.0
+"""Bytes of the main process per event: number, label, weight, subset, group, fold and what they are made from."""
+
+_PER_SCORE = 24.0
+"""Bytes of the main process per event, repeat and row: the score, and copies while rows are written."""
+
+_DISK_PER_EVENT, _DISK_BLOCK = 80.0, 8e6
+"""Training from disk: bytes per event for labels, weights, gradients and positions; bytes per column for the blocks of
+rows on their way from the matrix to the library, and its sample for the bins."""
+
+_DISK_PER_VALUE = {"lightgbm": 1.8, "xgboost": 3.7, "catboost": 10.4}
+"""Bytes per value of the matrix besides, as measured between 800,000 and 1.6 million events; 4 for other models."""
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Predicted peak of the processes of a run, in bytes.
+
+    Attributes:
+        main: the process that plans and collects.
+        unit: a process that fits a unit, for each row.
+        processes: how many of them there are at a time; 1 fits in the main process, 0 where others fit.
+    """
+
+    main: float
+    unit: tuple[float, ...]
+    processes: int
+
+    def of(self, row: int) -> float:
+        """All processes together while every one of them fits the row."""
+        if self.processes == 1:
+            return self.main + self.unit[row] - WORKER
+        return self.main + self.processes * self.unit[row]
+
+    @property
+    def total(self) -> float:
+        """The most that the processes need together."""
+        return max(self.of(row) for row in range(len(self.unit)))
+
+
+def memory_need(plan: Plan, dataset: Dataset, config: RunConfig, jobs: int, events: int | None = None) -> MemoryNeed:
+    """Predict the memory of a run.
+
+    Args:
+        plan: rows and units.
+        dataset: the run's events.
+        config: the run's configuration.
+        jobs: number of worker processes on this machine.
+        events: number of training events to predict for; those of the data by default.
+    """
+    n = len(dataset.train) if events is None else events
+    test = (0 if dataset.test is None else len(dataset.test)) * n / len(dataset.train)
+    rows = len(plan.rows) + 1
+    main = PARENT + _PER_EVENT * (n + test) + _PER_SCORE * rows * (n * config.repeats + test)
+    train = n if config.test_prediction == "refit" else n - n // config.folds
+    # A worker holds the scores that it sends back, and copies of labels and weights.
+    unit = tuple(WORKER + 60.0 * n + 16.0 * test + _fit_bytes(row, train) for row in plan.rows)
+    return MemoryNeed(main, unit, min(jobs, len(plan.units)))
+
+
+def _fit_bytes(row: Row, events: int) -> float:
+    """Bytes of one fit beside what the process holds anyhow."""
+    columns = len(row.features.columns)
+    if row.from_disk:
+        values = _DISK_PER_VALUE.get(row.spec.name, 4.0) * events * columns
+        return _DISK_PER_EVENT * events + _DISK_BLOCK * columns + values
+    spec = row.spec
+    copies = spec.memory(row.params, events, columns) if callable(spec.memory) else spec.memory
+    return copies * 4.0 * events * columns
 
 
 @dataclass(frozen=True)
@@ -310,59 +392,13 @@ def forecast(
     rows, fits = [], []
     for index, row in enumerate(plan.rows):
         units = plan.units_of(index)
-        seconds = _seconds(plan, index, dataset, config, calibration, events) * _bag(row)
+        seconds = seconds_of_fit(plan, index, dataset, config, calibration, events) * bag_size(row)
         stored = sum(unit.key in known for unit in units)
-        rows.append(RowForecast(row.name, len(units), stored, _bag(row), seconds, seconds * (len(units) - stored)))
+        rows.append(RowForecast(row.name, len(units), stored, bag_size(row), seconds, seconds * (len(units) - stored)))
         fits += [seconds] * (len(units) - stored)
     n = len(dataset.train) if events is None else events
     wall = makespan(sorted(fits, reverse=True), jobs) + calibration.assembly * n * (len(rows) + 2)
     return Forecast(tuple(rows), n, wall, memory_need(plan, dataset, config, jobs, n).total / 1e6, calibration.spent)
-
-
-def within_limit(
-    loaded: LoadedConfig, plan: Plan, dataset: Dataset, output: Path, jobs: int, limit: float, begin: float
-) -> tuple[LoadedConfig, Plan, TimeBudget, list[str]]:
-    """Cut a run down to a time limit.
-
-    Args:
-        loaded: validated configuration.
-        plan: its plan.
-        dataset: its events.
-        output: folder that holds the runs; what is stored there costs nothing.
-        jobs: number of worker processes.
-        limit: seconds.
-        begin: when they began, `time.monotonic`.
-
-    Returns:
-        The configuration and plan with bags as large as fit, who hands out the units, and what to tell the user.
-
-    Raises:
-        ConfigError: if not even one row fits.
-    """
-    config = loaded.config
-    allowance = min(_CALIBRATION_SECONDS, _CALIBRATION_SHARE * limit)
-    calibration = calibrate(plan, dataset, config, allowance)
-    known = stored_keys(output)
-    needs = [_need(plan, i, dataset, config, calibration, known) for i in range(len(plan.rows))]
-    per_row = calibration.assembly * len(dataset.train)
-    left = limit - (time.monotonic() - begin) - 2 * per_row - (_WORKER_START if jobs > 1 else 0.0)
-    choice = fit_to_limit(needs, left, jobs, per_row)
-    if not choice.kept:
-        first = min(needs, key=lambda need: need.total(1))
-        raise ConfigError(
-            f"--time-limit {format_duration(limit)}: not even one row fits; the cheapest, {first.name}, is predicted "
-            f"to take {format_duration(first.total(1))} besides {format_duration(limit - left)} for all else"
-        )
-    reduced = {need.label: need.bag for need in needs if choice.bags[need.label] < need.bag}
-    notes = [f"{label}: a bag of {choice.bags[label]} instead of {full}" for label, full in reduced.items()]
-    if reduced:
-        loaded = _with_bags(loaded, {label: choice.bags[label] for label in reduced})
-        plan = make_plan(loaded, dataset)
-    seconds = {i: need.seconds * choice.bags[need.label] for i, need in enumerate(needs)}
-    budget = TimeBudget(limit, begin, [*choice.kept, *choice.left_out], seconds, per_row, jobs)
-    out = f", no room for {', '.join(needs[i].name for i in choice.left_out)}" if choice.left_out else ""
-    what = f"time limit {format_duration(limit)}: {len(choice.kept)} of {len(needs)} rows are predicted to fit"
-    return loaded, plan, budget, [f"{what} (fits {format_duration(choice.seconds)}){out}", *notes]
 
 
 def stored_keys(output: Path) -> set[str]:
@@ -372,11 +408,12 @@ def stored_keys(output: Path) -> set[str]:
     return set().union(*(RunStore(folder).keys() for folder in output.iterdir() if folder.is_dir()))
 
 
-def _bag(row: Row) -> int:
+def bag_size(row: Row) -> int:
+    """Return how many seeds each fit of a row averages."""
     return int(row.params.get(BAG, 1))
 
 
-def _seconds(
+def seconds_of_fit(
     plan: Plan, index: int, dataset: Dataset, config: RunConfig, calibration: Calibration, events: int | None = None
 ) -> float:
     """Predicted seconds of the mean unit of a row, per seed."""
@@ -385,29 +422,3 @@ def _seconds(
     cost = calibration.rows[index]
     each = [cost.seconds(*events_of_unit(dataset, config, unit, events), submodels=submodels) for unit in units]
     return sum(each) / len(each)
-
-
-def _need(
-    plan: Plan, index: int, dataset: Dataset, config: RunConfig, calibration: Calibration, known: set[str]
-) -> RowNeed:
-    row = plan.rows[index]
-    units = plan.units_of(index)
-    pending = sum(unit.key not in known for unit in units)
-    twin = any(other.label == row.label and other.variant == "global" for other in plan.rows)
-    worth = row.spec.merit * (_JETS_WORTH if row.variant == "jets" and twin else 1.0)
-    full = _bag(row)
-
-    def fits(bag: int) -> int:
-        return pending if bag == full else len(units)
-
-    return RowNeed(row.name, row.label, worth, fits, _seconds(plan, index, dataset, config, calibration), full)
-
-
-def _with_bags(loaded: LoadedConfig, bags: dict[str, int]) -> LoadedConfig:
-    models = [
-        entry.model_copy(update={"params": {**entry.params, BAG: bags[entry.row_label]}})
-        if entry.row_label in bags
-        else entry
-        for entry in loaded.config.models
-    ]
-    return LoadedConfig(loaded.config.model_copy(update={"models": models}), loaded.document)

@@ -10,12 +10,13 @@ import numpy as np
 
 from higgsbench.challenge import TEST_SETS
 from higgsbench.config.load import opened_events
+from higgsbench.config.model import format_size, parse_size
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.events.read import open_events
 from higgsbench.events.table import Events
 from higgsbench.files import canonical_digest
 from higgsbench.metrics.weights import evaluation_weights
-from higgsbench.runs.memory import check_simulation
+from higgsbench.runs.environment import available_memory
 from higgsbench.validation.folds import fold_assignments, group_index
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["Dataset", "load_dataset"]
 
 TRAIN_SETS = ("t",)
+
+_PER_SIMULATED = 600.0
+"""Bytes of the main process per simulated event: the table and a copy of it, as measured up to 600,000 events."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def load_dataset(config: RunConfig) -> Dataset:
         ConfigError: if the configuration names no events or sets that do not exist, or simulates more than fit.
         DataError: if a file breaks a rule.
     """
-    check_simulation(config)
+    _check_simulation(config)
     events = opened_events(config.data)
     if not events.labelled:
         raise DataError(f"{events.source}: no columns {events.schema.label} and {events.schema.weight}: cannot train")
@@ -175,3 +179,23 @@ def _test_file(config: RunConfig, train: Events) -> Events | None:
             "a test on them would be worthless"
         )
     return test
+
+
+def _check_simulation(config: RunConfig) -> None:
+    """Refuse more simulated events than memory holds, before any is simulated.
+
+    Raises:
+        ConfigError: with the numbers.
+    """
+    if config.data.source != "simulated" or config.data.events is None:
+        return
+    need = _PER_SIMULATED * config.data.events
+    limit, source = available_memory(), "the available memory"
+    if config.memory_limit:
+        limit, source = parse_size(config.memory_limit), "memory_limit"
+    if need > limit:
+        raise ConfigError(
+            f"data.events: {config.data.events:,} simulated events need about {format_size(need)} of memory "
+            f"({_PER_SIMULATED:.0f} bytes each); {source} is {format_size(limit)}: take at most "
+            f"{int(limit / _PER_SIMULATED):,}, or write a file with `higgsbench data simulate` and train from that"
+        )

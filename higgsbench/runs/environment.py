@@ -1,17 +1,27 @@
-"""What a result was computed with: versions, hardware, commit."""
+"""What this process runs on: cores, memory, versions, hardware, commit."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.metadata
+import math
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from higgsbench import __version__
 
-__all__ = ["environment"]
+__all__ = ["available_cores", "available_memory", "environment", "give_back"]
+
+LARGE = 10_000
+"""Events from which freed memory is worth returning to the system: pages that are needed again cost time."""
+
+_GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+"""Linux's control groups, and the file that names those of this process."""
 
 _PACKAGES = (
     *("numpy", "scipy", "polars", "scikit-learn", "catboost", "xgboost", "lightgbm", "joblib", "threadpoolctl"),
@@ -38,10 +48,68 @@ def environment() -> dict[str, Any]:
 
 
 def available_cores() -> int:
-    """Return the number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many cores this process may use: of the machine, its affinity, and the quotas of its control groups.
+
+    A quota of one core and a half counts as two, so that none of it stays unused.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for folder in _control_groups("cpu"):
+        for pair in (
+            _numbers(folder / "cpu.max"),
+            _numbers(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"),
+        ):
+            if len(pair) == 2 and min(pair) > 0:
+                cores = min(cores, math.ceil(pair[0] / pair[1]))
+    return max(1, cores)
+
+
+def available_memory() -> int:
+    """Return how many bytes new processes may take: of the machine, and of this process's control groups."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    for folder in _control_groups("memory"):
+        for pair in (
+            _numbers(folder / "memory.max", folder / "memory.current"),
+            _numbers(folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes"),
+        ):
+            if len(pair) == 2:
+                free = min(free, max(0, pair[0] - pair[1]))
+    return free
+
+
+def give_back(events: int) -> None:
+    """Return freed memory to the system where the C library can (glibc); it keeps arrays of up to 32 MB otherwise.
+
+    Args:
+        events: length of the arrays that were freed; few events are left alone.
+    """
+    if events >= LARGE and sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _control_groups(controller: str) -> list[Path]:
+    """Return the folders of this process's control groups and of those above them, of Linux's version 2 and 1."""
+    # A container sees its own group as the root, whatever the paths in the file say.
+    lines = ["0::/", f"1:{controller}:/"]
+    with contextlib.suppress(OSError):
+        lines += _OWN_GROUPS.read_text().splitlines()
+    folders = []
+    for number, controllers, path in (line.split(":", 2) for line in lines):
+        if number == "0" or controller in controllers.split(","):
+            names = [name for name in path.split("/") if name not in ("", "..")]
+            root = _GROUPS if number == "0" else _GROUPS / controller
+            folders += [root.joinpath(*names[:depth]) for depth in range(len(names), -1, -1)]
+    return list(dict.fromkeys(folders))
+
+
+def _numbers(*files: Path) -> tuple[int, ...]:
+    """Return the numbers in files; none if a file is missing or holds a word, such as `max`."""
+    try:
+        return tuple(int(word) for file in files for word in file.read_text().split())
+    except (OSError, ValueError):
+        return ()
 
 
 def _version(name: str) -> str | None:

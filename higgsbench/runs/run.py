@@ -32,13 +32,12 @@ from higgsbench.runs.assemble import (
     row_scores,
     truth_of,
 )
-from higgsbench.runs.cost import stored_keys, within_limit
+from higgsbench.runs.budget import fit_to_memory, within_limit
+from higgsbench.runs.cost import stored_keys
 from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.engines import execute, units_at_a_time
-from higgsbench.runs.environment import environment
-from higgsbench.runs.heap import give_back
+from higgsbench.runs.environment import environment, give_back
 from higgsbench.runs.lock import reuse, run_lock
-from higgsbench.runs.memory import fit_to_memory
 from higgsbench.runs.plan import Plan, Unit, check_trainable, make_plan
 from higgsbench.runs.predictor import predictor_content
 from higgsbench.runs.result import Failure, Listener, RunResult, Silent, last_line

@@ -17,7 +17,7 @@ from higgsbench.errors import StoreError
 from higgsbench.features import feature_matrix
 from higgsbench.files import temporary_prefix
 from higgsbench.models.out_of_core import release
-from higgsbench.runs.heap import give_back
+from higgsbench.runs.environment import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

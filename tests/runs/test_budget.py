@@ -19,8 +19,8 @@ import higgsbench
 from higgsbench.errors import ConfigError
 from higgsbench.leaderboard.collect import collect_rows
 from higgsbench.models import ModelSpec, registry
-from higgsbench.runs.budget import RowNeed, TimeBudget, fit_to_limit, makespan
-from higgsbench.runs.cost import FitCost
+from higgsbench.runs.budget import RowNeed, TimeBudget, fit_to_limit
+from higgsbench.runs.cost import FitCost, makespan
 from higgsbench.runs.durations import format_duration, parse_duration
 from higgsbench.runs.plan import Unit
 

@@ -20,7 +20,7 @@ from higgsbench.config.model import format_size, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.events import read as stored
 from higgsbench.models import building as device
-from higgsbench.runs import memory, unit
+from higgsbench.runs import budget, cost, unit
 from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.plan import Plan, make_plan
 from higgsbench.runs.result import RunResult, Silent
@@ -147,9 +147,9 @@ def called(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[in
 
 def only_disk_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the limit between what rows need from disk and in memory, as if each matrix were large."""
-    real = memory._fit
-    monkeypatch.setattr(memory, "_fit", lambda row, events: 0.0 if row.from_disk else 1e12 + real(row, events))
-    monkeypatch.setattr(memory, "available_memory", lambda: int(1e11))
+    real = cost._fit_bytes
+    monkeypatch.setattr(cost, "_fit_bytes", lambda row, events: 0.0 if row.from_disk else 1e12 + real(row, events))
+    monkeypatch.setattr(budget, "available_memory", lambda: int(1e11))
 
 
 class TestRefusal:
@@ -166,19 +166,19 @@ class TestRefusal:
 
     def test_fewer_processes_are_proposed(self, config: Config) -> None:
         loaded, dataset, plan = planned(config(), "800MB")
-        need = memory.memory_need(plan, dataset, loaded.config, 2)
-        assert memory.fit_to_memory(loaded, plan, dataset, 1)[0] == plan
+        need = cost.memory_need(plan, dataset, loaded.config, 2)
+        assert budget.fit_to_memory(loaded, plan, dataset, 1)[0] == plan
         assert need.of(0) > parse_size("800MB")
         with pytest.raises(ConfigError, match="memory_limit is 800 MB: use --jobs 1, or fewer events"):
-            memory.fit_to_memory(loaded, plan, dataset, 2)
+            budget.fit_to_memory(loaded, plan, dataset, 2)
 
     def test_from_disk_may_be_too_much_too(self, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
         loaded, dataset, plan = planned(config(TREES), "100MB")
         with pytest.raises(ConfigError, match=r"xgboost: needs about \d+ MB for"):  # blocks larger than these events
-            memory.fit_to_memory(loaded, plan, dataset, 2)
+            budget.fit_to_memory(loaded, plan, dataset, 2)
         only_disk_fits(monkeypatch)
         with pytest.raises(ConfigError, match=r"xgboost: needs about \d+ MB even from disk for"):
-            memory.fit_to_memory(loaded, plan, dataset, 2)
+            budget.fit_to_memory(loaded, plan, dataset, 2)
 
     def test_the_plan_says_so_as_well(self, config: Config, capsys: pytest.CaptureFixture[str]) -> None:
         code, _, error = called(["run", str(config()), "--plan", "--memory-limit", "50MB"], capsys)
@@ -189,27 +189,14 @@ class TestRefusal:
 class TestNeed:
     def test_grows_with_events_columns_and_processes(self, config: Config) -> None:
         loaded, dataset, plan = planned(config())
-        one, two = (memory.memory_need(plan, dataset, loaded.config, jobs) for jobs in (1, 2))
+        one, two = (cost.memory_need(plan, dataset, loaded.config, jobs) for jobs in (1, 2))
         assert one.total < two.total
-        large = memory.memory_need(plan, dataset, loaded.config, 2, events=10_000_000)
+        large = cost.memory_need(plan, dataset, loaded.config, 2, events=10_000_000)
         matrix = 4.0 * 10_000_000 * 30
         assert large.total > 2 * 2.0 * matrix
         assert large.processes == 2
         disk = dataclasses.replace(plan, rows=tuple(dataclasses.replace(r, from_disk=True) for r in plan.rows))
-        assert memory.memory_need(disk, dataset, loaded.config, 2, events=10_000_000).total < large.total
-
-    def test_available_memory_is_no_more_than_the_machine_has(self) -> None:
-        import psutil
-
-        assert 0 <= memory.available_memory() <= psutil.virtual_memory().total
-
-    def test_a_confined_process(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tmp_path / "max").write_text("3000\n")
-        (tmp_path / "now").write_text("1000\n")
-        (tmp_path / "none").write_text("max\n")
-        pairs = [(tmp_path / "none", tmp_path / "now"), (tmp_path / "max", tmp_path / "now")]
-        monkeypatch.setattr(memory, "_control_groups", lambda: [*pairs, (tmp_path / "gone", tmp_path / "now")])
-        assert memory.available_memory() == 2000
+        assert cost.memory_need(disk, dataset, loaded.config, 2, events=10_000_000).total < large.total
 
 
 class TestDevice:
