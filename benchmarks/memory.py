@@ -32,7 +32,7 @@ from higgsbench.models.spec import BAG
 from higgsbench.runs.assemble import truth_of
 from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.plan import make_plan
-from higgsbench.runs.unit import Workspace, run_unit, save_events, task_of
+from higgsbench.runs.unit import Workspace, run_unit, save_events
 
 MODELS = ["lightgbm", "xgboost", "catboost", "random_forest", "mlp", "logistic"]
 FROM_DISK = ["lightgbm", "xgboost", "catboost"]
@@ -70,7 +70,7 @@ def plan_and_save(data: Path, folder: Path) -> None:
     for index, row in enumerate(plan.rows):
         few = {} if row.spec.name == "random_forest" else FEW
         params = {k: min(few[k], v) if k in few else v for k, v in row.params.items() if k != BAG}
-        task = dataclasses.replace(task_of(plan.units_of(index)[0], plan, dataset, loaded.config), params=params)
+        task = dataclasses.replace(plan.units_of(index)[0], params=params)
         (folder / f"{row.spec.name}.task").write_bytes(pickle.dumps(task))
     score = np.random.default_rng(0).normal(size=dataset.y.size) + 2.0 * dataset.y
     evaluate_row(score[None, :], truth_of(loaded.config, dataset))

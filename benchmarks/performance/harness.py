@@ -22,7 +22,6 @@ from higgsbench.api import load_run_config
 from higgsbench.features import feature_matrix
 from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.plan import make_plan
-from higgsbench.runs.unit import task_of
 from higgsbench.runs.unit import make_estimator
 from higgsbench.metrics import evaluation_weights
 

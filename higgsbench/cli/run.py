@@ -131,17 +131,13 @@ def _show_plan(loaded: LoadedConfig, output: Path, jobs: int, events: int | None
     from rich.table import Table
 
     from higgsbench.cli.data_output import quantity
-    from higgsbench.runs.assemble import check_members
     from higgsbench.runs.budget import fit_to_memory
     from higgsbench.runs.cost import forecast, stored_keys
-    from higgsbench.runs.dataset import load_dataset
     from higgsbench.runs.durations import format_duration
-    from higgsbench.runs.plan import check_trainable, make_plan
+    from higgsbench.runs.run import checked_plan
 
-    dataset = load_dataset(loaded.config)
-    plan = make_plan(loaded, dataset)
-    check_members(loaded.config, plan)
-    check_trainable(loaded, plan, dataset, lambda text: click.echo(f"Note: {one_line(text)}", err=True))
+    plan = checked_plan(loaded, lambda text: click.echo(f"Note: {one_line(text)}", err=True))
+    dataset = plan.dataset
     plan, notes = (plan, []) if events is not None else fit_to_memory(loaded, plan, dataset, jobs, stored_keys(output))
     for note in notes:
         click.echo(note)
@@ -165,7 +161,9 @@ def _show_plan(loaded: LoadedConfig, output: Path, jobs: int, events: int | None
 
 def _report_failures(result: RunResult) -> None:
     for failure in result.failures:
-        click.echo(f"Failed: {failure.row}: {failure.message} (traceback in {failure.path})", err=True)
-    if result.failures:
+        if failure.path is not None:  # a row that was refused before any fit has been named already
+            click.echo(f"Failed: {failure.row}: {failure.message} (traceback in {failure.path})", err=True)
+    if any(failure.path is not None for failure in result.failures):
         click.echo("Failed units are not trained again unless you say --retry-failed.", err=True)
+    if result.failures:
         raise click.exceptions.Exit(1)

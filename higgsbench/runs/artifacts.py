@@ -1,4 +1,4 @@
-"""What a finished run leaves beside its units: configuration, environment, scores, stack, rows."""
+"""What a finished run leaves beside its units: configuration, environment, scores, stack, predictor, rows."""
 
 from __future__ import annotations
 
@@ -23,33 +23,39 @@ from higgsbench.files import (
     write_sealed,
     write_text,
 )
-from higgsbench.runs.predictor import PREDICTOR
+from higgsbench.runs.stored import (
+    CONFIG,
+    ENVIRONMENT,
+    PREDICTOR,
+    PREDICTOR_FORMAT,
+    REPLICAS,
+    SCORES,
+    STACK,
+    TEST_SCORES,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from higgsbench.config import RunConfig
-    from higgsbench.ensemble.evaluate import RowMetrics
-    from higgsbench.runs.assemble import RowScores, Stack
+    from higgsbench.runs.assemble import AssembledRow, Stack
     from higgsbench.runs.budget import LeftOut
-    from higgsbench.runs.dataset import Dataset
     from higgsbench.runs.plan import Plan
-    from higgsbench.runs.store import RunStore
 
-__all__ = ["comparability", "damaged_results", "is_current", "resolved_config", "write_inputs", "write_results"]
+__all__ = ["assembly_digest", "current_rows", "damaged_results", "folder_name", "resolved_config", "write_inputs"]
 
 ASSEMBLY_FORMAT = 4
 """Raised whenever the same units would give other rows or files."""
 
-CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
-_INPUTS = (CONFIG, ENVIRONMENT)
-_FILES = ("scores.parquet", "replicas.parquet", "stack.json", PREDICTOR)
+_SAME_SCORES = ("data", "store_models", "memory_limit")
+"""Keys of a configuration that do not change the scores and so do not name the folder."""
 
 
-def resolved_config(config: RunConfig, plan: Plan) -> dict[str, Any]:
+def resolved_config(plan: Plan) -> dict[str, Any]:
     """Return the configuration with presets and defaults written out; it can be run again as it stands."""
+    config = plan.config
     out = config.model_dump(mode="json", exclude_none=True, by_alias=True)
-    by_label = {row.label: row for row in plan.rows}
+    by_label = {row.label: row for row in (*plan.rows, *(row for row, _ in plan.refused))}
     out["models"] = [
         {
             **entry.model_dump(mode="json", exclude_none=True, by_alias=True),
@@ -64,8 +70,17 @@ def resolved_config(config: RunConfig, plan: Plan) -> dict[str, Any]:
     return out
 
 
-def comparability(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+def folder_name(plan: Plan) -> str:
+    """Return the name of a run's folder: that of the configuration and a digest of what determines the scores."""
+    content = {key: value for key, value in resolved_config(plan).items() if key not in _SAME_SCORES}
+    train, test = plan.dataset.train, plan.dataset.test
+    digest = canonical_digest([content, train.digest, None if test is None else test.digest])
+    return f"{plan.config.name}-{digest[:8]}"
+
+
+def comparability(plan: Plan) -> dict[str, Any]:
     """Return what two rows must share to be ranked together."""
+    config, dataset = plan.config, plan.dataset
     return {
         "data": dataset.train.digest,
         "test": dataset.test.digest if dataset.test is not None else None,
@@ -83,34 +98,35 @@ def comparability(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def assembly_digest(config: RunConfig, dataset: Dataset, plan: Plan) -> str:
+def assembly_digest(plan: Plan) -> str:
     """Identity of the rows: the units and everything that is done with them afterwards."""
+    config = plan.config
     rows = [[r.name, r.calibration, [u.key for u in plan.units_of(i)]] for i, r in enumerate(plan.rows)]
     after = [config.stack.model_dump(mode="json"), config.cut.model_dump(mode="json"), config.seed]
-    return canonical_digest([ASSEMBLY_FORMAT, comparability(config, dataset), rows, after])
+    return canonical_digest([ASSEMBLY_FORMAT, comparability(plan), rows, after])
 
 
-def is_current(store: RunStore, digest: str) -> bool:
-    """Whether the stored rows belong to this plan and all files they vouch for are there, undamaged."""
-    rows = store.read_json(ROWS)
+def current_rows(folder: Path, plan: Plan) -> list[dict[str, Any]] | None:
+    """Return the stored rows if they are complete, belong to this plan, and all their files are undamaged."""
+    refused = {row.name for row, _ in plan.refused}
     try:
-        return bool(
-            rows["assembly"] == digest
-            and not rows.get("left_out")
-            and all(row["status"] == "ok" for row in rows["rows"])
-            and not damaged_results(store)
-        )
-    except (KeyError, TypeError, AttributeError):
-        return False
+        content = parse_sealed((folder / ROWS).read_bytes())
+        rows: list[dict[str, Any]] = content["rows"]
+        complete = all(row["status"] == "ok" or row["name"] in refused for row in rows)
+        if content["assembly"] != assembly_digest(plan) or content.get("left_out") or not complete:
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return None if damaged_results(folder) else rows
 
 
-def damaged_results(store: RunStore) -> list[str]:
+def damaged_results(folder: Path) -> list[str]:
     """Name the files of a finished run that are not what rows.json vouches for; empty for a run without rows."""
-    if not (store.folder / ROWS).exists():
+    if not (folder / ROWS).exists():
         return []
     try:
-        sums = parse_sealed((store.folder / ROWS).read_bytes(), required=True)["checksums"]
-        return [name for name, wanted in sums.items() if not _is(store.folder / name, wanted)]
+        sums = parse_sealed((folder / ROWS).read_bytes(), required=True)["checksums"]
+        return [name for name, wanted in sums.items() if not _is(folder / name, wanted)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return [ROWS]
 
@@ -122,71 +138,87 @@ def _is(file: Path, digest: Any) -> bool:
         return False
 
 
-def write_inputs(store: RunStore, config: RunConfig, plan: Plan, environment: dict[str, Any]) -> None:
+def write_inputs(folder: Path, plan: Plan, environment: dict[str, Any]) -> None:
     """Write the resolved configuration and the environment when a run begins.
 
-    Rows of an earlier call that vouch for other ones (the events had another path, say) go first.
+    Rows of an earlier call that vouch for other ones (the events had another path, say) are removed first.
 
     Raises:
         StoreError: if the disk refuses.
     """
-    text = yaml.safe_dump(resolved_config(config, plan), sort_keys=False, allow_unicode=True)
-    contents = {CONFIG: text, ENVIRONMENT: json_text(environment)}
+    text = yaml.safe_dump(resolved_config(plan), sort_keys=False, allow_unicode=True)
     try:
-        for name, content in contents.items():
-            file = store.folder / name
+        for name, content in ((CONFIG, text), (ENVIRONMENT, json_text(environment))):
+            file = folder / name
             if not file.is_file() or file.read_bytes() != content.encode():
-                (store.folder / ROWS).unlink(missing_ok=True)
+                (folder / ROWS).unlink(missing_ok=True)
                 write_text(file, content)
     except OSError as error:
-        raise StoreError(f"{store.folder}: cannot be written: {error.strerror}") from error
+        raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
 def write_results(
-    store: RunStore,
-    config: RunConfig,
-    dataset: Dataset,
-    digest: str,
-    rows: list[dict[str, Any]],
-    scores: list[RowScores],
-    metrics: dict[str, RowMetrics],
-    stack: Stack | None,
-    predictor: dict[str, Any],
-    left_out: list[LeftOut],
-) -> None:
+    folder: Path,
+    plan: Plan,
+    done: Mapping[int, AssembledRow],
+    stack: tuple[Stack, AssembledRow] | None,
+    failed: Sequence[dict[str, Any]],
+    left_out: Sequence[LeftOut],
+) -> list[dict[str, Any]]:
     """Write scores, bootstrap replicas, stack and predictor, and last the rows with the checksums of the others.
+
+    Args:
+        folder: the run's folder.
+        plan: the plan.
+        done: complete rows by position in the plan.
+        stack: the blend and its row, or None.
+        failed: records of rows that failed.
+        left_out: rows that a time limit left out.
+
+    Returns:
+        The records of all rows, as stored.
 
     Raises:
         StoreError: if the disk refuses.
     """
+    complete = [done[index] for index in sorted(done)] + ([] if stack is None else [stack[1]])
+    records = [row.record for row in complete] + list(failed)
     try:
-        (store.folder / ROWS).unlink(missing_ok=True)
-        _write_scores(store, dataset, scores)
-        _write_replicas(store, metrics)
-        _write_stack(store, stack)
-        write_json(store.folder / PREDICTOR, predictor)
-        names = [*_INPUTS, *_FILES, *(["test_scores.parquet"] if _write_test_scores(store, dataset, scores) else [])]
+        (folder / ROWS).unlink(missing_ok=True)
+        _write_parquet(folder / SCORES, _scores(plan, complete))
+        _write_parquet(folder / REPLICAS, _replicas(complete))
+        write_json(folder / STACK, None if stack is None else _stack(stack[0]))
+        write_json(folder / PREDICTOR, _predictor(plan, done, stack))
+        names = [CONFIG, ENVIRONMENT, SCORES, REPLICAS, STACK, PREDICTOR]
+        test_scores = _test_scores(plan, complete)
+        if test_scores is None:
+            (folder / TEST_SCORES).unlink(missing_ok=True)
+        else:
+            _write_parquet(folder / TEST_SCORES, test_scores)
+            names.append(TEST_SCORES)
         content = {
-            "run": store.folder.name,
-            "assembly": digest,
-            "comparability": comparability(config, dataset),
-            "source": dataset.train.source,
-            "rows": rows,
+            "run": folder.name,
+            "assembly": assembly_digest(plan),
+            "comparability": comparability(plan),
+            "source": plan.dataset.train.source,
+            "rows": records,
             "left_out": [dataclasses.asdict(row) for row in left_out],
-            "checksums": {name: file_digest(store.folder / name) for name in names},
+            "checksums": {name: file_digest(folder / name) for name in names},
         }
-        write_sealed(store.folder / ROWS, content)
-        sync_folder(store.folder)
+        write_sealed(folder / ROWS, content)
+        sync_folder(folder)
     except OSError as error:
-        raise StoreError(f"{store.folder}: cannot be written: {error.strerror}; finished units are kept") from error
+        raise StoreError(f"{folder}: cannot be written: {error.strerror}; finished units are kept") from error
+    return records
 
 
-def _write_parquet(store: RunStore, name: str, frame: pl.DataFrame) -> None:
-    with atomic_path(store.folder / name) as temporary:
+def _write_parquet(file: Path, frame: pl.DataFrame) -> None:
+    with atomic_path(file) as temporary:
         frame.write_parquet(temporary, compression="zstd", statistics=False)
 
 
-def _write_scores(store: RunStore, dataset: Dataset, scores: list[RowScores]) -> None:
+def _scores(plan: Plan, rows: Sequence[AssembledRow]) -> pl.DataFrame:
+    dataset = plan.dataset
     repeats = dataset.fold.shape[0]
     columns: dict[str, Any] = {
         "EventId": np.tile(dataset.train.event_id, repeats),
@@ -195,52 +227,80 @@ def _write_scores(store: RunStore, dataset: Dataset, scores: list[RowScores]) ->
         "repeat": np.repeat(np.arange(repeats, dtype=np.int32), dataset.y.size),
         "fold": dataset.fold.ravel().astype(np.int32),
     }
-    columns |= {f"score:{row.name}": row.oof.ravel() for row in scores}
-    _write_parquet(store, "scores.parquet", pl.DataFrame(columns))
+    return pl.DataFrame(columns | {f"score:{row.name}": row.scores.oof.ravel() for row in rows})
 
 
-def _write_test_scores(store: RunStore, dataset: Dataset, scores: list[RowScores]) -> bool:
-    target = store.folder / "test_scores.parquet"
-    if dataset.test is None or all(row.test is None for row in scores):
-        target.unlink(missing_ok=True)
-        return False
-    columns: dict[str, Any] = {"EventId": dataset.test.event_id}
-    columns |= {f"score:{row.name}": row.test for row in scores if row.test is not None}
-    _write_parquet(store, "test_scores.parquet", pl.DataFrame(columns))
-    return True
+def _test_scores(plan: Plan, rows: Sequence[AssembledRow]) -> pl.DataFrame | None:
+    scored = {f"score:{row.name}": row.scores.test for row in rows if row.scores.test is not None}
+    if plan.dataset.test is None or not scored:
+        return None
+    return pl.DataFrame({"EventId": plan.dataset.test.event_id, **scored})
 
 
-def _write_replicas(store: RunStore, metrics: dict[str, RowMetrics]) -> None:
+def _replicas(rows: Sequence[AssembledRow]) -> pl.DataFrame:
     columns: dict[str, Any] = {}
-    for name, found in metrics.items():
-        columns[f"ams_cv:{name}"] = found.replicas.ams_cv
-        columns[f"auc:{name}"] = found.replicas.auc
-        others = np.ascontiguousarray(found.replicas.at_others.T)
-        columns[f"at_others:{name}"] = pl.Series(others, dtype=pl.Array(pl.Float64, others.shape[1]))
-    _write_parquet(store, "replicas.parquet", pl.DataFrame(columns))
+    for row in rows:
+        found = row.metrics.replicas
+        columns[f"ams_cv:{row.name}"] = found.ams_cv
+        columns[f"auc:{row.name}"] = found.auc
+        others = np.ascontiguousarray(found.at_others.T)
+        columns[f"at_others:{row.name}"] = pl.Series(others, dtype=pl.Array(pl.Float64, others.shape[1]))
+    return pl.DataFrame(columns)
 
 
-def _write_stack(store: RunStore, stack: Stack | None) -> None:
-    content = None
-    if stack is not None:
-        content = {
-            "method": stack.blend.method,
-            "intercept": stack.blend.intercept,
-            "prior": stack.blend.prior,
-            "members": [
-                {
-                    "name": name,
-                    "weight": float(weight),
-                    "weight_mean_over_folds": float(mean),
-                    "weight_sd_over_folds": float(sd),
-                }
-                for name, weight, mean, sd in zip(
-                    stack.blend.members,
-                    stack.blend.coefficients,
-                    stack.per_fold.mean(axis=0),
-                    stack.per_fold.std(axis=0),
-                    strict=True,
-                )
-            ],
-        }
-    write_json(store.folder / "stack.json", content)
+def _stack(stack: Stack) -> dict[str, Any]:
+    blend = stack.blend
+    columns = (blend.members, blend.coefficients, stack.per_fold.mean(axis=0), stack.per_fold.std(axis=0))
+    names = ("weight", "weight_mean_over_folds", "weight_sd_over_folds")
+    return {
+        "method": blend.method,
+        "intercept": blend.intercept,
+        "prior": blend.prior,
+        "members": [
+            {"name": name, **dict(zip(names, map(float, values), strict=True))}
+            for name, *values in zip(*columns, strict=True)
+        ],
+    }
+
+
+def _predictor(
+    plan: Plan, done: Mapping[int, AssembledRow], stack: tuple[Stack, AssembledRow] | None
+) -> dict[str, Any]:
+    """Describe how the rows of a run score new events (`higgsbench.runs.predictor.PredictorFile`)."""
+    rows = []
+    for index in sorted(done):
+        row, found = plan.rows[index], done[index]
+        calibration = found.scores.calibration
+        rows.append(
+            {
+                "name": row.name,
+                "label": row.label,
+                "model": row.spec.name,
+                "features": row.choice.model_dump(mode="json", by_alias=True),
+                "feature_digest": row.features.digest,
+                "groups": [list(g) for g in plan.dataset.groups] if row.variant == "jets" else None,
+                "calibration": None if calibration is None else calibration.tolist(),
+                "threshold": found.metrics.cut.threshold,
+                "units": [unit.key for unit in plan.predictors_of(index)],
+            }
+        )
+    layout = plan.config.data.model_dump(mode="json", by_alias=True, exclude_none=True)["schema"]
+    return {
+        "format": PREDICTOR_FORMAT,
+        "data": {"schema": layout},
+        "threads": plan.config.threads,
+        "rows": rows,
+        "stack": None if stack is None else _blend(*stack),
+    }
+
+
+def _blend(stack: Stack, row: AssembledRow) -> dict[str, Any]:
+    blend = stack.blend
+    return {
+        "method": blend.method,
+        "members": list(blend.members),
+        "coefficients": blend.coefficients.tolist(),
+        "intercept": blend.intercept,
+        "prior": blend.prior,
+        "threshold": row.metrics.cut.threshold,
+    }

@@ -16,36 +16,20 @@ from higgsbench.ensemble.blend import (
     fit_recalibration,
 )
 from higgsbench.ensemble.evaluate import RowMetrics, Truth, evaluate_held_out, evaluate_row
-from higgsbench.errors import ConfigError
 from higgsbench.files import canonical_digest
-from higgsbench.runs.plan import REFIT
-from higgsbench.runs.result import Failure, last_line
-from higgsbench.runs.unit import mean_log_odds
+from higgsbench.runs.unit import REFIT, mean_log_odds
 from higgsbench.validation.folds import group_index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from higgsbench.config import RunConfig
     from higgsbench.runs.dataset import Dataset
-    from higgsbench.runs.plan import Plan, Row, Unit
-    from higgsbench.runs.store import RunStore, StoredUnit
+    from higgsbench.runs.plan import Plan, Row
+    from higgsbench.runs.unit import UnitResult
 
-__all__ = [
-    "RowScores",
-    "Stack",
-    "about_row",
-    "about_stack",
-    "assembled_row",
-    "build_stack",
-    "failed_record",
-    "known_failures",
-    "remark",
-    "row_scores",
-    "truth_of",
-]
+__all__ = ["AssembledRow", "RowScores", "Stack", "assembled_row", "assembled_stack", "build_stack", "failed_record"]
 
 
 @dataclass(frozen=True)
@@ -86,44 +70,81 @@ class Stack:
     per_fold: NDArray[np.float64]
 
 
-def truth_of(config: RunConfig, dataset: Dataset) -> Truth:
-    """Return what the rows of a run are judged by."""
-    return Truth(dataset.y, dataset.weight, dataset.fold, dataset.totals, config.cut.b_reg, config.cut.rule)
+@dataclass(frozen=True)
+class AssembledRow:
+    """A complete row.
+
+    Attributes:
+        scores: its scores.
+        metrics: its metrics.
+        record: what rows.json says of it, in full precision.
+    """
+
+    scores: RowScores
+    metrics: RowMetrics
+    record: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Unique name of the row within its run."""
+        return self.scores.name
 
 
-def row_scores(row: Row, units: list[Unit], stored: Mapping[str, StoredUnit], dataset: Dataset) -> RowScores:
-    """Collect a row's stored scores and recalibrate them where the row asks for it.
+def assembled_row(plan: Plan, index: int, stored: Mapping[str, UnitResult]) -> AssembledRow:
+    """Collect, recalibrate and evaluate a row whose units are all there.
 
     Args:
-        row: the row.
-        units: its units.
-        stored: finished units by key; all of the row's units must be there.
-        dataset: the run's events.
+        plan: the plan.
+        index: position of the row in it.
+        stored: finished units by key.
 
     Raises:
         ConfigError: if a recalibration cannot be fitted.
     """
+    results = [stored[unit.key] for unit in plan.units_of(index)]
+    about = {**_about(plan.rows[index], plan, index), **_remark([result.score for result in results])}
+    return _evaluated(plan, _row_scores(plan, index, results), about)
+
+
+def assembled_stack(plan: Plan, stack: Stack) -> AssembledRow:
+    """Evaluate the blend of a run."""
+    units = [[row.calibration, [u.key for u in plan.units_of(i)]] for i, row in enumerate(plan.rows)]
+    blend = stack.blend
+    about = {
+        "label": "stack",
+        "model": "stack",
+        "variant": blend.method,
+        "features": "",
+        "n_features": len(blend.members),
+        "preset": "",
+        "params": {"members": list(blend.members)},
+        "training_weights": "",
+        "calibration": "",
+        "seed": plan.config.seed,
+        "digest": canonical_digest([blend.method, blend.members, units]),
+    }
+    return _evaluated(plan, stack.scores, about)
+
+
+def _row_scores(plan: Plan, index: int, results: Sequence[UnitResult]) -> RowScores:
+    row, dataset = plan.rows[index], plan.dataset
     oof = np.full(dataset.fold.shape, np.nan)
-    tests = []
-    for unit in units:
-        found = stored[unit.key]
+    for unit, result in zip(plan.units_of(index), results, strict=True):
         if unit.fold != REFIT:
-            oof[unit.repeat, dataset.fold[unit.repeat] == unit.fold] = found.score
-        if found.test_score.size:
-            tests.append(found.test_score)
+            oof[unit.repeat, dataset.fold[unit.repeat] == unit.fold] = result.score
+    tests = [result.test_score for result in results if result.test_score.size]
     test = mean_log_odds(tests) if tests else None
     calibration = None
     if row.calibration == "logit":
         oof, test, calibration = _recalibrated(row, oof, test, dataset)
-    results = [stored[unit.key] for unit in units]
     return RowScores(
         name=row.name,
         oof=oof,
         test=test,
-        fit_seconds=float(sum(r.fit_seconds for r in results)),
+        fit_seconds=float(sum(result.fit_seconds for result in results)),
         # A refit that scores nothing has no such time.
-        predict_us=float(np.mean([r.predict_us for r in results if r.event_id.size or r.test_event_id.size])),
-        peak_mb=max(r.peak_mb for r in results),
+        predict_us=float(np.mean([result.predict_us for result in results if result.scored])),
+        peak_mb=max(result.peak_mb for result in results),
         calibration=calibration,
     )
 
@@ -145,74 +166,49 @@ def _recalibrated(
     return calibrated, apply_recalibration(test, test_part, parameters), parameters
 
 
-def build_stack(config: RunConfig, rows: list[tuple[Row, RowScores]], dataset: Dataset) -> Stack | None:
-    """Blend the chosen rows; None where the stack is off or fewer than two members are there."""
-    if not config.stack.enabled:
-        return None
-    chosen = _members(config, rows)
-    if len(chosen) < 2:
+def build_stack(plan: Plan, rows: Mapping[int, AssembledRow]) -> Stack | None:
+    """Blend the chosen rows; None where the stack is off or fewer than two members are there.
+
+    Args:
+        plan: the plan.
+        rows: complete rows by position in the plan.
+    """
+    config, dataset, wanted = plan.config.stack, plan.dataset, plan.config.stack.members
+    chosen = [
+        rows[index].scores
+        for index in sorted(rows)
+        if wanted is None or plan.rows[index].label in wanted or plan.rows[index].name in wanted
+    ]
+    if not config.enabled or len(chosen) < 2:
         return None
     names = tuple(scores.name for scores in chosen)
+    y, weight, totals = dataset.y, dataset.weight, dataset.totals
     out, weights, fits = [], [], []
     for repeat, fold in enumerate(dataset.fold):
         F = np.column_stack([scores.oof[repeat] for scores in chosen])
-        blended, blends = cross_fitted_blend(
-            config.stack.method, names, F, dataset.y, dataset.weight, fold, dataset.totals
-        )
+        blended, blends = cross_fitted_blend(config.method, names, F, y, weight, fold, totals)
         out.append(blended)
-        weights += [b.coefficients for b in blends]
-        fits.append(fit_blend(config.stack.method, names, F, dataset.y, dataset.weight, dataset.totals))
-    final = Blend(
-        fits[0].method,
-        names,
-        np.mean([b.coefficients for b in fits], axis=0),
-        float(np.mean([b.intercept for b in fits])),
-        fits[0].prior,
-    )
-    tests = [scores.test for scores in chosen]
-    test = None if any(t is None for t in tests) else final(np.column_stack([t for t in tests if t is not None]))
+        weights += [blend.coefficients for blend in blends]
+        fits.append(fit_blend(config.method, names, F, y, weight, totals))
+    coefficients = np.mean([blend.coefficients for blend in fits], axis=0)
+    intercept = float(np.mean([blend.intercept for blend in fits]))
+    final = Blend(fits[0].method, names, coefficients, intercept, fits[0].prior)
+    tests = [scores.test for scores in chosen if scores.test is not None]
     scores = RowScores(
         name="stack",
         oof=np.stack(out),
-        test=test,
-        fit_seconds=sum(s.fit_seconds for s in chosen),
-        predict_us=sum(s.predict_us for s in chosen),
-        peak_mb=max(s.peak_mb for s in chosen),
+        test=final(np.column_stack(tests)) if len(tests) == len(chosen) else None,
+        fit_seconds=sum(scores.fit_seconds for scores in chosen),
+        predict_us=sum(scores.predict_us for scores in chosen),
+        peak_mb=max(scores.peak_mb for scores in chosen),
     )
     return Stack(scores, final, np.stack(weights))
 
 
-def _members(config: RunConfig, rows: list[tuple[Row, RowScores]]) -> list[RowScores]:
-    wanted = config.stack.members
-    if wanted is None:
-        return [scores for _, scores in rows]
-    # `check_members` saw to the names; what failed or had no time is not here.
-    return [scores for row, scores in rows if row.label in wanted or row.name in wanted]
-
-
-def check_members(config: RunConfig, plan: Plan) -> None:
-    """Check `stack.members` against the plan, before anything is trained.
-
-    Raises:
-        ConfigError: if a member is not in the run.
-    """
-    known = {row.label for row in plan.rows} | {row.name for row in plan.rows}
-    for name in config.stack.members or ():
-        if name not in known:
-            raise ConfigError(f"stack.members: no row named {name!r}; there are {', '.join(sorted(known))}")
-
-
-def assembled_row(
-    scores: RowScores, truth: Truth, dataset: Dataset, about: dict[str, Any]
-) -> tuple[dict[str, Any], RowMetrics]:
-    """Evaluate a row and return its record for the leaderboard, with full precision, and the metrics behind it.
-
-    Args:
-        scores: the row's scores.
-        truth: what it is judged by.
-        dataset: the run's events.
-        about: what the row is (label, variant, parameters, ...), copied into the record.
-    """
+def _evaluated(plan: Plan, scores: RowScores, about: Mapping[str, Any]) -> AssembledRow:
+    """Evaluate scores; the record keeps what `about` says of the row."""
+    dataset, cut = plan.dataset, plan.config.cut
+    truth = Truth(dataset.y, dataset.weight, dataset.fold, dataset.totals, cut.b_reg, cut.rule)
     metrics = evaluate_row(scores.oof, truth)
     record = {
         **about,
@@ -237,7 +233,7 @@ def assembled_row(
         "peak_mb": scores.peak_mb,
         **_held_out(scores, truth, dataset, metrics.cut.threshold),
     }
-    return record, metrics
+    return AssembledRow(scores, metrics.without_events(), record)
 
 
 _PUBLIC_PRIVATE = {"ams_public": "b", "ams_private": "v"}
@@ -262,9 +258,9 @@ def _held_out(scores: RowScores, truth: Truth, dataset: Dataset, threshold: floa
     return out
 
 
-def about_row(index: int, plan: Plan, config: RunConfig) -> dict[str, Any]:
-    """Return what a row is: model, variant, parameters, and the digest of its fits."""
-    row = plan.rows[index]
+def _about(row: Row, plan: Plan, index: int | None) -> dict[str, Any]:
+    """Return what a row is: model, variant, parameters, and the digest of its fits (none where index is None)."""
+    units = [] if index is None else [unit.key for unit in plan.units_of(index)]
     return {
         "label": row.label,
         "model": row.spec.name,
@@ -275,58 +271,27 @@ def about_row(index: int, plan: Plan, config: RunConfig) -> dict[str, Any]:
         "params": row.params,
         "training_weights": row.training_weights,
         "calibration": row.calibration,
-        "seed": config.seed,
+        "seed": plan.config.seed,
         **({"from_disk": True} if row.from_disk else {}),
         **({"device_note": row.device_note} if row.device_note else {}),
-        "digest": canonical_digest([row.calibration, [u.key for u in plan.units_of(index)]]),
+        "digest": canonical_digest([row.calibration, units]),
     }
 
 
-def about_stack(stack: Stack, plan: Plan, config: RunConfig) -> dict[str, Any]:
-    """Return what the row of the stack is."""
-    scores = [[row.calibration, [u.key for u in plan.units_of(i)]] for i, row in enumerate(plan.rows)]
-    return {
-        "label": "stack",
-        "model": "stack",
-        "variant": stack.blend.method,
-        "features": "",
-        "n_features": len(stack.blend.members),
-        "preset": "",
-        "params": {"members": list(stack.blend.members)},
-        "training_weights": "",
-        "calibration": "",
-        "seed": config.seed,
-        "digest": canonical_digest([stack.blend.method, stack.blend.members, scores]),
-    }
+def failed_record(row: Row, plan: Plan, index: int | None, error: str) -> dict[str, Any]:
+    """Return the record of a row that is not complete.
+
+    Args:
+        row: the row.
+        plan: the plan.
+        index: position of the row in it, or None where the plan refuses the row.
+        error: the reason.
+    """
+    return {**_about(row, plan, index), "name": row.name, "status": "failed", "error": error}
 
 
-def failed_record(index: int, plan: Plan, config: RunConfig, failures: Sequence[Failure]) -> dict[str, Any]:
-    """Return the record of a row that is not complete, with the reason."""
-    name = plan.rows[index].name
-    failure = next((f for f in failures if f.row == name), None)
-    message = failure.message if failure else "not all of its units are stored"
-    return {**about_row(index, plan, config), "name": name, "status": "failed", "error": message}
-
-
-def known_failures(
-    pending: Sequence[Unit], plan: Plan, store: RunStore, note: Callable[[str], None]
-) -> tuple[list[Unit], list[Failure]]:
-    """Part units into those to train and those that failed in an earlier call; a failure is a result, and reported."""
-    left, failures = [], []
-    for unit in pending:
-        text = store.read_error(unit.key)
-        if text is None:
-            left.append(unit)
-        else:
-            failures.append(Failure(plan.rows[unit.row].name, last_line(text), store.error_file(unit.key)))
-    if failures:
-        what = "1 unit" if len(failures) == 1 else f"{len(failures)} units"
-        note(f"{what} failed before, not trained again; --retry-failed does that")
-    return left, failures
-
-
-def remark(scores: Sequence[NDArray[np.float64]]) -> dict[str, str]:
-    """Return what is worth saying of a row that is complete, as a part of its record.
+def _remark(scores: Sequence[NDArray[np.float64]]) -> dict[str, str]:
+    """Return what is worth saying of a complete row, as a part of its record.
 
     A model that gives all events of a fold the same score is allowed: its metrics are defined, and worth nothing.
 

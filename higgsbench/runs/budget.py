@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from higgsbench.config import RunConfig
     from higgsbench.runs.dataset import Dataset
-    from higgsbench.runs.plan import Plan, Row, Unit
+    from higgsbench.runs.plan import Plan, Row
+    from higgsbench.runs.unit import Unit
 
 __all__ = [
     "Choice",

@@ -16,7 +16,7 @@ from higgsbench.files import canonical_digest
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models.spec import BAG, EARLY
 from higgsbench.runs.store import RunStore
-from higgsbench.runs.unit import make_estimator, task_of
+from higgsbench.runs.unit import make_estimator
 from higgsbench.validation.folds import fold_assignments
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from higgsbench.config import RunConfig
     from higgsbench.runs.dataset import Dataset
-    from higgsbench.runs.plan import Plan, Row, Unit
-    from higgsbench.runs.unit import Task
+    from higgsbench.runs.plan import Plan, Row
+    from higgsbench.runs.unit import Unit
 
 __all__ = [
     "Calibration",
@@ -115,7 +115,7 @@ def events_of_unit(dataset: Dataset, config: RunConfig, unit: Unit, events: int 
     """Return how many events a unit trains on and how many it scores, were there `events` training events."""
     n = len(dataset.train)
     scale = 1.0 if events is None else events / n
-    test = len(dataset.test) if unit.predict_test and dataset.test is not None else 0
+    test = len(dataset.test) if unit.test_matrix is not None and dataset.test is not None else 0
     held_out = 0.0 if unit.fold < 0 else n / config.folds
     return scale * (n - held_out), scale * (held_out + test)
 
@@ -138,8 +138,8 @@ def calibrate(plan: Plan, dataset: Dataset, config: RunConfig, allowance: float)
     keys = [_same_cost(row) for row in plan.rows]
     for index in sorted(range(len(keys)), key=lambda i: (plan.rows[i].spec.cost, i)):
         if keys[index] not in measured and time.perf_counter() - begin < allowance:
-            task = dataclasses.replace(task_of(plan.units_of(index)[0], plan, dataset, config), groups=None)
-            found = _measured(plan.rows[index], task, sample)
+            unit = dataclasses.replace(plan.units_of(index)[0], groups=None)
+            found = _measured(plan.rows[index], unit, sample)
             if found is not None:
                 measured[keys[index]] = found
     rows = [measured.get(key) or _scaled(row, plan, keys, measured) for key, row in zip(keys, plan.rows, strict=True)]
@@ -172,7 +172,7 @@ class _Sample:
         return np.sort(np.concatenate([c[: max(1, round(share * c.size))] for c in chosen]))
 
 
-def _measured(row: Row, task: Task, sample: _Sample) -> FitCost | None:
+def _measured(row: Row, unit: Unit, sample: _Sample) -> FitCost | None:
     """Time a model at two sizes and two numbers of rounds; None where it fails."""
     X = feature_matrix(sample.frame, row.features)
     small, large = sample.part(_SMALL_SHARE), sample.part(1.0)
@@ -184,7 +184,7 @@ def _measured(row: Row, task: Task, sample: _Sample) -> FitCost | None:
     def timed(events: NDArray[np.int64], number: int) -> tuple[float, float]:
         fewer = {name: max(1, row.params[name] * number // full) for name in rounds}
         params = {name: value for name, value in row.params.items() if name not in EARLY} | fewer | {BAG: 1}
-        return _fit(dataclasses.replace(task, params=params), sample, X, events)
+        return _fit(dataclasses.replace(unit, params=params), sample, X, events)
 
     try:
         timed(small, few)  # imports and warms up
@@ -218,14 +218,14 @@ def _line(at_small: float, small: int, at_large: float, large: int) -> tuple[flo
     return at_large - slope * large, slope
 
 
-def _fit(task: Task, sample: _Sample, X: NDArray[np.float32], events: NDArray[np.int64]) -> tuple[float, float]:
+def _fit(unit: Unit, sample: _Sample, X: NDArray[np.float32], events: NDArray[np.int64]) -> tuple[float, float]:
     """Return the seconds of a fit on some events of the sample and of scoring them."""
     from threadpoolctl import threadpool_limits
 
     y = sample.y[events]
-    weight = evaluation_weights(y, sample.dataset.weight[sample.rows[events]], *task.totals)
-    with threadpool_limits(limits=task.threads):
-        estimator: Any = make_estimator(task, events.size)
+    weight = evaluation_weights(y, sample.dataset.weight[sample.rows[events]], *unit.totals)
+    with threadpool_limits(limits=unit.threads):
+        estimator: Any = make_estimator(unit, events.size)
         begin = time.perf_counter()
         estimator.fit(X[events], y.astype(np.int64), sample_weight=weight)
         fitted = time.perf_counter()

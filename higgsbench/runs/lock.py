@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
-    from higgsbench.runs.store import StoredUnit
+    from higgsbench.runs.unit import UnitResult
 
 __all__ = ["reuse", "run_lock"]
 
@@ -88,7 +88,7 @@ def _sign(folder: Path, text: str) -> None:
 
 def reuse(
     store: RunStore, output: Path, keys: Collection[str], with_model: Collection[str], note: Callable[[str], object]
-) -> dict[str, StoredUnit]:
+) -> dict[str, UnitResult]:
     """Read the finished units of a run, and copy those that other runs of the same folder have finished.
 
     Args:

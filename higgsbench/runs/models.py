@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.errors import StoreError
-from higgsbench.files import file_digest, read_sealed
-from higgsbench.models.storage import UnstorableError, bag_codec, read_model, write_model
+from higgsbench.files import file_digest
+from higgsbench.models.storage import read_model
 
 if TYPE_CHECKING:
     from higgsbench.models import ModelSpec
-    from higgsbench.models.storage import Codec
     from higgsbench.runs.store import RunStore
 
-__all__ = ["load_unit_model", "save_unit_model"]
-
-
-def _codecs(spec: ModelSpec) -> tuple[Codec, ...]:
-    from higgsbench.validation.physical import JetSplitCodec, PhysicalCodec
-
-    return (PhysicalCodec(spec.log_odds), JetSplitCodec(spec.log_odds), bag_codec(spec.log_odds), *spec.codecs)
-
-
-def save_unit_model(estimator: Any, spec: ModelSpec, file: str) -> str:
-    """Write the fitted meta-estimator of a unit.
-
-    Args:
-        estimator: the meta-estimator.
-        spec: the model's record.
-        file: where to write.
-
-    Returns:
-        Why the model cannot be stored; empty when it is.
-
-    Raises:
-        OSError: if the disk refuses.
-    """
-    try:
-        write_model(estimator, Path(file), _codecs(spec))
-    except UnstorableError as error:
-        return str(error)
-    return ""
+__all__ = ["load_unit_model"]
 
 
 def load_unit_model(store: RunStore, key: str, spec: ModelSpec, threads: int) -> Any:
@@ -56,10 +27,11 @@ def load_unit_model(store: RunStore, key: str, spec: ModelSpec, threads: int) ->
     Raises:
         StoreError: if there is no such model, or the file is damaged or holds what is not allowed.
     """
+    from higgsbench.validation.physical import unit_codecs
+
     file = store.model_file(key)
     model = store.stored_model(key)
     if model is None:
-        _check_marker(store.units / f"{key}.json")
         raise StoreError(
             f"{store.folder}: the fitted models are not stored; run the same configuration again with "
             "`store_models: true`"
@@ -74,16 +46,4 @@ def load_unit_model(store: RunStore, key: str, spec: ModelSpec, threads: int) ->
         raise StoreError(f"{file}: cannot be read: {error.strerror or error}") from error
     if digest != model.checksum:
         raise StoreError(f"{file}: damaged: its checksum is not the one in {key}.json; run the configuration again")
-    return read_model(file, _codecs(spec), threads)
-
-
-def _check_marker(marker: Path) -> None:
-    """Tell a damaged marker from one that speaks of no model.
-
-    Raises:
-        StoreError: if it is damaged.
-    """
-    try:
-        read_sealed(marker)
-    except (OSError, StoreError) as error:
-        raise StoreError(f"{marker}: missing or damaged; run the configuration again") from error
+    return read_model(file, unit_codecs(spec), threads)

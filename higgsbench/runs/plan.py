@@ -19,28 +19,28 @@ from higgsbench.features import resolve_features
 from higgsbench.files import canonical_digest
 from higgsbench.models import get_model
 from higgsbench.models.building import RefusedParameterError, on_device, probe_parameters
+from higgsbench.runs.unit import REFIT, Unit
 from higgsbench.validation.folds import PROPORTIONAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from higgsbench.config import LoadedConfig, ModelConfig
+    from higgsbench.config import LoadedConfig, ModelConfig, RunConfig
     from higgsbench.features import Features
     from higgsbench.models import ModelSpec, Preset
     from higgsbench.runs.dataset import Dataset
     from higgsbench.schema import TableSchema
 
-__all__ = ["REFIT", "Plan", "Row", "Unit", "check_trainable", "chosen_features", "few_events", "make_plan"]
-
+__all__ = ["Plan", "Row", "check_members", "check_trainable", "chosen_features", "few_events", "make_plan"]
 
 UNIT_FORMAT = 4
 """Raised whenever the same inputs would give other scores or another file; older units are then never reused."""
 
 DEFAULT_FEATURES, DEFAULT_WEIGHTS = "raw", "balanced"
-"""What holds where neither the configuration nor the preset says otherwise."""
+"""The choices where neither the configuration nor the preset makes one."""
 
-REFIT = -1
-"""Fold number of the unit that trains on all training events."""
+FEW = 20
+"""Events of a class in a fold below which its numbers say little: the relative error of a count is then above 20%."""
 
 
 @dataclass(frozen=True)
@@ -80,32 +80,22 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Unit:
-    """One fit: a row on one fold of one repeat.
+class Plan:
+    """All rows and units of a run.
 
     Attributes:
-        row: position of the row in the plan.
-        repeat: repeat number.
-        fold: fold that is held out, or `REFIT`.
-        seed: seed of the estimator.
-        predict_test: whether the held-out events are scored too.
-        key: digest of all that determines the scores.
+        config: the run's configuration.
+        dataset: the run's events.
+        rows: rows that are trained.
+        units: their units.
+        refused: rows that cannot be trained on these events, each with the reason.
     """
 
-    row: int
-    repeat: int
-    fold: int
-    seed: int
-    predict_test: bool
-    key: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All rows and units of a run."""
-
+    config: RunConfig
+    dataset: Dataset
     rows: tuple[Row, ...]
     units: tuple[Unit, ...]
+    refused: tuple[tuple[Row, str], ...] = ()
 
     def units_of(self, row: int) -> list[Unit]:
         """Return the units of one row, refit last."""
@@ -126,28 +116,45 @@ def make_plan(loaded: LoadedConfig, dataset: Dataset, from_disk: Collection[str]
         from_disk: names of the rows that are trained from disk.
 
     Raises:
-        ConfigError: for choices that cannot be, with file, line and key.
+        ConfigError: for choices that do not go together, with file, line and key, or if no row can be trained.
     """
     config = loaded.config
-    rows: list[Row] = []
+    wanted: list[Row] = []
     for index, entry in enumerate(config.models):
         try:
-            rows += _rows_of(loaded, entry, dataset)
+            wanted += _rows_of(loaded, entry, dataset)
         except (ModelError, ConfigError) as error:
             raise loaded.error(("models", index), str(error)) from error
-    rows = [replace(row, from_disk=True) if row.name in from_disk else row for row in rows]
-    units = []
-    for position, row in enumerate(rows):
-        base = _identity(row, dataset, config.threads, config.data.negative_weights)
-        held_out = dataset.test is not None
-        refit = config.test_prediction == "refit" and (held_out or config.store_models)
-        for repeat in range(config.repeats):
-            for fold in range(config.folds):
-                seed = config.seed + 1000 * repeat + fold
-                units.append(_unit(position, repeat, fold, seed, held_out and not refit, base, dataset))
-        if refit:
-            units.append(_unit(position, 0, REFIT, config.seed, held_out, base, dataset))
-    return Plan(tuple(rows), tuple(units))
+    problem = _split_problem(dataset) if any(row.variant == "jets" for row in wanted) else ""
+    refused = tuple((row, problem) for row in wanted if problem and row.variant == "jets")
+    rows = tuple(
+        replace(row, from_disk=row.name in from_disk) for row in wanted if not problem or row.variant != "jets"
+    )
+    if not rows:
+        raise ConfigError(f"no row can be trained: {problem}")
+    units = [unit for position, row in enumerate(rows) for unit in _units_of(position, row, config, dataset)]
+    return Plan(config, dataset, rows, tuple(units), refused)
+
+
+def _split_problem(dataset: Dataset) -> str:
+    """Say which jet group lacks training events of a class, in all folds or in one; empty if none does."""
+    if dataset.group is None:
+        return ""
+    y, weight, group = dataset.y, dataset.weight, dataset.group
+    for index, numbers in enumerate(dataset.groups):
+        for name, members in (("signal", y), ("background", ~y)):
+            inside = members & (group == index)
+            for repeat, fold in enumerate(dataset.fold):
+                sums = np.bincount(fold[inside], weights=weight[inside], minlength=int(fold.max()) + 1)
+                left = [float(np.sum(np.delete(sums, held_out))) for held_out in range(sums.size)]
+                if min(left) > 0.0:
+                    continue
+                where = f" without fold {int(np.argmin(left))} of repeat {repeat}" if max(left) > 0.0 else ""
+                return (
+                    f"jet_groups: group {list(numbers)} has no {name} events of positive total weight{where}; "
+                    "join it with another group"
+                )
+    return ""
 
 
 def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list[Row]:
@@ -250,36 +257,83 @@ def _identity(row: Row, dataset: Dataset, threads: int, negative_weights: str | 
     }
 
 
+def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> list[Unit]:
+    """Return the units of a row: one per fold and repeat, and the refit where the configuration asks for it."""
+    identity = _identity(row, dataset, config.threads, config.data.negative_weights)
+    held_out = dataset.test is not None
+    refit = config.test_prediction == "refit" and (held_out or config.store_models)
+    places = [
+        (repeat, fold, config.seed + 1000 * repeat + fold)
+        for repeat in range(config.repeats)
+        for fold in range(config.folds)
+    ]
+    units = [_unit(position, row, place, held_out and not refit, identity, config, dataset) for place in places]
+    if refit:
+        units.append(_unit(position, row, (0, REFIT, config.seed), held_out, identity, config, dataset))
+    return units
+
+
 def _unit(
-    row: int, repeat: int, fold: int, seed: int, predict_test: bool, base: dict[str, Any], dataset: Dataset
+    position: int,
+    row: Row,
+    place: tuple[int, int, int],
+    predict_test: bool,
+    identity: dict[str, Any],
+    config: RunConfig,
+    dataset: Dataset,
 ) -> Unit:
-    identity = {
-        **base,
-        "seed": seed,
-        "fold": None if fold == REFIT else [repeat, fold, dataset.fold_digest],
-        "test": dataset.test.digest if predict_test and dataset.test is not None else None,
-    }
-    return Unit(row, repeat, fold, seed, predict_test, canonical_digest(identity)[:32])
+    repeat, fold, seed = place
+    key = canonical_digest(
+        {
+            **identity,
+            "seed": seed,
+            "fold": None if fold == REFIT else [repeat, fold, dataset.fold_digest],
+            "test": dataset.test.digest if predict_test and dataset.test is not None else None,
+        }
+    )
+    return Unit(
+        key=key[:32],
+        name=f"{row.name}, {'refit' if fold == REFIT else f'fold {fold}'}, repeat {repeat}",
+        row=position,
+        repeat=repeat,
+        fold=fold,
+        seed=seed,
+        spec=row.spec,
+        params=row.params,
+        columns=row.features.columns,
+        matrix=f"X-{row.features.digest}",
+        test_matrix=f"T-{row.features.digest}" if predict_test else None,
+        groups=dataset.groups if row.variant == "jets" else None,
+        training_weights=row.training_weights,
+        negative_weights=config.data.negative_weights,
+        totals=dataset.totals,
+        threads=config.threads,
+        from_disk=row.from_disk,
+    )
 
 
-FEW = 20
-"""Events of a class in a fold below which its numbers say little: the relative error of a count is then above 20%."""
+def check_members(plan: Plan) -> None:
+    """Check `stack.members` against the plan, before anything is trained.
+
+    Raises:
+        ConfigError: if a member is not in the run.
+    """
+    rows = [*plan.rows, *(row for row, _ in plan.refused)]
+    known = {row.label for row in rows} | {row.name for row in rows}
+    for name in plan.config.stack.members or ():
+        if name not in known:
+            raise ConfigError(f"stack.members: no row named {name!r}; there are {', '.join(sorted(known))}")
 
 
 def check_trainable(
-    loaded: LoadedConfig,
-    plan: Plan,
-    dataset: Dataset,
-    note: Callable[[str], object],
-    known: Collection[str] = (),
+    loaded: LoadedConfig, plan: Plan, note: Callable[[str], object], known: Collection[str] = ()
 ) -> None:
     """Let the libraries judge the parameters that the configuration gives, a few milliseconds for each model.
 
     Args:
         loaded: the configuration.
-        plan: its rows.
-        dataset: the run's events.
-        note: hears of what is legal but makes the numbers worthless.
+        plan: its plan.
+        note: hears of rows that cannot be trained, and of what is legal but makes the numbers worthless.
         known: keys of units that are stored already; a model that has only these to train was judged before.
 
     Raises:
@@ -296,12 +350,15 @@ def check_trainable(
             continue
         seen.add(case)
         try:
-            probe_parameters(row.spec, row.params, entry.params, row.features.columns, len(dataset.train))
+            probe_parameters(row.spec, row.params, entry.params, row.features.columns, len(plan.dataset.train))
         except RefusedParameterError as error:
             path: tuple[str | int, ...] = ("models", index, "params")
             raise loaded.error(path if error.parameter is None else (*path, error.parameter), str(error)) from error
-    if warning := few_events(dataset):
+    if warning := few_events(plan.dataset):
         note(warning)
+    if plan.refused:
+        names = ", ".join(row.name for row, _ in plan.refused)
+        note(f"{plan.refused[0][1]}; not trained: {names}")
 
 
 def few_events(dataset: Dataset) -> str:

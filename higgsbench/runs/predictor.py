@@ -20,6 +20,7 @@ from higgsbench.models import get_model
 from higgsbench.runs.models import load_unit_model
 from higgsbench.runs.plan import chosen_features
 from higgsbench.runs.store import RunStore
+from higgsbench.runs.stored import PREDICTOR, PREDICTOR_FORMAT
 from higgsbench.runs.unit import block_scores, mean_log_odds, with_group
 from higgsbench.validation.folds import group_index
 
@@ -30,11 +31,6 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    from higgsbench.config import RunConfig
-    from higgsbench.ensemble.evaluate import RowMetrics
-    from higgsbench.runs.assemble import RowScores, Stack
-    from higgsbench.runs.dataset import Dataset
-    from higgsbench.runs.plan import Plan
     from higgsbench.schema import TableSchema
 
 __all__ = [
@@ -48,16 +44,12 @@ __all__ = [
     "UnseenScorer",
     "open_predictor",
     "open_row",
-    "predictor_content",
     "read_content",
     "read_predictor",
     "training_events",
     "used_blend",
 ]
 
-
-PREDICTOR = "predictor.json"
-FORMAT = 1
 
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
@@ -109,62 +101,6 @@ class PredictorFile(Strict):
     stack: StackEntry | None
 
 
-def predictor_content(
-    config: RunConfig,
-    dataset: Dataset,
-    plan: Plan,
-    scores: dict[int, RowScores],
-    metrics: dict[str, RowMetrics],
-    stack: Stack | None,
-) -> dict[str, Any]:
-    """Describe how the rows of a finished run score new events.
-
-    Args:
-        config: the configuration.
-        dataset: the run's events.
-        plan: its rows and units.
-        scores: scores of the rows that succeeded, by position in the plan.
-        metrics: metrics by name of the row.
-        stack: the blend, if there is one.
-    """
-    rows = []
-    for index in sorted(scores):
-        row, found = plan.rows[index], scores[index]
-        rows.append(
-            {
-                "name": row.name,
-                "label": row.label,
-                "model": row.spec.name,
-                "features": row.choice.model_dump(mode="json", by_alias=True),
-                "feature_digest": row.features.digest,
-                "groups": [list(g) for g in dataset.groups] if row.variant == "jets" else None,
-                "calibration": None if found.calibration is None else found.calibration.tolist(),
-                "threshold": metrics[row.name].cut.threshold,
-                "units": [unit.key for unit in plan.predictors_of(index)],
-            }
-        )
-    layout = config.data.model_dump(mode="json", by_alias=True, exclude_none=True)["schema"]
-    return {
-        "format": FORMAT,
-        "data": {"schema": layout},
-        "threads": config.threads,
-        "rows": rows,
-        "stack": None if stack is None else _stack_entry(stack, metrics["stack"].cut.threshold),
-    }
-
-
-def _stack_entry(stack: Stack, threshold: float) -> dict[str, Any]:
-    blend = stack.blend
-    return {
-        "method": blend.method,
-        "members": list(blend.members),
-        "coefficients": blend.coefficients.tolist(),
-        "intercept": blend.intercept,
-        "prior": blend.prior,
-        "threshold": threshold,
-    }
-
-
 def read_predictor(file: Path, content: bytes) -> PredictorFile:
     """Validate the content of a `predictor.json`.
 
@@ -183,8 +119,8 @@ def read_predictor(file: Path, content: bytes) -> PredictorFile:
         raise StoreError(
             f"{file}: damaged or not made by higgsbench: {at + ': ' if at else ''}{first['msg']}"
         ) from error
-    if found.format != FORMAT:
-        raise StoreError(f"{file}: format {found.format}, this version of higgsbench reads {FORMAT}")
+    if found.format != PREDICTOR_FORMAT:
+        raise StoreError(f"{file}: format {found.format}, this version of higgsbench reads {PREDICTOR_FORMAT}")
     names = [row.name for row in found.rows]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:

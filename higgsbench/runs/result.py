@@ -35,12 +35,12 @@ class Failure:
     Attributes:
         row: name of the row.
         message: last line of the traceback.
-        path: file with the whole traceback.
+        path: file with the whole traceback; None for a row that was refused before any fit.
     """
 
     row: str
     message: str
-    path: Path
+    path: Path | None
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,11 +1,11 @@
-"""The files of a run's units on disk: one pair per finished unit, data first, marker second."""
+"""The files of a run's units on disk: scores and model first, then the marker that vouches for them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,69 +26,55 @@ from higgsbench.files import (
     write_text,
     writer_lives,
 )
+from higgsbench.runs.unit import StoredModel, UnitResult
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from higgsbench.runs.unit import UnitResult
-
-__all__ = ["RunStore", "StoredModel", "StoredUnit"]
-
-
-@dataclass(frozen=True)
-class StoredModel:
-    """What a marker says of its unit's fitted model.
-
-    Attributes:
-        checksum: SHA-256 of the file, or None where the model has no form that is safe to read.
-        reason: why there is no file, otherwise empty.
-    """
-
-    checksum: str | None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class StoredUnit:
-    """A finished unit as read back.
-
-    Attributes:
-        key: identity.
-        event_id: events of the held-out fold.
-        score: their log-odds.
-        test_event_id: events of the test set, or empty.
-        test_score: their log-odds.
-        fit_seconds: wall time of the fit.
-        predict_us: prediction time per event in microseconds.
-        peak_mb: peak memory of the worker.
-        model: what is stored of the fitted model, or None where none was asked for.
-    """
-
-    key: str
-    event_id: NDArray[np.int64]
-    score: NDArray[np.float64]
-    test_event_id: NDArray[np.int64]
-    test_score: NDArray[np.float64]
-    fit_seconds: float
-    predict_us: float
-    peak_mb: float
-    model: StoredModel | None
-
-    def without_scores(self) -> StoredUnit:
-        """Return what is left to know when the scores have gone into their row; they are most of a run's memory."""
-        none = self.score[:0].copy()
-        nobody = self.event_id[:0].copy()
-        return replace(self, event_id=nobody, score=none, test_event_id=nobody, test_score=none)
-
+__all__ = ["RunStore"]
 
 _OOF, _TEST = 0, 1
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+"""What reading a damaged file may raise."""
+
+
+@dataclass(frozen=True)
+class _Marker:
+    """What the marker of a unit says.
+
+    Attributes:
+        content: the whole marker.
+        model: the fitted model, or None where none was asked for.
+    """
+
+    content: dict[str, Any]
+    model: StoredModel | None
+
+    @classmethod
+    def parse(cls, text: bytes, key: str) -> _Marker:
+        """Read a marker; raises one of `_DAMAGED` if it is not the marker of that unit."""
+        content = parse_sealed(text)
+        if content["key"] != key or not isinstance(content["checksum"], str):
+            raise ValueError("the marker of another unit")
+        entry = content.get("model")
+        if entry is None:
+            return cls(content, None)
+        if not isinstance(entry["checksum"], (str, type(None))):
+            raise TypeError("a checksum that is not text")
+        return cls(content, StoredModel(entry["checksum"], str(entry.get("reason", ""))))
+
+    def vouches(self, data: Path, model: Path) -> bool:
+        """Whether these are the files that the marker speaks of."""
+        wanted = None if self.model is None else self.model.checksum
+        try:
+            same = file_digest(data) == self.content["checksum"]
+            return same and (wanted is None or file_digest(model) == wanted)
+        except OSError:
+            return False
 
 
 class RunStore:
-    """Files of one run.
+    """The units of one run.
 
     Args:
         folder: the run's folder; created on `prepare`.
@@ -105,7 +91,7 @@ class RunStore:
             StoreError: if the folder cannot be created or written.
         """
         if self.units.is_symlink():
-            raise StoreError(f"{self.units}: a link; the files of a run stand in its own folder: remove it")
+            raise StoreError(f"{self.units}: is a link, but the files of a run belong in its own folder: remove it")
         try:
             self.units.mkdir(parents=True, exist_ok=True)
             for leftover in (*self.folder.glob(f"{TEMPORARY_PREFIX}*"), *self.units.glob(f"{TEMPORARY_PREFIX}*")):
@@ -126,33 +112,31 @@ class RunStore:
             return set()
         return {n[:-5] for n in names if n.endswith(".json") and not n.startswith(TEMPORARY_PREFIX)}
 
-    def write(self, result: UnitResult, event_id: NDArray[np.int64], test_event_id: NDArray[np.int64]) -> None:
-        """Store a finished unit: scores and model first, then the marker that vouches for them.
-
-        Args:
-            result: the finished unit.
-            event_id: (n,) numbers of all training events.
-            test_event_id: numbers of the test events, empty where there are none.
+    def write(self, result: UnitResult) -> None:
+        """Store a finished unit.
 
         Raises:
             StoreError: if the disk refuses.
         """
-        test_score = np.empty(0) if result.test_score is None else result.test_score
-        test_ids = test_event_id if result.test_score is not None else np.empty(0, dtype=np.int64)
-        ids = np.concatenate([event_id[result.rows], test_ids])
-        part = np.repeat(np.array([_OOF, _TEST], dtype=np.uint8), [result.rows.size, test_ids.size])
-        frame = pl.DataFrame({"part": part, "EventId": ids, "score": np.concatenate([result.score, test_score])})
-        data = self.units / f"{result.key}.parquet"
         if result.refused:
             raise StoreError(f"{result.refused}; finished units are kept")
+        sizes = [result.event_id.size, result.test_event_id.size]
+        frame = pl.DataFrame(
+            {
+                "part": np.repeat(np.array([_OOF, _TEST], dtype=np.uint8), sizes),
+                "EventId": np.concatenate([result.event_id, result.test_event_id]),
+                "score": np.concatenate([result.score, result.test_score]),
+            }
+        )
+        data = self._data(result.key)
         try:
             with atomic_path(data) as temporary:
                 frame.write_parquet(temporary, compression="zstd", statistics=False)
             marker: dict[str, Any] = {
                 "key": result.key,
                 "checksum": file_digest(data),
-                "events": int(result.rows.size),
-                "test_events": int(test_ids.size),
+                "events": sizes[0],
+                "test_events": sizes[1],
                 "fit_seconds": result.fit_seconds,
                 "predict_us": result.predict_us,
                 "peak_mb": result.peak_mb,
@@ -160,68 +144,54 @@ class RunStore:
             if result.model_file is not None:
                 put_in_place(Path(result.model_file), self.model_file(result.key))
                 marker["model"] = {"checksum": file_digest(self.model_file(result.key))}
-            elif result.no_model:
-                marker["model"] = {"checksum": None, "reason": result.no_model}
-            write_sealed(self.units / f"{result.key}.json", marker)
+            elif result.model is not None:
+                marker["model"] = {"checksum": None, "reason": result.model.reason}
+            write_sealed(self._marker_file(result.key), marker)
             sync_folder(self.units)
             self.error_file(result.key).unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"{data}: cannot be written: {error.strerror}; finished units are kept") from error
 
-    def read(self, key: str) -> StoredUnit | None:
-        """Read a finished unit; None if there is none or it is damaged (checksum, shape, unreadable)."""
-        data = self.units / f"{key}.parquet"
+    def read(self, key: str) -> UnitResult | None:
+        """Read a finished unit; None if there is none or it is damaged."""
+        marker, data = self._marker(key), self._data(key)
+        if marker is None or not marker.vouches(data, self.model_file(key)):
+            return None
         try:
-            entry = self._marker(key)
-            if entry["key"] != key or file_digest(data) != entry["checksum"]:
-                return None
             with no_panic():
                 frame = pl.read_parquet(data, glob=False, hive_partitioning=False)
-            oof, test = frame.filter(pl.col("part") == _OOF), frame.filter(pl.col("part") == _TEST)
+            parts = [frame.filter(pl.col("part") == part) for part in (_OOF, _TEST)]
             if frame.dtypes != [pl.UInt8, pl.Int64, pl.Float64] or any(frame.null_count().row(0)):
                 return None
-            if oof.height != entry["events"] or test.height != entry["test_events"]:
+            if [part.height for part in parts] != [marker.content[name] for name in ("events", "test_events")]:
                 return None
-            model = _model_entry(entry)
-            wanted = None if model is None else model.checksum
-            if wanted is not None and file_digest(self.model_file(key)) != wanted:
-                return None
-            return StoredUnit(
-                key,
-                oof["EventId"].to_numpy(),
-                oof["score"].to_numpy(),
-                test["EventId"].to_numpy(),
-                test["score"].to_numpy(),
-                float(entry["fit_seconds"]),
-                float(entry["predict_us"]),
-                float(entry["peak_mb"]),
-                model,
+            (ids, score), (test_ids, test_score) = (
+                (part["EventId"].to_numpy(), part["score"].to_numpy()) for part in parts
             )
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError, pl.exceptions.PolarsError):
+            fit_seconds, predict_us, peak_mb = (
+                float(marker.content[name]) for name in ("fit_seconds", "predict_us", "peak_mb")
+            )
+            return UnitResult(
+                key, ids, score, test_ids, test_score, fit_seconds, predict_us, peak_mb, model=marker.model
+            )
+        except (*_DAMAGED, pl.exceptions.PolarsError):
             return None
 
     def intact(self, key: str, with_model: bool = False) -> bool:
-        """Whether the files of a unit are what its marker says; cheaper than `read`, for nothing is parsed.
+        """Whether the files of a unit are what its marker says; cheaper than `read`.
 
         Args:
             key: the unit.
-            with_model: whether the question of its model must be settled too (see `has_model`).
+            with_model: whether the marker must also say what became of the model.
         """
-        try:
-            entry = self._marker(key)
-            model = _model_entry(entry)
-            wanted = None if model is None else model.checksum
-            return (
-                bool(entry["key"] == key and file_digest(self.units / f"{key}.parquet") == entry["checksum"])
-                and (model is not None or not with_model)
-                and (wanted is None or file_digest(self.model_file(key)) == wanted)
-            )
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        marker = self._marker(key)
+        if marker is None or (with_model and marker.model is None):
             return False
+        return marker.vouches(self._data(key), self.model_file(key))
 
     def drop(self, key: str) -> None:
         """Remove a unit, marker first."""
-        for path in (self.units / f"{key}.json", self.units / f"{key}.parquet", self.model_file(key)):
+        for path in (self._marker_file(key), self._data(key), self.model_file(key)):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
@@ -236,16 +206,15 @@ class RunStore:
         return str(temporary_path(self.model_file(key)))
 
     def stored_model(self, key: str) -> StoredModel | None:
-        """Return what the marker of a unit says of its model; None where it says nothing or there is no marker."""
-        try:
-            return _model_entry(self._marker(key))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return None
+        """Return what the marker of a unit says of its model; None where it says nothing.
 
-    def has_model(self, key: str) -> bool:
-        """Whether the question of a unit's model is settled: its file is there, or is known to be impossible."""
-        model = self.stored_model(key)
-        return model is not None and (model.checksum is None or self.model_file(key).is_file())
+        Raises:
+            StoreError: if there is no marker or it is damaged.
+        """
+        marker = self._marker(key)
+        if marker is None:
+            raise StoreError(f"{self._marker_file(key)}: missing or damaged; run the configuration again")
+        return marker.model
 
     def adopt(self, keys: Iterable[str], others: Iterable[RunStore], with_model: Collection[str] = ()) -> int:
         """Take finished units over from other runs.
@@ -259,37 +228,30 @@ class RunStore:
             How many were found.
         """
         wanted = set(keys)
-        taken = 0
+        before = len(wanted)
         for other in others:
-            stored = {key for key in wanted if (other.units / f"{key}.json").is_file()}
-            for key in sorted(stored):
-                if (key not in with_model or other.has_model(key)) and self._take(key, other):
-                    wanted.discard(key)
-                    taken += 1
             if not wanted:
                 break
-        return taken
+            wanted -= {key for key in sorted(wanted) if self._take(key, other, key in with_model)}
+        return before - len(wanted)
 
-    def _take(self, key: str, other: RunStore) -> bool:
+    def _take(self, key: str, other: RunStore, with_model: bool) -> bool:
         """Copy a unit: whole, compared with its marker, and only then under the names of this run."""
+        marker = other._marker(key)
+        if marker is None or (with_model and marker.model is None):
+            return False
         try:
-            entry = other._marker(key)
-            model = _model_entry(entry)
-            with contextlib.ExitStack() as files:
-                data = files.enter_context(_temporary(self.units / f"{key}.parquet"))
-                shutil.copyfile(other.units / f"{key}.parquet", data)
-                whole = entry["key"] == key and file_digest(data) == entry["checksum"]
-                copy = files.enter_context(_temporary(self.model_file(key)))
-                if model is not None and model.checksum is not None:
-                    _copy_or_link(other.model_file(key), copy)
-                    whole = whole and file_digest(copy) == model.checksum
-                if not whole:
+            with _temporary(self._data(key)) as data, _temporary(self.model_file(key)) as model:
+                shutil.copyfile(other._data(key), data)
+                if marker.model is not None and marker.model.checksum is not None:
+                    _copy_or_link(other.model_file(key), model)
+                if not marker.vouches(data, model):
                     return False
-                put_in_place(data, self.units / f"{key}.parquet")
-                if copy.exists():
-                    put_in_place(copy, self.model_file(key))
-            write_sealed(self.units / f"{key}.json", entry)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                put_in_place(data, self._data(key))
+                if model.exists():
+                    put_in_place(model, self.model_file(key))
+            write_sealed(self._marker_file(key), marker.content)
+        except OSError:
             return False
         return self.read(key) is not None
 
@@ -302,9 +264,6 @@ class RunStore:
             raise StoreError(f"{path}: cannot be written: {error.strerror}; finished units are kept") from error
         return path
 
-    def _marker(self, key: str) -> Any:
-        return parse_sealed((self.units / f"{key}.json").read_bytes())
-
     def read_error(self, key: str) -> str | None:
         """Return the text of a unit that failed, or None if it did not."""
         try:
@@ -316,23 +275,22 @@ class RunStore:
         """Return where the text of a failed unit is kept."""
         return self.units / f"{key}.error.txt"
 
-    def read_json(self, name: str) -> Any:
-        """Read a JSON file of the run; None if it is absent or damaged."""
+    def _data(self, key: str) -> Path:
+        return self.units / f"{key}.parquet"
+
+    def _marker_file(self, key: str) -> Path:
+        return self.units / f"{key}.json"
+
+    def _marker(self, key: str) -> _Marker | None:
+        """Read the marker of a unit; None where there is none or it is damaged."""
         try:
-            return parse_sealed((self.folder / name).read_bytes())
-        except (OSError, ValueError, RecursionError):
+            return _Marker.parse(self._marker_file(key).read_bytes(), key)
+        except _DAMAGED:
             return None
 
 
-def _model_entry(marker: Any) -> StoredModel | None:
-    entry = marker["model"] if isinstance(marker, dict) and "model" in marker else None
-    if not isinstance(entry, dict) or not isinstance(entry["checksum"], (str, type(None))):
-        return None
-    return StoredModel(entry["checksum"], str(entry.get("reason", "")))
-
-
 def _copy_or_link(source: Path, target: Path) -> None:
-    """Give a file a second name where the disk can, for models are large and never changed in place."""
+    """Give a file a second name where the disk can, because models are large and never changed in place."""
     if source.is_symlink():
         raise OSError(f"{source} is a link")
     try:

@@ -31,6 +31,7 @@ __all__ = ["FrozenCut", "Stack", "StackMember", "StoredRow", "StoredRun", "find_
 
 SCORES, TEST_SCORES, REPLICAS = "scores.parquet", "test_scores.parquet", "replicas.parquet"
 STACK, CONFIG, ENVIRONMENT, PREDICTOR = "stack.json", "config.yaml", "environment.json", "predictor.json"
+PREDICTOR_FORMAT = 1
 LATEST = "latest"
 
 _PREFIX = "score:"

@@ -25,7 +25,7 @@ from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.engines import EngineSettings, execute
 from higgsbench.runs.plan import check_trainable, make_plan
 from higgsbench.runs.store import RunStore
-from higgsbench.runs.unit import Task, UnitResult, Workspace, save_events, task_of
+from higgsbench.runs.unit import Unit, UnitResult, Workspace, save_events
 from higgsbench.tune.study import (
     DIRECTIONS,
     FEATURES,
@@ -49,10 +49,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.config import LoadedConfig, RunConfig
+    from higgsbench.config import LoadedConfig
     from higgsbench.ensemble.evaluate import RowMetrics
     from higgsbench.models.space import SearchSpace
-    from higgsbench.runs.plan import Plan, Unit
+    from higgsbench.runs.plan import Plan
     from higgsbench.tune.study import TrialRecord, TuneSettings
 
 __all__ = [
@@ -181,9 +181,9 @@ def _paired(a: RowMetrics, b: RowMetrics) -> dict[str, Measured]:
     }
 
 
-def config_text(result: TuneResult, config: RunConfig, plan: Plan) -> str:
+def config_text(result: TuneResult, plan: Plan) -> str:
     """Return YAML for `higgsbench run`, with what the study found in comments at its head."""
-    content = resolved_config(config, plan)
+    content = resolved_config(plan)
     content.pop("name", None)
     states = [record.state for record in result.trials]
     lines = [
@@ -294,7 +294,7 @@ class Search:
     def _plan(self, values: dict[str, Any]) -> Plan:
         return make_plan(with_values(self.loaded, values, folds=self.folds), self.dataset)
 
-    def _next_task(self) -> Task | None:
+    def _next_task(self) -> Unit | None:
         """Go on with an open trial, or begin one if there is room and time."""
         for open_ in self.open.values():
             if not open_.waiting:
@@ -328,11 +328,10 @@ class Search:
         self.open[str(trial.number)] = open_
         return open_
 
-    def _fold_of(self, open_: _Open) -> Task:
+    def _fold_of(self, open_: _Open) -> Unit:
         open_.waiting = True
         unit = open_.plan.units_of(0)[open_.fold]
-        task = task_of(unit, open_.plan, self.dataset, with_values(self.loaded, open_.values).config)
-        return dataclasses.replace(task, key=str(open_.trial.number))
+        return dataclasses.replace(unit, key=str(open_.trial.number))
 
     def _take(self, result: UnitResult) -> None:
         """Judge a trial by the folds it has, and break it off, end it or let it go on."""
@@ -344,7 +343,7 @@ class Search:
             self._close(result.key, lambda: self.journal.tell_failed(open_.trial, spent, message))
             self._ended(f"failed: {message}")
             return
-        open_.score[result.rows] = result.score
+        open_.score[self.dataset.fold[0] == open_.fold] = result.score
         open_.fold += 1
         scores, truth = on_scored_folds(open_.score, open_.plan.rows[0], self.dataset, self.loaded.config)
         value = objective_value(self.settings.objective, scores, truth)
@@ -435,7 +434,7 @@ class _Tuning:
         space = search_space(self.loaded.config.models[0], settings.vary, whole.train.schema)
         base = self.base = make_plan(self.loaded, self.dataset)
         base.rows[0].spec.check_parameters(base.rows[0].params)
-        check_trainable(self.loaded, base, self.dataset, say)
+        check_trainable(self.loaded, base, say)
         self.space, self.start = starting_point(base.rows[0], space)
         studied = [base.units_of(0)[0].key, repr(dict(self.space)), settings.objective, settings.inner, settings.prune]
         digest = canonical_digest([STUDY_FORMAT, *studied, self.loaded.config.cut.model_dump(mode="json")])
@@ -476,7 +475,7 @@ class _Tuning:
         models = [tuned.model_copy(update={"jet_split": self.split})]
         whole = type(self.loaded)(self.given.model_copy(update={"models": models}), self.loaded.document)
         try:
-            write_text(result.config_file, config_text(result, whole.config, make_plan(whole, self.dataset)))
+            write_text(result.config_file, config_text(result, make_plan(whole, self.dataset)))
         except OSError as error:
             raise StoreError(f"{result.config_file}: cannot be written: {error.strerror}") from error
 
@@ -573,19 +572,19 @@ class _Tuning:
         if not pending:
             return
         self.say(f"{len(pending)} fits to score the held-out folds")
-        tasks = [task_of(unit, plan, self.dataset, self.loaded.config) for plan, unit in pending.values()]
-        queue = iter(tasks)
+        units = [unit for _, unit in pending.values()]
+        queue = iter(units)
         with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
             workspace = Workspace(folder)
             save_events(workspace, self.dataset, [plan.rows[0].features for plan, _ in pending.values()])
-            workers = min(self.settings.jobs, len(tasks))
+            workers = min(self.settings.jobs, len(units))
             engine = EngineSettings(workers, self.loaded.config.threads)
             results = execute(lambda: next(queue, None), workspace, engine, say=self.say)
             with contextlib.closing(results):
                 for result in results:
                     if result.error:
                         raise ModelError(f"scoring a held-out fold failed: {result.error.strip().splitlines()[-1]}")
-                    self.store.write(result, self.dataset.train.event_id, np.empty(0, dtype=np.int64))
+                    self.store.write(result)
 
     def _read(self, plan: Plan, fold: int) -> NDArray[np.float64]:
         key = plan.units_of(0)[fold].key

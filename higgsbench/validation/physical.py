@@ -18,7 +18,8 @@ from higgsbench.validation.folds import group_index, training_weights, without_n
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from higgsbench.models.storage import ModelReader, ModelWriter, Node
+    from higgsbench.models import ModelSpec
+    from higgsbench.models.storage import Codec, ModelReader, ModelWriter, Node
 
 __all__ = [
     "JetSplitClassifier",
@@ -27,6 +28,7 @@ __all__ = [
     "PhysicalClassifier",
     "PhysicalCodec",
     "fit_from_disk",
+    "unit_codecs",
 ]
 
 
@@ -468,3 +470,10 @@ class JetSplitCodec:
         estimator.submodels_ = [reader.estimator(submodel) for submodel in node["submodels"]]
         estimator.columns_ = columns
         return _fitted(estimator, node)  # type: ignore[no-any-return]
+
+
+def unit_codecs(spec: ModelSpec) -> tuple[Codec, ...]:
+    """Return what stores the fitted meta-estimators of a model and reads them back."""
+    from higgsbench.models.storage import bag_codec
+
+    return (PhysicalCodec(spec.log_odds), JetSplitCodec(spec.log_odds), bag_codec(spec.log_odds), *spec.codecs)

@@ -56,7 +56,7 @@ class TestRun:
         assert (result.trained, result.reused) == (12, 0)
         assert all(row["status"] == "ok" and row["ams_cv_se"] > 0 for row in result.rows)
         assert all(0.6 < row["auc"] < 1.0 for row in result.rows)
-        found = {p.name for p in result.folder.iterdir() if p.name != ".lock"}
+        found = {p.name for p in result.folder.iterdir() if not p.name.startswith(".")}
         expected = {"config.yaml", "environment.json", "scores.parquet", "replicas.parquet", "stack.json", "rows.json"}
         expected |= {"predictor.json"}
         assert found == expected | {"units"}

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-import numpy as np
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from higgsbench.config.document import read_yaml
@@ -166,9 +165,8 @@ class Engine(Protocol):
 
 def failed_unit(key: str, reason: str, details: str = "") -> UnitResult:
     """Return the result of a unit that failed; the reason is the first line of its text and the last."""
-    empty = np.empty(0)
     text = f"{reason}\n\n{details.rstrip()}\n\n{reason}" if details.strip() else reason
-    return UnitResult(key, empty.astype(np.int64), empty, None, 0.0, 0.0, 0.0, text)
+    return UnitResult.failed(key, text)
 
 
 class Attempts:

@@ -13,17 +13,33 @@ from higgsbench.config.model import format_size, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
 from higgsbench.runs.engines.base import Attempts, EngineSettings, Lost
-from higgsbench.runs.unit import Task, UnitResult
+from higgsbench.runs.unit import Unit, UnitResult
 
 
-def task(key: str, model_file: str | None = None) -> Task:
-    return Task(
-        key, get_model("logistic"), {}, (), "X", None, None, "none", None, 0, 0, (1.0, 1.0), 0, 1, model_file, name=key
+def task(key: str, model_file: str | None = None) -> Unit:
+    return Unit(
+        key=key,
+        name=key,
+        row=0,
+        repeat=0,
+        fold=0,
+        seed=0,
+        spec=get_model("logistic"),
+        params={},
+        columns=(),
+        matrix="X",
+        test_matrix=None,
+        groups=None,
+        training_weights="none",
+        negative_weights=None,
+        totals=(1.0, 1.0),
+        threads=1,
+        model_file=model_file,
     )
 
 
 def done(key: str) -> UnitResult:
-    return UnitResult(key, np.empty(0, np.int64), np.empty(0), None, 0.0, 0.0, 0.0)
+    return UnitResult(key, np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), np.empty(0))
 
 
 class Story:
