@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 import higgsbench
 from higgsbench.errors import ConfigError
 from higgsbench.leaderboard.collect import collect_rows
-from higgsbench.models import ModelSpec, registry
+from higgsbench.models import ModelSpec, get_model, registry
 from higgsbench.runs.budget import RowNeed, TimeBudget, fit_to_limit
 from higgsbench.runs.cost import FitCost, makespan
 from higgsbench.runs.durations import format_duration, parse_duration
-from higgsbench.runs.plan import Unit
+from higgsbench.runs.unit import Unit
 
 Config = Callable[..., Path]
 
@@ -119,7 +119,8 @@ class Clock:
 
 
 def units(rows: int, folds: int = 3) -> list[Unit]:
-    return [Unit(r, 0, k, 0, False, f"{r}-{k}") for r in range(rows) for k in range(folds)]
+    base = Unit("", "", 0, 0, 0, 0, get_model("logistic"), {}, (), "X", None, None, "none", None, (1.0, 1.0), 1)
+    return [dataclasses.replace(base, key=f"{r}-{k}", row=r, fold=k) for r in range(rows) for k in range(folds)]
 
 
 def carried_out(
