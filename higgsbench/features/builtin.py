@@ -25,24 +25,11 @@ from higgsbench.features.quantity import (
 if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
-__all__ = [
-    "JET1",
-    "JET2",
-    "LEP",
-    "MET",
-    "REPLACED",
-    "STEPS",
-    "TAU",
-    "VISIBLE",
-    "canonical_quantities",
-    "momenta_quantities",
-    "physics_quantities",
-]
+__all__ = ["LEP", "MET", "STEPS", "canonical_quantities", "momenta_quantities", "physics_quantities"]
 
-
-ALIGNED = 1e-6
-"""|sin(delta phi)| below which two objects count as aligned. The file keeps 0.001 rad, of which no multiple but 0 comes
-this close to a multiple of pi; rounding of a rotated angle stays far below it."""
+_ALIGNED = 1e-6
+"""|sin(delta phi)| below which two objects count as aligned. The file keeps angles to 0.001 rad; none of its values
+except 0 comes this close to a multiple of pi, and the rounding of a rotated angle stays far below."""
 
 _SOURCE = "symmetry of the collision; frame of this package"
 _JETS = ("PRI_jet_leading", "PRI_jet_subleading")
@@ -60,7 +47,7 @@ def _steps() -> tuple[dict[str, pl.Expr], ...]:
     etas = [pl.col(f"{p}_eta") for p in ("PRI_tau", "PRI_lep", *_JETS)]
     signs = {
         "~forward": _leading_sign(etas, 0.0),
-        "~upward": _leading_sign([difference.sin() for difference in from_tau.values()], ALIGNED),
+        "~upward": _leading_sign([difference.sin() for difference in from_tau.values()], _ALIGNED),
     }
     angles = {f"~{m}_eta": pl.col("~forward") * pl.col(f"{_PREFIX[m]}_eta") for m in ("lep", "jet1", "jet2")}
     angles |= {f"~{m}_phi": wrap(pl.col("~upward") * difference) for m, difference in from_tau.items()}
@@ -84,12 +71,12 @@ def _in_frame(name: str) -> Momentum:
 
 
 _TAU_PT = pl.col("PRI_tau_pt")
-TAU = Momentum("tau", _TAU_PT, pl.lit(0.0), _TAU_PT, pl.lit(0.0), pl.col("~tau_eta"))
-LEP, MET, JET1, JET2 = (_in_frame(name) for name in _PREFIX)
-VISIBLE = (TAU, LEP, JET1, JET2)
+_TAU = Momentum("tau", _TAU_PT, pl.lit(0.0), _TAU_PT, pl.lit(0.0), pl.col("~tau_eta"))
+LEP, MET, _JET1, _JET2 = (_in_frame(name) for name in _PREFIX)
+_VISIBLE = (_TAU, LEP, _JET1, _JET2)
 """The objects with a pseudorapidity, in the canonical frame."""
 
-REPLACED = frozenset(
+_REPLACED = frozenset(
     {f"{p}_{c}" for p in ("PRI_tau", "PRI_lep", *_JETS) for c in ("eta", "phi")} | {"PRI_met_phi"},
 )
 """Columns whose place the canonical coordinates take."""
@@ -108,12 +95,12 @@ def canonical_quantities(schema: TableSchema) -> list[Quantity]:
         Quantity(
             f"{m.name}_eta_can",
             m.pseudorapidity,
-            "|eta_tau|" if m is TAU else f"eta_{m.name} * sign(eta_tau)",
+            "|eta_tau|" if m is _TAU else f"eta_{m.name} * sign(eta_tau)",
             "",
             _SOURCE,
             "canonical frame",
         )
-        for m in VISIBLE
+        for m in _VISIBLE
     ]
     phis = [
         Quantity(
@@ -126,9 +113,9 @@ def canonical_quantities(schema: TableSchema) -> list[Quantity]:
             _SOURCE,
             "canonical frame",
         )
-        for m in (LEP, MET, JET1, JET2)
+        for m in (LEP, MET, _JET1, _JET2)
     ]
-    return [q for q in raw_quantities(schema) if q.name not in REPLACED] + etas + phis
+    return [q for q in raw_quantities(schema) if q.name not in _REPLACED] + etas + phis
 
 
 _PDG = "Particle Data Group, Phys. Rev. D 110 (2024) 030001, Kinematics"
@@ -138,23 +125,23 @@ _CMS = "CMS, JHEP 05 (2014) 104"
 _ATLAS = "ATLAS, JHEP 04 (2015) 117"
 _HERE = "this package"
 
-BACK_TO_BACK = 1e-3
+_BACK_TO_BACK = 1e-3
 """|sin(phi_tau - phi_lep)| below which the collinear fractions are not known: it is the resolution of the file."""
 
 
 def _separations() -> list[Quantity]:
-    """Distances of all pairs of visible objects, less those that are columns of the challenge already.
+    """Distances of all pairs of visible objects, except those that the file has as columns.
 
-    |delta phi| of the pairs is left out: it brought nothing beside delta R and the azimuths of the canonical frame.
+    |delta phi| of the pairs is left out: it added nothing to delta R and the azimuths of the canonical frame.
     """
-    pairs = list(combinations(VISIBLE, 2))
+    pairs = list(combinations(_VISIBLE, 2))
     found = []
     for a, b in pairs:
-        if (a, b) != (JET1, JET2):
+        if (a, b) != (_JET1, _JET2):
             formula, name = f"|eta_{a.name} - eta_{b.name}|", f"deta_{a.name}_{b.name}"
             found.append(Quantity(name, abs_delta_eta(a, b), formula, "", _PDG, "separations"))
     for a, b in pairs:
-        if (a, b) != (TAU, LEP):
+        if (a, b) != (_TAU, LEP):
             formula, name = f"sqrt(delta eta^2 + delta phi^2) of {a.name} and {b.name}", f"dr_{a.name}_{b.name}"
             found.append(Quantity(name, delta_r(a, b), formula, "", _PDG, "separations"))
     return found
@@ -166,9 +153,9 @@ def _collinear() -> list[Quantity]:
     MET = (1/x_tau - 1) pT_tau + (1/x_lep - 1) pT_lep, solved by cross products.
     """
     sine, cosine = pl.col("~lep_sin"), pl.col("~lep_cos")
-    known = sine.abs() >= BACK_TO_BACK
+    known = sine.abs() >= _BACK_TO_BACK
     across = MET.px * sine - MET.py * cosine  # MET x lepton direction
-    tau_part, lep_part = TAU.pt * sine, LEP.pt * sine
+    tau_part, lep_part = _TAU.pt * sine, LEP.pt * sine
     x_tau = pl.when(known).then(present(tau_part / (tau_part + across)))
     x_lep = pl.when(known).then(present(lep_part / (lep_part + MET.py)))
     inverse = present((1 + across / tau_part) * (1 + MET.py / lep_part))  # 1 / (x_tau x_lep)
@@ -185,7 +172,7 @@ def _collinear() -> list[Quantity]:
 def _zeta() -> list[Quantity]:
     """Projections on the bisector of tau and lepton, which is at half the lepton's phi in the canonical frame."""
     half = LEP.phi / 2
-    visible = (TAU.pt + LEP.pt) * half.cos()
+    visible = (_TAU.pt + LEP.pt) * half.cos()
     missing = MET.pt * (MET.phi - half).cos()
     return [
         Quantity("pzeta_vis", visible, "(T + L) . zeta, zeta = bisector of T and L", "GeV", _CDF, "p_zeta"),
@@ -195,7 +182,7 @@ def _zeta() -> list[Quantity]:
 
 
 def _masses() -> list[Quantity]:
-    tau_lep, tau_met, lep_met = (transverse_mass_squared(a, b) for a, b in combinations((TAU, LEP, MET), 2))
+    tau_lep, tau_met, lep_met = (transverse_mass_squared(a, b) for a, b in combinations((_TAU, LEP, MET), 2))
     return [
         Quantity(
             "mmc_over_vis",
@@ -217,13 +204,13 @@ def _masses() -> list[Quantity]:
 
 
 def _event() -> list[Quantity]:
-    sum_x, sum_y = TAU.px + LEP.px, LEP.py
+    sum_x, sum_y = _TAU.px + LEP.px, LEP.py
     higgs = (sum_x + MET.px, sum_y + MET.py)
-    dijet = (JET1.px + JET2.px, JET1.py + JET2.py)
-    gap = JET1.pseudorapidity - JET2.pseudorapidity
-    off_centre = TAU.pseudorapidity - (JET1.pseudorapidity + JET2.pseudorapidity) / 2
+    dijet = (_JET1.px + _JET2.px, _JET1.py + _JET2.py)
+    gap = _JET1.pseudorapidity - _JET2.pseudorapidity
+    off_centre = _TAU.pseudorapidity - (_JET1.pseudorapidity + _JET2.pseudorapidity) / 2
     centrality = present((-4 * off_centre * off_centre / (gap * gap)).exp())
-    eta_vis = ((TAU.pz + LEP.pz) / hypot(sum_x, sum_y)).arcsinh()
+    eta_vis = ((_TAU.pz + LEP.pz) / hypot(sum_x, sum_y)).arcsinh()
     pt_share = pl.col("DER_pt_h") / (pl.col("DER_sum_pt") + MET.pt)
     return [
         Quantity(
@@ -244,7 +231,7 @@ def _event() -> list[Quantity]:
         ),
         Quantity(
             "dphi_h_jet1",
-            opening_angle(*higgs, JET1.px, JET1.py),
+            opening_angle(*higgs, _JET1.px, _JET1.py),
             "angle between H = T + L + MET and the leading jet",
             "rad",
             _HERE,
@@ -289,17 +276,17 @@ _MAY_BE_NULL = "DER_mass_MMC"
 
 def _vectors() -> list[Quantity]:
     found = []
-    for m in (TAU, LEP, MET, JET1, JET2):
+    for m in (_TAU, LEP, MET, _JET1, _JET2):
         size = (m.pt / _PT_SCALE).log1p()
         formula = f"log1p(pt_{m.name} / 20 GeV)"
-        if m is TAU:
+        if m is _TAU:
             found.append(Quantity("tau_lx", size, formula, "", _HERE, "vectors"))
             continue
         for axis, function in (("x", "cos"), ("y", "sin")):
             part = (size * pl.col(f"~{m.name}_{function}")).fill_null(0.0)
             shown = f"{formula} * {function}({m.name}_phi_can); 0 without the object"
             found.append(Quantity(f"{m.name}_l{axis}", part, shown, "", _HERE, "vectors"))
-    for m in VISIBLE:
+    for m in _VISIBLE:
         shown = f"{m.name}_eta_can; 0 without the object"
         found.append(Quantity(f"{m.name}_eta_in", m.pseudorapidity.fill_null(0.0), shown, "", _HERE, "vectors"))
     return found

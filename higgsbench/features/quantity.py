@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHALLENGE",
-    "MEANING",
     "Momentum",
     "Quantity",
     "abs_delta_eta",
     "abs_delta_phi",
     "delta_r",
     "hypot",
-    "invariant_mass",
     "opening_angle",
     "present",
     "raw_quantities",
@@ -32,7 +30,6 @@ __all__ = [
     "transverse_mass_squared",
     "wrap",
 ]
-
 
 CHALLENGE = "Adam-Bourdarios et al. 2014, app. B"
 """Where the columns of the challenge's file are defined: C. Adam-Bourdarios, G. Cowan, C. Germain, I. Guyon, B. Kegl,
@@ -87,11 +84,6 @@ class Momentum:
     py: pl.Expr
     eta: pl.Expr | None = None
 
-    @classmethod
-    def polar(cls, name: str, pt: pl.Expr, phi: pl.Expr, eta: pl.Expr | None = None) -> Momentum:
-        """Make an object from its polar coordinates (GeV, rad)."""
-        return cls(name, pt, phi, pt * phi.cos(), pt * phi.sin(), eta)
-
     @property
     def pseudorapidity(self) -> pl.Expr:
         """The `eta` of an object that has one."""
@@ -135,20 +127,10 @@ def opening_angle(ax: pl.Expr, ay: pl.Expr, bx: pl.Expr, by: pl.Expr) -> pl.Expr
     return pl.arctan2((ax * by - ay * bx).abs(), ax * bx + ay * by)
 
 
-def _half_angle_squared(a: Momentum, b: Momentum) -> pl.Expr:
-    sine = ((a.phi - b.phi) / 2).sin()
-    return sine * sine
-
-
 def transverse_mass_squared(a: Momentum, b: Momentum) -> pl.Expr:
     """2 pt_a pt_b (1 - cos(phi_a - phi_b)) in GeV^2, written as 4 pt_a pt_b sin^2 so that nothing cancels."""
-    return 4 * a.pt * b.pt * _half_angle_squared(a, b)
-
-
-def invariant_mass(a: Momentum, b: Momentum) -> pl.Expr:
-    """sqrt(2 pt_a pt_b (cosh(eta_a - eta_b) - cos(phi_a - phi_b))) in GeV, written so that nothing cancels."""
-    opening = ((a.pseudorapidity - b.pseudorapidity) / 2).sinh()
-    return 2 * (a.pt * b.pt * (opening * opening + _half_angle_squared(a, b))).sqrt()
+    sine = ((a.phi - b.phi) / 2).sin()
+    return 4 * a.pt * b.pt * (sine * sine)
 
 
 def signed_log1p(x: pl.Expr) -> pl.Expr:
@@ -161,7 +143,7 @@ def present(x: pl.Expr) -> pl.Expr:
     return pl.when(x.is_finite()).then(x)
 
 
-MEANING: Mapping[str, str] = MappingProxyType(
+_MEANING: Mapping[str, str] = MappingProxyType(
     {
         "DER_mass_MMC": "mass of the Higgs candidate by the missing mass calculator; missing without a solution",
         "DER_mass_transverse_met_lep": "sqrt(2 pt_lep met (1 - cos(phi_lep - phi_met)))",
@@ -204,9 +186,9 @@ def raw_quantities(schema: TableSchema) -> list[Quantity]:
         Quantity(
             name,
             pl.col(name),
-            MEANING.get(name, "column of the file"),
+            _MEANING.get(name, "column of the file"),
             UNITS.get(name, ""),
-            CHALLENGE if name in MEANING else f"layout {schema.name}",
+            CHALLENGE if name in _MEANING else f"layout {schema.name}",
             "columns",
         )
         for name in schema.features

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,7 +16,7 @@ from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.features.builtin import canonical_quantities, momenta_quantities, physics_quantities
 from higgsbench.features.matrix import Features, evaluate, steps_and_columns
 from higgsbench.features.quantity import Quantity, raw_quantities
-from higgsbench.features.sql import check_column, sql_quantity
+from higgsbench.features.sql import NEVER, check_column, sql_quantity
 from higgsbench.registry import Registry
 from higgsbench.schema import TableSchema
 
@@ -64,17 +65,13 @@ class FeatureSet:
         return found
 
     def _check(self, found: list[Quantity], schema: TableSchema) -> None:
-        names = [q.name for q in found]
-        repeated = next((n for n in names if names.count(n) > 1), None)
+        repeated = _repeated(q.name for q in found)
         if repeated is not None:
             raise ConfigError(f"features: set {self.name!r} has two features named {repeated!r}")
         _, columns = steps_and_columns(q.expression for q in found)
         forbidden = [name for name in columns if name in schema.not_features]
         if forbidden:
-            raise ConfigError(
-                f"features: set {self.name!r} uses {', '.join(forbidden)}, which can never be a feature: it gives away "
-                "the label or is mere bookkeeping"
-            )
+            raise ConfigError(f"features: set {self.name!r} uses {forbidden[0]}, which {NEVER}")
         lacking = [name for name in columns if name not in schema.features]
         if lacking:
             raise ConfigError(
@@ -83,7 +80,7 @@ class FeatureSet:
 
 
 def _identified(item: Quantity | pl.Expr, origin: str) -> Quantity:
-    """Document a bare expression, and give a feature of somebody else an identity that covers all of it."""
+    """Document a bare expression, and give a feature from outside the package an identity that covers all of it."""
     if isinstance(item, pl.Expr):
         name = item.meta.output_name(raise_if_undetermined=False) or ""
         item = Quantity(name, item, str(item), "", f"feature set {origin}", origin)
@@ -94,7 +91,7 @@ def _identified(item: Quantity | pl.Expr, origin: str) -> Quantity:
         )
     if "python_udf" in str(item.expression):
         raise ConfigError(
-            f"features: {item.name!r} of set {origin!r} calls Python; native Polars operations alone have an identity"
+            f"features: {item.name!r} of set {origin!r} calls Python; only native Polars operations have an identity"
         )
     # The printed form of an expression shortens long literals; the serialised one does not.
     return dataclasses.replace(item, identity=hashlib.sha256(item.expression.meta.serialize()).hexdigest())
@@ -129,8 +126,8 @@ def _check_elementwise(quantity: Quantity, origin: str, schema: TableSchema) -> 
     again = pl.concat([part.reverse() for part in parts])
     if len(whole) != n or not whole.eq_missing(again).all():
         raise ConfigError(
-            f"features: {quantity.name!r} of set {origin!r} looks at other events than its own; only elementwise "
-            "expressions can be features"
+            f"features: {quantity.name!r} of set {origin!r} looks at other events; only elementwise expressions "
+            "can be features"
         )
 
 
@@ -173,7 +170,7 @@ def feature_set(name: str) -> FeatureSet:
     """Return a registered set.
 
     Raises:
-        ConfigError: if there is none of that name; the message has the nearest known one.
+        ConfigError: if no set has that name; the message suggests the nearest one.
     """
     return _SETS.get(name)
 
@@ -197,7 +194,7 @@ def resolve_features(
         name: a named set.
         columns: exactly these features instead of a set: columns of the layout, features of any set, or pairs of a new
             name and an SQL expression (see `sql_quantity`).
-        add: features added to the set, likewise; names that the set has already are passed over.
+        add: features added to the set, likewise; names that the set already has are ignored.
         drop: features taken out.
 
     Returns:
@@ -226,8 +223,13 @@ def resolve_features(
     return Features(label, tuple(kept))
 
 
-def _check_unique(names: Sequence[str]) -> None:
-    repeated = next((n for n in names if names.count(n) > 1), None)
+def _repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that occurs twice."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
+def _check_unique(names: Iterable[str]) -> None:
+    repeated = _repeated(names)
     if repeated is not None:
         raise ConfigError(f"features: column {repeated!r} is named twice")
 

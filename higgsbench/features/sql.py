@@ -1,8 +1,8 @@
 """Features written by users as SQL expressions over the columns of a layout.
 
-An expression is read word by word before Polars sees it: columns that may be features, numbers, operators and
-functions that act on one event at a time. Nothing else can be written, so that a configuration from somebody else runs
-no code and no expression can look at another event (sums, ranks, windows), which would leak between folds.
+Each word of an expression is checked before Polars sees it. Allowed are columns that may be features, numbers,
+operators and functions that act on one event at a time. A configuration from somebody else can therefore run no code,
+and no expression can look at other events (sums, ranks, windows), which would leak between folds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["FUNCTIONS", "check_column", "sql_quantity"]
+__all__ = ["FUNCTIONS", "NEVER", "check_column", "sql_quantity"]
 
 _ARGUMENTS = {
     **dict.fromkeys(("abs", "sign", "sqrt", "cbrt", "exp", "ln", "log10", "log1p", "log2"), (1, 1)),
@@ -37,8 +37,8 @@ FUNCTIONS = frozenset(_ARGUMENTS)
 """SQL functions of one event that an expression may call."""
 
 MOST_STEPS, MOST_WORDS = 200, 2000
-"""Operators and functions of one expression, and all its words: the time that Polars takes grows with the cube of the
-former, to minutes for thousands."""
+"""Most operators and functions, and most words, of one expression: the time that Polars takes grows with the cube of
+the number of operators, to minutes for thousands."""
 
 _WORDS = frozenset(
     {"case", "when", "then", "else", "end", "and", "or", "not", "is", "in", "between", "null", "true", "false"}
@@ -53,11 +53,14 @@ _TOKEN = re.compile(
     |(?P<operator><=|>=|<>|!=|==|[-+*/(),<>=])""",
     re.VERBOSE,
 )
+NEVER = "can never be a feature, because it gives away the label or only identifies the event"
+"""What messages say of a column that models may not see."""
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,79}")
 
 
 def check_column(column: str, schema: TableSchema, where: str = "features") -> None:
-    """Refuse a name that is no column a model may see.
+    """Refuse a name that is not a column a model may see.
 
     Args:
         column: the name.
@@ -68,7 +71,7 @@ def check_column(column: str, schema: TableSchema, where: str = "features") -> N
         ConfigError: naming the nearest column, or why this one can never be a feature.
     """
     if column in schema.not_features:
-        raise ConfigError(f"{where}: {column} can never be a feature: it gives away the label or is mere bookkeeping")
+        raise ConfigError(f"{where}: {column} {NEVER}")
     if column not in schema.features:
         raise ConfigError(f"{where}: no column named {shortened(column)!r}{nearest_hint(column, schema.features)}")
 
@@ -80,7 +83,7 @@ def _tokens(text: str, where: str) -> Iterator[tuple[str, str, str]]:
         match = _TOKEN.match(text, position)
         if match is None:
             raise ConfigError(
-                f"{where}: {text[position]!r} at character {position + 1} has no place in an expression; there may be "
+                f"{where}: {text[position]!r} at character {position + 1} is not allowed in an expression; use "
                 "columns, numbers, + - * /, comparisons, brackets and functions of one event"
             )
         position = match.end()
@@ -90,7 +93,7 @@ def _tokens(text: str, where: str) -> Iterator[tuple[str, str, str]]:
 
 
 class _Calls:
-    """Counts the arguments of functions, word by word: Polars says of a wrong number that there is no such function."""
+    """Counts the arguments of functions, because Polars reports a wrong number of them as an unknown function."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -122,7 +125,7 @@ class _Calls:
 
 
 def _check_words(text: str, schema: TableSchema, where: str) -> None:
-    """Refuse all but columns, numbers, operators, known words and functions of one event."""
+    """Refuse everything except columns, numbers, operators, known words and functions of one event."""
     calls, after_value = _Calls(where), False  # whether the expression could end here
     steps = 0
     for words, (kind, word, rest) in enumerate(_tokens(text, where), start=1):
@@ -136,9 +139,8 @@ def _check_words(text: str, schema: TableSchema, where: str) -> None:
         if column:
             check_column(word.strip('"'), schema, where)
         if after_value and (column or function or kind == "number" or word == "("):
-            raise ConfigError(
-                f"{where}: no operator before {shortened(word)}"
-            )  # SQL would take a name here as a new title
+            # SQL would take a name here as a new title.
+            raise ConfigError(f"{where}: no operator before {shortened(word)}")
         steps += function or lower in _STEPS or (kind == "operator" and word not in "(),")
         if steps > MOST_STEPS or words > MOST_WORDS:
             limits = f"{MOST_STEPS} operators and functions or {MOST_WORDS} words"

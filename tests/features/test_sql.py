@@ -95,7 +95,7 @@ def test_every_function_acts_on_one_event_at_a_time(function: str) -> None:
         ("sqr(PRI_met)", r"no function sqr of one event \(did you mean 'sqrt'\?\)"),
         ("unnest(PRI_met)", "no function unnest"),
         ("read_csv('x')", "no function read_csv"),
-        ("PRI_met = 'a'", '"\'" at character 11 has no place'),
+        ("PRI_met = 'a'", '"\'" at character 11 is not allowed'),
         ("PRI_met; PRI_met", "';' at character 8"),
         ("PRI_met.x", r"'\.' at character 8"),
         ("PRI_met % 2", "'%' at character 9"),
