@@ -1,6 +1,10 @@
 """Which share of one-cell corruptions does `higgsbench data validate` notice?
 
-Usage: python benchmarks/validation_corruptions.py [FILE] [--events N] [--seed S]
+Every kind of corruption gets a copy of the table in which each event has one cell changed, at random among the cells
+that the kind can change. Kinds that touch what rules compare between events (Label, KaggleSet) change few events, so
+that the bulk stays as it was.
+
+Usage: python -m benchmarks.validation_corruptions [FILE] [--events N] [--seed S]
 
 FILE is an event file; by default the real sample beside the project where it is there, otherwise simulated events.
 """
@@ -9,30 +13,150 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import polars as pl
+
 from higgsbench.events import load_events
+from higgsbench.events.simulate import SimulationSettings, simulate
 from higgsbench.events.validate import validate_events
-from higgsbench.events.validate.corrupt import corruptions_caught, total_share
+from higgsbench.events.validate.table import RuleTable
+from higgsbench.schema import ATLAS_HIGGS, FEATURES
 
 if TYPE_CHECKING:
-    import polars as pl
+    from collections.abc import Callable, Iterator
 
-    from higgsbench.events.validate.corrupt import Caught
+    from higgsbench.events.validate.table import BoolArray, FloatArray
 
 SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "atlas-higgs-challenge-2014-v2-sample.csv.gz"
+_FEW = 0.02
+_NUMBERS = (*FEATURES, "Weight", "KaggleWeight")
+
+
+@dataclass(frozen=True)
+class Caught:
+    """Corruptions of one kind in one column.
+
+    Attributes:
+        kind: name of the corruption.
+        column: the column changed.
+        cells: number of cells changed, one per event.
+        violations: events that then violate a rule.
+        strict: events that then violate a rule or set off a warning.
+    """
+
+    kind: str
+    column: str
+    cells: int
+    violations: int
+    strict: int
+
+
+def total_share(results: list[Caught], *, strict: bool = False) -> float:
+    """Share of all the changed cells that was noticed, 0 to 1."""
+    return sum(r.strict if strict else r.violations for r in results) / sum(r.cells for r in results)
+
+
+def _from_others(values: FloatArray, rng: np.random.Generator) -> FloatArray:
+    present = values[~np.isnan(values)]
+    return rng.choice(present, len(values)) if present.size else values
+
+
+def _to_value(values: FloatArray, rng: np.random.Generator) -> FloatArray:
+    return np.where(np.isnan(values), _from_others(values, rng), np.nan)
+
+
+def _other_value(values: FloatArray, rng: np.random.Generator) -> FloatArray:
+    return np.where(np.isnan(values), np.nan, _from_others(values, rng))
+
+
+KINDS: dict[str, Callable[[FloatArray, np.random.Generator], FloatArray]] = {
+    "sign flipped": lambda values, rng: -values,
+    "times 10": lambda values, rng: values * 10.0,
+    "plus 1": lambda values, rng: values + 1.0,
+    "last digit plus 1": lambda values, rng: np.round(values + 0.001, 3),
+    "another event's value": _other_value,
+    "value to missing": lambda values, rng: np.full_like(values, np.nan),
+    "missing to value": _to_value,
+}
+"""Corruptions of numbers; a cell whose content would not change is left out."""
+
+
+def _changed(before: FloatArray, after: FloatArray, kind: str) -> BoolArray:
+    was, now = np.isnan(before), np.isnan(after)
+    if kind == "value to missing":
+        return ~was
+    changed: BoolArray = was & ~now if kind == "missing to value" else ~was & ~now & (before != after)
+    return changed
+
+
+def _numeric_copy(frame: pl.DataFrame, kind: str, rng: np.random.Generator) -> tuple[pl.DataFrame, list[str]]:
+    """Return a copy with one cell per event changed, and the name of the changed column ("" where none could be)."""
+    table = RuleTable(frame)
+    names = [name for name in _NUMBERS if name in frame.columns]
+    names = [name for name in names if kind != "last digit plus 1" or name not in ATLAS_HIGGS.integers]
+    after = {name: KINDS[kind](table[name], rng) for name in names}
+    possible = np.column_stack([_changed(table[name], after[name], kind) for name in names])
+    draw = np.where(possible, rng.random(possible.shape), -1.0)
+    chosen = np.where(possible.any(axis=1), draw.argmax(axis=1), -1)
+    columns = []
+    for position, name in enumerate(names):
+        values = np.where(chosen == position, after[name], table[name])
+        series = pl.Series(name, values, nan_to_null=True)
+        columns.append(series.cast(frame.schema[name], strict=False))
+    return frame.with_columns(columns), [names[i] if i >= 0 else "" for i in chosen]
+
+
+def _text_copy(
+    frame: pl.DataFrame, column: str, values: tuple[str, ...], rng: np.random.Generator
+) -> tuple[pl.DataFrame, list[str]]:
+    """Return a copy in which a few events have another of the column's values."""
+    old = np.asarray(frame[column].to_list(), dtype=object)
+    drawn = rng.choice(np.asarray(values, dtype=object), len(old))
+    few = (rng.random(len(old)) < _FEW) & (drawn != old)
+    return frame.with_columns(pl.Series(column, np.where(few, drawn, old).tolist())), [column if f else "" for f in few]
+
+
+def _copies(frame: pl.DataFrame, rng: np.random.Generator) -> Iterator[tuple[str, pl.DataFrame, list[str]]]:
+    for kind in KINDS:
+        yield kind, *_numeric_copy(frame, kind, rng)
+    for column, values in (("Label", ("s", "b")), ("KaggleSet", ("t", "b", "v"))):
+        if column in frame.columns:
+            yield f"another {column}", *_text_copy(frame, column, values, rng)
+
+
+def corruptions_caught(frame: pl.DataFrame, seed: int = 0) -> list[Caught]:
+    """Corrupt copies of valid events and count what the rules notice.
+
+    Args:
+        frame: valid events, missing values null; the more events the finer the answer.
+        seed: seed of the choice of cells and values.
+
+    Returns:
+        One entry per kind of corruption and column that occurred.
+    """
+    rng = np.random.default_rng(seed)
+    clean = validate_events(frame, shown=0)
+    found = []
+    for kind, copy, columns in _copies(frame, rng):
+        report = validate_events(copy, shown=0)
+        column = np.asarray(columns, dtype=object)
+        for name in dict.fromkeys(columns):
+            rows = (column == name) & ~clean.violating & ~clean.unusual
+            if name and rows.any():
+                violations = report.violating[rows]
+                strict = violations | report.unusual[rows]
+                found.append(Caught(kind, name, int(rows.sum()), int(violations.sum()), int(strict.sum())))
+    return found
 
 
 def _events(file: Path | None, events: int) -> tuple[str, pl.DataFrame]:
     chosen = file or (SAMPLE if SAMPLE.exists() else None)
     if chosen is not None:
         return chosen.name, load_events(chosen, cache=False).frame.head(events)
-    import polars as pl
-
-    from higgsbench.events.simulate import SimulationSettings, simulate
-    from higgsbench.schema import FEATURES
-
     frame = simulate(SimulationSettings(events=events))
     measured = [name for name in FEATURES if name != "PRI_jet_num"]
     return "simulated events", frame.with_columns(pl.when(pl.col(measured) != -999.0).then(pl.col(measured)))

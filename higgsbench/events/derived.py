@@ -197,7 +197,11 @@ def derive(primary: Mapping[str, FloatArray], names: Iterable[str] = ANALYTIC) -
     return {name: FORMULAS[name].function(*(primary[i] for i in FORMULAS[name].inputs)) for name in names}
 
 
-def rounding_bounds(primary: Mapping[str, FloatArray], names: Iterable[str] = ANALYTIC) -> dict[str, FloatArray]:
+def rounding_bounds(
+    primary: Mapping[str, FloatArray],
+    names: Iterable[str] = ANALYTIC,
+    slack: Mapping[str, FloatArray | float] = MappingProxyType({}),
+) -> dict[str, FloatArray]:
     """How far, per event, a file's derived value may lie from the one recomputed out of its rounded primaries.
 
     The bound is half a step for the rounding of the value itself plus the largest change of the value when every input
@@ -210,6 +214,7 @@ def rounding_bounds(primary: Mapping[str, FloatArray], names: Iterable[str] = AN
     Args:
         primary: primary columns of shape (n,), GeV and rad, NaN where missing.
         names: which derived quantities to bound, out of `ANALYTIC`.
+        slack: how much further values may lie from the official ones, by column, where a file keeps fewer digits.
 
     Returns:
         Arrays of shape (n,) by name, in the unit of the quantity; NaN where the quantity does not exist.
@@ -220,13 +225,16 @@ def rounding_bounds(primary: Mapping[str, FloatArray], names: Iterable[str] = AN
         inputs = [primary[i] for i in formula.inputs]
         value = formula.function(*inputs)
         if formula.fixed is not None:
-            bounds[name] = np.where(np.isnan(value), np.nan, formula.fixed)
+            # Sums and differences: an error of an input is one of the value.
+            added = sum((slack.get(i, 0.0) for i in (name, *formula.inputs)), start=0.0)
+            bounds[name] = np.where(np.isnan(value), np.nan, formula.fixed + added)
             continue
-        linear, curved = np.full_like(value, HALF_STEP), np.zeros_like(value)
+        linear, curved = np.full_like(value, HALF_STEP) + slack.get(name, 0.0), np.zeros_like(value)
         for position, column in enumerate(inputs):
+            step = HALF_STEP + slack.get(formula.inputs[position], 0.0)
             up, down = (
-                formula.function(*inputs[:position], column + step, *inputs[position + 1 :]) - value
-                for step in (HALF_STEP, -HALF_STEP)
+                formula.function(*inputs[:position], moved, *inputs[position + 1 :]) - value
+                for moved in (column + step, column - step)
             )
             linear += np.abs(up - down) / 2
             curved += np.sqrt(np.abs(up + down) / 2)
@@ -238,7 +246,10 @@ def rounding_bounds(primary: Mapping[str, FloatArray], names: Iterable[str] = AN
 
 
 def agreement(
-    primary: Mapping[str, FloatArray], derived: Mapping[str, FloatArray], names: Iterable[str] = ANALYTIC
+    primary: Mapping[str, FloatArray],
+    derived: Mapping[str, FloatArray],
+    names: Iterable[str] = ANALYTIC,
+    slack: Mapping[str, FloatArray | float] = MappingProxyType({}),
 ) -> dict[str, BoolArray]:
     """Tell which derived values of a file are consistent with its primary ones.
 
@@ -246,6 +257,7 @@ def agreement(
         primary: primary columns of shape (n,), GeV and rad, NaN where missing.
         derived: the file's derived columns, likewise.
         names: which derived quantities to compare, out of `ANALYTIC`.
+        slack: as for `rounding_bounds`.
 
     Returns:
         Masks of shape (n,) by name: False where a value differs by more than the bound, or is present where it
@@ -253,7 +265,7 @@ def agreement(
         DER_met_phi_centrality always passes where tau and lepton are collinear.
     """
     names = tuple(names)
-    expected, bounds = derive(primary, names), rounding_bounds(primary, names)
+    expected, bounds = derive(primary, names), rounding_bounds(primary, names, slack)
     result = {}
     for name in names:
         wanted, found, bound = expected[name], derived[name], bounds[name]
@@ -263,7 +275,8 @@ def agreement(
         else:
             close = np.abs(wanted - found) <= bound + 1e-9  # 1e-9: both sides are decimals with a binary tail
         if name == "DER_met_phi_centrality":
-            close |= np.abs(np.sin(primary["PRI_tau_phi"] - primary["PRI_lep_phi"])) < _COLLINEAR
+            near = _COLLINEAR + slack.get("PRI_tau_phi", 0.0) + slack.get("PRI_lep_phi", 0.0)
+            close |= np.abs(np.sin(primary["PRI_tau_phi"] - primary["PRI_lep_phi"])) < near
         result[name] = np.where(absent, np.isnan(found), close)
     return result
 

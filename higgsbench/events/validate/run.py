@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +16,17 @@ from higgsbench.errors import DataError
 from higgsbench.events.check import check_columns, check_name
 from higgsbench.events.read import read_table
 from higgsbench.events.table import Events
-from higgsbench.events.validate.rules import (
-    MISSING_RULES,
-    RANGE_RULES,
-    RELATION_RULES,
-    STRUCTURE_RULES,
-    WEIGHT_RULES,
-    BoolArray,
-    Rule,
-    RuleTable,
-)
+from higgsbench.events.validate.rules import RULES
+from higgsbench.events.validate.table import RuleTable
 from higgsbench.files import printable
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["RULES", "RuleResult", "ValidationReport", "validate_events", "validate_file"]
+    from higgsbench.events.validate.table import BoolArray, Rule
+
+__all__ = ["RuleResult", "ValidationReport", "validate_events", "validate_file"]
 
 
 @dataclass(frozen=True)
@@ -114,9 +108,6 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-RULES: tuple[Rule, ...] = (*STRUCTURE_RULES, *MISSING_RULES, *RANGE_RULES, *RELATION_RULES, *WEIGHT_RULES)
-"""Every rule, in the order in which a report shows them."""
-
 _BLOCK = 1 << 16
 
 
@@ -169,87 +160,62 @@ def validate_events(
     check_columns(frame.columns, ATLAS_HIGGS, source)
     if frame.height == 0:
         raise DataError(f"{source}: no events to validate")
-    masks = _Masks(frame.height)
-    results = {rule.name: _Tally(shown) for rule in rules if all(name in frame.columns for name in rule.columns)}
     table = RuleTable(frame)
-    # The comparison of missing numbers is false and is meant to be.
-    with np.errstate(all="ignore"):
-        for rule in rules:
-            if rule.whole and rule.name in results:
-                _apply(rule, table, 0, results[rule.name], masks)
-    _by_blocks([r for r in rules if not r.whole and r.name in results], frame, results, masks)
-    with np.errstate(all="ignore"):
-        outcome = tuple(_result(rule, results.get(rule.name), frame, lines=lines) for rule in rules)
-    return ValidationReport(
-        source=source,
-        rows=frame.height,
-        results=outcome,
-        violating=masks.violating,
-        unusual=masks.unusual,
-    )
+    applicable = [rule for rule in rules if all(name in frame.columns for name in rule.columns)]
+    tallies = {rule.name: _Tally() for rule in applicable}
+    masks = {warning: np.zeros(frame.height, dtype=np.bool_) for warning in (False, True)}
+    for start, rule, checked, bad in _judged(applicable, table):
+        masks[rule.warning][start : start + bad.size] |= bad
+        tallies[rule.name].add(checked, bad, start, shown)
+    outcome = tuple(_result(rule, tallies.get(rule.name), table, lines=lines) for rule in rules)
+    return ValidationReport(source, frame.height, outcome, violating=masks[False], unusual=masks[True])
 
 
-class _Masks:
-    """Union of the offenders of all rules and of all warnings."""
-
-    def __init__(self, rows: int) -> None:
-        self.violating: BoolArray = np.zeros(rows, dtype=np.bool_)
-        self.unusual: BoolArray = np.zeros(rows, dtype=np.bool_)
-
-
+@dataclass
 class _Tally:
-    """Counts of one rule, added block by block."""
+    """Counts of one rule and its first offending rows, added block by block in the order of the rows."""
 
-    def __init__(self, shown: int) -> None:
-        self.shown = shown
-        self.checked = 0
-        self.offenders = 0
-        self.first: list[int] = []
+    checked: int = 0
+    offenders: int = 0
+    first: list[int] = field(default_factory=list)
 
-    def add(self, checked: int, rows: Sequence[int], offenders: int) -> None:
-        """Add a block; blocks arrive in any order."""
+    def add(self, checked: int, bad: BoolArray, start: int, shown: int) -> None:
+        rows = np.flatnonzero(bad)
         self.checked += checked
-        self.offenders += offenders
-        self.first = sorted([*self.first, *rows])[: self.shown]
+        self.offenders += rows.size
+        self.first += [start + int(row) for row in rows[: shown - len(self.first)]]
 
 
-def _apply(rule: Rule, table: RuleTable, start: int, tally: _Tally, masks: _Masks) -> None:
-    bad = rule.offenders(table)
-    checked = len(table) if rule.checked is None else int((rule.checked(table) | bad).sum())
-    where = np.flatnonzero(bad)
-    if where.size:
-        target = masks.unusual if rule.warning else masks.violating
-        target[start : start + len(table)] |= bad
-    tally.add(checked, [start + int(i) for i in where[: tally.shown]], int(where.size))
+def _judged(rules: Sequence[Rule], table: RuleTable) -> Iterator[tuple[int, Rule, int, BoolArray]]:
+    """Yield the first row of a block, a rule, and how many of the block's rows it checks and which of them break it."""
 
-
-def _by_blocks(rules: Sequence[Rule], frame: pl.DataFrame, tallies: dict[str, _Tally], masks: _Masks) -> None:
-    def block(start: int) -> list[tuple[Rule, _Tally]]:
-        table = RuleTable(frame.slice(start, _BLOCK))
+    def judge(start: int | None) -> list[tuple[int, Rule, int, BoolArray]]:
+        block = table if start is None else RuleTable(table.frame.slice(start, _BLOCK), table.precision)
         found = []
-        with np.errstate(all="ignore"):  # it belongs to the thread
+        with np.errstate(all="ignore"):  # comparisons with missing numbers are false, as they should be
             for rule in rules:
-                tally = _Tally(tallies[rule.name].shown)
-                _apply(rule, table, start, tally, masks)
-                found.append((rule, tally))
+                if rule.whole == (start is None):
+                    bad = rule.offenders(block)
+                    checked = len(block) if rule.checked is None else int((rule.checked(block) | bad).sum())
+                    found.append((start or 0, rule, checked, bad))
         return found
 
-    # numpy lets go of the interpreter in its loops, so threads share the work without copying the table.
+    # numpy releases the interpreter in its loops, so threads share the work without copying the table.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        for found in pool.map(block, range(0, frame.height, _BLOCK)):
-            for rule, tally in found:
-                tallies[rule.name].add(tally.checked, tally.first, tally.offenders)
+        for found in pool.map(judge, (None, *range(0, len(table), _BLOCK))):
+            yield from found
 
 
-def _result(rule: Rule, tally: _Tally | None, frame: pl.DataFrame, *, lines: bool) -> RuleResult:
+def _result(rule: Rule, tally: _Tally | None, table: RuleTable, *, lines: bool) -> RuleResult:
     if tally is None:
         return RuleResult(rule, None, 0, ())
-    first = tuple(_shown_row(rule, frame[row], row, lines=lines) for row in tally.first)
+    first = tuple(_shown_row(rule, table.take(np.array([row])), row, lines=lines) for row in tally.first)
     return RuleResult(rule, tally.checked, tally.offenders, first)
 
 
-def _shown_row(rule: Rule, row: pl.DataFrame, number: int, *, lines: bool) -> dict[str, Any]:
-    columns = rule.columns if rule.cells is None else rule.cells(RuleTable(row))
-    names = [name for name in dict.fromkeys(("EventId", *columns)) if name in row.columns]
+def _shown_row(rule: Rule, row: RuleTable, number: int, *, lines: bool) -> dict[str, Any]:
+    with np.errstate(all="ignore"):
+        columns = rule.columns if rule.cells is None else rule.cells(row)
+    names = [name for name in dict.fromkeys(("EventId", *columns)) if name in row.frame.columns]
     place = {"row": number + 1, "line": number + 2} if lines else {"row": number + 1}
-    return {**place, **dict(zip(names, row.select(names).row(0), strict=True))}
+    return {**place, **dict(zip(names, row.frame.select(names).row(0), strict=True))}

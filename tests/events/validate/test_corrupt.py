@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from higgsbench.events.validate.corrupt import KINDS, corruptions_caught, total_share
+from benchmarks.validation_corruptions import KINDS, corruptions_caught, total_share
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from higgsbench.events.validate.corrupt import Caught
+    from benchmarks.validation_corruptions import Caught
 
 # Measured shares are 1 to 3 percentage points higher; a rule that stops working costs more than that.
 LEAST = {

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from higgsbench.events.derived import ANALYTIC, agreement, columns_of, derive, rounding_bounds
 from higgsbench.events.validate import validate_events
-from higgsbench.events.validate.rules import RuleTable, _disagrees
+from higgsbench.events.validate.rules import _disagrees
+from higgsbench.events.validate.table import RuleTable
 from higgsbench.schema import FEATURES
 
 if TYPE_CHECKING:
-    from higgsbench.events.validate.rules import FloatArray
+    from higgsbench.events.validate.table import FloatArray
 
 
 @pytest.mark.parametrize("name", ANALYTIC)
