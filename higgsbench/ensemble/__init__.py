@@ -1,4 +1,4 @@
-"""Floor 3: recalibrates, blends and cuts stored out-of-fold scores; never trains a base model."""
+"""Floor 2: recalibrates, blends and cuts stored out-of-fold scores; never trains a base model."""
 
 from higgsbench.ensemble.blend import (
     BLEND_METHODS,
@@ -13,7 +13,15 @@ from higgsbench.ensemble.blend import (
     score_correlation,
 )
 from higgsbench.ensemble.cut import CUT_RULES, Cut, Truth, best_cut, choose_cut
-from higgsbench.ensemble.evaluate import METRICS_VERSION, RowMetrics, evaluate_held_out, evaluate_row
+from higgsbench.ensemble.evaluate import (
+    METRICS_VERSION,
+    Replicas,
+    RowMetrics,
+    estimates,
+    evaluate_held_out,
+    evaluate_row,
+    paired,
+)
 
 __all__ = [
     "BLEND_METHODS",
@@ -23,6 +31,7 @@ __all__ = [
     "Cut",
     "Diversity",
     "MemberGain",
+    "Replicas",
     "RowMetrics",
     "Truth",
     "best_cut",
@@ -30,9 +39,11 @@ __all__ = [
     "choose_cut",
     "cross_fitted_blend",
     "cross_fitted_recalibration",
+    "estimates",
     "evaluate_held_out",
     "evaluate_row",
     "fit_blend",
     "fit_recalibration",
+    "paired",
     "score_correlation",
 ]

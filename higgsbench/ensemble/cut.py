@@ -1,22 +1,48 @@
-"""One cut for the whole data set, chosen by a rule that does not fall for spurious spikes of the AMS curve."""
+"""One cut for the whole data set, chosen by a rule that spurious spikes of the AMS curve do not mislead.
+
+The raw maximum of an AMS curve tends to sit at a tight cut where a handful of background events happen to be absent.
+The robust rules look at the error of the curve, or at the curve of slightly displaced events. A rule is one record with
+two implementations: at event resolution for the numbers of a row, and in rank bins for the replicas of the bootstrap.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from higgsbench.errors import ConfigError, MetricError
-from higgsbench.metrics.ams import AMSCurve, ams_scan, raw_ams
+from higgsbench.metrics.ams import AMSCurve, ams_gradient, ams_scan, raw_ams
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.schema import B_REG
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["CUT_RULES", "Cut", "CutRule", "Truth", "best_cut", "choose_cut", "cross_validated_selection"]
+__all__ = [
+    "BINS",
+    "CUT_RULES",
+    "BinnedCurves",
+    "Cut",
+    "CutRule",
+    "Truth",
+    "best_cut",
+    "choose_bins",
+    "choose_cut",
+    "cross_validated_selection",
+    "scale_to_totals",
+]
+
+BINS = 250
+"""Rank bins of the bootstrap; the cuts of a replica fall between bins."""
+
+MAX_BACKGROUND_ERROR = 0.15
+"""Robust rules pass over cuts whose background has a larger relative standard error."""
+
+_FINE_BINS = 1024
 
 
 @dataclass(frozen=True)
@@ -29,7 +55,7 @@ class Truth:
         fold: (repeats, n) fold numbers.
         totals: reference totals (N_s, N_b).
         b_reg: regularisation of the background in the AMS.
-        rule: rule that chooses the cut.
+        rule: name of the rule that chooses the cut.
     """
 
     y: NDArray[np.bool_]
@@ -40,22 +66,168 @@ class Truth:
     rule: str
 
 
-CutRule = Literal["max", "smooth", "lower"]
-CUT_RULES: tuple[str, ...] = get_args(CutRule)
+def scale_to_totals(sums: NDArray[np.float64], totals: tuple[float, float]) -> NDArray[np.float64]:
+    """Return the factors (replicas, class, 1) that bring class sums (replicas, class, bin) to the reference totals."""
+    total = sums.sum(axis=2, keepdims=True)
+    wanted = np.array([[totals[1]], [totals[0]]])
+    scale: NDArray[np.float64] = np.divide(wanted, total, out=np.zeros_like(total), where=total > 0.0)
+    return scale
 
-MAX_BACKGROUND_ERROR = 0.15
-"""Robust rules pass over cuts whose background is known to no better than this relative standard error."""
 
-_BINS = 1024
+@dataclass(frozen=True)
+class BinnedCurves:
+    """AMS curves of bootstrap replicas at the borders of rank bins; `AMSCurve` is the same for single events.
+
+    Attributes:
+        content: (replicas, class, bin) sums of weights at the reference totals; background first, best bin first.
+        squares: (replicas, class, bin) sums of squared weights, scaled alike.
+        events: number of events of the sample.
+        totals: reference totals (N_s, N_b).
+        b_reg: regularisation of the background in the AMS.
+    """
+
+    content: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    events: int
+    totals: tuple[float, float]
+    b_reg: float
+
+    @classmethod
+    def of_sums(cls, first: NDArray[np.float64], second: NDArray[np.float64], truth: Truth) -> BinnedCurves:
+        """Scale sums (replicas, class, bin) of weights and of their squares to the reference totals."""
+        scale = scale_to_totals(first, truth.totals)
+        return cls(first * scale, second * scale**2, truth.y.size, truth.totals, truth.b_reg)
+
+    @cached_property
+    def selected(self) -> NDArray[np.float64]:
+        """Selected sums of weights, shape (replicas, class, bin)."""
+        return np.asarray(np.cumsum(self.content, axis=2))
+
+    def ams_of(self, selected: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the AMS (replicas, bin) of selected sums; -inf where it is not finite (b_reg = 0, no background)."""
+        b, s = np.moveaxis(np.maximum(selected, 0.0), 1, 0)
+        value = raw_ams(s.ravel(), b.ravel(), self.b_reg).reshape(s.shape)
+        return np.where(np.isfinite(value), value, -np.inf)
+
+    @cached_property
+    def ams(self) -> NDArray[np.float64]:
+        """AMS, shape (replicas, bin)."""
+        return self.ams_of(self.selected)
+
+    @cached_property
+    def variance(self) -> NDArray[np.float64]:
+        """Variance of the selected sums at fixed class totals (see `AMSCurve`), shape (replicas, class, bin)."""
+        square = np.cumsum(self.squares, axis=2)
+        share = self.selected / np.array([[self.totals[1]], [self.totals[0]]])
+        return np.maximum((1.0 - 2.0 * share) * square + share**2 * square[:, :, -1:], 0.0)
+
+    @property
+    def se(self) -> NDArray[np.float64]:
+        """Standard error of the AMS at fixed cut, shape (replicas, bin)."""
+        b, s = np.moveaxis(np.maximum(self.selected, 0.0), 1, 0)
+        by_s, by_b = ams_gradient(s, b, max(self.b_reg, 1e-12))
+        error: NDArray[np.float64] = np.sqrt(by_s**2 * self.variance[:, 1] + by_b**2 * self.variance[:, 0])
+        return error
+
+    @property
+    def trusted(self) -> NDArray[np.bool_]:
+        """Whether the background is known well enough, from the events as they are; shape (replicas, bin)."""
+        background = self.selected[:, 0]
+        return (background > 0.0) & (np.sqrt(self.variance[:, 0]) <= MAX_BACKGROUND_ERROR * background)
+
+
+@dataclass(frozen=True)
+class CutRule:
+    """One rule: a record in `CUT_RULES` makes it valid in configurations, evaluations and the bootstrap.
+
+    Attributes:
+        name: `cut.rule` in a configuration.
+        help: what it chooses, in one line.
+        on_events: value of each cut (k,) of a scanned curve; the highest is chosen.
+        in_bins: the same for replicas in rank bins, (replicas, bin).
+        trusted_only: whether cuts with an uncertain background (see `MAX_BACKGROUND_ERROR`) are passed over.
+    """
+
+    name: str
+    help: str
+    on_events: Callable[[AMSCurve], NDArray[np.float64]]
+    in_bins: Callable[[BinnedCurves], NDArray[np.float64]]
+    trusted_only: bool = True
+
+
+def _lower_bound(curve: AMSCurve | BinnedCurves) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # without regularisation, an infinite AMS has an infinite error
+        bound: NDArray[np.float64] = curve.ams - curve.se
+    return bound
 
 
 def kernel_width(n: int) -> float:
-    """Displacement of events in the smoothed curve, as a share of all n events (standard deviation).
+    """Return the displacement of events in the smoothed curve, as a share of all n events (standard deviation).
 
     5% at 15,000 events, where it gave the highest mean and the least scatter of the cross-validated AMS among 2, 3, 5
-    and 8% (three models, 50 resampled data sets each); narrower as n grows, at the usual rate of kernel smoothing.
+    and 8%; narrower as n grows, at the usual rate of kernel smoothing.
     """
     return float(np.clip(0.05 * (15_000 / max(n, 1)) ** 0.2, 0.005, 0.1))
+
+
+def _ranked(curve: AMSCurve) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Return rank from 0 to 1, label and weight of the events, tightest cut first; tied scores share their middle rank.
+
+    Tied events are sorted by label and weight. Otherwise the order of the file would decide which of them the bootstrap
+    draws, and a file sorted by label would shift the curve.
+    """
+    n = int(curve.count[-1])
+    label, weight = curve.sorted_labels, curve.sorted_weights
+    if len(curve) == n:
+        return (np.arange(n) + 0.5) / n, label, weight
+    size = np.diff(curve.count, prepend=0)
+    order = np.lexsort((weight, label, np.repeat(np.arange(len(curve)), size)))
+    rank = np.repeat((curve.count - 0.5 * size) / n, size)
+    return rank, label[order], weight[order]
+
+
+def _smooth(curve: AMSCurve) -> NDArray[np.float64]:
+    """Return the AMS at every cut after spreading out the events by a Gaussian in rank.
+
+    A spike that stems from one missing background event is filled by its neighbours on either side, which resampling
+    alone cannot do. It is the limit of a smoothed bootstrap (Silverman and Young, Biometrika 74 (1987) 469) for many
+    replicas. Ranks make the result independent of increasing transforms of the score.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    n = int(curve.count[-1])
+    rank, label, weight = _ranked(curve)
+    place = np.minimum((rank * _FINE_BINS).astype(np.int64), _FINE_BINS - 1)
+    sums = []
+    for members in (label, ~label):
+        content = np.bincount(place[members], weight[members], minlength=_FINE_BINS)
+        # Reflected at both ends, so that no event leaks out of the tightest cuts.
+        spread = gaussian_filter1d(content, kernel_width(n) * _FINE_BINS, mode="reflect")
+        sums.append(np.maximum(np.cumsum(spread), 0.0))
+    value = raw_ams(sums[0], sums[1], curve.b_reg)
+    return np.interp(curve.fraction, (np.arange(_FINE_BINS) + 1.0) / _FINE_BINS, value)
+
+
+def _smooth_in_bins(curves: BinnedCurves) -> NDArray[np.float64]:
+    return curves.ams_of(curves.content @ _spread_sums(kernel_width(curves.events)))
+
+
+@lru_cache(maxsize=4)
+def _spread_sums(width: float) -> NDArray[np.float64]:
+    """Return the matrix (BINS, BINS) that turns sums per bin into cumulative sums of displaced events."""
+    from scipy.ndimage import gaussian_filter1d
+
+    spread = gaussian_filter1d(np.eye(BINS), width * BINS, axis=1, mode="reflect")
+    return np.asarray(np.cumsum(spread, axis=1))
+
+
+_RECORDS = (
+    CutRule("max", "Raw maximum of the AMS curve.", lambda c: c.ams, lambda c: c.ams, trusted_only=False),
+    CutRule("smooth", "Maximum of the AMS curve of events spread out in rank.", _smooth, _smooth_in_bins),
+    CutRule("lower", "Maximum of the AMS minus one standard error.", _lower_bound, _lower_bound),
+)
+CUT_RULES: dict[str, CutRule] = {record.name: record for record in _RECORDS}
+"""All rules by name."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +235,7 @@ class Cut:
     """A chosen cut: select events with score >= threshold.
 
     Attributes:
-        rule: the rule that chose it.
+        rule: name of the rule that chose it.
         threshold: lowest selected score.
         fraction: selected share of the events it was chosen on.
         ams: AMS on the events it was chosen on (optimistic).
@@ -81,64 +253,12 @@ class Cut:
     b: float
 
 
-def _lower(curve: AMSCurve) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # without regularisation, an infinite AMS has an infinite error
-        return curve.ams - curve.se
-
-
-def _trusted(curve: AMSCurve) -> NDArray[np.bool_]:
-    """Cuts whose background estimate is good enough; all cuts where none is."""
-    trusted = curve.b_relative_error <= MAX_BACKGROUND_ERROR
-    return trusted if trusted.any() else np.ones(len(curve), dtype=np.bool_)
-
-
-def _ranked(curve: AMSCurve) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
-    """Rank from 0 to 1, label and weight of the events, tightest cut first; tied scores share their middle rank.
-
-    Inside ties events are put in an order of their own, or the order of the file would decide which of them the
-    bootstrap draws, and a file sorted by label would shift the curve.
-    """
-    n = int(curve.count[-1])
-    label, weight = curve.sorted_labels, curve.sorted_weights
-    if len(curve) == n:
-        return (np.arange(n) + 0.5) / n, label, weight
-    size = np.diff(curve.count, prepend=0)
-    order = np.lexsort((weight, label, np.repeat(np.arange(len(curve)), size)))
-    rank = np.repeat((curve.count - 0.5 * size) / n, size)
-    return rank, label[order], weight[order]
-
-
-def _smooth(curve: AMSCurve) -> NDArray[np.float64]:
-    """AMS of the sample whose events are spread out by a Gaussian in rank, at every cut.
-
-    A spike that stems from one missing background event is filled by its neighbours on either side; no resampling of
-    events alone would put one there. It is the limit of a smoothed bootstrap (Silverman and Young, Biometrika 74 (1987)
-    469) for many replicas, without their scatter. In rank, so that the result does not change under increasing
-    transforms of the score.
-    """
-    from scipy.ndimage import gaussian_filter1d
-
-    n = int(curve.count[-1])
-    rank, label, weight = _ranked(curve)
-    place = np.minimum((rank * _BINS).astype(np.int64), _BINS - 1)
-    sums = []
-    for members in (label, ~label):
-        content = np.bincount(place[members], weight[members], minlength=_BINS)
-        # Reflected at both ends, or events would leak out of the tightest cuts.
-        spread = gaussian_filter1d(content, kernel_width(n) * _BINS, mode="reflect")
-        sums.append(np.maximum(np.cumsum(spread), 0.0))
-    value = raw_ams(sums[0], sums[1], curve.b_reg)
-    return np.interp(curve.fraction, (np.arange(_BINS) + 1.0) / _BINS, value)
-
-
 def choose_cut(curve: AMSCurve, rule: str = "smooth") -> Cut:
     """Choose a cut on a scanned curve.
 
     Args:
         curve: AMS at every cut.
-        rule: `max` (raw maximum), `smooth` (maximum of the curve of events spread out in rank) or `lower` (maximum of
-            the AMS minus one standard error). `smooth` and `lower` pass over cuts whose background has a relative error
-            above 15%.
+        rule: name of a rule in `CUT_RULES`.
 
     Raises:
         ConfigError: if the rule is not known.
@@ -146,25 +266,27 @@ def choose_cut(curve: AMSCurve, rule: str = "smooth") -> Cut:
     """
     if rule not in CUT_RULES:
         raise ConfigError(f"cut.rule: {rule!r} is not one of {', '.join(CUT_RULES)}")
-    defined = np.isfinite(curve.ams)
-    if not defined.any():
+    record = CUT_RULES[rule]
+    allowed = np.isfinite(curve.ams)
+    if not allowed.any():
         raise MetricError("no cut has a defined AMS: the selected sums are negative everywhere")
-    if rule == "max":
-        value, allowed = curve.ams, defined
-    else:
-        value = _lower(curve) if rule == "lower" else _smooth(curve)
-        allowed = defined & _trusted(curve)
-        allowed = allowed if allowed.any() else defined
-    at = int(np.argmax(np.where(allowed, value, -np.inf)))
-    return Cut(
-        rule=rule,
-        threshold=float(curve.threshold[at]),
-        fraction=float(curve.fraction[at]),
-        ams=float(curve.ams[at]),
-        se=float(curve.se[at]),
-        s=float(curve.s[at]),
-        b=float(curve.b[at]),
-    )
+    if record.trusted_only:
+        trusted = allowed & (curve.b_relative_error <= MAX_BACKGROUND_ERROR)
+        allowed = trusted if trusted.any() else allowed
+    at = int(np.argmax(np.where(allowed, record.on_events(curve), -np.inf)))
+    numbers = (curve.threshold, curve.fraction, curve.ams, curve.se, curve.s, curve.b)
+    return Cut(rule, *(float(values[at]) for values in numbers))
+
+
+def choose_bins(curves: BinnedCurves, rule: str) -> NDArray[np.intp]:
+    """Choose the last selected bin of each replica, (replicas,): `choose_cut` at the resolution of the bins."""
+    record = CUT_RULES[rule]
+    value = record.in_bins(curves)
+    if record.trusted_only:
+        trusted = curves.trusted
+        trusted |= ~trusted.any(axis=1, keepdims=True)
+        value = np.where(trusted, value, -np.inf)
+    return np.asarray(np.argmax(value, axis=1))
 
 
 def best_cut(
@@ -175,12 +297,12 @@ def best_cut(
     rule: str = "smooth",
     b_reg: float = B_REG,
 ) -> Cut:
-    """Scan the AMS of scores and choose one cut; see `ams_scan` for the arguments and `choose_cut` for the rules."""
+    """Scan the AMS of scores and choose one cut; see `ams_scan` for the arguments and `CUT_RULES` for the rules."""
     return choose_cut(ams_scan(y_true, score, sample_weight, b_reg), rule)
 
 
 def cross_validated_selection(score: NDArray[np.float64], truth: Truth, repeat: int) -> NDArray[np.bool_]:
-    """Select events of each fold by a cut that was chosen on the other folds' scores; shape (n,)."""
+    """Select the events (n,) of each fold by a cut that was chosen on the scores of the other folds."""
     fold = truth.fold[repeat]
     selected = np.zeros(score.size, dtype=np.bool_)
     for k in range(int(fold.max()) + 1):
@@ -188,6 +310,5 @@ def cross_validated_selection(score: NDArray[np.float64], truth: Truth, repeat: 
         rest = ~held_out
         weight = evaluation_weights(truth.y[rest], truth.weight[rest], *truth.totals)
         curve = ams_scan(truth.y[rest], score[rest], weight, truth.b_reg)
-        threshold = choose_cut(curve, truth.rule).threshold
-        selected[held_out] = score[held_out] >= threshold
+        selected[held_out] = score[held_out] >= choose_cut(curve, truth.rule).threshold
     return selected

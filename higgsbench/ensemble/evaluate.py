@@ -1,52 +1,72 @@
-"""The numbers of one leaderboard row, computed from stored scores, with their paired event bootstrap."""
+"""The numbers of one leaderboard row, computed from stored scores, with their paired event bootstrap.
+
+The standard error of an AMS at a fixed cut leaves out that the cut itself was chosen on few events. Here every replica
+weighs the events anew, chooses the cut of each fold again on the other folds, and applies it. All rows on the same
+events see the same replicas, so that differences between rows, of one run or of several, are paired. How the errors
+compare with the scatter of fresh samples: docs/statistics.md.
+
+Scores enter the choice of the cut through their rank in fine bins: per replica the work is one weighted histogram
+instead of a sort. The histograms of many replicas are one product of a sparse matrix, cells by events, and their draws.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from higgsbench.ensemble.cut import (
-    MAX_BACKGROUND_ERROR,
+    BINS,
+    BinnedCurves,
     Cut,
     Truth,
+    choose_bins,
     choose_cut,
     cross_validated_selection,
-    kernel_width,
+    scale_to_totals,
 )
-from higgsbench.metrics.ams import ams_gradient, ams_scan, raw_ams
-from higgsbench.metrics.estimates import Estimate, ams_estimate, log_loss, mean_estimate, poisson_counts, roc_auc
+from higgsbench.metrics.ams import ams_scan, raw_ams
+from higgsbench.metrics.estimates import (
+    METRICS,
+    Estimate,
+    Metric,
+    Scored,
+    ams_estimate,
+    mean_estimate,
+    paired_difference,
+    poisson_counts,
+    roc_auc,
+    selected_sums,
+)
 from higgsbench.metrics.weights import evaluation_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from numpy.typing import NDArray
     from scipy.sparse import csc_array
 
 __all__ = [
-    "BINS",
     "METRICS_VERSION",
     "REPLICAS",
     "HeldOut",
     "Replicas",
     "RowMetrics",
-    "Truth",
     "bootstrap_row",
     "bootstrap_rows",
+    "estimates",
     "evaluate_held_out",
     "evaluate_row",
+    "paired",
     "paired_error",
 ]
 
+METRICS_VERSION = 4
+"""Raised whenever a definition changes; rows of different versions are never ranked together."""
 
 REPLICAS = 200
 """The standard error of a standard error from B replicas is 1 / sqrt(2 B): 5% at 200."""
-
-BINS = 250
-"""Rank bins; cuts of a replica fall between bins."""
 
 _OTHERS = 8
 _SEED = 20140912
@@ -55,51 +75,73 @@ _DRAWS_AT_ONCE = 1 << 23
 _EVENTS_AT_ONCE = 1 << 13
 _REPEATS_AT_ONCE = 8
 _KEPT_DRAWS = 1 << 22
+_AT_OTHERS = "at_others"
+_AMS = METRICS["ams"].key
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """Bootstrap replicas of a row's metrics, shape (replicas,) each.
+    """Bootstrap replicas of the metrics of a row.
 
     Attributes:
-        ams_cv: cross-validated AMS, cuts chosen anew.
-        auc: weighted ROC AUC.
-        at_others: (1 + others, replicas) AMS of the sample's own events at the replica's cuts, then of the replica's
-            events at the cuts of each of some other replicas; no others where there are too few replicas.
+        values: (replicas,) by key of the metric; at cuts chosen anew where the metric depends on a cut.
+        at_others: (1 + others, replicas) AMS of the sample's own events at the cuts of the replica, then of the
+            replica's events at the cuts of each of some other replicas; no others where there are too few replicas.
     """
 
-    ams_cv: NDArray[np.float64]
-    auc: NDArray[np.float64]
+    values: dict[str, NDArray[np.float64]]
     at_others: NDArray[np.float64]
 
+    @property
+    def ams_cv(self) -> NDArray[np.float64]:
+        """Cross-validated AMS, cuts chosen anew."""
+        return self.values[_AMS]
 
-def paired_error(a: Replicas, b: Replicas) -> float:
-    """Standard error of the difference of two rows' cross-validated AMS.
+    def columns(self, row: str) -> dict[str, NDArray[np.float64]]:
+        """Return the columns that a file keeps for a row: `METRIC:ROW`, and `at_others:ROW` with two dimensions."""
+        out = {f"{key}:{row}": values for key, values in self.values.items()}
+        return out | {f"{_AT_OTHERS}:{row}": np.ascontiguousarray(self.at_others.T)}
 
-    The scatter of the replicas' difference counts something twice. A sample's AMS curve has accidental bumps N upon the
-    true curve A, a replica's N* as well: A + N + N*. Where the cut moves from replica to replica, it moves over N, the
-    same in all of them, and over N*; in a fresh sample it moves over its own bumps alone. Cuts of other replicas, which
-    do not know N*, tell how much that is: at them a replica's events vary by var(A + N + N*), the sample's own by
-    var(A + N), and N* is as large as N. The difference of the two is taken off, but never more than half.
+    @classmethod
+    def from_columns(cls, row: str, columns: Mapping[str, NDArray[Any]]) -> Replicas | None:
+        """Make replicas from what `columns` returned; None where the AMS is missing or a column is not of floats."""
+        keys = [key for key in (metric.key for metric in METRICS.values()) if f"{key}:{row}" in columns]
+        values = {key: columns[f"{key}:{row}"] for key in keys}
+        if _AMS not in values or any(v.dtype.kind != "f" or v.ndim != 1 for v in values.values()):
+            return None
+        others = columns.get(f"{_AT_OTHERS}:{row}", np.zeros(0))
+        if others.ndim != 2 or others.dtype != np.float64:
+            others = np.zeros((values[_AMS].size, 1))  # runs of earlier versions
+        return cls({k: v.astype(np.float64) for k, v in values.items()}, np.ascontiguousarray(others.T))
 
-    Both variances are means over several cuts each: from one pair of cuts per replica they scatter so much that what is
-    taken off, cut at nought and at half, is too large on average.
+
+def paired_error(a: Replicas, b: Replicas, key: str = _AMS) -> float:
+    """Return the standard error of the difference of two rows in a metric that the bootstrap resamples.
+
+    For the AMS the scatter of the replicas' difference counts something twice. The AMS curve of a sample has accidental
+    bumps N on the true curve A, that of a replica N* as well: A + N + N*. Where the cut moves from replica to replica,
+    it moves over N, the same in all of them, and over N*; in a fresh sample it moves over its own bumps alone. Cuts of
+    other replicas, which do not know N*, tell how much that is: at them the events of a replica vary by
+    var(A + N + N*), those of the sample by var(A + N), and N* is as large as N. The difference of the two is taken off,
+    but never more than half. Both variances are means over several cuts: from one pair of cuts per replica they scatter
+    so much that what is taken off would be too large on average.
 
     Args:
         a: replicas of the one row.
         b: replicas of the other, of the same draws.
+        key: key of the metric.
     """
-    whole = float(np.var(a.ams_cv - b.ams_cv, ddof=1))
+    whole = float(np.var(a.values[key] - b.values[key], ddof=1))
     kept = min(len(a.at_others), len(b.at_others))
     sample, others = np.split(a.at_others[:kept] - b.at_others[:kept], [1])
-    if len(others) < 2:
+    if key != _AMS or len(others) < 2:
         return float(np.sqrt(whole))
     twice = float(np.mean(np.var(others, axis=0, ddof=1)) - np.var(sample, ddof=1))
     return float(np.sqrt(whole - min(max(twice, 0.0), 0.5 * whole)))
 
 
 def _rank_bins(score: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Bin of each event by descending rank; tied scores share the bin of the first of them."""
+    """Return the bin of each event by descending rank; tied scores share the bin of the first of them."""
     ascending = np.sort(score)
     above = score.size - np.searchsorted(ascending, score, side="right")
     return (above * BINS) // score.size
@@ -138,22 +180,12 @@ def bootstrap_rows(rows: Sequence[tuple[NDArray[np.float64], Truth]], replicas: 
             group = repeats[first : first + _REPEATS_AT_ONCE]
             for repeat, sums in zip(group, _summed(drawn, group), strict=True):
                 repeat.take(sums, part)
-    out = []
     done = iter(repeats)
-    for scores, _ in rows:
-        own = [next(done) for _ in range(scores.shape[0])]
-        out.append(
-            Replicas(
-                ams_cv=np.asarray(np.mean([r.ams for r in own], axis=0)),
-                auc=np.asarray(np.mean([r.auc for r in own], axis=0)),
-                at_others=np.asarray(np.mean([r.at_others for r in own], axis=0)),
-            )
-        )
-    return out
+    return [_mean_replicas([next(done) for _ in scores]) for scores, _ in rows]
 
 
 class _Repeat:
-    """One repeat of one row: its events in cells of class x bin x fold, and what the replicas come to."""
+    """One repeat of one row: its events in cells of class x bin x fold, and the replicas of its metrics."""
 
     def __init__(self, scores: NDArray[np.float64], truth: Truth, repeat: int, replicas: int, others: int) -> None:
         self.truth = truth
@@ -163,28 +195,41 @@ class _Repeat:
         self.moments = [_moments(cell[at], truth.weight[at], 2 * BINS * folds) for at in _slices(cell.size)]
         sums = np.asarray(np.bincount(cell, truth.weight, 2 * BINS * folds), dtype=np.float64)
         self.sample: NDArray[np.float64] = np.cumsum(sums.reshape(1, *self.shape), axis=2)
-        self.ams, self.auc = np.empty((2, replicas))
+        self.values = {metric.key: np.empty(replicas) for metric in METRICS.values() if metric.resampled}
         self.at_others = np.empty((1 + others, replicas))
 
     def take(self, sums: NDArray[np.float64], part: slice) -> None:
         """Add the replicas of a part; sums is (2 cells, replicas of the part)."""
+        truth = self.truth
         first, second = np.moveaxis(np.ascontiguousarray(sums.T).reshape(-1, 2, *self.shape), 1, 0)
-        at = _chosen_bins(first, second, self.truth)
-        running: NDArray[np.float64] = np.cumsum(first, axis=2) * _scale(first.sum(axis=3), self.truth)[..., None]
-        self.ams[part] = _ams_at(running, at, self.truth)
-        self.auc[part] = _binned_auc(first.sum(axis=3))
-        self.at_others[0, part] = _ams_at(self.sample, at, self.truth)
+        pooled = first.sum(axis=3)
+        at = _chosen_bins(first, second, truth)
+        running: NDArray[np.float64] = np.cumsum(first, axis=2) * scale_to_totals(pooled, truth.totals)[..., None]
+        s, b = _selected_at(running, at)
+        for metric in METRICS.values():
+            if metric.of_counts is not None:
+                self.values[metric.key][part] = metric.of_counts(s, b, truth.b_reg)
+            elif metric.of_bins is not None:
+                self.values[metric.key][part] = metric.of_bins(pooled)
+        self.at_others[0, part] = raw_ams(*_selected_at(self.sample, at), truth.b_reg)
         for other in range(1, len(self.at_others)):
-            self.at_others[other, part] = _ams_at(running, np.roll(at, other, axis=0), self.truth)
+            self.at_others[other, part] = raw_ams(*_selected_at(running, np.roll(at, other, axis=0)), truth.b_reg)
+
+
+def _mean_replicas(repeats: list[_Repeat]) -> Replicas:
+    """Average the replicas of the repeats of a row."""
+    keys = repeats[0].values
+    values = {key: np.asarray(np.mean([repeat.values[key] for repeat in repeats], axis=0)) for key in keys}
+    return Replicas(values, np.asarray(np.mean([repeat.at_others for repeat in repeats], axis=0)))
 
 
 def _slices(n: int) -> list[slice]:
-    """Cut n events into parts: of one part at a time the draws are in memory as float64, eight times their size."""
+    """Divide n events into parts; the draws of one part at a time are in memory as float64, eight times their size."""
     return [slice(first, first + _EVENTS_AT_ONCE) for first in range(0, n, _EVENTS_AT_ONCE)]
 
 
 def _summed(draws: NDArray[np.uint8], repeats: list[_Repeat]) -> list[NDArray[np.float64]]:
-    """Sums of weights, and below them of squared weights, per cell: (2 cells, replicas) for each repeat.
+    """Return sums of weights, and below them of squared weights, per cell: (2 cells, replicas) for each repeat.
 
     Args:
         draws: (replicas, n) how often each replica draws each event.
@@ -192,7 +237,7 @@ def _summed(draws: NDArray[np.uint8], repeats: list[_Repeat]) -> list[NDArray[np
     """
     out = [np.zeros((repeat.moments[0].shape[0], draws.shape[0])) for repeat in repeats]
     for i, at in enumerate(_slices(draws.shape[1])):
-        # Bytes are turned round before they become eight times as many.
+        # Transposed as bytes, which is cheaper than as float64.
         counts = np.ascontiguousarray(draws[:, at].T).astype(np.float64)
         for sums, repeat in zip(out, repeats, strict=True):
             sums += repeat.moments[i] @ counts
@@ -200,9 +245,9 @@ def _summed(draws: NDArray[np.uint8], repeats: list[_Repeat]) -> list[NDArray[np
 
 
 def _moments(cell: NDArray[np.int64], weight: NDArray[np.float64], cells: int) -> csc_array:
-    """Matrix (2 cells, n) that sums weights, and below them squared weights, per cell.
+    """Return the matrix (2 cells, n) that sums weights, and below them squared weights, per cell.
 
-    Event by event in its columns, so that a product goes through the draws once and in their order.
+    Its columns are the events, so that a product goes through the draws once and in their order.
 
     Args:
         cell: (n,) cell of each event.
@@ -218,10 +263,10 @@ def _moments(cell: NDArray[np.int64], weight: NDArray[np.float64], cells: int) -
 
 
 def _draws(n: int, replicas: int) -> Callable[[slice], NDArray[np.uint8]]:
-    """Return how often replicas draw each event, (replicas, n) part by part; the parts are asked for in order.
+    """Return how often replicas draw each event, (replicas, n) part by part; ask for the parts in order.
 
-    All rows of a run see the same draws. Those of few events are kept; of many they would take more than the events
-    do, and are drawn again.
+    All rows of a run see the same draws. Draws of few events are kept. Those of many would take more memory than the
+    events and are drawn again for each row.
     """
     if n * replicas <= _KEPT_DRAWS:
         kept = _all_draws(n, replicas)
@@ -236,7 +281,7 @@ def _all_draws(n: int, replicas: int) -> NDArray[np.uint8]:
 
 
 def _chosen_bins(first: NDArray[np.float64], second: NDArray[np.float64], truth: Truth) -> NDArray[np.intp]:
-    """Cut of each fold (replicas, fold), chosen on the other folds' sums of weights and their squares.
+    """Choose the cut of each fold (replicas, fold) on the sums of weights and of their squares in the other folds.
 
     Args:
         first: (replicas, class, bin, fold) sums of weights.
@@ -244,114 +289,101 @@ def _chosen_bins(first: NDArray[np.float64], second: NDArray[np.float64], truth:
         truth: totals and rule.
     """
     all1, all2 = first.sum(axis=3), second.sum(axis=3)
-    folds = range(first.shape[3])
-    return np.stack([_chosen_bin(all1 - first[..., k], all2 - second[..., k], truth) for k in folds], axis=1)
+    others = ((all1 - first[..., k], all2 - second[..., k]) for k in range(first.shape[3]))
+    return np.stack([choose_bins(BinnedCurves.of_sums(*sums, truth), truth.rule) for sums in others], axis=1)
 
 
-def _ams_at(running: NDArray[np.float64], at: NDArray[np.intp], truth: Truth) -> NDArray[np.float64]:
-    """Cross-validated AMS of cumulative sums (replicas or 1, class, bin, fold) at cuts (replicas, fold)."""
+def _selected_at(running: NDArray[np.float64], at: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pool s and b (replicas,) of cumulative sums (replicas or 1, class, bin, fold) at cuts (replicas, fold)."""
     shape = (at.shape[0], *running.shape[1:])
     selected = np.take_along_axis(np.broadcast_to(running, shape), at[:, None, None, :], axis=2)[:, :, 0]
     b, s = np.maximum(selected.sum(axis=2), 0.0).T
-    return raw_ams(s, b, truth.b_reg)
-
-
-def _scale(sums: NDArray[np.float64], truth: Truth) -> NDArray[np.float64]:
-    """Factors (replicas, class, 1) that bring the class sums to the reference totals."""
-    total = sums.sum(axis=2, keepdims=True)
-    wanted = np.array([[truth.totals[1]], [truth.totals[0]]])
-    scale: NDArray[np.float64] = np.divide(wanted, total, out=np.zeros_like(total), where=total > 0.0)
-    return scale
-
-
-@functools.lru_cache(maxsize=4)
-def _smoothing(width: float) -> NDArray[np.float64]:
-    """Matrix (BINS, BINS) that turns sums per bin into cumulative sums of displaced events."""
-    from scipy.ndimage import gaussian_filter1d
-
-    spread = gaussian_filter1d(np.eye(BINS), width * BINS, axis=1, mode="reflect")
-    return np.asarray(np.cumsum(spread, axis=1))
-
-
-def _chosen_bin(first: NDArray[np.float64], second: NDArray[np.float64], truth: Truth) -> NDArray[np.intp]:
-    """Apply the cut rule to binned sums (replicas, class, bin): `choose_cut` at the resolution of the bins."""
-    scale = _scale(first, truth)
-    selected = np.cumsum(first * scale, axis=2)
-    smooth = truth.rule == "smooth"
-    curve = (first * scale) @ _smoothing(kernel_width(truth.y.size)) if smooth else selected
-    b, s = np.moveaxis(np.maximum(curve, 0.0), 1, 0)
-    value = raw_ams(s.ravel(), b.ravel(), truth.b_reg).reshape(s.shape)
-    value = np.where(np.isfinite(value), value, -np.inf)  # as in `choose_cut`; b_reg = 0 without background
-    if truth.rule == "max":
-        return np.asarray(np.argmax(value, axis=1))
-    # Trust is in the events as they are: smoothing spreads background to where there is none.
-    square = np.cumsum(second * scale**2, axis=2)
-    share = selected / np.array([[truth.totals[1]], [truth.totals[0]]])
-    variance = np.maximum((1.0 - 2.0 * share) * square + share**2 * square[:, :, -1:], 0.0)
-    trusted = (selected[:, 0] > 0.0) & (np.sqrt(variance[:, 0]) <= MAX_BACKGROUND_ERROR * selected[:, 0])
-    if truth.rule == "lower":
-        by_s, by_b = ams_gradient(s, b, max(truth.b_reg, 1e-12))
-        value = value - np.sqrt(by_s**2 * variance[:, 1] + by_b**2 * variance[:, 0])
-    trusted |= ~trusted.any(axis=1, keepdims=True)
-    return np.asarray(np.argmax(np.where(trusted, value, -np.inf), axis=1))
-
-
-def _binned_auc(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AUC of binned scores (replicas, class, bin), best bin first; events that share a bin count half."""
-    background, signal = np.moveaxis(sums, 1, 0)
-    below = background.sum(axis=1, keepdims=True) - np.cumsum(background, axis=1) + 0.5 * background
-    norm = signal.sum(axis=1) * background.sum(axis=1)
-    halves = np.full(norm.shape, 0.5)
-    auc: NDArray[np.float64] = np.divide(np.sum(signal * below, axis=1), norm, out=halves, where=norm > 0.0)
-    return auc
-
-
-METRICS_VERSION = 4
-"""Raised whenever a definition below changes; rows of different versions are never ranked together."""
+    return s, b
 
 
 @dataclass(frozen=True)
 class RowMetrics:
-    """Metrics of one row.
+    """Metrics of one row, means over repeats.
 
     Attributes:
-        ams_cv: AMS with each fold's cut chosen on the other folds, pooled; mean over repeats.
-        ams_cv_se: its standard error from the event bootstrap, the choice of the cuts included.
-        s: selected signal, b: selected background, fraction: selected share of events, all at the cuts of `ams_cv`.
-        oof_max: the best cut on the pooled out-of-fold scores themselves (optimistic); mean AMS over repeats.
+        estimates: the metrics by name; an error at fixed cut leaves out the choice of the cut, see `se`.
+        s: selected signal, b: selected background, fraction: selected share of events, all at the honest cuts.
+        oof_max: AMS of the best cut on the pooled out-of-fold scores themselves (optimistic).
         oof_max_se: its standard error at fixed cut.
-        auc: weighted ROC AUC.
-        log_loss: weighted log-loss of the physical log-odds, nats per unit of weight.
         cut: the frozen cut, chosen by the rule on all out-of-fold scores; its threshold is the mean over repeats.
         replicas: bootstrap replicas, for paired differences to other rows on the same events.
     """
 
-    ams_cv: float
-    ams_cv_se: float
+    estimates: dict[str, Estimate]
     s: float
     b: float
     fraction: float
     oof_max: float
     oof_max_se: float
-    auc: Estimate
-    log_loss: Estimate
     cut: Cut
     replicas: Replicas
 
+    def value(self, name: str) -> float:
+        """Return a metric by name."""
+        return self.estimates[name].value
+
+    def se(self, name: str) -> float:
+        """Return the standard error of a metric; the choice of the cuts is included."""
+        return standard_error(METRICS[name], self.estimates[name], self.replicas)
+
+    def record(self) -> dict[str, float]:
+        """Return all numbers by the names that rows and leaderboards use."""
+        out: dict[str, float] = {}
+        for name in self.estimates:
+            key = METRICS[name].key
+            out |= {key: self.value(name), f"{key}_se": self.se(name)}
+            if name == "ams":
+                out |= {"s": self.s, "b": self.b, "fraction": self.fraction}
+                out |= {"ams_oof_max": self.oof_max, "ams_oof_max_se": self.oof_max_se}
+        return out
+
     def without_events(self) -> RowMetrics:
-        """Return the metrics without what each event contributes, 16 bytes for each event and row of a run."""
-        return replace(self, auc=self.auc.without_events(), log_loss=self.log_loss.without_events())
+        """Return the metrics without the contribution of each event, 24 bytes for each event and row of a run."""
+        return replace(self, estimates={name: e.without_events() for name, e in self.estimates.items()})
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """AMS of the frozen cut on held-out labelled events."""
+def standard_error(metric: Metric, estimate: Estimate, replicas: Replicas) -> float:
+    """Return the error of an estimate; of a metric at the honest cut it comes from the bootstrap."""
+    return float(np.std(replicas.values[metric.key], ddof=1)) if metric.needs_cut else estimate.se
 
-    ams: float
-    se: float
-    s: float
-    b: float
-    auc: float
+
+def paired(a: RowMetrics, b: RowMetrics, name: str) -> tuple[float, float]:
+    """Return the difference a - b of two rows on the same events in a metric, and its paired standard error."""
+    if not METRICS[name].needs_cut:
+        return paired_difference(a.estimates[name], b.estimates[name])
+    return a.value(name) - b.value(name), paired_error(a.replicas, b.replicas, METRICS[name].key)
+
+
+def estimates(
+    scores: NDArray[np.float64],
+    truth: Truth,
+    metrics: Iterable[Metric],
+    selections: Sequence[NDArray[np.bool_]] | None = None,
+) -> dict[str, Estimate]:
+    """Compute metrics on out-of-fold scores, means over repeats.
+
+    Args:
+        scores: (repeats, n) log-odds in physical normalisation.
+        truth: labels, weights, folds and rule.
+        metrics: records of the metrics wanted. One at the honest cut needs two folds.
+        selections: the honest selection (n,) of each repeat, where it is known.
+
+    Returns:
+        The estimates by name of the metric.
+    """
+    wanted = list(metrics)
+    if selections is None and any(metric.needs_cut for metric in wanted):
+        selections = [cross_validated_selection(score, truth, r) for r, score in enumerate(scores)]
+    events = [
+        Scored(truth.y, score, truth.weight, truth.b_reg, None if selections is None else selections[r])
+        for r, score in enumerate(scores)
+    ]
+    return {metric.name: mean_estimate([metric.estimate(e) for e in events]) for metric in wanted}
 
 
 def evaluate_row(scores: NDArray[np.float64], truth: Truth) -> RowMetrics:
@@ -359,43 +391,49 @@ def evaluate_row(scores: NDArray[np.float64], truth: Truth) -> RowMetrics:
 
     Args:
         scores: (repeats, n) out-of-fold log-odds in physical normalisation.
-        truth: labels, weights, folds and rules.
+        truth: labels, weights, folds and rule.
 
     Returns:
         The metrics, averaged over repeats.
     """
-    selections = np.stack([cross_validated_selection(score, truth, r) for r, score in enumerate(scores)])
-    values, sums, fractions, maxima, cuts, aucs, losses = [], [], [], [], [], [], []
-    for score, selected in zip(scores, selections, strict=True):
-        estimate, s, b = ams_estimate(truth.y, selected, truth.weight, truth.b_reg)
-        curve = ams_scan(truth.y, score, truth.weight, truth.b_reg)
-        values.append(estimate.value)
-        sums.append((s, b))
-        fractions.append(float(selected.mean()))
-        maxima.append(choose_cut(curve, "max"))
-        cuts.append(choose_cut(curve, truth.rule))
-        aucs.append(roc_auc(truth.y, score, truth.weight))
-        losses.append(log_loss(truth.y, score, truth.weight))
-        del curve, estimate  # ten arrays of the events' length, which the bootstrap need not find in memory
-    replicas = bootstrap_row(scores, truth)
+    selections = [cross_validated_selection(score, truth, r) for r, score in enumerate(scores)]
+    headline = [metric for metric in METRICS.values() if metric.headline]
+    found = estimates(scores, truth, headline, selections)
+    s, b = np.mean([selected_sums(truth.y, selected, truth.weight) for selected in selections], axis=0)
+    chosen = [_cuts(score, truth) for score in scores]
+    best, cut = (_mean_cut(list(cuts)) for cuts in zip(*chosen, strict=True))
     return RowMetrics(
-        ams_cv=float(np.mean(values)),
-        ams_cv_se=float(np.std(replicas.ams_cv, ddof=1)),
-        s=float(np.mean([s for s, _ in sums])),
-        b=float(np.mean([b for _, b in sums])),
-        fraction=float(np.mean(fractions)),
-        oof_max=float(np.mean([c.ams for c in maxima])),
-        oof_max_se=float(np.mean([c.se for c in maxima])),
-        auc=mean_estimate(aucs),
-        log_loss=mean_estimate(losses),
-        cut=_mean_cut(cuts),
-        replicas=replicas,
+        estimates=found,
+        s=float(s),
+        b=float(b),
+        fraction=float(np.mean([selected.mean() for selected in selections])),
+        oof_max=best.ams,
+        oof_max_se=best.se,
+        cut=cut,
+        replicas=bootstrap_row(scores, truth),
     )
+
+
+def _cuts(score: NDArray[np.float64], truth: Truth) -> tuple[Cut, Cut]:
+    """Return the best cut on the scores themselves and that of the rule."""
+    curve = ams_scan(truth.y, score, truth.weight, truth.b_reg)
+    return choose_cut(curve, "max"), choose_cut(curve, truth.rule)
 
 
 def _mean_cut(cuts: list[Cut]) -> Cut:
     names = ("threshold", "fraction", "ams", "se", "s", "b")
     return Cut(rule=cuts[0].rule, **{name: float(np.mean([getattr(c, name) for c in cuts])) for name in names})
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """AMS of the frozen cut on held-out labelled events, its error, s and b, and the ROC AUC."""
+
+    ams: float
+    se: float
+    s: float
+    b: float
+    auc: float
 
 
 def evaluate_held_out(

@@ -1,8 +1,11 @@
-"""Floor 1: AMS and its scan, weighted classification metrics, paired statistics. numpy in, numbers out."""
+"""Floor 1: AMS and its scan, weighted metrics as records, paired statistics. numpy in, numbers out."""
 
 from higgsbench.metrics.ams import AMSCurve, ams, ams_gradient, ams_scan
 from higgsbench.metrics.estimates import (
+    METRICS,
     Estimate,
+    Metric,
+    Scored,
     ams_estimate,
     bootstrap_ams,
     log_loss,
@@ -13,8 +16,11 @@ from higgsbench.metrics.estimates import (
 from higgsbench.metrics.weights import effective_sample_size, evaluation_weights
 
 __all__ = [
+    "METRICS",
     "AMSCurve",
     "Estimate",
+    "Metric",
+    "Scored",
     "ams",
     "ams_estimate",
     "ams_gradient",

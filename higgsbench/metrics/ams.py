@@ -1,4 +1,8 @@
-"""The approximate median significance (AMS): its value, its derivatives, and its curve over all cuts."""
+"""The approximate median significance (AMS): its value, its derivatives, and its curve over all cuts.
+
+Source: Adam-Bourdarios et al., "The Higgs boson machine learning challenge", PMLR 42 (2015) 19-55, equation (7);
+after Cowan, Cranmer, Gross, Vitells, Eur. Phys. J. C 71 (2011) 1554, equation (97).
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,13 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from higgsbench.errors import MetricError
-from higgsbench.metrics.weights import checked_labels, checked_scores, checked_weights, float_values
+from higgsbench.metrics.weights import checked_labels, checked_scores, checked_weights, not_negative
 from higgsbench.schema import B_REG
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["AMSCurve", "ams", "ams_gradient", "ams_scan", "descending_order"]
-
 
 SERIES_BELOW = 1e-2
 _CHUNK = 1 << 15
@@ -27,6 +30,7 @@ _LOG_REST = tuple((-1.0) ** (k + 1) / k for k in range(2, 13))
 
 
 def horner(x: NDArray[np.float64], coefficients: tuple[float, ...]) -> NDArray[np.float64]:
+    """Evaluate a polynomial; the constant comes first."""
     total = np.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
         total *= x
@@ -34,36 +38,24 @@ def horner(x: NDArray[np.float64], coefficients: tuple[float, ...]) -> NDArray[n
     return total
 
 
+def _by_series(
+    x: NDArray[np.float64], direct: NDArray[np.float64], coefficients: tuple[float, ...]
+) -> NDArray[np.float64]:
+    """Replace values at small x, where the closed form cancels, by x^2 times a series; changes `direct`."""
+    small = x < SERIES_BELOW
+    if small.any():
+        xs = x[small]
+        direct[small] = xs * xs * horner(xs, coefficients)
+    return direct
+
+
 def _entropy(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (1 + x) ln(1 + x) - x without cancellation."""
-    small = x < SERIES_BELOW
-    if small.all():
-        return x * x * horner(x, HALF_SQUARE)
-    direct = (1.0 + x) * np.log1p(x) - x
-    if small.any():
-        xs = x[small]
-        direct[small] = xs * xs * horner(xs, HALF_SQUARE)
-    return direct
-
-
-def _log_rest(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ln(1 + x) - x without cancellation."""
-    direct = np.log1p(x) - x
-    small = x < SERIES_BELOW
-    if small.any():
-        xs = x[small]
-        direct[small] = xs * xs * horner(xs, _LOG_REST)
-    return direct
-
-
-def _checked(name: str, values: NDArray[np.float64]) -> None:
-    bad = ~(values >= 0.0) | np.isinf(values)
-    if bad.any():
-        raise MetricError(f"{name} must be finite and not negative, got {values[bad].flat[0]}")
+    return _by_series(x, (1.0 + x) * np.log1p(x) - x, HALF_SQUARE)
 
 
 def raw_ams(s: NDArray[np.float64], b: NDArray[np.float64], b_reg: float) -> NDArray[np.float64]:
-    """AMS of 1-d arrays that are known to be finite and not negative, in chunks that stay in the CPU's cache."""
+    """AMS of finite 1-d arrays without negative values, in chunks that stay in the CPU's cache."""
     out = np.empty(s.shape)
     for lo in range(0, s.size, _CHUNK):
         part = slice(lo, lo + _CHUNK)
@@ -82,7 +74,7 @@ def raw_ams(s: NDArray[np.float64], b: NDArray[np.float64], b_reg: float) -> NDA
 
 
 def _of_extremes(s: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AMS where s / total, or what follows from it, is beyond the largest number: factor by factor, in logarithms."""
+    """AMS where s / total or a product with it overflows: factor by factor, in logarithms."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         x = s / total
         log = np.where(x > 1e10, np.log(s) - np.log(total), np.log1p(x))
@@ -114,11 +106,8 @@ def ams(s: ArrayLike, b: ArrayLike, b_reg: float = B_REG) -> float | NDArray[np.
     Raises:
         MetricError: if s, b or b_reg is negative, NaN or infinite.
     """
-    s_, b_ = np.broadcast_arrays(float_values(s, "s"), float_values(b, "b"))
-    _checked("s", s_)
-    _checked("b", b_)
-    _checked("b_reg", float_values(b_reg, "b_reg"))
-    values = raw_ams(s_.ravel(), b_.ravel(), float(b_reg)).reshape(s_.shape)
+    s_, b_ = np.broadcast_arrays(not_negative(s, "s"), not_negative(b, "b"))
+    values = raw_ams(s_.ravel(), b_.ravel(), float(not_negative(b_reg, "b_reg"))).reshape(s_.shape)
     return float(values) if values.ndim == 0 else values
 
 
@@ -139,123 +128,21 @@ def ams_gradient(s: ArrayLike, b: ArrayLike, b_reg: float = B_REG) -> tuple[NDAr
     Raises:
         MetricError: if an input is negative or not finite, or b + b_reg is zero.
     """
-    s_, b_ = np.broadcast_arrays(
-        np.atleast_1d(np.asarray(s, dtype=np.float64)), np.atleast_1d(np.asarray(b, dtype=np.float64))
-    )
-    _checked("s", s_)
-    _checked("b", b_)
-    _checked("b_reg", np.asarray(b_reg, dtype=np.float64))
-    total = b_ + b_reg
+    s_, b_ = np.broadcast_arrays(np.atleast_1d(not_negative(s, "s")), np.atleast_1d(not_negative(b, "b")))
+    total = b_ + not_negative(b_reg, "b_reg")
     if (total <= 0.0).any():
         raise MetricError("the gradient of the AMS needs b + b_reg > 0")
     x = s_ / total
     value = np.sqrt(2.0 * total * _entropy(x))
     safe = np.where(value > 0.0, value, 1.0)
     by_s = np.where(value > 0.0, np.log1p(x) / safe, 1.0 / np.sqrt(total))
-    by_b = np.where(value > 0.0, _log_rest(x) / safe, 0.0)
+    by_b = np.where(value > 0.0, _by_series(x, np.log1p(x) - x, _LOG_REST) / safe, 0.0)
     return by_s, by_b
-
-
-_ALL_BUT_SIGN = np.int64(2**63 - 1)
-
-_STEPS = 16
-"""Steps from a score in the wrong place to the ends of its run; runs are nearly always of two or three."""
-
-
-def descending_order(score: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the stable order of descending scores, and the scores in that order.
-
-    numpy sorts plain 64-bit integers several times faster than it argsorts (vector instructions). So the upper bits of
-    each score and its position share one integer; scores that differ only in the bits cut off are put right afterwards.
-
-    Args:
-        score: (n,) without NaN.
-
-    Returns:
-        (n,) positions and (n,) scores; tied scores keep their order.
-    """
-    n = score.size
-    shift = np.uint64(max(n - 1, 1).bit_length())
-    mask = (np.uint64(1) << shift) - np.uint64(1)
-    keys = np.empty(n, dtype=np.uint64)
-    # In pieces that stay in the CPU's cache: fresh memory for whole temporaries would cost more than the arithmetic.
-    for lo in range(0, n, _CHUNK):
-        part = keys[lo : lo + _CHUNK]
-        part[:] = _upper(score[lo : lo + _CHUNK], mask)
-        part |= np.arange(lo, lo + part.size, dtype=np.uint64)
-    keys.sort()
-    keys &= mask
-    order = keys.view(np.int64)
-    ordered = score[order]
-    wrong = np.flatnonzero(ordered[1:] > ordered[:-1])
-    if wrong.size:
-        _mend(mask, order, ordered, wrong)
-    return order, ordered
-
-
-def _upper(score: NDArray[np.float64], mask: np.uint64) -> NDArray[np.uint64]:
-    """Integers that order like the scores, descending, without the bits of the mask."""
-    bits = (score + 0.0).view(np.int64)  # -0.0 and 0.0 are one score
-    # Bits of positive doubles grow with the number and those of negative ones with its size: turned round for the first
-    # and left for the second, which their sign bit puts last, they descend as unsigned integers.
-    turned = bits >> 63
-    np.invert(turned, out=turned)
-    turned &= _ALL_BUT_SIGN
-    turned ^= bits
-    upper: NDArray[np.uint64] = turned.view(np.uint64)
-    upper &= ~mask
-    return upper
-
-
-def _mend(mask: np.uint64, order: NDArray[np.int64], ordered: NDArray[np.float64], wrong: NDArray[np.int64]) -> None:
-    """Sort, in place, the runs of equal upper bits in which scores stand in the wrong order.
-
-    Args:
-        mask: the bits cut off.
-        order: (n,) positions.
-        ordered: (n,) scores in that order.
-        wrong: where a score is followed by a larger one.
-    """
-    first, length = _runs(mask, ordered, wrong)
-    run = np.repeat(np.arange(first.size), length)
-    begin = np.cumsum(length) - length
-    rows = np.arange(int(length.sum())) - np.repeat(begin, length) + np.repeat(first, length)
-    # Positions break ties, so that tied scores keep their order.
-    within = np.lexsort((order[rows], -ordered[rows], run))
-    order[rows], ordered[rows] = order[rows][within], ordered[rows][within]
-
-
-def _runs(
-    mask: np.uint64, ordered: NDArray[np.float64], wrong: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First position and length of each run of equal upper bits that holds one of the positions in `wrong`."""
-    own = _upper(ordered[wrong], mask)
-    ends = []
-    for step in (-1, 1):
-        end = wrong.copy()
-        going = np.arange(wrong.size)
-        for _ in range(_STEPS):
-            ahead = end[going] + step
-            inside = (ahead >= 0) & (ahead < ordered.size)
-            going, ahead = going[inside], ahead[inside]
-            same = _upper(ordered[ahead], mask) == own[going]
-            going, ahead = going[same], ahead[same]
-            end[going] = ahead
-            if going.size == 0:
-                break
-        else:  # many scores that are all but the same; memory for all upper bits is slow to get, but its size is known
-            upper = _upper(ordered, mask)
-            runs = np.unique(own)
-            start = np.searchsorted(upper, runs, side="left")
-            return start, np.searchsorted(upper, runs, side="right") - start
-        ends.append(end)
-    first = np.unique(ends[0])
-    return first, np.unique(ends[1]) - first + 1
 
 
 @dataclass(frozen=True)
 class AMSCurve:
-    """AMS at every possible cut, from the tightest (index 0) to selecting everything (last index).
+    """AMS at every possible cut, from the tightest (index 0) to the one that selects every event (last index).
 
     Attributes:
         threshold: (k,) the distinct scores, descending; cut i selects all events with score >= threshold[i], so a
@@ -264,9 +151,9 @@ class AMSCurve:
         b: (k,) selected background, summed weights.
         ams: (k,) the significance; NaN where negative weights make s or b negative.
         b_reg: regularisation used.
-        y: (n,) truth, w: (n,) weights of the events as they came.
-        order: (n,) positions of the events by descending score.
-        last: (n,) whether an event, in that order, is the last of its score; None where all scores differ.
+        count: (k,) number of events selected.
+        sorted_labels: (n,) truth in the order of descending score.
+        sorted_weights: (n,) weights in the order of descending score.
     """
 
     threshold: NDArray[np.float64]
@@ -274,31 +161,12 @@ class AMSCurve:
     b: NDArray[np.float64]
     ams: NDArray[np.float64]
     b_reg: float
-    y: NDArray[np.bool_] = field(repr=False)
-    w: NDArray[np.float64] = field(repr=False)
-    order: NDArray[np.int64] = field(repr=False)
-    last: NDArray[np.bool_] | None = field(default=None, repr=False)
+    count: NDArray[np.int64] = field(repr=False)
+    sorted_labels: NDArray[np.bool_] = field(repr=False)
+    sorted_weights: NDArray[np.float64] = field(repr=False)
 
     def __len__(self) -> int:
         return self.threshold.size
-
-    # Made when asked for: memory that is new to the process costs more than the arithmetic of a scan.
-    @cached_property
-    def count(self) -> NDArray[np.int64]:
-        """(k,) number of events selected."""
-        if self.last is None:
-            return np.arange(1, self.order.size + 1, dtype=np.int64)
-        return np.flatnonzero(self.last) + 1
-
-    @cached_property
-    def sorted_labels(self) -> NDArray[np.bool_]:
-        """(n,) truth in the order of descending score."""
-        return self.y[self.order]
-
-    @cached_property
-    def sorted_weights(self) -> NDArray[np.float64]:
-        """(n,) weights in the order of descending score."""
-        return self.w[self.order]
 
     @property
     def fraction(self) -> NDArray[np.float64]:
@@ -367,59 +235,34 @@ def ams_scan(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | Non
     if not 0.0 <= b_reg < np.inf:
         raise MetricError(f"b_reg must be finite and not negative, got {b_reg}")
     order, sorted_score = descending_order(s)
-    signal, background = _selected(y, w, order)
-    last = np.empty(y.size, dtype=np.bool_)
-    last[-1] = True
-    np.not_equal(sorted_score[1:], sorted_score[:-1], out=last[:-1])
-    distinct = bool(last.all())
-    if not distinct:
+    labels, weights = y[order], w[order]
+    signal = np.cumsum(np.where(labels, weights, 0.0))
+    background = np.cumsum(np.where(labels, 0.0, weights))
+    last = np.append(sorted_score[1:] != sorted_score[:-1], True)
+    if not last.all():
         sorted_score, signal, background = (a[last] for a in (sorted_score, signal, background))
-    return AMSCurve(
-        threshold=sorted_score,
-        s=signal,
-        b=background,
-        ams=_curve_values(signal, background, w, b_reg),
-        b_reg=float(b_reg),
-        y=y,
-        w=w,
-        order=order,
-        last=None if distinct else last,
-    )
+    value = raw_ams(np.maximum(signal, 0.0), np.maximum(background, 0.0), b_reg)
+    value[(signal < 0.0) | (background < 0.0)] = np.nan
+    count = np.flatnonzero(last) + 1
+    return AMSCurve(sorted_score, signal, background, value, float(b_reg), count, labels, weights)
 
 
-def _selected(
-    y: NDArray[np.bool_], w: NDArray[np.float64], order: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Running sums of the weights of signal and of background, (n,) each.
+def descending_order(score: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the stable order of descending scores, and the scores in that order.
 
-    Part by part in the CPU's cache, each part going on where the last one ended: the same additions in the same order.
+    Args:
+        score: (n,) without NaN.
+
+    Returns:
+        (n,) positions and (n,) scores. Tied scores keep their order, so that sums of their weights do not depend on how
+        this machine sorts.
     """
-    n = order.size
-    signal, background = np.empty(n), np.empty(n)
-    weight, label = np.empty(min(n, _CHUNK)), np.empty(min(n, _CHUNK), dtype=np.bool_)
-    signal_before = background_before = 0.0
-    for lo in range(0, n, _CHUNK):
-        at = order[lo : lo + _CHUNK]
-        own, of_signal = weight[: at.size], label[: at.size]
-        w.take(at, out=own, mode="clip")  # no position is outside; "raise" would take a copy to make sure
-        y.take(at, out=of_signal, mode="clip")
-        s, b = signal[lo : lo + at.size], background[lo : lo + at.size]
-        np.multiply(own, of_signal, out=s)
-        np.subtract(own, s, out=b)  # exact: what is left is the weight or nothing
-        s[0] += signal_before
-        b[0] += background_before
-        np.cumsum(s, out=s)
-        np.cumsum(b, out=b)
-        signal_before, background_before = float(s[-1]), float(b[-1])
-    return signal, background
-
-
-def _curve_values(
-    s: NDArray[np.float64], b: NDArray[np.float64], w: NDArray[np.float64], b_reg: float
-) -> NDArray[np.float64]:
-    if w.min() >= 0.0:
-        return raw_ams(s, b, b_reg)
-    defined = (s >= 0.0) & (b >= 0.0)
-    out = np.full(s.size, np.nan)
-    out[defined] = raw_ams(s[defined], b[defined], b_reg)
-    return out
+    order = np.argsort(-score)
+    ordered = score[order]
+    repeated = np.append(False, ordered[1:] == ordered[:-1])
+    if repeated.any():  # numpy's stable sort takes longer than this sort of the positions within their ties
+        at = np.flatnonzero(repeated | np.append(repeated[1:], False))
+        tie = np.cumsum(~repeated[at]) * score.size
+        order[at] = np.sort(tie + order[at]) - tie
+        ordered = score[order]  # -0.0 and 0.0 are tied
+    return order, ordered

@@ -1,15 +1,22 @@
-"""Estimates of AMS, ROC AUC and log-loss with event-level influence values, and the event bootstrap."""
+"""The metrics: estimates with event-level influence values, and one record for each metric that tables show.
+
+An `Estimate` carries, besides its value, what each event contributes to its deviation (the empirical influence
+function, also called infinitesimal jackknife; Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter
+21). The variance of an estimate is the sum of squares; the variance of a difference of two estimates on the same
+events is the sum of squared differences, which is what makes a comparison paired.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from higgsbench.errors import MetricError
-from higgsbench.metrics.ams import ams, ams_gradient
+from higgsbench.metrics.ams import ams, ams_gradient, raw_ams
 from higgsbench.metrics.weights import checked_labels, checked_scores, checked_selection, checked_weights
 from higgsbench.schema import B_REG
 
@@ -19,7 +26,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "METRICS",
     "Estimate",
+    "Metric",
+    "Scored",
     "ams_estimate",
     "bootstrap_ams",
     "log_loss",
@@ -27,13 +37,15 @@ __all__ = [
     "paired_difference",
     "poisson_counts",
     "roc_auc",
+    "selected_share",
+    "selected_sums",
     "softplus",
 ]
 
 
 _STEPS = 1 << 16
 _AT_ONCE = 1 << 18
-"""Numbers drawn at a time; even, for numpy takes two from one word, and parts are to be the same as the whole."""
+"""Numbers drawn at a time. It is even because numpy takes two numbers from one word: parts then equal the whole."""
 
 
 def _table() -> NDArray[np.uint8]:
@@ -50,16 +62,15 @@ _NUMBER_OF = _table()
 def poisson_counts(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Draw independent Poisson(1) numbers, the large-sample form of resampling with replacement.
 
-    By a table of 65,536 entries, several times faster than `Generator.poisson`: probabilities are right to 1e-5, the
-    mean to 2e-5 and the variance to 3e-4; both are far below the error of an error from any affordable number of
-    replicas.
+    A table of 65,536 entries is several times faster than `Generator.poisson`. Its mean is right to 2e-5 and its
+    variance to 3e-4, far below the error of an error from any affordable number of replicas.
 
     Args:
         rng: source of random numbers.
         shape: shape of the result.
     """
     out = np.empty(math.prod(shape), dtype=np.uint8)
-    # Indices are widened to 8 bytes before they look anything up: 11 bytes per number, were all drawn at once.
+    # In parts, because numpy widens the indices to 8 bytes: all at once would take 11 bytes per number.
     for first in range(0, out.size, _AT_ONCE):
         part = out[first : first + _AT_ONCE]
         np.take(_NUMBER_OF, rng.integers(0, _STEPS, size=part.size, dtype=np.uint16), out=part)
@@ -68,7 +79,7 @@ def poisson_counts(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric's value with what each event contributes to its error.
+    """A metric's value with the contribution of each event to its error.
 
     Attributes:
         value: the metric.
@@ -84,7 +95,7 @@ class Estimate:
         return float(np.sqrt(np.sum(self.influence**2)))
 
     def without_events(self) -> Estimate:
-        """Return value and standard error without the events behind them; paired differences need these."""
+        """Return value and standard error without the events behind them, which only paired differences need."""
         return Estimate(self.value, np.array([self.se]))
 
 
@@ -96,19 +107,19 @@ def paired_difference(a: Estimate, b: Estimate) -> tuple[float, float]:
     """
     if a.influence.shape != b.influence.shape:
         raise MetricError(f"a paired difference needs the same events: {a.influence.size} against {b.influence.size}")
-    with np.errstate(invalid="ignore"):  # the difference of two infinite losses is not known
+    with np.errstate(invalid="ignore"):  # two infinite losses have no difference
         deviation = a.influence - b.influence
     return a.value - b.value, float(np.sqrt(np.sum(deviation**2)))
 
 
 def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
-    """Average estimates on the same events (the repeats of a cross-validation).
+    """Average estimates on the same events, such as the repeats of a cross-validation.
 
     Repeats share their events, so the influence values are averaged event by event and the error does not shrink as
     if the repeats were independent samples.
 
     Raises:
-        MetricError: if there is nothing to average.
+        MetricError: if the sequence is empty.
     """
     if not estimates:
         raise MetricError("no estimates to average")
@@ -118,13 +129,25 @@ def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
     )
 
 
+def selected_sums(y: NDArray[np.bool_], selected: NDArray[np.bool_], w: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the summed weights (s, b) of selected signal and background."""
+    return float(np.sum(w[selected & y])), float(np.sum(w[selected & ~y]))
+
+
+def selected_share(score: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
+    """Select the events of the highest scores, about a share of all; never cut inside tied scores."""
+    last = score.size - max(1, round(share * score.size))
+    selected: NDArray[np.bool_] = score >= np.partition(score, last)[last]
+    return selected
+
+
 def ams_estimate(
     y_true: ArrayLike, selected: ArrayLike, sample_weight: ArrayLike | None, b_reg: float = B_REG
 ) -> tuple[Estimate, float, float]:
     """AMS of a fixed selection, with event-level influence at fixed class totals.
 
     Delta method: s = N_s sum(w selected) / sum(w) over signal moves by w (selected - s / N_s) per event, b alike, and
-    the AMS by its gradient. The choice of the cut is taken as given.
+    the AMS by its gradient. The cut counts as given.
 
     Args:
         y_true: (n,) truth.
@@ -143,8 +166,7 @@ def ams_estimate(
     keep = checked_selection(selected, y.size)
     if keep.ndim != 1:
         raise MetricError(f"selected must be one-dimensional, got shape {keep.shape}")
-    s = float(np.sum(w[keep & y]))
-    b = float(np.sum(w[keep & ~y]))
+    s, b = selected_sums(y, keep, w)
     value = ams(s, b, b_reg)
     total_s, total_b = float(np.sum(w[y])), float(np.sum(w[~y]))
     by_s, by_b = (0.0, 0.0) if b + b_reg == 0.0 else (float(g[0]) for g in ams_gradient(s, b, b_reg))
@@ -199,7 +221,7 @@ def bootstrap_ams(
 
 
 def softplus(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """ln(1 + exp(x)) without overflow."""
+    """Return ln(1 + exp(x)) without overflow."""
     return np.logaddexp(0.0, x)
 
 
@@ -229,7 +251,7 @@ def roc_auc(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | None
     distinct, place = np.unique(score_, return_inverse=True)
     per_s = np.bincount(place[y], weights=w[y], minlength=distinct.size)
     per_b = np.bincount(place[~y], weights=w[~y], minlength=distinct.size)
-    below_b = np.cumsum(per_b) - 0.5 * per_b  # background under each distinct score, ties half
+    below_b = np.cumsum(per_b) - 0.5 * per_b  # background below each distinct score, ties counted half
     above_s = total_s - np.cumsum(per_s) + 0.5 * per_s
     value = float(np.sum(per_s * below_b)) / (total_s * total_b)
     placement = np.where(y, below_b[place] / total_b, above_s[place] / total_s)
@@ -269,3 +291,134 @@ def log_loss(y_true: ArrayLike, log_odds: ArrayLike, sample_weight: ArrayLike | 
         if weight != 0.0:
             deviation[members] = loss[members] - float(np.sum(w[members] * loss[members])) / weight
     return Estimate(value, w * deviation / total)
+
+
+def binned_auc(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the AUC (replicas,) of binned scores; events that share a bin count half.
+
+    Args:
+        sums: (replicas, class, bin) sums of weights, background before signal, best bin first.
+    """
+    background, signal = np.moveaxis(sums, 1, 0)
+    below = background.sum(axis=1, keepdims=True) - np.cumsum(background, axis=1) + 0.5 * background
+    norm = signal.sum(axis=1) * background.sum(axis=1)
+    halves = np.full(norm.shape, 0.5)
+    auc: NDArray[np.float64] = np.divide(np.sum(signal * below, axis=1), norm, out=halves, where=norm > 0.0)
+    return auc
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Events with their scores: the input of every metric.
+
+    Attributes:
+        y: (n,) truth.
+        score: (n,) log-odds in physical normalisation.
+        weight: (n,) evaluation weights.
+        b_reg: regularisation of the background in the AMS.
+        selected: (n,) the honest selection, each fold cut where the other folds say; None where no metric needs it.
+    """
+
+    y: NDArray[np.bool_]
+    score: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    b_reg: float
+    selected: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: a record in `METRICS` makes it appear in rows, leaderboards, comparisons, reports and tuning.
+
+    Attributes:
+        name: name in comparisons and tuning.
+        key: name in rows and leaderboards, where the standard error is `KEY_se`.
+        heading: heading in tables.
+        help: what it is, in one line.
+        estimate: the value with its influence, from scored events and their evaluation weights.
+        digits: decimals shown.
+        scale: factor before it is shown.
+        lower_is_better: whether a lower value is better.
+        headline: whether rows carry it and it can be tuned for; others appear in comparisons only.
+        priority: columns of the highest numbers go first where a terminal is narrow; 0 always stays. The column of
+            differences to the first row has `difference_priority`.
+        of_counts: for a metric at the honest cut, the value from selected signal, background and `b_reg` (arrays). The
+            bootstrap chooses the cuts anew; the standard error includes this choice.
+        of_bins: for a metric of the whole order, its bootstrap replicas from sums as in `binned_auc`. A metric without
+            `of_counts` and `of_bins` has no paired differences in leaderboards.
+    """
+
+    name: str
+    key: str
+    heading: str
+    help: str
+    estimate: Callable[[Scored], Estimate]
+    digits: int = 3
+    scale: float = 1.0
+    lower_is_better: bool = False
+    headline: bool = True
+    priority: int = 3
+    difference_priority: int = 5
+    of_counts: Callable[[NDArray[np.float64], NDArray[np.float64], float], NDArray[np.float64]] | None = None
+    of_bins: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+
+    @property
+    def needs_cut(self) -> bool:
+        """Whether it is computed at the honest cut, which needs two folds."""
+        return self.of_counts is not None
+
+    @property
+    def resampled(self) -> bool:
+        """Whether the bootstrap gives replicas of it."""
+        return self.of_counts is not None or self.of_bins is not None
+
+
+def _ams_at_cut(events: Scored) -> Estimate:
+    if events.selected is None:
+        raise MetricError("the AMS needs a selection")
+    return ams_estimate(events.y, events.selected, events.weight, events.b_reg)[0]
+
+
+def _ams_at_share(percent: int) -> Metric:
+    def estimate(events: Scored) -> Estimate:
+        selected = selected_share(events.score, percent / 100)
+        return ams_estimate(events.y, selected, events.weight, events.b_reg)[0]
+
+    name, help_text = f"ams_{percent}", f"AMS of the {percent}% of the events with the highest scores."
+    return Metric(name, name, f"AMS at {percent}%", help_text, estimate, headline=False)
+
+
+_RECORDS = (
+    Metric(
+        name="ams",
+        key="ams_cv",
+        heading="AMS",
+        help="Cross-validated AMS: each fold cut where the other folds say, pooled at the reference totals.",
+        estimate=_ams_at_cut,
+        priority=0,
+        difference_priority=1,
+        of_counts=raw_ams,
+    ),
+    *(_ams_at_share(percent) for percent in (5, 10, 15, 20)),
+    Metric(
+        name="auc",
+        key="auc",
+        heading="wAUC",
+        help="Weighted area under the ROC curve, ties counted half.",
+        estimate=lambda events: roc_auc(events.y, events.score, events.weight),
+        digits=4,
+        priority=1,
+        of_bins=binned_auc,
+    ),
+    Metric(
+        name="log_loss",
+        key="log_loss",
+        heading="log-loss x10³",
+        help="Weighted logistic loss of the physical log-odds, in nats per unit of weight; lower is better.",
+        estimate=lambda events: log_loss(events.y, events.score, events.weight),
+        scale=1e3,
+        lower_is_better=True,
+    ),
+)
+METRICS: dict[str, Metric] = {record.name: record for record in _RECORDS}
+"""All metrics by name."""

@@ -1,4 +1,13 @@
-"""Expected discovery significance with uncertain backgrounds, and the binning of a score that maximises it."""
+"""Expected discovery significance with uncertain backgrounds, and the binning of a score that maximises it.
+
+The background is measured in a control region: Poisson(n | s + b) Poisson(m | tau b) with tau = b / sigma_b^2. The
+Asimov value of the profile likelihood ratio is equation (20) of G. Cowan, "Discovery sensitivity for a counting
+experiment with background uncertainty" (2012); without uncertainty it is equation (97) of Cowan, Cranmer, Gross,
+Vitells, Eur. Phys. J. C 71 (2011) 1554.
+
+Splitting a bin never lowers sum Z_i^2. Without a least content the best binning would therefore be one bin per event,
+and its significance a fluctuation: every bin must hold enough expected and enough simulated background events.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +18,7 @@ import numpy as np
 
 from higgsbench.errors import MetricError
 from higgsbench.metrics.ams import HALF_SQUARE, SERIES_BELOW, horner
-from higgsbench.metrics.weights import checked_labels, checked_scores, checked_weights
+from higgsbench.metrics.weights import checked_labels, checked_scores, checked_weights, not_negative
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -25,14 +34,6 @@ def _curvature(x: NDArray[np.float64]) -> NDArray[np.float64]:
     log = np.log1p(np.maximum(y, np.nextafter(-1.0, 0.0)))
     out[~small] = ((1.0 + y) * log - y) / y / y  # y**2 could overflow
     return out
-
-
-def _checked(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    found = np.asarray(value, dtype=np.float64)
-    bad = ~(found >= 0.0) | np.isinf(found)
-    if bad.any():
-        raise MetricError(f"{name} must be finite and not negative, got {found[bad].flat[0]}")
-    return found
 
 
 def asimov_significance(
@@ -52,14 +53,13 @@ def asimov_significance(
         relative: whether `sigma_b` is a share of b.
 
     Returns:
-        Array of the broadcast shape, standard deviations. Without signal it is 0. With b = 0 it is infinite if sigma_b
-        is 0 too (nothing but signal can be seen) and 0 otherwise (the limit b -> 0 at fixed sigma_b: all of s could be
-        background).
+        Array of the broadcast shape, in standard deviations; 0 without signal. With b = 0 it is infinite if sigma_b is
+        0 too (only signal is expected) and 0 otherwise (the limit b -> 0: all of s could be background).
 
     Raises:
         MetricError: if an input is negative, NaN or infinite.
     """
-    arrays = (_checked("s", s), _checked("b", b), _checked("sigma_b", sigma_b))
+    arrays = (not_negative(s, "s"), not_negative(b, "b"), not_negative(sigma_b, "sigma_b"))
     s_, b_, sigma = (a.astype(np.float64) for a in np.broadcast_arrays(*arrays))
     if relative:
         sigma = sigma * b_
@@ -71,9 +71,7 @@ def asimov_significance(
     ok = expected > 0.0
     x = np.divide(known * s_, expected, out=np.zeros_like(expected), where=ok)
     y = np.divide(-loose * s_, expected, out=np.zeros_like(expected), where=ok)
-    inner = known * _curvature(np.atleast_1d(x)).reshape(x.shape) + loose * _curvature(np.atleast_1d(y)).reshape(
-        y.shape
-    )
+    inner = known * _curvature(x) + loose * _curvature(y)
     z = np.sqrt(2.0 * s_) * np.sqrt(x * inner)  # in this order nothing overflows
     out: NDArray[np.float64] = np.where(ok, z, np.where(s_ > 0.0, np.inf, 0.0))
     return out
@@ -83,8 +81,8 @@ def combined_significance(s: ArrayLike, b: ArrayLike, sigma_b: ArrayLike = 0.0, 
     """Significance of independent bins together, sqrt(sum Z_i^2); arguments as in `asimov_significance`.
 
     Exact for known backgrounds, where the Asimov likelihood ratios of the bins multiply (Cowan et al. 2011, section 4).
-    With sigma_b the uncertainties of the bins are taken as independent of each other; one normalisation shared by all
-    bins needs a fit (see `higgsbench stats --workspace`).
+    With sigma_b the uncertainties of the bins count as independent of each other; one normalisation shared by all bins
+    needs a fit (see `higgsbench stats --workspace`).
     """
     return float(np.sqrt(np.sum(asimov_significance(s, b, sigma_b, relative=relative) ** 2)))
 
@@ -94,7 +92,7 @@ _CANDIDATES = 160
 
 @dataclass(frozen=True)
 class BinningRules:
-    """What a binning must fulfil.
+    """Conditions on a binning.
 
     Attributes:
         max_bins: largest number of bins.
@@ -186,7 +184,7 @@ def optimal_edges(
 ) -> list[NDArray[np.float64]]:
     """Find for every number of bins the edges with the highest sqrt(sum Z_i^2).
 
-    Edges are taken from 160 fine bins of equal expected signal; among those the answer is exact.
+    The edges come from 160 fine bins of equal expected signal; among those the answer is exact (dynamic programming).
 
     Args:
         y_true: (n,) truth.
@@ -199,7 +197,7 @@ def optimal_edges(
         searchsorted(edges, score, side="right") - 1. As many entries as there are feasible numbers of bins.
 
     Raises:
-        MetricError: if there is no signal, or not even one bin holds enough, or the input is malformed.
+        MetricError: if there is no signal, all events are too few for one bin, or the input is malformed.
     """
     y = checked_labels(y_true)
     score_ = checked_scores(score, y.size)
@@ -227,7 +225,7 @@ def optimal_edges(
 
 
 def _followed(steps: list[NDArray[np.intp]], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lower edges of the bins that the steps of the dynamic programme lead back through."""
+    """Follow the steps of the dynamic programme back; return the lower edges of the bins."""
     at = edges.size
     starts = []
     for previous in reversed(steps):

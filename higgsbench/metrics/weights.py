@@ -18,21 +18,16 @@ __all__ = [
     "checked_weights",
     "effective_sample_size",
     "evaluation_weights",
-    "first_bad",
     "float_values",
+    "not_negative",
 ]
-
-
-def first_bad(bad: NDArray[np.bool_]) -> int:
-    """Return the position of the first True."""
-    return int(np.argmax(bad))
 
 
 def checked_labels(y_true: ArrayLike) -> NDArray[np.bool_]:
     """Return the truth as booleans (True = signal).
 
     Raises:
-        MetricError: if the array is not one-dimensional, is empty or holds anything but two classes 0/1.
+        MetricError: if the array is not one-dimensional, is empty, or holds values other than 0 and 1.
     """
     try:
         y: NDArray[Any] = np.asarray(y_true)
@@ -46,7 +41,7 @@ def checked_labels(y_true: ArrayLike) -> NDArray[np.bool_]:
         raise MetricError(f"y_true must hold only 0 and 1, got values of type {y.dtype}")
     bad = (y != 0) & (y != 1)
     if bad.any():
-        at = first_bad(bad)
+        at = int(np.argmax(bad))
         raise MetricError(f"y_true must hold only 0 and 1, got {y[at]!r} at position {at}")
     return y.astype(np.bool_)
 
@@ -55,7 +50,7 @@ def float_values(values: ArrayLike, name: str) -> NDArray[np.float64]:
     """Return values as float64.
 
     Raises:
-        MetricError: if they are no numbers, or of ragged shape.
+        MetricError: if they are not numbers, or the shape is ragged.
     """
     try:
         return np.asarray(values, dtype=np.float64)
@@ -63,8 +58,21 @@ def float_values(values: ArrayLike, name: str) -> NDArray[np.float64]:
         raise MetricError(f"{name} must hold numbers in one array: {error}") from error
 
 
+def not_negative(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Return values as float64.
+
+    Raises:
+        MetricError: if one is negative, NaN or infinite.
+    """
+    found = float_values(values, name)
+    bad = ~(found >= 0.0) | np.isinf(found)
+    if bad.any():
+        raise MetricError(f"{name} must be finite and not negative, got {found[bad].flat[0]}")
+    return found
+
+
 def checked_scores(score: ArrayLike, n: int) -> NDArray[np.float64]:
-    """Return scores as float64 of shape (n,); infinities order like any other value, NaN does not.
+    """Return scores as float64 of shape (n,). Infinities are allowed, NaN is not.
 
     Raises:
         MetricError: if the length differs from n or a score is NaN.
@@ -72,12 +80,9 @@ def checked_scores(score: ArrayLike, n: int) -> NDArray[np.float64]:
     s = float_values(score, "score")
     if s.shape != (n,):
         raise MetricError(f"score must have shape ({n},) like y_true, got {s.shape}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = np.sum(s)
-    if np.isnan(total):  # one pass without a temporary; inf - inf also gives NaN, so look again
-        bad = np.isnan(s)
-        if bad.any():
-            raise MetricError(f"score is NaN at position {first_bad(bad)}")
+    bad = np.isnan(s)
+    if bad.any():
+        raise MetricError(f"score is NaN at position {np.argmax(bad)}")
     return s
 
 
@@ -85,21 +90,20 @@ def checked_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float
     """Return event weights as float64 of shape (n,).
 
     Raises:
-        MetricError: if weights are missing, not finite or of another length. There is no unweighted fallback:
-            who wants every event to count the same passes ones.
+        MetricError: if weights are missing, not finite or of another length. There is no unweighted fallback: pass
+            ones if every event should count the same.
     """
     if sample_weight is None:
         raise MetricError("sample_weight is required: this metric never falls back to unweighted events")
     w = float_values(sample_weight, "sample_weight")
     if w.shape != (n,):
         raise MetricError(f"sample_weight must have shape ({n},) like y_true, got {w.shape}")
+    bad = ~np.isfinite(w)
+    if bad.any():
+        raise MetricError(f"sample_weight is not finite at position {np.argmax(bad)}")
     with np.errstate(over="ignore", invalid="ignore"):
-        total = np.sum(w)
-    if not np.isfinite(total):
-        bad = ~np.isfinite(w)
-        if bad.any():
-            raise MetricError(f"sample_weight is not finite at position {first_bad(bad)}")
-        raise MetricError("sample_weight sums to more than a number can hold")
+        if not np.isfinite(np.sum(w)):
+            raise MetricError("sample_weight sums to more than a number can hold")
     return w
 
 
