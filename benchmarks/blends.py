@@ -53,7 +53,7 @@ def _of_run(folder: Path) -> list[str]:
         row = evaluate_row(scores[None], truth)
         lines.append(
             f"| {name} | {1e3 * loss.value:.3f} | {1e3 * d_loss[0]:+.3f} ± {1e3 * d_loss[1]:.3f} | {auc.value:.4f} | "
-            f"{d_auc[0]:+.4f} ± {d_auc[1]:.4f} | {band:.2f} | {row.ams_cv:.2f} ± {row.ams_cv_se:.2f} |"
+            f"{d_auc[0]:+.4f} ± {d_auc[1]:.4f} | {band:.2f} | {row.value('ams'):.2f} ± {row.se('ams'):.2f} |"
         )
     return [*lines, ""]
 

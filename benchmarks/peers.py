@@ -42,7 +42,7 @@ def main() -> None:
         band, moved = bands[:, at], bands[:, at] - bands[:, rows.index(REFERENCE_ROW)]
         lines.append(
             f"| {name.removeprefix('score:')} | {auc.value:.4f} ± {auc.se:.4f} | {d_auc[0]:+.4f} ± {d_auc[1]:.4f} | "
-            f"{1e3 * d_loss[0]:+.3f} ± {1e3 * d_loss[1]:.3f} | {row.ams_cv:.2f} ± {row.ams_cv_se:.2f} | "
+            f"{1e3 * d_loss[0]:+.3f} ± {1e3 * d_loss[1]:.3f} | {row.value('ams'):.2f} ± {row.se('ams'):.2f} | "
             f"{band[0]:.3f} ± {band[1:].std(ddof=1):.3f} | {moved[0]:+.3f} ± {moved[1:].std(ddof=1):.3f} |"
         )
     publish("peers", "Against other AutoML frameworks", lines)

@@ -308,7 +308,7 @@ def measure(contenders: Sequence[Contender], replicas: int) -> list[Measured]:
                 values={m: e.value for m, e in estimates.items()},
                 errors={m: e.se for m, e in estimates.items()} | {"ams": float(np.std(draws.ams_cv, ddof=1))},
                 influence={m: e.influence for m, e in estimates.items()},
-                replicas={"ams": draws.ams_cv, "auc": draws.auc},
+                replicas={"ams": draws.ams_cv, "auc": draws.values["auc"]},
                 draws=draws,
                 s=s,
                 b=b,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from higgsbench.metrics.estimates import log_loss, mean_estimate, paired_differe
 from higgsbench.metrics.weights import evaluation_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BLEND_METHODS",
     "Blend",
+    "BlendMethod",
     "Diversity",
     "MemberGain",
     "apply_recalibration",
@@ -38,10 +39,10 @@ __all__ = [
 
 
 SCORE_LIMIT = 50.0
-"""Log-odds beyond this are as good as certain; fits see them clipped so that an infinite score cannot break them."""
+"""Fits see log-odds clipped here, so that an infinite score cannot break them."""
 
 INFINITE_SCORE = 1e6
-"""What an infinite score counts in a blend: beyond every other, yet 0 times it is 0."""
+"""Stands for an infinite score in a blend, because 0 times infinity is undefined."""
 
 
 def clipped(scores: NDArray[np.float64], prior: float = 0.0) -> NDArray[np.float64]:
@@ -51,7 +52,7 @@ def clipped(scores: NDArray[np.float64], prior: float = 0.0) -> NDArray[np.float
 
 
 def bounded(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return scores with infinities at +-1e6, so that no product or sum of them is undefined; others as they are."""
+    """Return scores with infinities replaced by +-1e6, so that products and sums of them are defined."""
     return np.nan_to_num(scores, nan=np.nan, posinf=INFINITE_SCORE, neginf=-INFINITE_SCORE)
 
 
@@ -70,12 +71,12 @@ def fit_logistic(
         y: (n,) truth.
         w: (n,) weights, not negative.
         nonnegative: whether coefficients are bounded below by 0.
-        l2: pull towards the plain mean, which keeps nearly identical members from taking opposite coefficients.
+        l2: pull towards the plain mean; it keeps nearly identical members from taking opposite coefficients.
 
     Returns:
         Coefficients (m,) and the intercept.
     """
-    # Here, since the import takes longer than a command that fits nothing.
+    # Imported here, because the import takes longer than a command that fits nothing.
     from scipy.optimize import minimize
     from scipy.special import expit
 
@@ -83,7 +84,7 @@ def fit_logistic(
     share = w / np.sum(w)
     sign = np.where(y, -1.0, 1.0)
     # The optimiser's coefficients are those of columns of unit spread; scaling the columns themselves would copy them.
-    # One that says the same of all events has none, and would reach numbers beyond the largest.
+    # A constant column has no spread; dividing by it would overflow.
     deviation = np.array([column.std() for column in F.T])
     spread = np.where(deviation > 1e-9, deviation, 1.0)
     centre = spread / m
@@ -181,7 +182,7 @@ class Blend:
         members: labels of the members.
         coefficients: (m,) weight of each member.
         intercept: added to the weighted sum.
-        prior: ln(N_s / N_b), taken off the members before and put back after blending.
+        prior: ln(N_s / N_b), subtracted from the members before blending and added back afterwards.
     """
 
     method: str
@@ -192,8 +193,8 @@ class Blend:
 
     def __call__(self, F: NDArray[np.float64]) -> NDArray[np.float64]:
         """Blend members' log-odds (n, m) to log-odds (n,)."""
-        # Member by member and not as a matrix product, whose rounding depends on the number of rows: an event gets the
-        # same score among others as alone.
+        # Member by member: the rounding of a matrix product depends on the number of rows, but an event must get the
+        # same score alone as among others.
         blended = np.full(F.shape[0], self.intercept + self.prior)
         for column, coefficient in zip(F.T, self.coefficients, strict=True):
             if coefficient != 0.0:
@@ -201,28 +202,26 @@ class Blend:
         return blended
 
 
-_Fit = Callable[
-    ["NDArray[np.float64]", "NDArray[np.bool_]", "NDArray[np.float64]"], "tuple[NDArray[np.float64], float]"
-]
+_Fitted: TypeAlias = "tuple[NDArray[np.float64], float]"
+_Fit: TypeAlias = "Callable[[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]], _Fitted]"
 
 
-def _mean(F: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    return np.full(F.shape[1], 1.0 / F.shape[1]), 0.0
+@dataclass(frozen=True)
+class BlendMethod:
+    """One method: a record in `BLEND_METHODS` makes it valid as `stack.method`.
+
+    Attributes:
+        name: `stack.method` in a configuration.
+        help: what it does, in one line.
+        fit: finds coefficients (m,) and intercept from log-odds (n, m), truth and balanced weights (n,).
+    """
+
+    name: str
+    help: str
+    fit: _Fit
 
 
-def _nonnegative(
-    F: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
-    return fit_logistic(F, y, w, nonnegative=True, l2=_RIDGE)
-
-
-def _logistic(
-    F: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
-    return fit_logistic(F, y, w, l2=_RIDGE)
-
-
-def _greedy(F: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+def _greedy(F: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.float64]) -> _Fitted:
     """Forward selection with replacement (Caruana et al., ICML 2004): the best prefix of 40 greedy additions."""
     signed = np.where(y[:, None], -F, F)
     share = w / np.sum(w)
@@ -240,8 +239,18 @@ def _greedy(F: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.float64]
     return best_counts / best_counts.sum(), 0.0
 
 
-_METHODS: dict[str, _Fit] = {"mean": _mean, "nonnegative": _nonnegative, "greedy": _greedy, "logistic": _logistic}
-BLEND_METHODS: tuple[str, ...] = tuple(_METHODS)
+_RECORDS = (
+    BlendMethod("mean", "Plain mean.", lambda F, y, w: (np.full(F.shape[1], 1.0 / F.shape[1]), 0.0)),
+    BlendMethod(
+        "nonnegative",
+        "Logistic fit with coefficients of at least 0.",
+        functools.partial(fit_logistic, nonnegative=True, l2=_RIDGE),
+    ),
+    BlendMethod("greedy", "Forward selection with replacement, which averages the chosen members.", _greedy),
+    BlendMethod("logistic", "Logistic fit, coefficients of either sign.", functools.partial(fit_logistic, l2=_RIDGE)),
+)
+BLEND_METHODS: dict[str, BlendMethod] = {record.name: record for record in _RECORDS}
+"""All methods by name."""
 
 
 def fit_blend(
@@ -254,8 +263,8 @@ def fit_blend(
 ) -> Blend:
     """Fit a blend on out-of-fold log-odds.
 
-    The fit sees classes of equal weight (the evaluation weights up to one factor per class): the physical ratio of 1 to
-    600 would leave the loss to a handful of events.
+    The fit sees classes of equal total weight: with the physical ratio of 1 to 600 a handful of events would decide the
+    loss.
 
     Args:
         method: one of `BLEND_METHODS`.
@@ -268,11 +277,11 @@ def fit_blend(
     Raises:
         ConfigError: if the method is not known.
     """
-    if method not in _METHODS:
+    if method not in BLEND_METHODS:
         raise ConfigError(f"stack.method: {method!r} is not one of {', '.join(BLEND_METHODS)}")
     prior = float(np.log(totals[0] / totals[1]))
     balanced = np.maximum(evaluation_weights(y, w, 0.5, 0.5), 0.0)
-    coefficients, intercept = _METHODS[method](clipped(F, prior), y, balanced)
+    coefficients, intercept = BLEND_METHODS[method].fit(clipped(F, prior), y, balanced)
     return Blend(method, members, coefficients, intercept, prior)
 
 
@@ -287,7 +296,7 @@ def cross_fitted_blend(
 ) -> tuple[NDArray[np.float64], list[Blend]]:
     """Return the stack's own out-of-fold scores (n,): each fold blended by a blender fitted on the other folds.
 
-    Arguments as for `fit_blend`, with the fold number (n,) of each event. The blender of each fold comes along.
+    Arguments as for `fit_blend`, with the fold number (n,) of each event. Also returns the blender of each fold.
     """
     out = np.empty(F.shape[0])
     blends = []
@@ -309,9 +318,9 @@ class MemberGain:
         weight: mean coefficient over folds and repeats; weight_sd: standard deviation of these coefficients.
         auc: weighted ROC AUC of the member alone.
         nearest: the member it is most like, and nearest_correlation: their correlation.
-        auc_gain: AUC of the blend less that of the blend refitted without the member, and its paired error.
-        log_loss_gain: log-loss of the blend without the member less that of the blend, and its paired error; in both
-            a positive number says that the member helps.
+        auc_gain: AUC of the blend minus that of the blend refitted without the member, and its paired error.
+        log_loss_gain: log-loss of the blend without the member minus that of the blend, and its paired error. A
+            positive gain says that the member helps.
     """
 
     name: str
@@ -328,7 +337,7 @@ class MemberGain:
 
 @dataclass(frozen=True)
 class Diversity:
-    """A blend seen member by member.
+    """A blend, member by member.
 
     Attributes:
         method: of the blend.
@@ -346,8 +355,8 @@ class Diversity:
 def score_correlation(F: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the weighted Pearson correlations (m, m) of log-odds F (n, m) within the classes.
 
-    Every useful score tells signal from background; that alone would make all of them alike. So the class means are
-    taken off first, and both classes count the same.
+    Every useful score separates signal from background, which alone would correlate all of them. The class means are
+    therefore subtracted first, and both classes count the same.
     """
     weight = evaluation_weights(y, w, 0.5, 0.5)
     centred = np.empty_like(F, dtype=np.float64)
@@ -368,7 +377,7 @@ def blend_diversity(
     fold: NDArray[np.int64],
     totals: tuple[float, float],
 ) -> Diversity:
-    """Take a blend apart.
+    """Measure what each member gives to a blend.
 
     Args:
         method: one of `BLEND_METHODS`.

@@ -119,7 +119,8 @@ class BinnedCurves:
         """Variance of the selected sums at fixed class totals (see `AMSCurve`), shape (replicas, class, bin)."""
         square = np.cumsum(self.squares, axis=2)
         share = self.selected / np.array([[self.totals[1]], [self.totals[0]]])
-        return np.maximum((1.0 - 2.0 * share) * square + share**2 * square[:, :, -1:], 0.0)
+        variance: NDArray[np.float64] = np.maximum((1.0 - 2.0 * share) * square + share**2 * square[:, :, -1:], 0.0)
+        return variance
 
     @property
     def se(self) -> NDArray[np.float64]:

@@ -53,6 +53,7 @@ __all__ = [
     "HeldOut",
     "Replicas",
     "RowMetrics",
+    "Truth",
     "bootstrap_row",
     "bootstrap_rows",
     "estimates",

@@ -150,11 +150,16 @@ def _difference(row: StoredRow, best: StoredRow, reference: Replicas | None, ver
     """
     out: dict[str, Any] = {name: row.record[metric] - best.record[metric] for metric, name in _DIFFERENCES}
     own = reference if row is best else row.replicas()
-    if own is None or reference is None or own.auc.shape != reference.auc.shape or own.auc.size < 2:
+    if (
+        own is None
+        or reference is None
+        or own.values["auc"].shape != reference.values["auc"].shape
+        or own.values["auc"].size < 2
+    ):
         out |= {f"{name}_se": None for _, name in _DIFFERENCES}
     else:
         out["diff_se"] = paired_error(own, reference)
-        out["diff_auc_se"] = float(np.std(own.auc - reference.auc, ddof=1))
+        out["diff_auc_se"] = float(np.std(own.values["auc"] - reference.values["auc"], ddof=1))
     difference, se = out[verdict], out[f"{verdict}_se"]
     known = row is not best and se is not None and np.isfinite(se) and np.isfinite(difference)
     # Rows of equal scores differ by nothing, with no error.

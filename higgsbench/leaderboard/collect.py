@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from higgsbench.ensemble.evaluate import Replicas
@@ -61,27 +60,16 @@ class StoredRow:
         table = self._table()
         if table is None:
             return None
-        columns = [self._column(table, metric) for metric in _REPLICAS]
-        if not all(column is not None and column.dtype.is_float() for column in columns):
-            return None
-        ams_cv, auc = (column.cast(pl.Float64).to_numpy() for column in columns if column is not None)
-        others = self._column(table, _AT_OTHERS)
-        if others is None or not isinstance(others.dtype, pl.Array) or others.dtype.inner != pl.Float64:
-            return Replicas(ams_cv, auc, np.zeros((1, ams_cv.size)))  # runs of earlier versions
-        return Replicas(ams_cv, auc, np.ascontiguousarray(others.to_numpy().T))
+        own = [name for name in table.columns if name.partition(":")[2] == self.record["name"]]
+        return Replicas.from_columns(
+            self.record["name"], {name: table[name].to_numpy() for name in own if not table[name].null_count()}
+        )
 
     def _table(self) -> pl.DataFrame | None:
         try:
             return _sound_table(self.run / _REPLICAS_FILE, self.replicas_digest)
         except (OSError, ValueError, pl.exceptions.PolarsError):
             return None
-
-    def _column(self, table: pl.DataFrame, metric: str) -> pl.Series | None:
-        """Return the row's values of a metric, or None where there are none or not all."""
-        name = f"{metric}:{self.record['name']}"
-        if name not in table.columns or table[name].null_count():
-            return None
-        return table[name]
 
 
 def _sound_table(path: Path, digest: str) -> pl.DataFrame:

@@ -240,11 +240,7 @@ def _test_scores(plan: Plan, rows: Sequence[AssembledRow]) -> pl.DataFrame | Non
 def _replicas(rows: Sequence[AssembledRow]) -> pl.DataFrame:
     columns: dict[str, Any] = {}
     for row in rows:
-        found = row.metrics.replicas
-        columns[f"ams_cv:{row.name}"] = found.ams_cv
-        columns[f"auc:{row.name}"] = found.auc
-        others = np.ascontiguousarray(found.at_others.T)
-        columns[f"at_others:{row.name}"] = pl.Series(others, dtype=pl.Array(pl.Float64, others.shape[1]))
+        columns |= row.metrics.replicas.columns(row.name)
     return pl.DataFrame(columns)
 
 

@@ -148,18 +148,11 @@ class StoredRow:
         """Bootstrap replicas of the row, or None where the file is missing or damaged."""
         from higgsbench.ensemble.evaluate import Replicas
 
-        columns = [self._replicas_of(metric) for metric in ("ams_cv", "auc")]
-        if not all(column is not None and column.dtype.is_float() for column in columns):
+        table = self.run.replica_table
+        if table is None:
             return None
-        ams_cv, auc = (column.cast(pl.Float64).to_numpy() for column in columns if column is not None)
-        others = self._replicas_of("at_others")
-        if others is None or not isinstance(others.dtype, pl.Array) or others.dtype.inner != pl.Float64:
-            return Replicas(ams_cv, auc, np.zeros((1, ams_cv.size)))  # runs of earlier versions
-        return Replicas(ams_cv, auc, np.ascontiguousarray(others.to_numpy().T))
-
-    def _replicas_of(self, metric: str) -> pl.Series | None:
-        table, name = self.run.replica_table, f"{metric}:{self.name}"
-        return table[name] if table is not None and name in table.columns and not table[name].null_count() else None
+        own = [name for name in table.columns if name.partition(":")[2] == self.name and not table[name].null_count()]
+        return Replicas.from_columns(self.name, {name: table[name].to_numpy() for name in own})
 
 
 class StoredRun:

@@ -14,10 +14,9 @@ import yaml
 
 from higgsbench import __version__
 from higgsbench.ensemble.blend import apply_recalibration
-from higgsbench.ensemble.evaluate import evaluate_row, paired_error
+from higgsbench.ensemble.evaluate import evaluate_row, paired
 from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreError
 from higgsbench.files import canonical_digest, write_text
-from higgsbench.metrics import paired_difference
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models.space import Choice
 from higgsbench.runs.artifacts import resolved_config
@@ -165,20 +164,11 @@ def nested_score(metrics: Mapping[str, RowMetrics], chosen: list[dict[str, Any]]
 
 
 def _measured(row: RowMetrics) -> dict[str, Measured]:
-    return {
-        "log_loss": Measured(row.log_loss.value, row.log_loss.se),
-        "auc": Measured(row.auc.value, row.auc.se),
-        "ams": Measured(row.ams_cv, row.ams_cv_se),
-    }
+    return {name: Measured(row.value(name), row.se(name)) for name in METRICS}
 
 
 def _paired(a: RowMetrics, b: RowMetrics) -> dict[str, Measured]:
-    ams_se = paired_error(a.replicas, b.replicas)
-    return {
-        "log_loss": Measured(*paired_difference(a.log_loss, b.log_loss)),
-        "auc": Measured(*paired_difference(a.auc, b.auc)),
-        "ams": Measured(a.ams_cv - b.ams_cv, ams_se),
-    }
+    return {name: Measured(*paired(a, b, name)) for name in METRICS}
 
 
 def config_text(result: TuneResult, plan: Plan) -> str:

@@ -32,7 +32,7 @@ def test_replicas_do_not_depend_on_how_many_are_made_at_once(monkeypatch: pytest
     monkeypatch.setattr(bootstrap, "_REPLICAS_AT_ONCE", 7)
     parts = bootstrap.bootstrap_row(scores, truth, 60)
     np.testing.assert_array_equal(whole.ams_cv, parts.ams_cv)
-    np.testing.assert_array_equal(whole.auc, parts.auc)
+    np.testing.assert_array_equal(whole.values["auc"], parts.values["auc"])
 
 
 def test_sums_over_parts_of_the_events_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays as hypothesis_arrays
 from numpy.typing import NDArray
 
 from higgsbench.errors import MetricError
 from higgsbench.metrics import ams, ams_estimate, ams_gradient, ams_scan
-from higgsbench.metrics import ams as scan
 from higgsbench.metrics.ams import descending_order
 
 INF = float("inf")
@@ -177,24 +177,37 @@ def test_selecting_everything_has_no_error_at_fixed_totals() -> None:
     assert curve.b_relative_error[0] == np.inf
 
 
-def test_long_runs_of_scores_that_are_all_but_the_same_are_put_in_order() -> None:
-    rng = np.random.default_rng(0)
-    n = 40_000
-    score = rng.normal(size=n)
-    score[:20_000] = 1.0 + rng.integers(0, 4, 20_000) * np.finfo(np.float64).eps
-    score[20_000:30_000] = rng.choice([-2.0, np.nextafter(-2.0, 0.0)], 10_000)
-    for part in (slice(None), slice(30_000), slice(20_000, None), slice(19_990, 20_003)):
-        order, ordered = descending_order(score[part])
-        expected = np.argsort(-score[part], kind="stable")
-        np.testing.assert_array_equal(order, expected)
-        np.testing.assert_array_equal(ordered, score[part][expected])
+def check_order(score: NDArray[np.float64]) -> None:
+    order, ordered = descending_order(score)
+    expected = np.argsort(-score, kind="stable")
+    np.testing.assert_array_equal(order, expected)
+    np.testing.assert_array_equal(ordered, score[expected])
 
 
-def test_running_sums_in_parts_are_those_of_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+@given(
+    st.one_of(
+        hypothesis_arrays(np.float64, st.integers(1, 60), elements=st.floats(allow_nan=False)),
+        hypothesis_arrays(
+            np.float64, st.integers(1, 60), elements=st.sampled_from([-INF, -1.0, -0.0, 0.0, 5e-324, INF])
+        ),
+    )
+)
+def test_order_equals_a_stable_argsort(score: NDArray[np.float64]) -> None:
+    check_order(score)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 128, 100_000])
+def test_order_of_many_ties_and_of_scores_that_differ_in_the_last_bits(n: int) -> None:
+    rng = np.random.default_rng(n)
+    check_order(rng.normal(size=n).round(3))
+    close = 1.0 + rng.integers(0, 50, n) * np.finfo(float).eps
+    check_order(np.concatenate([close, rng.normal(size=n), close[::-1]]))
+
+
+def test_the_curve_is_bit_for_bit_that_of_plain_running_sums() -> None:
     rng = np.random.default_rng(1)
     y, score, weight = rng.random(1000) < 0.3, rng.normal(size=1000), rng.normal(1.0, 1.0, 1000)
     order = np.argsort(-score, kind="stable")
-    monkeypatch.setattr(scan, "_CHUNK", 64)
     curve = ams_scan(y, score, weight)
     np.testing.assert_array_equal(curve.s, np.cumsum(np.where(y, weight, 0.0)[order]))
     np.testing.assert_array_equal(curve.b, np.cumsum(np.where(y, 0.0, weight)[order]))

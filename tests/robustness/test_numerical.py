@@ -86,9 +86,9 @@ def test_equal_scores_have_one_cut_which_selects_all(rule: str) -> None:
     y = np.arange(40) % 4 == 0
     found = evaluate_row(np.zeros((1, 40)), truth(y, np.arange(40) % 5, rule))
     assert (found.fraction, found.cut.threshold) == (1.0, 0.0)
-    assert found.ams_cv == pytest.approx(ams(N_S, N_B))
-    assert found.auc.value == pytest.approx(0.5)
-    assert found.ams_cv_se == pytest.approx(0.0, abs=1e-9)
+    assert found.value("ams") == pytest.approx(ams(N_S, N_B))
+    assert found.value("auc") == pytest.approx(0.5)
+    assert found.se("ams") == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("rule", CUT_RULES)
@@ -99,11 +99,11 @@ def test_infinite_scores_order_like_all_others(rule: str) -> None:
     wild = score.copy()
     wild[score > 2.5], wild[score < -1.5] = np.inf, -np.inf
     found = evaluate_row(wild[None, :], truth(y, np.arange(300) % 3, rule))
-    assert 0.0 < found.ams_cv < math.inf
-    assert math.isfinite(found.ams_cv_se)
-    assert 0.5 < found.auc.value <= 1.0
+    assert 0.0 < found.value("ams") < math.inf
+    assert math.isfinite(found.se("ams"))
+    assert 0.5 < found.value("auc") <= 1.0
     tame = evaluate_row(np.clip(wild, -50, 50)[None, :], truth(y, np.arange(300) % 3, rule))
-    assert (found.ams_cv, found.auc.value) == (tame.ams_cv, tame.auc.value)
+    assert (found.value("ams"), found.value("auc")) == (tame.value("ams"), tame.value("auc"))
 
 
 def test_a_sure_mistake_has_an_infinite_log_loss() -> None:
@@ -118,8 +118,8 @@ def test_one_event_of_a_class_per_fold(rule: str) -> None:
     fold = np.arange(60) % 5
     score = np.random.default_rng(1).normal(size=60) + y
     found = evaluate_row(score[None, :], truth(y, fold, rule))
-    assert 0.0 <= found.ams_cv < math.inf
-    assert math.isfinite(found.ams_cv_se)
+    assert 0.0 <= found.value("ams") < math.inf
+    assert math.isfinite(found.se("ams"))
 
 
 @pytest.mark.parametrize("rule", CUT_RULES)
@@ -128,8 +128,8 @@ def test_a_fold_without_background_adds_signal_only(rule: str) -> None:
     fold = np.where(y, np.arange(80) // 4 % 4, np.arange(80) % 3)  # the fourth fold has signal only
     score = np.random.default_rng(1).normal(size=80) + 2.0 * y
     found = evaluate_row(score[None, :], truth(y, fold, rule))
-    assert 0.0 < found.ams_cv < math.inf
-    assert math.isfinite(found.ams_cv_se)
+    assert 0.0 < found.value("ams") < math.inf
+    assert math.isfinite(found.se("ams"))
 
 
 @pytest.mark.parametrize("method", BLEND_METHODS)
