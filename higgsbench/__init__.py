@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from higgsbench.lazy import lazy_names
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from higgsbench.api import compare_models, members, predict, run, score, stats, submission, tune_model, write_report
     from higgsbench.ensemble.cut import best_cut
     from higgsbench.errors import HiggsbenchError
@@ -79,6 +81,25 @@ __all__ = [
     "tune_model",
     "write_report",
 ]
+
+
+def lazy_names(package: str, home: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a package's `__getattr__` (PEP 562), which imports a name when it is first used.
+
+    Args:
+        package: name of the package.
+        home: module of each public name.
+    """
+
+    def find(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(home[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return find
+
 
 __getattr__ = lazy_names(__name__, _HOME)
 

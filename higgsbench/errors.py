@@ -15,6 +15,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "HiggsbenchError",
+    "HiggsbenchWarning",
     "MetricError",
     "MissingExtraError",
     "ModelError",
@@ -27,6 +28,10 @@ __all__ = [
 
 class HiggsbenchError(Exception):
     """Base of all errors whose message tells the user what to mend."""
+
+
+class HiggsbenchWarning(UserWarning):
+    """Something a user should know of a result that was computed; the command line shows it on standard error."""
 
 
 class ConfigError(HiggsbenchError):

@@ -1,29 +1,29 @@
-"""Floor 5.5: the Python interface to runs, with the reach of the command line.
+"""Floor 7: the Python interface to runs. Every command parses, calls the function of its name here, and renders.
 
-Wherever a run is asked for, its folder or the `RunResult` of `run` will do.
+Wherever a run is asked for, its folder, its name, `latest`, a folder of runs or the `RunResult` of `run` will do.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from higgsbench.lazy import lazy_names
+from higgsbench import lazy_names
 
 if TYPE_CHECKING:
-    from higgsbench.api.prediction import predict, score, submission
-    from higgsbench.api.running import load_run_config, run
-    from higgsbench.api.studies import compare_models, members, stats, tune_model, write_report
+    from higgsbench.api.results import compare_models, members, predict, score, stats, submission, write_report
+    from higgsbench.api.running import load_run_config, plan_run, run, tune_model
 
 _HOME = {
-    **dict.fromkeys(("predict", "score", "submission"), "higgsbench.api.prediction"),
-    **dict.fromkeys(("load_run_config", "run"), "higgsbench.api.running"),
-    **dict.fromkeys(("compare_models", "members", "stats", "tune_model", "write_report"), "higgsbench.api.studies"),
+    **dict.fromkeys(("load_run_config", "plan_run", "run", "tune_model"), "higgsbench.api.running"),
+    **dict.fromkeys(("compare_models", "members", "predict", "score"), "higgsbench.api.results"),
+    **dict.fromkeys(("stats", "submission", "write_report"), "higgsbench.api.results"),
 }
 
 __all__ = [
     "compare_models",
     "load_run_config",
     "members",
+    "plan_run",
     "predict",
     "run",
     "score",

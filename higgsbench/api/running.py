@@ -1,11 +1,13 @@
-"""Runs: from a configuration to stored rows."""
+"""Runs and studies: from a configuration to stored rows, to a forecast, or to better parameters."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from higgsbench.api.arguments import checked_arguments
+from higgsbench.api.arguments import ANYTHING, Config, Count, File, Names, Switch, Text, Time, checked
 from higgsbench.config import LoadedConfig, load_config
 from higgsbench.config.model import parse_size
 from higgsbench.errors import ConfigError
@@ -15,30 +17,39 @@ from higgsbench.runs.engines import EngineSettings
 from higgsbench.runs.engines.base import load_cluster
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.result import Listener, RunResult
-from higgsbench.runs.run import run_config
+from higgsbench.runs.run import checked_plan, run_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from higgsbench.runs.cost import Forecast
+    from higgsbench.tune.nested import TuneResult
 
-__all__ = ["engine_settings", "folder_of", "load_run_config", "run"]
+__all__ = ["load_run_config", "plan_run", "run", "tune_model"]
 
+_LOG = logging.getLogger("higgsbench")
 _Number = TypeVar("_Number", int, float)
+_Say = Callable[[str], None]
+
+_OF_ANOTHER_SOURCE: dict[str, object] = {
+    "events": None,
+    "seed": None,
+    "mix": {},
+    "shifts": None,
+    "higgs_mass": None,
+    "luminosity": None,
+    "set_proportions": {},
+}
+"""What a configuration of simulated events says that an event file does not need."""
 
 
-def folder_of(run: str | Path | RunResult) -> Path:
-    """Return the folder of a run."""
-    return run.folder if isinstance(run, RunResult) else Path(run).expanduser()
-
-
-@checked_arguments
+@checked
 def load_run_config(
-    config: str | Path | Mapping[str, Any],
+    config: Config,
     *,
-    data: str | Path | None = None,
-    test: str | Path | None = None,
-    only: Sequence[str] = (),
-    settings: Sequence[str] = (),
-    preset: str | None = None,
+    data: File | None = None,
+    test: File | None = None,
+    only: Names = (),
+    settings: Names = (),
+    preset: Text | None = None,
 ) -> LoadedConfig:
     """Load a configuration and apply what a command line would change.
 
@@ -57,9 +68,7 @@ def load_run_config(
     loaded = load_config(config, [*settings, *effort], get_model)
     changes: dict[str, object] = {}
     if data is not None:
-        # What belongs to another source goes with it.
-        changes |= {"source": "file", "path": str(data), "events": None, "seed": None, "mix": {}, "shifts": None}
-        changes |= {"higgs_mass": None, "luminosity": None, "set_proportions": {}}
+        changes |= {"source": "file", "path": str(data), **_OF_ANOTHER_SOURCE}
     if test is not None:
         changes |= {"test": str(test)}
     new = loaded.config
@@ -67,35 +76,33 @@ def load_run_config(
         new = new.model_copy(update={"data": new.data.model_copy(update=changes)})
     if only:
         known = {entry.row_label for entry in new.models} | {entry.model for entry in new.models}
-        for name in only:
-            if name not in known:
-                raise ConfigError(
-                    f"--only {name}: not in {loaded.document.source}, which has {', '.join(sorted(known))}"
-                )
+        lost = next((name for name in only if name not in known), None)
+        if lost is not None:
+            raise ConfigError(f"--only {lost}: not in {loaded.document.source}, which has {', '.join(sorted(known))}")
         kept = [entry for entry in new.models if entry.row_label in only or entry.model in only]
         new = new.model_copy(update={"models": kept})
     return LoadedConfig(new, loaded.document)
 
 
-@checked_arguments
+@checked
 def run(
-    config: str | Path | Mapping[str, Any],
+    config: Config,
     *,
-    data: str | Path | None = None,
-    test: str | Path | None = None,
-    only: Sequence[str] = (),
-    settings: Sequence[str] = (),
-    preset: str | None = None,
-    output: str | Path = "results",
-    jobs: int | None = None,
-    listener: Listener | None = None,
-    time_limit: str | float | None = None,
-    engine: str | None = None,
-    scheduler: str | Path | None = None,
-    cluster: str | Path | None = None,
-    unit_time_limit: str | float | None = None,
-    unit_memory_limit: str | float | None = None,
-    retry_failed: bool = False,
+    data: File | None = None,
+    test: File | None = None,
+    only: Names = (),
+    settings: Names = (),
+    preset: Text | None = None,
+    output: File = "results",
+    jobs: Count | None = None,
+    listener: Annotated[Listener | None, ANYTHING] = None,
+    time_limit: Time | None = None,
+    engine: Text | None = None,
+    scheduler: File | None = None,
+    cluster: File | None = None,
+    unit_time_limit: Time | None = None,
+    unit_memory_limit: Time | None = None,
+    retry_failed: Switch = False,
 ) -> RunResult:
     """Carry out a configuration, as `higgsbench run` does.
 
@@ -109,41 +116,78 @@ def run(
         output: folder that holds the runs.
         jobs: units at a time; all cores by default, with a scheduler or cluster all its workers.
         listener: hears of progress.
-        time_limit: seconds, or text such as "30m", for everything; what does not fit is left out and said.
+        time_limit: seconds, or text such as "30m", for everything; rows that do not fit are left out and named.
         engine: where units run: `local`, `serial` or `dask`; `local` by default, with one job this process.
         scheduler: address of a Dask scheduler, or its scheduler file.
         cluster: YAML file of a batch system that brings Dask workers.
         unit_time_limit: seconds, or text such as "10m", after which a single fit is ended and has failed.
-        unit_memory_limit: bytes, or text such as "4GB", likewise.
+        unit_memory_limit: bytes, or text such as "4GB", above which a single fit is ended and has failed.
         retry_failed: whether units that failed in an earlier call are trained again.
 
     Returns:
-        The run's folder, rows, failures and what a time limit left out.
+        The run's folder, rows, failures and the rows that a time limit left out.
 
     Raises:
         HiggsbenchError: for bad configuration or data.
     """
     loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
     limit = _limit("--time-limit", time_limit, parse_duration)
-    settings_ = engine_settings(
-        engine=engine,
-        jobs=jobs,
-        scheduler=scheduler,
-        cluster=cluster,
-        unit_time_limit=unit_time_limit,
-        unit_memory_limit=unit_memory_limit,
-    )
-    return run_config(loaded, Path(output), settings_, listener, limit, retry_failed)
+    units = _engine_settings(engine, jobs, scheduler, cluster, unit_time_limit, unit_memory_limit)
+    return run_config(loaded, Path(output), units, listener, limit, retry_failed)
 
 
-def engine_settings(
+@checked
+def plan_run(
+    config: Config,
     *,
-    engine: str | None = None,
-    jobs: int | None = None,
-    scheduler: str | Path | None = None,
-    cluster: str | Path | None = None,
-    unit_time_limit: str | float | None = None,
-    unit_memory_limit: str | float | None = None,
+    data: File | None = None,
+    test: File | None = None,
+    only: Names = (),
+    settings: Names = (),
+    preset: Text | None = None,
+    output: File = "results",
+    jobs: Count | None = None,
+    events: Count | None = None,
+) -> Forecast:
+    """Predict time and memory of a run from a few short fits, as `higgsbench run --plan` does; nothing is trained.
+
+    Notes on the plan go to the logger `higgsbench`.
+
+    Args:
+        config: YAML file, or a mapping of the same keys.
+        data: event file to train on, instead of the configuration's.
+        test: separate file of held-out events.
+        only: models or labels to keep.
+        settings: `key=value` changes.
+        preset: preset of the run.
+        output: folder that holds the runs; units that are stored there cost nothing.
+        jobs: units at a time; all cores by default.
+        events: number of training events to predict for; those of the data by default.
+
+    Raises:
+        HiggsbenchError: for bad configuration or data.
+    """
+    from higgsbench.runs.budget import fit_to_memory
+    from higgsbench.runs.cost import forecast, stored_keys
+
+    loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
+    folder, processes = Path(output), jobs or available_cores()
+    plan = checked_plan(loaded, _LOG.info)
+    dataset = plan.dataset
+    if events is None:
+        plan, notes = fit_to_memory(loaded, plan, dataset, processes, stored_keys(folder))
+        for note in notes:
+            _LOG.info(note)
+    return forecast(plan, dataset, loaded.config, folder, processes, events)
+
+
+def _engine_settings(
+    engine: str | None,
+    jobs: int | None,
+    scheduler: str | Path | None,
+    cluster: str | Path | None,
+    unit_time_limit: str | float | None,
+    unit_memory_limit: str | float | None,
 ) -> EngineSettings:
     """Read how units are to be run; arguments as for `run`.
 
@@ -168,3 +212,56 @@ def _limit(option: str, value: str | float | None, parse: Callable[[str], _Numbe
         return None if value is None else parse(str(value))
     except ConfigError as error:
         raise ConfigError(f"{option}: {error}") from error
+
+
+@checked
+def tune_model(
+    config: Config,
+    model: Text,
+    *,
+    trials: Count = 40,
+    time_limit: Time | None = None,
+    objective: Text = "log_loss",
+    inner: Annotated[int, ANYTHING] = 3,
+    outer: Annotated[int | None, ANYTHING] = None,
+    vary: Names = (),
+    prune: Switch = True,
+    data: File | None = None,
+    preset: Text | None = None,
+    settings: Names = (),
+    jobs: Count = 1,
+    studies: File = "studies",
+    say: Annotated[_Say | None, ANYTHING] = None,
+) -> TuneResult:
+    """Search the parameters of one model by nested studies, as `higgsbench tune` does.
+
+    Args:
+        config: YAML file, or a mapping of the same keys.
+        model: model or label of the configuration, or any registered model.
+        trials: trials of each study.
+        time_limit: seconds, or text such as "30m", for all studies together.
+        objective: `log_loss`, `auc` or `ams`.
+        inner: folds that judge a trial.
+        outer: folds held out in turn for an honest score; 0 for none, by default 3 or all folds of a run with fewer.
+        vary: `training_weights` or `features`, or with choices as `WHAT=A,B`.
+        prune: whether trials behind the median are broken off.
+        data: event file, instead of the configuration's.
+        preset: preset to begin with.
+        settings: `key=value` changes of the configuration.
+        jobs: trials at a time; with more than one the search may vary.
+        studies: folder of the studies; a study that was stopped continues.
+        say: hears a line per trial.
+
+    Returns:
+        Trials, the best of them, the nested score, and the file of the configuration to run.
+
+    Raises:
+        HiggsbenchError: for bad configuration, options or data.
+    """
+    from higgsbench.tune.nested import tune
+    from higgsbench.tune.study import TuneSettings
+
+    limit = _limit("--time-limit", time_limit, parse_duration)
+    chosen = TuneSettings(model, trials, limit, objective, inner, outer, prune, tuple(vary), jobs)
+    loaded = load_run_config(config, data=data, settings=settings, preset=preset)
+    return tune(loaded, chosen, Path(studies), say or (lambda text: None))

@@ -1,1 +1,1 @@
-"""Floor 6: click commands, thin: parse, call, render."""
+"""Floor 8: click commands, thin: parse, call the Python function, render."""

@@ -1,7 +1,8 @@
-"""The `higgsbench` command: a group whose commands are imported only when they are called."""
+"""The `higgsbench` command: groups whose commands are imported only when they are called."""
 
 from __future__ import annotations
 
+import codecs
 import errno
 import importlib
 import os
@@ -11,19 +12,25 @@ from typing import Any
 import click
 
 from higgsbench import __version__
-from higgsbench.cli.one_line import one_line
+from higgsbench.cli.options import one_line
 from higgsbench.errors import HiggsbenchError, nearest
 
 __all__ = ["LazyGroup", "cli", "main"]
 
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-"""What is no bug wherever it happens: a disk that is full or read-only, permissions that are missing."""
+"""Errors that are not bugs wherever they happen: a disk that is full or read-only, permissions that are missing."""
+
+_PLAIN = {
+    "±": "+-", "≈": "~", "Δ": "d", "³": "^3", "²": "^2", "µ": "u", "μ": "u", "…": "...", "×": "x", "·": ".",
+    "≥": ">=", "≤": "<=", "→": "->", "✓": "x", "–": "-", "—": "-",
+}  # fmt: skip
+"""What stands for a sign where the output's encoding has none."""
 
 
 class LazyGroup(click.Group):
     """A group that knows its commands by module and one line of help, and imports a module when it is called.
 
-    `higgsbench --help` therefore costs no import of Polars or of any model library.
+    `higgsbench --help` therefore imports neither Polars nor any model library.
     """
 
     def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
@@ -38,9 +45,8 @@ class LazyGroup(click.Group):
         """Import and return the command."""
         if cmd_name not in self.lazy:
             return None
-        command = importlib.import_module(self.lazy[cmd_name][0]).command
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{self.lazy[cmd_name][0]}.command is no click command")
+        module, _, name = self.lazy[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"higgsbench.cli.{module}"), name)
         return command
 
     def resolve_command(
@@ -62,23 +68,23 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     lazy={
-        "run": ("higgsbench.cli.run", "Train, stack and cut as a configuration says; show the leaderboard."),
-        "tune": ("higgsbench.cli.tune", "Search the parameters of a model by nested studies."),
-        "leaderboard": ("higgsbench.cli.leaderboard", "Rank the rows of all stored runs."),
-        "members": ("higgsbench.cli.members", "Show what each member gives to the stack of a run."),
-        "predict": ("higgsbench.cli.predict", "Score new events with the stored models of a run."),
-        "submit": ("higgsbench.cli.submit", "Write a submission in the challenge's format."),
-        "score": ("higgsbench.cli.score", "Check a submission and score it against the truth."),
-        "compare": ("higgsbench.cli.compare", "Compare models of stored runs on the same events."),
-        "stats": ("higgsbench.cli.stats", "Expected significance and limits of stored models."),
-        "report": ("higgsbench.cli.report", "Draw a stored run as one page of pictures and tables."),
-        "export": ("higgsbench.cli.export", "Hand a stored run to other tools."),
-        "cluster": ("higgsbench.cli.cluster", "Show the batch job that a cluster file asks for."),
-        "models": ("higgsbench.cli.models", "List the registered models."),
-        "features": ("higgsbench.cli.features", "List the feature sets, or the formulas of one."),
-        "explore": ("higgsbench.cli.explore", "Describe an event file before any model."),
-        "data": ("higgsbench.cli.data", "Bring, make, check, describe and convert event files."),
-        "environment": ("higgsbench.cli.environment", "Print versions and hardware for a bug report."),
+        "run": ("run:run", "Train, stack and cut as a configuration says; show the leaderboard."),
+        "tune": ("run:tune", "Search the parameters of a model by nested studies."),
+        "leaderboard": ("tables:leaderboard", "Rank the rows of all stored runs."),
+        "members": ("tables:members", "Show what each member gives to the stack of a run."),
+        "predict": ("scoring:predict", "Score new events with the stored models of a run."),
+        "submit": ("scoring:submit", "Write a submission in the challenge's format."),
+        "score": ("scoring:score", "Check a submission and score it against the truth."),
+        "compare": ("tables:compare", "Compare models of stored runs on the same events."),
+        "stats": ("tables:stats", "Expected significance and limits of stored models."),
+        "report": ("tables:report", "Draw a stored run as one page of pictures and tables."),
+        "export": ("main:export", "Hand a stored run to other tools."),
+        "cluster": ("tables:cluster", "Show the batch job that a cluster file asks for."),
+        "models": ("tables:models", "List the registered models."),
+        "features": ("tables:features", "List the feature sets, or the formulas of one."),
+        "explore": ("scoring:explore", "Describe an event file before any model."),
+        "data": ("main:data", "Bring, make, check, describe and convert event files."),
+        "environment": ("tables:environment", "Print versions and hardware for a bug report."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example:  higgsbench run configs/quick.yaml --data training.csv",
@@ -88,13 +94,31 @@ def cli() -> None:
     """Fair, weighted, significance-based benchmarking of classifiers for particle physics."""
 
 
-def _usage(error: click.ClickException) -> str:
-    """Say what is wrong with the command line, and where its help is."""
-    message = error.format_message()
-    context = getattr(error, "ctx", None)
-    if context is None:
-        return message
-    return f"{message.rstrip().removesuffix('.')}; try '{context.command_path} --help'"
+@click.group(
+    "data",
+    cls=LazyGroup,
+    lazy={
+        "fetch": ("data:fetch", "Bring the CERN Open Data file into the cache and verify it."),
+        "info": ("data:info", "Tell what an event file holds."),
+        "validate": ("data:validate", "Check an event file against every rule of real events."),
+        "convert": ("data:convert", "Convert between CSV, gzipped CSV, Parquet and ROOT."),
+        "simulate": ("data:simulate", "Write events of the built-in toy simulation."),
+        "shift": ("data:shift", "Apply systematic shifts to an event file."),
+    },
+    epilog="Example:  higgsbench data validate training.csv",
+)
+def data() -> None:
+    """Bring, make, check, describe and convert event files."""
+
+
+@click.group(
+    "export",
+    cls=LazyGroup,
+    lazy={"mlflow": ("tables:mlflow", "Log a stored run to MLflow's tracking.")},
+    epilog="Example:  higgsbench export mlflow results/all-1a2b3c4d --tracking-uri sqlite:///mlflow.db",
+)
+def export() -> None:
+    """Hand a stored run to other tools."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -102,6 +126,7 @@ def main(args: list[str] | None = None) -> None:
 
     A bug keeps its traceback and exits with 1.
     """
+    _open_streams()
     try:
         code = cli.main(args=args, prog_name="higgsbench", standalone_mode=False)
         sys.stdout.flush()
@@ -130,6 +155,34 @@ def main(args: list[str] | None = None) -> None:
         click.echo(f"Error: {one_line(f'{place}the system refuses: {error.strerror}')}", err=True)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: click.ClickException) -> str:
+    """Say what is wrong with the command line, and where its help is."""
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return message
+    return f"{message.rstrip().removesuffix('.')}; try '{context.command_path} --help'"
+
+
+def _open_streams() -> None:
+    """Make standard output and error usable: open where a caller closed them, plain signs where they lack ours."""
+    codecs.register_error("higgsbench", _plain_signs)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  (lives as long as Python)
+        elif not str(getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf"):
+            stream.reconfigure(errors="higgsbench")
+
+
+def _plain_signs(error: UnicodeError) -> tuple[str, int]:
+    """Replace what cannot be encoded by letters that mean the same, or by a question mark."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    signs = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(sign, "#" if "▀" <= sign <= "▟" else "?") for sign in signs), error.end
 
 
 if __name__ == "__main__":

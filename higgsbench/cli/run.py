@@ -1,78 +1,83 @@
-"""`higgsbench run`."""
+"""`higgsbench run` and `higgsbench tune`, and how their progress is shown."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from higgsbench.cli.duration import time_limit_option
-from higgsbench.cli.engine_options import EngineChoice, engine_options
-from higgsbench.cli.file_name import FILE_NAME
-from higgsbench.cli.one_line import one_line
+from higgsbench.cli.options import (
+    FILE_NAME,
+    PATH,
+    added,
+    console,
+    echo_json,
+    format_option,
+    higgsbench_command,
+    one_line,
+    plain_table,
+    preset_option,
+    quantity,
+)
+from higgsbench.files import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from higgsbench.config import LoadedConfig
+    from higgsbench.runs.cost import Forecast
     from higgsbench.runs.result import RunResult
+    from higgsbench.tune.nested import TuneResult
 
-__all__ = ["command"]
+__all__ = ["LiveProgress", "PlainProgress", "run", "tune"]
+
+_SHOWN = 8
+"""Trials in the table of `tune`."""
+
+_engine_options = added(
+    click.option("--engine", type=click.Choice(["local", "serial", "dask"]),
+                 help="Where fits run: processes here (default), this process, or Dask workers (extra dask)."),
+    click.option("--scheduler", metavar="ADDRESS|FILE", help="Dask scheduler with its workers; implies --engine dask."),
+    click.option("--cluster", type=PATH, metavar="FILE",
+                 help="Batch system that brings Dask workers; see `higgsbench cluster`."),
+    click.option("--unit-time-limit", metavar="TIME", help="End a single fit after so long, e.g. 10m; it has failed."),
+    click.option("--unit-memory-limit", metavar="SIZE", help="End a fit whose process takes more, e.g. 4GB."),
+)  # fmt: skip
 
 
-@click.command(
-    "run",
-    epilog="Example:  higgsbench run configs/all.yaml --data training.csv --only xgboost --set folds=3",
-)
-@click.argument("config", type=click.Path(path_type=Path))
+@higgsbench_command("run", "run configs/all.yaml --data training.csv --only xgboost --set folds=3")
+@click.argument("config", type=PATH)
 @click.option("--data", type=FILE_NAME, help="Event file to train on, instead of the configuration's.")
 @click.option("--test", type=FILE_NAME, help="Separate file of held-out events.")
 @click.option("--only", multiple=True, metavar="MODEL", help="Keep only this model or label; may be repeated.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, e.g. cut.rule=max.")
-@click.option("--preset", type=click.Choice(["quick", "good", "best"]), help="Effort, instead of the configuration's.")
-@time_limit_option("For everything, e.g. 90s, 30m, 2h; what does not fit is left out and said.")
+@preset_option
+@click.option("--time-limit", metavar="TIME",
+              help="For everything, e.g. 90s, 30m, 2h; rows that do not fit are left out and named.")  # fmt: skip
 @click.option("--plan", "dry", is_flag=True, help="Predict time and memory, train nothing.")
 @click.option("--events", type=click.IntRange(min=100), help="With --plan: predict for so many training events.")
-@engine_options
+@click.option("--jobs", "-j", type=click.IntRange(min=1),
+              help="Fits at a time; all cores by default, all workers of a scheduler or cluster.")  # fmt: skip
+@_engine_options
 @click.option("--retry-failed", is_flag=True, help="Train those units again that failed in an earlier call.")
 @click.option("--memory-limit", metavar="SIZE",
               help="For all processes, e.g. 8GB; what needs more trains from disk or is refused at once.")  # fmt: skip
-@click.option("--output", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
-              help="Folder that holds the runs.")  # fmt: skip
+@click.option("--output", type=PATH, default=Path("results"), show_default=True, help="Folder that holds the runs.")
 @click.option("--no-models", is_flag=True, help="Keep the scores only: no fitted models to predict with later.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the leaderboard only.")
-def command(
-    config: Path,
-    data: Path | None,
-    test: Path | None,
-    only: tuple[str, ...],
-    settings: tuple[str, ...],
-    preset: str | None,
-    time_limit: float | None,
-    dry: bool,
-    events: int | None,
-    units: EngineChoice,
-    retry_failed: bool,
-    memory_limit: str | None,
-    output: Path,
-    no_models: bool,
-    quiet: bool,
-) -> None:
+def run(
+    config: Path, settings: tuple[str, ...], time_limit: str | None, dry: bool, events: int | None,
+    jobs: int | None, retry_failed: bool, memory_limit: str | None, output: Path, no_models: bool, quiet: bool,
+    data: Path | None, test: Path | None, only: tuple[str, ...], preset: str | None, **engine: Any,
+) -> None:  # fmt: skip
     """Train, stack and cut as CONFIG says; show the leaderboard.
 
     A run that was interrupted goes on where it stopped: call the same command again.
     """
-    from rich.console import Console
-
-    from higgsbench.api.running import engine_settings, load_run_config
-    from higgsbench.cli.progress import LiveProgress, PlainProgress
+    from higgsbench import api
     from higgsbench.leaderboard import Leaderboard
-    from higgsbench.leaderboard.render import output_console, show
-    from higgsbench.runs.environment import available_cores
-    from higgsbench.runs.result import Silent
-    from higgsbench.runs.run import run_config
+    from higgsbench.leaderboard.render import WIDE, show
 
     settings = (*settings, "store_models=false") if no_models else settings
     settings = settings if memory_limit is None else (*settings, f"memory_limit={memory_limit}")
@@ -82,81 +87,44 @@ def command(
         raise click.UsageError("--plan predicts the whole run; leave out --time-limit")
     if dry and retry_failed:
         raise click.UsageError("--plan trains nothing; leave out --retry-failed")
-    loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
-    console = output_console()
-    engine = engine_settings(**units)
+    chosen: dict[str, Any] = {"data": data, "test": test, "only": only, "settings": settings, "preset": preset}
+    chosen |= {"output": output, "jobs": jobs}
+    out = console(width=WIDE)
     if dry:
-        _show_plan(loaded, output, engine.jobs or available_cores(), events, console)
+        _show_forecast(api.plan_run(config, events=events, **chosen), jobs, out)
         return
     begin = time.monotonic()
-    if quiet:
-        result = run_config(loaded, output, engine, Silent(), time_limit, retry_failed)
-    else:
-        messages = Console(stderr=not console.is_terminal)
-        progress = LiveProgress(messages) if messages.is_terminal else PlainProgress(messages)
-        try:
-            with progress:
-                result = run_config(loaded, output, engine, progress, time_limit, retry_failed)
-        except KeyboardInterrupt:
-            click.echo(
-                f"Interrupted: {progress.done} of {progress.total} units are stored in {progress.folder or output}; "
-                "call the same command again to go on.",
-                err=True,
+    progress = None if quiet else _progress(out)
+    try:
+        with progress or _Silent():
+            result = api.run(
+                config, listener=progress, time_limit=time_limit, retry_failed=retry_failed, **chosen, **engine
             )
+    except KeyboardInterrupt:
+        if progress is not None:
+            click.echo(progress.interrupted(output), err=True)
             raise click.exceptions.Exit(130) from None
-    show(Leaderboard.read(result.folder), console)
-    console.print(f"Run stored in {result.folder}", highlight=False, markup=False, soft_wrap=True)
-    if time_limit is not None:
-        _report_left_out(result, time_limit, time.monotonic() - begin)
+        raise
+    show(Leaderboard.read(result.folder), out)
+    out.print(f"Run stored in {result.folder}", soft_wrap=True)
+    _report_left_out(result, time_limit, time.monotonic() - begin)
     _report_failures(result)
 
 
-def _report_left_out(result: RunResult, limit: float, spent: float) -> None:
-    from higgsbench.runs.durations import format_duration
+def _report_left_out(result: RunResult, time_limit: str | None, spent: float) -> None:
+    from higgsbench.runs.durations import format_duration, parse_duration
 
     for row in result.left_out:
         click.echo(f"Left out: {row.name}: {row.reason}", err=True)
     if result.left_out:
         click.echo("The same command without --time-limit adds what was left out.", err=True)
-    if spent > limit:
+    limit = None if time_limit is None else parse_duration(time_limit)
+    if limit is not None and spent > limit:
         click.echo(
             f"Took {format_duration(spent)} of {format_duration(limit)}: a fit that was under way took longer than "
             "predicted.",
             err=True,
         )
-
-
-def _show_plan(loaded: LoadedConfig, output: Path, jobs: int, events: int | None, console: Console) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    from higgsbench.cli.data_output import quantity
-    from higgsbench.runs.budget import fit_to_memory
-    from higgsbench.runs.cost import forecast, stored_keys
-    from higgsbench.runs.durations import format_duration
-    from higgsbench.runs.run import checked_plan
-
-    plan = checked_plan(loaded, lambda text: click.echo(f"Note: {one_line(text)}", err=True))
-    dataset = plan.dataset
-    plan, notes = (plan, []) if events is not None else fit_to_memory(loaded, plan, dataset, jobs, stored_keys(output))
-    for note in notes:
-        click.echo(note)
-    found = forecast(plan, dataset, loaded.config, output, jobs, events)
-    table = Table(header_style="bold")
-    for title in ("row", "fits", "stored", "seeds", "a fit", "all"):
-        table.add_column(title, justify="left" if title == "row" else "right")
-    for row in found.rows:
-        times = (format_duration(row.seconds), format_duration(row.total))
-        table.add_row(escape(row.name), str(row.units), str(row.stored), str(row.bag), *times)
-    console.print(table, highlight=False)
-    runs = "runs overnight: " if found.seconds > 3 * 3600 else ""
-    processes = "1 process" if jobs == 1 else f"{jobs} processes"
-    count = quantity(found.events, "training event")
-    click.echo(
-        f"{runs}predicted {format_duration(found.seconds)} with {processes} on {count}, "
-        f"about {found.memory_mb / 1000:.1f} GB of memory (measured in {format_duration(found.calibration_seconds)} "
-        "of short fits; nothing was trained)"
-    )
 
 
 def _report_failures(result: RunResult) -> None:
@@ -167,3 +135,279 @@ def _report_failures(result: RunResult) -> None:
         click.echo("Failed units are not trained again unless you say --retry-failed.", err=True)
     if result.failures:
         raise click.exceptions.Exit(1)
+
+
+def _show_forecast(found: Forecast, jobs: int | None, out: Console) -> None:
+    from higgsbench.runs.durations import format_duration
+    from higgsbench.runs.environment import available_cores
+
+    table = plain_table(("row", "fits", "stored", "seeds", "a fit", "all"), right=1)
+    for row in found.rows:
+        times = (format_duration(row.seconds), format_duration(row.total))
+        table.add_row(row.name, str(row.units), str(row.stored), str(row.bag), *times)
+    out.print(table)
+    processes = quantity(jobs or available_cores(), "process").replace("processs", "processes")
+    click.echo(
+        f"{'runs overnight: ' if found.seconds > 3 * 3600 else ''}predicted {format_duration(found.seconds)} with "
+        f"{processes} on {quantity(found.events, 'training event')}, about {found.memory_mb / 1000:.1f} GB of memory "
+        f"(measured in {format_duration(found.calibration_seconds)} of short fits; nothing was trained)"
+    )
+
+
+def _progress(out: Console) -> PlainProgress:
+    """Return what shows progress: on the terminal of the leaderboard, otherwise on standard error."""
+    messages = console(stderr=not out.is_terminal)
+    return LiveProgress(messages) if messages.is_terminal else PlainProgress(messages)
+
+
+class _Silent:
+    """Stands for progress that nobody wants to see."""
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+
+
+def _result(record: dict[str, Any]) -> str:
+    return f"AMS cv {record['ams_cv']:.3f} ± {record['ams_cv_se']:.3f}, wAUC {record['auc']:.4f}"
+
+
+class PlainProgress:
+    """One line per event of note, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.total = self.done = 0
+        self.folder: Path | None = None
+        self.begin = time.monotonic()
+
+    def __enter__(self) -> PlainProgress:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+
+    def line(self, text: str) -> None:
+        """Print a line as it is, neither wrapped nor highlighted."""
+        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+
+    def interrupted(self, output: Path) -> str:
+        """Say what is stored after Ctrl-C."""
+        return (
+            f"Interrupted: {self.done} of {self.total} units are stored in {self.folder or output}; "
+            "call the same command again to go on."
+        )
+
+    def planned(self, folder: Path, total: int, done: int) -> None:
+        """Say what is to do."""
+        self.folder, self.total, self.done = folder, total, done
+        self.line(f"{folder}: {total} units, {done} of them already stored")
+
+    def started(self, row: str, repeat: int, fold: int) -> None:
+        """Say nothing: the end of a unit is line enough."""
+
+    def finished(self, row: str, repeat: int, fold: int, seconds: float, failed: bool) -> None:
+        """Count a unit."""
+        self.done += 1
+        what = f"fold {fold}" if fold >= 0 else "refit"
+        state = "FAILED" if failed else f"{seconds:.1f} s"
+        elapsed = time.monotonic() - self.begin
+        self.line(f"[{self.done}/{self.total}, {elapsed:.0f} s] {row}, {what}, repeat {repeat}: {state}")
+
+    def row_done(self, record: dict[str, Any]) -> None:
+        """Show the metrics of a row."""
+        self.line(f"  {record['name']}: {_result(record)}")
+
+    def note(self, text: str) -> None:
+        """Show a line."""
+        self.line(text)
+
+
+class LiveProgress(PlainProgress):
+    """A bar over the work units with remaining time, what runs now, and the best row so far."""
+
+    def __init__(self, console: Console) -> None:
+        from rich import progress as bars
+
+        super().__init__(console)
+        self.bar = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[state]}", style="dim", markup=False),
+            console=console,
+            transient=True,
+        )
+        self.task = self.bar.add_task("units", total=None, state="")
+        self.running: list[str] = []
+        self.best: dict[str, Any] | None = None
+
+    def __enter__(self) -> LiveProgress:
+        """Start the bar."""
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the bar away."""
+        self.bar.stop()
+
+    def planned(self, folder: Path, total: int, done: int) -> None:
+        """Set the length of the bar."""
+        super().planned(folder, total, done)
+        self.bar.update(self.task, total=total, completed=done)
+
+    def started(self, row: str, repeat: int, fold: int) -> None:
+        """Show what runs now."""
+        self.running.append(row)
+        self._refresh()
+
+    def finished(self, row: str, repeat: int, fold: int, seconds: float, failed: bool) -> None:
+        """Move the bar on."""
+        self.done += 1
+        if row in self.running:
+            self.running.remove(row)
+        if failed:
+            self.line(f"{row}, fold {fold}, repeat {repeat}: FAILED")
+        self.bar.update(self.task, completed=self.done)
+        self._refresh()
+
+    def row_done(self, record: dict[str, Any]) -> None:
+        """Keep the best row in sight."""
+        if self.best is None or record["ams_cv"] > self.best["ams_cv"]:
+            self.best = record
+        self._refresh()
+
+    def _refresh(self) -> None:
+        running = ", ".join(dict.fromkeys(self.running))
+        best = f"best {self.best['name']}: {_result(self.best)}" if self.best else ""
+        self.bar.update(self.task, state=" | ".join(part for part in (running, best) if part))
+
+
+@higgsbench_command("tune", "tune configs/quick.yaml --model xgboost --time-limit 10m -o tuned.yaml")
+@click.argument("config", type=PATH)
+@click.option("--model", required=True, help="Model or label of CONFIG, or any registered model.")
+@click.option("--trials", type=click.IntRange(min=2), default=40, show_default=True, help="Trials of each study.")
+@click.option("--time-limit", metavar="TIME", help="For all studies together, e.g. 90s, 30m, 2h.")
+@click.option("--objective", type=click.Choice(["log_loss", "auc", "ams"]), default="log_loss", show_default=True,
+              help="Weighted log-loss, weighted AUC, or AMS with the cut from other folds.")  # fmt: skip
+@click.option("--inner", type=click.IntRange(2, 20), default=3, show_default=True, help="Folds that judge a trial.")
+@click.option("--outer", type=click.IntRange(0, 100), show_default="3, or all folds if fewer",
+              help="Folds of the run held out in turn, each with a study of its own, for an honest score.")  # fmt: skip
+@click.option("--vary", multiple=True, metavar="WHAT[=A,B]", help="Vary training_weights or features too.")
+@click.option("--prune/--no-prune", default=True, help="Break off trials behind the median after a fold.")
+@click.option("--data", type=PATH, help="Event file, instead of the configuration's.")
+@preset_option
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key of CONFIG.")
+@click.option("--jobs", "-j", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Trials at a time; with more than one the search may vary.")  # fmt: skip
+@click.option("--studies", type=PATH, default=Path("studies"), show_default=True,
+              help="Folder of the studies; a study that was stopped continues.")  # fmt: skip
+@click.option("--output", "-o", type=PATH, help="Write the configuration here too.")
+@format_option("table", "json")
+@click.option("--quiet", "-q", is_flag=True, help="No line per trial.")
+def tune(config: Path, output: Path | None, form: str, quiet: bool, **choices: Any) -> None:
+    """Search the parameters of one model of CONFIG; write a configuration to run.
+
+    What is reported was not chosen on the events that score it. Call the same command again to continue a study.
+    """
+    from higgsbench.api import tune_model
+    from higgsbench.errors import StoreError
+    from higgsbench.files import write_bytes
+
+    if output is not None and output.is_dir():
+        raise StoreError(f"{output}: --output is a folder; name a file, e.g. {output / 'tuned.yaml'}")
+    if output is not None and not output.absolute().parent.is_dir():
+        raise StoreError(f"{output}: there is no folder {output.parent}")
+
+    def say(text: str) -> None:
+        if not quiet:
+            click.echo(one_line(text), err=True)
+
+    try:
+        result = tune_model(config, say=say, **choices)
+    except KeyboardInterrupt:
+        click.echo("Interrupted: finished trials are stored; call the same command again to go on.", err=True)
+        raise click.exceptions.Exit(130) from None
+    if output is not None:
+        try:
+            write_bytes(output, result.config_file.read_bytes())
+        except OSError as error:
+            raise StoreError(f"{output}: cannot be written: {error.strerror}") from error
+    if form == "json":
+        echo_json(result.as_json())
+    else:
+        _show_study(result, console(), config, output)
+
+
+def _show_study(result: TuneResult, screen: Console, config: Path, output: Path | None) -> None:
+    from higgsbench.runs.durations import format_duration
+
+    _show_trials(result, screen)
+    if result.importances:
+        shares = ", ".join(f"{name} {100 * share:.0f}%" for name, share in result.importances.items())
+        screen.print(f"Importance: {shares}", soft_wrap=True)
+    if result.nested is None:
+        screen.print("No nested score (--outer 0, or no time): the best value above is optimistic.")
+    else:
+        _show_nested(result, screen)
+    taken = format_duration(result.seconds)
+    screen.print(
+        f"{len(result.trials)} trials in {taken}, kept in {result.folder}; more --trials go on there.", soft_wrap=True
+    )
+    screen.print(_advice(result, config, output or result.config_file), soft_wrap=True)
+
+
+def _advice(result: TuneResult, config: Path, tuned: Path) -> str:
+    """Say what to do next: nothing, where nothing better than the beginning was found."""
+    if not result.improved:
+        return f"Nothing better than the parameters of {config} was found: {tuned} has the same ones."
+    if result.nested is not None and not result.nested.better(result.objective):
+        return f"On the held-out folds {tuned} is not better than {config}: more trials may help, or nothing."
+    return f"Next:  higgsbench run {tuned}"
+
+
+def _show_trials(result: TuneResult, screen: Console) -> None:
+    # Best first: sorted by distance from the best value, whatever the direction.
+    best = result.best.value or 0.0
+    complete = sorted((r for r in result.trials if r.value is not None), key=lambda r: abs((r.value or 0.0) - best))
+    shown = complete[:_SHOWN]
+    numbers = [str(record.number) for record in shown]
+    table = plain_table(("trial", *numbers), right=1, title=f"Best trials of {result.label}")
+    table.add_row(result.objective, *(f"{record.value:.6g}" for record in shown))
+    table.add_row("seconds", *(f"{record.seconds:.1f}" for record in shown), end_section=True)
+    for name in result.best.values:
+        table.add_row(name, *(_cell(record.values.get(name)) for record in shown))
+    screen.print(table)
+
+
+def _show_nested(result: TuneResult, screen: Console) -> None:
+    found = result.nested
+    if found is None:
+        return
+    title = f"On {len(found.chosen)} held-out folds of the run, with standard errors"
+    table = plain_table(("parameters", "log-loss x10³", "wAUC", "AMS cv"), right=1, title=title)
+    lines = (
+        ("of the beginning", found.start, ""),
+        ("nested (chosen without fold)", found.nested, ""),
+        ("final (chosen with it)", found.final, ""),
+        ("gain: nested - beginning", found.gain, "+"),
+        ("optimism: final - nested", found.optimism, "+"),
+    )
+    for name, values, sign in lines:
+        loss, auc, ams = values["log_loss"], values["auc"], values["ams"]
+        table.add_row(
+            name,
+            f"{1e3 * loss.value:{sign}.3f} ± {1e3 * loss.se:.3f}",
+            f"{auc.value:{sign}.4f} ± {auc.se:.4f}",
+            f"{ams.value:{sign}.3f} ± {ams.se:.3f}",
+        )
+    screen.print(table)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from higgsbench.cli.data_fetch import _PoochProgress
+from higgsbench.cli.data import _PoochProgress
 from higgsbench.events.fetch import download
 
 if TYPE_CHECKING:

@@ -284,7 +284,7 @@ def test_the_run_finished_last_is_taken(make: Make, tmp_path: Path) -> None:
 
 
 def test_the_command(make: Make, tmp_path: Path) -> None:
-    from higgsbench.cli.report import command
+    from higgsbench.cli.tables import report as command
 
     folder = make()
     done = CliRunner().invoke(command, [str(folder), "-o", str(tmp_path / "page.html")])

@@ -1,0 +1,414 @@
+"""What comes out of stored runs: scores of new events, comparisons, statistics and the report."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import polars
+
+from higgsbench.api.arguments import (
+    ANYTHING,
+    Count,
+    File,
+    Names,
+    Number,
+    Run,
+    Sigmas,
+    Submission,
+    Switch,
+    Text,
+    Totals,
+    Truth,
+    checked,
+)
+from higgsbench.errors import ConfigError, HiggsbenchWarning
+from higgsbench.events import Events, load_events
+from higgsbench.files import printable
+from higgsbench.metrics.significance import BinningRules
+from higgsbench.runs.stored import find_run
+from higgsbench.schema import ATLAS_HIGGS, B_REG, TableSchema
+
+if TYPE_CHECKING:
+    from higgsbench.challenge import SubmissionScore
+    from higgsbench.compare import Comparison, Contender
+    from higgsbench.ensemble import Diversity
+    from higgsbench.inference import Statistics
+    from higgsbench.inference.statistics import ScoredShifts
+    from higgsbench.runs.predictor import Predictor
+    from higgsbench.runs.stored import StoredRun
+
+__all__ = [
+    "compare_models", "members", "predict", "predicted_parts", "score", "stats", "submission", "write_report",
+]  # fmt: skip
+
+_LOG = logging.getLogger("higgsbench")
+Shift = tuple[str, Path, Path] | str
+Progress = Callable[[int], None]
+
+
+@checked
+def predict(
+    run: Run,
+    data: File,
+    *,
+    model: Text | None = None,
+    jobs: Count | None = None,
+    subsets: Names | None = None,
+    progress: Annotated[Progress | None, ANYTHING] = None,
+    results: File = "results",
+) -> polars.DataFrame:
+    """Score new events with the stored models of a run, as `higgsbench predict` does.
+
+    Args:
+        run: the run.
+        data: event file in the layout the run was trained on; it needs no labels.
+        model: row to take; the stack when None, or the only row.
+        jobs: parts scored at a time; all cores by default.
+        subsets: keep only events of these subsets (KaggleSet); all when None.
+        progress: hears the number of events of each part that is scored.
+        results: folder that holds runs.
+
+    Returns:
+        EventId, score (log-odds in physical normalisation) and selected (by the frozen cut), in the order of the file.
+
+    Raises:
+        HiggsbenchError: if the run has no usable models, or the data breaks a rule.
+
+    Warns:
+        HiggsbenchWarning: if the run was trained on some of the events.
+    """
+    stored = find_run(run, results)
+    return polars.concat(list(_scored(stored, _predictor(stored, model), data, jobs, subsets, progress)))
+
+
+@checked
+def predicted_parts(
+    run: Run,
+    data: File,
+    *,
+    model: Text | None = None,
+    jobs: Count | None = None,
+    subsets: Names | None = None,
+    progress: Annotated[Progress | None, ANYTHING] = None,
+    results: File = "results",
+) -> Iterator[polars.DataFrame]:
+    """Score new events part by part, for files larger than memory; everything else as in `predict`."""
+    stored = find_run(run, results)
+    return _scored(stored, _predictor(stored, model), data, jobs, subsets, progress)
+
+
+@checked
+def submission(
+    run: Run,
+    data: File,
+    *,
+    model: Text | None = None,
+    jobs: Count | None = None,
+    subsets: Names | None = None,
+    progress: Annotated[Progress | None, ANYTHING] = None,
+    results: File = "results",
+) -> polars.DataFrame:
+    """Make a submission in the challenge's format, as `higgsbench submit` does; arguments as for `predict`.
+
+    Without `subsets`, the events are the test sets b and v where the file has them, otherwise all.
+
+    Returns:
+        EventId, RankOrder and Class, in the order of the file.
+    """
+    from higgsbench.challenge import submission_table
+    from higgsbench.runs.predict import default_subsets
+
+    stored = find_run(run, results)
+    predictor = _predictor(stored, model)
+    chosen = subsets or default_subsets(data, predictor.schema)
+    found = polars.concat(list(_scored(stored, predictor, data, jobs, chosen, progress)))
+    return submission_table(found["EventId"].to_numpy(), found["score"].to_numpy(), predictor.threshold)
+
+
+def _predictor(stored: StoredRun, model: str | None) -> Predictor:
+    from higgsbench.runs.predictor import open_predictor
+
+    return open_predictor(stored.folder, model)
+
+
+def _scored(
+    stored: StoredRun,
+    predictor: Predictor,
+    data: str | Path,
+    jobs: int | None,
+    subsets: Sequence[str] | None,
+    progress: Progress | None,
+) -> Iterator[polars.DataFrame]:
+    """Pass scored parts on; warn at the end of events that the run was trained on, whose scores test nothing."""
+    from higgsbench.runs.environment import available_cores
+    from higgsbench.runs.predict import predictions
+    from higgsbench.runs.predictor import training_events
+
+    trained = training_events(stored.folder, predictor.schema)
+    seen = 0
+    for part in predictions(predictor, data, jobs or available_cores(), subsets):
+        if trained is not None:
+            seen += int(part["EventId"].is_in(trained.implode()).sum())
+        if progress is not None:
+            progress(part.height)
+        yield part
+    name = printable(data)
+    _LOG.info("%s: scored by %s of %s", name, predictor.name, stored.name)
+    if trained is None:
+        _warn(
+            f"{name}: the run's scores.parquet is missing, so nothing tells whether the run was trained on these "
+            "events; run its configuration again to write it anew"
+        )
+    if seen:
+        _warn(
+            f"{name}: {seen:,} of the events have the EventId of events that the run was trained on; their scores are "
+            "too good, so measure nothing with them"
+        )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, HiggsbenchWarning, stacklevel=2)
+
+
+@checked
+def score(
+    submission: Submission,
+    truth: Truth,
+    *,
+    subsets: Names | None = None,
+    totals: Totals | None = None,
+    b_reg: Number = B_REG,
+    schema: Annotated[str | Path | TableSchema, ANYTHING] = ATLAS_HIGGS,
+) -> list[SubmissionScore]:
+    """Check a submission as strictly as the challenge did and score it, as `higgsbench score` does.
+
+    Args:
+        submission: file, or a table as `submission` returns it.
+        truth: labelled events, or the file that holds them.
+        subsets: subsets that are scored; b and v where the truth has them when None, otherwise all events.
+        totals: reference totals (N_s, N_b); those of the truth where None.
+        b_reg: regularisation of the background.
+        schema: layout of a truth that is a file: a name, a YAML file with the keys of `data.schema`, or a layout.
+
+    Returns:
+        The score on all scored events, then on each of their subsets.
+
+    Raises:
+        DataError: naming what is wrong with the submission, or that it is not of these events.
+    """
+    from higgsbench.challenge import events_to_score, read_submission, score_submission
+    from higgsbench.config.model import named_schema
+
+    layout = schema if isinstance(schema, TableSchema) else named_schema(str(schema))
+    events = truth if isinstance(truth, Events) else load_events(truth, layout)
+    file = submission if isinstance(submission, polars.DataFrame) else Path(submission)
+    given = read_submission(file, events_to_score(events, subsets).event_id)
+    n_s, n_b = totals or (None, None)
+    own = events.totals() if None in (n_s, n_b) else (0.0, 0.0)
+    used = (own[0] if n_s is None else n_s, own[1] if n_b is None else n_b) if totals else None
+    return score_submission(given, events, subsets=subsets, totals=used, b_reg=b_reg)
+
+
+@checked
+def members(run: Run, *, results: File = "results") -> Diversity:
+    """Take the stack of a run apart, member by member, as `higgsbench members` does.
+
+    Args:
+        run: the run.
+        results: folder that holds runs.
+
+    Raises:
+        StoreError: if the run is unfinished or has no stack.
+    """
+    from higgsbench.leaderboard.members import read_diversity
+
+    return read_diversity(find_run(run, results).folder)
+
+
+def _contenders(
+    runs: Sequence[Run], models: Sequence[str], results: str | Path, *, run: str | None = None, common: bool = False
+) -> tuple[list[Contender], list[str]]:
+    from higgsbench.compare import load_contenders
+
+    names = [str(getattr(given, "folder", given)) for given in runs]
+    specs = [f"{name}:{model}" for name in names for model in models] or names
+    return load_contenders(specs, run=run, results=Path(results), common=common)
+
+
+@checked
+def compare_models(
+    *runs: Run,
+    models: Names = (),
+    run: Text | None = None,
+    common: Switch = False,
+    replicas: Count = 1000,
+    results: File = "results",
+    events: File | None = None,
+) -> Comparison:
+    """Compare models of stored runs on the same events, as `higgsbench compare` does.
+
+    Args:
+        runs: runs, or `RUN:MODEL` for one row of a run; with `run`, names of its models.
+        models: rows or labels to keep of every run; all when empty.
+        run: run that bare names of models in `runs` refer to; alone, all its models.
+        common: whether runs of different events are compared on those they share, instead of refused.
+        replicas: number of bootstrap replicas.
+        results: folder that holds runs.
+        events: file (Parquet or CSV) to write that says, per event, which models select it.
+
+    Returns:
+        Models, pairs and average ranks; printed, it is what the command shows.
+
+    Raises:
+        HiggsbenchError: if a run or model is not known, or they cannot be compared.
+    """
+    from higgsbench.compare import compare
+    from higgsbench.compare.contest import check_target, write_selections
+
+    target = None if events is None else Path(events)
+    if target is not None:
+        check_target(target)
+    contenders, notes = _contenders(runs, models, results, run=run, common=common)
+    comparison = compare(contenders, notes, replicas=replicas)
+    if target is not None:
+        write_selections(target, contenders[0], comparison)
+    return comparison
+
+
+@checked
+def stats(
+    run: Run,
+    *,
+    models: Names = (),
+    sigma_b: Sigmas = (),
+    rules: Annotated[BinningRules | None, ANYTHING] = None,
+    workspace: Switch = False,
+    fit: Switch = False,
+    counting: Switch = False,
+    mc_stat: Switch = True,
+    events: File | None = None,
+    nominal: File | None = None,
+    shifts: Annotated[Sequence[Shift], ANYTHING] = (),
+    results: File = "results",
+) -> Statistics:
+    """Compute expected significances of stored models, as `higgsbench stats` does.
+
+    Args:
+        run: the run.
+        models: rows or labels; all when empty.
+        sigma_b: relative background uncertainty, or several.
+        rules: what a bin of the score must hold.
+        workspace: whether a HistFactory workspace of one model is built.
+        fit: whether pyhf (extra `stats`) evaluates it.
+        counting: workspace of the selection as one bin, instead of bins of the score.
+        mc_stat: whether simulation statistics count as uncertainty in the workspace.
+        shifts: systematic shifts that the run's stored models score, "tes=0.03" or "tes=up.csv,down.csv" (event files);
+            with `nominal`, score files: (name, up, down) or "tes=up.parquet,down.parquet".
+        events: labelled events that are shifted; by default the run's held-out events, or without any its training
+            events, judged out of fold.
+        nominal: scores of these events (Parquet: EventId, score), where they were scored elsewhere.
+        results: folder that holds runs.
+
+    Raises:
+        HiggsbenchError: if a run or model is not known, or options do not fit each other.
+    """
+    from higgsbench.inference import run_statistics
+
+    contenders, _ = _contenders([find_run(run, results)], models, results)
+    file, scores = (None if path is None else Path(path) for path in (events, nominal))
+    sizes = (sigma_b,) if isinstance(sigma_b, int | float) else sigma_b
+    return run_statistics(
+        contenders,
+        sigma_b=sizes,
+        rules=rules,
+        workspace=workspace,
+        fit=fit,
+        counting=counting,
+        mc_stat=mc_stat,
+        shifted=_scorer_of_shifts(shifts, file, scores),
+    )
+
+
+def _scorer_of_shifts(
+    shifts: Sequence[Shift], events: Path | None, nominal: Path | None
+) -> Callable[[Contender], ScoredShifts] | None:
+    """Return what scores shifts under a stored model: the model itself, or files; None without shifts.
+
+    Args:
+        shifts: as in `stats`.
+        events: labelled events that are shifted.
+        nominal: scores of these events; then the shifts are score files too.
+
+    Raises:
+        ConfigError: if the arguments do not fit each other, or a shift is of another form.
+    """
+    from higgsbench.inference.shifts import parse_shift, parse_systematics, read_shifts
+    from higgsbench.report.shifts import row_shifts
+    from higgsbench.runs.predictor import FittedRun
+
+    if (nominal is not None and events is None) or (events is not None and nominal is None and not shifts):
+        raise ConfigError("--events, --nominal and --shift belong together")
+    if nominal is not None and events is not None:
+        files = [parse_shift(shift) if isinstance(shift, str) else shift for shift in shifts]
+        return lambda contender: read_shifts(events, nominal, files, contender.truth.totals)
+    if not shifts:
+        return None
+    texts = [shift if isinstance(shift, str) else f"{shift[0]}={shift[1]},{shift[2]}" for shift in shifts]
+    systematics = parse_systematics(texts)
+
+    def scored(contender: Contender) -> ScoredShifts:
+        folder = contender.row.run
+        return row_shifts(folder, contender.row.record["name"], systematics, FittedRun(folder), events)
+
+    return scored
+
+
+@checked
+def write_report(
+    run: Run,
+    output: File,
+    *,
+    figures: File | None = None,
+    data: File | None = None,
+    test: File | None = None,
+    all_rows: Switch = False,
+    shifts: Names = (),
+    events: File | None = None,
+    results: File = "results",
+) -> Path:
+    """Draw a stored run as one page that opens offline, as `higgsbench report` does.
+
+    Args:
+        run: the run.
+        output: the page, written whole or not at all.
+        figures: folder that gets every figure as PNG and PDF too.
+        data: event file, where it is no longer where the run's configuration says.
+        test: file of held-out events, likewise.
+        all_rows: whether every row gets figures of its own, not only the best ones and the stack.
+        shifts: systematic shifts whose effect is shown: "tes=0.03" moves the events, "tes=up.csv,down.csv" names files
+            of moved events.
+        events: file of labelled events that are shifted; by default the run's held-out events, or without any its
+            training events, judged out of fold.
+        results: folder that holds runs.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        HiggsbenchError: if there is no finished run, it is damaged, the drawing libraries are absent, or the page
+            cannot be written.
+    """
+    from higgsbench.inference.shifts import parse_systematics
+    from higgsbench.report import write_report as write_page
+    from higgsbench.runs.predictor import FittedRun
+
+    systematics = parse_systematics(shifts, events)
+    folder = find_run(run, results).folder
+    return write_page(
+        folder, output, figures=figures, data=data, test=test, models=FittedRun(folder), all_rows=all_rows,
+        systematics=systematics, shift_events=events,
+    )  # fmt: skip

@@ -1,0 +1,274 @@
+"""What the commands share: options and their parsing, tables for a terminal, and where warnings and notes go."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from higgsbench.files import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from higgsbench.events.shifts import Shifts
+
+__all__ = [
+    "FILE_NAME",
+    "PATH",
+    "added",
+    "console",
+    "echo_json",
+    "file_size",
+    "format_option",
+    "higgsbench_command",
+    "must_differ",
+    "number_pairs",
+    "one_line",
+    "plain_table",
+    "preset_option",
+    "quantity",
+    "results_option",
+    "seed_option",
+    "shift_options",
+    "shifts_from",
+    "split_names",
+]
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+PATH = click.Path(path_type=Path)
+
+
+def one_line(text: str) -> str:
+    """Return a text in one line that cannot steer a terminal: a name out of somebody's file may be part of it."""
+    return printable(" ".join(text.split()))
+
+
+class _FileName(click.Path):
+    """A path that is not empty: as a path, an empty name would mean the current folder."""
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if value == "":
+            self.fail("the file name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE_NAME = _FileName(path_type=Path)
+
+
+class Command(click.Command):
+    """A command that refuses single options given twice and shows warnings and notes on standard error."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and refuse an option that takes one value and got several, of which click would keep the last."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        single = [p for p in order if isinstance(p, click.Option) and not (p.multiple or p.is_flag or p.count)]
+        twice = next((p for p in single if single.count(p) > 1), None)
+        if twice is not None:
+            ctx.fail(f"{max(twice.opts, key=len)} is given {single.count(twice)} times; it takes one value")
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Carry out the command."""
+        with _told_on_stderr():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _told_on_stderr() -> Iterator[None]:
+    """Show what the Python functions warn of and note, each in one line on standard error."""
+    import logging
+    import warnings
+
+    from higgsbench.errors import HiggsbenchWarning
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            word = "Note" if record.levelno < logging.WARNING else "Warning"
+            click.echo(f"{word}: {one_line(record.getMessage())}", err=True)
+
+    log, notes = logging.getLogger("higgsbench"), Notes(logging.INFO)
+    level = log.level
+    log.addHandler(notes)
+    log.setLevel(logging.INFO)
+    with warnings.catch_warnings():
+        other = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, HiggsbenchWarning):
+                click.echo(f"Warning: {one_line(str(message))}", err=True)
+            else:
+                other(message, category, *rest, **more)
+
+        warnings.simplefilter("always", HiggsbenchWarning)
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            log.removeHandler(notes)
+            log.setLevel(level)
+
+
+def higgsbench_command(name: str, example: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Return the decorator of a command, with an example at the end of its help."""
+    return click.command(name, cls=Command, epilog=f"Example:  higgsbench {example}")
+
+
+def format_option(*forms: str) -> Callable[[Function], Function]:
+    """Return the option `--format`, whose first choice is the default."""
+    return click.option("--format", "form", type=click.Choice(forms), default=forms[0], show_default=True,
+                        help="json carries full precision.")  # fmt: skip
+
+
+results_option = click.option("--results", type=PATH, default=Path("results"), show_default=True,
+                              help="Folder that holds runs; RUN is a folder, a name in it, or latest.")  # fmt: skip
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the events.")
+preset_option = click.option(
+    "--preset", type=click.Choice(["quick", "good", "best"]), help="Effort, instead of the configuration's."
+)
+
+
+def added(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
+    """Return a decorator that adds options in their order."""
+
+    def add(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+shift_options = added(
+    click.option("--tes", type=float, default=0.0, help="Tau energy scale, relative change: 0.03 is +3%."),
+    click.option("--jes", type=float, default=0.0, help="Jet energy scale, relative change."),
+    click.option("--soft-met", type=float, default=0.0, help="Soft missing momentum to add, GeV per axis."),
+    click.option("--bkg-scale", type=float, default=1.0, help="Factor on the weights of all backgrounds."),
+    click.option("--process-scale", multiple=True, metavar="NAME=FACTOR",
+                 help="Factor on the weights of one process (Z, W, ttbar, ggF, VBF, VH); may be repeated."),
+)  # fmt: skip
+
+
+def number_pairs(pairs: Sequence[str], option: str) -> dict[str, float]:
+    """Parse `name=number` pairs, each value an item or several items with commas.
+
+    Args:
+        pairs: values of the option.
+        option: its name, for messages.
+
+    Returns:
+        Numbers by name.
+
+    Raises:
+        ConfigError: naming the option and the pair at fault.
+    """
+    from higgsbench.errors import ConfigError
+
+    numbers: dict[str, float] = {}
+    for pair in (item.strip() for value in pairs for item in value.split(",")):
+        name, equals, text = (part.strip() for part in pair.partition("="))
+        if name in numbers:
+            raise ConfigError(f"{option}: {name} is given twice")
+        try:
+            numbers[name] = float(text)
+        except ValueError:
+            equals = ""
+        if not name or not equals:
+            raise ConfigError(f"{option}: {pair!r} is not NAME=NUMBER")
+    return numbers
+
+
+def shifts_from(tes: float, jes: float, soft_met: float, bkg_scale: float, process_scale: Sequence[str]) -> Shifts:
+    """Build the shifts out of the options.
+
+    Raises:
+        ConfigError: if a process is unknown or a size out of range.
+    """
+    from higgsbench.errors import ConfigError, nearest_hint
+    from higgsbench.events.shifts import Shifts
+    from higgsbench.events.simulate.processes import PROCESSES
+
+    by_name = {name.lower(): f"{name.lower()}_scale" for name in PROCESSES}
+    factors = {}
+    for name, factor in number_pairs(process_scale, "--process-scale").items():
+        if name.lower() not in by_name:
+            hint = nearest_hint(name, list(PROCESSES), f"; known are {', '.join(PROCESSES)}")
+            raise ConfigError(f"--process-scale: unknown process {name!r}{hint}")
+        factors[by_name[name.lower()]] = factor
+    return Shifts(tes=tes, jes=jes, soft_met=soft_met, bkg_scale=bkg_scale, **factors)
+
+
+def split_names(text: str | None, option: str) -> list[str] | None:
+    """Return the names in a list with commas, or None where the option was not given.
+
+    Raises:
+        UsageError: if the list is empty.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()] if text is not None else None
+    if names == []:
+        raise click.UsageError(f"{option} names nothing; leave it out for all")
+    return names
+
+
+def console(*, stderr: bool = False, width: int = 160) -> Console:
+    """Return a console that shows texts as they are; `width` is that of a pipe or file, where no terminal gives one.
+
+    Names out of files are no markup: "[jets]" is part of a name and not a style.
+    """
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    own = None if stream.isatty() or "COLUMNS" in os.environ else width
+    return Console(width=own, stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def plain_table(titles: Sequence[str], *, right: int | None = None, title: str | None = None) -> Table:
+    """Return a table with bold headings; columns from position `right` on are aligned to the right."""
+    from rich.table import Table
+
+    table = Table(header_style="bold", title=title, title_justify="left")
+    for i, heading in enumerate(titles):
+        table.add_column(heading, justify="left" if right is None or i < right else "right", overflow="fold")
+    return table
+
+
+def echo_json(content: Any) -> None:
+    """Print JSON."""
+    click.echo(json.dumps(content, indent=1, allow_nan=False))
+
+
+def quantity(count: int, noun: str) -> str:
+    """Return "1 event", "1,234 events"."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def file_size(file: Path) -> str:
+    """Return the size of a file for people, in powers of 1000."""
+    size = float(file.stat().st_size)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def must_differ(source: Path, target: Path) -> None:
+    """Refuse to write a file over the one it is made from.
+
+    Raises:
+        DataError: if both names mean one file.
+    """
+    from higgsbench.errors import DataError
+
+    if target.exists() and source.exists() and target.samefile(source):
+        raise DataError(f"{target}: is the input itself; give the output another name")

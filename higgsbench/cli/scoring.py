@@ -1,0 +1,210 @@
+"""`higgsbench predict`, `submit`, `score` and `explore`: what a user does with event files."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from higgsbench.cli.options import (
+    FILE_NAME,
+    PATH,
+    added,
+    echo_json,
+    format_option,
+    higgsbench_command,
+    must_differ,
+    results_option,
+    split_names,
+)
+from higgsbench.files import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from higgsbench.cli.options import Function
+
+__all__ = ["explore", "predict", "score", "submit"]
+
+_SIMULATED = 50_000
+"""Simulated events that `explore` describes by default: statistics good to a per cent in seconds."""
+
+_run_options = added(
+    click.option("--model", metavar="NAME", help="Row to take, e.g. 'xgboost [jets]'; the stack by default, or the"
+                 " only row."),
+    click.option("--jobs", "-j", type=click.IntRange(min=1), help="Parts of the file scored at a time; all cores by"
+                 " default."),
+    results_option,
+)  # fmt: skip
+
+
+def _subset_option(default: str) -> Callable[[Function], Function]:
+    """Return the option that chooses subsets, its help ending with what holds without it."""
+    return click.option("--subset", metavar="NAMES", help=f"Only events of these KaggleSets, e.g. b,v; {default}.")
+
+
+class _Counter:
+    """Says on standard error how many events are scored: a live count on a terminal, else one line at the end."""
+
+    def __init__(self, data: Path) -> None:
+        self.name, self.begin, self.count = printable(data), time.monotonic(), 0
+        self.live = sys.stderr.isatty()
+
+    def __call__(self, events: int) -> None:
+        """Count events."""
+        self.count += events
+        if self.live:
+            rate = self.count / max(time.monotonic() - self.begin, 1e-9)
+            click.echo(f"\r{self.name}: {self.count:,} events scored, {rate:,.0f} per second ", err=True, nl=False)
+
+    def end(self) -> None:
+        """Say the total."""
+        seconds = time.monotonic() - self.begin
+        text = "" if self.live else f"{self.name}: {self.count:,} events scored in {seconds:.1f} s"
+        click.echo(text, err=True)
+
+
+@higgsbench_command("predict", "predict results/all-1a2b3c4d test.csv -o scores.parquet")
+@click.argument("run", type=PATH)
+@click.argument("data", type=FILE_NAME)
+@click.option("--output", "-o", required=True, metavar="FILE", type=PATH,
+              help="Table to write: .parquet, .csv or .csv.gz; - for CSV on standard output.")  # fmt: skip
+@_subset_option("all events by default")
+@_run_options
+def predict(
+    run: Path, data: Path, output: Path, subset: str | None, model: str | None, jobs: int | None, results: Path
+) -> None:
+    """Score the events of DATA with the stored models of RUN.
+
+    DATA is an event file in the layout the run was trained on, labelled or not. The table has EventId, score (log-odds
+    in physical normalisation) and selected (score at or above the frozen cut). Runs of other people are safe to use:
+    nothing in them is executed.
+    """
+    from higgsbench.api.results import predicted_parts
+    from higgsbench.runs.predict import check_ending, write_scores
+
+    check_ending(output)
+    must_differ(data, output)
+    count = _Counter(data)
+    chosen = split_names(subset, "--subset")
+    parts = predicted_parts(run, data, model=model, jobs=jobs, subsets=chosen, progress=count, results=results)
+    write_scores(parts, output)
+    count.end()
+
+
+@higgsbench_command("submit", "submit results/all-1a2b3c4d test.csv -o submission.csv")
+@click.argument("run", type=PATH)
+@click.argument("test", type=FILE_NAME)
+@click.option("--output", "-o", required=True, metavar="FILE", type=PATH,
+              help="Submission to write, .csv or .csv.gz; - for standard output.")  # fmt: skip
+@_subset_option("by default b and v where TEST has them, otherwise all events")
+@_run_options
+def submit(
+    run: Path, test: Path, output: Path, subset: str | None, model: str | None, jobs: int | None, results: Path
+) -> None:
+    """Write a submission for the events of TEST in the challenge's format: EventId, RankOrder, Class.
+
+    RankOrder runs from 1 to n, n for the event most like signal; Class is s for events at or above the run's frozen
+    cut. Tied scores are ranked by EventId.
+    """
+    from higgsbench.api import submission
+    from higgsbench.runs.predict import check_ending, write_scores
+
+    check_ending(output, text_only=True)
+    must_differ(test, output)
+    count = _Counter(test)
+    chosen = split_names(subset, "--subset")
+    table = submission(run, test, model=model, jobs=jobs, subsets=chosen, progress=count, results=results)
+    count.end()
+    write_scores(iter([table]), output)
+    selected = int((table["Class"] == "s").sum())
+    click.echo(f"{output}: {table.height:,} events, {selected:,} of them s", err=True)
+
+
+@higgsbench_command("score", "score submission.csv atlas-higgs-challenge-2014-v2.csv.gz")
+@click.argument("submission", type=FILE_NAME)
+@click.argument("truth", type=FILE_NAME)
+@_subset_option("by default b and v where TRUTH has them, otherwise all events")
+@format_option("text", "json")
+@click.option("--schema", default="atlas-higgs-2014", metavar="NAME|FILE",
+              help="Layout of TRUTH, as for `explore`; the challenge's by default.")  # fmt: skip
+@click.option("--n-s", type=float, help="Expected signal events, instead of the layout's.")
+@click.option("--n-b", type=float, help="Expected background events, instead of the layout's.")
+@click.option("--b-reg", type=click.FloatRange(min=0.0, min_open=True), default=10.0, show_default=True,
+              help="Regularisation of the background.")  # fmt: skip
+def score(
+    submission: Path, truth: Path, subset: str | None, form: str, schema: str, n_s: float | None, n_b: float | None,
+    b_reg: float,
+) -> None:  # fmt: skip
+    """Check SUBMISSION as strictly as the challenge did, and print its AMS on the events of TRUTH.
+
+    TRUTH is a labelled event file. Where it names subsets (KaggleSet), the submission must have exactly its events of b
+    (public) and v (private), which are scored together and apart; otherwise exactly all its events.
+    """
+    from higgsbench import api
+
+    totals = None if n_s is None and n_b is None else (n_s, n_b)
+    subsets = split_names(subset, "--subset")
+    scores = api.score(submission, truth, subsets=subsets, totals=totals, b_reg=b_reg, schema=schema)
+    if form == "json":
+        echo_json([dataclasses.asdict(score) for score in scores])
+        return
+    for found in scores:
+        click.echo(
+            f"{found.name}: AMS {found.ams:.5f} ± {found.se:.5f}, {found.selected:,} of {found.events:,} events "
+            f"selected, s {found.s:.1f}, b {found.b:.1f}, wAUC of the rank order {found.auc:.5f}"
+        )
+
+
+@higgsbench_command("explore", "explore training.csv --test test.csv --html explore.html")
+@click.argument("data", required=False, type=FILE_NAME)
+@click.option("--test", type=FILE_NAME, help="A second event file, compared with DATA for drift.")
+@click.option("--subset", "subsets", multiple=True, metavar="NAME",
+              help="Subset to describe (repeatable); by default the training subset, if any.")  # fmt: skip
+@click.option("--schema", default="atlas-higgs-2014", metavar="NAME|FILE",
+              help="Layout of DATA: atlas-higgs-2014, uci-higgs, or a YAML file with keys of data.schema.")  # fmt: skip
+@click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False),
+              help="Also write one self-contained page with pictures (needs the extra 'report').")  # fmt: skip
+@format_option("table", "json")
+@click.option("--events", type=click.IntRange(min=1),
+              help=f"Number of simulated events, without DATA.  [default: {_SIMULATED}]")  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the simulation, without DATA.  [default: 0]")
+def explore(
+    data: Path | None, test: Path | None, subsets: tuple[str, ...], schema: str, page: Path | None, form: str,
+    events: int | None, seed: int | None,
+) -> None:  # fmt: skip
+    """Describe events before any model: columns, missing values, class balance, features, correlations, drift.
+
+    DATA is an event file: CSV, gzipped CSV, Parquet or ROOT, of any size. Without it, events of the built-in toy
+    simulation are described.
+    """
+    if data is not None and (events is not None or seed is not None):
+        raise click.UsageError("--events and --seed are for simulated events; leave them out or leave out DATA.")
+    import shutil
+
+    import higgsbench.explore as exploration
+    from higgsbench.config.model import named_schema
+    from higgsbench.events.simulate import SimulationSettings
+    from higgsbench.explore.display import render_terminal
+
+    if page is not None:
+        # Better to learn before the reading than after it that the page cannot be made.
+        from higgsbench.pages.drawing import check_page
+
+        check_page(page)
+    what = data or exploration.SimulatedStream(SimulationSettings(events=events or _SIMULATED, seed=seed or 0))
+    found = exploration.explore(what, test=test, schema=named_schema(schema), subsets=subsets or None)
+    if page is not None:
+        from higgsbench.explore.display import write_page
+
+        write_page(found, page)
+    if form == "json":
+        echo_json(found.to_dict())
+    else:
+        click.echo(render_terminal(found, shutil.get_terminal_size().columns, color=sys.stdout.isatty()), nl=False)
+    if page is not None:
+        click.echo(f"Wrote {page}", err=True)

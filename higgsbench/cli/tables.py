@@ -1,0 +1,377 @@
+"""Commands that show what is stored, registered or installed: tables, lists and pages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from higgsbench.cli.options import (
+    PATH,
+    console,
+    echo_json,
+    format_option,
+    higgsbench_command,
+    plain_table,
+    results_option,
+    split_names,
+)
+
+if TYPE_CHECKING:
+    from higgsbench.models import ModelSpec
+
+__all__ = [
+    "cluster",
+    "compare",
+    "environment",
+    "features",
+    "leaderboard",
+    "members",
+    "mlflow",
+    "models",
+    "report",
+    "stats",
+]
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class _Share(click.FloatRange):
+    """A number of at least 0, or a percentage: 0.05 or 5%."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        text = str(value).strip()
+        number: Any = text.removesuffix("%").strip()
+        return float(super().convert(number, param, ctx)) / (100.0 if text.endswith("%") else 1.0)
+
+
+@higgsbench_command("leaderboard", "leaderboard results --sort auc --format markdown")
+@click.argument("folder", type=PATH, required=False)
+@click.option("--results", type=PATH, show_default="results", help="The same as FOLDER.")
+@click.option("--format", "form", type=click.Choice(["table", "markdown", "csv", "json", "html"]), default="table",
+              show_default=True, help="csv and json carry full precision.")  # fmt: skip
+@click.option("--sort", default="ams_cv", show_default=True, help="Column that ranks.")
+@click.option("--columns", help="Columns to show, separated by commas.")
+@click.option("--watch", "watching", is_flag=True, help="Refresh until all runs that are under way are done.")
+def leaderboard(
+    folder: Path | None, results: Path | None, form: str, sort: str, columns: str | None, watching: bool
+) -> None:
+    """Rank the rows of all runs in FOLDER (or of one run); rows that cannot be compared are never ranked together."""
+    from higgsbench.leaderboard import Leaderboard
+    from higgsbench.leaderboard.render import WIDE, render, show
+
+    if folder is not None and results is not None:
+        raise click.UsageError(f"FOLDER and --results mean the same; leave one of {folder} and {results} out")
+    results = _runs_folder(folder or results or Path("results"))
+    if watching and form != "table":
+        raise click.UsageError("--watch shows a table; leave --format out")
+    chosen = split_names(columns, "--columns")
+    if watching:
+        from higgsbench.leaderboard.watch import watch
+
+        watch(results, sort, chosen)
+        return
+    board = Leaderboard.read(results, sort=sort)
+    if form != "table":
+        click.echo(render(board, form, chosen), nl=False)
+        return
+    if not board.tables and not board.notes:
+        click.echo(f"{results}: no runs yet; `higgsbench run` makes some")
+    show(board, console(width=WIDE), chosen)
+
+
+def _runs_folder(named: Path) -> Path:
+    """Return a folder of runs as it is, and the folder of a run that is named in another way."""
+    from higgsbench.errors import StoreError
+    from higgsbench.runs.stored import find_run
+
+    if named.expanduser().exists() or len(named.parts) > 1:
+        return named
+    try:
+        return find_run(named).folder
+    except StoreError:
+        return named
+
+
+@higgsbench_command("members", "members results/all-1a2b3c4d --format json")
+@click.argument("run", type=PATH)
+@results_option
+@format_option("table", "json")
+def members(run: Path, results: Path, form: str) -> None:
+    """Show what each member gives to the stack of RUN: weight, gain when kept, and the member it is most like.
+
+    Gains compare the stack with one refitted without the member, on the same events; positive numbers say it helps.
+    """
+    import dataclasses
+
+    from higgsbench import api
+    from higgsbench.leaderboard.members import members_table
+    from higgsbench.leaderboard.render import WIDE
+
+    found = api.members(run, results=results)
+    if form == "table":
+        console(width=WIDE).print(members_table(found))
+        return
+    echo_json(
+        {
+            "method": found.method,
+            "auc": found.auc,
+            "members": [dataclasses.asdict(member) for member in found.members],
+            "correlation": found.correlation.tolist(),
+        }
+    )
+
+
+@higgsbench_command("compare", "compare --run results/all-1a2b3c4d xgboost catboost stack")
+@click.argument("what", nargs=-1, metavar="[RUN | RUN:MODEL | MODEL]...")
+@click.option("--run", help="Run that bare names of models refer to; alone: all its models.")
+@results_option
+@click.option("--common", is_flag=True, help="Compare runs of different events on those they share.")
+@click.option("--replicas", type=click.IntRange(2), default=1000, show_default=True, help="Bootstrap replicas.")
+@format_option("table", "markdown", "json")
+@click.option("--events", type=_FILE,
+              help="Also write, per event, which models select it (Parquet or CSV).")  # fmt: skip
+def compare(
+    what: tuple[str, ...], run: str | None, results: Path, common: bool, replicas: int, form: str, events: Path | None
+) -> None:
+    """Compare models of stored runs on the same events.
+
+    Paired differences with errors and p-values, what one selects and the other does not, and what can be concluded.
+    """
+    from higgsbench.api import compare_models
+    from higgsbench.compare.contest import render, show
+    from higgsbench.leaderboard.render import WIDE
+
+    found = compare_models(*what, run=run, results=results, common=common, replicas=replicas, events=events)
+    if form == "table":
+        show(found, console(width=WIDE))
+    else:
+        click.echo(render(found, form), nl=False)
+
+
+@higgsbench_command("stats", "stats all-1a2b3c4d --model stack --sigma-b 0.05 --workspace stack.json")
+@click.argument("run", type=PATH)
+@results_option
+@click.option("--model", "models", multiple=True, help="Only this model (repeatable).")
+@click.option("--sigma-b", multiple=True, type=_Share(0.0),
+              help="Relative background uncertainty, 0.05 or 5% (repeatable).")  # fmt: skip
+@click.option("--max-bins", default=10, show_default=True, type=click.IntRange(1), help="Bins of the shape, at most.")
+@click.option("--min-background", default=10.0, show_default=True, type=click.FloatRange(0.0),
+              help="Least expected background of a bin.")  # fmt: skip
+@click.option("--min-effective", default=25.0, show_default=True, type=click.FloatRange(0.0),
+              help="Least effective number of simulated background events of a bin.")  # fmt: skip
+@click.option("--workspace", type=_FILE, help="Write a HistFactory workspace of one model.")
+@click.option("--fit", is_flag=True, help="Significance and CLs limit of that workspace by pyhf (extra `stats`).")
+@click.option("--shape/--counting", default=True, show_default=True,
+              help="Workspace of score bins, or of the selection.")  # fmt: skip
+@click.option("--mc-stat/--no-mc-stat", default=True, show_default=True,
+              help="Whether simulation statistics count as uncertainty in the workspace.")  # fmt: skip
+@click.option("--shift", "shifts", multiple=True, metavar="NAME=SIZE|UP,DOWN",
+              help="Systematic shift, scored by the stored models: tes=0.03 moves the events, tes=up.csv,down.csv names"
+              " files of moved events; with --nominal files of their scores (repeatable).")  # fmt: skip
+@click.option("--events", type=_FILE,
+              help="Labelled events to shift; the run's held-out or else out-of-fold events by default.")  # fmt: skip
+@click.option("--nominal", type=_FILE,
+              help="Scores of --events (Parquet: EventId, score), where they were scored elsewhere.")  # fmt: skip
+@format_option("table", "json")
+def stats(
+    run: Path, results: Path, models: tuple[str, ...], sigma_b: tuple[float, ...], max_bins: int, min_background: float,
+    min_effective: float, workspace: Path | None, fit: bool, shape: bool, mc_stat: bool, shifts: tuple[str, ...],
+    events: Path | None, nominal: Path | None, form: str,
+) -> None:  # fmt: skip
+    """Expected significance of the models of a run, with background uncertainties, by count and by shape."""
+    from higgsbench import api
+    from higgsbench.files import write_json
+    from higgsbench.inference.statistics import content, show
+    from higgsbench.leaderboard.render import WIDE, strict_json
+    from higgsbench.metrics.significance import BinningRules
+
+    found = api.stats(
+        run,
+        models=models,
+        sigma_b=sigma_b,
+        rules=BinningRules(max_bins, min_background, min_effective, sigma_b[0] if sigma_b else 0.0),
+        workspace=workspace is not None,
+        fit=fit,
+        counting=not shape,
+        mc_stat=mc_stat,
+        events=events,
+        nominal=nominal,
+        shifts=shifts,
+        results=results,
+    )
+    if workspace is not None:
+        write_json(workspace, found.workspace)
+    if form == "json":
+        echo_json(strict_json(content(found.models, found.shifts, found.expected)))
+    else:
+        show(found.models, found.shifts, found.expected, console(width=WIDE))
+
+
+@higgsbench_command("report", "report results/all-1c8408ea -o report.html --figures figures --shift tes=0.03")
+@click.argument("run", required=False, default="results", type=PATH)
+@click.option("--output", "-o", type=_FILE, default=Path("report.html"), show_default=True, help="The page.")
+@click.option("--figures", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Also keep every figure as PNG and PDF in this folder.")  # fmt: skip
+@click.option("--data", type=PATH, help="The run's event file, where it has moved.")
+@click.option("--test", type=PATH, help="Its file of held-out events, where that has moved.")
+@click.option("--all-rows", is_flag=True, help="Figures for every row, not only for the best ones and the stack.")
+@click.option("--shift", "shifts", multiple=True, metavar="NAME=SIZE|UP,DOWN",
+              help="Show what a systematic shift does: tes=0.03 moves the events, tes=up.csv,down.csv names files of "
+              "moved events (repeatable).")  # fmt: skip
+@click.option("--events", type=_FILE,
+              help="Labelled events to shift; the run's held-out or else out-of-fold events by default.")  # fmt: skip
+@results_option
+def report(run: Path, output: Path, figures: Path | None, **options: Any) -> None:
+    """Draw a stored run as one page that opens offline (needs the extra 'report').
+
+    RUN is a run, or a folder of runs, of which the one finished last is taken; by default that is `results`.
+    """
+    from higgsbench.api import write_report
+
+    folder = write_report(run, output, figures=figures, **options)
+    click.echo(f"Wrote {output} from {folder}", err=True)
+    if figures is not None:
+        click.echo(f"Wrote the figures to {figures}", err=True)
+
+
+@higgsbench_command("mlflow", "export mlflow results/all-1a2b3c4d --tracking-uri sqlite:///mlflow.db")
+@click.argument("run", type=PATH)
+@results_option
+@click.option("--tracking-uri", metavar="URI",
+              help="MLflow server or store; the environment variable MLFLOW_TRACKING_URI otherwise.")  # fmt: skip
+@click.option("--experiment", default="higgsbench", show_default=True, help="Experiment to log to.")
+@click.option("--file", "files", multiple=True, type=PATH,
+              help="Log this file too, e.g. a report; may be repeated.")  # fmt: skip
+def mlflow(run: Path, results: Path, tracking_uri: str | None, experiment: str, files: tuple[Path, ...]) -> None:
+    """Log RUN to MLflow's tracking (extra `mlflow`): one run, with a nested run for each row.
+
+    Settings, metrics with their errors, the leaderboard, configuration and pictures are logged; fitted models and
+    scores of single events are not. Nothing is sent anywhere but to the URI.
+    """
+    from higgsbench.export import export_mlflow
+    from higgsbench.runs.stored import find_run
+
+    folder = find_run(run, results).folder
+    done = export_mlflow(folder, tracking_uri=tracking_uri, experiment=experiment, files=files)
+    what = f"{done.rows} rows logged" if done.new else f"its {done.rows} rows had been logged before"
+    click.echo(f"{run}: {what}, experiment {done.experiment!r}, run {done.run_id} at {done.uri}")
+
+
+@higgsbench_command("cluster", "cluster configs/clusters/slurm.yaml")
+@click.argument("file", type=PATH)
+def cluster(file: Path) -> None:
+    """Check the cluster FILE and show the job that `run --cluster FILE` would submit; nothing is submitted."""
+    from higgsbench.runs.engines.base import job_script, load_cluster
+
+    config = load_cluster(file)
+    click.echo(job_script(config).rstrip())
+    jobs = "1 job" if config.workers == 1 else f"{config.workers} jobs"
+    click.echo(f"{jobs} like this; SCHEDULER is filled in when a run begins.", err=True)
+
+
+@higgsbench_command("models", "models --preset good")
+@click.option("--preset", type=click.Choice(["quick", "good", "best"]), help="Show the parameters of a preset.")
+@format_option("table", "json")
+def models(preset: str | None, form: str) -> None:
+    """List the registered models, those of installed packages included."""
+    from higgsbench.models import registered_models
+
+    rows = [_model(spec, preset) for spec in registered_models()]
+    if form == "json":
+        echo_json(rows)
+        return
+    settings = ("features", "training_weights", "parameters") if preset else ()
+    table = plain_table(("model", "what", "installed", "weights", "missing values", *settings))
+    for row in rows:
+        shown = (row["name"], row["description"], row["installed"], "yes" if row["sample_weight"] else "no")
+        table.add_row(*shown, row["missing"], *(_setting(row[key]) for key in settings))
+    console().print(table)
+
+
+def _model(spec: ModelSpec, preset: str | None) -> dict[str, Any]:
+    from higgsbench.errors import ModelError
+
+    try:
+        spec.check_available()
+        installed = "yes"
+    except ModelError:
+        installed = f"pip install 'higgsbench[{spec.extra}]'" if spec.extra else "no"
+    row = {
+        "name": spec.name,
+        "description": spec.description,
+        "installed": installed,
+        "sample_weight": spec.sample_weight,
+        "missing": "native" if spec.missing else "imputed",
+    }
+    if preset is None:
+        return row
+    found = spec.preset(preset)
+    settings = {"features": found.features, "training_weights": found.training_weights}
+    return {**row, **settings, "parameters": dict(found.params)}
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return "of the run" if value is None else str(value)
+
+
+_KEYS = ("name", "unit", "formula", "source", "group")
+
+
+@higgsbench_command("features", "features physics")
+@click.argument("name", metavar="[SET]", required=False)
+@format_option("table", "json", "markdown")
+def features(name: str | None, form: str) -> None:
+    """List the feature sets, those of installed packages included; with SET, the formula and source of each feature.
+
+    Sets are shown for the layout of the challenge.
+    """
+    from higgsbench.features import feature_set, feature_sets
+    from higgsbench.schema import ATLAS_HIGGS
+
+    titles: tuple[str, ...] = ("name", "features", "what") if name is None else _KEYS
+    if name is None:
+        rows: list[tuple[str, ...]] = [
+            (s.name, str(len(s.quantities(ATLAS_HIGGS))), s.description) for s in feature_sets()
+        ]
+    else:
+        rows = [tuple(getattr(q, key) for key in _KEYS) for q in feature_set(name).quantities(ATLAS_HIGGS)]
+    if form == "json":
+        echo_json([dict(zip(titles, row, strict=True)) for row in rows])
+    elif form == "markdown":
+        for row in (titles, ("---",) * len(titles), *rows):
+            click.echo("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+    else:
+        _show_features(titles, rows)
+
+
+def _show_features(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Show rows; a column of groups becomes rules between them."""
+    grouped = titles[-1] == "group"
+    table = plain_table(titles[:-1] if grouped else titles)
+    for row, following in zip(rows, [*rows[1:], rows[-1]], strict=True):
+        table.add_row(*(row[:-1] if grouped else row), end_section=grouped and row[-1] != following[-1])
+    console().print(table)
+
+
+@higgsbench_command("environment", "environment --format json")
+@format_option("text", "json")
+def environment(form: str) -> None:
+    """Print versions and hardware, for a bug report."""
+    from higgsbench.events.cache import cache_dir
+    from higgsbench.runs import environment as described
+
+    found = {**described.environment(), "cache": str(cache_dir())}
+    if form == "json":
+        echo_json(found)
+        return
+    packages = found.pop("packages")
+    for name, value in [*found.items(), *packages.items()]:
+        click.echo(f"{name:>16}  {'-' if value is None else value}")
