@@ -1,18 +1,37 @@
-"""Run work units on an engine and hand their results back as they finish."""
+"""Run work units on an engine and hand their results back as they finish; units whose worker died are tried again."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import ctypes
+import os
+import queue
+import signal
+import sys
+import threading
+from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from higgsbench.runs.engines.base import Attempts, Engine, EngineError, EngineSettings, Lost
+from higgsbench.runs.engines.base import (
+    Engine,
+    EngineError,
+    EngineSettings,
+    Lost,
+    Outcome,
+    failed_unit,
+    next_message,
+)
 from higgsbench.runs.environment import available_cores
+from higgsbench.runs.unit import UnitResult, run_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from higgsbench.runs.unit import Task, UnitResult, Workspace
+    from higgsbench.runs.unit import Task, Workspace
 
-__all__ = ["Engine", "EngineError", "EngineSettings", "Lost", "execute", "open_engine", "units_at_a_time"]
+__all__ = ["Attempts", "Engine", "EngineError", "EngineSettings", "Lost", "execute", "open_engine", "units_at_a_time"]
 
 
 def units_at_a_time(settings: EngineSettings, say: Callable[[str], None]) -> int:
@@ -43,8 +62,6 @@ def open_engine(workspace: Workspace, settings: EngineSettings, say: Callable[[s
 
         return DaskEngine(workspace, settings, say)
     if kind == "serial":
-        from higgsbench.runs.engines.base import SerialEngine
-
         return SerialEngine(workspace)
     from higgsbench.runs.engines.local import LocalEngine
 
@@ -71,6 +88,8 @@ def execute(
     Raises:
         HiggsbenchError: if the engine cannot be started or is lost as a whole.
     """
+    if hasattr(signal, "siginterrupt"):  # Polars restarts waits that Ctrl-C interrupts, which are then never left
+        signal.siginterrupt(signal.SIGINT, True)
     attempts = Attempts(source, started, say)
     engine = open_engine(workspace, settings, say)
 
@@ -92,3 +111,127 @@ def execute(
             fill()
     finally:
         engine.close()
+
+
+class Attempts:
+    """Decides which unit comes next, and tries those again whose worker died.
+
+    A unit whose worker died is retried at once, for it may have been a bystander: killed by hand, by a batch system,
+    or by the kernel for the memory that other units took. After a second death it waits until nothing else is left
+    to do and runs alone; if its worker dies even then, the unit itself is at fault and has failed.
+
+    Args:
+        source: gives the next task to start, or None where there is none now; asked whenever a worker is free, and
+            again after every result.
+        started: called when a task is handed out for the first time.
+        say: hears of deaths.
+    """
+
+    def __init__(
+        self, source: Callable[[], Task | None], started: Callable[[Task], None], say: Callable[[str], None]
+    ) -> None:
+        self.source, self.started, self.say = source, started, say
+        self.running: dict[str, Task] = {}
+        self.deaths: dict[str, list[Lost]] = {}
+        self.again: deque[Task] = deque()
+        self.suspects: deque[Task] = deque()
+        self.alone = False
+
+    def next(self) -> Task | None:
+        """Return the task to start now, or None."""
+        if self.alone:
+            return None
+        task = self.again.popleft() if self.again else self.source()
+        if task is None and self.suspects and not self.running:
+            task = self.suspects.popleft()
+            self.alone = True
+        if task is None:
+            return None
+        self.running[task.key] = task
+        if task.key not in self.deaths:
+            self.started(task)
+        return task
+
+    def settle(self, outcome: Outcome) -> UnitResult | None:
+        """Take what came back; None for a unit that will be tried again."""
+        task = self.running.pop(outcome.key)
+        self.alone = False
+        if isinstance(outcome, UnitResult):
+            self.deaths.pop(outcome.key, None)
+            return outcome
+        if task.model_file is not None:
+            Path(task.model_file).unlink(missing_ok=True)
+        deaths = self.deaths.setdefault(outcome.key, [])
+        deaths.append(outcome)
+        if len(deaths) < 3:
+            (self.again if len(deaths) == 1 else self.suspects).append(task)
+            how = "it is tried again" if len(deaths) == 1 else "it is tried once more, alone, after the others"
+            self.say(f"{task.name}: {outcome.reason}; {how}")
+            return None
+        del self.deaths[outcome.key]
+        details = "\n".join(f"attempt {i}: {death.reason}\n{death.details}" for i, death in enumerate(deaths, 1))
+        return failed_unit(outcome.key, f"failed three times, the last time alone: {outcome.reason}", details)
+
+
+class SerialEngine:
+    """The engine `serial`: no process is started, so a model that crashes takes the run with it.
+
+    Units run in one thread beside the caller's, so that Ctrl-C is heard while a library computes.
+
+    Args:
+        workspace: where the events are.
+    """
+
+    ahead = False
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self.outcomes: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self._work, daemon=True)
+        self.busy = False
+
+    def free(self) -> bool:
+        """Whether no unit is running."""
+        return not self.busy
+
+    def start(self, task: Task) -> None:
+        """Start a unit."""
+        self.busy = True
+        self.tasks.put(task)
+        if not self.thread.is_alive():
+            self.thread.start()
+
+    def wait(self) -> Outcome:
+        """Return the outcome of the unit; what a model raises beyond exceptions ends the run, as it does anywhere."""
+        outcome = next_message(self.outcomes)
+        self.busy = False
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def _work(self) -> None:
+        try:
+            while (task := self.tasks.get()) is not None:
+                self.outcomes.put(run_unit(task, self.workspace))
+        except BaseException as error:
+            self.outcomes.put(error)
+
+    def close(self) -> None:
+        """End the thread. A fit that is under way is interrupted; one inside a library ends with this process."""
+        self.tasks.put(None)
+        if self.busy and self.thread.ident is not None:
+            interrupted = ctypes.py_object(KeyboardInterrupt)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread.ident), interrupted)
+            self.thread.join(0.5)
+            if self.thread.is_alive():
+                atexit.register(_end_beside, self.thread)
+
+
+def _end_beside(thread: threading.Thread) -> None:
+    """End this process although a library still computes: a normal exit would unload what it uses."""
+    if thread.is_alive():
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(130)

@@ -1,16 +1,16 @@
-"""What every engine shares: settings, clusters, repeated attempts, and the engine that runs units in this process."""
+"""What every engine shares: its settings, the batch systems that bring workers, and what comes back of a unit."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import importlib.util
+import queue
 import re
 import shutil
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -20,31 +20,30 @@ from higgsbench.config.model import Strict, parse_size, problem
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError
 from higgsbench.runs.durations import parse_duration
 from higgsbench.runs.environment import available_cores
-from higgsbench.runs.unit import Task, UnitResult, run_unit
+from higgsbench.runs.unit import UnitResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from higgsbench.runs.unit import Workspace
+    from higgsbench.runs.unit import Task
 
 __all__ = [
     "ENGINES",
-    "Attempts",
     "ClusterConfig",
     "Engine",
     "EngineError",
     "EngineSettings",
     "Lost",
     "Outcome",
-    "SerialEngine",
     "failed_unit",
     "job_script",
     "load_cluster",
+    "next_message",
     "start_cluster",
 ]
 
 
 ENGINES = ("local", "serial", "dask")
+
+_Message = TypeVar("_Message")
 
 
 class EngineError(HiggsbenchError):
@@ -167,66 +166,6 @@ def failed_unit(key: str, reason: str, details: str = "") -> UnitResult:
     """Return the result of a unit that failed; the reason is the first line of its text and the last."""
     text = f"{reason}\n\n{details.rstrip()}\n\n{reason}" if details.strip() else reason
     return UnitResult.failed(key, text)
-
-
-class Attempts:
-    """Decides which unit comes next, and tries those again whose worker died.
-
-    A unit whose worker died is retried at once, for it may have been a bystander: killed by hand, by a batch system,
-    or by the kernel for the memory that other units took. After a second death it waits until nothing else is left
-    to do and runs alone; if its worker dies even then, the unit itself is at fault and has failed.
-
-    Args:
-        source: gives the next task to start, or None where there is none now; asked whenever a worker is free, and
-            again after every result.
-        started: called when a task is handed out for the first time.
-        say: hears of deaths.
-    """
-
-    def __init__(
-        self, source: Callable[[], Task | None], started: Callable[[Task], None], say: Callable[[str], None]
-    ) -> None:
-        self.source, self.started, self.say = source, started, say
-        self.running: dict[str, Task] = {}
-        self.deaths: dict[str, list[Lost]] = {}
-        self.again: deque[Task] = deque()
-        self.suspects: deque[Task] = deque()
-        self.alone = False
-
-    def next(self) -> Task | None:
-        """Return the task to start now, or None."""
-        if self.alone:
-            return None
-        task = self.again.popleft() if self.again else self.source()
-        if task is None and self.suspects and not self.running:
-            task = self.suspects.popleft()
-            self.alone = True
-        if task is None:
-            return None
-        self.running[task.key] = task
-        if task.key not in self.deaths:
-            self.started(task)
-        return task
-
-    def settle(self, outcome: Outcome) -> UnitResult | None:
-        """Take what came back; None for a unit that will be tried again."""
-        task = self.running.pop(outcome.key)
-        self.alone = False
-        if isinstance(outcome, UnitResult):
-            self.deaths.pop(outcome.key, None)
-            return outcome
-        if task.model_file is not None:
-            Path(task.model_file).unlink(missing_ok=True)
-        deaths = self.deaths.setdefault(outcome.key, [])
-        deaths.append(outcome)
-        if len(deaths) < 3:
-            (self.again if len(deaths) == 1 else self.suspects).append(task)
-            how = "it is tried again" if len(deaths) == 1 else "it is tried once more, alone, after the others"
-            self.say(f"{task.name}: {outcome.reason}; {how}")
-            return None
-        del self.deaths[outcome.key]
-        details = "\n".join(f"attempt {i}: {death.reason}\n{death.details}" for i, death in enumerate(deaths, 1))
-        return failed_unit(outcome.key, f"failed three times, the last time alone: {outcome.reason}", details)
 
 
 _COMMAND = {"slurm": "sbatch", "htcondor": "condor_submit"}
@@ -409,34 +348,8 @@ def start_cluster(config: ClusterConfig, threads: int) -> Any:
     return cluster
 
 
-class SerialEngine:
-    """The engine `serial`: no process is started, so a model that takes the process down takes the run with it.
-
-    Args:
-        workspace: where the events are.
-    """
-
-    ahead = False
-
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-        self.task: Task | None = None
-
-    def free(self) -> bool:
-        """Whether no unit waits to be run."""
-        return self.task is None
-
-    def start(self, task: Task) -> None:
-        """Take a unit; it runs when it is waited for."""
-        self.task = task
-
-    def wait(self) -> Outcome:
-        """Run the unit."""
-        if self.task is None:
-            raise RuntimeError("no unit was started")
-        task, self.task = self.task, None
-        return run_unit(task, self.workspace)
-
-    def close(self) -> None:
-        """Forget what was not begun."""
-        self.task = None
+def next_message(source: queue.SimpleQueue[_Message]) -> _Message:
+    """Wait for a message in short steps: a wait without end keeps Ctrl-C from being heard on some systems."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return source.get(timeout=0.5)

@@ -1,4 +1,10 @@
-"""Run units on Dask workers: of a running cluster, of a batch system, or on this machine."""
+"""Run units on Dask workers: of a running cluster, of a batch system, or on this machine.
+
+Every Dask worker keeps a worker process of higgsbench's own (`local.Slot`). So a fit runs in the same surroundings as
+on one machine, whatever the Dask worker's own threads are; a fit that crashes or hangs does not take the Dask worker
+along; and the Dask worker answers its scheduler while a library holds the interpreter. Everything that grows with the
+number of events goes straight between this process and the workers.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +32,7 @@ from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, get_wo
 from higgsbench import __version__
 from higgsbench.files import file_digest
 from higgsbench.runs.engines.base import EngineError, EngineSettings, Lost, Outcome, failed_unit, start_cluster
-from higgsbench.runs.engines.local import Slot
+from higgsbench.runs.engines.local import Order, Slot
 from higgsbench.runs.unit import UnitResult, Workspace
 
 if TYPE_CHECKING:
@@ -34,27 +40,30 @@ if TYPE_CHECKING:
 
     from higgsbench.runs.unit import Task
 
-__all__ = [
-    "PROBE",
-    "Answer",
-    "Call",
-    "Connection",
-    "DaskEngine",
-    "Missing",
-    "OtherVersions",
-    "UnitPlugin",
-    "run_call",
-    "store_piece",
-    "versions",
-    "workers_of",
-]
-
+__all__ = ["DaskEngine", "UnitPlugin", "run_call", "store_piece", "workers_of"]
 
 PROBE = "probe"
 """File in a workspace by which a worker knows that it sees that very folder."""
 
 _IDLE = 300.0
-"""Seconds after which a process without a unit ends by itself, should the run that began it have vanished."""
+"""Seconds after which a process without a unit ends by itself, in case the run that began it has vanished."""
+
+_CONNECT = 20.0
+"""Seconds in which a scheduler must answer."""
+
+_PATIENCE = 5.0
+"""Seconds without a worker after which the user is told."""
+
+_LOOK = 0.5
+"""Seconds between two looks at which workers there are."""
+
+_PIECE = 1 << 25
+"""Bytes of the events that travel at a time."""
+
+_LONG = 30.0
+"""Seconds to wait for something small from a worker before checking whether the worker is still there."""
+
+_ADDRESS = re.compile(r"((tcp|tls|ucx|ws|wss)://)?[\w.\-\[\]:]+:\d{1,5}")
 
 
 @dataclass(frozen=True)
@@ -63,156 +72,210 @@ class Call:
 
     Attributes:
         token: the run's own word.
-        key: identity of the unit.
-        task: the unit, pickled.
-        folder: the workspace, as the run sees it.
-        files: names of the files in it that the unit reads.
-        model_file: where the run wants the model, or None.
+        order: the unit; workspace and model file as the run sees them.
+        files: names of the files of the workspace that the unit reads.
         versions: versions that the run has of what determines scores.
     """
 
     token: str
-    key: str
-    task: bytes
-    folder: str
+    order: Order
     files: tuple[str, ...]
-    model_file: str | None
     versions: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The outcome of a unit, with the model's bytes where the worker does not see the run's folder."""
+    """What a worker answers.
 
-    outcome: Outcome
-    model: bytes | None = None
-
-
-@dataclass(frozen=True)
-class Missing:
-    """The worker neither sees the workspace nor has these files of it yet."""
-
-    files: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class OtherVersions:
-    """The worker would compute other scores."""
-
-    text: str
-
-
-def versions(packages: frozenset[str]) -> dict[str, str]:
-    """Return the versions of what determines scores, in this process."""
-    found = {"Python": ".".join(platform.python_version_tuple()[:2]), "higgsbench": __version__}
-    for name in sorted(packages):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "none"
-    return found
-
-
-class UnitPlugin(WorkerPlugin):  # type: ignore[misc]
-    """Lives on every Dask worker for as long as a run does, on those that come later too.
-
-    Args:
-        token: the run's own word.
-        settings: threads and limits of a unit.
+    Attributes:
+        outcome: of the unit, or None where files are missing.
+        model: the fitted model's bytes where the worker does not see the run's folder.
+        missing: files of the workspace that the worker neither sees nor has.
     """
 
-    def __init__(self, token: str, settings: EngineSettings) -> None:
-        self.name = f"higgsbench-{token}"
+    outcome: Outcome | None
+    model: bytes | None = None
+    missing: tuple[str, ...] = ()
+
+
+class _WorkerGoneError(Exception):
+    """A worker left while something was asked of it."""
+
+
+_GONE = (KilledWorker, asyncio.CancelledError, concurrent.futures.CancelledError, _WorkerGoneError)
+"""What a unit raises here when its worker is gone, or its scheduler."""
+
+
+def workers_of(settings: EngineSettings, say: Callable[[str], None]) -> int:
+    """Return how many units a cluster runs at a time."""
+    if settings.cluster is not None:
+        found = settings.cluster.workers
+    else:
+        with contextlib.closing(_Connection(settings, say)) as connection:
+            found = len(connection.await_workers())
+    return found if settings.jobs is None else min(found, settings.jobs)
+
+
+class DaskEngine:
+    """The engine `dask`. Every worker runs one unit at a time; this class decides which one, not the scheduler.
+
+    Args:
+        workspace: where the events are.
+        settings: cluster, jobs, threads and limits.
+        say: receives a line while the run waits for workers.
+    """
+
+    ahead = True
+
+    def __init__(self, workspace: Workspace, settings: EngineSettings, say: Callable[[str], None]) -> None:
+        self.folder = Path(workspace.folder).resolve()
         self.settings = settings
+        self.token = secrets.token_hex(8)
+        (self.folder / PROBE).write_text(self.token, encoding="utf-8")
+        self.connection = _Connection(settings, say)
+        self.running: dict[str, tuple[Task, str, Any]] = {}
+        self.ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.digests: dict[str, str] = {}
+        self.known: frozenset[str] = frozenset()
+        try:
+            self.connection.install(UnitPlugin(self.token, settings))
+            self.known = self.connection.await_workers()
+        except BaseException:
+            self.close()
+            raise
 
-    def setup(self, worker: Any) -> None:
-        """Make ready; called by Dask."""
-        self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self.slot = Slot(self.settings, lambda _, outcome: self.outcomes.put(outcome), _IDLE)
-        # Below Dask's own folder, which it removes should this process be killed.
-        self.folder = Path(worker.local_directory) / self.name
+    def free(self) -> bool:
+        """Whether a worker has nothing to do; waits for one where all have left."""
+        if not self.running:
+            self.known = self.connection.await_workers()
+        return bool(self._idle()) and (self.settings.jobs is None or len(self.running) < self.settings.jobs)
 
-    def teardown(self, worker: Any) -> None:
-        """End the process and remove the files; called by Dask."""
-        self.slot.close()
-        self.outcomes.put(Lost("", "the run was ended"))
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def _idle(self) -> list[str]:
+        return sorted(self.known - {address for _, address, _ in self.running.values()})
 
-    def run(self, call: Call) -> Answer | Missing | OtherVersions:
-        """Run a unit where the events can be read, otherwise say what is missing."""
-        own = versions(frozenset(call.versions) - {"Python", "higgsbench"})
-        other = [f"{name} {own[name]} instead of {wanted}" for name, wanted in call.versions.items()
-                 if own[name] != wanted]  # fmt: skip
-        if other:
-            return OtherVersions(", ".join(other))
-        if _reads(Path(call.folder) / PROBE) == call.token:
-            return Answer(self._outcome(call, Workspace(call.folder), call.model_file))
-        missing = tuple(name for name in call.files if not (self.folder / name).is_file())
-        if missing:
-            return Missing(missing)
-        model = None if call.model_file is None else self.folder / f"{call.key}.model"
-        outcome = self._outcome(call, Workspace(str(self.folder)), None if model is None else str(model))
-        if not isinstance(outcome, UnitResult) or outcome.model_file is None or model is None:
-            return Answer(outcome)
-        content = model.read_bytes()
-        model.unlink()
-        return Answer(dataclasses.replace(outcome, model_file=None), content)
+    def start(self, task: Task) -> None:
+        """Send a unit to a worker."""
+        self._submit(task, self._idle()[0])
 
-    def _outcome(self, call: Call, workspace: Workspace, model_file: str | None) -> Outcome:
-        self.slot.start(call.key, call.task, workspace, model_file)
-        return self.outcomes.get()
+    def _submit(self, task: Task, address: str) -> None:
+        model_file = None if task.model_file is None else str(Path(task.model_file).resolve())
+        order = Order(cloudpickle.dumps(task, protocol=5), task.key, Workspace(str(self.folder)), model_file)
+        others = [path.name for path in self.folder.iterdir() if path.name != PROBE]
+        own = tuple(name for name in (task.matrix, task.test_matrix) if name is not None)
+        # Its own matrices, and what all units share.
+        files = tuple(sorted(n for n in others if n.startswith(own) or not n.startswith(("X-", "T-"))))
+        call = Call(self.token, order, files, versions(frozenset({*task.spec.requires, "numpy", "scikit-learn"})))
+        future = self.connection.submit(run_call, call, address=address)
+        self.running[task.key] = (task, address, future)
+        future.add_done_callback(self.ready.put)
 
+    def wait(self) -> Outcome:
+        """Return the outcome of the unit that ends next.
 
-def _plugin(token: str) -> UnitPlugin:
-    plugin: UnitPlugin = get_worker().plugins[f"higgsbench-{token}"]
-    return plugin
+        Raises:
+            EngineError: if the scheduler was lost, or a worker cannot serve the run.
+        """
+        while True:
+            try:
+                future = self.ready.get(timeout=_LOOK)
+            except queue.Empty:
+                outcome = self._missed()
+            else:
+                outcome = self._outcome(future)
+            if outcome is not None:
+                return outcome
 
-
-def run_call(call: Call) -> Answer | Missing | OtherVersions:
-    """Run a unit on the Dask worker that this is called on."""
-    return _plugin(call.token).run(call)
-
-
-def store_piece(token: str, name: str, piece: bytes, first: bool, digest: str | None) -> bool:
-    """Add a piece to a file of the events; with the digest after the last, the file counts if it agrees."""
-    folder = _plugin(token).folder
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{name}.part"
-    with part.open("wb" if first else "ab") as stream:
-        stream.write(piece)
-    if digest is None:
-        return True
-    with part.open("rb") as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-            return False
-    part.replace(folder / name)
-    return True
-
-
-def _reads(file: Path) -> str | None:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError:
+    def _missed(self) -> Outcome | None:
+        """Look for a unit whose worker left."""
+        self.known = self.connection.workers()
+        for key, (_, address, future) in self.running.items():
+            if address not in self.known:
+                self.connection.forget(future)
+                del self.running[key]
+                return _left(key, address)
         return None
 
+    def _outcome(self, future: Any) -> Outcome | None:
+        found = [(key, task, address) for key, (task, address, own) in self.running.items() if own is future]
+        if not found:  # of a worker that was given up
+            return None
+        key, task, address = found[0]
+        try:
+            answer = self._value(future, address)
+            if answer.missing:
+                self._send(answer.missing, address)
+                self._submit(task, address)
+                return None
+        except _GONE:
+            self.known = self.connection.workers()  # says so if it is the scheduler that is gone
+            answer = Answer(_left(key, address))
+        except EngineError:
+            raise
+        except Exception as error:
+            answer = Answer(failed_unit(key, f"the Dask worker {address} could not run it: {error!r}"))
+        del self.running[key]
+        return _placed(answer, task)
 
-_CONNECT = 20.0
-"""Seconds in which a scheduler must answer."""
+    def _value(self, future: Any, address: str) -> Any:
+        """Return what a worker computed.
 
-_PATIENCE = 5.0
-"""Seconds without a worker after which the user is told."""
+        Raises:
+            _WorkerGoneError: if it left.
+        """
+        patience = _LONG
+        while True:
+            try:
+                return future.result(timeout=patience)
+            except TimeoutError:
+                if address not in self.connection.workers():
+                    raise _WorkerGoneError from None
+                patience *= 2.0  # a large result may be on its way
 
-_ADDRESS = re.compile(r"((tcp|tls|ucx|ws|wss)://)?[\w.\-\[\]:]+:\d{1,5}")
+    def _send(self, files: tuple[str, ...], address: str) -> None:
+        """Bring files to a worker that does not see the workspace; once each, in pieces."""
+        for name in files:
+            path = self.folder / name
+            if name not in self.digests:
+                self.digests[name] = file_digest(path)
+            size, sent = path.stat().st_size, 0
+            with path.open("rb") as stream:
+                while sent < size or sent == 0:
+                    piece = stream.read(_PIECE)
+                    first, sent = sent == 0, sent + max(1, len(piece))
+                    data = self.connection.bring(piece, address)
+                    arguments = (self.token, name, data, first, self.digests[name] if sent >= size else None)
+                    if not self._value(self.connection.submit(store_piece, *arguments, address=address), address):
+                        raise EngineError(f"{name}: damaged on its way to the Dask worker {address}")
+
+    def close(self) -> None:
+        """End what runs, and remove files and processes from the workers."""
+        futures = [future for _, _, future in self.running.values()]
+        self.running.clear()
+        self.connection.close(futures)
 
 
-class Connection:
+def _left(key: str, address: str) -> Lost:
+    return Lost(key, f"its Dask worker {address} died or left the cluster")
+
+
+def _placed(answer: Answer, task: Task) -> Outcome | None:
+    """Put a model that came as bytes where the run wants it."""
+    outcome = answer.outcome
+    if answer.model is None or not isinstance(outcome, UnitResult) or task.model_file is None:
+        return outcome
+    try:
+        Path(task.model_file).write_bytes(answer.model)
+    except OSError as error:
+        return dataclasses.replace(outcome, refused=f"{task.model_file}: cannot be written: {error.strerror or error}")
+    return dataclasses.replace(outcome, model_file=task.model_file)
+
+
+class _Connection:
     """A client of a scheduler.
-
-    Everything that depends on the number of events goes straight between this process and the workers.
 
     Args:
         settings: which cluster.
-        say: hears of waiting.
+        say: receives a line while the run waits for workers.
 
     Raises:
         EngineError: if no scheduler answers, or no cluster can be started.
@@ -268,7 +331,7 @@ class Connection:
             time.sleep(0.1)
         return found
 
-    def install(self, plugin: Any) -> None:
+    def install(self, plugin: UnitPlugin) -> None:
         """Put a plugin on all workers, those to come too.
 
         Raises:
@@ -308,7 +371,7 @@ class Connection:
     def close(self, futures: list[Any] | None = None) -> None:
         """Give up what runs, clear the workers, and end a cluster that was started here.
 
-        Whatever fails here has no consequence: the scheduler may be gone, and so are its workers then.
+        Whatever fails here has no consequence: the scheduler may be gone, and its workers with it.
         """
         client, cluster, self.client, self.cluster = self.client, self.cluster, None, None
         with self.quiet:
@@ -346,8 +409,7 @@ def _address(scheduler: str) -> str:
     address: Any = scheduler
     if Path(scheduler).is_file():
         try:
-            content = json.loads(Path(scheduler).read_bytes())
-            address = content["address"]
+            address = json.loads(Path(scheduler).read_bytes())["address"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise EngineError(f"--scheduler {scheduler}: not a scheduler file of Dask (JSON with an address)") from None
     if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
@@ -374,7 +436,7 @@ def _started(settings: EngineSettings) -> Any:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Keep Dask's own log off the terminal: what matters is said by the run."""
+    """Keep Dask's own log off the terminal: the run says what matters."""
     handlers = [(handler, handler.level) for handler in logging.getLogger("distributed").handlers]
     for handler, _ in handlers:
         handler.setLevel(logging.CRITICAL + 1)
@@ -385,192 +447,100 @@ def _silent() -> Iterator[None]:
             handler.setLevel(level)
 
 
-_LOOK = 0.5
-"""Seconds between two looks at which workers there are."""
-
-_PIECE = 1 << 25
-"""Bytes of the events that travel at a time."""
-
-_LONG = 30.0
-"""Seconds to wait for something small from a worker before looking whether the worker is still there."""
-
-
-class _WorkerGoneError(Exception):
-    """A worker left while something was asked of it."""
+def versions(packages: frozenset[str]) -> dict[str, str]:
+    """Return the versions of what determines scores, in this process."""
+    found = {"Python": ".".join(platform.python_version_tuple()[:2]), "higgsbench": __version__}
+    for name in sorted(packages):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
 
 
-_GONE = (KilledWorker, asyncio.CancelledError, concurrent.futures.CancelledError, _WorkerGoneError)
-"""What a unit raises here when its worker is gone, or its scheduler."""
-
-
-def workers_of(settings: EngineSettings, say: Callable[[str], None]) -> int:
-    """Return how many units a cluster runs at a time."""
-    if settings.cluster is not None:
-        found = settings.cluster.workers
-    else:
-        with contextlib.closing(Connection(settings, say)) as connection:
-            found = len(connection.await_workers())
-    return found if settings.jobs is None else min(found, settings.jobs)
-
-
-class DaskEngine:
-    """The engine `dask`. Every worker runs one unit at a time; which one is decided here and not by the scheduler.
+class UnitPlugin(WorkerPlugin):  # type: ignore[misc]
+    """Lives on every Dask worker for as long as a run does, on those that come later too.
 
     Args:
-        workspace: where the events are.
-        settings: cluster, jobs, threads and limits.
-        say: hears of waiting.
+        token: the run's own word.
+        settings: threads and limits of a unit.
     """
 
-    ahead = True
+    def __init__(self, token: str, settings: EngineSettings) -> None:
+        self.name = f"higgsbench-{token}"
+        self.settings = settings
 
-    def __init__(self, workspace: Workspace, settings: EngineSettings, say: Callable[[str], None]) -> None:
-        self.workspace, self.settings = workspace, settings
-        self.token = secrets.token_hex(8)
-        (Path(workspace.folder) / PROBE).write_text(self.token, encoding="utf-8")
-        self.connection = Connection(settings, say)
-        self.running: dict[str, tuple[Task, str, Any]] = {}
-        self.ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.digests: dict[str, str] = {}
-        self.known: frozenset[str] = frozenset()
-        try:
-            self.connection.install(UnitPlugin(self.token, settings))
-            self.known = self.connection.await_workers()
-        except BaseException:
-            self.close()
-            raise
+    def setup(self, worker: Any) -> None:
+        """Make ready; called by Dask."""
+        self.address = worker.address
+        self.slot = Slot(self.settings, _IDLE)
+        # Below Dask's own folder, which it removes should this process be killed.
+        self.folder = Path(worker.local_directory) / self.name
 
-    def free(self) -> bool:
-        """Whether a worker has nothing to do; waits for one where all have left."""
-        if not self.running:
-            self.known = self.connection.await_workers()
-        return bool(self._idle()) and (self.settings.jobs is None or len(self.running) < self.settings.jobs)
+    def teardown(self, worker: Any) -> None:
+        """End the process and remove the files; called by Dask."""
+        self.slot.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _idle(self) -> list[str]:
-        return sorted(self.known - {address for _, address, _ in self.running.values()})
-
-    def start(self, task: Task) -> None:
-        """Send a unit to a worker."""
-        self._submit(task, self._idle()[0])
-
-    def _submit(self, task: Task, address: str) -> None:
-        call = Call(
-            token=self.token,
-            key=task.key,
-            task=cloudpickle.dumps(task, protocol=5),
-            folder=str(Path(self.workspace.folder).resolve()),
-            files=self._files(task),
-            model_file=None if task.model_file is None else str(Path(task.model_file).resolve()),
-            versions=versions(frozenset({*task.spec.requires, "numpy", "scikit-learn"})),
-        )
-        future = self.connection.submit(run_call, call, address=address)
-        self.running[task.key] = (task, address, future)
-        future.add_done_callback(self.ready.put)
-
-    def _files(self, task: Task) -> tuple[str, ...]:
-        """Files of the workspace that a unit may read: its own matrices, and what all units share."""
-        others = [path.name for path in Path(self.workspace.folder).iterdir() if path.name != PROBE]
-        own = tuple(name for name in (task.matrix, task.test_matrix) if name is not None)
-        return tuple(sorted(n for n in others if n.startswith(own) or not n.startswith(("X-", "T-"))))
-
-    def wait(self) -> Outcome:
-        """Return what ends next.
+    def run(self, call: Call) -> Answer:
+        """Run a unit where the events can be read, otherwise say what is missing.
 
         Raises:
-            EngineError: if the scheduler was lost, or a worker is not fit for the run.
+            EngineError: if this worker would compute other scores.
         """
-        while True:
-            try:
-                future = self.ready.get(timeout=_LOOK)
-            except queue.Empty:
-                outcome = self._missed()
-            else:
-                outcome = self._outcome(future)
-            if outcome is not None:
-                return outcome
-
-    def _missed(self) -> Outcome | None:
-        """Look for a unit whose worker left."""
-        self.known = self.connection.workers()
-        for key, (_, address, future) in self.running.items():
-            if address not in self.known:
-                self.connection.forget(future)
-                del self.running[key]
-                return Lost(key, f"its Dask worker {address} died or left the cluster")
-        return None
-
-    def _outcome(self, future: Any) -> Outcome | None:
-        found = [(key, task, address) for key, (task, address, own) in self.running.items() if own is future]
-        if not found:  # of a worker that was given up
-            return None
-        key, task, address = found[0]
-        try:
-            reply = self._value(future, address)
-            if isinstance(reply, Missing):
-                self._send(reply.files, address)
-                self._submit(task, address)
-                return None
-        except _GONE:
-            self.known = self.connection.workers()  # says so if it is the scheduler that is gone
-            reply = Answer(Lost(key, f"its Dask worker {address} died or left the cluster"))
-        except EngineError:
-            raise
-        except Exception as error:
-            reply = Answer(failed_unit(key, f"the Dask worker {address} could not run it: {error!r}"))
-        if isinstance(reply, OtherVersions):
+        own = versions(frozenset(call.versions) - {"Python", "higgsbench"})
+        other = [f"{name} {own[name]} instead of {v}" for name, v in call.versions.items() if own[name] != v]
+        if other:
             raise EngineError(
-                f"the Dask worker {address} has {reply.text}: its scores would not be the same; install the same "
-                "versions on every worker"
+                f"the Dask worker {self.address} has {', '.join(other)}: its scores would not be the same; install the "
+                "same versions on every worker"
             )
-        del self.running[key]
-        return _placed(reply, task)
-
-    def _value(self, future: Any, address: str) -> Any:
-        """Return what a worker computed, straight from the worker.
-
-        Raises:
-            _WorkerGoneError: if it left.
-        """
-        patience = _LONG
-        while True:
-            try:
-                return future.result(timeout=patience)
-            except TimeoutError:
-                if address not in self.connection.workers():
-                    raise _WorkerGoneError from None
-                patience *= 2.0  # a large result may be on its way
-
-    def _send(self, files: tuple[str, ...], address: str) -> None:
-        """Bring files to a worker that does not see the workspace; once each, in pieces, past the scheduler."""
-        for name in files:
-            path = Path(self.workspace.folder) / name
-            if name not in self.digests:
-                self.digests[name] = file_digest(path)
-            size, sent = path.stat().st_size, 0
-            with path.open("rb") as stream:
-                while sent < size or sent == 0:
-                    piece = stream.read(_PIECE)
-                    first, sent = sent == 0, sent + max(1, len(piece))
-                    digest = self.digests[name] if sent >= size else None
-                    data = self.connection.bring(piece, address)
-                    stored = self.connection.submit(store_piece, self.token, name, data, first, digest, address=address)
-                    if not self._value(stored, address):
-                        raise EngineError(f"{name}: damaged on its way to the Dask worker {address}")
-
-    def close(self) -> None:
-        """End what runs, and remove files and processes from the workers."""
-        futures = [future for _, _, future in self.running.values()]
-        self.running.clear()
-        self.connection.close(futures)
+        order = call.order
+        if _reads(Path(order.workspace.folder) / PROBE) == call.token:
+            return Answer(self.slot.run(order))
+        missing = tuple(name for name in call.files if not (self.folder / name).is_file())
+        if missing:
+            return Answer(None, missing=missing)
+        model = None if order.model_file is None else self.folder / f"{order.key}.model"
+        here = dataclasses.replace(
+            order, workspace=Workspace(str(self.folder)), model_file=None if model is None else str(model)
+        )
+        outcome = self.slot.run(here)
+        if not isinstance(outcome, UnitResult) or outcome.model_file is None or model is None:
+            return Answer(outcome)
+        content = model.read_bytes()
+        model.unlink()
+        return Answer(dataclasses.replace(outcome, model_file=None), content)
 
 
-def _placed(answer: Answer, task: Task) -> Outcome:
-    """Put a model that came as bytes where the run wants it."""
-    outcome = answer.outcome
-    if answer.model is None or isinstance(outcome, Lost) or task.model_file is None:
-        return outcome
+def _plugin(token: str) -> UnitPlugin:
+    plugin: UnitPlugin = get_worker().plugins[f"higgsbench-{token}"]
+    return plugin
+
+
+def run_call(call: Call) -> Answer:
+    """Run a unit on the Dask worker that this is called on."""
+    return _plugin(call.token).run(call)
+
+
+def store_piece(token: str, name: str, piece: bytes, first: bool, digest: str | None) -> bool:
+    """Add a piece to a file of the events; with the digest after the last, the file counts if it agrees."""
+    folder = _plugin(token).folder
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{name}.part"
+    with part.open("wb" if first else "ab") as stream:
+        stream.write(piece)
+    if digest is None:
+        return True
+    with part.open("rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
+            return False
+    part.replace(folder / name)
+    return True
+
+
+def _reads(file: Path) -> str | None:
     try:
-        Path(task.model_file).write_bytes(answer.model)
-    except OSError as error:
-        return dataclasses.replace(outcome, refused=f"{task.model_file}: cannot be written: {error.strerror or error}")
-    return dataclasses.replace(outcome, model_file=task.model_file)
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return None

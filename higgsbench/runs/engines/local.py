@@ -1,4 +1,10 @@
-"""Run units in processes on this machine."""
+"""Run units in worker processes on this machine.
+
+A worker is a program of its own and not a process of `multiprocessing`: scripts then need no `if __name__ ==
+"__main__"`, and a Dask worker, which may not start processes of `multiprocessing`, can have one too. Host and worker
+talk through two pipes that no other worker shares, so a worker that dies while it sends damages only its own. Both
+ends are this program on one machine; nothing from a file is unpickled.
+"""
 
 from __future__ import annotations
 
@@ -10,49 +16,28 @@ import os
 import pickle
 import queue
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cloudpickle
+import psutil
 
 from higgsbench.config.model import format_size
 from higgsbench.runs.durations import format_duration
-from higgsbench.runs.engines.base import Lost, Outcome, failed_unit
+from higgsbench.runs.engines.base import EngineError, Lost, Outcome, failed_unit, next_message
 from higgsbench.runs.unit import Task, UnitResult, Workspace, run_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from higgsbench.runs.engines.base import EngineSettings
 
-__all__ = [
-    "BEGUN",
-    "LEAVES",
-    "LocalEngine",
-    "Order",
-    "Slot",
-    "hoards",
-    "main",
-    "private_bytes",
-    "read_message",
-    "write_message",
-]
-
-
-BEGUN = b""
-"""Message of a worker that begins a unit."""
-
-LEAVES = b"leaves"
-"""Message of a worker that ends after the result it sends next; no result is as short. Its host starts another for the
-next unit, perhaps before this one is gone."""
+__all__ = ["LocalEngine", "Order", "Slot", "hoards", "main"]
 
 HOARD = 64e6
 """Bytes that units may leave behind in their process."""
@@ -60,153 +45,14 @@ HOARD = 64e6
 LONG = 10.0
 """Seconds of units after which a new process, which takes about one to start, is worth the memory."""
 
-_LENGTH = struct.Struct("<Q")
+_LOOK, _LOOK_CLOSELY = 0.25, 0.02
+"""Seconds between two looks at a worker: without a memory limit, and with one."""
 
+_LAST_WORDS = 0.5
+"""Seconds that a worker over its time limit has to write down where it is."""
 
-@dataclass(frozen=True)
-class Order:
-    """What a host asks of its worker.
-
-    Attributes:
-        task: the unit, pickled, for it may need modules that are not there.
-        key: identity of the unit.
-        workspace: where the events are.
-        model_file: temporary file for the fitted model, or None; the host may see another folder than the run does.
-        limit: seconds after which the worker notes where it is, or None.
-    """
-
-    task: bytes
-    key: str
-    workspace: Workspace
-    model_file: str | None
-    limit: float | None
-
-
-def write_message(stream: BinaryIO, content: bytes) -> None:
-    """Write a message."""
-    stream.write(_LENGTH.pack(len(content)))
-    stream.write(content)
-    stream.flush()
-
-
-def read_message(stream: BinaryIO) -> bytes | None:
-    """Read a message; None where the other end is gone."""
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack(head)
-    content = stream.read(length)
-    return content if len(content) == length else None
-
-
-def main(last_words: str, idle: str) -> None:
-    """Run units until the host goes away.
-
-    Args:
-        last_words: file that gets the stack of a crash, or of a unit that takes longer than its limit.
-        idle: seconds without a unit after which the worker ends by itself; empty for never.
-    """
-    source, sink = _own_pipes()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the host's affair
-    _offer_to_the_kernel()
-    orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(source, orders, Path(last_words)), daemon=True).start()
-    with Path(last_words).open("w", encoding="utf-8") as words:
-        faulthandler.enable(words)
-        left_behind = worked = 0.0
-        while True:
-            try:
-                order: Order = pickle.loads(orders.get(timeout=float(idle) if idle else None))  # noqa: S301
-            except queue.Empty:
-                return
-            task = _unpacked(order)
-            write_message(sink, BEGUN)
-            if order.limit is not None:
-                faulthandler.dump_traceback_later(order.limit, file=words)
-            begin, memory = time.monotonic(), private_bytes()
-            result = task if isinstance(task, UnitResult) else run_unit(task, order.workspace)
-            faulthandler.cancel_dump_traceback_later()
-            content = pickle.dumps(result, protocol=5)
-            del result, task
-            left_behind += private_bytes() - memory - len(content)
-            worked += time.monotonic() - begin
-            leaves = hoards(left_behind, worked)
-            if leaves:
-                write_message(sink, LEAVES)
-            write_message(sink, content)
-            if leaves:
-                return
-
-
-def hoards(left_behind: float, seconds: float) -> bool:
-    """Whether a process should make room for a new one.
-
-    Some libraries keep the memory of a fit for the next one (CatBoost 130 MB after 400,000 events), on top of which the
-    next model's comes.
-
-    Args:
-        left_behind: bytes that its units left behind.
-        seconds: how long they took.
-    """
-    return left_behind > HOARD and seconds > LONG
-
-
-def private_bytes(process: int | None = None) -> float:
-    """Memory that a process has for itself: resident, less what is mapped from files, where the system tells.
-
-    Args:
-        process: its number; None for this one.
-
-    Raises:
-        psutil.Error: if there is no such process.
-    """
-    import psutil
-
-    memory = psutil.Process(process).memory_info()
-    return float(memory.rss - getattr(memory, "shared", 0))
-
-
-def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Take the pipes to the host out of reach of what a model prints or reads."""
-    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    with Path(os.devnull).open("rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)
-    return source, sink
-
-
-def _offer_to_the_kernel() -> None:
-    """Where memory runs out, a worker should be ended and not the process that keeps the run together (Linux)."""
-    try:
-        Path("/proc/self/oom_score_adj").write_text("800")
-    except OSError:
-        return
-
-
-def _listen(source: BinaryIO, orders: queue.SimpleQueue[bytes], last_words: Path) -> None:
-    """Hand orders on; end at once when the host is gone, in the midst of a fit too."""
-    while (content := read_message(source)) is not None:
-        orders.put(content)
-    last_words.unlink(missing_ok=True)  # nobody is left to read it
-    os._exit(1)
-
-
-def _unpacked(order: Order) -> Task | UnitResult:
-    """Return the task, with what its fit needs loaded: that is no part of a unit's time. Or say why there is none."""
-    try:
-        task: Task = pickle.loads(order.task)  # noqa: S301
-    except Exception as error:
-        reason = f"the model cannot be brought to a worker process: {error!r}"
-        return failed_unit(order.key, " ".join(reason.split()), traceback.format_exc())
-    for module in task.spec.imports:
-        with contextlib.suppress(ImportError):  # the fit says so
-            importlib.import_module(module)
-    return dataclasses.replace(task, model_file=order.model_file)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
-
+_BEGUN = "begun"
+"""Message of a worker that begins a unit."""
 
 _THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"),
@@ -216,194 +62,6 @@ _START = (
     "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from higgsbench.runs.engines.local import main; "
     "main(*sys.argv[1:])"
 )
-_LOOK, _LOOK_CLOSELY = 0.25, 0.02
-"""Seconds between two looks at a worker's memory: without a limit, and with one."""
-
-_LEAVING = 5.0
-"""Seconds that a worker has to end by itself when it has said that it will."""
-
-_LAST_WORDS = 0.5
-"""Seconds that a worker over its time limit has to write down where it is."""
-
-
-@dataclass(eq=False)
-class _Worker:
-    """One process and the unit it works on."""
-
-    process: subprocess.Popen[bytes]
-    words: Path
-    key: str | None = None
-    begun: float | None = None
-    units: int = 0
-    memory: float = 0.0
-    idle: float = 0.0
-    verdict: str = ""
-    used: bool = False
-    over: threading.Event = field(default_factory=threading.Event)
-
-
-class Slot:
-    """A place for one unit at a time, in a process that is kept from unit to unit.
-
-    Every library is held to `threads` threads, so that processes never fight over cores and results do not depend on
-    the machine's number of cores.
-
-    Args:
-        settings: threads and limits.
-        ended: called, in a thread of the slot, with the outcome of a unit that ended.
-        idle: seconds without a unit after which the process ends by itself, or None.
-    """
-
-    def __init__(self, settings: EngineSettings, ended: Callable[[Slot, Outcome], None], idle: float | None) -> None:
-        self.settings, self.ended, self.idle = settings, ended, idle
-        self.worker: _Worker | None = None
-        self.leaving: list[_Worker] = []
-        self.lock = threading.Lock()
-
-    def start(self, key: str, task: bytes, workspace: Workspace, model_file: str | None) -> None:
-        """Start a unit.
-
-        Args:
-            key: its identity.
-            task: the pickled task.
-            workspace: where the events are.
-            model_file: temporary file for the fitted model, or None where it is not kept.
-        """
-        order = pickle.dumps(Order(task, key, workspace, model_file, self.settings.unit_time_limit), protocol=5)
-        with self.lock:
-            for attempt in (1, 2):
-                worker = self._living()
-                worker.key, worker.begun, worker.memory, worker.verdict = key, None, 0.0, ""
-                worker.units += 1
-                try:
-                    write_message(worker.process.stdin, order)  # type: ignore[arg-type]
-                except OSError:  # it ended while it was idle
-                    if attempt == 2:
-                        raise
-                    worker.key = None
-                    self.worker = None
-                else:
-                    return
-
-    def close(self) -> None:
-        """End the process, whatever it does, and wait until it is gone; its unit has no outcome."""
-        with self.lock:
-            workers = [*self.leaving, *([] if self.worker is None else [self.worker])]
-            self.worker = None
-        for worker in workers:
-            worker.key = None
-            worker.process.kill()
-        for worker in workers:
-            worker.over.wait(10.0)
-
-    def _living(self) -> _Worker:
-        if self.worker is None or self.worker.process.poll() is not None:
-            self.worker = self._new()
-        return self.worker
-
-    def _new(self) -> _Worker:
-        handle, name = tempfile.mkstemp(prefix="higgsbench-worker-", suffix=".txt")
-        os.close(handle)
-        path = "\n".join(entry or str(Path.cwd()) for entry in sys.path)
-        command = [sys.executable, "-c", _START, path, name, "" if self.idle is None else str(self.idle)]
-        env = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(self.settings.threads))}
-        pipe = subprocess.PIPE
-        with _interrupts_held_back():
-            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=env)
-        worker = _Worker(process, Path(name))
-        for work in (self._read, self._watch):
-            threading.Thread(target=work, args=(worker,), daemon=True).start()
-        return worker
-
-    def _read(self, worker: _Worker) -> None:
-        """Take what a worker sends, until it ends."""
-        stream: Any = worker.process.stdout
-        with contextlib.suppress(OSError):
-            while (content := read_message(stream)) is not None:
-                if content == BEGUN:
-                    worker.begun = time.monotonic()
-                elif content == LEAVES:
-                    with self.lock:
-                        self.leaving.append(worker)
-                        if self.worker is worker:
-                            self.worker = None
-                else:
-                    key, worker.key, worker.begun = worker.key, None, None
-                    if key is not None:
-                        self.ended(self, pickle.loads(content))  # noqa: S301 - from our own process, through our pipe
-        code = worker.process.wait()
-        words = worker.words.read_text(encoding="utf-8", errors="replace")
-        worker.words.unlink(missing_ok=True)
-        for end in (worker.process.stdin, worker.process.stdout):
-            with contextlib.suppress(OSError):
-                end.close()  # type: ignore[union-attr]
-        key, worker.key = worker.key, None
-        with self.lock:
-            if worker in self.leaving:
-                self.leaving.remove(worker)
-        worker.over.set()
-        if key is not None:
-            self.ended(self, _ending(worker, key, code, words))
-
-    def _watch(self, worker: _Worker) -> None:
-        """End a worker that exceeds a limit, and remember how much memory it took."""
-        import psutil
-
-        time_limit, memory_limit = self.settings.unit_time_limit, self.settings.unit_memory_limit
-        pause = _LOOK if memory_limit is None else _LOOK_CLOSELY
-        with contextlib.suppress(psutil.Error):
-            while not worker.over.wait(pause):
-                begun = worker.begun
-                if begun is None:
-                    worker.idle += pause
-                    if worker in self.leaving and worker.idle > _LEAVING:
-                        worker.process.kill()
-                    continue
-                worker.idle = 0.0
-                worker.memory = private_bytes(worker.process.pid)
-                if memory_limit is not None and worker.memory > memory_limit:
-                    worker.used = worker.units > 1
-                    _end(worker, f"exceeded the unit memory limit of {format_size(memory_limit)}")
-                elif time_limit is not None and time.monotonic() - begun > time_limit + _LAST_WORDS:
-                    _end(worker, f"exceeded the unit time limit of {format_duration(time_limit)}")
-
-
-@contextlib.contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Start a process that hears of no Ctrl-C: it begins before it can say so itself."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end(worker: _Worker, verdict: str) -> None:
-    if not worker.verdict and worker.begun is not None:
-        worker.verdict = verdict
-        worker.process.kill()
-
-
-def _ending(worker: _Worker, key: str, code: int, words: str) -> Outcome:
-    """Say why a worker ended in the midst of a unit. A limit is the unit's own fault; anything else may not be."""
-    if worker.used:  # what earlier units left behind counted too
-        return Lost(key, f"its worker process, which had run other units, {worker.verdict}", words)
-    if worker.verdict:
-        return failed_unit(key, worker.verdict, words)
-    if code < 0:
-        try:
-            how = f"killed by {signal.Signals(-code).name}"
-        except ValueError:
-            how = f"killed by signal {-code}"
-    else:
-        how = f"ended with exit code {code}"
-    held = f" holding {format_size(worker.memory)} of memory" if worker.memory else ""
-    hint = ", most often for lack of memory" if -code == getattr(signal, "SIGKILL", None) else ""
-    return Lost(key, f"its worker process was {how}{held}{hint}" if code < 0 else f"its worker process {how}{held}",
-                words)  # fmt: skip
 
 
 class LocalEngine:
@@ -418,30 +76,343 @@ class LocalEngine:
 
     def __init__(self, workspace: Workspace, settings: EngineSettings) -> None:
         self.workspace = workspace
-        self.outcomes: queue.SimpleQueue[tuple[Slot, Outcome]] = queue.SimpleQueue()
-        self.slots = [Slot(settings, self._ended, None) for _ in range(settings.jobs or 1)]
+        self.outcomes: queue.SimpleQueue[tuple[Slot, Outcome | OSError]] = queue.SimpleQueue()
+        self.slots = [Slot(settings) for _ in range(settings.jobs or 1)]
         self.idle = list(reversed(self.slots))
-
-    def _ended(self, slot: Slot, outcome: Outcome) -> None:
-        self.outcomes.put((slot, outcome))
 
     def free(self) -> bool:
         """Whether a process has nothing to do."""
         return bool(self.idle)
 
     def start(self, task: Task) -> None:
-        """Send a unit to a process."""
+        """Send a unit to a process, in a thread that waits for its outcome."""
         # By value where it must be: models are often functions of the script or notebook that registered them.
-        content = cloudpickle.dumps(task, protocol=5)
-        self.idle.pop().start(task.key, content, self.workspace, task.model_file)
+        order = Order(cloudpickle.dumps(task, protocol=5), task.key, self.workspace, task.model_file)
+        threading.Thread(target=self._run, args=(self.idle.pop(), order), daemon=True).start()
+
+    def _run(self, slot: Slot, order: Order) -> None:
+        try:
+            self.outcomes.put((slot, slot.run(order)))
+        except OSError as error:
+            self.outcomes.put((slot, error))
 
     def wait(self) -> Outcome:
-        """Return what ends next."""
-        slot, outcome = self.outcomes.get()
+        """Return the outcome of the unit that ends next.
+
+        Raises:
+            EngineError: if the system cannot start a process.
+        """
+        slot, outcome = next_message(self.outcomes)
         self.idle.append(slot)
+        if isinstance(outcome, OSError):
+            raise EngineError(f"no worker process can be started: {outcome.strerror or outcome}") from outcome
         return outcome
 
     def close(self) -> None:
         """End the processes."""
         for slot in self.slots:
             slot.close()
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a host asks of its worker.
+
+    Attributes:
+        task: the unit, pickled, because it may need modules that are missing there.
+        key: identity of the unit.
+        workspace: where the events are.
+        model_file: temporary file for the fitted model, or None; the host may see another folder than the run does.
+        limit: seconds after which the worker notes where it is, or None.
+    """
+
+    task: bytes
+    key: str
+    workspace: Workspace
+    model_file: str | None
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """What a worker answers: its pickled result, and whether it makes room for a new process afterwards."""
+
+    result: bytes
+    leaves: bool
+
+
+class _Worker:
+    """One process, as its host sees it. Every library in it is held to `threads` threads.
+
+    Args:
+        threads: threads of each unit.
+        idle: seconds without a unit after which the process ends by itself, or None.
+    """
+
+    def __init__(self, threads: int, idle: float | None) -> None:
+        handle, name = tempfile.mkstemp(prefix="higgsbench-worker-", suffix=".txt")
+        os.close(handle)
+        self.words = Path(name)
+        path = "\n".join(entry or str(Path.cwd()) for entry in sys.path)
+        # A group of its own, which Ctrl-C in a terminal does not reach.
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _START, path, name, "" if idle is None else str(idle)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))},
+            process_group=0,
+        )
+        self.messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        self.units = 0
+        self.memory = 0.0
+
+    def _read(self) -> None:
+        """Take what the process sends; None says that it ended."""
+        stream: Any = self.process.stdout
+        with contextlib.suppress(OSError, EOFError, ValueError, pickle.UnpicklingError):
+            while True:
+                self.messages.put(pickle.load(stream))  # noqa: S301 - from our own process, through our pipe
+        self.messages.put(None)
+
+    def send(self, order: Order) -> None:
+        """Give the process a unit.
+
+        Raises:
+            OSError: if it has ended.
+        """
+        pickle.dump(order, self.process.stdin, protocol=5)  # type: ignore[arg-type]
+        self.process.stdin.flush()  # type: ignore[union-attr]
+        self.units += 1
+        self.memory = 0.0
+
+    def end(self) -> tuple[int, str]:
+        """End the process, whatever it does; return its exit code and last words."""
+        self.process.kill()
+        code = self.process.wait()
+        self.reader.join(1.0)  # a process that a model forked may hold the pipe open
+        for stream in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(OSError):
+                stream.close()  # type: ignore[union-attr]
+        words = ""
+        with contextlib.suppress(OSError):
+            words = self.words.read_text(encoding="utf-8", errors="replace")
+            self.words.unlink()
+        return code, words
+
+
+class Slot:
+    """A place for one unit at a time, in a process that is kept from unit to unit.
+
+    Args:
+        settings: threads and limits.
+        idle: seconds without a unit after which the process ends by itself, or None.
+    """
+
+    def __init__(self, settings: EngineSettings, idle: float | None = None) -> None:
+        self.settings, self.idle = settings, idle
+        self.worker: _Worker | None = None
+        self.lock = threading.Lock()
+        self.closed = False
+
+    def run(self, order: Order) -> Outcome:
+        """Run a unit and return its outcome, a loss where the process ends before the unit does.
+
+        Raises:
+            OSError: if no process can be started.
+        """
+        worker = self._given(dataclasses.replace(order, limit=self.settings.unit_time_limit))
+        if worker is None:
+            return Lost(order.key, "the run was ended")
+        reply, verdict = self._watch(worker)
+        if reply is not None:
+            if verdict or reply.leaves:
+                self._drop(worker)
+            result: UnitResult = pickle.loads(reply.result)  # noqa: S301 - from our own process, through our pipe
+            return result
+        return _ending(order.key, worker, verdict, *self._drop(worker))
+
+    def _given(self, order: Order) -> _Worker | None:
+        """Give a unit to the process, or to a new one where it has ended; None if the slot is closed."""
+        while True:
+            with self.lock:
+                if self.closed:
+                    return None
+                fresh = self.worker is None
+                worker = self.worker = self.worker or _Worker(self.settings.threads, self.idle)
+            try:
+                worker.send(order)
+            except (OSError, ValueError):  # it ended while it was idle, or the slot was closed
+                self._drop(worker)
+                if fresh:
+                    raise
+            else:
+                return worker
+
+    def _watch(self, worker: _Worker) -> tuple[_Reply | None, str]:
+        """Wait for a worker's reply and end the worker if it exceeds a limit; return the reply and which limit."""
+        pause = _LOOK if self.settings.unit_memory_limit is None else _LOOK_CLOSELY
+        begun, verdict = None, ""
+        while True:
+            try:
+                message = worker.messages.get(timeout=pause)
+            except queue.Empty:
+                if worker.process.poll() is not None:
+                    return None, verdict
+                if begun is not None and not verdict:
+                    verdict = self._exceeded(worker, time.monotonic() - begun)
+                    if verdict:
+                        worker.process.kill()
+            else:
+                if message != _BEGUN:
+                    return message, verdict
+                begun = time.monotonic()
+
+    def _exceeded(self, worker: _Worker, seconds: float) -> str:
+        """Say which limit a worker exceeds; remember how much memory it takes."""
+        time_limit, memory_limit = self.settings.unit_time_limit, self.settings.unit_memory_limit
+        with contextlib.suppress(psutil.Error):
+            worker.memory = private_bytes(worker.process.pid)
+        if memory_limit is not None and worker.memory > memory_limit:
+            return f"exceeded the unit memory limit of {format_size(memory_limit)}"
+        if time_limit is not None and seconds > time_limit + _LAST_WORDS:
+            return f"exceeded the unit time limit of {format_duration(time_limit)}"
+        return ""
+
+    def _drop(self, worker: _Worker) -> tuple[int, str]:
+        with self.lock:
+            if self.worker is worker:
+                self.worker = None
+        return worker.end()
+
+    def close(self) -> None:
+        """End the process, whatever it does; its unit is lost."""
+        with self.lock:
+            self.closed = True
+            worker = self.worker
+        if worker is not None:
+            worker.end()
+
+
+def _ending(key: str, worker: _Worker, verdict: str, code: int, words: str) -> Outcome:
+    """Say why a worker ended in the middle of a unit. A limit is the unit's own fault; anything else may not be."""
+    if verdict.startswith("exceeded the unit memory") and worker.units > 1:  # earlier units left something behind
+        return Lost(key, f"its worker process, which had run other units, {verdict}", words)
+    if verdict:
+        return failed_unit(key, verdict, words)
+    held = f" holding {format_size(worker.memory)} of memory" if worker.memory else ""
+    if code >= 0:
+        return Lost(key, f"its worker process ended with exit code {code}{held}", words)
+    try:
+        how = f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        how = f"killed by signal {-code}"
+    hint = ", most often for lack of memory" if -code == getattr(signal, "SIGKILL", None) else ""
+    return Lost(key, f"its worker process was {how}{held}{hint}", words)
+
+
+def private_bytes(process: int | None = None) -> float:
+    """Return the memory that a process has for itself: resident, less what is mapped from files, where this is known.
+
+    Args:
+        process: its number; None for this one.
+
+    Raises:
+        psutil.Error: if there is no such process.
+    """
+    memory = psutil.Process(process).memory_info()
+    return float(memory.rss - getattr(memory, "shared", 0))
+
+
+def hoards(left_behind: float, seconds: float) -> bool:
+    """Whether a process should make room for a new one.
+
+    Some libraries keep the memory of a fit for the next one (CatBoost 130 MB after 400,000 events), on top of which
+    the next model's comes.
+
+    Args:
+        left_behind: bytes that its units left behind.
+        seconds: how long they took.
+    """
+    return left_behind > HOARD and seconds > LONG
+
+
+def main(last_words: str, idle: str) -> None:
+    """Run units as a worker process until the host goes away.
+
+    Args:
+        last_words: file that gets the stack of a crash, or of a unit that takes longer than its limit.
+        idle: seconds without a unit after which the worker ends by itself; empty for never.
+    """
+    source, sink = _own_pipes()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # interruptions are handled by the host
+    _offer_to_the_kernel()
+    orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(source, orders, Path(last_words)), daemon=True).start()
+    left_behind = worked = 0.0
+    with Path(last_words).open("w", encoding="utf-8") as words:
+        faulthandler.enable(words)
+        while True:
+            try:
+                order = orders.get(timeout=float(idle) if idle else None)
+            except queue.Empty:
+                return
+            task = _unpacked(order)
+            _send(_BEGUN, sink)
+            if order.limit is not None:
+                faulthandler.dump_traceback_later(order.limit, file=words)
+            begin, memory = time.monotonic(), private_bytes()
+            result = task if isinstance(task, UnitResult) else run_unit(task, order.workspace)
+            faulthandler.cancel_dump_traceback_later()
+            content = pickle.dumps(result, protocol=5)
+            del result, task
+            left_behind += private_bytes() - memory - len(content)
+            worked += time.monotonic() - begin
+            _send(_Reply(content, hoards(left_behind, worked)), sink)
+            del content
+
+
+def _send(message: object, sink: BinaryIO) -> None:
+    pickle.dump(message, sink, protocol=5)
+    sink.flush()
+
+
+def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Take the pipes to the host out of reach of what a model prints or reads."""
+    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    return source, sink
+
+
+def _offer_to_the_kernel() -> None:
+    """Have the kernel end a worker, and not the process that keeps the run together, when memory runs out (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("800")
+
+
+def _listen(source: BinaryIO, orders: queue.SimpleQueue[Order], last_words: Path) -> None:
+    """Hand orders on; end the process at once when the host is gone, in the middle of a fit too."""
+    with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+        while True:
+            orders.put(pickle.load(source))  # noqa: S301 - from our own host, through our pipe
+    last_words.unlink(missing_ok=True)  # nobody is left to read it
+    os._exit(1)
+
+
+def _unpacked(order: Order) -> Task | UnitResult:
+    """Return the task, with the modules of its fit loaded so that a unit's time excludes them; or say why it cannot."""
+    import higgsbench.models.building
+    import higgsbench.validation.physical  # noqa: F401
+
+    try:
+        task: Task = pickle.loads(order.task)  # noqa: S301 - from our own host, through our pipe
+    except Exception as error:
+        reason = f"the model cannot be brought to a worker process: {error!r}"
+        return failed_unit(order.key, " ".join(reason.split()), traceback.format_exc())
+    for module in task.spec.imports:
+        with contextlib.suppress(ImportError):  # the fit says so
+            importlib.import_module(module)
+    return dataclasses.replace(task, model_file=order.model_file)

@@ -12,7 +12,7 @@ import pytest
 from higgsbench.config.model import format_size, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
-from higgsbench.runs.engines.base import Attempts, EngineSettings, Lost
+from higgsbench.runs.engines import Attempts, EngineSettings, Lost
 from higgsbench.runs.unit import Unit, UnitResult
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ import pytest
 
 import higgsbench
 from higgsbench.runs.engines.base import EngineError
+from higgsbench.runs.unit import Workspace
 from tests.runs.engines.conftest import Notes
 
 pytest.importorskip("distributed", reason="the extra dask is not installed")
@@ -142,15 +144,15 @@ def test_a_worker_that_does_not_see_the_files(
     config: Callable[..., Path], tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from higgsbench.runs.engines import dask
-    from higgsbench.runs.engines import dask as dask_worker
 
     worker = cluster.worker()
     # Calls that name folders which are not there, as on a machine without the run's file system.
-    plain = dask_worker.Call
+    plain = dask.Call
 
-    def elsewhere(**values: Any) -> Any:
-        lost = {"folder": "/nowhere", "model_file": values["model_file"] and "/nowhere/model"}
-        return plain(**{**values, **lost})
+    def elsewhere(token: str, order: Any, *others: Any) -> Any:
+        model_file = order.model_file and "/nowhere/model"
+        lost = dataclasses.replace(order, workspace=Workspace("/nowhere"), model_file=model_file)
+        return plain(token, lost, *others)
 
     sent: list[str] = []
     send = dask.DaskEngine._send
@@ -197,7 +199,12 @@ def test_other_versions_are_refused(
 ) -> None:
     from higgsbench.runs.engines import dask
 
-    monkeypatch.setattr(dask, "versions", lambda packages: {"Python": "3.11", "numpy": "1.0"})
+    plain = dask.Call
+
+    def older(*values: Any) -> Any:
+        return dataclasses.replace(plain(*values), versions={"Python": "3.11", "numpy": "1.0"})
+
+    monkeypatch.setattr(dask, "Call", older)
     with pytest.raises(EngineError, match=r"has .*numpy \S+ instead of 1\.0: its scores would not be the same"):
         higgsbench.run(config(), output=tmp_path, engine="dask", jobs=1)
 
@@ -213,9 +220,9 @@ def test_other_versions_are_refused(
 def test_a_scheduler_that_is_not_there(
     config: Callable[..., Path], tmp_path: Path, scheduler: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from higgsbench.runs.engines import dask as dask_connect
+    from higgsbench.runs.engines import dask
 
-    monkeypatch.setattr(dask_connect, "_CONNECT", 0.5)
+    monkeypatch.setattr(dask, "_CONNECT", 0.5)
     with pytest.raises(EngineError, match=message):
         higgsbench.run(config(), output=tmp_path, scheduler=scheduler)
 
@@ -236,18 +243,3 @@ def test_a_file_that_names_no_scheduler(
     file.write_text(content)
     with pytest.raises(EngineError, match=message):
         higgsbench.run(config(), output=tmp_path, scheduler=str(file))
-
-
-def test_an_interruption_leaves_no_process(config: Callable[..., Path], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "higgsbench", "run", str(config()), "--output", str(tmp_path / "out")]
-    run = subprocess.Popen(
-        [*command, "--engine", "dask", "-j", "2"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
-    children = wait_for(lambda: fits(run.pid) if list((tmp_path / "out").glob("*/units/[!.]*.json")) else [])
-    run.send_signal(signal.SIGINT)
-    _, err = run.communicate(timeout=120)
-    assert run.returncode == 130
-    assert "Traceback" not in err
-    assert err.rstrip().splitlines()[-1].startswith("Interrupted: ")
-    assert psutil.wait_procs(children, timeout=30)[1] == []
-    assert not list((tmp_path / "out").glob("*/.tmp-*"))

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import higgsbench
-from higgsbench.runs.engines import local as slot
+from higgsbench.runs.engines import local
 from higgsbench.runs.engines.local import hoards
 from tests.runs.engines.conftest import Notes
 
@@ -166,7 +166,7 @@ def test_a_process_in_which_a_unit_left_much_memory_makes_room_for_another(
 ) -> None:
     if long:
         start = "import higgsbench.runs.engines.local as worker; worker.LONG = 0.0; "
-        monkeypatch.setattr(slot, "_START", slot._START.replace("from higgsbench", start + "from higgsbench", 1))
+        monkeypatch.setattr(local, "_START", local._START.replace("from higgsbench", start + "from higgsbench", 1))
     (tmp_path / "count").mkdir()
     misbehave("hoarder", "hoard", folder=str(tmp_path / "count"))
     result = higgsbench.run(two_models("hoarder"), output=tmp_path / "out", engine="local", jobs=1, listener=notes)
@@ -184,7 +184,7 @@ def test_a_process_that_says_it_leaves_and_does_not_is_ended(
         "import atexit, time, higgsbench.runs.engines.local as worker; worker.LONG, worker.HOARD = 0.0, -1e12; "
         "atexit.register(time.sleep, 600); "
     )
-    monkeypatch.setattr(slot, "_START", slot._START.replace("from higgsbench", start + "from higgsbench", 1))
+    monkeypatch.setattr(local, "_START", local._START.replace("from higgsbench", start + "from higgsbench", 1))
     result = higgsbench.run(two_models("mlp"), output=tmp_path / "out", engine="local", jobs=1)
     assert result.failures == []
     assert workers_of() == []  # those that linger when the run is over too
