@@ -89,9 +89,6 @@ class Unit:
     model_file: str | None = None
 
 
-Task = Unit
-
-
 @dataclass(frozen=True)
 class StoredModel:
     """What is known of a unit's fitted model.

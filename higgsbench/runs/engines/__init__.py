@@ -29,7 +29,7 @@ from higgsbench.runs.unit import UnitResult, run_unit
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from higgsbench.runs.unit import Task, Workspace
+    from higgsbench.runs.unit import Unit, Workspace
 
 __all__ = ["Attempts", "Engine", "EngineError", "EngineSettings", "Lost", "execute", "open_engine", "units_at_a_time"]
 
@@ -69,20 +69,20 @@ def open_engine(workspace: Workspace, settings: EngineSettings, say: Callable[[s
 
 
 def execute(
-    source: Callable[[], Task | None],
+    source: Callable[[], Unit | None],
     workspace: Workspace,
     settings: EngineSettings,
-    started: Callable[[Task], None] = lambda _: None,
+    started: Callable[[Unit], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Generator[UnitResult]:
-    """Run tasks and yield results in the order in which they finish; a unit that fails is a result too.
+    """Run units and yield results in the order in which they finish; a unit that fails is a result too.
 
     Args:
-        source: gives the next task to start, or None where there is none now; asked whenever a worker is free, and
+        source: gives the next unit to start, or None where there is none now; asked whenever a worker is free, and
             again after every result.
         workspace: where workers find the events.
         settings: which engine, how many units at a time, limits.
-        started: called when a task is handed to a worker for the first time.
+        started: called when a unit is handed to a worker for the first time.
         say: hears of workers that died, and of what else is worth a line.
 
     Raises:
@@ -94,10 +94,10 @@ def execute(
     engine = open_engine(workspace, settings, say)
 
     def fill() -> None:
-        # No task is handed out before a worker is free: the list of running models stays true, and an interruption
+        # No unit is handed out before a worker is free: the list of running models stays true, and an interruption
         # loses only what was running.
-        while engine.free() and (task := attempts.next()) is not None:
-            engine.start(task)
+        while engine.free() and (unit := attempts.next()) is not None:
+            engine.start(unit)
 
     try:
         fill()
@@ -121,52 +121,52 @@ class Attempts:
     to do and runs alone; if its worker dies even then, the unit itself is at fault and has failed.
 
     Args:
-        source: gives the next task to start, or None where there is none now; asked whenever a worker is free, and
+        source: gives the next unit to start, or None where there is none now; asked whenever a worker is free, and
             again after every result.
-        started: called when a task is handed out for the first time.
+        started: called when a unit is handed out for the first time.
         say: hears of deaths.
     """
 
     def __init__(
-        self, source: Callable[[], Task | None], started: Callable[[Task], None], say: Callable[[str], None]
+        self, source: Callable[[], Unit | None], started: Callable[[Unit], None], say: Callable[[str], None]
     ) -> None:
         self.source, self.started, self.say = source, started, say
-        self.running: dict[str, Task] = {}
+        self.running: dict[str, Unit] = {}
         self.deaths: dict[str, list[Lost]] = {}
-        self.again: deque[Task] = deque()
-        self.suspects: deque[Task] = deque()
+        self.again: deque[Unit] = deque()
+        self.suspects: deque[Unit] = deque()
         self.alone = False
 
-    def next(self) -> Task | None:
-        """Return the task to start now, or None."""
+    def next(self) -> Unit | None:
+        """Return the unit to start now, or None."""
         if self.alone:
             return None
-        task = self.again.popleft() if self.again else self.source()
-        if task is None and self.suspects and not self.running:
-            task = self.suspects.popleft()
+        unit = self.again.popleft() if self.again else self.source()
+        if unit is None and self.suspects and not self.running:
+            unit = self.suspects.popleft()
             self.alone = True
-        if task is None:
+        if unit is None:
             return None
-        self.running[task.key] = task
-        if task.key not in self.deaths:
-            self.started(task)
-        return task
+        self.running[unit.key] = unit
+        if unit.key not in self.deaths:
+            self.started(unit)
+        return unit
 
     def settle(self, outcome: Outcome) -> UnitResult | None:
         """Take what came back; None for a unit that will be tried again."""
-        task = self.running.pop(outcome.key)
+        unit = self.running.pop(outcome.key)
         self.alone = False
         if isinstance(outcome, UnitResult):
             self.deaths.pop(outcome.key, None)
             return outcome
-        if task.model_file is not None:
-            Path(task.model_file).unlink(missing_ok=True)
+        if unit.model_file is not None:
+            Path(unit.model_file).unlink(missing_ok=True)
         deaths = self.deaths.setdefault(outcome.key, [])
         deaths.append(outcome)
         if len(deaths) < 3:
-            (self.again if len(deaths) == 1 else self.suspects).append(task)
+            (self.again if len(deaths) == 1 else self.suspects).append(unit)
             how = "it is tried again" if len(deaths) == 1 else "it is tried once more, alone, after the others"
-            self.say(f"{task.name}: {outcome.reason}; {how}")
+            self.say(f"{unit.name}: {outcome.reason}; {how}")
             return None
         del self.deaths[outcome.key]
         details = "\n".join(f"attempt {i}: {death.reason}\n{death.details}" for i, death in enumerate(deaths, 1))
@@ -186,7 +186,7 @@ class SerialEngine:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self.tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self.units: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
         self.outcomes: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._work, daemon=True)
         self.busy = False
@@ -195,10 +195,10 @@ class SerialEngine:
         """Whether no unit is running."""
         return not self.busy
 
-    def start(self, task: Task) -> None:
+    def start(self, unit: Unit) -> None:
         """Start a unit."""
         self.busy = True
-        self.tasks.put(task)
+        self.units.put(unit)
         if not self.thread.is_alive():
             self.thread.start()
 
@@ -212,14 +212,14 @@ class SerialEngine:
 
     def _work(self) -> None:
         try:
-            while (task := self.tasks.get()) is not None:
-                self.outcomes.put(run_unit(task, self.workspace))
+            while (unit := self.units.get()) is not None:
+                self.outcomes.put(run_unit(unit, self.workspace))
         except BaseException as error:
             self.outcomes.put(error)
 
     def close(self) -> None:
         """End the thread. A fit that is under way is interrupted; one inside a library ends with this process."""
-        self.tasks.put(None)
+        self.units.put(None)
         if self.busy and self.thread.ident is not None:
             interrupted = ctypes.py_object(KeyboardInterrupt)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread.ident), interrupted)

@@ -23,7 +23,7 @@ from higgsbench.runs.environment import available_cores
 from higgsbench.runs.unit import UnitResult
 
 if TYPE_CHECKING:
-    from higgsbench.runs.unit import Task
+    from higgsbench.runs.unit import Unit
 
 __all__ = [
     "ENGINES",
@@ -148,7 +148,7 @@ class Engine(Protocol):
     def free(self) -> bool:
         """Whether a unit can be started now."""
 
-    def start(self, task: Task) -> None:
+    def start(self, unit: Unit) -> None:
         """Start a unit; only when a place is free."""
 
     def wait(self) -> Outcome:

@@ -38,7 +38,7 @@ from higgsbench.runs.unit import UnitResult, Workspace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from higgsbench.runs.unit import Task
+    from higgsbench.runs.unit import Unit
 
 __all__ = ["DaskEngine", "UnitPlugin", "run_call", "store_piece", "workers_of"]
 
@@ -133,7 +133,7 @@ class DaskEngine:
         self.token = secrets.token_hex(8)
         (self.folder / PROBE).write_text(self.token, encoding="utf-8")
         self.connection = _Connection(settings, say)
-        self.running: dict[str, tuple[Task, str, Any]] = {}
+        self.running: dict[str, tuple[Unit, str, Any]] = {}
         self.ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.digests: dict[str, str] = {}
         self.known: frozenset[str] = frozenset()
@@ -153,20 +153,20 @@ class DaskEngine:
     def _idle(self) -> list[str]:
         return sorted(self.known - {address for _, address, _ in self.running.values()})
 
-    def start(self, task: Task) -> None:
+    def start(self, unit: Unit) -> None:
         """Send a unit to a worker."""
-        self._submit(task, self._idle()[0])
+        self._submit(unit, self._idle()[0])
 
-    def _submit(self, task: Task, address: str) -> None:
-        model_file = None if task.model_file is None else str(Path(task.model_file).resolve())
-        order = Order(cloudpickle.dumps(task, protocol=5), task.key, Workspace(str(self.folder)), model_file)
+    def _submit(self, unit: Unit, address: str) -> None:
+        model_file = None if unit.model_file is None else str(Path(unit.model_file).resolve())
+        order = Order(cloudpickle.dumps(unit, protocol=5), unit.key, Workspace(str(self.folder)), model_file)
         others = [path.name for path in self.folder.iterdir() if path.name != PROBE]
-        own = tuple(name for name in (task.matrix, task.test_matrix) if name is not None)
+        own = tuple(name for name in (unit.matrix, unit.test_matrix) if name is not None)
         # Its own matrices, and what all units share.
         files = tuple(sorted(n for n in others if n.startswith(own) or not n.startswith(("X-", "T-"))))
-        call = Call(self.token, order, files, versions(frozenset({*task.spec.requires, "numpy", "scikit-learn"})))
+        call = Call(self.token, order, files, versions(frozenset({*unit.spec.requires, "numpy", "scikit-learn"})))
         future = self.connection.submit(run_call, call, address=address)
-        self.running[task.key] = (task, address, future)
+        self.running[unit.key] = (unit, address, future)
         future.add_done_callback(self.ready.put)
 
     def wait(self) -> Outcome:
@@ -196,15 +196,15 @@ class DaskEngine:
         return None
 
     def _outcome(self, future: Any) -> Outcome | None:
-        found = [(key, task, address) for key, (task, address, own) in self.running.items() if own is future]
+        found = [(key, unit, address) for key, (unit, address, own) in self.running.items() if own is future]
         if not found:  # of a worker that was given up
             return None
-        key, task, address = found[0]
+        key, unit, address = found[0]
         try:
             answer = self._value(future, address)
             if answer.missing:
                 self._send(answer.missing, address)
-                self._submit(task, address)
+                self._submit(unit, address)
                 return None
         except _GONE:
             self.known = self.connection.workers()  # says so if it is the scheduler that is gone
@@ -214,7 +214,7 @@ class DaskEngine:
         except Exception as error:
             answer = Answer(failed_unit(key, f"the Dask worker {address} could not run it: {error!r}"))
         del self.running[key]
-        return _placed(answer, task)
+        return _placed(answer, unit)
 
     def _value(self, future: Any, address: str) -> Any:
         """Return what a worker computed.
@@ -258,16 +258,16 @@ def _left(key: str, address: str) -> Lost:
     return Lost(key, f"its Dask worker {address} died or left the cluster")
 
 
-def _placed(answer: Answer, task: Task) -> Outcome | None:
+def _placed(answer: Answer, unit: Unit) -> Outcome | None:
     """Put a model that came as bytes where the run wants it."""
     outcome = answer.outcome
-    if answer.model is None or not isinstance(outcome, UnitResult) or task.model_file is None:
+    if answer.model is None or not isinstance(outcome, UnitResult) or unit.model_file is None:
         return outcome
     try:
-        Path(task.model_file).write_bytes(answer.model)
+        Path(unit.model_file).write_bytes(answer.model)
     except OSError as error:
-        return dataclasses.replace(outcome, refused=f"{task.model_file}: cannot be written: {error.strerror or error}")
-    return dataclasses.replace(outcome, model_file=task.model_file)
+        return dataclasses.replace(outcome, refused=f"{unit.model_file}: cannot be written: {error.strerror or error}")
+    return dataclasses.replace(outcome, model_file=unit.model_file)
 
 
 class _Connection:

@@ -32,7 +32,7 @@ import psutil
 from higgsbench.config.model import format_size
 from higgsbench.runs.durations import format_duration
 from higgsbench.runs.engines.base import EngineError, Lost, Outcome, failed_unit, next_message
-from higgsbench.runs.unit import Task, UnitResult, Workspace, run_unit
+from higgsbench.runs.unit import Unit, UnitResult, Workspace, run_unit
 
 if TYPE_CHECKING:
     from higgsbench.runs.engines.base import EngineSettings
@@ -84,10 +84,10 @@ class LocalEngine:
         """Whether a process has nothing to do."""
         return bool(self.idle)
 
-    def start(self, task: Task) -> None:
+    def start(self, unit: Unit) -> None:
         """Send a unit to a process, in a thread that waits for its outcome."""
         # By value where it must be: models are often functions of the script or notebook that registered them.
-        order = Order(cloudpickle.dumps(task, protocol=5), task.key, self.workspace, task.model_file)
+        order = Order(cloudpickle.dumps(unit, protocol=5), unit.key, self.workspace, unit.model_file)
         threading.Thread(target=self._run, args=(self.idle.pop(), order), daemon=True).start()
 
     def _run(self, slot: Slot, order: Order) -> None:
@@ -119,14 +119,14 @@ class Order:
     """What a host asks of its worker.
 
     Attributes:
-        task: the unit, pickled, because it may need modules that are missing there.
+        unit: the unit, pickled, because it may need modules that are missing there.
         key: identity of the unit.
         workspace: where the events are.
         model_file: temporary file for the fitted model, or None; the host may see another folder than the run does.
         limit: seconds after which the worker notes where it is, or None.
     """
 
-    task: bytes
+    unit: bytes
     key: str
     workspace: Workspace
     model_file: str | None
@@ -358,15 +358,15 @@ def main(last_words: str, idle: str) -> None:
                 order = orders.get(timeout=float(idle) if idle else None)
             except queue.Empty:
                 return
-            task = _unpacked(order)
+            unit = _unpacked(order)
             _send(_BEGUN, sink)
             if order.limit is not None:
                 faulthandler.dump_traceback_later(order.limit, file=words)
             begin, memory = time.monotonic(), private_bytes()
-            result = task if isinstance(task, UnitResult) else run_unit(task, order.workspace)
+            result = unit if isinstance(unit, UnitResult) else run_unit(unit, order.workspace)
             faulthandler.cancel_dump_traceback_later()
             content = pickle.dumps(result, protocol=5)
-            del result, task
+            del result, unit
             left_behind += private_bytes() - memory - len(content)
             worked += time.monotonic() - begin
             _send(_Reply(content, hoards(left_behind, worked)), sink)
@@ -402,17 +402,17 @@ def _listen(source: BinaryIO, orders: queue.SimpleQueue[Order], last_words: Path
     os._exit(1)
 
 
-def _unpacked(order: Order) -> Task | UnitResult:
-    """Return the task, with the modules of its fit loaded so that a unit's time excludes them; or say why it cannot."""
+def _unpacked(order: Order) -> Unit | UnitResult:
+    """Return the unit, with the modules of its fit loaded so that a unit's time excludes them; or say why it cannot."""
     import higgsbench.models.building
     import higgsbench.validation.physical  # noqa: F401
 
     try:
-        task: Task = pickle.loads(order.task)  # noqa: S301 - from our own host, through our pipe
+        unit: Unit = pickle.loads(order.unit)  # noqa: S301 - from our own host, through our pipe
     except Exception as error:
         reason = f"the model cannot be brought to a worker process: {error!r}"
         return failed_unit(order.key, " ".join(reason.split()), traceback.format_exc())
-    for module in task.spec.imports:
+    for module in unit.spec.imports:
         with contextlib.suppress(ImportError):  # the fit says so
             importlib.import_module(module)
-    return dataclasses.replace(task, model_file=order.model_file)
+    return dataclasses.replace(unit, model_file=order.model_file)

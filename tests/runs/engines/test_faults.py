@@ -18,6 +18,7 @@ import pytest
 import higgsbench
 from higgsbench.runs.engines import local
 from higgsbench.runs.engines.local import hoards
+from higgsbench.runs.result import Failure
 from tests.runs.engines.conftest import Notes
 
 TwoModels = Callable[[str], Path]
@@ -38,6 +39,11 @@ def command_of(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
+
+
+def text_of(failure: Failure) -> str:
+    assert failure.path is not None
+    return failure.path.read_text()
 
 
 WRONG = {
@@ -95,7 +101,7 @@ def test_models_that_kill_their_process_again_and_again(
     for name, sign in (("killed", "SIGKILL"), ("aborted", "SIGABRT")):
         error = rows[name]["error"]
         assert error.startswith("failed three times, the last time alone: its worker process was killed by " + sign)
-        text = next(failure.path.read_text() for failure in result.failures if failure.row == name)
+        text = next(text_of(failure) for failure in result.failures if failure.row == name)
         assert text.count("attempt ") == 3
         assert ("in fit" in text) == (name == "aborted")  # where it was, if the process could still say so
     assert len([line for line in notes.lines if line.endswith("; it is tried again")]) == 4
@@ -138,7 +144,7 @@ def test_limits_of_a_unit(
     assert [failure.message for failure in result.failures] == [message] * 2
     assert {row["name"]: row["status"] for row in result.rows} == {"logistic": "ok", "greedy": "failed"}
     if mode == "hang":
-        assert " in fit\n" in result.failures[0].path.read_text()  # where it hung
+        assert " in fit\n" in text_of(result.failures[0])  # where it hung
 
 
 def test_workers_end_with_a_run_that_is_killed(config: Callable[..., Path], tmp_path: Path) -> None:
