@@ -188,7 +188,7 @@ def score(
 
     Args:
         submission: file, or a table as `submission` returns it.
-        truth: labelled events, or the file that holds them.
+        truth: labelled events, or a file of which the columns EventId, Label and Weight suffice.
         subsets: subsets that are scored; b and v where the truth has them when None, otherwise all events.
         totals: reference totals (N_s, N_b); those of the truth where None.
         b_reg: regularisation of the background.
@@ -202,9 +202,10 @@ def score(
     """
     from higgsbench.challenge import events_to_score, read_submission, score_submission
     from higgsbench.config.model import named_schema
+    from higgsbench.events.check import truth_columns
 
     layout = schema if isinstance(schema, TableSchema) else named_schema(str(schema))
-    events = truth if isinstance(truth, Events) else load_events(truth, layout)
+    events = truth if isinstance(truth, Events) else load_events(truth, layout, columns=truth_columns(layout))
     file = submission if isinstance(submission, polars.DataFrame) else Path(submission)
     given = read_submission(file, events_to_score(events, subsets).event_id)
     n_s, n_b = totals or (None, None)

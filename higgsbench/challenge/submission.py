@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from higgsbench.errors import DataError
-from higgsbench.events.check import check_gzip_size, check_zero_tail
+from higgsbench.errors import DataError, HiggsbenchWarning
+from higgsbench.events.check import first_look
+from higgsbench.events.text import text_chunks
 from higgsbench.metrics import evaluation_weights, roc_auc
 from higgsbench.metrics.estimates import ams_estimate
 from higgsbench.schema import B_REG
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.events import Events
+    from higgsbench.metrics.estimates import Estimate
 
 __all__ = [
     "COLUMNS",
@@ -36,8 +37,15 @@ __all__ = [
 ]
 
 
+TEST_SETS = ("b", "v")
+"""Subsets that are scored by default: the challenge's public and private test events."""
+
+_NAMES = {"b": "public", "v": "private"}
+
 COLUMNS = ("EventId", "RankOrder", "Class")
 
+_CHUNK = 1 << 20
+_STANDARD_ERRORS = 3.0
 _QUOTES = "remove the quotes, which the challenge's format does not have"
 
 _WHOLE = r"^[0-9]{1,18}$"
@@ -143,21 +151,10 @@ def _cells_of_table(table: pl.DataFrame) -> pl.DataFrame:
 
 def _cells(file: Path) -> pl.DataFrame:
     """Split the lines of the file into three cells of text each."""
-    if not file.exists():
-        raise DataError(f"{file}: no such file")
-    if not file.is_file():
-        raise DataError(f"{file}: {'a folder' if file.is_dir() else 'a device or pipe'}, not a submission")
+    zipped = first_look(file, "a submission") == "gzip"
+    content = b"".join(text_chunks(file, str(file), zipped=zipped, size=_CHUNK))
     try:
-        with file.open("rb") as probe:
-            zipped = probe.read(2) == b"\x1f\x8b"
-        if zipped:
-            check_gzip_size(file)
-        elif file.stat().st_size:
-            check_zero_tail(file, header=True)
-        content = gzip.decompress(file.read_bytes()) if zipped else file.read_bytes()
         text = content.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text") from error
     header, *lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
@@ -182,14 +179,8 @@ def _refuse_first(table: pl.DataFrame, bad: pl.Series, name: str, what: str, fil
         row = int(bad.arg_max() or 0)
         value = str(table[name][row])
         if value[:1] == value[-1:] == '"':
-            what = f"stands in quotes: {_QUOTES}"
+            what = f"is in quotes: {_QUOTES}"
         raise DataError(f"{file}: line {row + 2}, column {name}: {value[:40]!r} {what}")
-
-
-TEST_SETS = ("b", "v")
-"""Subsets that are scored when nothing else is said: the challenge's public and private test events."""
-
-_NAMES = {"b": "public", "v": "private"}
 
 
 @dataclass(frozen=True)
@@ -259,10 +250,25 @@ def score_submission(
         w = evaluation_weights(y[members], weight[members], *reference)
         selected = submission.selected[members]
         estimate, s, b = ams_estimate(y[members], selected, w, b_reg)
-        auc = roc_auc(y[members], submission.rank[members].astype(np.float64), w).value
+        auc = roc_auc(y[members], submission.rank[members].astype(np.float64), w)
+        if name == "all":
+            _warn_of_reversed_ranks(submission, auc)
         count = int(selected.sum())
-        scores.append(SubmissionScore(name, int(members.sum()), count, s, b, estimate.value, estimate.se, auc))
+        scores.append(SubmissionScore(name, int(members.sum()), count, s, b, estimate.value, estimate.se, auc.value))
     return scores
+
+
+def _warn_of_reversed_ranks(submission: Submission, auc: Estimate) -> None:
+    """Warn where ranks contradict the classes, or rank background above signal beyond the statistical error."""
+    chosen, rank = submission.selected, submission.rank
+    contradicted = chosen.any() and not chosen.all() and rank[chosen].mean() < rank[~chosen].mean()
+    if contradicted or auc.value + _STANDARD_ERRORS * auc.se < 0.5:
+        warnings.warn(
+            f"{submission.source}: RankOrder seems to be reversed (wAUC {auc.value:.3f}): the event most like signal "
+            f"has rank {rank.size} and the one least like it rank 1; the AMS does not depend on the ranks",
+            HiggsbenchWarning,
+            stacklevel=3,
+        )
 
 
 def events_to_score(truth: Events, subsets: Sequence[str] | None = None) -> Events:

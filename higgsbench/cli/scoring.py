@@ -142,8 +142,9 @@ def score(
 ) -> None:  # fmt: skip
     """Check SUBMISSION as strictly as the challenge did, and print its AMS on the events of TRUTH.
 
-    TRUTH is a labelled event file. Where it names subsets (KaggleSet), the submission must have exactly its events of b
-    (public) and v (private), which are scored together and apart; otherwise exactly all its events.
+    TRUTH is an event file of which EventId, Label and Weight suffice. Where it names subsets (KaggleSet), the
+    submission must have exactly its events of b (public) and v (private), which are scored together and apart;
+    otherwise exactly all its events.
     """
     from higgsbench import api
 

@@ -1,4 +1,4 @@
-"""Cache of parsed event files, keyed by the content of the file they came from."""
+"""Event tables on disk: the cache of parsed files, and events whose measured columns stay there."""
 
 from __future__ import annotations
 
@@ -6,53 +6,83 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import platformdirs
 import polars as pl
 
-from higgsbench.events.table import content_digest
+from higgsbench.errors import DataError
+from higgsbench.events.table import BATCH, Events, content_digest, digest_of_columns
 from higgsbench.files import atomic_path, content_identity, file_digest, no_panic, parse_sealed, write_sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from higgsbench.schema import TableSchema
 
 __all__ = [
     "CACHE_FORMAT",
     "ROW_GROUP",
+    "StoredEvents",
+    "TemporaryFolder",
     "cache_dir",
     "cached_file",
-    "cached_frame",
     "cached_table",
     "file_identity",
     "remembered_identity",
+    "stored_digest",
+    "stored_events",
 ]
 
+ROW_GROUP = 1 << 16
+"""Rows that a reader of a part of a cached table must decompress together."""
+
+CACHE_FORMAT = 2
+"""Raised whenever the reader would parse the same bytes to another table, so that versions can share one cache."""
 
 SETTLED = 2_000_000_000
 """Nanoseconds a file must have been left alone; one that changes within a tick of its clock would look unchanged."""
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
+
+
+def cache_dir() -> Path:
+    """Folder of the caches: HIGGSBENCH_CACHE_DIR where set, otherwise the user's cache folder of the platform."""
+    chosen = os.environ.get("HIGGSBENCH_CACHE_DIR")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("higgsbench", appauthor=False))
+
+
+def file_identity(file: Path, schema: TableSchema, columns: Sequence[str] | None = None) -> str:
+    """Identity of a file's table: the content of the file, the layout, and the columns if not all are read."""
+    layout = json.dumps(asdict(schema), sort_keys=True, default=sorted)
+    chosen = "" if columns is None else f":{json.dumps(sorted(columns))}"
+    content = remembered_identity(file, cache_dir() / "files")
+    return f"{content}:{hashlib.sha256(layout.encode()).hexdigest()}{chosen}"
 
 
 def remembered_identity(file: Path, folder: Path) -> str:
     """Return `content_identity` of a file, without reading it where nothing has touched it since the last time.
 
-    A file is the one that was read if its name, number, size and times of change are the same to the nanosecond: the
+    A file is taken as untouched if its name, number, size and times of change are the same to the nanosecond: the
     system sets the time of the last change of any kind, which no program can set back.
 
     Args:
         file: the file.
-        folder: where identities are remembered; one that cannot be written costs time only.
+        folder: where identities are remembered; if it cannot be written, that costs only time.
     """
     note = folder / f"{hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:32]}.json"
     state = _state(file)
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+    with contextlib.suppress(*_UNREADABLE):
         known = parse_sealed(note.read_bytes(), required=True)
         if known["state"] == state:
             return str(known["identity"])
@@ -72,59 +102,30 @@ def _state(file: Path) -> str:
     return " ".join(map(str, numbers))  # in JSON, numbers this long would be rounded
 
 
-ROW_GROUP = 1 << 16
-"""Rows that a reader of a part of a cached table must unpack together."""
-
-CACHE_FORMAT = 1
-"""Raised whenever the reader would parse the same bytes to another table, so that versions can share one cache."""
-
-
-def cache_dir() -> Path:
-    """Folder of the caches: HIGGSBENCH_CACHE_DIR where set, otherwise the user's cache folder of the platform."""
-    chosen = os.environ.get("HIGGSBENCH_CACHE_DIR")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("higgsbench", appauthor=False))
-
-
-def _schema_digest(schema: TableSchema) -> str:
-    content = json.dumps(asdict(schema), sort_keys=True, default=sorted)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def cached_frame(
-    file: Path, schema: TableSchema, parse: Callable[[Path, TableSchema], pl.DataFrame]
-) -> tuple[pl.DataFrame, str]:
-    """Return the parsed table of a file and its content digest, from the cache where that is sound.
-
-    An entry is used only if its sidecar names this file content, layout and cache format and the stored table still
-    has the checksum the sidecar states; otherwise the file is parsed again and the entry rebuilt. A cache that cannot
-    be written (read-only, full disk) costs time, not the result.
-    """
-    return cached_table(file_identity(file, schema), lambda: parse(file, schema))
-
-
 def cached_table(identity: str, make: Callable[[], pl.DataFrame]) -> tuple[pl.DataFrame, str]:
-    """Return a table and its content digest, from the cache where its identity is found and sound; else make it."""
-    table = _place(identity)
-    found = _sound_table(table)
+    """Return a table and its content digest, from the cache if the entry is intact; otherwise make it.
+
+    An entry is used only if the stored table still has the checksum that its sidecar states. A cache that cannot be
+    written (read-only, full disk) costs only time.
+    """
+    table = _entry(identity)
+    found = _intact_table(table)
     if found is not None:
         return found
     frame = make()
     digest = content_digest(frame)
-    try:
-        with _replaced(table, digest) as temporary:
-            frame.write_parquet(temporary, compression="lz4", statistics=False, row_group_size=ROW_GROUP)
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        _replace(table, lambda target: _write_table(frame, target, digest))
     return frame, digest
 
 
-def file_identity(file: Path, schema: TableSchema) -> str:
-    """Identity of a file's table: the content of the file and the layout."""
-    return f"{remembered_identity(file, cache_dir() / 'files')}:{_schema_digest(schema)}"
+def _write_table(frame: pl.DataFrame, target: Path, digest: str) -> str:
+    frame.write_parquet(target, compression="lz4", statistics=False, row_group_size=ROW_GROUP)
+    return digest
 
 
 def cached_file(identity: str, write: Callable[[Path], str]) -> tuple[Path, str]:
-    """Return the Parquet file of a table and its content digest, from the cache where it is sound; else make it.
+    """Return the Parquet file of a table and its content digest, from the cache if intact; otherwise make it.
 
     Args:
         identity: what determines the table.
@@ -133,41 +134,36 @@ def cached_file(identity: str, write: Callable[[Path], str]) -> tuple[Path, str]
     Raises:
         OSError: if the cache cannot be written.
     """
-    table = _place(identity)
-    digest = _sound(table)
-    if digest is None:
-        with _replaced(table, "") as temporary:
-            digest = write(temporary)
-        write_sealed(table.with_suffix(".json"), {"digest": digest, "checksum": file_digest(table)})
-    return table, digest
+    table = _entry(identity)
+    digest = _intact(table)
+    return table, _replace(table, write) if digest is None else digest
 
 
-def _place(identity: str) -> Path:
+def _entry(identity: str) -> Path:
     key = hashlib.sha256(f"{identity}:{CACHE_FORMAT}".encode()).hexdigest()[:32]
     return cache_dir() / "events" / f"{key}.parquet"
 
 
-@contextmanager
-def _replaced(table: Path, digest: str) -> Iterator[Path]:
-    """Replace an entry: its sidecar goes first and comes last; without a digest the caller writes it."""
+def _replace(table: Path, write: Callable[[Path], str]) -> str:
+    """Replace an entry; its sidecar goes first and comes last."""
     sidecar = table.with_suffix(".json")
     table.parent.mkdir(parents=True, exist_ok=True)
     sidecar.unlink(missing_ok=True)
     with atomic_path(table) as temporary:
-        yield temporary
-    if digest:
-        write_sealed(sidecar, {"digest": digest, "checksum": file_digest(table)})
+        digest = write(temporary)
+    write_sealed(sidecar, {"digest": digest, "checksum": file_digest(table)})
+    return digest
 
 
-def _sound_table(table: Path) -> tuple[pl.DataFrame, str] | None:
-    """Return the table of an entry and its content digest, None where `_sound` or the reader refuse it.
+def _intact_table(table: Path) -> tuple[pl.DataFrame, str] | None:
+    """Return the table of an entry and its content digest, None if it is absent or damaged.
 
-    The checksum is computed while the table is read; nobody sees the table before it agrees.
+    The checksum is computed while the table is read; the table is used only if it agrees.
     """
     if not table.with_suffix(".json").is_file():
         return None
     with ThreadPoolExecutor(1) as other:
-        digest = other.submit(_sound, table)
+        digest = other.submit(_intact, table)
         try:
             with no_panic():
                 frame = pl.read_parquet(table, glob=False, hive_partitioning=False)
@@ -177,10 +173,109 @@ def _sound_table(table: Path) -> tuple[pl.DataFrame, str] | None:
     return None if known is None else (frame, known)
 
 
-def _sound(table: Path) -> str | None:
-    """Return the content digest of an entry, None where there is none or it does not have its checksum."""
-    try:
+def _intact(table: Path) -> str | None:
+    """Return the content digest of an entry, None if it is absent or does not have its checksum."""
+    with contextlib.suppress(*_UNREADABLE):
         entry = parse_sealed(table.with_suffix(".json").read_bytes(), required=True)
-        return str(entry["digest"]) if file_digest(table) == entry["checksum"] else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+        if file_digest(table) == entry["checksum"]:
+            return str(entry["digest"])
+    return None
+
+
+@dataclass(frozen=True)
+class StoredEvents(Events):
+    """A table of events of which `frame` has the bookkeeping columns only (numbers, labels, weights, subsets, groups).
+
+    Attributes:
+        table: Parquet file with all columns of the layout, missing values as null.
+        rows: positions of these events in the table, ascending; None for all.
+        owner: what keeps the file from being removed, where it is a temporary one.
+    """
+
+    table: Path
+    rows: NDArray[np.int64] | None = None
+    owner: object = None
+
+    def lazy(self) -> pl.LazyFrame:
+        """Return all columns of these events, in order, as a query on the file."""
+        table = pl.scan_parquet(self.table, glob=False, hive_partitioning=False)
+        if self.rows is None:
+            return table
+        chosen = pl.Series(self.rows, dtype=pl.UInt32).to_frame("row").lazy()
+        return table.with_row_index("row").join(chosen, on="row", how="semi", maintain_order="left").drop("row")
+
+    def batches(self) -> Iterator[pl.DataFrame]:
+        """Yield the table in parts of at most `BATCH` rows, in order, with all columns.
+
+        Raises:
+            DataError: if the file was changed while it was in use.
+        """
+        yield from _stored_rows(self.table, self.rows)
+
+    def part(self, rows: NDArray[np.int64]) -> pl.DataFrame:
+        """Return the rows at some positions, in that order, with all columns."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        order = np.argsort(wanted, kind="stable")
+        parts = _stored_rows(self.table, self._positions(wanted[order]))
+        back = np.empty_like(order)
+        back[order] = np.arange(order.size)
+        return pl.concat(list(parts))[back]
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Events:
+        """Return the named rows, in the order of the file, as events of their own, with their own digest."""
+        index = np.flatnonzero(rows) if rows.dtype == np.bool_ else np.sort(rows).astype(np.int64)
+        chosen = self._positions(index)
+        digest = stored_digest(self.table, chosen)
+        return StoredEvents(
+            self.frame[index], self.schema, self.source, self.table, chosen, self.owner, known_digest=digest
+        )
+
+    def _positions(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        return index if self.rows is None else self.rows[index]
+
+
+class TemporaryFolder:
+    """A temporary folder that is removed when nothing refers to it any more."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="higgsbench-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def stored_events(
+    table: Path, digest: str, schema: TableSchema, source: str, owner: TemporaryFolder | None = None
+) -> StoredEvents:
+    """Return the events of a stored table, the bookkeeping columns in memory."""
+    wanted = (schema.event_id, schema.group, schema.weight, schema.label, schema.subset, schema.subset_weight)
+    have = pl.read_parquet_schema(table)
+    names = [name for name in dict.fromkeys(wanted) if name is not None and name in have]
+    # A layout may have none of these; the height must be known all the same.
+    frame = pl.read_parquet(table, columns=names or list(have)[:1], glob=False, hive_partitioning=False)
+    return StoredEvents(frame, schema, source, table, None, owner, known_digest=digest)
+
+
+def _stored_rows(table: Path, rows: NDArray[np.int64] | None) -> Iterator[pl.DataFrame]:
+    """Yield some rows of a table, named by their ascending positions, or all, in parts of at most `BATCH` rows."""
+    lazy = pl.scan_parquet(table, glob=False, hive_partitioning=False)
+    try:
+        height = int(lazy.select(pl.len()).collect().item())
+        for first in range(0, height, BATCH):
+            if rows is None:
+                yield lazy.slice(first, BATCH).collect()
+                continue
+            low, high = np.searchsorted(rows, (first, first + BATCH))
+            if high > low:
+                yield lazy.slice(first, BATCH).collect()[rows[low:high] - first]
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{table}: damaged while it was in use: {str(error).splitlines()[0]}") from error
+
+
+def stored_digest(table: Path, rows: NDArray[np.int64] | None = None) -> str:
+    """Return the `content_digest` of some rows of a table, one column in memory at a time."""
+
+    def columns() -> Iterator[pl.Series]:
+        for name in sorted(pl.read_parquet_schema(table)):
+            column = pl.read_parquet(table, columns=[name], glob=False, hive_partitioning=False)[name]
+            yield column if rows is None else column[rows]
+
+    return digest_of_columns(columns())

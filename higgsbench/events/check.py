@@ -1,13 +1,12 @@
-"""What an event file must be."""
+"""What an event file must be: a file of a known format, with the columns and values of its layout."""
 
 from __future__ import annotations
 
-import gzip
 import math
 import re
-import zlib
-from pathlib import Path
-from typing import TYPE_CHECKING
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import polars as pl
 
@@ -15,30 +14,188 @@ from higgsbench.errors import DataError, nearest_hint
 from higgsbench.files import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from higgsbench.schema import TableSchema
 
 __all__ = [
     "MOST_TIMES",
+    "Format",
+    "Place",
     "check_columns",
     "check_content",
     "check_distinct",
-    "check_gzip_end",
-    "check_gzip_size",
     "check_name",
     "check_table_size",
-    "check_zero_tail",
     "column_types",
     "first_look",
-    "gzip_fault",
+    "place_of",
+    "truth_columns",
+    "unpacked_limit",
+    "without_truth",
 ]
 
+Format: TypeAlias = Literal["text", "gzip", "parquet", "root"]
 
+MOST_TIMES = 100
+"""Events as text compress to about a third, repeated columns to a tenth, a file of zeros to a thousandth."""
+
+_HARMLESS = 1 << 28
+_CHUNK = 1 << 20
 _LARGEST = 1e30
-"""Beyond this squares overflow in single precision; no momentum, mass or weight comes near."""
+"""Squares of larger values overflow in single precision; no momentum, mass or weight comes near."""
 
 _TOO_LARGE = "larger than any measured value or weight can be (1e+30)"
+_OWN_LAYOUT = "describe other labels with a layout of your own (`data.schema` with `signal` and `background`)"
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(.+)")
+"""A web address, also one that lost a slash when it became a path; drives of Windows have one letter."""
+
+_OTHER_FORMATS = (
+    (rb"PK\x03\x04", "a zip archive; unpack it first"),
+    (rb"BZh[1-9]1AY", "compressed with bzip2; unpack it first, or compress it with gzip instead"),
+    (rb"\xfd7zXZ", "compressed with xz; unpack it first, or compress it with gzip instead"),
+    (rb"\x28\xb5\x2f\xfd", "compressed with Zstandard; unpack it first, or compress it with gzip instead"),
+    (rb"ARROW1\x00|FEA1\x00|\xff\xff\xff\xff", "an Arrow or Feather file; write it as Parquet (pandas: to_parquet)"),
+    (rb"\x89HDF", "an HDF5 file; write its table as Parquet (pandas: to_parquet)"),
+)
+_PANDAS_INDEX = ("", "Unnamed: 0", "__index_level_0__")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the rows of one part of a file are in it, so that messages can name them.
+
+    Attributes:
+        source: name of the file.
+        first_row: position of the part's first row in the file.
+        line: number of that row's line, None for files that are not text.
+        below: (n,) how many lines each row is below it; None where every row is one line.
+    """
+
+    source: str
+    first_row: int = 0
+    line: int | None = None
+    below: NDArray[np.int64] | None = None
+
+    def row(self, row: int) -> str:
+        """Name a row of the part: rows count from 1 without the header, lines as an editor counts them."""
+        number = f"row {self.first_row + row + 1}"
+        if self.line is None:
+            return number
+        return f"{number} (line {self.line + (row if self.below is None else int(self.below[row]))})"
+
+    def fault(self, row: int, what: str) -> DataError:
+        """Return the error for something wrong in a row; `what` begins with its punctuation."""
+        return DataError(f"{self.source}: {self.row(row)}{what}")
+
+
+def place_of(parts: Sequence[Place], row: int) -> str:
+    """Name a row of a file by its position, given the places of all its parts."""
+    part = parts[bisect_right(parts, row, key=lambda p: p.first_row) - 1]
+    return part.row(row - part.first_row)
+
+
+def check_name(path: object) -> None:
+    """Refuse an empty name, which would mean the current folder.
+
+    Raises:
+        DataError: if it is empty.
+    """
+    if path == "":
+        raise DataError("the file name is empty")
+
+
+def first_look(file: Path, wanted: str = "an event file") -> Format:
+    """Return the format of a file by its first bytes, at a cost that does not depend on its size.
+
+    Args:
+        file: its path.
+        wanted: what the file should be, for messages.
+
+    Raises:
+        DataError: if it is not a file, cannot be opened, or has a format that is not read.
+    """
+    name = printable(file)
+    _must_be_file(file, name, wanted)
+    try:
+        with file.open("rb") as stream:
+            magic = stream.read(8)
+            zeros = magic != b"" and _ends_with_zeros(stream)
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read: {error.strerror}") from error
+    if magic == b"":
+        raise DataError(f"{name}: the file is empty")
+    for pattern, advice in _OTHER_FORMATS:
+        if re.match(pattern, magic):
+            raise DataError(f"{name}: {advice}")
+    # A ROOT file continues with a big-endian version number; a text may begin with the word.
+    if magic[:5] == b"root\x00":
+        return "root"
+    if magic[:4] == b"PAR1":
+        return "parquet"
+    if magic[:2] == b"\x1f\x8b":
+        return "gzip"
+    if zeros and b"\x00" < magic[:1] < b"\x80":  # what begins otherwise is not text
+        raise DataError(f"{name}: line {_line_of_zeros(file)}: NUL bytes up to the end of the file: it was cut off")
+    return "text"
+
+
+def _ends_with_zeros(stream: BinaryIO) -> bool:
+    """Whether a file ends with a NUL byte, as a text does whose writing was interrupted; parsers read through them."""
+    stream.seek(-1, 2)
+    return stream.read(1) == b"\x00"
+
+
+def _line_of_zeros(file: Path) -> int:
+    """Return the number of the line in which the first NUL byte is."""
+    line = 1
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            at = chunk.find(b"\x00")
+            line += chunk.count(b"\n", 0, at if at >= 0 else len(chunk))
+            if at >= 0:
+                break
+    return line
+
+
+def _must_be_file(file: Path, name: str, wanted: str) -> None:
+    try:
+        there, is_link = file.exists(), file.is_symlink()
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read: {error.strerror}") from error
+    address = _ADDRESS.fullmatch(name)
+    if not there and address is not None:
+        raise DataError(
+            f"{address[1]}://{address[2]}: an address, not a file; download it first "
+            "(`higgsbench data fetch` brings the official file)"
+        )
+    if not there:
+        raise DataError(f"{name}: {'a link to a file that does not exist' if is_link else 'no such file'}")
+    if file.is_dir():
+        raise DataError(f"{name}: a folder, not {wanted}")
+    if not file.is_file():
+        raise DataError(f"{name}: a device or pipe, not {wanted}")
+
+
+def unpacked_limit(file: Path) -> int:
+    """Return the most bytes that a gzip file may unpack to: 256 MiB or 100 times its size."""
+    return max(_HARMLESS, MOST_TIMES * file.stat().st_size)
+
+
+def check_table_size(file: Path, source: str, rows: int, columns: int) -> None:
+    """Refuse a columnar file that states far more values than its size can hold.
+
+    Raises:
+        DataError: naming the file.
+    """
+    size = file.stat().st_size
+    if 8 * rows * columns > max(_HARMLESS, 10 * MOST_TIMES * size):
+        raise DataError(f"{source}: {rows:,} rows in {size:,} bytes: made to fill the memory")
 
 
 def column_types(schema: TableSchema) -> dict[str, pl.DataType]:
@@ -60,35 +217,55 @@ def column_types(schema: TableSchema) -> dict[str, pl.DataType]:
     return types
 
 
-def check_columns(header: Sequence[str], schema: TableSchema, source: str) -> None:
-    """Check a header: every needed column once, no unknown column.
+def without_truth(schema: TableSchema) -> tuple[str, ...]:
+    """Return the columns that new events are scored by: all except the label and the weights."""
+    truth = (schema.label, schema.weight, schema.subset_weight)
+    return tuple(name for name in column_types(schema) if name not in truth)
+
+
+def truth_columns(schema: TableSchema) -> tuple[str, ...]:
+    """Return the columns that a selection is scored against: event numbers, labels, weights and subsets."""
+    known = (schema.event_id, schema.label, schema.weight, schema.subset, schema.subset_weight)
+    return tuple(name for name in known if name is not None)
+
+
+def check_columns(header: Sequence[str], schema: TableSchema, source: str, read: Collection[str] | None = None) -> None:
+    """Check a header: every needed column once, no unknown column unless the layout allows it.
+
+    Args:
+        header: names of all columns of the file.
+        schema: the layout.
+        source: file name for messages.
+        read: the layout's columns that are read, all when None; what is wrong with another one does not matter.
 
     Raises:
         DataError: naming the file and the column at fault.
     """
     known = list(column_types(schema))
-    seen: set[str] = set()
-    for name in header:
-        if name in seen:
+    read = known if read is None else read
+    for place, name in enumerate(header):
+        if name in read and name in header[:place]:
             raise DataError(f"{source}: column {name} appears twice in the header")
-        seen.add(name)
         if name not in known and not schema.ignore_unknown:
-            hint = nearest_hint(name, [k for k in known if k not in header])
-            raise DataError(f"{source}: unknown column {name[:60]!r}{hint}; the layout is {schema.name}")
-    needed = [*schema.features, *([schema.event_id] if schema.event_id else [])]
-    if schema.group and schema.group not in needed:
-        needed.append(schema.group)
-    missing = [name for name in needed if name not in seen]
+            raise DataError(f"{source}: unknown column {name[:60]!r}{_advice(name, header, schema)}")
+    needed = dict.fromkeys((*schema.features, schema.event_id or "", schema.group or ""))
+    missing = [name for name in needed if name in read and name not in header]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise DataError(
             f"{source}: missing column {', '.join(missing[:3])}{more}; the layout {schema.name} needs "
-            f"{len(needed)} columns"
+            f"{sum(name in read for name in needed)} columns"
         )
-    if schema.weight:
-        for have, lack in ((schema.label, schema.weight), (schema.weight, schema.label)):
-            if have in seen and lack not in seen:
-                raise DataError(f"{source}: column {have} without column {lack}; give both, or neither for test events")
+    for have, lack in ((schema.label, schema.weight), (schema.weight, schema.label)):
+        if lack in read and have in read and have in header and lack not in header:
+            raise DataError(f"{source}: column {have} without column {lack}; give both, or neither for test events")
+
+
+def _advice(name: str, header: Sequence[str], schema: TableSchema) -> str:
+    if name in _PANDAS_INDEX:
+        return ", the index of a pandas table; write the file without it (`to_csv(..., index=False)`)"
+    hint = nearest_hint(name, [k for k in column_types(schema) if k not in header])
+    return f"{hint}; the layout is {schema.name}"
 
 
 def _rules(frame: pl.DataFrame, schema: TableSchema) -> Iterator[tuple[str, pl.Expr, str]]:
@@ -97,7 +274,7 @@ def _rules(frame: pl.DataFrame, schema: TableSchema) -> Iterator[tuple[str, pl.E
     for name in frame.columns:
         column = pl.col(name)
         if types[name] == pl.Float64():
-            yield name, ~(column.abs() <= _LARGEST), _TOO_LARGE  # NaN is above every number here
+            yield name, ~(column.abs() <= _LARGEST), _TOO_LARGE  # NaN compares as above every number
         if name not in schema.features or name in schema.integers:
             yield name, column.is_null(), "empty"
         if name in (schema.weight, schema.subset_weight) and not schema.negative_weights:
@@ -112,219 +289,58 @@ def _rules(frame: pl.DataFrame, schema: TableSchema) -> Iterator[tuple[str, pl.E
             yield name, column < 0, "not a group number (it must be 0 or more)"
 
 
-def where(row: int, *, lines: bool) -> str:
-    """Name a data row (0-based) for people: rows count from 1 without the header, lines as an editor does."""
-    return f"row {row + 1} (line {row + 2})" if lines else f"row {row + 1}"
-
-
-def check_content(frame: pl.DataFrame, schema: TableSchema, source: str, *, lines: bool, first_row: int = 0) -> None:
-    """Check the values of a parsed table; nulls in measured features mean missing and are fine.
+def check_content(frame: pl.DataFrame, schema: TableSchema, place: Place) -> None:
+    """Check the values of one part; a null in a measured feature means missing and is allowed.
 
     Args:
-        frame: parsed table with the sentinel already replaced by null.
+        frame: parsed part with the sentinel already replaced by null.
         schema: the layout.
-        source: file name for messages.
-        lines: whether row numbers have line numbers beside them (text files).
-        first_row: position of the table's first row in the file, where the table is one part of it.
+        place: where the part is in its file.
 
     Raises:
         DataError: naming file, row and column of the first offending value.
     """
-    if frame.height == 0:
-        raise DataError(f"{source}: no events: the file has a header and nothing below it")
     rules = list(_rules(frame, schema))
     counts = frame.select([bad.any().alias(str(i)) for i, (_, bad, _) in enumerate(rules)]).row(0)
     for broken, (name, bad, what) in zip(counts, rules, strict=True):
         if broken:
             row = frame.select(bad.fill_null(False).arg_max()).item()
-            value = frame[name][row]
-            if what == _TOO_LARGE and not math.isfinite(value):
-                what = "not a finite number"
-            shown = "" if value is None else f", it is {value!r}"
-            raise DataError(f"{source}: {where(first_row + row, lines=lines)}, column {name}: {what}{shown}")
-    if schema.event_id is not None:
-        check_distinct(frame[schema.event_id], schema, source, lines=lines, first_row=first_row)
+            raise place.fault(row, f", column {name}: {_described(frame[name][row], what)}")
+    if schema.event_id is not None and schema.event_id in frame.columns:
+        check_distinct(frame[schema.event_id], schema, place.source, place.row)
 
 
-def check_distinct(ids: pl.Series, schema: TableSchema, source: str, *, lines: bool, first_row: int = 0) -> None:
-    """Check that no event number stands twice; arguments as in `check_content`.
+def _described(value: object, what: str) -> str:
+    """Say what is wrong with a value, and what to do about it where that is known."""
+    if value is None:
+        return what
+    if isinstance(value, float) and not math.isfinite(value) and what == _TOO_LARGE:
+        what = "not a finite number"
+    advice = ""
+    if "label" in what:
+        advice = f"; {_OWN_LAYOUT}"
+    elif "weight," in f"{what}," and isinstance(value, float):
+        zero = "leave out events of zero weight"
+        advice = f"; {zero if value == 0 else 'a layout of your own allows them by `negative_weights`'}"
+    return f"{what}, it is {value!r}{advice}"
+
+
+def check_distinct(ids: pl.Series, schema: TableSchema, source: str, row_name: Callable[[int], str]) -> None:
+    """Check that every event number is unique.
+
+    Args:
+        ids: (n,) event numbers.
+        schema: the layout.
+        source: file name for messages.
+        row_name: names a row by its position.
 
     Raises:
-        DataError: naming file, row and column of the first number that stood before.
+        DataError: naming file, row and column of the first number that occurred before.
     """
     if ids.n_unique() != len(ids):
         row = int((~ids.is_first_distinct()).arg_max() or 0)
         first = int((ids == ids[row]).arg_max() or 0)
         raise DataError(
-            f"{source}: {where(first_row + row, lines=lines)}, column {schema.event_id}: {ids[row]} already stands "
-            f"in {where(first_row + first, lines=lines)}; event numbers must be unique"
+            f"{source}: {row_name(row)}, column {schema.event_id}: {ids[row]} occurs already in {row_name(first)}; "
+            "event numbers must be unique"
         )
-
-
-MOST_TIMES = 100
-"""Events as text shrink to about a third, repeated columns to a tenth; a file of zeros to a thousandth."""
-
-_HARMLESS = 1 << 28
-_COUNTED = 1 << 24
-_CHUNK = 1 << 20
-
-
-def check_gzip_size(file: Path) -> None:
-    """Refuse a gzip file that unpacks to more than 100 times its size and 256 MiB.
-
-    Small files are unpacked piece by piece to find out; of large ones, the size that they state of themselves is looked
-    at, for unpacking them twice would cost seconds.
-
-    Raises:
-        DataError: naming the file.
-    """
-    try:
-        size = file.stat().st_size
-        most = max(_HARMLESS, MOST_TIMES * size)
-        unpacked = _stated_size(file) if size > _COUNTED else _counted_size(file, most)
-    except (OSError, EOFError, zlib.error):
-        return  # the parser says what is wrong with it
-    if unpacked > most:
-        raise DataError(
-            f"{file}: unpacks to more than {MOST_TIMES} times its size: no event file, or one made to fill the memory"
-        )
-
-
-def check_gzip_end(file: Path) -> None:
-    """Refuse a file that goes on with other bytes behind its gzip data; for files that a parser has refused.
-
-    Raises:
-        DataError: naming the file.
-    """
-    try:
-        with file.open("rb") as probe:
-            if probe.read(2) != b"\x1f\x8b":
-                return
-        with gzip.open(file, "rb") as stream:
-            while stream.read(_CHUNK):
-                pass
-    except gzip.BadGzipFile as error:
-        raise DataError(f"{file}: damaged gzip file: {gzip_fault(error)}") from error
-    except (OSError, EOFError, zlib.error):
-        return
-
-
-def gzip_fault(error: Exception) -> str:
-    """Say what is wrong with a file that begins as gzip."""
-    if isinstance(error, gzip.BadGzipFile) and "Not a gzipped file" in str(error):
-        return "other bytes follow the compressed data; remove them or get the file anew"
-    return str(error)
-
-
-def check_table_size(file: Path, rows: int, columns: int) -> None:
-    """Refuse a columnar file that states far more values than its size can hold.
-
-    Raises:
-        DataError: naming the file.
-    """
-    unpacked = 8 * rows * columns
-    if unpacked > max(_HARMLESS, 10 * MOST_TIMES * file.stat().st_size):
-        raise DataError(f"{file}: {rows:,} rows in {file.stat().st_size:,} bytes: made to fill the memory")
-
-
-def _stated_size(file: Path) -> int:
-    with file.open("rb") as stream:
-        stream.seek(-4, 2)
-        return int.from_bytes(stream.read(4), "little")
-
-
-def _counted_size(file: Path, most: int) -> int:
-    count = 0
-    with gzip.open(file, "rb") as stream:
-        while count <= most and (chunk := stream.read(_CHUNK)):
-            count += len(chunk)
-    return count
-
-
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(.+)")
-"""A web address, also one that lost a slash when it became a path; drives of Windows have one letter."""
-
-_ZIP = b"PK\x03\x04"
-
-
-def check_name(path: object) -> None:
-    """Refuse an empty name, which would mean the current folder.
-
-    Raises:
-        DataError: if it is empty.
-    """
-    if path == "":
-        raise DataError("the file name is empty")
-
-
-def first_look(file: Path, *, header: bool) -> bytes:
-    """Refuse what is no file, cannot be opened, or is another kind of file; cheap whatever the file's size.
-
-    Args:
-        file: its path.
-        header: whether the first line of a text holds column names.
-
-    Returns:
-        The first five bytes.
-
-    Raises:
-        DataError: naming the file and what is wrong with it.
-    """
-    name = printable(file)
-    _must_be_file(file, name)
-    try:
-        with file.open("rb") as stream:
-            magic = stream.read(5)
-        if magic == b"":
-            raise DataError(f"{name}: the file is empty")
-        if magic[:4] == _ZIP:
-            raise DataError(f"{name}: a zip archive; unpack it first")
-        if magic[:1].isascii() and magic != b"root\x00" and magic[:4] != b"PAR1" and magic[:2] != b"\x1f\x8b":
-            check_zero_tail(file, header=header)
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read: {error.strerror}") from error
-    return magic
-
-
-def _must_be_file(file: Path, name: str) -> None:
-    try:
-        there, is_link = file.exists(), file.is_symlink()
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read: {error.strerror}") from error
-    if not there:
-        address = _ADDRESS.fullmatch(name)
-        if address is not None:
-            raise DataError(
-                f"{address[1]}://{address[2]}: an address, not a file; download it first "
-                "(`higgsbench data fetch` brings the official file)"
-            )
-        raise DataError(f"{name}: {'a link that leads nowhere' if is_link else 'no such file'}")
-    if file.is_dir():
-        raise DataError(f"{name}: a folder, not an event file")
-    if not file.is_file():
-        raise DataError(f"{name}: a device or pipe, not an event file")
-
-
-def check_zero_tail(file: Path, *, header: bool) -> None:
-    """Refuse a text file that ends with NUL bytes, as one does whose writing was cut off: parsers read on through them.
-
-    A header that holds NUL bytes is left to those who read it.
-
-    Raises:
-        DataError: naming the file and the row.
-        OSError: if it cannot be read.
-    """
-    row = 0
-    with file.open("rb") as stream:
-        stream.seek(-1, 2)
-        if stream.read(1) != b"\x00":
-            return
-        stream.seek(0)
-        while chunk := stream.read(_CHUNK):
-            at = chunk.find(b"\x00")
-            row += chunk.count(b"\n", 0, at if at >= 0 else len(chunk))
-            if at >= 0:
-                break
-    if row or not header:
-        place = where(row - header, lines=header)
-        raise DataError(f"{printable(file)}: {place}: NUL bytes, up to the end of the file: its writing was cut off")

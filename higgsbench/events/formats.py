@@ -1,8 +1,9 @@
-"""Parquet and ROOT files as parts of a table, and event tables written to every format."""
+"""Parquet and ROOT files in parts, and event tables written to every format."""
 
 from __future__ import annotations
 
 import gzip
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,74 +11,91 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import DataError, MissingExtraError
-from higgsbench.events.check import check_columns, check_table_size, column_types, where
+from higgsbench.events.check import Place, check_table_size, column_types
 from higgsbench.files import atomic_path, no_panic
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["FORMATS", "TREE", "as_layout", "output_format", "parse_parquet", "parse_root", "write_events", "write_root"]
+__all__ = ["FORMATS", "TREE", "ParquetFile", "RootFile", "output_format", "write_events"]
+
+TREE = "events"
+"""Name of the tree that is written, and preferred where a file holds several."""
+
+_ROOT_BLOCK = 1 << 17
 
 
-def parse_parquet(file: Path, schema: TableSchema) -> pl.DataFrame:
-    """Parse a Parquet file.
+class ParquetFile:
+    """A Parquet file, read a number of rows at a time.
 
-    Raises:
-        DataError: if the file is damaged, a column is not of the layout or a value not of its column's type.
+    Attributes:
+        columns: names of all columns, in file order.
     """
-    try:
-        with no_panic():
-            names = list(pl.read_parquet_schema(file))
-            check_columns(names, schema, str(file))
-            table = pl.scan_parquet(file.absolute(), glob=False, hive_partitioning=False)
-            check_table_size(file, int(table.select(pl.len()).collect().item()), len(names))
-            raw = pl.read_parquet(file.absolute(), glob=False, hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        raise DataError(f"{file}: damaged or not a Parquet file: {str(error).splitlines()[0]}") from error
-    return as_layout(raw, schema, file)
+
+    def __init__(self, file: Path, source: str, schema: TableSchema, *, batch_rows: int) -> None:
+        """Read the names of the columns.
+
+        Raises:
+            DataError: if the file is damaged.
+        """
+        self._file, self._source, self._schema, self._batch_rows = file, source, schema, batch_rows
+        self._table = pl.scan_parquet(file.absolute(), glob=False, hive_partitioning=False)
+        try:
+            with no_panic():
+                self.columns = tuple(pl.read_parquet_schema(file))
+        except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> DataError:
+        return DataError(f"{self._source}: damaged or not a Parquet file: {str(error).splitlines()[0]}")
+
+    def parts(self, read: Sequence[str]) -> Iterator[tuple[pl.DataFrame, Place]]:
+        """Read the file from its start, as `TextFile.parts` does.
+
+        Raises:
+            DataError: naming the file, the row and the column of what is not of the layout's type.
+        """
+        row = 0
+        try:
+            with no_panic():
+                rows = int(self._table.select(pl.len()).collect().item())
+            check_table_size(self._file, self._source, rows, len(read))
+            with no_panic():
+                for raw in self._table.select(read).collect_batches(chunk_size=self._batch_rows, maintain_order=True):
+                    place = Place(self._source, row)
+                    yield _as_layout(raw, self._schema, place), place
+                    row += raw.height
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._damaged(error) from error
 
 
-def as_layout(raw: pl.DataFrame, schema: TableSchema, file: Path | str, first_row: int = 0) -> pl.DataFrame:
+def _as_layout(raw: pl.DataFrame, schema: TableSchema, place: Place) -> pl.DataFrame:
     """Convert every column to the type of the layout where no value is lost by it.
-
-    Args:
-        raw: table or part of one, as stored.
-        schema: the layout.
-        file: name for messages.
-        first_row: position of the table's first row in the file, where the table is one part of it.
 
     Raises:
         DataError: naming the column, and the row where one value is at fault.
     """
     types = column_types(schema)
-    converted = []
-    for name, column in zip(raw.columns, raw.iter_columns(), strict=True):
-        if name not in types:
-            continue
-        wanted = types[name]
-        numeric = column.dtype.is_numeric()
-        # A label written as a number is compared in its text form.
-        if numeric == (wanted == pl.String()) and not (numeric and name == schema.label):
-            raise DataError(f"{file}: column {name} has type {column.dtype}, expected {wanted}")
-        cast = column.cast(wanted, strict=False)
-        lost = cast.is_null() & column.is_not_null()
-        if wanted == pl.Int64() and column.dtype.is_float():
-            lost = lost | (cast.cast(pl.Float64) != column).fill_null(False)
-        if lost.any():
-            row = int(lost.arg_max() or 0)
-            at = where(first_row + row, lines=False)
-            raise DataError(f"{file}: {at}, column {name}: {column[row]!r} is not a whole number")
-        converted.append(cast)
-    return pl.DataFrame(converted)
+    return pl.DataFrame([_converted(column, types[column.name], schema, place) for column in raw.iter_columns()])
 
 
-TREE = "events"
-"""Name of the tree that is written, and preferred where a file holds several."""
-
-_BLOCK = 1 << 17
+def _converted(column: pl.Series, wanted: pl.DataType, schema: TableSchema, place: Place) -> pl.Series:
+    numeric = column.dtype.is_numeric()
+    # A label written as a number is compared in its text form.
+    if numeric == (wanted == pl.String()) and not (numeric and column.name == schema.label):
+        raise DataError(f"{place.source}: column {column.name} has type {column.dtype}, expected {wanted}")
+    cast = column.cast(wanted, strict=False)
+    lost = cast.is_null() & column.is_not_null()
+    if wanted == pl.Int64() and column.dtype.is_float():
+        lost = lost | (cast.cast(pl.Float64) != column).fill_null(False)
+    if lost.any():
+        row = int(lost.arg_max() or 0)
+        large = " of at most 9223372036854775807; number the events anew" if column.dtype.is_integer() else ""
+        raise place.fault(row, f", column {column.name}: {column[row]!r} is not a whole number{large}")
+    return cast
 
 
 def _uproot() -> Any:
@@ -89,33 +107,60 @@ def _uproot() -> Any:
     return uproot
 
 
-def parse_root(file: Path, schema: TableSchema) -> pl.DataFrame:
-    """Parse the event tree of a ROOT file.
+class RootFile:
+    """The event tree of a ROOT file, read a number of entries at a time.
 
     Text columns may be text branches or one character per event (`Char_t`).
 
-    Raises:
-        DataError: if the file is damaged, holds no tree of the layout or a value not of its column's type.
-        MissingExtraError: if uproot is not installed.
+    Attributes:
+        columns: names of all branches.
     """
-    uproot = _uproot()
-    try:
+
+    def __init__(self, file: Path, source: str, schema: TableSchema, *, batch_rows: int) -> None:
+        """Read the names of the branches.
+
+        Raises:
+            DataError: if the file is damaged or holds no tree of the layout.
+            MissingExtraError: if uproot is not installed.
+        """
+        self._file, self._source, self._schema, self._batch_rows = file, source, schema, batch_rows
+        self._library = _uproot()
+        with _root_errors(source), self._opened() as content:
+            self.columns = tuple(_event_tree(content, schema, source).keys())
+
+    def _opened(self) -> Any:
         # The mapping keeps a colon in the path from being read as a path inside the file.
-        with uproot.open({str(file): None}) as content:
-            tree = _event_tree(content, schema, file)
-            names = list(tree.keys())
-            check_columns(names, schema, str(file))
-            raw = pl.DataFrame([_series(name, tree[name].array(library="np"), file) for name in names])
+        return self._library.open({str(self._file): None})
+
+    def parts(self, read: Sequence[str]) -> Iterator[tuple[pl.DataFrame, Place]]:
+        """Read the tree from its start, as `TextFile.parts` does; other branches are not looked at.
+
+        Raises:
+            DataError: naming the file, the row and the column of what is not of the layout's type.
+        """
+        types, row = column_types(self._schema), 0
+        with _root_errors(self._source), self._opened() as content:
+            tree = _event_tree(content, self._schema, self._source)
+            arrays = tree.iterate(filter_name=lambda name: name in read, step_size=self._batch_rows, library="np")
+            for found in arrays:
+                raw = pl.DataFrame([_series(name, found[name], types[name], self._source) for name in read])
+                place = Place(self._source, row)
+                yield _as_layout(raw, self._schema, place), place
+                row += raw.height
+
+
+@contextmanager
+def _root_errors(source: str) -> Iterator[None]:
+    try:
+        yield
     except DataError:
         raise
     except Exception as error:  # uproot lets the errors of struct, zlib, lz4 and its own interpreter through
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{file}: damaged or not a ROOT file of event columns: {reason}") from error
-    text = [name for name, kind in column_types(schema).items() if kind == pl.String() and name in raw.columns]
-    return as_layout(raw.with_columns(_characters(raw[name]) for name in text), schema, file)
+        raise DataError(f"{source}: damaged or not a ROOT file of event columns: {reason}") from error
 
 
-def _event_tree(content: Any, schema: TableSchema, file: Path) -> Any:
+def _event_tree(content: Any, schema: TableSchema, source: str) -> Any:
     """Choose the tree named `events`, the only tree, or the only one with the first feature."""
     classes = content.classnames(recursive=True, cycle=False)
     trees = [name for name, kind in classes.items() if kind.startswith("TTree") or "RNTuple" in kind]
@@ -125,53 +170,53 @@ def _event_tree(content: Any, schema: TableSchema, file: Path) -> Any:
         trees = [name for name in trees if schema.features[0] in content[name].keys()]  # noqa: SIM118
     if len(trees) != 1:
         found = ", ".join(sorted(classes)) or "nothing"
-        raise DataError(f"{file}: no single tree of events (one named {TREE!r} would be taken); the file holds {found}")
+        raise DataError(
+            f"{source}: no single tree of events (one named {TREE!r} would be taken); the file holds {found}"
+        )
     return content[trees[0]]
 
 
-def _series(name: str, values: Any, file: Path) -> pl.Series:
+def _series(name: str, values: Any, kind: pl.DataType, source: str) -> pl.Series:
     if values.ndim != 1 or (values.dtype == object and len(values) and not isinstance(values[0], str)):
-        raise DataError(f"{file}: column {name}: a branch with several values per event; one number each is needed")
+        raise DataError(f"{source}: column {name}: a branch with several values per event; one number each is needed")
     if values.dtype == object:
         return pl.Series(name, values.tolist(), dtype=pl.String)
+    if kind == pl.String() and values.dtype.itemsize == 1 and not np.isin(values, (0, 1)).all():
+        codes = np.array([chr(code) for code in range(256)], dtype=object)
+        return pl.Series(name, codes[values.view(np.uint8)].tolist(), dtype=pl.String)
     return pl.Series(name, np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
 
 
-def _characters(column: pl.Series) -> pl.Series:
-    """Turn a branch of single characters into text; leave everything else."""
-    if column.dtype not in (pl.Int8, pl.UInt8) or column.is_in([0, 1]).all():
-        return column
-    codes = [chr(code) for code in range(256)]
-    return pl.Series(column.name, [codes[int(code) & 255] for code in column.to_list()], dtype=pl.String)
+def _write_csv(frame: pl.DataFrame, target: Path) -> None:
+    # Polars writes the shortest decimal that reads back as the same number, as the official files do.
+    frame.write_csv(target)
 
 
-def write_root(frame: pl.DataFrame, target: Path) -> None:
-    """Write a table as TTree `events`, text columns as text branches.
+def _write_gzip(frame: pl.DataFrame, target: Path) -> None:
+    # No name and no time in the gzip header: equal events make equal files.
+    with target.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=4, fileobj=raw, mtime=0) as stream:
+        for number, block in enumerate(frame.iter_slices(1 << 16)):
+            stream.write(block.write_csv(include_header=number == 0).encode())
 
-    Args:
-        frame: table without nulls.
-        target: file to write; the caller makes the writing atomic.
 
-    Raises:
-        MissingExtraError: if uproot is not installed.
-    """
+def _write_parquet(frame: pl.DataFrame, target: Path) -> None:
+    frame.write_parquet(target, compression="zstd")
+
+
+def _write_root(frame: pl.DataFrame, target: Path) -> None:
+    """Write a table without nulls as TTree `events`, text columns as text branches."""
     uproot = _uproot()
     import awkward
 
     text = awkward.Array(["s"]).type.content
-    kinds = {name: text if kind == pl.String() else kind for name, kind in _numpy_types(frame).items()}
-    with uproot.recreate(str(target)) as content:
-        tree = content.mktree(TREE, kinds, title="higgsbench events")
-        for start in range(0, frame.height, _BLOCK):
-            block = frame.slice(start, _BLOCK)
-            tree.extend({column.name: _branch(column, awkward) for column in block.iter_columns()})
-
-
-def _numpy_types(frame: pl.DataFrame) -> dict[str, Any]:
-    return {
-        name: kind if kind == pl.String() else np.dtype(np.int64 if kind.is_integer() else np.float64)
+    kinds = {
+        name: text if kind == pl.String() else np.dtype(np.int64 if kind.is_integer() else np.float64)
         for name, kind in frame.schema.items()
     }
+    with uproot.recreate(str(target)) as content:
+        tree = content.mktree(TREE, kinds, title="higgsbench events")
+        for block in frame.iter_slices(_ROOT_BLOCK):
+            tree.extend({column.name: _branch(column, awkward) for column in block.iter_columns()})
 
 
 def _branch(column: pl.Series, awkward: Any) -> Any:
@@ -185,30 +230,11 @@ def _branch(column: pl.Series, awkward: Any) -> Any:
     return awkward.Array(awkward.contents.ListOffsetArray(index, characters, parameters={"__array__": "string"}))
 
 
-def _write_csv(frame: pl.DataFrame, target: Path) -> None:
-    # Polars writes the shortest decimal that reads back as the same number, as the official files do.
-    frame.write_csv(target)
-
-
-def _write_gzip(frame: pl.DataFrame, target: Path) -> None:
-    # No name and no time in the gzip header: equal events make equal files.
-    with target.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=4, fileobj=raw, mtime=0) as stream:
-        for block in frame.iter_slices(1 << 16):
-            text = block.write_csv(include_header=False)
-            if stream.tell() == 0:
-                text = ",".join(frame.columns) + "\n" + text
-            stream.write(text.encode())
-
-
-def _write_parquet(frame: pl.DataFrame, target: Path) -> None:
-    frame.write_parquet(target, compression="zstd")
-
-
 FORMATS: dict[str, Callable[[pl.DataFrame, Path], None]] = {
     ".csv.gz": _write_gzip,
     ".csv": _write_csv,
     ".parquet": _write_parquet,
-    ".root": write_root,
+    ".root": _write_root,
 }
 """Ending of the file name and the function that writes it."""
 

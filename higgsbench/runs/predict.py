@@ -15,7 +15,7 @@ import polars as pl
 
 from higgsbench.challenge import TEST_SETS
 from higgsbench.errors import DataError
-from higgsbench.events.check import where
+from higgsbench.events.check import without_truth
 from higgsbench.events.read import EventStream
 from higgsbench.files import atomic_path
 from higgsbench.runs.unit import BLOCK
@@ -117,7 +117,8 @@ def predictions(
 
     Args:
         predictor: a run's predictor.
-        data: CSV, gzipped CSV, Parquet or ROOT file in the layout the run was trained on; labels are not looked at.
+        data: CSV, gzipped CSV, Parquet or ROOT file in the layout the run was trained on; labels and
+            weights are not read.
         jobs: number of parts that are scored at a time. The scores do not depend on it.
         subsets: keep only events of these subsets (KaggleSet); all when None.
 
@@ -130,7 +131,7 @@ def predictions(
     """
     from threadpoolctl import threadpool_limits
 
-    stream = EventStream(data, predictor.schema, block_bytes=_READ_BYTES)
+    stream = EventStream(data, predictor.schema, columns=without_truth(predictor.schema), block_bytes=_READ_BYTES)
     waiting: deque[Future[pl.DataFrame]] = deque()
     with threadpool_limits(limits=predictor.threads), ThreadPoolExecutor(jobs) as pool:
         try:
@@ -160,10 +161,9 @@ def _check_groups(frame: pl.DataFrame, rows: NDArray[np.int64], stream: EventStr
     lost = ~frame[name].is_in(known)
     if lost.any():
         first = int(lost.arg_max() or 0)
-        place = where(int(rows[first]), lines=stream.is_text and stream.schema.header)
         raise DataError(
-            f"{stream.source}: {place}, column {name}: the run has no model for {frame[name][first]}, "
-            f"only for {', '.join(map(str, known))}"
+            f"{stream.source}: {stream.row(int(rows[first]))}, column {name}: the run has no model for "
+            f"{frame[name][first]}, only for {', '.join(map(str, known))}"
         )
 
 
@@ -210,9 +210,9 @@ def default_subsets(data: str | Path, schema: TableSchema) -> tuple[str, ...] | 
     Raises:
         DataError: if the file cannot be read.
     """
-    stream = EventStream(data, schema, block_bytes=_READ_BYTES)
-    if schema.subset is None or schema.subset not in stream.columns:
+    if schema.subset is None or schema.subset not in EventStream(data, schema, columns=without_truth(schema)).columns:
         return None
+    stream = EventStream(data, schema, columns=(schema.subset,), block_bytes=_READ_BYTES)
     for frame in stream.batches(check=False):
         if frame[schema.subset].is_in(list(TEST_SETS)).any():
             return TEST_SETS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -25,9 +25,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     seen: list[Path] = []
     original = read.parse_file
 
-    def counting(file: Path, schema: TableSchema) -> pl.DataFrame:
+    def counting(file: Path, schema: TableSchema, columns: Sequence[str] | None) -> pl.DataFrame:
         seen.append(file)
-        return original(file, schema)
+        return original(file, schema, columns)
 
     monkeypatch.setattr(read, "parse_file", counting)
     return seen

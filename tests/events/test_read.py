@@ -157,7 +157,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("label", edited(2, Label="x"), f"{R3} Label: not one of the labels 's' and 'b', it is 'x'"),
     ("label in capitals", edited(2, Label="S"), f"{R3} Label: not one of the labels"),
     ("set", edited(2, KaggleSet="p"), f"{R3} KaggleSet: not one of t, b, v, u, it is 'p'"),
-    ("event number again", edited(2, EventId="100"), f"{R3} EventId: 100 already stands in row 1 (line 2)"),
+    ("event number again", edited(2, EventId="100"), f"{R3} EventId: 100 occurs already in row 1 (line 2)"),
     ("event number broken", edited(2, EventId="1.5"), f"{R3} EventId: '1.5' is not a whole number"),
     ("event number large", edited(2, EventId="9" * 20), f"{R3} EventId: '99999999999999999999' is not a whole number"),
     ("jets broken", edited(2, PRI_jet_num="2.5"), f"{R3} PRI_jet_num: '2.5' is not a whole number"),
@@ -166,8 +166,12 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("row too long", BASE.replace(",b\n", ",b,1\n", 1), "row 2 (line 3): more values than the 33 columns"),
     ("row too short", BASE.replace(",b\n", "\n", 1), "row 2 (line 3), column Label: empty"),
     ("cut off", BASE[:-4], "row 6 (line 7), column Label: empty"),
-    ("blank line", BASE + "\n", "row 7 (line 8), column EventId: empty"),
-    ("other encoding", BASE.replace(",s\n", ",\xe9\n", 1).encode("latin-1"), "row 1 (line 2): not UTF-8 text"),
+    ("blank line", BASE + "\n", "row 7 (line 8): an empty line; remove it"),
+    (
+        "other encoding",
+        BASE.replace(",s\n", ",\xe9\n", 1).encode("latin-1"),
+        "row 1 (line 2), column Label: not UTF-8 text",
+    ),
     ("missing column", text(table(), [c for c in COLUMNS if c != "PRI_met"]), "missing column PRI_met; the layout"),
     ("many missing", text(table(), ["EventId", "Weight", "Label"]), "DER_mass_vis and 27 more"),
     ("unknown column", BASE.replace("PRI_met,", "PRI_mett,", 1), "unknown column 'PRI_mett' (did you mean 'PRI_met'?)"),
@@ -184,10 +188,10 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("empty line", "\n", "line 1 is empty, expected the column names"),
     ("header only", BASE.split("\n")[0] + "\n", "no events: the file has a header and nothing below it"),
     ("no header", "\n".join(BASE.split("\n")[1:]), "unknown column '100'"),
-    ("semicolons", BASE.replace(",", ";"), "unknown column 'EventId;"),
+    ("semicolons", BASE.replace(",", ";"), "the columns are separated by semicolons; separate them by commas"),
     ("picture", b"\x89PNG\r\n\x1a\n" + bytes(50), "line 1 is not UTF-8 text"),
-    ("zeros", bytes(1000), "line 1 is no header"),
-    ("endless line", "x" * 100_000, "line 1 is no header"),
+    ("zeros", bytes(1000), "line 1 is not a header"),
+    ("endless line", "x" * 100_000, "line 1 is not a header"),
 ]
 
 

@@ -10,10 +10,11 @@ import polars as pl
 import pytest
 
 from higgsbench.errors import DataError
-from higgsbench.events import Events, load_events, table
-from higgsbench.events import read as stored
+from higgsbench.events import Events, load_events, read, table
+from higgsbench.events import cache as stored
+from higgsbench.events.cache import StoredEvents
 from higgsbench.events.formats import write_events
-from higgsbench.events.read import StoredEvents, open_events
+from higgsbench.events.read import open_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 
 
@@ -73,13 +74,13 @@ def test_measured_columns_stay_on_disk(toys: Path) -> None:
 
 def test_second_time_from_the_cache(toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = open_events(toys, large=0)
-    monkeypatch.setattr(stored, "_convert", lambda *_: pytest.fail("parsed again"))
+    monkeypatch.setattr(read, "_convert", lambda *_: pytest.fail("parsed again"))
     assert open_events(toys, large=0).digest == first.digest
 
 
 def test_the_cache_of_load_events_serves_both(toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load_events(toys)
-    monkeypatch.setattr(stored, "_convert", lambda *_: pytest.fail("parsed again"))
+    monkeypatch.setattr(read, "_convert", lambda *_: pytest.fail("parsed again"))
     same(loaded, open_events(toys, large=0))
 
 
@@ -97,7 +98,7 @@ def test_a_cache_that_cannot_be_written(toys: Path, tmp_path: Path, monkeypatch:
 def test_a_repeated_number_in_a_later_part(toys: Path, tmp_path: Path) -> None:
     frame = load_events(toys, cache=False).frame
     twice = write_events(pl.concat([frame, frame[3:4]]), tmp_path / "twice.parquet")
-    with pytest.raises(DataError, match=r"row 1001, column EventId: .* already stands in row 4;"):
+    with pytest.raises(DataError, match=r"row 1001, column EventId: .* occurs already in row 4;"):
         open_events(twice, large=0)
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file() or p.name.startswith(".tmp")]
 

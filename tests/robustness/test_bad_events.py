@@ -12,6 +12,11 @@ from typing import TypeAlias
 import polars as pl
 import pytest
 
+from higgsbench.errors import DataError
+from higgsbench.events import load_events
+from higgsbench.events.read import open_events
+from higgsbench.schema import TableSchema
+
 Refuse: TypeAlias = "Callable[..., str]"
 Make: TypeAlias = "Callable[[str], bytes]"
 
@@ -72,35 +77,38 @@ CASES: dict[str, tuple[Make, str]] = {
         lambda t: t.splitlines()[0].encode(),
         r"bad.csv: no events: the file has a header and nothing .*",
     ),
-    "a picture": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8, r"bad.csv: line 1 is no.*"),
-    "zeros": (lambda _: bytes(4096), r"bad.csv: line 1 is no header of column names"),
-    "one endless line": (lambda _: b"a," * 50_000, r"bad.csv: line 1 is no header of column names"),
+    "a picture": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8, r"bad.csv: line 1 is not.*"),
+    "zeros": (lambda _: bytes(4096), r"bad.csv: line 1 is not a header of column names"),
+    "one endless line": (lambda _: b"a," * 50_000, r"bad.csv: line 1 is not a header of column names"),
     "UTF-16": (
         lambda t: t.encode("utf-16"),
-        r"bad.csv: line 1 is not UTF-8 text: no event file, or in another encoding",
+        r"bad.csv: line 1 is not UTF-8 text: not an event file, or in another encoding",
     ),
-    "UTF-16 without a mark": (lambda t: t.encode("utf-16-le"), r"bad.csv: line 1 is no header of column names"),
+    "UTF-16 without a mark": (lambda t: t.encode("utf-16-le"), r"bad.csv: line 1: NUL bytes .*"),
     "UTF-32": (lambda t: t.encode("utf-32"), r"bad.csv: line 1 is .*"),
     "latin-1 header": (header("EventId", "EventNr\xb0"), r"bad.csv: unknown column 'EventNr°'.*"),
     "latin-1 bytes in the header": (
         lambda t: t.encode().replace(b"EventId", b"Event\xe9", 1),
-        r"bad.csv: line 1 is not UTF-8 text: no event file, or in another encoding",
+        r"bad.csv: line 1 is not UTF-8 text: not an event file, or in another encoding",
     ),
     "latin-1 label": (
         lambda t: t.encode().replace(b",s\n", b",\xe9\n", 1),
-        r"bad.csv: row \d+ \(line \d+\): not UTF-8 text",
+        r"bad.csv: row \d+ \(line \d+\), column Label: not UTF-8 text",
     ),
     "NUL in a number": (cell(3, "PRI_met", "1\x002"), AT3 + r"PRI_met: '1.x002' is not a number"),
     "zeros at the end": (
         lambda t: t.encode() + bytes(1 << 21),
-        r"bad.csv: row 141 \(line 142\): NUL bytes, up to the end of the file: its writing was cut off",
+        r"bad.csv: line 142: NUL bytes up to the end of the file: it was cut off",
     ),
     "zeros in the last line": (
         lambda t: t.encode()[:-20] + bytes(20),
-        r"bad.csv: row 140 \(line 141\): NUL bytes, up to the end .*",
+        r"bad.csv: line 141: NUL bytes up to the end .*",
     ),
     "a zip archive": (lambda t: b"PK\x03\x04" + bytes(200), r"bad.csv: a zip archive; unpack it first"),
-    "NUL label": (cell(3, "Label", "\x00"), AT3 + r"Label: not one of the labels 's' and 'b', it is '.x00'"),
+    "NUL label": (
+        cell(3, "Label", "\x00"),
+        AT3 + r"Label: not one of the labels 's' and 'b', it is '.x00'; describe .*",
+    ),
     "column twice": (
         header("DER_mass_vis", "DER_mass_MMC"),
         r"bad.csv: column DER_mass_MMC appears twice in the header",
@@ -121,8 +129,11 @@ CASES: dict[str, tuple[Make, str]] = {
     ),
     "weight without label": (without("Label"), r"bad.csv: column Weight without column Label; give both, .*"),
     "no header": (lambda t: t.split("\n", 1)[1].encode(), r"bad.csv: unknown column '1000000000'; .*"),
-    "semicolons": (lambda t: t.replace(",", ";").encode(), r"bad.csv: unknown column 'EventId;DER_mass_MMC;.*"),
-    "tabs": (lambda t: t.replace(",", "\t").encode(), r"bad.csv: unknown column .*"),
+    "semicolons": (
+        lambda t: t.replace(",", ";").encode(),
+        r"bad.csv: the columns are separated by semicolons; separate them .*",
+    ),
+    "tabs": (lambda t: t.replace(",", "\t").encode(), r"bad.csv: the columns are separated by tabs; separate .*"),
     "text for a number": (cell(3, "PRI_met", "high"), AT3 + "PRI_met: 'high' is not a number"),
     "two points": (cell(3, "PRI_met", "1.2.3"), AT3 + "PRI_met: '1.2.3' is not a number"),
     "hexadecimal": (cell(3, "PRI_met", "0x1F"), AT3 + "PRI_met: '0x1F' is not a number"),
@@ -141,26 +152,47 @@ CASES: dict[str, tuple[Make, str]] = {
     "NaN weight": (cell(3, "Weight", "NaN"), AT3 + "Weight: not a finite number, it is nan"),
     "infinite weight": (cell(3, "Weight", "-inf"), AT3 + "Weight: not a (finite number|positive weight), it is -inf"),
     "huge weight": (cell(3, "Weight", "1e300"), AT3 + r"Weight: larger than any measured value or weight can be .*"),
-    "no weight": (cell(3, "Weight", "0"), AT3 + "Weight: not a positive weight, it is 0.0"),
-    "negative weight": (cell(3, "Weight", "-1"), AT3 + "Weight: not a positive weight, it is -1.0"),
-    "foreign label": (cell(3, "Label", "S"), AT3 + "Label: not one of the labels 's' and 'b', it is 'S'"),
+    "no weight": (
+        cell(3, "Weight", "0"),
+        AT3 + "Weight: not a positive weight, it is 0.0; leave out events of zero weight",
+    ),
+    "negative weight": (
+        cell(3, "Weight", "-1"),
+        AT3 + "Weight: not a positive weight, it is -1.0; a layout of your own allows them .*",
+    ),
+    "foreign label": (
+        cell(3, "Label", "S"),
+        AT3 + "Label: not one of the labels 's' and 'b', it is 'S'; describe other labels .*",
+    ),
     "jets and a half": (cell(3, "PRI_jet_num", "1.5"), AT3 + "PRI_jet_num: '1.5' is not a whole number"),
     "negative jets": (cell(3, "PRI_jet_num", "-1"), AT3 + r"PRI_jet_num: not a group number .*, it is -1"),
     "no jet number": (cell(3, "PRI_jet_num", ""), AT3 + "PRI_jet_num: empty"),
-    "many jets": (cell(3, "PRI_jet_num", "9" * 30), AT3 + f"PRI_jet_num: '{'9' * 30}' is not a whole number"),
-    "huge event number": (cell(3, "EventId", "9" * 19), AT3 + f"EventId: '{'9' * 19}' is not a whole number"),
+    "many jets": (
+        cell(3, "PRI_jet_num", "9" * 30),
+        AT3 + f"PRI_jet_num: '{'9' * 30}' is not a whole number of at most .*",
+    ),
+    "huge event number": (
+        cell(3, "EventId", "9" * 19),
+        AT3 + f"EventId: '{'9' * 19}' is not a whole number of at most .*",
+    ),
     "event number as text": (cell(3, "EventId", "one"), AT3 + "EventId: 'one' is not a whole number"),
     "event twice": (
         repeated,
-        r"bad.csv: row 5 \(line 6\), column EventId: 1000000001 already stands in row 2 \(line 3\); .*",
+        r"bad.csv: row 5 \(line 6\), column EventId: 1000000001 occurs already in row 2 \(line 3\); .*",
     ),
     "short row": (line(3, lambda row: row.rsplit(",", 2)[0]), AT3 + "Weight: empty"),
-    "long row": (line(3, lambda row: row + ",1,2"), r"bad.csv: row 3 \(line 4\): more values than the 33 columns .*"),
-    "open quote": (cell(3, "Label", '"s'), r"bad.csv: row 3 \(line 4\): unclosed quote"),
-    "open quote at a number": (cell(3, "EventId", '"7'), r"bad.csv: row 3 \(line 4\): unclosed quote"),
+    "long row": (
+        line(3, lambda row: row + ",1,2"),
+        r"bad.csv: row 3 \(line 4\): more values than the 33 columns; write .*",
+    ),
+    "open quote": (cell(3, "Label", '"s'), r"bad.csv: row 3 \(line 4\): a quote is opened and never closed"),
+    "open quote at a number": (
+        cell(3, "EventId", '"7'),
+        r"bad.csv: row 3 \(line 4\): a quote is opened and never closed",
+    ),
     "open quote behind text": (
         lambda t: cell(9, "Label", '"s')(cell(3, "PRI_met", "high")(t).decode()),
-        r"bad.csv: row 9 \(line 10\): unclosed quote",
+        AT3 + "PRI_met: 'high' is not a number",
     ),
     "blanks in the header": (
         lambda t: t.replace(",", ", ", 3).encode(),
@@ -172,7 +204,7 @@ CASES: dict[str, tuple[Make, str]] = {
     ),
     "gzip and junk": (
         lambda t: gzip.compress(t.encode()) + b"junkjunk",
-        r"bad.csv: damaged gzip file: other bytes follow the compressed data; remove them or get the file anew",
+        r"bad.csv: damaged or incomplete file: .*",
     ),
     "zip in gzip": (lambda _: gzip.compress(b"PK\x03\x04" + bytes(200)), r"bad.csv: a zip archive inside gzip; .*"),
     "blank line": (line(3, lambda _: ""), r"bad.csv: row 3 \(line 4\).*"),
@@ -180,13 +212,13 @@ CASES: dict[str, tuple[Make, str]] = {
     "gzip cut off": (lambda t: gzip.compress(t.encode())[:-40], r"bad.csv: damaged or incomplete .*file: .*"),
     "an open quote at the end": (
         lambda t: t.rstrip().rpartition(",")[0].encode() + b',"',
-        r"bad.csv: the last line ends inside a quoted cell: the file is cut off",
+        r"bad.csv: row 140 \(line 141\): a quote is opened and never closed; the file may be cut off",
     ),
     "an open quote in a last line": (
         lambda t: t.encode() + b'"',
-        r"bad.csv: the last line ends inside a quoted cell: .*",
+        r"bad.csv: row 141 \(line 142\): a quote is opened and never closed; .*",
     ),
-    "gzip head only": (lambda _: b"\x1f\x8b\x08", r"bad.csv: damaged or incomplete gzip file: .*"),
+    "gzip head only": (lambda _: b"\x1f\x8b\x08", r"bad.csv: damaged or incomplete file: .*"),
     "gzip flipped": (
         lambda t: (lambda z: z[: len(z) // 2] + bytes([z[len(z) // 2] ^ 255]) + z[len(z) // 2 + 1 :])(
             gzip.compress(t.encode())
@@ -229,8 +261,8 @@ OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "absent": (lambda target: None, "bad: no such file"),
     "a folder": (lambda target: target.mkdir(), "bad: a folder, not an event file"),
     "a pipe": (os.mkfifo, "bad: a device or pipe, not an event file"),
-    "a link to itself": (looped, "bad: a link that leads nowhere"),
-    "a link to nothing": (hidden, "bad: a link that leads nowhere"),
+    "a link to itself": (looped, "bad: a link to a file that does not exist"),
+    "a link to nothing": (hidden, "bad: a link to a file that does not exist"),
     "parquet cut off": (cut_off, "bad: damaged or not a Parquet file: .*"),
     "parquet of texts": (
         parquet(lambda frame: frame.with_columns(pl.col("PRI_met").cast(pl.String))),
@@ -298,16 +330,12 @@ def test_a_jet_number_without_a_model(here: Path, refuse: Refuse) -> None:
 
 
 def test_whole_numbers_written_with_a_point_are_read(here: Path) -> None:
-    from higgsbench.events import load_events
-
     frame = pl.read_csv(here / "train.csv").with_columns(pl.col("PRI_jet_num", "EventId").cast(pl.Float64))
     frame.write_csv(here / "floats.csv")
     assert load_events(here / "floats.csv").digest == load_events(here / "train.csv").digest
 
 
 def test_a_byte_order_mark_is_read_over(here: Path) -> None:
-    from higgsbench.events import load_events
-
     (here / "marked.csv").write_bytes(b"\xef\xbb\xbf" + (here / "train.csv").read_bytes())
     assert load_events(here / "marked.csv").digest == load_events(here / "train.csv").digest
 
@@ -319,7 +347,7 @@ def test_a_tail_of_zeros_costs_nothing(here: Path, refuse: Refuse) -> None:
     try:
         for command in (("data", "info"), ("data", "validate"), ("explore",), ("run", "c.yaml", "--data")):
             line = refuse(*command, "train.csv")
-            assert line.startswith("train.csv: row 141 (line 142): NUL bytes"), line
+            assert line.startswith("train.csv: line 142: NUL bytes"), line
         (here / "train.csv").rename(here / "sub.csv")
         assert "NUL bytes" in refuse("score", "sub.csv", "truth.csv")
     finally:
@@ -334,16 +362,14 @@ def test_an_address_is_no_file(command: tuple[str, ...], refuse: Refuse) -> None
     )
 
 
-def test_a_gzip_bomb_is_refused_without_unpacking_it_all(here: Path, refuse: Refuse) -> None:
+def test_a_gzip_bomb_is_refused_without_unpacking_it_all(here: Path) -> None:
     """300 MB of event after event in 300 kB, made of one part that is repeated."""
-    header, event = (here / "train.csv").read_bytes().splitlines(keepends=True)[:2]
-    part = gzip.compress(event * (1 << 16))
-    times = (300 << 20) // (len(event) << 16)
-    (here / "bomb.csv.gz").write_bytes(gzip.compress(header) + part * times)
-    for command in (("data", "info"), ("run", "c.yaml", "--data")):
-        assert refuse(*command, "bomb.csv.gz") == (
-            "bomb.csv.gz: unpacks to more than 100 times its size: no event file, or one made to fill the memory"
-        )
+    part = gzip.compress(b"1.25,0.75,s\n" * (1 << 20))
+    (here / "bomb.csv.gz").write_bytes(gzip.compress(b"x,y,truth\n") + part * 26)
+    layout = TableSchema("mine", ("x", "y"), "truth")
+    for read in (load_events, open_events):
+        with pytest.raises(DataError, match=r"bomb.csv.gz: unpacks to more than 100 times its size: not an event file"):
+            read(here / "bomb.csv.gz", layout)
 
 
 def test_a_parquet_bomb_is_refused_without_unpacking_it(here: Path, refuse: Refuse) -> None:

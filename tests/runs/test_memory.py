@@ -18,7 +18,7 @@ from higgsbench.cli.main import main
 from higgsbench.config import LoadedConfig
 from higgsbench.config.model import format_size, parse_size
 from higgsbench.errors import ConfigError
-from higgsbench.events import read as stored
+from higgsbench.events import cache, read
 from higgsbench.models import building as device
 from higgsbench.runs import budget, cost, unit
 from higgsbench.runs.dataset import Dataset, load_dataset
@@ -82,12 +82,12 @@ class TestStreaming:
     ) -> None:
         file = config(TREES, data=toys)  # with held-out events in the same file
         in_memory = higgsbench.run(file, output=tmp_path / "a", jobs=1, only=["xgboost"])
-        monkeypatch.setattr(stored, "LARGE_FILE", 0)
-        monkeypatch.setattr(stored.open_events, "__kwdefaults__", {"large": 0})
-        monkeypatch.setattr(stored, "BATCH", 500)
+        monkeypatch.setattr(read, "LARGE_FILE", 0)
+        monkeypatch.setattr(read.open_events, "__kwdefaults__", {"large": 0})
+        monkeypatch.setattr(cache, "BATCH", 500)
         dataset = load_dataset(load_run_config(file).config)
-        assert isinstance(dataset.train, stored.StoredEvents)
-        assert isinstance(dataset.test, stored.StoredEvents)
+        assert isinstance(dataset.train, cache.StoredEvents)
+        assert isinstance(dataset.test, cache.StoredEvents)
         from_disk = higgsbench.run(file, output=tmp_path / "b", jobs=1, only=["xgboost"])
         assert from_disk.folder.name == in_memory.folder.name
         assert scores(from_disk).equals(scores(in_memory))
