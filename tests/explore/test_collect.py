@@ -115,7 +115,8 @@ class TestToy:
     ) -> None:
         whole = explore(toy[0], schema=TOY)
         monkeypatch.setattr(
-            "higgsbench.events.read.EventStream.__init__.__kwdefaults__", {"block_bytes": 999, "batch_rows": 7}
+            "higgsbench.events.read.EventStream.__init__.__kwdefaults__",
+            {"columns": None, "block_bytes": 999, "batch_rows": 7},
         )
         monkeypatch.setattr("higgsbench.explore.counts.Source.__init__.__defaults__", (0,))
         parts = explore(toy[0], schema=TOY)
