@@ -148,12 +148,10 @@ def bench_reliability(session: nox.Session) -> None:
 
 @nox.session(name="bench-presets")
 def bench_presets(session: nox.Session) -> None:
-    """Measure each value of the presets and the options of the networks (two hours; what is stored goes on)."""
+    """Measure each value of the presets (two hours; what is stored goes on)."""
     session.install(TORCH)
     session.install(".[torch]")
     session.run("python", "-m", "benchmarks.presets", *session.posargs)
-    session.run("python", "-m", "benchmarks.network_options")
-    session.run("python", "-m", "benchmarks.shared_bins")
 
 
 @nox.session
@@ -167,9 +165,7 @@ def bench(session: nox.Session) -> None:
 def bench_physics(session: nox.Session) -> None:
     """Measure features, jet split and closeness of the simulation; the figures go to results/reference/."""
     session.install(".")
-    session.run("python", "-m", "benchmarks.features_speed")
-    session.run("python", "-m", "benchmarks.features_gain")
-    session.run("python", "-m", "benchmarks.jet_split")
+    session.run("python", "-m", "benchmarks.features")
     session.run(
         "python", "-m", "benchmarks.simulation_closeness", "--markdown", "results/reference/simulation-closeness.md"
     )

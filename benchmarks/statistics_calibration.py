@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
-from benchmarks._common import publish
+from benchmarks.common import publish
 from higgsbench.compare.contest import difference_between
 from higgsbench.compare.measure import METRICS, Contender, measure
 from higgsbench.ensemble import Truth

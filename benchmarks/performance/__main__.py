@@ -6,13 +6,47 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks._common import REFERENCE
-from benchmarks.performance.figures import Figures, verdict_lines
-from benchmarks.performance.measure import loads
-from benchmarks.performance.parts import PARTS, Part
-from benchmarks.sections import SectionedReport
+from benchmarks.common import REFERENCE, SectionedReport
+from benchmarks.performance import against, alone
+from benchmarks.performance.measuring import Figures, Verdict, loads, verdict_lines
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part.
+
+    Attributes:
+        name: for `--part`.
+        title: heading of its section.
+        settings: sizes and rounds; figures of other settings are not reused.
+        measure: measures into the figures, in a folder of its own for files.
+        report: text and verdicts, from the figures alone.
+    """
+
+    name: str
+    title: str
+    settings: dict[str, Any]
+    measure: Callable[[Figures, Path], None]
+    report: Callable[[dict[str, Any]], tuple[list[str], list[Verdict]]]
+
+
+PARTS: tuple[Part, ...] = (
+    Part("harness", "`run` against the bare loop", against.HARNESS, against.measure_harness, against.report_harness),
+    Part("stacking", "Against StackingClassifier", against.STACKING, against.measure_stacking, against.report_stacking),
+    Part("scan", "AMS scan against argsort", against.SCAN, against.measure_scan, against.report_scan),
+    Part("bootstrap", "Paired bootstrap of the AMS", alone.BOOTSTRAP, alone.measure_bootstrap, alone.report_bootstrap),
+    Part("reading", "Reading event files", against.READING, against.measure_reading, against.report_reading),
+    Part("again", "Nothing to do", alone.AGAIN, alone.measure_again, alone.report_again),
+    Part("engines", "Engines", alone.ENGINES, alone.measure_engines, alone.report_engines),
+    Part("growth", "Growth with the number of events", alone.GROWTH, alone.measure_growth, alone.report_growth),
+)
+"""In the order of the report; the longest last."""
+
 
 HEAD = """# Speed and memory
 

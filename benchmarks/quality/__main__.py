@@ -6,7 +6,7 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from benchmarks._common import SAMPLE
+from benchmarks.common import SAMPLE
 from benchmarks.quality import ladder, simulated, stacking
 
 

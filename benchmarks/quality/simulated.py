@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._common import ROOT, band_ams
-from benchmarks.quality.sections import write_section
+from benchmarks.common import ROOT, band_ams
+from benchmarks.quality.ladder import write_section
 from higgsbench.events.simulate import SimulationSettings, simulated_events
 from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.metrics import evaluation_weights, paired_difference, roc_auc

@@ -15,9 +15,8 @@ from joblib.externals.loky import get_reusable_executor
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from benchmarks._common import ROOT, SAMPLE, sample_events
-from benchmarks.quality.ladder import SEEDS, scores_of
-from benchmarks.quality.sections import write_section
+from benchmarks.common import ROOT, SAMPLE, sample_events
+from benchmarks.quality.ladder import SEEDS, scores_of, write_section
 from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.metrics import mean_estimate, paired_difference, roc_auc
 from higgsbench.models import BuildContext, get_model

@@ -14,11 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.reliability import small
-from benchmarks.reliability.report import write_section
+from benchmarks.reliability.small import write_section
 
 __all__ = ["Pair", "caches", "main", "two_at_once", "while_reading"]
 
 _PAIRS = 10
+_RUN = """
+import json, sys, higgsbench
+result = higgsbench.run(sys.argv[1], output=sys.argv[2], jobs=1, only=sys.argv[3:])
+print(json.dumps({"folder": str(result.folder), "trained": result.trained, "reused": result.reused}))
+"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Pair:
 
 def _neighbour(config: Path, output: Path, *only: str, cache: Path | None = None) -> subprocess.Popen[str]:
     env = {**os.environ, **({"HIGGSBENCH_CACHE_DIR": str(cache)} if cache else {})}
-    command = [sys.executable, "-m", "benchmarks.reliability.neighbour", str(config), str(output), "1", *only]
+    command = [sys.executable, "-c", _RUN, str(config), str(output), *only]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env
     )
@@ -152,7 +157,8 @@ def main(seed: int = 3) -> None:
         right, entries = caches(config, folder)
     rows = [("the same configuration in one folder", together), ("two that share half of their fits", beside)]
     lines = [
-        "Two runs of 12 fits are started at random offsets, one process each.",
+        "Two runs of 12 fits are started at random offsets, one process each. The second of the same configuration "
+        "waits for the first; two configurations that share fits may both train one that neither had finished.",
         "",
         "| what | pairs | runs that ended right | fits carried out / needed | all results as of undisturbed runs |",
         "|---|---:|---:|---:|---:|",

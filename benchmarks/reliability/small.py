@@ -1,4 +1,4 @@
-"""The small run that everything here is done to: four rows, a stack, held-out events and stored models in seconds."""
+"""The small run that everything here is done to (four rows, a stack, stored models), and the report on it."""
 
 from __future__ import annotations
 
@@ -16,28 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import higgsbench
+from benchmarks.common import REFERENCE, SectionedReport
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.files import ROWS, file_digest, parse_sealed
 from higgsbench.runs.result import RunResult
 from higgsbench.runs.store import RunStore
 
-__all__ = [
-    "LONGER",
-    "RESULTS",
-    "TIMINGS",
-    "UNITS",
-    "Answer",
-    "cli",
-    "damaged_units",
-    "differences",
-    "end",
-    "only_run",
-    "prepare",
-    "resume",
-    "start",
-    "stored",
-    "wait_for_folder",
-]
+_TITLES = {
+    "kills": "Killed runs",
+    "dask": "Killed Dask workers and schedulers",
+    "storage": "Disks, permissions, clocks and damaged files",
+    "concurrency": "Several runs at once",
+    "input": "Bad input",
+}
+_HEAD = (
+    "# Reliability\n\nMade by `nox -s bench-reliability`, part by part. "
+    "[docs/durability.md](../../docs/durability.md) says what is promised.\n"
+)
+
+write_section = SectionedReport(REFERENCE / "reliability.md", _HEAD, _TITLES).write
+
 
 UNITS = 12
 LONGER = 4000

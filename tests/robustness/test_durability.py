@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 
 import higgsbench
-from benchmarks.reliability import concurrency, damage, kills, small
+from benchmarks.reliability import concurrency, kills, small, storage
 from higgsbench.errors import StoreError
 from higgsbench.files import atomic_path, parse_sealed, read_vouched, temporary_prefix, write_sealed, writer_lives
 from higgsbench.runs import lock
@@ -68,9 +68,9 @@ def test_one_flipped_bit_is_noticed_and_repaired(config: Path, whole: Path, tmp_
 
     run = tmp_path / whole.name
     shutil.copytree(whole, run)
-    file = min(run.glob(damage.FILES[kind]))
-    damage.spoil(file, small.flipped(file.read_bytes(), random.Random(kind)))
-    found = damage.repair(config, run, whole)
+    file = min(run.glob(storage.FILES[kind]))
+    storage.spoil(file, small.flipped(file.read_bytes(), random.Random(kind)))
+    found = storage.repair(config, run, whole)
     assert found.restored
     assert found.said
     assert found.trained == (1 if kind.startswith("unit") else 0)
@@ -182,7 +182,7 @@ def test_a_damaged_unit_of_a_neighbour_replaces_nothing(whole: Path, tmp_path: P
     bad, own = RunStore(tmp_path / "bad"), RunStore(tmp_path / "own")
     own.prepare()
     key = min(bad.keys())
-    damage.spoil(bad.units / f"{key}.parquet", b"x")
+    storage.spoil(bad.units / f"{key}.parquet", b"x")
     assert own.adopt([key], [bad]) == 0
     assert not list(own.units.iterdir())
     assert own.adopt([key], [bad, RunStore(whole)]) == 1

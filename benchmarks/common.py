@@ -1,10 +1,12 @@
-"""What the benchmarks share: the real sample where it is there, simulated events elsewhere, and where figures go."""
+"""What the benchmarks share: events, the machine, timing in turn, and reports in sections."""
 
 from __future__ import annotations
 
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +66,45 @@ def publish(name: str, title: str, lines: list[str]) -> None:
     sys.stdout.write(text)
     REFERENCE.mkdir(parents=True, exist_ok=True)
     (REFERENCE / f"{name}.md").write_text(text)
+
+
+_SECTION = re.compile(r"<!-- (\w+) -->\n(.*?)\n<!-- end -->", flags=re.DOTALL)
+
+
+@dataclass(frozen=True)
+class SectionedReport:
+    """A Markdown file whose sections are written one by one.
+
+    Attributes:
+        file: the file.
+        head: what stands above the first section.
+        titles: heading of each section by its name, in the order of the file.
+    """
+
+    file: Path
+    head: str
+    titles: Mapping[str, str]
+
+    def write(self, name: str, lines: list[str]) -> None:
+        """Print a section, with the machine named, and put it into the file.
+
+        Args:
+            name: a key of `titles`.
+            lines: the section without its heading.
+        """
+        text = "\n".join([*lines, "", f"Measured on {machine()}."])
+        sys.stdout.write(f"## {self.titles[name]}\n\n{text}\n\n")
+        found = self._sections()
+        found[name] = text
+        body = [
+            f"## {title}\n\n<!-- {key} -->\n{found[key]}\n<!-- end -->\n"
+            for key, title in self.titles.items()
+            if key in found
+        ]
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text("\n".join([self.head, *body]))
+
+    def _sections(self) -> dict[str, str]:
+        if not self.file.is_file():
+            return {}
+        return {m[1]: m[2] for m in _SECTION.finditer(self.file.read_text())}

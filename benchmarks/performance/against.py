@@ -1,0 +1,249 @@
+"""Speed against what a user would run otherwise: a bare loop, StackingClassifier, argsort, pandas."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from benchmarks.performance.measuring import (
+    SIX,
+    Cost,
+    Figures,
+    Verdict,
+    command,
+    in_process,
+    in_turn,
+    ratio,
+    six_models,
+    summary,
+    training_events,
+)
+from higgsbench.events import load_events
+from higgsbench.events.simulate import SimulationSettings, write_simulated
+from higgsbench.metrics import ams_scan, evaluation_weights
+from higgsbench.schema import N_B, N_S
+
+HARNESS = {"events": 15_000, "rounds": 3, "jobs": 2, "folds": 5}
+
+BARE = """
+import sys, joblib, numpy as np
+from joblib.externals.loky import get_reusable_executor
+from higgsbench.api import load_run_config
+from higgsbench.features import feature_matrix
+from higgsbench.runs.dataset import load_dataset
+from higgsbench.runs.plan import make_plan
+from higgsbench.runs.unit import make_estimator
+from higgsbench.metrics import evaluation_weights
+
+def fit(unit, X, y, w, train, test):
+    from threadpoolctl import threadpool_limits
+    with threadpool_limits(limits=1):
+        model = make_estimator(unit, len(train))
+        model.fit(X[train], y[train], sample_weight=evaluation_weights(y[train], w[train], *unit.totals))
+        return model.decision_function(X[test])
+
+if __name__ == "__main__":
+    config, jobs = sys.argv[1], int(sys.argv[2])
+    loaded = load_run_config(config)
+    dataset = load_dataset(loaded.config)
+    plan = make_plan(loaded, dataset)
+    X = feature_matrix(dataset.train.frame, plan.rows[0].features)
+    jets = np.column_stack([X, dataset.train.group.astype(np.float32)])
+    units = sorted(plan.units, key=lambda u: -plan.rows[u.row].spec.cost)
+    calls = []
+    for unit in units:
+        held_out = dataset.fold[unit.repeat] == unit.fold
+        calls.append(joblib.delayed(fit)(unit, X if unit.groups is None else jets, dataset.y, dataset.weight,
+                                         np.flatnonzero(~held_out), np.flatnonzero(held_out)))
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        joblib.Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=jobs)(calls)
+    get_reusable_executor().shutdown(wait=True)  # so that the workers' time is counted
+"""
+
+
+def measure_harness(figures: Figures, folder: Path) -> None:
+    """Run both in turn, each as a command of its own; the file is in the cache for both."""
+    data = training_events(HARNESS["events"], folder)
+    (folder / "bare.py").write_text(BARE)
+    (folder / "all.yaml").write_text(six_models(data, HARNESS["folds"], jet_split="both"))
+    jobs = str(HARNESS["jobs"])
+    warm = ["-m", "higgsbench", "run", "all.yaml", "--plan", "--jobs", jobs]
+    command(warm, folder)
+    count = iter(range(1000))
+
+    def ours() -> Cost:
+        output = f"out-{next(count)}"
+        return command(["-m", "higgsbench", "run", "all.yaml", "--output", output, "--jobs", jobs, "--quiet"], folder)
+
+    def theirs() -> Cost:
+        return command(["bare.py", "all.yaml", jobs], folder)
+
+    in_turn({"ours": ours, "theirs": theirs}, HARNESS["rounds"], figures.content, figures.keep)
+
+
+def report_harness(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
+    """Tell times and ratios."""
+    ours, theirs = content["ours"], content["theirs"]
+    wall, cpu = ratio(ours, theirs), ratio(ours, theirs, "cpu")
+    fits = 2 * 6 * HARNESS["folds"]
+    text = (
+        f"`higgsbench run` of six models, global and split by jet number, on {HARNESS['events']:,} events ({fits} "
+        f"fits, stored with their models, stack, cuts, bootstrap errors): {summary(ours)}. A bare joblib loop over the "
+        f"same {fits} fits that keeps nothing: {summary(theirs)}; {HARNESS['jobs']} processes of one thread each. "
+        f"Ratio on the clock {wall}, of the processor {cpu}, {wall.pairs} pairs."
+    )
+    return [text], [Verdict("`run` over the bare loop", wall.median, 1.05, cpu=cpu.median)]
+
+
+STACKING = {"events": 15_000, "rounds": 3, "jobs": 2, "folds": 5, "seed": 42}
+
+
+def measure_stacking(figures: Figures, folder: Path) -> None:
+    """Run both in turn, each as a command of its own; both read the same file from the cache."""
+    data = training_events(STACKING["events"], folder)
+    (folder / "six.yaml").write_text(six_models(data, STACKING["folds"], seed=STACKING["seed"]))
+    jobs = str(STACKING["jobs"])
+    command(["-m", "higgsbench", "run", "six.yaml", "--plan", "--jobs", jobs], folder)
+    count = iter(range(1000))
+
+    def ours() -> Cost:
+        output = f"out-{next(count)}"
+        return command(["-m", "higgsbench", "run", "six.yaml", "--output", output, "--jobs", jobs, "--quiet"], folder)
+
+    def theirs() -> Cost:
+        return command(["-m", "benchmarks.performance.against", "six.yaml", jobs], folder)
+
+    in_turn({"ours": ours, "theirs": theirs}, STACKING["rounds"], figures.content, figures.keep)
+
+
+def opponent(config: str, jobs: int) -> None:
+    """Fit StackingClassifier as a user would write it, on the folds of the run."""
+    from joblib import parallel_config
+    from joblib.externals.loky import get_reusable_executor
+    from sklearn.ensemble import StackingClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import PredefinedSplit
+
+    from benchmarks.quality.stacking import Member
+    from higgsbench.api import load_run_config
+    from higgsbench.features import feature_matrix, resolve_features
+    from higgsbench.runs.dataset import load_dataset
+    from higgsbench.validation.folds import training_weights
+
+    dataset = load_dataset(load_run_config(config).config)
+    X = feature_matrix(dataset.train.frame, resolve_features(dataset.train.schema))
+    balanced = training_weights(dataset.y, dataset.weight, "balanced")
+    members = [(name, Member(name, STACKING["seed"])) for name in SIX]
+    stack = StackingClassifier(members, LogisticRegression(), cv=PredefinedSplit(dataset.fold[0]), n_jobs=jobs)
+    with parallel_config(backend="loky", inner_max_num_threads=1, max_nbytes=None):
+        stack.fit(X, dataset.y.astype(np.int64), sample_weight=balanced)
+    get_reusable_executor().shutdown(wait=True)  # so that the workers' time is counted
+
+
+def report_stacking(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
+    """Tell times and ratios."""
+    ours, theirs = content["ours"], content["theirs"]
+    wall, cpu = ratio(ours, theirs), ratio(ours, theirs, "cpu")
+    folds, n = STACKING["folds"], STACKING["events"]
+    text = (
+        f"`higgsbench run` of six models and their stack on {n:,} events, {folds} folds ({6 * folds} fits, cuts and "
+        f"errors): {summary(ours)}. `StackingClassifier` over the same estimators, folds and weights ({6 * folds} fits "
+        f"and 6 on all events): {summary(theirs)}; both on {STACKING['jobs']} processes of one thread each. Ratio on "
+        f"the clock {wall}, of the processor {cpu}, {wall.pairs} pairs."
+    )
+    return [text], [Verdict("`run` over StackingClassifier", wall.median, 0.8, cpu=cpu.median)]
+
+
+SCAN = {"events": 10_000_000, "rounds": 5}
+
+
+def measure_scan(figures: Figures, folder: Path) -> None:
+    """Time both in turn, after one call of each that is not counted."""
+    n = SCAN["events"]
+    rng = np.random.default_rng(0)
+    y = rng.random(n) < 0.34
+    score = rng.normal(size=n) + y
+    weight = evaluation_weights(y, rng.random(n), N_S, N_B)
+    calls: dict[str, Callable[[], object]] = {
+        "scan": lambda: ams_scan(y, score, weight),
+        "argsort": lambda: np.argsort(score),
+    }
+    for call in calls.values():
+        call()
+    timed = {name: functools.partial(in_process, call) for name, call in calls.items()}
+    in_turn(timed, SCAN["rounds"], figures.content, figures.keep)
+
+
+def report_scan(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
+    """Tell times and ratios."""
+    ours, theirs = content["scan"], content["argsort"]
+    wall, cpu = ratio(ours, theirs), ratio(ours, theirs, "cpu")
+    text = (
+        f"Scan of {SCAN['events']:,} events with the whole curve: {summary(ours, 2)}. `numpy.argsort` of the same "
+        f"scores: {summary(theirs, 2)}. Ratio on the clock {wall}, of the processor {cpu}, {wall.pairs} pairs."
+    )
+    return [text], [Verdict("scan over argsort", wall.median, 2.0, cpu=cpu.median)]
+
+
+READING = {"events": 750_000, "rounds": 7}
+BOUNDS = {"plain": 1.0, "gzipped": 0.5, "cached": 0.3}
+
+
+def measure_reading(figures: Figures, folder: Path) -> None:
+    """Time each way to read, plain and gzipped, in turn, after one round that is not counted."""
+    import pandas as pd
+
+    os.environ["HIGGSBENCH_CACHE_DIR"] = str(folder / "cache")
+    settings = SimulationSettings(events=READING["events"], seed=4)
+    plain, gzipped = (write_simulated(settings, folder / f"events{ending}", jobs=2) for ending in (".csv", ".csv.gz"))
+    calls: dict[str, Callable[[], object]] = {
+        "plain": lambda: load_events(plain, cache=False),
+        "pandas plain": lambda: pd.read_csv(plain),
+        "cached": lambda: load_events(plain),
+        "polars plain": lambda: pl.read_csv(plain),
+        "gzipped": lambda: load_events(gzipped, cache=False),
+        "pandas gzipped": lambda: pd.read_csv(gzipped),
+        "cached gzipped": lambda: load_events(gzipped),
+        "polars gzipped": lambda: pl.read_csv(gzipped),
+    }
+    for call in calls.values():
+        call()
+    timed = {name: functools.partial(in_process, call) for name, call in calls.items()}
+    in_turn(timed, READING["rounds"], figures.content, figures.keep)
+
+
+def report_reading(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
+    """Tell times and ratios to pandas of the same file."""
+    lines = [
+        f"{READING['events']:,} simulated events in the official format; each row after the other, then all again.",
+        "",
+    ]
+    lines += [
+        "| file | higgsbench | pandas | on the clock | of the processor | bare polars |",
+        "|---|---|---|---|---|---|",
+    ]
+    verdicts = []
+    names = {"plain": "parsed and checked", "cached": "from the cache", "gzipped": "parsed and checked"}
+    for key, what in {**names, "cached gzipped": "from the cache"}.items():
+        ending = "gzipped" if "gzipped" in key else "plain"
+        theirs = content[f"pandas {ending}"]
+        wall, cpu = ratio(content[key], theirs), ratio(content[key], theirs, "cpu")
+        lines.append(
+            f"| {ending}, {what} | {summary(content[key], 2)} | {summary(theirs, 2)} | {wall} | {cpu} | "
+            f"{summary(content[f'polars {ending}'], 2)} |"
+        )
+        if key in BOUNDS:
+            title = "from cache, over pandas of the plain file" if key == "cached" else f"{ending}, over pandas"
+            verdicts.append(Verdict(title, wall.median, BOUNDS[key], cpu=cpu.median))
+    return lines, verdicts
+
+
+if __name__ == "__main__":
+    opponent(sys.argv[1], int(sys.argv[2]))
