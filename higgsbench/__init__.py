@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from higgsbench._version import __version__
+from higgsbench.registry import lazy_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from higgsbench.api import compare_models, members, predict, run, score, stats, submission, tune_model, write_report
     from higgsbench.ensemble.cut import best_cut
     from higgsbench.errors import HiggsbenchError
@@ -24,32 +21,18 @@ if TYPE_CHECKING:
     from higgsbench.validation.stacking import StackingEnsemble
 
 _HOME = {
-    "ATLAS_HIGGS": "higgsbench.schema",
-    "BuildContext": "higgsbench.models",
-    "Events": "higgsbench.events",
-    "HiggsbenchError": "higgsbench.errors",
-    "JetSplitClassifier": "higgsbench.validation.physical",
-    "Leaderboard": "higgsbench.leaderboard",
-    "ModelSpec": "higgsbench.models",
-    "PhysicalClassifier": "higgsbench.validation.physical",
-    "StackingEnsemble": "higgsbench.validation.stacking",
-    "TableSchema": "higgsbench.schema",
-    "ams": "higgsbench.metrics",
-    "ams_scan": "higgsbench.metrics",
-    "best_cut": "higgsbench.ensemble.cut",
-    "compare_models": "higgsbench.api",
-    "evaluation_weights": "higgsbench.metrics",
-    "export_mlflow": "higgsbench.export",
-    "load_events": "higgsbench.events",
-    "members": "higgsbench.api",
-    "predict": "higgsbench.api",
-    "register_model": "higgsbench.models",
-    "run": "higgsbench.api",
-    "score": "higgsbench.api",
-    "stats": "higgsbench.api",
-    "submission": "higgsbench.api",
-    "tune_model": "higgsbench.api",
-    "write_report": "higgsbench.api",
+    "higgsbench.api.results": ("compare_models", "members", "predict", "score", "stats", "submission", "write_report"),
+    "higgsbench.api.running": ("run", "tune_model"),
+    "higgsbench.ensemble.cut": ("best_cut",),
+    "higgsbench.errors": ("HiggsbenchError",),
+    "higgsbench.events": ("Events", "load_events"),
+    "higgsbench.export": ("export_mlflow",),
+    "higgsbench.leaderboard": ("Leaderboard",),
+    "higgsbench.metrics": ("ams", "ams_scan", "evaluation_weights"),
+    "higgsbench.models": ("BuildContext", "ModelSpec", "register_model"),
+    "higgsbench.schema": ("ATLAS_HIGGS", "TableSchema"),
+    "higgsbench.validation.physical": ("JetSplitClassifier", "PhysicalClassifier"),
+    "higgsbench.validation.stacking": ("StackingEnsemble",),
 }
 
 __all__ = [
@@ -81,25 +64,6 @@ __all__ = [
     "tune_model",
     "write_report",
 ]
-
-
-def lazy_names(package: str, home: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a package's `__getattr__` (PEP 562), which imports a name when it is first used.
-
-    Args:
-        package: name of the package.
-        home: module of each public name.
-    """
-
-    def find(name: str) -> Any:
-        if name not in home:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(home[name]), name)
-        setattr(sys.modules[package], name, value)
-        return value
-
-    return find
-
 
 __getattr__ = lazy_names(__name__, _HOME)
 

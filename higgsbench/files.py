@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and JSON files sealed with their own checksum."""
+"""Files that are whole or absent, JSON files sealed with a checksum, and the files that rows.json vouches for."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import json
 import os
 import platform
 import re
-import secrets
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +26,7 @@ __all__ = [
     "file_digest",
     "json_text",
     "no_panic",
+    "one_line",
     "parse_json",
     "parse_sealed",
     "printable",
@@ -46,21 +45,32 @@ __all__ = [
 ]
 
 
-_PIECE = 1 << 23
+ROWS = "rows.json"
+"""The last file of a run; under `checksums` it names the others with the SHA-256 of their bytes."""
 
+SEAL = "seal"
 TEMPORARY_PREFIX = ".tmp-"
+_PIECE = 1 << 23
 _MOST_DIGITS = 19
+_TRIES, _PAUSE = 40, 0.05
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
-"""What Polars says, in an error that is no OSError, of a disk that is full."""
+"""How Polars reports a full disk in errors of its own."""
 
 
 def printable(value: object) -> str:
-    """Return a text without control characters: a name out of somebody's file must not steer a terminal."""
+    """Return a text without control characters, so that a name from a file cannot control the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
+def one_line(text: str) -> str:
+    """Return a text as one line without control characters."""
+    return printable(" ".join(text.split()))
+
+
 def temporary_path(target: Path) -> Path:
-    """Return a fresh temporary name beside the target; it tells which process is at work on it."""
+    """Return a new temporary name beside the target; it names the process that writes it."""
+    import secrets
+
     return target.with_name(f"{temporary_prefix()}{secrets.token_hex(4)}-{target.name}")
 
 
@@ -75,7 +85,7 @@ def _host() -> str:
 
 
 def writer_lives(name: str) -> bool:
-    """Whether the process that made a temporary file may still be at work on it; True for one of another machine."""
+    """Whether the process that made a temporary file may still write it; True for a process of another machine."""
     import psutil
 
     number, _, rest = name.removeprefix(TEMPORARY_PREFIX).partition("-")
@@ -92,7 +102,7 @@ def put_in_place(temporary: Path, target: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Ask the disk to keep the names in a folder too, as far as the system can (Windows cannot)."""
+    """Flush the names in a folder to disk where the system can do so (Windows cannot)."""
     try:
         number = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -107,12 +117,12 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside the target; on success flush it to disk and rename it over the target.
+    """Yield a temporary path beside the target; afterwards flush the file to disk and rename it over the target.
 
-    A reader sees the old file or the whole new one, never a part; after an error the temporary file is removed.
+    A reader sees the old file or the whole new one, never a part. After an error the temporary file is removed.
 
     Raises:
-        OSError: if the disk refuses, also where a library has an error of its own for that.
+        OSError: if the disk refuses, also where Polars raises an error of its own.
     """
     temporary = temporary_path(target)
     try:
@@ -168,11 +178,9 @@ def file_digest(file: Path) -> str:
 
 
 def content_identity(file: Path) -> str:
-    """SHA-256 of the SHA-256 of a file's pieces, which several threads take: for telling large files apart fast.
+    """SHA-256 of the SHA-256 of a file's pieces, which several threads compute; faster than `file_digest`."""
+    from concurrent.futures import ThreadPoolExecutor
 
-    Raises:
-        OSError: if the file cannot be read.
-    """
     starts = range(0, max(file.stat().st_size, 1), _PIECE)
 
     def digest(start: int) -> bytes:
@@ -184,27 +192,19 @@ def content_identity(file: Path) -> str:
         return hashlib.sha256(b"".join(threads.map(digest, starts))).hexdigest()
 
 
-def canonical_digest(content: Any) -> str:
-    """SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+def canonical_digest(content: Any, *, allow_nan: bool = False) -> str:
+    """SHA-256 of a JSON value in canonical form (sorted keys, no spaces).
+
+    Raises:
+        ValueError: for NaN and infinity, unless they are allowed.
+    """
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=allow_nan)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-ROWS = "rows.json"
-"""The last file of a run; under `checksums` it names the others with the SHA-256 of their bytes."""
-
-SEAL = "seal"
-_TRIES, _PAUSE = 40, 0.05
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    """SHA-256 of a JSON object; NaN and infinity as Python writes them, for a record may hold them."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def write_sealed(target: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object whole or not at all, with the checksum of its content as a further key."""
-    write_json(target, {**content, SEAL: _digest(content)})
+    write_json(target, {**content, SEAL: canonical_digest(content, allow_nan=True)})
 
 
 def parse_sealed(text: bytes, *, required: bool = False) -> Any:
@@ -212,21 +212,21 @@ def parse_sealed(text: bytes, *, required: bool = False) -> Any:
 
     Args:
         text: bytes of the file.
-        required: refuse an object without a seal, as versions before seals wrote them.
+        required: whether an object without a seal is refused; early versions wrote none.
 
     Raises:
-        ValueError: if the text is no JSON, or is not what was sealed.
+        ValueError: if the text is not JSON, or not what was sealed.
         RecursionError: if it is nested too deeply.
     """
     content = parse_json(text)
     seal = content.pop(SEAL, None) if isinstance(content, dict) else None
-    if (required and seal is None) or (seal is not None and seal != _digest(content)):
+    if (required and seal is None) or (seal is not None and seal != canonical_digest(content, allow_nan=True)):
         raise ValueError("its checksum is not that of its content")
     return content
 
 
 def read_sealed(file: Path) -> Any:
-    """Read a JSON file that may be sealed and may come from anybody.
+    """Read a JSON file that may be sealed and may come from another user.
 
     Raises:
         StoreError: if it is not JSON, nested too deeply, or not what was sealed.
@@ -247,17 +247,12 @@ def read_vouched_json(folder: Path, name: str) -> Any:
 
 
 def read_vouched(folder: Path, name: str) -> bytes:
-    """Read a file of a run and compare it with the checksum in rows.json, where that has one.
+    """Read a file of a run's folder and compare it with its checksum in rows.json, if that has one.
 
-    While the run is writing its results anew, the reading waits for them.
-
-    Args:
-        folder: the run's folder.
-        name: name of the file in it.
+    While the run writes its results anew, this waits for them.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        OSError: if it cannot be read.
+        OSError: if the file does not exist or cannot be read.
         StoreError: if it is not the file that rows.json vouches for.
     """
     for _ in range(_TRIES):
@@ -276,7 +271,7 @@ def read_vouched(folder: Path, name: str) -> bytes:
 
 
 def _checksums(folder: Path) -> dict[str, Any] | None:
-    """Return what rows.json vouches for; None while it is not there."""
+    """Return the checksums in rows.json; None while there is no such file."""
     try:
         content = read_sealed(folder / ROWS)
     except FileNotFoundError:

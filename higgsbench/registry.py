@@ -1,19 +1,39 @@
-"""A registry of named records: built-in ones, those of installed packages, those of this process."""
+"""Things found by name when they are first asked for: registered records, and public names of packages."""
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
+import sys
 import threading
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from higgsbench.errors import nearest_hint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from higgsbench.errors import HiggsbenchError
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "lazy_names"]
+
+
+def lazy_names(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """Return a package's `__getattr__` (PEP 562), which imports a name when it is first used.
+
+    Args:
+        package: name of the package.
+        names: public names by the module that has them.
+    """
+    home = {name: module for module, public in names.items() for name in public}
+
+    def find(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(home[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return find
 
 
 class _Named(Protocol):
@@ -96,6 +116,8 @@ class Registry(Generic[T]):
 
     def _offered(self) -> Iterator[T]:
         """Yield what installed packages bring."""
+        import importlib.metadata  # takes as long as the rest of `higgsbench --help`
+
         for entry in importlib.metadata.entry_points(group=self.group):
             origin = f"entry point {entry.name!r} of {entry.dist.name if entry.dist else 'an unknown package'}"
             try:

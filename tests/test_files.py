@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from higgsbench.files import atomic_path, canonical_digest, file_digest, write_bytes, write_json, write_text
+from higgsbench.files import atomic_path, canonical_digest, file_digest, no_panic, write_bytes, write_json, write_text
 
 
 def test_written_whole(tmp_path: Path) -> None:
@@ -67,3 +68,12 @@ def test_what_json_cannot_say_has_no_digest(bad: float) -> None:
         canonical_digest([bad])
     with pytest.raises(TypeError):
         canonical_digest({1, 2})
+    with pytest.raises(pl.exceptions.ComputeError, match="gave up"), no_panic():
+        raise pl.exceptions.PanicException("assertion failed")
+
+
+def test_other_errors_and_results_pass() -> None:
+    with pytest.raises(ValueError, match="other"), no_panic():
+        raise ValueError("other")
+    with no_panic():
+        assert pl.DataFrame({"a": [1]}).height == 1

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from higgsbench import lazy_names
+from higgsbench.registry import lazy_names
 
 if TYPE_CHECKING:
     from higgsbench.api.results import compare_models, members, predict, score, stats, submission, write_report
     from higgsbench.api.running import load_run_config, plan_run, run, tune_model
 
 _HOME = {
-    **dict.fromkeys(("load_run_config", "plan_run", "run", "tune_model"), "higgsbench.api.running"),
-    **dict.fromkeys(("compare_models", "members", "predict", "score"), "higgsbench.api.results"),
-    **dict.fromkeys(("stats", "submission", "write_report"), "higgsbench.api.results"),
+    "higgsbench.api.results": ("compare_models", "members", "predict", "score", "stats", "submission", "write_report"),
+    "higgsbench.api.running": ("load_run_config", "plan_run", "run", "tune_model"),
 }
 
 __all__ = [

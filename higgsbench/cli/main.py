@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from higgsbench import __version__
-from higgsbench.cli.options import one_line
+from higgsbench._version import __version__
 from higgsbench.errors import HiggsbenchError, nearest
+from higgsbench.files import one_line
 
 __all__ = ["LazyGroup", "cli", "main"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from higgsbench.files import printable
+from higgsbench.files import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,6 @@ __all__ = [
     "higgsbench_command",
     "must_differ",
     "number_pairs",
-    "one_line",
     "plain_table",
     "preset_option",
     "quantity",
@@ -46,11 +45,6 @@ __all__ = [
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 PATH = click.Path(path_type=Path)
-
-
-def one_line(text: str) -> str:
-    """Return a text in one line that cannot steer a terminal: a name out of somebody's file may be part of it."""
-    return printable(" ".join(text.split()))
 
 
 class _FileName(click.Path):

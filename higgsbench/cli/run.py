@@ -16,12 +16,11 @@ from higgsbench.cli.options import (
     echo_json,
     format_option,
     higgsbench_command,
-    one_line,
     plain_table,
     preset_option,
     quantity,
 )
-from higgsbench.files import printable
+from higgsbench.files import one_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console

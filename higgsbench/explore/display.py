@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from higgsbench import __version__
+from higgsbench._version import __version__
 from higgsbench.pages import count, number, p_value, percent, with_error
 from higgsbench.pages.drawing import (
     BACKGROUND,

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from higgsbench import __version__
+from higgsbench._version import __version__
 from higgsbench.leaderboard.columns import COLUMNS, Column, choose_columns, printable
 from higgsbench.pages import html as pages
 from higgsbench.pages.html import Cell, Section

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from higgsbench import __version__
+from higgsbench._version import __version__
 
 __all__ = ["available_cores", "available_memory", "environment", "give_back"]
 

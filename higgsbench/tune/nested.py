@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from higgsbench import __version__
+from higgsbench._version import __version__
 from higgsbench.ensemble.blend import apply_recalibration
 from higgsbench.ensemble.evaluate import evaluate_row, paired
 from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreError

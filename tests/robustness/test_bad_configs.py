@@ -252,7 +252,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "a time limit of nothing": (
         ("run", "c.yaml", "--time-limit", "soon"),
-        r"Invalid value for '--time-limit': .*'soon'.*; try 'higgsbench run --help'",
+        r"--time-limit: 'soon' .*; write 90, 90s, 30m or 2h",
     ),
     "a file for the results": (
         ("run", "c.yaml", "--data", "train.csv", "--output", "train.csv"),

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, get_worker
 
-from higgsbench import __version__
+from higgsbench._version import __version__
 from higgsbench.files import file_digest
 from higgsbench.runs.engines.base import EngineError, EngineSettings, Lost, Outcome, failed_unit, start_cluster
 from higgsbench.runs.engines.local import Order, Slot
