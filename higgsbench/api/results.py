@@ -132,7 +132,7 @@ def submission(
 def _predictor(stored: StoredRun, model: str | None) -> Predictor:
     from higgsbench.runs.predictor import open_predictor
 
-    return open_predictor(stored.folder, model)
+    return open_predictor(stored, model)
 
 
 def _scored(
@@ -145,10 +145,9 @@ def _scored(
 ) -> Iterator[polars.DataFrame]:
     """Pass scored parts on; warn at the end of events that the run was trained on, whose scores test nothing."""
     from higgsbench.runs.environment import available_cores
-    from higgsbench.runs.predict import predictions
-    from higgsbench.runs.predictor import training_events
+    from higgsbench.runs.predict import predictions, training_events
 
-    trained = training_events(stored.folder, predictor.schema)
+    trained = training_events(stored, predictor.schema)
     seen = 0
     for part in predictions(predictor, data, jobs or available_cores(), subsets):
         if trained is not None:
@@ -363,7 +362,7 @@ def _scorer_of_shifts(
 
     def scored(contender: Contender) -> ScoredShifts:
         folder = contender.row.run
-        return row_shifts(folder, contender.row.record["name"], systematics, FittedRun(folder), events)
+        return row_shifts(folder, contender.row.record["name"], systematics, FittedRun(find_run(folder)), events)
 
     return scored
 
@@ -408,8 +407,8 @@ def write_report(
     from higgsbench.runs.predictor import FittedRun
 
     systematics = parse_systematics(shifts, events)
-    folder = find_run(run, results).folder
+    stored = find_run(run, results)
     return write_page(
-        folder, output, figures=figures, data=data, test=test, models=FittedRun(folder), all_rows=all_rows,
+        stored.folder, output, figures=figures, data=data, test=test, models=FittedRun(stored), all_rows=all_rows,
         systematics=systematics, shift_events=events,
     )  # fmt: skip

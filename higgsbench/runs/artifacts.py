@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import polars as pl
 import yaml
+from pydantic import Field
 
+from higgsbench.config.model import DataConfig, FeatureConfig, Number, Strict
+from higgsbench.ensemble.blend import Blend
 from higgsbench.ensemble.evaluate import METRICS_VERSION
 from higgsbench.errors import StoreError
 from higgsbench.files import (
@@ -23,16 +26,7 @@ from higgsbench.files import (
     write_sealed,
     write_text,
 )
-from higgsbench.runs.stored import (
-    CONFIG,
-    ENVIRONMENT,
-    PREDICTOR,
-    PREDICTOR_FORMAT,
-    REPLICAS,
-    SCORES,
-    STACK,
-    TEST_SCORES,
-)
+from higgsbench.runs.stored import CONFIG, ENVIRONMENT, PREDICTOR, REPLICAS, SCORES, STACK, TEST_SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,8 +41,66 @@ __all__ = ["assembly_digest", "current_rows", "damaged_results", "folder_name", 
 ASSEMBLY_FORMAT = 4
 """Raised whenever the same units would give other rows or files."""
 
+PREDICTOR_FORMAT = 1
+
 _SAME_SCORES = ("data", "store_models", "memory_limit")
 """Keys of a configuration that do not change the scores and so do not name the folder."""
+
+
+Key = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
+class RowEntry(Strict):
+    """One trained row.
+
+    Attributes:
+        name: unique name within the run.
+        label: name of the model in the configuration.
+        model: name in the registry.
+        features: choice of features as configured.
+        feature_digest: identity of what that choice meant when the models were trained.
+        groups: jet groups of a split model, or None.
+        calibration: slope and intercept per group, or None.
+        threshold: the frozen cut.
+        units: digests of the fits whose mean scores new events.
+    """
+
+    name: str
+    label: str
+    model: str
+    features: FeatureConfig
+    feature_digest: str
+    groups: list[list[int]] | None
+    calibration: list[Annotated[list[Number], Field(min_length=2, max_length=2)]] | None
+    threshold: Number
+    units: Annotated[list[Key], Field(min_length=1)]
+
+
+class StackEntry(Strict):
+    """The blend: members by name of their row."""
+
+    method: str
+    members: list[str]
+    coefficients: list[Number]
+    intercept: Number
+    prior: Number
+    threshold: Number
+
+    def blend(self) -> Blend:
+        """Return the blend without the members of weight zero, which need not be computed."""
+        used = [i for i, coefficient in enumerate(self.coefficients) if coefficient != 0.0]
+        coefficients = np.array([self.coefficients[i] for i in used], dtype=np.float64)
+        return Blend(self.method, tuple(self.members[i] for i in used), coefficients, self.intercept, self.prior)
+
+
+class PredictorFile(Strict):
+    """All of `predictor.json`; `data` carries the layout of the events only."""
+
+    format: int
+    data: DataConfig
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    rows: Annotated[list[RowEntry], Field(min_length=1)]
+    stack: StackEntry | None
 
 
 def resolved_config(plan: Plan) -> dict[str, Any]:
@@ -262,7 +314,7 @@ def _stack(stack: Stack) -> dict[str, Any]:
 def _predictor(
     plan: Plan, done: Mapping[int, AssembledRow], stack: tuple[Stack, AssembledRow] | None
 ) -> dict[str, Any]:
-    """Describe how the rows of a run score new events (`higgsbench.runs.predictor.PredictorFile`)."""
+    """Describe how the rows of a run score new events (see `PredictorFile`)."""
     rows = []
     for index in sorted(done):
         row, found = plan.rows[index], done[index]

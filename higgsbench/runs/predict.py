@@ -18,6 +18,7 @@ from higgsbench.errors import DataError
 from higgsbench.events.check import without_truth
 from higgsbench.events.read import EventStream
 from higgsbench.files import atomic_path
+from higgsbench.runs.stored import SCORES
 from higgsbench.runs.unit import BLOCK
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.runs.predictor import Predictor
+    from higgsbench.runs.stored import StoredRun
     from higgsbench.schema import TableSchema
 
-__all__ = ["check_ending", "default_subsets", "predictions", "write_scores"]
-
+__all__ = ["check_ending", "default_subsets", "predictions", "training_events", "write_scores"]
 
 _TEXT = (".csv", ".csv.gz")
 _ROWS_PER_PIECE = 1 << 20
@@ -86,7 +87,7 @@ def _write_csv(parts: Iterable[pl.DataFrame], stream: BinaryIO | gzip.GzipFile) 
 
 
 def _write_parquet(parts: Iterable[pl.DataFrame], target: Path) -> None:
-    """Write pieces to files of their own and join them, for Polars has no writer that is fed bit by bit."""
+    """Write pieces to files of their own and join them, because Polars has no writer that takes a table bit by bit."""
     with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
         pieces: list[Path] = []
         for piece in _pieces(parts):
@@ -135,7 +136,7 @@ def predictions(
     waiting: deque[Future[pl.DataFrame]] = deque()
     with threadpool_limits(limits=predictor.threads), ThreadPoolExecutor(jobs) as pool:
         try:
-            for event_id, frame in _blocks(stream, subsets, _known_groups(predictor)):
+            for event_id, frame in _blocks(stream, subsets, predictor.known_groups()):
                 waiting.append(pool.submit(_scored, predictor, event_id, frame))
                 # A part more than there are threads is read ahead, no more: memory stays bounded.
                 if len(waiting) > jobs:
@@ -145,12 +146,6 @@ def predictions(
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _known_groups(predictor: Predictor) -> list[int] | None:
-    """Return the group numbers that all rows know; None where none is split by groups."""
-    split = [{number for group in row.groups for number in group} for row in predictor.rows if row.groups is not None]
-    return sorted(set.intersection(*split)) if split else None
 
 
 def _check_groups(frame: pl.DataFrame, rows: NDArray[np.int64], stream: EventStream, known: list[int] | None) -> None:
@@ -217,3 +212,18 @@ def default_subsets(data: str | Path, schema: TableSchema) -> tuple[str, ...] | 
         if frame[schema.subset].is_in(list(TEST_SETS)).any():
             return TEST_SETS
     return None
+
+
+def training_events(run: StoredRun, schema: TableSchema) -> pl.Series | None:
+    """Return the numbers of the events that a run was trained on.
+
+    There are none where the layout numbers the rows of each file anew; None where the run's scores are gone.
+
+    Raises:
+        StoreError: if its scores are damaged.
+    """
+    if schema.event_id is None:
+        return pl.Series("EventId", [], dtype=pl.Int64)
+    if not (run.folder / SCORES).exists():
+        return None
+    return pl.Series("EventId", run.event_id)

@@ -31,7 +31,6 @@ __all__ = ["FrozenCut", "Stack", "StackMember", "StoredRow", "StoredRun", "find_
 
 SCORES, TEST_SCORES, REPLICAS = "scores.parquet", "test_scores.parquet", "replicas.parquet"
 STACK, CONFIG, ENVIRONMENT, PREDICTOR = "stack.json", "config.yaml", "environment.json", "predictor.json"
-PREDICTOR_FORMAT = 1
 LATEST = "latest"
 
 _PREFIX = "score:"
@@ -189,15 +188,15 @@ class StoredRun:
         return f"<StoredRun {self.folder}: {len(self.rows)} rows>"
 
     def _read_rows(self) -> dict[str, Any]:
-        try:
-            content = read_sealed(self.folder / ROWS)
-        except FileNotFoundError:
+        if not (self.folder / ROWS).is_file():
             if (self.folder / "units").is_dir():
                 done = stored_units(self.folder)
                 raise StoreError(
                     f"{self.folder}: unfinished ({done} units stored); run its configuration again to go on"
-                ) from None
-            raise StoreError(f"{self.folder}: not a run; `higgsbench run` prints where it stores one") from None
+                )
+            raise StoreError(f"{self.folder}: not a run; `higgsbench run` prints where it stores one")
+        try:
+            content = read_sealed(self.folder / ROWS)
         except OSError as error:
             raise StoreError(f"{self.folder / ROWS}: cannot be read: {error.strerror or error}") from error
         problem = _problem(content)
@@ -397,7 +396,7 @@ class StoredRun:
             StoreError: if config.yaml is missing or damaged.
         """
         try:
-            return self._bytes(CONFIG).decode("utf-8")
+            return self.read_bytes(CONFIG).decode("utf-8")
         except UnicodeDecodeError as error:
             raise StoreError(f"{self.folder / CONFIG}: damaged: not UTF-8 text; {_AGAIN}") from error
 
@@ -423,25 +422,30 @@ class StoredRun:
             return frozenset()
         return frozenset(name for name, paths in files.items() if all(path.is_file() for path in paths))
 
-    def _bytes(self, name: str) -> bytes:
+    def read_bytes(self, name: str) -> bytes:
+        """Return the bytes of a file of the run, compared with the checksum in rows.json.
+
+        Raises:
+            StoreError: if it is missing or damaged.
+        """
         path = self.folder / name
+        if not path.is_file():
+            raise StoreError(f"{path}: missing; {_AGAIN}")
         try:
             return read_vouched(self.folder, name)
-        except FileNotFoundError:
-            raise StoreError(f"{path}: missing; {_AGAIN}") from None
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
 
     def _json(self, name: str) -> Any:
         try:
-            return parse_json(self._bytes(name))
+            return parse_json(self.read_bytes(name))
         except (ValueError, RecursionError) as error:
             raise StoreError(f"{self.folder / name}: damaged or not made by higgsbench; {_AGAIN}") from error
 
     def _parquet(self, name: str) -> pl.DataFrame:
         try:
             with no_panic():
-                return pl.read_parquet(io.BytesIO(self._bytes(name)))
+                return pl.read_parquet(io.BytesIO(self.read_bytes(name)))
         except pl.exceptions.PolarsError as error:
             raise StoreError(f"{self.folder / name}: damaged, or not a Parquet file; {_AGAIN}") from error
 

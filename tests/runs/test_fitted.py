@@ -17,10 +17,9 @@ from higgsbench.features import feature_matrix
 from higgsbench.models import BuildContext, get_model
 from higgsbench.models.building import build_estimator, log_odds_reader
 from higgsbench.runs.attributions import tree_contributions
-from higgsbench.runs.models import load_unit_model
-from higgsbench.runs.plan import chosen_features
-from higgsbench.runs.predictor import FittedRun, read_content
+from higgsbench.runs.predictor import FittedRun
 from higgsbench.runs.store import RunStore
+from higgsbench.runs.stored import StoredRun
 from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
 CONFIG = """
@@ -50,19 +49,20 @@ def events(training_only: Path) -> Events:
     return load_events(training_only)
 
 
+def fitted_run(folder: Path) -> FittedRun:
+    return FittedRun(StoredRun(folder))
+
+
 def by_hand(run: Path, events: Events, name: str) -> np.ndarray[Any, Any]:
     """Mean over the fold models that trained on an event, one event and one model at a time."""
-    store = RunStore(run)
-    content = read_content(store)
-    (entry,) = [row for row in content.rows if row.name == name]
-    X = feature_matrix(events.frame, chosen_features(entry.features, events.schema))
-    if entry.groups is not None and events.group is not None:
+    (row,) = fitted_run(run).held_out(name).rows
+    X = feature_matrix(events.frame, row.features)
+    if row.entry.groups is not None and events.group is not None:
         X = np.column_stack([X, events.group.astype(np.float32)])
     out = np.zeros(len(events))
     counts = np.zeros(len(events))
-    for key in entry.units:
-        model = load_unit_model(store, key, get_model(entry.model), 1)
-        unit = store.read(key)
+    for key, model in zip(row.entry.units, row.models, strict=True):
+        unit = RunStore(run).read(key)
         assert unit is not None
         own = set(unit.event_id.tolist())
         scores = model.decision_function(X)
@@ -78,13 +78,13 @@ def by_hand(run: Path, events: Events, name: str) -> np.ndarray[Any, Any]:
 def test_unseen_scores_are_those_the_run_stored(run: Path, events: Events, name: str) -> None:
     stored = pl.read_parquet(run / "scores.parquet")
     assert stored["EventId"].to_list() == events.event_id.tolist()
-    found = FittedRun(run).unseen(name, events.event_id).scores(events.frame)
+    found = fitted_run(run).unseen(name, events.event_id).scores(events.frame)
     np.testing.assert_allclose(found, stored[f"score:{name}"].to_numpy(), rtol=0, atol=1e-6)
 
 
 def test_some_events_score_as_among_all(run: Path, events: Events) -> None:
     rows = np.arange(7, 200, 3)
-    fitted = FittedRun(run)
+    fitted = fitted_run(run)
     whole = fitted.unseen("lightgbm", events.event_id).scores(events.frame)
     part = fitted.unseen("lightgbm", events.event_id[rows]).scores(events.frame[rows])
     np.testing.assert_array_equal(part, whole[rows])
@@ -96,7 +96,7 @@ def test_some_events_score_as_among_all(run: Path, events: Events) -> None:
 
 
 def test_seen_scores_are_the_mean_over_the_models_that_saw_the_event(run: Path, events: Events) -> None:
-    fitted = FittedRun(run)
+    fitted = fitted_run(run)
     found = {n: fitted.in_sample(n, events.frame, events.event_id) for n in ("logistic [jets]", "lightgbm", "xgboost")}
     for name in ("logistic [jets]", "lightgbm"):
         np.testing.assert_allclose(found[name], by_hand(run, events, name), rtol=0, atol=1e-6)
@@ -111,7 +111,7 @@ def test_seen_scores_are_the_mean_over_the_models_that_saw_the_event(run: Path, 
 
 
 def test_models_know_the_events_they_saw_better(run: Path, events: Events) -> None:
-    fitted = FittedRun(run)
+    fitted = fitted_run(run)
     seen = fitted.in_sample("lightgbm", events.frame, events.event_id)
     unseen = fitted.unseen("lightgbm", events.event_id).scores(events.frame)
     gap = [s[events.y].mean() - s[~events.y].mean() for s in (seen, unseen)]
@@ -119,7 +119,7 @@ def test_models_know_the_events_they_saw_better(run: Path, events: Events) -> No
 
 
 def test_contributions_of_stored_trees_add_up(run: Path, events: Events) -> None:
-    fitted = FittedRun(run)
+    fitted = fitted_run(run)
     names, values, parts = fitted.contributions("lightgbm", events.frame, events.event_id)
     assert "DER_mass_MMC" not in names
     assert values.shape == parts.shape == (len(events), len(names))
@@ -131,7 +131,7 @@ def test_contributions_of_stored_trees_add_up(run: Path, events: Events) -> None
 
 def test_a_refit_has_seen_everything(training_only: Path, events: Events, tmp_path: Path) -> None:
     folder = make_run(training_only, tmp_path, "test_prediction: refit")
-    fitted = FittedRun(folder)
+    fitted = fitted_run(folder)
     with pytest.raises(StoreError, match="have seen all training events"):
         fitted.unseen("lightgbm", events.event_id)
     seen = fitted.in_sample("lightgbm", events.frame, events.event_id)
@@ -143,13 +143,11 @@ def test_a_refit_has_seen_everything(training_only: Path, events: Events, tmp_pa
 
 
 def test_what_is_not_there_is_said(training_only: Path, events: Events, tmp_path: Path) -> None:
-    fitted = FittedRun(make_run(training_only, tmp_path, "store_models: false"))
+    fitted = fitted_run(make_run(training_only, tmp_path, "store_models: false"))
     with pytest.raises(StoreError, match="the fitted models are not stored"):
         fitted.in_sample("lightgbm", events.frame, events.event_id)
     with pytest.raises(ConfigError, match="no trained row 'none'"):
         fitted.unseen("none", events.event_id)
-    with pytest.raises(StoreError, match="no such run"):
-        FittedRun(tmp_path / "gone").in_sample("lightgbm", events.frame, events.event_id)
 
 
 @pytest.mark.parametrize(
