@@ -22,6 +22,8 @@ from higgsbench.runs.store import RunStore
 from higgsbench.runs.stored import StoredRun
 from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*the run was trained on:higgsbench.errors.HiggsbenchWarning")
+
 CONFIG = """
 data: {{path: {data}}}
 models:

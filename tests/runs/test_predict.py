@@ -27,6 +27,8 @@ from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.plan import make_plan
 from higgsbench.runs.result import Silent
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*the run was trained on:higgsbench.errors.HiggsbenchWarning")
+
 CONFIG = """
 data: {{path: {data}}}
 models:
