@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from higgsbench.compare.measure import METRICS, Measured, Overlap, fold_values, measure, overlap_of
+from higgsbench.compare.measure import Measured, Overlap, fold_values, measure, overlap_of
 from higgsbench.ensemble.evaluate import paired_error
 from higgsbench.errors import ConfigError, StoreError
-from higgsbench.files import atomic_path
-from higgsbench.leaderboard.columns import printable
-from higgsbench.leaderboard.render import markdown_text, strict_json
+from higgsbench.files import atomic_path, printable
 from higgsbench.metrics.comparisons import (
     Difference,
     average_ranks,
@@ -26,6 +23,8 @@ from higgsbench.metrics.comparisons import (
     holm,
     indistinct_groups,
 )
+from higgsbench.metrics.estimates import METRICS
+from higgsbench.pages import json_report, markdown_table, markdown_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALPHA",
-    "FORMATS",
     "Comparison",
     "PairResult",
     "RankPicture",
@@ -52,9 +50,21 @@ __all__ = [
     "write_selections",
 ]
 
-
 ALPHA = 0.05
-"""Two models are called different when the adjusted p-value is under this."""
+"""Two models are called different when the adjusted p-value is below this."""
+
+FORMATS = ("table", "markdown", "json")
+
+LEGEND = (
+    "Differences are first minus second on the same events; ± from the events (paired), p after Holm's correction over "
+    "the pairs. 'over folds': corrected resampled t-test, which also sees that other training events make other models."
+    " The leaderboard's ± of a single AMS comes from other replicas (200) and may differ a little."
+)
+_HEADLINE = tuple(metric.name for metric in METRICS.values() if metric.headline)
+_POWER = 2.8
+"""A true difference of this many standard errors is found in 80% of cases at the 5% level (1.96 + 0.84)."""
+
+_Rows = list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -167,7 +177,7 @@ def rank_pictures(contenders: Sequence[Contender], *, replicas: int) -> dict[str
 
 
 def _pictures(models: Sequence[Measured]) -> dict[str, RankPicture]:
-    return {metric: _picture(metric, models) for metric in METRICS if models[0].replicas.get(metric) is not None}
+    return {name: _picture(name, models) for name, metric in METRICS.items() if metric.headline and metric.resampled}
 
 
 def _pairs(contenders: Sequence[Contender], models: Sequence[Measured]) -> list[PairResult]:
@@ -194,12 +204,13 @@ def difference_between(a: Measured, b: Measured, metric: str) -> Difference:
     The error of the AMS is that of paired bootstrap replicas, the choice of the cuts included; the others' follows from
     the events' influence. Student's t, its degrees of freedom from the effective number of events.
     """
+    first, second = a.estimates[metric], b.estimates[metric]
     with np.errstate(invalid="ignore"):  # two infinite losses have no difference
-        deviation = a.influence[metric] - b.influence[metric]
-        value = a.values[metric] - b.values[metric]
+        deviation = first.influence - second.influence
+        value = first.value - second.value
         se = float(np.sqrt(np.sum(deviation**2)))
-    if metric == "ams":  # its cuts were chosen, which a fixed selection does not know
-        se = paired_error(a.draws, b.draws)
+    if METRICS[metric].needs_cut:
+        se = paired_error(a.replicas, b.replicas, METRICS[metric].key)
     return difference_of(value, se, effective_degrees(deviation))
 
 
@@ -223,8 +234,9 @@ def _over_folds(
 
 
 def _picture(metric: str, models: Sequence[Measured]) -> RankPicture:
-    sign = -1.0 if METRICS[metric].lower_is_better else 1.0
-    ranks = average_ranks(sign * np.column_stack([m.replicas[metric] for m in models]))
+    record = METRICS[metric]
+    sign = -1.0 if record.lower_is_better else 1.0
+    ranks = average_ranks(sign * np.column_stack([m.replicas.values[record.key] for m in models]))
     order = np.argsort(ranks, kind="stable")
     ordered = [models[int(i)] for i in order]
     index = list(combinations(range(len(models)), 2))
@@ -232,9 +244,8 @@ def _picture(metric: str, models: Sequence[Measured]) -> RankPicture:
     apart = np.zeros((len(models), len(models)), dtype=np.bool_)
     for (i, j), p in zip(index, adjusted, strict=True):
         apart[i, j] = apart[j, i] = p < ALPHA
-    sorted_ranks = ranks[order]
-    names: Any = tuple(models[int(i)].name for i in order)
-    return RankPicture(metric, names, sorted_ranks, indistinct_groups(sorted_ranks, apart), ALPHA)
+    groups = indistinct_groups(ranks[order], apart)
+    return RankPicture(metric, tuple(model.name for model in ordered), ranks[order], groups, ALPHA)
 
 
 _SUFFIXES = (".parquet", ".csv")
@@ -274,20 +285,6 @@ def write_selections(target: Path, shared: Contender, comparison: Comparison) ->
         raise StoreError(f"{target}: cannot be written: {error.strerror}") from error
 
 
-FORMATS = ("table", "markdown", "json")
-
-LEGEND = (
-    "Differences are first minus second on the same events; ± from the events (paired), p after Holm's correction over "
-    "the pairs. 'over folds': corrected resampled t-test, which also sees that other training events make other models."
-    " The leaderboard's ± of a single AMS comes from other replicas (200) and may differ a little."
-)
-_HEADLINE = ("ams", "auc", "log_loss")
-_POWER = 2.8
-"""A true difference of this many standard errors is found in 80% of cases at the 5% level (1.96 + 0.84)."""
-
-Rows = list[list[str]]
-
-
 def _number(value: float, metric: str, *, signed: bool = False) -> str:
     how = METRICS[metric]
     if not math.isfinite(value):
@@ -302,8 +299,8 @@ def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _models(comparison: Comparison) -> tuple[list[str], Rows]:
-    head = ["model", "selected", "s", "b", *(how.title for how in METRICS.values())]
+def _models(comparison: Comparison) -> tuple[list[str], _Rows]:
+    head = ["model", "selected", "s", "b", *(how.heading for how in METRICS.values())]
     rows = []
     for model in comparison.models:
         cells = [f"{_number(model.values[m], m)} ± {_number(model.errors[m], m)}" for m in METRICS]
@@ -313,7 +310,7 @@ def _models(comparison: Comparison) -> tuple[list[str], Rows]:
     return head, rows
 
 
-def _differences(pair: PairResult) -> tuple[list[str], Rows]:
+def _differences(pair: PairResult) -> tuple[list[str], _Rows]:
     head = ["metric", "difference", "95% interval", "p", "p (Holm)", "over folds", "p over folds"]
     rows = []
     for metric, how in METRICS.items():
@@ -321,7 +318,7 @@ def _differences(pair: PairResult) -> tuple[list[str], Rows]:
         over = pair.over_folds.get(metric)
         rows.append(
             [
-                how.title,
+                how.heading,
                 f"{_number(d.value, metric, signed=True)} ± {_number(d.se, metric)}",
                 f"{_number(d.low, metric, signed=True)} to {_number(d.high, metric, signed=True)}",
                 _p(d.p_value),
@@ -333,7 +330,7 @@ def _differences(pair: PairResult) -> tuple[list[str], Rows]:
     return head, rows
 
 
-def _overlap(pair: PairResult) -> tuple[list[str], Rows]:
+def _overlap(pair: PairResult) -> tuple[list[str], _Rows]:
     named = (
         (f"only {printable(pair.a)}", pair.overlap.only_a),
         (f"only {printable(pair.b)}", pair.overlap.only_b),
@@ -362,7 +359,7 @@ def _conclusion(pair: PairResult, comparison: Comparison) -> str:
         first = (d.value < 0.0) == METRICS[metric].lower_is_better
         ahead, behind = (a, b) if first else (b, a)
         found.append(
-            f"{ahead} is better than {behind} in {METRICS[metric].title} "
+            f"{ahead} is better than {behind} in {METRICS[metric].heading} "
             f"(by {_number(abs(d.value), metric)} ± {_number(d.se, metric)}, p {_equals(pair.adjusted[metric])})"
         )
     corrected = " after correction for all pairs" if len(comparison.pairs) > 1 else ""
@@ -372,7 +369,7 @@ def _conclusion(pair: PairResult, comparison: Comparison) -> str:
             f"{a} and {b} cannot be told apart{corrected} on these {comparison.events:,} events; a true difference in "
             f"AMS below about {_number(_POWER * ams.se, 'ams')} would mostly go unseen."
         )
-    missing = [METRICS[m].title for m in _HEADLINE if not pair.adjusted[m] < ALPHA]
+    missing = [METRICS[m].heading for m in _HEADLINE if not pair.adjusted[m] < ALPHA]
     rest = f" In {' and '.join(missing)} they cannot be told apart." if missing else ""
     return f"{'; '.join(found)}{corrected}.{rest}{_models_vary(pair)}"
 
@@ -384,7 +381,7 @@ def _equals(p: float) -> str:
 def _models_vary(pair: PairResult) -> str:
     """A caution where the difference holds for these fits, but the folds do not show it for the method."""
     doubtful = [
-        METRICS[m].title
+        METRICS[m].heading
         for m in _HEADLINE
         if pair.adjusted[m] < ALPHA and m in pair.over_folds and not pair.over_folds[m].p_value < ALPHA
     ]
@@ -393,7 +390,7 @@ def _models_vary(pair: PairResult) -> str:
     return f" That is so for these fits; over the folds the difference in {' and '.join(doubtful)} is not established."
 
 
-def _sections(comparison: Comparison) -> list[tuple[str, tuple[list[str], Rows]]]:
+def _sections(comparison: Comparison) -> list[tuple[str, tuple[list[str], _Rows]]]:
     out = [(f"{comparison.events:,} events, {comparison.replicas:,} bootstrap replicas", _models(comparison))]
     for pair in comparison.pairs:
         title = f"{printable(pair.a)} against {printable(pair.b)}"
@@ -418,7 +415,7 @@ def _ranking(comparison: Comparison, metric: str) -> str:
     picture = comparison.pictures[metric]
     ranks = ", ".join(f"{printable(n)} {r:.2f}" for n, r in zip(picture.names, picture.ranks, strict=True))
     groups = "; ".join(" = ".join(printable(picture.names[i]) for i in group) for group in picture.groups)
-    return f"Average rank in {METRICS[metric].title}: {ranks}. Not told apart: {groups or 'none'}."
+    return f"Average rank in {METRICS[metric].heading}: {ranks}. Not told apart: {groups or 'none'}."
 
 
 def show(comparison: Comparison, console: Console) -> None:
@@ -441,13 +438,8 @@ def show(comparison: Comparison, console: Console) -> None:
 def render(comparison: Comparison, form: str) -> str:
     """Return a comparison as `markdown` or `json` (full precision, no number where there is none)."""
     if form == "json":
-        return json.dumps(strict_json(_content(comparison)), indent=1, allow_nan=False) + "\n"
-    parts = []
-    for title, (head, rows) in _sections(comparison):
-        lines = [f"**{markdown_text(title)}**", "", "| " + " | ".join(markdown_text(h) for h in head) + " |"]
-        lines.append("|" + "|".join([":--", *["--:"] * (len(head) - 1)]) + "|")
-        lines += ["| " + " | ".join(markdown_text(cell) for cell in row) + " |" for row in rows]
-        parts.append("\n".join(lines))
+        return json_report(_content(comparison))
+    parts = [markdown_table(title, head, rows) for title, (head, rows) in _sections(comparison)]
     return "\n\n".join([*parts, *(markdown_text(line) for line in _closing(comparison))]) + "\n"
 
 

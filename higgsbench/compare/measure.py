@@ -4,46 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import rankdata
 
-from higgsbench.ensemble.cut import CUT_RULES, Truth, cross_validated_selection
-from higgsbench.ensemble.evaluate import bootstrap_rows
-from higgsbench.errors import ConfigError, DataError, StoreError, nearest_hint
-from higgsbench.leaderboard.collect import StoredRow, read_run
-from higgsbench.leaderboard.scores import read_scores
+from higgsbench.ensemble.cut import Truth, cross_validated_selection
+from higgsbench.ensemble.evaluate import bootstrap_rows, estimates, standard_error
+from higgsbench.errors import ConfigError, DataError, StoreError
 from higgsbench.metrics.ams import ams
-from higgsbench.metrics.estimates import Estimate, ams_estimate, log_loss, mean_estimate, roc_auc
+from higgsbench.metrics.estimates import METRICS, Scored, selected_sums
 from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.runs.stored import StoredRow, StoredRun, find_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import polars as pl
     from numpy.typing import NDArray
 
     from higgsbench.ensemble.evaluate import Replicas
+    from higgsbench.metrics.estimates import Estimate
 
-__all__ = [
-    "FRACTIONS",
-    "METRICS",
-    "Contender",
-    "Measured",
-    "Metric",
-    "Overlap",
-    "Part",
-    "fold_values",
-    "load_contenders",
-    "measure",
-    "overlap_of",
-    "selected_share",
-]
-
+__all__ = ["Contender", "Measured", "Overlap", "Part", "fold_values", "load_contenders", "measure", "overlap_of"]
 
 _SHARED = ("layout", "n_s", "n_b", "b_reg")
-"""Definitions without which two scores are not judged by the same measure."""
+"""Two scores are judged by the same measure only if their runs agree in these."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +48,25 @@ class Contender:
     scores: NDArray[np.float64]
     truth: Truth
 
+    def at(self, positions: NDArray[np.intp]) -> Contender:
+        """Return the contender with its events in another order, or with some of them."""
+        truth = self.truth
+        return replace(
+            self,
+            event_id=self.event_id[positions],
+            scores=self.scores[:, positions],
+            truth=replace(truth, y=truth.y[positions], weight=truth.weight[positions], fold=truth.fold[:, positions]),
+        )
+
 
 def load_contenders(
-    specs: Sequence[str], *, run: str | None = None, results: Path = Path("results"), common: bool = False
+    specs: Sequence[str], *, run: str | None = None, results: str | Path = "results", common: bool = False
 ) -> tuple[list[Contender], list[str]]:
     """Load what the specs name.
 
     Args:
-        specs: each a run's folder (all its models), `RUN:MODEL`, or a model's name within `run`. A run is a folder or
-            the name of a folder in `results`; a model is a row's name (`xgboost [jets]`) or label (`xgboost`, which may
-            be two rows).
+        specs: each a run (all its models), `RUN:MODEL`, or the name of a model within `run`. A run is named as in
+            `find_run`; a model is the name of a row (`xgboost [jets]`) or a label (`xgboost`, which may be two rows).
         run: run that bare names of models refer to; alone, without specs, all its models.
         results: folder that holds runs.
         common: compare on the events that all runs have, weights rescaled, instead of refusing.
@@ -83,111 +76,61 @@ def load_contenders(
 
     Raises:
         StoreError: if a run cannot be read.
-        ConfigError: if a name is not known, or fewer than one contender is named.
+        ConfigError: if a name is not known, or none is given.
         DataError: if the runs do not share events or definitions.
     """
-    rows: list[StoredRow] = []
+    rows: dict[tuple[Path, str], StoredRow] = {}
+    runs: dict[Path, StoredRun] = {}
     for spec in specs or ([run] if run else []):
-        for row in _rows_of(spec, run, results):
-            if not any(row.run == other.run and row.record["name"] == other.record["name"] for other in rows):
-                rows.append(row)
+        name, model = _split(spec, run, Path(results))
+        found = find_run(name, results)
+        found = runs.setdefault(found.folder, found)
+        for row in _rows(found, model):
+            rows.setdefault((found.folder, row.name), row)
     if not rows:
         raise ConfigError("name a run, RUN:MODEL, or models with --run RUN")
-    tables = {
-        folder: read_scores(folder, [str(row.record["name"]) for row in rows if row.run == folder])
-        for folder in dict.fromkeys(row.run for row in rows)
-    }
-    several = len(tables) > 1
-    found = [_contender(row, tables[row.run], several) for row in rows]
-    return _on_same_events(found, common)
+    return _on_same_events([_contender(row, len(runs) > 1) for row in rows.values()], common)
 
 
-def _folder(name: str, results: Path) -> Path | None:
-    for folder in (Path(name), results / name):
-        if (folder / "rows.json").exists():
-            return folder
-    return None
-
-
-def _rows_of(spec: str, run: str | None, results: Path) -> list[StoredRow]:
+def _split(spec: str, run: str | None, results: Path) -> tuple[str, str]:
+    """Return the name of a run and of a model; the model is empty where the spec names a run."""
     if run is not None and spec != run:
-        folder = _folder(run, results)
-        if folder is None:
-            raise StoreError(f"--run {run}: no finished run of that name here or in {results}")
-        return _rows_named(folder, spec, many=False)
-    folder = _folder(spec, results)
-    if folder is not None:
-        return [row for row in _stored(folder) if row.ok]
+        return run, spec
     name, separator, model = spec.rpartition(":")
-    folder = _folder(name, results) if separator else None
-    if folder is None:
-        raise StoreError(f"{spec}: no finished run of that name here or in {results}; a model within a run needs --run")
-    return _rows_named(folder, model, many=True)
+    if not separator or Path(spec).exists() or (results / spec).exists():
+        return spec, ""
+    return name, model
 
 
-def _stored(folder: Path) -> list[StoredRow]:
-    rows, problem = read_run(folder)
-    if problem and not rows:
-        raise StoreError(problem)
-    return rows
-
-
-def _rows_named(folder: Path, model: str, *, many: bool) -> list[StoredRow]:
-    """Rows by exact name, otherwise by label; a label of several rows is refused unless `many`."""
-    rows = _stored(folder)
-    named = [row for row in rows if row.record["name"] == model] or [r for r in rows if r.record["label"] == model]
-    if not named:
-        known = [str(row.record["name"]) for row in rows]
-        hint = nearest_hint(model, known, f" (there are {', '.join(known)})")
-        raise ConfigError(f"{folder.name}: no model {model!r}{hint}")
-    failed = [row for row in named if not row.ok]
-    if failed:
-        raise ConfigError(f"{folder.name}: model {model!r} failed and has no scores")
+def _rows(run: StoredRun, model: str) -> list[StoredRow]:
+    if not model:
+        return [row for row in run.rows if row.ok]
+    named = run.rows_named(model)
+    if not all(row.ok for row in named):
+        raise ConfigError(f"{run.name}: model {model!r} failed and has no scores")
     return named
 
 
-def _contender(row: StoredRow, frame: pl.DataFrame, several: bool) -> Contender:
-    name = str(row.record["name"])
-    column = f"score:{name}"
-    path = row.run / "scores.parquet"
-    repeats = frame["repeat"].n_unique()
-    n = frame.height // repeats
-    event_id = frame["EventId"].to_numpy()[:n]
-    scores = frame[column].to_numpy().reshape(repeats, n)
-    if not np.isfinite(scores).all():
-        raise StoreError(f"{path}: column {column!r} holds scores that are not finite")
-    shared: dict[str, Any] = row.comparability
-    for key in ("n_s", "n_b", "b_reg"):
-        if not isinstance(shared.get(key), (int, float)):
-            raise StoreError(f"{row.run / 'rows.json'}: no number {key} in the comparability")
-    if row.record.get("cut_rule") not in CUT_RULES:
-        rule = str(row.record.get("cut_rule"))[:60]
-        raise StoreError(
-            f"{row.run / 'rows.json'}: row {name!r}: cut_rule {rule!r} is not one of {', '.join(CUT_RULES)}"
-        )
-    truth = Truth(
-        y=frame["signal"].to_numpy()[:n].astype(np.bool_),
-        weight=frame["weight"].to_numpy()[:n].astype(np.float64),
-        fold=frame["fold"].to_numpy().reshape(repeats, n).astype(np.int64),
-        totals=(float(shared["n_s"]), float(shared["n_b"])),
-        b_reg=float(shared["b_reg"]),
-        rule=str(row.record["cut_rule"]),
-    )
-    return Contender(f"{row.run.name}:{name}" if several else name, row, event_id.astype(np.int64), scores, truth)
+def _contender(row: StoredRow, several: bool) -> Contender:
+    name = f"{row.run.name}:{row.name}" if several else row.name
+    found = Contender(name, row, row.run.event_id, row.scores, row.truth)
+    event_id, order = found.event_id, row.run.by_event
+    if (np.diff(event_id[order]) == 0).any():
+        raise StoreError(f"{row.run.folder / 'scores.parquet'}: an event number occurs twice")
+    return found.at(order)
 
 
 def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contender], list[str]]:
-    """Check that all are judged by the same events and definitions; cut down to the common events on request."""
-    first = found[0]
+    """Check that all are judged by the same events and definitions; on request keep the common events only."""
+    first, digests = found[0], {contender.row.run.comparability.get("data") for contender in found}
     for other in found[1:]:
         for key in _SHARED:
-            mine, theirs = first.row.comparability.get(key), other.row.comparability.get(key)
+            mine, theirs = (c.row.run.comparability.get(key) for c in (first, other))
             if mine != theirs:
                 raise DataError(
                     f"{first.name} and {other.name} are not judged alike: {key} is {mine} in one, {theirs} in the other"
                 )
     same = all(np.array_equal(first.event_id, c.event_id) for c in found)
-    digests = {c.row.comparability.get("data") for c in found}
     if same and len(digests) == 1:
         return found, []
     shared = first.event_id
@@ -195,11 +138,8 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
         shared = np.intersect1d(shared, contender.event_id, assume_unique=True)
     largest = max(c.event_id.size for c in found)
     if not common:
-        state = (
-            "the same event numbers but other contents"
-            if same
-            else f"{shared.size:,} of up to {largest:,} events in common"
-        )
+        numbers = f"{shared.size:,} of up to {largest:,} events in common"
+        state = "the same event numbers but other contents" if same else numbers
         raise DataError(f"the runs were made on different events ({state}); --common compares on what they share")
     if not shared.size:
         raise DataError("the runs have no event in common")
@@ -216,79 +156,37 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
 
 
 def _restricted(contender: Contender, shared: NDArray[np.int64]) -> Contender:
-    at = np.searchsorted(contender.event_id, shared)
-    truth = contender.truth
-    y = truth.y[at]
-    weight = evaluation_weights(y, truth.weight[at], *truth.totals)
-    return replace(
-        contender,
-        event_id=shared,
-        scores=contender.scores[:, at],
-        truth=replace(truth, y=y, weight=weight, fold=truth.fold[:, at]),
-    )
-
-
-FRACTIONS = (0.05, 0.10, 0.15, 0.20)
-"""Shares of the events at which selections of equal size are compared."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is named and shown.
-
-    Attributes:
-        title: for people.
-        digits: decimals shown.
-        scale: factor before it is shown.
-        lower_is_better: whether a lower value is better.
-    """
-
-    title: str
-    digits: int
-    scale: float = 1.0
-    lower_is_better: bool = False
-
-
-METRICS: dict[str, Metric] = {
-    "ams": Metric("AMS", 3),
-    **{f"ams_{round(100 * f)}": Metric(f"AMS at {round(100 * f)}%", 3) for f in FRACTIONS},
-    "auc": Metric("wAUC", 4),
-    "log_loss": Metric("log-loss x10³", 3, 1e3, True),
-}
-"""All metrics of a comparison; `ams` is at each model's own honest cut."""
+    """Keep the shared events, with their weights rescaled to the totals."""
+    kept = contender.at(np.searchsorted(contender.event_id, shared))
+    weight = evaluation_weights(kept.truth.y, kept.truth.weight, *kept.truth.totals)
+    return replace(kept, truth=replace(kept.truth, weight=weight))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A model's numbers.
+    """The numbers of a model.
 
     Attributes:
         name: its name.
-        values: metrics by name, mean over repeats.
-        errors: their standard errors.
-        influence: (n,) what each event contributes to the deviation of each metric, the cut of `ams` held.
-        replicas: (replicas,) bootstrap replicas of `ams` and `auc`, the choice of the cut included.
-        draws: the same replicas, for the error of a difference.
-        s: selected signal at the honest cut, b: background, mean over repeats.
+        estimates: metrics by name, means over repeats; the influence of `ams` holds the cut.
+        errors: standard errors by name of the metric, the choice of the cut included.
+        replicas: bootstrap replicas.
+        s: selected signal at the honest cut, b: background, means over repeats.
         selected: (repeats, n) the honest selection.
     """
 
     name: str
-    values: dict[str, float]
+    estimates: dict[str, Estimate]
     errors: dict[str, float]
-    influence: dict[str, NDArray[np.float64]]
-    replicas: dict[str, NDArray[np.float64]]
-    draws: Replicas
+    replicas: Replicas
     s: float
     b: float
     selected: NDArray[np.bool_]
 
-
-def selected_share(score: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
-    """Select the events of the highest scores, about a share of all; never inside tied scores."""
-    last = score.size - max(1, round(share * score.size))
-    selected: NDArray[np.bool_] = score >= np.partition(score, last)[last]
-    return selected
+    @property
+    def values(self) -> dict[str, float]:
+        """Metrics by name."""
+        return {name: estimate.value for name, estimate in self.estimates.items()}
 
 
 def measure(contenders: Sequence[Contender], replicas: int) -> list[Measured]:
@@ -298,50 +196,27 @@ def measure(contenders: Sequence[Contender], replicas: int) -> list[Measured]:
         contenders: models on the same events.
         replicas: number of bootstrap replicas.
     """
-    found = [_estimates(contender) for contender in contenders]
     resampled = bootstrap_rows([(c.scores, c.truth) for c in contenders], replicas)
-    out = []
-    for contender, (estimates, s, b, selected), draws in zip(contenders, found, resampled, strict=True):
-        out.append(
-            Measured(
-                name=contender.name,
-                values={m: e.value for m, e in estimates.items()},
-                errors={m: e.se for m, e in estimates.items()} | {"ams": float(np.std(draws.ams_cv, ddof=1))},
-                influence={m: e.influence for m, e in estimates.items()},
-                replicas={"ams": draws.ams_cv, "auc": draws.values["auc"]},
-                draws=draws,
-                s=s,
-                b=b,
-                selected=selected,
-            )
-        )
-    return out
+    return [_measured(contender, drawn) for contender, drawn in zip(contenders, resampled, strict=True)]
 
 
-def _estimates(contender: Contender) -> tuple[dict[str, Estimate], float, float, NDArray[np.bool_]]:
+def _measured(contender: Contender, replicas: Replicas) -> Measured:
     truth = contender.truth
-    selections = [cross_validated_selection(score, truth, r) for r, score in enumerate(contender.scores)]
-    at_cut = [ams_estimate(truth.y, keep, truth.weight, truth.b_reg) for keep in selections]
-    out = {"ams": mean_estimate([e for e, _, _ in at_cut])}
-    for share in FRACTIONS:
-        estimates = [
-            ams_estimate(truth.y, selected_share(score, share), truth.weight, truth.b_reg)[0]
-            for score in contender.scores
-        ]
-        out[f"ams_{round(100 * share)}"] = mean_estimate(estimates)
-    out["auc"] = mean_estimate([roc_auc(truth.y, score, truth.weight) for score in contender.scores])
-    out["log_loss"] = mean_estimate([log_loss(truth.y, score, truth.weight) for score in contender.scores])
-    s, b = (float(np.mean([entry[i] for entry in at_cut])) for i in (1, 2))
-    return out, s, b, np.stack(selections)
+    selections = np.stack([cross_validated_selection(f, truth, r) for r, f in enumerate(contender.scores)])
+    found = estimates(contender.scores, truth, METRICS.values(), list(selections))
+    errors = {name: standard_error(METRICS[name], estimate, replicas) for name, estimate in found.items()}
+    s, b = np.mean([selected_sums(truth.y, selected, truth.weight) for selected in selections], axis=0)
+    return Measured(contender.name, found, errors, replicas, float(s), float(b), selections)
 
 
 def fold_values(contender: Contender) -> dict[str, NDArray[np.float64]]:
-    """Metrics of every test fold of every repeat, each at the reference totals; (repeats x folds,) by name.
+    """Return the headline metrics of every test fold of every repeat, (repeats x folds,) by name.
 
-    Folds that lack a class are NaN.
+    Each fold counts at the reference totals; folds that lack a class are NaN.
     """
     truth = contender.truth
-    out: dict[str, list[float]] = {name: [] for name in ("ams", "auc", "log_loss")}
+    headline = [metric for metric in METRICS.values() if metric.headline]
+    out: dict[str, list[float]] = {metric.name: [] for metric in headline}
     for repeat, score in enumerate(contender.scores):
         selected = cross_validated_selection(score, truth, repeat)
         for k in range(int(truth.fold.max()) + 1):
@@ -352,11 +227,12 @@ def fold_values(contender: Contender) -> dict[str, NDArray[np.float64]]:
                     values.append(np.nan)
                 continue
             weight = evaluation_weights(y, truth.weight[rows], *truth.totals)
-            keep = selected[rows]
-            s, b = (max(float(np.sum(weight[keep & part])), 0.0) for part in (y, ~y))
-            out["ams"].append(ams(s, b, truth.b_reg))
-            out["auc"].append(roc_auc(y, score[rows], weight).value)
-            out["log_loss"].append(log_loss(y, score[rows], weight).value)
+            s, b = (np.array([max(total, 0.0)]) for total in selected_sums(y, selected[rows], weight))
+            events = Scored(y, score[rows], weight, truth.b_reg)
+            for metric in headline:
+                at_cut = metric.of_counts
+                value = metric.estimate(events).value if at_cut is None else float(at_cut(s, b, truth.b_reg)[0])
+                out[metric.name].append(value)
     return {name: np.array(values) for name, values in out.items()}
 
 
@@ -379,7 +255,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two models select at their own honest cuts (first repeat), and how alike they score.
+    """What two models select at their own honest cuts (first repeat), and how similar their scores are.
 
     Attributes:
         only_a: selected by the first alone, only_b: by the second alone.
@@ -400,9 +276,11 @@ def overlap_of(a: Contender, b: Contender, a_measured: Measured, b_measured: Mea
     Args:
         a: the first model.
         b: the second.
-        a_measured: what was measured of the first.
-        b_measured: what was measured of the second.
+        a_measured: numbers of the first.
+        b_measured: numbers of the second.
     """
+    from scipy.stats import rankdata
+
     mine, theirs = a_measured.selected[0], b_measured.selected[0]
     y, w = a.truth.y, a.truth.weight
     correlation = {
@@ -420,7 +298,7 @@ def overlap_of(a: Contender, b: Contender, a_measured: Measured, b_measured: Mea
 
 def _part(contender: Contender, keep: NDArray[np.bool_]) -> Part:
     y, w = contender.truth.y, contender.truth.weight
-    s, b = (float(np.sum(w[keep & rows])) for rows in (y, ~y))
+    s, b = selected_sums(y, keep, w)
     return Part(int(keep.sum()), s, b, ams(max(s, 0.0), max(b, 0.0), contender.truth.b_reg))
 
 

@@ -1,5 +1,6 @@
 """Floor 5: tables out of stored runs; imports no model and no training code."""
 
-from higgsbench.leaderboard.board import Leaderboard, Table
+from higgsbench.leaderboard.board import Leaderboard
+from higgsbench.leaderboard.columns import Table
 
 __all__ = ["Leaderboard", "Table"]

@@ -1,71 +1,37 @@
-"""Rank comparable rows, with the paired difference of each to the first."""
+"""Read stored runs, rank comparable rows, and give the paired difference of each to the first."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from higgsbench.ensemble.blend import BLEND_METHODS, Diversity, blend_diversity
 from higgsbench.ensemble.evaluate import paired_error
-from higgsbench.errors import ConfigError
-from higgsbench.leaderboard.collect import StoredRow, collect_rows
-from higgsbench.leaderboard.columns import check_sort
+from higgsbench.errors import ConfigError, HiggsbenchError, StoreError
+from higgsbench.leaderboard.columns import Table, Tables, check_sort, difference_key, lower_is_better
+from higgsbench.metrics.estimates import METRICS
+from higgsbench.runs.stored import StoredRow, StoredRun, find_run, run_folders, stored_units
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from rich.console import Console
 
     from higgsbench.ensemble.evaluate import Replicas
+    from higgsbench.runs.result import RunResult
 
-__all__ = ["Leaderboard", "Table"]
+__all__ = ["Leaderboard", "read_diversity", "unfinished", "watch"]
 
 NOT_DISTINGUISHABLE = 2.0
 """Rows whose paired difference to the first is under this many standard errors are marked as not distinguishable."""
 
-_DIFFERENCES = (("ams_cv", "diff"), ("auc", "diff_auc"))
-_LOWER_IS_BETTER = frozenset({"log_loss", "fit_seconds", "predict_us", "peak_mb", "b"})
 
-
-@dataclass(frozen=True)
-class Table:
-    """Rows that may be ranked together.
-
-    Attributes:
-        comparability: what they share.
-        source: name of the events.
-        rows: records in rank order, with `rank`, `diff`, `diff_se`, `diff_auc`, `diff_auc_se`, `distinguishable`.
-    """
-
-    comparability: dict[str, Any]
-    source: str
-    rows: tuple[dict[str, Any], ...]
-
-    @property
-    def title(self) -> str:
-        """One line that says what the rows share."""
-        c = self.comparability
-        kind = "TOY SIMULATION, " if c.get("simulated") else ""
-        held_out = f", {c['test_events']:,} held out" if c.get("test_events") else ""
-        repeats = f" x {c['repeats']} repeats" if c.get("repeats", 1) != 1 else ""
-        return (
-            f"{kind}{self.source}: {c['events']:,} events{held_out}, {c.get('folds')} folds{repeats}, "
-            f"data {str(c.get('data'))[:8]}, folds {str(c.get('fold_digest'))[:8]}"
-        )
-
-
-@dataclass(frozen=True, repr=False)
-class Leaderboard:
-    """All tables of a results folder.
-
-    Attributes:
-        tables: one per group of comparable rows, the largest first.
-        notes: what was left out, and why.
-    """
-
-    tables: tuple[Table, ...]
-    notes: tuple[str, ...]
+class Leaderboard(Tables):
+    """All tables of a results folder."""
 
     @classmethod
     def read(cls, results: str | Path = "results", *, sort: str = "ams_cv") -> Leaderboard:
@@ -77,25 +43,28 @@ class Leaderboard:
 
         Raises:
             StoreError: if the folder does not exist.
-            ConfigError: if there is no such column of numbers, or no row has one.
+            ConfigError: if no column of numbers has this name, or no row has a number there.
         """
         if not isinstance(results, (str, os.PathLike)):
             raise ConfigError(f"results: expected a folder, got {str(results)[:60]!r} (a {type(results).__name__})")
         check_sort(sort)
-        rows, notes = collect_rows(Path(results))
-        groups: dict[str, list[StoredRow]] = {}
-        for row in rows:
-            groups.setdefault(row.group, []).append(row)
+        runs, notes = _finished_runs(Path(results))
+        rows = _distinct_rows(runs, notes)
         if rows and not any(isinstance(row.record.get(sort), (int, float)) for row in rows):
             numbers = sorted({k for row in rows for k, v in row.record.items() if isinstance(v, (int, float))})
             raise ConfigError(f"--sort: no row has a number {sort!r}; there are {', '.join(numbers)}")
+        groups: dict[str, list[StoredRow]] = {}
+        for row in rows:
+            groups.setdefault(row.run.group, []).append(row)
         # Real data before toy simulation, then by size.
         order = sorted(
-            groups.values(), key=lambda g: (bool(g[0].comparability.get("simulated")), -len(g), g[0].run.name)
+            groups.values(), key=lambda g: (bool(g[0].run.comparability.get("simulated")), -len(g), g[0].run.name)
         )
+        tables = tuple(_ranked(group, sort) for group in order)
+        notes += [note for run in runs for note in run.notes]
         if len(order) > 1:
             notes.append(f"{len(order)} tables: rows with other events, folds or definitions are never ranked together")
-        return cls(tuple(_ranked(group, sort) for group in order), tuple(notes))
+        return cls(tables, tuple(notes))
 
     def __repr__(self) -> str:
         """Name the tables; `render` shows their rows."""
@@ -119,13 +88,40 @@ class Leaderboard:
         return render(self, form, columns)
 
 
+def _finished_runs(results: Path) -> tuple[list[StoredRun], list[str]]:
+    """Open all runs under a folder; return them with a note for each one that was left out."""
+    runs, notes = [], []
+    for folder in run_folders(results):
+        try:
+            runs.append(StoredRun(folder))
+        except StoreError as error:
+            reason = str(error).removeprefix(str(folder)).lstrip("/\\: ")
+            notes.append(f"{folder.name}: left out, {reason}")
+    return runs, notes
+
+
+def _distinct_rows(runs: Sequence[StoredRun], notes: list[str]) -> list[StoredRow]:
+    """Return the rows of all runs, those with the same fits once; remarks and what was left out join the notes."""
+    rows: dict[tuple[Any, ...], StoredRow] = {}
+    repeated = 0
+    for row in (row for run in runs for row in run.rows):
+        record = row.record
+        key = (row.run.group, record["digest"], str(record.get("cut_rule")), row.label, row.ok)
+        repeated += key in rows
+        if rows.setdefault(key, row) is row and isinstance(record.get("remark"), str):
+            notes.append(f"{row.name}: {record['remark']}")
+    if repeated:
+        notes.append(f"{repeated} rows occur in more than one run with the same fits and are shown once")
+    return list(rows.values())
+
+
 def _ranked(group: list[StoredRow], sort: str) -> Table:
-    sign = 1.0 if sort in _LOWER_IS_BETTER else -1.0
+    sign = 1.0 if lower_is_better(sort) else -1.0
 
     def position(row: StoredRow) -> tuple[bool, float, str]:
         value = row.record.get(sort)
         usable = row.ok and isinstance(value, (int, float)) and np.isfinite(value)
-        return (not usable, sign * float(value) if usable and value is not None else 0.0, str(row.record["name"]))
+        return (not usable, sign * float(value) if usable and value is not None else 0.0, row.name)
 
     ordered = sorted(group, key=position)
     best = ordered[0]
@@ -134,35 +130,116 @@ def _ranked(group: list[StoredRow], sort: str) -> Table:
     for rank, row in enumerate(ordered, start=1):
         record = {**row.record, "run": row.run.name, "rank": rank if row.ok else None}
         if row.ok:
-            record |= _difference(row, best, reference, "diff_auc" if sort == "auc" else "diff")
+            record |= _difference(row, best, reference, sort)
         records.append(record)
-    return Table(best.comparability, best.source, tuple(records))
+    return Table(best.run.comparability, best.run.source, tuple(records))
 
 
-def _difference(row: StoredRow, best: StoredRow, reference: Replicas | None, verdict: str) -> dict[str, Any]:
-    """Paired differences to the row that ranks first; without bootstrap replicas they have no error and no verdict.
+def _difference(row: StoredRow, best: StoredRow, reference: Replicas | None, sort: str) -> dict[str, Any]:
+    """Return paired differences to the row that ranks first; without bootstrap replicas they have no error.
 
     Args:
         row: the row.
         best: the first row.
         reference: replicas of the first row.
-        verdict: the difference that decides whether the row can be told from the first.
+        sort: column that ranks; its difference decides whether the row can be told from the first, if it has one.
     """
-    out: dict[str, Any] = {name: row.record[metric] - best.record[metric] for metric, name in _DIFFERENCES}
     own = reference if row is best else row.replicas()
-    if (
-        own is None
-        or reference is None
-        or own.values["auc"].shape != reference.values["auc"].shape
-        or own.values["auc"].size < 2
-    ):
-        out |= {f"{name}_se": None for _, name in _DIFFERENCES}
-    else:
-        out["diff_se"] = paired_error(own, reference)
-        out["diff_auc_se"] = float(np.std(own.values["auc"] - reference.values["auc"], ddof=1))
+    out: dict[str, Any] = {}
+    verdict = "diff"
+    for metric in (metric for metric in METRICS.values() if metric.headline and metric.resampled):
+        name, (mine, first) = difference_key(metric), (r.record.get(metric.key) for r in (row, best))
+        verdict = name if metric.key == sort else verdict
+        out[name] = mine - first if mine is not None and first is not None else None
+        out[f"{name}_se"] = _paired_error(own, reference, metric.key)
     difference, se = out[verdict], out[f"{verdict}_se"]
-    known = row is not best and se is not None and np.isfinite(se) and np.isfinite(difference)
-    # Rows of equal scores differ by nothing, with no error.
+    known = row is not best and difference is not None and se is not None and bool(np.isfinite([difference, se]).all())
+    # Rows of equal scores differ by 0 with an error of 0.
     apart = known and difference != 0.0 and abs(difference) >= NOT_DISTINGUISHABLE * se
-    out["distinguishable"] = bool(apart) if known else None
+    out["distinguishable"] = apart if known else None
     return out
+
+
+def _paired_error(own: Replicas | None, reference: Replicas | None, key: str) -> float | None:
+    sizes = {r.values[key].size if r is not None and key in r.values else 0 for r in (own, reference)}
+    if own is None or reference is None or len(sizes) > 1 or min(sizes) < 2:
+        return None
+    return paired_error(own, reference, key)
+
+
+def read_diversity(run: str | Path | StoredRun | RunResult, results: str | Path = "results") -> Diversity:
+    """Measure what each member gives to the stack of a stored run; nothing is trained except the blends.
+
+    Args:
+        run: the run, see `find_run`.
+        results: folder that holds runs.
+
+    Raises:
+        StoreError: if the run is unfinished, has no stack, or its files are damaged.
+    """
+    found = find_run(run, results)
+    stack = found.stack
+    if stack is None:
+        raise StoreError(f"{found.folder}: this run has no stack (`stack: false`, or fewer than two rows)")
+    names = [member.name for member in stack.members]
+    if stack.method not in BLEND_METHODS or len(set(names)) < max(2, len(names)):
+        raise StoreError(f"{found.folder / 'stack.json'}: damaged: no stack of two members or more by a known method")
+    at = found.by_event
+    scores = np.stack([found.score_table[name][:, at] for name in names], axis=-1)
+    y, w = found.y[at], found.weight[at]
+    totals = float(w[y].sum()), float(w[~y].sum())
+    return blend_diversity(stack.method, names, scores, y, w, found.fold[:, at], totals)
+
+
+def unfinished(results: Path) -> dict[str, int]:
+    """Return the runs that have begun and have no rows yet, with the number of units they have stored.
+
+    Args:
+        results: folder that holds runs, or one run's folder.
+    """
+    folders = run_folders(results) if results.is_dir() else []
+    return {folder.name: stored_units(folder) for folder in folders if not (folder / "rows.json").exists()}
+
+
+def watch(
+    results: Path,
+    sort: str,
+    columns: Sequence[str] | None,
+    *,
+    seconds: float = 2.0,
+    console: Console | None = None,
+    wait: Callable[[float], None] = time.sleep,
+) -> None:
+    """Refresh the leaderboard until every run has its rows; the last state stays on the screen.
+
+    Args:
+        results: folder that holds runs, or one run's folder.
+        sort: column that ranks.
+        columns: chosen columns.
+        seconds: pause between two looks.
+        console: output; standard output by default.
+        wait: how to pause.
+
+    Raises:
+        HiggsbenchError: if the first look fails; later ones may meet a half-written folder and are tried again.
+    """
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    from higgsbench.leaderboard.render import output_console, renderables
+
+    target = console or output_console()
+    board = Leaderboard.read(results, sort=sort)
+    with Live(console=target, auto_refresh=False, vertical_overflow="visible") as live:
+        while True:
+            going = unfinished(results)
+            lines = [Text(f"{name}: {units} units stored, running", style="cyan") for name, units in going.items()]
+            live.update(Group(*renderables(board, target, columns), *lines), refresh=True)
+            if not going:
+                return
+            wait(seconds)
+            try:
+                board = Leaderboard.read(results, sort=sort)
+            except HiggsbenchError:
+                continue

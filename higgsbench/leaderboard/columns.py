@@ -1,31 +1,75 @@
-"""The columns of a leaderboard: one frozen record per column, found by name."""
+"""Ranked tables and their columns: one record per column, found by name. Metrics bring their own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.files import printable
+from higgsbench.metrics.estimates import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from higgsbench.metrics.estimates import Metric
 
-__all__ = ["COLUMNS", "Column", "check_sort", "choose_columns", "printable"]
+__all__ = ["COLUMNS", "Column", "Table", "Tables", "check_sort", "choose_columns", "difference_key", "lower_is_better"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that may be ranked together.
+
+    Attributes:
+        comparability: what they share.
+        source: name of the events.
+        rows: records in rank order, with `rank`, `diff`, `diff_se`, `diff_auc`, `diff_auc_se`, `distinguishable`.
+    """
+
+    comparability: dict[str, Any]
+    source: str
+    rows: tuple[dict[str, Any], ...]
+
+    @property
+    def title(self) -> str:
+        """What the rows share, in one line."""
+        c = self.comparability
+        kind = "TOY SIMULATION, " if c.get("simulated") else ""
+        held_out = f", {c['test_events']:,} held out" if c.get("test_events") else ""
+        repeats = f" x {c['repeats']} repeats" if c.get("repeats", 1) != 1 else ""
+        return (
+            f"{kind}{self.source}: {c['events']:,} events{held_out}, {c.get('folds')} folds{repeats}, "
+            f"data {str(c.get('data'))[:8]}, folds {str(c.get('fold_digest'))[:8]}"
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Tables:
+    """Tables with the notes that belong to them.
+
+    Attributes:
+        tables: one per group of comparable rows, the largest first.
+        notes: what was left out, and why.
+    """
+
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Column:
-    """How one column is shown.
+    """One column: a record in `COLUMNS` makes it appear in every format and in reports.
 
     Attributes:
         name: name in `--columns`, csv and json.
         title: heading.
-        show: renders a record for people; rounding happens only here.
+        show: renders a row's record for people; rounding happens only here.
         priority: the columns of the highest numbers go first when the terminal is narrow; 0 always stays.
         optional: shown only if some row has a value.
-        keys: record keys that csv and json carry for this column.
-        text: whether it is text (aligned left).
+        keys: record keys that csv and json carry for this column; the first one is its value.
+        text: whether it is text, aligned left.
+        sortable: whether rows can be ranked by its keys.
+        lower_is_better: whether the lowest value ranks first.
     """
 
     name: str
@@ -35,27 +79,29 @@ class Column:
     optional: bool = False
     keys: tuple[str, ...] = ()
     text: bool = False
+    sortable: bool = True
+    lower_is_better: bool = False
 
 
 def _text(key: str) -> Callable[[dict[str, Any]], str]:
     return lambda record: printable(record.get(key) or "")
 
 
-def _number(key: str, digits: int, scale: float = 1.0) -> Callable[[dict[str, Any]], str]:
+def _number(key: str, digits: int) -> Callable[[dict[str, Any]], str]:
     def show(record: dict[str, Any]) -> str:
         value = record.get(key)
-        return f"{value * scale:,.{digits}f}" if isinstance(value, (int, float)) else ""
+        return f"{value:,.{digits}f}" if isinstance(value, (int, float)) else ""
 
     return show
 
 
-def _with_error(key: str, digits: int, *, signed: bool = False) -> Callable[[dict[str, Any]], str]:
+def _with_error(key: str, digits: int, scale: float = 1.0, sign: str = "") -> Callable[[dict[str, Any]], str]:
     def show(record: dict[str, Any]) -> str:
         value, error = record.get(key), record.get(f"{key}_se")
         if not isinstance(value, (int, float)):
             return ""
-        shown = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
-        return f"{shown} ± {error:.{digits}f}" if isinstance(error, (int, float)) else f"{shown} ± ?"
+        shown = f"{scale * error:.{digits}f}" if isinstance(error, (int, float)) else "?"
+        return f"{scale * value:{sign}.{digits}f} ± {shown}"
 
     return show
 
@@ -71,14 +117,6 @@ def _model(record: dict[str, Any]) -> str:
     return label if record.get("status") == "ok" else f"{label} (failed: {printable(record.get('error', ''))[:60]})"
 
 
-def _difference(record: dict[str, Any]) -> str:
-    return "first" if record.get("rank") == 1 else _with_error("diff", 3, signed=True)(record)
-
-
-def _difference_auc(record: dict[str, Any]) -> str:
-    return "" if record.get("rank") == 1 else _with_error("diff_auc", 4, signed=True)(record)
-
-
 def _fraction(record: dict[str, Any]) -> str:
     value = record.get("fraction")
     return f"{100 * value:.1f}%" if isinstance(value, (int, float)) else ""
@@ -88,53 +126,80 @@ def _seed(record: dict[str, Any]) -> str:
     return str(record["seed"]) if isinstance(record.get("seed"), int) else ""
 
 
+def difference_key(metric: Metric) -> str:
+    """Return the record key of the paired difference to the first row."""
+    return "diff" if metric.needs_cut else f"diff_{metric.key}"
+
+
+def _metric_columns(metric: Metric) -> list[Column]:
+    """Return the column of a metric and, if it is resampled, that of its difference to the first row."""
+    key, digits, scale = metric.key, metric.digits, metric.scale
+    out = [
+        Column(key, metric.column_heading or metric.heading, _with_error(key, digits, scale), metric.priority,
+               keys=(key, f"{key}_se"), lower_is_better=metric.lower_is_better)
+    ]  # fmt: skip
+    if metric.resampled:
+        name = difference_key(metric)
+        shown = _with_error(name, digits, scale, "+")
+        first = "first" if metric.needs_cut else ""
+        out.append(
+            Column(name, f"Δ {metric.heading} to first", lambda r: first if r.get("rank") == 1 else shown(r),
+                   metric.difference_priority, keys=(name, f"{name}_se"), sortable=False)
+        )  # fmt: skip
+    return out
+
+
+def _held_out(name: str, title: str, priority: int, *more: str) -> Column:
+    return Column(name, title, _with_error(name, 3), priority, optional=True, keys=(name, f"{name}_se", *more))
+
+
+_AMS, *_OTHERS = (_metric_columns(metric) for metric in METRICS.values() if metric.headline)
 COLUMNS: tuple[Column, ...] = (
-    Column("rank", "#", _rank, keys=("rank", "distinguishable")),
+    Column("rank", "#", _rank, keys=("rank", "distinguishable"), sortable=False),
     Column("model", "model", _model, keys=("label", "model", "status", "error"), text=True),
     Column("variant", "variant", _text("variant"), keys=("variant",), text=True),
     Column("features", "features", _text("features"), 8, keys=("features", "n_features"), text=True),
-    Column("ams_cv", "AMS cv", _with_error("ams_cv", 3), keys=("ams_cv", "ams_cv_se")),
-    Column("diff", "Δ AMS to first", _difference, 1, keys=("diff", "diff_se")),
+    *_AMS,
     Column("fraction", "selected", _fraction, 2, keys=("fraction", "cut_fraction", "threshold", "cut_rule")),
     Column("s", "s", _number("s", 0), 4, keys=("s",)),
-    Column("b", "b", _number("b", 0), 4, keys=("b",)),
+    Column("b", "b", _number("b", 0), 4, keys=("b",), lower_is_better=True),
     Column("ams_oof_max", "AMS max*", _with_error("ams_oof_max", 2), 6, keys=("ams_oof_max", "ams_oof_max_se")),
-    Column("auc", "wAUC", _with_error("auc", 4), 1, keys=("auc", "auc_se")),
-    Column("diff_auc", "Δ wAUC to first", _difference_auc, 5, keys=("diff_auc", "diff_auc_se")),
-    Column("log_loss", "log-loss x10³", _number("log_loss", 3, 1e3), 3, keys=("log_loss", "log_loss_se")),
-    Column("ams_test", "AMS test", _with_error("ams_test", 3), 1, True, ("ams_test", "ams_test_se", "auc_test")),
-    Column("ams_public", "AMS public", _with_error("ams_public", 3), 2, True, ("ams_public", "ams_public_se")),
-    Column("ams_private", "AMS private", _with_error("ams_private", 3), 2, True, ("ams_private", "ams_private_se")),
-    Column("fit_seconds", "fit s", _number("fit_seconds", 1), 5, keys=("fit_seconds",)),
-    Column("predict_us", "µs/event", _number("predict_us", 1), 7, keys=("predict_us",)),
-    Column("peak_mb", "peak MB", _number("peak_mb", 0), 7, keys=("peak_mb",)),
+    *(column for columns in _OTHERS for column in columns),
+    _held_out("ams_test", "AMS test", 1, "auc_test"),
+    _held_out("ams_public", "AMS public", 2),
+    _held_out("ams_private", "AMS private", 2),
+    Column("fit_seconds", "fit s", _number("fit_seconds", 1), 5, keys=("fit_seconds",), lower_is_better=True),
+    Column("predict_us", "µs/event", _number("predict_us", 1), 7, keys=("predict_us",), lower_is_better=True),
+    Column("peak_mb", "peak MB", _number("peak_mb", 0), 7, keys=("peak_mb",), lower_is_better=True),
     Column("seed", "seed", _seed, 9, keys=("seed",)),
     Column("run", "run", _text("run"), 10, keys=("run",), text=True),
 )
 """All columns in the order in which they are shown."""
 
 
-_NOT_SORTED = frozenset({"rank", "distinguishable", "diff", "diff_se", "diff_auc", "diff_auc_se", "cut_rule"})
-
-
 def check_sort(name: str) -> None:
-    """Refuse to rank by what is no column of numbers, before anything is read.
+    """Refuse to rank by a key that is not a number, before anything is read.
 
     Raises:
         ConfigError: naming the nearest column.
     """
-    known = [key for column in COLUMNS if not column.text for key in column.keys if key not in _NOT_SORTED]
-    known.append("n_features")
+    known = [key for column in COLUMNS if column.sortable and not column.text for key in column.keys]
+    known = [key for key in known if key != "cut_rule"] + ["n_features"]
     if name not in known:
         hint = nearest_hint(name, known, f" (there are {', '.join(known)})")
         raise ConfigError(f"--sort: no column of numbers is named {shortened(name)!r}{hint}")
+
+
+def lower_is_better(key: str) -> bool:
+    """Whether the lowest value of a record key ranks first."""
+    return any(column.lower_is_better for column in COLUMNS if column.keys[0] == key)
 
 
 def choose_columns(names: Sequence[str] | None, rows: Sequence[dict[str, Any]]) -> list[Column]:
     """Return the columns to show.
 
     Args:
-        names: chosen names; None takes all that some row has something for.
+        names: chosen names; None takes all that some row has a value for.
         rows: the records.
 
     Raises:
@@ -143,10 +208,8 @@ def choose_columns(names: Sequence[str] | None, rows: Sequence[dict[str, Any]]) 
     if names is None:
         return [c for c in COLUMNS if not c.optional or any(r.get(c.keys[0]) is not None for r in rows)]
     known = {c.name: c for c in COLUMNS}
-    chosen = []
     for name in names:
         if name not in known:
             hint = nearest_hint(name, known, f" (there are {', '.join(known)})")
             raise ConfigError(f"--columns: no column {name!r}{hint}")
-        chosen.append(known[name])
-    return chosen
+    return [known[name] for name in names]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,8 +12,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from higgsbench._version import __version__
-from higgsbench.leaderboard.columns import COLUMNS, Column, choose_columns, printable
-from higgsbench.pages import html as pages
+from higgsbench.files import printable
+from higgsbench.leaderboard.columns import COLUMNS, Column, Table, Tables, choose_columns
+from higgsbench.pages import html, json_report, markdown_table, markdown_text
 from higgsbench.pages.html import Cell, Section
 
 if TYPE_CHECKING:
@@ -22,60 +22,45 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from higgsbench.leaderboard.board import Leaderboard, Table
+    from higgsbench.ensemble.blend import Diversity
     from higgsbench.pages.html import Part
 
-__all__ = [
-    "FORMATS",
-    "TEXT_FORMATS",
-    "markdown_text",
-    "output_console",
-    "page",
-    "page_table",
-    "render",
-    "renderables",
-    "show",
-    "strict_json",
-]
-
+__all__ = ["TEXT_FORMATS", "members_table", "output_console", "page_table", "render", "renderables", "show"]
 
 TEXT_FORMATS = ("markdown", "csv", "json", "html")
-FORMATS = ("table", *TEXT_FORMATS)
 
 LEGEND = (
     "AMS cv: each fold cut where the other folds say, pooled. ≈ not distinguishable from the first (paired difference "
     "under 2 standard errors). * best cut on the very scores it is judged by: optimistic."
 )
 
-
 WIDE = 1000
-"""Width given to a console that is no terminal: tables in logs and pipes are never squeezed."""
-
+"""Width of an output that is not a terminal: tables in logs and pipes are never squeezed."""
 
 MANY = 100
-"""Rows from which on a table is drawn by hand."""
+"""Tables with more rows are drawn by hand."""
 
 
 def output_console() -> Console:
-    """Return a console for standard output, wide where it is no terminal."""
+    """Return a console for standard output, wide where it is not a terminal."""
     from rich.console import Console
 
     console = Console()
     return console if console.is_terminal else Console(width=WIDE)
 
 
-def show(board: Leaderboard, console: Console, columns: Sequence[str] | None = None) -> None:
-    """Print tables to a terminal; where it is narrow, leave the least important columns out and say so."""
+def show(board: Tables, console: Console, columns: Sequence[str] | None = None) -> None:
+    """Print tables to a terminal; where it is narrow, leave out the least important columns and name them."""
     for part in renderables(board, console, columns):
         console.print(part, crop=False, soft_wrap=isinstance(part, Text) and _unbroken(part, console))
 
 
 def _unbroken(line: Text, console: Console) -> bool:
-    """Titles are never broken into lines; legend and notes only by a terminal."""
+    """Whether a line stays in one piece: titles always, legend and notes outside a terminal."""
     return str(line.style) == "bold" or not console.is_terminal
 
 
-def renderables(board: Leaderboard, console: Console, columns: Sequence[str] | None = None) -> list[RichTable | Text]:
+def renderables(board: Tables, console: Console, columns: Sequence[str] | None = None) -> list[RichTable | Text]:
     """Return what `show` prints, part by part.
 
     Args:
@@ -104,7 +89,7 @@ def renderables(board: Leaderboard, console: Console, columns: Sequence[str] | N
 def _rich_table(table: Table, chosen: Sequence[Column], cells: Sequence[Sequence[str]]) -> RichTable:
     rich = RichTable(header_style="bold")
     for column in chosen:
-        # Only a failed row's message may need more than a line.
+        # Only the message of a failed row may need more than one line.
         wraps = column.name == "model" and any(record.get("status") != "ok" for record in table.rows)
         justify: Literal["left", "right"] = "left" if column.text else "right"
         rich.add_column(column.title, justify=justify, no_wrap=not wraps, overflow="fold")
@@ -118,7 +103,7 @@ def _style(record: dict[str, Any]) -> str:
 
 
 def _drawn_table(table: Table, chosen: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> Text | None:
-    """Draw what `_rich_table` comes to, tens of times faster, for thousands of rows; None where it is too wide."""
+    """Draw the same as `_rich_table`, tens of times faster, for thousands of rows; None where it is too wide."""
     widths = [max(map(cell_len, texts)) for texts in zip([c.title for c in chosen], *cells, strict=True)]
     if sum(widths) + 3 * len(widths) + 1 > width:
         return None
@@ -154,7 +139,7 @@ def _width(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> int:
 def _fitting(
     columns: list[Column], cells: list[list[str]], width: int
 ) -> tuple[list[Column], list[list[str]], list[str]]:
-    """Leave columns out, least important first and last first among equals, until the table fits."""
+    """Leave out columns until the table fits: the least important first, among equals the last."""
     hidden = []
     while _width(columns, cells) > width and any(c.priority for c in columns):
         at = max(range(len(columns)), key=lambda i: (columns[i].priority, i))
@@ -164,7 +149,7 @@ def _fitting(
     return columns, cells, hidden
 
 
-def render(board: Leaderboard, form: str, columns: Sequence[str] | None = None) -> str:
+def render(board: Tables, form: str, columns: Sequence[str] | None = None) -> str:
     """Return a leaderboard as text in `markdown`, `csv`, `html` or `json`.
 
     Args:
@@ -177,21 +162,12 @@ def render(board: Leaderboard, form: str, columns: Sequence[str] | None = None) 
     if form == "csv":
         return _csv(board, columns)
     if form == "html":
-        return page(board, columns)
+        return _page(board, columns)
     tables = [
         {"title": t.title, "comparability": t.comparability, "rows": [_values(r, columns) for r in t.rows]}
         for t in board.tables
     ]
-    return json.dumps(strict_json({"tables": tables, "notes": list(board.notes)}), indent=1, allow_nan=False) + "\n"
-
-
-def strict_json(value: Any) -> Any:
-    """Replace NaN and infinities, for which JSON has no words, by null."""
-    if isinstance(value, dict):
-        return {key: strict_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict_json(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json_report({"tables": tables, "notes": list(board.notes)})
 
 
 def _values(record: dict[str, Any], columns: Sequence[str] | None) -> dict[str, Any]:
@@ -200,29 +176,23 @@ def _values(record: dict[str, Any], columns: Sequence[str] | None) -> dict[str, 
     return {key: record.get(key) for column in choose_columns(columns, [record]) for key in column.keys}
 
 
-def markdown_text(text: str) -> str:
-    """Escape what Markdown would take for markup, a link or a cell border."""
-    for sign in "\\|*`[]":
-        text = text.replace(sign, f"\\{sign}")
-    return text.strip().replace("<", "&lt;")
-
-
 def _markdown(table: Table, columns: Sequence[str] | None) -> str:
     chosen = choose_columns(columns, table.rows)
-    lines = [f"**{markdown_text(printable(table.title))}**", ""]
-    lines.append("| " + " | ".join(markdown_text(c.title) for c in chosen) + " |")
-    lines.append("| " + " | ".join(":--" if c.text else "--:" for c in chosen) + " |")
-    lines += ["| " + " | ".join(markdown_text(c.show(record)) for c in chosen) + " |" for record in table.rows]
-    return "\n".join(lines) + "\n"
+    rows = [[column.show(record) for column in chosen] for record in table.rows]
+    return markdown_table(printable(table.title), [c.title for c in chosen], rows, _text_columns(chosen)) + "\n"
 
 
-def _markdown_notes(board: Leaderboard) -> str:
+def _text_columns(columns: Sequence[Column]) -> list[int]:
+    return [at for at, column in enumerate(columns) if column.text]
+
+
+def _markdown_notes(board: Tables) -> str:
     lines = [LEGEND.replace("*", "\\*")] if board.tables else []
     lines += [f"Note: {markdown_text(printable(note))}" for note in board.notes]
     return "\n" + "\n\n".join(lines) + "\n"
 
 
-def _csv(board: Leaderboard, columns: Sequence[str] | None) -> str:
+def _csv(board: Tables, columns: Sequence[str] | None) -> str:
     chosen = COLUMNS if columns is None else choose_columns(columns, [])
     keys = ["table", *dict.fromkeys(key for column in chosen for key in column.keys)]
     out = io.StringIO()
@@ -245,33 +215,28 @@ def _csv_value(value: Any) -> Any:
     return f"'{text}" if isinstance(text, str) and text[:1] in ("=", "+", "-", "@") else text
 
 
-def page(board: Leaderboard, columns: Sequence[str] | None = None) -> str:
-    """Return the whole page, with tables that sort by the values at full precision.
-
-    Args:
-        board: the tables.
-        columns: chosen columns, None for all that have content.
-    """
+def _page(board: Tables, columns: Sequence[str] | None) -> str:
+    """Return the whole page, with tables that sort by the values at full precision."""
     parts: list[Part] = [page_table(table, choose_columns(columns, table.rows)) for table in board.tables]
     notes = [f"Note: {printable(note)}" for note in board.notes]
     section = Section("runs", "Runs", [*(parts or ["No runs yet."]), LEGEND, *notes])
-    return pages.page("higgsbench leaderboard", [], [section], f"Made by higgsbench {__version__} leaderboard.")
+    return html.page("higgsbench leaderboard", [], [section], f"Made by higgsbench {__version__} leaderboard.")
 
 
-def page_table(table: Table, columns: Sequence[Column], caption: str = "") -> pages.Table:
+def page_table(table: Table, columns: Sequence[Column], caption: str = "") -> html.Table:
     """Return a leaderboard as a part of a page.
 
     Args:
         table: the ranked rows.
         columns: columns to show.
-        caption: caption, instead of the table's title.
+        caption: caption; the title of the table by default.
     """
     marks = ["best" if r.get("rank") == 1 else "failed" if r.get("status") != "ok" else "" for r in table.rows]
-    return pages.Table(
+    return html.Table(
         caption or printable(table.title),
         [column.title for column in columns],
         [[_page_cell(record, column) for column in columns] for record in table.rows],
-        text=[at for at, column in enumerate(columns) if column.text],
+        text=_text_columns(columns),
         sortable=True,
         marks=marks,
     )
@@ -283,3 +248,23 @@ def _page_cell(record: dict[str, Any], column: Column) -> str | Cell:
         return shown
     value = record.get(column.keys[0])
     return Cell(shown, float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None)
+
+
+def members_table(found: Diversity) -> RichTable:
+    """Return the terminal table of the members of a blend, the most useful first."""
+    table = RichTable(
+        header_style="bold", title=f"Stack ({found.method}), weighted AUC {found.auc:.4f}", title_justify="left"
+    )
+    for title in ("member", "weight", "wAUC alone", "gain in wAUC", "gain in log-loss x1e3", "most like", "r"):
+        table.add_column(title, justify="left" if title in ("member", "most like") else "right")
+    for m in sorted(found.members, key=lambda m: -m.log_loss_gain):
+        table.add_row(
+            Text(printable(m.name)),  # markup would read "[jets]" as a style
+            f"{m.weight:.3f} ± {m.weight_sd:.3f}",
+            f"{m.auc:.4f}",
+            f"{m.auc_gain:+.5f} ± {m.auc_gain_se:.5f}",
+            f"{1e3 * m.log_loss_gain:+.4f} ± {1e3 * m.log_loss_gain_se:.4f}",
+            Text(printable(m.nearest)),
+            f"{m.nearest_correlation:.3f}",
+        )
+    return table

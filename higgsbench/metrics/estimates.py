@@ -333,7 +333,7 @@ class Metric:
     Attributes:
         name: name in comparisons and tuning.
         key: name in rows and leaderboards, where the standard error is `KEY_se`.
-        heading: heading in tables.
+        heading: heading in tables; leaderboards use `column_heading` where it is set.
         help: what it is, in one line.
         estimate: the value with its influence, from scored events and their evaluation weights.
         digits: decimals shown.
@@ -359,6 +359,7 @@ class Metric:
     headline: bool = True
     priority: int = 3
     difference_priority: int = 5
+    column_heading: str = ""
     of_counts: Callable[[NDArray[np.float64], NDArray[np.float64], float], NDArray[np.float64]] | None = None
     of_bins: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
 
@@ -393,6 +394,7 @@ _RECORDS = (
         name="ams",
         key="ams_cv",
         heading="AMS",
+        column_heading="AMS cv",
         help="Cross-validated AMS: each fold cut where the other folds say, pooled at the reference totals.",
         estimate=_ams_at_cut,
         priority=0,

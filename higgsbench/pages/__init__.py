@@ -1,10 +1,15 @@
-"""Floor 1: what pages share; here how every page and every terminal report words its numbers."""
+"""Floor 1: what pages share; here how every page, table and terminal report words its numbers."""
 
 from __future__ import annotations
 
+import json
 import math
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["count", "number", "p_value", "percent", "with_error"]
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+__all__ = ["count", "json_report", "markdown_table", "markdown_text", "number", "p_value", "percent", "with_error"]
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -47,3 +52,40 @@ def with_error(value: float | None, error: float | None) -> str:
         return number(value)
     places = min(max(1 - math.floor(math.log10(error)), 0), 5)
     return f"{value:.{places}f} ± {error:.{places}f}"
+
+
+def markdown_text(text: str) -> str:
+    """Escape characters that Markdown would read as markup, a link or a cell border."""
+    for sign in "\\|*`[]":
+        text = text.replace(sign, f"\\{sign}")
+    return text.strip().replace("<", "&lt;")
+
+
+def markdown_table(
+    title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], text: Collection[int] = (0,)
+) -> str:
+    """Return a titled table in Markdown; every text is escaped.
+
+    Args:
+        title: title, set in bold.
+        headings: column headings.
+        rows: cells.
+        text: positions of the columns that hold text; numbers are aligned to the right.
+    """
+    marks = [":--" if at in text else "--:" for at in range(len(headings))]
+    escaped = [[markdown_text(cell) for cell in row] for row in (headings, *rows)]
+    lines = [f"| {' | '.join(cells)} |" for cells in (escaped[0], marks, *escaped[1:])]
+    return "\n".join([f"**{markdown_text(title)}**", "", *lines])
+
+
+def json_report(content: Any) -> str:
+    """Return JSON in full precision; NaN and infinities, which JSON lacks, become null."""
+    return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
