@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,9 @@ from scipy.stats import norm, t
 
 from benchmarks.common import publish
 from higgsbench.compare.contest import difference_between
-from higgsbench.compare.measure import METRICS, Contender, measure
+from higgsbench.compare.measure import Contender, measure
 from higgsbench.ensemble import Truth
-from higgsbench.leaderboard.collect import StoredRow
-from higgsbench.metrics import evaluation_weights, log_loss, roc_auc
+from higgsbench.metrics import METRICS, evaluation_weights, log_loss, roc_auc
 from higgsbench.metrics.comparisons import effective_degrees
 from higgsbench.schema import B_REG, N_B, N_S
 from higgsbench.validation import fold_assignments
@@ -107,21 +106,22 @@ def replication(task: tuple[int, int, int]) -> list[list[float]]:
     population, seed, n = task
     y, weight, scores = sample(POPULATIONS[population], n, np.random.default_rng([20260101, population, seed]))
     truth = Truth(y, weight, fold_assignments(y, None, 5, 1, seed), (N_S, N_B), B_REG, "smooth")
-    row = StoredRow(Path(), {}, {}, "")
+    row: Any = None  # nothing here is stored
     models = measure([Contender(m, row, np.arange(n), s[None], truth) for m, s in scores.items()], REPLICAS)
     twin_a, twin_b, worse = models
     out = []
     for metric in METRICS:
-        parts = [(difference_between(twin_a, b, metric), twin_a.influence[metric] - b.influence[metric])
-                 for b in (twin_b, worse)]  # fmt: skip
+        own, *others = (model.estimates[metric].influence for model in models)
+        parts = [(difference_between(twin_a, b, metric), own - influence)
+                 for b, influence in zip((twin_b, worse), others, strict=True)]  # fmt: skip
         line = [x for found, influence in parts for x in (found.value, found.se, effective_degrees(influence))]
-        line += [twin_a.values[metric], twin_a.errors[metric], effective_degrees(twin_a.influence[metric])]
+        line += [twin_a.values[metric], twin_a.errors[metric], effective_degrees(own)]
         out.append([*line, parts[0][0].p_value])
         if metric == "ams":
-            plain = [float(np.std(twin_a.replicas["ams"] - b.replicas["ams"], ddof=1)) for b in (twin_b, worse)]
+            plain = [float(np.std(twin_a.replicas.ams_cv - b.replicas.ams_cv, ddof=1)) for b in (twin_b, worse)]
             held = [float(np.sqrt(np.sum(influence**2))) for _, influence in parts]
-            own = float(np.sqrt(np.sum(twin_a.influence["ams"] ** 2)))
-            for errors in ((*plain, twin_a.errors["ams"]), (*held, own)):
+            alone = float(np.sqrt(np.sum(own**2)))
+            for errors in ((*plain, twin_a.errors["ams"]), (*held, alone)):
                 other = list(line)
                 other[1::3] = errors
                 p = 2.0 * float(t.sf(abs(other[0]) / other[1], other[2]))
@@ -186,7 +186,7 @@ def tables(values: Array, place: Array, truth: Array, n: int) -> list[str]:
 def _title(name: str) -> str:
     if name == "ams":
         return "**AMS (used)**"
-    return METRICS[name].title.split(" x")[0] if name in METRICS else name.replace("ams", "AMS")
+    return METRICS[name].heading.split(" x")[0] if name in METRICS else name.replace("ams", "AMS")
 
 
 def _line(title: str, found: Array, place: Array, truth: Array | None) -> str:

@@ -37,8 +37,8 @@ def make_run(tmp_path: Path) -> MakeRun:
             "EventId": np.tile(ids[order], repeats),
             "signal": np.tile(y[order], repeats),
             "weight": np.tile(weight[order], repeats),
-            "repeat": np.repeat(np.arange(repeats), n),
-            "fold": fold[:, order].ravel(),
+            "repeat": np.repeat(np.arange(repeats, dtype=np.int32), n),
+            "fold": fold[:, order].ravel().astype(np.int32),
         }
         rows = []
         for model, noise in noises.items():
@@ -49,13 +49,13 @@ def make_run(tmp_path: Path) -> MakeRun:
                 {
                     "name": model, "label": model.split(" ")[0], "variant": "global", "status": "ok", "digest": model,
                     "ams_cv": 3.0, "ams_cv_se": 0.1, "auc": 0.9, "auc_se": 0.01, "log_loss": 0.01, "fraction": 0.1,
-                    "s": 1.0, "b": 1.0, "cut_rule": "smooth", "threshold": -3.0,
+                    "s": 1.0, "b": 1.0, "cut_rule": "smooth", "threshold": -3.0, "cut_fraction": 0.1,
                 }
             )  # fmt: skip
         pl.DataFrame(columns).write_parquet(folder / "scores.parquet")
         comparability = {
             "data": f"{first}-{n}", "layout": "atlas-higgs-2014", "simulated": False, "events": n, "test_events": 0,
-            "n_s": N_S, "n_b": N_B, "b_reg": 10.0,
+            "repeats": repeats, "n_s": N_S, "n_b": N_B, "b_reg": 10.0,
         }  # fmt: skip
         content = {"run": name, "comparability": {**comparability, **shared}, "source": "toys", "rows": rows}
         (folder / "rows.json").write_text(json.dumps(content))

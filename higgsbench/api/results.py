@@ -224,9 +224,9 @@ def members(run: Run, *, results: File = "results") -> Diversity:
     Raises:
         StoreError: if the run is unfinished or has no stack.
     """
-    from higgsbench.leaderboard.members import read_diversity
+    from higgsbench.leaderboard.board import read_diversity
 
-    return read_diversity(find_run(run, results).folder)
+    return read_diversity(find_run(run, results))
 
 
 def _contenders(
@@ -236,7 +236,7 @@ def _contenders(
 
     names = [str(getattr(given, "folder", given)) for given in runs]
     specs = [f"{name}:{model}" for name in names for model in models] or names
-    return load_contenders(specs, run=run, results=Path(results), common=common)
+    return load_contenders(specs, run=run, results=results, common=common)
 
 
 @checked
@@ -361,8 +361,8 @@ def _scorer_of_shifts(
     systematics = parse_systematics(texts)
 
     def scored(contender: Contender) -> ScoredShifts:
-        folder = contender.row.run
-        return row_shifts(folder, contender.row.record["name"], systematics, FittedRun(find_run(folder)), events)
+        run = contender.row.run
+        return row_shifts(run.folder, contender.row.name, systematics, FittedRun(run), events)
 
     return scored
 

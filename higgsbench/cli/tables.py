@@ -72,7 +72,7 @@ def leaderboard(
         raise click.UsageError("--watch shows a table; leave --format out")
     chosen = split_names(columns, "--columns")
     if watching:
-        from higgsbench.leaderboard.watch import watch
+        from higgsbench.leaderboard.board import watch
 
         watch(results, sort, chosen)
         return
@@ -110,8 +110,7 @@ def members(run: Path, results: Path, form: str) -> None:
     import dataclasses
 
     from higgsbench import api
-    from higgsbench.leaderboard.members import members_table
-    from higgsbench.leaderboard.render import WIDE
+    from higgsbench.leaderboard.render import WIDE, members_table
 
     found = api.members(run, results=results)
     if form == "table":
@@ -188,8 +187,9 @@ def stats(
     from higgsbench import api
     from higgsbench.files import write_json
     from higgsbench.inference.statistics import content, show
-    from higgsbench.leaderboard.render import WIDE, strict_json
+    from higgsbench.leaderboard.render import WIDE
     from higgsbench.metrics.significance import BinningRules
+    from higgsbench.pages import json_report
 
     found = api.stats(
         run,
@@ -208,7 +208,7 @@ def stats(
     if workspace is not None:
         write_json(workspace, found.workspace)
     if form == "json":
-        echo_json(strict_json(content(found.models, found.shifts, found.expected)))
+        click.echo(json_report(content(found.models, found.shifts, found.expected)), nl=False)
     else:
         show(found.models, found.shifts, found.expected, console(width=WIDE))
 

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit, urlunsplit
 from higgsbench.errors import ConfigError, MissingExtraError, StoreError
 from higgsbench.files import file_digest, read_vouched
 from higgsbench.leaderboard.board import Leaderboard
-from higgsbench.leaderboard.collect import read_run
+from higgsbench.runs.stored import StoredRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from higgsbench.leaderboard.collect import StoredRow
+    from higgsbench.runs.stored import StoredRow
 
 __all__ = ["Exported", "export_mlflow"]
 
@@ -85,9 +85,7 @@ def export_mlflow(
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         raise ConfigError("--tracking-uri: name where MLflow keeps its records (or set MLFLOW_TRACKING_URI)")
-    rows, problem = read_run(folder)
-    if problem and not rows:
-        raise StoreError(problem)
+    rows = list(StoredRun(folder).rows)
     for file in _files_of(folder):
         read_vouched(folder, str(file.relative_to(folder)))
     attached = [Path(file).expanduser() for file in files]
@@ -174,7 +172,7 @@ class _Export:
         return Exported(parent, experiment, len(self.rows), self.uri, new=True)
 
     def _log_run(self, run_id: str) -> None:
-        shared = {"source": self.rows[0].source, **self.rows[0].comparability} if self.rows else {}
+        shared = {"source": self.rows[0].run.source, **self.rows[0].run.comparability} if self.rows else {}
         self._log(run_id, _texts(shared), {})
         board = Leaderboard.read(self.folder)
         for form, ending in (("markdown", "md"), ("csv", "csv")):

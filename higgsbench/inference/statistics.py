@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from higgsbench.errors import ConfigError
+from higgsbench.files import printable
 from higgsbench.inference.shifts import ShiftedScores, ShiftRow, shift_table
 from higgsbench.inference.significance import ModelSignificance, model_significance
 from higgsbench.inference.workspace import (
@@ -16,7 +17,6 @@ from higgsbench.inference.workspace import (
     expected_results,
     held_out_template,
 )
-from higgsbench.leaderboard.columns import printable
 from higgsbench.metrics.significance import BinningRules
 
 if TYPE_CHECKING:

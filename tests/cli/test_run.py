@@ -191,7 +191,7 @@ def test_names_of_members_are_no_markup() -> None:
     from rich.console import Console
 
     from higgsbench.ensemble.blend import Diversity, MemberGain
-    from higgsbench.leaderboard.members import members_table
+    from higgsbench.leaderboard.render import members_table
 
     names = ("xgboost", "xgboost [jets]")
     gains = [MemberGain(n, 0.1, 0.1, 0.1, names[0], 0.5, 0.1, 0.1, 0.1, 0.1) for n in names]

@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from higgsbench.cli.main import cli
 from higgsbench.compare import compare, load_contenders
 from higgsbench.compare.contest import conclusions, render
-from higgsbench.compare.measure import METRICS, selected_share
 from higgsbench.ensemble.cut import cross_validated_selection
 from higgsbench.ensemble.evaluate import bootstrap_row, paired_error
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, StoreError
-from higgsbench.metrics import ams, log_loss, paired_difference, roc_auc
+from higgsbench.metrics import METRICS, ams, log_loss, paired_difference, roc_auc
+from higgsbench.metrics.estimates import selected_share
 
 MakeRun = Callable[..., Path]
 
@@ -71,7 +71,7 @@ def test_equal_models_are_called_equal(make_run: MakeRun) -> None:
 def test_runs_are_aligned_by_event_and_the_order_of_the_file_does_not_matter(make_run: MakeRun) -> None:
     a, b = make_run("a", {"m": 0.3}), make_run("b", {"m": 0.3}, repeats=2)
     frame = pl.read_parquet(b / "scores.parquet")
-    frame.sort("repeat", "signal").write_parquet(b / "scores.parquet")
+    frame.sort("repeat", "signal", maintain_order=True).write_parquet(b / "scores.parquet")
     found, notes = load_contenders([str(a), f"{b}:m"])
     assert notes == []
     assert [c.name for c in found] == ["a:m", "b:m"]
@@ -112,7 +112,7 @@ def test_the_same_numbers_with_other_contents_are_refused(make_run: MakeRun) -> 
         ([], None, ConfigError, "name a run"),
         (["nowhere"], None, StoreError, "nowhere: no finished run"),
         (["a:god"], None, ConfigError, r"a: no model 'god' \(did you mean 'good'"),
-        (["good"], "zzz", StoreError, "--run zzz: no finished run"),
+        (["good"], "zzz", StoreError, "zzz: no finished run"),
     ],
 )
 def test_unknown_names(

@@ -137,7 +137,7 @@ def test_the_same_fits_are_shown_once(make: Make, tmp_path: Path) -> None:
     make("b", [record("x", 3.1), record("z", 3.3)])
     board = Leaderboard.read(tmp_path / "results")
     assert names(board) == [["z", "y", "x"]]
-    assert board.notes == ("1 rows stand in more than one run with the same fits and are shown once",)
+    assert board.notes == ("1 rows occur in more than one run with the same fits and are shown once",)
 
 
 def test_another_cut_of_the_same_fits_is_another_row(make: Make, tmp_path: Path) -> None:
@@ -249,7 +249,9 @@ def test_unfinished_and_damaged_runs_are_left_out_with_a_word(make: Make, tmp_pa
     assert len(board.notes) == 11
     for note in board.notes:
         assert "left out" in note
-    assert any("unfinished (1 units stored; run its configuration again to go on)" in note for note in board.notes)
+    assert any(
+        "left out, unfinished (1 units stored); run its configuration again to go on" in note for note in board.notes
+    )
 
 
 def test_odd_values_of_a_row_do_not_stop_the_others(make: Make, tmp_path: Path) -> None:

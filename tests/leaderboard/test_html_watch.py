@@ -13,8 +13,8 @@ from rich.console import Console
 
 from higgsbench import Leaderboard
 from higgsbench.cli.main import cli
+from higgsbench.leaderboard.board import unfinished, watch
 from higgsbench.leaderboard.render import render
-from higgsbench.leaderboard.watch import unfinished, watch
 
 HOSTILE = "<script>alert(1)</script>\"' onclick=x"
 

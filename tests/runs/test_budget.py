@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 import higgsbench
 from higgsbench.errors import ConfigError
-from higgsbench.leaderboard.collect import collect_rows
 from higgsbench.models import ModelSpec, get_model, registry
 from higgsbench.runs.budget import RowNeed, TimeBudget, fit_to_limit
 from higgsbench.runs.cost import FitCost, makespan
@@ -263,7 +262,9 @@ class TestRuns:
         assert left_out.predicted_seconds == pytest.approx(30.0)
         stored = json.loads((result.folder / "rows.json").read_text())["left_out"]
         assert [row["name"] for row in stored] == ["slower"]
-        assert any("a time limit left out slower" in note for note in collect_rows(tmp_path / "out")[1])
+        assert any(
+            "a time limit left out slower" in note for note in higgsbench.Leaderboard.read(tmp_path / "out").notes
+        )
         # The same without a limit adds what was left out, and changes nothing of what was there.
         before = pl.read_parquet(result.folder / "scores.parquet")
         whole = higgsbench.run(path, output=tmp_path / "out", jobs=1)
