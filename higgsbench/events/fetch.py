@@ -1,4 +1,7 @@
-"""Bring the challenge's file from CERN Open Data (or a mirror, or a manual download) into the cache, checked."""
+"""Bring the challenge's file from CERN Open Data (or a mirror, or a manual download) into the cache, checked.
+
+A file gets its final name only after its content has been verified; a record beside it says what was verified.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import json
 import logging
 import shutil
 import tempfile
-import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,85 +32,10 @@ __all__ = [
     "OPENDATA_URL",
     "Expectation",
     "Fetched",
-    "PermanentError",
-    "TransientError",
     "download",
     "fetch_opendata",
     "opendata_path",
 ]
-
-
-_CHUNK = 1 << 16
-_RETRY_STATUS = (408, 425, 429)
-
-
-class PermanentError(Exception):
-    """Trying the same address again will not help."""
-
-
-class TransientError(Exception):
-    """Trying again may help."""
-
-
-@contextmanager
-def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Keep pooch from telling where it stores what, which is our temporary folder."""
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-def download(url: str, place: Path, *, timeout: float, progress: Any = False) -> None:
-    """Download an address to a path that does not exist yet.
-
-    Args:
-        url: http or https address; redirections are followed.
-        place: file to write; absent after a failure.
-        timeout: seconds without a byte after which to give up.
-        progress: progress bar in pooch's sense, or False.
-
-    Raises:
-        PermanentError: if the server does not have the file or refuses it.
-        TransientError: if the server or the connection failed.
-    """
-    import pooch
-    import requests
-
-    # Identity: a server that marks the .gz as compressed in transit would make requests unpack it on the way.
-    headers = {"Accept-Encoding": "identity", "User-Agent": "higgsbench"}
-    downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=_CHUNK, timeout=timeout, headers=headers)
-    try:
-        with _quiet(pooch.get_logger()):
-            pooch.retrieve(url, known_hash=None, fname=place.name, path=place.parent, downloader=downloader)
-    except requests.exceptions.HTTPError as error:
-        raise _status_error(error.response) from None
-    except requests.exceptions.Timeout as error:
-        raise TransientError(f"no answer within {timeout:g} seconds") from error
-    except requests.exceptions.TooManyRedirects as error:
-        raise PermanentError("the server redirects in circles") from error
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-        raise PermanentError("not a valid address, or redirected to one") from error
-    except requests.exceptions.ChunkedEncodingError as error:
-        raise TransientError("the connection broke off before the file was complete") from error
-    except requests.exceptions.SSLError as error:
-        raise PermanentError("the server's certificate could not be verified") from error
-    except requests.exceptions.ConnectionError as error:
-        # A timeout between two blocks of the body arrives under this name, too.
-        late = "timed out" in str(error).lower()
-        raise TransientError(f"no data for {timeout:g} seconds" if late else "no connection to the server") from error
-    except requests.exceptions.RequestException as error:
-        raise TransientError(f"the download failed ({type(error).__name__})") from error
-
-
-def _status_error(response: Any) -> Exception:
-    status = int(response.status_code)
-    text = f"the server answered {status} {response.reason or ''}".rstrip()
-    response.close()
-    return TransientError(text) if status >= 500 or status in _RETRY_STATUS else PermanentError(text)
-
 
 OPENDATA_NAME = "atlas-higgs-challenge-2014-v2.csv.gz"
 
@@ -117,6 +44,9 @@ OPENDATA_URL = f"https://opendata.cern.ch/record/328/files/{OPENDATA_NAME}"
 
 EXPECTED_SHA256: str | None = None
 """SHA-256 of the official file. None until someone has confirmed it; the content is then checked by `OPENDATA`."""
+
+_CHUNK = 1 << 16
+_RETRY_STATUS = (408, 425, 429)
 
 
 @dataclass(frozen=True)
@@ -188,7 +118,7 @@ def opendata_path() -> Path:
     """Return the verified file in the cache.
 
     Raises:
-        DataError: if it has not been fetched yet, or is no longer whole.
+        DataError: if it has not been fetched yet, or is no longer complete.
     """
     known = _known(_target())
     if known is None:
@@ -203,7 +133,6 @@ def fetch_opendata(
     force: bool = False,
     timeout: float = 60.0,
     attempts: int = 3,
-    wait: float = 2.0,
     progress: Any = False,
     expected: Expectation = OPENDATA,
     sha256: str | None = EXPECTED_SHA256,
@@ -216,8 +145,7 @@ def fetch_opendata(
         output: also copy the verified file here.
         force: bring the file even if the cache holds it.
         timeout: seconds without an answer or a byte after which an attempt is given up.
-        attempts: how often to try where trying again can help.
-        wait: seconds before the second attempt, doubled before each further one.
+        attempts: how often to try where trying again can help; the pauses between them are pooch's.
         progress: progress bar in pooch's sense (`total`, `update`, `reset`, `close`), or False.
         expected: what the content must be.
         sha256: digest the bytes must have, or None.
@@ -231,46 +159,24 @@ def fetch_opendata(
     target = _target()
     known = None if source or force else _known(target)
     if known is None or file_digest(known.path) != known.sha256:
-        known = _bring(source or OPENDATA_URL, target, _Tries(attempts, timeout, wait, progress), expected, sha256)
+        chosen = source or OPENDATA_URL
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".tmp-", dir=target.parent) as folder:
+                arrived = Path(folder) / OPENDATA_NAME
+                if "://" in chosen:
+                    download(chosen, arrived, timeout=timeout, attempts=attempts, progress=progress)
+                else:
+                    _copy_source(chosen, arrived)
+                known = _verified(arrived, chosen, target, expected, sha256)
+        except OSError as error:
+            raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
     if output is not None:
         _copy(known.path, output)
     return known
 
 
-@dataclass(frozen=True)
-class _Tries:
-    attempts: int
-    timeout: float
-    wait: float
-    progress: Any
-
-
-def _bring(source: str, target: Path, tries: _Tries, expected: Expectation, sha256: str | None) -> Fetched:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=target.parent) as folder:
-            arrived = _obtain(source, Path(folder) / OPENDATA_NAME, tries)
-            digest = file_digest(arrived)
-            if sha256 is not None and digest != sha256:
-                raise DataError(f"{source}: SHA-256 is {digest}, expected {sha256}: damaged, or another version")
-            _check_content(arrived, source, expected)
-            size = arrived.stat().st_size
-            _record_of(target).unlink(missing_ok=True)
-            arrived.replace(target)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
-    fetched = Fetched(target, source, digest, size, expected.rows, fresh=True)
-    record = {key: value for key, value in asdict(fetched).items() if key not in ("path", "fresh")}
-    write_json(_record_of(target), record)
-    return fetched
-
-
-def _obtain(source: str, place: Path, tries: _Tries) -> Path:
-    """Download an address or copy a file to a private place."""
-    if "://" in source:
-        if not source.lower().startswith(("http://", "https://")):
-            raise DataError(f"{source}: only http:// and https:// addresses can be fetched, or a file by its path")
-        return _download(source, place, tries)
+def _copy_source(source: str, place: Path) -> None:
     file = Path(source).expanduser()
     if not file.is_file():
         raise DataError(f"{source}: no such file (an address starts with https://)")
@@ -278,23 +184,102 @@ def _obtain(source: str, place: Path, tries: _Tries) -> Path:
         shutil.copyfile(file, place)
     except OSError as error:
         raise DataError(f"{source}: cannot be copied: {error.strerror or error}") from error
-    return place
 
 
-def _download(url: str, place: Path, tries: _Tries) -> Path:
-    for attempt in range(1, tries.attempts + 1):
+def _verified(arrived: Path, source: str, target: Path, expected: Expectation, sha256: str | None) -> Fetched:
+    """Check a file that has arrived and move it, with its record, to its final name."""
+    digest = file_digest(arrived)
+    if sha256 is not None and digest != sha256:
+        raise DataError(f"{source}: SHA-256 is {digest}, expected {sha256}: damaged, or another version")
+    _check_content(arrived, source, expected)
+    fetched = Fetched(target, source, digest, arrived.stat().st_size, expected.rows, fresh=True)
+    _record_of(target).unlink(missing_ok=True)
+    arrived.replace(target)
+    write_json(_record_of(target), {k: v for k, v in asdict(fetched).items() if k not in ("path", "fresh")})
+    return fetched
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Keep pooch from logging where it stores what, which is our temporary folder."""
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def download(url: str, place: Path, *, timeout: float, attempts: int = 1, progress: Any = False) -> None:
+    """Download an address to a path that does not exist yet.
+
+    Args:
+        url: http or https address; redirections are followed.
+        place: file to write; absent after a failure.
+        timeout: seconds without a byte after which an attempt is given up.
+        attempts: how often to try where trying again can help.
+        progress: progress bar in pooch's sense, or False.
+
+    Raises:
+        DataError: one line that names the address and what went wrong.
+    """
+    import pooch
+    import requests
+
+    if not url.lower().startswith(("http://", "https://")):
+        raise DataError(f"{url}: only http:// and https:// addresses can be fetched, or a file by its path")
+    # Identity: a server that marks the .gz as compressed in transit would make requests unpack it on the way.
+    headers = {"Accept-Encoding": "identity", "User-Agent": "higgsbench"}
+    http = pooch.HTTPDownloader(progressbar=progress, chunk_size=_CHUNK, timeout=timeout, headers=headers)
+
+    def once(url: str, output_file: Any, keeper: Any) -> None:
         try:
-            download(url, place, timeout=tries.timeout, progress=tries.progress)
-        except PermanentError as error:
-            raise DataError(f"{url}: {error}; give a mirror or a file already downloaded with --from") from error
-        except TransientError as error:
-            if attempt == tries.attempts:
-                tried = f"after {attempt} attempts" if attempt > 1 else "at the only attempt"
-                raise DataError(f"{url}: {error} {tried}; try again later, or give --from a mirror or file") from error
-            time.sleep(tries.wait * 2 ** (attempt - 1))
-        else:
-            break
-    return place
+            http(url, output_file, keeper)
+        except requests.exceptions.RequestException as error:
+            reason, again = _fault(error, timeout)
+            if again:
+                raise
+            # Not an error of requests, so pooch does not try again.
+            raise DataError(f"{url}: {reason}; give a mirror or a file already downloaded with --from") from None
+
+    keeper = pooch.create(
+        place.parent, "", registry={place.name: None}, urls={place.name: url}, retry_if_failed=attempts - 1
+    )
+    try:
+        with _quiet(pooch.get_logger()):
+            keeper.fetch(place.name, downloader=once)
+    except requests.exceptions.RequestException as error:
+        tried = f"after {attempts} attempts" if attempts > 1 else "at the only attempt"
+        reason, _ = _fault(error, timeout)
+        raise DataError(f"{url}: {reason} {tried}; try again later, or give --from a mirror or file") from error
+
+
+def _fault(error: Exception, timeout: float) -> tuple[str, bool]:
+    """Say why a download failed, and whether trying again can help."""
+    from requests import exceptions
+
+    if isinstance(error, exceptions.HTTPError) and error.response is not None:
+        status, reason = error.response.status_code, error.response.reason or ""
+        error.response.close()
+        return f"the server answered {status} {reason}".rstrip(), status >= 500 or status in _RETRY_STATUS
+    # A timeout between two blocks of the body is a ConnectionError, too.
+    late = "timed out" in str(error).lower()
+    for kind, reason, again in (
+        (exceptions.TooManyRedirects, "the server redirects in circles", False),
+        (exceptions.InvalidURL, "not a valid address, or redirected to one", False),
+        (exceptions.InvalidSchema, "not a valid address, or redirected to one", False),
+        (exceptions.SSLError, "the server's certificate could not be verified", False),
+        (exceptions.Timeout, f"no answer within {timeout:g} seconds", True),
+        (exceptions.ChunkedEncodingError, "the connection broke off before the file was complete", True),
+        (
+            exceptions.ConnectionError,
+            f"no data for {timeout:g} seconds" if late else "no connection to the server",
+            True,
+        ),
+    ):
+        if isinstance(error, kind):
+            return reason, again
+    return f"the download failed ({type(error).__name__})", True
 
 
 def _check_content(file: Path, source: str, expected: Expectation) -> None:

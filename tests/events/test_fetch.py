@@ -118,8 +118,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def fetch(expected: Expectation) -> Callable[..., Any]:
-    return partial(fetch_opendata, expected=expected, wait=0.0, timeout=5.0)
+def fetch(expected: Expectation, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)
+    return partial(fetch_opendata, expected=expected, timeout=5.0)
 
 
 def left_over(cache: Path) -> list[str]:
