@@ -189,7 +189,7 @@ def explore(
 
     import higgsbench.explore as exploration
     from higgsbench.config.model import named_schema
-    from higgsbench.events.simulate import SimulationSettings
+    from higgsbench.events.simulate import SimulationSettings, simulated_events
     from higgsbench.explore.display import render_terminal
 
     if page is not None:
@@ -197,7 +197,8 @@ def explore(
         from higgsbench.pages.drawing import check_page
 
         check_page(page)
-    what = data or exploration.SimulatedStream(SimulationSettings(events=events or _SIMULATED, seed=seed or 0))
+    toys = SimulationSettings(events=events or _SIMULATED, seed=seed or 0)
+    what = data or simulated_events(toys, in_memory=False)
     found = exploration.explore(what, test=test, schema=named_schema(schema), subsets=subsets or None)
     if page is not None:
         from higgsbench.explore.display import write_page

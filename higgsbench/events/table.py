@@ -167,6 +167,10 @@ class Events:
         index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return Events(self.frame[index], self.schema, self.source)
 
+    def lazy(self) -> pl.LazyFrame:
+        """Return all columns of these events, in order, as a query."""
+        return self.frame.lazy()
+
     def batches(self) -> Iterator[pl.DataFrame]:
         """Yield the table in parts of at most `BATCH` rows, in order, with all columns."""
         yield from self.frame.iter_slices(BATCH)

@@ -1,199 +1,128 @@
-"""Weighted counts of a table in two passes, in memory that does not grow with the file."""
+"""Weighted counts of a table in two passes, in memory that does not grow with the file.
+
+The first pass is a few lazy queries: how large each subset is, which groups there are, and a sample that decides the
+bins. The second adds up weights part by part in the order of the rows. Polars could do that in one query, but its
+streaming engine adds numbers in the order in which its threads finish, so that the same file would not give the same
+last digits twice.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits
 
 from higgsbench.errors import DataError
-from higgsbench.events.read import normalised
-from higgsbench.events.simulate import OFFICIAL_COLUMNS, SimulationSettings, simulate_batches
 from higgsbench.metrics import roc_auc
-from higgsbench.schema import ATLAS_HIGGS, UNITS
+from higgsbench.schema import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import polars as pl
     from numpy.typing import NDArray
 
+    from higgsbench.events import Events
     from higgsbench.schema import TableSchema
 
-__all__ = [
-    "ALL",
-    "BACKGROUND",
-    "CLASS_NAMES",
-    "FOLDS",
-    "LABELS",
-    "SIGNAL",
-    "UNLABELLED",
-    "Batch",
-    "PairSums",
-    "SimulatedStream",
-    "Source",
-    "Stream",
-    "Survey",
-    "Tally",
-    "display_edges",
-    "fine_edges",
-    "row_uniform",
-    "take_survey",
-]
-
+__all__ = ["BACKGROUND", "CLASS_NAMES", "SIGNAL", "UNLABELLED", "PairSums", "Survey", "Table", "Tally"]
 
 BACKGROUND, SIGNAL, UNLABELLED = 0, 1, 2
 CLASS_NAMES = ("background", "signal", "unlabelled")
 
-_KEEP_BYTES = 1 << 29
-_MASK = np.uint64(0xFFFFFFFFFFFFFFFF)
+FINE_BINS = 4096
+FOLDS = 5
+LABELS = 3
+PART = 1 << 17
+"""Rows that are counted at a time."""
+
+_SAMPLE = 80_000
+_MOST_GROUPS = 64
+_SALT, _FOLD_SALT = 11, 23
+_CENTRAL = (0.003, 0.98)
+_FULL_TURN = 3.1425  # pi, and what rounding to three decimals makes of it
+_CACHED = 1 << 12  # rows whose products stay in the processor's cache
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Rows of one event file.
-
-    Attributes:
-        x: (p, n) features in schema order, NaN where missing.
-        label: (n,) BACKGROUND, SIGNAL or UNLABELLED.
-        weight: (n,) event weights as stored; 1 where the file has none.
-        group: (n,) group numbers, or None where the layout has no groups.
-        subset: (n,) subset names, or None where the file names none.
-        row: (n,) positions of the rows in the file.
-    """
-
-    x: NDArray[np.float64]
-    label: NDArray[np.int8]
-    weight: NDArray[np.float64]
-    group: NDArray[np.int64] | None
-    subset: NDArray[np.object_] | None
-    row: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return self.weight.size
-
-    def take(self, rows: NDArray[np.bool_]) -> Batch:
-        """Return the chosen rows."""
-        if rows.all():
-            return self
-        group = None if self.group is None else self.group[rows]
-        subset = None if self.subset is None else self.subset[rows]
-        return Batch(self.x[:, rows], self.label[rows], self.weight[rows], group, subset, self.row[rows])
-
-
-def row_uniform(row: NDArray[np.int64], salt: int) -> NDArray[np.float64]:
-    """(n,) numbers in [0, 1) that depend on the row's position and the salt only, not on how a file is cut up.
+def row_uniform(row: NDArray[np.uint64], salt: int) -> NDArray[np.float64]:
+    """(n,) numbers in [0, 1) that depend only on the position of a row and the salt.
 
     The mixing function is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
     """
-    state = row.astype(np.uint64) + np.uint64((salt << 40) + 1)
-    state = state * np.uint64(0x9E3779B97F4A7C15) & _MASK
+    state = (row.astype(np.uint64) + np.uint64((salt << 40) + 1)) * np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     state ^= state >> np.uint64(31)
     return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-class Stream(Protocol):
-    """What can be explored: parts of a table, readable from the start any number of times (`events.EventStream`)."""
+class Table:
+    """Events with class, weight, group, subset and position beside their features.
 
-    source: str
-    schema: TableSchema
-    columns: tuple[str, ...]
+    Attributes:
+        columns: names of the columns, in the order of the file.
+        weight_column: column of the weights, or None where every event counts 1. The weight of the whole file comes
+            first: a weight normalised within subsets would count the events of a small subset more.
+        subset_column: column of the subsets, or None.
+        query: the features as float64, NaN where missing, and the columns `~label`, `~weight`, `~group`, `~subset`.
+    """
 
-    def batches(self, *, check: bool = True) -> Iterator[pl.DataFrame]:
-        """Yield the parts, missing values as null."""
-
-
-class Source:
-    """A stream of batches that can be read twice; a file that fits is kept in memory after the first reading."""
-
-    def __init__(self, stream: Stream, keep_bytes: int = _KEEP_BYTES) -> None:
-        self.stream = stream
-        self.schema: TableSchema = stream.schema
-        self.keep_bytes = keep_bytes
-        self._kept: list[Batch] | None = []
-        self._complete = False
-
-    @property
-    def weight_column(self) -> str | None:
-        """Column of the weights, or None where every event counts 1.
-
-        The weight of the whole file comes first: a weight normalised within subsets would count the events of a small
-        subset more.
-        """
-        for name in (self.schema.weight, self.schema.subset_weight):
-            if name is not None and name in self.stream.columns:
-                return name
-        return None
-
-    def __iter__(self) -> Iterator[Batch]:
-        if self._complete and self._kept is not None:
-            yield from self._kept
-            return
-        check, size, first_row = not self._complete, 0, 0
-        self._kept = [] if check else None
-        for frame in self.stream.batches(check=check):
-            batch = self._batch(frame, first_row)
-            first_row += len(batch)
-            size += batch.x.nbytes + 32 * len(batch)
-            if size > self.keep_bytes:
-                self._kept = None
-            elif self._kept is not None:
-                self._kept.append(batch)
-            yield batch
-        self._complete = True
-
-    def _batch(self, frame: pl.DataFrame, first_row: int) -> Batch:
-        schema, n = self.schema, frame.height
-        features = frame.select(pl.col(schema.features).cast(pl.Float64).fill_null(float("nan")))
-        x = np.ascontiguousarray(features.to_numpy().T)
-        label = np.full(n, UNLABELLED, dtype=np.int8)
-        if schema.label in frame.columns:
-            label = (frame[schema.label] == schema.signal).to_numpy().astype(np.int8)
-        weight = np.ones(n)
-        if self.weight_column is not None:
-            weight = frame[self.weight_column].to_numpy().astype(np.float64)
-        group = None if schema.group is None else frame[schema.group].cast(pl.Int64).to_numpy()
-        subset = None
-        if schema.subset is not None and schema.subset in frame.columns:
-            subset = frame[schema.subset].to_numpy()
-        return Batch(x, label, weight, group, subset, np.arange(first_row, first_row + n))
-
-
-class SimulatedStream:
-    """Events of the built-in toy simulation, made while they are read."""
-
-    def __init__(self, settings: SimulationSettings) -> None:
-        self.settings = settings
-        self.schema = ATLAS_HIGGS
-        self.columns: tuple[str, ...] = tuple(OFFICIAL_COLUMNS)
-        self.source = f"toy simulation ({settings.events} events, seed {settings.seed})"
-
-    def batches(self, *, check: bool = True) -> Iterator[pl.DataFrame]:
-        """Yield the parts, missing values as null.
+    def __init__(self, events: Events, order: Sequence[str] | None = None) -> None:
+        """Choose the columns.
 
         Args:
-            check: without effect, as the simulation is trusted to follow its layout.
+            events: the table.
+            order: columns of the file that it came from, in their order there.
         """
-        del check
-        for frame in simulate_batches(self.settings):
-            yield normalised(frame, self.schema)
+        schema = events.schema
+        self.events, self.schema, self.features = events, schema, list(schema.features)
+        stored = events.lazy()
+        names = stored.collect_schema().names()
+        self.columns = tuple(name for name in order or names if name in names)
+        weights = (schema.weight, schema.subset_weight)
+        self.weight_column = next((name for name in weights if name in self.columns), None)
+        self.subset_column = schema.subset if schema.subset in self.columns else None
+        label: pl.Expr = pl.lit(UNLABELLED)
+        if schema.label in self.columns:
+            label = pl.col(schema.label) == schema.signal
+        self.query = stored.select(
+            pl.col(self.features).cast(pl.Float64).fill_null(float("nan")),
+            label.cast(pl.Int64).alias("~label"),
+            (pl.lit(1.0) if self.weight_column is None else pl.col(self.weight_column))
+            .cast(pl.Float64)
+            .alias("~weight"),
+            (pl.lit(0) if schema.group is None else pl.col(schema.group)).cast(pl.Int64).alias("~group"),
+            (pl.lit("") if self.subset_column is None else pl.col(self.subset_column)).alias("~subset"),
+        )
+
+    def parts(self) -> Iterator[pl.DataFrame]:
+        """Yield the table in the order of its rows."""
+        for first in range(0, len(self.events), PART):
+            row = pl.int_range(first, first + pl.len(), dtype=pl.UInt64).alias("~row")
+            yield self.query.slice(first, PART).with_columns(row).collect()
+
+    def sample(self, subsets: Sequence[str], size: int) -> pl.DataFrame:
+        """Return at most `_SAMPLE` random rows of some subsets, which hold `size` rows together."""
+        rows = self.query.with_row_index("~row").filter(pl.col("~subset").is_in(list(subsets)))
+        if size > _SAMPLE:
+            key = pl.col("~row").map_batches(_sample_key, return_dtype=pl.Float64, is_elementwise=True)
+            bound = rows.select(key.bottom_k(_SAMPLE).max()).collect(engine="streaming").item()
+            rows = rows.filter(key <= bound)
+        return rows.collect(engine="streaming")
+
+    def groups(self) -> tuple[int, ...] | None:
+        """Return the group numbers; None without a group column, or if it has too many values to be one."""
+        if self.schema.group is None:
+            return None
+        found = self.query.select(pl.col("~group").unique().head(_MOST_GROUPS + 1)).collect(engine="streaming")
+        return tuple(sorted(found.to_series())) if found.height <= _MOST_GROUPS else None
 
 
-ALL = ""
-"""Key of the rows of a file without subsets."""
-
-FINE_BINS = 4096
-_RESERVOIR = 40_000
-_MOST_GROUPS = 64
-_SALT = 11
-_CENTRAL = (0.003, 0.98)
-_FULL_TURN = 3.1425  # pi, and what rounding to three decimals makes of it
+def _sample_key(row: pl.Series) -> pl.Series:
+    return pl.Series(row_uniform(row.to_numpy(), _SALT))
 
 
 @dataclass(frozen=True)
@@ -201,120 +130,77 @@ class Survey:
     """What the first pass learns.
 
     Attributes:
-        rows: events in the file.
-        counts: events in each subset, in the layout's order.
-        described: subsets whose events are described.
+        described: subsets whose events are described; an empty name where the file has no subsets.
         others: the file's other subsets, compared with the described ones.
         groups: distinct group numbers; None without a group column, or if it has too many values to be one.
-        sample: random described events, the base of bins and of first guesses; never of a printed number.
+        sampled: number of random described events from which the bins follow; printed numbers never do.
+        centre: (p,) mean of each feature in this sample.
         fine: per feature, the edges that resolve distributions.
         display: per feature, the edges of the histogram that is shown; a subset of the fine edges.
         example: position of the feature used to show why splits must rescale weights, None without labels.
     """
 
-    rows: int
-    counts: dict[str, int]
     described: tuple[str, ...]
     others: tuple[str, ...]
     groups: tuple[int, ...] | None
-    sample: Batch
+    sampled: int
+    centre: NDArray[np.float64]
     fine: tuple[NDArray[np.float64], ...]
     display: tuple[NDArray[np.float64], ...]
     example: int | None
 
+    @classmethod
+    def take(cls, table: Table, subsets: Sequence[str] | None) -> Survey:
+        """Choose what the second pass counts.
 
-class _Reservoir:
-    """A uniform random sample of rows: those with the smallest random numbers seen so far."""
+        Args:
+            table: the events.
+            subsets: names of the subsets to describe; None takes the layout's first one (the training set) where the
+                file has it, and otherwise all events.
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.parts: list[tuple[NDArray[np.float64], Batch]] = []
-        self.held = 0
-        self.bound = 1.0
-
-    def add(self, key: NDArray[np.float64], batch: Batch) -> None:
-        rows = key < self.bound
-        if rows.any():
-            self.parts.append((key[rows], batch.take(rows)))
-            self.held += int(rows.sum())
-        if self.held > 2 * self.size:
-            keys = np.concatenate([k for k, _ in self.parts])
-            self.bound = float(np.partition(keys, self.size)[self.size])
-            self.parts = [(k[k < self.bound], b.take(k < self.bound)) for k, b in self.parts]
-            self.held = sum(len(b) for _, b in self.parts)
-
-
-def _joined(parts: Sequence[Batch]) -> Batch:
-    x = np.concatenate([b.x for b in parts], axis=1)
-    label = np.concatenate([b.label for b in parts])
-    weight = np.concatenate([b.weight for b in parts])
-    return Batch(x, label, weight, None, None, np.concatenate([b.row for b in parts]))
+        Raises:
+            DataError: if there is no event in a subset that was asked for.
+        """
+        sizes = dict(table.query.group_by("~subset").len().collect(engine="streaming").iter_rows())
+        described, others = _choose(table, sizes, subsets)
+        sample = table.sample(described, sum(sizes[name] for name in described))
+        x, label = sample.select(table.features).to_numpy().T, sample["~label"].to_numpy()
+        display = tuple(_shown_edges(table.schema, name, v, label) for name, v in zip(table.features, x, strict=True))
+        fine = tuple(fine_edges(v, label, shown) for v, shown in zip(x, display, strict=True))
+        present = ~np.isnan(x)
+        centre = np.where(present, x, 0.0).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
+        example = _example(x, label, sample["~weight"].to_numpy())
+        return cls(described, others, table.groups(), sample.height, centre, fine, display, example)
 
 
-def take_survey(source: Source, subsets: Sequence[str] | None) -> Survey:
-    """Read a file once and choose what the second pass counts.
-
-    Args:
-        source: the events.
-        subsets: names of the subsets to describe; None takes the layout's first one (the training set) where the
-            file has it, and otherwise all events.
-
-    Raises:
-        DataError: if the file is malformed or has no event in a subset that was asked for.
-    """
-    reservoirs: dict[str, _Reservoir] = {}
-    counts: dict[str, int] = {}
-    groups: set[int] = set()
-    rows = 0
-    for batch in source:
-        rows += len(batch)
-        key = row_uniform(batch.row, _SALT)
-        names = [ALL] if batch.subset is None else sorted(set(batch.subset.tolist()))
-        for name in names:
-            of_name = np.ones(len(batch), np.bool_) if batch.subset is None else batch.subset == name
-            counts[name] = counts.get(name, 0) + int(of_name.sum())
-            reservoirs.setdefault(name, _Reservoir(_RESERVOIR)).add(key[of_name], batch.take(of_name))
-        if batch.group is not None and len(groups) <= _MOST_GROUPS:
-            groups.update(np.unique(batch.group).tolist())
-    described, others = _choose(source, counts, subsets)
-    sample = _joined([b for name in described for _, b in reservoirs[name].parts])
-    named = zip(source.schema.features, sample.x, strict=True)
-    display = tuple(_shown_edges(source.schema, name, x, sample.label) for name, x in named)
-    fine = tuple(fine_edges(x, sample.label, shown) for x, shown in zip(sample.x, display, strict=True))
-    known = source.schema.group is not None and len(groups) <= _MOST_GROUPS
-    ordered = {name: counts[name] for name in (*described, *others)}
-    distinct = tuple(sorted(groups)) if known else None
-    return Survey(rows, ordered, described, others, distinct, sample, fine, display, _example(sample))
+def _choose(
+    table: Table, sizes: dict[str, int], subsets: Sequence[str] | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    known = [name for name in table.schema.subset_values if name in sizes]
+    known += sorted(name for name in sizes if name not in known)
+    if subsets is None:
+        first = table.schema.subset_values[:1]
+        described = tuple(first) if first and first[0] in sizes else tuple(known)
+    else:
+        for name in subsets:
+            if table.subset_column is None:
+                raise DataError(f"{table.events.source}: no subset column, so no subset {name!r} to describe")
+            if name not in sizes:
+                raise DataError(f"{table.events.source}: no event in subset {name!r}; it has {', '.join(known)}")
+        described = tuple(dict.fromkeys(subsets))
+    return described, tuple(name for name in known if name not in described)
 
 
 def _shown_edges(
-    schema: TableSchema, name: str, x: NDArray[np.float64], label: NDArray[np.int8]
+    schema: TableSchema, name: str, x: NDArray[np.float64], label: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     if UNITS.get(name) == "rad" and np.nanmax(np.abs(x), initial=0.0) <= _FULL_TURN:
         return np.linspace(-_FULL_TURN, _FULL_TURN, 33)
     return display_edges(x, label, name in schema.integers)
 
 
-def _choose(
-    source: Source, counts: dict[str, int], subsets: Sequence[str] | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    known = [name for name in source.schema.subset_values if name in counts]
-    known += sorted(name for name in counts if name not in known)
-    if subsets is None:
-        first = source.schema.subset_values[:1]
-        described = tuple(first) if first and first[0] in counts else tuple(known)
-    else:
-        for name in subsets:
-            if ALL in counts:
-                raise DataError(f"{source.stream.source}: no subset column, so no subset {name!r} to describe")
-            if name not in counts:
-                raise DataError(f"{source.stream.source}: no event in subset {name!r}; it has {', '.join(known)}")
-        described = tuple(dict.fromkeys(subsets))
-    return described, tuple(name for name in known if name not in described)
-
-
 def fine_edges(
-    x: NDArray[np.float64], label: NDArray[np.int8], display: NDArray[np.float64], bins: int = FINE_BINS
+    x: NDArray[np.float64], label: NDArray[np.int64], display: NDArray[np.float64], bins: int = FINE_BINS
 ) -> NDArray[np.float64]:
     """Return the edges that cut signal and background into parts of equal numbers of sampled events.
 
@@ -336,7 +222,7 @@ def fine_edges(
 
 
 def display_edges(
-    x: NDArray[np.float64], label: NDArray[np.int8], integer: bool, bins: int = 60
+    x: NDArray[np.float64], label: NDArray[np.int64], integer: bool, bins: int = 60
 ) -> NDArray[np.float64]:
     """Return at most about `bins` equal bins with round edges over the bulk of every class."""
     present = ~np.isnan(x)
@@ -356,25 +242,19 @@ def display_edges(
     return np.arange(first, last + 1, dtype=np.float64) * step
 
 
-def _example(sample: Batch) -> int | None:
+def _example(x: NDArray[np.float64], label: NDArray[np.int64], weight: NDArray[np.float64]) -> int | None:
     """Choose the feature with few missing values that separates best on its own, on the sampled events."""
-    known = (sample.label == SIGNAL) | (sample.label == BACKGROUND)
+    known = (label == SIGNAL) | (label == BACKGROUND)
     best: tuple[float, int] | None = None
-    for place, x in enumerate(sample.x):
-        present = known & ~np.isnan(x)
-        y, w = sample.label[present] == SIGNAL, sample.weight[present]
+    for place, values in enumerate(x):
+        present = known & ~np.isnan(values)
+        y, w = label[present] == SIGNAL, weight[present]
         if present.sum() < 0.9 * known.sum() or not y.any() or y.all() or w[y].sum() <= 0 or w[~y].sum() <= 0:
             continue
-        power = abs(roc_auc(y, x[present], w).value - 0.5)
+        power = abs(roc_auc(y, values[present], w).value - 0.5)
         if best is None or power > best[0]:
             best = (power, place)
     return None if best is None else best[1]
-
-
-FOLDS = 5
-LABELS = 3
-_PART = 1 << 12
-_SALT_TALLY = 23
 
 
 class PairSums:
@@ -392,11 +272,11 @@ class PairSums:
     def add(self, x: NDArray[np.float64], w: NDArray[np.float64]) -> None:
         """Count events, given as (p, n) values with NaN for missing and (n,) weights."""
         p = self.centre.size
-        # Parts that stay in the cache, on one thread: BLAS splits such flat products badly, and waits for busy cores.
+        # On one thread: BLAS splits such flat products badly, and waits for busy cores.
         with threadpool_limits(limits=1, user_api="blas"):
-            for first in range(0, w.size, _PART):
-                part = x[:, first : first + _PART]
-                weight = w[first : first + _PART]
+            for first in range(0, w.size, _CACHED):
+                part = x[:, first : first + _CACHED]
+                weight = w[first : first + _CACHED]
                 missing = np.isnan(part)
                 there = (~missing).astype(np.float64)
                 d = np.where(missing, 0.0, part - self.centre[:, None])
@@ -447,57 +327,51 @@ class Tally:
         self.low, self.high = np.full((LABELS, p), np.inf), np.full((LABELS, p), -np.inf)
         self.weight_range = np.tile([np.inf, -np.inf], (LABELS, 1))
         self.negative = np.zeros(LABELS)
-        present = ~np.isnan(survey.sample.x)
-        sums = np.where(present, survey.sample.x, 0.0).sum(axis=1)
-        centre = sums / np.maximum(present.sum(axis=1), 1)
-        self.pairs = [PairSums(centre) for _ in range(LABELS)]
+        self.pairs = [PairSums(survey.centre) for _ in range(LABELS)]
         size = 0 if survey.example is None else 2 * survey.fine[survey.example].size + 2
         self.folds = np.zeros((FOLDS, 2, size, 3))
 
-    def add(self, batch: Batch, sample: int) -> None:
-        """Count the rows of a batch, all of one sample."""
-        if len(batch) == 0:
-            return
-        label, w = batch.label.astype(np.int64), batch.weight
-        w2 = w * w
-        self.totals[sample] += _counted(label, w, w2, LABELS)
-        for place, (x, edges) in enumerate(zip(batch.x, self.survey.fine, strict=True)):
-            size = 2 * edges.size + 2
-            at = bin_numbers(x, edges)
-            self.bins[place][sample] += _counted(label * size + at, w, w2, LABELS * size).reshape(LABELS, size, 3)
-            if sample == 0 and place == self.survey.example:
-                self._add_folds(batch, at, w2)
-        if sample == 0:
-            self._describe(batch, w2)
+    def add(self, frame: pl.DataFrame, sample: NDArray[np.int64]) -> None:
+        """Count a part of a `Table`, each row for the sample that is named."""
+        label, w = frame["~label"].to_numpy(), frame["~weight"].to_numpy()
+        kind, described = sample * LABELS + label, sample == 0
+        self.totals += _counted(kind, w, self.totals.shape)
+        place = np.zeros_like(label)
+        if self.survey.groups:
+            place = np.where(described, np.searchsorted(np.array(self.survey.groups), frame["~group"].to_numpy()), 0)
+        group = place * LABELS + label
+        self.groups += _counted(group[described], w[described], self.groups.shape)
+        for i, (name, edges, bins) in enumerate(zip(frame.columns, self.survey.fine, self.bins, strict=False)):
+            at = bin_numbers(frame[name].to_numpy(), edges)
+            bins += _counted(kind * bins.shape[2] + at, w, bins.shape)
+            gone = described & (at == bins.shape[2] - 1)
+            self.missing[..., i] += _counted(group[gone], w[gone], self.groups.shape)[..., :2]
+            if i == self.survey.example:
+                self._add_folds(frame["~row"].to_numpy(), label, at, w, described & (label != UNLABELLED))
+        for number in np.unique(label[described]).tolist():
+            self._describe(frame.filter(described & (label == number)), number)
 
-    def _add_folds(self, batch: Batch, at: NDArray[np.int64], w2: NDArray[np.float64]) -> None:
-        fold = (row_uniform(batch.row, _SALT_TALLY) * FOLDS).astype(np.int64)
-        known = (batch.label == SIGNAL) | (batch.label == BACKGROUND)
-        size = self.folds.shape[2]
-        code = ((fold * 2 + batch.label) * size + at)[known]
-        self.folds += _counted(code, batch.weight[known], w2[known], FOLDS * 2 * size).reshape(self.folds.shape)
+    def _add_folds(
+        self,
+        row: NDArray[np.uint64],
+        label: NDArray[np.int64],
+        at: NDArray[np.int64],
+        w: NDArray[np.float64],
+        chosen: NDArray[np.bool_],
+    ) -> None:
+        fold = (row_uniform(row, _FOLD_SALT) * FOLDS).astype(np.int64)
+        code = (fold * 2 + label) * self.folds.shape[2] + at
+        self.folds += _counted(code[chosen], w[chosen], self.folds.shape)
 
-    def _describe(self, batch: Batch, w2: NDArray[np.float64]) -> None:
-        groups = self.survey.groups
-        place = np.zeros(len(batch), np.int64)
-        if groups and batch.group is not None:
-            place = np.searchsorted(np.array(groups), batch.group)
-        code = place * LABELS + batch.label
-        self.groups += _counted(code, batch.weight, w2, self.groups.size // 3).reshape(self.groups.shape)
-        for label in np.unique(batch.label):
-            rows = batch.label == label
-            part = batch.take(rows)
-            self.pairs[label].add(part.x, part.weight)
-            self.low[label] = np.fmin(self.low[label], np.fmin.reduce(part.x, axis=1))
-            self.high[label] = np.fmax(self.high[label], np.fmax.reduce(part.x, axis=1))
-            low, high = self.weight_range[label]
-            self.weight_range[label] = min(low, part.weight.min()), max(high, part.weight.max())
-            self.negative[label] += np.count_nonzero(part.weight < 0.0)
-            gone = np.isnan(part.x)
-            for g in np.unique(place[rows]):
-                of_group = place[rows] == g
-                self.missing[g, label, 0] += gone[:, of_group].sum(axis=1)
-                self.missing[g, label, 1] += gone[:, of_group] @ part.weight[of_group]
+    def _describe(self, frame: pl.DataFrame, label: int) -> None:
+        x = np.asfortranarray(frame.select(frame.columns[: len(self.bins)]).to_numpy().T)
+        w = frame["~weight"].to_numpy()
+        self.pairs[label].add(x, w)
+        self.low[label] = np.fmin(self.low[label], np.fmin.reduce(x, axis=1))
+        self.high[label] = np.fmax(self.high[label], np.fmax.reduce(x, axis=1))
+        low, high = self.weight_range[label]
+        self.weight_range[label] = min(low, w.min()), max(high, w.max())
+        self.negative[label] += np.count_nonzero(w < 0.0)
 
 
 def bin_numbers(x: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -509,15 +383,8 @@ def bin_numbers(x: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[n
     return number
 
 
-def _counted(
-    code: NDArray[np.int64], w: NDArray[np.float64], w2: NDArray[np.float64], size: int
-) -> NDArray[np.float64]:
-    """(size, 3) events, weights and squared weights of each code."""
-    return np.stack(
-        [
-            np.bincount(code, minlength=size).astype(np.float64),
-            np.bincount(code, weights=w, minlength=size),
-            np.bincount(code, weights=w2, minlength=size),
-        ],
-        axis=1,
-    )
+def _counted(code: NDArray[np.int64], w: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return events, weights and squared weights of each code, in an array of the given shape (..., 3)."""
+    size = math.prod(shape[:-1])
+    sums = (np.bincount(code, weights=weights, minlength=size) for weights in (None, w, w * w))
+    return np.stack([total.astype(np.float64) for total in sums], axis=1).reshape(shape)

@@ -1,4 +1,7 @@
-"""An exploration as text for the terminal and as one self-contained page."""
+"""An exploration as one self-contained page and as text for the terminal, readable from 80 columns.
+
+Tables that both show are made once; the terminal leaves out columns and rows for which it has no room.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich import box
 from rich.console import Console, Group
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from higgsbench._version import __version__
@@ -28,11 +31,10 @@ from higgsbench.pages.drawing import (
     svg_text,
 )
 from higgsbench.pages.drawing import write_page as write_content
-from higgsbench.pages.html import Details, Gallery, Part, Picture, Section, page
-from higgsbench.pages.html import Table as PageTable
+from higgsbench.pages.html import Details, Gallery, Part, Picture, Section, Table, page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
 
@@ -45,29 +47,26 @@ if TYPE_CHECKING:
         SplitStudy,
     )
 
-__all__ = [
-    "auc_figure",
-    "balance_figure",
-    "correlation_figure",
-    "drift_figure",
-    "feature_figure",
-    "headline",
-    "label_of_unit",
-    "missing_figure",
-    "render_page",
-    "render_terminal",
-    "split_figure",
-    "split_sentence",
-    "write_page",
-]
+__all__ = ["render_page", "render_terminal", "write_page"]
+
+_COLORS = {"signal": SIGNAL, "background": BACKGROUND, "unlabelled": BACKGROUND}
+_SHORT = {"signal": "s", "background": "b", "unlabelled": "all", "all": "all"}
+_WIDE = 116  # columns of a terminal from which everything is shown
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+# Figures and sentences
 
 
-def label_of_unit(unit: str | None) -> str:
+def _unit(unit: str | None) -> str:
     """Write a unit in a table: 1 for a pure number, a question mark where the layout does not say."""
     return "?" if unit is None else unit or "1"
 
 
-def split_sentence(study: SplitStudy) -> str:
+def _group(number: int | None) -> str:
+    return "all" if number is None else str(number)
+
+
+def _split_sentence(study: SplitStudy) -> str:
     """Say in numbers of this data what happens to an AMS without rescaling."""
     part = [c for c in study.cases if c.selection != "all events" and c.fraction == study.cases[0].fraction]
     raw, rescaled = (next(c for c in part if c.rescaled is flag) for flag in (False, True))
@@ -81,7 +80,7 @@ def split_sentence(study: SplitStudy) -> str:
     )
 
 
-def headline(found: Exploration) -> str:
+def _headline(found: Exploration) -> str:
     """Say in one line what is described."""
     sample = found.described
     text = f"{sample.events:,} events ({sample.name})"
@@ -92,10 +91,7 @@ def headline(found: Exploration) -> str:
     return text
 
 
-_COLORS = {"signal": SIGNAL, "background": BACKGROUND, "unlabelled": BACKGROUND}
-
-
-def feature_figure(feature: FeatureSummary) -> str:
+def _feature_figure(feature: FeatureSummary) -> str:
     """Draw the histograms of all classes, each with unit area, with bands of one standard error."""
     figure, ax = new_figure(3.6, 2.5, layout=None)
     # Thirty of them: a fixed layout saves seconds.
@@ -124,11 +120,11 @@ def feature_figure(feature: FeatureSummary) -> str:
     return svg_text(figure)
 
 
-def balance_figure(found: Exploration) -> str:
+def _balance_figure(found: Exploration) -> str:
     """Draw events in the file beside expected events, by group, on a logarithmic axis."""
-    rows = [g for g in found.groups if g.group is not None] or list(found.groups)
     from matplotlib.figure import Figure
 
+    rows = [g for g in found.groups if g.group is not None] or list(found.groups)
     figure = Figure(figsize=(7.2, 2.8), layout="constrained")
     left = figure.add_subplot(1, 2, 1)
     axes = (left, figure.add_subplot(1, 2, 2, sharey=left))
@@ -143,7 +139,7 @@ def balance_figure(found: Exploration) -> str:
             hatch = "///" if label == "signal" else None
             ax.bar(at + offset, heights, 0.4, label=label, color=_COLORS[label], hatch=hatch, edgecolor=PAPER)
         log_axis(ax, "y")
-        ax.set_xticks(at, ["all" if r.group is None else str(r.group) for r in rows])
+        ax.set_xticks(at, [_group(r.group) for r in rows])
         ax.tick_params(axis="x", which="minor", bottom=False)
         ax.set_xlabel(found.group or "")
         ax.set_title(title)
@@ -155,7 +151,7 @@ def balance_figure(found: Exploration) -> str:
     return svg_text(figure)
 
 
-def missing_figure(found: Exploration) -> str:
+def _missing_figure(found: Exploration) -> str:
     """Draw the weighted share of missing values by feature, group and class."""
     names = list(dict.fromkeys(row.feature for row in found.missing))
     columns = list(dict.fromkeys((row.group, row.label) for row in found.missing))
@@ -168,8 +164,7 @@ def missing_figure(found: Exploration) -> str:
             if np.isfinite(share):
                 color = "#fefefe" if share < 0.55 else "#111111"
                 ax.text(j + 0.5, i + 0.5, f"{100 * share:.1f}", ha="center", va="center", color=color, fontsize=7)
-    short = {"signal": "s", "background": "b", "unlabelled": ""}
-    ticks = [f"{'all' if g is None else g}\n{short[label]}" for g, label in columns]
+    ticks = [f"{_group(group)}\n{'' if label == 'unlabelled' else _SHORT[label]}" for group, label in columns]
     ax.set_xticks(np.arange(len(columns)) + 0.5, ticks)
     ax.set_yticks(np.arange(len(names)) + 0.5, names)
     ax.tick_params(which="both", length=0)
@@ -180,7 +175,7 @@ def missing_figure(found: Exploration) -> str:
     return svg_text(figure)
 
 
-def auc_figure(found: Exploration) -> str:
+def _auc_figure(found: Exploration) -> str:
     """Draw the single-feature AUC with its standard errors, strongest feature on top."""
     rows = [f for f in found.ranked() if f.auc is not None]
     figure, ax = new_figure(7.2, 1.0 + 0.19 * len(rows))
@@ -195,7 +190,7 @@ def auc_figure(found: Exploration) -> str:
     return svg_text(figure)
 
 
-def correlation_figure(found: Correlations, names: tuple[str, ...]) -> str:
+def _correlation_figure(found: Correlations, names: tuple[str, ...]) -> str:
     """Draw a correlation matrix."""
     side = 2.6 + 0.155 * len(names)
     figure, ax = new_figure(side, side - 0.9)
@@ -213,7 +208,7 @@ def correlation_figure(found: Correlations, names: tuple[str, ...]) -> str:
     return svg_text(figure)
 
 
-def drift_figure(found: Exploration) -> str:
+def _drift_figure(found: Exploration) -> str:
     """Draw the Kolmogorov-Smirnov distance of every feature, one marker per sample."""
     names = list(dict.fromkeys(r.feature for r in found.drift))
     samples = [s.name for s in found.samples if not s.described]
@@ -231,7 +226,7 @@ def drift_figure(found: Exploration) -> str:
     return svg_text(figure)
 
 
-def split_figure(found: Exploration) -> str:
+def _split_figure(found: Exploration) -> str:
     """Draw the AMS of one cut against the share of the events it is measured on."""
     figure, ax = new_figure(5.4, 3.2)
     cases: list[Any] = [c for c in found.split.cases if c.selection != "all events"] if found.split else []
@@ -248,11 +243,77 @@ def split_figure(found: Exploration) -> str:
     return svg_text(figure)
 
 
-_MATRIX_NAMES = {
-    "all": "all events in their expected mixture, or as they come without labels",
-    "signal": "signal",
-    "background": "background",
-}
+# Tables that the page and the terminal share
+
+
+def _column_table(found: Exploration) -> Table:
+    kinds: dict[tuple[str, str, str], list[str]] = {}
+    for c in found.columns:
+        unit = _unit(c.unit) if "feature" in c.role else ""
+        kinds.setdefault((c.role, c.kind, unit), []).append(c.name)
+    rows = [(role, kind, unit, str(len(names)), ", ".join(names)) for (role, kind, unit), names in kinds.items()]
+    caption = "Columns; unit 1 is a pure number, ? an unknown unit"
+    return Table(caption, ["role", "type", "unit", "n", "columns"], rows, text=(0, 1, 2, 4))
+
+
+def _balance_table(found: Exploration) -> Table:
+    caption = "Expected: weights rescaled per class to N_s, N_b. Eff.: effective events (sum w)² / sum w²"
+    headings = ["events", "s events", "b events", "s expected", "b expected", "s/b", "s eff.", "b eff."]
+    rows = [
+        (_group(g.group), count(g.events), count(g.signal_events), count(g.background_events),
+         number(g.signal_expected, 5), number(g.background_expected, 5), number(g.s_over_b, 3),
+         count(g.signal_effective), count(g.background_effective))
+        for g in found.groups
+    ]  # fmt: skip
+    return Table(caption, [found.group or "group", *headings], rows)
+
+
+def _weight_table(found: Exploration) -> Table:
+    headings = ["class", "events", "effective", "ratio", "sum w", "min w", "max w", "negative"]
+    rows = [
+        (w.label, count(w.events), count(w.effective), percent(w.effective / w.events), number(w.total, 5),
+         number(w.smallest), number(w.largest), count(w.negative))
+        for w in found.weights
+    ]  # fmt: skip
+    return Table(f"Weights: {found.weight or 'none, every event counts 1'}", headings, rows)
+
+
+def _pair_tables(found: Exploration) -> Iterator[tuple[Correlations, str, Table]]:
+    for c in found.correlations:
+        label = c.label if c.label != "all" else "expected mixture" if found.labelled else "all events"
+        rows = [(p.first, p.second, f"{p.r:+.4f}", f"{p.se:.4f}", count(p.events)) for p in c.strongest]
+        headings = ["feature", "feature", "r", "s.e.", "events"]
+        yield c, label, Table(f"Strongest weighted correlations, {label}", headings, rows, text=(0, 1))
+
+
+def _drift_tables(found: Exploration) -> Iterator[Table]:
+    headings = ["feature", "KS", "p", "weighted KS", "p", "missing", "missing there", "z", ""]
+    for sample in (s for s in found.samples if not s.described):
+        drift = [r for r in found.drift if r.sample == sample.name]
+        flagged = sum(r.flagged for r in drift)
+        rows = [
+            (r.feature, number(r.ks, 3), p_value(r.ks_p), number(r.ks_weighted, 3), p_value(r.ks_weighted_p),
+             percent(r.missing), percent(r.missing_other), f"{r.missing_z:+.1f}", "drift" if r.flagged else "")
+            for r in sorted(drift, key=lambda r: (not r.flagged, -(r.ks or 0.0)))
+        ]  # fmt: skip
+        caption = f"Drift: {found.described.name} against {sample.name} ({sample.events:,} events): "
+        caption += f"{flagged} of {len(rows)} features" if flagged else "none found"
+        yield Table(caption, headings, rows, text=(0, len(headings) - 1))
+
+
+def _split_table(study: SplitStudy, *, ends: bool = False) -> Table:
+    headings = ["events", "selected", "rescaled", "s", "b", "AMS ± s.e."]
+    rows = [
+        (f"{c.fraction:.0%}", c.selection, "yes" if c.rescaled else "no", number(c.s, 5), number(c.b, 5),
+         with_error(c.ams, c.ams_se))
+        for c in study.cases
+        if not ends or c.fraction in (study.cases[0].fraction, 1.0)
+    ]  # fmt: skip
+    caption = "One cut in growing random parts of the events; all events, rescaled: fixed totals, hence no error"
+    return Table(caption, headings, rows, text=(1, 2))
+
+
+# The page
 
 
 def write_page(found: Exploration, target: Path) -> None:
@@ -286,64 +347,29 @@ def render_page(found: Exploration) -> str:
         f"Made by higgsbench {__version__} explore from {found.source}, layout {found.layout}. Weighted numbers use "
         "weights rescaled per class to the reference totals. The same numbers at full precision: --format json."
     )
-    return page(f"Exploration of {Path(found.source).name}", [headline(found), *found.notes], sections, footer)
+    return page(f"Exploration of {Path(found.source).name}", [_headline(found), *found.notes], sections, footer)
 
 
 def _columns(found: Exploration) -> list[Part]:
-    rows = [(c.name, c.role, c.kind, label_of_unit(c.unit) if "feature" in c.role else "") for c in found.columns]
     samples = [
         (s.name, count(s.events), count(s.signal), count(s.background), "described" if s.described else "compared")
         for s in found.samples
     ]
-    return [
-        PageTable("Samples", ["sample", "events", "signal", "background", "use"], samples, text=(0, 4)),
-        PageTable(
-            "Columns of the file; unit 1 is a pure number, ? an unknown unit",
-            ["column", "role", "type", "unit"],
-            rows,
-            text=range(4),
-        ),
-    ]
+    headings = ["sample", "events", "signal", "background", "use"]
+    return [Table("Samples", headings, samples, text=(0, 4)), _column_table(found)]
 
 
 def _balance(found: Exploration) -> list[Part]:
-    out: list[Part] = []
-    if found.labelled:
-        total = found.groups[-1]
-        alt = (
-            f"Bars of signal and background events by {found.group or 'class'}: in the file "
-            f"{count(total.signal_events)} signal and "
-            f"{count(total.background_events)} background events, expected {number(total.signal_expected)} "
-            f"and {number(total.background_expected)}."
-        )
-        out.append(Picture(balance_figure(found), alt, "Events in the file and expected events; logarithmic axis."))
-    headings = ["events", "s events", "b events", "s expected", "b expected", "s/b", "s effective", "b effective"]
-    rows = [
-        (
-            "all" if g.group is None else str(g.group),
-            count(g.events),
-            count(g.signal_events),
-            count(g.background_events),
-            number(g.signal_expected, 5),
-            number(g.background_expected, 5),
-            number(g.s_over_b, 3),
-            count(g.signal_effective),
-            count(g.background_effective),
-        )
-        for g in found.groups
-    ]
-    caption = (
-        "Expected: weights rescaled per class to N_s and N_b. Effective: (sum w)² / sum w², events of equal weight."
+    tables: list[Part] = [_balance_table(found), _weight_table(found)]
+    if not found.labelled:
+        return tables
+    total = found.groups[-1]
+    alt = (
+        f"Bars of signal and background events by {found.group or 'class'}: in the file {count(total.signal_events)} "
+        f"signal and {count(total.background_events)} background events, expected {number(total.signal_expected)} and "
+        f"{number(total.background_expected)}."
     )
-    out.append(PageTable(caption, [found.group or "group", *headings], rows))
-    weights = [
-        (w.label, count(w.events), count(w.effective), percent(w.effective / w.events), number(w.total, 5),
-         number(w.smallest), number(w.largest), count(w.negative))
-        for w in found.weights
-    ]  # fmt: skip
-    headings = ["events", "effective events", "ratio", "sum", "smallest", "largest", "negative"]
-    caption = f"Weights: {found.weight or 'none, every event counts 1'}"
-    return [*out, PageTable(caption, ["class", *headings], weights)]
+    return [Picture(_balance_figure(found), alt, "Events in the file and expected events; logarithmic axis."), *tables]
 
 
 def _missing(found: Exploration) -> list[Part]:
@@ -353,14 +379,14 @@ def _missing(found: Exploration) -> list[Part]:
     alt = f"Weighted share of missing values of {len(names)} features by group and class; the table has the numbers."
     headings = ["feature", found.group or "group", "class", "events", "missing", "share", "weighted share"]
     rows = [
-        (r.feature, "all" if r.group is None else str(r.group), r.label, count(r.events), count(r.missing),
-         percent(r.share), percent(r.weighted_share))
+        (r.feature, _group(r.group), r.label, count(r.events), count(r.missing), percent(r.share),
+         percent(r.weighted_share))
         for r in found.missing
     ]  # fmt: skip
     caption = f"Missing values; {len(found.features) - len(names)} features have none"
     return [
-        Picture(missing_figure(found), alt, "Darker is less missing."),
-        Details("All numbers", [PageTable(caption, headings, rows, text=range(3))]),
+        Picture(_missing_figure(found), alt, "Darker is less missing."),
+        Details("All numbers", [Table(caption, headings, rows, text=range(3))]),
     ]
 
 
@@ -373,11 +399,11 @@ def _separation(found: Exploration) -> list[Part]:
     headings = ["feature", "AUC ± s.e.", "binning error, at most", "AUC, missing lowest"]
     caption = (
         "Weighted AUC of present values; last column: all events, a missing value below every other, as -999 in a raw "
-        "file; the difference is what missingness itself tells."
+        "file; the difference shows how much the missing values themselves separate."
     )
     return [
-        Picture(auc_figure(found), f"Weighted AUC of each feature; strongest: {best}.", "Bars: one standard error."),
-        PageTable(caption, headings, rows),
+        Picture(_auc_figure(found), f"Weighted AUC of each feature; strongest: {best}.", "Bars: one standard error."),
+        Table(caption, headings, rows),
     ]
 
 
@@ -385,15 +411,15 @@ def _features(found: Exploration) -> list[Part]:
     levels = [f"{level:.0%}" for level in found.quantile_levels]
     headings = ["feature", "unit", "class", "present", "mean", "std", "min", *levels, "max"]
     rows = [
-        (f.name, label_of_unit(f.unit), c.label, count(c.present), number(c.mean), number(c.std), number(c.minimum),
-         *(number(q) for q in c.quantiles), number(c.maximum))
+        (f.name, _unit(f.unit), c.label, count(c.present), *map(number, (c.mean, c.std, c.minimum)),
+         *map(number, c.quantiles), number(c.maximum))
         for f in found.features
         for c in f.classes
     ]  # fmt: skip
-    pictures = [Picture(feature_figure(f), _feature_alt(f), _outside(f)) for f in found.features]
+    pictures = [Picture(_feature_figure(f), _feature_alt(f), _outside(f)) for f in found.features]
     intro = "Weighted histograms, each class with unit area; bands: one standard error of the bin."
     caption = "Weighted statistics of present values; percentages are quantiles"
-    return [intro, Gallery(pictures), PageTable(caption, headings, rows, text=range(3))]
+    return [intro, Gallery(pictures), Table(caption, headings, rows, text=range(3))]
 
 
 def _feature_alt(feature: FeatureSummary) -> str:
@@ -417,17 +443,12 @@ def _outside(feature: FeatureSummary) -> str:
 def _correlations(found: Exploration) -> list[Part]:
     names = tuple(f.name for f in found.features)
     pictures, tables = [], []
-    for c in found.correlations:
-        label = _MATRIX_NAMES.get(c.label, c.label) if found.labelled or c.label != "all" else "all events"
-        if c.label == "all" and found.labelled:
-            label = "expected mixture"
+    for c, label, table in _pair_tables(found):
         top = c.strongest[0] if c.strongest else None
         strongest = f"; strongest: {top.first} with {top.second}, {top.r:+.3f}" if top else ""
         alt = f"Matrix of weighted correlations, {label}{strongest}."
-        pictures.append(Picture(correlation_figure(c, names), alt, label))
-        rows = [(p.first, p.second, f"{p.r:+.4f}", f"{p.se:.4f}", count(p.events)) for p in c.strongest]
-        headings = ["feature", "feature", "r", "s.e.", "events"]
-        tables.append(PageTable(f"Strongest pairs, {label}", headings, rows, text=(0, 1)))
+        pictures.append(Picture(_correlation_figure(c, names), alt, label))
+        tables.append(table)
     intro = "Weighted Pearson correlations over events that have both features; blank: no such events, or no variation."
     return [intro, Gallery(pictures, "wide"), *tables]
 
@@ -435,51 +456,23 @@ def _correlations(found: Exploration) -> list[Part]:
 def _drift(found: Exploration) -> list[Part]:
     if not found.drift:
         return []
-    flagged = [r for r in found.drift if r.flagged]
-    words = ", ".join(f"{r.feature} ({r.sample})" for r in flagged[:5]) or "none"
+    words = ", ".join(f"{r.feature} ({r.sample})" for r in [r for r in found.drift if r.flagged][:5]) or "none"
     intro = (
         f"Features that drift beyond chance (p < 0.001 after correction for {len(found.features)} features): {words}. "
         "Distances of present values; KS: every event counts the same; weighted: expected distributions."
     )
-    headings = ["feature", "sample", "KS", "p", "weighted KS", "p", "missing", "missing there", "z", ""]
-    rows = [
-        (r.feature, r.sample, number(r.ks, 3), p_value(r.ks_p), number(r.ks_weighted, 3), p_value(r.ks_weighted_p),
-         percent(r.missing), percent(r.missing_other), f"{r.missing_z:+.1f}", "drift" if r.flagged else "")
-        for r in found.drift
-    ]  # fmt: skip
     alt = f"Kolmogorov-Smirnov distance of each feature; drifting: {words}."
-    caption = f"{found.described.name} against the other samples"
-    return [
-        intro,
-        Picture(drift_figure(found), alt),
-        Details("All numbers", [PageTable(caption, headings, rows, text=(0, 1, len(headings) - 1))]),
-    ]
+    return [intro, Picture(_drift_figure(found), alt), Details("All numbers", list(_drift_tables(found)))]
 
 
 def _split(found: Exploration) -> list[Part]:
     if found.split is None:
         return []
-    rows = [
-        (
-            c.sample,
-            c.selection,
-            "yes" if c.rescaled else "no",
-            number(c.s, 5),
-            number(c.b, 5),
-            with_error(c.ams, c.ams_se),
-        )
-        for c in found.split.cases
-    ]
-    headings = ["sample", "selected", "rescaled", "s", "b", "AMS ± s.e."]
-    caption = "One cut in growing random parts of the events; all events rescaled has fixed totals and so no error"
     alt = "AMS against the share of events: it rises like a square root as it is, and is flat with rescaled weights."
-    figure = Picture(split_figure(found), alt)
-    return [split_sentence(found.split), figure, PageTable(caption, headings, rows, text=range(3))]
+    return [_split_sentence(found.split), Picture(_split_figure(found), alt), _split_table(found.split)]
 
 
-_WIDE = 116
-_BLOCKS = "▁▂▃▄▅▆▇█"
-_SHORT = {"signal": "s", "background": "b", "unlabelled": "all", "all": "all"}
+# The terminal
 
 
 def render_terminal(found: Exploration, width: int, *, color: bool = False) -> str:
@@ -492,98 +485,54 @@ def render_terminal(found: Exploration, width: int, *, color: bool = False) -> s
     """
     console = Console(width=width, force_terminal=color, color_system="standard" if color else None, highlight=False)
     wide = width >= _WIDE
+    balance = "Class balance" + (f" by {found.group}" if found.group else "")
+    pairs = [_shown(t, columns=None if wide else range(3), rows=8 if wide else 5) for _, _, t in _pair_tables(found)]
+    drift = [_shown(t, columns=(0, 1, 2, 3, 4, 7, 8), rows=10 if wide else 5) for t in _drift_tables(found)]
     parts: list[RenderableType] = [
         Text(f"{found.source} · layout {found.layout}", style="bold"),
-        Text(headline(found)),
-        _columns_terminal(found),
-        _balance_terminal(found),
-        _weights(found),
-        *_missing_terminal(found, width),
-        _features_terminal(found, wide),
-        *_correlations_terminal(found, wide),
-        *_drift_terminal(found, wide),
-        *_split_terminal(found),
-        *(Text(f"Note: {note}", style="italic") for note in found.notes),
+        Text(_headline(found)),
+        _shown(_column_table(found)),
+        _shown(_balance_table(found), balance, (0, *range(2, 9)) if found.labelled else (0, 1)),
+        _shown(_weight_table(found)),
+        *_missing_summary(found, width),
+        _feature_summary(found, wide),
+        *pairs,
+        *drift,
     ]
+    if found.split is not None:
+        table = _split_table(found.split, ends=True)
+        parts += [_shown(table, "Why splits must rescale weights"), Text(_split_sentence(found.split))]
+    parts += [Text(f"Note: {note}", style="italic") for note in found.notes]
     with console.capture() as captured:
         console.print(Group(*parts))
     return captured.get()
 
 
-def _table(title: str, columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]], caption: str = "") -> Table:
-    """Build a table; columns are (heading, is text); cells are never read as markup."""
-    table = Table(
-        title=Text(f"\n{title}", style="bold"),
+def _shown(table: Table, title: str = "", columns: Sequence[int] | None = None, rows: int | None = None) -> RichTable:
+    """Return some columns and rows of a table for the terminal, with its caption below a title or instead of one."""
+    columns = range(len(table.headings)) if columns is None else columns
+    out = RichTable(
+        title=Text(f"\n{title or table.caption}", style="bold"),
         title_justify="left",
-        caption=Text(caption) if caption else None,
+        caption=Text(table.caption) if title else None,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         show_edge=False,
         collapse_padding=True,
     )
-    for heading, is_text in columns:
-        table.add_column(
-            Text(heading), justify="left" if is_text else "right", overflow="fold" if is_text else "ellipsis"
+    for at in columns:
+        text = at in table.text
+        out.add_column(
+            Text(table.headings[at]), justify="left" if text else "right", overflow="fold" if text else "ellipsis"
         )
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
+    for row in table.rows[:rows]:
+        out.add_row(*(Text(str(row[at])) for at in columns))  # Text is never read as markup
+    return out
 
 
-def _columns_terminal(found: Exploration) -> Table:
-    kinds: dict[tuple[str, str, str], list[str]] = {}
-    for c in found.columns:
-        unit = label_of_unit(c.unit) if "feature" in c.role else ""
-        kinds.setdefault((c.role, c.kind, unit), []).append(c.name)
-    rows = [(role, kind, unit, str(len(names)), ", ".join(names)) for (role, kind, unit), names in kinds.items()]
-    headings = [("role", True), ("type", True), ("unit", True), ("n", False), ("columns", True)]
-    return _table("Columns (unit 1: pure number)", headings, rows)
-
-
-def _balance_terminal(found: Exploration) -> Table:
-    title = "Class balance" + (f" by {found.group}" if found.group else "")
-    if not found.labelled:
-        rows = [("all" if g.group is None else str(g.group), count(g.events)) for g in found.groups]
-        return _table(title, [("group", True), ("events", False)], rows)
-    headings = ["s events", "b events", "s expected", "b expected", "s/b", "s eff.", "b eff."]
-    cells = [
-        (
-            "all" if g.group is None else str(g.group),
-            count(g.signal_events),
-            count(g.background_events),
-            "-" if g.signal_expected is None else f"{g.signal_expected:,.1f}",
-            count(g.background_expected),
-            number(g.s_over_b, 3),
-            count(g.signal_effective),
-            count(g.background_effective),
-        )
-        for g in found.groups
-    ]
-    caption = "expected: weights rescaled per class to N_s, N_b; eff.: effective events (sum w)²/sum w²"
-    return _table(title, [("group", True), *((h, False) for h in headings)], cells, caption)
-
-
-def _weights(found: Exploration) -> Table:
-    headings = [("class", True)]
-    headings += [(h, False) for h in ("events", "effective", "ratio", "sum w", "min w", "max w", "negative")]
-    rows = [
-        (
-            w.label,
-            count(w.events),
-            count(w.effective),
-            percent(w.effective / w.events),
-            number(w.total),
-            number(w.smallest, 3),
-            number(w.largest, 3),
-            count(w.negative),
-        )
-        for w in found.weights
-    ]
-    return _table(f"Weights ({found.weight or 'none: every event counts 1'})", headings, rows)
-
-
-def _missing_terminal(found: Exploration, width: int) -> list[RenderableType]:
+def _missing_summary(found: Exploration, width: int) -> list[RenderableType]:
+    """Show features with the same numbers in one row."""
     if not found.missing:
         return []
     groups = [g.group for g in found.groups if g.group is not None]
@@ -597,12 +546,11 @@ def _missing_terminal(found: Exploration, width: int) -> list[RenderableType]:
     for lines, names in patterns.items():
         label = names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1}"
         cells += [(label if i == 0 else "", *line) for i, line in enumerate(lines)]
-    headings = [("feature", True), ("class", True), ("missing", False), ("share", False)]
-    headings += [(f"{found.group}={g}" if width >= 140 else f"={g}", False) for g in groups]
+    headings = ["feature", "class", "missing", "share", *(f"={g}" for g in groups)]
     caption = "shares are weighted" + (f"; =0, =1, ...: {found.group}" if groups else "")
     if any(len(names) > 1 for names in patterns.values()):
         caption += "; +n: n more features with the same numbers"
-    return [_table("Missing values", headings, cells, caption)]
+    return [_shown(Table(caption, headings, cells, text=(0, 1)), "Missing values")]
 
 
 def _pattern(rows: list[MissingRow], groups: list[int]) -> tuple[tuple[str, ...], ...]:
@@ -615,38 +563,26 @@ def _pattern(rows: list[MissingRow], groups: list[int]) -> tuple[tuple[str, ...]
     return tuple(lines)
 
 
-def _spark(summary: ClassSummary, cells: int = 12) -> str:
-    """Draw a histogram with block characters."""
-    values = [max(v, 0.0) for v in summary.histogram.values]
-    cells = min(cells, len(values))
-    cut = [round(i * len(values) / cells) for i in range(cells + 1)]
-    sums = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(cut)]
-    top = max(sums, default=0.0)
-    return "".join(_BLOCKS[min(int(v / top * 8), 7)] if top > 0.0 else " " for v in sums)
-
-
-def _features_terminal(found: Exploration, wide: bool) -> Table:
+def _feature_summary(found: Exploration, wide: bool) -> RichTable:
     labels = [w.label for w in found.weights]
-    headings = [("feature", True), ("unit", True)]
+    headings, text = ["feature", "unit"], [0, 1]
     for label in labels:
-        headings.append((f"{_SHORT[label]} mean", False))
+        headings.append(f"{_SHORT[label]} mean")
         if wide:
-            headings += [(f"{_SHORT[label]} median", False), (f"{_SHORT[label]} shape", True)]
+            headings += [f"{_SHORT[label]} median", f"{_SHORT[label]} shape"]
+            text.append(len(headings) - 1)
+    caption, title = "", "Features, weighted"
     if found.labelled:
-        headings.append(("AUC ± s.e.", False))
-    title = "Features, weighted" + (", strongest single feature first" if found.labelled else "")
-    error = max((f.auc_binning or 0.0 for f in found.features), default=0.0)
-    caption = f"AUC of present values; below 0.5: signal is smaller; binning error at most {error:.1g}"
-    return _table(
-        title,
-        headings,
-        [_feature_row(f, labels, found.labelled, wide) for f in found.ranked()],
-        caption if found.labelled else "",
-    )
+        headings.append("AUC ± s.e.")
+        error = max((f.auc_binning or 0.0 for f in found.features), default=0.0)
+        caption = f"AUC of present values; below 0.5: signal is smaller; binning error at most {error:.1g}"
+        title += ", strongest single feature first"
+    rows = [_feature_row(f, labels, found.labelled, wide) for f in found.ranked()]
+    return _shown(Table(caption, headings, rows, text=text), title)
 
 
 def _feature_row(feature: FeatureSummary, labels: list[str], labelled: bool, wide: bool) -> list[str]:
-    row = [feature.name, label_of_unit(feature.unit)]
+    row = [feature.name, _unit(feature.unit)]
     by_label = {c.label: c for c in feature.classes}
     for label in labels:
         summary = by_label.get(label)
@@ -659,63 +595,11 @@ def _feature_row(feature: FeatureSummary, labels: list[str], labelled: bool, wid
     return row
 
 
-def _correlations_terminal(found: Exploration, wide: bool) -> list[RenderableType]:
-    names = {"all": "expected mixture", "signal": "signal", "background": "background"}
-    rows = []
-    for c in found.correlations:
-        for i, pair in enumerate(c.strongest[: 8 if wide else 5]):
-            extra = [f"{pair.se:.4f}", count(pair.events)] if wide else []
-            label = names.get(c.label, c.label) if wide else _SHORT[c.label]
-            rows.append([label if i == 0 else "", pair.first, pair.second, f"{pair.r:+.3f}", *extra])
-    headings = [("in", True), ("feature", True), ("feature", True), ("r", False)]
-    headings += [("s.e.", False), ("events", False)] if wide else []
-    caption = "over events that have both features" + ("; s.e.: (1 - r²)/sqrt(effective events)" if wide else "")
-    return [_table("Strongest weighted correlations", headings, rows, caption)] if rows else []
-
-
-def _drift_terminal(found: Exploration, wide: bool) -> list[RenderableType]:
-    out: list[RenderableType] = []
-    for sample in [s for s in found.samples if not s.described]:
-        rows = [r for r in found.drift if r.sample == sample.name]
-        flagged = sum(r.flagged for r in rows)
-        shown = sorted(rows, key=lambda r: (not r.flagged, -(r.ks or 0.0)))[: 10 if wide else 5]
-        cells = [
-            (
-                r.feature,
-                number(r.ks, 3),
-                p_value(r.ks_p),
-                number(r.ks_weighted, 3),
-                p_value(r.ks_weighted_p),
-                f"{100 * (r.missing_other - r.missing):+.2f}%",
-                "drift" if r.flagged else "",
-            )
-            for r in shown
-        ]
-        title = f"Drift: {found.described.name} against {sample.name} ({sample.events:,} events): "
-        title += f"{flagged} of {len(rows)} features" if flagged else "none found"
-        headings = [("feature", True)]
-        headings += [(h, False) for h in ("KS", "p", "KS weighted", "p", "missing")] + [("", True)]
-        out.append(_table(title, headings, cells, f"the {len(shown)} largest of {len(rows)}"))
-    return out
-
-
-def _split_terminal(found: Exploration) -> list[RenderableType]:
-    if found.split is None:
-        return []
-    cases = [c for c in found.split.cases if c.fraction in (found.split.cases[0].fraction, 1.0)]
-    rows = [
-        (
-            f"{c.fraction:.0%}",
-            c.selection,
-            "yes" if c.rescaled else "no",
-            number(c.s),
-            count(c.b),
-            with_error(c.ams, c.ams_se),
-        )
-        for c in cases
-        if c.rescaled or c.fraction < 1.0
-    ]
-    headings = [("events", False), ("selected", True), ("rescaled", True), ("s", False), ("b", False), ("AMS", False)]
-    caption = "all events, rescaled: the totals are fixed, so there is no error"
-    table = _table("Why splits must rescale weights", headings, rows, caption)
-    return [table, Text(split_sentence(found.split))]
+def _spark(summary: ClassSummary, cells: int = 12) -> str:
+    """Draw a histogram with block characters."""
+    values = [max(v, 0.0) for v in summary.histogram.values]
+    cells = min(cells, len(values))
+    cut = [round(i * len(values) / cells) for i in range(cells + 1)]
+    sums = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(cut)]
+    top = max(sums, default=0.0)
+    return "".join(_BLOCKS[min(int(v / top * 8), 7)] if top > 0.0 else " " for v in sums)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "SplitCase",
     "SplitStudy",
     "WeightSummary",
-    "to_plain",
 ]
 
 
@@ -72,13 +71,7 @@ class GroupRow:
     background_expected: float | None
     signal_effective: float | None
     background_effective: float | None
-
-    @property
-    def s_over_b(self) -> float | None:
-        """Expected signal per expected background."""
-        if not self.signal_expected or not self.background_expected:
-            return None
-        return self.signal_expected / self.background_expected
+    s_over_b: float | None
 
 
 @dataclass(frozen=True)
@@ -144,7 +137,7 @@ class FeatureSummary:
 
     @property
     def power(self) -> float:
-        """Distance of the AUC from that of a coin."""
+        """Distance of the AUC from that of a random guess."""
         return 0.0 if self.auc is None else abs(self.auc - 0.5)
 
 
@@ -267,7 +260,7 @@ class Exploration:
 
     @property
     def labelled(self) -> bool:
-        """Whether signal and background are told apart."""
+        """Whether the truth of the events is known."""
         return self.n_s is not None
 
     @property
@@ -281,20 +274,12 @@ class Exploration:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; numbers that do not exist (NaN, infinity) become null."""
-        plain = to_plain(self)
-        assert isinstance(plain, dict)  # noqa: S101 - a record always becomes one
-        return {"format": "higgsbench-exploration-1", **plain}
+        return {"format": "higgsbench-exploration-1", **{k: _plain(v) for k, v in asdict(self).items()}}
 
 
-def to_plain(value: Any) -> Any:
-    """Turn records into dictionaries and tuples into lists, all the way down; computed columns come along."""
-    if is_dataclass(value) and not isinstance(value, type):
-        out = {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
-        if isinstance(value, GroupRow):
-            out["s_over_b"] = to_plain(value.s_over_b)
-        return out
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return [to_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

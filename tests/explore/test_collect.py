@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from higgsbench.errors import DataError
 from higgsbench.events import load_events
+from higgsbench.events.read import open_events
 from higgsbench.explore import Exploration, explore
 from higgsbench.metrics import ams, effective_sample_size, evaluation_weights, roc_auc
 from higgsbench.schema import N_B, N_S, TableSchema
@@ -114,16 +116,26 @@ class TestToy:
         self, toy: tuple[Path, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         whole = explore(toy[0], schema=TOY)
-        monkeypatch.setattr(
-            "higgsbench.events.read.EventStream.__init__.__kwdefaults__",
-            {"columns": None, "block_bytes": 999, "batch_rows": 7},
-        )
-        monkeypatch.setattr("higgsbench.explore.counts.Source.__init__.__defaults__", (0,))
+        monkeypatch.setattr("higgsbench.explore.counts.PART", 7)
+        monkeypatch.setattr("higgsbench.explore.describe.open_events", partial(open_events, large=0))
         parts = explore(toy[0], schema=TOY)
         a, b = (_flat(found.to_dict()) for found in (whole, parts))
         assert a.keys() == b.keys()
         for key, value in a.items():
             assert b[key] == (pytest.approx(value, rel=1e-9, abs=1e-9) if isinstance(value, float) else value), key
+
+    def test_a_large_file_is_described_by_a_sample_of_its_rows(
+        self, toy: tuple[Path, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = explore(toy[0], schema=TOY)
+        monkeypatch.setattr("higgsbench.explore.counts._SAMPLE", 500)
+        sampled = explore(toy[0], schema=TOY)
+        assert sampled.groups == whole.groups
+        for ours, theirs in zip(sampled.features, whole.features, strict=True):
+            for a, b in zip(ours.classes, theirs.classes, strict=True):
+                assert a.mean == pytest.approx(b.mean, rel=1e-9, abs=1e-9)
+                assert a.quantiles == pytest.approx(b.quantiles, abs=0.1)
+            assert ours.auc == pytest.approx(theirs.auc, abs=(ours.auc_binning or 0.0) + 1e-9)
 
     def test_csv_gzip_and_parquet_give_the_same(self, toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
         zipped, parquet = tmp_path / "toy.csv.gz", tmp_path / "toy.parquet"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from higgsbench.explore.counts import PairSums, bin_numbers, display_edges, fine_edges
-from higgsbench.explore.describe import QUANTILES, binned_auc, correlation_matrix, histogram, ks_distance, quantiles
+from higgsbench.explore.statistics import QUANTILES, binned_auc, correlation_matrix, histogram, ks_distance, quantiles
 
 from . import reference
 
@@ -84,7 +84,7 @@ def test_quantiles_lie_in_the_bin_of_the_exact_ones(pairs: list[tuple[float, flo
 @given(events, st.integers(1, 12))
 def test_histogram_equals_numpy(pairs: list[tuple[float, float]], bins: int) -> None:
     x, w = (np.array(v) for v in zip(*pairs, strict=True))
-    label = np.zeros(x.size, np.int8)
+    label = np.zeros(x.size, np.int64)
     display = display_edges(x, label, integer=False, bins=bins)
     fine = fine_edges(x, label, display, bins=5)
     contents = np.concatenate([filled(pairs, fine), np.zeros((1, 3))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import shutil
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -17,7 +17,7 @@ from polars.io.plugins import register_io_source
 from scipy.special import ndtr, ndtri
 
 from higgsbench.errors import ConfigError
-from higgsbench.events.cache import cached_table
+from higgsbench.events.cache import cached_file, cached_table, stored_digest, stored_events
 from higgsbench.events.check import column_types
 from higgsbench.events.read import normalised
 from higgsbench.events.shifts import apply_shifts
@@ -387,17 +387,27 @@ def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 
     return path
 
 
-def simulated_events(settings: SimulationSettings, jobs: int = 1) -> Events:
-    """Simulate events into memory, or take them from the cache.
+def simulated_events(settings: SimulationSettings, jobs: int = 1, *, in_memory: bool = True) -> Events:
+    """Simulate events, or take them from the cache.
 
     Args:
         settings: what to simulate.
         jobs: worker processes; the events do not depend on it.
+        in_memory: whether all columns are kept in memory; otherwise the measured ones stay in the cache, as far as it
+            can be written.
 
     Returns:
         The events, missing values as null.
     """
-    frame, digest = cached_table(
-        f"simulated:{settings.identity()}", lambda: normalised(simulate(settings, jobs), ATLAS_HIGGS)
-    )
-    return Events(frame, ATLAS_HIGGS, f"toy simulation (seed {settings.seed})", known_digest=digest)
+    identity = f"simulated:{settings.identity()}"
+    source = f"toy simulation ({settings.events} events, seed {settings.seed})"
+
+    def write(target: Path) -> str:
+        _write_parquet((normalised(batch, ATLAS_HIGGS) for batch in simulate_batches(settings, jobs)), target)
+        return stored_digest(target)
+
+    if not in_memory:
+        with suppress(OSError):
+            return stored_events(*cached_file(identity, write), ATLAS_HIGGS, source)
+    frame, digest = cached_table(identity, lambda: normalised(simulate(settings, jobs), ATLAS_HIGGS))
+    return Events(frame, ATLAS_HIGGS, source, known_digest=digest)
