@@ -105,7 +105,9 @@ def run(
             raise click.exceptions.Exit(130) from None
         raise
     show(Leaderboard.read(result.folder), out)
-    out.print(f"Run stored in {result.folder}", soft_wrap=True)
+    here = Path.cwd()
+    folder = result.folder.relative_to(here) if result.folder.is_relative_to(here) else result.folder
+    out.print(f"Run stored in {folder}", soft_wrap=True)
     _report_left_out(result, time_limit, time.monotonic() - begin)
     _report_failures(result)
 

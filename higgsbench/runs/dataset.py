@@ -87,7 +87,7 @@ def load_dataset(config: RunConfig) -> Dataset:
     group = None if numbers is None or not groups else group_index(numbers, groups)
     if test is not None:
         _check_groups(events if config.data.test is None else None, test, groups)
-    fold = fold_assignments(y, group, config.folds, config.repeats, config.seed)
+    fold = fold_assignments(y, group, config.folds, config.repeats, config.seed, train.event_id)
     # Of the assignment itself and not of what led to it: a splitter that changes between versions shows.
     digest = canonical_digest([train.digest, hashlib.sha256(fold.tobytes()).hexdigest()])
     return Dataset(train, test, y, weight, totals, group, groups, fold, digest)

@@ -48,7 +48,7 @@ class RunResult:
     """What a run comes to.
 
     Attributes:
-        folder: where everything is stored.
+        folder: where everything is stored; absolute, so that it holds when the working folder changes.
         rows: leaderboard records.
         trained: number of units trained by this call.
         reused: number of units that were already there.
@@ -62,6 +62,9 @@ class RunResult:
     reused: int
     failures: list[Failure]
     left_out: list[LeftOut] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", self.folder.absolute())
 
     def __repr__(self) -> str:
         """Name the folder and the best row; the rows themselves are long."""
@@ -78,38 +81,28 @@ class RunResult:
 
 
 class Listener(Protocol):
-    """Who wants to hear how a run goes on."""
+    """Hears how a run goes on."""
 
     def planned(self, folder: Path, total: int, done: int) -> None:
-        """The plan stands: `done` of `total` units are already stored."""
+        """The plan is made: `done` of `total` units are already stored."""
+        return
 
     def started(self, row: str, repeat: int, fold: int) -> None:
         """A unit was handed to a worker."""
+        return
 
     def finished(self, row: str, repeat: int, fold: int, seconds: float, failed: bool) -> None:
         """A unit came back and is stored."""
+        return
 
     def row_done(self, record: dict[str, Any]) -> None:
         """All units of a row are there; these are its metrics."""
+        return
 
     def note(self, text: str) -> None:
         """Something worth a line."""
+        return
 
 
-class Silent:
-    """A listener that does not listen."""
-
-    def planned(self, folder: Path, total: int, done: int) -> None:
-        """Ignore."""
-
-    def started(self, row: str, repeat: int, fold: int) -> None:
-        """Ignore."""
-
-    def finished(self, row: str, repeat: int, fold: int, seconds: float, failed: bool) -> None:
-        """Ignore."""
-
-    def row_done(self, record: dict[str, Any]) -> None:
-        """Ignore."""
-
-    def note(self, text: str) -> None:
-        """Ignore."""
+class Silent(Listener):
+    """A listener that ignores everything."""

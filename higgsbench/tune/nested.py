@@ -492,7 +492,7 @@ class _Tuning:
         group = None if all_.group is None else all_.group[rows]
         # Other folds than the run's, whose seed is the next after those of its repeats.
         seed = self.loaded.config.seed + 50_000
-        fold = fold_assignments(all_.y[rows], group, self.settings.inner, 1, seed)
+        fold = fold_assignments(all_.y[rows], group, self.settings.inner, 1, seed, train.event_id)
         weight = evaluation_weights(all_.y[rows], all_.weight[rows], *all_.totals)
         digest = canonical_digest([train.digest, fold.tolist()])
         return dataclasses.replace(

@@ -44,12 +44,17 @@ def group_index(group: NDArray[np.int64], groups: Sequence[Sequence[int]]) -> ND
 
 
 def fold_assignments(
-    y: NDArray[np.bool_], strata: NDArray[np.int64] | None, folds: int, repeats: int, seed: int
+    y: NDArray[np.bool_],
+    strata: NDArray[np.int64] | None,
+    folds: int,
+    repeats: int,
+    seed: int,
+    event_id: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """Assign every event to a fold, stratified by label x jet group, once per repeat.
 
-    The folds are those of scikit-learn's `StratifiedKFold(folds, shuffle=True, random_state=seed + repeat)`, number by
-    number, without the second that importing scikit-learn costs a command that trains nothing.
+    For events in the order of their numbers, the folds are those of scikit-learn's `StratifiedKFold(folds,
+    shuffle=True, random_state=seed + repeat)`, without the second that importing scikit-learn takes.
 
     Args:
         y: (n,) truth.
@@ -57,6 +62,8 @@ def fold_assignments(
         folds: number of folds, at least 2.
         repeats: number of repeats; repeat r shuffles with seed + r.
         seed: seed of the shuffle.
+        event_id: (n,) unique numbers of the events, on which the folds depend instead of the order of the rows; their
+            positions when None.
 
     Returns:
         (repeats, n) fold numbers from 0 to folds - 1.
@@ -64,6 +71,12 @@ def fold_assignments(
     Raises:
         ConfigError: if a class has fewer events than there are folds.
     """
+    if event_id is not None:
+        order = np.argsort(event_id, kind="stable")
+        in_order = fold_assignments(y[order], None if strata is None else strata[order], folds, repeats, seed)
+        out = np.empty_like(in_order)
+        out[:, order] = in_order
+        return out
     for name, members in (("signal", y), ("background", ~y)):
         if int(members.sum()) < folds:
             raise ConfigError(

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 import higgsbench
-from higgsbench.errors import DataError, HiggsbenchError
+from higgsbench.config import load_config
+from higgsbench.errors import ConfigError, DataError, HiggsbenchError
+from higgsbench.events.formats import write_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
+from higgsbench.runs.dataset import load_dataset
+from higgsbench.runs.result import Silent
+from higgsbench.runs.stored import find_run
+from higgsbench.validation import fold_assignments
 
 MODELS = "models: [{model: logistic, preset: quick}]\nfolds: 2\n"
 
@@ -80,3 +87,73 @@ def test_the_main_job_on_real_events(tmp_path: Path) -> None:
     assert result.failures == []
     assert auc["stack"] > auc["xgboost"] > 0.92
     assert auc["stack"] > 0.925
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
+def test_folds_do_not_depend_on_the_order_of_the_rows(tmp_path: Path, ending: str) -> None:
+    toys = pl.read_csv(write_simulated(SimulationSettings(events=900, seed=9), tmp_path / "toys.csv"))
+    folds = []
+    for name, frame in (
+        ("sorted", toys.sort("EventId")),
+        ("shuffled", toys.sample(fraction=1.0, shuffle=True, seed=1)),
+    ):
+        file = write_events(frame, tmp_path / f"{name}.{ending}")
+        dataset = load_dataset(load_config({"data": {"path": str(file)}, "models": ["logistic"], "folds": 3}).config)
+        folds.append(dict(zip(dataset.train.event_id.tolist(), dataset.fold[0].tolist(), strict=True)))
+        if name == "sorted":  # the folds of earlier versions
+            expected = fold_assignments(dataset.y, dataset.group, 3, 1, 42)
+            assert np.array_equal(dataset.fold, expected)
+    assert folds[0] == folds[1]
+
+
+def test_a_jet_group_of_one_class_costs_the_split_rows_before_any_fit(tmp_path: Path) -> None:
+    toys = pl.read_csv(write_simulated(SimulationSettings(events=900, seed=9), tmp_path / "toys.csv"))
+    file = tmp_path / "one_class.csv"
+    toys.filter((pl.col("PRI_jet_num") != 1) | (pl.col("Label") == "b")).write_csv(file)
+    heard = Heard()
+    config = {"data": {"path": str(file)}, "models": [{"model": "logistic", "preset": "quick"}], "folds": 2}
+    found = higgsbench.run({**config, "jet_split": "both"}, output=tmp_path / "out", jobs=1, listener=heard)
+    assert [(row["name"], row["status"]) for row in found.rows] == [("logistic", "ok"), ("logistic [jets]", "failed")]
+    (note,) = (text for text in heard.notes if "jet_groups" in text)
+    assert note.startswith("jet_groups: group [1] has no signal events")
+    assert note.endswith("not trained: logistic [jets]")
+    assert heard.fits == found.trained == 2
+    assert [failure.row for failure in found.failures] == ["logistic [jets]"]
+    again = higgsbench.run({**config, "jet_split": "both"}, output=tmp_path / "out", jobs=1)
+    assert (again.trained, again.reused) == (0, 2)
+    with pytest.raises(ConfigError, match=r"no row can be trained: jet_groups: group \[1\] has no signal events"):
+        higgsbench.run({**config, "jet_split": "groups"}, output=tmp_path / "out", jobs=1)
+
+
+def test_a_jet_group_that_one_fold_holds_alone_is_found_too(tmp_path: Path) -> None:
+    toys = pl.read_csv(write_simulated(SimulationSettings(events=900, seed=9), tmp_path / "toys.csv"))
+    rare = toys.filter((pl.col("PRI_jet_num") == 1) & (pl.col("Label") == "s") & (pl.col("KaggleSet") == "t"))
+    toys.filter(~pl.col("EventId").is_in(rare["EventId"].to_list()[1:])).write_csv(tmp_path / "rare.csv")
+    config = {"data": {"path": str(tmp_path / "rare.csv")}, "models": ["logistic"], "folds": 2, "jet_split": "groups"}
+    with pytest.raises(ConfigError, match=r"group \[1\] has no signal events of positive total weight without fold"):
+        higgsbench.run(config, output=tmp_path / "out", jobs=1)
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.fits = 0
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def started(self, row: str, repeat: int, fold: int) -> None:
+        self.fits += 1
+
+
+def test_a_result_holds_when_the_working_folder_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = higgsbench.run(
+        {"data": {"source": "simulated", "events": 900}, "models": ["logistic"], "folds": 2}, output="out", jobs=1
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert found.folder.is_absolute()
+    assert find_run(found).rows[0].name == "logistic"
+    written = [file for file in found.folder.rglob("*") if file.is_file()]
+    assert all(str(tmp_path).encode() not in file.read_bytes() for file in written)

@@ -64,6 +64,16 @@ def test_folds_are_those_of_scikit_learn(n: int, folds: int, seed: int) -> None:
                 assert set(out[repeat, held_out]) == {fold}
 
 
+def test_folds_depend_on_the_events_and_not_on_their_order() -> None:
+    y, strata = toy()
+    rng = np.random.default_rng(4)
+    ids = np.sort(rng.choice(10**9, y.size, replace=False))
+    sorted_ = fold_assignments(y, strata, 5, 2, 42, ids)
+    np.testing.assert_array_equal(sorted_, fold_assignments(y, strata, 5, 2, 42))
+    rows = rng.permutation(y.size)
+    np.testing.assert_array_equal(fold_assignments(y[rows], strata[rows], 5, 2, 42, ids[rows]), sorted_[:, rows])
+
+
 def test_a_rare_stratum_does_not_stop_the_folds() -> None:
     y, strata = toy(200)
     strata[:2] = 9
