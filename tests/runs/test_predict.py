@@ -75,13 +75,23 @@ class TestSameNumbers:
         monkeypatch.setattr(predict_module, "_READ_BYTES", 10_000)
         assert predict(run, toys, model="xgboost [jets]", jobs=2).equals(whole)
 
-    def test_files_of_every_format_without_labels(self, run: Path, toys: Path, tmp_path: Path) -> None:
-        events = load_events(toys, cache=False)
-        blind = events.frame.drop("Label", "Weight", "KaggleSet", "KaggleWeight")
+    @pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet", "root"])
+    @pytest.mark.parametrize("truth", ["none", "unknown label", "weight missing", "zero weights", "negative weights"])
+    def test_labels_and_weights_are_not_looked_at(
+        self, run: Path, toys: Path, tmp_path: Path, ending: str, truth: str
+    ) -> None:
         whole = predict(run, toys, model="lightgbm", jobs=1)
-        for name in ("test.csv", "test.csv.gz", "test.parquet"):
-            write_events(blind, tmp_path / name)
-            assert predict(run, tmp_path / name, model="lightgbm", jobs=1).equals(whole)
+        events = load_events(toys, cache=False).frame.drop("KaggleSet", "KaggleWeight")
+        changed = {
+            "none": events.drop("Label", "Weight"),
+            "unknown label": events.with_columns(Label=pl.lit("?")),
+            "weight missing": events.drop("Weight"),
+            "zero weights": events.with_columns(Weight=0.0),
+            "negative weights": events.with_columns(Weight=-1.0),
+        }[truth]
+        file = write_events(changed, tmp_path / f"test.{ending}")
+        assert predict(run, file, model="lightgbm", jobs=1).equals(whole)
+        assert submission(run, file, model="lightgbm", jobs=1)["EventId"].equals(whole["EventId"])
 
     def test_selected_is_at_or_above_the_frozen_cut(self, run: Path, toys: Path) -> None:
         rows = {row["name"]: row for row in json.loads((run / "rows.json").read_text())["rows"]}
