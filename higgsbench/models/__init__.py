@@ -1,7 +1,23 @@
-"""Floor 2: one frozen record per model in a registry; each builds a scikit-learn-compatible estimator."""
+"""Floor 2: one frozen record per model in a registry; each builds a scikit-learn-compatible estimator.
 
-from higgsbench.models.registry import get_model, model_names, register_model, registered_models
+The registry finds the models that come with higgsbench in `higgsbench.models.builtin`, one module each; installed
+packages bring more by the entry-point group `higgsbench.models`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING
+
+from higgsbench.errors import ModelError
 from higgsbench.models.spec import PRESETS, BuildContext, ModelSpec, Preset
+from higgsbench.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from higgsbench.models.storage import Codec
 
 __all__ = [
     "PRESETS",
@@ -12,4 +28,55 @@ __all__ = [
     "model_names",
     "register_model",
     "registered_models",
+    "storage_codecs",
 ]
+
+
+def _builtin() -> Sequence[ModelSpec]:
+    """Records of all modules in the package `builtin`, those that need no extra first, by name."""
+    package = importlib.import_module(f"{__name__}.builtin")
+    modules = (importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__))
+    return sorted((spec for module in modules for spec in module.MODELS), key=lambda s: (s.extra is not None, s.name))
+
+
+_MODELS = Registry("model", ModelSpec, "higgsbench.ModelSpec", _builtin, "higgsbench.models", ModelError)
+
+
+def register_model(spec: ModelSpec, *, replace: bool = False) -> ModelSpec:
+    """Add a model to the registry of this process.
+
+    Args:
+        spec: the model's record.
+        replace: whether it may replace a model of the same name.
+
+    Returns:
+        The record, so that the call can be part of an assignment.
+
+    Raises:
+        ModelError: if the name is taken and `replace` is false, or `spec` is not a `ModelSpec`.
+    """
+    return _MODELS.add(spec, replace=replace)
+
+
+def registered_models() -> tuple[ModelSpec, ...]:
+    """Return all registered models, the built-in ones first."""
+    return _MODELS.all()
+
+
+def model_names() -> tuple[str, ...]:
+    """Return the names of all registered models."""
+    return tuple(spec.name for spec in registered_models())
+
+
+def get_model(name: str) -> ModelSpec:
+    """Return a registered model.
+
+    Raises:
+        ModelError: if none has that name; the message has the nearest known one.
+    """
+    return _MODELS.get(name)
+
+
+def storage_codecs(spec: ModelSpec) -> tuple[Codec, ...]:
+    """Return the formats in which fitted estimators of a model may be stored: its own, then those of all models."""
+    return (*spec.codecs, *(codec for other in registered_models() for codec in other.codecs))

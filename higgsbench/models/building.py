@@ -1,4 +1,4 @@
-"""From a model's record and parameters to an unfitted estimator."""
+"""From a model's record and parameters to an unfitted estimator: build it, check its parameters, choose its device."""
 
 from __future__ import annotations
 
@@ -12,23 +12,20 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from higgsbench.errors import HiggsbenchError, ModelError
-from higgsbench.models.scoring import fit_weighted
 from higgsbench.models.spec import BAG, BuildContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from higgsbench.models.out_of_core import Training
-    from higgsbench.models.spec import ModelSpec
+    from higgsbench.models.spec import ModelSpec, Training
 
 __all__ = [
     "RefusedParameterError",
@@ -42,28 +39,31 @@ __all__ = [
     "unusable",
 ]
 
-
-BAG_STRIDE = 1_000_000
+_BAG_STRIDE = 1_000_000
 """Distance of the seeds in a bag; far more than the seeds of folds and repeats span."""
+
+_EVENTS, _ROUNDS, _MOST_EVENTS = 120, 2, 200_000
+
+_PROBE_SECONDS = 120.0
+
+_IN_SOURCE = re.compile(r" at /\S+, line \d+ ?\.?$")
+_SOURCE_LINE = re.compile(r"^(\[[\d:. ]+\] )?\S+\.(cc|cpp|cu|h|hpp):\d+:? ?")
 
 
 def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildContext) -> Any:
     """Build a model's estimator, a bag of seeds where `bag` is more than 1.
 
-    A model that takes no NaN gets a median imputation with missing flags in front, once for the whole bag.
+    For a model that takes no NaN, a median imputation with missing flags comes first, once for the whole bag.
 
     Raises:
         ModelError: if the builder refuses the parameters.
     """
-    from sklearn.pipeline import make_pipeline
-
-    own = dict(params)
+    own = spec.canonical(params)
     size = own.pop(BAG, 1)
-    seeds = [context.seed + BAG_STRIDE * i for i in range(size)]
-    # The imputation in front makes a table, which the members of a bag share.
+    # The imputation makes a table of its own, which the members of a bag share.
     context = dataclasses.replace(context, own_table=size == 1 and not spec.missing)
     try:
-        members = [spec.build(own, dataclasses.replace(context, seed=seed)) for seed in seeds]
+        members = [spec.build(own, seeded) for seeded in _seeds(context, size)]
     except (TypeError, ValueError) as error:
         raise ModelError(f"model {spec.name!r} cannot be built from {own}: {error}") from error
     estimator = members[0]
@@ -73,6 +73,8 @@ def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildCo
         estimator = SeedBag(members, log_odds=spec.log_odds)
     if spec.missing:
         return estimator
+    from sklearn.pipeline import make_pipeline
+
     from higgsbench.models.parts import FlaggedMedians
 
     return make_pipeline(FlaggedMedians(), estimator)
@@ -84,44 +86,36 @@ def estimator_from_disk(spec: ModelSpec, params: Mapping[str, Any], context: Bui
     Raises:
         ModelError: if the model cannot, or refuses the parameters.
     """
-    own = dict(params)
+    own = spec.canonical(params)
     size = own.pop(BAG, 1)
     if spec.from_disk is None:
         raise ModelError(f"model {spec.name!r} cannot be trained from disk")
-    seeds = [context.seed + BAG_STRIDE * i for i in range(size)]
     try:
-        members = [spec.from_disk(spec.build, own, dataclasses.replace(context, seed=seed), train) for seed in seeds]
+        members = [spec.from_disk(spec.build, own, seeded, train) for seeded in _seeds(context, size)]
     except (TypeError, ValueError) as error:
         raise ModelError(f"model {spec.name!r} cannot be trained from disk with {own}: {error}") from error
     if size == 1:
         return members[0]
     from higgsbench.models.estimators import SeedBag
 
-    bag = SeedBag(members, log_odds=spec.log_odds)
-    bag.estimators_, bag.classes_ = members, np.array([0, 1])
-    return bag
+    return SeedBag.of_fitted(members, spec.log_odds)
+
+
+def _seeds(context: BuildContext, size: int) -> Iterator[BuildContext]:
+    for member in range(size):
+        yield dataclasses.replace(context, seed=context.seed + _BAG_STRIDE * member)
 
 
 def log_odds_reader(spec: ModelSpec, params: Mapping[str, Any]) -> Callable[[Any, NDArray[Any]], NDArray[Any]] | None:
-    """Return how to read log-odds off what `build_estimator` made: a bag reads its members' by itself."""
+    """Return how to read log-odds off the result of `build_estimator`; a bag reads its members' itself."""
     return None if params.get(BAG, 1) > 1 else spec.log_odds
-
-
-_EVENTS = 120
-_ROUNDS = 2
-_MOST_EVENTS = 200_000
-_PLACES = ("device", "device_type", "task_type")
-"""Parameters that choose the hardware; whether it is there is another question."""
-
-_IN_SOURCE = re.compile(r" at /\S+, line \d+ ?\.?$")
-_SOURCE_LINE = re.compile(r"^(\[[\d:. ]+\] )?\S+\.(cc|cpp|cu|h|hpp):\d+:? ?")
 
 
 class RefusedParameterError(HiggsbenchError):
     """A library refuses a parameter.
 
     Attributes:
-        parameter: which one, or None where only several together are at fault.
+        parameter: its name as given, or None where only several together are at fault.
     """
 
     def __init__(self, message: str, parameter: str | None) -> None:
@@ -132,9 +126,11 @@ class RefusedParameterError(HiggsbenchError):
 def probe_parameters(
     spec: ModelSpec, params: Mapping[str, Any], given: Mapping[str, Any], features: tuple[str, ...], events: int
 ) -> None:
-    """Train a model for two rounds on made-up events and let its library judge the parameters.
+    """Train a model for two rounds on a handful of made-up events and let its library judge the parameters.
 
-    Only models that come with higgsbench, and none that stop by the clock: what a fit of others costs nobody knows.
+    Every library judges parameters in its own way and most only when it trains, so that a bad number would be found
+    minutes into a run, once per fold. Only models that come with higgsbench are tried, and none that stop by the clock:
+    the cost of a fit of others is unknown.
 
     Args:
         spec: the model.
@@ -149,28 +145,33 @@ def probe_parameters(
     own = getattr(spec.build, "__module__", "").startswith("higgsbench.")
     if not given or not own or not spec.reproducible:
         return
+    names = {spec.aliases.get(name, name): name for name in given}
     for name in spec.rounds:
-        value = given.get(name)
+        value = given.get(names.get(name, name))
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise RefusedParameterError(
-                f"{str(value)[:60]!r} is refused by {spec.name}: expected a whole number of at least 1", name
-            )
+            text = f"{str(value)[:60]!r} is refused by {spec.name}: expected a whole number of at least 1"
+            raise RefusedParameterError(text, names[name])
     problem = _problem(spec, params, features, _EVENTS)
     if problem is None or (events > _EVENTS and _problem(spec, params, features, min(events, _MOST_EVENTS)) is None):
         return
     rounds = {name: _ROUNDS for name in spec.rounds if name in params}
-    for name in given:
+    for name, as_given in names.items():
         without = {key: value for key, value in params.items() if key != name}
         if name not in rounds and _problem(spec, {**without, **rounds}, features, _EVENTS) is None:
-            raise RefusedParameterError(f"{str(given[name])[:60]!r} is refused by {spec.name}: {problem}", name)
-    without = {key: value for key, value in params.items() if key not in given}
+            text = f"{str(given[as_given])[:60]!r} is refused by {spec.name}: {problem}"
+            raise RefusedParameterError(text, as_given)
+    without = {key: value for key, value in params.items() if key not in names}
     if _problem(spec, {**without, **rounds}, features, _EVENTS) is None:
         raise RefusedParameterError(f"these parameters together are refused by {spec.name}: {problem}", None)
 
 
 def _problem(spec: ModelSpec, params: Mapping[str, Any], features: tuple[str, ...], events: int) -> str | None:
-    """Return what a short fit complains of, None if nothing."""
-    own = {name: value for name, value in params.items() if name not in (BAG, *_PLACES)}
+    """Return the complaint of a short fit on the processor, None if there is none."""
+    from sklearn.base import clone
+
+    from higgsbench.models.estimators import fit_weighted
+
+    own = {name: value for name, value in params.items() if name not in (BAG, *spec.devices)}
     for name in spec.rounds:
         if isinstance(own.get(name), int):
             own[name] = min(own[name], _ROUNDS)
@@ -181,7 +182,8 @@ def _problem(spec: ModelSpec, params: Mapping[str, Any], features: tuple[str, ..
     try:
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
-            estimator = build_estimator(spec, own, BuildContext(1, 1, features))
+            # Cloned, as a fit of a run clones: some parameters fail only there.
+            estimator = clone(build_estimator(spec, own, BuildContext(1, 1, features)))
             fit_weighted(estimator, X, y, weight if spec.sample_weight else None)
     except Exception as error:  # each library has errors of its own
         return _reason(error)
@@ -189,10 +191,10 @@ def _problem(spec: ModelSpec, params: Mapping[str, Any], features: tuple[str, ..
 
 
 def _reason(error: BaseException) -> str:
-    """Return a library's complaint without the places in its source, in words of people."""
+    """Return a library's complaint without the places in its source."""
     if isinstance(error, ModelError) and error.__cause__ is not None:
         error = error.__cause__
-    if type(error) is TypeError:  # scikit-learn's own kind of it has words for people
+    if type(error) is TypeError:  # scikit-learn's own subclass says more
         return "a value of the wrong type"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = _IN_SOURCE.sub("", _SOURCE_LINE.sub("", lines[0])) if lines else ""
@@ -201,7 +203,7 @@ def _reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep libraries from writing what they also raise; LightGBM does so past Python's own streams."""
+    """Keep libraries from printing what they also raise; LightGBM bypasses Python's own streams."""
     saved = os.dup(2)
     try:
         with Path(os.devnull).open("wb") as sink:
@@ -212,20 +214,16 @@ def _quiet() -> Iterator[None]:
         os.close(saved)
 
 
-_PROBE_SECONDS = 120.0
-
-
 def on_device(spec: ModelSpec, params: Mapping[str, Any], wanted: str | None) -> tuple[dict[str, Any], str]:
-    """Settle a model's device before anything is trained, so that a unit's identity says where it was trained.
+    """Settle a model's device before training begins, so that a unit's identity says where it was trained.
 
     Args:
         spec: the model.
         params: its parameters, perhaps with a device.
-        wanted: device of the whole run, `cuda` or `cpu`; a model's own parameter comes first. None leaves it to that.
+        wanted: device of the whole run, `cuda` or `cpu`, or None; a model's own parameter comes first.
 
     Returns:
-        The parameters, without a device where it is the processor that the model falls back to, and why it does; empty
-        where it does not.
+        The parameters, without a device where the model falls back to the processor, and the reason if it does.
     """
     own = dict(params)
     given = [name for name in spec.devices if own.get(name) is not None]
@@ -233,7 +231,7 @@ def on_device(spec: ModelSpec, params: Mapping[str, Any], wanted: str | None) ->
         if wanted != "cuda":
             return own, ""
         if not spec.devices:
-            return own, f"{spec.name}: knows no graphics card; trained on the processor"
+            return own, f"{spec.name}: runs on the processor only; trained there"
         given = [spec.devices[0]]
         own[given[0]] = "cuda"
     values = {name: str(own[name]).lower() for name in given}
@@ -241,7 +239,8 @@ def on_device(spec: ModelSpec, params: Mapping[str, Any], wanted: str | None) ->
         return own, ""
     automatic = "auto" in values.values()
     asked = {name: "cuda" if own[name] == "auto" else own[name] for name in given}
-    reason = unusable(spec.name, json.dumps(asked, sort_keys=True))
+    needs_driver = not set(values.values()) & set(spec.other_devices)
+    reason = unusable(spec.name, json.dumps(asked, sort_keys=True), needs_driver)
     if not reason:
         return {**own, **asked}, ""
     for name in given:
@@ -250,16 +249,13 @@ def on_device(spec: ModelSpec, params: Mapping[str, Any], wanted: str | None) ->
 
 
 @functools.cache
-def unusable(model: str, settings: str) -> str:
+def unusable(model: str, settings: str, needs_driver: bool = True) -> str:
     """Return why a built-in model cannot be trained with these settings of its device (JSON); empty where it can.
 
-    A few events are fitted in a process of their own: what a driver leaves behind, prints or breaks stays there.
+    A few events are fitted in a separate process, so that nothing a driver leaves behind, prints or breaks matters here.
     """
-    # OpenCL (LightGBM's `gpu`) needs no NVIDIA driver.
-    if "cuda" in settings.lower() or model != "lightgbm":
-        count = cuda_devices()
-        if count == 0:
-            return "no usable CUDA device"
+    if needs_driver and cuda_devices() == 0:
+        return "no usable CUDA device"
     try:
         done = subprocess.run(
             [sys.executable, "-c", f"from {__name__} import probe; probe()", model, settings],
@@ -289,13 +285,8 @@ def cuda_devices() -> int:
 
 
 def probe() -> None:
-    """Fit a few events with the model and settings on the command line; print `usable`, or `reason: ` and why not."""
-    import warnings
-
-    import numpy as np
-
-    from higgsbench.models.registry import get_model
-    from higgsbench.models.spec import BuildContext
+    """Fit a few events with the model and settings on the command line; print `usable`, or `reason: ` and the reason."""
+    from higgsbench.models import get_model
 
     spec, settings = get_model(sys.argv[1]), json.loads(sys.argv[2])
     rng = np.random.default_rng(0)

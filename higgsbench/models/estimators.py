@@ -1,31 +1,155 @@
-"""Estimators around a model's own: early stopping on inner validation events, and bags of seeds."""
+"""Fit and read classifiers with weights, and the estimators around a model's own: early stopping, bags, searches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import Pipeline
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_is_fitted
 
 from higgsbench.errors import ModelError
-from higgsbench.models.scoring import fit_weighted, read_log_odds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from numpy.typing import ArrayLike, NDArray
 
-    from numpy.typing import NDArray
+__all__ = [
+    "EarlyStopping",
+    "FromLogOdds",
+    "Sample",
+    "SeedBag",
+    "SharedBins",
+    "TimedSearch",
+    "fit_weighted",
+    "read_log_odds",
+    "stopped_early",
+    "two_classes",
+    "unwrapped",
+]
 
-__all__ = ["EarlyStopping", "Sample", "SeedBag", "SharedBins", "fit_members", "stopped_early", "unwrapped"]
+PROBABILITY_FLOOR = 1e-6
+"""Probabilities are kept this far from 0 and 1 before the logit; finer differences are noise of a finite forest."""
 
+_ROUNDING = 1e-6
+"""By how much probabilities may lie outside 0 to 1."""
 
 Sample = tuple[Any, Any, Any]
 FitUntil = Callable[[Any, Sample, Sample, int], Any]
+LogOdds = Callable[[Any, "NDArray[Any]"], "NDArray[Any]"]
+
+
+def two_classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the classes (2,), sorted, and the class number 0 or 1 of each label (n,).
+
+    Raises:
+        ValueError: if the labels are not of two classes, in the words of scikit-learn.
+    """
+    check_classification_targets(y)
+    classes, coded = np.unique(y, return_inverse=True)
+    if classes.size > 2:
+        kind = type_of_target(y, input_name="y")
+        raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
+    if classes.size < 2:
+        raise ValueError(f"Classifier can't train when only one class is present: {classes}")
+    return classes, coded
+
+
+class FromLogOdds:
+    """Probabilities and classes of a classifier that has `decision_function` and `classes_`."""
+
+    classes_: NDArray[Any]
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the log-odds of the second class, shape (n,)."""
+        raise NotImplementedError
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the probabilities (n, 2) that follow from the log-odds."""
+        f = self.decision_function(X)
+        return np.column_stack([np.exp(-np.logaddexp(0.0, f)), np.exp(-np.logaddexp(0.0, -f))])
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the more probable class of each event under the training weights, shape (n,)."""
+        f = self.decision_function(X)  # first, because it says when there is no fit yet
+        predicted: NDArray[Any] = self.classes_[(f > 0.0).astype(np.intp)]
+        return predicted
+
+
+def fit_weighted(estimator: Any, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> Any:
+    """Fit in place, with the weights for the classifier at the end of a Pipeline; None trains unweighted.
+
+    The weights are addressed to the last step by its name. scikit-learn's metadata routing refuses that, so it is off
+    meanwhile, whatever the caller has configured.
+    """
+    if sample_weight is None:
+        return estimator.fit(X, y)
+    with sklearn.config_context(enable_metadata_routing=False):
+        return estimator.fit(X, y, **{_weight_argument(estimator): sample_weight})
+
+
+def _weight_argument(estimator: Any) -> str:
+    """Name under which a (nested) Pipeline hands sample_weight to its last step."""
+    if not isinstance(estimator, Pipeline):
+        return "sample_weight"
+    name, last = estimator.steps[-1]
+    return f"{name}__{_weight_argument(last)}"
+
+
+def read_log_odds(estimator: Any, X: NDArray[Any], reader: LogOdds | None = None) -> NDArray[np.float64]:
+    """Return the log-odds of signal, shape (n,), under the weights the estimator was trained with.
+
+    Args:
+        estimator: fitted classifier of classes 0 and 1.
+        X: (n, p) features.
+        reader: the model's own way; None takes `decision_function` where there is one, otherwise the logit of
+            `predict_proba`, kept within the floor of 1e-6.
+
+    Raises:
+        ModelError: if the result has the wrong shape or type, holds NaN or infinite scores, or probabilities outside
+            0 to 1.
+    """
+    name = type(estimator).__name__
+    if reader is not None:
+        raw = reader(estimator, X)
+    elif hasattr(estimator, "decision_function"):
+        raw = estimator.decision_function(X)
+    else:
+        p = np.clip(_probabilities(estimator, X), PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
+        raw = np.log(p) - np.log1p(-p)
+    if np.asarray(raw).dtype.kind not in "fiub":
+        raise ModelError(f"{name} returned {np.asarray(raw).dtype}, not numbers")
+    scores = np.asarray(raw, dtype=np.float64)
+    if scores.shape != (X.shape[0],):
+        raise ModelError(f"{name} returned scores of shape {scores.shape} for {X.shape[0]} events")
+    if not np.isfinite(scores).all():
+        what = "NaN" if np.isnan(scores).any() else "infinite scores"
+        raise ModelError(f"{name} returned {what} for {int((~np.isfinite(scores)).sum())} events")
+    return scores
+
+
+def _probabilities(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
+    """Probabilities of signal (n,) from `predict_proba`, checked."""
+    found, name = np.asarray(estimator.predict_proba(X)), f"{type(estimator).__name__}.predict_proba"
+    if found.shape != (X.shape[0], 2):
+        raise ModelError(f"{name} returned shape {found.shape}, expected ({X.shape[0]}, 2)")
+    if found.dtype.kind not in "fiub":
+        raise ModelError(f"{name} returned {found.dtype}, not numbers")
+    signal: NDArray[Any] = found[:, 1]
+    if ((signal < -_ROUNDING) | (signal > 1.0 + _ROUNDING)).any():
+        low, high = float(np.nanmin(signal)), float(np.nanmax(signal))
+        raise ModelError(f"{name} returned values from {low:.3g} to {high:.3g}, outside 0 to 1")
+    return signal
 
 
 class SharedBins(Protocol):
-    """How a library bins events once for all members of a bag, see `higgsbench.models.bins`."""
+    """How a library bins events once for all members of a bag."""
 
     def prepare(self, estimator: Any, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64]) -> Any:
         """Bin the events; None where the estimator's parameters do not allow it."""
@@ -37,7 +161,8 @@ class SharedBins(Protocol):
 class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Train until the weighted log-loss on a part of the training events, put aside, no longer falls.
 
-    In a bag each member puts another part aside, so that together they learn from all events.
+    In a bag each member puts another part aside, so that together they learn from all events. The fold that is scored
+    takes no part.
 
     Args:
         estimator: boosted trees, cloned for the fit.
@@ -114,26 +239,6 @@ class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         return chosen
 
 
-def fit_members(
-    members: Sequence[Any], X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None
-) -> list[Any]:
-    """Fit the members of a bag, on one set of bins where they stop early and their library can share it.
-
-    Args:
-        members: unfitted classifiers that differ by their seeds.
-        X: (n, p) features.
-        y: (n,) classes 0 and 1.
-        sample_weight: (n,) training weights, or None.
-    """
-    first = members[0]
-    if len(members) > 1 and isinstance(first, EarlyStopping) and first.shared is not None:
-        w = np.ones(y.size) if sample_weight is None else sample_weight
-        bins = first.shared.prepare(first.estimator, X, y, w)
-        if bins is not None:
-            return [member.fit_on(first.shared, bins, y) for member in members]
-    return [fit_weighted(member, X, y, sample_weight) for member in members]
-
-
 def stopped_early(
     params: Mapping[str, Any],
     seed: int,
@@ -144,7 +249,7 @@ def stopped_early(
     """Build an estimator, wrapped where `early_stopping_rounds` is among its parameters.
 
     Raises:
-        ValueError: for a number of rounds or a fraction that makes no sense.
+        ValueError: for an impossible number of rounds or fraction.
     """
     own = dict(params)
     rounds, fraction = own.pop("early_stopping_rounds", None), own.pop("validation_fraction", 0.15)
@@ -162,10 +267,8 @@ def unwrapped(estimator: Any) -> Any:
     return estimator.estimator_ if isinstance(estimator, EarlyStopping) else estimator
 
 
-class SeedBag(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """Mean log-odds of several classifiers trained on the same events.
-
-    Averaging over seeds takes off the part of the error that chance in the training made.
+class SeedBag(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """Mean log-odds of several classifiers trained on the same events, which removes chance of the training.
 
     Args:
         estimators: unfitted binary classifiers of classes 0 and 1, cloned for the fit.
@@ -176,26 +279,118 @@ class SeedBag(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         classes_: the two classes.
     """
 
-    def __init__(
-        self, estimators: Sequence[Any], log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
-    ) -> None:
+    def __init__(self, estimators: Sequence[Any], log_odds: LogOdds | None = None) -> None:
         self.estimators = estimators
         self.log_odds = log_odds
 
+    @classmethod
+    def of_fitted(cls, members: Sequence[Any], log_odds: LogOdds | None) -> SeedBag:
+        """Make a fitted bag of fitted members."""
+        bag = cls(members, log_odds)
+        bag.estimators_, bag.classes_ = list(members), np.array([0, 1])
+        return bag
+
     def fit(self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None = None) -> SeedBag:
-        """Fit all members on X (n, p), y (n,) with training weights (n,)."""
+        """Fit all members on X (n, p), y (n,) with training weights (n,), on one set of bins where that is possible."""
+        members = [clone(member) for member in self.estimators]
+        first, bins = members[0], None
+        if len(members) > 1 and isinstance(first, EarlyStopping) and first.shared is not None:
+            w = np.ones(y.size) if sample_weight is None else sample_weight
+            bins = first.shared.prepare(first.estimator, X, y, w)
+        self.estimators_ = [
+            fit_weighted(member, X, y, sample_weight) if bins is None else member.fit_on(first.shared, bins, y)
+            for member in members
+        ]
         self.classes_ = np.unique(y)
-        self.estimators_ = fit_members([clone(member) for member in self.estimators], X, y, sample_weight)
         return self
 
-    def decision_function(self, X: NDArray[Any]) -> NDArray[np.float64]:
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the mean log-odds of the members, shape (n,), under the weights they were trained with."""
-        total = np.zeros(X.shape[0])
+        events = np.asarray(X)
+        total = np.zeros(events.shape[0])
         for member in self.estimators_:
-            total += read_log_odds(member, X, self.log_odds)
+            total += read_log_odds(member, events, self.log_odds)
         return total / len(self.estimators_)
 
-    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return the more probable class under the training weights, shape (n,)."""
-        chosen: NDArray[Any] = self.classes_[(self.decision_function(X) > 0.0).astype(np.intp)]
+
+class TimedSearch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """An AutoML framework that searches until the clock stops it, as a binary classifier.
+
+    The clock decides how far a search gets, so the same seed gives similar scores, not the same ones.
+
+    Args:
+        framework: its name in messages.
+        search: given this estimator, X, y of 0 and 1, weights (None: all equal) and a folder that is removed
+            afterwards, the only place it may write to, returns the function that gives the probability of label 1.
+        time_limit: seconds of search for one fit, that is per fold (and per jet group of a split).
+        options: the framework's own options.
+        n_jobs: cores it may use.
+        random_state: seed of its search.
+
+    Attributes:
+        classes_: the two labels, sorted.
+        n_features_in_: number of columns of X.
+    """
+
+    def __init__(
+        self,
+        framework: str,
+        search: Callable[..., Callable[[NDArray[Any]], Any]],
+        time_limit: float = 60.0,
+        options: Mapping[str, Any] | None = None,
+        n_jobs: int = 1,
+        random_state: int = 0,
+    ) -> None:
+        self.framework = framework
+        self.search = search
+        self.time_limit = time_limit
+        self.options = options
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> TimedSearch:
+        """Search for at most about `time_limit` seconds on X (n, p) of floats or NaN, y (n,), sample_weight (n,).
+
+        Equal weights are handed over as no weights, which is the same objective and the framework's common path.
+
+        Raises:
+            ModelError: if there are not two classes, or no model was finished in time.
+        """
+        X_, y_ = np.asarray(X), np.asarray(y)
+        self.classes_, coded = np.unique(y_, return_inverse=True)
+        if self.classes_.size != 2:
+            raise ModelError(f"{self.framework} needs two classes, got {self.classes_.size}")
+        self.n_features_in_ = X_.shape[1]
+        w = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        if w is not None and np.all(w == w[0]):
+            w = None
+        with tempfile.TemporaryDirectory(prefix="higgsbench-peer-", ignore_cleanup_errors=True) as folder:
+            # A search tries dozens of models of other libraries and ignores their warnings; if they were errors, as in
+            # a strict test run, these models would silently drop out of it.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.signal_ = self.search(self, X_, coded.astype(np.int64), w, folder)
+        return self
+
+    def nothing_found(self) -> ModelError:
+        """Return the error of a search that finished no model."""
+        return ModelError(f"{self.framework} finished no model in {self.time_limit:g} s; raise its time_limit")
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the probabilities (n, 2) of `classes_`."""
+        check_is_fitted(self)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            signal = np.asarray(self.signal_(np.asarray(X)), dtype=np.float64)
+        return np.column_stack([1.0 - signal, signal])
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the more probable class of each event, shape (n,)."""
+        chosen: NDArray[Any] = self.classes_[(self.predict_proba(X)[:, 1] > 0.5).astype(np.intp)]
         return chosen

@@ -1,4 +1,4 @@
-"""scikit-learn estimators that take on purpose what the library warns of."""
+"""scikit-learn estimators with one change each: less memory, no warning about what is intended, or a bounded range."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -21,23 +21,12 @@ BLOCK = 1 << 14
 """Events whose moments are taken together; more would only need more memory."""
 
 
-_LOOK = 32
-"""Batches between two looks at the weights of a network."""
-
-_NOTHING = 1e-30
-"""No weight, nor change of one, that could be seen in a score of single precision."""
-
-
 class ShortMLPClassifier(MLPClassifier):  # type: ignore[misc]  # scikit-learn ships no types
     """`MLPClassifier` whose `max_iter` is a number of epochs chosen on purpose.
 
-    Stopping early is the regularisation that works on these events; scikit-learn warns of it as non-convergence.
-
-    Weights that the penalty drives to nothing are set to zero on the way. Below 1e-38 they would be denormal numbers,
-    with which processors calculate many times slower: on 400,000 events the third epoch took five times the first.
+    Few epochs are the regularisation that works on these events; scikit-learn warns of them as non-convergence. Stored
+    or copied to another process it keeps what predicts, not the optimiser, which is twice the size of the network.
     """
-
-    _batches = 0
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
         """Fit for `max_iter` epochs; arguments and result as in scikit-learn."""
@@ -45,19 +34,15 @@ class ShortMLPClassifier(MLPClassifier):  # type: ignore[misc]  # scikit-learn s
             warnings.simplefilter("ignore", ConvergenceWarning)
             return super().fit(X, y, sample_weight=sample_weight)
 
-    def _backprop(self, *args: Any, **kwargs: Any) -> Any:
-        """Look at the weights now and then; the library's own step for each batch, whatever its arguments."""
-        self._batches += 1
-        if self._batches % _LOOK == 0:
-            for values in (*self.coefs_, *getattr(self._optimizer, "ms", ())):
-                values[np.abs(values) < _NOTHING] = 0.0
-        return super()._backprop(*args, **kwargs)
+    def __getstate__(self) -> dict[str, Any]:
+        only_for_training = ("_optimizer", "_random_state", "loss_curve_", "validation_scores_")
+        return {name: value for name, value in super().__getstate__().items() if name not in only_for_training}
 
 
 class NormalQuantiles(QuantileTransformer):  # type: ignore[misc]  # scikit-learn ships no types
     """`QuantileTransformer` to a normal distribution; fewer events than quantiles (a small jet group) are fine.
 
-    Without a copy `transform` overwrites its input: right behind a step that has made a table for it alone, only there.
+    Without a copy `transform` overwrites its input. Use that only right behind a step that has made its own table.
     """
 
     def __init__(
@@ -81,8 +66,8 @@ class NormalQuantiles(QuantileTransformer):  # type: ignore[misc]  # scikit-lear
 class BlockwiseScaler(StandardScaler):  # type: ignore[misc]  # scikit-learn ships no types
     """`StandardScaler` that learns its moments block by block and scales in place.
 
-    The library's takes them from several copies of the whole table in double precision, which together are the peak of
-    a network's training. In place is right behind a step that has made a table of its own, and only there.
+    The library takes them from several copies of the whole table in double precision, which together are the peak of a
+    network's training. Use it only right behind a step that has made its own table.
     """
 
     def __init__(self) -> None:
@@ -98,13 +83,13 @@ class BlockwiseScaler(StandardScaler):  # type: ignore[misc]  # scikit-learn shi
 
 
 class FlaggedMedians(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """Put medians in the place of NaN and say behind the columns, as 0 and 1, where that was done.
+    """Replace NaN by the median of its column and add a flag, 0 or 1, behind the columns.
 
-    What `SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)` gives, value by value, without
-    its masked copies of the table, which take seven times its memory.
+    The same values as `SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)`, without its
+    masked copies of the table, which take seven times its memory.
 
     Attributes:
-        medians_: (p,) what is put in; 0 for a column without any value.
+        medians_: (p,) the medians; 0 for a column without any value.
         flagged_: indices of the columns with missing values in `fit`; only these get a flag.
     """
 
@@ -138,17 +123,12 @@ class FlaggedMedians(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
             out[:, at] = np.isnan(X_[:, flagged])
         return out
 
-    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
-        """Return the names of the columns and of the flags."""
-        names = _check_feature_names_in(self, input_features)
-        return np.concatenate([names, [f"missing_{names[i]}" for i in self.flagged_]]).astype(object)
-
 
 class SmoothClip(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # ships no types
     """Centre and scale each column robustly, then bend the tails: z / sqrt(1 + (z / limit)^2) stays within the limit.
 
-    Columns of which a half is one value (a flag, a quantity that only events with jets have) are scaled by wider
-    quantiles or, in the end, their standard deviation, for the distance of their quartiles is 0.
+    If half of a column is one value (a flag, a quantity that only events with jets have), the distance of its quartiles
+    is 0; then wider quantiles set the scale, or finally its standard deviation.
 
     Args:
         limit: largest magnitude that comes out.
@@ -164,7 +144,7 @@ class SmoothClip(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> SmoothClip:
         """Learn centre and width of each column of X (n, p)."""
         X_ = validate_data(self, X, dtype=[np.float64, np.float32])
-        # Column by column here and below, since a table in double precision is twice the input and more are needed.
+        # Column by column here and below, because a table in double precision is twice the input and more are needed.
         quantiles = [np.quantile(column, (0.05, 0.25, 0.5, 0.75, 0.95)) for column in X_.T]
         lowest, low, self.center_, high, highest = np.transpose(quantiles)
         # Distances of quantiles in units of a normal distribution's standard deviation.

@@ -1,33 +1,38 @@
-"""What higgsbench knows about a model: one frozen record."""
+"""What higgsbench knows about a model, one frozen record, and what a builder is told about its task."""
 
 from __future__ import annotations
 
 import importlib.util
+import mmap
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from higgsbench.errors import MissingExtraError, ModelError, nearest_hint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from higgsbench.models.out_of_core import Training
     from higgsbench.models.space import SearchSpace
     from higgsbench.models.storage import Codec
 
-__all__ = ["BAG", "EARLY", "PRESETS", "BuildContext", "ModelSpec", "Preset"]
+__all__ = ["BAG", "EARLY", "PRESETS", "BuildContext", "ModelSpec", "Preset", "RowsOnDisk", "Training", "release"]
 
 PRESETS = ("quick", "good", "best")
 """Names of the parameter presets, cheapest first."""
 
 BAG = "bag"
-"""Parameter that every model takes: how many copies with different seeds are trained, whose log-odds are averaged."""
+"""Parameter of every model: the number of copies with different seeds whose log-odds are averaged."""
 
 EARLY = ("early_stopping_rounds", "validation_fraction")
-"""Parameters of boosted trees that stop early, see `higgsbench.models.estimators`."""
+"""Parameters of boosted trees that stop early, see `higgsbench.models.estimators.EarlyStopping`."""
+
+BLOCK = 1 << 17
+"""Rows of a matrix on disk that are in memory at a time."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
@@ -40,11 +45,9 @@ class BuildContext:
         seed: seed of every random choice of the estimator.
         threads: number of threads the estimator may use.
         features: names of the columns of X, in order.
-        split: whether submodels per jet number are fitted, each on those of the columns that carry something in its
-            group.
-        events: number of training events, of all groups together; None where it is not known.
-        own_table: whether the table that the estimator sees, in `fit` and for predictions, is made for it alone and
-            may be worked on in place.
+        split: whether submodels per jet number are fitted, each on the columns that carry something in its group.
+        events: number of training events, all groups together; None where it is unknown.
+        own_table: whether the estimator alone uses its table, in `fit` and for predictions, and may overwrite it.
     """
 
     seed: int
@@ -56,11 +59,72 @@ class BuildContext:
 
 
 @dataclass(frozen=True)
+class RowsOnDisk:
+    """Some rows and columns of a matrix that is mapped from a file.
+
+    Attributes:
+        X: (n, p) float32 matrix.
+        rows: (k,) positions of the rows, ascending.
+        columns: (q,) positions of the columns, None for all.
+    """
+
+    X: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.intp] | None = None
+
+    def __len__(self) -> int:
+        return self.rows.size
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self.X.shape[1] if self.columns is None else self.columns.size
+
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield all rows in blocks of at most `BLOCK`, with their positions among these."""
+        for first in range(0, len(self), BLOCK):
+            at = slice(first, min(first + BLOCK, len(self)))
+            part = np.asarray(self.X[self.rows[at]])
+            yield at, part if self.columns is None else part[:, self.columns]
+            release(self.X)
+
+    def chosen(self, index: NDArray[np.int64]) -> RowsOnDisk:
+        """Return some of the rows, by their ascending positions among these."""
+        return RowsOnDisk(self.X, self.rows[index], self.columns)
+
+
+def release(array: NDArray[Any]) -> None:
+    """Give the pages of an array mapped from a file back to the system, which keeps them in its cache."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Events to train on that stay on disk.
+
+    Attributes:
+        data: (n, p) features.
+        y: (n,) truth.
+        weight: (n,) training weights.
+    """
+
+    data: RowsOnDisk
+    y: NDArray[np.bool_]
+    weight: NDArray[np.float64]
+
+    def chosen(self, index: NDArray[np.int64]) -> Training:
+        """Return some of the events, by their ascending positions."""
+        return Training(self.data.chosen(index), self.y[index], self.weight[index])
+
+
+@dataclass(frozen=True)
 class Preset:
     """How a model is used at one level of effort.
 
     Attributes:
-        params: parameters; `bag` averages the log-odds of so many seeds, for any model.
+        params: parameters; `bag` averages the log-odds of that many seeds, for any model.
         training_weights: scheme, or None for the harness's default.
         features: feature set, or None for the harness's default.
     """
@@ -82,32 +146,38 @@ class ModelSpec:
         build: makes an unfitted scikit-learn-compatible classifier from parameters and a `BuildContext`. X is a
             float32 array with NaN where a value is missing.
         description: one line for `higgsbench models`.
-        presets: a `Preset`, or merely its parameters, per preset name; one that is not given falls back to the next
-            cheaper one.
+        presets: a `Preset`, or only its parameters, per preset name; a missing one falls back to the next cheaper one.
         sample_weight: whether `fit` takes sample_weight. Without it the model trains unweighted and its scores are
             recalibrated against evaluation weights.
-        missing: whether the estimator takes NaN. Without it an imputation by the median with missing flags is put in
-            front, fitted inside the fold.
+        missing: whether the estimator takes NaN. Without it an imputation by the median with missing flags comes
+            first, fitted inside the fold.
         extra: extra of higgsbench that installs what the model needs, or None.
         requires: distributions whose versions determine the scores (part of a stored unit's identity).
         imports: modules that must be importable; checked before a run starts.
         log_odds: reads log-odds, shape (n,), off a fitted estimator; None takes `decision_function` where there is
             one and otherwise the logit of `predict_proba`.
         parameters: returns the known parameter names, to refuse misspelt ones; None accepts all.
-        codecs: storage formats of its fitted estimators, beside the built-in ones (the boosting libraries' own,
-            scikit-learn's plain estimators, pipelines of these). Where no format fits, a run keeps the scores only.
+        aliases: other names of parameters and the name that each stands for, so that a user's `eta` replaces a
+            preset's `learning_rate`.
+        harness: parameters that the run itself sets (seed, threads); a configuration may not.
+        codecs: storage formats of its fitted estimators, besides pipelines and estimators of scikit-learn and the
+            formats of the other built-in models. Where no format fits, a run keeps the scores only.
         reproducible: whether the same seed gives the same scores bit for bit; a model that stops by the clock does not.
-        cost: rough fit time relative to LightGBM; long units are started first so that no core idles at the end.
-        search_space: what `higgsbench tune` may vary; empty where nothing is known to be worth it.
-        rounds: parameters that the fit time is proportional to (trees, epochs), beside a fixed part.
-        merit: rough worth of the model's row, 1 for gradient boosting; what is worth least per second is left out first
-            when a time limit is short.
-        from_disk: trains from a matrix on disk, with the builder, parameters, context and events (`out_of_core`); None
-            where the library must have all events in memory.
-        memory: peak memory of a fit in multiples of the float32 matrix of its training events, that matrix counted; or
-            a function that returns it for parameters, events and columns.
-        devices: parameters that tell the model its device (`cuda`), the one that a run's `device` sets first; none
-            where it knows the processor only.
+        cost: rough fit time relative to LightGBM; long units start first so that no core idles at the end.
+        search_space: what `higgsbench tune` may vary; empty where no parameter is known to be worth it.
+        rounds: parameters that the fit time is proportional to (trees, epochs), besides a fixed part.
+        merit: rough worth of the model's row, 1 for gradient boosting; the row worth least per second is left out
+            first when a time limit is short.
+        from_disk: trains from a matrix on disk, given the builder, parameters, context and events; None where the
+            library needs all events in memory.
+        disk_bytes: peak memory of `from_disk` in bytes per value of the matrix.
+        memory: peak memory of a fit in multiples of the float32 matrix of its training events, which counts; or a
+            function that returns it for parameters, events and columns.
+        devices: parameters that choose the device (`cuda`), first the one that a run's `device` sets; empty where the
+            model runs on the processor only.
+        other_devices: values of these that need no CUDA driver (LightGBM's OpenCL).
+        contributions: splits the log-odds of a fitted estimator into what each feature adds (TreeSHAP), shape
+            (n, p + 1) with the remainder last; None where the library cannot.
     """
 
     name: str
@@ -130,9 +200,14 @@ class ModelSpec:
     from_disk: Callable[[Any, Mapping[str, Any], BuildContext, Training], Any] | None = None
     memory: float | Callable[[Mapping[str, Any], int, int], float] = 6.0
     devices: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    harness: tuple[str, ...] = ()
+    disk_bytes: float = 4.0
+    other_devices: tuple[str, ...] = ()
+    contributions: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
 
     def __post_init__(self) -> None:
-        name, build = (getattr(self, key) for key in ("name", "build"))  # of any type, for annotations hold nobody back
+        name, build = (getattr(self, key) for key in ("name", "build"))  # annotations do not keep other types out
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ModelError(
                 f"model name {self.name!r}: use letters, digits, '_', '.' and '-', beginning with a letter"
@@ -151,7 +226,7 @@ class ModelSpec:
         return (ModelSpec, tuple(dict(v) if isinstance(v, MappingProxyType) else v for v in values))
 
     def preset(self, name: str) -> Preset:
-        """Return a preset; one that is not given falls back to the next cheaper, then dearer."""
+        """Return a preset; a missing one falls back to the next cheaper, then dearer one."""
         at = PRESETS.index(name)
         for candidate in (*reversed(PRESETS[: at + 1]), *PRESETS[at + 1 :]):
             if candidate in self.presets:
@@ -163,8 +238,8 @@ class ModelSpec:
         """Check that the optional dependencies are installed.
 
         Raises:
-            MissingExtraError: naming the extra that brings the model.
-            ModelError: if a module is missing that no extra of higgsbench brings.
+            MissingExtraError: naming the extra that installs the model.
+            ModelError: if a module is missing that none of the extras installs.
         """
         for module in self.imports:
             try:
@@ -176,8 +251,23 @@ class ModelSpec:
                     raise MissingExtraError(f"model {self.name!r}", self.extra)
                 raise ModelError(f"model {self.name!r} needs the module {module}, which is not installed")
 
+    def canonical(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters under the names that the presets use.
+
+        Raises:
+            ModelError: if two names of one parameter are given.
+        """
+        own: dict[str, Any] = {}
+        given: dict[str, str] = {}
+        for name, value in params.items():
+            target = self.aliases.get(name, name)
+            if target in own:
+                raise ModelError(f"model {self.name!r}: {given[target]!r} and {name!r} are the same parameter; give one")
+            own[target], given[target] = value, name
+        return own
+
     def check_parameters(self, params: Mapping[str, Any]) -> None:
-        """Refuse parameter names that the model does not know, and a bag that is not a whole number of members.
+        """Refuse parameters that the model does not know or that the run sets, and a bag without whole members.
 
         Raises:
             ModelError: naming the parameter and the nearest known one.
@@ -185,10 +275,15 @@ class ModelSpec:
         size = params.get(BAG, 1)
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 1000:
             raise ModelError(f"model {self.name!r}: {BAG} is {size!r}, expected a whole number from 1 to 1000")
+        for name, target in zip(params, self.canonical(params), strict=True):
+            if target in self.harness:
+                raise ModelError(
+                    f"model {self.name!r} has no parameter {name!r} of its own: the run sets it (see seed and threads)"
+                )
         if self.parameters is None or not params.keys() - {BAG}:
             return
-        known = self.parameters() | {BAG}
+        known = self.parameters() | self.aliases.keys() | {BAG}
         for name in params:
             if name not in known:
-                hint = nearest_hint(name, sorted(known), f"; it knows {', '.join(sorted(known))}")
+                hint = nearest_hint(name, sorted(known), f"; it knows {', '.join(sorted(self.parameters() | {BAG}))}")
                 raise ModelError(f"model {self.name!r} has no parameter {name!r}{hint}")

@@ -1,4 +1,9 @@
-"""Store fitted models in formats that run no code when they are read."""
+"""Store fitted models in formats that run no code when they are read.
+
+A model is a zip archive of one JSON tree and binary parts, read in memory and never unpacked. A node of the tree is a
+JSON object whose `kind` names the codec that wrote it. Reading looks the kind up among codecs that the caller hands in:
+nothing is ever imported, called or opened because a file names it.
+"""
 
 from __future__ import annotations
 
@@ -7,69 +12,52 @@ import importlib
 import importlib.metadata
 import io
 import json
-import math
 import re
-import tempfile
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from higgsbench.errors import ModelError, StoreError
-from higgsbench.models.trees import MAX_FEATURES, NODE_FIELDS, fault_of_nodes, fitted_on_two_classes, tree_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
 __all__ = [
-    "BUILTIN_CODECS",
-    "PART_NAME",
-    "PLAIN",
-    "TRUSTED",
-    "CatBoostCodec",
     "Codec",
-    "ForestCodec",
-    "LightGBMCodec",
-    "LoadedLightGBM",
     "MembersCodec",
     "ModelReader",
     "ModelWriter",
     "Node",
-    "PipelineCodec",
-    "PlainCodec",
-    "SklearnCodec",
     "StateCodec",
     "UnstorableError",
-    "XGBoostCodec",
     "bag_codec",
-    "check_sklearn",
-    "checked_text",
     "read_model",
-    "sklearn_version",
     "write_model",
 ]
 
+FORMAT = 2
+_MANIFEST = "model.json"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_MAX_BYTES, _HARMLESS, _MOST_TIMES, _MAX_DEPTH = 1 << 32, 1 << 28, 200, 20
+
+_PART_NAME = re.compile(r"[0-9]{1,9}\.[a-z]{1,12}")
+"""Names of binary parts: a number and an ending, never a path."""
 
 Node = dict[str, Any]
 
-PART_NAME = re.compile(r"[0-9]{1,9}\.[a-z]{1,12}")
-"""Names of binary parts: a number and an ending, never a path."""
-
-_MAX_DEPTH = 20
-
 
 class UnstorableError(ModelError):
-    """A fitted estimator has no form in which it can be stored safely; its scores are kept all the same."""
+    """A fitted estimator has no safe storage format; its scores are kept all the same."""
 
 
 class Codec(Protocol):
-    """One storage format of one kind of fitted estimator; it must pickle, for it travels to worker processes."""
+    """One storage format of one kind of fitted estimator; it must pickle, because it travels to worker processes."""
 
     @property
     def kind(self) -> str:
@@ -79,21 +67,21 @@ class Codec(Protocol):
         """Whether this codec stores the estimator."""
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
-        """Describe the estimator as JSON values, binary content put into the writer.
+        """Describe the estimator as JSON values, with binary content put into the writer.
 
         Raises:
-            UnstorableError: if it holds something that has no safe form.
+            UnstorableError: if it holds something without a safe format.
         """
 
     def load(self, node: Node, reader: ModelReader) -> Any:
-        """Rebuild the estimator; whatever is wrong with the node may raise any `Exception`."""
+        """Rebuild the estimator; a faulty node may raise any `Exception`."""
 
 
 class ModelWriter:
     """Collects the binary parts of a model while its tree of nodes is made.
 
     Args:
-        codecs: formats to choose from, the first that handles an estimator is taken.
+        codecs: formats to choose from; the first that handles an estimator is taken.
 
     Attributes:
         parts: content of the binary parts by name.
@@ -111,15 +99,14 @@ class ModelWriter:
         """
         from higgsbench.models.estimators import unwrapped
 
-        # What stopped a fit early has nothing to say once the trees stand.
-        estimator = unwrapped(estimator)
+        estimator = unwrapped(estimator)  # early stopping matters only until the trees are trained
         for codec in self.codecs:
             if codec.handles(estimator):
                 return {**codec.save(estimator, self), "kind": codec.kind}
         raise UnstorableError(f"{type(estimator).__name__} has no storage format that runs no code when it is read")
 
     def part(self, content: bytes, ending: str) -> str:
-        """Keep binary content and return the name under which a node refers to it."""
+        """Keep binary content and return the name by which a node refers to it."""
         name = f"{len(self.parts)}.{ending}"
         self.parts[name] = content
         return name
@@ -134,7 +121,7 @@ class ModelWriter:
             if np.asarray(values).dtype.hasobject:
                 raise UnstorableError(f"the array {name} holds Python objects, which only a pickle could store")
         stream = io.BytesIO()
-        # Named one by one: an array may be called `file`, which savez would take for its own argument.
+        # Numbered, because savez would take an array called `file` for its own argument.
         names = list(arrays)
         contents = {f"a{i}": np.asarray(arrays[name]) for i, name in enumerate(names)}
         np.savez(stream, names=np.array(names, dtype=np.str_), **contents)  # type: ignore[arg-type]  # numpy's stub
@@ -165,7 +152,7 @@ class ModelReader:
         kind = node.get("kind") if isinstance(node, dict) else None
         codec = self._codecs.get(kind) if isinstance(kind, str) else None
         if codec is None:
-            raise StoreError(f"a model of kind {str(kind)[:40]!r}, which is none of {', '.join(sorted(self._codecs))}")
+            raise StoreError(f"a model of kind {str(kind)[:40]!r}; known are {', '.join(sorted(self._codecs))}")
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise StoreError(f"models nested deeper than {_MAX_DEPTH}")
@@ -178,37 +165,17 @@ class ModelReader:
         """Return the content of a binary part.
 
         Raises:
-            StoreError: if there is none of that name.
+            StoreError: if no part has that name.
         """
-        if not isinstance(name, str) or not PART_NAME.fullmatch(name) or name not in self._parts:
-            raise StoreError(f"it refers to {str(name)[:60]!r}, which is no part of it")
+        if not isinstance(name, str) or not _PART_NAME.fullmatch(name) or name not in self._parts:
+            raise StoreError(f"it refers to {str(name)[:60]!r}, which is not a part of it")
         return self._parts[name]
 
     def arrays(self, name: Any) -> dict[str, NDArray[Any]]:
-        """Return the arrays of a part; arrays that would need unpickling are refused by numpy."""
+        """Return the arrays of a part; numpy refuses arrays that would need unpickling."""
         with np.load(io.BytesIO(self.part(name)), allow_pickle=False) as stored:
             names = [str(n) for n in stored["names"]]
             return {n: stored[f"a{i}"] for i, n in enumerate(names)}
-
-
-@functools.cache
-def sklearn_version() -> str:
-    """Return the version of scikit-learn."""
-    return importlib.metadata.version("scikit-learn")
-
-
-def check_sklearn(stored: object) -> None:
-    """Refuse what another minor version of scikit-learn stored: attributes and node layouts change between them.
-
-    Raises:
-        StoreError: naming both versions.
-    """
-    installed = sklearn_version()
-    if str(stored).split(".")[:2] != installed.split(".")[:2]:
-        raise StoreError(
-            f"it was stored with scikit-learn {str(stored)[:20]}, installed is {installed}: install that version, or "
-            "run the configuration again"
-        )
 
 
 @dataclass(frozen=True)
@@ -220,22 +187,17 @@ class StateCodec:
 
     Attributes:
         kind: name of the format in the files.
-        estimator: the class as "module:Class"; imported when a model is stored or read, so that a record of a model
-            needs no optional dependency. It comes from the model's record in the registry, never from a file.
+        estimator: the class as "module:Class", imported when a model is stored or read, so that a model's record needs
+            no optional dependency. It comes from that record, never from a file.
     """
 
     kind: str
     estimator: str
 
-    def _class(self) -> Any:
-        module, name = self.estimator.split(":")
-        return getattr(importlib.import_module(module), name)
-
     def handles(self, estimator: Any) -> bool:
         """Whether the estimator is of this class."""
-        module, name = self.estimator.split(":")
         own = type(estimator)
-        return bool(own.__module__ == module and own.__qualname__ == name)
+        return f"{own.__module__}:{own.__qualname__}" == self.estimator
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
         """Store what `state` returns."""
@@ -244,7 +206,9 @@ class StateCodec:
 
     def load(self, node: Node, reader: ModelReader) -> Any:
         """Hand the state to `from_state`, and the reader's threads to an estimator that has `n_jobs`."""
-        estimator = self._class().from_state(reader.arrays(node["arrays"]), node["parameters"])
+        module, name = self.estimator.split(":")
+        cls = getattr(importlib.import_module(module), name)
+        estimator = cls.from_state(reader.arrays(node["arrays"]), node["parameters"])
         if hasattr(estimator, "n_jobs"):
             estimator.n_jobs = reader.threads
         return estimator
@@ -276,7 +240,10 @@ class MembersCodec:
 
     def load(self, node: Node, reader: ModelReader) -> Any:
         """Rebuild the members and the estimator around them."""
-        return self.rebuild([reader.estimator(member) for member in node["members"]])
+        members = [reader.estimator(member) for member in node["members"]]
+        if not members:
+            raise StoreError("a list of models without members")
+        return self.rebuild(members)
 
 
 def bag_codec(log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None) -> MembersCodec:
@@ -287,35 +254,22 @@ def bag_codec(log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None) -> M
     """
     from higgsbench.models.estimators import SeedBag
 
-    return MembersCodec("bag", SeedBag, functools.partial(_fitted_bag, log_odds))
+    return MembersCodec("bag", SeedBag, functools.partial(SeedBag.of_fitted, log_odds=log_odds))
 
 
-def _fitted_bag(log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None, members: list[Any]) -> Any:
-    from higgsbench.models.estimators import SeedBag
-
-    if not members:
-        raise StoreError("a bag without members")
-    bag = SeedBag(members, log_odds)
-    bag.estimators_, bag.classes_ = members, np.array([0, 1])
-    return bag
-
-
-class PipelineCodec:
+class _PipelineCodec:
     """A scikit-learn Pipeline; each step is stored in its own format, so that a boosted model in it stays native."""
 
     kind = "pipeline"
 
     def handles(self, estimator: Any) -> bool:
         """Whether this is a Pipeline."""
-        from sklearn.pipeline import Pipeline
-
-        return type(estimator) is Pipeline
+        return f"{type(estimator).__module__}.{type(estimator).__name__}" == "sklearn.pipeline.Pipeline"
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
         """Store names and steps; a step that does nothing is None."""
         idle = (None, "passthrough")
-        steps = [[name, None if step in idle else writer.node(step)] for name, step in estimator.steps]
-        return {"steps": steps}
+        return {"steps": [[name, None if step in idle else writer.node(step)] for name, step in estimator.steps]}
 
     def load(self, node: Node, reader: ModelReader) -> Any:
         """Rebuild the steps."""
@@ -325,588 +279,195 @@ class PipelineCodec:
         return Pipeline(steps)
 
 
-_NUMBER = re.compile(r"[+-]?(\d{1,400}(\.\d{0,400})?([eE][+-]?\d{1,3})?|inf|nan)")
-_WHOLE = re.compile(r"-?\d{1,9}")
-_OBJECTIVE = re.compile(r"[a-z_]{1,40}( [a-z_]{1,40}(:[\w.+-]{1,40})?){0,5}")
-_INFO = re.compile(r"none|\[[^\s\[\]:]{1,60}:[^\s\[\]:]{1,60}\]")
-_NAME = re.compile(r"[^\s=\[\]{}\",:\\]{1,300}")
-
-_PER_NODE = ("split_feature", "split_gain", "threshold", "decision_type", "left_child", "right_child")
-_PER_INNER = ("internal_value", "internal_weight", "internal_count")
-_PER_LEAF = ("leaf_value", "leaf_weight", "leaf_count")
-_WHOLE_LISTS = frozenset(
-    {"split_feature", "decision_type", "left_child", "right_child", "leaf_count", "internal_count"}
-)
-
-
-def checked_text(text: str) -> str:
-    """Return the trees of a model text as the library reads them safely; scores are the same to the last bit.
-
-    What the library does not need in order to predict (sizes, importances, parameters of the training) is left out.
-
-    Raises:
-        StoreError: saying what is wrong.
-    """
-    header, *trees = text.split("\nTree=")
-    values = _fields(header)
-    features = _whole(values, "max_feature_idx") + 1 if "max_feature_idx" in values else 0
-    if not header.startswith("tree") or features < 1 or not trees:
-        raise StoreError("its LightGBM part is no model text of that library")
-    lines = [*_checked_header(header, values, features), ""]
-    for number, block in enumerate(trees):
-        lines += [f"Tree={number}", *_checked_tree(number, _fields(block.split("\n\n")[0]), features), "", ""]
-    return "\n".join([*lines, "end of trees", "", ""])
-
-
-def _fields(block: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-
-
-def _whole(values: dict[str, str], name: str) -> int:
-    text = values.get(name, "")
-    if not _WHOLE.fullmatch(text):
-        raise StoreError(f"its LightGBM part has no whole number {name}")
-    return int(text)
-
-
-def _checked_header(header: str, values: dict[str, str], features: int) -> list[str]:
-    if _whole(values, "num_class") != 1 or _whole(values, "num_tree_per_iteration") != 1:
-        raise StoreError("its LightGBM part has trees for more than two classes")
-    if values.get("version") not in ("v2", "v3", "v4"):
-        raise StoreError("its LightGBM part is of a version that is not known")
-    if not _OBJECTIVE.fullmatch(values.get("objective", "")):
-        raise StoreError("its LightGBM part has no objective")
-    for name, form in (("feature_names", _NAME), ("feature_infos", _INFO)):
-        words = values.get(name, "").split(" ")
-        if len(words) != features or not all(form.fullmatch(word) for word in words):
-            raise StoreError(f"its LightGBM part does not have {features} {name}")
-    known = ("version", "num_class", "num_tree_per_iteration", "objective", "feature_names", "feature_infos")
-    kept = [f"{name}={values[name]}" for name in known]
-    mean = ["average_output"] if "average_output" in header.splitlines() else []
-    return ["tree", *kept[:3], "label_index=0", f"max_feature_idx={features - 1}", kept[3], *mean, *kept[4:]]
-
-
-def _checked_tree(number: int, values: dict[str, str], features: int) -> list[str]:
-    leaves = _whole(values, "num_leaves")
-    if values.get("num_cat", "0") != "0" or values.get("is_linear", "0") != "0":
-        raise StoreError(f"LightGBM tree {number} has splits on categories or linear leaves, which are not read")
-    if leaves < 1:
-        raise StoreError(f"LightGBM tree {number} has no leaves")
-    lists = {"leaf_value": _list(number, values, "leaf_value", leaves)}
-    if leaves > 1:
-        lists |= {name: _list(number, values, name, leaves - 1) for name in _PER_NODE}
-        lists |= {name: _list(number, values, name, leaves - 1) for name in _PER_INNER if name in values}
-        lists |= {name: _list(number, values, name, leaves) for name in _PER_LEAF}
-        _check_nodes(
-            number, {name: np.array(lists[name], dtype=np.int64) for name in _WHOLE_LISTS & set(_PER_NODE)}, features
-        )
-    shrinkage = _list(number, values, "shrinkage", 1)
-    order = ("split_feature", *_PER_NODE[1:], *_PER_LEAF, *_PER_INNER)
-    body = [f"{name}={' '.join(lists[name])}" for name in order if name in lists]
-    return [f"num_leaves={leaves}", "num_cat=0", *body, "is_linear=0", f"shrinkage={shrinkage[0]}"]
-
-
-def _list(number: int, values: dict[str, str], name: str, size: int) -> Sequence[str]:
-    words = values.get(name, "").split(" ")
-    form = _WHOLE if name in _WHOLE_LISTS else _NUMBER
-    if len(words) != size:
-        raise StoreError(f"LightGBM tree {number}: {name} does not have {size} values")
-    if not all(form.fullmatch(word) for word in words):
-        raise StoreError(f"LightGBM tree {number}: {name} holds what is no number")
-    return words
-
-
-def _check_nodes(number: int, nodes: dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]], features: int) -> None:
-    split = nodes["split_feature"]
-    leaves, own = split.size + 1, np.arange(split.size)
-    # Nodes are numbered as they were split, so a child has a higher number than its parent: no circles.
-    for child in (nodes["left_child"], nodes["right_child"]):
-        good = np.where(child >= 0, (child > own) & (child < leaves - 1), ~child < leaves)
-        if not good.all():
-            raise StoreError(f"LightGBM tree {number} points to a node that it does not have")
-    if ((split < 0) | (split >= features)).any():
-        raise StoreError(f"LightGBM tree {number} splits on a feature that the model does not have")
-    if ((nodes["decision_type"] < 0) | (nodes["decision_type"] > 15) | (nodes["decision_type"] & 1 == 1)).any():
-        raise StoreError(f"LightGBM tree {number} decides in a way that is not known")
-
-
-def _is(estimator: Any, package: str, name: str) -> bool:
-    """Whether an estimator is of a class of a library, without importing the library."""
-    own = type(estimator)
-    return own.__name__ == name and own.__module__.split(".")[0] == package
-
-
-class XGBoostCodec:
-    """`XGBClassifier` as UBJSON, the library's own binary JSON."""
-
-    kind = "xgboost"
-
-    def handles(self, estimator: Any) -> bool:
-        """Whether this is an `XGBClassifier`."""
-        return _is(estimator, "xgboost", "XGBClassifier")
-
-    def save(self, estimator: Any, writer: ModelWriter) -> Node:
-        """Store the booster, and which value means missing."""
-        missing = float(estimator.get_params()["missing"])
-        content = bytes(estimator.get_booster().save_raw("ubj"))
-        return {"part": writer.part(content, "ubj"), "missing": None if math.isnan(missing) else missing}
-
-    def load(self, node: Node, reader: ModelReader) -> Any:
-        """Read the booster."""
-        from xgboost import XGBClassifier
-
-        missing = math.nan if node["missing"] is None else float(node["missing"])
-        estimator = XGBClassifier(n_jobs=reader.threads, missing=missing)
-        estimator.load_model(bytearray(reader.part(node["part"])))
-        return estimator
-
-
-class _ThreadedBooster:
-    """A LightGBM `Booster` that predicts with a number of threads of its own; one read from text takes all cores."""
-
-    def __init__(self, booster: Any, threads: int) -> None:
-        self._booster = booster
-        self._threads = threads
-
-    def predict(self, X: ArrayLike, **more: Any) -> Any:
-        return self._booster.predict(X, num_threads=self._threads, **more)
-
-    def model_to_string(self) -> str:
-        return str(self._booster.model_to_string())
-
-
-class LoadedLightGBM:
-    """What predicts in place of an `LGBMClassifier`: the booster, and the probabilities that it would make of it.
-
-    Args:
-        booster: the library's `Booster`.
-        threads: threads to predict with.
-    """
-
-    def __init__(self, booster: Any, threads: int) -> None:
-        self.booster_ = _ThreadedBooster(booster, threads)
-        self.classes_ = np.array([0, 1])
-
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the probabilities (n, 2) of both classes."""
-        p = np.asarray(self.booster_.predict(X))
-        return np.column_stack([1.0 - p, p])
-
-
-class LightGBMCodec:
-    """`LGBMClassifier` as the library's text, which carries every digit."""
-
-    kind = "lightgbm"
-
-    def handles(self, estimator: Any) -> bool:
-        """Whether this is an `LGBMClassifier`, or what predicts of one."""
-        return _is(estimator, "lightgbm", "LGBMClassifier") or type(estimator) is LoadedLightGBM
-
-    def save(self, estimator: Any, writer: ModelWriter) -> Node:
-        """Store the booster."""
-        return {"part": writer.part(estimator.booster_.model_to_string().encode(), "txt")}
-
-    def load(self, node: Node, reader: ModelReader) -> Any:
-        """Read the booster."""
-        from lightgbm import Booster
-
-        text = reader.part(node["part"]).decode("utf-8")
-        return LoadedLightGBM(Booster(model_str=checked_text(text)), reader.threads)
-
-
-class CatBoostCodec:
-    """`CatBoostClassifier` as cbm, the library's own binary format."""
-
-    kind = "catboost"
-
-    def handles(self, estimator: Any) -> bool:
-        """Whether this is a `CatBoostClassifier`."""
-        return _is(estimator, "catboost", "CatBoostClassifier")
-
-    def save(self, estimator: Any, writer: ModelWriter) -> Node:
-        """Store the model; the library writes files only."""
-        with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
-            file = Path(folder) / "model.cbm"
-            estimator.save_model(str(file), format="cbm")
-            return {"part": writer.part(file.read_bytes(), "cbm")}
-
-    def load(self, node: Node, reader: ModelReader) -> Any:
-        """Read the model."""
-        from catboost import CatBoostClassifier
-
-        content = reader.part(node["part"])
-        if content[:4] != b"CBM1":
-            raise StoreError("its CatBoost part is no cbm file")
-        estimator = CatBoostClassifier()
-        estimator.load_model(blob=content)
-        return estimator
-
-
-_SMALL = {"left_child": np.int32, "right_child": np.int32, "feature": np.int16}
-
-
-class ForestCodec:
-    """`RandomForestClassifier` and `ExtraTreesClassifier` of two classes."""
-
-    kind = "forest"
-
-    def handles(self, estimator: Any) -> bool:
-        """Whether this is a forest of scikit-learn."""
-        from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
-
-        return type(estimator) in (RandomForestClassifier, ExtraTreesClassifier)
-
-    def save(self, estimator: Any, writer: ModelWriter) -> Node:
-        """Store the nodes of all trees, one after the other.
-
-        Raises:
-            UnstorableError: if it is no classifier of two classes on at most 32,767 features.
-        """
-        if estimator.n_outputs_ != 1 or len(estimator.classes_) != 2 or estimator.n_features_in_ > MAX_FEATURES:
-            raise UnstorableError("a forest of more than two classes or 32,767 features is not stored")
-        # Tree by tree, for a state is a copy: those of all trees together are as large as the forest.
-        trees = [_arrays(tree.tree_.__getstate__()) for tree in estimator.estimators_]
-        arrays = {name: np.concatenate([tree.pop(name) for tree in trees]) for name in list(trees[0])}
-        return {
-            "class": type(estimator).__name__,
-            "features": int(estimator.n_features_in_),
-            "sklearn": sklearn_version(),
-            "arrays": writer.arrays(arrays),
-        }
-
-    def load(self, node: Node, reader: ModelReader) -> Any:
-        """Rebuild the trees.
-
-        Raises:
-            StoreError: if a node points outside its tree, or scikit-learn is of another version.
-        """
-        from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
-
-        check_sklearn(node["sklearn"])
-        kinds = {kind.__name__: kind for kind in (RandomForestClassifier, ExtraTreesClassifier)}
-        features = int(node["features"])
-        arrays = reader.arrays(node["arrays"])
-        _check(arrays, features)
-        ends = np.cumsum(arrays["count"])
-        parts = [slice(end - count, end) for end, count in zip(ends, arrays["count"], strict=True)]
-        forest = kinds[node["class"]](n_estimators=len(parts), n_jobs=reader.threads)
-        trees = [_tree(arrays, part, int(depth), features) for part, depth in zip(parts, arrays["depth"], strict=True)]
-        forest.estimators_ = [_classifier(tree, features) for tree in trees]
-        return fitted_on_two_classes(forest, features)
-
-
-def _arrays(state: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    """What is stored of one tree; one number each of `count` and `depth`."""
-    nodes = state["nodes"]
-    arrays = {name: nodes[name].astype(_SMALL.get(name, nodes[name].dtype)) for name in NODE_FIELDS}
-    arrays["value"] = state["values"][:, 0, :].copy()
-    arrays["count"] = np.array([state["node_count"]], dtype=np.int64)
-    arrays["depth"] = np.array([state["max_depth"]], dtype=np.int64)
-    return arrays
-
-
-def _classifier(tree: Any, features: int) -> Any:
-    from sklearn.tree import DecisionTreeClassifier
-
-    classifier = fitted_on_two_classes(DecisionTreeClassifier(), features)
-    classifier.tree_ = tree
-    return classifier
-
-
-def _tree(arrays: dict[str, NDArray[Any]], part: slice, depth: int, features: int) -> Any:
-    nodes = {name: arrays[name][part] for name in NODE_FIELDS}
-    return tree_of(nodes, arrays["value"][part], depth, features)
-
-
-def _check(arrays: dict[str, NDArray[Any]], features: int) -> None:
-    """Refuse trees that would make the library read outside its arrays or walk in circles."""
-    left, right = arrays["left_child"], arrays["right_child"]
-    fault = fault_of_nodes(arrays["count"], arrays["depth"], left, right, arrays["feature"], features)
-    if fault:
-        raise StoreError(fault)
-    nodes = left.size
-    shapes = {"threshold": (nodes,), "missing_go_to_left": (nodes,), "value": (nodes, 2)}
-    if any(arrays[name].shape != shape for name, shape in shapes.items()):
-        raise StoreError("the arrays of its forest do not fit together")
-    if arrays["value"].dtype != np.float64 or arrays["threshold"].dtype != np.float64:
-        raise StoreError("the values of its forest are not in double precision")
-
-
-PLAIN = {
-    "BlockwiseScaler": "higgsbench.models.parts",
-    "FlaggedMedians": "higgsbench.models.parts",
-    "LabelBinarizer": "sklearn.preprocessing",
-    "LabelEncoder": "sklearn.preprocessing",
-    "LogisticRegression": "sklearn.linear_model",
-    "MLPClassifier": "sklearn.neural_network",
-    "MissingIndicator": "sklearn.impute",
-    "NormalQuantiles": "higgsbench.models.parts",
-    "PolynomialFeatures": "sklearn.preprocessing",
-    "QuadraticLogisticRegression": "higgsbench.models.quadratic",
-    "QuantileTransformer": "sklearn.preprocessing",
-    "ShortMLPClassifier": "higgsbench.models.parts",
-    "SimpleImputer": "sklearn.impute",
-    "SmoothClip": "higgsbench.models.parts",
-    "StandardScaler": "sklearn.preprocessing",
-}
-"""Classes that are stored this way and the modules they are taken from; their prediction is plain numpy."""
-
-_ONLY_FOR_TRAINING = frozenset({"_batches", "_optimizer", "_random_state", "loss_curve_", "validation_scores_"})
-"""What a network keeps only to go on training; the optimizer is twice the size of the network."""
-
-
-def _class(name: str) -> Any:
-    return getattr(importlib.import_module(PLAIN[name]), name)
-
-
-class PlainCodec:
-    """Estimators of the classes in `PLAIN`."""
-
-    kind = "plain"
-
-    def handles(self, estimator: Any) -> bool:
-        """Whether this is one of the classes."""
-        name = type(estimator).__name__
-        own = type(estimator).__module__.split(".")[0]
-        return name in PLAIN and own == PLAIN[name].split(".")[0] and type(estimator) is _class(name)
-
-    def save(self, estimator: Any, writer: ModelWriter) -> Node:
-        """Store the attributes.
-
-        Raises:
-            UnstorableError: if one is neither a plain value nor an array nor an estimator of these classes.
-        """
-        arrays: dict[str, NDArray[Any]] = {}
-        node = {"estimator": _encoded_estimator(estimator, arrays), "sklearn": sklearn_version()}
-        return {**node, "arrays": writer.arrays(arrays)}
-
-    def load(self, node: Node, reader: ModelReader) -> Any:
-        """Rebuild the estimator.
-
-        Raises:
-            StoreError: if it names a class that is not in `PLAIN`, or scikit-learn is of another version.
-        """
-        check_sklearn(node["sklearn"])
-        return _decoded({"estimator": node["estimator"]}, reader.arrays(node["arrays"]))
-
-
-def _encoded_estimator(estimator: Any, arrays: dict[str, NDArray[Any]]) -> Node:
-    kept = {name: value for name, value in vars(estimator).items() if name not in _ONLY_FOR_TRAINING}
-    return {
-        "class": type(estimator).__name__,
-        "attributes": {name: _encoded(value, arrays) for name, value in kept.items()},
-    }
-
-
-def _encoded(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
-    """Turn a value into JSON; everything that JSON would change becomes an object that says what it is."""
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, (np.ndarray, np.generic)):
-        name = str(len(arrays))
-        arrays[name] = np.asarray(value)
-        return {"array" if isinstance(value, np.ndarray) else "item": name}
-    if isinstance(value, np.dtype):
-        return {"dtype": value.str}
-    if type(value) in (list, tuple):
-        return {type(value).__name__: [_encoded(item, arrays) for item in value]}
-    if type(value) is dict and all(type(key) is str for key in value):
-        return {"dict": {key: _encoded(item, arrays) for key, item in value.items()}}
-    if PlainCodec().handles(value):
-        return {"estimator": _encoded_estimator(value, arrays)}
-    raise UnstorableError(f"a {type(value).__name__} inside the model has no storage format")
-
-
-def _decoded(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
-    if not isinstance(value, dict):
-        return value
-    ((kind, content),) = value.items()
-    if kind in ("array", "item"):
-        return arrays[content] if kind == "array" else arrays[content][()]
-    if kind == "dtype":
-        return np.dtype(str(content))
-    if kind in ("list", "tuple"):
-        items = [_decoded(item, arrays) for item in content]
-        return items if kind == "list" else tuple(items)
-    if kind == "dict":
-        return {key: _decoded(item, arrays) for key, item in content.items()}
-    if kind != "estimator" or content["class"] not in PLAIN:
-        what = kind if kind != "estimator" else content["class"]
-        raise StoreError(f"it holds {str(what)[:60]!r}, which is not among the trusted classes")
-    own = _class(content["class"])
-    estimator = own.__new__(own)
-    vars(estimator).update({name: _decoded(item, arrays) for name, item in content["attributes"].items()})
-    return estimator
-
-
-TRUSTED = frozenset(
-    {
-        *("builtins.bool", "builtins.dict", "builtins.float", "builtins.int", "builtins.list", "builtins.str"),
-        *("builtins.slice", "builtins.tuple"),
-        *("numpy.dtype", "numpy.ndarray", "numpy.bool", "numpy.bool_", "numpy.str_"),
-        *("numpy.float32", "numpy.float64", "numpy.int32", "numpy.int64", "numpy.uint32", "numpy.uint64"),
-        "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
-        "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis",
-        "sklearn.naive_bayes.GaussianNB",
-        "sklearn.preprocessing._data.MinMaxScaler",
-        "sklearn.preprocessing._data.RobustScaler",
-    }
-)
-"""Types that a stored part may hold: numbers, arrays, and estimators whose prediction is plain numpy. Trees are not
-among them: the library follows their node numbers unchecked (forests have a format of their own)."""
+_OWN = ("BlockwiseScaler", "FlaggedMedians", "NormalQuantiles", "ShortMLPClassifier", "SmoothClip")
+_TREE = "sklearn.tree._tree.Tree"
+_TRUSTED = frozenset({*(f"higgsbench.models.parts.{name}" for name in _OWN), _TREE})
+"""Types beyond those that skops trusts by itself (numbers, arrays, scikit-learn's estimators). Trees are checked."""
+
+_NEVER = re.compile(r"sklearn\.svm\._classes\.(Nu)?SV[CR]|sklearn\.svm\._classes\.OneClassSVM")
+"""Estimators that follow stored positions in compiled code without looking whether they exist."""
 
 _LOADERS = frozenset(
-    {"CachedNode", "DTypeNode", "DictNode", "JsonNode", "ListNode", "NdArrayNode", "ObjectNode", "TupleNode"}
-    | {"SliceNode", "TypeNode"}
+    {"DTypeNode", "DictNode", "JsonNode", "ListNode", "LossNode", "NdArrayNode", "ObjectNode", "SliceNode"}
+    | {"TreeNode", "TupleNode", "TypeNode"}
 )
-"""Ways of skops to make an object that call nothing a file could name."""
+"""Ways of skops to make an object; none of them calls anything that a file could name."""
 
 
-class SklearnCodec:
-    """Any scikit-learn estimator that is made of the types in `TRUSTED` only."""
+class _SklearnCodec:
+    """Estimators of scikit-learn and of `higgsbench.models.parts`, through skops."""
 
     kind = "sklearn"
 
     def handles(self, estimator: Any) -> bool:
-        """Whether this is an estimator of scikit-learn or of higgsbench's own parts."""
-        own = type(estimator)
-        return f"{own.__module__}.{own.__qualname__}" in TRUSTED and hasattr(estimator, "get_params")
+        """Whether this is an estimator of one of the two."""
+        module = type(estimator).__module__
+        return hasattr(estimator, "get_params") and (
+            module.startswith("sklearn.") or module == "higgsbench.models.parts"
+        )
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
         """Store the estimator.
 
         Raises:
-            UnstorableError: if it holds a type that would not be trusted when it is read.
+            UnstorableError: if it holds a type that would be refused when it is read.
         """
         import skops.io
 
         try:
             content = skops.io.dumps(estimator)
-        except Exception as error:  # skops says in many ways that it has no form for an object
+        except Exception as error:  # skops says in many ways that it cannot store an object
             raise UnstorableError(f"{type(estimator).__name__} cannot be stored by skops: {error}") from error
-        foreign = _foreign(content)
-        if foreign:
-            raise UnstorableError(f"{type(estimator).__name__} holds {foreign}, which is not trusted when it is read")
-        return {"part": writer.part(content, "skops"), "sklearn": sklearn_version()}
+        fault = _fault(content)
+        if fault:
+            raise UnstorableError(f"{type(estimator).__name__} holds {fault}, which is not trusted when it is read")
+        return {"part": writer.part(content, "skops"), "sklearn": _sklearn_version()}
 
     def load(self, node: Node, reader: ModelReader) -> Any:
         """Read the estimator.
 
         Raises:
-            StoreError: if the part holds a type that is not trusted, or scikit-learn is of another version.
+            StoreError: if the part holds what is not trusted, or another minor version of scikit-learn stored it.
         """
         import skops.io
 
-        check_sklearn(node["sklearn"])
+        stored, installed = str(node["sklearn"]), _sklearn_version()
+        # Attributes and the layout of nodes change between minor versions.
+        if stored.split(".")[:2] != installed.split(".")[:2]:
+            raise StoreError(
+                f"it was stored with scikit-learn {stored[:20]}, installed is {installed}: install that version, or "
+                "run the configuration again"
+            )
         content = reader.part(node["part"])
-        foreign = _foreign(content)
-        if foreign:
-            raise StoreError(f"its scikit-learn part holds {foreign}, which is not among the trusted types")
+        fault = _fault(content)
+        if fault:
+            raise StoreError(f"its scikit-learn part holds {fault}, which is not trusted")
         with warnings.catch_warnings():
-            # Of the same minor version, as just checked.
-            warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
-            return skops.io.loads(content, trusted=sorted(TRUSTED))
+            warnings.filterwarnings("ignore", message="Trying to unpickle estimator")  # of the same minor version
+            estimator = skops.io.loads(content, trusted=sorted(_TRUSTED))
+        if "n_jobs" in estimator.get_params(deep=False):
+            estimator.set_params(n_jobs=reader.threads)
+        return estimator
 
 
-def _foreign(content: bytes) -> str:
-    """Name a type or a way of making objects in a skops file that is not trusted; empty if there is none.
+@functools.cache
+def _sklearn_version() -> str:
+    return importlib.metadata.version("scikit-learn")
 
-    skops has a list of its own, which trusts all of scikit-learn; this one is narrower and comes first.
+
+def _fault(content: bytes) -> str:
+    """Name what a skops file holds that must not be read; empty if there is nothing.
+
+    skops checks that types are trusted, not that their content is: scikit-learn follows the positions in a tree without
+    looking whether they exist.
     """
+    import skops.io
+
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        waiting = [json.loads(archive.read("schema.json"))]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, list):
-            waiting += value
-        elif isinstance(value, dict):
-            waiting += value.values()
-            if "__class__" in value or "__module__" in value:
-                name = f"{value.get('__module__')}.{value.get('__class__')}"
-                if name not in TRUSTED:
-                    return name[:100]
-            if "__loader__" in value and value["__loader__"] not in _LOADERS:
-                return f"a {str(value['__loader__'])[:60]}"
-    return ""
+        fault = _fault_of_node(json.loads(archive.read("schema.json")), archive, (), {})
+    if fault:
+        return fault
+    foreign = set(skops.io.get_untrusted_types(data=content)) - _TRUSTED
+    return f"the type {min(foreign)[:100]}" if foreign else ""
 
 
-BUILTIN_CODECS: tuple[Codec, ...] = (
-    XGBoostCodec(),
-    LightGBMCodec(),
-    CatBoostCodec(),
-    ForestCodec(),
-    PipelineCodec(),
-    PlainCodec(),
-    SklearnCodec(),
-)
+def _fault_of_node(node: Any, archive: zipfile.ZipFile, features: tuple[Any, ...], seen: dict[Any, Any]) -> str:
+    """Look through a node of a skops file; `features` are those of the estimators around it."""
+    if isinstance(node, list):
+        return next(filter(None, (_fault_of_node(item, archive, features, seen) for item in node)), "")
+    if not isinstance(node, dict):
+        return ""
+    if "__loader__" in node:
+        name = f"{node.get('__module__')}.{node.get('__class__')}"
+        if node["__loader__"] not in _LOADERS or _NEVER.fullmatch(name):
+            return f"a {str(node['__loader__'])[:40]} of {name[:60]}"
+        # skops reads a second node of the same number as the first one.
+        if seen.setdefault(node.get("__id__"), node) != node:
+            return "two objects of one number"
+    if node.get("__loader__") == "ObjectNode" and isinstance(node.get("content"), dict):
+        own = node["content"].get("content")
+        if isinstance(own, dict) and "n_features_in_" in own:
+            features = (*features, own["n_features_in_"].get("content"))
+    if node.get("__loader__") == "TreeNode" and not _is_sound(node, archive, features):
+        return "a tree that points outside itself"
+    return next(filter(None, (_fault_of_node(item, archive, features, seen) for item in node.values())), "")
 
-FORMAT = 1
-_MANIFEST = "model.json"
-_MAX_BYTES = 1 << 32
-_HARMLESS, _MOST_TIMES = 1 << 28, 200
-_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+def _is_sound(node: Node, archive: zipfile.ZipFile, features: tuple[Any, ...]) -> bool:
+    """Whether prediction with a tree stays inside its nodes and the features of the estimators around it."""
+    state = node["content"]["content"]
+    columns, count = (json.loads(n["content"]) for n in (node["__reduce__"]["args"]["content"][0], state["node_count"]))
+    with archive.open(state["nodes"]["file"]) as stream:
+        nodes = np.load(io.BytesIO(stream.read()), allow_pickle=False)
+    left, right, feature = (nodes[name] for name in ("left_child", "right_child", "feature"))
+    own = np.arange(nodes.size)
+    # Nodes are numbered depth first, so a child has a higher number than its parent: no circles.
+    leaf = (left == -1) & (right == -1)
+    inside = (left > own) & (left < nodes.size) & (right > own) & (right < nodes.size)
+    known = leaf | ((feature >= 0) & (feature < columns))
+    same = all(json.loads(number) == columns for number in features)
+    return bool(features and same and nodes.ndim == 1 and 0 < nodes.size == count and (leaf | inside).all() and known.all())
+
+
+_CODECS: tuple[Codec, ...] = (_PipelineCodec(), _SklearnCodec())
 
 
 def write_model(estimator: Any, file: Path, codecs: Sequence[Codec] = ()) -> None:
     """Store a fitted estimator; the caller makes the writing atomic.
 
-    Equal models make equal files: no names, times or paths get in.
+    No names, times or paths get in.
 
     Args:
         estimator: what to store.
         file: file to write.
-        codecs: formats beside the built-in ones; they come first.
+        codecs: formats besides those for scikit-learn; they come first.
 
     Raises:
-        UnstorableError: if a part of it has no form that is safe to read.
+        UnstorableError: if a part of it has no format that is safe to read.
         OSError: if the disk refuses.
     """
-    writer = ModelWriter((*codecs, *BUILTIN_CODECS))
+    writer = ModelWriter((*codecs, *_CODECS))
     manifest = {"format": FORMAT, "model": writer.node(estimator)}
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in {_MANIFEST: text, **writer.parts}.items():
-            archive.writestr(_deflated(name), content, compresslevel=1)  # an entry does not inherit the archive's
-
-
-def _deflated(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, _EPOCH)
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    return entry
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content, compresslevel=1)  # an entry does not inherit the archive's
 
 
 def read_model(file: Path, codecs: Sequence[Codec] = (), threads: int = 1) -> Any:
     """Read a stored model; nothing in the file is run, imported or unpacked.
 
     Args:
-        file: the file; its checksum is the caller's business.
-        codecs: formats beside the built-in ones that may occur.
+        file: the file; the caller checks its checksum.
+        codecs: formats besides those for scikit-learn that may occur.
         threads: threads the model may use to predict.
 
     Returns:
         The fitted estimator.
 
     Raises:
-        StoreError: in one line, if the file is no model or holds anything but what these formats allow.
+        StoreError: in one line, if the file is not a model or holds anything that these formats do not allow.
     """
     try:
         parts = _contents(file)
         manifest = json.loads(parts.pop(_MANIFEST))
         if manifest["format"] != FORMAT:
             raise StoreError(f"format {manifest['format']}, this version of higgsbench reads {FORMAT}")
-        return ModelReader((*codecs, *BUILTIN_CODECS), parts, threads).estimator(manifest["model"])
+        return ModelReader((*codecs, *_CODECS), parts, threads).estimator(manifest["model"])
     except StoreError as error:
         raise StoreError(f"{file}: refused as a stored model: {error}") from error
     except zipfile.BadZipFile as error:
-        raise StoreError(f"{file}: no stored model of higgsbench, or damaged: {error}") from error
+        raise StoreError(f"{file}: not a stored model of higgsbench, or damaged: {error}") from error
     except OSError as error:
         raise StoreError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # each library has errors of its own for content that it cannot read
+    except Exception as error:  # each library has its own errors for content that it cannot read
         raise StoreError(f"{file}: cannot be read as a stored model: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
-    """Return what a library says; what Python itself says of a part that is missing helps nobody."""
+    """Return a library's message; Python's own message about a missing part would not help."""
     if isinstance(error, (TypeError, LookupError, AttributeError, RecursionError, AssertionError)):
         return "its description is damaged or not made by higgsbench"
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -917,13 +478,13 @@ def _contents(file: Path) -> dict[str, bytes]:
         entries = archive.infolist()
         names = [entry.filename for entry in entries]
         for name in names:
-            if name != _MANIFEST and not PART_NAME.fullmatch(name):
+            if name != _MANIFEST and not _PART_NAME.fullmatch(name):
                 raise StoreError(f"it has an entry named {name[:60]!r}, which higgsbench never writes")
         if len(set(names)) != len(names) or _MANIFEST not in names:
-            raise StoreError(f"it has no single {_MANIFEST}, or an entry twice")
-        if sum(entry.file_size for entry in entries) > _MAX_BYTES:
+            raise StoreError(f"it does not have one {_MANIFEST}, or has an entry twice")
+        size, packed = (sum(getattr(entry, key) for entry in entries) for key in ("file_size", "compress_size"))
+        if size > _MAX_BYTES:
             raise StoreError("it unpacks to more than 4 GiB")
-        packed = sum(entry.compress_size for entry in entries)
-        if sum(entry.file_size for entry in entries) > max(_HARMLESS, _MOST_TIMES * packed):
+        if size > max(_HARMLESS, _MOST_TIMES * packed):
             raise StoreError(f"it unpacks to more than {_MOST_TIMES} times its size")
         return {name: archive.read(name) for name in names}

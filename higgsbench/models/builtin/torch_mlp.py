@@ -1,0 +1,51 @@
+"""A packed ensemble of multi-layer perceptrons: torch trains it, numpy scores with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from higgsbench.models.builtin import MOMENTA, parameter_names
+from higgsbench.models.spec import BuildContext, ModelSpec, Preset
+from higgsbench.models.storage import StateCodec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["MODELS"]
+
+
+def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
+    from higgsbench.models.packed import PackedMLPClassifier
+
+    return PackedMLPClassifier(random_state=context.seed, num_threads=context.threads, **params).check()
+
+
+def _names() -> frozenset[str]:
+    return parameter_names("higgsbench.models.packed", "PackedMLPClassifier")
+
+
+# The library is this package, its defaults are `best`; no dropout -69 (8) | -53 (5), no weight decay -1 | -1, a rate of
+# .001 -48 (7) | -23 (3). docs/networks.md has more.
+MODELS = (
+    ModelSpec(
+        name="torch_mlp",
+        build=_build,
+        description="Packed ensemble of multi-layer perceptrons, trained at once with torch",
+        presets={
+            "quick": Preset(
+                {"members": 2, "hidden_layer_sizes": [64, 64], "epochs": 8, "learning_rate": 0.01}, **MOMENTA
+            ),
+            "good": Preset({"members": 4, "hidden_layer_sizes": [96, 96, 96], "epochs": 15}, **MOMENTA),
+            "best": Preset({"members": 8, "hidden_layer_sizes": [96, 96, 96], "epochs": 15}, **MOMENTA),
+        },
+        requires=("torch", "numpy"),
+        imports=("torch",),
+        extra="torch",
+        codecs=(StateCodec("torch_mlp", "higgsbench.models.packed:PackedMLPClassifier"),),
+        parameters=_names,
+        harness=("random_state", "num_threads"),
+        cost=10.0,
+        rounds=("epochs",),
+        devices=("device",),
+    ),
+)
