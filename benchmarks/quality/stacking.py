@@ -21,7 +21,7 @@ from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.metrics import mean_estimate, paired_difference, roc_auc
 from higgsbench.models import BuildContext, get_model
 from higgsbench.models.building import build_estimator, log_odds_reader
-from higgsbench.models.scoring import fit_weighted, read_log_odds
+from higgsbench.models.estimators import fit_weighted, read_log_odds
 from higgsbench.validation.folds import training_weights
 
 __all__ = ["Member", "main"]

@@ -39,7 +39,7 @@ __all__ = [
     "unusable",
 ]
 
-_BAG_STRIDE = 1_000_000
+BAG_STRIDE = 1_000_000
 """Distance of the seeds in a bag; far more than the seeds of folds and repeats span."""
 
 _EVENTS, _ROUNDS, _MOST_EVENTS = 120, 2, 200_000
@@ -103,7 +103,7 @@ def estimator_from_disk(spec: ModelSpec, params: Mapping[str, Any], context: Bui
 
 def _seeds(context: BuildContext, size: int) -> Iterator[BuildContext]:
     for member in range(size):
-        yield dataclasses.replace(context, seed=context.seed + _BAG_STRIDE * member)
+        yield dataclasses.replace(context, seed=context.seed + BAG_STRIDE * member)
 
 
 def log_odds_reader(spec: ModelSpec, params: Mapping[str, Any]) -> Callable[[Any, NDArray[Any]], NDArray[Any]] | None:
@@ -252,7 +252,7 @@ def on_device(spec: ModelSpec, params: Mapping[str, Any], wanted: str | None) ->
 def unusable(model: str, settings: str, needs_driver: bool = True) -> str:
     """Return why a built-in model cannot be trained with these settings of its device (JSON); empty where it can.
 
-    A few events are fitted in a separate process, so that nothing a driver leaves behind, prints or breaks matters here.
+    A separate process fits a few events, so that nothing a driver leaves behind, prints or breaks matters here.
     """
     if needs_driver and cuda_devices() == 0:
         return "no usable CUDA device"
@@ -285,7 +285,7 @@ def cuda_devices() -> int:
 
 
 def probe() -> None:
-    """Fit a few events with the model and settings on the command line; print `usable`, or `reason: ` and the reason."""
+    """Fit a few events with the model and settings on the command line; print `usable` or the reason."""
     from higgsbench.models import get_model
 
     spec, settings = get_model(sys.argv[1]), json.loads(sys.argv[2])

@@ -322,8 +322,8 @@ class TimedSearch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         framework: its name in messages.
         search: given this estimator, X, y of 0 and 1, weights (None: all equal) and a folder that is removed
             afterwards, the only place it may write to, returns the function that gives the probability of label 1.
-        time_limit: seconds of search for one fit, that is per fold (and per jet group of a split).
         options: the framework's own options.
+        time_limit: seconds of search for one fit, that is per fold (and per jet group of a split).
         n_jobs: cores it may use.
         random_state: seed of its search.
 
@@ -336,8 +336,8 @@ class TimedSearch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         self,
         framework: str,
         search: Callable[..., Callable[[NDArray[Any]], Any]],
+        options: Mapping[str, Any],
         time_limit: float = 60.0,
-        options: Mapping[str, Any] | None = None,
         n_jobs: int = 1,
         random_state: int = 0,
     ) -> None:
@@ -370,12 +370,12 @@ class TimedSearch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         w = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         if w is not None and np.all(w == w[0]):
             w = None
-        with tempfile.TemporaryDirectory(prefix="higgsbench-peer-", ignore_cleanup_errors=True) as folder:
-            # A search tries dozens of models of other libraries and ignores their warnings; if they were errors, as in
-            # a strict test run, these models would silently drop out of it.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self.signal_ = self.search(self, X_, coded.astype(np.int64), w, folder)
+        scratch = tempfile.TemporaryDirectory(prefix="higgsbench-peer-", ignore_cleanup_errors=True)
+        # A search tries dozens of models of other libraries and ignores their warnings; if they were errors, as in a
+        # strict test run, these models would silently drop out of it.
+        with scratch as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.signal_ = self.search(self, X_, coded.astype(np.int64), w, folder)
         return self
 
     def nothing_found(self) -> ModelError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 import math
 from typing import TYPE_CHECKING, Any
@@ -216,7 +217,7 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
     def layer_shapes(self) -> list[tuple[int, int]]:
         """Number of inputs and of outputs of each layer."""
         widths = [self.center_.size, *self.hidden_layer_sizes, 1]
-        return list(zip(widths[:-1], widths[1:], strict=True))
+        return list(itertools.pairwise(widths))
 
 
 def _whole(value: Any) -> bool:

@@ -262,7 +262,9 @@ class ModelSpec:
         for name, value in params.items():
             target = self.aliases.get(name, name)
             if target in own:
-                raise ModelError(f"model {self.name!r}: {given[target]!r} and {name!r} are the same parameter; give one")
+                raise ModelError(
+                    f"model {self.name!r}: {given[target]!r} and {name!r} are the same parameter; give one"
+                )
             own[target], given[target] = value, name
         return own
 
@@ -282,8 +284,9 @@ class ModelSpec:
                 )
         if self.parameters is None or not params.keys() - {BAG}:
             return
-        known = self.parameters() | self.aliases.keys() | {BAG}
+        own = (self.parameters() | {BAG}) - frozenset(self.harness)
+        known = own | self.aliases.keys()
         for name in params:
             if name not in known:
-                hint = nearest_hint(name, sorted(known), f"; it knows {', '.join(sorted(self.parameters() | {BAG}))}")
+                hint = nearest_hint(name, sorted(known), f"; it knows {', '.join(sorted(own))}")
                 raise ModelError(f"model {self.name!r} has no parameter {name!r}{hint}")

@@ -289,7 +289,7 @@ _NEVER = re.compile(r"sklearn\.svm\._classes\.(Nu)?SV[CR]|sklearn\.svm\._classes
 
 _LOADERS = frozenset(
     {"DTypeNode", "DictNode", "JsonNode", "ListNode", "LossNode", "NdArrayNode", "ObjectNode", "SliceNode"}
-    | {"TreeNode", "TupleNode", "TypeNode"}
+    | {"RandomStateNode", "TreeNode", "TupleNode", "TypeNode"}
 )
 """Ways of skops to make an object; none of them calls anything that a file could name."""
 
@@ -381,8 +381,9 @@ def _fault_of_node(node: Any, archive: zipfile.ZipFile, features: tuple[Any, ...
         name = f"{node.get('__module__')}.{node.get('__class__')}"
         if node["__loader__"] not in _LOADERS or _NEVER.fullmatch(name):
             return f"a {str(node['__loader__'])[:40]} of {name[:60]}"
-        # skops reads a second node of the same number as the first one.
-        if seen.setdefault(node.get("__id__"), node) != node:
+        # skops takes the first node of a number for every later one.
+        first = seen.setdefault(node.get("__id__"), node)
+        if first != node and _plain(first, archive) != _plain(node, archive):
             return "two objects of one number"
     if node.get("__loader__") == "ObjectNode" and isinstance(node.get("content"), dict):
         own = node["content"].get("content")
@@ -391,6 +392,16 @@ def _fault_of_node(node: Any, archive: zipfile.ZipFile, features: tuple[Any, ...
     if node.get("__loader__") == "TreeNode" and not _is_sound(node, archive, features):
         return "a tree that points outside itself"
     return next(filter(None, (_fault_of_node(item, archive, features, seen) for item in node.values())), "")
+
+
+def _plain(node: Any, archive: zipfile.ZipFile) -> Any:
+    """A node without the numbers of its objects, and with arrays in the place of their files."""
+    if isinstance(node, list):
+        return [_plain(item, archive) for item in node]
+    if isinstance(node, dict):
+        inner = {key: _plain(item, archive) for key, item in node.items() if key not in ("__id__", "file")}
+        return {**inner, "array": archive.read(node["file"])} if isinstance(node.get("file"), str) else inner
+    return node
 
 
 def _is_sound(node: Node, archive: zipfile.ZipFile, features: tuple[Any, ...]) -> bool:
@@ -406,7 +417,9 @@ def _is_sound(node: Node, archive: zipfile.ZipFile, features: tuple[Any, ...]) -
     inside = (left > own) & (left < nodes.size) & (right > own) & (right < nodes.size)
     known = leaf | ((feature >= 0) & (feature < columns))
     same = all(json.loads(number) == columns for number in features)
-    return bool(features and same and nodes.ndim == 1 and 0 < nodes.size == count and (leaf | inside).all() and known.all())
+    return bool(
+        features and same and nodes.ndim == 1 and 0 < nodes.size == count and (leaf | inside).all() and known.all()
+    )
 
 
 _CODECS: tuple[Codec, ...] = (_PipelineCodec(), _SklearnCodec())

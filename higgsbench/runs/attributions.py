@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.errors import ModelError
+from higgsbench.models import registered_models
 from higgsbench.models.estimators import SeedBag, unwrapped
 from higgsbench.validation.folds import group_index
 from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
@@ -36,7 +37,9 @@ def tree_contributions(estimator: PhysicalClassifier | JetSplitClassifier, X: ND
         ModelError: if the model is not made of boosted trees whose library has TreeSHAP.
     """
     if isinstance(estimator, PhysicalClassifier):
-        out = _of_trees(estimator.estimator_, X)
+        inner = estimator.estimator_
+        members = inner.estimators_ if isinstance(inner, SeedBag) else [inner]
+        out = np.asarray(np.mean([_of_trees(unwrapped(member), X) for member in members], axis=0))
         out[:, -1] += estimator.prior_shift_
         return out
     out = np.zeros((X.shape[0], X.shape[1] + 1))
@@ -48,24 +51,10 @@ def tree_contributions(estimator: PhysicalClassifier | JetSplitClassifier, X: ND
     return out
 
 
-def _of_trees(estimator: Any, X: NDArray[Any]) -> NDArray[np.float64]:
-    if isinstance(estimator, SeedBag):
-        return np.asarray(np.mean([_of_trees(member, X) for member in estimator.estimators_], axis=0))
-    trees = unwrapped(estimator)
-    name = type(trees).__name__
-    if name == "XGBClassifier":
-        from xgboost import DMatrix
-
-        booster = trees.get_booster()
-        best = getattr(trees, "best_iteration", None) if "best_iteration" in booster.attributes() else None
-        data = DMatrix(X, missing=trees.missing, nthread=trees.n_jobs)
-        found = booster.predict(data, pred_contribs=True, iteration_range=(0, 0 if best is None else best + 1))
-    elif name in ("LGBMClassifier", "LoadedLightGBM"):
-        found = trees.booster_.predict(X, pred_contrib=True)
-    elif name == "CatBoostClassifier":
-        from catboost import Pool
-
-        found = trees.get_feature_importance(Pool(X), type="ShapValues")
-    else:
-        raise ModelError(f"{name} is not boosted trees with TreeSHAP in its library (xgboost, lightgbm, catboost)")
-    return np.asarray(found, dtype=np.float64)
+def _of_trees(trees: Any, X: NDArray[Any]) -> NDArray[np.float64]:
+    """Ask the model that stores these trees, whichever model they were trained for."""
+    for spec in registered_models():
+        if spec.contributions is not None and any(codec.handles(trees) for codec in spec.codecs):
+            return np.asarray(spec.contributions(trees, X), dtype=np.float64)
+    known = ", ".join(spec.name for spec in registered_models() if spec.contributions is not None)
+    raise ModelError(f"{type(trees).__name__} is not boosted trees with TreeSHAP in its library ({known})")

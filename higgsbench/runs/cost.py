@@ -272,9 +272,6 @@ _DISK_PER_EVENT, _DISK_BLOCK = 80.0, 8e6
 """Training from disk: bytes per event for labels, weights, gradients and positions; bytes per column for the blocks of
 rows on their way from the matrix to the library, and its sample for the bins."""
 
-_DISK_PER_VALUE = {"lightgbm": 1.8, "xgboost": 3.7, "catboost": 10.4}
-"""Bytes per value of the matrix besides, as measured between 800,000 and 1.6 million events; 4 for other models."""
-
 
 @dataclass(frozen=True)
 class MemoryNeed:
@@ -326,7 +323,7 @@ def _fit_bytes(row: Row, events: int) -> float:
     """Bytes of one fit beside what the process holds anyhow."""
     columns = len(row.features.columns)
     if row.from_disk:
-        values = _DISK_PER_VALUE.get(row.spec.name, 4.0) * events * columns
+        values = row.spec.disk_bytes * events * columns
         return _DISK_PER_EVENT * events + _DISK_BLOCK * columns + values
     spec = row.spec
     copies = spec.memory(row.params, events, columns) if callable(spec.memory) else spec.memory

@@ -24,10 +24,8 @@ _GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Linux's control groups, and the file that names those of this process."""
 
 _PACKAGES = (
-    *("numpy", "scipy", "polars", "scikit-learn", "catboost", "xgboost", "lightgbm", "joblib", "threadpoolctl"),
-    *("pydantic", "PyYAML", "platformdirs", "psutil", "click", "rich", "pooch", "uproot", "matplotlib", "mplhep"),
-    *("autogluon.tabular", "flaml", "pandas", "torch"),
-    "optuna",
+    *("numpy", "scipy", "polars", "scikit-learn", "joblib", "threadpoolctl", "pydantic", "PyYAML", "platformdirs"),
+    *("psutil", "click", "rich", "pooch", "uproot", "matplotlib", "mplhep", "pandas", "optuna", "skops"),
 )
 
 
@@ -35,6 +33,9 @@ def environment() -> dict[str, Any]:
     """Return versions of higgsbench and its dependencies, processor, memory and (in a checkout) the commit."""
     import psutil
 
+    from higgsbench.models import registered_models
+
+    models = {name for spec in registered_models() for name in spec.requires}
     return {
         "higgsbench": __version__,
         "commit": _commit(),
@@ -43,7 +44,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": available_cores(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in (*_PACKAGES, *sorted(models.difference(_PACKAGES)))},
     }
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Row", "check_members", "check_trainable", "chosen_features", "few_events", "make_plan"]
 
-UNIT_FORMAT = 4
+UNIT_FORMAT = 5
 """Raised whenever the same inputs would give other scores or another file; older units are then never reused."""
 
 DEFAULT_FEATURES, DEFAULT_WEIGHTS = "raw", "balanced"
@@ -177,7 +177,7 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
             f"jet_split: {split!r} needs a group column, which the layout {dataset.train.schema.name} lacks"
         )
     variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
-    params, note = on_device(spec, {**settings.params, **entry.params}, config.device)
+    params, note = on_device(spec, {**settings.params, **spec.canonical(entry.params)}, config.device)
     return [
         Row(entry.row_label, v, spec, params, preset, weights, calibration, choice, features, device_note=note)
         for v in variants

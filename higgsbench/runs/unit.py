@@ -20,7 +20,7 @@ import numpy as np
 
 from higgsbench.errors import StoreError
 from higgsbench.files import temporary_prefix
-from higgsbench.models.out_of_core import release
+from higgsbench.models.spec import release
 from higgsbench.runs.environment import give_back
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Unit:
         negative_weights: policy for events of negative weight, or None.
         totals: reference totals (N_s, N_b).
         threads: threads it may use.
-        from_disk: whether the training events stay on disk (`higgsbench.models.out_of_core`).
+        from_disk: whether the training events stay on disk (`higgsbench.models.spec.RowsOnDisk`).
         model_file: temporary file for the fitted model, or None where it is not kept.
     """
 
@@ -390,7 +390,7 @@ def _fit_from_disk(
 ) -> None:
     from higgsbench.models import BuildContext
     from higgsbench.models.building import estimator_from_disk
-    from higgsbench.models.out_of_core import RowsOnDisk, Training
+    from higgsbench.models.spec import RowsOnDisk, Training
     from higgsbench.validation.physical import fit_from_disk
 
     context = BuildContext(unit.seed, unit.threads, unit.columns)

@@ -274,7 +274,7 @@ def with_values(loaded: LoadedConfig, values: dict[str, Any], **changes: Any) ->
         update[WEIGHTS] = own.pop(WEIGHTS)
     if FEATURES in own:
         update[FEATURES] = FeatureConfig(set=own.pop(FEATURES))
-    entry = entry.model_copy(update={**update, "params": {**entry.params, **own}})
+    entry = entry.model_copy(update={**update, "params": {**get_model(entry.model).canonical(entry.params), **own}})
     return type(loaded)(loaded.config.model_copy(update={"models": [entry], **changes}), loaded.document)
 
 

@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from higgsbench.errors import ModelError, StoreError
-from higgsbench.models.out_of_core import RowsOnDisk, Training
-from higgsbench.models.scoring import FromLogOdds, fit_weighted, read_log_odds, two_classes
+from higgsbench.models.estimators import FromLogOdds, fit_weighted, read_log_odds, two_classes
+from higgsbench.models.spec import RowsOnDisk, Training
 from higgsbench.validation.folds import group_index, training_weights, without_negative
 
 if TYPE_CHECKING:
@@ -474,6 +474,8 @@ class JetSplitCodec:
 
 def unit_codecs(spec: ModelSpec) -> tuple[Codec, ...]:
     """Return what stores the fitted meta-estimators of a model and reads them back."""
+    from higgsbench.models import storage_codecs
     from higgsbench.models.storage import bag_codec
 
-    return (PhysicalCodec(spec.log_odds), JetSplitCodec(spec.log_odds), bag_codec(spec.log_odds), *spec.codecs)
+    own = (PhysicalCodec(spec.log_odds), JetSplitCodec(spec.log_odds), bag_codec(spec.log_odds))
+    return (*own, *storage_codecs(spec))

@@ -16,7 +16,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from higgsbench.ensemble.blend import cross_fitted_blend, fit_blend
 from higgsbench.metrics.weights import evaluation_weights
-from higgsbench.models.scoring import fit_weighted
+from higgsbench.models.estimators import fit_weighted
 from higgsbench.validation.folds import fold_assignments
 from higgsbench.validation.physical import PhysicalBase, PhysicalClassifier
 

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from higgsbench import models
 from higgsbench.config import RunConfig, load_config
 from higgsbench.config.document import parse_yaml
 from higgsbench.errors import ConfigError
-from higgsbench.models import ModelSpec, get_model, registered_models, registry
+from higgsbench.models import ModelSpec, get_model, registered_models
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 Write = Callable[[str | bytes], Path]
@@ -239,7 +240,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_model_named_like_the_blend_needs_a_label(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """Regression: two rows were called stack."""
     registered_models()
-    monkeypatch.setitem(registry._MODELS._records, "stack", ModelSpec("stack", lambda params, context: None))
+    monkeypatch.setitem(models._MODELS._records, "stack", ModelSpec("stack", lambda params, context: None))
     with pytest.raises(ConfigError, match=r":1: models\[0\]: 'stack' is the row of the blend"):
         load(write("models: [stack]\n"))
     assert load(write("models: [{model: stack, label: other}]\n")).models[0].row_label == "other"

@@ -15,7 +15,7 @@ from higgsbench.errors import MissingExtraError, ModelError
 from higgsbench.metrics import log_loss, roc_auc
 from higgsbench.models import PRESETS, get_model, registered_models
 from higgsbench.models.building import BAG_STRIDE, build_estimator, log_odds_reader
-from higgsbench.models.scoring import read_log_odds
+from higgsbench.models.estimators import read_log_odds
 from higgsbench.models.spec import BAG
 
 SPECS = registered_models()
@@ -272,7 +272,7 @@ def test_a_table_of_somebody_else_is_left_as_it_is(name: str, bag: int) -> None:
 @pytest.mark.parametrize(
     ("probabilities", "message"),
     [
-        (np.array([[2.0, -1.0], [0.5, 0.5]]), "returned -1 to 0.5, which are no probabilities"),
+        (np.array([[2.0, -1.0], [0.5, 0.5]]), "returned values from -1 to 0.5, outside 0 to 1"),
         (np.array([[0.5, 0.5 + 1j], [0.5, 0.5]]), "returned complex128, not numbers"),
         (np.array([["a", "b"], ["c", "d"]], dtype=object), "returned object, not numbers"),
         (np.array([0.5, 0.5]), r"returned shape \(2,\)"),

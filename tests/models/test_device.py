@@ -77,7 +77,7 @@ def test_device_of_the_run() -> None:
         assert device.on_device(get_model(name), {}, None) == ({}, "")
     assert device.on_device(get_model("mlp"), {}, "cuda") == (
         {},
-        "mlp: knows no graphics card; trained on the processor",
+        "mlp: runs on the processor only; trained there",
     )
 
 

@@ -88,7 +88,7 @@ def test_blocks_of_events_do_not_show() -> None:
 
 
 def test_training_and_scoring_compute_the_same_network(torch: Any, fitted: PackedMLPClassifier) -> None:
-    from higgsbench.models.packed_training import _forward
+    from higgsbench.models.packed import _forward
 
     X = fitted._standardised(problem(seed=5)[0])
     layers = [(torch.from_numpy(weights), torch.from_numpy(bias)) for weights, bias in fitted.layers_]
@@ -230,10 +230,10 @@ def test_where_torch_is_absent_a_stored_model_scores_and_training_names_the_extr
 def test_without_a_card_cuda_falls_back_and_says_so_once(
     torch: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from higgsbench.models import packed_training
+    from higgsbench.models import packed
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    packed_training._say_once.cache_clear()
+    packed._say_once.cache_clear()
     X, y = problem()
     with caplog.at_level(logging.WARNING):
         scores = {
@@ -264,10 +264,6 @@ def test_without_a_card_cuda_falls_back_and_says_so_once(
         ("learning_rate", float("nan")),
         ("weight_decay", -1.0),
         ("device", "gpu"),
-        ("connections", "sparse"),
-        ("sharing", "all"),
-        ("augment", "shift"),
-        ("views", 0),
     ],
 )
 def test_impossible_parameters_are_named(parameter: str, value: Any) -> None:
@@ -282,7 +278,7 @@ def test_impossible_weights_are_refused(w: list[float]) -> None:
 
 
 def test_dropout_leaves_out_its_share_and_keeps_the_mean(torch: Any) -> None:
-    from higgsbench.models.packed_training import _kept
+    from higgsbench.models.packed import _kept
 
     mask = _kept((3, 111, 97), 64, torch.Generator().manual_seed(0)).numpy()
     assert mask.shape == (3, 111, 97)
@@ -292,7 +288,7 @@ def test_dropout_leaves_out_its_share_and_keeps_the_mean(torch: Any) -> None:
 
 
 def test_the_learning_rate_rises_and_falls_once(torch: Any) -> None:
-    from higgsbench.models.packed_training import LOWEST, _cycle
+    from higgsbench.models.packed import LOWEST, _cycle
 
     rates = [_cycle(t) for t in np.linspace(0.0, 1.0, 101)]
     assert rates[0] == pytest.approx(LOWEST)

@@ -21,7 +21,7 @@ from sklearn.metrics import log_loss
 from higgsbench import BuildContext
 from higgsbench.errors import MissingExtraError, ModelError
 from higgsbench.models import PRESETS, get_model
-from higgsbench.models.peer_autogluon import weighted_log_loss
+from higgsbench.models.builtin.automl import weighted_log_loss
 
 RNG = np.random.default_rng(5)
 Y = np.tile([0, 1], 20)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from higgsbench.errors import ModelError
 from higgsbench.models import PRESETS, BuildContext, ModelSpec, registered_models
 from higgsbench.models.building import build_estimator
-from higgsbench.models.presets import SPACES
 from higgsbench.models.space import Choice, Dimension, Float, Int, sample, to_trial
 
 TUNED = [spec for spec in registered_models() if spec.search_space]
@@ -44,8 +43,7 @@ def spec(request: pytest.FixtureRequest) -> ModelSpec:
 
 
 def test_all_six_built_in_models_have_a_space() -> None:
-    assert set(SPACES) == {"logistic", "random_forest", "catboost", "xgboost", "lightgbm", "mlp"}
-    assert set(SPACES) <= {spec.name for spec in TUNED}
+    assert {spec.name for spec in TUNED} >= {"logistic", "random_forest", "catboost", "xgboost", "lightgbm", "mlp"}
 
 
 def test_spaces_name_known_parameters(spec: ModelSpec) -> None:

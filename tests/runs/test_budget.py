@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import higgsbench
 from higgsbench.errors import ConfigError
-from higgsbench.models import ModelSpec, get_model, registry
+from higgsbench import models
+from higgsbench.models import ModelSpec, get_model
 from higgsbench.runs.budget import RowNeed, TimeBudget, fit_to_limit
 from higgsbench.runs.cost import FitCost, makespan
 from higgsbench.runs.durations import format_duration, parse_duration
@@ -230,15 +231,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def sleepers() -> Iterator[None]:
-    before = dict(registry._MODELS._records) if registry._MODELS._loaded else None
+    before = dict(models._MODELS._records) if models._MODELS._loaded else None
     for name, cost in (("quicker", 1.0), ("slower", 10.0), ("deceiver", 1.0)):
         higgsbench.register_model(
             ModelSpec(name, lambda params, context: Sleeper(**params), missing=True, cost=cost, rounds=("none",))
         )
     yield
-    registry._MODELS._records.clear()
-    registry._MODELS._loaded = before is not None
-    registry._MODELS._records.update(before or {})
+    models._MODELS._records.clear()
+    models._MODELS._loaded = before is not None
+    models._MODELS._records.update(before or {})
 
 
 SLEEP = """

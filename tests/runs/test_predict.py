@@ -15,12 +15,13 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 import higgsbench
+from higgsbench import models
 from higgsbench.api import load_run_config, predict, submission
 from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreError
 from higgsbench.events import load_events
 from higgsbench.events.formats import write_events
 from higgsbench.files import file_digest, write_sealed
-from higgsbench.models import ModelSpec, registry
+from higgsbench.models import ModelSpec
 from higgsbench.runs import predict as predict_module
 from higgsbench.runs import unit as blocks
 from higgsbench.runs.dataset import load_dataset
@@ -183,7 +184,7 @@ class TestWhatIsStored:
             with pytest.raises(StoreError, match="model 'neighbours' was not stored: KNeighbors"):
                 predict(result.folder, toys)
         finally:
-            registry._MODELS._records.pop("neighbours")
+            models._MODELS._records.pop("neighbours")
 
 
 def forged(folder: Path, change: Callable[[Any], None]) -> None:

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 import higgsbench
+from higgsbench import models
 from higgsbench.errors import ConfigError, DataError
-from higgsbench.models import BuildContext, ModelSpec, registry
+from higgsbench.models import BuildContext, ModelSpec
 from higgsbench.runs import plan as trainable
 from higgsbench.runs.result import RunResult, Silent
 from higgsbench.schema import N_B, N_S
@@ -35,17 +36,17 @@ def scores(result: RunResult, name: str = "scores.parquet") -> pl.DataFrame:
 @pytest.fixture
 def registered() -> Iterator[Callable[..., None]]:
     """Register models for one test."""
-    before = dict(registry._MODELS._records) if registry._MODELS._loaded else None
+    before = dict(models._MODELS._records) if models._MODELS._loaded else None
 
     def register(name: str, build: Callable[[Any, BuildContext], Any], **more: Any) -> None:
         higgsbench.register_model(ModelSpec(name, build, **more))
 
     yield register
-    registry._MODELS._records.clear()
+    models._MODELS._records.clear()
     if before is None:
-        registry._MODELS._loaded = False
+        models._MODELS._loaded = False
     else:
-        registry._MODELS._records.update(before)
+        models._MODELS._records.update(before)
 
 
 class TestRun:

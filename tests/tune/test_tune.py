@@ -18,10 +18,11 @@ import pytest
 import yaml
 
 import higgsbench
+from higgsbench import models
 from higgsbench.api import load_run_config
 from higgsbench.cli.main import main
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError, ModelError, StoreError
-from higgsbench.models import ModelSpec, registry
+from higgsbench.models import ModelSpec
 from higgsbench.models.space import Dimension, Float, Int
 from higgsbench.tune.nested import TuneResult, tune
 from higgsbench.tune.study import TuneSettings
@@ -71,16 +72,16 @@ class Knob:
 
 @pytest.fixture
 def knob() -> Iterator[None]:
-    before = dict(registry._MODELS._records) if registry._MODELS._loaded else None
+    before = dict(models._MODELS._records) if models._MODELS._loaded else None
     space: dict[str, Dimension] = {"knob": Float(0.0, 1.0, default=0.1), "number": Int(1, 3, default=1)}
     higgsbench.register_model(
         ModelSpec("knob", lambda params, context: Knob(**params), missing=True, search_space=space)
     )
     higgsbench.register_model(ModelSpec("plain", lambda params, context: Knob(**params), missing=True))
     yield
-    registry._MODELS._records.clear()
-    registry._MODELS._loaded = before is not None
-    registry._MODELS._records.update(before or {})
+    models._MODELS._records.clear()
+    models._MODELS._loaded = before is not None
+    models._MODELS._records.update(before or {})
 
 
 def test_the_study_begins_with_the_configuration_and_writes_one_that_runs(config: Config, tmp_path: Path) -> None:

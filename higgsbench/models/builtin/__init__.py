@@ -38,5 +38,5 @@ FLAGGED = 1.4
 
 
 def parameter_names(module: str, name: str) -> frozenset[str]:
-    """Return the parameter names of a class with scikit-learn's interface, imported by the names of module and class."""
+    """Return the parameter names of a class with scikit-learn's interface."""
     return frozenset(getattr(importlib.import_module(module), name)().get_params())

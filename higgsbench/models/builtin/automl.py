@@ -45,7 +45,7 @@ def _build_autogluon(params: Mapping[str, Any], context: BuildContext) -> Any:
 
     options = {**_AUTOGLUON, **params}
     limit = options.pop("time_limit", 60.0)
-    return TimedSearch("AutoGluon", search_autogluon, limit, options, context.threads, context.seed)
+    return TimedSearch("AutoGluon", search_autogluon, options, limit, context.threads, context.seed)
 
 
 def _build_flaml(params: Mapping[str, Any], context: BuildContext) -> Any:
@@ -53,7 +53,7 @@ def _build_flaml(params: Mapping[str, Any], context: BuildContext) -> Any:
 
     options = {**_FLAML, **params}
     limit = options.pop("time_limit", 60.0)
-    return TimedSearch("FLAML", search_flaml, limit, options, context.threads, context.seed)
+    return TimedSearch("FLAML", search_flaml, options, limit, context.threads, context.seed)
 
 
 def _autogluon_names() -> frozenset[str]:

@@ -36,8 +36,8 @@ _NOT_NATIVE = ("class_weight", "importance_type", "n_estimators", "n_jobs", "obj
 """Parameters of the scikit-learn wrapper that the library itself lacks or calls otherwise."""
 
 _OTHER_NAMES = {
-    "n_estimators": "num_iterations num_iteration n_iter num_tree num_trees num_round num_rounds nrounds num_boost_round "
-    "max_iter",
+    "n_estimators": "num_iterations num_iteration n_iter num_tree num_trees num_round num_rounds nrounds "
+    "num_boost_round max_iter",
     "early_stopping_rounds": "early_stopping_round early_stopping n_iter_no_change",
     "learning_rate": "shrinkage_rate eta",
     "num_leaves": "num_leaf max_leaves max_leaf max_leaf_nodes",

@@ -52,6 +52,8 @@ _BEST = {
     "scaling": "clip",
 }
 
+_GOOD = {BAG: 4, "hidden_layer_sizes": [96, 96], "alpha": 0.3, "max_iter": 8, "batch_size": 128}
+
 MODELS = (
     ModelSpec(
         name="mlp",
@@ -59,7 +61,9 @@ MODELS = (
         description="Seeded bag of scikit-learn multi-layer perceptrons",
         presets={
             "quick": Preset({"hidden_layer_sizes": [64], "alpha": 0.1, "max_iter": 6, "batch_size": 128}, **RAW),
-            "good": Preset({BAG: 4, "hidden_layer_sizes": [96, 96], "alpha": 0.3, "max_iter": 8, "batch_size": 128}, **RAW),
+            "good": Preset(
+                {BAG: 4, "hidden_layer_sizes": [96, 96], "alpha": 0.3, "max_iter": 8, "batch_size": 128}, **RAW
+            ),
             "best": Preset(_BEST, **MOMENTA),
         },
         requires=("scikit-learn", "numpy", "scipy"),

@@ -8,7 +8,8 @@ import cloudpickle
 import pytest
 
 import higgsbench
-from higgsbench.models import BuildContext, ModelSpec, registry
+from higgsbench import models
+from higgsbench.models import BuildContext, ModelSpec
 from higgsbench.runs.result import Silent
 from tests.runs.engines import misbehaving
 
@@ -31,7 +32,7 @@ def notes() -> Notes:
 @pytest.fixture
 def misbehave() -> Iterator[Callable[..., None]]:
     """Register a model that does something bad, as a user's script would: workers get it by value."""
-    before = dict(registry._MODELS._records) if registry._MODELS._loaded else None
+    before = dict(models._MODELS._records) if models._MODELS._loaded else None
     cloudpickle.register_pickle_by_value(misbehaving)
 
     def register(name: str, mode: str, **how: Any) -> None:
@@ -42,11 +43,11 @@ def misbehave() -> Iterator[Callable[..., None]]:
 
     yield register
     cloudpickle.unregister_pickle_by_value(misbehaving)
-    registry._MODELS._records.clear()
+    models._MODELS._records.clear()
     if before is None:
-        registry._MODELS._loaded = False
+        models._MODELS._loaded = False
     else:
-        registry._MODELS._records.update(before)
+        models._MODELS._records.update(before)
 
 
 @pytest.fixture
