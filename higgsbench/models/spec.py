@@ -288,5 +288,5 @@ class ModelSpec:
         known = own | self.aliases.keys()
         for name in params:
             if name not in known:
-                hint = nearest_hint(name, sorted(known), f"; it knows {', '.join(sorted(own))}")
+                hint = nearest_hint(name, sorted(own), f"; it knows {', '.join(sorted(own))}")
                 raise ModelError(f"model {self.name!r} has no parameter {name!r}{hint}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.metadata
 import io
 import json
 import pickle
@@ -60,17 +61,22 @@ def test_a_pickle_for_a_model_is_not_opened(here: Path, refuse: Refuse) -> None:
     file = model_file(here / "run")
     file.write_bytes(pickle.dumps(Payload()))
     vouched(file)
-    assert "no stored model of higgsbench" in refuse("predict", "run", "test.csv", "-o", "s.csv")
+    assert "not a stored model of higgsbench" in refuse("predict", "run", "test.csv", "-o", "s.csv")
     untouched(here)
 
 
 def test_pickled_arrays_in_a_model_are_not_opened(here: Path, refuse: Refuse) -> None:
-    """The second row is a network of scikit-learn parts, whose arrays are an .npz."""
+    """The second row is made of scikit-learn parts, whose arrays are .npy files inside a skops file."""
     rows = json.loads((here / "run" / "predictor.json").read_text())["rows"]
     forged("predictor.json", lambda c: c.update(rows=list(reversed(rows))))(here / "run")
-    stream = io.BytesIO()
-    np.savez(stream, names=np.array([Payload()], dtype=object), a0=np.array([Payload()], dtype=object))
-    with_part(here / "run", "0.npz", stream.getvalue())
+    planted, stream = io.BytesIO(), io.BytesIO()
+    np.save(planted, np.array([Payload()], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(model_file(here / "run")) as outer:
+        content = io.BytesIO(outer.read("0.skops"))
+    with zipfile.ZipFile(content) as part, zipfile.ZipFile(stream, "w") as changed:
+        for name in part.namelist():
+            changed.writestr(name, planted.getvalue() if name.endswith(".npy") else part.read(name))
+    with_part(here / "run", "0.skops", stream.getvalue())
     line = refuse("predict", "run", "test.csv", "-o", "s.csv", "--model", "logistic")
     assert "Object arrays cannot be loaded" in line
     untouched(here)
@@ -90,9 +96,9 @@ def test_planted_pickles_beside_the_files_of_a_run_are_ignored(here: Path, capsy
 
 
 @pytest.mark.parametrize("module", ["os", "posix", "builtins"])
-def test_skops_parts_of_foreign_types_are_refused(module: str) -> None:
+def test_skops_parts_of_foreign_types_are_refused(module: str, tmp_path: Path) -> None:
     from higgsbench.errors import StoreError
-    from higgsbench.models.storage import ModelReader, SklearnCodec, sklearn_version
+    from higgsbench.models.storage import read_model
 
     schema = {
         "__class__": "system", "__module__": module, "__loader__": "FunctionNode", "__id__": 1,
@@ -101,9 +107,12 @@ def test_skops_parts_of_foreign_types_are_refused(module: str) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("schema.json", json.dumps(schema))
-    reader = ModelReader((SklearnCodec(),), {"0.skops": stream.getvalue()})
-    with pytest.raises(StoreError, match=f"holds {module}.system, which is not among the trusted types"):
-        reader.estimator({"kind": "sklearn", "part": "0.skops", "sklearn": sklearn_version()})
+    node = {"kind": "sklearn", "part": "0.skops", "sklearn": importlib.metadata.version("scikit-learn")}
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        archive.writestr("model.json", json.dumps({"format": 2, "model": node}))
+        archive.writestr("0.skops", stream.getvalue())
+    with pytest.raises(StoreError, match=f"FunctionNode of {module}.system, which is not trusted"):
+        read_model(tmp_path / "m.zip")
 
 
 @pytest.mark.parametrize("name", ["evil", "evil:Model", "evil.Model", "./evil.py", "sklearn.svm.SVC"])
