@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import higgsbench
-from higgsbench.errors import ConfigError
 from higgsbench import models
+from higgsbench.errors import ConfigError
 from higgsbench.models import ModelSpec, get_model
 from higgsbench.runs.budget import RowNeed, TimeBudget, fit_to_limit
 from higgsbench.runs.cost import FitCost, makespan
