@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from benchmarks.common import in_turn, median, publish, sample_events
-from higgsbench.events.derived import columns_of, wrap
 from higgsbench.features import Features, feature_matrix, feature_set, resolve_features
 from higgsbench.metrics import Estimate, evaluation_weights, mean_estimate, paired_difference, roc_auc
 from higgsbench.models import BuildContext, get_model
@@ -27,58 +24,26 @@ ROUNDS = 3
 BOUND = 5.0
 
 
-def trigonometry(frame: pl.DataFrame) -> list[NDArray[np.float64]]:
-    """Momentum vectors and separations of all objects, as one would write them with NumPy."""
-    c = columns_of(frame)
-    prefixes = ("PRI_tau", "PRI_lep", "PRI_jet_leading", "PRI_jet_subleading")
-    found = []
-    for p in prefixes:
-        pt, eta, phi = c[f"{p}_pt"], c[f"{p}_eta"], wrap(c[f"{p}_phi"] - c["PRI_tau_phi"])
-        found += [pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)]
-        for q in prefixes[: prefixes.index(p)]:
-            found.append(np.hypot(eta - c[f"{q}_eta"], wrap(c[f"{p}_phi"] - c[f"{q}_phi"])))
-    return found
-
-
-def processor_time(function: Callable[[], object]) -> float:
-    """CPU seconds of one call on all cores together; a busy machine lengthens the wall time only."""
-    begin = time.process_time()
-    function()
-    return time.process_time() - begin
-
-
 def speed() -> None:
     events, name = sample_events()
-    copies = -(-EVENTS // len(events))
-    frame = pl.concat([events.frame] * copies).head(EVENTS).rechunk()
+    frame = pl.concat([events.frame] * -(-EVENTS // len(events))).head(EVENTS).rechunk()
     raw, physics = (resolve_features(ATLAS_HIGGS, name=set_name) for set_name in ("raw", "physics"))
     ours, plain = in_turn(lambda: feature_matrix(frame, physics), lambda: feature_matrix(frame, raw), ROUNDS)
-    again, numpy = in_turn(lambda: feature_matrix(frame, physics), lambda: trigonometry(frame), ROUNDS)
-    canonical, _ = in_turn(
-        lambda: feature_matrix(frame, resolve_features(ATLAS_HIGGS, name="canonical")), lambda: None, ROUNDS
-    )
-    busy = median([processor_time(lambda: feature_matrix(frame, physics)) for _ in range(ROUNDS)])
     publish(
         "features-speed",
         "Evaluating the physics features",
         [
             f"`physics` ({len(physics.columns)} features) of {EVENTS:,} events ({name}, repeated) to a float32 matrix: "
-            f"**{median(ours):.2f} s** of wall time, {busy:.2f} s of processor time; bound {BOUND:.0f} s on two cores "
-            f"(load average while measuring: {os.getloadavg()[0]:.0f}).",
-            "",
-            f"The same pass with the raw columns: {median(plain):.2f} s; `canonical`: {median(canonical):.2f} s. "
-            f"Momentum vectors and separations alone with NumPy on one core: {median(numpy):.2f} s, against which the "
-            f"whole set costs {median(again) / median(numpy):.2f} times. Medians of {ROUNDS} rounds in turn.",
+            f"**{median(ours):.2f} s** (load average {os.getloadavg()[0]:.0f}); bound {BOUND:.0f} s on two cores. The "
+            f"same pass with the raw columns: {median(plain):.2f} s. Medians of {ROUNDS} rounds in turn.",
         ],
     )
 
 
 GAIN_SEEDS = (1, 2)
 FOLDS = 5
-BAG = 4
 
 Matrix = NDArray[np.float32]
-Fit = Callable[[Matrix, NDArray[np.bool_], NDArray[np.float64], Matrix, int], NDArray[np.float64]]
 
 
 def boosted(X: Matrix, y: NDArray[np.bool_], w: NDArray[np.float64], held_out: Matrix, seed: int) -> Any:
@@ -94,27 +59,6 @@ def boosted(X: Matrix, y: NDArray[np.bool_], w: NDArray[np.float64], held_out: M
         random_state=seed,
     )
     return model.fit(X, y, sample_weight=w).predict(held_out, output_margin=True)
-
-
-def networks(X: Matrix, y: NDArray[np.bool_], w: NDArray[np.float64], held_out: Matrix, seed: int) -> Any:
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.impute import SimpleImputer
-    from sklearn.neural_network import MLPClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    prepare = make_pipeline(SimpleImputer(strategy="median"), StandardScaler()).fit(X)
-    scores = []
-    for member in range(BAG):
-        net = MLPClassifier((96, 96), alpha=0.3, max_iter=8, batch_size=128, random_state=100 * seed + member)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # eight epochs are the recipe
-            net.fit(prepare.transform(X), y, sample_weight=w)
-        p = net.predict_proba(prepare.transform(held_out))
-        scores.append(np.log(p[:, 1] + 1e-12) - np.log(p[:, 0] + 1e-12))
-    return np.mean(scores, axis=0)
 
 
 def variants() -> dict[str, Features]:
@@ -135,29 +79,24 @@ def gain() -> None:
     assert group is not None
     folds = [fold_assignments(y, group_index(group, ((0,), (1,), (2, 3))), FOLDS, 1, seed)[0] for seed in GAIN_SEEDS]
 
-    def score(features: Features, fit: Fit) -> Estimate:
+    def score(features: Features) -> Estimate:
         X, estimates = feature_matrix(events.frame, features), []
         for seed, fold in zip(GAIN_SEEDS, folds, strict=True):
             out = np.empty(y.size)
             for k in range(FOLDS):
                 train = fold != k
                 weight = evaluation_weights(y[train], w[train], 1.0, 1.0) * train.sum() / 2
-                out[~train] = fit(X[train], y[train], weight, X[~train], seed)
+                out[~train] = boosted(X[train], y[train], weight, X[~train], seed)
             estimates.append(roc_auc(y, out, w))
         print(features.name, *(f"{e.value:.5f}" for e in estimates), file=sys.stderr, flush=True)
         return mean_estimate(estimates)
 
-    trees = {label: score(features, boosted) for label, features in variants().items()}
-    nets = {
-        n: score(resolve_features(ATLAS_HIGGS, name=n), networks) for n in ("raw", "canonical", "physics", "momenta")
-    }
+    trees = {label: score(features) for label, features in variants().items()}
     lines = [
         f"{name}; weighted AUC of pooled {FOLDS}-fold out-of-fold scores, mean over {len(GAIN_SEEDS)} seeds of "
         "folds and models, balanced training weights. In brackets: paired standard error, in units of the last digit.",
         "",
         *_table("XGBoost (450 rounds, depth 5)", trees, ("raw", "physics")),
-        "",
-        *_table(f"{BAG} networks (96, 96), 8 epochs, standardised, median for missing", nets, ("raw", "physics")),
     ]
     publish("features-gain", "What the feature sets bring", lines)
 

@@ -10,7 +10,7 @@ from benchmarks.reliability import concurrency, kills, storage
 from benchmarks.reliability import input as bad_input
 from benchmarks.reliability.small import write_section
 
-PARTS = ("kills", "dask", "storage", "concurrency", "input", "guided")
+PARTS = ("kills", "dask", "storage", "concurrency", "input")
 
 
 def main() -> None:
