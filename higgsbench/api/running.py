@@ -173,12 +173,11 @@ def plan_run(
     loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
     folder, processes = Path(output), jobs or available_cores()
     plan = checked_plan(loaded, _LOG.info)
-    dataset = plan.dataset
     if events is None:
-        plan, notes = fit_to_memory(loaded, plan, dataset, processes, stored_keys(folder))
+        plan, notes = fit_to_memory(loaded, plan, processes, stored_keys(folder))
         for note in notes:
             _LOG.info(note)
-    return forecast(plan, dataset, loaded.config, folder, processes, events)
+    return forecast(plan, folder, processes, events)
 
 
 def _engine_settings(

@@ -13,16 +13,7 @@ from higgsbench.config import LoadedConfig
 from higgsbench.config.model import format_size, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models.spec import BAG
-from higgsbench.runs.cost import (
-    Calibration,
-    MemoryNeed,
-    bag_size,
-    calibrate,
-    makespan,
-    memory_need,
-    seconds_of_fit,
-    stored_keys,
-)
+from higgsbench.runs.cost import MeasuredCost, MemoryNeed, bag_size, makespan, memory_need, stored_keys
 from higgsbench.runs.durations import format_duration
 from higgsbench.runs.environment import available_memory
 from higgsbench.runs.plan import make_plan
@@ -31,9 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from higgsbench.config import RunConfig
-    from higgsbench.runs.dataset import Dataset
-    from higgsbench.runs.plan import Plan, Row
+    from higgsbench.runs.plan import Plan
     from higgsbench.runs.unit import Unit
 
 __all__ = [
@@ -43,7 +32,6 @@ __all__ = [
     "TimeBudget",
     "fit_to_limit",
     "fit_to_memory",
-    "memory_limit",
     "within_limit",
 ]
 
@@ -120,41 +108,33 @@ def fit_to_limit(needs: Sequence[RowNeed], limit: float, workers: int, per_row: 
     bags = {need.label: need.bag for need in needs}
     kept = set(range(len(needs)))
 
-    def by_worth(rows: Iterable[int], sizes: Mapping[str, int]) -> list[int]:
-        return sorted(rows, key=lambda i: (-needs[i].density(sizes[needs[i].label]), i))
+    def by_worth(rows: Iterable[int]) -> list[int]:
+        return sorted(rows, key=lambda i: (-needs[i].density(bags[needs[i].label]), i))
 
-    def predicted(rows: set[int], sizes: Mapping[str, int]) -> float:
-        order = by_worth(rows, sizes)
-        fits = [
-            sizes[needs[i].label] * needs[i].seconds
-            for i in order
-            for _ in range(needs[i].units(sizes[needs[i].label]))
-        ]
-        return makespan(fits, workers) + per_row * len(rows)
+    def predicted(rows: Iterable[int]) -> float:
+        order = by_worth(rows)
+        counts = [(needs[i], bags[needs[i].label]) for i in order]
+        fits = [size * need.seconds for need, size in counts for _ in range(need.units(size))]
+        return makespan(fits, workers) + per_row * len(order)
 
-    def time_of(label: str) -> float:
-        return sum(need.total(bags[label]) for need in needs if need.label == label)
-
-    while predicted(kept, bags) > limit and any(size > 1 for size in bags.values()):
-        dearest = max((label for label, size in bags.items() if size > 1), key=time_of)
-        bags[dearest] //= 2
-    while kept and predicted(kept, bags) > limit:
-        kept.remove(by_worth(kept, bags)[-1])
-    for index in by_worth(set(range(len(needs))) - kept, bags):
-        if predicted(kept | {index}, bags) <= limit:
+    while predicted(kept) > limit and (large := [label for label, size in bags.items() if size > 1]):
+        costs = {label: sum(n.total(bags[label]) for n in needs if n.label == label) for label in large}
+        bags[max(large, key=costs.__getitem__)] //= 2
+    while kept and predicted(kept) > limit:
+        kept.remove(by_worth(kept)[-1])
+    for index in by_worth(set(range(len(needs))) - kept):
+        if predicted(kept | {index}) <= limit:
             kept.add(index)
-    for index in by_worth(kept, bags):
-        need = needs[index]
-        size = need.bag
-        while size > bags[need.label]:
-            if predicted(kept, {**bags, need.label: size}) <= limit:
-                bags[need.label] = size
-            size //= 2
-    # Who has no room anyhow keeps all seeds, to be trained so when there is time.
+    for index in by_worth(kept):
+        need, least = needs[index], bags[needs[index].label]
+        bags[need.label] = need.bag
+        while bags[need.label] > least and predicted(kept) > limit:
+            bags[need.label] = max(least, bags[need.label] // 2)
+    # Rows without room keep all seeds, to be trained so when there is time.
     with_room = {needs[index].label for index in kept}
     bags |= {need.label: need.bag for need in needs if need.label not in with_room}
-    order = by_worth(range(len(needs)), bags)
-    return Choice(bags, [i for i in order if i in kept], [i for i in order if i not in kept], predicted(kept, bags))
+    order = by_worth(range(len(needs)))
+    return Choice(bags, [i for i in order if i in kept], [i for i in order if i not in kept], predicted(kept))
 
 
 _TOLERANCE = 0.05
@@ -186,6 +166,7 @@ class _Progress:
     measured: list[float] = field(default_factory=list)
 
 
+@dataclass
 class TimeBudget:
     """Hands out the units of a run row by row, as long as they fit into what is left of the time.
 
@@ -193,37 +174,27 @@ class TimeBudget:
     itself as soon as one is there, before that by those of all rows. A row is begun only if all of it is predicted to
     end in time; one that turns out slower is given up.
 
-    Args:
+    Attributes:
         limit: seconds.
         begin: when they began, on `clock`.
         order: positions of the rows in the plan.
         seconds: predicted seconds of one fit of each row.
         per_row: predicted seconds beside the fits that each row costs.
         workers: number of processes.
-        clock: seconds that only grow; `time.monotonic` by default.
+        clock: seconds that only grow.
     """
 
-    def __init__(
-        self,
-        limit: float,
-        begin: float,
-        order: Sequence[int],
-        seconds: Mapping[int, float],
-        per_row: float,
-        workers: int,
-        clock: Callable[[], float] | None = None,
-    ) -> None:
-        self.limit = limit
-        self.begin = begin
-        self.order = order
-        self.seconds = seconds
-        self.per_row = per_row
-        self.workers = workers
-        self.clock = clock or time.monotonic
-        self.rows: dict[int, _Progress] = {}
-        self.running: dict[str, tuple[Unit, float]] = {}
-        self.given_up: dict[int, str] = {}
-        self.assembled: list[float] = []
+    limit: float
+    begin: float
+    order: Sequence[int]
+    seconds: Mapping[int, float]
+    per_row: float
+    workers: int
+    clock: Callable[[], float] = lambda: time.monotonic()
+    rows: dict[int, _Progress] = field(default_factory=dict, init=False)
+    running: dict[str, tuple[Unit, float]] = field(default_factory=dict, init=False)
+    given_up: dict[int, str] = field(default_factory=dict, init=False)
+    assembled: list[float] = field(default_factory=list, init=False)
 
     def plan(self, pending: Sequence[Unit]) -> None:
         """Take the units that are not stored yet."""
@@ -312,14 +283,13 @@ class TimeBudget:
 
 
 def within_limit(
-    loaded: LoadedConfig, plan: Plan, dataset: Dataset, output: Path, jobs: int, limit: float, begin: float
+    loaded: LoadedConfig, plan: Plan, output: Path, jobs: int, limit: float, begin: float
 ) -> tuple[LoadedConfig, Plan, TimeBudget, list[str]]:
     """Cut a run down to a time limit.
 
     Args:
         loaded: validated configuration.
         plan: its plan.
-        dataset: its events.
         output: folder that holds the runs; what is stored there costs nothing.
         jobs: number of worker processes.
         limit: seconds.
@@ -331,12 +301,10 @@ def within_limit(
     Raises:
         ConfigError: if not even one row fits.
     """
-    config = loaded.config
-    allowance = min(_CALIBRATION_SECONDS, _CALIBRATION_SHARE * limit)
-    calibration = calibrate(plan, dataset, config, allowance)
+    cost = MeasuredCost(plan, min(_CALIBRATION_SECONDS, _CALIBRATION_SHARE * limit))
     known = stored_keys(output)
-    needs = [_need(plan, i, dataset, config, calibration, known) for i in range(len(plan.rows))]
-    per_row = calibration.assembly * len(dataset.train)
+    needs = [_need(plan, i, cost, known) for i in range(len(plan.rows))]
+    per_row = cost.assembly * len(plan.dataset.train)
     left = limit - (time.monotonic() - begin) - 2 * per_row - (_WORKER_START if jobs > 1 else 0.0)
     choice = fit_to_limit(needs, left, jobs, per_row)
     if not choice.kept:
@@ -345,11 +313,12 @@ def within_limit(
             f"--time-limit {format_duration(limit)}: not even one row fits; the cheapest, {first.name}, is predicted "
             f"to take {format_duration(first.total(1))} besides {format_duration(limit - left)} for all else"
         )
-    reduced = {need.label: need.bag for need in needs if choice.bags[need.label] < need.bag}
-    notes = [f"{label}: a bag of {choice.bags[label]} instead of {full}" for label, full in reduced.items()]
-    if reduced:
-        loaded = _with_bags(loaded, {label: choice.bags[label] for label in reduced})
-        plan = make_plan(loaded, dataset)
+    bags = {need.label: choice.bags[need.label] for need in needs if choice.bags[need.label] < need.bag}
+    full = {need.label: need.bag for need in needs}
+    notes = [f"{label}: a bag of {bag} instead of {full[label]}" for label, bag in bags.items()]
+    if bags:
+        loaded = _with_bags(loaded, bags)
+        plan = make_plan(loaded, plan.dataset)
     seconds = {i: need.seconds * choice.bags[need.label] for i, need in enumerate(needs)}
     budget = TimeBudget(limit, begin, [*choice.kept, *choice.left_out], seconds, per_row, jobs)
     out = f", no room for {', '.join(needs[i].name for i in choice.left_out)}" if choice.left_out else ""
@@ -357,23 +326,19 @@ def within_limit(
     return loaded, plan, budget, [f"{what} (fits {format_duration(choice.seconds)}){out}", *notes]
 
 
-def _need(
-    plan: Plan, index: int, dataset: Dataset, config: RunConfig, calibration: Calibration, known: set[str]
-) -> RowNeed:
-    row = plan.rows[index]
-    units = plan.units_of(index)
+def _need(plan: Plan, index: int, cost: MeasuredCost, known: Collection[str]) -> RowNeed:
+    row, units = plan.rows[index], plan.units_of(index)
     pending = sum(unit.key not in known for unit in units)
     twin = any(other.label == row.label and other.variant == "global" for other in plan.rows)
     worth = row.spec.merit * (_JETS_WORTH if row.variant == "jets" and twin else 1.0)
     full = bag_size(row)
+    # What is stored has the full bag.
+    return RowNeed(
+        row.name, row.label, worth, lambda bag: pending if bag == full else len(units), cost.seconds(index), full
+    )
 
-    def fits(bag: int) -> int:
-        return pending if bag == full else len(units)
 
-    return RowNeed(row.name, row.label, worth, fits, seconds_of_fit(plan, index, dataset, config, calibration), full)
-
-
-def _with_bags(loaded: LoadedConfig, bags: dict[str, int]) -> LoadedConfig:
+def _with_bags(loaded: LoadedConfig, bags: Mapping[str, int]) -> LoadedConfig:
     models = [
         entry.model_copy(update={"params": {**entry.params, BAG: bags[entry.row_label]}})
         if entry.row_label in bags
@@ -383,20 +348,12 @@ def _with_bags(loaded: LoadedConfig, bags: dict[str, int]) -> LoadedConfig:
     return LoadedConfig(loaded.config.model_copy(update={"models": models}), loaded.document)
 
 
-def memory_limit(config: RunConfig) -> int:
-    """Bytes that a run may take: the configuration's `memory_limit`, otherwise a share of what is available."""
-    return parse_size(config.memory_limit) if config.memory_limit else int(SHARE * available_memory())
-
-
-def fit_to_memory(
-    loaded: LoadedConfig, plan: Plan, dataset: Dataset, jobs: int, known: Collection[str] = ()
-) -> tuple[Plan, list[str]]:
+def fit_to_memory(loaded: LoadedConfig, plan: Plan, jobs: int, known: Collection[str] = ()) -> tuple[Plan, list[str]]:
     """Let rows train from disk that would not fit into memory otherwise, before anything is trained.
 
     Args:
         loaded: validated configuration.
         plan: its plan, all in memory.
-        dataset: the run's events.
         jobs: number of worker processes.
         known: keys of units that are stored already; a row of these needs nothing.
 
@@ -406,31 +363,31 @@ def fit_to_memory(
     Raises:
         ConfigError: with the numbers, if a row fits neither way.
     """
-    limit = memory_limit(loaded.config)
-    need = memory_need(plan, dataset, loaded.config, jobs)
+    given = loaded.config.memory_limit
+    limit = parse_size(given) if given else int(SHARE * available_memory())
+    need = memory_need(plan, jobs)
     waiting = [i for i in range(len(plan.rows)) if any(u.key not in known for u in plan.units_of(i))]
     large = [i for i in waiting if need.of(i) > limit]
     disk = dataclasses.replace(plan, rows=tuple(dataclasses.replace(row, from_disk=True) for row in plan.rows))
-    less = memory_need(disk, dataset, loaded.config, jobs)
+    less = memory_need(disk, jobs)
     able = [i for i in large if plan.rows[i].spec.from_disk is not None and less.of(i) < need.of(i)]
-    chosen = make_plan(loaded, dataset, [plan.rows[i].name for i in able]) if able else plan
-    need_then = memory_need(chosen, dataset, loaded.config, jobs)
+    chosen = make_plan(loaded, plan.dataset, [plan.rows[i].name for i in able]) if able else plan
+    need_then = memory_need(chosen, jobs)
     for i in large:
         if need_then.of(i) > limit:
-            raise ConfigError(_refusal(chosen, i, need_then, limit, dataset, loaded.config))
-    devices = dict.fromkeys(row.device_note for row in plan.rows if row.device_note)
-    return chosen, [*devices, *(_note(plan.rows[i], need.of(i), limit) for i in able)]
+            raise ConfigError(_refusal(chosen, i, need_then, limit))
+    notes = [*dict.fromkeys(row.device_note for row in plan.rows if row.device_note)]
+    for i in able:
+        sizes = f"about {format_size(need.of(i))} of {format_size(limit)}"
+        notes.append(f"{plan.rows[i].name}: trained from disk; in memory it needs {sizes}")
+    return chosen, notes
 
 
-def _note(row: Row, need: float, limit: int) -> str:
-    return f"{row.name}: trained from disk; in memory it needs about {format_size(need)} of {format_size(limit)}"
-
-
-def _refusal(plan: Plan, index: int, need: MemoryNeed, limit: int, dataset: Dataset, config: RunConfig) -> str:
+def _refusal(plan: Plan, index: int, need: MemoryNeed, limit: int) -> str:
     """One line: what is needed for what, what there is, and what would help."""
     row = plan.rows[index]
     processes = "1 process" if need.processes == 1 else f"{need.processes} processes"
-    what = f"{len(dataset.train):,} events x {len(row.features.columns)} features x {processes}"
+    what = f"{len(plan.dataset.train):,} events x {len(row.features.columns)} features x {processes}"
     how = " even from disk" if row.from_disk else ""
     fewer = [k for k in range(1, need.processes) if MemoryNeed(need.main, need.unit, k).of(index) <= limit]
     if fewer:
@@ -439,10 +396,8 @@ def _refusal(plan: Plan, index: int, need: MemoryNeed, limit: int, dataset: Data
         advice = "take fewer events or features, or a larger machine"
     else:
         advice = "take fewer events or features, or leave this model out"
-    if config.memory_limit:
-        advice += ", or raise --memory-limit"
-    source = "memory_limit" if config.memory_limit else f"{SHARE:.0%} of the available memory (see memory_limit)"
-    return (
-        f"{row.name}: needs about {format_size(need.of(index))}{how} for {what}; {source} is {format_size(limit)}: "
-        f"{advice}"
-    )
+    source = f"{SHARE:.0%} of the available memory (see memory_limit)"
+    if plan.config.memory_limit:
+        source, advice = "memory_limit", f"{advice}, or raise --memory-limit"
+    size = format_size(need.of(index))
+    return f"{row.name}: needs about {size}{how} for {what}; {source} is {format_size(limit)}: {advice}"

@@ -25,24 +25,20 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.config import RunConfig
     from higgsbench.runs.dataset import Dataset
     from higgsbench.runs.plan import Plan, Row
     from higgsbench.runs.unit import Unit
 
 __all__ = [
-    "Calibration",
     "FitCost",
     "Forecast",
+    "MeasuredCost",
     "MemoryNeed",
     "RowForecast",
     "bag_size",
-    "calibrate",
-    "events_of_unit",
     "forecast",
     "makespan",
     "memory_need",
-    "seconds_of_fit",
     "stored_keys",
 ]
 
@@ -96,55 +92,48 @@ class FitCost:
         return bag * share * (submodels * self.fixed + self.per_event * train + self.predict * scored)
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Measured constants of this machine.
-
-    Attributes:
-        rows: cost per row of the plan.
-        assembly: seconds to evaluate one row, per event.
-        spent: seconds that the measurement took.
-    """
-
-    rows: tuple[FitCost, ...]
-    assembly: float
-    spent: float
-
-
-def events_of_unit(dataset: Dataset, config: RunConfig, unit: Unit, events: int | None = None) -> tuple[float, float]:
-    """Return how many events a unit trains on and how many it scores, were there `events` training events."""
-    n = len(dataset.train)
-    scale = 1.0 if events is None else events / n
-    test = len(dataset.test) if unit.test_matrix is not None and dataset.test is not None else 0
-    held_out = 0.0 if unit.fold < 0 else n / config.folds
-    return scale * (n - held_out), scale * (held_out + test)
-
-
-def calibrate(plan: Plan, dataset: Dataset, config: RunConfig, allowance: float) -> Calibration:
-    """Measure the models of a plan by short fits on a few thousand events.
+class MeasuredCost:
+    """The cost of a plan's rows on this machine, measured by short fits on a few thousand events.
 
     Each distinct model is fitted with a twentieth of its rounds (`ModelSpec.rounds`) at two sizes of sample and two
     numbers of rounds. Submodels per jet number and bags are not measured: they follow from the same constants.
 
     Args:
         plan: the rows.
-        dataset: the run's events.
-        config: the run's configuration.
-        allowance: seconds after which no further model is measured; the others are put to scale by `ModelSpec.cost`.
+        allowance: seconds after which no further model is measured; `ModelSpec.cost` scales the others.
     """
-    begin = time.perf_counter()
-    sample = _Sample(dataset)
-    measured: dict[str, FitCost] = {}
-    keys = [_same_cost(row) for row in plan.rows]
-    for index in sorted(range(len(keys)), key=lambda i: (plan.rows[i].spec.cost, i)):
-        if keys[index] not in measured and time.perf_counter() - begin < allowance:
-            unit = dataclasses.replace(plan.units_of(index)[0], groups=None)
-            found = _measured(plan.rows[index], unit, sample)
-            if found is not None:
-                measured[keys[index]] = found
-    rows = [measured.get(key) or _scaled(row, plan, keys, measured) for key, row in zip(keys, plan.rows, strict=True)]
-    assembly = _assembly(dataset, config, sample)
-    return Calibration(tuple(rows), assembly, time.perf_counter() - begin)
+
+    def __init__(self, plan: Plan, allowance: float = float("inf")) -> None:
+        begin = time.perf_counter()
+        self.plan = plan
+        sample = _Sample(plan.dataset)
+        measured: dict[str, FitCost] = {}
+        keys = [_same_cost(row) for row in plan.rows]
+        for index in sorted(range(len(keys)), key=lambda i: (plan.rows[i].spec.cost, i)):
+            if keys[index] not in measured and time.perf_counter() - begin < allowance:
+                unit = dataclasses.replace(plan.units_of(index)[0], groups=None)
+                found = _measured(plan.rows[index], unit, sample)
+                if found is not None:
+                    measured[keys[index]] = found
+        known = [(row.spec.cost, measured[key]) for key, row in zip(keys, plan.rows, strict=True) if key in measured]
+        self.rows = [measured.get(key) or _scaled(row, known) for key, row in zip(keys, plan.rows, strict=True)]
+        self.assembly = _assembly(plan, sample)
+        """Seconds to evaluate one row, per event."""
+        self.spent = time.perf_counter() - begin
+        """Seconds that the measurement took."""
+
+    def seconds(self, index: int, events: int | None = None) -> float:
+        """Predict the mean unit of a row, per seed; with `events` training events instead of those of the data."""
+        plan, dataset = self.plan, self.plan.dataset
+        n = len(dataset.train)
+        scale = 1.0 if events is None else events / n
+        submodels = len(dataset.groups) if plan.rows[index].variant == "jets" else 1
+        units, total = plan.units_of(index), 0.0
+        for unit in units:
+            test = len(dataset.test) if unit.test_matrix is not None and dataset.test is not None else 0
+            held_out = 0.0 if unit.fold < 0 else n / plan.config.folds
+            total += self.rows[index].seconds(scale * (n - held_out), scale * (held_out + test), submodels=submodels)
+        return total / len(units)
 
 
 def _same_cost(row: Row) -> str:
@@ -233,20 +222,19 @@ def _fit(unit: Unit, sample: _Sample, X: NDArray[np.float32], events: NDArray[np
     return fitted - begin, time.perf_counter() - fitted
 
 
-def _scaled(row: Row, plan: Plan, keys: list[str], measured: dict[str, FitCost]) -> FitCost:
-    """Put a model that was not measured to scale by `ModelSpec.cost`; without any measured one, by a guess."""
-    known = [
-        (measured[key], other.spec.cost) for key, other in zip(keys, plan.rows, strict=True) if key in measured
-    ] or [(FitCost(0.1, 1e-4, 1e-6), 1.0)]
-    factors = [row.spec.cost / cost for _, cost in known]
-    names = ("fixed", "per_event", "predict")
-    pairs = list(zip(known, factors, strict=True))
-    fixed, per_event, predict = (float(np.median([getattr(c, name) * f for (c, _), f in pairs])) for name in names)
+def _scaled(row: Row, known: Sequence[tuple[float, FitCost]]) -> FitCost:
+    """Scale a model that was not measured by `ModelSpec.cost`; without any measured one, guess."""
+    pairs = [(cost, row.spec.cost / relative) for relative, cost in known or [(1.0, FitCost(0.1, 1e-4, 1e-6))]]
+    fixed, per_event, predict = (
+        float(np.median([getattr(cost, name) * factor for cost, factor in pairs]))
+        for name in ("fixed", "per_event", "predict")
+    )
     return FitCost(fixed, per_event, predict)
 
 
-def _assembly(dataset: Dataset, config: RunConfig, sample: _Sample) -> float:
-    """Seconds per event to evaluate one row: cuts, metrics, bootstrap."""
+def _assembly(plan: Plan, sample: _Sample) -> float:
+    """Measure the seconds per event to evaluate one row: cuts, metrics, bootstrap."""
+    dataset, config = plan.dataset, plan.config
     folds = min(config.folds, int(sample.y.sum()), int((~sample.y).sum()))
     if folds < 2:
         return 0.0
@@ -299,16 +287,15 @@ class MemoryNeed:
         return max(self.of(row) for row in range(len(self.unit)))
 
 
-def memory_need(plan: Plan, dataset: Dataset, config: RunConfig, jobs: int, events: int | None = None) -> MemoryNeed:
+def memory_need(plan: Plan, jobs: int, events: int | None = None) -> MemoryNeed:
     """Predict the memory of a run.
 
     Args:
         plan: rows and units.
-        dataset: the run's events.
-        config: the run's configuration.
         jobs: number of worker processes on this machine.
         events: number of training events to predict for; those of the data by default.
     """
+    dataset, config = plan.dataset, plan.config
     n = len(dataset.train) if events is None else events
     test = (0 if dataset.test is None else len(dataset.test)) * n / len(dataset.train)
     rows = len(plan.rows) + 1
@@ -370,32 +357,29 @@ class Forecast:
     calibration_seconds: float
 
 
-def forecast(
-    plan: Plan, dataset: Dataset, config: RunConfig, output: Path, jobs: int, events: int | None = None
-) -> Forecast:
+def forecast(plan: Plan, output: Path, jobs: int, events: int | None = None) -> Forecast:
     """Predict a run from a few short fits; nothing is stored.
 
     Args:
         plan: rows and units.
-        dataset: the run's events.
-        config: the run's configuration.
         output: folder that holds the runs; what is stored there costs nothing.
         jobs: number of worker processes.
         events: number of training events to predict for; those of the data by default. With another number nothing
             counts as stored, and held-out events grow in proportion.
     """
-    calibration = calibrate(plan, dataset, config, float("inf"))
+    cost = MeasuredCost(plan)
     known = stored_keys(output) if events is None else set()
     rows, fits = [], []
     for index, row in enumerate(plan.rows):
         units = plan.units_of(index)
-        seconds = seconds_of_fit(plan, index, dataset, config, calibration, events) * bag_size(row)
+        seconds = cost.seconds(index, events) * bag_size(row)
         stored = sum(unit.key in known for unit in units)
-        rows.append(RowForecast(row.name, len(units), stored, bag_size(row), seconds, seconds * (len(units) - stored)))
-        fits += [seconds] * (len(units) - stored)
-    n = len(dataset.train) if events is None else events
-    wall = makespan(sorted(fits, reverse=True), jobs) + calibration.assembly * n * (len(rows) + 2)
-    return Forecast(tuple(rows), n, wall, memory_need(plan, dataset, config, jobs, n).total / 1e6, calibration.spent)
+        left = [seconds] * (len(units) - stored)
+        rows.append(RowForecast(row.name, len(units), stored, bag_size(row), seconds, sum(left)))
+        fits += left
+    n = len(plan.dataset.train) if events is None else events
+    wall = makespan(sorted(fits, reverse=True), jobs) + cost.assembly * n * (len(rows) + 2)
+    return Forecast(tuple(rows), n, wall, memory_need(plan, jobs, n).total / 1e6, cost.spent)
 
 
 def stored_keys(output: Path) -> set[str]:
@@ -408,14 +392,3 @@ def stored_keys(output: Path) -> set[str]:
 def bag_size(row: Row) -> int:
     """Return how many seeds each fit of a row averages."""
     return int(row.params.get(BAG, 1))
-
-
-def seconds_of_fit(
-    plan: Plan, index: int, dataset: Dataset, config: RunConfig, calibration: Calibration, events: int | None = None
-) -> float:
-    """Predicted seconds of the mean unit of a row, per seed."""
-    units = plan.units_of(index)
-    submodels = len(dataset.groups) if plan.rows[index].variant == "jets" else 1
-    cost = calibration.rows[index]
-    each = [cost.seconds(*events_of_unit(dataset, config, unit, events), submodels=submodels) for unit in units]
-    return sum(each) / len(each)

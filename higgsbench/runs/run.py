@@ -84,8 +84,8 @@ def run_config(
     budget, notes = None, list[str]()
     if time_limit is not None:
         jobs = units_at_a_time(engine, listener.note)
-        loaded, plan, budget, notes = within_limit(loaded, plan, plan.dataset, output, jobs, time_limit, begin)
-    plan, more = fit_to_memory(loaded, plan, plan.dataset, engine.jobs_here, known)
+        loaded, plan, budget, notes = within_limit(loaded, plan, output, jobs, time_limit, begin)
+    plan, more = fit_to_memory(loaded, plan, engine.jobs_here, known)
     for note in (*notes, *more):
         listener.note(note)
     return _Run(plan, output, engine, listener, budget, retry_failed).carry_out()

@@ -61,12 +61,15 @@ def test_cores_within_the_quota_of_control_groups(groups: Path, files: dict[str,
     assert environment.environment()["cores"] == cores
 
 
-def test_jobs_keep_to_the_quota(groups: Path) -> None:
-    from higgsbench.api.running import engine_settings
+def test_jobs_keep_to_the_quota(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from higgsbench.api import running
 
+    jobs: list[int] = []
+    monkeypatch.setattr(running, "run_config", lambda loaded, output, settings, *_: jobs.append(settings.jobs))
     put(groups, {"own": "0::/\n", "cpu.max": "200000 100000\n"})
-    assert engine_settings().jobs == 2
-    assert engine_settings(jobs=5).jobs == 5
+    for chosen in (None, 5):
+        running.run({"models": ["logistic"]}, jobs=chosen)
+    assert jobs == [2, 5]
 
 
 @pytest.mark.parametrize(

@@ -165,20 +165,20 @@ class TestRefusal:
         assert not (tmp_path / "out").exists()
 
     def test_fewer_processes_are_proposed(self, config: Config) -> None:
-        loaded, dataset, plan = planned(config(), "800MB")
-        need = cost.memory_need(plan, dataset, loaded.config, 2)
-        assert budget.fit_to_memory(loaded, plan, dataset, 1)[0] == plan
+        loaded, _, plan = planned(config(), "800MB")
+        need = cost.memory_need(plan, 2)
+        assert budget.fit_to_memory(loaded, plan, 1)[0] == plan
         assert need.of(0) > parse_size("800MB")
         with pytest.raises(ConfigError, match="memory_limit is 800 MB: use --jobs 1, or fewer events"):
-            budget.fit_to_memory(loaded, plan, dataset, 2)
+            budget.fit_to_memory(loaded, plan, 2)
 
     def test_from_disk_may_be_too_much_too(self, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-        loaded, dataset, plan = planned(config(TREES), "100MB")
+        loaded, _, plan = planned(config(TREES), "100MB")
         with pytest.raises(ConfigError, match=r"xgboost: needs about \d+ MB for"):  # blocks larger than these events
-            budget.fit_to_memory(loaded, plan, dataset, 2)
+            budget.fit_to_memory(loaded, plan, 2)
         only_disk_fits(monkeypatch)
         with pytest.raises(ConfigError, match=r"xgboost: needs about \d+ MB even from disk for"):
-            budget.fit_to_memory(loaded, plan, dataset, 2)
+            budget.fit_to_memory(loaded, plan, 2)
 
     def test_the_plan_says_so_as_well(self, config: Config, capsys: pytest.CaptureFixture[str]) -> None:
         code, _, error = called(["run", str(config()), "--plan", "--memory-limit", "50MB"], capsys)
@@ -188,15 +188,15 @@ class TestRefusal:
 
 class TestNeed:
     def test_grows_with_events_columns_and_processes(self, config: Config) -> None:
-        loaded, dataset, plan = planned(config())
-        one, two = (cost.memory_need(plan, dataset, loaded.config, jobs) for jobs in (1, 2))
+        _, _, plan = planned(config())
+        one, two = (cost.memory_need(plan, jobs) for jobs in (1, 2))
         assert one.total < two.total
-        large = cost.memory_need(plan, dataset, loaded.config, 2, events=10_000_000)
+        large = cost.memory_need(plan, 2, events=10_000_000)
         matrix = 4.0 * 10_000_000 * 30
         assert large.total > 2 * 2.0 * matrix
         assert large.processes == 2
         disk = dataclasses.replace(plan, rows=tuple(dataclasses.replace(r, from_disk=True) for r in plan.rows))
-        assert cost.memory_need(disk, dataset, loaded.config, 2, events=10_000_000).total < large.total
+        assert cost.memory_need(disk, 2, events=10_000_000).total < large.total
 
 
 class TestDevice:

@@ -285,6 +285,7 @@ class TestFailures:
         assert by_name["broken"]["status"] == "failed"
         assert message in by_name["broken"]["error"]
         assert len(result.failures) == 2
+        assert result.failures[0].path is not None
         assert message in result.failures[0].path.read_text()
         assert higgsbench.Leaderboard.read(tmp_path).tables[0].rows[-1]["rank"] is None
 

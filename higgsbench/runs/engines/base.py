@@ -16,9 +16,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from higgsbench.config.document import read_yaml
 from higgsbench.config.load import validated
-from higgsbench.config.model import Strict, parse_size, problem
+from higgsbench.config.model import Strict, format_size, parse_size, problem
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError
-from higgsbench.runs.durations import parse_duration
+from higgsbench.runs.durations import format_duration, parse_duration
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.unit import UnitResult
 
@@ -42,6 +42,14 @@ __all__ = [
 
 
 ENGINES = ("local", "serial", "dask")
+
+_THREAD_VARIABLES = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"),
+    *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS"),
+)
+
+_LAST_WORDS = 0.5
+"""Seconds that a worker over its time limit has to write down where it is."""
 
 _Message = TypeVar("_Message")
 
@@ -115,6 +123,19 @@ class EngineSettings:
         if self.scheduler is not None or self.cluster is not None:
             return 0
         return self.jobs or available_cores()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables of worker processes: every library is held to `threads` threads."""
+        return dict.fromkeys(_THREAD_VARIABLES, str(self.threads))
+
+    def exceeded(self, seconds: float, memory: float) -> str:
+        """Say which limit a unit exceeds after so many seconds, with so many bytes; empty if none."""
+        if self.unit_memory_limit is not None and memory > self.unit_memory_limit:
+            return f"exceeded the unit memory limit of {format_size(self.unit_memory_limit)}"
+        if self.unit_time_limit is not None and seconds > self.unit_time_limit + _LAST_WORDS:
+            return f"exceeded the unit time limit of {format_duration(self.unit_time_limit)}"
+        return ""
 
     def for_units(self, number: int) -> EngineSettings:
         """Return these settings with no more jobs than there are units."""

@@ -30,7 +30,6 @@ import cloudpickle
 import psutil
 
 from higgsbench.config.model import format_size
-from higgsbench.runs.durations import format_duration
 from higgsbench.runs.engines.base import EngineError, Lost, Outcome, failed_unit, next_message
 from higgsbench.runs.unit import Unit, UnitResult, Workspace, run_unit
 
@@ -48,16 +47,9 @@ LONG = 10.0
 _LOOK, _LOOK_CLOSELY = 0.25, 0.02
 """Seconds between two looks at a worker: without a memory limit, and with one."""
 
-_LAST_WORDS = 0.5
-"""Seconds that a worker over its time limit has to write down where it is."""
-
 _BEGUN = "begun"
 """Message of a worker that begins a unit."""
 
-_THREAD_VARIABLES = (
-    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"),
-    *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS"),
-)
 _START = (
     "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from higgsbench.runs.engines.local import main; "
     "main(*sys.argv[1:])"
@@ -142,14 +134,14 @@ class _Reply:
 
 
 class _Worker:
-    """One process, as its host sees it. Every library in it is held to `threads` threads.
+    """One process, as its host sees it.
 
     Args:
-        threads: threads of each unit.
+        environment: variables of the process besides those of its host.
         idle: seconds without a unit after which the process ends by itself, or None.
     """
 
-    def __init__(self, threads: int, idle: float | None) -> None:
+    def __init__(self, environment: dict[str, str], idle: float | None) -> None:
         handle, name = tempfile.mkstemp(prefix="higgsbench-worker-", suffix=".txt")
         os.close(handle)
         self.words = Path(name)
@@ -159,7 +151,7 @@ class _Worker:
             [sys.executable, "-c", _START, path, name, "" if idle is None else str(idle)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))},
+            env={**os.environ, **environment},
             process_group=0,
         )
         self.messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -240,7 +232,7 @@ class Slot:
                 if self.closed:
                     return None
                 fresh = self.worker is None
-                worker = self.worker = self.worker or _Worker(self.settings.threads, self.idle)
+                worker = self.worker = self.worker or _Worker(self.settings.environment, self.idle)
             try:
                 worker.send(order)
             except (OSError, ValueError):  # it ended while it was idle, or the slot was closed
@@ -261,24 +253,15 @@ class Slot:
                 if worker.process.poll() is not None:
                     return None, verdict
                 if begun is not None and not verdict:
-                    verdict = self._exceeded(worker, time.monotonic() - begun)
+                    with contextlib.suppress(psutil.Error):
+                        worker.memory = private_bytes(worker.process.pid)
+                    verdict = self.settings.exceeded(time.monotonic() - begun, worker.memory)
                     if verdict:
                         worker.process.kill()
             else:
                 if message != _BEGUN:
                     return message, verdict
                 begun = time.monotonic()
-
-    def _exceeded(self, worker: _Worker, seconds: float) -> str:
-        """Say which limit a worker exceeds; remember how much memory it takes."""
-        time_limit, memory_limit = self.settings.unit_time_limit, self.settings.unit_memory_limit
-        with contextlib.suppress(psutil.Error):
-            worker.memory = private_bytes(worker.process.pid)
-        if memory_limit is not None and worker.memory > memory_limit:
-            return f"exceeded the unit memory limit of {format_size(memory_limit)}"
-        if time_limit is not None and seconds > time_limit + _LAST_WORDS:
-            return f"exceeded the unit time limit of {format_duration(time_limit)}"
-        return ""
 
     def _drop(self, worker: _Worker) -> tuple[int, str]:
         with self.lock:
