@@ -21,18 +21,14 @@ if TYPE_CHECKING:
     from higgsbench.models import ModelSpec
     from higgsbench.models.storage import Codec, ModelReader, ModelWriter, Node
 
-__all__ = [
-    "JetSplitClassifier",
-    "JetSplitCodec",
-    "PhysicalBase",
-    "PhysicalClassifier",
-    "PhysicalCodec",
-    "fit_from_disk",
-    "unit_codecs",
-]
-
+__all__ = ["JetSplitClassifier", "MetaCodec", "PhysicalBase", "PhysicalClassifier", "fit_from_disk", "unit_codecs"]
 
 LogOddsReader = Callable[[Any, "NDArray[Any]"], "NDArray[Any]"]
+Train = Callable[["NDArray[np.bool_]", "NDArray[np.bool_]", "NDArray[np.float64]"], Any]
+"""Trains a submodel on the events (n,) that are kept, their labels and training weights; returns it fitted."""
+
+
+_SCHEMES = ("training_weights", "weighted", "negative_weights")
 
 
 def class_sums(y: NDArray[np.bool_], w: NDArray[np.float64]) -> tuple[float, float]:
@@ -164,12 +160,18 @@ class PhysicalClassifier(PhysicalBase):
         """
         X_, y_, w = self._checked_fit(X, y, sample_weight)
         estimator = LogisticRegression() if self.estimator is None else clone(self.estimator)
+
+        def train(kept: NDArray[np.bool_], truth: NDArray[np.bool_], weight: NDArray[np.float64]) -> Any:
+            rows = X_ if kept.all() else X_[kept]
+            return fit_weighted(estimator, rows, truth.astype(np.int64), weight if self.weighted else None)
+
+        return self._fit_by(train, y_, w)
+
+    def _fit_by(self, train: Train, y: NDArray[np.bool_], w: NDArray[np.float64]) -> PhysicalClassifier:
         usable, kept = without_negative(w, self.negative_weights)
-        train = training_weights(y_[kept], usable[kept], self.training_weights if self.weighted else "none")
-        rows = X_ if kept.all() else X_[kept]
-        fitted = fit_weighted(estimator, rows, y_[kept].astype(np.int64), train if self.weighted else None)
-        self.estimator_ = fitted
-        self.prior_shift_ = log_ratio(class_sums(y_, w)) - log_ratio(class_sums(y_[kept], train))
+        weight = training_weights(y[kept], usable[kept], self.training_weights if self.weighted else "none")
+        self.estimator_ = train(kept, y[kept], weight)
+        self.prior_shift_ = log_ratio(class_sums(y, w)) - log_ratio(class_sums(y[kept], weight))
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -248,27 +250,50 @@ class JetSplitClassifier(PhysicalBase):
             ValueError: for malformed input.
         """
         X_, y_, w = self._checked_fit(X, y, sample_weight)
-        member = self._members(X_)
+
+        def useful(rows: NDArray[np.intp]) -> list[bool]:
+            dropped = None if self.keep_group_feature else self.group_column
+            return [column != dropped and is_useful(X_[rows, column]) for column in range(X_.shape[1])]
+
+        def fit(submodel: PhysicalClassifier, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> None:
+            submodel.fit(X_[np.ix_(rows, columns)], y_[rows], w[rows])
+
+        return self._fit_by(useful, fit, self._members(X_), y_, w)
+
+    def _fit_by(
+        self,
+        useful: Callable[[NDArray[np.intp]], Sequence[bool]],
+        fit: Callable[[PhysicalClassifier, NDArray[np.intp], NDArray[np.intp]], None],
+        member: NDArray[np.int64],
+        y: NDArray[np.bool_],
+        w: NDArray[np.float64],
+    ) -> JetSplitClassifier:
+        """Fit one submodel per group.
+
+        Args:
+            useful: says of the events at some positions which columns carry something.
+            fit: fits a submodel on the events at some positions and on some columns.
+            member: (n,) position of each event's group.
+            y: (n,) truth.
+            w: (n,) evaluation weights.
+        """
         self.submodels_: list[PhysicalClassifier] = []
         self.columns_: list[NDArray[np.intp]] = []
+        schemes = {name: getattr(self, name) for name in (*_SCHEMES, "log_odds")}
         for position, numbers in enumerate(self.groups):
             rows = np.flatnonzero(member == position)
-            submodel = submodel_of(self, numbers, y_[rows], w[rows])
-            columns = self._useful_columns(X_, rows)
-            submodel.fit(X_[np.ix_(rows, columns)], y_[rows], w[rows])
+            sums = class_sums(y[rows], w[rows])
+            if not min(sums) > 0.0:
+                raise ModelError(f"jet_groups: group {list(numbers)} needs training events of both classes")
+            carrying = np.flatnonzero(useful(rows))
+            columns = carrying if carrying.size else np.zeros(1, dtype=np.intp)
+            submodel = PhysicalClassifier(self.estimator, **schemes)
+            fit(submodel, rows, columns)
             if not self.prior_correction:
-                submodel.prior_shift_ -= log_ratio(class_sums(y_[rows], w[rows]))
+                submodel.prior_shift_ -= log_ratio(sums)
             self.submodels_.append(submodel)
             self.columns_.append(columns)
         return self
-
-    def _useful_columns(self, X: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.intp]:
-        useful = np.array([is_useful(X[rows, column]) for column in range(X.shape[1])])
-        if not self.keep_group_feature:
-            useful[self.group_column] = False
-        if not useful.any():
-            useful[0] = True
-        return np.flatnonzero(useful)
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return ln(N_s p(x|s) / N_b p(x|b)), shape (n,), on one scale for all groups."""
@@ -282,31 +307,9 @@ class JetSplitClassifier(PhysicalBase):
         return scores
 
 
-def submodel_of(
-    split: JetSplitClassifier, numbers: Sequence[int], y: NDArray[Any], weight: NDArray[np.float64]
-) -> PhysicalClassifier:
-    """Return the unfitted model of a group of `split`, of classes y (n,) and evaluation weights (n,).
-
-    Raises:
-        ModelError: if the group lacks a class with positive weight.
-    """
-    if not min(class_sums(y, weight)) > 0.0:
-        raise ModelError(f"jet_groups: group {list(numbers)} needs training events of both classes")
-    return PhysicalClassifier(
-        split.estimator,
-        training_weights=split.training_weights,
-        weighted=split.weighted,
-        negative_weights=split.negative_weights,
-        log_odds=split.log_odds,
-    )
-
-
-Fit = Callable[[Training], Any]
-
-
 def fit_from_disk(
     estimator: PhysicalClassifier | JetSplitClassifier,
-    fit: Fit,
+    fit: Callable[[Training], Any],
     data: RowsOnDisk,
     y: NDArray[np.bool_],
     weight: NDArray[np.float64],
@@ -323,153 +326,88 @@ def fit_from_disk(
         numbers: (n,) group numbers of a split estimator.
 
     Raises:
-        ConfigError: if an event stands in no group.
+        ConfigError: if an event belongs to no group.
         ModelError: if a group lacks a class with positive weight.
     """
+    estimator.classes_, estimator.n_features_in_ = np.array([0, 1]), data.width + (numbers is not None)
     if isinstance(estimator, PhysicalClassifier):
-        _fit_global(estimator, fit, data, y, weight)
+
+        def train(kept: NDArray[np.bool_], truth: NDArray[np.bool_], w: NDArray[np.float64]) -> Any:
+            return fit(Training(data if kept.all() else data.chosen(np.flatnonzero(kept)), truth, w))
+
+        estimator._fit_by(train, y, weight)
         return
     if numbers is None:
         raise ValueError("a split estimator needs group numbers")
-    _fit_split(estimator, fit, data, y, weight, group_index(numbers, estimator.groups))
+
+    def useful(rows: NDArray[np.intp]) -> list[bool]:
+        return [is_useful(data.X[data.rows[rows], column]) for column in range(data.width)]
+
+    def fit_part(submodel: PhysicalClassifier, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> None:
+        part = RowsOnDisk(data.X, data.rows[rows], columns)
+        fit_from_disk(submodel, fit, part, y[rows], weight[rows], None)
+
+    estimator._fit_by(useful, fit_part, group_index(numbers, estimator.groups), y, weight)
 
 
-def _fit_global(
-    estimator: PhysicalClassifier, fit: Fit, data: RowsOnDisk, y: NDArray[np.bool_], weight: NDArray[np.float64]
-) -> None:
-    usable, kept = without_negative(weight, estimator.negative_weights)
-    scheme = estimator.training_weights if estimator.weighted else "none"
-    train = training_weights(y[kept], usable[kept], scheme)
-    rows = data if kept.all() else data.chosen(np.flatnonzero(kept))
-    estimator.estimator_ = fit(Training(rows, y[kept], train))
-    estimator.classes_, estimator.n_features_in_ = np.array([0, 1]), data.width
-    estimator.prior_shift_ = log_ratio(class_sums(y, weight)) - log_ratio(class_sums(y[kept], train))
-
-
-def _fit_split(
-    estimator: JetSplitClassifier,
-    fit: Fit,
-    data: RowsOnDisk,
-    y: NDArray[np.bool_],
-    weight: NDArray[np.float64],
-    member: NDArray[np.int64],
-) -> None:
-    estimator.classes_, estimator.n_features_in_ = np.array([0, 1]), data.width + 1
-    estimator.submodels_, estimator.columns_ = [], []
-    for position, numbers in enumerate(estimator.groups):
-        rows = np.flatnonzero(member == position)
-        submodel = submodel_of(estimator, numbers, y[rows], weight[rows])
-        useful = [is_useful(data.X[data.rows[rows], column]) for column in range(data.width)]
-        columns = np.flatnonzero(useful) if any(useful) else np.zeros(1, dtype=np.intp)
-        _fit_global(submodel, fit, RowsOnDisk(data.X, data.rows[rows], columns), y[rows], weight[rows])
-        estimator.submodels_.append(submodel)
-        estimator.columns_.append(columns)
-
-
-_SCHEMES = ("training_weights", "weighted", "negative_weights")
-
-
-def _schemes(estimator: PhysicalClassifier | JetSplitClassifier) -> Node:
-    # A bag of seeds reads its members' log-odds by itself; the model's own reader is for single estimators.
-    return {**{name: getattr(estimator, name) for name in _SCHEMES}, "reader": estimator.log_odds is not None}
-
-
-def _fitted(estimator: Any, node: Node) -> Any:
-    estimator.classes_ = np.array([0, 1])
-    estimator.n_features_in_ = int(node["features"])
-    return estimator
-
-
-class PhysicalCodec:
-    """`PhysicalClassifier`.
+class MetaCodec:
+    """Stores a `PhysicalClassifier` (kind `physical`) or a `JetSplitClassifier` (kind `jets`) around its submodels.
 
     Args:
+        kind: which of the two.
         log_odds: how the model's record in the registry reads log-odds off the submodel; code is never stored.
     """
 
-    kind = "physical"
-
-    def __init__(self, log_odds: LogOddsReader | None) -> None:
+    def __init__(self, kind: str, log_odds: LogOddsReader | None) -> None:
+        self.kind = kind
         self.log_odds = log_odds
 
     def handles(self, estimator: Any) -> bool:
-        """Whether this is a `PhysicalClassifier`."""
-        return type(estimator) is PhysicalClassifier
+        """Whether the estimator is of this kind."""
+        return type(estimator) is (PhysicalClassifier if self.kind == "physical" else JetSplitClassifier)
 
-    def save(self, estimator: PhysicalClassifier, writer: ModelWriter) -> Node:
-        """Store the shift of the prior and the submodel."""
+    def save(self, estimator: PhysicalClassifier | JetSplitClassifier, writer: ModelWriter) -> Node:
+        """Store parameters, shifts, groups and columns as JSON values, and the submodels in formats of their own."""
+        # A bag of seeds reads its members' log-odds by itself; the model's own reader is for single estimators.
+        node = {name: getattr(estimator, name) for name in _SCHEMES}
+        node |= {"reader": estimator.log_odds is not None, "features": estimator.n_features_in_}
+        if isinstance(estimator, PhysicalClassifier):
+            return {**node, "prior_shift": estimator.prior_shift_, "estimator": writer.node(estimator.estimator_)}
         return {
-            **_schemes(estimator),
-            "features": estimator.n_features_in_,
-            "prior_shift": estimator.prior_shift_,
-            "estimator": writer.node(estimator.estimator_),
-        }
-
-    def load(self, node: Node, reader: ModelReader) -> PhysicalClassifier:
-        """Rebuild it around its submodel.
-
-        Raises:
-            StoreError: if the shift is no finite number.
-        """
-        how = {name: node[name] for name in _SCHEMES}
-        estimator = PhysicalClassifier(**how, log_odds=self.log_odds if node["reader"] else None)
-        estimator.estimator_ = reader.estimator(node["estimator"])
-        estimator.prior_shift_ = float(node["prior_shift"])
-        if not np.isfinite(estimator.prior_shift_):
-            raise StoreError("its shift of the prior is no finite number")
-        return _fitted(estimator, node)  # type: ignore[no-any-return]
-
-
-class JetSplitCodec:
-    """`JetSplitClassifier`.
-
-    Args:
-        log_odds: see `PhysicalCodec`.
-    """
-
-    kind = "jets"
-
-    def __init__(self, log_odds: LogOddsReader | None) -> None:
-        self.log_odds = log_odds
-
-    def handles(self, estimator: Any) -> bool:
-        """Whether this is a `JetSplitClassifier`."""
-        return type(estimator) is JetSplitClassifier
-
-    def save(self, estimator: JetSplitClassifier, writer: ModelWriter) -> Node:
-        """Store the groups, the columns of each, and the submodels."""
-        return {
-            **_schemes(estimator),
-            "features": estimator.n_features_in_,
+            **node,
             "group_feature": estimator.group_column,
             "groups": [[int(number) for number in group] for group in estimator.groups],
             "columns": [[int(column) for column in columns] for columns in estimator.columns_],
             "submodels": [writer.node(submodel) for submodel in estimator.submodels_],
         }
 
-    def load(self, node: Node, reader: ModelReader) -> JetSplitClassifier:
-        """Rebuild it around its submodels.
+    def load(self, node: Node, reader: ModelReader) -> PhysicalClassifier | JetSplitClassifier:
+        """Rebuild the estimator around its submodels.
 
         Raises:
-            StoreError: if groups, columns and submodels do not fit together.
+            StoreError: if the shift is not finite, or groups, columns and submodels do not fit together.
         """
-        features = int(node["features"])
-        groups = tuple(tuple(int(number) for number in group) for group in node["groups"])
-        columns = [np.array([int(c) for c in chosen], dtype=np.intp) for chosen in node["columns"]]
-        if not len(groups) == len(columns) == len(node["submodels"]):
-            raise StoreError("it does not have one submodel and one choice of columns per group")
-        if any(((chosen < 0) | (chosen >= features)).any() for chosen in columns):
-            raise StoreError("a submodel sees a column that is not there")
-        how = {name: node[name] for name in _SCHEMES}
-        estimator = JetSplitClassifier(
-            group_feature=int(node["group_feature"]),
-            groups=groups,
-            **how,
-            log_odds=self.log_odds if node["reader"] else None,
-        )
-        estimator.submodels_ = [reader.estimator(submodel) for submodel in node["submodels"]]
-        estimator.columns_ = columns
-        return _fitted(estimator, node)  # type: ignore[no-any-return]
+        how = {name: node[name] for name in _SCHEMES} | {"log_odds": self.log_odds if node["reader"] else None}
+        estimator: PhysicalClassifier | JetSplitClassifier
+        if self.kind == "physical":
+            estimator = PhysicalClassifier(**how)
+            estimator.estimator_, estimator.prior_shift_ = (
+                reader.estimator(node["estimator"]),
+                float(node["prior_shift"]),
+            )
+            fits = bool(np.isfinite(estimator.prior_shift_))
+        else:
+            groups = tuple(tuple(int(number) for number in group) for group in node["groups"])
+            estimator = JetSplitClassifier(group_feature=int(node["group_feature"]), groups=groups, **how)
+            estimator.submodels_ = [reader.estimator(submodel) for submodel in node["submodels"]]
+            estimator.columns_ = [np.array([int(c) for c in chosen], dtype=np.intp) for chosen in node["columns"]]
+            fits = len(groups) == len(estimator.columns_) == len(estimator.submodels_) and not any(
+                ((chosen < 0) | (chosen >= int(node["features"]))).any() for chosen in estimator.columns_
+            )
+        if not fits:
+            raise StoreError("its shift, groups, columns and submodels do not fit together")
+        estimator.classes_, estimator.n_features_in_ = np.array([0, 1]), int(node["features"])
+        return estimator
 
 
 def unit_codecs(spec: ModelSpec) -> tuple[Codec, ...]:
@@ -477,5 +415,5 @@ def unit_codecs(spec: ModelSpec) -> tuple[Codec, ...]:
     from higgsbench.models import storage_codecs
     from higgsbench.models.storage import bag_codec
 
-    own = (PhysicalCodec(spec.log_odds), JetSplitCodec(spec.log_odds), bag_codec(spec.log_odds))
-    return (*own, *storage_codecs(spec))
+    meta = (MetaCodec("physical", spec.log_odds), MetaCodec("jets", spec.log_odds))
+    return (*meta, bag_codec(spec.log_odds), *storage_codecs(spec))
