@@ -9,12 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn import config_context
 
 from higgsbench import BuildContext, ModelSpec, PhysicalClassifier
 from higgsbench.errors import MissingExtraError, ModelError
 from higgsbench.metrics import log_loss, roc_auc
 from higgsbench.models import PRESETS, get_model, registered_models
-from higgsbench.models.building import BAG_STRIDE, build_estimator, log_odds_reader
+from higgsbench.models.building import (
+    BAG_STRIDE,
+    RefusedParameterError,
+    build_estimator,
+    log_odds_reader,
+    probe_parameters,
+)
 from higgsbench.models.estimators import read_log_odds
 from higgsbench.models.spec import BAG
 
@@ -286,3 +293,56 @@ def test_what_is_no_probability(probabilities: NDArray[Any], message: str) -> No
 
     with pytest.raises(ModelError, match=message):
         read_log_odds(Estimator(), np.zeros((2, 1)))
+
+
+CATBOOST_VALUES: list[dict[str, Any]] = [
+    {"class_weights": [1, 20]},
+    {"class_weights": {0: 1, 1: 20}},
+    {"monotone_constraints": [1, 0, 0, 0, 0]},
+    {"monotone_constraints": {0: 1}},
+    {"feature_weights": {0: 2.0}},
+    {"ignored_features": [2]},
+    {"custom_metric": ["AUC"]},
+    {"per_float_feature_quantization": ["0:border_count=20"]},
+    {"class_weights": [1, 20], "early_stopping_rounds": 3},
+]
+
+
+@pytest.mark.parametrize("more", CATBOOST_VALUES, ids=str)
+def test_catboost_trains_with_lists_and_mappings(more: dict[str, Any]) -> None:
+    """Regression: they passed the check of parameters, and then every fit failed."""
+    spec, given = get_model("catboost"), {**more, "iterations": 5}
+    spec.check_parameters(given)
+    probe_parameters(spec, given, given, FEATURES, 400)
+    inner = build_estimator(spec, {**spec.preset("quick").params, **given}, BuildContext(3, 1, FEATURES))
+    model = PhysicalClassifier(inner, log_odds=spec.log_odds).fit(TRAIN.X, TRAIN.y, TRAIN.w)
+    assert np.isfinite(model.decision_function(FRESH.X)).all()
+
+
+def test_a_parameter_that_fails_only_in_a_fit_is_found_by_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(params: Any, context: BuildContext) -> Any:
+        from catboost import CatBoostClassifier
+
+        return CatBoostClassifier(verbose=False, allow_writing_files=False, iterations=2, **params)
+
+    build.__module__ = "higgsbench.models.builtin.catboost_trees"
+    spec = ModelSpec("raw_catboost", build, missing=True)
+    given = {"class_weights": [1, 20]}
+    with pytest.raises(RefusedParameterError, match="Cannot clone"):
+        probe_parameters(spec, given, given, FEATURES, 400)
+
+
+@pytest.mark.parametrize("bag", [1, 2])
+def test_weights_reach_the_last_step_under_metadata_routing(spec: ModelSpec, bag: int) -> None:
+    """Regression: scikit-learn then refuses the weights of a pipeline."""
+    reproducible(spec)
+    params = {**_own(spec), **SMALLER.get(spec.name, {}), "bag": bag}
+
+    def scores(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        inner = build_estimator(spec, params, BuildContext(3, 1, FEATURES))
+        how: dict[str, Any] = {"weighted": spec.sample_weight, "log_odds": log_odds_reader(spec, params)}
+        return PhysicalClassifier(inner, **how).fit(TRAIN.X, TRAIN.y, weight).decision_function(FRESH.X)
+
+    expected = scores(TRAIN.w)
+    with config_context(enable_metadata_routing=True):
+        np.testing.assert_array_equal(scores(TRAIN.w), expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,33 +43,12 @@ _ALIASES = {
 """From the parameter tables of CatBoost's documentation; `od_wait` is our early stopping, on events put aside."""
 
 
-class _List(list[Any]):
-    """A list that copies as itself: CatBoost hands out copies of its parameters, which scikit-learn's clone refuses."""
-
-    def __deepcopy__(self, memo: Any) -> _List:
-        return self
-
-
-class _Dict(dict[Any, Any]):
-    """A dict that copies as itself, see `_List`."""
-
-    def __deepcopy__(self, memo: Any) -> _Dict:
-        return self
-
-
-def _kept(value: Any) -> Any:
-    """Return a parameter's value in a form that survives scikit-learn's clone."""
-    if isinstance(value, (list, tuple)):
-        return _List(value)
-    return _Dict(value) if isinstance(value, dict) else value
-
-
 def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     from catboost import CatBoostClassifier
 
     from higgsbench.models.estimators import stopped_early
 
-    given = {name: _kept(value) for name, value in params.items()}
+    given = dict(params)
     device = given.pop("device", None)  # the other libraries' word for it
     if device is not None:
         if device not in _DEVICES:
@@ -77,7 +57,10 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     fixed = {"random_seed": context.seed, "thread_count": context.threads, "verbose": False}
 
     def build(own: dict[str, Any]) -> Any:
-        return CatBoostClassifier(**fixed, allow_writing_files=False, **own)
+        estimator = CatBoostClassifier(**fixed, allow_writing_files=False, **own)
+        # scikit-learn's clone refuses parameters that come back as copies, which those of CatBoost partly do.
+        estimator.__sklearn_clone__ = functools.partial(build, own)
+        return estimator
 
     return stopped_early(given, context.seed, build, _until)
 
