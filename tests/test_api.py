@@ -77,7 +77,7 @@ class TestMapping:
             ({"models": ["nearest"]}, r"configuration: models\[0\].*: .*nearest"),
             ({"models": [{"model": "mlp", "params": {"f": len}}]}, r"models\[0\]\.params\.f: a builtin_function_or"),
             ({"data": {1: 2}}, "configuration: data.1: the key 1 must be a text"),
-            ({"name": b"x"}, "configuration: name: a bytes is no plain value"),
+            ({"name": b"x"}, "configuration: name: a bytes is not a plain value"),
         ],
     )
     def test_errors_name_the_key(self, change: dict[str, Any], message: str) -> None:

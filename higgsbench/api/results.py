@@ -200,7 +200,7 @@ def score(
         DataError: naming what is wrong with the submission, or that it is not of these events.
     """
     from higgsbench.challenge import events_to_score, read_submission, score_submission
-    from higgsbench.config.model import named_schema
+    from higgsbench.config.load import named_schema
     from higgsbench.events.check import truth_columns
 
     layout = schema if isinstance(schema, TableSchema) else named_schema(str(schema))

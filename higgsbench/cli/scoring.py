@@ -188,7 +188,7 @@ def explore(
     import shutil
 
     import higgsbench.explore as exploration
-    from higgsbench.config.model import named_schema
+    from higgsbench.config.load import named_schema
     from higgsbench.events.simulate import SimulationSettings, simulated_events
     from higgsbench.explore.display import render_terminal
 

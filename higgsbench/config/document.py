@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from higgsbench.errors import ConfigError, shortened
 
-__all__ = ["Document", "document_of", "parse_yaml", "read_yaml", "said"]
-
+__all__ = ["Document", "document_of", "dotted", "parse_yaml", "read_yaml", "said", "yaml_text"]
 
 KeyPath = tuple[str | int, ...]
 
@@ -22,7 +25,8 @@ _MAX_BYTES = 1 << 20
 _MAX_VALUES = 100_000
 _MAX_DEPTH = 50
 _MAX_BITS = 64
-_MAX_DIGITS = 4000
+_ENDLESS = re.compile(r"\d{4000}|0x[0-9a-fA-F]{4000}")
+_KEY_TWICE = re.compile(r'found duplicate key "?(.*?)"? with value')
 
 
 @dataclass
@@ -32,14 +36,15 @@ class Document:
     Attributes:
         source: file name for messages.
         value: plain Python value.
-        lines: line number (from 1) of every key path; 0 where the document is no text.
-        origins: where key paths come from that do not stand in the document.
+        lines: line number (from 1) of every key path; 0 where the document is not a text.
+        origins: option that key paths come from, for those that are not in the document.
     """
 
     source: str
-    value: Any
+    value: Any = None
     lines: dict[KeyPath, int] = field(default_factory=dict)
     origins: dict[KeyPath, str] = field(default_factory=dict)
+    _values: int = 0
 
     def at(self, path: KeyPath) -> str:
         """Return "file:line" of a key path, or of its nearest known parent; of an override, the option it came from."""
@@ -47,11 +52,65 @@ class Document:
         for prefix in prefixes:
             if prefix in self.origins:
                 return self.origins[prefix]
-        for prefix in prefixes:
-            line = self.lines.get(prefix)
-            if line:
-                return f"{self.source}:{line}"
-        return self.source
+        line = next((self.lines[prefix] for prefix in prefixes if self.lines.get(prefix)), None)
+        return self.source if line is None else f"{self.source}:{line}"
+
+    def plain(self, value: Any, path: KeyPath, line: int) -> Any:
+        """Return a copy of a value of plain types only, and note the line of each key in it.
+
+        Raises:
+            ConfigError: naming the line and key, for a value that has a tag or another type, or too many of them.
+        """
+        self._values += 1
+        self.lines.setdefault(path, line)
+        if self._values > _MAX_VALUES:
+            raise ConfigError(f"{self.at(path)}: more than {_MAX_VALUES} values (aliases counted); not a configuration")
+        if len(path) > _MAX_DEPTH:
+            raise ConfigError(f"{self.at(path)}: nested deeper than {_MAX_DEPTH} levels")
+        tag = getattr(value, "tag", None)
+        if isinstance(value, TaggedScalar) or (tag is not None and tag.value is not None):
+            raise self.refusal(path, f"the tag {tag} is not allowed")
+        if isinstance(value, Mapping):
+            return self._mapping(value, path, line)
+        if isinstance(value, (list, tuple)):
+            at = [value.lc.item(i)[0] + 1 if isinstance(value, CommentedSeq) else line for i in range(len(value))]
+            return [self.plain(item, (*path, i), at[i]) for i, item in enumerate(value)]
+        return self._scalar(value, path)
+
+    def _mapping(self, value: Mapping[Any, Any], path: KeyPath, line: int) -> dict[str, Any]:
+        if getattr(value, "merge", None):
+            raise ConfigError(f"{self.at(path)}: merge keys (<<) are not supported; write the keys out")
+        out = {}
+        for key, item in value.items():
+            at = value.lc.key(key)[0] + 1 if isinstance(value, CommentedMap) and key in value.lc.data else line
+            if not isinstance(key, str):
+                where = self.source if at == 0 else f"{self.source}:{at}"
+                raise ConfigError(f"{where}: {dotted((*path, str(key)))}: the key {key!r} must be a text")
+            self.lines[(*path, str(key))] = at
+            out[str(key)] = self.plain(item, (*path, str(key)), at)
+        return out
+
+    def _scalar(self, value: Any, path: KeyPath) -> Any:
+        plain = value.item() if isinstance(value, np.generic) else value
+        if plain is None or isinstance(plain, bool):
+            return plain
+        # Classes of ruamel.yaml remember how a value was written; plain ones are wanted.
+        if isinstance(plain, (str, Path)):
+            return str(plain)
+        if isinstance(plain, float):
+            return float(plain)
+        if isinstance(plain, int):
+            if plain.bit_length() > _MAX_BITS:
+                raise self.refusal(path, f"a whole number of more than {_MAX_BITS} bits")
+            return int(plain)
+        kind_found = type(value).__name__
+        if not self.lines.get(path):
+            raise self.refusal(path, f"a {kind_found} is not a plain value")
+        raise self.refusal(path, f"{shortened(value)!r} is read as a {kind_found.lower()}; quote it")
+
+    def refusal(self, path: KeyPath, message: str) -> ConfigError:
+        """Make an error that names the file, line and key path."""
+        return ConfigError(f"{self.at(path)}: {dotted(path)}{': ' if path else ''}{message}")
 
 
 def dotted(path: KeyPath) -> str:
@@ -62,77 +121,6 @@ def dotted(path: KeyPath) -> str:
     return out
 
 
-class _Builder:
-    """Turns composed nodes into plain values while noting lines and counting values (aliases count each time)."""
-
-    def __init__(self, document: Document, loader: yaml.SafeLoader) -> None:
-        self.document = document
-        self.loader = loader
-        self.values = 0
-
-    def build(self, node: yaml.Node, path: KeyPath) -> Any:
-        self.values += 1
-        line = node.start_mark.line + 1
-        self.document.lines.setdefault(path, line)
-        where = f"{self.document.source}:{line}"
-        if self.values > _MAX_VALUES:
-            raise ConfigError(f"{where}: more than {_MAX_VALUES} values (aliases counted); this is no configuration")
-        if len(path) > _MAX_DEPTH:
-            raise ConfigError(f"{where}: nested deeper than {_MAX_DEPTH} levels")
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            if node.tag != "tag:yaml.org,2002:seq":
-                raise ConfigError(f"{where}: the tag {node.tag} is not allowed")
-            return [self.build(item, (*path, i)) for i, item in enumerate(node.value)]
-        self._check_number(node, path)
-        try:
-            value = self.loader.construct_object(node)
-        except (yaml.YAMLError, ValueError, OverflowError) as error:
-            problem = getattr(error, "problem", None) or str(error)
-            raise ConfigError(f"{where}: {dotted(path)}: {problem}") from error
-        if not isinstance(value, (str, int, float, bool, type(None))):
-            raise ConfigError(
-                f"{where}: {dotted(path)}: {shortened(node.value)!r} is read as a {type(value).__name__}; quote it"
-            )
-        if isinstance(value, int) and value.bit_length() > _MAX_BITS:
-            raise ConfigError(f"{where}: {dotted(path)}: a whole number of more than {_MAX_BITS} bits")
-        return value
-
-    def _check_number(self, node: yaml.Node, path: KeyPath) -> None:
-        """Refuse numbers of endless digits, and of base 60, which YAML 1.1 reads otherwise than people (1:30 is 90)."""
-        if node.tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
-            return
-        where = f"{self.document.source}:{node.start_mark.line + 1}: {dotted(path)}"
-        if len(node.value) > _MAX_DIGITS:
-            raise ConfigError(f"{where}: a whole number of more than {_MAX_BITS} bits")
-        if ":" in node.value:
-            raise ConfigError(
-                f"{where}: {node.value!r} is a number of base 60 in YAML; quote it, or write a plain number"
-            )
-
-    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        if node.tag != "tag:yaml.org,2002:map":
-            raise ConfigError(f"{self.document.source}:{node.start_mark.line + 1}: the tag {node.tag} is not allowed")
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise ConfigError(f"{self.document.source}:{line}: a key must be a plain word")
-            key = str(key_node.value)
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                raise ConfigError(
-                    f"{self.document.source}:{line}: merge keys (<<) are not supported; write the keys out"
-                )
-            if key in out:
-                raise ConfigError(
-                    f"{self.document.source}:{line}: {shortened(dotted((*path, key)))}: the key appears twice"
-                )
-            self.document.lines[(*path, key)] = line
-            out[key] = self.build(value_node, (*path, key))
-        return out
-
-
 def parse_yaml(text: str, source: str) -> Document:
     """Parse one YAML document of plain values.
 
@@ -141,24 +129,34 @@ def parse_yaml(text: str, source: str) -> Document:
         source: name for messages.
 
     Raises:
-        ConfigError: naming the line, for broken YAML, tags, repeated keys or a document out of proportion.
+        ConfigError: naming the line, for broken YAML, tags, repeated keys or a document that is too large.
     """
     if len(text) > _MAX_BYTES:
-        raise ConfigError(f"{source}: larger than 1 MiB; this is no configuration")
-    document = Document(source, None)
+        raise ConfigError(f"{source}: larger than 1 MiB; not a configuration")
+    endless = _ENDLESS.search(text)
+    if endless is not None:
+        raise ConfigError(f"{source}:{text.count(chr(10), 0, endless.start()) + 1}: a number of thousands of digits")
     try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-    except yaml.MarkedYAMLError as error:
-        line = (error.problem_mark.line + 1) if error.problem_mark else 1
-        raise ConfigError(f"{source}:{line}: broken YAML: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError) as error:
+        value = YAML(typ="rt", pure=True).load(text)
+    except DuplicateKeyError as error:
+        found = _KEY_TWICE.search(str(error.problem))
+        raise ConfigError(
+            f"{source}:{_line_of(error)}: {shortened(found[1]) if found else 'a key'}: the key appears twice"
+        ) from error
+    except MarkedYAMLError as error:
+        raise ConfigError(f"{source}:{_line_of(error)}: broken YAML: {error.problem or error.context}") from error
+    except (YAMLError, ValueError, NotImplementedError) as error:
         raise ConfigError(f"{source}: broken YAML: {str(error).splitlines()[0]}") from error
     except RecursionError as error:
-        raise ConfigError(f"{source}: nested too deeply; this is no configuration") from error
-    if node is not None:
-        document.value = _Builder(document, loader).build(node, ())
+        raise ConfigError(f"{source}: nested too deeply; not a configuration") from error
+    document = Document(source)
+    begin = getattr(getattr(value, "lc", None), "line", None)
+    document.value = document.plain(value, (), 1 if begin is None else begin + 1)
     return document
+
+
+def _line_of(error: MarkedYAMLError) -> int:
+    return 1 if error.problem_mark is None else int(error.problem_mark.line) + 1
 
 
 def read_yaml(path: Path) -> Document:
@@ -169,7 +167,7 @@ def read_yaml(path: Path) -> Document:
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(f"{path}: larger than 1 MiB; this is no configuration")
+            raise ConfigError(f"{path}: larger than 1 MiB; not a configuration")
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such configuration file") from error
@@ -190,28 +188,20 @@ def document_of(mapping: Mapping[str, Any], source: str) -> Document:
     Raises:
         ConfigError: naming the key, for a value that YAML could not hold.
     """
-    document = Document(source, None)
-    document.value = _plain(mapping, (), document)
+    document = Document(source)
+    document.value = document.plain(mapping, (), 0)
     return document
 
 
-def _plain(value: Any, path: KeyPath, document: Document) -> Any:
-    document.lines[path] = 0
-    if len(path) > _MAX_DEPTH:
-        raise ConfigError(f"{document.source}: nested deeper than {_MAX_DEPTH} levels")
-    if isinstance(value, Mapping):
-        wrong = next((key for key in value if not isinstance(key, str)), None)
-        if wrong is not None:
-            raise ConfigError(f"{document.source}: {dotted((*path, str(wrong)))}: the key {wrong!r} must be a text")
-        return {str(key): _plain(item, (*path, str(key)), document) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, (*path, i), document) for i, item in enumerate(value)]
-    if isinstance(value, Path):
-        return str(value)
-    plain = value.item() if isinstance(value, np.generic) else value
-    if not isinstance(plain, (str, int, float, bool, type(None))):
-        raise ConfigError(f"{document.source}: {dotted(path)}: a {type(value).__name__} is no plain value")
-    return plain
+def yaml_text(content: Mapping[str, Any]) -> str:
+    """Return plain values as YAML, keys in their order."""
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.allow_unicode = True
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its class says None
+    stream = io.StringIO()
+    writer.dump(dict(content), stream)
+    return stream.getvalue()
 
 
 _EXPECTED = {
@@ -226,12 +216,10 @@ _EXPECTED = {
     "model_attributes_type": "keys and values",
     "finite_number": "a finite number",
 }
-_NUMBER = re.compile(r"([-+]?)(\d+)(\.\d*)?(?:[eE]([-+]?)(\d+))?")
-_LARGEST = 10**18
 
 
 def said(error: Any) -> str:
-    """Return one error of the validator as a message.
+    """Return one error of the validator in the words of the configuration's writer.
 
     Args:
         error: an entry of `ValidationError.errors()`.
@@ -252,18 +240,13 @@ def said(error: Any) -> str:
         return f"{message}, it is {'a list' if isinstance(value, list) else 'keys and values'}"
     if value is None:
         return f"{message}, it is empty"
-    return f"{message}, it is {shortened(value)!r}{_as_number(kind, value)}"
+    quoted = kind in ("int_type", "float_type") and isinstance(value, str) and _is_number(value)
+    return f"{message}, it is {shortened(value)!r}{', which is text: remove the quotes' if quoted else ''}"
 
 
-def _as_number(kind: str, value: Any) -> str:
-    """Say how a number is written that YAML took for text; empty where it is none."""
-    found = _NUMBER.fullmatch(value) if isinstance(value, str) and len(value) < 50 else None
-    if found is None or kind not in ("int_type", "float_type"):
-        return ""
-    sign, whole, part, power, digits = found.groups()
-    if digits is None:
-        return ", which is text: remove the quotes"
-    number = float(value)
-    if kind == "int_type":
-        return f", which is text in YAML: write {int(number)}" if abs(number) < _LARGEST and number.is_integer() else ""
-    return f", which is text in YAML: write {sign}{whole}{part or '.0'}e{power or '+'}{digits}"
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from higgsbench.config.document import Document, document_of, dotted, parse_yaml, read_yaml, said
-from higgsbench.config.model import RESERVED_LABELS, RunConfig, Strict
+from higgsbench.config.document import Document, KeyPath, document_of, dotted, parse_yaml, read_yaml, said
+from higgsbench.config.model import RESERVED_LABELS, RunConfig, SchemaConfig, Strict
 from higgsbench.errors import ConfigError, ModelError, shortened
 from higgsbench.events import Events, load_events
 from higgsbench.events.read import open_events
-from higgsbench.schema import ATLAS_HIGGS
+from higgsbench.schema import ATLAS_HIGGS, SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from higgsbench.config.model import DataConfig
     from higgsbench.schema import TableSchema
 
-__all__ = ["DEFAULT_EVENTS", "LoadedConfig", "load_config", "opened_events", "source_events", "validated"]
+__all__ = ["DEFAULT_EVENTS", "LoadedConfig", "load_config", "named_schema", "source_events", "validated"]
 
 
 Section = TypeVar("Section", bound=Strict)
@@ -86,24 +85,47 @@ def load_config(
     return loaded
 
 
-def validated(document: Document, kind: type[Section]) -> Section:
-    """Validate a document as a section.
+def validated(document: Document, kind: type[Section], at: KeyPath = ()) -> Section:
+    """Validate a document, or the part of it that is at a key path, as a section.
 
     Raises:
         ConfigError: naming the file, the line and the key.
     """
+    value = document.value
+    for part in at:
+        value = value[part]
     try:
-        return kind.model_validate(document.value)
+        return kind.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         # Pydantic puts names of validators and union members into the path; keys of the document are kept.
         key_at_fault = first.get("ctx", {}).get("key")
         location = first["loc"] if key_at_fault is None else (*first["loc"], key_at_fault)
-        path = _path_in_document(document, location)
-        message = said(first)
+        path = _path_in_document(document, (*at, *location))
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         key = f" {shortened(dotted(path), 120)}:" if path else ""
-        raise ConfigError(f"{document.at(path)}:{key} {message}{more}") from error
+        raise ConfigError(f"{document.at(path)}:{key} {said(first)}{more}") from error
+
+
+def named_schema(choice: str) -> TableSchema:
+    """Return a layout by its name, or from a YAML file with the keys of `data.schema` (or a whole configuration).
+
+    Raises:
+        ConfigError: for a name that is not known, or a file that describes no layout.
+    """
+    if choice in SCHEMAS:
+        return SCHEMAS[choice]
+    path = Path(choice).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"schema: {choice!r} is neither a layout ({', '.join(SCHEMAS)}) nor a YAML file")
+    document = read_yaml(path)
+    value: Any = document.value
+    at: KeyPath = ()
+    if isinstance(value, dict) and isinstance(value.get("data"), dict):
+        value, at = value["data"].get("schema", ATLAS_HIGGS.name), ("data", "schema")
+    if isinstance(value, str) and value in SCHEMAS:
+        return SCHEMAS[value]
+    return validated(document, SchemaConfig, at).table_schema()
 
 
 def _path_in_document(document: Document, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
@@ -196,27 +218,18 @@ DEFAULT_EVENTS = 48_000
 """Simulated events when the configuration gives no number; 15,000 of them train."""
 
 
-def source_events(data: DataConfig) -> Events:
-    """Load the events that a `data` section names.
+def source_events(data: DataConfig, *, stored: bool = False) -> Events:
+    """Return the events that a `data` section names.
+
+    Args:
+        data: the section.
+        stored: whether the measured columns of a file stay on disk (`open_events`).
 
     Raises:
         ConfigError: if it names none.
         DataError: if a file breaks a rule or has not been fetched yet.
     """
-    return _events_of(data, load_events)
-
-
-def opened_events(data: DataConfig) -> Events:
-    """Return the events that a `data` section names, the measured columns of a file on disk (`open_events`).
-
-    Raises:
-        ConfigError: if it names none.
-        DataError: if a file breaks a rule or has not been fetched yet.
-    """
-    return _events_of(data, open_events)
-
-
-def _events_of(data: DataConfig, load: Callable[[str | Path, TableSchema], Events]) -> Events:
+    load = open_events if stored else load_events
     if data.source == "simulated":
         return _simulated(data)
     if data.source == "opendata":
@@ -235,16 +248,13 @@ def _simulated(data: DataConfig) -> Events:
     from higgsbench.events.shifts import Shifts
     from higgsbench.events.simulate import SimulationSettings, simulated_events
 
-    settings = SimulationSettings(
-        events=DEFAULT_EVENTS if data.events is None else data.events,
-        seed=0 if data.seed is None else data.seed,
-        mix=data.mix,
-        shifts=Shifts() if data.shifts is None else Shifts(**data.shifts.model_dump()),
-    )
-    if data.higgs_mass is not None:
-        settings = dataclasses.replace(settings, higgs_mass=data.higgs_mass)
-    if data.luminosity is not None:
-        settings = dataclasses.replace(settings, luminosity=data.luminosity)
-    if data.set_proportions:
-        settings = dataclasses.replace(settings, set_proportions=data.set_proportions)
-    return simulated_events(settings)
+    given: dict[str, Any] = {
+        "events": data.events or DEFAULT_EVENTS,
+        "seed": data.seed,
+        "mix": data.mix,
+        "higgs_mass": data.higgs_mass,
+        "luminosity": data.luminosity,
+        "set_proportions": data.set_proportions or None,
+        "shifts": None if data.shifts is None else Shifts(**data.shifts.model_dump()),
+    }
+    return simulated_events(SimulationSettings(**{key: value for key, value in given.items() if value is not None}))

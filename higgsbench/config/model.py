@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
+    PlainValidator,
     Tag,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from higgsbench.config.document import read_yaml, said
+from higgsbench.ensemble import BLEND_METHODS, CUT_RULES
 from higgsbench.errors import ConfigError, nearest_hint, shortened
-from higgsbench.schema import ATLAS_HIGGS, B_REG, SCHEMAS, TableSchema
+from higgsbench.schema import B_REG, SCHEMAS, TableSchema
 
 __all__ = [
-    "AnyNumber",
     "CutConfig",
     "DataConfig",
     "FeatureConfig",
@@ -41,7 +41,6 @@ __all__ = [
     "StackConfig",
     "Strict",
     "format_size",
-    "named_schema",
     "parse_size",
     "problem",
 ]
@@ -52,20 +51,23 @@ def problem(message: str, key: object = None) -> PydanticCustomError:
     return PydanticCustomError("higgsbench", "{message}", {"message": message, "key": key})
 
 
-def _whole_number_too(value: Any) -> Any:
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 class Strict(BaseModel):
-    """Base of all sections: frozen, strictly typed, unknown keys refused with the nearest known one."""
+    """Base of all sections: frozen, strictly typed, unknown keys refused with the nearest known one.
+
+    Attributes:
+        shorthand: key that a plain value stands for, by the value's type: `cut: max` means `cut: {rule: max}`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    shorthand: ClassVar[Mapping[type, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, value: Any) -> Any:
         if value is None:
             return {}
+        if type(value) in cls.shorthand:
+            return {cls.shorthand[type(value)]: value}
         if isinstance(value, dict):
             known = [field.alias or name for name, field in cls.model_fields.items()]
             for key in value:
@@ -75,10 +77,22 @@ class Strict(BaseModel):
         return value
 
 
-AnyNumber = Annotated[float, BeforeValidator(_whole_number_too)]
-Number = Annotated[float, BeforeValidator(_whole_number_too), Field(allow_inf_nan=False)]
-Positive = Annotated[float, BeforeValidator(_whole_number_too), Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, BeforeValidator(_whole_number_too), Field(ge=0, allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _choice(names: Iterable[str]) -> AfterValidator:
+    """Return what refuses a text that is not among some names, with the nearest one."""
+
+    def check(value: str) -> str:
+        known = list(names)
+        if value not in known:
+            words = f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
+            raise problem(f"expected {words}, it is {shortened(value)!r}{nearest_hint(value, known)}")
+        return value
+
+    return AfterValidator(check)
 
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20,
@@ -90,12 +104,12 @@ def parse_size(text: str) -> int:
     """Return the bytes of `4GB`, `500 MB`, `1.5GiB` or `4000000000`.
 
     Raises:
-        ConfigError: if the text is no amount of memory, or less than a byte.
+        ConfigError: if the text is not an amount of memory, or less than a byte.
     """
     found = _SIZE.fullmatch(text.strip().lower())
     size = int(float(found[1]) * _UNITS[found[2]]) if found else 0
     if size < 1:
-        raise ConfigError(f"{shortened(text)!r} is no amount of memory; write 500MB, 4GB or 1.5GiB")
+        raise ConfigError(f"{shortened(text)!r} is not an amount of memory; write 500MB, 4GB or 1.5GiB")
     return size
 
 
@@ -131,19 +145,40 @@ _ANY_NUMBER = 1_000
 NegativeWeights = Literal["drop", "absolute", "zero"]
 
 
+def _label(value: Any) -> Any:
+    """Refuse truth values, which YAML makes of some words, and everything else that cannot be in a cell."""
+    if isinstance(value, bool):
+        text = str(value).lower()
+        raise problem(f"{text} is a truth value in YAML; quote the label as the file writes it, e.g. {text!r}")
+    if not isinstance(value, (str, int, float)):
+        raise problem(f"expected a text or a number, it is {shortened(value)!r}")
+    return value
+
+
+def _missing(value: Any) -> Any:
+    if isinstance(value, str) and value.lower() == "nan":
+        return float("nan")
+    if isinstance(value, (str, bool)) and value != "empty":
+        raise problem(f"expected a number, .nan or empty (empty cells), it is {shortened(value)!r}")
+    return value
+
+
+Label = Annotated[str | int | float, PlainValidator(_label)]
+
+
 class SchemaConfig(Strict):
     """A binary event table of the user's own: which column means what."""
 
     name: Annotated[str, Field(min_length=1, max_length=60)] = "custom"
     features: Annotated[list[str], Field(min_length=1)]
     label: str
-    signal: str | int | float = 1
-    background: str | int | float | None = None
+    signal: Label = 1
+    background: Label | None = None
     weight: str | None = None
     id: str | None = None
     group: str | None = None
     groups: list[Annotated[list[int], Field(min_length=1)]] | None = None
-    missing: AnyNumber | Literal["empty"] | None = None
+    missing: Annotated[float | Literal["empty"] | None, BeforeValidator(_missing)] = None
     header: bool = True
     columns: list[str] | None = None
     n_s: Positive | None = None
@@ -283,30 +318,6 @@ class DataConfig(Strict):
         return self
 
 
-def named_schema(choice: str) -> TableSchema:
-    """Return a layout by its name, or from a YAML file with the keys of `data.schema` (or a whole configuration).
-
-    Raises:
-        ConfigError: for a name that is not known, or a file that describes no layout.
-    """
-    if choice in SCHEMAS:
-        return SCHEMAS[choice]
-    path = Path(choice).expanduser()
-    if not path.is_file():
-        raise ConfigError(f"schema: {choice!r} is neither a layout ({', '.join(SCHEMAS)}) nor a YAML file")
-    value = read_yaml(path).value
-    if isinstance(value, dict) and isinstance(value.get("data"), dict):
-        value = value["data"].get("schema", ATLAS_HIGGS.name)
-    if isinstance(value, str) and value in SCHEMAS:
-        return SCHEMAS[value]
-    try:
-        return SchemaConfig.model_validate(value).table_schema()
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        at = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {at + ': ' if at else ''}{said(first)}") from error
-
-
 JetSplit = Literal["none", "groups", "both"]
 TrainingWeights = Literal["balanced", "sqrt_balanced", "physical", "none"]
 Calibration = Literal["auto", "prior", "logit"]
@@ -319,13 +330,9 @@ RESERVED_LABELS = frozenset({"stack"})
 class FeatureEntry(Strict):
     """A column of the layout or feature of any set, by name; or a new feature by an SQL expression over columns."""
 
+    shorthand = {str: "name"}
     name: str
     expr: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shorthand(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
 
     @property
     def choice(self) -> str | tuple[str, str]:
@@ -336,19 +343,11 @@ class FeatureEntry(Strict):
 class FeatureConfig(Strict):
     """What the models see: a named set, less `drop`, plus `add`; or exactly `columns`."""
 
+    shorthand = {str: "set", list: "columns"}
     set: str = "raw"
     columns: list[FeatureEntry] | None = None
     add: list[FeatureEntry] = Field(default_factory=list)
     drop: list[str] = Field(default_factory=list)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shorthand(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"set": value}
-        if isinstance(value, list):
-            return {"columns": value}
-        return value
 
 
 def _is_finite(value: Any) -> bool:
@@ -361,6 +360,7 @@ def _is_finite(value: Any) -> bool:
 class ModelConfig(Strict):
     """One model of the run; what is not given comes from the run, what is not given there from the preset."""
 
+    shorthand = {str: "model"}
     model: str
     label: str | None = None
     params: dict[str, Any] = Field(default_factory=dict)
@@ -369,11 +369,6 @@ class ModelConfig(Strict):
     training_weights: TrainingWeights | None = None
     calibration: Calibration | None = None
     features: FeatureConfig | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shorthand(cls, value: Any) -> Any:
-        return {"model": value} if isinstance(value, str) else value
 
     @field_validator("label")
     @classmethod
@@ -402,26 +397,18 @@ class ModelConfig(Strict):
 class StackConfig(Strict):
     """How stored out-of-fold scores are blended."""
 
+    shorthand = {bool: "enabled", str: "method"}
     enabled: bool = True
-    method: Literal["mean", "nonnegative", "greedy", "logistic"] = "nonnegative"
+    method: Annotated[str, _choice(BLEND_METHODS)] = "nonnegative"
     members: list[str] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shorthand(cls, value: Any) -> Any:
-        return {"enabled": value} if isinstance(value, bool) else {"method": value} if isinstance(value, str) else value
 
 
 class CutConfig(Strict):
     """How the one cut is chosen."""
 
-    rule: Literal["max", "smooth", "lower"] = "smooth"
+    shorthand = {str: "rule"}
+    rule: Annotated[str, _choice(CUT_RULES)] = "smooth"
     b_reg: NotNegative = B_REG
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shorthand(cls, value: Any) -> Any:
-        return {"rule": value} if isinstance(value, str) else value
 
 
 class RunConfig(Strict):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import polars as pl
-import yaml
 from pydantic import Field
 
+from higgsbench.config.document import yaml_text
 from higgsbench.config.model import DataConfig, FeatureConfig, Number, Strict
 from higgsbench.ensemble.blend import Blend
 from higgsbench.ensemble.evaluate import METRICS_VERSION
@@ -198,7 +198,7 @@ def write_inputs(folder: Path, plan: Plan, environment: dict[str, Any]) -> None:
     Raises:
         StoreError: if the disk refuses.
     """
-    text = yaml.safe_dump(resolved_config(plan), sort_keys=False, allow_unicode=True)
+    text = yaml_text(resolved_config(plan))
     try:
         for name, content in ((CONFIG, text), (ENVIRONMENT, json_text(environment))):
             file = folder / name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from higgsbench.challenge import TEST_SETS
-from higgsbench.config.load import opened_events
+from higgsbench.config.load import source_events
 from higgsbench.config.model import format_size, parse_size
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.events.read import open_events
@@ -69,7 +69,7 @@ def load_dataset(config: RunConfig) -> Dataset:
         DataError: if a file breaks a rule.
     """
     _check_simulation(config)
-    events = opened_events(config.data)
+    events = source_events(config.data, stored=True)
     if not events.labelled:
         raise DataError(f"{events.source}: no columns {events.schema.label} and {events.schema.weight}: cannot train")
     train, test = _split(events, config)

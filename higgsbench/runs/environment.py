@@ -24,7 +24,7 @@ _GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Linux's control groups, and the file that names those of this process."""
 
 _PACKAGES = (
-    *("numpy", "scipy", "polars", "scikit-learn", "joblib", "threadpoolctl", "pydantic", "PyYAML", "platformdirs"),
+    *("numpy", "scipy", "polars", "scikit-learn", "joblib", "threadpoolctl", "pydantic", "ruamel.yaml", "platformdirs"),
     *("psutil", "click", "rich", "pooch", "uproot", "matplotlib", "mplhep", "pandas", "optuna", "skops"),
 )
 

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from higgsbench._version import __version__
+from higgsbench.config.document import yaml_text
 from higgsbench.ensemble.blend import apply_recalibration
 from higgsbench.ensemble.evaluate import evaluate_row, paired
 from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreError
@@ -190,7 +190,7 @@ def config_text(result: TuneResult, plan: Plan) -> str:
         folds = len(result.nested.chosen)
         lines.append(f"Nested score on {folds} held-out folds: {own.value:.6g} +- {own.se:.2g}; against the parameters")
         lines.append(f"of the beginning {gain.value:+.3g} +- {gain.se:.2g} (paired, same events).")
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    text = yaml_text(content)
     return "".join(f"# {' '.join(line.split())}\n" for line in lines) + text
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import yaml
 
 import higgsbench
 from higgsbench import models
+from higgsbench.config.document import parse_yaml
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.models import BuildContext, ModelSpec
 from higgsbench.runs import plan as trainable
@@ -374,7 +374,7 @@ class TestStoredFiles:
 
     def test_resolved_configuration_spells_presets_out(self, config: Config, tmp_path: Path) -> None:
         result = higgsbench.run(config(), output=tmp_path, jobs=1)
-        content = yaml.safe_load((result.folder / "config.yaml").read_text())
+        content = parse_yaml((result.folder / "config.yaml").read_text(), "x").value
         assert content["models"][0]["params"] == {"C": 0.1, "max_iter": 200}
         assert content["folds"] == 3
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 import higgsbench
 from higgsbench import models
 from higgsbench.api import load_run_config
 from higgsbench.cli.main import main
+from higgsbench.config.document import parse_yaml
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError, ModelError, StoreError
 from higgsbench.models import ModelSpec
 from higgsbench.models.space import Dimension, Float, Int
@@ -93,7 +93,7 @@ def test_the_study_begins_with_the_configuration_and_writes_one_that_runs(config
     assert text.startswith("# Parameters of logistic found by higgsbench tune")
     assert result.data_digest in text
     assert "No nested score" in text
-    (model,) = yaml.safe_load(text)["models"]
+    (model,) = parse_yaml(text, "x").value["models"]
     assert {name: model["params"][name] for name in ("C", "degree")} == result.best.values
     (row,) = higgsbench.run(result.config_file, output=tmp_path / "runs", jobs=1).rows
     assert row["params"]["C"] == result.best.values["C"]
@@ -156,7 +156,7 @@ def test_weights_and_features_as_dimensions(config: Config, tmp_path: Path) -> N
     assert result.trials[0].values["training_weights"] == "balanced", "the beginning is taken in"
     assert {record.values["features"] for record in result.trials} > {"raw"}
     assert result.nested is not None
-    (model,) = yaml.safe_load(result.config_file.read_text())["models"]
+    (model,) = parse_yaml(result.config_file.read_text(), "x").value["models"]
     assert model["training_weights"] == result.best.values["training_weights"]
     assert model["features"]["set"] == result.best.values["features"]
 
@@ -304,7 +304,7 @@ class TestCommand:
             assert text in out
         assert "final: trial 5 of 5" in err
         assert "without fold 1: trial 1 of 5" in err
-        assert yaml.safe_load(Path("best.yaml").read_text())["models"][0]["model"] == "logistic"
+        assert parse_yaml(Path("best.yaml").read_text(), "x").value["models"][0]["model"] == "logistic"
         code, out, err = self.call(capsys, path, *options, "--format", "json", "--quiet")
         assert (code, err) == (0, "")
         assert len(json.loads(out)["trials"]) == 5

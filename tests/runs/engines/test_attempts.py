@@ -144,7 +144,7 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "4 apples", "1e9", "nan"])
 def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"is no amount of memory; write 500MB, 4GB or 1\.5GiB"):
+    with pytest.raises(ConfigError, match=r"is not an amount of memory; write 500MB, 4GB or 1\.5GiB"):
         parse_size(text)
 
 
