@@ -25,7 +25,7 @@ from higgsbench.api.arguments import (
     Truth,
     checked,
 )
-from higgsbench.errors import ConfigError, HiggsbenchWarning
+from higgsbench.errors import HiggsbenchWarning
 from higgsbench.events import Events, load_events
 from higgsbench.files import printable
 from higgsbench.metrics.significance import BinningRules
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from higgsbench.compare import Comparison, Contender
     from higgsbench.ensemble import Diversity
     from higgsbench.inference import Statistics
-    from higgsbench.inference.statistics import ScoredShifts
     from higgsbench.runs.predictor import Predictor
     from higgsbench.runs.stored import StoredRun
 
@@ -315,56 +314,24 @@ def stats(
 
     Raises:
         HiggsbenchError: if a run or model is not known, or options do not fit each other.
+
+    Warns:
+        HiggsbenchWarning: if a fit fails; everything else is returned.
     """
     from higgsbench.inference import run_statistics
 
-    contenders, _ = _contenders([find_run(run, results)], models, results)
-    file, scores = (None if path is None else Path(path) for path in (events, nominal))
-    sizes = (sigma_b,) if isinstance(sigma_b, int | float) else sigma_b
     return run_statistics(
-        contenders,
-        sigma_b=sizes,
+        find_run(run, results).scored_rows(models),
+        sigma_b=(sigma_b,) if isinstance(sigma_b, int | float) else sigma_b,
         rules=rules,
         workspace=workspace,
         fit=fit,
         counting=counting,
         mc_stat=mc_stat,
-        shifted=_scorer_of_shifts(shifts, file, scores),
+        shifts=shifts,
+        events=None if events is None else Path(events),
+        nominal=None if nominal is None else Path(nominal),
     )
-
-
-def _scorer_of_shifts(
-    shifts: Sequence[Shift], events: Path | None, nominal: Path | None
-) -> Callable[[Contender], ScoredShifts] | None:
-    """Return what scores shifts under a stored model: the model itself, or files; None without shifts.
-
-    Args:
-        shifts: as in `stats`.
-        events: labelled events that are shifted.
-        nominal: scores of these events; then the shifts are score files too.
-
-    Raises:
-        ConfigError: if the arguments do not fit each other, or a shift is of another form.
-    """
-    from higgsbench.inference.shifts import parse_shift, parse_systematics, read_shifts
-    from higgsbench.report.shifts import row_shifts
-    from higgsbench.runs.predictor import FittedRun
-
-    if (nominal is not None and events is None) or (events is not None and nominal is None and not shifts):
-        raise ConfigError("--events, --nominal and --shift belong together")
-    if nominal is not None and events is not None:
-        files = [parse_shift(shift) if isinstance(shift, str) else shift for shift in shifts]
-        return lambda contender: read_shifts(events, nominal, files, contender.truth.totals)
-    if not shifts:
-        return None
-    texts = [shift if isinstance(shift, str) else f"{shift[0]}={shift[1]},{shift[2]}" for shift in shifts]
-    systematics = parse_systematics(texts)
-
-    def scored(contender: Contender) -> ScoredShifts:
-        run = contender.row.run
-        return row_shifts(run.folder, contender.row.name, systematics, FittedRun(run), events)
-
-    return scored
 
 
 @checked
@@ -402,13 +369,11 @@ def write_report(
         HiggsbenchError: if there is no finished run, it is damaged, the drawing libraries are absent, or the page
             cannot be written.
     """
-    from higgsbench.inference.shifts import parse_systematics
+    from higgsbench.inference.events import parse_systematics
     from higgsbench.report import write_report as write_page
-    from higgsbench.runs.predictor import FittedRun
 
     systematics = parse_systematics(shifts, events)
-    stored = find_run(run, results)
     return write_page(
-        stored.folder, output, figures=figures, data=data, test=test, models=FittedRun(stored), all_rows=all_rows,
+        find_run(run, results), output, figures=figures, data=data, test=test, all_rows=all_rows,
         systematics=systematics, shift_events=events,
     )  # fmt: skip

@@ -208,9 +208,9 @@ def stats(
     if workspace is not None:
         write_json(workspace, found.workspace)
     if form == "json":
-        click.echo(json_report(content(found.models, found.shifts, found.expected)), nl=False)
+        click.echo(json_report(content(found)), nl=False)
     else:
-        show(found.models, found.shifts, found.expected, console(width=WIDE))
+        show(found, console(width=WIDE))
 
 
 @higgsbench_command("report", "report results/all-1c8408ea -o report.html --figures figures --shift tes=0.03")

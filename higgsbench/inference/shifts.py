@@ -1,41 +1,42 @@
-"""Systematic shifts: as a physicist names them, the moved events, and what they do to a selection."""
+"""What systematic shifts do to a selection: events scored as they are and moved, and the table of both.
+
+The same model scores the same events before and after a shift. Weights of shifted events keep the factors that bring
+the *nominal* events to the reference totals, so that events which a shift moves out of the selection are lost and not
+scaled away.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from higgsbench.errors import ConfigError, DataError, HiggsbenchError, MetricError, nearest_hint
+from higgsbench.errors import ConfigError, DataError, HiggsbenchError, MetricError, StoreError
 from higgsbench.events import Events, load_events
-from higgsbench.events.shifts import Shifts, apply_shifts
 from higgsbench.files import no_panic
+from higgsbench.inference.events import moved_events
 from higgsbench.metrics.ams import ams, ams_gradient
 from higgsbench.metrics.significance import BinnedSums, bin_sums
 from higgsbench.metrics.weights import checked_labels, checked_scores, checked_weights, evaluation_weights
 from higgsbench.schema import B_REG
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = [
-    "Moved",
-    "ShiftRow",
-    "ShiftedScores",
-    "Systematic",
-    "binned",
-    "moved_events",
-    "parse_shift",
-    "parse_systematics",
-    "read_shifts",
-    "shift_table",
-]
+    from higgsbench.inference.events import Moved, RunEvents, Systematic
+    from higgsbench.runs.predictor import FittedRun
+    from higgsbench.runs.stored import StoredRow, StoredRun
+
+__all__ = ["ScoredRows", "ScoredShifts", "ShiftRow", "ShiftedScores", "binned", "members_of", "read_shifts",
+           "score_shifts", "shift_table", "subsample"]  # fmt: skip
+
+_FEWEST = 5_000
+"""Events that are always scored, however long it takes."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,23 @@ class ShiftedScores:
         y = checked_labels(self.y)
         checked_scores(self.score, y.size)
         checked_weights(self.weight, y.size)
+
+
+@dataclass(frozen=True)
+class ScoredShifts:
+    """Scores of events under one model, as they are and after each shift.
+
+    Attributes:
+        nominal: the events as they are.
+        sides: after the upward and the downward shift, by the shift's name.
+    """
+
+    nominal: ShiftedScores
+    sides: dict[str, tuple[ShiftedScores, ShiftedScores]]
+
+    def table(self, threshold: float, b_reg: float = B_REG) -> list[ShiftRow]:
+        """Tabulate the selection at a frozen cut, as `shift_table` does."""
+        return shift_table(self.nominal, [side for pair in self.sides.values() for side in pair], threshold, b_reg)
 
 
 @dataclass(frozen=True)
@@ -149,212 +167,196 @@ def binned(events: ShiftedScores, edges: NDArray[np.float64]) -> BinnedSums:
     return bin_sums(events.y, index.astype(np.int64), events.weight, edges.size)
 
 
-_SIZES = tuple(item.name for item in fields(Shifts))
-
-
 @dataclass(frozen=True)
-class Systematic:
-    """A systematic shift, upward and downward.
+class ScoredRows:
+    """Scores of shifted events under several rows of a run.
 
     Attributes:
-        name: its name.
-        size: one standard deviation of a shift that `higgsbench data shift` knows: relative change of an energy scale
-            or of a normalisation, GeV per axis of soft missing momentum.
-        files: files of the events after the upward and the downward shift, instead of a size.
+        rows: the scores, by the row's name.
+        where: which events were scored, in words.
+        notes: which rows could not be scored, and why.
     """
 
-    name: str
-    size: float | None = None
-    files: tuple[Path, Path] | None = None
-
-    @property
-    def sides(self) -> tuple[Shifts, Shifts]:
-        """The shift of this size and its opposite; a factor 1 + size and its inverse for normalisations.
-
-        Raises:
-            ConfigError: for a size out of range.
-        """
-        size = self.size or 0.0
-        if self.name.endswith("_scale"):
-            up = Shifts(**{self.name: 1.0 + size})
-            return up, up.inverse()
-        return Shifts(**{self.name: size}), Shifts(**{self.name: -size})
+    rows: dict[str, ScoredShifts]
+    where: str
+    notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Moved:
-    """Events after a shift.
-
-    Attributes:
-        name: name and direction of the shift.
-        frame: (m,) events, in the layout of the nominal ones; lost events are absent.
-        at: (m,) their positions among the nominal events.
-        weight: (m,) their weights as stored.
-    """
-
-    name: str
-    frame: pl.DataFrame
-    at: NDArray[np.int64]
-    weight: NDArray[np.float64]
-
-
-def parse_systematics(texts: Sequence[str], events: object = None) -> tuple[Systematic, ...]:
-    """Read shifts of the form NAME=SIZE or NAME=UP,DOWN.
+def score_shifts(
+    run: StoredRun,
+    events: RunEvents,
+    systematics: Sequence[Systematic],
+    models: FittedRun,
+    names: Sequence[str],
+    *,
+    file: Path | None = None,
+    seconds: float | None = None,
+) -> ScoredRows:
+    """Score events, nominal and moved, by the stored models of a run.
 
     Args:
-        texts: the shifts.
-        events: what --events says, which without a shift has no meaning.
+        run: the run.
+        events: its events, loaded again.
+        systematics: the shifts.
+        models: its stored models.
+        names: rows wanted; `stack` is blended from its members.
+        file: labelled events to move; by default the run's held-out events with labels, or else its training events,
+            each judged by a model that did not see it.
+        seconds: limit, by the stored times per event; beyond it fewer of the events are used. None uses all.
 
     Raises:
-        ConfigError: if a text is of another form, names a size that is not known or out of range, or a name stands
-            twice.
+        DataError: if a file cannot be used, or the events lack what a shift needs.
+        StoreError: if the run's events are not available and no file is named.
     """
-    if events is not None and not texts:
-        raise ConfigError("--events names the events of shifts: give --shift too, such as --shift tes=0.03")
-    found = tuple(_parse(text) for text in texts)
-    names = [systematic.name for systematic in found]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"--shift {twice}: named twice")
-    return found
+    nominal, held_out, where = _nominal(run, events, file)
+    trained = members_of(run, names)
+    passes = 1 + 2 * len(systematics)
+    most = _affordable(trained, passes, seconds)
+    if most is not None and len(nominal) > most:
+        where = f"{most:,} of the {where}"
+        nominal = nominal.take(subsample(len(nominal), most))
+    moved = {systematic.name: moved_events(systematic, nominal) for systematic in systematics}
+    parts = [(nominal.frame, np.arange(len(nominal)))]
+    parts += [(side.frame, side.at) for pair in moved.values() for side in pair]
+    scores, notes = {}, []
+    for row in trained:
+        try:
+            scores[row.name] = _scores(models, row.name, parts, None if held_out else nominal.event_id)
+        except HiggsbenchError as error:
+            notes.append(f"No shifts of {row.name}: {error}.")
+    if "stack" in names:
+        blends = [models.blended({name: each[at] for name, each in scores.items()}) for at in range(passes)]
+        blended = [blend for blend in blends if blend is not None]
+        if len(blended) == passes:
+            scores["stack"] = blended
+    rows = {name: _joined(nominal, moved, scores[name], run.totals) for name in names if name in scores}
+    return ScoredRows(rows, where, tuple(notes))
 
 
-def _parse(text: str) -> Systematic:
-    name, _, value = text.partition("=")
-    if not (name.isidentifier() and value):
-        raise ConfigError(f"--shift {text}: write NAME=SIZE, such as tes=0.03, or NAME=UP.csv,DOWN.csv")
-    up, comma, down = value.partition(",")
-    if comma:
-        if not (up and down):
-            raise ConfigError(f"--shift {text}: two files are needed, NAME=UP.csv,DOWN.csv")
-        return Systematic(name, files=(Path(up), Path(down)))
-    try:
-        size = float(value)
-    except ValueError:
-        raise ConfigError(
-            f"--shift {text}: {value!r} is neither a size, such as 0.03, nor two files with a comma"
-        ) from None
-    if name not in _SIZES:
-        hint = nearest_hint(name, list(_SIZES), f"; known are {', '.join(_SIZES)}")
-        raise ConfigError(f"--shift {text}: no shift {name!r} has a size{hint}; events moved elsewhere: NAME=UP,DOWN")
-    if not math.isfinite(size) or size == 0.0:
-        raise ConfigError(f"--shift {text}: the size must be a finite number other than 0")
-    found = Systematic(name, size)
-    _ = found.sides  # whether the size is in range
-    return found
+def members_of(run: StoredRun, names: Sequence[str]) -> list[StoredRow]:
+    """Return the trained rows among some names, then the rows that the stack needs besides, where it is among them."""
+    members = run.stack.members if "stack" in names and run.stack is not None else ()
+    wanted = dict.fromkeys([*names, *(member.name for member in members if member.weight)])
+    rows = {row.name: row for row in run.rows if row.ok and row.name != "stack"}
+    return [rows[name] for name in wanted if name in rows]
 
 
-def moved_events(systematic: Systematic, nominal: Events) -> tuple[Moved, Moved]:
-    """Return events after the upward and the downward shift.
-
-    Args:
-        systematic: the shift.
-        nominal: the events as they are.
-
-    Raises:
-        DataError: if the events lack what the shift needs, a file cannot be read, or none of its events is among the
-            nominal ones.
-    """
-    names = (f"{systematic.name} up", f"{systematic.name} down")
-    if systematic.files is not None:
-        up, down = (_from_file(n, f, nominal) for n, f in zip(names, systematic.files, strict=True))
-        return up, down
-    up, down = (_by_size(n, s, nominal) for n, s in zip(names, systematic.sides, strict=True))
-    return up, down
+def subsample(events: int, wanted: int, seed: int = 0) -> NDArray[np.int64]:
+    """Return ascending positions of at most so many events, the same ones every time."""
+    if events <= wanted:
+        return np.arange(events)
+    return np.sort(np.random.default_rng(seed).choice(events, wanted, replace=False))
 
 
-def _by_size(name: str, shifts: Shifts, nominal: Events) -> Moved:
-    try:
-        frame = apply_shifts(nominal.frame, shifts)
-    except HiggsbenchError as error:
-        raise DataError(f"{nominal.source}: shift {name}: {error}") from error
-    return Moved(name, frame, np.arange(len(nominal)), _weights(frame, nominal, np.arange(len(nominal))))
+def _affordable(rows: Iterable[StoredRow], passes: int, seconds: float | None) -> int | None:
+    per_event = sum(float(row.record.get("predict_us") or 0.0) for row in rows) * passes
+    return None if seconds is None or per_event <= 0.0 else max(int(seconds * 1e6 / per_event), _FEWEST)
 
 
-def _from_file(name: str, path: Path, nominal: Events) -> Moved:
-    if nominal.schema.event_id is None:
-        raise DataError(f"{path}: the layout {nominal.schema.name} has no event numbers to find moved events by")
-    events = load_events(path, nominal.schema)
-    order = np.argsort(nominal.event_id)
-    place = np.minimum(np.searchsorted(nominal.event_id, events.event_id, sorter=order), len(nominal) - 1)
-    at = order[place]
-    known = nominal.event_id[at] == events.event_id
-    if not known.any():
-        raise DataError(f"{path}: none of its {len(events):,} events is among those of {nominal.source}")
-    frame, at = events.frame.filter(known), at[known].astype(np.int64)
-    return Moved(name, frame, at, _weights(frame, nominal, at))
+def _nominal(run: StoredRun, events: RunEvents, file: Path | None) -> tuple[Events, bool, str]:
+    """Return the events to move, whether no model saw them, and what they are in words."""
+    train = events.train
+    if file is not None:
+        found = load_events(file) if train is None else load_events(file, train.schema)
+        if not found.labelled:
+            raise DataError(f"{file}: no column {found.schema.label}: the selection of a shift needs the truth")
+        if found.schema.event_id is not None:
+            found = found.take(~np.isin(found.event_id, run.event_id))
+        if not (len(found) and found.y.any() and (~found.y).any()):
+            raise DataError(f"{file}: no signal or no background among the events that the run was not trained on")
+        return found, True, f"{len(found):,} events of {file.name}"
+    if events.test is not None and events.test.labelled:
+        return events.test, True, f"{len(events.test):,} held-out events"
+    if train is None:
+        reason = next(iter(events.notes), "they are not available")
+        raise StoreError(f"{run.folder}: --shift needs the run's events, or --events FILE. {reason}")
+    return train, False, f"{len(train):,} training events, each judged by a model that did not see it"
 
 
-def _weights(frame: pl.DataFrame, nominal: Events, at: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Weights of moved events, from the column that the nominal ones have theirs from."""
-    column = nominal.weight_column
-    if column is None or column not in frame.columns:
-        return nominal.weight[at]
-    return frame[column].cast(pl.Float64).to_numpy()
+def _scores(
+    models: FittedRun,
+    name: str,
+    parts: Sequence[tuple[pl.DataFrame, NDArray[np.int64]]],
+    training: NDArray[np.int64] | None,
+) -> list[NDArray[np.float64]]:
+    """Return log-odds of each part; numbers of training events choose the models that did not see them."""
+    if training is None:
+        scorer = models.held_out(name)
+        return [scorer.scores(frame) for frame, _ in parts]
+    return [models.unseen(name, training[at]).scores(frame) for frame, at in parts]
 
 
-Shift = tuple[str, Path, Path]
+def _joined(
+    nominal: Events,
+    moved: Mapping[str, tuple[Moved, Moved]],
+    scores: Sequence[NDArray[np.float64]],
+    totals: tuple[float, float],
+) -> ScoredShifts:
+    """Join scores, nominal first, then up before down, to truth and weights."""
+    y, number = nominal.y, nominal.event_id
+    weight, factor = _rescaled(y, nominal.weight, totals)
+    left = iter(scores[1:])
+
+    def side(part: Moved) -> ShiftedScores:
+        at = part.at
+        return ShiftedScores(part.name, y[at], next(left), part.weight * factor[at], number[at])
+
+    base = ShiftedScores("nominal", y, scores[0], weight, number)
+    return ScoredShifts(base, {name: (side(up), side(down)) for name, (up, down) in moved.items()})
 
 
-def parse_shift(text: str) -> Shift:
-    """Split NAME=UP.parquet,DOWN.parquet.
-
-    Raises:
-        ConfigError: if the text is of another form.
-    """
-    name, equals, files = text.partition("=")
-    up, comma, down = files.partition(",")
-    if not (name.isidentifier() and equals and up and comma and down):
-        raise ConfigError(f"--shift {text}: write NAME=UP.parquet,DOWN.parquet, the name of letters, digits and _")
-    return name, Path(up), Path(down)
+def _rescaled(
+    y: NDArray[np.bool_], stored: NDArray[np.float64], totals: tuple[float, float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return evaluation weights (n,) of the nominal events, and the factor (n,) of each event's class."""
+    weight = evaluation_weights(y, stored, *totals)
+    factors = [float(np.sum(weight[of]) / np.sum(stored[of])) for of in (y, ~y)]
+    return weight, np.where(y, *factors)
 
 
 def read_shifts(
-    events: Path, nominal: Path, shifts: Sequence[Shift], totals: tuple[float, float]
-) -> tuple[ShiftedScores, dict[str, tuple[ShiftedScores, ShiftedScores]]]:
-    """Read nominal and shifted scores of the same labelled events.
+    events: Path, nominal: Path, systematics: Sequence[Systematic], totals: tuple[float, float]
+) -> ScoredShifts:
+    """Read nominal and shifted scores of the same labelled events, which were scored elsewhere.
 
     Args:
         events: event file with labels and weights.
         nominal: Parquet with EventId and score of the events as they are.
-        shifts: name, file of the upward and of the downward shift; events that a shift lost may be absent, and a column
-            `weight` (as in the event file) replaces the event file's where a shift moves weights.
+        systematics: shifts with such files; events that a shift lost may be absent, and a column `weight` (as in the
+            event file) replaces the event file's where a shift moves weights.
         totals: reference totals (N_s, N_b), met by the nominal events.
 
-    Returns:
-        The nominal scores and the shifted ones by name.
-
     Raises:
+        ConfigError: if a shift names no files.
         DataError: if a file cannot be read, or its events are not those of the event file.
     """
     loaded = load_events(events)
     if not loaded.labelled:
         raise DataError(f"{events}: has no labels and weights")
     truth = pl.DataFrame({"EventId": loaded.event_id, "y": loaded.y, "stored": loaded.weight})
-    frame = _joined(nominal, truth)
-    y, stored = frame["y"].to_numpy().astype(np.bool_), frame["stored"].to_numpy()
-    weight = evaluation_weights(y, stored, *totals)
-    factors = [float(np.sum(weight[rows]) / np.sum(stored[rows])) for rows in (y, ~y)]
-    base = ShiftedScores("nominal", y, frame["score"].to_numpy(), weight, frame["EventId"].to_numpy())
-    known = frame.select("EventId", "y", "stored")
-    out = {}
-    for name, *sides in shifts:
-        up, down = (
-            _side(f"{name} {way}", path, known, factors) for way, path in zip(("up", "down"), sides, strict=True)
-        )
-        out[name] = (up, down)
-    return base, out
+    frame = _score_file(nominal, truth)
+    y, score = frame["y"].to_numpy(), frame["score"].to_numpy()
+    weight, factor = _rescaled(y, frame["stored"].to_numpy(), totals)
+    base = ShiftedScores("nominal", y, score, weight, frame["EventId"].to_numpy())
+    known = frame.select("EventId", "y", "stored", factor=factor)
+
+    def side(name: str, path: Path) -> ShiftedScores:
+        part = _score_file(path, known)
+        stored = part["weight" if "weight" in part.columns else "stored"].cast(pl.Float64)
+        weight = (stored * part["factor"]).to_numpy()
+        return ShiftedScores(name, part["y"].to_numpy(), part["score"].to_numpy(), weight, part["EventId"].to_numpy())
+
+    sides = {}
+    for systematic in systematics:
+        if systematic.files is None:
+            raise ConfigError(f"--shift {systematic.name}: with --nominal write NAME=UP.parquet,DOWN.parquet")
+        up, down = systematic.files
+        sides[systematic.name] = (side(f"{systematic.name} up", up), side(f"{systematic.name} down", down))
+    return ScoredShifts(base, sides)
 
 
-def _side(name: str, path: Path, known: pl.DataFrame, factors: list[float]) -> ShiftedScores:
-    frame = _joined(path, known)
-    y = frame["y"].to_numpy().astype(np.bool_)
-    stored = frame["weight" if "weight" in frame.columns else "stored"].cast(pl.Float64).to_numpy()
-    scaled = stored * np.where(y, *factors)
-    return ShiftedScores(name, y, frame["score"].to_numpy(), scaled, frame["EventId"].to_numpy())
-
-
-def _joined(path: Path, truth: pl.DataFrame) -> pl.DataFrame:
+def _score_file(path: Path, truth: pl.DataFrame) -> pl.DataFrame:
+    """Read EventId, score and, where it is there, weight, and join the truth of these events."""
     try:
         with no_panic():
             frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
@@ -369,9 +371,9 @@ def _joined(path: Path, truth: pl.DataFrame) -> pl.DataFrame:
     try:
         frame = frame.select(pl.col(name).cast(kind) for name, kind in kinds.items() if name in frame.columns)
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path}: EventId, score or weight holds values that are no numbers") from error
+        raise DataError(f"{path}: EventId, score or weight holds values that are not numbers") from error
     if frame["EventId"].is_duplicated().any():
-        raise DataError(f"{path}: an EventId stands twice")
+        raise DataError(f"{path}: an EventId appears twice")
     if not frame["score"].is_finite().fill_null(value=False).all():
         raise DataError(f"{path}: column 'score' holds values that are missing or not finite")
     joined = frame.join(truth, on="EventId", how="inner").sort("EventId")

@@ -1,104 +1,50 @@
-"""Expected significances of stored models, with workspace, fit and shifts where they are asked for."""
+"""Expected significances of stored models: at the honest cut, with background uncertainties, by shape, under shifts."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+import warnings
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from higgsbench.errors import ConfigError
+import numpy as np
+
+from higgsbench.ensemble.cut import cross_validated_selection
+from higgsbench.ensemble.evaluate import REPLICAS
+from higgsbench.errors import ConfigError, HiggsbenchWarning, MetricError
 from higgsbench.files import printable
-from higgsbench.inference.shifts import ShiftedScores, ShiftRow, shift_table
-from higgsbench.inference.significance import ModelSignificance, model_significance
-from higgsbench.inference.workspace import (
-    Expected,
-    build_workspace,
-    cross_validated_template,
-    expected_results,
-    held_out_template,
+from higgsbench.inference.events import parse_systematics, reload_events
+from higgsbench.inference.shifts import read_shifts, score_shifts
+from higgsbench.inference.workspace import Template, build_workspace, expected_results, shifted_template
+from higgsbench.metrics.ams import ams
+from higgsbench.metrics.estimates import poisson_counts
+from higgsbench.metrics.significance import (
+    BinnedSums,
+    BinningRules,
+    asimov_significance,
+    bin_sums,
+    combined_significance,
+    optimal_edges,
 )
-from higgsbench.metrics.significance import BinningRules
+from higgsbench.metrics.weights import evaluation_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
+    from numpy.typing import NDArray
     from rich.console import Console
 
-    from higgsbench.compare.measure import Contender
-    from higgsbench.inference.significance import Value
+    from higgsbench.ensemble.cut import Truth
+    from higgsbench.inference.events import Shift, Systematic
+    from higgsbench.inference.shifts import ScoredShifts, ShiftRow
+    from higgsbench.inference.workspace import Expected
+    from higgsbench.runs.stored import StoredRow
 
-__all__ = ["ScoredShifts", "Statistics", "change_of_ams", "content", "run_statistics", "show"]
+__all__ = ["ModelSignificance", "Statistics", "Value", "change_of_ams", "content", "honest_bins", "model_significance",
+           "run_statistics", "show"]  # fmt: skip
 
-
-ScoredShifts: TypeAlias = tuple[ShiftedScores, dict[str, tuple[ShiftedScores, ShiftedScores]]]
-"""Scores of nominal events, and of those after the upward and the downward shift by its name."""
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What a run's models are worth as a search.
-
-    Attributes:
-        models: expected significances, one per model.
-        shifts: the selection under systematic shifts, nominal first; empty without shifted scores.
-        workspace: HistFactory workspace of the one model; None when there are several and it was not asked for.
-        expected: what pyhf makes of the workspace; None when no fit was asked for.
-    """
-
-    models: tuple[ModelSignificance, ...]
-    shifts: tuple[ShiftRow, ...]
-    workspace: dict[str, Any] | None
-    expected: Expected | None
-
-
-def run_statistics(
-    contenders: Sequence[Contender],
-    *,
-    sigma_b: Sequence[float] = (),
-    rules: BinningRules | None = None,
-    workspace: bool = False,
-    fit: bool = False,
-    counting: bool = False,
-    mc_stat: bool = True,
-    shifted: Callable[[Contender], ScoredShifts] | None = None,
-) -> Statistics:
-    """Compute expected significances and, for a single model, what is built upon them.
-
-    Args:
-        contenders: models of stored runs.
-        sigma_b: relative background uncertainties; a workspace takes one at most.
-        rules: what a bin of the score must hold; its `sigma_b` is what the bins are optimised for.
-        workspace: whether a HistFactory workspace is wanted.
-        fit: whether pyhf evaluates it.
-        counting: workspace of the selection as one bin, instead of bins of the score.
-        mc_stat: whether simulation statistics count as uncertainty in the workspace.
-        shifted: gives the one model's scores of events as they are and under systematic shifts.
-
-    Raises:
-        ConfigError: if options do not fit each other.
-        MissingExtraError: if a fit needs pyhf and it is not installed.
-    """
-    single = workspace or fit or shifted is not None
-    if single and len(contenders) > 1:
-        raise ConfigError("a workspace, a fit or shifts are of one model: name it with --model")
-    if single and len(sigma_b) > 1:
-        raise ConfigError("a workspace has one background uncertainty: give --sigma-b once")
-    sigma = sigma_b[0] if sigma_b else 0.0
-    rules = rules or BinningRules(sigma_b=sigma)
-    found = tuple(model_significance(contender, sigma_b, rules) for contender in contenders)
-    if not single:
-        return Statistics(found, (), None, None)
-    first = contenders[0]
-    template = cross_validated_template(found[0], first, counting=counting)
-    rows: tuple[ShiftRow, ...] = ()
-    if shifted is not None:
-        base, sides = shifted(first)
-        template = held_out_template(first, base, sides, rules, counting=counting)
-        both = [side for pair in sides.values() for side in pair]
-        rows = tuple(shift_table(base, both, float(first.row.record["threshold"]), first.truth.b_reg))
-    built = build_workspace(template, sigma_b=sigma, mc_stat=mc_stat)
-    return Statistics(found, rows, built, expected_results(built) if fit else None)
-
+_SEED = 20140912
 
 LEGEND = (
     "Honest cut and bins: chosen on the other folds. Z: Asimov significance without regularisation; Z(x%): with a "
@@ -107,53 +53,300 @@ LEGEND = (
 )
 
 
-def _value(value: Value, digits: int) -> str:
-    return f"{value.value:,.{digits}f} ± {value.se:,.{digits}f}"
+@dataclass(frozen=True)
+class Value:
+    """A number and its standard error from the finite number of simulated events."""
+
+    value: float
+    se: float
+
+
+@dataclass(frozen=True)
+class ModelSignificance:
+    """Expected discovery significances of a model, first repeat.
+
+    Attributes:
+        name: the model.
+        s: selected signal at the honest cut, b: background, fraction: selected share of events.
+        ams: regularised AMS.
+        z: Asimov significance without regularisation and uncertainty.
+        z_sigma: Asimov significance by relative background uncertainty.
+        shape: significance of the binned score, without and with each relative uncertainty (0 first).
+        bins: content of the bins of the score.
+        selected: (n,) the honest selection.
+        truth: (n,) labels and weights of the same events, in the order of their numbers.
+    """
+
+    name: str
+    s: Value
+    b: Value
+    fraction: float
+    ams: Value
+    z: Value
+    z_sigma: dict[float, Value]
+    shape: dict[float, Value]
+    bins: BinnedSums
+    selected: NDArray[np.bool_]
+    truth: Truth
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a run's models are worth as a search.
+
+    Attributes:
+        models: expected significances, one per model.
+        shifts: the selection under systematic shifts, nominal first; empty without shifts.
+        workspace: HistFactory workspace of the one model; None where none was needed.
+        expected: what pyhf makes of the workspace; None when no fit was asked for.
+    """
+
+    models: tuple[ModelSignificance, ...]
+    shifts: tuple[ShiftRow, ...] = ()
+    workspace: dict[str, Any] | None = None
+    expected: Expected | None = None
+
+
+def run_statistics(
+    rows: Sequence[StoredRow],
+    *,
+    sigma_b: Sequence[float] = (),
+    rules: BinningRules | None = None,
+    workspace: bool = False,
+    fit: bool = False,
+    counting: bool = False,
+    mc_stat: bool = True,
+    shifts: Sequence[Shift | str] = (),
+    events: Path | None = None,
+    nominal: Path | None = None,
+) -> Statistics:
+    """Compute expected significances and, for a single model, what is built upon them.
+
+    A fit that fails becomes a warning; everything else is returned.
+
+    Args:
+        rows: rows of a stored run, with scores.
+        sigma_b: relative background uncertainties; a workspace takes one at most.
+        rules: what a bin of the score must hold; its `sigma_b` is what the bins are optimised for.
+        workspace: whether a HistFactory workspace is wanted.
+        fit: whether pyhf evaluates it.
+        counting: workspace of the selection as one bin, instead of bins of the score.
+        mc_stat: whether simulation statistics count as uncertainty in the workspace.
+        shifts: systematic shifts that the run's stored models score, or files of scores where `nominal` is given.
+        events: labelled events that are shifted, instead of the run's own.
+        nominal: scores of these events, where they were scored elsewhere.
+
+    Raises:
+        ConfigError: if options do not fit each other.
+        MissingExtraError: if a fit needs pyhf and it is not installed.
+    """
+    if (nominal is not None and events is None) or (events is not None and nominal is None and not shifts):
+        raise ConfigError("--events, --nominal and --shift belong together")
+    systematics = parse_systematics(shifts)
+    single = workspace or fit or bool(systematics) or nominal is not None
+    if single and len(rows) > 1:
+        raise ConfigError("a workspace, a fit or shifts are of one model: name it with --model")
+    if single and len(sigma_b) > 1:
+        raise ConfigError("a workspace has one background uncertainty: give --sigma-b once")
+    sigma = sigma_b[0] if sigma_b else 0.0
+    rules = rules or BinningRules(sigma_b=sigma)
+    found = tuple(model_significance(row, sigma_b, rules) for row in rows)
+    if not single:
+        return Statistics(found)
+    template = _template(found[0], counting=counting)
+    table: tuple[ShiftRow, ...] = ()
+    if systematics or nominal is not None:
+        scored = _scored(rows[0], systematics, events, nominal)
+        table = tuple(scored.table(rows[0].cut.threshold, rows[0].run.b_reg))
+        edges = _edges(rows[0], rules, counting=counting)
+        template = shifted_template(scored, edges, selected_only=counting)
+    built = build_workspace(template, sigma_b=sigma, mc_stat=mc_stat)
+    expected = expected_results(built) if fit else None
+    for problem in () if expected is None else expected.problems:
+        warnings.warn(f"{rows[0].name}: {problem}", HiggsbenchWarning, stacklevel=2)
+    return Statistics(found, table, built, expected)
+
+
+def _template(model: ModelSignificance, *, counting: bool) -> Template:
+    """Return a model's own out-of-fold bins: its honest cut as one bin, or its honest bins."""
+    if not counting:
+        return Template(model.bins)
+    keep = model.selected
+    zeros = np.zeros(int(keep.sum()), dtype=np.int64)
+    return Template(bin_sums(model.truth.y[keep], zeros, model.truth.weight[keep], 1))
+
+
+def _edges(row: StoredRow, rules: BinningRules, *, counting: bool) -> NDArray[np.float64]:
+    """Return lower edges of bins for held-out events, from the out-of-fold scores: the frozen cut, or a shape."""
+    if counting:
+        return np.array([-np.inf, row.cut.threshold])
+    score, truth = _first_repeat(row)
+    return optimal_edges(truth.y, score, truth.weight, rules)[-1]
+
+
+def _scored(
+    row: StoredRow, systematics: Sequence[Systematic], events: Path | None, nominal: Path | None
+) -> ScoredShifts:
+    """Return scores of a row under shifts: from files, or by its stored models."""
+    run = row.run
+    if events is not None and nominal is not None:
+        return read_shifts(events, nominal, systematics, run.totals)
+    from higgsbench.runs.predictor import FittedRun
+
+    found = score_shifts(run, reload_events(run), systematics, FittedRun(run), [row.name], file=events)
+    if row.name not in found.rows:
+        reason = next(iter(found.notes), f"{run.folder}: the stack cannot be blended: models of members are missing")
+        raise ConfigError(reason)
+    return found.rows[row.name]
+
+
+def _first_repeat(row: StoredRow) -> tuple[NDArray[np.float64], Truth]:
+    """Return scores (n,) of the first repeat and their truth, in the order of the event numbers."""
+    order, truth = row.run.by_event, row.truth
+    ordered = replace(truth, y=truth.y[order], weight=truth.weight[order], fold=truth.fold[:, order])
+    return row.scores[0, order], ordered
+
+
+def honest_bins(score: NDArray[np.float64], truth: Truth, rules: BinningRules) -> tuple[NDArray[np.int64], int]:
+    """Bin events of each fold by edges chosen on the other folds' scores.
+
+    All folds get the same number of bins, the largest that the rules allow in each; bin i of all folds is pooled.
+
+    Args:
+        score: (n,) out-of-fold scores of one repeat.
+        truth: labels, weights, folds; the folds of its first repeat are used.
+        rules: what a bin must hold.
+
+    Returns:
+        (n,) bin of each event, background-like first, and the number of bins.
+
+    Raises:
+        MetricError: if the events of some folds do not fill one bin.
+    """
+    fold = truth.fold[0]
+    per_fold = []
+    for k in range(int(fold.max()) + 1):
+        rest = fold != k
+        weight = evaluation_weights(truth.y[rest], truth.weight[rest], *truth.totals)
+        per_fold.append(optimal_edges(truth.y[rest], score[rest], weight, rules))
+    bins = min(len(edges) for edges in per_fold)
+    index = np.zeros(score.size, dtype=np.int64)
+    for k, edges in enumerate(per_fold):
+        held_out = fold == k
+        index[held_out] = np.searchsorted(edges[bins - 1], score[held_out], side="right") - 1
+    return index, bins
+
+
+def model_significance(
+    row: StoredRow, sigma_b: Sequence[float] = (), rules: BinningRules | None = None, replicas: int = REPLICAS
+) -> ModelSignificance:
+    """Compute the expected significances of a model from its out-of-fold scores of the first repeat.
+
+    Errors come from an event bootstrap at fixed cut and bins.
+
+    Args:
+        row: the model.
+        sigma_b: relative background uncertainties.
+        rules: binning of the shape; its `sigma_b` is what the bins are optimised for.
+        replicas: number of bootstrap replicas.
+
+    Raises:
+        MetricError: for a negative uncertainty, or events that do not fill one bin.
+    """
+    score, truth = _first_repeat(row)
+    for value in sigma_b:
+        if not 0.0 <= value < np.inf:
+            raise MetricError(f"a relative background uncertainty must be finite and not negative, got {value}")
+    selected = cross_validated_selection(score, truth, 0)
+    index, bins = honest_bins(score, truth, rules or BinningRules())
+    # Cells: bins of the shape, unselected and selected.
+    cell = index * 2 + selected
+    central = _cell_sums(truth, cell, 2 * bins, np.ones((1, truth.y.size)))
+    rng = np.random.default_rng(_SEED)
+    parts = [
+        _cell_sums(truth, cell, 2 * bins, poisson_counts(rng, (min(50, replicas - lo), truth.y.size)))
+        for lo in range(0, replicas, 50)
+    ]
+    spread = np.concatenate(parts)
+    found, scatter = (_quantities(sums, truth, sigma_b) for sums in (central, spread))
+    values = {key: Value(float(found[key][0]), float(np.std(scatter[key], ddof=1))) for key in found}
+    return ModelSignificance(
+        name=row.name,
+        **{key: values[key] for key in ("s", "b", "ams", "z")},
+        fraction=float(selected.mean()),
+        z_sigma={sigma: values[f"z {sigma}"] for sigma in sigma_b},
+        shape={sigma: values[f"shape {sigma}"] for sigma in dict.fromkeys((0.0, *sigma_b))},
+        bins=bin_sums(truth.y, index, truth.weight, bins),
+        selected=selected,
+        truth=truth,
+    )
+
+
+def _cell_sums(
+    truth: Truth, cell: NDArray[np.int64], cells: int, counts: NDArray[np.float64] | NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    """(replicas, class, cell) sums of weights, classes rescaled to the totals."""
+    place = truth.y * cells + cell
+    sums = np.array([np.bincount(place, truth.weight * c, 2 * cells) for c in counts]).reshape(-1, 2, cells)
+    wanted = np.array([[truth.totals[1]], [truth.totals[0]]])
+    scaled: NDArray[np.float64] = np.maximum(sums * (wanted / sums.sum(axis=2, keepdims=True)), 0.0)
+    return scaled
+
+
+def _quantities(sums: NDArray[np.float64], truth: Truth, sigma_b: Sequence[float]) -> dict[str, NDArray[np.float64]]:
+    """All numbers of each replica from sums (replicas, class, bin x unselected or selected)."""
+    b, s = (sums[:, c, 1::2].sum(axis=1) for c in (0, 1))
+    bin_b, bin_s = (sums[:, c, 0::2] + sums[:, c, 1::2] for c in (0, 1))
+    out = {"s": s, "b": b, "ams": np.atleast_1d(ams(s, b, truth.b_reg)), "z": asimov_significance(s, b)}
+    for sigma in dict.fromkeys((0.0, *sigma_b)):
+        out[f"z {sigma}"] = asimov_significance(s, b, sigma, relative=True)
+        out[f"shape {sigma}"] = np.array(
+            [combined_significance(i, j, sigma, relative=True) for i, j in zip(bin_s, bin_b, strict=True)]
+        )
+    return out
 
 
 def change_of_ams(row: ShiftRow) -> str:
-    """The change of the AMS with its standard error, where that is known."""
+    """Write the change of the AMS with its standard error, where that is known."""
     error = f" ± {row.ams_change_se:.3f}" if math.isfinite(row.ams_change_se) else ""
     return f"{row.ams_change:+.3f}{error}"
 
 
-def _percent(sigma: float) -> str:
-    return f"{100 * sigma:g}%"
-
-
-def show(
-    models: Sequence[ModelSignificance],
-    shifts: Sequence[ShiftRow],
-    expected: Expected | None,
-    console: Console,
-) -> None:
-    """Print the tables to a terminal."""
+def show(found: Statistics, console: Console) -> None:
+    """Print everything as tables to a terminal."""
     from rich.text import Text
 
-    head = ["model", "selected", "s", "b", "AMS", "Z"]
-    head += [f"Z({_percent(sigma)})" for sigma in models[0].z_sigma]
-    head += [f"shape Z({_percent(sigma)})" if sigma else "shape Z" for sigma in models[0].shape]
+    first = found.models[0]
+    head = ["model", "selected", "s", "b", "AMS", "Z", *(f"Z({100 * sigma:g}%)" for sigma in first.z_sigma)]
+    head += [f"shape Z({100 * sigma:g}%)" if sigma else "shape Z" for sigma in first.shape]
     rows = []
-    for m in models:
-        cells = [printable(m.name), f"{100 * m.fraction:.1f}%", _value(m.s, 0), _value(m.b, 0), _value(m.ams, 3)]
-        cells += [_value(v, 3) for v in (m.z, *m.z_sigma.values(), *m.shape.values())]
+    for m in found.models:
+        cells = [printable(m.name), f"{100 * m.fraction:.1f}%", _value(m.s, 0), _value(m.b, 0)]
+        cells += [_value(v, 3) for v in (m.ams, m.z, *m.z_sigma.values(), *m.shape.values())]
         rows.append([*cells, str(m.bins.s.size)])
     _print([*head, "bins"], rows, console)
-    if shifts:
+    if found.shifts:
         table = [
             [r.name, f"{r.s:,.1f}", f"{r.b:,.1f}", f"{100 * r.s_change:+.2f}%", f"{100 * r.b_change:+.2f}%",
              f"{r.ams:.3f}", change_of_ams(r)]
-            for r in shifts
+            for r in found.shifts
         ]  # fmt: skip
         _print(["shift", "s", "b", "Δs", "Δb", "AMS", "ΔAMS"], table, console)
-    if expected is not None:
-        low, high = expected.band[1], expected.band[3]
-        line = (
-            f"pyhf: expected significance {expected.z:.3f}; expected 95% CLs limit on the signal strength "
-            f"{expected.upper_limit:.3f} (68%: {low:.3f} to {high:.3f})"
-        )
-        console.print(Text(line), soft_wrap=True)
+    if found.expected is not None:
+        console.print(Text(_sentence(found.expected)), soft_wrap=True)
     console.print(Text(LEGEND, style="dim"), soft_wrap=True)
+
+
+def _value(value: Value, digits: int) -> str:
+    return f"{value.value:,.{digits}f} ± {value.se:,.{digits}f}"
+
+
+def _sentence(expected: Expected) -> str:
+    z = "not found" if expected.z is None else f"{expected.z:.3f}"
+    limit = "not found"
+    if expected.upper_limit is not None:
+        limit = f"{expected.upper_limit:.3f} (68%: {expected.band[1]:.3f} to {expected.band[3]:.3f})"
+    return f"pyhf: expected significance {z}; expected 95% CLs limit on the signal strength {limit}"
 
 
 def _print(head: list[str], rows: list[list[str]], console: Console) -> None:
@@ -168,22 +361,18 @@ def _print(head: list[str], rows: list[list[str]], console: Console) -> None:
     console.print(table, crop=False)
 
 
-def content(
-    models: Sequence[ModelSignificance], shifts: Sequence[ShiftRow], expected: Expected | None
-) -> dict[str, Any]:
+def content(found: Statistics) -> dict[str, Any]:
     """Return everything at full precision, for JSON."""
-    return {
-        "models": [
-            {
-                "name": m.name,
-                "fraction": m.fraction,
-                **{name: vars(getattr(m, name)) for name in ("s", "b", "ams", "z")},
-                "z_sigma_b": [{"sigma_b": sigma, **vars(v)} for sigma, v in m.z_sigma.items()],
-                "shape": [{"sigma_b": sigma, **vars(v)} for sigma, v in m.shape.items()],
-                "bins": {name: values.tolist() for name, values in vars(m.bins).items()},
-            }
-            for m in models
-        ],
-        "shifts": [vars(row) for row in shifts],
-        "pyhf": None if expected is None else vars(expected),
-    }
+    models = [
+        {
+            "name": m.name,
+            "fraction": m.fraction,
+            **{name: vars(getattr(m, name)) for name in ("s", "b", "ams", "z")},
+            "z_sigma_b": [{"sigma_b": sigma, **vars(v)} for sigma, v in m.z_sigma.items()],
+            "shape": [{"sigma_b": sigma, **vars(v)} for sigma, v in m.shape.items()],
+            "bins": {name: values.tolist() for name, values in vars(m.bins).items()},
+        }
+        for m in found.models
+    ]
+    pyhf = None if found.expected is None else vars(found.expected)
+    return {"models": models, "shifts": [vars(row) for row in found.shifts], "pyhf": pyhf}

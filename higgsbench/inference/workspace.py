@@ -1,4 +1,8 @@
-"""HistFactory workspaces of binned scores, and their expected significance and limit by pyhf."""
+"""HistFactory workspaces of binned scores, and their expected significance and limit by pyhf.
+
+Format: K. Cranmer et al., HistFactory, CERN-OPEN-2012-016; L. Heinrich, M. Feickert, G. Stark, pyhf, JOSS 6 (2021)
+2823.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +14,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.errors import MetricError, MissingExtraError
-from higgsbench.inference.shifts import ShiftedScores, binned
-from higgsbench.metrics.significance import BinningRules, bin_sums, combined_significance, optimal_edges
+from higgsbench.inference.shifts import binned
+from higgsbench.metrics.significance import BinnedSums, combined_significance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from higgsbench.compare.measure import Contender
-    from higgsbench.inference.significance import ModelSignificance
-    from higgsbench.metrics.significance import BinnedSums
+    from higgsbench.inference.shifts import ScoredShifts, ShiftedScores
 
-__all__ = [
-    "POI",
-    "Expected",
-    "Template",
-    "build_workspace",
-    "cross_validated_template",
-    "expected_results",
-    "expected_significance",
-    "held_out_template",
-]
-
+__all__ = ["Expected", "Template", "build_workspace", "expected_results", "shifted_template"]
 
 POI = "mu"
 """Signal strength, the parameter of interest."""
+
+_TOLERANCE = 1e-3
+"""Of a limit, relative and absolute: every further digit costs a fit per digit and band."""
+
+_WIDENING = 64.0
+"""How far beyond the workspace's bound a limit is searched, where small samples put it there."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,22 @@ class Template:
 
     nominal: BinnedSums
     shifts: dict[str, tuple[BinnedSums, BinnedSums]] = field(default_factory=dict)
+
+
+def shifted_template(scored: ScoredShifts, edges: NDArray[np.float64], *, selected_only: bool) -> Template:
+    """Bin events as they are and after each shift.
+
+    Args:
+        scored: their scores.
+        edges: lower edges of the bins, the first -inf.
+        selected_only: whether the first bin, of unselected events, is left out.
+    """
+
+    def sums(events: ShiftedScores) -> BinnedSums:
+        found = binned(events, edges)
+        return BinnedSums(*(values[1:] for values in vars(found).values())) if selected_only else found
+
+    return Template(sums(scored.nominal), {name: (sums(up), sums(down)) for name, (up, down) in scored.sides.items()})
 
 
 def build_workspace(template: Template, *, sigma_b: float = 0.0, mc_stat: bool = True) -> dict[str, Any]:
@@ -101,59 +115,9 @@ def _list(values: NDArray[np.float64]) -> list[float]:
 
 
 def _largest_strength(nominal: BinnedSums) -> float:
-    """Upper bound of the signal strength, far above any limit: systematics rarely weaken a search tenfold."""
+    """Upper bound of the signal strength; only large uncertainties put a limit beyond it."""
     z = combined_significance(nominal.s, nominal.b)
     return float(max(10.0, 50.0 / z)) if z > 0.0 else 1e3
-
-
-def cross_validated_template(model: ModelSignificance, contender: Contender, *, counting: bool) -> Template:
-    """Template of a model's own out-of-fold scores: its honest cut as one bin, or its honest bins.
-
-    Args:
-        model: the model's significance.
-        contender: its scores.
-        counting: whether only the selected events enter, as one bin.
-    """
-    if not counting:
-        return Template(model.bins)
-    keep = model.selected
-    zeros = np.zeros(int(keep.sum()), dtype=np.int64)
-    return Template(bin_sums(contender.truth.y[keep], zeros, contender.truth.weight[keep], 1))
-
-
-def held_out_template(
-    contender: Contender,
-    nominal: ShiftedScores,
-    shifts: Mapping[str, tuple[ShiftedScores, ShiftedScores]],
-    rules: BinningRules,
-    *,
-    counting: bool,
-) -> Template:
-    """Template of held-out events, nominal and shifted; cut and bins come from the run's out-of-fold scores.
-
-    Args:
-        contender: the model's out-of-fold scores.
-        nominal: held-out events as they are.
-        shifts: the same events under shifts.
-        rules: what a bin must hold, on the out-of-fold scores.
-        counting: whether only events above the frozen cut enter, as one bin.
-    """
-    truth = contender.truth
-    if counting:
-        edges = np.array([-np.inf, float(contender.row.record["threshold"])])
-    else:
-        edges = optimal_edges(truth.y, contender.scores[0], truth.weight, rules)[-1]
-
-    def sums(events: ShiftedScores, edges: NDArray[np.float64] = edges) -> Template:
-        found = binned(events, edges)
-        return Template(type(found)(*(v[1:] for v in vars(found).values()))) if counting else Template(found)
-
-    sides = {name: (sums(up).nominal, sums(down).nominal) for name, (up, down) in shifts.items()}
-    return Template(sums(nominal).nominal, sides)
-
-
-_TOLERANCE = 1e-3
-"""Of a limit, relative and absolute: every further digit costs a fit per digit and band."""
 
 
 @dataclass(frozen=True)
@@ -161,24 +125,16 @@ class Expected:
     """Expected results of a workspace.
 
     Attributes:
-        z: discovery significance sqrt(q0) on the Asimov data of signal plus background.
-        upper_limit: expected (median) 95% CLs upper limit on the signal strength without signal.
-        band: the limit at -2, -1, 0, +1 and +2 standard deviations.
+        z: discovery significance sqrt(q0) on the Asimov data of signal plus background, or None.
+        upper_limit: expected (median) 95% CLs upper limit on the signal strength without signal, or None.
+        band: the limit at -2, -1, 0, +1 and +2 standard deviations; empty without a limit.
+        problems: what could not be computed, and why.
     """
 
-    z: float
-    upper_limit: float
+    z: float | None
+    upper_limit: float | None
     band: tuple[float, ...]
-
-
-def _pyhf() -> Any:
-    try:
-        import iminuit
-        import pyhf
-    except ImportError as error:
-        raise MissingExtraError("fits of a HistFactory workspace", "stats") from error
-    del iminuit  # only that it is there: scipy's minimiser fails on some of these likelihoods
-    return pyhf
+    problems: tuple[str, ...] = ()
 
 
 def expected_results(workspace: dict[str, Any]) -> Expected:
@@ -188,41 +144,32 @@ def expected_results(workspace: dict[str, Any]) -> Expected:
         workspace: as `build_workspace` makes it.
 
     Returns:
-        Significance and limits.
+        Significance and limits; where a fit fails, what was found without it and the reason.
 
     Raises:
         MissingExtraError: without pyhf and iminuit (extra `stats`).
-        MetricError: if a fit does not converge or no limit lies within the bounds of the signal strength.
     """
-    pyhf = _pyhf()
-    with _quiet():
-        model = _model(pyhf, workspace)
-        z = _significance(pyhf, model)
-        band = _limits(pyhf, model)
-    return Expected(z, band[2], band)
-
-
-def expected_significance(workspace: dict[str, Any]) -> float:
-    """Return the expected discovery significance alone, without the many fits that a limit needs.
-
-    Args:
-        workspace: as `build_workspace` makes it.
-
-    Raises:
-        MissingExtraError: without pyhf and iminuit (extra `stats`).
-        MetricError: if a fit does not converge.
-    """
-    pyhf = _pyhf()
-    with _quiet():
-        return _significance(pyhf, _model(pyhf, workspace))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
+    try:
+        import iminuit  # noqa: F401  (scipy's minimiser fails on some of these likelihoods)
+        import pyhf
+    except ImportError as error:
+        raise MissingExtraError("fits of a HistFactory workspace", "stats") from error
+    z: float | None = None
+    band: tuple[float, ...] = ()
+    problems = []
     with warnings.catch_warnings():
         # pyhf 0.7 validates by a class that newer versions of jsonschema announce to drop.
         warnings.simplefilter("ignore", DeprecationWarning)
-        yield
+        model = _model(pyhf, workspace)
+        try:
+            z = _significance(pyhf, model)
+        except MetricError as error:
+            problems.append(f"no expected significance: {error}")
+        try:
+            band = _limits(pyhf, model)
+        except MetricError as error:
+            problems.append(f"no expected limit: {error}")
+    return Expected(z, band[2] if band else None, band, tuple(problems))
 
 
 def _model(pyhf: Any, workspace: dict[str, Any]) -> Any:
@@ -251,10 +198,22 @@ def _significance(pyhf: Any, model: Any) -> float:
 
 
 def _limits(pyhf: Any, model: Any) -> tuple[float, ...]:
-    highest = model.config.suggested_bounds()[model.config.poi_index][1]
+    """Find the limits within the workspace's bound, or, where the search leaves it, within a wider one."""
+    bounds = list(model.config.suggested_bounds())
+    low, highest = bounds[model.config.poi_index]
+    try:
+        return _scan(pyhf, model, highest, bounds)
+    except MetricError:
+        bounds[model.config.poi_index] = (low, _WIDENING * highest)
+        return _scan(pyhf, model, highest, bounds)
+
+
+def _scan(pyhf: Any, model: Any, highest: float, bounds: list[tuple[float, float]]) -> tuple[float, ...]:
     scan = pyhf.infer.intervals.upper_limits.toms748_scan
     with _failures(pyhf):
-        _, expected = scan(_asimov(model, 0.0), model, 0.0, highest, atol=_TOLERANCE, rtol=_TOLERANCE)
+        _, expected = scan(
+            _asimov(model, 0.0), model, 0.0, highest, atol=_TOLERANCE, rtol=_TOLERANCE, par_bounds=bounds
+        )
     return tuple(float(limit) for limit in expected)
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from higgsbench.compare.contest import RankPicture
     from higgsbench.pages.html import Part
     from higgsbench.report.context import Context, Scores
+    from higgsbench.runs.stored import StackMember
 
 __all__ = ["Efficiency", "average_ranks", "blend", "correlation", "costs", "efficiency", "leaderboard", "ranks", "roc"]
 
@@ -45,7 +46,7 @@ _DRAWS = 40_000_000
 
 def leaderboard(context: Context) -> list[Part]:
     """Show the table of all rows, and its figure."""
-    table, ok = context.run.table, context.run.rows
+    table, ok = context.table, context.rows
     chosen = sorted((c for c in choose_columns(None, table.rows) if c.name != "run"), key=lambda c: c.name != "model")
     best = ", ".join(f"{r['name']} {with_error(r['ams_cv'], r['ams_cv_se'])}" for r in ok[:3])
     alt = f"Cross-validated AMS and weighted AUC of {len(ok)} rows with standard errors; highest AMS: {best}."
@@ -152,10 +153,9 @@ def rank_figure(names: Sequence[str], ranks: Sequence[float], groups: Sequence[S
 
 def roc(context: Context) -> list[Part]:
     """Show weighted ROC curves and background rejection."""
-    run = context.run
-    found = {r["name"]: efficiency(run.scores, r["name"]) for r in run.rows}
-    aucs = {r["name"]: float(r["auc"]) for r in run.rows}
-    best = run.rows[0]["name"]
+    found = {r["name"]: efficiency(context.scores, r["name"]) for r in context.rows}
+    aucs = {r["name"]: float(r["auc"]) for r in context.rows}
+    best = context.rows[0]["name"]
     first = ", ".join(f"{n} {aucs[n]:.4f}" for n in sorted(aucs, key=lambda n: -aucs[n])[:3])
     left = context.pictures.add(
         "roc",
@@ -266,17 +266,17 @@ def rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, A
 def blend(context: Context) -> list[Part]:
     """Show the weights of the blend, and how similar the rows are."""
     pictures, tables = [], []
-    stack = context.run.stack
+    stack = context.stack
     if stack is not None:
-        members = sorted(stack["members"], key=lambda m: -abs(m["weight"]))
-        words = ", ".join(f"{m['name']} {m['weight']:.2f}" for m in members[:4])
+        members = sorted(stack.members, key=lambda m: -abs(m.weight))
+        words = ", ".join(f"{m.name} {m.weight:.2f}" for m in members[:4])
         alt = f"Weights of {len(members)} members in the blend; largest: {words}."
         pictures.append(context.pictures.add("blend-weights", weights_figure(members), alt))
-        rows = [(printable(m["name"]), Cell(f"{m['weight']:.3f}", m["weight"]), _over_folds(m)) for m in members]
-        caption = f"Blend by the method {printable(stack.get('method', '?'))}"
+        rows = [(printable(m.name), Cell(f"{m.weight:.3f}", m.weight), _over_folds(m)) for m in members]
+        caption = f"Blend by the method {printable(stack.method)}"
         tables.append(Table(caption, ["member", "weight", "mean ± s.d. over folds"], rows, sortable=True))
-    names = [r["name"] for r in context.run.rows]
-    matrix = correlation(context.run.scores, names)
+    names = [r["name"] for r in context.rows]
+    matrix = correlation(context.scores, names)
     off = np.where(np.eye(len(names), dtype=np.bool_), np.nan, matrix)
     if np.isfinite(off).any():
         low, high = (divmod(int(at), len(names)) for at in (np.nanargmin(off), np.nanargmax(off)))
@@ -290,20 +290,20 @@ def blend(context: Context) -> list[Part]:
     return [Gallery(pictures, "wide"), *tables] if pictures else []
 
 
-def _over_folds(member: dict[str, Any]) -> Cell:
-    mean, spread = member["weight_mean_over_folds"], member["weight_sd_over_folds"]
+def _over_folds(member: StackMember) -> Cell:
+    mean, spread = member.weight_mean_over_folds, member.weight_sd_over_folds
     return Cell(f"{mean:.3f} ± {spread:.3f}", mean)
 
 
-def weights_figure(members: Sequence[dict[str, Any]]) -> Figure:
+def weights_figure(members: Sequence[StackMember]) -> Figure:
     """Draw the weights of the blend; bars are the final ones, points their mean and spread over folds."""
     figure, ax = new_figure(5.4, 1.0 + 0.24 * len(members))
     at = np.arange(len(members))
-    ax.barh(at, [m["weight"] for m in members], height=0.65, color=BACKGROUND, alpha=0.6, label="weight")
-    ax.errorbar([m["weight_mean_over_folds"] for m in members], at, xerr=[m["weight_sd_over_folds"] for m in members],
+    ax.barh(at, [m.weight for m in members], height=0.65, color=BACKGROUND, alpha=0.6, label="weight")
+    ax.errorbar([m.weight_mean_over_folds for m in members], at, xerr=[m.weight_sd_over_folds for m in members],
                 fmt="o", markersize=3, color=INK, capsize=2, label="mean ± s.d. over folds")  # fmt: skip
     ax.axvline(0.0, color=INK, linewidth=0.8)
-    ax.set_yticks(at, [m["name"] for m in members])
+    ax.set_yticks(at, [m.name for m in members])
     ax.set_ylim(len(members) - 0.4, -0.6)
     ax.set_xlabel("weight in the blend of log-odds")
     ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=7)
@@ -349,7 +349,7 @@ def correlation_figure(matrix: NDArray[np.float64], names: Sequence[str]) -> Fig
 
 def costs(context: Context) -> list[Part]:
     """Show quality against fitting time."""
-    rows = [r for r in context.run.rows if isinstance(r.get("fit_seconds"), (int, float)) and r["fit_seconds"] > 0.0]
+    rows = [r for r in context.rows if isinstance(r.get("fit_seconds"), (int, float)) and r["fit_seconds"] > 0.0]
     if not rows:
         return []
     ends = [min(rows, key=lambda r: float(r["fit_seconds"])), max(rows, key=lambda r: float(r["fit_seconds"]))]

@@ -11,12 +11,12 @@ import polars as pl
 from higgsbench.errors import DataError, StoreError
 from higgsbench.events.shifts import recognise_processes
 from higgsbench.files import printable
+from higgsbench.inference.shifts import score_shifts
 from higgsbench.inference.statistics import change_of_ams
 from higgsbench.pages import count, number, percent
 from higgsbench.pages.drawing import PAPER, SERIES, SIGNAL, SOFT, axis_label, new_figure
 from higgsbench.pages.html import Cell, Gallery, Table
 from higgsbench.report.context import histogram
-from higgsbench.report.shifts import shift_results
 from higgsbench.schema import ATLAS_HIGGS, UNITS
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.events import Events
-    from higgsbench.inference.shifts import ShiftRow, Systematic
+    from higgsbench.inference.shifts import ShiftRow
     from higgsbench.pages.html import Part
     from higgsbench.report.context import Context
 
@@ -37,25 +37,29 @@ _COLORS = {"W": SERIES[0], "Z": SERIES[3], "ttbar": SERIES[2], "background": SER
 _HATCH = {"ttbar": "////", "Z": "....", "signal": None}
 _NAMES = {"W": "W + jets", "Z": "Z → ττ", "ttbar": "top pairs", "signal": "signal", "background": "background"}
 _ORDER = ("ttbar", "Z", "W", "background", "signal")
+_SHIFT_SECONDS = 15.0
+"""What scoring nominal and moved events may take, by the stored times."""
+
 _ROUND = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def selection(context: Context) -> list[Part]:
     """Show the events that the best row selects, by jet number and mass."""
-    events, run = context.events.train, context.run
+    events = context.events.train
     features = () if events is None else features_of(events)
     if events is None or not features:
         return []
-    record = run.rows[0]
-    share = np.mean(run.scores.by_row[record["name"]] >= record["threshold"], axis=0)
-    weight = run.scores.weight * share
+    record = context.rows[0]
+    share = np.mean(context.scores.by_row[record["name"]] >= record["threshold"], axis=0)
+    weight = context.scores.weight * share
     chosen = Selected(processes_of(events), weight)
     pictures = []
     for feature in features:
         figure = selection_figure(feature, chosen, edges_of(feature, weight))
         pictures.append(context.pictures.add(f"selected-{feature.name}", figure, *_selection_words(feature, chosen)))
     rows = [
-        _process_row(process, chosen, run.scores.weight, share) for process in dict.fromkeys(chosen.process.tolist())
+        _process_row(process, chosen, context.scores.weight, share)
+        for process in dict.fromkeys(chosen.process.tolist())
     ]
     intro = (
         f"Events that {printable(record['name'])}, the best row, selects at its frozen cut, out of fold; stacked "
@@ -203,18 +207,29 @@ def shifts(context: Context) -> list[Part]:
         return []
     if context.models is None:
         raise StoreError(f"{context.run.folder}: --shift needs the run's stored models")
-    names = [r["name"] for r in context.drawn]
-    found = shift_results(context.run, context.events, context.systematics, context.models, names, context.shift_events)
+    found = score_shifts(
+        context.run,
+        context.events,
+        context.systematics,
+        context.models,
+        [r["name"] for r in context.drawn],
+        file=context.shift_events,
+        seconds=_SHIFT_SECONDS,
+    )
     out: list[Part] = [printable(_shift_words(context, found.where)), *(printable(note) for note in found.notes)]
     if not found.rows:
         return out
-    worst = {name: min(rows[1:], key=lambda r: r.ams_change) for name, rows in found.rows.items()}
+    tables = {
+        name: scored.table(context.run.row(name).cut.threshold, context.run.b_reg)
+        for name, scored in found.rows.items()
+    }
+    worst = {name: min(rows[1:], key=lambda r: r.ams_change) for name, rows in tables.items()}
     first = ", ".join(f"{name} {row.name} {change_of_ams(row)}" for name, row in list(worst.items())[:4])
-    alt = printable(f"Change of the AMS of {len(found.rows)} rows under systematic shifts; lowest: {first}.")
+    alt = printable(f"Change of the AMS of {len(tables)} rows under systematic shifts; lowest: {first}.")
     caption = "Bars: one standard error of the change, from the finite number of simulated events."
-    out.append(context.pictures.add("shifts", shift_figure(found.rows, context.looks), alt, caption))
+    out.append(context.pictures.add("shifts", shift_figure(tables, context.looks), alt, caption))
     headings = ["row", "shift", "s selected", "Δs", "b selected", "Δb", "AMS", "ΔAMS"]
-    lines = [(printable(name), *_cells(row)) for name, rows in found.rows.items() for row in rows]
+    lines = [(printable(name), *_cells(row)) for name, rows in tables.items() for row in rows]
     table = Table("Selection at the frozen cut under systematic shifts", headings, lines, text=(0, 1), sortable=True)
     return [*out, table]
 
@@ -233,20 +248,12 @@ def _cells(row: ShiftRow) -> tuple[str | Cell, ...]:
 
 
 def _shift_words(context: Context, where: str) -> str:
-    what = "; ".join(_said(systematic) for systematic in context.systematics)
+    what = "; ".join(map(str, context.systematics))
     return (
         f"Shifts: {what}. The stored models score {where}, as they are and moved; each row selects at its frozen cut. "
         "Weights keep the factors of the nominal events, so that events which a shift moves out of the selection are "
         "lost and not scaled away. ± of a change: both selections are on the same simulated events."
     )
-
-
-def _said(systematic: Systematic) -> str:
-    if systematic.files is not None:
-        return f"{systematic.name} from {' and '.join(file.name for file in systematic.files)}"
-    if systematic.name == "soft_met":
-        return f"{systematic.name} ± {systematic.size:g} GeV"
-    return f"{systematic.name} ± {100 * (systematic.size or 0.0):g}%"
 
 
 def shift_figure(rows: Mapping[str, Sequence[ShiftRow]], looks: Mapping[str, dict[str, Any]]) -> Figure:

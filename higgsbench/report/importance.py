@@ -9,16 +9,17 @@ import numpy as np
 
 from higgsbench.errors import HiggsbenchError, StoreError
 from higgsbench.files import printable
+from higgsbench.inference.shifts import subsample
 from higgsbench.metrics.ams import ams
 from higgsbench.metrics.estimates import roc_auc
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.pages import number, with_error
 from higgsbench.pages.drawing import BACKGROUND, SIGNAL, SOFT
 from higgsbench.pages.html import Cell, Gallery, Table
-from higgsbench.report.context import affordable_events, subsample
+from higgsbench.report.context import affordable_events
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import polars as pl
     from matplotlib.figure import Figure
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
     from higgsbench.events import Events
     from higgsbench.pages.html import Part
-    from higgsbench.report.context import Context, FittedModels, Scorer
+    from higgsbench.report.context import Context
+    from higgsbench.runs.predictor import FittedRun, Predictor, UnseenScorer
 
 __all__ = ["Contributions", "Judge", "importance", "permutation_importance"]
 
@@ -60,11 +62,11 @@ def importance(context: Context) -> list[Part]:
     return out
 
 
-def _shuffled(context: Context, models: FittedModels, train: Events) -> list[Part]:
+def _shuffled(context: Context, models: FittedRun, train: Events) -> list[Part]:
     features = train.schema.features
     record, events, slow = _row_to_shuffle(context, len(features) * _SHUFFLES + 1)
     scorer, frame, judge, where = _unseen(context, models, train, record, events)
-    found = permutation_importance(scorer, frame, judge, features, shuffles=_SHUFFLES)
+    found = permutation_importance(scorer.scores, frame, judge, features, shuffles=_SHUFFLES)
     name = record["name"]
     first = ", ".join(f"{e.feature} {with_error(e.auc, e.auc_se)}" for e in found[:5])
     alt = f"Permutation importance of {name} on {where}; largest losses of weighted AUC: {first}."
@@ -83,7 +85,7 @@ def _shuffled(context: Context, models: FittedModels, train: Events) -> list[Par
 def _row_to_shuffle(context: Context, passes: int) -> tuple[dict[str, Any], int, list[str]]:
     """Return the best trained row that can be scored so often, on how many events, and better ones that cannot."""
     slow: list[str] = []
-    for record in (r for r in context.run.rows if r["name"] != "stack"):
+    for record in (r for r in context.rows if r["name"] != "stack"):
         events = affordable_events(record, _SECONDS, passes, _MOST)
         if events >= _FEWEST:
             return record, events, slow
@@ -92,13 +94,14 @@ def _row_to_shuffle(context: Context, passes: int) -> tuple[dict[str, Any], int,
 
 
 def _unseen(
-    context: Context, models: FittedModels, train: Events, record: dict[str, Any], most: int
-) -> tuple[Scorer, pl.DataFrame, Judge, str]:
+    context: Context, models: FittedRun, train: Events, record: dict[str, Any], most: int
+) -> tuple[UnseenScorer | Predictor, pl.DataFrame, Judge, str]:
     """Return a scorer and events that it has not seen: out of fold, or held out where all models saw all others."""
-    run, held_out, test = context.run, context.events.held_out, context.events.test
+    run, held_out, test = context.run, context.held_out, context.events.test
     rows = subsample(len(train), most)
-    y, weight, frame = run.scores.y[rows], run.scores.weight[rows], train.frame[rows]
+    y, weight, frame = run.y[rows], run.weight[rows], train.frame[rows]
     where = f"{rows.size:,} training events, each judged by a model that did not see it"
+    scorer: UnseenScorer | Predictor
     try:
         scorer = models.unseen(record["name"], run.event_id[rows])
     except HiggsbenchError:
@@ -154,15 +157,21 @@ class Importance:
 
 
 def permutation_importance(
-    scorer: Scorer, frame: pl.DataFrame, judge: Judge, features: Sequence[str], *, shuffles: int = 3, seed: int = 0
+    score: Callable[[pl.DataFrame], NDArray[np.float64]],
+    frame: pl.DataFrame,
+    judge: Judge,
+    features: Sequence[str],
+    *,
+    shuffles: int = 3,
+    seed: int = 0,
 ) -> tuple[Importance, ...]:
     """Shuffle one feature at a time and score again (Breiman, Machine Learning 45 (2001) 5, with weights).
 
-    Only events that the model has not seen tell what a feature is worth. Features that say the same stand in for each
+    Only events that the model has not seen show what a feature is worth. Features with the same content replace each
     other, so that all of them can look unimportant.
 
     Args:
-        scorer: the model.
+        score: the model.
         frame: (n,) events that it has not seen.
         judge: what their scores are judged by.
         features: columns to shuffle.
@@ -173,12 +182,12 @@ def permutation_importance(
         One entry per feature, by falling loss of weighted AUC.
     """
     rng = np.random.default_rng(seed)
-    whole = np.array(judge(scorer.scores(frame)))
+    whole = np.array(judge(score(frame)))
     found = []
     for feature in features:
         orders = [rng.permutation(frame.height) for _ in range(shuffles)]
         shuffled = (frame.with_columns(frame[feature][order]) for order in orders)
-        losses = np.array([whole - judge(scorer.scores(events)) for events in shuffled])
+        losses = np.array([whole - judge(score(events)) for events in shuffled])
         (auc, ams_), (auc_se, ams_se) = losses.mean(axis=0), losses.std(axis=0, ddof=1) / np.sqrt(shuffles)
         found.append(Importance(feature, float(auc), float(auc_se), float(ams_), float(ams_se)))
     return tuple(sorted(found, key=lambda entry: -entry.auc))
@@ -213,12 +222,12 @@ def importance_figure(found: Sequence[Importance]) -> Figure:
     return figure
 
 
-def _contributions(context: Context, models: FittedModels, train: Events) -> list[Part]:
+def _contributions(context: Context, models: FittedRun, train: Events) -> list[Part]:
     run = context.run
     rows = subsample(len(train), _EXPLAINED)
     frame, event_id = train.frame[rows], run.event_id[rows]
     record, reasons = None, []
-    for record in (r for r in run.rows if r["name"] != "stack"):
+    for record in (r for r in context.rows if r["name"] != "stack"):
         try:
             features, values, parts = models.contributions(record["name"], frame, event_id)
             break
@@ -226,7 +235,7 @@ def _contributions(context: Context, models: FittedModels, train: Events) -> lis
             reasons.append(str(error))
     else:
         raise StoreError(next(iter(reasons), "no trained row"))
-    weight = evaluation_weights(run.scores.y[rows], run.scores.weight[rows], 0.5, 0.5)
+    weight = evaluation_weights(run.y[rows], run.weight[rows], 0.5, 0.5)
     found = Contributions(features, values, parts, weight)
     order = np.argsort(-found.size, kind="stable")
     first = ", ".join(f"{features[i]} {number(found.size[i], 2)}" for i in order[:5])

@@ -6,35 +6,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from higgsbench._version import __version__
-from higgsbench.errors import StoreError
 from higgsbench.files import printable
+from higgsbench.inference.events import reload_events
 from higgsbench.pages import with_error
 from higgsbench.pages.drawing import Pictures, check_page, style, write_page
 from higgsbench.pages.html import Definitions, Heading, Listing, Section, Table, page
 from higgsbench.report.board import blend, costs, leaderboard, ranks, roc
-from higgsbench.report.context import Context, find_run, read_run, reload_events
+from higgsbench.report.context import Context
 from higgsbench.report.events import selection, shifts
 from higgsbench.report.importance import importance
 from higgsbench.report.rows import calibration, curves, separation
+from higgsbench.runs.stored import find_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from higgsbench.inference.shifts import Systematic
+    from higgsbench.inference.events import Systematic
     from higgsbench.pages.html import Part
-    from higgsbench.report.context import FittedModels
+    from higgsbench.runs.predictor import FittedRun
+    from higgsbench.runs.result import RunResult
+    from higgsbench.runs.stored import StoredRun
 
 __all__ = ["render_report", "write_report"]
 
 
 def write_report(
-    run: str | Path,
+    run: str | Path | StoredRun | RunResult,
     output: str | Path,
     *,
     figures: str | Path | None = None,
     data: str | Path | None = None,
     test: str | Path | None = None,
-    models: FittedModels | None = None,
     all_rows: bool = False,
     systematics: Sequence[Systematic] = (),
     shift_events: str | Path | None = None,
@@ -42,12 +44,11 @@ def write_report(
     """Write the page of a stored run, whole or not at all.
 
     Args:
-        run: the run's folder, or a folder of runs, of which the one finished last is taken.
+        run: the run, named as everywhere (`find_run`).
         output: the page.
         figures: folder that gets every figure as PNG and PDF too.
         data: event file, where it is no longer where the run's configuration says.
         test: file of held-out events, likewise.
-        models: the run's stored models; without them the page leaves out what needs a model.
         all_rows: whether every row gets figures of its own, not only the best ones and the stack.
         systematics: systematic shifts whose effect on the selections is shown.
         shift_events: file of labelled events that are shifted, instead of the run's own.
@@ -61,30 +62,32 @@ def write_report(
         DataError: if the page or a figure cannot be written, a named event file is not that of the run, or events
             cannot be shifted.
     """
+    from higgsbench.runs.predictor import FittedRun
+
     target = Path(output)
     check_page(target)
-    folder = find_run(Path(run))
+    stored = find_run(run)
     text = render_report(
-        folder,
+        stored,
         Pictures(None if figures is None else Path(figures)),
         data=None if data is None else Path(data),
         test=None if test is None else Path(test),
-        models=models,
+        models=FittedRun(stored),
         all_rows=all_rows,
         systematics=systematics,
         shift_events=None if shift_events is None else Path(shift_events),
     )
     write_page(target, text)
-    return folder
+    return stored.folder
 
 
 def render_report(
-    folder: Path,
+    run: StoredRun,
     pictures: Pictures,
     *,
     data: Path | None = None,
     test: Path | None = None,
-    models: FittedModels | None = None,
+    models: FittedRun | None = None,
     all_rows: bool = False,
     systematics: Sequence[Systematic] = (),
     shift_events: Path | None = None,
@@ -92,11 +95,11 @@ def render_report(
     """Return the page of a run as HTML.
 
     Args:
-        folder: the run's folder.
+        run: the run.
         pictures: takes the figures.
         data: event file, instead of the configuration's.
         test: file of held-out events, instead of the configuration's.
-        models: as in `write_report`, and so the other arguments.
+        models: the run's stored models; without them the page leaves out what needs a model.
         all_rows: whether every row gets figures of its own.
         systematics: systematic shifts.
         shift_events: file of labelled events that are shifted.
@@ -105,10 +108,8 @@ def render_report(
         StoreError: if the run is damaged, none of its rows has scores, or shifts are asked for and there are no events.
         DataError: if a named event file is not that of the run, or events cannot be shifted.
     """
-    run = read_run(folder)
-    if not run.rows:
-        raise StoreError(f"{folder}: no row of this run has numbers; there is nothing to draw")
-    context = Context(run, reload_events(run, data, test), pictures, models, all_rows, systematics, shift_events)
+    events = reload_events(run, data, test)
+    context = Context(run, events, pictures, models, all_rows, systematics, shift_events)
     with style():
         sections = [
             Section("leaderboard", "Leaderboard", leaderboard(context)),
@@ -125,47 +126,48 @@ def render_report(
             Section("provenance", "Configuration, environment, data", provenance(context)),
         ]
     footer = (
-        f"Made by higgsbench {__version__} report from the run {printable(folder.name)}. All numbers use evaluation "
+        f"Made by higgsbench {__version__} report from the run {printable(run.name)}. All numbers use evaluation "
         "weights, rescaled per class to the reference totals. Figures of the leaderboard at full precision: higgsbench "
         "leaderboard --format json."
     )
-    return page(f"Report of {printable(folder.name)}", _lead(context), sections, footer)
+    return page(f"Report of {printable(run.name)}", _lead(context), sections, footer)
 
 
 def _lead(context: Context) -> list[str]:
-    run = context.run
-    best = run.rows[0]
-    close = [r["name"] for r in run.rows if r.get("distinguishable") is False]
+    rows, best = context.rows, context.rows[0]
+    close = [r["name"] for r in rows if r.get("distinguishable") is False]
     text = f"Best by cross-validated AMS: {best['name']}, {with_error(best['ams_cv'], best['ams_cv_se'])}, weighted "
     text += f"AUC {with_error(best['auc'], best['auc_se'])}. "
     if close:
-        text += f"{len(close)} of the {len(run.rows) - 1} other rows cannot be distinguished from it on these events "
+        text += f"{len(close)} of the {len(rows) - 1} other rows cannot be distinguished from it on these events "
         text += f"(paired difference under two standard errors): {', '.join(close)}."
-    elif len(run.rows) > 1:
+    elif len(rows) > 1:
         text += "Every other row is worse by more than two paired standard errors."
-    notes = [*run.notes, *context.events.notes]
-    if run.table.comparability.get("simulated"):
+    notes = list(dict.fromkeys([*context.notes, *context.events.notes]))
+    if context.run.comparability.get("simulated"):
         notes.insert(0, "These events come from the built-in toy simulation; their numbers are not those of real data.")
-    return [printable(line) for line in (run.table.title, text, *notes)]
+    return [printable(line) for line in (context.table.title, text, *notes)]
 
 
 def provenance(context: Context) -> list[Part]:
     """Show data digests and what the rows share, versions and hardware, and the configuration to run again."""
-    run = context.run
-    shared = run.table.comparability
-    rules = ", ".join(dict.fromkeys(_plain(r.get("cut_rule", "?")) for r in run.rows))
-    entries = [("events", printable(run.table.source)), ("rule of the cut", rules)]
-    entries += [(str(key).replace("_", " "), _plain(value)) for key, value in shared.items() if value is not None]
-    packages = run.environment.get("packages")
+    rules = ", ".join(dict.fromkeys(_plain(r.get("cut_rule", "?")) for r in context.rows))
+    entries = [("events", printable(context.table.source)), ("rule of the cut", rules)]
+    entries += [
+        (str(key).replace("_", " "), _plain(value))
+        for key, value in context.run.comparability.items()
+        if value is not None
+    ]
+    packages = context.environment.get("packages")
     versions = packages if isinstance(packages, dict) else {}
-    machine = [(k, _plain(v)) for k, v in run.environment.items() if k != "packages"]
+    machine = [(k, _plain(v)) for k, v in context.environment.items() if k != "packages"]
     out: list[Part] = [Heading("Data and definitions"), Definitions(entries)]
     if machine or versions:
         rows = [(printable(name), _plain(version)) for name, version in sorted(versions.items())]
         table = Table("Versions of packages", ["package", "version"], rows, text=(0, 1))
         out += [Heading("Environment"), Definitions(machine), table]
-    if run.configuration:
-        text = "\n".join(printable(line) for line in run.configuration.splitlines())
+    if context.configuration:
+        text = "\n".join(printable(line) for line in context.configuration.splitlines())
         out += [Heading("Configuration, presets and defaults written out"), Listing(text, "Configuration")]
     return out
 

@@ -45,8 +45,8 @@ def _panel(title: str) -> tuple[Figure, Axes]:
 def curves(context: Context) -> list[Part]:
     """Show the AMS against the selected share, row by row."""
     run = context.run
-    upper = min(max(0.5, 1.25 * max(float(r["fraction"]) for r in run.rows)), 1.0)
-    found = {r["name"]: ams_curve(run.scores, r["name"], run.b_reg, upper) for r in context.drawn}
+    upper = min(max(0.5, 1.25 * max(float(r["fraction"]) for r in context.rows)), 1.0)
+    found = {r["name"]: ams_curve(context.scores, r["name"], run.b_reg, upper) for r in context.drawn}
     top = 1.12 * max(max(c.best[1], float(np.nanmax(c.ams))) for c in found.values())
     pictures = []
     for record in context.drawn:
@@ -139,7 +139,7 @@ def separation(context: Context) -> list[Part]:
         name = record["name"]
         found = _agreements(context, name)
         figure = _scores_of_row(context, record)
-        pictures.append(context.pictures.add(f"scores-{name}", figure, _score_alt(context.run.scores, name, found)))
+        pictures.append(context.pictures.add(f"scores-{name}", figure, _score_alt(context.scores, name, found)))
         lines += [(printable(name), *key, *_agreement_cells(a)) for key, a in found.items()]
     out: list[Part] = [_score_words(context), *(printable(note) for note in context.training.notes), Gallery(pictures)]
     if lines:
@@ -155,20 +155,20 @@ def separation(context: Context) -> list[Part]:
 
 def _samples(context: Context, name: str) -> dict[str, Scores]:
     """Return the samples that are laid over the out-of-fold scores of a row."""
-    samples = (("held out", context.events.held_out), ("training", context.training.scores))
+    samples = (("held out", context.held_out), ("training", context.training.scores))
     return {label: sample for label, sample in samples if sample is not None and name in sample.by_row}
 
 
 def _agreements(context: Context, name: str) -> dict[tuple[str, str], Agreement]:
     return {
-        (label, of): agreement(context.run.scores, sample, name, of_signal=of == "signal")
+        (label, of): agreement(context.scores, sample, name, of_signal=of == "signal")
         for label, sample in _samples(context, name).items()
         for of in ("signal", "background")
     }
 
 
 def _scores_of_row(context: Context, record: dict[str, Any]) -> Figure:
-    name, oof = record["name"], context.run.scores
+    name, oof = record["name"], context.scores
     samples = _samples(context, name)
     edges = score_edges([oof.by_row[name], *(s.by_row[name] for s in samples.values())])
     held_out, training = samples.get("held out"), samples.get("training")
@@ -183,7 +183,7 @@ def _overtraining(context: Context) -> list[Part]:
     if training is None:
         return []
     lines: list[tuple[str | Cell, ...]] = []
-    for record in (r for r in context.run.rows if r["name"] in training.by_row):
+    for record in (r for r in context.rows if r["name"] in training.by_row):
         seen = roc_auc(training.y, training.by_row[record["name"]][0], training.weight)
         cells = (Cell(f"{v:.4f}", v) for v in (seen.value, record["auc"], seen.value - record["auc"]))
         lines.append((printable(record["name"]), *cells))
@@ -257,7 +257,7 @@ def _score_alt(scores: Scores, name: str, found: dict[tuple[str, str], Agreement
 def _score_words(context: Context) -> str:
     text = "Lines: out-of-fold scores, each event judged by a model that did not see it; bands: one standard error. "
     text += "Dotted: the frozen cut. The outermost bins hold what lies beyond. "
-    if context.events.held_out is not None:
+    if context.held_out is not None:
         text += (
             "Points: held-out events. With test_prediction: fold_mean their score is a mean over the models of all "
             "folds, which is a little steadier than an out-of-fold score; a small p alone then does not show "
@@ -338,7 +338,7 @@ def _of_class(
 
 def calibration(context: Context) -> list[Part]:
     """Show predicted against found log-odds, row by row."""
-    found = {r["name"]: reliability(context.run.scores, r["name"]) for r in context.drawn}
+    found = {r["name"]: reliability(context.scores, r["name"]) for r in context.drawn}
     ends = np.concatenate([np.concatenate([f.predicted, f.found]) for f in found.values()])
     limits = (float(np.floor(ends.min())), float(np.ceil(ends.max()))) if ends.size else (-1.0, 1.0)
     pictures = []

@@ -6,7 +6,7 @@ Importing this module loads no training library. Everything but `rows.json` is r
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -278,6 +278,20 @@ class StoredRun:
             hint = nearest_hint(model, known, f" (there are {', '.join(known)})")
             raise ConfigError(f"{self.name}: no model {model!r}{hint}")
         return found
+
+    def scored_rows(self, models: Sequence[str] = ()) -> list[StoredRow]:
+        """Return the rows that have numbers: all of them, or those of the given names or labels, each once.
+
+        Raises:
+            ConfigError: for a model that is not there, or that failed.
+        """
+        if not models:
+            return [row for row in self.rows if row.ok]
+        found = {row.name: row for model in models for row in self.rows_named(model)}
+        failed = [name for name, row in found.items() if not row.ok]
+        if failed:
+            raise ConfigError(f"{self.name}: model {failed[0]!r} failed and has no scores")
+        return list(found.values())
 
     # Scores.
 

@@ -15,15 +15,16 @@ import pytest
 from click.testing import CliRunner
 
 from higgsbench.cli.main import cli, main
-from higgsbench.compare import load_contenders
-from higgsbench.errors import ConfigError, DataError, MetricError, MissingExtraError
+from higgsbench.errors import DataError, MetricError, MissingExtraError
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.inference import ShiftedScores, Template, build_workspace, model_significance, shift_table
-from higgsbench.inference.shifts import binned, parse_shift, read_shifts
-from higgsbench.inference.significance import honest_bins
-from higgsbench.inference.workspace import expected_results, expected_significance
+from higgsbench.inference.events import Systematic
+from higgsbench.inference.shifts import binned, read_shifts
+from higgsbench.inference.statistics import honest_bins
+from higgsbench.inference.workspace import expected_results
 from higgsbench.metrics import ams
 from higgsbench.metrics.significance import BinnedSums, BinningRules, asimov_significance, combined_significance
+from higgsbench.runs.stored import find_run
 from higgsbench.schema import N_B, N_S
 
 MakeRun = Callable[..., Path]
@@ -38,9 +39,9 @@ SHAPE = sums([30.0, 20.0], [300.0, 40.0])
 
 
 def test_significance_of_a_run(make_run: MakeRun) -> None:
-    (contender,), _ = load_contenders([f"{make_run('a', {'x': 0.2})}:x"])
-    found = model_significance(contender, [0.05], BinningRules(4, 10.0, 20.0), replicas=100)
-    y, w = contender.truth.y, contender.truth.weight
+    row = find_run(make_run("a", {"x": 0.2})).row("x")
+    found = model_significance(row, [0.05], BinningRules(4, 10.0, 20.0), replicas=100)
+    y, w = found.truth.y, found.truth.weight
     s, b = w[found.selected & y].sum(), w[found.selected & ~y].sum()
     assert (found.s.value, found.b.value) == pytest.approx((s, b))
     assert found.ams.value == pytest.approx(ams(s, b))
@@ -53,8 +54,8 @@ def test_significance_of_a_run(make_run: MakeRun) -> None:
 
 
 def test_bins_of_a_fold_do_not_know_its_labels(make_run: MakeRun) -> None:
-    (contender,), _ = load_contenders([f"{make_run('a', {'x': 0.2})}:x"])
-    truth, score = contender.truth, contender.scores[0]
+    row = find_run(make_run("a", {"x": 0.2})).row("x")
+    truth, score = row.truth, row.scores[0]
     own = truth.fold[0] == 1
     rules = BinningRules(3, 10.0, 20.0)
     before, bins = honest_bins(score, truth, rules)
@@ -89,9 +90,64 @@ def test_an_exported_workspace_gives_pyhf_the_same_number(tmp_path: Path) -> Non
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
     z, *parameters = done.stdout.split()
     assert set(parameters) == {"mu", "background_norm", "shift_tes", "mcstat"}
-    found = expected_significance(built)
+    found = expected_results(built).z
+    assert found is not None
     assert found == pytest.approx(float(z), rel=1e-3)
     assert found < combined_significance(SHAPE.s, SHAPE.b)
+
+
+@pytest.mark.parametrize(("bins", "sigma_b"), [(1, 0.0), (2, 0.1)])
+@pytest.mark.parametrize("spread", [0.05, 0.3, 1.0])
+def test_small_samples_give_what_can_be_given(spread: float, bins: int, sigma_b: float) -> None:
+    pytest.importorskip("pyhf")
+    pytest.importorskip("iminuit")
+    s, b = np.full(bins, 30.0), np.geomspace(4000.0, 100.0, bins)
+    built = build_workspace(Template(BinnedSums(s, b, (spread * s) ** 2, (spread * b) ** 2)), sigma_b=sigma_b)
+    found = expected_results(built)
+    assert found.z is not None or "significance" in found.problems[0]
+    if found.upper_limit is None:
+        assert found.band == ()
+        assert "no expected limit: the fit of the workspace failed: " in found.problems[-1]
+    else:
+        assert (len(found.band), found.upper_limit) == (5, found.band[2])
+        assert list(found.band) == sorted(found.band)
+
+
+def test_a_limit_beyond_the_bound_of_the_workspace_is_found() -> None:
+    pytest.importorskip("pyhf")
+    pytest.importorskip("iminuit")
+    s, b = np.array([30.0]), np.array([4000.0])
+    built = build_workspace(Template(BinnedSums(s, b, (0.25 * s) ** 2, (0.25 * b) ** 2)))
+    (bound,) = built["measurements"][0]["config"]["parameters"][0]["bounds"]
+    found = expected_results(built)
+    assert found.problems == ()
+    assert found.band[4] > bound[1]
+
+
+def test_a_fit_that_fails_costs_nothing_else(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyhf")
+    pytest.importorskip("iminuit")
+
+    def fails(*args: object) -> None:
+        raise MetricError("the fit of the workspace failed: no minimum")
+
+    results = make_run("a", {"x": 0.2}).parent
+    monkeypatch.setattr("higgsbench.inference.workspace._limits", fails)
+    options = ["--fit", "--workspace", str(tmp_path / "w.json"), "--max-bins", "3"]
+    for form in (["--format", "json"], []):
+        with pytest.raises(SystemExit, match="0"):
+            main(["stats", "a", "--results", str(results), *options, *form])
+        shown = capsys.readouterr()
+        assert "Warning: x: no expected limit: the fit of the workspace failed: no minimum" in shown.err
+        if form:
+            content = json.loads(shown.out)["pyhf"]
+            assert content["z"] > 0.0
+            assert content["upper_limit"] is None
+        else:
+            assert "expected 95% CLs limit on the signal strength not found" in shown.out
+    assert json.loads((tmp_path / "w.json").read_text())["version"] == "1.0.0"
 
 
 def test_workspaces_need_background_everywhere() -> None:
@@ -122,12 +178,6 @@ def test_shift_table_by_hand() -> None:
     assert (list(found.s), list(found.b)) == ([0.0, 20.0], [0.0, 80.0])
 
 
-@pytest.mark.parametrize("text", ["tes", "tes=a.parquet", "=a,b", "t s=a,b", "tes=,b"])
-def test_shift_options_of_another_form_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="NAME=UP"):
-        parse_shift(text)
-
-
 @pytest.fixture
 def shifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """Toy events and scores as `higgsbench predict` writes them, nominal and shifted."""
@@ -144,11 +194,11 @@ def shifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 def test_shifts_from_files(shifted: dict[str, Path]) -> None:
     lost = pl.read_parquet(shifted["down"])[5:]
     lost.write_parquet(shifted["down"])
-    base, sides = read_shifts(
-        shifted["events"], shifted["nominal"], [("tes", shifted["up"], shifted["down"])], (N_S, N_B)
+    found = read_shifts(
+        shifted["events"], shifted["nominal"], [Systematic("tes", files=(shifted["up"], shifted["down"]))], (N_S, N_B)
     )
+    base, (up, down) = found.nominal, found.sides["tes"]
     assert base.weight[base.y].sum() == pytest.approx(N_S)
-    up, down = sides["tes"]
     np.testing.assert_allclose(up.score, base.score + 0.1)
     assert down.weight.sum() < base.weight.sum() == pytest.approx(up.weight.sum())
 

@@ -16,6 +16,8 @@ from higgsbench.metrics import evaluation_weights, log_loss, roc_auc
 from higgsbench.metrics.ams import ams_scan
 from higgsbench.pages.drawing import Pictures
 from higgsbench.report.page import render_report
+from higgsbench.runs.predictor import FittedRun
+from higgsbench.runs.stored import find_run
 from higgsbench.schema import N_B, N_S
 
 ROWS = (
@@ -41,7 +43,7 @@ class Sum:
         return np.asarray(np.sum(columns, axis=0), dtype=np.float64)
 
 
-class ToyModels:
+class ToyModels(FittedRun):
     """Models of the rows without any: what they score depends on one mass, and trees are `trees` only.
 
     `refit` says that they have seen all training events; `absent` names rows without a model.
@@ -64,13 +66,14 @@ class ToyModels:
     def blended(self, scores: Any) -> Any:
         return None if set(scores) < {"alpha", "alpha [jets]"} else np.mean(list(scores.values()), axis=0)
 
-    def unseen(self, name: str, event_id: Any) -> Sum:
+    def unseen(self, name: str, event_id: Any) -> Any:
         self._check(name)
         if self.refit:
             raise StoreError("have seen all training events")
         return Sum(name, DER_mass_MMC=0.01)
 
-    def held_out(self, name: str) -> Sum:
+    def held_out(self, name: str | None = None) -> Any:
+        assert name is not None
         self._check(name)
         return Sum(name, DER_mass_vis=0.01)
 
@@ -134,7 +137,12 @@ def drawn(tmp_path_factory: pytest.TempPathFactory, toys: Path) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
         folder = maker(tmp_path_factory.mktemp("drawn"), toys)()
-        return render_report(folder, Pictures(), models=ToyModels())
+        return draw(folder, models=ToyModels())
+
+
+def draw(folder: Path, pictures: Pictures | None = None, **how: Any) -> str:
+    """Return the page of the run in a folder."""
+    return render_report(find_run(folder), pictures or Pictures(), **how)
 
 
 def maker(place: Path, toys: Path) -> Make:
@@ -177,7 +185,8 @@ def maker(place: Path, toys: Path) -> Make:
         pl.DataFrame(noise).write_parquet(target / "replicas.parquet")
         members = [{"name": n, "weight": 0.5, "weight_mean_over_folds": 0.4, "weight_sd_over_folds": 0.1}
                    for n, label, _, _ in names if label != "stack"]  # fmt: skip
-        (target / "stack.json").write_text(json.dumps({"method": "nonnegative", "members": members}))
+        stack = {"method": "nonnegative", "intercept": 0.0, "prior": 0.0, "members": members}
+        (target / "stack.json").write_text(json.dumps(stack))
         (target / "environment.json").write_text(json.dumps(ENVIRONMENT))
         (target / "config.yaml").write_text(
             f"name: toy\ndata: {{source: file, path: {data or toys}, train_sets: [t], test_sets: [v]}}\n"

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from higgsbench.inference.events import reload_events
+from higgsbench.inference.shifts import subsample
 from higgsbench.pages.drawing import Pictures
-from higgsbench.report import context as fitted
-from higgsbench.report.context import affordable_events, read_run, reload_events, subsample, training_scores
+from higgsbench.report import context
+from higgsbench.report.context import Context, affordable_events, training_scores
 from higgsbench.report.importance import Contributions, Judge, _offsets, _ranks, permutation_importance
-from higgsbench.report.page import render_report
+from higgsbench.runs.stored import find_run
 
-from .conftest import Make, Sum, ToyModels
+from .conftest import Make, Sum, ToyModels, draw
 
 
 def test_what_matters_comes_first_and_what_is_not_used_costs_nothing() -> None:
@@ -22,12 +25,12 @@ def test_what_matters_comes_first_and_what_is_not_used_costs_nothing() -> None:
                           "unused": rng.normal(size=y.size)})  # fmt: skip
     scorer = Sum(strong=2.0, weak=0.3)
     judge = Judge(y, rng.uniform(0.5, 1.5, y.size), 3.0, 10.0)
-    found = permutation_importance(scorer, frame, judge, ["unused", "weak", "strong"])
+    found = permutation_importance(scorer.scores, frame, judge, ["unused", "weak", "strong"])
     assert [entry.feature for entry in found] == ["strong", "weak", "unused"]
     assert (found[-1].auc, found[-1].ams) == (0.0, 0.0)
     assert found[0].auc > 0.2
     assert found[0].ams > 10 * found[0].ams_se > 0.0
-    assert found == permutation_importance(scorer, frame, judge, ["unused", "weak", "strong"])
+    assert found == permutation_importance(scorer.scores, frame, judge, ["unused", "weak", "strong"])
 
 
 def test_the_judge_cuts_and_weighs() -> None:
@@ -51,36 +54,38 @@ def test_slow_rows_are_asked_for_fewer_events(each: float | None, expected: int)
     assert affordable_events({"predict_us": each}, 1.0, 10, 5000) == expected
 
 
+def subject(folder: Path, models: ToyModels | None = None) -> Context:
+    run = find_run(folder)
+    return Context(run, reload_events(run), Pictures(), models or ToyModels())
+
+
 def test_training_scores_stop_where_the_time_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = read_run(make())
-    events = reload_events(run).train
-    assert events is not None
-    monkeypatch.setattr(fitted, "MAX_EVENTS", 700)
-    names = [r["name"] for r in run.rows]
-    whole = training_scores(run, events, ToyModels(), names)
+    folder = make()
+    monkeypatch.setattr(context, "MAX_EVENTS", 700)
+    asked = subject(folder)
+    names = [r["name"] for r in asked.rows]
+    whole = training_scores(asked, names)
     assert whole.notes == ()
     assert whole.scores is not None
     assert set(whole.scores.by_row) == set(names)
     assert {s.shape for s in whole.scores.by_row.values()} == {(1, 700)}
-    assert whole.scores.weight[whole.scores.y].sum() == pytest.approx(run.totals[0])
+    assert whole.scores.weight[whole.scores.y].sum() == pytest.approx(asked.run.totals[0])
     # 3 us per event, (3 - 1) models in each of 2 repeats, 700 events: 8.4 ms for each row.
     models = ToyModels()
-    short = training_scores(run, events, models, names, seconds=0.012)
+    short = training_scores(subject(folder, models), names, seconds=0.012)
     assert short.scores is not None
     assert models.asked == list(short.scores.by_row) == [n for n in names if n != "stack"][:1]
-    assert "would take long, of: " in short.notes[0]
-    assert training_scores(run, events, ToyModels(), names, seconds=0.0).scores is None
+    assert "would take too long, of: " in short.notes[0]
+    assert training_scores(subject(folder), names, seconds=0.0).scores is None
 
 
 def test_the_stack_asks_for_its_members_beside_the_rows_drawn(make: Make) -> None:
-    run = read_run(make())
-    events = reload_events(run).train
-    assert events is not None
-    found = training_scores(run, events, ToyModels(), ["stack"])
+    folder = make()
+    found = training_scores(subject(folder), ["stack"])
     assert found.scores is not None
     assert set(found.scores.by_row) == {"alpha", "alpha [jets]", "stack"}
     models = ToyModels()
-    training_scores(run, events, models, ["alpha"])
+    training_scores(subject(folder, models), ["alpha"])
     assert models.asked == ["alpha"]
 
 
@@ -89,7 +94,7 @@ def page(make: Make, undrawn: None) -> Any:
     pytest.importorskip("mplhep", reason="needs the extra 'report'")
 
     def render(models: ToyModels, **how: Any) -> str:
-        return render_report(make(**how), Pictures(), models=models)
+        return draw(make(**how), models=models)
 
     return render
 

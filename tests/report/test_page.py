@@ -13,14 +13,14 @@ import pytest
 from click.testing import CliRunner
 
 from higgsbench.errors import DataError, HiggsbenchError, StoreError
+from higgsbench.inference.events import reload_events
 from higgsbench.pages.drawing import Pictures, new_figure, style, svg_text
 from higgsbench.report import write_report
 from higgsbench.report.board import average_ranks
-from higgsbench.report.context import find_run, read_run, reload_events
 from higgsbench.report.events import features_of, processes_of
-from higgsbench.report.page import render_report
+from higgsbench.runs.stored import find_run
 
-from .conftest import Make, ToyModels
+from .conftest import Make, ToyModels, draw
 
 HOSTILE = '<img src=x onerror="alert(1)">$\\frac{'
 
@@ -95,7 +95,7 @@ def test_the_same_figure_gives_the_same_picture() -> None:
 
 
 def test_what_users_write_is_escaped(make: Make) -> None:
-    text = render_report(make(rename={"alpha": HOSTILE}), Pictures())
+    text = draw(make(rename={"alpha": HOSTILE}))
     assert "<img src=x" not in text
     assert "&lt;img src=x onerror=&#34;alert(1)&#34;&gt;" in text
     assert "<script>alert(1)" not in text
@@ -104,14 +104,14 @@ def test_what_users_write_is_escaped(make: Make) -> None:
 
 
 def test_runs_without_held_out_events(make: Make) -> None:
-    text = render_report(make(test=False), Pictures())
+    text = draw(make(test=False))
     assert "The run has no held-out events to lay over." in text
     assert "held out: KS" not in text
 
 
 def test_a_run_whose_data_are_gone_says_so(make: Make, tmp_path: Path) -> None:
     folder = make(data=tmp_path / "gone.csv")
-    text = render_report(folder, Pictures())
+    text = draw(folder)
     assert "The run&#39;s events cannot be loaded again" in text
     assert "gone.csv" in text
     assert "Where the selected events lie" not in text
@@ -120,22 +120,22 @@ def test_a_run_whose_data_are_gone_says_so(make: Make, tmp_path: Path) -> None:
 
 def test_data_that_moved_are_named(make: Make, tmp_path: Path, toys: Path) -> None:
     folder = make(data=tmp_path / "gone.csv")
-    assert "Where the selected events lie" in render_report(folder, Pictures(), data=toys)
+    assert "Where the selected events lie" in draw(folder, data=toys)
     with pytest.raises(HiggsbenchError, match=r"other\.csv"):
-        render_report(folder, Pictures(), data=tmp_path / "other.csv")
+        draw(folder, data=tmp_path / "other.csv")
 
 
 def test_data_that_changed_are_not_drawn(make: Make, tmp_path: Path, toys: Path) -> None:
     changed = tmp_path / "changed.csv"
     pl.read_csv(toys).with_columns(pl.col("DER_mass_vis") + 1.0).write_csv(changed)
     folder = make(data=changed)
-    found = reload_events(read_run(folder))
+    found = reload_events(find_run(folder))
     assert found.train is None
     assert "other values, than the run saw" in found.notes[0]
 
 
 def test_events_are_those_of_the_scores(make: Make, toys: Path) -> None:
-    run = read_run(make())
+    run = find_run(make())
     found = reload_events(run)
     frame = pl.read_csv(toys)
     by_id = dict(frame.select("EventId", "DER_mass_vis").iter_rows())
@@ -143,33 +143,33 @@ def test_events_are_those_of_the_scores(make: Make, toys: Path) -> None:
     (vis,) = [f for f in features_of(found.train) if f.name == "DER_mass_vis"]
     np.testing.assert_allclose(vis.values, [by_id[i] for i in run.event_id.tolist()])
     assert vis.unit == "GeV"
-    assert np.array_equal(processes_of(found.train) == "signal", run.scores.y)
-    assert found.held_out is not None
+    assert np.array_equal(processes_of(found.train) == "signal", run.y)
+    assert found.test is not None
     truth = dict(frame.select("EventId", "Label").iter_rows())
     assert run.test_event_id is not None
-    assert found.held_out.y.tolist() == [truth[i] == "s" for i in run.test_event_id.tolist()]
+    assert found.test.y.tolist() == [truth[i] == "s" for i in run.test_event_id.tolist()]
 
 
 def test_training_scores_are_laid_over_when_models_are_there(make: Make) -> None:
     folder = make()
-    text = render_report(folder, Pictures(), models=ToyModels())
+    text = draw(folder, models=ToyModels())
     assert "Areas: training events" in text
     assert "signal against training: KS" in text
     lines = re.search(r"Weighted AUC of [\d,]+ training events.*?</table>", text, re.S)
     assert lines is not None
     assert [name in lines[0] for name in ("alpha", "alpha [jets]", "stack")] == [True] * 3
-    without = render_report(folder, Pictures())
+    without = draw(folder)
     assert "are not available, so they are not laid over" in without
     assert "against training" not in without
     assert "Importance of features" not in without
 
 
 def test_rows_without_models_are_named(make: Make) -> None:
-    text = render_report(make(), Pictures(), models=ToyModels(absent=("alpha", "alpha [jets]")))
+    text = draw(make(), models=ToyModels(absent=("alpha", "alpha [jets]")))
     assert "No training scores of alpha: no model of &lt;alpha&gt;." in text
     assert "Permutation importance is not drawn: no model of &lt;alpha&gt;." in text
     assert "What features add (TreeSHAP) is not drawn: no model of &lt;alpha&gt;." in text
-    one = render_report(make("other"), Pictures(), models=ToyModels(absent=("alpha",)))
+    one = draw(make("other"), models=ToyModels(absent=("alpha",)))
     assert one.count("signal against training: KS") == 1  # neither of alpha nor of the stack, which needs it
 
 
@@ -178,7 +178,7 @@ def test_average_ranks_are_those_of_a_comparison(make: Make) -> None:
     found = average_ranks(folder)
     assert [picture.metric for picture in found] == ["ams", "auc"]
     assert found[1].names == ("stack", "alpha", "alpha [jets]")
-    text = render_report(folder, Pictures())
+    text = draw(folder)
     words = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(found[1].names, found[1].ranks, strict=True))
     assert f"Average ranks by weighted AUC: {words}." in text
     assert "higgsbench compare shows" in text
@@ -192,13 +192,13 @@ def _first_row_only(content: dict[str, Any]) -> None:
 def test_only_the_best_rows_get_figures_of_their_own(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("higgsbench.report.context.MOST_DRAWN", 1)
     folder = make()
-    text = render_report(folder, Pictures())
+    text = draw(folder)
     assert len(Page(text).all("img")) == 3 * 2 + 11
     assert text.count("Drawn: 2 of 3 rows, the best and the stack; --all-rows draws all.") == 3
     assert "Scores of alpha:" in text
     assert "Scores of stack:" in text
     assert "Scores of alpha [jets]:" not in text
-    assert len(Page(render_report(folder, Pictures(), all_rows=True)).all("img")) == 3 * 3 + 11
+    assert len(Page(draw(folder, all_rows=True)).all("img")) == 3 * 3 + 11
 
 
 def test_figures_as_files(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_figures_as_files(tmp_path: Path) -> None:
 def test_the_page_names_its_figures(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pictures, "_write", lambda self, folder, stem, figure: None)
     pictures = Pictures(tmp_path / "figures")
-    render_report(make(), pictures)
+    draw(make(), pictures)
     assert len(pictures.names) == 20
     assert {"ams-alpha", "scores-alpha-jets", "calibration-stack", "roc", "selected-der-mass-mmc"} <= set(
         pictures.names
@@ -239,26 +239,15 @@ def _all_failed(content: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("change", "message"), [(_no_n_s, "no number n_s"), (_all_failed, "no row of this run")])
 def test_rows_that_cannot_be_drawn(make: Make, change: Callable[[dict[str, Any]], None], message: str) -> None:
     with pytest.raises(StoreError, match=message):
-        render_report(make(change=change), Pictures())
+        draw(make(change=change))
 
 
-def test_damaged_scores_are_named(make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [True, False])
+def test_damaged_or_missing_scores_leave_no_page(make: Make, tmp_path: Path, damaged: bool) -> None:
     folder = make()
     file = folder / "scores.parquet"
-    whole = pl.read_parquet(file)
-    for frame, message in (
-        (whole.head(100), "has 100 rows"),
-        (whole.drop("weight"), "no column 'weight'"),
-        (whole.with_columns(pl.lit(float("nan")).alias("score:alpha")), "'score:alpha' holds values that are not"),
-    ):
-        frame.write_parquet(file)
-        with pytest.raises(StoreError, match=message):
-            read_run(folder)
-    file.write_bytes(b"PAR1")
-    with pytest.raises(StoreError, match=r"scores\.parquet: cannot be read"):
-        write_report(folder, tmp_path / "r.html")
-    file.unlink()
-    with pytest.raises(StoreError, match=r"scores\.parquet: .*missing"):
+    file.write_bytes(b"PAR1") if damaged else file.unlink()
+    with pytest.raises(StoreError, match=r"scores\.parquet: .*(damaged|missing)"):
         write_report(folder, tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
 
@@ -267,20 +256,9 @@ def test_damaged_scores_are_named(make: Make, tmp_path: Path) -> None:
 def test_what_is_not_needed_may_be_damaged(make: Make, name: str) -> None:
     folder = make()
     (folder / name).write_bytes(b"\xff{")
-    run = read_run(folder)
-    assert run.notes == (f"{name}: cannot be read",)
-    if name == "config.yaml":  # then nothing says where the events are
-        assert "UTF-8" in reload_events(run).notes[0]
-
-
-def test_the_run_finished_last_is_taken(make: Make, tmp_path: Path) -> None:
-    first, second = make("b"), make("a")
-    assert find_run(tmp_path / "results") == second
-    assert find_run(first) == first
-    (tmp_path / "empty").mkdir()
-    for folder, message in ((tmp_path / "empty", "no finished run"), (tmp_path / "no", "no such folder")):
-        with pytest.raises(StoreError, match=message):
-            find_run(folder)
+    text = draw(folder)
+    assert f"{name}: damaged" in text
+    assert ("The run&#39;s events cannot be loaded again" in text) == (name == "config.yaml")
 
 
 def test_the_command(make: Make, tmp_path: Path) -> None:
@@ -299,6 +277,6 @@ def test_the_command(make: Make, tmp_path: Path) -> None:
 
 def test_a_moved_run_is_read(make: Make, tmp_path: Path) -> None:
     shutil.move(make(), tmp_path / "elsewhere")
-    found = reload_events(read_run(tmp_path / "elsewhere")).train
+    found = reload_events(find_run(tmp_path / "elsewhere")).train
     assert found is not None
     assert len(features_of(found)) == 3

@@ -13,15 +13,13 @@ import higgsbench
 from higgsbench.errors import ConfigError, DataError, StoreError
 from higgsbench.events import load_events
 from higgsbench.events.shifts import Shifts, apply_shifts
-from higgsbench.inference.shifts import Systematic, moved_events, parse_systematics
+from higgsbench.inference.events import Systematic, moved_events, parse_systematics, reload_events
+from higgsbench.inference.shifts import ScoredRows, ShiftRow, score_shifts
 from higgsbench.metrics import ams, evaluation_weights
-from higgsbench.pages.drawing import Pictures
-from higgsbench.report.context import read_run, reload_events
-from higgsbench.report.page import render_report
-from higgsbench.report.shifts import row_shifts, shift_results
+from higgsbench.runs.stored import find_run
 from higgsbench.schema import N_B, N_S
 
-from .conftest import Make, Sum, ToyModels
+from .conftest import Make, Sum, ToyModels, draw
 
 pytest.importorskip("mplhep", reason="needs the extra 'report'")
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -32,11 +30,12 @@ TES = Systematic("tes", 0.1)
 class Shifted(ToyModels):
     """Scores that follow a mass, around the toy rows' cuts."""
 
-    def held_out(self, name: str) -> Sum:
+    def held_out(self, name: str | None = None) -> Any:
+        assert name is not None
         self._check(name)
         return Sum(name, DER_mass_vis=-0.05)
 
-    def unseen(self, name: str, event_id: Any) -> Sum:
+    def unseen(self, name: str, event_id: Any) -> Any:
         self._check(name)
         return Sum(name, DER_mass_vis=-0.05)
 
@@ -61,20 +60,26 @@ def by_hand(toys: Path, size: float, threshold: float, subset: str = "v") -> tup
     return float(w[events.y].sum()), float(w[~events.y].sum())
 
 
+def scored(folder: Path, systematics: list[Systematic], *names: str, **how: Any) -> ScoredRows:
+    run = find_run(folder)
+    return score_shifts(run, reload_events(run), systematics, Shifted(), names or ("alpha",), **how)
+
+
+def tables(found: ScoredRows) -> list[ShiftRow]:
+    return found.rows["alpha"].table(-4.0)
+
+
 def low_cut(content: dict[str, Any]) -> None:
     for row in content["rows"]:
         row["threshold"] = -4.0
 
 
 def test_sizes_move_the_held_out_events(make: Make, toys: Path) -> None:
-    folder = make(change=low_cut)
-    run = read_run(folder)
-    found = shift_results(run, reload_events(run), [TES, Systematic("bkg_scale", 0.05)], Shifted(), ["alpha", "stack"])
+    found = scored(make(change=low_cut), [TES, Systematic("bkg_scale", 0.05)], "alpha", "stack")
     assert set(found.rows) == {"alpha", "stack"}
-    nominal, up, down, more, less = found.rows["alpha"]
-    assert [r.name for r in found.rows["alpha"]] == [
-        "nominal", "tes up", "tes down", "bkg_scale up", "bkg_scale down"
-    ]  # fmt: skip
+    rows = tables(found)
+    nominal, up, down, more, less = rows
+    assert [r.name for r in rows] == ["nominal", "tes up", "tes down", "bkg_scale up", "bkg_scale down"]
     for row, size in ((nominal, 0.0), (up, 0.1), (down, -0.1)):
         s, b = by_hand(toys, size, -4.0)
         assert (row.s, row.b) == pytest.approx((s, b))
@@ -87,43 +92,39 @@ def test_sizes_move_the_held_out_events(make: Make, toys: Path) -> None:
 
 
 def test_without_held_out_events_each_is_judged_out_of_fold(make: Make, toys: Path) -> None:
-    run = read_run(make(test=False, change=low_cut))
-    found = shift_results(run, reload_events(run), [TES], Shifted(), ["alpha"])
+    found = scored(make(test=False, change=low_cut), [TES])
     assert "did not see it" in found.where
-    for row, size in zip(found.rows["alpha"], (0.0, 0.1, -0.1), strict=True):
+    for row, size in zip(tables(found), (0.0, 0.1, -0.1), strict=True):
         assert (row.s, row.b) == pytest.approx(by_hand(toys, size, -4.0, "t"))
 
 
 def test_files_of_moved_events_give_the_same(make: Make, files: tuple[Path, Path]) -> None:
-    folder = make(change=low_cut)
-    run = read_run(folder)
-    found = shift_results(run, reload_events(run), [TES, Systematic("file", files=files)], Shifted(), ["alpha"])
-    _, up, down, same, fewer = found.rows["alpha"]
+    found = scored(make(change=low_cut), [TES, Systematic("file", files=files)])
+    _, up, down, same, fewer = tables(found)
     assert (same.s, same.b, same.ams_change_se) == pytest.approx((up.s, up.b, up.ams_change_se))
     assert down.s + down.b > fewer.s + fewer.b > 0.0
-    base, sides = row_shifts(folder, "alpha", [Systematic("file", files=files)], Shifted())
-    assert base.y.size - sides["file"][1].y.size == 10
+    alpha = found.rows["alpha"]
+    assert alpha.nominal.y.size - alpha.sides["file"][1].y.size == 10
 
 
 def test_another_file_of_events_leaves_out_those_of_the_training(make: Make, toys: Path) -> None:
-    run = read_run(make(change=low_cut))
-    found = shift_results(run, reload_events(run), [TES], Shifted(), ["alpha"], toys)
-    assert found.rows["alpha"][1].s == pytest.approx(by_hand(toys, 0.1, -4.0)[0])
+    found = scored(make(change=low_cut), [TES], file=toys)
+    assert tables(found)[1].s == pytest.approx(by_hand(toys, 0.1, -4.0)[0])
     assert "toys.csv" in found.where
 
 
 def test_the_page_shows_them(make: Make) -> None:
-    text = render_report(make(change=low_cut), Pictures(), models=Shifted(), systematics=[TES])
+    text = draw(make(change=low_cut), models=Shifted(), systematics=[TES])
     assert '<h2 id="shifts">Systematic shifts</h2>' in text
     assert "Selection at the frozen cut under systematic shifts" in text
     assert 'alt="Change of the AMS of 3 rows under systematic shifts; lowest: ' in text
     assert text.count('<td class="t">tes up</td>') == 3
-    assert 'id="shifts"' not in render_report(make("other"), Pictures(), models=Shifted())
+    assert 'id="shifts"' not in draw(make("other"), models=Shifted())
 
 
 def test_rows_without_models_are_named(make: Make) -> None:
     models = Shifted(absent=("alpha [jets]",))
-    text = render_report(make(change=low_cut), Pictures(), models=models, systematics=[TES])
+    text = draw(make(change=low_cut), models=models, systematics=[TES])
     assert "No shifts of alpha [jets]: no model of &lt;alpha [jets]&gt;." in text
     assert text.count('<td class="t">tes up</td>') == 1  # nor can the stack be blended
 
@@ -131,16 +132,16 @@ def test_rows_without_models_are_named(make: Make) -> None:
 def test_what_cannot_be_shifted_is_said(make: Make, tmp_path: Path, toys: Path, files: tuple[Path, Path]) -> None:
     folder = make(data=tmp_path / "gone.csv")
     with pytest.raises(StoreError, match="--shift needs the run's events"):
-        row_shifts(folder, "alpha", [TES], Shifted())
+        scored(folder, [TES])
     with pytest.raises(StoreError, match="stored models"):
-        render_report(make("b"), Pictures(), systematics=[TES])
+        draw(make("b"), systematics=[TES])
     events = load_events(toys)
     others = events.take(events.in_subsets(["t"]))
     with pytest.raises(DataError, match=r"up\.csv: none of its"):
         moved_events(Systematic("x", files=files), others)
     pl.read_csv(toys).drop("Label", "Weight", "KaggleWeight").write_csv(tmp_path / "blind.csv")
     with pytest.raises(DataError, match=r"blind\.csv: no column Label"):
-        row_shifts(make("c"), "alpha", [TES], Shifted(), tmp_path / "blind.csv")
+        scored(make("c"), [TES], file=tmp_path / "blind.csv")
 
 
 @pytest.mark.parametrize(
@@ -155,6 +156,7 @@ def test_what_cannot_be_shifted_is_said(make: Make, tmp_path: Path, toys: Path, 
         ("tes=nan", "finite"),
         ("tes=-2", "above -1"),
         ("z_scale=-1.5", "above 0"),
+        ("t s=a,b", "write NAME=SIZE"),
     ],
 )
 def test_shifts_of_another_form_are_refused(text: str, message: str) -> None:
@@ -172,11 +174,9 @@ def test_shifts_are_parsed() -> None:
 
 
 def test_error_of_a_change_is_that_of_a_bootstrap(make: Make) -> None:
-    base, sides = row_shifts(make(change=low_cut), "alpha", [TES], Shifted())
-    from higgsbench.inference import shift_table
-
-    up = sides["tes"][0]
-    expected = shift_table(base, [up], -4.0)[1].ams_change_se
+    found = scored(make(change=low_cut), [TES])
+    base, up = found.rows["alpha"].nominal, found.rows["alpha"].sides["tes"][0]
+    expected = tables(found)[1].ams_change_se
     rng, values = np.random.default_rng(0), []
     for _ in range(300):
         count = rng.poisson(1.0, base.y.size)

@@ -292,9 +292,10 @@ def test_reports_escape_everything(here: Path) -> None:
     pytest.importorskip("mplhep")
     from higgsbench.pages.drawing import Pictures
     from higgsbench.report.page import render_report
+    from higgsbench.runs.stored import find_run
 
     evil_run(here / "run")
-    text = render_report(here / "run", Pictures())
+    text = render_report(find_run(here / "run"), Pictures())
     assert len(harmless(text).pictures) > 3
     assert "&lt;script&gt;alert(1)" in text
 

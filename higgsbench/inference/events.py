@@ -1,0 +1,269 @@
+"""The events of a stored run, loaded again, and moved by systematic shifts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import polars as pl
+from pydantic import ValidationError
+
+from higgsbench.config.document import read_yaml
+from higgsbench.config.load import source_events
+from higgsbench.config.model import DataConfig
+from higgsbench.errors import ConfigError, DataError, HiggsbenchError, nearest_hint
+from higgsbench.events import Events, load_events
+from higgsbench.events.shifts import Shifts, apply_shifts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from higgsbench.runs.stored import StoredRun
+
+__all__ = ["Moved", "RunEvents", "Shift", "Systematic", "moved_events", "parse_systematics", "reload_events"]
+
+Shift: TypeAlias = tuple[str, Path, Path]
+"""A shift as files: its name, the file of the upward and that of the downward shift."""
+
+_SIZES = tuple(item.name for item in fields(Shifts))
+
+
+@dataclass(frozen=True)
+class RunEvents:
+    """The events of a run, as far as they could be loaded again.
+
+    Attributes:
+        train: the cross-validated events in the order of the stored scores, or None.
+        test: the held-out events in the order of their scores, or None.
+        notes: what is missing, and why.
+    """
+
+    train: Events | None
+    test: Events | None
+    notes: tuple[str, ...]
+
+
+def reload_events(run: StoredRun, data: Path | None = None, test: Path | None = None) -> RunEvents:
+    """Load the events of a run again; where they are gone or have changed, a note says so.
+
+    Args:
+        run: the run.
+        data: event file, instead of the one that the run's configuration names (it may have moved).
+        test: file of held-out events, likewise.
+
+    Raises:
+        HiggsbenchError: if a file that the caller names cannot be used.
+    """
+    shared = run.comparability
+    try:
+        config = _data_config(run, data, test)
+        events = source_events(config)
+        train = _matching(events, run.event_id, shared.get("data"))
+    except HiggsbenchError as error:
+        if data is not None:
+            raise
+        return RunEvents(None, None, (f"The run's events cannot be loaded again: {error}. --data names the file.",))
+    if run.test_event_id is None:
+        return RunEvents(train, None, ())
+    try:
+        source = events if config.test is None else load_events(config.test, events.schema)
+        return RunEvents(train, _matching(source, run.test_event_id, shared.get("test")), ())
+    except HiggsbenchError as error:
+        if test is not None:
+            raise
+        note = f"The held-out events cannot be loaded again: {error}. --test names the file."
+        return RunEvents(train, None, (note,))
+
+
+def _data_config(run: StoredRun, data: Path | None, test: Path | None) -> DataConfig:
+    _ = run.configuration  # checks the file's checksum
+    file = run.folder / "config.yaml"
+    content = read_yaml(file).value
+    section = dict(content.get("data") or {}) if isinstance(content, dict) else {}
+    if data is not None:
+        layout = {key: section[key] for key in ("schema", "test", "train_sets", "test_sets") if key in section}
+        section = {**layout, "source": "file", "path": str(data)}
+    if test is not None:
+        section["test"] = str(test)
+    try:
+        return DataConfig.model_validate(section)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{file}: data.{at}: {first['msg']}") from error
+
+
+def _matching(events: Events, wanted: NDArray[np.int64], digest: object) -> Events:
+    """Return the events of the given numbers in their order, if they are those of the run.
+
+    Raises:
+        DataError: if events are missing, or their content is not what the run saw.
+    """
+    at, known = _positions(events.event_id, wanted)
+    if not known.all():
+        raise DataError(f"{events.source}: {int((~known).sum())} of the run's {wanted.size} events are not in it")
+    found = events.take(at)
+    if found.digest != digest:
+        raise DataError(f"{events.source}: holds other events, or other values, than the run saw")
+    return found
+
+
+def _positions(event_id: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return where (m,) event numbers stand among (n,) others, and whether each is there at all."""
+    order = np.argsort(event_id, kind="stable")
+    place = np.minimum(np.searchsorted(event_id, wanted, sorter=order), event_id.size - 1)
+    at = order[place].astype(np.int64)
+    return at, event_id[at] == wanted
+
+
+@dataclass(frozen=True)
+class Systematic:
+    """A systematic shift, upward and downward.
+
+    Attributes:
+        name: its name.
+        size: one standard deviation of a shift that `higgsbench data shift` knows: relative change of an energy scale
+            or of a normalisation, GeV per axis of soft missing momentum.
+        files: files for the upward and the downward shift, instead of a size.
+    """
+
+    name: str
+    size: float | None = None
+    files: tuple[Path, Path] | None = None
+
+    @property
+    def sides(self) -> tuple[Shifts, Shifts]:
+        """The shift of this size and its opposite; a factor 1 + size and its inverse for normalisations.
+
+        Raises:
+            ConfigError: for a size out of range.
+        """
+        size = self.size or 0.0
+        if self.name.endswith("_scale"):
+            up = Shifts(**{self.name: 1.0 + size})
+            return up, up.inverse()
+        return Shifts(**{self.name: size}), Shifts(**{self.name: -size})
+
+    def __str__(self) -> str:
+        """The shift in words."""
+        if self.files is not None:
+            return f"{self.name} from {' and '.join(file.name for file in self.files)}"
+        unit = f"{self.size:g} GeV" if self.name == "soft_met" else f"{100 * (self.size or 0.0):g}%"
+        return f"{self.name} ± {unit}"
+
+
+def parse_systematics(shifts: Sequence[Shift | str], events: object = None) -> tuple[Systematic, ...]:
+    """Read shifts of the form NAME=SIZE or NAME=UP,DOWN.
+
+    Args:
+        shifts: the shifts, as text or as (name, up, down).
+        events: what --events says, which means nothing without a shift.
+
+    Raises:
+        ConfigError: if a text has another form, names an unknown size or one out of range, or a name appears twice.
+    """
+    if events is not None and not shifts:
+        raise ConfigError("--events names the events of shifts: give --shift too, such as --shift tes=0.03")
+    found = tuple(
+        _parse(shift) if isinstance(shift, str) else Systematic(shift[0], files=(Path(shift[1]), Path(shift[2])))
+        for shift in shifts
+    )
+    names = [systematic.name for systematic in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"--shift {twice}: named twice")
+    return found
+
+
+def _parse(text: str) -> Systematic:
+    name, _, value = text.partition("=")
+    if not (name.isidentifier() and value):
+        raise ConfigError(f"--shift {text}: write NAME=SIZE, such as tes=0.03, or NAME=UP.csv,DOWN.csv")
+    up, comma, down = value.partition(",")
+    if comma:
+        if not (up and down):
+            raise ConfigError(f"--shift {text}: two files are needed, NAME=UP.csv,DOWN.csv")
+        return Systematic(name, files=(Path(up), Path(down)))
+    try:
+        size = float(value)
+    except ValueError:
+        raise ConfigError(
+            f"--shift {text}: {value!r} is neither a size, such as 0.03, nor two files with a comma"
+        ) from None
+    if name not in _SIZES:
+        hint = nearest_hint(name, list(_SIZES), f"; known are {', '.join(_SIZES)}")
+        raise ConfigError(f"--shift {text}: no shift {name!r} has a size{hint}; events moved elsewhere: NAME=UP,DOWN")
+    if not math.isfinite(size) or size == 0.0:
+        raise ConfigError(f"--shift {text}: the size must be a finite number other than 0")
+    found = Systematic(name, size)
+    _ = found.sides  # raises if the size is out of range
+    return found
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Events after a shift.
+
+    Attributes:
+        name: name and direction of the shift.
+        frame: (m,) events, in the layout of the nominal ones; lost events are absent.
+        at: (m,) their positions among the nominal events.
+        weight: (m,) their weights as stored.
+    """
+
+    name: str
+    frame: pl.DataFrame
+    at: NDArray[np.int64]
+    weight: NDArray[np.float64]
+
+
+def moved_events(systematic: Systematic, nominal: Events) -> tuple[Moved, Moved]:
+    """Return events after the upward and the downward shift.
+
+    Args:
+        systematic: the shift.
+        nominal: the events as they are.
+
+    Raises:
+        DataError: if the events lack what the shift needs, a file cannot be read, or none of its events is among the
+            nominal ones.
+    """
+    names = (f"{systematic.name} up", f"{systematic.name} down")
+    if systematic.files is not None:
+        up, down = (_from_file(n, f, nominal) for n, f in zip(names, systematic.files, strict=True))
+    else:
+        up, down = (_by_size(n, s, nominal) for n, s in zip(names, systematic.sides, strict=True))
+    return up, down
+
+
+def _by_size(name: str, shifts: Shifts, nominal: Events) -> Moved:
+    try:
+        frame = apply_shifts(nominal.frame, shifts)
+    except HiggsbenchError as error:
+        raise DataError(f"{nominal.source}: shift {name}: {error}") from error
+    at = np.arange(len(nominal))
+    return Moved(name, frame, at, _weights(frame, nominal, at))
+
+
+def _from_file(name: str, path: Path, nominal: Events) -> Moved:
+    if nominal.schema.event_id is None:
+        raise DataError(f"{path}: the layout {nominal.schema.name} has no event numbers to find moved events by")
+    events = load_events(path, nominal.schema)
+    at, known = _positions(nominal.event_id, events.event_id)
+    if not known.any():
+        raise DataError(f"{path}: none of its {len(events):,} events is among those of {nominal.source}")
+    frame, at = events.frame.filter(known), at[known]
+    return Moved(name, frame, at, _weights(frame, nominal, at))
+
+
+def _weights(frame: pl.DataFrame, nominal: Events, at: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the weights of moved events, from the column that holds those of the nominal ones."""
+    column = nominal.weight_column
+    if column is None or column not in frame.columns:
+        return nominal.weight[at]
+    return frame[column].cast(pl.Float64).to_numpy()
