@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from higgsbench.events import Events
     from higgsbench.schema import TableSchema
 
-__all__ = ["BACKGROUND", "CLASS_NAMES", "SIGNAL", "UNLABELLED", "PairSums", "Survey", "Table", "Tally"]
+__all__ = ["BACKGROUND", "CLASS_NAMES", "SIGNAL", "UNLABELLED", "Survey", "Table", "Tally"]
 
 BACKGROUND, SIGNAL, UNLABELLED = 0, 1, 2
 CLASS_NAMES = ("background", "signal", "unlabelled")
@@ -257,45 +257,31 @@ def _example(x: NDArray[np.float64], label: NDArray[np.int64], weight: NDArray[n
     return None if best is None else best[1]
 
 
-class PairSums:
-    """Weighted sums over the events in which both of two features are present, for every pair.
+def pair_sums(x: NDArray[np.float64], w: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum over the events in which both of two features are present, for every pair.
 
-    Values are taken relative to a centre near the mean, so that nothing cancels. Entry (i, j) of `x` is the sum of
-    w x_i over events with both i and j; the diagonals are the sums of a feature by itself.
+    Args:
+        x: (p, n) values, NaN for missing.
+        w: (n,) weights.
+        centre: (p,) numbers near the means, which are subtracted from the values so that nothing cancels.
+
+    Returns:
+        (6, p, p) sums of 1, w, w^2, w x_i, w x_i^2 and w x_i x_j over the events with both i and j.
     """
-
-    def __init__(self, centre: NDArray[np.float64]) -> None:
-        self.centre = centre
-        shape = (centre.size, centre.size)
-        self.n, self.w, self.w2, self.x, self.xx, self.xy = (np.zeros(shape) for _ in range(6))
-
-    def add(self, x: NDArray[np.float64], w: NDArray[np.float64]) -> None:
-        """Count events, given as (p, n) values with NaN for missing and (n,) weights."""
-        p = self.centre.size
-        # On one thread: BLAS splits such flat products badly, and waits for busy cores.
-        with threadpool_limits(limits=1, user_api="blas"):
-            for first in range(0, w.size, _CACHED):
-                part = x[:, first : first + _CACHED]
-                weight = w[first : first + _CACHED]
-                missing = np.isnan(part)
-                there = (~missing).astype(np.float64)
-                d = np.where(missing, 0.0, part - self.centre[:, None])
-                weighted = d * weight
-                of_weight = there * weight
-                left = np.concatenate([there, of_weight, of_weight * weight, weighted, d * weighted])
-                sums = (left @ there.T).reshape(5, p, p)
-                for total, more in zip((self.n, self.w, self.w2, self.x, self.xx), sums, strict=True):
-                    total += more
-                self.xy += weighted @ d.T
-
-    def combined(self, other: PairSums, scale: float, other_scale: float) -> PairSums:
-        """Sums over the union of two sets of events, each with its weights rescaled."""
-        both = PairSums(self.centre)
-        both.n = self.n + other.n
-        both.w2 = scale**2 * self.w2 + other_scale**2 * other.w2
-        for name in ("w", "x", "xx", "xy"):
-            setattr(both, name, scale * getattr(self, name) + other_scale * getattr(other, name))
-        return both
+    p = centre.size
+    total = np.zeros((6, p, p))
+    # On one thread: BLAS splits such flat products badly, and waits for busy cores.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for first in range(0, w.size, _CACHED):
+            part, weight = x[:, first : first + _CACHED], w[first : first + _CACHED]
+            missing = np.isnan(part)
+            there = (~missing).astype(np.float64)
+            d = np.where(missing, 0.0, part - centre[:, None])
+            weighted, of_weight = d * weight, there * weight
+            left = np.concatenate([there, of_weight, of_weight * weight, weighted, d * weighted])
+            total[:5] += (left @ there.T).reshape(5, p, p)
+            total[5] += weighted @ d.T
+    return total
 
 
 class Tally:
@@ -312,7 +298,7 @@ class Tally:
         missing: (groups, labels, 2, p): events and weights with a missing value among the described.
         low, high: (labels, p) smallest and largest value among the described, infinite where there is none.
         weight_range: (labels, 2) smallest and largest weight of the described; `negative` counts those below zero.
-        pairs: per label, sums over pairs of features among the described.
+        pairs: (labels, 6, p, p) sums over pairs of features among the described, see `pair_sums`.
         folds: (FOLDS, 2, 2 E + 2, 3) the bins of the example feature in random fifths of the described events.
     """
 
@@ -327,7 +313,7 @@ class Tally:
         self.low, self.high = np.full((LABELS, p), np.inf), np.full((LABELS, p), -np.inf)
         self.weight_range = np.tile([np.inf, -np.inf], (LABELS, 1))
         self.negative = np.zeros(LABELS)
-        self.pairs = [PairSums(survey.centre) for _ in range(LABELS)]
+        self.pairs = np.zeros((LABELS, 6, p, p))
         size = 0 if survey.example is None else 2 * survey.fine[survey.example].size + 2
         self.folds = np.zeros((FOLDS, 2, size, 3))
 
@@ -366,7 +352,7 @@ class Tally:
     def _describe(self, frame: pl.DataFrame, label: int) -> None:
         x = np.asfortranarray(frame.select(frame.columns[: len(self.bins)]).to_numpy().T)
         w = frame["~weight"].to_numpy()
-        self.pairs[label].add(x, w)
+        self.pairs[label] += pair_sums(x, w, self.survey.centre)
         self.low[label] = np.fmin(self.low[label], np.fmin.reduce(x, axis=1))
         self.high[label] = np.fmax(self.high[label], np.fmax.reduce(x, axis=1))
         low, high = self.weight_range[label]

@@ -14,27 +14,12 @@ from higgsbench.errors import DataError
 from higgsbench.events.read import EventStream, open_events
 from higgsbench.explore.counts import BACKGROUND, CLASS_NAMES, SIGNAL, UNLABELLED, Survey, Table, Tally
 from higgsbench.explore.result import (
-    ClassSummary,
-    ColumnInfo,
-    Correlations,
-    DriftRow,
-    Exploration,
-    FeatureSummary,
-    GroupRow,
-    MissingRow,
-    SampleInfo,
-    SplitStudy,
-    WeightSummary,
-)
+    ClassSummary, ColumnInfo, Correlations, DriftRow, Exploration, FeatureSummary, GroupRow, MissingRow, SampleInfo,
+    SplitStudy, WeightSummary,
+)  # fmt: skip
 from higgsbench.explore.statistics import (
-    QUANTILES,
-    binned_auc,
-    correlations,
-    histogram,
-    ks_distance,
-    quantiles,
-    split_study,
-)
+    QUANTILES, binned_auc, correlations, histogram, ks_distance, quantiles, split_study,
+)  # fmt: skip
 from higgsbench.metrics.comparisons import ks_p_value
 from higgsbench.schema import ATLAS_HIGGS, DERIVED, PRIMARY, UNITS
 
@@ -211,15 +196,15 @@ class _Found:
         return FeatureSummary(name, UNITS.get(name), edges, classes, value, se, binning, raw and raw.value)
 
     def _class(self, place: int, label: int) -> ClassSummary:
-        sums, bins, fine = self.tally.pairs[label], self.tally.bins[place][0, label], self.survey.fine[place]
-        w = float(sums.w[place, place])
+        bins, fine = self.tally.bins[place][0, label], self.survey.fine[place]
+        w, x, xx = (float(self.tally.pairs[label, k, place, place]) for k in (1, 3, 4))
         # Adding 0.0 makes -0.0 read as 0.
         low, high = float(self.tally.low[label, place]) + 0.0, float(self.tally.high[label, place]) + 0.0
         mean = std = float("nan")
         if w > 0.0:
-            shift = float(sums.x[place, place]) / w
-            mean = float(sums.centre[place]) + shift
-            std = max(float(sums.xx[place, place]) / w - shift**2, 0.0) ** 0.5
+            shift = x / w
+            mean = float(self.survey.centre[place]) + shift
+            std = max(xx / w - shift**2, 0.0) ** 0.5
         return ClassSummary(
             label=CLASS_NAMES[label],
             present=int(bins[:-1, 0].sum()),
@@ -232,14 +217,16 @@ class _Found:
         )
 
     def _correlations(self) -> Iterator[Correlations]:
-        names, (b, s, unlabelled) = self.table.features, self.tally.pairs
+        names, centre, (b, s, unlabelled) = self.table.features, self.survey.centre, self.tally.pairs
         if self.tally.totals[0, UNLABELLED, 0]:
-            yield correlations("all", unlabelled, names)
+            yield correlations("all", unlabelled, centre, names)
             return
-        yield correlations("all", b.combined(s, self.scales[BACKGROUND], self.scales[SIGNAL]), names)
+        # The sums of 1 stay numbers of events, those of w^2 are rescaled twice.
+        of_b, of_s = (np.array([1.0, f, f**2, f, f, f])[:, None, None] for f in self.scales[:UNLABELLED])
+        yield correlations("all", of_b * b + of_s * s, centre, names)
         for label, sums in ((SIGNAL, s), (BACKGROUND, b)):
             if self.tally.totals[0, label, 0]:
-                yield correlations(CLASS_NAMES[label], sums, names)
+                yield correlations(CLASS_NAMES[label], sums, centre, names)
 
     def _expected(self, place: int, k: int) -> tuple[NDArray[np.float64], float] | None:
         """Return the bins of the expected mixture of both classes in a sample, and its effective number of events."""

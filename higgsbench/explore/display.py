@@ -1,14 +1,14 @@
 """An exploration as one self-contained page and as text for the terminal, readable from 80 columns.
 
-Tables that both show are made once; the terminal leaves out columns and rows for which it has no room.
+Both show the same sections. The terminal leaves out pictures, details, and columns for which it has no room; columns
+therefore come in the order of their importance.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from rich import box
@@ -19,40 +19,27 @@ from rich.text import Text
 from higgsbench._version import __version__
 from higgsbench.pages import count, number, p_value, percent, with_error
 from higgsbench.pages.drawing import (
-    BACKGROUND,
-    INK,
-    PAPER,
-    SERIES,
-    SIGNAL,
-    axis_label,
-    log_axis,
-    new_figure,
-    style,
-    svg_text,
-)
+    BACKGROUND, INK, PAPER, SERIES, SIGNAL, axis_label, log_axis, new_figure, style, svg_text,
+)  # fmt: skip
 from higgsbench.pages.drawing import write_page as write_content
 from higgsbench.pages.html import Details, Gallery, Part, Picture, Section, Table, page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import RenderableType
 
-    from higgsbench.explore.result import (
-        ClassSummary,
-        Correlations,
-        Exploration,
-        FeatureSummary,
-        MissingRow,
-        SplitStudy,
-    )
+    from higgsbench.explore.result import Correlations, Exploration, FeatureSummary, SplitStudy
 
 __all__ = ["render_page", "render_terminal", "write_page"]
 
 _COLORS = {"signal": SIGNAL, "background": BACKGROUND, "unlabelled": BACKGROUND}
-_SHORT = {"signal": "s", "background": "b", "unlabelled": "all", "all": "all"}
-_WIDE = 116  # columns of a terminal from which everything is shown
-_BLOCKS = "▁▂▃▄▅▆▇█"
+_SHORT = {"signal": "s", "background": "b", "unlabelled": "all"}
+_FIRST_ROWS = {"correlations": 5, "drift": 5}  # of a table of such a section in the terminal; others are shown whole
+Drawn: TypeAlias = "Callable[[Callable[[Exploration], str], str, str], list[Part]]"
+"""Makes a part of a figure, its description and its caption, or leaves it out."""
+
+_FOLDED = 28  # characters of a text that a terminal keeps in one line
 
 # Figures and sentences
 
@@ -243,111 +230,23 @@ def _split_figure(found: Exploration) -> str:
     return svg_text(figure)
 
 
-# Tables that the page and the terminal share
+# Sections
 
 
-def _column_table(found: Exploration) -> Table:
-    kinds: dict[tuple[str, str, str], list[str]] = {}
-    for c in found.columns:
-        unit = _unit(c.unit) if "feature" in c.role else ""
-        kinds.setdefault((c.role, c.kind, unit), []).append(c.name)
-    rows = [(role, kind, unit, str(len(names)), ", ".join(names)) for (role, kind, unit), names in kinds.items()]
-    caption = "Columns; unit 1 is a pure number, ? an unknown unit"
-    return Table(caption, ["role", "type", "unit", "n", "columns"], rows, text=(0, 1, 2, 4))
+def _sections(found: Exploration, *, pictures: bool) -> list[Section]:
+    def drawn(figure: Callable[[Exploration], str], alt: str, caption: str) -> list[Part]:
+        return [Picture(figure(found), alt, caption)] if pictures else []
 
-
-def _balance_table(found: Exploration) -> Table:
-    caption = "Expected: weights rescaled per class to N_s, N_b. Eff.: effective events (sum w)² / sum w²"
-    headings = ["events", "s events", "b events", "s expected", "b expected", "s/b", "s eff.", "b eff."]
-    rows = [
-        (_group(g.group), count(g.events), count(g.signal_events), count(g.background_events),
-         number(g.signal_expected, 5), number(g.background_expected, 5), number(g.s_over_b, 3),
-         count(g.signal_effective), count(g.background_effective))
-        for g in found.groups
-    ]  # fmt: skip
-    return Table(caption, [found.group or "group", *headings], rows)
-
-
-def _weight_table(found: Exploration) -> Table:
-    headings = ["class", "events", "effective", "ratio", "sum w", "min w", "max w", "negative"]
-    rows = [
-        (w.label, count(w.events), count(w.effective), percent(w.effective / w.events), number(w.total, 5),
-         number(w.smallest), number(w.largest), count(w.negative))
-        for w in found.weights
-    ]  # fmt: skip
-    return Table(f"Weights: {found.weight or 'none, every event counts 1'}", headings, rows)
-
-
-def _pair_tables(found: Exploration) -> Iterator[tuple[Correlations, str, Table]]:
-    for c in found.correlations:
-        label = c.label if c.label != "all" else "expected mixture" if found.labelled else "all events"
-        rows = [(p.first, p.second, f"{p.r:+.4f}", f"{p.se:.4f}", count(p.events)) for p in c.strongest]
-        headings = ["feature", "feature", "r", "s.e.", "events"]
-        yield c, label, Table(f"Strongest weighted correlations, {label}", headings, rows, text=(0, 1))
-
-
-def _drift_tables(found: Exploration) -> Iterator[Table]:
-    headings = ["feature", "KS", "p", "weighted KS", "p", "missing", "missing there", "z", ""]
-    for sample in (s for s in found.samples if not s.described):
-        drift = [r for r in found.drift if r.sample == sample.name]
-        flagged = sum(r.flagged for r in drift)
-        rows = [
-            (r.feature, number(r.ks, 3), p_value(r.ks_p), number(r.ks_weighted, 3), p_value(r.ks_weighted_p),
-             percent(r.missing), percent(r.missing_other), f"{r.missing_z:+.1f}", "drift" if r.flagged else "")
-            for r in sorted(drift, key=lambda r: (not r.flagged, -(r.ks or 0.0)))
-        ]  # fmt: skip
-        caption = f"Drift: {found.described.name} against {sample.name} ({sample.events:,} events): "
-        caption += f"{flagged} of {len(rows)} features" if flagged else "none found"
-        yield Table(caption, headings, rows, text=(0, len(headings) - 1))
-
-
-def _split_table(study: SplitStudy, *, ends: bool = False) -> Table:
-    headings = ["events", "selected", "rescaled", "s", "b", "AMS ± s.e."]
-    rows = [
-        (f"{c.fraction:.0%}", c.selection, "yes" if c.rescaled else "no", number(c.s, 5), number(c.b, 5),
-         with_error(c.ams, c.ams_se))
-        for c in study.cases
-        if not ends or c.fraction in (study.cases[0].fraction, 1.0)
-    ]  # fmt: skip
-    caption = "One cut in growing random parts of the events; all events, rescaled: fixed totals, hence no error"
-    return Table(caption, headings, rows, text=(1, 2))
-
-
-# The page
-
-
-def write_page(found: Exploration, target: Path) -> None:
-    """Write the page whole or not at all.
-
-    Raises:
-        MissingExtraError: if the drawing libraries are absent.
-        DataError: if the file cannot be written.
-    """
-    write_content(target, render_page(found))
-
-
-def render_page(found: Exploration) -> str:
-    """Return the page as HTML; pictures are part of it, nothing is loaded from elsewhere.
-
-    Raises:
-        MissingExtraError: if the drawing libraries are absent.
-    """
-    with style():
-        sections = [
-            Section("columns", "Columns", _columns(found)),
-            Section("balance", "Class balance and weights", _balance(found)),
-            Section("missing", "Missing values", _missing(found)),
-            Section("separation", "Single-feature separation", _separation(found)),
-            Section("features", "Features", _features(found)),
-            Section("correlations", "Correlations", _correlations(found)),
-            Section("drift", "Drift", _drift(found)),
-            Section("splits", "Why splits must rescale weights", _split(found)),
-        ]
-    footer = (
-        f"Made by higgsbench {__version__} explore from {found.source}, layout {found.layout}. Weighted numbers use "
-        "weights rescaled per class to the reference totals. The same numbers at full precision: --format json."
-    )
-    return page(f"Exploration of {Path(found.source).name}", [_headline(found), *found.notes], sections, footer)
+    return [
+        Section("columns", "Columns", _columns(found)),
+        Section("balance", "Class balance and weights", _balance(found, drawn)),
+        Section("missing", "Missing values", _missing(found, drawn)),
+        Section("separation", "Single-feature separation", _separation(found, drawn) if pictures else []),
+        Section("features", "Features", _features(found, pictures)),
+        Section("correlations", "Correlations", _correlations(found, pictures)),
+        Section("drift", "Drift", _drift(found, drawn)),
+        Section("splits", "Why splits must rescale weights", _split(found, drawn)),
+    ]
 
 
 def _columns(found: Exploration) -> list[Part]:
@@ -355,71 +254,113 @@ def _columns(found: Exploration) -> list[Part]:
         (s.name, count(s.events), count(s.signal), count(s.background), "described" if s.described else "compared")
         for s in found.samples
     ]
-    headings = ["sample", "events", "signal", "background", "use"]
-    return [Table("Samples", headings, samples, text=(0, 4)), _column_table(found)]
+    kinds: dict[tuple[str, str, str], list[str]] = {}
+    for c in found.columns:
+        unit = _unit(c.unit) if "feature" in c.role else ""
+        kinds.setdefault((c.role, c.kind, unit), []).append(c.name)
+    rows = [(role, kind, unit, str(len(names)), ", ".join(names)) for (role, kind, unit), names in kinds.items()]
+    caption = "Columns; unit 1 is a pure number, ? an unknown unit"
+    return [
+        Table("Samples", ["sample", "events", "signal", "background", "use"], samples, text=(0, 4)),
+        Table(caption, ["role", "type", "unit", "n", "columns"], rows, text=(0, 1, 2, 4)),
+    ]
 
 
-def _balance(found: Exploration) -> list[Part]:
-    tables: list[Part] = [_balance_table(found), _weight_table(found)]
-    if not found.labelled:
-        return tables
+def _balance(found: Exploration, drawn: Drawn) -> list[Part]:
+    group = found.group or "group"
+    headings = [group, "s events", "b events", "s expected", "b expected", "s/b", "s eff.", "b eff.", "events"]
+    rows: list[Sequence[str]] = [
+        (_group(g.group), count(g.signal_events), count(g.background_events), number(g.signal_expected, 5),
+         number(g.background_expected, 5), number(g.s_over_b, 3), count(g.signal_effective),
+         count(g.background_effective), count(g.events))
+        for g in found.groups
+    ]  # fmt: skip
+    caption = f"Class balance{f' by {found.group}' if found.group else ''}"
+    if found.labelled:
+        caption += "; expected: weights rescaled to N_s, N_b; eff.: effective events (sum w)² / sum w²"
+    else:
+        headings, rows = [group, "events"], [(row[0], row[-1]) for row in rows]
+    weights = [
+        (w.label, count(w.events), count(w.effective), percent(w.effective / w.events), number(w.total, 5),
+         number(w.smallest), number(w.largest), count(w.negative))
+        for w in found.weights
+    ]  # fmt: skip
+    columns = ["class", "events", "effective", "ratio", "sum w", "min w", "max w", "negative"]
     total = found.groups[-1]
     alt = (
         f"Bars of signal and background events by {found.group or 'class'}: in the file {count(total.signal_events)} "
         f"signal and {count(total.background_events)} background events, expected {number(total.signal_expected)} and "
         f"{number(total.background_expected)}."
     )
-    return [Picture(_balance_figure(found), alt, "Events in the file and expected events; logarithmic axis."), *tables]
+    below = "Events in the file and expected events; logarithmic axis."
+    return [
+        *(drawn(_balance_figure, alt, below) if found.labelled else ()),
+        Table(caption, headings, rows),
+        Table(f"Weights: {found.weight or 'none, every event counts 1'}", columns, weights),
+    ]
 
 
-def _missing(found: Exploration) -> list[Part]:
+def _missing(found: Exploration, drawn: Drawn) -> list[Part]:
+    """Show the missing values; features with the same numbers share their rows."""
     if not found.missing:
         return ["No value is missing."]
-    names = list(dict.fromkeys(row.feature for row in found.missing))
-    alt = f"Weighted share of missing values of {len(names)} features by group and class; the table has the numbers."
-    headings = ["feature", found.group or "group", "class", "events", "missing", "share", "weighted share"]
+    by_feature: dict[str, dict[tuple[str, int | None], Any]] = {}
+    for row in found.missing:
+        by_feature.setdefault(row.feature, {})[row.label, row.group] = row
+    groups = [g.group for g in found.groups if g.group is not None]
+    patterns: dict[tuple[tuple[str, ...], ...], list[str]] = {}
+    for feature, table in by_feature.items():
+        lines = tuple(
+            (_SHORT[label], count(table[label, None].missing),
+             *(percent(table[label, g].weighted_share) for g in (None, *groups)), percent(table[label, None].share))
+            for label in dict.fromkeys(label for label, _ in table)
+        )  # fmt: skip
+        patterns.setdefault(lines, []).append(feature)
+    headings = ["feature", "class", "missing", "share", *(f"={g}" for g in groups), "unweighted"]
     rows = [
-        (r.feature, _group(r.group), r.label, count(r.events), count(r.missing), percent(r.share),
-         percent(r.weighted_share))
-        for r in found.missing
-    ]  # fmt: skip
-    caption = f"Missing values; {len(found.features) - len(names)} features have none"
-    return [
-        Picture(_missing_figure(found), alt, "Darker is less missing."),
-        Details("All numbers", [Table(caption, headings, rows, text=range(3))]),
+        (", ".join(names) if i == 0 else "", *line) for lines, names in patterns.items() for i, line in enumerate(lines)
     ]
+    caption = "Missing values; shares are weighted" + (f"; =0, =1, ...: {found.group}" if groups else "")
+    alt = f"Weighted share of missing values of {len(by_feature)} features by group and class, as in the table."
+    return [*drawn(_missing_figure, alt, "Darker is less missing."), Table(caption, headings, rows, text=(0, 1))]
 
 
-def _separation(found: Exploration) -> list[Part]:
-    ranked = [f for f in found.ranked() if f.auc is not None]
-    if not ranked:
-        return []
-    best = ", ".join(f"{f.name} {with_error(f.auc, f.auc_se)}" for f in ranked[:3])
-    rows = [(f.name, with_error(f.auc, f.auc_se), number(f.auc_binning, 2), number(f.auc_missing_low)) for f in ranked]
-    headings = ["feature", "AUC ± s.e.", "binning error, at most", "AUC, missing lowest"]
-    caption = (
-        "Weighted AUC of present values; last column: all events, a missing value below every other, as -999 in a raw "
-        "file; the difference shows how much the missing values themselves separate."
-    )
-    return [
-        Picture(_auc_figure(found), f"Weighted AUC of each feature; strongest: {best}.", "Bars: one standard error."),
-        Table(caption, headings, rows),
-    ]
+def _separation(found: Exploration, drawn: Drawn) -> list[Part]:
+    best = ", ".join(f"{f.name} {with_error(f.auc, f.auc_se)}" for f in found.ranked()[:3] if f.auc is not None)
+    alt = f"Weighted AUC of each feature; strongest: {best}."
+    return drawn(_auc_figure, alt, "Bars: one standard error.") if best else []
 
 
-def _features(found: Exploration) -> list[Part]:
+def _features(found: Exploration, pictures: bool) -> list[Part]:
+    labels = [w.label for w in found.weights]
+    headings = ["feature", "unit", *(f"{_SHORT[label]} mean" for label in labels)]
+    caption = "Features, weighted"
+    if found.labelled:
+        headings += ["AUC ± s.e.", "binning", "missing lowest"]
+        caption += (
+            ", strongest first. AUC of present values; below 0.5: signal is smaller; binning: its largest error from "
+            "bins; last: AUC with a missing value below every other, as -999 in a raw file"
+        )
+    rows = []
+    for f in found.ranked():
+        means = {c.label: c.mean for c in f.classes}
+        auc = (with_error(f.auc, f.auc_se), number(f.auc_binning, 2), number(f.auc_missing_low))
+        rows.append((f.name, _unit(f.unit), *(number(means.get(c)) for c in labels), *(auc if found.labelled else ())))
+    parts: list[Part] = [Table(caption, headings, rows, text=(0, 1))]
+    if not pictures:
+        return parts
     levels = [f"{level:.0%}" for level in found.quantile_levels]
     headings = ["feature", "unit", "class", "present", "mean", "std", "min", *levels, "max"]
     rows = [
-        (f.name, _unit(f.unit), c.label, count(c.present), *map(number, (c.mean, c.std, c.minimum)),
-         *map(number, c.quantiles), number(c.maximum))
+        (f.name, _unit(f.unit), c.label, count(c.present),
+         *map(number, (c.mean, c.std, c.minimum, *c.quantiles, c.maximum)))
         for f in found.features
         for c in f.classes
     ]  # fmt: skip
-    pictures = [Picture(_feature_figure(f), _feature_alt(f), _outside(f)) for f in found.features]
+    numbers = Table("Weighted statistics of present values; percentages are quantiles", headings, rows, text=range(3))
     intro = "Weighted histograms, each class with unit area; bands: one standard error of the bin."
-    caption = "Weighted statistics of present values; percentages are quantiles"
-    return [intro, Gallery(pictures), Table(caption, headings, rows, text=range(3))]
+    gallery = Gallery([Picture(_feature_figure(f), _feature_alt(f), _outside(f)) for f in found.features])
+    return [*parts, intro, gallery, Details("All numbers", [numbers])]
 
 
 def _feature_alt(feature: FeatureSummary) -> str:
@@ -440,20 +381,20 @@ def _outside(feature: FeatureSummary) -> str:
     return f"Outside the axis: {', '.join(parts)}." if parts else ""
 
 
-def _correlations(found: Exploration) -> list[Part]:
-    names = tuple(f.name for f in found.features)
-    pictures, tables = [], []
-    for c, label, table in _pair_tables(found):
-        top = c.strongest[0] if c.strongest else None
-        strongest = f"; strongest: {top.first} with {top.second}, {top.r:+.3f}" if top else ""
-        alt = f"Matrix of weighted correlations, {label}{strongest}."
-        pictures.append(Picture(_correlation_figure(c, names), alt, label))
-        tables.append(table)
+def _correlations(found: Exploration, pictures: bool) -> list[Part]:
+    names, drawings, tables = tuple(f.name for f in found.features), [], []
+    for c in found.correlations:
+        label = c.label if c.label != "all" else "expected mixture" if found.labelled else "all events"
+        rows = [(p.first, p.second, f"{p.r:+.4f}", f"{p.se:.4f}", count(p.events)) for p in c.strongest]
+        headings = ["feature", "feature", "r", "s.e.", "events"]
+        tables.append(Table(f"Strongest weighted correlations, {label}", headings, rows, text=(0, 1)))
+        if pictures:
+            drawings.append(Picture(_correlation_figure(c, names), f"Matrix of weighted correlations, {label}.", label))
     intro = "Weighted Pearson correlations over events that have both features; blank: no such events, or no variation."
-    return [intro, Gallery(pictures, "wide"), *tables]
+    return [intro, Gallery(drawings, "wide"), *tables] if pictures else list(tables)
 
 
-def _drift(found: Exploration) -> list[Part]:
+def _drift(found: Exploration, drawn: Drawn) -> list[Part]:
     if not found.drift:
         return []
     words = ", ".join(f"{r.feature} ({r.sample})" for r in [r for r in found.drift if r.flagged][:5]) or "none"
@@ -462,17 +403,65 @@ def _drift(found: Exploration) -> list[Part]:
         "Distances of present values; KS: every event counts the same; weighted: expected distributions."
     )
     alt = f"Kolmogorov-Smirnov distance of each feature; drifting: {words}."
-    return [intro, Picture(_drift_figure(found), alt), Details("All numbers", list(_drift_tables(found)))]
+    return [intro, *drawn(_drift_figure, alt, ""), *_drift_tables(found)]
 
 
-def _split(found: Exploration) -> list[Part]:
+def _drift_tables(found: Exploration) -> Iterator[Table]:
+    headings = ["feature", "", "KS", "p", "weighted KS", "p", "z", "missing", "missing there"]
+    for sample in (s for s in found.samples if not s.described):
+        drift = [r for r in found.drift if r.sample == sample.name]
+        rows = [
+            (r.feature, "drift" if r.flagged else "", number(r.ks, 3), p_value(r.ks_p), number(r.ks_weighted, 3),
+             p_value(r.ks_weighted_p), f"{r.missing_z:+.1f}", percent(r.missing), percent(r.missing_other))
+            for r in sorted(drift, key=lambda r: (not r.flagged, -(r.ks or 0.0)))
+        ]  # fmt: skip
+        flagged = sum(r.flagged for r in drift)
+        caption = f"Drift: {found.described.name} against {sample.name} ({sample.events:,} events): "
+        caption += f"{flagged} of {len(rows)} features" if flagged else "none found"
+        yield Table(caption, headings, rows, text=(0, 1))
+
+
+def _split(found: Exploration, drawn: Drawn) -> list[Part]:
     if found.split is None:
         return []
+    headings = ["sample", "selected", "rescaled", "s", "b", "AMS ± s.e."]
+    rows = [
+        (c.sample, c.selection, "yes" if c.rescaled else "no", number(c.s, 5), number(c.b, 5),
+         with_error(c.ams, c.ams_se))
+        for c in found.split.cases
+    ]  # fmt: skip
+    caption = "One cut in growing random parts of the events; all events, rescaled: fixed totals, hence no error"
     alt = "AMS against the share of events: it rises like a square root as it is, and is flat with rescaled weights."
-    return [_split_sentence(found.split), Picture(_split_figure(found), alt), _split_table(found.split)]
+    numbers = Details("All numbers", [Table(caption, headings, rows, text=range(3))])
+    return [_split_sentence(found.split), *drawn(_split_figure, alt, ""), numbers]
 
 
-# The terminal
+# Page and terminal
+
+
+def write_page(found: Exploration, target: Path) -> None:
+    """Write the page whole or not at all.
+
+    Raises:
+        MissingExtraError: if the drawing libraries are absent.
+        DataError: if the file cannot be written.
+    """
+    write_content(target, render_page(found))
+
+
+def render_page(found: Exploration) -> str:
+    """Return the page as HTML; pictures are part of it, nothing is loaded from elsewhere.
+
+    Raises:
+        MissingExtraError: if the drawing libraries are absent.
+    """
+    with style():
+        sections = _sections(found, pictures=True)
+    footer = (
+        f"Made by higgsbench {__version__} explore from {found.source}, layout {found.layout}. Weighted numbers use "
+        "weights rescaled per class to the reference totals. The same numbers at full precision: --format json."
+    )
+    return page(f"Exploration of {Path(found.source).name}", [_headline(found), *found.notes], sections, footer)
 
 
 def render_terminal(found: Exploration, width: int, *, color: bool = False) -> str:
@@ -484,122 +473,43 @@ def render_terminal(found: Exploration, width: int, *, color: bool = False) -> s
         color: whether to use ANSI colours and bold.
     """
     console = Console(width=width, force_terminal=color, color_system="standard" if color else None, highlight=False)
-    wide = width >= _WIDE
-    balance = "Class balance" + (f" by {found.group}" if found.group else "")
-    pairs = [_shown(t, columns=None if wide else range(3), rows=8 if wide else 5) for _, _, t in _pair_tables(found)]
-    drift = [_shown(t, columns=(0, 1, 2, 3, 4, 7, 8), rows=10 if wide else 5) for t in _drift_tables(found)]
     parts: list[RenderableType] = [
         Text(f"{found.source} · layout {found.layout}", style="bold"),
         Text(_headline(found)),
-        _shown(_column_table(found)),
-        _shown(_balance_table(found), balance, (0, *range(2, 9)) if found.labelled else (0, 1)),
-        _shown(_weight_table(found)),
-        *_missing_summary(found, width),
-        _feature_summary(found, wide),
-        *pairs,
-        *drift,
     ]
-    if found.split is not None:
-        table = _split_table(found.split, ends=True)
-        parts += [_shown(table, "Why splits must rescale weights"), Text(_split_sentence(found.split))]
+    for section in _sections(found, pictures=False):
+        if section.parts:
+            parts.append(Text(f"\n{section.title}", style="bold underline"))
+        for part in section.parts:
+            if isinstance(part, Table):
+                parts.append(_shown(part, width, _FIRST_ROWS.get(section.anchor)))
+            elif isinstance(part, str):
+                parts.append(Text(part))
     parts += [Text(f"Note: {note}", style="italic") for note in found.notes]
     with console.capture() as captured:
         console.print(Group(*parts))
     return captured.get()
 
 
-def _shown(table: Table, title: str = "", columns: Sequence[int] | None = None, rows: int | None = None) -> RichTable:
-    """Return some columns and rows of a table for the terminal, with its caption below a title or instead of one."""
-    columns = range(len(table.headings)) if columns is None else columns
+def _shown(table: Table, width: int, rows: int | None) -> RichTable:
+    """Return the columns of a table that fit into a terminal, and its first rows."""
     out = RichTable(
-        title=Text(f"\n{title or table.caption}", style="bold"),
+        title=Text(f"\n{table.caption}", style="bold"),
         title_justify="left",
-        caption=Text(table.caption) if title else None,
-        caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         show_edge=False,
         collapse_padding=True,
     )
-    for at in columns:
-        text = at in table.text
-        out.add_column(
-            Text(table.headings[at]), justify="left" if text else "right", overflow="fold" if text else "ellipsis"
-        )
+    room, shown = width, 0
+    for at, heading in enumerate(table.headings):
+        longest = max(len(heading), *(len(str(row[at])) for row in table.rows[:rows]), 0)
+        room -= min(longest, _FOLDED if at in table.text else longest) + 2 * (at > 0)
+        if room < 0 and at > 1 and longest <= _FOLDED:
+            break
+        left = at in table.text
+        out.add_column(Text(heading), justify="left" if left else "right", overflow="fold" if left else "ellipsis")
+        shown += 1
     for row in table.rows[:rows]:
-        out.add_row(*(Text(str(row[at])) for at in columns))  # Text is never read as markup
+        out.add_row(*(Text(str(cell)) for cell in row[:shown]))  # Text is never read as markup
     return out
-
-
-def _missing_summary(found: Exploration, width: int) -> list[RenderableType]:
-    """Show features with the same numbers in one row."""
-    if not found.missing:
-        return []
-    groups = [g.group for g in found.groups if g.group is not None]
-    if 44 + 8 * len(groups) > width:
-        groups = []
-    patterns: dict[tuple[tuple[str, ...], ...], list[str]] = {}
-    for feature in dict.fromkeys(row.feature for row in found.missing):
-        rows = [row for row in found.missing if row.feature == feature]
-        patterns.setdefault(_pattern(rows, groups), []).append(feature)
-    cells = []
-    for lines, names in patterns.items():
-        label = names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1}"
-        cells += [(label if i == 0 else "", *line) for i, line in enumerate(lines)]
-    headings = ["feature", "class", "missing", "share", *(f"={g}" for g in groups)]
-    caption = "shares are weighted" + (f"; =0, =1, ...: {found.group}" if groups else "")
-    if any(len(names) > 1 for names in patterns.values()):
-        caption += "; +n: n more features with the same numbers"
-    return [_shown(Table(caption, headings, cells, text=(0, 1)), "Missing values")]
-
-
-def _pattern(rows: list[MissingRow], groups: list[int]) -> tuple[tuple[str, ...], ...]:
-    lines = []
-    for label in dict.fromkeys(row.label for row in rows):
-        by_group = {row.group: row for row in rows if row.label == label}
-        total = by_group[None]
-        shares = [percent(by_group[g].weighted_share) for g in groups]
-        lines.append((_SHORT[label], count(total.missing), percent(total.weighted_share), *shares))
-    return tuple(lines)
-
-
-def _feature_summary(found: Exploration, wide: bool) -> RichTable:
-    labels = [w.label for w in found.weights]
-    headings, text = ["feature", "unit"], [0, 1]
-    for label in labels:
-        headings.append(f"{_SHORT[label]} mean")
-        if wide:
-            headings += [f"{_SHORT[label]} median", f"{_SHORT[label]} shape"]
-            text.append(len(headings) - 1)
-    caption, title = "", "Features, weighted"
-    if found.labelled:
-        headings.append("AUC ± s.e.")
-        error = max((f.auc_binning or 0.0 for f in found.features), default=0.0)
-        caption = f"AUC of present values; below 0.5: signal is smaller; binning error at most {error:.1g}"
-        title += ", strongest single feature first"
-    rows = [_feature_row(f, labels, found.labelled, wide) for f in found.ranked()]
-    return _shown(Table(caption, headings, rows, text=text), title)
-
-
-def _feature_row(feature: FeatureSummary, labels: list[str], labelled: bool, wide: bool) -> list[str]:
-    row = [feature.name, _unit(feature.unit)]
-    by_label = {c.label: c for c in feature.classes}
-    for label in labels:
-        summary = by_label.get(label)
-        row.append(number(summary.mean if summary else None))
-        if wide:
-            median = summary.quantiles[len(summary.quantiles) // 2] if summary else None
-            row += [number(median), _spark(summary) if summary else ""]
-    if labelled:
-        row.append(with_error(feature.auc, feature.auc_se))
-    return row
-
-
-def _spark(summary: ClassSummary, cells: int = 12) -> str:
-    """Draw a histogram with block characters."""
-    values = [max(v, 0.0) for v in summary.histogram.values]
-    cells = min(cells, len(values))
-    cut = [round(i * len(values) / cells) for i in range(cells + 1)]
-    sums = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(cut)]
-    top = max(sums, default=0.0)
-    return "".join(_BLOCKS[min(int(v / top * 8), 7)] if top > 0.0 else " " for v in sums)

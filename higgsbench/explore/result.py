@@ -6,22 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = [
-    "ClassSummary",
-    "ColumnInfo",
-    "Correlations",
-    "DriftRow",
-    "Exploration",
-    "FeatureSummary",
-    "GroupRow",
-    "Histogram",
-    "MissingRow",
-    "Pair",
-    "SampleInfo",
-    "SplitCase",
-    "SplitStudy",
-    "WeightSummary",
-]
+__all__ = ["ClassSummary", "ColumnInfo", "Correlations", "DriftRow", "Exploration", "FeatureSummary", "GroupRow",
+           "Histogram", "MissingRow", "Pair", "SampleInfo", "SplitCase", "SplitStudy", "WeightSummary"]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -19,18 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.explore.counts import PairSums
-
-__all__ = [
-    "QUANTILES",
-    "binned_auc",
-    "correlation_matrix",
-    "correlations",
-    "histogram",
-    "ks_distance",
-    "quantiles",
-    "split_study",
-]
+__all__ = ["QUANTILES", "binned_auc", "correlation_matrix", "correlations", "histogram", "ks_distance", "quantiles",
+           "split_study"]  # fmt: skip
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -130,35 +120,42 @@ def ks_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> tupl
 _FEWEST = 30  # common events of a pair that may be listed
 
 
-def correlation_matrix(sums: PairSums) -> NDArray[np.float64]:
-    """(p, p) weighted Pearson correlations; NaN where a feature does not vary or no event has both."""
+def correlation_matrix(sums: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(p, p) weighted Pearson correlations; NaN where a feature does not vary or no event has both.
+
+    Args:
+        sums: (6, p, p) sums over pairs, see `counts.pair_sums`.
+        centre: (p,) numbers that were subtracted from the values.
+    """
+    _, w, _, x, xx, xy = sums
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = sums.x / sums.w
-        variance = sums.xx / sums.w - mean**2
+        mean = x / w
+        variance = xx / w - mean**2
         # What is left of a constant is rounding, not variance.
-        variance[~(variance > 1e-12 * (sums.xx / sums.w + (sums.centre**2)[:, None]))] = np.nan
-        r = (sums.xy / sums.w - mean * mean.T) / np.sqrt(variance * variance.T)
+        variance[~(variance > 1e-12 * (xx / w + (centre**2)[:, None]))] = np.nan
+        r = (xy / w - mean * mean.T) / np.sqrt(variance * variance.T)
     # Matrix products may round the two halves differently.
-    return np.clip(np.where(np.tri(*r.shape, dtype=np.bool_), r, r.T), -1.0, 1.0)
+    symmetric: NDArray[np.float64] = np.where(np.tri(*r.shape, dtype=np.bool_), r, r.T)
+    return np.clip(symmetric, -1.0, 1.0)
 
 
-def correlations(label: str, sums: PairSums, names: Sequence[str], strongest: int = 10) -> Correlations:
+def correlations(
+    label: str, sums: NDArray[np.float64], centre: NDArray[np.float64], names: Sequence[str], strongest: int = 10
+) -> Correlations:
     """Return the matrix and its strongest pairs; the standard error is (1 - r^2) / sqrt(effective events).
 
     Pairs with fewer than 30 common events are left out of the list of the strongest.
     """
-    r = correlation_matrix(sums)
+    r, (n, w, w2) = correlation_matrix(sums, centre), sums[:3]
     first, second = np.triu_indices(len(names), 1)
-    usable = np.isfinite(r[first, second]) & (sums.n[first, second] >= _FEWEST)
+    usable = np.isfinite(r[first, second]) & (n[first, second] >= _FEWEST)
     first, second = first[usable], second[usable]
     order = np.argsort(-np.abs(r[first, second]), kind="stable")[:strongest]
     pairs = []
     for i, j in zip(first[order].tolist(), second[order].tolist(), strict=True):
-        value, effective = float(r[i, j]), float(sums.w[i, j] ** 2 / sums.w2[i, j])
-        se = (1.0 - value**2) / effective**0.5
-        pairs.append(Pair(names[i], names[j], value, se, int(sums.n[i, j])))
-    matrix = tuple(tuple(float(v) for v in row) for row in r)
-    return Correlations(label, matrix, tuple(pairs))
+        value, effective = float(r[i, j]), float(w[i, j] ** 2 / w2[i, j])
+        pairs.append(Pair(names[i], names[j], value, (1.0 - value**2) / effective**0.5, int(n[i, j])))
+    return Correlations(label, tuple(tuple(row) for row in r.tolist()), tuple(pairs))
 
 
 def _best_cut(folds: NDArray[np.float64], scales: tuple[float, float]) -> tuple[int, bool] | None:

@@ -48,7 +48,14 @@ def test_terminal_lines_fit(width: int, sample_found: Exploration) -> None:
 
 def test_terminal_answers_every_question(toy: tuple[Path, pl.DataFrame]) -> None:
     text = render_terminal(explore(toy[0], schema=TOY), 100)
-    headings = ("Columns", "Class balance by k", "Weights: w", "Missing values", "Features", "Drift: t against v")
+    headings = (
+        "Columns",
+        "Class balance and weights",
+        "Weights: w",
+        "Missing values",
+        "Features",
+        "Drift: t against v",
+    )
     for heading in (*headings, "Strongest", "Why splits"):
         assert heading in text
 
