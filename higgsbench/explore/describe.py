@@ -10,15 +10,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+import higgsbench.explore.statistics as stats
 from higgsbench.errors import DataError
 from higgsbench.events.read import EventStream, open_events
 from higgsbench.explore.counts import BACKGROUND, CLASS_NAMES, SIGNAL, UNLABELLED, Survey, Table, Tally
 from higgsbench.explore.result import (
-    ClassSummary, ColumnInfo, Correlations, DriftRow, Exploration, FeatureSummary, GroupRow, MissingRow, SampleInfo,
-    SplitStudy, WeightSummary,
-)  # fmt: skip
-from higgsbench.explore.statistics import (
-    QUANTILES, binned_auc, correlations, histogram, ks_distance, quantiles, split_study,
+    ClassSummary,
+    ColumnInfo,
+    Correlations,
+    DriftRow,
+    Exploration,
+    FeatureSummary,
+    GroupRow,
+    MissingRow,
+    SampleInfo,
+    SplitStudy,
+    WeightSummary,
 )  # fmt: skip
 from higgsbench.metrics.comparisons import ks_p_value
 from higgsbench.schema import ATLAS_HIGGS, DERIVED, PRIMARY, UNITS
@@ -129,7 +136,7 @@ class _Found:
             groups=tuple(self._groups()),
             weights=tuple(self._weights()),
             missing=tuple(self._missing()),
-            quantile_levels=QUANTILES,
+            quantile_levels=stats.QUANTILES,
             features=tuple(self._feature(place, name) for place, name in enumerate(schema.features)),
             correlations=tuple(self._correlations()),
             drift=tuple(self._drift(k, place) for k in range(1, 1 + len(self.others)) for place in self._places()),
@@ -187,10 +194,10 @@ class _Found:
         """Return statistics, histograms and the AUC of a feature."""
         bins = self.tally.bins[place][0]
         classes = tuple(self._class(place, label) for label in _ORDER if bins[label, :-1, 0].any())
-        auc = binned_auc(bins[BACKGROUND, :-1], bins[SIGNAL, :-1])
+        auc = stats.binned_auc(bins[BACKGROUND, :-1], bins[SIGNAL, :-1])
         # Missing as the lowest value: a bin of one "value" needs an odd number, hence the empty one before it.
         lowest = np.concatenate([np.zeros_like(bins[:, :1]), bins[:, -1:], bins[:, :-1]], axis=1)
-        raw = binned_auc(lowest[BACKGROUND], lowest[SIGNAL])
+        raw = stats.binned_auc(lowest[BACKGROUND], lowest[SIGNAL])
         value, se, binning = auc or (None, None, None)
         edges = tuple(self.survey.display[place].tolist())
         return FeatureSummary(name, UNITS.get(name), edges, classes, value, se, binning, raw and raw.value)
@@ -211,22 +218,22 @@ class _Found:
             mean=mean,
             std=std,
             minimum=low,
-            quantiles=quantiles(bins[:-1, 1], fine, low, high),
+            quantiles=stats.quantiles(bins[:-1, 1], fine, low, high),
             maximum=high,
-            histogram=histogram(bins, fine, self.survey.display[place], self.scales[label]),
+            histogram=stats.histogram(bins, fine, self.survey.display[place], self.scales[label]),
         )
 
     def _correlations(self) -> Iterator[Correlations]:
         names, centre, (b, s, unlabelled) = self.table.features, self.survey.centre, self.tally.pairs
         if self.tally.totals[0, UNLABELLED, 0]:
-            yield correlations("all", unlabelled, centre, names)
+            yield stats.correlations("all", unlabelled, centre, names)
             return
         # The sums of 1 stay numbers of events, those of w^2 are rescaled twice.
         of_b, of_s = (np.array([1.0, f, f**2, f, f, f])[:, None, None] for f in self.scales[:UNLABELLED])
-        yield correlations("all", of_b * b + of_s * s, centre, names)
+        yield stats.correlations("all", of_b * b + of_s * s, centre, names)
         for label, sums in ((SIGNAL, s), (BACKGROUND, b)):
             if self.tally.totals[0, label, 0]:
-                yield correlations(CLASS_NAMES[label], sums, centre, names)
+                yield stats.correlations(CLASS_NAMES[label], sums, centre, names)
 
     def _expected(self, place: int, k: int) -> tuple[NDArray[np.float64], float] | None:
         """Return the bins of the expected mixture of both classes in a sample, and its effective number of events."""
@@ -242,11 +249,11 @@ class _Found:
         """Compare a feature of the described events with that of sample k."""
         counts, others = (self.tally.bins[place][sample][:, :, 0].sum(axis=0) for sample in (0, k))
         n, m = float(counts[:-1].sum()), float(others[:-1].sum())
-        ks, binning = ks_distance(counts[:-1], others[:-1]) or (None, 0.0)
+        ks, binning = stats.ks_distance(counts[:-1], others[:-1]) or (None, 0.0)
         p = None if ks is None else ks_p_value(ks, n, m)
         weighted = weighted_p = None
         a, b = self._expected(place, 0), self._expected(place, k)
-        both = ks_distance(a[0], b[0]) if a and b else None
+        both = stats.ks_distance(a[0], b[0]) if a and b else None
         if a and b and both and min(a[1], b[1]) > 0.0:
             weighted, weighted_p = both[0], ks_p_value(both[0], a[1], b[1])
         missing, other = 1.0 - n / counts.sum(), 1.0 - m / others.sum()
@@ -262,7 +269,9 @@ class _Found:
         example = self.survey.example
         if self.references is None or example is None:
             return None
-        return split_study(self.tally.folds, self.survey.fine[example], self.table.features[example], self.references)
+        return stats.split_study(
+            self.tally.folds, self.survey.fine[example], self.table.features[example], self.references
+        )
 
     def _notes(self) -> Iterator[str]:
         """Say what could not be shown, and why."""

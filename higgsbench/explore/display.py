@@ -16,12 +16,9 @@ from rich.console import Console, Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
+import higgsbench.pages.drawing as draw
 from higgsbench._version import __version__
 from higgsbench.pages import count, number, p_value, percent, with_error
-from higgsbench.pages.drawing import (
-    BACKGROUND, INK, PAPER, SERIES, SIGNAL, axis_label, log_axis, new_figure, style, svg_text,
-)  # fmt: skip
-from higgsbench.pages.drawing import write_page as write_content
 from higgsbench.pages.html import Details, Gallery, Part, Picture, Section, Table, page
 
 if TYPE_CHECKING:
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["render_page", "render_terminal", "write_page"]
 
-_COLORS = {"signal": SIGNAL, "background": BACKGROUND, "unlabelled": BACKGROUND}
+_COLORS = {"signal": draw.SIGNAL, "background": draw.BACKGROUND, "unlabelled": draw.BACKGROUND}
 _SHORT = {"signal": "s", "background": "b", "unlabelled": "all"}
 _FIRST_ROWS = {"correlations": 5, "drift": 5}  # of a table of such a section in the terminal; others are shown whole
 Drawn: TypeAlias = "Callable[[Callable[[Exploration], str], str, str], list[Part]]"
@@ -80,7 +77,7 @@ def _headline(found: Exploration) -> str:
 
 def _feature_figure(feature: FeatureSummary) -> str:
     """Draw the histograms of all classes, each with unit area, with bands of one standard error."""
-    figure, ax = new_figure(3.6, 2.5, layout=None)
+    figure, ax = draw.new_figure(3.6, 2.5, layout=None)
     # Thirty of them: a fixed layout saves seconds.
     figure.subplots_adjust(left=0.16, right=0.95, bottom=0.18, top=0.92)
     edges = np.array(feature.edges)
@@ -99,12 +96,12 @@ def _feature_figure(feature: FeatureSummary) -> str:
         ax.fill_between(edges, low, high, step="post", color=color, alpha=0.25, linewidth=0)
     ax.set_xlim(float(edges[0]), float(edges[-1]))
     ax.set_ylim(bottom=0.0, top=1.28 * ax.get_ylim()[1])
-    ax.set_xlabel(axis_label(feature.name, feature.unit))
+    ax.set_xlabel(draw.axis_label(feature.name, feature.unit))
     ax.set_ylabel(f"density [1/{feature.unit}]" if feature.unit else "density")
     ax.locator_params(axis="x", nbins=6)
     ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     ax.legend(loc="upper right", ncols=len(feature.classes))
-    return svg_text(figure)
+    return draw.svg_text(figure)
 
 
 def _balance_figure(found: Exploration) -> str:
@@ -124,8 +121,8 @@ def _balance_figure(found: Exploration) -> str:
         for offset, label, values in ((-0.2, "signal", signal), (0.2, "background", background)):
             heights = [max(float(v or 0.0), 0.0) for v in values]
             hatch = "///" if label == "signal" else None
-            ax.bar(at + offset, heights, 0.4, label=label, color=_COLORS[label], hatch=hatch, edgecolor=PAPER)
-        log_axis(ax, "y")
+            ax.bar(at + offset, heights, 0.4, label=label, color=_COLORS[label], hatch=hatch, edgecolor=draw.PAPER)
+        draw.log_axis(ax, "y")
         ax.set_xticks(at, [_group(r.group) for r in rows])
         ax.tick_params(axis="x", which="minor", bottom=False)
         ax.set_xlabel(found.group or "")
@@ -135,7 +132,7 @@ def _balance_figure(found: Exploration) -> str:
         axes[0].set_ylim(min(shown) / 3.0, max(shown) * 8.0)
     axes[0].set_ylabel("events")
     axes[1].legend(loc="upper right", ncols=2)
-    return svg_text(figure)
+    return draw.svg_text(figure)
 
 
 def _missing_figure(found: Exploration) -> str:
@@ -144,8 +141,8 @@ def _missing_figure(found: Exploration) -> str:
     columns = list(dict.fromkeys((row.group, row.label) for row in found.missing))
     shares = {(r.feature, r.group, r.label): r.weighted_share for r in found.missing}
     grid = np.array([[shares[name, *c] if shares[name, *c] is not None else np.nan for c in columns] for name in names])
-    figure, ax = new_figure(7.2, 1.1 + 0.25 * len(names))
-    ax.pcolormesh(100 * grid.astype(float), cmap="cividis", vmin=0, vmax=100, edgecolors=PAPER, linewidth=1)
+    figure, ax = draw.new_figure(7.2, 1.1 + 0.25 * len(names))
+    ax.pcolormesh(100 * grid.astype(float), cmap="cividis", vmin=0, vmax=100, edgecolors=draw.PAPER, linewidth=1)
     if len(columns) <= 12:
         for (i, j), share in np.ndenumerate(grid.astype(float)):
             if np.isfinite(share):
@@ -159,28 +156,28 @@ def _missing_figure(found: Exploration) -> str:
     ax.set_ylim(len(names), 0)
     ax.set_xlim(0, len(columns))
     ax.set_xlabel(f"{found.group or 'group'}, class; weighted share missing [%]")
-    return svg_text(figure)
+    return draw.svg_text(figure)
 
 
 def _auc_figure(found: Exploration) -> str:
     """Draw the single-feature AUC with its standard errors, strongest feature on top."""
     rows = [f for f in found.ranked() if f.auc is not None]
-    figure, ax = new_figure(7.2, 1.0 + 0.19 * len(rows))
+    figure, ax = draw.new_figure(7.2, 1.0 + 0.19 * len(rows))
     at = np.arange(len(rows))
     values = np.array([f.auc for f in rows], dtype=float)
     errors = [f.auc_se or 0.0 for f in rows]
-    ax.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
+    ax.axvline(0.5, color=draw.INK, linewidth=0.8, linestyle=":")
     ax.errorbar(values, at, xerr=errors, fmt="o", markersize=3.5, color=_COLORS["background"], capsize=2)
     ax.set_yticks(at, [f.name for f in rows])
     ax.set_ylim(len(rows) - 0.3, -0.7)
     ax.set_xlabel("weighted AUC of the feature by itself (0.5: no separation; below: signal has the smaller values)")
-    return svg_text(figure)
+    return draw.svg_text(figure)
 
 
 def _correlation_figure(found: Correlations, names: tuple[str, ...]) -> str:
     """Draw a correlation matrix."""
     side = 2.6 + 0.155 * len(names)
-    figure, ax = new_figure(side, side - 0.9)
+    figure, ax = draw.new_figure(side, side - 0.9)
     matrix = np.array(found.matrix, dtype=float)
     mesh = ax.pcolormesh(matrix, cmap="PuOr_r", vmin=-1, vmax=1, rasterized=True)
     at = np.arange(len(names)) + 0.5
@@ -192,30 +189,30 @@ def _correlation_figure(found: Correlations, names: tuple[str, ...]) -> str:
     ax.set_xlim(0, len(names))
     bar = figure.colorbar(mesh, ax=ax, shrink=0.7)
     bar.set_label("weighted correlation")
-    return svg_text(figure)
+    return draw.svg_text(figure)
 
 
 def _drift_figure(found: Exploration) -> str:
     """Draw the Kolmogorov-Smirnov distance of every feature, one marker per sample."""
     names = list(dict.fromkeys(r.feature for r in found.drift))
     samples = [s.name for s in found.samples if not s.described]
-    figure, ax = new_figure(7.2, 1.2 + 0.19 * len(names))
+    figure, ax = draw.new_figure(7.2, 1.2 + 0.19 * len(names))
     for k, sample in enumerate(samples):
         rows = {r.feature: r for r in found.drift if r.sample == sample}
         values = np.array([rows[n].ks for n in names], dtype=float)  # None becomes NaN: no marker
-        marker, color = "os^Dv<>"[k % 7], SERIES[k % len(SERIES)]
+        marker, color = "os^Dv<>"[k % 7], draw.SERIES[k % len(draw.SERIES)]
         ax.plot(values, np.arange(len(names)), marker, markersize=4, color=color, label=sample, linestyle="none")
     ax.set_yticks(np.arange(len(names)), names)
     ax.set_ylim(len(names) - 0.3, -0.7)
     ax.set_xlim(left=0.0)
     ax.set_xlabel(f"Kolmogorov-Smirnov distance to {found.described.name}, every event counting the same")
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=max(len(samples), 1))
-    return svg_text(figure)
+    return draw.svg_text(figure)
 
 
 def _split_figure(found: Exploration) -> str:
     """Draw the AMS of one cut against the share of the events it is measured on."""
-    figure, ax = new_figure(5.4, 3.2)
+    figure, ax = draw.new_figure(5.4, 3.2)
     cases: list[Any] = [c for c in found.split.cases if c.selection != "all events"] if found.split else []
     looks = ((False, "--s", _COLORS["signal"], "weights as they are"), (True, "-o", _COLORS["background"], "rescaled"))
     for rescaled, fmt, color, label in looks:
@@ -227,7 +224,7 @@ def _split_figure(found: Exploration) -> str:
     ax.set_xlabel("share of the events [%]")
     ax.set_ylabel("AMS [standard deviations]")
     ax.legend(loc="lower right", title=cases[0].selection if cases else None)
-    return svg_text(figure)
+    return draw.svg_text(figure)
 
 
 # Sections
@@ -446,7 +443,7 @@ def write_page(found: Exploration, target: Path) -> None:
         MissingExtraError: if the drawing libraries are absent.
         DataError: if the file cannot be written.
     """
-    write_content(target, render_page(found))
+    draw.write_page(target, render_page(found))
 
 
 def render_page(found: Exploration) -> str:
@@ -455,7 +452,7 @@ def render_page(found: Exploration) -> str:
     Raises:
         MissingExtraError: if the drawing libraries are absent.
     """
-    with style():
+    with draw.style():
         sections = _sections(found, pictures=True)
     footer = (
         f"Made by higgsbench {__version__} explore from {found.source}, layout {found.layout}. Weighted numbers use "
