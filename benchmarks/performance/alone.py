@@ -28,10 +28,8 @@ from benchmarks.performance.measuring import (
 )
 from benchmarks.statistics_calibration import POPULATIONS, log_odds, sample
 from higgsbench.ensemble import Truth
-from higgsbench.ensemble.cut import cross_validated_selection
 from higgsbench.ensemble.evaluate import bootstrap_rows
 from higgsbench.files import file_digest
-from higgsbench.metrics.estimates import bootstrap_ams
 from higgsbench.schema import B_REG, FEATURES, N_B, N_S
 from higgsbench.validation import fold_assignments
 
@@ -40,25 +38,21 @@ BOUND = 20.0
 
 
 def measure_bootstrap(figures: Figures, folder: Path) -> None:
-    """Time both kinds in turn."""
+    """Time it."""
     n, replicas = BOOTSTRAP["events"], BOOTSTRAP["replicas"]
     rng = np.random.default_rng(1)
     y, weight, scores = sample(POPULATIONS[0], n, rng)
     truth = Truth(y, weight, fold_assignments(y, None, 5, 1, 1), (N_S, N_B), B_REG, "smooth")
     moved = (scores["twin a"] + 0.3 * rng.normal(size=n) for _ in range(BOOTSTRAP["models"]))
     rows = [(log_odds(POPULATIONS[0], score, 0.3)[None], truth) for score in moved]
-    chosen = np.column_stack([cross_validated_selection(score[0], truth, 0) for score, _ in rows])
-    calls = {
-        "fixed": lambda: in_process(lambda: bootstrap_ams(y, chosen, weight, replicas, seed=1)),
-        "anew": lambda: in_process(lambda: bootstrap_rows(rows, replicas)),
-    }
+    calls = {"anew": lambda: in_process(lambda: bootstrap_rows(rows, replicas))}
     in_turn(calls, BOOTSTRAP["rounds"], figures.content, figures.keep)
 
 
 def report_bootstrap(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
     """Tell times."""
     lines = [f"{BOOTSTRAP['replicas']:,} replicas, {BOOTSTRAP['models']} models, {BOOTSTRAP['events']:,} events:", ""]
-    names = {"fixed": "models at their cuts", "anew": "each fold's cut chosen anew in each replica, which `run` uses"}
+    names = {"anew": "each fold's cut chosen anew in each replica"}
     verdicts = []
     for kind, name in names.items():
         lines.append(f"- {name}: {summary(content[kind])}")

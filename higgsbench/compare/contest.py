@@ -16,7 +16,6 @@ from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable
 from higgsbench.metrics.comparisons import (
     Difference,
-    average_ranks,
     corrected_resampled_t,
     difference_of,
     effective_degrees,
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
     from rich.console import Console
 
     from higgsbench.compare.measure import Contender
+    from higgsbench.metrics.weights import Floats, Ints
 
 __all__ = [
     "ALPHA",
@@ -102,7 +101,7 @@ class RankPicture:
 
     metric: str
     names: tuple[str, ...]
-    ranks: NDArray[np.float64]
+    ranks: Floats
     groups: tuple[tuple[int, ...], ...]
     alpha: float
 
@@ -214,12 +213,7 @@ def difference_between(a: Measured, b: Measured, metric: str) -> Difference:
     return difference_of(value, se, effective_degrees(deviation))
 
 
-def _over_folds(
-    fold: NDArray[np.int64],
-    other: NDArray[np.int64],
-    mine: dict[str, NDArray[np.float64]],
-    theirs: dict[str, NDArray[np.float64]],
-) -> dict[str, Difference]:
+def _over_folds(fold: Ints, other: Ints, mine: dict[str, Floats], theirs: dict[str, Floats]) -> dict[str, Difference]:
     """Differences over folds (repeats, n) of the metrics (repeats x folds,); none where the folds are not the same."""
     if not np.array_equal(fold, other):
         return {}
@@ -234,9 +228,12 @@ def _over_folds(
 
 
 def _picture(metric: str, models: Sequence[Measured]) -> RankPicture:
+    from scipy.stats import rankdata
+
     record = METRICS[metric]
-    sign = -1.0 if record.lower_is_better else 1.0
-    ranks = average_ranks(sign * np.column_stack([m.replicas.values[record.key] for m in models]))
+    sign = 1.0 if record.lower_is_better else -1.0
+    # J. Demsar, Journal of Machine Learning Research 7 (2006) 1, section 3.2; ties share their rank.
+    ranks = np.mean(rankdata(sign * np.column_stack([m.replicas.values[record.key] for m in models]), axis=1), axis=0)
     order = np.argsort(ranks, kind="stable")
     ordered = [models[int(i)] for i in order]
     index = list(combinations(range(len(models)), 2))
@@ -244,7 +241,7 @@ def _picture(metric: str, models: Sequence[Measured]) -> RankPicture:
     apart = np.zeros((len(models), len(models)), dtype=np.bool_)
     for (i, j), p in zip(index, adjusted, strict=True):
         apart[i, j] = apart[j, i] = p < ALPHA
-    groups = indistinct_groups(ranks[order], apart)
+    groups = indistinct_groups(apart)
     return RankPicture(metric, tuple(model.name for model in ordered), ranks[order], groups, ALPHA)
 
 

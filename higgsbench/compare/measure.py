@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from higgsbench.ensemble.evaluate import Replicas
     from higgsbench.metrics.estimates import Estimate
+    from higgsbench.metrics.weights import Bools, Floats, Ints
 
 __all__ = ["Contender", "Measured", "Overlap", "Part", "fold_values", "load_contenders", "measure", "overlap_of"]
 
@@ -44,8 +45,8 @@ class Contender:
 
     name: str
     row: StoredRow
-    event_id: NDArray[np.int64]
-    scores: NDArray[np.float64]
+    event_id: Ints
+    scores: Floats
     truth: Truth
 
     def at(self, positions: NDArray[np.intp]) -> Contender:
@@ -155,7 +156,7 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
     return kept, [f"compared on the {shared.size:,} events that all runs share, weights rescaled to the totals"]
 
 
-def _restricted(contender: Contender, shared: NDArray[np.int64]) -> Contender:
+def _restricted(contender: Contender, shared: Ints) -> Contender:
     """Keep the shared events, with their weights rescaled to the totals."""
     kept = contender.at(np.searchsorted(contender.event_id, shared))
     weight = evaluation_weights(kept.truth.y, kept.truth.weight, *kept.truth.totals)
@@ -181,7 +182,7 @@ class Measured:
     replicas: Replicas
     s: float
     b: float
-    selected: NDArray[np.bool_]
+    selected: Bools
 
     @property
     def values(self) -> dict[str, float]:
@@ -209,7 +210,7 @@ def _measured(contender: Contender, replicas: Replicas) -> Measured:
     return Measured(contender.name, found, errors, replicas, float(s), float(b), selections)
 
 
-def fold_values(contender: Contender) -> dict[str, NDArray[np.float64]]:
+def fold_values(contender: Contender) -> dict[str, Floats]:
     """Return the headline metrics of every test fold of every repeat, (repeats x folds,) by name.
 
     Each fold counts at the reference totals; folds that lack a class are NaN.
@@ -296,13 +297,13 @@ def overlap_of(a: Contender, b: Contender, a_measured: Measured, b_measured: Mea
     )
 
 
-def _part(contender: Contender, keep: NDArray[np.bool_]) -> Part:
+def _part(contender: Contender, keep: Bools) -> Part:
     y, w = contender.truth.y, contender.truth.weight
     s, b = selected_sums(y, keep, w)
     return Part(int(keep.sum()), s, b, ams(max(s, 0.0), max(b, 0.0), contender.truth.b_reg))
 
 
-def _correlation(x: NDArray[np.float64], y: NDArray[np.float64], w: NDArray[np.float64]) -> float:
+def _correlation(x: Floats, y: Floats, w: Floats) -> float:
     """Weighted correlation; NaN where one of the two does not vary."""
     if not np.sum(w) > 0.0:
         return float("nan")

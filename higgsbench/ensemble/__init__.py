@@ -23,27 +23,7 @@ from higgsbench.ensemble.evaluate import (
     paired,
 )
 
-__all__ = [
-    "BLEND_METHODS",
-    "CUT_RULES",
-    "METRICS_VERSION",
-    "Blend",
-    "Cut",
-    "Diversity",
-    "MemberGain",
-    "Replicas",
-    "RowMetrics",
-    "Truth",
-    "best_cut",
-    "blend_diversity",
-    "choose_cut",
-    "cross_fitted_blend",
-    "cross_fitted_recalibration",
-    "estimates",
-    "evaluate_held_out",
-    "evaluate_row",
-    "fit_blend",
-    "fit_recalibration",
-    "paired",
-    "score_correlation",
-]
+__all__ = ["BLEND_METHODS", "CUT_RULES", "METRICS_VERSION", "Blend", "Cut", "Diversity", "MemberGain", "Replicas",
+           "RowMetrics", "Truth", "best_cut", "blend_diversity", "choose_cut", "cross_fitted_blend",
+           "cross_fitted_recalibration", "estimates", "evaluate_held_out", "evaluate_row", "fit_blend",
+           "fit_recalibration", "paired", "score_correlation"]  # fmt: skip

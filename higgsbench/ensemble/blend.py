@@ -15,29 +15,15 @@ from higgsbench.metrics.weights import evaluation_weights
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
     from higgsbench.metrics.estimates import Estimate
+    from higgsbench.metrics.weights import Bools, Floats, Ints
 
-__all__ = [
-    "BLEND_METHODS",
-    "Blend",
-    "BlendMethod",
-    "Diversity",
-    "MemberGain",
-    "apply_recalibration",
-    "blend_diversity",
-    "bounded",
-    "clipped",
-    "cross_fitted_blend",
-    "cross_fitted_recalibration",
-    "fit_blend",
-    "fit_logistic",
-    "fit_recalibration",
-    "score_correlation",
-]
+__all__ = ["BLEND_METHODS", "Blend", "BlendMethod", "Diversity", "MemberGain", "apply_recalibration", "blend_diversity",
+           "bounded", "clipped", "cross_fitted_blend", "cross_fitted_recalibration", "fit_blend", "fit_logistic",
+           "fit_recalibration", "score_correlation"]  # fmt: skip
 
-
+_GREEDY_STEPS = 40
+_RIDGE = 1e-4
 SCORE_LIMIT = 50.0
 """Fits see log-odds clipped here, so that an infinite score cannot break them."""
 
@@ -45,25 +31,18 @@ INFINITE_SCORE = 1e6
 """Stands for an infinite score in a blend, because 0 times infinity is undefined."""
 
 
-def clipped(scores: NDArray[np.float64], prior: float = 0.0) -> NDArray[np.float64]:
+def clipped(scores: Floats, prior: float = 0.0) -> Floats:
     """Return scores less a prior, within +-50."""
     less = scores - prior
     return np.clip(less, -SCORE_LIMIT, SCORE_LIMIT, out=less)
 
 
-def bounded(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def bounded(scores: Floats) -> Floats:
     """Return scores with infinities replaced by +-1e6, so that products and sums of them are defined."""
     return np.nan_to_num(scores, nan=np.nan, posinf=INFINITE_SCORE, neginf=-INFINITE_SCORE)
 
 
-def fit_logistic(
-    F: NDArray[np.float64],
-    y: NDArray[np.bool_],
-    w: NDArray[np.float64],
-    *,
-    nonnegative: bool = False,
-    l2: float = 0.0,
-) -> tuple[NDArray[np.float64], float]:
+def fit_logistic(F: Floats, y: Bools, w: Floats, *, nonnegative: bool = False, l2: float = 0.0) -> tuple[Floats, float]:
     """Minimise sum w ln(1 + exp(-+(F c + a))) / sum w + l2 |c - 1/m|^2 over coefficients c and intercept a.
 
     Args:
@@ -72,9 +51,6 @@ def fit_logistic(
         w: (n,) weights, not negative.
         nonnegative: whether coefficients are bounded below by 0.
         l2: pull towards the plain mean; it keeps nearly identical members from taking opposite coefficients.
-
-    Returns:
-        Coefficients (m,) and the intercept.
     """
     # Imported here, because the import takes longer than a command that fits nothing.
     from scipy.optimize import minimize
@@ -87,9 +63,8 @@ def fit_logistic(
     # A constant column has no spread; dividing by it would overflow.
     deviation = np.array([column.std() for column in F.T])
     spread = np.where(deviation > 1e-9, deviation, 1.0)
-    centre = spread / m
 
-    def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def objective(theta: Floats) -> tuple[float, Floats]:
         coefficients = theta[:m] / spread
         f = F @ coefficients + theta[m]
         pull = coefficients - 1.0 / m
@@ -98,18 +73,12 @@ def fit_logistic(
         return loss, np.append((F.T @ slope + 2.0 * l2 * pull) / spread, np.sum(slope))
 
     bounds = [(0.0, None) if nonnegative else (None, None)] * m + [(None, None)]
-    start = np.append(centre, 0.0)
+    start = np.append(spread / m, 0.0)
     found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})
     return found.x[:m] / spread, float(found.x[m])
 
 
-def fit_recalibration(
-    score: NDArray[np.float64],
-    y: NDArray[np.bool_],
-    w: NDArray[np.float64],
-    part: NDArray[np.int64],
-    parts: int | None = None,
-) -> NDArray[np.float64]:
+def fit_recalibration(score: Floats, y: Bools, w: Floats, part: Ints, parts: int | None = None) -> Floats:
     """Fit slope and intercept of ln(N_s p(f|s) / N_b p(f|b)) = a f + c by weighted logistic regression.
 
     Inside each part the classes are balanced for the fit, and the part's own ln(N_s,part / N_b,part) is added to the
@@ -120,10 +89,7 @@ def fit_recalibration(
         y: (n,) truth.
         w: (n,) evaluation weights.
         part: (n,) index of the jet group, all 0 for a global model.
-        parts: number of groups; as many as occur when None.
-
-    Returns:
-        (parts, 2) slope and intercept per part.
+        parts: number of groups and rows of the result; as many as occur when None.
 
     Raises:
         ConfigError: if a part has only one class.
@@ -143,21 +109,13 @@ def fit_recalibration(
     return out
 
 
-def apply_recalibration(
-    score: NDArray[np.float64], part: NDArray[np.int64], parameters: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def apply_recalibration(score: Floats, part: Ints, parameters: Floats) -> Floats:
     """Return slope * score + intercept with the parameters of each event's part."""
-    recalibrated: NDArray[np.float64] = parameters[part, 0] * bounded(score) + parameters[part, 1]
+    recalibrated: Floats = parameters[part, 0] * bounded(score) + parameters[part, 1]
     return recalibrated
 
 
-def cross_fitted_recalibration(
-    score: NDArray[np.float64],
-    y: NDArray[np.bool_],
-    w: NDArray[np.float64],
-    part: NDArray[np.int64],
-    fold: NDArray[np.int64],
-) -> NDArray[np.float64]:
+def cross_fitted_recalibration(score: Floats, y: Bools, w: Floats, part: Ints, fold: Ints) -> Floats:
     """Recalibrate each fold with parameters fitted on the out-of-fold scores of the other folds; shape (n,)."""
     out = np.empty_like(score)
     parts = int(part.max()) + 1
@@ -167,10 +125,6 @@ def cross_fitted_recalibration(
         parameters = fit_recalibration(score[rest], y[rest], w[rest], part[rest], parts)
         out[held_out] = apply_recalibration(score[held_out], part[held_out], parameters)
     return out
-
-
-_GREEDY_STEPS = 40
-_RIDGE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -187,11 +141,11 @@ class Blend:
 
     method: str
     members: tuple[str, ...]
-    coefficients: NDArray[np.float64]
+    coefficients: Floats
     intercept: float
     prior: float
 
-    def __call__(self, F: NDArray[np.float64]) -> NDArray[np.float64]:
+    def __call__(self, F: Floats) -> Floats:
         """Blend members' log-odds (n, m) to log-odds (n,)."""
         # Member by member: the rounding of a matrix product depends on the number of rows, but an event must get the
         # same score alone as among others.
@@ -202,8 +156,8 @@ class Blend:
         return blended
 
 
-_Fitted: TypeAlias = "tuple[NDArray[np.float64], float]"
-_Fit: TypeAlias = "Callable[[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]], _Fitted]"
+_Fitted: TypeAlias = "tuple[Floats, float]"
+_Fit: TypeAlias = "Callable[[Floats, Bools, Floats], _Fitted]"
 
 
 @dataclass(frozen=True)
@@ -221,7 +175,7 @@ class BlendMethod:
     fit: _Fit
 
 
-def _greedy(F: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.float64]) -> _Fitted:
+def _greedy(F: Floats, y: Bools, w: Floats) -> _Fitted:
     """Forward selection with replacement (Caruana et al., ICML 2004): the best prefix of 40 greedy additions."""
     signed = np.where(y[:, None], -F, F)
     share = w / np.sum(w)
@@ -254,12 +208,7 @@ BLEND_METHODS: dict[str, BlendMethod] = {record.name: record for record in _RECO
 
 
 def fit_blend(
-    method: str,
-    members: tuple[str, ...],
-    F: NDArray[np.float64],
-    y: NDArray[np.bool_],
-    w: NDArray[np.float64],
-    totals: tuple[float, float],
+    method: str, members: tuple[str, ...], F: Floats, y: Bools, w: Floats, totals: tuple[float, float]
 ) -> Blend:
     """Fit a blend on out-of-fold log-odds.
 
@@ -286,14 +235,8 @@ def fit_blend(
 
 
 def cross_fitted_blend(
-    method: str,
-    members: tuple[str, ...],
-    F: NDArray[np.float64],
-    y: NDArray[np.bool_],
-    w: NDArray[np.float64],
-    fold: NDArray[np.int64],
-    totals: tuple[float, float],
-) -> tuple[NDArray[np.float64], list[Blend]]:
+    method: str, members: tuple[str, ...], F: Floats, y: Bools, w: Floats, fold: Ints, totals: tuple[float, float]
+) -> tuple[Floats, list[Blend]]:
     """Return the stack's own out-of-fold scores (n,): each fold blended by a blender fitted on the other folds.
 
     Arguments as for `fit_blend`, with the fold number (n,) of each event. Also returns the blender of each fold.
@@ -348,11 +291,11 @@ class Diversity:
 
     method: str
     members: tuple[MemberGain, ...]
-    correlation: NDArray[np.float64]
+    correlation: Floats
     auc: float
 
 
-def score_correlation(F: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.float64]) -> NDArray[np.float64]:
+def score_correlation(F: Floats, y: Bools, w: Floats) -> Floats:
     """Return the weighted Pearson correlations (m, m) of log-odds F (n, m) within the classes.
 
     Every useful score separates signal from background, which alone would correlate all of them. The class means are
@@ -364,18 +307,12 @@ def score_correlation(F: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[n
         centred[members] = F[members] - np.average(F[members], axis=0, weights=weight[members])
     covariance = (centred * weight[:, None]).T @ centred
     spread = np.sqrt(np.maximum(np.diag(covariance), np.finfo(np.float64).tiny))
-    correlation: NDArray[np.float64] = covariance / np.outer(spread, spread)
+    correlation: Floats = covariance / np.outer(spread, spread)
     return correlation
 
 
 def blend_diversity(
-    method: str,
-    names: Sequence[str],
-    scores: NDArray[np.float64],
-    y: NDArray[np.bool_],
-    w: NDArray[np.float64],
-    fold: NDArray[np.int64],
-    totals: tuple[float, float],
+    method: str, names: Sequence[str], scores: Floats, y: Bools, w: Floats, fold: Ints, totals: tuple[float, float]
 ) -> Diversity:
     """Measure what each member gives to a blend.
 
@@ -387,57 +324,26 @@ def blend_diversity(
         w: (n,) evaluation weights.
         fold: (repeats, n) fold numbers.
         totals: reference totals (N_s, N_b).
-
-    Returns:
-        The members in the order given.
     """
-    full, blends = _blend(method, names, scores, y, w, fold, totals)
-    coefficients = np.stack([blend.coefficients for blend in blends])
+
+    def judged(kept: list[int]) -> tuple[Estimate, Estimate, Floats]:
+        """Return AUC, log-loss and the coefficients of all blenders of the blend of some members."""
+        members = tuple(names[j] for j in kept)
+        some = scores[:, :, kept] if len(kept) < len(names) else scores
+        found = [cross_fitted_blend(method, members, F, y, w, fold[r], totals) for r, F in enumerate(some)]
+        auc, loss = (mean_estimate([metric(y, f, w) for f, _ in found]) for metric in (roc_auc, log_loss))
+        return auc, loss, np.stack([blend.coefficients for _, blends in found for blend in blends])
+
+    everyone = list(range(len(names)))
+    auc, loss, coefficients = judged(everyone)
     correlation = np.mean([score_correlation(F, y, w) for F in scores], axis=0)
-    auc, loss = _metrics(full, y, w)
     members = []
     for i, name in enumerate(names):
-        kept = [j for j in range(len(names)) if j != i]
-        without, _ = _blend(method, [names[j] for j in kept], scores[:, :, kept], y, w, fold, totals)
-        auc_without, loss_without = _metrics(without, y, w)
+        kept = [j for j in everyone if j != i]
+        auc_without, loss_without, _ = judged(kept)
         nearest = max(kept, key=lambda j: correlation[i, j])
-        auc_gain, loss_gain = paired_difference(auc, auc_without), paired_difference(loss_without, loss)
-        members.append(
-            MemberGain(
-                name=name,
-                weight=float(coefficients[:, i].mean()),
-                weight_sd=float(coefficients[:, i].std()),
-                auc=mean_estimate([roc_auc(y, F[:, i], w) for F in scores]).value,
-                nearest=names[nearest],
-                nearest_correlation=float(correlation[i, nearest]),
-                auc_gain=auc_gain[0],
-                auc_gain_se=auc_gain[1],
-                log_loss_gain=loss_gain[0],
-                log_loss_gain_se=loss_gain[1],
-            )
-        )
+        weights = float(coefficients[:, i].mean()), float(coefficients[:, i].std())
+        alone = mean_estimate([roc_auc(y, F[:, i], w) for F in scores]).value
+        gains = (*paired_difference(auc, auc_without), *paired_difference(loss_without, loss))
+        members.append(MemberGain(name, *weights, alone, names[nearest], float(correlation[i, nearest]), *gains))
     return Diversity(method, tuple(members), correlation, auc.value)
-
-
-def _blend(
-    method: str,
-    names: Sequence[str],
-    scores: NDArray[np.float64],
-    y: NDArray[np.bool_],
-    w: NDArray[np.float64],
-    fold: NDArray[np.int64],
-    totals: tuple[float, float],
-) -> tuple[list[NDArray[np.float64]], list[Blend]]:
-    out, blends = [], []
-    for repeat, F in enumerate(scores):
-        blended, found = cross_fitted_blend(method, tuple(names), F, y, w, fold[repeat], totals)
-        out.append(blended)
-        blends += found
-    return out, blends
-
-
-def _metrics(
-    scores: list[NDArray[np.float64]], y: NDArray[np.bool_], w: NDArray[np.float64]
-) -> tuple[Estimate, Estimate]:
-    aucs, losses = [roc_auc(y, s, w) for s in scores], [log_loss(y, s, w) for s in scores]
-    return mean_estimate(aucs), mean_estimate(losses)

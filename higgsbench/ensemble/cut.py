@@ -22,19 +22,10 @@ from higgsbench.schema import B_REG
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "BINS",
-    "CUT_RULES",
-    "BinnedCurves",
-    "Cut",
-    "CutRule",
-    "Truth",
-    "best_cut",
-    "choose_bins",
-    "choose_cut",
-    "cross_validated_selection",
-    "scale_to_totals",
-]
+    from higgsbench.metrics.weights import Bools, Floats, Ints
+
+__all__ = ["BINS", "CUT_RULES", "BinnedCurves", "Cut", "CutRule", "Truth", "best_cut", "choose_bins", "choose_cut",
+           "cross_validated_selection", "scale_to_totals"]  # fmt: skip
 
 BINS = 250
 """Rank bins of the bootstrap; the cuts of a replica fall between bins."""
@@ -58,80 +49,71 @@ class Truth:
         rule: name of the rule that chooses the cut.
     """
 
-    y: NDArray[np.bool_]
-    weight: NDArray[np.float64]
-    fold: NDArray[np.int64]
+    y: Bools
+    weight: Floats
+    fold: Ints
     totals: tuple[float, float]
     b_reg: float
     rule: str
 
 
-def scale_to_totals(sums: NDArray[np.float64], totals: tuple[float, float]) -> NDArray[np.float64]:
+def scale_to_totals(sums: Floats, totals: tuple[float, float]) -> Floats:
     """Return the factors (replicas, class, 1) that bring class sums (replicas, class, bin) to the reference totals."""
     total = sums.sum(axis=2, keepdims=True)
     wanted = np.array([[totals[1]], [totals[0]]])
-    scale: NDArray[np.float64] = np.divide(wanted, total, out=np.zeros_like(total), where=total > 0.0)
+    scale: Floats = np.divide(wanted, total, out=np.zeros_like(total), where=total > 0.0)
     return scale
 
 
-@dataclass(frozen=True)
 class BinnedCurves:
     """AMS curves of bootstrap replicas at the borders of rank bins; `AMSCurve` is the same for single events.
 
+    Args:
+        first: (replicas, class, bin) sums of weights; background before signal, best bin first.
+        second: (replicas, class, bin) sums of squared weights.
+        truth: number of events, totals and regularisation.
+
     Attributes:
-        content: (replicas, class, bin) sums of weights at the reference totals; background first, best bin first.
-        squares: (replicas, class, bin) sums of squared weights, scaled alike.
-        events: number of events of the sample.
-        totals: reference totals (N_s, N_b).
-        b_reg: regularisation of the background in the AMS.
+        content: `first` at the reference totals.
+        selected: (replicas, class, bin) selected sums of weights at the reference totals.
     """
 
-    content: NDArray[np.float64]
-    squares: NDArray[np.float64]
-    events: int
-    totals: tuple[float, float]
-    b_reg: float
-
-    @classmethod
-    def of_sums(cls, first: NDArray[np.float64], second: NDArray[np.float64], truth: Truth) -> BinnedCurves:
-        """Scale sums (replicas, class, bin) of weights and of their squares to the reference totals."""
+    def __init__(self, first: Floats, second: Floats, truth: Truth) -> None:
         scale = scale_to_totals(first, truth.totals)
-        return cls(first * scale, second * scale**2, truth.y.size, truth.totals, truth.b_reg)
+        self.truth = truth
+        self.content: Floats = first * scale
+        self.selected: Floats = np.cumsum(self.content, axis=2)
+        self._squares = second * scale**2
 
-    @cached_property
-    def selected(self) -> NDArray[np.float64]:
-        """Selected sums of weights, shape (replicas, class, bin)."""
-        return np.asarray(np.cumsum(self.content, axis=2))
-
-    def ams_of(self, selected: NDArray[np.float64]) -> NDArray[np.float64]:
+    def ams_of(self, selected: Floats) -> Floats:
         """Return the AMS (replicas, bin) of selected sums; -inf where it is not finite (b_reg = 0, no background)."""
         b, s = np.moveaxis(np.maximum(selected, 0.0), 1, 0)
-        value = raw_ams(s.ravel(), b.ravel(), self.b_reg).reshape(s.shape)
+        value = raw_ams(s.ravel(), b.ravel(), self.truth.b_reg).reshape(s.shape)
         return np.where(np.isfinite(value), value, -np.inf)
 
     @cached_property
-    def ams(self) -> NDArray[np.float64]:
+    def ams(self) -> Floats:
         """AMS, shape (replicas, bin)."""
         return self.ams_of(self.selected)
 
     @cached_property
-    def variance(self) -> NDArray[np.float64]:
+    def variance(self) -> Floats:
         """Variance of the selected sums at fixed class totals (see `AMSCurve`), shape (replicas, class, bin)."""
-        square = np.cumsum(self.squares, axis=2)
-        share = self.selected / np.array([[self.totals[1]], [self.totals[0]]])
-        variance: NDArray[np.float64] = np.maximum((1.0 - 2.0 * share) * square + share**2 * square[:, :, -1:], 0.0)
+        square = np.cumsum(self._squares, axis=2)
+        share = self.selected / np.array([[self.truth.totals[1]], [self.truth.totals[0]]])
+        variance: Floats = np.maximum((1.0 - 2.0 * share) * square + share**2 * square[:, :, -1:], 0.0)
         return variance
 
     @property
-    def se(self) -> NDArray[np.float64]:
+    def se(self) -> Floats:
         """Standard error of the AMS at fixed cut, shape (replicas, bin)."""
         b, s = np.moveaxis(np.maximum(self.selected, 0.0), 1, 0)
-        by_s, by_b = ams_gradient(s, b, max(self.b_reg, 1e-12))
-        error: NDArray[np.float64] = np.sqrt(by_s**2 * self.variance[:, 1] + by_b**2 * self.variance[:, 0])
+        by_s, by_b = ams_gradient(s, b, max(self.truth.b_reg, 1e-12))
+        error: Floats = np.sqrt(by_s**2 * self.variance[:, 1] + by_b**2 * self.variance[:, 0])
         return error
 
     @property
-    def trusted(self) -> NDArray[np.bool_]:
+    def trusted(self) -> Bools:
         """Whether the background is known well enough, from the events as they are; shape (replicas, bin)."""
         background = self.selected[:, 0]
         return (background > 0.0) & (np.sqrt(self.variance[:, 0]) <= MAX_BACKGROUND_ERROR * background)
@@ -151,14 +133,14 @@ class CutRule:
 
     name: str
     help: str
-    on_events: Callable[[AMSCurve], NDArray[np.float64]]
-    in_bins: Callable[[BinnedCurves], NDArray[np.float64]]
+    on_events: Callable[[AMSCurve], Floats]
+    in_bins: Callable[[BinnedCurves], Floats]
     trusted_only: bool = True
 
 
-def _lower_bound(curve: AMSCurve | BinnedCurves) -> NDArray[np.float64]:
+def _lower_bound(curve: AMSCurve | BinnedCurves) -> Floats:
     with np.errstate(invalid="ignore"):  # without regularisation, an infinite AMS has an infinite error
-        bound: NDArray[np.float64] = curve.ams - curve.se
+        bound: Floats = curve.ams - curve.se
     return bound
 
 
@@ -171,7 +153,7 @@ def kernel_width(n: int) -> float:
     return float(np.clip(0.05 * (15_000 / max(n, 1)) ** 0.2, 0.005, 0.1))
 
 
-def _ranked(curve: AMSCurve) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+def _ranked(curve: AMSCurve) -> tuple[Floats, Bools, Floats]:
     """Return rank from 0 to 1, label and weight of the events, tightest cut first; tied scores share their middle rank.
 
     Tied events are sorted by label and weight. Otherwise the order of the file would decide which of them the bootstrap
@@ -187,7 +169,7 @@ def _ranked(curve: AMSCurve) -> tuple[NDArray[np.float64], NDArray[np.bool_], ND
     return rank, label[order], weight[order]
 
 
-def _smooth(curve: AMSCurve) -> NDArray[np.float64]:
+def _smooth(curve: AMSCurve) -> Floats:
     """Return the AMS at every cut after spreading out the events by a Gaussian in rank.
 
     A spike that stems from one missing background event is filled by its neighbours on either side, which resampling
@@ -209,12 +191,12 @@ def _smooth(curve: AMSCurve) -> NDArray[np.float64]:
     return np.interp(curve.fraction, (np.arange(_FINE_BINS) + 1.0) / _FINE_BINS, value)
 
 
-def _smooth_in_bins(curves: BinnedCurves) -> NDArray[np.float64]:
-    return curves.ams_of(curves.content @ _spread_sums(kernel_width(curves.events)))
+def _smooth_in_bins(curves: BinnedCurves) -> Floats:
+    return curves.ams_of(curves.content @ _spread_sums(kernel_width(curves.truth.y.size)))
 
 
 @lru_cache(maxsize=4)
-def _spread_sums(width: float) -> NDArray[np.float64]:
+def _spread_sums(width: float) -> Floats:
     """Return the matrix (BINS, BINS) that turns sums per bin into cumulative sums of displaced events."""
     from scipy.ndimage import gaussian_filter1d
 
@@ -238,11 +220,8 @@ class Cut:
     Attributes:
         rule: name of the rule that chose it.
         threshold: lowest selected score.
-        fraction: selected share of the events it was chosen on.
-        ams: AMS on the events it was chosen on (optimistic).
-        se: standard error of that AMS at fixed cut.
-        s: selected signal there.
-        b: selected background there.
+        fraction: selected share of the events it was chosen on, with selected signal `s` and background `b`.
+        ams: AMS on these events (optimistic), and `se`: its standard error at fixed cut.
     """
 
     rule: str
@@ -291,18 +270,13 @@ def choose_bins(curves: BinnedCurves, rule: str) -> NDArray[np.intp]:
 
 
 def best_cut(
-    y_true: ArrayLike,
-    score: ArrayLike,
-    sample_weight: ArrayLike | None,
-    *,
-    rule: str = "smooth",
-    b_reg: float = B_REG,
+    y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | None, *, rule: str = "smooth", b_reg: float = B_REG
 ) -> Cut:
     """Scan the AMS of scores and choose one cut; see `ams_scan` for the arguments and `CUT_RULES` for the rules."""
     return choose_cut(ams_scan(y_true, score, sample_weight, b_reg), rule)
 
 
-def cross_validated_selection(score: NDArray[np.float64], truth: Truth, repeat: int) -> NDArray[np.bool_]:
+def cross_validated_selection(score: Floats, truth: Truth, repeat: int) -> Bools:
     """Select the events (n,) of each fold by a cut that was chosen on the scores of the other folds."""
     fold = truth.fold[repeat]
     selected = np.zeros(score.size, dtype=np.bool_)

@@ -11,8 +11,7 @@ instead of a sort. The histograms of many replicas are one product of a sparse m
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,21 +46,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csc_array
 
-__all__ = [
-    "METRICS_VERSION",
-    "REPLICAS",
-    "HeldOut",
-    "Replicas",
-    "RowMetrics",
-    "Truth",
-    "bootstrap_row",
-    "bootstrap_rows",
-    "estimates",
-    "evaluate_held_out",
-    "evaluate_row",
-    "paired",
-    "paired_error",
-]
+    from higgsbench.metrics.weights import Bools, Floats, Ints
+
+__all__ = ["METRICS_VERSION", "REPLICAS", "HeldOut", "Replicas", "RowMetrics", "Truth", "bootstrap_rows", "estimates",
+           "evaluate_held_out", "evaluate_row", "paired", "paired_error", "standard_error"]  # fmt: skip
 
 METRICS_VERSION = 4
 """Raised whenever a definition changes; rows of different versions are never ranked together."""
@@ -74,7 +62,6 @@ _SEED = 20140912
 _REPLICAS_AT_ONCE = 50
 _DRAWS_AT_ONCE = 1 << 23
 _EVENTS_AT_ONCE = 1 << 13
-_REPEATS_AT_ONCE = 8
 _KEPT_DRAWS = 1 << 22
 _AT_OTHERS = "at_others"
 _AMS = METRICS["ams"].key
@@ -90,15 +77,15 @@ class Replicas:
             replica's events at the cuts of each of some other replicas; no others where there are too few replicas.
     """
 
-    values: dict[str, NDArray[np.float64]]
-    at_others: NDArray[np.float64]
+    values: dict[str, Floats]
+    at_others: Floats
 
     @property
-    def ams_cv(self) -> NDArray[np.float64]:
+    def ams_cv(self) -> Floats:
         """Cross-validated AMS, cuts chosen anew."""
         return self.values[_AMS]
 
-    def columns(self, row: str) -> dict[str, NDArray[np.float64]]:
+    def columns(self, row: str) -> dict[str, Floats]:
         """Return the columns that a file keeps for a row: `METRIC:ROW`, and `at_others:ROW` with two dimensions."""
         out = {f"{key}:{row}": values for key, values in self.values.items()}
         return out | {f"{_AT_OTHERS}:{row}": np.ascontiguousarray(self.at_others.T)}
@@ -127,10 +114,7 @@ def paired_error(a: Replicas, b: Replicas, key: str = _AMS) -> float:
     but never more than half. Both variances are means over several cuts: from one pair of cuts per replica they scatter
     so much that what is taken off would be too large on average.
 
-    Args:
-        a: replicas of the one row.
-        b: replicas of the other, of the same draws.
-        key: key of the metric.
+    Both rows must come from the same draws; `key` is that of the metric.
     """
     whole = float(np.var(a.values[key] - b.values[key], ddof=1))
     kept = min(len(a.at_others), len(b.at_others))
@@ -141,71 +125,62 @@ def paired_error(a: Replicas, b: Replicas, key: str = _AMS) -> float:
     return float(np.sqrt(whole - min(max(twice, 0.0), 0.5 * whole)))
 
 
-def _rank_bins(score: NDArray[np.float64]) -> NDArray[np.int64]:
+def _rank_bins(score: Floats) -> Ints:
     """Return the bin of each event by descending rank; tied scores share the bin of the first of them."""
     ascending = np.sort(score)
     above = score.size - np.searchsorted(ascending, score, side="right")
     return (above * BINS) // score.size
 
 
-def bootstrap_row(scores: NDArray[np.float64], truth: Truth, replicas: int = REPLICAS) -> Replicas:
-    """Bootstrap a row.
+def bootstrap_rows(rows: Sequence[tuple[Floats, Truth]], replicas: int = REPLICAS) -> list[Replicas]:
+    """Bootstrap rows on the same events with the same draws; each row's replicas are means over its repeats.
 
     Args:
-        scores: (repeats, n) out-of-fold scores.
-        truth: labels, evaluation weights, folds, reference totals and the cut rule.
-        replicas: number of replicas.
-
-    Returns:
-        The replicas, averaged over repeats.
-    """
-    return bootstrap_rows([(scores, truth)], replicas)[0]
-
-
-def bootstrap_rows(rows: Sequence[tuple[NDArray[np.float64], Truth]], replicas: int) -> list[Replicas]:
-    """Bootstrap several rows on the same events with the same draws; see `bootstrap_row`.
-
-    Args:
-        rows: scores and truth of each row; folds and rules may differ.
+        rows: scores (repeats, n) and truth of each row; folds and rules may differ.
         replicas: number of replicas.
     """
     n = rows[0][1].y.size
     parts = -(-replicas // max(_OTHERS + 2, min(_REPLICAS_AT_ONCE, _DRAWS_AT_ONCE // max(n, 1))))
     others = min(_OTHERS, replicas // parts - 1)
-    repeats = [_Repeat(*row, r, replicas, others) for row in rows for r in range(row[0].shape[0])]
-    draws = _draws(n, replicas)
+    found = [[_Repeat(*row, r, replicas, others) for r in range(len(row[0]))] for row in rows]
+    rng = np.random.default_rng(_SEED)
+    whole = poisson_counts(rng, (replicas, n)) if n * replicas <= _KEPT_DRAWS else None
     for indices in np.array_split(np.arange(replicas), parts):
         part = slice(int(indices[0]), int(indices[-1]) + 1)
-        drawn = draws(part)
-        for first in range(0, len(repeats), _REPEATS_AT_ONCE):
-            group = repeats[first : first + _REPEATS_AT_ONCE]
-            for repeat, sums in zip(group, _summed(drawn, group), strict=True):
-                repeat.take(sums, part)
-    done = iter(repeats)
-    return [_mean_replicas([next(done) for _ in scores]) for scores, _ in rows]
+        drawn = poisson_counts(rng, (indices.size, n)) if whole is None else whole[part]
+        repeats = [repeat for own in found for repeat in own]
+        for repeat, sums in zip(repeats, _summed(drawn, repeats), strict=True):
+            repeat.take(sums, part)
+    return [
+        Replicas(
+            {key: np.asarray(np.mean([repeat.values[key] for repeat in own], axis=0)) for key in own[0].values},
+            np.asarray(np.mean([repeat.at_others for repeat in own], axis=0)),
+        )
+        for own in found
+    ]
 
 
 class _Repeat:
     """One repeat of one row: its events in cells of class x bin x fold, and the replicas of its metrics."""
 
-    def __init__(self, scores: NDArray[np.float64], truth: Truth, repeat: int, replicas: int, others: int) -> None:
+    def __init__(self, scores: Floats, truth: Truth, repeat: int, replicas: int, others: int) -> None:
         self.truth = truth
         folds = int(truth.fold.max()) + 1
         self.shape = (2, BINS, folds)
         cell = (truth.y.astype(np.int64) * BINS + _rank_bins(scores[repeat])) * folds + truth.fold[repeat]
         self.moments = [_moments(cell[at], truth.weight[at], 2 * BINS * folds) for at in _slices(cell.size)]
         sums = np.asarray(np.bincount(cell, truth.weight, 2 * BINS * folds), dtype=np.float64)
-        self.sample: NDArray[np.float64] = np.cumsum(sums.reshape(1, *self.shape), axis=2)
+        self.sample: Floats = np.cumsum(sums.reshape(1, *self.shape), axis=2)
         self.values = {metric.key: np.empty(replicas) for metric in METRICS.values() if metric.resampled}
         self.at_others = np.empty((1 + others, replicas))
 
-    def take(self, sums: NDArray[np.float64], part: slice) -> None:
+    def take(self, sums: Floats, part: slice) -> None:
         """Add the replicas of a part; sums is (2 cells, replicas of the part)."""
         truth = self.truth
         first, second = np.moveaxis(np.ascontiguousarray(sums.T).reshape(-1, 2, *self.shape), 1, 0)
         pooled = first.sum(axis=3)
         at = _chosen_bins(first, second, truth)
-        running: NDArray[np.float64] = np.cumsum(first, axis=2) * scale_to_totals(pooled, truth.totals)[..., None]
+        running: Floats = np.cumsum(first, axis=2) * scale_to_totals(pooled, truth.totals)[..., None]
         s, b = _selected_at(running, at)
         for metric in METRICS.values():
             if metric.of_counts is not None:
@@ -217,24 +192,15 @@ class _Repeat:
             self.at_others[other, part] = raw_ams(*_selected_at(running, np.roll(at, other, axis=0)), truth.b_reg)
 
 
-def _mean_replicas(repeats: list[_Repeat]) -> Replicas:
-    """Average the replicas of the repeats of a row."""
-    keys = repeats[0].values
-    values = {key: np.asarray(np.mean([repeat.values[key] for repeat in repeats], axis=0)) for key in keys}
-    return Replicas(values, np.asarray(np.mean([repeat.at_others for repeat in repeats], axis=0)))
-
-
 def _slices(n: int) -> list[slice]:
     """Divide n events into parts; the draws of one part at a time are in memory as float64, eight times their size."""
     return [slice(first, first + _EVENTS_AT_ONCE) for first in range(0, n, _EVENTS_AT_ONCE)]
 
 
-def _summed(draws: NDArray[np.uint8], repeats: list[_Repeat]) -> list[NDArray[np.float64]]:
-    """Return sums of weights, and below them of squared weights, per cell: (2 cells, replicas) for each repeat.
+def _summed(draws: NDArray[np.uint8], repeats: list[_Repeat]) -> list[Floats]:
+    """Return sums of weights and, below them, of squared weights per cell, (2 cells, replicas), for each repeat.
 
-    Args:
-        draws: (replicas, n) how often each replica draws each event.
-        repeats: whose cells.
+    The draws (replicas, n) say how often each replica draws each event.
     """
     out = [np.zeros((repeat.moments[0].shape[0], draws.shape[0])) for repeat in repeats]
     for i, at in enumerate(_slices(draws.shape[1])):
@@ -245,15 +211,10 @@ def _summed(draws: NDArray[np.uint8], repeats: list[_Repeat]) -> list[NDArray[np
     return out
 
 
-def _moments(cell: NDArray[np.int64], weight: NDArray[np.float64], cells: int) -> csc_array:
+def _moments(cell: Ints, weight: Floats, cells: int) -> csc_array:
     """Return the matrix (2 cells, n) that sums weights, and below them squared weights, per cell.
 
     Its columns are the events, so that a product goes through the draws once and in their order.
-
-    Args:
-        cell: (n,) cell of each event.
-        weight: (n,) evaluation weights.
-        cells: number of cells.
     """
     from scipy.sparse import csc_array
 
@@ -263,38 +224,17 @@ def _moments(cell: NDArray[np.int64], weight: NDArray[np.float64], cells: int) -
     return csc_array((values.ravel(), rows.ravel(), starts), shape=(2 * cells, cell.size))
 
 
-def _draws(n: int, replicas: int) -> Callable[[slice], NDArray[np.uint8]]:
-    """Return how often replicas draw each event, (replicas, n) part by part; ask for the parts in order.
+def _chosen_bins(first: Floats, second: Floats, truth: Truth) -> NDArray[np.intp]:
+    """Choose the cut of each fold (replicas, fold) on the other folds.
 
-    All rows of a run see the same draws. Draws of few events are kept. Those of many would take more memory than the
-    events and are drawn again for each row.
-    """
-    if n * replicas <= _KEPT_DRAWS:
-        kept = _all_draws(n, replicas)
-        return lambda part: kept[part]
-    rng = np.random.default_rng(_SEED)
-    return lambda part: poisson_counts(rng, (part.stop - part.start, n))
-
-
-@functools.lru_cache(maxsize=1)
-def _all_draws(n: int, replicas: int) -> NDArray[np.uint8]:
-    return poisson_counts(np.random.default_rng(_SEED), (replicas, n))
-
-
-def _chosen_bins(first: NDArray[np.float64], second: NDArray[np.float64], truth: Truth) -> NDArray[np.intp]:
-    """Choose the cut of each fold (replicas, fold) on the sums of weights and of their squares in the other folds.
-
-    Args:
-        first: (replicas, class, bin, fold) sums of weights.
-        second: of squared weights.
-        truth: totals and rule.
+    The sums of weights and of their squares have the shape (replicas, class, bin, fold).
     """
     all1, all2 = first.sum(axis=3), second.sum(axis=3)
     others = ((all1 - first[..., k], all2 - second[..., k]) for k in range(first.shape[3]))
-    return np.stack([choose_bins(BinnedCurves.of_sums(*sums, truth), truth.rule) for sums in others], axis=1)
+    return np.stack([choose_bins(BinnedCurves(*sums, truth), truth.rule) for sums in others], axis=1)
 
 
-def _selected_at(running: NDArray[np.float64], at: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _selected_at(running: Floats, at: NDArray[np.intp]) -> tuple[Floats, Floats]:
     """Pool s and b (replicas,) of cumulative sums (replicas or 1, class, bin, fold) at cuts (replicas, fold)."""
     shape = (at.shape[0], *running.shape[1:])
     selected = np.take_along_axis(np.broadcast_to(running, shape), at[:, None, None, :], axis=2)[:, :, 0]
@@ -361,21 +301,15 @@ def paired(a: RowMetrics, b: RowMetrics, name: str) -> tuple[float, float]:
 
 
 def estimates(
-    scores: NDArray[np.float64],
-    truth: Truth,
-    metrics: Iterable[Metric],
-    selections: Sequence[NDArray[np.bool_]] | None = None,
+    scores: Floats, truth: Truth, metrics: Iterable[Metric], selections: Sequence[Bools] | None = None
 ) -> dict[str, Estimate]:
-    """Compute metrics on out-of-fold scores, means over repeats.
+    """Compute metrics on out-of-fold scores, means over repeats, by name.
 
     Args:
         scores: (repeats, n) log-odds in physical normalisation.
         truth: labels, weights, folds and rule.
-        metrics: records of the metrics wanted. One at the honest cut needs two folds.
+        metrics: records of the metrics wanted; one at the honest cut needs two folds.
         selections: the honest selection (n,) of each repeat, where it is known.
-
-    Returns:
-        The estimates by name of the metric.
     """
     wanted = list(metrics)
     if selections is None and any(metric.needs_cut for metric in wanted):
@@ -387,16 +321,8 @@ def estimates(
     return {metric.name: mean_estimate([metric.estimate(e) for e in events]) for metric in wanted}
 
 
-def evaluate_row(scores: NDArray[np.float64], truth: Truth) -> RowMetrics:
-    """Compute the metrics of a row.
-
-    Args:
-        scores: (repeats, n) out-of-fold log-odds in physical normalisation.
-        truth: labels, weights, folds and rule.
-
-    Returns:
-        The metrics, averaged over repeats.
-    """
+def evaluate_row(scores: Floats, truth: Truth) -> RowMetrics:
+    """Compute the metrics of a row from its out-of-fold log-odds (repeats, n) in physical normalisation."""
     selections = [cross_validated_selection(score, truth, r) for r, score in enumerate(scores)]
     headline = [metric for metric in METRICS.values() if metric.headline]
     found = estimates(scores, truth, headline, selections)
@@ -411,11 +337,11 @@ def evaluate_row(scores: NDArray[np.float64], truth: Truth) -> RowMetrics:
         oof_max=best.ams,
         oof_max_se=best.se,
         cut=cut,
-        replicas=bootstrap_row(scores, truth),
+        replicas=bootstrap_rows([(scores, truth)])[0],
     )
 
 
-def _cuts(score: NDArray[np.float64], truth: Truth) -> tuple[Cut, Cut]:
+def _cuts(score: Floats, truth: Truth) -> tuple[Cut, Cut]:
     """Return the best cut on the scores themselves and that of the rule."""
     curve = ams_scan(truth.y, score, truth.weight, truth.b_reg)
     return choose_cut(curve, "max"), choose_cut(curve, truth.rule)
@@ -438,12 +364,7 @@ class HeldOut:
 
 
 def evaluate_held_out(
-    y: NDArray[np.bool_],
-    weight: NDArray[np.float64],
-    score: NDArray[np.float64],
-    threshold: float,
-    totals: tuple[float, float],
-    b_reg: float,
+    y: Bools, weight: Floats, score: Floats, threshold: float, totals: tuple[float, float], b_reg: float
 ) -> HeldOut:
     """Apply the frozen cut to held-out events whose weights are rescaled to the reference totals.
 

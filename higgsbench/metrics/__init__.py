@@ -7,7 +7,6 @@ from higgsbench.metrics.estimates import (
     Metric,
     Scored,
     ams_estimate,
-    bootstrap_ams,
     log_loss,
     mean_estimate,
     paired_difference,
@@ -15,21 +14,6 @@ from higgsbench.metrics.estimates import (
 )
 from higgsbench.metrics.weights import effective_sample_size, evaluation_weights
 
-__all__ = [
-    "METRICS",
-    "AMSCurve",
-    "Estimate",
-    "Metric",
-    "Scored",
-    "ams",
-    "ams_estimate",
-    "ams_gradient",
-    "ams_scan",
-    "bootstrap_ams",
-    "effective_sample_size",
-    "evaluation_weights",
-    "log_loss",
-    "mean_estimate",
-    "paired_difference",
-    "roc_auc",
-]
+__all__ = ["METRICS", "AMSCurve", "Estimate", "Metric", "Scored", "ams", "ams_estimate", "ams_gradient", "ams_scan",
+           "effective_sample_size", "evaluation_weights", "log_loss", "mean_estimate", "paired_difference",
+           "roc_auc"]  # fmt: skip

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from higgsbench.errors import MetricError
-from higgsbench.metrics.weights import checked_labels, checked_scores, checked_weights, not_negative
+from higgsbench.metrics.weights import checked_events, not_negative
 from higgsbench.schema import B_REG
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
+
+    from higgsbench.metrics.weights import Bools, Floats, Ints
 
 __all__ = ["AMSCurve", "ams", "ams_gradient", "ams_scan", "descending_order"]
 
@@ -29,7 +31,7 @@ HALF_SQUARE = tuple((-1.0) ** k / (k * (k - 1)) for k in range(2, 13))
 _LOG_REST = tuple((-1.0) ** (k + 1) / k for k in range(2, 13))
 
 
-def horner(x: NDArray[np.float64], coefficients: tuple[float, ...]) -> NDArray[np.float64]:
+def horner(x: Floats, coefficients: tuple[float, ...]) -> Floats:
     """Evaluate a polynomial; the constant comes first."""
     total = np.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
@@ -38,9 +40,7 @@ def horner(x: NDArray[np.float64], coefficients: tuple[float, ...]) -> NDArray[n
     return total
 
 
-def _by_series(
-    x: NDArray[np.float64], direct: NDArray[np.float64], coefficients: tuple[float, ...]
-) -> NDArray[np.float64]:
+def _by_series(x: Floats, direct: Floats, coefficients: tuple[float, ...]) -> Floats:
     """Replace values at small x, where the closed form cancels, by x^2 times a series; changes `direct`."""
     small = x < SERIES_BELOW
     if small.any():
@@ -49,12 +49,12 @@ def _by_series(
     return direct
 
 
-def _entropy(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _entropy(x: Floats) -> Floats:
     """Return (1 + x) ln(1 + x) - x without cancellation."""
     return _by_series(x, (1.0 + x) * np.log1p(x) - x, HALF_SQUARE)
 
 
-def raw_ams(s: NDArray[np.float64], b: NDArray[np.float64], b_reg: float) -> NDArray[np.float64]:
+def raw_ams(s: Floats, b: Floats, b_reg: float) -> Floats:
     """AMS of finite 1-d arrays without negative values, in chunks that stay in the CPU's cache."""
     out = np.empty(s.shape)
     for lo in range(0, s.size, _CHUNK):
@@ -73,7 +73,7 @@ def raw_ams(s: NDArray[np.float64], b: NDArray[np.float64], b_reg: float) -> NDA
     return out
 
 
-def _of_extremes(s: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+def _of_extremes(s: Floats, total: Floats) -> Floats:
     """AMS where s / total or a product with it overflows: factor by factor, in logarithms."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         x = s / total
@@ -87,8 +87,8 @@ def _of_extremes(s: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[
 @overload
 def ams(s: float, b: float, b_reg: float = ...) -> float: ...
 @overload
-def ams(s: ArrayLike, b: ArrayLike, b_reg: float = ...) -> float | NDArray[np.float64]: ...
-def ams(s: ArrayLike, b: ArrayLike, b_reg: float = B_REG) -> float | NDArray[np.float64]:
+def ams(s: ArrayLike, b: ArrayLike, b_reg: float = ...) -> float | Floats: ...
+def ams(s: ArrayLike, b: ArrayLike, b_reg: float = B_REG) -> float | Floats:
     """Approximate median significance of s expected signal events over b expected background events.
 
     AMS = sqrt(2 ((s + b + b_reg) ln(1 + s / (b + b_reg)) - s)), equation (7) of PMLR 42 (2015) 19. Exact to
@@ -111,7 +111,7 @@ def ams(s: ArrayLike, b: ArrayLike, b_reg: float = B_REG) -> float | NDArray[np.
     return float(values) if values.ndim == 0 else values
 
 
-def ams_gradient(s: ArrayLike, b: ArrayLike, b_reg: float = B_REG) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def ams_gradient(s: ArrayLike, b: ArrayLike, b_reg: float = B_REG) -> tuple[Floats, Floats]:
     """Derivatives of the AMS by s and by b, for error propagation.
 
     dAMS/ds = ln(1 + x) / AMS and dAMS/db = (ln(1 + x) - x) / AMS with x = s / (b + b_reg); both have finite limits at
@@ -156,25 +156,25 @@ class AMSCurve:
         sorted_weights: (n,) weights in the order of descending score.
     """
 
-    threshold: NDArray[np.float64]
-    s: NDArray[np.float64]
-    b: NDArray[np.float64]
-    ams: NDArray[np.float64]
+    threshold: Floats
+    s: Floats
+    b: Floats
+    ams: Floats
     b_reg: float
-    count: NDArray[np.int64] = field(repr=False)
-    sorted_labels: NDArray[np.bool_] = field(repr=False)
-    sorted_weights: NDArray[np.float64] = field(repr=False)
+    count: Ints = field(repr=False)
+    sorted_labels: Bools = field(repr=False)
+    sorted_weights: Floats = field(repr=False)
 
     def __len__(self) -> int:
         return self.threshold.size
 
     @property
-    def fraction(self) -> NDArray[np.float64]:
+    def fraction(self) -> Floats:
         """(k,) share of the events that is selected, unweighted."""
-        fraction: NDArray[np.float64] = self.count / self.count[-1]
+        fraction: Floats = self.count / self.count[-1]
         return fraction
 
-    def _class_variance(self, of_signal: bool) -> NDArray[np.float64]:
+    def _class_variance(self, of_signal: bool) -> Floats:
         """Variance of the selected sum of one class, its total held fixed.
 
         With p the selected share of the class, events contribute w (1 - p) inside the cut and -w p outside, hence
@@ -184,21 +184,21 @@ class AMSCurve:
         selected = np.cumsum(w2)[self.count - 1]
         total = self.s[-1] if of_signal else self.b[-1]
         p = (self.s if of_signal else self.b) / total if total != 0.0 else np.zeros_like(self.s)
-        variance: NDArray[np.float64] = np.maximum((1.0 - 2.0 * p) * selected + p**2 * selected[-1], 0.0)
+        variance: Floats = np.maximum((1.0 - 2.0 * p) * selected + p**2 * selected[-1], 0.0)
         return variance
 
     @cached_property
-    def s_variance(self) -> NDArray[np.float64]:
+    def s_variance(self) -> Floats:
         """(k,) variance of `s` from the finite number of simulated events."""
         return self._class_variance(True)
 
     @cached_property
-    def b_variance(self) -> NDArray[np.float64]:
+    def b_variance(self) -> Floats:
         """(k,) variance of `b` from the finite number of simulated events."""
         return self._class_variance(False)
 
     @cached_property
-    def se(self) -> NDArray[np.float64]:
+    def se(self) -> Floats:
         """(k,) standard error of the AMS at a fixed cut (delta method); infinite where the AMS is undefined."""
         ok = np.isfinite(self.ams) & (self.b + self.b_reg > 0.0)
         out = np.full(len(self), np.inf)
@@ -207,7 +207,7 @@ class AMSCurve:
         return out
 
     @cached_property
-    def b_relative_error(self) -> NDArray[np.float64]:
+    def b_relative_error(self) -> Floats:
         """(k,) relative standard error of the selected background; infinite where no background is selected."""
         out = np.full(len(self), np.inf)
         np.divide(np.sqrt(self.b_variance), np.abs(self.b), out=out, where=self.b != 0.0)
@@ -229,9 +229,7 @@ def ams_scan(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | Non
     Raises:
         MetricError: for NaN scores, labels other than 0/1, weights that are missing or not finite, unequal lengths.
     """
-    y = checked_labels(y_true)
-    s = checked_scores(score, y.size)
-    w = checked_weights(sample_weight, y.size)
+    y, s, w = checked_events(y_true, score, sample_weight)
     if not 0.0 <= b_reg < np.inf:
         raise MetricError(f"b_reg must be finite and not negative, got {b_reg}")
     order, sorted_score = descending_order(s)
@@ -247,7 +245,7 @@ def ams_scan(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | Non
     return AMSCurve(sorted_score, signal, background, value, float(b_reg), count, labels, weights)
 
 
-def descending_order(score: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def descending_order(score: Floats) -> tuple[Ints, Floats]:
     """Return the stable order of descending scores, and the scores in that order.
 
     Args:

@@ -11,32 +11,20 @@ import numpy as np
 from higgsbench.errors import MetricError
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
-__all__ = [
-    "Difference",
-    "average_ranks",
-    "chi2_of_shapes",
-    "corrected_resampled_t",
-    "difference_of",
-    "effective_degrees",
-    "holm",
-    "indistinct_groups",
-    "ks_distance",
-    "ks_p_value",
-]
+    from higgsbench.metrics.weights import Bools, Floats
+
+__all__ = ["Difference", "chi2_of_shapes", "corrected_resampled_t", "difference_of", "effective_degrees", "holm",
+           "indistinct_groups", "ks_distance", "ks_p_value"]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference with its error.
+    """A difference with its standard error and the ends of its 95% interval.
 
-    Attributes:
-        value: the difference.
-        se: its standard error.
-        low: lower end of the 95% interval, high: its upper end.
-        p_value: two-sided probability of a difference at least this large between equal models; NaN where the error
-            is not known.
+    The p-value is the two-sided probability of a difference at least this large between equal models; NaN where the
+    error is not known.
     """
 
     value: float
@@ -47,40 +35,28 @@ class Difference:
 
 
 def difference_of(value: float, se: float, degrees: float = np.inf) -> Difference:
-    """Judge a difference by its standard error.
-
-    Args:
-        value: the difference.
-        se: its standard error; 0 for scores that are equal event by event.
-        degrees: degrees of freedom of the error (Student's t); infinite for the normal distribution.
+    """Judge a difference by its standard error and the degrees of freedom of that error (Student's t).
 
     Raises:
-        MetricError: if the error is negative or there is no degree of freedom.
+        MetricError: if the error is negative or the degrees are not positive.
     """
     from scipy.stats import t
 
     if se < 0.0 or not degrees > 0.0:
-        raise MetricError(f"a standard error of {se} with {degrees} degrees of freedom is none")
+        raise MetricError(f"a standard error of {se} with {degrees} degrees of freedom does not exist")
     if not (np.isfinite(value) and np.isfinite(se)):
         return Difference(float(value), float(se), np.nan, np.nan, np.nan)
     reach = float(t.ppf(0.975, degrees)) * se
     ratio = abs(value) / se if se > 0.0 else (0.0 if value == 0.0 else np.inf)
-    p = float(2.0 * t.sf(ratio, degrees))
-    return Difference(float(value), float(se), value - reach, value + reach, p)
+    return Difference(float(value), float(se), value - reach, value + reach, float(2.0 * t.sf(ratio, degrees)))
 
 
-def effective_degrees(influence: NDArray[np.float64]) -> float:
-    """Degrees of freedom of a variance that is a sum of squared influence values, 2 (sum i^2)^2 / sum i^4.
+def effective_degrees(influence: Floats) -> float:
+    """Return the degrees of freedom of a variance that is a sum of squared influence values, 2 (sum i^2)^2 / sum i^4.
 
     The variance is itself estimated from few events where weights are heavy or two selections nearly agree: with a
     Poisson number of events its own variance is sum i^4, and a chi-square of d degrees has relative variance 2 / d
-    (F. Satterthwaite, Biometrics Bulletin 2 (1946) 110).
-
-    Args:
-        influence: (n,) influence values of an estimate, or the difference of two.
-
-    Returns:
-        At least 1; infinite where nothing varies.
+    (F. Satterthwaite, Biometrics Bulletin 2 (1946) 110). The result is at least 1, and infinite where nothing varies.
     """
     squares = influence**2
     with np.errstate(invalid="ignore", over="ignore"):
@@ -105,99 +81,53 @@ def corrected_resampled_t(differences: ArrayLike, test_share: float) -> Differen
         MetricError: with fewer than two folds, a value that is not finite, or a share that is not positive.
     """
     d = np.asarray(differences, dtype=np.float64)
-    if d.ndim != 1 or d.size < 2 or not np.isfinite(d).all():
-        raise MetricError("the corrected resampled t-test needs the finite differences of at least two folds")
-    if not 0.0 < test_share < np.inf:
-        raise MetricError(f"n_test / n_train must be a positive number, got {test_share}")
+    if d.ndim != 1 or d.size < 2 or not np.isfinite(d).all() or not 0.0 < test_share < np.inf:
+        raise MetricError("the corrected resampled t-test needs finite differences of two folds and a positive share")
     variance = (1.0 / d.size + test_share) * float(np.var(d, ddof=1))
     return difference_of(float(np.mean(d)), float(np.sqrt(variance)), d.size - 1)
 
 
-def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Adjust p-values of m tests so that any false positive among them has the stated probability.
+def holm(p_values: ArrayLike) -> Floats:
+    """Adjust p-values (m,) of m tests so that any false positive among them has the stated probability.
 
-    S. Holm, Scandinavian Journal of Statistics 6 (1979) 65: the i-th smallest times m - i + 1, made monotone.
-
-    Args:
-        p_values: (m,) p-values; NaN (no test possible) stays NaN and does not count as a test.
-
-    Returns:
-        (m,) adjusted p-values, at most 1.
+    S. Holm, Scandinavian Journal of Statistics 6 (1979) 65: the i-th smallest times m - i + 1, monotone and at most 1.
+    NaN (no test possible) stays NaN and does not count as a test.
 
     Raises:
         MetricError: if a value is outside 0 to 1.
     """
     p = np.asarray(p_values, dtype=np.float64)
-    known = ~np.isnan(p)
-    if p.ndim != 1 or ((p[known] < 0.0) | (p[known] > 1.0)).any():
+    if p.ndim != 1 or ((p < 0.0) | (p > 1.0)).any():
         raise MetricError("p-values must be a list of numbers between 0 and 1")
+    order = np.argsort(p, kind="stable")[: p.size - np.isnan(p).sum()]  # NaN sorts last
     out = np.full(p.shape, np.nan)
-    kept = p[known]
-    order = np.argsort(kept, kind="stable")
-    raised = np.maximum.accumulate(kept[order] * np.arange(kept.size, 0, -1))
-    adjusted = np.empty_like(kept)
-    adjusted[order] = np.minimum(raised, 1.0)
-    out[known] = adjusted
+    out[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(order.size, 0, -1)), 1.0)
     return out
 
 
-def average_ranks(values: ArrayLike) -> NDArray[np.float64]:
-    """Average rank of each column over rows (folds, or replicas); rank 1 is the highest value, ties share.
-
-    J. Demsar, Journal of Machine Learning Research 7 (2006) 1, section 3.2.
+def indistinct_groups(apart: Bools) -> tuple[tuple[int, ...], ...]:
+    """Group neighbours in rank of which no two can be told apart: the bars of a critical-difference picture.
 
     Args:
-        values: (rows, m) values, higher is better.
+        apart: (m, m) whether two can be told apart, best rank first.
 
     Returns:
-        (m,) average ranks between 1 and m.
-
-    Raises:
-        MetricError: if the array is not two-dimensional, is empty or holds NaN.
+        Maximal groups of at least two, best group first. Groups may overlap: being indistinct is not transitive.
     """
-    from scipy.stats import rankdata
-
-    table = np.asarray(values, dtype=np.float64)
-    if table.ndim != 2 or table.size == 0 or np.isnan(table).any():
-        raise MetricError("average ranks need a non-empty table of numbers, one row per fold or replica")
-    ranks: NDArray[np.float64] = np.mean(rankdata(-table, axis=1), axis=0)
-    return ranks
-
-
-def indistinct_groups(ranks: ArrayLike, apart: NDArray[np.bool_]) -> tuple[tuple[int, ...], ...]:
-    """Runs of neighbours in rank of which no two can be told apart: the bars of a critical-difference picture.
-
-    Args:
-        ranks: (m,) average ranks.
-        apart: (m, m) whether two can be told apart.
-
-    Returns:
-        Maximal groups of at least two columns, each in rank order, best group first. Groups may overlap: being
-        indistinct is not transitive.
-    """
-    order = np.argsort(np.asarray(ranks, dtype=np.float64), kind="stable")
     groups: list[tuple[int, ...]] = []
     reached = 0
-    for first in range(order.size):
+    for first in range(len(apart)):
         last = first
-        while last + 1 < order.size and not apart[order[last + 1], order[first : last + 1]].any():
+        while last + 1 < len(apart) and not apart[last + 1, first : last + 1].any():
             last += 1
         if last > first and last + 1 > reached:
-            groups.append(tuple(int(i) for i in order[first : last + 1]))
+            groups.append(tuple(range(first, last + 1)))
             reached = last + 1
     return tuple(groups)
 
 
-def ks_distance(
-    x: NDArray[np.float64], x_weight: NDArray[np.float64], y: NDArray[np.float64], y_weight: NDArray[np.float64]
-) -> float:
-    """Largest distance of the weighted cumulative distributions of two samples.
-
-    Args:
-        x: (n,) values of the first sample.
-        x_weight: (n,) their weights.
-        y: (m,) values of the second sample.
-        y_weight: (m,) their weights.
+def ks_distance(x: Floats, x_weight: Floats, y: Floats, y_weight: Floats) -> float:
+    """Return the largest distance of the cumulative distributions of two weighted samples, (n,) and (m,) values.
 
     Raises:
         MetricError: if the weights of a sample do not sum to a positive number.
@@ -211,14 +141,9 @@ def ks_distance(
 
 
 def ks_p_value(distance: float, effective: float, other: float) -> float:
-    """Asymptotic p-value of a two-sample Kolmogorov-Smirnov test (Stephens' correction for finite samples).
+    """Return the asymptotic p-value of a Kolmogorov-Smirnov test (Stephens' correction for finite samples).
 
     Weighted samples count with their effective numbers of events, which is an approximation.
-
-    Args:
-        distance: the Kolmogorov-Smirnov distance.
-        effective: effective number of events of one sample.
-        other: effective number of events of the other.
     """
     from scipy.special import kolmogorov
 
@@ -226,34 +151,27 @@ def ks_p_value(distance: float, effective: float, other: float) -> float:
     return float(kolmogorov((n + 0.12 + 0.11 / n) * distance))
 
 
-def chi2_of_shapes(
-    a: NDArray[np.float64],
-    a_variance: NDArray[np.float64],
-    b: NDArray[np.float64],
-    b_variance: NDArray[np.float64],
-) -> tuple[float, int, float]:
-    """Chi-squared of the shapes of two weighted histograms in the same bins.
+def chi2_of_shapes(a: Floats, a_variance: Floats, b: Floats, b_variance: Floats) -> tuple[float, int, float]:
+    """Return chi-squared, degrees of freedom and p-value of the shapes of two weighted histograms in the same bins.
 
     Bins in which neither has events do not count; the common normalisation takes one degree of freedom. The number is
-    chi-squared distributed where bins hold many events (Gagunashvili, Nucl. Instrum. Meth. A 614 (2010) 287).
+    chi-squared distributed where bins hold many events (Gagunashvili, Nucl. Instrum. Meth. A 614 (2010) 287). Without a
+    degree of freedom the result is (0.0, 0, 1.0).
 
     Args:
         a: (k,) sums of weights of one histogram.
         a_variance: (k,) sums of squared weights.
-        b: (k,) sums of weights of the other histogram.
+        b: (k,) sums of weights of the other.
         b_variance: (k,) sums of squared weights.
-
-    Returns:
-        Chi-squared, degrees of freedom, p-value; with no degree of freedom (0.0, 0, 1.0).
 
     Raises:
         MetricError: if a histogram does not sum to a positive number.
     """
+    from scipy.special import chdtrc
+
     totals = float(np.sum(a)), float(np.sum(b))
     if not min(totals) > 0.0:
         raise MetricError(f"a chi-squared of shapes needs histograms with positive sums, got {totals}")
-    from scipy.special import chdtrc
-
     variance = a_variance / totals[0] ** 2 + b_variance / totals[1] ** 2
     used = variance > 0.0
     freedom = int(used.sum()) - 1

@@ -8,6 +8,7 @@ events is the sum of squared differences, which is what makes a comparison paire
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 
 from higgsbench.errors import MetricError
 from higgsbench.metrics.ams import ams, ams_gradient, raw_ams
-from higgsbench.metrics.weights import checked_labels, checked_scores, checked_selection, checked_weights
+from higgsbench.metrics.weights import checked_events, checked_labels, checked_selection, checked_weights
 from higgsbench.schema import B_REG
 
 if TYPE_CHECKING:
@@ -25,38 +26,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "METRICS",
-    "Estimate",
-    "Metric",
-    "Scored",
-    "ams_estimate",
-    "bootstrap_ams",
-    "log_loss",
-    "mean_estimate",
-    "paired_difference",
-    "poisson_counts",
-    "roc_auc",
-    "selected_share",
-    "selected_sums",
-    "softplus",
-]
+    from higgsbench.metrics.weights import Bools, Floats
 
+__all__ = ["METRICS", "Estimate", "Metric", "Scored", "ams_estimate", "log_loss", "mean_estimate", "paired_difference",
+           "poisson_counts", "roc_auc", "selected_share", "selected_sums", "softplus"]  # fmt: skip
 
 _STEPS = 1 << 16
 _AT_ONCE = 1 << 18
 """Numbers drawn at a time. It is even because numpy takes two numbers from one word: parts then equal the whole."""
 
 
-def _table() -> NDArray[np.uint8]:
-    """Poisson(1) number of each of 65,536 equally likely integers; the largest is 7."""
+@functools.cache
+def _numbers() -> NDArray[np.uint8]:
+    """Return the Poisson(1) number of each of 65,536 equally likely integers; the largest is 7."""
     below = np.cumsum([math.exp(-1.0) / math.factorial(k) for k in range(8)])
-    edges = np.round(below * _STEPS)
-    edges[-1] = _STEPS
+    edges = np.append(np.round(below[:-1] * _STEPS), _STEPS)
     return np.searchsorted(edges, np.arange(_STEPS), side="right").astype(np.uint8)
-
-
-_NUMBER_OF = _table()
 
 
 def poisson_counts(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -64,16 +49,12 @@ def poisson_counts(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[
 
     A table of 65,536 entries is several times faster than `Generator.poisson`. Its mean is right to 2e-5 and its
     variance to 3e-4, far below the error of an error from any affordable number of replicas.
-
-    Args:
-        rng: source of random numbers.
-        shape: shape of the result.
     """
     out = np.empty(math.prod(shape), dtype=np.uint8)
     # In parts, because numpy widens the indices to 8 bytes: all at once would take 11 bytes per number.
     for first in range(0, out.size, _AT_ONCE):
         part = out[first : first + _AT_ONCE]
-        np.take(_NUMBER_OF, rng.integers(0, _STEPS, size=part.size, dtype=np.uint16), out=part)
+        np.take(_numbers(), rng.integers(0, _STEPS, size=part.size, dtype=np.uint16), out=part)
     return out.reshape(shape)
 
 
@@ -87,7 +68,7 @@ class Estimate:
     """
 
     value: float
-    influence: NDArray[np.float64]
+    influence: Floats
 
     @property
     def se(self) -> float:
@@ -123,40 +104,28 @@ def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
     """
     if not estimates:
         raise MetricError("no estimates to average")
-    return Estimate(
-        value=float(np.mean([e.value for e in estimates])),
-        influence=np.mean([e.influence for e in estimates], axis=0),
-    )
+    return Estimate(float(np.mean([e.value for e in estimates])), np.mean([e.influence for e in estimates], axis=0))
 
 
-def selected_sums(y: NDArray[np.bool_], selected: NDArray[np.bool_], w: NDArray[np.float64]) -> tuple[float, float]:
+def selected_sums(y: Bools, selected: Bools, w: Floats) -> tuple[float, float]:
     """Return the summed weights (s, b) of selected signal and background."""
     return float(np.sum(w[selected & y])), float(np.sum(w[selected & ~y]))
 
 
-def selected_share(score: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
+def selected_share(score: Floats, share: float) -> Bools:
     """Select the events of the highest scores, about a share of all; never cut inside tied scores."""
     last = score.size - max(1, round(share * score.size))
-    selected: NDArray[np.bool_] = score >= np.partition(score, last)[last]
+    selected: Bools = score >= np.partition(score, last)[last]
     return selected
 
 
 def ams_estimate(
     y_true: ArrayLike, selected: ArrayLike, sample_weight: ArrayLike | None, b_reg: float = B_REG
 ) -> tuple[Estimate, float, float]:
-    """AMS of a fixed selection, with event-level influence at fixed class totals.
+    """Return the AMS of a fixed selection (n,), selected signal and selected background; see `ams_scan` for the rest.
 
-    Delta method: s = N_s sum(w selected) / sum(w) over signal moves by w (selected - s / N_s) per event, b alike, and
-    the AMS by its gradient. The cut counts as given.
-
-    Args:
-        y_true: (n,) truth.
-        selected: (n,) booleans, the selection.
-        sample_weight: (n,) evaluation weights.
-        b_reg: regularisation of the background.
-
-    Returns:
-        The estimate, the selected signal s and the selected background b.
+    Delta method at fixed class totals: s = N_s sum(w selected) / sum(w) over signal moves by w (selected - s / N_s) per
+    event, b alike, and the AMS by its gradient. The cut counts as given.
 
     Raises:
         MetricError: for weights or labels that cannot be used, or negative s or b.
@@ -164,63 +133,16 @@ def ams_estimate(
     y = checked_labels(y_true)
     w = checked_weights(sample_weight, y.size)
     keep = checked_selection(selected, y.size)
-    if keep.ndim != 1:
-        raise MetricError(f"selected must be one-dimensional, got shape {keep.shape}")
     s, b = selected_sums(y, keep, w)
     value = ams(s, b, b_reg)
     total_s, total_b = float(np.sum(w[y])), float(np.sum(w[~y]))
     by_s, by_b = (0.0, 0.0) if b + b_reg == 0.0 else (float(g[0]) for g in ams_gradient(s, b, b_reg))
-    share_s = s / total_s if total_s else 0.0
-    share_b = b / total_b if total_b else 0.0
+    share_s, share_b = s / total_s if total_s else 0.0, b / total_b if total_b else 0.0
     influence = w * np.where(y, by_s * (keep - share_s), by_b * (keep - share_b))
     return Estimate(value, influence), s, b
 
 
-def bootstrap_ams(
-    y_true: ArrayLike,
-    selected: ArrayLike,
-    sample_weight: ArrayLike | None,
-    replicas: int,
-    seed: int,
-    b_reg: float = B_REG,
-) -> NDArray[np.float64]:
-    """Paired event bootstrap of the AMS of several fixed selections.
-
-    Every replica weighs each event by an independent Poisson(1) number (the large-sample form of resampling with
-    replacement; Hanley and MacGibbon, 2006), rescales the classes to their totals and applies all selections to the
-    same replica, so that differences between columns are paired.
-
-    Args:
-        y_true: (n,) truth.
-        selected: (n, m) booleans, one column per selection.
-        sample_weight: (n,) evaluation weights.
-        replicas: number of bootstrap replicas.
-        seed: seed of the random numbers.
-        b_reg: regularisation of the background.
-
-    Returns:
-        (replicas, m) AMS values.
-    """
-    y = checked_labels(y_true)
-    w = checked_weights(sample_weight, y.size)
-    keep = checked_selection(selected, y.size).reshape(y.size, -1)
-    rng = np.random.default_rng(seed)
-    sums = []
-    for members in (y, ~y):
-        columns = np.column_stack([w[members], w[members, None] * keep[members]])
-        part = np.empty((replicas, columns.shape[1]))
-        chunk = max(1, (1 << 22) // max(1, columns.shape[0]))
-        for lo in range(0, replicas, chunk):
-            hi = min(lo + chunk, replicas)
-            counts = poisson_counts(rng, (hi - lo, columns.shape[0])).astype(np.float64)
-            part[lo:hi] = counts @ columns
-        total = float(np.sum(w[members]))
-        scale = np.divide(total, part[:, :1], out=np.zeros((replicas, 1)), where=part[:, :1] != 0.0)
-        sums.append(np.maximum(part[:, 1:] * scale, 0.0))
-    return np.asarray(ams(sums[0], sums[1], b_reg))
-
-
-def softplus(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def softplus(x: Floats) -> Floats:
     """Return ln(1 + exp(x)) without overflow."""
     return np.logaddexp(0.0, x)
 
@@ -236,15 +158,10 @@ def roc_auc(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | None
         score: (n,) score that grows with signal likeness.
         sample_weight: (n,) evaluation weights; only their ratios within a class matter.
 
-    Returns:
-        The estimate; its value is the probability that a signal event scores above a background event.
-
     Raises:
         MetricError: if a class is absent or its weights sum to zero, or the input is malformed.
     """
-    y = checked_labels(y_true)
-    score_ = checked_scores(score, y.size)
-    w = checked_weights(sample_weight, y.size)
+    y, score_, w = checked_events(y_true, score, sample_weight)
     total_s, total_b = float(np.sum(w[y])), float(np.sum(w[~y]))
     if total_s == 0.0 or total_b == 0.0:
         raise MetricError("the ROC AUC needs signal and background with a non-zero sum of weights")
@@ -269,15 +186,10 @@ def log_loss(y_true: ArrayLike, log_odds: ArrayLike, sample_weight: ArrayLike | 
         log_odds: (n,) log-odds; an infinity on the wrong side makes the loss infinite.
         sample_weight: (n,) evaluation weights.
 
-    Returns:
-        The estimate; lower is better.
-
     Raises:
         MetricError: if the weights do not sum to a positive number or the input is malformed.
     """
-    y = checked_labels(y_true)
-    f = checked_scores(log_odds, y.size)
-    w = checked_weights(sample_weight, y.size)
+    y, f, w = checked_events(y_true, log_odds, sample_weight)
     total = float(np.sum(w))
     if not total > 0.0:
         raise MetricError(f"the log-loss needs a positive sum of weights, got {total}")
@@ -293,17 +205,16 @@ def log_loss(y_true: ArrayLike, log_odds: ArrayLike, sample_weight: ArrayLike | 
     return Estimate(value, w * deviation / total)
 
 
-def binned_auc(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the AUC (replicas,) of binned scores; events that share a bin count half.
+def binned_auc(sums: Floats) -> Floats:
+    """Return the AUC (replicas,) of sums of weights (replicas, class, bin); events that share a bin count half.
 
-    Args:
-        sums: (replicas, class, bin) sums of weights, background before signal, best bin first.
+    Background comes before signal, and the best bin first.
     """
     background, signal = np.moveaxis(sums, 1, 0)
     below = background.sum(axis=1, keepdims=True) - np.cumsum(background, axis=1) + 0.5 * background
     norm = signal.sum(axis=1) * background.sum(axis=1)
     halves = np.full(norm.shape, 0.5)
-    auc: NDArray[np.float64] = np.divide(np.sum(signal * below, axis=1), norm, out=halves, where=norm > 0.0)
+    auc: Floats = np.divide(np.sum(signal * below, axis=1), norm, out=halves, where=norm > 0.0)
     return auc
 
 
@@ -319,11 +230,11 @@ class Scored:
         selected: (n,) the honest selection, each fold cut where the other folds say; None where no metric needs it.
     """
 
-    y: NDArray[np.bool_]
-    score: NDArray[np.float64]
-    weight: NDArray[np.float64]
+    y: Bools
+    score: Floats
+    weight: Floats
     b_reg: float
-    selected: NDArray[np.bool_] | None = None
+    selected: Bools | None = None
 
 
 @dataclass(frozen=True)
@@ -336,11 +247,10 @@ class Metric:
         heading: heading in tables; leaderboards use `column_heading` where it is set.
         help: what it is, in one line.
         estimate: the value with its influence, from scored events and their evaluation weights.
-        digits: decimals shown.
-        scale: factor before it is shown.
+        digits: decimals shown, after multiplication by `scale`.
         lower_is_better: whether a lower value is better.
         headline: whether rows carry it and it can be tuned for; others appear in comparisons only.
-        priority: columns of the highest numbers go first where a terminal is narrow; 0 always stays. The column of
+        priority: on a narrow terminal the columns of the highest numbers go first, 0 always stays; the column of
             differences to the first row has `difference_priority`.
         of_counts: for a metric at the honest cut, the value from selected signal, background and `b_reg` (arrays). The
             bootstrap chooses the cuts anew; the standard error includes this choice.
@@ -360,8 +270,8 @@ class Metric:
     priority: int = 3
     difference_priority: int = 5
     column_heading: str = ""
-    of_counts: Callable[[NDArray[np.float64], NDArray[np.float64], float], NDArray[np.float64]] | None = None
-    of_bins: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+    of_counts: Callable[[Floats, Floats, float], Floats] | None = None
+    of_bins: Callable[[Floats], Floats] | None = None
 
     @property
     def needs_cut(self) -> bool:

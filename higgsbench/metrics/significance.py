@@ -18,15 +18,17 @@ import numpy as np
 
 from higgsbench.errors import MetricError
 from higgsbench.metrics.ams import HALF_SQUARE, SERIES_BELOW, horner
-from higgsbench.metrics.weights import checked_labels, checked_scores, checked_weights, not_negative
+from higgsbench.metrics.weights import checked_events, checked_labels, checked_weights, not_negative
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from higgsbench.metrics.weights import Bools, Floats, Ints
+
 __all__ = ["BinnedSums", "BinningRules", "asimov_significance", "bin_sums", "combined_significance", "optimal_edges"]
 
 
-def _curvature(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _curvature(x: Floats) -> Floats:
     """Return ((1 + x) ln(1 + x) - x) / x^2 for x >= -1, without cancellation: 1/2 at 0, 1 at -1."""
     small = np.abs(x) < SERIES_BELOW
     out = horner(np.where(small, x, 0.0), HALF_SQUARE)
@@ -36,9 +38,7 @@ def _curvature(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
-def asimov_significance(
-    s: ArrayLike, b: ArrayLike, sigma_b: ArrayLike = 0.0, *, relative: bool = False
-) -> NDArray[np.float64]:
+def asimov_significance(s: ArrayLike, b: ArrayLike, sigma_b: ArrayLike = 0.0, *, relative: bool = False) -> Floats:
     """Median discovery significance expected for s signal events over b +- sigma_b background events.
 
     Z = sqrt(2 [(s + b) ln((s + b)(b + v) / (b^2 + (s + b) v)) - (b^2 / v) ln(1 + v s / (b (b + v)))]) with
@@ -73,7 +73,7 @@ def asimov_significance(
     y = np.divide(-loose * s_, expected, out=np.zeros_like(expected), where=ok)
     inner = known * _curvature(x) + loose * _curvature(y)
     z = np.sqrt(2.0 * s_) * np.sqrt(x * inner)  # in this order nothing overflows
-    out: NDArray[np.float64] = np.where(ok, z, np.where(s_ > 0.0, np.inf, 0.0))
+    out: Floats = np.where(ok, z, np.where(s_ > 0.0, np.inf, 0.0))
     return out
 
 
@@ -129,13 +129,13 @@ class BinnedSums:
         b_variance: (k,) sum of squared background weights.
     """
 
-    s: NDArray[np.float64]
-    b: NDArray[np.float64]
-    s_variance: NDArray[np.float64]
-    b_variance: NDArray[np.float64]
+    s: Floats
+    b: Floats
+    s_variance: Floats
+    b_variance: Floats
 
 
-def bin_sums(y_true: ArrayLike, bin_index: NDArray[np.int64], sample_weight: ArrayLike | None, bins: int) -> BinnedSums:
+def bin_sums(y_true: ArrayLike, bin_index: Ints, sample_weight: ArrayLike | None, bins: int) -> BinnedSums:
     """Sum weights and squared weights per class and bin.
 
     Args:
@@ -155,9 +155,7 @@ def bin_sums(y_true: ArrayLike, bin_index: NDArray[np.int64], sample_weight: Arr
     return BinnedSums(*parts)
 
 
-def _candidates(
-    y: NDArray[np.bool_], score: NDArray[np.float64], w: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], BinnedSums]:
+def _candidates(y: Bools, score: Floats, w: Floats) -> tuple[Floats, BinnedSums]:
     """Lower edges of fine bins of equal signal, and their content; the first edge is -inf."""
     order = np.argsort(score[y], kind="stable")
     running = np.cumsum(w[y][order])
@@ -168,7 +166,7 @@ def _candidates(
     return edges, bin_sums(y, fine, w, edges.size)
 
 
-def _interval_values(sums: BinnedSums, rules: BinningRules) -> NDArray[np.float64]:
+def _interval_values(sums: BinnedSums, rules: BinningRules) -> Floats:
     """(m + 1, m + 1) Z^2 of the bin made of fine bins i to j - 1; -inf where it holds too little."""
     total = [np.concatenate([[0.0], np.cumsum(v)]) for v in (sums.s, sums.b, sums.b_variance)]
     s, b, v = (t[None, :] - t[:, None] for t in total)
@@ -181,7 +179,7 @@ def _interval_values(sums: BinnedSums, rules: BinningRules) -> NDArray[np.float6
 
 def optimal_edges(
     y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | None, rules: BinningRules
-) -> list[NDArray[np.float64]]:
+) -> list[Floats]:
     """Find for every number of bins the edges with the highest sqrt(sum Z_i^2).
 
     The edges come from 160 fine bins of equal expected signal; among those the answer is exact (dynamic programming).
@@ -199,9 +197,7 @@ def optimal_edges(
     Raises:
         MetricError: if there is no signal, all events are too few for one bin, or the input is malformed.
     """
-    y = checked_labels(y_true)
-    score_ = checked_scores(score, y.size)
-    w = checked_weights(sample_weight, y.size)
+    y, score_, w = checked_events(y_true, score, sample_weight)
     if not y.any() or not np.sum(w[y]) > 0.0:
         raise MetricError("a binning needs signal events")
     edges, sums = _candidates(y, score_, w)
@@ -224,7 +220,7 @@ def optimal_edges(
     return found
 
 
-def _followed(steps: list[NDArray[np.intp]], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+def _followed(steps: list[NDArray[np.intp]], edges: Floats) -> Floats:
     """Follow the steps of the dynamic programme back; return the lower edges of the bins."""
     at = edges.size
     starts = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -11,19 +11,15 @@ from higgsbench.errors import MetricError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "checked_labels",
-    "checked_scores",
-    "checked_selection",
-    "checked_weights",
-    "effective_sample_size",
-    "evaluation_weights",
-    "float_values",
-    "not_negative",
-]
+    Bools: TypeAlias = NDArray[np.bool_]
+    Floats: TypeAlias = NDArray[np.float64]
+    Ints: TypeAlias = NDArray[np.int64]
+
+__all__ = ["checked_events", "checked_labels", "checked_scores", "checked_selection", "checked_weights",
+           "effective_sample_size", "evaluation_weights", "float_values", "not_negative"]  # fmt: skip
 
 
-def checked_labels(y_true: ArrayLike) -> NDArray[np.bool_]:
+def checked_labels(y_true: ArrayLike) -> Bools:
     """Return the truth as booleans (True = signal).
 
     Raises:
@@ -46,7 +42,7 @@ def checked_labels(y_true: ArrayLike) -> NDArray[np.bool_]:
     return y.astype(np.bool_)
 
 
-def float_values(values: ArrayLike, name: str) -> NDArray[np.float64]:
+def float_values(values: ArrayLike, name: str) -> Floats:
     """Return values as float64.
 
     Raises:
@@ -58,7 +54,7 @@ def float_values(values: ArrayLike, name: str) -> NDArray[np.float64]:
         raise MetricError(f"{name} must hold numbers in one array: {error}") from error
 
 
-def not_negative(values: ArrayLike, name: str) -> NDArray[np.float64]:
+def not_negative(values: ArrayLike, name: str) -> Floats:
     """Return values as float64.
 
     Raises:
@@ -71,7 +67,7 @@ def not_negative(values: ArrayLike, name: str) -> NDArray[np.float64]:
     return found
 
 
-def checked_scores(score: ArrayLike, n: int) -> NDArray[np.float64]:
+def checked_scores(score: ArrayLike, n: int) -> Floats:
     """Return scores as float64 of shape (n,). Infinities are allowed, NaN is not.
 
     Raises:
@@ -86,7 +82,7 @@ def checked_scores(score: ArrayLike, n: int) -> NDArray[np.float64]:
     return s
 
 
-def checked_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64]:
+def checked_weights(sample_weight: ArrayLike | None, n: int) -> Floats:
     """Return event weights as float64 of shape (n,).
 
     Raises:
@@ -107,26 +103,28 @@ def checked_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float
     return w
 
 
-def checked_selection(selected: ArrayLike, n: int) -> NDArray[np.bool_]:
-    """Return a selection of events, or one per column, as booleans whose first axis has length n.
+def checked_events(y_true: ArrayLike, score: ArrayLike, weight: ArrayLike | None) -> tuple[Bools, Floats, Floats]:
+    """Return labels, scores and weights (n,); see `checked_labels`, `checked_scores` and `checked_weights`."""
+    y = checked_labels(y_true)
+    return y, checked_scores(score, y.size), checked_weights(weight, y.size)
+
+
+def checked_selection(selected: ArrayLike, n: int) -> Bools:
+    """Return a selection of events as booleans of shape (n,).
 
     Raises:
-        MetricError: if the length differs from n or the values are not booleans.
+        MetricError: if the shape differs or the values are not booleans.
     """
     keep: NDArray[Any] = np.asarray(selected)
-    if keep.ndim == 0 or keep.shape[0] != n:
-        raise MetricError(f"selected must have {n} rows like y_true, got shape {keep.shape}")
-    if keep.dtype != np.bool_ and not ((keep == 0) | (keep == 1)).all():
-        raise MetricError("selected must hold only 0 and 1")
+    if keep.shape != (n,) or (keep.dtype != np.bool_ and not ((keep == 0) | (keep == 1)).all()):
+        raise MetricError(f"selected must hold {n} values 0 or 1, one for each event, got shape {keep.shape}")
     return keep.astype(np.bool_, copy=False)
 
 
 _TINY = 1e-280
 
 
-def evaluation_weights(
-    y_true: ArrayLike, sample_weight: ArrayLike | None, n_s: float, n_b: float
-) -> NDArray[np.float64]:
+def evaluation_weights(y_true: ArrayLike, sample_weight: ArrayLike | None, n_s: float, n_b: float) -> Floats:
     """Rescale weights per class so that the class sums equal the reference totals.
 
     A subset of the events (a fold, a test set) must represent the whole expectation before its AMS means anything:

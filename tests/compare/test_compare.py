@@ -15,10 +15,11 @@ from higgsbench.cli.main import cli
 from higgsbench.compare import compare, load_contenders
 from higgsbench.compare.contest import conclusions, render
 from higgsbench.ensemble.cut import cross_validated_selection
-from higgsbench.ensemble.evaluate import bootstrap_row, paired_error
+from higgsbench.ensemble.evaluate import bootstrap_rows, evaluate_row, paired_error
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, StoreError
-from higgsbench.metrics import METRICS, ams, log_loss, paired_difference, roc_auc
+from higgsbench.metrics import METRICS, Estimate, Metric, Scored, ams, log_loss, paired_difference, roc_auc
 from higgsbench.metrics.estimates import selected_share
+from higgsbench.schema import N_B
 
 MakeRun = Callable[..., Path]
 
@@ -38,7 +39,7 @@ def test_numbers_are_those_of_the_definitions(make_run: MakeRun) -> None:
     assert pair.differences["log_loss"].value == pytest.approx(loss[0] - loss[1])
     mine, theirs = (cross_validated_selection(c.scores[0], c.truth, 0) for c in found)
     assert result.models[0].values["ams"] == pytest.approx(ams(w[mine & y].sum(), w[mine & ~y].sum()))
-    replicas = [bootstrap_row(c.scores, c.truth, 60) for c in found]
+    replicas = [bootstrap_rows([(c.scores, c.truth)], 60)[0] for c in found]
     assert pair.differences["ams"].se == pytest.approx(paired_error(*replicas))
     only = mine & ~theirs
     assert pair.overlap.only_a.events == only.sum()
@@ -178,3 +179,23 @@ def test_command_line(make_run: MakeRun, tmp_path: Path) -> None:
     who = pl.read_parquet(target)
     assert who.columns == ["EventId", "signal", "weight", "selected:x", "selected:y"]
     assert isinstance(CliRunner().invoke(cli, [*common, "a", "--events", "who.txt"]).exception, ConfigError)
+
+
+def test_a_metric_is_one_record(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record is all that rows, comparisons and tests over folds need."""
+    found, _ = load_contenders([str(make_run("a", {"good": 0.2, "poor": 1.2}))])
+
+    def brier(events: Scored) -> Estimate:
+        loss = (1.0 / (1.0 + np.exp(-events.score)) - events.y) ** 2
+        return Estimate(float(np.average(loss, weights=events.weight)), events.weight * (loss - loss.mean()) / N_B)
+
+    record = Metric("brier", "brier", "Brier x10³", "Weighted squared error.", brier, scale=1e3, lower_is_better=True)
+    monkeypatch.setitem(METRICS, "brier", record)
+    row = evaluate_row(found[0].scores, found[0].truth).record()
+    assert row["brier_se"] > 0.0
+    result = compare(found, replicas=10)
+    pair = result.pair("good", "poor")
+    assert pair.differences["brier"].value < 0.0
+    assert result.models[0].values["brier"] == pytest.approx(row["brier"])
+    assert "brier" in pair.over_folds
+    assert "Brier x10³" in render(result, "markdown")

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from higgsbench.ensemble import Truth
 from higgsbench.ensemble import evaluate as bootstrap
-from higgsbench.metrics import ams, bootstrap_ams
 from higgsbench.metrics.estimates import poisson_counts
 
 
@@ -28,9 +27,9 @@ def test_replicas_do_not_depend_on_how_many_are_made_at_once(monkeypatch: pytest
     y = rng.random(900) < 0.3
     truth = truth_of(y)
     scores = (rng.normal(size=900) + 1.5 * y)[None]
-    whole = bootstrap.bootstrap_row(scores, truth, 60)
+    whole = bootstrap.bootstrap_rows([(scores, truth)], 60)[0]
     monkeypatch.setattr(bootstrap, "_REPLICAS_AT_ONCE", 7)
-    parts = bootstrap.bootstrap_row(scores, truth, 60)
+    parts = bootstrap.bootstrap_rows([(scores, truth)], 60)[0]
     np.testing.assert_array_equal(whole.ams_cv, parts.ams_cv)
     np.testing.assert_array_equal(whole.values["auc"], parts.values["auc"])
 
@@ -48,34 +47,15 @@ def test_sums_over_parts_of_the_events_are_those_of_all(monkeypatch: pytest.Monk
     assert whole.any()
 
 
-def test_rows_of_one_call_are_those_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_one_call_are_those_of_several() -> None:
     rng = np.random.default_rng(1)
     y = rng.random(900) < 0.3
     truth = truth_of(y)
     rows = [((rng.normal(size=900) + 1.5 * y)[None], truth) for _ in range(5)]
-    monkeypatch.setattr(bootstrap, "_REPEATS_AT_ONCE", 2)
     for (scores, _), found in zip(rows, bootstrap.bootstrap_rows(rows, 60), strict=True):
-        np.testing.assert_array_equal(found.ams_cv, bootstrap.bootstrap_row(scores, truth, 60).ams_cv)
+        np.testing.assert_array_equal(found.ams_cv, bootstrap.bootstrap_rows([(scores, truth)], 60)[0].ams_cv)
 
 
 def truth_of(y: NDArray[np.bool_]) -> Truth:
     fold = np.arange(y.size)[None] % 3
     return Truth(y, np.where(y, 1.0, 400.0), fold, (300.0, 240_000.0), 10.0, "smooth")
-
-
-def test_fixed_cuts_equal_a_loop_over_replicas() -> None:
-    rng = np.random.default_rng(2)
-    n, replicas = 400, 7
-    y, weight, keep = rng.random(n) < 0.4, rng.gamma(2.0, size=n), rng.random((n, 3)) < 0.3
-    fast = bootstrap_ams(y, keep, weight, replicas, seed=5)
-    draws = np.random.default_rng(5)
-    counts = np.zeros((replicas, n))
-    for members in (y, ~y):
-        counts[:, members] = poisson_counts(draws, (replicas, int(members.sum())))
-    for index, count in enumerate(counts):
-        for column in range(3):
-            sums = []
-            for members in (y, ~y):
-                drawn = weight[members] * count[members]
-                sums.append(drawn[keep[members, column]].sum() * weight[members].sum() / drawn.sum())
-            np.testing.assert_allclose(fast[index, column], ams(*sums), rtol=1e-12)

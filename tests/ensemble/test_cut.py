@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from higgsbench.ensemble import CUT_RULES, best_cut, choose_cut
-from higgsbench.ensemble.cut import MAX_BACKGROUND_ERROR, kernel_width
+from higgsbench.ensemble import CUT_RULES, Truth, best_cut, choose_cut, evaluate_row
+from higgsbench.ensemble.cut import BINS, MAX_BACKGROUND_ERROR, BinnedCurves, CutRule, choose_bins, kernel_width
 from higgsbench.errors import ConfigError, MetricError
 from higgsbench.metrics import ams, ams_scan, evaluation_weights
 
@@ -160,6 +160,47 @@ def test_negative_weights(rule: str) -> None:
     assert cut.b >= 0.0
     with pytest.raises(MetricError, match="no cut has a defined AMS"):
         best_cut([1, 0], [1.0, 1.0], [1.0, -1.0], rule=rule)
+
+
+@pytest.mark.parametrize("rule", CUT_RULES)
+@given(st.integers(0, 2**32 - 1), st.integers(30, 700), st.sampled_from([0.0, 10.0]))
+@settings(max_examples=15, deadline=None, derandomize=True)
+def test_both_implementations_of_a_rule_choose_alike(rule: str, seed: int, shift: int, b_reg: float) -> None:
+    """With one event per rank bin, the bins of the bootstrap are the cuts of the curve."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(BINS) < BINS // 3
+    score = rng.permutation(BINS) + (shift + 0.5) * y  # without ties
+    w = evaluation_weights(y, rng.gamma(3.0, size=BINS), 700.0, 4000.0)
+    curve = ams_scan(y, score, w, b_reg)
+    first = np.zeros((1, 2, BINS))
+    first[0, curve.sorted_labels.astype(int), np.arange(BINS)] = curve.sorted_weights
+    truth = Truth(y, w, np.zeros((1, BINS), dtype=np.int64), (700.0, 4000.0), b_reg, rule)
+    in_bins = BinnedCurves(first, first**2, truth)
+    at = int(choose_bins(in_bins, rule)[0])
+    cut = choose_cut(curve, rule)
+    if rule == "smooth":  # 1024 bins at event resolution, 250 in the bootstrap
+        assert in_bins.trusted[0, at] or not in_bins.trusted.any()
+        value = CUT_RULES[rule].on_events(curve)
+        assert value[at] > 0.97 * value[curve.threshold >= cut.threshold][-1]
+    else:
+        assert curve.threshold[at] == cut.threshold
+
+
+def test_a_rule_is_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record is all that evaluation and bootstrap need."""
+    half = CutRule(
+        "half", "Select half of the events.",
+        on_events=lambda curve: -np.abs(curve.fraction - 0.5),
+        in_bins=lambda curves: np.broadcast_to(-np.abs(np.arange(BINS) + 1 - BINS / 2), curves.ams.shape),
+        trusted_only=False,
+    )  # fmt: skip
+    monkeypatch.setitem(CUT_RULES, "half", half)
+    y, score, w = toy(600)
+    truth = Truth(y, w, np.arange(600)[None] % 3, (700.0, 400_000.0), 10.0, "half")
+    row = evaluate_row(score[None], truth)
+    assert (row.cut.rule, row.cut.fraction) == ("half", 0.5)
+    assert row.fraction == pytest.approx(0.5, abs=0.05)
+    assert row.replicas.ams_cv.mean() == pytest.approx(row.value("ams"), rel=0.1)
 
 
 def test_unknown_rule_is_refused() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from higgsbench.ensemble import CUT_RULES, Truth, choose_cut, evaluate_held_out, evaluate_row
 from higgsbench.ensemble.cut import cross_validated_selection
-from higgsbench.ensemble.evaluate import bootstrap_row, paired_error
+from higgsbench.ensemble.evaluate import Replicas, bootstrap_rows, paired_error
 from higgsbench.metrics import ams, ams_scan, evaluation_weights, log_loss, roc_auc
 from higgsbench.schema import B_REG, N_B, N_S
 from higgsbench.validation import fold_assignments
@@ -30,6 +30,10 @@ def scores_of(truth: Truth, repeats: int = 1, strength: float = 2.0) -> NDArray[
     base = rng.normal(size=truth.y.size) + strength * truth.y
     noise: NDArray[np.float64] = 0.2 * rng.normal(size=(repeats, truth.y.size))
     return base + noise
+
+
+def bootstrap_row(scores: NDArray[np.float64], truth: Truth, replicas: int) -> Replicas:
+    return bootstrap_rows([(scores, truth)], replicas)[0]
 
 
 def plain_ams_cv(score: NDArray[np.float64], truth: Truth, events: NDArray[np.int64]) -> float:

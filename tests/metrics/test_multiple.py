@@ -10,7 +10,6 @@ from scipy import stats
 
 from higgsbench.errors import MetricError
 from higgsbench.metrics.comparisons import (
-    average_ranks,
     corrected_resampled_t,
     difference_of,
     effective_degrees,
@@ -43,18 +42,12 @@ def test_holm_refuses_what_is_no_probability() -> None:
         holm([0.1, 1.2])
 
 
-def test_average_ranks_share_ties() -> None:
-    np.testing.assert_allclose(average_ranks([[3.0, 1.0, 3.0], [1.0, 2.0, 3.0]]), [2.25, 2.5, 1.25])
-    with pytest.raises(MetricError):
-        average_ranks([[np.nan, 1.0]])
-
-
 def test_groups_are_maximal_runs_and_may_overlap() -> None:
     apart = np.zeros((4, 4), dtype=bool)
     apart[0, 2] = apart[2, 0] = apart[0, 3] = apart[3, 0] = apart[1, 3] = apart[3, 1] = True
-    assert indistinct_groups([1.0, 2.0, 3.0, 4.0], apart) == ((0, 1), (1, 2), (2, 3))
-    assert indistinct_groups([2.0, 1.0], np.zeros((2, 2), dtype=bool)) == ((1, 0),)
-    assert indistinct_groups([1.0, 2.0], ~np.eye(2, dtype=bool)) == ()
+    assert indistinct_groups(apart) == ((0, 1), (1, 2), (2, 3))
+    assert indistinct_groups(np.zeros((2, 2), dtype=bool)) == ((0, 1),)
+    assert indistinct_groups(~np.eye(2, dtype=bool)) == ()
 
 
 def test_corrected_t_is_wider_than_the_plain_one() -> None:

@@ -25,7 +25,6 @@ BY_WEIGHT: dict[str, Metric] = {
     "ams_estimate": lambda w: higgsbench.metrics.ams_estimate(Y, SCORE > 0.5, w)[0].value,
     "ams_scan": lambda w: higgsbench.metrics.ams_scan(Y, SCORE, w).ams,
     "best_cut": lambda w: best_cut(Y, SCORE, w).ams,
-    "bootstrap_ams": lambda w: higgsbench.metrics.bootstrap_ams(Y, SCORE > 0.5, w, 5, 0),
     "effective_sample_size": lambda w: higgsbench.metrics.effective_sample_size(w),
     "evaluation_weights": lambda w: higgsbench.metrics.evaluation_weights(Y, w, 3.0, 5.0),
     "log_loss": lambda w: higgsbench.metrics.log_loss(Y, SCORE, w).value,
