@@ -17,7 +17,6 @@ from higgsbench.errors import MissingExtraError, ModelError, nearest_hint
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from higgsbench.models.space import SearchSpace
     from higgsbench.models.storage import Codec
 
 __all__ = ["BAG", "EARLY", "PRESETS", "BuildContext", "ModelSpec", "Preset", "RowsOnDisk", "Training", "release"]
@@ -164,7 +163,9 @@ class ModelSpec:
             formats of the other built-in models. Where no format fits, a run keeps the scores only.
         reproducible: whether the same seed gives the same scores bit for bit; a model that stops by the clock does not.
         cost: rough fit time relative to LightGBM; long units start first so that no core idles at the end.
-        search_space: what `higgsbench tune` may vary; empty where no parameter is known to be worth it.
+        search_space: returns what `higgsbench tune` may vary, Optuna's distributions by parameter, so that Optuna is
+            imported only then; lists among the choices are JSON text. None where no parameter is known to be worth it.
+        defaults: the library's own values of these parameters, where a study begins without a preset's.
         rounds: parameters that the fit time is proportional to (trees, epochs), besides a fixed part.
         merit: rough worth of the model's row, 1 for gradient boosting; the row worth least per second is left out
             first when a time limit is short.
@@ -194,7 +195,8 @@ class ModelSpec:
     codecs: tuple[Codec, ...] = ()
     reproducible: bool = True
     cost: float = 1.0
-    search_space: SearchSpace = field(default_factory=dict)
+    search_space: Callable[[], Mapping[str, Any]] | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     rounds: tuple[str, ...] = ()
     merit: float = 1.0
     from_disk: Callable[[Any, Mapping[str, Any], BuildContext, Training], Any] | None = None

@@ -18,7 +18,6 @@ from higgsbench.ensemble.evaluate import evaluate_row, paired
 from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreError
 from higgsbench.files import canonical_digest, write_text
 from higgsbench.metrics.weights import evaluation_weights
-from higgsbench.models.space import Choice
 from higgsbench.runs.artifacts import resolved_config
 from higgsbench.runs.dataset import Dataset, load_dataset
 from higgsbench.runs.engines import EngineSettings, execute
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 
     from higgsbench.config import LoadedConfig
     from higgsbench.ensemble.evaluate import RowMetrics
-    from higgsbench.models.space import SearchSpace
     from higgsbench.runs.plan import Plan
     from higgsbench.tune.study import TrialRecord, TuneSettings
 
@@ -230,7 +228,7 @@ class Search:
         name: str,
         loaded: LoadedConfig,
         dataset: Dataset,
-        space: SearchSpace,
+        space: Mapping[str, Any],
         journal: Journal,
         settings: TuneSettings,
         say: Callable[[str], None],
@@ -278,7 +276,7 @@ class Search:
     def _feature_plans(self) -> list[Plan]:
         """One plan per choice of features that the study may make."""
         sets = self.space.get(FEATURES)
-        options = [{FEATURES: option} for option in sets.options] if isinstance(sets, Choice) else [{}]
+        options = [{}] if sets is None else [{FEATURES: option} for option in sets.choices]
         return [self._plan(values) for values in options]
 
     def _plan(self, values: dict[str, Any]) -> Plan:

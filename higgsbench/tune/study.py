@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import warnings
 from contextlib import contextmanager
@@ -22,17 +23,15 @@ from higgsbench.features.sets import feature_sets
 from higgsbench.metrics import ams_estimate, log_loss, roc_auc
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models import get_model
-from higgsbench.models.space import Choice, sample, to_trial
 from higgsbench.validation.folds import TRAINING_WEIGHTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from higgsbench.config import LoadedConfig, RunConfig
-    from higgsbench.models.space import SearchSpace
     from higgsbench.runs.dataset import Dataset
     from higgsbench.runs.plan import Row
     from higgsbench.schema import TableSchema
@@ -210,14 +209,16 @@ def configured(loaded: LoadedConfig, name: str) -> tuple[LoadedConfig, RunConfig
     return type(loaded)(study, loaded.document), given, entry.jet_split
 
 
-def search_space(entry: ModelConfig, vary: Sequence[str], schema: TableSchema) -> SearchSpace:
+def search_space(entry: ModelConfig, vary: Sequence[str], schema: TableSchema) -> Mapping[str, Any]:
     """Return the dimensions of a study.
 
     Raises:
         ConfigError: if the model has no space or `vary` names what cannot be.
     """
+    from optuna.distributions import CategoricalDistribution
+
     spec = get_model(entry.model)
-    space = dict(spec.search_space)
+    space = {} if spec.search_space is None else dict(spec.search_space())
     for item in vary:
         name, equals, text = item.partition("=")
         known = {WEIGHTS: list(TRAINING_WEIGHTS), FEATURES: [s.name for s in feature_sets() if _fits(s.name, schema)]}
@@ -233,7 +234,7 @@ def search_space(entry: ModelConfig, vary: Sequence[str], schema: TableSchema) -
             raise ConfigError(f"--vary {item}: model {spec.name!r} takes no weights")
         if len(set(options)) < max(2, len(options)):
             raise ConfigError(f"--vary {item}: give two or more different values")
-        space[name] = Choice(tuple(options))
+        space[name] = CategoricalDistribution(options)
     if not space:
         raise ConfigError(
             f"model {spec.name!r} has no search space: give ModelSpec(search_space=...) or --vary {WEIGHTS}"
@@ -249,20 +250,50 @@ def _fits(name: str, schema: TableSchema) -> bool:
     return True
 
 
-def starting_point(row: Row, space: SearchSpace) -> tuple[SearchSpace, dict[str, Any]]:
+def starting_point(row: Row, space: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
     """Return where a study begins, what the configuration, the preset or the library says, and a space that holds it.
 
     Raises:
         ConfigError: if a configured value is of another kind than its dimension.
     """
     said = {**row.params, WEIGHTS: row.training_weights, FEATURES: row.choice.set}
-    start = {name: said.get(name, dimension.default) for name, dimension in space.items()}
+    start = {name: said.get(name, row.spec.defaults.get(name)) for name in space}
     start = {name: value for name, value in start.items() if value is not None}
     try:
-        whole = {name: d.including(start[name]) if name in start else d for name, d in space.items()}
+        whole = {name: _including(d, start[name]) if name in start else d for name, d in space.items()}
     except ModelError as error:
         raise ConfigError(f"model {row.label!r}: a study cannot begin with its parameters: {error}") from error
     return whole, start
+
+
+def _including(dimension: Any, value: Any) -> Any:
+    """Return a distribution, widened where it does not hold a value.
+
+    Raises:
+        ModelError: if the value is of another kind.
+    """
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(dimension, CategoricalDistribution):
+        choice = _as_choice(value)
+        return dimension if choice in dimension.choices else CategoricalDistribution((*dimension.choices, choice))
+    kinds = int if isinstance(dimension, IntDistribution) else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or (dimension.log and not value > 0):
+        raise ModelError(f"search space: {value!r} cannot lie between {dimension.low} and {dimension.high}")
+    low, high = min(dimension.low, value), max(dimension.high, value)
+    steps = 0.0 if dimension.step is None else (value - dimension.low) / dimension.step
+    if (low, high) == (dimension.low, dimension.high) and math.isclose(steps, round(steps), abs_tol=1e-6):
+        return dimension
+    return type(dimension)(low, high, log=dimension.log)
+
+
+def _as_choice(value: Any) -> Any:
+    """A value as Optuna takes it: a list as JSON text."""
+    return json.dumps(value) if isinstance(value, (list, tuple)) else value
+
+
+def _from_choice(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) and value.startswith("[") else value
 
 
 def with_values(loaded: LoadedConfig, values: dict[str, Any], **changes: Any) -> LoadedConfig:
@@ -364,7 +395,7 @@ class Journal:
     """
 
     def __init__(
-        self, file: Path, space: SearchSpace, start: dict[str, Any], direction: Direction, seed: int, prune: bool
+        self, file: Path, space: Mapping[str, Any], start: dict[str, Any], direction: Direction, seed: int, prune: bool
     ) -> None:
         import optuna
         from optuna.storages import JournalStorage
@@ -407,11 +438,11 @@ class Journal:
             first = not done and not self.study.get_trials(
                 deepcopy=False, states=(optuna.trial.TrialState.WAITING, optuna.trial.TrialState.RUNNING)
             )
-            if first and (point := to_trial(self.space, self.start)):
-                self.study.enqueue_trial(point)
-            trial = self.study.ask()
+            if first and self.start:
+                self.study.enqueue_trial({name: _as_choice(value) for name, value in self.start.items()})
+            trial = self.study.ask(fixed_distributions=dict(self.space))
             trial.set_user_attr(_PROCESS, os.getpid())
-            values = sample(self.space, trial)
+            values = {name: _from_choice(trial.params[name]) for name in self.space}
             trial.set_user_attr(_VALUES, values)
         return trial, values
 

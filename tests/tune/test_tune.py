@@ -23,7 +23,6 @@ from higgsbench.cli.main import main
 from higgsbench.config.document import parse_yaml
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError, ModelError, StoreError
 from higgsbench.models import ModelSpec
-from higgsbench.models.space import Dimension, Float, Int
 from higgsbench.tune.nested import TuneResult, tune
 from higgsbench.tune.study import TuneSettings
 
@@ -73,9 +72,13 @@ class Knob:
 @pytest.fixture
 def knob() -> Iterator[None]:
     before = dict(models._MODELS._records) if models._MODELS._loaded else None
-    space: dict[str, Dimension] = {"knob": Float(0.0, 1.0, default=0.1), "number": Int(1, 3, default=1)}
+    distributions = pytest.importorskip("optuna.distributions")
+    space = {"knob": distributions.FloatDistribution(0.0, 1.0), "number": distributions.IntDistribution(1, 3)}
+    start = {"knob": 0.1, "number": 1}
     higgsbench.register_model(
-        ModelSpec("knob", lambda params, context: Knob(**params), missing=True, search_space=space)
+        ModelSpec(
+            "knob", lambda params, context: Knob(**params), missing=True, search_space=lambda: space, defaults=start
+        )
     )
     higgsbench.register_model(ModelSpec("plain", lambda params, context: Knob(**params), missing=True))
     yield

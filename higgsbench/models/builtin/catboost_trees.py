@@ -11,7 +11,6 @@ import numpy as np
 
 from higgsbench.errors import StoreError
 from higgsbench.models.builtin import PHYSICS, RAW, STOPPED
-from higgsbench.models.space import Float, Int
 from higgsbench.models.spec import BAG, EARLY, BuildContext, ModelSpec, Preset
 
 if TYPE_CHECKING:
@@ -124,6 +123,20 @@ class _Codec:
         return estimator
 
 
+def _space() -> dict[str, Any]:
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    return {
+        "iterations": IntDistribution(100, 3000, log=True),
+        "learning_rate": FloatDistribution(0.01, 0.3, log=True),
+        "depth": IntDistribution(3, 9),
+        "l2_leaf_reg": FloatDistribution(0.5, 100.0, log=True),
+        "subsample": FloatDistribution(0.4, 1.0),
+        "rsm": FloatDistribution(0.2, 1.0),
+        "random_strength": FloatDistribution(0.0, 5.0),
+    }
+
+
 # border_count 254 (the default) +4 (4) | +2 (2) in twice the time; MVS sampling of .8: -1 (4) | -6 (3); learning_rate
 # left to the library: +5 (3) | +3 (2) in 1.3 times the time; 1000 rounds without early stopping: -42 (8) | -15 (4) in
 # 3 times the time, 400 of them: +3 (5) | +4 (3).
@@ -150,14 +163,14 @@ MODELS = (
         harness=("random_seed", "thread_count", "verbose", "allow_writing_files"),
         codecs=(_Codec(),),
         cost=6.0,
-        search_space={
-            "iterations": Int(100, 3000, log=True, default=1000),
-            "learning_rate": Float(0.01, 0.3, log=True),
-            "depth": Int(3, 9, default=6),
-            "l2_leaf_reg": Float(0.5, 100.0, log=True, default=3.0),
-            "subsample": Float(0.4, 1.0, default=0.8),
-            "rsm": Float(0.2, 1.0, default=1.0),
-            "random_strength": Float(0.0, 5.0, default=1.0),
+        search_space=_space,
+        defaults={
+            "iterations": 1000,
+            "depth": 6,
+            "l2_leaf_reg": 3.0,
+            "subsample": 0.8,
+            "rsm": 1.0,
+            "random_strength": 1.0,
         },
         memory=4.2,
         devices=("device", "task_type"),

@@ -15,7 +15,6 @@ import numpy as np
 
 from higgsbench.errors import StoreError
 from higgsbench.models.builtin import PHYSICS, RAW, STOPPED, parameter_names
-from higgsbench.models.space import Float, Int
 from higgsbench.models.spec import BAG, EARLY, BuildContext, ModelSpec, Preset
 
 if TYPE_CHECKING:
@@ -337,6 +336,21 @@ def _check_nodes(number: int, nodes: Mapping[str, NDArray[np.int64]], features: 
         raise StoreError(f"LightGBM tree {number} decides in an unknown way")
 
 
+def _space() -> dict[str, Any]:
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    return {
+        "n_estimators": IntDistribution(100, 3000, log=True),
+        "learning_rate": FloatDistribution(0.005, 0.3, log=True),
+        "num_leaves": IntDistribution(4, 128, log=True),
+        "min_child_samples": IntDistribution(5, 500, log=True),
+        "subsample": FloatDistribution(0.4, 1.0),
+        "colsample_bytree": FloatDistribution(0.2, 1.0),
+        "reg_alpha": FloatDistribution(0.0, 10.0),
+        "reg_lambda": FloatDistribution(0.0, 50.0),
+    }
+
+
 _COMMON = {
     "num_leaves": 16,
     "learning_rate": 0.03,
@@ -373,15 +387,16 @@ MODELS = (
         harness=("random_state", "n_jobs", "data_random_seed"),
         codecs=(_Codec(),),
         cost=1.5,
-        search_space={
-            "n_estimators": Int(100, 3000, log=True, default=100),
-            "learning_rate": Float(0.005, 0.3, log=True, default=0.1),
-            "num_leaves": Int(4, 128, log=True, default=31),
-            "min_child_samples": Int(5, 500, log=True, default=20),
-            "subsample": Float(0.4, 1.0, default=1.0),
-            "colsample_bytree": Float(0.2, 1.0, default=1.0),
-            "reg_alpha": Float(0.0, 10.0, default=0.0),
-            "reg_lambda": Float(0.0, 50.0, default=0.0),
+        search_space=_space,
+        defaults={
+            "n_estimators": 100,
+            "learning_rate": 0.1,
+            "num_leaves": 31,
+            "min_child_samples": 20,
+            "subsample": 1.0,
+            "colsample_bytree": 1.0,
+            "reg_alpha": 0.0,
+            "reg_lambda": 0.0,
         },
         memory=2.2,
         devices=("device", "device_type"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.models.builtin import FLAGGED, PHYSICS, RAW, parameter_names
-from higgsbench.models.space import Choice, Float
 from higgsbench.models.spec import BuildContext, ModelSpec, Preset
 
 if TYPE_CHECKING:
@@ -41,6 +40,15 @@ def _memory(params: Mapping[str, Any], events: int, columns: int) -> float:
     return 3.0 + 3.4 * wide * (wide + 3.0) / 2.0 / columns
 
 
+def _space() -> dict[str, Any]:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    return {
+        "C": FloatDistribution(1e-4, 100.0, log=True),
+        "degree": CategoricalDistribution((1, 2)),
+    }
+
+
 # Squares and products of the columns: degree 1 (the default) -312 (20) | -362 (11) in units of .0001; C 1: -248 (17) |
 # -76 (6). 300 iterations only make sure that all fits end: 100 of them change nothing.
 MODELS = (
@@ -57,7 +65,8 @@ MODELS = (
         parameters=_names,
         harness=("random_state", "n_jobs"),
         cost=1.0,
-        search_space={"C": Float(1e-4, 100.0, log=True, default=1.0), "degree": Choice((1, 2), default=1)},
+        search_space=_space,
+        defaults={"C": 1.0, "degree": 1},
         memory=_memory,
         merit=0.5,
     ),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.models.builtin import FLAGGED, MOMENTA, RAW, parameter_names
-from higgsbench.models.space import Choice, Float, Int
 from higgsbench.models.spec import BAG, BuildContext, ModelSpec, Preset
 
 if TYPE_CHECKING:
@@ -36,6 +36,19 @@ def _names() -> frozenset[str]:
 def _memory(params: Mapping[str, Any], events: int, columns: int) -> float:
     """Copies of the matrix with flags; clipped values are in double precision."""
     return 1.0 + (3.5 if params.get("scaling") == "clip" else 2.5) * FLAGGED
+
+
+def _space() -> dict[str, Any]:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    layers = ([32], [64], [128], [64, 64], [96, 96], [128, 128], [64, 64, 64])
+    return {
+        "hidden_layer_sizes": CategoricalDistribution([json.dumps(sizes) for sizes in layers]),
+        "alpha": FloatDistribution(1e-3, 3.0, log=True),
+        "learning_rate_init": FloatDistribution(1e-4, 1e-2, log=True),
+        "max_iter": IntDistribution(3, 30, log=True),
+        "batch_size": CategoricalDistribution((64, 128, 256, 512)),
+    }
 
 
 # One layer of 100 (the default): -34 (7) | -30 (5); alpha .0001: -5 (1) | -3 (1); 40 epochs: -80 (9) | -3 (4), the
@@ -70,13 +83,8 @@ MODELS = (
         parameters=_names,
         harness=("random_state",),
         cost=8.0,
-        search_space={
-            "hidden_layer_sizes": Choice(([32], [64], [128], [64, 64], [96, 96], [128, 128], [64, 64, 64])),
-            "alpha": Float(1e-3, 3.0, log=True),
-            "learning_rate_init": Float(1e-4, 1e-2, log=True, default=0.001),
-            "max_iter": Int(3, 30, log=True),
-            "batch_size": Choice((64, 128, 256, 512)),
-        },
+        search_space=_space,
+        defaults={"learning_rate_init": 0.001},
         memory=_memory,
         rounds=("max_iter",),
         merit=0.9,

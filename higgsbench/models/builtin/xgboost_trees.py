@@ -12,7 +12,6 @@ import numpy as np
 
 from higgsbench.errors import ModelError
 from higgsbench.models.builtin import PHYSICS, RAW, STOPPED, parameter_names
-from higgsbench.models.space import Float, Int
 from higgsbench.models.spec import BAG, EARLY, BuildContext, ModelSpec, Preset
 
 if TYPE_CHECKING:
@@ -170,6 +169,22 @@ class _Codec:
         return estimator
 
 
+def _space() -> dict[str, Any]:
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    return {
+        "n_estimators": IntDistribution(100, 3000, log=True),
+        "learning_rate": FloatDistribution(0.005, 0.3, log=True),
+        "max_depth": IntDistribution(2, 9),
+        "min_child_weight": FloatDistribution(1.0, 300.0, log=True),
+        "subsample": FloatDistribution(0.4, 1.0),
+        "colsample_bytree": FloatDistribution(0.2, 1.0),
+        "reg_alpha": FloatDistribution(0.0, 10.0),
+        "reg_lambda": FloatDistribution(0.1, 100.0, log=True),
+        "gamma": FloatDistribution(0.0, 5.0),
+    }
+
+
 # A bag of 3: +9 (2) | +9 (1). max_depth 6 (the default) +3 (2) | +4 (1): no more than other seeds; learning_rate 0.3:
 # -42 (5) | -18 (3); min_child_weight 1: +3 (4) | -1 (2), no difference; colsample_bytree 1: -11 (3) | -3 (2); 100
 # rounds: -17 (6) | -34 (4). A fixed 450 rounds on all events beat a lone member that stops early, +5 (3) | +7 (2): it
@@ -196,16 +211,17 @@ MODELS = (
         harness=("random_state", "n_jobs"),
         codecs=(_Codec(),),
         cost=2.0,
-        search_space={
-            "n_estimators": Int(100, 3000, log=True, default=100),
-            "learning_rate": Float(0.005, 0.3, log=True, default=0.3),
-            "max_depth": Int(2, 9, default=6),
-            "min_child_weight": Float(1.0, 300.0, log=True, default=1.0),
-            "subsample": Float(0.4, 1.0, default=1.0),
-            "colsample_bytree": Float(0.2, 1.0, default=1.0),
-            "reg_alpha": Float(0.0, 10.0, default=0.0),
-            "reg_lambda": Float(0.1, 100.0, log=True, default=1.0),
-            "gamma": Float(0.0, 5.0, default=0.0),
+        search_space=_space,
+        defaults={
+            "n_estimators": 100,
+            "learning_rate": 0.3,
+            "max_depth": 6,
+            "min_child_weight": 1.0,
+            "subsample": 1.0,
+            "colsample_bytree": 1.0,
+            "reg_alpha": 0.0,
+            "reg_lambda": 1.0,
+            "gamma": 0.0,
         },
         memory=2.7,
         from_disk=_from_disk,
