@@ -11,14 +11,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from higgsbench import __version__
 from higgsbench.ensemble.blend import apply_recalibration
 from higgsbench.errors import ConfigError, ModelError, StoreError
 from higgsbench.features import Features, feature_matrix
-from higgsbench.files import file_digest
-from higgsbench.models import get_model
+from higgsbench.files import file_digest, parse_json
+from higgsbench.models import get_model, registered_models
 from higgsbench.runs.artifacts import PREDICTOR_FORMAT, PredictorFile, RowEntry
 from higgsbench.runs.plan import chosen_features
 from higgsbench.runs.store import RunStore
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from higgsbench.models import ModelSpec
     from higgsbench.runs.stored import StoredRun
     from higgsbench.schema import TableSchema
+    from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
 __all__ = ["FittedRow", "FittedRun", "Predictor", "UnseenScorer", "open_predictor"]
 
@@ -185,24 +185,19 @@ class FittedRun:
     @cached_property
     def content(self) -> PredictorFile:
         """The content of `predictor.json`."""
-        file = self.run.folder / PREDICTOR
-        try:
-            found = PredictorFile.model_validate_json(self.run.read_bytes(PREDICTOR))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = "".join(f"{part}." for part in first["loc"])[:-1]
-            raise StoreError(
-                f"{file}: damaged or not made by higgsbench: {place + ': ' if place else ''}{first['msg']}"
-            ) from error
-        if found.format != PREDICTOR_FORMAT:
-            raise self._of_version(f"{file}: its format is {found.format} instead of {PREDICTOR_FORMAT}")
-        blend, names = found.stack, [row.name for row in found.rows]
-        whole = blend is None or (
-            len(blend.coefficients) == len(set(blend.members)) == len(blend.members) and {*blend.members} <= {*names}
-        )
-        if not whole or len(set(names)) < len(names):
-            raise StoreError(f"{file}: damaged or not made by higgsbench: its rows and stack do not fit together")
+        found = self.run.read(PREDICTOR, self._parse)
+        names, blend = [row.name for row in found.rows], found.stack
+        members = [] if blend is None else blend.members
+        distinct = len(set(names)) == len(names) and len(set(members)) == len(members)
+        if not distinct or not {*members} <= {*names} or (blend and len(blend.coefficients) != len(members)):
+            raise StoreError(f"{self.run.folder / PREDICTOR}: damaged: its rows and stack do not fit together")
         return found
+
+    def _parse(self, content: bytes) -> PredictorFile:
+        form = parse_json(content)["format"]
+        if form != PREDICTOR_FORMAT:
+            raise self._of_version(f"{self.run.folder / PREDICTOR}: format {form!r} instead of {PREDICTOR_FORMAT}")
+        return PredictorFile.model_validate_json(content)
 
     @cached_property
     def schema(self) -> TableSchema:
@@ -284,8 +279,6 @@ class FittedRun:
             Names of the p features, their values (n, p) with NaN where missing, and what they add to the log-odds
             (n, p), before any recalibration.
         """
-        from higgsbench.runs.attributions import tree_contributions
-
         row = self._row(self._entry(name))
         X = feature_matrix(frame, row.features)
         inputs = with_group(X, row.split(group_numbers(frame, self.schema)))
@@ -383,3 +376,47 @@ class FittedRun:
         return StoreError(
             f"{problem}; higgsbench {version} wrote the run and this is {__version__}: run its configuration again"
         )
+
+
+def tree_contributions(estimator: PhysicalClassifier | JetSplitClassifier, X: NDArray[Any]) -> NDArray[np.float64]:
+    """Split the log-odds of a fitted meta-estimator around boosted trees into what each feature adds.
+
+    These are exact Shapley values of a tree ensemble (Lundberg et al., Nature Machine Intelligence 2 (2020) 56), as
+    the libraries compute them.
+
+    Args:
+        estimator: the meta-estimator.
+        X: (n, p) features as it was trained on, the group number last where it is split.
+
+    Returns:
+        (n, p + 1): what each feature adds, and last what is left without any; the sum of a row is its
+        `decision_function`.
+
+    Raises:
+        ModelError: if the model is not made of boosted trees whose library has TreeSHAP.
+    """
+    from higgsbench.models.estimators import SeedBag, unwrapped
+    from higgsbench.validation.physical import PhysicalClassifier
+
+    if isinstance(estimator, PhysicalClassifier):
+        inner = estimator.estimator_
+        members = inner.estimators_ if isinstance(inner, SeedBag) else [inner]
+        out = np.asarray(np.mean([_of_trees(unwrapped(member), X) for member in members], axis=0))
+        out[:, -1] += estimator.prior_shift_
+        return out
+    out = np.zeros((X.shape[0], X.shape[1] + 1))
+    member = group_index(X[:, estimator.group_column].astype(np.int64), estimator.groups)
+    for position, (submodel, columns) in enumerate(zip(estimator.submodels_, estimator.columns_, strict=True)):
+        rows = np.flatnonzero(member == position)
+        if rows.size:
+            out[np.ix_(rows, [*columns, X.shape[1]])] = tree_contributions(submodel, X[np.ix_(rows, columns)])
+    return out
+
+
+def _of_trees(trees: Any, X: NDArray[Any]) -> NDArray[np.float64]:
+    """Ask the model that stores these trees, whichever model they were trained for."""
+    for spec in registered_models():
+        if spec.contributions is not None and any(codec.handles(trees) for codec in spec.codecs):
+            return np.asarray(spec.contributions(trees, X), dtype=np.float64)
+    known = ", ".join(spec.name for spec in registered_models() if spec.contributions is not None)
+    raise ModelError(f"{type(trees).__name__} is not boosted trees with TreeSHAP in its library ({known})")

@@ -6,12 +6,12 @@ Importing this module loads no training library. Everything but `rows.json` is r
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -33,6 +33,8 @@ SCORES, TEST_SCORES, REPLICAS = "scores.parquet", "test_scores.parquet", "replic
 STACK, CONFIG, ENVIRONMENT, PREDICTOR = "stack.json", "config.yaml", "environment.json", "predictor.json"
 LATEST = "latest"
 
+T = TypeVar("T")
+
 _PREFIX = "score:"
 _AGAIN = "run the configuration again to write it anew"
 _TEXTS = ("name", "label", "variant", "status", "digest")
@@ -40,23 +42,15 @@ _NUMBERS = ("ams_cv", "ams_cv_se", "auc", "auc_se", "log_loss", "fraction", "s",
 _COLUMNS = {"EventId": pl.Int64, "signal": pl.Boolean, "weight": pl.Float64, "repeat": pl.Int32, "fold": pl.Int32}
 
 
-@dataclass(frozen=True)
-class FrozenCut:
-    """The cut that selects new events: score >= threshold.
-
-    Attributes:
-        rule: rule that chose it.
-        threshold: log-odds in physical normalisation.
-        fraction: share of the events that it selects.
-    """
+class FrozenCut(NamedTuple):
+    """The cut that selects new events, score >= threshold; the rule that chose it, the share of events it selects."""
 
     rule: str
     threshold: float
     fraction: float
 
 
-@dataclass(frozen=True)
-class StackMember:
+class StackMember(NamedTuple):
     """A member of the blend: its weight, and that of the blenders of single folds."""
 
     name: str
@@ -65,8 +59,7 @@ class StackMember:
     weight_sd_over_folds: float
 
 
-@dataclass(frozen=True)
-class Stack:
+class Stack(NamedTuple):
     """The blend of a run."""
 
     method: str
@@ -123,25 +116,24 @@ class StoredRow:
         Raises:
             StoreError: if the record holds none.
         """
-        record = self.record
-        rule, numbers = record.get("cut_rule"), (record.get("threshold"), record.get("cut_fraction"))
-        if not isinstance(rule, str) or not all(_is_number(value) for value in numbers):
-            raise StoreError(f"{self.run.folder / ROWS}: row {self.name!r} has no cut; {_AGAIN}")
-        return FrozenCut(rule, *(float(value) for value in numbers))  # type: ignore[arg-type]
+        from higgsbench.ensemble.cut import CUT_RULES
+
+        found: list[Any] = [self.record.get(key) for key in ("cut_rule", "threshold", "cut_fraction")]
+        rule, *numbers = found
+        if rule not in CUT_RULES or not all(map(_is_number, numbers)):
+            raise StoreError(
+                f"{self.run.folder / ROWS}: row {self.name!r} has no cut whose cut_rule is one of "
+                f"{', '.join(CUT_RULES)}, but {str(rule)[:60]!r}"
+            )
+        return FrozenCut(str(rule), *map(float, numbers))
 
     @property
     def truth(self) -> Truth:
         """What the row is judged by: labels, evaluation weights, folds, totals and its cut rule."""
-        from higgsbench.ensemble.cut import CUT_RULES, Truth
+        from higgsbench.ensemble.cut import Truth
 
-        rule = self.cut.rule
-        if rule not in CUT_RULES:
-            raise StoreError(
-                f"{self.run.folder / ROWS}: row {self.name!r}: cut_rule {rule[:60]!r} is not one of "
-                f"{', '.join(CUT_RULES)}"
-            )
         run = self.run
-        return Truth(run.y, run.weight, run.fold, run.totals, run.b_reg, rule)
+        return Truth(run.y, run.weight, run.fold, run.totals, run.b_reg, self.cut.rule)
 
     def replicas(self) -> Replicas | None:
         """Bootstrap replicas of the row, or None where the file is missing or damaged."""
@@ -188,30 +180,26 @@ class StoredRun:
         return f"<StoredRun {self.folder}: {len(self.rows)} rows>"
 
     def _read_rows(self) -> dict[str, Any]:
-        if not (self.folder / ROWS).is_file():
-            if (self.folder / "units").is_dir():
+        file = self.folder / ROWS
+        if not file.is_file():
+            what = "not a run; `higgsbench run` prints where it stores one"
+            if _is_run(self.folder):
                 done = stored_units(self.folder)
-                raise StoreError(
-                    f"{self.folder}: unfinished ({done} units stored); run its configuration again to go on"
-                )
-            raise StoreError(f"{self.folder}: not a run; `higgsbench run` prints where it stores one")
+                what = f"unfinished ({done} units stored); run its configuration again to go on"
+            raise StoreError(f"{self.folder}: {what}")
         try:
-            content = read_sealed(self.folder / ROWS)
+            content: dict[str, Any] = read_sealed(file)
         except OSError as error:
-            raise StoreError(f"{self.folder / ROWS}: cannot be read: {error.strerror or error}") from error
-        problem = _problem(content)
+            raise StoreError(f"{file}: cannot be read: {error.strerror or error}") from error
+        problem, version = _problem(content), self.version
+        if problem and version not in ("", __version__):
+            raise StoreError(
+                f"{self.folder}: written by higgsbench {version}, which this version ({__version__}) cannot read "
+                f"({problem}); run its configuration again"
+            )
         if problem:
-            version = self.version
-            if version not in ("", __version__):
-                raise StoreError(
-                    f"{self.folder}: written by higgsbench {version}, which this version ({__version__}) cannot read "
-                    f"({problem}); run its configuration again"
-                )
-            raise StoreError(f"{self.folder / ROWS}: damaged or not made by higgsbench ({problem})")
-        found: dict[str, Any] = content
-        return found
-
-    # Names and definitions.
+            raise StoreError(f"{file}: damaged or not made by higgsbench ({problem})")
+        return content
 
     @property
     def name(self) -> str:
@@ -236,24 +224,22 @@ class StoredRun:
     @property
     def totals(self) -> tuple[float, float]:
         """Reference totals (N_s, N_b)."""
-        return self._number("n_s"), self._number("n_b")
+        return self._shared("n_s"), self._shared("n_b")
 
     @property
     def b_reg(self) -> float:
         """Regularisation of the background in the AMS."""
-        return self._number("b_reg")
+        return self._shared("b_reg")
 
     @property
     def repeats(self) -> int:
         """How often the cross-validation was repeated."""
         return int(self.comparability.get("repeats", 1))
 
-    def _number(self, key: str) -> float:
+    def _shared(self, key: str) -> float:
         if key not in self.comparability:
             raise StoreError(f"{self.folder / ROWS}: no number {key} in the comparability; {_AGAIN}")
         return float(self.comparability[key])
-
-    # Rows.
 
     def row(self, name: str) -> StoredRow:
         """Return the row of that name, or the only one of that label.
@@ -293,11 +279,9 @@ class StoredRun:
             raise ConfigError(f"{self.name}: model {failed[0]!r} failed and has no scores")
         return list(found.values())
 
-    # Scores.
-
     @cached_property
     def _scores(self) -> pl.DataFrame:
-        frame = self._parquet(SCORES)
+        frame = self.read(SCORES, _parse_table)
         path = self.folder / SCORES
         for name, kind in _COLUMNS.items():
             if name not in frame.columns or frame[name].dtype != kind or frame[name].null_count():
@@ -348,7 +332,7 @@ class StoredRun:
         path = self.folder / TEST_SCORES
         if not path.exists() and TEST_SCORES not in self.checksums:
             return None
-        frame = self._parquet(TEST_SCORES)
+        frame = self.read(TEST_SCORES, _parse_table)
         if "EventId" not in frame.columns or frame["EventId"].dtype != pl.Int64 or frame["EventId"].null_count():
             raise StoreError(f"{path}: no complete column 'EventId' of whole numbers; {_AGAIN}")
         return frame
@@ -366,15 +350,13 @@ class StoredRun:
         columns = _Columns(self._test, self.folder / TEST_SCORES, 1)
         return {name: columns[name][0] for name in columns}
 
-    # Everything else.
-
     @cached_property
     def replica_table(self) -> pl.DataFrame | None:
         """Bootstrap replicas of all rows; None, with a note, where they are missing or damaged."""
         if REPLICAS not in self.checksums and not (self.folder / REPLICAS).exists():
             return None  # runs of earlier versions
         try:
-            return self._parquet(REPLICAS)
+            return self.read(REPLICAS, _parse_table)
         except StoreError:
             self.notes.append(f"{self.name}: {REPLICAS} is missing or damaged: differences have no errors; {_AGAIN}")
             return None
@@ -386,21 +368,7 @@ class StoredRun:
         Raises:
             StoreError: if stack.json is missing or damaged.
         """
-        content = self._json(STACK)
-        if content is None:
-            return None
-        try:
-            members = tuple(
-                StackMember(
-                    str(member["name"]),
-                    *(float(member[key]) for key in ("weight", "weight_mean_over_folds", "weight_sd_over_folds")),
-                )
-                for member in content["members"]
-            )
-            found = Stack(str(content["method"]), float(content["intercept"]), float(content["prior"]), members)
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{self.folder / STACK}: damaged or not made by higgsbench; {_AGAIN}") from error
-        return found
+        return self.read(STACK, _parse_stack)
 
     @property
     def configuration(self) -> str:
@@ -409,10 +377,7 @@ class StoredRun:
         Raises:
             StoreError: if config.yaml is missing or damaged.
         """
-        try:
-            return self.read_bytes(CONFIG).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise StoreError(f"{self.folder / CONFIG}: damaged: not UTF-8 text; {_AGAIN}") from error
+        return self.read(CONFIG, bytes.decode)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -421,47 +386,55 @@ class StoredRun:
         Raises:
             StoreError: if environment.json is missing or damaged.
         """
-        content = self._json(ENVIRONMENT)
-        if not isinstance(content, dict):
-            raise StoreError(f"{self.folder / ENVIRONMENT}: damaged or not made by higgsbench; {_AGAIN}")
-        return content
+        return self.read(ENVIRONMENT, lambda content: dict(parse_json(content)))
 
-    @cached_property
+    @property
     def with_models(self) -> frozenset[str]:
         """Names of the trained rows whose fitted models are stored."""
         try:
-            rows = self._json(PREDICTOR)["rows"]
-            files = {row["name"]: [self.folder / "units" / f"{key}.model.zip" for key in row["units"]] for row in rows}
-        except (StoreError, KeyError, TypeError):
+            units = self.read(PREDICTOR, lambda text: {row["name"]: row["units"] for row in parse_json(text)["rows"]})
+        except StoreError:
             return frozenset()
-        return frozenset(name for name, paths in files.items() if all(path.is_file() for path in paths))
+        folder = self.folder / "units"
+        return frozenset(
+            name for name, keys in units.items() if all((folder / f"{key}.model.zip").is_file() for key in keys)
+        )
 
-    def read_bytes(self, name: str) -> bytes:
-        """Return the bytes of a file of the run, compared with the checksum in rows.json.
+    def read(self, name: str, parse: Callable[[bytes], T]) -> T:
+        """Read a file of the run whose bytes have the checksum in rows.json.
+
+        Args:
+            name: name of the file.
+            parse: turns the bytes into what is returned.
 
         Raises:
-            StoreError: if it is missing or damaged.
+            StoreError: if the file is missing or damaged.
         """
         path = self.folder / name
         if not path.is_file():
             raise StoreError(f"{path}: missing; {_AGAIN}")
         try:
-            return read_vouched(self.folder, name)
+            with no_panic():
+                return parse(read_vouched(self.folder, name))
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
+        except (ValueError, KeyError, TypeError, RecursionError, pl.exceptions.PolarsError) as error:
+            raise StoreError(f"{path}: damaged or not made by higgsbench; {_AGAIN}") from error
 
-    def _json(self, name: str) -> Any:
-        try:
-            return parse_json(self.read_bytes(name))
-        except (ValueError, RecursionError) as error:
-            raise StoreError(f"{self.folder / name}: damaged or not made by higgsbench; {_AGAIN}") from error
 
-    def _parquet(self, name: str) -> pl.DataFrame:
-        try:
-            with no_panic():
-                return pl.read_parquet(io.BytesIO(self.read_bytes(name)))
-        except pl.exceptions.PolarsError as error:
-            raise StoreError(f"{self.folder / name}: damaged, or not a Parquet file; {_AGAIN}") from error
+def _parse_table(content: bytes) -> pl.DataFrame:
+    return pl.read_parquet(io.BytesIO(content))
+
+
+def _parse_stack(content: bytes) -> Stack | None:
+    found = parse_json(content)
+    if found is None:
+        return None
+    members = tuple(
+        StackMember(str(member["name"]), *(float(member[key]) for key in StackMember._fields[1:]))
+        for member in found["members"]
+    )
+    return Stack(str(found["method"]), float(found["intercept"]), float(found["prior"]), members)
 
 
 class _Columns(Mapping[str, "NDArray[np.float64]"]):

@@ -98,21 +98,12 @@ def at(*path: str | int, value: Any) -> Callable[[Any], None]:
     return change
 
 
-def linked(name: str) -> Spoil:
-    def spoil(run: Path) -> None:
-        (run / name).rename(run.with_name("elsewhere"))
-        (run / name).symlink_to(run.with_name("elsewhere"))
-
-    return spoil
-
-
-P = r"run/predictor.json: damaged or not made by higgsbench: "
+DAMAGED = r"run/[a-z]+\.(json|parquet): damaged or not made by higgsbench; run the configuration again.*"
+MISFIT = r"run: the models of 'lightgbm' do not fit its features and groups"
+REFUSED = r".*: refused as a stored model: "
 
 PREDICT: dict[str, tuple[Spoil, str]] = {
-    "no predictor": (
-        lambda run: (run / "predictor.json").unlink(),
-        r"run/predictor.json: missing; run the configuration again to write it anew",
-    ),
+    "no predictor": (lambda run: (run / "predictor.json").unlink(), r"run/predictor.json: missing; run the conf.*"),
     "no rows": (lambda run: (run / "rows.json").unlink(), r"run: unfinished \(4 units stored\); run its config.*"),
     "a flipped byte": (
         lambda run: (run / "predictor.json").write_bytes((run / "predictor.json").read_bytes() + b" "),
@@ -120,34 +111,25 @@ PREDICT: dict[str, tuple[Spoil, str]] = {
     ),
     "rows of nothing": (raw("rows.json", b""), r"run/rows.json: damaged or not made by higgsbench"),
     "rows of depth": (raw("rows.json", b"[" * 100_000), r"run/rows.json: damaged or not made by higgsbench"),
-    "no JSON": (raw("predictor.json", b"{nope"), P + r".*"),
-    "depth": (raw("predictor.json", b"[" * 100_000), P + r".*"),
-    "an unknown key": (forged("predictor.json", at("stak", value=1)), P + r"unknown key 'stak' .*"),
-    "another format": (
-        forged("predictor.json", at("format", value=99)),
-        r"run/predictor.json: its format is 99 instead of 1; run the configuration again",
-    ),
-    "a million threads": (forged("predictor.json", at("threads", value=10**6)), P + r"threads: .*"),
-    "units by path": (
-        forged("predictor.json", at("rows", 0, "units", value=["../../../etc/passwd"])),
-        P + r"rows.0.units.0: .*",
-    ),
+    "no JSON": (raw("predictor.json", b"{nope"), DAMAGED),
+    "depth": (raw("predictor.json", b"[" * 100_000), DAMAGED),
+    "an unknown key": (forged("predictor.json", at("stak", value=1)), DAMAGED),
+    "another format": (forged("predictor.json", at("format", value=99)), r"run/predictor.json: format 99 instead of.*"),
+    "a million threads": (forged("predictor.json", at("threads", value=10**6)), DAMAGED),
+    "units by path": (forged("predictor.json", at("rows", 0, "units", value=["../../../etc/passwd"])), DAMAGED),
     "unknown units": (
         forged("predictor.json", at("rows", 0, "units", value=["0" * 32])),
         r"run/units/0{32}.json: missing or damaged; run the configuration again",
     ),
-    "a threshold that is no number": (
+    "a threshold that is not a number": (
         forged("predictor.json", at("rows", 0, "threshold", value=float("nan"))),
-        P + r"rows.0.threshold: .*",
+        DAMAGED,
     ),
     "an unknown model": (
         forged("predictor.json", at("rows", 0, "model", value="os.system")),
         r"run: 'lightgbm': no model named 'os.system'.*",
     ),
-    "unknown features": (
-        forged("predictor.json", at("rows", 0, "features", "set", value="nope")),
-        r".*'nope'.*",
-    ),
+    "groups out of nowhere": (forged("predictor.json", at("rows", 0, "groups", value=[[0], [1], [2, 3]])), MISFIT),
     "other features": (
         forged("predictor.json", at("rows", 0, "features", "set", value="physics")),
         r"run: the features of 'lightgbm' are not those its models were trained with: .*",
@@ -161,37 +143,33 @@ PREDICT: dict[str, tuple[Spoil, str]] = {
     ),
     "a stack of strangers": (
         forged("predictor.json", at("stack", "members", value=["a", "b"])),
-        r"run/predictor.json: .*: its rows and stack do not fit together",
-    ),
-    "a member twice": (
-        forged("predictor.json", at("stack", "members", value=["lightgbm", "lightgbm"])),
-        r"run/predictor.json: .*: its rows and stack do not fit together",
+        r"run/predictor.json: damaged: its rows and stack do not fit together",
     ),
     "a model gone": (lambda run: model_file(run).unlink(), r".*: cannot be read: No such file or directory"),
     "a model flipped": (
         lambda run: model_file(run).write_bytes(model_file(run).read_bytes()[:-1] + b"x"),
         r".*: damaged: its checksum is not the one in .*",
     ),
-    "a model that is no zip": (model(lambda file: file.write_bytes(b"x" * 99)), r".*: no stored model of higgsbench.*"),
+    "not a zip": (model(lambda file: file.write_bytes(b"x" * 99)), r".*: not a stored model of higgsbench.*"),
     "a path in the zip": (
         model(lambda file: repacked(file, {"model.json": b"{}", "../../owned": b"x"})),
-        r".*: refused as a stored model: it has an entry named '../../owned', which higgsbench never writes; run .*",
+        REFUSED + r"it has an entry named '../../owned', which higgsbench never writes.*",
     ),
     "an absolute path in the zip": (
         model(lambda file: repacked(file, {"model.json": b"{}", "/tmp/owned": b"x"})),  # noqa: S108
-        r".*: refused as a stored model: it has an entry named '/tmp/owned', which higgsbench never writes; run .*",
+        REFUSED + r"it has an entry named '/tmp/owned', which higgsbench never writes.*",
     ),
     "a zip bomb": (
         model(lambda file: repacked(file, {"model.json": b"{}", "0.npz": bytes(300 << 20)})),
-        r".*: refused as a stored model: it unpacks to more than 200 times its size; run .*",
+        REFUSED + r"it unpacks to more than 200 times its size.*",
     ),
     "a model of an unknown kind": (
         manifest(at("model", value={"kind": "pickle"})),
-        r".*: refused as a stored model: a model of kind 'pickle', which is none of .*",
+        REFUSED + r"a model of kind 'pickle'; known are .*",
     ),
     "a part that is not there": (
         manifest(lambda c: forget(c["model"])),
-        r".*: refused as a stored model: it refers to '../../etc/passwd', which is no part of it; run .*",
+        REFUSED + r"it refers to '../../etc/passwd', which is not a part of it.*",
     ),
 }
 
@@ -221,128 +199,71 @@ def scores(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Spoil:
     return spoil
 
 
-MEMBERS: dict[str, tuple[Spoil, str]] = {
+SCORES: dict[str, tuple[Spoil, str]] = {
+    "no scores": (lambda run: (run / "scores.parquet").unlink(), r"run/scores.parquet: missing; run the conf.*"),
+    "no parquet": (raw("scores.parquet", b"x" * 99), DAMAGED),
+    "no events": (scores(lambda frame: frame.clear()), r"run/scores.parquet: .*"),
+    "scores of text": (
+        scores(lambda frame: frame.with_columns(pl.col("score:lightgbm").cast(pl.String))),
+        r"run/scores.parquet: .*'score:lightgbm'.*",
+    ),
+    "scores that are not numbers": (
+        scores(lambda frame: frame.with_columns(pl.lit(float("nan")).alias("score:lightgbm"))),
+        r"run/scores.parquet: .*'score:lightgbm'.*",
+    ),
+    "gaps in the weights": (
+        scores(lambda frame: frame.with_columns(weight=pl.lit(None, dtype=pl.Float64))),
+        r"run/scores.parquet: .*'weight'.*",
+    ),
+    "one class": (scores(lambda frame: frame.with_columns(signal=pl.lit(value=True))), r"run/scores.parquet: .*"),
+}
+MEMBERS = SCORES | {
     "no stack": (raw("stack.json", b"null"), r"run: this run has no stack \(`stack: false`, or fewer than two rows\)"),
-    "a stack of nothing": (raw("stack.json", b""), r"run/stack.json: damaged or not made by higgsbench.*"),
-    "a stack of a list": (raw("stack.json", b"[]"), r"run/stack.json: damaged or not made by higgsbench.*"),
-    "a stack of depth": (raw("stack.json", b"[" * 100_000), r"run/stack.json: damaged or not made by higgsbench.*"),
-    "members of numbers": (
-        forged("stack.json", at("members", value=[1, 2])),
-        r"run/stack.json: damaged or not made by higgsbench.*",
-    ),
-    "names of numbers": (
-        forged("stack.json", at("members", 0, "name", value=7)),
-        r"run/stack.json: damaged or not made by higgsbench.*",
-    ),
-    "an unknown method": (
-        forged("stack.json", at("method", value="median")),
-        r"run/stack.json: .*'median'.*",
-    ),
+    "a stack of a list": (raw("stack.json", b"[]"), DAMAGED),
+    "a stack of depth": (raw("stack.json", b"[" * 100_000), DAMAGED),
+    "members of numbers": (forged("stack.json", at("members", value=[1, 2])), DAMAGED),
+    "an unknown method": (forged("stack.json", at("method", value="median")), r"run/stack.json: .*"),
     "an unknown member": (
         forged("stack.json", at("members", 0, "name", value="xgb")),
         r"run/scores.parquet: .*'score:xgb'.*",
     ),
-    "a member twice": (
-        lambda run: forged("stack.json", lambda c: at("members", 0, "name", value=c["members"][1]["name"])(c))(run),
-        r"run/stack.json: .*",
-    ),
-    "no scores": (
-        lambda run: (run / "scores.parquet").unlink(),
-        r"run/scores.parquet: .*; run the configuration again to (restore it|write it anew)",
-    ),
-    "no parquet": (
-        raw("scores.parquet", b"x" * 99),
-        r"run/scores.parquet: .*; run the configuration again to (restore it|write it anew)",
-    ),
-    "no events": (scores(lambda frame: frame.clear()), r"run/scores.parquet: .*"),
-    "scores of text": (
-        scores(lambda frame: frame.with_columns(pl.col("score:lightgbm").cast(pl.String))),
-        r"run/scores.parquet: .*",
-    ),
-    "scores that are no numbers": (
-        scores(lambda frame: frame.with_columns(pl.lit(float("nan")).alias("score:lightgbm"))),
-        r"run/scores.parquet: .*",
-    ),
-    "gaps in the weights": (
-        scores(lambda frame: frame.with_columns(weight=pl.lit(None, dtype=pl.Float64))),
-        r"run/scores.parquet: .*",
-    ),
-    "repeats of different length": (
-        scores(lambda frame: frame.with_columns(repeat=pl.int_range(frame.height) % 3)),
-        r"run/scores.parquet: .*",
-    ),
-    "one class": (scores(lambda frame: frame.with_columns(signal=pl.lit(value=True))), r"run/scores.parquet: .*"),
 }
-
-
-@pytest.mark.parametrize("case", MEMBERS)
-def test_members_of_forged_runs(case: str, here: Path, refuse: Refuse) -> None:
-    spoil, expected = MEMBERS[case]
-    spoil(here / "run")
-    line = refuse("members", "run")
-    assert re.fullmatch(expected, line), line
-
-
-STATS = {
-    name: MEMBERS[name] for name in MEMBERS if name.startswith(("scores", "gaps", "repeats", "no ev", "one", "no pa"))
-}
-STATS |= {
+STATS = SCORES | {
     "totals of text": (forged("rows.json", at("comparability", "n_s", value="many")), r"run.*rows.json.*n_s.*"),
     "no totals": (forged("rows.json", lambda c: c["comparability"].pop("n_b") and None), r"run.*rows.json.*n_b.*"),
     "a negative total": (forged("rows.json", at("comparability", "n_s", value=-1.0)), r".*n_s.*"),
     "an unknown rule": (forged("rows.json", at("rows", 0, "cut_rule", value="best")), r".*'best'.*"),
-    "a rule of nothing": (
-        forged("rows.json", lambda c: c["rows"][0].pop("cut_rule") and None),
-        r".*(cut_rule|has no cut).*",
-    ),
 }
+READERS = [(command, case) for command, cases in (("members", MEMBERS), ("stats", STATS)) for case in cases]
 
 
-@pytest.mark.parametrize("command", ["stats", "compare"])
-@pytest.mark.parametrize("case", STATS)
-def test_statistics_of_forged_runs(case: str, command: str, here: Path, refuse: Refuse) -> None:
-    spoil, expected = STATS[case]
+@pytest.mark.parametrize(("command", "case"), [*READERS, ("compare", "one class")])
+def test_reading_forged_runs(command: str, case: str, here: Path, refuse: Refuse) -> None:
+    spoil, expected = (MEMBERS | STATS)[case]
     spoil(here / "run")
     line = refuse(command, "run")
     assert re.fullmatch(expected, line), line
 
 
+LEFT_OUT = r"run: left out, rows.json: damaged or not made by higgsbench"
 ROWS: dict[str, tuple[Spoil, str]] = {
-    "nothing": (raw("rows.json", b""), r"run: left out, rows.json cannot be read: damaged or not made .*"),
-    "null": (raw("rows.json", b"null"), r"run: left out, rows.json is damaged \(no list of rows\)"),
-    "depth": (
-        raw("rows.json", b"[" * 100_000),
-        r"run: left out, rows.json cannot be read: damaged or not made by higgsbench",
-    ),
-    "UTF-16": (raw("rows.json", "{}".encode("utf-32")), r"run: left out, rows.json is damaged.*"),
-    "a huge whole number": (
-        raw("rows.json", b'{"rows": ' + b"9" * 9000 + b"}"),
-        r"run: left out, rows.json is damaged \(no list of rows\)",
-    ),
-    "rows of text": (
-        forged("rows.json", at("rows", value=["x"])),
-        r"run: left out, rows.json is damaged \(a row with.*",
-    ),
-    "a row without a number": (
-        forged("rows.json", at("rows", 0, "auc", value="high")),
-        r"run: left out, rows.json is damaged \(row 'lightgbm' lacks a number\)",
-    ),
-    "no comparability": (forged("rows.json", at("comparability", value=3)), r"run: left out, .*\(no comparability\)"),
-    "events that are no number": (
+    "nothing": (raw("rows.json", b""), ""),
+    "null": (raw("rows.json", b"null"), r" \(no list of rows or no comparability\)"),
+    "depth": (raw("rows.json", b"[" * 100_000), ""),
+    "UTF-16": (raw("rows.json", "{}".encode("utf-32")), r".*"),
+    "a huge whole number": (raw("rows.json", b'{"rows": ' + b"9" * 9000 + b"}"), r" \(no list of rows .*\)"),
+    "rows of text": (forged("rows.json", at("rows", value=["x"])), r" \(a row without name, .*\)"),
+    "a row without a number": (forged("rows.json", at("rows", 0, "auc", value="high")), r" \(row 'lightgbm' lacks .*"),
+    "events that are not a number": (
         forged("rows.json", at("comparability", "events", value="all")),
-        r"run: left out, rows.json is damaged \(no number of events\)",
+        r" \(no number of events\)",
     ),
-    "a digest of lists": (
-        forged("rows.json", at("comparability", "data", value=[[]])),
-        r"run: left out, rows.json is damaged \(its data is no text\)",
-    ),
+    "a digest of lists": (forged("rows.json", at("comparability", "data", value=[[]])), r" \(a comparability of .*\)"),
 }
 
 
 @pytest.mark.parametrize("case", ROWS)
-def test_leaderboards_leave_damaged_runs_out_with_a_word(
-    case: str, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_leaderboards_leave_damaged_runs_out_with_a_word(case: str, here: Path) -> None:
     from higgsbench.leaderboard import Leaderboard
 
     spoil, expected = ROWS[case]
@@ -350,7 +271,7 @@ def test_leaderboards_leave_damaged_runs_out_with_a_word(
     board = Leaderboard.read(here / "run")
     assert board.tables == ()
     (note,) = board.notes
-    assert re.fullmatch(expected, note), note
+    assert re.fullmatch(LEFT_OUT + expected, note), note
 
 
 ODD: dict[str, Callable[[Any], None]] = {
@@ -369,7 +290,7 @@ ODD: dict[str, Callable[[Any], None]] = {
 }
 
 
-@pytest.mark.parametrize("form", ["table", "markdown", "csv", "json", "html"])
+@pytest.mark.parametrize("form", ["table", "json", "html"])
 @pytest.mark.parametrize("case", ODD)
 def test_leaderboards_of_odd_values_neither_break_nor_steer(
     case: str, form: str, here: Path, capsys: pytest.CaptureFixture[str]

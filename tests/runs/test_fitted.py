@@ -16,8 +16,7 @@ from higgsbench.events import Events, load_events
 from higgsbench.features import feature_matrix
 from higgsbench.models import BuildContext, get_model
 from higgsbench.models.building import build_estimator, log_odds_reader
-from higgsbench.runs.attributions import tree_contributions
-from higgsbench.runs.predictor import FittedRun
+from higgsbench.runs.predictor import FittedRun, tree_contributions
 from higgsbench.runs.store import RunStore
 from higgsbench.runs.stored import StoredRun
 from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier

@@ -168,9 +168,7 @@ class TestWhatIsStored:
         assert predict(both.folder, toys, model="lightgbm", jobs=1).height == 2400
 
     def test_a_model_without_a_safe_form_keeps_its_scores(self, toys: Path, tmp_path: Path) -> None:
-        higgsbench.register_model(
-            ModelSpec("neighbours", lambda params, context: KNeighborsClassifier(), sample_weight=False)
-        )
+        higgsbench.register_model(ModelSpec("neighbours", lambda params, context: Neighbours(), sample_weight=False))
         try:
             (tmp_path / "c.yaml").write_text(f"data: {{path: {toys}}}\nmodels: [neighbours]\nfolds: 2\n")
             notes: list[str] = []
@@ -179,9 +177,9 @@ class TestWhatIsStored:
             result = higgsbench.run(tmp_path / "c.yaml", output=tmp_path, jobs=1, listener=listener)
             assert result.rows[0]["status"] == "ok"
             assert len(notes) == 1
-            assert notes[0].startswith("neighbours: its scores are stored, its fitted models are not: KNeighbors")
+            assert notes[0].startswith("neighbours: its scores are stored, its fitted models are not: ")
             assert higgsbench.run(tmp_path / "c.yaml", output=tmp_path, jobs=1).trained == 0
-            with pytest.raises(StoreError, match="model 'neighbours' was not stored: KNeighbors"):
+            with pytest.raises(StoreError, match="model 'neighbours' was not stored: "):
                 predict(result.folder, toys)
         finally:
             models._MODELS._records.pop("neighbours")
@@ -196,6 +194,10 @@ def forged(folder: Path, change: Callable[[Any], None]) -> None:
     rows["checksums"]["predictor.json"] = file_digest(folder / "predictor.json")
     del rows["seal"]
     write_sealed(folder / "rows.json", rows)
+
+
+class Neighbours(KNeighborsClassifier):
+    """A class that higgsbench does not know, so that a stored object of it is not safe to read."""
 
 
 class Trace:
@@ -241,13 +243,13 @@ class TestRefused:
             content["model"]["checksum"] = file_digest(file)
             del content["seal"]
             write_sealed(marker, content)
-        self.refused(copied, toys, "no stored model of higgsbench, or damaged")
+        self.refused(copied, toys, "not a stored model of higgsbench, or damaged")
         assert not (tmp_path / "trace").exists()
 
     @pytest.mark.parametrize("key", ["../../../etc/passwd", "/etc/passwd", "..", "", "A" * 32, "a" * 31, 7])
     def test_units_outside_the_run(self, copied: Path, toys: Path, key: Any) -> None:
         forged(copied, lambda content: content["rows"][0]["units"].__setitem__(0, key))
-        self.refused(copied, toys, r"predictor.json: damaged or not made by higgsbench: rows.0.units.0")
+        self.refused(copied, toys, r"predictor.json: damaged or not made by higgsbench")
 
     def test_changed_without_its_checksum(self, copied: Path, toys: Path) -> None:
         (copied / "predictor.json").write_text((copied / "predictor.json").read_text() + " ")
@@ -275,7 +277,7 @@ class TestRefused:
 
     def test_unknown_keys_and_infinite_numbers(self, copied: Path, toys: Path) -> None:
         forged(copied, lambda content: content.__setitem__("import", "os"))
-        self.refused(copied, toys, "unknown key 'import'")
+        self.refused(copied, toys, r"predictor.json: damaged or not made by higgsbench")
         forged(copied, lambda content: content.pop("import"))
         forged(copied, lambda content: content["stack"].__setitem__("intercept", float("inf")))
-        self.refused(copied, toys, "stack.intercept")
+        self.refused(copied, toys, r"predictor.json: damaged or not made by higgsbench")
