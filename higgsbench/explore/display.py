@@ -135,30 +135,6 @@ def _balance_figure(found: Exploration) -> str:
     return draw.svg_text(figure)
 
 
-def _missing_figure(found: Exploration) -> str:
-    """Draw the weighted share of missing values by feature, group and class."""
-    names = list(dict.fromkeys(row.feature for row in found.missing))
-    columns = list(dict.fromkeys((row.group, row.label) for row in found.missing))
-    shares = {(r.feature, r.group, r.label): r.weighted_share for r in found.missing}
-    grid = np.array([[shares[name, *c] if shares[name, *c] is not None else np.nan for c in columns] for name in names])
-    figure, ax = draw.new_figure(7.2, 1.1 + 0.25 * len(names))
-    ax.pcolormesh(100 * grid.astype(float), cmap="cividis", vmin=0, vmax=100, edgecolors=draw.PAPER, linewidth=1)
-    if len(columns) <= 12:
-        for (i, j), share in np.ndenumerate(grid.astype(float)):
-            if np.isfinite(share):
-                color = "#fefefe" if share < 0.55 else "#111111"
-                ax.text(j + 0.5, i + 0.5, f"{100 * share:.1f}", ha="center", va="center", color=color, fontsize=7)
-    ticks = [f"{_group(group)}\n{'' if label == 'unlabelled' else _SHORT[label]}" for group, label in columns]
-    ax.set_xticks(np.arange(len(columns)) + 0.5, ticks)
-    ax.set_yticks(np.arange(len(names)) + 0.5, names)
-    ax.tick_params(which="both", length=0)
-    ax.minorticks_off()
-    ax.set_ylim(len(names), 0)
-    ax.set_xlim(0, len(columns))
-    ax.set_xlabel(f"{found.group or 'group'}, class; weighted share missing [%]")
-    return draw.svg_text(figure)
-
-
 def _auc_figure(found: Exploration) -> str:
     """Draw the single-feature AUC with its standard errors, strongest feature on top."""
     rows = [f for f in found.ranked() if f.auc is not None]
@@ -237,7 +213,7 @@ def _sections(found: Exploration, *, pictures: bool) -> list[Section]:
     return [
         Section("columns", "Columns", _columns(found)),
         Section("balance", "Class balance and weights", _balance(found, drawn)),
-        Section("missing", "Missing values", _missing(found, drawn)),
+        Section("missing", "Missing values", _missing(found)),
         Section("separation", "Single-feature separation", _separation(found, drawn) if pictures else []),
         Section("features", "Features", _features(found, pictures)),
         Section("correlations", "Correlations", _correlations(found, pictures)),
@@ -297,7 +273,7 @@ def _balance(found: Exploration, drawn: Drawn) -> list[Part]:
     ]
 
 
-def _missing(found: Exploration, drawn: Drawn) -> list[Part]:
+def _missing(found: Exploration) -> list[Part]:
     """Show the missing values; features with the same numbers share their rows."""
     if not found.missing:
         return ["No value is missing."]
@@ -318,8 +294,7 @@ def _missing(found: Exploration, drawn: Drawn) -> list[Part]:
         (", ".join(names) if i == 0 else "", *line) for lines, names in patterns.items() for i, line in enumerate(lines)
     ]
     caption = "Missing values; shares are weighted" + (f"; =0, =1, ...: {found.group}" if groups else "")
-    alt = f"Weighted share of missing values of {len(by_feature)} features by group and class, as in the table."
-    return [*drawn(_missing_figure, alt, "Darker is less missing."), Table(caption, headings, rows, text=(0, 1))]
+    return [Table(caption, headings, rows, text=(0, 1))]
 
 
 def _separation(found: Exploration, drawn: Drawn) -> list[Part]:

@@ -92,7 +92,7 @@ def test_page_is_self_contained_and_accessible(toy: tuple[Path, pl.DataFrame], t
     assert [tag for tag, _ in tags].count("h1") == 1
     assert ("html", {"lang": "en"}) in tags
     images = [a for tag, a in tags if tag == "img"]
-    assert len(images) == 11
+    assert len(images) == 10
     assert all(a["alt"] and (a["src"] or "").startswith("data:image/svg+xml;base64,") for a in images)
     tables = [tag for tag, _ in tags if tag == "table"]
     assert len(tables) == len([tag for tag, _ in tags if tag == "caption"])

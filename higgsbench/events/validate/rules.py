@@ -13,13 +13,13 @@ import numpy as np
 import polars as pl
 
 from higgsbench.events.derived import ANALYTIC, FORMULAS, HALF_STEP, agreement, derive, wrap
-from higgsbench.events.validate.table import DECIMAL, Rule
+from higgsbench.events.validate.table import DECIMAL, WEIGHTS, Rule
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, STRUCTURALLY_MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
-    from higgsbench.events.validate.table import BoolArray, FloatArray, RuleTable, Test
+    from higgsbench.events.validate.table import BoolArray, RuleTable, Test
 
 __all__ = ["RULES"]
 
@@ -37,34 +37,35 @@ _NEED_ONE = tuple(name for name in STRUCTURALLY_MISSING[0] if name not in _NEED_
 _ALWAYS = tuple(name for name in FEATURES if name not in (*_NEED_ONE, *_NEED_TWO, _MMC))
 
 
-def _any(table: RuleTable, expressions: Iterable[pl.Expr]) -> BoolArray:
-    return table.frame.select(pl.any_horizontal(*expressions).fill_null(False)).to_series().to_numpy()
+def _each(
+    name: str,
+    group: str,
+    text: str,
+    names: tuple[str, ...],
+    bad: Callable[[RuleTable, str], BoolArray],
+    always: tuple[str, ...] = (),
+    needed: bool = True,
+) -> Rule:
+    """Return a rule that is broken where any of some columns is bad, and that shows `always` and the bad ones."""
+
+    def offenders(table: RuleTable) -> BoolArray:
+        found: BoolArray = np.any([bad(table, column) for column in names if column in table.frame.columns], axis=0)
+        return found
+
+    def cells(row: RuleTable) -> tuple[str, ...]:
+        return (*always, *(column for column in names if column in row.frame.columns and bad(row, column)[0]))
+
+    return Rule(name, group, text, (*always, *names) if needed else (), offenders, cells=cells)
 
 
-def _floats(table: RuleTable) -> list[str]:
-    return [name for name, kind in table.frame.schema.items() if kind.is_float()]
+def _not_finite(table: RuleTable, name: str) -> BoolArray:
+    return (~table.frame[name].is_finite()).fill_null(False).to_numpy()
 
 
-def _not_finite(table: RuleTable) -> BoolArray:
-    return _any(table, (~pl.col(name).is_finite() for name in _floats(table)))
-
-
-def _infinite_cells(row: RuleTable) -> tuple[str, ...]:
-    return tuple(name for name in _floats(row) if _any(row, (~pl.col(name).is_finite(),))[0])
-
-
-def _finer(values: FloatArray) -> BoolArray:
+def _finer(table: RuleTable, name: str) -> BoolArray:
+    values = table[name]
     # 1e-7: a file that keeps single precision carries three decimals as well as it can.
     return np.abs(values - np.rint(values * 1000.0) / 1000.0) > 1e-9 + 1e-7 * np.abs(values)
-
-
-def _more_decimals(table: RuleTable) -> BoolArray:
-    bad: BoolArray = np.any([_finer(table[name]) for name in DECIMAL], axis=0)
-    return bad
-
-
-def _fine_cells(row: RuleTable) -> tuple[str, ...]:
-    return tuple(name for name in DECIMAL if _finer(row[name])[0])
 
 
 def _repeated_id(table: RuleTable) -> BoolArray:
@@ -72,62 +73,39 @@ def _repeated_id(table: RuleTable) -> BoolArray:
     return (~ids.is_first_distinct()).to_numpy() if ids.n_unique() != len(ids) else np.zeros(len(ids), dtype=np.bool_)
 
 
-def _unknown(name: str, allowed: tuple[str, ...]) -> Test:
-    return lambda table: _any(table, (pl.col(name).is_null() | ~pl.col(name).is_in(list(allowed)),))
+def _known(name: str, column: str, text: str, allowed: tuple[str, ...]) -> Rule:
+    def unknown(table: RuleTable) -> BoolArray:
+        values = table.frame[column]
+        return (values.is_null() | ~values.is_in(list(allowed))).fill_null(True).to_numpy()
+
+    return Rule(name, "structure", text, (column,), unknown)
 
 
-def _not_positive(name: str) -> Test:
-    return lambda table: ~(table[name] > 0.0)
+def _positive(name: str, column: str) -> Rule:
+    return Rule(name, "weights", f"{column} > 0", (column,), lambda table: ~(table[column] > 0.0))
 
 
-def _missing_rule(name: str, what: str, names: tuple[str, ...], jets: int) -> Rule:
-    """Demand that quantities are present exactly where the event has at least `jets` jets."""
+def _with_jets(name: str, what: str, names: tuple[str, ...], jets: int) -> Rule:
+    def wrong(table: RuleTable, column: str) -> BoolArray:
+        expected: BoolArray = table[_JETS] >= jets
+        return table.present(column) ^ expected
 
-    def wrong(table: RuleTable) -> BoolArray:
-        expected = table[_JETS] >= jets
-        bad: BoolArray = np.any([table.present(column) != expected for column in names], axis=0)
-        return bad
-
-    def cells(row: RuleTable) -> tuple[str, ...]:
-        expected = bool(row[_JETS][0] >= jets)
-        return (_JETS, *(column for column in names if bool(row.present(column)[0]) != expected))
-
-    text = f"{what} quantities exist exactly if {_JETS} >= {jets}"
-    return Rule(name, "missing", text, (_JETS, *names), wrong, cells=cells)
+    return _each(name, "missing", f"{what} quantities exist exactly if {_JETS} >= {jets}", names, wrong, (_JETS,))
 
 
-def _never_missing(table: RuleTable) -> BoolArray:
-    return ~table.present(*_ALWAYS)
-
-
-def _missing_cells(row: RuleTable) -> tuple[str, ...]:
-    return tuple(name for name in _ALWAYS if not row.present(name)[0])
-
+_NEVER = f"the {len(_ALWAYS)} features that need no jet are never missing (DER_mass_MMC may be)"
 
 _STRUCTURE_RULES: tuple[Rule, ...] = (
     Rule("event_id_unique", "structure", "every EventId occurs once", ("EventId",), _repeated_id, whole=True),
-    Rule("finite", "structure", "no value is NaN or infinite", (), _not_finite, cells=_infinite_cells),
-    Rule("decimals", "structure", "features carry at most 3 decimals", (), _more_decimals, cells=_fine_cells),
-    Rule("label", "structure", "Label is s or b", ("Label",), _unknown("Label", ("s", "b"))),
-    Rule(
-        "subset",
-        "structure",
-        "KaggleSet is t, b, v or u",
-        ("KaggleSet",),
-        _unknown("KaggleSet", ATLAS_HIGGS.subset_values),
-    ),
-    Rule("weight_positive", "weights", "Weight > 0", ("Weight",), _not_positive("Weight")),
-    Rule("subset_weight_positive", "weights", "KaggleWeight > 0", ("KaggleWeight",), _not_positive("KaggleWeight")),
-    Rule(
-        "never_missing",
-        "missing",
-        f"the {len(_ALWAYS)} features that need no jet are never missing (DER_mass_MMC may be)",
-        _ALWAYS,
-        _never_missing,
-        cells=_missing_cells,
-    ),
-    _missing_rule("missing_leading_jet", "leading-jet", _NEED_ONE, 1),
-    _missing_rule("missing_second_jet", "second-jet and two-jet", _NEED_TWO, 2),
+    _each("finite", "structure", "no value is NaN or infinite", (*DECIMAL, *WEIGHTS), _not_finite, needed=False),
+    _each("decimals", "structure", "features carry at most 3 decimals", DECIMAL, _finer),
+    _known("label", "Label", "Label is s or b", ("s", "b")),
+    _known("subset", "KaggleSet", "KaggleSet is t, b, v or u", ATLAS_HIGGS.subset_values),
+    _positive("weight_positive", "Weight"),
+    _positive("subset_weight_positive", "KaggleWeight"),
+    _each("never_missing", "missing", _NEVER, _ALWAYS, lambda table, name: ~table.present(name)),
+    _with_jets("missing_leading_jet", "leading-jet", _NEED_ONE, 1),
+    _with_jets("missing_second_jet", "second-jet and two-jet", _NEED_TWO, 2),
 )
 """Identity, number format, positivity; and, as DER_mass_MMC may be missing in any event, exactly six patterns."""
 
@@ -319,7 +297,7 @@ _ENOUGH = 1000
 
 
 def _odd_ratio(table: RuleTable) -> BoolArray:
-    relative = sum(table.slack(name) / table[name] for name in ("Weight", "KaggleWeight"))
+    relative = sum(table.slack(name) / table[name] for name in WEIGHTS)
     frame = table.frame.select("Label", "KaggleSet", ratio=pl.col("KaggleWeight") / pl.col("Weight"), error=relative)
     kind = ("Label", "KaggleSet")
     usual = pl.col("ratio").median().over(*kind)

@@ -15,7 +15,7 @@ from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["DECIMAL", "BoolArray", "FloatArray", "Precision", "Rule", "RuleTable", "Test"]
+__all__ = ["DECIMAL", "WEIGHTS", "BoolArray", "FloatArray", "Precision", "Rule", "RuleTable", "Test"]
 
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
@@ -24,7 +24,7 @@ Test: TypeAlias = "Callable[[RuleTable], BoolArray]"
 DECIMAL: tuple[str, ...] = tuple(name for name in FEATURES if name not in ATLAS_HIGGS.integers)
 """Features that the official files keep to three decimals."""
 
-_WEIGHTS = ("Weight", "KaggleWeight")
+WEIGHTS = ("Weight", "KaggleWeight")
 _LOOKED_AT = 20_000  # rows whose digits are counted
 _CONVINCING = 20  # distinct values, which all end in a zero by chance once in 10^20 files
 _FEWEST_DIGITS = 3  # a weight of fewer digits is a number that somebody chose, not one that was rounded
@@ -75,7 +75,7 @@ class Precision:
 
     def __init__(self, frame: pl.DataFrame) -> None:
         rows = frame.gather_every(max(1, frame.height // _LOOKED_AT))
-        self._written = {name: _written(rows[name]) for name in (*DECIMAL, *_WEIGHTS) if name in frame.columns}
+        self._written = {name: _written(rows[name]) for name in (*DECIMAL, *WEIGHTS) if name in frame.columns}
         features = [self._written[name] for name in DECIMAL if name in self._written]
         values = np.concatenate([w.values for w in features])
         # What a column with few values leaves open follows from all columns together.
@@ -100,7 +100,7 @@ class Precision:
 
     def _rounding(self, name: str, found: _Written) -> tuple[float, int, float]:
         """Return half the last decimal, the significant digits (0: all are kept), and what official files lose too."""
-        if name in _WEIGHTS:
+        if name in WEIGHTS:
             known = found.values.size >= _CONVINCING and found.digits >= _FEWEST_DIGITS
             return (0.5 * 10.0**-found.decimals, found.digits, 0.0) if known else (0.0, 0, 0.0)
         judge = found if found.values.size >= _CONVINCING else self._whole
