@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +33,7 @@ __all__ = [
 
 
 BATCH = 1 << 14
-"""Events of a table that are looked at together where not all of them are needed at once."""
+"""Events of a table that are processed together where not all of them are needed at once."""
 
 
 def content_digest(frame: pl.DataFrame) -> str:
@@ -208,10 +208,10 @@ class SubsetInfo:
 
     name: str
     events: int
-    signal: int | None
-    background: int | None
-    signal_weight: float | None
-    background_weight: float | None
+    signal: int | None = None
+    background: int | None = None
+    signal_weight: float | None = None
+    background_weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -244,32 +244,17 @@ class EventsInfo:
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready content."""
-        return {
-            "source": self.source,
-            "layout": self.layout,
-            "rows": self.rows,
-            "columns": list(self.columns),
-            "digest": self.digest,
-            "labelled": self.labelled,
-            "weight": self.weight,
-            "subsets": [vars(subset) for subset in self.subsets],
-            "groups": {str(k): v for k, v in self.groups.items()},
-            "missing": {name: {str(k): v for k, v in counts.items()} for name, counts in self.missing.items()},
-        }
+        missing = {name: {str(k): v for k, v in counts.items()} for name, counts in self.missing.items()}
+        return asdict(self) | {"groups": {str(k): v for k, v in self.groups.items()}, "missing": missing}
 
 
 def describe(events: Events) -> EventsInfo:
-    """Count what the events hold.
-
-    Args:
-        events: the events.
-
-    Returns:
-        The counts and sums; weights are those that evaluation starts from, not rescaled.
-    """
+    """Count what the events hold; weights are those that evaluation starts from, not rescaled."""
     schema, frame = events.schema, events.frame
-    group = schema.group
-    groups = dict(frame.group_by(group).len().sort(group).iter_rows()) if group else {}
+    groups = dict(frame.group_by(schema.group).len().sort(schema.group).iter_rows()) if schema.group else {}
+    # Subset by subset, the weight that is normalised within the subset comes first.
+    weights = (name for name in (schema.subset_weight, schema.weight) if name in frame.columns)
+    weight = next(weights, None)
     return EventsInfo(
         source=events.source,
         layout=schema.name,
@@ -277,27 +262,19 @@ def describe(events: Events) -> EventsInfo:
         columns=tuple(frame.columns),
         digest=events.digest,
         labelled=events.labelled,
-        weight=_weight_column(events),
-        subsets=_subsets(events),
+        weight=weight,
+        subsets=_subsets(events, weight),
         groups={int(k): int(v) for k, v in groups.items()},
-        missing=_missing(frame, group, schema.features),
+        missing=_missing(frame, schema.group, schema.features),
     )
 
 
-def _weight_column(events: Events) -> str | None:
-    names = (events.schema.subset_weight, events.schema.weight)
-    return next((name for name in names if name is not None and name in events.frame.columns), None)
-
-
-def _subsets(events: Events) -> tuple[SubsetInfo, ...]:
-    subset = events.schema.subset
-    table = pl.DataFrame({"subset": events.subset if events.subset is not None else ["all"] * len(events)})
+def _subsets(events: Events, weight: str | None) -> tuple[SubsetInfo, ...]:
+    table = pl.DataFrame({"name": events.subset if events.subset is not None else ["all"] * len(events)})
     counts = [pl.len().alias("events")]
     if events.labelled:
-        # Set by set, the weight that is normalised within the set.
-        name = _weight_column(events)
         table = table.with_columns(
-            y=pl.Series(events.y), w=pl.lit(1.0) if name is None else events.frame[name].cast(pl.Float64)
+            y=pl.Series(events.y), w=pl.lit(1.0) if weight is None else events.frame[weight].cast(pl.Float64)
         )
         y, w = pl.col("y"), pl.col("w")
         counts += [
@@ -306,18 +283,14 @@ def _subsets(events: Events) -> tuple[SubsetInfo, ...]:
             w.filter(y).sum().alias("signal_weight"),
             w.filter(~y).sum().alias("background_weight"),
         ]
-    rows = {row["subset"]: row for row in table.group_by("subset").agg(counts).iter_rows(named=True)}
-    known = [name for name in events.schema.subset_values if name in rows] if subset else []
-    ordered = [*known, *sorted(name for name in rows if name not in known)]
-    keys = ("signal", "background", "signal_weight", "background_weight")
-    return tuple(SubsetInfo(name, rows[name]["events"], *(rows[name].get(k) for k in keys)) for name in ordered)
+    found = {row["name"]: SubsetInfo(**row) for row in table.group_by("name").agg(counts).iter_rows(named=True)}
+    known = [name for name in events.schema.subset_values if name in found]
+    return tuple(found[name] for name in (*known, *sorted(set(found) - set(known))))
 
 
 def _missing(frame: pl.DataFrame, group: str | None, features: tuple[str, ...]) -> dict[str, dict[int | None, int]]:
-    with_missing = [name for name in features if frame[name].null_count()]
-    if group is None:
-        return {name: {None: frame[name].null_count()} for name in with_missing}
-    counts = frame.group_by(group).agg(pl.col(with_missing).null_count()).sort(group) if with_missing else None
-    if counts is None:
-        return {}
-    return {name: dict(zip(counts[group].to_list(), counts[name].to_list(), strict=True)) for name in with_missing}
+    names = [name for name in features if frame[name].null_count()]
+    if group is None or not names:
+        return {name: {None: frame[name].null_count()} for name in names}
+    counts = frame.group_by(group).agg(pl.col(names).null_count()).sort(group)
+    return {name: dict(zip(counts[group].to_list(), counts[name].to_list(), strict=True)) for name in names}

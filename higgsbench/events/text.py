@@ -33,9 +33,8 @@ _LONGEST_ROW = 1 << 25
 _EXACT = 2.0**53
 """Whole numbers below this are exact in double precision."""
 
-_LARGEST_INTEGER = 2**63 - 1
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _ISAL_ERROR: Any = igzip_lib.IsalError
 _DAMAGE: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, _ISAL_ERROR)
@@ -48,10 +47,8 @@ def _opened(file: Path, *, zipped: bool) -> BinaryIO:
 
 
 def _damaged(source: str, error: Exception) -> DataError:
-    if "Not a gzipped file" in str(error):
-        reason = "other bytes follow the compressed data; remove them or get the file again"
-    else:
-        reason = str(error)
+    other = "other bytes follow the compressed data; remove them or get the file again"
+    reason = other if "Not a gzipped file" in str(error) else str(error)
     return DataError(f"{source}: damaged or incomplete file: {reason}")
 
 
@@ -77,103 +74,25 @@ def text_chunks(file: Path, source: str, *, zipped: bool, size: int) -> Iterator
         raise _damaged(source, error) from error
 
 
-class TextFile:
-    """A CSV file, read in blocks of whole rows.
+def _first_line(file: Path, source: str, *, zipped: bool, header: bool) -> str:
+    """Return the first line of a text file.
 
-    Attributes:
-        columns: names of all columns, in file order.
+    Raises:
+        DataError: if a header is expected and the line cannot be one.
     """
-
-    def __init__(self, file: Path, source: str, schema: TableSchema, *, zipped: bool, block_bytes: int) -> None:
-        """Read the first line.
-
-        Raises:
-            DataError: if it is not a header of column names (where the layout has one) or not separated by commas.
-        """
-        self._file, self._source, self._schema = file, source, schema
-        self._zipped, self._block_bytes = zipped, block_bytes
-        line = self._first_line()
-        _refuse_separators(line, source, schema)
-        self.columns = _column_names(line, source) if schema.header else schema.columns
-
-    def _first_line(self) -> str:
-        try:
-            with _opened(self._file, zipped=self._zipped) as stream:
-                line = stream.readline(_HEADER_LIMIT)
-        except _DAMAGE as error:
-            raise _damaged(self._source, error) from error
-        if self._zipped and line[:2] == b"\x1f\x8b":
-            raise DataError(f"{self._source}: compressed twice; unpack it once")
-        if self._zipped and line[:4] == b"PK\x03\x04":
-            raise DataError(f"{self._source}: a zip archive inside gzip; unpack it first")
-        if not self._schema.header:
-            return line.decode("utf-8", errors="replace")
-        try:
-            text = line.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{self._source}: line 1 is not UTF-8 text: not an event file, or in another encoding"
-            ) from error
-        if "\x00" in text or (len(line) == _HEADER_LIMIT and not line.endswith(b"\n")):
-            raise DataError(f"{self._source}: line 1 is not a header of column names")
-        return text
-
-    def parts(self, read: Sequence[str]) -> Iterator[tuple[pl.DataFrame, Place]]:
-        """Read the file from its start.
-
-        Args:
-            read: columns to read.
-
-        Yields:
-            Tables of these columns in the types of the layout, empty cells as null, and where they are in the file.
-
-        Raises:
-            DataError: naming the file, the row and the column of what cannot be parsed.
-        """
-        parser = _Parser(self.columns, self._schema, read)
-        row, line = 0, 1 + self._schema.header
-        for block in _ahead(self._blocks()):
-            quoted = b'"' in block
-            self._check_block(block, Place(self._source, row, line), quoted=quoted)
-            place = Place(self._source, row, line, _lines_below(block) if quoted else None)
-            table = parser.table(block, place)
-            yield table, place
-            row += table.height
-            line += table.height if place.below is None else block.count(b"\n")
-
-    def _check_block(self, block: bytes, place: Place, *, quoted: bool) -> None:
-        if quoted and block.count(b'"') % 2:
-            cut = "" if b"\n" in block.rstrip() else "; the file may be cut off"
-            raise place.fault(0, f": a quote is opened and never closed{cut}")
-        if len(block) > _LONGEST_ROW and b"\n" not in block[:-1]:
-            raise place.fault(0, f": a line of more than {_LONGEST_ROW >> 20} MiB: not an event file")
-
-    def _blocks(self) -> Iterator[bytes]:
-        """Yield the text below the header in blocks of whole rows; the last one may hold an unclosed quote."""
-        chunks = text_chunks(self._file, self._source, zipped=self._zipped, size=self._block_bytes)
-        rest, header = b"", self._schema.header
-        for chunk in chunks:
-            text = rest + chunk
-            if header:
-                _, newline, text = text.partition(b"\n")
-                header = not newline
-            end = _last_row_end(text)
-            if end:
-                yield text[:end]
-            rest = text[end:]
-            if len(rest) > _LONGEST_ROW:
-                break
-        if rest:
-            yield rest
-
-
-def _ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Read one block ahead in a second thread, so that unpacking and parsing overlap."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, blocks, b"")
-        while block := coming.result():
-            coming = reader.submit(next, blocks, b"")
-            yield block
+    try:
+        with _opened(file, zipped=zipped) as stream:
+            line = stream.readline(_HEADER_LIMIT)
+    except _DAMAGE as error:
+        raise _damaged(source, error) from error
+    text = line.decode("utf-8-sig", errors="replace")
+    if zipped and line.startswith((b"PK\x03\x04", b"\x1f\x8b")):
+        raise DataError(f"{source}: compressed twice; unpack it once")
+    if header and _REPLACEMENT in text:
+        raise DataError(f"{source}: line 1 is not UTF-8 text: not an event file, or in another encoding")
+    if header and ("\x00" in text or (len(line) == _HEADER_LIMIT and not line.endswith(b"\n"))):
+        raise DataError(f"{source}: line 1 is not a header of column names")
+    return text
 
 
 def _refuse_separators(line: str, source: str, schema: TableSchema) -> None:
@@ -208,45 +127,118 @@ def _cells(line: str) -> list[str]:
         return line.split(",")
 
 
-def _marks(block: bytes, sign: bytes) -> NDArray[np.int64]:
-    """Return the positions of a sign outside quoted cells."""
-    letters = np.frombuffer(block, dtype=np.uint8)
+class TextFile:
+    """A CSV file, read in blocks of whole rows.
+
+    Attributes:
+        columns: names of all columns, in file order.
+    """
+
+    def __init__(self, file: Path, source: str, schema: TableSchema, *, zipped: bool, block_bytes: int) -> None:
+        """Read the first line.
+
+        Raises:
+            DataError: if it is not a header of column names (where the layout has one) or not separated by commas.
+        """
+        self._file, self._source, self._schema = file, source, schema
+        self._zipped, self._block_bytes = zipped, block_bytes
+        line = _first_line(file, source, zipped=zipped, header=schema.header)
+        _refuse_separators(line, source, schema)
+        self.columns = _column_names(line, source) if schema.header else schema.columns
+
+    def parts(self, read: Sequence[str]) -> Iterator[tuple[pl.DataFrame, Place]]:
+        """Read the file from its start.
+
+        Args:
+            read: columns to read.
+
+        Yields:
+            Tables of these columns in the types of the layout, empty cells as null, and where they are in the file.
+
+        Raises:
+            DataError: naming the file, the row and the column of what cannot be parsed.
+        """
+        parser = _Parser(self.columns, self._schema, read)
+        row, line = 0, 1 + self._schema.header
+        for block in _ahead(self._blocks()):
+            place = Place(self._source, row, line, _lines_below(block))
+            if b'"' in block and block.count(b'"') % 2:
+                cut = "" if b"\n" in block.rstrip() else "; the file may be cut off"
+                raise place.fault(0, f": a quote is opened and never closed{cut}")
+            if len(block) > _LONGEST_ROW and b"\n" not in block[:-1]:
+                raise place.fault(0, f": a line of more than {_LONGEST_ROW >> 20} MiB: not an event file")
+            table = parser.table(block, place)
+            yield table, place
+            row += table.height
+            line += table.height if place.below is None else block.count(b"\n")
+
+    def _blocks(self) -> Iterator[bytes]:
+        """Yield the text below the header in blocks of whole rows; the last one may hold an unclosed quote."""
+        rest, header = b"", self._schema.header
+        for chunk in text_chunks(self._file, self._source, zipped=self._zipped, size=self._block_bytes):
+            text = rest + chunk
+            if header:
+                _, newline, text = text.partition(b"\n")
+                header = not newline
+            # A newline in a quoted cell ends no row.
+            end = _row_starts(text)[-1] if b'"' in text else text.rfind(b"\n") + 1
+            yield text[:end]
+            rest = text[end:]
+            if len(rest) > _LONGEST_ROW:
+                break
+        yield rest
+
+
+def _ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the blocks that are not empty; the next one is read in a second thread while one is parsed."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = reader.submit(next, blocks, None)
+            if block:
+                yield block
+
+
+def _positions(text: bytes, sign: bytes) -> NDArray[np.int64]:
+    """Return where a sign is outside quoted cells."""
+    letters = np.frombuffer(text, dtype=np.uint8)
     found = np.flatnonzero(letters == sign[0])
-    if b'"' in block:
+    if b'"' in text:
         found = found[np.searchsorted(np.flatnonzero(letters == ord('"')), found) % 2 == 0]
     return found
 
 
-def _last_row_end(text: bytes) -> int:
-    """Return where the last whole row of a text ends; a newline inside a quoted cell ends no row."""
-    if b'"' not in text:
-        return text.rfind(b"\n") + 1
-    ends = _marks(text, b"\n")
-    return int(ends[-1]) + 1 if ends.size else 0
+def _row_starts(text: bytes) -> NDArray[np.int64]:
+    """Return where rows start, and last where the rest after the last whole row does."""
+    return np.append(0, _positions(text, b"\n") + 1)
 
 
-def _row_starts(block: bytes) -> NDArray[np.int64]:
-    ends = _marks(block, b"\n")
-    starts = np.concatenate([[0], ends + 1])
-    return starts[:-1] if starts[-1] == len(block) else starts
+def _row_bounds(block: bytes) -> NDArray[np.int64]:
+    """Return where rows start, and the end of the block."""
+    starts = _row_starts(block)
+    return starts if starts[-1] == len(block) else np.append(starts, len(block))
 
 
 def _lines_below(block: bytes) -> NDArray[np.int64] | None:
     """Return how many lines each row is below the first one; None where every row is one line."""
-    starts = _row_starts(block)
+    if b'"' not in block:
+        return None
     lines = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
-    below = np.searchsorted(lines, starts)
-    return None if below[-1] == starts.size - 1 and b"\n" not in block[starts[-1] : -1] else below
+    bounds = _row_bounds(block)
+    return None if lines.size < bounds.size else np.searchsorted(lines, bounds[:-1])
 
 
 class _Parser:
-    """Turns blocks of rows into tables, and says which cell stopped it."""
+    """Turns blocks of rows into tables, and says which cell cannot be parsed.
+
+    Columns are parsed by position, under a header of their numbers: names that are not read may repeat.
+    """
 
     def __init__(self, columns: Sequence[str], schema: TableSchema, read: Sequence[str]) -> None:
         types = column_types(schema)
-        self._columns, self._schema = columns, schema
+        self._count, self._schema = len(columns), schema
         self._read = {str(columns.index(name)): name for name in read}
-        self._types = {place: types[name] for place, name in self._read.items()}
+        self._types = {position: types[name] for position, name in self._read.items()}
         self._header = (",".join(map(str, range(len(columns)))) + "\n").encode()
 
     def table(self, block: bytes, place: Place) -> pl.DataFrame:
@@ -259,19 +251,21 @@ class _Parser:
             raw = self._parsed(block, self._types)
         except (pl.exceptions.PolarsError, ValueError) as error:
             self._explain(block, place, error)
-        if len(self._read) < len(self._columns):  # where all columns are read, Polars refuses long rows itself
-            self._check_lengths(block, place)
-        self._check_texts(raw, place)
-        self._check_empty(raw, block, place)
+        if len(self._read) < self._count:  # where all columns are read, Polars refuses long rows itself
+            commas = np.diff(np.searchsorted(_positions(block, b","), _row_bounds(block)))
+            if commas.max(initial=0) >= self._count:
+                raise place.fault(int(np.argmax(commas >= self._count)), self._too_long())
+        for name, column in zip(self._read.values(), raw.iter_columns(), strict=True):
+            self._check_cells(name, column, block, place)
         return raw.rename(self._read)
 
     def _parsed(self, block: bytes, types: dict[str, pl.DataType]) -> pl.DataFrame:
-        """Parse columns by their positions; a whole number may be written with a point, as 2.0."""
-        layout = {str(i): types.get(str(i), pl.String()) for i in range(len(self._columns))}
+        """Parse some columns; a whole number may be written with a point, as 2.0."""
+        layout = {str(i): types.get(str(i), pl.String()) for i in range(self._count)}
         text, read = self._header + block, list(types)
+        chosen = read if len(read) < self._count else None
 
         def parsed(layout: dict[str, pl.DataType]) -> pl.DataFrame:
-            chosen = read if len(read) < len(layout) else None
             with no_panic():
                 return pl.read_csv(text, schema=layout, columns=chosen, encoding="utf8-lossy").select(read)
 
@@ -284,56 +278,47 @@ class _Parser:
             raw = parsed(layout | dict.fromkeys(whole, pl.String()))
             return raw.with_columns(_whole_number(raw[name]) for name in whole)
 
-    def _check_texts(self, raw: pl.DataFrame, place: Place) -> None:
-        for name, column in zip(self._read.values(), raw.iter_columns(), strict=True):
-            if column.dtype == pl.String():
-                foreign = column.str.contains(_REPLACEMENT, literal=True)
-                if foreign.any():
-                    raise place.fault(int(foreign.arg_max() or 0), f", column {name}: not UTF-8 text")
-
-    def _check_lengths(self, block: bytes, place: Place) -> None:
-        commas, starts = _marks(block, b","), _row_starts(block)
-        count = np.diff(np.searchsorted(commas, np.append(starts, len(block))))
-        if count.max(initial=0) >= len(self._columns):
-            raise place.fault(int(np.argmax(count >= len(self._columns))), self._too_long())
-
     def _too_long(self) -> str:
         return (
-            f": more values than the {len(self._columns)} columns; write decimal points, not commas, and quote text "
+            f": more values than the {self._count} columns; write decimal points, not commas, and quote text "
             "that holds commas"
         )
 
-    def _check_empty(self, raw: pl.DataFrame, block: bytes, place: Place) -> None:
-        """Refuse empty cells, unless the layout reads them as missing, and empty lines."""
+    def _check_cells(self, name: str, column: pl.Series, block: bytes, place: Place) -> None:
+        """Refuse empty lines, empty cells unless the layout reads them as missing, and text in another encoding."""
         schema = self._schema
-        for name, column in zip(self._read.values(), raw.iter_columns(), strict=True):
-            if not column.null_count():
-                continue
-            row = int(column.is_null().arg_max() or 0)
-            if _row_text(block, row).strip() == b"":
-                raise place.fault(row, ": an empty line; remove it")
-            if not (schema.empty_is_missing and name in schema.features):
-                measured = schema.missing is not None and name in schema.features and name not in schema.integers
-                hint = f"; a value that could not be measured is written {schema.missing}" if measured else ""
-                raise place.fault(row, f", column {name}: empty{hint}")
+        if column.dtype == pl.String():
+            foreign = column.str.contains(_REPLACEMENT, literal=True)
+            if foreign.any():
+                raise place.fault(int(foreign.arg_max() or 0), f", column {name}: not UTF-8 text")
+        if not column.null_count():
+            return
+        row = int(column.is_null().arg_max() or 0)
+        bounds = _row_bounds(block)
+        if not block[bounds[row] : bounds[row + 1]].strip():
+            raise place.fault(row, ": an empty line; remove it")
+        if not (schema.empty_is_missing and name in schema.features):
+            measured = schema.missing is not None and name in schema.features and name not in schema.integers
+            hint = f"; a value that could not be measured is written {schema.missing}" if measured else ""
+            raise place.fault(row, f", column {name}: empty{hint}")
 
     def _explain(self, block: bytes, place: Place, error: Exception) -> NoReturn:
         """Find the first row that cannot be parsed by halving the block, and say what is wrong with it."""
-        starts = np.append(_row_starts(block), len(block))
-        low, high = 0, starts.size - 1
+        bounds = _row_bounds(block)
+        low, high = 0, bounds.size - 1
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._fails(block[starts[low] : starts[middle]]) else (middle, high)
-        text = block[starts[low] : starts[high]]
+            low, high = (low, middle) if self._fails(block[bounds[low] : bounds[middle]]) else (middle, high)
+        text = block[bounds[low] : bounds[high]]
         if b"\n" in text[:-1]:
             raise place.fault(low, ": a quote is opened and not closed in its line") from error
         cells = _cells(text.decode("utf-8", errors="replace"))
-        if len(cells) > len(self._columns):
+        if len(cells) > self._count:
             raise place.fault(low, self._too_long()) from error
         for position, name in self._read.items():
-            if self._fails(text, {position: self._types[position]}):
-                cell = cells[int(position)] if int(position) < len(cells) else ""
-                raise place.fault(low, f", column {name}: {_not_a_number(cell, self._types[position])}") from error
+            kind = self._types[position]
+            if int(position) < len(cells) and self._fails(text, {position: kind}):
+                raise place.fault(low, f", column {name}: {_not_a_number(cells[int(position)], kind)}") from error
         raise place.fault(low, f": cannot be parsed as CSV: {str(error).splitlines()[0]}") from error
 
     def _fails(self, rows: bytes, types: dict[str, pl.DataType] | None = None) -> bool:
@@ -361,15 +346,9 @@ def _whole_number(cells: pl.Series) -> pl.Series:
 
 
 def _not_a_number(cell: str, kind: pl.DataType) -> str:
-    whole = kind == pl.Int64()
-    advice = ""
-    if _DECIMAL_COMMA.fullmatch(cell.strip()):
+    whole, advice = kind == pl.Int64(), ""
+    if _DECIMAL_COMMA.fullmatch(cell):
         advice = "; write decimal points, not commas"
     elif whole and cell.strip().isdigit():
-        advice = f" of at most {_LARGEST_INTEGER}; number the events anew"
+        advice = f" of at most {2**63 - 1}; number the events anew"
     return f"{cell[:40]!r} is not {'a whole number' if whole else 'a number'}{advice}"
-
-
-def _row_text(block: bytes, row: int) -> bytes:
-    starts = np.append(_row_starts(block), len(block))
-    return block[starts[row] : starts[row + 1]]

@@ -206,7 +206,7 @@ CASES: dict[str, tuple[Make, str]] = {
         lambda t: gzip.compress(t.encode()) + b"junkjunk",
         r"bad.csv: damaged or incomplete file: .*",
     ),
-    "zip in gzip": (lambda _: gzip.compress(b"PK\x03\x04" + bytes(200)), r"bad.csv: a zip archive inside gzip; .*"),
+    "zip in gzip": (lambda _: gzip.compress(b"PK\x03\x04" + bytes(200)), r"bad.csv: compressed twice; .*"),
     "blank line": (line(3, lambda _: ""), r"bad.csv: row 3 \(line 4\).*"),
     "one class": (one_class, r"bad.csv: no background events among the 140 training events; column Label has 's'"),
     "gzip cut off": (lambda t: gzip.compress(t.encode())[:-40], r"bad.csv: damaged or incomplete .*file: .*"),
