@@ -25,18 +25,6 @@ if TYPE_CHECKING:
     from higgsbench.events import Events
     from higgsbench.metrics.estimates import Estimate
 
-__all__ = [
-    "COLUMNS",
-    "TEST_SETS",
-    "Submission",
-    "SubmissionScore",
-    "events_to_score",
-    "read_submission",
-    "score_submission",
-    "submission_table",
-]
-
-
 TEST_SETS = ("b", "v")
 """Subsets that are scored by default: the challenge's public and private test events."""
 

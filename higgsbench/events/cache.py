@@ -30,20 +30,6 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-__all__ = [
-    "CACHE_FORMAT",
-    "ROW_GROUP",
-    "StoredEvents",
-    "TemporaryFolder",
-    "cache_dir",
-    "cached_file",
-    "cached_table",
-    "file_identity",
-    "remembered_identity",
-    "stored_digest",
-    "stored_events",
-]
-
 ROW_GROUP = 1 << 16
 """Rows that a reader of a part of a cached table must decompress together."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -16,29 +15,11 @@ from higgsbench.files import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
-    from typing import BinaryIO
 
     import numpy as np
     from numpy.typing import NDArray
 
     from higgsbench.schema import TableSchema
-
-__all__ = [
-    "MOST_TIMES",
-    "Format",
-    "Place",
-    "check_columns",
-    "check_content",
-    "check_distinct",
-    "check_name",
-    "check_table_size",
-    "column_types",
-    "first_look",
-    "place_of",
-    "truth_columns",
-    "unpacked_limit",
-    "without_truth",
-]
 
 Format: TypeAlias = Literal["text", "gzip", "parquet", "root"]
 
@@ -46,12 +27,10 @@ MOST_TIMES = 100
 """Events as text compress to about a third, repeated columns to a tenth, a file of zeros to a thousandth."""
 
 _HARMLESS = 1 << 28
-_CHUNK = 1 << 20
 _LARGEST = 1e30
 """Squares of larger values overflow in single precision; no momentum, mass or weight comes near."""
 
 _TOO_LARGE = "larger than any measured value or weight can be (1e+30)"
-_OWN_LAYOUT = "describe other labels with a layout of your own (`data.schema` with `signal` and `background`)"
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(.+)")
 """A web address, also one that lost a slash when it became a path; drives of Windows have one letter."""
 
@@ -94,12 +73,6 @@ class Place:
         return DataError(f"{self.source}: {self.row(row)}{what}")
 
 
-def place_of(parts: Sequence[Place], row: int) -> str:
-    """Name a row of a file by its position, given the places of all its parts."""
-    part = parts[bisect_right(parts, row, key=lambda p: p.first_row) - 1]
-    return part.row(row - part.first_row)
-
-
 def check_name(path: object) -> None:
     """Refuse an empty name, which would mean the current folder.
 
@@ -125,7 +98,8 @@ def first_look(file: Path, wanted: str = "an event file") -> Format:
     try:
         with file.open("rb") as stream:
             magic = stream.read(8)
-            zeros = magic != b"" and _ends_with_zeros(stream)
+            stream.seek(0 if magic == b"" else -1, 2)
+            last = stream.read(1)
     except OSError as error:
         raise DataError(f"{name}: cannot be read: {error.strerror}") from error
     if magic == b"":
@@ -140,27 +114,10 @@ def first_look(file: Path, wanted: str = "an event file") -> Format:
         return "parquet"
     if magic[:2] == b"\x1f\x8b":
         return "gzip"
-    if zeros and b"\x00" < magic[:1] < b"\x80":  # what begins otherwise is not text
-        raise DataError(f"{name}: line {_line_of_zeros(file)}: NUL bytes up to the end of the file: it was cut off")
+    # What begins with another byte is not text.
+    if last == b"\x00" and b"\x00" < magic[:1] < b"\x80":
+        raise DataError(f"{name}: it ends with NUL bytes: the file was cut off while it was written")
     return "text"
-
-
-def _ends_with_zeros(stream: BinaryIO) -> bool:
-    """Whether a file ends with a NUL byte, as a text does whose writing was interrupted; parsers read through them."""
-    stream.seek(-1, 2)
-    return stream.read(1) == b"\x00"
-
-
-def _line_of_zeros(file: Path) -> int:
-    """Return the number of the line in which the first NUL byte is."""
-    line = 1
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            at = chunk.find(b"\x00")
-            line += chunk.count(b"\n", 0, at if at >= 0 else len(chunk))
-            if at >= 0:
-                break
-    return line
 
 
 def _must_be_file(file: Path, name: str, wanted: str) -> None:
@@ -169,17 +126,14 @@ def _must_be_file(file: Path, name: str, wanted: str) -> None:
     except OSError as error:
         raise DataError(f"{name}: cannot be read: {error.strerror}") from error
     address = _ADDRESS.fullmatch(name)
-    if not there and address is not None:
-        raise DataError(
-            f"{address[1]}://{address[2]}: an address, not a file; download it first "
-            "(`higgsbench data fetch` brings the official file)"
-        )
-    if not there:
-        raise DataError(f"{name}: {'a link to a file that does not exist' if is_link else 'no such file'}")
-    if file.is_dir():
-        raise DataError(f"{name}: a folder, not {wanted}")
-    if not file.is_file():
-        raise DataError(f"{name}: a device or pipe, not {wanted}")
+    if there and file.is_file():
+        return
+    if there:
+        raise DataError(f"{name}: {'a folder' if file.is_dir() else 'a device or pipe'}, not {wanted}")
+    if address is not None:
+        fetch = "download it first (`higgsbench data fetch` brings the official file)"
+        raise DataError(f"{address[1]}://{address[2]}: an address, not a file; {fetch}")
+    raise DataError(f"{name}: {'a link to a file that does not exist' if is_link else 'no such file'}")
 
 
 def unpacked_limit(file: Path) -> int:
@@ -270,19 +224,17 @@ def _advice(name: str, header: Sequence[str], schema: TableSchema) -> str:
 
 def _rules(frame: pl.DataFrame, schema: TableSchema) -> Iterator[tuple[str, pl.Expr, str]]:
     """Yield (column, expression that is true for a bad value, what is wrong)."""
-    types = column_types(schema)
-    for name in frame.columns:
+    for name, kind in frame.schema.items():
         column = pl.col(name)
-        if types[name] == pl.Float64():
+        if kind == pl.Float64():
             yield name, ~(column.abs() <= _LARGEST), _TOO_LARGE  # NaN compares as above every number
         if name not in schema.features or name in schema.integers:
             yield name, column.is_null(), "empty"
         if name in (schema.weight, schema.subset_weight) and not schema.negative_weights:
             yield name, column <= 0.0, "not a positive weight"
-        if name == schema.label:
-            if schema.background is not None:
-                allowed = [schema.signal, schema.background]
-                yield name, ~column.is_in(allowed), f"not one of the labels {schema.signal!r} and {schema.background!r}"
+        if name == schema.label and schema.background is not None:
+            allowed = [schema.signal, schema.background]
+            yield name, ~column.is_in(allowed), f"not one of the labels {schema.signal!r} and {schema.background!r}"
         elif name == schema.subset and schema.subset_values:
             yield name, ~column.is_in(list(schema.subset_values)), f"not one of {', '.join(schema.subset_values)}"
         elif name == schema.group:
@@ -318,10 +270,10 @@ def _described(value: object, what: str) -> str:
         what = "not a finite number"
     advice = ""
     if "label" in what:
-        advice = f"; {_OWN_LAYOUT}"
-    elif "weight," in f"{what}," and isinstance(value, float):
-        zero = "leave out events of zero weight"
-        advice = f"; {zero if value == 0 else 'a layout of your own allows them by `negative_weights`'}"
+        advice = "; describe other labels with a layout of your own (`data.schema` with `signal` and `background`)"
+    elif "positive" in what:
+        zero, negative = "leave out events of zero weight", "a layout of your own allows them by `negative_weights`"
+        advice = f"; {zero if value == 0 else negative}"
     return f"{what}, it is {value!r}{advice}"
 
 

@@ -1,4 +1,13 @@
-"""The derived quantities `DER_*` as functions of the primary ones, and how precisely a file can know them."""
+"""The derived quantities `DER_*` as functions of the primary ones, and how precisely a file can know them.
+
+Columns are float64 arrays of shape (n,) by name, in GeV and rad, NaN where a value does not exist. The formulas are
+those of C. Adam-Bourdarios et al., "Learning to discover: the Higgs boson machine learning challenge", appendix B,
+with the conventions (signed products, wrapping, two leading jets in pt_tot) found in the file itself; four-vectors are
+massless. The file's missing mass calculator (A. Elagin et al., Nucl. Instrum. Meth. A 654 (2011) 481) cannot be
+reproduced from the file. `mmc_lite` scans the momentum fraction of the visible part of each tau on a 16 x 16 grid,
+with neutrinos collinear with their tau, so that the missing transverse momentum is a linear function of two numbers
+per event.
+"""
 
 from __future__ import annotations
 
@@ -16,26 +25,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = [
-    "ANALYTIC",
-    "FORMULAS",
-    "TAU_VISIBLE_MASS",
-    "Formula",
-    "agreement",
-    "blank_missing_jets",
-    "columns_of",
-    "derive",
-    "invariant_mass",
-    "mmc_lite",
-    "mmc_lite_from_primaries",
-    "rounding_bounds",
-    "wrap",
-]
-
-
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
-
 
 HALF_STEP = 0.0005
 """Half of the last decimal that the files keep."""
@@ -45,14 +36,7 @@ TAU_VISIBLE_MASS = 0.9
 
 
 def wrap(phi: FloatArray) -> FloatArray:
-    """Bring angles to [-pi, pi).
-
-    Args:
-        phi: angles in rad, any shape.
-
-    Returns:
-        Equivalent angles in [-pi, pi), same shape.
-    """
+    """Bring angles in rad, of any shape, to [-pi, pi)."""
     return (phi + np.pi) % (2.0 * np.pi) - np.pi
 
 
@@ -130,13 +114,7 @@ _LEADING = ("PRI_jet_leading_pt", "PRI_jet_leading_eta", "PRI_jet_leading_phi")
 _SUBLEADING = ("PRI_jet_subleading_pt", "PRI_jet_subleading_eta", "PRI_jet_subleading_phi")
 _ETA_JJ = ("PRI_jet_leading_eta", "PRI_jet_subleading_eta")
 _HIGGS = ("PRI_tau_pt", "PRI_tau_phi", "PRI_lep_pt", "PRI_lep_phi", "PRI_met", "PRI_met_phi")
-_ALL = (
-    *_HIGGS,
-    "PRI_jet_leading_pt",
-    "PRI_jet_leading_phi",
-    "PRI_jet_subleading_pt",
-    "PRI_jet_subleading_phi",
-)
+_ALL = (*_HIGGS, *_LEADING[::2], *_SUBLEADING[::2])
 
 FORMULAS: Mapping[str, Formula] = MappingProxyType(
     {
@@ -159,22 +137,14 @@ FORMULAS: Mapping[str, Formula] = MappingProxyType(
 """The formula of each analytic derived quantity, in the order of the official files."""
 
 ANALYTIC: tuple[str, ...] = tuple(FORMULAS)
-"""Every derived quantity but DER_mass_MMC, which is an estimate (see `higgsbench.events.derived`)."""
+"""Every derived quantity except DER_mass_MMC, which is an estimate (`mmc_lite`)."""
 
 _JJ_RATIO = 1.5  # real jets have masses: the file's m_jj exceeds the massless one by at most this factor
 _COLLINEAR = 0.002  # below this |sin(phi_tau - phi_lep)| rounding can flip the sign of the centrality
 
 
 def columns_of(frame: pl.DataFrame, names: Iterable[str] = PRIMARY) -> dict[str, FloatArray]:
-    """Take columns out of a frame as float64 arrays with NaN where missing.
-
-    Args:
-        frame: events; a value is missing where it is null, NaN or -999.
-        names: the columns to take.
-
-    Returns:
-        New arrays of shape (n,) by column name.
-    """
+    """Take columns out of a frame as new arrays; a value is missing where it is null, NaN or -999."""
     columns = {}
     for name in names:
         values = frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy(writable=True)
@@ -184,15 +154,9 @@ def columns_of(frame: pl.DataFrame, names: Iterable[str] = PRIMARY) -> dict[str,
 
 
 def derive(primary: Mapping[str, FloatArray], names: Iterable[str] = ANALYTIC) -> dict[str, FloatArray]:
-    """Compute derived quantities from primary ones.
+    """Compute derived quantities out of `ANALYTIC` from the primary columns.
 
-    Args:
-        primary: primary columns of shape (n,), GeV and rad, NaN where missing.
-        names: which derived quantities to compute, out of `ANALYTIC`.
-
-    Returns:
-        Arrays of shape (n,) by name, GeV or pure numbers, NaN where the jets they need do not exist. DER_mass_jet_jet
-        is that of massless jets and so a lower limit of the file's.
+    DER_mass_jet_jet is that of massless jets and so a lower limit of the file's.
     """
     return {name: FORMULAS[name].function(*(primary[i] for i in FORMULAS[name].inputs)) for name in names}
 
@@ -212,12 +176,9 @@ def rounding_bounds(
     (`Formula.floor`).
 
     Args:
-        primary: primary columns of shape (n,), GeV and rad, NaN where missing.
+        primary: primary columns.
         names: which derived quantities to bound, out of `ANALYTIC`.
         slack: how much further values may lie from the official ones, by column, where a file keeps fewer digits.
-
-    Returns:
-        Arrays of shape (n,) by name, in the unit of the quantity; NaN where the quantity does not exist.
     """
     bounds = {}
     for name in names:
@@ -254,8 +215,8 @@ def agreement(
     """Tell which derived values of a file are consistent with its primary ones.
 
     Args:
-        primary: primary columns of shape (n,), GeV and rad, NaN where missing.
-        derived: the file's derived columns, likewise.
+        primary: primary columns.
+        derived: the file's derived columns.
         names: which derived quantities to compare, out of `ANALYTIC`.
         slack: as for `rounding_bounds`.
 
@@ -291,7 +252,7 @@ def blank_missing_jets(columns: dict[str, FloatArray], jet_num: npt.NDArray[np.i
 
 
 GRID = 16
-"""Points per tau."""
+"""Points per tau of the scan of momentum fractions."""
 
 X_HADRONIC_MIN = 0.25
 """Smallest visible momentum fraction of a hadronic tau in the scan; the density is flat from here to 1."""
@@ -333,21 +294,11 @@ _PRIOR = PRIOR_POWER * _LOG_X
 
 
 def _scan(
-    tau: npt.NDArray[np.float64],
-    lep: npt.NDArray[np.float64],
-    met: npt.NDArray[np.float64],
-    sigma: FloatArray,
+    tau: FloatArray, lep: FloatArray, met: FloatArray, sigma: FloatArray
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Mean of ln(x_h x_l) and least chi2 of each event.
+    """Posterior mean of ln(x_h x_l) and least chi2 of each event, from (px, py) of shape (n, 2) as in `mmc_lite`.
 
-    Args:
-        tau: visible hadronic tau (px, py), GeV, shape (n, 2).
-        lep: lepton, likewise.
-        met: missing transverse momentum, likewise.
-        sigma: its resolution per component, GeV, shape (n,).
-
-    Returns:
-        The posterior mean of ln(x_h x_l) and the least chi2, both of shape (n,).
+    `sigma` is the resolution of each component of the missing momentum, GeV, shape (n,).
     """
     # Dividing by sigma first keeps the numbers small, so that float32 loses nothing in the difference.
     t, ell, m = ((v / sigma[:, None]).astype(np.float32) for v in (tau, lep, met))
@@ -373,10 +324,10 @@ def mmc_lite(tau: FloatArray, lep: FloatArray, met: FloatArray, sumet: FloatArra
 
     Args:
         tau: visible hadronic tau (px, py), GeV, shape (n, 2).
-        lep: lepton (px, py), GeV, shape (n, 2).
-        met: missing transverse momentum (px, py), GeV, shape (n, 2).
-        sumet: scalar sum of transverse energy, GeV, shape (n,).
-        mass_vis: visible mass, GeV, shape (n,).
+        lep: lepton, likewise.
+        met: missing transverse momentum, likewise.
+        sumet: scalar sum of transverse energy.
+        mass_vis: visible mass.
 
     Returns:
         m_vis exp(-<ln(x_h x_l)>/2), GeV, shape (n,); NaN where no point of the scan explains the missing momentum.
@@ -391,22 +342,10 @@ def mmc_lite(tau: FloatArray, lep: FloatArray, met: FloatArray, sumet: FloatArra
 
 
 def mmc_lite_from_primaries(primary: Mapping[str, FloatArray]) -> FloatArray:
-    """Estimate the di-tau mass of events given by their primary columns.
-
-    Args:
-        primary: primary columns of shape (n,), GeV and rad.
-
-    Returns:
-        As `mmc_lite`.
-    """
-    vectors = (
+    """Estimate the di-tau mass of events given by their primary columns, as `mmc_lite` does."""
+    tau, lep, met = (
         np.stack([primary[pt] * np.cos(primary[phi]), primary[pt] * np.sin(primary[phi])], axis=1)
-        for pt, phi in (
-            ("PRI_tau_pt", "PRI_tau_phi"),
-            ("PRI_lep_pt", "PRI_lep_phi"),
-            ("PRI_met", "PRI_met_phi"),
-        )
+        for pt, phi in zip(_HIGGS[::2], _HIGGS[1::2], strict=True)
     )
-    tau, lep, met = vectors
     mass_vis = derive(primary, ("DER_mass_vis",))["DER_mass_vis"]
     return mmc_lite(tau, lep, met, primary["PRI_met_sumet"], mass_vis)

@@ -25,18 +25,6 @@ from higgsbench.schema import ATLAS_HIGGS, N_B, N_S
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = [
-    "EXPECTED_SHA256",
-    "OPENDATA",
-    "OPENDATA_NAME",
-    "OPENDATA_URL",
-    "Expectation",
-    "Fetched",
-    "download",
-    "fetch_opendata",
-    "opendata_path",
-]
-
 OPENDATA_NAME = "atlas-higgs-challenge-2014-v2.csv.gz"
 
 OPENDATA_URL = f"https://opendata.cern.ch/record/328/files/{OPENDATA_NAME}"

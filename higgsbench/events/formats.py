@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from higgsbench.errors import DataError, MissingExtraError
+from higgsbench.errors import DataError, HiggsbenchError, MissingExtraError
 from higgsbench.events.check import Place, check_table_size, column_types
 from higgsbench.files import atomic_path, no_panic
 from higgsbench.schema import ATLAS_HIGGS
@@ -20,37 +21,36 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["FORMATS", "TREE", "ParquetFile", "RootFile", "output_format", "write_events"]
-
 TREE = "events"
 """Name of the tree that is written, and preferred where a file holds several."""
 
 _ROOT_BLOCK = 1 << 17
 
 
-class ParquetFile:
-    """A Parquet file, read a number of rows at a time.
+class _TypedFile(ABC):
+    """A file whose columns have types of their own, read a number of rows at a time.
 
     Attributes:
         columns: names of all columns, in file order.
     """
 
+    kind: str
+
     def __init__(self, file: Path, source: str, schema: TableSchema, *, batch_rows: int) -> None:
         """Read the names of the columns.
 
         Raises:
-            DataError: if the file is damaged.
+            DataError: if the file is damaged, or does not hold one table.
         """
         self._file, self._source, self._schema, self._batch_rows = file, source, schema, batch_rows
-        self._table = pl.scan_parquet(file.absolute(), glob=False, hive_partitioning=False)
-        try:
-            with no_panic():
-                self.columns = tuple(pl.read_parquet_schema(file))
-        except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-            raise self._damaged(error) from error
+        with self._errors():
+            self.columns = self._names()
 
-    def _damaged(self, error: Exception) -> DataError:
-        return DataError(f"{self._source}: damaged or not a Parquet file: {str(error).splitlines()[0]}")
+    @abstractmethod
+    def _names(self) -> tuple[str, ...]: ...
+
+    @abstractmethod
+    def _tables(self, read: Sequence[str]) -> Iterator[pl.DataFrame]: ...
 
     def parts(self, read: Sequence[str]) -> Iterator[tuple[pl.DataFrame, Place]]:
         """Read the file from its start, as `TextFile.parts` does.
@@ -58,34 +58,69 @@ class ParquetFile:
         Raises:
             DataError: naming the file, the row and the column of what is not of the layout's type.
         """
-        row = 0
+        types, row = column_types(self._schema), 0
+        with self._errors():
+            for raw in self._tables(read):
+                place = Place(self._source, row)
+                table = [_converted(c, types[c.name], place, label=c.name == self._schema.label) for c in raw]
+                yield pl.DataFrame(table), place
+                row += raw.height
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
             with no_panic():
-                rows = int(self._table.select(pl.len()).collect().item())
-            check_table_size(self._file, self._source, rows, len(read))
-            with no_panic():
-                for raw in self._table.select(read).collect_batches(chunk_size=self._batch_rows, maintain_order=True):
-                    place = Place(self._source, row)
-                    yield _as_layout(raw, self._schema, place), place
-                    row += raw.height
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise self._damaged(error) from error
+                yield
+        except HiggsbenchError:
+            raise
+        except Exception as error:  # uproot lets the errors of struct, zlib, lz4 and its own interpreter through
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise DataError(f"{self._source}: damaged or not {self.kind}: {reason}") from error
 
 
-def _as_layout(raw: pl.DataFrame, schema: TableSchema, place: Place) -> pl.DataFrame:
-    """Convert every column to the type of the layout where no value is lost by it.
+class ParquetFile(_TypedFile):
+    """A Parquet file."""
 
-    Raises:
-        DataError: naming the column, and the row where one value is at fault.
-    """
-    types = column_types(schema)
-    return pl.DataFrame([_converted(column, types[column.name], schema, place) for column in raw.iter_columns()])
+    kind = "a Parquet file"
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(pl.read_parquet_schema(self._file))
+
+    def _tables(self, read: Sequence[str]) -> Iterator[pl.DataFrame]:
+        table = pl.scan_parquet(self._file.absolute(), glob=False, hive_partitioning=False)
+        rows = int(table.select(pl.len()).collect().item())
+        check_table_size(self._file, self._source, rows, len(read))
+        yield from table.select(read).collect_batches(chunk_size=self._batch_rows, maintain_order=True)
 
 
-def _converted(column: pl.Series, wanted: pl.DataType, schema: TableSchema, place: Place) -> pl.Series:
+class RootFile(_TypedFile):
+    """The event tree of a ROOT file; text columns are text branches or one character per event (`Char_t`)."""
+
+    kind = "a ROOT file of event columns"
+
+    @contextmanager
+    def _tree(self) -> Iterator[Any]:
+        # The mapping keeps a colon in the path from being read as a path inside the file.
+        with _uproot().open({str(self._file): None}) as content:
+            yield _event_tree(content, self._schema, self._source)
+
+    def _names(self) -> tuple[str, ...]:
+        with self._tree() as tree:
+            return tuple(tree.keys())
+
+    def _tables(self, read: Sequence[str]) -> Iterator[pl.DataFrame]:
+        types = column_types(self._schema)
+        with self._tree() as tree:
+            check_table_size(self._file, self._source, tree.num_entries, len(read))
+            for found in tree.iterate(filter_name=lambda n: n in read, step_size=self._batch_rows, library="np"):
+                yield pl.DataFrame([_series(name, found[name], types[name], self._source) for name in read])
+
+
+def _converted(column: pl.Series, wanted: pl.DataType, place: Place, *, label: bool) -> pl.Series:
+    """Convert a column to the type of the layout if no value is lost by it."""
     numeric = column.dtype.is_numeric()
     # A label written as a number is compared in its text form.
-    if numeric == (wanted == pl.String()) and not (numeric and column.name == schema.label):
+    if numeric == (wanted == pl.String()) and not (numeric and label):
         raise DataError(f"{place.source}: column {column.name} has type {column.dtype}, expected {wanted}")
     cast = column.cast(wanted, strict=False)
     lost = cast.is_null() & column.is_not_null()
@@ -105,59 +140,6 @@ def _uproot() -> Any:
     except ImportError as error:
         raise MissingExtraError("reading and writing ROOT files", "root") from error
     return uproot
-
-
-class RootFile:
-    """The event tree of a ROOT file, read a number of entries at a time.
-
-    Text columns may be text branches or one character per event (`Char_t`).
-
-    Attributes:
-        columns: names of all branches.
-    """
-
-    def __init__(self, file: Path, source: str, schema: TableSchema, *, batch_rows: int) -> None:
-        """Read the names of the branches.
-
-        Raises:
-            DataError: if the file is damaged or holds no tree of the layout.
-            MissingExtraError: if uproot is not installed.
-        """
-        self._file, self._source, self._schema, self._batch_rows = file, source, schema, batch_rows
-        self._library = _uproot()
-        with _root_errors(source), self._opened() as content:
-            self.columns = tuple(_event_tree(content, schema, source).keys())
-
-    def _opened(self) -> Any:
-        # The mapping keeps a colon in the path from being read as a path inside the file.
-        return self._library.open({str(self._file): None})
-
-    def parts(self, read: Sequence[str]) -> Iterator[tuple[pl.DataFrame, Place]]:
-        """Read the tree from its start, as `TextFile.parts` does; other branches are not looked at.
-
-        Raises:
-            DataError: naming the file, the row and the column of what is not of the layout's type.
-        """
-        types, row = column_types(self._schema), 0
-        with _root_errors(self._source), self._opened() as content:
-            tree = _event_tree(content, self._schema, self._source)
-            arrays = tree.iterate(filter_name=lambda name: name in read, step_size=self._batch_rows, library="np")
-            for found in arrays:
-                raw = pl.DataFrame([_series(name, found[name], types[name], self._source) for name in read])
-                place = Place(self._source, row)
-                yield _as_layout(raw, self._schema, place), place
-                row += raw.height
-
-
-@contextmanager
-def _root_errors(source: str) -> Iterator[None]:
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:  # uproot lets the errors of struct, zlib, lz4 and its own interpreter through
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{source}: damaged or not a ROOT file of event columns: {reason}") from error
 
 
 def _event_tree(content: Any, schema: TableSchema, source: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from bisect import bisect_right
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,6 @@ from higgsbench.events.check import (
     check_name,
     column_types,
     first_look,
-    place_of,
 )
 from higgsbench.events.formats import ParquetFile, RootFile
 from higgsbench.events.table import Events
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from higgsbench.schema import TableSchema
-
-__all__ = ["LARGE_FILE", "EventStream", "load_events", "normalised", "open_events", "read_table"]
 
 _BLOCK_BYTES = 1 << 23
 _BATCH_ROWS = 1 << 16
@@ -110,11 +108,12 @@ class EventStream:
         """Whether the truth is known."""
         return self.schema.label in self._read
 
-    def batches(self, *, check: bool = True) -> Iterator[pl.DataFrame]:
+    def batches(self, *, check: bool = True, distinct: bool = False) -> Iterator[pl.DataFrame]:
         """Read the file from its start.
 
         Args:
             check: whether to check the values; a second pass over the same file need not.
+            distinct: whether to compare the event numbers of all parts at the end, and not only within a part.
 
         Yields:
             Tables with the layout's columns in its order, missing values as null.
@@ -122,32 +121,24 @@ class EventStream:
         Raises:
             DataError: naming the file, the row and the column of what is wrong.
         """
-        self._places = []
+        self._places, numbers = [], []
         for raw, place in self._file.parts(self._read):
             frame = normalised(raw, self.schema)
             self._places.append(place)
             if check:
                 check_content(frame, self.schema, place)
+            if distinct and self.schema.event_id in self._read:
+                numbers.append(frame[self.schema.event_id])
             yield frame
         if not self._places:
             raise DataError(f"{self.source}: no events: the file has a header and nothing below it")
-
-    def row(self, position: int) -> str:
-        """Name a row that has been read by its position in the file."""
-        return place_of(self._places, position)
-
-    def check_distinct(self, numbers: Sequence[pl.Series]) -> None:
-        """Check that the event numbers of all parts are unique.
-
-        Raises:
-            DataError: naming the file and the rows.
-        """
         if numbers:
             check_distinct(pl.concat(numbers), self.schema, self.source, self.row)
 
-    def numbers(self, frame: pl.DataFrame) -> list[pl.Series]:
-        """Return the event numbers of a part, as a list of one; an empty list where they are not read."""
-        return [frame[self.schema.event_id]] if self.schema.event_id in self._read else []
+    def row(self, position: int) -> str:
+        """Name a row that has been read by its position in the file."""
+        place = self._places[bisect_right(self._places, position, key=lambda part: part.first_row) - 1]
+        return place.row(position - place.first_row)
 
 
 def _named_file(path: object) -> Path:
@@ -193,10 +184,7 @@ def parse_file(file: Path, schema: TableSchema, columns: Sequence[str] | None = 
     Raises:
         DataError: naming the file, the row and the column of what is wrong.
     """
-    stream = EventStream(file, schema, columns=columns)
-    parts = list(stream.batches())
-    stream.check_distinct([number for part in parts for number in stream.numbers(part)])
-    return pl.concat(parts)
+    return pl.concat(list(EventStream(file, schema, columns=columns).batches(distinct=True)))
 
 
 def read_table(file: Path, schema: TableSchema) -> tuple[pl.DataFrame, bool]:
@@ -272,20 +260,12 @@ def open_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, large: i
 
 
 def _convert(file: Path, schema: TableSchema, target: Path) -> str:
-    """Parse and check a file part by part into a Parquet file; return the digest of its content.
-
-    Raises:
-        DataError: naming the file, the row and the column of what is wrong.
-    """
-    stream = EventStream(file, schema)
-    numbers: list[pl.Series] = []
+    """Parse and check a file part by part into a Parquet file; return the digest of its content."""
     with tempfile.TemporaryDirectory(prefix=".tmp-parts-", dir=target.parent) as folder:
         pieces: list[Path] = []
-        for frame in stream.batches():
-            numbers += stream.numbers(frame)
+        for frame in EventStream(file, schema).batches(distinct=True):
             pieces.append(Path(folder) / f"{len(pieces)}.parquet")
             frame.write_parquet(pieces[-1], compression="lz4", statistics=False)
-        stream.check_distinct(numbers)
         pl.scan_parquet(pieces, glob=False, hive_partitioning=False).sink_parquet(
             target, compression="lz4", statistics=False, row_group_size=ROW_GROUP
         )

@@ -1,4 +1,15 @@
-"""Systematic shifts: what the events would look like if the detector or the theory were a little different."""
+"""Systematic shifts: what the events would look like if the detector or the theory were a little different.
+
+In the style of the FAIR Universe HiggsML uncertainty challenge (W. Bhimji et al., arXiv:2410.02867): energy scales of
+taus and jets, soft missing energy, and normalisations. Primary quantities move together and the derived ones follow. A
+file does not tell the directions of jets beyond the second, whose energy moves PRI_jet_all_pt and sumet but not the
+missing momentum, nor the events outside the selection that an upward shift would bring in.
+
+The official file does not name processes, but events that were generated together share one weight: signal has four
+values, Z -> tau tau thirteen, ttbar one, and the weights of W + jets are continuous. Files may rescale whole classes
+(KaggleWeight, other luminosities, a subset), which keeps the ratios; these are recognised here. Processes are never a
+feature: they give away the label.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +30,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["BACKGROUND_WEIGHTS", "SIGNAL_WEIGHTS", "THRESHOLDS", "Shifts", "apply_shifts", "recognise_processes"]
-
-
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
+Columns: TypeAlias = dict[str, FloatArray]
 Table: TypeAlias = "Mapping[str, tuple[float, ...]]"
-
 
 SIGNAL_WEIGHTS: Table = MappingProxyType(
     {
@@ -35,26 +43,11 @@ SIGNAL_WEIGHTS: Table = MappingProxyType(
 )
 """Values of `Weight` of signal in the official file (818,238 events)."""
 
-BACKGROUND_WEIGHTS: Table = MappingProxyType(
-    {
-        "Z": (
-            0.512739889611,
-            0.443597626883,
-            0.418760425129,
-            0.240714551172,
-            0.130775103251,
-            0.109322374518,
-            0.0944595938766,
-            0.0936590129021,
-            0.0917702760288,
-            0.0254337596084,
-            0.0225325724501,
-            0.0217574936722,
-            0.0195327618805,
-        ),
-        "ttbar": (0.226870077356,),
-    }
-)
+_Z_WEIGHTS = """
+0.512739889611 0.443597626883 0.418760425129 0.240714551172 0.130775103251 0.109322374518 0.0944595938766
+0.0936590129021 0.0917702760288 0.0254337596084 0.0225325724501 0.0217574936722 0.0195327618805
+"""
+BACKGROUND_WEIGHTS: Table = MappingProxyType({"Z": tuple(map(float, _Z_WEIGHTS.split())), "ttbar": (0.226870077356,)})
 """Values of `Weight` of background with discrete weights; W + jets is the continuous rest."""
 
 _RELATIVE = 1e-6  # files keep 12 digits; the closest pair of values, VBF and ZH, is 6e-4 apart
@@ -139,9 +132,6 @@ def recognise_processes(weights: pl.Series, labels: pl.Series) -> pl.Series:
     return pl.Series("process", names)
 
 
-Columns: TypeAlias = dict[str, FloatArray]
-
-
 THRESHOLDS: Mapping[str, float] = {
     "PRI_tau_pt": 20.0,
     "PRI_lep_pt": 26.0,
@@ -150,14 +140,7 @@ THRESHOLDS: Mapping[str, float] = {
 }
 """GeV: selection of the challenge; `reselect` drops events that a shift moved below."""
 
-_SCALES = {
-    "z_scale": "Z",
-    "w_scale": "W",
-    "ttbar_scale": "ttbar",
-    "ggf_scale": "ggF",
-    "vbf_scale": "VBF",
-    "vh_scale": "VH",
-}
+_SCALES = {f"{name.lower()}_scale": name for name in ("Z", "W", "ttbar", "ggF", "VBF", "VH")}
 
 
 @dataclass(frozen=True)
@@ -215,12 +198,8 @@ class Shifts:
     def inverse(self) -> Shifts:
         """The shifts that take the events back, up to rounding (and unless events were dropped in between)."""
         factors = {name: 1.0 / getattr(self, name) for name in ("bkg_scale", *_SCALES)}
-        return Shifts(
-            tes=1.0 / (1.0 + self.tes) - 1.0,
-            jes=1.0 / (1.0 + self.jes) - 1.0,
-            soft_met=-self.soft_met,
-            **factors,
-        )
+        tes, jes = (1.0 / (1.0 + change) - 1.0 for change in (self.tes, self.jes))
+        return Shifts(tes, jes, -self.soft_met, **factors)
 
 
 def _uniform(identifier: npt.NDArray[np.uint64], seed: int, index: int) -> FloatArray:
@@ -249,11 +228,8 @@ def _moved_primaries(before: Columns, shifts: Shifts, soft: tuple[FloatArray, Fl
     after = dict(before)
     met_x = before["PRI_met"] * np.cos(before["PRI_met_phi"]) + soft[0]
     met_y = before["PRI_met"] * np.sin(before["PRI_met_phi"]) + soft[1]
-    for prefix, change in (
-        ("PRI_tau", shifts.tes),
-        ("PRI_jet_leading", shifts.jes),
-        ("PRI_jet_subleading", shifts.jes),
-    ):
+    scales = {"PRI_tau": shifts.tes, "PRI_jet_leading": shifts.jes, "PRI_jet_subleading": shifts.jes}
+    for prefix, change in scales.items():
         if not change:
             continue
         pt, phi = before[f"{prefix}_pt"], before[f"{prefix}_phi"]
@@ -347,13 +323,12 @@ def apply_shifts(
     """Apply systematic shifts to events.
 
     Args:
-        frame: events with the challenge's columns, -999 or null for missing; other columns pass through. A
-            file may be given in pieces: the result does not depend on how it is cut, if it has an EventId and, for
-            normalisations of single processes, if `processes` is given.
+        frame: events with the challenge's columns, -999 or null for missing; other columns pass through. A file may
+            be given in pieces if it has an EventId and, for normalisations of single processes, with `processes`.
         shifts: what to shift.
         seed: seed of the soft missing energy.
         processes: name of each event's process, for the normalisation of single processes; recognised by the weights
-            when None (see `higgsbench.events.shifts`).
+            when None.
         reselect: drop events below the challenge's thresholds (`THRESHOLDS`) after the shift. By default the number of
             rows stays and events may lie below.
 

@@ -20,18 +20,6 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-__all__ = [
-    "BATCH",
-    "Events",
-    "EventsInfo",
-    "SubsetInfo",
-    "content_digest",
-    "describe",
-    "digest_of_columns",
-    "holds_toys",
-]
-
-
 BATCH = 1 << 14
 """Events of a table that are processed together where not all of them are needed at once."""
 

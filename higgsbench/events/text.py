@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["TextFile", "text_chunks"]
-
 _HEADER_LIMIT = 1 << 16
 _LONGEST_ROW = 1 << 25
 _EXACT = 2.0**53
@@ -75,11 +73,7 @@ def text_chunks(file: Path, source: str, *, zipped: bool, size: int) -> Iterator
 
 
 def _first_line(file: Path, source: str, *, zipped: bool, header: bool) -> str:
-    """Return the first line of a text file.
-
-    Raises:
-        DataError: if a header is expected and the line cannot be one.
-    """
+    """Return the first line of a text file."""
     try:
         with _opened(file, zipped=zipped) as stream:
             line = stream.readline(_HEADER_LIMIT)
@@ -330,11 +324,7 @@ class _Parser:
 
 
 def _whole_number(cells: pl.Series) -> pl.Series:
-    """Read whole numbers that may be written as 2.0.
-
-    Raises:
-        ComputeError: if a cell is not one.
-    """
+    """Read whole numbers that may be written as 2.0."""
     text = cells.str.strip_chars_start()
     number = text.cast(pl.Float64, strict=False)
     whole = pl.select(pl.when((number == number.round(0)) & (number.abs() < _EXACT)).then(number)).to_series()
