@@ -193,7 +193,7 @@ def test_tune(config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monkey
         ({"inner": 1}, "inner: 1 is less than 2"),
         ({"outer": -1}, "outer: -1 is less than 0"),
         ({"jobs": 0}, "jobs: expected a whole number of at least 1, got .0"),
-        ({"time_limit": "soon"}, "'soon' is no duration"),
+        ({"time_limit": "soon"}, "'soon' is not a duration"),
     ],
 )
 def test_what_cannot_be_tuned(config: dict[str, Any], change: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from higgsbench.api.arguments import ANYTHING, Config, Count, File, Names, Switch, Text, Time, checked
 from higgsbench.config import LoadedConfig, load_config
-from higgsbench.config.model import parse_size
+from higgsbench.config.model import parse_duration, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
-from higgsbench.runs.durations import parse_duration
 from higgsbench.runs.engines import EngineSettings
 from higgsbench.runs.engines.base import load_cluster
 from higgsbench.runs.environment import available_cores

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from higgsbench.config import LoadedConfig
-from higgsbench.config.model import format_size, parse_size
+from higgsbench.config.model import format_duration, format_size, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models.spec import BAG
 from higgsbench.runs.cost import MeasuredCost, MemoryNeed, bag_size, makespan, memory_need, stored_keys
-from higgsbench.runs.durations import format_duration
 from higgsbench.runs.environment import available_memory
 from higgsbench.runs.plan import make_plan
 
@@ -349,7 +348,10 @@ def _with_bags(loaded: LoadedConfig, bags: Mapping[str, int]) -> LoadedConfig:
 
 
 def fit_to_memory(loaded: LoadedConfig, plan: Plan, jobs: int, known: Collection[str] = ()) -> tuple[Plan, list[str]]:
-    """Let rows train from disk that would not fit into memory otherwise, before anything is trained.
+    """Let rows train from disk that do not fit into memory, before anything is trained.
+
+    A row trains from disk if one process that fits it needs more than the limit. How many processes there are does not
+    decide it: scores must not depend on that.
 
     Args:
         loaded: validated configuration.
@@ -365,15 +367,15 @@ def fit_to_memory(loaded: LoadedConfig, plan: Plan, jobs: int, known: Collection
     """
     given = loaded.config.memory_limit
     limit = parse_size(given) if given else int(SHARE * available_memory())
-    need = memory_need(plan, jobs)
+    need = memory_need(plan, min(jobs, 1))
     waiting = [i for i in range(len(plan.rows)) if any(u.key not in known for u in plan.units_of(i))]
     large = [i for i in waiting if need.of(i) > limit]
     disk = dataclasses.replace(plan, rows=tuple(dataclasses.replace(row, from_disk=True) for row in plan.rows))
-    less = memory_need(disk, jobs)
+    less = memory_need(disk, min(jobs, 1))
     able = [i for i in large if plan.rows[i].spec.from_disk is not None and less.of(i) < need.of(i)]
     chosen = make_plan(loaded, plan.dataset, [plan.rows[i].name for i in able]) if able else plan
     need_then = memory_need(chosen, jobs)
-    for i in large:
+    for i in waiting:
         if need_then.of(i) > limit:
             raise ConfigError(_refusal(chosen, i, need_then, limit))
     notes = [*dict.fromkeys(row.device_note for row in plan.rows if row.device_note)]

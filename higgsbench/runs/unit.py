@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import tempfile
 import time
 import traceback
@@ -33,7 +34,17 @@ if TYPE_CHECKING:
     from higgsbench.models import ModelSpec
     from higgsbench.runs.dataset import Dataset
 
-__all__ = ["REFIT", "StoredModel", "Unit", "UnitResult", "Workspace", "run_unit", "save_events", "working_folder"]
+__all__ = [
+    "REFIT",
+    "StoredModel",
+    "Unit",
+    "UnitResult",
+    "Workspace",
+    "load_modules",
+    "run_unit",
+    "save_events",
+    "working_folder",
+]
 
 REFIT = -1
 """Fold number of the unit that trains on all training events."""
@@ -300,10 +311,21 @@ def mean_log_odds(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     return total
 
 
+def load_modules(unit: Unit) -> None:
+    """Load what a fit needs: this is not part of its time, and a limit of threads reaches loaded libraries only."""
+    import higgsbench.models.building
+    import higgsbench.validation.physical  # noqa: F401
+
+    for module in unit.spec.imports:
+        with contextlib.suppress(ImportError):  # the fit says so
+            importlib.import_module(module)
+
+
 def run_unit(unit: Unit, workspace: Workspace) -> UnitResult:
     """Run one unit; an exception of the model comes back as text, so that the other units go on."""
     from threadpoolctl import threadpool_limits
 
+    load_modules(unit)
     _reset_peak()
     try:
         with threadpool_limits(limits=unit.threads):

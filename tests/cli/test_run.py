@@ -78,7 +78,7 @@ def test_only_set_and_output(call: Call, toys: Path, tmp_path: Path) -> None:
         (["run", "small.yaml", "--set", "folds"], "expected key=value"),
         (["run", "small.yaml", "--set", "fold=3"], "did you mean 'folds'?"),
         (["run", "small.yaml", "--jobs", "0"], "0 is not in the range"),
-        (["run", "small.yaml", "--time-limit", "soon"], "'soon' is no duration; write 90, 90s, 30m or 2h"),
+        (["run", "small.yaml", "--time-limit", "soon"], "'soon' is not a duration; write 90, 90s, 30m or 2h"),
         (["run", "small.yaml", "--events", "5000"], "--events goes with --plan"),
         (["run", "small.yaml", "--plan", "--time-limit", "5m"], "leave out --time-limit"),
         (["leaderboard"], "results: no such folder"),

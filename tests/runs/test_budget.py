@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 import higgsbench
 from higgsbench import models
+from higgsbench.config.model import format_duration, parse_duration
 from higgsbench.errors import ConfigError
 from higgsbench.models import ModelSpec, get_model
 from higgsbench.runs.budget import RowNeed, TimeBudget, fit_to_limit
 from higgsbench.runs.cost import FitCost, makespan
-from higgsbench.runs.durations import format_duration, parse_duration
 from higgsbench.runs.unit import Unit
 
 Config = Callable[..., Path]
@@ -36,7 +36,7 @@ def test_durations_are_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "m", "-5", "0", "0s", "5 weeks", "1e3", "nan", "5m3"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no duration; write 90, 90s, 30m or 2h"):
+    with pytest.raises(ConfigError, match="is not a duration; write 90, 90s, 30m or 2h"):
         parse_duration(text)
 
 

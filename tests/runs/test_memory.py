@@ -16,7 +16,7 @@ import higgsbench
 from higgsbench.api import load_run_config
 from higgsbench.cli.main import main
 from higgsbench.config import LoadedConfig
-from higgsbench.config.model import format_size, parse_size
+from higgsbench.config.model import parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.events import cache, read
 from higgsbench.models import building as device
@@ -31,7 +31,7 @@ TREES = """
 data: {{source: file, path: {data}}}
 models:
   - {{model: xgboost, params: {{n_estimators: 10, max_depth: 3, min_child_weight: 1}}, jet_split: both}}
-  - {{model: lightgbm, params: {{n_estimators: 10, num_leaves: 7, early_stopping_rounds: 3, bag: 2}}}}
+  - {{model: xgboost, label: bagged, params: {{n_estimators: 8, max_depth: 2, min_child_weight: 1, bag: 2}}}}
 folds: 2
 seed: 5
 """
@@ -54,26 +54,6 @@ def planned(config: Path, limit: str | None = None) -> tuple[LoadedConfig, Datas
 
 def scores(result: RunResult) -> pl.DataFrame:
     return pl.read_parquet(result.folder / "scores.parquet")
-
-
-class TestSizes:
-    @pytest.mark.parametrize(
-        ("text", "size"),
-        [("8GB", 8e9), ("500 MB", 5e8), ("1.5GiB", 1.5 * 2**30), ("1000", 1000), ("0.5 tb", 5e11)],
-    )
-    def test_what_people_write(self, text: str, size: float) -> None:
-        assert parse_size(text) == size
-
-    @pytest.mark.parametrize("text", ["", "8 apples", "-1GB", "GB", "0", "0.1", "1e9", "9" * 99, "nan"])
-    def test_what_is_no_size(self, text: str, config: Config) -> None:
-        with pytest.raises(ConfigError, match="no amount of memory"):
-            parse_size(text)
-        if text:
-            with pytest.raises(ConfigError, match=r"memory_limit.* no amount of memory; write 500MB"):
-                load_run_config(config(), settings=(f"memory_limit='{text}'",))
-
-    def test_what_people_read(self) -> None:
-        assert [format_size(size) for size in (4.5e8, 1.24e9, 3.8e10)] == ["450 MB", "1.24 GB", "38.0 GB"]
 
 
 class TestStreaming:
@@ -118,7 +98,7 @@ class TestFromDisk:
         listener = Notes()
         disk = higgsbench.run(file, output=tmp_path / "b", jobs=1, listener=listener)
         assert not disk.failures
-        assert [note.split(":")[0] for note in listener.notes] == ["xgboost", "xgboost [jets]", "lightgbm"]
+        assert [note.split(":")[0] for note in listener.notes] == ["xgboost", "xgboost [jets]", "bagged"]
         assert all("trained from disk; in memory it needs about" in note for note in listener.notes)
         assert all(row["from_disk"] for row in disk.rows if row["label"] != "stack")
         assert not any("from_disk" in row for row in in_memory.rows)
@@ -128,6 +108,16 @@ class TestFromDisk:
         assert scores(disk).equals(scores(in_memory))
         again = Notes()
         assert higgsbench.run(file, output=tmp_path / "b", jobs=1, listener=again).trained == 0
+
+    def test_the_number_of_processes_does_not_decide_it(self, config: Config) -> None:
+        """Scores from disk differ in their last bits, and scores may not depend on `--jobs`."""
+        loaded, _, plan = planned(config(TREES))
+        need = cost.memory_need(plan, 1)
+        between = f"{int(need.total + 1e6)}B"
+        loaded, _, plan = planned(config(TREES), between)
+        assert not any(row.from_disk for row in budget.fit_to_memory(loaded, plan, 1)[0].rows)
+        with pytest.raises(ConfigError, match="use --jobs 1, or fewer events"):
+            budget.fit_to_memory(loaded, plan, 4)
 
     def test_what_is_stored_stays_in_memory(
         self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -331,7 +331,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (["--time-limit", "soon"], "'soon' is no duration"),
+            (["--time-limit", "soon"], "'soon' is not a duration"),
             (["-o", "nowhere/best.yaml"], "nowhere/best.yaml: there is no folder nowhere"),
             (["-o", "..", "--model", "nothing"], "..: --output is a folder; name a file, e.g. ../tuned.yaml"),
             (["--model", "nothing"], "--model nothing: no model named 'nothing'"),

@@ -16,9 +16,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from higgsbench.config.document import read_yaml
 from higgsbench.config.load import validated
-from higgsbench.config.model import Strict, format_size, parse_size, problem
+from higgsbench.config.model import Strict, format_duration, format_size, parse_duration, parse_size, problem
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError
-from higgsbench.runs.durations import format_duration, parse_duration
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.unit import UnitResult
 

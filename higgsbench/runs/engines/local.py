@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import faulthandler
-import importlib
 import os
 import pickle
 import queue
@@ -31,7 +30,7 @@ import psutil
 
 from higgsbench.config.model import format_size
 from higgsbench.runs.engines.base import EngineError, Lost, Outcome, failed_unit, next_message
-from higgsbench.runs.unit import Unit, UnitResult, Workspace, run_unit
+from higgsbench.runs.unit import Unit, UnitResult, Workspace, load_modules, run_unit
 
 if TYPE_CHECKING:
     from higgsbench.runs.engines.base import EngineSettings
@@ -386,16 +385,11 @@ def _listen(source: BinaryIO, orders: queue.SimpleQueue[Order], last_words: Path
 
 
 def _unpacked(order: Order) -> Unit | UnitResult:
-    """Return the unit, with the modules of its fit loaded so that a unit's time excludes them; or say why it cannot."""
-    import higgsbench.models.building
-    import higgsbench.validation.physical  # noqa: F401
-
+    """Return the unit, with the modules of its fit loaded; or say why it cannot be read."""
     try:
         unit: Unit = pickle.loads(order.unit)  # noqa: S301 - from our own host, through our pipe
     except Exception as error:
         reason = f"the model cannot be brought to a worker process: {error!r}"
         return failed_unit(order.key, " ".join(reason.split()), traceback.format_exc())
-    for module in unit.spec.imports:
-        with contextlib.suppress(ImportError):  # the fit says so
-            importlib.import_module(module)
+    load_modules(unit)
     return dataclasses.replace(unit, model_file=order.model_file)

@@ -79,7 +79,10 @@ def test_an_htcondor_job() -> None:
         ("system: slurm\nworkers: 0\nmemory: 4GB\n", "cluster.yaml:2: workers: "),
         ("system: slurm\nworkers: 1\n", "the key 'memory' is missing"),
         ("system: slurm\nworkers: 1\nmemory: lots\n", "cluster.yaml:3: memory: 'lots' is not an amount of memory"),
-        ("system: slurm\nworkers: 1\nmemory: 4GB\nwalltime: soon\n", "cluster.yaml:4: walltime: 'soon' is no duration"),
+        (
+            "system: slurm\nworkers: 1\nmemory: 4GB\nwalltime: soon\n",
+            "cluster.yaml:4: walltime: 'soon' is not a duration",
+        ),
         ("system: slurm\nworkers: 1\nmemory: 4GB\ndisk: 2GB\n", "slurm knows no 'disk'"),
         ("system: htcondor\nworkers: 1\nmemory: 4GB\n", "htcondor needs the disk of a job"),
         ("system: htcondor\nworkers: 1\nmemory: 4GB\ndisk: 2GB\nqueue: x\n", "htcondor knows no 'queue'"),
