@@ -188,7 +188,7 @@ def test_tune(config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"objective": "accuracy"}, "objective: 'accuracy' is not one of log_loss, auc, ams"),
+        ({"objective": "accuracy"}, "objective: 'accuracy' is not one of ams, auc, log_loss"),
         ({"trials": 0}, "trials: expected a whole number of at least 1, got .0"),
         ({"inner": 1}, "inner: 1 is less than 2"),
         ({"outer": -1}, "outer: -1 is less than 0"),

@@ -294,8 +294,8 @@ class LiveProgress(PlainProgress):
 @click.option("--model", required=True, help="Model or label of CONFIG, or any registered model.")
 @click.option("--trials", type=click.IntRange(min=2), default=40, show_default=True, help="Trials of each study.")
 @click.option("--time-limit", metavar="TIME", help="For all studies together, e.g. 90s, 30m, 2h.")
-@click.option("--objective", type=click.Choice(["log_loss", "auc", "ams"]), default="log_loss", show_default=True,
-              help="Weighted log-loss, weighted AUC, or AMS with the cut from other folds.")  # fmt: skip
+@click.option("--objective", metavar="METRIC", default="log_loss", show_default=True,
+              help="What to improve: log_loss, auc, or ams with the cut from other folds.")  # fmt: skip
 @click.option("--inner", type=click.IntRange(2, 20), default=3, show_default=True, help="Folds that judge a trial.")
 @click.option("--outer", type=click.IntRange(0, 100), show_default="3, or all folds if fewer",
               help="Folds of the run held out in turn, each with a study of its own, for an honest score.")  # fmt: skip

@@ -1,4 +1,12 @@
-"""Nested selection: what is reported was not chosen on the events that score it."""
+"""Nested selection: what is reported was not chosen on the events that score it.
+
+The final study sees all training events and gives the parameters. Its best value is optimistic, because it is the best
+of many on the events that chose it. So, for some folds of the run in turn, a study of its own searches the other events
+in the same way; its parameters are trained on those events and score the fold. They are compared, on the same fold and
+with the same training events, with the final parameters and with those of the configuration. Final minus nested is the
+optimism, nested minus configuration is the gain. (Varma and Simon, BMC Bioinformatics 7 (2006) 91; Cawley and Talbot,
+JMLR 11 (2010) 2079.)
+"""
 
 from __future__ import annotations
 
@@ -6,7 +14,7 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,15 +33,15 @@ from higgsbench.runs.plan import check_trainable, make_plan
 from higgsbench.runs.store import RunStore
 from higgsbench.runs.unit import Unit, UnitResult, Workspace, save_events
 from higgsbench.tune.study import (
-    DIRECTIONS,
     FEATURES,
+    OBJECTIVES,
     Journal,
-    better,
-    check_optuna,
+    best_of,
     configured,
     fitted_recalibration,
     objective_value,
     on_scored_folds,
+    quiet_optuna,
     recalibration_part,
     search_space,
     starting_point,
@@ -42,7 +50,7 @@ from higgsbench.tune.study import (
 from higgsbench.validation.folds import fold_assignments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -52,20 +60,7 @@ if TYPE_CHECKING:
     from higgsbench.runs.plan import Plan
     from higgsbench.tune.study import TrialRecord, TuneSettings
 
-__all__ = [
-    "METRICS",
-    "Measured",
-    "NestedScore",
-    "Search",
-    "TuneResult",
-    "best_of",
-    "config_text",
-    "nested_score",
-    "tune",
-]
-
-
-METRICS = ("log_loss", "auc", "ams")
+__all__ = ["Measured", "NestedScore", "Search", "TuneResult", "tune"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +94,7 @@ class NestedScore:
     def better(self, metric: str) -> bool:
         """Whether parameters chosen without the fold that scores them beat those of the beginning."""
         gain = self.gain[metric].value
-        return gain < 0 if metric == "log_loss" else gain > 0
+        return gain < 0 if OBJECTIVES[metric].lower_is_better else gain > 0
 
 
 @dataclass(frozen=True)
@@ -148,28 +143,15 @@ class TuneResult:
         return {**out, "folder": str(self.folder), "config": str(self.config_file)}
 
 
-def nested_score(metrics: Mapping[str, RowMetrics], chosen: list[dict[str, Any]]) -> NestedScore:
-    """Compare the three ways of choosing parameters; see `NestedScore`.
-
-    Args:
-        metrics: metrics of `nested`, `final` and `start` on the same events.
-        chosen: parameters that each nested study chose.
-    """
-    nested, final, start = metrics["nested"], metrics["final"], metrics["start"]
-    return NestedScore(
-        _measured(nested), _measured(final), _measured(start), _paired(final, nested), _paired(nested, start), chosen
-    )
-
-
 def _measured(row: RowMetrics) -> dict[str, Measured]:
-    return {name: Measured(row.value(name), row.se(name)) for name in METRICS}
+    return {name: Measured(row.value(name), row.se(name)) for name in OBJECTIVES}
 
 
 def _paired(a: RowMetrics, b: RowMetrics) -> dict[str, Measured]:
-    return {name: Measured(*paired(a, b, name)) for name in METRICS}
+    return {name: Measured(*paired(a, b, name)) for name in OBJECTIVES}
 
 
-def config_text(result: TuneResult, plan: Plan) -> str:
+def _config_text(result: TuneResult, plan: Plan) -> str:
     """Return YAML for `higgsbench run`, with what the study found in comments at its head."""
     content = resolved_config(plan)
     content.pop("name", None)
@@ -188,8 +170,7 @@ def config_text(result: TuneResult, plan: Plan) -> str:
         folds = len(result.nested.chosen)
         lines.append(f"Nested score on {folds} held-out folds: {own.value:.6g} +- {own.se:.2g}; against the parameters")
         lines.append(f"of the beginning {gain.value:+.3g} +- {gain.se:.2g} (paired, same events).")
-    text = yaml_text(content)
-    return "".join(f"# {' '.join(line.split())}\n" for line in lines) + text
+    return "".join(f"# {' '.join(line.split())}\n" for line in lines) + yaml_text(content)
 
 
 _GRACE = 0.05
@@ -206,8 +187,22 @@ class _Open:
     score: NDArray[np.float64]
     begin: float
     fold: int = 0
-    seconds: list[float] = field(default_factory=list)
     waiting: bool = False
+
+
+def _carried_out(
+    next_unit: Callable[[], Unit | None],
+    plans: Sequence[Plan],
+    jobs: int,
+    say: Callable[[str], None],
+) -> Generator[UnitResult, None, None]:
+    """Carry out units on the events of some plans of one row each."""
+    dataset, threads = plans[0].dataset, plans[0].config.threads
+    with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
+        workspace = Workspace(folder)
+        save_events(workspace, dataset, [plan.rows[0].features for plan in plans])
+        with contextlib.closing(execute(next_unit, workspace, EngineSettings(jobs, threads), say=say)) as results:
+            yield from results
 
 
 class Search:
@@ -253,24 +248,21 @@ class Search:
         if seconds is not None:
             self.deadline, self.allowed = time.monotonic() + seconds, seconds
         if len(self.records) < trials:
-            with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
-                self._carry_out(Workspace(folder))
+            self._carry_out()
         if not any(record.state == "complete" for record in self.records):
             failed = next((record.error for record in self.records if record.error), "none was carried through")
             raise ModelError(f"study {self.name}: no trial could be completed; first failure: {failed}")
         return self.records
 
-    def _carry_out(self, workspace: Workspace) -> None:
-        save_events(workspace, self.dataset, [plan.rows[0].features for plan in self._feature_plans()])
-        engine = EngineSettings(min(self.settings.jobs, self.trials), self.loaded.config.threads)
-        results = execute(self._next_task, workspace, engine, say=self.say)
+    def _carry_out(self) -> None:
+        jobs = min(self.settings.jobs, self.trials)
         try:
-            with contextlib.closing(results):
+            with contextlib.closing(_carried_out(self._next_unit, self._feature_plans(), jobs, self.say)) as results:
                 for result in results:
                     self._take(result)
         except BaseException:
-            for trial in {id(o.trial): o.trial for o in self.open.values()}.values():
-                self.journal.give_up(trial)
+            for open_ in self.open.values():
+                self.journal.end(open_.trial, "FAIL")
             raise
 
     def _feature_plans(self) -> list[Plan]:
@@ -282,7 +274,7 @@ class Search:
     def _plan(self, values: dict[str, Any]) -> Plan:
         return make_plan(with_values(self.loaded, values, folds=self.folds), self.dataset)
 
-    def _next_task(self) -> Unit | None:
+    def _next_unit(self) -> Unit | None:
         """Go on with an open trial, or begin one if there is room and time."""
         for open_ in self.open.values():
             if not open_.waiting:
@@ -309,7 +301,7 @@ class Search:
         try:
             plan = self._plan(values)
         except HiggsbenchError as error:
-            self.journal.tell_failed(trial, time.monotonic() - begin, str(error))
+            self.journal.end(trial, "FAIL", seconds=time.monotonic() - begin, error=str(error))
             self._ended(f"failed: {error}")
             return None
         open_ = _Open(trial, values, plan, np.full(len(self.dataset.train), np.nan), begin)
@@ -328,33 +320,33 @@ class Search:
         spent = time.monotonic() - open_.begin
         if result.error:
             message = result.error.strip().splitlines()[-1]
-            self._close(result.key, lambda: self.journal.tell_failed(open_.trial, spent, message))
+            self._close(result.key, "FAIL", seconds=spent, error=message)
             self._ended(f"failed: {message}")
             return
         open_.score[self.dataset.fold[0] == open_.fold] = result.score
         open_.fold += 1
         scores, truth = on_scored_folds(open_.score, open_.plan.rows[0], self.dataset, self.loaded.config)
         value = objective_value(self.settings.objective, scores, truth)
+        so_far = f"after {open_.fold} of {self.folds} folds"
         if open_.fold == self.folds:
             calibration = fitted_recalibration(open_.score, open_.plan.rows[0], self.dataset)
             final = float("nan") if value is None else value
-            self._close(result.key, lambda: self.journal.tell(open_.trial, final, spent, calibration))
+            self._close(result.key, "COMPLETE", final, seconds=spent, calibration=calibration)
             self._ended(f"{final:.6g}")
         elif value is not None and self.journal.behind(open_.trial, value, open_.fold) and self.settings.prune:
-            self._close(result.key, lambda: self.journal.tell_pruned(open_.trial, spent))
-            self._ended(f"broken off after {open_.fold} of {self.folds} folds at {value:.6g}")
+            self._close(result.key, "PRUNED", seconds=spent)
+            self._ended(f"broken off {so_far} at {value:.6g}")
         elif self._too_late(open_, spent):
-            self._close(result.key, lambda: self.journal.give_up(open_.trial))
-            self.say(f"{self.name}: a trial was given up for want of time after {open_.fold} of {self.folds} folds")
+            self._close(result.key, "FAIL")
+            self.say(f"{self.name}: a trial was given up for want of time {so_far}")
 
     def _too_late(self, open_: _Open, spent: float) -> bool:
         rest = spent / open_.fold * (self.folds - open_.fold)
         finished = any(record.state == "complete" for record in self.records)
         return finished and time.monotonic() + rest > self.deadline + _GRACE * self.allowed
 
-    def _close(self, key: str, tell: Callable[[], None]) -> None:
-        tell()
-        del self.open[key]
+    def _close(self, key: str, state: str, value: float | None = None, **about: Any) -> None:
+        self.journal.end(self.open.pop(key).trial, state, value, **about)
         self.records = self.journal.records()
 
     def _ended(self, text: str) -> None:
@@ -362,15 +354,6 @@ class Search:
         best = best_of(self.records, self.settings.objective)
         shown = "" if best is None else f" (best {best.value:.6g})"
         self.say(f"{self.name}: trial {len(self.records)} of {self.trials}: {text}{shown}")
-
-
-def best_of(records: list[TrialRecord], objective: str) -> TrialRecord | None:
-    """Return the best complete trial, the earliest of equals; None if there is none."""
-    best: TrialRecord | None = None
-    for record in records:
-        if record.value is not None and (best is None or better(objective, record.value, best.value or 0.0)):
-            best = record
-    return best
 
 
 STUDY_FORMAT = 1
@@ -394,7 +377,7 @@ def tune(
     Args:
         loaded: validated configuration.
         settings: what to do.
-        output: folder that holds the studies; a study that was stopped goes on there.
+        output: folder that holds the studies; a study that was stopped continues there.
         say: hears a line per trial.
 
     Returns:
@@ -403,8 +386,8 @@ def tune(
     Raises:
         HiggsbenchError: for bad configuration or data, a missing Optuna, or when no trial can be completed.
     """
-    check_optuna()
-    return _Tuning(loaded, settings, output, say).carry_out()
+    with quiet_optuna():
+        return _Tuning(loaded, settings, output, say).carry_out()
 
 
 class _Tuning:
@@ -463,7 +446,7 @@ class _Tuning:
         models = [tuned.model_copy(update={"jet_split": self.split})]
         whole = type(self.loaded)(self.given.model_copy(update={"models": models}), self.loaded.document)
         try:
-            write_text(result.config_file, config_text(result, make_plan(whole, self.dataset)))
+            write_text(result.config_file, _config_text(result, make_plan(whole, self.dataset)))
         except OSError as error:
             raise StoreError(f"{result.config_file}: cannot be written: {error.strerror}") from error
 
@@ -477,8 +460,7 @@ class _Tuning:
         dataset = self._events(held_out)
         seed = self.loaded.config.seed + 1_000_003 * (0 if held_out is None else held_out + 1)
         file = self.store.folder / f"journal-{name.replace(' ', '-')}.jsonl"
-        direction = DIRECTIONS[self.settings.objective]
-        journal = Journal(file, self.space, self.start, direction, seed, self.settings.prune)
+        journal = Journal(file, self.space, self.start, self.settings.objective, seed, self.settings.prune)
         search = Search(name, self.loaded, dataset, self.space, journal, self.settings, self.say)
         return search.run(trials, seconds), journal
 
@@ -525,7 +507,16 @@ class _Tuning:
             "final": [best] * len(chosen),
             "start": [None] * len(chosen),
         }
-        return nested_score(self._scored(ways), [record.values for record in chosen])
+        scored = self._scored(ways)
+        nested, final_, start = scored["nested"], scored["final"], scored["start"]
+        return NestedScore(
+            nested=_measured(nested),
+            final=_measured(final_),
+            start=_measured(start),
+            optimism=_paired(final_, nested),
+            gain=_paired(nested, start),
+            chosen=[record.values for record in chosen],
+        )
 
     def _scored(self, ways: Mapping[str, Sequence[TrialRecord | None]]) -> dict[str, RowMetrics]:
         """Train each way's parameters without each outer fold and evaluate the pooled scores of those folds."""
@@ -556,23 +547,18 @@ class _Tuning:
         return recalibration_part(self.base.rows[0], self.dataset, rows)
 
     def _train(self, wanted: Mapping[str, tuple[Plan, Unit]]) -> None:
-        pending = {key: found for key, found in wanted.items() if self.store.read(key) is None}
+        pending = [found for key, found in wanted.items() if self.store.read(key) is None]
         if not pending:
             return
         self.say(f"{len(pending)} fits to score the held-out folds")
-        units = [unit for _, unit in pending.values()]
-        queue = iter(units)
-        with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
-            workspace = Workspace(folder)
-            save_events(workspace, self.dataset, [plan.rows[0].features for plan, _ in pending.values()])
-            workers = min(self.settings.jobs, len(units))
-            engine = EngineSettings(workers, self.loaded.config.threads)
-            results = execute(lambda: next(queue, None), workspace, engine, say=self.say)
-            with contextlib.closing(results):
-                for result in results:
-                    if result.error:
-                        raise ModelError(f"scoring a held-out fold failed: {result.error.strip().splitlines()[-1]}")
-                    self.store.write(result)
+        queue = iter([unit for _, unit in pending])
+        jobs = min(self.settings.jobs, len(pending))
+        plans = [plan for plan, _ in pending]
+        with contextlib.closing(_carried_out(lambda: next(queue, None), plans, jobs, self.say)) as results:
+            for result in results:
+                if result.error:
+                    raise ModelError(f"scoring a held-out fold failed: {result.error.strip().splitlines()[-1]}")
+                self.store.write(result)
 
     def _read(self, plan: Plan, fold: int) -> NDArray[np.float64]:
         key = plan.units_of(0)[fold].key

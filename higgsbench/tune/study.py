@@ -1,4 +1,4 @@
-"""A study: its settings, its objective, its search space, and its journal on disk."""
+"""A study: its settings, its search space, what a trial is judged by, and its journal on disk."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import json
 import logging
 import math
 import os
+import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from higgsbench.config.model import FeatureConfig, ModelConfig
 from higgsbench.ensemble.blend import apply_recalibration, cross_fitted_recalibration, fit_recalibration
-from higgsbench.ensemble.cut import cross_validated_selection
-from higgsbench.ensemble.evaluate import Truth
+from higgsbench.ensemble.evaluate import Truth, estimates
 from higgsbench.errors import ConfigError, MissingExtraError, ModelError, StoreError
 from higgsbench.features import resolve_features
 from higgsbench.features.sets import feature_sets
-from higgsbench.metrics import ams_estimate, log_loss, roc_auc
+from higgsbench.metrics import METRICS
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models import get_model
 from higgsbench.validation.folds import TRAINING_WEIGHTS
@@ -37,105 +37,28 @@ if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
 __all__ = [
-    "DIRECTIONS",
     "FEATURES",
     "OBJECTIVES",
-    "WEIGHTS",
-    "Direction",
     "Journal",
     "TrialRecord",
     "TuneSettings",
-    "better",
-    "check_optuna",
+    "best_of",
     "configured",
     "fitted_recalibration",
     "objective_value",
     "on_scored_folds",
+    "quiet_optuna",
     "recalibration_part",
     "search_space",
     "starting_point",
     "with_values",
 ]
 
-
-OBJECTIVES = ("log_loss", "auc", "ams")
-Direction: TypeAlias = Literal["minimize", "maximize"]
-DIRECTIONS: dict[str, Direction] = {"log_loss": "minimize", "auc": "maximize", "ams": "maximize"}
-
-
-def better(objective: str, a: float, b: float) -> bool:
-    """Whether a is better than b."""
-    return a < b if DIRECTIONS[objective] == "minimize" else a > b
-
-
-def on_scored_folds(
-    score: NDArray[np.float64], row: Row, dataset: Dataset, config: RunConfig
-) -> tuple[NDArray[np.float64], Truth]:
-    """Reduce to the folds that have scores, recalibrate where the row asks for it, rescale the weights.
-
-    Args:
-        score: (n,) out-of-fold log-odds, NaN in folds without.
-        row: the row they belong to.
-        dataset: events with the folds of the scores.
-        config: the run's configuration.
-
-    Returns:
-        (1, m) scores and what they are judged by, folds numbered anew from 0.
-    """
-    there = ~np.isnan(score)
-    y, f = dataset.y[there], score[there]
-    weight = evaluation_weights(y, dataset.weight[there], *dataset.totals)
-    fold = np.unique(dataset.fold[0][there], return_inverse=True)[1].astype(np.int64)
-    if row.calibration == "logit":
-        part = recalibration_part(row, dataset, there)
-        if fold.max() > 0:
-            f = cross_fitted_recalibration(f, y, weight, part, fold)
-        else:  # a single fold serves only to break trials off
-            f = apply_recalibration(f, part, fit_recalibration(f, y, weight, part))
-    truth = Truth(y, weight, fold[None, :], dataset.totals, config.cut.b_reg, config.cut.rule)
-    return f[None, :], truth
-
-
-def recalibration_part(row: Row, dataset: Dataset, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the part of each event that is recalibrated by itself: its jet group for split models, else one."""
-    if row.variant == "jets" and dataset.group is not None:
-        return dataset.group[rows]
-    return np.zeros(int(rows.sum()), dtype=np.int64)
-
-
-def fitted_recalibration(score: NDArray[np.float64], row: Row, dataset: Dataset) -> list[list[float]] | None:
-    """Fit the recalibration that a row asks for on all its out-of-fold scores; None where it asks for none."""
-    if row.calibration != "logit":
-        return None
-    part = recalibration_part(row, dataset, np.ones(score.size, dtype=np.bool_))
-    found: list[list[float]] = fit_recalibration(score, dataset.y, dataset.weight, part).tolist()
-    return found
-
-
-def objective_value(objective: str, scores: NDArray[np.float64], truth: Truth) -> float | None:
-    """Compute an objective on out-of-fold scores.
-
-    Args:
-        objective: `log_loss` (weighted, of the physical log-odds), `auc` (weighted) or `ams` (each fold cut where the
-            other folds say, pooled).
-        scores: (1, m) log-odds in physical normalisation.
-        truth: what they are judged by.
-
-    Returns:
-        The value, or None for an AMS on a single fold, which no other fold can cut.
-    """
-    if objective == "log_loss":
-        return log_loss(truth.y, scores[0], truth.weight).value
-    if objective == "auc":
-        return roc_auc(truth.y, scores[0], truth.weight).value
-    if truth.fold.max() == 0:
-        return None
-    selected = cross_validated_selection(scores[0], truth, 0)
-    return ams_estimate(truth.y, selected, truth.weight, truth.b_reg)[0].value
-
+OBJECTIVES = {name: metric for name, metric in METRICS.items() if metric.headline}
+"""Metrics that parameters can be tuned for."""
 
 WEIGHTS, FEATURES = "training_weights", "features"
-"""Dimensions that are no parameters of the model."""
+"""Dimensions that are not parameters of the model."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +69,7 @@ class TuneSettings:
         model: model or label of the configuration, or any registered model.
         trials: number of trials of each study.
         time_limit: seconds for everything, or None.
-        objective: `log_loss`, `auc` or `ams`.
+        objective: name of a metric in `OBJECTIVES`.
         inner: folds that each trial is judged by.
         outer: how many of the run's folds are held out in turn for the nested score; 0 for none, None for 3 or all
             folds of a run that has fewer.
@@ -180,7 +103,7 @@ class TuneSettings:
 
 
 def configured(loaded: LoadedConfig, name: str) -> tuple[LoadedConfig, RunConfig, str | None]:
-    """Reduce a configuration to the model to tune, one row of it; a registered model need not stand in it.
+    """Reduce a configuration to one row of the model to tune, which may be any registered model.
 
     Where the configuration asks for both variants, the global one is tuned.
 
@@ -191,16 +114,14 @@ def configured(loaded: LoadedConfig, name: str) -> tuple[LoadedConfig, RunConfig
         ConfigError: if the model is neither in the configuration nor registered.
     """
     config = loaded.config
-    found = [entry for entry in config.models if name in (entry.row_label, entry.model)]
-    if len(found) > 1:
-        found = [entry for entry in found if entry.row_label == name] or found[:1]
-    if not found:
+    named = [entry for entry in config.models if name in (entry.row_label, entry.model)]
+    entry = next((entry for entry in named if entry.row_label == name), next(iter(named), None))
+    if entry is None:
         try:
             get_model(name)
         except ModelError as error:
             raise ConfigError(f"--model {name}: {error}") from error
-        found = [ModelConfig(model=name)]
-    entry = found[0]
+        entry = ModelConfig(model=name)
     split = entry.jet_split or config.jet_split
     studied = entry.model_copy(update={"jet_split": "none" if split == "both" else split})
     stack = config.stack.model_copy(update={"members": None})
@@ -213,27 +134,28 @@ def search_space(entry: ModelConfig, vary: Sequence[str], schema: TableSchema) -
     """Return the dimensions of a study.
 
     Raises:
-        ConfigError: if the model has no space or `vary` names what cannot be.
+        ConfigError: if the model has no space or `vary` names what cannot be varied.
     """
     from optuna.distributions import CategoricalDistribution
 
     spec = get_model(entry.model)
     space = {} if spec.search_space is None else dict(spec.search_space())
+    known = {WEIGHTS: list(TRAINING_WEIGHTS), FEATURES: [s.name for s in feature_sets() if _fits(s.name, schema)]}
     for item in vary:
         name, equals, text = item.partition("=")
-        known = {WEIGHTS: list(TRAINING_WEIGHTS), FEATURES: [s.name for s in feature_sets() if _fits(s.name, schema)]}
+        options = [part.strip() for part in text.split(",")] if equals else known.get(name, [])
+        lost = next((option for option in options if option not in known.get(name, [])), None)
+        problem = ""
         if name not in known:
-            raise ConfigError(
-                f"--vary {item}: varied can be {' and '.join(known)}, e.g. --vary {WEIGHTS}=balanced,none"
-            )
-        options = [part.strip() for part in text.split(",")] if equals else known[name]
-        for option in options:
-            if option not in known[name]:
-                raise ConfigError(f"--vary {item}: {option!r} is not one of {', '.join(known[name])}")
-        if name == WEIGHTS and not spec.sample_weight:
-            raise ConfigError(f"--vary {item}: model {spec.name!r} takes no weights")
-        if len(set(options)) < max(2, len(options)):
-            raise ConfigError(f"--vary {item}: give two or more different values")
+            problem = f"varied can be {' and '.join(known)}, e.g. --vary {WEIGHTS}=balanced,none"
+        elif lost is not None:
+            problem = f"{lost!r} is not one of {', '.join(known[name])}"
+        elif name == WEIGHTS and not spec.sample_weight:
+            problem = f"model {spec.name!r} takes no weights"
+        elif len(set(options)) < max(2, len(options)):
+            problem = "give two or more different values"
+        if problem:
+            raise ConfigError(f"--vary {item}: {problem}")
         space[name] = CategoricalDistribution(options)
     if not space:
         raise ConfigError(
@@ -251,13 +173,13 @@ def _fits(name: str, schema: TableSchema) -> bool:
 
 
 def starting_point(row: Row, space: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """Return where a study begins, what the configuration, the preset or the library says, and a space that holds it.
+    """Return a space widened to hold the values of the configuration, preset or library, and these values.
 
     Raises:
         ConfigError: if a configured value is of another kind than its dimension.
     """
-    said = {**row.params, WEIGHTS: row.training_weights, FEATURES: row.choice.set}
-    start = {name: said.get(name, row.spec.defaults.get(name)) for name in space}
+    given = {**row.params, WEIGHTS: row.training_weights, FEATURES: row.choice.set}
+    start = {name: given.get(name, row.spec.defaults.get(name)) for name in space}
     start = {name: value for name, value in start.items() if value is not None}
     try:
         whole = {name: _including(d, start[name]) if name in start else d for name, d in space.items()}
@@ -309,22 +231,61 @@ def with_values(loaded: LoadedConfig, values: dict[str, Any], **changes: Any) ->
     return type(loaded)(loaded.config.model_copy(update={"models": [entry], **changes}), loaded.document)
 
 
+def on_scored_folds(
+    score: NDArray[np.float64], row: Row, dataset: Dataset, config: RunConfig
+) -> tuple[NDArray[np.float64], Truth]:
+    """Reduce to the folds that have scores, recalibrate where the row asks for it, rescale the weights.
+
+    Args:
+        score: (n,) out-of-fold log-odds, NaN in folds without.
+        row: the row they belong to.
+        dataset: events with the folds of the scores.
+        config: the run's configuration.
+
+    Returns:
+        (1, m) scores and what they are judged by, folds numbered anew from 0.
+    """
+    there = ~np.isnan(score)
+    y, f = dataset.y[there], score[there]
+    weight = evaluation_weights(y, dataset.weight[there], *dataset.totals)
+    fold = np.unique(dataset.fold[0][there], return_inverse=True)[1].astype(np.int64)
+    if row.calibration == "logit":
+        part = recalibration_part(row, dataset, there)
+        if fold.max() > 0:
+            f = cross_fitted_recalibration(f, y, weight, part, fold)
+        else:  # a single fold serves only to break trials off
+            f = apply_recalibration(f, part, fit_recalibration(f, y, weight, part))
+    truth = Truth(y, weight, fold[None, :], dataset.totals, config.cut.b_reg, config.cut.rule)
+    return f[None, :], truth
+
+
+def recalibration_part(row: Row, dataset: Dataset, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the part of each event that is recalibrated by itself: its jet group for split models, else one."""
+    if row.variant == "jets" and dataset.group is not None:
+        return dataset.group[rows]
+    return np.zeros(int(rows.sum()), dtype=np.int64)
+
+
+def fitted_recalibration(score: NDArray[np.float64], row: Row, dataset: Dataset) -> list[list[float]] | None:
+    """Fit the recalibration that a row asks for on all its out-of-fold scores; None where it asks for none."""
+    if row.calibration != "logit":
+        return None
+    part = recalibration_part(row, dataset, np.ones(score.size, dtype=np.bool_))
+    found: list[list[float]] = fit_recalibration(score, dataset.y, dataset.weight, part).tolist()
+    return found
+
+
+def objective_value(objective: str, scores: NDArray[np.float64], truth: Truth) -> float | None:
+    """Compute an objective on scores (1, m); None where a cut is wanted and there is no other fold to choose it."""
+    metric = OBJECTIVES[objective]
+    if metric.needs_cut and truth.fold.max() == 0:
+        return None
+    return estimates(scores, truth, [metric])[objective].value
+
+
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-_SECONDS, _ERROR, _PROCESS, _VALUES, _CALIBRATION = "seconds", "error", "process", "values", "calibration"
 _PRUNE_AFTER = 5
 _RANDOM_TRIALS = 10
-
-
-def check_optuna() -> None:
-    """Check that Optuna is there.
-
-    Raises:
-        MissingExtraError: naming the extra that brings it.
-    """
-    import importlib.util
-
-    if importlib.util.find_spec("optuna") is None:
-        raise MissingExtraError("higgsbench tune", "tune")
 
 
 @dataclass(frozen=True)
@@ -350,11 +311,24 @@ class TrialRecord:
     calibration: list[list[float]] | None = None
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Optuna's experimental-feature warnings and its log from the screen."""
-    import optuna
+def best_of(records: list[TrialRecord], objective: str) -> TrialRecord | None:
+    """Return the best complete trial, the earliest of equals; None if there is none."""
+    sign = 1.0 if OBJECTIVES[objective].lower_is_better else -1.0
+    complete = [record for record in records if record.value is not None]
+    return min(complete, key=lambda record: sign * (record.value or 0.0), default=None)
 
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Keep Optuna's log and its warnings about experimental features from the screen.
+
+    Raises:
+        MissingExtraError: if Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtraError("higgsbench tune", "tune") from error
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(logging.ERROR)
     try:
@@ -365,19 +339,8 @@ def _quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-class _NoLock:
-    """Stands in for Optuna's lock file, which a killed process leaves behind; one process writes a journal."""
-
-    def acquire(self) -> bool:
-        """Say that the lock is there."""
-        return True
-
-    def release(self) -> None:
-        """Do nothing."""
-
-
 class Journal:
-    """A study whose trials are asked and told one by one; a stopped one goes on.
+    """A study in Optuna's journal of JSON lines, whose trials are asked and told one by one; a stopped one continues.
 
     The sampler of each trial is seeded by how many were carried out before, so that with one trial at a time an
     interrupted study proposes what an undisturbed one would have.
@@ -386,7 +349,7 @@ class Journal:
         file: the journal; created where there is none.
         space: dimensions.
         start: values of the first trial, as far as the space holds them.
-        direction: `minimize` or `maximize`.
+        objective: name of the metric.
         seed: seed of the sampler.
         prune: whether trials behind the median are broken off.
 
@@ -395,93 +358,74 @@ class Journal:
     """
 
     def __init__(
-        self, file: Path, space: Mapping[str, Any], start: dict[str, Any], direction: Direction, seed: int, prune: bool
+        self, file: Path, space: Mapping[str, Any], start: dict[str, Any], objective: str, seed: int, prune: bool
     ) -> None:
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
         self.file, self.space, self.start, self.seed = file, space, start, seed
-        no_lock: Any = _NoLock()  # Optuna's base class of locks cannot be named without importing Optuna
-        _cut_torn_line(file)
+        # A killed process would leave Optuna's lock file behind; only one process writes a journal.
+        lock: Any = threading.Lock()
+        direction: Any = "minimize" if OBJECTIVES[objective].lower_is_better else "maximize"
         pruner = optuna.pruners.MedianPruner(n_startup_trials=_PRUNE_AFTER) if prune else optuna.pruners.NopPruner()
         try:
-            with _quiet():
-                storage = JournalStorage(JournalFileBackend(str(file), lock_obj=no_lock))
-                self.study = optuna.create_study(
-                    storage=storage, study_name="tune", direction=direction, pruner=pruner, load_if_exists=True
-                )
+            _cut_torn_line(file)
+            storage = JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
+            self.study = optuna.create_study(
+                storage=storage, study_name="tune", direction=direction, pruner=pruner, load_if_exists=True
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{file}: is no readable journal of a study ({error}); remove it to begin anew") from error
+            raise StoreError(f"{file}: not a readable journal of a study ({error}); remove it to begin anew") from error
         self._close_interrupted()
 
     def _close_interrupted(self) -> None:
-        """Trials that a killed process left open are over; they count for nothing."""
+        """End trials that a killed process left open; they count for nothing."""
         import optuna
         import psutil
 
         for trial in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-            process = trial.user_attrs.get(_PROCESS)
+            process = trial.user_attrs.get("process")
             if process != os.getpid() and isinstance(process, int) and psutil.pid_exists(process):
                 raise StoreError(f"{self.file}: process {process} is working on this study; wait for it or end it")
-            self.give_up(trial)
+            self.end(trial, "FAIL")
 
     def ask(self) -> tuple[Any, dict[str, Any]]:
         """Begin a trial; return it and its values."""
         import optuna
 
-        with _quiet():
-            done = len(self.records())
-            self.study.sampler = optuna.samplers.TPESampler(
-                seed=self.seed + done, n_startup_trials=_RANDOM_TRIALS, constant_liar=False
-            )
-            first = not done and not self.study.get_trials(
-                deepcopy=False, states=(optuna.trial.TrialState.WAITING, optuna.trial.TrialState.RUNNING)
-            )
-            if first and self.start:
-                self.study.enqueue_trial({name: _as_choice(value) for name, value in self.start.items()})
-            trial = self.study.ask(fixed_distributions=dict(self.space))
-            trial.set_user_attr(_PROCESS, os.getpid())
-            values = {name: _from_choice(trial.params[name]) for name in self.space}
-            trial.set_user_attr(_VALUES, values)
+        done = len(self.records())
+        self.study.sampler = optuna.samplers.TPESampler(
+            seed=self.seed + done, n_startup_trials=_RANDOM_TRIALS, constant_liar=False
+        )
+        begun = (optuna.trial.TrialState.WAITING, optuna.trial.TrialState.RUNNING)
+        if self.start and not done and not self.study.get_trials(deepcopy=False, states=begun):
+            self.study.enqueue_trial({name: _as_choice(value) for name, value in self.start.items()})
+        trial = self.study.ask(fixed_distributions=dict(self.space))
+        trial.set_user_attr("process", os.getpid())
+        values = {name: _from_choice(trial.params[name]) for name in self.space}
+        trial.set_user_attr("values", values)
         return trial, values
 
     def behind(self, trial: Any, value: float, step: int) -> bool:
         """Note a trial's value after a fold; return whether it is to be broken off."""
-        with _quiet():
-            trial.report(value, step)
-            return bool(trial.should_prune())
+        trial.report(value, step)
+        return bool(trial.should_prune())
 
-    def tell(self, trial: Any, value: float, seconds: float, calibration: list[list[float]] | None) -> None:
-        """End a trial that has all its folds."""
-        with _quiet():
-            trial.set_user_attr(_CALIBRATION, calibration)
-            trial.set_user_attr(_SECONDS, seconds)
-            self.study.tell(trial, value)
+    def end(self, trial: Any, state: str, value: float | None = None, **about: Any) -> None:
+        """End a trial.
 
-    def tell_pruned(self, trial: Any, seconds: float) -> None:
-        """End a trial that was broken off."""
+        Args:
+            trial: the trial.
+            state: COMPLETE, PRUNED or FAIL; a failed trial without an error counts for nothing.
+            value: objective of a complete trial.
+            about: seconds, error and calibration, as far as there are any.
+        """
         import optuna
 
-        with _quiet():
-            trial.set_user_attr(_SECONDS, seconds)
-            self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-
-    def tell_failed(self, trial: Any, seconds: float, error: str) -> None:
-        """End a trial that raised."""
-        import optuna
-
-        with _quiet():
-            trial.set_user_attr(_SECONDS, seconds)
-            trial.set_user_attr(_ERROR, error)
-            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
-
-    def give_up(self, trial: Any) -> None:
-        """End a trial that was not carried through; it counts for nothing."""
-        import optuna
-
-        with _quiet():
-            self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        for name, given in about.items():
+            trial.set_user_attr(name, given)
+        self.study.tell(trial.number, value, state=optuna.trial.TrialState[state])
 
     def records(self) -> list[TrialRecord]:
         """Return the trials that were carried out, in their order."""
@@ -489,13 +433,12 @@ class Journal:
         for trial in self.study.get_trials(deepcopy=False):
             about = trial.user_attrs
             state = _STATES.get(trial.state.name)
-            if state is None or (state == "failed" and _ERROR not in about):
+            if state is None or (state == "failed" and "error" not in about):
                 continue
             value = trial.value if state == "complete" else None
-            seconds = float(about.get(_SECONDS, 0.0))
-            error = str(about.get(_ERROR, ""))
-            values = dict(about.get(_VALUES, {}))
-            out.append(TrialRecord(trial.number, state, value, values, seconds, error, about.get(_CALIBRATION)))
+            seconds, error = float(about.get("seconds", 0.0)), str(about.get("error", ""))
+            values = dict(about.get("values", {}))
+            out.append(TrialRecord(trial.number, state, value, values, seconds, error, about.get("calibration")))
         return out
 
     def importances(self) -> dict[str, float]:
@@ -504,33 +447,18 @@ class Journal:
 
         if sum(record.state == "complete" for record in self.records()) < 4:
             return {}
-        with _quiet():
-            try:
-                evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-                found = optuna.importance.get_param_importances(self.study, evaluator=evaluator)
-            except (RuntimeError, ValueError):  # no scatter to explain
-                return {}
+        try:
+            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+            found = optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+        except (RuntimeError, ValueError):  # no scatter to explain
+            return {}
         return {str(name): float(value) for name, value in found.items()}
 
 
 def _cut_torn_line(file: Path) -> None:
-    """Take off a last line that a killed process left unfinished.
-
-    Raises:
-        StoreError: if the file cannot be read, or a line is no JSON object.
-    """
-    try:
-        content = file.read_bytes() if file.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            with file.open("rb+") as stream:
-                stream.truncate(len(whole))
-    except OSError as error:
-        raise StoreError(f"{file}: cannot be used: {error.strerror}") from error
-    for number, line in enumerate(whole.splitlines(), 1):
-        try:
-            known = isinstance(json.loads(line), dict)
-        except ValueError:
-            known = False
-        if not known:
-            raise StoreError(f"{file}:{number}: is no line of a study's journal; remove the file to begin anew")
+    """Cut off a last line that a killed process left unfinished."""
+    content = file.read_bytes() if file.exists() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole != len(content):
+        with file.open("rb+") as stream:
+            stream.truncate(whole)
