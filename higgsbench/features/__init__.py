@@ -1,8 +1,15 @@
-"""Floor 1: named feature sets as Polars expressions."""
+"""Named feature sets as Polars expressions."""
 
-from higgsbench.features.matrix import Features, feature_matrix
 from higgsbench.features.quantity import Quantity
-from higgsbench.features.sets import FeatureSet, feature_set, feature_sets, register_features, resolve_features
+from higgsbench.features.sets import (
+    Features,
+    FeatureSet,
+    feature_matrix,
+    feature_set,
+    feature_sets,
+    register_features,
+    resolve_features,
+)
 
 __all__ = [
     "FeatureSet",

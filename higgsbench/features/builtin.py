@@ -76,9 +76,7 @@ LEP, MET, _JET1, _JET2 = (_in_frame(name) for name in _PREFIX)
 _VISIBLE = (_TAU, LEP, _JET1, _JET2)
 """The objects with a pseudorapidity, in the canonical frame."""
 
-_REPLACED = frozenset(
-    {f"{p}_{c}" for p in ("PRI_tau", "PRI_lep", *_JETS) for c in ("eta", "phi")} | {"PRI_met_phi"},
-)
+_REPLACED = frozenset({f"{p}_{c}" for p in ("PRI_tau", "PRI_lep", *_JETS) for c in ("eta", "phi")} | {"PRI_met_phi"})
 """Columns whose place the canonical coordinates take."""
 
 
@@ -91,31 +89,15 @@ def canonical_quantities(schema: TableSchema) -> list[Quantity]:
     Returns:
         The columns that are invariant already, then pseudorapidities and azimuths in the frame.
     """
-    etas = [
-        Quantity(
-            f"{m.name}_eta_can",
-            m.pseudorapidity,
-            "|eta_tau|" if m is _TAU else f"eta_{m.name} * sign(eta_tau)",
-            "",
-            _SOURCE,
-            "canonical frame",
-        )
-        for m in _VISIBLE
-    ]
-    phis = [
-        Quantity(
-            f"{m.name}_phi_can",
-            m.phi,
-            "|wrap(phi_lep - phi_tau)|"
-            if m is LEP
-            else f"wrap((phi_{m.name} - phi_tau) * sign(wrap(phi_lep - phi_tau)))",
-            "rad",
-            _SOURCE,
-            "canonical frame",
-        )
-        for m in (LEP, MET, _JET1, _JET2)
-    ]
-    return [q for q in raw_quantities(schema) if q.name not in _REPLACED] + etas + phis
+    found = [q for q in raw_quantities(schema) if q.name not in _REPLACED]
+    for m in _VISIBLE:
+        formula = "|eta_tau|" if m is _TAU else f"eta_{m.name} * sign(eta_tau)"
+        found.append(Quantity(f"{m.name}_eta_can", m.pseudorapidity, formula, "", _SOURCE, "canonical frame"))
+    for m in (LEP, MET, _JET1, _JET2):
+        formula = f"wrap((phi_{m.name} - phi_tau) * sign(wrap(phi_lep - phi_tau)))"
+        formula = "|wrap(phi_lep - phi_tau)|" if m is LEP else formula
+        found.append(Quantity(f"{m.name}_phi_can", m.phi, formula, "rad", _SOURCE, "canonical frame"))
+    return found
 
 
 _PDG = "Particle Data Group, Phys. Rev. D 110 (2024) 030001, Kinematics"
@@ -183,23 +165,11 @@ def _zeta() -> list[Quantity]:
 
 def _masses() -> list[Quantity]:
     tau_lep, tau_met, lep_met = (transverse_mass_squared(a, b) for a, b in combinations((_TAU, LEP, MET), 2))
+    ratio, total = present(pl.col("DER_mass_MMC") / pl.col("DER_mass_vis")), (tau_lep + tau_met + lep_met).sqrt()
+    formula = "sqrt(mT^2(tau, lep) + mT^2(tau, MET) + mT^2(lep, MET)), mT^2 = 2 pT pT' (1 - cos(phi - phi'))"
     return [
-        Quantity(
-            "mmc_over_vis",
-            present(pl.col("DER_mass_MMC") / pl.col("DER_mass_vis")),
-            "DER_mass_MMC / DER_mass_vis",
-            "",
-            _HERE,
-            "masses",
-        ),
-        Quantity(
-            "mt_total",
-            (tau_lep + tau_met + lep_met).sqrt(),
-            "sqrt(mT^2(tau, lep) + mT^2(tau, MET) + mT^2(lep, MET)), mT^2 = 2 pT pT' (1 - cos(phi - phi'))",
-            "GeV",
-            "ATLAS, JHEP 11 (2014) 056",
-            "masses",
-        ),
+        Quantity("mmc_over_vis", ratio, "DER_mass_MMC / DER_mass_vis", "", _HERE, "masses"),
+        Quantity("mt_total", total, formula, "GeV", "ATLAS, JHEP 11 (2014) 056", "masses"),
     ]
 
 
@@ -212,32 +182,15 @@ def _event() -> list[Quantity]:
     centrality = present((-4 * off_centre * off_centre / (gap * gap)).exp())
     eta_vis = ((_TAU.pz + LEP.pz) / hypot(sum_x, sum_y)).arcsinh()
     pt_share = pl.col("DER_pt_h") / (pl.col("DER_sum_pt") + MET.pt)
+    significance = present(MET.pt / pl.col("PRI_met_sumet").sqrt())
+    to_jet, to_dijet = opening_angle(*higgs, _JET1.px, _JET1.py), opening_angle(*higgs, *dijet)
+    conf, formula = "ATLAS, ATLAS-CONF-2018-038", "exp(-4 / (eta_1 - eta_2)^2 * (eta_tau - (eta_1 + eta_2) / 2)^2)"
+    jet_formula = "angle between H = T + L + MET and the leading jet"
     return [
-        Quantity(
-            "met_significance",
-            present(MET.pt / pl.col("PRI_met_sumet").sqrt()),
-            "PRI_met / sqrt(PRI_met_sumet)",
-            "sqrt(GeV)",
-            "ATLAS, ATLAS-CONF-2018-038",
-            "event",
-        ),
-        Quantity(
-            "tau_eta_centrality",
-            centrality,
-            "exp(-4 / (eta_1 - eta_2)^2 * (eta_tau - (eta_1 + eta_2) / 2)^2)",
-            "",
-            _ATLAS,
-            "event",
-        ),
-        Quantity(
-            "dphi_h_jet1",
-            opening_angle(*higgs, _JET1.px, _JET1.py),
-            "angle between H = T + L + MET and the leading jet",
-            "rad",
-            _HERE,
-            "event",
-        ),
-        Quantity("dphi_h_jj", opening_angle(*higgs, *dijet), "angle between H and the dijet", "rad", _HERE, "event"),
+        Quantity("met_significance", significance, "PRI_met / sqrt(PRI_met_sumet)", "sqrt(GeV)", conf, "event"),
+        Quantity("tau_eta_centrality", centrality, formula, "", _ATLAS, "event"),
+        Quantity("dphi_h_jet1", to_jet, jet_formula, "rad", _HERE, "event"),
+        Quantity("dphi_h_jj", to_dijet, "angle between H and the dijet", "rad", _HERE, "event"),
         Quantity("eta_vis", present(eta_vis), "arsinh(pz / pT) of tau + lep", "", _PDG, "event"),
         Quantity("pt_h_share", pt_share, "DER_pt_h / (DER_sum_pt + PRI_met)", "", _HERE, "event"),
     ]
@@ -265,12 +218,7 @@ _LOGARITHMS = (
     "PRI_met_sumet",
     "PRI_jet_all_pt",
 )
-_AS_THEY_ARE = (
-    "DER_deltaeta_jet_jet",
-    "DER_deltar_tau_lep",
-    "DER_met_phi_centrality",
-    "DER_lep_eta_centrality",
-)
+_AS_THEY_ARE = ("DER_deltaeta_jet_jet", "DER_deltar_tau_lep", "DER_met_phi_centrality", "DER_lep_eta_centrality")
 _MAY_BE_NULL = "DER_mass_MMC"
 
 

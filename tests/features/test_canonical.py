@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from higgsbench.features import Features, feature_matrix, feature_set, resolve_features
-from higgsbench.features.matrix import evaluate
+from higgsbench.features.sets import evaluate
 from higgsbench.schema import ATLAS_HIGGS, FEATURES
 from tests.features.conftest import random_events
 

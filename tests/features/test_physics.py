@@ -12,15 +12,8 @@ import pytest
 import vector
 
 from higgsbench.features import feature_set, resolve_features
-from higgsbench.features.matrix import evaluate
-from higgsbench.features.quantity import (
-    Momentum,
-    abs_delta_eta,
-    abs_delta_phi,
-    delta_r,
-    transverse_mass_squared,
-    wrap,
-)
+from higgsbench.features.quantity import Momentum, abs_delta_eta, abs_delta_phi, delta_r, transverse_mass_squared, wrap
+from higgsbench.features.sets import evaluate
 from higgsbench.schema import ATLAS_HIGGS
 from tests.features.conftest import random_events
 

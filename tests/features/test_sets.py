@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from higgsbench.errors import ConfigError
-from higgsbench.features import feature_matrix, feature_sets, matrix, resolve_features
+from higgsbench.features import feature_matrix, feature_sets, resolve_features, sets
 from higgsbench.features.builtin import STEPS
-from higgsbench.features.matrix import steps_and_columns
+from higgsbench.features.sets import steps_and_columns
 from higgsbench.files import canonical_digest
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, UCI_HIGGS
 
@@ -114,7 +114,7 @@ def test_the_digest_follows_the_canonical_frame(monkeypatch: pytest.MonkeyPatch)
     assert before == resolve_features(ATLAS_HIGGS, columns=columns).digest
     changed = [dict(step) for step in STEPS]
     changed[0]["~upward"] = pl.lit(1.0) * pl.col("PRI_met_phi")
-    monkeypatch.setattr(matrix, "STEPS", tuple(changed))
+    monkeypatch.setattr(sets, "STEPS", tuple(changed))
     assert resolve_features(ATLAS_HIGGS, columns=columns).digest != before
     assert resolve_features(ATLAS_HIGGS).digest == RAW_DIGEST
 

@@ -114,10 +114,7 @@ def _decay_ditau(rng: np.random.Generator, process: ProcessModel, recoil: Recoil
         direction = rng.uniform(-np.pi, np.pi, n)
         lost_px, lost_py = size * np.cos(direction), size * np.sin(direction)
     parent = from_transverse(
-        noise_x - recoil.px - lost_px,
-        noise_y - recoil.py - lost_py,
-        _rapidity(rng, model, recoil, jet_num),
-        mass,
+        noise_x - recoil.px - lost_px, noise_y - recoil.py - lost_py, _rapidity(rng, model, recoil, jet_num), mass
     )
     tau_had, tau_lep = _decay(rng, parent, _cos_theta(rng, model.polarisation, n))
     x_had, x_lep = _fractions(rng, process, n)

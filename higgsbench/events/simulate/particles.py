@@ -76,10 +76,7 @@ def decay_to_massless(parent: FourVector, cos_theta: FloatArray, phi: FloatArray
     along = (qx * parent.px + qy * parent.py + qz * parent.pz) / mass
     factor = along / (parent.e + mass) + half / mass
     first = FourVector(
-        qx + parent.px * factor,
-        qy + parent.py * factor,
-        qz + parent.pz * factor,
-        half * parent.e / mass + along,
+        qx + parent.px * factor, qy + parent.py * factor, qz + parent.pz * factor, half * parent.e / mass + along
     )
     second = FourVector(parent.px - first.px, parent.py - first.py, parent.pz - first.pz, parent.e - first.e)
     return first, second

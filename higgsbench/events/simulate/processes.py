@@ -1,6 +1,6 @@
 """What the toy simulation draws from: the shapes of each process and the settings of a data set.
 
-The fitted numbers are in `processes.toml`; the records here document them.
+The fitted numbers are in `processes.toml`, which says what each of them means; the records here have the same names.
 """
 
 from __future__ import annotations
@@ -45,15 +45,7 @@ ByJets: TypeAlias = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Sample:
-    """Events that were generated together and share one weight.
-
-    Attributes:
-        process: key of the process they belong to.
-        events: number of its events among the 15,000 that the simulation was fitted to.
-        weight: weight of an event relative to the other samples of its class; W + jets has one per jet number.
-        jets: fraction of the sample's events with 0, 1, 2 and at least 3 jets (unweighted).
-        spread: standard deviation of ln(weight) by jet number; 0 means every event weighs the same.
-    """
+    """Events that were generated together and share one weight."""
 
     process: str
     events: int
@@ -69,21 +61,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class JetModel:
-    """The jets of events with a given number of them.
-
-    Attributes:
-        log_pt: mean and standard deviation of ln(pt_1 - 25 GeV), cut at pt_1 >= 30 GeV.
-        eta: Beta parameters of abs(eta_1) / 4.5.
-        ratio: Beta parameters of (pt_2 - 30) / (pt_1 - 30).
-        eta_slope: mean of eta_2 is this times eta_1 ...
-        eta_width: ... and its Gaussian width is this; cut at abs(eta_2) <= 4.5.
-        dphi: Beta parameters of abs(dphi_12) / pi.
-        tag_share: fraction of events with two tagging jets, as vector boson fusion has.
-        tag_gap: mean and width of abs(deta_12) in those.
-        tag_centre: Gaussian width of (eta_1 + eta_2)/2 in those.
-        resonance: fraction of events whose two jets come from a boson (VH), mean and width of its mass, GeV.
-        log_other: mean and standard deviation of ln(pt sum of further jets - 25 GeV), cut at 30 GeV.
-    """
+    """The jets of events with a given number of them."""
 
     log_pt: Pair
     eta: Pair
@@ -100,15 +78,7 @@ class JetModel:
 
 @dataclass(frozen=True)
 class SoftModel:
-    """Size of the transverse momentum that no reconstructed object carries, a mixture of three parts.
-
-    Attributes:
-        core: Gamma shape and scale (GeV) of soft tracks and energy clusters.
-        bump_share: fraction with one jet just below the jet threshold ...
-        bump: ... Gaussian mean and width of its pt, GeV.
-        tail_share: fraction with something larger lost ...
-        tail: ... least size and mean excess (exponential), GeV.
-    """
+    """Size of the transverse momentum that no reconstructed object carries, a mixture of three parts."""
 
     core: Pair
     bump_share: float
@@ -119,14 +89,7 @@ class SoftModel:
 
 @dataclass(frozen=True)
 class SumEtModel:
-    """Scalar sum of transverse energy: slope_visible (tau + lep) + slope_jets jets + slope_soft soft + Gamma.
-
-    Attributes:
-        slope_visible: weight of the transverse momenta of tau and lepton.
-        slope_jets: weight of PRI_jet_all_pt.
-        slope_soft: weight of the size of the soft term.
-        gamma: shape, scale (GeV) and offset (GeV) of the rest.
-    """
+    """Scalar sum of transverse energy: slope_visible (tau + lep) + slope_jets jets + slope_soft soft + Gamma."""
 
     slope_visible: float
     slope_jets: float
@@ -136,20 +99,7 @@ class SumEtModel:
 
 @dataclass(frozen=True)
 class ParentModel:
-    """The boson (H, Z or W) that decays, or the two W of a top pair.
-
-    Attributes:
-        mass: pole mass, GeV.
-        noise: Gaussian width per axis, GeV, between the true transverse momentum and the measured recoil ...
-        noise_stochastic: ... grows in quadrature by this times sqrt(PRI_jet_all_pt) ...
-        noise_tail: ... and this fraction of the events has twice the width.
-        rapidity: Gaussian width of the rapidity ...
-        rapidity_slope: ... about this times eta of the leading jet (0 without jets).
-        width: Breit-Wigner width, GeV.
-        tail_share: fraction of heavier parents (Drell-Yan continuum and look-alikes) ...
-        tail: ... least mass and mean excess (exponential), GeV.
-        polarisation: coefficient of cos^2 of the decay angle about the beam (Z), or 2 cos of the V - A decay (W).
-    """
+    """The boson (H, Z or W) that decays, or the two W of a top pair."""
 
     mass: float
     noise: float
@@ -165,16 +115,7 @@ class ParentModel:
 
 @dataclass(frozen=True)
 class FakeTau:
-    """A jet reconstructed as a hadronic tau.
-
-    Attributes:
-        pt: Weibull shape and scale (GeV) of pt - 20 GeV, by jet number.
-        eta: Beta parameters of abs(eta) / 2.5.
-        response: transverse momentum of the jet over that of the fake tau.
-        rapidity_slope: mean of the W's rapidity is this times eta of the fake tau.
-        lepton_from_tau: fraction of W -> tau nu, tau -> l nu nu.
-        away: strength of the preference for the direction opposite to the leading jet (von Mises kappa).
-    """
+    """A jet reconstructed as a hadronic tau."""
 
     pt: tuple[Pair, ...]
     eta: Pair
@@ -186,23 +127,7 @@ class FakeTau:
 
 @dataclass(frozen=True)
 class ProcessModel:
-    """One physics process.
-
-    Attributes:
-        label: "s" or "b".
-        parent: what decays.
-        jets: models for 1, 2 and at least 3 jets.
-        soft: models for 0, 1, 2 and at least 3 jets.
-        sumet: by jet number.
-        hadronic_x: least value and Beta parameters of the momentum fraction of the visible hadronic tau.
-        correlation: of the two visible fractions, -1 to 1 (spin of the parent).
-        invisible: by jet number, fraction of events whose associated boson is lost in neutrinos or acceptance (VH) ...
-        lepton_swap: ... and fraction of those in which the lepton comes from that boson.
-        companion: mean transverse momentum of the associated boson or, for top pairs, of the W relative to the
-            recoil, GeV.
-        fake: the fake tau; None where the tau is real.
-        fake_share: fraction of events with a fake tau in a process that also has real ones.
-    """
+    """One physics process."""
 
     label: str
     parent: ParentModel
@@ -220,25 +145,7 @@ class ProcessModel:
 
 @dataclass(frozen=True)
 class Detector:
-    """Acceptance, efficiency and resolution that all processes share.
-
-    Attributes:
-        tau_pt_min: least transverse momentum of the hadronic tau, GeV.
-        lep_pt_min: of the lepton, GeV.
-        eta_max: largest abs(eta) of both.
-        crack: abs(eta) range where the calorimeter has a gap ...
-        crack_loss: ... and the share of leptons lost there.
-        min_dr_tau_lep: least separation of tau and lepton.
-        min_dr_tau_jet: of tau and jets.
-        min_dr_lep_jet: of lepton and jets.
-        tau_resolution: relative resolution of the tau's momentum.
-        lepton_resolution: of the lepton's.
-        w_mass: GeV.
-        jet_mass: median of mass over pt of a jet, width of its logarithm, and largest value.
-        jet_mass_ratio: largest mass of two jets over that of massless jets (the file's largest is 1.39).
-        sumet_min: least sumet, GeV.
-        mmc_scale: median of the file's DER_mass_MMC over the MMC-lite mass, by jet number.
-    """
+    """Acceptance, efficiency and resolution that all processes share."""
 
     tau_pt_min: float
     lep_pt_min: float
