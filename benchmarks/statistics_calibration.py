@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from benchmarks.common import publish
-from higgsbench.compare.contest import difference_between
-from higgsbench.compare.measure import Contender, measure
+from higgsbench.compare.measure import Contender, difference_between, measure
 from higgsbench.ensemble import Truth
 from higgsbench.metrics import METRICS, evaluation_weights, log_loss, roc_auc
 from higgsbench.metrics.comparisons import effective_degrees
@@ -115,13 +114,13 @@ def replication(task: tuple[int, int, int]) -> list[list[float]]:
         parts = [(difference_between(twin_a, b, metric), own - influence)
                  for b, influence in zip((twin_b, worse), others, strict=True)]  # fmt: skip
         line = [x for found, influence in parts for x in (found.value, found.se, effective_degrees(influence))]
-        line += [twin_a.values[metric], twin_a.errors[metric], effective_degrees(own)]
+        line += [twin_a.value(metric), twin_a.se(metric), effective_degrees(own)]
         out.append([*line, parts[0][0].p_value])
         if metric == "ams":
             plain = [float(np.std(twin_a.replicas.ams_cv - b.replicas.ams_cv, ddof=1)) for b in (twin_b, worse)]
             held = [float(np.sqrt(np.sum(influence**2))) for _, influence in parts]
             alone = float(np.sqrt(np.sum(own**2)))
-            for errors in ((*plain, twin_a.errors["ams"]), (*held, alone)):
+            for errors in ((*plain, twin_a.se("ams")), (*held, alone)):
                 other = list(line)
                 other[1::3] = errors
                 p = 2.0 * float(t.sf(abs(other[0]) / other[1], other[2]))

@@ -10,18 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from higgsbench.compare.measure import Measured, Overlap, fold_values, measure, overlap_of
-from higgsbench.ensemble.evaluate import paired_error
+from higgsbench.compare.measure import Overlap, difference_between, fold_values, measure, over_folds, overlap_of
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable
-from higgsbench.metrics.comparisons import (
-    Difference,
-    corrected_resampled_t,
-    difference_of,
-    effective_degrees,
-    holm,
-    indistinct_groups,
-)
+from higgsbench.metrics.comparisons import Difference, holm, indistinct_groups
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import json_report, markdown_table, markdown_text
 
@@ -32,22 +24,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from higgsbench.compare.measure import Contender
-    from higgsbench.metrics.weights import Floats, Ints
+    from higgsbench.ensemble.evaluate import RowMetrics
+    from higgsbench.metrics.weights import Floats
 
-__all__ = [
-    "ALPHA",
-    "Comparison",
-    "PairResult",
-    "RankPicture",
-    "check_target",
-    "compare",
-    "conclusions",
-    "difference_between",
-    "rank_pictures",
-    "render",
-    "show",
-    "write_selections",
-]
+__all__ = ["ALPHA", "Comparison", "PairResult", "RankPicture", "check_target", "compare", "conclusions",
+           "rank_pictures", "render", "show", "write_selections"]  # fmt: skip
 
 ALPHA = 0.05
 """Two models are called different when the adjusted p-value is below this."""
@@ -120,7 +101,7 @@ class Comparison:
     """
 
     events: int
-    models: tuple[Measured, ...]
+    models: tuple[RowMetrics, ...]
     pairs: tuple[PairResult, ...]
     pictures: dict[str, RankPicture]
     notes: tuple[str, ...]
@@ -166,68 +147,33 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
 
 
 def rank_pictures(contenders: Sequence[Contender], *, replicas: int) -> dict[str, RankPicture]:
-    """Return the pictures of a comparison without the rest of it, most of which grows with the number of pairs.
-
-    Args:
-        contenders: at least two models on the same events.
-        replicas: bootstrap replicas.
-    """
+    """Return the pictures of a comparison without the rest of it, most of which grows with the number of pairs."""
     return _pictures(measure(contenders, replicas))
 
 
-def _pictures(models: Sequence[Measured]) -> dict[str, RankPicture]:
+def _pictures(models: Sequence[RowMetrics]) -> dict[str, RankPicture]:
     return {name: _picture(name, models) for name, metric in METRICS.items() if metric.headline and metric.resampled}
 
 
-def _pairs(contenders: Sequence[Contender], models: Sequence[Measured]) -> list[PairResult]:
+def _pairs(contenders: Sequence[Contender], models: Sequence[RowMetrics]) -> list[PairResult]:
     index = list(combinations(range(len(models)), 2))
-    differences = [{m: difference_between(models[i], models[j], m) for m in models[i].values} for i, j in index]
+    differences = [{m: difference_between(models[i], models[j], m) for m in METRICS} for i, j in index]
     by_fold = [fold_values(contender) for contender in contenders]
-    adjusted = {m: holm([d[m].p_value for d in differences]) for m in models[0].values}
+    adjusted = {m: holm([d[m].p_value for d in differences]) for m in METRICS}
     return [
         PairResult(
             a=models[i].name,
             b=models[j].name,
             differences=differences[k],
             adjusted={m: float(adjusted[m][k]) for m in adjusted},
-            over_folds=_over_folds(contenders[i].truth.fold, contenders[j].truth.fold, by_fold[i], by_fold[j]),
-            overlap=overlap_of(contenders[i], contenders[j], models[i], models[j]),
+            over_folds=over_folds(contenders[i].truth.fold, contenders[j].truth.fold, by_fold[i], by_fold[j]),
+            overlap=overlap_of(contenders[i], contenders[j], models[i].selected[0], models[j].selected[0]),
         )
         for k, (i, j) in enumerate(index)
     ]
 
 
-def difference_between(a: Measured, b: Measured, metric: str) -> Difference:
-    """Return a minus b in one metric, its error from the events both are judged by.
-
-    The error of the AMS is that of paired bootstrap replicas, the choice of the cuts included; the others' follows from
-    the events' influence. Student's t, its degrees of freedom from the effective number of events.
-    """
-    first, second = a.estimates[metric], b.estimates[metric]
-    with np.errstate(invalid="ignore"):  # two infinite losses have no difference
-        deviation = first.influence - second.influence
-        value = first.value - second.value
-        se = float(np.sqrt(np.sum(deviation**2)))
-    if METRICS[metric].needs_cut:
-        se = paired_error(a.replicas, b.replicas, METRICS[metric].key)
-    return difference_of(value, se, effective_degrees(deviation))
-
-
-def _over_folds(fold: Ints, other: Ints, mine: dict[str, Floats], theirs: dict[str, Floats]) -> dict[str, Difference]:
-    """Differences over folds (repeats, n) of the metrics (repeats x folds,); none where the folds are not the same."""
-    if not np.array_equal(fold, other):
-        return {}
-    folds = int(fold.max()) + 1
-    share = 1.0 / (folds - 1)
-    out: dict[str, Difference] = {}
-    for metric in mine:
-        difference = mine[metric] - theirs[metric]
-        if difference.size > 1 and np.isfinite(difference).all():
-            out[metric] = corrected_resampled_t(difference, share)
-    return out
-
-
-def _picture(metric: str, models: Sequence[Measured]) -> RankPicture:
+def _picture(metric: str, models: Sequence[RowMetrics]) -> RankPicture:
     from scipy.stats import rankdata
 
     record = METRICS[metric]
@@ -263,7 +209,7 @@ def write_selections(target: Path, shared: Contender, comparison: Comparison) ->
 
     Args:
         target: Parquet or CSV file.
-        shared: any of the compared models; all share these events.
+        shared: any of the compared models.
         comparison: the comparison.
 
     Raises:
@@ -300,9 +246,9 @@ def _models(comparison: Comparison) -> tuple[list[str], _Rows]:
     head = ["model", "selected", "s", "b", *(how.heading for how in METRICS.values())]
     rows = []
     for model in comparison.models:
-        cells = [f"{_number(model.values[m], m)} ± {_number(model.errors[m], m)}" for m in METRICS]
+        cells = [f"{_number(model.value(m), m)} ± {_number(model.se(m), m)}" for m in METRICS]
         rows.append(
-            [printable(model.name), f"{100 * model.selected.mean():.1f}%", f"{model.s:,.0f}", f"{model.b:,.0f}", *cells]
+            [printable(model.name), f"{100 * model.fraction:.1f}%", f"{model.s:,.0f}", f"{model.b:,.0f}", *cells]
         )
     return head, rows
 
@@ -451,11 +397,11 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "models": [
             {
                 "name": m.name,
-                "values": m.values,
-                "se": m.errors,
+                "values": {name: m.value(name) for name in METRICS},
+                "se": {name: m.se(name) for name in METRICS},
                 "s": m.s,
                 "b": m.b,
-                "fraction": float(m.selected.mean()),
+                "fraction": m.fraction,
             }
             for m in comparison.models
         ],

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from higgsbench.ensemble.cut import Truth, cross_validated_selection
-from higgsbench.ensemble.evaluate import bootstrap_rows, estimates, standard_error
+from higgsbench.ensemble.evaluate import RowMetrics, evaluate_rows, paired_error
 from higgsbench.errors import ConfigError, DataError, StoreError
 from higgsbench.metrics.ams import ams
+from higgsbench.metrics.comparisons import Difference, corrected_resampled_t, difference_of, effective_degrees
 from higgsbench.metrics.estimates import METRICS, Scored, selected_sums
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.runs.stored import StoredRow, StoredRun, find_run
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.ensemble.evaluate import Replicas
-    from higgsbench.metrics.estimates import Estimate
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
-__all__ = ["Contender", "Measured", "Overlap", "Part", "fold_values", "load_contenders", "measure", "overlap_of"]
+__all__ = ["Contender", "Overlap", "Part", "difference_between", "fold_values", "load_contenders", "measure",
+           "over_folds", "overlap_of"]  # fmt: skip
 
 _SHARED = ("layout", "n_s", "n_b", "b_reg")
 """Two scores are judged by the same measure only if their runs agree in these."""
@@ -163,51 +163,26 @@ def _restricted(contender: Contender, shared: Ints) -> Contender:
     return replace(kept, truth=replace(kept.truth, weight=weight))
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The numbers of a model.
+def measure(contenders: Sequence[Contender], replicas: int) -> list[RowMetrics]:
+    """Measure all contenders with all metrics; their bootstrap replicas are of the same draws, hence paired."""
+    rows = evaluate_rows([(c.scores, c.truth) for c in contenders], list(METRICS.values()), replicas)
+    return [replace(row, name=contender.name) for row, contender in zip(rows, contenders, strict=True)]
 
-    Attributes:
-        name: its name.
-        estimates: metrics by name, means over repeats; the influence of `ams` holds the cut.
-        errors: standard errors by name of the metric, the choice of the cut included.
-        replicas: bootstrap replicas.
-        s: selected signal at the honest cut, b: background, means over repeats.
-        selected: (repeats, n) the honest selection.
+
+def difference_between(a: RowMetrics, b: RowMetrics, metric: str) -> Difference:
+    """Return a minus b in one metric, its error from the events both are judged by.
+
+    The error of the AMS is that of paired bootstrap replicas, the choice of the cuts included; the others' follows from
+    the events' influence. Student's t, its degrees of freedom from the effective number of events.
     """
-
-    name: str
-    estimates: dict[str, Estimate]
-    errors: dict[str, float]
-    replicas: Replicas
-    s: float
-    b: float
-    selected: Bools
-
-    @property
-    def values(self) -> dict[str, float]:
-        """Metrics by name."""
-        return {name: estimate.value for name, estimate in self.estimates.items()}
-
-
-def measure(contenders: Sequence[Contender], replicas: int) -> list[Measured]:
-    """Measure all contenders; their bootstrap replicas are of the same draws, hence paired.
-
-    Args:
-        contenders: models on the same events.
-        replicas: number of bootstrap replicas.
-    """
-    resampled = bootstrap_rows([(c.scores, c.truth) for c in contenders], replicas)
-    return [_measured(contender, drawn) for contender, drawn in zip(contenders, resampled, strict=True)]
-
-
-def _measured(contender: Contender, replicas: Replicas) -> Measured:
-    truth = contender.truth
-    selections = np.stack([cross_validated_selection(f, truth, r) for r, f in enumerate(contender.scores)])
-    found = estimates(contender.scores, truth, METRICS.values(), list(selections))
-    errors = {name: standard_error(METRICS[name], estimate, replicas) for name, estimate in found.items()}
-    s, b = np.mean([selected_sums(truth.y, selected, truth.weight) for selected in selections], axis=0)
-    return Measured(contender.name, found, errors, replicas, float(s), float(b), selections)
+    first, second = a.estimates[metric], b.estimates[metric]
+    with np.errstate(invalid="ignore"):  # two infinite losses have no difference
+        deviation = first.influence - second.influence
+        value = first.value - second.value
+        se = float(np.sqrt(np.sum(deviation**2)))
+    if METRICS[metric].needs_cut:
+        se = paired_error(a.replicas, b.replicas, METRICS[metric].key)
+    return difference_of(value, se, effective_degrees(deviation))
 
 
 def fold_values(contender: Contender) -> dict[str, Floats]:
@@ -235,6 +210,20 @@ def fold_values(contender: Contender) -> dict[str, Floats]:
                 value = metric.estimate(events).value if at_cut is None else float(at_cut(s, b, truth.b_reg)[0])
                 out[metric.name].append(value)
     return {name: np.array(values) for name, values in out.items()}
+
+
+def over_folds(fold: Ints, other: Ints, mine: dict[str, Floats], theirs: dict[str, Floats]) -> dict[str, Difference]:
+    """Return differences over folds (repeats, n) of metrics (repeats x folds,); none where the folds differ."""
+    if not np.array_equal(fold, other):
+        return {}
+    folds = int(fold.max()) + 1
+    share = 1.0 / (folds - 1)
+    out: dict[str, Difference] = {}
+    for metric in mine:
+        difference = mine[metric] - theirs[metric]
+        if difference.size > 1 and np.isfinite(difference).all():
+            out[metric] = corrected_resampled_t(difference, share)
+    return out
 
 
 @dataclass(frozen=True)
@@ -271,30 +260,18 @@ class Overlap:
     rank_correlation: dict[str, float]
 
 
-def overlap_of(a: Contender, b: Contender, a_measured: Measured, b_measured: Measured) -> Overlap:
-    """Compare what two models on the same events select.
-
-    Args:
-        a: the first model.
-        b: the second.
-        a_measured: numbers of the first.
-        b_measured: numbers of the second.
-    """
+def overlap_of(a: Contender, b: Contender, mine: Bools, theirs: Bools) -> Overlap:
+    """Compare what two models on the same events select: `mine` (n,) the first, `theirs` the second."""
     from scipy.stats import rankdata
 
-    mine, theirs = a_measured.selected[0], b_measured.selected[0]
     y, w = a.truth.y, a.truth.weight
     correlation = {
         name: _correlation(rankdata(a.scores[0][rows]), rankdata(b.scores[0][rows]), w[rows])
         for name, rows in (("signal", y), ("background", ~y))
     }
-    return Overlap(
-        only_a=_part(a, mine & ~theirs),
-        only_b=_part(a, theirs & ~mine),
-        both=_part(a, mine & theirs),
-        either=_part(a, mine | theirs),
-        rank_correlation=correlation,
-    )
+    parts = (mine & ~theirs, theirs & ~mine, mine & theirs, mine | theirs)
+    only_a, only_b, both, either = (_part(a, keep) for keep in parts)
+    return Overlap(only_a, only_b, both, either, correlation)
 
 
 def _part(contender: Contender, keep: Bools) -> Part:

@@ -11,7 +11,7 @@ instead of a sort. The histograms of many replicas are one product of a sparse m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
 __all__ = ["METRICS_VERSION", "REPLICAS", "HeldOut", "Replicas", "RowMetrics", "Truth", "bootstrap_rows", "estimates",
-           "evaluate_held_out", "evaluate_row", "paired", "paired_error", "standard_error"]  # fmt: skip
+           "evaluate_held_out", "evaluate_row", "evaluate_rows", "paired", "paired_error"]  # fmt: skip
 
 METRICS_VERSION = 4
 """Raised whenever a definition changes; rows of different versions are never ranked together."""
@@ -253,6 +253,8 @@ class RowMetrics:
         oof_max_se: its standard error at fixed cut.
         cut: the frozen cut, chosen by the rule on all out-of-fold scores; its threshold is the mean over repeats.
         replicas: bootstrap replicas, for paired differences to other rows on the same events.
+        selected: (repeats, n) the honest selection.
+        name: of the row, where several are compared.
     """
 
     estimates: dict[str, Estimate]
@@ -263,14 +265,17 @@ class RowMetrics:
     oof_max_se: float
     cut: Cut
     replicas: Replicas
+    selected: Bools
+    name: str = ""
 
     def value(self, name: str) -> float:
         """Return a metric by name."""
         return self.estimates[name].value
 
     def se(self, name: str) -> float:
-        """Return the standard error of a metric; the choice of the cuts is included."""
-        return standard_error(METRICS[name], self.estimates[name], self.replicas)
+        """Return the standard error of a metric; of one at the honest cut it includes the choice of the cuts."""
+        record = METRICS[name]
+        return float(np.std(self.replicas.values[record.key], ddof=1)) if record.needs_cut else self.estimates[name].se
 
     def record(self) -> dict[str, float]:
         """Return all numbers by the names that rows and leaderboards use."""
@@ -284,13 +289,9 @@ class RowMetrics:
         return out
 
     def without_events(self) -> RowMetrics:
-        """Return the metrics without the contribution of each event, 24 bytes for each event and row of a run."""
-        return replace(self, estimates={name: e.without_events() for name, e in self.estimates.items()})
-
-
-def standard_error(metric: Metric, estimate: Estimate, replicas: Replicas) -> float:
-    """Return the error of an estimate; of a metric at the honest cut it comes from the bootstrap."""
-    return float(np.std(replicas.values[metric.key], ddof=1)) if metric.needs_cut else estimate.se
+        """Return the metrics without the contribution of each event, 25 bytes for each event and row of a run."""
+        kept = {name: e.without_events() for name, e in self.estimates.items()}
+        return replace(self, estimates=kept, selected=self.selected[:, :0].copy())
 
 
 def paired(a: RowMetrics, b: RowMetrics, name: str) -> tuple[float, float]:
@@ -301,7 +302,7 @@ def paired(a: RowMetrics, b: RowMetrics, name: str) -> tuple[float, float]:
 
 
 def estimates(
-    scores: Floats, truth: Truth, metrics: Iterable[Metric], selections: Sequence[Bools] | None = None
+    scores: Floats, truth: Truth, metrics: Sequence[Metric], selected: Sequence[Bools] | Bools | None = None
 ) -> dict[str, Estimate]:
     """Compute metrics on out-of-fold scores, means over repeats, by name.
 
@@ -309,35 +310,46 @@ def estimates(
         scores: (repeats, n) log-odds in physical normalisation.
         truth: labels, weights, folds and rule.
         metrics: records of the metrics wanted; one at the honest cut needs two folds.
-        selections: the honest selection (n,) of each repeat, where it is known.
+        selected: the honest selection (n,) of each repeat, where it is known.
     """
-    wanted = list(metrics)
-    if selections is None and any(metric.needs_cut for metric in wanted):
-        selections = [cross_validated_selection(score, truth, r) for r, score in enumerate(scores)]
+    if selected is None and any(metric.needs_cut for metric in metrics):
+        selected = [cross_validated_selection(score, truth, r) for r, score in enumerate(scores)]
     events = [
-        Scored(truth.y, score, truth.weight, truth.b_reg, None if selections is None else selections[r])
+        Scored(truth.y, score, truth.weight, truth.b_reg, None if selected is None else selected[r])
         for r, score in enumerate(scores)
     ]
-    return {metric.name: mean_estimate([metric.estimate(e) for e in events]) for metric in wanted}
+    return {metric.name: mean_estimate([metric.estimate(e) for e in events]) for metric in metrics}
 
 
 def evaluate_row(scores: Floats, truth: Truth) -> RowMetrics:
     """Compute the metrics of a row from its out-of-fold log-odds (repeats, n) in physical normalisation."""
-    selections = [cross_validated_selection(score, truth, r) for r, score in enumerate(scores)]
-    headline = [metric for metric in METRICS.values() if metric.headline]
-    found = estimates(scores, truth, headline, selections)
-    s, b = np.mean([selected_sums(truth.y, selected, truth.weight) for selected in selections], axis=0)
+    return evaluate_rows([(scores, truth)], [metric for metric in METRICS.values() if metric.headline])[0]
+
+
+def evaluate_rows(
+    rows: Sequence[tuple[Floats, Truth]], metrics: Sequence[Metric], replicas: int = REPLICAS
+) -> list[RowMetrics]:
+    """Compute metrics of rows on the same events, with bootstrap replicas of the same draws; see `evaluate_row`."""
+    found = [_evaluated(scores, truth, metrics) for scores, truth in rows]
+    return [replace(row, replicas=drawn) for row, drawn in zip(found, bootstrap_rows(rows, replicas), strict=True)]
+
+
+def _evaluated(scores: Floats, truth: Truth, metrics: Sequence[Metric]) -> RowMetrics:
+    """Compute everything but the replicas."""
+    selected = np.stack([cross_validated_selection(score, truth, r) for r, score in enumerate(scores)])
+    s, b = np.mean([selected_sums(truth.y, own, truth.weight) for own in selected], axis=0)
     chosen = [_cuts(score, truth) for score in scores]
     best, cut = (_mean_cut(list(cuts)) for cuts in zip(*chosen, strict=True))
     return RowMetrics(
-        estimates=found,
+        estimates=estimates(scores, truth, metrics, selected),
         s=float(s),
         b=float(b),
-        fraction=float(np.mean([selected.mean() for selected in selections])),
+        fraction=float(np.mean([own.mean() for own in selected])),
         oof_max=best.ams,
         oof_max_se=best.se,
         cut=cut,
-        replicas=bootstrap_rows([(scores, truth)])[0],
+        replicas=Replicas({}, np.empty((0, 0))),
+        selected=selected,
     )
 
 

@@ -38,7 +38,7 @@ def test_numbers_are_those_of_the_definitions(make_run: MakeRun) -> None:
     loss = [log_loss(y, c.scores[0], w).value for c in found]
     assert pair.differences["log_loss"].value == pytest.approx(loss[0] - loss[1])
     mine, theirs = (cross_validated_selection(c.scores[0], c.truth, 0) for c in found)
-    assert result.models[0].values["ams"] == pytest.approx(ams(w[mine & y].sum(), w[mine & ~y].sum()))
+    assert result.models[0].value("ams") == pytest.approx(ams(w[mine & y].sum(), w[mine & ~y].sum()))
     replicas = [bootstrap_rows([(c.scores, c.truth)], 60)[0] for c in found]
     assert pair.differences["ams"].se == pytest.approx(paired_error(*replicas))
     only = mine & ~theirs
@@ -196,6 +196,6 @@ def test_a_metric_is_one_record(make_run: MakeRun, monkeypatch: pytest.MonkeyPat
     result = compare(found, replicas=10)
     pair = result.pair("good", "poor")
     assert pair.differences["brier"].value < 0.0
-    assert result.models[0].values["brier"] == pytest.approx(row["brier"])
+    assert result.models[0].value("brier") == pytest.approx(row["brier"])
     assert "brier" in pair.over_folds
     assert "Brier x10³" in render(result, "markdown")
