@@ -146,32 +146,31 @@ def fetch_opendata(
     """
     target = _target()
     known = None if source or force else _known(target)
-    if known is None or file_digest(known.path) != known.sha256:
-        chosen = source or OPENDATA_URL
-        try:
+    chosen = source or OPENDATA_URL
+    try:
+        if known is None or file_digest(known.path) != known.sha256:
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".tmp-", dir=target.parent) as folder:
                 arrived = Path(folder) / OPENDATA_NAME
                 if "://" in chosen:
                     download(chosen, arrived, timeout=timeout, attempts=attempts, progress=progress)
                 else:
-                    _copy_source(chosen, arrived)
+                    _copy(Path(chosen).expanduser(), arrived)
                 known = _verified(arrived, chosen, target, expected, sha256)
-        except OSError as error:
-            raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
-    if output is not None:
-        _copy(known.path, output)
+        if output is not None:
+            target = output.expanduser()
+            target = target / OPENDATA_NAME if target.is_dir() else target
+            _copy(known.path, target)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
     return known
 
 
-def _copy_source(source: str, place: Path) -> None:
-    file = Path(source).expanduser()
+def _copy(file: Path, target: Path) -> None:
     if not file.is_file():
-        raise DataError(f"{source}: no such file (an address starts with https://)")
-    try:
-        shutil.copyfile(file, place)
-    except OSError as error:
-        raise DataError(f"{source}: cannot be copied: {error.strerror or error}") from error
+        raise DataError(f"{file}: no such file (an address starts with https://)")
+    with atomic_path(target) as temporary:
+        shutil.copyfile(file, temporary)
 
 
 def _verified(arrived: Path, source: str, target: Path, expected: Expectation, sha256: str | None) -> Fetched:
@@ -250,64 +249,44 @@ def _fault(error: Exception, timeout: float) -> tuple[str, bool]:
         status, reason = error.response.status_code, error.response.reason or ""
         error.response.close()
         return f"the server answered {status} {reason}".rstrip(), status >= 500 or status in _RETRY_STATUS
+    permanent = {
+        exceptions.TooManyRedirects: "the server redirects in circles",
+        exceptions.InvalidURL: "not a valid address, or redirected to one",
+        exceptions.InvalidSchema: "not a valid address, or redirected to one",
+        exceptions.SSLError: "the server's certificate could not be verified",
+    }
     # A timeout between two blocks of the body is a ConnectionError, too.
     late = "timed out" in str(error).lower()
-    for kind, reason, again in (
-        (exceptions.TooManyRedirects, "the server redirects in circles", False),
-        (exceptions.InvalidURL, "not a valid address, or redirected to one", False),
-        (exceptions.InvalidSchema, "not a valid address, or redirected to one", False),
-        (exceptions.SSLError, "the server's certificate could not be verified", False),
-        (exceptions.Timeout, f"no answer within {timeout:g} seconds", True),
-        (exceptions.ChunkedEncodingError, "the connection broke off before the file was complete", True),
-        (
-            exceptions.ConnectionError,
-            f"no data for {timeout:g} seconds" if late else "no connection to the server",
-            True,
-        ),
-    ):
+    transient = {
+        exceptions.Timeout: f"no answer within {timeout:g} seconds",
+        exceptions.ChunkedEncodingError: "the connection broke off before the file was complete",
+        exceptions.ConnectionError: f"no data for {timeout:g} seconds" if late else "no connection to the server",
+    }
+    for kind, reason in (permanent | transient).items():
         if isinstance(error, kind):
-            return reason, again
+            return reason, kind in transient
     return f"the download failed ({type(error).__name__})", True
 
 
 def _check_content(file: Path, source: str, expected: Expectation) -> None:
+    other = f"{source}: not the CERN Open Data file"
     try:
         frame, _ = read_table(file, ATLAS_HIGGS)
     except DataError as error:
-        raise DataError(f"{source}: not the CERN Open Data file: {str(error).replace(str(file), 'it')}") from error
+        raise DataError(f"{other}: {str(error).replace(str(file), 'it')}") from error
     for name in ("Label", "Weight", "KaggleSet", "KaggleWeight"):
         if name not in frame.columns:
-            raise DataError(f"{source}: not the CERN Open Data file: it has no column {name}")
+            raise DataError(f"{other}: it has no column {name}")
     if frame.height != expected.rows:
         raise DataError(f"{source}: {frame.height:,} events instead of {expected.rows:,}: cut off, or another file")
-    counts = dict(frame.group_by("KaggleSet").len().iter_rows())
     for name, count in expected.subsets.items():
-        if counts.get(name, 0) != count:
-            raise DataError(f"{source}: KaggleSet {name} holds {counts.get(name, 0):,} events instead of {count:,}")
-    _check_sums(frame, source, expected)
-
-
-def _check_sums(frame: pl.DataFrame, source: str, expected: Expectation) -> None:
-    sums = {
-        (subset, label): total
-        for subset, label, total in frame.group_by("KaggleSet", "Label").agg(pl.col("KaggleWeight").sum()).iter_rows()
-    }
-    for subset in expected.normalised:
+        of_set = frame.filter(pl.col("KaggleSet") == name)
+        if of_set.height != count:
+            raise DataError(f"{source}: KaggleSet {name} holds {of_set.height:,} events instead of {count:,}")
         for label, wanted in (("s", expected.n_s), ("b", expected.n_b)):
-            found = sums.get((subset, label), 0.0)
-            if not abs(found - wanted) <= expected.tolerance * wanted:
+            found = float(of_set.filter(pl.col("Label") == label)["KaggleWeight"].sum())
+            if name in expected.normalised and not abs(found - wanted) <= expected.tolerance * wanted:
                 raise DataError(
-                    f"{source}: KaggleWeight of label {label} in KaggleSet {subset} sums to {found:.6g} instead of "
+                    f"{source}: KaggleWeight of label {label} in KaggleSet {name} sums to {found:.6g} instead of "
                     f"{wanted:.6g}: the content is damaged"
                 )
-
-
-def _copy(file: Path, output: Path) -> None:
-    target = output.expanduser()
-    if target.is_dir():
-        target = target / file.name
-    try:
-        with atomic_path(target) as temporary:
-            shutil.copyfile(file, temporary)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import higgsbench
 from higgsbench.challenge import read_submission, score_submission, submission_table
-from higgsbench.errors import DataError
+from higgsbench.errors import DataError, HiggsbenchWarning
 from higgsbench.events import Events
 from higgsbench.metrics import ams
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, N_B, N_S
@@ -176,3 +177,33 @@ def test_events_without_truth_score_nothing(tmp_path: Path) -> None:
     blind = Events(events.frame.drop("Label", "Weight"), ATLAS_HIGGS, "test.csv")
     with pytest.raises(DataError, match=r"test.csv: no column Label"):
         score_submission(read_submission(everything(events, tmp_path)), blind)
+
+
+def test_the_truth_needs_three_columns_and_reversed_ranks_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The Python function warns, and the command shows the warning beside the score."""
+    from higgsbench.cli.main import main
+
+    events = truth(60)
+    events.frame.select("EventId", "Label", "Weight").write_csv(tmp_path / "truth.csv")
+    good = submission_table(events.event_id, np.where(events.y, 1.0, -1.0), 0.0)
+    turned = good.with_columns(RankOrder=61 - pl.col("RankOrder"))
+    (score,) = higgsbench.score(good, tmp_path / "truth.csv")
+    with pytest.warns(HiggsbenchWarning, match=r"submission: RankOrder seems to be reversed \(wAUC 0.000\)"):
+        (again,) = higgsbench.score(turned, tmp_path / "truth.csv")
+    assert (again.ams, again.auc) == pytest.approx((score.ams, 1.0 - score.auc))
+    turned.write_csv(tmp_path / "turned.csv")
+    with pytest.raises(SystemExit) as exit_:
+        main(["score", str(tmp_path / "turned.csv"), str(tmp_path / "truth.csv")])
+    out, err = capsys.readouterr()
+    assert exit_.value.code in (None, 0)
+    assert "all: AMS" in out
+    assert "turned.csv: RankOrder seems to be reversed" in err
+
+
+def test_ranks_by_chance_are_not_called_reversed(tmp_path: Path) -> None:
+    events = truth(60)
+    for seed in range(20):
+        values = np.random.default_rng(seed).normal(size=60)
+        score_submission(read_submission(submission_table(events.event_id, values, 0.5)), events)

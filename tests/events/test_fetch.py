@@ -269,7 +269,7 @@ class TestContent:
     @pytest.mark.parametrize("label", ["s", "b"])
     def test_sums(self, offer: Callable[..., Any], frame: pl.DataFrame, label: str) -> None:
         factor = pl.when(pl.col("Label") == label).then(1.01).otherwise(1.0)
-        with pytest.raises(DataError, match=f"KaggleWeight of label {label} in KaggleSet t sums to"):
+        with pytest.raises(DataError, match=f"KaggleWeight of label {label} in KaggleSet . sums to"):
             offer(frame.with_columns(pl.col("KaggleWeight") * factor))
 
     def test_columns(self, offer: Callable[..., Any], frame: pl.DataFrame) -> None:

@@ -295,3 +295,8 @@ def test_event_numbers_of_other_types(tmp_path: Path, kind: Any) -> None:
     large = table.with_columns(id=pl.col("id").cast(pl.UInt64) + 2**63)
     (fault,) = faults(written(large, tmp_path, ".parquet"))
     assert "row 1, column id: 9223372036854775808 is not a whole number of at most 9223372036854775807" in fault
+
+
+def test_what_is_not_a_file(tmp_path: Path) -> None:
+    assert faults(tmp_path / "none.csv") == {"no such file"}
+    assert faults(tmp_path) == {"a folder, not an event file"}

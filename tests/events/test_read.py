@@ -229,13 +229,6 @@ def test_a_column_that_is_feature_and_group_is_missed_once(write: Write) -> None
         load(write(text(table(), [c for c in COLUMNS if c != "PRI_jet_num"])))
 
 
-def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file"):
-        load(tmp_path / "none.csv")
-    with pytest.raises(DataError, match="a folder, not an event file"):
-        load(tmp_path)
-
-
 ZIPPED = gzip.compress(text(table(400)).encode())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +47,8 @@ def same(a: Events, b: Events) -> None:
     assert pl.concat(list(b.batches())).equals(a.frame)
     for name in ("y", "weight", "event_id", "group", "subset"):
         assert np.array_equal(getattr(a, name), getattr(b, name)), name
+    assert b.lazy().collect().equals(a.frame)
     assert (a.totals(), a.labelled, a.simulated) == (b.totals(), b.labelled, b.simulated)
-
-
-@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet"])
-def test_same_content_in_any_format(toys: Path, tmp_path: Path, ending: str) -> None:
-    file = write_events(load_events(toys, cache=False).frame, tmp_path / f"toys{ending}")
-    same(*in_both_ways(file))
 
 
 def test_same_parts_of_the_content(toys: Path) -> None:
@@ -101,19 +95,6 @@ def test_a_repeated_number_in_a_later_part(toys: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"row 1001, column EventId: .* occurs already in row 4;"):
         open_events(twice, large=0)
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file() or p.name.startswith(".tmp")]
-
-
-def test_a_bad_value_is_named_as_in_memory(toys: Path, tmp_path: Path) -> None:
-    lines = toys.read_text().splitlines(keepends=True)
-    lines[700] = lines[700].replace(",", ",wrong,", 1)
-    (tmp_path / "bad.csv.gz").write_bytes(gzip.compress("".join(lines).encode()))
-    with pytest.raises(DataError, match=r"row 700 \(line 701\)"):
-        open_events(tmp_path / "bad.csv.gz", large=0)
-
-
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file"):
-        open_events(tmp_path / "none.csv")
 
 
 def test_damage_while_in_use(toys: Path) -> None:
