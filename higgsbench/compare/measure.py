@@ -86,7 +86,7 @@ def load_contenders(
         name, model = _split(spec, run, Path(results))
         found = find_run(name, results)
         found = runs.setdefault(found.folder, found)
-        for row in _rows(found, model):
+        for row in found.scored_rows([model] if model else []):
             rows.setdefault((found.folder, row.name), row)
     if not rows:
         raise ConfigError("name a run, RUN:MODEL, or models with --run RUN")
@@ -101,15 +101,6 @@ def _split(spec: str, run: str | None, results: Path) -> tuple[str, str]:
     if not separator or Path(spec).exists() or (results / spec).exists():
         return spec, ""
     return name, model
-
-
-def _rows(run: StoredRun, model: str) -> list[StoredRow]:
-    if not model:
-        return [row for row in run.rows if row.ok]
-    named = run.rows_named(model)
-    if not all(row.ok for row in named):
-        raise ConfigError(f"{run.name}: model {model!r} failed and has no scores")
-    return named
 
 
 def _contender(row: StoredRow, several: bool) -> Contender:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -160,34 +161,33 @@ def assembly_digest(plan: Plan) -> str:
 
 def current_rows(folder: Path, plan: Plan) -> list[dict[str, Any]] | None:
     """Return the stored rows if they are complete, belong to this plan, and all their files are undamaged."""
-    refused = {row.name for row, _ in plan.refused}
-    try:
-        content = parse_sealed((folder / ROWS).read_bytes())
-        rows: list[dict[str, Any]] = content["rows"]
-        complete = all(row["status"] == "ok" or row["name"] in refused for row in rows)
-        if content["assembly"] != assembly_digest(plan) or content.get("left_out") or not complete:
-            return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    content = _rows_file(folder)
+    if damaged_results(folder) or content.get("assembly") != assembly_digest(plan) or content.get("left_out"):
         return None
-    return None if damaged_results(folder) else rows
+    refused = {row.name for row, _ in plan.refused}
+    rows: list[dict[str, Any]] = content["rows"]
+    return rows if all(row["status"] == "ok" or row["name"] in refused for row in rows) else None
 
 
 def damaged_results(folder: Path) -> list[str]:
     """Name the files of a finished run that are not what rows.json vouches for; empty for a run without rows."""
     if not (folder / ROWS).exists():
         return []
-    try:
-        sums = parse_sealed((folder / ROWS).read_bytes(), required=True)["checksums"]
-        return [name for name, wanted in sums.items() if not _is(folder / name, wanted)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return [ROWS]
+    damaged = [] if (sums := _rows_file(folder).get("checksums")) else [ROWS]
+    for name, wanted in (sums or {}).items():
+        with contextlib.suppress(OSError):
+            if file_digest(folder / name) == wanted:
+                continue
+        damaged.append(name)
+    return damaged
 
 
-def _is(file: Path, digest: Any) -> bool:
+def _rows_file(folder: Path) -> dict[str, Any]:
+    """Return the content of rows.json; empty where it is missing, damaged or not sealed."""
     try:
-        return bool(file_digest(file) == digest)
-    except OSError:
-        return False
+        return dict(parse_sealed((folder / ROWS).read_bytes(), required=True))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}
 
 
 def write_inputs(folder: Path, plan: Plan, environment: dict[str, Any]) -> None:

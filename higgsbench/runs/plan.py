@@ -219,10 +219,6 @@ def _code_digest(function: Callable[..., Any] | None) -> str:
         return hashlib.sha256(marshal.dumps(code)).hexdigest() if code is not None else repr(type(function))
 
 
-def _versions(spec: ModelSpec) -> dict[str, str]:
-    return {name: _version(name) for name in sorted({*spec.requires, "numpy", "scikit-learn"})}
-
-
 @functools.cache
 def _version(name: str) -> str:
     try:
@@ -231,85 +227,55 @@ def _version(name: str) -> str:
         return "none"
 
 
-def _identity(row: Row, dataset: Dataset, threads: int, negative_weights: str | None) -> dict[str, Any]:
-    """All that determines a row's scores, apart from the fold."""
-    try:
-        params = json.loads(json.dumps(row.params, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"model {row.label!r}: parameters must be plain values: {error}") from error
-    split = row.variant == "jets"
-    return {
-        "format": UNIT_FORMAT,
-        "data": dataset.train.digest,
-        "features": row.features.digest,
-        "model": row.spec.name,
-        "builder": [_code_digest(row.spec.build), _code_digest(row.spec.log_odds)],
-        "params": params,
-        "missing": row.spec.missing,
-        "training_weights": row.training_weights,
-        "negative_weights": negative_weights,
-        "totals": list(dataset.totals),
-        "groups": [list(g) for g in dataset.groups] if split else None,
-        "threads": threads,
-        "versions": _versions(row.spec),
-        # Absent where it is not so: units of memory keep their identity.
-        **({"from_disk": _code_digest(row.spec.from_disk)} if row.from_disk else {}),
-    }
-
-
 def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> list[Unit]:
     """Return the units of a row: one per fold and repeat, and the refit where the configuration asks for it."""
-    identity = _identity(row, dataset, config.threads, config.data.negative_weights)
-    held_out = dataset.test is not None
-    refit = config.test_prediction == "refit" and (held_out or config.store_models)
-    places = [
-        (repeat, fold, config.seed + 1000 * repeat + fold)
-        for repeat in range(config.repeats)
-        for fold in range(config.folds)
-    ]
-    units = [_unit(position, row, place, held_out and not refit, identity, config, dataset) for place in places]
-    if refit:
-        units.append(_unit(position, row, (0, REFIT, config.seed), held_out, identity, config, dataset))
+    shared: dict[str, Any] = {
+        "row": position,
+        "spec": row.spec,
+        "params": row.params,
+        "columns": row.features.columns,
+        "matrix": f"X-{row.features.digest}",
+        "groups": dataset.groups if row.variant == "jets" else None,
+        "training_weights": row.training_weights,
+        "negative_weights": config.data.negative_weights,
+        "totals": dataset.totals,
+        "threads": config.threads,
+        "from_disk": row.from_disk,
+    }
+    code = (row.spec.build, row.spec.log_odds, row.spec.from_disk if row.from_disk else None)
+    # All that determines a row's scores, apart from the fold.
+    identity = {name: value for name, value in shared.items() if name not in ("row", "spec")} | {
+        "format": UNIT_FORMAT,
+        "data": dataset.train.digest,
+        "model": row.spec.name,
+        "code": [_code_digest(function) for function in code],
+        "missing": row.spec.missing,
+        "versions": {name: _version(name) for name in {*row.spec.requires, "numpy", "scikit-learn"}},
+    }
+    try:
+        canonical_digest(identity)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model {row.label!r}: parameters must be plain values: {error}") from error
+    test = None if dataset.test is None else dataset.test.digest
+    refit = config.test_prediction == "refit" and (test is not None or config.store_models)
+    places = [(repeat, fold) for repeat in range(config.repeats) for fold in range(config.folds)]
+    units = []
+    for repeat, fold in [*places, (0, REFIT)] if refit else places:
+        seed = config.seed + (0 if fold == REFIT else 1000 * repeat + fold)
+        scored = test if fold == REFIT or not refit else None
+        place = {"seed": seed, "fold": None if fold == REFIT else [repeat, fold, dataset.fold_digest], "test": scored}
+        units.append(
+            Unit(
+                key=canonical_digest({**identity, **place})[:32],
+                name=f"{row.name}, {'refit' if fold == REFIT else f'fold {fold}'}, repeat {repeat}",
+                repeat=repeat,
+                fold=fold,
+                seed=seed,
+                test_matrix=None if scored is None else f"T-{row.features.digest}",
+                **shared,
+            )
+        )
     return units
-
-
-def _unit(
-    position: int,
-    row: Row,
-    place: tuple[int, int, int],
-    predict_test: bool,
-    identity: dict[str, Any],
-    config: RunConfig,
-    dataset: Dataset,
-) -> Unit:
-    repeat, fold, seed = place
-    key = canonical_digest(
-        {
-            **identity,
-            "seed": seed,
-            "fold": None if fold == REFIT else [repeat, fold, dataset.fold_digest],
-            "test": dataset.test.digest if predict_test and dataset.test is not None else None,
-        }
-    )
-    return Unit(
-        key=key[:32],
-        name=f"{row.name}, {'refit' if fold == REFIT else f'fold {fold}'}, repeat {repeat}",
-        row=position,
-        repeat=repeat,
-        fold=fold,
-        seed=seed,
-        spec=row.spec,
-        params=row.params,
-        columns=row.features.columns,
-        matrix=f"X-{row.features.digest}",
-        test_matrix=f"T-{row.features.digest}" if predict_test else None,
-        groups=dataset.groups if row.variant == "jets" else None,
-        training_weights=row.training_weights,
-        negative_weights=config.data.negative_weights,
-        totals=dataset.totals,
-        threads=config.threads,
-        from_disk=row.from_disk,
-    )
 
 
 def check_members(plan: Plan) -> None:

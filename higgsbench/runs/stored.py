@@ -242,28 +242,8 @@ class StoredRun:
         return float(self.comparability[key])
 
     def row(self, name: str) -> StoredRow:
-        """Return the row of that name, or the only one of that label.
-
-        Raises:
-            ConfigError: if there is none, or several share the label.
-        """
-        found = self.rows_named(name)
-        if len(found) > 1:
-            raise ConfigError(f"{self.name}: {name!r} is several rows: {', '.join(row.name for row in found)}")
-        return found[0]
-
-    def rows_named(self, model: str) -> list[StoredRow]:
-        """Return the row of that name, otherwise all rows of that label.
-
-        Raises:
-            ConfigError: if there is none.
-        """
-        found = [row for row in self.rows if row.name == model] or [row for row in self.rows if row.label == model]
-        if not found:
-            known = [row.name for row in self.rows]
-            hint = nearest_hint(model, known, f" (there are {', '.join(known)})")
-            raise ConfigError(f"{self.name}: no model {model!r}{hint}")
-        return found
+        """Return the row of that name, or the first of that label; see `scored_rows`."""
+        return self.scored_rows([name])[0]
 
     def scored_rows(self, models: Sequence[str] = ()) -> list[StoredRow]:
         """Return the rows that have numbers: all of them, or those of the given names or labels, each once.
@@ -273,10 +253,16 @@ class StoredRun:
         """
         if not models:
             return [row for row in self.rows if row.ok]
-        found = {row.name: row for model in models for row in self.rows_named(model)}
-        failed = [name for name, row in found.items() if not row.ok]
-        if failed:
-            raise ConfigError(f"{self.name}: model {failed[0]!r} failed and has no scores")
+        found: dict[str, StoredRow] = {}
+        for model in models:
+            named = [row for row in self.rows if row.name == model] or [row for row in self.rows if row.label == model]
+            if not named:
+                known = [row.name for row in self.rows]
+                hint = nearest_hint(model, known, f" (there are {', '.join(known)})")
+                raise ConfigError(f"{self.name}: no model {model!r}{hint}")
+            if not all(row.ok for row in named):
+                raise ConfigError(f"{self.name}: model {model!r} failed and has no scores")
+            found |= {row.name: row for row in named}
         return list(found.values())
 
     @cached_property

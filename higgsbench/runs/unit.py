@@ -388,39 +388,23 @@ def _fit(
 ) -> float:
     """Fit in place, from memory or from disk; return the seconds that took."""
     from higgsbench.metrics.weights import evaluation_weights
+    from higgsbench.models import BuildContext
+    from higgsbench.models.building import estimator_from_disk
+    from higgsbench.models.spec import RowsOnDisk
+    from higgsbench.validation.physical import fit_from_disk
 
     X, y = workspace.load(unit.matrix), np.asarray(workspace.load("y")[train])
     evaluation = evaluation_weights(y, workspace.load("weight")[train], *unit.totals)
-    if unit.from_disk:
-        begin = time.perf_counter()
-        _fit_from_disk(unit, estimator, X, train, y, evaluation, None if group is None else group[train])
-        return time.perf_counter() - begin
-    features = chosen_rows(X, train, group)
+    features = None if unit.from_disk else chosen_rows(X, train, group)
     begin = time.perf_counter()
-    estimator.fit(features, y.astype(np.int64), sample_weight=evaluation)
+    if features is not None:
+        estimator.fit(features, y.astype(np.int64), sample_weight=evaluation)
+    else:
+        context = BuildContext(unit.seed, unit.threads, unit.columns)
+        fit = functools.partial(estimator_from_disk, unit.spec, unit.params, context)
+        numbers = None if group is None else group[train]
+        fit_from_disk(estimator, fit, RowsOnDisk(X, train), y, evaluation, numbers)
     return time.perf_counter() - begin
-
-
-def _fit_from_disk(
-    unit: Unit,
-    estimator: Any,
-    X: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    y: NDArray[np.bool_],
-    weight: NDArray[np.float64],
-    numbers: NDArray[np.int64] | None,
-) -> None:
-    from higgsbench.models import BuildContext
-    from higgsbench.models.building import estimator_from_disk
-    from higgsbench.models.spec import RowsOnDisk, Training
-    from higgsbench.validation.physical import fit_from_disk
-
-    context = BuildContext(unit.seed, unit.threads, unit.columns)
-
-    def fit(train: Training) -> Any:
-        return estimator_from_disk(unit.spec, unit.params, context, train)
-
-    fit_from_disk(estimator, fit, RowsOnDisk(X, rows), y, weight, numbers)
 
 
 def _with_model(result: UnitResult, estimator: Any, unit: Unit) -> UnitResult:
