@@ -233,11 +233,6 @@ class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         probabilities: NDArray[np.float64] = self.estimator_.predict_proba(X)
         return probabilities
 
-    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return the more probable class under the training weights, shape (n,)."""
-        chosen: NDArray[Any] = self.classes_[np.argmax(self.predict_proba(X), axis=1)]
-        return chosen
-
 
 def stopped_early(
     params: Mapping[str, Any],

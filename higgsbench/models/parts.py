@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BlockwiseScaler", "FlaggedMedians", "NormalQuantiles", "ShortMLPClassifier", "SmoothClip"]
 
-BLOCK = 1 << 14
-"""Events whose moments are taken together; more would only need more memory."""
+BLOCK, WIDE = 1 << 14, 128
+"""Events whose moments are taken together, and the columns from which on they are fewer: a matter of memory only."""
 
 
 class ShortMLPClassifier(MLPClassifier):  # type: ignore[misc]  # scikit-learn ships no types
@@ -77,8 +77,9 @@ class BlockwiseScaler(StandardScaler):  # type: ignore[misc]  # scikit-learn shi
         """Learn mean and standard deviation of each column of X (n, p)."""
         X_ = validate_data(self, X, dtype=[np.float64, np.float32])
         self._reset()
-        for first in range(0, len(X_), BLOCK):
-            self.partial_fit(X_[first : first + BLOCK])
+        block = BLOCK if X_.shape[1] <= WIDE else max(1, BLOCK * WIDE // X_.shape[1])
+        for first in range(0, len(X_), block):
+            self.partial_fit(X_[first : first + block])
         return self
 
 

@@ -29,14 +29,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "BagCodec",
     "Codec",
-    "MembersCodec",
     "ModelReader",
     "ModelWriter",
     "Node",
     "StateCodec",
     "UnstorableError",
-    "bag_codec",
     "read_model",
     "write_model",
 ]
@@ -50,6 +49,11 @@ _PART_NAME = re.compile(r"[0-9]{1,9}\.[a-z]{1,12}")
 """Names of binary parts: a number and an ending, never a path."""
 
 Node = dict[str, Any]
+
+
+def _name(estimator: Any) -> str:
+    own = type(estimator)
+    return f"{own.__module__}.{own.__qualname__}"
 
 
 class UnstorableError(ModelError):
@@ -111,21 +115,20 @@ class ModelWriter:
         self.parts[name] = content
         return name
 
-    def arrays(self, arrays: Mapping[str, NDArray[Any]]) -> str:
-        """Keep arrays of numbers as one part and return its name.
+    def arrays(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+        """Keep arrays of numbers and return their parts by name.
 
         Raises:
             UnstorableError: if an array holds Python objects.
         """
+        parts = {}
         for name, values in arrays.items():
             if np.asarray(values).dtype.hasobject:
                 raise UnstorableError(f"the array {name} holds Python objects, which only a pickle could store")
-        stream = io.BytesIO()
-        # Numbered, because savez would take an array called `file` for its own argument.
-        names = list(arrays)
-        contents = {f"a{i}": np.asarray(arrays[name]) for i, name in enumerate(names)}
-        np.savez(stream, names=np.array(names, dtype=np.str_), **contents)  # type: ignore[arg-type]  # numpy's stub
-        return self.part(stream.getvalue(), "npz")
+            stream = io.BytesIO()
+            np.save(stream, values, allow_pickle=False)
+            parts[name] = self.part(stream.getvalue(), "npy")
+        return parts
 
 
 class ModelReader:
@@ -171,16 +174,14 @@ class ModelReader:
             raise StoreError(f"it refers to {str(name)[:60]!r}, which is not a part of it")
         return self._parts[name]
 
-    def arrays(self, name: Any) -> dict[str, NDArray[Any]]:
-        """Return the arrays of a part; numpy refuses arrays that would need unpickling."""
-        with np.load(io.BytesIO(self.part(name)), allow_pickle=False) as stored:
-            names = [str(n) for n in stored["names"]]
-            return {n: stored[f"a{i}"] for i, n in enumerate(names)}
+    def arrays(self, parts: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """Return arrays by the names of their parts; numpy refuses those that would need unpickling."""
+        return {name: np.load(io.BytesIO(self.part(part)), allow_pickle=False) for name, part in parts.items()}
 
 
 @dataclass(frozen=True)
 class StateCodec:
-    """Stores an estimator that can state itself: npz for the arrays, JSON for the rest.
+    """Stores an estimator that can state itself: npy for the arrays, JSON for the rest.
 
     The class has a method `state()` that returns a mapping of names to arrays of numbers and a JSON object, and a class
     method `from_state(arrays, parameters)` that makes a fitted estimator of them, ready to predict.
@@ -196,8 +197,7 @@ class StateCodec:
 
     def handles(self, estimator: Any) -> bool:
         """Whether the estimator is of this class."""
-        own = type(estimator)
-        return f"{own.__module__}:{own.__qualname__}" == self.estimator
+        return _name(estimator) == self.estimator.replace(":", ".")
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
         """Store what `state` returns."""
@@ -214,47 +214,34 @@ class StateCodec:
         return estimator
 
 
-@dataclass(frozen=True)
-class MembersCodec:
-    """Stores an estimator whose fitted state is a list of fitted estimators.
-
-    Attributes:
-        kind: name of the format in the files.
-        owner: the estimator's class.
-        rebuild: makes a fitted estimator out of the list of its members.
-        members: attribute that holds them.
-    """
-
-    kind: str
-    owner: type
-    rebuild: Callable[[list[Any]], Any]
-    members: str = "estimators_"
-
-    def handles(self, estimator: Any) -> bool:
-        """Whether the estimator is of this class."""
-        return type(estimator) is self.owner
-
-    def save(self, estimator: Any, writer: ModelWriter) -> Node:
-        """Store the members in order."""
-        return {"members": [writer.node(member) for member in getattr(estimator, self.members)]}
-
-    def load(self, node: Node, reader: ModelReader) -> Any:
-        """Rebuild the members and the estimator around them."""
-        members = [reader.estimator(member) for member in node["members"]]
-        if not members:
-            raise StoreError("a list of models without members")
-        return self.rebuild(members)
-
-
-def bag_codec(log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None) -> MembersCodec:
-    """Return the codec of `SeedBag`.
+class BagCodec:
+    """A `SeedBag`, member by member.
 
     Args:
         log_odds: how the model's record in the registry reads log-odds off a member; code is never stored.
     """
-    from higgsbench.models.estimators import SeedBag
 
-    return MembersCodec("bag", SeedBag, functools.partial(SeedBag.of_fitted, log_odds=log_odds))
+    kind = "bag"
+
+    def __init__(self, log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None) -> None:
+        self.log_odds = log_odds
+
+    def handles(self, estimator: Any) -> bool:
+        """Whether this is a `SeedBag`."""
+        return _name(estimator) == "higgsbench.models.estimators.SeedBag"
+
+    def save(self, estimator: Any, writer: ModelWriter) -> Node:
+        """Store the members in order."""
+        return {"members": [writer.node(member) for member in estimator.estimators_]}
+
+    def load(self, node: Node, reader: ModelReader) -> Any:
+        """Rebuild the members and the bag around them."""
+        from higgsbench.models.estimators import SeedBag
+
+        members = [reader.estimator(member) for member in node["members"]]
+        if not members:
+            raise StoreError("a bag without members")
+        return SeedBag.of_fitted(members, self.log_odds)
 
 
 class _PipelineCodec:
@@ -264,7 +251,7 @@ class _PipelineCodec:
 
     def handles(self, estimator: Any) -> bool:
         """Whether this is a Pipeline."""
-        return f"{type(estimator).__module__}.{type(estimator).__name__}" == "sklearn.pipeline.Pipeline"
+        return _name(estimator) == "sklearn.pipeline.Pipeline"
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
         """Store names and steps; a step that does nothing is None."""
@@ -301,10 +288,8 @@ class _SklearnCodec:
 
     def handles(self, estimator: Any) -> bool:
         """Whether this is an estimator of one of the two."""
-        module = type(estimator).__module__
-        return hasattr(estimator, "get_params") and (
-            module.startswith("sklearn.") or module == "higgsbench.models.parts"
-        )
+        ours = _name(estimator).startswith(("sklearn.", "higgsbench.models.parts."))
+        return ours and hasattr(estimator, "get_params")
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
         """Store the estimator.

@@ -413,7 +413,7 @@ class MetaCodec:
 def unit_codecs(spec: ModelSpec) -> tuple[Codec, ...]:
     """Return what stores the fitted meta-estimators of a model and reads them back."""
     from higgsbench.models import storage_codecs
-    from higgsbench.models.storage import bag_codec
+    from higgsbench.models.storage import BagCodec
 
     meta = (MetaCodec("physical", spec.log_odds), MetaCodec("jets", spec.log_odds))
-    return (*meta, bag_codec(spec.log_odds), *storage_codecs(spec))
+    return (*meta, BagCodec(spec.log_odds), *storage_codecs(spec))

@@ -14,7 +14,7 @@ from higgsbench.errors import ModelError
 from higgsbench.models import BuildContext, get_model, storage_codecs
 from higgsbench.models.building import build_estimator, log_odds_reader
 from higgsbench.models.builtin.lightgbm_trees import LightGBMBins
-from higgsbench.models.storage import bag_codec, read_model, write_model
+from higgsbench.models.storage import BagCodec, read_model, write_model
 
 PARAMS: dict[str, Any] = {
     "n_estimators": 100,
@@ -99,7 +99,7 @@ def test_same_bits_again_and_after_reading(tmp_path: Path) -> None:
     X, y, w = events(0.3)
     first, again = bag().fit(X, y, w), bag().fit(X, y, w)
     np.testing.assert_array_equal(first.decision_function(X), again.decision_function(X))
-    codecs = (bag_codec(get_model("lightgbm").log_odds), *storage_codecs(get_model("lightgbm")))
+    codecs = (BagCodec(get_model("lightgbm").log_odds), *storage_codecs(get_model("lightgbm")))
     write_model(first, tmp_path / "m.zip", codecs)
     read = read_model(tmp_path / "m.zip", codecs)
     np.testing.assert_array_equal(read.decision_function(X), first.decision_function(X))

@@ -17,7 +17,7 @@ from higgsbench.models import spec as model_spec
 from higgsbench.models.building import build_estimator, estimator_from_disk, log_odds_reader
 from higgsbench.models.estimators import fit_weighted, read_log_odds
 from higgsbench.models.spec import RowsOnDisk, Training
-from higgsbench.models.storage import bag_codec, read_model, write_model
+from higgsbench.models.storage import BagCodec, read_model, write_model
 
 PARAMS = {"n_estimators": 12, "max_depth": 4, "learning_rate": 0.2, "colsample_bytree": 0.5}
 OLD_XGBOOST = int(importlib.metadata.version("xgboost").split(".")[0]) < 3
@@ -54,7 +54,7 @@ def test_same_scores_as_in_memory_and_after_reading(extra: str, events: Events, 
     X = data.X[data.rows][:, [0, 1, 3, 4]]
     in_memory = fit_weighted(build_estimator(spec, params, context), X, y.astype(np.int64), w)
     from_disk = estimator_from_disk(spec, params, context, Training(data, y, w))
-    codecs = (bag_codec(spec.log_odds), *storage_codecs(spec))
+    codecs = (BagCodec(spec.log_odds), *storage_codecs(spec))
     write_model(from_disk, tmp_path / "model.zip", codecs)
     again = read_model(tmp_path / "model.zip", codecs)
     expected, found, stored = (

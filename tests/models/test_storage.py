@@ -279,10 +279,10 @@ class TestRefused:
         codec = StateCodec("stated", f"{Stated.__module__}:Stated")
         write_model(Stated(np.ones(1), "x"), tmp_path / "s.zip", [codec])
         stream = io.BytesIO()
-        np.savez(stream, names=np.array([Planted(str(tmp_path / "trace"))], dtype=object))
+        np.save(stream, np.array([Planted(str(tmp_path / "trace"))], dtype=object))
 
         def plant(parts: dict[str, bytes]) -> None:
-            parts |= {part: stream.getvalue() for part in parts if part.endswith(".npz")}
+            parts |= {part: stream.getvalue() for part in parts if part.endswith(".npy")}
 
         (tmp_path / "trace").unlink(missing_ok=True)
         assert "allow_pickle=False" in refuse(changed((tmp_path / "s.zip").read_bytes(), plant), own=[codec])
@@ -410,4 +410,4 @@ class TestRefused:
 
 def test_parts_are_numbered() -> None:
     writer = ModelWriter(())
-    assert [writer.part(b"", "txt"), writer.arrays({"file": np.zeros(1)})] == ["0.txt", "1.npz"]
+    assert [writer.part(b"", "txt"), writer.arrays({"file": np.zeros(1)})] == ["0.txt", {"file": "1.npy"}]

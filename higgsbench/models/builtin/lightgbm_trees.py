@@ -175,35 +175,34 @@ def _names() -> frozenset[str]:
     return parameter_names("lightgbm", "LGBMClassifier") | {*_NATIVE, *EARLY}
 
 
-class _ThreadedBooster:
-    """A LightGBM `Booster` that predicts with its own number of threads; one read from text would take all cores."""
-
-    def __init__(self, booster: Any, threads: int) -> None:
-        self._booster = booster
-        self._threads = threads
-
-    def predict(self, X: ArrayLike, **more: Any) -> Any:
-        return self._booster.predict(X, num_threads=self._threads, **more)
-
-    def model_to_string(self) -> str:
-        return str(self._booster.model_to_string())
-
-
 class LoadedLightGBM:
-    """Predicts in place of an `LGBMClassifier`: the booster, and the probabilities that follow from it.
+    """A LightGBM `Booster` in the place of an `LGBMClassifier`, which it is the `booster_` of at the same time.
 
     Args:
         booster: the library's `Booster`.
-        threads: threads to predict with.
+        threads: threads to predict with; by itself a booster read from text would take all cores.
     """
 
     def __init__(self, booster: Any, threads: int) -> None:
-        self.booster_ = _ThreadedBooster(booster, threads)
+        self._booster, self._threads = booster, threads
         self.classes_ = np.array([0, 1])
+
+    @property
+    def booster_(self) -> LoadedLightGBM:
+        """What predicts."""
+        return self
+
+    def predict(self, X: ArrayLike, **more: Any) -> Any:
+        """Return what the booster predicts, by default probabilities (n,)."""
+        return self._booster.predict(X, num_threads=self._threads, **more)
+
+    def model_to_string(self) -> str:
+        """Return the library's text of the trees."""
+        return str(self._booster.model_to_string())
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the probabilities (n, 2) of both classes."""
-        p = np.asarray(self.booster_.predict(X))
+        p = np.asarray(self.predict(X))
         return np.column_stack([1.0 - p, p])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.models.builtin import FLAGGED, PHYSICS, RAW, parameter_names
@@ -34,10 +35,11 @@ def _names() -> frozenset[str]:
 
 def _memory(params: Mapping[str, Any], events: int, columns: int) -> float:
     """Copies of the matrix with flags of missing values; the table of products where there is one."""
-    wide = FLAGGED * columns
-    if params.get("degree", 1) == 1:
+    degree = params.get("degree", 1)
+    if degree == 1:
         return 1.0 + 2.5 * FLAGGED
-    return 3.0 + 3.4 * wide * (wide + 3.0) / 2.0 / columns
+    products = math.comb(round(FLAGGED * columns) + degree, degree)
+    return 4.0 + 1.2 * products / columns
 
 
 def _space() -> dict[str, Any]:
