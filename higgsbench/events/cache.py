@@ -43,9 +43,15 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
 
 def cache_dir() -> Path:
-    """Folder of the caches: HIGGSBENCH_CACHE_DIR where set, otherwise the user's cache folder of the platform."""
+    """Folder of the caches: HIGGSBENCH_CACHE_DIR where set, otherwise the user's cache folder of the platform.
+
+    A user without a home folder gets a folder that cannot be made, and so no cache.
+    """
     chosen = os.environ.get("HIGGSBENCH_CACHE_DIR")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("higgsbench", appauthor=False))
+    try:
+        return Path(chosen or platformdirs.user_cache_dir("higgsbench", appauthor=False))
+    except (RuntimeError, KeyError):
+        return Path(os.devnull) / "higgsbench"
 
 
 def file_identity(file: Path, schema: TableSchema, columns: Sequence[str] | None = None) -> str:

@@ -505,6 +505,8 @@ def find_run(run: str | Path | StoredRun | RunResult, results: str | Path = "res
         finished = [file for file in folder.glob(f"*/{ROWS}") if not file.parent.name.startswith(".")]
         if finished:
             return StoredRun(max(finished, key=lambda file: (file.stat().st_mtime_ns, file.parent.name)).parent)
+    if named.is_file():
+        raise StoreError(f"{run}: a file; name a run's folder, a run in {results}, or latest")
     known = [folder.name for folder in run_folders(beside)] if beside.is_dir() else []
     hint = nearest_hint(str(run), known, f"; there are {', '.join(known[:8])}" if known else "")
     raise StoreError(
@@ -523,6 +525,8 @@ def run_folders(results: Path) -> list[Path]:
     Raises:
         StoreError: if there is no such folder.
     """
+    if results.is_file():
+        raise StoreError(f"{results}: a file; name a folder of runs, or the folder of one run")
     if not results.is_dir():
         raise StoreError(f"{results}: no such folder; `higgsbench run` makes it")
     if _is_run(results):
