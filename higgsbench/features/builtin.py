@@ -25,7 +25,8 @@ from higgsbench.features.quantity import (
 if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
-__all__ = ["LEP", "MET", "STEPS", "canonical_quantities", "momenta_quantities", "physics_quantities"]
+__all__ = ["JET1", "JET2", "LEP", "MET", "STEPS", "TAU", "VISIBLE", "canonical_quantities", "momenta_quantities",
+           "physics_quantities"]  # fmt: skip
 
 _ALIGNED = 1e-6
 """|sin(delta phi)| below which two objects count as aligned. The file keeps angles to 0.001 rad; none of its values
@@ -71,9 +72,9 @@ def _in_frame(name: str) -> Momentum:
 
 
 _TAU_PT = pl.col("PRI_tau_pt")
-_TAU = Momentum("tau", _TAU_PT, pl.lit(0.0), _TAU_PT, pl.lit(0.0), pl.col("~tau_eta"))
-LEP, MET, _JET1, _JET2 = (_in_frame(name) for name in _PREFIX)
-_VISIBLE = (_TAU, LEP, _JET1, _JET2)
+TAU = Momentum("tau", _TAU_PT, pl.lit(0.0), _TAU_PT, pl.lit(0.0), pl.col("~tau_eta"))
+LEP, MET, JET1, JET2 = (_in_frame(name) for name in _PREFIX)
+VISIBLE = (TAU, LEP, JET1, JET2)
 """The objects with a pseudorapidity, in the canonical frame."""
 
 _REPLACED = frozenset({f"{p}_{c}" for p in ("PRI_tau", "PRI_lep", *_JETS) for c in ("eta", "phi")} | {"PRI_met_phi"})
@@ -90,10 +91,10 @@ def canonical_quantities(schema: TableSchema) -> list[Quantity]:
         The columns that are invariant already, then pseudorapidities and azimuths in the frame.
     """
     found = [q for q in raw_quantities(schema) if q.name not in _REPLACED]
-    for m in _VISIBLE:
-        formula = "|eta_tau|" if m is _TAU else f"eta_{m.name} * sign(eta_tau)"
+    for m in VISIBLE:
+        formula = "|eta_tau|" if m is TAU else f"eta_{m.name} * sign(eta_tau)"
         found.append(Quantity(f"{m.name}_eta_can", m.pseudorapidity, formula, "", _SOURCE, "canonical frame"))
-    for m in (LEP, MET, _JET1, _JET2):
+    for m in (LEP, MET, JET1, JET2):
         formula = f"wrap((phi_{m.name} - phi_tau) * sign(wrap(phi_lep - phi_tau)))"
         formula = "|wrap(phi_lep - phi_tau)|" if m is LEP else formula
         found.append(Quantity(f"{m.name}_phi_can", m.phi, formula, "rad", _SOURCE, "canonical frame"))
@@ -116,14 +117,14 @@ def _separations() -> list[Quantity]:
 
     |delta phi| of the pairs is left out: it added nothing to delta R and the azimuths of the canonical frame.
     """
-    pairs = list(combinations(_VISIBLE, 2))
+    pairs = list(combinations(VISIBLE, 2))
     found = []
     for a, b in pairs:
-        if (a, b) != (_JET1, _JET2):
+        if (a, b) != (JET1, JET2):
             formula, name = f"|eta_{a.name} - eta_{b.name}|", f"deta_{a.name}_{b.name}"
             found.append(Quantity(name, abs_delta_eta(a, b), formula, "", _PDG, "separations"))
     for a, b in pairs:
-        if (a, b) != (_TAU, LEP):
+        if (a, b) != (TAU, LEP):
             formula, name = f"sqrt(delta eta^2 + delta phi^2) of {a.name} and {b.name}", f"dr_{a.name}_{b.name}"
             found.append(Quantity(name, delta_r(a, b), formula, "", _PDG, "separations"))
     return found
@@ -137,7 +138,7 @@ def _collinear() -> list[Quantity]:
     sine, cosine = pl.col("~lep_sin"), pl.col("~lep_cos")
     known = sine.abs() >= _BACK_TO_BACK
     across = MET.px * sine - MET.py * cosine  # MET x lepton direction
-    tau_part, lep_part = _TAU.pt * sine, LEP.pt * sine
+    tau_part, lep_part = TAU.pt * sine, LEP.pt * sine
     x_tau = pl.when(known).then(present(tau_part / (tau_part + across)))
     x_lep = pl.when(known).then(present(lep_part / (lep_part + MET.py)))
     inverse = present((1 + across / tau_part) * (1 + MET.py / lep_part))  # 1 / (x_tau x_lep)
@@ -154,7 +155,7 @@ def _collinear() -> list[Quantity]:
 def _zeta() -> list[Quantity]:
     """Projections on the bisector of tau and lepton, which is at half the lepton's phi in the canonical frame."""
     half = LEP.phi / 2
-    visible = (_TAU.pt + LEP.pt) * half.cos()
+    visible = (TAU.pt + LEP.pt) * half.cos()
     missing = MET.pt * (MET.phi - half).cos()
     return [
         Quantity("pzeta_vis", visible, "(T + L) . zeta, zeta = bisector of T and L", "GeV", _CDF, "p_zeta"),
@@ -164,7 +165,7 @@ def _zeta() -> list[Quantity]:
 
 
 def _masses() -> list[Quantity]:
-    tau_lep, tau_met, lep_met = (transverse_mass_squared(a, b) for a, b in combinations((_TAU, LEP, MET), 2))
+    tau_lep, tau_met, lep_met = (transverse_mass_squared(a, b) for a, b in combinations((TAU, LEP, MET), 2))
     ratio, total = present(pl.col("DER_mass_MMC") / pl.col("DER_mass_vis")), (tau_lep + tau_met + lep_met).sqrt()
     formula = "sqrt(mT^2(tau, lep) + mT^2(tau, MET) + mT^2(lep, MET)), mT^2 = 2 pT pT' (1 - cos(phi - phi'))"
     return [
@@ -174,16 +175,16 @@ def _masses() -> list[Quantity]:
 
 
 def _event() -> list[Quantity]:
-    sum_x, sum_y = _TAU.px + LEP.px, LEP.py
+    sum_x, sum_y = TAU.px + LEP.px, LEP.py
     higgs = (sum_x + MET.px, sum_y + MET.py)
-    dijet = (_JET1.px + _JET2.px, _JET1.py + _JET2.py)
-    gap = _JET1.pseudorapidity - _JET2.pseudorapidity
-    off_centre = _TAU.pseudorapidity - (_JET1.pseudorapidity + _JET2.pseudorapidity) / 2
+    dijet = (JET1.px + JET2.px, JET1.py + JET2.py)
+    gap = JET1.pseudorapidity - JET2.pseudorapidity
+    off_centre = TAU.pseudorapidity - (JET1.pseudorapidity + JET2.pseudorapidity) / 2
     centrality = present((-4 * off_centre * off_centre / (gap * gap)).exp())
-    eta_vis = ((_TAU.pz + LEP.pz) / hypot(sum_x, sum_y)).arcsinh()
+    eta_vis = ((TAU.pz + LEP.pz) / hypot(sum_x, sum_y)).arcsinh()
     pt_share = pl.col("DER_pt_h") / (pl.col("DER_sum_pt") + MET.pt)
     significance = present(MET.pt / pl.col("PRI_met_sumet").sqrt())
-    to_jet, to_dijet = opening_angle(*higgs, _JET1.px, _JET1.py), opening_angle(*higgs, *dijet)
+    to_jet, to_dijet = opening_angle(*higgs, JET1.px, JET1.py), opening_angle(*higgs, *dijet)
     conf, formula = "ATLAS, ATLAS-CONF-2018-038", "exp(-4 / (eta_1 - eta_2)^2 * (eta_tau - (eta_1 + eta_2) / 2)^2)"
     jet_formula = "angle between H = T + L + MET and the leading jet"
     return [
@@ -224,17 +225,17 @@ _MAY_BE_NULL = "DER_mass_MMC"
 
 def _vectors() -> list[Quantity]:
     found = []
-    for m in (_TAU, LEP, MET, _JET1, _JET2):
+    for m in (TAU, LEP, MET, JET1, JET2):
         size = (m.pt / _PT_SCALE).log1p()
         formula = f"log1p(pt_{m.name} / 20 GeV)"
-        if m is _TAU:
+        if m is TAU:
             found.append(Quantity("tau_lx", size, formula, "", _HERE, "vectors"))
             continue
         for axis, function in (("x", "cos"), ("y", "sin")):
             part = (size * pl.col(f"~{m.name}_{function}")).fill_null(0.0)
             shown = f"{formula} * {function}({m.name}_phi_can); 0 without the object"
             found.append(Quantity(f"{m.name}_l{axis}", part, shown, "", _HERE, "vectors"))
-    for m in _VISIBLE:
+    for m in VISIBLE:
         shown = f"{m.name}_eta_can; 0 without the object"
         found.append(Quantity(f"{m.name}_eta_in", m.pseudorapidity.fill_null(0.0), shown, "", _HERE, "vectors"))
     return found

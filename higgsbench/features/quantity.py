@@ -15,21 +15,8 @@ from higgsbench.schema import UNITS
 if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
-__all__ = [
-    "CHALLENGE",
-    "Momentum",
-    "Quantity",
-    "abs_delta_eta",
-    "abs_delta_phi",
-    "delta_r",
-    "hypot",
-    "opening_angle",
-    "present",
-    "raw_quantities",
-    "signed_log1p",
-    "transverse_mass_squared",
-    "wrap",
-]
+__all__ = ["CHALLENGE", "Momentum", "Quantity", "abs_delta_eta", "abs_delta_phi", "delta_r", "hypot", "invariant_mass",
+           "opening_angle", "present", "raw_quantities", "signed_log1p", "transverse_mass_squared", "wrap"]  # fmt: skip
 
 CHALLENGE = "Adam-Bourdarios et al. 2014, app. B"
 """Where the columns of the challenge's file are defined: C. Adam-Bourdarios, G. Cowan, C. Germain, I. Guyon, B. Kegl,
@@ -84,6 +71,11 @@ class Momentum:
     py: pl.Expr
     eta: pl.Expr | None = None
 
+    @classmethod
+    def polar(cls, name: str, pt: pl.Expr, phi: pl.Expr, eta: pl.Expr | None = None) -> Momentum:
+        """Make an object from its polar coordinates (GeV, rad)."""
+        return cls(name, pt, phi, pt * phi.cos(), pt * phi.sin(), eta)
+
     @property
     def pseudorapidity(self) -> pl.Expr:
         """The `eta` of an object that has one."""
@@ -127,10 +119,20 @@ def opening_angle(ax: pl.Expr, ay: pl.Expr, bx: pl.Expr, by: pl.Expr) -> pl.Expr
     return pl.arctan2((ax * by - ay * bx).abs(), ax * bx + ay * by)
 
 
+def _half_angle_squared(a: Momentum, b: Momentum) -> pl.Expr:
+    sine = ((a.phi - b.phi) / 2).sin()
+    return sine * sine
+
+
 def transverse_mass_squared(a: Momentum, b: Momentum) -> pl.Expr:
     """2 pt_a pt_b (1 - cos(phi_a - phi_b)) in GeV^2, written as 4 pt_a pt_b sin^2 so that nothing cancels."""
-    sine = ((a.phi - b.phi) / 2).sin()
-    return 4 * a.pt * b.pt * (sine * sine)
+    return 4 * a.pt * b.pt * _half_angle_squared(a, b)
+
+
+def invariant_mass(a: Momentum, b: Momentum) -> pl.Expr:
+    """sqrt(2 pt_a pt_b (cosh(eta_a - eta_b) - cos(phi_a - phi_b))) in GeV, written so that nothing cancels."""
+    opening = ((a.pseudorapidity - b.pseudorapidity) / 2).sinh()
+    return 2 * (a.pt * b.pt * (opening * opening + _half_angle_squared(a, b))).sqrt()
 
 
 def signed_log1p(x: pl.Expr) -> pl.Expr:

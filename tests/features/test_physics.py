@@ -12,7 +12,15 @@ import pytest
 import vector
 
 from higgsbench.features import feature_set, resolve_features
-from higgsbench.features.quantity import Momentum, abs_delta_eta, abs_delta_phi, delta_r, transverse_mass_squared, wrap
+from higgsbench.features.quantity import (
+    Momentum,
+    abs_delta_eta,
+    abs_delta_phi,
+    delta_r,
+    invariant_mass,
+    transverse_mass_squared,
+    wrap,
+)
 from higgsbench.features.sets import evaluate
 from higgsbench.schema import ATLAS_HIGGS
 from tests.features.conftest import random_events
@@ -151,11 +159,7 @@ def test_against_vector() -> None:
         for i in (1, 2)
         for q, low, high in (("pt", 20, 300), ("eta", -4.5, 4.5), ("phi", -math.pi, math.pi))
     }
-    pts, phis, etas = ([pl.col(f"{q}{i}") for i in (1, 2)] for q in ("pt", "phi", "eta"))
-    a, b = (
-        Momentum("o", pt, phi, pt * phi.cos(), pt * phi.sin(), eta)
-        for pt, phi, eta in zip(pts, phis, etas, strict=True)
-    )
+    a, b = (Momentum.polar(f"o{i}", pl.col(f"pt{i}"), pl.col(f"phi{i}"), pl.col(f"eta{i}")) for i in (1, 2))
     u: Any
     v: Any
     u, v = (
@@ -168,6 +172,7 @@ def test_against_vector() -> None:
         dphi=abs_delta_phi(a, b),
         deta=abs_delta_eta(a, b),
         dr=delta_r(a, b),
+        mass=invariant_mass(a, b),
         mt=transverse_mass_squared(a, b).sqrt(),
         px=a.px,
         py=a.py,
@@ -178,6 +183,7 @@ def test_against_vector() -> None:
         "dphi": np.abs(u.deltaphi(v)),
         "deta": np.abs(u.deltaeta(v)),
         "dr": u.deltaR(v),
+        "mass": (u + v).mass,
         "mt": transverse,
         "px": u.px,
         "py": u.py,
