@@ -190,10 +190,13 @@ class StoredEvents(Events):
 
     def lazy(self) -> pl.LazyFrame:
         """Return all columns of these events, in order, as a query on the file."""
+        return self._query(self.rows)
+
+    def _query(self, rows: NDArray[np.int64] | None) -> pl.LazyFrame:
         table = pl.scan_parquet(self.table, glob=False, hive_partitioning=False)
-        if self.rows is None:
+        if rows is None:
             return table
-        chosen = pl.Series(self.rows, dtype=pl.UInt32).to_frame("row").lazy()
+        chosen = pl.Series("row", rows, dtype=pl.get_index_type()).to_frame().lazy()
         return table.with_row_index("row").join(chosen, on="row", how="semi", maintain_order="left").drop("row")
 
     def batches(self) -> Iterator[pl.DataFrame]:
@@ -202,16 +205,16 @@ class StoredEvents(Events):
         Raises:
             DataError: if the file was changed while it was in use.
         """
-        yield from _stored_rows(self.table, self.rows)
+        try:
+            for part in self.lazy().collect_batches(chunk_size=BATCH, maintain_order=True):
+                yield from part.iter_slices(BATCH)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(f"{self.table}: damaged while it was in use: {str(error).splitlines()[0]}") from error
 
     def part(self, rows: NDArray[np.int64]) -> pl.DataFrame:
         """Return the rows at some positions, in that order, with all columns."""
-        wanted = np.asarray(rows, dtype=np.int64)
-        order = np.argsort(wanted, kind="stable")
-        parts = _stored_rows(self.table, self._positions(wanted[order]))
-        back = np.empty_like(order)
-        back[order] = np.arange(order.size)
-        return pl.concat(list(parts))[back]
+        wanted, back = np.unique(self._positions(rows), return_inverse=True)
+        return self._query(wanted).collect(engine="streaming")[back]
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Events:
         """Return the named rows, in the order of the file, as events of their own, with their own digest."""
@@ -244,22 +247,6 @@ def stored_events(
     # A layout may have none of these; the height must be known all the same.
     frame = pl.read_parquet(table, columns=names or list(have)[:1], glob=False, hive_partitioning=False)
     return StoredEvents(frame, schema, source, table, None, owner, known_digest=digest)
-
-
-def _stored_rows(table: Path, rows: NDArray[np.int64] | None) -> Iterator[pl.DataFrame]:
-    """Yield some rows of a table, named by their ascending positions, or all, in parts of at most `BATCH` rows."""
-    lazy = pl.scan_parquet(table, glob=False, hive_partitioning=False)
-    try:
-        height = int(lazy.select(pl.len()).collect().item())
-        for first in range(0, height, BATCH):
-            if rows is None:
-                yield lazy.slice(first, BATCH).collect()
-                continue
-            low, high = np.searchsorted(rows, (first, first + BATCH))
-            if high > low:
-                yield lazy.slice(first, BATCH).collect()[rows[low:high] - first]
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{table}: damaged while it was in use: {str(error).splitlines()[0]}") from error
 
 
 def stored_digest(table: Path, rows: NDArray[np.int64] | None = None) -> str:

@@ -6,10 +6,8 @@ A file gets its final name only after its content has been verified; a record be
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import tempfile
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +21,7 @@ from higgsbench.files import atomic_path, file_digest, write_json
 from higgsbench.schema import ATLAS_HIGGS, N_B, N_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 OPENDATA_NAME = "atlas-higgs-challenge-2014-v2.csv.gz"
 
@@ -186,17 +184,6 @@ def _verified(arrived: Path, source: str, target: Path, expected: Expectation, s
     return fetched
 
 
-@contextmanager
-def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Keep pooch from logging where it stores what, which is our temporary folder."""
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
 def download(url: str, place: Path, *, timeout: float, attempts: int = 1, progress: Any = False) -> None:
     """Download an address to a path that does not exist yet.
 
@@ -233,8 +220,8 @@ def download(url: str, place: Path, *, timeout: float, attempts: int = 1, progre
         place.parent, "", registry={place.name: None}, urls={place.name: url}, retry_if_failed=attempts - 1
     )
     try:
-        with _quiet(pooch.get_logger()):
-            keeper.fetch(place.name, downloader=once)
+        pooch.get_logger().setLevel("WARNING")  # it would log where it stores what, which is our temporary folder
+        keeper.fetch(place.name, downloader=once)
     except requests.exceptions.RequestException as error:
         tried = f"after {attempts} attempts" if attempts > 1 else "at the only attempt"
         reason, _ = _fault(error, timeout)

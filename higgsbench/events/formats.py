@@ -169,20 +169,11 @@ def _series(name: str, values: Any, kind: pl.DataType, source: str) -> pl.Series
     return pl.Series(name, np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
 
 
-def _write_csv(frame: pl.DataFrame, target: Path) -> None:
-    # Polars writes the shortest decimal that reads back as the same number, as the official files do.
-    frame.write_csv(target)
-
-
 def _write_gzip(frame: pl.DataFrame, target: Path) -> None:
     # No name and no time in the gzip header: equal events make equal files.
     with target.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=4, fileobj=raw, mtime=0) as stream:
         for number, block in enumerate(frame.iter_slices(1 << 16)):
             stream.write(block.write_csv(include_header=number == 0).encode())
-
-
-def _write_parquet(frame: pl.DataFrame, target: Path) -> None:
-    frame.write_parquet(target, compression="zstd")
 
 
 def _write_root(frame: pl.DataFrame, target: Path) -> None:
@@ -214,11 +205,14 @@ def _branch(column: pl.Series, awkward: Any) -> Any:
 
 FORMATS: dict[str, Callable[[pl.DataFrame, Path], None]] = {
     ".csv.gz": _write_gzip,
-    ".csv": _write_csv,
-    ".parquet": _write_parquet,
+    ".csv": lambda frame, target: frame.write_csv(target),
+    ".parquet": lambda frame, target: frame.write_parquet(target, compression="zstd"),
     ".root": _write_root,
 }
-"""Ending of the file name and the function that writes it."""
+"""Ending of the file name and the function that writes it.
+
+In text, Polars writes the shortest decimal that reads back as the same number, as the official files do.
+"""
 
 
 def output_format(target: Path) -> str:
