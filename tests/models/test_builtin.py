@@ -228,6 +228,17 @@ def test_threads_are_passed(spec: ModelSpec) -> None:
     assert passed == ({3} if spec.name not in ("logistic", "mlp") else set()), "those two run on one thread"
 
 
+def test_threads_do_not_change_a_score(spec: ModelSpec) -> None:
+    """Regression: a forest adds its trees in the order in which the threads end."""
+    if spec.name not in ("random_forest", "lightgbm", "xgboost", "catboost"):
+        pytest.skip("runs on one thread, or promises the same scores for one number of threads only")
+    params = {**_own(spec), **SMALLER.get(spec.name, {}), **dict.fromkeys(spec.rounds, 150)}
+    inner = build_estimator(spec, params, BuildContext(3, 4, FEATURES))
+    model = PhysicalClassifier(inner, log_odds=spec.log_odds).fit(TRAIN.X, TRAIN.y, TRAIN.w)
+    first = model.decision_function(FRESH.X)
+    assert all(np.array_equal(model.decision_function(FRESH.X), first) for _ in range(10))
+
+
 def test_seed_reaches_every_random_part(spec: ModelSpec) -> None:
     params = spec.build(_own(spec), BuildContext(seed=11)).get_params()
     seeds = {name: value for name, value in params.items() if name.split("__")[-1] in SEED_NAMES}

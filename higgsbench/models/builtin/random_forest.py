@@ -10,6 +10,8 @@ from higgsbench.models.spec import BuildContext, ModelSpec, Preset
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import NDArray
+
 __all__ = ["MODELS", "smallest_leaf"]
 
 _NODE = 80.0
@@ -34,6 +36,13 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
 
     own = {"min_samples_leaf": smallest_leaf(context.events), **params}
     return RandomForestClassifier(random_state=context.seed, n_jobs=context.threads, **own)
+
+
+def _log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
+    from higgsbench.models.estimators import read_log_odds
+
+    # On one thread: on several, the library adds the trees in the order in which the threads end.
+    return read_log_odds(estimator.set_params(n_jobs=1), X)
 
 
 def _names() -> frozenset[str]:
@@ -77,6 +86,7 @@ MODELS = (
         },
         missing=True,
         requires=("scikit-learn", "numpy", "scipy"),
+        log_odds=_log_odds,
         parameters=_names,
         harness=("random_state", "n_jobs"),
         cost=4.0,
