@@ -15,7 +15,7 @@ from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable
 from higgsbench.metrics.comparisons import Difference, holm, indistinct_groups
 from higgsbench.metrics.estimates import METRICS
-from higgsbench.pages import json_report, markdown_table, markdown_text
+from higgsbench.pages import json_report, markdown_table, markdown_text, terminal_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -363,17 +363,11 @@ def _ranking(comparison: Comparison, metric: str) -> str:
 
 def show(comparison: Comparison, console: Console) -> None:
     """Print a comparison to a terminal."""
-    from rich.table import Table
     from rich.text import Text
 
     for title, (head, rows) in _sections(comparison):
         console.print(Text(title, style="bold"), soft_wrap=True)
-        table = Table(header_style="bold")
-        for i, name in enumerate(head):
-            table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
-        console.print(table, crop=False)
+        console.print(terminal_table(head, rows), crop=False)
     for line in _closing(comparison):
         console.print(Text(line), soft_wrap=not console.is_terminal)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -33,8 +33,7 @@ Shift: TypeAlias = tuple[str, Path, Path]
 _SIZES = tuple(item.name for item in fields(Shifts))
 
 
-@dataclass(frozen=True)
-class RunEvents:
+class RunEvents(NamedTuple):
     """The events of a run, as far as they could be loaded again.
 
     Attributes:
@@ -43,9 +42,9 @@ class RunEvents:
         notes: what is missing, and why.
     """
 
-    train: Events | None
-    test: Events | None
-    notes: tuple[str, ...]
+    train: Events | None = None
+    test: Events | None = None
+    notes: tuple[str, ...] = ()
 
 
 def reload_events(run: StoredRun, data: Path | None = None, test: Path | None = None) -> RunEvents:
@@ -67,17 +66,16 @@ def reload_events(run: StoredRun, data: Path | None = None, test: Path | None = 
     except HiggsbenchError as error:
         if data is not None:
             raise
-        return RunEvents(None, None, (f"The run's events cannot be loaded again: {error}. --data names the file.",))
+        return RunEvents(notes=(f"The run's events cannot be loaded again: {error}. --data names the file.",))
     if run.test_event_id is None:
-        return RunEvents(train, None, ())
+        return RunEvents(train)
     try:
         source = events if config.test is None else load_events(config.test, events.schema)
-        return RunEvents(train, _matching(source, run.test_event_id, shared.get("test")), ())
+        return RunEvents(train, _matching(source, run.test_event_id, shared.get("test")))
     except HiggsbenchError as error:
         if test is not None:
             raise
-        note = f"The held-out events cannot be loaded again: {error}. --test names the file."
-        return RunEvents(train, None, (note,))
+        return RunEvents(train, None, (f"The held-out events cannot be loaded again: {error}. --test names the file.",))
 
 
 def _data_config(run: StoredRun, data: Path | None, test: Path | None) -> DataConfig:
@@ -205,13 +203,12 @@ def _parse(text: str) -> Systematic:
     return found
 
 
-@dataclass(frozen=True)
-class Moved:
-    """Events after a shift.
+class Moved(NamedTuple):
+    """Events after a shift; lost ones are absent.
 
     Attributes:
         name: name and direction of the shift.
-        frame: (m,) events, in the layout of the nominal ones; lost events are absent.
+        frame: (m,) events, in the layout of the nominal ones.
         at: (m,) their positions among the nominal events.
         weight: (m,) their weights as stored.
     """

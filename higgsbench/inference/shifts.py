@@ -8,7 +8,7 @@ scaled away.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -23,7 +23,7 @@ from higgsbench.metrics.weights import checked_labels, checked_scores, checked_w
 from higgsbench.schema import B_REG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -63,8 +63,7 @@ class ShiftedScores:
         checked_weights(self.weight, y.size)
 
 
-@dataclass(frozen=True)
-class ScoredShifts:
+class ScoredShifts(NamedTuple):
     """Scores of events under one model, as they are and after each shift.
 
     Attributes:
@@ -167,8 +166,7 @@ def binned(events: ShiftedScores, edges: NDArray[np.float64]) -> BinnedSums:
     return bin_sums(events.y, index.astype(np.int64), events.weight, edges.size)
 
 
-@dataclass(frozen=True)
-class ScoredRows:
+class ScoredRows(NamedTuple):
     """Scores of shifted events under several rows of a run.
 
     Attributes:
@@ -211,8 +209,9 @@ def score_shifts(
     nominal, held_out, where = _nominal(run, events, file)
     trained = members_of(run, names)
     passes = 1 + 2 * len(systematics)
-    most = _affordable(trained, passes, seconds)
-    if most is not None and len(nominal) > most:
+    per_event = sum(float(row.record.get("predict_us") or 0.0) for row in trained) * passes
+    most = max(int(seconds * 1e6 / per_event), _FEWEST) if seconds and per_event else len(nominal)
+    if len(nominal) > most:
         where = f"{most:,} of the {where}"
         nominal = nominal.take(subsample(len(nominal), most))
     moved = {systematic.name: moved_events(systematic, nominal) for systematic in systematics}
@@ -246,11 +245,6 @@ def subsample(events: int, wanted: int, seed: int = 0) -> NDArray[np.int64]:
     if events <= wanted:
         return np.arange(events)
     return np.sort(np.random.default_rng(seed).choice(events, wanted, replace=False))
-
-
-def _affordable(rows: Iterable[StoredRow], passes: int, seconds: float | None) -> int | None:
-    per_event = sum(float(row.record.get("predict_us") or 0.0) for row in rows) * passes
-    return None if seconds is None or per_event <= 0.0 else max(int(seconds * 1e6 / per_event), _FEWEST)
 
 
 def _nominal(run: StoredRun, events: RunEvents, file: Path | None) -> tuple[Events, bool, str]:

@@ -27,6 +27,7 @@ from higgsbench.metrics.significance import (
     optimal_edges,
 )
 from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.pages import terminal_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -324,14 +325,14 @@ def show(found: Statistics, console: Console) -> None:
         cells = [printable(m.name), f"{100 * m.fraction:.1f}%", _value(m.s, 0), _value(m.b, 0)]
         cells += [_value(v, 3) for v in (m.ams, m.z, *m.z_sigma.values(), *m.shape.values())]
         rows.append([*cells, str(m.bins.s.size)])
-    _print([*head, "bins"], rows, console)
+    console.print(terminal_table([*head, "bins"], rows), crop=False)
     if found.shifts:
         table = [
             [r.name, f"{r.s:,.1f}", f"{r.b:,.1f}", f"{100 * r.s_change:+.2f}%", f"{100 * r.b_change:+.2f}%",
              f"{r.ams:.3f}", change_of_ams(r)]
             for r in found.shifts
         ]  # fmt: skip
-        _print(["shift", "s", "b", "Δs", "Δb", "AMS", "ΔAMS"], table, console)
+        console.print(terminal_table(["shift", "s", "b", "Δs", "Δb", "AMS", "ΔAMS"], table), crop=False)
     if found.expected is not None:
         console.print(Text(_sentence(found.expected)), soft_wrap=True)
     console.print(Text(LEGEND, style="dim"), soft_wrap=True)
@@ -347,18 +348,6 @@ def _sentence(expected: Expected) -> str:
     if expected.upper_limit is not None:
         limit = f"{expected.upper_limit:.3f} (68%: {expected.band[1]:.3f} to {expected.band[3]:.3f})"
     return f"pyhf: expected significance {z}; expected 95% CLs limit on the signal strength {limit}"
-
-
-def _print(head: list[str], rows: list[list[str]], console: Console) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(header_style="bold")
-    for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table, crop=False)
 
 
 def content(found: Statistics) -> dict[str, Any]:

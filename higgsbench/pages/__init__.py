@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-__all__ = ["count", "json_report", "markdown_table", "markdown_text", "number", "p_value", "percent", "with_error"]
+    from rich.table import Table as RichTable
+
+__all__ = ["count", "json_report", "markdown_table", "markdown_text", "number", "p_value", "percent", "terminal_table",
+           "with_error"]  # fmt: skip
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -76,6 +79,19 @@ def markdown_table(
     escaped = [[markdown_text(cell) for cell in row] for row in (headings, *rows)]
     lines = [f"| {' | '.join(cells)} |" for cells in (escaped[0], marks, *escaped[1:])]
     return "\n".join([f"**{markdown_text(title)}**", "", *lines])
+
+
+def terminal_table(headings: Sequence[str], rows: Sequence[Sequence[str]], text: Collection[int] = (0,)) -> RichTable:
+    """Return a table for the terminal; cells are never read as markup, and the columns of `text` are aligned left."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(header_style="bold")
+    for at, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if at in text else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
 
 
 def json_report(content: Any) -> str:

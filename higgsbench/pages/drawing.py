@@ -7,21 +7,21 @@ import math
 import re
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from higgsbench.errors import DataError, MissingExtraError
-from higgsbench.files import atomic_path, write_text
+from higgsbench.files import atomic_path, printable, write_text
 from higgsbench.pages.html import Picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["BACKGROUND", "INK", "PAPER", "SERIES", "SIGNAL", "SOFT", "Pictures", "axis_label", "check_page", "log_axis",
-           "new_figure", "style", "svg_text", "write_page"]  # fmt: skip
+           "name_axis", "new_figure", "new_panels", "style", "svg_text", "write_page"]  # fmt: skip
 
 # Okabe and Ito's palette: readers with any common colour blindness can tell the colours apart.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -118,6 +118,20 @@ def new_figure(
 
     figure = Figure(figsize=(width, height), layout=layout)
     return figure, figure.add_subplot()
+
+
+def new_panels(width: float, height: float, *shape: int, dpi: int | None = None, **how: Any) -> tuple[Figure, Any]:
+    """Return a figure of the given size in inches with an array of axes; `how` goes to matplotlib's `subplots`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=dpi)
+    return figure, figure.subplots(*shape, **how)
+
+
+def name_axis(ax: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a figure below each other, the first on top."""
+    ax.set_yticks(range(len(names)), [printable(name) for name in names])
+    ax.set_ylim(len(names) - 0.4, -0.6)
 
 
 def log_axis(ax: Axes, which: Literal["x", "y"]) -> None:

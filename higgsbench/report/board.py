@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,19 +12,30 @@ from higgsbench.files import printable
 from higgsbench.leaderboard.columns import choose_columns
 from higgsbench.leaderboard.render import LEGEND, page_table
 from higgsbench.metrics.ams import ams_scan
+from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import number, with_error
-from higgsbench.pages.drawing import BACKGROUND, INK, PAPER, SERIES, SIGNAL, SOFT, log_axis, new_figure
+from higgsbench.pages.drawing import (
+    BACKGROUND,
+    INK,
+    PAPER,
+    SERIES,
+    SIGNAL,
+    SOFT,
+    log_axis,
+    name_axis,
+    new_figure,
+    new_panels,
+)
 from higgsbench.pages.html import Cell, Gallery, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
-    from typing import Any
 
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from higgsbench.compare.contest import RankPicture
+    from higgsbench.metrics.estimates import Metric
     from higgsbench.pages.html import Part
     from higgsbench.report.context import Context, Scores
     from higgsbench.runs.stored import StackMember
@@ -35,159 +45,111 @@ __all__ = ["Efficiency", "average_ranks", "blend", "correlation", "costs", "effi
 _EFFICIENCIES = (0.2, 0.3, 0.5, 0.7)
 """Signal efficiencies at which the table shows the background rejection."""
 
-_RANKED = {"ams": "AMS at each row's own honest cut", "auc": "weighted AUC"}
+_WORDS = {"ams": "AMS", "auc": "weighted AUC"}
+_AXES = {"ams": "AMS [standard deviations]", "auc": "weighted AUC"}
+"""Metrics in words and on axes; others go by their heading."""
 
-_REPLICAS = (50, 200)
-"""Fewest and most bootstrap replicas; the standard error of a standard error is 10% with 50 of them."""
+_FEWEST, _MOST, _DRAWS = 50, 200, 40_000_000
+"""Bootstrap replicas of ranks, and events times rows times replicas that take a few seconds: larger runs get fewer. The
+standard error of a standard error is 10% with 50 replicas."""
 
-_DRAWS = 40_000_000
-"""Events times rows times replicas that take a few seconds; larger runs get fewer replicas."""
+
+def _drawn_metrics() -> list[Metric]:
+    return [metric for metric in METRICS.values() if metric.headline and metric.resampled]
+
+
+def _in_words() -> str:
+    return " and ".join(_WORDS.get(metric.name, metric.heading) for metric in _drawn_metrics())
 
 
 def leaderboard(context: Context) -> list[Part]:
     """Show the table of all rows, and its figure."""
-    table, ok = context.table, context.rows
+    table, rows = context.table, context.rows
     chosen = sorted((c for c in choose_columns(None, table.rows) if c.name != "run"), key=lambda c: c.name != "model")
-    best = ", ".join(f"{r['name']} {with_error(r['ams_cv'], r['ams_cv_se'])}" for r in ok[:3])
-    alt = f"Cross-validated AMS and weighted AUC of {len(ok)} rows with standard errors; highest AMS: {best}."
+    best = ", ".join(f"{r['name']} {with_error(r['ams_cv'], r['ams_cv_se'])}" for r in rows[:3])
+    alt = f"Cross-validated {_in_words()} of {len(rows)} rows with standard errors; highest AMS: {best}."
     caption = (
         "Bars: one standard error. Rows share their events, so their errors move together; the paired differences in "
         "the table are sharper than they look here."
     )
-    picture = context.pictures.add("leaderboard", board_figure(ok), alt, caption)
+    picture = context.pictures.add("leaderboard", _board_figure(rows), alt, caption)
     return [picture, LEGEND, page_table(table, chosen, "Rows of the run")]
 
 
-def board_figure(records: Sequence[dict[str, Any]]) -> Figure:
-    """Draw AMS and weighted AUC of all rows with one standard error, best row on top."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.4, 1.1 + 0.27 * len(records)), layout="constrained")
-    left = figure.add_subplot(1, 2, 1)
-    right = figure.add_subplot(1, 2, 2, sharey=left)
+def _board_figure(records: Sequence[dict[str, Any]]) -> Figure:
+    """Draw the metrics of all rows with one standard error, best row on top; AMS also at its best and held out."""
+    metrics = _drawn_metrics()
+    figure, axes = new_panels(4.2 * len(metrics), 1.1 + 0.27 * len(records), 1, len(metrics), sharey=True)
     at = np.arange(len(records))
-    left.errorbar([r["ams_cv"] for r in records], at, xerr=[r["ams_cv_se"] for r in records], fmt="o", markersize=4,
-                  color=BACKGROUND, capsize=2.5, label="cross-validated")  # fmt: skip
-    left.plot([r.get("ams_oof_max", np.nan) for r in records], at, "v", markersize=4.5, color=SERIES[5],
-              markerfacecolor=PAPER, label="optimistic max")  # fmt: skip
-    tested = [(i, r["ams_test"], r.get("ams_test_se") or 0.0) for i, r in enumerate(records) if r.get("ams_test")]
-    if tested:
-        place, values, errors = (np.array(part, dtype=float) for part in zip(*tested, strict=True))
-        left.errorbar(values, place + 0.22, xerr=errors, fmt="s", markersize=3.5, color=SIGNAL, capsize=2.5,
-                      label="held out, frozen cut")  # fmt: skip
-    right.errorbar([r["auc"] for r in records], at, xerr=[r["auc_se"] for r in records], fmt="o", markersize=4,
-                   color=BACKGROUND, capsize=2.5)  # fmt: skip
-    left.set_yticks(at, [r["name"] for r in records])
-    left.set_ylim(len(records) - 0.4, -0.6)
-    right.tick_params(axis="y", labelleft=False)
-    for ax in (left, right):
+    for metric, ax in zip(metrics, axes, strict=True):
+        values, errors = ([r.get(key, np.nan) for r in records] for key in (metric.key, f"{metric.key}_se"))
+        ax.errorbar(values, at, xerr=errors, fmt="o", markersize=4, color=BACKGROUND, capsize=2.5,
+                    label="cross-validated")  # fmt: skip
         ax.grid(axis="x", color=SOFT, alpha=0.3, linewidth=0.6)
-    left.set_xlabel("AMS [standard deviations]")
-    right.set_xlabel("weighted AUC")
-    right.locator_params(axis="x", nbins=5)
-    left.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize=7, handletextpad=0.2, columnspacing=1.0)
+        ax.set_xlabel(_AXES.get(metric.name, metric.heading))
+        ax.locator_params(axis="x", nbins=5)
+    ams = axes[0]
+    ams.plot([r.get("ams_oof_max", np.nan) for r in records], at, "v", markersize=4.5, color=SERIES[5],
+             markerfacecolor=PAPER, label="optimistic max")  # fmt: skip
+    tested = [
+        (i + 0.22, r["ams_test"], r.get("ams_test_se") or 0.0) for i, r in enumerate(records) if r.get("ams_test")
+    ]
+    if tested:
+        place, held_out, spread = zip(*tested, strict=True)
+        ams.errorbar(held_out, place, xerr=spread, fmt="s", markersize=3.5, color=SIGNAL, capsize=2.5,
+                     label="held out, frozen cut")  # fmt: skip
+    name_axis(ams, [r["name"] for r in records])
+    ams.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize=7, handletextpad=0.2, columnspacing=1.0)
     return figure
 
 
 def ranks(context: Context) -> list[Part]:
     """Show the average ranks that a comparison of the rows finds."""
     pictures = []
-    found = average_ranks(context.run.folder)
-    for each in found:
-        title = _RANKED.get(each.metric, each.metric)
+    found = average_ranks(context)
+    for metric, each in found.items():
+        title = "AMS at each row's own honest cut" if metric == "ams" else _WORDS.get(metric, METRICS[metric].heading)
         words = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(each.names, each.ranks, strict=True))
         alike = [" ≈ ".join(each.names[i] for i in group) for group in each.groups if len(group) > 1]
-        alt = f"Average ranks by {title}: {words}. Not told apart: {'; '.join(alike) if alike else 'none'}."
-        figure = rank_figure([printable(n) for n in each.names], each.ranks.tolist(), each.groups)
-        pictures.append(context.pictures.add(f"average-ranks-{each.metric}", figure, alt, f"By {title}."))
+        alt = f"Average ranks by {title}: {words}. Not distinguished: {'; '.join(alike) if alike else 'none'}."
+        pictures.append(context.pictures.add(f"average-ranks-{metric}", _rank_figure(each), alt, f"By {title}."))
     if not pictures:
         return []
     intro = (
         "Ranks of the rows, mean over bootstrap replicas of the events. Bars join neighbours of which no two differ at "
-        f"the level {found[0].alpha:g}, after Holm's correction over all pairs; higgsbench compare shows the pairs."
+        f"the level {found['ams'].alpha:g}, after Holm's correction over all pairs; higgsbench compare shows the pairs."
     )
     return [intro, Gallery(pictures, "wide")]
 
 
-def average_ranks(folder: Path) -> tuple[RankPicture, ...]:
-    """Rank the rows of a run by AMS and by weighted AUC; a single row has no ranks.
-
-    Args:
-        folder: the run's folder.
-
-    Raises:
-        StoreError: if the run is damaged.
-    """
-    contenders, _ = load_contenders([str(folder)])
+def average_ranks(context: Context) -> dict[str, RankPicture]:
+    """Rank the rows of a run by every metric that is drawn; a single row has no ranks."""
+    contenders, _ = load_contenders([str(context.run.folder)])
     if len(contenders) < 2:
-        return ()
-    size = sum(c.scores.size for c in contenders)
-    found = rank_pictures(contenders, replicas=min(max(_DRAWS // size, _REPLICAS[0]), _REPLICAS[1]))
-    return tuple(found[metric] for metric in ("ams", "auc") if metric in found)
+        return {}
+    draws = _DRAWS // sum(c.scores.size for c in contenders)
+    return rank_pictures(contenders, replicas=min(max(draws, _FEWEST), _MOST))
 
 
-def rank_figure(names: Sequence[str], ranks: Sequence[float], groups: Sequence[Sequence[int]]) -> Figure:
-    """Draw average ranks, with bars over neighbours that cannot be told apart.
+def _rank_figure(found: RankPicture) -> Figure:
+    """Draw average ranks, with bars over neighbours that cannot be distinguished.
 
     The critical-difference diagram of Demsar (J. Mach. Learn. Res. 7 (2006) 1), names below each other.
-
-    Args:
-        names: models, best average rank first.
-        ranks: their average ranks.
-        groups: positions in `names` of models that cannot be told apart.
     """
-    figure, ax = new_figure(6.4, 1.0 + 0.26 * len(names))
-    at = np.arange(len(names))
-    ax.hlines(at, 1.0, ranks, color=SOFT, linewidth=0.8)
-    ax.plot(ranks, at, "o", color=BACKGROUND, markersize=4.5)
-    right = max(ranks, default=1.0)
-    wide = [group for group in groups if len(group) > 1]
-    for step, group in enumerate(wide, start=1):
-        x = right + 0.05 * right * step
+    figure, ax = new_figure(6.4, 1.0 + 0.26 * len(found.names))
+    at = np.arange(len(found.names))
+    ax.hlines(at, 1.0, found.ranks, color=SOFT, linewidth=0.8)
+    ax.plot(found.ranks, at, "o", color=BACKGROUND, markersize=4.5)
+    for step, group in enumerate((group for group in found.groups if len(group) > 1), start=1):
+        x = (1.0 + 0.05 * step) * max(found.ranks)
         ax.plot([x, x], [min(group) - 0.2, max(group) + 0.2], color=SIGNAL, linewidth=3, solid_capstyle="butt")
-    ax.set_yticks(at, names)
-    ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.set_xlabel("average rank (1: best); a bar joins models that cannot be told apart")
+    name_axis(ax, found.names)
+    ax.set_xlabel("average rank (1: best); a bar joins models that cannot be distinguished")
     return figure
 
 
-def roc(context: Context) -> list[Part]:
-    """Show weighted ROC curves and background rejection."""
-    found = {r["name"]: efficiency(context.scores, r["name"]) for r in context.rows}
-    aucs = {r["name"]: float(r["auc"]) for r in context.rows}
-    best = context.rows[0]["name"]
-    first = ", ".join(f"{n} {aucs[n]:.4f}" for n in sorted(aucs, key=lambda n: -aucs[n])[:3])
-    left = context.pictures.add(
-        "roc",
-        roc_figure(found, context.looks, aucs),
-        f"Weighted ROC curves; highest areas: {first}.",
-        "Colours: models; dashes: variants.",
-    )
-    words = ", ".join(
-        f"{v:,.0f} at {share:.0%}" for v, share in zip(found[best].rejections, _EFFICIENCIES, strict=True)
-    )
-    right = context.pictures.add(
-        "rejection",
-        rejection_figure(found, context.looks, best),
-        f"Background rejection against signal efficiency; {best} keeps one background event in {words} of the signal.",
-        f"Below: background that {best} keeps, over that of the row (above 1: the row keeps less); grey: standard "
-        "error. Drawn from ten effective background events on.",
-    )
-    rows = [(name, *(Cell(number(v), v) for v in curve.rejections)) for name, curve in found.items()]
-    headings = ["row", *(f"1 / ε_b at ε_s = {share:.0%}" for share in _EFFICIENCIES)]
-    table = Table("Background rejection, weighted, out of fold", headings, rows, sortable=True)
-    return [Gallery([left, right], "wide"), table]
-
-
-@dataclass(frozen=True)
-class Efficiency:
-    """Background efficiency against signal efficiency.
-
-    Attributes:
-        signal: (k,) signal efficiency, ascending.
-        background: (k,) weighted background efficiency there.
-        events: (k,) effective number of selected background events there.
-    """
+class Efficiency(NamedTuple):
+    """Background efficiency (k,) at ascending signal efficiencies (k,), and the effective number of its events (k,)."""
 
     signal: NDArray[np.float64]
     background: NDArray[np.float64]
@@ -217,8 +179,30 @@ def efficiency(scores: Scores, name: str) -> Efficiency:
     return Efficiency(at, np.mean(background, axis=0), np.mean(effective, axis=0))
 
 
-def roc_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]], aucs: dict[str, float]) -> Figure:
-    """Draw the weighted ROC curves of all rows."""
+def roc(context: Context) -> list[Part]:
+    """Show weighted ROC curves and background rejection."""
+    found = {r["name"]: efficiency(context.scores, r["name"]) for r in context.rows}
+    aucs = {r["name"]: float(r["auc"]) for r in context.rows}
+    best = context.rows[0]["name"]
+    first = ", ".join(f"{n} {aucs[n]:.4f}" for n in sorted(aucs, key=lambda n: -aucs[n])[:3])
+    alt = f"Weighted ROC curves; highest areas: {first}."
+    figure = _roc_figure(found, context.looks, aucs)
+    left = context.pictures.add("roc", figure, alt, "Colours: models; dashes: variants.")
+    kept = zip(found[best].rejections, _EFFICIENCIES, strict=True)
+    words = ", ".join(f"{value:,.0f} at {share:.0%}" for value, share in kept)
+    alt = f"Background rejection against signal efficiency; {best} keeps one background event in {words} of the signal."
+    caption = (
+        f"Below: background that {best} keeps, over that of the row (above 1: the row keeps less); grey: standard "
+        "error. Drawn from ten effective background events on."
+    )
+    right = context.pictures.add("rejection", _rejection_figure(found, context.looks, best), alt, caption)
+    rows = [(name, *(Cell(number(v), v) for v in curve.rejections)) for name, curve in found.items()]
+    headings = ["row", *(f"1 / ε_b at ε_s = {share:.0%}" for share in _EFFICIENCIES)]
+    table = Table("Background rejection, weighted, out of fold", headings, rows, sortable=True)
+    return [Gallery([left, right], "wide"), table]
+
+
+def _roc_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]], aucs: dict[str, float]) -> Figure:
     figure, ax = new_figure(6.4, 4.0)
     for name, curve in curves.items():
         look = looks[name]
@@ -233,16 +217,9 @@ def roc_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]], 
     return figure
 
 
-def rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]], reference: str) -> Figure:
-    """Draw the background rejection against the signal efficiency, and its ratio to a reference row.
-
-    Where fewer than ten effective background events are left, a curve means nothing and is not drawn.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.6))
-    upper, lower = axes[0], axes[1]
+def _rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]], reference: str) -> Figure:
+    """Draw the background rejection, and its ratio to a reference row, from ten effective background events on."""
+    figure, (upper, lower) = new_panels(6.4, 4.0, 2, 1, sharex=True, height_ratios=(3, 1.6))
     base = curves[reference]
     band = 1.0 / np.sqrt(np.maximum(base.events, 1.0))
     known = base.events >= 10.0
@@ -271,8 +248,12 @@ def blend(context: Context) -> list[Part]:
         members = sorted(stack.members, key=lambda m: -abs(m.weight))
         words = ", ".join(f"{m.name} {m.weight:.2f}" for m in members[:4])
         alt = f"Weights of {len(members)} members in the blend; largest: {words}."
-        pictures.append(context.pictures.add("blend-weights", weights_figure(members), alt))
-        rows = [(printable(m.name), Cell(f"{m.weight:.3f}", m.weight), _over_folds(m)) for m in members]
+        pictures.append(context.pictures.add("blend-weights", _weights_figure(members), alt))
+        rows = []
+        for m in members:
+            over_folds = f"{m.weight_mean_over_folds:.3f} ± {m.weight_sd_over_folds:.3f}"
+            cells = Cell(f"{m.weight:.3f}", m.weight), Cell(over_folds, m.weight_mean_over_folds)
+            rows.append((printable(m.name), *cells))
         caption = f"Blend by the method {printable(stack.method)}"
         tables.append(Table(caption, ["member", "weight", "mean ± s.d. over folds"], rows, sortable=True))
     names = [r["name"] for r in context.rows]
@@ -285,17 +266,11 @@ def blend(context: Context) -> list[Part]:
             f"{off[low]:.3f}; most: {names[high[0]]} and {names[high[1]]}, {off[high]:.3f}."
         )
         caption = "Weighted, inside a class, mean of both classes. A blend gains from members that are good and unlike."
-        figure = correlation_figure(matrix, [printable(n) for n in names])
-        pictures.append(context.pictures.add("correlation", figure, alt, caption))
+        pictures.append(context.pictures.add("correlation", _correlation_figure(matrix, names), alt, caption))
     return [Gallery(pictures, "wide"), *tables] if pictures else []
 
 
-def _over_folds(member: StackMember) -> Cell:
-    mean, spread = member.weight_mean_over_folds, member.weight_sd_over_folds
-    return Cell(f"{mean:.3f} ± {spread:.3f}", mean)
-
-
-def weights_figure(members: Sequence[StackMember]) -> Figure:
+def _weights_figure(members: Sequence[StackMember]) -> Figure:
     """Draw the weights of the blend; bars are the final ones, points their mean and spread over folds."""
     figure, ax = new_figure(5.4, 1.0 + 0.24 * len(members))
     at = np.arange(len(members))
@@ -303,8 +278,7 @@ def weights_figure(members: Sequence[StackMember]) -> Figure:
     ax.errorbar([m.weight_mean_over_folds for m in members], at, xerr=[m.weight_sd_over_folds for m in members],
                 fmt="o", markersize=3, color=INK, capsize=2, label="mean ± s.d. over folds")  # fmt: skip
     ax.axvline(0.0, color=INK, linewidth=0.8)
-    ax.set_yticks(at, [m.name for m in members])
-    ax.set_ylim(len(members) - 0.4, -0.6)
+    name_axis(ax, [m.name for m in members])
     ax.set_xlabel("weight in the blend of log-odds")
     ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=7)
     return figure
@@ -313,7 +287,7 @@ def weights_figure(members: Sequence[StackMember]) -> Figure:
 def correlation(scores: Scores, names: Sequence[str]) -> NDArray[np.float64]:
     """(m, m) weighted correlations of scores inside a class, mean of both classes.
 
-    Inside a class, because what separates the classes would make any two good models look alike.
+    Inside a class, because the separation of the classes would make any two good models look alike.
     """
     matrix = np.zeros((len(names), len(names)))
     for members in (scores.y, ~scores.y):
@@ -327,8 +301,7 @@ def correlation(scores: Scores, names: Sequence[str]) -> NDArray[np.float64]:
     return matrix
 
 
-def correlation_figure(matrix: NDArray[np.float64], names: Sequence[str]) -> Figure:
-    """Draw how alike the scores of rows are inside a class."""
+def _correlation_figure(matrix: NDArray[np.float64], names: Sequence[str]) -> Figure:
     side = 2.4 + 0.26 * len(names)
     figure, ax = new_figure(side + 0.6, side)
     low = float(np.nanmin(matrix)) if np.isfinite(matrix).any() else 0.0
@@ -337,9 +310,9 @@ def correlation_figure(matrix: NDArray[np.float64], names: Sequence[str]) -> Fig
         for (i, j), value in np.ndenumerate(matrix):
             color = "#fefefe" if value < 0.5 * (low + 1.0) else "#111111"
             ax.text(j + 0.5, i + 0.5, f"{value:.2f}", ha="center", va="center", fontsize=6, color=color)
-    at = np.arange(len(names)) + 0.5
-    ax.set_xticks(at, names, rotation=90, fontsize=7)
-    ax.set_yticks(at, names, fontsize=7)
+    at, shown = np.arange(len(names)) + 0.5, [printable(name) for name in names]
+    ax.set_xticks(at, shown, rotation=90, fontsize=7)
+    ax.set_yticks(at, shown, fontsize=7)
     ax.tick_params(length=0)
     ax.set_ylim(len(names), 0)
     ax.set_xlim(0, len(names))
@@ -354,26 +327,24 @@ def costs(context: Context) -> list[Part]:
         return []
     ends = [min(rows, key=lambda r: float(r["fit_seconds"])), max(rows, key=lambda r: float(r["fit_seconds"]))]
     words = " and ".join(f"{r['name']} {number(r['fit_seconds'], 3)} s, AMS {r['ams_cv']:.2f}" for r in ends)
-    alt = f"AMS and weighted AUC against the time of all fits; fastest and slowest: {words}."
+    alt = f"{_in_words()} against the time of all fits; fastest and slowest: {words}."
     caption = "Bars: one standard error; hollow: a variant of the model. A busy machine takes longer."
-    return [context.pictures.add("cost", cost_figure(rows, context.looks), alt, caption)]
+    return [context.pictures.add("cost", _cost_figure(rows, context.looks), alt, caption)]
 
 
-def cost_figure(records: Sequence[dict[str, Any]], looks: dict[str, dict[str, Any]]) -> Figure:
-    """Draw AMS and weighted AUC against the time of all fits of a row."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.4, 3.5), layout="constrained")
-    axes = figure.subplots(1, 2)
-    for metric, label, ax in (("ams_cv", "AMS cv [standard deviations]", axes[0]), ("auc", "weighted AUC", axes[1])):
+def _cost_figure(records: Sequence[dict[str, Any]], looks: dict[str, dict[str, Any]]) -> Figure:
+    metrics = _drawn_metrics()
+    figure, axes = new_panels(4.2 * len(metrics), 3.5, 1, len(metrics))
+    for metric, ax in zip(metrics, axes, strict=True):
         for record in records:
             look = looks[record["name"]]
             hollow = {} if look["linestyle"] == "-" else {"markerfacecolor": PAPER}
-            ax.errorbar([record["fit_seconds"]], [record[metric]], yerr=[record[f"{metric}_se"]], fmt=look["marker"],
-                        color=look["color"], markersize=5, elinewidth=0.8, label=record["name"], **hollow)  # fmt: skip
+            ax.errorbar([record["fit_seconds"]], [record.get(metric.key, np.nan)],
+                        yerr=[record.get(f"{metric.key}_se", np.nan)],
+                        fmt=look["marker"], color=look["color"], markersize=5, elinewidth=0.8, label=record["name"],
+                        **hollow)  # fmt: skip
         log_axis(ax, "x")
         ax.set_xlabel("time of all fits [s]")
-        ax.set_ylabel(label)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize=7)
+        ax.set_ylabel(_AXES.get(metric.name, metric.heading))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     return figure

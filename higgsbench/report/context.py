@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -57,14 +57,8 @@ class Scores:
     by_row: Mapping[str, NDArray[np.float64]]
 
 
-@dataclass(frozen=True)
-class TrainingScores:
-    """Scores of training events by models that saw them.
-
-    Attributes:
-        scores: the scores of those rows for which there are any, or None.
-        notes: which rows have none, and why.
-    """
+class TrainingScores(NamedTuple):
+    """Scores of training events by models that saw them, and which rows have none, and why."""
 
     scores: Scores | None
     notes: tuple[str, ...]

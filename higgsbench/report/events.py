@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -69,16 +68,8 @@ def selection(context: Context) -> list[Part]:
     return [intro, Gallery(pictures), Table("Selected by process", headings, rows, sortable=True)]
 
 
-@dataclass(frozen=True)
-class Feature:
-    """A measured quantity.
-
-    Attributes:
-        name: column.
-        unit: its unit, empty for a pure number, None where the layout does not say.
-        values: (n,) values, NaN where missing.
-        whole: whether it counts something (the jet number).
-    """
+class Feature(NamedTuple):
+    """A measured quantity: column, unit (empty for a number, None if unknown), values (n,), whether it is a count."""
 
     name: str
     unit: str | None
@@ -112,14 +103,8 @@ def processes_of(events: Events) -> NDArray[np.str_]:
     return np.where(events.y, "signal", names.to_numpy().astype(np.str_))
 
 
-@dataclass(frozen=True)
-class Selected:
-    """Selected events.
-
-    Attributes:
-        process: (n,) process of each event.
-        weight: (n,) evaluation weight, zero outside the selection.
-    """
+class Selected(NamedTuple):
+    """Process (n,) and evaluation weight (n,) of each event; the weight is zero outside the selection."""
 
     process: NDArray[np.str_]
     weight: NDArray[np.float64]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from higgsbench.metrics.ams import ams
 from higgsbench.metrics.estimates import roc_auc
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.pages import number, with_error
-from higgsbench.pages.drawing import BACKGROUND, SIGNAL, SOFT
+from higgsbench.pages.drawing import BACKGROUND, SIGNAL, SOFT, name_axis, new_panels
 from higgsbench.pages.html import Cell, Gallery, Table
 from higgsbench.report.context import affordable_events
 
@@ -77,7 +76,10 @@ def _shuffled(context: Context, models: FittedRun, train: Events) -> list[Part]:
     )
     caption += f" Better rows that would take too long: {', '.join(slow)}." if slow else ""
     drawn = context.pictures.add("importance", importance_figure(found), alt, printable(caption))
-    lines = [(e.feature, *_loss_cells(e)) for e in found]
+    lines = [
+        (e.feature, Cell(f"{e.auc:.4f} ± {e.auc_se:.4f}", e.auc), Cell(f"{e.ams:.3f} ± {e.ams_se:.3f}", e.ams))
+        for e in found
+    ]
     headings = ["column", "loss of weighted AUC", "loss of AMS"]
     return [drawn, Table(f"Permutation importance of {printable(name)}", headings, lines, sortable=True)]
 
@@ -114,16 +116,8 @@ def _unseen(
     return scorer, frame, Judge(y, weight, float(record["threshold"]), run.b_reg), where
 
 
-@dataclass(frozen=True)
-class Judge:
-    """What scores are judged by.
-
-    Attributes:
-        y: (n,) truth.
-        weight: (n,) evaluation weights at the reference totals.
-        threshold: the row's frozen cut.
-        b_reg: regularisation of the background in the AMS.
-    """
+class Judge(NamedTuple):
+    """Truth (n,), evaluation weights (n,), frozen cut and b_reg, by which scores are judged."""
 
     y: NDArray[np.bool_]
     weight: NDArray[np.float64]
@@ -137,16 +131,11 @@ class Judge:
         return roc_auc(self.y, score, self.weight).value, ams(s, b, self.b_reg)
 
 
-@dataclass(frozen=True)
-class Importance:
-    """Loss when one feature is shuffled; near zero or below, the feature does not matter to this model.
+class Importance(NamedTuple):
+    """Losses of weighted AUC and of AMS at the frozen cut when one feature is shuffled.
 
-    Attributes:
-        feature: the column.
-        auc: mean loss of weighted AUC over shuffles.
-        auc_se: standard error of that mean from the shuffles; that the events are few is not in it.
-        ams: mean loss of AMS at the frozen cut.
-        ams_se: its standard error, likewise.
+    Means over shuffles, with standard errors from the shuffles only, not from the finite number of events. Near zero or
+    below, the feature does not matter to this model.
     """
 
     feature: str
@@ -193,30 +182,17 @@ def permutation_importance(
     return tuple(sorted(found, key=lambda entry: -entry.auc))
 
 
-def _loss_cells(entry: Importance) -> tuple[Cell, Cell]:
-    auc = Cell(f"{entry.auc:.4f} ± {entry.auc_se:.4f}", entry.auc)
-    return auc, Cell(f"{entry.ams:.3f} ± {entry.ams_se:.3f}", entry.ams)
-
-
 def importance_figure(found: Sequence[Importance]) -> Figure:
     """Draw the losses of weighted AUC and AMS by shuffled feature, the most important on top."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.4, 1.0 + 0.19 * len(found)), layout="constrained")
-    left = figure.add_subplot(1, 2, 1)
-    right = figure.add_subplot(1, 2, 2, sharey=left)
-    at = np.arange(len(found))
+    figure, (left, right) = new_panels(8.4, 1.0 + 0.19 * len(found), 1, 2, sharey=True)
     losses = ((left, [(e.auc, e.auc_se) for e in found]), (right, [(e.ams, e.ams_se) for e in found]))
     for ax, pairs in losses:
+        values, errors = zip(*pairs, strict=True)
         ax.axvline(0.0, color=SOFT, linewidth=0.8)
-        ax.errorbar([p[0] for p in pairs], at, xerr=[p[1] for p in pairs], fmt="o", markersize=3.5, color=BACKGROUND,
-                    capsize=2)  # fmt: skip
-    left.set_yticks(at, [printable(e.feature) for e in found])
-    left.set_ylim(len(found) - 0.3, -0.7)
-    right.tick_params(axis="y", labelleft=False)
-    for ax in (left, right):
+        ax.errorbar(values, np.arange(len(found)), xerr=errors, fmt="o", markersize=3.5, color=BACKGROUND, capsize=2)
         ax.ticklabel_format(axis="x", style="plain", useOffset=False)
         ax.locator_params(axis="x", nbins=5)
+    name_axis(left, [e.feature for e in found])
     left.set_xlabel("loss of weighted AUC")
     right.set_xlabel("loss of AMS at the frozen cut")
     return figure
@@ -250,15 +226,11 @@ def _contributions(context: Context, models: FittedRun, train: Events) -> list[P
     return [Gallery([picture], "wide")]
 
 
-@dataclass(frozen=True)
-class Contributions:
-    """What features add to the log-odds of events.
+class Contributions(NamedTuple):
+    """What p features add to the log-odds of n events.
 
-    Attributes:
-        features: names of the p features.
-        values: (n, p) their values, NaN where missing.
-        parts: (n, p) what they add.
-        weight: (n,) weights of the events; each class sums to one half.
+    `values` (n, p) has NaN where a feature is missing; `parts` (n, p) are what it adds; in `weight` (n,) each class sums
+    to one half.
     """
 
     features: tuple[str, ...]
@@ -274,19 +246,11 @@ class Contributions:
 
 
 def contribution_figure(found: Contributions, order: NDArray[np.intp]) -> Figure:
-    """Draw what features add to the log-odds: mean magnitudes as bars, single events as a swarm.
-
-    Args:
-        found: the contributions.
-        order: (p,) positions of the features, largest mean magnitude first.
-    """
+    """Draw what features add to the log-odds, in the given order: mean magnitudes as bars, events as a swarm."""
     from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
 
     shown = order[:_SHOWN]
-    figure = Figure(figsize=(8.4, 1.0 + 0.27 * shown.size), layout="constrained", dpi=_DPI)
-    axes = figure.subplots(1, 2, sharey=True, width_ratios=(1, 2.4))
-    bars, swarm = axes[0], axes[1]
+    figure, (bars, swarm) = new_panels(8.4, 1.0 + 0.27 * shown.size, 1, 2, dpi=_DPI, sharey=True, width_ratios=(1, 2.4))
     at = np.arange(shown.size)
     bars.barh(at, found.size[shown], height=0.65, color=BACKGROUND, alpha=0.6)
     # No white in the middle: points have to be seen on light and on dark paper.
@@ -297,9 +261,7 @@ def contribution_figure(found: Contributions, order: NDArray[np.intp]) -> Figure
     shades = np.column_stack([_ranks(found.values[:, feature]) for feature in shown])
     swarm.scatter(parts.ravel(), heights.ravel(), c=shades.ravel(), cmap=colors, vmin=0.0, vmax=1.0, s=3.0,
                   linewidths=0, rasterized=True, plotnonfinite=True)  # fmt: skip
-    bars.set_yticks(at, [printable(found.features[i]) for i in shown])
-    bars.set_ylim(shown.size - 0.4, -0.6)
-    swarm.tick_params(axis="y", labelleft=False)
+    name_axis(bars, [found.features[i] for i in shown])
     bars.set_xlabel("mean magnitude")
     swarm.set_xlabel("added to the log-odds of signal")
     return figure

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from higgsbench.inference.events import Systematic
     from higgsbench.pages.html import Part
-    from higgsbench.runs.predictor import FittedRun
     from higgsbench.runs.result import RunResult
     from higgsbench.runs.stored import StoredRun
 
@@ -67,49 +66,27 @@ def write_report(
     target = Path(output)
     check_page(target)
     stored = find_run(run)
-    text = render_report(
-        stored,
-        Pictures(None if figures is None else Path(figures)),
-        data=None if data is None else Path(data),
-        test=None if test is None else Path(test),
+    events = reload_events(stored, *(None if path is None else Path(path) for path in (data, test)))
+    context = Context(
+        run=stored,
+        events=events,
+        pictures=Pictures(None if figures is None else Path(figures)),
         models=FittedRun(stored),
         all_rows=all_rows,
         systematics=systematics,
         shift_events=None if shift_events is None else Path(shift_events),
     )
-    write_page(target, text)
+    write_page(target, render_report(context))
     return stored.folder
 
 
-def render_report(
-    run: StoredRun,
-    pictures: Pictures,
-    *,
-    data: Path | None = None,
-    test: Path | None = None,
-    models: FittedRun | None = None,
-    all_rows: bool = False,
-    systematics: Sequence[Systematic] = (),
-    shift_events: Path | None = None,
-) -> str:
+def render_report(context: Context) -> str:
     """Return the page of a run as HTML.
-
-    Args:
-        run: the run.
-        pictures: takes the figures.
-        data: event file, instead of the configuration's.
-        test: file of held-out events, instead of the configuration's.
-        models: the run's stored models; without them the page leaves out what needs a model.
-        all_rows: whether every row gets figures of its own.
-        systematics: systematic shifts.
-        shift_events: file of labelled events that are shifted.
 
     Raises:
         StoreError: if the run is damaged, none of its rows has scores, or shifts are asked for and there are no events.
-        DataError: if a named event file is not that of the run, or events cannot be shifted.
+        DataError: if events cannot be shifted.
     """
-    events = reload_events(run, data, test)
-    context = Context(run, events, pictures, models, all_rows, systematics, shift_events)
     with style():
         sections = [
             Section("leaderboard", "Leaderboard", leaderboard(context)),
@@ -126,11 +103,11 @@ def render_report(
             Section("provenance", "Configuration, environment, data", provenance(context)),
         ]
     footer = (
-        f"Made by higgsbench {__version__} report from the run {printable(run.name)}. All numbers use evaluation "
-        "weights, rescaled per class to the reference totals. Figures of the leaderboard at full precision: higgsbench "
-        "leaderboard --format json."
+        f"Made by higgsbench {__version__} report from the run {printable(context.run.name)}. All numbers use "
+        "evaluation weights, rescaled per class to the reference totals. Figures of the leaderboard at full precision: "
+        "higgsbench leaderboard --format json."
     )
-    return page(f"Report of {printable(run.name)}", _lead(context), sections, footer)
+    return page(f"Report of {printable(context.run.name)}", _lead(context), sections, footer)
 
 
 def _lead(context: Context) -> list[str]:

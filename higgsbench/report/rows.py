@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -65,16 +64,8 @@ def curves(context: Context) -> list[Part]:
     return [intro + context.left_out, Gallery(pictures)]
 
 
-@dataclass(frozen=True)
-class Curve:
-    """AMS against the selected share of the events, mean over repeats.
-
-    Attributes:
-        fraction: (k,) selected share.
-        ams: (k,) AMS.
-        se: (k,) standard error at fixed cut.
-        best: (selected share, AMS) of the best cut on these very scores.
-    """
+class Curve(NamedTuple):
+    """AMS (k,) with its error at fixed cut against the selected share (k,), and (share, AMS) of the best cut."""
 
     fraction: NDArray[np.float64]
     ams: NDArray[np.float64]
@@ -83,14 +74,7 @@ class Curve:
 
 
 def ams_curve(scores: Scores, name: str, b_reg: float, upper: float) -> Curve:
-    """Scan the AMS of a row.
-
-    Args:
-        scores: out-of-fold scores.
-        name: the row.
-        b_reg: regularisation of the background.
-        upper: largest selected share.
-    """
+    """Scan the AMS of a row up to a selected share, mean over repeats."""
     n = scores.y.size
     at = np.linspace(max(5.0 / n, 1e-3), upper, _POINTS)
     values, errors, best = [], [], []
@@ -106,14 +90,7 @@ def ams_curve(scores: Scores, name: str, b_reg: float, upper: float) -> Curve:
 
 
 def ams_figure(title: str, curve: Curve, record: dict[str, Any], top: float) -> Figure:
-    """Draw the AMS against the selected share, with the chosen cut and the optimistic maximum.
-
-    Args:
-        title: name of the row.
-        curve: the scanned curve.
-        record: the row, for its cross-validated AMS and the share it selects.
-        top: upper end of the axis, common to all rows.
-    """
+    """Draw the AMS against the selected share, with the chosen cut and the optimistic maximum."""
     figure, ax = _panel(title)
     percent = 100 * curve.fraction
     ax.fill_between(percent, curve.ams - curve.se, curve.ams + curve.se, color=BACKGROUND, alpha=0.25, linewidth=0)
@@ -136,11 +113,24 @@ def separation(context: Context) -> list[Part]:
     pictures: list[Picture] = []
     lines: list[tuple[str | Cell, ...]] = []
     for record in context.drawn:
-        name = record["name"]
-        found = _agreements(context, name)
-        figure = _scores_of_row(context, record)
-        pictures.append(context.pictures.add(f"scores-{name}", figure, _score_alt(context.scores, name, found)))
-        lines += [(printable(name), *key, *_agreement_cells(a)) for key, a in found.items()]
+        name, oof = record["name"], context.scores
+        samples = {
+            label: sample
+            for label, sample in (("held out", context.held_out), ("training", context.training.scores))
+            if sample is not None and name in sample.by_row
+        }
+        figure = score_figure(record, oof, samples)
+        found = {
+            (label, of): agreement(oof, sample, name, of_signal=of == "signal")
+            for label, sample in samples.items()
+            for of in ("signal", "background")
+        }
+        pictures.append(context.pictures.add(f"scores-{name}", figure, _score_alt(oof, name, found)))
+        lines += [
+            (printable(name), *key, Cell(f"{a.ks:.4f}", a.ks), Cell(p_value(a.ks_p), a.ks_p),
+             Cell(f"{a.chi2:.1f} / {a.freedom}", a.chi2), Cell(p_value(a.chi2_p), a.chi2_p))
+            for key, a in found.items()
+        ]  # fmt: skip
     out: list[Part] = [_score_words(context), *(printable(note) for note in context.training.notes), Gallery(pictures)]
     if lines:
         headings = ["row", "against", "class", "KS", "p of KS", "χ² / d.o.f.", "p of χ²"]
@@ -151,30 +141,6 @@ def separation(context: Context) -> list[Part]:
         )
         out.append(Table(caption, headings, lines, text=range(3), sortable=True))
     return [*out, *_overtraining(context)]
-
-
-def _samples(context: Context, name: str) -> dict[str, Scores]:
-    """Return the samples that are laid over the out-of-fold scores of a row."""
-    samples = (("held out", context.held_out), ("training", context.training.scores))
-    return {label: sample for label, sample in samples if sample is not None and name in sample.by_row}
-
-
-def _agreements(context: Context, name: str) -> dict[tuple[str, str], Agreement]:
-    return {
-        (label, of): agreement(context.scores, sample, name, of_signal=of == "signal")
-        for label, sample in _samples(context, name).items()
-        for of in ("signal", "background")
-    }
-
-
-def _scores_of_row(context: Context, record: dict[str, Any]) -> Figure:
-    name, oof = record["name"], context.scores
-    samples = _samples(context, name)
-    edges = score_edges([oof.by_row[name], *(s.by_row[name] for s in samples.values())])
-    held_out, training = samples.get("held out"), samples.get("training")
-    return score_figure(
-        printable(name), name, edges, oof, held_out=held_out, train_scores=training, cut=record.get("threshold")
-    )
 
 
 def _overtraining(context: Context) -> list[Part]:
@@ -200,16 +166,11 @@ def score_edges(scores: Sequence[NDArray[np.float64]], bins: int = 36) -> NDArra
     return np.linspace(low, high, bins + 1)
 
 
-@dataclass(frozen=True)
-class Agreement:
+class Agreement(NamedTuple):
     """How well the scores of one class agree between two samples.
 
-    Attributes:
-        ks: weighted Kolmogorov-Smirnov distance.
-        ks_p: its p-value with effective numbers of events (approximate).
-        chi2: chi-squared of the binned shapes.
-        freedom: degrees of freedom.
-        chi2_p: its p-value.
+    `ks` is the weighted Kolmogorov-Smirnov distance, its p-value approximate, with effective numbers of events; `chi2`
+    compares binned shapes.
     """
 
     ks: float
@@ -233,15 +194,6 @@ def agreement(a: Scores, b: Scores, name: str, *, of_signal: bool) -> Agreement:
     chi2, freedom, p = chi2_of_shapes(*histogram(x, wx, edges), *histogram(z, wz, edges))
     return Agreement(
         distance, ks_p_value(distance, effective_sample_size(wx), effective_sample_size(wz)), chi2, freedom, p
-    )
-
-
-def _agreement_cells(a: Agreement) -> tuple[Cell, ...]:
-    return (
-        Cell(f"{a.ks:.4f}", a.ks),
-        Cell(p_value(a.ks_p), a.ks_p),
-        Cell(f"{a.chi2:.1f} / {a.freedom}", a.chi2),
-        Cell(p_value(a.chi2_p), a.chi2_p),
     )
 
 
@@ -278,27 +230,16 @@ def _score_words(context: Context) -> str:
     return text + context.left_out
 
 
-def score_figure(
-    title: str,
-    name: str,
-    edges: NDArray[np.float64],
-    oof: Scores,
-    held_out: Scores | None = None,
-    train_scores: Scores | None = None,
-    cut: float | None = None,
-) -> Figure:
-    """Draw the scores of both classes on a logarithmic axis, samples overlaid as is usual to see overtraining.
+def score_figure(record: dict[str, Any], oof: Scores, samples: dict[str, Scores]) -> Figure:
+    """Draw the scores of both classes, samples overlaid as is usual to see overtraining.
 
-    Args:
-        title: heading.
-        name: name of the row in the scores.
-        edges: (k + 1,) bin edges, log-odds.
-        oof: scores of events by models that did not see them, drawn as lines.
-        held_out: scores of the held-out events, drawn as points with errors.
-        train_scores: scores of the training events by models that saw them, drawn as areas.
-        cut: the frozen cut.
+    Scores of events by models that did not see them are lines, held-out events points, and training events by models
+    that saw them areas; dotted: the frozen cut.
     """
-    figure, ax = _panel(title)
+    name, cut = record["name"], record.get("threshold")
+    held_out, train_scores = samples.get("held out"), samples.get("training")
+    edges = score_edges([oof.by_row[name], *(s.by_row[name] for s in samples.values())])
+    figure, ax = _panel(printable(name))
     width = float(edges[1] - edges[0])
     middle = 0.5 * (edges[1:] + edges[:-1])
     for of_signal, color, label in ((False, BACKGROUND, "b"), (True, SIGNAL, "s")):
@@ -365,15 +306,8 @@ def _calibration_alt(name: str, points: Reliability) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Reliability:
-    """Log-odds that were predicted against those that are found, in bins of the prediction.
-
-    Attributes:
-        predicted: (k,) logit of the mean predicted probability.
-        found: (k,) ln(s / b) of the bin's sums of weights.
-        se: (k,) standard error of `found` (delta method).
-    """
+class Reliability(NamedTuple):
+    """Log-odds (k,) predicted in bins, ln(s / b) found there, and its standard error (delta method)."""
 
     predicted: NDArray[np.float64]
     found: NDArray[np.float64]
@@ -410,13 +344,7 @@ def _binned_mean(
 
 
 def reliability_figure(title: str, found: Reliability, limits: tuple[float, float]) -> Figure:
-    """Draw the log-odds that are found against those that were predicted; on the diagonal they agree.
-
-    Args:
-        title: name of the row.
-        found: the points.
-        limits: ends of both axes, common to all rows.
-    """
+    """Draw found against predicted log-odds, on axes that all rows share."""
     figure, ax = _panel(title)
     ax.plot(limits, limits, color=SOFT, linewidth=0.9, linestyle="--", label="perfect")
     ax.errorbar(found.predicted, found.found, yerr=found.se, fmt="o-", markersize=3.5, linewidth=0.9, color=BACKGROUND,

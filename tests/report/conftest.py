@@ -12,9 +12,11 @@ import pytest
 from higgsbench.errors import ModelError, StoreError
 from higgsbench.events import load_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
+from higgsbench.inference.events import reload_events
 from higgsbench.metrics import evaluation_weights, log_loss, roc_auc
 from higgsbench.metrics.ams import ams_scan
 from higgsbench.pages.drawing import Pictures
+from higgsbench.report.context import Context
 from higgsbench.report.page import render_report
 from higgsbench.runs.predictor import FittedRun
 from higgsbench.runs.stored import find_run
@@ -140,9 +142,12 @@ def drawn(tmp_path_factory: pytest.TempPathFactory, toys: Path) -> str:
         return draw(folder, models=ToyModels())
 
 
-def draw(folder: Path, pictures: Pictures | None = None, **how: Any) -> str:
+def draw(
+    folder: Path, pictures: Pictures | None = None, data: Path | None = None, test: Path | None = None, **how: Any
+) -> str:
     """Return the page of the run in a folder."""
-    return render_report(find_run(folder), pictures or Pictures(), **how)
+    run = find_run(folder)
+    return render_report(Context(run, reload_events(run, data, test), pictures or Pictures(), **how))
 
 
 def maker(place: Path, toys: Path) -> Make:

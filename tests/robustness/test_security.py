@@ -290,12 +290,14 @@ def evil_run(run: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_reports_escape_everything(here: Path) -> None:
     pytest.importorskip("mplhep")
+    from higgsbench.inference.events import reload_events
     from higgsbench.pages.drawing import Pictures
+    from higgsbench.report.context import Context
     from higgsbench.report.page import render_report
     from higgsbench.runs.stored import find_run
 
     evil_run(here / "run")
-    text = render_report(find_run(here / "run"), Pictures())
+    text = render_report(Context(run := find_run(here / "run"), reload_events(run), Pictures()))
     assert len(harmless(text).pictures) > 3
     assert "&lt;script&gt;alert(1)" in text
 
