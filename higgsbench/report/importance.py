@@ -229,7 +229,7 @@ def _contributions(context: Context, models: FittedRun, train: Events) -> list[P
 class Contributions(NamedTuple):
     """What p features add to the log-odds of n events.
 
-    `values` (n, p) has NaN where a feature is missing; `parts` (n, p) are what it adds; in `weight` (n,) each class sums
+    `values` (n, p) has NaN where a feature is missing; `parts` (n, p) are what it adds; each class of `weight` sums
     to one half.
     """
 
