@@ -213,7 +213,7 @@ def write_results(
     folder: Path,
     plan: Plan,
     done: Mapping[int, AssembledRow],
-    stack: tuple[Stack, AssembledRow] | None,
+    stack: Stack | None,
     failed: Sequence[dict[str, Any]],
     left_out: Sequence[LeftOut],
 ) -> list[dict[str, Any]]:
@@ -223,7 +223,7 @@ def write_results(
         folder: the run's folder.
         plan: the plan.
         done: complete rows by position in the plan.
-        stack: the blend and its row, or None.
+        stack: the blend, or None.
         failed: records of rows that failed.
         left_out: rows that a time limit left out.
 
@@ -233,13 +233,13 @@ def write_results(
     Raises:
         StoreError: if the disk refuses.
     """
-    complete = [done[index] for index in sorted(done)] + ([] if stack is None else [stack[1]])
+    complete = [done[index] for index in sorted(done)] + ([] if stack is None else [stack.row])
     records = [row.record for row in complete] + list(failed)
     try:
         (folder / ROWS).unlink(missing_ok=True)
         _write_parquet(folder / SCORES, _scores(plan, complete))
         _write_parquet(folder / REPLICAS, _replicas(complete))
-        write_json(folder / STACK, None if stack is None else _stack(stack[0]))
+        write_json(folder / STACK, None if stack is None else _stack(stack))
         write_json(folder / PREDICTOR, _predictor(plan, done, stack))
         names = [CONFIG, ENVIRONMENT, SCORES, REPLICAS, STACK, PREDICTOR]
         test_scores = _test_scores(plan, complete)
@@ -279,11 +279,11 @@ def _scores(plan: Plan, rows: Sequence[AssembledRow]) -> pl.DataFrame:
         "repeat": np.repeat(np.arange(repeats, dtype=np.int32), dataset.y.size),
         "fold": dataset.fold.ravel().astype(np.int32),
     }
-    return pl.DataFrame(columns | {f"score:{row.name}": row.scores.oof.ravel() for row in rows})
+    return pl.DataFrame(columns | {f"score:{row.name}": row.oof.ravel() for row in rows})
 
 
 def _test_scores(plan: Plan, rows: Sequence[AssembledRow]) -> pl.DataFrame | None:
-    scored = {f"score:{row.name}": row.scores.test for row in rows if row.scores.test is not None}
+    scored = {f"score:{row.name}": row.test for row in rows if row.test is not None}
     if plan.dataset.test is None or not scored:
         return None
     return pl.DataFrame({"EventId": plan.dataset.test.event_id, **scored})
@@ -311,14 +311,12 @@ def _stack(stack: Stack) -> dict[str, Any]:
     }
 
 
-def _predictor(
-    plan: Plan, done: Mapping[int, AssembledRow], stack: tuple[Stack, AssembledRow] | None
-) -> dict[str, Any]:
+def _predictor(plan: Plan, done: Mapping[int, AssembledRow], stack: Stack | None) -> dict[str, Any]:
     """Describe how the rows of a run score new events (see `PredictorFile`)."""
     rows = []
     for index in sorted(done):
         row, found = plan.rows[index], done[index]
-        calibration = found.scores.calibration
+        calibration = found.calibration
         rows.append(
             {
                 "name": row.name,
@@ -338,11 +336,11 @@ def _predictor(
         "data": {"schema": layout},
         "threads": plan.config.threads,
         "rows": rows,
-        "stack": None if stack is None else _blend(*stack),
+        "stack": None if stack is None else _blend(stack),
     }
 
 
-def _blend(stack: Stack, row: AssembledRow) -> dict[str, Any]:
+def _blend(stack: Stack) -> dict[str, Any]:
     blend = stack.blend
     return {
         "method": blend.method,
@@ -350,5 +348,5 @@ def _blend(stack: Stack, row: AssembledRow) -> dict[str, Any]:
         "coefficients": blend.coefficients.tolist(),
         "intercept": blend.intercept,
         "prior": blend.prior,
-        "threshold": row.metrics.cut.threshold,
+        "threshold": stack.row.metrics.cut.threshold,
     }

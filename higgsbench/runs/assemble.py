@@ -29,45 +29,9 @@ if TYPE_CHECKING:
     from higgsbench.runs.plan import Plan, Row
     from higgsbench.runs.unit import UnitResult
 
-__all__ = ["AssembledRow", "RowScores", "Stack", "assembled_row", "assembled_stack", "build_stack", "failed_record"]
+__all__ = ["AssembledRow", "Stack", "assembled_row", "assembled_stack", "failed_record"]
 
-
-@dataclass(frozen=True)
-class RowScores:
-    """Final scores of one row.
-
-    Attributes:
-        name: unique name within the run.
-        oof: (repeats, n) out-of-fold log-odds in physical normalisation.
-        test: (n_test,) log-odds of held-out events, or None.
-        fit_seconds: sum over the fits.
-        predict_us: prediction time per event in microseconds, of one fold model.
-        peak_mb: highest peak memory of a worker.
-        calibration: (groups, 2) slope and intercept for new events, or None where the row is not recalibrated.
-    """
-
-    name: str
-    oof: NDArray[np.float64]
-    test: NDArray[np.float64] | None
-    fit_seconds: float
-    predict_us: float
-    peak_mb: float
-    calibration: NDArray[np.float64] | None = None
-
-
-@dataclass(frozen=True)
-class Stack:
-    """The blend of a run.
-
-    Attributes:
-        scores: its own out-of-fold and held-out scores.
-        blend: fitted on all out-of-fold scores; applied to held-out events.
-        per_fold: (repeats x folds, m) coefficients of the cross-fitted blenders.
-    """
-
-    scores: RowScores
-    blend: Blend
-    per_fold: NDArray[np.float64]
+_PUBLIC_PRIVATE = {"ams_public": "b", "ams_private": "v"}
 
 
 @dataclass(frozen=True)
@@ -75,19 +39,35 @@ class AssembledRow:
     """A complete row.
 
     Attributes:
-        scores: its scores.
+        name: unique name within the run.
+        oof: (repeats, n) out-of-fold log-odds in physical normalisation.
+        test: (n_test,) log-odds of held-out events, or None.
+        calibration: (groups, 2) slope and intercept for new events, or None where the row is not recalibrated.
         metrics: its metrics.
         record: what rows.json says of it, in full precision.
     """
 
-    scores: RowScores
+    name: str
+    oof: NDArray[np.float64]
+    test: NDArray[np.float64] | None
+    calibration: NDArray[np.float64] | None
     metrics: RowMetrics
     record: dict[str, Any]
 
-    @property
-    def name(self) -> str:
-        """Unique name of the row within its run."""
-        return self.scores.name
+
+@dataclass(frozen=True)
+class Stack:
+    """The blend of a run.
+
+    Attributes:
+        row: its row.
+        blend: fitted on all out-of-fold scores; applied to held-out events.
+        per_fold: (repeats x folds, m) coefficients of the cross-fitted blenders.
+    """
+
+    row: AssembledRow
+    blend: Blend
+    per_fold: NDArray[np.float64]
 
 
 def assembled_row(plan: Plan, index: int, stored: Mapping[str, UnitResult]) -> AssembledRow:
@@ -101,35 +81,10 @@ def assembled_row(plan: Plan, index: int, stored: Mapping[str, UnitResult]) -> A
     Raises:
         ConfigError: if a recalibration cannot be fitted.
     """
-    results = [stored[unit.key] for unit in plan.units_of(index)]
-    about = {**_about(plan.rows[index], plan, index), **_remark([result.score for result in results])}
-    return _evaluated(plan, _row_scores(plan, index, results), about)
-
-
-def assembled_stack(plan: Plan, stack: Stack) -> AssembledRow:
-    """Evaluate the blend of a run."""
-    units = [[row.calibration, [u.key for u in plan.units_of(i)]] for i, row in enumerate(plan.rows)]
-    blend = stack.blend
-    about = {
-        "label": "stack",
-        "model": "stack",
-        "variant": blend.method,
-        "features": "",
-        "n_features": len(blend.members),
-        "preset": "",
-        "params": {"members": list(blend.members)},
-        "training_weights": "",
-        "calibration": "",
-        "seed": plan.config.seed,
-        "digest": canonical_digest([blend.method, blend.members, units]),
-    }
-    return _evaluated(plan, stack.scores, about)
-
-
-def _row_scores(plan: Plan, index: int, results: Sequence[UnitResult]) -> RowScores:
-    row, dataset = plan.rows[index], plan.dataset
+    row, dataset, units = plan.rows[index], plan.dataset, plan.units_of(index)
+    results = [stored[unit.key] for unit in units]
     oof = np.full(dataset.fold.shape, np.nan)
-    for unit, result in zip(plan.units_of(index), results, strict=True):
+    for unit, result in zip(units, results, strict=True):
         if unit.fold != REFIT:
             oof[unit.repeat, dataset.fold[unit.repeat] == unit.fold] = result.score
     tests = [result.test_score for result in results if result.test_score.size]
@@ -137,16 +92,14 @@ def _row_scores(plan: Plan, index: int, results: Sequence[UnitResult]) -> RowSco
     calibration = None
     if row.calibration == "logit":
         oof, test, calibration = _recalibrated(row, oof, test, dataset)
-    return RowScores(
-        name=row.name,
-        oof=oof,
-        test=test,
-        fit_seconds=float(sum(result.fit_seconds for result in results)),
+    about = _about(row, plan, index) | {
+        "fit_seconds": float(sum(result.fit_seconds for result in results)),
         # A refit that scores nothing has no such time.
-        predict_us=float(np.mean([result.predict_us for result in results if result.scored])),
-        peak_mb=max(result.peak_mb for result in results),
-        calibration=calibration,
-    )
+        "predict_us": float(np.mean([result.predict_us for result in results if result.scored])),
+        "peak_mb": max(result.peak_mb for result in results),
+        **_remark([result.score for result in results]),
+    }
+    return _evaluated(plan, about, oof, test, calibration)
 
 
 def _recalibrated(
@@ -166,8 +119,8 @@ def _recalibrated(
     return calibrated, apply_recalibration(test, test_part, parameters), parameters
 
 
-def build_stack(plan: Plan, rows: Mapping[int, AssembledRow]) -> Stack | None:
-    """Blend the chosen rows; None where the stack is off or fewer than two members are there.
+def assembled_stack(plan: Plan, rows: Mapping[int, AssembledRow]) -> Stack | None:
+    """Blend the chosen rows and evaluate the blend; None where the stack is off or has fewer than two members.
 
     Args:
         plan: the plan.
@@ -175,17 +128,17 @@ def build_stack(plan: Plan, rows: Mapping[int, AssembledRow]) -> Stack | None:
     """
     config, dataset, wanted = plan.config.stack, plan.dataset, plan.config.stack.members
     chosen = [
-        rows[index].scores
+        rows[index]
         for index in sorted(rows)
         if wanted is None or plan.rows[index].label in wanted or plan.rows[index].name in wanted
     ]
     if not config.enabled or len(chosen) < 2:
         return None
-    names = tuple(scores.name for scores in chosen)
+    names = tuple(row.name for row in chosen)
     y, weight, totals = dataset.y, dataset.weight, dataset.totals
     out, weights, fits = [], [], []
     for repeat, fold in enumerate(dataset.fold):
-        F = np.column_stack([scores.oof[repeat] for scores in chosen])
+        F = np.column_stack([row.oof[repeat] for row in chosen])
         blended, blends = cross_fitted_blend(config.method, names, F, y, weight, fold, totals)
         out.append(blended)
         weights += [blend.coefficients for blend in blends]
@@ -193,45 +146,58 @@ def build_stack(plan: Plan, rows: Mapping[int, AssembledRow]) -> Stack | None:
     coefficients = np.mean([blend.coefficients for blend in fits], axis=0)
     intercept = float(np.mean([blend.intercept for blend in fits]))
     final = Blend(fits[0].method, names, coefficients, intercept, fits[0].prior)
-    tests = [scores.test for scores in chosen if scores.test is not None]
-    scores = RowScores(
-        name="stack",
-        oof=np.stack(out),
-        test=final(np.column_stack(tests)) if len(tests) == len(chosen) else None,
-        fit_seconds=sum(scores.fit_seconds for scores in chosen),
-        predict_us=sum(scores.predict_us for scores in chosen),
-        peak_mb=max(scores.peak_mb for scores in chosen),
-    )
-    return Stack(scores, final, np.stack(weights))
+    tests = [row.test for row in chosen if row.test is not None]
+    test = final(np.column_stack(tests)) if len(tests) == len(chosen) else None
+    row = _evaluated(plan, _about_stack(plan, final, chosen), np.stack(out), test)
+    return Stack(row, final, np.stack(weights))
 
 
-def _evaluated(plan: Plan, scores: RowScores, about: Mapping[str, Any]) -> AssembledRow:
+def _about_stack(plan: Plan, blend: Blend, members: Sequence[AssembledRow]) -> dict[str, Any]:
+    """Return what the row of the stack is, and what its members cost."""
+    units = [[row.calibration, [unit.key for unit in plan.units_of(i)]] for i, row in enumerate(plan.rows)]
+    cost = {name: [row.record[name] for row in members] for name in ("fit_seconds", "predict_us", "peak_mb")}
+    return {
+        **dict.fromkeys(("features", "preset", "training_weights", "calibration"), ""),
+        "name": "stack",
+        "label": "stack",
+        "model": "stack",
+        "variant": blend.method,
+        "n_features": len(blend.members),
+        "params": {"members": list(blend.members)},
+        "seed": plan.config.seed,
+        "digest": canonical_digest([blend.method, blend.members, units]),
+        "fit_seconds": sum(cost["fit_seconds"]),
+        "predict_us": sum(cost["predict_us"]),
+        "peak_mb": max(cost["peak_mb"]),
+    }
+
+
+def _evaluated(
+    plan: Plan,
+    about: Mapping[str, Any],
+    oof: NDArray[np.float64],
+    test: NDArray[np.float64] | None,
+    calibration: NDArray[np.float64] | None = None,
+) -> AssembledRow:
     """Evaluate scores; the record keeps what `about` says of the row."""
     dataset, cut = plan.dataset, plan.config.cut
     truth = Truth(dataset.y, dataset.weight, dataset.fold, dataset.totals, cut.b_reg, cut.rule)
-    metrics = evaluate_row(scores.oof, truth)
+    metrics = evaluate_row(oof, truth)
     record = {
         **about,
-        "name": scores.name,
         "status": "ok",
         **metrics.record(),
         "cut_rule": metrics.cut.rule,
         "threshold": metrics.cut.threshold,
         "cut_fraction": metrics.cut.fraction,
-        "fit_seconds": scores.fit_seconds,
-        "predict_us": scores.predict_us,
-        "peak_mb": scores.peak_mb,
-        **_held_out(scores, truth, dataset, metrics.cut.threshold),
+        **_held_out(test, truth, dataset, metrics.cut.threshold),
     }
-    return AssembledRow(scores, metrics.without_events(), record)
+    return AssembledRow(about["name"], oof, test, calibration, metrics.without_events(), record)
 
 
-_PUBLIC_PRIVATE = {"ams_public": "b", "ams_private": "v"}
-
-
-def _held_out(scores: RowScores, truth: Truth, dataset: Dataset, threshold: float) -> dict[str, float]:
+def _held_out(scores: NDArray[np.float64] | None, truth: Truth, dataset: Dataset, threshold: float) -> dict[str, float]:
     test = dataset.test
-    if scores.test is None or test is None or not test.labelled:
+    if scores is None or test is None or not test.labelled:
         return {}
     y, weight, subset = test.y, test.weight, test.subset
     parts: dict[str, NDArray[np.bool_]] = {"ams_test": np.ones(y.size, dtype=np.bool_)}
@@ -241,7 +207,7 @@ def _held_out(scores: RowScores, truth: Truth, dataset: Dataset, threshold: floa
     for name, rows in parts.items():
         if not (y[rows].any() and (~y[rows]).any()):
             continue
-        held_out = evaluate_held_out(y[rows], weight[rows], scores.test[rows], threshold, truth.totals, truth.b_reg)
+        held_out = evaluate_held_out(y[rows], weight[rows], scores[rows], threshold, truth.totals, truth.b_reg)
         out |= {name: held_out.ams, f"{name}_se": held_out.se}
         if name == "ams_test":
             out["auc_test"] = held_out.auc
@@ -252,6 +218,7 @@ def _about(row: Row, plan: Plan, index: int | None) -> dict[str, Any]:
     """Return what a row is: model, variant, parameters, and the digest of its fits (none where index is None)."""
     units = [] if index is None else [unit.key for unit in plan.units_of(index)]
     return {
+        "name": row.name,
         "label": row.label,
         "model": row.spec.name,
         "variant": row.variant,
@@ -277,7 +244,7 @@ def failed_record(row: Row, plan: Plan, index: int | None, error: str) -> dict[s
         index: position of the row in it, or None where the plan refuses the row.
         error: the reason.
     """
-    return {**_about(row, plan, index), "name": row.name, "status": "failed", "error": error}
+    return {**_about(row, plan, index), "status": "failed", "error": error}
 
 
 def _remark(scores: Sequence[NDArray[np.float64]]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from higgsbench.errors import ConfigError
 from higgsbench.runs.artifacts import current_rows, damaged_results, folder_name, write_inputs, write_results
-from higgsbench.runs.assemble import AssembledRow, assembled_row, assembled_stack, build_stack, failed_record
+from higgsbench.runs.assemble import AssembledRow, assembled_row, assembled_stack, failed_record
 from higgsbench.runs.budget import fit_to_memory, within_limit
 from higgsbench.runs.cost import stored_keys
 from higgsbench.runs.dataset import load_dataset
@@ -251,12 +251,10 @@ class _Run:
             first = self.failures[0]
             see = "" if first.path is None else f" (see {first.path})"
             raise ConfigError(f"no row could be computed; first failure: {first.row}: {first.message}{see}")
-        blend, stack = build_stack(self.plan, self.done), None
+        stack = assembled_stack(self.plan, self.done)
         give_back(self.events)
-        if blend is not None:
-            stack = blend, assembled_stack(self.plan, blend)
-            self.listener.row_done(stack[1].record)
-            give_back(self.events)
+        if stack is not None:
+            self.listener.row_done(stack.row.record)
         failed = self._failed(without_time={row.name for row in left_out})
         rows = current_rows(self.folder, self.plan)
         return rows or write_results(self.folder, self.plan, self.done, stack, failed, left_out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from higgsbench.files import (
 from higgsbench.runs.unit import StoredModel, UnitResult
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable
 
 __all__ = ["RunStore"]
 
@@ -241,15 +240,14 @@ class RunStore:
         if marker is None or (with_model and marker.model is None):
             return False
         try:
-            with _temporary(self._data(key)) as data, _temporary(self.model_file(key)) as model:
+            with atomic_path(self._data(key)) as data:
                 shutil.copyfile(other._data(key), data)
-                if marker.model is not None and marker.model.checksum is not None:
-                    _copy_or_link(other.model_file(key), model)
-                if not marker.vouches(data, model):
-                    return False
-                put_in_place(data, self._data(key))
-                if model.exists():
-                    put_in_place(model, self.model_file(key))
+                if marker.model is None or marker.model.checksum is None:
+                    _check(marker.vouches(data, data))
+                else:
+                    with atomic_path(self.model_file(key)) as model:
+                        _copy_or_link(other.model_file(key), model)
+                        _check(marker.vouches(data, model))
             write_sealed(self._marker_file(key), marker.content)
         except OSError:
             return False
@@ -299,11 +297,6 @@ def _copy_or_link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-@contextlib.contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    """Give a temporary name beside a target; what is still there at the end is removed."""
-    temporary = temporary_path(target)
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+def _check(whole: bool) -> None:
+    if not whole:
+        raise OSError("a file is not what the marker vouches for")
