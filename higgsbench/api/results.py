@@ -80,24 +80,23 @@ def predict(
     Warns:
         HiggsbenchWarning: if the run was trained on some of the events.
     """
-    stored = find_run(run, results)
-    return polars.concat(list(_scored(stored, _predictor(stored, model), data, jobs, subsets, progress)))
+    return polars.concat(list(predicted_parts(run, data, model, jobs, subsets, progress, results)))
 
 
-@checked
 def predicted_parts(
     run: Run,
-    data: File,
-    *,
-    model: Text | None = None,
-    jobs: Count | None = None,
-    subsets: Names | None = None,
-    progress: Annotated[Progress | None, ANYTHING] = None,
-    results: File = "results",
+    data: str | Path,
+    model: str | None,
+    jobs: int | None,
+    subsets: Sequence[str] | None,
+    progress: Progress | None,
+    results: str | Path,
 ) -> Iterator[polars.DataFrame]:
-    """Score new events part by part, for files larger than memory; everything else as in `predict`."""
+    """Score new events part by part, for files larger than memory; arguments as for `predict`."""
+    from higgsbench.runs.predictor import open_predictor
+
     stored = find_run(run, results)
-    return _scored(stored, _predictor(stored, model), data, jobs, subsets, progress)
+    return _scored(stored, open_predictor(stored, model), data, jobs, subsets, progress)
 
 
 @checked
@@ -120,18 +119,13 @@ def submission(
     """
     from higgsbench.challenge import submission_table
     from higgsbench.runs.predict import default_subsets
+    from higgsbench.runs.predictor import open_predictor
 
     stored = find_run(run, results)
-    predictor = _predictor(stored, model)
+    predictor = open_predictor(stored, model)
     chosen = subsets or default_subsets(data, predictor.schema)
     found = polars.concat(list(_scored(stored, predictor, data, jobs, chosen, progress)))
     return submission_table(found["EventId"].to_numpy(), found["score"].to_numpy(), predictor.threshold)
-
-
-def _predictor(stored: StoredRun, model: str | None) -> Predictor:
-    from higgsbench.runs.predictor import open_predictor
-
-    return open_predictor(stored, model)
 
 
 def _scored(
@@ -157,19 +151,17 @@ def _scored(
     name = printable(data)
     _LOG.info("%s: scored by %s of %s", name, predictor.name, stored.name)
     if trained is None:
-        _warn(
+        text = (
             f"{name}: the run's scores.parquet is missing, so nothing tells whether the run was trained on these "
             "events; run its configuration again to write it anew"
         )
+        warnings.warn(text, HiggsbenchWarning, stacklevel=2)
     if seen:
-        _warn(
+        text = (
             f"{name}: {seen:,} of the events have the EventId of events that the run was trained on; their scores are "
             "too good, so measure nothing with them"
         )
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, HiggsbenchWarning, stacklevel=2)
+        warnings.warn(text, HiggsbenchWarning, stacklevel=2)
 
 
 @checked

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from higgsbench.runs.result import RunResult
     from higgsbench.tune.nested import TuneResult
 
-__all__ = ["LiveProgress", "PlainProgress", "run", "tune"]
+__all__ = ["Progress", "run", "tune"]
 
 _SHOWN = 8
 """Trials in the table of `tune`."""
@@ -93,17 +93,16 @@ def run(
         _show_forecast(api.plan_run(config, events=events, **chosen), jobs, out)
         return
     begin = time.monotonic()
-    progress = None if quiet else _progress(out)
+    progress = Progress(console(stderr=not out.is_terminal), quiet=quiet)
     try:
-        with progress or _Silent():
+        with progress.bar:
             result = api.run(
                 config, listener=progress, time_limit=time_limit, retry_failed=retry_failed, **chosen, **engine
             )
     except KeyboardInterrupt:
-        if progress is not None:
-            click.echo(progress.interrupted(output), err=True)
-            raise click.exceptions.Exit(130) from None
-        raise
+        stored = f"{progress.done} of {progress.total} units are stored in {progress.folder or output}"
+        click.echo(f"Interrupted: {stored}; call the same command again to go on.", err=True)
+        raise click.exceptions.Exit(130) from None
     show(Leaderboard.read(result.folder), out)
     here = Path.cwd()
     folder = result.folder.relative_to(here) if result.folder.is_relative_to(here) else result.folder
@@ -147,7 +146,7 @@ def _show_forecast(found: Forecast, jobs: int | None, out: Console) -> None:
         times = (format_duration(row.seconds), format_duration(row.total))
         table.add_row(row.name, str(row.units), str(row.stored), str(row.bag), *times)
     out.print(table)
-    processes = quantity(jobs or available_cores(), "process").replace("processs", "processes")
+    processes = "1 process" if (jobs or available_cores()) == 1 else f"{jobs or available_cores()} processes"
     click.echo(
         f"{'runs overnight: ' if found.seconds > 3 * 3600 else ''}predicted {format_duration(found.seconds)} with "
         f"{processes} on {quantity(found.events, 'training event')}, about {found.memory_mb / 1000:.1f} GB of memory "
@@ -155,138 +154,69 @@ def _show_forecast(found: Forecast, jobs: int | None, out: Console) -> None:
     )
 
 
-def _progress(out: Console) -> PlainProgress:
-    """Return what shows progress: on the terminal of the leaderboard, otherwise on standard error."""
-    messages = console(stderr=not out.is_terminal)
-    return LiveProgress(messages) if messages.is_terminal else PlainProgress(messages)
-
-
-class _Silent:
-    """Stands for progress that nobody wants to see."""
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, *_: object) -> None:
-        """End."""
-
-
 def _result(record: dict[str, Any]) -> str:
     return f"AMS cv {record['ams_cv']:.3f} ± {record['ams_cv_se']:.3f}, wAUC {record['auc']:.4f}"
 
 
-class PlainProgress:
-    """One line per event of note, for logs and pipes."""
+class Progress:
+    """Shows a run while it goes: a live bar on a terminal, a line per event of note in logs and pipes."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, screen: Console, *, quiet: bool = False) -> None:
+        from rich import progress as bars
+
+        self.screen, self.quiet, self.live = screen, quiet, screen.is_terminal and not quiet
         self.total = self.done = 0
         self.folder: Path | None = None
         self.begin = time.monotonic()
+        self.running: list[str] = []
+        self.best: dict[str, Any] | None = None
+        state = bars.TextColumn("{task.fields[state]}", style="dim", markup=False)
+        times = (bars.TimeElapsedColumn(), bars.TimeRemainingColumn())
+        columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn(), *times, state)
+        self.bar = bars.Progress(*columns, console=screen, transient=True, disable=not self.live)
+        self.task = self.bar.add_task("units", total=None, state="")
 
-    def __enter__(self) -> PlainProgress:
-        """Begin."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End."""
-
-    def line(self, text: str) -> None:
-        """Print a line as it is, neither wrapped nor highlighted."""
-        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
-
-    def interrupted(self, output: Path) -> str:
-        """Say what is stored after Ctrl-C."""
-        return (
-            f"Interrupted: {self.done} of {self.total} units are stored in {self.folder or output}; "
-            "call the same command again to go on."
-        )
+    def note(self, text: str) -> None:
+        """Show a line."""
+        if not self.quiet:
+            self.screen.print(printable(text), soft_wrap=True)
 
     def planned(self, folder: Path, total: int, done: int) -> None:
         """Say what is to do."""
         self.folder, self.total, self.done = folder, total, done
-        self.line(f"{folder}: {total} units, {done} of them already stored")
+        self.note(f"{folder}: {total} units, {done} of them already stored")
+        self._refresh()
 
     def started(self, row: str, repeat: int, fold: int) -> None:
-        """Say nothing: the end of a unit is line enough."""
-
-    def finished(self, row: str, repeat: int, fold: int, seconds: float, failed: bool) -> None:
-        """Count a unit."""
-        self.done += 1
-        what = f"fold {fold}" if fold >= 0 else "refit"
-        state = "FAILED" if failed else f"{seconds:.1f} s"
-        elapsed = time.monotonic() - self.begin
-        self.line(f"[{self.done}/{self.total}, {elapsed:.0f} s] {row}, {what}, repeat {repeat}: {state}")
-
-    def row_done(self, record: dict[str, Any]) -> None:
-        """Show the metrics of a row."""
-        self.line(f"  {record['name']}: {_result(record)}")
-
-    def note(self, text: str) -> None:
-        """Show a line."""
-        self.line(text)
-
-
-class LiveProgress(PlainProgress):
-    """A bar over the work units with remaining time, what runs now, and the best row so far."""
-
-    def __init__(self, console: Console) -> None:
-        from rich import progress as bars
-
-        super().__init__(console)
-        self.bar = bars.Progress(
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(),
-            bars.MofNCompleteColumn(),
-            bars.TimeElapsedColumn(),
-            bars.TimeRemainingColumn(),
-            bars.TextColumn("{task.fields[state]}", style="dim", markup=False),
-            console=console,
-            transient=True,
-        )
-        self.task = self.bar.add_task("units", total=None, state="")
-        self.running: list[str] = []
-        self.best: dict[str, Any] | None = None
-
-    def __enter__(self) -> LiveProgress:
-        """Start the bar."""
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Take the bar away."""
-        self.bar.stop()
-
-    def planned(self, folder: Path, total: int, done: int) -> None:
-        """Set the length of the bar."""
-        super().planned(folder, total, done)
-        self.bar.update(self.task, total=total, completed=done)
-
-    def started(self, row: str, repeat: int, fold: int) -> None:
-        """Show what runs now."""
+        """Note what runs now."""
         self.running.append(row)
         self._refresh()
 
     def finished(self, row: str, repeat: int, fold: int, seconds: float, failed: bool) -> None:
-        """Move the bar on."""
+        """Count a unit."""
         self.done += 1
         if row in self.running:
             self.running.remove(row)
-        if failed:
-            self.line(f"{row}, fold {fold}, repeat {repeat}: FAILED")
-        self.bar.update(self.task, completed=self.done)
+        what = f"fold {fold}" if fold >= 0 else "refit"
+        if failed or not self.live:
+            state = "FAILED" if failed else f"{seconds:.1f} s"
+            elapsed = time.monotonic() - self.begin
+            self.note(f"[{self.done}/{self.total}, {elapsed:.0f} s] {row}, {what}, repeat {repeat}: {state}")
         self._refresh()
 
     def row_done(self, record: dict[str, Any]) -> None:
-        """Keep the best row in sight."""
+        """Show the metrics of a row; on a terminal the best row stays in sight."""
         if self.best is None or record["ams_cv"] > self.best["ams_cv"]:
             self.best = record
+        if not self.live:
+            self.note(f"  {record['name']}: {_result(record)}")
         self._refresh()
 
     def _refresh(self) -> None:
         running = ", ".join(dict.fromkeys(self.running))
         best = f"best {self.best['name']}: {_result(self.best)}" if self.best else ""
-        self.bar.update(self.task, state=" | ".join(part for part in (running, best) if part))
+        state = " | ".join(part for part in (running, best) if part)
+        self.bar.update(self.task, total=self.total, completed=self.done, state=state)
 
 
 @higgsbench_command("tune", "tune configs/quick.yaml --model xgboost --time-limit 10m -o tuned.yaml")

@@ -91,7 +91,7 @@ def predict(
     must_differ(data, output)
     count = _Counter(data)
     chosen = split_names(subset, "--subset")
-    parts = predicted_parts(run, data, model=model, jobs=jobs, subsets=chosen, progress=count, results=results)
+    parts = predicted_parts(run, data, model, jobs, chosen, count, results)
     write_scores(parts, output)
     count.end()
 

@@ -26,6 +26,7 @@ __all__ = ["DEFAULT_EVENTS", "LoadedConfig", "load_config", "named_schema", "sou
 
 Section = TypeVar("Section", bound=Strict)
 
+_SHORTHANDS = {"cut": "rule", "stack": "method", "features": "set"}
 FROM_PYTHON = "configuration"
 """What messages call a configuration that came as a mapping."""
 
@@ -165,43 +166,26 @@ def _override(document: Document, setting: str) -> None:
     node: Any = document.value
     path: tuple[str | int, ...] = ()
     for depth, part in enumerate(parts):
-        step: str | int = _list_position(node, part, source) if isinstance(node, list) else part
+        if not isinstance(node, (dict, list)):
+            raise ConfigError(f"{source}: {part!r} lies under a plain value")
+        step: Any = _list_position(node, part, source) if isinstance(node, list) else part
         path = (*path, step)
         if path not in document.lines:  # a section that the setting opens
             document.lines[path] = 1
             document.origins[path] = source
         if depth == len(parts) - 1:
-            _assign(node, step, given.value, source)
-        else:
-            node = _descend(node, step, source)
+            node[step] = given.value
+            break
+        child = node[step] if isinstance(node, list) else node.get(step)
+        if child is None or isinstance(child, (str, bool)):
+            # A shorthand such as `stack: mean` opens into its section; validation judges the keys.
+            opened = "model" if isinstance(node, list) else _SHORTHANDS.get(step)
+            node[step] = {opened: child} if opened is not None and isinstance(child, str) else {}
+        node = node[step]
     for old in [known for known in document.lines if known[: len(path)] == path]:
         del document.lines[old]
     document.lines |= {(*path, *below): line for below, line in given.lines.items()} | {path: 1}
     document.origins[path] = source
-
-
-def _descend(node: Any, step: str | int, source: str) -> Any:
-    if isinstance(node, list) and isinstance(step, int):
-        if isinstance(node[step], str):
-            node[step] = {"model": node[step]}
-        return node[step]
-    if not isinstance(node, dict):
-        raise ConfigError(f"{source}: {step!r} lies under a plain value")
-    child = node.get(str(step))
-    if child is None or isinstance(child, (str, bool)):
-        # A shorthand such as `stack: mean` opens into its section; validation judges the keys.
-        opened = {"cut": "rule", "stack": "method", "features": "set"}.get(str(step))
-        node[str(step)] = {} if child is None or opened is None or isinstance(child, bool) else {opened: child}
-    return node[str(step)]
-
-
-def _assign(node: Any, step: str | int, value: Any, source: str) -> None:
-    if isinstance(node, list) and isinstance(step, int):
-        node[step] = value
-    elif isinstance(node, dict):
-        node[str(step)] = value
-    else:
-        raise ConfigError(f"{source}: {step!r} lies under a plain value")
 
 
 def _list_position(node: list[Any], part: str, source: str) -> int:

@@ -230,7 +230,7 @@ class SchemaConfig(Strict):
         needed = [*self.features, *(n for n in (*special.values(), self.group) if n is not None)]
         lost = [n for n in needed if self.columns is not None and n not in self.columns]
         if lost:
-            raise problem(f"column {lost[0]!r} does not stand in `columns`")
+            raise problem(f"column {lost[0]!r} is not in `columns`")
         if self.background is not None and _label_text(self.signal) == _label_text(self.background):
             raise problem(f"`signal` and `background` are the same label {_label_text(self.signal)!r}")
         if self.groups is not None and self.group is None:
@@ -241,21 +241,16 @@ class SchemaConfig(Strict):
 
     def table_schema(self) -> TableSchema:
         """Return the layout."""
+        same = {key: getattr(self, key) for key in ("name", "label", "weight", "group", "n_s", "n_b", "header")}
         return TableSchema(
-            name=self.name,
+            **same,
             features=tuple(self.features),
-            label=self.label,
             signal=_label_text(self.signal),
             background=None if self.background is None else _label_text(self.background),
-            weight=self.weight,
             event_id=self.id,
-            group=self.group,
             groups=tuple(tuple(g) for g in self.groups or ()),
             missing=None if self.missing == "empty" else self.missing,
-            n_s=self.n_s,
-            n_b=self.n_b,
             negative_weights=self.negative_weights is not None,
-            header=self.header,
             columns=tuple(self.columns or ()),
             ignore_unknown=True,
             empty_is_missing=self.missing == "empty",
@@ -479,6 +474,6 @@ class RunConfig(Strict):
         for members in value or []:
             for number in members:
                 if number in seen:
-                    raise problem(f"jet number {number} stands in two groups")
+                    raise problem(f"jet number {number} is in two groups")
                 seen.add(number)
         return value

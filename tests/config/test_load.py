@@ -163,7 +163,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     (
         "jet number twice",
         M + "jet_groups: [[0], [1, 2], [2]]\n",
-        "{f}:2: jet_groups: jet number 2 stands in two",
+        "{f}:2: jet_groups: jet number 2 is in two",
     ),
     ("empty jet group", M + "jet_groups: [[0], []]\n", "{f}:2: jet_groups[1]: expected at least 1 entry, there are 0"),
     ("jet group without brackets", M + "jet_groups: [0, 1]\n", "{f}:2: jet_groups[0]: expected a list"),

@@ -138,7 +138,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "a negative total": ("models: [lightgbm]\ndata: {n_s: -3}\n", r"c.yaml:2: data.n_s: .*greater than 0, it is '-3.*"),
     "a jet number twice": (
         "models: [lightgbm]\njet_groups: [[0], [0, 1, 2, 3]]\n",
-        r"c.yaml:2: jet_groups: jet number 0 stands in two groups",
+        r"c.yaml:2: jet_groups: jet number 0 is in two groups",
     ),
     "a jet number left out": (
         "models: [lightgbm]\njet_groups: [[0], [1]]\n",
