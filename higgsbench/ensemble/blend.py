@@ -81,15 +81,9 @@ def fit_logistic(F: Floats, y: Bools, w: Floats, *, nonnegative: bool = False, l
 def fit_recalibration(score: Floats, y: Bools, w: Floats, part: Ints, parts: int | None = None) -> Floats:
     """Fit slope and intercept of ln(N_s p(f|s) / N_b p(f|b)) = a f + c by weighted logistic regression.
 
-    Inside each part the classes are balanced for the fit, and the part's own ln(N_s,part / N_b,part) is added to the
-    intercept, so that parts end on one common scale.
-
-    Args:
-        score: (n,) log-odds.
-        y: (n,) truth.
-        w: (n,) evaluation weights.
-        part: (n,) index of the jet group, all 0 for a global model.
-        parts: number of groups and rows of the result; as many as occur when None.
+    Inside each part (the jet group of each event, all 0 for a global model) the classes are balanced for the fit, and
+    its own ln(N_s,part / N_b,part) is added to the intercept, so that parts end on one common scale. The result has a
+    row for each of `parts` groups, or for as many as occur.
 
     Raises:
         ConfigError: if a part has only one class.
@@ -129,14 +123,9 @@ def cross_fitted_recalibration(score: Floats, y: Bools, w: Floats, part: Ints, f
 
 @dataclass(frozen=True)
 class Blend:
-    """A fitted linear blend of log-odds in physical normalisation.
+    """A fitted linear blend of log-odds in physical normalisation, with one coefficient (m,) for each member.
 
-    Attributes:
-        method: how the coefficients were found.
-        members: labels of the members.
-        coefficients: (m,) weight of each member.
-        intercept: added to the weighted sum.
-        prior: ln(N_s / N_b), subtracted from the members before blending and added back afterwards.
+    The prior ln(N_s / N_b) is subtracted from the members before blending and added back afterwards.
     """
 
     method: str
@@ -217,8 +206,8 @@ def fit_blend(
 
     Args:
         method: one of `BLEND_METHODS`.
-        members: labels, in the order of the columns.
-        F: (n, m) log-odds in physical normalisation.
+        members: labels of the columns of F.
+        F: (n, m) log-odds in physical normalisation, with their truth `y` and evaluation weights `w`.
         y: (n,) truth.
         w: (n,) evaluation weights.
         totals: reference totals (N_s, N_b).
@@ -257,13 +246,11 @@ class MemberGain:
     """One member of a blend.
 
     Attributes:
-        name: its row.
-        weight: mean coefficient over folds and repeats; weight_sd: standard deviation of these coefficients.
+        weight: mean coefficient over folds and repeats, and its standard deviation.
         auc: weighted ROC AUC of the member alone.
-        nearest: the member it is most like, and nearest_correlation: their correlation.
+        nearest: the member whose scores correlate most with its own.
         auc_gain: AUC of the blend minus that of the blend refitted without the member, and its paired error.
-        log_loss_gain: log-loss of the blend without the member minus that of the blend, and its paired error. A
-            positive gain says that the member helps.
+        log_loss_gain: the same of the log-loss, without minus with: a positive gain says that the member helps.
     """
 
     name: str
@@ -283,8 +270,6 @@ class Diversity:
     """A blend, member by member.
 
     Attributes:
-        method: of the blend.
-        members: one record per member.
         correlation: (m, m) correlations of the members' log-odds, see `score_correlation`.
         auc: weighted ROC AUC of the blend.
     """
@@ -316,14 +301,7 @@ def blend_diversity(
 ) -> Diversity:
     """Measure what each member gives to a blend.
 
-    Args:
-        method: one of `BLEND_METHODS`.
-        names: labels of the m members, at least two.
-        scores: (repeats, n, m) out-of-fold log-odds.
-        y: (n,) truth.
-        w: (n,) evaluation weights.
-        fold: (repeats, n) fold numbers.
-        totals: reference totals (N_s, N_b).
+    Arguments as for `cross_fitted_blend`, with scores (repeats, n, m) of at least two members and folds (repeats, n).
     """
 
     def judged(kept: list[int]) -> tuple[Estimate, Estimate, Floats]:

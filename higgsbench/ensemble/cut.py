@@ -72,10 +72,6 @@ class BinnedCurves:
         first: (replicas, class, bin) sums of weights; background before signal, best bin first.
         second: (replicas, class, bin) sums of squared weights.
         truth: number of events, totals and regularisation.
-
-    Attributes:
-        content: `first` at the reference totals.
-        selected: (replicas, class, bin) selected sums of weights at the reference totals.
     """
 
     def __init__(self, first: Floats, second: Floats, truth: Truth) -> None:
@@ -234,11 +230,7 @@ class Cut:
 
 
 def choose_cut(curve: AMSCurve, rule: str = "smooth") -> Cut:
-    """Choose a cut on a scanned curve.
-
-    Args:
-        curve: AMS at every cut.
-        rule: name of a rule in `CUT_RULES`.
+    """Choose a cut on a scanned curve by a rule of `CUT_RULES`.
 
     Raises:
         ConfigError: if the rule is not known.

@@ -17,18 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.ensemble.cut import (
-    BINS,
-    BinnedCurves,
-    Cut,
-    Truth,
-    choose_bins,
-    choose_cut,
-    cross_validated_selection,
-    scale_to_totals,
-)
-from higgsbench.metrics.ams import ams_scan, raw_ams
-from higgsbench.metrics.estimates import (
+from higgsbench.ensemble import cut as cuts
+from higgsbench.ensemble.cut import BINS, Cut, Truth, choose_cut, cross_validated_selection
+from higgsbench.metrics import (
     METRICS,
     Estimate,
     Metric,
@@ -36,10 +27,10 @@ from higgsbench.metrics.estimates import (
     ams_estimate,
     mean_estimate,
     paired_difference,
-    poisson_counts,
     roc_auc,
-    selected_sums,
 )
+from higgsbench.metrics.ams import ams_scan, raw_ams
+from higgsbench.metrics.estimates import poisson_counts, selected_sums
 from higgsbench.metrics.weights import evaluation_weights
 
 if TYPE_CHECKING:
@@ -48,7 +39,7 @@ if TYPE_CHECKING:
 
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
-__all__ = ["METRICS_VERSION", "REPLICAS", "HeldOut", "Replicas", "RowMetrics", "Truth", "bootstrap_rows", "estimates",
+__all__ = ["METRICS_VERSION", "REPLICAS", "Replicas", "RowMetrics", "Truth", "bootstrap_rows", "estimates",
            "evaluate_held_out", "evaluate_row", "evaluate_rows", "paired", "paired_error"]  # fmt: skip
 
 METRICS_VERSION = 4
@@ -114,7 +105,7 @@ def paired_error(a: Replicas, b: Replicas, key: str = _AMS) -> float:
     but never more than half. Both variances are means over several cuts: from one pair of cuts per replica they scatter
     so much that what is taken off would be too large on average.
 
-    Both rows must come from the same draws; `key` is that of the metric.
+    Both rows must come from the same draws.
     """
     whole = float(np.var(a.values[key] - b.values[key], ddof=1))
     kept = min(len(a.at_others), len(b.at_others))
@@ -133,11 +124,9 @@ def _rank_bins(score: Floats) -> Ints:
 
 
 def bootstrap_rows(rows: Sequence[tuple[Floats, Truth]], replicas: int = REPLICAS) -> list[Replicas]:
-    """Bootstrap rows on the same events with the same draws; each row's replicas are means over its repeats.
+    """Bootstrap rows on the same events with the same draws; the replicas of a row are means over its repeats.
 
-    Args:
-        rows: scores (repeats, n) and truth of each row; folds and rules may differ.
-        replicas: number of replicas.
+    A row is its scores (repeats, n) and their truth; folds and rules may differ.
     """
     n = rows[0][1].y.size
     parts = -(-replicas // max(_OTHERS + 2, min(_REPLICAS_AT_ONCE, _DRAWS_AT_ONCE // max(n, 1))))
@@ -180,7 +169,7 @@ class _Repeat:
         first, second = np.moveaxis(np.ascontiguousarray(sums.T).reshape(-1, 2, *self.shape), 1, 0)
         pooled = first.sum(axis=3)
         at = _chosen_bins(first, second, truth)
-        running: Floats = np.cumsum(first, axis=2) * scale_to_totals(pooled, truth.totals)[..., None]
+        running: Floats = np.cumsum(first, axis=2) * cuts.scale_to_totals(pooled, truth.totals)[..., None]
         s, b = _selected_at(running, at)
         for metric in METRICS.values():
             if metric.of_counts is not None:
@@ -231,7 +220,7 @@ def _chosen_bins(first: Floats, second: Floats, truth: Truth) -> NDArray[np.intp
     """
     all1, all2 = first.sum(axis=3), second.sum(axis=3)
     others = ((all1 - first[..., k], all2 - second[..., k]) for k in range(first.shape[3]))
-    return np.stack([choose_bins(BinnedCurves(*sums, truth), truth.rule) for sums in others], axis=1)
+    return np.stack([cuts.choose_bins(cuts.BinnedCurves(*sums, truth), truth.rule) for sums in others], axis=1)
 
 
 def _selected_at(running: Floats, at: NDArray[np.intp]) -> tuple[Floats, Floats]:
@@ -339,7 +328,7 @@ def _evaluated(scores: Floats, truth: Truth, metrics: Sequence[Metric]) -> RowMe
     selected = np.stack([cross_validated_selection(score, truth, r) for r, score in enumerate(scores)])
     s, b = np.mean([selected_sums(truth.y, own, truth.weight) for own in selected], axis=0)
     chosen = [_cuts(score, truth) for score in scores]
-    best, cut = (_mean_cut(list(cuts)) for cuts in zip(*chosen, strict=True))
+    best, cut = (_mean_cut(list(own)) for own in zip(*chosen, strict=True))
     return RowMetrics(
         estimates=estimates(scores, truth, metrics, selected),
         s=float(s),
@@ -359,35 +348,14 @@ def _cuts(score: Floats, truth: Truth) -> tuple[Cut, Cut]:
     return choose_cut(curve, "max"), choose_cut(curve, truth.rule)
 
 
-def _mean_cut(cuts: list[Cut]) -> Cut:
+def _mean_cut(found: list[Cut]) -> Cut:
     names = ("threshold", "fraction", "ams", "se", "s", "b")
-    return Cut(rule=cuts[0].rule, **{name: float(np.mean([getattr(c, name) for c in cuts])) for name in names})
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """AMS of the frozen cut on held-out labelled events, its error, s and b, and the ROC AUC."""
-
-    ams: float
-    se: float
-    s: float
-    b: float
-    auc: float
+    return Cut(rule=found[0].rule, **{name: float(np.mean([getattr(c, name) for c in found])) for name in names})
 
 
 def evaluate_held_out(
     y: Bools, weight: Floats, score: Floats, threshold: float, totals: tuple[float, float], b_reg: float
-) -> HeldOut:
-    """Apply the frozen cut to held-out events whose weights are rescaled to the reference totals.
-
-    Args:
-        y: (n,) truth.
-        weight: (n,) weights as stored.
-        score: (n,) scores.
-        threshold: the frozen cut.
-        totals: reference totals (N_s, N_b).
-        b_reg: regularisation of the background.
-    """
+) -> tuple[Estimate, Estimate]:
+    """Return AMS at the frozen cut and ROC AUC of held-out events (n,), weights rescaled to the reference totals."""
     w = evaluation_weights(y, weight, *totals)
-    estimate, s, b = ams_estimate(y, score >= threshold, w, b_reg)
-    return HeldOut(estimate.value, estimate.se, s, b, roc_auc(y, score, w).value)
+    return ams_estimate(y, score >= threshold, w, b_reg)[0], roc_auc(y, score, w)

@@ -112,15 +112,10 @@ def ams(s: ArrayLike, b: ArrayLike, b_reg: float = B_REG) -> float | Floats:
 
 
 def ams_gradient(s: ArrayLike, b: ArrayLike, b_reg: float = B_REG) -> tuple[Floats, Floats]:
-    """Derivatives of the AMS by s and by b, for error propagation.
+    """Return the derivatives of the AMS by s and by b, for error propagation; arguments as in `ams`.
 
     dAMS/ds = ln(1 + x) / AMS and dAMS/db = (ln(1 + x) - x) / AMS with x = s / (b + b_reg); both have finite limits at
     s = 0, namely 1 / sqrt(b + b_reg) and 0.
-
-    Args:
-        s: expected signal, any shape.
-        b: expected background, broadcasts against `s`.
-        b_reg: regularisation of the background; b + b_reg must be positive.
 
     Returns:
         Two arrays of the broadcast shape.
@@ -175,7 +170,7 @@ class AMSCurve:
         return fraction
 
     def _class_variance(self, of_signal: bool) -> Floats:
-        """Variance of the selected sum of one class, its total held fixed.
+        """Return the variance (k,) of the selected sum of one class, its total held fixed.
 
         With p the selected share of the class, events contribute w (1 - p) inside the cut and -w p outside, hence
         (1 - 2 p) sum_selected w^2 + p^2 sum_all w^2.
@@ -188,13 +183,7 @@ class AMSCurve:
         return variance
 
     @cached_property
-    def s_variance(self) -> Floats:
-        """(k,) variance of `s` from the finite number of simulated events."""
-        return self._class_variance(True)
-
-    @cached_property
-    def b_variance(self) -> Floats:
-        """(k,) variance of `b` from the finite number of simulated events."""
+    def _b_variance(self) -> Floats:
         return self._class_variance(False)
 
     @cached_property
@@ -203,14 +192,14 @@ class AMSCurve:
         ok = np.isfinite(self.ams) & (self.b + self.b_reg > 0.0)
         out = np.full(len(self), np.inf)
         by_s, by_b = ams_gradient(self.s[ok], self.b[ok], self.b_reg)
-        out[ok] = np.sqrt(by_s**2 * self.s_variance[ok] + by_b**2 * self.b_variance[ok])
+        out[ok] = np.sqrt(by_s**2 * self._class_variance(True)[ok] + by_b**2 * self._b_variance[ok])
         return out
 
     @cached_property
     def b_relative_error(self) -> Floats:
         """(k,) relative standard error of the selected background; infinite where no background is selected."""
         out = np.full(len(self), np.inf)
-        np.divide(np.sqrt(self.b_variance), np.abs(self.b), out=out, where=self.b != 0.0)
+        np.divide(np.sqrt(self._b_variance), np.abs(self.b), out=out, where=self.b != 0.0)
         return out
 
 
@@ -246,14 +235,9 @@ def ams_scan(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | Non
 
 
 def descending_order(score: Floats) -> tuple[Ints, Floats]:
-    """Return the stable order of descending scores, and the scores in that order.
+    """Return the stable order (n,) of descending scores, which must not be NaN, and the scores in that order.
 
-    Args:
-        score: (n,) without NaN.
-
-    Returns:
-        (n,) positions and (n,) scores. Tied scores keep their order, so that sums of their weights do not depend on how
-        this machine sorts.
+    Tied scores keep their order, so that sums of their weights do not depend on how this machine sorts.
     """
     order = np.argsort(-score)
     ordered = score[order]

@@ -35,11 +35,7 @@ class Difference:
 
 
 def difference_of(value: float, se: float, degrees: float = np.inf) -> Difference:
-    """Judge a difference by its standard error and the degrees of freedom of that error (Student's t).
-
-    Raises:
-        MetricError: if the error is negative or the degrees are not positive.
-    """
+    """Judge a difference by its standard error and the degrees of freedom of that error (Student's t)."""
     from scipy.stats import t
 
     if se < 0.0 or not degrees > 0.0:
@@ -74,11 +70,8 @@ def corrected_resampled_t(differences: ArrayLike, test_share: float) -> Differen
     trained on other events would be other models.
 
     Args:
-        differences: (J,) difference of the two models on each of J test folds.
+        differences: (J,) difference of the two models on each of at least two test folds.
         test_share: n_test / n_train, 1 / (folds - 1) in a cross-validation.
-
-    Raises:
-        MetricError: with fewer than two folds, a value that is not finite, or a share that is not positive.
     """
     d = np.asarray(differences, dtype=np.float64)
     if d.ndim != 1 or d.size < 2 or not np.isfinite(d).all() or not 0.0 < test_share < np.inf:
@@ -92,9 +85,6 @@ def holm(p_values: ArrayLike) -> Floats:
 
     S. Holm, Scandinavian Journal of Statistics 6 (1979) 65: the i-th smallest times m - i + 1, monotone and at most 1.
     NaN (no test possible) stays NaN and does not count as a test.
-
-    Raises:
-        MetricError: if a value is outside 0 to 1.
     """
     p = np.asarray(p_values, dtype=np.float64)
     if p.ndim != 1 or ((p < 0.0) | (p > 1.0)).any():
@@ -127,11 +117,7 @@ def indistinct_groups(apart: Bools) -> tuple[tuple[int, ...], ...]:
 
 
 def ks_distance(x: Floats, x_weight: Floats, y: Floats, y_weight: Floats) -> float:
-    """Return the largest distance of the cumulative distributions of two weighted samples, (n,) and (m,) values.
-
-    Raises:
-        MetricError: if the weights of a sample do not sum to a positive number.
-    """
+    """Return the largest distance of the cumulative distributions of two weighted samples, (n,) and (m,) values."""
     totals = float(np.sum(x_weight)), float(np.sum(y_weight))
     if not min(totals) > 0.0:
         raise MetricError(f"a Kolmogorov-Smirnov distance needs positive sums of weights, got {totals}")
@@ -156,16 +142,7 @@ def chi2_of_shapes(a: Floats, a_variance: Floats, b: Floats, b_variance: Floats)
 
     Bins in which neither has events do not count; the common normalisation takes one degree of freedom. The number is
     chi-squared distributed where bins hold many events (Gagunashvili, Nucl. Instrum. Meth. A 614 (2010) 287). Without a
-    degree of freedom the result is (0.0, 0, 1.0).
-
-    Args:
-        a: (k,) sums of weights of one histogram.
-        a_variance: (k,) sums of squared weights.
-        b: (k,) sums of weights of the other.
-        b_variance: (k,) sums of squared weights.
-
-    Raises:
-        MetricError: if a histogram does not sum to a positive number.
+    degree of freedom the result is (0.0, 0, 1.0). Histograms are sums (k,) of weights, variances sums of their squares.
     """
     from scipy.special import chdtrc
 

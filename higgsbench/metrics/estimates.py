@@ -60,12 +60,7 @@ def poisson_counts(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric's value with the contribution of each event to its error.
-
-    Attributes:
-        value: the metric.
-        influence: (n,) event-level influence values; their sum of squares is the variance of `value`.
-    """
+    """The value of a metric with its influence values (n,), whose sum of squares is the variance of `value`."""
 
     value: float
     influence: Floats
@@ -81,11 +76,7 @@ class Estimate:
 
 
 def paired_difference(a: Estimate, b: Estimate) -> tuple[float, float]:
-    """Return a - b and its paired standard error.
-
-    Raises:
-        MetricError: if the two were not estimated on the same number of events.
-    """
+    """Return a - b and its paired standard error; both must come from the same events."""
     if a.influence.shape != b.influence.shape:
         raise MetricError(f"a paired difference needs the same events: {a.influence.size} against {b.influence.size}")
     with np.errstate(invalid="ignore"):  # two infinite losses have no difference
@@ -96,11 +87,8 @@ def paired_difference(a: Estimate, b: Estimate) -> tuple[float, float]:
 def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
     """Average estimates on the same events, such as the repeats of a cross-validation.
 
-    Repeats share their events, so the influence values are averaged event by event and the error does not shrink as
-    if the repeats were independent samples.
-
-    Raises:
-        MetricError: if the sequence is empty.
+    Repeats share their events, so the influence values are averaged event by event and the error does not shrink as if
+    the repeats were independent samples.
     """
     if not estimates:
         raise MetricError("no estimates to average")
@@ -148,7 +136,7 @@ def softplus(x: Floats) -> Floats:
 
 
 def roc_auc(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | None) -> Estimate:
-    """Weighted area under the ROC curve, ties counted half, with its influence values.
+    """Return the weighted area under the ROC curve, ties counted half, with its influence values.
 
     The influence of an event is its weight share times the deviation of its placement value from the AUC (DeLong,
     DeLong and Clarke-Pearson, Biometrics 44 (1988) 837, in its weighted form).
@@ -176,7 +164,7 @@ def roc_auc(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | None
 
 
 def log_loss(y_true: ArrayLike, log_odds: ArrayLike, sample_weight: ArrayLike | None) -> Estimate:
-    """Weighted logistic loss of log-odds, per unit of weight, in nats.
+    """Return the weighted logistic loss of log-odds, per unit of weight, in nats.
 
     With evaluation weights and log-odds in physical normalisation this is the proper scoring rule of the physical
     posterior ln(N_s p(x|s) / N_b p(x|b)). The influence holds the class totals fixed.
@@ -220,14 +208,9 @@ def binned_auc(sums: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Scored:
-    """Events with their scores: the input of every metric.
+    """Events with their log-odds and evaluation weights, (n,) each: the input of every metric.
 
-    Attributes:
-        y: (n,) truth.
-        score: (n,) log-odds in physical normalisation.
-        weight: (n,) evaluation weights.
-        b_reg: regularisation of the background in the AMS.
-        selected: (n,) the honest selection, each fold cut where the other folds say; None where no metric needs it.
+    `selected` is the honest selection, each fold cut where the other folds say; None where no metric needs it.
     """
 
     y: Bools
@@ -301,36 +284,18 @@ def _ams_at_share(percent: int) -> Metric:
 
 _RECORDS = (
     Metric(
-        name="ams",
-        key="ams_cv",
-        heading="AMS",
-        column_heading="AMS cv",
-        help="Cross-validated AMS: each fold cut where the other folds say, pooled at the reference totals.",
-        estimate=_ams_at_cut,
-        priority=0,
-        difference_priority=1,
-        of_counts=raw_ams,
+        "ams", "ams_cv", "AMS", "Cross-validated AMS: each fold cut where the other folds say, pooled at the totals.",
+        _ams_at_cut, priority=0, difference_priority=1, column_heading="AMS cv", of_counts=raw_ams,
     ),
     *(_ams_at_share(percent) for percent in (5, 10, 15, 20)),
     Metric(
-        name="auc",
-        key="auc",
-        heading="wAUC",
-        help="Weighted area under the ROC curve, ties counted half.",
-        estimate=lambda events: roc_auc(events.y, events.score, events.weight),
-        digits=4,
-        priority=1,
-        of_bins=binned_auc,
+        "auc", "auc", "wAUC", "Weighted area under the ROC curve, ties counted half.",
+        lambda events: roc_auc(events.y, events.score, events.weight), digits=4, priority=1, of_bins=binned_auc,
     ),
     Metric(
-        name="log_loss",
-        key="log_loss",
-        heading="log-loss x10³",
-        help="Weighted logistic loss of the physical log-odds, in nats per unit of weight; lower is better.",
-        estimate=lambda events: log_loss(events.y, events.score, events.weight),
-        scale=1e3,
-        lower_is_better=True,
+        "log_loss", "log_loss", "log-loss x10³", "Weighted logistic loss of the log-odds, nats per unit of weight.",
+        lambda events: log_loss(events.y, events.score, events.weight), scale=1e3, lower_is_better=True,
     ),
-)
+)  # fmt: skip
 METRICS: dict[str, Metric] = {record.name: record for record in _RECORDS}
 """All metrics by name."""

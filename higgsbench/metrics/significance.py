@@ -21,7 +21,7 @@ from higgsbench.metrics.ams import HALF_SQUARE, SERIES_BELOW, horner
 from higgsbench.metrics.weights import checked_events, checked_labels, checked_weights, not_negative
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
@@ -39,7 +39,7 @@ def _curvature(x: Floats) -> Floats:
 
 
 def asimov_significance(s: ArrayLike, b: ArrayLike, sigma_b: ArrayLike = 0.0, *, relative: bool = False) -> Floats:
-    """Median discovery significance expected for s signal events over b +- sigma_b background events.
+    """Return the median discovery significance expected for s signal over b +- sigma_b background events.
 
     Z = sqrt(2 [(s + b) ln((s + b)(b + v) / (b^2 + (s + b) v)) - (b^2 / v) ln(1 + v s / (b (b + v)))]) with
     v = sigma_b^2. Computed as a sum of two positive terms, so that nothing cancels: with k = v / (v + b) the
@@ -78,7 +78,7 @@ def asimov_significance(s: ArrayLike, b: ArrayLike, sigma_b: ArrayLike = 0.0, *,
 
 
 def combined_significance(s: ArrayLike, b: ArrayLike, sigma_b: ArrayLike = 0.0, *, relative: bool = False) -> float:
-    """Significance of independent bins together, sqrt(sum Z_i^2); arguments as in `asimov_significance`.
+    """Return the significance of independent bins together, sqrt(sum Z_i^2); arguments as in `asimov_significance`.
 
     Exact for known backgrounds, where the Asimov likelihood ratios of the bins multiply (Cowan et al. 2011, section 4).
     With sigma_b the uncertainties of the bins count as independent of each other; one normalisation shared by all bins
@@ -113,21 +113,12 @@ class BinningRules:
         if self.max_bins < 1:
             raise MetricError(f"a binning needs at least one bin, not {self.max_bins}")
         for name in ("min_background", "min_effective", "sigma_b"):
-            value = getattr(self, name)
-            if not 0.0 <= value < np.inf:
-                raise MetricError(f"{name} must be finite and not negative, got {value}")
+            not_negative(getattr(self, name), name)
 
 
 @dataclass(frozen=True)
 class BinnedSums:
-    """Summed weights per bin, background-like bins first.
-
-    Attributes:
-        s: (k,) expected signal.
-        b: (k,) expected background.
-        s_variance: (k,) sum of squared signal weights.
-        b_variance: (k,) sum of squared background weights.
-    """
+    """Sums (k,) of signal and background weights per bin, background-like bins first, and of their squares."""
 
     s: Floats
     b: Floats
@@ -136,17 +127,7 @@ class BinnedSums:
 
 
 def bin_sums(y_true: ArrayLike, bin_index: Ints, sample_weight: ArrayLike | None, bins: int) -> BinnedSums:
-    """Sum weights and squared weights per class and bin.
-
-    Args:
-        y_true: (n,) truth.
-        bin_index: (n,) bin of each event, 0 to bins - 1.
-        sample_weight: (n,) evaluation weights.
-        bins: number of bins.
-
-    Raises:
-        MetricError: for malformed input.
-    """
+    """Sum weights and squared weights per class and bin; `bin_index` (n,) is from 0 to bins - 1."""
     y = checked_labels(y_true)
     w = checked_weights(sample_weight, y.size)
     signal = np.where(y, w, 0.0)
@@ -184,11 +165,7 @@ def optimal_edges(
 
     The edges come from 160 fine bins of equal expected signal; among those the answer is exact (dynamic programming).
 
-    Args:
-        y_true: (n,) truth.
-        score: (n,) score that grows with signal likeness; any increasing transform gives the same bins.
-        sample_weight: (n,) evaluation weights.
-        rules: what a bin must hold.
+    Any increasing transform of the score gives the same bins.
 
     Returns:
         Entry k - 1 holds the (k,) ascending lower edges of the best k bins, the first -inf: event i is in bin
@@ -216,15 +193,8 @@ def optimal_edges(
         if not np.isfinite(best[-1]):
             break
         steps.append(previous)
-        found.append(_followed(steps, edges))
+        starts = [edges.size]
+        for step in reversed(steps):  # back through the dynamic programme
+            starts.append(int(step[starts[-1]]))
+        found.append(edges[[0, *reversed(starts[1:])]])
     return found
-
-
-def _followed(steps: list[NDArray[np.intp]], edges: Floats) -> Floats:
-    """Follow the steps of the dynamic programme back; return the lower edges of the bins."""
-    at = edges.size
-    starts = []
-    for previous in reversed(steps):
-        at = int(previous[at])
-        starts.append(at)
-    return edges[np.array([0, *reversed(starts)], dtype=np.int64)]

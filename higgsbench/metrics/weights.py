@@ -42,24 +42,23 @@ def checked_labels(y_true: ArrayLike) -> Bools:
     return y.astype(np.bool_)
 
 
-def float_values(values: ArrayLike, name: str) -> Floats:
-    """Return values as float64.
+def float_values(values: ArrayLike, name: str, n: int | None = None) -> Floats:
+    """Return values as float64, of shape (n,) where n is given.
 
     Raises:
-        MetricError: if they are not numbers, or the shape is ragged.
+        MetricError: if they are not numbers, or the shape is another one.
     """
     try:
-        return np.asarray(values, dtype=np.float64)
+        found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise MetricError(f"{name} must hold numbers in one array: {error}") from error
+    if n is not None and found.shape != (n,):
+        raise MetricError(f"{name} must have shape ({n},) like y_true, got {found.shape}")
+    return found
 
 
 def not_negative(values: ArrayLike, name: str) -> Floats:
-    """Return values as float64.
-
-    Raises:
-        MetricError: if one is negative, NaN or infinite.
-    """
+    """Return values as float64; refuse negative ones, NaN and infinities."""
     found = float_values(values, name)
     bad = ~(found >= 0.0) | np.isinf(found)
     if bad.any():
@@ -68,14 +67,8 @@ def not_negative(values: ArrayLike, name: str) -> Floats:
 
 
 def checked_scores(score: ArrayLike, n: int) -> Floats:
-    """Return scores as float64 of shape (n,). Infinities are allowed, NaN is not.
-
-    Raises:
-        MetricError: if the length differs from n or a score is NaN.
-    """
-    s = float_values(score, "score")
-    if s.shape != (n,):
-        raise MetricError(f"score must have shape ({n},) like y_true, got {s.shape}")
+    """Return scores as float64 of shape (n,); infinities are allowed, NaN is refused."""
+    s = float_values(score, "score", n)
     bad = np.isnan(s)
     if bad.any():
         raise MetricError(f"score is NaN at position {np.argmax(bad)}")
@@ -83,17 +76,13 @@ def checked_scores(score: ArrayLike, n: int) -> Floats:
 
 
 def checked_weights(sample_weight: ArrayLike | None, n: int) -> Floats:
-    """Return event weights as float64 of shape (n,).
+    """Return finite event weights as float64 of shape (n,).
 
-    Raises:
-        MetricError: if weights are missing, not finite or of another length. There is no unweighted fallback: pass
-            ones if every event should count the same.
+    There is no unweighted fallback: pass ones if every event should count the same.
     """
     if sample_weight is None:
         raise MetricError("sample_weight is required: this metric never falls back to unweighted events")
-    w = float_values(sample_weight, "sample_weight")
-    if w.shape != (n,):
-        raise MetricError(f"sample_weight must have shape ({n},) like y_true, got {w.shape}")
+    w = float_values(sample_weight, "sample_weight", n)
     bad = ~np.isfinite(w)
     if bad.any():
         raise MetricError(f"sample_weight is not finite at position {np.argmax(bad)}")
@@ -110,11 +99,7 @@ def checked_events(y_true: ArrayLike, score: ArrayLike, weight: ArrayLike | None
 
 
 def checked_selection(selected: ArrayLike, n: int) -> Bools:
-    """Return a selection of events as booleans of shape (n,).
-
-    Raises:
-        MetricError: if the shape differs or the values are not booleans.
-    """
+    """Return a selection of events as booleans of shape (n,); other shapes and values are refused."""
     keep: NDArray[Any] = np.asarray(selected)
     if keep.shape != (n,) or (keep.dtype != np.bool_ and not ((keep == 0) | (keep == 1)).all()):
         raise MetricError(f"selected must hold {n} values 0 or 1, one for each event, got shape {keep.shape}")
@@ -136,12 +121,8 @@ def evaluation_weights(y_true: ArrayLike, sample_weight: ArrayLike | None, n_s: 
         n_s: reference total of signal, expected events.
         n_b: reference total of background, expected events.
 
-    Returns:
-        (n,) weights whose signal sum is n_s and whose background sum is n_b.
-
     Raises:
-        MetricError: if a class is absent or its weights do not sum to a positive number, or a reference total is
-            not a positive number.
+        MetricError: if a class is absent or its weights do not sum to a positive number, or a total is not positive.
     """
     for name, total in (("n_s", n_s), ("n_b", n_b)):
         if not 0.0 < total < np.inf:

@@ -207,10 +207,10 @@ def _held_out(scores: NDArray[np.float64] | None, truth: Truth, dataset: Dataset
     for name, rows in parts.items():
         if not (y[rows].any() and (~y[rows]).any()):
             continue
-        held_out = evaluate_held_out(y[rows], weight[rows], scores[rows], threshold, truth.totals, truth.b_reg)
-        out |= {name: held_out.ams, f"{name}_se": held_out.se}
+        ams, auc = evaluate_held_out(y[rows], weight[rows], scores[rows], threshold, truth.totals, truth.b_reg)
+        out |= {name: ams.value, f"{name}_se": ams.se}
         if name == "ams_test":
-            out["auc_test"] = held_out.auc
+            out["auc_test"] = auc.value
     return out
 
 
