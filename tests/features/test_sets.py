@@ -94,7 +94,7 @@ def test_digest_names_columns_and_order() -> None:
 
 
 @pytest.mark.parametrize("name", ["canonical", "physics", "momenta"])
-def test_a_layout_that_lacks_columns_is_told_which(name: str) -> None:
+def test_the_columns_that_a_layout_lacks_are_named(name: str) -> None:
     with pytest.raises(
         ConfigError, match=rf"set '{name}' needs columns that the layout uci-higgs lacks: .*PRI_tau_eta"
     ):

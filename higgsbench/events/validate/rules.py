@@ -64,7 +64,7 @@ def _not_finite(table: RuleTable, name: str) -> BoolArray:
 
 def _finer(table: RuleTable, name: str) -> BoolArray:
     values = table[name]
-    # 1e-7: a file that keeps single precision carries three decimals as well as it can.
+    # 1e-7: single precision keeps three decimals only approximately.
     return np.abs(values - np.rint(values * 1000.0) / 1000.0) > 1e-9 + 1e-7 * np.abs(values)
 
 
