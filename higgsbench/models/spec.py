@@ -7,7 +7,6 @@ import mmap
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,9 +131,6 @@ class Preset:
     training_weights: str | None = None
     features: str | None = None
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Preset, (dict(self.params), self.training_weights, self.features))
-
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -221,11 +217,6 @@ class ModelSpec:
             raise ModelError(
                 f"model {self.name}: unknown preset {sorted(unknown)[0]!r}; presets are {', '.join(PRESETS)}"
             )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A mapping proxy cannot be pickled; workers get plain copies.
-        values = [getattr(self, name) for name in self.__dataclass_fields__]
-        return (ModelSpec, tuple(dict(v) if isinstance(v, MappingProxyType) else v for v in values))
 
     def preset(self, name: str) -> Preset:
         """Return a preset; a missing one falls back to the next cheaper, then dearer one."""

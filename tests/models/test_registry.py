@@ -8,7 +8,6 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -87,7 +86,7 @@ def test_a_record_is_frozen() -> None:
     ],
 )
 def test_a_preset_falls_back_to_the_next(have: dict[str, int], asked: str, got: int) -> None:
-    spec = ModelSpec("a", build_stump, presets=MappingProxyType({k: {"p": v} for k, v in have.items()}))
+    spec = ModelSpec("a", build_stump, presets={k: {"p": v} for k, v in have.items()})
     assert spec.preset(asked) == Preset({"p": got})
     assert ModelSpec("a", build_stump).preset(asked) == Preset()
 
@@ -231,6 +230,34 @@ def test_several_threads_may_ask_first() -> None:
     command = [sys.executable, "-c", FROM_THREADS]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+NEW_MODEL = """
+from higgsbench.models.builtin import RAW, parameter_names
+from higgsbench.models.spec import ModelSpec, Preset
+
+def _build(params, context):
+    from sklearn.naive_bayes import GaussianNB
+    return GaussianNB(**params)
+
+def _names():
+    return parameter_names("sklearn.naive_bayes", "GaussianNB")
+
+MODELS = (ModelSpec("bayes", _build, "Naive Bayes", {"quick": Preset({}, **RAW)}, parameters=_names),)
+"""
+
+
+def test_a_new_built_in_model_is_one_file(tmp_path: Path) -> None:
+    (tmp_path / "bayes.py").write_text(NEW_MODEL)
+    code = f"""
+import higgsbench.models.builtin as builtin
+builtin.__path__.append({str(tmp_path)!r})
+from higgsbench.cli.main import main
+main(["models"])
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "Naive Bayes" in done.stdout, done.stderr
 
 
 LISTS = """

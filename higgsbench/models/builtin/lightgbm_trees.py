@@ -18,7 +18,7 @@ from higgsbench.models.builtin import PHYSICS, RAW, STOPPED, parameter_names
 from higgsbench.models.spec import BAG, EARLY, BuildContext, ModelSpec, Preset
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -231,16 +231,24 @@ class _Codec:
 
 _NUMBER = re.compile(r"[+-]?(\d{1,400}(\.\d{0,400})?([eE][+-]?\d{1,3})?|inf|nan)")
 _WHOLE = re.compile(r"-?\d{1,9}")
-_OBJECTIVE = re.compile(r"[a-z_]{1,40}( [a-z_]{1,40}(:[\w.+-]{1,40})?){0,5}")
-_INFO = re.compile(r"none|\[[^\s\[\]:]{1,60}:[^\s\[\]:]{1,60}\]")
-_NAME = re.compile(r"[^\s=\[\]{}\",:\\]{1,300}")
+_HEADER = {
+    "version": (re.compile(r"v[234]"), 1),
+    "num_class": (re.compile("1"), 1),
+    "num_tree_per_iteration": (re.compile("1"), 1),
+    "max_feature_idx": (re.compile(r"\d{1,9}"), 1),
+    "objective": (re.compile(r"[a-z_]{1,40}(:[\w.+-]{1,40})?"), None),
+    "feature_names": (re.compile(r"[^\s=\[\]{}\",:\\]{1,300}"), 0),
+    "feature_infos": (re.compile(r"none|\[[^\s\[\]:]{1,60}:[^\s\[\]:]{1,60}\]"), 0),
+}
+"""Lines of the header that the library needs: the form of their words, and how many; 0 for one per feature."""
 
-_PER_NODE = ("split_feature", "split_gain", "threshold", "decision_type", "left_child", "right_child")
-_PER_INNER = ("internal_value", "internal_weight", "internal_count")
-_PER_LEAF = ("leaf_value", "leaf_weight", "leaf_count")
-_WHOLE_LISTS = frozenset(
-    {"split_feature", "decision_type", "left_child", "right_child", "leaf_count", "internal_count"}
-)
+_TREE = {
+    **dict.fromkeys(("split_feature", "decision_type", "left_child", "right_child", "internal_count"), (_WHOLE, -1)),
+    **dict.fromkeys(("split_gain", "threshold", "internal_value", "internal_weight"), (_NUMBER, -1)),
+    **dict.fromkeys(("leaf_value", "leaf_weight"), (_NUMBER, 0)),
+    "leaf_count": (_WHOLE, 0),
+}
+"""Lists of a tree: the form of their words, and how many more than leaves they have."""
 
 
 def checked_text(text: str) -> str:
@@ -256,83 +264,62 @@ def checked_text(text: str) -> str:
     """
     header, *trees = text.split("\nTree=")
     values = _fields(header)
-    features = _whole(values, "max_feature_idx") + 1 if "max_feature_idx" in values else 0
-    if not header.startswith("tree") or features < 1 or not trees:
+    features = len(values.get("feature_names", "").split(" "))
+    if not header.startswith("tree") or not trees or values.get("max_feature_idx") != str(features - 1):
         raise StoreError("its LightGBM part is not a model text of that library")
-    lines = [*_checked_header(header, values, features), ""]
+    lines = ["tree", "label_index=0"]
+    for name, (form, size) in _HEADER.items():
+        words = _words("LightGBM", values, name, form, features if size == 0 else size)
+        lines.append(f"{name}={' '.join(words)}")
+    if "average_output" in header.splitlines():
+        lines.append("average_output")
     for number, block in enumerate(trees):
-        lines += [f"Tree={number}", *_checked_tree(number, _fields(block.split("\n\n")[0]), features), "", ""]
-    return "\n".join([*lines, "end of trees", "", ""])
+        lines += ["", f"Tree={number}", *_checked_tree(f"LightGBM tree {number}", _fields(block), features), ""]
+    return "\n".join([*lines, "", "end of trees", "", ""])
 
 
 def _fields(block: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+    return dict(line.split("=", 1) for line in block.split("\n\n")[0].splitlines() if "=" in line)
 
 
-def _whole(values: dict[str, str], name: str) -> int:
-    text = values.get(name, "")
-    if not _WHOLE.fullmatch(text):
-        raise StoreError(f"its LightGBM part lacks a whole number {name}")
-    return int(text)
-
-
-def _checked_header(header: str, values: dict[str, str], features: int) -> list[str]:
-    if _whole(values, "num_class") != 1 or _whole(values, "num_tree_per_iteration") != 1:
-        raise StoreError("its LightGBM part has trees for more than two classes")
-    if values.get("version") not in ("v2", "v3", "v4"):
-        raise StoreError("its LightGBM part is of an unknown version")
-    if not _OBJECTIVE.fullmatch(values.get("objective", "")):
-        raise StoreError("its LightGBM part lacks an objective")
-    for name, form in (("feature_names", _NAME), ("feature_infos", _INFO)):
-        words = values.get(name, "").split(" ")
-        if len(words) != features or not all(form.fullmatch(word) for word in words):
-            raise StoreError(f"its LightGBM part does not have {features} {name}")
-    known = ("version", "num_class", "num_tree_per_iteration", "objective", "feature_names", "feature_infos")
-    kept = [f"{name}={values[name]}" for name in known]
-    mean = ["average_output"] if "average_output" in header.splitlines() else []
-    return ["tree", *kept[:3], "label_index=0", f"max_feature_idx={features - 1}", kept[3], *mean, *kept[4:]]
-
-
-def _checked_tree(number: int, values: dict[str, str], features: int) -> list[str]:
-    leaves = _whole(values, "num_leaves")
-    if values.get("num_cat", "0") != "0" or values.get("is_linear", "0") != "0":
-        raise StoreError(f"LightGBM tree {number} has splits on categories or linear leaves, which are not read")
-    if leaves < 1:
-        raise StoreError(f"LightGBM tree {number} has no leaves")
-    lists = {"leaf_value": _list(number, values, "leaf_value", leaves)}
-    if leaves > 1:
-        lists |= {name: _list(number, values, name, leaves - 1) for name in _PER_NODE}
-        lists |= {name: _list(number, values, name, leaves - 1) for name in _PER_INNER if name in values}
-        lists |= {name: _list(number, values, name, leaves) for name in _PER_LEAF}
-        nodes = {name: np.array(lists[name], dtype=np.int64) for name in _WHOLE_LISTS & set(_PER_NODE)}
-        _check_nodes(number, nodes, features)
-    shrinkage = _list(number, values, "shrinkage", 1)
-    body = [f"{name}={' '.join(lists[name])}" for name in (*_PER_NODE, *_PER_LEAF, *_PER_INNER) if name in lists]
-    return [f"num_leaves={leaves}", "num_cat=0", *body, "is_linear=0", f"shrinkage={shrinkage[0]}"]
-
-
-def _list(number: int, values: dict[str, str], name: str, size: int) -> Sequence[str]:
+def _words(where: str, values: dict[str, str], name: str, form: re.Pattern[str], size: int | None) -> list[str]:
     words = values.get(name, "").split(" ")
-    form = _WHOLE if name in _WHOLE_LISTS else _NUMBER
-    if len(words) != size:
-        raise StoreError(f"LightGBM tree {number}: {name} does not have {size} values")
-    if not all(form.fullmatch(word) for word in words):
-        raise StoreError(f"LightGBM tree {number}: {name} holds a word that is not a number")
+    if (size is not None and len(words) != size) or not all(form.fullmatch(word) for word in words):
+        raise StoreError(f"{where}: {name} does not have {size or 'some'} words of its form")
     return words
 
 
-def _check_nodes(number: int, nodes: Mapping[str, NDArray[np.int64]], features: int) -> None:
+def _checked_tree(where: str, values: dict[str, str], features: int) -> list[str]:
+    if values.get("num_cat", "0") != "0" or values.get("is_linear", "0") != "0":
+        raise StoreError(f"{where} has splits on categories or linear leaves, which are not read")
+    leaves = int(_words(where, values, "num_leaves", _WHOLE, 1)[0])
+    names = [name for name in _TREE if name in values or not name.startswith("internal_")]
+    lists = {
+        name: _words(where, values, name, _TREE[name][0], leaves + _TREE[name][1])
+        for name in (names if leaves != 1 else ["leaf_value"])
+    }
+    if leaves > 1:
+        _check_nodes(where, {name: np.array(lists[name], dtype=np.int64) for name in _NODES}, features)
+    shrinkage = _words(where, values, "shrinkage", _NUMBER, 1)
+    body = [f"{name}={' '.join(words)}" for name, words in lists.items()]
+    return [f"num_leaves={leaves}", "num_cat=0", *body, "is_linear=0", f"shrinkage={shrinkage[0]}"]
+
+
+_NODES = ("split_feature", "decision_type", "left_child", "right_child")
+
+
+def _check_nodes(where: str, nodes: Mapping[str, NDArray[np.int64]], features: int) -> None:
     split, decision = nodes["split_feature"], nodes["decision_type"]
     leaves, own = split.size + 1, np.arange(split.size)
     # Nodes are numbered as they were split, so a child has a higher number than its parent: no circles.
     for child in (nodes["left_child"], nodes["right_child"]):
         good = np.where(child >= 0, (child > own) & (child < leaves - 1), ~child < leaves)
         if not good.all():
-            raise StoreError(f"LightGBM tree {number} points to a node that it does not have")
+            raise StoreError(f"{where} points to a node that it does not have")
     if ((split < 0) | (split >= features)).any():
-        raise StoreError(f"LightGBM tree {number} splits on a feature that the model does not have")
+        raise StoreError(f"{where} splits on a feature that the model does not have")
     if ((decision < 0) | (decision > 15) | (decision & 1 == 1)).any():
-        raise StoreError(f"LightGBM tree {number} decides in an unknown way")
+        raise StoreError(f"{where} decides in an unknown way")
 
 
 def _space() -> dict[str, Any]:
