@@ -16,6 +16,9 @@ import pytest
 
 from tests.golden.measure import CASES, SAMPLE, measure, versions
 
+# The new events of the golden files have numbers of training events.
+pytestmark = pytest.mark.filterwarnings("ignore:.*the run was trained on:higgsbench.errors.HiggsbenchWarning")
+
 FOLDER = Path(__file__).parent
 QUICK = ("exact-toy", "quick-toy")
 CHANGED = ("random_forest", "logistic", "stack")
