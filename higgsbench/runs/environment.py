@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import importlib.metadata
 import math
 import os
@@ -15,7 +16,7 @@ from typing import Any
 
 from higgsbench._version import __version__
 
-__all__ = ["available_cores", "available_memory", "environment", "give_back"]
+__all__ = ["available_cores", "available_memory", "environment", "give_back", "package_version"]
 
 LARGE = 10_000
 """Events from which freed memory is worth returning to the system: pages that are needed again cost time."""
@@ -44,7 +45,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": available_cores(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "packages": {name: _version(name) for name in (*_PACKAGES, *sorted(models.difference(_PACKAGES)))},
+        "packages": {name: package_version(name) for name in (*_PACKAGES, *sorted(models.difference(_PACKAGES)))},
     }
 
 
@@ -113,7 +114,9 @@ def _numbers(*files: Path) -> tuple[int, ...]:
         return ()
 
 
-def _version(name: str) -> str | None:
+@functools.cache
+def package_version(name: str) -> str | None:
+    """Return the version of an installed package, or None."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib.metadata
 import inspect
 import json
 import marshal
@@ -19,6 +17,7 @@ from higgsbench.features import resolve_features
 from higgsbench.files import canonical_digest
 from higgsbench.models import get_model
 from higgsbench.models.building import RefusedParameterError, on_device, probe_parameters
+from higgsbench.runs.environment import package_version
 from higgsbench.runs.unit import REFIT, Unit
 from higgsbench.validation.folds import PROPORTIONAL
 
@@ -219,14 +218,6 @@ def _code_digest(function: Callable[..., Any] | None) -> str:
         return hashlib.sha256(marshal.dumps(code)).hexdigest() if code is not None else repr(type(function))
 
 
-@functools.cache
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
-
-
 def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> list[Unit]:
     """Return the units of a row: one per fold and repeat, and the refit where the configuration asks for it."""
     shared: dict[str, Any] = {
@@ -250,7 +241,7 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
         "model": row.spec.name,
         "code": [_code_digest(function) for function in code],
         "missing": row.spec.missing,
-        "versions": {name: _version(name) for name in {*row.spec.requires, "numpy", "scikit-learn"}},
+        "versions": {name: package_version(name) or "none" for name in {*row.spec.requires, "numpy", "scikit-learn"}},
     }
     try:
         canonical_digest(identity)

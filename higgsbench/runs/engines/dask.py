@@ -12,8 +12,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
-import hashlib
-import importlib.metadata
 import json
 import logging
 import platform
@@ -30,9 +28,9 @@ import cloudpickle
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, get_worker
 
 from higgsbench._version import __version__
-from higgsbench.files import file_digest
 from higgsbench.runs.engines.base import EngineError, EngineSettings, Lost, Outcome, failed_unit, start_cluster
 from higgsbench.runs.engines.local import Order, Slot
+from higgsbench.runs.environment import package_version
 from higgsbench.runs.unit import UnitResult, Workspace
 
 if TYPE_CHECKING:
@@ -105,6 +103,8 @@ class _WorkerGoneError(Exception):
 _GONE = (KilledWorker, asyncio.CancelledError, concurrent.futures.CancelledError, _WorkerGoneError)
 """What a unit raises here when its worker is gone, or its scheduler."""
 
+_GONE_AWAY = "died or left the cluster"
+
 
 def workers_of(settings: EngineSettings, say: Callable[[str], None]) -> int:
     """Return how many units a cluster runs at a time."""
@@ -135,7 +135,6 @@ class DaskEngine:
         self.connection = _Connection(settings, say)
         self.running: dict[str, tuple[Unit, str, Any]] = {}
         self.ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.digests: dict[str, str] = {}
         self.known: frozenset[str] = frozenset()
         try:
             self.connection.install(UnitPlugin(self.token, settings))
@@ -190,9 +189,9 @@ class DaskEngine:
         self.known = self.connection.workers()
         for key, (_, address, future) in self.running.items():
             if address not in self.known:
-                self.connection.forget(future)
+                future.cancel(force=True)
                 del self.running[key]
-                return _left(key, address)
+                return Lost(key, f"its Dask worker {address} {_GONE_AWAY}")
         return None
 
     def _outcome(self, future: Any) -> Outcome | None:
@@ -208,7 +207,7 @@ class DaskEngine:
                 return None
         except _GONE:
             self.known = self.connection.workers()  # says so if it is the scheduler that is gone
-            answer = Answer(_left(key, address))
+            answer = Answer(Lost(key, f"its Dask worker {address} {_GONE_AWAY}"))
         except EngineError:
             raise
         except Exception as error:
@@ -234,28 +233,20 @@ class DaskEngine:
     def _send(self, files: tuple[str, ...], address: str) -> None:
         """Bring files to a worker that does not see the workspace; once each, in pieces."""
         for name in files:
-            path = self.folder / name
-            if name not in self.digests:
-                self.digests[name] = file_digest(path)
-            size, sent = path.stat().st_size, 0
-            with path.open("rb") as stream:
-                while sent < size or sent == 0:
-                    piece = stream.read(_PIECE)
-                    first, sent = sent == 0, sent + max(1, len(piece))
+            with (self.folder / name).open("rb") as stream:
+                start, piece = 0, stream.read(_PIECE)
+                while piece:
+                    following = stream.read(_PIECE)
                     data = self.connection.bring(piece, address)
-                    arguments = (self.token, name, data, first, self.digests[name] if sent >= size else None)
-                    if not self._value(self.connection.submit(store_piece, *arguments, address=address), address):
-                        raise EngineError(f"{name}: damaged on its way to the Dask worker {address}")
+                    arguments = (self.token, name, data, start, not following)
+                    self._value(self.connection.submit(store_piece, *arguments, address=address), address)
+                    start, piece = start + len(piece), following
 
     def close(self) -> None:
         """End what runs, and remove files and processes from the workers."""
         futures = [future for _, _, future in self.running.values()]
         self.running.clear()
         self.connection.close(futures)
-
-
-def _left(key: str, address: str) -> Lost:
-    return Lost(key, f"its Dask worker {address} died or left the cluster")
 
 
 def _placed(answer: Answer, unit: Unit) -> Outcome | None:
@@ -363,11 +354,6 @@ class _Connection:
                     self.directly = False
             return self.client.scatter(content, workers=[address], direct=False, hash=False)
 
-    def forget(self, future: Any) -> None:
-        """Give a unit up."""
-        with contextlib.suppress(Exception):
-            self.client.cancel([future], force=True)
-
     def close(self, futures: list[Any] | None = None) -> None:
         """Give up what runs, clear the workers, and end a cluster that was started here.
 
@@ -449,13 +435,8 @@ def _silent() -> Iterator[None]:
 
 def versions(packages: frozenset[str]) -> dict[str, str]:
     """Return the versions of what determines scores, in this process."""
-    found = {"Python": ".".join(platform.python_version_tuple()[:2]), "higgsbench": __version__}
-    for name in sorted(packages):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "none"
-    return found
+    own = {"Python": ".".join(platform.python_version_tuple()[:2]), "higgsbench": __version__}
+    return own | {name: package_version(name) or "none" for name in sorted(packages)}
 
 
 class UnitPlugin(WorkerPlugin):  # type: ignore[misc]
@@ -523,20 +504,15 @@ def run_call(call: Call) -> Answer:
     return _plugin(call.token).run(call)
 
 
-def store_piece(token: str, name: str, piece: bytes, first: bool, digest: str | None) -> bool:
-    """Add a piece to a file of the events; with the digest after the last, the file counts if it agrees."""
+def store_piece(token: str, name: str, piece: bytes, start: int, last: bool) -> None:
+    """Write a piece of a file of the events; the file counts with the last one."""
     folder = _plugin(token).folder
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{name}.part"
-    with part.open("wb" if first else "ab") as stream:
+    with part.open("ab" if start else "wb") as stream:
         stream.write(piece)
-    if digest is None:
-        return True
-    with part.open("rb") as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-            return False
-    part.replace(folder / name)
-    return True
+    if last:
+        part.replace(folder / name)
 
 
 def _reads(file: Path) -> str | None:
