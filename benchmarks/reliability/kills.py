@@ -128,16 +128,19 @@ class Cluster:
 
     Args:
         folder: for its files; made here.
+        workers: how many workers there are in the beginning.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, workers: int = 2) -> None:
         folder.mkdir()
         self.folder = folder
         self.file = folder / "scheduler.json"
         self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", str(self.file))
         while not self.file.exists():
             time.sleep(0.05)
-        self.workers = [self.worker(), self.worker()]
+        self.workers: list[subprocess.Popen[bytes]] = []
+        for _ in range(workers):
+            self.worker()
 
     def _start(self, kind: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--no-dashboard", *arguments]
@@ -148,7 +151,8 @@ class Cluster:
     def worker(self) -> subprocess.Popen[bytes]:
         """Start a worker."""
         where = ("--scheduler-file", str(self.file), "--local-directory", str(self.folder))
-        return self._start("worker", *where, "--nthreads", "1", "--no-nanny")
+        self.workers.append(self._start("worker", *where, "--nthreads", "1", "--no-nanny"))
+        return self.workers[-1]
 
     def close(self) -> None:
         """End what is left."""
@@ -180,7 +184,7 @@ def lose(config: Path, output: Path, whole: Path, what: str, after: float) -> Lo
         victim = cluster.scheduler if what == "scheduler" else cluster.workers[0]
         victim.kill()
         if what == "worker":
-            cluster.workers.append(cluster.worker())
+            cluster.worker()
         answer = small.end(process)
     finally:
         cluster.close()

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +17,7 @@ import psutil
 import pytest
 
 import higgsbench
+from benchmarks.reliability.kills import Cluster
 from higgsbench.runs.engines.base import EngineError
 from higgsbench.runs.unit import Workspace
 from tests.runs.engines.conftest import Notes
@@ -34,45 +32,9 @@ pytestmark = [
 NAME = "scores.parquet"
 
 
-class Cluster:
-    """A scheduler and workers in processes of their own, as on a real cluster."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.file = folder / "scheduler.json"
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.scheduler = self._start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(self.file))
-
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)}
-        command = [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]]
-        log = (self.folder / "log.txt").open("ab")
-        with log:
-            process = subprocess.Popen(command, cwd=self.folder, env=env, stdout=log, stderr=log)
-        self.processes.append(process)
-        return process
-
-    def worker(self, *arguments: str) -> subprocess.Popen[bytes]:
-        return self._start(
-            "worker", "--scheduler-file", str(self.file), "--nthreads", "2", "--no-dashboard", "--no-nanny",
-            "--local-directory", str(self.folder), *arguments,
-        )  # fmt: skip
-
-    def close(self) -> None:
-        for process in reversed(self.processes):
-            process.kill()
-            process.wait()
-
-
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    found = Cluster(folder)
-    deadline = time.monotonic() + 120
-    while not found.file.exists():
-        assert time.monotonic() < deadline, (folder / "log.txt").read_text()
-        time.sleep(0.05)
+    found = Cluster(tmp_path / "cluster", workers=0)
     yield found
     found.close()
 
