@@ -255,10 +255,8 @@ def mlflow(run: Path, results: Path, tracking_uri: str | None, experiment: str, 
     scores of single events are not. Nothing is sent anywhere but to the URI.
     """
     from higgsbench.export import export_mlflow
-    from higgsbench.runs.stored import find_run
 
-    folder = find_run(run, results).folder
-    done = export_mlflow(folder, tracking_uri=tracking_uri, experiment=experiment, files=files)
+    done = export_mlflow(run, tracking_uri=tracking_uri, experiment=experiment, files=files, results=results)
     what = f"{done.rows} rows logged" if done.new else f"its {done.rows} rows had been logged before"
     click.echo(f"{run}: {what}, experiment {done.experiment!r}, run {done.run_id} at {done.uri}")
 

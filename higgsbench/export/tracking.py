@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from higgsbench.errors import ConfigError, MissingExtraError, StoreError
-from higgsbench.files import file_digest, read_vouched
+from higgsbench.files import ROWS, file_digest, read_vouched
 from higgsbench.leaderboard.board import Leaderboard
-from higgsbench.runs.stored import StoredRun
+from higgsbench.runs.stored import find_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from higgsbench.runs.stored import StoredRow
+    from higgsbench.runs.result import RunResult
+    from higgsbench.runs.stored import StoredRow, StoredRun
 
 __all__ = ["Exported", "export_mlflow"]
 
-_FILES = ("rows.json", "config.yaml", "environment.json", "stack.json")
+_FILES = (ROWS, "config.yaml", "environment.json", "stack.json")
 _FIGURES = (".html", ".pdf", ".png", ".svg")
 _SETTINGS = ("label", "model", "variant", "features", "n_features", "preset", "training_weights", "calibration", "seed")
-_SETTINGS_OF_ROW = (*_SETTINGS, "cut_rule", "digest")
 _PARAM_LENGTH = 500
 """What servers of all versions take; rows.json carries every value in full."""
 _PARAMS_AT_A_TIME = 100
@@ -54,11 +54,12 @@ class Exported:
 
 
 def export_mlflow(
-    run: str | Path,
+    run: str | Path | StoredRun | RunResult,
     *,
     tracking_uri: str | None = None,
     experiment: str = "higgsbench",
     files: Sequence[str | Path] = (),
+    results: str | Path = "results",
 ) -> Exported:
     """Log a stored run to MLflow: parameters, metrics with errors, tables, configuration and pictures.
 
@@ -67,11 +68,12 @@ def export_mlflow(
     off for this process unless MLFLOW_DISABLE_TELEMETRY says otherwise.
 
     Args:
-        run: the run's folder.
+        run: the run.
         tracking_uri: where MLflow keeps its records, such as `sqlite:///mlflow.db` or a server's address; the
             environment variable MLFLOW_TRACKING_URI when None.
         experiment: experiment to log to; it is made where there is none.
         files: further files to log, such as a report.
+        results: folder that holds runs.
 
     Returns:
         Where the run stands; an export of the same rows to the same experiment is found and not repeated.
@@ -81,29 +83,31 @@ def export_mlflow(
         StoreError: if the run is unfinished, a file is missing, or MLflow refuses.
         MissingExtraError: if MLflow is not installed.
     """
-    folder = Path(run).expanduser()
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         raise ConfigError("--tracking-uri: name where MLflow keeps its records (or set MLFLOW_TRACKING_URI)")
-    rows = list(StoredRun(folder).rows)
-    for file in _files_of(folder):
-        read_vouched(folder, str(file.relative_to(folder)))
+    stored = find_run(run, results)
     attached = [Path(file).expanduser() for file in files]
-    for file in attached:
-        if not file.is_file():
-            raise StoreError(f"{file}: no such file")
-    shown = without_credentials(uri)
-    library = _mlflow()
+    missing = [file for file in attached if not file.is_file()]
+    if missing:
+        raise StoreError(f"{missing[0]}: no such file")
+    export = _Export(stored, [*_files_of(stored.folder), *attached], without_credentials(uri))
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    try:
+        import mlflow
+    except ImportError as error:
+        raise MissingExtraError("logging a run to MLflow", "mlflow") from error
     try:
         # A database store imports what it needs only now.
-        client = library.MlflowClient(tracking_uri=uri)
-        return _Export(client, folder, rows, [*_files_of(folder), *attached], shown).carry_out(experiment)
-    except library.exceptions.MlflowException as error:
+        return export.carry_out(mlflow.MlflowClient(tracking_uri=uri), experiment)
+    except mlflow.exceptions.MlflowException as error:
         # Servers answer with pages of text, and an address in it may hold a password.
-        message = str(error).replace(uri, shown).strip().splitlines()[0][:300]
-        raise StoreError(f"MLflow at {shown}: {message}") from None
+        message = str(error).replace(uri, export.uri).strip().splitlines()[0][:300]
+        raise StoreError(f"MLflow at {export.uri}: {message}") from None
     except ModuleNotFoundError as error:
-        raise StoreError(f"MLflow at {shown}: a store of this kind needs {error.name}: pip install mlflow") from error
+        raise StoreError(
+            f"MLflow at {export.uri}: a store of this kind needs {error.name}: pip install mlflow"
+        ) from error
 
 
 def without_credentials(uri: str) -> str:
@@ -112,97 +116,87 @@ def without_credentials(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
-def _mlflow() -> Any:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    try:
-        import mlflow
-    except ImportError as error:
-        raise MissingExtraError("logging a run to MLflow", "mlflow") from error
-    return mlflow
-
-
 def _files_of(folder: Path) -> list[Path]:
-    """Return what a run's folder has to show; a link might lead to a file that is not the run's."""
+    """Return the files of a run that are logged, without links, which may lead to other files, and undamaged."""
     pictures = sorted(p for place in (folder, folder / "report") for p in place.glob("*") if p.suffix in _FIGURES)
-    return [p for p in (*(folder / name for name in _FILES), *pictures) if p.is_file() and not p.is_symlink()]
+    candidates = (*(folder / name for name in _FILES), *pictures)
+    files = [file for file in candidates if file.is_file() and not file.is_symlink()]
+    for file in files:
+        read_vouched(folder, str(file.relative_to(folder)))
+    return files
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the metrics of a record: numbers that are finite and no settings."""
+    """Return the metrics of a record: finite numbers that are not settings."""
     found = {k: v for k, v in record.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
     return {k: float(v) for k, v in found.items() if k not in _SETTINGS and math.isfinite(v)}
 
 
 def _texts(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Return settings under names and of a length that MLflow takes."""
-    out = {}
-    for key, value in content.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        out[re.sub(r"[^\w.\- /]", "_", f"{prefix}{key}")] = text[:_PARAM_LENGTH]
-    return out
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in content.items()}
+    return {re.sub(r"[^\w.\- /]", "_", f"{prefix}{key}"): text[:_PARAM_LENGTH] for key, text in texts.items()}
 
 
+@dataclass(frozen=True)
 class _Export:
-    def __init__(self, client: Any, folder: Path, rows: list[StoredRow], files: list[Path], uri: str) -> None:
-        self.client = client
-        self.folder = folder
-        self.rows = rows
-        self.files = files
-        self.uri = uri
+    run: StoredRun
+    files: list[Path]
+    uri: str
 
-    def carry_out(self, experiment: str) -> Exported:
-        known = self.client.get_experiment_by_name(experiment)
-        place = self.client.create_experiment(experiment) if known is None else known.experiment_id
-        digest = file_digest(self.folder / "rows.json")
+    def carry_out(self, client: Any, experiment: str) -> Exported:
+        known = client.get_experiment_by_name(experiment)
+        place = client.create_experiment(experiment) if known is None else known.experiment_id
+        digest = file_digest(self.run.folder / ROWS)
         query = f"tags.{_DIGEST_TAG} = '{digest}' and attributes.status = 'FINISHED'"
-        before = self.client.search_runs([place], filter_string=query, max_results=1)
+        before = client.search_runs([place], filter_string=query, max_results=1)
         if before:
-            return Exported(before[0].info.run_id, experiment, len(self.rows), self.uri, new=False)
-        parent = self.client.create_run(place, run_name=self.folder.name).info.run_id
+            return Exported(before[0].info.run_id, experiment, len(self.run.rows), self.uri, new=False)
+        parent = client.create_run(place, run_name=self.run.name).info.run_id
         try:
-            self._log_run(parent)
-            for row in self.rows:
-                self._log_row(place, parent, row)
-            self.client.set_tag(parent, _DIGEST_TAG, digest)
+            self._log_run(client, parent)
+            for row in self.run.rows:
+                _log_row(client, place, parent, row)
+            client.set_tag(parent, _DIGEST_TAG, digest)
         except BaseException:
             with contextlib.suppress(Exception):
-                self.client.set_terminated(parent, status="FAILED")
+                client.set_terminated(parent, status="FAILED")
             raise
-        self.client.set_terminated(parent)
-        return Exported(parent, experiment, len(self.rows), self.uri, new=True)
+        client.set_terminated(parent)
+        return Exported(parent, experiment, len(self.run.rows), self.uri, new=True)
 
-    def _log_run(self, run_id: str) -> None:
-        shared = {"source": self.rows[0].run.source, **self.rows[0].run.comparability} if self.rows else {}
-        self._log(run_id, _texts(shared), {})
-        board = Leaderboard.read(self.folder)
+    def _log_run(self, client: Any, run_id: str) -> None:
+        _log(client, run_id, _texts({"source": self.run.source, **self.run.comparability}), {})
+        board = Leaderboard.read(self.run.folder)
         for form, ending in (("markdown", "md"), ("csv", "csv")):
-            self.client.log_text(run_id, board.render(form), f"leaderboard.{ending}")
+            client.log_text(run_id, board.render(form), f"leaderboard.{ending}")
         first = board.tables[0].rows[0] if board.tables else {}
         if first.get("rank") == 1:
-            self.client.set_tag(run_id, "best_row", first["name"])
-            self._log(run_id, {}, {f"best_{key}": value for key, value in _numbers(first).items() if key != "rank"})
+            client.set_tag(run_id, "best_row", first["name"])
+            best = {f"best_{key}": value for key, value in _numbers(first).items() if key != "rank"}
+            _log(client, run_id, {}, best)
         for file in self.files:
-            self.client.log_artifact(run_id, str(file))
+            client.log_artifact(run_id, str(file))
 
-    def _log_row(self, place: str, parent: str, row: StoredRow) -> None:
-        record = row.record
-        tags = {"mlflow.parentRunId": parent, "status": record["status"]}
-        if not row.ok:
-            tags["error"] = str(record.get("error", ""))[:_PARAM_LENGTH]
-        run_id = self.client.create_run(place, run_name=record["name"], tags=tags).info.run_id
-        settings = {key: record[key] for key in _SETTINGS_OF_ROW if key in record}
-        params = record.get("params")
-        texts = _texts(settings) | _texts(params if isinstance(params, dict) else {}, "params.")
-        self._log(run_id, texts, _numbers(record))
-        self.client.set_terminated(run_id, status="FINISHED" if row.ok else "FAILED")
 
-    def _log(self, run_id: str, params: Mapping[str, str], metrics: Mapping[str, float]) -> None:
-        from mlflow.entities import Metric, Param
-        from mlflow.utils.time import get_current_time_millis
+def _log_row(client: Any, place: str, parent: str, row: StoredRow) -> None:
+    tags = {"mlflow.parentRunId": parent, "status": row.record["status"]}
+    if not row.ok:
+        tags["error"] = str(row.record.get("error", ""))[:_PARAM_LENGTH]
+    run_id = client.create_run(place, run_name=row.name, tags=tags).info.run_id
+    settings = {key: row.record[key] for key in (*_SETTINGS, "cut_rule", "digest") if key in row.record}
+    params = _texts(row.record.get("params") or {}, "params.")
+    _log(client, run_id, _texts(settings) | params, _numbers(row.record))
+    client.set_terminated(run_id, status="FINISHED" if row.ok else "FAILED")
 
-        now = get_current_time_millis()
-        items = [Param(key, text) for key, text in params.items()]
-        for start in range(0, len(items), _PARAMS_AT_A_TIME):
-            self.client.log_batch(run_id, params=items[start : start + _PARAMS_AT_A_TIME])
-        if metrics:
-            self.client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
+
+def _log(client: Any, run_id: str, params: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+    from mlflow.entities import Metric, Param
+    from mlflow.utils.time import get_current_time_millis
+
+    now = get_current_time_millis()
+    items = [Param(key, text) for key, text in params.items()]
+    for start in range(0, len(items), _PARAMS_AT_A_TIME):
+        client.log_batch(run_id, params=items[start : start + _PARAMS_AT_A_TIME])
+    if metrics:
+        client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])

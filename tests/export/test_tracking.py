@@ -151,7 +151,7 @@ def test_what_cannot_be_logged_is_refused_before_anything_is_sent(run: Path, tmp
     with pytest.raises(StoreError, match=r"none\.html: no such file"):
         export_mlflow(run, tracking_uri="sqlite:///x.db", files=[tmp_path / "none.html"])
     (run / "rows.json").unlink()
-    with pytest.raises(StoreError, match="run-1a2b: not a run"):
+    with pytest.raises(StoreError, match="run-1a2b: no finished run"):
         export_mlflow(run, tracking_uri="sqlite:///x.db")
 
 
