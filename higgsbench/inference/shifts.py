@@ -106,14 +106,7 @@ class ShiftRow:
 def shift_table(
     nominal: ShiftedScores, shifted: Sequence[ShiftedScores], threshold: float, b_reg: float = B_REG
 ) -> list[ShiftRow]:
-    """Tabulate the selection at a frozen cut, nominal first, then under each shift.
-
-    Args:
-        nominal: events as they are.
-        shifted: events after each shift.
-        threshold: frozen cut; events with score >= threshold are selected.
-        b_reg: regularisation of the background in the AMS.
-    """
+    """Tabulate the selection of events with score >= threshold, the frozen cut: nominal first, then each shift."""
     s0, b0 = _selected(nominal, threshold)
     reference = ams(s0, b0, b_reg)
     rows = []

@@ -123,19 +123,8 @@ def run_statistics(
 ) -> Statistics:
     """Compute expected significances and, for a single model, what is built upon them.
 
-    A fit that fails becomes a warning; everything else is returned.
-
-    Args:
-        rows: rows of a stored run, with scores.
-        sigma_b: relative background uncertainties; a workspace takes one at most.
-        rules: what a bin of the score must hold; its `sigma_b` is what the bins are optimised for.
-        workspace: whether a HistFactory workspace is wanted.
-        fit: whether pyhf evaluates it.
-        counting: workspace of the selection as one bin, instead of bins of the score.
-        mc_stat: whether simulation statistics count as uncertainty in the workspace.
-        shifts: systematic shifts that the run's stored models score, or files of scores where `nominal` is given.
-        events: labelled events that are shifted, instead of the run's own.
-        nominal: scores of these events, where they were scored elsewhere.
+    A fit that fails becomes a warning; everything else is returned. Arguments are those of `higgsbench.stats`, with the
+    rows of a stored run instead of the run.
 
     Raises:
         ConfigError: if options do not fit each other.
@@ -209,14 +198,9 @@ def _first_repeat(row: StoredRow) -> tuple[NDArray[np.float64], Truth]:
 
 
 def honest_bins(score: NDArray[np.float64], truth: Truth, rules: BinningRules) -> tuple[NDArray[np.int64], int]:
-    """Bin events of each fold by edges chosen on the other folds' scores.
+    """Bin events of each fold by edges chosen on the other folds' scores; the folds of the first repeat are used.
 
     All folds get the same number of bins, the largest that the rules allow in each; bin i of all folds is pooled.
-
-    Args:
-        score: (n,) out-of-fold scores of one repeat.
-        truth: labels, weights, folds; the folds of its first repeat are used.
-        rules: what a bin must hold.
 
     Returns:
         (n,) bin of each event, background-like first, and the number of bins.

@@ -20,12 +20,7 @@ __all__ = ["Cell", "Definitions", "Details", "Gallery", "Heading", "Listing", "P
 
 
 class Cell(NamedTuple):
-    """A table cell that sorts by a number.
-
-    Attributes:
-        text: what the reader sees.
-        value: the number; cells without one come last in either direction.
-    """
+    """A table cell that shows a text and sorts by a number; cells without a number come last in either direction."""
 
     text: str
     value: float | None
@@ -61,13 +56,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, with a description for readers who do not see it.
-
-    Attributes:
-        svg: the drawing.
-        alt: what it shows, with the essential numbers.
-        caption: text below.
-    """
+    """A drawing as SVG with a caption, and a text for readers who do not see it, with the essential numbers."""
 
     kind: ClassVar[str] = "picture"
     svg: str
@@ -128,13 +117,7 @@ Part: TypeAlias = str | Table | Picture | Gallery | Details | Definitions | List
 
 
 class Section(NamedTuple):
-    """A section of a page; without parts it is left out.
-
-    Attributes:
-        anchor: its name in links.
-        title: its heading.
-        parts: its content.
-    """
+    """A section of a page with its name in links; without parts it is left out."""
 
     anchor: str
     title: str
@@ -145,12 +128,6 @@ def page(title: str, lead: Sequence[Part], sections: Sequence[Section], footer: 
     """Return the whole page as HTML; the templates escape every text.
 
     The page's security policy forbids it to load anything, and to run any script except the one that sorts tables.
-
-    Args:
-        title: heading of the page.
-        lead: what stands above the sections.
-        sections: the sections.
-        footer: text at the end.
     """
     shown = [section for section in sections if section.parts]
     style = _resource("style.css")

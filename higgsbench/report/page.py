@@ -42,15 +42,7 @@ def write_report(
 ) -> Path:
     """Write the page of a stored run, whole or not at all.
 
-    Args:
-        run: the run, named as everywhere (`find_run`).
-        output: the page.
-        figures: folder that gets every figure as PNG and PDF too.
-        data: event file, where it is no longer where the run's configuration says.
-        test: file of held-out events, likewise.
-        all_rows: whether every row gets figures of its own, not only the best ones and the stack.
-        systematics: systematic shifts whose effect on the selections is shown.
-        shift_events: file of labelled events that are shifted, instead of the run's own.
+    Arguments are those of `higgsbench.write_report`; `systematics` and `shift_events` are its shifts and their events.
 
     Returns:
         The run's folder.
