@@ -1,4 +1,4 @@
-"""Blends of stored scores: exact mean, bounds, greedy selection, and cross-fitting that never sees its own fold."""
+"""Blends and recalibration: exact mean, bounds, known slopes, and cross-fitting that never sees its own fold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from higgsbench.ensemble import BLEND_METHODS, cross_fitted_blend, fit_blend
+from higgsbench.ensemble import (
+    BLEND_METHODS,
+    blend_diversity,
+    cross_fitted_blend,
+    cross_fitted_recalibration,
+    fit_blend,
+    fit_recalibration,
+    score_correlation,
+)
+from higgsbench.ensemble.blend import apply_recalibration
 from higgsbench.errors import ConfigError
 from higgsbench.metrics import evaluation_weights, log_loss, roc_auc
 from higgsbench.schema import N_B, N_S
@@ -146,3 +155,157 @@ def test_nearly_identical_members_share_their_weight(toy: Toy) -> None:
 def test_unknown_method_is_refused(toy: Toy) -> None:
     with pytest.raises(ConfigError, match=r"stack.method: 'median' is not one of mean, nonnegative, greedy, logistic"):
         fit_blend("median", NAMES, toy.F, toy.y, toy.w, TOTALS)
+
+
+SMALL = (100.0, 10_000.0)
+
+
+class Scores:
+    def __init__(self, n: int = 3000) -> None:
+        rng = np.random.default_rng(5)
+        self.y = rng.random(n) < 0.4
+        truth = np.where(self.y, 1.0, -1.0)
+        prior = np.log(SMALL[0] / SMALL[1])
+        good = truth + rng.normal(size=n)
+        other = truth + rng.normal(size=n)
+        twin = good + 0.01 * rng.normal(size=n)
+        noise = rng.normal(size=n)
+        self.F = np.column_stack([good, twin, other, noise])[None] + prior
+        weight = rng.gamma(3.0, size=n)
+        self.w = np.where(self.y, SMALL[0] / weight[self.y].sum(), SMALL[1] / weight[~self.y].sum()) * weight
+        self.fold = (np.arange(n) % 4)[None].astype(np.int64)
+
+
+DATA = Scores()
+FOUR = ("good", "twin", "other", "noise")
+
+
+@pytest.mark.parametrize("method", BLEND_METHODS)
+def test_gain_is_the_blend_less_the_blend_without(method: str) -> None:
+    d = DATA
+    found = blend_diversity(method, FOUR, d.F, d.y, d.w, d.fold, SMALL)
+    for i, member in enumerate(found.members):
+        kept = [j for j in range(4) if j != i]
+        full, _ = cross_fitted_blend(method, FOUR, d.F[0], d.y, d.w, d.fold[0], SMALL)
+        rest, _ = cross_fitted_blend(method, tuple(FOUR[j] for j in kept), d.F[0][:, kept], d.y, d.w, d.fold[0], SMALL)
+        expected = roc_auc(d.y, full, d.w).value - roc_auc(d.y, rest, d.w).value
+        assert member.auc_gain == pytest.approx(expected, abs=1e-12)
+        assert member.auc_gain_se >= 0.0
+
+
+def test_an_independent_member_helps_and_a_twin_does_not() -> None:
+    d = DATA
+    good, twin, other, noise = blend_diversity("nonnegative", FOUR, d.F, d.y, d.w, d.fold, SMALL).members
+    assert other.log_loss_gain > 5 * other.log_loss_gain_se > 0
+    assert abs(good.log_loss_gain) < 0.05 * other.log_loss_gain
+    assert abs(noise.weight) < 0.1 * other.weight
+    assert (good.nearest, twin.nearest) == ("twin", "good")
+    assert good.nearest_correlation > 0.99
+
+
+def test_correlation_is_within_the_classes() -> None:
+    """Two scores that share nothing but the truth are not alike."""
+    d = DATA
+    found = score_correlation(d.F[0], d.y, d.w)
+    np.testing.assert_allclose(np.diag(found), 1.0)
+    assert abs(found[0, 2]) < 0.08
+    assert np.corrcoef(d.F[0][:, 0], d.F[0][:, 2])[0, 1] > 0.3
+    plain = []
+    for part in (d.y, ~d.y):
+        c = np.cov(d.F[0][part][:, :2].T, aweights=d.w[part], ddof=0)
+        plain.append(c)
+    together = plain[0] + plain[1]
+    assert found[0, 1] == pytest.approx(together[0, 1] / np.sqrt(together[0, 0] * together[1, 1]), rel=1e-9)
+
+
+def test_repeats_are_averaged() -> None:
+    d = DATA
+    twice = np.concatenate([d.F, d.F])
+    one = blend_diversity("mean", FOUR, d.F, d.y, d.w, d.fold, SMALL)
+    two = blend_diversity("mean", FOUR, twice, d.y, d.w, np.concatenate([d.fold, d.fold]), SMALL)
+    assert two.auc == pytest.approx(one.auc)
+    assert two.members[2].auc_gain == pytest.approx(one.members[2].auc_gain)
+    np.testing.assert_allclose(two.correlation, one.correlation)
+
+
+SLOPES = np.array([0.5, 2.0, 1.0])
+INTERCEPTS = np.array([3.0, -1.0, -6.0])
+
+
+class Uncalibrated:
+    """x ~ N(+-1, 1) has the likelihood ratio 2 x; every part has a signal share, a scale and an offset of its own."""
+
+    def __init__(self, n: int = 15_000) -> None:
+        rng = np.random.default_rng(0)
+        self.part: NDArray[np.int64] = rng.integers(0, 3, n)
+        self.y: NDArray[np.bool_] = rng.random(n) < np.array([0.2, 0.4, 0.6])[self.part]
+        self.w = np.where(self.y, 0.002, 1.5) * rng.gamma(5.0, size=n)
+        x = rng.normal(size=n) + np.where(self.y, 1.0, -1.0)
+        sums = [[self.w[(self.part == p) & (self.y == c)].sum() for c in (True, False)] for p in range(3)]
+        self.truth = 2.0 * x + np.log([s / b for s, b in sums])[self.part]
+        self.score = (self.truth - INTERCEPTS[self.part]) / SLOPES[self.part]
+        self.fold: NDArray[np.int64] = rng.integers(0, 5, n)
+
+
+@pytest.fixture(scope="module")
+def raw() -> Uncalibrated:
+    return Uncalibrated()
+
+
+def test_known_slopes_and_intercepts_come_back(raw: Uncalibrated) -> None:
+    parameters = fit_recalibration(raw.score, raw.y, raw.w, raw.part)
+    np.testing.assert_allclose(parameters[:, 0], SLOPES, rtol=0.05)
+    centre = np.array([raw.score[raw.part == p].mean() for p in range(3)])
+    np.testing.assert_allclose(parameters[:, 0] * centre + parameters[:, 1], SLOPES * centre + INTERCEPTS, atol=0.1)
+
+
+def test_scores_come_back_out_of_fold(raw: Uncalibrated) -> None:
+    out = cross_fitted_recalibration(raw.score, raw.y, raw.w, raw.part, raw.fold)
+    assert np.abs(out - raw.truth).max() < 1.0
+    assert np.sqrt(np.mean((out - raw.truth) ** 2)) < 0.1
+
+
+def test_recalibration_of_a_fold_never_sees_its_own_labels(raw: Uncalibrated) -> None:
+    before = cross_fitted_recalibration(raw.score, raw.y, raw.w, raw.part, raw.fold)
+    own = raw.fold == 2
+    after = cross_fitted_recalibration(raw.score, np.where(own, ~raw.y, raw.y), raw.w, raw.part, raw.fold)
+    np.testing.assert_array_equal(after[own], before[own])
+    assert not np.array_equal(after[~own], before[~own])
+
+
+def test_calibrated_scores_stay_as_they_are(raw: Uncalibrated) -> None:
+    parameters = fit_recalibration(raw.truth, raw.y, raw.w, np.zeros(raw.y.size, dtype=np.int64))
+    assert parameters.shape == (1, 2)
+    np.testing.assert_allclose(apply_recalibration(raw.truth, np.zeros_like(raw.part), parameters), raw.truth, atol=0.9)
+
+
+def test_infinite_scores_do_not_break_recalibrations(raw: Uncalibrated) -> None:
+    score = raw.score.copy()
+    score[:4] = np.inf, -np.inf, np.inf, -np.inf
+    out = cross_fitted_recalibration(score, raw.y, raw.w, raw.part, raw.fold)
+    assert np.isfinite(out).all()
+    assert out[0] > out[4:].max()
+    assert out[1] < out[4:].min()
+    np.testing.assert_allclose(
+        out[4:], cross_fitted_recalibration(raw.score, raw.y, raw.w, raw.part, raw.fold)[4:], atol=0.3
+    )
+
+
+def test_an_infinite_score_under_a_slope_of_zero_is_not_nan() -> None:
+    """Regression: 0 times infinity."""
+    out = apply_recalibration(np.array([np.inf, 1.0]), np.zeros(2, dtype=np.int64), np.array([[0.0, -6.0]]))
+    np.testing.assert_array_equal(out, [-6.0, -6.0])
+
+
+def test_a_part_of_one_class_is_refused(raw: Uncalibrated) -> None:
+    with pytest.raises(ConfigError, match="one class"):
+        fit_recalibration(raw.score, raw.y | (raw.part == 1), raw.w, raw.part)
+
+
+def test_a_part_that_lies_in_one_fold_is_refused() -> None:
+    """Regression: the last part, absent outside its fold, failed as an index."""
+    y = np.tile([True, False], 10)
+    part = np.array([0] * 18 + [1, 1])
+    fold = np.array([0] * 9 + [1] * 9 + [2, 2])
+    with pytest.raises(ConfigError, match="one class"):
+        cross_fitted_recalibration(np.linspace(-1, 1, 20), y, np.ones(20), part, fold)

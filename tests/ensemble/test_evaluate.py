@@ -1,4 +1,4 @@
-"""A row's numbers against plain reimplementations of their definitions."""
+"""The numbers of a row against plain reimplementations, and the fast sums of the bootstrap against slow ones."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from higgsbench.ensemble import CUT_RULES, Truth, choose_cut, evaluate_held_out, evaluate_row
+from higgsbench.ensemble import evaluate as bootstrap
 from higgsbench.ensemble.cut import cross_validated_selection
 from higgsbench.ensemble.evaluate import Replicas, bootstrap_rows, paired_error
 from higgsbench.metrics import ams, ams_scan, evaluation_weights, log_loss, roc_auc
+from higgsbench.metrics.estimates import poisson_counts
 from higgsbench.schema import B_REG, N_B, N_S
 from higgsbench.validation import fold_assignments
 
@@ -172,8 +174,7 @@ def test_repeats_are_averaged() -> None:
     both = evaluate_row(scores, truth)
     one = [
         evaluate_row(
-            scores[r : r + 1],
-            Truth(truth.y, truth.weight, truth.fold[r : r + 1], TOTALS, truth.b_reg, truth.rule),
+            scores[r : r + 1], Truth(truth.y, truth.weight, truth.fold[r : r + 1], TOTALS, truth.b_reg, truth.rule)
         )
         for r in (0, 1)
     ]
@@ -191,3 +192,35 @@ def test_held_out_events_meet_the_frozen_cut_at_the_reference_totals() -> None:
     assert found.value == pytest.approx(ams(truth.weight[kept & truth.y].sum(), truth.weight[kept & ~truth.y].sum()))
     assert found.se > 0.0
     assert auc.value == pytest.approx(roc_auc(truth.y, score, raw).value)
+
+
+def test_sums_of_many_replicas_are_histograms() -> None:
+    rng = np.random.default_rng(0)
+    n, cells, replicas = 700, 40, 9
+    cell, weight = rng.integers(0, cells - 3, n), rng.normal(1.0, 1.0, n)
+    counts = poisson_counts(rng, (replicas, n))
+    fast = bootstrap._moments(cell, weight, cells) @ counts.T.astype(np.float64)
+    for index, count in enumerate(counts):
+        np.testing.assert_allclose(fast[:cells, index], np.bincount(cell, weight * count, cells), rtol=1e-12)
+        np.testing.assert_allclose(fast[cells:, index], np.bincount(cell, weight**2 * count, cells), rtol=1e-12)
+
+
+def test_replicas_do_not_depend_on_how_many_rows_or_replicas_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = truth_of(900)
+    rows = [(scores_of(truth, strength=strength), truth) for strength in (1.0, 1.5, 2.0)]
+    together = bootstrap_rows(rows, 60)
+    monkeypatch.setattr(bootstrap, "_REPLICAS_AT_ONCE", 7)
+    for (scores, _), found in zip(rows, together, strict=True):
+        alone = bootstrap_row(scores, truth, 60)
+        for key in ("ams_cv", "auc"):
+            np.testing.assert_array_equal(found.values[key], alone.values[key])
+
+
+def test_sums_over_parts_of_the_events_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = truth_of(900)
+    scores, draws = scores_of(truth), poisson_counts(np.random.default_rng(1), (5, 900))
+    (whole,) = bootstrap._summed(draws, [bootstrap._Repeat(scores, truth, 0, 5, 0)])
+    monkeypatch.setattr(bootstrap, "_EVENTS_AT_ONCE", 100)
+    (parts,) = bootstrap._summed(draws, [bootstrap._Repeat(scores, truth, 0, 5, 0)])
+    np.testing.assert_allclose(parts, whole, rtol=1e-12)
+    assert whole.any()

@@ -1,4 +1,4 @@
-"""Leaderboards from hand-written runs: what is ranked together, what is left out, what is shown."""
+"""Leaderboards: what is ranked together, what is left out, what is shown, also of runs that are under way."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import csv
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 from rich.text import Text
 
 from higgsbench import Leaderboard
+from higgsbench.cli.main import cli
 from higgsbench.errors import ConfigError, StoreError
+from higgsbench.leaderboard.board import unfinished, watch
 from higgsbench.leaderboard.columns import COLUMNS
 from higgsbench.leaderboard.render import render, show
 
@@ -27,6 +32,7 @@ SHARED: dict[str, Any] = {
     "metrics_version": 1,
 }  # fmt: skip
 REPLICAS = 200
+FAILED = {"name": "f", "label": "f", "variant": "global", "status": "failed", "digest": "q", "error": "out of memory"}
 
 
 def record(name: str, ams: float, **more: Any) -> dict[str, Any]:
@@ -48,7 +54,7 @@ Make = Callable[..., Path]
 def make(tmp_path: Path) -> Make:
     """Write a run by hand; `noise` is the scatter of each row's difference to what all rows share."""
 
-    def run(name: str, rows: list[dict[str, Any]], noise: float = 0.01, **shared: Any) -> Path:
+    def run(name: str, rows: list[dict[str, Any]], noise: float = 0.01, source: str = "x.csv", **shared: Any) -> Path:
         folder = tmp_path / "results" / name
         (folder / "units").mkdir(parents=True)
         rng = np.random.default_rng(1)
@@ -59,7 +65,7 @@ def make(tmp_path: Path) -> Make:
                 own = np.random.default_rng(sum(map(ord, row["name"] + metric))).normal(size=REPLICAS)
                 columns[f"{metric}:{row['name']}"] = row.get(metric, 0.0) + 0.1 * common + noise * own
         pl.DataFrame(columns).write_parquet(folder / "replicas.parquet")
-        content = {"run": name, "comparability": {**SHARED, **shared}, "source": "training.csv", "rows": rows}
+        content = {"run": name, "comparability": {**SHARED, **shared}, "source": source, "rows": rows}
         (folder / "rows.json").write_text(json.dumps(content))
         return folder
 
@@ -117,8 +123,7 @@ def test_a_long_table_looks_like_a_short_one(
     make: Make, tmp_path: Path, terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [record(f"row {i}", 3.0 - i / 50) for i in range(5)] + [record("\N{GREEK SMALL LETTER ALPHA} 漢字", 2.0)]
-    failed = {"name": "f", "label": "f", "variant": "global", "status": "failed", "digest": "q", "error": "no memory"}
-    make("a", [*rows, failed])
+    make("a", [*rows, FAILED])
     board = Leaderboard.read(tmp_path / "results")
     shown = []
     for many in (100, 3):
@@ -147,15 +152,7 @@ def test_another_cut_of_the_same_fits_is_another_row(make: Make, tmp_path: Path)
 
 
 def test_failed_rows_are_shown_without_rank(make: Make, tmp_path: Path) -> None:
-    failed = {
-        "name": "f",
-        "label": "f",
-        "variant": "global",
-        "status": "failed",
-        "digest": "q",
-        "error": "out of memory",
-    }
-    make("a", [failed, record("x", 3.1)])
+    make("a", [FAILED, record("x", 3.1)])
     board = Leaderboard.read(tmp_path / "results")
     assert [(r["name"], r["rank"]) for r in board.tables[0].rows] == [("x", 1), ("f", None)]
     assert "f (failed: out of memory)" in render(board, "markdown")
@@ -163,7 +160,7 @@ def test_failed_rows_are_shown_without_rank(make: Make, tmp_path: Path) -> None:
 
 
 def test_all_failed(make: Make, tmp_path: Path) -> None:
-    make("a", [{"name": "f", "label": "f", "variant": "global", "status": "failed", "digest": "q", "seed": 1}])
+    make("a", [{**FAILED, "seed": 1}])
     board = Leaderboard.read(tmp_path / "results", sort="seed")
     assert board.tables[0].rows[0]["rank"] is None
     render(board, "csv")
@@ -199,23 +196,20 @@ def test_sorted_by_auc_the_mark_is_of_the_auc(make: Make, tmp_path: Path) -> Non
     assert Leaderboard.read(tmp_path / "results", sort="auc").tables[0].rows[1]["distinguishable"] is False
 
 
-@pytest.mark.parametrize("damage", ["gone", "garbage", "column", "length", "text", "NaN"])
+@pytest.mark.parametrize("damage", ["gone", "column", "length", "text", "NaN"])
 def test_without_replicas_there_is_no_verdict(make: Make, tmp_path: Path, damage: str) -> None:
     """Regression: an error of NaN counted as not distinguishable."""
     make("a", [record("x", 3.5)])
     file = make("b", [record("y", 3.4)]) / "replicas.parquet"
     stored = pl.read_parquet(file)
-    if damage == "gone":
-        file.unlink()
-    elif damage == "garbage":
-        file.write_bytes(b"PAR1 no")
-    else:
-        changed = {
-            "column": stored.rename({"ams_cv:y": "other"}),
-            "length": stored[:50],
-            "text": stored.with_columns(pl.col("ams_cv:y").cast(pl.String)),
-            "NaN": stored.with_columns(pl.lit(float("nan")).alias("ams_cv:y")),
-        }
+    file.unlink()
+    changed = {
+        "column": stored.rename({"ams_cv:y": "other"}),
+        "length": stored[:50],
+        "text": stored.with_columns(pl.col("ams_cv:y").cast(pl.String)),
+        "NaN": stored.with_columns(pl.lit(float("nan")).alias("ams_cv:y")),
+    }
+    if damage in changed:
         changed[damage].write_parquet(file)
     row = Leaderboard.read(tmp_path / "results").tables[0].rows[1]
     assert row["distinguishable"] is None
@@ -226,32 +220,21 @@ def test_without_replicas_there_is_no_verdict(make: Make, tmp_path: Path, damage
 
 
 def test_unfinished_and_damaged_runs_are_left_out_with_a_word(make: Make, tmp_path: Path) -> None:
+    """What counts as damage is the matter of `StoredRun`."""
     make("good", [record("x", 3.1)])
     (make("unfinished", []) / "rows.json").unlink()
     (tmp_path / "results" / "unfinished" / "units" / "k.json").write_text("{}")
-    for name, text in {
-        "cut": '{"rows": [',
-        "nothing": "",
-        "list": "[]",
-        "no rows": '{"comparability": {}}',
-        "no shared": '{"rows": []}',
-        "bare row": json.dumps({"comparability": SHARED, "rows": [{"name": "x"}]}),
-        "no number": json.dumps({"comparability": SHARED, "rows": [record("x", 3.0, auc=None)]}),
-        "no events": json.dumps({"comparability": {**SHARED, "events": "many"}, "rows": []}),
-        "infinite": json.dumps({"comparability": {**SHARED, "n_s": float("inf")}, "rows": []}),
-    }.items():
-        (make(f"bad {name}", []) / "rows.json").write_text(text)
-    (make("bytes", []) / "rows.json").write_bytes(b"\xff\xfe\x00")
+    (make("cut", []) / "rows.json").write_text('{"rows": [')
+    (make("no number", []) / "rows.json").write_text(
+        json.dumps({"comparability": SHARED, "rows": [record("x", 3.0, auc=None)]})
+    )
     (tmp_path / "results" / "notes").mkdir()
     (tmp_path / "results" / "README.md").write_text("no run")
     board = Leaderboard.read(tmp_path / "results")
     assert names(board) == [["x"]]
-    assert len(board.notes) == 11
-    for note in board.notes:
-        assert "left out" in note
-    assert any(
-        "left out, unfinished (1 units stored); run its configuration again to go on" in note for note in board.notes
-    )
+    assert len(board.notes) == 3
+    assert all("left out" in note for note in board.notes)
+    assert "unfinished: left out, unfinished (1 units stored); run its configuration again to go on" in board.notes
 
 
 def test_odd_values_of_a_row_do_not_stop_the_others(make: Make, tmp_path: Path) -> None:
@@ -420,3 +403,75 @@ def test_a_pipe_gets_every_column(make: Make, tmp_path: Path) -> None:
     for column in COLUMNS:
         if not column.optional:
             assert column.title in out.getvalue()
+
+
+HOSTILE = "<script>alert(1)</script>\"' onclick=x"
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_html_is_self_contained_accessible_and_escaped(make: Make, tmp_path: Path) -> None:
+    make("a", [record(HOSTILE, 3.1), {**FAILED, "error": HOSTILE}], source=HOSTILE)
+    text = render(Leaderboard.read(tmp_path / "results"), "html")
+    assert "<script>alert" not in text
+    found = Page(text)
+    names = [tag for tag, _ in found.tags]
+    assert names.count("script") == names.count("style") == names.count("caption") == names.count("h1") == 1
+    assert ("html", {"lang": "en"}) in found.tags
+    assert {attrs["href"] for _, attrs in found.tags if "href" in attrs} == {"#main", "#runs"}
+    assert not any(key in attrs for _, attrs in found.tags for key in ("src", "onclick"))
+    heads = [attrs for tag, attrs in found.tags if tag == "th"]
+    assert heads
+    assert all(attrs["scope"] in ("col", "row") for attrs in heads)
+    assert {attrs.get("class") for tag, attrs in found.tags if tag == "tr"} == {None, "best", "failed"}
+    assert "3.1" in {attrs.get("data-value") for tag, attrs in found.tags if tag == "td"}
+
+
+def test_html_from_the_command_line(make: Make) -> None:
+    run = make("a", [record("x", 3.1)])
+    done = CliRunner().invoke(cli, ["leaderboard", "--results", str(run.parent), "--format", "html"])
+    assert done.exit_code == 0
+    assert done.output.startswith("<!DOCTYPE html>")
+
+
+def test_watch_ends_when_the_runs_are_done(make: Make, tmp_path: Path) -> None:
+    results = make("done", [record("x", 3.1)]).parent
+    (results / "going" / "units").mkdir(parents=True)
+    (results / "going" / "units" / "k.json").write_text("{}")
+    assert unfinished(results) == {"going": 1}
+    looks = []
+
+    def wait(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            shutil.copy(make("late", [record("late", 3.0)]) / "rows.json", results / "going")
+
+    out = io.StringIO()
+    watch(results, "ams_cv", None, seconds=0.5, console=Console(file=out, width=200), wait=wait)
+    assert looks == [0.5, 0.5, 0.5]
+    assert "late" in out.getvalue()
+    assert unfinished(results) == {}
+
+
+def test_watch_can_be_interrupted(tmp_path: Path) -> None:
+    (tmp_path / "going" / "units").mkdir(parents=True)
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        watch(tmp_path, "ams_cv", None, console=Console(file=io.StringIO()), wait=interrupt)
+
+
+def test_watch_shows_a_table_only(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["leaderboard", "--results", str(tmp_path), "--watch", "--format", "csv"])
+    assert done.exit_code == 2
+    assert "leave --format out" in done.output
