@@ -73,16 +73,6 @@ class Place:
         return DataError(f"{self.source}: {self.row(row)}{what}")
 
 
-def check_name(path: object) -> None:
-    """Refuse an empty name, which would mean the current folder.
-
-    Raises:
-        DataError: if it is empty.
-    """
-    if path == "":
-        raise DataError("the file name is empty")
-
-
 def first_look(file: Path, wanted: str = "an event file") -> Format:
     """Return the format of a file by its first bytes, at a cost that does not depend on its size.
 
@@ -217,7 +207,7 @@ def check_columns(header: Sequence[str], schema: TableSchema, source: str, read:
 
 def _advice(name: str, header: Sequence[str], schema: TableSchema) -> str:
     if name in _PANDAS_INDEX:
-        return ", the index of a pandas table; write the file without it (`to_csv(..., index=False)`)"
+        return ", the index of a pandas table; write the file without it (`index=False`)"
     hint = nearest_hint(name, [k for k in column_types(schema) if k not in header])
     return f"{hint}; the layout is {schema.name}"
 

@@ -27,7 +27,6 @@ from higgsbench.events.check import (
     check_columns,
     check_content,
     check_distinct,
-    check_name,
     column_types,
     first_look,
 )
@@ -144,7 +143,8 @@ class EventStream:
 def _named_file(path: object) -> Path:
     if not isinstance(path, (str, os.PathLike)):
         raise DataError(f"path: expected the name of a file, got {str(path)[:60]!r} (a {type(path).__name__})")
-    check_name(path)
+    if path == "":
+        raise DataError("the file name is empty")
     return Path(path).expanduser()
 
 
@@ -187,7 +187,7 @@ def parse_file(file: Path, schema: TableSchema, columns: Sequence[str] | None = 
     return pl.concat(list(EventStream(file, schema, columns=columns).batches(distinct=True)))
 
 
-def read_table(file: Path, schema: TableSchema) -> tuple[pl.DataFrame, bool]:
+def read_table(path: str | Path, schema: TableSchema) -> tuple[pl.DataFrame, bool]:
     """Parse one file into the layout's columns without judging its values.
 
     Returns:
@@ -196,7 +196,7 @@ def read_table(file: Path, schema: TableSchema) -> tuple[pl.DataFrame, bool]:
     Raises:
         DataError: naming the file, the row and the column of what cannot be parsed.
     """
-    stream = EventStream(file, schema)
+    stream = EventStream(path, schema)
     return pl.concat(list(stream.batches(check=False))), stream.is_text
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import DataError
-from higgsbench.events.check import check_columns, check_name
+from higgsbench.events.check import check_columns
 from higgsbench.events.read import read_table
 from higgsbench.events.table import Events
 from higgsbench.events.validate.rules import RULES
@@ -125,8 +125,7 @@ def validate_file(path: str | Path, *, shown: int = 5, rules: Sequence[Rule] = R
     Raises:
         DataError: if the file cannot be parsed into the layout's columns at all.
     """
-    check_name(path)
-    frame, is_text = read_table(Path(path).expanduser(), ATLAS_HIGGS)
+    frame, is_text = read_table(path, ATLAS_HIGGS)
     return validate_events(frame, source=printable(path), shown=shown, rules=rules, lines=is_text)
 
 
