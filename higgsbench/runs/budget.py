@@ -295,7 +295,7 @@ def within_limit(
         begin: when they began, `time.monotonic`.
 
     Returns:
-        The configuration and plan with bags as large as fit, who hands out the units, and what to tell the user.
+        The configuration and the plan with bags that fit, the budget, and notes for the user.
 
     Raises:
         ConfigError: if not even one row fits.
@@ -360,7 +360,7 @@ def fit_to_memory(loaded: LoadedConfig, plan: Plan, jobs: int, known: Collection
         known: keys of units that are stored already; a row of these needs nothing.
 
     Returns:
-        The plan, and what to tell the user.
+        The plan, and notes for the user.
 
     Raises:
         ConfigError: with the numbers, if a row fits neither way.

@@ -64,31 +64,28 @@ def need(name: str, seconds: float, value: float = 1.0, bag: int = 1, units: int
 
 
 class TestFitting:
-    def test_everything_fits(self) -> None:
-        choice = fit_to_limit([need("a", 1.0, bag=4), need("b", 2.0)], 30.0, 1, 0.0)
-        assert (choice.bags, choice.left_out, choice.seconds) == ({"a": 4, "b": 1}, [], 30.0)
-
-    def test_bags_go_first(self) -> None:
-        choice = fit_to_limit([need("a", 1.0, bag=8), need("b", 2.0)], 30.0, 1, 0.0)
-        assert (choice.bags["a"], choice.left_out) == (4, [])
-
-    def test_then_what_is_worth_least_per_second(self) -> None:
-        rows = [need("cheap", 0.1, 0.5), need("dear", 10.0, 1.0), need("good", 2.0, 1.0)]
-        choice = fit_to_limit(rows, 20.0, 1, 0.0)
-        assert (choice.kept, choice.left_out) == ([0, 2], [1])
-
-    def test_room_is_given_back(self) -> None:
-        rows = [need("bagged", 1.0, bag=8), need("dear", 100.0)]
-        choice = fit_to_limit(rows, 45.0, 1, 0.0)
-        assert (choice.kept, choice.bags["bagged"]) == ([0], 8)
-
-    def test_who_has_no_room_keeps_all_seeds(self) -> None:
-        choice = fit_to_limit([need("a", 1.0, bag=4), need("b", 1.0, 0.1, bag=4)], 6.0, 1, 0.0)
-        assert (choice.kept, choice.bags) == ([0], {"a": 1, "b": 4})
-
-    def test_stored_rows_cost_nothing(self) -> None:
-        choice = fit_to_limit([need("stored", 100.0, units=0), need("b", 1.0)], 1.0, 1, 0.0)
-        assert (choice.kept, choice.left_out) == ([0], [1])
+    @pytest.mark.parametrize(
+        ("rows", "limit", "kept", "bags"),
+        [
+            pytest.param([need("a", 1.0, bag=4), need("b", 2.0)], 30.0, [1, 0], {"a": 4}, id="everything fits"),
+            pytest.param([need("a", 1.0, bag=8), need("b", 2.0)], 30.0, [1, 0], {"a": 4}, id="bags go first"),
+            pytest.param(
+                [need("cheap", 0.1, 0.5), need("dear", 10.0, 1.0), need("good", 2.0, 1.0)], 20.0, [0, 2], {},
+                id="then rows that are worth least per second",
+            ),
+            pytest.param([need("a", 1.0, bag=8), need("dear", 100.0)], 45.0, [0], {"a": 8}, id="room is given back"),
+            pytest.param(
+                [need("a", 1.0, bag=4), need("b", 1.0, 0.1, bag=4)], 6.0, [0], {"a": 1, "b": 4},
+                id="rows without room keep all seeds",
+            ),
+            pytest.param([need("a", 100.0, units=0), need("b", 1.0)], 1.0, [0], {}, id="stored rows cost nothing"),
+        ],
+    )  # fmt: skip
+    def test_what_fits(self, rows: list[RowNeed], limit: float, kept: list[int], bags: dict[str, int]) -> None:
+        choice = fit_to_limit(rows, limit, 1, 0.0)
+        assert choice.kept == kept
+        assert sorted(choice.left_out + kept) == list(range(len(rows)))
+        assert bags.items() <= choice.bags.items()
 
     @given(
         st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.1, 1), st.integers(1, 8)), min_size=1, max_size=6),

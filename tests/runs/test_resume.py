@@ -74,19 +74,6 @@ def test_killed_at_several_moments(
     assert list(output.iterdir()) == [folder]
 
 
-def test_interrupt_ends_with_one_line_that_says_how_to_go_on(config: Callable[..., Path], tmp_path: Path) -> None:
-    path = config()
-    process = start(path, tmp_path / "out", "--jobs", "2")
-    wait_for_units(process, tmp_path / "out", 2)
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    assert err.rstrip().splitlines()[-1].startswith("Interrupted: ")
-    assert "call the same command again to go on" in err
-    assert higgsbench.run(path, output=tmp_path / "out", jobs=1).reused >= 2
-
-
 def test_a_unit_without_its_marker_does_not_count(config: Callable[..., Path], tmp_path: Path) -> None:
     first = higgsbench.run(config(), output=tmp_path, jobs=1)
     next(iter(sorted((first.folder / "units").glob("*.json")))).unlink()

@@ -49,7 +49,7 @@ def open_engine(workspace: Workspace, settings: EngineSettings, say: Callable[[s
     Args:
         workspace: where the events are.
         settings: which engine, how many units at a time, limits.
-        say: hears what is worth a line.
+        say: receives notes for the user.
 
     Raises:
         ConfigError: for choices that do not go together.
@@ -83,19 +83,18 @@ def execute(
         workspace: where workers find the events.
         settings: which engine, how many units at a time, limits.
         started: called when a unit is handed to a worker for the first time.
-        say: hears of workers that died, and of what else is worth a line.
+        say: receives notes for the user, such as workers that died.
 
     Raises:
         HiggsbenchError: if the engine cannot be started or is lost as a whole.
     """
-    if hasattr(signal, "siginterrupt"):  # Polars restarts waits that Ctrl-C interrupts, which are then never left
+    if hasattr(signal, "siginterrupt"):  # Polars has the system restart waits, so that Ctrl-C does not end them
         signal.siginterrupt(signal.SIGINT, True)
     attempts = Attempts(source, started, say)
     engine = open_engine(workspace, settings, say)
 
     def fill() -> None:
-        # No unit is handed out before a worker is free: the list of running models stays true, and an interruption
-        # loses only what was running.
+        # A unit is handed out only when a worker is free, so an interruption loses only what was running.
         while engine.free() and (unit := attempts.next()) is not None:
             engine.start(unit)
 
@@ -116,15 +115,15 @@ def execute(
 class Attempts:
     """Decides which unit comes next, and tries those again whose worker died.
 
-    A unit whose worker died is retried at once, for it may have been a bystander: killed by hand, by a batch system,
-    or by the kernel for the memory that other units took. After a second death it waits until nothing else is left
-    to do and runs alone; if its worker dies even then, the unit itself is at fault and has failed.
+    A unit whose worker died is tried again at once, because the unit may not be the cause: the worker may have been
+    killed by hand, by a batch system, or by the kernel for memory that other units took. After a second death the unit
+    waits until all others are done and runs alone; if its worker dies again, the unit is at fault and has failed.
 
     Args:
         source: gives the next unit to start, or None where there is none now; asked whenever a worker is free, and
             again after every result.
         started: called when a unit is handed out for the first time.
-        say: hears of deaths.
+        say: receives a note for each death.
     """
 
     def __init__(
@@ -203,7 +202,7 @@ class SerialEngine:
             self.thread.start()
 
     def wait(self) -> Outcome:
-        """Return the outcome of the unit; what a model raises beyond exceptions ends the run, as it does anywhere."""
+        """Return the outcome of the unit; SystemExit and the like, raised by a model, end the run."""
         outcome = next_message(self.outcomes)
         self.busy = False
         if isinstance(outcome, BaseException):
@@ -218,7 +217,7 @@ class SerialEngine:
             self.outcomes.put(error)
 
     def close(self) -> None:
-        """End the thread. A fit that is under way is interrupted; one inside a library ends with this process."""
+        """Interrupt the fit that is running; a fit inside a library goes on until this process ends."""
         self.units.put(None)
         if self.busy and self.thread.ident is not None:
             interrupted = ctypes.py_object(KeyboardInterrupt)
@@ -229,7 +228,7 @@ class SerialEngine:
 
 
 def _end_beside(thread: threading.Thread) -> None:
-    """End this process although a library still computes: a normal exit would unload what it uses."""
+    """End this process while a library still computes; a normal exit would unload the memory that it uses."""
     if thread.is_alive():
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):

@@ -59,7 +59,7 @@ class EngineError(HiggsbenchError):
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How the units of a run are carried out; none of it changes a score or belongs to the identity of a unit.
+    """How the units of a run are carried out; nothing here changes a score or the identity of a unit.
 
     Attributes:
         jobs: units at a time; None takes every worker of a given Dask cluster.
@@ -81,7 +81,7 @@ class EngineSettings:
 
     @property
     def kind(self) -> str:
-        """The engine that is meant.
+        """The name of the engine.
 
         Raises:
             ConfigError: for choices that do not go together.
@@ -93,7 +93,7 @@ class EngineSettings:
         if self.engine not in ENGINES:
             raise ConfigError(f"engine {self.engine!r}: choose {', '.join(ENGINES)}")
         if elsewhere and self.engine != "dask":
-            raise ConfigError(f"--engine {self.engine} knows no scheduler or cluster; --engine dask does")
+            raise ConfigError(f"--engine {self.engine} takes no scheduler or cluster; --engine dask does")
         if limited and self.engine == "serial":
             raise ConfigError(
                 "limits of a unit need a process that can be ended: take --engine local (with --jobs 1 for one at a "
@@ -102,7 +102,7 @@ class EngineSettings:
         return self.engine
 
     def check(self) -> None:
-        """Check that the choices go together and the engine's libraries are there, before anything is begun.
+        """Check that the choices go together and that the engine's libraries are installed.
 
         Raises:
             ConfigError: for choices that do not go together.
@@ -160,10 +160,10 @@ Outcome = UnitResult | Lost
 
 
 class Engine(Protocol):
-    """Runs one unit in each of its places. It does not decide which unit, nor how often."""
+    """Runs one unit on each of its workers; `Attempts` decides which unit, and how often."""
 
     ahead: bool
-    """Whether the next unit is handed out before the last result was looked at, so that no place idles meanwhile."""
+    """Whether the next unit starts before the last result is processed, so that no worker idles."""
 
     def free(self) -> bool:
         """Whether a unit can be started now."""
@@ -194,10 +194,10 @@ _EXAMPLE_SCHEDULER = "tcp://SCHEDULER:8786"
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\r\n\x00]*$")]
 
 _WORD = re.compile(r"[\w./~%+:@,=\-]+")
-"""What stands in a job script as it is, in directives and in a command of the shell."""
+"""Words that a job script can contain as they are, in directives and in shell commands."""
 
 _LEAST = 10**8
-"""Bytes below which no worker can live."""
+"""Bytes that a worker needs at least."""
 
 
 class ClusterConfig(Strict):
@@ -208,7 +208,7 @@ class ClusterConfig(Strict):
         workers: number of jobs.
         memory: memory of each, e.g. `4GB`.
         cores: cores of each; at least the run's `threads`.
-        walltime: time of each, e.g. `2h` (Slurm); a job that ends costs the fit it was at, which is tried elsewhere.
+        walltime: time of each, e.g. `2h` (Slurm); the fit of a job that ends is repeated elsewhere.
         queue: partition (Slurm).
         account: account (Slurm).
         disk: disk of each (HTCondor).
@@ -239,7 +239,7 @@ class ClusterConfig(Strict):
     @classmethod
     def _one_word(cls, value: str | None) -> str | None:
         if value is not None and not _WORD.fullmatch(value):
-            raise problem(f"{value!r}: only letters, digits and ./~%+:@,=_- can stand in a job script")
+            raise problem(f"{value!r}: a job script takes only letters, digits and ./~%+:@,=_-")
         return value
 
     @field_validator("memory", "disk")
@@ -252,7 +252,7 @@ class ClusterConfig(Strict):
         except ConfigError as error:
             raise problem(str(error)) from error
         if info.field_name == "memory" and size < _LEAST:
-            raise problem(f"{value!r}: no worker can live in less than 100MB")
+            raise problem(f"{value!r}: a worker needs at least 100MB")
         return f"{size}B"
 
     @field_validator("walltime")
@@ -270,7 +270,7 @@ class ClusterConfig(Strict):
         foreign = {"slurm": ("disk",), "htcondor": ("walltime", "queue", "account", "prologue")}[self.system]
         for key in foreign:
             if getattr(self, key):
-                raise problem(f"{self.system} knows no {key!r}; its own words go into `directives`", key)
+                raise problem(f"{self.system} has no key {key!r}; its own options go into `directives`", key)
         if self.system == "htcondor" and self.disk is None:
             raise problem("htcondor needs the disk of a job, e.g. `disk: 2GB`")
         kind, words = (list, "a list of lines") if self.system == "slurm" else (dict, "keys and values")
@@ -300,7 +300,7 @@ def _jobqueue() -> Any:
 
 
 def _arguments(config: ClusterConfig) -> dict[str, Any]:
-    """Arguments of dask-jobqueue; what is not given is what its own configuration files say."""
+    """Return the arguments of dask-jobqueue; its own configuration files give the others."""
     common = {
         "cores": config.cores,
         "processes": 1,
@@ -331,7 +331,7 @@ def _clock(seconds: float) -> str:
 
 
 def job_script(config: ClusterConfig) -> str:
-    """Return the job that would be submitted, with SCHEDULER for the address that is not known yet.
+    """Return the job that would be submitted, with SCHEDULER in place of the address.
 
     Raises:
         MissingExtraError: if dask-jobqueue is not installed.

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["LocalEngine", "Order", "Slot", "hoards", "main"]
 
 HOARD = 64e6
-"""Bytes that units may leave behind in their process."""
+"""Bytes that units may leave allocated in their process."""
 
 LONG = 10.0
-"""Seconds of units after which a new process, which takes about one to start, is worth the memory."""
+"""Seconds of fits after which a new process, which starts in about one second, is worth the memory."""
 
 _LOOK, _LOOK_CLOSELY = 0.25, 0.02
 """Seconds between two looks at a worker: without a memory limit, and with one."""
@@ -194,7 +194,7 @@ class _Worker:
 
 
 class Slot:
-    """A place for one unit at a time, in a process that is kept from unit to unit.
+    """Runs one unit at a time in a process that is kept from unit to unit.
 
     Args:
         settings: threads and limits.
@@ -310,8 +310,7 @@ def private_bytes(process: int | None = None) -> float:
 def hoards(left_behind: float, seconds: float) -> bool:
     """Whether a process should make room for a new one.
 
-    Some libraries keep the memory of a fit for the next one (CatBoost 130 MB after 400,000 events), on top of which
-    the next model's comes.
+    Some libraries keep the memory of a fit for their next one (CatBoost 130 MB after 400,000 events).
 
     Args:
         left_behind: bytes that its units left behind.

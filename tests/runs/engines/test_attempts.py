@@ -124,7 +124,7 @@ def test_the_engine_that_is_meant(choice: dict[str, Any], kind: str) -> None:
     ("choice", "message"),
     [
         ({"engine": "loky"}, "choose local, serial, dask"),
-        ({"engine": "local", "scheduler": "tcp://a:1"}, "knows no scheduler"),
+        ({"engine": "local", "scheduler": "tcp://a:1"}, "takes no scheduler"),
         ({"engine": "serial", "unit_time_limit": 1.0}, "limits of a unit need a process"),
         ({"engine": "serial", "unit_memory_limit": 10**9}, "limits of a unit need a process"),
     ],
