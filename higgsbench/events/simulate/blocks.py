@@ -123,15 +123,7 @@ def _categories(settings: SimulationSettings) -> tuple[FloatArray, list[tuple[in
 
 
 def plan_block(settings: SimulationSettings, block: int) -> BlockPlan:
-    """Decide process, jet number, set and raw weight of a block's events.
-
-    Args:
-        settings: the data set; its number of events only shortens the last block.
-        block: number of the block, from 0.
-
-    Returns:
-        The plan of the block's events.
-    """
+    """Decide process, jet number, set and raw weight of the events of a block, counted from 0."""
     rng = stream(settings.seed, block, PLAN)
     n = min(BLOCK, settings.events - block * BLOCK)
     uniform, set_uniform, weight_uniform = rng.random((3, BLOCK))[:, :n]
@@ -152,14 +144,7 @@ def plan_block(settings: SimulationSettings, block: int) -> BlockPlan:
 
 
 def normalisation(settings: SimulationSettings) -> Normalisation:
-    """Weigh all events of a data set by replaying its plan.
-
-    Args:
-        settings: the data set.
-
-    Returns:
-        The factors that bring its sums to N_s and N_b (times the luminosity), in the file and in each set.
-    """
+    """Weigh all events by replaying their plan; return the factors that bring the sums to N_s and N_b."""
     n_sets = len(settings.set_proportions)
     classes, sums = np.zeros(2), np.zeros((2, n_sets))
     for block in range(block_count(settings)):
@@ -217,17 +202,7 @@ def _as_stored(name: str, values: FloatArray) -> pl.Series:
 def simulate_block(
     settings: SimulationSettings, block: int, weights: Normalisation, *, truth: bool = False
 ) -> pl.DataFrame:
-    """Simulate one block of events.
-
-    Args:
-        settings: the data set.
-        block: number of the block, from 0.
-        weights: the data set's weight factors, from `plan.normalisation`.
-        truth: add the column `process`; never write it to a file that claims the official layout.
-
-    Returns:
-        At most `plan.BLOCK` events in the official layout.
-    """
+    """Simulate one block: at most `BLOCK` events in the official layout, with `truth` also their process."""
     columns, plan = _kinematics(settings, block)
     first = SIMULATED_FROM + block * BLOCK
     klass = plan.signal.astype(np.int64)

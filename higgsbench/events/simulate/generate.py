@@ -279,14 +279,7 @@ def _massive_pair(rng: np.random.Generator, recoil: Recoil, massless: FloatArray
 
 
 def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num: int, n: int) -> dict[str, FloatArray]:
-    """Generate selected events.
-
-    Args:
-        rng: source of random numbers.
-        key: name of the process, a key of `DECAYS`.
-        process: constants of the process.
-        jet_num: number of jets, 0 to 3, where 3 means at least 3.
-        n: number of events.
+    """Generate n selected events of one process and jet number (3 means at least 3).
 
     Returns:
         The 30 features by name, arrays of shape (n,), unrounded, GeV and rad, NaN where missing.

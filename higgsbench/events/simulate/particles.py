@@ -58,15 +58,9 @@ def from_transverse(px: FloatArray, py: FloatArray, rapidity: FloatArray, mass: 
 
 
 def decay_to_massless(parent: FourVector, cos_theta: FloatArray, phi: FloatArray) -> tuple[FourVector, FourVector]:
-    """Decay each parent into two massless particles.
+    """Decay each parent into two massless particles; return the daughters in the laboratory frame.
 
-    Args:
-        parent: n massive particles.
-        cos_theta: cosine of the polar angle of the first daughter in the rest frame, about the beam axis, shape (n,).
-        phi: its azimuth, shape (n,).
-
-    Returns:
-        First and second daughter in the laboratory frame.
+    The angles, of shape (n,), are those of the first daughter in the rest frame, about the beam axis.
     """
     mass = parent.mass
     half = mass / 2
@@ -195,17 +189,7 @@ def _pair(
 
 
 def draw_recoil(rng: np.random.Generator, process: ProcessModel, jet_num: int, n: int) -> Recoil:
-    """Draw jets and soft term.
-
-    Args:
-        rng: source of random numbers.
-        process: the process's constants.
-        jet_num: number of jets, 0 to 3, where 3 means at least 3.
-        n: number of events.
-
-    Returns:
-        The recoil of n events.
-    """
+    """Draw jets and soft term of n events with a number of jets, where 3 means at least 3."""
     nothing = np.full(n, np.nan)
     pt1 = eta1 = phi1 = pt2 = eta2 = phi2 = nothing
     soft = _size_of_soft(rng, process.soft[jet_num], n)

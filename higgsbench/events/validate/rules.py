@@ -297,7 +297,7 @@ _ENOUGH = 1000
 
 
 def _odd_ratio(table: RuleTable) -> BoolArray:
-    relative = sum(table.slack(name) / table[name] for name in WEIGHTS)
+    relative = np.nan_to_num(sum(table.slack(name) / table[name] for name in WEIGHTS), posinf=0.0)
     frame = table.frame.select("Label", "KaggleSet", ratio=pl.col("KaggleWeight") / pl.col("Weight"), error=relative)
     kind = ("Label", "KaggleSet")
     usual = pl.col("ratio").median().over(*kind)
