@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
     from higgsbench.runs.stored import StoredRun
 
-__all__ = ["Moved", "RunEvents", "Shift", "Systematic", "moved_events", "parse_systematics", "reload_events"]
+__all__ = [
+    "Moved",
+    "RunEvents",
+    "Shift",
+    "Systematic",
+    "moved_events",
+    "parse_systematics",
+    "positions_of",
+    "reload_events",
+]
 
 Shift: TypeAlias = tuple[str, Path, Path]
 """A shift as files: its name, the file of the upward and that of the downward shift."""
@@ -102,7 +111,7 @@ def _matching(events: Events, wanted: NDArray[np.int64], digest: object) -> Even
     Raises:
         DataError: if events are missing, or their content is not what the run saw.
     """
-    at, known = _positions(events.event_id, wanted)
+    at, known = positions_of(wanted, events.event_id)
     if not known.all():
         raise DataError(f"{events.source}: {int((~known).sum())} of the run's {wanted.size} events are not in it")
     found = events.take(at)
@@ -111,8 +120,8 @@ def _matching(events: Events, wanted: NDArray[np.int64], digest: object) -> Even
     return found
 
 
-def _positions(event_id: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return where (m,) event numbers stand among (n,) others, and whether each is there at all."""
+def positions_of(wanted: NDArray[np.int64], event_id: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the positions of (m,) event numbers among (n,) others, and which of them are there at all."""
     order = np.argsort(event_id, kind="stable")
     place = np.minimum(np.searchsorted(event_id, wanted, sorter=order), event_id.size - 1)
     at = order[place].astype(np.int64)
@@ -251,7 +260,7 @@ def _from_file(name: str, path: Path, nominal: Events) -> Moved:
     if nominal.schema.event_id is None:
         raise DataError(f"{path}: the layout {nominal.schema.name} has no event numbers to find moved events by")
     events = load_events(path, nominal.schema)
-    at, known = _positions(nominal.event_id, events.event_id)
+    at, known = positions_of(events.event_id, nominal.event_id)
     if not known.any():
         raise DataError(f"{path}: none of its {len(events):,} events is among those of {nominal.source}")
     frame, at = events.frame.filter(known), at[known]

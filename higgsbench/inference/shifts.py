@@ -16,7 +16,7 @@ import polars as pl
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, MetricError, StoreError
 from higgsbench.events import Events, load_events
 from higgsbench.files import no_panic
-from higgsbench.inference.events import moved_events
+from higgsbench.inference.events import Moved, moved_events, positions_of
 from higgsbench.metrics.ams import ams, ams_gradient
 from higgsbench.metrics.significance import BinnedSums, bin_sums
 from higgsbench.metrics.weights import checked_labels, checked_scores, checked_weights, evaluation_weights
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.inference.events import Moved, RunEvents, Systematic
+    from higgsbench.inference.events import RunEvents, Systematic
     from higgsbench.runs.predictor import FittedRun
     from higgsbench.runs.stored import StoredRow, StoredRun
 
@@ -280,8 +280,9 @@ def _joined(
     totals: tuple[float, float],
 ) -> ScoredShifts:
     """Join scores, nominal first, then up before down, to truth and weights."""
-    y, number = nominal.y, nominal.event_id
-    weight, factor = _rescaled(y, nominal.weight, totals)
+    y, stored, number = nominal.y, nominal.weight, nominal.event_id
+    weight = evaluation_weights(y, stored, *totals)
+    factor = np.where(y, *(float(np.sum(weight[of]) / np.sum(stored[of])) for of in (y, ~y)))
     left = iter(scores[1:])
 
     def side(part: Moved) -> ShiftedScores:
@@ -290,15 +291,6 @@ def _joined(
 
     base = ShiftedScores("nominal", y, scores[0], weight, number)
     return ScoredShifts(base, {name: (side(up), side(down)) for name, (up, down) in moved.items()})
-
-
-def _rescaled(
-    y: NDArray[np.bool_], stored: NDArray[np.float64], totals: tuple[float, float]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return evaluation weights (n,) of the nominal events, and the factor (n,) of each event's class."""
-    weight = evaluation_weights(y, stored, *totals)
-    factors = [float(np.sum(weight[of]) / np.sum(stored[of])) for of in (y, ~y)]
-    return weight, np.where(y, *factors)
 
 
 def read_shifts(
@@ -320,30 +312,25 @@ def read_shifts(
     loaded = load_events(events)
     if not loaded.labelled:
         raise DataError(f"{events}: has no labels and weights")
-    truth = pl.DataFrame({"EventId": loaded.event_id, "y": loaded.y, "stored": loaded.weight})
-    frame = _score_file(nominal, truth)
-    y, score = frame["y"].to_numpy(), frame["score"].to_numpy()
-    weight, factor = _rescaled(y, frame["stored"].to_numpy(), totals)
-    base = ShiftedScores("nominal", y, score, weight, frame["EventId"].to_numpy())
-    known = frame.select("EventId", "y", "stored", factor=factor)
+    at, frame = _score_file(nominal, loaded)
+    known, scores = loaded.take(at), [frame["score"].to_numpy()]
 
-    def side(name: str, path: Path) -> ShiftedScores:
-        part = _score_file(path, known)
-        stored = part["weight" if "weight" in part.columns else "stored"].cast(pl.Float64)
-        weight = (stored * part["factor"]).to_numpy()
-        return ShiftedScores(name, part["y"].to_numpy(), part["score"].to_numpy(), weight, part["EventId"].to_numpy())
+    def side(name: str, path: Path) -> Moved:
+        at, frame = _score_file(path, known)
+        scores.append(frame["score"].to_numpy())
+        return Moved(name, frame, at, frame["weight"].to_numpy() if "weight" in frame.columns else known.weight[at])
 
-    sides = {}
+    moved = {}
     for systematic in systematics:
         if systematic.files is None:
             raise ConfigError(f"--shift {systematic.name}: with --nominal write NAME=UP.parquet,DOWN.parquet")
         up, down = systematic.files
-        sides[systematic.name] = (side(f"{systematic.name} up", up), side(f"{systematic.name} down", down))
-    return ScoredShifts(base, sides)
+        moved[systematic.name] = (side(f"{systematic.name} up", up), side(f"{systematic.name} down", down))
+    return _joined(known, moved, scores, totals)
 
 
-def _score_file(path: Path, truth: pl.DataFrame) -> pl.DataFrame:
-    """Read EventId, score and, where it is there, weight, and join the truth of these events."""
+def _score_file(path: Path, events: Events) -> tuple[NDArray[np.int64], pl.DataFrame]:
+    """Read EventId, score and, where it is there, weight, and find the positions of these events."""
     try:
         with no_panic():
             frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
@@ -359,13 +346,13 @@ def _score_file(path: Path, truth: pl.DataFrame) -> pl.DataFrame:
         frame = frame.select(pl.col(name).cast(kind) for name, kind in kinds.items() if name in frame.columns)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: EventId, score or weight holds values that are not numbers") from error
-    if frame["EventId"].is_duplicated().any():
-        raise DataError(f"{path}: an EventId appears twice")
+    if frame["EventId"].is_duplicated().any() or frame["EventId"].null_count():
+        raise DataError(f"{path}: an EventId is missing or appears twice")
     if not frame["score"].is_finite().fill_null(value=False).all():
         raise DataError(f"{path}: column 'score' holds values that are missing or not finite")
-    joined = frame.join(truth, on="EventId", how="inner").sort("EventId")
-    if joined.height < frame.height or not frame.height:
-        raise DataError(
-            f"{path}: {frame.height - joined.height:,} of {frame.height:,} events are not among the expected"
-        )
-    return joined
+    frame = frame.sort("EventId")
+    at, known = positions_of(frame["EventId"].to_numpy(), events.event_id)
+    if not known.all() or not frame.height:
+        lost = frame.height - int(known.sum())
+        raise DataError(f"{path}: {lost:,} of {frame.height:,} events are not among the expected")
+    return at, frame
