@@ -234,39 +234,41 @@ def write_results(
         StoreError: if the disk refuses.
     """
     complete = [done[index] for index in sorted(done)] + ([] if stack is None else [stack.row])
-    records = [row.record for row in complete] + list(failed)
+    files = {
+        SCORES: _scores(plan, complete),
+        REPLICAS: _replicas(complete),
+        STACK: None if stack is None else _stack(stack),
+        PREDICTOR: _predictor(plan, done, stack),
+        **_test_scores(plan, complete),
+    }
+    rows: dict[str, Any] = {
+        "run": folder.name,
+        "assembly": assembly_digest(plan),
+        "comparability": comparability(plan),
+        "source": plan.dataset.train.source,
+        "rows": [row.record for row in complete] + list(failed),
+        "left_out": [dataclasses.asdict(row) for row in left_out],
+    }
     try:
-        (folder / ROWS).unlink(missing_ok=True)
-        _write_parquet(folder / SCORES, _scores(plan, complete))
-        _write_parquet(folder / REPLICAS, _replicas(complete))
-        write_json(folder / STACK, None if stack is None else _stack(stack))
-        write_json(folder / PREDICTOR, _predictor(plan, done, stack))
-        names = [CONFIG, ENVIRONMENT, SCORES, REPLICAS, STACK, PREDICTOR]
-        test_scores = _test_scores(plan, complete)
-        if test_scores is None:
-            (folder / TEST_SCORES).unlink(missing_ok=True)
-        else:
-            _write_parquet(folder / TEST_SCORES, test_scores)
-            names.append(TEST_SCORES)
-        content = {
-            "run": folder.name,
-            "assembly": assembly_digest(plan),
-            "comparability": comparability(plan),
-            "source": plan.dataset.train.source,
-            "rows": records,
-            "left_out": [dataclasses.asdict(row) for row in left_out],
-            "checksums": {name: file_digest(folder / name) for name in names},
-        }
-        write_sealed(folder / ROWS, content)
-        sync_folder(folder)
+        _write(folder, files, rows)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror}; finished units are kept") from error
+    records: list[dict[str, Any]] = rows["rows"]
     return records
 
 
-def _write_parquet(file: Path, frame: pl.DataFrame) -> None:
-    with atomic_path(file) as temporary:
-        frame.write_parquet(temporary, compression="zstd", statistics=False)
+def _write(folder: Path, files: Mapping[str, Any], rows: Mapping[str, Any]) -> None:
+    for name in (ROWS, TEST_SCORES):
+        (folder / name).unlink(missing_ok=True)
+    for name, content in files.items():
+        if isinstance(content, pl.DataFrame):
+            with atomic_path(folder / name) as temporary:
+                content.write_parquet(temporary, compression="zstd", statistics=False)
+        else:
+            write_json(folder / name, content)
+    checksums = {name: file_digest(folder / name) for name in (CONFIG, ENVIRONMENT, *files)}
+    write_sealed(folder / ROWS, {**rows, "checksums": checksums})
+    sync_folder(folder)
 
 
 def _scores(plan: Plan, rows: Sequence[AssembledRow]) -> pl.DataFrame:
@@ -282,11 +284,11 @@ def _scores(plan: Plan, rows: Sequence[AssembledRow]) -> pl.DataFrame:
     return pl.DataFrame(columns | {f"score:{row.name}": row.oof.ravel() for row in rows})
 
 
-def _test_scores(plan: Plan, rows: Sequence[AssembledRow]) -> pl.DataFrame | None:
+def _test_scores(plan: Plan, rows: Sequence[AssembledRow]) -> dict[str, pl.DataFrame]:
     scored = {f"score:{row.name}": row.test for row in rows if row.test is not None}
     if plan.dataset.test is None or not scored:
-        return None
-    return pl.DataFrame({"EventId": plan.dataset.test.event_id, **scored})
+        return {}
+    return {TEST_SCORES: pl.DataFrame({"EventId": plan.dataset.test.event_id, **scored})}
 
 
 def _replicas(rows: Sequence[AssembledRow]) -> pl.DataFrame:

@@ -82,11 +82,9 @@ def load_dataset(config: RunConfig) -> Dataset:
     totals = (config.data.n_s or events.totals()[0], config.data.n_b or events.totals()[1])
     weight = evaluation_weights(y, train.weight, *totals)
     groups = tuple(tuple(g) for g in config.jet_groups) if config.jet_groups else train.schema.groups
-    _check_groups(events, train, groups)
-    numbers = train.group
-    group = None if numbers is None or not groups else group_index(numbers, groups)
+    group = _group_of(train, groups)
     if test is not None:
-        _check_groups(events if config.data.test is None else None, test, groups)
+        _group_of(test, groups)
     fold = fold_assignments(y, group, config.folds, config.repeats, config.seed, train.event_id)
     # Of the assignment itself and not of what led to it: a splitter that changes between versions shows.
     digest = canonical_digest([train.digest, hashlib.sha256(fold.tobytes()).hexdigest()])
@@ -100,28 +98,18 @@ def _labels(train: Events) -> str:
     return f"column {train.schema.label} has {', '.join(repr(label[:30]) for label in found[:5])}{more}"
 
 
-def _check_groups(whole: Events | None, part: Events, groups: Sequence[Sequence[int]]) -> None:
-    """Refuse events that stand in no group.
-
-    Args:
-        whole: all events of their file, where these are at hand.
-        part: those of them that are used.
-        groups: the numbers that form one group each.
+def _group_of(events: Events, groups: Sequence[Sequence[int]]) -> NDArray[np.int64] | None:
+    """Return the position of each event's group; None where there are no groups.
 
     Raises:
-        ConfigError: naming the file and one of its rows.
+        ConfigError: naming the file, the column and the numbers that belong to no group.
     """
-    if part.group is None or not groups:
-        return
-    lost = np.flatnonzero(~np.isin(part.group, [number for group in groups for number in group]))
-    if lost.size:
-        number, event = int(part.group[lost[0]]), int(part.event_id[lost[0]])
-        place = f"{part.schema.event_id} {event}" if part.schema.event_id is not None else f"row {event + 1}"
-        if whole is not None and part.schema.event_id is not None:
-            place = f"row {int(np.flatnonzero(whole.event_id == event)[0]) + 1} ({place})"
-        raise ConfigError(
-            f"jet_groups: {number} stands in no group, but {part.source} has it in column {part.schema.group}, {place}"
-        )
+    if events.group is None or not groups:
+        return None
+    try:
+        return group_index(events.group, groups)
+    except ConfigError as error:
+        raise ConfigError(f"{events.source}, column {events.schema.group}: {error}") from error
 
 
 def _split(events: Events, config: RunConfig) -> tuple[Events, Events | None]:

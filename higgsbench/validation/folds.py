@@ -32,14 +32,14 @@ def group_index(group: NDArray[np.int64], groups: Sequence[Sequence[int]]) -> ND
         groups: the numbers that form one group each, e.g. ((0,), (1,), (2, 3)).
 
     Raises:
-        ConfigError: if an event's number stands in no group.
+        ConfigError: if an event's number belongs to no group.
     """
     index = np.full(group.size, -1, dtype=np.int64)
     for position, members in enumerate(groups):
         index[np.isin(group, list(members))] = position
     if (index < 0).any():
         lost = sorted(int(v) for v in np.unique(group[index < 0]))
-        raise ConfigError(f"jet_groups: the events have {lost[:5]} in the group column, which stand in no group")
+        raise ConfigError(f"jet_groups: the events have {lost[:5]} in the group column, which belong to no group")
     return index
 
 

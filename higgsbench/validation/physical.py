@@ -245,7 +245,7 @@ class JetSplitClassifier(PhysicalBase):
         """Fit one submodel per group on X (n, p), y (n,) with evaluation weights sample_weight (n,).
 
         Raises:
-            ConfigError: if an event stands in no group.
+            ConfigError: if an event belongs to no group.
             ModelError: if a group number is missing or not whole, or a group lacks a class with positive weight.
             ValueError: for malformed input.
         """

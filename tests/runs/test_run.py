@@ -227,7 +227,7 @@ class TestHeldOut:
             ("data.train_sets=[x]", "no set named 'x'"),
             ("data.train_sets=[]", "the list is empty"),
             ("data.test_sets=[t]", "is in train_sets and in test_sets"),
-            ("jet_groups=[[0],[1]]", "2 stands in no group"),
+            ("jet_groups=[[0],[1]]", "which belong to no group"),
             ("folds=90", "need at least 90 signal"),
             ("features=[Weight]", "can never be a feature"),
             ("features.add=[KaggleSet]", "can never be a feature"),

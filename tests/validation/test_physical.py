@@ -177,8 +177,8 @@ def jets_and_labels(n: int = 200) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"groups": ((0,), (1,))}, ConfigError, r"\[2, 3\] in the group column, which stand in no group"),
-        ({"groups": ()}, ConfigError, "stand in no group"),
+        ({"groups": ((0,), (1,))}, ConfigError, r"\[2, 3\] in the group column, which belong to no group"),
+        ({"groups": ()}, ConfigError, "belong to no group"),
         ({"groups": ((0,), (1, 2, 3), (5,))}, ModelError, r"group \[5\] needs training events of both classes"),
         ({"group_feature": 3}, ModelError, "index 3 of 3 columns"),
         ({"group_feature": -4}, ModelError, "index -4 of 3 columns"),
