@@ -6,7 +6,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import higgsbench
 from higgsbench.events.simulate import SimulationSettings, write_simulated
+from higgsbench.runs.result import RunResult
 
 SMALL = """
 data: {{source: file, path: {data}}}
@@ -50,3 +52,13 @@ def config(tmp_path: Path, training_only: Path) -> Callable[..., Path]:
         return target
 
     return write
+
+
+@pytest.fixture(scope="session")
+def whole(training_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """A finished run of the small configuration, which no test changes."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "small.yaml").write_text(SMALL.format(data=training_only))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+        return higgsbench.run(folder / "small.yaml", output=folder, jobs=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,40 +50,51 @@ def registered() -> Iterator[Callable[..., None]]:
         models._MODELS._records.update(before)
 
 
+@pytest.fixture
+def copied(whole: RunResult, tmp_path: Path) -> Path:
+    """A copy of the finished run in the results folder `tmp_path`."""
+    return Path(shutil.copytree(whole.folder, tmp_path / whole.folder.name))
+
+
 class TestRun:
-    def test_rows_and_files(self, config: Config, tmp_path: Path) -> None:
-        result = higgsbench.run(config(), output=tmp_path / "out", jobs=1)
-        names = [row["name"] for row in result.rows]
+    def test_rows_and_files(self, whole: RunResult) -> None:
+        names = [row["name"] for row in whole.rows]
         assert names == ["logistic", "logistic [jets]", "lightgbm", "lightgbm [jets]", "stack"]
-        assert (result.trained, result.reused) == (12, 0)
-        assert all(row["status"] == "ok" and row["ams_cv_se"] > 0 for row in result.rows)
-        assert all(0.6 < row["auc"] < 1.0 for row in result.rows)
-        found = {p.name for p in result.folder.iterdir() if not p.name.startswith(".")}
+        assert (whole.trained, whole.reused) == (12, 0)
+        assert all(row["status"] == "ok" and row["ams_cv_se"] > 0 for row in whole.rows)
+        assert all(0.6 < row["auc"] < 1.0 for row in whole.rows)
+        found = {p.name for p in whole.folder.iterdir() if not p.name.startswith(".")}
         expected = {"config.yaml", "environment.json", "scores.parquet", "replicas.parquet", "stack.json", "rows.json"}
-        expected |= {"predictor.json"}
-        assert found == expected | {"units"}
-        frame = scores(result)
-        assert frame["EventId"].is_unique().all()
-        assert frame["score:stack"].is_finite().all()
+        assert found == expected | {"predictor.json", "units"}
+        assert scores(whole)["EventId"].is_unique().all()
+        assert scores(whole)["score:stack"].is_finite().all()
+        stored = json.loads((whole.folder / "rows.json").read_text())["rows"]
+        assert stored == whole.rows
+        assert len(repr(stored[0]["ams_cv"])) > 10
 
-    def test_stored_configuration_runs_again_as_it_stands(self, config: Config, tmp_path: Path) -> None:
-        first = higgsbench.run(config(), output=tmp_path / "out", jobs=1)
-        again = higgsbench.run(first.folder / "config.yaml", output=tmp_path / "out", jobs=1)
-        assert (again.folder, again.trained) == (first.folder, 0)
+    def test_folds_are_the_same_for_every_model(self, whole: RunResult) -> None:
+        ids: dict[frozenset[int], int] = {}
+        for file in (whole.folder / "units").glob("*.parquet"):
+            key = frozenset(pl.read_parquet(file)["EventId"].to_list())
+            ids[key] = ids.get(key, 0) + 1
+        assert sorted(ids.values()) == [4, 4, 4]
+        assert sum(len(k) for k in ids) == len(frozenset().union(*ids)) == scores(whole).height
 
-    def test_second_run_trains_nothing(self, config: Config, tmp_path: Path) -> None:
-        first = higgsbench.run(config(), output=tmp_path, jobs=1)
-        second = higgsbench.run(config(), output=tmp_path, jobs=1)
-        assert (second.trained, second.reused) == (0, 12)
-        assert second.rows == first.rows
+    def test_a_second_run_and_the_stored_configuration_train_nothing(self, whole: RunResult) -> None:
+        content = parse_yaml((whole.folder / "config.yaml").read_text(), "x").value
+        assert content["models"][0]["params"] == {"C": 0.1, "max_iter": 200}
+        assert content["folds"] == 3
+        for config in (whole.folder.with_name("small.yaml"), whole.folder / "config.yaml"):
+            again = higgsbench.run(config, output=whole.folder.parent, jobs=1)
+            assert (again.folder, again.trained, again.reused) == (whole.folder, 0, 12)
+            assert again.rows == whole.rows
 
     @pytest.mark.parametrize("jobs", [1, 2])
-    def test_same_seed_same_bits(self, config: Config, tmp_path: Path, jobs: int) -> None:
-        first = higgsbench.run(config(), output=tmp_path / "a", jobs=1)
-        second = higgsbench.run(config(), output=tmp_path / "b", jobs=jobs)
-        assert scores(first).equals(scores(second))
-        assert scores(first, "replicas.parquet").equals(scores(second, "replicas.parquet"))
-        assert untimed(first.rows) == untimed(second.rows)
+    def test_same_seed_same_bits(self, whole: RunResult, config: Config, tmp_path: Path, jobs: int) -> None:
+        second = higgsbench.run(config(), output=tmp_path, jobs=jobs)
+        assert scores(whole).equals(scores(second))
+        assert scores(whole, "replicas.parquet").equals(scores(second, "replicas.parquet"))
+        assert untimed(whole.rows) == untimed(second.rows)
 
     def test_all_six_models_same_bits_with_one_and_two_jobs(self, config: Config, tmp_path: Path) -> None:
         six = """
@@ -95,44 +107,43 @@ folds: 2
         second = higgsbench.run(config(six), output=tmp_path / "b", jobs=2)
         assert scores(first).equals(scores(second))
 
-    def test_other_seed_other_scores(self, config: Config, tmp_path: Path) -> None:
-        first = higgsbench.run(config(), output=tmp_path, jobs=1)
-        second = higgsbench.run(config(), output=tmp_path, jobs=1, settings=["seed=6"])
+    def test_other_seed_other_scores(self, whole: RunResult, config: Config) -> None:
+        second = higgsbench.run(config(), output=whole.folder.parent, jobs=1, settings=["seed=6"])
         assert second.reused == 0
-        assert first.folder != second.folder
-        assert not scores(first).equals(scores(second))
+        assert whole.folder != second.folder
+        assert not scores(whole).equals(scores(second))
 
     def test_only_what_is_new_is_trained(self, config: Config, tmp_path: Path) -> None:
         higgsbench.run(config(), output=tmp_path, jobs=1, only=["lightgbm"])
         both = higgsbench.run(config(), output=tmp_path, jobs=1)
         assert (both.trained, both.reused) == (6, 6)
 
-    def test_changed_parameter_never_reuses_a_score(self, config: Config, tmp_path: Path) -> None:
-        first = higgsbench.run(config(), output=tmp_path, jobs=1)
+    def test_changed_parameter_never_reuses_a_score(self, whole: RunResult, config: Config) -> None:
         change = ["models.lightgbm.params.n_estimators=16"]
-        second = higgsbench.run(config(), output=tmp_path, jobs=1, settings=change)
+        second = higgsbench.run(config(), output=whole.folder.parent, jobs=1, settings=change)
         assert (second.trained, second.reused) == (6, 6)
-        assert scores(first)["score:logistic"].equals(scores(second)["score:logistic"])
-        assert not scores(first)["score:lightgbm"].equals(scores(second)["score:lightgbm"])
+        assert scores(whole)["score:logistic"].equals(scores(second)["score:logistic"])
+        assert not scores(whole)["score:lightgbm"].equals(scores(second)["score:lightgbm"])
 
     @pytest.mark.parametrize("setting", ["cut=max", "stack.method=mean", "calibration=logit"])
-    def test_what_comes_after_training_retrains_nothing(self, config: Config, tmp_path: Path, setting: str) -> None:
-        higgsbench.run(config(), output=tmp_path, jobs=1)
-        again = higgsbench.run(config(), output=tmp_path, jobs=1, settings=[setting])
+    def test_what_comes_after_training_retrains_nothing(self, whole: RunResult, config: Config, setting: str) -> None:
+        again = higgsbench.run(config(), output=whole.folder.parent, jobs=1, settings=[setting])
         assert again.trained == 0
 
-    def test_changed_data_never_reuses_a_score(self, config: Config, tmp_path: Path, training_only: Path) -> None:
-        higgsbench.run(config(), output=tmp_path, jobs=1)
+    def test_changed_data_never_reuses_a_score(
+        self, whole: RunResult, config: Config, tmp_path: Path, training_only: Path
+    ) -> None:
         changed = tmp_path / "changed.csv"
         pl.read_csv(training_only).with_columns(pl.col("PRI_tau_pt") + 0.001).write_csv(changed)
-        assert higgsbench.run(config(), data=changed, output=tmp_path, jobs=1).reused == 0
+        assert higgsbench.run(config(), data=changed, output=whole.folder.parent, jobs=1).reused == 0
 
-    def test_same_content_elsewhere_is_the_same_data(self, config: Config, tmp_path: Path, training_only: Path) -> None:
-        first = higgsbench.run(config(), output=tmp_path / "out", jobs=1)
+    def test_same_content_elsewhere_is_the_same_data(
+        self, whole: RunResult, config: Config, tmp_path: Path, training_only: Path
+    ) -> None:
         moved = tmp_path / "moved.parquet"
         pl.read_csv(training_only).write_parquet(moved)
-        again = higgsbench.run(config(), data=moved, output=tmp_path / "out", jobs=1)
-        assert (again.folder, again.trained) == (first.folder, 0)
+        again = higgsbench.run(config(), data=moved, output=whole.folder.parent, jobs=1)
+        assert (again.folder, again.trained) == (whole.folder, 0)
 
     def test_repeats(self, config: Config, tmp_path: Path) -> None:
         result = higgsbench.run(config(), output=tmp_path, jobs=1, only=["lightgbm"], settings=["repeats=2"])
@@ -140,15 +151,6 @@ folds: 2
         assert frame["repeat"].unique().sort().to_list() == [0, 1]
         folds = [frame.filter(pl.col("repeat") == r)["fold"].to_list() for r in (0, 1)]
         assert folds[0] != folds[1]
-
-    def test_folds_are_the_same_for_every_model(self, config: Config, tmp_path: Path) -> None:
-        result = higgsbench.run(config(), output=tmp_path, jobs=1)
-        ids: dict[frozenset[int], int] = {}
-        for file in (result.folder / "units").glob("*.parquet"):
-            key = frozenset(pl.read_parquet(file)["EventId"].to_list())
-            ids[key] = ids.get(key, 0) + 1
-        assert sorted(ids.values()) == [4, 4, 4]
-        assert sum(len(k) for k in ids) == len(frozenset().union(*ids)) == scores(result).height
 
     def test_a_model_under_two_labels(self, config: Config, tmp_path: Path) -> None:
         text = """
@@ -331,10 +333,10 @@ class TestFailures:
 
 class TestStoredFiles:
     @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "remove"])
-    def test_a_damaged_unit_is_noticed_and_computed_again(self, config: Config, tmp_path: Path, damage: str) -> None:
-        first = higgsbench.run(config(), output=tmp_path, jobs=1)
-        before = scores(first)
-        victim = sorted((first.folder / "units").glob("*.parquet"))[3]
+    def test_a_damaged_unit_is_noticed_and_computed_again(
+        self, whole: RunResult, copied: Path, config: Config, tmp_path: Path, damage: str
+    ) -> None:
+        victim = sorted((copied / "units").glob("*.parquet"))[3]
         content = bytearray(victim.read_bytes())
         if damage == "truncate":
             victim.write_bytes(content[: len(content) // 2])
@@ -345,7 +347,7 @@ class TestStoredFiles:
             victim.write_bytes(b"")
         else:
             victim.unlink()
-        (first.folder / "rows.json").unlink()
+        (copied / "rows.json").unlink()
         notes: list[str] = []
 
         class Listener(Silent):
@@ -355,28 +357,15 @@ class TestStoredFiles:
         again = higgsbench.run(config(), output=tmp_path, jobs=1, listener=Listener())
         assert (again.trained, again.reused) == (1, 11)
         assert any("damaged; it is computed again" in note for note in notes)
-        assert scores(again).equals(before)
+        assert scores(again).equals(scores(whole))
 
     @pytest.mark.parametrize("name", ["scores.parquet", "replicas.parquet", "stack.json", "rows.json"])
-    def test_damaged_results_are_assembled_again(self, config: Config, tmp_path: Path, name: str) -> None:
-        first = higgsbench.run(config(), output=tmp_path, jobs=1)
-        content = (first.folder / name).read_bytes()
-        (first.folder / name).write_bytes(content[: len(content) // 2])
+    def test_damaged_results_are_assembled_again(self, copied: Path, config: Config, tmp_path: Path, name: str) -> None:
+        content = (copied / name).read_bytes()
+        (copied / name).write_bytes(content[: len(content) // 2])
         again = higgsbench.run(config(), output=tmp_path, jobs=1)
-        assert again.trained == 0
-        assert (first.folder / name).read_bytes() == content
-
-    def test_rows_have_full_precision(self, config: Config, tmp_path: Path) -> None:
-        result = higgsbench.run(config(), output=tmp_path, jobs=1)
-        stored = json.loads((result.folder / "rows.json").read_text())["rows"]
-        assert stored == result.rows
-        assert len(repr(stored[0]["ams_cv"])) > 10
-
-    def test_resolved_configuration_spells_presets_out(self, config: Config, tmp_path: Path) -> None:
-        result = higgsbench.run(config(), output=tmp_path, jobs=1)
-        content = parse_yaml((result.folder / "config.yaml").read_text(), "x").value
-        assert content["models"][0]["params"] == {"C": 0.1, "max_iter": 200}
-        assert content["folds"] == 3
+        assert (again.folder, again.trained) == (copied, 0)
+        assert (copied / name).read_bytes() == content
 
     def test_unwritable_output(self, config: Config, tmp_path: Path) -> None:
         blocked = tmp_path / "file"
