@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BACKGROUND", "CLASS_NAMES", "SIGNAL", "UNLABELLED", "Survey", "Table", "Tally"]
 
+Floats: TypeAlias = "NDArray[np.float64]"
+Ints: TypeAlias = "NDArray[np.int64]"
+
 BACKGROUND, SIGNAL, UNLABELLED = 0, 1, 2
 CLASS_NAMES = ("background", "signal", "unlabelled")
 
@@ -47,7 +50,7 @@ _FULL_TURN = 3.1425  # pi, and what rounding to three decimals makes of it
 _CACHED = 1 << 12  # rows whose products stay in the processor's cache
 
 
-def row_uniform(row: NDArray[np.uint64], salt: int) -> NDArray[np.float64]:
+def row_uniform(row: NDArray[np.uint64], salt: int) -> Floats:
     """(n,) numbers in [0, 1) that depend only on the position of a row and the salt.
 
     The mixing function is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
@@ -144,9 +147,9 @@ class Survey:
     others: tuple[str, ...]
     groups: tuple[int, ...] | None
     sampled: int
-    centre: NDArray[np.float64]
-    fine: tuple[NDArray[np.float64], ...]
-    display: tuple[NDArray[np.float64], ...]
+    centre: Floats
+    fine: tuple[Floats, ...]
+    display: tuple[Floats, ...]
     example: int | None
 
     @classmethod
@@ -191,17 +194,13 @@ def _choose(
     return described, tuple(name for name in known if name not in described)
 
 
-def _shown_edges(
-    schema: TableSchema, name: str, x: NDArray[np.float64], label: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _shown_edges(schema: TableSchema, name: str, x: Floats, label: Ints) -> Floats:
     if UNITS.get(name) == "rad" and np.nanmax(np.abs(x), initial=0.0) <= _FULL_TURN:
         return np.linspace(-_FULL_TURN, _FULL_TURN, 33)
     return display_edges(x, label, name in schema.integers)
 
 
-def fine_edges(
-    x: NDArray[np.float64], label: NDArray[np.int64], display: NDArray[np.float64], bins: int = FINE_BINS
-) -> NDArray[np.float64]:
+def fine_edges(x: Floats, label: Ints, display: Floats, bins: int = FINE_BINS) -> Floats:
     """Return the edges that cut signal and background into parts of equal numbers of sampled events.
 
     All edges but those of the display are values that occur, so that repeated values can be counted exactly.
@@ -221,9 +220,7 @@ def fine_edges(
     return np.unique(np.concatenate(chosen) + 0.0)
 
 
-def display_edges(
-    x: NDArray[np.float64], label: NDArray[np.int64], integer: bool, bins: int = 60
-) -> NDArray[np.float64]:
+def display_edges(x: Floats, label: Ints, integer: bool, bins: int = 60) -> Floats:
     """Return at most about `bins` equal bins with round edges over the bulk of every class."""
     present = ~np.isnan(x)
     if not present.any():
@@ -242,7 +239,7 @@ def display_edges(
     return np.arange(first, last + 1, dtype=np.float64) * step
 
 
-def _example(x: NDArray[np.float64], label: NDArray[np.int64], weight: NDArray[np.float64]) -> int | None:
+def _example(x: Floats, label: Ints, weight: Floats) -> int | None:
     """Choose the feature with few missing values that separates best on its own, on the sampled events."""
     known = (label == SIGNAL) | (label == BACKGROUND)
     best: tuple[float, int] | None = None
@@ -257,7 +254,7 @@ def _example(x: NDArray[np.float64], label: NDArray[np.int64], weight: NDArray[n
     return None if best is None else best[1]
 
 
-def pair_sums(x: NDArray[np.float64], w: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:
+def pair_sums(x: Floats, w: Floats, centre: Floats) -> Floats:
     """Sum over the events in which both of two features are present, for every pair.
 
     Args:
@@ -317,7 +314,7 @@ class Tally:
         size = 0 if survey.example is None else 2 * survey.fine[survey.example].size + 2
         self.folds = np.zeros((FOLDS, 2, size, 3))
 
-    def add(self, frame: pl.DataFrame, sample: NDArray[np.int64]) -> None:
+    def add(self, frame: pl.DataFrame, sample: Ints) -> None:
         """Count a part of a `Table`, each row for the sample that is named."""
         label, w = frame["~label"].to_numpy(), frame["~weight"].to_numpy()
         kind, described = sample * LABELS + label, sample == 0
@@ -333,21 +330,12 @@ class Tally:
             gone = described & (at == bins.shape[2] - 1)
             self.missing[..., i] += _counted(group[gone], w[gone], self.groups.shape)[..., :2]
             if i == self.survey.example:
-                self._add_folds(frame["~row"].to_numpy(), label, at, w, described & (label != UNLABELLED))
+                fold = (row_uniform(frame["~row"].to_numpy(), _FOLD_SALT) * FOLDS).astype(np.int64)
+                known = described & (label != UNLABELLED)
+                code = (fold * 2 + label) * bins.shape[2] + at
+                self.folds += _counted(code[known], w[known], self.folds.shape)
         for number in np.unique(label[described]).tolist():
             self._describe(frame.filter(described & (label == number)), number)
-
-    def _add_folds(
-        self,
-        row: NDArray[np.uint64],
-        label: NDArray[np.int64],
-        at: NDArray[np.int64],
-        w: NDArray[np.float64],
-        chosen: NDArray[np.bool_],
-    ) -> None:
-        fold = (row_uniform(row, _FOLD_SALT) * FOLDS).astype(np.int64)
-        code = (fold * 2 + label) * self.folds.shape[2] + at
-        self.folds += _counted(code[chosen], w[chosen], self.folds.shape)
 
     def _describe(self, frame: pl.DataFrame, label: int) -> None:
         x = np.asfortranarray(frame.select(frame.columns[: len(self.bins)]).to_numpy().T)
@@ -360,16 +348,16 @@ class Tally:
         self.negative[label] += np.count_nonzero(w < 0.0)
 
 
-def bin_numbers(x: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+def bin_numbers(x: Floats, edges: Floats) -> Ints:
     """Return the bin of each value; NaN, which sorts last, falls into the last bin."""
     at = np.searchsorted(edges, x)
     inside = np.minimum(at, edges.size - 1)
-    number: NDArray[np.int64] = 2 * at + (edges[inside] == x)
+    number: Ints = 2 * at + (edges[inside] == x)
     number[np.isnan(x)] = 2 * edges.size + 1
     return number
 
 
-def _counted(code: NDArray[np.int64], w: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _counted(code: Ints, w: Floats, shape: tuple[int, ...]) -> Floats:
     """Return events, weights and squared weights of each code, in an array of the given shape (..., 3)."""
     size = math.prod(shape[:-1])
     sums = (np.bincount(code, weights=weights, minlength=size) for weights in (None, w, w * w))

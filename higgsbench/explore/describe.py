@@ -33,9 +33,8 @@ from higgsbench.schema import ATLAS_HIGGS, DERIVED, PRIMARY, UNITS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from higgsbench.events import Events
+    from higgsbench.explore.counts import Floats
     from higgsbench.schema import TableSchema
 
 __all__ = ["explore"]
@@ -174,7 +173,7 @@ class _Found:
     def _missing(self) -> Iterator[MissingRow]:
         """Yield the missing values of each feature that has any, by group and class."""
         tally = self.tally
-        table: list[tuple[int | None, NDArray[np.float64], NDArray[np.float64]]] = []
+        table: list[tuple[int | None, Floats, Floats]] = []
         table += list(zip(self.survey.groups or (), tally.groups, tally.missing, strict=False))
         table.append((None, tally.groups.sum(axis=0), tally.missing.sum(axis=0)))
         for place, name in enumerate(self.table.schema.features):
@@ -235,7 +234,7 @@ class _Found:
             if self.tally.totals[0, label, 0]:
                 yield stats.correlations(CLASS_NAMES[label], sums, centre, names)
 
-    def _expected(self, place: int, k: int) -> tuple[NDArray[np.float64], float] | None:
+    def _expected(self, place: int, k: int) -> tuple[Floats, float] | None:
         """Return the bins of the expected mixture of both classes in a sample, and its effective number of events."""
         bins, (background, signal) = self.tally.bins[place][k], self.tally.totals[k, :UNLABELLED, 1].tolist()
         if self.references is None or self.table.weight_column is None or not (background > 0.0 and signal > 0.0):
@@ -321,7 +320,7 @@ def _column(name: str, schema: TableSchema) -> ColumnInfo:
     return ColumnInfo(name, *roles.get(name, ("group", "integer")), None)
 
 
-def _group_row(number: int | None, counts: NDArray[np.float64], scales: Sequence[float]) -> GroupRow:
+def _group_row(number: int | None, counts: Floats, scales: Sequence[float]) -> GroupRow:
     events = int(counts[:, 0].sum())
     if counts[UNLABELLED, 0]:
         return GroupRow(number, events, *(None,) * 7)
@@ -331,6 +330,6 @@ def _group_row(number: int | None, counts: NDArray[np.float64], scales: Sequence
     return GroupRow(number, events, n_s, n_b, s, b, effective_s, effective_b, s / b if s and b else None)
 
 
-def _effective(counts: NDArray[np.float64]) -> float:
+def _effective(counts: Floats) -> float:
     """Kish's effective sample size, as `metrics.effective_sample_size`, from events, weights and squared weights."""
     return float(counts[1] ** 2 / counts[2]) if counts[2] > 0.0 else 0.0

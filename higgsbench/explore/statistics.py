@@ -17,7 +17,7 @@ from higgsbench.schema import B_REG
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from higgsbench.explore.counts import Floats
 
 __all__ = ["QUANTILES", "binned_auc", "correlation_matrix", "correlations", "histogram", "ks_distance", "quantiles",
            "split_study"]  # fmt: skip
@@ -33,7 +33,7 @@ class BinnedAUC(NamedTuple):
     binning: float
 
 
-def binned_auc(background: NDArray[np.float64], signal: NDArray[np.float64]) -> BinnedAUC | None:
+def binned_auc(background: Floats, signal: Floats) -> BinnedAUC | None:
     """Weighted AUC from ordered bins, events in one bin counting as ties.
 
     Pairs in one bin count one half where the exact value is 0 or 1, hence an error of at most half the product of the
@@ -61,7 +61,7 @@ def binned_auc(background: NDArray[np.float64], signal: NDArray[np.float64]) -> 
     return BinnedAUC(value, float(np.sqrt(variance)), 0.5 * float(np.sum(inexact)))
 
 
-def quantiles(weights: NDArray[np.float64], edges: NDArray[np.float64], low: float, high: float) -> tuple[float, ...]:
+def quantiles(weights: Floats, edges: Floats, low: float, high: float) -> tuple[float, ...]:
     """Weighted quantiles of present values, linear inside a fine bin.
 
     Args:
@@ -90,9 +90,7 @@ def quantiles(weights: NDArray[np.float64], edges: NDArray[np.float64], low: flo
     return tuple(out)
 
 
-def histogram(
-    bins: NDArray[np.float64], fine: NDArray[np.float64], display: NDArray[np.float64], scale: float
-) -> Histogram:
+def histogram(bins: Floats, fine: Floats, display: Floats, scale: float) -> Histogram:
     """Sum fine bins to the displayed ones, [low, high) each, the last one closed; exact, as the edges are shared."""
     start = 2 * np.searchsorted(fine, display) + 1
     start[-1] += 1  # the last bin includes its upper edge
@@ -105,7 +103,7 @@ def histogram(
     return Histogram(tuple(values), tuple(variances), below, above)
 
 
-def ks_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[float, float] | None:
+def ks_distance(first: Floats, second: Floats) -> tuple[float, float] | None:
     """Kolmogorov-Smirnov distance of two sets of bin contents, and the largest error binning can have caused."""
     total, other = float(first.sum()), float(second.sum())
     if not (total > 0.0 and other > 0.0):
@@ -120,7 +118,7 @@ def ks_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> tupl
 _FEWEST = 30  # common events of a pair that may be listed
 
 
-def correlation_matrix(sums: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:
+def correlation_matrix(sums: Floats, centre: Floats) -> Floats:
     """(p, p) weighted Pearson correlations; NaN where a feature does not vary or no event has both.
 
     Args:
@@ -135,13 +133,11 @@ def correlation_matrix(sums: NDArray[np.float64], centre: NDArray[np.float64]) -
         variance[~(variance > 1e-12 * (xx / w + (centre**2)[:, None]))] = np.nan
         r = (xy / w - mean * mean.T) / np.sqrt(variance * variance.T)
     # Matrix products may round the two halves differently.
-    symmetric: NDArray[np.float64] = np.where(np.tri(*r.shape, dtype=np.bool_), r, r.T)
+    symmetric: Floats = np.where(np.tri(*r.shape, dtype=np.bool_), r, r.T)
     return np.clip(symmetric, -1.0, 1.0)
 
 
-def correlations(
-    label: str, sums: NDArray[np.float64], centre: NDArray[np.float64], names: Sequence[str], strongest: int = 10
-) -> Correlations:
+def correlations(label: str, sums: Floats, centre: Floats, names: Sequence[str], strongest: int = 10) -> Correlations:
     """Return the matrix and its strongest pairs; the standard error is (1 - r^2) / sqrt(effective events).
 
     Pairs with fewer than 30 common events are left out of the list of the strongest.
@@ -158,7 +154,7 @@ def correlations(
     return Correlations(label, tuple(tuple(row) for row in r.tolist()), tuple(pairs))
 
 
-def _best_cut(folds: NDArray[np.float64], scales: tuple[float, float]) -> tuple[int, bool] | None:
+def _best_cut(folds: Floats, scales: tuple[float, float]) -> tuple[int, bool] | None:
     """Find the bin boundary with the highest AMS: events in bins >= at (above) or < at pass; missing never pass."""
     content = folds[:, :, :-1, 1].sum(axis=0)
     b, s = scales[0] * content[0], scales[1] * content[1]
@@ -177,9 +173,9 @@ def _best_cut(folds: NDArray[np.float64], scales: tuple[float, float]) -> tuple[
     return None if best is None else best[1:]
 
 
-def _selected(bins: NDArray[np.float64], at: int, above: bool) -> NDArray[np.float64]:
+def _selected(bins: Floats, at: int, above: bool) -> Floats:
     part = bins[:, at:-1] if above else bins[:, :at]
-    total: NDArray[np.float64] = part.sum(axis=1)
+    total: Floats = part.sum(axis=1)
     return total
 
 
@@ -187,8 +183,8 @@ def _case(
     name: str,
     fraction: float,
     selection: str,
-    chosen: NDArray[np.float64],
-    every: NDArray[np.float64],
+    chosen: Floats,
+    every: Floats,
     scales: tuple[float, float],
     rescaled: bool,
 ) -> SplitCase:
@@ -204,9 +200,7 @@ def _case(
     return SplitCase(name, fraction, rescaled, selection, s, b, ams(s, b, B_REG), se)
 
 
-def split_study(
-    folds: NDArray[np.float64], edges: NDArray[np.float64], feature: str, totals: tuple[float, float]
-) -> SplitStudy | None:
+def split_study(folds: Floats, edges: Floats, feature: str, totals: tuple[float, float]) -> SplitStudy | None:
     """Select everything, and by the best cut on one feature, in growing random parts of the events.
 
     Args:
