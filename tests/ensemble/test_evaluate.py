@@ -159,15 +159,6 @@ def test_a_random_score_is_worth_no_more_than_selecting_everything(rule: str, to
     assert np.mean(found) == pytest.approx(everything, abs=tolerance)
 
 
-def test_a_constant_score_selects_everything() -> None:
-    truth = truth_of(300)
-    row = evaluate_row(np.zeros((1, 300)), truth)
-    assert row.value("ams") == pytest.approx(ams(*TOTALS))
-    assert row.fraction == 1.0
-    assert row.value("auc") == pytest.approx(0.5)
-    assert row.se("ams") == pytest.approx(0.0, abs=1e-9)
-
-
 def test_repeats_are_averaged() -> None:
     truth = truth_of(600, repeats=2)
     scores = scores_of(truth, repeats=2)

@@ -76,9 +76,8 @@ def names(board: Leaderboard) -> list[list[str]]:
     return [[row["name"] for row in table.rows] for table in board.tables]
 
 
-def test_rows_are_ranked_by_ams(make: Make, tmp_path: Path) -> None:
-    make("a", [record("x", 3.1), record("y", 3.5), record("z", 3.3)])
-    (table,) = Leaderboard.read(tmp_path / "results").tables
+def test_rows_are_ranked_by_ams(make: Make) -> None:
+    (table,) = Leaderboard.read(make("a", [record("x", 3.1), record("y", 3.5), record("z", 3.3)]).parent).tables
     assert [(r["rank"], r["name"]) for r in table.rows] == [(1, "y"), (2, "z"), (3, "x")]
     assert [r["diff"] for r in table.rows] == [0.0, 3.3 - 3.5, 3.1 - 3.5]
     assert "1,000 events, 5 folds, data dddddddd, folds ffffffff" in table.title
@@ -119,12 +118,9 @@ def test_toys_come_last_and_say_so(make: Make, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_long_table_looks_like_a_short_one(
-    make: Make, tmp_path: Path, terminal: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_table_looks_like_a_short_one(make: Make, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [record(f"row {i}", 3.0 - i / 50) for i in range(5)] + [record("\N{GREEK SMALL LETTER ALPHA} 漢字", 2.0)]
-    make("a", [*rows, FAILED])
-    board = Leaderboard.read(tmp_path / "results")
+    board = Leaderboard.read(make("a", [*rows, FAILED]).parent)
     shown = []
     for many in (100, 3):
         monkeypatch.setattr("higgsbench.leaderboard.render.MANY", many)
@@ -151,9 +147,8 @@ def test_another_cut_of_the_same_fits_is_another_row(make: Make, tmp_path: Path)
     assert names(Leaderboard.read(tmp_path / "results")) == [["x", "x"]]
 
 
-def test_failed_rows_are_shown_without_rank(make: Make, tmp_path: Path) -> None:
-    make("a", [FAILED, record("x", 3.1)])
-    board = Leaderboard.read(tmp_path / "results")
+def test_failed_rows_are_shown_without_rank(make: Make) -> None:
+    board = Leaderboard.read(make("a", [FAILED, record("x", 3.1)]).parent)
     assert [(r["name"], r["rank"]) for r in board.tables[0].rows] == [("x", 1), ("f", None)]
     assert "f (failed: out of memory)" in render(board, "markdown")
     assert "| - " in render(board, "markdown")
@@ -237,10 +232,14 @@ def test_unfinished_and_damaged_runs_are_left_out_with_a_word(make: Make, tmp_pa
     assert "unfinished: left out, unfinished (1 units stored); run its configuration again to go on" in board.notes
 
 
-def test_odd_values_of_a_row_do_not_stop_the_others(make: Make, tmp_path: Path) -> None:
+def test_odd_values_of_a_row_do_not_stop_the_others(make: Make) -> None:
     """Regression: a list as the cut rule could not be compared."""
-    make("a", [record("x", 3.1, cut_rule=["max"], seed="s", fraction=float("nan"), predict_us=None), record("y", 3.0)])
-    board = Leaderboard.read(tmp_path / "results")
+    board = Leaderboard.read(
+        make(
+            "a",
+            [record("x", 3.1, cut_rule=["max"], seed="s", fraction=float("nan"), predict_us=None), record("y", 3.0)],
+        ).parent
+    )
     for form in ("markdown", "csv", "json"):
         assert "x" in render(board, form)
 
@@ -251,7 +250,7 @@ def test_no_results(tmp_path: Path) -> None:
     assert Leaderboard.read(tmp_path).tables == ()
 
 
-def test_one_run_may_be_named(make: Make, tmp_path: Path) -> None:
+def test_one_run_may_be_named(make: Make) -> None:
     make("a", [record("x", 3.1)])
     assert names(Leaderboard.read(make("b", [record("y", 3.5)]))) == [["y"]]
 
@@ -316,9 +315,8 @@ def test_unknown_sort_and_columns_are_refused(make: Make, tmp_path: Path) -> Non
         render(board, "csv", ["qqq"])
 
 
-def test_csv_and_json_carry_full_precision(make: Make, tmp_path: Path) -> None:
-    make("a", [record("x", 3.1234567890123456, s=1 / 3)])
-    board = Leaderboard.read(tmp_path / "results")
+def test_csv_and_json_carry_full_precision(make: Make) -> None:
+    board = Leaderboard.read(make("a", [record("x", 3.1234567890123456, s=1 / 3)]).parent)
     (row,) = csv.DictReader(io.StringIO(render(board, "csv")))
     assert float(row["ams_cv"]) == 3.1234567890123456
     assert float(row["s"]) == 1 / 3
@@ -330,9 +328,8 @@ def test_csv_and_json_carry_full_precision(make: Make, tmp_path: Path) -> None:
     assert "3.123 ± 0.100" in render(board, "markdown")
 
 
-def test_columns_are_chosen_and_ordered(make: Make, tmp_path: Path) -> None:
-    make("a", [record("x", 3.1)])
-    board = Leaderboard.read(tmp_path / "results")
+def test_columns_are_chosen_and_ordered(make: Make) -> None:
+    board = Leaderboard.read(make("a", [record("x", 3.1)]).parent)
     assert render(board, "csv", ["auc", "model"]).splitlines()[0] == "table,auc,auc_se,label,model,status,error"
     assert "| wAUC | model |" in render(board, "markdown", ["auc", "model"])
     assert list(json.loads(render(board, "json", ["s"]))["tables"][0]["rows"][0]) == ["s"]
@@ -442,7 +439,7 @@ def test_html_from_the_command_line(make: Make) -> None:
     assert done.output.startswith("<!DOCTYPE html>")
 
 
-def test_watch_ends_when_the_runs_are_done(make: Make, tmp_path: Path) -> None:
+def test_watch_ends_when_the_runs_are_done(make: Make) -> None:
     results = make("done", [record("x", 3.1)]).parent
     (results / "going" / "units").mkdir(parents=True)
     (results / "going" / "units" / "k.json").write_text("{}")
