@@ -13,9 +13,10 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 from higgsbench.errors import ConfigError, shortened
+from higgsbench.files import one_line
 
 __all__ = ["Document", "document_of", "dotted", "parse_yaml", "read_yaml", "said", "yaml_text"]
 
@@ -145,10 +146,10 @@ def parse_yaml(text: str, source: str) -> Document:
         ) from error
     except MarkedYAMLError as error:
         raise ConfigError(f"{source}:{_line_of(error)}: broken YAML: {error.problem or error.context}") from error
-    except (YAMLError, ValueError, NotImplementedError) as error:
-        raise ConfigError(f"{source}: broken YAML: {str(error).splitlines()[0]}") from error
     except RecursionError as error:
         raise ConfigError(f"{source}: nested too deeply; not a configuration") from error
+    except Exception as error:  # the parser lets errors of many kinds escape, such as TypeError for a list as a key
+        raise ConfigError(f"{source}: broken YAML: {one_line(str(error))[:200]}") from error
     document = Document(source)
     begin = getattr(getattr(value, "lc", None), "line", None)
     document.value = document.plain(value, (), 1 if begin is None else begin + 1)

@@ -452,6 +452,8 @@ def _problem(content: Any) -> str:
         return "no list of rows or no comparability"
     if not all(isinstance(value, (str, int, float, NoneType)) for value in shared.values()):
         return "a comparability of other things than texts and numbers"
+    if not all(np.isfinite(value) for value in shared.values() if isinstance(value, float)):
+        return "a comparability with numbers that are not finite"
     if not all(_is_count(shared.get(key, least), least) for key, least in (("test_events", 0), ("repeats", 1))):
         return "no numbers of held-out events and repeats"
     if not _is_count(shared.get("events"), 1):

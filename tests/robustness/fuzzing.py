@@ -29,6 +29,7 @@ from higgsbench.leaderboard.board import read_diversity
 from higgsbench.models import get_model
 from higgsbench.runs.plan import chosen_features
 from higgsbench.runs.predictor import open_predictor
+from higgsbench.runs.stored import StoredRun
 from higgsbench.schema import ATLAS_HIGGS
 
 __all__ = ["TARGETS", "Inputs", "attempt", "make_inputs"]
@@ -49,9 +50,7 @@ cut: {rule: smooth, b_reg: 10}
 """
 
 SIGNS = r", ,, : - # ' \ { } [ ] | > 0 -1 1 2.0 1e5 1e308 1e309 -1e309 NaN nan inf -inf -999.0 0x10 1_000 true null ~"
-WORDS = (
-    "None yes 2024-01-01 1:30 s b Label Weight EventId PRI_met PRI_jet_num é 𝔹 *a ../ /etc/passwd ${HOME} SELECT"
-)
+WORDS = "None yes 2024-01-01 1:30 s b Label Weight EventId PRI_met PRI_jet_num é 𝔹 *a ../ /etc/passwd ${HOME} SELECT"
 TOKENS = (
     *("", " ", "\n", "\r\n", "\r", "\t", ": ", "- ", "\x00", "\x1b[2J", "\ufeff", "\u202e", "\udcff", "9" * 5000),
     *SIGNS.split(),
@@ -290,7 +289,7 @@ def _compare(inputs: Inputs, rng: Random) -> None:
 
 def _predict(inputs: Inputs, rng: Random) -> None:
     _restored(inputs, ("predictor.json", spoiled_json(inputs.content["predictor.json"], rng)))
-    open_predictor(inputs.run)
+    open_predictor(StoredRun(inputs.run))
 
 
 def _members(inputs: Inputs, rng: Random) -> None:
@@ -324,7 +323,7 @@ def _models(inputs: Inputs, rng: Random) -> None:
         content.pop("seal", None)
         content["model"]["checksum"] = hashlib.sha256(file.read_bytes()).hexdigest()
         marker.write_text(json.dumps(content))
-        open_predictor(inputs.run)
+        open_predictor(StoredRun(inputs.run))
     finally:
         file.write_bytes(before)
         marker.write_text(note)
