@@ -39,6 +39,7 @@ CACHE_FORMAT = 2
 SETTLED = 2_000_000_000
 """Nanoseconds a file must have been left alone; one that changes within a tick of its clock would look unchanged."""
 
+_ROW = "# row"  # a name that no layout has
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
 
@@ -196,8 +197,8 @@ class StoredEvents(Events):
         table = pl.scan_parquet(self.table, glob=False, hive_partitioning=False)
         if rows is None:
             return table
-        chosen = pl.Series("row", rows, dtype=pl.get_index_type()).to_frame().lazy()
-        return table.with_row_index("row").join(chosen, on="row", how="semi", maintain_order="left").drop("row")
+        chosen = pl.Series(_ROW, rows, dtype=pl.get_index_type()).to_frame().lazy()
+        return table.with_row_index(_ROW).join(chosen, on=_ROW, how="semi", maintain_order="left").drop(_ROW)
 
     def batches(self) -> Iterator[pl.DataFrame]:
         """Yield the table in parts of at most `BATCH` rows, in order, with all columns.

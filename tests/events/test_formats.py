@@ -300,3 +300,10 @@ def test_event_numbers_of_other_types(tmp_path: Path, kind: Any) -> None:
 def test_what_is_not_a_file(tmp_path: Path) -> None:
     assert faults(tmp_path / "none.csv") == {"no such file"}
     assert faults(tmp_path) == {"a folder, not an event file"}
+
+
+def test_a_column_may_be_called_row(tmp_path: Path) -> None:
+    layout = TableSchema("own", ("row",), "label")
+    (tmp_path / "a.csv").write_text("row,label\n" + "".join(f"{i},s\n" for i in range(50)))
+    chosen = open_events(tmp_path / "a.csv", layout, large=0).take(np.array([3, 7]))
+    assert pl.concat(list(chosen.batches()))["row"].to_list() == [3.0, 7.0]
