@@ -20,6 +20,7 @@ import platformdirs
 import polars as pl
 
 from higgsbench.errors import DataError
+from higgsbench.events.check import truth_columns
 from higgsbench.events.table import BATCH, Events, content_digest, digest_of_columns
 from higgsbench.files import atomic_path, content_identity, file_digest, no_panic, parse_sealed, write_sealed
 
@@ -242,11 +243,10 @@ def stored_events(
     table: Path, digest: str, schema: TableSchema, source: str, owner: TemporaryFolder | None = None
 ) -> StoredEvents:
     """Return the events of a stored table, the bookkeeping columns in memory."""
-    wanted = (schema.event_id, schema.group, schema.weight, schema.label, schema.subset, schema.subset_weight)
-    have = pl.read_parquet_schema(table)
-    names = [name for name in dict.fromkeys(wanted) if name is not None and name in have]
+    columns = list(pl.read_parquet_schema(table))
+    kept = [name for name in columns if name in (*truth_columns(schema), schema.group)]
     # A layout may have none of these; the height must be known all the same.
-    frame = pl.read_parquet(table, columns=names or list(have)[:1], glob=False, hive_partitioning=False)
+    frame = pl.read_parquet(table, columns=kept or columns[:1], glob=False, hive_partitioning=False)
     return StoredEvents(frame, schema, source, table, None, owner, known_digest=digest)
 
 

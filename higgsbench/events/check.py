@@ -144,20 +144,19 @@ def check_table_size(file: Path, source: str, rows: int, columns: int) -> None:
 
 def column_types(schema: TableSchema) -> dict[str, pl.DataType]:
     """Return the type of every column a file of this layout may have, in file order."""
+    named = (
+        (schema.event_id, pl.Int64()),
+        *((name, pl.Int64() if name in schema.integers else pl.Float64()) for name in schema.features),
+        (schema.group, pl.Int64()),
+        (schema.weight, pl.Float64()),
+        (schema.label, pl.String()),
+        (schema.subset, pl.String()),
+        (schema.subset_weight, pl.Float64()),
+    )
     types: dict[str, pl.DataType] = {}
-    if schema.event_id:
-        types[schema.event_id] = pl.Int64()
-    for name in schema.features:
-        types[name] = pl.Int64() if name in schema.integers else pl.Float64()
-    if schema.group and schema.group not in types:
-        types[schema.group] = pl.Int64()
-    if schema.weight:
-        types[schema.weight] = pl.Float64()
-    types[schema.label] = pl.String()
-    if schema.subset:
-        types[schema.subset] = pl.String()
-    if schema.subset_weight:
-        types[schema.subset_weight] = pl.Float64()
+    for name, kind in named:
+        if name:
+            types.setdefault(name, kind)  # the group may be a feature
     return types
 
 
