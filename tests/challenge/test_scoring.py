@@ -120,32 +120,6 @@ def test_an_event_twice_is_no_submission() -> None:
 GOOD = ["100,2,s", "101,1,b", "102,3,s"]
 
 
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        (["100,2,s", "101,1,x", "102,3,s"], r"line 3, column Class: 'x' is neither s nor b"),
-        (["100,2,S", *GOOD[1:]], r"line 2, column Class: 'S'"),
-        (["100,2,s ", *GOOD[1:]], r"line 2, column Class: 's '"),
-        ([*GOOD[:2], "102,4,s"], r"line 4, column RankOrder: '4' is not in 1 to 3"),
-        ([*GOOD[:2], "102,0,s"], r"line 4, column RankOrder: '0' is not in 1 to 3"),
-        ([*GOOD[:2], "102,2,s"], r"line 4, column RankOrder: '2' has occurred before"),
-        ([*GOOD[:2], "102,2.0,s"], r"line 4, column RankOrder: '2.0' is not a whole number"),
-        ([*GOOD[:2], "102,,s"], r"line 4, column RankOrder: '' is not a whole number"),
-        ([*GOOD[:2], "101,3,s"], r"line 4, column EventId: '101' has occurred before"),
-        (["1e2,2,s", *GOOD[1:]], r"line 2, column EventId: '1e2' is not a whole number"),
-        (["-100,2,s", *GOOD[1:]], r"line 2, column EventId: '-100' is not a whole number"),
-        ([*GOOD[:2], "102,3"], r"line 4 has 2 values, expected 3"),
-        ([*GOOD[:2], "102,3,s,"], r"line 4 has 4 values, expected 3"),
-        ([GOOD[0], "", *GOOD[1:]], r"line 3 is empty"),
-        ([*GOOD, ""], r"line 5 is empty"),
-        ([], r"no events"),
-    ],
-)
-def test_lines_that_are_refused(tmp_path: Path, lines: list[str], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        read_submission(written(tmp_path, lines))
-
-
 @pytest.mark.parametrize("header", ["EventId,Class,RankOrder", "eventid,rankorder,class", "100,2,s", "", "EventId"])
 def test_headers_that_are_refused(tmp_path: Path, header: str) -> None:
     with pytest.raises(DataError, match=r"line 1 is .* expected the header 'EventId,RankOrder,Class'"):
@@ -159,24 +133,6 @@ def test_windows_line_ends_and_gzip(tmp_path: Path) -> None:
     assert read_submission(file).rank.tolist() == [2, 1, 3]
     (tmp_path / "sub.csv.gz").write_bytes(gzip.compress(file.read_bytes()))
     assert read_submission(tmp_path / "sub.csv.gz").event_id.tolist() == [100, 101, 102]
-
-
-def test_events_that_are_not_the_truth_s(tmp_path: Path) -> None:
-    submission = read_submission(written(tmp_path, ["100,1,s", "7,2,b"]))
-    with pytest.raises(DataError, match=r"line 3, column EventId: 7 is not one of the 40 test events of truth.csv$"):
-        score_submission(submission, truth())
-
-
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file"):
-        read_submission(tmp_path / "none.csv")
-
-
-def test_events_without_truth_score_nothing(tmp_path: Path) -> None:
-    events = truth()
-    blind = Events(events.frame.drop("Label", "Weight"), ATLAS_HIGGS, "test.csv")
-    with pytest.raises(DataError, match=r"test.csv: no column Label"):
-        score_submission(read_submission(everything(events, tmp_path)), blind)
 
 
 def test_the_truth_needs_three_columns_and_reversed_ranks_are_told(
