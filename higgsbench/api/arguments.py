@@ -106,7 +106,8 @@ Totals = Annotated[
     tuple[float | None, float | None],
     _Kind(
         "two numbers (N_s, N_b)",
-        lambda value: len(value) == 2 if _is_list(value, lambda n: n is None or _is_number(n)) else False,
+        # NaN is refused where the totals are used, by the name of the one at fault.
+        lambda value: _is_list(value, lambda n: n is None or isinstance(n, float) or _is_number(n)) and len(value) == 2,
     ),
 ]
 Sigmas = Annotated[
