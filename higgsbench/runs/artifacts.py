@@ -332,23 +332,21 @@ def _predictor(plan: Plan, done: Mapping[int, AssembledRow], stack: Stack | None
                 "units": [unit.key for unit in plan.predictors_of(index)],
             }
         )
+    blend = None
+    if stack is not None:
+        blend = {
+            "method": stack.blend.method,
+            "members": list(stack.blend.members),
+            "coefficients": stack.blend.coefficients.tolist(),
+            "intercept": stack.blend.intercept,
+            "prior": stack.blend.prior,
+            "threshold": stack.row.metrics.cut.threshold,
+        }
     layout = plan.config.data.model_dump(mode="json", by_alias=True, exclude_none=True)["schema"]
     return {
         "format": PREDICTOR_FORMAT,
         "data": {"schema": layout},
         "threads": plan.config.threads,
         "rows": rows,
-        "stack": None if stack is None else _blend(stack),
-    }
-
-
-def _blend(stack: Stack) -> dict[str, Any]:
-    blend = stack.blend
-    return {
-        "method": blend.method,
-        "members": list(blend.members),
-        "coefficients": blend.coefficients.tolist(),
-        "intercept": blend.intercept,
-        "prior": blend.prior,
-        "threshold": stack.row.metrics.cut.threshold,
+        "stack": blend,
     }

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from higgsbench.challenge import TEST_SETS
-from higgsbench.errors import DataError
+from higgsbench.errors import ConfigError, DataError
 from higgsbench.events.check import without_truth
 from higgsbench.events.read import EventStream
 from higgsbench.files import atomic_path
@@ -111,8 +111,8 @@ def predictions(
     waiting: deque[Future[pl.DataFrame]] = deque()
     with threadpool_limits(limits=predictor.threads), ThreadPoolExecutor(jobs) as pool:
         try:
-            for event_id, frame in _blocks(stream, subsets, predictor.known_groups()):
-                waiting.append(pool.submit(_scored, predictor, event_id, frame))
+            for event_id, frame in _blocks(stream, subsets):
+                waiting.append(pool.submit(_scored, predictor, stream.source, event_id, frame))
                 # A part more than there are threads is read ahead, no more: memory stays bounded.
                 if len(waiting) > jobs:
                     yield waiting.popleft().result()
@@ -123,28 +123,15 @@ def predictions(
                 future.cancel()
 
 
-def _check_groups(frame: pl.DataFrame, rows: NDArray[np.int64], stream: EventStream, known: list[int] | None) -> None:
-    """Refuse events whose group the models were not trained on; `rows` are the positions in the file."""
-    name = stream.schema.group
-    if known is None or name is None:
-        return
-    lost = ~frame[name].is_in(known)
-    if lost.any():
-        first = int(lost.arg_max() or 0)
-        raise DataError(
-            f"{stream.source}: {stream.row(int(rows[first]))}, column {name}: the run has no model for "
-            f"{frame[name][first]}, only for {', '.join(map(str, known))}"
-        )
-
-
-def _scored(predictor: Predictor, event_id: NDArray[np.int64], frame: pl.DataFrame) -> pl.DataFrame:
-    score = predictor.scores(frame)
+def _scored(predictor: Predictor, source: str, event_id: NDArray[np.int64], frame: pl.DataFrame) -> pl.DataFrame:
+    try:
+        score = predictor.scores(frame)
+    except ConfigError as error:
+        raise DataError(f"{source}, column {predictor.schema.group}: {error}") from error
     return pl.DataFrame({"EventId": event_id, "score": score, "selected": score >= predictor.threshold})
 
 
-def _blocks(
-    stream: EventStream, subsets: Sequence[str] | None, groups: list[int] | None
-) -> Iterator[tuple[NDArray[np.int64], pl.DataFrame]]:
+def _blocks(stream: EventStream, subsets: Sequence[str] | None) -> Iterator[tuple[NDArray[np.int64], pl.DataFrame]]:
     """Cut the stream into blocks of `BLOCK` events, counted from the first event that is kept."""
     schema = stream.schema
     if subsets is not None and (schema.subset is None or schema.subset not in stream.columns):
@@ -155,12 +142,10 @@ def _blocks(
             event_id = np.arange(rows, rows + frame.height)
         else:
             event_id = frame[schema.event_id].to_numpy()
-        place = np.arange(rows, rows + frame.height)
         rows += frame.height
         if subsets is not None and schema.subset is not None:
             chosen = frame[schema.subset].is_in(list(subsets)).to_numpy()
-            frame, event_id, place = frame.filter(chosen), event_id[chosen], place[chosen]
-        _check_groups(frame, place, stream, groups)
+            frame, event_id = frame.filter(chosen), event_id[chosen]
         kept += frame.height
         frame = frame if rest is None else pl.concat([rest, frame])
         event_id = np.concatenate([rest_id, event_id])

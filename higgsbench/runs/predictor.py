@@ -18,7 +18,7 @@ from higgsbench.errors import ConfigError, ModelError, StoreError
 from higgsbench.features import Features, feature_matrix
 from higgsbench.files import file_digest, parse_json
 from higgsbench.models import get_model, registered_models
-from higgsbench.runs.artifacts import PREDICTOR_FORMAT, PredictorFile, RowEntry
+from higgsbench.runs.artifacts import PREDICTOR_FORMAT, PredictorFile, RowEntry, StackEntry
 from higgsbench.runs.plan import chosen_features
 from higgsbench.runs.store import RunStore
 from higgsbench.runs.stored import PREDICTOR
@@ -114,11 +114,6 @@ class Predictor:
             return columns[0]
         return self.blend(np.column_stack(columns) if columns else np.empty((frame.height, 0)))
 
-    def known_groups(self) -> list[int] | None:
-        """Return the group numbers that all rows know; None where no row is split by groups."""
-        split = [{number for group in row.entry.groups for number in group} for row in self.rows if row.entry.groups]
-        return sorted(set.intersection(*split)) if split else None
-
 
 @dataclass(frozen=True)
 class UnseenScorer:
@@ -206,17 +201,12 @@ class FittedRun:
 
     def held_out(self, name: str | None = None) -> Predictor:
         """Return the scorer of events that no model was trained on; arguments as for `open_predictor`."""
-        content = self.content
         wanted = self._chosen(name)
-        if wanted is not None:
-            return Predictor(
-                wanted.name, self.schema, wanted.threshold, content.threads, (self._row(wanted),), blend=None
-            )
-        assert content.stack is not None  # noqa: S101  (`_chosen` has seen it; this tells the type checker)
-        blend = content.stack.blend()
-        by_name = {row.name: row for row in content.rows}
-        rows = tuple(self._row(by_name[member]) for member in blend.members)
-        return Predictor("stack", self.schema, content.stack.threshold, content.threads, rows, blend)
+        blend = wanted.blend() if isinstance(wanted, StackEntry) else None
+        names = (wanted.name,) if isinstance(wanted, RowEntry) else wanted.blend().members
+        rows = tuple(self._row(self._entry(member)) for member in names)
+        title = "stack" if blend is not None else names[0]
+        return Predictor(title, self.schema, wanted.threshold, self.content.threads, rows, blend)
 
     def in_sample(self, name: str, frame: pl.DataFrame, event_id: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score training events by the models that saw them: the mean over all fold models but the event's own.
@@ -291,11 +281,11 @@ class FittedRun:
             done |= rows
         return row.features.columns, X.astype(np.float64), parts
 
-    def _chosen(self, name: str | None) -> RowEntry | None:
-        """Return the row asked for; None means the stack."""
+    def _chosen(self, name: str | None) -> RowEntry | StackEntry:
+        """Return the row asked for, or the stack."""
         rows, stack = self.content.rows, self.content.stack
         if name in (None, "stack") and stack is not None:
-            return None
+            return stack
         if name is None and len(rows) == 1:
             return rows[0]
         have = ", ".join([*(["stack"] if stack is not None else []), *(row.name for row in rows)])

@@ -24,7 +24,6 @@ from higgsbench.runs.unit import Unit, UnitResult, Workspace, save_events, worki
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
-    from tempfile import TemporaryDirectory
 
     from higgsbench.config import LoadedConfig
     from higgsbench.runs.budget import LeftOut, TimeBudget
@@ -153,7 +152,8 @@ class _Run:
         for index in range(len(self.plan.rows)):
             self._complete(index)
         if pending:
-            with self._workspace() as folder:
+            # On a file system that the workers share with the run, where they share one.
+            with working_folder(self.folder if self.engine.kind == "dask" else None) as folder:
                 self._train(pending, Workspace(folder))
         left_out = self.budget.left_out(self.plan) if self.budget is not None else []
         rows = self._assemble(left_out)
@@ -170,10 +170,6 @@ class _Run:
             what = "1 unit" if len(failed) == 1 else f"{len(failed)} units"
             self.listener.note(f"{what} failed before, not trained again; --retry-failed does that")
         return [unit for unit in pending if texts[unit.key] is None]
-
-    def _workspace(self) -> TemporaryDirectory[str]:
-        """Make the folder that workers read; on a file system that they share with the run, where they share one."""
-        return working_folder(self.folder if self.engine.kind == "dask" else None)
 
     def _train(self, pending: list[Unit], workspace: Workspace) -> None:
         rows = {unit.row for unit in pending}

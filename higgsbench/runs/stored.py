@@ -374,18 +374,6 @@ class StoredRun:
         """
         return self.read(ENVIRONMENT, lambda content: dict(parse_json(content)))
 
-    @property
-    def with_models(self) -> frozenset[str]:
-        """Names of the trained rows whose fitted models are stored."""
-        try:
-            units = self.read(PREDICTOR, lambda text: {row["name"]: row["units"] for row in parse_json(text)["rows"]})
-        except StoreError:
-            return frozenset()
-        folder = self.folder / "units"
-        return frozenset(
-            name for name, keys in units.items() if all((folder / f"{key}.model.zip").is_file() for key in keys)
-        )
-
     def read(self, name: str, parse: Callable[[bytes], T]) -> T:
         """Read a file of the run whose bytes have the checksum in rows.json.
 

@@ -67,7 +67,6 @@ def test_everything_can_be_asked(made: RunResult) -> None:
     assert [member.name for member in run.stack.members] == ["lightgbm", "logistic", "logistic [jets]"]
     assert run.environment["higgsbench"] == run.version == higgsbench.__version__
     assert "models:" in run.configuration
-    assert run.with_models == {"lightgbm", "logistic", "logistic [jets]"}
     replicas = row.replicas()
     assert replicas is not None
     assert np.all(np.diff(run.event_id[run.by_event]) > 0)
