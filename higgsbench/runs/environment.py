@@ -101,8 +101,8 @@ def _control_groups(controller: str) -> list[Path]:
     for number, controllers, path in (line.split(":", 2) for line in lines):
         if number == "0" or controller in controllers.split(","):
             names = [name for name in path.split("/") if name not in ("", "..")]
-            root = _GROUPS if number == "0" else _GROUPS / controller
-            folders += [root.joinpath(*names[:depth]) for depth in range(len(names), -1, -1)]
+            roots = [_GROUPS] if number == "0" else [_GROUPS / controller, _GROUPS / controllers]
+            folders += [root.joinpath(*names[:depth]) for root in roots for depth in range(len(names), -1, -1)]
     return list(dict.fromkeys(folders))
 
 

@@ -49,6 +49,7 @@ V1 = "12:cpuset:/\n4:cpu,cpuacct:/docker/abc\n2:memory:/docker/abc\n"
         # Version 1: the path holds outside a container and is missing inside.
         ({"own": V1, "cpu/docker/abc/cpu.cfs_quota_us": "400000\n", "cpu/docker/abc/cpu.cfs_period_us": "100000\n"}, 4),
         ({"own": V1, "cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "50000\n"}, 1),
+        ({"own": V1, "cpu,cpuacct/cpu.cfs_quota_us": "7\n", "cpu,cpuacct/cpu.cfs_period_us": "2\n"}, 4),
         ({"own": V1, "cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
         ({"own": V1, "cpu/cpu.cfs_quota_us": "200000\n"}, 8),
         ({"own": V1, "cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "0\n"}, 8),
