@@ -29,14 +29,14 @@ _FILES = (ROWS, "config.yaml", "environment.json", "stack.json")
 _FIGURES = (".html", ".pdf", ".png", ".svg")
 _SETTINGS = ("label", "model", "variant", "features", "n_features", "preset", "training_weights", "calibration", "seed")
 _PARAM_LENGTH = 500
-"""What servers of all versions take; rows.json carries every value in full."""
+"""Limit of the oldest servers; rows.json has every value in full."""
 _PARAMS_AT_A_TIME = 100
 _DIGEST_TAG = "higgsbench_rows"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """Where a run stands in MLflow.
+    """A run in MLflow.
 
     Attributes:
         run_id: MLflow's number of the run.
@@ -71,12 +71,12 @@ def export_mlflow(
         run: the run.
         tracking_uri: where MLflow keeps its records, such as `sqlite:///mlflow.db` or a server's address; the
             environment variable MLFLOW_TRACKING_URI when None.
-        experiment: experiment to log to; it is made where there is none.
+        experiment: experiment to log to; a new one is made if needed.
         files: further files to log, such as a report.
         results: folder that holds runs.
 
     Returns:
-        Where the run stands; an export of the same rows to the same experiment is found and not repeated.
+        The run in MLflow. Rows that were exported to the experiment before are not sent again.
 
     Raises:
         ConfigError: if no place is named.
@@ -101,7 +101,7 @@ def export_mlflow(
         # A database store imports what it needs only now.
         return export.carry_out(mlflow.MlflowClient(tracking_uri=uri), experiment)
     except mlflow.exceptions.MlflowException as error:
-        # Servers answer with pages of text, and an address in it may hold a password.
+        # Servers may answer with pages of text, and the address may contain a password.
         message = str(error).replace(uri, export.uri).strip().splitlines()[0][:300]
         raise StoreError(f"MLflow at {export.uri}: {message}") from None
     except ModuleNotFoundError as error:
@@ -117,7 +117,7 @@ def without_credentials(uri: str) -> str:
 
 
 def _files_of(folder: Path) -> list[Path]:
-    """Return the files of a run that are logged, without links, which may lead to other files, and undamaged."""
+    """Return the files of a run that are logged, after a check; links are left out because they may lead elsewhere."""
     pictures = sorted(p for place in (folder, folder / "report") for p in place.glob("*") if p.suffix in _FIGURES)
     candidates = (*(folder / name for name in _FILES), *pictures)
     files = [file for file in candidates if file.is_file() and not file.is_symlink()]

@@ -61,8 +61,8 @@ def reload_events(run: StoredRun, data: Path | None = None, test: Path | None = 
 
     Args:
         run: the run.
-        data: event file, instead of the one that the run's configuration names (it may have moved).
-        test: file of held-out events, likewise.
+        data: event file, if it has moved from where the run's configuration says.
+        test: file of held-out events, if that has moved.
 
     Raises:
         HiggsbenchError: if a file that the caller names cannot be used.
@@ -157,7 +157,7 @@ class Systematic:
         return Shifts(**{self.name: size}), Shifts(**{self.name: -size})
 
     def __str__(self) -> str:
-        """The shift in words."""
+        """Name and size, or name and files."""
         if self.files is not None:
             return f"{self.name} from {' and '.join(file.name for file in self.files)}"
         unit = f"{self.size:g} GeV" if self.name == "soft_met" else f"{100 * (self.size or 0.0):g}%"

@@ -36,7 +36,7 @@ __all__ = ["ScoredRows", "ScoredShifts", "ShiftRow", "ShiftedScores", "binned", 
            "score_shifts", "shift_table", "subsample"]  # fmt: skip
 
 _FEWEST = 5_000
-"""Events that are always scored, however long it takes."""
+"""Smallest number of events that are scored, however long it takes."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _error_of_change(nominal: ShiftedScores, moved: ShiftedScores, threshold: fl
 
 
 def _influence(events: ShiftedScores, nominal: ShiftedScores, threshold: float, b_reg: float) -> NDArray[np.float64]:
-    """What each event contributes to the deviation of the AMS, class totals held at those of the nominal events."""
+    """Contribution of each event to the deviation of the AMS, with the class totals of the nominal events."""
     selected = _selected(events, threshold)
     keep = events.weight * (events.score >= threshold)
     gradient = ams_gradient(*selected, max(b_reg, 1e-12))
@@ -164,7 +164,7 @@ class ScoredRows(NamedTuple):
 
     Attributes:
         rows: the scores, by the row's name.
-        where: which events were scored, in words.
+        where: a description of the events that were scored.
         notes: which rows could not be scored, and why.
     """
 
@@ -226,7 +226,7 @@ def score_shifts(
 
 
 def members_of(run: StoredRun, names: Sequence[str]) -> list[StoredRow]:
-    """Return the trained rows among some names, then the rows that the stack needs besides, where it is among them."""
+    """Return the trained rows of the given names; if the stack is one of them, its members follow."""
     members = run.stack.members if "stack" in names and run.stack is not None else ()
     wanted = dict.fromkeys([*names, *(member.name for member in members if member.weight)])
     rows = {row.name: row for row in run.rows if row.ok and row.name != "stack"}
@@ -241,7 +241,7 @@ def subsample(events: int, wanted: int, seed: int = 0) -> NDArray[np.int64]:
 
 
 def _nominal(run: StoredRun, events: RunEvents, file: Path | None) -> tuple[Events, bool, str]:
-    """Return the events to move, whether no model saw them, and what they are in words."""
+    """Return the events to move, whether they are new to all models, and a description."""
     train = events.train
     if file is not None:
         found = load_events(file) if train is None else load_events(file, train.schema)

@@ -93,7 +93,7 @@ class ModelSignificance:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a run's models are worth as a search.
+    """Expected significances of models, and what is built on them.
 
     Attributes:
         models: expected significances, one per model.

@@ -30,10 +30,10 @@ POI = "mu"
 """Signal strength, the parameter of interest."""
 
 _TOLERANCE = 1e-3
-"""Of a limit, relative and absolute: every further digit costs a fit per digit and band."""
+"""Relative and absolute tolerance of a limit: each further digit costs a fit per band."""
 
 _WIDENING = 64.0
-"""How far beyond the workspace's bound a limit is searched, where small samples put it there."""
+"""Factor on the workspace's bound up to which a limit is searched; small samples need it."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def expected_results(workspace: dict[str, Any]) -> Expected:
     band: tuple[float, ...] = ()
     problems = []
     with warnings.catch_warnings():
-        # pyhf 0.7 validates by a class that newer versions of jsonschema announce to drop.
+        # pyhf 0.7 uses a class that jsonschema has deprecated.
         warnings.simplefilter("ignore", DeprecationWarning)
         model = _model(pyhf, workspace)
         try:

@@ -170,7 +170,7 @@ def _template() -> Template:
 
 
 def _printable(value: Any) -> Any:
-    """Replace control characters, which no page may hold; HTML that the templates made stays as it is."""
+    """Replace control characters, which HTML forbids; leave HTML from the templates as it is."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in value)

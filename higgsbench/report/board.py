@@ -1,4 +1,4 @@
-"""Sections that show all rows of the run together, each beside its numbers and its figure."""
+"""Sections that show all rows of the run together: each with its numbers and its figure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _EFFICIENCIES = (0.2, 0.3, 0.5, 0.7)
 
 _WORDS = {"ams": "AMS", "auc": "weighted AUC"}
 _AXES = {"ams": "AMS [standard deviations]", "auc": "weighted AUC"}
-"""Metrics in words and on axes; others go by their heading."""
+"""Names of metrics in sentences and on axes; other metrics use their heading."""
 
 _FEWEST, _MOST, _DRAWS = 50, 200, 40_000_000
 """Bootstrap replicas of ranks, and events times rows times replicas that take a few seconds: larger runs get fewer. The
@@ -116,7 +116,7 @@ def ranks(context: Context) -> list[Part]:
     if not pictures:
         return []
     intro = (
-        "Ranks of the rows, mean over bootstrap replicas of the events. Bars join neighbours of which no two differ at "
+        "Ranks of the rows, mean over bootstrap replicas of the events. Bars join neighbours that do not differ at "
         f"the level {found['ams'].alpha:g}, after Holm's correction over all pairs; higgsbench compare shows the pairs."
     )
     return [intro, Gallery(pictures, "wide")]

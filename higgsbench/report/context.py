@@ -1,4 +1,4 @@
-"""What the sections of a report draw from: the stored run, its events, its models."""
+"""What the sections of a report draw from: the stored run, its events and its models."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["Context", "Scores", "TrainingScores", "affordable_events", "histogram", "row_looks", "training_scores"]
 
 MOST_DRAWN = 8
-"""Rows, beside the stack, that get figures of their own: with a dozen they would be nine tenths of the page."""
+"""Rows, without the stack, that get figures of their own: a dozen would take nine tenths of the page."""
 
 MAX_EVENTS = 20_000
-"""Training events whose in-sample scores are drawn, at most."""
+"""Largest number of training events whose in-sample scores are drawn."""
 
 IN_SAMPLE_SECONDS = 10.0
-"""What the in-sample scores of all rows may take, by the stored times."""
+"""Time for the in-sample scores of all rows, by the stored times per event."""
 
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 _MARKERS = "osD^vP<>X*"
@@ -72,7 +72,7 @@ class Context:
         run: the stored run.
         events: its events, as far as they could be loaded again.
         pictures: takes the figures.
-        models: the stored models, or None where none may be used.
+        models: the stored models, or None to leave out what needs them.
         all_rows: whether every row gets figures of its own.
         systematics: systematic shifts whose effect is shown.
         shift_events: file of labelled events that are shifted, instead of the run's own.
@@ -130,7 +130,7 @@ class Context:
 
     @cached_property
     def stack(self) -> Stack | None:
-        """The blend, or None where there is none or its file is damaged."""
+        """The blend, or None if the run has none or its file is damaged."""
         return self._readable(lambda: self.run.stack, None)
 
     @cached_property
@@ -164,7 +164,7 @@ class Context:
 
     @property
     def left_out(self) -> str:
-        """A sentence on the rows without figures of their own; empty where all have them."""
+        """A sentence on the rows without figures of their own; empty if all have them."""
         rows, drawn = len(self.rows), len(self.drawn)
         return f" Drawn: {drawn} of {rows} rows, the best and the stack; --all-rows draws all." if drawn < rows else ""
 

@@ -1,4 +1,4 @@
-"""Sections that need the run's events: where selected ones lie, and what systematic shifts do to the selections."""
+"""Sections that need the run's events: where selected events lie, and how systematic shifts change the selections."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _HATCH = {"ttbar": "////", "Z": "....", "signal": None}
 _NAMES = {"W": "W + jets", "Z": "Z → ττ", "ttbar": "top pairs", "signal": "signal", "background": "background"}
 _ORDER = ("ttbar", "Z", "W", "background", "signal")
 _SHIFT_SECONDS = 15.0
-"""What scoring nominal and moved events may take, by the stored times."""
+"""Time for scoring nominal and moved events, by the stored times per event."""
 
 _ROUND = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
@@ -122,7 +122,7 @@ def _process_row(
 
 
 def edges_of(feature: Feature, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bin edges: one bin per number where a feature counts, else 25 that hold the selected events up to the last 1%."""
+    """Bin edges: one bin per number of a count, otherwise 25 bins that hold the selected events except the last 1%."""
     values = feature.values[(weight > 0.0) & np.isfinite(feature.values)]
     if not values.size:
         return np.array([0.0, 1.0])

@@ -35,12 +35,12 @@ _SHOWN = 15
 """Features in the figure of contributions."""
 
 _DPI = 180
-"""Of the points, which are drawn as one image: thousands of shapes would be megabytes."""
+"""Resolution of the points, which are one image because thousands of shapes would take megabytes."""
 
 _SHUFFLES = 3
 _SECONDS = 6.0
 _MOST, _FEWEST = 8_000, 1_000
-"""Events that are scored with shuffled features, at most and at least."""
+"""Largest and smallest number of events that are scored with shuffled features."""
 
 _EXPLAINED = 1_000
 """Events whose scores are split into features."""
@@ -85,7 +85,7 @@ def _shuffled(context: Context, models: FittedRun, train: Events) -> list[Part]:
 
 
 def _row_to_shuffle(context: Context, passes: int) -> tuple[dict[str, Any], int, list[str]]:
-    """Return the best trained row that can be scored so often, on how many events, and better ones that cannot."""
+    """Return the best trained row that is fast enough, for how many events, and the better rows that are too slow."""
     slow: list[str] = []
     for record in (r for r in context.rows if r["name"] != "stack"):
         events = affordable_events(record, _SECONDS, passes, _MOST)

@@ -48,7 +48,7 @@ def write_report(
         The run's folder.
 
     Raises:
-        StoreError: if there is no finished run, or it is damaged.
+        StoreError: if the run is not finished, or damaged.
         MissingExtraError: if the drawing libraries are not installed.
         DataError: if the page or a figure cannot be written, a named event file is not that of the run, or events
             cannot be shifted.
@@ -76,7 +76,7 @@ def render_report(context: Context) -> str:
     """Return the page of a run as HTML.
 
     Raises:
-        StoreError: if the run is damaged, none of its rows has scores, or shifts are asked for and there are no events.
+        StoreError: if the run is damaged, none of its rows has scores, or there are no events to shift.
         DataError: if events cannot be shifted.
     """
     with style():

@@ -1,4 +1,4 @@
-"""Sections with one figure per row of the run, each beside its numbers and its figure."""
+"""Sections with one figure per row of the run: each with its numbers and its figure."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def curves(context: Context) -> list[Part]:
         )
         pictures.append(context.pictures.add(f"ams-{name}", ams_figure(printable(name), curve, record, top), alt))
     intro = (
-        "The curve judges a cut by the very scores it would be chosen on; its maximum (triangle) is therefore "
-        "optimistic. The point is the cross-validated AMS: each fold is cut where the other folds say. Dotted: the "
+        "The curve evaluates a cut on the scores that would choose it; its maximum (triangle) is therefore "
+        "optimistic. The point is the cross-validated AMS: the other folds choose the cut of each fold. Dotted: the "
         "share that the frozen cut selects. Bands and bars: one standard error, of the band at fixed cut."
     )
     return [intro + context.left_out, Gallery(pictures)]
@@ -136,8 +136,8 @@ def separation(context: Context) -> list[Part]:
         headings = ["row", "against", "class", "KS", "p of KS", "χ² / d.o.f.", "p of χ²"]
         caption = (
             "Out-of-fold scores against other samples, weighted; p of KS with effective numbers of events, "
-            "approximate, and for training events, which are the same events, too large. Among many lines a few small "
-            "p are expected."
+            "approximate, and for training events, which are the same events, too large. Expect a few small p among "
+            "many lines."
         )
         out.append(Table(caption, headings, lines, text=range(3), sortable=True))
     return [*out, *_overtraining(context)]
@@ -181,14 +181,14 @@ class Agreement(NamedTuple):
 
 
 def agreement(a: Scores, b: Scores, name: str, *, of_signal: bool) -> Agreement:
-    """Compare the scores of one class in two samples; of several repeats the first serves."""
+    """Compare the scores of one class in two samples, those of the first repeat."""
     parts = []
     for sample in (a, b):
         members = sample.y == of_signal
         parts.append((sample.by_row[name][0][members], sample.weight[members]))
     (x, wx), (z, wz) = parts
     distance = ks_distance(x, wx, z, wz)
-    # Bins of equal content: chi-squared wants many events in each.
+    # Bins of equal content, because chi-squared needs many events in each.
     inner = np.unique(np.quantile(np.concatenate([x, z]), np.linspace(0.0, 1.0, 21)[1:-1]))
     edges = np.concatenate([[-np.inf], inner, [np.inf]])
     chi2, freedom, p = chi2_of_shapes(*histogram(x, wx, edges), *histogram(z, wz, edges))
@@ -208,7 +208,7 @@ def _score_alt(scores: Scores, name: str, found: dict[tuple[str, str], Agreement
 
 def _score_words(context: Context) -> str:
     text = "Lines: out-of-fold scores, each event judged by a model that did not see it; bands: one standard error. "
-    text += "Dotted: the frozen cut. The outermost bins hold what lies beyond. "
+    text += "Dotted: the frozen cut. The outermost bins include all events beyond them. "
     if context.held_out is not None:
         text += (
             "Points: held-out events. With test_prediction: fold_mean their score is a mean over the models of all "
@@ -222,7 +222,7 @@ def _score_words(context: Context) -> str:
     if context.training.scores is not None:
         text += (
             "Areas: training events judged by the stored models that saw them (of fold models, the mean). A flexible "
-            "model knows its training events better than new ones; that lead does no harm in itself, but it makes "
+            "model knows its training events better than new ones; this lead does no harm in itself, but it makes "
             "scores of training events useless as a measure: no other number of this page uses any."
         )
     else:
