@@ -17,33 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = [
-    "ROWS",
-    "SEAL",
-    "atomic_path",
-    "canonical_digest",
-    "content_identity",
-    "file_digest",
-    "json_text",
-    "no_panic",
-    "one_line",
-    "parse_json",
-    "parse_sealed",
-    "printable",
-    "put_in_place",
-    "read_sealed",
-    "read_vouched",
-    "read_vouched_json",
-    "sync_folder",
-    "temporary_path",
-    "temporary_prefix",
-    "write_bytes",
-    "write_json",
-    "write_sealed",
-    "write_text",
-    "writer_lives",
-]
-
 
 ROWS = "rows.json"
 """The last file of a run; under `checksums` it names the others with the SHA-256 of their bytes."""

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from higgsbench.errors import HiggsbenchError
 
-__all__ = ["Registry", "lazy_names"]
-
 
 def lazy_names(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
     """Return a package's `__getattr__` (PEP 562), which imports a name when it is first used.

@@ -13,22 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "ATLAS_HIGGS",
-    "B_REG",
-    "DERIVED",
-    "FEATURES",
-    "MISSING",
-    "N_B",
-    "N_S",
-    "PRIMARY",
-    "SCHEMAS",
-    "SIMULATED_FROM",
-    "STRUCTURALLY_MISSING",
-    "UCI_HIGGS",
-    "UNITS",
-    "TableSchema",
-]
 
 MISSING = -999.0
 """How the challenge's files write a value that could not be measured."""

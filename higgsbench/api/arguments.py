@@ -20,24 +20,6 @@ from higgsbench.events import Events
 from higgsbench.runs.result import RunResult
 from higgsbench.runs.stored import StoredRun
 
-__all__ = [
-    "ANYTHING",
-    "Config",
-    "Count",
-    "File",
-    "Names",
-    "Number",
-    "Run",
-    "Sigmas",
-    "Submission",
-    "Switch",
-    "Text",
-    "Time",
-    "Totals",
-    "Truth",
-    "checked",
-]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

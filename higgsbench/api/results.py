@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.predictor import Predictor
     from higgsbench.runs.stored import StoredRun
 
-__all__ = [
-    "compare_models", "members", "predict", "predicted_parts", "score", "stats", "submission", "write_report",
-]  # fmt: skip
 
 _LOG = logging.getLogger("higgsbench")
 Shift = tuple[str, Path, Path] | str

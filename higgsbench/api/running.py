@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.cost import Forecast
     from higgsbench.tune.nested import TuneResult
 
-__all__ = ["load_run_config", "plan_run", "run", "tune_model"]
 
 _LOG = logging.getLogger("higgsbench")
 _Number = TypeVar("_Number", int, float)

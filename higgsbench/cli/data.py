@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from higgsbench.events.table import EventsInfo
     from higgsbench.events.validate import RuleResult, ValidationReport
 
-__all__ = ["convert", "fetch", "info", "shift", "simulate", "validate"]
 
 _COLOURS = {"held": "green", "violated": "bold red", "warning": "yellow", "not applicable": "dim"}
 

@@ -15,8 +15,6 @@ from higgsbench._version import __version__
 from higgsbench.errors import HiggsbenchError, nearest
 from higgsbench.files import one_line
 
-__all__ = ["LazyGroup", "cli", "main"]
-
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 """Errors that are not bugs wherever they happen: a disk that is full or read-only, permissions that are missing."""
 

@@ -21,26 +21,6 @@ if TYPE_CHECKING:
 
     from higgsbench.events.shifts import Shifts
 
-__all__ = [
-    "FILE_NAME",
-    "PATH",
-    "added",
-    "console",
-    "echo_json",
-    "file_size",
-    "format_option",
-    "higgsbench_command",
-    "must_differ",
-    "number_pairs",
-    "plain_table",
-    "preset_option",
-    "quantity",
-    "results_option",
-    "seed_option",
-    "shift_options",
-    "shifts_from",
-    "split_names",
-]
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 

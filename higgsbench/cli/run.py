@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.result import RunResult
     from higgsbench.tune.nested import TuneResult
 
-__all__ = ["Progress", "run", "tune"]
 
 _SHOWN = 8
 """Trials in the table of `tune`."""

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from higgsbench.cli.options import Function
 
-__all__ = ["explore", "predict", "score", "submit"]
 
 _SIMULATED = 50_000
 """Simulated events that `explore` describes by default: statistics good to a per cent in seconds."""

@@ -22,18 +22,6 @@ from higgsbench.cli.options import (
 if TYPE_CHECKING:
     from higgsbench.models import ModelSpec
 
-__all__ = [
-    "cluster",
-    "compare",
-    "environment",
-    "features",
-    "leaderboard",
-    "members",
-    "mlflow",
-    "models",
-    "report",
-    "stats",
-]
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 

@@ -18,8 +18,6 @@ from ruamel.yaml.error import MarkedYAMLError
 from higgsbench.errors import ConfigError, shortened
 from higgsbench.files import one_line
 
-__all__ = ["Document", "document_of", "dotted", "parse_yaml", "read_yaml", "said", "yaml_text"]
-
 KeyPath = tuple[str | int, ...]
 
 _MAX_BYTES = 1 << 20

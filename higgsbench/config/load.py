@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from higgsbench.config.model import DataConfig
     from higgsbench.schema import TableSchema
 
-__all__ = ["DEFAULT_EVENTS", "LoadedConfig", "load_config", "named_schema", "source_events", "validated"]
-
 
 Section = TypeVar("Section", bound=Strict)
 

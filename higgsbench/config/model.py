@@ -26,25 +26,6 @@ from higgsbench.ensemble import BLEND_METHODS, CUT_RULES
 from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.schema import B_REG, SCHEMAS, TableSchema
 
-__all__ = [
-    "CutConfig",
-    "DataConfig",
-    "FeatureConfig",
-    "MemorySize",
-    "ModelConfig",
-    "NotNegative",
-    "Number",
-    "Positive",
-    "RunConfig",
-    "SchemaConfig",
-    "ShiftConfig",
-    "StackConfig",
-    "Strict",
-    "format_size",
-    "parse_size",
-    "problem",
-]
-
 
 def problem(message: str, key: object = None) -> PydanticCustomError:
     """Make an error whose text is shown as it is, braces and all; `key` is the key at fault inside the section."""

@@ -60,8 +60,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.plan import Plan
     from higgsbench.tune.study import TrialRecord, TuneSettings
 
-__all__ = ["Measured", "NestedScore", "Search", "TuneResult", "tune"]
-
 
 @dataclass(frozen=True)
 class Measured:

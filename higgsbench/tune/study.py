@@ -36,23 +36,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.plan import Row
     from higgsbench.schema import TableSchema
 
-__all__ = [
-    "FEATURES",
-    "OBJECTIVES",
-    "Journal",
-    "TrialRecord",
-    "TuneSettings",
-    "best_of",
-    "configured",
-    "fitted_recalibration",
-    "objective_value",
-    "on_scored_folds",
-    "quiet_optuna",
-    "recalibration_part",
-    "search_space",
-    "starting_point",
-    "with_values",
-]
 
 OBJECTIVES = {name: metric for name, metric in METRICS.items() if metric.headline}
 """Metrics that parameters can be tuned for."""
