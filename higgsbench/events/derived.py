@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import polars as pl
 
-from higgsbench.schema import MISSING, PRIMARY, STRUCTURALLY_MISSING
+from higgsbench.schema import MISSING, PRIMARY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -240,15 +240,6 @@ def agreement(
             close |= np.abs(np.sin(primary["PRI_tau_phi"] - primary["PRI_lep_phi"])) < near
         result[name] = np.where(absent, np.isnan(found), close)
     return result
-
-
-def blank_missing_jets(columns: dict[str, FloatArray], jet_num: npt.NDArray[np.int64]) -> None:
-    """Set to NaN, in place, every quantity whose jets do not exist (`schema.STRUCTURALLY_MISSING`)."""
-    for number, names in STRUCTURALLY_MISSING.items():
-        mask = jet_num == number
-        for name in names:
-            if name in columns:
-                columns[name][mask] = np.nan
 
 
 GRID = 16

@@ -102,11 +102,6 @@ class EventStream:
             raise DataError(f"{self.source}: none of the columns {', '.join(wanted[:5])}; the layout is {schema.name}")
         self._places: list[Place] = []
 
-    @property
-    def labelled(self) -> bool:
-        """Whether the truth is known."""
-        return self.schema.label in self._read
-
     def batches(self, *, check: bool = True, distinct: bool = False) -> Iterator[pl.DataFrame]:
         """Read the file from its start.
 

@@ -80,10 +80,10 @@ def _assign(weights: FloatArray, table: Table, rest: str | None) -> npt.NDArray[
     values, inverse, counts = np.unique(weights, return_inverse=True, return_counts=True)
     names = np.full(len(values), rest or "", dtype="<U8")
     open_values = np.ones(len(values), dtype=np.bool_)
-    # A continuous weight repeats by chance only; without continuous weights every value is one of the known.
+    # A continuous weight repeats only by chance; without continuous weights every value is a known one.
     repeated = counts > (max(1, len(weights) // 1000) if rest is not None else 0)
     remaining = dict(table)
-    least = 2  # one value alone fits every known one
+    least = 2  # a single value fits every known one
     while remaining and open_values.any():
         known = np.array([v for vs in remaining.values() for v in vs])
         owner = np.array([name for name, vs in remaining.items() for _ in vs])
@@ -91,7 +91,7 @@ def _assign(weights: FloatArray, table: Table, rest: str | None) -> npt.NDArray[
         if not len(index):
             break
         scale, matched = _best_scale(values[index], counts[index], known)
-        # After the first match, a process whose yield was scaled on its own stands apart: the last one left is it.
+        # After the first match, one process may remain whose yield was scaled on its own.
         if matched < least or (least == 1 and len(remaining) > 1 and matched == 1):
             break
         position, close = _nearest(values[index], known * scale)
@@ -248,8 +248,8 @@ def _moved_primaries(before: Columns, shifts: Shifts, soft: tuple[FloatArray, Fl
 def _moved_mmc(before: Columns, after: Columns, stored: FloatArray) -> FloatArray:
     """Carry the file's mass along: times the ratio of the MMC-lite masses after and before.
 
-    Where only one of the two exists, the file's value follows it: a mass that the scan no longer finds is missing, and
-    one that it newly finds is its own. Where the scan never finds one, the file's value scales with the visible mass.
+    A mass that the scan no longer finds becomes missing; where the file has none, one that the scan newly finds is taken.
+    Where the scan never finds one, the file's value scales with the visible mass.
     """
     lite_before, lite_after = mmc_lite_from_primaries(before), mmc_lite_from_primaries(after)
     visible = derive(after, ("DER_mass_vis",))["DER_mass_vis"] / derive(before, ("DER_mass_vis",))["DER_mass_vis"]
@@ -288,7 +288,7 @@ def _move_energy(frame: pl.DataFrame, shifts: Shifts, seed: int) -> pl.DataFrame
     # Events that nothing touches keep their digits: without this, rounding of phi would change some of them.
     touched = np.full(frame.height, bool(shifts.tes or shifts.soft_met))
     touched |= (before["PRI_jet_num"] > 0) & (shifts.jes != 0.0)
-    # Tables in memory have nulls where files have -999; whichever it is stays.
+    # Missing values stay null or -999, whichever the table has.
     absent = None if any(frame[name].null_count() for name in FEATURES) else MISSING
     columns = []
     for name in FEATURES:

@@ -30,7 +30,7 @@ def content_digest(frame: pl.DataFrame) -> str:
 
 
 def digest_of_columns(columns: Iterable[pl.Series]) -> str:
-    """Return the `content_digest` of a table whose columns come one by one, in the order of their names."""
+    """Return the `content_digest` of a table given column by column, in the order of their names."""
     h = hashlib.sha256()
     for column in columns:
         h.update(f"{column.name}:{column.dtype}:{len(column)};".encode())
@@ -70,7 +70,7 @@ class Events:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of the content, the data's identity in every result."""
+        """SHA-256 of the content, which identifies the data in every result."""
         return self.known_digest or content_digest(self.frame)
 
     @property
@@ -104,8 +104,8 @@ class Events:
     def weight(self) -> NDArray[np.float64]:
         """(n,) weights for evaluation before rescaling to the reference totals.
 
-        The subset weight (KaggleWeight) where the file has it and the events are of one subset, else the weight: a
-        subset weight is normalised within its subset, so that over several it would count small subsets too much.
+        The subset weight (KaggleWeight) if the file has it and the events are of one subset, otherwise the weight: a
+        subset weight is normalised within its subset and would count small subsets too much.
         """
         name = self.weight_column
         return np.ones(len(self)) if name is None else self.frame[name].cast(pl.Float64).to_numpy()

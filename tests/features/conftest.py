@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from higgsbench.events.derived import blank_missing_jets, derive
-from higgsbench.schema import FEATURES
+from higgsbench.events.derived import derive
+from higgsbench.schema import FEATURES, STRUCTURALLY_MISSING
 
 
 def random_events(seed: int, n: int) -> pl.DataFrame:
@@ -18,7 +18,9 @@ def random_events(seed: int, n: int) -> pl.DataFrame:
         columns[f"PRI_{prefix}_phi"] = rng.uniform(-np.pi, np.pi, n)
     columns["PRI_met"], columns["PRI_met_phi"] = rng.gamma(1.0, 40.0, n), rng.uniform(-np.pi, np.pi, n)
     columns["PRI_met_sumet"] = 100 + rng.gamma(2.0, 80.0, n)
-    blank_missing_jets(columns, columns["PRI_jet_num"].astype(np.int64))
+    for number, names in STRUCTURALLY_MISSING.items():
+        for name in set(names) & set(columns):
+            columns[name][columns["PRI_jet_num"] == number] = np.nan
     columns["PRI_jet_all_pt"] = np.nan_to_num(columns["PRI_jet_leading_pt"]) + np.nan_to_num(
         columns["PRI_jet_subleading_pt"]
     )
