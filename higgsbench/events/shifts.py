@@ -248,7 +248,7 @@ def _moved_primaries(before: Columns, shifts: Shifts, soft: tuple[FloatArray, Fl
 def _moved_mmc(before: Columns, after: Columns, stored: FloatArray) -> FloatArray:
     """Carry the file's mass along: times the ratio of the MMC-lite masses after and before.
 
-    A mass that the scan no longer finds becomes missing; where the file has none, one that the scan newly finds is taken.
+    A mass that the scan no longer finds becomes missing; where the file has none, one that it newly finds is taken.
     Where the scan never finds one, the file's value scales with the visible mass.
     """
     lite_before, lite_after = mmc_lite_from_primaries(before), mmc_lite_from_primaries(after)
