@@ -268,7 +268,10 @@ class _PipelineCodec:
 
 _OWN = ("BlockwiseScaler", "FlaggedMedians", "NormalQuantiles", "ShortMLPClassifier", "SmoothClip")
 _TREE = "sklearn.tree._tree.Tree"
-_TRUSTED = frozenset({*(f"higgsbench.models.parts.{name}" for name in _OWN), _TREE})
+_LINKS = ("link.HalfLogitLink", "link.Interval", "link.LogitLink", "loss.ExponentialLoss", "loss.HalfBinomialLoss")
+_TRUSTED = frozenset(
+    {*(f"higgsbench.models.parts.{name}" for name in _OWN), *(f"sklearn._loss.{name}" for name in _LINKS), _TREE}
+)
 """Types beyond those that skops trusts by itself (numbers, arrays, scikit-learn's estimators). Trees are checked."""
 
 _NEVER = re.compile(r"sklearn\.svm\._classes\.(Nu)?SV[CR]|sklearn\.svm\._classes\.OneClassSVM")
@@ -452,7 +455,10 @@ def read_model(file: Path, codecs: Sequence[Codec] = (), threads: int = 1) -> An
         parts = _contents(file)
         manifest = json.loads(parts.pop(_MANIFEST))
         if manifest["format"] != FORMAT:
-            raise StoreError(f"format {manifest['format']}, this version of higgsbench reads {FORMAT}")
+            raise StoreError(
+                f"format {manifest['format']} (0.1.0 wrote 1), this version of higgsbench reads {FORMAT}: run the "
+                "configuration again"
+            )
         return ModelReader((*codecs, *_CODECS), parts, threads).estimator(manifest["model"])
     except StoreError as error:
         raise StoreError(f"{file}: refused as a stored model: {error}") from error
