@@ -40,7 +40,7 @@ def test_numbers_are_those_of_the_definitions(make_run: MakeRun) -> None:
     mine, theirs = (cross_validated_selection(c.scores[0], c.truth, 0) for c in found)
     assert result.models[0].value("ams") == pytest.approx(ams(w[mine & y].sum(), w[mine & ~y].sum()))
     replicas = [bootstrap_rows([(c.scores, c.truth)], 60)[0] for c in found]
-    assert pair.differences["ams"].se == pytest.approx(paired_error(*replicas))
+    assert pair.differences["ams"].se == pytest.approx(paired_error(replicas[0], replicas[1]))
     only = mine & ~theirs
     assert pair.overlap.only_a.events == only.sum()
     assert pair.overlap.only_a.s == pytest.approx(w[only & y].sum())

@@ -120,23 +120,6 @@ def test_weights_matter(toy: Toy, method: str) -> None:
     assert coefficients[1][1] > coefficients[1][0] + 0.3
 
 
-@pytest.mark.parametrize("method", BLEND_METHODS)
-def test_infinite_scores_do_not_break_fits(toy: Toy, method: str) -> None:
-    """Regression: an infinite score times a coefficient of zero, or two of opposite sign, made the blend NaN."""
-    F = toy.F.copy()
-    F[np.flatnonzero(toy.y)[:3], 0] = np.inf
-    F[np.flatnonzero(~toy.y)[:3], 1] = -np.inf
-    F[0, :2] = np.inf, -np.inf
-    blend = fit_blend(method, NAMES, F, toy.y, toy.w, TOTALS)
-    assert np.isfinite(blend.coefficients).all()
-    out = blend(F)
-    assert np.isfinite(out).all()
-    np.testing.assert_allclose(out[100:], blend(toy.F)[100:] if (F[100:] == toy.F[100:]).all() else out[100:])
-    at = int(np.flatnonzero(toy.y)[1])
-    if blend.coefficients[0] > 0.0:
-        assert out[at] > out[np.isfinite(F).all(axis=1)].max()
-
-
 def test_a_coefficient_of_zero_silences_infinite_scores() -> None:
     y = np.array([True, False] * 50)
     good = np.where(y, 1.0, -1.0) + np.linspace(-1.5, 1.5, 100)

@@ -148,17 +148,12 @@ def test_another_cut_of_the_same_fits_is_another_row(make: Make, tmp_path: Path)
 
 
 def test_failed_rows_are_shown_without_rank(make: Make) -> None:
-    board = Leaderboard.read(make("a", [FAILED, record("x", 3.1)]).parent)
+    alone = Leaderboard.read(make("all failed", [{**FAILED, "seed": 1}]), sort="seed")
+    assert alone.tables[0].rows[0]["rank"] is None
+    board = Leaderboard.read(make("a", [FAILED, record("x", 3.1)]))
     assert [(r["name"], r["rank"]) for r in board.tables[0].rows] == [("x", 1), ("f", None)]
     assert "f (failed: out of memory)" in render(board, "markdown")
     assert "| - " in render(board, "markdown")
-
-
-def test_all_failed(make: Make, tmp_path: Path) -> None:
-    make("a", [{**FAILED, "seed": 1}])
-    board = Leaderboard.read(tmp_path / "results", sort="seed")
-    assert board.tables[0].rows[0]["rank"] is None
-    render(board, "csv")
 
 
 # paired differences and the mark
@@ -430,13 +425,6 @@ def test_html_is_self_contained_accessible_and_escaped(make: Make, tmp_path: Pat
     assert all(attrs["scope"] in ("col", "row") for attrs in heads)
     assert {attrs.get("class") for tag, attrs in found.tags if tag == "tr"} == {None, "best", "failed"}
     assert "3.1" in {attrs.get("data-value") for tag, attrs in found.tags if tag == "td"}
-
-
-def test_html_from_the_command_line(make: Make) -> None:
-    run = make("a", [record("x", 3.1)])
-    done = CliRunner().invoke(cli, ["leaderboard", "--results", str(run.parent), "--format", "html"])
-    assert done.exit_code == 0
-    assert done.output.startswith("<!DOCTYPE html>")
 
 
 def test_watch_ends_when_the_runs_are_done(make: Make) -> None:

@@ -18,7 +18,7 @@ from higgsbench.ensemble.blend import BLEND_METHODS
 from higgsbench.ensemble.cut import CUT_RULES, Truth, best_cut
 from higgsbench.ensemble.evaluate import evaluate_row
 from higgsbench.errors import MetricError
-from higgsbench.metrics import ams, ams_scan, evaluation_weights, log_loss, roc_auc
+from higgsbench.metrics import ams, ams_scan, evaluation_weights, roc_auc
 from higgsbench.runs.result import Silent
 from higgsbench.schema import N_B, N_S
 
@@ -66,15 +66,6 @@ def test_weights_of_all_sizes_at_once() -> None:
     assert 0.0 <= roc_auc(y, score, weight).value <= 1.0
 
 
-def test_weights_whose_sum_overflows_are_refused() -> None:
-    y = np.array([0, 1, 1])
-    w = np.array([1.0, 1.7e308, 1.7e308])
-    with pytest.raises(MetricError, match="sums to more than a number can hold"):
-        evaluation_weights(y, w, N_S, N_B)
-    with pytest.raises(MetricError, match="sums to more than a number can hold"):
-        ams_scan(y, [1.0, 2.0, 3.0], w)
-
-
 def truth(y: Any, fold: Any, rule: str = "smooth") -> Truth:
     y = np.asarray(y, dtype=np.bool_)
     weight = evaluation_weights(y, np.ones(y.size), N_S, N_B)
@@ -104,12 +95,6 @@ def test_infinite_scores_order_like_all_others(rule: str) -> None:
     assert 0.5 < found.value("auc") <= 1.0
     tame = evaluate_row(np.clip(wild, -50, 50)[None, :], truth(y, np.arange(300) % 3, rule))
     assert (found.value("ams"), found.value("auc")) == (tame.value("ams"), tame.value("auc"))
-
-
-def test_a_sure_mistake_has_an_infinite_log_loss() -> None:
-    y, w = np.array([1, 0]), np.array([1.0, 1.0])
-    assert log_loss(y, [-np.inf, 0.0], w).value == math.inf
-    assert math.isfinite(log_loss(y, [np.inf, -np.inf], w).value)
 
 
 @pytest.mark.parametrize("rule", CUT_RULES)
