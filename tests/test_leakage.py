@@ -88,13 +88,3 @@ def test_a_feature_that_equals_the_label_in_held_out_rows_only_does_not_help() -
         return np.column_stack([events.X, events.y])
 
     assert stacked(events, everywhere, "nonnegative")[1].value > 0.99, "the guard would notice"
-
-
-def test_all_models_see_the_same_folds() -> None:
-    a, b = Events(8), Events(8)
-    np.testing.assert_array_equal(a.fold, b.fold)
-    for k in range(4):
-        for label in (True, False):
-            for group in range(3):
-                share = (a.fold == k)[(a.y == label) & (a.group == group)].mean()
-                assert share == pytest.approx(0.25, abs=0.02)
