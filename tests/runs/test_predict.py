@@ -81,6 +81,8 @@ class TestSameNumbers:
     def test_labels_and_weights_are_not_looked_at(
         self, run: Path, toys: Path, tmp_path: Path, ending: str, truth: str
     ) -> None:
+        if ending == "root":
+            pytest.importorskip("uproot")
         whole = predict(run, toys, model="lightgbm", jobs=1)
         events = load_events(toys, cache=False).frame.drop("KaggleSet", "KaggleWeight")
         changed = {
