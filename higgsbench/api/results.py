@@ -305,7 +305,7 @@ def stats(
         HiggsbenchError: if a run or model is not known, or options do not fit each other.
 
     Warns:
-        HiggsbenchWarning: if a fit fails; everything else is returned.
+        HiggsbenchWarning: if a workspace or fit fails; everything else is returned.
     """
     from higgsbench.inference import run_statistics
 

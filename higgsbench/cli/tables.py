@@ -193,7 +193,7 @@ def stats(
         shifts=shifts,
         results=results,
     )
-    if workspace is not None:
+    if workspace is not None and found.workspace is not None:
         write_json(workspace, found.workspace)
     if form == "json":
         click.echo(json_report(content(found)), nl=False)

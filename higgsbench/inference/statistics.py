@@ -98,7 +98,7 @@ class Statistics:
     Attributes:
         models: expected significances, one per model.
         shifts: the selection under systematic shifts, nominal first; empty without shifts.
-        workspace: HistFactory workspace of the one model; None where none was needed.
+        workspace: HistFactory workspace of the one model; None if none was needed, or it cannot be built.
         expected: what pyhf makes of the workspace; None when no fit was asked for.
     """
 
@@ -123,8 +123,8 @@ def run_statistics(
 ) -> Statistics:
     """Compute expected significances and, for a single model, what is built upon them.
 
-    A fit that fails becomes a warning; everything else is returned. Arguments are those of `higgsbench.stats`, with the
-    rows of a stored run instead of the run.
+    A workspace or fit that fails becomes a warning; everything else is returned. Arguments are those of
+    `higgsbench.stats`, with the rows of a stored run instead of the run.
 
     Raises:
         ConfigError: if options do not fit each other.
@@ -150,9 +150,15 @@ def run_statistics(
         table = tuple(scored.table(rows[0].cut.threshold, rows[0].run.b_reg))
         edges = _edges(rows[0], rules, counting=counting)
         template = shifted_template(scored, edges, selected_only=counting)
-    built = build_workspace(template, sigma_b=sigma, mc_stat=mc_stat)
-    expected = expected_results(built) if fit else None
-    for problem in () if expected is None else expected.problems:
+    built, expected = None, None
+    problems: list[str] = []
+    try:
+        built = build_workspace(template, sigma_b=sigma, mc_stat=mc_stat)
+        expected = expected_results(built) if fit else None
+        problems += expected.problems if expected else ()
+    except MetricError as error:
+        problems.append(f"no workspace: {error}")
+    for problem in problems if workspace or fit else ():
         warnings.warn(f"{rows[0].name}: {problem}", HiggsbenchWarning, stacklevel=2)
     return Statistics(found, table, built, expected)
 

@@ -238,6 +238,23 @@ def test_command_line(make_run: MakeRun, shifted: dict[str, Path], tmp_path: Pat
     assert built["observations"][0]["data"] == [pytest.approx(content["shifts"][0]["s"] + content["shifts"][0]["b"])]
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_workspace_that_cannot_be_built_costs_nothing_else(
+    make_run: MakeRun, shifted: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], wanted: bool
+) -> None:
+    pl.read_parquet(shifted["down"]).with_columns(pl.col("score") - 100.0).write_parquet(shifted["down"])
+    results = make_run("a", {"x": 0.2}).parent
+    shifts = ["--events", str(shifted["events"]), "--nominal", str(shifted["nominal"]), "--shift",
+              f"tes={shifted['up']},{shifted['down']}"]  # fmt: skip
+    workspace = ["--fit", "--workspace", str(tmp_path / "w.json")] if wanted else []
+    with pytest.raises(SystemExit, match="0"):
+        main(["stats", "a", "--results", str(results), "--max-bins", "3", "--counting", *shifts, *workspace])
+    shown = capsys.readouterr()
+    assert "tes down" in shown.out
+    assert ("Warning: x: no workspace: every bin needs expected background" in shown.err) == wanted
+    assert not (tmp_path / "w.json").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
