@@ -7,22 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from higgsbench.cli.options import (
-    FILE_NAME,
-    PATH,
-    console,
-    echo_json,
-    file_size,
-    format_option,
-    higgsbench_command,
-    must_differ,
-    number_pairs,
-    plain_table,
-    quantity,
-    seed_option,
-    shift_options,
-    shifts_from,
-)
+from higgsbench.cli import options as opt
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,9 +22,9 @@ if TYPE_CHECKING:
 _COLOURS = {"held": "green", "violated": "bold red", "warning": "yellow", "not applicable": "dim"}
 
 
-@higgsbench_command("fetch", "data fetch --from ~/Downloads/higgs.csv.gz")
+@opt.command("fetch", "data fetch --from ~/Downloads/higgs.csv.gz")
 @click.option("--from", "source", metavar="URL|FILE", help="A mirror's address, or the file already downloaded.")
-@click.option("-o", "--output", type=PATH, help="Also copy the verified file to this path or folder.")
+@click.option("-o", "--output", type=opt.PATH, help="Also copy the verified file to this path or folder.")
 @click.option("--force", is_flag=True, help="Bring the file even if the cache holds it.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
               help="Seconds without an answer after which an attempt is given up.")  # fmt: skip
@@ -56,13 +41,13 @@ def fetch(source: str | None, output: Path | None, force: bool, timeout: float, 
     from higgsbench.events.fetch import fetch_opendata
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    screen = console(stderr=True)
+    screen = opt.console(stderr=True)
     with Progress(*columns, TimeRemainingColumn(), console=screen, disable=not screen.is_terminal) as bar:
         fetched = fetch_opendata(
             source, output=output, force=force, timeout=timeout, attempts=attempts, progress=_PoochProgress(bar)
         )
     state = "verified" if fetched.fresh else "already in the cache"
-    click.echo(f"{fetched.path}: {state}, {quantity(fetched.rows, 'event')}, {file_size(fetched.path)}")
+    click.echo(f"{fetched.path}: {state}, {opt.quantity(fetched.rows, 'event')}, {opt.file_size(fetched.path)}")
     click.echo(f"SHA-256 {fetched.sha256}, from {fetched.source}")
     if output is not None:
         click.echo(f"copied to {output}")
@@ -97,9 +82,9 @@ class _PoochProgress:
         self.bar.update(self.task, description="verifying")
 
 
-@higgsbench_command("convert", "data convert training.csv training.parquet")
-@click.argument("source", metavar="IN", type=FILE_NAME)
-@click.argument("target", metavar="OUT", type=PATH)
+@opt.command("convert", "data convert training.csv training.parquet")
+@click.argument("source", metavar="IN", type=opt.FILE_NAME)
+@click.argument("target", metavar="OUT", type=opt.PATH)
 def convert(source: Path, target: Path) -> None:
     """Convert IN to OUT: .csv, .csv.gz, .parquet or .root by the ending of OUT; the content decides what IN is.
 
@@ -110,16 +95,18 @@ def convert(source: Path, target: Path) -> None:
     from higgsbench.events.formats import output_format, write_events
 
     output_format(target)  # before the reading, which takes time
-    must_differ(source, target)
+    opt.must_differ(source, target)
     events = load_events(source, cache=False)
     written = write_events(events.frame, target, events.schema)
-    click.echo(f"{written}: {quantity(len(events), 'event')}, {file_size(written)}, content {events.digest[:12]}")
+    click.echo(
+        f"{written}: {opt.quantity(len(events), 'event')}, {opt.file_size(written)}, content {events.digest[:12]}"
+    )
 
 
-@higgsbench_command("simulate", "data simulate --events 100000 --seed 1 --mix ttbar=2 -o toy.parquet")
+@opt.command("simulate", "data simulate --events 100000 --seed 1 --mix ttbar=2 -o toy.parquet")
 @click.option("--events", type=click.IntRange(1), required=True, help="Number of events.")
-@seed_option
-@click.option("-o", "--output", type=PATH, required=True, help="File to write: .csv, .csv.gz or .parquet.")
+@opt.seed_option
+@click.option("-o", "--output", type=opt.PATH, required=True, help="File to write: .csv, .csv.gz or .parquet.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
               help="Processes; no effect on the events.")  # fmt: skip
 @click.option("--higgs-mass", type=float, default=125.0, show_default=True, help="Mass of the Higgs boson, GeV.")
@@ -128,7 +115,7 @@ def convert(source: Path, target: Path) -> None:
               help="Factor on the share of a process in its class; repeatable.")  # fmt: skip
 @click.option("--set-proportions", default="t=250,b=100,v=450", show_default=True, metavar="SET=NUMBER,...",
               help="Relative sizes of the KaggleSets.")  # fmt: skip
-@shift_options
+@opt.shift_options
 def simulate(
     events: int, seed: int, output: Path, jobs: int, higgs_mass: float, luminosity: float, mix: tuple[str, ...],
     set_proportions: str, **shifts: Any,
@@ -143,21 +130,21 @@ def simulate(
     settings = SimulationSettings(
         events=events,
         seed=seed,
-        mix=number_pairs(mix, "--mix"),
+        mix=opt.number_pairs(mix, "--mix"),
         higgs_mass=higgs_mass,
         luminosity=luminosity,
-        set_proportions=number_pairs([set_proportions], "--set-proportions"),
-        shifts=shifts_from(**shifts),
+        set_proportions=opt.number_pairs([set_proportions], "--set-proportions"),
+        shifts=opt.shifts_from(**shifts),
     )
     written = write_simulated(settings, output.expanduser(), jobs=jobs)
-    click.echo(f"{written}: {quantity(events, 'toy simulated event')}, seed {seed}, {file_size(written)}")
+    click.echo(f"{written}: {opt.quantity(events, 'toy simulated event')}, seed {seed}, {opt.file_size(written)}")
 
 
-@higgsbench_command("shift", "data shift training.csv shifted.csv --tes 0.03 --bkg-scale 1.01")
-@click.argument("source", metavar="IN", type=FILE_NAME)
-@click.argument("target", metavar="OUT", type=PATH)
-@shift_options
-@seed_option
+@opt.command("shift", "data shift training.csv shifted.csv --tes 0.03 --bkg-scale 1.01")
+@click.argument("source", metavar="IN", type=opt.FILE_NAME)
+@click.argument("target", metavar="OUT", type=opt.PATH)
+@opt.shift_options
+@opt.seed_option
 @click.option("--reselect", is_flag=True, help="Drop events that the shift moved below the selection's thresholds.")
 def shift(source: Path, target: Path, seed: int, reselect: bool, **options: Any) -> None:
     """Apply systematic shifts to the events of IN, real or simulated, and write them to OUT.
@@ -172,9 +159,9 @@ def shift(source: Path, target: Path, seed: int, reselect: bool, **options: Any)
     from higgsbench.events.formats import output_format, write_events
     from higgsbench.events.shifts import apply_shifts
 
-    shifts = shifts_from(**options)
+    shifts = opt.shifts_from(**options)
     output_format(target)
-    must_differ(source, target)
+    opt.must_differ(source, target)
     events = load_events(source, cache=False)
     schema = events.schema
     measured = [name for name in schema.features if name not in schema.integers]
@@ -184,13 +171,13 @@ def shift(source: Path, target: Path, seed: int, reselect: bool, **options: Any)
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
     written = write_events(shifted, target, schema)
-    dropped = f", {quantity(frame.height - shifted.height, 'event')} dropped" if reselect else ""
-    click.echo(f"{written}: {quantity(shifted.height, 'event')}{dropped}, {file_size(written)}")
+    dropped = f", {opt.quantity(frame.height - shifted.height, 'event')} dropped" if reselect else ""
+    click.echo(f"{written}: {opt.quantity(shifted.height, 'event')}{dropped}, {opt.file_size(written)}")
 
 
-@higgsbench_command("info", "data info training.csv --format json")
-@click.argument("file", type=FILE_NAME)
-@format_option("table", "json")
+@opt.command("info", "data info training.csv --format json")
+@click.argument("file", type=opt.FILE_NAME)
+@opt.format_option("table", "json")
 def info(file: Path, form: str) -> None:
     """Tell what FILE holds: layout, digest, subsets with classes and sums of weights, missing values by jet number."""
     from higgsbench.events import load_events
@@ -198,10 +185,10 @@ def info(file: Path, form: str) -> None:
 
     found = describe(load_events(file))
     if form == "json":
-        echo_json({**found.as_dict(), "bytes": file.expanduser().stat().st_size})
+        opt.echo_json({**found.as_dict(), "bytes": file.expanduser().stat().st_size})
         return
-    out = console()
-    out.print(_summary(found, file_size(file.expanduser())))
+    out = opt.console()
+    out.print(_summary(found, opt.file_size(file.expanduser())))
     out.print(_subsets(found))
     if found.missing:
         out.print(_missing(found))
@@ -227,7 +214,7 @@ def _summary(info: EventsInfo, size: str) -> Table:
 
 def _subsets(info: EventsInfo) -> Table:
     numbers = ("events", "signal", "background", "sum of signal weights", "sum of background weights")
-    table = plain_table(("subset", *numbers), right=1, title="Subsets")
+    table = opt.plain_table(("subset", *numbers), right=1, title="Subsets")
     for row in info.subsets:
         counts = [f"{n:,}" if n is not None else "-" for n in (row.events, row.signal, row.background)]
         sums = [f"{w:,.3f}" if w is not None else "-" for w in (row.signal_weight, row.background_weight)]
@@ -240,7 +227,7 @@ def _missing(info: EventsInfo) -> Table:
     groups: list[int | None] = list(info.groups) or [None]
     headings = [f"{group} ({info.groups[group]:,} events)" if group is not None else "events" for group in groups]
     title = "Missing values" + (" by jet number" if info.groups else "")
-    table = plain_table(("columns", *headings), right=1, title=title)
+    table = opt.plain_table(("columns", *headings), right=1, title=title)
     alike: dict[tuple[int, ...], list[str]] = {}
     for name, counts in info.missing.items():
         alike.setdefault(tuple(counts[group] for group in groups), []).append(name)
@@ -249,12 +236,12 @@ def _missing(info: EventsInfo) -> Table:
     return table
 
 
-@higgsbench_command("validate", "data validate training.csv --strict")
-@click.argument("file", type=FILE_NAME)
+@opt.command("validate", "data validate training.csv --strict")
+@click.argument("file", type=opt.FILE_NAME)
 @click.option("--strict", is_flag=True, help="Fail on warnings, too: things that are rare but legal.")
 @click.option("--rows", type=click.IntRange(0), default=5, show_default=True,
               help="How many offending rows to show per rule.")  # fmt: skip
-@format_option("table", "json")
+@opt.format_option("table", "json")
 @click.pass_context
 def validate(ctx: click.Context, file: Path, strict: bool, rows: int, form: str) -> None:
     """Check FILE against every rule that the challenge's real events obey.
@@ -266,17 +253,17 @@ def validate(ctx: click.Context, file: Path, strict: bool, rows: int, form: str)
 
     report = validate_file(file, shown=rows)
     if form == "json":
-        echo_json(report.as_dict(strict=strict))
+        opt.echo_json(report.as_dict(strict=strict))
     else:
-        _show(console(), report, strict=strict)
+        _show(opt.console(), report, strict=strict)
     ctx.exit(0 if report.passed(strict=strict) else 1)
 
 
 def _show(out: Console, report: ValidationReport, *, strict: bool) -> None:
     from rich.text import Text
 
-    title = f"{report.source}: {quantity(report.rows, 'event')}"
-    table = plain_table(("rule", "statement", "checked", "offenders"), right=2, title=title)
+    title = f"{report.source}: {opt.quantity(report.rows, 'event')}"
+    table = opt.plain_table(("rule", "statement", "checked", "offenders"), right=2, title=title)
     table.add_column("outcome")
     group = ""
     for result in report.results:
@@ -304,18 +291,20 @@ def _show_rows(out: Console, result: RuleResult) -> None:
         line = f" (line {row['line']})" if "line" in row else ""
         out.print(f"  row {row['row']}{line}: {cells}")
     if result.offenders > len(result.first):
-        out.print(f"  and {quantity(result.offenders - len(result.first), 'more row')}")
+        out.print(f"  and {opt.quantity(result.offenders - len(result.first), 'more row')}")
 
 
 def _verdict(report: ValidationReport, *, strict: bool) -> Text:
     from rich.text import Text
 
     counts = {status: sum(r.status == status for r in report.results) for status in _COLOURS}
-    facts = [f"{quantity(counts['held'], 'rule')} held"]
+    facts = [f"{opt.quantity(counts['held'], 'rule')} held"]
     if counts["violated"]:
-        facts.append(f"{counts['violated']} violated in {quantity(int(report.violating.sum()), 'row')}")
+        facts.append(f"{counts['violated']} violated in {opt.quantity(int(report.violating.sum()), 'row')}")
     if counts["warning"]:
-        facts.append(f"{quantity(counts['warning'], 'warning')} in {quantity(int(report.unusual.sum()), 'row')}")
+        facts.append(
+            f"{opt.quantity(counts['warning'], 'warning')} in {opt.quantity(int(report.unusual.sum()), 'row')}"
+        )
     if counts["not applicable"]:
         facts.append(f"{counts['not applicable']} not applicable")
     passed = report.passed(strict=strict)

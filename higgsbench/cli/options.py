@@ -93,7 +93,7 @@ def _told_on_stderr() -> Iterator[None]:
             log.setLevel(level)
 
 
-def higgsbench_command(name: str, example: str) -> Callable[[Callable[..., Any]], click.Command]:
+def command(name: str, example: str) -> Callable[[Callable[..., Any]], click.Command]:
     """Return the decorator of a command, with an example at the end of its help."""
     return click.command(name, cls=Command, epilog=f"Example:  higgsbench {example}")
 

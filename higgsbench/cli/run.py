@@ -8,18 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from higgsbench.cli.options import (
-    FILE_NAME,
-    PATH,
-    added,
-    console,
-    echo_json,
-    format_option,
-    higgsbench_command,
-    plain_table,
-    preset_option,
-    quantity,
-)
+from higgsbench.cli import options as opt
 from higgsbench.files import one_line, printable
 
 if TYPE_CHECKING:
@@ -33,24 +22,24 @@ if TYPE_CHECKING:
 _SHOWN = 8
 """Trials in the table of `tune`."""
 
-_engine_options = added(
+_engine_options = opt.added(
     click.option("--engine", type=click.Choice(["local", "serial", "dask"]),
                  help="Where fits run: processes here (default), this process, or Dask workers (extra dask)."),
     click.option("--scheduler", metavar="ADDRESS|FILE", help="Dask scheduler with its workers; implies --engine dask."),
-    click.option("--cluster", type=PATH, metavar="FILE",
+    click.option("--cluster", type=opt.PATH, metavar="FILE",
                  help="Batch system that brings Dask workers; see `higgsbench cluster`."),
     click.option("--unit-time-limit", metavar="TIME", help="End a single fit after so long, e.g. 10m; it has failed."),
     click.option("--unit-memory-limit", metavar="SIZE", help="End a fit whose process takes more, e.g. 4GB."),
 )  # fmt: skip
 
 
-@higgsbench_command("run", "run configs/all.yaml --data training.csv --only xgboost --set folds=3")
-@click.argument("config", type=PATH)
-@click.option("--data", type=FILE_NAME, help="Event file to train on, instead of the configuration's.")
-@click.option("--test", type=FILE_NAME, help="Separate file of held-out events.")
+@opt.command("run", "run configs/all.yaml --data training.csv --only xgboost --set folds=3")
+@click.argument("config", type=opt.PATH)
+@click.option("--data", type=opt.FILE_NAME, help="Event file to train on, instead of the configuration's.")
+@click.option("--test", type=opt.FILE_NAME, help="Separate file of held-out events.")
 @click.option("--only", multiple=True, metavar="MODEL", help="Keep only this model or label; may be repeated.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, e.g. cut.rule=max.")
-@preset_option
+@opt.preset_option
 @click.option("--time-limit", metavar="TIME",
               help="For everything, e.g. 90s, 30m, 2h; rows that do not fit are left out and named.")  # fmt: skip
 @click.option("--plan", "dry", is_flag=True, help="Predict time and memory, train nothing.")
@@ -61,7 +50,7 @@ _engine_options = added(
 @click.option("--retry-failed", is_flag=True, help="Train those units again that failed in an earlier call.")
 @click.option("--memory-limit", metavar="SIZE",
               help="For all processes, e.g. 8GB; what needs more trains from disk or is refused at once.")  # fmt: skip
-@click.option("--output", type=PATH, default=Path("results"), show_default=True, help="Folder that holds the runs.")
+@click.option("--output", type=opt.PATH, default=Path("results"), show_default=True, help="Folder that holds the runs.")
 @click.option("--no-models", is_flag=True, help="Keep the scores only: no fitted models to predict with later.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the leaderboard only.")
 def run(
@@ -87,12 +76,12 @@ def run(
         raise click.UsageError("--plan trains nothing; leave out --retry-failed")
     chosen: dict[str, Any] = {"data": data, "test": test, "only": only, "settings": settings, "preset": preset}
     chosen |= {"output": output, "jobs": jobs}
-    out = console(width=WIDE)
+    out = opt.console(width=WIDE)
     if dry:
         _show_forecast(api.plan_run(config, events=events, **chosen), jobs, out)
         return
     begin = time.monotonic()
-    progress = Progress(console(stderr=not out.is_terminal), quiet=quiet)
+    progress = Progress(opt.console(stderr=not out.is_terminal), quiet=quiet)
     try:
         with progress.bar:
             result = api.run(
@@ -140,7 +129,7 @@ def _show_forecast(found: Forecast, jobs: int | None, out: Console) -> None:
     from higgsbench.config.model import format_duration
     from higgsbench.runs.environment import available_cores
 
-    table = plain_table(("row", "fits", "stored", "seeds", "a fit", "all"), right=1)
+    table = opt.plain_table(("row", "fits", "stored", "seeds", "a fit", "all"), right=1)
     for row in found.rows:
         times = (format_duration(row.seconds), format_duration(row.total))
         table.add_row(row.name, str(row.units), str(row.stored), str(row.bag), *times)
@@ -148,8 +137,8 @@ def _show_forecast(found: Forecast, jobs: int | None, out: Console) -> None:
     processes = "1 process" if (jobs or available_cores()) == 1 else f"{jobs or available_cores()} processes"
     click.echo(
         f"{'runs overnight: ' if found.seconds > 3 * 3600 else ''}predicted {format_duration(found.seconds)} with "
-        f"{processes} on {quantity(found.events, 'training event')}, about {found.memory_mb / 1000:.1f} GB of memory "
-        f"(measured in {format_duration(found.calibration_seconds)} of short fits; nothing was trained)"
+        f"{processes} on {opt.quantity(found.events, 'training event')}, about {found.memory_mb / 1000:.1f} GB of "
+        f"memory (measured in {format_duration(found.calibration_seconds)} of short fits; nothing was trained)"
     )
 
 
@@ -218,8 +207,8 @@ class Progress:
         self.bar.update(self.task, total=self.total, completed=self.done, state=state)
 
 
-@higgsbench_command("tune", "tune configs/quick.yaml --model xgboost --time-limit 10m -o tuned.yaml")
-@click.argument("config", type=PATH)
+@opt.command("tune", "tune configs/quick.yaml --model xgboost --time-limit 10m -o tuned.yaml")
+@click.argument("config", type=opt.PATH)
 @click.option("--model", required=True, help="Model or label of CONFIG, or any registered model.")
 @click.option("--trials", type=click.IntRange(min=2), default=40, show_default=True, help="Trials of each study.")
 @click.option("--time-limit", metavar="TIME", help="For all studies together, e.g. 90s, 30m, 2h.")
@@ -230,15 +219,15 @@ class Progress:
               help="Folds of the run held out in turn, each with a study of its own, for an honest score.")  # fmt: skip
 @click.option("--vary", multiple=True, metavar="WHAT[=A,B]", help="Vary training_weights or features too.")
 @click.option("--prune/--no-prune", default=True, help="Break off trials behind the median after a fold.")
-@click.option("--data", type=PATH, help="Event file, instead of the configuration's.")
-@preset_option
+@click.option("--data", type=opt.PATH, help="Event file, instead of the configuration's.")
+@opt.preset_option
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key of CONFIG.")
 @click.option("--jobs", "-j", type=click.IntRange(min=1), default=1, show_default=True,
               help="Trials at a time; with more than one the search may vary.")  # fmt: skip
-@click.option("--studies", type=PATH, default=Path("studies"), show_default=True,
+@click.option("--studies", type=opt.PATH, default=Path("studies"), show_default=True,
               help="Folder of the studies; a study that was stopped continues.")  # fmt: skip
-@click.option("--output", "-o", type=PATH, help="Write the configuration here too.")
-@format_option("table", "json")
+@click.option("--output", "-o", type=opt.PATH, help="Write the configuration here too.")
+@opt.format_option("table", "json")
 @click.option("--quiet", "-q", is_flag=True, help="No line per trial.")
 def tune(config: Path, output: Path | None, form: str, quiet: bool, **choices: Any) -> None:
     """Search the parameters of one model of CONFIG; write a configuration to run.
@@ -269,9 +258,9 @@ def tune(config: Path, output: Path | None, form: str, quiet: bool, **choices: A
         except OSError as error:
             raise StoreError(f"{output}: cannot be written: {error.strerror}") from error
     if form == "json":
-        echo_json(result.as_json())
+        opt.echo_json(result.as_json())
     else:
-        _show_study(result, console(), config, output)
+        _show_study(result, opt.console(), config, output)
 
 
 def _show_study(result: TuneResult, screen: Console, config: Path, output: Path | None) -> None:
@@ -307,7 +296,7 @@ def _show_trials(result: TuneResult, screen: Console) -> None:
     complete = sorted((r for r in result.trials if r.value is not None), key=lambda r: abs((r.value or 0.0) - best))
     shown = complete[:_SHOWN]
     numbers = [str(record.number) for record in shown]
-    table = plain_table(("trial", *numbers), right=1, title=f"Best trials of {result.label}")
+    table = opt.plain_table(("trial", *numbers), right=1, title=f"Best trials of {result.label}")
     table.add_row(result.objective, *(f"{record.value:.6g}" for record in shown))
     table.add_row("seconds", *(f"{record.seconds:.1f}" for record in shown), end_section=True)
     for name in result.best.values:
@@ -320,7 +309,7 @@ def _show_nested(result: TuneResult, screen: Console) -> None:
     if found is None:
         return
     title = f"On {len(found.chosen)} held-out folds of the run, with standard errors"
-    table = plain_table(("parameters", "log-loss x10³", "wAUC", "AMS cv"), right=1, title=title)
+    table = opt.plain_table(("parameters", "log-loss x10³", "wAUC", "AMS cv"), right=1, title=title)
     lines = (
         ("of the beginning", found.start, ""),
         ("nested (chosen without fold)", found.nested, ""),

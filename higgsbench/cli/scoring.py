@@ -10,38 +10,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from higgsbench.cli.options import (
-    FILE_NAME,
-    PATH,
-    added,
-    echo_json,
-    format_option,
-    higgsbench_command,
-    must_differ,
-    results_option,
-    split_names,
-)
+from higgsbench.cli import options as opt
 from higgsbench.files import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from higgsbench.cli.options import Function
-
 
 _SIMULATED = 50_000
 """Simulated events that `explore` describes by default: statistics good to a per cent in seconds."""
 
-_run_options = added(
+_run_options = opt.added(
     click.option("--model", metavar="NAME", help="Row to take, e.g. 'xgboost [jets]'; the stack by default, or the"
                  " only row."),
     click.option("--jobs", "-j", type=click.IntRange(min=1), help="Parts of the file scored at a time; all cores by"
                  " default."),
-    results_option,
+    opt.results_option,
 )  # fmt: skip
 
 
-def _subset_option(default: str) -> Callable[[Function], Function]:
+def _subset_option(default: str) -> Callable[[opt.Function], opt.Function]:
     """Return the option that chooses subsets, its help ending with what holds without it."""
     return click.option("--subset", metavar="NAMES", help=f"Only events of these KaggleSets, e.g. b,v; {default}.")
 
@@ -67,10 +55,10 @@ class _Counter:
         click.echo(text, err=True)
 
 
-@higgsbench_command("predict", "predict results/all-1a2b3c4d test.csv -o scores.parquet")
-@click.argument("run", type=PATH)
-@click.argument("data", type=FILE_NAME)
-@click.option("--output", "-o", required=True, metavar="FILE", type=PATH,
+@opt.command("predict", "predict results/all-1a2b3c4d test.csv -o scores.parquet")
+@click.argument("run", type=opt.PATH)
+@click.argument("data", type=opt.FILE_NAME)
+@click.option("--output", "-o", required=True, metavar="FILE", type=opt.PATH,
               help="Table to write: .parquet, .csv or .csv.gz; - for CSV on standard output.")  # fmt: skip
 @_subset_option("all events by default")
 @_run_options
@@ -87,18 +75,18 @@ def predict(
     from higgsbench.runs.predict import check_ending, write_scores
 
     check_ending(output)
-    must_differ(data, output)
+    opt.must_differ(data, output)
     count = _Counter(data)
-    chosen = split_names(subset, "--subset")
+    chosen = opt.split_names(subset, "--subset")
     parts = predicted_parts(run, data, model, jobs, chosen, count, results)
     write_scores(parts, output)
     count.end()
 
 
-@higgsbench_command("submit", "submit results/all-1a2b3c4d test.csv -o submission.csv")
-@click.argument("run", type=PATH)
-@click.argument("test", type=FILE_NAME)
-@click.option("--output", "-o", required=True, metavar="FILE", type=PATH,
+@opt.command("submit", "submit results/all-1a2b3c4d test.csv -o submission.csv")
+@click.argument("run", type=opt.PATH)
+@click.argument("test", type=opt.FILE_NAME)
+@click.option("--output", "-o", required=True, metavar="FILE", type=opt.PATH,
               help="Submission to write, .csv or .csv.gz; - for standard output.")  # fmt: skip
 @_subset_option("by default b and v where TEST has them, otherwise all events")
 @_run_options
@@ -114,9 +102,9 @@ def submit(
     from higgsbench.runs.predict import check_ending, write_scores
 
     check_ending(output, text_only=True)
-    must_differ(test, output)
+    opt.must_differ(test, output)
     count = _Counter(test)
-    chosen = split_names(subset, "--subset")
+    chosen = opt.split_names(subset, "--subset")
     table = submission(run, test, model=model, jobs=jobs, subsets=chosen, progress=count, results=results)
     count.end()
     write_scores(iter([table]), output)
@@ -124,11 +112,11 @@ def submit(
     click.echo(f"{output}: {table.height:,} events, {selected:,} of them s", err=True)
 
 
-@higgsbench_command("score", "score submission.csv atlas-higgs-challenge-2014-v2.csv.gz")
-@click.argument("submission", type=FILE_NAME)
-@click.argument("truth", type=FILE_NAME)
+@opt.command("score", "score submission.csv atlas-higgs-challenge-2014-v2.csv.gz")
+@click.argument("submission", type=opt.FILE_NAME)
+@click.argument("truth", type=opt.FILE_NAME)
 @_subset_option("by default b and v where TRUTH has them, otherwise all events")
-@format_option("text", "json")
+@opt.format_option("text", "json")
 @click.option("--schema", default="atlas-higgs-2014", metavar="NAME|FILE",
               help="Layout of TRUTH, as for `explore`; the challenge's by default.")  # fmt: skip
 @click.option("--n-s", type=float, help="Expected signal events, instead of the layout's.")
@@ -148,10 +136,10 @@ def score(
     from higgsbench import api
 
     totals = None if n_s is None and n_b is None else (n_s, n_b)
-    subsets = split_names(subset, "--subset")
+    subsets = opt.split_names(subset, "--subset")
     scores = api.score(submission, truth, subsets=subsets, totals=totals, b_reg=b_reg, schema=schema)
     if form == "json":
-        echo_json([dataclasses.asdict(score) for score in scores])
+        opt.echo_json([dataclasses.asdict(score) for score in scores])
         return
     for found in scores:
         click.echo(
@@ -160,16 +148,16 @@ def score(
         )
 
 
-@higgsbench_command("explore", "explore training.csv --test test.csv --html explore.html")
-@click.argument("data", required=False, type=FILE_NAME)
-@click.option("--test", type=FILE_NAME, help="A second event file, compared with DATA for drift.")
+@opt.command("explore", "explore training.csv --test test.csv --html explore.html")
+@click.argument("data", required=False, type=opt.FILE_NAME)
+@click.option("--test", type=opt.FILE_NAME, help="A second event file, compared with DATA for drift.")
 @click.option("--subset", "subsets", multiple=True, metavar="NAME",
               help="Subset to describe (repeatable); by default the training subset, if any.")  # fmt: skip
 @click.option("--schema", default="atlas-higgs-2014", metavar="NAME|FILE",
               help="Layout of DATA: atlas-higgs-2014, uci-higgs, or a YAML file with keys of data.schema.")  # fmt: skip
 @click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False),
               help="Also write one self-contained page with pictures (needs the extra 'report').")  # fmt: skip
-@format_option("table", "json")
+@opt.format_option("table", "json")
 @click.option("--events", type=click.IntRange(min=1),
               help=f"Number of simulated events, without DATA.  [default: {_SIMULATED}]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the simulation, without DATA.  [default: 0]")
@@ -204,7 +192,7 @@ def explore(
 
         write_page(found, page)
     if form == "json":
-        echo_json(found.to_dict())
+        opt.echo_json(found.to_dict())
     else:
         click.echo(render_terminal(found, shutil.get_terminal_size().columns, color=sys.stdout.isatty()), nl=False)
     if page is not None:

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from higgsbench.cli.options import (
-    PATH,
-    console,
-    echo_json,
-    format_option,
-    higgsbench_command,
-    plain_table,
-    results_option,
-    split_names,
-)
+from higgsbench.cli import options as opt
 
 if TYPE_CHECKING:
     from higgsbench.models import ModelSpec
@@ -38,9 +29,9 @@ class _Share(click.FloatRange):
         return float(super().convert(number, param, ctx)) / (100.0 if text.endswith("%") else 1.0)
 
 
-@higgsbench_command("leaderboard", "leaderboard results --sort auc --format markdown")
-@click.argument("folder", type=PATH, required=False)
-@click.option("--results", type=PATH, show_default="results", help="The same as FOLDER.")
+@opt.command("leaderboard", "leaderboard results --sort auc --format markdown")
+@click.argument("folder", type=opt.PATH, required=False)
+@click.option("--results", type=opt.PATH, show_default="results", help="The same as FOLDER.")
 @click.option("--format", "form", type=click.Choice(["table", "markdown", "csv", "json", "html"]), default="table",
               show_default=True, help="csv and json carry full precision.")  # fmt: skip
 @click.option("--sort", default="ams_cv", show_default=True, help="Column that ranks.")
@@ -58,7 +49,7 @@ def leaderboard(
     results = _runs_folder(folder or results or Path("results"))
     if watching and form != "table":
         raise click.UsageError("--watch shows a table; leave --format out")
-    chosen = split_names(columns, "--columns")
+    chosen = opt.split_names(columns, "--columns")
     if watching:
         from higgsbench.leaderboard.board import watch
 
@@ -70,7 +61,7 @@ def leaderboard(
         return
     if not board.tables and not board.notes:
         click.echo(f"{results}: no runs yet; `higgsbench run` makes some")
-    show(board, console(width=WIDE), chosen)
+    show(board, opt.console(width=WIDE), chosen)
 
 
 def _runs_folder(named: Path) -> Path:
@@ -86,10 +77,10 @@ def _runs_folder(named: Path) -> Path:
         return named
 
 
-@higgsbench_command("members", "members results/all-1a2b3c4d --format json")
-@click.argument("run", type=PATH)
-@results_option
-@format_option("table", "json")
+@opt.command("members", "members results/all-1a2b3c4d --format json")
+@click.argument("run", type=opt.PATH)
+@opt.results_option
+@opt.format_option("table", "json")
 def members(run: Path, results: Path, form: str) -> None:
     """Show what each member gives to the stack of RUN: weight, gain when kept, and the member it is most like.
 
@@ -102,9 +93,9 @@ def members(run: Path, results: Path, form: str) -> None:
 
     found = api.members(run, results=results)
     if form == "table":
-        console(width=WIDE).print(members_table(found))
+        opt.console(width=WIDE).print(members_table(found))
         return
-    echo_json(
+    opt.echo_json(
         {
             "method": found.method,
             "auc": found.auc,
@@ -114,13 +105,13 @@ def members(run: Path, results: Path, form: str) -> None:
     )
 
 
-@higgsbench_command("compare", "compare --run results/all-1a2b3c4d xgboost catboost stack")
+@opt.command("compare", "compare --run results/all-1a2b3c4d xgboost catboost stack")
 @click.argument("what", nargs=-1, metavar="[RUN | RUN:MODEL | MODEL]...")
 @click.option("--run", help="Run that bare names of models refer to; alone: all its models.")
-@results_option
+@opt.results_option
 @click.option("--common", is_flag=True, help="Compare runs of different events on those they share.")
 @click.option("--replicas", type=click.IntRange(2), default=1000, show_default=True, help="Bootstrap replicas.")
-@format_option("table", "markdown", "json")
+@opt.format_option("table", "markdown", "json")
 @click.option("--events", type=_FILE,
               help="Also write, per event, which models select it (Parquet or CSV).")  # fmt: skip
 def compare(
@@ -136,14 +127,14 @@ def compare(
 
     found = compare_models(*what, run=run, results=results, common=common, replicas=replicas, events=events)
     if form == "table":
-        show(found, console(width=WIDE))
+        show(found, opt.console(width=WIDE))
     else:
         click.echo(render(found, form), nl=False)
 
 
-@higgsbench_command("stats", "stats all-1a2b3c4d --model stack --sigma-b 0.05 --workspace stack.json")
-@click.argument("run", type=PATH)
-@results_option
+@opt.command("stats", "stats all-1a2b3c4d --model stack --sigma-b 0.05 --workspace stack.json")
+@click.argument("run", type=opt.PATH)
+@opt.results_option
 @click.option("--model", "models", multiple=True, help="Only this model (repeatable).")
 @click.option("--sigma-b", multiple=True, type=_Share(0.0),
               help="Relative background uncertainty, 0.05 or 5% (repeatable).")  # fmt: skip
@@ -165,7 +156,7 @@ def compare(
               help="Labelled events to shift; the run's held-out or else out-of-fold events by default.")  # fmt: skip
 @click.option("--nominal", type=_FILE,
               help="Scores of --events (Parquet: EventId, score), where they were scored elsewhere.")  # fmt: skip
-@format_option("table", "json")
+@opt.format_option("table", "json")
 def stats(
     run: Path, results: Path, models: tuple[str, ...], sigma_b: tuple[float, ...], max_bins: int, min_background: float,
     min_effective: float, workspace: Path | None, fit: bool, shape: bool, mc_stat: bool, shifts: tuple[str, ...],
@@ -198,23 +189,23 @@ def stats(
     if form == "json":
         click.echo(json_report(content(found)), nl=False)
     else:
-        show(found, console(width=WIDE))
+        show(found, opt.console(width=WIDE))
 
 
-@higgsbench_command("report", "report results/all-1c8408ea -o report.html --figures figures --shift tes=0.03")
-@click.argument("run", required=False, default="results", type=PATH)
+@opt.command("report", "report results/all-1c8408ea -o report.html --figures figures --shift tes=0.03")
+@click.argument("run", required=False, default="results", type=opt.PATH)
 @click.option("--output", "-o", type=_FILE, default=Path("report.html"), show_default=True, help="The page.")
 @click.option("--figures", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Also keep every figure as PNG and PDF in this folder.")  # fmt: skip
-@click.option("--data", type=PATH, help="The run's event file, where it has moved.")
-@click.option("--test", type=PATH, help="Its file of held-out events, where that has moved.")
+@click.option("--data", type=opt.PATH, help="The run's event file, where it has moved.")
+@click.option("--test", type=opt.PATH, help="Its file of held-out events, where that has moved.")
 @click.option("--all-rows", is_flag=True, help="Figures for every row, not only for the best ones and the stack.")
 @click.option("--shift", "shifts", multiple=True, metavar="NAME=SIZE|UP,DOWN",
               help="Show what a systematic shift does: tes=0.03 moves the events, tes=up.csv,down.csv names files of "
               "moved events (repeatable).")  # fmt: skip
 @click.option("--events", type=_FILE,
               help="Labelled events to shift; the run's held-out or else out-of-fold events by default.")  # fmt: skip
-@results_option
+@opt.results_option
 def report(run: Path, output: Path, figures: Path | None, **options: Any) -> None:
     """Draw a stored run as one page that opens offline (needs the extra 'report').
 
@@ -228,13 +219,13 @@ def report(run: Path, output: Path, figures: Path | None, **options: Any) -> Non
         click.echo(f"Wrote the figures to {figures}", err=True)
 
 
-@higgsbench_command("mlflow", "export mlflow results/all-1a2b3c4d --tracking-uri sqlite:///mlflow.db")
-@click.argument("run", type=PATH)
-@results_option
+@opt.command("mlflow", "export mlflow results/all-1a2b3c4d --tracking-uri sqlite:///mlflow.db")
+@click.argument("run", type=opt.PATH)
+@opt.results_option
 @click.option("--tracking-uri", metavar="URI",
               help="MLflow server or store; the environment variable MLFLOW_TRACKING_URI otherwise.")  # fmt: skip
 @click.option("--experiment", default="higgsbench", show_default=True, help="Experiment to log to.")
-@click.option("--file", "files", multiple=True, type=PATH,
+@click.option("--file", "files", multiple=True, type=opt.PATH,
               help="Log this file too, e.g. a report; may be repeated.")  # fmt: skip
 def mlflow(run: Path, results: Path, tracking_uri: str | None, experiment: str, files: tuple[Path, ...]) -> None:
     """Log RUN to MLflow's tracking (extra `mlflow`): one run, with a nested run for each row.
@@ -249,8 +240,8 @@ def mlflow(run: Path, results: Path, tracking_uri: str | None, experiment: str, 
     click.echo(f"{run}: {what}, experiment {done.experiment!r}, run {done.run_id} at {done.uri}")
 
 
-@higgsbench_command("cluster", "cluster configs/clusters/slurm.yaml")
-@click.argument("file", type=PATH)
+@opt.command("cluster", "cluster configs/clusters/slurm.yaml")
+@click.argument("file", type=opt.PATH)
 def cluster(file: Path) -> None:
     """Check the cluster FILE and show the job that `run --cluster FILE` would submit; nothing is submitted."""
     from higgsbench.runs.engines.base import job_script, load_cluster
@@ -261,23 +252,23 @@ def cluster(file: Path) -> None:
     click.echo(f"{jobs} like this; SCHEDULER is filled in when a run begins.", err=True)
 
 
-@higgsbench_command("models", "models --preset good")
+@opt.command("models", "models --preset good")
 @click.option("--preset", type=click.Choice(["quick", "good", "best"]), help="Show the parameters of a preset.")
-@format_option("table", "json")
+@opt.format_option("table", "json")
 def models(preset: str | None, form: str) -> None:
     """List the registered models, those of installed packages included."""
     from higgsbench.models import registered_models
 
     rows = [_model(spec, preset) for spec in registered_models()]
     if form == "json":
-        echo_json(rows)
+        opt.echo_json(rows)
         return
     settings = ("features", "training_weights", "parameters") if preset else ()
-    table = plain_table(("model", "what", "installed", "weights", "missing values", *settings))
+    table = opt.plain_table(("model", "what", "installed", "weights", "missing values", *settings))
     for row in rows:
         shown = (row["name"], row["description"], row["installed"], "yes" if row["sample_weight"] else "no")
         table.add_row(*shown, row["missing"], *(_setting(row[key]) for key in settings))
-    console().print(table)
+    opt.console().print(table)
 
 
 def _model(spec: ModelSpec, preset: str | None) -> dict[str, Any]:
@@ -311,9 +302,9 @@ def _setting(value: Any) -> str:
 _KEYS = ("name", "unit", "formula", "source", "group")
 
 
-@higgsbench_command("features", "features physics")
+@opt.command("features", "features physics")
 @click.argument("name", metavar="[SET]", required=False)
-@format_option("table", "json", "markdown")
+@opt.format_option("table", "json", "markdown")
 def features(name: str | None, form: str) -> None:
     """List the feature sets, those of installed packages included; with SET, the formula and source of each feature.
 
@@ -330,7 +321,7 @@ def features(name: str | None, form: str) -> None:
     else:
         rows = [tuple(getattr(q, key) for key in _KEYS) for q in feature_set(name).quantities(ATLAS_HIGGS)]
     if form == "json":
-        echo_json([dict(zip(titles, row, strict=True)) for row in rows])
+        opt.echo_json([dict(zip(titles, row, strict=True)) for row in rows])
     elif form == "markdown":
         for row in (titles, ("---",) * len(titles), *rows):
             click.echo("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
@@ -341,14 +332,14 @@ def features(name: str | None, form: str) -> None:
 def _show_features(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Show rows; a column of groups becomes rules between them."""
     grouped = titles[-1] == "group"
-    table = plain_table(titles[:-1] if grouped else titles)
+    table = opt.plain_table(titles[:-1] if grouped else titles)
     for row, following in zip(rows, [*rows[1:], rows[-1]], strict=True):
         table.add_row(*(row[:-1] if grouped else row), end_section=grouped and row[-1] != following[-1])
-    console().print(table)
+    opt.console().print(table)
 
 
-@higgsbench_command("environment", "environment --format json")
-@format_option("text", "json")
+@opt.command("environment", "environment --format json")
+@opt.format_option("text", "json")
 def environment(form: str) -> None:
     """Print versions and hardware, for a bug report."""
     from higgsbench.events.cache import cache_dir
@@ -356,7 +347,7 @@ def environment(form: str) -> None:
 
     found = {**described.environment(), "cache": str(cache_dir())}
     if form == "json":
-        echo_json(found)
+        opt.echo_json(found)
         return
     packages = found.pop("packages")
     for name, value in [*found.items(), *packages.items()]:

@@ -62,5 +62,5 @@ def test_the_page_is_in_step(capsys: pytest.CaptureFixture[str], name: str) -> N
 
 
 def test_the_page_names_every_function() -> None:
-    start = PAGE.read_text(encoding="utf-8").split("and the functions ")[1].split(". A column")[0]
+    start = PAGE.read_text(encoding="utf-8").split("and the functions ")[1].split(". Put a column")[0]
     assert set(re.findall(r"[a-z]\w*", start.replace("(x, base)", ""))) == FUNCTIONS
