@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sklearn
@@ -25,7 +25,6 @@ __all__ = [
     "FromLogOdds",
     "Sample",
     "SeedBag",
-    "SharedBins",
     "TimedSearch",
     "fit_weighted",
     "read_log_odds",
@@ -148,16 +147,6 @@ def _probabilities(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
     return signal
 
 
-class SharedBins(Protocol):
-    """How a library bins events once for all members of a bag."""
-
-    def prepare(self, estimator: Any, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64]) -> Any:
-        """Bin the events; None where the estimator's parameters do not allow it."""
-
-    def fit(self, estimator: Any, bins: Any, train: NDArray[np.intp], aside: NDArray[np.intp], rounds: int) -> Any:
-        """Train on some rows, watching others."""
-
-
 class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Train until the weighted log-loss on a part of the training events, put aside, no longer falls.
 
@@ -170,7 +159,8 @@ class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         rounds: rounds without improvement after which training ends; the best round is kept.
         fraction: share of the training events put aside, between 0 and 1, stratified by class.
         seed: seed of that choice.
-        shared: how a bag bins the events once; None where each member does.
+        shared: bins the events once for a bag, an object with the methods of
+            `higgsbench.models.builtin.lightgbm_trees.LightGBMBins`; None where each member bins them.
 
     Attributes:
         estimator_: the fitted trees.
@@ -184,7 +174,7 @@ class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         rounds: int,
         fraction: float,
         seed: int,
-        shared: SharedBins | None = None,
+        shared: Any = None,
     ) -> None:
         self.estimator = estimator
         self.fit_until = fit_until
@@ -206,10 +196,10 @@ class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         )
         return self
 
-    def fit_on(self, shared: SharedBins, bins: Any, y: NDArray[Any]) -> EarlyStopping:
+    def fit_on(self, bins: Any, y: NDArray[Any]) -> EarlyStopping:
         """Fit on events that are binned already; as `fit` otherwise."""
         train, aside = self.parts(y)
-        self.estimator_ = shared.fit(clone(self.estimator), bins, train, aside, self.rounds)
+        self.estimator_ = self.shared.fit(clone(self.estimator), bins, train, aside, self.rounds)
         return self
 
     def parts(self, y: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -239,7 +229,7 @@ def stopped_early(
     seed: int,
     build: Callable[[dict[str, Any]], Any],
     fit: FitUntil,
-    shared: SharedBins | None = None,
+    shared: Any = None,
 ) -> Any:
     """Build an estimator, wrapped where `early_stopping_rounds` is among its parameters.
 
@@ -293,8 +283,7 @@ class SeedBag(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc
             w = np.ones(y.size) if sample_weight is None else sample_weight
             bins = first.shared.prepare(first.estimator, X, y, w)
         self.estimators_ = [
-            fit_weighted(member, X, y, sample_weight) if bins is None else member.fit_on(first.shared, bins, y)
-            for member in members
+            fit_weighted(member, X, y, sample_weight) if bins is None else member.fit_on(bins, y) for member in members
         ]
         self.classes_ = np.unique(y)
         return self

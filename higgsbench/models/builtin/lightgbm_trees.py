@@ -29,7 +29,7 @@ __all__ = ["MODELS", "LightGBMBins", "LoadedLightGBM", "checked_text"]
 
 _BINS_SEED = 1
 """Chooses the events that bins are learnt from. By default the seed of the model does, so that each member of a bag
-would have other bins; another choice moves the AUC of 20 rounds on 250,000 events by up to .0004."""
+would have other bins."""
 
 _NOT_NATIVE = ("class_weight", "importance_type", "n_estimators", "n_jobs", "objective", "random_state")
 """Parameters of the scikit-learn wrapper that the library itself lacks or calls otherwise."""
@@ -87,8 +87,7 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     def build(own: dict[str, Any]) -> Any:
         return LGBMClassifier(**ours, **{**fixed, **own})
 
-    # The sample for the bins takes 12 to 24 bytes per value; the library's default is 200,000 events. On 50,000
-    # simulated training events: AUC -.00006 (4) against all of them, a fit in .95 of the time.
+    # The sample for the bins takes much memory; the default of 200,000 events is not better.
     return stopped_early({"subsample_for_bin": 20_000, **params}, context.seed, build, _until, LightGBMBins())
 
 
@@ -345,13 +344,6 @@ _COMMON = {
     "subsample": 0.8,
     "subsample_freq": 1,
 }
-# The members share their bins: 7% less time at the same AUC. A bag of 4: +9 (2) | +8 (1). num_leaves 31 (the default):
-# -4 (3) | 0 (2), 8: -4 (3) | -3 (2); learning_rate .1: -14 (4) | -15 (3), .02: +1 (2) | +4 (1) in 1.3 times the time;
-# min_child_samples 20: -1 (2) | +2 (1); colsample_bytree 1: -14 (3) | -1 (2); no subsample: -6 (3) | -5 (2); 100
-# rounds: -13 (6) | -31 (4); early stopping after 20 rounds +2 (1) | +2 (1), after 100 -1 (1) | -9 (1);
-# validation_fraction .05: +3 (3) | 0 (2), .2: -3 (3) | +3 (2). In earlier trials the rest was flat: one seed with 400
-# rounds gave .9299; 8 leaves and 600 rounds .9300, a third of the columns .9303, half of the events .9291, reg_lambda
-# 20 .9301, min_child_samples 150 .9298.
 _BEST = {**_COMMON, **STOPPED, "n_estimators": 3000, BAG: 4}
 
 MODELS = (

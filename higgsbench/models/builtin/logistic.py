@@ -51,8 +51,6 @@ def _space() -> dict[str, Any]:
     }
 
 
-# Squares and products of the columns: degree 1 (the default) -312 (20) | -362 (11) in units of .0001; C 1: -248 (17) |
-# -76 (6). 300 iterations only make sure that all fits end: 100 of them change nothing.
 MODELS = (
     ModelSpec(
         name="logistic",

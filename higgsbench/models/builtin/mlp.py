@@ -51,10 +51,6 @@ def _space() -> dict[str, Any]:
     }
 
 
-# One layer of 100 (the default): -34 (7) | -30 (5); alpha .0001: -5 (1) | -3 (1); 40 epochs: -80 (9) | -3 (4), the
-# default of 200 is dearer still; batches of 200: 0 (2) | -3 (1); learning_rate_init .001: -7 (3) | +2 (2); quantiles
-# instead of clipping: -11 (6) | -8 (3). More in docs/networks.md. More than 8 epochs overfit, smooth clipping beats
-# normal quantiles by about .0015, wider layers and larger batches at twice the rate are better and faster than `good`.
 _BEST = {
     BAG: 8,
     "hidden_layer_sizes": [128, 128],

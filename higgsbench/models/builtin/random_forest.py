@@ -18,16 +18,11 @@ _NODE = 80.0
 """Bytes of a node of a tree in scikit-learn."""
 
 _NODES = 0.55
-"""Nodes per event and tree, times the smallest leaf; 0.11 on 10,000 to 40,000 simulated events with leaves of 5."""
+"""Nodes per event and tree, times the smallest leaf."""
 
 
 def smallest_leaf(events: int | None) -> int:
-    """Smallest leaf of a forest, unless given: 5 events up to 50,000 training events, 20 from 200,000, 30 from 600,000.
-
-    Trees whose leaves hold a fixed number of events grow with the events. On 200,000 simulated ones leaves of 20 are
-    as good as leaves of 5 (AUC .9293 and .9294), with .37 of the nodes in .7 of the time; leaves of 50 are not
-    (.9279), nor are 10 or 20 on 50,000 (.9259 and .9256; 5: .9262). On 250,000: 20, 30, 40 .9300, .9294, .9292.
-    """
+    """Smallest leaf of a forest, unless given; it grows with the events, or the trees would without being better."""
     return 5 if events is None else max(5, min(events // 10_000, 20), min(events // 20_000, 30))
 
 
@@ -70,8 +65,6 @@ def _space() -> dict[str, Any]:
     }
 
 
-# The smallest leaf is 5 on the events of these figures; 1 (the library's default): -14 (4) | -12 (3). All events for
-# each tree: +1 (3) | +2 (2) in 1.7 times the time. 100 trees instead of 200: -3.7 ± 1.8 | -6.7 ± 1.4.
 _FOREST = {"max_features": "sqrt", "max_samples": 0.5}
 
 MODELS = (

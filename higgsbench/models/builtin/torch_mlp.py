@@ -24,8 +24,6 @@ def _names() -> frozenset[str]:
     return parameter_names("higgsbench.models.packed", "PackedMLPClassifier")
 
 
-# The library is this package, its defaults are `best`; no dropout -69 (8) | -53 (5), no weight decay -1 | -1, a rate of
-# .001 -48 (7) | -23 (3). docs/networks.md has more.
 MODELS = (
     ModelSpec(
         name="torch_mlp",

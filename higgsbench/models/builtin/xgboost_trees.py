@@ -185,11 +185,6 @@ def _space() -> dict[str, Any]:
     }
 
 
-# A bag of 3: +9 (2) | +9 (1). max_depth 6 (the default) +3 (2) | +4 (1): no more than other seeds; learning_rate 0.3:
-# -42 (5) | -18 (3); min_child_weight 1: +3 (4) | -1 (2), no difference; colsample_bytree 1: -11 (3) | -3 (2); 100
-# rounds: -17 (6) | -34 (4). A fixed 450 rounds on all events beat a lone member that stops early, +5 (3) | +7 (2): it
-# puts a tenth of the events aside, which the bag makes up for (quality.md: the early-stopped bag of LightGBM is 5 (2)
-# ahead of a fixed one).
 _COMMON = {"max_depth": 5, "learning_rate": 0.03, "min_child_weight": 50, "colsample_bytree": 0.5}
 
 MODELS = (
