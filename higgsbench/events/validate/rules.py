@@ -240,8 +240,9 @@ def _disagrees(name: str, table: RuleTable) -> BoolArray:
     unsure = np.flatnonzero(both & ~close)
     bad = np.zeros(len(table), dtype=np.bool_)
     if unsure.size:
-        part = table.take(unsure)
-        values = {column: part[column] for column in (*primary, name)}
+        columns = (*primary, name)
+        part = table.take(unsure, columns)
+        values = {column: part[column] for column in columns}
         slack = {column: part.slack(column) for column in values}
         bad[unsure] = ~agreement(values, values, (name,), slack)[name]
     return bad

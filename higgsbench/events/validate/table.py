@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -25,7 +25,7 @@ DECIMAL: tuple[str, ...] = tuple(name for name in FEATURES if name not in ATLAS_
 """Features that the official files keep to three decimals."""
 
 WEIGHTS = ("Weight", "KaggleWeight")
-_LOOKED_AT = 20_000  # rows whose digits are counted
+_LOOKED_AT = 5_000  # rows whose digits are counted
 _CONVINCING = 20  # distinct values, which all end in a zero by chance once in 10^20 files
 _FEWEST_DIGITS = 3  # a weight of fewer digits is a number that somebody chose, not one that was rounded
 
@@ -131,9 +131,9 @@ class RuleTable:
             self._columns[name] = columns_of(self.frame, (name,))[name]
         return self._columns[name]
 
-    def take(self, rows: npt.NDArray[np.intp]) -> RuleTable:
-        """Return some rows."""
-        return RuleTable(self.frame[rows], self.precision)
+    def take(self, rows: npt.NDArray[np.intp], columns: Sequence[str] | None = None) -> RuleTable:
+        """Return some rows, and some columns or all."""
+        return RuleTable(self.frame.select(columns or pl.all())[rows], self.precision)
 
     def slack(self, *names: str) -> FloatArray | float:
         """Return how far the values of some columns, added up, may lie from the official ones: (n,), or 0."""
