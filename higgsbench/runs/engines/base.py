@@ -12,11 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from higgsbench.config.document import read_yaml
 from higgsbench.config.load import validated
-from higgsbench.config.model import Strict, format_duration, format_size, parse_duration, parse_size, problem
+from higgsbench.config.model import (
+    MemorySize,
+    Strict,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+    problem,
+)
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.unit import UnitResult
@@ -222,12 +230,12 @@ class ClusterConfig(Strict):
 
     system: Literal["slurm", "htcondor"]
     workers: Annotated[int, Field(ge=1, le=10_000)]
-    memory: str
+    memory: MemorySize
     cores: Annotated[int, Field(ge=1, le=1024)] = 1
     walltime: str | None = None
     queue: Line | None = None
     account: Line | None = None
-    disk: str | None = None
+    disk: MemorySize | None = None
     directives: list[Line] | dict[Line, Line] | None = None
     prologue: list[Line] = Field(default_factory=list)
     python: Line | None = None
@@ -241,19 +249,6 @@ class ClusterConfig(Strict):
         if value is not None and not _WORD.fullmatch(value):
             raise problem(f"{value!r}: a job script takes only letters, digits and ./~%+:@,=_-")
         return value
-
-    @field_validator("memory", "disk")
-    @classmethod
-    def _size(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None:
-            return None
-        try:
-            size = parse_size(value)
-        except ConfigError as error:
-            raise problem(str(error)) from error
-        if info.field_name == "memory" and size < _LEAST:
-            raise problem(f"{value!r}: a worker needs at least 100MB")
-        return f"{size}B"
 
     @field_validator("walltime")
     @classmethod
@@ -271,6 +266,8 @@ class ClusterConfig(Strict):
         for key in foreign:
             if getattr(self, key):
                 raise problem(f"{self.system} has no key {key!r}; its own options go into `directives`", key)
+        if parse_size(self.memory) < _LEAST:
+            raise problem(f"{self.memory!r}: a worker needs at least 100MB", "memory")
         if self.system == "htcondor" and self.disk is None:
             raise problem("htcondor needs the disk of a job, e.g. `disk: 2GB`")
         kind, words = (list, "a list of lines") if self.system == "slurm" else (dict, "keys and values")
@@ -291,12 +288,13 @@ def load_cluster(source: str | Path) -> ClusterConfig:
     return validated(document, ClusterConfig)
 
 
-def _jobqueue() -> Any:
+def _kind(system: str) -> Any:
+    """Return the class of dask-jobqueue for a batch system."""
     try:
         import dask_jobqueue
     except ImportError as error:
         raise MissingExtraError("a batch system", "dask") from error
-    return dask_jobqueue
+    return getattr(dask_jobqueue, {"slurm": "SLURMCluster", "htcondor": "HTCondorCluster"}[system])
 
 
 def _arguments(config: ClusterConfig) -> dict[str, Any]:
@@ -304,7 +302,7 @@ def _arguments(config: ClusterConfig) -> dict[str, Any]:
     common = {
         "cores": config.cores,
         "processes": 1,
-        "memory": config.memory,
+        "memory": f"{parse_size(config.memory)}B",
         "python": config.python,
         "log_directory": config.logs,
         "local_directory": config.scratch,
@@ -314,7 +312,7 @@ def _arguments(config: ClusterConfig) -> dict[str, Any]:
         "nanny": True,
     }
     if config.system == "htcondor":
-        own: dict[str, Any] = {"disk": config.disk}
+        own: dict[str, Any] = {"disk": f"{parse_size(config.disk or config.memory)}B"}
     else:
         own = {
             "queue": config.queue,
@@ -336,8 +334,7 @@ def job_script(config: ClusterConfig) -> str:
     Raises:
         MissingExtraError: if dask-jobqueue is not installed.
     """
-    kind = {"slurm": "SLURMCluster", "htcondor": "HTCondorCluster"}[config.system]
-    job = getattr(_jobqueue(), kind).job_cls
+    job = _kind(config.system).job_cls
     arguments = _arguments(config)
     arguments.pop("interface", None)  # of the machine that submits; it goes into the address
     there = config.logs is None or Path(config.logs).exists()
@@ -358,11 +355,10 @@ def start_cluster(config: ClusterConfig, threads: int) -> Any:
     """
     if config.cores < threads:
         raise ConfigError(f"the run asks for {threads} threads per fit, the cluster file for cores: {config.cores}")
-    jobqueue = _jobqueue()
+    kind = _kind(config.system)
     command = _COMMAND[config.system]
     if shutil.which(command) is None:
         raise EngineError(f"no command {command!r} here: start the run on a machine that submits {config.system} jobs")
-    kind = jobqueue.SLURMCluster if config.system == "slurm" else jobqueue.HTCondorCluster
     cluster = kind(**_arguments(config), scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"})
     cluster.scale(config.workers)
     return cluster
