@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from higgsbench.compare.measure import Overlap, difference_between, fold_values, measure, over_folds, overlap_of
+from higgsbench.compare.measure import Overlap, Part, difference_between, fold_values, measure, over_folds, overlap_of
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable
 from higgsbench.metrics.comparisons import Difference, holm, indistinct_groups
@@ -207,10 +207,7 @@ def check_target(target: Path) -> None:
 def write_selections(target: Path, shared: Contender, comparison: Comparison) -> None:
     """Write EventId, truth, evaluation weight and one boolean per model (its honest selection, first repeat).
 
-    Args:
-        target: Parquet or CSV file.
-        shared: any of the compared models.
-        comparison: the comparison.
+    The file is Parquet or CSV; `shared` is any of the compared models.
 
     Raises:
         StoreError: if the file cannot be written.
@@ -228,28 +225,25 @@ def write_selections(target: Path, shared: Contender, comparison: Comparison) ->
         raise StoreError(f"{target}: cannot be written: {error.strerror}") from error
 
 
-def _number(value: float, metric: str, *, signed: bool = False) -> str:
+def _number(value: float, metric: str, sign: str = "") -> str:
     how = METRICS[metric]
-    if not math.isfinite(value):
-        return "?"
-    shown = value * how.scale
-    return f"{shown:+.{how.digits}f}" if signed else f"{shown:.{how.digits}f}"
+    return f"{value * how.scale:{sign}.{how.digits}f}" if math.isfinite(value) else "?"
+
+
+def _with_error(value: float, se: float, metric: str, sign: str = "") -> str:
+    return f"{_number(value, metric, sign)} ± {_number(se, metric)}"
 
 
 def _p(value: float) -> str:
-    if not math.isfinite(value):
-        return "?"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "?" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _models(comparison: Comparison) -> tuple[list[str], _Rows]:
     head = ["model", "selected", "s", "b", *(how.heading for how in METRICS.values())]
     rows = []
-    for model in comparison.models:
-        cells = [f"{_number(model.value(m), m)} ± {_number(model.se(m), m)}" for m in METRICS]
-        rows.append(
-            [printable(model.name), f"{100 * model.fraction:.1f}%", f"{model.s:,.0f}", f"{model.b:,.0f}", *cells]
-        )
+    for m in comparison.models:
+        cells = [_with_error(m.value(name), m.se(name), name) for name in METRICS]
+        rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", f"{m.s:,.0f}", f"{m.b:,.0f}", *cells])
     return head, rows
 
 
@@ -257,31 +251,21 @@ def _differences(pair: PairResult) -> tuple[list[str], _Rows]:
     head = ["metric", "difference", "95% interval", "p", "p (Holm)", "over folds", "p over folds"]
     rows = []
     for metric, how in METRICS.items():
-        d = pair.differences[metric]
-        over = pair.over_folds.get(metric)
-        rows.append(
-            [
-                how.heading,
-                f"{_number(d.value, metric, signed=True)} ± {_number(d.se, metric)}",
-                f"{_number(d.low, metric, signed=True)} to {_number(d.high, metric, signed=True)}",
-                _p(d.p_value),
-                _p(pair.adjusted[metric]),
-                f"{_number(over.value, metric, signed=True)} ± {_number(over.se, metric)}" if over else "",
-                _p(over.p_value) if over else "",
-            ]
-        )
+        d, over = pair.differences[metric], pair.over_folds.get(metric)
+        interval = f"{_number(d.low, metric, '+')} to {_number(d.high, metric, '+')}"
+        folds = [_with_error(over.value, over.se, metric, "+"), _p(over.p_value)] if over else ["", ""]
+        difference = _with_error(d.value, d.se, metric, "+")
+        rows.append([how.heading, difference, interval, _p(d.p_value), _p(pair.adjusted[metric]), *folds])
     return head, rows
 
 
 def _overlap(pair: PairResult) -> tuple[list[str], _Rows]:
-    named = (
-        (f"only {printable(pair.a)}", pair.overlap.only_a),
-        (f"only {printable(pair.b)}", pair.overlap.only_b),
-        ("both", pair.overlap.both),
-        ("either", pair.overlap.either),
-    )
+    found = pair.overlap
+    parts = (found.only_a, found.only_b, found.both, found.either)
+    names = (f"only {printable(pair.a)}", f"only {printable(pair.b)}", "both", "either")
+    rows = [[f"{p.events:,}", f"{p.s:,.1f}", f"{p.b:,.1f}", f"{p.ams:.3f}"] for p in parts]
     head = ["selected by", "events", "s", "b", "AMS of these alone"]
-    return head, [[name, f"{p.events:,}", f"{p.s:,.1f}", f"{p.b:,.1f}", f"{p.ams:.3f}"] for name, p in named]
+    return head, [[name, *row] for name, row in zip(names, rows, strict=True)]
 
 
 def conclusions(comparison: Comparison) -> list[str]:
@@ -301,9 +285,10 @@ def _conclusion(pair: PairResult, comparison: Comparison) -> str:
         d = pair.differences[metric]
         first = (d.value < 0.0) == METRICS[metric].lower_is_better
         ahead, behind = (a, b) if first else (b, a)
+        p = _p(pair.adjusted[metric])
         found.append(
             f"{ahead} is better than {behind} in {METRICS[metric].heading} "
-            f"(by {_number(abs(d.value), metric)} ± {_number(d.se, metric)}, p {_equals(pair.adjusted[metric])})"
+            f"(by {_with_error(abs(d.value), d.se, metric)}, p {p if p.startswith('<') else f'= {p}'})"
         )
     corrected = " after correction for all pairs" if len(comparison.pairs) > 1 else ""
     ams = pair.differences["ams"]
@@ -315,10 +300,6 @@ def _conclusion(pair: PairResult, comparison: Comparison) -> str:
     missing = [METRICS[m].heading for m in _HEADLINE if not pair.adjusted[m] < ALPHA]
     rest = f" In {' and '.join(missing)} they cannot be told apart." if missing else ""
     return f"{'; '.join(found)}{corrected}.{rest}{_models_vary(pair)}"
-
-
-def _equals(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def _models_vary(pair: PairResult) -> str:
@@ -405,9 +386,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
                 "b": pair.b,
                 "differences": {m: {**_difference(d), "p_holm": pair.adjusted[m]} for m, d in pair.differences.items()},
                 "over_folds": {m: _difference(d) for m, d in pair.over_folds.items()},
-                "selected": {
-                    name: vars(getattr(pair.overlap, name)) for name in ("only_a", "only_b", "both", "either")
-                },
+                "selected": {name: vars(part) for name, part in vars(pair.overlap).items() if isinstance(part, Part)},
                 "rank_correlation": pair.overlap.rank_correlation,
                 "conclusion": _conclusion(pair, comparison),
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -192,11 +193,7 @@ def read_diversity(run: str | Path | StoredRun | RunResult, results: str | Path 
 
 
 def unfinished(results: Path) -> dict[str, int]:
-    """Return the runs that have begun and have no rows yet, with the number of units they have stored.
-
-    Args:
-        results: folder that holds runs, or one run's folder.
-    """
+    """Return the runs that have begun and have no rows yet, with the number of units they have stored."""
     folders = run_folders(results) if results.is_dir() else []
     return {folder.name: stored_units(folder) for folder in folders if not (folder / "rows.json").exists()}
 
@@ -205,20 +202,14 @@ def watch(
     results: Path,
     sort: str,
     columns: Sequence[str] | None,
+    console: Console,
     *,
     seconds: float = 2.0,
-    console: Console | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> None:
     """Refresh the leaderboard until every run has its rows; the last state stays on the screen.
 
-    Args:
-        results: folder that holds runs, or one run's folder.
-        sort: column that ranks.
-        columns: chosen columns.
-        seconds: pause between two looks.
-        console: output; standard output by default.
-        wait: how to pause.
+    Arguments as for `Leaderboard.read` and `render.show`, with the pause between two looks and how to pause.
 
     Raises:
         HiggsbenchError: if the first look fails; later ones may meet a half-written folder and are tried again.
@@ -227,19 +218,16 @@ def watch(
     from rich.live import Live
     from rich.text import Text
 
-    from higgsbench.leaderboard.render import output_console, renderables
+    from higgsbench.leaderboard.render import renderables
 
-    target = console or output_console()
     board = Leaderboard.read(results, sort=sort)
-    with Live(console=target, auto_refresh=False, vertical_overflow="visible") as live:
+    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
             going = unfinished(results)
             lines = [Text(f"{name}: {units} units stored, running", style="cyan") for name, units in going.items()]
-            live.update(Group(*renderables(board, target, columns), *lines), refresh=True)
+            live.update(Group(*renderables(board, console, columns), *lines), refresh=True)
             if not going:
                 return
             wait(seconds)
-            try:
+            with contextlib.suppress(HiggsbenchError):
                 board = Leaderboard.read(results, sort=sort)
-            except HiggsbenchError:
-                continue

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from higgsbench.ensemble.blend import Diversity
     from higgsbench.pages.html import Part
 
-__all__ = ["TEXT_FORMATS", "members_table", "output_console", "page_table", "render", "renderables", "show"]
+__all__ = ["TEXT_FORMATS", "members_table", "page_table", "render", "renderables", "show"]
 
 TEXT_FORMATS = ("markdown", "csv", "json", "html")
 
@@ -39,14 +39,6 @@ WIDE = 1000
 
 MANY = 100
 """Tables with more rows are drawn by hand."""
-
-
-def output_console() -> Console:
-    """Return a console for standard output, wide where it is not a terminal."""
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDE)
 
 
 def show(board: Tables, console: Console, columns: Sequence[str] | None = None) -> None:

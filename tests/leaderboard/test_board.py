@@ -440,7 +440,7 @@ def test_watch_ends_when_the_runs_are_done(make: Make) -> None:
             shutil.copy(make("late", [record("late", 3.0)]) / "rows.json", results / "going")
 
     out = io.StringIO()
-    watch(results, "ams_cv", None, seconds=0.5, console=Console(file=out, width=200), wait=wait)
+    watch(results, "ams_cv", None, Console(file=out, width=200), seconds=0.5, wait=wait)
     assert looks == [0.5, 0.5, 0.5]
     assert "late" in out.getvalue()
     assert unfinished(results) == {}
@@ -453,7 +453,7 @@ def test_watch_can_be_interrupted(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        watch(tmp_path, "ams_cv", None, console=Console(file=io.StringIO()), wait=interrupt)
+        watch(tmp_path, "ams_cv", None, Console(file=io.StringIO()), wait=interrupt)
 
 
 def test_watch_shows_a_table_only(tmp_path: Path) -> None:
