@@ -53,7 +53,7 @@ def leaderboard(
     if watching:
         from higgsbench.leaderboard.board import watch
 
-        watch(results, sort, chosen, console(width=WIDE))
+        watch(results, sort, chosen, opt.console(width=WIDE))
         return
     board = Leaderboard.read(results, sort=sort)
     if form != "table":
