@@ -211,14 +211,6 @@ def read_sealed(file: Path) -> Any:
         raise StoreError(f"{file}: damaged or not made by higgsbench") from error
 
 
-def read_vouched_json(folder: Path, name: str) -> Any:
-    """Read a JSON file of a run; see `read_vouched`."""
-    try:
-        return parse_json(read_vouched(folder, name))
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{folder / name}: damaged or not made by higgsbench") from error
-
-
 def read_vouched(folder: Path, name: str) -> bytes:
     """Read a file of a run's folder and compare it with its checksum in rows.json, if that has one.
 

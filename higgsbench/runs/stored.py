@@ -6,7 +6,7 @@ Importing this module loads no training library. Everything but `rows.json` is r
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -97,11 +97,7 @@ class StoredRow:
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """Out-of-fold log-odds (repeats, n) in the order of `StoredRun.event_id`.
-
-        Raises:
-            StoreError: if the scores are missing or damaged.
-        """
+        """Out-of-fold log-odds (repeats, n) in the order of `StoredRun.event_id`."""
         return self.run.score_table[self.name]
 
     @property
@@ -111,11 +107,7 @@ class StoredRow:
 
     @property
     def cut(self) -> FrozenCut:
-        """The frozen cut.
-
-        Raises:
-            StoreError: if the record holds none.
-        """
+        """The frozen cut."""
         from higgsbench.ensemble.cut import CUT_RULES
 
         found: list[Any] = [self.record.get(key) for key in ("cut_rule", "threshold", "cut_fraction")]
@@ -149,6 +141,8 @@ class StoredRow:
 class StoredRun:
     """A finished run as stored. It may come from anybody: nothing in it is executed.
 
+    A StoreError names the file that is missing or damaged when it is asked for.
+
     Args:
         folder: the run's folder.
 
@@ -170,8 +164,8 @@ class StoredRun:
         self.rows = tuple(StoredRow(self, record) for record in content["rows"])
         self.comparability: dict[str, Any] = content["comparability"]
         self.source = str(content.get("source", ""))
-        self.checksums: dict[str, str] = content.get("checksums") or {}
-        left_out = [str(row.get("name", "")) for row in content.get("left_out") or () if isinstance(row, dict)]
+        self.checksums = _of(dict, content.get("checksums"))
+        left_out = [str(row.get("name", "")) for row in _of(list, content.get("left_out")) if isinstance(row, dict)]
         if left_out:
             self.notes.append(f"{self.name}: a time limit left out {', '.join(left_out)}")
 
@@ -269,9 +263,7 @@ class StoredRun:
     def _scores(self) -> pl.DataFrame:
         frame = self.read(SCORES, _parse_table)
         path = self.folder / SCORES
-        for name, kind in _COLUMNS.items():
-            if name not in frame.columns or frame[name].dtype != kind or frame[name].null_count():
-                raise StoreError(f"{path}: no complete column {name!r} of type {kind}; {_AGAIN}")
+        _check_columns(frame, path, _COLUMNS)
         events = self.comparability["events"]
         if frame.height != events * self.repeats:
             raise StoreError(f"{path}: {frame.height} rows instead of {events} events x {self.repeats} repeats")
@@ -309,32 +301,28 @@ class StoredRun:
         return self._scores[column].to_numpy().reshape(self.repeats, -1)
 
     @cached_property
-    def score_table(self) -> _Columns:
+    def score_table(self) -> Mapping[str, NDArray[np.float64]]:
         """Out-of-fold log-odds (repeats, n) by name of the row."""
-        return _Columns(self._scores, self.folder / SCORES, self.repeats)
+        return _Scores(self._scores, self.folder / SCORES, self.repeats, -1)
 
     @cached_property
-    def _test(self) -> pl.DataFrame | None:
+    def _test(self) -> pl.DataFrame:
         path = self.folder / TEST_SCORES
         if not path.exists() and TEST_SCORES not in self.checksums:
-            return None
+            return pl.DataFrame()
         frame = self.read(TEST_SCORES, _parse_table)
-        if "EventId" not in frame.columns or frame["EventId"].dtype != pl.Int64 or frame["EventId"].null_count():
-            raise StoreError(f"{path}: no complete column 'EventId' of whole numbers; {_AGAIN}")
+        _check_columns(frame, path, {"EventId": pl.Int64})
         return frame
 
     @property
     def test_event_id(self) -> NDArray[np.int64] | None:
         """Numbers (m,) of the held-out events, or None where there are none."""
-        return None if self._test is None else self._test["EventId"].to_numpy()
+        return self._test["EventId"].to_numpy() if self._test.width else None
 
     @cached_property
-    def test_score_table(self) -> dict[str, NDArray[np.float64]]:
+    def test_score_table(self) -> Mapping[str, NDArray[np.float64]]:
         """Log-odds (m,) of the held-out events by name of the row; their truth is not stored."""
-        if self._test is None:
-            return {}
-        columns = _Columns(self._test, self.folder / TEST_SCORES, 1)
-        return {name: columns[name][0] for name in columns}
+        return _Scores(self._test, self.folder / TEST_SCORES, -1)
 
     @cached_property
     def replica_table(self) -> pl.DataFrame | None:
@@ -349,29 +337,17 @@ class StoredRun:
 
     @cached_property
     def stack(self) -> Stack | None:
-        """The blend, or None where the run has none.
-
-        Raises:
-            StoreError: if stack.json is missing or damaged.
-        """
+        """The blend, or None where the run has none."""
         return self.read(STACK, _parse_stack)
 
     @property
     def configuration(self) -> str:
-        """Text of the resolved configuration (YAML), which can be run again as it stands.
-
-        Raises:
-            StoreError: if config.yaml is missing or damaged.
-        """
+        """Text of the resolved configuration (YAML), which can be run again as it stands."""
         return self.read(CONFIG, bytes.decode)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """Versions and hardware that the run was computed with.
-
-        Raises:
-            StoreError: if environment.json is missing or damaged.
-        """
+        """Versions and hardware that the run was computed with."""
         return self.read(ENVIRONMENT, lambda content: dict(parse_json(content)))
 
     def read(self, name: str, parse: Callable[[bytes], T]) -> T:
@@ -400,6 +376,12 @@ def _parse_table(content: bytes) -> pl.DataFrame:
     return pl.read_parquet(io.BytesIO(content))
 
 
+def _check_columns(frame: pl.DataFrame, path: Path, kinds: Mapping[str, Any]) -> None:
+    for name, kind in kinds.items():
+        if name not in frame.columns or frame[name].dtype != kind or frame[name].null_count():
+            raise StoreError(f"{path}: no complete column {name!r} of type {kind}; {_AGAIN}")
+
+
 def _parse_stack(content: bytes) -> Stack | None:
     found = parse_json(content)
     if found is None:
@@ -411,26 +393,26 @@ def _parse_stack(content: bytes) -> Stack | None:
     return Stack(str(found["method"]), float(found["intercept"]), float(found["prior"]), members)
 
 
-class _Columns(Mapping[str, "NDArray[np.float64]"]):
-    """The columns `score:NAME` of a table as arrays (repeats, n) by name, checked when they are asked for."""
+class _Scores(dict[str, "NDArray[np.float64]"]):
+    """Log-odds by name of the row.
 
-    def __init__(self, frame: pl.DataFrame, path: Path, repeats: int) -> None:
-        self._frame, self._path, self._repeats = frame, path, repeats
+    Args:
+        frame: the table; its columns `score:NAME` are taken.
+        path: its file.
+        shape: shape of each row's scores.
+    """
 
-    def __getitem__(self, name: str) -> NDArray[np.float64]:
-        column = f"{_PREFIX}{name}"
-        if column not in self._frame.columns:
-            raise StoreError(f"{self._path}: no column {column!r}; {_AGAIN}")
-        values = self._frame[column]
-        if values.dtype != pl.Float64 or values.null_count() or not values.is_finite().all():
-            raise StoreError(f"{self._path}: column {column!r} holds values that are not finite numbers; {_AGAIN}")
-        return values.to_numpy().reshape(self._repeats, -1)
+    def __init__(self, frame: pl.DataFrame, path: Path, *shape: int) -> None:
+        super().__init__()
+        self._path = path
+        for column in (name for name in frame.columns if name.startswith(_PREFIX)):
+            values = frame[column]
+            if values.dtype != pl.Float64 or values.null_count() or not values.is_finite().all():
+                raise StoreError(f"{path}: column {column!r} holds values that are not finite numbers; {_AGAIN}")
+            self[column.removeprefix(_PREFIX)] = values.to_numpy().reshape(shape)
 
-    def __iter__(self) -> Iterator[str]:
-        return (name.removeprefix(_PREFIX) for name in self._frame.columns if name.startswith(_PREFIX))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+    def __missing__(self, name: str) -> NDArray[np.float64]:
+        raise StoreError(f"{self._path}: no column {_PREFIX + name!r}; {_AGAIN}")
 
 
 def _problem(content: Any) -> str:
@@ -440,36 +422,27 @@ def _problem(content: Any) -> str:
         return "no list of rows or no comparability"
     if not all(isinstance(value, (str, int, float, NoneType)) for value in shared.values()):
         return "a comparability of other things than texts and numbers"
-    if not all(np.isfinite(value) for value in shared.values() if isinstance(value, float)):
-        return "a comparability with numbers that are not finite"
-    if not all(_is_count(shared.get(key, least), least) for key, least in (("test_events", 0), ("repeats", 1))):
-        return "no numbers of held-out events and repeats"
-    if not _is_count(shared.get("events"), 1):
+    counts = {"events": None, "test_events": 0, "repeats": 1}
+    if not all(type(value := shared.get(key, default)) is int and value >= 0 for key, default in counts.items()):
         return "no number of events"
     for key in ("n_s", "n_b", "b_reg"):
         if not (_is_number(shared.get(key, 0.0)) and 0.0 <= shared.get(key, 0.0) < np.inf):
             return f"its {key} is not a number of events"
-    if not isinstance(content.get("checksums") or {}, dict) or not isinstance(content.get("left_out") or [], list):
-        return "no checksums or no list of rows that were left out"
-    return next((problem for problem in map(_problem_of_row, rows) if problem), "")
-
-
-def _problem_of_row(record: Any) -> str:
-    if not isinstance(record, dict) or any(not isinstance(record.get(key), str) for key in _TEXTS):
-        return f"a row without {', '.join(_TEXTS)}"
-    if not isinstance(record.get("params", {}), dict):
-        return f"row {record['name']!r} has no parameters by name"
-    if record["status"] == "ok" and not all(_is_number(record.get(key)) for key in _NUMBERS):
-        return f"row {record['name']!r} lacks a number"
+    for record in rows:
+        if not isinstance(record, dict) or any(not isinstance(record.get(key), str) for key in _TEXTS):
+            return f"a row without {', '.join(_TEXTS)}"
+        numbers = _NUMBERS if record["status"] == "ok" else ()
+        if not isinstance(record.get("params", {}), dict) or not all(_is_number(record.get(key)) for key in numbers):
+            return f"row {record['name']!r} lacks a number"
     return ""
+
+
+def _of(kind: type[T], value: Any) -> T:
+    return value if isinstance(value, kind) else kind()
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def find_run(run: str | Path | StoredRun | RunResult, results: str | Path = "results") -> StoredRun:

@@ -329,7 +329,7 @@ NO_RUN = r"run: no finished run of that name here or in results; `higgsbench run
 UNFINISHED = r"run: unfinished \(4 units stored\); run its configuration again to go on"
 FOLDERS: dict[str, tuple[Spoil, str]] = {
     "no folder": (moved(lambda run: None), NO_RUN),
-    "a file": (moved(lambda run: run.write_text("x")), NO_RUN),
+    "a file": (moved(lambda run: run.write_text("x")), r"run: a file; name a run's folder, .*"),
     "an empty folder": (moved(Path.mkdir), NO_RUN),
     "a link to itself": (moved(looped), NO_RUN),
     "pipes for files": (pipe, UNFINISHED),
