@@ -107,10 +107,6 @@ def test_format_and_compression_do_not_matter(write: Write, tmp_path: Path) -> N
         assert load(file).digest == plain.digest
 
 
-def with_first(rows: list[Row], **cells: str) -> list[Row]:
-    return [{**rows[0], **cells}, *rows[1:]]
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -145,6 +141,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("not available", edited(2, PRI_met="NA"), f"{R3} PRI_met: 'NA' is not a number"),
     ("decimal comma", edited(2, PRI_met='"3,5"'), f"{R3} PRI_met: '3,5' is not a number"),
     ("blank after number", edited(2, PRI_met="3.5 "), f"{R3} PRI_met: '3.5 ' is not a number"),
+    ("formula", edited(2, PRI_met="=1+1"), f"{R3} PRI_met: '=1+1' is not a number"),
     ("NaN", edited(2, PRI_met="nan"), f"{R3} PRI_met: not a finite number, it is nan"),
     ("infinite", edited(2, DER_mass_MMC="-inf"), f"{R3} DER_mass_MMC: not a finite number, it is -inf"),
     ("too large", edited(2, PRI_met="1e999"), f"{R3} PRI_met: not a finite number, it is inf"),
@@ -338,8 +335,3 @@ def test_a_text_that_begins_with_the_word_root_is_text(tmp_path: Path) -> None:
     (tmp_path / "events.csv").write_text("root_s,truth\n1.0,1\n2.0,0\n")
     schema = TableSchema("mine", ("root_s",), "truth", signal="1", background="0")
     assert len(load_events(tmp_path / "events.csv", schema, cache=False)) == 2
-
-
-def test_a_device_is_no_event_file() -> None:
-    with pytest.raises(DataError, match="a device or pipe"):
-        load_events("/dev/zero", cache=False)

@@ -39,15 +39,6 @@ def header(old: str, new: str) -> Make:
     return lambda text: text.replace(old, new, 1).encode()
 
 
-def line(row: int, change: Callable[[str], str]) -> Make:
-    def make(text: str) -> bytes:
-        lines = text.splitlines()
-        lines[row] = change(lines[row])
-        return ("\n".join(lines) + "\n").encode()
-
-    return make
-
-
 def one_class(text: str) -> bytes:
     return re.sub(r",b$", ",s", text, flags=re.MULTILINE).encode()
 
@@ -63,37 +54,14 @@ CASES: dict[str, tuple[Make, str]] = {
         lambda t: t.encode() + bytes(1 << 21),
         r"bad.csv: it ends with NUL bytes: the file was cut off while it was written",
     ),
-    "zeros in the last line": (
-        lambda t: t.encode()[:-20] + bytes(20),
-        r"bad.csv: it ends with NUL bytes: .*",
-    ),
     "NUL label": (
         cell(3, "Label", "\x00"),
         AT3 + r"Label: not one of the labels 's' and 'b', it is '.x00'; describe .*",
     ),
-    "unknown column": (
-        header("DER_mass_vis", "DER_mass_viz"),
-        r"bad.csv: unknown column 'DER_mass_viz' \(did you mean 'DER_mass_vis'\?\); the layout is atlas-higgs-2014",
-    ),
     "steering column": (header("DER_mass_vis", "\x1b[2J"), r"bad.csv: unknown column '.x1b\[2J'; the layout is .*"),
     "text for a number": (cell(3, "PRI_met", "high"), AT3 + "PRI_met: 'high' is not a number"),
-    "a formula": (cell(3, "PRI_met", "=1+1"), AT3 + r"PRI_met: '=1\+1' is not a number"),
     "endless cell": (cell(3, "PRI_met", "9x" * 5000), AT3 + f"PRI_met: '{'9x' * 20}' is not a number"),
-    "NaN": (cell(3, "PRI_met", "nan"), AT3 + "PRI_met: not a finite number, it is nan"),
-    "huge weight": (cell(3, "Weight", "1e300"), AT3 + r"Weight: larger than any measured value or weight can be .*"),
-    "many jets": (
-        cell(3, "PRI_jet_num", "9" * 30),
-        AT3 + f"PRI_jet_num: '{'9' * 30}' is not a whole number of at most .*",
-    ),
     "open quote": (cell(3, "Label", '"s'), r"bad.csv: row 3 \(line 4\): a quote is opened and never closed"),
-    "open quote at a number": (
-        cell(3, "EventId", '"7'),
-        r"bad.csv: row 3 \(line 4\): a quote is opened and never closed",
-    ),
-    "open quote behind text": (
-        lambda t: cell(9, "Label", '"s')(cell(3, "PRI_met", "high")(t).decode()),
-        AT3 + "PRI_met: 'high' is not a number",
-    ),
     "blanks in the header": (
         lambda t: t.replace(",", ", ", 3).encode(),
         r"bad.csv: line 1: there are blanks around the column name 'DER_mass_MMC' and 2 more; write names and .*",
@@ -102,13 +70,7 @@ CASES: dict[str, tuple[Make, str]] = {
         lambda t: gzip.compress(t.encode()) + b"junkjunk",
         r"bad.csv: damaged or incomplete file: .*",
     ),
-    "zip in gzip": (lambda _: gzip.compress(b"PK\x03\x04" + bytes(200)), r"bad.csv: compressed twice; .*"),
-    "blank line": (line(3, lambda _: ""), r"bad.csv: row 3 \(line 4\).*"),
     "one class": (one_class, r"bad.csv: no background events among the 140 training events; column Label has 's'"),
-    "an open quote at the end": (
-        lambda t: t.rstrip().rpartition(",")[0].encode() + b',"',
-        r"bad.csv: row 140 \(line 141\): a quote is opened and never closed; the file may be cut off",
-    ),
     "an open quote in a last line": (
         lambda t: t.encode() + b'"',
         r"bad.csv: row 141 \(line 142\): a quote is opened and never closed; .*",
