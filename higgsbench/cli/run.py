@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,8 @@ def run(
     begin = time.monotonic()
     progress = Progress(opt.console(stderr=not out.is_terminal), quiet=quiet)
     try:
-        with progress.bar:
+        # Without a terminal, older versions of rich end a bar that is switched off with an empty line.
+        with progress.bar if progress.live else contextlib.nullcontext():
             result = api.run(
                 config, listener=progress, time_limit=time_limit, retry_failed=retry_failed, **chosen, **engine
             )
