@@ -37,45 +37,6 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # XML forbids them
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.S)
 _DIGITS = re.compile(r"(\.\d\d)\d+")
 _DPI = 200
-_RULES = {
-    "font.family": ["TeX Gyre Heros", "DejaVu Sans"],  # the second has glyphs that the first lacks
-    "text.parse_math": False,  # a name from a user's file is not a formula
-    "font.size": 9,
-    "axes.labelsize": 9,
-    "axes.titlesize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
-    "xtick.major.size": 4,
-    "ytick.major.size": 4,
-    "xtick.minor.size": 2,
-    "ytick.minor.size": 2,
-    "axes.linewidth": 0.8,
-    "axes.labelpad": 3.0,
-    "axes.autolimit_mode": "data",
-    "axes.xmargin": 0.05,
-    "axes.ymargin": 0.05,
-    "axes.titley": 1.02,  # a fixed place: searching for one takes longer than the rest of an axis
-    "lines.linewidth": 1.3,
-    "xtick.top": False,
-    "ytick.right": False,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "figure.facecolor": PAPER,
-    "axes.facecolor": PAPER,
-    "savefig.facecolor": PAPER,
-    "axes.formatter.use_mathtext": False,  # plain tick labels draw many times faster
-    "xtick.minor.visible": False,
-    "ytick.minor.visible": False,
-    "figure.autolayout": False,
-    "figure.constrained_layout.use": False,
-    "legend.frameon": False,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "higgsbench",
-}
 
 
 def _check_libraries() -> None:
@@ -93,12 +54,12 @@ def _check_libraries() -> None:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the style of ATLAS publications, in sizes for a page."""
+    """Draw in the style of ATLAS publications, with sizes and colours for a page (figures.mplstyle)."""
     _check_libraries()
     import matplotlib.style
     import mplhep
 
-    with matplotlib.style.context([mplhep.style.ATLAS, _RULES]), warnings.catch_warnings():
+    with matplotlib.style.context([mplhep.style.ATLAS, "higgsbench.pages.figures"]), warnings.catch_warnings():
         # Characters that no font has are drawn as boxes; the page's text shows them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
