@@ -31,9 +31,17 @@ def training_events(events: int, folder: Path, ending: str = ".parquet") -> Path
     return file
 
 
-def six_models(data: Path, folds: int, *, preset: str = "good", jet_split: str = "none", seed: int = 42) -> str:
-    """Return a configuration of the six models and their stack on a file."""
-    lines = [f"data: {{source: file, path: {data}}}", f"models: [{', '.join(SIX)}]", f"preset: {preset}"]
+def six_models(
+    data: Path,
+    folds: int,
+    *,
+    preset: str = "good",
+    jet_split: str = "none",
+    seed: int = 42,
+    models: Sequence[str] = SIX,
+) -> str:
+    """Return a configuration of the six models, or of others, and their stack on a file."""
+    lines = [f"data: {{source: file, path: {data}}}", f"models: [{', '.join(models)}]", f"preset: {preset}"]
     lines += [f"jet_split: {jet_split}", f"folds: {folds}", f"seed: {seed}", "training_weights: balanced"]
     return "\n".join([*lines, "features: raw", "stack: nonnegative", ""])
 
