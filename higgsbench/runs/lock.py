@@ -110,7 +110,6 @@ def reuse(
         found = store.read(key)
         if found is None:
             note(f"unit {key}: a stored file is damaged; it is computed again")
-            store.drop(key)
         elif found.model is None and key in with_model:
             without += 1
         else:

@@ -188,14 +188,6 @@ class RunStore:
             return False
         return marker.vouches(self._data(key), self.model_file(key))
 
-    def drop(self, key: str) -> None:
-        """Remove a unit, marker first."""
-        for path in (self._marker_file(key), self._data(key), self.model_file(key)):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise StoreError(f"{path}: cannot be replaced: {error.strerror}; remove it") from error
-
     def model_file(self, key: str) -> Path:
         """Return where the fitted model of a unit is kept."""
         return self.units / f"{key}.model.zip"
