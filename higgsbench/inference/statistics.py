@@ -143,13 +143,11 @@ def run_statistics(
     found = tuple(model_significance(row, sigma_b, rules) for row in rows)
     if not single:
         return Statistics(found)
-    template = _template(found[0], counting=counting)
-    table: tuple[ShiftRow, ...] = ()
+    row, scored = rows[0], None
     if systematics or nominal is not None:
-        scored = _scored(rows[0], systematics, events, nominal)
-        table = tuple(scored.table(rows[0].cut.threshold, rows[0].run.b_reg))
-        edges = _edges(rows[0], rules, counting=counting)
-        template = shifted_template(scored, edges, selected_only=counting)
+        scored = _scored(row, systematics, events, nominal)
+    table = () if scored is None else tuple(scored.table(row.cut.threshold, row.run.b_reg))
+    template = _template(row, found[0], scored, rules, counting=counting)
     built, expected = None, None
     problems: list[str] = []
     try:
@@ -159,25 +157,25 @@ def run_statistics(
     except MetricError as error:
         problems.append(f"no workspace: {error}")
     for problem in problems if workspace or fit else ():
-        warnings.warn(f"{rows[0].name}: {problem}", HiggsbenchWarning, stacklevel=2)
+        warnings.warn(f"{row.name}: {problem}", HiggsbenchWarning, stacklevel=2)
     return Statistics(found, table, built, expected)
 
 
-def _template(model: ModelSignificance, *, counting: bool) -> Template:
-    """Return a model's own out-of-fold bins: its honest cut as one bin, or its honest bins."""
+def _template(
+    row: StoredRow, model: ModelSignificance, scored: ScoredShifts | None, rules: BinningRules, *, counting: bool
+) -> Template:
+    """Return the bins of a workspace: the cut as one bin or a shape, of out-of-fold scores or of shifted events."""
+    truth = model.truth
+    if scored is not None:
+        shape = np.array([-np.inf, row.cut.threshold])
+        if not counting:
+            shape = optimal_edges(truth.y, _first_repeat(row)[0], truth.weight, rules)[-1]
+        return shifted_template(scored, shape, selected_only=counting)
     if not counting:
         return Template(model.bins)
     keep = model.selected
     zeros = np.zeros(int(keep.sum()), dtype=np.int64)
-    return Template(bin_sums(model.truth.y[keep], zeros, model.truth.weight[keep], 1))
-
-
-def _edges(row: StoredRow, rules: BinningRules, *, counting: bool) -> NDArray[np.float64]:
-    """Return lower edges of bins for held-out events, from the out-of-fold scores: the frozen cut, or a shape."""
-    if counting:
-        return np.array([-np.inf, row.cut.threshold])
-    score, truth = _first_repeat(row)
-    return optimal_edges(truth.y, score, truth.weight, rules)[-1]
+    return Template(bin_sums(truth.y[keep], zeros, truth.weight[keep], 1))
 
 
 def _scored(
@@ -324,20 +322,15 @@ def show(found: Statistics, console: Console) -> None:
         ]  # fmt: skip
         console.print(terminal_table(["shift", "s", "b", "Δs", "Δb", "AMS", "ΔAMS"], table), crop=False)
     if found.expected is not None:
-        console.print(Text(_sentence(found.expected)), soft_wrap=True)
+        z, limit, band = found.expected.z, found.expected.upper_limit, found.expected.band
+        line = f"pyhf: expected significance {'not found' if z is None else f'{z:.3f}'}; expected 95% CLs limit on the "
+        line += "signal strength " + (f"{limit:.3f} (68%: {band[1]:.3f} to {band[3]:.3f})" if band else "not found")
+        console.print(Text(line), soft_wrap=True)
     console.print(Text(LEGEND, style="dim"), soft_wrap=True)
 
 
 def _value(value: Value, digits: int) -> str:
     return f"{value.value:,.{digits}f} ± {value.se:,.{digits}f}"
-
-
-def _sentence(expected: Expected) -> str:
-    z = "not found" if expected.z is None else f"{expected.z:.3f}"
-    limit = "not found"
-    if expected.upper_limit is not None:
-        limit = f"{expected.upper_limit:.3f} (68%: {expected.band[1]:.3f} to {expected.band[3]:.3f})"
-    return f"pyhf: expected significance {z}; expected 95% CLs limit on the signal strength {limit}"
 
 
 def content(found: Statistics) -> dict[str, Any]:

@@ -101,7 +101,9 @@ def build_workspace(template: Template, *, sigma_b: float = 0.0, mc_stat: bool =
         {"name": "signal", "data": _list(nominal.s), "modifiers": signal},
         {"name": "background", "data": _list(nominal.b), "modifiers": background},
     ]
-    parameter = {"name": POI, "inits": [1.0], "bounds": [[0.0, _largest_strength(nominal)]]}
+    z = combined_significance(nominal.s, nominal.b)
+    largest = max(10.0, 50.0 / z) if z > 0.0 else 1e3  # only large uncertainties put a limit beyond it
+    parameter = {"name": POI, "inits": [1.0], "bounds": [[0.0, float(largest)]]}
     return {
         "channels": [{"name": "score", "samples": samples}],
         "observations": [{"name": "score", "data": _list(nominal.s + nominal.b)}],
@@ -112,12 +114,6 @@ def build_workspace(template: Template, *, sigma_b: float = 0.0, mc_stat: bool =
 
 def _list(values: NDArray[np.float64]) -> list[float]:
     return [float(v) for v in values]
-
-
-def _largest_strength(nominal: BinnedSums) -> float:
-    """Upper bound of the signal strength; only large uncertainties put a limit beyond it."""
-    z = combined_significance(nominal.s, nominal.b)
-    return float(max(10.0, 50.0 / z)) if z > 0.0 else 1e3
 
 
 @dataclass(frozen=True)

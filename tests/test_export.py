@@ -11,8 +11,7 @@ import pytest
 
 from higgsbench.cli.main import main
 from higgsbench.errors import ConfigError, MissingExtraError, StoreError
-from higgsbench.export import export_mlflow
-from higgsbench.export.tracking import without_credentials
+from higgsbench.export import export_mlflow, without_credentials
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow warns of its own plans
 

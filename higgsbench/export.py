@@ -1,4 +1,4 @@
-"""A stored run in MLflow's tracking: one run, with a nested run for each row. Sends nothing unless told where."""
+"""Floor 6: a stored run in MLflow's tracking, with a nested run for each row; needs a named server or store."""
 
 from __future__ import annotations
 
