@@ -287,7 +287,7 @@ def test_dropout_leaves_out_its_share_and_keeps_the_mean(torch: Any) -> None:
     assert np.abs(np.corrcoef(mask.reshape(3, -1))[~np.eye(3, dtype=bool)]).max() < 0.04
 
 
-def test_the_learning_rate_rises_and_falls_once(torch: Any) -> None:
+def test_the_learning_rate_rises_and_falls_once() -> None:
     from higgsbench.models.packed import LOWEST, _cycle
 
     rates = [_cycle(t) for t in np.linspace(0.0, 1.0, 101)]
