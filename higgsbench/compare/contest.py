@@ -37,7 +37,7 @@ FORMATS = ("table", "markdown", "json")
 
 LEGEND = (
     "Differences are first minus second on the same events; ± from the events (paired), p after Holm's correction over "
-    "the pairs. 'over folds': corrected resampled t-test, which also sees that other training events make other models."
+    "the pairs. 'over folds': corrected resampled t-test, which also accounts for other training events."
     " The leaderboard's ± of a single AMS comes from other replicas (200) and may differ a little."
 )
 _HEADLINE = tuple(metric.name for metric in METRICS.values() if metric.headline)
@@ -295,7 +295,7 @@ def _conclusion(pair: PairResult, comparison: Comparison) -> str:
     if not found:
         return (
             f"{a} and {b} cannot be told apart{corrected} on these {comparison.events:,} events; a true difference in "
-            f"AMS below about {_number(_POWER * ams.se, 'ams')} would mostly go unseen."
+            f"AMS below about {_number(_POWER * ams.se, 'ams')} would mostly remain undetected."
         )
     missing = [METRICS[m].heading for m in _HEADLINE if not pair.adjusted[m] < ALPHA]
     rest = f" In {' and '.join(missing)} they cannot be told apart." if missing else ""
@@ -311,7 +311,7 @@ def _models_vary(pair: PairResult) -> str:
     ]
     if not doubtful:
         return ""
-    return f" That is so for these fits; over the folds the difference in {' and '.join(doubtful)} is not established."
+    return f" This holds for these fits; over the folds the difference in {' and '.join(doubtful)} is not established."
 
 
 def _sections(comparison: Comparison) -> list[tuple[str, tuple[list[str], _Rows]]]:

@@ -30,8 +30,8 @@ __all__ = ["TEXT_FORMATS", "members_table", "page_table", "render", "renderables
 TEXT_FORMATS = ("markdown", "csv", "json", "html")
 
 LEGEND = (
-    "AMS cv: each fold cut where the other folds say, pooled. ≈ not distinguishable from the first (paired difference "
-    "under 2 standard errors). * best cut on the very scores it is judged by: optimistic."
+    "AMS cv: the cut of each fold is chosen on the other folds, s and b are pooled. ≈ not distinguishable from the "
+    "first (paired difference under 2 standard errors). * best cut on the same scores it is judged by: optimistic."
 )
 
 WIDE = 1000

@@ -210,7 +210,7 @@ def binned_auc(sums: Floats) -> Floats:
 class Scored:
     """Events with their log-odds and evaluation weights, (n,) each: the input of every metric.
 
-    `selected` is the honest selection, each fold cut where the other folds say; None where no metric needs it.
+    `selected` is the honest selection, the cut of each fold chosen on the other folds; None where no metric needs it.
     """
 
     y: Bools
@@ -284,7 +284,7 @@ def _ams_at_share(percent: int) -> Metric:
 
 _RECORDS = (
     Metric(
-        "ams", "ams_cv", "AMS", "Cross-validated AMS: each fold cut where the other folds say, pooled at the totals.",
+        "ams", "ams_cv", "AMS", "Cross-validated AMS: the cut of each fold chosen on the other folds, pooled.",
         _ams_at_cut, priority=0, difference_priority=1, column_heading="AMS cv", of_counts=raw_ams,
     ),
     *(_ams_at_share(percent) for percent in (5, 10, 15, 20)),
