@@ -420,8 +420,9 @@ def _problem(content: Any) -> str:
     rows, shared = (content.get(key) if isinstance(content, dict) else None for key in ("rows", "comparability"))
     if not isinstance(rows, list) or not isinstance(shared, dict):
         return "no list of rows or no comparability"
-    if not all(isinstance(value, (str, int, float, NoneType)) for value in shared.values()):
-        return "a comparability of other things than texts and numbers"
+    finite = [value for value in shared.values() if not isinstance(value, float) or np.isfinite(value)]
+    if len(finite) < len(shared) or not all(isinstance(value, (str, int, float, NoneType)) for value in finite):
+        return "a comparability of other things than texts and finite numbers"
     counts = {"events": None, "test_events": 0, "repeats": 1}
     if not all(type(value := shared.get(key, default)) is int and value >= 0 for key, default in counts.items()):
         return "no number of events"

@@ -215,6 +215,7 @@ def test_unfinished_and_damaged_runs_are_left_out_with_a_word(make: Make, tmp_pa
     (make("unfinished", []) / "rows.json").unlink()
     (tmp_path / "results" / "unfinished" / "units" / "k.json").write_text("{}")
     (make("cut", []) / "rows.json").write_text('{"rows": [')
+    (make("endless", [], folds=float("inf")) / "replicas.parquet").unlink()
     (make("no number", []) / "rows.json").write_text(
         json.dumps({"comparability": SHARED, "rows": [record("x", 3.0, auc=None)]})
     )
@@ -222,7 +223,7 @@ def test_unfinished_and_damaged_runs_are_left_out_with_a_word(make: Make, tmp_pa
     (tmp_path / "results" / "README.md").write_text("no run")
     board = Leaderboard.read(tmp_path / "results")
     assert names(board) == [["x"]]
-    assert len(board.notes) == 3
+    assert len(board.notes) == 4
     assert all("left out" in note for note in board.notes)
     assert "unfinished: left out, unfinished (1 units stored); run its configuration again to go on" in board.notes
 
