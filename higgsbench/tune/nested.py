@@ -203,10 +203,11 @@ def _carried_out(
             yield from results
 
 
+@dataclass
 class Search:
     """One study.
 
-    Args:
+    Attributes:
         name: what it is called in messages.
         loaded: configuration of the one model.
         dataset: events of the study; its folds are the inner ones and it holds nothing else.
@@ -216,23 +217,20 @@ class Search:
         say: hears a line per trial.
     """
 
-    def __init__(
-        self,
-        name: str,
-        loaded: LoadedConfig,
-        dataset: Dataset,
-        space: Mapping[str, Any],
-        journal: Journal,
-        settings: TuneSettings,
-        say: Callable[[str], None],
-    ) -> None:
-        self.name, self.loaded, self.dataset, self.space = name, loaded, dataset, space
-        self.journal, self.settings, self.say = journal, settings, say
-        self.folds = int(dataset.fold.max()) + 1
+    name: str
+    loaded: LoadedConfig
+    dataset: Dataset
+    space: Mapping[str, Any]
+    journal: Journal
+    settings: TuneSettings
+    say: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        self.folds = int(self.dataset.fold.max()) + 1
         self.open: dict[str, _Open] = {}
         self.deadline = self.allowed = float("inf")
-        self.trials = settings.trials
-        self.records = journal.records()
+        self.trials = self.settings.trials
+        self.records = self.journal.records()
 
     def run(self, trials: int, seconds: float | None) -> list[TrialRecord]:
         """Carry out trials until there are so many or the time is over; return all of the study.
@@ -401,7 +399,7 @@ class _Tuning:
         # Held-out events have no part in a study.
         self.dataset = dataclasses.replace(whole, test=None)
         space = search_space(self.loaded.config.models[0], settings.vary, whole.train.schema)
-        base = self.base = make_plan(self.loaded, self.dataset)
+        base = make_plan(self.loaded, self.dataset)
         base.rows[0].spec.check_parameters(base.rows[0].params)
         check_trainable(self.loaded, base, say)
         self.space, self.start = starting_point(base.rows[0], space)
@@ -531,18 +529,16 @@ class _Tuning:
             score = np.full(len(self.dataset.train), np.nan)
             row = plans[name][0].rows[0]
             for fold, (record, plan) in enumerate(zip(records, plans[name], strict=True)):
+                rows = self.dataset.fold[0] == fold
                 part = self._read(plan, fold)
                 if name == "nested" and record is not None and record.calibration is not None:
-                    part = apply_recalibration(part, self._parts(fold), np.asarray(record.calibration))
-                score[self.dataset.fold[0] == fold] = part
+                    own = recalibration_part(row, self.dataset, rows)
+                    part = apply_recalibration(part, own, np.asarray(record.calibration))
+                score[rows] = part
             if name == "nested":  # each fold by what its own study fitted
                 row = dataclasses.replace(row, calibration="prior")
             out[name] = evaluate_row(*on_scored_folds(score, row, self.dataset, self.loaded.config))
         return out
-
-    def _parts(self, fold: int) -> NDArray[np.int64]:
-        rows = self.dataset.fold[0] == fold
-        return recalibration_part(self.base.rows[0], self.dataset, rows)
 
     def _train(self, wanted: Mapping[str, tuple[Plan, Unit]]) -> None:
         pending = [found for key, found in wanted.items() if self.store.read(key) is None]
