@@ -105,7 +105,7 @@ class PredictorFile(Strict):
 
 
 def resolved_config(plan: Plan) -> dict[str, Any]:
-    """Return the configuration with presets and defaults written out; it can be run again as it stands."""
+    """Return the configuration with presets and defaults written out; it can be run again unchanged."""
     config = plan.config
     out = config.model_dump(mode="json", exclude_none=True, by_alias=True)
     by_label = {row.label: row for row in (*plan.rows, *(row for row, _ in plan.refused))}

@@ -56,7 +56,7 @@ class Row:
         calibration: `prior` or `logit`.
         choice: the choice of features as configured or preset.
         features: what the model sees.
-        from_disk: whether it is trained from a matrix on disk, for want of memory.
+        from_disk: whether it is trained from a matrix on disk, because memory is short.
         device_note: why it is trained on the processor although another device was asked for, otherwise empty.
     """
 
@@ -184,7 +184,7 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
 
 
 def _of_preset(settings: Preset, schema: TableSchema) -> FeatureConfig:
-    """Return the preset's features, or the columns as they stand where the layout has not what the set needs."""
+    """Return the preset's features, or the raw columns where the layout lacks what the set needs."""
     choice = FeatureConfig(set=settings.features or DEFAULT_FEATURES)
     try:
         chosen_features(choice, schema)
@@ -290,7 +290,7 @@ def check_trainable(
     Args:
         loaded: the configuration.
         plan: its plan.
-        note: hears of rows that cannot be trained, and of what is legal but makes the numbers worthless.
+        note: receives rows that cannot be trained, and choices that are legal but make the numbers worthless.
         known: keys of units that are stored already; a model that has only these to train was judged before.
 
     Raises:

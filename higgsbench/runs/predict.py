@@ -113,7 +113,7 @@ def predictions(
         try:
             for event_id, frame in _blocks(stream, subsets):
                 waiting.append(pool.submit(_scored, predictor, stream.source, event_id, frame))
-                # A part more than there are threads is read ahead, no more: memory stays bounded.
+                # At most one part more than there are threads is read ahead, so that memory stays bounded.
                 if len(waiting) > jobs:
                     yield waiting.popleft().result()
             while waiting:

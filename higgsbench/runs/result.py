@@ -1,4 +1,4 @@
-"""What a run comes to, and who hears of it while it goes."""
+"""The result of a run, and the listener that receives its progress."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Failure:
 
 @dataclass(frozen=True, repr=False)
 class RunResult:
-    """What a run comes to.
+    """The result of a run.
 
     Attributes:
         folder: where everything is stored; absolute, so that it holds when the working folder changes.
@@ -81,7 +81,7 @@ class RunResult:
 
 
 class Listener(Protocol):
-    """Hears how a run goes on."""
+    """Receives the progress of a run."""
 
     def planned(self, folder: Path, total: int, done: int) -> None:
         """The plan is made: `done` of `total` units are already stored."""

@@ -37,7 +37,7 @@ def checked_plan(loaded: LoadedConfig, note: Callable[[str], object], known: Col
 
     Args:
         loaded: validated configuration.
-        note: hears of what is worth a line.
+        note: receives one line per remark.
         known: keys of units that are stored already; models that have only these are not checked again.
 
     Raises:
@@ -63,7 +63,7 @@ def run_config(
         loaded: validated configuration.
         output: folder that holds the runs; this run gets a folder of its own in it.
         engine: where and how units run.
-        listener: hears of progress.
+        listener: receives progress and notes.
         time_limit: seconds for everything, or None. Rows are complete or left out; complete rows are the same as
             without a limit, except bags of fewer seeds, which their parameters show.
         retry_failed: whether units that failed in an earlier call are trained again.

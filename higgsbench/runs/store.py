@@ -181,7 +181,7 @@ class RunStore:
 
         Args:
             key: the unit.
-            with_model: whether the marker must also say what became of the model.
+            with_model: whether the marker must also describe the model.
         """
         marker = self._marker(key)
         if marker is None or (with_model and marker.model is None):
@@ -213,7 +213,7 @@ class RunStore:
         Args:
             keys: units to look for.
             others: runs to look in.
-            with_model: those of the keys that are taken only together with the fitted model.
+            with_model: keys that are taken only together with the fitted model.
 
         Returns:
             How many were found.

@@ -1,6 +1,6 @@
 """A stored run: the only reader of what `higgsbench run` leaves in a folder, and the one way to name a run.
 
-Importing this module loads no training library. Everything but `rows.json` is read when it is asked for.
+Importing this module loads no training library. Every file except `rows.json` is read on first use.
 """
 
 from __future__ import annotations
@@ -139,9 +139,9 @@ class StoredRow:
 
 
 class StoredRun:
-    """A finished run as stored. It may come from anybody: nothing in it is executed.
+    """A finished run as stored. It may come from someone else: nothing in it is executed.
 
-    A StoreError names the file that is missing or damaged when it is asked for.
+    Files are read on first use; a StoreError names one that is missing or damaged.
 
     Args:
         folder: the run's folder.
@@ -342,7 +342,7 @@ class StoredRun:
 
     @property
     def configuration(self) -> str:
-        """Text of the resolved configuration (YAML), which can be run again as it stands."""
+        """Text of the resolved configuration (YAML), which can be run again unchanged."""
         return self.read(CONFIG, bytes.decode)
 
     @cached_property

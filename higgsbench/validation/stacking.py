@@ -32,9 +32,9 @@ class StackingEnsemble(PhysicalBase, _BaseComposition):  # type: ignore[misc]  #
     """Blend of several classifiers, fitted on their out-of-fold log-odds in physical normalisation.
 
     Every member is trained on all folds but one and scores the fold it has not seen; the blend is fitted on these
-    scores (D. H. Wolpert, Stacked generalization, Neural Networks 5, 1992) with evaluation weights. A member that is no
-    `PhysicalClassifier`, `JetSplitClassifier` or `StackingEnsemble` (nor a Pipeline that ends in one) is put into a
-    `PhysicalClassifier`, so that all members score on one scale.
+    scores (D. H. Wolpert, Stacked generalization, Neural Networks 5, 1992) with evaluation weights. A member that
+    is not a `PhysicalClassifier`, `JetSplitClassifier` or `StackingEnsemble` (or a Pipeline that ends in one) is put
+    into a `PhysicalClassifier`, so that all members score on one scale.
 
     New events are scored by members fitted once more on all events, or, with `refit=False`, by the mean log-odds of the
     members of the folds: no further fits, more time per event, and the very kind of scores the blend was fitted on.
@@ -45,8 +45,8 @@ class StackingEnsemble(PhysicalBase, _BaseComposition):  # type: ignore[misc]  #
         cv: number of folds, at least 2, stratified by class; each class needs as many events.
         stratify_by: index or (for frames) name of a column of whole numbers (the jet number) by which the folds are
             stratified too.
-        training_weights: of members that are put into a `PhysicalClassifier`, see there.
-        negative_weights: likewise.
+        training_weights: scheme of members that are put into a `PhysicalClassifier`.
+        negative_weights: their policy for negative weights.
         refit: whether members are fitted once more on all events.
         random_state: seed of the folds; members have seeds of their own.
         n_jobs: fits at a time, as in scikit-learn.
