@@ -341,7 +341,7 @@ class TimedSearch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> TimedSearch:
         """Search for at most about `time_limit` seconds on X (n, p) of floats or NaN, y (n,), sample_weight (n,).
 
-        Equal weights are handed over as no weights, which is the same objective and the framework's common path.
+        The framework gets no weights if all are equal: the same objective, and its common path.
 
         Raises:
             ModelError: if there are not two classes, or no model was finished in time.

@@ -304,7 +304,7 @@ class _SklearnCodec:
 
         try:
             content = skops.io.dumps(estimator)
-        except Exception as error:  # skops says in many ways that it cannot store an object
+        except Exception as error:  # skops raises many kinds of errors for objects that it cannot store
             raise UnstorableError(f"{type(estimator).__name__} cannot be stored by skops: {error}") from error
         fault = _fault(content)
         if fault:

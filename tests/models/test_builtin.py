@@ -150,7 +150,7 @@ def test_misspelt_parameters_are_refused_with_the_nearest(spec: ModelSpec) -> No
         spec.check_parameters({"qqqqqqqq": 1})
 
 
-def test_seed_and_threads_are_the_harness_s(spec: ModelSpec) -> None:
+def test_seed_and_threads_cannot_be_parameters(spec: ModelSpec) -> None:
     """They are part of a unit's plan and cannot be parameters of a model."""
     if spec.parameters is None:
         pytest.skip("accepts all parameters")
@@ -275,7 +275,7 @@ def test_a_bag_has_different_members(spec: ModelSpec) -> None:
 
 @pytest.mark.parametrize("name", ["logistic", "mlp"])
 @pytest.mark.parametrize("bag", [1, 2])
-def test_a_table_of_somebody_else_is_left_as_it_is(name: str, bag: int) -> None:
+def test_a_table_of_the_caller_stays_unchanged(name: str, bag: int) -> None:
     (spec,) = (s for s in SPECS if s.name == name)
     params = spec.preset("quick").params
     complete = np.nan_to_num(TRAIN.X).astype(np.float32)
@@ -298,7 +298,7 @@ def test_a_table_of_somebody_else_is_left_as_it_is(name: str, bag: int) -> None:
         (np.array([[0.5, 0.5], [np.nan, np.nan]]), "returned NaN"),
     ],
 )
-def test_what_is_no_probability(probabilities: NDArray[Any], message: str) -> None:
+def test_invalid_probabilities_are_refused(probabilities: NDArray[Any], message: str) -> None:
     class Estimator:
         def predict_proba(self, X: NDArray[Any]) -> NDArray[Any]:
             return probabilities

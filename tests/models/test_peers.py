@@ -1,4 +1,4 @@
-"""What the adapters hand over to AutoML frameworks, shown by stand-ins with the frameworks' interface."""
+"""What AutoML frameworks get from the adapters, shown by fakes with the frameworks' interface."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Frame(dict[Any, Any]):
 
 
 class FakePredictor:
-    """Stands in for TabularPredictor: keeps what it is given, scores by the first feature."""
+    """A fake TabularPredictor that keeps its arguments and scores by the first feature."""
 
     made: list[FakePredictor]
     failure: Exception | None = None
@@ -64,7 +64,7 @@ class FakePredictor:
 
 
 class FakeAutoML:
-    """Stands in for flaml.AutoML; its columns stand in an unusual order."""
+    """A fake flaml.AutoML whose columns have an unusual order."""
 
     made: list[FakeAutoML]
     failure: Exception | None = None
@@ -201,13 +201,13 @@ def test_what_they_write_is_removed_even_when_they_fail(
             build(name).fit(X, Y, sample_weight=W)
     made = fake.made[0]
     used = Path(made.given["path"]).parent if name == "autogluon" else made.folder
-    assert used.parent == temporary, "the stand-in wrote elsewhere and proves nothing"
+    assert used.parent == temporary, "the fake wrote elsewhere and proves nothing"
     assert list(temporary.iterdir()) == []
     assert Path.cwd() == before
 
 
 @pytest.mark.parametrize("name", ["autogluon", "flaml"])
-def test_probabilities_stand_in_the_order_of_the_classes(request: pytest.FixtureRequest, name: str) -> None:
+def test_probabilities_are_in_the_order_of_the_classes(request: pytest.FixtureRequest, name: str) -> None:
     request.getfixturevalue(name)
     labels = np.where(Y == 1, "s", "b")
     model = build(name).fit(X, labels, sample_weight=W)
@@ -304,7 +304,7 @@ REAL: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", list(REAL))
-def test_the_real_one_heeds_weights_and_leaves_nothing(
+def test_the_real_one_uses_weights_and_leaves_nothing(
     name: str, temporary: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for module in get_model(name).imports:

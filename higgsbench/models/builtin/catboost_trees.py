@@ -48,7 +48,7 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     from higgsbench.models.estimators import stopped_early
 
     given = dict(params)
-    device = given.pop("device", None)  # the other libraries' word for it
+    device = given.pop("device", None)  # the name that the other libraries use
     if device is not None:
         if device not in _DEVICES:
             raise ValueError(f"device is {device!r}, expected {' or '.join(_DEVICES)}")

@@ -188,7 +188,7 @@ class LoadedLightGBM:
 
     @property
     def booster_(self) -> LoadedLightGBM:
-        """What predicts."""
+        """The booster, by the name that `LGBMClassifier` gives it."""
         return self
 
     def predict(self, X: ArrayLike, **more: Any) -> Any:
