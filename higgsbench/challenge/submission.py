@@ -95,7 +95,9 @@ def read_submission(file: Path | pl.DataFrame, expected: NDArray[np.int64] | Non
         DataError: naming the file, the line and the column of the first thing that is wrong.
     """
     if isinstance(file, pl.DataFrame):
-        table, file = _cells_of_table(file), Path("submission")
+        if tuple(file.columns) != COLUMNS or not file.height:
+            raise DataError(f"submission: {file.height} events, columns {file.columns}; expected {', '.join(COLUMNS)}")
+        table, file = file.select(pl.all().cast(pl.String)), Path("submission")
     else:
         table = _cells(file)
     for name in COLUMNS[:2]:
@@ -129,12 +131,6 @@ def refuse_missing(event_id: NDArray[np.int64], expected: NDArray[np.int64], sou
             f"{source}: {missing.size} of the {expected.size} test events {what} missing, e.g. EventId "
             f"{int(missing[0])}"
         )
-
-
-def _cells_of_table(table: pl.DataFrame) -> pl.DataFrame:
-    if tuple(table.columns) != COLUMNS or not table.height:
-        raise DataError(f"submission: {table.height} events, columns {table.columns}; expected {', '.join(COLUMNS)}")
-    return table.select(pl.all().cast(pl.String))
 
 
 def _cells(file: Path) -> pl.DataFrame:

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 Format: TypeAlias = Literal["text", "gzip", "parquet", "root"]
 
+HARMLESS = 1 << 28
+"""Bytes that a file may unpack to, whatever its size."""
+
 MOST_TIMES = 100
 """Events as text compress to about a third, repeated columns to a tenth, a file of zeros to a thousandth."""
 
-_HARMLESS = 1 << 28
 _LARGEST = 1e30
 """Squares of larger values overflow in single precision; no momentum, mass or weight comes near."""
 
@@ -126,11 +128,6 @@ def _must_be_file(file: Path, name: str, wanted: str) -> None:
     raise DataError(f"{name}: {'a link to a file that does not exist' if is_link else 'no such file'}")
 
 
-def unpacked_limit(file: Path) -> int:
-    """Return the most bytes that a gzip file may unpack to: 256 MiB or 100 times its size."""
-    return max(_HARMLESS, MOST_TIMES * file.stat().st_size)
-
-
 def check_table_size(file: Path, source: str, rows: int, columns: int) -> None:
     """Refuse a columnar file that states far more values than its size can hold.
 
@@ -138,7 +135,7 @@ def check_table_size(file: Path, source: str, rows: int, columns: int) -> None:
         DataError: naming the file.
     """
     size = file.stat().st_size
-    if 8 * rows * columns > max(_HARMLESS, 10 * MOST_TIMES * size):
+    if 8 * rows * columns > max(HARMLESS, 10 * MOST_TIMES * size):
         raise DataError(f"{source}: {rows:,} rows in {size:,} bytes: made to fill the memory")
 
 
@@ -190,7 +187,10 @@ def check_columns(header: Sequence[str], schema: TableSchema, source: str, read:
         if name in read and name in header[:place]:
             raise DataError(f"{source}: column {name} appears twice in the header")
         if name not in known and not schema.ignore_unknown:
-            raise DataError(f"{source}: unknown column {name[:60]!r}{_advice(name, header, schema)}")
+            hint = f"{nearest_hint(name, [k for k in known if k not in header])}; the layout is {schema.name}"
+            if name in _PANDAS_INDEX:
+                hint = ", the index of a pandas table; write the file without it (`index=False`)"
+            raise DataError(f"{source}: unknown column {name[:60]!r}{hint}")
     needed = dict.fromkeys((*schema.features, schema.event_id or "", schema.group or ""))
     missing = [name for name in needed if name in read and name not in header]
     if missing:
@@ -202,13 +202,6 @@ def check_columns(header: Sequence[str], schema: TableSchema, source: str, read:
     for have, lack in ((schema.label, schema.weight), (schema.weight, schema.label)):
         if lack in read and have in read and have in header and lack not in header:
             raise DataError(f"{source}: column {have} without column {lack}; give both, or neither for test events")
-
-
-def _advice(name: str, header: Sequence[str], schema: TableSchema) -> str:
-    if name in _PANDAS_INDEX:
-        return ", the index of a pandas table; write the file without it (`index=False`)"
-    hint = nearest_hint(name, [k for k in column_types(schema) if k not in header])
-    return f"{hint}; the layout is {schema.name}"
 
 
 def _rules(frame: pl.DataFrame, schema: TableSchema) -> Iterator[tuple[str, pl.Expr, str]]:

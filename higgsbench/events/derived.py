@@ -50,10 +50,6 @@ def invariant_mass(
     return mass
 
 
-def _transverse_mass(lep_pt: FloatArray, lep_phi: FloatArray, met: FloatArray, met_phi: FloatArray) -> FloatArray:
-    return 2.0 * np.sqrt(lep_pt * met) * np.abs(np.sin((lep_phi - met_phi) / 2))
-
-
 def _visible_mass(*columns: FloatArray) -> FloatArray:
     tau_pt, tau_eta, tau_phi, lep_pt, lep_eta, lep_phi = columns
     massless = invariant_mass(tau_pt, tau_eta, tau_phi, lep_pt, lep_eta, lep_phi)
@@ -70,10 +66,6 @@ def _vector_sum(*columns: FloatArray) -> FloatArray:
         px += np.nan_to_num(pt * np.cos(phi))
         py += np.nan_to_num(pt * np.sin(phi))
     return np.hypot(px, py)
-
-
-def _separation(eta1: FloatArray, phi1: FloatArray, eta2: FloatArray, phi2: FloatArray) -> FloatArray:
-    return np.hypot(eta1 - eta2, wrap(phi1 - phi2))
 
 
 def _met_centrality(tau_phi: FloatArray, lep_phi: FloatArray, met_phi: FloatArray) -> FloatArray:
@@ -119,14 +111,14 @@ _ALL = (*_HIGGS, *_LEADING[::2], *_SUBLEADING[::2])
 FORMULAS: Mapping[str, Formula] = MappingProxyType(
     {
         "DER_mass_transverse_met_lep": Formula(
-            ("PRI_lep_pt", "PRI_lep_phi", "PRI_met", "PRI_met_phi"), _transverse_mass
+            _HIGGS[2:], lambda lep, lep_phi, met, phi: 2.0 * np.sqrt(lep * met) * np.abs(np.sin((lep_phi - phi) / 2))
         ),
         "DER_mass_vis": Formula((*_TAU, *_LEP), _visible_mass, floor=0.25),
         "DER_pt_h": Formula(_HIGGS, _vector_sum),
         "DER_deltaeta_jet_jet": Formula(_ETA_JJ, lambda a, b: np.abs(a - b), fixed=0.001),
         "DER_mass_jet_jet": Formula((*_LEADING, *_SUBLEADING), invariant_mass),
         "DER_prodeta_jet_jet": Formula(_ETA_JJ, lambda a, b: a * b),
-        "DER_deltar_tau_lep": Formula((*_TAU[1:], *_LEP[1:]), _separation),
+        "DER_deltar_tau_lep": Formula((*_TAU[1:], *_LEP[1:]), lambda a, b, c, d: np.hypot(a - c, wrap(b - d))),
         "DER_pt_tot": Formula(_ALL, _vector_sum),
         "DER_sum_pt": Formula(("PRI_tau_pt", "PRI_lep_pt", "PRI_jet_all_pt"), lambda a, b, c: a + b + c, fixed=0.001),
         "DER_pt_ratio_lep_tau": Formula(("PRI_lep_pt", "PRI_tau_pt"), lambda a, b: a / b),
@@ -263,24 +255,17 @@ CHI2_MAX = 13.0
 _CHUNK = 2048  # events per pass: 2048 x 256 float32 = 2 MiB per temporary, which stays in the cache
 
 
-def _hadronic_fractions() -> FloatArray:
-    return X_HADRONIC_MIN + (1.0 - X_HADRONIC_MIN) * (np.arange(GRID) + 0.5) / GRID
-
-
-def _leptonic_fractions() -> FloatArray:
-    """Mid-quantiles of the density of x = p_lep / p_tau, (1 - x)(5 + 5x - 4x^2)/3 (collinear, unpolarised)."""
-    x = np.linspace(0.0, 1.0, 20_001)
-    cumulative = (5.0 * x - 3.0 * x**3 + x**4) / 3.0  # the integral of the density; 1 at x = 1
-    return np.interp((np.arange(GRID) + 0.5) / GRID, cumulative, x)
-
-
-def _grid() -> tuple[npt.NDArray[np.float32], ...]:
-    """Per grid point, flattened (hadronic slow, leptonic fast), shape (256,): 1/x_h - 1, 1/x_l - 1, ln(x_h x_l)."""
-    had, lep = (a.ravel() for a in np.meshgrid(_hadronic_fractions(), _leptonic_fractions(), indexing="ij"))
-    return tuple(a.astype(np.float32) for a in (1.0 / had - 1.0, 1.0 / lep - 1.0, np.log(had * lep)))
-
-
-_EXTRA_HAD, _EXTRA_LEP, _LOG_X = _grid()
+_STEPS = (np.arange(GRID) + 0.5) / GRID
+_X = np.linspace(0.0, 1.0, 20_001)
+# Leptonic: mid-quantiles of the density of x = p_lep / p_tau, (1 - x)(5 + 5x - 4x^2)/3 (collinear, unpolarised).
+_GRID = np.meshgrid(
+    X_HADRONIC_MIN + (1.0 - X_HADRONIC_MIN) * _STEPS, np.interp(_STEPS, (5.0 * _X - 3.0 * _X**3 + _X**4) / 3.0, _X)
+)
+_HAD, _LEPTONIC = (axis.T.ravel() for axis in _GRID)
+# Per grid point, hadronic slow and leptonic fast, shape (256,).
+_EXTRA_HAD, _EXTRA_LEP, _LOG_X = (
+    a.astype(np.float32) for a in (1.0 / _HAD - 1.0, 1.0 / _LEPTONIC - 1.0, np.log(_HAD * _LEPTONIC))
+)
 _PRIOR = PRIOR_POWER * _LOG_X
 
 

@@ -28,9 +28,6 @@ OPENDATA_NAME = "atlas-higgs-challenge-2014-v2.csv.gz"
 OPENDATA_URL = f"https://opendata.cern.ch/record/328/files/{OPENDATA_NAME}"
 """CERN Open Data record 328, DOI 10.7483/OPENDATA.ATLAS.ZBP2.M5T8, public domain (CC0)."""
 
-EXPECTED_SHA256: str | None = None
-"""SHA-256 of the official file. None until someone has confirmed it; the content is then checked by `OPENDATA`."""
-
 _CHUNK = 1 << 16
 _RETRY_STATUS = (408, 425, 429)
 
@@ -121,7 +118,6 @@ def fetch_opendata(
     attempts: int = 3,
     progress: Any = False,
     expected: Expectation = OPENDATA,
-    sha256: str | None = EXPECTED_SHA256,
 ) -> Fetched:
     """Bring the file into the cache, unless it is there, and verify it.
 
@@ -134,7 +130,6 @@ def fetch_opendata(
         attempts: how often to try where trying again can help; the pauses between them are pooch's.
         progress: progress bar in pooch's sense (`total`, `update`, `reset`, `close`), or False.
         expected: what the content must be.
-        sha256: digest the bytes must have, or None.
 
     Returns:
         Where the file is and what is known about it.
@@ -154,7 +149,7 @@ def fetch_opendata(
                     download(chosen, arrived, timeout=timeout, attempts=attempts, progress=progress)
                 else:
                     _copy(Path(chosen).expanduser(), arrived)
-                known = _verified(arrived, chosen, target, expected, sha256)
+                known = _verified(arrived, chosen, target, expected)
         if output is not None:
             target = output.expanduser()
             target = target / OPENDATA_NAME if target.is_dir() else target
@@ -171,13 +166,10 @@ def _copy(file: Path, target: Path) -> None:
         shutil.copyfile(file, temporary)
 
 
-def _verified(arrived: Path, source: str, target: Path, expected: Expectation, sha256: str | None) -> Fetched:
+def _verified(arrived: Path, source: str, target: Path, expected: Expectation) -> Fetched:
     """Check a file that has arrived and move it, with its record, to its final name."""
-    digest = file_digest(arrived)
-    if sha256 is not None and digest != sha256:
-        raise DataError(f"{source}: SHA-256 is {digest}, expected {sha256}: damaged, or another version")
     _check_content(arrived, source, expected)
-    fetched = Fetched(target, source, digest, arrived.stat().st_size, expected.rows, fresh=True)
+    fetched = Fetched(target, source, file_digest(arrived), arrived.stat().st_size, expected.rows, fresh=True)
     _record_of(target).unlink(missing_ok=True)
     arrived.replace(target)
     write_json(_record_of(target), {k: v for k, v in asdict(fetched).items() if k not in ("path", "fresh")})

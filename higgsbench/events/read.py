@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 23
 _BATCH_ROWS = 1 << 16
+_SINGLE = 1e38  # single precision holds numbers up to here
 
 LARGE_FILE = 1 << 22
 """Bytes from which `open_events` leaves the measured columns of a file on disk."""
@@ -205,17 +206,12 @@ def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
         if name == schema.label and schema.numeric_label:
             column = _label_text(schema)
         if schema.missing is not None and name in schema.features and name not in schema.integers:
-            column = pl.when(~_is_missing(column, schema.missing)).then(column)
+            # The sentinel, or what single precision makes of it.
+            single = float(np.float32(schema.missing)) if abs(schema.missing) < _SINGLE else schema.missing
+            missing = (column == schema.missing) | (column == single)
+            column = pl.when(~(column.is_nan() if math.isnan(schema.missing) else missing)).then(column)
         columns.append(column.alias(name))
     return raw.select(columns)
-
-
-def _is_missing(column: pl.Expr, sentinel: float) -> pl.Expr:
-    """Whether a value is the sentinel, or what single precision makes of it."""
-    if math.isnan(sentinel):
-        return column.is_nan()
-    single = float(np.float32(sentinel))
-    return column == sentinel if single == sentinel else (column == sentinel) | (column == single)
 
 
 def _label_text(schema: TableSchema) -> pl.Expr:

@@ -276,10 +276,6 @@ class TestContent:
         with pytest.raises(DataError, match="has no column KaggleSet"):
             offer(frame.drop("KaggleSet", "KaggleWeight"))
 
-    def test_digest(self, offer: Callable[..., Any], frame: pl.DataFrame) -> None:
-        with pytest.raises(DataError, match=r"SHA-256 is .* expected 00"):
-            offer(frame, sha256="00")
-
 
 def test_the_official_address() -> None:
     assert OPENDATA_URL.endswith(f"/record/328/files/{OPENDATA_NAME}")

@@ -142,6 +142,12 @@ def test_a_sentinel_that_single_precision_cannot_hold(tmp_path: Path, ending: st
     )
 
 
+def test_a_sentinel_beyond_single_precision(tmp_path: Path) -> None:
+    layout = TableSchema("own", ("x",), "label", missing=1e300)
+    pl.DataFrame({"x": [1e300, 1.0], "label": ["s", "b"]}).write_parquet(tmp_path / "a.parquet")
+    assert load_events(tmp_path / "a.parquet", layout, cache=False).frame["x"].to_list() == [None, 1.0]
+
+
 CELLS: list[tuple[str, str, Any, str]] = [
     ("label", "label", "q", "column label: not one of the labels 's' and 'b', it is 'q'; describe other labels"),
     ("zero weight", "w", 0.0, "column w: not a positive weight, it is 0.0; leave out events of zero weight"),
