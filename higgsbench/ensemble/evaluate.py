@@ -201,7 +201,7 @@ def _summed(draws: NDArray[np.uint8], repeats: list[_Repeat]) -> list[Floats]:
 
 
 def _moments(cell: Ints, weight: Floats, cells: int) -> csc_array:
-    """Return the matrix (2 cells, n) that sums weights, and below them squared weights, per cell.
+    """Return the matrix (2 cells, n) that sums weights and, below them, squared weights per cell.
 
     Its columns are the events, so that a product goes through the draws once and in their order.
     """
@@ -214,10 +214,7 @@ def _moments(cell: Ints, weight: Floats, cells: int) -> csc_array:
 
 
 def _chosen_bins(first: Floats, second: Floats, truth: Truth) -> NDArray[np.intp]:
-    """Choose the cut of each fold (replicas, fold) on the other folds.
-
-    The sums of weights and of their squares have the shape (replicas, class, bin, fold).
-    """
+    """Choose the cut of each fold (replicas, fold) on the other folds; sums are (replicas, class, bin, fold)."""
     all1, all2 = first.sum(axis=3), second.sum(axis=3)
     others = ((all1 - first[..., k], all2 - second[..., k]) for k in range(first.shape[3]))
     return np.stack([cuts.choose_bins(cuts.BinnedCurves(*sums, truth), truth.rule) for sums in others], axis=1)

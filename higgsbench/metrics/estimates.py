@@ -194,10 +194,7 @@ def log_loss(y_true: ArrayLike, log_odds: ArrayLike, sample_weight: ArrayLike | 
 
 
 def binned_auc(sums: Floats) -> Floats:
-    """Return the AUC (replicas,) of sums of weights (replicas, class, bin); events that share a bin count half.
-
-    Background comes before signal, and the best bin first.
-    """
+    """Return the AUC (replicas,) of sums (replicas, class, bin), best bin first; events that share a bin count half."""
     background, signal = np.moveaxis(sums, 1, 0)
     below = background.sum(axis=1, keepdims=True) - np.cumsum(background, axis=1) + 0.5 * background
     norm = signal.sum(axis=1) * background.sum(axis=1)

@@ -93,7 +93,7 @@ def checked_weights(sample_weight: ArrayLike | None, n: int) -> Floats:
 
 
 def checked_events(y_true: ArrayLike, score: ArrayLike, weight: ArrayLike | None) -> tuple[Bools, Floats, Floats]:
-    """Return labels, scores and weights (n,); see `checked_labels`, `checked_scores` and `checked_weights`."""
+    """Return labels, scores and weights (n,), each checked by its function."""
     y = checked_labels(y_true)
     return y, checked_scores(score, y.size), checked_weights(weight, y.size)
 
@@ -147,11 +147,7 @@ def evaluation_weights(y_true: ArrayLike, sample_weight: ArrayLike | None, n_s: 
 
 
 def effective_sample_size(sample_weight: ArrayLike | None) -> float:
-    """Kish's effective number of events, (sum w)^2 / sum w^2 (L. Kish, Survey Sampling, 1965, section 11.7).
-
-    Raises:
-        MetricError: if weights are missing or not finite.
-    """
+    """Return Kish's effective number of events, (sum w)^2 / sum w^2 (L. Kish, Survey Sampling, 1965, section 11.7)."""
     w = checked_weights(sample_weight, 0 if sample_weight is None else np.size(sample_weight))
     squares = float(np.sum(w**2))
     return float(np.sum(w)) ** 2 / squares if squares > 0.0 else 0.0
