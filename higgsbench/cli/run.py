@@ -94,9 +94,7 @@ def run(
         click.echo(f"Interrupted: {stored}; call the same command again to go on.", err=True)
         raise click.exceptions.Exit(130) from None
     show(Leaderboard.read(result.folder), out)
-    here = Path.cwd()
-    folder = result.folder.relative_to(here) if result.folder.is_relative_to(here) else result.folder
-    out.print(f"Run stored in {folder}", soft_wrap=True)
+    out.print(f"Run stored in {_shown(result.folder)}", soft_wrap=True)
     _report_left_out(result, time_limit, time.monotonic() - begin)
     _report_failures(result)
 
@@ -117,10 +115,15 @@ def _report_left_out(result: RunResult, time_limit: str | None, spent: float) ->
         )
 
 
+def _shown(path: Path) -> Path:
+    """Return a path relative to the working folder where it lies in it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def _report_failures(result: RunResult) -> None:
     for failure in result.failures:
         if failure.path is not None:  # a row that was refused before any fit has been named already
-            click.echo(f"Failed: {failure.row}: {failure.message} (traceback in {failure.path})", err=True)
+            click.echo(f"Failed: {failure.row}: {failure.message} (traceback in {_shown(failure.path)})", err=True)
     if any(failure.path is not None for failure in result.failures):
         click.echo("Failed units are not trained again unless you say --retry-failed.", err=True)
     if result.failures:

@@ -35,12 +35,15 @@ class Failure:
     Attributes:
         row: name of the row.
         message: last line of the traceback.
-        path: file with the whole traceback; None for a row that was refused before any fit.
+        path: file with the whole traceback, absolute; None for a row that was refused before any fit.
     """
 
     row: str
     message: str
     path: Path | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", self.path and self.path.absolute())
 
 
 @dataclass(frozen=True, repr=False)
