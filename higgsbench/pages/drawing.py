@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["BACKGROUND", "INK", "PAPER", "SERIES", "SIGNAL", "SOFT", "Pictures", "axis_label", "check_page", "log_axis",
-           "name_axis", "new_figure", "new_panels", "style", "svg_text", "write_page"]  # fmt: skip
+           "name_axis", "new_figure", "style", "svg_text", "write_page"]  # fmt: skip
 
 # Okabe and Ito's palette: readers with any common colour blindness can distinguish the colours.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -66,26 +66,20 @@ def style() -> Iterator[None]:
 
 
 def new_figure(
-    width: float, height: float, layout: Literal["constrained"] | None = "constrained"
-) -> tuple[Figure, Axes]:
-    """Return a figure of the given size in inches with one set of axes.
+    width: float,
+    height: float,
+    *shape: int,
+    layout: Literal["constrained"] | None = "constrained",
+    dpi: int | None = None,
+    **how: Any,
+) -> tuple[Figure, Any]:
+    """Return a figure of the given size in inches with its axes, an array of them for a shape (rows, columns).
 
-    Args:
-        width: in inches.
-        height: in inches.
-        layout: None keeps fixed margins, which draws faster where there are many figures.
+    A `layout` of None keeps fixed margins, which draws faster where there are many figures. `how` goes to `subplots`.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout=layout)
-    return figure, figure.add_subplot()
-
-
-def new_panels(width: float, height: float, *shape: int, dpi: int | None = None, **how: Any) -> tuple[Figure, Any]:
-    """Return a figure of the given size in inches with an array of axes; `how` goes to matplotlib's `subplots`."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=dpi)
+    figure = Figure(figsize=(width, height), layout=layout, dpi=dpi)
     return figure, figure.subplots(*shape, **how)
 
 

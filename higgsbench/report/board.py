@@ -24,7 +24,6 @@ from higgsbench.pages.drawing import (
     log_axis,
     name_axis,
     new_figure,
-    new_panels,
 )
 from higgsbench.pages.html import Cell, Gallery, Table
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from higgsbench.metrics.estimates import Metric
     from higgsbench.pages.html import Part
     from higgsbench.report.context import Context, Scores
-    from higgsbench.runs.stored import StackMember
+    from higgsbench.runs.stored import Stack, StackMember
 
 __all__ = ["Efficiency", "average_ranks", "blend", "correlation", "costs", "efficiency", "leaderboard", "ranks", "roc"]
 
@@ -79,7 +78,7 @@ def leaderboard(context: Context) -> list[Part]:
 def _board_figure(records: Sequence[dict[str, Any]]) -> Figure:
     """Draw the metrics of all rows with one standard error, best row on top; AMS also at its best and held out."""
     metrics = _drawn_metrics()
-    figure, axes = new_panels(4.2 * len(metrics), 1.1 + 0.27 * len(records), 1, len(metrics), sharey=True)
+    figure, axes = new_figure(4.2 * len(metrics), 1.1 + 0.27 * len(records), 1, len(metrics), sharey=True)
     at = np.arange(len(records))
     for metric, ax in zip(metrics, axes, strict=True):
         values, errors = ([r.get(key, np.nan) for r in records] for key in (metric.key, f"{metric.key}_se"))
@@ -219,7 +218,7 @@ def _roc_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]],
 
 def _rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]], reference: str) -> Figure:
     """Draw the background rejection, and its ratio to a reference row, from ten effective background events on."""
-    figure, (upper, lower) = new_panels(6.4, 4.0, 2, 1, sharex=True, height_ratios=(3, 1.6))
+    figure, (upper, lower) = new_figure(6.4, 4.0, 2, 1, sharex=True, height_ratios=(3, 1.6))
     base = curves[reference]
     band = 1.0 / np.sqrt(np.maximum(base.events, 1.0))
     known = base.events >= 10.0
@@ -243,7 +242,7 @@ def _rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, 
 def blend(context: Context) -> list[Part]:
     """Show the weights of the blend, and how similar the rows are."""
     pictures, tables = [], []
-    stack = context.stack
+    stack: Stack | None = context.optional("stack", None)
     if stack is not None:
         members = sorted(stack.members, key=lambda m: -abs(m.weight))
         words = ", ".join(f"{m.name} {m.weight:.2f}" for m in members[:4])
@@ -334,7 +333,7 @@ def costs(context: Context) -> list[Part]:
 
 def _cost_figure(records: Sequence[dict[str, Any]], looks: dict[str, dict[str, Any]]) -> Figure:
     metrics = _drawn_metrics()
-    figure, axes = new_panels(4.2 * len(metrics), 3.5, 1, len(metrics))
+    figure, axes = new_figure(4.2 * len(metrics), 3.5, 1, len(metrics))
     for metric, ax in zip(metrics, axes, strict=True):
         for record in records:
             look = looks[record["name"]]

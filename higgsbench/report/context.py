@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.pages.drawing import INK, SERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from higgsbench.leaderboard import Table
     from higgsbench.pages.drawing import Pictures
     from higgsbench.runs.predictor import FittedRun
-    from higgsbench.runs.stored import Stack, StoredRun
+    from higgsbench.runs.stored import StoredRun
 
 __all__ = ["Context", "Scores", "TrainingScores", "affordable_events", "histogram", "row_looks", "training_scores"]
 
@@ -39,7 +39,6 @@ IN_SAMPLE_SECONDS = 10.0
 
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 _MARKERS = "osD^vP<>X*"
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -128,24 +127,10 @@ class Context:
         """Scores of training events by the stored models that saw them."""
         return training_scores(self, [r["name"] for r in self.drawn])
 
-    @cached_property
-    def stack(self) -> Stack | None:
-        """The blend, or None if the run has none or its file is damaged."""
-        return self._readable(lambda: self.run.stack, None)
-
-    @cached_property
-    def configuration(self) -> str:
-        """Text of the resolved configuration, empty where it is damaged."""
-        return self._readable(lambda: self.run.configuration, "")
-
-    @cached_property
-    def environment(self) -> dict[str, Any]:
-        """Versions and hardware, empty where they are damaged."""
-        return self._readable(lambda: self.run.environment, {})
-
-    def _readable(self, read: Callable[[], _T], otherwise: _T) -> _T:
+    def optional(self, name: str, otherwise: Any) -> Any:
+        """Return what the run says, or the other value, with a note, if its file is damaged."""
         try:
-            return read()
+            return getattr(self.run, name)
         except StoreError as error:
             self.notes.append(str(error))
             return otherwise

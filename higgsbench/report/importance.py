@@ -13,7 +13,7 @@ from higgsbench.metrics.ams import ams
 from higgsbench.metrics.estimates import roc_auc
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.pages import number, with_error
-from higgsbench.pages.drawing import BACKGROUND, SIGNAL, SOFT, name_axis, new_panels
+from higgsbench.pages.drawing import BACKGROUND, SIGNAL, SOFT, name_axis, new_figure
 from higgsbench.pages.html import Cell, Gallery, Table
 from higgsbench.report.context import affordable_events
 
@@ -184,7 +184,7 @@ def permutation_importance(
 
 def importance_figure(found: Sequence[Importance]) -> Figure:
     """Draw the losses of weighted AUC and AMS by shuffled feature, the most important on top."""
-    figure, (left, right) = new_panels(8.4, 1.0 + 0.19 * len(found), 1, 2, sharey=True)
+    figure, (left, right) = new_figure(8.4, 1.0 + 0.19 * len(found), 1, 2, sharey=True)
     losses = ((left, [(e.auc, e.auc_se) for e in found]), (right, [(e.ams, e.ams_se) for e in found]))
     for ax, pairs in losses:
         values, errors = zip(*pairs, strict=True)
@@ -250,7 +250,7 @@ def contribution_figure(found: Contributions, order: NDArray[np.intp]) -> Figure
     from matplotlib.colors import LinearSegmentedColormap
 
     shown = order[:_SHOWN]
-    figure, (bars, swarm) = new_panels(8.4, 1.0 + 0.27 * shown.size, 1, 2, dpi=_DPI, sharey=True, width_ratios=(1, 2.4))
+    figure, (bars, swarm) = new_figure(8.4, 1.0 + 0.27 * shown.size, 1, 2, dpi=_DPI, sharey=True, width_ratios=(1, 2.4))
     at = np.arange(shown.size)
     bars.barh(at, found.size[shown], height=0.65, color=BACKGROUND, alpha=0.6)
     # No white in the middle: points have to be seen on light and on dark paper.

@@ -127,16 +127,18 @@ def provenance(context: Context) -> list[Part]:
         for key, value in context.run.comparability.items()
         if value is not None
     ]
-    packages = context.environment.get("packages")
+    environment: dict[str, Any] = context.optional("environment", {})
+    packages = environment.get("packages")
     versions = packages if isinstance(packages, dict) else {}
-    machine = [(k, _plain(v)) for k, v in context.environment.items() if k != "packages"]
+    machine = [(k, _plain(v)) for k, v in environment.items() if k != "packages"]
     out: list[Part] = [Heading("Data and definitions"), Definitions(entries)]
     if machine or versions:
         rows = [(printable(name), _plain(version)) for name, version in sorted(versions.items())]
         table = Table("Versions of packages", ["package", "version"], rows, text=(0, 1))
         out += [Heading("Environment"), Definitions(machine), table]
-    if context.configuration:
-        text = "\n".join(printable(line) for line in context.configuration.splitlines())
+    configuration: str = context.optional("configuration", "")
+    if configuration:
+        text = "\n".join(printable(line) for line in configuration.splitlines())
         out += [Heading("Configuration, presets and defaults written out"), Listing(text, "Configuration")]
     return out
 
