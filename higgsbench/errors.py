@@ -1,4 +1,4 @@
-"""The one error tree: everything a user can mend derives from `HiggsbenchError`.
+"""The one error tree: every error that a user can fix derives from `HiggsbenchError`.
 
 The command line turns a `HiggsbenchError` into one line on standard error and exit code 2. Anything else that
 escapes is a bug in higgsbench and keeps its traceback.
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class HiggsbenchError(Exception):
-    """Base of all errors whose message tells the user what to mend."""
+    """Base of all errors whose message tells the user what to fix."""
 
 
 class HiggsbenchWarning(UserWarning):
@@ -35,7 +35,7 @@ class HiggsbenchWarning(UserWarning):
 
 
 class ConfigError(HiggsbenchError):
-    """A configuration asks for something that does not exist or cannot be."""
+    """A configuration asks for something that does not exist or is not possible."""
 
 
 class DataError(HiggsbenchError):
@@ -51,7 +51,7 @@ class ModelError(HiggsbenchError):
 
 
 class MissingExtraError(ModelError):
-    """An optional dependency is not installed; the message names the extra that brings it."""
+    """An optional dependency is not installed; the message names the extra that installs it."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an optional dependency: pip install 'higgsbench[{extra}]'")
@@ -64,7 +64,7 @@ class StoreError(HiggsbenchError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like a misspelt one, whatever the case, or None if none is like it."""
+    """Return the known name most similar to a misspelt one, ignoring case, or None if none is similar."""
     import difflib
 
     folded = {k.lower(): k for k in known}
@@ -73,12 +73,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def shortened(text: object, most: int = 60) -> str:
-    """Return a user's text as messages repeat it: its beginning and an ellipsis where it is long."""
+    """Return a user's text for a message: its beginning and an ellipsis if it is long."""
     whole = str(text)
     return whole if len(whole) <= most else f"{whole[:most]}…"
 
 
 def nearest_hint(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Return " (did you mean 'x'?)" for the nearest known name, or what is to be said where none is like it."""
+    """Return " (did you mean 'x'?)" for the nearest known name, or the alternative text if none is similar."""
     close = nearest(name, known)
     return otherwise if close is None else f" (did you mean {close!r}?)"

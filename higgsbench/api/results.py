@@ -65,7 +65,7 @@ def predict(
         model: row to take; the stack when None, or the only row.
         jobs: parts scored at a time; all cores by default.
         subsets: keep only events of these subsets (KaggleSet); all when None.
-        progress: hears the number of events of each part that is scored.
+        progress: is called with the number of events of each part that is scored.
         results: folder that holds runs.
 
     Returns:
@@ -342,9 +342,9 @@ def write_report(
         run: the run.
         output: the page, written whole or not at all.
         figures: folder that gets every figure as PNG and PDF too.
-        data: event file, where it is no longer where the run's configuration says.
-        test: file of held-out events, likewise.
-        all_rows: whether every row gets figures of its own, not only the best ones and the stack.
+        data: event file, if it has moved since the run.
+        test: file of held-out events, if it has moved.
+        all_rows: whether every row gets its own figures, instead of only the best ones and the stack.
         shifts: systematic shifts whose effect is shown: "tes=0.03" moves the events, "tes=up.csv,down.csv" names files
             of moved events.
         events: file of labelled events that are shifted; by default the run's held-out events, or without any its

@@ -113,7 +113,7 @@ def run(
         preset: preset of the run; models with a preset of their own keep it.
         output: folder that holds the runs.
         jobs: units at a time; all cores by default, with a scheduler or cluster all its workers.
-        listener: hears of progress.
+        listener: is called with the progress.
         time_limit: seconds, or text such as "30m", for everything; rows that do not fit are left out and named.
         engine: where units run: `local`, `serial` or `dask`; `local` by default, with one job this process.
         scheduler: address of a Dask scheduler, or its scheduler file.
@@ -247,7 +247,7 @@ def tune_model(
         settings: `key=value` changes of the configuration.
         jobs: trials at a time; with more than one the search may vary.
         studies: folder of the studies; a study that was stopped continues.
-        say: hears a line per trial.
+        say: is called with a line per trial.
 
     Returns:
         Trials, the best of them, the nested score, and the file of the configuration to run.

@@ -1,4 +1,4 @@
-"""`higgsbench data`: bring, make, check, describe and convert event files."""
+"""`higgsbench data`: download, simulate, check, describe and convert event files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _COLOURS = {"held": "green", "violated": "bold red", "warning": "yellow", "not a
 @opt.command("fetch", "data fetch --from ~/Downloads/higgs.csv.gz")
 @click.option("--from", "source", metavar="URL|FILE", help="A mirror's address, or the file already downloaded.")
 @click.option("-o", "--output", type=opt.PATH, help="Also copy the verified file to this path or folder.")
-@click.option("--force", is_flag=True, help="Bring the file even if the cache holds it.")
+@click.option("--force", is_flag=True, help="Download the file even if the cache has it.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
               help="Seconds without an answer after which an attempt is given up.")  # fmt: skip
 @click.option("--attempts", type=click.IntRange(1), default=3, show_default=True, help="How often to try.")
 def fetch(source: str | None, output: Path | None, force: bool, timeout: float, attempts: int) -> None:
-    """Bring the challenge's file (818,238 events, 65 MB) from CERN Open Data, record 328, into the cache.
+    """Download the challenge's file (818,238 events, 65 MB) from CERN Open Data, record 328, into the cache.
 
     The content is verified before the file gets its name: columns, number of events per KaggleSet, sums of weights.
     The cache is in the user's cache folder; HIGGSBENCH_CACHE_DIR moves it. Afterwards `data: {source: opendata}`
@@ -78,7 +78,7 @@ class _PoochProgress:
         self.bar.reset(self.task)
 
     def close(self) -> None:
-        """Say what happens next, which takes seconds."""
+        """Show the next step, which takes seconds."""
         self.bar.update(self.task, description="verifying")
 
 
@@ -179,7 +179,7 @@ def shift(source: Path, target: Path, seed: int, reselect: bool, **options: Any)
 @click.argument("file", type=opt.FILE_NAME)
 @opt.format_option("table", "json")
 def info(file: Path, form: str) -> None:
-    """Tell what FILE holds: layout, digest, subsets with classes and sums of weights, missing values by jet number."""
+    """Show what FILE contains: layout, digest, subsets with classes and weights, missing values per jet number."""
     from higgsbench.events import load_events
     from higgsbench.events.table import describe
 

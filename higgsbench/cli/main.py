@@ -36,7 +36,7 @@ class LazyGroup(click.Group):
         self.lazy = lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order in which a user meets them."""
+        """Return the names in the order in which a user needs them."""
         return list(self.lazy)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Name the nearest command when there is none of that name."""
+        """Name the nearest command if there is no command of that name."""
         if args and args[0] not in self.lazy and not args[0].startswith("-"):
             close = nearest(args[0], self.lazy)
             hint = f" Did you mean {close!r}?" if close else f" Commands: {', '.join(self.lazy)}."
@@ -81,7 +81,7 @@ class LazyGroup(click.Group):
         "models": ("tables:models", "List the registered models."),
         "features": ("tables:features", "List the feature sets, or the formulas of one."),
         "explore": ("scoring:explore", "Describe an event file before any model."),
-        "data": ("main:data", "Bring, make, check, describe and convert event files."),
+        "data": ("main:data", "Download, simulate, check, describe and convert event files."),
         "environment": ("tables:environment", "Print versions and hardware for a bug report."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -96,8 +96,8 @@ def cli() -> None:
     "data",
     cls=LazyGroup,
     lazy={
-        "fetch": ("data:fetch", "Bring the CERN Open Data file into the cache and verify it."),
-        "info": ("data:info", "Tell what an event file holds."),
+        "fetch": ("data:fetch", "Download the CERN Open Data file into the cache and verify it."),
+        "info": ("data:info", "Show what an event file contains."),
         "validate": ("data:validate", "Check an event file against every rule of real events."),
         "convert": ("data:convert", "Convert between CSV, gzipped CSV, Parquet and ROOT."),
         "simulate": ("data:simulate", "Write events of the built-in toy simulation."),
@@ -106,7 +106,7 @@ def cli() -> None:
     epilog="Example:  higgsbench data validate training.csv",
 )
 def data() -> None:
-    """Bring, make, check, describe and convert event files."""
+    """Download, simulate, check, describe and convert event files."""
 
 
 @click.group(
@@ -156,7 +156,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _usage(error: click.ClickException) -> str:
-    """Say what is wrong with the command line, and where its help is."""
+    """Return what is wrong with the command line, and how to get help."""
     message = error.format_message()
     context = getattr(error, "ctx", None)
     if context is None:

@@ -61,7 +61,7 @@ def run(
 ) -> None:  # fmt: skip
     """Train, stack and cut as CONFIG says; show the leaderboard.
 
-    A run that was interrupted goes on where it stopped: call the same command again.
+    To continue an interrupted run, call the same command again.
     """
     from higgsbench import api
     from higgsbench.leaderboard import Leaderboard
@@ -91,7 +91,7 @@ def run(
             )
     except KeyboardInterrupt:
         stored = f"{progress.done} of {progress.total} units are stored in {progress.folder or output}"
-        click.echo(f"Interrupted: {stored}; call the same command again to go on.", err=True)
+        click.echo(f"Interrupted: {stored}; call the same command again to continue.", err=True)
         raise click.exceptions.Exit(130) from None
     show(Leaderboard.read(result.folder), out)
     out.print(f"Run stored in {_shown(result.folder)}", soft_wrap=True)
@@ -237,7 +237,7 @@ class Progress:
 def tune(config: Path, output: Path | None, form: str, quiet: bool, **choices: Any) -> None:
     """Search the parameters of one model of CONFIG; write a configuration to run.
 
-    What is reported was not chosen on the events that score it. Call the same command again to continue a study.
+    The reported score is on events that were not used to choose parameters. Call the command again to continue a study.
     """
     from higgsbench.api import tune_model
     from higgsbench.errors import StoreError
@@ -255,7 +255,7 @@ def tune(config: Path, output: Path | None, form: str, quiet: bool, **choices: A
     try:
         result = tune_model(config, say=say, **choices)
     except KeyboardInterrupt:
-        click.echo("Interrupted: finished trials are stored; call the same command again to go on.", err=True)
+        click.echo("Interrupted: finished trials are stored; call the same command again to continue.", err=True)
         raise click.exceptions.Exit(130) from None
     if output is not None:
         try:
@@ -281,7 +281,8 @@ def _show_study(result: TuneResult, screen: Console, config: Path, output: Path 
         _show_nested(result, screen)
     taken = format_duration(result.seconds)
     screen.print(
-        f"{len(result.trials)} trials in {taken}, kept in {result.folder}; more --trials go on there.", soft_wrap=True
+        f"{len(result.trials)} trials in {taken}, stored in {result.folder}; more --trials continue there.",
+        soft_wrap=True,
     )
     screen.print(_advice(result, config, output or result.config_file), soft_wrap=True)
 

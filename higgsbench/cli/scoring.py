@@ -180,7 +180,7 @@ def explore(
     from higgsbench.explore.display import render_terminal
 
     if page is not None:
-        # Better to learn before the reading than after it that the page cannot be made.
+        # Check that the page can be written before the events are read.
         from higgsbench.pages.drawing import check_page
 
         check_page(page)

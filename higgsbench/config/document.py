@@ -218,7 +218,7 @@ _EXPECTED = {
 
 
 def said(error: Any) -> str:
-    """Return one error of the validator in the words of the configuration's writer.
+    """Return one error of the validator as a message for the author of the configuration.
 
     Args:
         error: an entry of `ValidationError.errors()`.

@@ -30,7 +30,7 @@ FROM_PYTHON = "configuration"
 
 
 class LoadedConfig:
-    """A validated configuration that still knows where each key stands.
+    """A validated configuration that knows the line of each key.
 
     Attributes:
         config: the validated objects.

@@ -348,7 +348,7 @@ class FeatureEntry(Strict):
 
 
 class FeatureConfig(Strict):
-    """What the models see: a named set, less `drop`, plus `add`; or exactly `columns`."""
+    """Features of the models: a named set without `drop`, with `add`; or exactly `columns`."""
 
     shorthand = {str: "set", list: "columns"}
     set: str = "raw"
@@ -365,7 +365,7 @@ def _is_finite(value: Any) -> bool:
 
 
 class ModelConfig(Strict):
-    """One model of the run; what is not given comes from the run, what is not given there from the preset."""
+    """One model of the run; missing keys come from the run, and then from the preset."""
 
     shorthand = {str: "model"}
     model: str

@@ -97,7 +97,7 @@ class NestedScore:
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What a study comes to.
+    """Result of a study.
 
     Attributes:
         folder: where journals, fits and the configuration are.
@@ -214,7 +214,7 @@ class Search:
         space: dimensions.
         journal: where trials are asked and told.
         settings: the user's choices.
-        say: hears a line per trial.
+        say: is called with a line per trial.
     """
 
     name: str
@@ -233,9 +233,9 @@ class Search:
         self.records = self.journal.records()
 
     def run(self, trials: int, seconds: float | None) -> list[TrialRecord]:
-        """Carry out trials until there are so many or the time is over; return all of the study.
+        """Run trials until there are enough or the time is over; return all trials of the study.
 
-        With a time limit at least one trial is carried through.
+        At least one trial is completed, whatever the time limit.
 
         Raises:
             ModelError: if no trial could be completed.
@@ -271,7 +271,7 @@ class Search:
         return make_plan(with_values(self.loaded, values, folds=self.folds), self.dataset)
 
     def _next_unit(self) -> Unit | None:
-        """Go on with an open trial, or begin one if there is room and time."""
+        """Continue an open trial, or begin one if there is room and time."""
         for open_ in self.open.values():
             if not open_.waiting:
                 return self._fold_of(open_)
@@ -374,7 +374,7 @@ def tune(
         loaded: validated configuration.
         settings: what to do.
         output: folder that holds the studies; a study that was stopped continues there.
-        say: hears a line per trial.
+        say: is called with a line per trial.
 
     Returns:
         The parameters, what they are worth, and where the configuration with them is stored.

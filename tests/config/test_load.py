@@ -337,3 +337,12 @@ def test_bad_entries_of_features(tmp_path: Path, entry: str, message: str) -> No
     file.write_text(f"models: [xgboost]\nfeatures: [PRI_tau_pt,\n  {entry}]\n")
     with pytest.raises(ConfigError, match=message):
         load_config(file)
+
+
+@pytest.mark.parametrize("text", ["NaN", "nan", ".nan"])
+def test_missing_values_that_are_not_a_number(write: Write, text: str) -> None:
+    """Regression: `missing: NaN` is a text in YAML and was refused without advice."""
+    config = load(write(M + f"data: {{schema: {{features: [x], label: y, missing: {text}}}}}\n"))
+    missing = config.data.table_schema().missing
+    assert missing is not None
+    assert missing != missing

@@ -322,7 +322,7 @@ class TestCommand:
         assert code == 0
         assert "On 2 held-out folds of the run" in out, "--outer follows the folds of the run"
         last = [" ".join(line.split()) for line in out.splitlines()[-2:]]
-        assert "kept in studies/small-logistic-" in last[0]
+        assert "stored in studies/small-logistic-" in last[0]
         assert last[1].startswith(f"Nothing better than the parameters of {path} was found: studies/small-logistic-")
         assert "higgsbench run" not in out
 
