@@ -142,7 +142,11 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
         self.center_ = X_.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = X_.std(axis=0, dtype=np.float64).astype(np.float32)
         self.scale_ = np.where(spread > 0.0, spread, np.float32(1.0))
-        self.layers_ = _train(self, self._standardised(X_), truth, weight, _seed(self.random_state))
+        if isinstance(self.random_state, np.random.RandomState):
+            seed = int(self.random_state.randint(2**31 - 1))
+        else:
+            seed = int(np.random.default_rng(self.random_state).integers(2**63 - 1))
+        self.layers_ = _train(self, self._standardised(X_), truth, weight, seed)
         return self
 
     def _checked_fit(
@@ -224,13 +228,6 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
-def _seed(random_state: int | np.random.RandomState | None) -> int:
-    """Seed of the training; a new one where none is given."""
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31 - 1))
-    return int(np.random.default_rng(random_state).integers(2**63 - 1))
-
-
 def _train(
     model: PackedMLPClassifier,
     X: NDArray[np.float32],
@@ -257,23 +254,15 @@ def _train(
             raise
         raise MissingExtraError(type(model).__name__, "torch") from error
 
-    device = _device(model.device)
+    device = "cuda" if model.device != "cpu" and torch.cuda.is_available() else "cpu"
+    if (model.device, device) == ("cuda", "cpu"):
+        _say_once("device 'cuda': torch finds no usable graphics card; networks are trained on the processor instead")
     with _processor(model.num_threads):
         generator = torch.Generator(device).manual_seed(seed)
         events = [torch.from_numpy(np.ascontiguousarray(values)).to(device) for values in (X, truth, weight)]
         layers = _start(model, generator)
         _run(model, layers, events, generator)
         return [(weights.detach().cpu().numpy(), bias.detach().cpu().numpy()) for weights, bias in layers]
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    if wanted == "cpu" or torch.cuda.is_available():
-        return "cpu" if wanted == "cpu" else "cuda"
-    if wanted == "cuda":
-        _say_once("device 'cuda': torch finds no usable graphics card; networks are trained on the processor instead")
-    return "cpu"
 
 
 @functools.cache

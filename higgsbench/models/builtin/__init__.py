@@ -30,6 +30,6 @@ FLAGGED = 1.4
 """Columns after the imputation with missing flags, for each before it."""
 
 
-def parameter_names(module: str, name: str) -> frozenset[str]:
-    """Return the parameter names of a class with scikit-learn's interface."""
-    return frozenset(getattr(importlib.import_module(module), name)().get_params())
+def parameter_names(module: str, name: str, *more: str) -> frozenset[str]:
+    """Return the parameter names of a class with scikit-learn's interface, and more."""
+    return frozenset({*getattr(importlib.import_module(module), name)().get_params(), *more})

@@ -7,6 +7,7 @@ takes five times as long, a split by jet number once more per group.
 from __future__ import annotations
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,27 +42,17 @@ _LEARNERS = ("scikit-learn", "numpy", "lightgbm", "xgboost", "catboost")
 
 
 def _build_autogluon(params: Mapping[str, Any], context: BuildContext) -> Any:
-    from higgsbench.models.estimators import TimedSearch
-
-    options = {**_AUTOGLUON, **params}
-    limit = options.pop("time_limit", 60.0)
-    return TimedSearch("AutoGluon", search_autogluon, options, limit, context.threads, context.seed)
+    return _search("AutoGluon", search_autogluon, {**_AUTOGLUON, **params}, context)
 
 
 def _build_flaml(params: Mapping[str, Any], context: BuildContext) -> Any:
+    return _search("FLAML", search_flaml, {**_FLAML, **params}, context)
+
+
+def _search(name: str, search: Callable[..., Any], options: dict[str, Any], context: BuildContext) -> Any:
     from higgsbench.models.estimators import TimedSearch
 
-    options = {**_FLAML, **params}
-    limit = options.pop("time_limit", 60.0)
-    return TimedSearch("FLAML", search_flaml, options, limit, context.threads, context.seed)
-
-
-def _autogluon_names() -> frozenset[str]:
-    return frozenset({"time_limit", *_AUTOGLUON})
-
-
-def _flaml_names() -> frozenset[str]:
-    return frozenset({"time_limit", *_FLAML})
+    return TimedSearch(name, search, options, options.pop("time_limit", 60.0), context.threads, context.seed)
 
 
 def search_flaml(
@@ -199,7 +190,7 @@ MODELS = (
         extra="autogluon",
         requires=("autogluon.tabular", *_LEARNERS),
         imports=("autogluon.tabular",),
-        parameters=_autogluon_names,
+        parameters=functools.partial(frozenset, ("time_limit", *_AUTOGLUON)),
         harness=("random_state", "n_jobs"),
         reproducible=False,
         cost=200.0,
@@ -213,7 +204,7 @@ MODELS = (
         extra="flaml",
         requires=("flaml", *_LEARNERS),
         imports=("flaml", "pandas"),
-        parameters=_flaml_names,
+        parameters=functools.partial(frozenset, ("time_limit", *_FLAML)),
         aliases={"time_budget": "time_limit"},
         harness=("random_state", "n_jobs", "seed"),
         reproducible=False,

@@ -8,6 +8,7 @@ weight. XGBoost has no rows of binned data, and binning is too small a part of C
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -168,10 +169,6 @@ def _log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
 
 def _contributions(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(estimator.booster_.predict(X, pred_contrib=True))
-
-
-def _names() -> frozenset[str]:
-    return parameter_names("lightgbm", "LGBMClassifier") | {*_NATIVE, *EARLY}
 
 
 class LoadedLightGBM:
@@ -360,7 +357,7 @@ MODELS = (
         requires=("lightgbm", "numpy"),
         imports=("lightgbm",),
         log_odds=_log_odds,
-        parameters=_names,
+        parameters=functools.partial(parameter_names, "lightgbm", "LGBMClassifier", *_NATIVE, *EARLY),
         aliases={other: name for name, others in _OTHER_NAMES.items() for other in others.split()},
         harness=("random_state", "n_jobs", "data_random_seed"),
         codecs=(_Codec(),),

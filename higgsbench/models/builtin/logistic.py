@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,6 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     if degree != 1:
         steps.append(PolynomialFeatures(degree=degree, include_bias=False))
     return make_pipeline(*steps, BlockwiseScaler(), LogisticRegression(random_state=context.seed, **own))
-
-
-def _names() -> frozenset[str]:
-    return parameter_names("sklearn.linear_model", "LogisticRegression") | {"degree"}
 
 
 def _memory(params: Mapping[str, Any], events: int, columns: int) -> float:
@@ -62,7 +59,7 @@ MODELS = (
             "best": Preset({"degree": 2, "C": 0.003, "max_iter": 300}, **PHYSICS),
         },
         requires=("scikit-learn", "numpy", "scipy"),
-        parameters=_names,
+        parameters=functools.partial(parameter_names, "sklearn.linear_model", "LogisticRegression", "degree"),
         harness=("random_state", "n_jobs"),
         cost=1.0,
         search_space=_space,

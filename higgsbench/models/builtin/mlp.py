@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,6 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     first = quantiles if scaling == "quantiles" else SmoothClip()
     # The flags of missing values come out of the imputation as 0 and 1; scaling last brings all to one width.
     return make_pipeline(first, BlockwiseScaler(), ShortMLPClassifier(random_state=context.seed, **own))
-
-
-def _names() -> frozenset[str]:
-    return parameter_names("sklearn.neural_network", "MLPClassifier") | {"scaling"}
 
 
 def _memory(params: Mapping[str, Any], events: int, columns: int) -> float:
@@ -76,7 +73,7 @@ MODELS = (
             "best": Preset(_BEST, **MOMENTA),
         },
         requires=("scikit-learn", "numpy", "scipy"),
-        parameters=_names,
+        parameters=functools.partial(parameter_names, "sklearn.neural_network", "MLPClassifier", "scaling"),
         harness=("random_state",),
         cost=8.0,
         search_space=_space,

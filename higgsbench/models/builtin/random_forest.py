@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.models.builtin import PHYSICS, RAW, parameter_names
@@ -40,10 +41,6 @@ def _log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
     return read_log_odds(estimator.set_params(n_jobs=1), X)
 
 
-def _names() -> frozenset[str]:
-    return parameter_names("sklearn.ensemble", "RandomForestClassifier")
-
-
 def _memory(params: Mapping[str, Any], events: int, columns: int) -> float:
     """Copies of the matrix, and the trees, which are all kept."""
     share, leaf = params.get("max_samples") or 1.0, params.get("min_samples_leaf", smallest_leaf(events))
@@ -80,7 +77,7 @@ MODELS = (
         missing=True,
         requires=("scikit-learn", "numpy", "scipy"),
         log_odds=_log_odds,
-        parameters=_names,
+        parameters=functools.partial(parameter_names, "sklearn.ensemble", "RandomForestClassifier"),
         harness=("random_state", "n_jobs"),
         cost=4.0,
         search_space=_space,

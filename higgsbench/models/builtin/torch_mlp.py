@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.models.builtin import MOMENTA, parameter_names
@@ -20,10 +21,6 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     return PackedMLPClassifier(random_state=context.seed, num_threads=context.threads, **params).check()
 
 
-def _names() -> frozenset[str]:
-    return parameter_names("higgsbench.models.packed", "PackedMLPClassifier")
-
-
 MODELS = (
     ModelSpec(
         name="torch_mlp",
@@ -40,7 +37,7 @@ MODELS = (
         imports=("torch",),
         extra="torch",
         codecs=(StateCodec("torch_mlp", "higgsbench.models.packed:PackedMLPClassifier"),),
-        parameters=_names,
+        parameters=functools.partial(parameter_names, "higgsbench.models.packed", "PackedMLPClassifier"),
         harness=("random_state", "num_threads"),
         cost=10.0,
         rounds=("epochs",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import tempfile
 from collections.abc import Callable
@@ -70,10 +71,6 @@ def _contributions(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
     best = estimator.best_iteration + 1 if "best_iteration" in booster.attributes() else 0
     data = DMatrix(X, missing=estimator.missing, nthread=estimator.n_jobs)
     return np.asarray(booster.predict(data, pred_contribs=True, iteration_range=(0, best)))
-
-
-def _names() -> frozenset[str]:
-    return parameter_names("xgboost", "XGBClassifier") | {*_NATIVE, *EARLY}
 
 
 def _from_disk(build: Any, params: Mapping[str, Any], context: BuildContext, train: Training) -> Any:
@@ -201,7 +198,7 @@ MODELS = (
         requires=("xgboost", "numpy"),
         imports=("xgboost",),
         log_odds=_log_odds,
-        parameters=_names,
+        parameters=functools.partial(parameter_names, "xgboost", "XGBClassifier", *_NATIVE, *EARLY),
         aliases=_ALIASES,
         harness=("random_state", "n_jobs"),
         codecs=(_Codec(),),
