@@ -65,7 +65,7 @@ def renderables(board: Tables, console: Console, columns: Sequence[str] | None =
         chosen = choose_columns(columns, table.rows)
         cells = [[column.show(record) for column in chosen] for record in table.rows]
         hidden: list[str] = []
-        if columns is None and console.is_terminal:
+        if columns is None:
             chosen, cells, hidden = _fitting(chosen, cells, console.width)
         drawn = _drawn_table(table, chosen, cells, console.width) if len(table.rows) > MANY else None
         out += [Text(printable(table.title), style="bold"), drawn or _rich_table(table, chosen, cells)]

@@ -375,11 +375,12 @@ def test_names_cannot_steer_a_terminal_or_a_page(make: Make, tmp_path: Path) -> 
     assert "\x1b" not in render(board, "json")
 
 
+@pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize("width", [40, 80, 120, 300])
-def test_a_narrow_terminal_leaves_columns_out_and_says_so(make: Make, tmp_path: Path, width: int) -> None:
+def test_a_narrow_output_leaves_columns_out_and_says_so(make: Make, tmp_path: Path, width: int, terminal: bool) -> None:
     make("a", [record("x", 3.1), record("y", 3.0)])
     out = io.StringIO()
-    console = Console(file=out, width=width, force_terminal=True, color_system=None, legacy_windows=False)
+    console = Console(file=out, width=width, force_terminal=terminal, color_system=None, legacy_windows=False)
     show(Leaderboard.read(tmp_path / "results"), console)
     text = out.getvalue()
     assert ("more columns need a wider terminal" in " ".join(text.split())) == (width < 300)
