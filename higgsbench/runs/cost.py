@@ -83,13 +83,13 @@ class FitCost:
     predict: float
     stopping: tuple[float, float] | None = None
 
-    def seconds(self, train: float, scored: float, bag: int = 1, submodels: int = 1) -> float:
-        """Predict a unit: `train` events to fit, `scored` to score, `bag` seeds, `submodels` of a jet split."""
+    def seconds(self, train: float, scored: float, submodels: int = 1) -> float:
+        """Predict one seed: `train` events to fit, `scored` to score, `submodels` of a jet split."""
         share = 1.0
         if self.stopping is not None:
             useful, waited = self.stopping
             share = min(1.0, useful * (train / submodels / _STOP_EVENTS) ** _STOP_GROWTH + waited)
-        return bag * share * (submodels * self.fixed + self.per_event * train + self.predict * scored)
+        return share * (submodels * self.fixed + self.per_event * train + self.predict * scored)
 
 
 class MeasuredCost:
@@ -108,7 +108,11 @@ class MeasuredCost:
         self.plan = plan
         sample = _Sample(plan.dataset)
         measured: dict[str, FitCost] = {}
-        keys = [_same_cost(row) for row in plan.rows]
+        params = [{name: value for name, value in row.params.items() if name != BAG} for row in plan.rows]
+        keys = [
+            canonical_digest([row.spec.name, own, row.features.digest, row.training_weights])
+            for own, row in zip(params, plan.rows, strict=True)
+        ]
         for index in sorted(range(len(keys)), key=lambda i: (plan.rows[i].spec.cost, i)):
             if keys[index] not in measured and time.perf_counter() - begin < allowance:
                 unit = dataclasses.replace(plan.units_of(index)[0], groups=None)
@@ -134,12 +138,6 @@ class MeasuredCost:
             held_out = 0.0 if unit.fold < 0 else n / plan.config.folds
             total += self.rows[index].seconds(scale * (n - held_out), scale * (held_out + test), submodels=submodels)
         return total / len(units)
-
-
-def _same_cost(row: Row) -> str:
-    """Digest of what determines the constants of a row."""
-    params = {name: value for name, value in row.params.items() if name != BAG}
-    return canonical_digest([row.spec.name, params, row.features.digest, row.training_weights])
 
 
 class _Sample:
@@ -190,14 +188,11 @@ def _measured(row: Row, unit: Unit, sample: _Sample) -> FitCost | None:
     setup = max(0.0, at_large - twice * per_round) / large.size
     per_round_small = max(0.0, at_small - setup * small.size) / twice
     fixed, slope = _line(per_round_small, small.size, per_round, large.size)
-    return FitCost(full * fixed, full * slope + setup, per_event_predict, _stopping(row, full))
-
-
-def _stopping(row: Row, full: int) -> tuple[float, float] | None:
     patience, rate = row.params.get("early_stopping_rounds"), row.params.get("learning_rate", 0.1)
-    if not isinstance(patience, int) or not isinstance(rate, float):
-        return None
-    return _STOP_RATE_ROUNDS / rate / full, patience / full
+    stopping = None
+    if isinstance(patience, int) and isinstance(rate, float):
+        stopping = _STOP_RATE_ROUNDS / rate / full, patience / full
+    return FitCost(full * fixed, full * slope + setup, per_event_predict, stopping)
 
 
 def _line(at_small: float, small: int, at_large: float, large: int) -> tuple[float, float]:

@@ -314,18 +314,14 @@ def _arguments(config: ClusterConfig) -> dict[str, Any]:
     if config.system == "htcondor":
         own: dict[str, Any] = {"disk": f"{parse_size(config.disk or config.memory)}B"}
     else:
+        minutes = 0 if config.walltime is None else max(1, round(parse_duration(config.walltime) / 60))
         own = {
             "queue": config.queue,
             "account": config.account,
-            "walltime": None if config.walltime is None else _clock(parse_duration(config.walltime)),
+            "walltime": f"{minutes // 60:02d}:{minutes % 60:02d}:00" if minutes else None,
             "job_script_prologue": config.prologue or None,
         }
     return {key: value for key, value in (common | own).items() if value is not None}
-
-
-def _clock(seconds: float) -> str:
-    minutes = max(1, round(seconds / 60))
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:00"
 
 
 def job_script(config: ClusterConfig) -> str:

@@ -328,7 +328,8 @@ def main(last_words: str, idle: str) -> None:
     """
     source, sink = _own_pipes()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # interruptions are handled by the host
-    _offer_to_the_kernel()
+    with contextlib.suppress(OSError):  # Linux: where memory runs out, a worker ends and not the run's own process
+        Path("/proc/self/oom_score_adj").write_text("800")
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(source, orders, Path(last_words)), daemon=True).start()
     left_behind = worked = 0.0
@@ -366,12 +367,6 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
     return source, sink
-
-
-def _offer_to_the_kernel() -> None:
-    """Have the kernel end a worker, and not the process that keeps the run together, when memory runs out (Linux)."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("800")
 
 
 def _listen(source: BinaryIO, orders: queue.SimpleQueue[Order], last_words: Path) -> None:
