@@ -26,6 +26,7 @@ threads: THREADS
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Got `batch_size` less than 1")  # few events per jet group
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("model", BUILT_IN)
 def test_every_model_gives_the_same_bits_for_any_number_of_jobs(
