@@ -153,14 +153,13 @@ def draw(
 def maker(place: Path, toys: Path) -> Make:
     """Return a function that writes a run by hand, as `higgsbench run` leaves it.
 
-    `rename` gives rows other names, `test` says whether there are held-out scores, `change` edits rows.json.
+    `test` says whether there are held-out scores, `change` edits rows.json.
     """
 
     def run(
         folder: str = "toy-run",
         *,
         data: Path | None = None,
-        rename: dict[str, str] | None = None,
         test: bool = True,
         change: Callable[[dict[str, Any]], None] | None = None,
     ) -> Path:
@@ -171,10 +170,9 @@ def maker(place: Path, toys: Path) -> Make:
         train, held_out = parts["t"], parts["v"]
         y, w = train.y, evaluation_weights(train.y, train.weight, N_S, N_B)
         rng = np.random.default_rng(3)
-        names = [((rename or {}).get(name, name), label, variant, k) for name, label, variant, k in ROWS]
-        scores = {n: np.stack([log_odds(y, k, rng) for _ in range(REPEATS)]) for n, _, _, k in names}
-        tested = {n: log_odds(held_out.y, k, rng) for n, _, _, k in names}
-        rows = [record(n, label, variant, y, w, scores[n][0]) for n, label, variant, _ in names]
+        scores = {n: np.stack([log_odds(y, k, rng) for _ in range(REPEATS)]) for n, _, _, k in ROWS}
+        tested = {n: log_odds(held_out.y, k, rng) for n, _, _, k in ROWS}
+        rows = [record(n, label, variant, y, w, scores[n][0]) for n, label, variant, _ in ROWS]
         rows.append({"name": "broken", "label": "broken", "variant": "global", "status": "failed", "digest": "x",
                      "error": "out of <memory>"})  # fmt: skip
         frame = {"EventId": np.tile(train.event_id, REPEATS), "signal": np.tile(y, REPEATS),
@@ -189,7 +187,7 @@ def maker(place: Path, toys: Path) -> Make:
         noise = {f"{m}:{r['name']}": r[m] + 0.1 * rng.normal(size=50) for r in rows[:-1] for m in ("ams_cv", "auc")}
         pl.DataFrame(noise).write_parquet(target / "replicas.parquet")
         members = [{"name": n, "weight": 0.5, "weight_mean_over_folds": 0.4, "weight_sd_over_folds": 0.1}
-                   for n, label, _, _ in names if label != "stack"]  # fmt: skip
+                   for n, label, _, _ in ROWS if label != "stack"]  # fmt: skip
         stack = {"method": "nonnegative", "intercept": 0.0, "prior": 0.0, "members": members}
         (target / "stack.json").write_text(json.dumps(stack))
         (target / "environment.json").write_text(json.dumps(ENVIRONMENT))
