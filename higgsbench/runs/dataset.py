@@ -76,8 +76,10 @@ def load_dataset(config: RunConfig) -> Dataset:
     y = train.y
     for name, members in (("signal", y), ("background", ~y)):
         if not members.any():
+            labels = sorted(str(label) for label in train.frame[train.schema.label].unique())[:5]
             raise DataError(
-                f"{train.source}: no {name} events among the {len(train)} training events; {_labels(train)}"
+                f"{train.source}: no {name} events among the {len(train)} training events; column "
+                f"{train.schema.label} has {', '.join(repr(label[:30]) for label in labels)}"
             )
     totals = (config.data.n_s or events.totals()[0], config.data.n_b or events.totals()[1])
     weight = evaluation_weights(y, train.weight, *totals)
@@ -89,13 +91,6 @@ def load_dataset(config: RunConfig) -> Dataset:
     # Of the assignment itself and not of what led to it: a splitter that changes between versions shows.
     digest = canonical_digest([train.digest, hashlib.sha256(fold.tobytes()).hexdigest()])
     return Dataset(train, test, y, weight, totals, group, groups, fold, digest)
-
-
-def _labels(train: Events) -> str:
-    """Say which labels there are."""
-    found = sorted(str(label) for label in train.frame[train.schema.label].unique())
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    return f"column {train.schema.label} has {', '.join(repr(label[:30]) for label in found[:5])}{more}"
 
 
 def _group_of(events: Events, groups: Sequence[Sequence[int]]) -> NDArray[np.int64] | None:

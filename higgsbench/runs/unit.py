@@ -326,7 +326,8 @@ def run_unit(unit: Unit, workspace: Workspace) -> UnitResult:
     from threadpoolctl import threadpool_limits
 
     load_modules(unit)
-    _reset_peak()
+    with contextlib.suppress(OSError):  # starts the kernel's peak memory counter of this process anew (Linux)
+        Path("/proc/self/clear_refs").write_text("5")
     try:
         with threadpool_limits(limits=unit.threads):
             result = _fit_and_score(unit, workspace)
@@ -421,12 +422,6 @@ def _with_model(result: UnitResult, estimator: Any, unit: Unit) -> UnitResult:
     except OSError as error:
         return replace(result, refused=f"{unit.model_file}: cannot be written: {error.strerror or error}")
     return replace(result, model_file=unit.model_file)
-
-
-def _reset_peak() -> None:
-    """Start the kernel's peak memory counter of this process anew, where there is one (Linux)."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_mb() -> float:
