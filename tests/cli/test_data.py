@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 import pytest
 
-from higgsbench.cli.main import main
 from higgsbench.events import load_events
 from higgsbench.events.fetch import Expectation, fetch_opendata, opendata_path
 from higgsbench.events.simulate import SimulationSettings, write_simulated
+from tests.cli.conftest import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 COMMANDS = ("fetch", "info", "validate", "convert", "simulate", "shift")
 
-Run: TypeAlias = "Callable[..., tuple[int, str, str]]"
+Run: TypeAlias = Call
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +28,8 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Call the command line in an empty folder; returns exit code, output, errors."""
-    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*args: str | Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exit_:
-            main(["data", *map(str, args)])
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return call
+def run(call: Call) -> Run:
+    return partial(call, "data")
 
 
 def broken_copy(toys: Path, target: Path, **cells: Any) -> Path:
@@ -53,27 +39,6 @@ def broken_copy(toys: Path, target: Path, **cells: Any) -> Path:
         pl.when(first).then(pl.lit(v, dtype=frame.schema[k])).otherwise(pl.col(k)).alias(k) for k, v in cells.items()
     ).write_csv(target)
     return target
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_an_example(run: Run, name: str) -> None:
-    code, out, _ = run(name, "--help")
-    assert code == 0
-    assert f"Example:  higgsbench data {name}" in out
-
-
-def test_help_imports_no_tables() -> None:
-    code = """
-import sys
-from higgsbench.cli.main import main
-for args in (["data", "--help"], *([["data", c, "--help"] for c in sys.argv[1:]])):
-    try:
-        main(args)
-    except SystemExit as done:
-        assert done.code == 0
-assert not {"polars", "numpy", "rich", "pooch", "uproot"} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", code, *COMMANDS], check=True, capture_output=True)
 
 
 def test_every_command_is_listed(run: Run) -> None:
