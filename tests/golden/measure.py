@@ -180,11 +180,13 @@ def leaves(content: Any) -> Any:
 
 
 def rounded(content: Any) -> Any:
-    """Return a JSON value with floats as text of nine significant digits and at most twelve decimals."""
+    """Return a JSON value with floats of nine significant digits and at most twelve decimals, and without its texts."""
     if isinstance(content, dict):
         return {key: rounded(value) for key, value in content.items()}
     if isinstance(content, list):
         return [rounded(item) for item in content]
+    if isinstance(content, str):
+        return ""  # sentences may be reworded
     return f"{round(content, 12) + 0.0:.{DIGITS}g}" if isinstance(content, float) else content
 
 
