@@ -267,11 +267,17 @@ class _PipelineCodec:
 
 
 _OWN = ("BlockwiseScaler", "FlaggedMedians", "NormalQuantiles", "ShortMLPClassifier", "SmoothClip")
-_TREE = "sklearn.tree._tree.Tree"
-_LINKS = ("link.HalfLogitLink", "link.Interval", "link.LogitLink", "loss.ExponentialLoss", "loss.HalfBinomialLoss")
-_TRUSTED = frozenset(
-    {*(f"higgsbench.models.parts.{name}" for name in _OWN), *(f"sklearn._loss.{name}" for name in _LINKS), _TREE}
+_SKLEARN = (
+    *("tree._tree.Tree", "ensemble._hist_gradient_boosting.predictor.TreePredictor"),
+    *("ensemble._hist_gradient_boosting.binning._BinMapper", "_loss.link.HalfLogitLink", "_loss.link.Interval"),
+    *("_loss.link.LogitLink", "_loss.loss.ExponentialLoss", "_loss.loss.HalfBinomialLoss"),
+    *("neural_network._stochastic_optimizers.AdamOptimizer", "neural_network._stochastic_optimizers.SGDOptimizer"),
+    *("calibration._CalibratedClassifier", "calibration._SigmoidCalibration", "multiclass._ConstantPredictor"),
+    "utils._bunch.Bunch",
+    *("gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace", "gaussian_process.kernels.ConstantKernel"),
+    *(f"gaussian_process.kernels.{name}" for name in ("RBF", "Product", "Sum", "Matern", "WhiteKernel", "DotProduct")),
 )
+_TRUSTED = frozenset({*(f"higgsbench.models.parts.{name}" for name in _OWN), *(f"sklearn.{name}" for name in _SKLEARN)})
 """Types beyond those that skops trusts by itself (numbers, arrays, scikit-learn's estimators). Trees are checked."""
 
 _NEVER = re.compile(r"sklearn\.svm\._classes\.(Nu)?SV[CR]|sklearn\.svm\._classes\.OneClassSVM")
@@ -279,7 +285,7 @@ _NEVER = re.compile(r"sklearn\.svm\._classes\.(Nu)?SV[CR]|sklearn\.svm\._classes
 
 _LOADERS = frozenset(
     {"DTypeNode", "DictNode", "JsonNode", "ListNode", "LossNode", "NdArrayNode", "ObjectNode", "SliceNode"}
-    | {"RandomStateNode", "TreeNode", "TupleNode", "TypeNode"}
+    | {"RandomGeneratorNode", "RandomStateNode", "TreeNode", "TupleNode", "TypeNode"}
 )
 """Ways of skops to make an object; none of them calls anything that a file could name."""
 
@@ -377,8 +383,14 @@ def _fault_of_node(node: Any, archive: zipfile.ZipFile, features: tuple[Any, ...
         own = node["content"].get("content")
         if isinstance(own, dict) and "n_features_in_" in own:
             features = (*features, own["n_features_in_"].get("content"))
-    if node.get("__loader__") == "TreeNode" and not _is_sound(node, archive, features):
+    tree = node.get("__loader__") == "TreeNode" or node.get("__class__") == "TreePredictor"
+    if tree and not _is_sound(node, archive, features):
         return "a tree that points outside itself"
+    if node.get("__loader__") == "RandomGeneratorNode":
+        # Older versions of skops call whatever function of numpy.random it names.
+        named = node["content"]["bit_generator"]["content"]["bit_generator"]["content"]
+        if named != '"PCG64"':
+            return f"a generator {named[:40]}"
     return next(filter(None, (_fault_of_node(item, archive, features, seen) for item in node.values())), "")
 
 
@@ -395,19 +407,23 @@ def _plain(node: Any, archive: zipfile.ZipFile) -> Any:
 def _is_sound(node: Node, archive: zipfile.ZipFile, features: tuple[Any, ...]) -> bool:
     """Whether prediction with a tree stays inside its nodes and the features of the estimators around it."""
     state = node["content"]["content"]
-    columns, count = (json.loads(n["content"]) for n in (node["__reduce__"]["args"]["content"][0], state["node_count"]))
-    with archive.open(state["nodes"]["file"]) as stream:
-        nodes = np.load(io.BytesIO(stream.read()), allow_pickle=False)
-    left, right, feature = (nodes[name] for name in ("left_child", "right_child", "feature"))
+    nodes = np.load(io.BytesIO(archive.read(state["nodes"]["file"])), allow_pickle=False)
+    if not features or nodes.ndim != 1 or not nodes.size:
+        return False
+    columns = int(json.loads(features[-1]))
+    if node["__loader__"] == "TreeNode":
+        names, leaf = ("left_child", "right_child", "feature"), nodes["left_child"] == -1
+        whole = json.loads(state["node_count"]["content"]) == nodes.size
+        whole &= json.loads(node["__reduce__"]["args"]["content"][0]["content"]) == columns
+    else:  # of histogram boosting
+        names, leaf = ("left", "right", "feature_idx"), nodes["is_leaf"] != 0
+        whole = not nodes["is_categorical"].any()
+    left, right, feature = (nodes[name].astype(np.int64) for name in names)
     own = np.arange(nodes.size)
     # Nodes are numbered depth first, so a child has a higher number than its parent: no circles.
-    leaf = (left == -1) & (right == -1)
     inside = (left > own) & (left < nodes.size) & (right > own) & (right < nodes.size)
-    known = leaf | ((feature >= 0) & (feature < columns))
-    same = all(json.loads(number) == columns for number in features)
-    return bool(
-        features and same and nodes.ndim == 1 and 0 < nodes.size == count and (leaf | inside).all() and known.all()
-    )
+    known = (feature >= 0) & (feature < columns)
+    return bool(whole and len(set(features)) == 1 and (leaf | (inside & known)).all())
 
 
 _CODECS: tuple[Codec, ...] = (_PipelineCodec(), _SklearnCodec())
