@@ -11,20 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = [
-    "ConfigError",
-    "DataError",
-    "HiggsbenchError",
-    "HiggsbenchWarning",
-    "MetricError",
-    "MissingExtraError",
-    "ModelError",
-    "StoreError",
-    "nearest",
-    "nearest_hint",
-    "shortened",
-]
-
 
 class HiggsbenchError(Exception):
     """Base of all errors whose message tells the user what to fix."""

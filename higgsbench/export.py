@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.result import RunResult
     from higgsbench.runs.stored import StoredRow, StoredRun
 
-__all__ = ["Exported", "export_mlflow"]
-
 _FILES = (ROWS, "config.yaml", "environment.json", "stack.json")
 _FIGURES = (".html", ".pdf", ".png", ".svg")
 _SETTINGS = ("label", "model", "variant", "features", "n_features", "preset", "training_weights", "calibration", "seed")

@@ -23,8 +23,6 @@ from higgsbench.models.building import build_estimator, log_odds_reader
 from higgsbench.schema import N_B, N_S
 from higgsbench.validation.physical import PhysicalClassifier
 
-__all__ = ["main"]
-
 SIZES = (3_000, 10_000, 30_000, 100_000, 250_000)
 TEST = 100_000
 JOBS = 2

@@ -24,8 +24,6 @@ from higgsbench.models.building import build_estimator, log_odds_reader
 from higgsbench.models.estimators import fit_weighted, read_log_odds
 from higgsbench.validation.folds import training_weights
 
-__all__ = ["Member", "main"]
-
 SIX = ("logistic", "random_forest", "catboost", "xgboost", "lightgbm", "mlp")
 JOBS = 2
 

@@ -16,8 +16,6 @@ from pathlib import Path
 from benchmarks.reliability import small
 from benchmarks.reliability.small import write_section
 
-__all__ = ["Pair", "caches", "main", "two_at_once", "while_reading"]
-
 _PAIRS = 10
 _RUN = """
 import json, sys, higgsbench

@@ -20,8 +20,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-__all__ = ["main"]
-
 SHARES = {
     "events": 30, "validate": 4, "config": 30, "submission": 12, "leaderboard": 8, "compare": 4, "predictor": 5,
     "members": 3, "scores": 2, "models": 2,

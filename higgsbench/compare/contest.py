@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from higgsbench.ensemble.evaluate import RowMetrics
     from higgsbench.metrics.weights import Floats
 
-__all__ = ["ALPHA", "Comparison", "PairResult", "RankPicture", "check_target", "compare", "conclusions",
-           "rank_pictures", "render", "show", "write_selections"]  # fmt: skip
-
 ALPHA = 0.05
 """Two models are called different when the adjusted p-value is below this."""
 

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
-__all__ = ["Contender", "Overlap", "Part", "difference_between", "fold_values", "load_contenders", "measure",
-           "over_folds", "overlap_of"]  # fmt: skip
-
 _SHARED = ("layout", "n_s", "n_b", "b_reg")
 """Two scores are judged by the same measure only if their runs agree in these."""
 

@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from higgsbench.metrics.estimates import Estimate
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
-__all__ = ["BLEND_METHODS", "Blend", "BlendMethod", "Diversity", "MemberGain", "apply_recalibration", "blend_diversity",
-           "bounded", "clipped", "cross_fitted_blend", "cross_fitted_recalibration", "fit_blend", "fit_logistic",
-           "fit_recalibration", "score_correlation"]  # fmt: skip
-
 _GREEDY_STEPS = 40
 _RIDGE = 1e-4
 SCORE_LIMIT = 50.0

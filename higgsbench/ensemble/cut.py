@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
-__all__ = ["BINS", "CUT_RULES", "BinnedCurves", "Cut", "CutRule", "Truth", "best_cut", "choose_bins", "choose_cut",
-           "cross_validated_selection", "scale_to_totals"]  # fmt: skip
-
 BINS = 250
 """Rank bins of the bootstrap; the cuts of a replica fall between bins."""
 

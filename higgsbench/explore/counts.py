@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from higgsbench.events import Events
     from higgsbench.schema import TableSchema
 
-__all__ = ["BACKGROUND", "CLASS_NAMES", "SIGNAL", "UNLABELLED", "Survey", "Table", "Tally"]
-
 Floats: TypeAlias = "NDArray[np.float64]"
 Ints: TypeAlias = "NDArray[np.int64]"
 

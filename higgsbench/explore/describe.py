@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from higgsbench.explore.counts import Floats
     from higgsbench.schema import TableSchema
 
-__all__ = ["explore"]
-
 _ORDER = (SIGNAL, BACKGROUND, UNLABELLED)
 _ALPHA = 0.001  # of a drift that is flagged, before it is divided by the number of features
 

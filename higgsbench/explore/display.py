@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from higgsbench.explore.result import Correlations, Exploration, FeatureSummary, SplitStudy
 
-__all__ = ["render_page", "render_terminal", "write_page"]
-
 _COLORS = {"signal": draw.SIGNAL, "background": draw.BACKGROUND, "unlabelled": draw.BACKGROUND}
 _SHORT = {"signal": "s", "background": "b", "unlabelled": "all"}
 _FIRST_ROWS = {"correlations": 5, "drift": 5}  # of a table of such a section in the terminal; others are shown whole

@@ -6,9 +6,6 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["ClassSummary", "ColumnInfo", "Correlations", "DriftRow", "Exploration", "FeatureSummary", "GroupRow",
-           "Histogram", "MissingRow", "Pair", "SampleInfo", "SplitCase", "SplitStudy", "WeightSummary"]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class ColumnInfo:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from higgsbench.explore.counts import Floats
 
-__all__ = ["QUANTILES", "binned_auc", "correlation_matrix", "correlations", "histogram", "ks_distance", "quantiles",
-           "split_study"]  # fmt: skip
-
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 

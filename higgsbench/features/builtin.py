@@ -25,9 +25,6 @@ from higgsbench.features.quantity import (
 if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
-__all__ = ["JET1", "JET2", "LEP", "MET", "STEPS", "TAU", "VISIBLE", "canonical_quantities", "momenta_quantities",
-           "physics_quantities"]  # fmt: skip
-
 _ALIGNED = 1e-6
 """|sin(delta phi)| below which two objects count as aligned. The file keeps angles to 0.001 rad; none of its values
 except 0 comes this close to a multiple of pi, and the rounding of a rotated angle stays far below."""

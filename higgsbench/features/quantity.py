@@ -15,9 +15,6 @@ from higgsbench.schema import UNITS
 if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
-__all__ = ["CHALLENGE", "Momentum", "Quantity", "abs_delta_eta", "abs_delta_phi", "delta_r", "hypot", "invariant_mass",
-           "opening_angle", "present", "raw_quantities", "signed_log1p", "transverse_mass_squared", "wrap"]  # fmt: skip
-
 CHALLENGE = "Adam-Bourdarios et al. 2014, app. B"
 """Where the columns of the challenge's file are defined: C. Adam-Bourdarios, G. Cowan, C. Germain, I. Guyon, B. Kegl,
 D. Rousseau, "Learning to discover: the Higgs boson machine learning challenge" (2014)."""

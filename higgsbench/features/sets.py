@@ -24,9 +24,6 @@ from higgsbench.schema import TableSchema
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Choice", "FeatureSet", "Features", "evaluate", "feature_matrix", "feature_set", "feature_sets",
-           "register_features", "resolve_features", "steps_and_columns"]  # fmt: skip
-
 
 def steps_and_columns(expressions: Iterable[pl.Expr]) -> tuple[list[dict[str, pl.Expr]], list[str]]:
     """Find what expressions are made of.

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-__all__ = ["FUNCTIONS", "NEVER", "check_column", "sql_quantity"]
-
 _ARGUMENTS = {
     **dict.fromkeys(("abs", "sign", "sqrt", "cbrt", "exp", "ln", "log10", "log1p", "log2"), (1, 1)),
     **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan", "degrees", "radians"), (1, 1)),

@@ -25,17 +25,6 @@ if TYPE_CHECKING:
 
     from higgsbench.runs.stored import StoredRun
 
-__all__ = [
-    "Moved",
-    "RunEvents",
-    "Shift",
-    "Systematic",
-    "moved_events",
-    "parse_systematics",
-    "positions_of",
-    "reload_events",
-]
-
 Shift: TypeAlias = tuple[str, Path, Path]
 """A shift as files: its name, the file of the upward and that of the downward shift."""
 

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.predictor import FittedRun
     from higgsbench.runs.stored import StoredRow, StoredRun
 
-__all__ = ["ScoredRows", "ScoredShifts", "ShiftRow", "ShiftedScores", "binned", "members_of", "read_shifts",
-           "score_shifts", "shift_table", "subsample"]  # fmt: skip
-
 _FEWEST = 5_000
 """Smallest number of events that are scored, however long it takes."""
 

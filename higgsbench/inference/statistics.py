@@ -42,9 +42,6 @@ if TYPE_CHECKING:
     from higgsbench.inference.workspace import Expected
     from higgsbench.runs.stored import StoredRow
 
-__all__ = ["ModelSignificance", "Statistics", "Value", "change_of_ams", "content", "honest_bins", "model_significance",
-           "run_statistics", "show"]  # fmt: skip
-
 _SEED = 20140912
 
 LEGEND = (

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from higgsbench.inference.shifts import ScoredShifts, ShiftedScores
 
-__all__ = ["Expected", "Template", "build_workspace", "expected_results", "shifted_template"]
-
 POI = "mu"
 """Signal strength, the parameter of interest."""
 

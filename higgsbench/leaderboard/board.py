@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from higgsbench.ensemble.evaluate import Replicas
     from higgsbench.runs.result import RunResult
 
-__all__ = ["Leaderboard", "read_diversity", "unfinished", "watch"]
-
 NOT_DISTINGUISHABLE = 2.0
 """Rows whose paired difference to the first is under this many standard errors are marked as not distinguishable."""
 

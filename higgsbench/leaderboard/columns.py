@@ -13,8 +13,6 @@ from higgsbench.metrics.estimates import METRICS
 if TYPE_CHECKING:
     from higgsbench.metrics.estimates import Metric
 
-__all__ = ["COLUMNS", "Column", "Table", "Tables", "check_sort", "choose_columns", "difference_key", "lower_is_better"]
-
 
 @dataclass(frozen=True)
 class Table:

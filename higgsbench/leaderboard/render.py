@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from higgsbench.ensemble.blend import Diversity
     from higgsbench.pages.html import Part
 
-__all__ = ["TEXT_FORMATS", "members_table", "page_table", "render", "renderables", "show"]
-
 TEXT_FORMATS = ("markdown", "csv", "json", "html")
 
 LEGEND = (

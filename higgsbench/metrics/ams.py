@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
-__all__ = ["AMSCurve", "ams", "ams_gradient", "ams_scan", "descending_order"]
-
 SERIES_BELOW = 1e-2
 _CHUNK = 1 << 15
 # (1 + x) ln(1 + x) - x = sum over k >= 2 of (-1)^k x^k / (k (k - 1)); eleven terms reach 1e-20 at x = 0.01.

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from higgsbench.metrics.weights import Bools, Floats
 
-__all__ = ["Difference", "chi2_of_shapes", "corrected_resampled_t", "difference_of", "effective_degrees", "holm",
-           "indistinct_groups", "ks_distance", "ks_p_value"]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Difference:

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
     from higgsbench.metrics.weights import Bools, Floats
 
-__all__ = ["METRICS", "Estimate", "Metric", "Scored", "ams_estimate", "log_loss", "mean_estimate", "paired_difference",
-           "poisson_counts", "roc_auc", "selected_share", "selected_sums", "softplus"]  # fmt: skip
-
 _STEPS = 1 << 16
 _AT_ONCE = 1 << 18
 """Numbers drawn at a time. It is even because numpy takes two numbers from one word: parts then equal the whole."""

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
-__all__ = ["BinnedSums", "BinningRules", "asimov_significance", "bin_sums", "combined_significance", "optimal_edges"]
-
 
 def _curvature(x: Floats) -> Floats:
     """Return ((1 + x) ln(1 + x) - x) / x^2 for x >= -1, without cancellation: 1/2 at 0, 1 at -1."""

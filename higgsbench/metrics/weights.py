@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
     Ints: TypeAlias = NDArray[np.int64]
 
-__all__ = ["checked_events", "checked_labels", "checked_scores", "checked_selection", "checked_weights",
-           "effective_sample_size", "evaluation_weights", "float_values", "not_negative"]  # fmt: skip
-
 
 def checked_labels(y_true: ArrayLike) -> Bools:
     """Return the truth as booleans (True = signal).

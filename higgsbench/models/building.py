@@ -27,18 +27,6 @@ if TYPE_CHECKING:
 
     from higgsbench.models.spec import ModelSpec, Training
 
-__all__ = [
-    "RefusedParameterError",
-    "build_estimator",
-    "cuda_devices",
-    "estimator_from_disk",
-    "log_odds_reader",
-    "on_device",
-    "probe",
-    "probe_parameters",
-    "unusable",
-]
-
 BAG_STRIDE = 1_000_000
 """Distance of the seeds in a bag; far more than the seeds of folds and repeats span."""
 

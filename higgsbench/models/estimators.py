@@ -20,19 +20,6 @@ from higgsbench.errors import ModelError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "EarlyStopping",
-    "FromLogOdds",
-    "Sample",
-    "SeedBag",
-    "TimedSearch",
-    "fit_weighted",
-    "read_log_odds",
-    "stopped_early",
-    "two_classes",
-    "unwrapped",
-]
-
 PROBABILITY_FLOOR = 1e-6
 """Probabilities are kept this far from 0 and 1 before the logit; finer differences are noise of a finite forest."""
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     Layers = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 
-__all__ = ["DEVICES", "PackedMLPClassifier"]
-
 DEVICES = ("cpu", "cuda", "auto")
 
 CLIP = 6.0

@@ -15,8 +15,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["BlockwiseScaler", "FlaggedMedians", "NormalQuantiles", "ShortMLPClassifier", "SmoothClip"]
-
 BLOCK, WIDE = 1 << 14, 128
 """Events whose moments are taken together, and the columns from which on they are fewer: a matter of memory only."""
 

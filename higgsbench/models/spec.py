@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from higgsbench.models.storage import Codec
 
-__all__ = ["BAG", "EARLY", "PRESETS", "BuildContext", "ModelSpec", "Preset", "RowsOnDisk", "Training", "release"]
-
 PRESETS = ("quick", "good", "best")
 """Names of the parameter presets, cheapest first."""
 

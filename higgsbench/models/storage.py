@@ -28,18 +28,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = [
-    "BagCodec",
-    "Codec",
-    "ModelReader",
-    "ModelWriter",
-    "Node",
-    "StateCodec",
-    "UnstorableError",
-    "read_model",
-    "write_model",
-]
-
 FORMAT = 2
 _MANIFEST = "model.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BACKGROUND", "INK", "PAPER", "SERIES", "SIGNAL", "SOFT", "Pictures", "axis_label", "check_page", "log_axis",
-           "name_axis", "new_figure", "style", "svg_text", "write_page"]  # fmt: skip
-
 # Okabe and Ito's palette: readers with any common colour blindness can distinguish the colours.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 SIGNAL, BACKGROUND = "#d55e00", "#0072b2"

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from jinja2 import Template
 
-__all__ = ["Cell", "Definitions", "Details", "Gallery", "Heading", "Listing", "Part", "Picture", "Section", "Table",
-           "page"]  # fmt: skip
-
 
 class Cell(NamedTuple):
     """A table cell that shows a text and sorts by a number; cells without a number come last in either direction."""

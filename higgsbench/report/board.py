@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from higgsbench.report.context import Context, Scores
     from higgsbench.runs.stored import Stack, StackMember
 
-__all__ = ["Efficiency", "average_ranks", "blend", "correlation", "costs", "efficiency", "leaderboard", "ranks", "roc"]
-
 _EFFICIENCIES = (0.2, 0.3, 0.5, 0.7)
 """Signal efficiencies at which the table shows the background rejection."""
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.predictor import FittedRun
     from higgsbench.runs.stored import StoredRun
 
-__all__ = ["Context", "Scores", "TrainingScores", "affordable_events", "histogram", "row_looks", "training_scores"]
-
 MOST_DRAWN = 8
 """Rows, without the stack, that get figures of their own: a dozen would take nine tenths of the page."""
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from higgsbench.pages.html import Part
     from higgsbench.report.context import Context
 
-__all__ = ["features_of", "processes_of", "selection", "shifts"]
-
 _MASSES = ("DER_mass_MMC", "DER_mass_vis")
 _COLORS = {"W": SERIES[0], "Z": SERIES[3], "ttbar": SERIES[2], "background": SERIES[0], "signal": SIGNAL}
 _HATCH = {"ttbar": "////", "Z": "....", "signal": None}

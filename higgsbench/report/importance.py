@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from higgsbench.report.context import Context
     from higgsbench.runs.predictor import FittedRun, Predictor, UnseenScorer
 
-__all__ = ["Contributions", "Judge", "importance", "permutation_importance"]
-
 _SHOWN = 15
 """Features in the figure of contributions."""
 

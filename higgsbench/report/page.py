@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.result import RunResult
     from higgsbench.runs.stored import StoredRun
 
-__all__ = ["render_report", "write_report"]
-
 
 def write_report(
     run: str | Path | StoredRun | RunResult,

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from higgsbench.pages.html import Part, Picture
     from higgsbench.report.context import Context, Scores
 
-__all__ = ["Agreement", "Curve", "Reliability", "agreement", "ams_curve", "calibration", "curves", "reliability",
-           "score_edges", "separation"]  # fmt: skip
-
 _SIZE = (3.6, 2.6)
 _POINTS = 240
 

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.budget import LeftOut
     from higgsbench.runs.plan import Plan
 
-__all__ = ["assembly_digest", "current_rows", "damaged_results", "folder_name", "resolved_config", "write_inputs"]
-
 ASSEMBLY_FORMAT = 4
 """Raised whenever the same units would give other rows or files."""
 

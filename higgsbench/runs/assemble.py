@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.plan import Plan, Row
     from higgsbench.runs.unit import UnitResult
 
-__all__ = ["AssembledRow", "Stack", "assembled_row", "assembled_stack", "failed_record"]
-
 _PUBLIC_PRIVATE = {"ams_public": "b", "ams_private": "v"}
 
 

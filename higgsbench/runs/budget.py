@@ -24,16 +24,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.plan import Plan
     from higgsbench.runs.unit import Unit
 
-__all__ = [
-    "Choice",
-    "LeftOut",
-    "RowNeed",
-    "TimeBudget",
-    "fit_to_limit",
-    "fit_to_memory",
-    "within_limit",
-]
-
 SHARE = 0.8
 """Share of the available memory that a run takes where the configuration gives no limit."""
 

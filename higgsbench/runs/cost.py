@@ -29,19 +29,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.plan import Plan, Row
     from higgsbench.runs.unit import Unit
 
-__all__ = [
-    "FitCost",
-    "Forecast",
-    "MeasuredCost",
-    "MemoryNeed",
-    "RowForecast",
-    "bag_size",
-    "forecast",
-    "makespan",
-    "memory_need",
-    "stored_keys",
-]
-
 _EVENTS, _SMALL_SHARE = 4000, 0.25
 _ROUNDS_SHARE = 20
 _MIN_SHARE = 0.5

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from higgsbench.config import RunConfig
 
-__all__ = ["Dataset", "load_dataset"]
-
 TRAIN_SETS = ("t",)
 
 _PER_SIMULATED = 600.0

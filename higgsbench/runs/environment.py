@@ -16,8 +16,6 @@ from typing import Any
 
 from higgsbench._version import __version__
 
-__all__ = ["available_cores", "available_memory", "environment", "give_back", "package_version"]
-
 LARGE = 10_000
 """Events from which freed memory is worth returning to the system: pages that are needed again cost time."""
 

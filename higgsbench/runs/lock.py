@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from higgsbench.runs.unit import UnitResult
 
-__all__ = ["reuse", "run_lock"]
-
 LOCK, HOLDER = ".lock", ".holder"
 """The locked file in a run's folder, and the text that names the process that holds the lock."""
 

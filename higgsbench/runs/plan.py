@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.dataset import Dataset
     from higgsbench.schema import TableSchema
 
-__all__ = ["Plan", "Row", "check_members", "check_trainable", "chosen_features", "few_events", "make_plan"]
-
 UNIT_FORMAT = 5
 """Raised whenever the same inputs would give other scores or another file; older units are then never reused."""
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.stored import StoredRun
     from higgsbench.schema import TableSchema
 
-__all__ = ["check_ending", "default_subsets", "predictions", "training_events", "write_scores"]
-
 _TEXT = (".csv", ".csv.gz")
 _READ_BYTES = 1 << 22
 

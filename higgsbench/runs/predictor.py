@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
-__all__ = ["FittedRow", "FittedRun", "Predictor", "UnseenScorer", "open_predictor"]
-
 
 @dataclass(frozen=True)
 class FittedRow:

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from higgsbench.runs.budget import LeftOut
 
-__all__ = ["Failure", "Listener", "RunResult", "Silent", "last_line"]
-
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 """How the message of a traceback begins; the lines of its frames are indented."""
 

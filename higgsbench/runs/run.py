@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from higgsbench.runs.budget import LeftOut, TimeBudget
     from higgsbench.runs.engines import EngineSettings
 
-__all__ = ["checked_plan", "run_config"]
-
 
 def checked_plan(loaded: LoadedConfig, note: Callable[[str], object], known: Collection[str] = ()) -> Plan:
     """Load the events, plan the run, and find what would go wrong in every fit.

@@ -30,8 +30,6 @@ from higgsbench.runs.unit import StoredModel, UnitResult
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-__all__ = ["RunStore"]
-
 _OOF, _TEST = 0, 1
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 """What reading a damaged file may raise."""

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from higgsbench.ensemble.cut import Truth
     from higgsbench.ensemble.evaluate import Replicas
 
-__all__ = ["FrozenCut", "Stack", "StackMember", "StoredRow", "StoredRun", "find_run", "run_folders", "stored_units"]
-
 SCORES, TEST_SCORES, REPLICAS = "scores.parquet", "test_scores.parquet", "replicas.parquet"
 STACK, CONFIG, ENVIRONMENT, PREDICTOR = "stack.json", "config.yaml", "environment.json", "predictor.json"
 LATEST = "latest"

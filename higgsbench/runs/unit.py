@@ -34,18 +34,6 @@ if TYPE_CHECKING:
     from higgsbench.models import ModelSpec
     from higgsbench.runs.dataset import Dataset
 
-__all__ = [
-    "REFIT",
-    "StoredModel",
-    "Unit",
-    "UnitResult",
-    "Workspace",
-    "load_modules",
-    "run_unit",
-    "save_events",
-    "working_folder",
-]
-
 REFIT = -1
 """Fold number of the unit that trains on all training events."""
 

@@ -13,16 +13,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = [
-    "PROPORTIONAL",
-    "TRAINING_WEIGHTS",
-    "TrainingWeights",
-    "fold_assignments",
-    "group_index",
-    "training_weights",
-    "without_negative",
-]
-
 
 def group_index(group: NDArray[np.int64], groups: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     """Return, for each event, the position of its group in `groups`.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from higgsbench.models import ModelSpec
     from higgsbench.models.storage import Codec, ModelReader, ModelWriter, Node
 
-__all__ = ["JetSplitClassifier", "MetaCodec", "PhysicalBase", "PhysicalClassifier", "fit_from_disk", "unit_codecs"]
-
 LogOddsReader = Callable[[Any, "NDArray[Any]"], "NDArray[Any]"]
 Train = Callable[["NDArray[np.bool_]", "NDArray[np.bool_]", "NDArray[np.float64]"], Any]
 """Trains a submodel on the events (n,) that are kept, their labels and training weights; returns it fitted."""

@@ -23,8 +23,6 @@ from higgsbench.validation.physical import PhysicalBase, PhysicalClassifier
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["StackingEnsemble"]
-
 Table: TypeAlias = "NDArray[Any] | pl.DataFrame"
 
 

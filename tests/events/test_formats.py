@@ -47,8 +47,9 @@ def frame(rows: int) -> pl.DataFrame:
 
 
 def as_text(table: pl.DataFrame) -> bytes:
-    vectors = pl.Series("vector", [str(list(v)) for v in table["vector"]]) if "vector" in table.columns else []
-    return table.with_columns(vectors).write_csv().encode()
+    if "vector" in table.columns:
+        table = table.with_columns(pl.Series("vector", [str(list(v)) for v in table["vector"]]))
+    return table.write_csv().encode()
 
 
 def write_root(table: pl.DataFrame, file: Path) -> None:

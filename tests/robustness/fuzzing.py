@@ -32,8 +32,6 @@ from higgsbench.runs.predictor import open_predictor
 from higgsbench.runs.stored import StoredRun
 from higgsbench.schema import ATLAS_HIGGS
 
-__all__ = ["TARGETS", "Inputs", "attempt", "make_inputs"]
-
 CONFIG = """\
 name: fuzz
 data: {source: file, path: training.csv, n_s: 692.0, schema: atlas-higgs-2014}

@@ -162,7 +162,7 @@ class TestRunLock:
         def refused(*_: object, **__: object) -> None:
             raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-        monkeypatch.setattr(lock.FileLock, "acquire", refused)
+        monkeypatch.setattr("filelock.FileLock.acquire", refused)
         with lock.run_lock(tmp_path, print), lock.run_lock(tmp_path, print, patience=0.0):
             pass
 

@@ -198,7 +198,7 @@ def forged(folder: Path, change: Callable[[Any], None]) -> None:
     write_sealed(folder / "rows.json", rows)
 
 
-class Neighbours(KNeighborsClassifier):
+class Neighbours(KNeighborsClassifier):  # type: ignore[misc]  # scikit-learn has no types
     """A class that higgsbench does not know, so that a stored object of it is not safe to read."""
 
 

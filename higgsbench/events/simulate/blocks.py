@@ -34,19 +34,6 @@ if TYPE_CHECKING:
 
     from higgsbench.events.simulate.processes import ProcessModel, SimulationSettings
 
-__all__ = [
-    "BLOCK",
-    "FORMATS",
-    "OFFICIAL_COLUMNS",
-    "normalisation",
-    "plan_block",
-    "simulate",
-    "simulate_batches",
-    "simulate_block",
-    "simulated_events",
-    "write_simulated",
-]
-
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 IntArray: TypeAlias = "npt.NDArray[np.int64]"
 

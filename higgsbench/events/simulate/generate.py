@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from higgsbench.events.simulate.processes import FakeTau, ParentModel, ProcessModel
 
-__all__ = ["DECAYS", "Visible", "generate"]
-
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
 

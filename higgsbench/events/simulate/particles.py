@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from higgsbench.events.simulate.processes import JetModel, ProcessModel, SoftModel
 
-__all__ = ["FourVector", "Recoil", "decay_to_massless", "draw_recoil", "from_transverse", "visible_fraction_leptonic"]
-
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 
 

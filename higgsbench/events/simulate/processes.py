@@ -19,24 +19,6 @@ from higgsbench.errors import ConfigError
 from higgsbench.events.shifts import Shifts
 from higgsbench.schema import SIMULATED_FROM
 
-__all__ = [
-    "DEFAULT_SETS",
-    "DETECTOR",
-    "PROCESSES",
-    "SAMPLES",
-    "SIGNAL_FRACTION",
-    "SIMULATION_VERSION",
-    "Detector",
-    "FakeTau",
-    "JetModel",
-    "ParentModel",
-    "ProcessModel",
-    "Sample",
-    "SimulationSettings",
-    "SoftModel",
-    "SumEtModel",
-]
-
 Pair: TypeAlias = tuple[float, float]
 Triple: TypeAlias = tuple[float, float, float]
 ByJets: TypeAlias = tuple[float, float, float, float]

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from higgsbench.events.validate.table import BoolArray, FloatArray, RuleTable, Test
 
-__all__ = ["RULES"]
-
 
 def _present(*names: str) -> Test:
     return lambda table: table.present(*names)

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from higgsbench.events.validate.table import BoolArray, Rule
 
-__all__ = ["RuleResult", "ValidationReport", "validate_events", "validate_file"]
-
 
 @dataclass(frozen=True)
 class RuleResult:

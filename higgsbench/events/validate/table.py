@@ -15,8 +15,6 @@ from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["DECIMAL", "WEIGHTS", "BoolArray", "FloatArray", "Precision", "Rule", "RuleTable", "Test"]
-
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
 Test: TypeAlias = "Callable[[RuleTable], BoolArray]"

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from higgsbench.models.estimators import TimedSearch
 
-__all__ = ["MODELS", "search_autogluon", "search_flaml", "weighted_log_loss"]
-
 _LABEL, _WEIGHT = "label", "weight"
 _FLOOR = 1e-15
 

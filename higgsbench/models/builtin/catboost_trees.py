@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from higgsbench.models.estimators import Sample
     from higgsbench.models.storage import ModelReader, ModelWriter, Node
 
-__all__ = ["MODELS"]
-
 _DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
 _ALIASES = {

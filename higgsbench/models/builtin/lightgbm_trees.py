@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from higgsbench.models.estimators import Sample
     from higgsbench.models.storage import ModelReader, ModelWriter, Node
 
-__all__ = ["MODELS", "LightGBMBins", "LoadedLightGBM", "checked_text"]
-
 _BINS_SEED = 1
 """Chooses the events that bins are learnt from. By default the seed of the model does, so that each member of a bag
 would have other bins."""

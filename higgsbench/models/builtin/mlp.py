@@ -12,8 +12,6 @@ from higgsbench.models.spec import BAG, BuildContext, ModelSpec, Preset
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MODELS"]
-
 
 def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     from sklearn.pipeline import make_pipeline

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MODELS", "smallest_leaf"]
-
 _NODE = 80.0
 """Bytes of a node of a tree in scikit-learn."""
 

@@ -12,8 +12,6 @@ from higgsbench.models.storage import StateCodec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MODELS"]
-
 
 def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     from higgsbench.models.packed import PackedMLPClassifier

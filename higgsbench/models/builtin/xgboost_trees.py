@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from higgsbench.models.spec import Training
     from higgsbench.models.storage import ModelReader, ModelWriter, Node
 
-__all__ = ["MODELS"]
-
 _ALIASES = {
     **dict.fromkeys(("num_boost_round", "num_round", "num_rounds", "n_rounds"), "n_estimators"),
     **dict.fromkeys(("seed", "random_seed"), "random_state"),

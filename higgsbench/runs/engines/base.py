@@ -32,22 +32,6 @@ from higgsbench.runs.unit import UnitResult
 if TYPE_CHECKING:
     from higgsbench.runs.unit import Unit
 
-__all__ = [
-    "ENGINES",
-    "ClusterConfig",
-    "Engine",
-    "EngineError",
-    "EngineSettings",
-    "Lost",
-    "Outcome",
-    "failed_unit",
-    "job_script",
-    "load_cluster",
-    "next_message",
-    "start_cluster",
-]
-
-
 ENGINES = ("local", "serial", "dask")
 
 _THREAD_VARIABLES = (

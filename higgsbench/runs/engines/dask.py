@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
     from higgsbench.runs.unit import Unit
 
-__all__ = ["DaskEngine", "UnitPlugin", "run_call", "store_piece", "workers_of"]
-
 PROBE = "probe"
 """File in a workspace by which a worker knows that it sees that very folder."""
 

@@ -35,8 +35,6 @@ from higgsbench.runs.unit import Unit, UnitResult, Workspace, load_modules, run_
 if TYPE_CHECKING:
     from higgsbench.runs.engines.base import EngineSettings
 
-__all__ = ["LocalEngine", "Order", "Slot", "hoards", "main"]
-
 HOARD = 64e6
 """Bytes that units may leave allocated in their process."""
 
