@@ -8,12 +8,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import settings
 
 from higgsbench.metrics import evaluation_weights
 from higgsbench.schema import N_B, N_S
 from higgsbench.validation import fold_assignments
 
 MakeRun = Callable[..., Path]
+
+# A busy machine may take seconds over one example.
+settings.register_profile("suite")
+settings.load_profile("suite")
 
 
 @pytest.fixture

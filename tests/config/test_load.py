@@ -304,7 +304,7 @@ def test_later_settings_win(write: Write) -> None:
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     with contextlib.suppress(ConfigError):
         parse_yaml(text, "x")

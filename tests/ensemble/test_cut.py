@@ -97,7 +97,7 @@ def test_reported_numbers_belong_to_the_threshold(rule: str) -> None:
     st.lists(st.tuples(st.booleans(), st.integers(-4, 4), st.floats(0.1, 10.0)), min_size=1, max_size=30),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 def test_scale_and_order_do_not_matter(rule: str, events: list[tuple[bool, int, float]], random: object) -> None:
     y, integers, w = (np.array(column) for column in zip(*events, strict=True))
     score = integers.astype(float)
@@ -151,7 +151,7 @@ def test_negative_weights(rule: str) -> None:
 
 @pytest.mark.parametrize("rule", CUT_RULES)
 @given(st.integers(0, 2**32 - 1), st.integers(30, 700), st.sampled_from([0.0, 10.0]))
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 def test_both_implementations_of_a_rule_choose_alike(rule: str, seed: int, shift: int, b_reg: float) -> None:
     """With one event per rank bin, the bins of the bootstrap are the cuts of the curve."""
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from higgsbench.events.derived import (
@@ -124,7 +124,6 @@ def test_wrap_takes_pi_to_minus_pi() -> None:
     assert wrap(np.array([math.pi]))[0] == -math.pi
 
 
-@settings(deadline=None)
 @given(momenta, etas, angles, momenta, etas, angles, st.floats(0.1, 300.0), angles, angles)
 def test_rotation_leaves_derived_quantities_alone(
     tau_pt: float,

@@ -227,7 +227,7 @@ def test_wrong_sizes_are_named(change: dict[str, float]) -> None:
         Shifts(**change)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5), st.floats(0.0, 10.0), st.floats(0.1, 10.0), st.floats(0.1, 10.0))
 def test_the_inverse_of_the_inverse_is_the_shift(tes: float, jes: float, soft: float, bkg: float, z: float) -> None:
     shifts = Shifts(tes=tes, jes=jes, soft_met=soft, bkg_scale=bkg, z_scale=z)

@@ -309,7 +309,7 @@ def test_wrong_settings_are_named(change: dict[str, Any], named: str) -> None:
         replace(SMALL, **change)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(0, 2**63 - 1), st.integers(1, 60))
 def test_any_seed_and_number_of_events_work(seed: int, events: int) -> None:
     frame = simulate(SimulationSettings(events=events, seed=seed))

@@ -44,7 +44,7 @@ def assert_same(columns: tuple[str, ...], a: NDArray[np.float64], b: NDArray[np.
 
 
 @pytest.mark.parametrize("name", SETS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), angle=st.floats(-7, 7), flip_z=st.booleans(), flip_phi=st.booleans())
 def test_rotations_and_reflections_change_nothing(
     name: str, seed: int, angle: float, flip_z: bool, flip_phi: bool

@@ -101,7 +101,7 @@ def test_without_regularisation() -> None:
     st.one_of(st.just(0.0), st.floats(-6, 7).map(lambda e: 10.0**e)),
     st.sampled_from([0.5, 10.0, 100.0]),
 )
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 def test_equals_high_precision(s: float, b: float, b_reg: float) -> None:
     assert ams(s, b, b_reg) == pytest.approx(exact_ams(s, b, b_reg), rel=1e-12, abs=0)
 
@@ -112,7 +112,7 @@ def test_series_joins_the_closed_form(x: float) -> None:
 
 
 @given(st.floats(1e-3, 2e3), st.floats(0.0, 1e6))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 def test_gradient_equals_numeric_difference(s: float, b: float) -> None:
     by_s, by_b = (float(g[0]) for g in ams_gradient(s, b))
     h_s, h_b = 1e-4 * s, 1e-4 * (b + B_REG)
@@ -132,7 +132,7 @@ def test_gradient_has_its_limits_without_signal() -> None:
 
 
 @given(st.floats(0.0, 1e3), st.floats(0.0, 1e5), st.floats(1e-3, 1e3))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 def test_grows_with_signal_and_falls_with_background(s: float, b: float, step: float) -> None:
     assert ams(s + step, b) > ams(s, b)
     assert ams(s, b + step) <= ams(s, b)
@@ -148,7 +148,7 @@ EVENTS = st.lists(
     min_size=1,
     max_size=40,
 )
-SOME = settings(max_examples=80, deadline=None, derandomize=True)
+SOME = settings(max_examples=80, derandomize=True)
 
 
 def arrays(events: list[tuple[bool, float, float]]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

@@ -28,7 +28,7 @@ def test_holm_by_hand() -> None:
 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12))
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 def test_holm_rejects_as_the_step_down_procedure(p: list[float]) -> None:
     adjusted = holm(p)
     rejected = np.zeros(len(p), dtype=bool)

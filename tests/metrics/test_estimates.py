@@ -29,7 +29,7 @@ EVENTS = st.lists(
     min_size=2,
     max_size=40,
 )
-SOME = settings(max_examples=80, deadline=None, derandomize=True)
+SOME = settings(max_examples=80, derandomize=True)
 
 
 def arrays(events: list[tuple[bool, float, float]]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

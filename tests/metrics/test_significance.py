@@ -60,7 +60,7 @@ size = st.floats(1e-3, 1e6)
 
 
 @given(size, size, st.floats(1e-4, 1e4))
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 def test_equals_the_printed_formula(s: float, b: float, sigma: float) -> None:
     assert float(asimov_significance(s, b, sigma)) == pytest.approx(exact(s, b, sigma), rel=1e-11)
 
@@ -75,7 +75,7 @@ def test_a_known_background_is_the_limit(s: float, b: float, sigma: float) -> No
 
 
 @given(size, size, st.floats(0.0, 1e3), st.floats(1.01, 10.0))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 def test_more_signal_helps_and_more_background_or_uncertainty_hurts(
     s: float, b: float, sigma: float, more: float
 ) -> None:

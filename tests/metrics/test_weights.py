@@ -25,7 +25,7 @@ from higgsbench.validation import fold_assignments
     st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=60),
     st.floats(1e-3, 1e6),
 )
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 def test_class_sums_equal_the_totals(signal: list[float], background: list[float], n_s: float) -> None:
     y = np.array([1] * len(signal) + [0] * len(background))
     w = np.array(signal + background)

@@ -71,7 +71,7 @@ def one_by_one(model: PackedMLPClassifier, event: NDArray[np.float32]) -> float:
     return total / model.members
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 3), st.lists(st.integers(1, 5), max_size=3), st.integers(1, 4), st.integers(0, 99))
 def test_scores_equal_those_of_a_plain_loop(members: int, sizes: list[int], inputs: int, seed: int) -> None:
     model = untrained(members, sizes, inputs, seed)

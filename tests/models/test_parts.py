@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.impute import SimpleImputer
@@ -21,7 +21,6 @@ def test_they_pass_scikit_learn_s_checks(part: object) -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-@settings(deadline=None)
 @given(st.data())
 def test_medians_and_flags_are_those_of_the_library(kind: type, data: st.DataObject) -> None:
     values = st.floats(-1e6, 1e6, width=32) | st.just(np.nan)
@@ -35,7 +34,6 @@ def test_medians_and_flags_are_those_of_the_library(kind: type, data: st.DataObj
         assert found.dtype == kind
 
 
-@settings(deadline=None)
 @given(arrays(np.float64, (20, 2), elements=st.floats(-1e6, 1e6)), st.floats(0.5, 10.0))
 def test_it_stays_within_the_limit_and_in_order(X: np.ndarray, limit: float) -> None:
     out = SmoothClip(limit).fit_transform(X)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.base import clone
@@ -268,7 +268,6 @@ def test_a_missing_framework_names_its_extra(monkeypatch: pytest.MonkeyPatch, na
         get_model(name).check_available()
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 1), st.floats(1e-6, 1.0 - 1e-6), st.floats(1e-3, 1e3)), min_size=1, max_size=30)
 )

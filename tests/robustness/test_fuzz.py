@@ -28,7 +28,6 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 def test_a_spoiled_input_is_read_or_refused(target: str, inputs: Inputs) -> None:
     @settings(
         max_examples=CASES.get(target, 60),
-        deadline=None,
         database=None,
         derandomize=True,
         suppress_health_check=list(HealthCheck),

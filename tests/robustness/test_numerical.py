@@ -118,7 +118,7 @@ def test_a_fold_without_background_adds_signal_only(rule: str) -> None:
 
 
 @pytest.mark.parametrize("method", BLEND_METHODS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_blends_of_extreme_scores_are_numbers(method: str, seed: int) -> None:
     rng = np.random.default_rng(seed)

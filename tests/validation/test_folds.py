@@ -97,7 +97,7 @@ def test_group_index() -> None:
 
 @pytest.mark.parametrize("scheme", TRAINING_WEIGHTS)
 @given(st.lists(st.tuples(st.booleans(), st.floats(1e-4, 1e4)), min_size=2, max_size=40))
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 def test_training_weights_have_mean_one(scheme: str, events: list[tuple[bool, float]]) -> None:
     y = np.array([True, False, *(label for label, _ in events)])
     w = np.array([1.0, 2.0, *(weight for _, weight in events)])

@@ -38,7 +38,7 @@ def test_shortcuts_agree_with_the_full_bounds(toys: pl.DataFrame, name: str) -> 
 
 
 @given(column=st.sampled_from(FEATURES), row=st.integers(0, 39), value=st.one_of(st.none(), st.floats(width=64)))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_content_of_a_cell_makes_it_fail(toys: pl.DataFrame, column: str, row: int, value: float | None) -> None:
     frame = toys.head(40)
     if column == "PRI_jet_num":
