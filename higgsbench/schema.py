@@ -97,6 +97,15 @@ STRUCTURALLY_MISSING: Mapping[int, tuple[str, ...]] = MappingProxyType(
 """Columns that are missing in every event with the given number of jets, because the jets do not exist."""
 
 
+def is_number(label: str) -> bool:
+    """Whether a label reads as a number."""
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class TableSchema:
     """What the columns of a binary-classification event table mean.
@@ -149,12 +158,8 @@ class TableSchema:
 
     @property
     def numeric_label(self) -> bool:
-        """Whether the label is a number in the file, so that 1, 1.0 and 1e0 mean the same."""
-        try:
-            float(self.signal)
-        except ValueError:
-            return False
-        return True
+        """Whether the labels are numbers in the file, so that 1, 1.0 and 1e0 mean the same."""
+        return is_number(self.signal) and (self.background is None or is_number(self.background))
 
     @property
     def not_features(self) -> tuple[str, ...]:

@@ -149,14 +149,14 @@ def _scored(
     _LOG.info("%s: scored by %s of %s", name, predictor.name, stored.name)
     if trained is None:
         text = (
-            f"{name}: the run's scores.parquet is missing, so nothing tells whether the run was trained on these "
-            "events; run its configuration again to write it anew"
+            f"{name}: the run's scores.parquet is missing, so higgsbench cannot tell whether the run was trained on "
+            "these events; run its configuration again to restore the file"
         )
         warnings.warn(text, HiggsbenchWarning, stacklevel=2)
     if seen:
         text = (
-            f"{name}: {seen:,} of the events have the EventId of events that the run was trained on; their scores are "
-            "too good, so measure nothing with them"
+            f"{name}: {seen:,} of the events have the EventId of events that the run was trained on; their "
+            "scores are optimistic: do not use them to measure a performance"
         )
         warnings.warn(text, HiggsbenchWarning, stacklevel=2)
 

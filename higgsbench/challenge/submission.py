@@ -249,7 +249,7 @@ def _warn_of_reversed_ranks(submission: Submission, auc: Estimate) -> None:
     if contradicted or auc.value + _STANDARD_ERRORS * auc.se < 0.5:
         warnings.warn(
             f"{submission.source}: RankOrder seems to be reversed (wAUC {auc.value:.3f}): the event most like signal "
-            f"has rank {rank.size} and the one least like it rank 1; the AMS does not depend on the ranks",
+            f"must have rank {rank.size} and the one least like it rank 1; the AMS does not depend on the ranks",
             HiggsbenchWarning,
             stacklevel=3,
         )

@@ -150,7 +150,7 @@ def main(args: list[str] | None = None) -> None:
         if error.errno not in _REFUSALS:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        click.echo(f"Error: {one_line(f'{place}the system refuses: {error.strerror}')}", err=True)
+        click.echo(f"Error: {one_line(f'{place}the operating system reports: {error.strerror}')}", err=True)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
 

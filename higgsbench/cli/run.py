@@ -29,8 +29,9 @@ _engine_options = opt.added(
     click.option("--scheduler", metavar="ADDRESS|FILE", help="Dask scheduler with its workers; implies --engine dask."),
     click.option("--cluster", type=opt.PATH, metavar="FILE",
                  help="Batch system that brings Dask workers; see `higgsbench cluster`."),
-    click.option("--unit-time-limit", metavar="TIME", help="End a single fit after so long, e.g. 10m; it has failed."),
-    click.option("--unit-memory-limit", metavar="SIZE", help="End a fit whose process takes more, e.g. 4GB."),
+    click.option("--unit-time-limit", metavar="TIME",
+                 help="Stop a single fit after this time, e.g. 10m, and count it as failed."),
+    click.option("--unit-memory-limit", metavar="SIZE", help="Stop a fit whose process takes more, e.g. 4GB."),
 )  # fmt: skip
 
 
@@ -44,13 +45,13 @@ _engine_options = opt.added(
 @click.option("--time-limit", metavar="TIME",
               help="For everything, e.g. 90s, 30m, 2h; rows that do not fit are left out and named.")  # fmt: skip
 @click.option("--plan", "dry", is_flag=True, help="Predict time and memory, train nothing.")
-@click.option("--events", type=click.IntRange(min=100), help="With --plan: predict for so many training events.")
+@click.option("--events", type=click.IntRange(min=100), help="With --plan: predict for this number of training events.")
 @click.option("--jobs", "-j", type=click.IntRange(min=1),
               help="Fits at a time; all cores by default, all workers of a scheduler or cluster.")  # fmt: skip
 @_engine_options
-@click.option("--retry-failed", is_flag=True, help="Train those units again that failed in an earlier call.")
+@click.option("--retry-failed", is_flag=True, help="Train again the units that failed in an earlier call.")
 @click.option("--memory-limit", metavar="SIZE",
-              help="For all processes, e.g. 8GB; what needs more trains from disk or is refused at once.")  # fmt: skip
+              help="For all processes together, e.g. 8GB; larger fits train from disk or are refused.")  # fmt: skip
 @click.option("--output", type=opt.PATH, default=Path("results"), show_default=True, help="Folder that holds the runs.")
 @click.option("--no-models", is_flag=True, help="Keep the scores only: no fitted models to predict with later.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the leaderboard only.")

@@ -25,7 +25,10 @@ class _Share(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number."""
         text = str(value).strip()
-        number: Any = text.removesuffix("%").strip()
+        try:
+            number = float(text.removesuffix("%"))
+        except ValueError:
+            self.fail(f"{text!r} is not a share; write a fraction such as 0.05, or 5%", param, ctx)
         return float(super().convert(number, param, ctx)) / (100.0 if text.endswith("%") else 1.0)
 
 

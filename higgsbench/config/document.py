@@ -236,11 +236,11 @@ def said(error: Any) -> str:
     for bound in ("greater", "less"):
         message = message.replace(f"expected {bound}", f"expected a number {bound}")
     if isinstance(value, (dict, list)):
-        return f"{message}, it is {'a list' if isinstance(value, list) else 'keys and values'}"
+        return f"{message}, got {'a list' if isinstance(value, list) else 'keys and values'}"
     if value is None:
-        return f"{message}, it is empty"
+        return f"{message}, got nothing"
     quoted = kind in ("int_type", "float_type") and isinstance(value, str) and _is_number(value)
-    return f"{message}, it is {shortened(value)!r}{', which is text: remove the quotes' if quoted else ''}"
+    return f"{message}, got {shortened(value)!r}{', which is text: remove the quotes' if quoted else ''}"
 
 
 def _is_number(text: str) -> bool:

@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from higgsbench.ensemble import BLEND_METHODS, CUT_RULES
 from higgsbench.errors import ConfigError, nearest_hint, shortened
-from higgsbench.schema import B_REG, SCHEMAS, TableSchema
+from higgsbench.schema import B_REG, SCHEMAS, TableSchema, is_number
 
 
 def problem(message: str, key: object = None) -> PydanticCustomError:
@@ -70,7 +70,7 @@ def _choice(names: Iterable[str]) -> AfterValidator:
         known = list(names)
         if value not in known:
             words = f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
-            raise problem(f"expected {words}, it is {shortened(value)!r}{nearest_hint(value, known)}")
+            raise problem(f"expected {words}, got {shortened(value)!r}{nearest_hint(value, known)}")
         return value
 
     return AfterValidator(check)
@@ -163,7 +163,7 @@ def _label(value: Any) -> Any:
         text = str(value).lower()
         raise problem(f"{text} is a truth value in YAML; quote the label as the file writes it, e.g. {text!r}")
     if not isinstance(value, (str, int, float)):
-        raise problem(f"expected a text or a number, it is {shortened(value)!r}")
+        raise problem(f"expected a text or a number, got {shortened(value)!r}")
     return value
 
 
@@ -171,7 +171,7 @@ def _missing(value: Any) -> Any:
     if isinstance(value, str) and value.lower() == "nan":
         return float("nan")
     if isinstance(value, (str, bool)) and value != "empty":
-        raise problem(f"expected a number, .nan or empty (empty cells), it is {shortened(value)!r}")
+        raise problem(f"expected a number, .nan or empty (empty cells), got {shortened(value)!r}")
     return value
 
 
@@ -214,6 +214,12 @@ class SchemaConfig(Strict):
             raise problem(f"column {lost[0]!r} is not in `columns`")
         if self.background is not None and _label_text(self.signal) == _label_text(self.background):
             raise problem(f"`signal` and `background` are the same label {_label_text(self.signal)!r}")
+        if self.background is not None:
+            labels = {"signal": _label_text(self.signal), "background": _label_text(self.background)}
+            kinds = {key: is_number(text) for key, text in labels.items()}
+            if len(set(kinds.values())) > 1:
+                said = (f"{key} {shortened(labels[key])!r} is {'a number' if kinds[key] else 'text'}" for key in labels)
+                raise problem(f"{' and '.join(said)}; write both labels as they stand in the file")
         if self.groups is not None and self.group is None:
             raise problem("`groups` needs a `group` column")
         if self.negative_weights is not None and self.weight is None:
@@ -392,7 +398,7 @@ class ModelConfig(Strict):
     def _finite(cls, value: dict[str, Any]) -> dict[str, Any]:
         for key, given in value.items():
             if not _is_finite(given):
-                raise problem(f"expected a finite value, it is {shortened(given)!r}", key)
+                raise problem(f"expected a finite value, got {shortened(given)!r}", key)
         return value
 
     @property

@@ -11,6 +11,7 @@ import polars as pl
 
 from higgsbench.errors import DataError, nearest_hint
 from higgsbench.files import printable
+from higgsbench.schema import SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -32,7 +33,7 @@ MOST_TIMES = 100
 _LARGEST = 1e30
 """Squares of larger values overflow in single precision; no momentum, mass or weight comes near."""
 
-_TOO_LARGE = "larger than any measured value or weight can be (1e+30)"
+_TOO_LARGE = "a number up to 1e+30, more than any measured value or weight"
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(.+)")
 """A web address, also one that lost a slash when it became a path; drives of Windows have one letter."""
 
@@ -196,12 +197,14 @@ def check_columns(header: Sequence[str], schema: TableSchema, source: str, read:
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise DataError(
-            f"{source}: missing column {', '.join(missing[:3])}{more}; the layout {schema.name} needs "
-            f"{sum(name in read for name in needed)} columns"
+            f"{source}: missing {'column' if len(missing) == 1 else 'columns'} {', '.join(missing[:3])}{more}; "
+            f"the layout {schema.name} needs {sum(name in read for name in needed)} columns"
         )
     for have, lack in ((schema.label, schema.weight), (schema.weight, schema.label)):
         if lack in read and have in read and have in header and lack not in header:
-            raise DataError(f"{source}: column {have} without column {lack}; give both, or neither for test events")
+            raise DataError(
+                f"{source}: column {have} without column {lack}; labelled events need both, test events neither"
+            )
 
 
 def _rules(frame: pl.DataFrame, schema: TableSchema) -> Iterator[tuple[str, pl.Expr, str]]:
@@ -213,14 +216,14 @@ def _rules(frame: pl.DataFrame, schema: TableSchema) -> Iterator[tuple[str, pl.E
         if name not in schema.features or name in schema.integers:
             yield name, column.is_null(), "empty"
         if name in (schema.weight, schema.subset_weight) and not schema.negative_weights:
-            yield name, column <= 0.0, "not a positive weight"
+            yield name, column <= 0.0, "a positive weight"
         if name == schema.label and schema.background is not None:
             allowed = [schema.signal, schema.background]
-            yield name, ~column.is_in(allowed), f"not one of the labels {schema.signal!r} and {schema.background!r}"
+            yield name, ~column.is_in(allowed), f"{schema.signal!r} or {schema.background!r}"
         elif name == schema.subset and schema.subset_values:
-            yield name, ~column.is_in(list(schema.subset_values)), f"not one of {', '.join(schema.subset_values)}"
+            yield name, ~column.is_in(list(schema.subset_values)), f"one of {', '.join(schema.subset_values)}"
         elif name == schema.group:
-            yield name, column < 0, "not a group number (it must be 0 or more)"
+            yield name, column < 0, "a group number of 0 or more"
 
 
 def check_content(frame: pl.DataFrame, schema: TableSchema, place: Place) -> None:
@@ -239,24 +242,26 @@ def check_content(frame: pl.DataFrame, schema: TableSchema, place: Place) -> Non
     for broken, (name, bad, what) in zip(counts, rules, strict=True):
         if broken:
             row = frame.select(bad.fill_null(False).arg_max()).item()
-            raise place.fault(row, f", column {name}: {_described(frame[name][row], what)}")
+            raise place.fault(row, f", column {name}: {_described(frame[name][row], what, name, schema)}")
     if schema.event_id is not None and schema.event_id in frame.columns:
         check_distinct(frame[schema.event_id], schema, place.source, place.row)
 
 
-def _described(value: object, what: str) -> str:
-    """Say what is wrong with a value, and what to do about it where that is known."""
+def _described(value: object, what: str, column: str, schema: TableSchema) -> str:
+    """Say what was found and expected, and what to do about it where that is known."""
     if value is None:
         return what
     if isinstance(value, float) and not math.isfinite(value) and what == _TOO_LARGE:
-        what = "not a finite number"
+        what = "a finite number"
     advice = ""
-    if "label" in what:
+    if column == schema.label:
+        own = schema.name not in SCHEMAS
         advice = "; describe other labels with a layout of your own (`data.schema` with `signal` and `background`)"
+        advice = "; the labels are `signal` and `background` of the layout" if own else advice
     elif "positive" in what:
         zero, negative = "leave out events of zero weight", "a layout of your own allows them by `negative_weights`"
         advice = f"; {zero if value == 0 else negative}"
-    return f"{what}, it is {value!r}{advice}"
+    return f"found {value!r}, expected {what}{advice}"
 
 
 def check_distinct(ids: pl.Series, schema: TableSchema, source: str, row_name: Callable[[int], str]) -> None:

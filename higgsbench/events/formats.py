@@ -128,7 +128,7 @@ def _converted(column: pl.Series, wanted: pl.DataType, place: Place, *, label: b
         lost = lost | (cast.cast(pl.Float64) != column).fill_null(False)
     if lost.any():
         row = int(lost.arg_max() or 0)
-        large = " of at most 9223372036854775807; number the events anew" if column.dtype.is_integer() else ""
+        large = " of at most 9223372036854775807; renumber the events" if column.dtype.is_integer() else ""
         raise place.fault(row, f", column {column.name}: {column[row]!r} is not a whole number{large}")
     return cast
 

@@ -340,5 +340,5 @@ def _not_a_number(cell: str, kind: pl.DataType) -> str:
     if _DECIMAL_COMMA.fullmatch(cell):
         advice = "; write decimal points, not commas"
     elif whole and cell.strip().isdigit():
-        advice = f" of at most {2**63 - 1}; number the events anew"
+        advice = f" of at most {2**63 - 1}; renumber the events"
     return f"{cell[:40]!r} is not {'a whole number' if whole else 'a number'}{advice}"

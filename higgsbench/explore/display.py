@@ -56,7 +56,8 @@ def _split_sentence(study: SplitStudy) -> str:
     return (
         f"The cut {raw.selection} has AMS {with_error(whole.ams, whole.ams_se)} on all described events. A random "
         f"{raw.fraction:.0%} of them gives {with_error(raw.ams, raw.ams_se)} as it is, {raw.ams / whole.ams:.2f} of "
-        f"it, close to sqrt({raw.fraction:g}) = {math.sqrt(raw.fraction):.2f}: fewer events look like less luminosity. "
+        f"it. Fewer events look like less luminosity: within the errors, "
+        f"sqrt({raw.fraction:g}) = {math.sqrt(raw.fraction):.2f} of it is expected. "
         f"With weights rescaled per class to N_s and N_b it gives {with_error(rescaled.ams, rescaled.ams_se)}. "
         "The cut was chosen on the same events, so its AMS is optimistic."
     )

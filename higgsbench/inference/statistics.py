@@ -47,7 +47,7 @@ _SEED = 20140912
 LEGEND = (
     "Honest cut and bins: chosen on the other folds. Z: Asimov significance without regularisation; Z(x%): with a "
     "relative background uncertainty of x%; shape: bins of the score together, x% in each bin independently. ± from "
-    "the finite number of simulated events at these cuts; the leaderboard's ± of the AMS chooses the cuts anew."
+    "the finite number of simulated events at these cuts; for the leaderboard's ± every replica chooses its own cuts."
 )
 
 
@@ -69,8 +69,9 @@ class ModelSignificance:
         ams: regularised AMS.
         z: Asimov significance without regularisation and uncertainty.
         z_sigma: Asimov significance by relative background uncertainty.
-        shape: significance of the binned score, without and with each relative uncertainty (0 first).
-        bins: content of the bins of the score.
+        shape: significance of the binned score, without and with each relative uncertainty (0 first); empty where the
+            events do not fill one bin.
+        bins: content of the bins of the score; None where the events do not fill one bin.
         selected: (n,) the honest selection.
         truth: (n,) labels and weights of the same events, in the order of their numbers.
     """
@@ -83,7 +84,7 @@ class ModelSignificance:
     z: Value
     z_sigma: dict[float, Value]
     shape: dict[float, Value]
-    bins: BinnedSums
+    bins: BinnedSums | None
     selected: NDArray[np.bool_]
     truth: Truth
 
@@ -132,7 +133,9 @@ def run_statistics(
     systematics = parse_systematics(shifts)
     single = workspace or fit or bool(systematics) or nominal is not None
     if single and len(rows) > 1:
-        raise ConfigError("a workspace, a fit or shifts are of one model: name it with --model")
+        raise ConfigError(
+            "a workspace, a fit and shifts need a single model: choose it with --model (`models` in Python)"
+        )
     if single and len(sigma_b) > 1:
         raise ConfigError("a workspace has one background uncertainty: give --sigma-b once")
     sigma = sigma_b[0] if sigma_b else 0.0
@@ -144,15 +147,16 @@ def run_statistics(
     if systematics or nominal is not None:
         scored = _scored(row, systematics, events, nominal)
     table = () if scored is None else tuple(scored.table(row.cut.threshold, row.run.b_reg))
-    template = _template(row, found[0], scored, rules, counting=counting)
     built, expected = None, None
     problems: list[str] = []
     try:
+        template = _template(row, found[0], scored, rules, counting=counting)
         built = build_workspace(template, sigma_b=sigma, mc_stat=mc_stat)
         expected = expected_results(built) if fit else None
         problems += expected.problems if expected else ()
     except MetricError as error:
-        problems.append(f"no workspace: {error}")
+        kind = "no workspace and no fit" if fit else "no workspace"
+        problems.append(f"{kind}: {error}")
     for problem in problems if workspace or fit else ():
         warnings.warn(f"{row.name}: {problem}", HiggsbenchWarning, stacklevel=2)
     return Statistics(found, table, built, expected)
@@ -169,6 +173,8 @@ def _template(
             shape = optimal_edges(truth.y, _first_repeat(row)[0], truth.weight, rules)[-1]
         return shifted_template(scored, shape, selected_only=counting)
     if not counting:
+        if model.bins is None:
+            raise MetricError("the events do not fill one bin of the score; choose --counting (`counting` in Python)")
         return Template(model.bins)
     keep = model.selected
     zeros = np.zeros(int(keep.sum()), dtype=np.int64)
@@ -237,14 +243,26 @@ def model_significance(
         replicas: number of bootstrap replicas.
 
     Raises:
-        MetricError: for a negative uncertainty, or events that do not fill one bin.
+        MetricError: for a negative uncertainty.
+
+    Warns:
+        HiggsbenchWarning: if the events do not fill one bin and the shape is left out, or if an uncertainty is over 1.
     """
     score, truth = _first_repeat(row)
     for value in sigma_b:
         if not 0.0 <= value < np.inf:
             raise MetricError(f"a relative background uncertainty must be finite and not negative, got {value}")
+        if value > 1.0:
+            meant = f"if you mean {value:g}%, write {value:g}% (command line) or {value / 100.0:g}"
+            text = f"a relative background uncertainty of {value:g} is {100.0 * value:g}%; {meant}"
+            warnings.warn(text, HiggsbenchWarning, stacklevel=2)
     selected = cross_validated_selection(score, truth, 0)
-    index, bins = honest_bins(score, truth, rules or BinningRules())
+    shape = True
+    try:
+        index, bins = honest_bins(score, truth, rules or BinningRules())
+    except MetricError as error:
+        shape, index, bins = False, np.zeros(score.size, dtype=np.int64), 1
+        warnings.warn(f"{row.name}: the shape is left out: {error}", HiggsbenchWarning, stacklevel=2)
     # Cells: bins of the shape, unselected and selected.
     cell = index * 2 + selected
     central = _cell_sums(truth, cell, 2 * bins, np.ones((1, truth.y.size)))
@@ -261,8 +279,8 @@ def model_significance(
         **{key: values[key] for key in ("s", "b", "ams", "z")},
         fraction=float(selected.mean()),
         z_sigma={sigma: values[f"z {sigma}"] for sigma in sigma_b},
-        shape={sigma: values[f"shape {sigma}"] for sigma in dict.fromkeys((0.0, *sigma_b))},
-        bins=bin_sums(truth.y, index, truth.weight, bins),
+        shape={sigma: values[f"shape {sigma}"] for sigma in dict.fromkeys((0.0, *sigma_b)) if shape},
+        bins=bin_sums(truth.y, index, truth.weight, bins) if shape else None,
         selected=selected,
         truth=truth,
     )
@@ -304,12 +322,14 @@ def show(found: Statistics, console: Console) -> None:
 
     first = found.models[0]
     head = ["model", "selected", "s", "b", "AMS", "Z", *(f"Z({100 * sigma:g}%)" for sigma in first.z_sigma)]
-    head += [f"shape Z({100 * sigma:g}%)" if sigma else "shape Z" for sigma in first.shape]
+    shapes = dict.fromkeys((0.0, *first.z_sigma))
+    head += [f"shape Z({100 * sigma:g}%)" if sigma else "shape Z" for sigma in shapes]
     rows = []
     for m in found.models:
         cells = [printable(m.name), f"{100 * m.fraction:.1f}%", _value(m.s, 0), _value(m.b, 0)]
-        cells += [_value(v, 3) for v in (m.ams, m.z, *m.z_sigma.values(), *m.shape.values())]
-        rows.append([*cells, str(m.bins.s.size)])
+        cells += [_value(v, 3) for v in (m.ams, m.z, *m.z_sigma.values())]
+        cells += [_value(m.shape[sigma], 3) if m.shape else "-" for sigma in shapes]
+        rows.append([*cells, "-" if m.bins is None else str(m.bins.s.size)])
     console.print(terminal_table([*head, "bins"], rows), crop=False)
     if found.shifts:
         table = [
@@ -339,7 +359,7 @@ def content(found: Statistics) -> dict[str, Any]:
             **{name: vars(getattr(m, name)) for name in ("s", "b", "ams", "z")},
             "z_sigma_b": [{"sigma_b": sigma, **vars(v)} for sigma, v in m.z_sigma.items()],
             "shape": [{"sigma_b": sigma, **vars(v)} for sigma, v in m.shape.items()],
-            "bins": {name: values.tolist() for name, values in vars(m.bins).items()},
+            "bins": None if m.bins is None else {name: values.tolist() for name, values in vars(m.bins).items()},
         }
         for m in found.models
     ]

@@ -271,7 +271,7 @@ class ModelSpec:
         for name, target in zip(params, self.canonical(params), strict=True):
             if target in self.harness:
                 raise ModelError(
-                    f"model {self.name!r} has no parameter {name!r} of its own: the run sets it (see seed and threads)"
+                    f"model {self.name!r}: the run sets {name!r} itself; use the keys `seed` and `threads` of the run"
                 )
         if self.parameters is None or not params.keys() - {BAG}:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import re
 import warnings
@@ -36,12 +37,18 @@ _DIGITS = re.compile(r"(\.\d\d)\d+")
 _DPI = 200
 
 
+def _not_about_the_cache(record: logging.LogRecord) -> bool:
+    return "temporary cache directory" not in str(record.msg)
+
+
 def _check_libraries() -> None:
     """Check that the drawing libraries are installed.
 
     Raises:
         MissingExtraError: naming the extra that installs them.
     """
+    # Without a home it warns that its cache is temporary, which a user cannot change from here.
+    logging.getLogger("matplotlib").addFilter(_not_about_the_cache)
     try:
         import matplotlib  # noqa: F401
         import mplhep  # noqa: F401

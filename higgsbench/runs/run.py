@@ -136,7 +136,7 @@ class _Run:
 
     def _carry_out(self) -> RunResult:
         for name in damaged_results(self.folder):
-            self.listener.note(f"{name}: damaged or missing; it is written anew")
+            self.listener.note(f"{name}: damaged or missing; rewriting it")
         write_inputs(self.folder, self.plan, environment())
         keys = {unit.key for unit in self.plan.units}
         self.stored = reuse(self.store, self.output, keys, self.with_model, self.listener.note)

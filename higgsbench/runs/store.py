@@ -97,6 +97,9 @@ class RunStore:
                 else:
                     leftover.unlink(missing_ok=True)
         except OSError as error:
+            file = next((p for p in (self.folder, *self.folder.parents) if p.exists() and not p.is_dir()), None)
+            if file is not None:
+                raise StoreError(f"{file}: is a file, but --output needs a folder; choose another name") from error
             raise StoreError(f"{self.folder}: cannot be written: {error.strerror}; choose another --output") from error
 
     def keys(self) -> set[str]:

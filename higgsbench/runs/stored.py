@@ -34,7 +34,7 @@ LATEST = "latest"
 T = TypeVar("T")
 
 _PREFIX = "score:"
-_AGAIN = "run the configuration again to write it anew"
+_AGAIN = "run the configuration again to rewrite it"
 _TEXTS = ("name", "label", "variant", "status", "digest")
 _NUMBERS = ("ams_cv", "ams_cv_se", "auc", "auc_se", "log_loss", "fraction", "s", "b")
 _COLUMNS = {"EventId": pl.Int64, "signal": pl.Boolean, "weight": pl.Float64, "repeat": pl.Int32, "fold": pl.Int32}

@@ -359,7 +359,9 @@ class Journal:
                 storage=storage, study_name="tune", direction=direction, pruner=pruner, load_if_exists=True
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{file}: not a readable journal of a study ({error}); remove it to begin anew") from error
+            raise StoreError(
+                f"{file}: not a readable journal of a study ({error}); remove it to start again"
+            ) from error
         self._close_interrupted()
 
     def _close_interrupted(self) -> None:

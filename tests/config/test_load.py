@@ -58,11 +58,11 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("a number as key", M + "1: 3\n", "{f}:2: 1: the key 1 must be a text"),
     ("merge keys are no keys", M + "cut:\n  <<: {rule: max}\n", "{f}:2: merge keys (<<) are not supported; write the "),
     # types and ranges
-    ("wrong type", M + "folds: many\n", "{f}:2: folds: expected a whole number, it is 'many'"),
+    ("wrong type", M + "folds: many\n", "{f}:2: folds: expected a whole number, got 'many'"),
     ("whole numbers only", M + "folds: 5.0\n", "{f}:2: folds: expected a whole number"),
     ("no booleans for numbers", M + "seed: yes\n", "{f}:2: seed: expected a whole number"),
-    ("no numbers for text", M + "preset: 1\n", "{f}:2: preset: expected 'quick', 'good' or 'best', it is '1'"),
-    ("negative folds", M + "folds: -1\n", "{f}:2: folds: expected a number greater than or equal to 2, it is '-1'"),
+    ("no numbers for text", M + "preset: 1\n", "{f}:2: preset: expected 'quick', 'good' or 'best', got '1'"),
+    ("negative folds", M + "folds: -1\n", "{f}:2: folds: expected a number greater than or equal to 2, got '-1'"),
     ("one fold", M + "folds: 1\n", "{f}:2: folds: expected a number greater than or equal to 2"),
     ("no repeats", M + "repeats: 0\n", "{f}:2: repeats: expected a number greater than or equal to 1"),
     ("large seed", M + "seed: 2147483648\n", "{f}:2: seed: expected a number less than"),
@@ -73,21 +73,21 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("infinity", M + "data: {n_b: .inf}\n", "{f}:2: data.n_b: expected a finite number"),
     ("negative total", M + "data: {n_b: -3}\n", "{f}:2: data.n_b: expected a number greater than 0"),
     ("negative regularisation", M + "cut: {b_reg: -1}\n", "{f}:2: cut.b_reg: expected a number greater than or equal"),
-    ("unknown rule", M + "cut: best\n", "{f}:2: cut: expected 'max', 'smooth' or 'lower', it is 'best'"),
+    ("unknown rule", M + "cut: best\n", "{f}:2: cut: expected 'max', 'smooth' or 'lower', got 'best'"),
     ("unknown method", M + "stack: {method: x}\n", "{f}:2: stack.method: expected 'mean', 'nonnegative'"),
     ("text for a list", M + "stack: {members: mlp}\n", "{f}:2: stack.members: expected a list"),
     ("text for a section", M + "data: file.csv\n", "{f}:2: data: expected keys and values"),
     ("list for a section", M + "cut: [max]\n", "{f}:2: cut: expected keys and values"),
     ("list for parameters", "models:\n- {model: mlp, params: [1]}\n", "{f}:2: models[0].params: expected keys and val"),
     ("a date among parameters", "models:\n- model: mlp\n  params: {a: 2001-01-01}\n", "{f}:3: models[0].params.a: '20"),
-    ("a quoted number", M + 'folds: "3"\n', "{f}:2: folds: expected a whole number, it is '3', which is text: remove "),
-    ("a power for a count", M + "data: {events: 1e3}\n", "{f}:2: data.events: expected a whole number, it is '1000.0'"),
-    ("base 60", M + "seed: 1:30\n", "{f}:2: seed: expected a whole number, it is '1:30'"),
-    ("nothing for a number", M + "folds:\n", "{f}:2: folds: expected a whole number, it is empty"),
+    ("a quoted number", M + 'folds: "3"\n', "{f}:2: folds: expected a whole number, got '3', which is text: remove "),
+    ("a power for a count", M + "data: {events: 1e3}\n", "{f}:2: data.events: expected a whole number, got '1000.0'"),
+    ("base 60", M + "seed: 1:30\n", "{f}:2: seed: expected a whole number, got '1:30'"),
+    ("nothing for a number", M + "folds:\n", "{f}:2: folds: expected a whole number, got nothing"),
     (
         "NaN among parameters",
         "models:\n- model: xgboost\n  params: {learning_rate: .nan}\n",
-        "{f}:3: models[0].params.learning_rate: expected a finite value, it is 'nan'",
+        "{f}:3: models[0].params.learning_rate: expected a finite value, got 'nan'",
     ),
     ("a process that is not simulated", M + "data:\n  source: simulated\n  mix: {Zx: 1}\n", "{f}:4: data.mix: mix nam"),
     (
@@ -98,11 +98,11 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("an endless label", "models:\n- {model: mlp, label: " + 5000 * "a" + "}\n", "label '" + 60 * "a" + "…': use 1"),
     ("an endless name", M + "name: " + 300 * "a" + "\n", "{f}:2: name: name '" + 60 * "a" + "…': use 1"),
     ("an endless key", M + 900 * "a" + ": 1\n", "unknown key '" + 60 * "a" + "…'"),
-    ("a number as a model", "models: [1]\n", "{f}:1: models[0]: expected keys and values, it is '1'"),
+    ("a number as a model", "models: [1]\n", "{f}:1: models[0]: expected keys and values, got '1'"),
     # models
     ("no models", "folds: 3\n", "{f}:1: the key 'models' is missing"),
     ("an empty list of models", "models: []\n", "{f}:1: models: expected at least 1 entry, there are 0"),
-    ("models as text", "models: xgboost\n", "{f}:1: models: expected a list, it is 'xgboost'"),
+    ("models as text", "models: xgboost\n", "{f}:1: models: expected a list, got 'xgboost'"),
     ("not registered", "models:\n- mlp\n- xgbost\n", "{f}:3: models[1].model: no model named 'xgbost' (did you mean"),
     ("an entry without model", "models:\n- label: a\n", "{f}:2: models[0]: the key 'model' is missing"),
     ("an empty entry", "models:\n- mlp\n-\n", "{f}:3: models[1]: the key 'model' is missing"),
@@ -274,7 +274,7 @@ def test_set(write: Write, setting: str, look: Callable[[RunConfig], Any], value
     [
         ("folds", "--set folds: expected key=value"),
         ("=3", "--set =3: expected key=value"),
-        ("folds=abc", "--set folds=abc: folds: expected a whole number, it is 'abc'"),
+        ("folds=abc", "--set folds=abc: folds: expected a whole number, got 'abc'"),
         ("data={source: simulated, path: x}", "--set data={source: simulated, path: x}: data.path: `path` belongs"),
         ("name=" + 90 * "a", "--set name=" + 55 * "a" + "…: name: name"),
         ("foldz=3", "--set foldz=3: foldz: unknown key 'foldz' (did you mean 'folds'?)"),
@@ -346,3 +346,26 @@ def test_missing_values_that_are_not_a_number(write: Write, text: str) -> None:
     missing = config.data.table_schema().missing
     assert missing is not None
     assert missing != missing
+
+
+@pytest.mark.parametrize(
+    ("signal", "background", "message"),
+    [
+        ("1", "b", "signal '1' is a number and background 'b' is text"),
+        ("'1.0'", "b", "signal '1.0' is a number and background 'b' is text"),
+        ("s", "0", "signal 's' is text and background '0' is a number"),
+        ("s", "'0'", "signal 's' is text and background '0' is a number"),
+        ("s", "nan", "signal 's' is text and background 'nan' is a number"),
+        ("'1'", "0", None),
+        ("1.5", "-1", None),
+        ("s", "b", None),
+        ("1", "", None),
+    ],
+)
+def test_labels_are_both_numbers_or_both_text(write: Write, signal: str, background: str, message: str | None) -> None:
+    file = write(M + f"data: {{schema: {{features: [x], label: y, signal: {signal}, background: {background}}}}}\n")
+    if message is None:
+        load(file)
+        return
+    with pytest.raises(ConfigError, match=f"data.schema: {message}; write both labels as they stand in the file"):
+        load(file)

@@ -150,11 +150,11 @@ def test_a_sentinel_beyond_single_precision(tmp_path: Path) -> None:
 
 
 CELLS: list[tuple[str, str, Any, str]] = [
-    ("label", "label", "q", "column label: not one of the labels 's' and 'b', it is 'q'; describe other labels"),
-    ("zero weight", "w", 0.0, "column w: not a positive weight, it is 0.0; leave out events of zero weight"),
-    ("negative weight", "w", -1.0, "column w: not a positive weight, it is -1.0; a layout of your own"),
-    ("infinite", "y", float("inf"), "column y: not a finite number, it is inf"),
-    ("group", "jets", -1, "column jets: not a group number (it must be 0 or more), it is -1"),
+    ("label", "label", "q", "column label: found 'q', expected 's' or 'b'; the labels are `signal`"),
+    ("zero weight", "w", 0.0, "column w: found 0.0, expected a positive weight; leave out events of zero weight"),
+    ("negative weight", "w", -1.0, "column w: found -1.0, expected a positive weight; a layout of your own"),
+    ("infinite", "y", float("inf"), "column y: found inf, expected a finite number"),
+    ("group", "jets", -1, "column jets: found -1, expected a group number of 0 or more"),
 ]
 
 
@@ -273,8 +273,12 @@ ADVICE: list[tuple[str, bytes, str]] = [
         b"id,x,y,jets,w,label\n1,1,5,2,0,1,s\n",
         "more values than the 6 columns; write decimal",
     ),
-    ("large event number", b"id,x,y,jets,w,label\n18446744073709551615,1,2,0,1,s\n", "number the events anew"),
-    ("0/1 labels", b"id,x,y,jets,w,label\n1,1,2,0,1,1\n", "it is '1'; describe other labels with a layout of your own"),
+    ("large event number", b"id,x,y,jets,w,label\n18446744073709551615,1,2,0,1,s\n", "renumber the events"),
+    (
+        "0/1 labels",
+        b"id,x,y,jets,w,label\n1,1,2,0,1,1\n",
+        "found '1', expected 's' or 'b'; the labels are `signal` and `background`",
+    ),
     ("empty line", b"id,x,y,jets,w,label\n1,1,2,0,1,s\n\n", "row 2 (line 3): an empty line; remove it"),
 ]
 

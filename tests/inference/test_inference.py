@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -258,7 +259,7 @@ def test_a_workspace_that_cannot_be_built_costs_nothing_else(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--fit"], "name it with --model"),
+        (["--fit"], "choose it with --model"),
         (["--events", "e.csv"], "belong together"),
         (["--model", "x", "--fit", "--sigma-b", "0.1", "--sigma-b", "0.2"], "give --sigma-b once"),
     ],
@@ -270,3 +271,43 @@ def test_options_that_do_not_fit(
     with pytest.raises(SystemExit, match="2"):
         main(["stats", "a", "--results", str(results), *options])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("counting", [True, False])
+def test_too_few_events_for_a_bin_leave_out_the_shape_only(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], counting: bool
+) -> None:
+    results = make_run("a", {"x": 0.2}).parent
+    workspace = tmp_path / "w.json"
+    options = ["--min-effective", "1e9", "--sigma-b", "5%", "--workspace", str(workspace), *["--counting"] * counting]
+    with pytest.raises(SystemExit, match="0"):
+        main(["stats", "a", "--results", str(results), *options])
+    shown = capsys.readouterr()
+    assert "x: the shape is left out: all events together are too few" in shown.err
+    assert ("x: no workspace: the events do not fill one bin of the score; choose --counting" in shown.err) != counting
+    assert workspace.exists() == counting
+    assert re.search(r"│ *- *│ *- *│ *- *│|(- +){2}-\s", shown.out), shown.out
+    with pytest.raises(SystemExit, match="0"):
+        main(["stats", "a", "--results", str(results), *options, "--format", "json"])
+    model = json.loads(capsys.readouterr().out)["models"][0]
+    assert model["ams"]["value"] > 0.0
+    assert (model["shape"], model["bins"]) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        ("5", 0, "uncertainty of 5 is 500%; if you mean 5%, write 5% (command line) or 0.05"),
+        ("5%", 0, None),
+        ("abc", 2, "'abc' is not a share; write a fraction such as 0.05, or 5%"),
+        ("0.05,5%", 2, "'0.05,5%' is not a share"),
+    ],
+)
+def test_shares(
+    make_run: MakeRun, text: str, code: int, message: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = make_run("a", {"x": 0.2}).parent
+    with pytest.raises(SystemExit, match=str(code)):
+        main(["stats", "a", "--results", str(results), "--max-bins", "3", "--sigma-b", text])
+    error = capsys.readouterr().err
+    assert message in error if message else "uncertainty" not in error

@@ -331,6 +331,30 @@ def test_catboost_trains_with_lists_and_mappings(more: dict[str, Any]) -> None:
     assert np.isfinite(model.decision_function(FRESH.X)).all()
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"monotone_constraints": [1, 0, 0, 0, -1]},
+        {"monotone_constraints": "(1,0,0,0,-1)"},
+        {"interaction_constraints": [[0, 1], [2, 3]]},
+        {"interaction_constraints": [[0, 1], [2, 3]], "early_stopping_rounds": 3},
+    ],
+    ids=str,
+)
+def test_xgboost_takes_constraints_as_lists(more: dict[str, Any]) -> None:
+    spec, given = get_model("xgboost"), {**more, "n_estimators": 5}
+    spec.check_parameters(given)
+    probe_parameters(spec, given, given, FEATURES, 400)
+    inner = build_estimator(spec, {**spec.preset("quick").params, **given}, BuildContext(3, 1, FEATURES))
+    model = PhysicalClassifier(inner, log_odds=spec.log_odds).fit(TRAIN.X, TRAIN.y, TRAIN.w)
+    score = model.decision_function(FRESH.X)
+    assert np.isfinite(score).all()
+    if "monotone_constraints" in more:
+        moved = FRESH.X.copy()
+        moved[:, 0] += 1.0
+        assert (model.decision_function(moved) >= score - 1e-6).all()
+
+
 class Copying(DummyClassifier):  # type: ignore[misc]  # scikit-learn ships no types
     """Keeps a copy of its parameter, which scikit-learn's clone refuses."""
 

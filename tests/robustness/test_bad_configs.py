@@ -117,7 +117,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "a time limit of nothing": (("run", "c.yaml", "--time-limit", "soon"), r"--time-limit: 'soon' .*; write 90, 90s.*"),
     "a file for the results": (
         ("run", "c.yaml", "--data", "train.csv", "--output", "train.csv"),
-        r"train.csv.*: cannot be written: .*; choose another --output",
+        r"train.csv: is a file, but --output needs a folder; choose another name",
     ),
     "test events that train": (
         ("run", "c.yaml", "--data", "train.csv", "--test", "train.csv"),

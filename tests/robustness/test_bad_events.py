@@ -56,7 +56,7 @@ CASES: dict[str, tuple[Make, str]] = {
     ),
     "NUL label": (
         cell(3, "Label", "\x00"),
-        AT3 + r"Label: not one of the labels 's' and 'b', it is '.x00'; describe .*",
+        AT3 + r"Label: found '.x00', expected 's' or 'b'; describe .*",
     ),
     "steering column": (header("DER_mass_vis", "\x1b[2J"), r"bad.csv: unknown column '.x1b\[2J'; the layout is .*"),
     "text for a number": (cell(3, "PRI_met", "high"), AT3 + "PRI_met: 'high' is not a number"),
