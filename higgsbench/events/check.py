@@ -33,7 +33,7 @@ MOST_TIMES = 100
 _LARGEST = 1e30
 """Squares of larger values overflow in single precision; no momentum, mass or weight comes near."""
 
-_TOO_LARGE = "a number up to 1e+30, more than any measured value or weight"
+_TOO_LARGE = "larger than any measured value or weight can be (1e+30)"
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(.+)")
 """A web address, also one that lost a slash when it became a path; drives of Windows have one letter."""
 
@@ -251,7 +251,9 @@ def _described(value: object, what: str, column: str, schema: TableSchema) -> st
     """Say what was found and expected, and what to do about it where that is known."""
     if value is None:
         return what
-    if isinstance(value, float) and not math.isfinite(value) and what == _TOO_LARGE:
+    if what == _TOO_LARGE:
+        if isinstance(value, float) and math.isfinite(value):
+            return f"found {value!r}, {what}"
         what = "a finite number"
     advice = ""
     if column == schema.label:

@@ -155,7 +155,7 @@ def run_statistics(
         expected = expected_results(built) if fit else None
         problems += expected.problems if expected else ()
     except MetricError as error:
-        kind = "no workspace and no fit" if fit else "no workspace"
+        kind = ("no workspace, so no fit" if fit else "no workspace") if built is None else "no fit"
         problems.append(f"{kind}: {error}")
     for problem in problems if workspace or fit else ():
         warnings.warn(f"{row.name}: {problem}", HiggsbenchWarning, stacklevel=2)

@@ -75,7 +75,7 @@ def test_html(atlas_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("change", "message"),
     [
         (lambda text: text.replace("PRI_met,", "PRI_mett,"), "PRI_mett"),
-        (lambda text: text.replace(",s,", ",x,", 1), "not one of the labels"),
+        (lambda text: text.replace(",s,", ",x,", 1), "found 'x', expected 's' or 'b'"),
         (lambda text: text.split("\n")[0] + "\n", "no events"),
     ],
 )

@@ -17,6 +17,7 @@ from higgsbench.config import RunConfig, load_config
 from higgsbench.config.document import parse_yaml
 from higgsbench.errors import ConfigError
 from higgsbench.models import ModelSpec, get_model, registered_models
+from higgsbench.schema import TableSchema
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 Write = Callable[[str | bytes], Path]
@@ -369,3 +370,8 @@ def test_labels_are_both_numbers_or_both_text(write: Write, signal: str, backgro
         return
     with pytest.raises(ConfigError, match=f"data.schema: {message}; write both labels as they stand in the file"):
         load(file)
+
+
+def test_a_number_and_a_text_as_labels_are_compared_as_text() -> None:
+    assert not TableSchema("own", ("x",), "y", signal="1", background="b").numeric_label
+    assert TableSchema("own", ("x",), "y", signal="1", background=None).numeric_label

@@ -252,7 +252,7 @@ def test_a_workspace_that_cannot_be_built_costs_nothing_else(
         main(["stats", "a", "--results", str(results), "--max-bins", "3", "--counting", *shifts, *workspace])
     shown = capsys.readouterr()
     assert "tes down" in shown.out
-    assert ("Warning: x: no workspace: every bin needs expected background" in shown.err) == wanted
+    assert ("Warning: x: no workspace, so no fit: every bin needs expected background" in shown.err) == wanted
     assert not (tmp_path / "w.json").exists()
 
 
