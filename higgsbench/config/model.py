@@ -202,7 +202,7 @@ class SchemaConfig(Strict):
         special = {"label": self.label, "weight": self.weight, "id": self.id}
         for key, name in special.items():
             if name is not None and name in self.features:
-                raise problem(f"column {name!r} is the {key} and can never be a feature")
+                raise problem(f"column {name!r} is the {key} and cannot be a feature")
         repeated = next((n for n in self.features if self.features.count(n) > 1), None)
         if repeated is not None:
             raise problem(f"feature {repeated!r} is named twice")

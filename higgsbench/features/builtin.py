@@ -36,7 +36,7 @@ _PT = {"lep": "PRI_lep_pt", "met": "PRI_met", "jet1": f"{_JETS[0]}_pt", "jet2": 
 
 
 def _leading_sign(values: list[pl.Expr], tolerance: float) -> pl.Expr:
-    """+-1: the sign of the first of the values that exists and exceeds the tolerance in size; +1 without one."""
+    """Return the sign (+1 or -1) of the first existing value whose magnitude exceeds the tolerance, otherwise +1."""
     return pl.coalesce(*(pl.when(v.abs() > tolerance).then(v.sign()) for v in values), pl.lit(1.0))
 
 
@@ -58,9 +58,8 @@ def _steps() -> tuple[dict[str, pl.Expr], ...]:
 
 
 STEPS: tuple[dict[str, pl.Expr], ...] = _steps()
-"""What features are made of besides columns of the layout, by name and in the order of evaluation: each step uses
-columns and earlier steps. They are computed once for all features; Polars' own search for common parts of expressions
-misses most of these."""
+"""Intermediate quantities for features, by name, in the order of evaluation: each step uses columns and earlier steps. They
+are computed once for all features; Polars' own search for common parts of expressions misses most of these."""
 
 
 def _in_frame(name: str) -> Momentum:

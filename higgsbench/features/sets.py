@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def steps_and_columns(expressions: Iterable[pl.Expr]) -> tuple[list[dict[str, pl.Expr]], list[str]]:
-    """Find what expressions are made of.
+    """Find the steps and columns that expressions depend on.
 
     Args:
         expressions: expressions over columns and the steps of the canonical frame.
@@ -113,8 +113,8 @@ class FeatureSet:
         """Return the features for a layout, checked.
 
         Raises:
-            ConfigError: if the layout lacks columns that the set is made of (the message names them), a feature gives
-                the answer away, looks at other events, or has the name of another one.
+            ConfigError: if the layout lacks columns that the set is made of (the message names them), a feature
+                reveals the label, uses other events, or has the name of another one.
         """
         own = any(self is known for known in _BUILTIN)
         try:
@@ -159,7 +159,8 @@ def _identified(item: Quantity | pl.Expr, origin: str) -> Quantity:
         )
     if "python_udf" in str(item.expression):
         raise ConfigError(
-            f"features: {item.name!r} of set {origin!r} calls Python; only native Polars operations have an identity"
+            f"features: {item.name!r} of set {origin!r} calls Python; use only native Polars operations, because a "
+            "Python function cannot be identified in stored runs"
         )
     # The printed form of an expression shortens long literals; the serialised one does not.
     return dataclasses.replace(item, identity=hashlib.sha256(item.expression.meta.serialize()).hexdigest())
@@ -200,9 +201,9 @@ def _check_elementwise(quantity: Quantity, origin: str, schema: TableSchema) -> 
 
 
 _BUILTIN = (
-    FeatureSet("raw", "all measured columns of the layout as they stand in the file", raw_quantities),
+    FeatureSet("raw", "all measured columns of the layout, unchanged", raw_quantities),
     FeatureSet("canonical", "raw columns with directions in the canonical frame", canonical_quantities),
-    FeatureSet("physics", "canonical, and what a physicist would look at in H -> tau tau", physics_quantities),
+    FeatureSet("physics", "canonical plus common H -> tau tau analysis variables", physics_quantities),
     FeatureSet("momenta", "inputs for neural networks: vectors, logarithms, flags", momenta_quantities),
 )
 

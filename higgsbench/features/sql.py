@@ -51,7 +51,7 @@ _TOKEN = re.compile(
     |(?P<operator><=|>=|<>|!=|==|[-+*/(),<>=])""",
     re.VERBOSE,
 )
-NEVER = "can never be a feature, because it gives away the label or only identifies the event"
+NEVER = "cannot be a feature, because it reveals the label or only identifies the event"
 """What messages say of a column that models may not see."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,79}")
@@ -66,7 +66,7 @@ def check_column(column: str, schema: TableSchema, where: str = "features") -> N
         where: what the message begins with.
 
     Raises:
-        ConfigError: naming the nearest column, or why this one can never be a feature.
+        ConfigError: naming the nearest column, or why this one cannot be a feature.
     """
     if column in schema.not_features:
         raise ConfigError(f"{where}: {column} {NEVER}")
@@ -177,11 +177,11 @@ def sql_quantity(name: str, text: str, schema: TableSchema) -> Quantity:
     _check_words(text, schema, where)
     try:
         expression = pl.sql_expr(text)
-        # Evaluated once on nothing: types that do not go together are a matter of the expression, not of the data.
+        # Evaluate once on an empty table: type errors depend on the expression, not on the data.
         empty = pl.DataFrame(schema=dict.fromkeys(schema.features, pl.Float64)).select(expression.cast(pl.Float64))
     except pl.exceptions.PolarsError as problem:
         raise ConfigError(f"{where}: {shortened(str(problem).splitlines()[0], 160)}") from problem
     if not expression.meta.root_names() or empty.width != 1:
-        raise ConfigError(f"{where}: names no column, so it is the same for every event")
+        raise ConfigError(f"{where}: uses no column, so its value is the same for every event; use at least one column")
     finite = present(expression.cast(pl.Float64))
     return Quantity(name, finite, text, "", "configuration", "of the user", identity=f"sql: {' '.join(text.split())}")

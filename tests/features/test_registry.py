@@ -60,7 +60,7 @@ def test_a_registered_set_is_used_like_any_other() -> None:
         (pl.col("PRI_met").drop_nulls().alias("f"), "looks at other events"),
         (pl.col("PRI_met").str.to_lowercase().alias("f"), "cannot be evaluated"),
         (pl.col("PRI_met").map_elements(lambda x: x, return_dtype=pl.Float64).alias("f"), "calls Python"),
-        ((pl.col("PRI_met") * pl.col("Weight")).alias("f"), "uses Weight, which can never be a feature"),
+        ((pl.col("PRI_met") * pl.col("Weight")).alias("f"), "uses Weight, which cannot be a feature"),
         (pl.col("PRI_mett").alias("f"), "the layout atlas-higgs-2014 lacks: PRI_mett"),
         ("PRI_met", "has a str where a Polars expression"),
     ],

@@ -74,5 +74,5 @@ def test_bookkeeping_can_never_be_a_feature(
     config: Callable[..., Path], toys: Path, tmp_path: Path, column: str
 ) -> None:
     for setting in (f"features=[{column}]", f"features.add=[{column}]"):
-        with pytest.raises(higgsbench.HiggsbenchError, match=f"{column} can never be a feature"):
+        with pytest.raises(higgsbench.HiggsbenchError, match=f"{column} cannot be a feature"):
             higgsbench.run(config(data=toys), output=tmp_path, jobs=1, settings=[setting])

@@ -157,7 +157,7 @@ class TestOwn:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"label": "pt"}, "column 'pt' is the label and can never be a feature"),
+            ({"label": "pt"}, "column 'pt' is the label and cannot be a feature"),
             ({"features": ["pt", "pt"]}, "named twice"),
             ({"columns": ["pt"]}, "header: false"),
             ({"negative_weights": "flip"}, "'drop', 'absolute' or 'zero'"),
