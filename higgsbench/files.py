@@ -1,4 +1,4 @@
-"""Files that are whole or absent, JSON files sealed with a checksum, and the files that rows.json vouches for."""
+"""Atomic file writing, JSON files with a checksum, and verification of files against the checksums in rows.json."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     A reader sees the old file or the whole new one, never a part. After an error the temporary file is removed.
 
     Raises:
-        OSError: if the disk refuses, also where Polars raises an error of its own.
+        OSError: if the file cannot be written, also if Polars raises its own error.
     """
     temporary = temporary_path(target)
     try:
@@ -110,18 +110,18 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def write_bytes(target: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(target: Path, content: str) -> None:
-    """Write a UTF-8 text file whole or not at all."""
+    """Write a UTF-8 text file atomically."""
     write_bytes(target, content.encode("utf-8"))
 
 
 def write_json(target: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all; floats keep full precision."""
+    """Write a JSON file atomically; floats keep full precision."""
     write_text(target, json_text(content))
 
 
@@ -176,7 +176,7 @@ def canonical_digest(content: Any, *, allow_nan: bool = False) -> str:
 
 
 def write_sealed(target: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object whole or not at all, with the checksum of its content as a further key."""
+    """Write a JSON object atomically, with the checksum of its content as a further key."""
     write_json(target, {**content, SEAL: canonical_digest(content, allow_nan=True)})
 
 
@@ -194,7 +194,7 @@ def parse_sealed(text: bytes, *, required: bool = False) -> Any:
     content = parse_json(text)
     seal = content.pop(SEAL, None) if isinstance(content, dict) else None
     if (required and seal is None) or (seal is not None and seal != canonical_digest(content, allow_nan=True)):
-        raise ValueError("its checksum is not that of its content")
+        raise ValueError("its checksum does not match its content")
     return content
 
 
@@ -214,11 +214,11 @@ def read_sealed(file: Path) -> Any:
 def read_vouched(folder: Path, name: str) -> bytes:
     """Read a file of a run's folder and compare it with its checksum in rows.json, if that has one.
 
-    While the run writes its results anew, this waits for them.
+    Waits while the run rewrites its results.
 
     Raises:
         OSError: if the file does not exist or cannot be read.
-        StoreError: if it is not the file that rows.json vouches for.
+        StoreError: if its checksum differs from the one in rows.json.
     """
     for _ in range(_TRIES):
         before = _checksums(folder)

@@ -1,7 +1,7 @@
 """The field names, units and sentinels of an event table, and the ATLAS Higgs challenge's own table.
 
-Everything above this floor asks a `TableSchema` what a column means; nothing above it spells a column name of the
-challenge to read, weigh or split events.
+All higher layers use a `TableSchema` to find out what a column means; they never hard-code the challenge's column names
+to read, weight or split events.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class TableSchema:
 
     @property
     def not_features(self) -> tuple[str, ...]:
-        """Columns that give away the answer or the bookkeeping and can never become features."""
+        """Label, weight and bookkeeping columns, which can never be features."""
         names = (self.weight, self.subset_weight, self.subset, self.label, self.event_id)
         return tuple(name for name in names if name is not None)
 
@@ -189,8 +189,8 @@ ATLAS_HIGGS = TableSchema(
 """Kaggle's training.csv and test.csv and the CERN Open Data file (record 328, DOI 10.7483/OPENDATA.ATLAS.ZBP2.M5T8)."""
 
 SIMULATED_FROM = 1_000_000_000
-"""Events of the toy simulation are numbered from here on, far above the official file, so that they are recognised in
-any file and never rank beside real data."""
+"""Toy events have event numbers from this value upwards, far above those of the official file, so that
+they can be recognised in any file and are never ranked together with real data."""
 
 _UCI_JETS = tuple(f"jet_{i}_{part}" for i in range(1, 5) for part in ("pt", "eta", "phi", "b-tag"))
 _UCI_FEATURES = (

@@ -1,4 +1,4 @@
-"""Modules import only from lower floors and in no circles; tables and pictures load no training library."""
+"""Modules import only from lower layers, without circular imports; tables and figures load no training library."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FLOOR = {
 NO_TRAINER = ("leaderboard", "explore", "compare", "inference", "report", "export", "ensemble", "metrics", "pages")
 TRAINERS = {"sklearn", "xgboost", "lightgbm", "catboost", "torch"}
 ENTRY_POINTS = {"higgsbench.models", "higgsbench.features"}
-"""Names of entry-point groups that are names of packages too; as such they are no imports."""
+"""Names of entry-point groups that are also names of packages; here they do not count as imports."""
 
 Graph = dict[str, set[str]]
 

@@ -35,19 +35,20 @@ ROW_GROUP = 1 << 16
 """Rows that a reader of a part of a cached table must decompress together."""
 
 CACHE_FORMAT = 2
-"""Raised whenever the reader would parse the same bytes to another table, so that versions can share one cache."""
+"""Version of the cache format; increased whenever the reader would parse the same bytes to a different table, so that
+versions can share one cache."""
 
 SETTLED = 2_000_000_000
-"""Nanoseconds a file must have been left alone; one that changes within a tick of its clock would look unchanged."""
+"""Nanoseconds since a file's last change before it is trusted; a change within one clock tick would go unnoticed."""
 
 _ROW = "# row"  # a name that no layout has
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
 
 def cache_dir() -> Path:
-    """Folder of the caches: HIGGSBENCH_CACHE_DIR where set, otherwise the user's cache folder of the platform.
+    """Folder of the caches: HIGGSBENCH_CACHE_DIR if set, otherwise the user's cache folder of the platform.
 
-    A user without a home folder gets a folder that cannot be made, and so no cache.
+    Without a home folder the returned path cannot be created, so nothing is cached.
     """
     chosen = os.environ.get("HIGGSBENCH_CACHE_DIR")
     try:
@@ -65,14 +66,14 @@ def file_identity(file: Path, schema: TableSchema, columns: Sequence[str] | None
 
 
 def remembered_identity(file: Path, folder: Path) -> str:
-    """Return `content_identity` of a file, without reading it where nothing has touched it since the last time.
+    """Return `content_identity` of a file, without reading it if it has not changed since the last time.
 
     A file is taken as untouched if its name, number, size and times of change are the same to the nanosecond: the
     system sets the time of the last change of any kind, which no program can set back.
 
     Args:
         file: the file.
-        folder: where identities are remembered; if it cannot be written, that costs only time.
+        folder: where identities are stored; if it cannot be written, files are read again each time.
     """
     note = folder / f"{hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:32]}.json"
     state = _state(file)
@@ -99,8 +100,8 @@ def _state(file: Path) -> str:
 def cached_table(identity: str, make: Callable[[], pl.DataFrame]) -> tuple[pl.DataFrame, str]:
     """Return a table and its content digest, from the cache if the entry is intact; otherwise make it.
 
-    An entry is used only if the stored table still has the checksum that its sidecar states. A cache that cannot be
-    written (read-only, full disk) costs only time.
+    An entry is used only if the stored table still has the checksum that its sidecar states. If the cache
+    cannot be written (read-only, full disk), reading is only slower.
     """
     table = _entry(identity)
     found = _intact_table(table)
@@ -139,7 +140,7 @@ def _entry(identity: str) -> Path:
 
 
 def _replace(table: Path, write: Callable[[Path], str]) -> str:
-    """Replace an entry; its sidecar goes first and comes last."""
+    """Replace an entry: remove the sidecar first and write the new one last."""
     sidecar = table.with_suffix(".json")
     table.parent.mkdir(parents=True, exist_ok=True)
     sidecar.unlink(missing_ok=True)

@@ -137,7 +137,9 @@ def check_table_size(file: Path, source: str, rows: int, columns: int) -> None:
     """
     size = file.stat().st_size
     if 8 * rows * columns > max(HARMLESS, 10 * MOST_TIMES * size):
-        raise DataError(f"{source}: {rows:,} rows in {size:,} bytes: made to fill the memory")
+        raise DataError(
+            f"{source}: {rows:,} rows in {size:,} bytes: refused, because the file would exhaust the memory"
+        )
 
 
 def column_types(schema: TableSchema) -> dict[str, pl.DataType]:
@@ -261,7 +263,7 @@ def _described(value: object, what: str, column: str, schema: TableSchema) -> st
         advice = "; describe other labels with a layout of your own (`data.schema` with `signal` and `background`)"
         advice = "; the labels are `signal` and `background` of the layout" if own else advice
     elif "positive" in what:
-        zero, negative = "leave out events of zero weight", "a layout of your own allows them by `negative_weights`"
+        zero, negative = "leave out events of zero weight", "a custom layout can allow them with `negative_weights`"
         advice = f"; {zero if value == 0 else negative}"
     return f"found {value!r}, expected {what}{advice}"
 

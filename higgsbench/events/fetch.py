@@ -101,7 +101,7 @@ def opendata_path() -> Path:
     """Return the verified file in the cache.
 
     Raises:
-        DataError: if it has not been fetched yet, or is no longer complete.
+        DataError: if it has not been fetched yet, or is incomplete.
     """
     known = _known(_target())
     if known is None:
@@ -126,8 +126,8 @@ def fetch_opendata(
             replaces what the cache holds.
         output: also copy the verified file here.
         force: bring the file even if the cache holds it.
-        timeout: seconds without an answer or a byte after which an attempt is given up.
-        attempts: how often to try where trying again can help; the pauses between them are pooch's.
+        timeout: give up an attempt after this many seconds without an answer or a byte.
+        attempts: maximum number of attempts for errors that may be temporary; pooch sets the pauses.
         progress: progress bar in pooch's sense (`total`, `update`, `reset`, `close`), or False.
         expected: what the content must be.
 
@@ -182,8 +182,8 @@ def download(url: str, place: Path, *, timeout: float, attempts: int = 1, progre
     Args:
         url: http or https address; redirections are followed.
         place: file to write; absent after a failure.
-        timeout: seconds without a byte after which an attempt is given up.
-        attempts: how often to try where trying again can help.
+        timeout: give up an attempt after this many seconds without a byte.
+        attempts: maximum number of attempts for errors that may be temporary.
         progress: progress bar in pooch's sense, or False.
 
     Raises:
@@ -206,7 +206,7 @@ def download(url: str, place: Path, *, timeout: float, attempts: int = 1, progre
             if again:
                 raise
             # Not an error of requests, so pooch does not try again.
-            raise DataError(f"{url}: {reason}; give a mirror or a file already downloaded with --from") from None
+            raise DataError(f"{url}: {reason}; use --from with a mirror or a downloaded file") from None
 
     keeper = pooch.create(
         place.parent, "", registry={place.name: None}, urls={place.name: url}, retry_if_failed=attempts - 1
@@ -217,7 +217,9 @@ def download(url: str, place: Path, *, timeout: float, attempts: int = 1, progre
     except requests.exceptions.RequestException as error:
         tried = f"after {attempts} attempts" if attempts > 1 else "at the only attempt"
         reason, _ = _fault(error, timeout)
-        raise DataError(f"{url}: {reason} {tried}; try again later, or give --from a mirror or file") from error
+        raise DataError(
+            f"{url}: {reason} {tried}; try again later, or use --from with a mirror or a downloaded file"
+        ) from error
 
 
 def _fault(error: Exception, timeout: float) -> tuple[str, bool]:

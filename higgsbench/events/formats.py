@@ -153,14 +153,16 @@ def _event_tree(content: Any, schema: TableSchema, source: str) -> Any:
     if len(trees) != 1:
         found = ", ".join(sorted(classes)) or "nothing"
         raise DataError(
-            f"{source}: no single tree of events (one named {TREE!r} would be taken); the file holds {found}"
+            f"{source}: the tree of events is ambiguous or missing; the file holds {found}. Name the tree {TREE!r}"
         )
     return content[trees[0]]
 
 
 def _series(name: str, values: Any, kind: pl.DataType, source: str) -> pl.Series:
     if values.ndim != 1 or (values.dtype == object and len(values) and not isinstance(values[0], str)):
-        raise DataError(f"{source}: column {name}: a branch with several values per event; one number each is needed")
+        raise DataError(
+            f"{source}: column {name}: this branch has several values per event; it must have one number per event"
+        )
     if values.dtype == object:
         return pl.Series(name, values.tolist(), dtype=pl.String)
     if kind == pl.String() and values.dtype.itemsize == 1 and not np.isin(values, (0, 1)).all():
@@ -228,7 +230,7 @@ def output_format(target: Path) -> str:
 
 
 def write_events(frame: pl.DataFrame, target: str | Path, schema: TableSchema = ATLAS_HIGGS) -> Path:
-    """Write events whole or not at all, columns in the order of the layout, missing values as its sentinel.
+    """Write events atomically, columns in the order of the layout, missing values as its sentinel.
 
     Args:
         frame: events, missing values null.

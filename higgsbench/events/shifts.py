@@ -101,8 +101,8 @@ def _assign(weights: FloatArray, table: Table, rest: str | None) -> npt.NDArray[
         least = 1
     if least == 2 or (rest is None and open_values.any()):
         raise DataError(
-            "the weights do not show the processes of the challenge's simulation (4 values of signal, 13 of Z, "
-            "1 of ttbar, continuous W): a normalisation of single processes cannot be shifted in this file"
+            "the processes cannot be recognised from the weights (expected 4 values for signal, 13 for Z, 1 for ttbar, "
+            "continuous W), so single processes cannot be scaled in this file"
         )
     return names[inverse]
 
@@ -196,7 +196,7 @@ class Shifts:
         return bool(self.tes or self.jes or self.soft_met)
 
     def inverse(self) -> Shifts:
-        """The shifts that take the events back, up to rounding (and unless events were dropped in between)."""
+        """The inverse shifts, which restore the events up to rounding (unless events were dropped in between)."""
         factors = {name: 1.0 / getattr(self, name) for name in ("bkg_scale", *_SCALES)}
         tes, jes = (1.0 / (1.0 + change) - 1.0 for change in (self.tes, self.jes))
         return Shifts(tes, jes, -self.soft_met, **factors)
@@ -246,10 +246,10 @@ def _moved_primaries(before: Columns, shifts: Shifts, soft: tuple[FloatArray, Fl
 
 
 def _moved_mmc(before: Columns, after: Columns, stored: FloatArray) -> FloatArray:
-    """Carry the file's mass along: times the ratio of the MMC-lite masses after and before.
+    """Scale the file's mass by the ratio of the MMC-lite masses after and before the shift.
 
-    A mass that the scan no longer finds becomes missing; where the file has none, one that it newly finds is taken.
-    Where the scan never finds one, the file's value scales with the visible mass.
+    A mass that the scan no longer finds becomes missing. If the file has no mass but the scan now finds one, that mass
+    is used. If the scan never finds one, the file's value scales with the visible mass.
     """
     lite_before, lite_after = mmc_lite_from_primaries(before), mmc_lite_from_primaries(after)
     visible = derive(after, ("DER_mass_vis",))["DER_mass_vis"] / derive(before, ("DER_mass_vis",))["DER_mass_vis"]

@@ -64,8 +64,8 @@ def text_chunks(file: Path, source: str, *, zipped: bool, size: int) -> Iterator
                 total += len(chunk)
                 if limit is not None and total > limit:
                     raise DataError(
-                        f"{source}: unpacks to more than {MOST_TIMES} times its size: not an event file, or one made "
-                        "to fill the memory"
+                        f"{source}: unpacks to more than {MOST_TIMES} times its size: not an event file, or one that "
+                        "would exhaust the memory"
                     )
                 yield chunk
     except _DAMAGE as error:

@@ -141,8 +141,8 @@ def test_a_good_answer(fetch: Callable[..., Any], server: Server, content: bytes
 @pytest.mark.parametrize(
     ("path", "message", "requests"),
     [
-        ("/missing", "404 Not Found; give a mirror", 1),
-        ("/forbidden", "403 Forbidden; give a mirror", 1),
+        ("/missing", "404 Not Found; use --from with a mirror", 1),
+        ("/forbidden", "403 Forbidden; use --from with a mirror", 1),
         ("/circle", "redirects in circles", 31),
         ("/elsewhere", "redirected to one", 1),
         ("/error", "500 Internal Server Error after 3 attempts", 3),

@@ -114,7 +114,7 @@ class TestRoot:
         with uproot.recreate(tmp_path / "two.root") as file:
             for name in ("one", "two"):
                 file.mktree(name, {"x": np.dtype(float)}).extend({"x": np.zeros(3)})
-        with pytest.raises(DataError, match=r"no single tree of events.*one.*two"):
+        with pytest.raises(DataError, match=r"the tree of events is ambiguous.*one.*two"):
             load_events(tmp_path / "two.root")
         with uproot.recreate(tmp_path / "one.root") as file:
             file.mktree("one", {"x": np.dtype(float)}).extend({"x": np.zeros(3)})

@@ -1,4 +1,4 @@
-"""The Python interface names the argument at fault, whatever is given for it."""
+"""The Python interface names the argument at fault, whatever its value."""
 
 from __future__ import annotations
 

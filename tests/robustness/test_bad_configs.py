@@ -133,7 +133,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "an unknown number": (("leaderboard", "nowhere", "--sort", "best"), r"--sort: no column of numbers is named 'be.*"),
     "an unknown row": (("predict", "run", "test.csv", "-o", "s.csv", "--model", "xgb"), r"--model xgb: no row of th.*"),
     "an unknown ending": (("predict", "run", "test.csv", "-o", "s.txt"), r"s.txt: the name must end with .csv, .csv.*"),
-    "no folder for it": (("predict", "run", "test.csv", "-o", "no/s.csv"), r"no/s.csv: cannot be written: there is .*"),
+    "a missing folder": (("predict", "run", "test.csv", "-o", "no/s.csv"), r"no/s.csv: cannot be written: there is .*"),
     "over the input": (("predict", "run", "test.csv", "-o", "test.csv"), r"test.csv: is the input itself; give the .*"),
     "no such sets": (("predict", "run", "test.csv", "-o", "s.csv", "--subset", "b"), r"test.csv: no column KaggleSe.*"),
     "an unknown layout": (("score", "submission.csv", "truth.csv", "--schema", "cms"), r"schema: 'cms' is neither a.*"),

@@ -125,7 +125,7 @@ OTHERS: dict[str, tuple[tuple[str, ...], str]] = {
         ("score", "submission.csv", "truth.csv", "--n-s", "-1"),
         r"n_s must be a positive number, got -1.0",
     ),
-    "a total that is no number": (
+    "a total that is not a number": (
         ("score", "submission.csv", "truth.csv", "--n-b", "nan"),
         r"n_b must be a positive number, got nan",
     ),

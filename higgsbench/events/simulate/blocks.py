@@ -283,7 +283,7 @@ FORMATS: tuple[str, ...] = tuple(_BYTES)
 
 
 def _check_space(path: Path, events: int, ending: str) -> None:
-    """Refuse a file that its disk cannot hold, before hours are spent on it."""
+    """Refuse a file that does not fit on the disk, before the simulation starts."""
     try:
         disk = shutil.disk_usage(path.parent)
     except OSError:

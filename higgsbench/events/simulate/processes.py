@@ -177,7 +177,8 @@ SIGNAL_FRACTION = sum(s.events for s in SAMPLES if s.signal) / sum(s.events for 
 
 
 SIMULATION_VERSION = 1
-"""Raised whenever the same settings give other events, so that nothing stored under the old identity is reused."""
+"""Version of the simulation; increased whenever the same settings give different events, so that old stored results are
+not reused."""
 
 DEFAULT_SETS: Mapping[str, float] = MappingProxyType({"t": 250.0, "b": 100.0, "v": 450.0})
 """Proportions of training, public and private test set, those of the challenge."""
@@ -193,7 +194,7 @@ _MOST_EVENTS = 2**63 - SIMULATED_FROM
 class SimulationSettings:
     """A simulated data set; equal settings give equal events with any number of processes.
 
-    (As far as numpy keeps its random streams: its versions may differ, and processors in the last digit.)
+    (Different numpy versions may give different random streams, and different CPUs may differ in the last digit.)
 
     Attributes:
         events: number of events, at least 1.

@@ -266,7 +266,7 @@ def _derived_rule(name: str) -> Rule:
     text = f"{name} follows from the primary quantities within rounding"
     offenders: Test = partial(_disagrees, name)
     if name == _DIJET:
-        text = f"{_DIJET} is that of massless jets or more, up to heavy jets (mass 0.6 pt) or 1.5 times"
+        text = f"{_DIJET} is at least that of massless jets, and at most that of heavy jets (mass 0.6 pt) or 1.5 times"
         offenders = _impossible_dijet
     return Rule(f"derived_{name}", "derived", text, columns, offenders, _present(*own))
 

@@ -33,7 +33,7 @@ class RuleResult:
 
     Attributes:
         rule: the rule.
-        checked: number of rows it spoke about; None where the file lacks a column the rule needs.
+        checked: number of rows the rule applies to; None if the file lacks a column the rule needs.
         offenders: number of rows that break it.
         first: the first offending rows: row number (from 1, header not counted; with the line in a
             text file), EventId and the rule's columns.

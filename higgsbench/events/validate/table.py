@@ -155,7 +155,7 @@ class Rule:
         description: the statement, with units.
         columns: columns the rule needs and shows for an offending row; without one of them it is not applicable.
         offenders: takes the table, returns (n,) True for rows that break the rule.
-        checked: takes the table, returns (n,) True for rows the statement speaks about; None means all rows.
+        checked: takes the table, returns (n,) True for rows the rule applies to; None means all rows.
         warning: whether breaking it is rare but legal, so that only a strict validation fails.
         whole: whether the rule compares rows with each other and therefore needs all of them at once.
         cells: takes a table of one offending row, returns the columns at fault; None means `columns`.
