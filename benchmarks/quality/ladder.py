@@ -176,7 +176,7 @@ NO_HELP = (
 
 
 def did_not_help(runs: list[Scores]) -> list[str]:
-    """What was tried and is no better, or no better than its cost."""
+    """What was tried and gave no gain, or a gain smaller than its cost."""
     lines = ["What did not help, or no more than its error:", "", "| tried | minus | Δ wAUC | Δ AMS at 10-20% |"]
     lines.append("|---|---|---|---|")
     names = list(dict.fromkeys(name for pair in NO_HELP for name in pair[:2]))

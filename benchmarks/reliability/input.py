@@ -96,7 +96,7 @@ def _in_own_process(target: str, cases: int) -> dict[str, Any]:
 
 
 def _child(target: str, first: int, last: int, folder: str) -> None:
-    """Run cases FIRST to LAST of a target; what came of them stands in FOLDER/progress.json all the time."""
+    """Run cases FIRST to LAST of a target; FOLDER/progress.json always holds their results so far."""
     from tests.robustness.fuzzing import attempt, make_inputs
 
     os.environ["HIGGSBENCH_CACHE_DIR"] = f"{folder}/cache"

@@ -74,7 +74,7 @@ class Answer:
 
     @property
     def errors(self) -> list[str]:
-        """Lines of standard error that are no progress."""
+        """Lines of standard error other than progress."""
         return [line for line in self.err.splitlines() if line.startswith(("Error", "Traceback", "Usage"))]
 
     @property
@@ -141,7 +141,7 @@ def stored(run: Path | None) -> dict[str, int]:
 
 
 def damaged_units(run: Path | None) -> list[str]:
-    """Return the units whose marker vouches for what is not there."""
+    """Return the units whose marker names files that do not exist."""
     if run is None:
         return []
     store = RunStore(run)

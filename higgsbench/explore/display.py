@@ -411,7 +411,7 @@ def _split(found: Exploration, drawn: Drawn) -> list[Part]:
 
 
 def write_page(found: Exploration, target: Path) -> None:
-    """Write the page whole or not at all.
+    """Write the page atomically.
 
     Raises:
         MissingExtraError: if the drawing libraries are absent.

@@ -209,7 +209,7 @@ def check_page(target: Path) -> None:
 
 
 def write_page(target: Path, content: str) -> None:
-    """Write a page whole or not at all.
+    """Write a page atomically.
 
     Raises:
         DataError: if the file cannot be written.

@@ -38,7 +38,7 @@ def write_report(
     systematics: Sequence[Systematic] = (),
     shift_events: str | Path | None = None,
 ) -> Path:
-    """Write the page of a stored run, whole or not at all.
+    """Write the page of a stored run atomically.
 
     Arguments are those of `higgsbench.write_report`; `systematics` and `shift_events` are its shifts and their events.
 

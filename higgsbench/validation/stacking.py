@@ -147,7 +147,7 @@ class StackingEnsemble(PhysicalBase, _BaseComposition):  # type: ignore[misc]  #
         Raises:
             ConfigError: if the method or a scheme of weights is not known.
             ModelError: if a column that is named does not exist.
-            ValueError: for malformed input, members that are no pairs, or too few events for the folds.
+            ValueError: for malformed input, members that are not pairs, or too few events for the folds.
         """
         named = self._built()
         X_, y_, w = self._checked_fit(X, y, sample_weight)
