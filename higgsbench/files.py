@@ -231,7 +231,7 @@ def read_vouched(folder: Path, name: str) -> bytes:
                 break
         time.sleep(_PAUSE)
     raise StoreError(
-        f"{folder / name}: damaged: its checksum is not the one in {ROWS}; run the configuration again to rewrite it"
+        f"{folder / name}: damaged: its checksum differs from that in {ROWS}; run the configuration again to rewrite it"
     )
 
 

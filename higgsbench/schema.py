@@ -189,8 +189,8 @@ ATLAS_HIGGS = TableSchema(
 """Kaggle's training.csv and test.csv and the CERN Open Data file (record 328, DOI 10.7483/OPENDATA.ATLAS.ZBP2.M5T8)."""
 
 SIMULATED_FROM = 1_000_000_000
-"""Toy events have event numbers from this value upwards, far above those of the official file, so that
-they can be recognised in any file and are never ranked together with real data."""
+"""Toy events have event numbers from this value upwards, far above those of the official file, so that they
+can be recognised in any file and are never ranked together with real data."""
 
 _UCI_JETS = tuple(f"jet_{i}_{part}" for i in range(1, 5) for part in ("pt", "eta", "phi", "b-tag"))
 _UCI_FEATURES = (

@@ -260,7 +260,7 @@ def _described(value: object, what: str, column: str, schema: TableSchema) -> st
     advice = ""
     if column == schema.label:
         own = schema.name not in SCHEMAS
-        advice = "; describe other labels with a layout of your own (`data.schema` with `signal` and `background`)"
+        advice = "; describe other labels in a custom layout (`data.schema` with `signal` and `background`)"
         advice = "; the labels are `signal` and `background` of the layout" if own else advice
     elif "positive" in what:
         zero, negative = "leave out events of zero weight", "a custom layout can allow them with `negative_weights`"

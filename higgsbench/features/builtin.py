@@ -58,8 +58,8 @@ def _steps() -> tuple[dict[str, pl.Expr], ...]:
 
 
 STEPS: tuple[dict[str, pl.Expr], ...] = _steps()
-"""Intermediate quantities for features, by name, in the order of evaluation: each step uses columns and earlier steps. They
-are computed once for all features; Polars' own search for common parts of expressions misses most of these."""
+"""Intermediate quantities for features, by name, in the order of evaluation: each step uses columns and earlier steps.
+They are computed once for all features; Polars' own search for common parts of expressions misses most of these."""
 
 
 def _in_frame(name: str) -> Momentum:

@@ -210,7 +210,7 @@ def test_members_of_what_has_none(call: Call, toys: Path, tmp_path: Path) -> Non
     (folder / "stack.json").write_text('{"method": "mean", "members": [{"name": "a"}, {"name": "b"}]}')
     code, _, err = call("members", folder)
     assert code == 2
-    assert "stack.json: damaged: its checksum differs from the one in rows.json; run the configuration again" in err
+    assert "stack.json: damaged: its checksum differs from that in rows.json; run the configuration again" in err
 
 
 def test_plan_predicts_and_trains_nothing(call: Call, toys: Path, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_sentinel_beyond_single_precision(tmp_path: Path) -> None:
 CELLS: list[tuple[str, str, Any, str]] = [
     ("label", "label", "q", "column label: found 'q', expected 's' or 'b'; the labels are `signal`"),
     ("zero weight", "w", 0.0, "column w: found 0.0, expected a positive weight; leave out events of zero weight"),
-    ("negative weight", "w", -1.0, "column w: found -1.0, expected a positive weight; a layout of your own"),
+    ("negative weight", "w", -1.0, "column w: found -1.0, expected a positive weight; a custom layout"),
     ("infinite", "y", float("inf"), "column y: found inf, expected a finite number"),
     ("group", "jets", -1, "column jets: found -1, expected a group number of 0 or more"),
 ]

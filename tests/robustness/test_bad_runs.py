@@ -107,7 +107,7 @@ PREDICT: dict[str, tuple[Spoil, str]] = {
     "no rows": (lambda run: (run / "rows.json").unlink(), r"run: unfinished \(4 units stored\); run its config.*"),
     "a flipped byte": (
         lambda run: (run / "predictor.json").write_bytes((run / "predictor.json").read_bytes() + b" "),
-        r"run/predictor.json: damaged: its checksum differs from the one in rows.json; run the configuration again.*",
+        r"run/predictor.json: damaged: its checksum differs from that in rows.json; run the configuration again.*",
     ),
     "rows of nothing": (raw("rows.json", b""), r"run/rows.json: damaged or not made by higgsbench"),
     "rows of depth": (raw("rows.json", b"[" * 100_000), r"run/rows.json: damaged or not made by higgsbench"),

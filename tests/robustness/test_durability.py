@@ -127,7 +127,7 @@ class TestSeals:
         assert read_vouched(tmp_path, "a") == b"content"
         thread.join()
         (tmp_path / "a").write_bytes(b"other")
-        with pytest.raises(StoreError, match=r"its checksum differs from the one in rows\.json"):
+        with pytest.raises(StoreError, match=r"its checksum differs from that in rows\.json"):
             read_vouched(tmp_path, "a")
 
 
