@@ -38,7 +38,9 @@ _DPI = 200
 
 
 def _not_about_the_cache(record: logging.LogRecord) -> bool:
-    return "temporary cache directory" not in str(record.msg)
+    return not str(record.msg).startswith(
+        ("mkdir -p failed for path", "Matplotlib created a temporary cache directory")
+    )
 
 
 def _check_libraries() -> None:

@@ -370,7 +370,7 @@ class TestStoredFiles:
     def test_unwritable_output(self, config: Config, tmp_path: Path) -> None:
         blocked = tmp_path / "file"
         blocked.write_text("no folder")
-        with pytest.raises(higgsbench.HiggsbenchError, match="cannot be written"):
+        with pytest.raises(higgsbench.HiggsbenchError, match="is a file, but --output needs a folder"):
             higgsbench.run(config(), output=blocked, jobs=1)
 
 
