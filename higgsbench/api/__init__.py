@@ -1,6 +1,6 @@
 """Floor 7: the Python interface to runs. Every command parses, calls the function of its name here, and renders.
 
-Wherever a run is asked for, its folder, its name, `latest`, a folder of runs or the `RunResult` of `run` will do.
+A run can be given as its folder, its name, `latest`, a folder of runs, or the `RunResult` that `run` returns.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 class _Kind:
-    """Accepts a value as it is, or refuses it as not being what the words say; pydantic looks no deeper into it."""
+    """Accepts or refuses a value as a whole, described in the error; pydantic does not validate its content."""
 
     def __init__(self, words: str, holds: Callable[[Any], bool]) -> None:
         self.words, self.holds = words, holds
@@ -88,7 +88,7 @@ Totals = Annotated[
     tuple[float | None, float | None],
     _Kind(
         "two numbers (N_s, N_b)",
-        # NaN is refused where the totals are used, by the name of the one at fault.
+        # NaN is refused later, where the totals are used, in an error that names the total.
         lambda value: _is_list(value, lambda n: n is None or isinstance(n, float) or _is_number(n)) and len(value) == 2,
     ),
 ]
@@ -101,7 +101,7 @@ ANYTHING = _Kind("anything", lambda value: True)
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Refuse arguments of the wrong kind by name; a keyword that does not exist stays Python's own TypeError.
+    """Refuse arguments of the wrong type in an error that names them; an unknown keyword still raises TypeError.
 
     Raises:
         ConfigError: by the function that is returned.

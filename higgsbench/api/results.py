@@ -133,7 +133,7 @@ def _scored(
     subsets: Sequence[str] | None,
     progress: Progress | None,
 ) -> Iterator[polars.DataFrame]:
-    """Pass scored parts on; warn at the end of events that the run was trained on, whose scores test nothing."""
+    """Yield the scored parts; warn at the end if the run was trained on some of the events."""
     from higgsbench.runs.environment import available_cores
     from higgsbench.runs.predict import predictions, training_events
 
@@ -296,8 +296,8 @@ def stats(
         mc_stat: whether simulation statistics count as uncertainty in the workspace.
         shifts: systematic shifts that the run's stored models score, "tes=0.03" or "tes=up.csv,down.csv" (event files);
             with `nominal`, score files: (name, up, down) or "tes=up.parquet,down.parquet".
-        events: labelled events that are shifted; by default the run's held-out events, or without any its training
-            events, judged out of fold.
+        events: labelled events that are shifted; by default the run's held-out events, or, if there are none,
+            its training events scored out of fold.
         nominal: scores of these events (Parquet: EventId, score), where they were scored elsewhere.
         results: folder that holds runs.
 
@@ -347,8 +347,8 @@ def write_report(
         all_rows: whether every row gets its own figures, instead of only the best ones and the stack.
         shifts: systematic shifts whose effect is shown: "tes=0.03" moves the events, "tes=up.csv,down.csv" names files
             of moved events.
-        events: file of labelled events that are shifted; by default the run's held-out events, or without any its
-            training events, judged out of fold.
+        events: file of labelled events that are shifted; by default the run's held-out events, or, if there are
+            none, its training events scored out of fold.
         results: folder that holds runs.
 
     Returns:

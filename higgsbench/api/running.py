@@ -36,7 +36,7 @@ _OF_ANOTHER_SOURCE: dict[str, object] = {
     "luminosity": None,
     "set_proportions": {},
 }
-"""What a configuration of simulated events says that an event file does not need."""
+"""Keys of `data` that apply only to simulated events."""
 
 
 @checked
@@ -186,7 +186,7 @@ def _engine_settings(
     unit_time_limit: str | float | None,
     unit_memory_limit: str | float | None,
 ) -> EngineSettings:
-    """Read how units are to be run; arguments as for `run`.
+    """Parse the options that decide how units run; arguments as for `run`.
 
     Raises:
         ConfigError: naming the choice at fault.
@@ -241,7 +241,7 @@ def tune_model(
         inner: folds that judge a trial.
         outer: folds held out in turn for an honest score; 0 for none, by default 3 or all folds of a run with fewer.
         vary: `training_weights` or `features`, or with choices as `WHAT=A,B`.
-        prune: whether trials behind the median are broken off.
+        prune: whether trials that are worse than the median are stopped early.
         data: event file, instead of the configuration's.
         preset: preset to begin with.
         settings: `key=value` changes of the configuration.

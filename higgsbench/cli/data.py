@@ -27,7 +27,7 @@ _COLOURS = {"held": "green", "violated": "bold red", "warning": "yellow", "not a
 @click.option("-o", "--output", type=opt.PATH, help="Also copy the verified file to this path or folder.")
 @click.option("--force", is_flag=True, help="Download the file even if the cache has it.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
-              help="Seconds without an answer after which an attempt is given up.")  # fmt: skip
+              help="Give up an attempt after this many seconds without an answer.")  # fmt: skip
 @click.option("--attempts", type=click.IntRange(1), default=3, show_default=True, help="How often to try.")
 def fetch(source: str | None, output: Path | None, force: bool, timeout: float, attempts: int) -> None:
     """Download the challenge's file (818,238 events, 65 MB) from CERN Open Data, record 328, into the cache.
@@ -86,7 +86,9 @@ class _PoochProgress:
 @click.argument("source", metavar="IN", type=opt.FILE_NAME)
 @click.argument("target", metavar="OUT", type=opt.PATH)
 def convert(source: Path, target: Path) -> None:
-    """Convert IN to OUT: .csv, .csv.gz, .parquet or .root by the ending of OUT; the content decides what IN is.
+    """Convert IN to OUT: the file ending selects the format of OUT (.csv, .csv.gz, .parquet or .root).
+
+    The format of IN is detected from its content.
 
     Columns come out in the official order and missing values as -999.0; the events and so their digest stay the same.
     ROOT files need the extra `root`.
@@ -145,7 +147,7 @@ def simulate(
 @click.argument("target", metavar="OUT", type=opt.PATH)
 @opt.shift_options
 @opt.seed_option
-@click.option("--reselect", is_flag=True, help="Drop events that the shift moved below the selection's thresholds.")
+@click.option("--reselect", is_flag=True, help="Drop events that fall below the selection thresholds after the shift.")
 def shift(source: Path, target: Path, seed: int, reselect: bool, **options: Any) -> None:
     """Apply systematic shifts to the events of IN, real or simulated, and write them to OUT.
 
@@ -238,7 +240,7 @@ def _missing(info: EventsInfo) -> Table:
 
 @opt.command("validate", "data validate training.csv --strict")
 @click.argument("file", type=opt.FILE_NAME)
-@click.option("--strict", is_flag=True, help="Fail on warnings, too: things that are rare but legal.")
+@click.option("--strict", is_flag=True, help="Also fail on warnings (rare but valid values).")
 @click.option("--rows", type=click.IntRange(0), default=5, show_default=True,
               help="How many offending rows to show per rule.")  # fmt: skip
 @opt.format_option("table", "json")

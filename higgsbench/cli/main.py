@@ -16,17 +16,17 @@ from higgsbench.errors import HiggsbenchError, nearest
 from higgsbench.files import one_line
 
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-"""Errors that are not bugs wherever they happen: a disk that is full or read-only, permissions that are missing."""
+"""System errors that are never bugs, such as a full or read-only disk or missing permissions."""
 
 _PLAIN = {
     "±": "+-", "≈": "~", "Δ": "d", "³": "^3", "²": "^2", "µ": "u", "μ": "u", "…": "...", "×": "x", "·": ".",
     "≥": ">=", "≤": "<=", "→": "->", "✓": "x", "–": "-", "—": "-",
 }  # fmt: skip
-"""What stands for a sign where the output's encoding has none."""
+"""Replacements for characters that the output encoding does not have."""
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by module and one line of help, and imports a module when it is called.
+    """A command group that stores each command's module and help line, and imports the module on use.
 
     `higgsbench --help` therefore imports neither Polars nor any model library.
     """
@@ -66,17 +66,17 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     lazy={
-        "run": ("run:run", "Train, stack and cut as a configuration says; show the leaderboard."),
+        "run": ("run:run", "Train, stack and choose cuts as configured; show the leaderboard."),
         "tune": ("run:tune", "Search the parameters of a model by nested studies."),
         "leaderboard": ("tables:leaderboard", "Rank the rows of all stored runs."),
-        "members": ("tables:members", "Show what each member gives to the stack of a run."),
+        "members": ("tables:members", "Show what each member contributes to the stack of a run."),
         "predict": ("scoring:predict", "Score new events with the stored models of a run."),
         "submit": ("scoring:submit", "Write a submission in the challenge's format."),
         "score": ("scoring:score", "Check a submission and score it against the truth."),
         "compare": ("tables:compare", "Compare models of stored runs on the same events."),
         "stats": ("tables:stats", "Expected significance and limits of stored models."),
-        "report": ("tables:report", "Draw a stored run as one page of pictures and tables."),
-        "export": ("main:export", "Hand a stored run to other tools."),
+        "report": ("tables:report", "Draw a stored run as one page of figures and tables."),
+        "export": ("main:export", "Export a stored run to other tools."),
         "cluster": ("tables:cluster", "Show the batch job that a cluster file asks for."),
         "models": ("tables:models", "List the registered models."),
         "features": ("tables:features", "List the feature sets, or the formulas of one."),
@@ -116,7 +116,7 @@ def data() -> None:
     epilog="Example:  higgsbench export mlflow results/all-1a2b3c4d --tracking-uri sqlite:///mlflow.db",
 )
 def export() -> None:
-    """Hand a stored run to other tools."""
+    """Export a stored run to other tools."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -143,7 +143,7 @@ def main(args: list[str] | None = None) -> None:
         click.echo("Interrupted.", err=True)
         code = 130
     except BrokenPipeError:
-        # The reader (head, less) went away; keep Python from complaining once more while it shuts down.
+        # The reader (head, less) closed the pipe; suppress a second error message at shutdown.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
@@ -165,7 +165,7 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _open_streams() -> None:
-    """Make standard output and error usable: open where a caller closed them, plain signs where they lack ours."""
+    """Make standard output and error usable: reopen them if closed, replace characters that they cannot encode."""
     codecs.register_error("higgsbench", _plain_signs)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

@@ -44,7 +44,7 @@ class Command(click.Command):
     """A command that refuses single options given twice and shows warnings and notes on standard error."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, and refuse an option that takes one value and got several, of which click would keep the last."""
+        """Parse the arguments; refuse a single-value option given several times (click would keep the last value)."""
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         single = [p for p in order if isinstance(p, click.Option) and not (p.multiple or p.is_flag or p.count)]
         twice = next((p for p in single if single.count(p) > 1), None)
@@ -60,7 +60,7 @@ class Command(click.Command):
 
 @contextlib.contextmanager
 def _told_on_stderr() -> Iterator[None]:
-    """Show what the Python functions warn of and note, each in one line on standard error."""
+    """Show warnings and notes of the Python functions, one line each, on standard error."""
     import logging
     import warnings
 
@@ -108,7 +108,7 @@ results_option = click.option("--results", type=PATH, default=Path("results"), s
                               help="Folder that holds runs; RUN is a folder, a name in it, or latest.")  # fmt: skip
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the events.")
 preset_option = click.option(
-    "--preset", type=click.Choice(["quick", "good", "best"]), help="Effort, instead of the configuration's."
+    "--preset", type=click.Choice(["quick", "good", "best"]), help="Preset (effort level); overrides the configuration."
 )
 
 
@@ -190,14 +190,14 @@ def split_names(text: str | None, option: str) -> list[str] | None:
     """
     names = [name.strip() for name in text.split(",") if name.strip()] if text is not None else None
     if names == []:
-        raise click.UsageError(f"{option} names nothing; leave it out for all")
+        raise click.UsageError(f"{option} is empty; leave it out to use all")
     return names
 
 
 def console(*, stderr: bool = False, width: int = 160) -> Console:
     """Return a console that shows texts as they are; `width` is that of a pipe or file, where no terminal gives one.
 
-    Names out of files are no markup: "[jets]" is part of a name and not a style.
+    Names from files are not markup: "[jets]" is part of a name, not a style.
     """
     from rich.console import Console
 

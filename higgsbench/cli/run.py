@@ -28,7 +28,7 @@ _engine_options = opt.added(
                  help="Where fits run: processes here (default), this process, or Dask workers (extra dask)."),
     click.option("--scheduler", metavar="ADDRESS|FILE", help="Dask scheduler with its workers; implies --engine dask."),
     click.option("--cluster", type=opt.PATH, metavar="FILE",
-                 help="Batch system that brings Dask workers; see `higgsbench cluster`."),
+                 help="YAML file of a batch system that starts Dask workers; see `higgsbench cluster`."),
     click.option("--unit-time-limit", metavar="TIME",
                  help="Stop a single fit after this time, e.g. 10m, and count it as failed."),
     click.option("--unit-memory-limit", metavar="SIZE", help="Stop a fit whose process takes more, e.g. 4GB."),
@@ -43,7 +43,7 @@ _engine_options = opt.added(
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, e.g. cut.rule=max.")
 @opt.preset_option
 @click.option("--time-limit", metavar="TIME",
-              help="For everything, e.g. 90s, 30m, 2h; rows that do not fit are left out and named.")  # fmt: skip
+              help="For the whole run, e.g. 90s, 30m, 2h; rows that do not fit are left out and listed.")  # fmt: skip
 @click.option("--plan", "dry", is_flag=True, help="Predict time and memory, train nothing.")
 @click.option("--events", type=click.IntRange(min=100), help="With --plan: predict for this number of training events.")
 @click.option("--jobs", "-j", type=click.IntRange(min=1),
@@ -71,7 +71,7 @@ def run(
     settings = (*settings, "store_models=false") if no_models else settings
     settings = settings if memory_limit is None else (*settings, f"memory_limit={memory_limit}")
     if events is not None and not dry:
-        raise click.UsageError("--events goes with --plan; it changes no run")
+        raise click.UsageError("--events works only together with --plan")
     if dry and time_limit is not None:
         raise click.UsageError("--plan predicts the whole run; leave out --time-limit")
     if dry and retry_failed:
@@ -126,7 +126,7 @@ def _report_failures(result: RunResult) -> None:
         if failure.path is not None:  # a row that was refused before any fit has been named already
             click.echo(f"Failed: {failure.row}: {failure.message} (traceback in {_shown(failure.path)})", err=True)
     if any(failure.path is not None for failure in result.failures):
-        click.echo("Failed units are not trained again unless you say --retry-failed.", err=True)
+        click.echo("Failed units are not trained again unless you add --retry-failed.", err=True)
     if result.failures:
         raise click.exceptions.Exit(1)
 
@@ -153,7 +153,7 @@ def _result(record: dict[str, Any]) -> str:
 
 
 class Progress:
-    """Shows a run while it goes: a live bar on a terminal, a line per event of note in logs and pipes."""
+    """Shows the progress of a run: a live bar on a terminal, one line per step in logs and pipes."""
 
     def __init__(self, screen: Console, *, quiet: bool = False) -> None:
         from rich import progress as bars
@@ -220,16 +220,18 @@ class Progress:
 @click.option("--time-limit", metavar="TIME", help="For all studies together, e.g. 90s, 30m, 2h.")
 @click.option("--objective", metavar="METRIC", default="log_loss", show_default=True,
               help="What to improve: log_loss, auc, or ams with the cut from other folds.")  # fmt: skip
-@click.option("--inner", type=click.IntRange(2, 20), default=3, show_default=True, help="Folds that judge a trial.")
+@click.option(
+    "--inner", type=click.IntRange(2, 20), default=3, show_default=True, help="Inner folds used to evaluate a trial."
+)
 @click.option("--outer", type=click.IntRange(0, 100), show_default="3, or all folds if fewer",
-              help="Folds of the run held out in turn, each with a study of its own, for an honest score.")  # fmt: skip
+              help="Outer folds; each is held out in turn with its own study, for an unbiased score.")  # fmt: skip
 @click.option("--vary", multiple=True, metavar="WHAT[=A,B]", help="Vary training_weights or features too.")
-@click.option("--prune/--no-prune", default=True, help="Break off trials behind the median after a fold.")
+@click.option("--prune/--no-prune", default=True, help="Stop trials that are worse than the median after a fold.")
 @click.option("--data", type=opt.PATH, help="Event file, instead of the configuration's.")
 @opt.preset_option
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key of CONFIG.")
 @click.option("--jobs", "-j", type=click.IntRange(min=1), default=1, show_default=True,
-              help="Trials at a time; with more than one the search may vary.")  # fmt: skip
+              help="Number of parallel trials; with more than one the search is not reproducible.")  # fmt: skip
 @click.option("--studies", type=opt.PATH, default=Path("studies"), show_default=True,
               help="Folder of the studies; a study that was stopped continues.")  # fmt: skip
 @click.option("--output", "-o", type=opt.PATH, help="Write the configuration here too.")
@@ -289,11 +291,11 @@ def _show_study(result: TuneResult, screen: Console, config: Path, output: Path 
 
 
 def _advice(result: TuneResult, config: Path, tuned: Path) -> str:
-    """Say what to do next: nothing, where nothing better than the beginning was found."""
+    """Say what to do next, depending on whether better parameters than the starting point were found."""
     if not result.improved:
-        return f"Nothing better than the parameters of {config} was found: {tuned} has the same ones."
+        return f"The study found no better parameters than those of {config}; {tuned} has the same parameters."
     if result.nested is not None and not result.nested.better(result.objective):
-        return f"On the held-out folds {tuned} is not better than {config}: more trials may help, or nothing."
+        return f"On the held-out folds {tuned} is not better than {config}. More trials may help."
     return f"Next:  higgsbench run {tuned}"
 
 
@@ -318,10 +320,10 @@ def _show_nested(result: TuneResult, screen: Console) -> None:
     title = f"On {len(found.chosen)} held-out folds of the run, with standard errors"
     table = opt.plain_table(("parameters", "log-loss x10³", "wAUC", "AMS cv"), right=1, title=title)
     lines = (
-        ("of the beginning", found.start, ""),
-        ("nested (chosen without fold)", found.nested, ""),
-        ("final (chosen with it)", found.final, ""),
-        ("gain: nested - beginning", found.gain, "+"),
+        ("starting point", found.start, ""),
+        ("nested (chosen without the fold)", found.nested, ""),
+        ("final (chosen with the fold)", found.final, ""),
+        ("gain: nested - starting point", found.gain, "+"),
         ("optimism: final - nested", found.optimism, "+"),
     )
     for name, values, sign in lines:

@@ -35,7 +35,7 @@ def _subset_option(default: str) -> Callable[[opt.Function], opt.Function]:
 
 
 class _Counter:
-    """Says on standard error how many events are scored: a live count on a terminal, else one line at the end."""
+    """Reports the number of scored events on standard error: a live count on a terminal, otherwise one line."""
 
     def __init__(self, data: Path) -> None:
         self.name, self.begin, self.count = printable(data), time.monotonic(), 0
@@ -129,9 +129,9 @@ def score(
 ) -> None:  # fmt: skip
     """Check SUBMISSION as strictly as the challenge did, and print its AMS on the events of TRUTH.
 
-    TRUTH is an event file of which EventId, Label and Weight suffice. Where it names subsets (KaggleSet), the
-    submission must have exactly its events of b (public) and v (private), which are scored together and apart;
-    otherwise exactly all its events.
+    TRUTH is an event file; only its columns EventId, Label and Weight are needed. If it has subsets (KaggleSet), the
+    submission must contain exactly the events of b (public) and v (private), which are scored together and
+    separately. Otherwise it must contain exactly all events of TRUTH.
     """
     from higgsbench import api
 

@@ -48,10 +48,10 @@ def leaderboard(
     from higgsbench.leaderboard.render import WIDE, render, show
 
     if folder is not None and results is not None:
-        raise click.UsageError(f"FOLDER and --results mean the same; leave one of {folder} and {results} out")
+        raise click.UsageError(f"FOLDER and --results mean the same; give either {folder} or {results}, not both")
     results = _runs_folder(folder or results or Path("results"))
     if watching and form != "table":
-        raise click.UsageError("--watch shows a table; leave --format out")
+        raise click.UsageError("--watch always shows a table; remove --format")
     chosen = opt.split_names(columns, "--columns")
     if watching:
         from higgsbench.leaderboard.board import watch
@@ -63,7 +63,7 @@ def leaderboard(
         click.echo(render(board, form, chosen), nl=False)
         return
     if not board.tables and not board.notes:
-        click.echo(f"{results}: no runs yet; `higgsbench run` makes some")
+        click.echo(f"{results}: no runs yet; start one with `higgsbench run`")
     show(board, opt.console(width=WIDE), chosen)
 
 
@@ -110,7 +110,7 @@ def members(run: Path, results: Path, form: str) -> None:
 
 @opt.command("compare", "compare --run results/all-1a2b3c4d xgboost catboost stack")
 @click.argument("what", nargs=-1, metavar="[RUN | RUN:MODEL | MODEL]...")
-@click.option("--run", help="Run that bare names of models refer to; alone: all its models.")
+@click.option("--run", help="Run to take the named models from; without names, all its models.")
 @opt.results_option
 @click.option("--common", is_flag=True, help="Compare runs of different events on those they share.")
 @click.option("--replicas", type=click.IntRange(2), default=1000, show_default=True, help="Bootstrap replicas.")
@@ -122,7 +122,7 @@ def compare(
 ) -> None:
     """Compare models of stored runs on the same events.
 
-    Paired differences with errors and p-values, what one selects and the other does not, and what can be concluded.
+    Prints paired differences with errors and p-values, the events that only one model selects, and a conclusion.
     """
     from higgsbench.api import compare_models
     from higgsbench.compare.contest import render, show
@@ -141,11 +141,11 @@ def compare(
 @click.option("--model", "models", multiple=True, help="Only this model (repeatable).")
 @click.option("--sigma-b", multiple=True, type=_Share(0.0),
               help="Relative background uncertainty, 0.05 or 5% (repeatable).")  # fmt: skip
-@click.option("--max-bins", default=10, show_default=True, type=click.IntRange(1), help="Bins of the shape, at most.")
+@click.option("--max-bins", default=10, show_default=True, type=click.IntRange(1), help="Maximum number of score bins.")
 @click.option("--min-background", default=10.0, show_default=True, type=click.FloatRange(0.0),
-              help="Least expected background of a bin.")  # fmt: skip
+              help="Minimum expected background per bin.")  # fmt: skip
 @click.option("--min-effective", default=25.0, show_default=True, type=click.FloatRange(0.0),
-              help="Least effective number of simulated background events of a bin.")  # fmt: skip
+              help="Minimum effective number of simulated background events per bin.")  # fmt: skip
 @click.option("--workspace", type=_FILE, help="Write a HistFactory workspace of one model.")
 @click.option("--fit", is_flag=True, help="Significance and CLs limit of that workspace by pyhf (extra `stats`).")
 @click.option("--shape/--counting", default=True, show_default=True,
@@ -156,7 +156,7 @@ def compare(
               help="Systematic shift, scored by the stored models: tes=0.03 moves the events, tes=up.csv,down.csv names"
               " files of moved events; with --nominal files of their scores (repeatable).")  # fmt: skip
 @click.option("--events", type=_FILE,
-              help="Labelled events to shift; the run's held-out or else out-of-fold events by default.")  # fmt: skip
+              help="Events to shift; default: held-out events, or training events scored out of fold.")  # fmt: skip
 @click.option("--nominal", type=_FILE,
               help="Scores of --events (Parquet: EventId, score), where they were scored elsewhere.")  # fmt: skip
 @opt.format_option("table", "json")
@@ -200,19 +200,19 @@ def stats(
 @click.option("--output", "-o", type=_FILE, default=Path("report.html"), show_default=True, help="The page.")
 @click.option("--figures", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Also keep every figure as PNG and PDF in this folder.")  # fmt: skip
-@click.option("--data", type=opt.PATH, help="The run's event file, where it has moved.")
-@click.option("--test", type=opt.PATH, help="Its file of held-out events, where that has moved.")
+@click.option("--data", type=opt.PATH, help="The run's event file, if it has moved.")
+@click.option("--test", type=opt.PATH, help="The run's file of held-out events, if it has moved.")
 @click.option("--all-rows", is_flag=True, help="Figures for every row, not only for the best ones and the stack.")
 @click.option("--shift", "shifts", multiple=True, metavar="NAME=SIZE|UP,DOWN",
               help="Show what a systematic shift does: tes=0.03 moves the events, tes=up.csv,down.csv names files of "
               "moved events (repeatable).")  # fmt: skip
 @click.option("--events", type=_FILE,
-              help="Labelled events to shift; the run's held-out or else out-of-fold events by default.")  # fmt: skip
+              help="Events to shift; default: held-out events, or training events scored out of fold.")  # fmt: skip
 @opt.results_option
 def report(run: Path, output: Path, figures: Path | None, **options: Any) -> None:
     """Draw a stored run as one page that opens offline (needs the extra 'report').
 
-    RUN is a run, or a folder of runs, of which the one finished last is taken; by default that is `results`.
+    RUN is a run or a folder of runs (the run that finished last is used); the default is `results`.
     """
     from higgsbench.api import write_report
 
@@ -259,7 +259,7 @@ def cluster(file: Path) -> None:
 @click.option("--preset", type=click.Choice(["quick", "good", "best"]), help="Show the parameters of a preset.")
 @opt.format_option("table", "json")
 def models(preset: str | None, form: str) -> None:
-    """List the registered models, those of installed packages included."""
+    """List the registered models, including those of installed packages."""
     from higgsbench.models import registered_models
 
     rows = [_model(spec, preset) for spec in registered_models()]
@@ -309,7 +309,7 @@ _KEYS = ("name", "unit", "formula", "source", "group")
 @click.argument("name", metavar="[SET]", required=False)
 @opt.format_option("table", "json", "markdown")
 def features(name: str | None, form: str) -> None:
-    """List the feature sets, those of installed packages included; with SET, the formula and source of each feature.
+    """List the feature sets, including those of installed packages; with SET, the formula and source of each feature.
 
     Sets are shown for the layout of the challenge.
     """

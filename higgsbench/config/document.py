@@ -1,4 +1,4 @@
-"""YAML documents of plain values that know the line of every key, and the words for what is wrong with a value."""
+"""YAML documents of plain values with the line number of every key, and error messages for invalid values."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Document:
     Attributes:
         source: file name for messages.
         value: plain Python value.
-        lines: line number (from 1) of every key path; 0 where the document is not a text.
-        origins: option that key paths come from, for those that are not in the document.
+        lines: line number (from 1) of every key path; 0 if the document is not a text.
+        origins: command-line option that set a key path, for keys that are not in the document.
     """
 
     source: str
@@ -105,7 +105,7 @@ class Document:
         kind_found = type(value).__name__
         if not self.lines.get(path):
             raise self.refusal(path, f"a {kind_found} is not a plain value")
-        raise self.refusal(path, f"{shortened(value)!r} is read as a {kind_found.lower()}; quote it")
+        raise self.refusal(path, f"YAML reads {shortened(value)!r} as a {kind_found.lower()}; put it in quotes")
 
     def refusal(self, path: KeyPath, message: str) -> ConfigError:
         """Make an error that names the file, line and key path."""
@@ -230,7 +230,7 @@ def said(error: Any) -> str:
         return f"the key {error['loc'][-1]!r} is missing"
     if kind == "too_short":
         least = error["ctx"]["min_length"]
-        return f"expected at least {least} {'entry' if least == 1 else 'entries'}, there are {len(value)}"
+        return f"expected at least {least} {'entry' if least == 1 else 'entries'}, got {len(value)}"
     expected = _EXPECTED.get(kind)
     message = error["msg"].replace("Input should be ", "expected ") if expected is None else f"expected {expected}"
     for bound in ("greater", "less"):

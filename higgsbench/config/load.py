@@ -165,7 +165,7 @@ def _override(document: Document, setting: str) -> None:
     path: tuple[str | int, ...] = ()
     for depth, part in enumerate(parts):
         if not isinstance(node, (dict, list)):
-            raise ConfigError(f"{source}: {part!r} lies under a plain value")
+            raise ConfigError(f"{source}: {part!r} cannot be set: its parent is a plain value, not a section")
         step: Any = _list_position(node, part, source) if isinstance(node, list) else part
         path = (*path, step)
         if path not in document.lines:  # a section that the setting opens
@@ -197,7 +197,7 @@ def _list_position(node: list[Any], part: str, source: str) -> int:
 
 
 DEFAULT_EVENTS = 48_000
-"""Simulated events when the configuration gives no number; 15,000 of them train."""
+"""Default number of simulated events; 15,000 of them are training events."""
 
 
 def source_events(data: DataConfig, *, stored: bool = False) -> Events:
@@ -220,8 +220,8 @@ def source_events(data: DataConfig, *, stored: bool = False) -> Events:
         return load(opendata_path(), ATLAS_HIGGS)
     if data.path is None:
         raise ConfigError(
-            "data: no events are named; give a file with --data training.csv or with data.path in the configuration, "
-            "or take simulated events with data.source: simulated"
+            "data: no events given; name a file with --data training.csv or data.path in the configuration, "
+            "or use simulated events with data.source: simulated"
         )
     return load(data.path, data.table_schema())
 

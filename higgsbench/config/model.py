@@ -64,7 +64,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _choice(names: Iterable[str]) -> AfterValidator:
-    """Return what refuses a text that is not among some names, with the nearest one."""
+    """Return a validator that accepts only some names and suggests the nearest one."""
 
     def check(value: str) -> str:
         known = list(names)
@@ -158,10 +158,10 @@ NegativeWeights = Literal["drop", "absolute", "zero"]
 
 
 def _label(value: Any) -> Any:
-    """Refuse truth values, which YAML makes of some words, and everything else that cannot be in a cell."""
+    """Refuse booleans (YAML reads words such as `true` as booleans) and everything else that cannot be a cell."""
     if isinstance(value, bool):
         text = str(value).lower()
-        raise problem(f"{text} is a truth value in YAML; quote the label as the file writes it, e.g. {text!r}")
+        raise problem(f"YAML reads {text} as a boolean; put the label in quotes, as in the file, e.g. {text!r}")
     if not isinstance(value, (str, int, float)):
         raise problem(f"expected a text or a number, got {shortened(value)!r}")
     return value
@@ -207,7 +207,7 @@ class SchemaConfig(Strict):
         if repeated is not None:
             raise problem(f"feature {repeated!r} is named twice")
         if self.header == (self.columns is not None):
-            raise problem("`columns` names the columns of a file without a header: give it with `header: false` only")
+            raise problem("`columns` is for files without a header; use it only with `header: false`")
         needed = [*self.features, *(n for n in (*special.values(), self.group) if n is not None)]
         lost = [n for n in needed if self.columns is not None and n not in self.columns]
         if lost:
@@ -249,7 +249,7 @@ def _label_text(value: str | int | float) -> str:
 
 
 class ShiftConfig(Strict):
-    """Systematic shifts of simulated events; the meaning of each is `higgsbench.events.shifts.Shifts`'s."""
+    """Systematic shifts of simulated events; see `higgsbench.events.shifts.Shifts` for the meaning of each."""
 
     tes: Number = 0.0
     jes: Number = 0.0
@@ -264,7 +264,7 @@ class ShiftConfig(Strict):
 
 
 def _kind_of_schema(value: object) -> str:
-    """A layout is named by a word and described by keys: errors are those of the one that is meant."""
+    """A layout is a name or a mapping; report only the errors of the form that was used."""
     return "name" if isinstance(value, str) else "own"
 
 
@@ -364,7 +364,7 @@ class FeatureConfig(Strict):
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether no number in a plain value is NaN or infinite: such a value has no JSON, which names the fits."""
+    """Whether all numbers in a plain value are finite. NaN and infinity have no JSON form, which identifies fits."""
     if isinstance(value, (dict, list)):
         return all(_is_finite(item) for item in (value.values() if isinstance(value, dict) else value))
     return not isinstance(value, float) or math.isfinite(value)
@@ -388,8 +388,8 @@ class ModelConfig(Strict):
     def _plain_label(cls, value: str | None) -> str | None:
         if value is not None and (not _LABEL.fullmatch(value) or value in RESERVED_LABELS):
             raise problem(
-                f"label {shortened(value)!r}: use 1 to 60 letters, digits, blanks or _.+-, beginning with a letter or "
-                f"digit, and not {', '.join(sorted(RESERVED_LABELS))}"
+                f"label {shortened(value)!r}: use 1 to 60 letters, digits, spaces or _.+-, start with a letter or "
+                f"digit, and avoid the reserved names {', '.join(sorted(RESERVED_LABELS))}"
             )
         return value
 

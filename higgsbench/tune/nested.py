@@ -90,7 +90,7 @@ class NestedScore:
     chosen: list[dict[str, Any]]
 
     def better(self, metric: str) -> bool:
-        """Whether parameters chosen without the fold that scores them beat those of the beginning."""
+        """Whether parameters chosen without the fold that scores them beat those of the starting point."""
         gain = self.gain[metric].value
         return gain < 0 if OBJECTIVES[metric].lower_is_better else gain > 0
 
@@ -127,7 +127,7 @@ class TuneResult:
 
     @property
     def improved(self) -> bool:
-        """Whether a trial was better than the first, which has the parameters of the beginning."""
+        """Whether a trial was better than the first, which has the parameters of the starting point."""
         return self.best.number != self.trials[0].number
 
     @property
@@ -167,7 +167,7 @@ def _config_text(result: TuneResult, plan: Plan) -> str:
         own, gain = result.nested.nested[result.objective], result.nested.gain[result.objective]
         folds = len(result.nested.chosen)
         lines.append(f"Nested score on {folds} held-out folds: {own.value:.6g} +- {own.se:.2g}; against the parameters")
-        lines.append(f"of the beginning {gain.value:+.3g} +- {gain.se:.2g} (paired, same events).")
+        lines.append(f"of the starting point {gain.value:+.3g} +- {gain.se:.2g} (paired, same events).")
     return "".join(f"# {' '.join(line.split())}\n" for line in lines) + yaml_text(content)
 
 

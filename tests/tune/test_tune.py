@@ -103,7 +103,7 @@ def test_the_study_begins_with_the_configuration_and_writes_one_that_runs(config
 
 
 def test_the_nested_score_is_what_a_run_shows(config: Config, tmp_path: Path) -> None:
-    """With all folds held out, the scores of the beginning and of the final parameters are those of runs."""
+    """With all folds held out, the scores of the starting point and of the final parameters are those of runs."""
     path = config()
     path.write_text(path.read_text().replace("preset: quick", "params: {degree: 1, C: 0.0001}"))
     result = study(path, tmp_path / "studies", outer=3)
@@ -301,7 +301,7 @@ class TestCommand:
         options = ["--model", "logistic", "--trials", "5", "--inner", "2", "--outer", "2", "-o", "best.yaml"]
         code, out, err = self.call(capsys, path, *options)
         assert code == 0
-        for text in ("Best trials of logistic", "Importance: ", "gain: nested - beginning", "higgsbench run best.yaml"):
+        for text in ("Best trials of logistic", "Importance: ", "nested - starting point", "higgsbench run best.yaml"):
             assert text in out
         assert "final: trial 5 of 5" in err
         assert "without fold 1: trial 1 of 5" in err
@@ -323,7 +323,7 @@ class TestCommand:
         assert "On 2 held-out folds of the run" in out, "--outer follows the folds of the run"
         last = [" ".join(line.split()) for line in out.splitlines()[-2:]]
         assert "stored in studies/small-logistic-" in last[0]
-        assert last[1].startswith(f"Nothing better than the parameters of {path} was found: studies/small-logistic-")
+        assert last[1].startswith(f"The study found no better parameters than those of {path}; studies/small-logistic-")
         assert "higgsbench run" not in out
 
     @pytest.mark.parametrize(
