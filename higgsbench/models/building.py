@@ -95,7 +95,7 @@ def _seeds(context: BuildContext, size: int) -> Iterator[BuildContext]:
 
 
 def log_odds_reader(spec: ModelSpec, params: Mapping[str, Any]) -> Callable[[Any, NDArray[Any]], NDArray[Any]] | None:
-    """Return how to read log-odds off the result of `build_estimator`; a bag reads its members' itself."""
+    """Return the function that gets log-odds from a built estimator, or None for a bag, which reads its own members."""
     return None if params.get(BAG, 1) > 1 else spec.log_odds
 
 
@@ -117,8 +117,8 @@ def probe_parameters(
     """Train a model for two rounds on a handful of made-up events and let its library judge the parameters.
 
     Every library judges parameters in its own way and most only when it trains, so that a bad number would be found
-    minutes into a run, once per fold. Only models that come with higgsbench are tried, and none that stop by the clock:
-    the cost of a fit of others is unknown.
+    minutes into a run, once per fold. Only built-in models without a time limit are tried,
+    because the cost of fitting other models is unknown.
 
     Args:
         spec: the model.
@@ -137,7 +137,7 @@ def probe_parameters(
     for name in spec.rounds:
         value = given.get(names.get(name, name))
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            text = f"{str(value)[:60]!r} is refused by {spec.name}: expected a whole number of at least 1"
+            text = f"{spec.name} refuses {str(value)[:60]!r}: expected a whole number of at least 1"
             raise RefusedParameterError(text, names[name])
     problem = _problem(spec, params, features, _EVENTS)
     if problem is None or (events > _EVENTS and _problem(spec, params, features, min(events, _MOST_EVENTS)) is None):
@@ -146,11 +146,11 @@ def probe_parameters(
     for name, as_given in names.items():
         without = {key: value for key, value in params.items() if key != name}
         if name not in rounds and _problem(spec, {**without, **rounds}, features, _EVENTS) is None:
-            text = f"{str(given[as_given])[:60]!r} is refused by {spec.name}: {problem}"
+            text = f"{spec.name} refuses {str(given[as_given])[:60]!r}: {problem}"
             raise RefusedParameterError(text, as_given)
     without = {key: value for key, value in params.items() if key not in names}
     if _problem(spec, {**without, **rounds}, features, _EVENTS) is None:
-        raise RefusedParameterError(f"these parameters together are refused by {spec.name}: {problem}", None)
+        raise RefusedParameterError(f"{spec.name} refuses this combination of parameters: {problem}", None)
 
 
 def _problem(spec: ModelSpec, params: Mapping[str, Any], features: tuple[str, ...], events: int) -> str | None:
@@ -179,7 +179,7 @@ def _problem(spec: ModelSpec, params: Mapping[str, Any], features: tuple[str, ..
 
 
 def _reason(error: BaseException) -> str:
-    """Return a library's complaint without the places in its source."""
+    """Return a library's error message without source locations."""
     if isinstance(error, ModelError) and error.__cause__ is not None:
         error = error.__cause__
     if type(error) is TypeError:  # scikit-learn's own subclass says more

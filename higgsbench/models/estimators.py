@@ -135,16 +135,16 @@ def _probabilities(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
 
 
 class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """Train until the weighted log-loss on a part of the training events, put aside, no longer falls.
+    """Train until the weighted log-loss on held-out training events stops decreasing.
 
-    In a bag each member puts another part aside, so that together they learn from all events. The fold that is scored
-    takes no part.
+    In a bag each member holds out a different part, so that together they learn from all events. The scored fold is
+    not used.
 
     Args:
         estimator: boosted trees, cloned for the fit.
         fit_until: fits the estimator on one sample (X, y, weight), watching another, for a number of rounds.
         rounds: rounds without improvement after which training ends; the best round is kept.
-        fraction: share of the training events put aside, between 0 and 1, stratified by class.
+        fraction: share of the training events held out, between 0 and 1, stratified by class.
         seed: seed of that choice.
         shared: bins the events once for a bag, an object with the methods of
             `higgsbench.models.builtin.lightgbm_trees.LightGBMBins`; None where each member bins them.
@@ -228,9 +228,9 @@ def stopped_early(
     if rounds is None:
         return build(own)
     if not isinstance(rounds, int) or rounds < 1:
-        raise ValueError(f"early_stopping_rounds is {rounds!r}, expected a whole number of at least 1")
+        raise ValueError(f"early_stopping_rounds must be a whole number of at least 1, got {rounds!r}")
     if not 0.0 < fraction < 1.0:
-        raise ValueError(f"validation_fraction is {fraction!r}, expected a number between 0 and 1")
+        raise ValueError(f"validation_fraction must be a number between 0 and 1, got {fraction!r}")
     return EarlyStopping(build(own), fit, rounds, fraction, seed, shared)
 
 
@@ -285,7 +285,7 @@ class SeedBag(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
 
 class TimedSearch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """An AutoML framework that searches until the clock stops it, as a binary classifier.
+    """An AutoML framework with a time limit, as a binary classifier.
 
     The clock decides how far a search gets, so the same seed gives similar scores, not the same ones.
 

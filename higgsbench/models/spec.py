@@ -1,4 +1,4 @@
-"""What higgsbench knows about a model, one frozen record, and what a builder is told about its task."""
+"""The record that describes a model (`ModelSpec`) and the context passed to its builder (`BuildContext`)."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class ModelSpec:
         reproducible: whether the same seed gives the same scores bit for bit; a model that stops by the clock does not.
         cost: rough fit time relative to LightGBM; long units start first so that no core idles at the end.
         search_space: returns what `higgsbench tune` may vary, Optuna's distributions by parameter, so that Optuna is
-            imported only then; lists among the choices are JSON text. None where no parameter is known to be worth it.
+            imported only then; lists among the choices are JSON text. None if no parameter is worth tuning.
         defaults: the library's own values of these parameters, where a study begins without a preset's.
         rounds: parameters that the fit time is proportional to (trees, epochs), besides a fixed part.
         merit: rough worth of the model's row, 1 for gradient boosting; the row worth least per second is left out
@@ -203,7 +203,7 @@ class ModelSpec:
     contributions: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
 
     def __post_init__(self) -> None:
-        name, build = (getattr(self, key) for key in ("name", "build"))  # annotations do not keep other types out
+        name, build = (getattr(self, key) for key in ("name", "build"))  # type annotations are not enforced
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ModelError(
                 f"model name {self.name!r}: use letters, digits, '_', '.' and '-', beginning with a letter"
@@ -217,7 +217,7 @@ class ModelSpec:
             )
 
     def preset(self, name: str) -> Preset:
-        """Return a preset; a missing one falls back to the next cheaper, then dearer one."""
+        """Return a preset; a missing one falls back to the next cheaper one, then to the next more expensive one."""
         at = PRESETS.index(name)
         for candidate in (*reversed(PRESETS[: at + 1]), *PRESETS[at + 1 :]):
             if candidate in self.presets:
@@ -260,7 +260,7 @@ class ModelSpec:
         return own
 
     def check_parameters(self, params: Mapping[str, Any]) -> None:
-        """Refuse parameters that the model does not know or that the run sets, and a bag without whole members.
+        """Refuse parameters that are unknown or set by the run, and a bag size that is not a whole number.
 
         Raises:
             ModelError: naming the parameter and the nearest known one.

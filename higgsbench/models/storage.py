@@ -169,7 +169,7 @@ class ModelReader:
 
 @dataclass(frozen=True)
 class StateCodec:
-    """Stores an estimator that can state itself: npy for the arrays, JSON for the rest.
+    """Stores an estimator that provides its own state: arrays as npy, the rest as JSON.
 
     The class has a method `state()` that returns a mapping of names to arrays of numbers and a JSON object, and a class
     method `from_state(arrays, parameters)` that makes a fitted estimator of them, ready to predict.
@@ -269,7 +269,7 @@ _TRUSTED = frozenset({*(f"higgsbench.models.parts.{name}" for name in _OWN), *(f
 """Types beyond those that skops trusts by itself (numbers, arrays, scikit-learn's estimators). Trees are checked."""
 
 _NEVER = re.compile(r"sklearn\.svm\._classes\.(Nu)?SV[CR]|sklearn\.svm\._classes\.OneClassSVM")
-"""Estimators that follow stored positions in compiled code without looking whether they exist."""
+"""Estimators whose compiled code uses stored indices without checking them."""
 
 _LOADERS = frozenset(
     {"DTypeNode", "DictNode", "JsonNode", "ListNode", "LossNode", "NdArrayNode", "ObjectNode", "SliceNode"}
@@ -309,7 +309,7 @@ class _SklearnCodec:
         """Read the estimator.
 
         Raises:
-            StoreError: if the part holds what is not trusted, or another minor version of scikit-learn stored it.
+            StoreError: if the part holds an untrusted type, or another minor version of scikit-learn stored it.
         """
         import skops.io
 
@@ -363,7 +363,7 @@ def _fault_of_node(node: Any, archive: zipfile.ZipFile, features: tuple[Any, ...
         name = f"{node.get('__module__')}.{node.get('__class__')}"
         if node["__loader__"] not in _LOADERS or _NEVER.fullmatch(name):
             return f"a {str(node['__loader__'])[:40]} of {name[:60]}"
-        # skops takes the first node of a number for every later one.
+        # skops reuses the first node with a given number for all later nodes with that number.
         first = seen.setdefault(node.get("__id__"), node)
         if first != node and _plain(first, archive) != _plain(node, archive):
             return "two objects of one number"
@@ -460,12 +460,12 @@ def read_model(file: Path, codecs: Sequence[Codec] = (), threads: int = 1) -> An
         manifest = json.loads(parts.pop(_MANIFEST))
         if manifest["format"] != FORMAT:
             raise StoreError(
-                f"format {manifest['format']} (0.1.0 wrote 1), this version of higgsbench reads {FORMAT}: run the "
+                f"stored in format {manifest['format']}, but this version of higgsbench reads format {FORMAT}; run the "
                 "configuration again"
             )
         return ModelReader((*codecs, *_CODECS), parts, threads).estimator(manifest["model"])
     except StoreError as error:
-        raise StoreError(f"{file}: refused as a stored model: {error}") from error
+        raise StoreError(f"{file}: not a valid stored model: {error}") from error
     except zipfile.BadZipFile as error:
         raise StoreError(f"{file}: not a stored model of higgsbench, or damaged: {error}") from error
     except OSError as error:

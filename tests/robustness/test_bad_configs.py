@@ -23,20 +23,29 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "unknown parameter": ("models: [{model: lightgbm, params: {num_leafs: 3}}]\n", r"c.yaml:1: .*mean 'num_leaves'.*"),
     "a parameter below its range": (
         "models:\n  - lightgbm\n  - {model: xgboost, params: {max_depth: -3}}\n",
-        r"c.yaml:3: models\[1\].params.max_depth: '-3' is refused by xgboost: value -3 for Parameter max_depth .*",
+        r"c.yaml:3: models\[1\].params.max_depth: xgboost refuses '-3': value -3 for Parameter max_depth .*",
     ),
     "a parameter of the wrong type": (
         "models: [{model: xgboost, params: {max_depth: abc}}]\n",
-        r"c.yaml:1: models\[0\].params.max_depth: 'abc' is refused by xgboost: Invalid Parameter format .*",
+        r"c.yaml:1: models\[0\].params.max_depth: xgboost refuses 'abc': Invalid Parameter format .*",
     ),
     "a negative rate": (
         "models: [{model: lightgbm, params: {n_estimators: 5, learning_rate: -1}}]\n",
-        r"c.yaml:1: models\[0\].params.learning_rate: '-1' is refused by lightgbm: Check failed: \(learning_rate\).*",
+        r"c.yaml:1: models\[0\].params.learning_rate: lightgbm refuses '-1': Check failed: \(learning_rate\).*",
     ),
-    "trees too deep": ("models: [{model: catboost, params: {depth: 40}}]\n", r"c.yaml:1: .*depth: '40' is refused.*16"),
-    "no trees": ("models: [{model: random_forest, params: {n_estimators: 0}}]\n", r"c.yaml:1: .*: '0' is refused.*"),
-    "a negative penalty": ("models: [{model: logistic, params: {C: -1}}]\n", r"c.yaml:1: models\[0\].params.C: '-1'.*"),
-    "layers of text": ("models: [{model: mlp, params: {hidden_layer_sizes: wide}}]\n", r"c.yaml:1: .*'wide' is ref.*"),
+    "trees too deep": (
+        "models: [{model: catboost, params: {depth: 40}}]\n",
+        r"c.yaml:1: .*depth: catboost refuses '40'.*16",
+    ),
+    "no trees": ("models: [{model: random_forest, params: {n_estimators: 0}}]\n", r"c.yaml:1: .*: .* refuses '0'.*"),
+    "a negative penalty": (
+        "models: [{model: logistic, params: {C: -1}}]\n",
+        r"c.yaml:1: models\[0\].params.C: logistic refuses '-1'.*",
+    ),
+    "layers of text": (
+        "models: [{model: mlp, params: {hidden_layer_sizes: wide}}]\n",
+        r"c.yaml:1: .*mlp refuses 'wide'.*",
+    ),
     "an empty bag": ("models: [{model: lightgbm, params: {bag: 0}}]\n", r"c.yaml:1: .*bag is 0, expected a whole .*"),
     "a label with a path": ("models: [{model: lightgbm, label: ../x}]\n", r"c.yaml:1: models\[0\].label: label '../.*"),
     "more folds than events": ("models: [lightgbm]\nfolds: 100\n", r"folds: 100 folds need at least 100 signal even.*"),
@@ -78,9 +87,9 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "a Python object": ("models: !!python/object/apply:os.system ['touch owned']\n", r"c.yaml:1: models: the tag ta.*"),
     "a billion laughs": (LAUGHS, r"c.yaml:\d+: more than 100000 values \(aliases counted\); not a configuration"),
     "a quoted escape": ('models: ["\\e[2J"]\n', r"c.yaml:1: models\[0\].model: no model named '.x1b\[2J'; .*"),
-    "a truth value for a label": (
+    "a boolean for a label": (
         "models: [lightgbm]\ndata:\n  schema: {features: [PRI_met], label: Label, signal: true}\n",
-        r"c.yaml:3: data.schema.signal: .*true is a truth value in YAML; quote the label .*, e.g. 'true'",
+        r"c.yaml:3: data.schema.signal: .*YAML reads true as a boolean; put the label in quotes.*, e.g. 'true'",
     ),
 }
 
@@ -97,7 +106,7 @@ def test_configurations(case: str, here: Path, refuse: Refuse) -> None:
 OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "no file": (("run", "none.yaml"), r"none.yaml: no such configuration file"),
     "a folder": (("run", "run"), r"run: cannot be read: Is a directory"),
-    "no events": (("run", "c.yaml"), r"data: no events are named; give a file with --data training.csv .*"),
+    "no events": (("run", "c.yaml"), r"data: no events given; name a file with --data training.csv .*"),
     "unknown command": (("rum",), r"No such command 'rum'. Did you mean 'run'\?; try 'higgsbench --help'"),
     "unknown option": (("run", "c.yaml", "--fold", "3"), r"No such option:? '?--fold.*; try 'higgsbench run --help'"),
     "missing argument": (("run",), r"Missing argument 'CONFIG'; try 'higgsbench run --help'"),
@@ -108,7 +117,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown choice": (("leaderboard", "--format", "xml"), r"Invalid value for '--format': 'xml' is not one of .*; .*"),
     "a setting without a value": (("run", "c.yaml", "--set", "folds"), r"--set folds: expected key=value, e.g. --se.*"),
     "an unknown setting": (("run", "c.yaml", "--set", "flods=3"), r"--set flods=3: flods: unknown key 'flods' \(did.*"),
-    "a setting under a value": (("run", "c.yaml", "--set", "folds.x=3"), r"--set folds.x=3: 'x' lies under a plain .*"),
+    "a setting under a value": (("run", "c.yaml", "--set", "folds.x=3"), r"--set folds.x=3: 'x' cannot be set: .*"),
     "a setting of an unknown model": (
         ("run", "c.yaml", "--set", "models.xgb.params.max_depth=3"),
         r"--set models.xgb.params.max_depth=3: no entry 'xgb'; there are lightgbm, logistic",

@@ -100,7 +100,7 @@ def at(*path: str | int, value: Any) -> Callable[[Any], None]:
 
 DAMAGED = r"run/[a-z]+\.(json|parquet): damaged or not made by higgsbench; run the configuration again.*"
 MISFIT = r"run: the models of 'lightgbm' do not fit its features and groups"
-REFUSED = r".*: refused as a stored model: "
+REFUSED = r".*: not a valid stored model: "
 
 PREDICT: dict[str, tuple[Spoil, str]] = {
     "no predictor": (lambda run: (run / "predictor.json").unlink(), r"run/predictor.json: missing; run the conf.*"),

@@ -1,7 +1,7 @@
-"""The models that come with higgsbench: each module here holds all that is known of one, in a tuple `MODELS`.
+"""The models that come with higgsbench: each module here defines one model in a tuple `MODELS`.
 
-The registry finds the modules by itself, and imports no library of theirs until an estimator is built. What several of
-them share stands here.
+The registry finds the modules by itself, and imports their libraries only when an estimator is built. This file holds
+what several models share.
 
 `quick` is for a first look, `good` for a fair comparison on the columns as they are in the file, `best` for the
 highest discovery power. `results/reference/choices.md` has the reasons for each value, with figures.
@@ -15,7 +15,7 @@ from typing import Any
 __all__ = ["FLAGGED", "MOMENTA", "PHYSICS", "RAW", "STOPPED", "parameter_names"]
 
 RAW: dict[str, Any] = {"training_weights": "balanced", "features": "raw"}
-"""A common footing: the same columns and weights for all."""
+"""For a fair comparison: the same columns and weights for all models."""
 
 PHYSICS: dict[str, Any] = {"training_weights": "sqrt_balanced", "features": "physics"}
 """For trees: quantities that a physicist would look at, and square roots of the weights, which leave more events."""

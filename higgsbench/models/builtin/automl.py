@@ -1,4 +1,4 @@
-"""Other AutoML frameworks as opponents: AutoGluon and FLAML, models of the extras `autogluon` and `flaml`.
+"""Other AutoML frameworks for comparison: AutoGluon and FLAML, models of the extras `autogluon` and `flaml`.
 
 They run under the same folds, weights and metrics as everything else. Their time limit is per fit: a run of five folds
 takes five times as long, a split by jet number once more per group.
@@ -122,8 +122,8 @@ def search_autogluon(
         if not any(sign in str(error) for sign in ("No models were trained", "Learner is already fit")):
             raise
         raise how.nothing_found() from error
-    # AutoGluon keeps its models as pickles in its folder. Here it reads back those that this very process wrote a
-    # moment ago, into memory, before the folder goes; nothing that anybody else could have written is loaded.
+    # AutoGluon keeps its models as pickles in its folder. This loads only the pickles that this process has
+    # just written, before the folder is removed; it never loads files from anyone else.
     predictor.persist(models="best", max_memory=None)
     return lambda events: predictor.predict_proba(_frame(events))[1]
 

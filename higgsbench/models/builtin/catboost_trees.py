@@ -49,7 +49,7 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     device = given.pop("device", None)  # the name that the other libraries use
     if device is not None:
         if device not in _DEVICES:
-            raise ValueError(f"device is {device!r}, expected {' or '.join(_DEVICES)}")
+            raise ValueError(f"device must be {' or '.join(_DEVICES)}, got {device!r}")
         given["task_type"] = _DEVICES[device]
     fixed = {"random_seed": context.seed, "thread_count": context.threads, "verbose": False}
 

@@ -313,7 +313,7 @@ def _check_nodes(where: str, nodes: Mapping[str, NDArray[np.int64]], features: i
     if ((split < 0) | (split >= features)).any():
         raise StoreError(f"{where} splits on a feature that the model does not have")
     if ((decision < 0) | (decision > 15) | (decision & 1 == 1)).any():
-        raise StoreError(f"{where} decides in an unknown way")
+        raise StoreError(f"{where} has an unknown decision type")
 
 
 def _space() -> dict[str, Any]:

@@ -21,7 +21,7 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     own = dict(params)
     scaling = own.pop("scaling", "quantiles")
     if scaling not in ("quantiles", "clip"):
-        raise ValueError(f"scaling is {scaling!r}, expected quantiles or clip")
+        raise ValueError(f"scaling must be quantiles or clip, got {scaling!r}")
     quantiles = NormalQuantiles(random_state=context.seed, copy=not context.own_table)
     first = quantiles if scaling == "quantiles" else SmoothClip()
     # The flags of missing values come out of the imputation as 0 and 1; scaling last brings all to one width.

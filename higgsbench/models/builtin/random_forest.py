@@ -21,7 +21,7 @@ _NODES = 0.55
 
 
 def smallest_leaf(events: int | None) -> int:
-    """Smallest leaf of a forest, unless given; it grows with the events, or the trees would without being better."""
+    """Smallest leaf of a forest, unless given; grows with the events, because larger trees would not be better."""
     return 5 if events is None else max(5, min(events // 10_000, 20), min(events // 20_000, 30))
 
 
@@ -35,7 +35,7 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
 def _log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
     from higgsbench.models.estimators import read_log_odds
 
-    # On one thread: on several, the library adds the trees in the order in which the threads end.
+    # Use one thread: with several, the library sums the trees in the order in which threads finish; results vary.
     return read_log_odds(estimator.set_params(n_jobs=1), X)
 
 

@@ -84,7 +84,7 @@ def _contributions(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
 
 
 def _from_disk(build: Any, params: Mapping[str, Any], context: BuildContext, train: Training) -> Any:
-    """Train on bins in a file (`ExtMemQuantileDMatrix`); what stops early puts the same events aside as in memory.
+    """Train on bins in a file (`ExtMemQuantileDMatrix`); early stopping holds out the same events as in memory.
 
     Raises:
         ModelError: for a version of XGBoost before 3.0.
