@@ -42,6 +42,7 @@ SHAPE = sums([30.0, 20.0], [300.0, 40.0])
 def test_significance_of_a_run(make_run: MakeRun) -> None:
     row = find_run(make_run("a", {"x": 0.2})).row("x")
     found = model_significance(row, [0.05], BinningRules(4, 10.0, 20.0), replicas=100)
+    assert found.bins is not None
     y, w = found.truth.y, found.truth.weight
     s, b = w[found.selected & y].sum(), w[found.selected & ~y].sum()
     assert (found.s.value, found.b.value) == pytest.approx((s, b))
