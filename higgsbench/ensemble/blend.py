@@ -1,4 +1,4 @@
-"""Recalibration and linear blends of stored log-odds, and what each member gives to a blend."""
+"""Recalibration and linear blends of stored log-odds, and what each member contributes to a blend."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _GREEDY_STEPS = 40
 _RIDGE = 1e-4
 SCORE_LIMIT = 50.0
-"""Fits see log-odds clipped here, so that an infinite score cannot break them."""
+"""Fits clip log-odds here, so that an infinite score cannot break them."""
 
 INFINITE_SCORE = 1e6
 """Stands for an infinite score in a blend, because 0 times infinity is undefined."""
 
 
 def clipped(scores: Floats, prior: float = 0.0) -> Floats:
-    """Return scores less a prior, within +-50."""
+    """Return scores minus a prior, clipped to +-50."""
     less = scores - prior
     return np.clip(less, -SCORE_LIMIT, SCORE_LIMIT, out=less)
 
@@ -197,8 +197,8 @@ def fit_blend(
 ) -> Blend:
     """Fit a blend on out-of-fold log-odds.
 
-    The fit sees classes of equal total weight: with the physical ratio of 1 to 600 a handful of events would decide the
-    loss.
+    The fit sees classes of equal total weight: with the physical ratio of 1 to 600 a handful of events would dominate
+    the loss.
 
     Args:
         method: one of `BLEND_METHODS`.
@@ -246,7 +246,7 @@ class MemberGain:
         auc: weighted ROC AUC of the member alone.
         nearest: the member whose scores correlate most with its own.
         auc_gain: AUC of the blend minus that of the blend refitted without the member, and its paired error.
-        log_loss_gain: the same of the log-loss, without minus with: a positive gain says that the member helps.
+        log_loss_gain: the same for the log-loss, without minus with: a positive gain means that the member helps.
     """
 
     name: str
@@ -279,7 +279,7 @@ class Diversity:
 def score_correlation(F: Floats, y: Bools, w: Floats) -> Floats:
     """Return the weighted Pearson correlations (m, m) of log-odds F (n, m) within the classes.
 
-    Every useful score separates signal from background, which alone would correlate all of them. The class means are
+    Every useful score separates signal from background, and that alone would correlate them. The class means are
     therefore subtracted first, and both classes count the same.
     """
     weight = evaluation_weights(y, w, 0.5, 0.5)
@@ -295,7 +295,7 @@ def score_correlation(F: Floats, y: Bools, w: Floats) -> Floats:
 def blend_diversity(
     method: str, names: Sequence[str], scores: Floats, y: Bools, w: Floats, fold: Ints, totals: tuple[float, float]
 ) -> Diversity:
-    """Measure what each member gives to a blend.
+    """Measure what each member contributes to a blend.
 
     Arguments as for `cross_fitted_blend`, with scores (repeats, n, m) of at least two members and folds (repeats, n).
     """

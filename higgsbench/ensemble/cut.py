@@ -1,4 +1,4 @@
-"""One cut for the whole data set, chosen by a rule that spurious spikes of the AMS curve do not mislead.
+"""One cut for the whole data set, chosen by a rule that is robust against spurious spikes of the AMS curve.
 
 The raw maximum of an AMS curve tends to sit at a tight cut where a handful of background events happen to be absent.
 The robust rules look at the error of the curve, or at the curve of slightly displaced events. A rule is one record with
@@ -28,7 +28,7 @@ BINS = 250
 """Rank bins of the bootstrap; the cuts of a replica fall between bins."""
 
 MAX_BACKGROUND_ERROR = 0.15
-"""Robust rules pass over cuts whose background has a larger relative standard error."""
+"""Robust rules skip cuts whose background has a larger relative standard error."""
 
 _FINE_BINS = 1024
 
@@ -165,7 +165,7 @@ def _ranked(curve: AMSCurve) -> tuple[Floats, Bools, Floats]:
 def _smooth(curve: AMSCurve) -> Floats:
     """Return the AMS at every cut after spreading out the events by a Gaussian in rank.
 
-    A spike that stems from one missing background event is filled by its neighbours on either side, which resampling
+    A spike that stems from one missing background event is filled in by its neighbours on either side, which resampling
     alone cannot do. It is the limit of a smoothed bootstrap (Silverman and Young, Biometrika 74 (1987) 469) for many
     replicas. Ranks make the result independent of increasing transforms of the score.
     """

@@ -1,12 +1,12 @@
 """The numbers of one leaderboard row, computed from stored scores, with their paired event bootstrap.
 
-The standard error of an AMS at a fixed cut leaves out that the cut itself was chosen on few events. Here every replica
-weighs the events anew, chooses the cut of each fold again on the other folds, and applies it. All rows on the same
-events see the same replicas, so that differences between rows, of one run or of several, are paired. How the errors
-compare with the scatter of fresh samples: docs/statistics.md.
+The standard error of an AMS at a fixed cut ignores that the cut itself was chosen on few events. Here every replica
+reweights the events, chooses the cut of each fold again on the other folds, and applies it. All rows on the same events
+see the same replicas, so that differences between rows, of one run or of several, are paired. How the errors compare
+with the scatter of fresh samples: docs/statistics.md.
 
-Scores enter the choice of the cut through their rank in fine bins: per replica the work is one weighted histogram
-instead of a sort. The histograms of many replicas are one product of a sparse matrix, cells by events, and their draws.
+Scores enter the choice of the cut through their rank in fine bins: each replica takes one weighted histogram instead of
+a sort. The histograms of many replicas are one product of a sparse matrix, cells by events, and their draws.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = ["METRICS_VERSION", "REPLICAS", "Replicas", "RowMetrics", "Truth", "bo
            "evaluate_held_out", "evaluate_row", "evaluate_rows", "paired", "paired_error"]  # fmt: skip
 
 METRICS_VERSION = 4
-"""Raised whenever a definition changes; rows of different versions are never ranked together."""
+"""Incremented whenever a definition changes; rows of different versions are never ranked together."""
 
 REPLICAS = 200
 """The standard error of a standard error from B replicas is 1 / sqrt(2 B): 5% at 200."""
@@ -97,13 +97,13 @@ class Replicas:
 def paired_error(a: Replicas, b: Replicas, key: str = _AMS) -> float:
     """Return the standard error of the difference of two rows in a metric that the bootstrap resamples.
 
-    For the AMS the scatter of the replicas' difference counts something twice. The AMS curve of a sample has accidental
-    bumps N on the true curve A, that of a replica N* as well: A + N + N*. Where the cut moves from replica to replica,
-    it moves over N, the same in all of them, and over N*; in a fresh sample it moves over its own bumps alone. Cuts of
-    other replicas, which do not know N*, tell how much that is: at them the events of a replica vary by
-    var(A + N + N*), those of the sample by var(A + N), and N* is as large as N. The difference of the two is taken off,
-    but never more than half. Both variances are means over several cuts: from one pair of cuts per replica they scatter
-    so much that what is taken off would be too large on average.
+    For the AMS, the scatter of the replicas' difference counts one contribution twice. The AMS curve of a sample is the
+    true curve A with accidental bumps N, and a replica adds its own: A + N + N*. When the cut moves from replica to
+    replica, it follows both N, which all of them share, and N*; in a fresh sample it follows that sample's bumps alone.
+    Cuts of other replicas, which do not know N*, measure the excess: there the events of a replica vary by var(A + N +
+    N*), those of the sample by var(A + N), and N* is as large as N. The difference of the two is subtracted, but never
+    more than half. Both variances are means over several cuts, because those from one pair of cuts per replica scatter
+    so much that the subtraction would be too large on average.
 
     Both rows must come from the same draws.
     """
@@ -203,7 +203,7 @@ def _summed(draws: NDArray[np.uint8], repeats: list[_Repeat]) -> list[Floats]:
 def _moments(cell: Ints, weight: Floats, cells: int) -> csc_array:
     """Return the matrix (2 cells, n) that sums weights and, below them, squared weights per cell.
 
-    Its columns are the events, so that a product goes through the draws once and in their order.
+    Its columns are the events, so that a product reads the draws once and in order.
     """
     from scipy.sparse import csc_array
 
@@ -259,7 +259,7 @@ class RowMetrics:
         return self.estimates[name].value
 
     def se(self, name: str) -> float:
-        """Return the standard error of a metric; of one at the honest cut it includes the choice of the cuts."""
+        """Return the standard error of a metric; at the honest cut it includes the choice of the cuts."""
         record = METRICS[name]
         return float(np.std(self.replicas.values[record.key], ddof=1)) if record.needs_cut else self.estimates[name].se
 
@@ -340,7 +340,7 @@ def _evaluated(scores: Floats, truth: Truth, metrics: Sequence[Metric]) -> RowMe
 
 
 def _cuts(score: Floats, truth: Truth) -> tuple[Cut, Cut]:
-    """Return the best cut on the scores themselves and that of the rule."""
+    """Return the best cut on the scores themselves and the cut that the rule chooses."""
     curve = ams_scan(truth.y, score, truth.weight, truth.b_reg)
     return choose_cut(curve, "max"), choose_cut(curve, truth.rule)
 

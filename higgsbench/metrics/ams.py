@@ -39,7 +39,7 @@ def horner(x: Floats, coefficients: tuple[float, ...]) -> Floats:
 
 
 def _by_series(x: Floats, direct: Floats, coefficients: tuple[float, ...]) -> Floats:
-    """Replace values at small x, where the closed form cancels, by x^2 times a series; changes `direct`."""
+    """Replace values at small x, where the closed form cancels, by x^2 times a series; modifies `direct` in place."""
     small = x < SERIES_BELOW
     if small.any():
         xs = x[small]
@@ -240,7 +240,7 @@ def descending_order(score: Floats) -> tuple[Ints, Floats]:
     order = np.argsort(-score)
     ordered = score[order]
     repeated = np.append(False, ordered[1:] == ordered[:-1])
-    if repeated.any():  # numpy's stable sort takes longer than this sort of the positions within their ties
+    if repeated.any():  # sorting the positions within ties is faster than numpy's stable sort
         at = np.flatnonzero(repeated | np.append(repeated[1:], False))
         tie = np.cumsum(~repeated[at]) * score.size
         order[at] = np.sort(tie + order[at]) - tie

@@ -36,7 +36,7 @@ def difference_of(value: float, se: float, degrees: float = np.inf) -> Differenc
     from scipy.stats import t
 
     if se < 0.0 or not degrees > 0.0:
-        raise MetricError(f"a standard error of {se} with {degrees} degrees of freedom does not exist")
+        raise MetricError(f"a standard error of {se} with {degrees} degrees of freedom is not possible")
     if not (np.isfinite(value) and np.isfinite(se)):
         return Difference(float(value), float(se), np.nan, np.nan, np.nan)
     reach = float(t.ppf(0.975, degrees)) * se
@@ -61,10 +61,10 @@ def effective_degrees(influence: Floats) -> float:
 def corrected_resampled_t(differences: ArrayLike, test_share: float) -> Difference:
     """Corrected resampled t-test over the folds of one or several cross-validations.
 
-    Folds share training events, so that their scatter understates the error of the mean; the variance is multiplied by
+    Folds share training events, so their scatter understates the error of the mean; the variance is multiplied by
     1/J + n_test/n_train instead of 1/J (C. Nadeau and Y. Bengio, Machine Learning 52 (2003) 239, section 5; for
-    repeated cross-validation R. Bouckaert and E. Frank, PAKDD 2004). Unlike an event bootstrap it sees that models
-    trained on other events would be other models.
+    repeated cross-validation R. Bouckaert and E. Frank, PAKDD 2004). Unlike an event bootstrap, it accounts for the
+    variation of models trained on other events.
 
     Args:
         differences: (J,) difference of the two models on each of at least two test folds.
@@ -72,7 +72,7 @@ def corrected_resampled_t(differences: ArrayLike, test_share: float) -> Differen
     """
     d = np.asarray(differences, dtype=np.float64)
     if d.ndim != 1 or d.size < 2 or not np.isfinite(d).all() or not 0.0 < test_share < np.inf:
-        raise MetricError("the corrected resampled t-test needs finite differences of two folds and a positive share")
+        raise MetricError("the corrected resampled t-test needs finite differences on two folds and a positive share")
     variance = (1.0 / d.size + test_share) * float(np.var(d, ddof=1))
     return difference_of(float(np.mean(d)), float(np.sqrt(variance)), d.size - 1)
 
@@ -93,7 +93,7 @@ def holm(p_values: ArrayLike) -> Floats:
 
 
 def indistinct_groups(apart: Bools) -> tuple[tuple[int, ...], ...]:
-    """Group neighbours in rank of which no two can be told apart: the bars of a critical-difference picture.
+    """Group neighbours in rank that are pairwise indistinguishable: the bars of a critical-difference diagram.
 
     Args:
         apart: (m, m) whether two can be told apart, best rank first.
@@ -114,7 +114,7 @@ def indistinct_groups(apart: Bools) -> tuple[tuple[int, ...], ...]:
 
 
 def ks_distance(x: Floats, x_weight: Floats, y: Floats, y_weight: Floats) -> float:
-    """Return the largest distance of the cumulative distributions of two weighted samples, (n,) and (m,) values."""
+    """Return the largest distance between the cumulative distributions of weighted samples, (n,) and (m,) values."""
     totals = float(np.sum(x_weight)), float(np.sum(y_weight))
     if not min(totals) > 0.0:
         raise MetricError(f"a Kolmogorov-Smirnov distance needs positive sums of weights, got {totals}")
@@ -137,9 +137,10 @@ def ks_p_value(distance: float, effective: float, other: float) -> float:
 def chi2_of_shapes(a: Floats, a_variance: Floats, b: Floats, b_variance: Floats) -> tuple[float, int, float]:
     """Return chi-squared, degrees of freedom and p-value of the shapes of two weighted histograms in the same bins.
 
-    Bins in which neither has events do not count; the common normalisation takes one degree of freedom. The number is
-    chi-squared distributed where bins hold many events (Gagunashvili, Nucl. Instrum. Meth. A 614 (2010) 287). Without a
-    degree of freedom the result is (0.0, 0, 1.0). Histograms are sums (k,) of weights, variances sums of their squares.
+    Bins in which neither has events do not count; the common normalisation takes one degree of freedom. The sum
+    follows a chi-squared distribution if bins hold many events (Gagunashvili, Nucl. Instrum. Meth. A 614 (2010) 287).
+    With no degrees of freedom the result is (0.0, 0, 1.0). Histograms are sums (k,) of weights, variances sums of their
+    squares.
     """
     from scipy.special import chdtrc
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _STEPS = 1 << 16
 _AT_ONCE = 1 << 18
-"""Numbers drawn at a time. It is even because numpy takes two numbers from one word: parts then equal the whole."""
+"""Numbers drawn at a time; even, because numpy takes two numbers from one word, so that parts equal the whole."""
 
 
 @functools.cache
@@ -45,7 +45,7 @@ def poisson_counts(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[
     """Draw independent Poisson(1) numbers, the large-sample form of resampling with replacement.
 
     A table of 65,536 entries is several times faster than `Generator.poisson`. Its mean is right to 2e-5 and its
-    variance to 3e-4, far below the error of an error from any affordable number of replicas.
+    variance to 3e-4, far below the uncertainty of an error from any affordable number of replicas.
     """
     out = np.empty(math.prod(shape), dtype=np.uint8)
     # In parts, because numpy widens the indices to 8 bytes: all at once would take 11 bytes per number.
@@ -110,7 +110,7 @@ def ams_estimate(
     """Return the AMS of a fixed selection (n,), selected signal and selected background; see `ams_scan` for the rest.
 
     Delta method at fixed class totals: s = N_s sum(w selected) / sum(w) over signal moves by w (selected - s / N_s) per
-    event, b alike, and the AMS by its gradient. The cut counts as given.
+    event, b alike, and the AMS by its gradient. The cut is taken as fixed.
 
     Raises:
         MetricError: for weights or labels that cannot be used, or negative s or b.
@@ -178,7 +178,7 @@ def log_loss(y_true: ArrayLike, log_odds: ArrayLike, sample_weight: ArrayLike | 
     total = float(np.sum(w))
     if not total > 0.0:
         raise MetricError(f"the log-loss needs a positive sum of weights, got {total}")
-    loss = np.where(w != 0.0, softplus(np.where(y, -f, f)), 0.0)  # an event without weight costs nothing
+    loss = np.where(w != 0.0, softplus(np.where(y, -f, f)), 0.0)  # an event of zero weight adds nothing
     value = float(np.sum(w * loss)) / total
     if not np.isfinite(value):
         return Estimate(value, np.where(w != 0.0, np.inf, 0.0))
@@ -227,12 +227,12 @@ class Metric:
         digits: decimals shown, after multiplication by `scale`.
         lower_is_better: whether a lower value is better.
         headline: whether rows carry it and it can be tuned for; others appear in comparisons only.
-        priority: on a narrow terminal the columns of the highest numbers go first, 0 always stays; the column of
+        priority: a narrow terminal drops the columns with the highest numbers first, and never 0; the column of
             differences to the first row has `difference_priority`.
         of_counts: for a metric at the honest cut, the value from selected signal, background and `b_reg` (arrays). The
             bootstrap chooses the cuts anew; the standard error includes this choice.
-        of_bins: for a metric of the whole order, its bootstrap replicas from sums as in `binned_auc`. A metric without
-            `of_counts` and `of_bins` has no paired differences in leaderboards.
+        of_bins: for a metric of the whole ranking, its bootstrap replicas from sums as in `binned_auc`. A metric
+            without `of_counts` and `of_bins` has no paired differences in leaderboards.
     """
 
     name: str
@@ -257,7 +257,7 @@ class Metric:
 
     @property
     def resampled(self) -> bool:
-        """Whether the bootstrap gives replicas of it."""
+        """Whether the bootstrap provides replicas of it."""
         return self.of_counts is not None or self.of_bins is not None
 
 

@@ -5,8 +5,9 @@ Asimov value of the profile likelihood ratio is equation (20) of G. Cowan, "Disc
 experiment with background uncertainty" (2012); without uncertainty it is equation (97) of Cowan, Cranmer, Gross,
 Vitells, Eur. Phys. J. C 71 (2011) 1554.
 
-Splitting a bin never lowers sum Z_i^2. Without a least content the best binning would therefore be one bin per event,
-and its significance a fluctuation: every bin must hold enough expected and enough simulated background events.
+Splitting a bin never lowers sum Z_i^2. Without a minimum content the best binning would therefore have one bin per
+event, and its significance would be a fluctuation. So every bin must hold enough expected and enough simulated
+background events.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def combined_significance(s: ArrayLike, b: ArrayLike, sigma_b: ArrayLike = 0.0, 
     """Return the significance of independent bins together, sqrt(sum Z_i^2); arguments as in `asimov_significance`.
 
     Exact for known backgrounds, where the Asimov likelihood ratios of the bins multiply (Cowan et al. 2011, section 4).
-    With sigma_b the uncertainties of the bins count as independent of each other; one normalisation shared by all bins
+    With sigma_b, the uncertainties of the bins are treated as independent; one normalisation shared by all bins
     needs a fit (see `higgsbench stats --workspace`).
     """
     return float(np.sqrt(np.sum(asimov_significance(s, b, sigma_b, relative=relative) ** 2)))
@@ -94,8 +95,8 @@ class BinningRules:
 
     Attributes:
         max_bins: largest number of bins.
-        min_background: least expected background of a bin, events.
-        min_effective: least effective number of simulated background events of a bin, (sum w)^2 / sum w^2.
+        min_background: minimum expected background per bin, in events.
+        min_effective: minimum effective number of simulated background events per bin, (sum w)^2 / sum w^2.
         sigma_b: uncertainty of the background as a share of it, in every bin.
 
     Raises:

@@ -43,7 +43,7 @@ def float_values(values: ArrayLike, name: str, n: int | None = None) -> Floats:
     """Return values as float64, of shape (n,) where n is given.
 
     Raises:
-        MetricError: if they are not numbers, or the shape is another one.
+        MetricError: if they are not numbers, or have another shape.
     """
     try:
         found = np.asarray(values, dtype=np.float64)
@@ -85,7 +85,7 @@ def checked_weights(sample_weight: ArrayLike | None, n: int) -> Floats:
         raise MetricError(f"sample_weight is not finite at position {np.argmax(bad)}")
     with np.errstate(over="ignore", invalid="ignore"):
         if not np.isfinite(np.sum(w)):
-            raise MetricError("sample_weight sums to more than a number can hold")
+            raise MetricError("the sum of sample_weight overflows")
     return w
 
 
@@ -134,7 +134,7 @@ def evaluation_weights(y_true: ArrayLike, sample_weight: ArrayLike | None, n_s: 
                 f"no {name} to weigh: {int(members.sum())} {name} events with total weight {have} in {y.size} events"
             )
         own = w[members]
-        if have < _TINY:  # the factor would be beyond the largest number
+        if have < _TINY:  # the factor would overflow
             own = own / np.max(np.abs(own))
             have = float(np.sum(own))
         out[members] = own * (total / have)

@@ -70,11 +70,11 @@ def fold_assignments(
     for name, members in (("signal", y), ("background", ~y)):
         if int(members.sum()) < folds:
             raise ConfigError(
-                f"folds: {folds} folds need at least {folds} {name} events, there are {int(members.sum())}"
+                f"folds: {folds} folds need at least {folds} {name} events; there are {int(members.sum())}"
             )
     stratum = y.astype(np.int64) if strata is None else 2 * strata + y
     out = np.empty((repeats, y.size), dtype=np.int64)
-    # Strata in the order in which they occur; one smaller than the number of folds is spread as far as it goes.
+    # Strata in the order in which they occur; one smaller than the number of folds fills as many as it can.
     _, first, member = np.unique(stratum, return_index=True, return_inverse=True)
     member = np.argsort(np.argsort(first))[member]
     in_order = np.sort(member)
@@ -92,12 +92,12 @@ def fold_assignments(
 TrainingWeights = Literal["balanced", "sqrt_balanced", "physical", "none"]
 TRAINING_WEIGHTS: tuple[str, ...] = get_args(TrainingWeights)
 PROPORTIONAL = frozenset({"balanced", "physical"})
-"""Schemes proportional to the evaluation weights within a class: these leave the density ratio as it is, so that a
-shift of the prior restores physical log-odds. The others need a recalibration."""
+"""Schemes proportional to the evaluation weights within a class: these keep the density ratio, so that a shift of the
+prior restores physical log-odds. The others need a recalibration."""
 
 
 def training_weights(y: NDArray[np.bool_], evaluation: NDArray[np.float64], scheme: str) -> NDArray[np.float64]:
-    """Make training weights of mean 1 out of evaluation weights.
+    """Turn evaluation weights into training weights of mean 1.
 
     Args:
         y: (n,) truth, True for signal.
@@ -106,7 +106,7 @@ def training_weights(y: NDArray[np.bool_], evaluation: NDArray[np.float64], sche
             equal: fewer extreme weights, more effective events), `physical` (as they are) or `none` (all one).
 
     Returns:
-        (n,) weights whose mean is 1: raw signal weights of about 0.0015 would fall under library defaults such as
+        (n,) weights whose mean is 1: raw signal weights of about 0.0015 would fall below library defaults such as
         min_child_weight.
 
     Raises:
@@ -127,7 +127,7 @@ def training_weights(y: NDArray[np.bool_], evaluation: NDArray[np.float64], sche
 
 
 def without_negative(weight: NDArray[np.float64], policy: str | None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Make signed evaluation weights fit for training.
+    """Make signed evaluation weights usable for training.
 
     Args:
         weight: (n,) evaluation weights, some perhaps negative.

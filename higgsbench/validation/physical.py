@@ -40,9 +40,9 @@ def log_ratio(sums: tuple[float, float]) -> float:
 
 
 def is_useful(values: NDArray[Any]) -> bool:
-    """Whether a column (n,) carries something: it is neither constant nor missing throughout.
+    """Whether a column (n,) carries information: it is neither constant nor missing throughout.
 
-    A column that is missing in some events only tells something even if its present values are all the same.
+    A column that is missing in only some events is informative even if its present values are all the same.
     """
     missing = np.isnan(values)
     present = values[~missing]
@@ -50,7 +50,7 @@ def is_useful(values: NDArray[Any]) -> bool:
 
 
 class PhysicalBase(FromLogOdds, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # untyped library
-    """What all meta-estimators share: input checks and the probabilities that belong to the log-odds."""
+    """What all meta-estimators share: input checks and the probabilities that correspond to the log-odds."""
 
     classes_: NDArray[Any]
     n_features_in_: int
@@ -90,7 +90,7 @@ class PhysicalBase(FromLogOdds, ClassifierMixin, MetaEstimatorMixin, BaseEstimat
 
         Args:
             column: its index, or its name where `fit` saw a frame.
-            parameter: what messages call the choice.
+            parameter: name of the choice in messages.
 
         Raises:
             ModelError: if there is no such column.
@@ -101,13 +101,13 @@ class PhysicalBase(FromLogOdds, ClassifierMixin, MetaEstimatorMixin, BaseEstimat
                 raise ModelError(f"{parameter}: no column {column!r} among the features; pass its index for arrays")
             return names.index(column)
         if not -self.n_features_in_ <= column < self.n_features_in_:
-            raise ModelError(f"{parameter}: index {column} of {self.n_features_in_} columns")
+            raise ModelError(f"{parameter}: index {column} is out of range for {self.n_features_in_} columns")
         return column % self.n_features_in_
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the more probable class of each event, shape (n,).
 
-        In physical normalisation nearly every event is more probably background; a useful selection cuts on
+        In physical normalisation nearly every event is more likely background; a useful selection cuts on
         `decision_function` (see `higgsbench.best_cut`).
         """
         return super().predict(X)
@@ -117,7 +117,7 @@ class PhysicalClassifier(PhysicalBase):
     """Train on weights made for training, score in physical normalisation.
 
     The submodel is trained on `training_weights` of mean 1. Its log-odds estimate ln(W_s p(x|s) / W_b p(x|b)) with the
-    class sums W of the training weights; taking ln(W_s / W_b) off and adding ln(N_s / N_b) of the evaluation weights
+    class sums W of the training weights; subtracting ln(W_s / W_b) and adding ln(N_s / N_b) of the evaluation weights
     gives ln(N_s p(x|s) / N_b p(x|b)) (exact for weights proportional to the evaluation weights within a class).
 
     Args:
@@ -179,9 +179,9 @@ class PhysicalClassifier(PhysicalBase):
 
 
 class JetSplitClassifier(PhysicalBase):
-    """One submodel per group of events (the jet number), with scores that one cut can serve.
+    """One submodel per group of events (the jet number), with scores on one scale, so that one cut serves all.
 
-    Each submodel sees only its group and only the columns that carry something there: columns that are missing or
+    Each submodel sees only its group and only the columns that carry information there: columns that are missing or
     constant in all of the group's training events are dropped. Its scores are shifted by its own group's
     ln(N_s,group / N_b,group), which makes them comparable between groups.
 
@@ -269,7 +269,7 @@ class JetSplitClassifier(PhysicalBase):
         """Fit one submodel per group.
 
         Args:
-            useful: says of the events at some positions which columns carry something.
+            useful: finds which columns carry information in the events at some positions.
             fit: fits a submodel on the events at some positions and on some columns.
             member: (n,) position of each event's group.
             y: (n,) truth.

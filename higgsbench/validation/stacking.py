@@ -35,7 +35,7 @@ class StackingEnsemble(PhysicalBase, _BaseComposition):  # type: ignore[misc]  #
     into a `PhysicalClassifier`, so that all members score on one scale.
 
     New events are scored by members fitted once more on all events, or, with `refit=False`, by the mean log-odds of the
-    members of the folds: no further fits, more time per event, and the very kind of scores the blend was fitted on.
+    members of the folds: no further fits, more time per event, and the same kind of scores as the blend was fitted on.
 
     Args:
         estimators: (name, classifier) pairs; two kinds of regularisation of a logistic regression when None.
@@ -54,8 +54,8 @@ class StackingEnsemble(PhysicalBase, _BaseComposition):  # type: ignore[misc]  #
         members_: for each member the fitted classifiers whose mean log-odds enter the blend: one, or one per fold.
         fold_: (n,) fold of each event of the fit.
         oof_member_scores_: (n, m) out-of-fold log-odds of the members.
-        oof_decision_function_: (n,) out-of-fold log-odds of the stack: each fold blended as the other folds say. What a
-            cut (`higgsbench.best_cut`) and an honest metric are computed from.
+        oof_decision_function_: (n,) out-of-fold log-odds of the stack: each fold blended by a fit to the other folds.
+            Compute cuts (`higgsbench.best_cut`) and honest metrics from these.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class StackingEnsemble(PhysicalBase, _BaseComposition):  # type: ignore[misc]  #
         return assigned
 
     def _table(self, X: NDArray[Any]) -> Table:
-        """Give columns their names back: members find theirs by name."""
+        """Give columns their names back: members select theirs by name."""
         names = getattr(self, "feature_names_in_", None)
         return X if names is None else pl.DataFrame(X, schema=[str(name) for name in names])
 
@@ -146,7 +146,7 @@ class StackingEnsemble(PhysicalBase, _BaseComposition):  # type: ignore[misc]  #
 
         Raises:
             ConfigError: if the method or a scheme of weights is not known.
-            ModelError: if a column that is named does not exist.
+            ModelError: if a named column does not exist.
             ValueError: for malformed input, members that are not pairs, or too few events for the folds.
         """
         named = self._built()
