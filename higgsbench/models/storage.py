@@ -429,7 +429,7 @@ def write_model(estimator: Any, file: Path, codecs: Sequence[Codec] = ()) -> Non
 
     Raises:
         UnstorableError: if a part of it has no format that is safe to read.
-        OSError: if the disk refuses.
+        OSError: if writing fails.
     """
     writer = ModelWriter((*codecs, *_CODECS))
     manifest = {"format": FORMAT, "model": writer.node(estimator)}

@@ -1,4 +1,4 @@
-"""What a finished run leaves beside its units: configuration, environment, scores, stack, predictor, rows."""
+"""What a finished run stores besides its units: configuration, environment, scores, stack, predictor, rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from higgsbench.runs.plan import Plan
 
 ASSEMBLY_FORMAT = 4
-"""Raised whenever the same units would give other rows or files."""
+"""Incremented whenever the same units would give different rows or files."""
 
 PREDICTOR_FORMAT = 1
 
@@ -168,7 +168,7 @@ def current_rows(folder: Path, plan: Plan) -> list[dict[str, Any]] | None:
 
 
 def damaged_results(folder: Path) -> list[str]:
-    """Name the files of a finished run that are not what rows.json vouches for; empty for a run without rows."""
+    """Name the files of a finished run that do not match their checksums in rows.json; empty for a run without rows."""
     if not (folder / ROWS).exists():
         return []
     damaged = [] if (sums := _rows_file(folder).get("checksums")) else [ROWS]
@@ -191,10 +191,11 @@ def _rows_file(folder: Path) -> dict[str, Any]:
 def write_inputs(folder: Path, plan: Plan, environment: dict[str, Any]) -> None:
     """Write the resolved configuration and the environment when a run begins.
 
-    Rows of an earlier call that vouch for other ones (the events had another path, say) are removed first.
+    Rows of an earlier call that belong to other versions of these files (the events had another path, say) are removed
+    first.
 
     Raises:
-        StoreError: if the disk refuses.
+        StoreError: if writing fails.
     """
     text = yaml_text(resolved_config(plan))
     try:
@@ -229,7 +230,7 @@ def write_results(
         The records of all rows, as stored.
 
     Raises:
-        StoreError: if the disk refuses.
+        StoreError: if writing fails.
     """
     complete = [done[index] for index in sorted(done)] + ([] if stack is None else [stack.row])
     files = {

@@ -42,7 +42,7 @@ class AssembledRow:
         test: (n_test,) log-odds of held-out events, or None.
         calibration: (groups, 2) slope and intercept for new events, or None where the row is not recalibrated.
         metrics: its metrics.
-        record: what rows.json says of it, in full precision.
+        record: what rows.json says about it, in full precision.
     """
 
     name: str
@@ -92,7 +92,7 @@ def assembled_row(plan: Plan, index: int, stored: Mapping[str, UnitResult]) -> A
         oof, test, calibration = _recalibrated(row, oof, test, dataset)
     about = _about(row, plan, index) | {
         "fit_seconds": float(sum(result.fit_seconds for result in results)),
-        # A refit that scores nothing has no such time.
+        # A refit that scores no events has no such time.
         "predict_us": float(np.mean([result.predict_us for result in results if result.scored])),
         "peak_mb": max(result.peak_mb for result in results),
         **_remark([result.score for result in results]),
@@ -103,7 +103,7 @@ def assembled_row(plan: Plan, index: int, stored: Mapping[str, UnitResult]) -> A
 def _recalibrated(
     row: Row, oof: NDArray[np.float64], test: NDArray[np.float64] | None, dataset: Dataset
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]:
-    """Recalibrate per jet group for split models, as one for global ones; with the parameters for new events."""
+    """Recalibrate split models per jet group, others globally; also return the parameters for new events."""
     y, w = dataset.y, dataset.weight
     split = row.variant == "jets" and dataset.group is not None
     part = dataset.group if split and dataset.group is not None else np.zeros(y.size, dtype=np.int64)
@@ -151,7 +151,7 @@ def assembled_stack(plan: Plan, rows: Mapping[int, AssembledRow]) -> Stack | Non
 
 
 def _about_stack(plan: Plan, blend: Blend, members: Sequence[AssembledRow]) -> dict[str, Any]:
-    """Return what the row of the stack is, and what its members cost."""
+    """Describe the row of the stack and the cost of its members."""
     units = [[row.calibration, [unit.key for unit in plan.units_of(i)]] for i, row in enumerate(plan.rows)]
     cost = {name: [row.record[name] for row in members] for name in ("fit_seconds", "predict_us", "peak_mb")}
     return {
@@ -177,7 +177,7 @@ def _evaluated(
     test: NDArray[np.float64] | None,
     calibration: NDArray[np.float64] | None = None,
 ) -> AssembledRow:
-    """Evaluate scores; the record keeps what `about` says of the row."""
+    """Evaluate scores; the record keeps what `about` says about the row."""
     dataset, cut = plan.dataset, plan.config.cut
     truth = Truth(dataset.y, dataset.weight, dataset.fold, dataset.totals, cut.b_reg, cut.rule)
     metrics = evaluate_row(oof, truth)
@@ -246,9 +246,9 @@ def failed_record(row: Row, plan: Plan, index: int | None, error: str) -> dict[s
 
 
 def _remark(scores: Sequence[NDArray[np.float64]]) -> dict[str, str]:
-    """Return what is worth saying of a complete row, as a part of its record.
+    """Return a remark on a complete row, as a part of its record.
 
-    A model that gives all events of a fold the same score is allowed: its metrics are defined, and worth nothing.
+    A model that gives all events of a fold the same score is allowed: its metrics are defined but meaningless.
 
     Args:
         scores: held-out scores of each of the row's fits.

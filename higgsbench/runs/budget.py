@@ -28,7 +28,7 @@ SHARE = 0.8
 """Share of the available memory that a run takes where the configuration gives no limit."""
 
 _JETS_WORTH = 0.8
-"""Worth of a row split by jet number where the same model's global row is there too."""
+"""Worth of a row split by jet number if the run also has the same model's global row."""
 
 _CALIBRATION_SHARE, _CALIBRATION_SECONDS = 0.05, 10.0
 _WORKER_START = 3.0
@@ -42,7 +42,7 @@ class RowNeed:
     Attributes:
         name: the row.
         label: the entry it belongs to; rows of one entry share the size of the bag.
-        value: what it is worth, in units of one another.
+        value: what it is worth relative to the other rows.
         units: number of fits that are not stored yet, by size of the bag.
         seconds: predicted seconds of one fit per seed.
         bag: configured number of seeds.
@@ -71,8 +71,8 @@ class Choice:
 
     Attributes:
         bags: size of the bag per label.
-        kept: positions of the rows that fit, worth most per second first.
-        left_out: positions of the others, worth most per second first.
+        kept: positions of the rows that fit, those worth most per second first.
+        left_out: positions of the others, in the same order.
         seconds: predicted time of the kept rows.
     """
 
@@ -85,8 +85,8 @@ class Choice:
 def fit_to_limit(needs: Sequence[RowNeed], limit: float, workers: int, per_row: float) -> Choice:
     """Choose seeds and rows such that the predicted time is within the limit.
 
-    First bags are halved, the one that costs most time first, down to single seeds; then rows are left out, worth
-    least per second first. What room that makes is given back: to rows that fit after all, then to bags.
+    First bags are halved, the most expensive first, down to single seeds; then rows are left out, those worth least per
+    second first. The time this frees is given back: to rows that fit after all, then to bags.
 
     Args:
         needs: the rows.
@@ -119,7 +119,7 @@ def fit_to_limit(needs: Sequence[RowNeed], limit: float, workers: int, per_row: 
         bags[need.label] = need.bag
         while bags[need.label] > least and predicted(kept) > limit:
             bags[need.label] = max(least, bags[need.label] // 2)
-    # Rows without room keep all seeds, to be trained so when there is time.
+    # Rows that do not fit keep all seeds, in case there is time for them.
     with_room = {needs[index].label for index in kept}
     bags |= {need.label: need.bag for need in needs if need.label not in with_room}
     order = by_worth(range(len(needs)))
@@ -127,7 +127,7 @@ def fit_to_limit(needs: Sequence[RowNeed], limit: float, workers: int, per_row: 
 
 
 _TOLERANCE = 0.05
-"""A row that was begun may end this share of the limit too late; a new one may not be begun so."""
+"""A row in progress may overrun the limit by this share of it; a new one may not."""
 
 
 @dataclass(frozen=True)
@@ -159,18 +159,18 @@ class _Progress:
 class TimeBudget:
     """Hands out the units of a run row by row, as long as they fit into what is left of the time.
 
-    The rows come in the order given, worth most per second first. A prediction is corrected by the fits of the row
-    itself as soon as one is there, before that by those of all rows. A row is begun only if all of it is predicted to
-    end in time; one that turns out slower is given up.
+    The rows come in the order given, those worth most per second first. A prediction is corrected by the finished fits
+    of the row itself, or of all rows until it has one. A row is begun only if all of it is predicted to end in time;
+    one that turns out slower is given up.
 
     Attributes:
         limit: seconds.
-        begin: when they began, on `clock`.
+        begin: when the limit began, on `clock`.
         order: positions of the rows in the plan.
         seconds: predicted seconds of one fit of each row.
         per_row: predicted seconds beside the fits that each row costs.
         workers: number of processes.
-        clock: seconds that only grow.
+        clock: a monotonic clock in seconds.
     """
 
     limit: float
@@ -217,13 +217,13 @@ class TimeBudget:
         self.assembled.append(seconds)
 
     def left_out(self, plan: Plan) -> list[LeftOut]:
-        """Return the rows that are not complete for want of time, in the order in which they would have come."""
+        """Return the rows that ran out of time, in the order in which they would have come."""
         out = []
         for index, row in self.rows.items():
             if not row.pending:
                 continue
             total = row.predicted * len(row.pending)
-            reason = self.given_up.get(index, f"predicted {format_duration(total)}, which did not fit any more")
+            reason = self.given_up.get(index, f"predicted {format_duration(total)}, which no longer fits")
             out.append(LeftOut(plan.rows[index].name, reason, total))
         return out
 
@@ -241,8 +241,8 @@ class TimeBudget:
         row = self.rows[index]
         mean = sum(row.measured) / len(row.measured)
         self.given_up[index] = (
-            f"given up after {len(row.measured)} fits: {format_duration(mean)} each where "
-            f"{format_duration(row.predicted)} were predicted"
+            f"given up after {len(row.measured)} fits: {format_duration(mean)} each instead of "
+            f"the predicted {format_duration(row.predicted)}"
         )
 
     def _predicted(self, index: int) -> float:
@@ -252,11 +252,11 @@ class TimeBudget:
             return sum(row.measured) / len(row.measured)
         measured = sum(sum(other.measured) for other in self.rows.values())
         predicted = sum(len(other.measured) * other.predicted for other in self.rows.values())
-        # Never below the prediction: that others were faster than predicted need not hold for this one.
+        # Never below the prediction: this row need not be faster because others were.
         return row.predicted * max(1.0, measured / predicted if predicted > 0.0 else 1.0)
 
     def _end(self, more: Sequence[float], rows: int = 0) -> float:
-        """When all that was begun and `more` fits of new rows will be over, in seconds since the beginning."""
+        """Seconds from the beginning until all running fits and `more` fits of new rows are finished."""
         now = self.clock()
         busy = [max(0.0, self._predicted(u.row) - (now - since)) for u, since in self.running.values()]
         begun = [(i, row) for i, row in self.rows.items() if row.begun and i not in self.given_up]
@@ -265,8 +265,8 @@ class TimeBudget:
             1 for i, row in begun if row.pending or any(u.row == i for u, _ in self.running.values())
         )
         per_row = max(self.assembled, default=self.per_row)
-        # With one process rows are evaluated between fits; with more, beside them but for the last one. The blend of
-        # all rows at the end costs about as much as two.
+        # With one process, rows are evaluated between fits; with more, in parallel with them except for the last row.
+        # The blend of all rows at the end costs about as much as two.
         evaluation = per_row * (2 + (open_rows if self.workers == 1 else min(open_rows, 1)))
         return now - self.begin + makespan([*fits, *more], self.workers, busy) + evaluation
 
@@ -282,7 +282,7 @@ def within_limit(
         output: folder that holds the runs; what is stored there costs nothing.
         jobs: number of worker processes.
         limit: seconds.
-        begin: when they began, `time.monotonic`.
+        begin: when the limit began, as `time.monotonic`.
 
     Returns:
         The configuration and the plan with bags that fit, the budget, and notes for the user.
@@ -300,7 +300,7 @@ def within_limit(
         first = min(needs, key=lambda need: need.total(1))
         raise ConfigError(
             f"--time-limit {format_duration(limit)}: not even one row fits; the cheapest, {first.name}, is predicted "
-            f"to take {format_duration(first.total(1))} besides {format_duration(limit - left)} for all else"
+            f"to take {format_duration(first.total(1))} besides {format_duration(limit - left)} for everything else"
         )
     bags = {need.label: choice.bags[need.label] for need in needs if choice.bags[need.label] < need.bag}
     full = {need.label: need.bag for need in needs}
@@ -321,7 +321,7 @@ def _need(plan: Plan, index: int, cost: MeasuredCost, known: Collection[str]) ->
     twin = any(other.label == row.label and other.variant == "global" for other in plan.rows)
     worth = row.spec.merit * (_JETS_WORTH if row.variant == "jets" and twin else 1.0)
     full = bag_size(row)
-    # What is stored has the full bag.
+    # Stored fits have the full bag.
     return RowNeed(
         row.name, row.label, worth, lambda bag: pending if bag == full else len(units), cost.seconds(index), full
     )
@@ -338,7 +338,7 @@ def _with_bags(loaded: LoadedConfig, bags: Mapping[str, int]) -> LoadedConfig:
 
 
 def fit_to_memory(loaded: LoadedConfig, plan: Plan, jobs: int, known: Collection[str] = ()) -> tuple[Plan, list[str]]:
-    """Let rows train from disk that do not fit into memory, before anything is trained.
+    """Let rows that do not fit into memory train from disk; call this before anything is trained.
 
     A row trains from disk if one process that fits it needs more than the limit. How many processes there are does not
     decide it: scores must not depend on that.
@@ -347,7 +347,7 @@ def fit_to_memory(loaded: LoadedConfig, plan: Plan, jobs: int, known: Collection
         loaded: validated configuration.
         plan: its plan, all in memory.
         jobs: number of worker processes.
-        known: keys of units that are stored already; a row of these needs nothing.
+        known: keys of units that are stored already; a row with only these needs nothing.
 
     Returns:
         The plan, and notes for the user.
@@ -376,7 +376,7 @@ def fit_to_memory(loaded: LoadedConfig, plan: Plan, jobs: int, known: Collection
 
 
 def _refusal(plan: Plan, index: int, need: MemoryNeed, limit: int) -> str:
-    """One line: what is needed for what, what there is, and what would help."""
+    """Return one line: what is needed, what is available, and what would help."""
     row = plan.rows[index]
     processes = "1 process" if need.processes == 1 else f"{need.processes} processes"
     what = f"{len(plan.dataset.train):,} events x {len(row.features.columns)} features x {processes}"

@@ -62,7 +62,7 @@ class FitCost:
         per_event: seconds per training event, of one seed.
         predict: seconds per scored event, of one seed.
         stopping: share of all rounds after which early stopping is expected to end a fit of `_STOP_EVENTS` events, and
-            the share of the rounds that it waits in vain; None where all rounds are trained.
+            the share of the rounds that it waits without improvement; None where all rounds are trained.
     """
 
     fixed: float
@@ -166,7 +166,7 @@ def _measured(row: Row, unit: Unit, sample: _Sample) -> FitCost | None:
         at_large, predict = timed(large, twice)
         at_few = timed(large, few)[0] if twice > few else 0.0
     except Exception:
-        return None  # the run itself will tell what is wrong with the model
+        return None  # the run itself reports what is wrong with the model
     per_event_predict = predict / large.size * (full / twice)
     if twice == few:
         return FitCost(*_line(at_small, small.size, at_large, large.size), per_event_predict)
@@ -183,7 +183,7 @@ def _measured(row: Row, unit: Unit, sample: _Sample) -> FitCost | None:
 
 
 def _line(at_small: float, small: int, at_large: float, large: int) -> tuple[float, float]:
-    """Intercept and slope of seconds against events; neither is negative, whatever noise there is."""
+    """Intercept and slope of seconds against events; neither is negative, even with noisy times."""
     slope = (at_large - at_small) / (large - small) if large > small else 0.0
     slope = min(max(0.0, slope), at_large / large)
     return at_large - slope * large, slope
@@ -205,7 +205,7 @@ def _fit(unit: Unit, sample: _Sample, X: NDArray[np.float32], events: NDArray[np
 
 
 def _scaled(row: Row, known: Sequence[tuple[float, FitCost]]) -> FitCost:
-    """Scale a model that was not measured by `ModelSpec.cost`; without any measured one, guess."""
+    """Scale a model that was not measured by `ModelSpec.cost`; if none was measured, guess."""
     pairs = [(cost, row.spec.cost / relative) for relative, cost in known or [(1.0, FitCost(0.1, 1e-4, 1e-6))]]
     fixed, per_event, predict = (
         float(np.median([getattr(cost, name) * factor for cost, factor in pairs]))
@@ -289,7 +289,7 @@ def memory_need(plan: Plan, jobs: int, events: int | None = None) -> MemoryNeed:
 
 
 def _fit_bytes(row: Row, events: int) -> float:
-    """Bytes of one fit beside what the process holds anyhow."""
+    """Bytes of one fit besides what the process holds anyway."""
     columns = len(row.features.columns)
     if row.from_disk:
         values = row.spec.disk_bytes * events * columns

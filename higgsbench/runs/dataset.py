@@ -86,7 +86,7 @@ def load_dataset(config: RunConfig) -> Dataset:
     if test is not None:
         _group_of(test, groups)
     fold = fold_assignments(y, group, config.folds, config.repeats, config.seed, train.event_id)
-    # Of the assignment itself and not of what led to it: a splitter that changes between versions shows.
+    # A digest of the assignment itself, so that a splitter that changes between versions shows.
     digest = canonical_digest([train.digest, hashlib.sha256(fold.tobytes()).hexdigest()])
     return Dataset(train, test, y, weight, totals, group, groups, fold, digest)
 

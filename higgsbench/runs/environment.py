@@ -17,7 +17,7 @@ from typing import Any
 from higgsbench._version import __version__
 
 LARGE = 10_000
-"""Events from which freed memory is worth returning to the system: pages that are needed again cost time."""
+"""Number of events from which freed memory is worth returning: pages that are needed again cost time."""
 
 _GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Linux's control groups, and the file that names those of this process."""
@@ -136,7 +136,7 @@ def _commit() -> str | None:
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
-    # Not `describe --dirty`: that locks the index, and a run that is killed just then would leave the lock behind.
+    # Not `describe --dirty`: that locks the index, and a run killed at that moment would leave the lock behind.
     name = _git(root, "describe", "--always", "--abbrev=12", "--exclude=*")
     changes = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
     if not name or changes is None:

@@ -30,10 +30,10 @@ def run_lock(folder: Path, note: Callable[[str], object], patience: float | None
     """Hold the lock of a run; wait while another process holds it.
 
     The operating system releases the lock when its process ends, however it ends. Where the file system has no locks,
-    two processes may train a unit twice; the stored files are right all the same, because they are replaced whole.
+    two processes may train a unit twice; the stored files are still correct, because they are replaced whole.
 
     Args:
-        folder: the run's folder, which exists.
+        folder: the existing folder of the run.
         note: receives one line if the wait is long.
         patience: seconds to wait at most; None waits until the other process ends.
 
@@ -59,13 +59,13 @@ def _acquire(lock: FileLock, folder: Path, note: Callable[[str], object], patien
     try:
         lock.acquire(timeout=quiet, poll_interval=_POLL)
     except Timeout:
-        note(f"waiting for {_holder(folder)}, which writes to the same run")
+        note(f"waiting for {_holder(folder)}, which is writing to the same run")
     else:
         return
     try:
         lock.acquire(timeout=-1 if patience is None else patience - quiet, poll_interval=_POLL)
     except Timeout:
-        text = f"{folder}: {_holder(folder)} still writes to this run; call again when it has ended"
+        text = f"{folder}: {_holder(folder)} is still writing to this run; try again when it has finished"
         raise StoreError(text) from None
 
 
@@ -115,6 +115,6 @@ def reuse(
     if without:
         note(
             f"{without} stored units have scores but no fitted models; they are computed again "
-            "(not with store_models: false)"
+            "(set store_models: false to avoid this)"
         )
     return out

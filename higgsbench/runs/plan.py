@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
 UNIT_FORMAT = 5
-"""Raised whenever the same inputs would give other scores or another file; older units are then never reused."""
+"""Incremented whenever the same inputs would give different scores or files; older units are then never reused."""
 
 DEFAULT_FEATURES, DEFAULT_WEIGHTS = "raw", "balanced"
-"""The choices where neither the configuration nor the preset makes one."""
+"""The defaults where neither the configuration nor the preset makes a choice."""
 
 FEW = 20
 """Events of a class in a fold below which its numbers say little: the relative error of a count is then above 20%."""
@@ -325,6 +325,6 @@ def few_events(dataset: Dataset) -> str:
             events = "event" if least == 1 else "events"
             return (
                 f"{dataset.train.source}: a fold holds only {least} {name} {events}; below {FEW} the numbers and their "
-                "errors say little (more events, or fewer folds)"
+                "errors say little (use more events or fewer folds)"
             )
     return ""

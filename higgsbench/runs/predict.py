@@ -1,4 +1,4 @@
-"""New events through a predictor, part by part, and the tables of scores: memory does not grow with the file."""
+"""Score new events part by part and write tables of scores, in memory that does not grow with the file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _READ_BYTES = 1 << 22
 
 
 def check_ending(target: Path, *, text_only: bool = False) -> None:
-    """Check, before the work, that a file of that name can be written.
+    """Check in advance that a file of that name can be written.
 
     Raises:
         DataError: if the ending is not known or there is no such folder.
@@ -56,7 +56,7 @@ def write_scores(parts: Iterable[pl.DataFrame], target: Path) -> None:
         target: .csv, .csv.gz or .parquet; `-` writes CSV to standard output.
 
     Raises:
-        DataError: if the disk refuses.
+        DataError: if writing fails.
     """
     if str(target) == "-":
         sys.stdout.flush()

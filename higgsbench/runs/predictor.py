@@ -130,7 +130,7 @@ class UnseenScorer:
     schema: TableSchema
 
     def scores(self, frame: pl.DataFrame) -> NDArray[np.float64]:
-        """Return log-odds (n,) of the events in the order they were named in, perhaps with other values."""
+        """Return log-odds (n,) of the events in the order in which they were named, perhaps with changed values."""
         X, numbers = feature_matrix(frame, self.row.features), group_numbers(frame, self.schema)
         split = self.row.split(numbers)
         out = np.empty(frame.height)
@@ -164,7 +164,7 @@ def open_predictor(run: StoredRun, name: str | None = None) -> Predictor:
 class FittedRun:
     """The models of a finished run, read when they are asked for.
 
-    Every method but `blended` raises a HiggsbenchError if the run has no such row, or its models are not stored or
+    Every method except `blended` raises a HiggsbenchError if the run has no such row, or its models are not stored or
     cannot be used here.
 
     Args:
@@ -207,7 +207,7 @@ class FittedRun:
         return Predictor(title, self.schema, wanted.threshold, self.content.threads, rows, blend)
 
     def in_sample(self, name: str, frame: pl.DataFrame, event_id: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Score training events by the models that saw them: the mean over all fold models but the event's own.
+        """Score training events by the models that saw them: the mean over all fold models except the event's own.
 
         Args:
             name: the row.
@@ -407,4 +407,4 @@ def _of_trees(trees: Any, X: NDArray[Any]) -> NDArray[np.float64]:
         if spec.contributions is not None and any(codec.handles(trees) for codec in spec.codecs):
             return np.asarray(spec.contributions(trees, X), dtype=np.float64)
     known = ", ".join(spec.name for spec in registered_models() if spec.contributions is not None)
-    raise ModelError(f"{type(trees).__name__} is not boosted trees with TreeSHAP in its library ({known})")
+    raise ModelError(f"{type(trees).__name__} is not a boosted-tree model whose library has TreeSHAP ({known})")

@@ -16,7 +16,7 @@ _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 
 
 def last_line(error: str) -> str:
-    """Return the sentence at the end of a failed unit's text; of a traceback the first line of its message."""
+    """Return the sentence at the end of a failed unit's text; for a traceback, the first line of its message."""
     lines = error.strip().splitlines()
     frames = [at for at, line in enumerate(lines) if line.startswith('  File "')]
     if frames and lines[0].startswith("Traceback"):

@@ -150,7 +150,7 @@ class _Run:
         for index in range(len(self.plan.rows)):
             self._complete(index)
         if pending:
-            # On a file system that the workers share with the run, where they share one.
+            # On a file system that the run and its workers share, if there is one.
             with working_folder(self.folder if self.engine.kind == "dask" else None) as folder:
                 self._train(pending, Workspace(folder))
         left_out = self.budget.left_out(self.plan) if self.budget is not None else []
@@ -158,7 +158,7 @@ class _Run:
         return RunResult(self.folder, rows, self.trained, reused, self.failures, left_out)
 
     def _without_failed(self, pending: list[Unit]) -> list[Unit]:
-        """Leave out the units that failed in an earlier call; a failure is a result, and reported."""
+        """Leave out the units that failed in an earlier call; a failure is a result and is reported."""
         texts = {unit.key: self.store.read_error(unit.key) for unit in pending}
         failed = [unit for unit in pending if texts[unit.key] is not None]
         for unit in failed:
@@ -166,7 +166,7 @@ class _Run:
             self.failures.append(Failure(name, message, self.store.error_file(unit.key)))
         if failed:
             what = "1 unit" if len(failed) == 1 else f"{len(failed)} units"
-            self.listener.note(f"{what} failed before, not trained again; --retry-failed does that")
+            self.listener.note(f"{what} failed before and will not be trained again; use --retry-failed to do so")
         return [unit for unit in pending if texts[unit.key] is None]
 
     def _train(self, pending: list[Unit], workspace: Workspace) -> None:
@@ -197,7 +197,7 @@ class _Run:
         if self.budget is not None:
             self.budget.plan(pending)
             return self.budget.next_unit
-        # Longest first, so that no core idles at the end behind one long fit.
+        # Longest first, so that no core idles at the end waiting for one long fit.
         order = iter(sorted(pending, key=lambda u: (-u.spec.cost, u.row, u.repeat, u.fold)))
         return lambda: next(order, None)
 

@@ -37,7 +37,7 @@ _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionE
 
 @dataclass(frozen=True)
 class _Marker:
-    """What the marker of a unit says.
+    """Content of a unit's marker.
 
     Attributes:
         content: the whole marker.
@@ -59,7 +59,7 @@ class _Marker:
         return cls(content, StoredModel(entry["checksum"], str(entry.get("reason", ""))))
 
     def vouches(self, data: Path, model: Path) -> bool:
-        """Whether these are the files that the marker speaks of."""
+        """Whether these are the files that the marker describes."""
         wanted = None if self.model is None else self.model.checksum
         try:
             same = file_digest(data) == self.content["checksum"]
@@ -114,7 +114,7 @@ class RunStore:
         """Store a finished unit.
 
         Raises:
-            StoreError: if the disk refuses.
+            StoreError: if writing fails.
         """
         if result.refused:
             raise StoreError(f"{result.refused}; finished units are kept")
@@ -194,7 +194,7 @@ class RunStore:
         return str(temporary_path(self.model_file(key)))
 
     def stored_model(self, key: str) -> StoredModel | None:
-        """Return what the marker of a unit says of its model; None where it says nothing.
+        """Return what the marker of a unit says about its model; None where it says nothing.
 
         Raises:
             StoreError: if there is no marker or it is damaged.
@@ -224,7 +224,7 @@ class RunStore:
         return before - len(wanted)
 
     def _take(self, key: str, other: RunStore, with_model: bool) -> bool:
-        """Copy a unit: whole, compared with its marker, and only then under the names of this run."""
+        """Copy a unit whole, compare it with its marker, and only then give it the names of this run."""
         marker = other._marker(key)
         if marker is None or (with_model and marker.model is None):
             return False
@@ -288,4 +288,4 @@ def _copy_or_link(source: Path, target: Path) -> None:
 
 def _check(whole: bool) -> None:
     if not whole:
-        raise OSError("a file is not what the marker vouches for")
+        raise OSError("a file does not match its marker")

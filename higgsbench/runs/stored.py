@@ -72,7 +72,7 @@ class StoredRow:
 
     Attributes:
         run: the run.
-        record: all that rows.json says of the row, in full precision; metrics stand under their names.
+        record: all that rows.json says about the row, in full precision; metrics stand under their names.
     """
 
     run: StoredRun = field(repr=False)
@@ -149,7 +149,7 @@ class StoredRun:
         rows: all rows in stored order, failed ones too.
         comparability: what a row must share with another one to be ranked against it.
         source: name of the events, for titles.
-        notes: what a reader of the run should know; damaged files that were asked for join it.
+        notes: what a reader of the run should know; a note is added for each damaged file that is read.
 
     Raises:
         StoreError: if the run is unfinished, damaged, or of a version that this one cannot read.
@@ -200,7 +200,7 @@ class StoredRun:
 
     @property
     def version(self) -> str:
-        """Version of higgsbench that wrote the run; empty where nothing says so."""
+        """Version of higgsbench that wrote the run; empty if unknown."""
         try:
             content = parse_json((self.folder / ENVIRONMENT).read_bytes())
         except (OSError, ValueError, RecursionError):
@@ -420,7 +420,7 @@ def _problem(content: Any) -> str:
         return "no list of rows or no comparability"
     finite = [value for value in shared.values() if not isinstance(value, float) or np.isfinite(value)]
     if len(finite) < len(shared) or not all(isinstance(value, (str, int, float, NoneType)) for value in finite):
-        return "a comparability of other things than texts and finite numbers"
+        return "a comparability with values other than texts and finite numbers"
     counts = {"events": None, "test_events": 0, "repeats": 1}
     if not all(type(value := shared.get(key, default)) is int and value >= 0 for key, default in counts.items()):
         return "no number of events"

@@ -1,6 +1,6 @@
 """One work unit, as it runs in a worker process: fit on the other folds, score the held-out one.
 
-A unit reads the events from a workspace, which the run fills before. It scores them in blocks of fixed size: matrix
+A unit reads the events from a workspace, which the run fills beforehand. It scores them in blocks of fixed size: matrix
 products round differently with the number of rows, so only equal blocks give equal bits, here and in `predict`. Blocks
 also bound the memory of models that widen the features.
 """
@@ -45,7 +45,7 @@ _RELEASE = 16
 
 @dataclass(frozen=True)
 class Unit:
-    """One fit: a row on one fold of one repeat, with all that a worker needs; the events stay in the workspace.
+    """One fit: a row on one fold of one repeat, with everything that a worker needs; the events stay in the workspace.
 
     Attributes:
         key: digest of all that determines the scores.
@@ -90,7 +90,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """What is known of a unit's fitted model.
+    """What is known about a unit's fitted model.
 
     Attributes:
         checksum: SHA-256 of its file, or None where the model cannot be stored.
@@ -117,7 +117,7 @@ class UnitResult:
         model: what is stored of the fitted model; None where none was asked for.
         model_file: file with the fitted model, not yet in place, or None.
         error: traceback of a unit that failed, otherwise empty.
-        refused: why the disk refused the model, otherwise empty.
+        refused: why the model could not be written, otherwise empty.
     """
 
     key: str
@@ -144,7 +144,7 @@ class UnitResult:
         return self.score.size + self.test_score.size
 
     def without_scores(self) -> UnitResult:
-        """Return the result without its scores, which are most of a run's memory."""
+        """Return the result without its scores, which take up most of a run's memory."""
         event_id, score = _nothing()
         return replace(self, event_id=event_id, score=score, test_event_id=event_id, test_score=score)
 
@@ -187,10 +187,10 @@ def _mapped(path: str) -> NDArray[Any]:
 
 
 def working_folder(shared: Path | None) -> tempfile.TemporaryDirectory[str]:
-    """Make the folder of the workspace: in the system's place for temporary files, or in one that machines share.
+    """Make the folder of the workspace: in the system's folder for temporary files, or in one that machines share.
 
     Raises:
-        StoreError: if the disk refuses.
+        StoreError: if writing fails.
     """
     try:
         if shared is not None:
@@ -204,7 +204,7 @@ def save_events(workspace: Workspace, dataset: Dataset, features: Iterable[Featu
     """Write numbers, labels, weights, folds, groups and one matrix per choice of features.
 
     Raises:
-        StoreError: if the disk refuses.
+        StoreError: if writing fails.
     """
     choices = {choice.digest: choice for choice in features}
     try:
@@ -300,12 +300,12 @@ def mean_log_odds(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 
 def load_modules(unit: Unit) -> None:
-    """Load what a fit needs: this is not part of its time, and a limit of threads reaches loaded libraries only."""
+    """Load what a fit needs: loading does not count as its time, and a thread limit reaches only loaded libraries."""
     import higgsbench.models.building
     import higgsbench.validation.physical  # noqa: F401
 
     for module in unit.spec.imports:
-        with contextlib.suppress(ImportError):  # the fit says so
+        with contextlib.suppress(ImportError):  # the fit reports it
             importlib.import_module(module)
 
 
@@ -314,12 +314,12 @@ def run_unit(unit: Unit, workspace: Workspace) -> UnitResult:
     from threadpoolctl import threadpool_limits
 
     load_modules(unit)
-    with contextlib.suppress(OSError):  # starts the kernel's peak memory counter of this process anew (Linux)
+    with contextlib.suppress(OSError):  # resets the kernel's peak memory counter of this process (Linux)
         Path("/proc/self/clear_refs").write_text("5")
     try:
         with threadpool_limits(limits=unit.threads):
             result = _fit_and_score(unit, workspace)
-        give_back(workspace.load("y").size)  # what the estimator held, which is gone by now
+        give_back(workspace.load("y").size)  # memory of the estimator, which is gone by now
         return result
     except Exception:
         return UnitResult.failed(unit.key, traceback.format_exc())
@@ -375,7 +375,7 @@ def _fit_and_score(unit: Unit, workspace: Workspace) -> UnitResult:
 def _fit(
     unit: Unit, estimator: Any, workspace: Workspace, train: NDArray[np.int64], group: NDArray[np.int64] | None
 ) -> float:
-    """Fit in place, from memory or from disk; return the seconds that took."""
+    """Fit in place, from memory or from disk; return the seconds it took."""
     from higgsbench.metrics.weights import evaluation_weights
     from higgsbench.models import BuildContext
     from higgsbench.models.building import estimator_from_disk
@@ -397,7 +397,7 @@ def _fit(
 
 
 def _with_model(result: UnitResult, estimator: Any, unit: Unit) -> UnitResult:
-    """Store the fitted model where the unit asks for it; the peak was read before, without the storing."""
+    """Store the fitted model where the unit asks for it; the peak memory was read before and excludes this."""
     from higgsbench.models.storage import UnstorableError, write_model
     from higgsbench.validation.physical import unit_codecs
 

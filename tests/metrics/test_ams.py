@@ -260,7 +260,7 @@ def test_scan_of_infinite_scores_does_not_warn() -> None:
         ([1, 0], [1, 0], [1], "sample_weight must have shape"),
         ([1, 0], [1, 0], [1, np.inf], "not finite at position 1"),
         ([1, 0], [1, 0], [np.nan, 1], "not finite at position 0"),
-        ([1, 0], [1, 0], [1e308, 1.5e308], "more than a number can hold"),
+        ([1, 0], [1, 0], [1e308, 1.5e308], "the sum of sample_weight overflows"),
     ],
 )
 def test_malformed_input_is_refused(y: Any, score: Any, w: Any, message: str) -> None:

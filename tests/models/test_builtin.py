@@ -115,7 +115,7 @@ def test_weights_matter(spec: ModelSpec, scores: NDArray[np.float64]) -> None:
 
 
 def test_the_scale_of_weights_does_not_matter(spec: ModelSpec, scores: NDArray[np.float64]) -> None:
-    """Raw signal weights of about 0.0015 fall under library defaults such as min_child_weight."""
+    """Raw signal weights of about 0.0015 fall below library defaults such as min_child_weight."""
     reproducible(spec)
     np.testing.assert_allclose(fitted(spec, TRAIN.w * 1024.0).decision_function(FRESH.X), scores, rtol=1e-6, atol=1e-6)
 

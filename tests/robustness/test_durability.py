@@ -135,7 +135,7 @@ class TestRunLock:
     def test_the_holder_is_named_and_the_second_refused_when_its_time_is_over(self, tmp_path: Path) -> None:
         notes: list[str] = []
         with run_lock(tmp_path, notes.append):
-            refusal = pytest.raises(StoreError, match=f"process {os.getpid()} on .* still writes to this run")
+            refusal = pytest.raises(StoreError, match=f"process {os.getpid()} on .* is still writing to this run")
             with refusal, run_lock(tmp_path, notes.append, patience=0.3):
                 pass
             assert f"waiting for process {os.getpid()} on " in notes[0]

@@ -157,7 +157,7 @@ def test_a_run_of_two_events_per_class_says_that_this_is_little(valid: Path, her
     found = higgsbench.run("c.yaml", data=data, output=here / "out", jobs=1, listener=notes)
     assert notes.lines[0] == (
         f"{data}: a fold holds only 1 signal event; below 20 the numbers and their errors say little "
-        "(more events, or fewer folds)"
+        "(use more events or fewer folds)"
     )
     for row in found.rows:
         assert row["status"] == "failed" or math.isfinite(row["ams_cv"])

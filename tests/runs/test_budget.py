@@ -160,7 +160,7 @@ class TestHandOut:
         clock = Clock()
         budget = self.budget(clock, 10.0, {0: 1.0, 1: 1.0})
         assert carried_out(budget, clock, {0: 9.0, 1: 0.1}) == ["0-0"]
-        assert "given up after 1 fits: 9.0 s each where 1.0 s were predicted" in budget.given_up[0]
+        assert "given up after 1 fits: 9.0 s each instead of the predicted 1.0 s" in budget.given_up[0]
 
     def test_a_failing_row_is_tried_to_its_end(self) -> None:
         clock = Clock()
@@ -287,7 +287,7 @@ class TestRuns:
         assert clock.now <= 20 * 1.1
         assert [row["name"] for row in result.rows] == ["quicker"]
         assert [row.name for row in result.left_out] == ["deceiver"]
-        assert result.left_out[0].reason == "given up after 1 fits: 10 s each where 1.0 s were predicted"
+        assert result.left_out[0].reason == "given up after 1 fits: 10 s each instead of the predicted 1.0 s"
 
     def test_no_row_is_complete_in_time(self, config: Config, tmp_path: Path, clock: Clock) -> None:
         path = config(SLEEP.replace("seconds: 10.0", "seconds: 10.0, sly: true"))

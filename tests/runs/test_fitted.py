@@ -126,7 +126,7 @@ def test_contributions_of_stored_trees_add_up(run: Path, events: Events) -> None
     assert values.shape == parts.shape == (len(events), len(names))
     rest = fitted.unseen("lightgbm", events.event_id).scores(events.frame) - parts.sum(axis=1)
     assert len(set(np.round(rest, 6))) == 3  # what is left is one constant per fold model
-    with pytest.raises(ModelError, match="not boosted trees"):
+    with pytest.raises(ModelError, match="not a boosted-tree model"):
         fitted.contributions("logistic [jets]", events.frame, events.event_id)
 
 

@@ -318,7 +318,7 @@ class TestFailures:
         kept = higgsbench.run(config(text), output=tmp_path, jobs=1, listener=Listener())
         assert (kept.trained, kept.reused) == (0, 2)
         assert [failure.message for failure in kept.failures] == ["RuntimeError: the model broke"] * 2
-        assert notes == ["2 units failed before, not trained again; --retry-failed does that"]
+        assert notes == ["2 units failed before and will not be trained again; use --retry-failed to do so"]
         assert kept.rows[-1]["status"] == "failed"
         again = higgsbench.run(config(text), output=tmp_path, jobs=1, retry_failed=True)
         assert (again.trained, again.reused, again.failures) == (2, 2, [])

@@ -84,7 +84,7 @@ def test_a_rare_stratum_does_not_stop_the_folds() -> None:
 @pytest.mark.parametrize(("signal", "background", "name"), [(4, 50, "signal"), (50, 4, "background")])
 def test_too_few_events_are_refused(signal: int, background: int, name: str) -> None:
     y = np.array([True] * signal + [False] * background)
-    with pytest.raises(ConfigError, match=f"5 folds need at least 5 {name} events, there are 4"):
+    with pytest.raises(ConfigError, match=f"5 folds need at least 5 {name} events; there are 4"):
         fold_assignments(y, None, 5, 1, 0)
 
 

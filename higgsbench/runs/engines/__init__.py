@@ -35,7 +35,7 @@ __all__ = ["Attempts", "Engine", "EngineError", "EngineSettings", "Lost", "execu
 
 
 def units_at_a_time(settings: EngineSettings, say: Callable[[str], None]) -> int:
-    """Return how many units run at a time; a Dask cluster is asked, and waited for until it has a worker."""
+    """Return how many units run at a time; for a Dask cluster, ask it and wait until it has a worker."""
     if settings.kind == "dask" and (settings.scheduler is not None or settings.cluster is not None):
         from higgsbench.runs.engines.dask import workers_of
 
@@ -88,7 +88,7 @@ def execute(
     Raises:
         HiggsbenchError: if the engine cannot be started or is lost as a whole.
     """
-    if hasattr(signal, "siginterrupt"):  # Polars has the system restart waits, so that Ctrl-C does not end them
+    if hasattr(signal, "siginterrupt"):  # Polars makes the system restart waits, so that Ctrl-C would not end them
         signal.siginterrupt(signal.SIGINT, True)
     attempts = Attempts(source, started, say)
     engine = open_engine(workspace, settings, say)
@@ -106,14 +106,14 @@ def execute(
                 fill()
             if result is not None:
                 yield result
-            # What came back may have let the source go on.
+            # The result may allow the source to go on.
             fill()
     finally:
         engine.close()
 
 
 class Attempts:
-    """Decides which unit comes next, and tries those again whose worker died.
+    """Decides which unit comes next, and retries units whose worker died.
 
     A unit whose worker died is tried again at once, because the unit may not be the cause: the worker may have been
     killed by hand, by a batch system, or by the kernel for memory that other units took. After a second death the unit
@@ -175,7 +175,7 @@ class Attempts:
 class SerialEngine:
     """The engine `serial`: no process is started, so a model that crashes takes the run with it.
 
-    Units run in one thread beside the caller's, so that Ctrl-C is heard while a library computes.
+    Units run in one thread beside the caller's, so that Ctrl-C works while a library computes.
 
     Args:
         workspace: where the events are.

@@ -1,4 +1,4 @@
-"""What every engine shares: its settings, the batch systems that bring workers, and what comes back of a unit."""
+"""What every engine shares: its settings, the batch systems that bring workers, and what a unit returns."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _THREAD_VARIABLES = (
 )
 
 _LAST_WORDS = 0.5
-"""Seconds that a worker over its time limit has to write down where it is."""
+"""Seconds that a worker past its time limit has to record where it is."""
 
 _Message = TypeVar("_Message")
 
@@ -56,7 +56,7 @@ class EngineSettings:
     Attributes:
         jobs: units at a time; None takes every worker of a given Dask cluster.
         threads: threads of each unit.
-        engine: `local`, `serial` or `dask`; None is `local`, but with one job and no limits the process itself.
+        engine: `local`, `serial` or `dask`; None is `local`, or `serial` with one job and no limits.
         scheduler: address of a Dask scheduler, or its scheduler file; None starts workers on this machine.
         cluster: batch system that brings Dask workers, or None.
         unit_time_limit: seconds after which a unit is ended, or None.
@@ -88,7 +88,7 @@ class EngineSettings:
             raise ConfigError(f"--engine {self.engine} takes no scheduler or cluster; --engine dask does")
         if limited and self.engine == "serial":
             raise ConfigError(
-                "limits of a unit need a process that can be ended: take --engine local (with --jobs 1 for one at a "
+                "limits on a unit need a process that can be ended: use --engine local (with --jobs 1 for one at a "
                 "time) instead of serial"
             )
         return self.engine
@@ -110,14 +110,14 @@ class EngineSettings:
 
     @property
     def jobs_here(self) -> int:
-        """How many units run on this machine at a time: none where a scheduler or batch system has the workers."""
+        """How many units run on this machine at a time: none where a scheduler or batch system provides the workers."""
         if self.scheduler is not None or self.cluster is not None:
             return 0
         return self.jobs or available_cores()
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment variables of worker processes: every library is held to `threads` threads."""
+        """Environment variables of worker processes: every library is limited to `threads` threads."""
         return dict.fromkeys(_THREAD_VARIABLES, str(self.threads))
 
     def exceeded(self, seconds: float, memory: float) -> str:
@@ -161,7 +161,7 @@ class Engine(Protocol):
         """Whether a unit can be started now."""
 
     def start(self, unit: Unit) -> None:
-        """Start a unit; only when a place is free."""
+        """Start a unit; only when a worker is free."""
 
     def wait(self) -> Outcome:
         """Return the outcome of the next unit that ends.
@@ -189,7 +189,7 @@ _WORD = re.compile(r"[\w./~%+:@,=\-]+")
 """Words that a job script can contain as they are, in directives and in shell commands."""
 
 _LEAST = 10**8
-"""Bytes that a worker needs at least."""
+"""Minimum memory of a worker in bytes."""
 
 
 class ClusterConfig(Strict):
@@ -282,7 +282,7 @@ def _kind(system: str) -> Any:
 
 
 def _arguments(config: ClusterConfig) -> dict[str, Any]:
-    """Return the arguments of dask-jobqueue; its own configuration files give the others."""
+    """Return the arguments of dask-jobqueue; its own configuration files supply the others."""
     common = {
         "cores": config.cores,
         "processes": 1,
@@ -316,7 +316,7 @@ def job_script(config: ClusterConfig) -> str:
     """
     job = _kind(config.system).job_cls
     arguments = _arguments(config)
-    arguments.pop("interface", None)  # of the machine that submits; it goes into the address
+    arguments.pop("interface", None)  # belongs to the machine that submits, and goes into the address
     there = config.logs is None or Path(config.logs).exists()
     script = str(job(scheduler=_EXAMPLE_SCHEDULER, name="higgsbench", **arguments).job_script())
     if not there:  # dask-jobqueue has made it
@@ -345,7 +345,7 @@ def start_cluster(config: ClusterConfig, threads: int) -> Any:
 
 
 def next_message(source: queue.SimpleQueue[_Message]) -> _Message:
-    """Wait for a message in short steps: a wait without end keeps Ctrl-C from being heard on some systems."""
+    """Wait for a message in short steps, because on some systems Ctrl-C cannot interrupt an endless wait."""
     while True:
         with contextlib.suppress(queue.Empty):
             return source.get(timeout=0.5)

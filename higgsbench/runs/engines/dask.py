@@ -1,9 +1,9 @@
 """Run units on Dask workers: of a running cluster, of a batch system, or on this machine.
 
-Every Dask worker keeps a worker process of higgsbench's own (`local.Slot`). So a fit runs in the same surroundings as
-on one machine, whatever the Dask worker's own threads are; a fit that crashes or hangs does not take the Dask worker
-along; and the Dask worker answers its scheduler while a library holds the interpreter. Everything that grows with the
-number of events goes straight between this process and the workers.
+Every Dask worker keeps a worker process of higgsbench's own (`local.Slot`). So a fit runs in the same environment as on
+one machine, whatever threads the Dask worker has; a fit that crashes or hangs does not take the Dask worker down; and
+the Dask worker answers its scheduler while a library holds the interpreter. Everything that grows with the number of
+events goes straight between this process and the workers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from higgsbench.runs.unit import Unit
 
 PROBE = "probe"
-"""File in a workspace by which a worker knows that it sees that very folder."""
+"""File in a workspace that tells a worker that it sees the same folder."""
 
 _IDLE = 300.0
 """Seconds after which a process without a unit ends by itself, in case the run that began it has vanished."""
@@ -51,10 +51,10 @@ _PATIENCE = 5.0
 """Seconds without a worker after which the user is told."""
 
 _LOOK = 0.5
-"""Seconds between two looks at which workers there are."""
+"""Seconds between two checks for workers."""
 
 _PIECE = 1 << 25
-"""Bytes of the events that travel at a time."""
+"""Bytes of the events that are sent at a time."""
 
 _LONG = 30.0
 """Seconds to wait for something small from a worker before checking whether the worker is still there."""
@@ -64,13 +64,13 @@ _ADDRESS = re.compile(r"((tcp|tls|ucx|ws|wss)://)?[\w.\-\[\]:]+:\d{1,5}")
 
 @dataclass(frozen=True)
 class Call:
-    """A unit on its way to a worker; small whatever the number of events.
+    """A unit on its way to a worker; its size does not depend on the number of events.
 
     Attributes:
         token: the run's own word.
         order: the unit; workspace and model file as the run sees them.
         files: names of the files of the workspace that the unit reads.
-        versions: versions that the run has of what determines scores.
+        versions: the run's versions of everything that determines scores.
     """
 
     token: str
@@ -95,11 +95,11 @@ class Answer:
 
 
 class _WorkerGoneError(Exception):
-    """A worker left while something was asked of it."""
+    """A worker left during a call to it."""
 
 
 _GONE = (KilledWorker, asyncio.CancelledError, concurrent.futures.CancelledError, _WorkerGoneError)
-"""What a unit raises here when its worker is gone, or its scheduler."""
+"""What a unit raises here when its worker or scheduler is gone."""
 
 _GONE_AWAY = "died or left the cluster"
 
@@ -204,7 +204,7 @@ class DaskEngine:
                 self._submit(unit, address)
                 return None
         except _GONE:
-            self.known = self.connection.workers()  # says so if it is the scheduler that is gone
+            self.known = self.connection.workers()  # raises if the scheduler is gone
             answer = Answer(Lost(key, f"its Dask worker {address} {_GONE_AWAY}"))
         except EngineError:
             raise
@@ -229,7 +229,7 @@ class DaskEngine:
                 patience *= 2.0  # a large result may be on its way
 
     def _send(self, files: tuple[str, ...], address: str) -> None:
-        """Bring files to a worker that does not see the workspace; once each, in pieces."""
+        """Send files to a worker that does not see the workspace; once each, in pieces."""
         for name in files:
             with (self.folder / name).open("rb") as stream:
                 start, piece = 0, stream.read(_PIECE)
@@ -248,7 +248,7 @@ class DaskEngine:
 
 
 def _placed(answer: Answer, unit: Unit) -> Outcome | None:
-    """Put a model that came as bytes where the run wants it."""
+    """Write a model that arrived as bytes to where the run expects it."""
     outcome = answer.outcome
     if answer.model is None or not isinstance(outcome, UnitResult) or unit.model_file is None:
         return outcome
@@ -289,7 +289,7 @@ class _Connection:
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
-        """Turn what a lost scheduler leads to into one line."""
+        """Turn the errors of a lost scheduler into one line."""
         try:
             if self.client.status != "running":
                 raise OSError("the connection is closed")
@@ -302,7 +302,7 @@ class _Connection:
             ) from error
 
     def workers(self) -> frozenset[str]:
-        """Return the addresses of the workers there are.
+        """Return the addresses of the present workers.
 
         Raises:
             EngineError: if the scheduler was lost.
@@ -321,7 +321,7 @@ class _Connection:
         return found
 
     def install(self, plugin: UnitPlugin) -> None:
-        """Put a plugin on all workers, those to come too.
+        """Put a plugin on all workers, present and future.
 
         Raises:
             EngineError: if a worker cannot take it.
@@ -338,12 +338,12 @@ class _Connection:
             ) from error
 
     def submit(self, function: Callable[..., Any], *arguments: Any, address: str) -> Any:
-        """Call a function on one worker and on no other."""
+        """Call a function on exactly one worker."""
         with self._asking():
             return self.client.submit(function, *arguments, workers=[address], pure=False, retries=0)
 
     def bring(self, content: bytes, address: str) -> Any:
-        """Bring bytes to a worker, past the scheduler where the worker can be reached."""
+        """Send bytes to a worker, bypassing the scheduler where the worker can be reached."""
         with self._asking():
             if self.directly:
                 try:
@@ -355,7 +355,7 @@ class _Connection:
     def close(self, futures: list[Any] | None = None) -> None:
         """Give up what runs, clear the workers, and end a cluster that was started here.
 
-        Whatever fails here has no consequence: the scheduler may be gone, and its workers with it.
+        Failures here are ignored: the scheduler may be gone, and its workers with it.
         """
         client, cluster, self.client, self.cluster = self.client, self.cluster, None, None
         with self.quiet:
@@ -385,7 +385,7 @@ def _connected(scheduler: str | None, cluster: Any) -> Any:
 
 
 def _address(scheduler: str) -> str:
-    """Return the address that is given, or that a scheduler file names.
+    """Return the given address, or the one that a scheduler file names.
 
     Raises:
         EngineError: if there is none.
@@ -405,13 +405,13 @@ def _address(scheduler: str) -> str:
 def _started(settings: EngineSettings) -> Any:
     if settings.cluster is not None:
         return start_cluster(settings.cluster, settings.threads)
-    # Workers in threads of this process: their fits run in processes of their own all the same, nothing needs to be
+    # Workers in threads of this process: their fits run in processes of their own anyway, nothing needs to be
     # imported a second time for Dask, and a script needs no `if __name__ == "__main__"`.
     return LocalCluster(
         n_workers=settings.jobs or 1,
         threads_per_worker=1,
         processes=False,
-        dashboard_address="127.0.0.1:0",  # Dask listens in any case; by itself, on a port that may be taken
+        dashboard_address="127.0.0.1:0",  # Dask listens in any case, by default on a port that may be taken
         scheduler_kwargs={"dashboard": False},
         memory_limit=0,
         silence_logs=logging.CRITICAL,
@@ -438,7 +438,7 @@ def versions(packages: frozenset[str]) -> dict[str, str]:
 
 
 class UnitPlugin(WorkerPlugin):  # type: ignore[misc]
-    """Lives on every Dask worker for as long as a run does, on those that come later too.
+    """Lives on every Dask worker, including those that join later, for as long as the run does.
 
     Args:
         token: the run's own word.
@@ -453,7 +453,7 @@ class UnitPlugin(WorkerPlugin):  # type: ignore[misc]
         """Make ready; called by Dask."""
         self.address = worker.address
         self.slot = Slot(self.settings, _IDLE)
-        # Below Dask's own folder, which it removes should this process be killed.
+        # Inside Dask's own folder, which Dask removes if this process is killed.
         self.folder = Path(worker.local_directory) / self.name
 
     def teardown(self, worker: Any) -> None:
@@ -465,13 +465,13 @@ class UnitPlugin(WorkerPlugin):  # type: ignore[misc]
         """Run a unit where the events can be read, otherwise say what is missing.
 
         Raises:
-            EngineError: if this worker would compute other scores.
+            EngineError: if this worker would compute different scores.
         """
         own = versions(frozenset(call.versions) - {"Python", "higgsbench"})
         other = [f"{name} {own[name]} instead of {v}" for name, v in call.versions.items() if own[name] != v]
         if other:
             raise EngineError(
-                f"the Dask worker {self.address} has {', '.join(other)}: its scores would not be the same; install the "
+                f"the Dask worker {self.address} has {', '.join(other)}: its scores would differ; install the "
                 "same versions on every worker"
             )
         order = call.order
@@ -503,7 +503,7 @@ def run_call(call: Call) -> Answer:
 
 
 def store_piece(token: str, name: str, piece: bytes, start: int, last: bool) -> None:
-    """Write a piece of a file of the events; the file counts with the last one."""
+    """Write a piece of a file of the events; the file is complete with the last one."""
     folder = _plugin(token).folder
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{name}.part"

@@ -2,7 +2,7 @@
 
 A worker is a program of its own and not a process of `multiprocessing`: scripts then need no `if __name__ ==
 "__main__"`, and a Dask worker, which may not start processes of `multiprocessing`, can have one too. Host and worker
-talk through two pipes that no other worker shares, so a worker that dies while it sends damages only its own. Both
+talk through two pipes that no other worker shares, so a worker that dies while sending damages only its own pipes. Both
 ends are this program on one machine; nothing from a file is unpickled.
 """
 
@@ -54,7 +54,7 @@ _START = (
 
 
 class LocalEngine:
-    """The engine `local`: one process per job. One that dies takes its unit with it and nothing else.
+    """The engine `local`: one process per job. A process that dies loses its own unit and nothing else.
 
     Args:
         workspace: where the events are.
@@ -75,7 +75,8 @@ class LocalEngine:
 
     def start(self, unit: Unit) -> None:
         """Send a unit to a process, in a thread that waits for its outcome."""
-        # By value where it must be: models are often functions of the script or notebook that registered them.
+        # Pickled by value where needed, because models are often functions of the script or notebook that registered
+        # them.
         order = Order(cloudpickle.dumps(unit, protocol=5), unit.key, self.workspace, unit.model_file)
         threading.Thread(target=self._run, args=(self.idle.pop(), order), daemon=True).start()
 
@@ -206,7 +207,7 @@ class Slot:
         self.closed = False
 
     def run(self, order: Order) -> Outcome:
-        """Run a unit and return its outcome, a loss where the process ends before the unit does.
+        """Run a unit and return its outcome, a loss if the process ends before the unit does.
 
         Raises:
             OSError: if no process can be started.
@@ -288,12 +289,12 @@ def _ending(key: str, worker: _Worker, verdict: str, code: int, words: str) -> O
         how = f"killed by {signal.Signals(-code).name}"
     except ValueError:
         how = f"killed by signal {-code}"
-    hint = ", most often for lack of memory" if -code == getattr(signal, "SIGKILL", None) else ""
+    hint = ", usually for lack of memory" if -code == getattr(signal, "SIGKILL", None) else ""
     return Lost(key, f"its worker process was {how}{held}{hint}", words)
 
 
 def private_bytes(process: int | None = None) -> float:
-    """Return the memory that a process has for itself: resident, less what is mapped from files, where this is known.
+    """Return the private memory of a process: resident, minus what is mapped from files where this is known.
 
     Args:
         process: its number; None for this one.
@@ -326,7 +327,7 @@ def main(last_words: str, idle: str) -> None:
     """
     source, sink = _own_pipes()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # interruptions are handled by the host
-    with contextlib.suppress(OSError):  # Linux: where memory runs out, a worker ends and not the run's own process
+    with contextlib.suppress(OSError):  # Linux: when memory runs out, kill a worker rather than the run's own process
         Path("/proc/self/oom_score_adj").write_text("800")
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(source, orders, Path(last_words)), daemon=True).start()
@@ -368,11 +369,11 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _listen(source: BinaryIO, orders: queue.SimpleQueue[Order], last_words: Path) -> None:
-    """Hand orders on; end the process at once when the host is gone, in the middle of a fit too."""
+    """Pass orders on; end the process at once when the host is gone, even in the middle of a fit."""
     with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
         while True:
             orders.put(pickle.load(source))  # noqa: S301 - from our own host, through our pipe
-    last_words.unlink(missing_ok=True)  # nobody is left to read it
+    last_words.unlink(missing_ok=True)  # no process is left to read it
     os._exit(1)
 
 
@@ -381,7 +382,7 @@ def _unpacked(order: Order) -> Unit | UnitResult:
     try:
         unit: Unit = pickle.loads(order.unit)  # noqa: S301 - from our own host, through our pipe
     except Exception as error:
-        reason = f"the model cannot be brought to a worker process: {error!r}"
+        reason = f"the model cannot be sent to a worker process: {error!r}"
         return failed_unit(order.key, " ".join(reason.split()), traceback.format_exc())
     load_modules(unit)
     return dataclasses.replace(unit, model_file=order.model_file)

@@ -125,8 +125,8 @@ def test_the_engine_that_is_meant(choice: dict[str, Any], kind: str) -> None:
     [
         ({"engine": "loky"}, "choose local, serial, dask"),
         ({"engine": "local", "scheduler": "tcp://a:1"}, "takes no scheduler"),
-        ({"engine": "serial", "unit_time_limit": 1.0}, "limits of a unit need a process"),
-        ({"engine": "serial", "unit_memory_limit": 10**9}, "limits of a unit need a process"),
+        ({"engine": "serial", "unit_time_limit": 1.0}, "limits on a unit need a process"),
+        ({"engine": "serial", "unit_memory_limit": 10**9}, "limits on a unit need a process"),
     ],
 )
 def test_choices_that_do_not_go_together(choice: dict[str, Any], message: str) -> None:
