@@ -37,11 +37,11 @@ class Exported:
     """A run in MLflow.
 
     Attributes:
-        run_id: MLflow's number of the run.
+        run_id: MLflow's identifier of the run.
         experiment: name of the experiment.
         rows: number of nested runs.
         uri: tracking server or store, without credentials.
-        new: False where the same rows had been exported to the experiment before, and nothing was sent.
+        new: False if the same rows were already in the experiment and nothing was sent.
     """
 
     run_id: str
@@ -96,7 +96,7 @@ def export_mlflow(
     except ImportError as error:
         raise MissingExtraError("logging a run to MLflow", "mlflow") from error
     try:
-        # A database store imports what it needs only now.
+        # A database store imports its dependencies only now.
         return export.carry_out(mlflow.MlflowClient(tracking_uri=uri), experiment)
     except mlflow.exceptions.MlflowException as error:
         # Servers may answer with pages of text, and the address may contain a password.
@@ -131,7 +131,7 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _texts(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return settings under names and of a length that MLflow takes."""
+    """Return settings with names and lengths that MLflow accepts."""
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in content.items()}
     return {re.sub(r"[^\w.\- /]", "_", f"{prefix}{key}"): text[:_PARAM_LENGTH] for key, text in texts.items()}
 

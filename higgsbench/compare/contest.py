@@ -67,13 +67,13 @@ class PairResult:
 
 @dataclass(frozen=True)
 class RankPicture:
-    """What a critical-difference picture draws.
+    """What a critical-difference diagram draws.
 
     Attributes:
         metric: what was ranked.
         names: models, best average rank first.
         ranks: (m,) average rank over bootstrap replicas, 1 is best.
-        groups: positions in `names` of neighbours of which no two can be told apart; groups may overlap.
+        groups: positions in `names` of pairwise indistinguishable neighbours; groups may overlap.
         alpha: level of the adjusted tests.
     """
 
@@ -195,10 +195,10 @@ def check_target(target: Path) -> None:
     """Check a file name before any work is done.
 
     Raises:
-        ConfigError: if it ends on anything but .parquet or .csv.
+        ConfigError: if it does not end in .parquet or .csv.
     """
     if target.suffix not in _SUFFIXES:
-        raise ConfigError(f"--events {target}: the name must end on .parquet or .csv")
+        raise ConfigError(f"--events {target}: the name must end in .parquet or .csv")
 
 
 def write_selections(target: Path, shared: Contender, comparison: Comparison) -> None:
@@ -266,7 +266,7 @@ def _overlap(pair: PairResult) -> tuple[list[str], _Rows]:
 
 
 def conclusions(comparison: Comparison) -> list[str]:
-    """Return for every pair, in plain words, what can be concluded and what cannot."""
+    """Return, in plain words, what can and what cannot be concluded about every pair."""
     return [_conclusion(pair, comparison) for pair in comparison.pairs]
 
 
@@ -292,7 +292,7 @@ def _conclusion(pair: PairResult, comparison: Comparison) -> str:
     if not found:
         return (
             f"{a} and {b} cannot be told apart{corrected} on these {comparison.events:,} events; a true difference in "
-            f"AMS below about {_number(_POWER * ams.se, 'ams')} would mostly remain undetected."
+            f"AMS below about {_number(_POWER * ams.se, 'ams')} would usually go undetected."
         )
     missing = [METRICS[m].heading for m in _HEADLINE if not pair.adjusted[m] < ALPHA]
     rest = f" In {' and '.join(missing)} they cannot be told apart." if missing else ""
@@ -351,7 +351,7 @@ def show(comparison: Comparison, console: Console) -> None:
 
 
 def render(comparison: Comparison, form: str) -> str:
-    """Return a comparison as `markdown` or `json` (full precision, no number where there is none)."""
+    """Return a comparison as `markdown` or `json` (full precision, null for a missing number)."""
     if form == "json":
         return json_report(_content(comparison))
     parts = [markdown_table(title, head, rows) for title, (head, rows) in _sections(comparison)]

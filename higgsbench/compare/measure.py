@@ -65,7 +65,7 @@ def load_contenders(
     Args:
         specs: each a run (all its models), `RUN:MODEL`, or the name of a model within `run`. A run is named as in
             `find_run`; a model is the name of a row (`xgboost [jets]`) or a label (`xgboost`, which may be two rows).
-        run: run that bare names of models refer to; alone, without specs, all its models.
+        run: run that bare names of models refer to; without specs, all its models are taken.
         results: folder that holds runs.
         common: compare on the events that all runs have, weights rescaled, instead of refusing.
 
@@ -128,7 +128,7 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
     largest = max(c.event_id.size for c in found)
     if not common:
         numbers = f"{shared.size:,} of up to {largest:,} events in common"
-        state = "the same event numbers but other contents" if same else numbers
+        state = "the same event numbers but different contents" if same else numbers
         raise DataError(f"the runs were made on different events ({state}); --common compares on what they share")
     if not shared.size:
         raise DataError("the runs have no event in common")
@@ -139,7 +139,7 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
         ):
             raise DataError(
                 f"{kept[0].name} and {contender.name} number their events alike, but labels or weights differ: "
-                "these are other events"
+                "these are different events"
             )
     return kept, [f"compared on the {shared.size:,} events that all runs share, weights rescaled to the totals"]
 
@@ -152,7 +152,7 @@ def _restricted(contender: Contender, shared: Ints) -> Contender:
 
 
 def measure(contenders: Sequence[Contender], replicas: int) -> list[RowMetrics]:
-    """Measure all contenders with all metrics; their bootstrap replicas are of the same draws, hence paired."""
+    """Measure all contenders with all metrics; their bootstrap replicas use the same draws and are therefore paired."""
     rows = evaluate_rows([(c.scores, c.truth) for c in contenders], list(METRICS.values()), replicas)
     return [replace(row, name=contender.name) for row, contender in zip(rows, contenders, strict=True)]
 
@@ -160,8 +160,8 @@ def measure(contenders: Sequence[Contender], replicas: int) -> list[RowMetrics]:
 def difference_between(a: RowMetrics, b: RowMetrics, metric: str) -> Difference:
     """Return a minus b in one metric, its error from the events both are judged by.
 
-    The error of the AMS is that of paired bootstrap replicas, the choice of the cuts included; the others' follows from
-    the events' influence. Student's t, its degrees of freedom from the effective number of events.
+    The error of the AMS comes from paired bootstrap replicas and includes the choice of the cuts; other errors come
+    from the events' influence. Student's t takes its degrees of freedom from the effective number of events.
     """
     first, second = a.estimates[metric], b.estimates[metric]
     with np.errstate(invalid="ignore"):  # two infinite losses have no difference

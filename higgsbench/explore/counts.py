@@ -65,8 +65,8 @@ class Table:
 
     Attributes:
         columns: names of the columns, in the order of the file.
-        weight_column: column of the weights, or None where every event counts 1. The weight of the whole file comes
-            first: a weight normalised within subsets would count the events of a small subset more.
+        weight_column: column of the weights, or None where every event counts 1. The weight of the whole file is
+            preferred, because a weight normalised within subsets would count the events of a small subset more.
         subset_column: column of the subsets, or None.
         query: the features as float64, NaN where missing, and the columns `~label`, `~weight`, `~group`, `~subset`.
     """
@@ -134,7 +134,7 @@ class Survey:
         described: subsets whose events are described; an empty name where the file has no subsets.
         others: the file's other subsets, compared with the described ones.
         groups: distinct group numbers; None without a group column, or if it has too many values to be one.
-        sampled: number of random described events from which the bins follow; printed numbers never do.
+        sampled: number of random described events, which determine the bins and no printed number.
         centre: (p,) mean of each feature in this sample.
         fine: per feature, the edges that resolve distributions.
         display: per feature, the edges of the histogram that is shown; a subset of the fine edges.
@@ -265,7 +265,7 @@ def pair_sums(x: Floats, w: Floats, centre: Floats) -> Floats:
     """
     p = centre.size
     total = np.zeros((6, p, p))
-    # On one thread: BLAS splits such flat products badly, and waits for busy cores.
+    # On one thread, because BLAS splits such flat products badly and waits for busy cores.
     with threadpool_limits(limits=1, user_api="blas"):
         for first in range(0, w.size, _CACHED):
             part, weight = x[:, first : first + _CACHED], w[first : first + _CACHED]

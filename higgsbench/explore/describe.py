@@ -289,7 +289,7 @@ class _Found:
         if schema.group is None:
             yield "The layout has no group column: nothing is broken down by group."
         elif self.survey.groups is None:
-            yield f"Column {schema.group} has too many values to break anything down by it."
+            yield f"Column {schema.group} has too many values for a breakdown."
         if not self.tally.missing[:, :, 0].any():
             yield "No value is missing."
         if not self.others:
@@ -303,7 +303,7 @@ class _Found:
 
 
 def _column(name: str, schema: TableSchema) -> ColumnInfo:
-    """Say of a column of the file what it is."""
+    """Describe a column of the file."""
     if name in schema.features:
         role = "derived feature" if name in DERIVED else "primary feature" if name in PRIMARY else "feature"
         kind = "integer" if name in schema.integers else "decimal"

@@ -1,4 +1,4 @@
-"""Statistics out of bins and sums: quantiles, AUC, histograms, distances, correlations and the rescaling study.
+"""Statistics from bins and sums: quantiles, AUC, histograms, distances, correlations and the rescaling study.
 
 The bins are those of `counts.Tally`: even numbers are open bins between two edges, odd ones hold a single value.
 """
@@ -107,7 +107,7 @@ def ks_distance(first: Floats, second: Floats) -> tuple[float, float] | None:
         return None
     f, g = first / total, second / other
     distance = float(np.max(np.abs(np.cumsum(f) - np.cumsum(g))))
-    # Inside an open bin the two curves can part by at most the larger of the shares they still gain there.
+    # Inside an open bin the two curves can separate by at most the larger of the two shares in it.
     error = float(np.max(np.maximum(np.abs(f), np.abs(g))[0::2], initial=0.0))
     return distance, error
 
@@ -126,7 +126,7 @@ def correlation_matrix(sums: Floats, centre: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = x / w
         variance = xx / w - mean**2
-        # What is left of a constant is rounding, not variance.
+        # The remainder of a constant is rounding, not variance.
         variance[~(variance > 1e-12 * (xx / w + (centre**2)[:, None]))] = np.nan
         r = (xy / w - mean * mean.T) / np.sqrt(variance * variance.T)
     # Matrix products may round the two halves differently.

@@ -158,13 +158,13 @@ def parse_systematics(shifts: Sequence[Shift | str], events: object = None) -> t
 
     Args:
         shifts: the shifts, as text or as (name, up, down).
-        events: what --events says, which means nothing without a shift.
+        events: the value of --events, which needs a shift.
 
     Raises:
         ConfigError: if a text has another form, names an unknown size or one out of range, or a name appears twice.
     """
     if events is not None and not shifts:
-        raise ConfigError("--events names the events of shifts: give --shift too, such as --shift tes=0.03")
+        raise ConfigError("--events names the events to shift: add --shift, such as --shift tes=0.03")
     found = tuple(
         _parse(shift) if isinstance(shift, str) else Systematic(shift[0], files=(Path(shift[1]), Path(shift[2])))
         for shift in shifts
@@ -193,7 +193,7 @@ def _parse(text: str) -> Systematic:
         ) from None
     if name not in _SIZES:
         hint = nearest_hint(name, list(_SIZES), f"; known are {', '.join(_SIZES)}")
-        raise ConfigError(f"--shift {text}: no shift {name!r} has a size{hint}; events moved elsewhere: NAME=UP,DOWN")
+        raise ConfigError(f"--shift {text}: no built-in shift {name!r}{hint}; for other shifts write NAME=UP,DOWN")
     if not math.isfinite(size) or size == 0.0:
         raise ConfigError(f"--shift {text}: the size must be a finite number other than 0")
     found = Systematic(name, size)
@@ -247,7 +247,7 @@ def _by_size(name: str, shifts: Shifts, nominal: Events) -> Moved:
 
 def _from_file(name: str, path: Path, nominal: Events) -> Moved:
     if nominal.schema.event_id is None:
-        raise DataError(f"{path}: the layout {nominal.schema.name} has no event numbers to find moved events by")
+        raise DataError(f"{path}: the layout {nominal.schema.name} has no event numbers to match moved events")
     events = load_events(path, nominal.schema)
     at, known = positions_of(events.event_id, nominal.event_id)
     if not known.any():

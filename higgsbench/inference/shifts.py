@@ -1,4 +1,4 @@
-"""What systematic shifts do to a selection: events scored as they are and moved, and the table of both.
+"""Effects of systematic shifts on a selection: events scored before and after a shift, and the table of both.
 
 The same model scores the same events before and after a shift. Weights of shifted events keep the factors that bring
 the *nominal* events to the reference totals, so that events which a shift moves out of the selection are lost and not
@@ -231,7 +231,7 @@ def members_of(run: StoredRun, names: Sequence[str]) -> list[StoredRow]:
 
 
 def subsample(events: int, wanted: int, seed: int = 0) -> NDArray[np.int64]:
-    """Return ascending positions of at most so many events, the same ones every time."""
+    """Return ascending positions of at most `most` events, the same ones every time."""
     if events <= wanted:
         return np.arange(events)
     return np.sort(np.random.default_rng(seed).choice(events, wanted, replace=False))
@@ -299,7 +299,7 @@ def read_shifts(
         events: event file with labels and weights.
         nominal: Parquet with EventId and score of the events as they are.
         systematics: shifts with such files; events that a shift lost may be absent, and a column `weight` (as in the
-            event file) replaces the event file's where a shift moves weights.
+            event file) replaces the event file's where a shift changes weights.
         totals: reference totals (N_s, N_b), met by the nominal events.
 
     Raises:
@@ -351,5 +351,5 @@ def _score_file(path: Path, events: Events) -> tuple[NDArray[np.int64], pl.DataF
     at, known = positions_of(frame["EventId"].to_numpy(), events.event_id)
     if not known.all() or not frame.height:
         lost = frame.height - int(known.sum())
-        raise DataError(f"{path}: {lost:,} of {frame.height:,} events are not among the expected")
+        raise DataError(f"{path}: {lost:,} of {frame.height:,} events are not among the expected ones")
     return at, frame

@@ -97,7 +97,7 @@ class Statistics:
         models: expected significances, one per model.
         shifts: the selection under systematic shifts, nominal first; empty without shifts.
         workspace: HistFactory workspace of the one model; None if none was needed, or it cannot be built.
-        expected: what pyhf makes of the workspace; None when no fit was asked for.
+        expected: pyhf's results for the workspace; None when no fit was asked for.
     """
 
     models: tuple[ModelSignificance, ...]
@@ -119,13 +119,13 @@ def run_statistics(
     events: Path | None = None,
     nominal: Path | None = None,
 ) -> Statistics:
-    """Compute expected significances and, for a single model, what is built upon them.
+    """Compute expected significances and, for a single model, what builds on them.
 
     A workspace or fit that fails becomes a warning; everything else is returned. Arguments are those of
     `higgsbench.stats`, with the rows of a stored run instead of the run.
 
     Raises:
-        ConfigError: if options do not fit each other.
+        ConfigError: if options contradict each other.
         MissingExtraError: if a fit needs pyhf and it is not installed.
     """
     if (nominal is not None and events is None) or (events is not None and nominal is None and not shifts):

@@ -1,4 +1,4 @@
-"""Floor 5: tables out of stored runs; imports no model and no training code."""
+"""Floor 5: tables from stored runs; imports no model and no training code."""
 
 from higgsbench.leaderboard.board import Leaderboard
 from higgsbench.leaderboard.columns import Table

@@ -62,7 +62,7 @@ class Leaderboard(Tables):
         tables = tuple(_ranked(group, sort) for group in order)
         notes += [note for run in runs for note in run.notes]
         if len(order) > 1:
-            notes.append(f"{len(order)} tables: rows with other events, folds or definitions are never ranked together")
+            notes.append(f"{len(order)} tables: different events, folds or definitions are never ranked together")
         return cls(tables, tuple(notes))
 
     def __repr__(self) -> str:
@@ -100,7 +100,7 @@ def _finished_runs(results: Path) -> tuple[list[StoredRun], list[str]]:
 
 
 def _distinct_rows(runs: Sequence[StoredRun], notes: list[str]) -> list[StoredRow]:
-    """Return the rows of all runs, those with the same fits once; remarks and what was left out join the notes."""
+    """Return the rows of all runs, each set of fits once; add remarks and what was left out to the notes."""
     rows: dict[tuple[Any, ...], StoredRow] = {}
     repeated = 0
     for row in (row for run in runs for row in run.rows):
@@ -141,7 +141,7 @@ def _difference(row: StoredRow, best: StoredRow, reference: Replicas | None, sor
         row: the row.
         best: the first row.
         reference: replicas of the first row.
-        sort: column that ranks; its difference decides whether the row can be told from the first, if it has one.
+        sort: column that ranks; its difference, if any, decides whether the row can be told from the first.
     """
     own = reference if row is best else row.replicas()
     out: dict[str, Any] = {}
@@ -167,7 +167,7 @@ def _paired_error(own: Replicas | None, reference: Replicas | None, key: str) ->
 
 
 def read_diversity(run: str | Path | StoredRun | RunResult, results: str | Path = "results") -> Diversity:
-    """Measure what each member gives to the stack of a stored run; nothing is trained except the blends.
+    """Measure what each member contributes to the stack of a stored run; nothing is trained except the blends.
 
     Args:
         run: the run, see `find_run`.
@@ -182,7 +182,7 @@ def read_diversity(run: str | Path | StoredRun | RunResult, results: str | Path 
         raise StoreError(f"{found.folder}: this run has no stack (`stack: false`, or fewer than two rows)")
     names = [member.name for member in stack.members]
     if stack.method not in BLEND_METHODS or len(set(names)) < max(2, len(names)):
-        raise StoreError(f"{found.folder / 'stack.json'}: damaged: no stack of two members or more by a known method")
+        raise StoreError(f"{found.folder / 'stack.json'}: damaged: not a stack of two or more by a known method")
     at = found.by_event
     scores = np.stack([found.score_table[name][:, at] for name in names], axis=1).swapaxes(1, 2)
     y, w = found.y[at], found.weight[at]
@@ -191,7 +191,7 @@ def read_diversity(run: str | Path | StoredRun | RunResult, results: str | Path 
 
 
 def unfinished(results: Path) -> dict[str, int]:
-    """Return the runs that have begun and have no rows yet, with the number of units they have stored."""
+    """Return the runs that have started but have no rows yet, with the number of units they have stored."""
     folders = run_folders(results) if results.is_dir() else []
     return {folder.name: stored_units(folder) for folder in folders if not (folder / "rows.json").exists()}
 
@@ -207,7 +207,8 @@ def watch(
 ) -> None:
     """Refresh the leaderboard until every run has its rows; the last state stays on the screen.
 
-    Arguments as for `Leaderboard.read` and `render.show`, with the pause between two looks and how to pause.
+    Arguments as for `Leaderboard.read` and `render.show`, plus the pause between two looks and the function that
+    pauses.
 
     Raises:
         HiggsbenchError: if the first look fails; later ones may meet a half-written folder and are tried again.

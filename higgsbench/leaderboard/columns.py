@@ -62,7 +62,7 @@ class Column:
         name: name in `--columns`, csv and json.
         title: heading.
         show: renders a row's record for people; rounding happens only here.
-        priority: the columns of the highest numbers go first when the terminal is narrow; 0 always stays.
+        priority: a narrow terminal drops the columns with the highest numbers first, and never 0.
         optional: shown only if some row has a value.
         keys: record keys that csv and json carry for this column; the first one is its value.
         text: whether it is text, aligned left.

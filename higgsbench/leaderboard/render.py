@@ -36,7 +36,7 @@ WIDE = 1000
 """Width of an output that is not a terminal: tables in logs and pipes are never squeezed."""
 
 MANY = 100
-"""Tables with more rows are drawn by hand."""
+"""Tables with more rows are drawn without rich."""
 
 
 def show(board: Tables, console: Console, columns: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Floor 1: what pages share; here how every page, table and terminal report words its numbers."""
+"""Floor 1: what pages share; this file formats the numbers of every page, table and terminal report."""
 
 from __future__ import annotations
 

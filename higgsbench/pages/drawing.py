@@ -90,7 +90,7 @@ def new_figure(
 
 
 def name_axis(ax: Axes, names: Sequence[str]) -> None:
-    """Name the rows of a figure below each other, the first on top."""
+    """Label the rows of a figure one below the other, the first on top."""
     ax.set_yticks(range(len(names)), [printable(name) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
 
@@ -125,7 +125,7 @@ def svg_text(figure: Figure) -> str:
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()
-    # Nobody sees a hundredth of a point, and further digits would be half the file.
+    # A hundredth of a point is invisible, and further digits would be half the file.
     text = _PATH.sub(lambda path: _DIGITS.sub(r"\1", path.group()), text[text.index("<svg") :])
     rules = "".join(
         f'[style*="{kind}: {light}"]{{{kind}:{dark}!important}}'

@@ -53,7 +53,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing as SVG with a caption, and a text for readers who do not see it, with the essential numbers."""
+    """A drawing as SVG with a caption, and a text for readers who cannot see it, with the essential numbers."""
 
     kind: ClassVar[str] = "picture"
     svg: str
@@ -94,7 +94,7 @@ class Definitions:
 
 @dataclass(frozen=True)
 class Listing:
-    """A text that keeps its lines, with a label for readers who do not see it."""
+    """A text that keeps its lines, with a label for readers who cannot see it."""
 
     kind: ClassVar[str] = "listing"
     text: str

@@ -47,8 +47,8 @@ _AXES = {"ams": "AMS [standard deviations]", "auc": "weighted AUC"}
 """Names of metrics in sentences and on axes; other metrics use their heading."""
 
 _FEWEST, _MOST, _DRAWS = 50, 200, 40_000_000
-"""Bootstrap replicas of ranks, and events times rows times replicas that take a few seconds: larger runs get fewer. The
-standard error of a standard error is 10% with 50 replicas."""
+"""Bootstrap replicas of ranks, and the product of events, rows and replicas that takes a few seconds: larger runs get
+fewer. The standard error of a standard error is 10% with 50 replicas."""
 
 
 def _drawn_metrics() -> list[Metric]:
@@ -131,7 +131,7 @@ def average_ranks(context: Context) -> dict[str, RankPicture]:
 def _rank_figure(found: RankPicture) -> Figure:
     """Draw average ranks, with bars over neighbours that cannot be distinguished.
 
-    The critical-difference diagram of Demsar (J. Mach. Learn. Res. 7 (2006) 1), names below each other.
+    The critical-difference diagram of Demsar (J. Mach. Learn. Res. 7 (2006) 1), names one below the other.
     """
     figure, ax = new_figure(6.4, 1.0 + 0.26 * len(found.names))
     at = np.arange(len(found.names))
@@ -262,7 +262,7 @@ def blend(context: Context) -> list[Part]:
             f"Correlations of scores of {len(names)} rows; least alike: {names[low[0]]} and {names[low[1]]}, "
             f"{off[low]:.3f}; most: {names[high[0]]} and {names[high[1]]}, {off[high]:.3f}."
         )
-        caption = "Weighted, inside a class, mean of both classes. A blend gains from members that are good and unlike."
+        caption = "Weighted, inside a class, mean of both classes. A blend gains from members that are good and differ."
         pictures.append(context.pictures.add("correlation", _correlation_figure(matrix, names), alt, caption))
     return [Gallery(pictures, "wide"), *tables] if pictures else []
 

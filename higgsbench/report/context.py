@@ -126,7 +126,7 @@ class Context:
         return training_scores(self, [r["name"] for r in self.drawn])
 
     def optional(self, name: str, otherwise: Any) -> Any:
-        """Return what the run says, or the other value, with a note, if its file is damaged."""
+        """Return the run's value, or the other one with a note if its file is damaged."""
         try:
             return getattr(self.run, name)
         except StoreError as error:
@@ -173,7 +173,7 @@ def row_looks(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def affordable_events(record: dict[str, Any], seconds: float, passes: int, most: int) -> int:
-    """Return how many events a row can score so many times within the seconds, by its stored time per event."""
+    """Return how many events a row can score `passes` times within the limit, by its stored time per event."""
     each = record.get("predict_us")
     if not isinstance(each, (int, float)) or not each > 0.0:
         return most
@@ -213,9 +213,9 @@ def training_scores(context: Context, names: Sequence[str], seconds: float = IN_
     blended = models.blended(found) if found else None
     if blended is not None:
         found["stack"] = blended
-    notes = [f"No training scores of {', '.join(names)}: {reason}." for reason, names in reasons.items()]
+    notes = [f"No training scores for {', '.join(names)}: {reason}." for reason, names in reasons.items()]
     if slow:
-        notes.append(f"No training scores, which would take too long, of: {', '.join(slow)}.")
+        notes.append(f"No training scores (they would take too long) for: {', '.join(slow)}.")
     if not found:
         return TrainingScores(None, tuple(notes))
     y = run.y[at]

@@ -276,7 +276,7 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _offsets(parts: NDArray[np.float64], bins: int = 80) -> NDArray[np.float64]:
-    """(n,) heights within ±0.4 that spread points of a bin evenly, the more of them the wider."""
+    """(n,) heights within ±0.4 that spread points of a bin evenly, wider where there are more."""
     low, high = float(parts.min(initial=0.0)), float(parts.max(initial=0.0))
     if not low < high:
         return np.zeros(parts.size)

@@ -132,8 +132,8 @@ def separation(context: Context) -> list[Part]:
     if lines:
         headings = ["row", "against", "class", "KS", "p of KS", "χ² / d.o.f.", "p of χ²"]
         caption = (
-            "Out-of-fold scores against other samples, weighted; p of KS with effective numbers of events, "
-            "approximate, and for training events, which are the same events, too large. Expect a few small p among "
+            "Out-of-fold scores against other samples, weighted; p of KS is approximate (effective numbers of "
+            "events), and too large for training events, which are the same events. Expect a few small p among "
             "many lines."
         )
         out.append(Table(caption, headings, lines, text=range(3), sortable=True))
@@ -213,22 +213,22 @@ def _score_words(context: Context) -> str:
             "overtraining. "
         )
     elif context.run.test_event_id is None:
-        text += "The run has no held-out events to lay over. "
+        text += "The run has no held-out events to overlay. "
     else:
         text += "Held-out events are not drawn because their truth is not available. "
     if context.training.scores is not None:
         text += (
             "Areas: training events judged by the stored models that saw them (of fold models, the mean). A flexible "
-            "model knows its training events better than new ones; this lead does no harm in itself, but it makes "
-            "scores of training events useless as a measure: no other number of this page uses any."
+            "model knows its training events better than new ones; this lead is harmless in itself, but it makes "
+            "scores of training events useless as a measure: no other number on this page uses them."
         )
     else:
-        text += "Scores of training events by models that saw them are not available, so they are not laid over."
+        text += "Scores of training events by models that saw them are not available, so they are not overlaid."
     return text + context.left_out
 
 
 def score_figure(record: dict[str, Any], oof: Scores, samples: dict[str, Scores]) -> Figure:
-    """Draw the scores of both classes, samples overlaid as is usual to see overtraining.
+    """Draw the scores of both classes, samples overlaid as usual to show overtraining.
 
     Scores of events by models that did not see them are lines, held-out events points, and training events by models
     that saw them areas; dotted: the frozen cut.

@@ -97,7 +97,7 @@ def test_other_events_are_refused_and_the_common_ones_compared_on_request(make_r
 
 def test_the_same_numbers_with_other_contents_are_refused(make_run: MakeRun) -> None:
     a, b = make_run("a", {"m": 0.3}), make_run("b", {"m": 0.3}, data="other")
-    with pytest.raises(DataError, match="same event numbers but other contents"):
+    with pytest.raises(DataError, match="same event numbers but different contents"):
         load_contenders([str(a), str(b)])
     frame = pl.read_parquet(b / "scores.parquet").with_columns(~pl.col("signal"))
     frame.write_parquet(b / "scores.parquet")

@@ -106,7 +106,7 @@ def test_different_data_or_definitions_are_never_ranked_together(
     board = Leaderboard.read(tmp_path / "results")
     assert names(board) == [["x", "w"], ["y"]]
     assert [t.rows[0]["rank"] for t in board.tables] == [1, 1]
-    assert board.notes == ("2 tables: rows with other events, folds or definitions are never ranked together",)
+    assert board.notes == ("2 tables: different events, folds or definitions are never ranked together",)
 
 
 def test_toys_come_last_and_say_so(make: Make, tmp_path: Path) -> None:

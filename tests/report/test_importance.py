@@ -75,7 +75,7 @@ def test_training_scores_stop_where_the_time_ends(make: Make, monkeypatch: pytes
     short = training_scores(subject(folder, models), names, seconds=0.012)
     assert short.scores is not None
     assert models.asked == list(short.scores.by_row) == [n for n in names if n != "stack"][:1]
-    assert "would take too long, of: " in short.notes[0]
+    assert "would take too long) for: " in short.notes[0]
     assert training_scores(subject(folder), names, seconds=0.0).scores is None
 
 

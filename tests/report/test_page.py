@@ -98,7 +98,7 @@ def test_the_same_figure_gives_the_same_picture() -> None:
 
 def test_runs_without_held_out_events(make: Make) -> None:
     text = draw(make(test=False))
-    assert "The run has no held-out events to lay over." in text
+    assert "The run has no held-out events to overlay." in text
     assert "held out: KS" not in text
 
 
@@ -148,14 +148,14 @@ def test_training_scores_are_laid_over_when_models_are_there(make: Make) -> None
     assert lines is not None
     assert [name in lines[0] for name in ("alpha", "alpha [jets]", "stack")] == [True] * 3
     without = draw(folder)
-    assert "are not available, so they are not laid over" in without
+    assert "are not available, so they are not overlaid" in without
     assert "against training" not in without
     assert "Importance of features" not in without
 
 
 def test_rows_without_models_are_named(make: Make) -> None:
     text = draw(make(), models=ToyModels(absent=("alpha", "alpha [jets]")))
-    assert "No training scores of alpha: no model of &lt;alpha&gt;." in text
+    assert "No training scores for alpha: no model of &lt;alpha&gt;." in text
     assert "Permutation importance is not drawn: no model of &lt;alpha&gt;." in text
     assert "What features add (TreeSHAP) is not drawn: no model of &lt;alpha&gt;." in text
     one = draw(make("other"), models=ToyModels(absent=("alpha",)))
