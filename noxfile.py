@@ -107,7 +107,7 @@ def docs_examples(session: nox.Session) -> None:
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Look the installed dependencies up among known vulnerabilities; says so and passes where nobody can be asked."""
+    """Check the installed dependencies for known vulnerabilities; warns and passes if the service cannot be reached."""
     session.install("pip-audit", ".")
     found = session.run(
         *("pip-audit", "--progress-spinner", "off", "--timeout", "10", "--skip-editable"),
@@ -121,7 +121,7 @@ def audit(session: nox.Session) -> None:
     if lost:
         session.warn(f"{lost} packages are not known to the vulnerability service and were not audited")
     if "No known vulnerabilities found" not in text:
-        session.warn(f"the vulnerability service broke off, nothing was audited: {text.strip().splitlines()[-1:]}")
+        session.warn(f"the vulnerability service failed, nothing was audited: {text.strip().splitlines()[-1:]}")
 
 
 @nox.session
@@ -148,7 +148,7 @@ def bench_reliability(session: nox.Session) -> None:
 
 @nox.session(name="bench-presets")
 def bench_presets(session: nox.Session) -> None:
-    """Measure each value of the presets (two hours; what is stored goes on)."""
+    """Measure each value of the presets (two hours; resumes from stored results)."""
     session.install(TORCH)
     session.install(".[torch]")
     session.run("python", "-m", "benchmarks.presets", *session.posargs)

@@ -44,7 +44,7 @@ def timed(function: Callable[[], object]) -> float:
 
 
 def in_turn(a: Callable[[], object], b: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
-    """Time two calls in turn, so that drifts of the machine meet both; the first round is not counted."""
+    """Time two calls in turn, so that drifts of the machine affect both; the first round is not counted."""
     pairs = [(timed(a), timed(b)) for _ in range(rounds + 1)][1:]
     return [x for x, _ in pairs], [y for _, y in pairs]
 

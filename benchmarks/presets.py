@@ -40,7 +40,7 @@ BASE: dict[str, dict[str, Any]] = {
     "random_forest": {"n_estimators": 200},
     "logistic": {},
 }
-"""What the lines start from: the preset with a small bag, for a full one multiplies the cost and hides little."""
+"""What the lines start from: the preset with a small bag, because a full one multiplies the cost and hides little."""
 
 Change = dict[str, Any]
 
@@ -92,8 +92,8 @@ NO_DEFAULTS: dict[str, tuple[str, ...]] = {
     "mlp": ("max_iter 40",),
     "torch_mlp": ("dropout 0.0", "weight_decay 0.0", "learning_rate 0.001"),
 }
-"""What stands among these, though no library has it as its default: the rounds of the preset `good`, values that stand
-in for dear ones, and those of `torch_mlp`, whose defaults are the preset."""
+"""Values among these that are not a library's default: the rounds of the preset `good`, values that stand in for
+expensive ones, and those of `torch_mlp`, whose defaults are the preset."""
 
 NEIGHBOURS: dict[str, tuple[Change, ...]] = {
     "xgboost": (
@@ -207,7 +207,7 @@ class Variant:
 
 
 def variants() -> Iterator[Variant]:
-    """All lines, those that the presets rest on first; models that the recipe leaves out come behind the others."""
+    """All lines: those that the presets rest on first, models that the recipe leaves out last."""
     inside, outside = MODELS[:5], MODELS[5:]
     for models in (inside, outside):
         for model in models:
@@ -251,13 +251,13 @@ def write_table(found: Sequence[tuple[Variant, Found]], planned: int, real: Trut
 
     Args:
         found: lines with scores of the real events per seed, (2, n), scores of the simulated ones, and seconds.
-        planned: number of lines that there should be.
+        planned: number of planned lines.
         real: truth and evaluation weights of the real events.
         simulated: those of the simulated ones.
     """
     lines = list(_HEAD)
     if len(found) < planned:
-        lines += [f"Not finished: {len(found)} of {planned} lines are measured; the same command goes on.", ""]
+        lines += [f"Not finished: {len(found)} of {planned} lines are measured; run the same command to continue.", ""]
     for model in MODELS:
         rows = [(variant, scores) for variant, scores in found if variant.model == model]
         if not rows or rows[0][0].kind != "start":
@@ -385,8 +385,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.presets")
     parser.add_argument("--output", type=Path, default=Path("build/presets"), help="results, kept for the next time")
     parser.add_argument("--model", choices=MODELS, action="append", help="these models only")
-    parser.add_argument("--minutes", type=float, help="begin nothing new after so many minutes")
-    parser.add_argument("--write", action="store_true", help="measure nothing, write the table of what is there")
+    parser.add_argument("--minutes", type=float, help="start nothing new after this many minutes")
+    parser.add_argument("--write", action="store_true", help="measure nothing, write the table of stored results")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     chosen = [v for v in variants() if options.model is None or v.model in options.model]

@@ -133,7 +133,7 @@ def table(simulated: Comparison, halves: Comparison) -> list[str]:
 
 
 def verdicts(c: Comparison) -> list[tuple[str, str, str, bool]]:
-    """What was measured, what it must be, and whether it is."""
+    """The measured values, their targets, and whether they are met."""
     rows = []
     for label, name in (("s", "signal"), ("b", "background")):
         mean, worst = float(np.mean(list(c.ks[label].values()))), max(c.ks[label].values())

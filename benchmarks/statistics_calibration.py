@@ -1,4 +1,4 @@
-"""Are the errors right: false positives between equal models, and coverage, on fresh simulated samples.
+"""Checks the errors: false positives between equal models, and coverage, on fresh simulated samples.
 
     python -m benchmarks.statistics_calibration [REPLICATIONS [EVENTS [PROCESSES]]]
 
@@ -100,7 +100,7 @@ def log_odds(of: Population, seen: Array, noise: float) -> Array:
 def replication(task: tuple[int, int, int]) -> list[list[float]]:
     """Of one fresh sample and each metric: three values, their errors and degrees of freedom, and the p of twins.
 
-    The AMS stands there three times: as the package does it, with the plain scatter of the bootstrap, and cuts held.
+    The AMS appears three times: as in the package, with the plain scatter of the bootstrap, and with cuts held.
     """
     population, seed, n = task
     y, weight, scores = sample(POPULATIONS[population], n, np.random.default_rng([20260101, population, seed]))

@@ -1,4 +1,4 @@
-"""Which share of one-cell corruptions does `higgsbench data validate` notice?
+"""What share of one-cell corruptions does `higgsbench data validate` notice?
 
 Every kind of corruption gets a copy of the table in which each event has one cell changed, at random among the cells
 that the kind can change. Kinds that touch what rules compare between events (Label, KaggleSet) change few events, so
@@ -6,7 +6,7 @@ that the bulk stays as it was.
 
 Usage: python -m benchmarks.validation_corruptions [FILE] [--events N] [--seed S]
 
-FILE is an event file; by default the real sample beside the project where it is there, otherwise simulated events.
+FILE is an event file; the default is the real sample beside the project if it exists, otherwise simulated events.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def measure_harness(figures: Figures, folder: Path) -> None:
 
 
 def report_harness(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
-    """Tell times and ratios."""
+    """Report times and ratios."""
     ours, theirs = content["ours"], content["theirs"]
     wall, cpu = ratio(ours, theirs), ratio(ours, theirs, "cpu")
     fits = 2 * 6 * HARNESS["folds"]
@@ -148,7 +148,7 @@ def opponent(config: str, jobs: int) -> None:
 
 
 def report_stacking(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
-    """Tell times and ratios."""
+    """Report times and ratios."""
     ours, theirs = content["ours"], content["theirs"]
     wall, cpu = ratio(ours, theirs), ratio(ours, theirs, "cpu")
     folds, n = STACKING["folds"], STACKING["events"]
@@ -182,7 +182,7 @@ def measure_scan(figures: Figures, folder: Path) -> None:
 
 
 def report_scan(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
-    """Tell times and ratios."""
+    """Report times and ratios."""
     ours, theirs = content["scan"], content["argsort"]
     wall, cpu = ratio(ours, theirs), ratio(ours, theirs, "cpu")
     text = (
@@ -220,7 +220,7 @@ def measure_reading(figures: Figures, folder: Path) -> None:
 
 
 def report_reading(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
-    """Tell times and ratios to pandas of the same file."""
+    """Report times and ratios to pandas for the same file."""
     lines = [
         f"{READING['events']:,} simulated events in the official format; each row after the other, then all again.",
         "",

@@ -89,7 +89,7 @@ def copies_of(run: Path, results: Path, number: int) -> None:
         number: how many.
     """
     content, replicas = json.loads((run / "rows.json").read_text()), pl.read_parquet(run / "replicas.parquet")
-    content.pop("seal", None)  # the checksum of what is changed below
+    content.pop("seal", None)  # the checksum of content that is changed below
     for index in range(number):
         rng = np.random.default_rng(index)
         folder = results / f"run-{index:03d}"
@@ -145,7 +145,7 @@ def measure_engines(figures: Figures, folder: Path) -> None:
 
 
 def report_engines(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
-    """Tell times and ratios."""
+    """Report times and ratios."""
     dask, serial = ratio(content["dask"], content["local"]), ratio(content["serial"], content["local"])
     times = ", ".join(f"`{engine}` {summary(content[engine])}" for engine in KINDS)
     text = (
@@ -174,7 +174,7 @@ GROWTH: dict[str, Any] = {
 def measure_growth(figures: Figures, folder: Path) -> None:
     """Run every size, and a tiny one whose memory is the cost of starting up; small ones three times.
 
-    Looks at the memory may miss a short peak.
+    Sampling the memory may miss a short peak.
     """
     for events in (GROWTH["startup"], *GROWTH["events"]):
         runs = figures.content.setdefault(str(events), [])
@@ -205,7 +205,7 @@ def exponent(events: list[int], values: list[float]) -> float:
 
 
 def report_growth(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
-    """Tell times, memory above start-up in units of the training matrix, and exponents."""
+    """Report times, memory above start-up in units of the training matrix, and exponents."""
     sizes = GROWTH["events"]
     measured = {int(events): _summary(runs) for events, runs in content.items()}
     start = measured[GROWTH["startup"]]

@@ -102,7 +102,7 @@ def command(
     Args:
         arguments: what follows the interpreter.
         folder: working directory; its `cache` is the cache of event files.
-        watch: looks at the process, given its number, while that runs; None for nobody.
+        watch: called with the process number while the process runs, or None.
 
     Raises:
         RuntimeError: if the command fails; with the end of what it wrote.
@@ -129,7 +129,7 @@ def command(
 
 def in_turn(calls: Mapping[str, Callable[[], Cost]], rounds: int, found: dict[str, list[dict[str, float]]],
             keep: Callable[[], None]) -> None:  # fmt: skip
-    """Measure calls in turn, A B A B, so that drifts of the machine meet all of them; goes on where it stopped.
+    """Measure calls in turn, A B A B, so that drifts of the machine affect all of them; resumes where it stopped.
 
     Args:
         calls: what to measure, by name.
@@ -188,12 +188,12 @@ class Figures:
 
     @classmethod
     def open(cls, file: Path, settings: dict[str, Any], *, afresh: bool) -> Figures:
-        """Take up what is stored, where it was measured with the same settings on the same machine.
+        """Resume from what is stored if it was measured with the same settings on the same machine.
 
         Args:
             file: where it is kept.
             settings: what the part measures (sizes, rounds).
-            afresh: whether a finished part is measured again; an unfinished one goes on in any case.
+            afresh: whether a finished part is measured again; an unfinished one is resumed in any case.
         """
         about = json.loads(json.dumps({**settings, "machine": machine()}))
         figures = cls(file, about)
@@ -250,7 +250,7 @@ def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 _EVERY = 0.05
-"""Seconds between looks: the kernel walks all pages of a process to answer, which takes its own share of the time."""
+"""Seconds between samples: the kernel walks all pages of a process to answer, which takes its own share of the time."""
 
 
 @dataclass
@@ -270,7 +270,7 @@ class Watched:
     processes: int = 0
 
     def sample(self, pid: int) -> None:
-        """Look at the tree of a process once."""
+        """Sample the tree of a process once."""
         import psutil
 
         try:
@@ -297,7 +297,7 @@ def _proportional(pid: int) -> int:
 
 
 def watched_command(arguments: list[str], folder: Path) -> tuple[Cost, Watched]:
-    """Run `python ARGUMENTS` and return its cost and its peaks, looked at twenty times a second.
+    """Run `python ARGUMENTS` and return its cost and its peaks, sampled twenty times a second.
 
     Raises:
         RuntimeError: if the command fails; with the end of what it wrote.

@@ -64,7 +64,7 @@ def scores_of(folder: Path) -> Scores:
 
 
 def main(output: Path, peers: Path | None = None) -> None:
-    """Run the ladder, or take what is stored of it, and write its section.
+    """Run the ladder, or reuse its stored parts, and write its section.
 
     Args:
         output: folder for the runs.

@@ -34,7 +34,7 @@ STEPS: dict[str, tuple[str, str, str, str]] = {
     "xgboost physics sqrt": ("xgboost", "good", "physics", "sqrt_balanced"),
     **{f"{name} best": (name, "best", "", "") for name in ("xgboost", "lightgbm", "catboost", "mlp", "torch_mlp")},
 }
-"""Row: model, preset, features and training weights; empty where the preset says."""
+"""Row: model, preset, features and training weights; empty where the preset decides."""
 
 CURVE = ("xgboost raw", *CORE)
 """Rows of the learning curve."""
@@ -43,7 +43,7 @@ CURVE = ("xgboost raw", *CORE)
 def main(output: Path, torch: bool) -> None:
     """Fit every step in a process of its own, two at a time, so that its peak memory is its own; write the section.
 
-    What is stored is not fitted again; sizes that are not complete are left out of the table.
+    Stored fits are not repeated; incomplete sizes are left out of the table.
     """
     output.mkdir(parents=True, exist_ok=True)
     names = [name for name in STEPS if torch or not name.startswith("torch")]

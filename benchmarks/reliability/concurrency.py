@@ -26,11 +26,11 @@ print(json.dumps({"folder": str(result.folder), "trained": result.trained, "reus
 
 @dataclass(frozen=True)
 class Pair:
-    """What two runs at once came to.
+    """Outcome of two runs at once.
 
     Attributes:
         ended: runs that ended as they should, of those that were not killed.
-        expected: how many that were.
+        expected: number of runs that were not killed.
         trained: fits that the two carried out together.
         needed: fits that one undisturbed run carries out.
         same: whether all results are those of undisturbed runs.
@@ -165,7 +165,7 @@ def main(seed: int = 3) -> None:
         ended = f"{sum(p.ended for p in pairs)} of {sum(p.expected for p in pairs)}"
         fits = f"{sum(p.trained for p in pairs)} / {sum(p.needed for p in pairs)}"
         if pairs is killed:
-            fits = "-"  # what the killed one trained it did not live to tell
+            fits = "-"  # the killed run could not report what it trained
         lines.append(f"| {title} | {len(pairs)} | {ended} | {fits} | {sum(p.same for p in pairs)} of {len(pairs)} |")
     lines += [
         "",

@@ -1,7 +1,7 @@
 """Section "input" of the reliability report: spoiled files of every kind, read in bounded time and memory.
 
 `python -m benchmarks.reliability.input [--cases N] [--only TARGET]` prints the section. Each target runs in a process
-of its own, so that a library that ends the process is seen as what it is.
+of its own, so that a library that ends the process is noticed.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def main(cases: int = CASES, only: str | None = None) -> list[str]:
         numbers = f"{found['cases']:,} | {found['refused']:,} | {found['crashes']} | {found['ended']}"
         lines.append(f"| {WORDS[target]} | {numbers} | {found['slowest']:.2f} | {found['grown_mb']:.0f} |")
         sys.stderr.write(lines[-1] + "\n")
-    lines += ["", f"{total:,} cases, {bad} of them read neither well nor refused."]
+    lines += ["", f"{total:,} cases, {bad} of them neither read correctly nor refused."]
     return lines
 
 
 def _in_own_process(target: str, cases: int) -> dict[str, Any]:
-    """Fuzz a target in child processes; one that ends early is counted and the rest goes on behind its case."""
+    """Fuzz a target in child processes; one that ends early is counted and the rest continues after its case."""
     sum_: dict[str, Any] = {"cases": 0, "refused": 0, "crashes": 0, "ended": 0, "slowest": 0.0, "grown_mb": 0.0}
     with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
         progress = Path(folder) / "progress.json"

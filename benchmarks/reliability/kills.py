@@ -19,12 +19,12 @@ from benchmarks.reliability.small import write_section
 
 @dataclass(frozen=True)
 class Kill:
-    """What a kill came to.
+    """Outcome of a kill.
 
     Attributes:
         after: seconds after the run had made its folder.
         stored: units that were stored.
-        announced: units that the run had said to be finished.
+        announced: units that the run had reported as finished.
         over: whether the run had ended before.
         damaged: stored units that cannot be read.
         lost: stored or announced units that the resumed run had to train again.
@@ -163,7 +163,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Loss:
-    """What a kill came to: how the run answered, and what the same call came to afterwards, on this machine."""
+    """Outcome of a kill: how the run answered, and the result of the same call afterwards, on this machine."""
 
     over: bool
     answer: small.Answer

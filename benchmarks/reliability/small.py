@@ -1,4 +1,4 @@
-"""The small run that everything here is done to (four rows, a stack, stored models), and the report on it."""
+"""The small run that everything here uses (four rows, a stack, stored models), and the report on it."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 
 def differences(run: Path, undisturbed: Path) -> list[str]:
-    """Name the results that are not, byte by byte, those of the undisturbed run; rows are compared without timings."""
+    """Name the results that differ by any byte from the undisturbed run; rows are compared without timings."""
     out = [name for name in RESULTS if file_digest(run / name) != file_digest(undisturbed / name)]
     return out if rows(run) == rows(undisturbed) else [*out, ROWS]
 

@@ -25,7 +25,7 @@ _NOBODY = 65534
 
 @dataclass(frozen=True)
 class Case:
-    """What a refusal came to.
+    """Outcome of a refusal.
 
     Attributes:
         name: what was refused.
@@ -69,7 +69,7 @@ def mounted(place: Path, *options: str | Path) -> Iterator[Path]:
 
 
 def _said(answer: small.Answer, *places: Path) -> str:
-    """Return the error line, without the places of this machine, fit for a table."""
+    """Return the error line, without the paths of this machine, ready for a table."""
     text = answer.errors[0] if answer.errors else "(nothing)"
     for place in places:
         text = text.replace(str(place), "...")
@@ -238,7 +238,7 @@ class _Notes(Silent):
 
 @dataclass(frozen=True)
 class Repair:
-    """What running the configuration again came to.
+    """Outcome of running the configuration again.
 
     Attributes:
         trained: units that were trained again.
@@ -296,7 +296,7 @@ def _untimed(text: str) -> str:
 
 
 def judged(answer: small.Answer, intact: small.Answer) -> str:
-    """Say how a reader met a damaged run: `same` answer, a `clear` line, `said` beside what is left, or `bad`."""
+    """Say how a reader handled a damaged run: `same` answer, a `clear` line, `said` beside what is left, or `bad`."""
     if answer.clear:
         return "clear"
     if answer.code == 0 and "Traceback" not in answer.err:

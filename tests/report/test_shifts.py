@@ -169,7 +169,7 @@ def test_shifts_are_parsed() -> None:
     assert found == (Systematic("tes", 0.03), Systematic("jec", files=(Path("a.csv"), Path("b.csv"))))
     with pytest.raises(ConfigError, match="named twice"):
         parse_systematics(["tes=0.03", "tes=0.02"])
-    with pytest.raises(ConfigError, match="--shift too"):
+    with pytest.raises(ConfigError, match="add --shift"):
         higgsbench.write_report("nowhere", "r.html", events="e.csv")
 
 

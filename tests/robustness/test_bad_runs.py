@@ -258,7 +258,7 @@ ROWS: dict[str, tuple[Spoil, str]] = {
         forged("rows.json", at("comparability", "events", value="all")),
         r" \(no number of events\)",
     ),
-    "a digest of lists": (forged("rows.json", at("comparability", "data", value=[[]])), r" \(a comparability of .*\)"),
+    "a digest of lists": (forged("rows.json", at("comparability", "data", value=[[]])), r" \(a comparability .*\)"),
 }
 
 

@@ -144,7 +144,7 @@ def test_random_states() -> None:
         ({"method": "median"}, ConfigError, "'median' is not one of"),
         ({"training_weights": "even"}, ConfigError, "'even' is not one of"),
         ({"stratify_by": "jets"}, ModelError, "stratify_by: no column 'jets'"),
-        ({"stratify_by": 3}, ModelError, "stratify_by: index 3 of 3 columns"),
+        ({"stratify_by": 3}, ModelError, "stratify_by: index 3 is out of range for 3 columns"),
     ],
 )
 def test_choices_that_cannot_be_are_refused(change: dict[str, Any], error: type[Exception], message: str) -> None:
