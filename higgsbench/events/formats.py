@@ -56,7 +56,7 @@ class _TypedFile(ABC):
         """Read the file from its start, as `TextFile.parts` does.
 
         Raises:
-            DataError: naming the file, the row and the column of what is not of the layout's type.
+            DataError: naming the file, row and column of a value of the wrong type.
         """
         types, row = column_types(self._schema), 0
         with self._errors():

@@ -157,7 +157,7 @@ def _config_text(result: TuneResult, plan: Plan) -> str:
     lines = [
         f"Parameters of {result.model} found by higgsbench tune {__version__} for {result.objective}.",
         f"Data {result.data_digest}, {result.events} training events.",
-        f"{len(states)} trials: {states.count('complete')} complete, {states.count('pruned')} broken off, "
+        f"{len(states)} trials: {states.count('complete')} complete, {states.count('pruned')} stopped early, "
         f"{states.count('failed')} failed.",
         f"Best value on the events that chose it (optimistic): {result.best.value!r}.",
     ]

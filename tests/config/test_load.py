@@ -57,7 +57,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("unknown key of a model", "models:\n- xgboost\n- model: mlp\n  parms: {}\n", "{f}:4: models[1].parms: unknown ke"),
     ("unknown key in data", M + "data: {pth: x}\n", "{f}:2: data.pth: unknown key 'pth' (did you mean 'path'?)"),
     ("a number as key", M + "1: 3\n", "{f}:2: 1: the key 1 must be a text"),
-    ("merge keys are no keys", M + "cut:\n  <<: {rule: max}\n", "{f}:2: merge keys (<<) are not supported; write the "),
+    ("merge keys are refused", M + "cut:\n  <<: {rule: max}\n", "{f}:2: merge keys (<<) are not supported; write the "),
     # types and ranges
     ("wrong type", M + "folds: many\n", "{f}:2: folds: expected a whole number, got 'many'"),
     ("whole numbers only", M + "folds: 5.0\n", "{f}:2: folds: expected a whole number"),

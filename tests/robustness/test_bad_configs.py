@@ -122,7 +122,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
         ("run", "c.yaml", "--set", "models.xgb.params.max_depth=3"),
         r"--set models.xgb.params.max_depth=3: no entry 'xgb'; there are lightgbm, logistic",
     ),
-    "only what is not there": (("run", "c.yaml", "--only", "xgb"), r"--only xgb: not in c.yaml, which has lightgbm,.*"),
+    "only an absent model": (("run", "c.yaml", "--only", "xgb"), r"--only xgb: not in c.yaml, which has lightgbm,.*"),
     "a time limit of nothing": (("run", "c.yaml", "--time-limit", "soon"), r"--time-limit: 'soon' .*; write 90, 90s.*"),
     "a file for the results": (
         ("run", "c.yaml", "--data", "train.csv", "--output", "train.csv"),
