@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,20 @@ from higgsbench.metrics import evaluation_weights
 from higgsbench.schema import N_B, N_S
 from higgsbench.validation import fold_assignments
 
+# Tests of benchmarks import them; last in the path, so that the installed package comes first.
+sys.path.append(str(Path(__file__).parents[1]))
+
 MakeRun = Callable[..., Path]
 
 # A busy machine may take seconds over one example.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def no_given_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tables have the width of a pipe, whatever the terminal that runs the tests."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture

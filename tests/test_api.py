@@ -164,7 +164,7 @@ def test_stats(result: RunResult, call: Call, tmp_path: Path) -> None:
     assert higgsbench.stats(result).workspace is None
     with pytest.raises(ConfigError, match="belong together"):
         higgsbench.stats(result, events=tmp_path / "e.csv")
-    with pytest.raises(ConfigError, match="name it with --model"):
+    with pytest.raises(ConfigError, match="choose it with --model"):
         higgsbench.stats(result, workspace=True)
 
 

@@ -15,7 +15,6 @@ Call: TypeAlias = "Callable[..., tuple[int, str, str]]"
 def call(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
     """Call the command line in an empty folder; returns exit code, output, errors."""
     monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.chdir(tmp_path)
 
     def run(*args: object) -> tuple[int, str, str]:

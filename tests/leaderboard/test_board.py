@@ -461,4 +461,4 @@ def test_watch_can_be_interrupted(tmp_path: Path) -> None:
 def test_watch_shows_a_table_only(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["leaderboard", "--results", str(tmp_path), "--watch", "--format", "csv"])
     assert done.exit_code == 2
-    assert "leave --format out" in done.output
+    assert "remove --format" in done.output
