@@ -331,7 +331,7 @@ class Search:
             self._ended(f"{final:.6g}")
         elif value is not None and self.journal.behind(open_.trial, value, open_.fold) and self.settings.prune:
             self._close(result.key, "PRUNED", seconds=spent)
-            self._ended(f"broken off {so_far} at {value:.6g}")
+            self._ended(f"stopped {so_far} at {value:.6g}")
         elif self._too_late(open_, spent):
             self._close(result.key, "FAIL")
             self.say(f"{self.name}: a trial was given up for want of time {so_far}")
@@ -353,14 +353,14 @@ class Search:
 
 
 STUDY_FORMAT = 1
-"""Raised whenever the same trials would be judged otherwise; older studies are then begun anew."""
+"""Raised whenever the same trials would get other values; older studies then start again."""
 
 _SCORING = 4.5
-"""Fits per held-out fold: the nested parameters, the final ones, those of the beginning, on half as many events again
-as those of a trial."""
+"""Cost of the fits per held-out fold, in fits of a trial: nested, final and starting parameters, each on 1.5 times the
+events of a trial."""
 
 _OUTER = 3
-"""Folds held out by default, where the run has so many."""
+"""Folds held out by default, if the run has that many."""
 
 _NO_TRIAL = "no trial could be completed"
 

@@ -56,7 +56,7 @@ class TuneSettings:
         inner: folds that each trial is judged by.
         outer: how many of the run's folds are held out in turn for the nested score; 0 for none, None for 3 or all
             folds of a run that has fewer.
-        prune: whether trials that are behind the median of the others after a fold are broken off.
+        prune: whether trials that are behind the median of the others after a fold are stopped.
         vary: `training_weights`, `features`, each perhaps with `=A,B,...`, varied besides the model's parameters.
         jobs: trials at a time, each in a process of its own.
     """
@@ -334,7 +334,7 @@ class Journal:
         start: values of the first trial, as far as the space holds them.
         objective: name of the metric.
         seed: seed of the sampler.
-        prune: whether trials behind the median are broken off.
+        prune: whether trials behind the median are stopped.
 
     Raises:
         StoreError: if the file cannot be read or another process works on it.
@@ -393,7 +393,7 @@ class Journal:
         return trial, values
 
     def behind(self, trial: Any, value: float, step: int) -> bool:
-        """Note a trial's value after a fold; return whether it is to be broken off."""
+        """Note a trial's value after a fold; return whether to stop it."""
         trial.report(value, step)
         return bool(trial.should_prune())
 
