@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from higgsbench._version import __version__
 from higgsbench.registry import lazy_names
 
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from higgsbench.schema import ATLAS_HIGGS, TableSchema
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
     from higgsbench.validation.stacking import StackingEnsemble
+
+__version__ = "0.2.0"
 
 _HOME = {
     "higgsbench.api.results": ("compare_models", "members", "predict", "score", "stats", "submission", "write_report"),
@@ -35,35 +36,10 @@ _HOME = {
     "higgsbench.validation.stacking": ("StackingEnsemble",),
 }
 
-__all__ = [
-    "ATLAS_HIGGS",
-    "BuildContext",
-    "Events",
-    "HiggsbenchError",
-    "JetSplitClassifier",
-    "Leaderboard",
-    "ModelSpec",
-    "PhysicalClassifier",
-    "StackingEnsemble",
-    "TableSchema",
-    "__version__",
-    "ams",
-    "ams_scan",
-    "best_cut",
-    "compare_models",
-    "evaluation_weights",
-    "export_mlflow",
-    "load_events",
-    "members",
-    "predict",
-    "register_model",
-    "run",
-    "score",
-    "stats",
-    "submission",
-    "tune_model",
-    "write_report",
-]
+__all__ = ["ATLAS_HIGGS", "BuildContext", "Events", "HiggsbenchError", "JetSplitClassifier", "Leaderboard", "ModelSpec",
+           "PhysicalClassifier", "StackingEnsemble", "TableSchema", "__version__", "ams", "ams_scan", "best_cut",
+           "compare_models", "evaluation_weights", "export_mlflow", "load_events", "members", "predict",
+           "register_model", "run", "score", "stats", "submission", "tune_model", "write_report"]  # fmt: skip
 
 __getattr__ = lazy_names(__name__, _HOME)
 

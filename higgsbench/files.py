@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.errors import StoreError
@@ -76,16 +76,12 @@ def put_in_place(temporary: Path, target: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Flush the names in a folder to disk where the system can do so (Windows cannot)."""
-    try:
+    with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(number)
-    except OSError:
-        pass
-    finally:
-        os.close(number)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 @contextmanager
@@ -137,11 +133,7 @@ def parse_json(text: bytes) -> Any:
         ValueError: if it is not JSON.
         RecursionError: if it is nested too deeply.
     """
-    return json.loads(text, parse_int=_whole_number)
-
-
-def _whole_number(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else float(digits))
 
 
 def file_digest(file: Path) -> str:

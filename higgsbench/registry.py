@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from higgsbench.errors import nearest_hint
@@ -42,39 +43,27 @@ class _Named(Protocol):
 T = TypeVar("T", bound=_Named)
 
 
+@dataclass(eq=False)
 class Registry(Generic[T]):
     """Records by name, filled at the first question; several threads may ask at once.
 
     Attributes:
         kind: what a record is, in messages ("model").
+        expected: type of the records.
+        public_name: how users know that type.
+        builtin: returns the package's own records; called once.
         group: group of entry points by which packages bring records.
+        error: what is raised for names and records at fault.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        expected: type[T],
-        public_name: str,
-        builtin: Callable[[], Sequence[T]],
-        group: str,
-        error: type[HiggsbenchError],
-    ) -> None:
-        """Describe the registry; nothing is loaded yet.
+    kind: str
+    expected: type[T]
+    public_name: str
+    builtin: Callable[[], Sequence[T]]
+    group: str
+    error: type[HiggsbenchError]
 
-        Args:
-            kind: what a record is, in messages.
-            expected: type of the records.
-            public_name: how users know that type.
-            builtin: returns the package's own records; called once.
-            group: group of entry points.
-            error: what is raised for names and records at fault.
-        """
-        self.kind = kind
-        self.group = group
-        self._expected = expected
-        self._public_name = public_name
-        self._builtin = builtin
-        self._error = error
+    def __post_init__(self) -> None:
         self._records: dict[str, T] = {}
         self._loaded = self._loading = False
         self._lock = threading.RLock()
@@ -85,11 +74,11 @@ class Registry(Generic[T]):
         Raises:
             HiggsbenchError: if it has the wrong type, or its name is taken and `replace` is false.
         """
-        if not isinstance(record, self._expected):
-            raise self._error(f"a {self.kind} must be a {self._public_name}, got a {type(record).__name__}")
+        if not isinstance(record, self.expected):
+            raise self.error(f"a {self.kind} must be a {self.public_name}, got a {type(record).__name__}")
         self._load()
         if record.name in self._records and not replace:
-            raise self._error(
+            raise self.error(
                 f"a {self.kind} named {record.name!r} is already registered; pass replace=True to replace it"
             )
         self._records[record.name] = record
@@ -109,7 +98,7 @@ class Registry(Generic[T]):
         self._load()
         if name not in self._records:
             hint = nearest_hint(name, self._records, f"; registered are {', '.join(self._records)}")
-            raise self._error(f"no {self.kind} named {name!r}{hint}")
+            raise self.error(f"no {self.kind} named {name!r}{hint}")
         return self._records[name]
 
     def _offered(self) -> Iterator[T]:
@@ -121,9 +110,9 @@ class Registry(Generic[T]):
             try:
                 loaded = entry.load()
             except Exception as problem:
-                raise self._error(f"{origin} cannot be loaded: {type(problem).__name__}: {problem}") from problem
-            if not isinstance(loaded, self._expected):
-                raise self._error(f"{origin} is a {type(loaded).__name__}, expected a {self._public_name}")
+                raise self.error(f"{origin} cannot be loaded: {type(problem).__name__}: {problem}") from problem
+            if not isinstance(loaded, self.expected):
+                raise self.error(f"{origin} is a {type(loaded).__name__}, expected a {self.public_name}")
             yield loaded
 
     def _load(self) -> None:
@@ -134,10 +123,10 @@ class Registry(Generic[T]):
                 return
             self._loading = True
             try:
-                for record in (*self._builtin(), *self._offered()):
+                for record in (*self.builtin(), *self._offered()):
                     if record.name in self._records:
                         twice = f"two {self.kind}s are named {record.name!r}"
-                        raise self._error(f"{twice}; rename the one that an installed package brings")
+                        raise self.error(f"{twice}; rename the one that an installed package brings")
                     self._records[record.name] = record
                 self._loaded = True
             except BaseException:

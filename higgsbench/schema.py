@@ -27,68 +27,31 @@ B_REG = 10.0
 """Regularisation of the background in the challenge's AMS."""
 
 DERIVED: tuple[str, ...] = (
-    "DER_mass_MMC",
-    "DER_mass_transverse_met_lep",
-    "DER_mass_vis",
-    "DER_pt_h",
-    "DER_deltaeta_jet_jet",
-    "DER_mass_jet_jet",
-    "DER_prodeta_jet_jet",
-    "DER_deltar_tau_lep",
-    "DER_pt_tot",
-    "DER_sum_pt",
-    "DER_pt_ratio_lep_tau",
-    "DER_met_phi_centrality",
-    "DER_lep_eta_centrality",
-)
+    "DER_mass_MMC", "DER_mass_transverse_met_lep", "DER_mass_vis", "DER_pt_h", "DER_deltaeta_jet_jet",
+    "DER_mass_jet_jet", "DER_prodeta_jet_jet", "DER_deltar_tau_lep", "DER_pt_tot", "DER_sum_pt",
+    "DER_pt_ratio_lep_tau", "DER_met_phi_centrality", "DER_lep_eta_centrality",
+)  # fmt: skip
 
 PRIMARY: tuple[str, ...] = (
-    "PRI_tau_pt",
-    "PRI_tau_eta",
-    "PRI_tau_phi",
-    "PRI_lep_pt",
-    "PRI_lep_eta",
-    "PRI_lep_phi",
-    "PRI_met",
-    "PRI_met_phi",
-    "PRI_met_sumet",
-    "PRI_jet_num",
-    "PRI_jet_leading_pt",
-    "PRI_jet_leading_eta",
-    "PRI_jet_leading_phi",
-    "PRI_jet_subleading_pt",
-    "PRI_jet_subleading_eta",
-    "PRI_jet_subleading_phi",
-    "PRI_jet_all_pt",
-)
+    "PRI_tau_pt", "PRI_tau_eta", "PRI_tau_phi", "PRI_lep_pt", "PRI_lep_eta", "PRI_lep_phi",
+    "PRI_met", "PRI_met_phi", "PRI_met_sumet", "PRI_jet_num",
+    "PRI_jet_leading_pt", "PRI_jet_leading_eta", "PRI_jet_leading_phi",
+    "PRI_jet_subleading_pt", "PRI_jet_subleading_eta", "PRI_jet_subleading_phi", "PRI_jet_all_pt",
+)  # fmt: skip
 
 FEATURES: tuple[str, ...] = DERIVED + PRIMARY
 """The 30 features in the order of the official files."""
 
+_PURE = ("PRI_tau_eta", "PRI_lep_eta", "PRI_jet_num", "PRI_jet_leading_eta", "PRI_jet_subleading_eta",
+         "DER_deltaeta_jet_jet", "DER_prodeta_jet_jet", "DER_deltar_tau_lep", "DER_pt_ratio_lep_tau",
+         "DER_met_phi_centrality", "DER_lep_eta_centrality")  # fmt: skip
 UNITS: Mapping[str, str] = MappingProxyType(
-    {
-        name: (
-            "rad"
-            if name.endswith("_phi")
-            else ""
-            if any(part in name for part in ("eta", "deltar", "ratio", "centrality", "jet_num"))
-            and name != "PRI_tau_pt"
-            else "GeV"
-        )
-        for name in FEATURES
-    }
+    {name: "rad" if name.endswith("_phi") else "" if name in _PURE else "GeV" for name in FEATURES}
 )
 """Unit of each feature: GeV, rad, or empty for a pure number."""
 
-_TWO_JETS = (
-    "DER_deltaeta_jet_jet",
-    "DER_mass_jet_jet",
-    "DER_prodeta_jet_jet",
-    "DER_lep_eta_centrality",
-    "PRI_jet_subleading_pt",
-    "PRI_jet_subleading_eta",
-    "PRI_jet_subleading_phi",
-)
+_TWO_JETS = ("DER_deltaeta_jet_jet", "DER_mass_jet_jet", "DER_prodeta_jet_jet", "DER_lep_eta_centrality",
+             "PRI_jet_subleading_pt", "PRI_jet_subleading_eta", "PRI_jet_subleading_phi")  # fmt: skip
 _ONE_JET = ("PRI_jet_leading_pt", "PRI_jet_leading_eta", "PRI_jet_leading_phi")
 
 STRUCTURALLY_MISSING: Mapping[int, tuple[str, ...]] = MappingProxyType(

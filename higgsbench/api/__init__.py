@@ -18,18 +18,7 @@ _HOME = {
     "higgsbench.api.running": ("load_run_config", "plan_run", "run", "tune_model"),
 }
 
-__all__ = [
-    "compare_models",
-    "load_run_config",
-    "members",
-    "plan_run",
-    "predict",
-    "run",
-    "score",
-    "stats",
-    "submission",
-    "tune_model",
-    "write_report",
-]
+__all__ = ["compare_models", "load_run_config", "members", "plan_run", "predict", "run", "score", "stats", "submission",
+           "tune_model", "write_report"]  # fmt: skip
 
 __getattr__ = lazy_names(__name__, _HOME)

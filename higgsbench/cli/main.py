@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from higgsbench._version import __version__
+from higgsbench import __version__
 from higgsbench.errors import HiggsbenchError, nearest
 from higgsbench.files import one_line
 

@@ -17,7 +17,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 import higgsbench.pages.drawing as draw
-from higgsbench._version import __version__
+from higgsbench import __version__
 from higgsbench.pages import count, number, p_value, percent, with_error
 from higgsbench.pages.html import Details, Gallery, Part, Picture, Section, Table, page
 

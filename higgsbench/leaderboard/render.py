@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from higgsbench._version import __version__
+from higgsbench import __version__
 from higgsbench.files import printable
 from higgsbench.leaderboard.columns import COLUMNS, Column, Table, Tables, choose_columns
 from higgsbench.pages import html, json_report, markdown_table, markdown_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from higgsbench._version import __version__
+from higgsbench import __version__
 from higgsbench.files import printable
 from higgsbench.inference.events import reload_events
 from higgsbench.pages import with_error

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from higgsbench._version import __version__
+from higgsbench import __version__
 
 LARGE = 10_000
 """Number of events from which freed memory is worth returning: pages that are needed again cost time."""

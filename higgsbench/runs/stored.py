@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 import polars as pl
 
-from higgsbench._version import __version__
+from higgsbench import __version__
 from higgsbench.errors import ConfigError, StoreError, nearest_hint
 from higgsbench.files import ROWS, canonical_digest, no_panic, parse_json, read_sealed, read_vouched
 from higgsbench.runs.result import RunResult

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench._version import __version__
+from higgsbench import __version__
 from higgsbench.config.document import yaml_text
 from higgsbench.ensemble.blend import apply_recalibration
 from higgsbench.ensemble.evaluate import evaluate_row, paired

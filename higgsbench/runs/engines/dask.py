@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, get_worker
 
-from higgsbench._version import __version__
+from higgsbench import __version__
 from higgsbench.runs.engines.base import EngineError, EngineSettings, Lost, Outcome, failed_unit, start_cluster
 from higgsbench.runs.engines.local import Order, Slot
 from higgsbench.runs.environment import package_version
