@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,21 +30,20 @@ FROM_PYTHON = "configuration"
 """What messages call a configuration that came as a mapping."""
 
 
+@dataclass(frozen=True)
 class LoadedConfig:
-    """A validated configuration that knows the line of each key.
+    """A validated configuration, and the document it came from, which knows the line of each key."""
 
-    Attributes:
-        config: the validated objects.
-        document: the document it came from.
-    """
+    config: RunConfig
+    document: Document
 
-    def __init__(self, config: RunConfig, document: Document) -> None:
-        self.config = config
-        self.document = document
-
-    def error(self, path: tuple[str | int, ...], message: str) -> ConfigError:
+    def error(self, path: KeyPath, message: str) -> ConfigError:
         """Make an error that names the file, line and key path."""
-        return ConfigError(f"{self.document.at(path)}: {dotted(path)}: {message}")
+        return self.document.refusal(path, message)
+
+    def changed(self, **values: Any) -> LoadedConfig:
+        """Return it with other values of some keys of the run, which are not validated again."""
+        return LoadedConfig(self.config.model_copy(update=values), self.document)
 
 
 def load_config(

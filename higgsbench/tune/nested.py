@@ -22,7 +22,7 @@ import numpy as np
 from higgsbench import __version__
 from higgsbench.config.document import yaml_text
 from higgsbench.ensemble.blend import apply_recalibration
-from higgsbench.ensemble.evaluate import evaluate_row, paired
+from higgsbench.ensemble.evaluate import estimates, evaluate_row, paired
 from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreError
 from higgsbench.files import canonical_digest, write_text
 from higgsbench.metrics.weights import evaluation_weights
@@ -39,7 +39,6 @@ from higgsbench.tune.study import (
     best_of,
     configured,
     fitted_recalibration,
-    objective_value,
     on_scored_folds,
     quiet_optuna,
     recalibration_part,
@@ -149,38 +148,15 @@ def _paired(a: RowMetrics, b: RowMetrics) -> dict[str, Measured]:
     return {name: Measured(*paired(a, b, name)) for name in OBJECTIVES}
 
 
-def _config_text(result: TuneResult, plan: Plan) -> str:
-    """Return YAML for `higgsbench run`, with what the study found in comments at its head."""
-    content = resolved_config(plan)
-    content.pop("name", None)
-    states = [record.state for record in result.trials]
-    lines = [
-        f"Parameters of {result.model} found by higgsbench tune {__version__} for {result.objective}.",
-        f"Data {result.data_digest}, {result.events} training events.",
-        f"{len(states)} trials: {states.count('complete')} complete, {states.count('pruned')} stopped early, "
-        f"{states.count('failed')} failed.",
-        f"Best value on the events that chose it (optimistic): {result.best.value!r}.",
-    ]
-    if result.nested is None:
-        lines.append("No nested score: nothing here says what the parameters are worth on other events.")
-    else:
-        own, gain = result.nested.nested[result.objective], result.nested.gain[result.objective]
-        folds = len(result.nested.chosen)
-        lines.append(f"Nested score on {folds} held-out folds: {own.value:.6g} +- {own.se:.2g}; against the parameters")
-        lines.append(f"of the starting point {gain.value:+.3g} +- {gain.se:.2g} (paired, same events).")
-    return "".join(f"# {' '.join(line.split())}\n" for line in lines) + yaml_text(content)
-
-
 _GRACE = 0.05
 """A trial that was begun may end this share of a study's time too late before it is given up."""
 
 
 @dataclass
 class _Open:
-    """A trial under way."""
+    """A trial under way, with the out-of-fold scores (n,) that it has so far."""
 
     trial: Any
-    values: dict[str, Any]
     plan: Plan
     score: NDArray[np.float64]
     begin: float
@@ -189,10 +165,7 @@ class _Open:
 
 
 def _carried_out(
-    next_unit: Callable[[], Unit | None],
-    plans: Sequence[Plan],
-    jobs: int,
-    say: Callable[[str], None],
+    next_unit: Callable[[], Unit | None], plans: Sequence[Plan], jobs: int, say: Callable[[str], None]
 ) -> Generator[UnitResult, None, None]:
     """Carry out units on the events of some plans of one row each."""
     dataset, threads = plans[0].dataset, plans[0].config.threads
@@ -211,7 +184,6 @@ class Search:
         name: what it is called in messages.
         loaded: configuration of the one model.
         dataset: events of the study; its folds are the inner ones and it holds nothing else.
-        space: dimensions.
         journal: where trials are asked and told.
         settings: the user's choices.
         say: is called with a line per trial.
@@ -220,20 +192,12 @@ class Search:
     name: str
     loaded: LoadedConfig
     dataset: Dataset
-    space: Mapping[str, Any]
     journal: Journal
     settings: TuneSettings
     say: Callable[[str], None]
 
-    def __post_init__(self) -> None:
-        self.folds = int(self.dataset.fold.max()) + 1
-        self.open: dict[str, _Open] = {}
-        self.deadline = self.allowed = float("inf")
-        self.trials = self.settings.trials
-        self.records = self.journal.records()
-
-    def run(self, trials: int, seconds: float | None) -> list[TrialRecord]:
-        """Run trials until there are enough or the time is over; return all trials of the study.
+    def run(self, trials: int, seconds: float) -> TrialRecord:
+        """Run trials until there are enough or the time is over; return the best of the study.
 
         At least one trial is completed, whatever the time limit.
 
@@ -241,50 +205,45 @@ class Search:
             ModelError: if no trial could be completed.
         """
         self.trials = trials
-        if seconds is not None:
-            self.deadline, self.allowed = time.monotonic() + seconds, seconds
-        if len(self.records) < trials:
-            self._carry_out()
-        if not any(record.state == "complete" for record in self.records):
-            failed = next((record.error for record in self.records if record.error), "none was carried through")
+        self.open: dict[str, _Open] = {}
+        self.deadline = time.monotonic() + seconds
+        self.latest = self.deadline + _GRACE * seconds
+        if len(self.journal.records()) < trials:
+            sets = self.journal.space.get(FEATURES)
+            options = [{}] if sets is None else [{FEATURES: option} for option in sets.choices]
+            plans, jobs = [self._plan(values) for values in options], min(self.settings.jobs, trials)
+            try:
+                with contextlib.closing(_carried_out(self._next_unit, plans, jobs, self.say)) as results:
+                    for result in results:
+                        self._take(result)
+            finally:
+                for open_ in self.open.values():  # of an interrupted study
+                    self.journal.end(open_.trial, "FAIL")
+        records = self.journal.records()
+        best = best_of(records, self.settings.objective)
+        if best is None:
+            failed = next((record.error for record in records if record.error), "none was carried through")
             raise ModelError(f"study {self.name}: no trial could be completed; first failure: {failed}")
-        return self.records
-
-    def _carry_out(self) -> None:
-        jobs = min(self.settings.jobs, self.trials)
-        try:
-            with contextlib.closing(_carried_out(self._next_unit, self._feature_plans(), jobs, self.say)) as results:
-                for result in results:
-                    self._take(result)
-        except BaseException:
-            for open_ in self.open.values():
-                self.journal.end(open_.trial, "FAIL")
-            raise
-
-    def _feature_plans(self) -> list[Plan]:
-        """One plan per choice of features that the study may make."""
-        sets = self.space.get(FEATURES)
-        options = [{}] if sets is None else [{FEATURES: option} for option in sets.choices]
-        return [self._plan(values) for values in options]
+        return best
 
     def _plan(self, values: dict[str, Any]) -> Plan:
-        return make_plan(with_values(self.loaded, values, folds=self.folds), self.dataset)
+        return make_plan(with_values(self.loaded, values, folds=self.settings.inner), self.dataset)
 
     def _next_unit(self) -> Unit | None:
         """Continue an open trial, or begin one if there is room and time."""
-        for open_ in self.open.values():
-            if not open_.waiting:
-                return self._fold_of(open_)
-        while len(self.open) < self.settings.jobs and len(self.records) + len(self.open) < self.trials:
-            if not self._time_for_a_trial():
-                return None
-            begun = self._begin()
-            if begun is not None:
-                return self._fold_of(begun)
-        return None
+        open_ = next((trial for trial in self.open.values() if not trial.waiting), None)
+        while open_ is None and len(self.open) < self.settings.jobs and self._time_for_a_trial():
+            open_ = self._begin()
+        if open_ is None:
+            return None
+        open_.waiting = True
+        return dataclasses.replace(open_.plan.units_of(0)[open_.fold], key=str(open_.trial.number))
 
     def _time_for_a_trial(self) -> bool:
-        times = [record.seconds for record in self.records if record.state == "complete"]
+        records = self.journal.records()
+        if len(records) + len(self.open) >= self.trials:
+            return False
+        times = [record.seconds for record in records if record.state == "complete"]
         if not times:
             # The first is carried through whatever it takes; no second beside it is begun after the end.
             return not self.open or time.monotonic() < self.deadline
@@ -297,59 +256,47 @@ class Search:
         try:
             plan = self._plan(values)
         except HiggsbenchError as error:
-            self.journal.end(trial, "FAIL", seconds=time.monotonic() - begin, error=str(error))
-            self._ended(f"failed: {error}")
+            self._end(trial, "FAIL", f"failed: {error}", seconds=time.monotonic() - begin, error=str(error))
             return None
-        open_ = _Open(trial, values, plan, np.full(len(self.dataset.train), np.nan), begin)
+        open_ = _Open(trial, plan, np.full(len(self.dataset.train), np.nan), begin)
         self.open[str(trial.number)] = open_
         return open_
-
-    def _fold_of(self, open_: _Open) -> Unit:
-        open_.waiting = True
-        unit = open_.plan.units_of(0)[open_.fold]
-        return dataclasses.replace(unit, key=str(open_.trial.number))
 
     def _take(self, result: UnitResult) -> None:
         """Judge a trial by the folds it has, and break it off, end it or let it go on."""
         open_ = self.open[result.key]
         open_.waiting = False
-        spent = time.monotonic() - open_.begin
+        row, folds, spent = open_.plan.rows[0], self.settings.inner, time.monotonic() - open_.begin
         if result.error:
             message = result.error.strip().splitlines()[-1]
-            self._close(result.key, "FAIL", seconds=spent, error=message)
-            self._ended(f"failed: {message}")
+            self._end(open_.trial, "FAIL", f"failed: {message}", seconds=spent, error=message)
             return
         open_.score[self.dataset.fold[0] == open_.fold] = result.score
         open_.fold += 1
-        scores, truth = on_scored_folds(open_.score, open_.plan.rows[0], self.dataset, self.loaded.config)
-        value = objective_value(self.settings.objective, scores, truth)
-        so_far = f"after {open_.fold} of {self.folds} folds"
-        if open_.fold == self.folds:
-            calibration = fitted_recalibration(open_.score, open_.plan.rows[0], self.dataset)
-            final = float("nan") if value is None else value
-            self._close(result.key, "COMPLETE", final, seconds=spent, calibration=calibration)
-            self._ended(f"{final:.6g}")
-        elif value is not None and self.journal.behind(open_.trial, value, open_.fold) and self.settings.prune:
-            self._close(result.key, "PRUNED", seconds=spent)
-            self._ended(f"stopped {so_far} at {value:.6g}")
-        elif self._too_late(open_, spent):
-            self._close(result.key, "FAIL")
+        metric, value = OBJECTIVES[self.settings.objective], None
+        if open_.fold > 1 or not metric.needs_cut:  # a cut is chosen on other folds
+            scores, truth = on_scored_folds(open_.score, row, self.dataset, self.loaded.config)
+            value = estimates(scores, truth, [metric])[metric.name].value
+        so_far = f"after {open_.fold} of {folds} folds"
+        if open_.fold == folds:
+            calibration = fitted_recalibration(open_.score, row, self.dataset)
+            self._end(open_.trial, "COMPLETE", f"{value:.6g}", value, seconds=spent, calibration=calibration)
+        elif value is not None and self.journal.behind(open_.trial, value, open_.fold):
+            self._end(open_.trial, "PRUNED", f"stopped {so_far} at {value:.6g}", seconds=spent)
+        elif time.monotonic() + spent / open_.fold * (folds - open_.fold) > self.latest and any(
+            record.state == "complete" for record in self.journal.records()
+        ):
+            self.journal.end(self.open.pop(result.key).trial, "FAIL")
             self.say(f"{self.name}: a trial was given up for want of time {so_far}")
 
-    def _too_late(self, open_: _Open, spent: float) -> bool:
-        rest = spent / open_.fold * (self.folds - open_.fold)
-        finished = any(record.state == "complete" for record in self.records)
-        return finished and time.monotonic() + rest > self.deadline + _GRACE * self.allowed
-
-    def _close(self, key: str, state: str, value: float | None = None, **about: Any) -> None:
-        self.journal.end(self.open.pop(key).trial, state, value, **about)
-        self.records = self.journal.records()
-
-    def _ended(self, text: str) -> None:
-        self.records = self.journal.records()
-        best = best_of(self.records, self.settings.objective)
+    def _end(self, trial: Any, state: str, text: str, value: float | None = None, **about: Any) -> None:
+        """End a trial and report it."""
+        self.open.pop(str(trial.number), None)
+        self.journal.end(trial, state, value, **about)
+        records = self.journal.records()
+        best = best_of(records, self.settings.objective)
         shown = "" if best is None else f" (best {best.value:.6g})"
-        self.say(f"{self.name}: trial {len(self.records)} of {self.trials}: {text}{shown}")
+        self.say(f"{self.name}: trial {len(records)} of {self.trials}: {text}{shown}")
 
 
 STUDY_FORMAT = 1
@@ -361,8 +308,6 @@ events of a trial."""
 
 _OUTER = 3
 """Folds held out by default, if the run has that many."""
-
-_NO_TRIAL = "no trial could be completed"
 
 
 def tune(
@@ -388,17 +333,18 @@ def tune(
 
 class _Tuning:
     def __init__(self, loaded: LoadedConfig, settings: TuneSettings, output: Path, say: Callable[[str], None]) -> None:
+        limit = settings.time_limit
         self.begin = time.monotonic()
+        self.end = float("inf") if limit is None else self.begin + limit
         self.settings, self.say = settings, say
-        self.loaded, self.given, self.split = configured(loaded, settings.model)
+        self.loaded, self.given = configured(loaded, settings.model)
         folds = loaded.config.folds
         self.outer = min(_OUTER, folds) if settings.outer is None else settings.outer
         if self.outer == 1 or self.outer > folds:
             raise ConfigError(f"--outer {self.outer}: give 0, or 2 to {folds}, the number of the run's folds")
-        whole = load_dataset(self.loaded.config)
         # Held-out events have no part in a study.
-        self.dataset = dataclasses.replace(whole, test=None)
-        space = search_space(self.loaded.config.models[0], settings.vary, whole.train.schema)
+        self.dataset = dataclasses.replace(load_dataset(self.loaded.config), test=None)
+        space = search_space(self.loaded.config.models[0], settings.vary, self.dataset.train.schema)
         base = make_plan(self.loaded, self.dataset)
         base.rows[0].spec.check_parameters(base.rows[0].params)
         check_trainable(self.loaded, base, say)
@@ -410,17 +356,18 @@ class _Tuning:
         self.store.prepare()
 
     def carry_out(self) -> TuneResult:
-        limit = self.settings.time_limit
-        first = None if limit is None else self._left() / (self.outer + 1)
-        final, journal = self._study("final", None, self.settings.trials, first)
-        outer = self._outer_folds(final)
+        trials = self.settings.trials
+        best, journal = self._study("final", None, trials, self._left() / (self.outer + 1))
+        # Seconds of the longest trial, and of the fits that score one outer fold.
+        longest = max(record.seconds for record in journal.records() if record.state == "complete")
+        scoring = _SCORING * longest / self.settings.inner / self.settings.jobs
+        # As many nested studies of at least one trial as there is time for; one alone scores nothing.
+        outer = next((k for k in range(self.outer, 1, -1) if k * (longest + scoring) <= self._left()), 0)
         if outer < self.outer:
             self.say(f"time for {outer} of {self.outer} nested studies")
             if outer == 0:  # what is left goes to the final study
-                final, journal = self._study("final", None, self.settings.trials, self._left())
-        best = best_of(final, self.settings.objective)
-        if best is None:
-            raise ModelError(_NO_TRIAL)
+                best, journal = self._study("final", None, trials, self._left())
+        final = journal.records()
         result = TuneResult(
             folder=self.store.folder,
             model=self.loaded.config.models[0].model,
@@ -431,33 +378,45 @@ class _Tuning:
             best=best,
             trials=final,
             importances=journal.importances(),
-            nested=self._nested(best, final, outer) if outer else None,
+            nested=self._nested(best, len(final), outer, scoring) if outer else None,
             seconds=time.monotonic() - self.begin,
         )
         self._write(result)
         return result
 
     def _write(self, result: TuneResult) -> None:
-        tuned = with_values(self.loaded, result.best.values).config.models[0]
-        models = [tuned.model_copy(update={"jet_split": self.split})]
-        whole = type(self.loaded)(self.given.model_copy(update={"models": models}), self.loaded.document)
+        """Write YAML for `higgsbench run`, with what the study found in comments at its head."""
+        content = resolved_config(make_plan(with_values(self.given, result.best.values), self.dataset))
+        content.pop("name", None)
+        states = [record.state for record in result.trials]
+        lines = [
+            f"Parameters of {result.model} found by higgsbench tune {__version__} for {result.objective}.",
+            f"Data {result.data_digest}, {result.events} training events.",
+            f"{len(states)} trials: {states.count('complete')} complete, {states.count('pruned')} stopped early, "
+            f"{states.count('failed')} failed.",
+            f"Best value on the events that chose it (optimistic): {result.best.value!r}.",
+        ]
+        if result.nested is None:
+            lines.append("No nested score: nothing here says what the parameters are worth on other events.")
+        else:
+            own, gain = result.nested.nested[result.objective], result.nested.gain[result.objective]
+            held_out = f"Nested score on {len(result.nested.chosen)} held-out folds"
+            lines.append(f"{held_out}: {own.value:.6g} +- {own.se:.2g}; against the parameters")
+            lines.append(f"of the starting point {gain.value:+.3g} +- {gain.se:.2g} (paired, same events).")
+        text = "".join(f"# {' '.join(line.split())}\n" for line in lines) + yaml_text(content)
         try:
-            write_text(result.config_file, _config_text(result, make_plan(whole, self.dataset)))
+            write_text(result.config_file, text)
         except OSError as error:
             raise StoreError(f"{result.config_file}: cannot be written: {error.strerror}") from error
 
     def _left(self) -> float:
-        limit = self.settings.time_limit
-        return float("inf") if limit is None else limit - (time.monotonic() - self.begin)
+        return self.end - time.monotonic()
 
-    def _study(
-        self, name: str, held_out: int | None, trials: int, seconds: float | None
-    ) -> tuple[list[TrialRecord], Journal]:
-        dataset = self._events(held_out)
+    def _study(self, name: str, held_out: int | None, trials: int, seconds: float) -> tuple[TrialRecord, Journal]:
         seed = self.loaded.config.seed + 1_000_003 * (0 if held_out is None else held_out + 1)
         file = self.store.folder / f"journal-{name.replace(' ', '-')}.jsonl"
         journal = Journal(file, self.space, self.start, self.settings.objective, seed, self.settings.prune)
-        search = Search(name, self.loaded, dataset, self.space, journal, self.settings, self.say)
+        search = Search(name, self.loaded, self._events(held_out), journal, self.settings, self.say)
         return search.run(trials, seconds), journal
 
     def _events(self, held_out: int | None) -> Dataset:
@@ -475,75 +434,50 @@ class _Tuning:
             all_, train=train, y=all_.y[rows], weight=weight, group=group, fold=fold, fold_digest=digest
         )
 
-    def _scoring(self, final: list[TrialRecord]) -> tuple[float, float]:
-        """Seconds of the longest complete trial, and of the fits that score one outer fold."""
-        longest = max(record.seconds for record in final if record.state == "complete")
-        return longest, _SCORING * longest / self.settings.inner / self.settings.jobs
-
-    def _outer_folds(self, final: list[TrialRecord]) -> int:
-        """Return how many nested studies of at least one trial there is time for; one alone scores nothing."""
-        longest, scoring = self._scoring(final)
-        return next((k for k in range(self.outer, 1, -1) if k * (longest + scoring) <= self._left()), 0)
-
-    def _nested(self, best: TrialRecord, final: list[TrialRecord], outer: int) -> NestedScore:
+    def _nested(self, best: TrialRecord, trials: int, outer: int, scoring: float) -> NestedScore:
         """Search without each outer fold in turn and score it."""
-        _, scoring = self._scoring(final)
         chosen: list[TrialRecord] = []
         for fold in range(outer):
             # Equal shares of what is left when the fits that score the folds are taken off.
             share = max(0.0, self._left() - outer * scoring) / (outer - fold)
-            seconds = None if self.settings.time_limit is None else share
-            records, _ = self._study(f"without fold {fold}", fold, len(final), seconds)
-            found = best_of(records, self.settings.objective)
-            if found is None:
-                raise ModelError(_NO_TRIAL)
-            chosen.append(found)
-        ways: dict[str, Sequence[TrialRecord | None]] = {
-            "nested": chosen,
-            "final": [best] * len(chosen),
-            "start": [None] * len(chosen),
-        }
-        scored = self._scored(ways)
-        nested, final_, start = scored["nested"], scored["final"], scored["start"]
-        return NestedScore(
-            nested=_measured(nested),
-            final=_measured(final_),
-            start=_measured(start),
-            optimism=_paired(final_, nested),
-            gain=_paired(nested, start),
-            chosen=[record.values for record in chosen],
-        )
+            chosen.append(self._study(f"without fold {fold}", fold, trials, share)[0])
+        values = [record.values for record in chosen]
+        scored = self._scored({"nested": values, "final": [best.values] * outer, "start": [{}] * outer}, chosen)
+        nested, final, start = scored["nested"], scored["final"], scored["start"]
+        optimism, gain = _paired(final, nested), _paired(nested, start)
+        return NestedScore(_measured(nested), _measured(final), _measured(start), optimism, gain, values)
 
-    def _scored(self, ways: Mapping[str, Sequence[TrialRecord | None]]) -> dict[str, RowMetrics]:
+    def _scored(
+        self, ways: Mapping[str, Sequence[dict[str, Any]]], chosen: Sequence[TrialRecord]
+    ) -> dict[str, RowMetrics]:
         """Train each way's parameters without each outer fold and evaluate the pooled scores of those folds."""
         plans = {
-            name: [make_plan(with_values(self.loaded, r.values if r else {}), self.dataset) for r in records]
-            for name, records in ways.items()
+            way: [make_plan(with_values(self.loaded, values), self.dataset) for values in folds]
+            for way, folds in ways.items()
         }
-        wanted = {
-            plan.units_of(0)[k].key: (plan, plan.units_of(0)[k]) for ps in plans.values() for k, plan in enumerate(ps)
-        }
-        self._train(wanted)
+        fits = {way: [(plan, plan.units_of(0)[k]) for k, plan in enumerate(folds)] for way, folds in plans.items()}
+        scores = self._trained({unit.key: (plan, unit) for folds in fits.values() for plan, unit in folds})
         out = {}
-        for name, records in ways.items():
-            score = np.full(len(self.dataset.train), np.nan)
-            row = plans[name][0].rows[0]
-            for fold, (record, plan) in enumerate(zip(records, plans[name], strict=True)):
+        for way, folds in fits.items():
+            row, score = folds[0][0].rows[0], np.full(len(self.dataset.train), np.nan)
+            part = recalibration_part(row, self.dataset)
+            for fold, (_, unit) in enumerate(folds):
                 rows = self.dataset.fold[0] == fold
-                part = self._read(plan, fold)
-                if name == "nested" and record is not None and record.calibration is not None:
-                    own = recalibration_part(row, self.dataset, rows)
-                    part = apply_recalibration(part, own, np.asarray(record.calibration))
-                score[rows] = part
-            if name == "nested":  # each fold by what its own study fitted
+                score[rows] = scores[unit.key]
+                calibration = chosen[fold].calibration if way == "nested" else None
+                if calibration is not None:
+                    score[rows] = apply_recalibration(score[rows], part[rows], np.asarray(calibration))
+            if way == "nested":  # each fold by what its own study fitted
                 row = dataclasses.replace(row, calibration="prior")
-            out[name] = evaluate_row(*on_scored_folds(score, row, self.dataset, self.loaded.config))
+            out[way] = evaluate_row(*on_scored_folds(score, row, self.dataset, self.loaded.config))
         return out
 
-    def _train(self, wanted: Mapping[str, tuple[Plan, Unit]]) -> None:
-        pending = [found for key, found in wanted.items() if self.store.read(key) is None]
+    def _trained(self, wanted: Mapping[str, tuple[Plan, Unit]]) -> dict[str, NDArray[np.float64]]:
+        """Return the scores of units by key; train those that are not stored yet."""
+        scores = {key: stored.score for key in wanted if (stored := self.store.read(key)) is not None}
+        pending = [found for key, found in wanted.items() if key not in scores]
         if not pending:
-            return
+            return scores
         self.say(f"{len(pending)} fits to score the held-out folds")
         queue = iter([unit for _, unit in pending])
         jobs = min(self.settings.jobs, len(pending))
@@ -553,10 +487,5 @@ class _Tuning:
                 if result.error:
                     raise ModelError(f"scoring a held-out fold failed: {result.error.strip().splitlines()[-1]}")
                 self.store.write(result)
-
-    def _read(self, plan: Plan, fold: int) -> NDArray[np.float64]:
-        key = plan.units_of(0)[fold].key
-        stored = self.store.read(key)
-        if stored is None:
-            raise StoreError(f"{self.store.folder}: the unit {key} cannot be read back; call the same command again")
-        return stored.score
+                scores[result.key] = result.score
+        return scores

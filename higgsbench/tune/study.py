@@ -16,7 +16,7 @@ import numpy as np
 
 from higgsbench.config.model import FeatureConfig, ModelConfig
 from higgsbench.ensemble.blend import apply_recalibration, cross_fitted_recalibration, fit_recalibration
-from higgsbench.ensemble.evaluate import Truth, estimates
+from higgsbench.ensemble.evaluate import Truth
 from higgsbench.errors import ConfigError, MissingExtraError, ModelError, StoreError
 from higgsbench.features import resolve_features
 from higgsbench.features.sets import feature_sets
@@ -85,13 +85,13 @@ class TuneSettings:
                 raise ConfigError(f"{name}: {value} is less than {least}")
 
 
-def configured(loaded: LoadedConfig, name: str) -> tuple[LoadedConfig, RunConfig, str | None]:
+def configured(loaded: LoadedConfig, name: str) -> tuple[LoadedConfig, LoadedConfig]:
     """Reduce a configuration to one row of the model to tune, which may be any registered model.
 
     Where the configuration asks for both variants, the global one is tuned.
 
     Returns:
-        The configuration of the study, that of a run with this model, and the model's own `jet_split` in the latter.
+        The configuration of the study, and that of a run with this model.
 
     Raises:
         ConfigError: if the model is neither in the configuration nor registered.
@@ -107,10 +107,8 @@ def configured(loaded: LoadedConfig, name: str) -> tuple[LoadedConfig, RunConfig
         entry = ModelConfig(model=name)
     split = entry.jet_split or config.jet_split
     studied = entry.model_copy(update={"jet_split": "none" if split == "both" else split})
-    stack = config.stack.model_copy(update={"members": None})
-    given = config.model_copy(update={"models": [entry], "stack": stack})
-    study = given.model_copy(update={"models": [studied], "repeats": 1})
-    return type(loaded)(study, loaded.document), given, entry.jet_split
+    given = loaded.changed(models=[entry], stack=config.stack.model_copy(update={"members": None}))
+    return given.changed(models=[studied], repeats=1), given
 
 
 def search_space(entry: ModelConfig, vary: Sequence[str], schema: TableSchema) -> Mapping[str, Any]:
@@ -211,7 +209,7 @@ def with_values(loaded: LoadedConfig, values: dict[str, Any], **changes: Any) ->
     if FEATURES in own:
         update[FEATURES] = FeatureConfig(set=own.pop(FEATURES))
     entry = entry.model_copy(update={**update, "params": {**get_model(entry.model).canonical(entry.params), **own}})
-    return type(loaded)(loaded.config.model_copy(update={"models": [entry], **changes}), loaded.document)
+    return loaded.changed(models=[entry], **changes)
 
 
 def on_scored_folds(
@@ -233,7 +231,7 @@ def on_scored_folds(
     weight = evaluation_weights(y, dataset.weight[there], *dataset.totals)
     fold = np.unique(dataset.fold[0][there], return_inverse=True)[1].astype(np.int64)
     if row.calibration == "logit":
-        part = recalibration_part(row, dataset, there)
+        part = recalibration_part(row, dataset)[there]
         if fold.max() > 0:
             f = cross_fitted_recalibration(f, y, weight, part, fold)
         else:  # a single fold serves only to break trials off
@@ -242,28 +240,20 @@ def on_scored_folds(
     return f[None, :], truth
 
 
-def recalibration_part(row: Row, dataset: Dataset, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the part of each event that is recalibrated by itself: its jet group for split models, else one."""
+def recalibration_part(row: Row, dataset: Dataset) -> NDArray[np.int64]:
+    """Return the part (n,) of each event that is recalibrated by itself: its jet group for split models, else one."""
     if row.variant == "jets" and dataset.group is not None:
-        return dataset.group[rows]
-    return np.zeros(int(rows.sum()), dtype=np.int64)
+        return dataset.group
+    return np.zeros(len(dataset.train), dtype=np.int64)
 
 
 def fitted_recalibration(score: NDArray[np.float64], row: Row, dataset: Dataset) -> list[list[float]] | None:
     """Fit the recalibration that a row asks for on all its out-of-fold scores; None where it asks for none."""
     if row.calibration != "logit":
         return None
-    part = recalibration_part(row, dataset, np.ones(score.size, dtype=np.bool_))
+    part = recalibration_part(row, dataset)
     found: list[list[float]] = fit_recalibration(score, dataset.y, dataset.weight, part).tolist()
     return found
-
-
-def objective_value(objective: str, scores: NDArray[np.float64], truth: Truth) -> float | None:
-    """Compute an objective on scores (1, m); None where a cut is wanted and there is no other fold to choose it."""
-    metric = OBJECTIVES[objective]
-    if metric.needs_cut and truth.fold.max() == 0:
-        return None
-    return estimates(scores, truth, [metric])[objective].value
 
 
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
