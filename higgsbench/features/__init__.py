@@ -11,13 +11,5 @@ from higgsbench.features.sets import (
     resolve_features,
 )
 
-__all__ = [
-    "FeatureSet",
-    "Features",
-    "Quantity",
-    "feature_matrix",
-    "feature_set",
-    "feature_sets",
-    "register_features",
-    "resolve_features",
-]
+__all__ = ["FeatureSet", "Features", "Quantity", "feature_matrix", "feature_set", "feature_sets", "register_features",
+           "resolve_features"]  # fmt: skip

@@ -62,14 +62,12 @@ STEPS: tuple[dict[str, pl.Expr], ...] = _steps()
 They are computed once for all features; Polars' own search for common parts of expressions misses most of these."""
 
 
-def _in_frame(name: str) -> Momentum:
-    eta = None if name == "met" else pl.col(f"~{name}_eta")
-    return Momentum(name, pl.col(_PT[name]), pl.col(f"~{name}_phi"), pl.col(f"~{name}_px"), pl.col(f"~{name}_py"), eta)
-
-
 _TAU_PT = pl.col("PRI_tau_pt")
 TAU = Momentum("tau", _TAU_PT, pl.lit(0.0), _TAU_PT, pl.lit(0.0), pl.col("~tau_eta"))
-LEP, MET, JET1, JET2 = (_in_frame(name) for name in _PREFIX)
+LEP, MET, JET1, JET2 = (
+    Momentum(m, pl.col(pt), *(pl.col(f"~{m}_{c}") for c in ("phi", "px", "py", "eta")[: 3 if m == "met" else 4]))
+    for m, pt in _PT.items()
+)
 VISIBLE = (TAU, LEP, JET1, JET2)
 """The objects with a pseudorapidity, in the canonical frame."""
 
@@ -78,14 +76,7 @@ _REPLACED = frozenset({f"{p}_{c}" for p in ("PRI_tau", "PRI_lep", *_JETS) for c 
 
 
 def canonical_quantities(schema: TableSchema) -> list[Quantity]:
-    """The columns of a layout with every direction in the canonical frame; the phi of the tau, always 0, is left out.
-
-    Args:
-        schema: the layout of the events.
-
-    Returns:
-        The columns that are invariant already, then pseudorapidities and azimuths in the frame.
-    """
+    """The columns of a layout with directions in the canonical frame, without the phi of the tau, which is always 0."""
     found = [q for q in raw_quantities(schema) if q.name not in _REPLACED]
     for m in VISIBLE:
         formula = "|eta_tau|" if m is TAU else f"eta_{m.name} * sign(eta_tau)"
@@ -114,16 +105,14 @@ def _separations() -> list[Quantity]:
     |delta phi| of the pairs is left out: it added nothing to delta R and the azimuths of the canonical frame.
     """
     pairs = list(combinations(VISIBLE, 2))
-    found = []
-    for a, b in pairs:
-        if (a, b) != (JET1, JET2):
-            formula, name = f"|eta_{a.name} - eta_{b.name}|", f"deta_{a.name}_{b.name}"
-            found.append(Quantity(name, abs_delta_eta(a, b), formula, "", _PDG, "separations"))
-    for a, b in pairs:
-        if (a, b) != (TAU, LEP):
-            formula, name = f"sqrt(delta eta^2 + delta phi^2) of {a.name} and {b.name}", f"dr_{a.name}_{b.name}"
-            found.append(Quantity(name, delta_r(a, b), formula, "", _PDG, "separations"))
-    return found
+    etas = [(f"deta_{a.name}_{b.name}", abs_delta_eta(a, b), f"|eta_{a.name} - eta_{b.name}|") for a, b in pairs]
+    formula = "sqrt(delta eta^2 + delta phi^2) of"
+    radii = [(f"dr_{a.name}_{b.name}", delta_r(a, b), f"{formula} {a.name} and {b.name}") for a, b in pairs]
+    return [
+        Quantity(name, value, formula, "", _PDG, "separations")
+        for name, value, formula in etas + radii
+        if name not in ("deta_jet1_jet2", "dr_tau_lep")
+    ]
 
 
 def _collinear() -> list[Quantity]:
@@ -139,12 +128,11 @@ def _collinear() -> list[Quantity]:
     x_lep = pl.when(known).then(present(lep_part / (lep_part + MET.py)))
     inverse = present((1 + across / tau_part) * (1 + MET.py / lep_part))  # 1 / (x_tau x_lep)
     mass = pl.when(known & (inverse > 0)).then(pl.col("DER_mass_vis") * inverse.sqrt())
+    real = "DER_mass_vis / sqrt(x_tau x_lep), where that is real"
     return [
         Quantity("x_tau", x_tau, "T x L / (T x L + MET x L), T, L = pT vectors of tau, lep", "", _ELLIS, "collinear"),
         Quantity("x_lep", x_lep, "T x L / (T x L + T x MET)", "", _ELLIS, "collinear"),
-        Quantity(
-            "mass_collinear", mass, "DER_mass_vis / sqrt(x_tau x_lep), where that is real", "GeV", _ELLIS, "collinear"
-        ),
+        Quantity("mass_collinear", mass, real, "GeV", _ELLIS, "collinear"),
     ]
 
 
@@ -160,17 +148,11 @@ def _zeta() -> list[Quantity]:
     ]
 
 
-def _masses() -> list[Quantity]:
+def _event() -> list[Quantity]:
+    """Masses, and quantities of the event as a whole."""
     tau_lep, tau_met, lep_met = (transverse_mass_squared(a, b) for a, b in combinations((TAU, LEP, MET), 2))
     ratio, total = present(pl.col("DER_mass_MMC") / pl.col("DER_mass_vis")), (tau_lep + tau_met + lep_met).sqrt()
-    formula = "sqrt(mT^2(tau, lep) + mT^2(tau, MET) + mT^2(lep, MET)), mT^2 = 2 pT pT' (1 - cos(phi - phi'))"
-    return [
-        Quantity("mmc_over_vis", ratio, "DER_mass_MMC / DER_mass_vis", "", _HERE, "masses"),
-        Quantity("mt_total", total, formula, "GeV", "ATLAS, JHEP 11 (2014) 056", "masses"),
-    ]
-
-
-def _event() -> list[Quantity]:
+    masses = "sqrt(mT^2(tau, lep) + mT^2(tau, MET) + mT^2(lep, MET)), mT^2 = 2 pT pT' (1 - cos(phi - phi'))"
     sum_x, sum_y = TAU.px + LEP.px, LEP.py
     higgs = (sum_x + MET.px, sum_y + MET.py)
     dijet = (JET1.px + JET2.px, JET1.py + JET2.py)
@@ -184,6 +166,8 @@ def _event() -> list[Quantity]:
     conf, formula = "ATLAS, ATLAS-CONF-2018-038", "exp(-4 / (eta_1 - eta_2)^2 * (eta_tau - (eta_1 + eta_2) / 2)^2)"
     jet_formula = "angle between H = T + L + MET and the leading jet"
     return [
+        Quantity("mmc_over_vis", ratio, "DER_mass_MMC / DER_mass_vis", "", _HERE, "masses"),
+        Quantity("mt_total", total, masses, "GeV", "ATLAS, JHEP 11 (2014) 056", "masses"),
         Quantity("met_significance", significance, "PRI_met / sqrt(PRI_met_sumet)", "sqrt(GeV)", conf, "event"),
         Quantity("tau_eta_centrality", centrality, formula, "", _ATLAS, "event"),
         Quantity("dphi_h_jet1", to_jet, jet_formula, "rad", _HERE, "event"),
@@ -194,8 +178,8 @@ def _event() -> list[Quantity]:
 
 
 def physics_quantities(schema: TableSchema) -> list[Quantity]:
-    """The canonical set and the quantities of this module, for a layout."""
-    return [*canonical_quantities(schema), *_separations(), *_collinear(), *_zeta(), *_masses(), *_event()]
+    """The canonical set and common analysis variables, for a layout."""
+    return [*canonical_quantities(schema), *_separations(), *_collinear(), *_zeta(), *_event()]
 
 
 _PT_SCALE = 20.0
@@ -242,28 +226,20 @@ def _invariants() -> list[Quantity]:
     for name in _LOGARITHMS:
         value = signed_log1p(pl.col(name))
         kept = value if name == _MAY_BE_NULL else value.fill_null(0.0)
-        short = name.removeprefix("DER_").removeprefix("PRI_")
-        found.append(
-            Quantity(f"log_{short}", kept, f"sign(x) log1p(|x|), x = {name}; 0 without the jets", "", CHALLENGE, "logs")
-        )
+        shown = f"sign(x) log1p(|x|), x = {name}; 0 without the jets"
+        found.append(Quantity(f"log_{name[4:]}", kept, shown, "", CHALLENGE, "logs"))
     for name in _AS_THEY_ARE:
-        short = name.removeprefix("DER_")
         shown = f"{name}; 0 without the jets"
-        found.append(Quantity(short, pl.col(name).fill_null(0.0), shown, "", CHALLENGE, "angles"))
+        found.append(Quantity(name[4:], pl.col(name).fill_null(0.0), shown, "", CHALLENGE, "angles"))
     return found
-
-
-def _flags() -> list[Quantity]:
-    jets = pl.col("PRI_jet_num")
-    found = [
-        Quantity(f"jet_num_is_{n}", (jets == n).cast(pl.Float32), f"1 if PRI_jet_num = {n}", "", _HERE, "flags")
-        for n in range(4)
-    ]
-    missing = pl.col(_MAY_BE_NULL).is_null().cast(pl.Float32)
-    return [*found, Quantity("mmc_missing", missing, "1 if DER_mass_MMC is missing", "", _HERE, "flags")]
 
 
 def momenta_quantities(schema: TableSchema) -> list[Quantity]:
     """Inputs for a neural network; the same for every layout that has the challenge's columns."""
     del schema
-    return [*_vectors(), *_invariants(), *_flags()]
+    flags = {f"jet_num_is_{n}": (pl.col("PRI_jet_num") == n, f"PRI_jet_num = {n}") for n in range(4)}
+    flags["mmc_missing"] = (pl.col(_MAY_BE_NULL).is_null(), f"{_MAY_BE_NULL} is missing")
+    return [*_vectors(), *_invariants()] + [
+        Quantity(name, flag.cast(pl.Float32), f"1 if {condition}", "", _HERE, "flags")
+        for name, (flag, condition) in flags.items()
+    ]

@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -15,8 +16,7 @@ import polars.selectors as cs
 
 from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.features.builtin import STEPS, canonical_quantities, momenta_quantities, physics_quantities
-from higgsbench.features.quantity import Quantity, raw_quantities
-from higgsbench.features.sql import NEVER, check_column, sql_quantity
+from higgsbench.features.quantity import NEVER, Quantity, raw_quantities, sql_quantity
 from higgsbench.files import canonical_digest
 from higgsbench.registry import Registry
 from higgsbench.schema import TableSchema
@@ -26,15 +26,7 @@ if TYPE_CHECKING:
 
 
 def steps_and_columns(expressions: Iterable[pl.Expr]) -> tuple[list[dict[str, pl.Expr]], list[str]]:
-    """Find the steps and columns that expressions depend on.
-
-    Args:
-        expressions: expressions over columns and the steps of the canonical frame.
-
-    Returns:
-        The steps that must be evaluated first, in order and without those that nothing needs, and the columns that the
-        table must have.
-    """
+    """Find what expressions depend on: the steps of the canonical frame, in order, and the columns of the table."""
     needed = dict.fromkeys(root for e in expressions for root in e.meta.root_names())
     steps = []
     for step in reversed(STEPS):
@@ -71,7 +63,7 @@ class Features:
     def digest(self) -> str:
         """Identity of the features: names and definitions, down to the columns of the table."""
         steps, _ = steps_and_columns(q.expression for q in self.quantities)
-        definitions = [q.signature for q in self.quantities]
+        definitions = [[q.name, q.identity or str(q.expression)] for q in self.quantities]
         return canonical_digest(definitions + [[name, str(e)] for step in steps for name, e in step.items()])
 
 
@@ -116,38 +108,31 @@ class FeatureSet:
             ConfigError: if the layout lacks columns that the set is made of (the message names them), a feature
                 reveals the label, uses other events, or has the name of another one.
         """
-        own = any(self is known for known in _BUILTIN)
+        where = f"features: set {self.name!r}"
         try:
-            produced = list(self.function(schema))
+            found: list[Any] = list(self.function(schema))
         except Exception as problem:
-            if own:
-                raise
             raise ConfigError(
-                f"features: set {self.name!r} fails for the layout {schema.name}: {type(problem).__name__}: {problem}"
+                f"{where} fails for the layout {schema.name}: {type(problem).__name__}: {problem}"
             ) from problem
-        found = [item if own and isinstance(item, Quantity) else _identified(item, self.name) for item in produced]
-        self._check(found, schema)
-        if not own:
-            for quantity in found:
-                _check_elementwise(quantity, self.name, schema)
-        return found
-
-    def _check(self, found: list[Quantity], schema: TableSchema) -> None:
+        if self not in _BUILTIN:
+            found = [_identified(item, self.name) for item in found]
         repeated = _repeated(q.name for q in found)
         if repeated is not None:
-            raise ConfigError(f"features: set {self.name!r} has two features named {repeated!r}")
+            raise ConfigError(f"{where} has two features named {repeated!r}")
         _, columns = steps_and_columns(q.expression for q in found)
         forbidden = [name for name in columns if name in schema.not_features]
         if forbidden:
-            raise ConfigError(f"features: set {self.name!r} uses {forbidden[0]}, which {NEVER}")
+            raise ConfigError(f"{where} uses {forbidden[0]}, which {NEVER}")
         lacking = [name for name in columns if name not in schema.features]
         if lacking:
-            raise ConfigError(
-                f"features: set {self.name!r} needs columns that the layout {schema.name} lacks: {', '.join(lacking)}"
-            )
+            raise ConfigError(f"{where} needs columns that the layout {schema.name} lacks: {', '.join(lacking)}")
+        for quantity in found if self not in _BUILTIN else ():
+            _check_elementwise(quantity, self.name, schema)
+        return found
 
 
-def _identified(item: Quantity | pl.Expr, origin: str) -> Quantity:
+def _identified(item: object, origin: str) -> Quantity:
     """Document a bare expression, and give a feature from outside the package an identity that covers all of it."""
     if isinstance(item, pl.Expr):
         name = item.meta.output_name(raise_if_undetermined=False) or ""
@@ -166,28 +151,18 @@ def _identified(item: Quantity | pl.Expr, origin: str) -> Quantity:
     return dataclasses.replace(item, identity=hashlib.sha256(item.expression.meta.serialize()).hexdigest())
 
 
-_PROBE_ROWS = 64
-
-
-def _probe(schema: TableSchema) -> pl.DataFrame:
-    """Make events of positive numbers, one in eight of them missing."""
-    rng, n = np.random.default_rng(0), _PROBE_ROWS
-    columns = {}
+def _check_elementwise(quantity: Quantity, origin: str, schema: TableSchema) -> None:
+    """Refuse a feature whose value changes with the other events in the table: it would leak between folds."""
+    rng, n = np.random.default_rng(0), 64
+    columns = {}  # of positive numbers, one in eight of them missing
     for name in schema.features:
         values = pl.Series(rng.integers(0, 4, n) * 1.0 if name in schema.integers else rng.gamma(1.0, 30.0, n))
         columns[name] = values.scatter(rng.choice(n, n // 8, replace=False), None)
-    return pl.DataFrame(columns)
-
-
-def _check_elementwise(quantity: Quantity, origin: str, schema: TableSchema) -> None:
-    """Refuse a feature whose value changes with the other events in the table: it would leak between folds."""
-    n, probe = _PROBE_ROWS, _probe(schema)
+    probe = pl.DataFrame(columns)
     expression = quantity.expression.cast(pl.Float64).alias("value")
+    tables = (probe, probe[: n // 4].reverse(), probe[n // 4 :].reverse())
     try:
-        whole = evaluate(probe, [expression])["value"]
-        parts = [
-            evaluate(part, [expression])["value"] for part in (probe[: n // 4].reverse(), probe[n // 4 :].reverse())
-        ]
+        whole, *parts = (evaluate(table, [expression])["value"] for table in tables)
     except pl.exceptions.PolarsError as problem:
         raise ConfigError(
             f"features: {quantity.name!r} of set {origin!r} cannot be evaluated: {str(problem).splitlines()[0]}"
@@ -275,15 +250,16 @@ def resolve_features(
     """
     chosen = feature_set(name).quantities(schema) if columns is None else _all_of(columns, schema)
     names = [q.name for q in chosen]
-    _check_unique(names)
     for column in drop:
         if column not in names:
             raise ConfigError(
                 f"features: cannot drop {shortened(column)!r}, which is not in the set{nearest_hint(column, names)}"
             )
     kept = [q for q in chosen if q.name not in drop]
-    kept += _all_of([c for c in add if c not in names], schema)
-    _check_unique([q.name for q in kept])
+    kept += _all_of([choice for choice in add if choice not in names], schema)
+    repeated = _repeated(names) or _repeated(q.name for q in kept)
+    if repeated is not None:
+        raise ConfigError(f"features: column {repeated!r} is named twice")
     if not kept:
         raise ConfigError("features: no feature is left")
     label = name if columns is None else f"{len(kept)} columns"
@@ -297,36 +273,25 @@ def _repeated(names: Iterable[str]) -> str | None:
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
-def _check_unique(names: Iterable[str]) -> None:
-    repeated = _repeated(names)
-    if repeated is not None:
-        raise ConfigError(f"features: column {repeated!r} is named twice")
-
-
 def _all_of(choices: Sequence[Choice], schema: TableSchema) -> list[Quantity]:
     columns = {q.name: q for q in raw_quantities(schema)}
     found = []
     for choice in choices:
         if isinstance(choice, tuple):
             found.append(sql_quantity(*choice, schema))
-        elif choice in columns:
-            found.append(columns[choice])
+        elif choice in schema.not_features:
+            raise ConfigError(f"features: {choice} {NEVER}")
         else:
-            found.append(_of_any_set(choice, schema))
+            found.append(columns.get(choice) or _of_any_set(choice, schema))
     return found
 
 
 def _of_any_set(name: str, schema: TableSchema) -> Quantity:
-    if name in schema.not_features:
-        check_column(name, schema)
     known: dict[str, Quantity] = {}
     for candidate in feature_sets():
-        try:
+        with suppress(ConfigError):  # of a set for another layout
             known = {q.name: q for q in candidate.quantities(schema)} | known
-        except ConfigError:  # a set for another layout
-            continue
     if name not in known:
-        raise ConfigError(
-            f"features: no column named {shortened(name)!r}{nearest_hint(name, list(known))}, in the layout or any set"
-        )
+        hint = nearest_hint(name, list(known))
+        raise ConfigError(f"features: no column named {shortened(name)!r}{hint}, in the layout or any set")
     return known[name]

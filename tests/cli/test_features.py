@@ -10,7 +10,7 @@ import pytest
 
 from higgsbench.cli.main import main
 from higgsbench.features import feature_sets
-from higgsbench.features.sql import FUNCTIONS
+from higgsbench.features.quantity import FUNCTIONS
 from higgsbench.schema import ATLAS_HIGGS
 
 PAGE = Path(__file__).parents[2] / "docs" / "features.md"

@@ -11,7 +11,7 @@ import pytest
 
 from higgsbench.errors import ConfigError
 from higgsbench.features import feature_matrix, resolve_features
-from higgsbench.features.sql import FUNCTIONS, sql_quantity
+from higgsbench.features.quantity import FUNCTIONS, sql_quantity
 from higgsbench.schema import ATLAS_HIGGS, UCI_HIGGS
 from tests.features.conftest import random_events
 
