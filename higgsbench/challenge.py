@@ -1,4 +1,4 @@
-"""The challenge's submission: written, read strictly and scored."""
+"""Floor 2: the challenge's submission files, written, read strictly and scored."""
 
 from __future__ import annotations
 
@@ -28,15 +28,11 @@ if TYPE_CHECKING:
 TEST_SETS = ("b", "v")
 """Subsets that are scored by default: the challenge's public and private test events."""
 
+_COLUMNS = ("EventId", "RankOrder", "Class")
 _NAMES = {"b": "public", "v": "private"}
-
-COLUMNS = ("EventId", "RankOrder", "Class")
-
 _CHUNK = 1 << 20
 _STANDARD_ERRORS = 3.0
 _QUOTES = "remove the quotes, which the challenge's format does not have"
-
-_WHOLE = r"^[0-9]{1,18}$"
 
 
 @dataclass(frozen=True)
@@ -74,13 +70,9 @@ def submission_table(event_id: NDArray[np.int64], score: NDArray[np.float64], th
     unique, count = np.unique(event_id, return_counts=True)
     if (count > 1).any():
         raise DataError(f"EventId {int(unique[count > 1][0])} occurs twice; a submission has each event once")
-    order = np.lexsort((event_id, score))
-    rank = np.empty(event_id.size, dtype=np.int64)
-    rank[order] = np.arange(1, event_id.size + 1)
-    return pl.DataFrame(
-        {"EventId": event_id, "RankOrder": rank, "Class": np.where(score >= threshold, "s", "b")},
-        schema={"EventId": pl.Int64, "RankOrder": pl.Int64, "Class": pl.String},
-    )
+    rank = np.argsort(np.lexsort((event_id, score))) + 1
+    selected = np.where(score >= threshold, "s", "b")
+    return pl.DataFrame({"EventId": event_id, "RankOrder": rank, "Class": selected})
 
 
 def read_submission(file: Path | pl.DataFrame, expected: NDArray[np.int64] | None = None) -> Submission:
@@ -88,49 +80,37 @@ def read_submission(file: Path | pl.DataFrame, expected: NDArray[np.int64] | Non
 
     Args:
         file: CSV or gzipped CSV, or a table of these columns (messages count its lines like a file's).
-        expected: numbers of the test events, where they are known: a file that lacks some is refused for that, and not
-            for the ranks that are then too high.
+        expected: numbers of the test events; a file that lacks some is refused for that, not for its highest ranks.
 
     Raises:
         DataError: naming the file, the line and the column of the first thing that is wrong.
     """
     if isinstance(file, pl.DataFrame):
-        if tuple(file.columns) != COLUMNS or not file.height:
-            raise DataError(f"submission: {file.height} events, columns {file.columns}; expected {', '.join(COLUMNS)}")
+        if tuple(file.columns) != _COLUMNS or not file.height:
+            raise DataError(f"submission: {file.height} events, columns {file.columns}; expected {', '.join(_COLUMNS)}")
         table, file = file.select(pl.all().cast(pl.String)), Path("submission")
     else:
         table = _cells(file)
-    for name in COLUMNS[:2]:
-        bad = ~table[name].str.contains(_WHOLE).fill_null(False)
+    for name in _COLUMNS[:2]:
+        bad = ~table[name].str.contains(r"^[0-9]{1,18}$").fill_null(False)
         _refuse_first(table, bad, name, "is not a whole number", file)
     _refuse_first(table, ~table["Class"].is_in(["s", "b"]).fill_null(False), "Class", "is neither s nor b", file)
-    event_id, rank = (table[name].cast(pl.Int64) for name in COLUMNS[:2])
+    event_id, rank = (table[name].cast(pl.Int64) for name in _COLUMNS[:2])
     if expected is not None:
-        refuse_missing(event_id.to_numpy(), expected, str(file))
+        _refuse_missing(event_id.to_numpy(), expected, str(file))
     _refuse_first(table, (rank < 1) | (rank > table.height), "RankOrder", f"is not in 1 to {table.height}", file)
     for name, values in (("EventId", event_id), ("RankOrder", rank)):
         _refuse_first(table, ~values.is_first_distinct(), name, "has occurred before", file)
     return Submission(event_id.to_numpy(), rank.to_numpy(), (table["Class"] == "s").to_numpy(), str(file))
 
 
-def refuse_missing(event_id: NDArray[np.int64], expected: NDArray[np.int64], source: str) -> None:
-    """Refuse a submission that lacks test events and has no others in their place.
-
-    Args:
-        event_id: (n,) event numbers of the submission.
-        expected: those of the test events.
-        source: name of the submission for messages.
-
-    Raises:
-        DataError: with how many are missing, and one of them.
-    """
+def _refuse_missing(event_id: NDArray[np.int64], expected: NDArray[np.int64], source: str) -> None:
+    """Refuse a submission that lacks test events and has no others in their place."""
     missing = np.setdiff1d(expected, event_id)
     if missing.size and event_id.size + missing.size == expected.size:
         what = "is" if missing.size == 1 else "are"
-        raise DataError(
-            f"{source}: {missing.size} of the {expected.size} test events {what} missing, e.g. EventId "
-            f"{int(missing[0])}"
-        )
+        count = f"{missing.size} of the {expected.size} test events"
+        raise DataError(f"{source}: {count} {what} missing, e.g. EventId {int(missing[0])}")
 
 
 def _cells(file: Path) -> pl.DataFrame:
@@ -142,20 +122,19 @@ def _cells(file: Path) -> pl.DataFrame:
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text") from error
     header, *lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
-    if '"' in header and tuple(name.strip('"') for name in header.split(",")) == COLUMNS:
+    if '"' in header and tuple(name.strip('"') for name in header.split(",")) == _COLUMNS:
         raise DataError(f"{file}: line 1: {_QUOTES} (R: write.csv(..., quote = FALSE))")
-    if tuple(header.split(",")) != COLUMNS:
-        raise DataError(f"{file}: line 1 is {header[:60]!r}, expected the header {','.join(COLUMNS)!r}")
+    if tuple(header.split(",")) != _COLUMNS:
+        raise DataError(f"{file}: line 1 is {header[:60]!r}, expected the header {','.join(_COLUMNS)!r}")
     if not lines:
         raise DataError(f"{file}: no events: the file has a header and nothing below it")
-    column = pl.Series("line", lines)
+    column = pl.Series(lines)
     fields = column.str.count_matches(",", literal=True) + 1
-    wrong = fields != len(COLUMNS)
-    if wrong.any():
+    if (wrong := fields != len(_COLUMNS)).any():
         row = int(wrong.arg_max() or 0)
-        what = "is empty" if not lines[row].strip() else f"has {fields[row]} values, expected {len(COLUMNS)}"
+        what = "is empty" if not lines[row].strip() else f"has {fields[row]} values, expected {len(_COLUMNS)}"
         raise DataError(f"{file}: line {row + 2} {what}")
-    return column.str.split_exact(",", len(COLUMNS) - 1).struct.rename_fields(list(COLUMNS)).struct.unnest()
+    return column.str.split_exact(",", len(_COLUMNS) - 1).struct.rename_fields(list(_COLUMNS)).struct.unnest()
 
 
 def _refuse_first(table: pl.DataFrame, bad: pl.Series, name: str, what: str, file: Path) -> None:
@@ -173,8 +152,7 @@ class SubmissionScore:
 
     Attributes:
         name: `all`, `public`, `private`, or the name of another subset.
-        events: number of events.
-        selected: how many of them are selected.
+        events: number of events; selected: how many of them are selected.
         s: selected signal, b: selected background, expected events.
         ams: the score; se: its standard error from the finite number of simulated events.
         auc: weighted ROC AUC of the rank order.
@@ -220,25 +198,24 @@ def score_submission(
     reference = truth.totals() if totals is None else totals
     tested = events_to_score(truth, subsets)
     rows = _rows_of(submission, tested)
-    y, weight, subset = tested.y[rows], tested.weight[rows], tested.subset
-    parts: dict[str, NDArray[np.bool_]] = {"all": np.ones(y.size, dtype=np.bool_)}
-    names = [] if subset is None else sorted(set(subset.tolist()))
-    if subset is not None and len(names) > 1:
-        parts |= {_NAMES.get(name, name): subset[rows] == name for name in names}
+    parts: dict[str, NDArray[np.bool_]] = {"all": np.ones(rows.size, dtype=np.bool_)}
+    names = [] if tested.subset is None else sorted(set(tested.subset.tolist()))
+    if tested.subset is not None and len(names) > 1:
+        parts |= {_NAMES.get(name, name): tested.subset[rows] == name for name in names}
     scores = []
     for name, members in parts.items():
-        if not (y[members].any() and (~y[members]).any()):
+        y, selected = tested.y[rows[members]], submission.selected[members]
+        if not (y.any() and (~y).any()):
             if name != "all":  # too few events of a subset; the others are scored all the same
                 continue
-            raise DataError(f"{truth.source}: the {int(members.sum())} events of {name!r} lack signal or background")
-        w = evaluation_weights(y[members], weight[members], *reference)
-        selected = submission.selected[members]
-        estimate, s, b = ams_estimate(y[members], selected, w, b_reg)
-        auc = roc_auc(y[members], submission.rank[members].astype(np.float64), w)
+            raise DataError(f"{truth.source}: the {y.size} events of 'all' lack signal or background")
+        w = evaluation_weights(y, tested.weight[rows[members]], *reference)
+        estimate, s, b = ams_estimate(y, selected, w, b_reg)
+        auc = roc_auc(y, submission.rank[members].astype(np.float64), w)
         if name == "all":
             _warn_of_reversed_ranks(submission, auc)
         count = int(selected.sum())
-        scores.append(SubmissionScore(name, int(members.sum()), count, s, b, estimate.value, estimate.se, auc.value))
+        scores.append(SubmissionScore(name, y.size, count, s, b, estimate.value, estimate.se, auc.value))
     return scores
 
 
@@ -267,9 +244,10 @@ def events_to_score(truth: Events, subsets: Sequence[str] | None = None) -> Even
         chosen = truth.in_subsets(TEST_SETS)
         # A file without test sets, such as a part of the training set put aside, is scored as a whole.
         return truth.take(chosen) if chosen.any() else truth
+    known = truth.schema.subset_values
     for name in subsets:
-        if truth.schema.subset_values and name not in truth.schema.subset_values:
-            raise DataError(f"--subset: no set named {name!r}; sets are {', '.join(truth.schema.subset_values)}")
+        if known and name not in known:
+            raise DataError(f"--subset: no set named {name!r}; sets are {', '.join(known)}")
     chosen = truth.in_subsets(subsets)
     if not chosen.any():
         raise DataError(f"{truth.source}: no events of the sets {', '.join(subsets)}")
@@ -290,7 +268,5 @@ def _rows_of(submission: Submission, truth: Events) -> NDArray[np.int64]:
             f"{submission.source}: line {line + 2}, column EventId: {submission.event_id[line]} is not one of the "
             f"{known.size} test events of {truth.source}{f'; nor are {more} others' if more else ''}"
         )
-    refuse_missing(submission.event_id, known, submission.source)
-    if rows.size != known.size:
-        raise DataError(f"{submission.source}: {rows.size} lines, but {truth.source} has {known.size} test events")
+    _refuse_missing(submission.event_id, known, submission.source)
     return rows
