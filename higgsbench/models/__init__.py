@@ -1,6 +1,6 @@
 """Floor 2: one frozen record per model in a registry; each builds a scikit-learn-compatible estimator.
 
-The registry finds the models that come with higgsbench in `higgsbench.models.builtin`, one module each; installed
+The registry finds the models that come with higgsbench in the modules of `higgsbench.models.builtin`; installed
 packages bring more by the entry-point group `higgsbench.models`.
 """
 

@@ -10,7 +10,7 @@ from higgsbench.errors import ModelError
 from higgsbench.features import resolve_features
 from higgsbench.models import PRESETS, BuildContext, ModelSpec, get_model, registered_models
 from higgsbench.models.building import build_estimator
-from higgsbench.models.builtin.random_forest import smallest_leaf
+from higgsbench.models.builtin.scikit_learn import smallest_leaf
 from higgsbench.schema import ATLAS_HIGGS
 from higgsbench.validation.folds import TRAINING_WEIGHTS
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.errors import StoreError
-from higgsbench.models.builtin import PHYSICS, RAW, STOPPED
+from higgsbench.models.builtin import LOG, PHYSICS, RAW, STOPPED, tuned
 from higgsbench.models.spec import BAG, EARLY, BuildContext, ModelSpec, Preset
 
 if TYPE_CHECKING:
@@ -98,19 +98,16 @@ class _Codec:
     kind = "catboost"
 
     def handles(self, estimator: Any) -> bool:
-        """Whether this is a `CatBoostClassifier`."""
         own = type(estimator)
         return own.__name__ == "CatBoostClassifier" and own.__module__.split(".")[0] == "catboost"
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
-        """Store the model; the library writes files only."""
         with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
-            file = Path(folder) / "model.cbm"
+            file = Path(folder) / "model.cbm"  # the library writes files only
             estimator.save_model(str(file), format="cbm")
             return {"part": writer.part(file.read_bytes(), "cbm")}
 
     def load(self, node: Node, reader: ModelReader) -> Any:
-        """Read the model."""
         from catboost import CatBoostClassifier
 
         content = reader.part(node["part"])
@@ -119,20 +116,6 @@ class _Codec:
         estimator = CatBoostClassifier()
         estimator.load_model(blob=content)
         return estimator
-
-
-def _space() -> dict[str, Any]:
-    from optuna.distributions import FloatDistribution, IntDistribution
-
-    return {
-        "iterations": IntDistribution(100, 3000, log=True),
-        "learning_rate": FloatDistribution(0.01, 0.3, log=True),
-        "depth": IntDistribution(3, 9),
-        "l2_leaf_reg": FloatDistribution(0.5, 100.0, log=True),
-        "subsample": FloatDistribution(0.4, 1.0),
-        "rsm": FloatDistribution(0.2, 1.0),
-        "random_strength": FloatDistribution(0.0, 5.0),
-    }
 
 
 _COMMON = {"border_count": 64, "boosting_type": "Plain", "bootstrap_type": "Bernoulli", "subsample": 0.7}
@@ -157,18 +140,18 @@ MODELS = (
         harness=("random_seed", "thread_count", "verbose", "allow_writing_files"),
         codecs=(_Codec(),),
         cost=6.0,
-        search_space=_space,
-        defaults={
-            "iterations": 1000,
-            "depth": 6,
-            "l2_leaf_reg": 3.0,
-            "subsample": 0.8,
-            "rsm": 1.0,
-            "random_strength": 1.0,
-        },
         memory=4.2,
         devices=("device", "task_type"),
         rounds=("iterations",),
         contributions=_contributions,
+        **tuned(
+            iterations=(1000, 100, 3000, LOG),
+            learning_rate=(None, 0.01, 0.3, LOG),
+            depth=(6, 3, 9),
+            l2_leaf_reg=(3.0, 0.5, 100.0, LOG),
+            subsample=(0.8, 0.4, 1.0),
+            rsm=(1.0, 0.2, 1.0),
+            random_strength=(1.0, 0.0, 5.0),
+        ),
     ),
 )

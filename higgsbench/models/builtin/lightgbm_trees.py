@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.errors import StoreError
-from higgsbench.models.builtin import PHYSICS, RAW, STOPPED, parameter_names
+from higgsbench.models.builtin import LOG, PHYSICS, RAW, STOPPED, parameter_names, tuned
 from higgsbench.models.spec import BAG, EARLY, BuildContext, ModelSpec, Preset
 
 if TYPE_CHECKING:
@@ -108,13 +108,7 @@ class LightGBMBins:
     """LightGBM `Dataset` of a fold, and trees that stop early on parts of it."""
 
     def prepare(self, estimator: Any, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64]) -> Any:
-        """Bin the events of a fold.
-
-        Args:
-            estimator: unfitted `LGBMClassifier`; the members of the bag differ from it by their seeds only.
-            X: (n, p) features.
-            y: (n,) classes 0 and 1.
-            weight: (n,) training weights.
+        """Bin X (n, p), y (n,) with training weights (n,) for an unfitted `LGBMClassifier` and others of other seeds.
 
         Returns:
             The `Dataset`; None where only the wrapper can train, or the library needs the events unbinned.
@@ -129,15 +123,7 @@ class LightGBMBins:
     def fit(
         self, estimator: Any, bins: Any, train: NDArray[np.intp], aside: NDArray[np.intp], rounds: int
     ) -> LoadedLightGBM:
-        """Train on some rows, watching others; return the trees up to the best round.
-
-        Args:
-            estimator: unfitted `LGBMClassifier` with the parameters.
-            bins: what `prepare` returned.
-            train: rows to train on.
-            aside: rows whose weighted log-loss ends the training.
-            rounds: rounds without improvement after which it ends.
-        """
+        """Train on some rows until `rounds` rounds are no better on those aside; return the trees up to the best."""
         import lightgbm
 
         booster = lightgbm.train(
@@ -206,17 +192,14 @@ class _Codec:
     kind = "lightgbm"
 
     def handles(self, estimator: Any) -> bool:
-        """Whether this is an `LGBMClassifier`, or the trees of one."""
         own = type(estimator)
         wrapper = own.__name__ == "LGBMClassifier" and own.__module__.split(".")[0] == "lightgbm"
         return wrapper or own is LoadedLightGBM
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
-        """Store the booster."""
         return {"part": writer.part(estimator.booster_.model_to_string().encode(), "txt")}
 
     def load(self, node: Node, reader: ModelReader) -> Any:
-        """Read the booster."""
         from lightgbm import Booster
 
         text = reader.part(node["part"]).decode("utf-8")
@@ -236,8 +219,9 @@ _HEADER = {
 }
 """Lines of the header that the library needs: the form of their words, and how many; 0 for one per feature."""
 
+_NODES = ("split_feature", "decision_type", "left_child", "right_child")
 _TREE = {
-    **dict.fromkeys(("split_feature", "decision_type", "left_child", "right_child", "internal_count"), (_WHOLE, -1)),
+    **dict.fromkeys((*_NODES, "internal_count"), (_WHOLE, -1)),
     **dict.fromkeys(("split_gain", "threshold", "internal_value", "internal_weight"), (_NUMBER, -1)),
     **dict.fromkeys(("leaf_value", "leaf_weight"), (_NUMBER, 0)),
     "leaf_count": (_WHOLE, 0),
@@ -250,8 +234,7 @@ def checked_text(text: str) -> str:
 
     The library indexes nodes and features as the text says, splits it at offsets that the text contains, and ends the
     whole process over some numbers that it cannot parse. So it only gets a text that is put together here from lines
-    whose names, lengths and numbers were checked. What it does not need to predict (sizes, importances, parameters of
-    the training) is left out.
+    whose names, lengths and numbers were checked, without what it does not need to predict.
 
     Raises:
         StoreError: saying what is wrong.
@@ -293,42 +276,18 @@ def _checked_tree(where: str, values: dict[str, str], features: int) -> list[str
         for name in (names if leaves != 1 else ["leaf_value"])
     }
     if leaves > 1:
-        _check_nodes(where, {name: np.array(lists[name], dtype=np.int64) for name in _NODES}, features)
+        split, decision, *children = (np.array(lists[name], dtype=np.int64) for name in _NODES)
+        own = np.arange(leaves - 1)
+        # Nodes are numbered as they were split, so a child has a higher number than its parent: no circles.
+        if not all(np.where(c >= 0, (c > own) & (c < leaves - 1), ~c < leaves).all() for c in children):
+            raise StoreError(f"{where} points to a node that it does not have")
+        if ((split < 0) | (split >= features)).any():
+            raise StoreError(f"{where} splits on a feature that the model does not have")
+        if ((decision < 0) | (decision > 15) | (decision & 1 == 1)).any():
+            raise StoreError(f"{where} has an unknown decision type")
     shrinkage = _words(where, values, "shrinkage", _NUMBER, 1)
     body = [f"{name}={' '.join(words)}" for name, words in lists.items()]
     return [f"num_leaves={leaves}", "num_cat=0", *body, "is_linear=0", f"shrinkage={shrinkage[0]}"]
-
-
-_NODES = ("split_feature", "decision_type", "left_child", "right_child")
-
-
-def _check_nodes(where: str, nodes: Mapping[str, NDArray[np.int64]], features: int) -> None:
-    split, decision = nodes["split_feature"], nodes["decision_type"]
-    leaves, own = split.size + 1, np.arange(split.size)
-    # Nodes are numbered as they were split, so a child has a higher number than its parent: no circles.
-    for child in (nodes["left_child"], nodes["right_child"]):
-        good = np.where(child >= 0, (child > own) & (child < leaves - 1), ~child < leaves)
-        if not good.all():
-            raise StoreError(f"{where} points to a node that it does not have")
-    if ((split < 0) | (split >= features)).any():
-        raise StoreError(f"{where} splits on a feature that the model does not have")
-    if ((decision < 0) | (decision > 15) | (decision & 1 == 1)).any():
-        raise StoreError(f"{where} has an unknown decision type")
-
-
-def _space() -> dict[str, Any]:
-    from optuna.distributions import FloatDistribution, IntDistribution
-
-    return {
-        "n_estimators": IntDistribution(100, 3000, log=True),
-        "learning_rate": FloatDistribution(0.005, 0.3, log=True),
-        "num_leaves": IntDistribution(4, 128, log=True),
-        "min_child_samples": IntDistribution(5, 500, log=True),
-        "subsample": FloatDistribution(0.4, 1.0),
-        "colsample_bytree": FloatDistribution(0.2, 1.0),
-        "reg_alpha": FloatDistribution(0.0, 10.0),
-        "reg_lambda": FloatDistribution(0.0, 50.0),
-    }
 
 
 _COMMON = {
@@ -360,21 +319,20 @@ MODELS = (
         harness=("random_state", "n_jobs", "data_random_seed"),
         codecs=(_Codec(),),
         cost=1.5,
-        search_space=_space,
-        defaults={
-            "n_estimators": 100,
-            "learning_rate": 0.1,
-            "num_leaves": 31,
-            "min_child_samples": 20,
-            "subsample": 1.0,
-            "colsample_bytree": 1.0,
-            "reg_alpha": 0.0,
-            "reg_lambda": 0.0,
-        },
         memory=2.2,
         devices=("device", "device_type"),
         other_devices=("gpu",),
         rounds=("n_estimators",),
         contributions=_contributions,
+        **tuned(
+            n_estimators=(100, 100, 3000, LOG),
+            learning_rate=(0.1, 0.005, 0.3, LOG),
+            num_leaves=(31, 4, 128, LOG),
+            min_child_samples=(20, 5, 500, LOG),
+            subsample=(1.0, 0.4, 1.0),
+            colsample_bytree=(1.0, 0.2, 1.0),
+            reg_alpha=(0.0, 0.0, 10.0),
+            reg_lambda=(0.0, 0.0, 50.0),
+        ),
     ),
 )

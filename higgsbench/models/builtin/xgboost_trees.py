@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.errors import ModelError
-from higgsbench.models.builtin import PHYSICS, RAW, STOPPED, parameter_names
+from higgsbench.models.builtin import LOG, PHYSICS, RAW, STOPPED, parameter_names, tuned
 from higgsbench.models.spec import BAG, EARLY, BuildContext, ModelSpec, Preset
 
 if TYPE_CHECKING:
@@ -84,11 +84,7 @@ def _contributions(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
 
 
 def _from_disk(build: Any, params: Mapping[str, Any], context: BuildContext, train: Training) -> Any:
-    """Train on bins in a file (`ExtMemQuantileDMatrix`); early stopping holds out the same events as in memory.
-
-    Raises:
-        ModelError: for a version of XGBoost before 3.0.
-    """
+    """Train on bins in a file (`ExtMemQuantileDMatrix`); early stopping holds out the same events as in memory."""
     import xgboost
     from sklearn.base import clone
 
@@ -135,7 +131,6 @@ def _pages(events: Training, prefix: Path) -> Any:
             super().__init__(cache_prefix=str(prefix))
 
         def next(self, input_data: Callable[..., Any]) -> bool:
-            """Hand over the next block, if there is one."""
             found = next(self.blocks, None)
             if found is None:
                 return False
@@ -144,7 +139,6 @@ def _pages(events: Training, prefix: Path) -> Any:
             return True
 
         def reset(self) -> None:
-            """Begin again."""
             self.blocks = events.data.blocks()
 
     return Pages()
@@ -156,40 +150,21 @@ class _Codec:
     kind = "xgboost"
 
     def handles(self, estimator: Any) -> bool:
-        """Whether this is an `XGBClassifier`."""
         own = type(estimator)
         return own.__name__ == "XGBClassifier" and own.__module__.split(".")[0] == "xgboost"
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
-        """Store the booster, and which value means missing."""
         missing = float(estimator.get_params()["missing"])
         content = bytes(estimator.get_booster().save_raw("ubj"))
         return {"part": writer.part(content, "ubj"), "missing": None if math.isnan(missing) else missing}
 
     def load(self, node: Node, reader: ModelReader) -> Any:
-        """Read the booster."""
         from xgboost import XGBClassifier
 
         missing = math.nan if node["missing"] is None else float(node["missing"])
         estimator = XGBClassifier(n_jobs=reader.threads, missing=missing)
         estimator.load_model(bytearray(reader.part(node["part"])))
         return estimator
-
-
-def _space() -> dict[str, Any]:
-    from optuna.distributions import FloatDistribution, IntDistribution
-
-    return {
-        "n_estimators": IntDistribution(100, 3000, log=True),
-        "learning_rate": FloatDistribution(0.005, 0.3, log=True),
-        "max_depth": IntDistribution(2, 9),
-        "min_child_weight": FloatDistribution(1.0, 300.0, log=True),
-        "subsample": FloatDistribution(0.4, 1.0),
-        "colsample_bytree": FloatDistribution(0.2, 1.0),
-        "reg_alpha": FloatDistribution(0.0, 10.0),
-        "reg_lambda": FloatDistribution(0.1, 100.0, log=True),
-        "gamma": FloatDistribution(0.0, 5.0),
-    }
 
 
 _COMMON = {"max_depth": 5, "learning_rate": 0.03, "min_child_weight": 50, "colsample_bytree": 0.5}
@@ -213,23 +188,22 @@ MODELS = (
         harness=("random_state", "n_jobs"),
         codecs=(_Codec(),),
         cost=2.0,
-        search_space=_space,
-        defaults={
-            "n_estimators": 100,
-            "learning_rate": 0.3,
-            "max_depth": 6,
-            "min_child_weight": 1.0,
-            "subsample": 1.0,
-            "colsample_bytree": 1.0,
-            "reg_alpha": 0.0,
-            "reg_lambda": 1.0,
-            "gamma": 0.0,
-        },
         memory=2.7,
         from_disk=_from_disk,
         disk_bytes=3.7,
         devices=("device",),
         rounds=("n_estimators",),
         contributions=_contributions,
+        **tuned(
+            n_estimators=(100, 100, 3000, LOG),
+            learning_rate=(0.3, 0.005, 0.3, LOG),
+            max_depth=(6, 2, 9),
+            min_child_weight=(1.0, 1.0, 300.0, LOG),
+            subsample=(1.0, 0.4, 1.0),
+            colsample_bytree=(1.0, 0.2, 1.0),
+            reg_alpha=(0.0, 0.0, 10.0),
+            reg_lambda=(1.0, 0.1, 100.0, LOG),
+            gamma=(0.0, 0.0, 5.0),
+        ),
     ),
 )
