@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import zlib
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,8 +21,8 @@ from higgsbench.files import no_panic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
-    from typing import BinaryIO
 
     from numpy.typing import NDArray
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 _HEADER_LIMIT = 1 << 16
 _LONGEST_ROW = 1 << 25
+_AHEAD = 2
+"""Blocks that are parsed at the same time."""
+
 _EXACT = 2.0**53
 """Whole numbers below this are exact in double precision."""
 
@@ -38,74 +43,63 @@ _ISAL_ERROR: Any = igzip_lib.IsalError
 _DAMAGE: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, _ISAL_ERROR)
 
 
-def _opened(file: Path, *, zipped: bool) -> BinaryIO:
-    opened: Any = igzip.open if zipped else open  # igzip: three times as fast as the gzip of Python
-    stream: BinaryIO = opened(file, "rb")
-    return stream
-
-
-def _damaged(source: str, error: Exception) -> DataError:
-    other = "other bytes follow the compressed data; remove them or get the file again"
-    reason = other if "Not a gzipped file" in str(error) else str(error)
-    return DataError(f"{source}: damaged or incomplete file: {reason}")
-
-
 def text_chunks(file: Path, source: str, *, zipped: bool, size: int) -> Iterator[bytes]:
-    """Yield the bytes of a text file, unpacked, in chunks of at most `size`.
+    """Yield the bytes of a text file, unpacked, in chunks of `size`, the last one shorter.
 
     Raises:
         DataError: if the file is damaged, or unpacks to far more than an event file can.
     """
+    opened: Any = igzip.open if zipped else open  # igzip: three times as fast as the gzip of Python
     total = 0
     try:
-        limit = max(HARMLESS, MOST_TIMES * file.stat().st_size) if zipped else None
-        with _opened(file, zipped=zipped) as stream:
+        limit = max(HARMLESS, MOST_TIMES * file.stat().st_size) if zipped else math.inf
+        with opened(file, "rb") as stream:
             while chunk := stream.read(size):
                 total += len(chunk)
-                if limit is not None and total > limit:
+                if total > limit:
                     raise DataError(
                         f"{source}: unpacks to more than {MOST_TIMES} times its size: not an event file, or one that "
                         "would exhaust the memory"
                     )
                 yield chunk
     except _DAMAGE as error:
-        raise _damaged(source, error) from error
+        other = "other bytes follow the compressed data; remove them or get the file again"
+        reason = other if "Not a gzipped file" in str(error) else str(error)
+        raise DataError(f"{source}: damaged or incomplete file: {reason}") from error
 
 
 def _first_line(file: Path, source: str, *, zipped: bool, header: bool) -> str:
     """Return the first line of a text file."""
-    try:
-        with _opened(file, zipped=zipped) as stream:
-            line = stream.readline(_HEADER_LIMIT)
-    except _DAMAGE as error:
-        raise _damaged(source, error) from error
+    start = next(text_chunks(file, source, zipped=zipped, size=_HEADER_LIMIT), b"")
+    line, newline, _ = start.partition(b"\n")
     text = line.decode("utf-8-sig", errors="replace")
     if zipped and line.startswith((b"PK\x03\x04", b"\x1f\x8b")):
         raise DataError(f"{source}: compressed twice; unpack it once")
     if header and _REPLACEMENT in text:
         raise DataError(f"{source}: line 1 is not UTF-8 text: not an event file, or in another encoding")
-    if header and ("\x00" in text or (len(line) == _HEADER_LIMIT and not line.endswith(b"\n"))):
+    if header and ("\x00" in text or (len(start) == _HEADER_LIMIT and not newline)):
         raise DataError(f"{source}: line 1 is not a header of column names")
     return text
 
 
-def _refuse_separators(line: str, source: str, schema: TableSchema) -> None:
+def _column_names(line: str, source: str, schema: TableSchema) -> tuple[str, ...]:
+    """Return the names of the columns, which are those of the layout where it has no header."""
+    other_kind = bool(set("{}<>") & set(line))  # JSON and web pages are not event files at all
     for sign, name in _SEPARATORS.items():
         count = line.count(sign)
         found = count > line.count(",") if schema.header else count >= max(1, len(schema.columns) - 1)
-        if found and not set("{}<>") & set(line):  # JSON and web pages are not event files at all
+        if found and not other_kind:
             raise DataError(
                 f"{source}: the columns are separated by {name}; separate them by commas and write decimal points "
                 f"(pandas: read_csv(..., sep={sign!r}) and to_csv(..., index=False))"
             )
-
-
-def _column_names(line: str, source: str) -> tuple[str, ...]:
+    if not schema.header:
+        return schema.columns
     if not line.strip():
         raise DataError(f"{source}: line 1 is empty, expected the column names")
     names = _cells(line)
     spaced = [name.strip() for name in names if name != name.strip()]
-    if spaced and not set("{}<>") & set(line):
+    if spaced and not other_kind:
         more = f" and {len(spaced) - 1} more" if len(spaced) > 1 else ""
         raise DataError(
             f"{source}: line 1: there are blanks around the column name {spaced[0][:60]!r}{more}; write names and "
@@ -136,12 +130,10 @@ class TextFile:
         """
         self._file, self._source, self._schema = file, source, schema
         self._zipped, self._block_bytes = zipped, block_bytes
-        line = _first_line(file, source, zipped=zipped, header=schema.header)
-        _refuse_separators(line, source, schema)
-        self.columns = _column_names(line, source) if schema.header else schema.columns
+        self.columns = _column_names(_first_line(file, source, zipped=zipped, header=schema.header), source, schema)
 
     def parts(self, read: Sequence[str]) -> Iterator[tuple[pl.DataFrame, Place]]:
-        """Read the file from its start.
+        """Read the file from its start; the next blocks are parsed while the consumer uses one.
 
         Args:
             read: columns to read.
@@ -154,17 +146,18 @@ class TextFile:
         """
         parser = _Parser(self.columns, self._schema, read)
         row, line = 0, 1 + self._schema.header
-        for block in _ahead(self._blocks()):
-            place = Place(self._source, row, line, _lines_below(block))
-            if b'"' in block and block.count(b'"') % 2:
-                cut = "" if b"\n" in block.rstrip() else "; the file may be cut off"
-                raise place.fault(0, f": a quote is opened and never closed{cut}")
-            if len(block) > _LONGEST_ROW and b"\n" not in block[:-1]:
-                raise place.fault(0, f": a line of more than {_LONGEST_ROW >> 20} MiB: not an event file")
-            table = parser.table(block, place)
-            yield table, place
-            row += table.height
-            line += table.height if place.below is None else block.count(b"\n")
+        parsing: deque[Future[tuple[pl.DataFrame, Place]]] = deque()
+        with ThreadPoolExecutor(_AHEAD) as threads:
+            for block in filter(None, self._blocks()):
+                place = Place(self._source, row, line, _lines_below(block))
+                parsing.append(threads.submit(parser.part, block, place))
+                newlines = block.count(b"\n")
+                row += newlines + (block[-1:] != b"\n") if place.below is None else place.below.size
+                line += newlines
+                if len(parsing) > _AHEAD:
+                    yield parsing.popleft().result()
+            while parsing:
+                yield parsing.popleft().result()
 
     def _blocks(self) -> Iterator[bytes]:
         """Yield the text below the header in blocks of whole rows; the last one may hold an unclosed quote."""
@@ -181,16 +174,6 @@ class TextFile:
             if len(rest) > _LONGEST_ROW:
                 break
         yield rest
-
-
-def _ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the blocks that are not empty; the next one is read in a second thread while one is parsed."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, blocks, None)
-        while (block := coming.result()) is not None:
-            coming = reader.submit(next, blocks, None)
-            if block:
-                yield block
 
 
 def _positions(text: bytes, sign: bytes) -> NDArray[np.int64]:
@@ -214,12 +197,11 @@ def _row_bounds(block: bytes) -> NDArray[np.int64]:
 
 
 def _lines_below(block: bytes) -> NDArray[np.int64] | None:
-    """Return how many lines each row is below the first one; None where every row is one line."""
+    """Return how many lines each row is below the first one; None without quotes, where every row is one line."""
     if b'"' not in block:
         return None
     lines = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
-    bounds = _row_bounds(block)
-    return None if lines.size < bounds.size else np.searchsorted(lines, bounds[:-1])
+    return np.searchsorted(lines, _row_bounds(block)[:-1])
 
 
 class _Parser:
@@ -234,13 +216,22 @@ class _Parser:
         self._read = {str(columns.index(name)): name for name in read}
         self._types = {position: types[name] for position, name in self._read.items()}
         self._header = (",".join(map(str, range(len(columns)))) + "\n").encode()
+        self._too_long = (
+            f": more values than the {len(columns)} columns; write decimal points, not commas, and quote text that "
+            "holds commas"
+        )
 
-    def table(self, block: bytes, place: Place) -> pl.DataFrame:
-        """Parse a block.
+    def part(self, block: bytes, place: Place) -> tuple[pl.DataFrame, Place]:
+        """Parse a block; return its table and its place.
 
         Raises:
             DataError: naming the file, the row and the column of what cannot be parsed.
         """
+        if b'"' in block and block.count(b'"') % 2:
+            cut = "" if b"\n" in block.rstrip() else "; the file may be cut off"
+            raise place.fault(0, f": a quote is opened and never closed{cut}")
+        if len(block) > _LONGEST_ROW and b"\n" not in block[:-1]:
+            raise place.fault(0, f": a line of more than {_LONGEST_ROW >> 20} MiB: not an event file")
         try:
             raw = self._parsed(block, self._types)
         except (pl.exceptions.PolarsError, ValueError) as error:
@@ -248,10 +239,10 @@ class _Parser:
         if len(self._read) < self._count:  # where all columns are read, Polars refuses long rows itself
             commas = np.diff(np.searchsorted(_positions(block, b","), _row_bounds(block)))
             if commas.max(initial=0) >= self._count:
-                raise place.fault(int(np.argmax(commas >= self._count)), self._too_long())
+                raise place.fault(int(np.argmax(commas >= self._count)), self._too_long)
         for name, column in zip(self._read.values(), raw.iter_columns(), strict=True):
             self._check_cells(name, column, block, place)
-        return raw.rename(self._read)
+        return raw.rename(self._read), place
 
     def _parsed(self, block: bytes, types: dict[str, pl.DataType]) -> pl.DataFrame:
         """Parse some columns; a whole number may be written with a point, as 2.0."""
@@ -271,12 +262,6 @@ class _Parser:
                 raise
             raw = parsed(layout | dict.fromkeys(whole, pl.String()))
             return raw.with_columns(_whole_number(raw[name]) for name in whole)
-
-    def _too_long(self) -> str:
-        return (
-            f": more values than the {self._count} columns; write decimal points, not commas, and quote text "
-            "that holds commas"
-        )
 
     def _check_cells(self, name: str, column: pl.Series, block: bytes, place: Place) -> None:
         """Refuse empty lines, empty cells unless the layout reads them as missing, and text in another encoding."""
@@ -308,7 +293,7 @@ class _Parser:
             raise place.fault(low, ": a quote is opened and not closed in its line") from error
         cells = _cells(text.decode("utf-8", errors="replace"))
         if len(cells) > self._count:
-            raise place.fault(low, self._too_long()) from error
+            raise place.fault(low, self._too_long) from error
         for position, name in self._read.items():
             kind = self._types[position]
             if int(position) < len(cells) and self._fails(text, {position: kind}):
