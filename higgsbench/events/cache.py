@@ -61,8 +61,7 @@ def file_identity(file: Path, schema: TableSchema, columns: Sequence[str] | None
     """Identity of a file's table: the content of the file, the layout, and the columns if not all are read."""
     layout = json.dumps(asdict(schema), sort_keys=True, default=sorted)
     chosen = "" if columns is None else f":{json.dumps(sorted(columns))}"
-    content = remembered_identity(file, cache_dir() / "files")
-    return f"{content}:{hashlib.sha256(layout.encode()).hexdigest()}{chosen}"
+    return f"{remembered_identity(file, cache_dir() / 'files')}:{hashlib.sha256(layout.encode()).hexdigest()}{chosen}"
 
 
 def remembered_identity(file: Path, folder: Path) -> str:
@@ -104,19 +103,23 @@ def cached_table(identity: str, make: Callable[[], pl.DataFrame]) -> tuple[pl.Da
     cannot be written (read-only, full disk), reading is only slower.
     """
     table = _entry(identity)
-    found = _intact_table(table)
-    if found is not None:
-        return found
+    if table.with_suffix(".json").is_file():
+        # The checksum is computed in another thread while the table is read.
+        with contextlib.suppress(OSError, pl.exceptions.PolarsError), ThreadPoolExecutor(1) as other, no_panic():
+            known = other.submit(_intact, table)
+            frame = pl.read_parquet(table, glob=False, hive_partitioning=False)
+            if (digest := known.result()) is not None:
+                return frame, digest
     frame = make()
     digest = content_digest(frame)
+
+    def write(target: Path) -> str:
+        frame.write_parquet(target, compression="lz4", statistics=False, row_group_size=ROW_GROUP)
+        return digest
+
     with contextlib.suppress(OSError):
-        _replace(table, lambda target: _write_table(frame, target, digest))
+        _replace(table, write)
     return frame, digest
-
-
-def _write_table(frame: pl.DataFrame, target: Path, digest: str) -> str:
-    frame.write_parquet(target, compression="lz4", statistics=False, row_group_size=ROW_GROUP)
-    return digest
 
 
 def cached_file(identity: str, write: Callable[[Path], str]) -> tuple[Path, str]:
@@ -148,24 +151,6 @@ def _replace(table: Path, write: Callable[[Path], str]) -> str:
         digest = write(temporary)
     write_sealed(sidecar, {"digest": digest, "checksum": file_digest(table)})
     return digest
-
-
-def _intact_table(table: Path) -> tuple[pl.DataFrame, str] | None:
-    """Return the table of an entry and its content digest, None if it is absent or damaged.
-
-    The checksum is computed while the table is read; the table is used only if it agrees.
-    """
-    if not table.with_suffix(".json").is_file():
-        return None
-    with ThreadPoolExecutor(1) as other:
-        digest = other.submit(_intact, table)
-        try:
-            with no_panic():
-                frame = pl.read_parquet(table, glob=False, hive_partitioning=False)
-        except (OSError, pl.exceptions.PolarsError):
-            return None
-        known = digest.result()
-    return None if known is None else (frame, known)
 
 
 def _intact(table: Path) -> str | None:

@@ -40,6 +40,16 @@ def wrap(phi: FloatArray) -> FloatArray:
     return (phi + np.pi) % (2.0 * np.pi) - np.pi
 
 
+def delta_r(eta1: FloatArray, phi1: FloatArray, eta2: FloatArray, phi2: FloatArray) -> FloatArray:
+    """Distance of two directions in (eta, phi), shape (n,)."""
+    return np.hypot(eta1 - eta2, wrap(phi1 - phi2))
+
+
+def transverse(pt: FloatArray, phi: FloatArray) -> FloatArray:
+    """Transverse vectors (px, py) in GeV, shape (n, 2)."""
+    return np.stack([pt * np.cos(phi), pt * np.sin(phi)], axis=1)
+
+
 def invariant_mass(
     pt1: FloatArray, eta1: FloatArray, phi1: FloatArray, pt2: FloatArray, eta2: FloatArray, phi2: FloatArray
 ) -> FloatArray:
@@ -118,7 +128,7 @@ FORMULAS: Mapping[str, Formula] = MappingProxyType(
         "DER_deltaeta_jet_jet": Formula(_ETA_JJ, lambda a, b: np.abs(a - b), fixed=0.001),
         "DER_mass_jet_jet": Formula((*_LEADING, *_SUBLEADING), invariant_mass),
         "DER_prodeta_jet_jet": Formula(_ETA_JJ, lambda a, b: a * b),
-        "DER_deltar_tau_lep": Formula((*_TAU[1:], *_LEP[1:]), lambda a, b, c, d: np.hypot(a - c, wrap(b - d))),
+        "DER_deltar_tau_lep": Formula((*_TAU[1:], *_LEP[1:]), delta_r),
         "DER_pt_tot": Formula(_ALL, _vector_sum),
         "DER_sum_pt": Formula(("PRI_tau_pt", "PRI_lep_pt", "PRI_jet_all_pt"), lambda a, b, c: a + b + c, fixed=0.001),
         "DER_pt_ratio_lep_tau": Formula(("PRI_lep_pt", "PRI_tau_pt"), lambda a, b: a / b),
@@ -319,9 +329,6 @@ def mmc_lite(tau: FloatArray, lep: FloatArray, met: FloatArray, sumet: FloatArra
 
 def mmc_lite_from_primaries(primary: Mapping[str, FloatArray]) -> FloatArray:
     """Estimate the di-tau mass of events given by their primary columns, as `mmc_lite` does."""
-    tau, lep, met = (
-        np.stack([primary[pt] * np.cos(primary[phi]), primary[pt] * np.sin(primary[phi])], axis=1)
-        for pt, phi in zip(_HIGGS[::2], _HIGGS[1::2], strict=True)
-    )
+    tau, lep, met = (transverse(primary[pt], primary[phi]) for pt, phi in zip(_HIGGS[::2], _HIGGS[1::2], strict=True))
     mass_vis = derive(primary, ("DER_mass_vis",))["DER_mass_vis"]
     return mmc_lite(tau, lep, met, primary["PRI_met_sumet"], mass_vis)

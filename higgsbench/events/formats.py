@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from higgsbench.errors import DataError, HiggsbenchError, MissingExtraError
 from higgsbench.events.check import Place, check_table_size, column_types
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 TREE = "events"
 """Name of the tree that is written, and preferred where a file holds several."""
 
-_ROOT_BLOCK = 1 << 17
+_ROWS = 1 << 16
 
 
 class _TypedFile(ABC):
@@ -100,9 +103,22 @@ class RootFile(_TypedFile):
 
     @contextmanager
     def _tree(self) -> Iterator[Any]:
+        """Yield the tree named `events`, the only tree, or the only one with the first feature."""
         # The mapping keeps a colon in the path from being read as a path inside the file.
         with _uproot().open({str(self._file): None}) as content:
-            yield _event_tree(content, self._schema, self._source)
+            classes = content.classnames(recursive=True, cycle=False)
+            trees = [name for name, kind in classes.items() if kind.startswith("TTree") or "RNTuple" in kind]
+            if TREE in trees:
+                trees = [TREE]
+            if len(trees) > 1:
+                trees = [name for name in trees if self._schema.features[0] in content[name].keys()]  # noqa: SIM118
+            if len(trees) != 1:
+                found = ", ".join(sorted(classes)) or "nothing"
+                raise DataError(
+                    f"{self._source}: the tree of events is ambiguous or missing; the file holds {found}. "
+                    f"Name the tree {TREE!r}"
+                )
+            yield content[trees[0]]
 
     def _names(self) -> tuple[str, ...]:
         with self._tree() as tree:
@@ -142,22 +158,6 @@ def _uproot() -> Any:
     return uproot
 
 
-def _event_tree(content: Any, schema: TableSchema, source: str) -> Any:
-    """Choose the tree named `events`, the only tree, or the only one with the first feature."""
-    classes = content.classnames(recursive=True, cycle=False)
-    trees = [name for name, kind in classes.items() if kind.startswith("TTree") or "RNTuple" in kind]
-    if TREE in trees:
-        return content[TREE]
-    if len(trees) > 1:
-        trees = [name for name in trees if schema.features[0] in content[name].keys()]  # noqa: SIM118
-    if len(trees) != 1:
-        found = ", ".join(sorted(classes)) or "nothing"
-        raise DataError(
-            f"{source}: the tree of events is ambiguous or missing; the file holds {found}. Name the tree {TREE!r}"
-        )
-    return content[trees[0]]
-
-
 def _series(name: str, values: Any, kind: pl.DataType, source: str) -> pl.Series:
     if values.ndim != 1 or (values.dtype == object and len(values) and not isinstance(values[0], str)):
         raise DataError(
@@ -171,27 +171,39 @@ def _series(name: str, values: Any, kind: pl.DataType, source: str) -> pl.Series
     return pl.Series(name, np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
 
 
-def _write_gzip(frame: pl.DataFrame, target: Path) -> None:
+def _write_text(batches: Iterator[pl.DataFrame], target: Path, *, zipped: bool = False) -> None:
     # No name and no time in the gzip header: equal events make equal files.
-    with target.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=4, fileobj=raw, mtime=0) as stream:
-        for number, block in enumerate(frame.iter_slices(1 << 16)):
-            stream.write(block.write_csv(include_header=number == 0).encode())
+    with target.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) if zipped else nullcontext(raw) as stream:
+        for number, batch in enumerate(batches):
+            stream.write(batch.write_csv(include_header=number == 0).encode())
 
 
-def _write_root(frame: pl.DataFrame, target: Path) -> None:
-    """Write a table without nulls as TTree `events`, text columns as text branches."""
+def _write_parquet(batches: Iterator[pl.DataFrame], target: Path) -> None:
+    first = next(batches)
+
+    def source(
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        yield from chain([first], batches)  # a sink of everything: there is nothing to push down
+
+    register_io_source(source, schema=first.schema).sink_parquet(target, maintain_order=True)
+
+
+def _write_root(batches: Iterator[pl.DataFrame], target: Path) -> None:
+    """Write tables without nulls as TTree `events`, text columns as text branches."""
     uproot = _uproot()
     import awkward
 
+    first = next(batches)
     text = awkward.Array(["s"]).type.content
     kinds = {
         name: text if kind == pl.String() else np.dtype(np.int64 if kind.is_integer() else np.float64)
-        for name, kind in frame.schema.items()
+        for name, kind in first.schema.items()
     }
     with uproot.recreate(str(target)) as content:
         tree = content.mktree(TREE, kinds, title="higgsbench events")
-        for block in frame.iter_slices(_ROOT_BLOCK):
-            tree.extend({column.name: _branch(column, awkward) for column in block.iter_columns()})
+        for batch in chain([first], batches):
+            tree.extend({column.name: _branch(column, awkward) for column in batch.iter_columns()})
 
 
 def _branch(column: pl.Series, awkward: Any) -> Any:
@@ -205,13 +217,13 @@ def _branch(column: pl.Series, awkward: Any) -> Any:
     return awkward.Array(awkward.contents.ListOffsetArray(index, characters, parameters={"__array__": "string"}))
 
 
-FORMATS: dict[str, Callable[[pl.DataFrame, Path], None]] = {
-    ".csv.gz": _write_gzip,
-    ".csv": lambda frame, target: frame.write_csv(target),
-    ".parquet": lambda frame, target: frame.write_parquet(target, compression="zstd"),
+FORMATS: dict[str, Callable[[Iterator[pl.DataFrame], Path], None]] = {
+    ".csv.gz": partial(_write_text, zipped=True),
+    ".csv": _write_text,
+    ".parquet": _write_parquet,
     ".root": _write_root,
 }
-"""Ending of the file name and the function that writes it.
+"""Ending of the file name and the function that writes a table to it, given in parts of which there is at least one.
 
 In text, Polars writes the shortest decimal that reads back as the same number, as the official files do.
 """
@@ -252,7 +264,7 @@ def write_events(frame: pl.DataFrame, target: str | Path, schema: TableSchema = 
         table = table.with_columns(pl.col(measured).fill_null(schema.missing))
     try:
         with atomic_path(path) as temporary:
-            write(table, temporary)
+            write(table.iter_slices(_ROWS) if table.height else iter([table]), temporary)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path

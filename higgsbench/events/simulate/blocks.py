@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import shutil
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
 import polars as pl
-from polars.io.plugins import register_io_source
 from scipy.special import ndtr, ndtri
 
 from higgsbench.errors import ConfigError
 from higgsbench.events.cache import cached_file, cached_table, stored_digest, stored_events
 from higgsbench.events.check import column_types
+from higgsbench.events.formats import FORMATS as WRITERS
 from higgsbench.events.read import normalised
 from higgsbench.events.shifts import apply_shifts
 from higgsbench.events.simulate.generate import generate
@@ -30,12 +29,10 @@ from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING, N_B, N_S, SIMULATE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
+    from numpy.typing import NDArray
 
-    from higgsbench.events.simulate.processes import ProcessModel, SimulationSettings
-
-FloatArray: TypeAlias = "npt.NDArray[np.float64]"
-IntArray: TypeAlias = "npt.NDArray[np.int64]"
+    from higgsbench.events.derived import BoolArray, FloatArray
+    from higgsbench.events.simulate.processes import SimulationSettings
 
 
 BLOCK = 8192
@@ -49,10 +46,7 @@ _SPREAD_CUT = 2.5  # standard deviations at which the logarithm of a W weight is
 
 @dataclass(frozen=True, slots=True)
 class BlockPlan:
-    """What is decided about the events of a block before their kinematics, arrays of shape (n,).
-
-    It costs a microsecond per ten events and comes from a random stream of its own, so that all events can be weighed
-    before the kinematics of the first one.
+    """What is decided about the events of a block, arrays of shape (n,), so that all can be weighed before any is made.
 
     Attributes:
         process: position in `PROCESSES`.
@@ -62,10 +56,10 @@ class BlockPlan:
         weight: before normalisation.
     """
 
-    process: IntArray
-    jet_num: IntArray
-    subset: IntArray
-    signal: npt.NDArray[np.bool_]
+    process: NDArray[np.int64]
+    jet_num: NDArray[np.int64]
+    subset: NDArray[np.int64]
+    signal: BoolArray
     weight: FloatArray
 
 
@@ -155,21 +149,15 @@ _BATCH = 16  # blocks per frame: 131,072 events, 37 MB, a good size for a Parque
 _LEAST = 0.001  # GeV: a missing momentum that rounds to zero would have no direction
 
 
-def _model(settings: SimulationSettings, key: str) -> ProcessModel:
-    model = PROCESSES[key]
-    if model.label == "s":
-        return replace(model, parent=replace(model.parent, mass=settings.higgs_mass))
-    return model
-
-
 def _kinematics(settings: SimulationSettings, block: int) -> tuple[dict[str, FloatArray], BlockPlan]:
     """The 30 unrounded features of a block, each of shape (n,), NaN where missing, and its plan."""
     # The whole block is generated even where the file ends inside it: event i may not depend on the file's length.
     plan = plan_block(replace(settings, events=(block + 1) * BLOCK), block)
     rng = stream(settings.seed, block, KINEMATICS)
     columns = {name: np.full(BLOCK, np.nan) for name in FEATURES}
-    for position, key in enumerate(PROCESSES):
-        model = _model(settings, key)
+    for position, (key, model) in enumerate(PROCESSES.items()):
+        if model.label == "s":
+            model = replace(model, parent=replace(model.parent, mass=settings.higgs_mass))
         for jet_num in range(4):
             chosen = np.flatnonzero((plan.process == position) & (plan.jet_num == jet_num))
             if len(chosen):
@@ -211,12 +199,7 @@ def simulate_block(
 
 
 def simulate_batches(settings: SimulationSettings, jobs: int = 1, *, truth: bool = False) -> Iterator[pl.DataFrame]:
-    """Simulate a data set piece by piece, with memory that does not depend on its size.
-
-    Args:
-        settings: the data set.
-        jobs: number of processes, at least 1. The events do not depend on it.
-        truth: add the column `process`.
+    """Simulate a data set as `simulate` does, but piece by piece, with memory that does not depend on its size.
 
     Yields:
         Frames in the official layout, in the order of EventId.
@@ -232,30 +215,22 @@ def simulate_batches(settings: SimulationSettings, jobs: int = 1, *, truth: bool
         for batch in batches:
             yield pl.concat([simulate_block(settings, b, weights, truth=truth) for b in batch])
         return
-    with joblib.Parallel(n_jobs=jobs, return_as="generator") as pool:
-        yield from _in_waves(pool, settings, batches, weights, truth=truth)
-
-
-def _in_waves(
-    pool: joblib.Parallel, settings: SimulationSettings, batches: list[range], weights: Normalisation, *, truth: bool
-) -> Iterator[pl.DataFrame]:
-    """Let processes make one batch while the consumer is busy with the one before.
-
-    They run no further ahead, because they would fill the memory whenever the consumer is slower.
-    """
     work = joblib.delayed(simulate_block)
     running: Iterator[pl.DataFrame] = iter(())
     done: list[pl.DataFrame] = []
-    try:
-        for batch in batches:
-            running = pool(work(settings, b, weights, truth=truth) for b in batch)
-            if done:
-                yield pl.concat(done)
-            done = list(running)
-        yield pl.concat(done)
-    finally:
-        for _ in running:  # where the consumer stops early, joblib complains unless the processes finish
-            pass
+    with joblib.Parallel(n_jobs=jobs, return_as="generator") as pool:
+        try:
+            # The processes make one batch while the consumer is busy with the one before. They run no further ahead,
+            # because they would fill the memory whenever the consumer is slower.
+            for batch in batches:
+                running = pool(work(settings, b, weights, truth=truth) for b in batch)
+                if done:
+                    yield pl.concat(done)
+                done = list(running)
+            yield pl.concat(done)
+        finally:
+            for _ in running:  # where the consumer stops early, joblib complains unless the processes finish
+                pass
 
 
 def simulate(settings: SimulationSettings, jobs: int = 1, *, truth: bool = False) -> pl.DataFrame:
@@ -297,23 +272,6 @@ def _check_space(path: Path, events: int, ending: str) -> None:
         )
 
 
-def _write_text(batches: Iterator[pl.DataFrame], path: Path, *, zipped: bool) -> None:
-    # Neither a name nor a time in the gzip header, so that the same events give the same bytes.
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) if zipped else nullcontext(raw) as file:
-        for number, batch in enumerate(batches):
-            file.write(batch.write_csv(include_header=number == 0).encode())
-
-
-def _write_parquet(batches: Iterator[pl.DataFrame], path: Path) -> None:
-    def source(
-        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
-    ) -> Iterator[pl.DataFrame]:
-        yield from batches  # a sink of everything: there is nothing to push down
-
-    frame = register_io_source(source, schema=pl.Schema(_TYPES))
-    frame.sink_parquet(path, maintain_order=True)
-
-
 def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 1) -> Path:
     """Simulate a data set into a file, with memory that does not depend on its size.
 
@@ -337,13 +295,9 @@ def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 
     if not path.parent.is_dir():
         raise ConfigError(f"cannot write {path}: the folder {path.parent} does not exist")
     _check_space(path, settings.events, ending)
-    batches = simulate_batches(settings, jobs)
     try:
         with atomic_path(path) as partial:
-            if ending == ".parquet":
-                _write_parquet(batches, partial)
-            else:
-                _write_text(batches, partial, zipped=ending == ".csv.gz")
+            WRITERS[ending](simulate_batches(settings, jobs), partial)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
     return path
@@ -365,7 +319,7 @@ def simulated_events(settings: SimulationSettings, jobs: int = 1, *, in_memory: 
     source = f"toy simulation ({settings.events} events, seed {settings.seed})"
 
     def write(target: Path) -> str:
-        _write_parquet((normalised(batch, ATLAS_HIGGS) for batch in simulate_batches(settings, jobs)), target)
+        WRITERS[".parquet"]((normalised(batch, ATLAS_HIGGS) for batch in simulate_batches(settings, jobs)), target)
         return stored_digest(target)
 
     if not in_memory:

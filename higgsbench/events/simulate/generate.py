@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import betaincinv, ndtr
 
-from higgsbench.events.derived import derive, mmc_lite
+from higgsbench.events.derived import delta_r, derive, mmc_lite, transverse, wrap
 from higgsbench.events.simulate.particles import (
     FourVector,
     Recoil,
+    azimuth,
     decay_to_massless,
     draw_recoil,
     from_transverse,
+    sign,
     visible_fraction_leptonic,
 )
 from higgsbench.events.simulate.processes import DETECTOR
+from higgsbench.schema import PRIMARY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
+    from higgsbench.events.derived import BoolArray, FloatArray
     from higgsbench.events.simulate.processes import FakeTau, ParentModel, ProcessModel
-
-FloatArray: TypeAlias = "npt.NDArray[np.float64]"
-BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
 
 
 class Visible(NamedTuple):
@@ -50,14 +49,6 @@ def _hadronic_fraction(process: ProcessModel, uniform: FloatArray) -> FloatArray
     least, a, b = process.hadronic_x
     table = _beta_quantiles(a, b)
     return least + (1.0 - least) * np.interp(uniform, np.linspace(0.0, 1.0, len(table)), table)
-
-
-def _fractions(rng: np.random.Generator, process: ProcessModel, n: int) -> tuple[FloatArray, FloatArray]:
-    """Visible fractions of the hadronic and the leptonic tau, correlated through a Gaussian copula."""
-    first, second = rng.normal(size=(2, n))
-    rho = process.correlation
-    mixed = rho * first + np.sqrt(1.0 - rho**2) * second
-    return _hadronic_fraction(process, ndtr(first)), visible_fraction_leptonic(ndtr(mixed))
 
 
 def _parent_mass(rng: np.random.Generator, model: ParentModel, n: int) -> FloatArray:
@@ -89,7 +80,7 @@ def _cos_theta(rng: np.random.Generator, quadratic: float, n: int) -> FloatArray
 
 
 def _decay(rng: np.random.Generator, parent: FourVector, cos_theta: FloatArray) -> tuple[FourVector, FourVector]:
-    return decay_to_massless(parent, cos_theta, rng.uniform(-np.pi, np.pi, len(cos_theta)))
+    return decay_to_massless(parent, cos_theta, azimuth(rng, len(cos_theta)))
 
 
 def _seen(rng: np.random.Generator, tau: FourVector, lep: FourVector) -> Visible:
@@ -109,20 +100,21 @@ def _decay_ditau(rng: np.random.Generator, process: ProcessModel, recoil: Recoil
     invisible = process.invisible[jet_num]
     if invisible:
         size = np.where(rng.random(n) < invisible, rng.gamma(2.0, process.companion / 2, n), 0.0)
-        direction = rng.uniform(-np.pi, np.pi, n)
-        lost_px, lost_py = size * np.cos(direction), size * np.sin(direction)
+        lost_px, lost_py = transverse(size, azimuth(rng, n)).T
     parent = from_transverse(
         noise_x - recoil.px - lost_px, noise_y - recoil.py - lost_py, _rapidity(rng, model, recoil, jet_num), mass
     )
     tau_had, tau_lep = _decay(rng, parent, _cos_theta(rng, model.polarisation, n))
-    x_had, x_lep = _fractions(rng, process, n)
-    lepton = tau_lep.scaled(x_lep)
+    # The visible fractions of the two taus are correlated through a Gaussian copula.
+    first, second = rng.normal(size=(2, n))
+    mixed = process.correlation * first + np.sqrt(1.0 - process.correlation**2) * second
+    lepton = tau_lep.scaled(visible_fraction_leptonic(ndtr(mixed)))
     if invisible:
         boson = from_transverse(lost_px, lost_py, rng.normal(size=n), np.full(n, DETECTOR.w_mass))
         from_boson, _ = _decay(rng, boson, _cos_theta(rng, 0.0, n))
         swap = (size > 0.0) & (rng.random(n) < process.lepton_swap)
         lepton = FourVector(*(np.where(swap, new, old) for new, old in zip(from_boson, lepton, strict=True)))
-    return _seen(rng, tau_had.scaled(x_had), lepton)
+    return _seen(rng, tau_had.scaled(_hadronic_fraction(process, ndtr(first))), lepton)
 
 
 def _fake_tau(
@@ -132,10 +124,9 @@ def _fake_tau(
     n = len(recoil.px)
     shape, scale = fake.pt[jet_num]
     pt = DETECTOR.tau_pt_min + scale * rng.weibull(shape, n)
-    eta = DETECTOR.eta_max * rng.beta(*fake.eta, n) * np.where(rng.random(n) < 0.5, -1.0, 1.0)
+    eta = DETECTOR.eta_max * rng.beta(*fake.eta, n) * sign(rng, n)
     opposite = np.where(np.isnan(recoil.phi1), 0.0, recoil.phi1 + np.pi)
-    phi = opposite + rng.vonmises(0.0, fake.away[jet_num], n)
-    return pt, eta, (phi + np.pi) % (2.0 * np.pi) - np.pi
+    return pt, eta, wrap(opposite + rng.vonmises(0.0, fake.away[jet_num], n))
 
 
 def _decay_w_with_fake_tau(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, jet_num: int) -> Visible:
@@ -152,19 +143,15 @@ def _decay_w_with_fake_tau(rng: np.random.Generator, process: ProcessModel, reco
         rapidity,
         _parent_mass(rng, model, n),
     )
-    # V - A: the lepton's direction is 1 + a sign(y) cos, as the quark more often comes with the boson's side.
-    cos_theta = _linear_cosine(rng, model.polarisation * np.tanh(2.0 * rapidity))
-    lepton, _ = _decay(rng, boson, cos_theta)
+    # V - A: the lepton's direction is 1 + a sign(y) cos, as the quark more often comes with the boson's side; to draw
+    # from this density, flip a flat cosine with the right probability.
+    slope, cosine = model.polarisation * np.tanh(2.0 * rapidity), rng.uniform(-1.0, 1.0, n)
+    kept = rng.random(n) < (1.0 + slope * cosine) / 2
+    lepton, _ = _decay(rng, boson, np.where(kept, cosine, -cosine))
     x = np.where(rng.random(n) < fake.lepton_from_tau, visible_fraction_leptonic(rng.random(n)), 1.0)
     lep = lepton.scaled(x)
     smear = 1.0 + DETECTOR.lepton_resolution * rng.normal(size=n)
     return Visible(pt, eta, phi, lep.pt * smear, lep.eta, lep.phi)
-
-
-def _linear_cosine(rng: np.random.Generator, slope: FloatArray) -> FloatArray:
-    """Density (1 + a c)/2 on [-1, 1] with abs(a) <= 1: flip a flat c with the right probability."""
-    cosine = rng.uniform(-1.0, 1.0, len(slope))
-    return np.where(rng.random(len(slope)) < (1.0 + slope * cosine) / 2, cosine, -cosine)
 
 
 def _decay_top_pair(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, jet_num: int) -> Visible:
@@ -172,17 +159,17 @@ def _decay_top_pair(rng: np.random.Generator, process: ProcessModel, recoil: Rec
     model, fake, n = process.parent, process.fake, len(recoil.px)
     assert fake is not None  # noqa: S101  # a constant of the process, not an input
     noise_x, noise_y = _noise(rng, model, recoil)
-    size, direction = rng.gamma(2.0, process.companion / 2, n), rng.uniform(-np.pi, np.pi, n)
-    split_x, split_y = size * np.cos(direction), size * np.sin(direction)
+    size = rng.gamma(2.0, process.companion / 2, n)
+    split_x, split_y = transverse(size, azimuth(rng, n)).T
     total_x, total_y = noise_x - recoil.px, noise_y - recoil.py
     bosons = [
         from_transverse(
-            total_x / 2 + sign * split_x,
-            total_y / 2 + sign * split_y,
+            total_x / 2 + side * split_x,
+            total_y / 2 + side * split_y,
             _rapidity(rng, model, recoil, jet_num),
             _parent_mass(rng, model, n),
         )
-        for sign in (1.0, -1.0)
+        for side in (1.0, -1.0)
     ]
     lepton, _ = _decay(rng, bosons[0], _cos_theta(rng, 0.0, n))
     tau, _ = _decay(rng, bosons[1], _cos_theta(rng, 0.0, n))
@@ -211,11 +198,6 @@ _PATIENCE = 12
 """Rounds after which jets and soft term are drawn again too: some recoils leave no decay that can pass."""
 
 
-def _wrapped_distance(eta1: FloatArray, phi1: FloatArray, eta2: FloatArray, phi2: FloatArray) -> FloatArray:
-    dphi = np.abs(phi1 - phi2)
-    return np.hypot(eta1 - eta2, np.minimum(dphi, 2.0 * np.pi - dphi))
-
-
 def _passes(rng: np.random.Generator, seen: Visible, recoil: Recoil, jet_num: int) -> BoolArray:
     """The selection: thresholds, acceptance and isolation, and the leptons lost in the gap of the calorimeter."""
     detector = DETECTOR
@@ -225,11 +207,11 @@ def _passes(rng: np.random.Generator, seen: Visible, recoil: Recoil, jet_num: in
     good &= (np.abs(seen.tau_eta) <= detector.eta_max) & (abs_eta <= detector.eta_max)
     good &= ~(in_crack & (rng.random(len(abs_eta)) < detector.crack_loss))
     tau, lep = (seen.tau_eta, seen.tau_phi), (seen.lep_eta, seen.lep_phi)
-    good &= _wrapped_distance(*tau, *lep) > detector.min_dr_tau_lep
+    good &= delta_r(*tau, *lep) > detector.min_dr_tau_lep
     jets = ((recoil.eta1, recoil.phi1), (recoil.eta2, recoil.phi2))[:jet_num]
     for jet in jets:
-        good &= _wrapped_distance(*tau, *jet) > detector.min_dr_tau_jet
-        good &= _wrapped_distance(*lep, *jet) > detector.min_dr_lep_jet
+        good &= delta_r(*tau, *jet) > detector.min_dr_tau_jet
+        good &= delta_r(*lep, *jet) > detector.min_dr_lep_jet
     return good
 
 
@@ -253,16 +235,6 @@ def _select(rng: np.random.Generator, key: str, process: ProcessModel, jet_num: 
     return Recoil(*recoils), Visible(*visible)
 
 
-def _sumet(rng: np.random.Generator, process: ProcessModel, recoil: Recoil, seen: Visible, jet_num: int) -> FloatArray:
-    model = process.sumet[jet_num]
-    shape, scale, offset = model.gamma
-    rest = rng.gamma(shape, scale, len(recoil.px)) + offset
-    objects = model.slope_visible * (seen.tau_pt + seen.lep_pt) + model.slope_jets * recoil.all_pt
-    total = objects + model.slope_soft * recoil.soft + rest
-    # A file has no event below about 20 GeV; fold what the Gamma's offset takes below instead of piling it up there.
-    return DETECTOR.sumet_min + np.abs(total - DETECTOR.sumet_min)
-
-
 def _massive_pair(rng: np.random.Generator, recoil: Recoil, massless: FloatArray) -> FloatArray:
     """Mass of the jet pair when each jet has a mass proportional to its momentum, GeV."""
     n = len(massless)
@@ -283,30 +255,19 @@ def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num:
         The 30 features by name, arrays of shape (n,), unrounded, GeV and rad, NaN where missing.
     """
     recoil, seen = _select(rng, key, process, jet_num, n)
-    tau = np.stack([seen.tau_pt * np.cos(seen.tau_phi), seen.tau_pt * np.sin(seen.tau_phi)], axis=1)
-    lep = np.stack([seen.lep_pt * np.cos(seen.lep_phi), seen.lep_pt * np.sin(seen.lep_phi)], axis=1)
+    tau, lep = transverse(seen.tau_pt, seen.tau_phi), transverse(seen.lep_pt, seen.lep_phi)
     met = -(tau + lep + np.stack([recoil.px, recoil.py], axis=1))
-    columns = {
-        "PRI_tau_pt": seen.tau_pt,
-        "PRI_tau_eta": seen.tau_eta,
-        "PRI_tau_phi": seen.tau_phi,
-        "PRI_lep_pt": seen.lep_pt,
-        "PRI_lep_eta": seen.lep_eta,
-        "PRI_lep_phi": seen.lep_phi,
-        "PRI_met": np.hypot(met[:, 0], met[:, 1]),
-        "PRI_met_phi": np.arctan2(met[:, 1], met[:, 0]),
-        "PRI_met_sumet": _sumet(rng, process, recoil, seen, jet_num),
-        "PRI_jet_num": np.full(n, float(jet_num)),
-        "PRI_jet_leading_pt": recoil.pt1,
-        "PRI_jet_leading_eta": recoil.eta1,
-        "PRI_jet_leading_phi": recoil.phi1,
-        "PRI_jet_subleading_pt": recoil.pt2,
-        "PRI_jet_subleading_eta": recoil.eta2,
-        "PRI_jet_subleading_phi": recoil.phi2,
-        "PRI_jet_all_pt": recoil.all_pt,
-    }
+    model = process.sumet[jet_num]
+    shape, scale, offset = model.gamma
+    rest = rng.gamma(shape, scale, n) + offset
+    objects = model.slope_visible * (seen.tau_pt + seen.lep_pt) + model.slope_jets * recoil.all_pt
+    total = objects + model.slope_soft * recoil.soft + rest
+    # A file has no event below about 20 GeV; fold what the Gamma's offset takes below instead of piling it up there.
+    sumet = DETECTOR.sumet_min + np.abs(total - DETECTOR.sumet_min)
+    of_met = (np.hypot(met[:, 0], met[:, 1]), np.arctan2(met[:, 1], met[:, 0]), sumet)
+    columns = dict(zip(PRIMARY, (*seen, *of_met, np.full(n, float(jet_num)), *recoil[:7]), strict=True))
     columns |= derive(columns)
     columns["DER_mass_jet_jet"] = _massive_pair(rng, recoil, columns["DER_mass_jet_jet"])
-    mass = mmc_lite(tau, lep, met, columns["PRI_met_sumet"], columns["DER_mass_vis"])
+    mass = mmc_lite(tau, lep, met, sumet, columns["DER_mass_vis"])
     columns["DER_mass_MMC"] = mass * DETECTOR.mmc_scale[jet_num]
     return columns

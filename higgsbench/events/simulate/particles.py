@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from higgsbench.events.derived import transverse, wrap
+
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from higgsbench.events.simulate.processes import JetModel, ProcessModel, SoftModel
-
-FloatArray: TypeAlias = "npt.NDArray[np.float64]"
+    from higgsbench.events.derived import FloatArray
+    from higgsbench.events.simulate.processes import JetModel, ProcessModel
 
 
 class FourVector(NamedTuple):
@@ -95,12 +94,7 @@ _MIN_SEPARATION = 0.4  # two jets closer than this are one jet
 class Recoil(NamedTuple):
     """Jets and soft term of n events, arrays of shape (n,), GeV and rad, NaN for jets that do not exist.
 
-    Attributes:
-        pt1: leading jet; `eta1` and `phi1` go with it.
-        pt2: subleading jet; `eta2` and `phi2` go with it.
-        all_pt: scalar sum over all jets, 0 without jets.
-        soft: size of the soft term.
-        px: vector sum of all jets and the soft term; `py` goes with it.
+    `all_pt` is the scalar sum over all jets, `soft` the size of the soft term, (`px`, `py`) the vector sum of both.
     """
 
     pt1: FloatArray
@@ -115,11 +109,13 @@ class Recoil(NamedTuple):
     py: FloatArray
 
 
-def _azimuth(rng: np.random.Generator, n: int) -> FloatArray:
+def azimuth(rng: np.random.Generator, n: int) -> FloatArray:
+    """Draw n directions in rad."""
     return rng.uniform(-np.pi, np.pi, n)
 
 
-def _sign(rng: np.random.Generator, n: int) -> FloatArray:
+def sign(rng: np.random.Generator, n: int) -> FloatArray:
+    """Draw n signs, -1 or 1."""
     return np.where(rng.random(n) < 0.5, -1.0, 1.0)
 
 
@@ -132,15 +128,6 @@ def _above_threshold(rng: np.random.Generator, log_pt: tuple[float, float], n: i
     return pt
 
 
-def _size_of_soft(rng: np.random.Generator, model: SoftModel, n: int) -> FloatArray:
-    kind = rng.random(n)
-    core = rng.gamma(*model.core, n)
-    bump = np.abs(rng.normal(*model.bump, n))
-    tail = model.tail[0] + rng.exponential(model.tail[1], n)
-    size = np.where(kind < model.bump_share, bump, core)
-    return np.where(kind > 1.0 - model.tail_share, tail, size)
-
-
 def _second_jet(
     rng: np.random.Generator, model: JetModel, pt1: FloatArray, eta1: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -148,7 +135,7 @@ def _second_jet(
     n = len(pt1)
     pt2 = _JET_PT_MIN + (pt1 - _JET_PT_MIN) * rng.beta(*model.ratio, n)
     eta2 = model.eta_slope * eta1 + model.eta_width * rng.normal(size=n)
-    gap = np.abs(rng.normal(*model.tag_gap, n)) * _sign(rng, n) / 2
+    gap = np.abs(rng.normal(*model.tag_gap, n)) * sign(rng, n) / 2
     centre = model.tag_centre * rng.normal(size=n)
     tagged = rng.random(n) < model.tag_share
     eta1 = np.where(tagged, centre + gap, eta1)
@@ -160,19 +147,17 @@ def _second_jet(
         cosine = np.cosh(eta1 - eta2) - resonant  # m^2 = 2 pt1 pt2 (cosh deta - cos dphi)
         solved = (np.abs(cosine) < 1.0) & (rng.random(n) < share)
         dphi = np.where(solved, np.arccos(np.clip(cosine, -1.0, 1.0)), dphi)
-    return pt2, eta1, eta2, dphi * _sign(rng, n)
+    return pt2, eta1, eta2, dphi * sign(rng, n)
 
 
-def _pair(
-    rng: np.random.Generator, model: JetModel, n: int, second: bool
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Draw pt1, eta1, pt2, eta2, dphi until the pair lies inside the detector and is resolved."""
+def _pair(rng: np.random.Generator, model: JetModel, n: int, second: bool) -> FloatArray:
+    """Draw pt1, eta1, pt2, eta2, dphi, shape (5, n), until the pair lies inside the detector and is resolved."""
     result = np.full((5, n), np.nan)
     pending = np.arange(n)
     while len(pending):
         k = len(pending)
         pt1 = _above_threshold(rng, model.log_pt, k)
-        eta1 = _JET_ETA_MAX * rng.beta(*model.eta, k) * _sign(rng, k)
+        eta1 = _JET_ETA_MAX * rng.beta(*model.eta, k) * sign(rng, k)
         drawn = np.full((5, k), np.nan)
         good = np.ones(k, dtype=np.bool_)
         if second:
@@ -183,27 +168,29 @@ def _pair(
         drawn[:2] = pt1, eta1
         result[:, pending[good]] = drawn[:, good]
         pending = pending[~good]
-    return result[0], result[1], result[2], result[3], result[4]
+    return result
 
 
 def draw_recoil(rng: np.random.Generator, process: ProcessModel, jet_num: int, n: int) -> Recoil:
     """Draw jets and soft term of n events with a number of jets, where 3 means at least 3."""
-    nothing = np.full(n, np.nan)
-    pt1 = eta1 = phi1 = pt2 = eta2 = phi2 = nothing
-    soft = _size_of_soft(rng, process.soft[jet_num], n)
-    direction = _azimuth(rng, n)
-    px, py, all_pt = soft * np.cos(direction), soft * np.sin(direction), np.zeros(n)
+    pt1 = eta1 = phi1 = pt2 = eta2 = phi2 = np.full(n, np.nan)
+    model = process.soft[jet_num]
+    kind = rng.random(n)
+    core = rng.gamma(*model.core, n)
+    bump = np.abs(rng.normal(*model.bump, n))
+    tail = model.tail[0] + rng.exponential(model.tail[1], n)
+    soft = np.where(kind > 1.0 - model.tail_share, tail, np.where(kind < model.bump_share, bump, core))
+    total, all_pt = transverse(soft, azimuth(rng, n)), np.zeros(n)
     if jet_num > 0:
-        model = process.jets[jet_num - 1]
-        pt1, eta1, pt2, eta2, dphi = _pair(rng, model, n, second=jet_num > 1)
-        phi1 = _azimuth(rng, n)
-        px, py, all_pt = px + pt1 * np.cos(phi1), py + pt1 * np.sin(phi1), pt1
+        jets = process.jets[jet_num - 1]
+        pt1, eta1, pt2, eta2, dphi = _pair(rng, jets, n, second=jet_num > 1)
+        phi1 = azimuth(rng, n)
+        total, all_pt = total + transverse(pt1, phi1), pt1
         if jet_num > 1:
-            phi2 = (phi1 + dphi + np.pi) % (2.0 * np.pi) - np.pi
-            px, py, all_pt = px + pt2 * np.cos(phi2), py + pt2 * np.sin(phi2), all_pt + pt2
+            phi2 = wrap(phi1 + dphi)
+            total, all_pt = total + transverse(pt2, phi2), all_pt + pt2
         if jet_num > 2:
-            other = _above_threshold(rng, model.log_other, n)
+            other = _above_threshold(rng, jets.log_other, n)
             # Further jets are softer than the second one; what exceeds it is several jets in different directions.
-            size, phi3 = np.minimum(other, pt2), _azimuth(rng, n)
-            px, py, all_pt = px + size * np.cos(phi3), py + size * np.sin(phi3), all_pt + other
-    return Recoil(pt1, eta1, phi1, pt2, eta2, phi2, all_pt, soft, px, py)
+            total, all_pt = total + transverse(np.minimum(other, pt2), azimuth(rng, n)), all_pt + other
+    return Recoil(pt1, eta1, phi1, pt2, eta2, phi2, all_pt, soft, *total.T)

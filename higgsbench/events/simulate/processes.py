@@ -5,18 +5,19 @@ The fitted numbers are in `processes.toml`, which says what each of them means; 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TypeAlias
+
+from pydantic import TypeAdapter
 
 from higgsbench.errors import ConfigError
 from higgsbench.events.shifts import Shifts
+from higgsbench.files import canonical_digest
 from higgsbench.schema import SIMULATED_FROM
 
 Pair: TypeAlias = tuple[float, float]
@@ -146,30 +147,16 @@ class Detector:
     mmc_scale: ByJets
 
 
-def _tuples(value: Any) -> Any:
-    """Turn the lists of a TOML file into tuples, all the way down."""
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
-
-
-def _record(kind: type[Any], table: Mapping[str, Any], **parts: Any) -> Any:
-    return kind(**{key: _tuples(value) for key, value in table.items()} | parts)
-
-
-def _process(table: Mapping[str, Any]) -> Any:
-    kinds = {"jets": JetModel, "soft": SoftModel, "sumet": SumEtModel}
-    parts: dict[str, Any] = {name: tuple(_record(kind, t) for t in table[name]) for name, kind in kinds.items()}
-    fake = _record(FakeTau, table["fake"]) if "fake" in table else None
-    return _record(ProcessModel, table, **parts, parent=_record(ParentModel, table["parent"]), fake=fake)
-
-
 _FITTED = tomllib.loads(resources.files(__package__).joinpath("processes.toml").read_text(encoding="utf-8"))
 
-DETECTOR: Detector = _record(Detector, _FITTED["detector"])
+DETECTOR: Detector = TypeAdapter(Detector).validate_python(_FITTED["detector"])
 
-PROCESSES: Mapping[str, ProcessModel] = MappingProxyType({k: _process(t) for k, t in _FITTED["processes"].items()})
+PROCESSES: Mapping[str, ProcessModel] = MappingProxyType(
+    TypeAdapter(dict[str, ProcessModel]).validate_python(_FITTED["processes"])
+)
 """The shapes of each process."""
 
-SAMPLES: tuple[Sample, ...] = tuple(_record(Sample, table) for table in _FITTED["samples"])
+SAMPLES: tuple[Sample, ...] = TypeAdapter(tuple[Sample, ...]).validate_python(_FITTED["samples"])
 """Yields: which samples there are, how many events each has and how they share among jet numbers."""
 
 SIGNAL_FRACTION = sum(s.events for s in SAMPLES if s.signal) / sum(s.events for s in SAMPLES)
@@ -222,39 +209,37 @@ class SimulationSettings:
     shifts: Shifts = field(default_factory=Shifts)
 
     def __post_init__(self) -> None:
-        if self.events < 1:
-            raise ConfigError(f"events must be at least 1, not {self.events}")
-        if self.events > _MOST_EVENTS:
-            raise ConfigError(f"events must be at most {_MOST_EVENTS}, because EventId has 64 bits, not {self.events}")
-        if self.seed < 0:
-            raise ConfigError(f"seed must be at least 0, not {self.seed}")
-        if not 0.0 < self.signal_fraction < 1.0:
-            raise ConfigError(f"signal_fraction must lie between 0 and 1, not be {self.signal_fraction}")
-        if not _HIGGS_MASSES[0] <= self.higgs_mass <= _HIGGS_MASSES[1]:
-            raise ConfigError(f"higgs_mass must lie in {_HIGGS_MASSES} GeV, not be {self.higgs_mass}")
-        if not (math.isfinite(self.luminosity) and self.luminosity > 0.0):
-            raise ConfigError(f"luminosity must be a positive number, not {self.luminosity}")
-        self._check_mix()
-        self._check_sets()
-
-    def _check_mix(self) -> None:
+        classes = (("s", "signal"), ("b", "background"))
         unknown = sorted(set(self.mix) - set(PROCESSES))
-        if unknown:
-            raise ConfigError(f"mix names unknown processes {unknown}; known are {list(PROCESSES)}")
         wrong = {k: v for k, v in self.mix.items() if not (math.isfinite(v) and v >= 0.0)}
-        if wrong:
-            raise ConfigError(f"mix must hold numbers of at least 0, not {wrong}")
-        for label, what in (("s", "signal"), ("b", "background")):
-            if not any(self.mix.get(k, 1.0) > 0.0 for k, p in PROCESSES.items() if p.label == label):
-                raise ConfigError(f"mix leaves no {what} process")
-
-    def _check_sets(self) -> None:
-        unknown = sorted(set(self.set_proportions) - set(_SET_NAMES))
-        if unknown:
-            raise ConfigError(f"set_proportions names unknown sets {unknown}; known are {list(_SET_NAMES)}")
-        values = list(self.set_proportions.values())
-        if not values or any(not math.isfinite(v) or v < 0.0 for v in values) or sum(values) <= 0.0:
-            raise ConfigError(f"set_proportions must be numbers of at least 0, not all 0: {dict(self.set_proportions)}")
+        present = {p.label for k, p in PROCESSES.items() if self.mix.get(k, 1.0) > 0.0}
+        sets, shares = sorted(set(self.set_proportions) - set(_SET_NAMES)), list(self.set_proportions.values())
+        share_rule = f"set_proportions must be numbers of at least 0, not all 0: {dict(self.set_proportions)}"
+        rules = (
+            (self.events >= 1, f"events must be at least 1, not {self.events}"),
+            (
+                self.events <= _MOST_EVENTS,
+                f"events must be at most {_MOST_EVENTS}, because EventId has 64 bits, not {self.events}",
+            ),
+            (self.seed >= 0, f"seed must be at least 0, not {self.seed}"),
+            (
+                0.0 < self.signal_fraction < 1.0,
+                f"signal_fraction must lie between 0 and 1, not be {self.signal_fraction}",
+            ),
+            (
+                _HIGGS_MASSES[0] <= self.higgs_mass <= _HIGGS_MASSES[1],
+                f"higgs_mass must lie in {_HIGGS_MASSES} GeV, not be {self.higgs_mass}",
+            ),
+            (0.0 < self.luminosity < math.inf, f"luminosity must be a positive number, not {self.luminosity}"),
+            (not unknown, f"mix names unknown processes {unknown}; known are {list(PROCESSES)}"),
+            (not wrong, f"mix must hold numbers of at least 0, not {wrong}"),
+            *((label in present, f"mix leaves no {what} process") for label, what in classes),
+            (not sets, f"set_proportions names unknown sets {sets}; known are {list(_SET_NAMES)}"),
+            (all(0.0 <= share < math.inf for share in shares) and sum(shares) > 0.0, share_rule),
+        )
+        for holds, message in rules:
+            if not holds:
+                raise ConfigError(message)
 
     def identity(self) -> str:
         """A digest of everything the events depend on: these settings and the version of the simulation.
@@ -273,5 +258,4 @@ class SimulationSettings:
             "set_proportions": {k: float(self.set_proportions.get(k, 0.0)) for k in _SET_NAMES},
             "shifts": asdict(self.shifts),
         }
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return canonical_digest(content)[:16]
