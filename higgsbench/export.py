@@ -15,12 +15,12 @@ from urllib.parse import urlsplit, urlunsplit
 from higgsbench.errors import ConfigError, MissingExtraError, StoreError
 from higgsbench.files import ROWS, file_digest, read_vouched
 from higgsbench.leaderboard.board import Leaderboard
-from higgsbench.runs.stored import find_run
+from higgsbench.runs import find_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from higgsbench.runs.result import RunResult
+    from higgsbench.runs import RunResult
     from higgsbench.runs.stored import StoredRow, StoredRun
 
 _FILES = (ROWS, "config.yaml", "environment.json", "stack.json")

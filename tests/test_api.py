@@ -16,7 +16,7 @@ from higgsbench.api import load_run_config
 from higgsbench.cli.main import main
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.events.simulate import SimulationSettings, write_simulated
-from higgsbench.runs.result import RunResult
+from higgsbench.runs import RunResult
 
 Call = Callable[..., str]
 

@@ -19,7 +19,7 @@ import higgsbench
 from benchmarks.common import REFERENCE, SectionedReport
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.files import ROWS, file_digest, parse_sealed
-from higgsbench.runs.result import RunResult
+from higgsbench.runs import RunResult
 from higgsbench.runs.store import RunStore
 
 _TITLES = {

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from higgsbench.errors import ConfigError
 from higgsbench.events import Events
-from higgsbench.runs.result import RunResult
+from higgsbench.runs import RunResult
 from higgsbench.runs.stored import StoredRun
 
 P = ParamSpec("P")

@@ -29,7 +29,7 @@ from higgsbench.errors import HiggsbenchWarning
 from higgsbench.events import Events, load_events
 from higgsbench.files import printable
 from higgsbench.metrics.significance import BinningRules
-from higgsbench.runs.stored import find_run
+from higgsbench.runs import find_run
 from higgsbench.schema import ATLAS_HIGGS, B_REG, TableSchema
 
 if TYPE_CHECKING:

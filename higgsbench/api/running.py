@@ -12,11 +12,11 @@ from higgsbench.config import LoadedConfig, load_config
 from higgsbench.config.model import parse_duration, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
+from higgsbench.runs import RunResult
 from higgsbench.runs.engines import EngineSettings
 from higgsbench.runs.engines.base import load_cluster
 from higgsbench.runs.environment import available_cores
-from higgsbench.runs.result import Listener, RunResult
-from higgsbench.runs.run import checked_plan, run_config
+from higgsbench.runs.run import Listener, checked_plan, run_config
 
 if TYPE_CHECKING:
     from higgsbench.runs.cost import Forecast

@@ -15,8 +15,8 @@ from higgsbench.files import one_line, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from higgsbench.runs import RunResult
     from higgsbench.runs.cost import Forecast
-    from higgsbench.runs.result import RunResult
     from higgsbench.tune.nested import TuneResult
 
 

@@ -70,7 +70,7 @@ def leaderboard(
 def _runs_folder(named: Path) -> Path:
     """Return a folder of runs as it is, and the folder of a run that is named in another way."""
     from higgsbench.errors import StoreError
-    from higgsbench.runs.stored import find_run
+    from higgsbench.runs import find_run
 
     if named.expanduser().exists() or len(named.parts) > 1:
         return named

@@ -15,7 +15,8 @@ from higgsbench.metrics.ams import ams
 from higgsbench.metrics.comparisons import Difference, corrected_resampled_t, difference_of, effective_degrees
 from higgsbench.metrics.estimates import METRICS, Scored, selected_sums
 from higgsbench.metrics.weights import evaluation_weights
-from higgsbench.runs.stored import StoredRow, StoredRun, find_run
+from higgsbench.runs import find_run
+from higgsbench.runs.stored import StoredRow, StoredRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,8 @@ from higgsbench.ensemble.evaluate import paired_error
 from higgsbench.errors import ConfigError, HiggsbenchError, StoreError
 from higgsbench.leaderboard.columns import Table, Tables, check_sort, difference_key, lower_is_better
 from higgsbench.metrics.estimates import METRICS
-from higgsbench.runs.stored import StoredRow, StoredRun, find_run, run_folders, stored_units
+from higgsbench.runs import find_run, run_folders
+from higgsbench.runs.stored import StoredRow, StoredRun, stored_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from higgsbench.ensemble.evaluate import Replicas
-    from higgsbench.runs.result import RunResult
+    from higgsbench.runs import RunResult
 
 NOT_DISTINGUISHABLE = 2.0
 """Rows whose paired difference to the first is under this many standard errors are marked as not distinguishable."""

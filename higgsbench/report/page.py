@@ -16,14 +16,14 @@ from higgsbench.report.context import Context
 from higgsbench.report.events import selection, shifts
 from higgsbench.report.importance import importance
 from higgsbench.report.rows import calibration, curves, separation
-from higgsbench.runs.stored import find_run
+from higgsbench.runs import find_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from higgsbench.inference.events import Systematic
     from higgsbench.pages.html import Part
-    from higgsbench.runs.result import RunResult
+    from higgsbench.runs import RunResult
     from higgsbench.runs.stored import StoredRun
 
 

@@ -1,1 +1,119 @@
-"""Floor 4: plan of work units, execution, the store on disk, resume."""
+"""Floor 4: plan of work units, execution, the store on disk, resume; here, what a run gives and how one is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from higgsbench.errors import StoreError, nearest_hint
+from higgsbench.files import ROWS
+from higgsbench.runs.stored import StoredRun
+
+if TYPE_CHECKING:
+    from higgsbench.runs.budget import LeftOut
+
+LATEST = "latest"
+
+
+class Failure(NamedTuple):
+    """A unit that failed: its model raised, exceeded a limit, or ended its process.
+
+    Attributes:
+        row: name of the row.
+        message: last line of the traceback.
+        path: file with the whole traceback, absolute; None for a row that was refused before any fit.
+    """
+
+    row: str
+    message: str
+    path: Path | None
+
+
+@dataclass(frozen=True, repr=False)
+class RunResult:
+    """The result of a run.
+
+    Attributes:
+        folder: where everything is stored; absolute, so that it holds when the working folder changes.
+        rows: leaderboard records.
+        trained: number of units trained by this call.
+        reused: number of units that were already there.
+        failures: units that raised.
+        left_out: rows that a time limit had no room for.
+    """
+
+    folder: Path
+    rows: list[dict[str, Any]]
+    trained: int
+    reused: int
+    failures: list[Failure]
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", self.folder.absolute())
+
+    def __repr__(self) -> str:
+        """Name the folder and the best row; the rows themselves are long."""
+        done = [row for row in self.rows if row["status"] == "ok"]
+        best = max(done, key=lambda row: float(row["ams_cv"]), default=None)
+        parts = [f"{len(done)} rows"]
+        if best is not None:
+            parts.append(f"highest AMS cv {best['ams_cv']:.3f} ± {best['ams_cv_se']:.3f} ({best['name']})")
+        if self.failures:
+            parts.append(f"{len(self.failures)} failed fits")
+        if self.left_out:
+            parts.append(f"{len(self.left_out)} left out for time")
+        return f"<RunResult {self.folder}: {', '.join(parts)}; {self.trained} fits trained, {self.reused} reused>"
+
+
+def find_run(run: str | Path | StoredRun | RunResult, results: str | Path = "results") -> StoredRun:
+    """Return the run that is named; every command and Python function that takes a run finds it here.
+
+    Args:
+        run: a run's folder, the name of a run in `results`, `latest` for the one in `results` that was finished last, a
+            folder of runs, of which the one finished last is taken, or what `higgsbench.run` returned.
+        results: folder that holds runs.
+
+    Raises:
+        StoreError: if there is no such run, or it is unfinished, damaged, or of a version that this one cannot read.
+    """
+    if isinstance(run, StoredRun):
+        return run
+    if isinstance(run, RunResult):
+        return StoredRun(run.folder)
+    named, beside = Path(run).expanduser(), Path(results).expanduser()
+    for folder in (named, beside / named):
+        if _is_run(folder):
+            return StoredRun(folder)
+    for folder in (beside,) if str(run) == LATEST else (named,):
+        finished = [file for file in folder.glob(f"*/{ROWS}") if not file.parent.name.startswith(".")]
+        if finished:
+            return StoredRun(max(finished, key=lambda file: (file.stat().st_mtime_ns, file.parent.name)).parent)
+    if named.is_file():
+        raise StoreError(f"{run}: a file; name a run's folder, a run in {results}, or latest")
+    known = [folder.name for folder in run_folders(beside)] if beside.is_dir() else []
+    hint = nearest_hint(str(run), known, f"; there are {', '.join(known[:8])}" if known else "")
+    raise StoreError(
+        f"{run}: no finished run of that name here or in {results}{hint}; `higgsbench run` prints where it stores one"
+    )
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder holds a run, finished or not."""
+    return (folder / ROWS).is_file() or (folder / "units").is_dir()
+
+
+def run_folders(results: Path) -> list[Path]:
+    """Return the folders of all runs under a folder, unfinished ones too, or the folder itself where it is a run.
+
+    Raises:
+        StoreError: if there is no such folder.
+    """
+    if results.is_file():
+        raise StoreError(f"{results}: a file; name a folder of runs, or the folder of one run")
+    if not results.is_dir():
+        raise StoreError(f"{results}: no such folder; `higgsbench run` makes it")
+    if _is_run(results):
+        return [results]
+    return sorted(p for p in results.iterdir() if p.is_dir() and not p.name.startswith(".") and _is_run(p))

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.runs.dataset import Dataset
-    from higgsbench.runs.plan import Plan, Row
+    from higgsbench.runs.plan import Dataset, Plan, Row
     from higgsbench.runs.unit import Unit
 
 _EVENTS, _SMALL_SHARE = 4000, 0.25

@@ -1,33 +1,38 @@
-"""The plan of a run: rows, work units with the digests that identify them, and checks before the first fit."""
+"""The plan of a run: its events and folds, its rows, and work units with the digests that identify them."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import marshal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.config.model import FeatureConfig
-from higgsbench.errors import ConfigError, ModelError
+from higgsbench.challenge import TEST_SETS
+from higgsbench.config.load import source_events
+from higgsbench.config.model import FeatureConfig, format_size, parse_size
+from higgsbench.errors import ConfigError, DataError, ModelError
+from higgsbench.events.read import open_events
+from higgsbench.events.table import Events
 from higgsbench.features import resolve_features
 from higgsbench.files import canonical_digest
+from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models import get_model
-from higgsbench.models.building import RefusedParameterError, on_device, probe_parameters
-from higgsbench.runs.environment import package_version
+from higgsbench.models.building import on_device
+from higgsbench.runs.environment import available_memory, package_version
 from higgsbench.runs.unit import REFIT, Unit
-from higgsbench.validation.folds import PROPORTIONAL
+from higgsbench.validation.folds import PROPORTIONAL, fold_assignments, group_index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
+
+    from numpy.typing import NDArray
 
     from higgsbench.config import LoadedConfig, ModelConfig, RunConfig
     from higgsbench.features import Features
-    from higgsbench.models import ModelSpec, Preset
-    from higgsbench.runs.dataset import Dataset
+    from higgsbench.models import ModelSpec
     from higgsbench.schema import TableSchema
 
 UNIT_FORMAT = 5
@@ -36,8 +41,35 @@ UNIT_FORMAT = 5
 DEFAULT_FEATURES, DEFAULT_WEIGHTS = "raw", "balanced"
 """The defaults where neither the configuration nor the preset makes a choice."""
 
-FEW = 20
-"""Events of a class in a fold below which its numbers say little: the relative error of a count is then above 20%."""
+_PER_SIMULATED = 600.0
+"""Bytes of the main process per simulated event: the table and a copy of it, as measured up to 600,000 events."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Events of a run.
+
+    Attributes:
+        train: labelled events that are cross-validated.
+        test: held-out events, or None.
+        y: (n,) truth of the training events.
+        weight: (n,) their evaluation weights at the reference totals.
+        totals: reference totals (N_s, N_b).
+        group: (n,) index of the jet group, or None where the layout has no groups.
+        groups: the numbers that form each group.
+        fold: (repeats, n) fold numbers.
+        fold_digest: identity of the folds.
+    """
+
+    train: Events
+    test: Events | None
+    y: NDArray[np.bool_]
+    weight: NDArray[np.float64]
+    totals: tuple[float, float]
+    group: NDArray[np.int64] | None
+    groups: tuple[tuple[int, ...], ...]
+    fold: NDArray[np.int64]
+    fold_digest: str
 
 
 @dataclass(frozen=True)
@@ -161,8 +193,15 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
     spec.check_parameters(entry.params)
     preset = entry.preset or config.preset
     settings = spec.preset(preset)
-    choice = entry.features or config.features or _of_preset(settings, dataset.train.schema)
-    features = chosen_features(choice, dataset.train.schema)
+    asked, schema = entry.features or config.features, dataset.train.schema
+    choice = asked or FeatureConfig(set=settings.features or DEFAULT_FEATURES)
+    try:
+        features = chosen_features(choice, schema)
+    except ConfigError:
+        if asked:
+            raise
+        choice = FeatureConfig(set=DEFAULT_FEATURES)  # the layout lacks what the set of the preset needs
+        features = chosen_features(choice, schema)
     wanted = entry.training_weights or config.training_weights or settings.training_weights or DEFAULT_WEIGHTS
     weights = wanted if spec.sample_weight else "none"
     calibration = entry.calibration or config.calibration
@@ -170,9 +209,7 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
         calibration = "prior" if weights in PROPORTIONAL else "logit"
     split = entry.jet_split or config.jet_split
     if split != "none" and dataset.group is None:
-        raise ConfigError(
-            f"jet_split: {split!r} needs a group column, which the layout {dataset.train.schema.name} lacks"
-        )
+        raise ConfigError(f"jet_split: {split!r} needs a group column, which the layout {schema.name} lacks")
     variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
     params, note = on_device(spec, {**settings.params, **spec.canonical(entry.params)}, config.device)
     return [
@@ -181,22 +218,8 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
     ]
 
 
-def _of_preset(settings: Preset, schema: TableSchema) -> FeatureConfig:
-    """Return the preset's features, or the raw columns where the layout lacks what the set needs."""
-    choice = FeatureConfig(set=settings.features or DEFAULT_FEATURES)
-    try:
-        chosen_features(choice, schema)
-    except ConfigError:
-        return FeatureConfig(set=DEFAULT_FEATURES)
-    return choice
-
-
 def chosen_features(choice: FeatureConfig, schema: TableSchema) -> Features:
-    """Turn the `features` of a configuration, or of a stored run, into expressions.
-
-    Raises:
-        ConfigError: for a set or column that does not exist.
-    """
+    """Turn the `features` of a configuration or of a stored run into expressions; a ConfigError for unknown names."""
     return resolve_features(
         schema,
         name=choice.set,
@@ -267,64 +290,112 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
     return units
 
 
-def check_members(plan: Plan) -> None:
-    """Check `stack.members` against the plan, before anything is trained.
+def load_dataset(config: RunConfig) -> Dataset:
+    """Load and split the events that a configuration asks for.
 
     Raises:
-        ConfigError: if a member is not in the run.
+        ConfigError: if the configuration names no events or sets that do not exist, or simulates more than fit.
+        DataError: if a file breaks a rule.
     """
-    rows = [*plan.rows, *(row for row, _ in plan.refused)]
-    known = {row.label for row in rows} | {row.name for row in rows}
-    for name in plan.config.stack.members or ():
-        if name not in known:
-            raise ConfigError(f"stack.members: no row named {name!r}; there are {', '.join(sorted(known))}")
-
-
-def check_trainable(
-    loaded: LoadedConfig, plan: Plan, note: Callable[[str], object], known: Collection[str] = ()
-) -> None:
-    """Let the libraries judge the parameters that the configuration gives, a few milliseconds for each model.
-
-    Args:
-        loaded: the configuration.
-        plan: its plan.
-        note: receives rows that cannot be trained, and choices that are legal but make the numbers worthless.
-        known: keys of units that are stored already; a model that has only these to train was judged before.
-
-    Raises:
-        ConfigError: naming the file, the line and the parameter.
-    """
-    seen = set()
-    for index, entry in enumerate(loaded.config.models):
-        rows = [i for i, row in enumerate(plan.rows) if row.label == entry.row_label]
-        if all(unit.key in known for i in rows for unit in plan.units_of(i)):
-            continue
-        row = plan.rows[rows[0]]
-        case = json.dumps([entry.model, row.params, len(row.features.columns)], sort_keys=True)
-        if case in seen:
-            continue
-        seen.add(case)
-        try:
-            probe_parameters(row.spec, row.params, entry.params, row.features.columns, len(plan.dataset.train))
-        except RefusedParameterError as error:
-            path: tuple[str | int, ...] = ("models", index, "params")
-            raise loaded.error(path if error.parameter is None else (*path, error.parameter), str(error)) from error
-    if warning := few_events(plan.dataset):
-        note(warning)
-    if plan.refused:
-        names = ", ".join(row.name for row, _ in plan.refused)
-        note(f"{plan.refused[0][1]}; not trained: {names}")
-
-
-def few_events(dataset: Dataset) -> str:
-    """Return a line of warning where a fold holds very few events of a class, otherwise an empty text."""
-    fold = dataset.fold[0]
-    for name, members in (("signal", dataset.y), ("background", ~dataset.y)):
-        least = int(np.bincount(fold[members], minlength=int(fold.max()) + 1).min())
-        if least < FEW:
-            events = "event" if least == 1 else "events"
-            return (
-                f"{dataset.train.source}: a fold holds only {least} {name} {events}; below {FEW} the numbers and their "
-                "errors say little (use more events or fewer folds)"
+    _check_simulation(config)
+    events = source_events(config.data, stored=True)
+    if not events.labelled:
+        raise DataError(f"{events.source}: no columns {events.schema.label} and {events.schema.weight}: cannot train")
+    train, test = _split(events, config)
+    y = train.y
+    for name, members in (("signal", y), ("background", ~y)):
+        if not members.any():
+            labels = sorted(str(label) for label in train.frame[train.schema.label].unique())[:5]
+            raise DataError(
+                f"{train.source}: no {name} events among the {len(train)} training events; column "
+                f"{train.schema.label} has {', '.join(repr(label[:30]) for label in labels)}"
             )
-    return ""
+    totals = (config.data.n_s or events.totals()[0], config.data.n_b or events.totals()[1])
+    weight = evaluation_weights(y, train.weight, *totals)
+    groups = tuple(tuple(g) for g in config.jet_groups) if config.jet_groups else train.schema.groups
+    group = _group_of(train, groups)
+    if test is not None:
+        _group_of(test, groups)
+    fold = fold_assignments(y, group, config.folds, config.repeats, config.seed, train.event_id)
+    # A digest of the assignment itself, so that a splitter that changes between versions shows.
+    digest = canonical_digest([train.digest, hashlib.sha256(fold.tobytes()).hexdigest()])
+    return Dataset(train, test, y, weight, totals, group, groups, fold, digest)
+
+
+def _check_simulation(config: RunConfig) -> None:
+    """Refuse more simulated events than memory holds, before any is simulated."""
+    if config.data.source != "simulated" or config.data.events is None:
+        return
+    need = _PER_SIMULATED * config.data.events
+    limit, source = available_memory(), "the available memory"
+    if config.memory_limit:
+        limit, source = parse_size(config.memory_limit), "memory_limit"
+    if need > limit:
+        raise ConfigError(
+            f"data.events: {config.data.events:,} simulated events need about {format_size(need)} of memory "
+            f"({_PER_SIMULATED:.0f} bytes each); {source} is {format_size(limit)}: take at most "
+            f"{int(limit / _PER_SIMULATED):,}, or write a file with `higgsbench data simulate` and train from that"
+        )
+
+
+def _group_of(events: Events, groups: Sequence[Sequence[int]]) -> NDArray[np.int64] | None:
+    """Return the position of each event's group; None where there are no groups."""
+    if events.group is None or not groups:
+        return None
+    try:
+        return group_index(events.group, groups)
+    except ConfigError as error:
+        raise ConfigError(f"{events.source}, column {events.schema.group}: {error}") from error
+
+
+def _split(events: Events, config: RunConfig) -> tuple[Events, Events | None]:
+    """Return the training events, and the held-out ones of the same file or of a file of their own."""
+    data = config.data
+    if events.subset is None:
+        if data.train_sets is not None or (data.test_sets is not None and data.test is None):
+            column = events.schema.subset or "of subsets (KaggleSet)"
+            raise ConfigError(f"data: train_sets and test_sets need a column {column}, which {events.source} lacks")
+        return events, _test_file(config, events)
+    if data.train_sets is not None and not data.train_sets:
+        raise ConfigError("data.train_sets: the list is empty")
+    allowed = events.schema.subset_values
+    for key, chosen in (("train_sets", data.train_sets), ("test_sets", data.test_sets)):
+        unknown = [name for name in chosen or () if allowed and name not in allowed]
+        if unknown:
+            raise ConfigError(f"data.{key}: no set named {unknown[0]!r}; sets are {', '.join(allowed)}")
+    train_sets = data.train_sets or ["t"]
+    test_sets = TEST_SETS if data.test_sets is None else data.test_sets
+    both = sorted(set(train_sets) & set(test_sets))
+    if both and data.test is None:
+        raise ConfigError(f"data: set {both[0]!r} is in train_sets and in test_sets")
+    members = events.in_subsets(train_sets)
+    if not members.any():
+        have = ", ".join(sorted(set(events.subset.tolist())))
+        raise ConfigError(f"data.train_sets: {events.source} has no events of {', '.join(train_sets)}; it has {have}")
+    train = events if members.all() else events.take(members)
+    if data.test is not None:
+        return train, _test_file(config, train)
+    held_out = events.in_subsets(test_sets)
+    if data.test_sets and not held_out.any():
+        raise ConfigError(f"data.test_sets: {events.source} has no events of {', '.join(test_sets)}")
+    return train, events.take(held_out) if held_out.any() else None
+
+
+def _test_file(config: RunConfig, train: Events) -> Events | None:
+    """Return the events of the separate test file, if there is one."""
+    path = config.data.test
+    if path is None:
+        return None
+    test = open_events(path, train.schema)
+    if test.subset is not None and config.data.test_sets is not None:
+        chosen = test.in_subsets(config.data.test_sets)
+        if not chosen.any():
+            raise ConfigError(f"data.test_sets: {path} has no events of {', '.join(config.data.test_sets)}")
+        test = test.take(chosen)
+    shared = np.intersect1d(train.event_id, test.event_id)
+    if train.schema.event_id is not None and shared.size:
+        raise DataError(
+            f"{path}: {shared.size} events are also training events, e.g. {train.schema.event_id} {int(shared[0])}; "
+            "a test on them would be worthless"
+        )
+    return test

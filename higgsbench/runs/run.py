@@ -4,47 +4,144 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import re
+import tempfile
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
-from higgsbench.errors import ConfigError
+import numpy as np
+
+from higgsbench.errors import ConfigError, StoreError
+from higgsbench.features import feature_matrix
+from higgsbench.files import temporary_prefix
+from higgsbench.models.building import RefusedParameterError, probe_parameters
+from higgsbench.runs import Failure, RunResult
 from higgsbench.runs.artifacts import current_rows, damaged_results, folder_name, write_inputs, write_results
 from higgsbench.runs.assemble import AssembledRow, assembled_row, assembled_stack, failed_record
 from higgsbench.runs.budget import fit_to_memory, within_limit
 from higgsbench.runs.cost import stored_keys
-from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.engines import execute, units_at_a_time
 from higgsbench.runs.environment import environment, give_back
-from higgsbench.runs.lock import reuse, run_lock
-from higgsbench.runs.plan import Plan, check_members, check_trainable, make_plan
-from higgsbench.runs.result import Failure, Listener, RunResult, Silent, last_line
-from higgsbench.runs.store import RunStore
-from higgsbench.runs.unit import Unit, UnitResult, Workspace, save_events, working_folder
+from higgsbench.runs.plan import Plan, load_dataset, make_plan
+from higgsbench.runs.store import RunStore, run_lock
+from higgsbench.runs.unit import Unit, UnitResult, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
     from higgsbench.config import LoadedConfig
+    from higgsbench.features import Features
     from higgsbench.runs.budget import LeftOut, TimeBudget
     from higgsbench.runs.engines import EngineSettings
+    from higgsbench.runs.plan import Dataset
+
+FEW = 20
+"""Events of a class in a fold below which its numbers say little: the relative error of a count is then above 20%."""
+
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")
+"""How the message of a traceback begins; the lines of its frames are indented."""
+
+
+def last_line(error: str) -> str:
+    """Return the sentence at the end of a failed unit's text; for a traceback, the first line of its message."""
+    lines = error.strip().splitlines()
+    frames = [at for at, line in enumerate(lines) if line.startswith('  File "')]
+    if frames and lines[0].startswith("Traceback"):
+        for line in lines[frames[-1] + 1 :]:
+            if _EXCEPTION.match(line):
+                return line.strip()
+    return lines[-1].strip() if lines else "no reason is stored"
+
+
+class Listener(Protocol):
+    """Receives the progress of a run."""
+
+    def planned(self, folder: Path, total: int, done: int) -> None:
+        """The plan is made: `done` of `total` units are already stored."""
+        return
+
+    def started(self, row: str, repeat: int, fold: int) -> None:
+        """A unit was handed to a worker."""
+        return
+
+    def finished(self, row: str, repeat: int, fold: int, seconds: float, failed: bool) -> None:
+        """A unit came back and is stored."""
+        return
+
+    def row_done(self, record: dict[str, Any]) -> None:
+        """All units of a row are there; these are its metrics."""
+        return
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+        return
+
+
+class Silent(Listener):
+    """A listener that ignores everything."""
 
 
 def checked_plan(loaded: LoadedConfig, note: Callable[[str], object], known: Collection[str] = ()) -> Plan:
-    """Load the events, plan the run, and find what would go wrong in every fit.
-
-    Args:
-        loaded: validated configuration.
-        note: receives one line per remark.
-        known: keys of units that are stored already; models that have only these are not checked again.
+    """Load the events, plan the run, and find what would go wrong in every fit; arguments as for `check_trainable`.
 
     Raises:
         HiggsbenchError: for bad configuration or data.
     """
     plan = make_plan(loaded, load_dataset(loaded.config))
-    check_members(plan)
+    rows = [*plan.rows, *(row for row, _ in plan.refused)]
+    names = {row.label for row in rows} | {row.name for row in rows}
+    for name in plan.config.stack.members or ():
+        if name not in names:
+            raise ConfigError(f"stack.members: no row named {name!r}; there are {', '.join(sorted(names))}")
     check_trainable(loaded, plan, note, known)
     return plan
+
+
+def check_trainable(
+    loaded: LoadedConfig, plan: Plan, note: Callable[[str], object], known: Collection[str] = ()
+) -> None:
+    """Let the libraries judge the parameters that the configuration gives, a few milliseconds for each model.
+
+    Args:
+        loaded: the configuration.
+        plan: its plan.
+        note: receives rows that cannot be trained, and choices that are legal but make the numbers worthless.
+        known: keys of units that are stored already; a model that has only these to train was judged before.
+
+    Raises:
+        ConfigError: naming the file, the line and the parameter.
+    """
+    seen = set()
+    for index, entry in enumerate(loaded.config.models):
+        rows = [i for i, row in enumerate(plan.rows) if row.label == entry.row_label]
+        if all(unit.key in known for i in rows for unit in plan.units_of(i)):
+            continue
+        row = plan.rows[rows[0]]
+        case = json.dumps([entry.model, row.params, len(row.features.columns)], sort_keys=True)
+        if case in seen:
+            continue
+        seen.add(case)
+        try:
+            probe_parameters(row.spec, row.params, entry.params, row.features.columns, len(plan.dataset.train))
+        except RefusedParameterError as error:
+            path: tuple[str | int, ...] = ("models", index, "params")
+            raise loaded.error(path if error.parameter is None else (*path, error.parameter), str(error)) from error
+    dataset, fold = plan.dataset, plan.dataset.fold[0]
+    for name, members in (("signal", dataset.y), ("background", ~dataset.y)):
+        least = int(np.bincount(fold[members], minlength=int(fold.max()) + 1).min())
+        if least < FEW:
+            events = "event" if least == 1 else "events"
+            note(
+                f"{dataset.train.source}: a fold holds only {least} {name} {events}; below {FEW} the numbers and their "
+                "errors say little (use more events or fewer folds)"
+            )
+            break
+    if plan.refused:
+        names = ", ".join(row.name for row, _ in plan.refused)
+        note(f"{plan.refused[0][1]}; not trained: {names}")
 
 
 def run_config(
@@ -88,34 +185,26 @@ def run_config(
     return _Run(plan, output, engine, listener, budget, retry_failed).carry_out()
 
 
+@dataclass
 class _Run:
-    def __init__(
-        self,
-        plan: Plan,
-        output: Path,
-        engine: EngineSettings,
-        listener: Listener,
-        budget: TimeBudget | None,
-        retry_failed: bool,
-    ) -> None:
-        self.plan = plan
-        self.output = output
-        self.engine = engine
-        self.retry_failed = retry_failed
-        self.listener = listener
-        self.budget = budget
-        self.events = plan.dataset.y.size
-        self.store = RunStore(output / folder_name(plan))
+    plan: Plan
+    output: Path
+    engine: EngineSettings
+    listener: Listener
+    budget: TimeBudget | None
+    retry_failed: bool
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        self.store = RunStore(self.output / folder_name(plan))
         self.folder = self.store.folder
         self.stored: dict[str, UnitResult] = {}
         self.failures = [Failure(row.name, reason, None) for row, reason in plan.refused]
         self.unstorable: set[str] = set()
         self.trained = 0
         self.done: dict[int, AssembledRow] = {}
-        self.with_model: frozenset[str] = frozenset()
-        if plan.config.store_models:
-            rows = range(len(plan.rows))
-            self.with_model = frozenset(u.key for index in rows for u in plan.predictors_of(index))
+        kept = range(len(plan.rows)) if plan.config.store_models else ()
+        self.with_model = frozenset(unit.key for index in kept for unit in plan.predictors_of(index))
 
     def carry_out(self) -> RunResult:
         done = self._finished()
@@ -135,56 +224,62 @@ class _Run:
         return RunResult(self.folder, rows, 0, total, self.failures)
 
     def _carry_out(self) -> RunResult:
+        plan, listener = self.plan, self.listener
         for name in damaged_results(self.folder):
-            self.listener.note(f"{name}: damaged or missing; rewriting it")
-        write_inputs(self.folder, self.plan, environment())
-        keys = {unit.key for unit in self.plan.units}
-        self.stored = reuse(self.store, self.output, keys, self.with_model, self.listener.note)
-        pending = [unit for unit in self.plan.units if unit.key not in self.stored]
+            listener.note(f"{name}: damaged or missing; rewriting it")
+        write_inputs(self.folder, plan, environment())
+        self.stored = self.store.reuse(self.output, {unit.key for unit in plan.units}, self.with_model, listener.note)
+        pending = [unit for unit in plan.units if unit.key not in self.stored]
         reused = len(self.stored)
         if not self.retry_failed:
             pending = self._without_failed(pending)
-        self.listener.planned(self.folder, len(self.plan.units), reused)
+        listener.planned(self.folder, len(plan.units), reused)
         for index in sorted({unit.row for unit in pending}):
-            self.plan.rows[index].spec.check_parameters(self.plan.rows[index].params)
-        for index in range(len(self.plan.rows)):
+            plan.rows[index].spec.check_parameters(plan.rows[index].params)
+        for index in range(len(plan.rows)):
             self._complete(index)
         if pending:
             # On a file system that the run and its workers share, if there is one.
             with working_folder(self.folder if self.engine.kind == "dask" else None) as folder:
                 self._train(pending, Workspace(folder))
-        left_out = self.budget.left_out(self.plan) if self.budget is not None else []
+        left_out = self.budget.left_out(plan) if self.budget is not None else []
         rows = self._assemble(left_out)
         return RunResult(self.folder, rows, self.trained, reused, self.failures, left_out)
 
     def _without_failed(self, pending: list[Unit]) -> list[Unit]:
         """Leave out the units that failed in an earlier call; a failure is a result and is reported."""
-        texts = {unit.key: self.store.read_error(unit.key) for unit in pending}
-        failed = [unit for unit in pending if texts[unit.key] is not None]
-        for unit in failed:
-            name, message = self.plan.rows[unit.row].name, last_line(texts[unit.key] or "")
-            self.failures.append(Failure(name, message, self.store.error_file(unit.key)))
+        wanted, failed = [], 0
+        for unit in pending:
+            text = self.store.read_error(unit.key)
+            if text is None:
+                wanted.append(unit)
+                continue
+            failed += 1
+            name = self.plan.rows[unit.row].name
+            self.failures.append(Failure(name, last_line(text), self.store.error_file(unit.key).absolute()))
         if failed:
-            what = "1 unit" if len(failed) == 1 else f"{len(failed)} units"
+            what = "1 unit" if failed == 1 else f"{failed} units"
             self.listener.note(f"{what} failed before and will not be trained again; use --retry-failed to do so")
-        return [unit for unit in pending if texts[unit.key] is None]
+        return wanted
 
     def _train(self, pending: list[Unit], workspace: Workspace) -> None:
         rows = {unit.row for unit in pending}
         save_events(workspace, self.plan.dataset, [self.plan.rows[i].features for i in sorted(rows)])
-        give_back(self.events)
+        give_back(self.plan.dataset.y.size)
         by_key = {unit.key: unit for unit in pending}
-
-        def started(unit: Unit) -> None:
-            self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
-
-        units = self._in_order(pending)
+        if self.budget is not None:
+            self.budget.plan(pending)
+        # Longest first, so that no core idles at the end waiting for one long fit.
+        longest = iter(sorted(pending, key=lambda u: (-u.spec.cost, u.row, u.repeat, u.fold)))
 
         def source() -> Unit | None:
-            unit = units()
+            unit = next(longest, None) if self.budget is None else self.budget.next_unit()
             if unit is None or unit.key not in self.with_model:
                 return unit
             return dataclasses.replace(unit, model_file=self.store.new_model_file(unit.key))
+
+        def started(unit: Unit) -> None:
+            self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
 
         results = execute(source, workspace, self.engine.for_units(len(pending)), started, self.listener.note)
         # Closed before the workspace is removed, so that no worker is left behind reading it.
@@ -192,26 +287,16 @@ class _Run:
             for result in results:
                 self._keep(by_key[result.key], result)
 
-    def _in_order(self, pending: list[Unit]) -> Callable[[], Unit | None]:
-        """Return what gives the next unit: the time budget, or else the longest first."""
-        if self.budget is not None:
-            self.budget.plan(pending)
-            return self.budget.next_unit
-        # Longest first, so that no core idles at the end waiting for one long fit.
-        order = iter(sorted(pending, key=lambda u: (-u.spec.cost, u.row, u.repeat, u.fold)))
-        return lambda: next(order, None)
-
     def _keep(self, unit: Unit, result: UnitResult) -> None:
         """Store what a unit brought back."""
         name = self.plan.rows[unit.row].name
         if result.error:
             path = self.store.write_error(result.key, result.error)
-            self.failures.append(Failure(name, last_line(result.error), path))
+            self.failures.append(Failure(name, last_line(result.error), path.absolute()))
         else:
             self.store.write(result)
             self.trained += 1
-            found = self.store.read(result.key)
-            if found is not None:
+            if (found := self.store.read(result.key)) is not None:
                 self.stored[result.key] = found
             if result.model is not None and result.model.reason and name not in self.unstorable:
                 self.unstorable.add(name)
@@ -231,7 +316,7 @@ class _Run:
         row = self.done[index] = assembled_row(self.plan, index, self.stored)
         for unit in units:
             self.stored[unit.key] = self.stored[unit.key].without_scores()
-        give_back(self.events)
+        give_back(self.plan.dataset.y.size)
         if self.budget is not None:
             self.budget.row_assembled(time.monotonic() - begin)
         self.listener.row_done(row.record)
@@ -239,26 +324,72 @@ class _Run:
             self.listener.note(f"{row.name}: {row.record['remark']}")
 
     def _assemble(self, left_out: list[LeftOut]) -> list[dict[str, Any]]:
+        """Write the results, and return the records of all rows: complete ones, the stack, those that failed."""
+        plan = self.plan
         if not self.done:
             if not self.failures:
                 raise ConfigError(f"no row was complete in time: {left_out[0].name}: {left_out[0].reason}")
             first = self.failures[0]
             see = "" if first.path is None else f" (see {first.path})"
             raise ConfigError(f"no row could be computed; first failure: {first.row}: {first.message}{see}")
-        stack = assembled_stack(self.plan, self.done)
-        give_back(self.events)
+        stack = assembled_stack(plan, self.done)
+        give_back(plan.dataset.y.size)
         if stack is not None:
             self.listener.row_done(stack.row.record)
-        failed = self._failed(without_time={row.name for row in left_out})
-        rows = current_rows(self.folder, self.plan)
-        return rows or write_results(self.folder, self.plan, self.done, stack, failed, left_out)
-
-    def _failed(self, without_time: Collection[str]) -> list[dict[str, Any]]:
-        """Return the records of rows that failed, with the reason."""
         reasons = {failure.row: failure.message for failure in reversed(self.failures)}
-        records = [
-            failed_record(row, self.plan, index, reasons.get(row.name, "not all of its units are stored"))
-            for index, row in enumerate(self.plan.rows)
+        without_time = {row.name for row in left_out}
+        failed = [
+            failed_record(row, plan, index, reasons.get(row.name, "not all of its units are stored"))
+            for index, row in enumerate(plan.rows)
             if index not in self.done and row.name not in without_time
         ]
-        return records + [failed_record(row, self.plan, None, reason) for row, reason in self.plan.refused]
+        failed += [failed_record(row, plan, None, reason) for row, reason in plan.refused]
+        return current_rows(self.folder, plan) or write_results(self.folder, plan, self.done, stack, failed, left_out)
+
+
+def working_folder(shared: Path | None) -> tempfile.TemporaryDirectory[str]:
+    """Make the folder of the workspace: in the system's folder for temporary files, or in one that machines share.
+
+    Raises:
+        StoreError: if writing fails.
+    """
+    try:
+        if shared is not None:
+            return tempfile.TemporaryDirectory(prefix=temporary_prefix(), dir=shared)
+        return tempfile.TemporaryDirectory(prefix="higgsbench-")
+    except OSError as error:
+        raise StoreError(f"no folder for the workers' copy of the events: {error.strerror}; set TMPDIR") from error
+
+
+def save_events(workspace: Workspace, dataset: Dataset, features: Iterable[Features]) -> None:
+    """Write numbers, labels, weights, folds, groups and one matrix per choice of features.
+
+    Raises:
+        StoreError: if writing fails.
+    """
+    choices = {choice.digest: choice for choice in features}
+    try:
+        for name, values in (("y", dataset.y), ("weight", dataset.weight), ("fold", dataset.fold)):
+            workspace.save(name, values)
+        for prefix, matrix, events in (("", "X", dataset.train), ("test_", "T", dataset.test)):
+            if events is None:
+                continue
+            numbers = np.zeros(len(events), np.int64) if events.group is None else events.group
+            workspace.save(f"{prefix}group", numbers)
+            workspace.save(f"{prefix}event_id", events.event_id)
+            with contextlib.ExitStack() as stack:
+                files = {
+                    digest: stack.enter_context(
+                        workspace.matrix(f"{matrix}-{digest}", (len(events), len(choice.columns)))
+                    )
+                    for digest, choice in choices.items()
+                }
+                # In one pass over the events; features are elementwise, so parts give the same bits.
+                for part in events.batches():
+                    for digest, choice in choices.items():
+                        files[digest].write(feature_matrix(part, choice).data)
+    except OSError as error:
+        why = error.strerror or "no space is left"
+        raise StoreError(
+            f"{workspace.folder}: the workers' copy of the events cannot be written: {why}; set TMPDIR"
+        ) from error

@@ -1,15 +1,17 @@
-"""The files of a run's units on disk: scores and model first, then the marker that vouches for them."""
+"""The files of a run's units on disk, scores and model first, then their marker; the lock on the run's folder."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from filelock import FileLock, Timeout
 
 from higgsbench.errors import StoreError
 from higgsbench.files import (
@@ -28,44 +30,35 @@ from higgsbench.files import (
 from higgsbench.runs.unit import StoredModel, UnitResult
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 _OOF, _TEST = 0, 1
+_TIMES = ("fit_seconds", "predict_us", "peak_mb")
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 """What reading a damaged file may raise."""
 
 
-@dataclass(frozen=True)
-class _Marker:
-    """Content of a unit's marker.
+LOCK, HOLDER = ".lock", ".holder"
+"""The locked file in a run's folder, and the text that names the process that holds the lock."""
 
-    Attributes:
-        content: the whole marker.
-        model: the fitted model, or None where none was asked for.
-    """
+_POLL, _QUIET = 0.1, 5.0
+"""Seconds between two attempts to take the lock, and seconds of waiting after which the user is told."""
+
+
+class _Marker(NamedTuple):
+    """The whole content of a unit's marker, and what it says about the fitted model."""
 
     content: dict[str, Any]
     model: StoredModel | None
 
-    @classmethod
-    def parse(cls, text: bytes, key: str) -> _Marker:
-        """Read a marker; raises one of `_DAMAGED` if it is not the marker of that unit."""
-        content = parse_sealed(text)
-        if content["key"] != key or not isinstance(content["checksum"], str):
-            raise ValueError("the marker of another unit")
-        entry = content.get("model")
-        if entry is None:
-            return cls(content, None)
-        return cls(content, StoredModel(entry["checksum"], str(entry.get("reason", ""))))
-
-    def vouches(self, data: Path, model: Path) -> bool:
-        """Whether these are the files that the marker describes."""
-        wanted = None if self.model is None else self.model.checksum
-        try:
-            same = file_digest(data) == self.content["checksum"]
-            return same and (wanted is None or file_digest(model) == wanted)
-        except OSError:
-            return False
+    def check(self, data: Path, model: Path) -> None:
+        """Raise OSError unless these are the files that the marker describes."""
+        wanted = [(data, self.content["checksum"])]
+        if self.model is not None and self.model.checksum is not None:
+            wanted.append((model, self.model.checksum))
+        for file, checksum in wanted:
+            if file_digest(file) != checksum:
+                raise OSError(f"{file}: does not match its marker")
 
 
 class RunStore:
@@ -130,20 +123,13 @@ class RunStore:
         try:
             with atomic_path(data) as temporary:
                 frame.write_parquet(temporary, compression="zstd", statistics=False)
-            marker: dict[str, Any] = {
-                "key": result.key,
-                "checksum": file_digest(data),
-                "events": sizes[0],
-                "test_events": sizes[1],
-                "fit_seconds": result.fit_seconds,
-                "predict_us": result.predict_us,
-                "peak_mb": result.peak_mb,
-            }
+            marker = {"checksum": file_digest(data), "events": sizes[0], "test_events": sizes[1]}
+            marker |= {name: getattr(result, name) for name in ("key", *_TIMES)}
             if result.model_file is not None:
                 put_in_place(Path(result.model_file), self.model_file(result.key))
                 marker["model"] = {"checksum": file_digest(self.model_file(result.key))}
             elif result.model is not None:
-                marker["model"] = {"checksum": None, "reason": result.model.reason}
+                marker["model"] = result.model._asdict()
             write_sealed(self._marker_file(result.key), marker)
             sync_folder(self.units)
             self.error_file(result.key).unlink(missing_ok=True)
@@ -152,24 +138,19 @@ class RunStore:
 
     def read(self, key: str) -> UnitResult | None:
         """Read a finished unit; None if there is none or it is damaged."""
-        marker, data = self._marker(key), self._data(key)
-        if marker is None or not marker.vouches(data, self.model_file(key)):
+        marker = self._marker(key)
+        if marker is None:
             return None
         try:
+            marker.check(self._data(key), self.model_file(key))
             with no_panic():
-                frame = pl.read_parquet(data, glob=False, hive_partitioning=False)
-            parts = [frame.filter(pl.col("part") == part) for part in (_OOF, _TEST)]
+                frame = pl.read_parquet(self._data(key), glob=False, hive_partitioning=False)
             if frame.dtypes != [pl.UInt8, pl.Int64, pl.Float64]:
                 return None
-            (ids, score), (test_ids, test_score) = (
-                (part["EventId"].to_numpy(), part["score"].to_numpy()) for part in parts
-            )
-            fit_seconds, predict_us, peak_mb = (
-                float(marker.content[name]) for name in ("fit_seconds", "predict_us", "peak_mb")
-            )
-            return UnitResult(
-                key, ids, score, test_ids, test_score, fit_seconds, predict_us, peak_mb, model=marker.model
-            )
+            parts = [frame.filter(pl.col("part") == part) for part in (_OOF, _TEST)]
+            (ids, score), (test_ids, test_score) = ((p["EventId"].to_numpy(), p["score"].to_numpy()) for p in parts)
+            times: dict[str, Any] = {name: float(marker.content[name]) for name in _TIMES}
+            return UnitResult(key, ids, score, test_ids, test_score, model=marker.model, **times)
         except (*_DAMAGED, pl.exceptions.PolarsError):
             return None
 
@@ -183,7 +164,11 @@ class RunStore:
         marker = self._marker(key)
         if marker is None or (with_model and marker.model is None):
             return False
-        return marker.vouches(self._data(key), self.model_file(key))
+        try:
+            marker.check(self._data(key), self.model_file(key))
+        except OSError:
+            return False
+        return True
 
     def model_file(self, key: str) -> Path:
         """Return where the fitted model of a unit is kept."""
@@ -216,12 +201,10 @@ class RunStore:
             How many were found.
         """
         wanted = set(keys)
-        before = len(wanted)
+        taken = set[str]()
         for other in others:
-            if not wanted:
-                break
-            wanted -= {key for key in sorted(wanted) if self._take(key, other, key in with_model)}
-        return before - len(wanted)
+            taken |= {key for key in sorted(wanted - taken) if self._take(key, other, key in with_model)}
+        return len(taken)
 
     def _take(self, key: str, other: RunStore, with_model: bool) -> bool:
         """Copy a unit whole, compare it with its marker, and only then give it the names of this run."""
@@ -232,15 +215,49 @@ class RunStore:
             with atomic_path(self._data(key)) as data:
                 shutil.copyfile(other._data(key), data)
                 if marker.model is None or marker.model.checksum is None:
-                    _check(marker.vouches(data, data))
+                    marker.check(data, data)
                 else:
                     with atomic_path(self.model_file(key)) as model:
                         _copy_or_link(other.model_file(key), model)
-                        _check(marker.vouches(data, model))
+                        marker.check(data, model)
             write_sealed(self._marker_file(key), marker.content)
         except OSError:
             return False
         return self.read(key) is not None
+
+    def reuse(
+        self, output: Path, keys: Collection[str], with_model: Collection[str], note: Callable[[str], object]
+    ) -> dict[str, UnitResult]:
+        """Read the finished units of the run, and copy those that other runs of the same folder have finished.
+
+        Args:
+            output: folder that holds the runs.
+            keys: the units of the plan.
+            with_model: units that count as finished only together with their fitted model.
+            note: receives what was taken over and what is computed again.
+        """
+        missing = set(keys) - self.keys()
+        if missing:
+            others = [p for p in sorted(output.iterdir()) if p.is_dir() and p != self.folder and p.name[0] != "."]
+            taken = self.adopt(missing, map(RunStore, others), with_model)
+            if taken:
+                note(f"{taken} finished units taken over from other runs in {output}")
+        out = {}
+        without = 0
+        for key in sorted(set(keys) & self.keys()):
+            found = self.read(key)
+            if found is None:
+                note(f"unit {key}: a stored file is damaged; it is computed again")
+            elif found.model is None and key in with_model:
+                without += 1
+            else:
+                out[key] = found
+        if without:
+            note(
+                f"{without} stored units have scores but no fitted models; they are computed again "
+                "(set store_models: false to avoid this)"
+            )
+        return out
 
     def write_error(self, key: str, text: str) -> Path:
         """Keep the traceback of a failed unit beside the others; return its path."""
@@ -271,7 +288,11 @@ class RunStore:
     def _marker(self, key: str) -> _Marker | None:
         """Read the marker of a unit; None where there is none or it is damaged."""
         try:
-            return _Marker.parse(self._marker_file(key).read_bytes(), key)
+            content = parse_sealed(self._marker_file(key).read_bytes())
+            if content["key"] != key or not content["checksum"]:
+                return None
+            entry = content.get("model")
+            return _Marker(content, None if entry is None else StoredModel(**entry))
         except _DAMAGED:
             return None
 
@@ -286,6 +307,51 @@ def _copy_or_link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _check(whole: bool) -> None:
-    if not whole:
-        raise OSError("a file does not match its marker")
+@contextlib.contextmanager
+def run_lock(folder: Path, note: Callable[[str], object], patience: float | None = None) -> Iterator[None]:
+    """Hold the lock of a run; wait while another process holds it.
+
+    The operating system releases the lock when its process ends, however it ends. Where the file system has no locks,
+    two processes may train a unit twice; the stored files are still correct, because they are replaced whole.
+
+    Args:
+        folder: the existing folder of the run.
+        note: receives one line if the wait is long.
+        patience: seconds to wait at most; None waits until the other process ends.
+
+    Raises:
+        StoreError: naming the holder, if the lock is not free in time.
+    """
+    lock, holder = FileLock(folder / LOCK), folder / HOLDER
+    try:
+        _acquire(lock, holder, note, patience)
+    except (OSError, NotImplementedError):  # no locks on this file system, or a folder that the store will report
+        yield
+        return
+    with contextlib.suppress(OSError):
+        holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _acquire(lock: FileLock, holder: Path, note: Callable[[str], object], patience: float | None) -> None:
+    """Take the lock; after a while tell the user who holds it, whom the file `holder` names."""
+    quiet = _QUIET if patience is None else min(_QUIET, patience)
+    try:
+        lock.acquire(timeout=quiet, poll_interval=_POLL)
+        return
+    except Timeout:
+        name = ""
+        with contextlib.suppress(OSError):
+            name = holder.read_text(encoding="utf-8", errors="replace").strip()[:200]
+        name = name or "another process"
+    note(f"waiting for {name}, which is writing to the same run")
+    try:
+        lock.acquire(timeout=-1 if patience is None else patience - quiet, poll_interval=_POLL)
+    except Timeout:
+        text = f"{holder.parent}: {name} is still writing to this run; try again when it has finished"
+        raise StoreError(text) from None

@@ -1,4 +1,4 @@
-"""A stored run: the only reader of what `higgsbench run` leaves in a folder, and the one way to name a run.
+"""A stored run: the only reader of what `higgsbench run` leaves in a folder.
 
 Importing this module loads no training library. Every file except `rows.json` is read on first use.
 """
@@ -19,7 +19,6 @@ import polars as pl
 from higgsbench import __version__
 from higgsbench.errors import ConfigError, StoreError, nearest_hint
 from higgsbench.files import ROWS, canonical_digest, no_panic, parse_json, read_sealed, read_vouched
-from higgsbench.runs.result import RunResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 SCORES, TEST_SCORES, REPLICAS = "scores.parquet", "test_scores.parquet", "replicas.parquet"
 STACK, CONFIG, ENVIRONMENT, PREDICTOR = "stack.json", "config.yaml", "environment.json", "predictor.json"
-LATEST = "latest"
 
 T = TypeVar("T")
 
@@ -109,13 +107,13 @@ class StoredRow:
         from higgsbench.ensemble.cut import CUT_RULES
 
         found: list[Any] = [self.record.get(key) for key in ("cut_rule", "threshold", "cut_fraction")]
-        rule, *numbers = found
-        if rule not in CUT_RULES or not all(map(_is_number, numbers)):
+        rule, threshold, fraction = found
+        if rule not in CUT_RULES or not (_is_number(threshold) and _is_number(fraction)):
             raise StoreError(
                 f"{self.run.folder / ROWS}: row {self.name!r} has no cut whose cut_rule is one of "
                 f"{', '.join(CUT_RULES)}, but {str(rule)[:60]!r}"
             )
-        return FrozenCut(str(rule), *map(float, numbers))
+        return FrozenCut(rule, threshold, fraction)
 
     @property
     def truth(self) -> Truth:
@@ -145,9 +143,10 @@ class StoredRun:
         folder: the run's folder.
 
     Attributes:
-        folder: the run's folder.
+        folder, name: the run's folder and its name.
         rows: all rows in stored order, failed ones too.
-        comparability: what a row must share with another one to be ranked against it.
+        comparability: what a row must share with another one to be ranked against it; `group` is its digest.
+        repeats: how often the cross-validation was repeated.
         source: name of the events, for titles.
         notes: what a reader of the run should know; a note is added for each damaged file that is read.
 
@@ -157,10 +156,13 @@ class StoredRun:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.name = folder.name
         self.notes: list[str] = []
         content = self._read_rows()
         self.rows = tuple(StoredRow(self, record) for record in content["rows"])
         self.comparability: dict[str, Any] = content["comparability"]
+        self.group = canonical_digest(self.comparability)
+        self.repeats = int(self.comparability.get("repeats", 1))
         self.source = str(content.get("source", ""))
         self.checksums = _of(dict, content.get("checksums"))
         left_out = [str(row.get("name", "")) for row in _of(list, content.get("left_out")) if isinstance(row, dict)]
@@ -175,7 +177,7 @@ class StoredRun:
         file = self.folder / ROWS
         if not file.is_file():
             what = "not a run; `higgsbench run` prints where it stores one"
-            if _is_run(self.folder):
+            if (self.folder / "units").is_dir():
                 done = stored_units(self.folder)
                 what = f"unfinished ({done} units stored); run its configuration again to go on"
             raise StoreError(f"{self.folder}: {what}")
@@ -194,11 +196,6 @@ class StoredRun:
         return content
 
     @property
-    def name(self) -> str:
-        """Name of the run."""
-        return self.folder.name
-
-    @property
     def version(self) -> str:
         """Version of higgsbench that wrote the run; empty if unknown."""
         try:
@@ -207,11 +204,6 @@ class StoredRun:
             return ""
         found = content.get("higgsbench") if isinstance(content, dict) else None
         return found[:40] if isinstance(found, str) and found.isprintable() else ""
-
-    @cached_property
-    def group(self) -> str:
-        """Digest of the comparability."""
-        return canonical_digest(self.comparability)
 
     @property
     def totals(self) -> tuple[float, float]:
@@ -222,11 +214,6 @@ class StoredRun:
     def b_reg(self) -> float:
         """Regularisation of the background in the AMS."""
         return self._shared("b_reg")
-
-    @property
-    def repeats(self) -> int:
-        """How often the cross-validation was repeated."""
-        return int(self.comparability.get("repeats", 1))
 
     def _shared(self, key: str) -> float:
         if key not in self.comparability:
@@ -257,11 +244,20 @@ class StoredRun:
             found |= {row.name: row for row in named}
         return list(found.values())
 
+    def _table(self, name: str, kinds: Mapping[str, Any]) -> pl.DataFrame:
+        """Read a table that has these columns, and scores that are finite numbers."""
+        frame, path = self.read(name, _parse_table), self.folder / name
+        for column, kind in kinds.items():
+            if column not in frame.columns or frame[column].dtype != kind or frame[column].null_count():
+                raise StoreError(f"{path}: no complete column {column!r} of type {kind}; {_AGAIN}")
+        for scores in (frame[column] for column in frame.columns if column.startswith(_PREFIX)):
+            if scores.dtype != pl.Float64 or scores.null_count() or not scores.is_finite().all():
+                raise StoreError(f"{path}: column {scores.name!r} holds values that are not finite numbers; {_AGAIN}")
+        return frame
+
     @cached_property
     def _scores(self) -> pl.DataFrame:
-        frame = self.read(SCORES, _parse_table)
-        path = self.folder / SCORES
-        _check_columns(frame, path, _COLUMNS)
+        frame, path = self._table(SCORES, _COLUMNS), self.folder / SCORES
         events = self.comparability["events"]
         if frame.height != events * self.repeats:
             raise StoreError(f"{path}: {frame.height} rows instead of {events} events x {self.repeats} repeats")
@@ -305,12 +301,9 @@ class StoredRun:
 
     @cached_property
     def _test(self) -> pl.DataFrame:
-        path = self.folder / TEST_SCORES
-        if not path.exists() and TEST_SCORES not in self.checksums:
+        if TEST_SCORES not in self.checksums and not (self.folder / TEST_SCORES).exists():
             return pl.DataFrame()
-        frame = self.read(TEST_SCORES, _parse_table)
-        _check_columns(frame, path, {"EventId": pl.Int64})
-        return frame
+        return self._table(TEST_SCORES, {"EventId": pl.Int64})
 
     @property
     def test_event_id(self) -> NDArray[np.int64] | None:
@@ -374,12 +367,6 @@ def _parse_table(content: bytes) -> pl.DataFrame:
     return pl.read_parquet(io.BytesIO(content))
 
 
-def _check_columns(frame: pl.DataFrame, path: Path, kinds: Mapping[str, Any]) -> None:
-    for name, kind in kinds.items():
-        if name not in frame.columns or frame[name].dtype != kind or frame[name].null_count():
-            raise StoreError(f"{path}: no complete column {name!r} of type {kind}; {_AGAIN}")
-
-
 def _parse_stack(content: bytes) -> Stack | None:
     found = parse_json(content)
     if found is None:
@@ -392,25 +379,15 @@ def _parse_stack(content: bytes) -> Stack | None:
 
 
 class _Scores(dict[str, "NDArray[np.float64]"]):
-    """Log-odds by name of the row.
-
-    Args:
-        frame: the table; its columns `score:NAME` are taken.
-        path: its file.
-        shape: shape of each row's scores.
-    """
+    """Scores of the given shape by name of the row; an error names the table that lacks a row."""
 
     def __init__(self, frame: pl.DataFrame, path: Path, *shape: int) -> None:
-        super().__init__()
-        self._path = path
-        for column in (name for name in frame.columns if name.startswith(_PREFIX)):
-            values = frame[column]
-            if values.dtype != pl.Float64 or values.null_count() or not values.is_finite().all():
-                raise StoreError(f"{path}: column {column!r} holds values that are not finite numbers; {_AGAIN}")
-            self[column.removeprefix(_PREFIX)] = values.to_numpy().reshape(shape)
+        self.path = path
+        names = [column.removeprefix(_PREFIX) for column in frame.columns if column.startswith(_PREFIX)]
+        super().__init__({name: frame[_PREFIX + name].to_numpy().reshape(shape) for name in names})
 
     def __missing__(self, name: str) -> NDArray[np.float64]:
-        raise StoreError(f"{self._path}: no column {_PREFIX + name!r}; {_AGAIN}")
+        raise StoreError(f"{self.path}: no column {_PREFIX + name!r}; {_AGAIN}")
 
 
 def _problem(content: Any) -> str:
@@ -442,58 +419,6 @@ def _of(kind: type[T], value: Any) -> T:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def find_run(run: str | Path | StoredRun | RunResult, results: str | Path = "results") -> StoredRun:
-    """Return the run that is named; every command and Python function that takes a run finds it here.
-
-    Args:
-        run: a run's folder, the name of a run in `results`, `latest` for the one in `results` that was finished last, a
-            folder of runs, of which the one finished last is taken, or what `higgsbench.run` returned.
-        results: folder that holds runs.
-
-    Raises:
-        StoreError: if there is no such run, or it is unfinished, damaged, or of a version that this one cannot read.
-    """
-    if isinstance(run, StoredRun):
-        return run
-    if isinstance(run, RunResult):
-        return StoredRun(run.folder)
-    named, beside = Path(run).expanduser(), Path(results).expanduser()
-    for folder in (named, beside / named):
-        if _is_run(folder):
-            return StoredRun(folder)
-    for folder in (beside,) if str(run) == LATEST else (named,):
-        finished = [file for file in folder.glob(f"*/{ROWS}") if not file.parent.name.startswith(".")]
-        if finished:
-            return StoredRun(max(finished, key=lambda file: (file.stat().st_mtime_ns, file.parent.name)).parent)
-    if named.is_file():
-        raise StoreError(f"{run}: a file; name a run's folder, a run in {results}, or latest")
-    known = [folder.name for folder in run_folders(beside)] if beside.is_dir() else []
-    hint = nearest_hint(str(run), known, f"; there are {', '.join(known[:8])}" if known else "")
-    raise StoreError(
-        f"{run}: no finished run of that name here or in {results}{hint}; `higgsbench run` prints where it stores one"
-    )
-
-
-def _is_run(folder: Path) -> bool:
-    """Whether a folder holds a run, finished or not."""
-    return (folder / ROWS).is_file() or (folder / "units").is_dir()
-
-
-def run_folders(results: Path) -> list[Path]:
-    """Return the folders of all runs under a folder, unfinished ones too, or the folder itself where it is a run.
-
-    Raises:
-        StoreError: if there is no such folder.
-    """
-    if results.is_file():
-        raise StoreError(f"{results}: a file; name a folder of runs, or the folder of one run")
-    if not results.is_dir():
-        raise StoreError(f"{results}: no such folder; `higgsbench run` makes it")
-    if _is_run(results):
-        return [results]
-    return sorted(p for p in results.iterdir() if p.is_dir() and not p.name.startswith(".") and _is_run(p))
 
 
 def stored_units(folder: Path) -> int:

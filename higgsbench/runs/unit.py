@@ -10,29 +10,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import tempfile
 import time
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from higgsbench.errors import StoreError
-from higgsbench.files import temporary_prefix
 from higgsbench.models.spec import release
 from higgsbench.runs.environment import give_back
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from higgsbench.events import Events
-    from higgsbench.features import Features
     from higgsbench.models import ModelSpec
-    from higgsbench.runs.dataset import Dataset
 
 REFIT = -1
 """Fold number of the unit that trains on all training events."""
@@ -41,6 +35,8 @@ BLOCK = 1 << 14
 """Events per block; part of what determines scores to the last bit."""
 _RELEASE = 16
 """Blocks after which mapped pages are released."""
+
+_NO_IDS, _NO_SCORES = np.empty(0, dtype=np.int64), np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -88,14 +84,8 @@ class Unit:
     model_file: str | None = None
 
 
-@dataclass(frozen=True)
-class StoredModel:
-    """What is known about a unit's fitted model.
-
-    Attributes:
-        checksum: SHA-256 of its file, or None where the model cannot be stored.
-        reason: why there is no file, otherwise empty.
-    """
+class StoredModel(NamedTuple):
+    """What is stored of a unit's fitted model: the SHA-256 of its file, or None and the reason why there is no file."""
 
     checksum: str | None
     reason: str = ""
@@ -136,7 +126,7 @@ class UnitResult:
     @classmethod
     def failed(cls, key: str, error: str) -> UnitResult:
         """Return the result of a unit that failed, with the reason."""
-        return cls(key, *_nothing(), *_nothing(), error=error)
+        return cls(key, _NO_IDS, _NO_SCORES, _NO_IDS, _NO_SCORES, error=error)
 
     @property
     def scored(self) -> int:
@@ -145,12 +135,7 @@ class UnitResult:
 
     def without_scores(self) -> UnitResult:
         """Return the result without its scores, which take up most of a run's memory."""
-        event_id, score = _nothing()
-        return replace(self, event_id=event_id, score=score, test_event_id=event_id, test_score=score)
-
-
-def _nothing() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    return np.empty(0, dtype=np.int64), np.empty(0)
+        return replace(self, event_id=_NO_IDS, score=_NO_SCORES, test_event_id=_NO_IDS, test_score=_NO_SCORES)
 
 
 @dataclass(frozen=True)
@@ -186,58 +171,6 @@ def _mapped(path: str) -> NDArray[Any]:
     return array
 
 
-def working_folder(shared: Path | None) -> tempfile.TemporaryDirectory[str]:
-    """Make the folder of the workspace: in the system's folder for temporary files, or in one that machines share.
-
-    Raises:
-        StoreError: if writing fails.
-    """
-    try:
-        if shared is not None:
-            return tempfile.TemporaryDirectory(prefix=temporary_prefix(), dir=shared)
-        return tempfile.TemporaryDirectory(prefix="higgsbench-")
-    except OSError as error:
-        raise StoreError(f"no folder for the workers' copy of the events: {error.strerror}; set TMPDIR") from error
-
-
-def save_events(workspace: Workspace, dataset: Dataset, features: Iterable[Features]) -> None:
-    """Write numbers, labels, weights, folds, groups and one matrix per choice of features.
-
-    Raises:
-        StoreError: if writing fails.
-    """
-    choices = {choice.digest: choice for choice in features}
-    try:
-        for name, values in (("y", dataset.y), ("weight", dataset.weight), ("fold", dataset.fold)):
-            workspace.save(name, values)
-        for prefix, matrix, events in (("", "X", dataset.train), ("test_", "T", dataset.test)):
-            if events is None:
-                continue
-            numbers = np.zeros(len(events), np.int64) if events.group is None else events.group
-            workspace.save(f"{prefix}group", numbers)
-            workspace.save(f"{prefix}event_id", events.event_id)
-            _save_matrices(workspace, events, {f"{matrix}-{digest}": c for digest, c in choices.items()})
-    except OSError as error:
-        why = error.strerror or "no space is left"
-        raise StoreError(
-            f"{workspace.folder}: the workers' copy of the events cannot be written: {why}; set TMPDIR"
-        ) from error
-
-
-def _save_matrices(workspace: Workspace, events: Events, choices: Mapping[str, Features]) -> None:
-    """Write matrices by name in one pass over the events; features are elementwise, so parts give the same bits."""
-    from higgsbench.features import feature_matrix
-
-    with contextlib.ExitStack() as stack:
-        files = {
-            name: stack.enter_context(workspace.matrix(name, (len(events), len(choice.columns))))
-            for name, choice in choices.items()
-        }
-        for part in events.batches():
-            for name, choice in choices.items():
-                files[name].write(feature_matrix(part, choice).data)
-
-
 def with_group(X: NDArray[np.float32], numbers: NDArray[np.int64] | None) -> NDArray[np.float32]:
     """Append the group number as the last column where the model is split by it."""
     return X if numbers is None else np.column_stack([X, numbers.astype(np.float32)])
@@ -266,16 +199,13 @@ def block_scores(
     numbers: NDArray[np.int64] | None,
     chosen: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
-    """Return the log-odds of events, block by block.
+    """Return the log-odds of all events (n,), or of those at some positions (k,), block by block.
 
     Args:
         estimator: a fitted meta-estimator.
         X: (n, p) features, perhaps mapped from a file.
         numbers: (n,) group numbers where the model is split by them, otherwise None.
         chosen: (k,) positions of the events to score, None for all.
-
-    Returns:
-        (k,) or (n,) scores.
     """
     size = X.shape[0] if chosen is None else chosen.size
     scores = np.empty(size)
@@ -326,12 +256,7 @@ def run_unit(unit: Unit, workspace: Workspace) -> UnitResult:
 
 
 def make_estimator(unit: Unit, events: int) -> Any:
-    """Build the meta-estimator of a unit: global, or split by jet number with the group as the last column.
-
-    Args:
-        unit: the unit.
-        events: number of training events.
-    """
+    """Build the meta-estimator of a unit for `events` training events; a split one finds the group in column -1."""
     from higgsbench.models import BuildContext
     from higgsbench.models.building import build_estimator, log_odds_reader
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
@@ -359,7 +284,7 @@ def _fit_and_score(unit: Unit, workspace: Workspace) -> UnitResult:
     give_back(train.size)
     begin = time.perf_counter()
     score = block_scores(estimator, X, group, held_out)
-    test_event_id, test_score = _nothing()
+    test_event_id, test_score = _NO_IDS, _NO_SCORES
     if unit.test_matrix is not None:
         test_group = workspace.load("test_group") if unit.groups is not None else None
         test_event_id = np.array(workspace.load("test_event_id"))
@@ -369,7 +294,7 @@ def _fit_and_score(unit: Unit, workspace: Workspace) -> UnitResult:
     give_back(train.size)
     event_id = workspace.load("event_id")[held_out]
     result = UnitResult(unit.key, event_id, score, test_event_id, test_score, seconds, per_event, _peak_mb())
-    return _with_model(result, estimator, unit)
+    return result if unit.model_file is None else _with_model(result, estimator, unit.spec, unit.model_file)
 
 
 def _fit(
@@ -396,20 +321,18 @@ def _fit(
     return time.perf_counter() - begin
 
 
-def _with_model(result: UnitResult, estimator: Any, unit: Unit) -> UnitResult:
-    """Store the fitted model where the unit asks for it; the peak memory was read before and excludes this."""
+def _with_model(result: UnitResult, estimator: Any, spec: ModelSpec, file: str) -> UnitResult:
+    """Write the fitted model to a temporary file; the peak memory was read before and excludes this."""
     from higgsbench.models.storage import UnstorableError, write_model
     from higgsbench.validation.physical import unit_codecs
 
-    if unit.model_file is None:
-        return result
     try:
-        write_model(estimator, Path(unit.model_file), unit_codecs(unit.spec))
+        write_model(estimator, Path(file), unit_codecs(spec))
     except UnstorableError as error:
         return replace(result, model=StoredModel(None, str(error)))
     except OSError as error:
-        return replace(result, refused=f"{unit.model_file}: cannot be written: {error.strerror or error}")
-    return replace(result, model_file=unit.model_file)
+        return replace(result, refused=f"{file}: cannot be written: {error.strerror or error}")
+    return replace(result, model_file=file)
 
 
 def _peak_mb() -> float:

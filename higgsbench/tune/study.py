@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.config import LoadedConfig, RunConfig
-    from higgsbench.runs.dataset import Dataset
-    from higgsbench.runs.plan import Row
+    from higgsbench.runs.plan import Dataset, Row
     from higgsbench.schema import TableSchema
 
 

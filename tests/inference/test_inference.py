@@ -25,7 +25,7 @@ from higgsbench.inference.statistics import honest_bins
 from higgsbench.inference.workspace import expected_results
 from higgsbench.metrics import ams
 from higgsbench.metrics.significance import BinnedSums, BinningRules, asimov_significance, combined_significance
-from higgsbench.runs.stored import find_run
+from higgsbench.runs import find_run
 from higgsbench.schema import N_B, N_S
 
 MakeRun = Callable[..., Path]

@@ -18,8 +18,8 @@ from higgsbench.metrics.ams import ams_scan
 from higgsbench.pages.drawing import Pictures
 from higgsbench.report.context import Context
 from higgsbench.report.page import render_report
+from higgsbench.runs import find_run
 from higgsbench.runs.predictor import FittedRun
-from higgsbench.runs.stored import find_run
 from higgsbench.schema import N_B, N_S
 
 ROWS = (

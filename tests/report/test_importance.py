@@ -13,7 +13,7 @@ from higgsbench.pages.drawing import Pictures
 from higgsbench.report import context
 from higgsbench.report.context import Context, affordable_events, training_scores
 from higgsbench.report.importance import Contributions, Judge, _offsets, _ranks, permutation_importance
-from higgsbench.runs.stored import find_run
+from higgsbench.runs import find_run
 
 from .conftest import Make, Sum, ToyModels, draw
 

@@ -20,7 +20,7 @@ from higgsbench.report import write_report
 from higgsbench.report.board import average_ranks
 from higgsbench.report.context import Context
 from higgsbench.report.events import features_of, processes_of
-from higgsbench.runs.stored import find_run
+from higgsbench.runs import find_run
 
 from .conftest import Make, ToyModels, draw
 

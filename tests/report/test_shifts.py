@@ -16,7 +16,7 @@ from higgsbench.events.shifts import Shifts, apply_shifts
 from higgsbench.inference.events import Systematic, moved_events, parse_systematics, reload_events
 from higgsbench.inference.shifts import ScoredRows, ShiftRow, score_shifts
 from higgsbench.metrics import ams, evaluation_weights
-from higgsbench.runs.stored import find_run
+from higgsbench.runs import find_run
 from higgsbench.schema import N_B, N_S
 
 from .conftest import Make, Sum, ToyModels, draw

@@ -20,10 +20,9 @@ import higgsbench
 from benchmarks.reliability import concurrency, kills, small, storage
 from higgsbench.errors import StoreError
 from higgsbench.files import atomic_path, parse_sealed, read_vouched, temporary_prefix, write_sealed, writer_lives
-from higgsbench.runs import lock
+
 from higgsbench.runs import unit as workspace
-from higgsbench.runs.lock import run_lock
-from higgsbench.runs.store import RunStore
+from higgsbench.runs.store import RunStore, run_lock
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +143,7 @@ class TestRunLock:
 
     def test_a_killed_process_holds_nothing(self, tmp_path: Path) -> None:
         code = (
-            "import sys, time; from pathlib import Path; from higgsbench.runs.lock import run_lock\n"
+            "import sys, time; from pathlib import Path; from higgsbench.runs.store import run_lock\n"
             "with run_lock(Path(sys.argv[1]), print): print('held', flush=True); time.sleep(60)"
         )
         process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -163,7 +162,7 @@ class TestRunLock:
             raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
         monkeypatch.setattr("filelock.FileLock.acquire", refused)
-        with lock.run_lock(tmp_path, print), lock.run_lock(tmp_path, print, patience=0.0):
+        with run_lock(tmp_path, print), run_lock(tmp_path, print, patience=0.0):
             pass
 
 

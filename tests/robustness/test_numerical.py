@@ -19,7 +19,7 @@ from higgsbench.ensemble.cut import CUT_RULES, Truth, best_cut
 from higgsbench.ensemble.evaluate import evaluate_row
 from higgsbench.errors import MetricError
 from higgsbench.metrics import ams, ams_scan, evaluation_weights, roc_auc
-from higgsbench.runs.result import Silent
+from higgsbench.runs.run import Silent
 from higgsbench.schema import N_B, N_S
 
 SIZES = st.floats(min_value=0.0, max_value=1.7e308)

@@ -294,7 +294,7 @@ def test_reports_escape_everything(here: Path) -> None:
     from higgsbench.pages.drawing import Pictures
     from higgsbench.report.context import Context
     from higgsbench.report.page import render_report
-    from higgsbench.runs.stored import find_run
+    from higgsbench.runs import find_run
 
     evil_run(here / "run")
     text = render_report(Context(run := find_run(here / "run"), reload_events(run), Pictures()))

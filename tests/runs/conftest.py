@@ -8,7 +8,7 @@ import pytest
 
 import higgsbench
 from higgsbench.events.simulate import SimulationSettings, write_simulated
-from higgsbench.runs.result import RunResult
+from higgsbench.runs import RunResult
 
 SMALL = """
 data: {{source: file, path: {data}}}

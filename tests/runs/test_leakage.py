@@ -11,7 +11,7 @@ import pytest
 
 import higgsbench
 from higgsbench.api import load_run_config
-from higgsbench.runs.dataset import load_dataset
+from higgsbench.runs.plan import load_dataset
 
 BOTH = """
 data: {{path: {data}}}

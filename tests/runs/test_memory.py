@@ -20,10 +20,9 @@ from higgsbench.config.model import parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.events import cache, read
 from higgsbench.models import building as device
-from higgsbench.runs import budget, cost, unit
-from higgsbench.runs.dataset import Dataset, load_dataset
-from higgsbench.runs.plan import Plan, make_plan
-from higgsbench.runs.result import RunResult, Silent
+from higgsbench.runs import RunResult, budget, cost, unit
+from higgsbench.runs.plan import Dataset, Plan, load_dataset, make_plan
+from higgsbench.runs.run import Silent
 
 Config = Callable[..., Path]
 

@@ -24,9 +24,8 @@ from higgsbench.files import file_digest, write_sealed
 from higgsbench.models import ModelSpec
 from higgsbench.runs import predict as predict_module
 from higgsbench.runs import unit as blocks
-from higgsbench.runs.dataset import load_dataset
-from higgsbench.runs.plan import make_plan
-from higgsbench.runs.result import Silent
+from higgsbench.runs.plan import load_dataset, make_plan
+from higgsbench.runs.run import Silent
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the run was trained on:higgsbench.errors.HiggsbenchWarning")
 

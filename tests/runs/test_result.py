@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from higgsbench.runs.engines.base import failed_unit
-from higgsbench.runs.result import last_line
+from higgsbench.runs.run import last_line
 
 
 def failure(error: BaseException) -> str:

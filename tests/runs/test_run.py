@@ -17,8 +17,9 @@ from higgsbench import models
 from higgsbench.config.document import parse_yaml
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.models import BuildContext, ModelSpec
-from higgsbench.runs import plan as trainable
-from higgsbench.runs.result import RunResult, Silent
+from higgsbench.runs import RunResult
+from higgsbench.runs import run as trainable
+from higgsbench.runs.run import Silent
 from higgsbench.schema import N_B, N_S
 
 Config = Callable[..., Path]

@@ -13,8 +13,7 @@ import pytest
 import higgsbench
 from higgsbench.api import load_run_config
 from higgsbench.errors import HiggsbenchError
-from higgsbench.runs.dataset import load_dataset
-from higgsbench.runs.plan import make_plan
+from higgsbench.runs.plan import load_dataset, make_plan
 from higgsbench.schema import UCI_HIGGS
 
 MODELS = "models: [{model: logistic, preset: quick}, {model: lightgbm, params: {n_estimators: 20}}]\nfolds: 2\n"

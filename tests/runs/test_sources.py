@@ -13,9 +13,9 @@ from higgsbench.config import load_config
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError
 from higgsbench.events.formats import write_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
-from higgsbench.runs.dataset import load_dataset
-from higgsbench.runs.result import Silent
-from higgsbench.runs.stored import find_run
+from higgsbench.runs import find_run
+from higgsbench.runs.plan import load_dataset
+from higgsbench.runs.run import Silent
 from higgsbench.validation import fold_assignments
 
 MODELS = "models: [{model: logistic, preset: quick}]\nfolds: 2\n"

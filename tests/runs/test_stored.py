@@ -17,8 +17,8 @@ import pytest
 import higgsbench
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import write_sealed
-from higgsbench.runs.result import RunResult
-from higgsbench.runs.stored import StoredRun, find_run, run_folders
+from higgsbench.runs import RunResult, find_run, run_folders
+from higgsbench.runs.stored import StoredRun
 
 CONFIG = """
 name: small

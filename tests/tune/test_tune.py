@@ -134,7 +134,7 @@ def test_a_nested_study_never_sees_its_fold(config: Config, tmp_path: Path, monk
     monkeypatch.setattr(Search, "run", watched)
     loaded = load_run_config(config())
     tune(loaded, dataclasses.replace(SMALL, outer=3), tmp_path / "studies")
-    from higgsbench.runs.dataset import load_dataset
+    from higgsbench.runs.plan import load_dataset
 
     dataset = load_dataset(loaded.config)
     for fold in range(3):

@@ -10,7 +10,7 @@ import pytest
 import higgsbench
 from higgsbench import models
 from higgsbench.models import BuildContext, ModelSpec
-from higgsbench.runs.result import Silent
+from higgsbench.runs.run import Silent
 from tests.runs.engines import misbehaving
 
 

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 import higgsbench
+from higgsbench.runs import Failure
 from higgsbench.runs.engines import local
 from higgsbench.runs.engines.local import hoards
-from higgsbench.runs.result import Failure
 from tests.runs.engines.conftest import Notes
 
 TwoModels = Callable[[str], Path]
