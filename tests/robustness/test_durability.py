@@ -20,7 +20,6 @@ import higgsbench
 from benchmarks.reliability import concurrency, kills, small, storage
 from higgsbench.errors import StoreError
 from higgsbench.files import atomic_path, parse_sealed, read_vouched, temporary_prefix, write_sealed, writer_lives
-
 from higgsbench.runs import unit as workspace
 from higgsbench.runs.store import RunStore, run_lock
 
