@@ -65,8 +65,7 @@ def run(
     To continue an interrupted run, call the same command again.
     """
     from higgsbench import api
-    from higgsbench.leaderboard import Leaderboard
-    from higgsbench.leaderboard.render import WIDE, show
+    from higgsbench.leaderboard.board import WIDE, Leaderboard, show
 
     settings = (*settings, "store_models=false") if no_models else settings
     settings = settings if memory_limit is None else (*settings, f"memory_limit={memory_limit}")

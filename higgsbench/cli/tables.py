@@ -44,8 +44,7 @@ def leaderboard(
     folder: Path | None, results: Path | None, form: str, sort: str, columns: str | None, watching: bool
 ) -> None:
     """Rank the rows of all runs in FOLDER (or of one run); rows that cannot be compared are never ranked together."""
-    from higgsbench.leaderboard import Leaderboard
-    from higgsbench.leaderboard.render import WIDE, render, show
+    from higgsbench.leaderboard.board import WIDE, Leaderboard, show, watch
 
     if folder is not None and results is not None:
         raise click.UsageError(f"FOLDER and --results mean the same; give either {folder} or {results}, not both")
@@ -54,13 +53,11 @@ def leaderboard(
         raise click.UsageError("--watch always shows a table; remove --format")
     chosen = opt.split_names(columns, "--columns")
     if watching:
-        from higgsbench.leaderboard.board import watch
-
         watch(results, sort, chosen, opt.console(width=WIDE))
         return
     board = Leaderboard.read(results, sort=sort)
     if form != "table":
-        click.echo(render(board, form, chosen), nl=False)
+        click.echo(board.render(form, chosen), nl=False)
         return
     if not board.tables and not board.notes:
         click.echo(f"{results}: no runs yet; start one with `higgsbench run`")
@@ -92,11 +89,11 @@ def members(run: Path, results: Path, form: str) -> None:
     import dataclasses
 
     from higgsbench import api
-    from higgsbench.leaderboard.render import WIDE, members_table
+    from higgsbench.leaderboard.board import WIDE, members_table
 
     found = api.members(run, results=results)
     if form == "table":
-        opt.console(width=WIDE).print(members_table(found))
+        members_table(found).show(opt.console(width=WIDE))
         return
     opt.echo_json(
         {
@@ -126,7 +123,7 @@ def compare(
     """
     from higgsbench.api import compare_models
     from higgsbench.compare.contest import render, show
-    from higgsbench.leaderboard.render import WIDE
+    from higgsbench.leaderboard.board import WIDE
 
     found = compare_models(*what, run=run, results=results, common=common, replicas=replicas, events=events)
     if form == "table":
@@ -169,7 +166,7 @@ def stats(
     from higgsbench import api
     from higgsbench.files import write_json
     from higgsbench.inference.statistics import content, show
-    from higgsbench.leaderboard.render import WIDE
+    from higgsbench.leaderboard.board import WIDE
     from higgsbench.metrics.significance import BinningRules
     from higgsbench.pages import json_report
 

@@ -15,7 +15,7 @@ from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable
 from higgsbench.metrics.comparisons import Difference, holm, indistinct_groups
 from higgsbench.metrics.estimates import METRICS
-from higgsbench.pages import json_report, markdown_table, markdown_text, terminal_table
+from higgsbench.pages import Table, json_report, markdown_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +40,6 @@ LEGEND = (
 _HEADLINE = tuple(metric.name for metric in METRICS.values() if metric.headline)
 _POWER = 2.8
 """A true difference of this many standard errors is found in 80% of cases at the 5% level (1.96 + 0.84)."""
-
-_Rows = list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -138,26 +136,11 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
     if len({c.name for c in contenders}) < len(contenders):
         raise ConfigError("two runs of the same name: give one of the folders another name")
     models = measure(contenders, replicas)
-    pairs = _pairs(contenders, models)
-    pictures = _pictures(models)
-    return Comparison(contenders[0].event_id.size, tuple(models), tuple(pairs), pictures, tuple(notes), replicas)
-
-
-def rank_pictures(contenders: Sequence[Contender], *, replicas: int) -> dict[str, RankPicture]:
-    """Return the pictures of a comparison without the rest of it, most of which grows with the number of pairs."""
-    return _pictures(measure(contenders, replicas))
-
-
-def _pictures(models: Sequence[RowMetrics]) -> dict[str, RankPicture]:
-    return {name: _picture(name, models) for name, metric in METRICS.items() if metric.headline and metric.resampled}
-
-
-def _pairs(contenders: Sequence[Contender], models: Sequence[RowMetrics]) -> list[PairResult]:
     index = list(combinations(range(len(models)), 2))
     differences = [{m: difference_between(models[i], models[j], m) for m in METRICS} for i, j in index]
-    by_fold = [fold_values(contender) for contender in contenders]
     adjusted = {m: holm([d[m].p_value for d in differences]) for m in METRICS}
-    return [
+    by_fold = [fold_values(contender) for contender in contenders]
+    pairs = tuple(
         PairResult(
             a=models[i].name,
             b=models[j].name,
@@ -167,7 +150,17 @@ def _pairs(contenders: Sequence[Contender], models: Sequence[RowMetrics]) -> lis
             overlap=overlap_of(contenders[i], contenders[j], models[i].selected[0], models[j].selected[0]),
         )
         for k, (i, j) in enumerate(index)
-    ]
+    )
+    return Comparison(contenders[0].event_id.size, tuple(models), pairs, _pictures(models), tuple(notes), replicas)
+
+
+def rank_pictures(contenders: Sequence[Contender], *, replicas: int) -> dict[str, RankPicture]:
+    """Return the pictures of a comparison without the rest of it, most of which grows with the number of pairs."""
+    return _pictures(measure(contenders, replicas))
+
+
+def _pictures(models: Sequence[RowMetrics]) -> dict[str, RankPicture]:
+    return {name: _picture(name, models) for name, metric in METRICS.items() if metric.headline and metric.resampled}
 
 
 def _picture(metric: str, models: Sequence[RowMetrics]) -> RankPicture:
@@ -188,16 +181,13 @@ def _picture(metric: str, models: Sequence[RowMetrics]) -> RankPicture:
     return RankPicture(metric, tuple(model.name for model in ordered), ranks[order], groups, ALPHA)
 
 
-_SUFFIXES = (".parquet", ".csv")
-
-
 def check_target(target: Path) -> None:
     """Check a file name before any work is done.
 
     Raises:
         ConfigError: if it does not end in .parquet or .csv.
     """
-    if target.suffix not in _SUFFIXES:
+    if target.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"--events {target}: the name must end in .parquet or .csv")
 
 
@@ -235,16 +225,7 @@ def _p(value: float) -> str:
     return "?" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _models(comparison: Comparison) -> tuple[list[str], _Rows]:
-    head = ["model", "selected", "s", "b", *(how.heading for how in METRICS.values())]
-    rows = []
-    for m in comparison.models:
-        cells = [_with_error(m.value(name), m.se(name), name) for name in METRICS]
-        rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", f"{m.s:,.0f}", f"{m.b:,.0f}", *cells])
-    return head, rows
-
-
-def _differences(pair: PairResult) -> tuple[list[str], _Rows]:
+def _differences(pair: PairResult, title: str) -> Table:
     head = ["metric", "difference", "95% interval", "p", "p (Holm)", "over folds", "p over folds"]
     rows = []
     for metric, how in METRICS.items():
@@ -253,16 +234,24 @@ def _differences(pair: PairResult) -> tuple[list[str], _Rows]:
         folds = [_with_error(over.value, over.se, metric, "+"), _p(over.p_value)] if over else ["", ""]
         difference = _with_error(d.value, d.se, metric, "+")
         rows.append([how.heading, difference, interval, _p(d.p_value), _p(pair.adjusted[metric]), *folds])
-    return head, rows
+    return Table(title, head, rows)
 
 
-def _overlap(pair: PairResult) -> tuple[list[str], _Rows]:
-    found = pair.overlap
-    parts = (found.only_a, found.only_b, found.both, found.either)
-    names = (f"only {printable(pair.a)}", f"only {printable(pair.b)}", "both", "either")
-    rows = [[f"{p.events:,}", f"{p.s:,.1f}", f"{p.b:,.1f}", f"{p.ams:.3f}"] for p in parts]
+def _tables(comparison: Comparison) -> list[Table]:
+    head = ["model", "selected", "s", "b", *(how.heading for how in METRICS.values())]
+    rows = []
+    for m in comparison.models:
+        cells = [_with_error(m.value(name), m.se(name), name) for name in METRICS]
+        rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", f"{m.s:,.0f}", f"{m.b:,.0f}", *cells])
+    out = [Table(f"{comparison.events:,} events, {comparison.replicas:,} bootstrap replicas", head, rows)]
     head = ["selected by", "events", "s", "b", "AMS of these alone"]
-    return head, [[name, *row] for name, row in zip(names, rows, strict=True)]
+    for pair in comparison.pairs:
+        a, b, found = printable(pair.a), printable(pair.b), pair.overlap
+        parts = {f"only {a}": found.only_a, f"only {b}": found.only_b, "both": found.both, "either": found.either}
+        rows = [[name, f"{p.events:,}", f"{p.s:,.1f}", f"{p.b:,.1f}", f"{p.ams:.3f}"] for name, p in parts.items()]
+        title = f"{a} against {b}"
+        out += [_differences(pair, title), Table(f"{title}: events selected (first repeat)", head, rows)]
+    return out
 
 
 def conclusions(comparison: Comparison) -> list[str]:
@@ -272,51 +261,33 @@ def conclusions(comparison: Comparison) -> list[str]:
 
 def _conclusion(pair: PairResult, comparison: Comparison) -> str:
     a, b = printable(pair.a), printable(pair.b)
-    differences = [pair.differences[m] for m in _HEADLINE]
-    if all(d.value == 0.0 and d.se == 0.0 for d in differences):
+    if all(pair.differences[m].value == 0.0 and pair.differences[m].se == 0.0 for m in _HEADLINE):
         return f"{a} and {b} order the events alike: there is no difference."
-    found = []
-    for metric in _HEADLINE:
-        if not pair.adjusted[metric] < ALPHA:
-            continue
-        d = pair.differences[metric]
-        first = (d.value < 0.0) == METRICS[metric].lower_is_better
-        ahead, behind = (a, b) if first else (b, a)
-        p = _p(pair.adjusted[metric])
-        found.append(
-            f"{ahead} is better than {behind} in {METRICS[metric].heading} "
-            f"(by {_with_error(abs(d.value), d.se, metric)}, p {p if p.startswith('<') else f'= {p}'})"
-        )
     corrected = " after correction for all pairs" if len(comparison.pairs) > 1 else ""
-    ams = pair.differences["ams"]
-    if not found:
+    apart = [m for m in _HEADLINE if pair.adjusted[m] < ALPHA]
+    if not apart:
         return (
             f"{a} and {b} cannot be told apart{corrected} on these {comparison.events:,} events; a true difference in "
-            f"AMS below about {_number(_POWER * ams.se, 'ams')} would usually go undetected."
+            f"AMS below about {_number(_POWER * pair.differences['ams'].se, 'ams')} would usually go undetected."
         )
-    missing = [METRICS[m].heading for m in _HEADLINE if not pair.adjusted[m] < ALPHA]
-    rest = f" In {' and '.join(missing)} they cannot be told apart." if missing else ""
-    return f"{'; '.join(found)}{corrected}.{rest}{_models_vary(pair)}"
-
-
-def _models_vary(pair: PairResult) -> str:
-    """A caution where the difference holds for these fits, but the folds do not show it for the method."""
-    doubtful = [
-        METRICS[m].heading
-        for m in _HEADLINE
-        if pair.adjusted[m] < ALPHA and m in pair.over_folds and not pair.over_folds[m].p_value < ALPHA
-    ]
-    if not doubtful:
-        return ""
-    return f" This holds for these fits; over the folds the difference in {' and '.join(doubtful)} is not established."
-
-
-def _sections(comparison: Comparison) -> list[tuple[str, tuple[list[str], _Rows]]]:
-    out = [(f"{comparison.events:,} events, {comparison.replicas:,} bootstrap replicas", _models(comparison))]
-    for pair in comparison.pairs:
-        title = f"{printable(pair.a)} against {printable(pair.b)}"
-        out += [(title, _differences(pair)), (f"{title}: events selected (first repeat)", _overlap(pair))]
-    return out
+    found = []
+    for metric in apart:
+        d, how, p = pair.differences[metric], METRICS[metric], _p(pair.adjusted[metric])
+        ahead, behind = (a, b) if (d.value < 0.0) == how.lower_is_better else (b, a)
+        found.append(
+            f"{ahead} is better than {behind} in {how.heading} "
+            f"(by {_with_error(abs(d.value), d.se, metric)}, p {p if p.startswith('<') else f'= {p}'})"
+        )
+    text = f"{'; '.join(found)}{corrected}."
+    missing = [METRICS[m].heading for m in _HEADLINE if m not in apart]
+    if missing:
+        text += f" In {' and '.join(missing)} they cannot be told apart."
+    # The folds may not show for the method what holds for these fits.
+    doubtful = [METRICS[m].heading for m in apart if m in pair.over_folds and not pair.over_folds[m].p_value < ALPHA]
+    if doubtful:
+        text += " This holds for these fits; over the folds the difference in "
+        text += f"{' and '.join(doubtful)} is not established."
+    return text
 
 
 def _closing(comparison: Comparison) -> list[str]:
@@ -327,35 +298,30 @@ def _closing(comparison: Comparison) -> list[str]:
             f"Rank correlation of {printable(pair.a)} and {printable(pair.b)}: {r['signal']:.3f} in signal, "
             f"{r['background']:.3f} in background."
         )
-    if len(comparison.models) > 2:
-        lines += [_ranking(comparison, metric) for metric in comparison.pictures]
+    for metric, picture in comparison.pictures.items() if len(comparison.models) > 2 else ():
+        names = [printable(name) for name in picture.names]
+        ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(names, picture.ranks, strict=True))
+        groups = "; ".join(" = ".join(names[i] for i in group) for group in picture.groups)
+        lines.append(f"Average rank in {METRICS[metric].heading}: {ranks}. Not told apart: {groups or 'none'}.")
     return [*lines, *conclusions(comparison), *(f"Note: {printable(note)}" for note in comparison.notes), LEGEND]
-
-
-def _ranking(comparison: Comparison, metric: str) -> str:
-    picture = comparison.pictures[metric]
-    ranks = ", ".join(f"{printable(n)} {r:.2f}" for n, r in zip(picture.names, picture.ranks, strict=True))
-    groups = "; ".join(" = ".join(printable(picture.names[i]) for i in group) for group in picture.groups)
-    return f"Average rank in {METRICS[metric].heading}: {ranks}. Not told apart: {groups or 'none'}."
 
 
 def show(comparison: Comparison, console: Console) -> None:
     """Print a comparison to a terminal."""
     from rich.text import Text
 
-    for title, (head, rows) in _sections(comparison):
-        console.print(Text(title, style="bold"), soft_wrap=True)
-        console.print(terminal_table(head, rows), crop=False)
+    for table in _tables(comparison):
+        table.show(console)
     for line in _closing(comparison):
-        console.print(Text(line), soft_wrap=not console.is_terminal)
+        console.print(Text(line))
 
 
 def render(comparison: Comparison, form: str) -> str:
     """Return a comparison as `markdown` or `json` (full precision, null for a missing number)."""
     if form == "json":
         return json_report(_content(comparison))
-    parts = [markdown_table(title, head, rows) for title, (head, rows) in _sections(comparison)]
-    return "\n\n".join([*parts, *(markdown_text(line) for line in _closing(comparison))]) + "\n"
+    parts = [table.markdown() for table in _tables(comparison)]
+    return "\n\n".join([*parts, *map(markdown_text, _closing(comparison))]) + "\n"
 
 
 def _difference(d: Difference) -> dict[str, float]:

@@ -88,7 +88,14 @@ def load_contenders(
             rows.setdefault((found.folder, row.name), row)
     if not rows:
         raise ConfigError("name a run, RUN:MODEL, or models with --run RUN")
-    return _on_same_events([_contender(row, len(runs) > 1) for row in rows.values()], common)
+    contenders = []
+    for row in rows.values():
+        event_id, order = row.run.event_id, row.run.by_event
+        if (np.diff(event_id[order]) == 0).any():
+            raise StoreError(f"{row.run.folder / 'scores.parquet'}: an event number occurs twice")
+        name = f"{row.run.name}:{row.name}" if len(runs) > 1 else row.name
+        contenders.append(Contender(name, row, event_id, row.scores, row.truth).at(order))
+    return _on_same_events(contenders, common)
 
 
 def _split(spec: str, run: str | None, results: Path) -> tuple[str, str]:
@@ -99,15 +106,6 @@ def _split(spec: str, run: str | None, results: Path) -> tuple[str, str]:
     if not separator or Path(spec).exists() or (results / spec).exists():
         return spec, ""
     return name, model
-
-
-def _contender(row: StoredRow, several: bool) -> Contender:
-    name = f"{row.run.name}:{row.name}" if several else row.name
-    found = Contender(name, row, row.run.event_id, row.scores, row.truth)
-    event_id, order = found.event_id, row.run.by_event
-    if (np.diff(event_id[order]) == 0).any():
-        raise StoreError(f"{row.run.folder / 'scores.parquet'}: an event number occurs twice")
-    return found.at(order)
 
 
 def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contender], list[str]]:
@@ -133,7 +131,11 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
         raise DataError(f"the runs were made on different events ({state}); --common compares on what they share")
     if not shared.size:
         raise DataError("the runs have no event in common")
-    kept = [_restricted(contender, shared) for contender in found]
+    kept = []
+    for contender in found:
+        part = contender.at(np.searchsorted(contender.event_id, shared))
+        weight = evaluation_weights(part.truth.y, part.truth.weight, *part.truth.totals)
+        kept.append(replace(part, truth=replace(part.truth, weight=weight)))
     for contender in kept[1:]:
         if not np.array_equal(kept[0].truth.y, contender.truth.y) or not np.allclose(
             kept[0].truth.weight, contender.truth.weight, rtol=1e-6
@@ -143,13 +145,6 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
                 "these are different events"
             )
     return kept, [f"compared on the {shared.size:,} events that all runs share, weights rescaled to the totals"]
-
-
-def _restricted(contender: Contender, shared: Ints) -> Contender:
-    """Keep the shared events, with their weights rescaled to the totals."""
-    kept = contender.at(np.searchsorted(contender.event_id, shared))
-    weight = evaluation_weights(kept.truth.y, kept.truth.weight, *kept.truth.totals)
-    return replace(kept, truth=replace(kept.truth, weight=weight))
 
 
 def measure(contenders: Sequence[Contender], replicas: int) -> list[RowMetrics]:

@@ -18,8 +18,19 @@ from rich.text import Text
 
 import higgsbench.pages.drawing as draw
 from higgsbench import __version__
-from higgsbench.pages import count, number, p_value, percent, with_error
-from higgsbench.pages.html import Details, Gallery, Part, Picture, Section, Table, page
+from higgsbench.pages import (
+    Details,
+    Gallery,
+    Picture,
+    Section,
+    Table,
+    count,
+    number,
+    p_value,
+    page,
+    percent,
+    with_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +38,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from higgsbench.explore.result import Correlations, Exploration, FeatureSummary, SplitStudy
+    from higgsbench.pages import Part
 
 _COLORS = {"signal": draw.SIGNAL, "background": draw.BACKGROUND, "unlabelled": draw.BACKGROUND}
 _SHORT = {"signal": "s", "background": "b", "unlabelled": "all"}

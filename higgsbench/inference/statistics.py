@@ -27,7 +27,7 @@ from higgsbench.metrics.significance import (
     optimal_edges,
 )
 from higgsbench.metrics.weights import evaluation_weights
-from higgsbench.pages import terminal_table
+from higgsbench.pages import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -330,14 +330,14 @@ def show(found: Statistics, console: Console) -> None:
         cells += [_value(v, 3) for v in (m.ams, m.z, *m.z_sigma.values())]
         cells += [_value(m.shape[sigma], 3) if m.shape else "-" for sigma in shapes]
         rows.append([*cells, "-" if m.bins is None else str(m.bins.s.size)])
-    console.print(terminal_table([*head, "bins"], rows), crop=False)
+    Table("", [*head, "bins"], rows).show(console)
     if found.shifts:
         table = [
             [r.name, f"{r.s:,.1f}", f"{r.b:,.1f}", f"{100 * r.s_change:+.2f}%", f"{100 * r.b_change:+.2f}%",
              f"{r.ams:.3f}", change_of_ams(r)]
             for r in found.shifts
         ]  # fmt: skip
-        console.print(terminal_table(["shift", "s", "b", "Δs", "Δb", "AMS", "ΔAMS"], table), crop=False)
+        Table("", ["shift", "s", "b", "Δs", "Δb", "AMS", "ΔAMS"], table).show(console)
     if found.expected is not None:
         z, limit, band = found.expected.z, found.expected.upper_limit, found.expected.band
         line = f"pyhf: expected significance {'not found' if z is None else f'{z:.3f}'}; expected 95% CLs limit on the "

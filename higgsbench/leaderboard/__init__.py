@@ -1,6 +1,5 @@
 """Floor 5: tables from stored runs; imports no model and no training code."""
 
-from higgsbench.leaderboard.board import Leaderboard
-from higgsbench.leaderboard.columns import Table
+from higgsbench.leaderboard.board import Leaderboard, Table
 
 __all__ = ["Leaderboard", "Table"]

@@ -1,19 +1,29 @@
-"""Read stored runs, rank comparable rows, and give the paired difference of each to the first."""
+"""Leaderboards: comparable rows of stored runs, ranked, with the paired difference of each to the first.
+
+CSV and JSON carry full precision; a terminal, Markdown and HTML round.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.text import Text
 
+import higgsbench.pages as pages
+from higgsbench import __version__
 from higgsbench.ensemble.blend import BLEND_METHODS, Diversity, blend_diversity
 from higgsbench.ensemble.evaluate import paired_error
 from higgsbench.errors import ConfigError, HiggsbenchError, StoreError
-from higgsbench.leaderboard.columns import Table, Tables, check_sort, difference_key, lower_is_better
+from higgsbench.files import printable
+from higgsbench.leaderboard.columns import COLUMNS, Column, check_sort, choose_columns, difference_key, lower_is_better
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.runs import find_run, run_folders
 from higgsbench.runs.stored import StoredRow, StoredRun, stored_units
@@ -22,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rich.console import Console
+    from rich.table import Table as RichTable
 
     from higgsbench.ensemble.evaluate import Replicas
     from higgsbench.runs import RunResult
@@ -29,9 +40,58 @@ if TYPE_CHECKING:
 NOT_DISTINGUISHABLE = 2.0
 """Rows whose paired difference to the first is under this many standard errors are marked as not distinguishable."""
 
+TEXT_FORMATS = ("markdown", "csv", "json", "html")
 
-class Leaderboard(Tables):
-    """All tables of a results folder."""
+LEGEND = (
+    "AMS cv: the cut of each fold is chosen on the other folds, s and b are pooled. ≈ not distinguishable from the "
+    "first (paired difference under 2 standard errors). * best cut on the same scores it is judged by: optimistic."
+)
+
+WIDE = 10_000
+"""Width of an output that is not a terminal: lines in logs and pipes are never broken."""
+
+MANY = 100
+"""Tables with more rows are drawn without rich."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that may be ranked together.
+
+    Attributes:
+        comparability: what they share.
+        source: name of the events.
+        rows: records in rank order, with `rank`, `diff`, `diff_se`, `diff_auc`, `diff_auc_se`, `distinguishable`.
+    """
+
+    comparability: dict[str, Any]
+    source: str
+    rows: tuple[dict[str, Any], ...]
+
+    @property
+    def title(self) -> str:
+        """What the rows share, in one line."""
+        c = self.comparability
+        kind = "TOY SIMULATION, " if c.get("simulated") else ""
+        held_out = f", {c['test_events']:,} held out" if c.get("test_events") else ""
+        repeats = f" x {c['repeats']} repeats" if c.get("repeats", 1) != 1 else ""
+        return (
+            f"{kind}{self.source}: {c['events']:,} events{held_out}, {c.get('folds')} folds{repeats}, "
+            f"data {str(c.get('data'))[:8]}, folds {str(c.get('fold_digest'))[:8]}"
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Leaderboard:
+    """All tables of a results folder.
+
+    Attributes:
+        tables: one per group of comparable rows, the largest first.
+        notes: what was left out, and why.
+    """
+
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
 
     @classmethod
     def read(cls, results: str | Path = "results", *, sort: str = "ams_cv") -> Leaderboard:
@@ -48,7 +108,14 @@ class Leaderboard(Tables):
         if not isinstance(results, (str, os.PathLike)):
             raise ConfigError(f"results: expected a folder, got {str(results)[:60]!r} (a {type(results).__name__})")
         check_sort(sort)
-        runs, notes = _finished_runs(Path(results))
+        runs: list[StoredRun] = []
+        notes: list[str] = []
+        for folder in run_folders(Path(results)):
+            try:
+                runs.append(StoredRun(folder))
+            except StoreError as error:
+                reason = str(error).removeprefix(str(folder)).lstrip("/\\: ")
+                notes.append(f"{folder.name}: left out, {reason}")
         rows = _distinct_rows(runs, notes)
         if rows and not any(isinstance(row.record.get(sort), (int, float)) for row in rows):
             numbers = sorted({k for row in rows for k, v in row.record.items() if isinstance(v, (int, float))})
@@ -81,23 +148,17 @@ class Leaderboard(Tables):
         Raises:
             ConfigError: if a form or column is not known.
         """
-        from higgsbench.leaderboard.render import TEXT_FORMATS, render
-
         if form not in TEXT_FORMATS:
             raise ConfigError(f"form: {form!r} is not one of {', '.join(TEXT_FORMATS)}")
-        return render(self, form, columns)
-
-
-def _finished_runs(results: Path) -> tuple[list[StoredRun], list[str]]:
-    """Open all runs under a folder; return them with a note for each one that was left out."""
-    runs, notes = [], []
-    for folder in run_folders(results):
-        try:
-            runs.append(StoredRun(folder))
-        except StoreError as error:
-            reason = str(error).removeprefix(str(folder)).lstrip("/\\: ")
-            notes.append(f"{folder.name}: left out, {reason}")
-    return runs, notes
+        if form in ("csv", "json"):
+            return _csv(self, columns) if form == "csv" else _json(self, columns)
+        shown = [page_table(table, choose_columns(columns, table.rows)) for table in self.tables]
+        remarks = _remarks(self)
+        if form == "markdown":
+            return "\n\n".join([*(table.markdown() for table in shown), *map(pages.markdown_text, remarks)]) + "\n"
+        parts: list[pages.Part] = [*shown] or ["No runs yet."]
+        section = pages.Section("runs", "Runs", [*parts, *remarks])
+        return pages.page("higgsbench leaderboard", [], [section], f"Made by higgsbench {__version__} leaderboard.")
 
 
 def _distinct_rows(runs: Sequence[StoredRun], notes: list[str]) -> list[StoredRow]:
@@ -208,17 +269,13 @@ def watch(
 ) -> None:
     """Refresh the leaderboard until every run has its rows; the last state stays on the screen.
 
-    Arguments as for `Leaderboard.read` and `render.show`, plus the pause between two looks and the function that
-    pauses.
+    Arguments as for `Leaderboard.read` and `show`, plus the pause between two looks and the function that pauses.
 
     Raises:
         HiggsbenchError: if the first look fails; later ones may meet a half-written folder and are tried again.
     """
     from rich.console import Group
     from rich.live import Live
-    from rich.text import Text
-
-    from higgsbench.leaderboard.render import renderables
 
     board = Leaderboard.read(results, sort=sort)
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
@@ -231,3 +288,109 @@ def watch(
             wait(seconds)
             with contextlib.suppress(HiggsbenchError):
                 board = Leaderboard.read(results, sort=sort)
+
+
+def show(board: Leaderboard, console: Console, columns: Sequence[str] | None = None) -> None:
+    """Print tables to a terminal; where it is narrow, leave out the least important columns and name them."""
+    for part in renderables(board, console, columns):
+        console.print(part, crop=False)
+
+
+def renderables(board: Leaderboard, console: Console, columns: Sequence[str] | None = None) -> list[RichTable | Text]:
+    """Return what `show` prints, part by part.
+
+    Args:
+        board: the tables.
+        console: where they will be shown; its width decides what fits.
+        columns: chosen columns, None for all that fit.
+    """
+    out: list[RichTable | Text] = []
+    for table in board.tables:
+        chosen, hidden = choose_columns(columns, table.rows), []
+        shown = page_table(table, chosen)
+        if columns is None:
+            widths = dict(zip(chosen, shown.widths(), strict=True))
+            # The least important go first, among equals the last.
+            for column in sorted(chosen, key=lambda c: (-c.priority, -chosen.index(c))):
+                if not column.priority or sum(widths.values()) < console.width:
+                    break
+                del widths[column]
+                hidden.append(column.name)
+            shown = page_table(table, [*widths]) if hidden else shown
+        drawn = shown.drawn(console.width) if len(table.rows) > MANY else None
+        out += [Text(shown.caption, style="bold"), drawn or shown.terminal()]
+        if hidden:
+            names = ", ".join(hidden)
+            more = f"{len(hidden)} more columns need a wider terminal, --columns or --format csv: {names}"
+            out.append(Text(more, style="dim"))
+    return [*out, *(Text(line, style="dim" if line == LEGEND else "yellow") for line in _remarks(board))]
+
+
+def _remarks(board: Leaderboard) -> list[str]:
+    return [*([LEGEND] if board.tables else []), *(f"Note: {printable(note)}" for note in board.notes)]
+
+
+def page_table(table: Table, columns: Sequence[Column]) -> pages.Table:
+    """Return the chosen columns of ranked rows as a table to show."""
+
+    def cell(record: dict[str, Any], column: Column) -> str | pages.Cell:
+        value = record.get(column.keys[0])
+        number = value if isinstance(value, (int, float)) else None
+        return column.show(record) if column.text else pages.Cell(column.show(record), number)
+
+    return pages.Table(
+        printable(table.title),
+        [column.title for column in columns],
+        [[cell(record, column) for column in columns] for record in table.rows],
+        text=[at for at, column in enumerate(columns) if column.text],
+        sortable=True,
+        marks=["best" if r.get("rank") == 1 else "failed" if r.get("status") != "ok" else "" for r in table.rows],
+    )
+
+
+def _json(board: Leaderboard, columns: Sequence[str] | None) -> str:
+    keys = None if columns is None else [key for column in choose_columns(columns, []) for key in column.keys]
+    tables = [
+        {
+            "title": table.title,
+            "comparability": table.comparability,
+            "rows": table.rows if keys is None else [{key: row.get(key) for key in keys} for row in table.rows],
+        }
+        for table in board.tables
+    ]
+    return pages.json_report({"tables": tables, "notes": list(board.notes)})
+
+
+def _csv(board: Leaderboard, columns: Sequence[str] | None) -> str:
+    chosen = COLUMNS if columns is None else choose_columns(columns, [])
+    keys = ["table", *dict.fromkeys(key for column in chosen for key in column.keys)]
+
+    def safe(value: Any) -> Any:
+        text = printable(value) if isinstance(value, str) else ""
+        # A spreadsheet would run a text that begins like a formula.
+        return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text or value
+
+    out = io.StringIO()
+    writer = csv.DictWriter(out, keys, lineterminator="\n")
+    writer.writeheader()
+    for number, table in enumerate(board.tables, start=1):
+        writer.writerows({key: safe(row.get(key)) for key in keys} | {"table": number} for row in table.rows)
+    return out.getvalue()
+
+
+def members_table(found: Diversity) -> pages.Table:
+    """Return the table of the members of a blend, the most useful first."""
+    rows = [
+        (
+            printable(m.name),
+            f"{m.weight:.3f} ± {m.weight_sd:.3f}",
+            f"{m.auc:.4f}",
+            f"{m.auc_gain:+.5f} ± {m.auc_gain_se:.5f}",
+            f"{1e3 * m.log_loss_gain:+.4f} ± {1e3 * m.log_loss_gain_se:.4f}",
+            printable(m.nearest),
+            f"{m.nearest_correlation:.3f}",
+        )
+        for m in sorted(found.members, key=lambda m: -m.log_loss_gain)
+    ]
+    headings = ["member", "weight", "wAUC alone", "gain in wAUC", "gain in log-loss x1e3", "most like", "r"]
+    return pages.Table(f"Stack ({found.method}), weighted AUC {found.auc:.4f}", headings, rows, text=(0, 5))

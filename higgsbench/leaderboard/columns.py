@@ -1,4 +1,4 @@
-"""Ranked tables and their columns: one record per column, found by name. Metrics bring their own."""
+"""Columns of leaderboards: one record per column, found by name. Metrics bring their own."""
 
 from __future__ import annotations
 
@@ -12,46 +12,6 @@ from higgsbench.metrics.estimates import METRICS
 
 if TYPE_CHECKING:
     from higgsbench.metrics.estimates import Metric
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows that may be ranked together.
-
-    Attributes:
-        comparability: what they share.
-        source: name of the events.
-        rows: records in rank order, with `rank`, `diff`, `diff_se`, `diff_auc`, `diff_auc_se`, `distinguishable`.
-    """
-
-    comparability: dict[str, Any]
-    source: str
-    rows: tuple[dict[str, Any], ...]
-
-    @property
-    def title(self) -> str:
-        """What the rows share, in one line."""
-        c = self.comparability
-        kind = "TOY SIMULATION, " if c.get("simulated") else ""
-        held_out = f", {c['test_events']:,} held out" if c.get("test_events") else ""
-        repeats = f" x {c['repeats']} repeats" if c.get("repeats", 1) != 1 else ""
-        return (
-            f"{kind}{self.source}: {c['events']:,} events{held_out}, {c.get('folds')} folds{repeats}, "
-            f"data {str(c.get('data'))[:8]}, folds {str(c.get('fold_digest'))[:8]}"
-        )
-
-
-@dataclass(frozen=True, repr=False)
-class Tables:
-    """Tables with the notes that belong to them.
-
-    Attributes:
-        tables: one per group of comparable rows, the largest first.
-        notes: what was left out, and why.
-    """
-
-    tables: tuple[Table, ...]
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -85,10 +45,10 @@ def _text(key: str) -> Callable[[dict[str, Any]], str]:
     return lambda record: printable(record.get(key) or "")
 
 
-def _number(key: str, digits: int) -> Callable[[dict[str, Any]], str]:
+def _number(key: str, digits: int, scale: float = 1.0, unit: str = "") -> Callable[[dict[str, Any]], str]:
     def show(record: dict[str, Any]) -> str:
         value = record.get(key)
-        return f"{value:,.{digits}f}" if isinstance(value, (int, float)) else ""
+        return f"{scale * value:,.{digits}f}{unit}" if isinstance(value, (int, float)) else ""
 
     return show
 
@@ -107,21 +67,12 @@ def _with_error(key: str, digits: int, scale: float = 1.0, sign: str = "") -> Ca
 def _rank(record: dict[str, Any]) -> str:
     if record.get("rank") is None:
         return "-"
-    return f"{record['rank']} ≈" if record.get("distinguishable") is False else f"{record['rank']}  "
+    return f"{record['rank']} ≈" if record.get("distinguishable") is False else str(record["rank"])
 
 
 def _model(record: dict[str, Any]) -> str:
     label = printable(record.get("label", ""))
     return label if record.get("status") == "ok" else f"{label} (failed: {printable(record.get('error', ''))[:60]})"
-
-
-def _fraction(record: dict[str, Any]) -> str:
-    value = record.get("fraction")
-    return f"{100 * value:.1f}%" if isinstance(value, (int, float)) else ""
-
-
-def _seed(record: dict[str, Any]) -> str:
-    return str(record["seed"]) if isinstance(record.get("seed"), int) else ""
 
 
 def difference_key(metric: Metric) -> str:
@@ -158,7 +109,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("variant", "variant", _text("variant"), keys=("variant",), text=True),
     Column("features", "features", _text("features"), 8, keys=("features", "n_features"), text=True),
     *_AMS,
-    Column("fraction", "selected", _fraction, 2, keys=("fraction", "cut_fraction", "threshold", "cut_rule")),
+    Column("fraction", "selected", _number("fraction", 1, 100.0, "%"), 2,
+           keys=("fraction", "cut_fraction", "threshold", "cut_rule")),
     Column("s", "s", _number("s", 0), 4, keys=("s",)),
     Column("b", "b", _number("b", 0), 4, keys=("b",), lower_is_better=True),
     Column("ams_oof_max", "AMS max*", _with_error("ams_oof_max", 2), 6, keys=("ams_oof_max", "ams_oof_max_se")),
@@ -169,9 +121,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("fit_seconds", "fit s", _number("fit_seconds", 1), 5, keys=("fit_seconds",), lower_is_better=True),
     Column("predict_us", "µs/event", _number("predict_us", 1), 7, keys=("predict_us",), lower_is_better=True),
     Column("peak_mb", "peak MB", _number("peak_mb", 0), 7, keys=("peak_mb",), lower_is_better=True),
-    Column("seed", "seed", _seed, 9, keys=("seed",)),
+    Column("seed", "seed", lambda row: str(row["seed"]) if isinstance(row.get("seed"), int) else "", 9, keys=("seed",)),
     Column("run", "run", _text("run"), 10, keys=("run",), text=True),
-)
+)  # fmt: skip
 """All columns in the order in which they are shown."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import math
 import re
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from higgsbench.errors import DataError, MissingExtraError
 from higgsbench.files import atomic_path, printable, write_text
-from higgsbench.pages.html import Picture
+from higgsbench.pages import Picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,11 +45,7 @@ def _not_about_the_cache(record: logging.LogRecord) -> bool:
 
 
 def _check_libraries() -> None:
-    """Check that the drawing libraries are installed.
-
-    Raises:
-        MissingExtraError: naming the extra that installs them.
-    """
+    """Check that the drawing libraries are installed."""
     # Without a home it warns that its cache is temporary, which a user cannot change from here.
     logging.getLogger("matplotlib").addFilter(_not_about_the_cache)
     try:
@@ -96,18 +93,10 @@ def name_axis(ax: Axes, names: Sequence[str]) -> None:
 
 
 def log_axis(ax: Axes, which: Literal["x", "y"]) -> None:
-    """Make an axis logarithmic. Powers of ten are plain text, which draws many times faster than mathematics.
-
-    Args:
-        ax: the axes.
-        which: `x` or `y`.
-    """
+    """Make an axis logarithmic. Powers of ten are plain text, which draws many times faster than mathematics."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
-    if which == "x":
-        ax.set_xscale("log")
-    else:
-        ax.set_yscale("log")
+    ax.set(**{f"{which}scale": "log"})
     axis = ax.xaxis if which == "x" else ax.yaxis
     axis.set_major_formatter(FuncFormatter(_power))
     axis.set_minor_locator(NullLocator())
@@ -174,16 +163,11 @@ class Pictures:
             DataError: if a file cannot be written.
         """
         if self.folder is not None:
-            self._write(self.folder, self._file_name(name), figure)
+            stem = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:80] or "figure"
+            numbered = (f"{stem}-{number}" for number in itertools.count(2))
+            self.names.append(next(unique for unique in itertools.chain([stem], numbered) if unique not in self.names))
+            self._write(self.folder, self.names[-1], figure)
         return Picture(svg_text(figure), alt, caption)
-
-    def _file_name(self, name: str) -> str:
-        stem = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:80] or "figure"
-        unique, number = stem, 2
-        while unique in self.names:
-            unique, number = f"{stem}-{number}", number + 1
-        self.names.append(unique)
-        return unique
 
     @staticmethod
     def _write(folder: Path, stem: str, figure: Figure) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 from higgsbench.compare import load_contenders
 from higgsbench.compare.contest import rank_pictures
 from higgsbench.files import printable
+from higgsbench.leaderboard.board import LEGEND, page_table
 from higgsbench.leaderboard.columns import choose_columns
-from higgsbench.leaderboard.render import LEGEND, page_table
 from higgsbench.metrics.ams import ams_scan
 from higgsbench.metrics.estimates import METRICS
-from higgsbench.pages import number, with_error
+from higgsbench.pages import Cell, Gallery, Table, number, with_error
 from higgsbench.pages.drawing import (
     BACKGROUND,
     INK,
@@ -25,7 +25,6 @@ from higgsbench.pages.drawing import (
     name_axis,
     new_figure,
 )
-from higgsbench.pages.html import Cell, Gallery, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from higgsbench.compare.contest import RankPicture
     from higgsbench.metrics.estimates import Metric
-    from higgsbench.pages.html import Part
+    from higgsbench.pages import Part
     from higgsbench.report.context import Context, Scores
     from higgsbench.runs.stored import Stack, StackMember
 
@@ -70,7 +69,7 @@ def leaderboard(context: Context) -> list[Part]:
         "the table are sharper than they look here."
     )
     picture = context.pictures.add("leaderboard", _board_figure(rows), alt, caption)
-    return [picture, LEGEND, page_table(table, chosen, "Rows of the run")]
+    return [picture, LEGEND, page_table(table, chosen)._replace(caption="Rows of the run")]
 
 
 def _board_figure(records: Sequence[dict[str, Any]]) -> Figure:

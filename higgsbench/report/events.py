@@ -12,9 +12,8 @@ from higgsbench.events.shifts import recognise_processes
 from higgsbench.files import printable
 from higgsbench.inference.shifts import score_shifts
 from higgsbench.inference.statistics import change_of_ams
-from higgsbench.pages import count, number, percent
+from higgsbench.pages import Cell, Gallery, Table, count, number, percent
 from higgsbench.pages.drawing import PAPER, SERIES, SIGNAL, SOFT, axis_label, new_figure
-from higgsbench.pages.html import Cell, Gallery, Table
 from higgsbench.report.context import histogram
 from higgsbench.schema import ATLAS_HIGGS, UNITS
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from higgsbench.events import Events
     from higgsbench.inference.shifts import ShiftRow
-    from higgsbench.pages.html import Part
+    from higgsbench.pages import Part
     from higgsbench.report.context import Context
 
 _MASSES = ("DER_mass_MMC", "DER_mass_vis")

@@ -12,9 +12,8 @@ from higgsbench.inference.shifts import subsample
 from higgsbench.metrics.ams import ams
 from higgsbench.metrics.estimates import roc_auc
 from higgsbench.metrics.weights import evaluation_weights
-from higgsbench.pages import number, with_error
+from higgsbench.pages import Cell, Gallery, Table, number, with_error
 from higgsbench.pages.drawing import BACKGROUND, SIGNAL, SOFT, name_axis, new_figure
-from higgsbench.pages.html import Cell, Gallery, Table
 from higgsbench.report.context import affordable_events
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.events import Events
-    from higgsbench.pages.html import Part
+    from higgsbench.pages import Part
     from higgsbench.report.context import Context
     from higgsbench.runs.predictor import FittedRun, Predictor, UnseenScorer
 

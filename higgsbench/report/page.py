@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from higgsbench import __version__
 from higgsbench.files import printable
 from higgsbench.inference.events import reload_events
-from higgsbench.pages import with_error
+from higgsbench.pages import Definitions, Heading, Listing, Section, Table, page, with_error
 from higgsbench.pages.drawing import Pictures, check_page, style, write_page
-from higgsbench.pages.html import Definitions, Heading, Listing, Section, Table, page
 from higgsbench.report.board import blend, costs, leaderboard, ranks, roc
 from higgsbench.report.context import Context
 from higgsbench.report.events import selection, shifts
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from higgsbench.inference.events import Systematic
-    from higgsbench.pages.html import Part
+    from higgsbench.pages import Part
     from higgsbench.runs import RunResult
     from higgsbench.runs.stored import StoredRun
 

@@ -11,9 +11,8 @@ from higgsbench.metrics.ams import ams_scan
 from higgsbench.metrics.comparisons import chi2_of_shapes, ks_distance, ks_p_value
 from higgsbench.metrics.estimates import roc_auc
 from higgsbench.metrics.weights import effective_sample_size
-from higgsbench.pages import p_value, percent, with_error
+from higgsbench.pages import Cell, Gallery, Table, p_value, percent, with_error
 from higgsbench.pages.drawing import BACKGROUND, INK, SERIES, SIGNAL, SOFT, log_axis, new_figure
-from higgsbench.pages.html import Cell, Gallery, Table
 from higgsbench.report.context import histogram
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from higgsbench.pages.html import Part, Picture
+    from higgsbench.pages import Part, Picture
     from higgsbench.report.context import Context, Scores
 
 _SIZE = (3.6, 2.6)

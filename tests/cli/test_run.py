@@ -183,12 +183,12 @@ def test_names_of_members_are_no_markup() -> None:
     from rich.console import Console
 
     from higgsbench.ensemble.blend import Diversity, MemberGain
-    from higgsbench.leaderboard.render import members_table
+    from higgsbench.leaderboard.board import members_table
 
     names = ("xgboost", "xgboost [jets]")
     gains = [MemberGain(n, 0.1, 0.1, 0.1, names[0], 0.5, 0.1, 0.1, 0.1, 0.1) for n in names]
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(members_table(Diversity("mean", tuple(gains), np.eye(2), 0.9)))
+    members_table(Diversity("mean", tuple(gains), np.eye(2), 0.9)).show(console)
     assert "xgboost [jets]" in console.export_text()
 
 

@@ -22,9 +22,8 @@ from rich.text import Text
 from higgsbench import Leaderboard
 from higgsbench.cli.main import cli
 from higgsbench.errors import ConfigError, StoreError
-from higgsbench.leaderboard.board import unfinished, watch
+from higgsbench.leaderboard.board import show, unfinished, watch
 from higgsbench.leaderboard.columns import COLUMNS
-from higgsbench.leaderboard.render import render, show
 
 SHARED: dict[str, Any] = {
     "data": "d" * 64, "test": None, "layout": "atlas-higgs-2014", "simulated": False, "events": 1000, "test_events": 0,
@@ -123,7 +122,7 @@ def test_a_long_table_looks_like_a_short_one(make: Make, terminal: bool, monkeyp
     board = Leaderboard.read(make("a", [*rows, FAILED]).parent)
     shown = []
     for many in (100, 3):
-        monkeypatch.setattr("higgsbench.leaderboard.render.MANY", many)
+        monkeypatch.setattr("higgsbench.leaderboard.board.MANY", many)
         console = Console(file=io.StringIO(), force_terminal=terminal, width=240, color_system="standard")
         show(board, console)
         assert isinstance(console.file, io.StringIO)
@@ -152,8 +151,8 @@ def test_failed_rows_are_shown_without_rank(make: Make) -> None:
     assert alone.tables[0].rows[0]["rank"] is None
     board = Leaderboard.read(make("a", [FAILED, record("x", 3.1)]))
     assert [(r["name"], r["rank"]) for r in board.tables[0].rows] == [("x", 1), ("f", None)]
-    assert "f (failed: out of memory)" in render(board, "markdown")
-    assert "| - " in render(board, "markdown")
+    assert "f (failed: out of memory)" in board.render("markdown")
+    assert "| - " in board.render("markdown")
 
 
 # paired differences and the mark
@@ -167,7 +166,7 @@ def test_rows_within_two_paired_errors_are_marked(make: Make, tmp_path: Path, no
     expected = float(np.std((stored["ams_cv:y"] - stored["ams_cv:x"]).to_numpy(), ddof=1))
     assert other["diff_se"] == pytest.approx(expected)
     assert (best["distinguishable"], other["distinguishable"]) == (None, apart)
-    assert ("2 ≈" in render(Leaderboard.read(tmp_path / "results"), "markdown")) is not apart
+    assert ("2 ≈" in Leaderboard.read(tmp_path / "results").render("markdown")) is not apart
     assert best["diff_se"] == 0.0
 
 
@@ -237,7 +236,7 @@ def test_odd_values_of_a_row_do_not_stop_the_others(make: Make) -> None:
         ).parent
     )
     for form in ("markdown", "csv", "json"):
-        assert "x" in render(board, form)
+        assert "x" in board.render(form)
 
 
 def test_no_results(tmp_path: Path) -> None:
@@ -278,7 +277,7 @@ def test_differences_are_to_the_first_row_and_called_so(make: Make, tmp_path: Pa
         assert isinstance(console.file, io.StringIO)
         text = console.file.getvalue()
     else:
-        text = render(board, form)
+        text = board.render(form)
     shown = text.split("</style>")[-1]
     assert not re.search(r"best(?! cut)", re.sub(r"class=\S+|<script.*", "", shown, flags=re.DOTALL))
     if form in ("csv", "json"):
@@ -306,36 +305,36 @@ def test_unknown_sort_and_columns_are_refused(make: Make, tmp_path: Path) -> Non
         Leaderboard.read(tmp_path / "results", sort="ams_test")
     board = Leaderboard.read(tmp_path / "results")
     with pytest.raises(ConfigError, match=r"--columns: no column 'ams_vc' \(did you mean 'ams_cv'\?\)"):
-        render(board, "markdown", ["ams_vc"])
+        board.render("markdown", ["ams_vc"])
     with pytest.raises(ConfigError, match="there are rank, model"):
-        render(board, "csv", ["qqq"])
+        board.render("csv", ["qqq"])
 
 
 def test_csv_and_json_carry_full_precision(make: Make) -> None:
     board = Leaderboard.read(make("a", [record("x", 3.1234567890123456, s=1 / 3)]).parent)
-    (row,) = csv.DictReader(io.StringIO(render(board, "csv")))
+    (row,) = csv.DictReader(io.StringIO(board.render("csv")))
     assert float(row["ams_cv"]) == 3.1234567890123456
     assert float(row["s"]) == 1 / 3
     assert row["table"] == "1"
-    content = json.loads(render(board, "json"))
+    content = json.loads(board.render("json"))
     assert content["tables"][0]["rows"][0]["ams_cv"] == 3.1234567890123456
     assert content["tables"][0]["comparability"]["n_b"] == 410999.8
-    assert "3.1235" not in render(board, "markdown")
-    assert "3.123 ± 0.100" in render(board, "markdown")
+    assert "3.1235" not in board.render("markdown")
+    assert "3.123 ± 0.100" in board.render("markdown")
 
 
 def test_columns_are_chosen_and_ordered(make: Make) -> None:
     board = Leaderboard.read(make("a", [record("x", 3.1)]).parent)
-    assert render(board, "csv", ["auc", "model"]).splitlines()[0] == "table,auc,auc_se,label,model,status,error"
-    assert "| wAUC | model |" in render(board, "markdown", ["auc", "model"])
-    assert list(json.loads(render(board, "json", ["s"]))["tables"][0]["rows"][0]) == ["s"]
+    assert board.render("csv", ["auc", "model"]).splitlines()[0] == "table,auc,auc_se,label,model,status,error"
+    assert "| wAUC | model |" in board.render("markdown", ["auc", "model"])
+    assert list(json.loads(board.render("json", ["s"]))["tables"][0]["rows"][0]) == ["s"]
 
 
 def test_held_out_columns_appear_with_held_out_data(make: Make, tmp_path: Path) -> None:
     make("a", [record("x", 3.1)])
-    assert "AMS private" not in render(Leaderboard.read(tmp_path / "results"), "markdown")
+    assert "AMS private" not in Leaderboard.read(tmp_path / "results").render("markdown")
     make("b", [record("y", 3.1, ams_private=3.2, ams_private_se=0.05)], test_events=550_000, test="t" * 64)
-    text = render(Leaderboard.read(tmp_path / "results"), "markdown")
+    text = Leaderboard.read(tmp_path / "results").render("markdown")
     assert "AMS private" in text
     assert "3.200 ± 0.050" in text
     assert "550,000 held out" in text
@@ -358,7 +357,7 @@ def test_names_cannot_steer_a_terminal_or_a_page(make: Make, tmp_path: Path) -> 
     make("<b>|[n](y)", [])
     (tmp_path / "results" / "<b>|[n](y)" / "rows.json").write_text("[]")
     board = Leaderboard.read(tmp_path / "results")
-    text = render(board, "markdown")
+    text = board.render("markdown")
     for bad in ("\x1b", "\u202e", "<script>", "<b>", "[t](", "[n]("):
         assert bad not in text
     assert {line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")} == {
@@ -368,11 +367,11 @@ def test_names_cannot_steer_a_terminal_or_a_page(make: Make, tmp_path: Path) -> 
     show(board, Console(file=out, width=300, force_terminal=False))
     assert "\x1b" not in out.getvalue()
     assert "[red]a|b*c<script>" in out.getvalue(), "markup of rich stays text"
-    table = render(board, "csv")
+    table = board.render("csv")
     assert "\x1b" not in table
     rows = list(csv.DictReader(io.StringIO(table)))
     assert (rows[1]["label"], rows[1]["variant"]) == ("'=1+1", "'@x")
-    assert "\x1b" not in render(board, "json")
+    assert "\x1b" not in board.render("json")
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -414,7 +413,7 @@ class Page(HTMLParser):
 
 def test_html_is_self_contained_accessible_and_escaped(make: Make, tmp_path: Path) -> None:
     make("a", [record(HOSTILE, 3.1), {**FAILED, "error": HOSTILE}], source=HOSTILE)
-    text = render(Leaderboard.read(tmp_path / "results"), "html")
+    text = Leaderboard.read(tmp_path / "results").render("html")
     assert "<script>alert" not in text
     found = Page(text)
     names = [tag for tag, _ in found.tags]

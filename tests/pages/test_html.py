@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from higgsbench.pages.html import (
+from higgsbench.pages import (
     Cell,
     Definitions,
     Details,

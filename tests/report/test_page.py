@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from higgsbench.errors import DataError, HiggsbenchError, StoreError
 from higgsbench.inference.events import reload_events
 from higgsbench.metrics.estimates import METRICS
+from higgsbench.pages import Picture
 from higgsbench.pages.drawing import Pictures, new_figure, style, svg_text
-from higgsbench.pages.html import Picture
 from higgsbench.report import write_report
 from higgsbench.report.board import average_ranks
 from higgsbench.report.context import Context
