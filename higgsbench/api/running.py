@@ -20,7 +20,7 @@ from higgsbench.runs.run import Listener, checked_plan, run_config
 
 if TYPE_CHECKING:
     from higgsbench.runs.cost import Forecast
-    from higgsbench.tune.nested import TuneResult
+    from higgsbench.tune import TuneResult
 
 
 _LOG = logging.getLogger("higgsbench")
@@ -255,8 +255,8 @@ def tune_model(
     Raises:
         HiggsbenchError: for bad configuration, options or data.
     """
+    from higgsbench.tune import TuneSettings
     from higgsbench.tune.nested import tune
-    from higgsbench.tune.study import TuneSettings
 
     limit = _limit("--time-limit", time_limit, parse_duration)
     chosen = TuneSettings(model, trials, limit, objective, inner, outer, prune, tuple(vary), jobs)

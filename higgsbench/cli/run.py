@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from higgsbench.runs import RunResult
     from higgsbench.runs.cost import Forecast
-    from higgsbench.tune.nested import TuneResult
+    from higgsbench.tune import TuneResult
 
 
 _SHOWN = 8

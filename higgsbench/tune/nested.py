@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,24 +32,11 @@ from higgsbench.runs.plan import Dataset, load_dataset, make_plan
 from higgsbench.runs.run import check_trainable, save_events
 from higgsbench.runs.store import RunStore
 from higgsbench.runs.unit import Unit, UnitResult, Workspace
-from higgsbench.tune.study import (
-    FEATURES,
-    OBJECTIVES,
-    Journal,
-    best_of,
-    configured,
-    fitted_recalibration,
-    on_scored_folds,
-    quiet_optuna,
-    recalibration_part,
-    search_space,
-    starting_point,
-    with_values,
-)
+from higgsbench.tune import OBJECTIVES, Measured, NestedScore, TuneResult, study
 from higgsbench.validation.folds import fold_assignments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -57,87 +44,8 @@ if TYPE_CHECKING:
     from higgsbench.config import LoadedConfig
     from higgsbench.ensemble.evaluate import RowMetrics
     from higgsbench.runs.plan import Plan
-    from higgsbench.tune.study import TrialRecord, TuneSettings
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A number with its standard error."""
-
-    value: float
-    se: float
-
-
-@dataclass(frozen=True)
-class NestedScore:
-    """Scores on held-out folds of the run, per metric (`log_loss`, `auc`, `ams`).
-
-    Attributes:
-        nested: parameters that were chosen without the fold that scores them.
-        final: the final parameters, which all events chose.
-        start: the parameters of the configuration.
-        optimism: final minus nested, paired on the same events.
-        gain: nested minus start, paired.
-        chosen: parameters that each nested study chose.
-    """
-
-    nested: dict[str, Measured]
-    final: dict[str, Measured]
-    start: dict[str, Measured]
-    optimism: dict[str, Measured]
-    gain: dict[str, Measured]
-    chosen: list[dict[str, Any]]
-
-    def better(self, metric: str) -> bool:
-        """Whether parameters chosen without the fold that scores them beat those of the starting point."""
-        gain = self.gain[metric].value
-        return gain < 0 if OBJECTIVES[metric].lower_is_better else gain > 0
-
-
-@dataclass(frozen=True)
-class TuneResult:
-    """Result of a study.
-
-    Attributes:
-        folder: where journals, fits and the configuration are.
-        model: the model.
-        label: its label.
-        objective: what it was tuned for.
-        data_digest: identity of the training events.
-        events: their number.
-        best: best trial of the final study.
-        trials: all trials of the final study.
-        importances: share of the objective's scatter per dimension.
-        nested: scores on events that did not choose, or None.
-        seconds: wall time.
-    """
-
-    folder: Path
-    model: str
-    label: str
-    objective: str
-    data_digest: str
-    events: int
-    best: TrialRecord
-    trials: list[TrialRecord]
-    importances: dict[str, float]
-    nested: NestedScore | None
-    seconds: float
-
-    @property
-    def improved(self) -> bool:
-        """Whether a trial was better than the first, which has the parameters of the starting point."""
-        return self.best.number != self.trials[0].number
-
-    @property
-    def config_file(self) -> Path:
-        """The configuration with the parameters."""
-        return self.folder / "tuned.yaml"
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as plain values."""
-        out = asdict(self)
-        return {**out, "folder": str(self.folder), "config": str(self.config_file)}
+    from higgsbench.tune import TrialRecord, TuneSettings
+    from higgsbench.tune.study import Journal
 
 
 def _measured(row: RowMetrics) -> dict[str, Measured]:
@@ -164,30 +72,22 @@ class _Open:
     waiting: bool = False
 
 
+@contextlib.contextmanager
 def _carried_out(
     next_unit: Callable[[], Unit | None], plans: Sequence[Plan], jobs: int, say: Callable[[str], None]
-) -> Generator[UnitResult, None, None]:
+) -> Iterator[Iterator[UnitResult]]:
     """Carry out units on the events of some plans of one row each."""
-    dataset, threads = plans[0].dataset, plans[0].config.threads
+    settings = EngineSettings(jobs, plans[0].config.threads)
     with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
         workspace = Workspace(folder)
-        save_events(workspace, dataset, [plan.rows[0].features for plan in plans])
-        with contextlib.closing(execute(next_unit, workspace, EngineSettings(jobs, threads), say=say)) as results:
-            yield from results
+        save_events(workspace, plans[0].dataset, [plan.rows[0].features for plan in plans])
+        with contextlib.closing(execute(next_unit, workspace, settings, say=say)) as results:
+            yield results
 
 
 @dataclass
 class Search:
-    """One study.
-
-    Attributes:
-        name: what it is called in messages.
-        loaded: configuration of the one model.
-        dataset: events of the study; its folds are the inner ones and it holds nothing else.
-        journal: where trials are asked and told.
-        settings: the user's choices.
-        say: is called with a line per trial.
-    """
+    """One study, of the configuration's one model on the events that it may see, whose folds are the inner ones."""
 
     name: str
     loaded: LoadedConfig
@@ -209,25 +109,25 @@ class Search:
         self.deadline = time.monotonic() + seconds
         self.latest = self.deadline + _GRACE * seconds
         if len(self.journal.records()) < trials:
-            sets = self.journal.space.get(FEATURES)
-            options = [{}] if sets is None else [{FEATURES: option} for option in sets.choices]
+            sets = self.journal.space.get(study.FEATURES)
+            options = [{}] if sets is None else [{study.FEATURES: option} for option in sets.choices]
             plans, jobs = [self._plan(values) for values in options], min(self.settings.jobs, trials)
             try:
-                with contextlib.closing(_carried_out(self._next_unit, plans, jobs, self.say)) as results:
+                with _carried_out(self._next_unit, plans, jobs, self.say) as results:
                     for result in results:
                         self._take(result)
             finally:
                 for open_ in self.open.values():  # of an interrupted study
                     self.journal.end(open_.trial, "FAIL")
         records = self.journal.records()
-        best = best_of(records, self.settings.objective)
+        best = study.best_of(records, self.settings.objective)
         if best is None:
             failed = next((record.error for record in records if record.error), "none was carried through")
             raise ModelError(f"study {self.name}: no trial could be completed; first failure: {failed}")
         return best
 
     def _plan(self, values: dict[str, Any]) -> Plan:
-        return make_plan(with_values(self.loaded, values, folds=self.settings.inner), self.dataset)
+        return make_plan(study.with_values(self.loaded, values, folds=self.settings.inner), self.dataset)
 
     def _next_unit(self) -> Unit | None:
         """Continue an open trial, or begin one if there is room and time."""
@@ -275,11 +175,11 @@ class Search:
         open_.fold += 1
         metric, value = OBJECTIVES[self.settings.objective], None
         if open_.fold > 1 or not metric.needs_cut:  # a cut is chosen on other folds
-            scores, truth = on_scored_folds(open_.score, row, self.dataset, self.loaded.config)
+            scores, truth = study.on_scored_folds(open_.score, row, self.dataset, self.loaded.config)
             value = estimates(scores, truth, [metric])[metric.name].value
         so_far = f"after {open_.fold} of {folds} folds"
         if open_.fold == folds:
-            calibration = fitted_recalibration(open_.score, row, self.dataset)
+            calibration = study.fitted_recalibration(open_.score, row, self.dataset)
             self._end(open_.trial, "COMPLETE", f"{value:.6g}", value, seconds=spent, calibration=calibration)
         elif value is not None and self.journal.behind(open_.trial, value, open_.fold):
             self._end(open_.trial, "PRUNED", f"stopped {so_far} at {value:.6g}", seconds=spent)
@@ -294,7 +194,7 @@ class Search:
         self.open.pop(str(trial.number), None)
         self.journal.end(trial, state, value, **about)
         records = self.journal.records()
-        best = best_of(records, self.settings.objective)
+        best = study.best_of(records, self.settings.objective)
         shown = "" if best is None else f" (best {best.value:.6g})"
         self.say(f"{self.name}: trial {len(records)} of {self.trials}: {text}{shown}")
 
@@ -327,7 +227,7 @@ def tune(
     Raises:
         HiggsbenchError: for bad configuration or data, a missing Optuna, or when no trial can be completed.
     """
-    with quiet_optuna():
+    with study.quiet_optuna():
         return _Tuning(loaded, settings, output, say).carry_out()
 
 
@@ -337,18 +237,17 @@ class _Tuning:
         self.begin = time.monotonic()
         self.end = float("inf") if limit is None else self.begin + limit
         self.settings, self.say = settings, say
-        self.loaded, self.given = configured(loaded, settings.model)
+        self.loaded, self.given = study.configured(loaded, settings.model)
         folds = loaded.config.folds
         self.outer = min(_OUTER, folds) if settings.outer is None else settings.outer
         if self.outer == 1 or self.outer > folds:
             raise ConfigError(f"--outer {self.outer}: give 0, or 2 to {folds}, the number of the run's folds")
         # Held-out events have no part in a study.
         self.dataset = dataclasses.replace(load_dataset(self.loaded.config), test=None)
-        space = search_space(self.loaded.config.models[0], settings.vary, self.dataset.train.schema)
         base = make_plan(self.loaded, self.dataset)
         base.rows[0].spec.check_parameters(base.rows[0].params)
         check_trainable(self.loaded, base, say)
-        self.space, self.start = starting_point(base.rows[0], space)
+        self.space, self.start = study.search_space(base.rows[0], settings.vary, self.dataset.train.schema)
         studied = [base.units_of(0)[0].key, repr(dict(self.space)), settings.objective, settings.inner, settings.prune]
         digest = canonical_digest([STUDY_FORMAT, *studied, self.loaded.config.cut.model_dump(mode="json")])
         name = f"{self.loaded.config.name}-{base.rows[0].label}-{digest[:8]}"
@@ -386,7 +285,7 @@ class _Tuning:
 
     def _write(self, result: TuneResult) -> None:
         """Write YAML for `higgsbench run`, with what the study found in comments at its head."""
-        content = resolved_config(make_plan(with_values(self.given, result.best.values), self.dataset))
+        content = resolved_config(make_plan(study.with_values(self.given, result.best.values), self.dataset))
         content.pop("name", None)
         states = [record.state for record in result.trials]
         lines = [
@@ -415,7 +314,7 @@ class _Tuning:
     def _study(self, name: str, held_out: int | None, trials: int, seconds: float) -> tuple[TrialRecord, Journal]:
         seed = self.loaded.config.seed + 1_000_003 * (0 if held_out is None else held_out + 1)
         file = self.store.folder / f"journal-{name.replace(' ', '-')}.jsonl"
-        journal = Journal(file, self.space, self.start, self.settings.objective, seed, self.settings.prune)
+        journal = study.Journal(file, self.space, self.start, seed, self.settings)
         search = Search(name, self.loaded, self._events(held_out), journal, self.settings, self.say)
         return search.run(trials, seconds), journal
 
@@ -452,7 +351,7 @@ class _Tuning:
     ) -> dict[str, RowMetrics]:
         """Train each way's parameters without each outer fold and evaluate the pooled scores of those folds."""
         plans = {
-            way: [make_plan(with_values(self.loaded, values), self.dataset) for values in folds]
+            way: [make_plan(study.with_values(self.loaded, values), self.dataset) for values in folds]
             for way, folds in ways.items()
         }
         fits = {way: [(plan, plan.units_of(0)[k]) for k, plan in enumerate(folds)] for way, folds in plans.items()}
@@ -460,7 +359,7 @@ class _Tuning:
         out = {}
         for way, folds in fits.items():
             row, score = folds[0][0].rows[0], np.full(len(self.dataset.train), np.nan)
-            part = recalibration_part(row, self.dataset)
+            part = study.recalibration_part(row, self.dataset)
             for fold, (_, unit) in enumerate(folds):
                 rows = self.dataset.fold[0] == fold
                 score[rows] = scores[unit.key]
@@ -469,7 +368,7 @@ class _Tuning:
                     score[rows] = apply_recalibration(score[rows], part[rows], np.asarray(calibration))
             if way == "nested":  # each fold by what its own study fitted
                 row = dataclasses.replace(row, calibration="prior")
-            out[way] = evaluate_row(*on_scored_folds(score, row, self.dataset, self.loaded.config))
+            out[way] = evaluate_row(*study.on_scored_folds(score, row, self.dataset, self.loaded.config))
         return out
 
     def _trained(self, wanted: Mapping[str, tuple[Plan, Unit]]) -> dict[str, NDArray[np.float64]]:
@@ -482,7 +381,7 @@ class _Tuning:
         queue = iter([unit for _, unit in pending])
         jobs = min(self.settings.jobs, len(pending))
         plans = [plan for plan, _ in pending]
-        with contextlib.closing(_carried_out(lambda: next(queue, None), plans, jobs, self.say)) as results:
+        with _carried_out(lambda: next(queue, None), plans, jobs, self.say) as results:
             for result in results:
                 if result.error:
                     raise ModelError(f"scoring a held-out fold failed: {result.error.strip().splitlines()[-1]}")

@@ -1,4 +1,4 @@
-"""A study: its settings, its search space, what a trial is judged by, and its journal on disk."""
+"""A study: its search space, what a trial is judged by, and its journal on disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import threading
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +19,9 @@ from higgsbench.ensemble.evaluate import Truth
 from higgsbench.errors import ConfigError, MissingExtraError, ModelError, StoreError
 from higgsbench.features import resolve_features
 from higgsbench.features.sets import feature_sets
-from higgsbench.metrics import METRICS
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models import get_model
+from higgsbench.tune import OBJECTIVES, TrialRecord
 from higgsbench.validation.folds import TRAINING_WEIGHTS
 
 if TYPE_CHECKING:
@@ -34,54 +33,11 @@ if TYPE_CHECKING:
     from higgsbench.config import LoadedConfig, RunConfig
     from higgsbench.runs.plan import Dataset, Row
     from higgsbench.schema import TableSchema
+    from higgsbench.tune import TuneSettings
 
-
-OBJECTIVES = {name: metric for name, metric in METRICS.items() if metric.headline}
-"""Metrics that parameters can be tuned for."""
 
 WEIGHTS, FEATURES = "training_weights", "features"
 """Dimensions that are not parameters of the model."""
-
-
-@dataclass(frozen=True)
-class TuneSettings:
-    """What a study is to do.
-
-    Attributes:
-        model: model or label of the configuration, or any registered model.
-        trials: number of trials of each study.
-        time_limit: seconds for everything, or None.
-        objective: name of a metric in `OBJECTIVES`.
-        inner: folds that each trial is judged by.
-        outer: how many of the run's folds are held out in turn for the nested score; 0 for none, None for 3 or all
-            folds of a run that has fewer.
-        prune: whether trials that are behind the median of the others after a fold are stopped.
-        vary: `training_weights`, `features`, each perhaps with `=A,B,...`, varied besides the model's parameters.
-        jobs: trials at a time, each in a process of its own.
-    """
-
-    model: str
-    trials: int = 40
-    time_limit: float | None = None
-    objective: str = "log_loss"
-    inner: int = 3
-    outer: int | None = None
-    prune: bool = True
-    vary: Sequence[str] = field(default_factory=tuple)
-    jobs: int = 1
-
-    def __post_init__(self) -> None:
-        """Check what does not depend on the configuration.
-
-        Raises:
-            ConfigError: naming the choice at fault.
-        """
-        if self.objective not in OBJECTIVES:
-            raise ConfigError(f"objective: {self.objective!r} is not one of {', '.join(OBJECTIVES)}")
-        for name, least in (("trials", 1), ("inner", 2), ("outer", 0), ("jobs", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"{name}: {value} is less than {least}")
 
 
 def configured(loaded: LoadedConfig, name: str) -> tuple[LoadedConfig, LoadedConfig]:
@@ -110,38 +66,48 @@ def configured(loaded: LoadedConfig, name: str) -> tuple[LoadedConfig, LoadedCon
     return given.changed(models=[studied], repeats=1), given
 
 
-def search_space(entry: ModelConfig, vary: Sequence[str], schema: TableSchema) -> Mapping[str, Any]:
-    """Return the dimensions of a study.
+def search_space(row: Row, vary: Sequence[str], schema: TableSchema) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the dimensions of a study, and the values of the configuration, preset or library in them.
+
+    A dimension is widened where it does not hold that value.
 
     Raises:
-        ConfigError: if the model has no space or `vary` names what cannot be varied.
+        ConfigError: if the model has no space, `vary` names what cannot be varied, or a configured value is of another
+            kind than its dimension.
     """
     from optuna.distributions import CategoricalDistribution
 
-    spec = get_model(entry.model)
-    space = {} if spec.search_space is None else dict(spec.search_space())
-    known = {WEIGHTS: list(TRAINING_WEIGHTS), FEATURES: [s.name for s in feature_sets() if _fits(s.name, schema)]}
+    space = {} if row.spec.search_space is None else dict(row.spec.search_space())
     for item in vary:
-        name, equals, text = item.partition("=")
-        options = [part.strip() for part in text.split(",")] if equals else known.get(name, [])
-        lost = next((option for option in options if option not in known.get(name, [])), None)
-        problem = ""
-        if name not in known:
-            problem = f"varied can be {' and '.join(known)}, e.g. --vary {WEIGHTS}=balanced,none"
-        elif lost is not None:
-            problem = f"{lost!r} is not one of {', '.join(known[name])}"
-        elif name == WEIGHTS and not spec.sample_weight:
-            problem = f"model {spec.name!r} takes no weights"
-        elif len(set(options)) < max(2, len(options)):
-            problem = "give two or more different values"
-        if problem:
-            raise ConfigError(f"--vary {item}: {problem}")
-        space[name] = CategoricalDistribution(options)
+        name, _, text = item.partition("=")
+        space[name] = CategoricalDistribution(_options(item, name, text, row, schema))
     if not space:
         raise ConfigError(
-            f"model {spec.name!r} has no search space: give ModelSpec(search_space=...) or --vary {WEIGHTS}"
+            f"model {row.spec.name!r} has no search space: give ModelSpec(search_space=...) or --vary {WEIGHTS}"
         )
-    return space
+    given = {**row.params, WEIGHTS: row.training_weights, FEATURES: row.choice.set}
+    start = {name: given.get(name, row.spec.defaults.get(name)) for name in space}
+    start = {name: value for name, value in start.items() if value is not None}
+    try:
+        return {name: _including(d, start[name]) if name in start else d for name, d in space.items()}, start
+    except ModelError as error:
+        raise ConfigError(f"model {row.label!r}: a study cannot begin with its parameters: {error}") from error
+
+
+def _options(item: str, name: str, text: str, row: Row, schema: TableSchema) -> list[str]:
+    """Return the options of a `--vary` item; raises ConfigError for what cannot be varied."""
+    known = {WEIGHTS: list(TRAINING_WEIGHTS), FEATURES: [s.name for s in feature_sets() if _fits(s.name, schema)]}
+    options = [part.strip() for part in text.split(",")] if "=" in item else known.get(name, [])
+    if name not in known:
+        raise ConfigError(f"--vary {item}: varied can be {' and '.join(known)}, e.g. --vary {WEIGHTS}=balanced,none")
+    lost = next((option for option in options if option not in known[name]), None)
+    if lost is not None:
+        raise ConfigError(f"--vary {item}: {lost!r} is not one of {', '.join(known[name])}")
+    if name == WEIGHTS and not row.spec.sample_weight:
+        raise ConfigError(f"--vary {item}: model {row.spec.name!r} takes no weights")
+    if len(set(options)) < max(2, len(options)):
+        raise ConfigError(f"--vary {item}: give two or more different values")
+    return options
 
 
 def _fits(name: str, schema: TableSchema) -> bool:
@@ -150,22 +116,6 @@ def _fits(name: str, schema: TableSchema) -> bool:
     except ConfigError:
         return False
     return True
-
-
-def starting_point(row: Row, space: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """Return a space widened to hold the values of the configuration, preset or library, and these values.
-
-    Raises:
-        ConfigError: if a configured value is of another kind than its dimension.
-    """
-    given = {**row.params, WEIGHTS: row.training_weights, FEATURES: row.choice.set}
-    start = {name: given.get(name, row.spec.defaults.get(name)) for name in space}
-    start = {name: value for name, value in start.items() if value is not None}
-    try:
-        whole = {name: _including(d, start[name]) if name in start else d for name, d in space.items()}
-    except ModelError as error:
-        raise ConfigError(f"model {row.label!r}: a study cannot begin with its parameters: {error}") from error
-    return whole, start
 
 
 def _including(dimension: Any, value: Any) -> Any:
@@ -190,25 +140,19 @@ def _including(dimension: Any, value: Any) -> Any:
 
 
 def _as_choice(value: Any) -> Any:
-    """A value as Optuna takes it: a list as JSON text."""
+    """Return a value as Optuna takes it: a list as JSON text."""
     return json.dumps(value) if isinstance(value, (list, tuple)) else value
-
-
-def _from_choice(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) and value.startswith("[") else value
 
 
 def with_values(loaded: LoadedConfig, values: dict[str, Any], **changes: Any) -> LoadedConfig:
     """Return the configuration of one model with the values of a trial, and perhaps other folds."""
     (entry,) = loaded.config.models
-    own = dict(values)
-    update: dict[str, Any] = {}
-    if WEIGHTS in own:
-        update[WEIGHTS] = own.pop(WEIGHTS)
-    if FEATURES in own:
-        update[FEATURES] = FeatureConfig(set=own.pop(FEATURES))
-    entry = entry.model_copy(update={**update, "params": {**get_model(entry.model).canonical(entry.params), **own}})
-    return loaded.changed(models=[entry], **changes)
+    update = {name: value for name, value in values.items() if name in (WEIGHTS, FEATURES)}
+    own = {name: value for name, value in values.items() if name not in update}
+    if FEATURES in update:
+        update[FEATURES] = FeatureConfig(set=update[FEATURES])
+    update["params"] = get_model(entry.model).canonical(entry.params) | own
+    return loaded.changed(models=[entry.model_copy(update=update)], **changes)
 
 
 def on_scored_folds(
@@ -216,14 +160,8 @@ def on_scored_folds(
 ) -> tuple[NDArray[np.float64], Truth]:
     """Reduce to the folds that have scores, recalibrate where the row asks for it, rescale the weights.
 
-    Args:
-        score: (n,) out-of-fold log-odds, NaN in folds without.
-        row: the row they belong to.
-        dataset: events with the folds of the scores.
-        config: the run's configuration.
-
-    Returns:
-        (1, m) scores and what they are judged by, folds numbered anew from 0.
+    Takes out-of-fold log-odds (n,), NaN in folds without, of a row on the events of a dataset. Returns (1, m) scores
+    and what they are judged by, folds numbered anew from 0.
     """
     there = ~np.isnan(score)
     y, f = dataset.y[there], score[there]
@@ -251,36 +189,12 @@ def fitted_recalibration(score: NDArray[np.float64], row: Row, dataset: Dataset)
     if row.calibration != "logit":
         return None
     part = recalibration_part(row, dataset)
-    found: list[list[float]] = fit_recalibration(score, dataset.y, dataset.weight, part).tolist()
-    return found
+    return [[*pair] for pair in fit_recalibration(score, dataset.y, dataset.weight, part).tolist()]
 
 
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 _PRUNE_AFTER = 5
 _RANDOM_TRIALS = 10
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """One trial that was carried out.
-
-    Attributes:
-        number: number in the study.
-        state: `complete`, `pruned` or `failed`.
-        value: objective on all folds, None where it is not complete.
-        values: value per dimension.
-        seconds: wall time.
-        error: last line of the traceback of a failed trial.
-        calibration: slope and intercept per part of the recalibration fitted on its scores, or None.
-    """
-
-    number: int
-    state: str
-    value: float | None
-    values: dict[str, Any]
-    seconds: float
-    error: str = ""
-    calibration: list[list[float]] | None = None
 
 
 def best_of(records: list[TrialRecord], objective: str) -> TrialRecord | None:
@@ -321,47 +235,45 @@ class Journal:
         file: the journal; created where there is none.
         space: dimensions.
         start: values of the first trial, as far as the space holds them.
-        objective: name of the metric.
         seed: seed of the sampler.
-        prune: whether trials behind the median are stopped.
+        settings: objective, and whether trials behind the median are stopped.
 
     Raises:
         StoreError: if the file cannot be read or another process works on it.
     """
 
     def __init__(
-        self, file: Path, space: Mapping[str, Any], start: dict[str, Any], objective: str, seed: int, prune: bool
+        self, file: Path, space: Mapping[str, Any], start: dict[str, Any], seed: int, settings: TuneSettings
     ) -> None:
         import optuna
+        import psutil
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
-        self.file, self.space, self.start, self.seed = file, space, start, seed
+        self.space, self.start, self.seed = space, start, seed
         # A killed process would leave Optuna's lock file behind; only one process writes a journal.
         lock: Any = threading.Lock()
-        direction: Any = "minimize" if OBJECTIVES[objective].lower_is_better else "maximize"
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=_PRUNE_AFTER) if prune else optuna.pruners.NopPruner()
+        direction: Any = "minimize" if OBJECTIVES[settings.objective].lower_is_better else "maximize"
+        median, never = optuna.pruners.MedianPruner(n_startup_trials=_PRUNE_AFTER), optuna.pruners.NopPruner()
         try:
             _cut_torn_line(file)
             storage = JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
             self.study = optuna.create_study(
-                storage=storage, study_name="tune", direction=direction, pruner=pruner, load_if_exists=True
+                storage=storage,
+                study_name="tune",
+                direction=direction,
+                pruner=median if settings.prune else never,
+                load_if_exists=True,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(
                 f"{file}: not a readable journal of a study ({error}); remove it to start again"
             ) from error
-        self._close_interrupted()
-
-    def _close_interrupted(self) -> None:
-        """End trials that a killed process left open; they count for nothing."""
-        import optuna
-        import psutil
-
+        # Trials that a killed process left open count for nothing.
         for trial in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
             process = trial.user_attrs.get("process")
             if process != os.getpid() and isinstance(process, int) and psutil.pid_exists(process):
-                raise StoreError(f"{self.file}: process {process} is working on this study; wait for it or end it")
+                raise StoreError(f"{file}: process {process} is working on this study; wait for it or end it")
             self.end(trial, "FAIL")
 
     def ask(self) -> tuple[Any, dict[str, Any]]:
@@ -377,7 +289,8 @@ class Journal:
             self.study.enqueue_trial({name: _as_choice(value) for name, value in self.start.items()})
         trial = self.study.ask(fixed_distributions=dict(self.space))
         trial.set_user_attr("process", os.getpid())
-        values = {name: _from_choice(trial.params[name]) for name in self.space}
+        drawn = {name: trial.params[name] for name in self.space}
+        values = {n: json.loads(v) if isinstance(v, str) and v.startswith("[") else v for n, v in drawn.items()}
         trial.set_user_attr("values", values)
         return trial, values
 
@@ -387,13 +300,9 @@ class Journal:
         return bool(trial.should_prune())
 
     def end(self, trial: Any, state: str, value: float | None = None, **about: Any) -> None:
-        """End a trial.
+        """End a trial as COMPLETE, PRUNED or FAIL; a failed trial without an error counts for nothing.
 
-        Args:
-            trial: the trial.
-            state: COMPLETE, PRUNED or FAIL; a failed trial without an error counts for nothing.
-            value: objective of a complete trial.
-            about: seconds, error and calibration, as far as there are any.
+        `about` are its seconds, error and calibration, as far as there are any.
         """
         import optuna
 
@@ -410,9 +319,8 @@ class Journal:
             if state is None or (state == "failed" and "error" not in about):
                 continue
             value = trial.value if state == "complete" else None
-            seconds, error = float(about.get("seconds", 0.0)), str(about.get("error", ""))
-            values = dict(about.get("values", {}))
-            out.append(TrialRecord(trial.number, state, value, values, seconds, error, about.get("calibration")))
+            known = {name: about[name] for name in ("values", "seconds", "error", "calibration") if name in about}
+            out.append(TrialRecord(trial.number, state, value, **known))
         return out
 
     def importances(self) -> dict[str, float]:

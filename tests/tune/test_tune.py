@@ -23,8 +23,8 @@ from higgsbench.cli.main import main
 from higgsbench.config.document import parse_yaml
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError, ModelError, StoreError
 from higgsbench.models import ModelSpec
-from higgsbench.tune.nested import TuneResult, tune
-from higgsbench.tune.study import TuneSettings
+from higgsbench.tune import TuneResult, TuneSettings
+from higgsbench.tune.nested import tune
 
 pytest.importorskip("optuna", reason="the extra `tune` is not installed")
 
