@@ -7,15 +7,11 @@ nothing is ever imported, called or opened because a file names it.
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.metadata
 import io
 import json
+import pkgutil
 import re
-import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +20,7 @@ import numpy as np
 from higgsbench.errors import ModelError, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 _MANIFEST = "model.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_MAX_BYTES, _HARMLESS, _MOST_TIMES, _MAX_DEPTH = 1 << 32, 1 << 28, 200, 20
+_MAX_BYTES, _HARMLESS, _MOST_TIMES = 1 << 32, 1 << 28, 200
 
 _PART_NAME = re.compile(r"[0-9]{1,9}\.[a-z]{1,12}")
 """Names of binary parts: a number and an ending, never a path."""
@@ -39,7 +36,8 @@ _PART_NAME = re.compile(r"[0-9]{1,9}\.[a-z]{1,12}")
 Node = dict[str, Any]
 
 
-def _name(estimator: Any) -> str:
+def class_name(estimator: Any) -> str:
+    """Return the module and name of an object's class."""
     own = type(estimator)
     return f"{own.__module__}.{own.__qualname__}"
 
@@ -131,7 +129,6 @@ class ModelReader:
     def __init__(self, codecs: Sequence[Codec], parts: Mapping[str, bytes], threads: int = 1) -> None:
         self._codecs = {codec.kind: codec for codec in reversed(codecs)}
         self._parts = parts
-        self._depth = 0
         self.threads = threads
 
     def estimator(self, node: Any) -> Any:
@@ -140,17 +137,10 @@ class ModelReader:
         Raises:
             StoreError: if the node's kind is not one of the codecs'.
         """
-        kind = node.get("kind") if isinstance(node, dict) else None
-        codec = self._codecs.get(kind) if isinstance(kind, str) else None
-        if codec is None:
-            raise StoreError(f"a model of kind {str(kind)[:40]!r}; known are {', '.join(sorted(self._codecs))}")
-        self._depth += 1
-        if self._depth > _MAX_DEPTH:
-            raise StoreError(f"models nested deeper than {_MAX_DEPTH}")
-        try:
-            return codec.load(node, self)
-        finally:
-            self._depth -= 1
+        kind = str(node["kind"])
+        if kind not in self._codecs:
+            raise StoreError(f"a model of kind {kind[:40]!r}; known are {', '.join(sorted(self._codecs))}")
+        return self._codecs[kind].load(node, self)
 
     def part(self, name: Any) -> bytes:
         """Return the content of a binary part.
@@ -158,12 +148,12 @@ class ModelReader:
         Raises:
             StoreError: if no part has that name.
         """
-        if not isinstance(name, str) or not _PART_NAME.fullmatch(name) or name not in self._parts:
+        if name not in self._parts:
             raise StoreError(f"it refers to {str(name)[:60]!r}, which is not a part of it")
         return self._parts[name]
 
     def arrays(self, parts: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        """Return arrays by the names of their parts; numpy refuses those that would need unpickling."""
+        """Return arrays by the names of their parts; numpy refuses those that it would have to unpickle."""
         return {name: np.load(io.BytesIO(self.part(part)), allow_pickle=False) for name, part in parts.items()}
 
 
@@ -185,7 +175,7 @@ class StateCodec:
 
     def handles(self, estimator: Any) -> bool:
         """Whether the estimator is of this class."""
-        return _name(estimator) == self.estimator.replace(":", ".")
+        return class_name(estimator) == self.estimator.replace(":", ".")
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
         """Store what `state` returns."""
@@ -194,29 +184,26 @@ class StateCodec:
 
     def load(self, node: Node, reader: ModelReader) -> Any:
         """Hand the state to `from_state`, and the reader's threads to an estimator that has `n_jobs`."""
-        module, name = self.estimator.split(":")
-        cls = getattr(importlib.import_module(module), name)
-        estimator = cls.from_state(reader.arrays(node["arrays"]), node["parameters"])
+        estimator = pkgutil.resolve_name(self.estimator).from_state(reader.arrays(node["arrays"]), node["parameters"])
         if hasattr(estimator, "n_jobs"):
             estimator.n_jobs = reader.threads
         return estimator
 
 
+@dataclass(frozen=True)
 class BagCodec:
     """A `SeedBag`, member by member.
 
-    Args:
+    Attributes:
         log_odds: how the model's record in the registry reads log-odds off a member; code is never stored.
     """
 
+    log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None
     kind = "bag"
-
-    def __init__(self, log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None) -> None:
-        self.log_odds = log_odds
 
     def handles(self, estimator: Any) -> bool:
         """Whether this is a `SeedBag`."""
-        return _name(estimator) == "higgsbench.models.estimators.SeedBag"
+        return class_name(estimator) == "higgsbench.models.estimators.SeedBag"
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
         """Store the members in order."""
@@ -226,227 +213,36 @@ class BagCodec:
         """Rebuild the members and the bag around them."""
         from higgsbench.models.estimators import SeedBag
 
-        members = [reader.estimator(member) for member in node["members"]]
-        if not members:
-            raise StoreError("a bag without members")
-        return SeedBag.of_fitted(members, self.log_odds)
+        return SeedBag.of_fitted([reader.estimator(member) for member in node["members"]], self.log_odds)
 
 
-class _PipelineCodec:
-    """A scikit-learn Pipeline; each step is stored in its own format, so that a boosted model in it stays native."""
-
-    kind = "pipeline"
-
-    def handles(self, estimator: Any) -> bool:
-        """Whether this is a Pipeline."""
-        return _name(estimator) == "sklearn.pipeline.Pipeline"
-
-    def save(self, estimator: Any, writer: ModelWriter) -> Node:
-        """Store names and steps; a step that does nothing is None."""
-        idle = (None, "passthrough")
-        return {"steps": [[name, None if step in idle else writer.node(step)] for name, step in estimator.steps]}
-
-    def load(self, node: Node, reader: ModelReader) -> Any:
-        """Rebuild the steps."""
-        from sklearn.pipeline import Pipeline
-
-        steps = [(str(name), "passthrough" if step is None else reader.estimator(step)) for name, step in node["steps"]]
-        return Pipeline(steps)
-
-
-_OWN = ("BlockwiseScaler", "FlaggedMedians", "NormalQuantiles", "ShortMLPClassifier", "SmoothClip")
-_SKLEARN = (
-    *("tree._tree.Tree", "ensemble._hist_gradient_boosting.predictor.TreePredictor"),
-    *("ensemble._hist_gradient_boosting.binning._BinMapper", "_loss.link.HalfLogitLink", "_loss.link.Interval"),
-    *("_loss.link.LogitLink", "_loss.loss.ExponentialLoss", "_loss.loss.HalfBinomialLoss"),
-    *("neural_network._stochastic_optimizers.AdamOptimizer", "neural_network._stochastic_optimizers.SGDOptimizer"),
-    *("calibration._CalibratedClassifier", "calibration._SigmoidCalibration", "multiclass._ConstantPredictor"),
-    "utils._bunch.Bunch",
-    *("gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace", "gaussian_process.kernels.ConstantKernel"),
-    *(f"gaussian_process.kernels.{name}" for name in ("RBF", "Product", "Sum", "Matern", "WhiteKernel", "DotProduct")),
-)
-_TRUSTED = frozenset({*(f"higgsbench.models.parts.{name}" for name in _OWN), *(f"sklearn.{name}" for name in _SKLEARN)})
-"""Types beyond those that skops trusts by itself (numbers, arrays, scikit-learn's estimators). Trees are checked."""
-
-_NEVER = re.compile(r"sklearn\.svm\._classes\.(Nu)?SV[CR]|sklearn\.svm\._classes\.OneClassSVM")
-"""Estimators whose compiled code uses stored indices without checking them."""
-
-_LOADERS = frozenset(
-    {"DTypeNode", "DictNode", "JsonNode", "ListNode", "LossNode", "NdArrayNode", "ObjectNode", "SliceNode"}
-    | {"RandomGeneratorNode", "RandomStateNode", "TreeNode", "TupleNode", "TypeNode"}
-)
-"""Ways of skops to make an object; none of them calls anything that a file could name."""
-
-
-class _SklearnCodec:
-    """Estimators of scikit-learn and of `higgsbench.models.parts`, through skops."""
-
-    kind = "sklearn"
-
-    def handles(self, estimator: Any) -> bool:
-        """Whether this is an estimator of one of the two."""
-        ours = _name(estimator).startswith(("sklearn.", "higgsbench.models.parts."))
-        return ours and hasattr(estimator, "get_params")
-
-    def save(self, estimator: Any, writer: ModelWriter) -> Node:
-        """Store the estimator.
-
-        Raises:
-            UnstorableError: if it holds a type that would be refused when it is read.
-        """
-        import skops.io
-
-        try:
-            content = skops.io.dumps(estimator)
-        except Exception as error:  # skops raises many kinds of errors for objects that it cannot store
-            raise UnstorableError(f"{type(estimator).__name__} cannot be stored by skops: {error}") from error
-        fault = _fault(content)
-        if fault:
-            raise UnstorableError(f"{type(estimator).__name__} holds {fault}, which is not trusted when it is read")
-        return {"part": writer.part(content, "skops"), "sklearn": _sklearn_version()}
-
-    def load(self, node: Node, reader: ModelReader) -> Any:
-        """Read the estimator.
-
-        Raises:
-            StoreError: if the part holds an untrusted type, or another minor version of scikit-learn stored it.
-        """
-        import skops.io
-
-        stored, installed = str(node["sklearn"]), _sklearn_version()
-        # Attributes and the layout of nodes change between minor versions.
-        if stored.split(".")[:2] != installed.split(".")[:2]:
-            raise StoreError(
-                f"it was stored with scikit-learn {stored[:20]}, installed is {installed}: install that version, or "
-                "run the configuration again"
-            )
-        content = reader.part(node["part"])
-        fault = _fault(content)
-        if fault:
-            raise StoreError(f"its scikit-learn part holds {fault}, which is not trusted")
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Trying to unpickle estimator")  # of the same minor version
-            estimator = skops.io.loads(content, trusted=sorted(_TRUSTED))
-        if "n_jobs" in estimator.get_params(deep=False):
-            estimator.set_params(n_jobs=reader.threads)
-        return estimator
-
-
-@functools.cache
-def _sklearn_version() -> str:
-    return importlib.metadata.version("scikit-learn")
-
-
-def _fault(content: bytes) -> str:
-    """Name what a skops file holds that must not be read; empty if there is nothing.
-
-    skops checks that types are trusted, not that their content is: scikit-learn follows the positions in a tree without
-    looking whether they exist.
-    """
-    import skops.io
-
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        fault = _fault_of_node(json.loads(archive.read("schema.json")), archive, (), {})
-    if fault:
-        return fault
-    foreign = set(skops.io.get_untrusted_types(data=content)) - _TRUSTED
-    return f"the type {min(foreign)[:100]}" if foreign else ""
-
-
-def _fault_of_node(node: Any, archive: zipfile.ZipFile, features: tuple[Any, ...], seen: dict[Any, Any]) -> str:
-    """Look through a node of a skops file; `features` are those of the estimators around it."""
-    if isinstance(node, list):
-        return next(filter(None, (_fault_of_node(item, archive, features, seen) for item in node)), "")
-    if not isinstance(node, dict):
-        return ""
-    if "__loader__" in node:
-        name = f"{node.get('__module__')}.{node.get('__class__')}"
-        if node["__loader__"] not in _LOADERS or _NEVER.fullmatch(name):
-            return f"a {str(node['__loader__'])[:40]} of {name[:60]}"
-        # skops reuses the first node with a given number for all later nodes with that number.
-        first = seen.setdefault(node.get("__id__"), node)
-        if first != node and _plain(first, archive) != _plain(node, archive):
-            return "two objects of one number"
-    if node.get("__loader__") == "ObjectNode" and isinstance(node.get("content"), dict):
-        own = node["content"].get("content")
-        if isinstance(own, dict) and "n_features_in_" in own:
-            features = (*features, own["n_features_in_"].get("content"))
-    tree = node.get("__loader__") == "TreeNode" or node.get("__class__") == "TreePredictor"
-    if tree and not _is_sound(node, archive, features):
-        return "a tree that points outside itself"
-    if node.get("__loader__") == "RandomGeneratorNode":
-        # Older versions of skops call whatever function of numpy.random it names.
-        named = node["content"]["bit_generator"]["content"]["bit_generator"]["content"]
-        if named != '"PCG64"':
-            return f"a generator {named[:40]}"
-    return next(filter(None, (_fault_of_node(item, archive, features, seen) for item in node.values())), "")
-
-
-def _plain(node: Any, archive: zipfile.ZipFile) -> Any:
-    """A node without the numbers of its objects, and with arrays in the place of their files."""
-    if isinstance(node, list):
-        return [_plain(item, archive) for item in node]
-    if isinstance(node, dict):
-        inner = {key: _plain(item, archive) for key, item in node.items() if key not in ("__id__", "file")}
-        return {**inner, "array": archive.read(node["file"])} if isinstance(node.get("file"), str) else inner
-    return node
-
-
-def _is_sound(node: Node, archive: zipfile.ZipFile, features: tuple[Any, ...]) -> bool:
-    """Whether prediction with a tree stays inside its nodes and the features of the estimators around it."""
-    state = node["content"]["content"]
-    nodes = np.load(io.BytesIO(archive.read(state["nodes"]["file"])), allow_pickle=False)
-    if not features or nodes.ndim != 1 or not nodes.size:
-        return False
-    columns = int(json.loads(features[-1]))
-    if node["__loader__"] == "TreeNode":
-        names, leaf = ("left_child", "right_child", "feature"), nodes["left_child"] == -1
-        whole = json.loads(state["node_count"]["content"]) == nodes.size
-        whole &= json.loads(node["__reduce__"]["args"]["content"][0]["content"]) == columns
-    else:  # of histogram boosting
-        names, leaf = ("left", "right", "feature_idx"), nodes["is_leaf"] != 0
-        whole = not nodes["is_categorical"].any()
-    left, right, feature = (nodes[name].astype(np.int64) for name in names)
-    own = np.arange(nodes.size)
-    # Nodes are numbered depth first, so a child has a higher number than its parent: no circles.
-    inside = (left > own) & (left < nodes.size) & (right > own) & (right < nodes.size)
-    known = (feature >= 0) & (feature < columns)
-    return bool(whole and len(set(features)) == 1 and (leaf | (inside & known)).all())
-
-
-_CODECS: tuple[Codec, ...] = (_PipelineCodec(), _SklearnCodec())
-
-
-def write_model(estimator: Any, file: Path, codecs: Sequence[Codec] = ()) -> None:
-    """Store a fitted estimator; the caller makes the writing atomic.
-
-    No names, times or paths get in.
+def write_model(estimator: Any, file: Path, codecs: Sequence[Codec]) -> None:
+    """Store a fitted estimator without names, times or paths; the caller makes the writing atomic.
 
     Args:
         estimator: what to store.
         file: file to write.
-        codecs: formats besides those for scikit-learn; they come first.
+        codecs: formats to choose from; the first that handles an estimator is taken.
 
     Raises:
         UnstorableError: if a part of it has no format that is safe to read.
         OSError: if writing fails.
     """
-    writer = ModelWriter((*codecs, *_CODECS))
+    writer = ModelWriter(codecs)
     manifest = {"format": FORMAT, "model": writer.node(estimator)}
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         for name, content in {_MANIFEST: text, **writer.parts}.items():
-            entry = zipfile.ZipInfo(name, _EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, content, compresslevel=1)  # an entry does not inherit the archive's
+            # An entry does not inherit the archive's compression.
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED, compresslevel=1)
 
 
-def read_model(file: Path, codecs: Sequence[Codec] = (), threads: int = 1) -> Any:
+def read_model(file: Path, codecs: Sequence[Codec], threads: int = 1) -> Any:
     """Read a stored model; nothing in the file is run, imported or unpacked.
 
     Args:
         file: the file; the caller checks its checksum.
-        codecs: formats besides those for scikit-learn that may occur.
+        codecs: formats that may occur.
         threads: threads the model may use to predict.
 
     Returns:
@@ -463,7 +259,7 @@ def read_model(file: Path, codecs: Sequence[Codec] = (), threads: int = 1) -> An
                 f"stored in format {manifest['format']}, but this version of higgsbench reads format {FORMAT}; run the "
                 "configuration again"
             )
-        return ModelReader((*codecs, *_CODECS), parts, threads).estimator(manifest["model"])
+        return ModelReader(codecs, parts, threads).estimator(manifest["model"])
     except StoreError as error:
         raise StoreError(f"{file}: not a valid stored model: {error}") from error
     except zipfile.BadZipFile as error:
@@ -471,14 +267,10 @@ def read_model(file: Path, codecs: Sequence[Codec] = (), threads: int = 1) -> An
     except OSError as error:
         raise StoreError(f"{file}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # each library has its own errors for content that it cannot read
-        raise StoreError(f"{file}: cannot be read as a stored model: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """Return a library's message; Python's own message about a missing part would not help."""
-    if isinstance(error, (TypeError, LookupError, AttributeError, RecursionError, AssertionError)):
-        return "its description is damaged or not made by higgsbench"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        if isinstance(error, (TypeError, LookupError, AttributeError, RecursionError, AssertionError)):
+            reason = "its description is damaged or not made by higgsbench"
+        raise StoreError(f"{file}: cannot be read as a stored model: {reason}") from error
 
 
 def _contents(file: Path) -> dict[str, bytes]:
@@ -488,8 +280,6 @@ def _contents(file: Path) -> dict[str, bytes]:
         for name in names:
             if name != _MANIFEST and not _PART_NAME.fullmatch(name):
                 raise StoreError(f"it has an entry named {name[:60]!r}, which higgsbench never writes")
-        if len(set(names)) != len(names) or _MANIFEST not in names:
-            raise StoreError(f"it does not have one {_MANIFEST}, or has an entry twice")
         size, packed = (sum(getattr(entry, key) for entry in entries) for key in ("file_size", "compress_size"))
         if size > _MAX_BYTES:
             raise StoreError("it unpacks to more than 4 GiB")

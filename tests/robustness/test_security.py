@@ -98,6 +98,7 @@ def test_planted_pickles_beside_the_files_of_a_run_are_ignored(here: Path, capsy
 @pytest.mark.parametrize("module", ["os", "posix", "builtins"])
 def test_skops_parts_of_foreign_types_are_refused(module: str, tmp_path: Path) -> None:
     from higgsbench.errors import StoreError
+    from higgsbench.models import get_model, storage_codecs
     from higgsbench.models.storage import read_model
 
     schema = {
@@ -112,7 +113,7 @@ def test_skops_parts_of_foreign_types_are_refused(module: str, tmp_path: Path) -
         archive.writestr("model.json", json.dumps({"format": 2, "model": node}))
         archive.writestr("0.skops", stream.getvalue())
     with pytest.raises(StoreError, match=f"FunctionNode of {module}.system, which is not trusted"):
-        read_model(tmp_path / "m.zip")
+        read_model(tmp_path / "m.zip", storage_codecs(get_model("logistic")))
 
 
 @pytest.mark.parametrize("name", ["evil", "evil:Model", "evil.Model", "./evil.py", "sklearn.svm.SVC"])
