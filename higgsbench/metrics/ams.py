@@ -221,8 +221,10 @@ def ams_scan(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | Non
         raise MetricError(f"b_reg must be finite and not negative, got {b_reg}")
     order, sorted_score = descending_order(s)
     labels, weights = y[order], w[order]
-    signal = np.cumsum(np.where(labels, weights, 0.0))
-    background = np.cumsum(np.where(labels, 0.0, weights))
+    signal = np.where(labels, weights, 0.0)
+    background = weights - signal  # exact: each event is one or the other
+    np.cumsum(signal, out=signal)
+    np.cumsum(background, out=background)
     last = np.append(sorted_score[1:] != sorted_score[:-1], True)
     if not last.all():
         sorted_score, signal, background = (a[last] for a in (sorted_score, signal, background))
@@ -237,8 +239,9 @@ def descending_order(score: Floats) -> tuple[Ints, Floats]:
 
     Tied scores keep their order, so that sums of their weights do not depend on how this machine sorts.
     """
-    order = np.argsort(-score)
-    ordered = score[order]
+    ordered = -score
+    order = np.argsort(ordered)
+    np.take(score, order, out=ordered)
     repeated = np.append(False, ordered[1:] == ordered[:-1])
     if repeated.any():  # sorting the positions within ties is faster than numpy's stable sort
         at = np.flatnonzero(repeated | np.append(repeated[1:], False))
