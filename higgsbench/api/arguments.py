@@ -1,4 +1,4 @@
-"""Types of the arguments of the Python interface; pydantic checks them before the work begins."""
+"""Types of the arguments of the Python interface; `checked` checks them before the work begins."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from types import NoneType, SimpleNamespace
+from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_type_hints
 
 import numpy as np
 import polars
-from pydantic import ValidationError, validate_call
-from pydantic_core import PydanticCustomError, core_schema
 
 from higgsbench.errors import ConfigError
 from higgsbench.events import Events
@@ -24,30 +24,27 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@dataclass(frozen=True)
 class _Kind:
-    """Accepts or refuses a value as a whole, described in the error; pydantic does not validate its content."""
+    """What an argument may be: in words, and as a test of the whole value."""
 
-    def __init__(self, words: str, holds: Callable[[Any], bool]) -> None:
-        self.words, self.holds = words, holds
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        """Return the check."""
-        return core_schema.no_info_plain_validator_function(self._check)
-
-    def _check(self, value: Any) -> Any:
-        if not self.holds(value):
-            raise PydanticCustomError("kind", "expected {words}", {"words": self.words})
-        return value
+    words: str
+    holds: Callable[[Any], bool]
 
 
-def _is_path(value: Any) -> bool:
-    return isinstance(value, (str, os.PathLike)) and str(value) != "" and "\x00" not in str(value)
+def _path_or(words: str, *types: type) -> _Kind:
+    """Return the kind of a path, or of an object of other types."""
+
+    def holds(value: Any) -> bool:
+        path = isinstance(value, (str, os.PathLike)) and str(value) != "" and "\x00" not in str(value)
+        return path or isinstance(value, types)
+
+    return _Kind(words, holds)
 
 
 def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        return False
-    return not math.isnan(value)
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return number and not math.isnan(value)
 
 
 def _is_list(value: Any, holds: Callable[[Any], bool]) -> bool:
@@ -55,40 +52,32 @@ def _is_list(value: Any, holds: Callable[[Any], bool]) -> bool:
     return indexed and not isinstance(value, (str, bytes, Mapping)) and all(map(holds, value))
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 _NAMES = "a list of names"
 
-File = Annotated[str | Path, _Kind("a path", _is_path)]
-Text = Annotated[str, _Kind("a text", lambda value: isinstance(value, str))]
-Names = Annotated[Sequence[str], _Kind(_NAMES, lambda value: _is_list(value, lambda name: isinstance(name, str)))]
+File = Annotated[str | Path, _path_or("a path")]
+Text = Annotated[str, _Kind("a text", _is_text)]
+Names = Annotated[Sequence[str], _Kind(_NAMES, lambda value: _is_list(value, _is_text))]
 Count = Annotated[int, _Kind("a whole number of at least 1", lambda value: type(value) is int and value >= 1)]
 Switch = Annotated[bool, _Kind("True or False", lambda value: isinstance(value, bool))]
 Run = Annotated[
-    str | Path | RunResult | StoredRun,
-    _Kind(
-        "a run's folder or what `run` returned", lambda run: isinstance(run, (RunResult, StoredRun)) or _is_path(run)
-    ),
+    str | Path | RunResult | StoredRun, _path_or("a run's folder or what `run` returned", RunResult, StoredRun)
 ]
-Config = Annotated[
-    str | Path | Mapping[str, Any],
-    _Kind("a YAML file or a mapping", lambda value: isinstance(value, Mapping) or _is_path(value)),
-]
-Submission = Annotated[
-    str | Path | polars.DataFrame,
-    _Kind("a file or a table", lambda value: isinstance(value, polars.DataFrame) or _is_path(value)),
-]
-Truth = Annotated[
-    str | Path | Events,
-    _Kind("labelled events or their file", lambda value: isinstance(value, Events) or _is_path(value)),
-]
+Config = Annotated[str | Path | Mapping[str, Any], _path_or("a YAML file or a mapping", Mapping)]
+Submission = Annotated[str | Path | polars.DataFrame, _path_or("a file or a table", polars.DataFrame)]
+Truth = Annotated[str | Path | Events, _path_or("labelled events or their file", Events)]
 Time = Annotated[
-    str | float, _Kind("seconds, or a text such as '30m'", lambda value: isinstance(value, str) or _is_number(value))
+    str | float, _Kind("seconds, or a text such as '30m'", lambda value: _is_text(value) or _is_number(value))
 ]
 Number = Annotated[float, _Kind("a number", _is_number)]
 Totals = Annotated[
     tuple[float | None, float | None],
+    # NaN is refused later, where the totals are used, in an error that names the total.
     _Kind(
         "two numbers (N_s, N_b)",
-        # NaN is refused later, where the totals are used, in an error that names the total.
         lambda value: _is_list(value, lambda n: n is None or isinstance(n, float) or _is_number(n)) and len(value) == 2,
     ),
 ]
@@ -107,35 +96,34 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         ConfigError: by the function that is returned.
     """
     signature = inspect.signature(function)
-    names = list(signature.parameters)
 
     @functools.cache
-    def validated() -> Callable[..., R]:
+    def kinds() -> dict[str, tuple[_Kind, bool]]:
+        """Return what each argument may be, and whether None is allowed too."""
         # Types that only annotate the result are not imported at run time.
-        function.__annotations__ = {k: v for k, v in function.__annotations__.items() if k != "return"}
-        return validate_call(config={"arbitrary_types_allowed": True})(function)
+        arguments = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
+        hints = get_type_hints(SimpleNamespace(__annotations__=arguments), function.__globals__, include_extras=True)
+        found = {}
+        for name, hint in hints.items():
+            kind = next(extra for part in (hint, *get_args(hint)) for extra in getattr(part, "__metadata__", ()))
+            found[name] = (kind, NoneType in get_args(hint))
+        return found
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        signature.bind(*args, **kwargs)
-        try:
-            return validated()(*args, **kwargs)
-        except ValidationError as error:
-            if error.title != function.__name__:
-                raise
-            raise _refusal(function.__name__, names, error) from None
+        for name, given in signature.bind(*args, **kwargs).arguments.items():
+            kind, optional = kinds()[name]
+            name, values = ("run", given) if name == "runs" else (name, (given,))
+            for value in values:
+                if not (kind.holds(value) or (optional and value is None)):
+                    raise _refusal(f"{function.__name__}: {name}", kind.words, value)
+        return function(*args, **kwargs)
 
     return call
 
 
-def _refusal(function: str, names: list[str], error: ValidationError) -> ConfigError:
-    """Say which argument is wrong, what it may be and what it is."""
-    first = error.errors(include_url=False)[0]
-    place = first["loc"][0]
-    # Positions beyond the named arguments are further runs.
-    name = names[min(place, len(names) - 1)] if isinstance(place, int) else place
-    name = "run" if name == "runs" or (isinstance(place, int) and names[0] == "runs") else name
-    value = first["input"]
+def _refusal(place: str, words: str, value: Any) -> ConfigError:
+    """Say what an argument may be and what it is."""
     what = "nothing" if value is None else f"a {type(value).__name__}"
-    hint = f"; write [{value!r}]" if isinstance(value, str) and first["msg"].endswith(_NAMES) else ""
-    return ConfigError(f"{function}: {name}: {first['msg']}, got {str(value)[:60]!r} ({what}){hint}")
+    hint = f"; write [{value!r}]" if isinstance(value, str) and words == _NAMES else ""
+    return ConfigError(f"{place}: expected {words}, got {str(value)[:60]!r} ({what}){hint}")

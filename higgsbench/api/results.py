@@ -34,7 +34,7 @@ from higgsbench.schema import ATLAS_HIGGS, B_REG, TableSchema
 
 if TYPE_CHECKING:
     from higgsbench.challenge import SubmissionScore
-    from higgsbench.compare import Comparison, Contender
+    from higgsbench.compare import Comparison
     from higgsbench.ensemble import Diversity
     from higgsbench.inference import Statistics
     from higgsbench.runs.predictor import Predictor
@@ -77,23 +77,11 @@ def predict(
     Warns:
         HiggsbenchWarning: if the run was trained on some of the events.
     """
-    return polars.concat(list(predicted_parts(run, data, model, jobs, subsets, progress, results)))
-
-
-def predicted_parts(
-    run: Run,
-    data: str | Path,
-    model: str | None,
-    jobs: int | None,
-    subsets: Sequence[str] | None,
-    progress: Progress | None,
-    results: str | Path,
-) -> Iterator[polars.DataFrame]:
-    """Score new events part by part, for files larger than memory; arguments as for `predict`."""
     from higgsbench.runs.predictor import open_predictor
 
     stored = find_run(run, results)
-    return _scored(stored, open_predictor(stored, model), data, jobs, subsets, progress)
+    predictor = open_predictor(stored, model)
+    return polars.concat(list(scored_parts(stored, predictor, data, jobs, subsets, progress)))
 
 
 @checked
@@ -121,23 +109,27 @@ def submission(
     stored = find_run(run, results)
     predictor = open_predictor(stored, model)
     chosen = subsets or default_subsets(data, predictor.schema)
-    found = polars.concat(list(_scored(stored, predictor, data, jobs, chosen, progress)))
+    found = polars.concat(list(scored_parts(stored, predictor, data, jobs, chosen, progress)))
     return submission_table(found["EventId"].to_numpy(), found["score"].to_numpy(), predictor.threshold)
 
 
-def _scored(
-    stored: StoredRun,
+def scored_parts(
+    run: StoredRun,
     predictor: Predictor,
     data: str | Path,
     jobs: int | None,
     subsets: Sequence[str] | None,
     progress: Progress | None,
 ) -> Iterator[polars.DataFrame]:
-    """Yield the scored parts; warn at the end if the run was trained on some of the events."""
+    """Yield scored events part by part; arguments as for `predict`.
+
+    Warns:
+        HiggsbenchWarning: at the end, if the run was trained on some of the events.
+    """
     from higgsbench.runs.environment import available_cores
     from higgsbench.runs.predict import predictions, training_events
 
-    trained = training_events(stored, predictor.schema)
+    trained = training_events(run, predictor.schema)
     seen = 0
     for part in predictions(predictor, data, jobs or available_cores(), subsets):
         if trained is not None:
@@ -146,19 +138,19 @@ def _scored(
             progress(part.height)
         yield part
     name = printable(data)
-    _LOG.info("%s: scored by %s of %s", name, predictor.name, stored.name)
+    _LOG.info("%s: scored by %s of %s", name, predictor.name, run.name)
     if trained is None:
-        text = (
-            f"{name}: the run's scores.parquet is missing, so higgsbench cannot tell whether the run was trained on "
-            "these events; run its configuration again to restore the file"
+        problem = (
+            "the run's scores.parquet is missing, so higgsbench cannot tell whether the run was trained on these "
+            "events; run its configuration again to restore the file"
         )
-        warnings.warn(text, HiggsbenchWarning, stacklevel=2)
-    if seen:
-        text = (
-            f"{name}: {seen:,} of the events have the EventId of events that the run was trained on; their "
-            "scores are optimistic: do not use them to measure a performance"
+    else:
+        problem = (
+            f"{seen:,} of the events have the EventId of events that the run was trained on; their scores are "
+            "optimistic: do not use them to measure a performance"
         )
-        warnings.warn(text, HiggsbenchWarning, stacklevel=2)
+    if seen or trained is None:
+        warnings.warn(f"{name}: {problem}", HiggsbenchWarning, stacklevel=2)
 
 
 @checked
@@ -195,9 +187,10 @@ def score(
     events = truth if isinstance(truth, Events) else load_events(truth, layout, columns=truth_columns(layout))
     file = submission if isinstance(submission, polars.DataFrame) else Path(submission)
     given = read_submission(file, events_to_score(events, subsets).event_id)
-    n_s, n_b = totals or (None, None)
-    own = events.totals() if None in (n_s, n_b) else (0.0, 0.0)
-    used = (own[0] if n_s is None else n_s, own[1] if n_b is None else n_b) if totals else None
+    used = None
+    if totals is not None:
+        own = events.totals() if None in totals else (0.0, 0.0)
+        used = (own[0] if totals[0] is None else totals[0], own[1] if totals[1] is None else totals[1])
     return score_submission(given, events, subsets=subsets, totals=used, b_reg=b_reg)
 
 
@@ -215,16 +208,6 @@ def members(run: Run, *, results: File = "results") -> Diversity:
     from higgsbench.leaderboard.board import read_diversity
 
     return read_diversity(find_run(run, results))
-
-
-def _contenders(
-    runs: Sequence[Run], models: Sequence[str], results: str | Path, *, run: str | None = None, common: bool = False
-) -> tuple[list[Contender], list[str]]:
-    from higgsbench.compare import load_contenders
-
-    names = [str(getattr(given, "folder", given)) for given in runs]
-    specs = [f"{name}:{model}" for name in names for model in models] or names
-    return load_contenders(specs, run=run, results=results, common=common)
 
 
 @checked
@@ -254,13 +237,15 @@ def compare_models(
     Raises:
         HiggsbenchError: if a run or model is not known, or they cannot be compared.
     """
-    from higgsbench.compare import compare
+    from higgsbench.compare import compare, load_contenders
     from higgsbench.compare.contest import check_target, write_selections
 
     target = None if events is None else Path(events)
     if target is not None:
         check_target(target)
-    contenders, notes = _contenders(runs, models, results, run=run, common=common)
+    names = [str(getattr(given, "folder", given)) for given in runs]
+    specs = [f"{name}:{model}" for name in names for model in models] or names
+    contenders, notes = load_contenders(specs, run=run, results=results, common=common)
     comparison = compare(contenders, notes, replicas=replicas)
     if target is not None:
         write_selections(target, contenders[0], comparison)

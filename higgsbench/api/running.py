@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from higgsbench.api.arguments import ANYTHING, Config, Count, File, Names, Switch, Text, Time, checked
 from higgsbench.config import LoadedConfig, load_config
-from higgsbench.config.model import parse_duration, parse_size
+from higgsbench.config.model import DataConfig, parse_duration, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
 from higgsbench.runs import RunResult
@@ -27,15 +27,7 @@ _LOG = logging.getLogger("higgsbench")
 _Number = TypeVar("_Number", int, float)
 _Say = Callable[[str], None]
 
-_OF_ANOTHER_SOURCE: dict[str, object] = {
-    "events": None,
-    "seed": None,
-    "mix": {},
-    "shifts": None,
-    "higgs_mass": None,
-    "luminosity": None,
-    "set_proportions": {},
-}
+_OF_SIMULATION = ("events", "seed", "mix", "shifts", "higgs_mass", "luminosity", "set_proportions")
 """Keys of `data` that apply only to simulated events."""
 
 
@@ -66,12 +58,13 @@ def load_run_config(
     loaded = load_config(config, [*settings, *effort], get_model)
     changes: dict[str, object] = {}
     if data is not None:
-        changes |= {"source": "file", "path": str(data), **_OF_ANOTHER_SOURCE}
+        fields = DataConfig.model_fields
+        unset = {key: fields[key].get_default(call_default_factory=True) for key in _OF_SIMULATION}
+        changes |= {"source": "file", "path": str(data), **unset}
     if test is not None:
         changes |= {"test": str(test)}
     new = loaded.config
-    if changes:
-        new = new.model_copy(update={"data": new.data.model_copy(update=changes)})
+    new = new.model_copy(update={"data": new.data.model_copy(update=changes)}) if changes else new
     if only:
         known = {entry.row_label for entry in new.models} | {entry.model for entry in new.models}
         lost = next((name for name in only if name not in known), None)
@@ -149,21 +142,8 @@ def plan_run(
 ) -> Forecast:
     """Predict time and memory of a run from a few short fits, as `higgsbench run --plan` does; nothing is trained.
 
-    Notes on the plan go to the logger `higgsbench`.
-
-    Args:
-        config: YAML file, or a mapping of the same keys.
-        data: event file to train on, instead of the configuration's.
-        test: separate file of held-out events.
-        only: models or labels to keep.
-        settings: `key=value` changes.
-        preset: preset of the run.
-        output: folder that holds the runs; units that are stored there cost nothing.
-        jobs: units at a time; all cores by default.
-        events: number of training events to predict for; those of the data by default.
-
-    Raises:
-        HiggsbenchError: for bad configuration or data.
+    Arguments and errors are those of `run`; units that are stored in `output` cost nothing. `events` is the number of
+    training events to predict for, by default those of the data. Notes on the plan go to the logger `higgsbench`.
     """
     from higgsbench.runs.budget import fit_to_memory
     from higgsbench.runs.cost import forecast, stored_keys
@@ -179,18 +159,10 @@ def plan_run(
 
 
 def _engine_settings(
-    engine: str | None,
-    jobs: int | None,
-    scheduler: str | Path | None,
-    cluster: str | Path | None,
-    unit_time_limit: str | float | None,
-    unit_memory_limit: str | float | None,
-) -> EngineSettings:
-    """Parse the options that decide how units run; arguments as for `run`.
-
-    Raises:
-        ConfigError: naming the choice at fault.
-    """
+    engine: str | None, jobs: int | None, scheduler: str | Path | None, cluster: str | Path | None,
+    unit_time_limit: str | float | None, unit_memory_limit: str | float | None,
+) -> EngineSettings:  # fmt: skip
+    """Parse the options that decide how units run; arguments and errors as for `run`."""
     if engine == "serial" and jobs is not None and jobs > 1:
         raise ConfigError(f"--engine serial takes one fit at a time; leave out --jobs {jobs}, or take --engine local")
     everywhere = scheduler is not None or cluster is not None

@@ -71,15 +71,17 @@ def predict(
     in physical normalisation) and selected (score at or above the frozen cut). Runs of other people are safe to use:
     nothing in them is executed.
     """
-    from higgsbench.api.results import predicted_parts
+    from higgsbench.api.results import scored_parts
     from higgsbench.runs.predict import check_ending, write_scores
+    from higgsbench.runs.predictor import open_predictor
+    from higgsbench.runs.stored import find_run
 
     check_ending(output)
     opt.must_differ(data, output)
     count = _Counter(data)
     chosen = opt.split_names(subset, "--subset")
-    parts = predicted_parts(run, data, model, jobs, chosen, count, results)
-    write_scores(parts, output)
+    stored = find_run(run, results)
+    write_scores(scored_parts(stored, open_predictor(stored, model), data, jobs, chosen, count), output)
     count.end()
 
 
