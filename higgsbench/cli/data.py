@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from higgsbench.cli import options as opt
+from higgsbench.pages import count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +32,7 @@ _COLOURS = {"held": "green", "violated": "bold red", "warning": "yellow", "not a
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
               help="Give up an attempt after this many seconds without an answer.")  # fmt: skip
 @click.option("--attempts", type=click.IntRange(1), default=3, show_default=True, help="How often to try.")
-def fetch(source: str | None, output: Path | None, force: bool, timeout: float, attempts: int) -> None:
+def fetch(output: Path | None, **choices: Any) -> None:
     """Download the challenge's file (818,238 events, 65 MB) from CERN Open Data, record 328, into the cache.
 
     The content is verified before the file gets its name: columns, number of events per KaggleSet, sums of weights.
@@ -43,9 +46,7 @@ def fetch(source: str | None, output: Path | None, force: bool, timeout: float, 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     screen = opt.console(stderr=True)
     with Progress(*columns, TimeRemainingColumn(), console=screen, disable=not screen.is_terminal) as bar:
-        fetched = fetch_opendata(
-            source, output=output, force=force, timeout=timeout, attempts=attempts, progress=_PoochProgress(bar)
-        )
+        fetched = fetch_opendata(output=output, progress=_PoochProgress(bar), **choices)
     state = "verified" if fetched.fresh else "already in the cache"
     click.echo(f"{fetched.path}: {state}, {opt.quantity(fetched.rows, 'event')}, {opt.file_size(fetched.path)}")
     click.echo(f"SHA-256 {fetched.sha256}, from {fetched.source}")
@@ -60,14 +61,12 @@ class _PoochProgress:
         self.bar = bar
         self.task = bar.add_task("downloading", total=None, visible=False)
 
-    @property
-    def total(self) -> float | None:
-        """Bytes to come, None if the server does not say."""
-        return self.bar.tasks[0].total
-
-    @total.setter
-    def total(self, size: int) -> None:
+    def begin(self, size: int) -> None:
+        """Start an attempt; 0 bytes to come if the server does not say how many."""
         self.bar.reset(self.task, total=size or None, visible=True)
+
+    total = property(None, begin)
+    """Set by pooch before each attempt."""
 
     def update(self, size: int) -> None:
         """Count bytes that have arrived."""
@@ -191,7 +190,16 @@ def info(file: Path, form: str) -> None:
         return
     out = opt.console()
     out.print(_summary(found, opt.file_size(file.expanduser())))
-    out.print(_subsets(found))
+    numbers = ("events", "signal", "background", "sum of signal weights", "sum of background weights")
+    rows = (
+        (
+            row.name,
+            *(count(n) for n in (row.events, row.signal, row.background)),
+            *("-" if w is None else f"{w:,.3f}" for w in (row.signal_weight, row.background_weight)),
+        )
+        for row in found.subsets
+    )
+    out.print(opt.plain_table(("subset", *numbers), rows, right=range(1, 6), title="Subsets"))
     if found.missing:
         out.print(_missing(found))
 
@@ -200,27 +208,13 @@ def _summary(info: EventsInfo, size: str) -> Table:
     from rich.table import Table
 
     table = Table(show_header=False, box=None)
-    facts = {
-        "file": f"{info.source} ({size})",
-        "layout": info.layout,
-        "events": f"{info.rows:,}",
-        "columns": f"{len(info.columns)}: {info.columns[0]} ... {info.columns[-1]}",
-        "labels": "yes" if info.labelled else "none: test events",
-        "weights": info.weight or "none: every event counts 1",
-        "content": info.digest,
-    }
-    for name, value in facts.items():
-        table.add_row(name, value)
-    return table
-
-
-def _subsets(info: EventsInfo) -> Table:
-    numbers = ("events", "signal", "background", "sum of signal weights", "sum of background weights")
-    table = opt.plain_table(("subset", *numbers), right=1, title="Subsets")
-    for row in info.subsets:
-        counts = [f"{n:,}" if n is not None else "-" for n in (row.events, row.signal, row.background)]
-        sums = [f"{w:,.3f}" if w is not None else "-" for w in (row.signal_weight, row.background_weight)]
-        table.add_row(row.name, *counts, *sums)
+    table.add_row("file", f"{info.source} ({size})")
+    table.add_row("layout", info.layout)
+    table.add_row("events", f"{info.rows:,}")
+    table.add_row("columns", f"{len(info.columns)}: {info.columns[0]} ... {info.columns[-1]}")
+    table.add_row("labels", "yes" if info.labelled else "none: test events")
+    table.add_row("weights", info.weight or "none: every event counts 1")
+    table.add_row("content", info.digest)
     return table
 
 
@@ -228,14 +222,12 @@ def _missing(info: EventsInfo) -> Table:
     """Missing values by jet number; columns with the same counts share a line."""
     groups: list[int | None] = list(info.groups) or [None]
     headings = [f"{group} ({info.groups[group]:,} events)" if group is not None else "events" for group in groups]
-    title = "Missing values" + (" by jet number" if info.groups else "")
-    table = opt.plain_table(("columns", *headings), right=1, title=title)
     alike: dict[tuple[int, ...], list[str]] = {}
     for name, counts in info.missing.items():
         alike.setdefault(tuple(counts[group] for group in groups), []).append(name)
-    for numbers, names in alike.items():
-        table.add_row("\n".join(names), *(f"{n:,}" for n in numbers))
-    return table
+    rows = (("\n".join(names), *(f"{n:,}" for n in numbers)) for numbers, names in alike.items())
+    title = "Missing values" + (" by jet number" if info.groups else "")
+    return opt.plain_table(("columns", *headings), rows, right=range(1, 1 + len(headings)), title=title)
 
 
 @opt.command("validate", "data validate training.csv --strict")
@@ -264,18 +256,16 @@ def validate(ctx: click.Context, file: Path, strict: bool, rows: int, form: str)
 def _show(out: Console, report: ValidationReport, *, strict: bool) -> None:
     from rich.text import Text
 
+    rows: list[tuple[str | Text, ...] | None] = []
+    for _, group in itertools.groupby(report.results, key=lambda result: result.rule.group):
+        for result in group:
+            outcome = Text(result.status, style=_COLOURS[result.status])
+            rule = (result.rule.name, result.rule.description, count(result.checked), count(result.offenders), outcome)
+            rows.append(rule)
+        rows.append(None)
+    titles = ("rule", "statement", "checked", "offenders", "outcome")
     title = f"{report.source}: {opt.quantity(report.rows, 'event')}"
-    table = opt.plain_table(("rule", "statement", "checked", "offenders"), right=2, title=title)
-    table.add_column("outcome")
-    group = ""
-    for result in report.results:
-        if result.rule.group != group and group:
-            table.add_section()
-        group = result.rule.group
-        checked = "-" if result.checked is None else f"{result.checked:,}"
-        status = Text(result.status, style=_COLOURS[result.status])
-        table.add_row(result.rule.name, result.rule.description, checked, f"{result.offenders:,}", status)
-    out.print(table)
+    out.print(opt.plain_table(titles, rows, right=(2, 3), title=title))
     for result in report.results:
         if result.first:
             _show_rows(out, result)
@@ -285,8 +275,9 @@ def _show(out: Console, report: ValidationReport, *, strict: bool) -> None:
 def _show_rows(out: Console, result: RuleResult) -> None:
     from rich.text import Text
 
-    head = Text.assemble((result.status, _COLOURS[result.status]), f" {result.rule.name}: {result.rule.description}")
-    out.print(head)
+    out.print(
+        Text.assemble((result.status, _COLOURS[result.status]), f" {result.rule.name}: {result.rule.description}")
+    )
     for row in result.first:
         values = {name: value for name, value in row.items() if name not in ("row", "line")}
         cells = ", ".join(f"{name} {'missing' if value is None else value}" for name, value in values.items())
@@ -299,15 +290,14 @@ def _show_rows(out: Console, result: RuleResult) -> None:
 def _verdict(report: ValidationReport, *, strict: bool) -> Text:
     from rich.text import Text
 
-    counts = {status: sum(r.status == status for r in report.results) for status in _COLOURS}
-    facts = [f"{opt.quantity(counts['held'], 'rule')} held"]
-    if counts["violated"]:
-        facts.append(f"{counts['violated']} violated in {opt.quantity(int(report.violating.sum()), 'row')}")
-    if counts["warning"]:
-        facts.append(
-            f"{opt.quantity(counts['warning'], 'warning')} in {opt.quantity(int(report.unusual.sum()), 'row')}"
-        )
-    if counts["not applicable"]:
-        facts.append(f"{counts['not applicable']} not applicable")
+    number = Counter(result.status for result in report.results)
+    facts = [f"{opt.quantity(number['held'], 'rule')} held"]
+    if number["violated"]:
+        facts.append(f"{number['violated']} violated in {opt.quantity(int(report.violating.sum()), 'row')}")
+    if number["warning"]:
+        warned = opt.quantity(number["warning"], "warning")
+        facts.append(f"{warned} in {opt.quantity(int(report.unusual.sum()), 'row')}")
+    if number["not applicable"]:
+        facts.append(f"{number['not applicable']} not applicable")
     passed = report.passed(strict=strict)
     return Text.assemble(("passed", "green") if passed else ("failed", "bold red"), f": {', '.join(facts)}")

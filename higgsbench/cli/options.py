@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -14,9 +13,9 @@ import click
 from higgsbench.files import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
     from higgsbench.events.shifts import Shifts
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 PATH = click.Path(path_type=Path)
+WIDE = 10_000
+"""Width of an output that is not a terminal: lines in logs and pipes are never broken."""
 
 
 class _FileName(click.Path):
@@ -53,44 +54,39 @@ class Command(click.Command):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Carry out the command."""
-        with _told_on_stderr():
-            return super().invoke(ctx)
+        """Carry out the command; show warnings and notes of the Python functions, one line each."""
+        import logging
+        import warnings
 
+        from higgsbench.errors import HiggsbenchWarning
 
-@contextlib.contextmanager
-def _told_on_stderr() -> Iterator[None]:
-    """Show warnings and notes of the Python functions, one line each, on standard error."""
-    import logging
-    import warnings
+        def tell(word: str, text: str) -> None:
+            click.echo(f"{word}: {one_line(text)}", err=True)
 
-    from higgsbench.errors import HiggsbenchWarning
+        class Notes(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                tell("Note" if record.levelno < logging.WARNING else "Warning", record.getMessage())
 
-    class Notes(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            word = "Note" if record.levelno < logging.WARNING else "Warning"
-            click.echo(f"{word}: {one_line(record.getMessage())}", err=True)
+        log, notes = logging.getLogger("higgsbench"), Notes(logging.INFO)
+        level = log.level
+        log.addHandler(notes)
+        log.setLevel(logging.INFO)
+        with warnings.catch_warnings():
+            other = warnings.showwarning
 
-    log, notes = logging.getLogger("higgsbench"), Notes(logging.INFO)
-    level = log.level
-    log.addHandler(notes)
-    log.setLevel(logging.INFO)
-    with warnings.catch_warnings():
-        other = warnings.showwarning
+            def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+                if issubclass(category, HiggsbenchWarning):
+                    tell("Warning", str(message))
+                else:
+                    other(message, category, *rest, **more)
 
-        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if issubclass(category, HiggsbenchWarning):
-                click.echo(f"Warning: {one_line(str(message))}", err=True)
-            else:
-                other(message, category, *rest, **more)
-
-        warnings.simplefilter("always", HiggsbenchWarning)
-        warnings.showwarning = show
-        try:
-            yield
-        finally:
-            log.removeHandler(notes)
-            log.setLevel(level)
+            warnings.simplefilter("always", HiggsbenchWarning)
+            warnings.showwarning = show
+            try:
+                return super().invoke(ctx)
+            finally:
+                log.removeHandler(notes)
+                log.setLevel(level)
 
 
 def command(name: str, example: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -136,13 +132,6 @@ shift_options = added(
 def number_pairs(pairs: Sequence[str], option: str) -> dict[str, float]:
     """Parse `name=number` pairs, each value an item or several items with commas.
 
-    Args:
-        pairs: values of the option.
-        option: its name, for messages.
-
-    Returns:
-        Numbers by name.
-
     Raises:
         ConfigError: naming the option and the pair at fault.
     """
@@ -162,8 +151,8 @@ def number_pairs(pairs: Sequence[str], option: str) -> dict[str, float]:
     return numbers
 
 
-def shifts_from(tes: float, jes: float, soft_met: float, bkg_scale: float, process_scale: Sequence[str]) -> Shifts:
-    """Build the shifts out of the options.
+def shifts_from(process_scale: Sequence[str], **sizes: float) -> Shifts:
+    """Build the shifts out of the options of `shift_options`.
 
     Raises:
         ConfigError: if a process is unknown or a size out of range.
@@ -172,14 +161,14 @@ def shifts_from(tes: float, jes: float, soft_met: float, bkg_scale: float, proce
     from higgsbench.events.shifts import Shifts
     from higgsbench.events.simulate.processes import PROCESSES
 
-    by_name = {name.lower(): f"{name.lower()}_scale" for name in PROCESSES}
+    known = {name.lower() for name in PROCESSES}
     factors = {}
     for name, factor in number_pairs(process_scale, "--process-scale").items():
-        if name.lower() not in by_name:
+        if name.lower() not in known:
             hint = nearest_hint(name, list(PROCESSES), f"; known are {', '.join(PROCESSES)}")
             raise ConfigError(f"--process-scale: unknown process {name!r}{hint}")
-        factors[by_name[name.lower()]] = factor
-    return Shifts(tes=tes, jes=jes, soft_met=soft_met, bkg_scale=bkg_scale, **factors)
+        factors[f"{name.lower()}_scale"] = factor
+    return Shifts(**sizes, **factors)
 
 
 def split_names(text: str | None, option: str) -> list[str] | None:
@@ -206,13 +195,24 @@ def console(*, stderr: bool = False, width: int = 160) -> Console:
     return Console(width=own, stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
-def plain_table(titles: Sequence[str], *, right: int | None = None, title: str | None = None) -> Table:
-    """Return a table with bold headings; columns from position `right` on are aligned to the right."""
+def plain_table(
+    titles: Sequence[str],
+    rows: Iterable[Sequence[RenderableType] | None],
+    *,
+    right: Container[int] = (),
+    title: str | None = None,
+) -> Table:
+    """Return a table with bold headings; the columns of `right` are aligned to the right, None is a rule."""
     from rich.table import Table
 
     table = Table(header_style="bold", title=title, title_justify="left")
     for i, heading in enumerate(titles):
-        table.add_column(heading, justify="left" if right is None or i < right else "right", overflow="fold")
+        table.add_column(heading, justify="right" if i in right else "left", overflow="fold")
+    for row in rows:
+        if row is None:
+            table.add_section()
+        else:
+            table.add_row(*row)
     return table
 
 

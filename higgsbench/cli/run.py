@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from higgsbench.runs import RunResult
     from higgsbench.runs.cost import Forecast
-    from higgsbench.tune import TuneResult
 
 
 _SHOWN = 8
@@ -65,19 +64,19 @@ def run(
     To continue an interrupted run, call the same command again.
     """
     from higgsbench import api
-    from higgsbench.leaderboard.board import WIDE, Leaderboard, show
+    from higgsbench.leaderboard.board import Leaderboard, show
 
-    settings = (*settings, "store_models=false") if no_models else settings
-    settings = settings if memory_limit is None else (*settings, f"memory_limit={memory_limit}")
+    settings += ("store_models=false",) if no_models else ()
+    settings += () if memory_limit is None else (f"memory_limit={memory_limit}",)
     if events is not None and not dry:
         raise click.UsageError("--events works only together with --plan")
     if dry and time_limit is not None:
         raise click.UsageError("--plan predicts the whole run; leave out --time-limit")
     if dry and retry_failed:
         raise click.UsageError("--plan trains nothing; leave out --retry-failed")
-    chosen: dict[str, Any] = {"data": data, "test": test, "only": only, "settings": settings, "preset": preset}
-    chosen |= {"output": output, "jobs": jobs}
-    out = opt.console(width=WIDE)
+    chosen: dict[str, Any] = {"data": data, "test": test, "only": only, "settings": settings, "preset": preset,
+                              "output": output, "jobs": jobs}  # fmt: skip
+    out = opt.console(width=opt.WIDE)
     if dry:
         _show_forecast(api.plan_run(config, events=events, **chosen), jobs, out)
         return
@@ -96,31 +95,6 @@ def run(
     show(Leaderboard.read(result.folder), out)
     out.print(f"Run stored in {_shown(result.folder)}", soft_wrap=True)
     _report_left_out(result, time_limit, time.monotonic() - begin)
-    _report_failures(result)
-
-
-def _report_left_out(result: RunResult, time_limit: str | None, spent: float) -> None:
-    from higgsbench.config.model import format_duration, parse_duration
-
-    for row in result.left_out:
-        click.echo(f"Left out: {row.name}: {row.reason}", err=True)
-    if result.left_out:
-        click.echo("The same command without --time-limit adds what was left out.", err=True)
-    limit = None if time_limit is None else parse_duration(time_limit)
-    if limit is not None and spent > limit:
-        click.echo(
-            f"Took {format_duration(spent)} of {format_duration(limit)}: a fit that was under way took longer than "
-            "predicted.",
-            err=True,
-        )
-
-
-def _shown(path: Path) -> Path:
-    """Return a path relative to the working folder where it lies in it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _report_failures(result: RunResult) -> None:
     for failure in result.failures:
         if failure.path is not None:  # a row that was refused before any fit has been named already
             click.echo(f"Failed: {failure.row}: {failure.message} (traceback in {_shown(failure.path)})", err=True)
@@ -130,15 +104,35 @@ def _report_failures(result: RunResult) -> None:
         raise click.exceptions.Exit(1)
 
 
+def _report_left_out(result: RunResult, time_limit: str | None, spent: float) -> None:
+    from higgsbench.config.model import format_duration, parse_duration
+
+    for row in result.left_out:
+        click.echo(f"Left out: {row.name}: {row.reason}", err=True)
+    if result.left_out:
+        click.echo("The same command without --time-limit adds what was left out.", err=True)
+    if time_limit is not None and spent > parse_duration(time_limit):
+        click.echo(
+            f"Took {format_duration(spent)} of {format_duration(parse_duration(time_limit))}: a fit that was under way "
+            "took longer than predicted.",
+            err=True,
+        )
+
+
+def _shown(path: Path) -> Path:
+    """Return a path relative to the working folder where it lies in it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def _show_forecast(found: Forecast, jobs: int | None, out: Console) -> None:
     from higgsbench.config.model import format_duration
     from higgsbench.runs.environment import available_cores
 
-    table = opt.plain_table(("row", "fits", "stored", "seeds", "a fit", "all"), right=1)
-    for row in found.rows:
-        times = (format_duration(row.seconds), format_duration(row.total))
-        table.add_row(row.name, str(row.units), str(row.stored), str(row.bag), *times)
-    out.print(table)
+    rows = (
+        (row.name, *map(str, (row.units, row.stored, row.bag)), *map(format_duration, (row.seconds, row.total)))
+        for row in found.rows
+    )
+    out.print(opt.plain_table(("row", "fits", "stored", "seeds", "a fit", "all"), rows, right=range(1, 6)))
     processes = "1 process" if (jobs or available_cores()) == 1 else f"{jobs or available_cores()} processes"
     click.echo(
         f"{'runs overnight: ' if found.seconds > 3 * 3600 else ''}predicted {format_duration(found.seconds)} with "
@@ -280,44 +274,39 @@ def _show_study(result: TuneResult, screen: Console, config: Path, output: Path 
     if result.nested is None:
         screen.print("No nested score (--outer 0, or no time): the best value above is optimistic.")
     else:
-        _show_nested(result, screen)
-    taken = format_duration(result.seconds)
-    screen.print(
-        f"{len(result.trials)} trials in {taken}, stored in {result.folder}; more --trials continue there.",
-        soft_wrap=True,
-    )
-    screen.print(_advice(result, config, output or result.config_file), soft_wrap=True)
-
-
-def _advice(result: TuneResult, config: Path, tuned: Path) -> str:
-    """Say what to do next, depending on whether better parameters than the starting point were found."""
+        _show_nested(result.nested, screen)
+    trials = f"{len(result.trials)} trials in {format_duration(result.seconds)}"
+    screen.print(f"{trials}, stored in {result.folder}; more --trials continue there.", soft_wrap=True)
+    tuned = output or result.config_file
     if not result.improved:
-        return f"The study found no better parameters than those of {config}; {tuned} has the same parameters."
-    if result.nested is not None and not result.nested.better(result.objective):
-        return f"On the held-out folds {tuned} is not better than {config}. More trials may help."
-    return f"Next:  higgsbench run {tuned}"
+        advice = f"The study found no better parameters than those of {config}; {tuned} has the same parameters."
+    elif result.nested is not None and not result.nested.better(result.objective):
+        advice = f"On the held-out folds {tuned} is not better than {config}. More trials may help."
+    else:
+        advice = f"Next:  higgsbench run {tuned}"
+    screen.print(advice, soft_wrap=True)
 
 
 def _show_trials(result: TuneResult, screen: Console) -> None:
+    def cell(value: Any) -> str:
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
     # Best first: sorted by distance from the best value, whatever the direction.
     best = result.best.value or 0.0
     complete = sorted((r for r in result.trials if r.value is not None), key=lambda r: abs((r.value or 0.0) - best))
     shown = complete[:_SHOWN]
-    numbers = [str(record.number) for record in shown]
-    table = opt.plain_table(("trial", *numbers), right=1, title=f"Best trials of {result.label}")
-    table.add_row(result.objective, *(f"{record.value:.6g}" for record in shown))
-    table.add_row("seconds", *(f"{record.seconds:.1f}" for record in shown), end_section=True)
-    for name in result.best.values:
-        table.add_row(name, *(_cell(record.values.get(name)) for record in shown))
-    screen.print(table)
+    rows = [
+        (result.objective, *(f"{record.value:.6g}" for record in shown)),
+        ("seconds", *(f"{record.seconds:.1f}" for record in shown)),
+        None,
+        *((name, *(cell(record.values.get(name)) for record in shown)) for name in result.best.values),
+    ]
+    titles = ("trial", *(str(record.number) for record in shown))
+    title = f"Best trials of {result.label}"
+    screen.print(opt.plain_table(titles, rows, right=range(1, len(titles)), title=title))
 
 
-def _show_nested(result: TuneResult, screen: Console) -> None:
-    found = result.nested
-    if found is None:
-        return
-    title = f"On {len(found.chosen)} held-out folds of the run, with standard errors"
-    table = opt.plain_table(("parameters", "log-loss x10³", "wAUC", "AMS cv"), right=1, title=title)
+def _show_nested(found: NestedScore, screen: Console) -> None:
     lines = (
         ("starting point", found.start, ""),
         ("nested (chosen without the fold)", found.nested, ""),
@@ -325,16 +314,11 @@ def _show_nested(result: TuneResult, screen: Console) -> None:
         ("gain: nested - starting point", found.gain, "+"),
         ("optimism: final - nested", found.optimism, "+"),
     )
+    rows = []
     for name, values, sign in lines:
         loss, auc, ams = values["log_loss"], values["auc"], values["ams"]
-        table.add_row(
-            name,
-            f"{1e3 * loss.value:{sign}.3f} ± {1e3 * loss.se:.3f}",
-            f"{auc.value:{sign}.4f} ± {auc.se:.4f}",
-            f"{ams.value:{sign}.3f} ± {ams.se:.3f}",
-        )
-    screen.print(table)
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        logs = f"{1e3 * loss.value:{sign}.3f} ± {1e3 * loss.se:.3f}"
+        rows.append((name, logs, f"{auc.value:{sign}.4f} ± {auc.se:.4f}", f"{ams.value:{sign}.3f} ± {ams.se:.3f}"))
+    titles = ("parameters", "log-loss x10³", "wAUC", "AMS cv")
+    title = f"On {len(found.chosen)} held-out folds of the run, with standard errors"
+    screen.print(opt.plain_table(titles, rows, right=(1, 2, 3), title=title))

@@ -44,16 +44,23 @@ def leaderboard(
     folder: Path | None, results: Path | None, form: str, sort: str, columns: str | None, watching: bool
 ) -> None:
     """Rank the rows of all runs in FOLDER (or of one run); rows that cannot be compared are never ranked together."""
-    from higgsbench.leaderboard.board import WIDE, Leaderboard, show, watch
+    import contextlib
+
+    from higgsbench.errors import StoreError
+    from higgsbench.leaderboard.board import Leaderboard, show, watch
+    from higgsbench.runs import find_run
 
     if folder is not None and results is not None:
         raise click.UsageError(f"FOLDER and --results mean the same; give either {folder} or {results}, not both")
-    results = _runs_folder(folder or results or Path("results"))
+    results = folder or results or Path("results")
+    if len(results.parts) == 1 and not results.expanduser().exists():
+        with contextlib.suppress(StoreError):  # of a name that is neither a folder nor a run, the leaderboard says so
+            results = find_run(results).folder
     if watching and form != "table":
         raise click.UsageError("--watch always shows a table; remove --format")
     chosen = opt.split_names(columns, "--columns")
     if watching:
-        watch(results, sort, chosen, opt.console(width=WIDE))
+        watch(results, sort, chosen, opt.console(width=opt.WIDE))
         return
     board = Leaderboard.read(results, sort=sort)
     if form != "table":
@@ -61,20 +68,7 @@ def leaderboard(
         return
     if not board.tables and not board.notes:
         click.echo(f"{results}: no runs yet; start one with `higgsbench run`")
-    show(board, opt.console(width=WIDE), chosen)
-
-
-def _runs_folder(named: Path) -> Path:
-    """Return a folder of runs as it is, and the folder of a run that is named in another way."""
-    from higgsbench.errors import StoreError
-    from higgsbench.runs import find_run
-
-    if named.expanduser().exists() or len(named.parts) > 1:
-        return named
-    try:
-        return find_run(named).folder
-    except StoreError:
-        return named
+    show(board, opt.console(width=opt.WIDE), chosen)
 
 
 @opt.command("members", "members results/all-1a2b3c4d --format json")
@@ -89,19 +83,15 @@ def members(run: Path, results: Path, form: str) -> None:
     import dataclasses
 
     from higgsbench import api
-    from higgsbench.leaderboard.board import WIDE, members_table
+    from higgsbench.leaderboard.board import members_table
 
     found = api.members(run, results=results)
     if form == "table":
-        members_table(found).show(opt.console(width=WIDE))
+        members_table(found).show(opt.console(width=opt.WIDE))
         return
+    gains = [dataclasses.asdict(member) for member in found.members]
     opt.echo_json(
-        {
-            "method": found.method,
-            "auc": found.auc,
-            "members": [dataclasses.asdict(member) for member in found.members],
-            "correlation": found.correlation.tolist(),
-        }
+        {"method": found.method, "auc": found.auc, "members": gains, "correlation": found.correlation.tolist()}
     )
 
 
@@ -114,20 +104,17 @@ def members(run: Path, results: Path, form: str) -> None:
 @opt.format_option("table", "markdown", "json")
 @click.option("--events", type=_FILE,
               help="Also write, per event, which models select it (Parquet or CSV).")  # fmt: skip
-def compare(
-    what: tuple[str, ...], run: str | None, results: Path, common: bool, replicas: int, form: str, events: Path | None
-) -> None:
+def compare(what: tuple[str, ...], form: str, **options: Any) -> None:
     """Compare models of stored runs on the same events.
 
     Prints paired differences with errors and p-values, the events that only one model selects, and a conclusion.
     """
     from higgsbench.api import compare_models
     from higgsbench.compare.contest import render, show
-    from higgsbench.leaderboard.board import WIDE
 
-    found = compare_models(*what, run=run, results=results, common=common, replicas=replicas, events=events)
+    found = compare_models(*what, **options)
     if form == "table":
-        show(found, opt.console(width=WIDE))
+        show(found, opt.console(width=opt.WIDE))
     else:
         click.echo(render(found, form), nl=False)
 
@@ -158,38 +145,25 @@ def compare(
               help="Scores of --events (Parquet: EventId, score), where they were scored elsewhere.")  # fmt: skip
 @opt.format_option("table", "json")
 def stats(
-    run: Path, results: Path, models: tuple[str, ...], sigma_b: tuple[float, ...], max_bins: int, min_background: float,
-    min_effective: float, workspace: Path | None, fit: bool, shape: bool, mc_stat: bool, shifts: tuple[str, ...],
-    events: Path | None, nominal: Path | None, form: str,
+    run: Path, sigma_b: tuple[float, ...], max_bins: int, min_background: float, min_effective: float,
+    workspace: Path | None, shape: bool, form: str, **options: Any,
 ) -> None:  # fmt: skip
     """Expected significance of the models of a run, with background uncertainties, by count and by shape."""
     from higgsbench import api
     from higgsbench.files import write_json
     from higgsbench.inference.statistics import content, show
-    from higgsbench.leaderboard.board import WIDE
     from higgsbench.metrics.significance import BinningRules
     from higgsbench.pages import json_report
 
-    found = api.stats(
-        run,
-        models=models,
-        sigma_b=sigma_b,
-        rules=BinningRules(max_bins, min_background, min_effective, sigma_b[0] if sigma_b else 0.0),
-        workspace=workspace is not None,
-        fit=fit,
-        counting=not shape,
-        mc_stat=mc_stat,
-        events=events,
-        nominal=nominal,
-        shifts=shifts,
-        results=results,
-    )
+    rules = BinningRules(max_bins, min_background, min_effective, sigma_b[0] if sigma_b else 0.0)
+    build = workspace is not None
+    found = api.stats(run, sigma_b=sigma_b, rules=rules, workspace=build, counting=not shape, **options)
     if workspace is not None and found.workspace is not None:
         write_json(workspace, found.workspace)
     if form == "json":
         click.echo(json_report(content(found)), nl=False)
     else:
-        show(found, opt.console(width=WIDE))
+        show(found, opt.console(width=opt.WIDE))
 
 
 @opt.command("report", "report results/all-1c8408ea -o report.html --figures figures --shift tes=0.03")
@@ -227,7 +201,7 @@ def report(run: Path, output: Path, figures: Path | None, **options: Any) -> Non
 @click.option("--experiment", default="higgsbench", show_default=True, help="Experiment to log to.")
 @click.option("--file", "files", multiple=True, type=opt.PATH,
               help="Log this file too, e.g. a report; may be repeated.")  # fmt: skip
-def mlflow(run: Path, results: Path, tracking_uri: str | None, experiment: str, files: tuple[Path, ...]) -> None:
+def mlflow(run: Path, **options: Any) -> None:
     """Log RUN to MLflow's tracking (extra `mlflow`): one run, with a nested run for each row.
 
     Settings, metrics with their errors, the leaderboard, configuration and pictures are logged; fitted models and
@@ -235,7 +209,7 @@ def mlflow(run: Path, results: Path, tracking_uri: str | None, experiment: str, 
     """
     from higgsbench.export import export_mlflow
 
-    done = export_mlflow(run, tracking_uri=tracking_uri, experiment=experiment, files=files, results=results)
+    done = export_mlflow(run, **options)
     what = f"{done.rows} rows logged" if done.new else f"its {done.rows} rows had been logged before"
     click.echo(f"{run}: {what}, experiment {done.experiment!r}, run {done.run_id} at {done.uri}")
 
@@ -248,8 +222,7 @@ def cluster(file: Path) -> None:
 
     config = load_cluster(file)
     click.echo(job_script(config).rstrip())
-    jobs = "1 job" if config.workers == 1 else f"{config.workers} jobs"
-    click.echo(f"{jobs} like this; SCHEDULER is filled in when a run begins.", err=True)
+    click.echo(f"{opt.quantity(config.workers, 'job')} like this; SCHEDULER is filled in when a run begins.", err=True)
 
 
 @opt.command("models", "models --preset good")
@@ -263,12 +236,9 @@ def models(preset: str | None, form: str) -> None:
     if form == "json":
         opt.echo_json(rows)
         return
-    settings = ("features", "training_weights", "parameters") if preset else ()
-    table = opt.plain_table(("model", "what", "installed", "weights", "missing values", *settings))
-    for row in rows:
-        shown = (row["name"], row["description"], row["installed"], "yes" if row["sample_weight"] else "no")
-        table.add_row(*shown, row["missing"], *(_setting(row[key]) for key in settings))
-    opt.console().print(table)
+    titles = ["model", "what", "installed", "weights", "missing values", "features", "training_weights", "parameters"]
+    shown = ([_cell(value) for value in row.values()] for row in rows)
+    opt.console().print(opt.plain_table(titles if preset else titles[:5], shown))
 
 
 def _model(spec: ModelSpec, preset: str | None) -> dict[str, Any]:
@@ -293,13 +263,10 @@ def _model(spec: ModelSpec, preset: str | None) -> dict[str, Any]:
     return {**row, **settings, "parameters": dict(found.params)}
 
 
-def _setting(value: Any) -> str:
-    if isinstance(value, dict):
-        return json.dumps(value)
-    return "of the run" if value is None else str(value)
-
-
-_KEYS = ("name", "unit", "formula", "source", "group")
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return json.dumps(value) if isinstance(value, dict) else "of the run" if value is None else str(value)
 
 
 @opt.command("features", "features physics")
@@ -310,32 +277,27 @@ def features(name: str | None, form: str) -> None:
 
     Sets are shown for the layout of the challenge.
     """
+    import itertools
+
     from higgsbench.features import feature_set, feature_sets
     from higgsbench.schema import ATLAS_HIGGS
 
-    titles: tuple[str, ...] = ("name", "features", "what") if name is None else _KEYS
+    titles = ["name", "features", "what"] if name is None else ["name", "unit", "formula", "source", "group"]
     if name is None:
-        rows: list[tuple[str, ...]] = [
-            (s.name, str(len(s.quantities(ATLAS_HIGGS))), s.description) for s in feature_sets()
-        ]
+        rows = [[s.name, str(len(s.quantities(ATLAS_HIGGS))), s.description] for s in feature_sets()]
     else:
-        rows = [tuple(getattr(q, key) for key in _KEYS) for q in feature_set(name).quantities(ATLAS_HIGGS)]
+        rows = [[getattr(q, title) for title in titles] for q in feature_set(name).quantities(ATLAS_HIGGS)]
     if form == "json":
         opt.echo_json([dict(zip(titles, row, strict=True)) for row in rows])
     elif form == "markdown":
-        for row in (titles, ("---",) * len(titles), *rows):
+        for row in (titles, ["---"] * len(titles), *rows):
             click.echo("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+    elif name is None:
+        opt.console().print(opt.plain_table(titles, rows))
     else:
-        _show_features(titles, rows)
-
-
-def _show_features(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Show rows; a column of groups becomes rules between them."""
-    grouped = titles[-1] == "group"
-    table = opt.plain_table(titles[:-1] if grouped else titles)
-    for row, following in zip(rows, [*rows[1:], rows[-1]], strict=True):
-        table.add_row(*(row[:-1] if grouped else row), end_section=grouped and row[-1] != following[-1])
-    opt.console().print(table)
+        groups = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row[-1])]
+        ruled = (row and row[:-1] for group in groups for row in (*group, None))
+        opt.console().print(opt.plain_table(titles[:-1], ruled))
 
 
 @opt.command("environment", "environment --format json")

@@ -47,9 +47,6 @@ LEGEND = (
     "first (paired difference under 2 standard errors). * best cut on the same scores it is judged by: optimistic."
 )
 
-WIDE = 10_000
-"""Width of an output that is not a terminal: lines in logs and pipes are never broken."""
-
 MANY = 100
 """Tables with more rows are drawn without rich."""
 
