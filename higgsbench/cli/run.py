@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from higgsbench.runs import RunResult
     from higgsbench.runs.cost import Forecast
+    from higgsbench.tune import NestedScore, TuneResult
 
 
 _SHOWN = 8

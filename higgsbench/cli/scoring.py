@@ -72,9 +72,9 @@ def predict(
     nothing in them is executed.
     """
     from higgsbench.api.results import scored_parts
+    from higgsbench.runs import find_run
     from higgsbench.runs.predict import check_ending, write_scores
     from higgsbench.runs.predictor import open_predictor
-    from higgsbench.runs.stored import find_run
 
     check_ending(output)
     opt.must_differ(data, output)
