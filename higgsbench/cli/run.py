@@ -106,7 +106,7 @@ def run(
 
 
 def _report_left_out(result: RunResult, time_limit: str | None, spent: float) -> None:
-    from higgsbench.config.model import format_duration, parse_duration
+    from higgsbench.config.document import format_duration, parse_duration
 
     for row in result.left_out:
         click.echo(f"Left out: {row.name}: {row.reason}", err=True)
@@ -126,7 +126,7 @@ def _shown(path: Path) -> Path:
 
 
 def _show_forecast(found: Forecast, jobs: int | None, out: Console) -> None:
-    from higgsbench.config.model import format_duration
+    from higgsbench.config.document import format_duration
     from higgsbench.runs.environment import available_cores
 
     rows = (
@@ -266,7 +266,7 @@ def tune(config: Path, output: Path | None, form: str, quiet: bool, **choices: A
 
 
 def _show_study(result: TuneResult, screen: Console, config: Path, output: Path | None) -> None:
-    from higgsbench.config.model import format_duration
+    from higgsbench.config.document import format_duration
 
     _show_trials(result, screen)
     if result.importances:

@@ -1,4 +1,4 @@
-"""YAML documents of plain values with the line number of every key, and error messages for invalid values."""
+"""The texts of a configuration: YAML with the line number of every key, sizes, durations, and errors of its values."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
-from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError
 
 from higgsbench.errors import ConfigError, shortened
 from higgsbench.files import one_line
+from higgsbench.schema import is_number
 
 KeyPath = tuple[str | int, ...]
 
@@ -25,7 +25,7 @@ _MAX_VALUES = 100_000
 _MAX_DEPTH = 50
 _MAX_BITS = 64
 _ENDLESS = re.compile(r"\d{4000}|0x[0-9a-fA-F]{4000}")
-_KEY_TWICE = re.compile(r'found duplicate key "?(.*?)"? with value')
+_KEY_TWICE = re.compile(r'found duplicate key "?(.*?)"? with value', re.DOTALL)
 
 
 @dataclass
@@ -48,11 +48,9 @@ class Document:
     def at(self, path: KeyPath) -> str:
         """Return "file:line" of a key path, or of its nearest known parent; of an override, the option it came from."""
         prefixes = [path[:end] for end in range(len(path), -1, -1)]
-        for prefix in prefixes:
-            if prefix in self.origins:
-                return self.origins[prefix]
+        origin = next((self.origins[prefix] for prefix in prefixes if prefix in self.origins), None)
         line = next((self.lines[prefix] for prefix in prefixes if self.lines.get(prefix)), None)
-        return self.source if line is None else f"{self.source}:{line}"
+        return origin or (self.source if line is None else f"{self.source}:{line}")
 
     def plain(self, value: Any, path: KeyPath, line: int) -> Any:
         """Return a copy of a value of plain types only, and note the line of each key in it.
@@ -85,7 +83,6 @@ class Document:
             if not isinstance(key, str):
                 where = self.source if at == 0 else f"{self.source}:{at}"
                 raise ConfigError(f"{where}: {dotted((*path, str(key)))}: the key {key!r} must be a text")
-            self.lines[(*path, str(key))] = at
             out[str(key)] = self.plain(item, (*path, str(key)), at)
         return out
 
@@ -121,11 +118,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def parse_yaml(text: str, source: str) -> Document:
-    """Parse one YAML document of plain values.
-
-    Args:
-        text: YAML text.
-        source: name for messages.
+    """Parse one YAML document of plain values; messages call it `source`.
 
     Raises:
         ConfigError: naming the line, for broken YAML, tags, repeated keys or a document that is too large.
@@ -137,13 +130,13 @@ def parse_yaml(text: str, source: str) -> Document:
         raise ConfigError(f"{source}:{text.count(chr(10), 0, endless.start()) + 1}: a number of thousands of digits")
     try:
         value = YAML(typ="rt", pure=True).load(text)
-    except DuplicateKeyError as error:
-        found = _KEY_TWICE.search(str(error.problem))
-        raise ConfigError(
-            f"{source}:{_line_of(error)}: {shortened(found[1]) if found else 'a key'}: the key appears twice"
-        ) from error
     except MarkedYAMLError as error:
-        raise ConfigError(f"{source}:{_line_of(error)}: broken YAML: {error.problem or error.context}") from error
+        line = 1 if error.problem_mark is None else error.problem_mark.line + 1
+        twice = _KEY_TWICE.match(str(error.problem))
+        what = f"broken YAML: {error.problem or error.context}"
+        if twice is not None:
+            what = f"{shortened(one_line(twice[1]))}: the key appears twice"
+        raise ConfigError(f"{source}:{line}: {what}") from error
     except RecursionError as error:
         raise ConfigError(f"{source}: nested too deeply; not a configuration") from error
     except Exception as error:  # the parser lets errors of many kinds escape, such as TypeError for a list as a key
@@ -152,10 +145,6 @@ def parse_yaml(text: str, source: str) -> Document:
     begin = getattr(getattr(value, "lc", None), "line", None)
     document.value = document.plain(value, (), 1 if begin is None else begin + 1)
     return document
-
-
-def _line_of(error: MarkedYAMLError) -> int:
-    return 1 if error.problem_mark is None else int(error.problem_mark.line) + 1
 
 
 def read_yaml(path: Path) -> Document:
@@ -179,10 +168,6 @@ def read_yaml(path: Path) -> Document:
 
 def document_of(mapping: Mapping[str, Any], source: str) -> Document:
     """Make a document of a mapping, whose values are copied; tuples, paths and numpy numbers become plain values.
-
-    Args:
-        mapping: keys and values as YAML would give them.
-        source: name for messages.
 
     Raises:
         ConfigError: naming the key, for a value that YAML could not hold.
@@ -218,11 +203,7 @@ _EXPECTED = {
 
 
 def said(error: Any) -> str:
-    """Return one error of the validator as a message for the author of the configuration.
-
-    Args:
-        error: an entry of `ValidationError.errors()`.
-    """
+    """Return an entry of `ValidationError.errors()` as a message for the author of the configuration."""
     kind, value = error["type"], error.get("input")
     if kind == "higgsbench":
         return str(error["msg"])
@@ -239,13 +220,67 @@ def said(error: Any) -> str:
         return f"{message}, got {'a list' if isinstance(value, list) else 'keys and values'}"
     if value is None:
         return f"{message}, got nothing"
-    quoted = kind in ("int_type", "float_type") and isinstance(value, str) and _is_number(value)
+    quoted = kind in ("int_type", "float_type") and isinstance(value, str) and is_number(value)
     return f"{message}, got {shortened(value)!r}{', which is text: remove the quotes' if quoted else ''}"
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20,
+          "gib": 2**30, "tib": 2**40}  # fmt: skip
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]i?b|b|)")
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of `4GB`, `500 MB`, `1.5GiB` or `4000000000`.
+
+    Raises:
+        ConfigError: if the text is not an amount of memory, or less than a byte.
+    """
+    found = _SIZE.fullmatch(text.strip().lower())
+    size = int(float(found[1]) * _UNITS[found[2]]) if found else 0
+    if size < 1:
+        raise ConfigError(f"{shortened(text)!r} is not an amount of memory; write 500MB, 4GB or 1.5GiB")
+    return size
+
+
+def format_size(size: float) -> str:
+    """Return "1.0 kB", "812 MB", "4.00 GB" or "12.3 GB"."""
+    if size < 1e3:
+        return f"{size:.0f} bytes"
+    if size < 1e6:
+        return f"{size / 1e3:.1f} kB"
+    if size < 1e7:
+        return f"{size / 1e6:.1f} MB"
+    if size < 1e9:
+        return f"{size / 1e6:.0f} MB"
+    return f"{size / 1e9:.2f} GB" if size < 1e10 else f"{size / 1e9:.1f} GB"
+
+
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|)")
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of `90`, `90s`, `30m`, `2h`, `1.5h` or `1d`.
+
+    Raises:
+        ConfigError: if the text is not a duration, or not longer than zero.
+    """
+    found = _DURATION.fullmatch(text.strip().lower())
+    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if not 0.0 < seconds < float("inf"):
+        raise ConfigError(f"{shortened(text)!r} is not a duration; write 90, 90s, 30m or 2h")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """Return "3.2 s", "45 s", "12 min 5 s" or "6 h 40 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(round(whole / 60), 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

@@ -100,7 +100,9 @@ def validated(document: Document, kind: type[Section], at: KeyPath = ()) -> Sect
         # Pydantic puts names of validators and union members into the path; keys of the document are kept.
         key_at_fault = first.get("ctx", {}).get("key")
         location = first["loc"] if key_at_fault is None else (*first["loc"], key_at_fault)
-        path = _path_in_document(document, (*at, *location))
+        path: KeyPath = ()
+        for part in (*at, *location):
+            path = (*path, part) if (*path, part) in document.lines else path
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         key = f" {shortened(dotted(path), 120)}:" if path else ""
         raise ConfigError(f"{document.at(path)}:{key} {said(first)}{more}") from error
@@ -125,14 +127,6 @@ def named_schema(choice: str) -> TableSchema:
     if isinstance(value, str) and value in SCHEMAS:
         return SCHEMAS[value]
     return validated(document, SchemaConfig, at).table_schema()
-
-
-def _path_in_document(document: Document, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    path: tuple[str | int, ...] = ()
-    for part in location:
-        if (*path, part) in document.lines:
-            path = (*path, part)
-    return path
 
 
 def _check_labels(loaded: LoadedConfig, check_model: Callable[[str], object] | None) -> None:
@@ -212,31 +206,22 @@ def source_events(data: DataConfig, *, stored: bool = False) -> Events:
         DataError: if a file breaks a rule or has not been fetched yet.
     """
     load = open_events if stored else load_events
-    if data.source == "simulated":
-        return _simulated(data)
     if data.source == "opendata":
         from higgsbench.events.fetch import opendata_path
 
         return load(opendata_path(), ATLAS_HIGGS)
+    if data.source == "simulated":
+        from higgsbench.events.shifts import Shifts
+        from higgsbench.events.simulate import SimulationSettings, simulated_events
+
+        keys = ("events", "seed", "mix", "higgs_mass", "luminosity", "set_proportions")
+        given: dict[str, Any] = {key: getattr(data, key) for key in keys if getattr(data, key) not in (None, {})}
+        if data.shifts is not None:
+            given["shifts"] = Shifts(**data.shifts.model_dump())
+        return simulated_events(SimulationSettings(**{"events": DEFAULT_EVENTS, **given}))
     if data.path is None:
         raise ConfigError(
             "data: no events given; name a file with --data training.csv or data.path in the configuration, "
             "or use simulated events with data.source: simulated"
         )
     return load(data.path, data.table_schema())
-
-
-def _simulated(data: DataConfig) -> Events:
-    from higgsbench.events.shifts import Shifts
-    from higgsbench.events.simulate import SimulationSettings, simulated_events
-
-    given: dict[str, Any] = {
-        "events": data.events or DEFAULT_EVENTS,
-        "seed": data.seed,
-        "mix": data.mix,
-        "higgs_mass": data.higgs_mass,
-        "luminosity": data.luminosity,
-        "set_proportions": data.set_proportions or None,
-        "shifts": None if data.shifts is None else Shifts(**data.shifts.model_dump()),
-    }
-    return simulated_events(SimulationSettings(**{key: value for key, value in given.items() if value is not None}))

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from higgsbench.config.document import parse_size
 from higgsbench.ensemble import BLEND_METHODS, CUT_RULES
 from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.schema import B_REG, SCHEMAS, TableSchema, is_number
@@ -76,84 +77,19 @@ def _choice(names: Iterable[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20,
-          "gib": 2**30, "tib": 2**40}  # fmt: skip
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]i?b|b|)")
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes of `4GB`, `500 MB`, `1.5GiB` or `4000000000`.
-
-    Raises:
-        ConfigError: if the text is not an amount of memory, or less than a byte.
-    """
-    found = _SIZE.fullmatch(text.strip().lower())
-    size = int(float(found[1]) * _UNITS[found[2]]) if found else 0
-    if size < 1:
-        raise ConfigError(f"{shortened(text)!r} is not an amount of memory; write 500MB, 4GB or 1.5GiB")
-    return size
-
-
-def format_size(size: float) -> str:
-    """Return "1.0 kB", "812 MB", "4.00 GB" or "12.3 GB"."""
-    if size < 1e3:
-        return f"{size:.0f} bytes"
-    if size < 1e6:
-        return f"{size / 1e3:.1f} kB"
-    if size < 1e7:
-        return f"{size / 1e6:.1f} MB"
-    if size < 1e9:
-        return f"{size / 1e6:.0f} MB"
-    return f"{size / 1e9:.2f} GB" if size < 1e10 else f"{size / 1e9:.1f} GB"
-
-
-_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|)")
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds of `90`, `90s`, `30m`, `2h`, `1.5h` or `1d`.
-
-    Raises:
-        ConfigError: if the text is not a duration, or not longer than zero.
-    """
-    found = _DURATION.fullmatch(text.strip().lower())
-    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
-    if not 0.0 < seconds < float("inf"):
-        raise ConfigError(f"{shortened(text)!r} is not a duration; write 90, 90s, 30m or 2h")
-    return seconds
-
-
-def format_duration(seconds: float) -> str:
-    """Return "3.2 s", "45 s", "12 min 5 s" or "6 h 40 min"."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        minutes, rest = divmod(whole, 60)
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    hours, minutes = divmod(round(whole / 60), 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-
-
 def _checked(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if isinstance(value, str):
+    text = str(value) if type(value) is int else value
+    if isinstance(text, str):
         try:
-            parse_size(value)
+            parse_size(text)
         except ConfigError as error:
             raise problem(str(error)) from error
-    return value
+    return text
 
 
 MemorySize = Annotated[str, BeforeValidator(_checked)]
 """A size in a configuration, kept as it was written."""
 
-
-_ANY_NUMBER = 1_000
 NegativeWeights = Literal["drop", "absolute", "zero"]
 
 
@@ -201,24 +137,24 @@ class SchemaConfig(Strict):
     def _consistent(self) -> SchemaConfig:
         special = {"label": self.label, "weight": self.weight, "id": self.id}
         for key, name in special.items():
-            if name is not None and name in self.features:
+            if name in self.features:
                 raise problem(f"column {name!r} is the {key} and cannot be a feature")
         repeated = next((n for n in self.features if self.features.count(n) > 1), None)
         if repeated is not None:
             raise problem(f"feature {repeated!r} is named twice")
         if self.header == (self.columns is not None):
             raise problem("`columns` is for files without a header; use it only with `header: false`")
-        needed = [*self.features, *(n for n in (*special.values(), self.group) if n is not None)]
-        lost = [n for n in needed if self.columns is not None and n not in self.columns]
+        needed = (*self.features, *special.values(), self.group)
+        lost = [name for name in needed if name is not None and self.columns is not None and name not in self.columns]
         if lost:
             raise problem(f"column {lost[0]!r} is not in `columns`")
-        if self.background is not None and _label_text(self.signal) == _label_text(self.background):
-            raise problem(f"`signal` and `background` are the same label {_label_text(self.signal)!r}")
         if self.background is not None:
             labels = {"signal": _label_text(self.signal), "background": _label_text(self.background)}
-            kinds = {key: is_number(text) for key, text in labels.items()}
-            if len(set(kinds.values())) > 1:
-                said = (f"{key} {shortened(labels[key])!r} is {'a number' if kinds[key] else 'text'}" for key in labels)
+            kinds = {key: "a number" if is_number(text) else "text" for key, text in labels.items()}
+            if labels["signal"] == labels["background"]:
+                raise problem(f"`signal` and `background` are the same label {labels['signal']!r}")
+            if kinds["signal"] != kinds["background"]:
+                said = (f"{key} {shortened(text)!r} is {kinds[key]}" for key, text in labels.items())
                 raise problem(f"{' and '.join(said)}; write both labels as they stand in the file")
         if self.groups is not None and self.group is None:
             raise problem("`groups` needs a `group` column")
@@ -314,7 +250,7 @@ class DataConfig(Strict):
             from higgsbench.events.simulate import SimulationSettings
 
             try:
-                SimulationSettings(_ANY_NUMBER, **{str(info.field_name): value})  # type: ignore[arg-type]
+                SimulationSettings(1_000, **{str(info.field_name): value})  # type: ignore[arg-type]
             except ConfigError as error:
                 raise problem(shortened(error, 300)) from error
         return value
@@ -457,10 +393,8 @@ class RunConfig(Strict):
     @field_validator("jet_groups")
     @classmethod
     def _disjoint(cls, value: list[list[int]] | None) -> list[list[int]] | None:
-        seen: set[int] = set()
-        for members in value or []:
-            for number in members:
-                if number in seen:
-                    raise problem(f"jet number {number} is in two groups")
-                seen.add(number)
+        numbers = [number for members in value or [] for number in members]
+        repeated = next((number for number in numbers if numbers.count(number) > 1), None)
+        if repeated is not None:
+            raise problem(f"jet number {repeated} is in two groups")
         return value

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.challenge import TEST_SETS
+from higgsbench.config.document import format_size, parse_size
 from higgsbench.config.load import source_events
-from higgsbench.config.model import FeatureConfig, format_size, parse_size
+from higgsbench.config.model import FeatureConfig
 from higgsbench.errors import ConfigError, DataError, ModelError
 from higgsbench.events.read import open_events
 from higgsbench.events.table import Events

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import higgsbench
 from higgsbench import models
-from higgsbench.config.model import format_duration, parse_duration
+from higgsbench.config.document import format_duration, parse_duration
 from higgsbench.errors import ConfigError
 from higgsbench.models import ModelSpec, get_model
 from higgsbench.runs.budget import RowNeed, TimeBudget, fit_to_limit

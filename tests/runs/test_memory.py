@@ -16,7 +16,7 @@ import higgsbench
 from higgsbench.api import load_run_config
 from higgsbench.cli.main import main
 from higgsbench.config import LoadedConfig
-from higgsbench.config.model import parse_size
+from higgsbench.config.document import parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.events import cache, read
 from higgsbench.models import building as device

@@ -14,17 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from higgsbench.config.document import read_yaml
+from higgsbench.config.document import format_duration, format_size, parse_duration, parse_size, read_yaml
 from higgsbench.config.load import validated
-from higgsbench.config.model import (
-    MemorySize,
-    Strict,
-    format_duration,
-    format_size,
-    parse_duration,
-    parse_size,
-    problem,
-)
+from higgsbench.config.model import MemorySize, Strict, problem
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.unit import UnitResult

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import cloudpickle
 import psutil
 
-from higgsbench.config.model import format_size
+from higgsbench.config.document import format_size
 from higgsbench.runs.engines.base import EngineError, Lost, Outcome, failed_unit, next_message
 from higgsbench.runs.unit import Unit, UnitResult, Workspace, load_modules, run_unit
 

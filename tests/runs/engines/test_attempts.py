@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from higgsbench.config.model import format_size, parse_size
+from higgsbench.config.document import format_size, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
 from higgsbench.runs.engines import Attempts, EngineSettings, Lost
