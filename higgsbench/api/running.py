@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from higgsbench.api.arguments import ANYTHING, Config, Count, File, Names, Switch, Text, Time, checked
 from higgsbench.config import LoadedConfig, load_config
-from higgsbench.config.model import DataConfig, parse_duration, parse_size
+from higgsbench.config.document import parse_duration, parse_size
+from higgsbench.config.model import DataConfig
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
 from higgsbench.runs import RunResult
