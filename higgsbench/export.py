@@ -89,7 +89,7 @@ def export_mlflow(
     missing = [file for file in attached if not file.is_file()]
     if missing:
         raise StoreError(f"{missing[0]}: no such file")
-    export = _Export(stored, [*_files_of(stored.folder), *attached], without_credentials(uri))
+    logged, shown = [*_files_of(stored.folder), *attached], without_credentials(uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         import mlflow
@@ -97,15 +97,14 @@ def export_mlflow(
         raise MissingExtraError("logging a run to MLflow", "mlflow") from error
     try:
         # A database store imports its dependencies only now.
-        return export.carry_out(mlflow.MlflowClient(tracking_uri=uri), experiment)
+        run_id, new = _export(mlflow.MlflowClient(tracking_uri=uri), experiment, stored, logged)
     except mlflow.exceptions.MlflowException as error:
         # Servers may answer with pages of text, and the address may contain a password.
-        message = str(error).replace(uri, export.uri).strip().splitlines()[0][:300]
-        raise StoreError(f"MLflow at {export.uri}: {message}") from None
+        message = str(error).replace(uri, shown).strip().splitlines()[0][:300]
+        raise StoreError(f"MLflow at {shown}: {message}") from None
     except ModuleNotFoundError as error:
-        raise StoreError(
-            f"MLflow at {export.uri}: a store of this kind needs {error.name}: pip install mlflow"
-        ) from error
+        raise StoreError(f"MLflow at {shown}: a store of this kind needs {error.name}: pip install mlflow") from error
+    return Exported(run_id, experiment, len(stored.rows), shown, new)
 
 
 def without_credentials(uri: str) -> str:
@@ -136,45 +135,36 @@ def _texts(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return {re.sub(r"[^\w.\- /]", "_", f"{prefix}{key}"): text[:_PARAM_LENGTH] for key, text in texts.items()}
 
 
-@dataclass(frozen=True)
-class _Export:
-    run: StoredRun
-    files: list[Path]
-    uri: str
-
-    def carry_out(self, client: Any, experiment: str) -> Exported:
-        known = client.get_experiment_by_name(experiment)
-        place = client.create_experiment(experiment) if known is None else known.experiment_id
-        digest = file_digest(self.run.folder / ROWS)
-        query = f"tags.{_DIGEST_TAG} = '{digest}' and attributes.status = 'FINISHED'"
-        before = client.search_runs([place], filter_string=query, max_results=1)
-        if before:
-            return Exported(before[0].info.run_id, experiment, len(self.run.rows), self.uri, new=False)
-        parent = client.create_run(place, run_name=self.run.name).info.run_id
-        try:
-            self._log_run(client, parent)
-            for row in self.run.rows:
-                _log_row(client, place, parent, row)
-            client.set_tag(parent, _DIGEST_TAG, digest)
-        except BaseException:
-            with contextlib.suppress(Exception):
-                client.set_terminated(parent, status="FAILED")
-            raise
-        client.set_terminated(parent)
-        return Exported(parent, experiment, len(self.run.rows), self.uri, new=True)
-
-    def _log_run(self, client: Any, run_id: str) -> None:
-        _log(client, run_id, _texts({"source": self.run.source, **self.run.comparability}), {})
-        board = Leaderboard.read(self.run.folder)
+def _export(client: Any, experiment: str, run: StoredRun, files: list[Path]) -> tuple[str, bool]:
+    """Return MLflow's identifier of the run, and whether it is new."""
+    known = client.get_experiment_by_name(experiment)
+    place = client.create_experiment(experiment) if known is None else known.experiment_id
+    digest = file_digest(run.folder / ROWS)
+    query = f"tags.{_DIGEST_TAG} = '{digest}' and attributes.status = 'FINISHED'"
+    for before in client.search_runs([place], filter_string=query, max_results=1):
+        return before.info.run_id, False
+    parent = client.create_run(place, run_name=run.name).info.run_id
+    try:
+        _log(client, parent, _texts({"source": run.source, **run.comparability}), {})
+        board = Leaderboard.read(run.folder)
         for form, ending in (("markdown", "md"), ("csv", "csv")):
-            client.log_text(run_id, board.render(form), f"leaderboard.{ending}")
+            client.log_text(parent, board.render(form), f"leaderboard.{ending}")
         first = board.tables[0].rows[0] if board.tables else {}
         if first.get("rank") == 1:
-            client.set_tag(run_id, "best_row", first["name"])
+            client.set_tag(parent, "best_row", first["name"])
             best = {f"best_{key}": value for key, value in _numbers(first).items() if key != "rank"}
-            _log(client, run_id, {}, best)
-        for file in self.files:
-            client.log_artifact(run_id, str(file))
+            _log(client, parent, {}, best)
+        for file in files:
+            client.log_artifact(parent, str(file))
+        for row in run.rows:
+            _log_row(client, place, parent, row)
+        client.set_tag(parent, _DIGEST_TAG, digest)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            client.set_terminated(parent, status="FAILED")
+        raise
+    client.set_terminated(parent)
+    return parent, True
 
 
 def _log_row(client: Any, place: str, parent: str, row: StoredRow) -> None:

@@ -88,10 +88,8 @@ def sync_folder(folder: Path) -> None:
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside the target; afterwards flush the file to disk and rename it over the target.
 
-    A reader sees the old file or the whole new one, never a part. After an error the temporary file is removed.
-
-    Raises:
-        OSError: if the file cannot be written, also if Polars raises its own error.
+    A reader sees the old file or the whole new one, never a part. After an error the temporary file is removed; an
+    error of Polars about the disk becomes an OSError.
     """
     temporary = temporary_path(target)
     try:
@@ -127,12 +125,7 @@ def json_text(content: Any) -> str:
 
 
 def parse_json(text: bytes) -> Any:
-    """Return a JSON value; whole numbers beyond 64 bits become floats.
-
-    Raises:
-        ValueError: if it is not JSON.
-        RecursionError: if it is nested too deeply.
-    """
+    """Return a JSON value; whole numbers beyond 64 bits become floats. Errors as for `json.loads`."""
     return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else float(digits))
 
 
@@ -158,11 +151,7 @@ def content_identity(file: Path) -> str:
 
 
 def canonical_digest(content: Any, *, allow_nan: bool = False) -> str:
-    """SHA-256 of a JSON value in canonical form (sorted keys, no spaces).
-
-    Raises:
-        ValueError: for NaN and infinity, unless they are allowed.
-    """
+    """SHA-256 of a JSON value in canonical form (sorted keys, no spaces); ValueError for NaN unless it is allowed."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=allow_nan)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -173,11 +162,7 @@ def write_sealed(target: Path, content: Mapping[str, Any]) -> None:
 
 
 def parse_sealed(text: bytes, *, required: bool = False) -> Any:
-    """Return a JSON value without its seal.
-
-    Args:
-        text: bytes of the file.
-        required: whether an object without a seal is refused; early versions wrote none.
+    """Return a JSON value without its seal; `required` refuses objects without one, as early versions wrote.
 
     Raises:
         ValueError: if the text is not JSON, or not what was sealed.
@@ -204,9 +189,7 @@ def read_sealed(file: Path) -> Any:
 
 
 def read_vouched(folder: Path, name: str) -> bytes:
-    """Read a file of a run's folder and compare it with its checksum in rows.json, if that has one.
-
-    Waits while the run rewrites its results.
+    """Read a file of a run's folder and compare it with its checksum in rows.json; wait while the run rewrites these.
 
     Raises:
         OSError: if the file does not exist or cannot be read.

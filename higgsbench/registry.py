@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 
 def lazy_names(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """Return a package's `__getattr__` (PEP 562), which imports a name when it is first used.
-
-    Args:
-        package: name of the package.
-        names: public names by the module that has them.
-    """
+    """Return a package's `__getattr__` (PEP 562), which imports a name when first used; `names` is by module."""
     home = {name: module for module, public in names.items() for name in public}
 
     def find(name: str) -> Any:

@@ -114,13 +114,9 @@ def submission(
 
 
 def scored_parts(
-    run: StoredRun,
-    predictor: Predictor,
-    data: str | Path,
-    jobs: int | None,
-    subsets: Sequence[str] | None,
+    run: StoredRun, predictor: Predictor, data: str | Path, jobs: int | None, subsets: Sequence[str] | None,
     progress: Progress | None,
-) -> Iterator[polars.DataFrame]:
+) -> Iterator[polars.DataFrame]:  # fmt: skip
     """Yield scored events part by part; arguments as for `predict`.
 
     Warns:
@@ -207,7 +203,7 @@ def members(run: Run, *, results: File = "results") -> Diversity:
     """
     from higgsbench.leaderboard.board import read_diversity
 
-    return read_diversity(find_run(run, results))
+    return read_diversity(run, results)
 
 
 @checked

@@ -42,15 +42,7 @@ def load_run_config(
     settings: Names = (),
     preset: Text | None = None,
 ) -> LoadedConfig:
-    """Load a configuration and apply what a command line would change.
-
-    Args:
-        config: YAML file, or a mapping of the same keys.
-        data: event file to train on, instead of the configuration's.
-        test: separate file of held-out events.
-        only: models or labels to keep.
-        settings: `key=value` changes.
-        preset: preset of the run; models with a preset of their own keep it.
+    """Load a configuration and apply what a command line would change; arguments as for `run`.
 
     Raises:
         ConfigError: naming the file, line and key, or the option at fault.

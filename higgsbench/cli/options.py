@@ -130,41 +130,30 @@ shift_options = added(
 
 
 def number_pairs(pairs: Sequence[str], option: str) -> dict[str, float]:
-    """Parse `name=number` pairs, each value an item or several items with commas.
-
-    Raises:
-        ConfigError: naming the option and the pair at fault.
-    """
+    """Parse `name=number` pairs, each value of the option an item or several items with commas."""
     from higgsbench.errors import ConfigError
+    from higgsbench.schema import is_number
 
     numbers: dict[str, float] = {}
     for pair in (item.strip() for value in pairs for item in value.split(",")):
-        name, equals, text = (part.strip() for part in pair.partition("="))
+        name, _, text = (part.strip() for part in pair.partition("="))
         if name in numbers:
             raise ConfigError(f"{option}: {name} is given twice")
-        try:
-            numbers[name] = float(text)
-        except ValueError:
-            equals = ""
-        if not name or not equals:
+        if not name or not is_number(text):
             raise ConfigError(f"{option}: {pair!r} is not NAME=NUMBER")
+        numbers[name] = float(text)
     return numbers
 
 
 def shifts_from(process_scale: Sequence[str], **sizes: float) -> Shifts:
-    """Build the shifts out of the options of `shift_options`.
-
-    Raises:
-        ConfigError: if a process is unknown or a size out of range.
-    """
+    """Build the shifts out of the options of `shift_options`."""
     from higgsbench.errors import ConfigError, nearest_hint
     from higgsbench.events.shifts import Shifts
     from higgsbench.events.simulate.processes import PROCESSES
 
-    known = {name.lower() for name in PROCESSES}
     factors = {}
     for name, factor in number_pairs(process_scale, "--process-scale").items():
-        if name.lower() not in known:
+        if name.lower() not in map(str.lower, PROCESSES):
             hint = nearest_hint(name, list(PROCESSES), f"; known are {', '.join(PROCESSES)}")
             raise ConfigError(f"--process-scale: unknown process {name!r}{hint}")
         factors[f"{name.lower()}_scale"] = factor
@@ -172,11 +161,7 @@ def shifts_from(process_scale: Sequence[str], **sizes: float) -> Shifts:
 
 
 def split_names(text: str | None, option: str) -> list[str] | None:
-    """Return the names in a list with commas, or None where the option was not given.
-
-    Raises:
-        UsageError: if the list is empty.
-    """
+    """Return the names in a list with commas, or None where the option was not given; refuse an empty list."""
     names = [name.strip() for name in text.split(",") if name.strip()] if text is not None else None
     if names == []:
         raise click.UsageError(f"{option} is empty; leave it out to use all")
@@ -228,20 +213,13 @@ def quantity(count: int, noun: str) -> str:
 
 def file_size(file: Path) -> str:
     """Return the size of a file for people, in powers of 1000."""
-    size = float(file.stat().st_size)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
+    size = file.stat().st_size
+    unit = min(max(len(str(size)) - 1, 0) // 3, 3)
+    return f"{size} B" if unit == 0 else f"{size / 1000**unit:.1f} {('kB', 'MB', 'GB')[unit - 1]}"
 
 
 def must_differ(source: Path, target: Path) -> None:
-    """Refuse to write a file over the one it is made from.
-
-    Raises:
-        DataError: if both names mean one file.
-    """
+    """Refuse to write a file over the one it is made from."""
     from higgsbench.errors import DataError
 
     if target.exists() and source.exists() and target.samefile(source):

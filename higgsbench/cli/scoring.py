@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -92,9 +92,7 @@ def predict(
               help="Submission to write, .csv or .csv.gz; - for standard output.")  # fmt: skip
 @_subset_option("by default b and v where TEST has them, otherwise all events")
 @_run_options
-def submit(
-    run: Path, test: Path, output: Path, subset: str | None, model: str | None, jobs: int | None, results: Path
-) -> None:
+def submit(run: Path, test: Path, output: Path, subset: str | None, **options: Any) -> None:
     """Write a submission for the events of TEST in the challenge's format: EventId, RankOrder, Class.
 
     RankOrder runs from 1 to n, n for the event most like signal; Class is s for events at or above the run's frozen
@@ -107,7 +105,7 @@ def submit(
     opt.must_differ(test, output)
     count = _Counter(test)
     chosen = opt.split_names(subset, "--subset")
-    table = submission(run, test, model=model, jobs=jobs, subsets=chosen, progress=count, results=results)
+    table = submission(run, test, subsets=chosen, progress=count, **options)
     count.end()
     write_scores(iter([table]), output)
     selected = int((table["Class"] == "s").sum())
@@ -126,9 +124,8 @@ def submit(
 @click.option("--b-reg", type=click.FloatRange(min=0.0, min_open=True), default=10.0, show_default=True,
               help="Regularisation of the background.")  # fmt: skip
 def score(
-    submission: Path, truth: Path, subset: str | None, form: str, schema: str, n_s: float | None, n_b: float | None,
-    b_reg: float,
-) -> None:  # fmt: skip
+    submission: Path, truth: Path, subset: str | None, form: str, n_s: float | None, n_b: float | None, **options: Any
+) -> None:
     """Check SUBMISSION as strictly as the challenge did, and print its AMS on the events of TRUTH.
 
     TRUTH is an event file; only its columns EventId, Label and Weight are needed. If it has subsets (KaggleSet), the
@@ -138,8 +135,7 @@ def score(
     from higgsbench import api
 
     totals = None if n_s is None and n_b is None else (n_s, n_b)
-    subsets = opt.split_names(subset, "--subset")
-    scores = api.score(submission, truth, subsets=subsets, totals=totals, b_reg=b_reg, schema=schema)
+    scores = api.score(submission, truth, subsets=opt.split_names(subset, "--subset"), totals=totals, **options)
     if form == "json":
         opt.echo_json([dataclasses.asdict(score) for score in scores])
         return
@@ -179,19 +175,15 @@ def explore(
     import higgsbench.explore as exploration
     from higgsbench.config.load import named_schema
     from higgsbench.events.simulate import SimulationSettings, simulated_events
-    from higgsbench.explore.display import render_terminal
+    from higgsbench.explore.display import render_terminal, write_page
+    from higgsbench.pages.drawing import check_page
 
     if page is not None:
-        # Check that the page can be written before the events are read.
-        from higgsbench.pages.drawing import check_page
-
-        check_page(page)
+        check_page(page)  # before the events are read
     toys = SimulationSettings(events=events or _SIMULATED, seed=seed or 0)
     what = data or simulated_events(toys, in_memory=False)
     found = exploration.explore(what, test=test, schema=named_schema(schema), subsets=subsets or None)
     if page is not None:
-        from higgsbench.explore.display import write_page
-
         write_page(found, page)
     if form == "json":
         opt.echo_json(found.to_dict())
