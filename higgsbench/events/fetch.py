@@ -16,7 +16,7 @@ import polars as pl
 
 from higgsbench.errors import DataError
 from higgsbench.events.cache import cache_dir
-from higgsbench.events.read import read_table
+from higgsbench.events.read import EventStream
 from higgsbench.files import atomic_path, file_digest, write_json
 from higgsbench.schema import ATLAS_HIGGS, N_B, N_S
 
@@ -252,7 +252,7 @@ def _fault(error: Exception, timeout: float) -> tuple[str, bool]:
 def _check_content(file: Path, source: str, expected: Expectation) -> None:
     other = f"{source}: not the CERN Open Data file"
     try:
-        frame, _ = read_table(file, ATLAS_HIGGS)
+        frame = EventStream(file, ATLAS_HIGGS).table(check=False)
     except DataError as error:
         raise DataError(f"{other}: {str(error).replace(str(file), 'it')}") from error
     for name in ("Label", "Weight", "KaggleSet", "KaggleWeight"):

@@ -22,14 +22,7 @@ from higgsbench.events.cache import (
     stored_digest,
     stored_events,
 )
-from higgsbench.events.check import (
-    Place,
-    check_columns,
-    check_content,
-    check_distinct,
-    column_types,
-    first_look,
-)
+from higgsbench.events.check import Place, check_columns, check_content, check_distinct, column_types, first_look
 from higgsbench.events.formats import ParquetFile, RootFile
 from higgsbench.events.table import Events
 from higgsbench.events.text import TextFile
@@ -130,6 +123,10 @@ class EventStream:
         if numbers:
             check_distinct(pl.concat(numbers), self.schema, self.source, self.row)
 
+    def table(self, *, check: bool = True) -> pl.DataFrame:
+        """Read the whole file, as `batches` does; event numbers are compared in all of it where values are checked."""
+        return pl.concat(list(self.batches(check=check, distinct=check)))
+
     def row(self, position: int) -> str:
         """Name a row that has been read by its position in the file."""
         place = self._places[bisect_right(self._places, position, key=lambda part: part.first_row) - 1]
@@ -145,11 +142,7 @@ def _named_file(path: object) -> Path:
 
 
 def load_events(
-    path: str | Path,
-    schema: TableSchema = ATLAS_HIGGS,
-    *,
-    cache: bool = True,
-    columns: Sequence[str] | None = None,
+    path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, cache: bool = True, columns: Sequence[str] | None = None
 ) -> Events:
     """Read an event file, check it, and keep the parsed table in the user's cache.
 
@@ -167,33 +160,12 @@ def load_events(
     """
     file = _named_file(path)
     first_look(file)
-    if not cache:
-        return Events(parse_file(file, schema, columns), schema, printable(path))
-    identity = file_identity(file, schema, columns)
-    frame, digest = cached_table(identity, lambda: parse_file(file, schema, columns))
+
+    def parsed() -> pl.DataFrame:
+        return EventStream(file, schema, columns=columns).table()
+
+    frame, digest = cached_table(file_identity(file, schema, columns), parsed) if cache else (parsed(), None)
     return Events(frame, schema, printable(path), known_digest=digest)
-
-
-def parse_file(file: Path, schema: TableSchema, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Parse and check one file without the cache.
-
-    Raises:
-        DataError: naming the file, the row and the column of what is wrong.
-    """
-    return pl.concat(list(EventStream(file, schema, columns=columns).batches(distinct=True)))
-
-
-def read_table(path: str | Path, schema: TableSchema) -> tuple[pl.DataFrame, bool]:
-    """Parse one file into the layout's columns without judging its values.
-
-    Returns:
-        The table, missing values as null, and whether the file is text (so that its rows have line numbers).
-
-    Raises:
-        DataError: naming the file, the row and the column of what cannot be parsed.
-    """
-    stream = EventStream(path, schema)
-    return pl.concat(list(stream.batches(check=False))), stream.is_text
 
 
 def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
@@ -204,23 +176,21 @@ def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
             continue
         column = pl.col(name)
         if name == schema.label and schema.numeric_label:
-            column = _label_text(schema)
+            text = column.cast(pl.String)
+            number = text.str.strip_chars().cast(pl.Float64, strict=False)
+            for written in (schema.background, schema.signal):  # 1.000e+00 becomes 1
+                if written is not None:
+                    text = pl.when(number == float(written)).then(pl.lit(written)).otherwise(text)
+            column = text
         if schema.missing is not None and name in schema.features and name not in schema.integers:
             # The sentinel, or what single precision makes of it.
             single = float(np.float32(schema.missing)) if abs(schema.missing) < _SINGLE else schema.missing
             missing = (column == schema.missing) | (column == single)
-            column = pl.when(~(column.is_nan() if math.isnan(schema.missing) else missing)).then(column)
+            if math.isnan(schema.missing):
+                missing = column.is_nan()
+            column = pl.when(~missing).then(column)
         columns.append(column.alias(name))
     return raw.select(columns)
-
-
-def _label_text(schema: TableSchema) -> pl.Expr:
-    """Write numeric labels as the layout writes them: 1.000e+00 becomes 1."""
-    number = pl.col(schema.label).cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
-    text: pl.Expr = pl.col(schema.label).cast(pl.String)
-    if schema.background is not None:
-        text = pl.when(number == float(schema.background)).then(pl.lit(schema.background)).otherwise(text)
-    return pl.when(number == float(schema.signal)).then(pl.lit(schema.signal)).otherwise(text)
 
 
 def open_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, large: int = LARGE_FILE) -> Events:

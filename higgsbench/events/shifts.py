@@ -313,12 +313,7 @@ def _scale_weights(frame: pl.DataFrame, shifts: Shifts, processes: pl.Series | N
 
 
 def apply_shifts(
-    frame: pl.DataFrame,
-    shifts: Shifts,
-    seed: int = 0,
-    *,
-    processes: pl.Series | None = None,
-    reselect: bool = False,
+    frame: pl.DataFrame, shifts: Shifts, seed: int = 0, *, processes: pl.Series | None = None, reselect: bool = False
 ) -> pl.DataFrame:
     """Apply systematic shifts to events.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from higgsbench.events import cache, load_events, read
+from higgsbench.events import EventStream, cache, load_events
 from higgsbench.events.cache import cache_dir
-from higgsbench.schema import ATLAS_HIGGS, FEATURES, TableSchema
+from higgsbench.schema import ATLAS_HIGGS, FEATURES
 
 
 @pytest.fixture
@@ -23,13 +23,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Files that were truly parsed."""
     seen: list[Path] = []
-    original = read.parse_file
+    original = EventStream.table
 
-    def counting(file: Path, schema: TableSchema, columns: Sequence[str] | None) -> pl.DataFrame:
-        seen.append(file)
-        return original(file, schema, columns)
+    def counting(stream: EventStream) -> pl.DataFrame:
+        seen.append(Path(stream.source))
+        return original(stream)
 
-    monkeypatch.setattr(read, "parse_file", counting)
+    monkeypatch.setattr(EventStream, "table", counting)
     return seen
 
 

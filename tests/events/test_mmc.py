@@ -55,11 +55,7 @@ def test_equals_the_scalar_double_loop() -> None:
     for i in range(60):
         tau, lep, met = (
             (columns[pt][i] * math.cos(columns[phi][i]), columns[pt][i] * math.sin(columns[phi][i]))
-            for pt, phi in (
-                ("PRI_tau_pt", "PRI_tau_phi"),
-                ("PRI_lep_pt", "PRI_lep_phi"),
-                ("PRI_met", "PRI_met_phi"),
-            )
+            for pt, phi in (("PRI_tau_pt", "PRI_tau_phi"), ("PRI_lep_pt", "PRI_lep_phi"), ("PRI_met", "PRI_met_phi"))
         )
         expected = visible[i] * reference(tau, lep, met, float(columns["PRI_met_sumet"][i]))
         assert found[i] == pytest.approx(expected, rel=2e-3, nan_ok=True)

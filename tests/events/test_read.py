@@ -176,11 +176,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("other case", BASE.replace("Weight", "weight", 1), "unknown column 'weight' (did you mean 'Weight'?)"),
     ("additional column", text(table(), [*COLUMNS, "extra"]), "unknown column 'extra'"),
     ("column twice", text(table(), [*COLUMNS, "PRI_met"]), "column PRI_met appears twice in the header"),
-    (
-        "label without weight",
-        text(table(), [c for c in COLUMNS if c != "Weight"]),
-        "column Label without column",
-    ),
+    ("label without weight", text(table(), [c for c in COLUMNS if c != "Weight"]), "column Label without column"),
     ("weight without label", text(table(), COLUMNS[:-1]), "column Weight without column Label"),
     ("empty file", "", "the file is empty"),
     ("empty line", "\n", "line 1 is empty, expected the column names"),

@@ -1,11 +1,196 @@
 """Does an event file of the challenge's layout obey every rule that the real events obey?
 
-`validate_file` and `validate_events` run the rules of `RULES` and report, per rule, how many rows were checked, how
-many broke it and which ones came first. A rule is a frozen record; to add a rule, add one record to `RULES`.
+`validate_file` and `validate_events` run the rules of `RULES` over blocks of rows and report, per rule, how many rows
+were checked, how many broke it and which ones came first. To add a rule, add one record to `RULES`.
 """
 
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from higgsbench.errors import DataError
+from higgsbench.events.check import check_columns
+from higgsbench.events.read import EventStream
+from higgsbench.events.table import Events
 from higgsbench.events.validate.rules import RULES
-from higgsbench.events.validate.run import RuleResult, ValidationReport, validate_events, validate_file
-from higgsbench.events.validate.table import Rule
+from higgsbench.events.validate.table import Rule, RuleTable
+from higgsbench.schema import ATLAS_HIGGS
+
+if TYPE_CHECKING:
+    from higgsbench.events.validate.table import BoolArray
 
 __all__ = ["RULES", "Rule", "RuleResult", "ValidationReport", "validate_events", "validate_file"]
+
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """What one rule found.
+
+    Attributes:
+        rule: the rule.
+        checked: number of rows the rule applies to; None if the file lacks a column the rule needs.
+        offenders: number of rows that break it.
+        first: the first offending rows: row number (from 1, header not counted; with the line in a
+            text file), EventId and the rule's columns.
+    """
+
+    rule: Rule
+    checked: int | None
+    offenders: int
+    first: tuple[dict[str, Any], ...]
+
+    @property
+    def status(self) -> str:
+        """`held`, `violated`, `warning`, or `not applicable`."""
+        if self.checked is None:
+            return "not applicable"
+        if self.offenders == 0:
+            return "held"
+        return "warning" if self.rule.warning else "violated"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON-ready content; a missing value is null, a value that JSON cannot hold is text."""
+        return {
+            "rule": self.rule.name,
+            "group": self.rule.group,
+            "description": self.rule.description,
+            "status": self.status,
+            "checked": self.checked,
+            "offenders": self.offenders,
+            "first": [
+                {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+                for row in self.first
+            ],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationReport:
+    """What all rules found in one table of events.
+
+    Attributes:
+        source: name of the file or data.
+        rows: number of events.
+        results: one per rule, in the order of the registry.
+        violating: (rows,) True where an event breaks a rule.
+        unusual: (rows,) True where an event sets off a warning.
+    """
+
+    source: str
+    rows: int
+    results: tuple[RuleResult, ...]
+    violating: BoolArray
+    unusual: BoolArray
+
+    def passed(self, *, strict: bool = False) -> bool:
+        """Whether no rule is violated, nor, if strict, any warning set off."""
+        bad = ("violated", "warning") if strict else ("violated",)
+        return not any(result.status in bad for result in self.results)
+
+    def as_dict(self, *, strict: bool = False) -> dict[str, Any]:
+        """Return JSON-ready content."""
+        return {
+            "source": self.source,
+            "rows": self.rows,
+            "strict": strict,
+            "passed": self.passed(strict=strict),
+            "violating_rows": int(self.violating.sum()),
+            "unusual_rows": int(self.unusual.sum()),
+            "rules": [result.as_dict() for result in self.results],
+        }
+
+
+def validate_file(path: str | Path, *, shown: int = 5) -> ValidationReport:
+    """Check an event file of any format that can be read, as `validate_events` does.
+
+    Raises:
+        DataError: if the file cannot be parsed into the layout's columns at all.
+    """
+    stream = EventStream(path, ATLAS_HIGGS)
+    return validate_events(stream.table(check=False), source=stream.source, shown=shown, lines=stream.is_text)
+
+
+def validate_events(
+    events: Events | pl.DataFrame, *, source: str = "events", shown: int = 5, lines: bool = False
+) -> ValidationReport:
+    """Check events against every rule of the challenge's layout.
+
+    Args:
+        events: events, or a frame of them with missing values null (or -999).
+        source: name for the report where a frame is given.
+        shown: how many offending rows to keep per rule.
+        lines: whether to name the line of an offending row as well (text files).
+
+    Returns:
+        What every rule found; broken rules are results, not errors.
+
+    Raises:
+        DataError: if there are no events or the columns are not those of the layout.
+    """
+    source, frame = (events.source, events.frame) if isinstance(events, Events) else (source, events)
+    check_columns(frame.columns, ATLAS_HIGGS, source)
+    if frame.height == 0:
+        raise DataError(f"{source}: no events to validate")
+    table = RuleTable(frame)
+    tallies = {rule.name: _Tally() for rule in RULES if all(name in frame.columns for name in rule.columns)}
+    masks = {warning: np.zeros(frame.height, dtype=np.bool_) for warning in (False, True)}
+
+    def judge(start: int | None) -> list[tuple[int, Rule, int, BoolArray]]:
+        """Return the first row of a block and, per rule, how many of its rows are checked and which break the rule."""
+        block = table if start is None else RuleTable(frame.slice(start, _BLOCK), table.precision)
+        found = []
+        with np.errstate(all="ignore"):  # comparisons with missing numbers are false, as they should be
+            for rule in RULES:
+                if rule.name in tallies and rule.whole == (start is None):
+                    bad = rule.offenders(block)
+                    checked = len(block) if rule.checked is None else int((rule.checked(block) | bad).sum())
+                    found.append((start or 0, rule, checked, bad))
+        return found
+
+    # numpy releases the interpreter in its loops, so threads share the work without copying the table.
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        for start, rule, checked, bad in chain.from_iterable(pool.map(judge, (None, *range(0, len(table), _BLOCK)))):
+            masks[rule.warning][start : start + bad.size] |= bad
+            tallies[rule.name].add(checked, bad, start, shown)
+    results = tuple(_result(rule, tallies.get(rule.name), table, lines=lines) for rule in RULES)
+    return ValidationReport(source, frame.height, results, violating=masks[False], unusual=masks[True])
+
+
+@dataclass
+class _Tally:
+    """Counts of one rule and its first offending rows, added block by block in the order of the rows."""
+
+    checked: int = 0
+    offenders: int = 0
+    first: list[int] = field(default_factory=list)
+
+    def add(self, checked: int, bad: BoolArray, start: int, shown: int) -> None:
+        rows = np.flatnonzero(bad)
+        self.checked += checked
+        self.offenders += rows.size
+        self.first += [start + int(row) for row in rows[: shown - len(self.first)]]
+
+
+def _result(rule: Rule, tally: _Tally | None, table: RuleTable, *, lines: bool) -> RuleResult:
+    if tally is None:
+        return RuleResult(rule, None, 0, ())
+    first = []
+    for number in tally.first:
+        row = table.take(np.array([number]))
+        with np.errstate(all="ignore"):
+            columns = rule.columns if rule.cells is None else rule.cells(row)
+        names = [name for name in dict.fromkeys(("EventId", *columns)) if name in row.frame.columns]
+        place = {"row": number + 1, "line": number + 2} if lines else {"row": number + 1}
+        first.append({**place, **dict(zip(names, row.frame.select(names).row(0), strict=True))})
+    return RuleResult(rule, tally.checked, tally.offenders, tuple(first))

@@ -6,13 +6,14 @@ not break a rule. Where the real file holds a few events just outside a range, t
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from higgsbench.events.derived import ANALYTIC, FORMULAS, HALF_STEP, agreement, derive, wrap
+from higgsbench.events.derived import ANALYTIC, FORMULAS, HALF_STEP, agreement, delta_r, derive
 from higgsbench.events.validate.table import DECIMAL, WEIGHTS, Rule
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, STRUCTURALLY_MISSING
 
@@ -60,15 +61,14 @@ def _not_finite(table: RuleTable, name: str) -> BoolArray:
     return (~table.frame[name].is_finite()).fill_null(False).to_numpy()
 
 
+def _repeated_id(table: RuleTable) -> BoolArray:
+    return (~table.frame["EventId"].is_first_distinct()).to_numpy()
+
+
 def _finer(table: RuleTable, name: str) -> BoolArray:
     values = table[name]
     # 1e-7: single precision keeps three decimals only approximately.
     return np.abs(values - np.rint(values * 1000.0) / 1000.0) > 1e-9 + 1e-7 * np.abs(values)
-
-
-def _repeated_id(table: RuleTable) -> BoolArray:
-    ids = table.frame["EventId"]
-    return (~ids.is_first_distinct()).to_numpy() if ids.n_unique() != len(ids) else np.zeros(len(ids), dtype=np.bool_)
 
 
 def _known(name: str, column: str, text: str, allowed: tuple[str, ...]) -> Rule:
@@ -110,33 +110,26 @@ _STRUCTURE_RULES: tuple[Rule, ...] = (
 
 # Ranges: what the selection and the detector allow
 
-_INF = float("inf")
 
+def _range(
+    name: str, text: str, low: float, high: float = math.inf, *, above: bool = False, warning: bool = False
+) -> Rule:
+    """Return a rule for values from `low` to `high`, without `low` itself where they must lie above it."""
 
-def _range_rule(name: str, text: str, offenders: Test, *, warning: bool) -> Rule:
-    suffix = "_usual" if warning else ""
-    return Rule(f"range_{name}{suffix}", "ranges", text, (name,), offenders, _present(name), warning)
-
-
-def _range(name: str, low: float, high: float, text: str, *, warning: bool = False) -> Rule:
     def outside(table: RuleTable) -> BoolArray:
         values, slack = table[name], table.slack(name)
-        return (values < low - slack) | (values > high + slack)
+        below = values <= low - slack if above else values < low - slack
+        return below | (values > high + slack)
 
-    return _range_rule(name, text, outside, warning=warning)
-
-
-def _above(name: str, low: float, text: str, *, warning: bool = False) -> Rule:
-    return _range_rule(name, text, lambda table: table[name] <= low - table.slack(name), warning=warning)
+    suffix = "_usual" if warning else ""
+    return Rule(f"range_{name}{suffix}", "ranges", text, (name,), outside, _present(name), warning)
 
 
 def _apart(first: str, second: str, limit: float) -> Rule:
     columns = tuple(f"{part}_{what}" for part in (first, second) for what in ("eta", "phi"))
 
     def too_close(table: RuleTable) -> BoolArray:
-        deta = table[f"{first}_eta"] - table[f"{second}_eta"]
-        distance = np.hypot(deta, wrap(table[f"{first}_phi"] - table[f"{second}_phi"]))
-        return distance < limit - table.slack(*columns)
+        return delta_r(*(table[column] for column in columns)) < limit - table.slack(*columns)
 
     text = f"{first} and {second} are at least {limit} apart in (eta, phi)"
     name = f"apart_{first[4:]}_{second[4:]}"
@@ -157,22 +150,22 @@ def _odd_mmc(table: RuleTable) -> BoolArray:
 _PHIS = ("PRI_tau_phi", "PRI_lep_phi", "PRI_met_phi", "PRI_jet_leading_phi", "PRI_jet_subleading_phi")
 
 _RANGE_RULES: tuple[Rule, ...] = (
-    _range("PRI_tau_pt", 20.0, _INF, "PRI_tau_pt >= 20 GeV"),
-    _range("PRI_tau_eta", -2.5, 2.5, "|PRI_tau_eta| <= 2.5"),
-    _range("PRI_lep_pt", 26.0, _INF, "PRI_lep_pt >= 26 GeV"),
+    _range("PRI_tau_pt", "PRI_tau_pt >= 20 GeV", 20.0),
+    _range("PRI_tau_eta", "|PRI_tau_eta| <= 2.5", -2.5, 2.5),
+    _range("PRI_lep_pt", "PRI_lep_pt >= 26 GeV", 26.0),
     # Electrons are measured by clusters whose edge lies a little beyond 2.5: a few in 100,000 events reach 2.505.
-    _range("PRI_lep_eta", -2.51, 2.51, "|PRI_lep_eta| <= 2.51"),
-    _range("PRI_lep_eta", -2.5, 2.5, "|PRI_lep_eta| <= 2.5 except for a few electrons", warning=True),
-    _above("PRI_met", 0.0, "PRI_met > 0 GeV"),
-    _above("PRI_met_sumet", 0.0, "PRI_met_sumet > 0 GeV"),
-    _above("PRI_met_sumet", 20.0, "PRI_met_sumet > 20 GeV except for a few quiet events", warning=True),
+    _range("PRI_lep_eta", "|PRI_lep_eta| <= 2.51", -2.51, 2.51),
+    _range("PRI_lep_eta", "|PRI_lep_eta| <= 2.5 except for a few electrons", -2.5, 2.5, warning=True),
+    _range("PRI_met", "PRI_met > 0 GeV", 0.0, above=True),
+    _range("PRI_met_sumet", "PRI_met_sumet > 0 GeV", 0.0, above=True),
+    _range("PRI_met_sumet", "PRI_met_sumet > 20 GeV except for a few quiet events", 20.0, above=True, warning=True),
     Rule("range_PRI_jet_num", "ranges", "PRI_jet_num is 0, 1, 2 or 3", (_JETS,), _odd_jet_number),
-    _range("PRI_jet_leading_pt", 30.0, _INF, "PRI_jet_leading_pt >= 30 GeV"),
-    _range("PRI_jet_leading_eta", -4.5, 4.5, "|PRI_jet_leading_eta| <= 4.5"),
-    _range("PRI_jet_subleading_pt", 30.0, _INF, "PRI_jet_subleading_pt >= 30 GeV"),
-    _range("PRI_jet_subleading_eta", -4.5, 4.5, "|PRI_jet_subleading_eta| <= 4.5"),
-    *(_range(name, -3.142, 3.142, f"|{name}| <= 3.142 rad (pi after rounding)") for name in _PHIS),
-    _above(_MMC, 0.0, "DER_mass_MMC > 0 GeV where it is present"),
+    _range("PRI_jet_leading_pt", "PRI_jet_leading_pt >= 30 GeV", 30.0),
+    _range("PRI_jet_leading_eta", "|PRI_jet_leading_eta| <= 4.5", -4.5, 4.5),
+    _range("PRI_jet_subleading_pt", "PRI_jet_subleading_pt >= 30 GeV", 30.0),
+    _range("PRI_jet_subleading_eta", "|PRI_jet_subleading_eta| <= 4.5", -4.5, 4.5),
+    *(_range(name, f"|{name}| <= 3.142 rad (pi after rounding)", -3.142, 3.142) for name in _PHIS),
+    _range(_MMC, "DER_mass_MMC > 0 GeV where it is present", 0.0, above=True),
     Rule(
         "mmc_and_visible_mass",
         "ranges",
@@ -201,10 +194,6 @@ _HEAVIEST_JET = 0.6
 _LEADING, _SUBLEADING, _ALL = "PRI_jet_leading_pt", "PRI_jet_subleading_pt", "PRI_jet_all_pt"
 _DIJET = "DER_mass_jet_jet"
 _VECTOR_SUMS = ("DER_pt_h", "DER_pt_tot")
-
-
-def _unordered(table: RuleTable) -> BoolArray:
-    return table[_LEADING] < table[_SUBLEADING] - table.slack(_LEADING, _SUBLEADING)
 
 
 def _wrong_jet_sum(table: RuleTable) -> BoolArray:
@@ -277,7 +266,7 @@ _RELATION_RULES: tuple[Rule, ...] = (
         "jets",
         "PRI_jet_leading_pt >= PRI_jet_subleading_pt",
         (_LEADING, _SUBLEADING),
-        _unordered,
+        lambda table: table[_LEADING] < table[_SUBLEADING] - table.slack(_LEADING, _SUBLEADING),
         _present(_LEADING, _SUBLEADING),
     ),
     Rule(
@@ -326,8 +315,7 @@ def _odd_signal_weight(table: RuleTable) -> BoolArray:
     """Signal with an uncommon weight, in files whose signal has few weights at all."""
     signal = _signal(table)
     values, counts = np.unique(table["Weight"][signal], return_counts=True)
-    common = values[counts >= _COMMON * signal.sum()]
-    odd = signal & ~np.isin(table["Weight"], common)
+    odd = signal & ~np.isin(table["Weight"], values[counts >= _COMMON * signal.sum()])
     few = signal.sum() >= _ENOUGH and odd.sum() <= (1.0 - _BULK) * signal.sum()
     return odd if few else np.zeros(len(table), dtype=np.bool_)
 
@@ -337,11 +325,8 @@ def _label_against_weight(table: RuleTable) -> BoolArray:
     signal, weight = _signal(table), table["Weight"]
     if not signal.any() or signal.all():
         return np.zeros(len(table), dtype=np.bool_)
-    top = float(np.quantile(weight[signal], 0.99))
-    bottom = float(np.quantile(weight[~signal], 0.01))
-    if not top < bottom:
-        return np.zeros(len(table), dtype=np.bool_)
-    return np.where(signal, weight >= bottom, weight <= top)
+    top, bottom = np.quantile(weight[signal], 0.99), np.quantile(weight[~signal], 0.01)
+    return np.where(signal, weight >= bottom, weight <= top) & (top < bottom)
 
 
 _WEIGHT_RULES: tuple[Rule, ...] = (

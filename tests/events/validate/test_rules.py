@@ -171,7 +171,7 @@ def test_test_events_without_labels_pass(toys: pl.DataFrame) -> None:
 
 
 def test_rows_are_found_in_every_block(toys: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("higgsbench.events.validate.run._BLOCK", 1000)
+    monkeypatch.setattr("higgsbench.events.validate._BLOCK", 1000)
     frame = toys
     for row in (3999, 5, 2000):
         frame = with_cell(frame, row, PRI_met_phi=4.0)
