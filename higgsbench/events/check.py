@@ -79,12 +79,8 @@ class Place:
 def first_look(file: Path, wanted: str = "an event file") -> Format:
     """Return the format of a file by its first bytes, at a cost that does not depend on its size.
 
-    Args:
-        file: its path.
-        wanted: what the file should be, for messages.
-
     Raises:
-        DataError: if it is not a file, cannot be opened, or has a format that is not read.
+        DataError: if it is not a file, cannot be opened, or has a format that is not read; it calls the file `wanted`.
     """
     name = printable(file)
     _must_be_file(file, name, wanted)
@@ -118,15 +114,15 @@ def _must_be_file(file: Path, name: str, wanted: str) -> None:
         there, is_link = file.exists(), file.is_symlink()
     except OSError as error:
         raise DataError(f"{name}: cannot be read: {error.strerror}") from error
-    address = _ADDRESS.fullmatch(name)
     if there and file.is_file():
         return
+    what = "a link to a file that does not exist" if is_link else "no such file"
     if there:
-        raise DataError(f"{name}: {'a folder' if file.is_dir() else 'a device or pipe'}, not {wanted}")
-    if address is not None:
-        fetch = "download it first (`higgsbench data fetch` brings the official file)"
-        raise DataError(f"{address[1]}://{address[2]}: an address, not a file; {fetch}")
-    raise DataError(f"{name}: {'a link to a file that does not exist' if is_link else 'no such file'}")
+        what = f"{'a folder' if file.is_dir() else 'a device or pipe'}, not {wanted}"
+    elif address := _ADDRESS.fullmatch(name):
+        name = f"{address[1]}://{address[2]}"
+        what = "an address, not a file; download it first (`higgsbench data fetch` brings the official file)"
+    raise DataError(f"{name}: {what}")
 
 
 def check_table_size(file: Path, source: str, rows: int, columns: int) -> None:
@@ -175,11 +171,7 @@ def truth_columns(schema: TableSchema) -> tuple[str, ...]:
 def check_columns(header: Sequence[str], schema: TableSchema, source: str, read: Collection[str] | None = None) -> None:
     """Check a header: every needed column once, no unknown column unless the layout allows it.
 
-    Args:
-        header: names of all columns of the file.
-        schema: the layout.
-        source: file name for messages.
-        read: the layout's columns that are read, all when None; what is wrong with another one does not matter.
+    What is wrong with a column of the layout that is not among `read` (all when None) does not matter.
 
     Raises:
         DataError: naming the file and the column at fault.
@@ -229,12 +221,7 @@ def _rules(frame: pl.DataFrame, schema: TableSchema) -> Iterator[tuple[str, pl.E
 
 
 def check_content(frame: pl.DataFrame, schema: TableSchema, place: Place) -> None:
-    """Check the values of one part; a null in a measured feature means missing and is allowed.
-
-    Args:
-        frame: parsed part with the sentinel already replaced by null.
-        schema: the layout.
-        place: where the part is in its file.
+    """Check the values of one part, its sentinels replaced by null, which is allowed in a measured feature.
 
     Raises:
         DataError: naming file, row and column of the first offending value.
@@ -269,13 +256,7 @@ def _described(value: object, what: str, column: str, schema: TableSchema) -> st
 
 
 def check_distinct(ids: pl.Series, schema: TableSchema, source: str, row_name: Callable[[int], str]) -> None:
-    """Check that every event number is unique.
-
-    Args:
-        ids: (n,) event numbers.
-        schema: the layout.
-        source: file name for messages.
-        row_name: names a row by its position.
+    """Check that every event number is unique; `row_name` names a row by its position.
 
     Raises:
         DataError: naming file, row and column of the first number that occurred before.

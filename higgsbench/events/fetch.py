@@ -82,18 +82,16 @@ def _target() -> Path:
     return cache_dir() / "opendata" / OPENDATA_NAME
 
 
-def _record_of(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
+def _record() -> Path:
+    return _target().with_name(f"{OPENDATA_NAME}.json")
 
 
-def _known(path: Path) -> Fetched | None:
-    """Return the record of a cached file if there is one and the file has its size."""
+def _known() -> Fetched | None:
+    """Return the record of the cached file if there is one and the file has its size."""
     try:
-        record: dict[str, Any] = json.loads(_record_of(path).read_bytes())
-        if path.stat().st_size != record["size"]:
-            return None
-        return Fetched(path, record["source"], record["sha256"], record["size"], record["rows"], fresh=False)
-    except (OSError, ValueError, KeyError, TypeError):
+        known = Fetched(path=_target(), fresh=False, **json.loads(_record().read_bytes()))
+        return known if known.path.stat().st_size == known.size else None
+    except (OSError, ValueError, TypeError):
         return None
 
 
@@ -103,7 +101,7 @@ def opendata_path() -> Path:
     Raises:
         DataError: if it has not been fetched yet, or is incomplete.
     """
-    known = _known(_target())
+    known = _known()
     if known is None:
         raise DataError(f"the CERN Open Data file is not in the cache ({_target()}); run: higgsbench data fetch")
     return known.path
@@ -138,7 +136,7 @@ def fetch_opendata(
         DataError: one line that names the source and what is wrong with it.
     """
     target = _target()
-    known = None if source or force else _known(target)
+    known = None if source or force else _known()
     chosen = source or OPENDATA_URL
     try:
         if known is None or file_digest(known.path) != known.sha256:
@@ -149,7 +147,12 @@ def fetch_opendata(
                     download(chosen, arrived, timeout=timeout, attempts=attempts, progress=progress)
                 else:
                     _copy(Path(chosen).expanduser(), arrived)
-                known = _verified(arrived, chosen, target, expected)
+                _check_content(arrived, chosen, expected)
+                size = arrived.stat().st_size
+                known = Fetched(target, chosen, file_digest(arrived), size, expected.rows, fresh=True)
+                _record().unlink(missing_ok=True)
+                arrived.replace(target)
+                write_json(_record(), {k: v for k, v in asdict(known).items() if k not in ("path", "fresh")})
         if output is not None:
             target = output.expanduser()
             target = target / OPENDATA_NAME if target.is_dir() else target
@@ -164,16 +167,6 @@ def _copy(file: Path, target: Path) -> None:
         raise DataError(f"{file}: no such file (an address starts with https://)")
     with atomic_path(target) as temporary:
         shutil.copyfile(file, temporary)
-
-
-def _verified(arrived: Path, source: str, target: Path, expected: Expectation) -> Fetched:
-    """Check a file that has arrived and move it, with its record, to its final name."""
-    _check_content(arrived, source, expected)
-    fetched = Fetched(target, source, file_digest(arrived), arrived.stat().st_size, expected.rows, fresh=True)
-    _record_of(target).unlink(missing_ok=True)
-    arrived.replace(target)
-    write_json(_record_of(target), {k: v for k, v in asdict(fetched).items() if k not in ("path", "fresh")})
-    return fetched
 
 
 def download(url: str, place: Path, *, timeout: float, attempts: int = 1, progress: Any = False) -> None:
@@ -230,23 +223,22 @@ def _fault(error: Exception, timeout: float) -> tuple[str, bool]:
         status, reason = error.response.status_code, error.response.reason or ""
         error.response.close()
         return f"the server answered {status} {reason}".rstrip(), status >= 500 or status in _RETRY_STATUS
-    permanent = {
-        exceptions.TooManyRedirects: "the server redirects in circles",
-        exceptions.InvalidURL: "not a valid address, or redirected to one",
-        exceptions.InvalidSchema: "not a valid address, or redirected to one",
-        exceptions.SSLError: "the server's certificate could not be verified",
-    }
     # A timeout between two blocks of the body is a ConnectionError, too.
     late = "timed out" in str(error).lower()
-    transient = {
-        exceptions.Timeout: f"no answer within {timeout:g} seconds",
-        exceptions.ChunkedEncodingError: "the connection broke off before the file was complete",
-        exceptions.ConnectionError: f"no data for {timeout:g} seconds" if late else "no connection to the server",
-    }
-    for kind, reason in (permanent | transient).items():
-        if isinstance(error, kind):
-            return reason, kind in transient
-    return f"the download failed ({type(error).__name__})", True
+    faults: tuple[tuple[Any, str, bool], ...] = (
+        (exceptions.TooManyRedirects, "the server redirects in circles", False),
+        ((exceptions.InvalidURL, exceptions.InvalidSchema), "not a valid address, or redirected to one", False),
+        (exceptions.SSLError, "the server's certificate could not be verified", False),
+        (exceptions.Timeout, f"no answer within {timeout:g} seconds", True),
+        (exceptions.ChunkedEncodingError, "the connection broke off before the file was complete", True),
+        (
+            exceptions.ConnectionError,
+            f"no data for {timeout:g} seconds" if late else "no connection to the server",
+            True,
+        ),
+        (Exception, f"the download failed ({type(error).__name__})", True),
+    )
+    return next((reason, again) for kind, reason, again in faults if isinstance(error, kind))
 
 
 def _check_content(file: Path, source: str, expected: Expectation) -> None:

@@ -45,13 +45,6 @@ def digest_of_columns(columns: Iterable[pl.Series]) -> str:
     return h.hexdigest()
 
 
-def holds_toys(frame: pl.DataFrame, schema: TableSchema) -> bool:
-    """Whether a table holds events of the toy simulation, by their numbers."""
-    if schema.name != ATLAS_HIGGS.name or schema.event_id not in frame.columns:
-        return False
-    return bool((frame[schema.event_id] >= SIMULATED_FROM).any())
-
-
 @dataclass(frozen=True)
 class Events:
     """A table of events; missing values are null, never a sentinel number.
@@ -79,7 +72,9 @@ class Events:
 
         The toy numbers its events from `SIMULATED_FROM` on, which survives every conversion between formats.
         """
-        return holds_toys(self.frame, self.schema)
+        if self.schema.name != ATLAS_HIGGS.name or self.schema.event_id not in self.frame.columns:
+            return False
+        return bool((self.frame[self.schema.event_id] >= SIMULATED_FROM).any())
 
     def __len__(self) -> int:
         return self.frame.height
@@ -143,11 +138,11 @@ class Events:
 
     def totals(self) -> tuple[float, float]:
         """Reference totals (N_s, N_b): the schema's, otherwise the sums over the labelled events."""
-        if self.schema.n_s is not None and self.schema.n_b is not None:
-            return self.schema.n_s, self.schema.n_b
-        y, w = self.y, self.weight
-        n_s = self.schema.n_s if self.schema.n_s is not None else float(np.sum(w[y]))
-        n_b = self.schema.n_b if self.schema.n_b is not None else float(np.sum(w[~y]))
+        n_s, n_b = self.schema.n_s, self.schema.n_b
+        if n_s is None or n_b is None:
+            y, w = self.y, self.weight
+            n_s = n_s if n_s is not None else float(np.sum(w[y]))
+            n_b = n_b if n_b is not None else float(np.sum(w[~y]))
         return n_s, n_b
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Events:
@@ -238,11 +233,16 @@ class EventsInfo:
 
 def describe(events: Events) -> EventsInfo:
     """Count what the events hold; weights are those that evaluation starts from, not rescaled."""
-    schema, frame = events.schema, events.frame
-    groups = dict(frame.group_by(schema.group).len().sort(schema.group).iter_rows()) if schema.group else {}
+    schema, frame, group = events.schema, events.frame, events.schema.group
     # Subset by subset, the weight that is normalised within the subset comes first.
-    weights = (name for name in (schema.subset_weight, schema.weight) if name in frame.columns)
-    weight = next(weights, None)
+    weight = next((name for name in (schema.subset_weight, schema.weight) if name in frame.columns), None)
+    names = [name for name in schema.features if frame[name].null_count()]
+    groups: dict[int, int] = {}
+    missing: dict[str, dict[int | None, int]] = {name: {None: frame[name].null_count()} for name in names}
+    if group is not None:
+        counts = frame.group_by(group).agg(pl.len().alias("# events"), pl.col(names).null_count()).sort(group)
+        groups = dict(counts.select(group, "# events").iter_rows())
+        missing = {name: dict(counts.select(group, name).iter_rows()) for name in names}
     return EventsInfo(
         source=events.source,
         layout=schema.name,
@@ -252,8 +252,8 @@ def describe(events: Events) -> EventsInfo:
         labelled=events.labelled,
         weight=weight,
         subsets=_subsets(events, weight),
-        groups={int(k): int(v) for k, v in groups.items()},
-        missing=_missing(frame, schema.group, schema.features),
+        groups=groups,
+        missing=missing,
     )
 
 
@@ -274,11 +274,3 @@ def _subsets(events: Events, weight: str | None) -> tuple[SubsetInfo, ...]:
     found = {row["name"]: SubsetInfo(**row) for row in table.group_by("name").agg(counts).iter_rows(named=True)}
     known = [name for name in events.schema.subset_values if name in found]
     return tuple(found[name] for name in (*known, *sorted(set(found) - set(known))))
-
-
-def _missing(frame: pl.DataFrame, group: str | None, features: tuple[str, ...]) -> dict[str, dict[int | None, int]]:
-    names = [name for name in features if frame[name].null_count()]
-    if group is None or not names:
-        return {name: {None: frame[name].null_count()} for name in names}
-    counts = frame.group_by(group).agg(pl.col(names).null_count()).sort(group)
-    return {name: dict(zip(counts[group].to_list(), counts[name].to_list(), strict=True)) for name in names}
