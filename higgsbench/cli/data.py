@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from higgsbench.events.table import EventsInfo
     from higgsbench.events.validate import RuleResult, ValidationReport
 
 
@@ -186,47 +185,47 @@ def info(file: Path, form: str) -> None:
 
     found = describe(load_events(file))
     if form == "json":
-        opt.echo_json({**found.as_dict(), "bytes": file.expanduser().stat().st_size})
+        opt.echo_json({**found, "bytes": file.expanduser().stat().st_size})
         return
     out = opt.console()
     out.print(_summary(found, opt.file_size(file.expanduser())))
     numbers = ("events", "signal", "background", "sum of signal weights", "sum of background weights")
     rows = (
         (
-            row.name,
-            *(count(n) for n in (row.events, row.signal, row.background)),
-            *("-" if w is None else f"{w:,.3f}" for w in (row.signal_weight, row.background_weight)),
+            row["name"],
+            *(count(row[name]) for name in numbers[:3]),
+            *("-" if w is None else f"{w:,.3f}" for w in (row["signal_weight"], row["background_weight"])),
         )
-        for row in found.subsets
+        for row in found["subsets"]
     )
     out.print(opt.plain_table(("subset", *numbers), rows, right=range(1, 6), title="Subsets"))
-    if found.missing:
+    if found["missing"]:
         out.print(_missing(found))
 
 
-def _summary(info: EventsInfo, size: str) -> Table:
+def _summary(info: dict[str, Any], size: str) -> Table:
     from rich.table import Table
 
+    columns = info["columns"]
     table = Table(show_header=False, box=None)
-    table.add_row("file", f"{info.source} ({size})")
-    table.add_row("layout", info.layout)
-    table.add_row("events", f"{info.rows:,}")
-    table.add_row("columns", f"{len(info.columns)}: {info.columns[0]} ... {info.columns[-1]}")
-    table.add_row("labels", "yes" if info.labelled else "none: test events")
-    table.add_row("weights", info.weight or "none: every event counts 1")
-    table.add_row("content", info.digest)
+    table.add_row("file", f"{info['source']} ({size})")
+    table.add_row("layout", info["layout"])
+    table.add_row("events", f"{info['rows']:,}")
+    table.add_row("columns", f"{len(columns)}: {columns[0]} ... {columns[-1]}")
+    table.add_row("labels", "yes" if info["labelled"] else "none: test events")
+    table.add_row("weights", info["weight"] or "none: every event counts 1")
+    table.add_row("content", info["digest"])
     return table
 
 
-def _missing(info: EventsInfo) -> Table:
+def _missing(info: dict[str, Any]) -> Table:
     """Missing values by jet number; columns with the same counts share a line."""
-    groups: list[int | None] = list(info.groups) or [None]
-    headings = [f"{group} ({info.groups[group]:,} events)" if group is not None else "events" for group in groups]
+    headings = [f"{group} ({count:,} events)" for group, count in info["groups"].items()] or ["events"]
     alike: dict[tuple[int, ...], list[str]] = {}
-    for name, counts in info.missing.items():
-        alike.setdefault(tuple(counts[group] for group in groups), []).append(name)
+    for name, counts in info["missing"].items():
+        alike.setdefault(tuple(counts.values()), []).append(name)
     rows = (("\n".join(names), *(f"{n:,}" for n in numbers)) for numbers, names in alike.items())
-    title = "Missing values" + (" by jet number" if info.groups else "")
+    title = "Missing values" + (" by jet number" if info["groups"] else "")
     return opt.plain_table(("columns", *headings), rows, right=range(1, 1 + len(headings)), title=title)
 
 

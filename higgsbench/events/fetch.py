@@ -30,27 +30,16 @@ OPENDATA_URL = f"https://opendata.cern.ch/record/328/files/{OPENDATA_NAME}"
 
 _CHUNK = 1 << 16
 _RETRY_STATUS = (408, 425, 429)
+_NORMALISED = ("t", "b", "v")  # sets whose weights add up to the totals ...
+_TOLERANCE = 1e-3  # ... within this share: rounding in the file is far below, a lost block of rows far above
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the content of the file must be.
-
-    Attributes:
-        rows: number of events.
-        subsets: number of events in each KaggleSet.
-        n_s: sum of the signal's KaggleWeight in each of the sets in `normalised`.
-        n_b: likewise of the background.
-        normalised: sets whose weights add up to the totals.
-        tolerance: relative tolerance of the sums; rounding in the file is far below, a lost block of rows far above.
-    """
+    """What the content of the file must be: the number of events, and that in each KaggleSet."""
 
     rows: int = 818_238
     subsets: Mapping[str, int] = field(default_factory=lambda: {"t": 250_000, "b": 100_000, "v": 450_000, "u": 18_238})
-    n_s: float = N_S
-    n_b: float = N_B
-    normalised: tuple[str, ...] = ("t", "b", "v")
-    tolerance: float = 1e-3
 
 
 OPENDATA = Expectation()
@@ -256,9 +245,9 @@ def _check_content(file: Path, source: str, expected: Expectation) -> None:
         of_set = frame.filter(pl.col("KaggleSet") == name)
         if of_set.height != count:
             raise DataError(f"{source}: KaggleSet {name} holds {of_set.height:,} events instead of {count:,}")
-        for label, wanted in (("s", expected.n_s), ("b", expected.n_b)):
+        for label, wanted in (("s", N_S), ("b", N_B)):
             found = float(of_set.filter(pl.col("Label") == label)["KaggleWeight"].sum())
-            if name in expected.normalised and not abs(found - wanted) <= expected.tolerance * wanted:
+            if name in _NORMALISED and not abs(found - wanted) <= _TOLERANCE * wanted:
                 raise DataError(
                     f"{source}: KaggleWeight of label {label} in KaggleSet {name} sums to {found:.6g} instead of "
                     f"{wanted:.6g}: the content is damaged"

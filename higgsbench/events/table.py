@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -176,101 +176,53 @@ class Events:
         return np.isin(subset, list(names))
 
 
-@dataclass(frozen=True)
-class SubsetInfo:
-    """One subset of the events.
+def describe(events: Events) -> dict[str, Any]:
+    """Count what the events hold.
 
-    Attributes:
-        name: value of the subset column, or "all".
-        events: number of events.
-        signal: number of signal events, None without labels.
-        background: number of background events, None without labels.
-        signal_weight: sum of the signal's evaluation weights (expected events), None without labels.
-        background_weight: likewise of the background.
+    Returns:
+        JSON-ready content: `source`, `layout`, `rows`, `columns`, `digest`, `labelled`, `weight` (column of the weights
+        that evaluation starts from, or None), `subsets` (rows of counts and sums of weights by class, one row called
+        "all" without subsets), `groups` (number of events by jet number) and `missing` (by column with missing
+        values, their number by jet number, or under "None" without groups).
     """
-
-    name: str
-    events: int
-    signal: int | None = None
-    background: int | None = None
-    signal_weight: float | None = None
-    background_weight: float | None = None
-
-
-@dataclass(frozen=True)
-class EventsInfo:
-    """What a table of events holds.
-
-    Attributes:
-        source: name of the file.
-        layout: name of the schema.
-        rows: number of events.
-        columns: names in the order of the layout.
-        digest: SHA-256 of the content.
-        labelled: whether the truth is known.
-        weight: the weight column that evaluation uses, or None.
-        subsets: the subsets, or one called "all".
-        groups: number of events by group (jet number), empty without groups.
-        missing: by column with missing values, the number of them by group (key None without groups).
-    """
-
-    source: str
-    layout: str
-    rows: int
-    columns: tuple[str, ...]
-    digest: str
-    labelled: bool
-    weight: str | None
-    subsets: tuple[SubsetInfo, ...]
-    groups: dict[int, int]
-    missing: dict[str, dict[int | None, int]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return JSON-ready content."""
-        missing = {name: {str(k): v for k, v in counts.items()} for name, counts in self.missing.items()}
-        return asdict(self) | {"groups": {str(k): v for k, v in self.groups.items()}, "missing": missing}
-
-
-def describe(events: Events) -> EventsInfo:
-    """Count what the events hold; weights are those that evaluation starts from, not rescaled."""
     schema, frame, group = events.schema, events.frame, events.schema.group
     # Subset by subset, the weight that is normalised within the subset comes first.
     weight = next((name for name in (schema.subset_weight, schema.weight) if name in frame.columns), None)
     names = [name for name in schema.features if frame[name].null_count()]
-    groups: dict[int, int] = {}
-    missing: dict[str, dict[int | None, int]] = {name: {None: frame[name].null_count()} for name in names}
+    groups: dict[str, int] = {}
+    missing = {name: {"None": frame[name].null_count()} for name in names}
     if group is not None:
         counts = frame.group_by(group).agg(pl.len().alias("# events"), pl.col(names).null_count()).sort(group)
+        counts = counts.with_columns(pl.col(group).cast(pl.String))
         groups = dict(counts.select(group, "# events").iter_rows())
         missing = {name: dict(counts.select(group, name).iter_rows()) for name in names}
-    return EventsInfo(
-        source=events.source,
-        layout=schema.name,
-        rows=len(events),
-        columns=tuple(frame.columns),
-        digest=events.digest,
-        labelled=events.labelled,
-        weight=weight,
-        subsets=_subsets(events, weight),
-        groups=groups,
-        missing=missing,
-    )
+    return {
+        "source": events.source,
+        "layout": schema.name,
+        "rows": len(events),
+        "columns": frame.columns,
+        "digest": events.digest,
+        "labelled": events.labelled,
+        "weight": weight,
+        "subsets": _subsets(events, weight),
+        "groups": groups,
+        "missing": missing,
+    }
 
 
-def _subsets(events: Events, weight: str | None) -> tuple[SubsetInfo, ...]:
+def _subsets(events: Events, weight: str | None) -> list[dict[str, Any]]:
     table = pl.DataFrame({"name": events.subset if events.subset is not None else ["all"] * len(events)})
     counts = [pl.len().alias("events")]
+    names = ("signal", "background", "signal_weight", "background_weight")
     if events.labelled:
         table = table.with_columns(
             y=pl.Series(events.y), w=pl.lit(1.0) if weight is None else events.frame[weight].cast(pl.Float64)
         )
         y, w = pl.col("y"), pl.col("w")
-        counts += [
-            y.sum().alias("signal"),
-            (~y).sum().alias("background"),
-            w.filter(y).sum().alias("signal_weight"),
-            w.filter(~y).sum().alias("background_weight"),
-        ]
-    found = {row["name"]: SubsetInfo(**row) for row in table.group_by("name").agg(counts).iter_rows(named=True)}
+        sums = (y.sum(), (~y).sum(), w.filter(y).sum(), w.filter(~y).sum())
+    else:
+        sums = (pl.lit(None),) * 4
+    counts += [value.alias(name) for name, value in zip(names, sums, strict=True)]
+    found = {row["name"]: row for row in table.group_by("name").agg(counts).iter_rows(named=True)}
     known = [name for name in events.schema.subset_values if name in found]
-    return tuple(found[name] for name in (*known, *sorted(set(found) - set(known))))
+    return [found[name] for name in (*known, *sorted(set(found) - set(known)))]

@@ -123,11 +123,7 @@ class TextFile:
     """
 
     def __init__(self, file: Path, source: str, schema: TableSchema, *, zipped: bool, block_bytes: int) -> None:
-        """Read the first line.
-
-        Raises:
-            DataError: if it is not a header of column names (where the layout has one) or not separated by commas.
-        """
+        """Read the first line, which must be a header (where the layout has one) and separated by commas."""
         self._file, self._source, self._schema = file, source, schema
         self._zipped, self._block_bytes = zipped, block_bytes
         self.columns = _column_names(_first_line(file, source, zipped=zipped, header=schema.header), source, schema)
@@ -144,13 +140,15 @@ class TextFile:
         Raises:
             DataError: naming the file, the row and the column of what cannot be parsed.
         """
-        parser = _Parser(self.columns, self._schema, read)
+        # Columns are parsed by position, under a header of their numbers: names that are not read may repeat.
+        kinds = column_types(self._schema)
+        types = {str(self.columns.index(name)): kinds[name] for name in read}
         row, line = 0, 1 + self._schema.header
         parsing: deque[Future[tuple[pl.DataFrame, Place]]] = deque()
         with ThreadPoolExecutor(_AHEAD) as threads:
             for block in filter(None, self._blocks()):
                 place = Place(self._source, row, line, _lines_below(block))
-                parsing.append(threads.submit(parser.part, block, place))
+                parsing.append(threads.submit(self._part, block, place, types))
                 newlines = block.count(b"\n")
                 row += newlines + (block[-1:] != b"\n") if place.below is None else place.below.size
                 line += newlines
@@ -174,6 +172,96 @@ class TextFile:
             if len(rest) > _LONGEST_ROW:
                 break
         yield rest
+
+    def _part(self, block: bytes, place: Place, types: dict[str, pl.DataType]) -> tuple[pl.DataFrame, Place]:
+        """Parse some columns of a block, given by their positions; return their table and its place."""
+        if b'"' in block and block.count(b'"') % 2:
+            cut = "" if b"\n" in block.rstrip() else "; the file may be cut off"
+            raise place.fault(0, f": a quote is opened and never closed{cut}")
+        if len(block) > _LONGEST_ROW and b"\n" not in block[:-1]:
+            raise place.fault(0, f": a line of more than {_LONGEST_ROW >> 20} MiB: not an event file")
+        try:
+            raw = self._parsed(block, types)
+        except (pl.exceptions.PolarsError, ValueError) as error:
+            self._explain(block, place, types, error)
+        if len(types) < len(self.columns):  # where all columns are read, Polars refuses long rows itself
+            long = np.diff(np.searchsorted(_positions(block, b","), _row_bounds(block))) >= len(self.columns)
+            if long.any():
+                raise place.fault(int(np.argmax(long)), self._too_long())
+        table = raw.rename({position: self.columns[int(position)] for position in types})
+        for column in table:
+            self._check_cells(column, block, place)
+        return table, place
+
+    def _parsed(self, block: bytes, types: dict[str, pl.DataType]) -> pl.DataFrame:
+        """Parse some columns; a whole number may be written with a point, as 2.0."""
+        layout = {str(i): types.get(str(i), pl.String()) for i in range(len(self.columns))}
+        text, read = (",".join(layout) + "\n").encode() + block, list(types)
+        chosen = read if len(read) < len(layout) else None
+
+        def parsed(layout: dict[str, pl.DataType]) -> pl.DataFrame:
+            with no_panic():
+                return pl.read_csv(text, schema=layout, columns=chosen, encoding="utf8-lossy").select(read)
+
+        try:
+            return parsed(layout)
+        except pl.exceptions.PolarsError:
+            whole = [name for name in read if types[name] == pl.Int64()]
+            if not whole:
+                raise
+            raw = parsed(layout | dict.fromkeys(whole, pl.String()))
+            return raw.with_columns(_whole_number(raw[name]) for name in whole)
+
+    def _too_long(self) -> str:
+        return (
+            f": more values than the {len(self.columns)} columns; write decimal points, not commas, and quote text "
+            "that holds commas"
+        )
+
+    def _check_cells(self, column: pl.Series, block: bytes, place: Place) -> None:
+        """Refuse empty lines, empty cells unless the layout reads them as missing, and text in another encoding."""
+        schema, name = self._schema, column.name
+        if column.dtype == pl.String():
+            foreign = column.str.contains(_REPLACEMENT, literal=True)
+            if foreign.any():
+                raise place.fault(int(foreign.arg_max() or 0), f", column {name}: not UTF-8 text")
+        if not column.null_count():
+            return
+        row = int(column.is_null().arg_max() or 0)
+        bounds = _row_bounds(block)
+        if not block[bounds[row] : bounds[row + 1]].strip():
+            raise place.fault(row, ": an empty line; remove it")
+        if not (schema.empty_is_missing and name in schema.features):
+            measured = schema.missing is not None and name in schema.features and name not in schema.integers
+            hint = f"; a value that could not be measured is written {schema.missing}" if measured else ""
+            raise place.fault(row, f", column {name}: empty{hint}")
+
+    def _explain(self, block: bytes, place: Place, types: dict[str, pl.DataType], error: Exception) -> NoReturn:
+        """Find the first row that cannot be parsed by halving the block, and say what is wrong with it."""
+        bounds = _row_bounds(block)
+        low, high = 0, bounds.size - 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._fails(block[bounds[low] : bounds[middle]], types) else (middle, high)
+        text = block[bounds[low] : bounds[high]]
+        if b"\n" in text[:-1]:
+            raise place.fault(low, ": a quote is opened and not closed in its line") from error
+        cells = _cells(text.decode("utf-8", errors="replace"))
+        if len(cells) > len(self.columns):
+            raise place.fault(low, self._too_long()) from error
+        for position, kind in types.items():
+            number = int(position)
+            if number < len(cells) and self._fails(text, {position: kind}):
+                what = f", column {self.columns[number]}: {_not_a_number(cells[number], kind)}"
+                raise place.fault(low, what) from error
+        raise place.fault(low, f": cannot be parsed as CSV: {str(error).splitlines()[0]}") from error
+
+    def _fails(self, rows: bytes, types: dict[str, pl.DataType]) -> bool:
+        try:
+            self._parsed(rows, types)
+        except (pl.exceptions.PolarsError, ValueError):
+            return True
+        return False
 
 
 def _positions(text: bytes, sign: bytes) -> NDArray[np.int64]:
@@ -202,110 +290,6 @@ def _lines_below(block: bytes) -> NDArray[np.int64] | None:
         return None
     lines = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
     return np.searchsorted(lines, _row_bounds(block)[:-1])
-
-
-class _Parser:
-    """Turns blocks of rows into tables, and says which cell cannot be parsed.
-
-    Columns are parsed by position, under a header of their numbers: names that are not read may repeat.
-    """
-
-    def __init__(self, columns: Sequence[str], schema: TableSchema, read: Sequence[str]) -> None:
-        types = column_types(schema)
-        self._count, self._schema = len(columns), schema
-        self._read = {str(columns.index(name)): name for name in read}
-        self._types = {position: types[name] for position, name in self._read.items()}
-        self._header = (",".join(map(str, range(len(columns)))) + "\n").encode()
-        self._too_long = (
-            f": more values than the {len(columns)} columns; write decimal points, not commas, and quote text that "
-            "holds commas"
-        )
-
-    def part(self, block: bytes, place: Place) -> tuple[pl.DataFrame, Place]:
-        """Parse a block; return its table and its place.
-
-        Raises:
-            DataError: naming the file, the row and the column of what cannot be parsed.
-        """
-        if b'"' in block and block.count(b'"') % 2:
-            cut = "" if b"\n" in block.rstrip() else "; the file may be cut off"
-            raise place.fault(0, f": a quote is opened and never closed{cut}")
-        if len(block) > _LONGEST_ROW and b"\n" not in block[:-1]:
-            raise place.fault(0, f": a line of more than {_LONGEST_ROW >> 20} MiB: not an event file")
-        try:
-            raw = self._parsed(block, self._types)
-        except (pl.exceptions.PolarsError, ValueError) as error:
-            self._explain(block, place, error)
-        if len(self._read) < self._count:  # where all columns are read, Polars refuses long rows itself
-            commas = np.diff(np.searchsorted(_positions(block, b","), _row_bounds(block)))
-            if commas.max(initial=0) >= self._count:
-                raise place.fault(int(np.argmax(commas >= self._count)), self._too_long)
-        for name, column in zip(self._read.values(), raw.iter_columns(), strict=True):
-            self._check_cells(name, column, block, place)
-        return raw.rename(self._read), place
-
-    def _parsed(self, block: bytes, types: dict[str, pl.DataType]) -> pl.DataFrame:
-        """Parse some columns; a whole number may be written with a point, as 2.0."""
-        layout = {str(i): types.get(str(i), pl.String()) for i in range(self._count)}
-        text, read = self._header + block, list(types)
-        chosen = read if len(read) < self._count else None
-
-        def parsed(layout: dict[str, pl.DataType]) -> pl.DataFrame:
-            with no_panic():
-                return pl.read_csv(text, schema=layout, columns=chosen, encoding="utf8-lossy").select(read)
-
-        try:
-            return parsed(layout)
-        except pl.exceptions.PolarsError:
-            whole = [name for name in read if types[name] == pl.Int64()]
-            if not whole:
-                raise
-            raw = parsed(layout | dict.fromkeys(whole, pl.String()))
-            return raw.with_columns(_whole_number(raw[name]) for name in whole)
-
-    def _check_cells(self, name: str, column: pl.Series, block: bytes, place: Place) -> None:
-        """Refuse empty lines, empty cells unless the layout reads them as missing, and text in another encoding."""
-        schema = self._schema
-        if column.dtype == pl.String():
-            foreign = column.str.contains(_REPLACEMENT, literal=True)
-            if foreign.any():
-                raise place.fault(int(foreign.arg_max() or 0), f", column {name}: not UTF-8 text")
-        if not column.null_count():
-            return
-        row = int(column.is_null().arg_max() or 0)
-        bounds = _row_bounds(block)
-        if not block[bounds[row] : bounds[row + 1]].strip():
-            raise place.fault(row, ": an empty line; remove it")
-        if not (schema.empty_is_missing and name in schema.features):
-            measured = schema.missing is not None and name in schema.features and name not in schema.integers
-            hint = f"; a value that could not be measured is written {schema.missing}" if measured else ""
-            raise place.fault(row, f", column {name}: empty{hint}")
-
-    def _explain(self, block: bytes, place: Place, error: Exception) -> NoReturn:
-        """Find the first row that cannot be parsed by halving the block, and say what is wrong with it."""
-        bounds = _row_bounds(block)
-        low, high = 0, bounds.size - 1
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self._fails(block[bounds[low] : bounds[middle]]) else (middle, high)
-        text = block[bounds[low] : bounds[high]]
-        if b"\n" in text[:-1]:
-            raise place.fault(low, ": a quote is opened and not closed in its line") from error
-        cells = _cells(text.decode("utf-8", errors="replace"))
-        if len(cells) > self._count:
-            raise place.fault(low, self._too_long) from error
-        for position, name in self._read.items():
-            kind = self._types[position]
-            if int(position) < len(cells) and self._fails(text, {position: kind}):
-                raise place.fault(low, f", column {name}: {_not_a_number(cells[int(position)], kind)}") from error
-        raise place.fault(low, f": cannot be parsed as CSV: {str(error).splitlines()[0]}") from error
-
-    def _fails(self, rows: bytes, types: dict[str, pl.DataType] | None = None) -> bool:
-        try:
-            self._parsed(rows, types or self._types)
-        except (pl.exceptions.PolarsError, ValueError):
-            return True
-        return False
 
 
 def _whole_number(cells: pl.Series) -> pl.Series:

@@ -13,17 +13,10 @@ from hypothesis import strategies as st
 from higgsbench.errors import ConfigError
 from higgsbench.events.derived import wrap
 from higgsbench.events.shifts import BACKGROUND_WEIGHTS, SIGNAL_WEIGHTS, Shifts, recognise_processes
-from higgsbench.events.simulate import (
-    OFFICIAL_COLUMNS,
-    PROCESSES,
-    SimulationSettings,
-    simulate,
-    simulate_batches,
-    write_simulated,
-)
-from higgsbench.events.simulate.blocks import BLOCK, normalisation, plan_block
+from higgsbench.events.simulate import SimulationSettings, simulate, write_simulated
+from higgsbench.events.simulate.blocks import BLOCK, OFFICIAL_COLUMNS, normalisation, plan_block, simulate_batches
 from higgsbench.events.simulate.particles import decay_to_massless, from_transverse, visible_fraction_leptonic
-from higgsbench.events.simulate.processes import SAMPLES
+from higgsbench.events.simulate.processes import PROCESSES, SAMPLES
 from higgsbench.events.table import content_digest
 from higgsbench.events.validate import validate_events
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING, N_B, N_S, SIMULATED_FROM

@@ -140,28 +140,27 @@ class TestRoot:
 class TestInfo:
     def test_counts_and_sums(self, events: Events) -> None:
         info = describe(events)
-        assert (info.rows, info.layout, info.labelled, info.weight) == (500, "atlas-higgs-2014", True, "KaggleWeight")
-        assert [subset.name for subset in info.subsets] == ["t", "b", "v"]
-        assert sum(subset.events for subset in info.subsets) == 500
-        for subset in info.subsets:
-            assert subset.signal_weight == pytest.approx(691.988607712)
-            assert subset.background_weight == pytest.approx(410999.847322)
-            assert (subset.signal or 0) + (subset.background or 0) == subset.events
-        assert sum(info.groups.values()) == 500
-        assert info.missing["PRI_jet_leading_pt"] == {0: info.groups[0], 1: 0, 2: 0, 3: 0}
-        assert "PRI_tau_pt" not in info.missing
+        assert (info["rows"], info["layout"], info["labelled"]) == (500, "atlas-higgs-2014", True)
+        assert info["weight"] == "KaggleWeight"
+        assert [subset["name"] for subset in info["subsets"]] == ["t", "b", "v"]
+        assert sum(subset["events"] for subset in info["subsets"]) == 500
+        for subset in info["subsets"]:
+            assert subset["signal_weight"] == pytest.approx(691.988607712)
+            assert subset["background_weight"] == pytest.approx(410999.847322)
+            assert subset["signal"] + subset["background"] == subset["events"]
+        assert sum(info["groups"].values()) == 500
+        assert info["missing"]["PRI_jet_leading_pt"] == {"0": info["groups"]["0"], "1": 0, "2": 0, "3": 0}
+        assert "PRI_tau_pt" not in info["missing"]
 
     def test_unlabelled_events(self, events: Events) -> None:
-        frame = events.frame.drop("Weight", "Label", "KaggleSet", "KaggleWeight")
-        info = describe(Events(frame, ATLAS_HIGGS, "test"))
-        assert not info.labelled
-        assert info.weight is None
-        assert [(s.name, s.events, s.signal, s.signal_weight) for s in info.subsets] == [("all", 500, None, None)]
+        info = describe(Events(events.frame.drop("Weight", "Label", "KaggleSet", "KaggleWeight"), ATLAS_HIGGS, "test"))
+        assert (info["labelled"], info["weight"]) == (False, None)
+        sums = dict.fromkeys(("signal", "background", "signal_weight", "background_weight"))
+        assert info["subsets"] == [{"name": "all", "events": 500, **sums}]
 
     def test_another_layout(self) -> None:
         schema = TableSchema("mine", ("x", "y"), "label", signal="1", background="0")
         frame = pl.DataFrame({"x": [1.0, None, 3.0], "y": [1.0, 2.0, 3.0], "label": ["1", "0", "0"]})
         info = describe(Events(frame, schema, "mine"))
-        assert info.missing == {"x": {None: 1}}
-        assert info.groups == {}
-        assert (info.subsets[0].signal_weight, info.subsets[0].background_weight) == (1.0, 2.0)
+        assert (info["missing"], info["groups"]) == ({"x": {"None": 1}}, {})
+        assert (info["subsets"][0]["signal_weight"], info["subsets"][0]["background_weight"]) == (1.0, 2.0)

@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import joblib
 import numpy as np
@@ -63,17 +63,11 @@ class BlockPlan:
     weight: FloatArray
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """Factors from raw weights to those of the file.
+class Normalisation(NamedTuple):
+    """Factors from raw weights of background and signal to Weight, shape (2,), and KaggleWeight, shape (2, sets)."""
 
-    Attributes:
-        whole: for background and signal, the factor that gives Weight.
-        subset: for background and signal, the factors that give KaggleWeight in each set.
-    """
-
-    whole: tuple[float, float]
-    subset: tuple[tuple[float, ...], tuple[float, ...]]
+    whole: FloatArray
+    subset: FloatArray
 
 
 def stream(seed: int, block: int, purpose: int) -> np.random.Generator:
@@ -135,9 +129,10 @@ def normalisation(settings: SimulationSettings) -> Normalisation:
         classes += np.bincount(plan.signal, weights=plan.weight, minlength=2)
         sums += np.bincount(cell, weights=plan.weight, minlength=2 * n_sets).reshape(2, n_sets)
     targets = np.array([N_B, N_S]) * settings.luminosity
-    whole = [float(t / s) if s > 0 else 0.0 for t, s in zip(targets, classes, strict=True)]
-    parts = [tuple(float(t / s) if s > 0 else 0.0 for s in row) for t, row in zip(targets, sums, strict=True)]
-    return Normalisation((whole[0], whole[1]), (parts[0], parts[1]))
+    return Normalisation(
+        np.divide(targets, classes, out=np.zeros_like(classes), where=classes > 0.0),
+        np.divide(targets[:, None], sums, out=np.zeros_like(sums), where=sums > 0.0),
+    )
 
 
 _TYPES = column_types(ATLAS_HIGGS)
@@ -186,10 +181,10 @@ def simulate_block(
         [
             pl.Series("EventId", np.arange(first, first + BLOCK)),
             *(_as_stored(name, columns[name]) for name in FEATURES),
-            pl.Series("Weight", plan.weight * np.array(weights.whole)[klass]),
+            pl.Series("Weight", plan.weight * weights.whole[klass]),
             pl.Series("Label", np.array(["b", "s"])[klass]),
             pl.Series("KaggleSet", sets[plan.subset]),
-            pl.Series("KaggleWeight", plan.weight * np.array(weights.subset)[klass, plan.subset]),
+            pl.Series("KaggleWeight", plan.weight * weights.subset[klass, plan.subset]),
             pl.Series("process", keys[plan.process]),
         ]
     ).head(settings.events - block * BLOCK)
