@@ -13,8 +13,7 @@ import polars as pl
 from higgsbench.compare.measure import Overlap, Part, difference_between, fold_values, measure, over_folds, overlap_of
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable
-from higgsbench.metrics.comparisons import Difference, holm, indistinct_groups
-from higgsbench.metrics.estimates import METRICS
+from higgsbench.metrics.estimates import METRICS, Difference, holm, indistinct_groups
 from higgsbench.pages import Table, json_report, markdown_text
 
 if TYPE_CHECKING:

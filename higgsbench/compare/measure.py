@@ -12,8 +12,15 @@ from higgsbench.ensemble.cut import Truth, cross_validated_selection
 from higgsbench.ensemble.evaluate import RowMetrics, evaluate_rows, paired_error
 from higgsbench.errors import ConfigError, DataError, StoreError
 from higgsbench.metrics.ams import ams
-from higgsbench.metrics.comparisons import Difference, corrected_resampled_t, difference_of, effective_degrees
-from higgsbench.metrics.estimates import METRICS, Scored, selected_sums
+from higgsbench.metrics.estimates import (
+    METRICS,
+    Difference,
+    Scored,
+    corrected_resampled_t,
+    difference_of,
+    effective_degrees,
+    selected_sums,
+)
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.runs import find_run
 from higgsbench.runs.stored import StoredRow, StoredRun

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -141,10 +141,6 @@ class Blend:
         return blended
 
 
-_Fitted: TypeAlias = "tuple[Floats, float]"
-_Fit: TypeAlias = "Callable[[Floats, Bools, Floats], _Fitted]"
-
-
 @dataclass(frozen=True)
 class BlendMethod:
     """One method: a record in `BLEND_METHODS` makes it valid as `stack.method`.
@@ -157,10 +153,10 @@ class BlendMethod:
 
     name: str
     help: str
-    fit: _Fit
+    fit: Callable[[Floats, Bools, Floats], tuple[Floats, float]]
 
 
-def _greedy(F: Floats, y: Bools, w: Floats) -> _Fitted:
+def _greedy(F: Floats, y: Bools, w: Floats) -> tuple[Floats, float]:
     """Forward selection with replacement (Caruana et al., ICML 2004): the best prefix of 40 greedy additions."""
     signed = np.where(y[:, None], -F, F)
     share = w / np.sum(w)
@@ -203,7 +199,7 @@ def fit_blend(
     Args:
         method: one of `BLEND_METHODS`.
         members: labels of the columns of F.
-        F: (n, m) log-odds in physical normalisation, with their truth `y` and evaluation weights `w`.
+        F: (n, m) log-odds in physical normalisation.
         y: (n,) truth.
         w: (n,) evaluation weights.
         totals: reference totals (N_s, N_b).

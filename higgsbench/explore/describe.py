@@ -27,7 +27,7 @@ from higgsbench.explore.result import (
     SplitStudy,
     WeightSummary,
 )  # fmt: skip
-from higgsbench.metrics.comparisons import ks_p_value
+from higgsbench.metrics.estimates import ks_p_value
 from higgsbench.schema import ATLAS_HIGGS, DERIVED, PRIMARY, UNITS
 
 if TYPE_CHECKING:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.ensemble.cut import cross_validated_selection
-from higgsbench.ensemble.evaluate import REPLICAS
+from higgsbench.ensemble.evaluate import REPLICAS, poisson_counts
 from higgsbench.errors import ConfigError, HiggsbenchWarning, MetricError
 from higgsbench.files import printable
 from higgsbench.inference.events import parse_systematics, reload_events
 from higgsbench.inference.shifts import read_shifts, score_shifts
 from higgsbench.inference.workspace import Template, build_workspace, expected_results, shifted_template
 from higgsbench.metrics.ams import ams
-from higgsbench.metrics.estimates import poisson_counts
 from higgsbench.metrics.significance import (
     BinnedSums,
     BinningRules,

@@ -1,4 +1,4 @@
-"""The metrics: estimates with event-level influence values, and one record for each metric that tables show.
+"""The metrics: estimates with event-level influence values, their comparison, and one record for each metric.
 
 An `Estimate` carries, besides its value, what each event contributes to its deviation (the empirical influence
 function, also called infinitesimal jackknife; Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter
@@ -8,7 +8,6 @@ events is the sum of squared differences, which is what makes a comparison paire
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,35 +23,9 @@ from higgsbench.schema import B_REG
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from higgsbench.metrics.weights import Bools, Floats
-
-_STEPS = 1 << 16
-_AT_ONCE = 1 << 18
-"""Numbers drawn at a time; even, because numpy takes two numbers from one word, so that parts equal the whole."""
-
-
-@functools.cache
-def _numbers() -> NDArray[np.uint8]:
-    """Return the Poisson(1) number of each of 65,536 equally likely integers; the largest is 7."""
-    below = np.cumsum([math.exp(-1.0) / math.factorial(k) for k in range(8)])
-    edges = np.append(np.round(below[:-1] * _STEPS), _STEPS)
-    return np.searchsorted(edges, np.arange(_STEPS), side="right").astype(np.uint8)
-
-
-def poisson_counts(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Draw independent Poisson(1) numbers, the large-sample form of resampling with replacement.
-
-    A table of 65,536 entries is several times faster than `Generator.poisson`. Its mean is right to 2e-5 and its
-    variance to 3e-4, far below the uncertainty of an error from any affordable number of replicas.
-    """
-    out = np.empty(math.prod(shape), dtype=np.uint8)
-    # In parts, because numpy widens the indices to 8 bytes: all at once would take 11 bytes per number.
-    for first in range(0, out.size, _AT_ONCE):
-        part = out[first : first + _AT_ONCE]
-        np.take(_numbers(), rng.integers(0, _STEPS, size=part.size, dtype=np.uint16), out=part)
-    return out.reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -90,6 +63,97 @@ def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
     if not estimates:
         raise MetricError("no estimates to average")
     return Estimate(float(np.mean([e.value for e in estimates])), np.mean([e.influence for e in estimates], axis=0))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference with its standard error and the ends of its 95% interval.
+
+    The p-value is the two-sided probability of a difference at least this large between equal models; NaN where the
+    error is not known.
+    """
+
+    value: float
+    se: float
+    low: float
+    high: float
+    p_value: float
+
+
+def difference_of(value: float, se: float, degrees: float = np.inf) -> Difference:
+    """Judge a difference by its standard error and the degrees of freedom of that error (Student's t)."""
+    from scipy.stats import t
+
+    if not (np.isfinite(value) and np.isfinite(se)):
+        return Difference(float(value), float(se), np.nan, np.nan, np.nan)
+    reach = float(t.ppf(0.975, degrees)) * se
+    ratio = abs(value) / se if se > 0.0 else (0.0 if value == 0.0 else np.inf)
+    return Difference(float(value), float(se), value - reach, value + reach, float(2.0 * t.sf(ratio, degrees)))
+
+
+def effective_degrees(influence: Floats) -> float:
+    """Return the degrees of freedom of a variance that is a sum of squared influence values, 2 (sum i^2)^2 / sum i^4.
+
+    The variance is itself estimated from few events where weights are heavy or two selections nearly agree: with a
+    Poisson number of events its own variance is sum i^4, and a chi-square of d degrees has relative variance 2 / d
+    (F. Satterthwaite, Biometrics Bulletin 2 (1946) 110). The result is at least 1, and infinite where nothing varies.
+    """
+    squares = influence**2
+    with np.errstate(invalid="ignore", over="ignore"):
+        fourth = float(np.sum(squares**2))
+        degrees = 2.0 * float(np.sum(squares)) ** 2 / fourth if fourth > 0.0 else np.inf
+    return max(degrees, 1.0) if np.isfinite(degrees) else np.inf
+
+
+def corrected_resampled_t(differences: Floats, test_share: float) -> Difference:
+    """Corrected resampled t-test over the folds of one or several cross-validations.
+
+    Folds share training events, so their scatter understates the error of the mean; the variance is multiplied by
+    1/J + n_test/n_train instead of 1/J (C. Nadeau and Y. Bengio, Machine Learning 52 (2003) 239, section 5; for
+    repeated cross-validation R. Bouckaert and E. Frank, PAKDD 2004). Unlike an event bootstrap, it accounts for the
+    variation of models trained on other events.
+
+    Args:
+        differences: (J,) finite differences of the two models, one for each of at least two test folds.
+        test_share: n_test / n_train, 1 / (folds - 1) in a cross-validation.
+    """
+    folds = differences.size
+    variance = (1.0 / folds + test_share) * float(np.var(differences, ddof=1))
+    return difference_of(float(np.mean(differences)), float(np.sqrt(variance)), folds - 1)
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Adjust p-values (m,) of m tests so that any false positive among them has the stated probability.
+
+    S. Holm, Scandinavian Journal of Statistics 6 (1979) 65: the i-th smallest times m - i + 1, monotone and at most 1.
+    NaN (no test possible) stays NaN and does not count as a test.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")[: p.size - np.isnan(p).sum()]  # NaN sorts last
+    out = np.full(p.shape, np.nan)
+    out[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(order.size, 0, -1)), 1.0)
+    return out
+
+
+def indistinct_groups(apart: Bools) -> tuple[tuple[int, ...], ...]:
+    """Group neighbours in rank that are pairwise indistinguishable: the bars of a critical-difference diagram.
+
+    Args:
+        apart: (m, m) whether two can be told apart, best rank first.
+
+    Returns:
+        Maximal groups of at least two, best group first. Groups may overlap: being indistinct is not transitive.
+    """
+    groups: list[tuple[int, ...]] = []
+    reached = 0
+    for first in range(len(apart)):
+        last = first
+        while last + 1 < len(apart) and not apart[last + 1, first : last + 1].any():
+            last += 1
+        if last > first and last + 1 > reached:
+            groups.append(tuple(range(first, last + 1)))
+            reached = last + 1
+    return tuple(groups)
 
 
 def selected_sums(y: Bools, selected: Bools, w: Floats) -> tuple[float, float]:
@@ -133,7 +197,7 @@ def softplus(x: Floats) -> Floats:
 
 
 def roc_auc(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | None) -> Estimate:
-    """Return the weighted area under the ROC curve, ties counted half, with its influence values.
+    """Return the weighted area under the ROC curve, ties counted half.
 
     The influence of an event is its weight share times the deviation of its placement value from the AUC (DeLong,
     DeLong and Clarke-Pearson, Biometrics 44 (1988) 837, in its weighted form).
@@ -198,6 +262,49 @@ def binned_auc(sums: Floats) -> Floats:
     halves = np.full(norm.shape, 0.5)
     auc: Floats = np.divide(np.sum(signal * below, axis=1), norm, out=halves, where=norm > 0.0)
     return auc
+
+
+def ks_distance(x: Floats, x_weight: Floats, y: Floats, y_weight: Floats) -> float:
+    """Return the largest distance between the cumulative distributions of weighted samples, (n,) and (m,) values."""
+    totals = float(np.sum(x_weight)), float(np.sum(y_weight))
+    if not min(totals) > 0.0:
+        raise MetricError(f"a Kolmogorov-Smirnov distance needs positive sums of weights, got {totals}")
+    values, place = np.unique(np.concatenate([x, y]), return_inverse=True)
+    share = np.concatenate([x_weight / totals[0], -y_weight / totals[1]])
+    return float(np.max(np.abs(np.cumsum(np.bincount(place, share, minlength=values.size)))))
+
+
+def ks_p_value(distance: float, effective: float, other: float) -> float:
+    """Return the asymptotic p-value of a Kolmogorov-Smirnov test (Stephens' correction for finite samples).
+
+    Weighted samples count with their effective numbers of events, which is an approximation.
+    """
+    from scipy.special import kolmogorov
+
+    n = math.sqrt(effective * other / (effective + other))
+    return float(kolmogorov((n + 0.12 + 0.11 / n) * distance))
+
+
+def chi2_of_shapes(a: Floats, a_variance: Floats, b: Floats, b_variance: Floats) -> tuple[float, int, float]:
+    """Return chi-squared, degrees of freedom and p-value of the shapes of two weighted histograms in the same bins.
+
+    Bins in which neither has events do not count; the common normalisation takes one degree of freedom. The sum
+    follows a chi-squared distribution if bins hold many events (Gagunashvili, Nucl. Instrum. Meth. A 614 (2010) 287).
+    With no degrees of freedom the result is (0.0, 0, 1.0). Histograms are sums (k,) of weights, variances sums of their
+    squares.
+    """
+    from scipy.special import chdtrc
+
+    totals = float(np.sum(a)), float(np.sum(b))
+    if not min(totals) > 0.0:
+        raise MetricError(f"a chi-squared of shapes needs histograms with positive sums, got {totals}")
+    variance = a_variance / totals[0] ** 2 + b_variance / totals[1] ** 2
+    used = variance > 0.0
+    freedom = int(used.sum()) - 1
+    if freedom < 1:
+        return 0.0, 0, 1.0
+    chi2 = float(np.sum((a / totals[0] - b / totals[1])[used] ** 2 / variance[used]))
+    return chi2, freedom, float(chdtrc(freedom, chi2))
 
 
 @dataclass(frozen=True)

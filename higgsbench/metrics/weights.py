@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 
 def checked_labels(y_true: ArrayLike) -> Bools:
-    """Return the truth as booleans (True = signal).
-
-    Raises:
-        MetricError: if the array is not one-dimensional, is empty, or holds values other than 0 and 1.
-    """
+    """Return the truth (n,) as booleans, True for signal; refuse other shapes, no events, and values except 0 and 1."""
     try:
         y: NDArray[Any] = np.asarray(y_true)
     except ValueError as error:
@@ -40,11 +36,7 @@ def checked_labels(y_true: ArrayLike) -> Bools:
 
 
 def float_values(values: ArrayLike, name: str, n: int | None = None) -> Floats:
-    """Return values as float64, of shape (n,) where n is given.
-
-    Raises:
-        MetricError: if they are not numbers, or have another shape.
-    """
+    """Return values as float64; refuse what is not a number, and another shape than (n,) where n is given."""
     try:
         found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -8,8 +8,7 @@ import numpy as np
 
 from higgsbench.files import printable
 from higgsbench.metrics.ams import ams_scan
-from higgsbench.metrics.comparisons import chi2_of_shapes, ks_distance, ks_p_value
-from higgsbench.metrics.estimates import roc_auc
+from higgsbench.metrics.estimates import chi2_of_shapes, ks_distance, ks_p_value, roc_auc
 from higgsbench.metrics.weights import effective_sample_size
 from higgsbench.pages import Cell, Gallery, Table, p_value, percent, with_error
 from higgsbench.pages.drawing import BACKGROUND, INK, SERIES, SIGNAL, SOFT, log_axis, new_figure

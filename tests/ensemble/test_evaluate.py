@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from higgsbench.ensemble import CUT_RULES, Truth, choose_cut, evaluate_held_out, evaluate_row
 from higgsbench.ensemble import evaluate as bootstrap
 from higgsbench.ensemble.cut import cross_validated_selection
-from higgsbench.ensemble.evaluate import Replicas, bootstrap_rows, paired_error
+from higgsbench.ensemble.evaluate import Replicas, bootstrap_rows, paired_error, poisson_counts
 from higgsbench.metrics import ams, ams_scan, evaluation_weights, log_loss, roc_auc
-from higgsbench.metrics.estimates import poisson_counts
 from higgsbench.schema import B_REG, N_B, N_S
 from higgsbench.validation import fold_assignments
 
@@ -215,3 +215,17 @@ def test_sums_over_parts_of_the_events_are_those_of_all(monkeypatch: pytest.Monk
     (parts,) = bootstrap._summed(draws, [bootstrap._Repeat(scores, truth, 0, 5, 0)])
     np.testing.assert_allclose(parts, whole, rtol=1e-12)
     assert whole.any()
+
+
+def test_poisson_counts_follow_their_law() -> None:
+    counts = poisson_counts(np.random.default_rng(3), (400_000,))
+    share = np.bincount(counts, minlength=8) / counts.size
+    np.testing.assert_allclose(share[:5], stats.poisson.pmf(range(5), 1.0), atol=0.003)
+    assert counts.mean() == pytest.approx(1.0, abs=0.008)
+    assert counts.var() == pytest.approx(1.0, abs=0.012)
+
+
+def test_poisson_counts_in_parts_are_those_of_one_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = poisson_counts(np.random.default_rng(3), (7, 1001))
+    monkeypatch.setattr("higgsbench.ensemble.evaluate._DRAWN_AT_ONCE", 256)
+    assert np.array_equal(poisson_counts(np.random.default_rng(3), (7, 1001)), whole)
