@@ -14,17 +14,7 @@ from higgsbench.leaderboard.columns import choose_columns
 from higgsbench.metrics.ams import ams_scan
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Cell, Gallery, Table, number, with_error
-from higgsbench.pages.drawing import (
-    BACKGROUND,
-    INK,
-    PAPER,
-    SERIES,
-    SIGNAL,
-    SOFT,
-    log_axis,
-    name_axis,
-    new_figure,
-)
+from higgsbench.pages.drawing import BACKGROUND, INK, PAPER, SERIES, SIGNAL, SOFT, log_axis, name_axis, new_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +24,9 @@ if TYPE_CHECKING:
 
     from higgsbench.compare.contest import RankPicture
     from higgsbench.metrics.estimates import Metric
-    from higgsbench.pages import Part
+    from higgsbench.pages import Part, Picture
     from higgsbench.report.context import Context, Scores
-    from higgsbench.runs.stored import Stack, StackMember
+    from higgsbench.runs.stored import Stack
 
 _EFFICIENCIES = (0.2, 0.3, 0.5, 0.7)
 """Signal efficiencies at which the table shows the background rejection."""
@@ -205,10 +195,8 @@ def _roc_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]],
         ax.plot(100 * curve.background, 100 * curve.signal, color=look["color"], linestyle=look["linestyle"],
                 linewidth=1.1, label=f"{name}: {aucs[name]:.4f}")  # fmt: skip
     ax.plot([0, 100], [0, 100], color=SOFT, linewidth=0.8, linestyle=":")
-    ax.set_xlim(0, 100)
-    ax.set_ylim(0, 100)
-    ax.set_xlabel("background efficiency, weighted [%]")
-    ax.set_ylabel("signal efficiency, weighted [%]")
+    ax.set(xlim=(0, 100), xlabel="background efficiency, weighted [%]")
+    ax.set(ylim=(0, 100), ylabel="signal efficiency, weighted [%]")
     ax.legend(loc="lower right", title="weighted AUC", fontsize=7, title_fontsize=7)
     return figure
 
@@ -228,30 +216,15 @@ def _rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, 
             lower.plot(100 * curve.signal[known], (base.background / curve.background)[known], linewidth=1.1, **look)
     log_axis(upper, "y")
     upper.set_ylim(bottom=1.0)
-    lower.set_ylim(0.5, 1.3)
-    lower.set_xlim(0, 100)
     upper.set_ylabel("rejection 1 / ε_b")
-    lower.set_ylabel("ratio to best")
-    lower.set_xlabel("signal efficiency, weighted [%]")
+    lower.set(xlim=(0, 100), xlabel="signal efficiency, weighted [%]", ylim=(0.5, 1.3), ylabel="ratio to best")
     return figure
 
 
 def blend(context: Context) -> list[Part]:
     """Show the weights of the blend, and how similar the rows are."""
-    pictures, tables = [], []
     stack: Stack | None = context.optional("stack", None)
-    if stack is not None:
-        members = sorted(stack.members, key=lambda m: -abs(m.weight))
-        words = ", ".join(f"{m.name} {m.weight:.2f}" for m in members[:4])
-        alt = f"Weights of {len(members)} members in the blend; largest: {words}."
-        pictures.append(context.pictures.add("blend-weights", _weights_figure(members), alt))
-        rows = []
-        for m in members:
-            over_folds = f"{m.weight_mean_over_folds:.3f} ± {m.weight_sd_over_folds:.3f}"
-            cells = Cell(f"{m.weight:.3f}", m.weight), Cell(over_folds, m.weight_mean_over_folds)
-            rows.append((printable(m.name), *cells))
-        caption = f"Blend by the method {printable(stack.method)}"
-        tables.append(Table(caption, ["member", "weight", "mean ± s.d. over folds"], rows, sortable=True))
+    pictures, tables = ([], []) if stack is None else _weights(context, stack)
     names = [r["name"] for r in context.rows]
     matrix = correlation(context.scores, names)
     off = np.where(np.eye(len(names), dtype=np.bool_), np.nan, matrix)
@@ -266,18 +239,27 @@ def blend(context: Context) -> list[Part]:
     return [Gallery(pictures, "wide"), *tables] if pictures else []
 
 
-def _weights_figure(members: Sequence[StackMember]) -> Figure:
-    """Draw the weights of the blend; bars are the final ones, points their mean and spread over folds."""
+def _weights(context: Context, stack: Stack) -> tuple[list[Picture], list[Table]]:
+    """Show the weights of the blend; bars are the final ones, points their mean and spread over folds."""
+    members = sorted(stack.members, key=lambda m: -abs(m.weight))
+    weights = [m.weight for m in members]
+    means, spreads = [m.weight_mean_over_folds for m in members], [m.weight_sd_over_folds for m in members]
     figure, ax = new_figure(5.4, 1.0 + 0.24 * len(members))
     at = np.arange(len(members))
-    ax.barh(at, [m.weight for m in members], height=0.65, color=BACKGROUND, alpha=0.6, label="weight")
-    ax.errorbar([m.weight_mean_over_folds for m in members], at, xerr=[m.weight_sd_over_folds for m in members],
-                fmt="o", markersize=3, color=INK, capsize=2, label="mean ± s.d. over folds")  # fmt: skip
+    ax.barh(at, weights, height=0.65, color=BACKGROUND, alpha=0.6, label="weight")
+    ax.errorbar(means, at, xerr=spreads, fmt="o", markersize=3, color=INK, capsize=2, label="mean ± s.d. over folds")
     ax.axvline(0.0, color=INK, linewidth=0.8)
     name_axis(ax, [m.name for m in members])
     ax.set_xlabel("weight in the blend of log-odds")
     ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=7)
-    return figure
+    words = ", ".join(f"{m.name} {m.weight:.2f}" for m in members[:4])
+    alt = f"Weights of {len(members)} members in the blend; largest: {words}."
+    rows = [
+        (printable(m.name), Cell(f"{weight:.3f}", weight), Cell(f"{mean:.3f} ± {spread:.3f}", mean))
+        for m, weight, mean, spread in zip(members, weights, means, spreads, strict=True)
+    ]
+    caption, headings = f"Blend by the method {printable(stack.method)}", ["member", "weight", "mean ± s.d. over folds"]
+    return [context.pictures.add("blend-weights", figure, alt)], [Table(caption, headings, rows, sortable=True)]
 
 
 def correlation(scores: Scores, names: Sequence[str]) -> NDArray[np.float64]:
@@ -310,8 +292,7 @@ def _correlation_figure(matrix: NDArray[np.float64], names: Sequence[str]) -> Fi
     ax.set_xticks(at, shown, rotation=90, fontsize=7)
     ax.set_yticks(at, shown, fontsize=7)
     ax.tick_params(length=0)
-    ax.set_ylim(len(names), 0)
-    ax.set_xlim(0, len(names))
+    ax.set(xlim=(0, len(names)), ylim=(len(names), 0))
     figure.colorbar(mesh, ax=ax, shrink=0.7).set_label("correlation of log-odds inside a class", fontsize=7)
     return figure
 
@@ -325,22 +306,17 @@ def costs(context: Context) -> list[Part]:
     words = " and ".join(f"{r['name']} {number(r['fit_seconds'], 3)} s, AMS {r['ams_cv']:.2f}" for r in ends)
     alt = f"{_in_words()} against the time of all fits; fastest and slowest: {words}."
     caption = "Bars: one standard error; hollow: a variant of the model. A busy machine takes longer."
-    return [context.pictures.add("cost", _cost_figure(rows, context.looks), alt, caption)]
-
-
-def _cost_figure(records: Sequence[dict[str, Any]], looks: dict[str, dict[str, Any]]) -> Figure:
     metrics = _drawn_metrics()
     figure, axes = new_figure(4.2 * len(metrics), 3.5, 1, len(metrics))
     for metric, ax in zip(metrics, axes, strict=True):
-        for record in records:
-            look = looks[record["name"]]
+        for record in rows:
+            look = context.looks[record["name"]]
             hollow = {} if look["linestyle"] == "-" else {"markerfacecolor": PAPER}
             ax.errorbar([record["fit_seconds"]], [record.get(metric.key, np.nan)],
                         yerr=[record.get(f"{metric.key}_se", np.nan)],
                         fmt=look["marker"], color=look["color"], markersize=5, elinewidth=0.8, label=record["name"],
                         **hollow)  # fmt: skip
         log_axis(ax, "x")
-        ax.set_xlabel("time of all fits [s]")
-        ax.set_ylabel(_AXES.get(metric.name, metric.heading))
+        ax.set(xlabel="time of all fits [s]", ylabel=_AXES.get(metric.name, metric.heading))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
-    return figure
+    return [context.pictures.add("cost", figure, alt, caption)]

@@ -39,8 +39,7 @@ _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1
 _MARKERS = "osD^vP<>X*"
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """Scores of labelled events under several rows.
 
     Attributes:
@@ -52,13 +51,6 @@ class Scores:
     y: NDArray[np.bool_]
     weight: NDArray[np.float64]
     by_row: Mapping[str, NDArray[np.float64]]
-
-
-class TrainingScores(NamedTuple):
-    """Scores of training events by models that saw them, and which rows have none, and why."""
-
-    scores: Scores | None
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -121,9 +113,40 @@ class Context:
         return Scores(test.y, weight, {name: values[None, :] for name, values in table.items()})
 
     @cached_property
-    def training(self) -> TrainingScores:
-        """Scores of training events by the stored models that saw them."""
-        return training_scores(self, [r["name"] for r in self.drawn])
+    def training(self) -> tuple[Scores | None, list[str]]:
+        """Scores of training events by the stored models that saw them, and which rows have none, and why.
+
+        Costs follow from the time per event that the run stored, so that the same run always gives the same page.
+        """
+        models, events, run = self.models, self.events.train, self.run
+        if models is None or events is None:
+            return None, []
+        at = subsample(len(events), MAX_EVENTS)
+        frame, event_id = events.frame[at], run.event_id[at]
+        # Every repeat has one model that did not see an event.
+        fits = (int(run.comparability.get("folds", 2)) - 1) * run.repeats
+        found: dict[str, NDArray[np.float64]] = {}
+        reasons: dict[str, list[str]] = {}
+        slow, seconds = [], IN_SAMPLE_SECONDS
+        for row in members_of(run, [r["name"] for r in self.drawn]):
+            cost = at.size * fits * float(row.record.get("predict_us") or 0.0) / 1e6
+            if cost > seconds:
+                slow.append(row.name)
+                continue
+            seconds -= cost
+            try:
+                found[row.name] = models.in_sample(row.name, frame, event_id)
+            except HiggsbenchError as error:
+                reasons.setdefault(str(error), []).append(row.name)
+        blended = models.blended(found) if found else None
+        if blended is not None:
+            found["stack"] = blended
+        notes = [f"No training scores for {', '.join(names)}: {reason}." for reason, names in reasons.items()]
+        if slow:
+            notes.append(f"No training scores (they would take too long) for: {', '.join(slow)}.")
+        weight = evaluation_weights(run.y[at], run.weight[at], *run.totals)
+        scores = Scores(run.y[at], weight, {name: score[None, :] for name, score in found.items()})
+        return scores if found else None, notes
 
     def optional(self, name: str, otherwise: Any) -> Any:
         """Return the run's value, or the other one with a note if its file is damaged."""
@@ -135,8 +158,23 @@ class Context:
 
     @cached_property
     def looks(self) -> dict[str, dict[str, Any]]:
-        """Colour, line and marker of every row, the same in all figures."""
-        return row_looks(self.rows)
+        """Colour by model, line by variant and marker by model of every row, the same in all figures.
+
+        Where models outnumber the colours, line and marker distinguish them; the blend has the colour of text.
+        """
+        labels = sorted({r["label"] for r in self.rows if r["label"] != "stack"})
+        out = {}
+        for record in self.rows:
+            name, label = record["name"], record["label"]
+            if label not in labels:
+                out[name] = {"color": INK, "linestyle": "-", "marker": "*"}
+                continue
+            number = labels.index(label)
+            variants = sorted({r["variant"] for r in self.rows if r["label"] == label})
+            step = variants.index(record["variant"]) + number // len(SERIES)
+            out[name] = {"color": SERIES[number % len(SERIES)], "linestyle": _DASHES[step % len(_DASHES)],
+                         "marker": _MARKERS[number % len(_MARKERS)]}  # fmt: skip
+        return out
 
     @property
     def drawn(self) -> list[dict[str, Any]]:
@@ -152,94 +190,18 @@ class Context:
         return f" Drawn: {drawn} of {rows} rows, the best and the stack; --all-rows draws all." if drawn < rows else ""
 
 
-def row_looks(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Give every row a colour by model, a line by variant and a marker by model; the blend has the colour of text.
-
-    Where models outnumber the colours, line and marker distinguish them.
-    """
-    labels = sorted({r["label"] for r in records if r["label"] != "stack"})
-    variants = {label: sorted({r["variant"] for r in records if r["label"] == label}) for label in labels}
-    out = {}
-    for record in records:
-        label = record["label"]
-        if label not in variants:
-            out[record["name"]] = {"color": INK, "linestyle": "-", "marker": "*"}
-            continue
-        number = labels.index(label)
-        step = variants[label].index(record["variant"]) + number // len(SERIES)
-        out[record["name"]] = {"color": SERIES[number % len(SERIES)], "linestyle": _DASHES[step % len(_DASHES)],
-                               "marker": _MARKERS[number % len(_MARKERS)]}  # fmt: skip
-    return out
-
-
-def affordable_events(record: dict[str, Any], seconds: float, passes: int, most: int) -> int:
-    """Return how many events a row can score `passes` times within the limit, by its stored time per event."""
-    each = record.get("predict_us")
-    if not isinstance(each, (int, float)) or not each > 0.0:
-        return most
-    return min(most, int(seconds * 1e6 / (each * passes)))
-
-
-def training_scores(context: Context, names: Sequence[str], seconds: float = IN_SAMPLE_SECONDS) -> TrainingScores:
-    """Score training events by models that saw them.
-
-    Costs follow from the time per event that the run stored, so that the same run always gives the same page.
-
-    Args:
-        context: what the report draws from.
-        names: rows wanted, in order; members of the stack follow. Rows that exceed the limit get none.
-        seconds: limit, by the stored times per event.
-    """
-    models, events, run = context.models, context.events.train, context.run
-    if models is None or events is None:
-        return TrainingScores(None, ())
-    at = subsample(len(events), MAX_EVENTS)
-    frame, event_id = events.frame[at], run.event_id[at]
-    # Every repeat has one model that did not see an event.
-    fits = (int(run.comparability.get("folds", 2)) - 1) * run.repeats
-    found: dict[str, NDArray[np.float64]] = {}
-    reasons: dict[str, list[str]] = {}
-    slow = []
-    for row in members_of(run, names):
-        cost = at.size * fits * float(row.record.get("predict_us") or 0.0) / 1e6
-        if cost > seconds:
-            slow.append(row.name)
-            continue
-        seconds -= cost
-        try:
-            found[row.name] = models.in_sample(row.name, frame, event_id)
-        except HiggsbenchError as error:
-            reasons.setdefault(str(error), []).append(row.name)
-    blended = models.blended(found) if found else None
-    if blended is not None:
-        found["stack"] = blended
-    notes = [f"No training scores for {', '.join(names)}: {reason}." for reason, names in reasons.items()]
-    if slow:
-        notes.append(f"No training scores (they would take too long) for: {', '.join(slow)}.")
-    if not found:
-        return TrainingScores(None, tuple(notes))
-    y = run.y[at]
-    weight = evaluation_weights(y, run.weight[at], *run.totals)
-    return TrainingScores(Scores(y, weight, {name: s[None, :] for name, s in found.items()}), tuple(notes))
-
-
 def histogram(
     values: NDArray[np.float64], weight: NDArray[np.float64], edges: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sum weights and squared weights by bin; values beyond the edges count in the outermost bins.
+    """Sum weights (n,) of values (repeats, n) or (n,) by bins with edges (k + 1,); every repeat gets its equal part.
 
-    Args:
-        values: (repeats, n) or (n,) values.
-        weight: (n,) weights; every repeat gets its equal part of them.
-        edges: (k + 1,) bin edges.
-
-    Returns:
-        (k,) sums and (k,) variances. Repeats share their events, so the variance is the mean over repeats.
+    Values beyond the edges count in the outermost bins. The (k,) sums come with their variances (k,): repeats share
+    their events, so the variance is the mean over repeats.
     """
-    rows = np.atleast_2d(values)
-    sums, squares = np.zeros(edges.size - 1), np.zeros(edges.size - 1)
+    rows, bins = np.atleast_2d(values), edges.size - 1
+    sums, squares = np.zeros(bins), np.zeros(bins)
     for row in rows:
-        place = np.clip(np.searchsorted(edges, row, side="right") - 1, 0, edges.size - 2)
-        sums += np.bincount(place, weight, minlength=edges.size - 1) / len(rows)
-        squares += np.bincount(place, weight**2, minlength=edges.size - 1) / len(rows)
+        place = np.clip(np.searchsorted(edges, row, side="right") - 1, 0, bins - 1)
+        sums += np.bincount(place, weight, minlength=bins) / len(rows)
+        squares += np.bincount(place, weight**2, minlength=bins) / len(rows)
     return sums, squares

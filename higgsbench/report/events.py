@@ -48,15 +48,20 @@ def selection(context: Context) -> list[Part]:
     record = context.rows[0]
     share = np.mean(context.scores.by_row[record["name"]] >= record["threshold"], axis=0)
     weight = context.scores.weight * share
-    chosen = Selected(processes_of(events), weight)
+    process = processes_of(events)
     pictures = []
     for feature in features:
-        figure = selection_figure(feature, chosen, edges_of(feature, weight))
-        pictures.append(context.pictures.add(f"selected-{feature.name}", figure, *_selection_words(feature, chosen)))
-    rows = [
-        _process_row(process, chosen, context.scores.weight, share)
-        for process in dict.fromkeys(chosen.process.tolist())
-    ]
+        figure = selection_figure(feature, process, weight)
+        words = _selection_words(feature, process == "signal", weight)
+        pictures.append(context.pictures.add(f"selected-{feature.name}", figure, *words))
+    rows = []
+    for name in dict.fromkeys(process.tolist()):
+        members = process == name
+        kept, total = float(weight[members].sum()), float(context.scores.weight[members].sum())
+        chosen = float(np.sum(share[members] > 0.0))
+        ratio = kept / total if total else None
+        cells = ((number(total), total), (number(kept), kept), (percent(ratio), ratio), (count(chosen), chosen))
+        rows.append((name, *(Cell(text, value) for text, value in cells)))
     intro = (
         f"Events that {printable(record['name'])}, the best row, selects at its frozen cut, out of fold; stacked "
         "expected events with their standard error (hatched), signal on top and once more enlarged (dashed)."
@@ -100,24 +105,6 @@ def processes_of(events: Events) -> NDArray[np.str_]:
     return np.where(events.y, "signal", names.to_numpy().astype(np.str_))
 
 
-class Selected(NamedTuple):
-    """Process (n,) and evaluation weight (n,) of each event; the weight is zero outside the selection."""
-
-    process: NDArray[np.str_]
-    weight: NDArray[np.float64]
-
-
-def _process_row(
-    process: str, chosen: Selected, weight: NDArray[np.float64], share: NDArray[np.float64]
-) -> tuple[str | Cell, ...]:
-    members = chosen.process == process
-    kept, total = float(chosen.weight[members].sum()), float(weight[members].sum())
-    events = float(np.sum(share[members] > 0.0))
-    ratio = kept / total if total else None
-    cells = ((number(total), total), (number(kept), kept), (percent(ratio), ratio), (count(events), events))
-    return (process, *(Cell(text, value) for text, value in cells))
-
-
 def edges_of(feature: Feature, weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """Bin edges: one bin per number of a count, otherwise 25 bins that hold the selected events except the last 1%."""
     values = feature.values[(weight > 0.0) & np.isfinite(feature.values)]
@@ -129,56 +116,55 @@ def edges_of(feature: Feature, weight: NDArray[np.float64]) -> NDArray[np.float6
     return np.linspace(low, high if high > low else low + 1.0, 26)
 
 
-def selection_figure(feature: Feature, selected: Selected, edges: NDArray[np.float64]) -> Figure:
-    """Draw selected events stacked by process, signal on top, and the signal alone once more, enlarged to be seen."""
+def selection_figure(feature: Feature, process: NDArray[np.str_], weight: NDArray[np.float64]) -> Figure:
+    """Draw selected events stacked by process, signal on top, and the signal alone once more, enlarged to be seen.
+
+    `weight` (n,) is zero outside the selection.
+    """
     figure, ax = new_figure(4.4, 3.1)
-    present = np.isfinite(feature.values)
-    base = np.zeros(edges.size - 1)
-    signal = np.zeros_like(base)
-    variance = np.zeros_like(base)
-    inside = present & (feature.values >= edges[0]) & (feature.values <= edges[-1])
-    for name in [n for n in _ORDER if n in set(selected.process.tolist())]:
-        members = inside & (selected.process == name)
-        content, squares = histogram(feature.values[members], selected.weight[members], edges)
+    edges = edges_of(feature, weight)
+    base, signal, variance = (np.zeros(edges.size - 1) for _ in range(3))
+    inside = (feature.values >= edges[0]) & (feature.values <= edges[-1])
+    for name in [n for n in _ORDER if n in process]:
+        members = inside & (process == name)
+        content, squares = histogram(feature.values[members], weight[members], edges)
         ax.stairs(base + content, edges, baseline=base, fill=True, facecolor=_COLORS[name], edgecolor=PAPER,
                   linewidth=0.4, hatch=_HATCH.get(name), label=_NAMES[name])  # fmt: skip
         base = base + content
         variance += squares
         signal = content if name == "signal" else signal
-    error = np.sqrt(variance)
-    low, high = (np.append(v, v[-1]) for v in (np.maximum(base - error, 0.0), base + error))
-    ax.fill_between(edges, low, high, step="post", facecolor="none", hatch="xxxx", edgecolor=SOFT, linewidth=0)
+    low, high = np.maximum(base - np.sqrt(variance), 0.0), base + np.sqrt(variance)
+    ax.stairs(high, edges, baseline=low, fill=True, facecolor="none", hatch="xxxx", edgecolor=SOFT, linewidth=0)
     if signal.max(initial=0.0) > 0.0:
         factor = max((f for f in _ROUND if f * signal.max() <= base.max()), default=1)
         ax.stairs(factor * signal, edges, color=SIGNAL, linewidth=1.6, linestyle="--", label=f"signal × {factor}")
-    ax.set_xlim(float(edges[0]), float(edges[-1]))
-    ax.set_ylim(0.0, max(1.45 * float(np.max(high)), 1e-9))
-    ax.set_xlabel(axis_label(feature.name, feature.unit))
-    unit = f" {feature.unit}" if feature.unit else ""
-    ax.set_ylabel("expected events" if feature.whole else f"expected events / {edges[1] - edges[0]:.3g}{unit}")
-    if feature.whole:
+    ax.set(xlim=(float(edges[0]), float(edges[-1])), ylim=(0.0, max(1.45 * float(np.max(high)), 1e-9)))
+    ax.set(xlabel=axis_label(feature.name, feature.unit), ylabel="expected events")
+    if not feature.whole:
+        ax.set_ylabel(f"expected events / {edges[1] - edges[0]:.3g} {feature.unit or ''}".rstrip())
+    else:
         ax.set_xticks(np.arange(np.ceil(edges[0]), edges[-1]))
     ax.legend(loc="upper right", ncols=3, fontsize=7)
     return figure
 
 
-def _selection_words(feature: Feature, chosen: Selected) -> tuple[str, str]:
+def _selection_words(feature: Feature, signal: NDArray[np.bool_], weight: NDArray[np.float64]) -> tuple[str, str]:
+    """Return a figure's description, with the essential numbers, and its caption."""
     unit = f" {feature.unit}" if feature.unit else ""
     parts = []
     present = np.isfinite(feature.values)
-    for label, members in (("signal", chosen.process == "signal"), ("background", chosen.process != "signal")):
-        weight = chosen.weight[members & present]
-        if not weight.sum() > 0.0:
+    for label, members in (("signal", signal & present), ("background", ~signal & present)):
+        values, w = feature.values[members], weight[members]
+        if not w.sum() > 0.0:
             continue
-        values = feature.values[members & present]
         if feature.whole:
-            shares = [(v, float(weight[values == v].sum() / weight.sum())) for v in np.unique(values)]
+            shares = [(v, float(w[values == v].sum() / w.sum())) for v in np.unique(values)]
             parts.append(f"{label} " + ", ".join(f"{v:g}: {percent(s)}" for v, s in shares))
         else:
-            mean = float(np.average(values, weights=weight))
-            spread = float(np.sqrt(np.average((values - mean) ** 2, weights=weight)))
+            mean = float(np.average(values, weights=w))
+            spread = float(np.sqrt(np.average((values - mean) ** 2, weights=w)))
             parts.append(f"{label} mean {number(mean)}{unit}, standard deviation {number(spread)}{unit}")
-    missing = float(chosen.weight[~present].sum() / max(chosen.weight.sum(), 1e-300))
+    missing = float(weight[~present].sum() / max(weight.sum(), 1e-300))
     caption = f"Missing in {percent(missing)} of the selected expected events." if missing > 0.0 else ""
     return f"{feature.name} of selected events; {'; '.join(parts)}.", caption
 
@@ -187,24 +173,23 @@ def shifts(context: Context) -> list[Part]:
     """Show selected counts and AMS under the systematic shifts that the caller names."""
     if not context.systematics:
         return []
+    run = context.run
     if context.models is None:
-        raise StoreError(f"{context.run.folder}: --shift needs the run's stored models")
+        raise StoreError(f"{run.folder}: --shift needs the run's stored models")
     found = score_shifts(
-        context.run,
-        context.events,
-        context.systematics,
-        context.models,
-        [r["name"] for r in context.drawn],
-        file=context.shift_events,
-        seconds=_SHIFT_SECONDS,
+        run, context.events, context.systematics, context.models, [r["name"] for r in context.drawn],
+        file=context.shift_events, seconds=_SHIFT_SECONDS,
+    )  # fmt: skip
+    intro = (
+        f"Shifts: {'; '.join(map(str, context.systematics))}. The stored models score {found.where}, as they are and "
+        "moved; each row selects at its frozen cut. Weights keep the factors of the nominal events, so that events "
+        "which a shift moves out of the selection are lost and not scaled away. ± of a change: both selections are on "
+        "the same simulated events."
     )
-    out: list[Part] = [printable(_shift_words(context, found.where)), *(printable(note) for note in found.notes)]
+    out: list[Part] = [printable(intro), *map(printable, found.notes)]
     if not found.rows:
         return out
-    tables = {
-        name: scored.table(context.run.row(name).cut.threshold, context.run.b_reg)
-        for name, scored in found.rows.items()
-    }
+    tables = {name: scored.table(run.row(name).cut.threshold, run.b_reg) for name, scored in found.rows.items()}
     worst = {name: min(rows[1:], key=lambda r: r.ams_change) for name, rows in tables.items()}
     first = ", ".join(f"{name} {row.name} {change_of_ams(row)}" for name, row in list(worst.items())[:4])
     alt = printable(f"Change of the AMS of {len(tables)} rows under systematic shifts; lowest: {first}.")
@@ -217,25 +202,12 @@ def shifts(context: Context) -> list[Part]:
 
 
 def _cells(row: ShiftRow) -> tuple[str | Cell, ...]:
-    same = row.name == "nominal"
-    return (
-        printable(row.name),
-        Cell(number(row.s, 4), row.s),
-        Cell("" if same else f"{100 * row.s_change:+.2f}%", None if same else row.s_change),
-        Cell(number(row.b, 4), row.b),
-        Cell("" if same else f"{100 * row.b_change:+.2f}%", None if same else row.b_change),
-        Cell(f"{row.ams:.3f}", row.ams),
-        Cell("" if same else change_of_ams(row), None if same else row.ams_change),
-    )
-
-
-def _shift_words(context: Context, where: str) -> str:
-    what = "; ".join(map(str, context.systematics))
-    return (
-        f"Shifts: {what}. The stored models score {where}, as they are and moved; each row selects at its frozen cut. "
-        "Weights keep the factors of the nominal events, so that events which a shift moves out of the selection are "
-        "lost and not scaled away. ± of a change: both selections are on the same simulated events."
-    )
+    s, b, top = Cell(number(row.s), row.s), Cell(number(row.b), row.b), Cell(f"{row.ams:.3f}", row.ams)
+    if row.name == "nominal":
+        none = Cell("", None)
+        return row.name, s, none, b, none, top, none
+    changes = (Cell(f"{100 * change:+.2f}%", change) for change in (row.s_change, row.b_change))
+    return printable(row.name), s, next(changes), b, next(changes), top, Cell(change_of_ams(row), row.ams_change)
 
 
 def shift_figure(rows: Mapping[str, Sequence[ShiftRow]], looks: Mapping[str, dict[str, Any]]) -> Figure:

@@ -14,7 +14,6 @@ from higgsbench.metrics.estimates import roc_auc
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.pages import Cell, Gallery, Table, number, with_error
 from higgsbench.pages.drawing import BACKGROUND, SIGNAL, SOFT, name_axis, new_figure
-from higgsbench.report.context import affordable_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,7 +49,7 @@ def importance(context: Context) -> list[Part]:
     if context.events.train is None:
         return ["The run's events are not available, so its models cannot score them."]
     out: list[Part] = []
-    for name, part in (("Permutation importance", _shuffled), ("What features add (TreeSHAP)", _contributions)):
+    for name, part in (("Permutation importance", _permutations), ("What features add (TreeSHAP)", _contributions)):
         try:
             out += part(context, context.models, context.events.train)
         except HiggsbenchError as error:
@@ -58,11 +57,19 @@ def importance(context: Context) -> list[Part]:
     return out
 
 
-def _shuffled(context: Context, models: FittedRun, train: Events) -> list[Part]:
+def _permutations(context: Context, models: FittedRun, train: Events) -> list[Part]:
     features = train.schema.features
-    record, events, slow = _row_to_shuffle(context, len(features) * _SHUFFLES + 1)
-    scorer, frame, judge, where = _unseen(context, models, train, record, events)
-    found = permutation_importance(scorer.scores, frame, judge, features, shuffles=_SHUFFLES)
+    passes, slow = len(features) * _SHUFFLES + 1, []
+    for record in (r for r in context.rows if r["name"] != "stack"):
+        each = record.get("predict_us")
+        limit = _SECONDS * 1e6 / (each * passes) if isinstance(each, (int, float)) and each > 0.0 else _MOST
+        if limit >= _FEWEST:
+            break
+        slow.append(record["name"])
+    else:
+        raise StoreError(f"no row scores {_FEWEST:,} events {passes} times within {_SECONDS:g} s")
+    scorer, frame, judge, where = _unseen(context, models, train, record, min(_MOST, int(limit)))
+    found = permutation_importance(scorer.scores, frame, judge, features)
     name = record["name"]
     first = ", ".join(f"{e.feature} {with_error(e.auc, e.auc_se)}" for e in found[:5])
     alt = f"Permutation importance of {name} on {where}; largest losses of weighted AUC: {first}."
@@ -79,17 +86,6 @@ def _shuffled(context: Context, models: FittedRun, train: Events) -> list[Part]:
     ]
     headings = ["column", "loss of weighted AUC", "loss of AMS"]
     return [drawn, Table(f"Permutation importance of {printable(name)}", headings, lines, sortable=True)]
-
-
-def _row_to_shuffle(context: Context, passes: int) -> tuple[dict[str, Any], int, list[str]]:
-    """Return the best trained row that is fast enough, for how many events, and the better rows that are too slow."""
-    slow: list[str] = []
-    for record in (r for r in context.rows if r["name"] != "stack"):
-        events = affordable_events(record, _SECONDS, passes, _MOST)
-        if events >= _FEWEST:
-            return record, events, slow
-        slow.append(record["name"])
-    raise StoreError(f"no row scores {_FEWEST:,} events {passes} times within {_SECONDS:g} s")
 
 
 def _unseen(
@@ -147,51 +143,39 @@ def permutation_importance(
     frame: pl.DataFrame,
     judge: Judge,
     features: Sequence[str],
-    *,
-    shuffles: int = 3,
-    seed: int = 0,
-) -> tuple[Importance, ...]:
+) -> list[Importance]:
     """Shuffle one feature at a time and score again (Breiman, Machine Learning 45 (2001) 5, with weights).
 
     Only events that the model has not seen show what a feature is worth. Features with the same content replace each
     other, so that all of them can look unimportant.
 
-    Args:
-        score: the model.
-        frame: (n,) events that it has not seen.
-        judge: what their scores are judged by.
-        features: columns to shuffle.
-        shuffles: how often each is shuffled, at least twice.
-        seed: seed of the shuffles.
-
     Returns:
         One entry per feature, by falling loss of weighted AUC.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     whole = np.array(judge(score(frame)))
     found = []
     for feature in features:
-        orders = [rng.permutation(frame.height) for _ in range(shuffles)]
+        orders = [rng.permutation(frame.height) for _ in range(_SHUFFLES)]
         shuffled = (frame.with_columns(frame[feature][order]) for order in orders)
         losses = np.array([whole - judge(score(events)) for events in shuffled])
-        (auc, ams_), (auc_se, ams_se) = losses.mean(axis=0), losses.std(axis=0, ddof=1) / np.sqrt(shuffles)
+        (auc, ams_), (auc_se, ams_se) = losses.mean(axis=0), losses.std(axis=0, ddof=1) / np.sqrt(_SHUFFLES)
         found.append(Importance(feature, float(auc), float(auc_se), float(ams_), float(ams_se)))
-    return tuple(sorted(found, key=lambda entry: -entry.auc))
+    return sorted(found, key=lambda entry: -entry.auc)
 
 
 def importance_figure(found: Sequence[Importance]) -> Figure:
     """Draw the losses of weighted AUC and AMS by shuffled feature, the most important on top."""
     figure, (left, right) = new_figure(8.4, 1.0 + 0.19 * len(found), 1, 2, sharey=True)
-    losses = ((left, [(e.auc, e.auc_se) for e in found]), (right, [(e.ams, e.ams_se) for e in found]))
-    for ax, pairs in losses:
-        values, errors = zip(*pairs, strict=True)
+    names, auc, auc_se, ams_, ams_se = zip(*found, strict=True)
+    panels = ((left, auc, auc_se, "loss of weighted AUC"), (right, ams_, ams_se, "loss of AMS at the frozen cut"))
+    for ax, values, errors, label in panels:
         ax.axvline(0.0, color=SOFT, linewidth=0.8)
         ax.errorbar(values, np.arange(len(found)), xerr=errors, fmt="o", markersize=3.5, color=BACKGROUND, capsize=2)
         ax.ticklabel_format(axis="x", style="plain", useOffset=False)
         ax.locator_params(axis="x", nbins=5)
-    name_axis(left, [e.feature for e in found])
-    left.set_xlabel("loss of weighted AUC")
-    right.set_xlabel("loss of AMS at the frozen cut")
+        ax.set_xlabel(label)
+    name_axis(left, names)
     return figure
 
 
@@ -199,79 +183,54 @@ def _contributions(context: Context, models: FittedRun, train: Events) -> list[P
     run = context.run
     rows = subsample(len(train), _EXPLAINED)
     frame, event_id = train.frame[rows], run.event_id[rows]
-    record, reasons = None, []
-    for record in (r for r in context.rows if r["name"] != "stack"):
+    reasons = []
+    for name in (r["name"] for r in context.rows if r["name"] != "stack"):
         try:
-            features, values, parts = models.contributions(record["name"], frame, event_id)
+            features, values, parts = models.contributions(name, frame, event_id)
             break
         except HiggsbenchError as error:
             reasons.append(str(error))
     else:
         raise StoreError(next(iter(reasons), "no trained row"))
     weight = evaluation_weights(run.y[rows], run.weight[rows], 0.5, 0.5)
-    found = Contributions(features, values, parts, weight)
-    order = np.argsort(-found.size, kind="stable")
-    first = ", ".join(f"{features[i]} {number(found.size[i], 2)}" for i in order[:5])
-    name = record["name"]
+    sizes = weight @ np.abs(parts)
+    order = np.argsort(-sizes, kind="stable")[:_SHOWN]
+    first = ", ".join(f"{features[i]} {number(sizes[i], 2)}" for i in order[:5])
+    figure = contribution_figure([features[i] for i in order], sizes[order], values[:, order], parts[:, order])
     alt = f"What features add to the log-odds of {name} (TreeSHAP); largest mean magnitudes: {first}."
     caption = (
         f"Exact Shapley values of the trees of {name}, {rows.size:,} training events, each by a model that did not see "
         "it where the run keeps one. Bars: mean magnitude, with equal weight of both classes; points: one event each, "
         "orange where the feature is large, blue where small, grey where missing."
     )
-    picture = context.pictures.add("shap", contribution_figure(found, order), alt, printable(caption))
+    picture = context.pictures.add("shap", figure, alt, printable(caption))
     return [Gallery([picture], "wide")]
 
 
-class Contributions(NamedTuple):
-    """What p features add to the log-odds of n events.
+def contribution_figure(
+    features: Sequence[str], sizes: NDArray[np.float64], values: NDArray[np.float64], parts: NDArray[np.float64]
+) -> Figure:
+    """Draw what p features add to the log-odds of n events: mean magnitudes (p,) as bars, events as a swarm.
 
-    `values` (n, p) has NaN where a feature is missing; `parts` (n, p) are what it adds; each class of `weight` sums
-    to one half.
+    `parts` (n, p) are what they add, and `values` (n, p) the features, NaN where missing.
     """
-
-    features: tuple[str, ...]
-    values: NDArray[np.float64]
-    parts: NDArray[np.float64]
-    weight: NDArray[np.float64]
-
-    @property
-    def size(self) -> NDArray[np.float64]:
-        """(p,) weighted mean magnitude of what each feature adds."""
-        mean: NDArray[np.float64] = self.weight @ np.abs(self.parts)
-        return mean
-
-
-def contribution_figure(found: Contributions, order: NDArray[np.intp]) -> Figure:
-    """Draw what features add to the log-odds, in the given order: mean magnitudes as bars, events as a swarm."""
     from matplotlib.colors import LinearSegmentedColormap
+    from scipy.stats import rankdata
 
-    shown = order[:_SHOWN]
-    figure, (bars, swarm) = new_figure(8.4, 1.0 + 0.27 * shown.size, 1, 2, dpi=_DPI, sharey=True, width_ratios=(1, 2.4))
-    at = np.arange(shown.size)
-    bars.barh(at, found.size[shown], height=0.65, color=BACKGROUND, alpha=0.6)
+    height = 1.0 + 0.27 * len(features)
+    figure, (bars, swarm) = new_figure(8.4, height, 1, 2, dpi=_DPI, sharey=True, width_ratios=(1, 2.4))
+    bars.barh(range(len(features)), sizes, height=0.65, color=BACKGROUND, alpha=0.6)
     # No white in the middle: points have to be seen on light and on dark paper.
     colors = LinearSegmentedColormap.from_list("values", [BACKGROUND, SOFT, SIGNAL]).with_extremes(bad=SOFT)
     swarm.axvline(0.0, color=SOFT, linewidth=0.8)
-    parts = found.parts[:, shown]
     heights = np.column_stack([place + _offsets(column) for place, column in enumerate(parts.T)])
-    shades = np.column_stack([_ranks(found.values[:, feature]) for feature in shown])
+    shades = (rankdata(values, axis=0, nan_policy="omit") - 0.5) / np.maximum(np.isfinite(values).sum(axis=0), 1)
     swarm.scatter(parts.ravel(), heights.ravel(), c=shades.ravel(), cmap=colors, vmin=0.0, vmax=1.0, s=3.0,
                   linewidths=0, rasterized=True, plotnonfinite=True)  # fmt: skip
-    name_axis(bars, [found.features[i] for i in shown])
+    name_axis(bars, features)
     bars.set_xlabel("mean magnitude")
     swarm.set_xlabel("added to the log-odds of signal")
     return figure
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) share of the present values below each, equal values alike; NaN where missing."""
-    out = np.full(values.size, np.nan)
-    present = np.isfinite(values)
-    ordered = np.sort(values[present])
-    low, high = (np.searchsorted(ordered, values[present], side=side) for side in ("left", "right"))
-    out[present] = 0.5 * (low + high) / max(ordered.size, 1)
-    return out
 
 
 def _offsets(parts: NDArray[np.float64], bins: int = 80) -> NDArray[np.float64]:

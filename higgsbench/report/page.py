@@ -37,18 +37,10 @@ def write_report(
     systematics: Sequence[Systematic] = (),
     shift_events: str | Path | None = None,
 ) -> Path:
-    """Write the page of a stored run atomically.
+    """Write the page of a stored run atomically and return the run's folder.
 
-    Arguments are those of `higgsbench.write_report`; `systematics` and `shift_events` are its shifts and their events.
-
-    Returns:
-        The run's folder.
-
-    Raises:
-        StoreError: if the run is not finished, or damaged.
-        MissingExtraError: if the drawing libraries are not installed.
-        DataError: if the page or a figure cannot be written, a named event file is not that of the run, or events
-            cannot be shifted.
+    Arguments and errors are those of `higgsbench.write_report`; `systematics` and `shift_events` are its shifts and
+    their events.
     """
     from higgsbench.runs.predictor import FittedRun
 

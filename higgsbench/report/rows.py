@@ -24,12 +24,9 @@ if TYPE_CHECKING:
     from higgsbench.pages import Part, Picture
     from higgsbench.report.context import Context, Scores
 
-_SIZE = (3.6, 2.6)
-_POINTS = 240
-
 
 def _panel(title: str) -> tuple[Figure, Axes]:
-    figure, ax = new_figure(*_SIZE, layout=None)
+    figure, ax = new_figure(3.6, 2.6, layout=None)
     # Dozens of them: a fixed layout saves seconds.
     figure.subplots_adjust(left=0.15, right=0.97, bottom=0.16, top=0.91)
     ax.set_title(title, loc="left")
@@ -38,9 +35,8 @@ def _panel(title: str) -> tuple[Figure, Axes]:
 
 def curves(context: Context) -> list[Part]:
     """Show the AMS against the selected share, row by row."""
-    run = context.run
     upper = min(max(0.5, 1.25 * max(float(r["fraction"]) for r in context.rows)), 1.0)
-    found = {r["name"]: ams_curve(context.scores, r["name"], run.b_reg, upper) for r in context.drawn}
+    found = {r["name"]: ams_curve(context.scores, r["name"], context.run.b_reg, upper) for r in context.drawn}
     top = 1.12 * max(max(c.best[1], float(np.nanmax(c.ams))) for c in found.values())
     pictures = []
     for record in context.drawn:
@@ -71,7 +67,7 @@ class Curve(NamedTuple):
 def ams_curve(scores: Scores, name: str, b_reg: float, upper: float) -> Curve:
     """Scan the AMS of a row up to a selected share, mean over repeats."""
     n = scores.y.size
-    at = np.linspace(max(5.0 / n, 1e-3), upper, _POINTS)
+    at = np.linspace(max(5.0 / n, 1e-3), upper, 240)
     values, errors, best = [], [], []
     for score in scores.by_row[name]:
         curve = ams_scan(scores.y, score, scores.weight, b_reg)
@@ -95,10 +91,8 @@ def ams_figure(title: str, curve: Curve, record: dict[str, Any], top: float) -> 
     ax.plot([100 * share], [value], marker="v", color=SERIES[5], linestyle="none", markersize=6, label="optimistic max")
     ax.errorbar([100 * record["fraction"]], [record["ams_cv"]], yerr=[record["ams_cv_se"]], fmt="o", markersize=4.5,
                 color=SIGNAL, capsize=2.5, label="AMS cv at the chosen cut")  # fmt: skip
-    ax.set_xlim(0.0, float(percent[-1]))
-    ax.set_ylim(0.0, top)
-    ax.set_xlabel("selected events [%]")
-    ax.set_ylabel("AMS [standard deviations]")
+    ax.set(xlim=(0.0, float(percent[-1])), ylim=(0.0, top))
+    ax.set(xlabel="selected events [%]", ylabel="AMS [standard deviations]")
     ax.legend(loc="lower right", fontsize=7)
     return figure
 
@@ -107,11 +101,12 @@ def separation(context: Context) -> list[Part]:
     """Show the distributions of the scores, samples overlaid, and how well they agree."""
     pictures: list[Picture] = []
     lines: list[tuple[str | Cell, ...]] = []
+    training, notes = context.training
     for record in context.drawn:
         name, oof = record["name"], context.scores
         samples = {
             label: sample
-            for label, sample in (("held out", context.held_out), ("training", context.training.scores))
+            for label, sample in (("held out", context.held_out), ("training", training))
             if sample is not None and name in sample.by_row
         }
         figure = score_figure(record, oof, samples)
@@ -126,7 +121,7 @@ def separation(context: Context) -> list[Part]:
              Cell(f"{a.chi2:.1f} / {a.freedom}", a.chi2), Cell(p_value(a.chi2_p), a.chi2_p))
             for key, a in found.items()
         ]  # fmt: skip
-    out: list[Part] = [_score_words(context), *(printable(note) for note in context.training.notes), Gallery(pictures)]
+    out: list[Part] = [_score_words(context), *map(printable, notes), Gallery(pictures)]
     if lines:
         headings = ["row", "against", "class", "KS", "p of KS", "χ² / d.o.f.", "p of χ²"]
         caption = (
@@ -135,21 +130,18 @@ def separation(context: Context) -> list[Part]:
             "many lines."
         )
         out.append(Table(caption, headings, lines, text=range(3), sortable=True))
-    return [*out, *_overtraining(context)]
+    return out if training is None else [*out, _overtraining(context.rows, training)]
 
 
-def _overtraining(context: Context) -> list[Part]:
+def _overtraining(rows: Sequence[dict[str, Any]], training: Scores) -> Table:
     """Show how much higher the rows score on the events that they were trained on."""
-    training = context.training.scores
-    if training is None:
-        return []
     lines: list[tuple[str | Cell, ...]] = []
-    for record in (r for r in context.rows if r["name"] in training.by_row):
+    for record in (r for r in rows if r["name"] in training.by_row):
         seen = roc_auc(training.y, training.by_row[record["name"]][0], training.weight)
         cells = (Cell(f"{v:.4f}", v) for v in (seen.value, record["auc"], seen.value - record["auc"]))
         lines.append((printable(record["name"]), *cells))
     caption = f"Weighted AUC of {training.y.size:,} training events by models that saw them, and out of fold"
-    return [Table(caption, ["row", "training", "out of fold", "lead"], lines, sortable=True)]
+    return Table(caption, ["row", "training", "out of fold", "lead"], lines, sortable=True)
 
 
 def score_edges(scores: Sequence[NDArray[np.float64]], bins: int = 36) -> NDArray[np.float64]:
@@ -214,7 +206,7 @@ def _score_words(context: Context) -> str:
         text += "The run has no held-out events to overlay. "
     else:
         text += "Held-out events are not drawn because their truth is not available. "
-    if context.training.scores is not None:
+    if context.training[0] is not None:
         text += (
             "Areas: training events judged by the stored models that saw them (of fold models, the mean). A flexible "
             "model knows its training events better than new ones; this lead is harmless in itself, but it makes "
@@ -231,45 +223,39 @@ def score_figure(record: dict[str, Any], oof: Scores, samples: dict[str, Scores]
     Scores of events by models that did not see them are lines, held-out events points, and training events by models
     that saw them areas; dotted: the frozen cut.
     """
-    name, cut = record["name"], record.get("threshold")
-    held_out, train_scores = samples.get("held out"), samples.get("training")
+    name = record["name"]
     edges = score_edges([oof.by_row[name], *(s.by_row[name] for s in samples.values())])
     figure, ax = _panel(printable(name))
     width = float(edges[1] - edges[0])
-    middle = 0.5 * (edges[1:] + edges[:-1])
+
+    def density(scores: Scores, of_signal: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        members = scores.y == of_signal
+        values, variances = histogram(scores.by_row[name][:, members], scores.weight[members], edges)
+        return values / width, np.sqrt(variances) / width
+
     for of_signal, color, label in ((False, BACKGROUND, "b"), (True, SIGNAL, "s")):
-        if train_scores is not None:
-            values, _ = _of_class(train_scores, name, edges, of_signal)
-            ax.stairs(values / width, edges, fill=True, color=color, alpha=0.3, label=f"{label} training")
-        values, errors = _of_class(oof, name, edges, of_signal)
-        ax.stairs(
-            values / width, edges, label=f"{label} out of fold", color=color, linestyle="--" if of_signal else "-"
-        )
-        low, high = (np.append(v, v[-1]) / width for v in (np.maximum(values - errors, 1e-9), values + errors))
-        ax.fill_between(edges, low, high, step="post", color=color, alpha=0.25, linewidth=0)
-        if held_out is not None:
-            values, errors = _of_class(held_out, name, edges, of_signal)
+        if "training" in samples:
+            values, _ = density(samples["training"], of_signal)
+            ax.stairs(values, edges, fill=True, color=color, alpha=0.3, label=f"{label} training")
+        values, errors = density(oof, of_signal)
+        ax.stairs(values, edges, label=f"{label} out of fold", color=color, linestyle="--" if of_signal else "-")
+        low = np.maximum(values - errors, 1e-9 / width)
+        ax.stairs(values + errors, edges, baseline=low, fill=True, color=color, alpha=0.25, linewidth=0)
+        if "held out" in samples:
+            values, errors = density(samples["held out"], of_signal)
             shown = values > 0.0
-            ax.errorbar(middle[shown], values[shown] / width, yerr=errors[shown] / width, fmt="s" if of_signal else "o",
+            middle = 0.5 * (edges[1:] + edges[:-1])[shown]
+            ax.errorbar(middle, values[shown], yerr=errors[shown], fmt="s" if of_signal else "o",
                         markersize=2.5, elinewidth=0.8, color=color, label=f"{label} held out")  # fmt: skip
-    if cut is not None:
-        ax.axvline(cut, ymax=0.8, color=INK, linewidth=0.8, linestyle=":")
+    if record.get("threshold") is not None:
+        ax.axvline(record["threshold"], ymax=0.8, color=INK, linewidth=0.8, linestyle=":")
     log_axis(ax, "y")
     totals = float(np.sum(oof.weight[oof.y])), float(np.sum(oof.weight[~oof.y]))
     ax.set_ylim(min(totals) / (edges[-1] - edges[0]) / 100, 300 * max(totals) / (edges[-1] - edges[0]))
     ax.set_xlim(float(edges[0]), float(edges[-1]))
-    ax.set_xlabel("score: ln(N_s p(x|s) / N_b p(x|b))")
-    ax.set_ylabel("expected events / unit of score")
+    ax.set(xlabel="score: ln(N_s p(x|s) / N_b p(x|b))", ylabel="expected events / unit of score")
     ax.legend(loc="upper right", ncols=2, fontsize=7)
     return figure
-
-
-def _of_class(
-    scores: Scores, name: str, edges: NDArray[np.float64], of_signal: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    members = scores.y == of_signal
-    values, variances = histogram(scores.by_row[name][:, members], scores.weight[members], edges)
-    return values, np.sqrt(variances)
 
 
 def calibration(context: Context) -> list[Part]:
@@ -279,26 +265,22 @@ def calibration(context: Context) -> list[Part]:
     limits = (float(np.floor(ends.min())), float(np.ceil(ends.max()))) if ends.size else (-1.0, 1.0)
     pictures = []
     for name, points in found.items():
+        alt = f"Calibration of {name}: no bin holds events of both classes."
+        if points.se.size:
+            pull = np.abs(points.found - points.predicted) / points.se
+            at = int(np.argmax(pull))
+            alt = (
+                f"Found against predicted log-odds of {name} in {pull.size} bins; {int((pull > 2.0).sum())} lie more "
+                "than two standard errors off the diagonal; the farthest, in standard errors, is predicted "
+                f"{points.predicted[at]:.2f} and found {points.found[at]:.2f} ± {points.se[at]:.2f}."
+            )
         figure = reliability_figure(printable(name), points, limits)
-        pictures.append(context.pictures.add(f"calibration-{name}", figure, _calibration_alt(name, points)))
+        pictures.append(context.pictures.add(f"calibration-{name}", figure, alt))
     intro = (
         "A score is an estimate of ln(N_s p(x|s) / N_b p(x|b)). In bins of equal weight of both classes, the weighted "
         "sums of signal and background give the true log-odds. Out of fold; bars: one standard error."
     )
     return [intro + context.left_out, Gallery(pictures)]
-
-
-def _calibration_alt(name: str, points: Reliability) -> str:
-    off = points.found - points.predicted
-    if not off.size:
-        return f"Calibration of {name}: no bin holds events of both classes."
-    pull = np.abs(off) / points.se
-    at = int(np.argmax(pull))
-    return (
-        f"Found against predicted log-odds of {name} in {off.size} bins; {int((pull > 2.0).sum())} lie more than two "
-        f"standard errors off the diagonal; the farthest, in standard errors, is predicted {points.predicted[at]:.2f} "
-        f"and found {points.found[at]:.2f} ± {points.se[at]:.2f}."
-    )
 
 
 class Reliability(NamedTuple):
@@ -320,22 +302,15 @@ def reliability(scores: Scores, name: str, bins: int = 12) -> Reliability:
     cumulative = np.cumsum(half[order]) / np.sum(half)
     cuts = np.searchsorted(cumulative, np.linspace(0.0, 1.0, bins + 1)[1:-1])
     edges = np.concatenate([[-np.inf], np.unique(values[0][order][np.minimum(cuts, y.size - 1)]), [np.inf]])
-    probability = np.mean([_binned_mean(score, weight, edges) for score in values], axis=0)
+    means = []
+    for score in values:
+        total, part = (histogram(score, w, edges)[0] for w in (weight, weight * np.exp(-np.logaddexp(0.0, -score))))
+        means.append(np.divide(part, total, out=np.full_like(part, np.nan), where=total > 0.0))
     (s, s2), (b, b2) = (histogram(values[:, m], weight[m], edges) for m in (y, ~y))
     used = (s > 0.0) & (b > 0.0)
-    p = probability[used]
+    p = np.mean(means, axis=0)[used]
     se = np.sqrt(s2[used] / s[used] ** 2 + b2[used] / b[used] ** 2)
     return Reliability(np.log(p) - np.log1p(-p), np.log(s[used] / b[used]), se)
-
-
-def _binned_mean(
-    score: NDArray[np.float64], weight: NDArray[np.float64], edges: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Mean predicted probability of signal by bin, (k,)."""
-    probability = np.exp(-np.logaddexp(0.0, -score))
-    total, _ = histogram(score, weight, edges)
-    part, _ = histogram(score, weight * probability, edges)
-    return np.divide(part, total, out=np.full_like(part, np.nan), where=total > 0.0)
 
 
 def reliability_figure(title: str, found: Reliability, limits: tuple[float, float]) -> Figure:
@@ -344,9 +319,6 @@ def reliability_figure(title: str, found: Reliability, limits: tuple[float, floa
     ax.plot(limits, limits, color=SOFT, linewidth=0.9, linestyle="--", label="perfect")
     ax.errorbar(found.predicted, found.found, yerr=found.se, fmt="o-", markersize=3.5, linewidth=0.9, color=BACKGROUND,
                 capsize=2, label="found ± s.e.")  # fmt: skip
-    ax.set_xlim(*limits)
-    ax.set_ylim(*limits)
-    ax.set_xlabel("predicted log-odds")
-    ax.set_ylabel("found ln(s / b)")
+    ax.set(xlim=limits, ylim=limits, xlabel="predicted log-odds", ylabel="found ln(s / b)")
     ax.legend(loc="upper left", fontsize=7)
     return figure

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,8 @@ import pytest
 from higgsbench.inference.events import reload_events
 from higgsbench.inference.shifts import subsample
 from higgsbench.pages.drawing import Pictures
-from higgsbench.report import context
-from higgsbench.report.context import Context, affordable_events, training_scores
-from higgsbench.report.importance import Contributions, Judge, _offsets, _ranks, permutation_importance
+from higgsbench.report.context import Context
+from higgsbench.report.importance import Judge, contribution_figure, permutation_importance
 from higgsbench.runs import find_run
 
 from .conftest import Make, Sum, ToyModels, draw
@@ -49,44 +47,27 @@ def test_a_subsample_is_ordered_without_repetition_and_always_the_same() -> None
     assert np.array_equal(found, subsample(1000, 100))
 
 
-@pytest.mark.parametrize(("each", "expected"), [(10.0, 5000), (100.0, 1000), (None, 5000), (0.0, 5000)])
-def test_slow_rows_are_asked_for_fewer_events(each: float | None, expected: int) -> None:
-    assert affordable_events({"predict_us": each}, 1.0, 10, 5000) == expected
-
-
-def subject(folder: Path, models: ToyModels | None = None) -> Context:
-    run = find_run(folder)
-    return Context(run, reload_events(run), Pictures(), models or ToyModels())
-
-
 def test_training_scores_stop_where_the_time_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = make()
-    monkeypatch.setattr(context, "MAX_EVENTS", 700)
-    asked = subject(folder)
-    names = [r["name"] for r in asked.rows]
-    whole = training_scores(asked, names)
-    assert whole.notes == ()
-    assert whole.scores is not None
-    assert set(whole.scores.by_row) == set(names)
-    assert {s.shape for s in whole.scores.by_row.values()} == {(1, 700)}
-    assert whole.scores.weight[whole.scores.y].sum() == pytest.approx(asked.run.totals[0])
+    run = find_run(make())
+    events = reload_events(run)
+    # The members of the stack are asked for, drawn or not.
+    monkeypatch.setattr("higgsbench.report.context.MOST_DRAWN", 0)
+    monkeypatch.setattr("higgsbench.report.context.MAX_EVENTS", 700)
+    whole, notes = Context(run, events, Pictures(), ToyModels()).training
+    assert notes == []
+    assert whole is not None
+    assert set(whole.by_row) == {"alpha", "alpha [jets]", "stack"}
+    assert {s.shape for s in whole.by_row.values()} == {(1, 700)}
+    assert whole.weight[whole.y].sum() == pytest.approx(run.totals[0])
     # 3 us per event, (3 - 1) models in each of 2 repeats, 700 events: 8.4 ms for each row.
+    monkeypatch.setattr("higgsbench.report.context.IN_SAMPLE_SECONDS", 0.012)
     models = ToyModels()
-    short = training_scores(subject(folder, models), names, seconds=0.012)
-    assert short.scores is not None
-    assert models.asked == list(short.scores.by_row) == [n for n in names if n != "stack"][:1]
-    assert "would take too long) for: " in short.notes[0]
-    assert training_scores(subject(folder), names, seconds=0.0).scores is None
-
-
-def test_the_stack_asks_for_its_members_beside_the_rows_drawn(make: Make) -> None:
-    folder = make()
-    found = training_scores(subject(folder), ["stack"])
-    assert found.scores is not None
-    assert set(found.scores.by_row) == {"alpha", "alpha [jets]", "stack"}
-    models = ToyModels()
-    training_scores(subject(folder, models), ["alpha"])
-    assert models.asked == ["alpha"]
+    short, notes = Context(run, events, Pictures(), models).training
+    assert short is not None
+    assert models.asked == list(short.by_row) == ["alpha"]
+    assert notes == ["No training scores (they would take too long) for: alpha [jets]."]
+    monkeypatch.setattr("higgsbench.report.context.IN_SAMPLE_SECONDS", 0.0)
+    assert Context(run, events, Pictures(), ToyModels()).training[0] is None
 
 
 @pytest.fixture
@@ -124,17 +105,18 @@ def test_a_row_too_slow_to_shuffle_is_passed_over(page: Any) -> None:
     assert "Better rows that would take too long: alpha." in text
 
 
-def test_the_sizes_of_contributions_weigh_events() -> None:
-    found = Contributions(("a", "b"), np.zeros((2, 2)), np.array([[1.0, -4.0], [-3.0, 0.0]]), np.array([0.25, 0.75]))
-    np.testing.assert_allclose(found.size, [2.5, 1.0])
-
-
 def test_a_swarm_spreads_what_lies_together_and_shades_by_rank() -> None:
     parts = np.concatenate([np.full(9, 0.5), [0.0, 1.0]])
-    offsets = _offsets(parts)
-    assert offsets[9:].tolist() == [0.0, 0.0]
-    assert len(set(offsets[:9])) == 9
-    assert 0.3 < np.abs(offsets).max() <= 0.4
-    assert _offsets(np.zeros(4)).tolist() == [0.0] * 4
-    shades = _ranks(np.array([5.0, 1.0, np.nan, 1.0, 9.0]))
-    np.testing.assert_allclose(shades, [0.625, 0.25, np.nan, 0.25, 0.875])
+    values = np.concatenate([[5.0, 1.0, np.nan, 1.0, 9.0], np.full(6, np.nan)])
+    figure = contribution_figure(
+        ["a", "b"], np.ones(2), np.column_stack([values, np.full(11, np.nan)]), np.column_stack([parts, np.zeros(11)])
+    )
+    (swarm,) = figure.axes[1].collections
+    places, shades = np.asarray(swarm.get_offsets()), np.ma.filled(swarm.get_array(), np.nan).reshape(-1, 2)
+    np.testing.assert_allclose(shades[:5, 0], [0.625, 0.25, np.nan, 0.25, 0.875])
+    assert np.isnan(shades[:, 1]).all()
+    first, second = places[0::2, 1], places[1::2, 1]
+    assert first[9:].tolist() == [0.0, 0.0]
+    assert len(set(first[:9])) == 9
+    assert 0.3 < np.abs(first).max() <= 0.4
+    assert second.tolist() == [1.0] * 11
