@@ -110,12 +110,14 @@ class Replicas:
 
     @classmethod
     def from_columns(cls, row: str, columns: Mapping[str, NDArray[Any]]) -> Replicas | None:
-        """Make replicas from what `columns` returned; None where the AMS is missing."""
-        keys = [metric.key for metric in METRICS.values() if f"{metric.key}:{row}" in columns]
-        if _AMS not in keys:
+        """Make replicas from what `columns` returned; None where the AMS is missing or a column is not of floats."""
+        found = {metric.key: columns.get(f"{metric.key}:{row}") for metric in METRICS.values()}
+        values = {key: v for key, v in found.items() if v is not None}
+        if _AMS not in values or any(v.dtype != np.float64 or v.ndim != 1 for v in values.values()):
             return None
-        values = {key: columns[f"{key}:{row}"].astype(np.float64) for key in keys}
-        others = columns.get(f"{_AT_OTHERS}:{row}", np.zeros((values[_AMS].size, 1)))  # runs of earlier versions
+        others = columns.get(f"{_AT_OTHERS}:{row}")
+        if others is None or others.ndim != 2 or others.dtype != np.float64:
+            others = np.zeros((values[_AMS].size, 1))  # runs of earlier versions
         return cls(values, np.ascontiguousarray(others.T))
 
 
