@@ -175,8 +175,8 @@ def explore(
     import higgsbench.explore as exploration
     from higgsbench.config.load import named_schema
     from higgsbench.events.simulate import SimulationSettings, simulated_events
-    from higgsbench.explore.display import render_terminal, write_page
-    from higgsbench.pages.drawing import check_page
+    from higgsbench.explore.display import render_page, render_terminal
+    from higgsbench.pages.drawing import check_page, write_page
 
     if page is not None:
         check_page(page)  # before the events are read
@@ -184,7 +184,7 @@ def explore(
     what = data or simulated_events(toys, in_memory=False)
     found = exploration.explore(what, test=test, schema=named_schema(schema), subsets=subsets or None)
     if page is not None:
-        write_page(found, page)
+        write_page(page, render_page(found))
     if form == "json":
         opt.echo_json(found.to_dict())
     else:

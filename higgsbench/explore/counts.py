@@ -1,4 +1,4 @@
-"""Weighted counts of a table in two passes, in memory that does not grow with the file.
+"""Weighted counts of a table in two passes, in memory that does not grow with the file, and what follows from bins.
 
 The first pass is a few lazy queries: how large each subset is, which groups there are, and a sample that decides the
 bins. The second adds up weights part by part in the order of the rows. Polars could do that in one query, but its
@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits
 
 from higgsbench.errors import DataError
+from higgsbench.explore.result import Histogram
 from higgsbench.metrics import roc_auc
 from higgsbench.schema import UNITS
 
@@ -26,10 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.events import Events
-    from higgsbench.schema import TableSchema
-
-Floats: TypeAlias = "NDArray[np.float64]"
-Ints: TypeAlias = "NDArray[np.int64]"
+    from higgsbench.metrics.weights import Floats, Ints
 
 BACKGROUND, SIGNAL, UNLABELLED = 0, 1, 2
 CLASS_NAMES = ("background", "signal", "unlabelled")
@@ -37,6 +36,7 @@ CLASS_NAMES = ("background", "signal", "unlabelled")
 FINE_BINS = 4096
 FOLDS = 5
 LABELS = 3
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PART = 1 << 17
 """Rows that are counted at a time."""
 
@@ -63,6 +63,10 @@ def row_uniform(row: NDArray[np.uint64], salt: int) -> Floats:
 class Table:
     """Events with class, weight, group, subset and position beside their features.
 
+    Args:
+        events: the table.
+        order: columns of the file that it came from, in their order there.
+
     Attributes:
         columns: names of the columns, in the order of the file.
         weight_column: column of the weights, or None where every event counts 1. The weight of the whole file is
@@ -72,12 +76,6 @@ class Table:
     """
 
     def __init__(self, events: Events, order: Sequence[str] | None = None) -> None:
-        """Choose the columns.
-
-        Args:
-            events: the table.
-            order: columns of the file that it came from, in their order there.
-        """
         schema = events.schema
         self.events, self.schema, self.features = events, schema, list(schema.features)
         stored = events.lazy()
@@ -86,15 +84,12 @@ class Table:
         weights = (schema.weight, schema.subset_weight)
         self.weight_column = next((name for name in weights if name in self.columns), None)
         self.subset_column = schema.subset if schema.subset in self.columns else None
-        label: pl.Expr = pl.lit(UNLABELLED)
-        if schema.label in self.columns:
-            label = pl.col(schema.label) == schema.signal
+        label = pl.col(schema.label) == schema.signal if schema.label in self.columns else pl.lit(UNLABELLED)
+        weight = pl.lit(1.0) if self.weight_column is None else pl.col(self.weight_column)
         self.query = stored.select(
             pl.col(self.features).cast(pl.Float64).fill_null(float("nan")),
             label.cast(pl.Int64).alias("~label"),
-            (pl.lit(1.0) if self.weight_column is None else pl.col(self.weight_column))
-            .cast(pl.Float64)
-            .alias("~weight"),
+            weight.cast(pl.Float64).alias("~weight"),
             (pl.lit(0) if schema.group is None else pl.col(schema.group)).cast(pl.Int64).alias("~group"),
             (pl.lit("") if self.subset_column is None else pl.col(self.subset_column)).alias("~subset"),
         )
@@ -109,7 +104,9 @@ class Table:
         """Return at most `_SAMPLE` random rows of some subsets, which hold `size` rows together."""
         rows = self.query.with_row_index("~row").filter(pl.col("~subset").is_in(list(subsets)))
         if size > _SAMPLE:
-            key = pl.col("~row").map_batches(_sample_key, return_dtype=pl.Float64, is_elementwise=True)
+            key = pl.col("~row").map_batches(
+                lambda row: pl.Series(row_uniform(row.to_numpy(), _SALT)), return_dtype=pl.Float64, is_elementwise=True
+            )
             bound = rows.select(key.bottom_k(_SAMPLE).max()).collect(engine="streaming").item()
             rows = rows.filter(key <= bound)
         return rows.collect(engine="streaming")
@@ -120,10 +117,6 @@ class Table:
             return None
         found = self.query.select(pl.col("~group").unique().head(_MOST_GROUPS + 1)).collect(engine="streaming")
         return tuple(sorted(found.to_series())) if found.height <= _MOST_GROUPS else None
-
-
-def _sample_key(row: pl.Series) -> pl.Series:
-    return pl.Series(row_uniform(row.to_numpy(), _SALT))
 
 
 @dataclass(frozen=True)
@@ -152,12 +145,7 @@ class Survey:
 
     @classmethod
     def take(cls, table: Table, subsets: Sequence[str] | None) -> Survey:
-        """Choose what the second pass counts.
-
-        Args:
-            table: the events.
-            subsets: names of the subsets to describe; None takes the layout's first one (the training set) where the
-                file has it, and otherwise all events.
+        """Choose what the second pass counts; `subsets` as for `explore`.
 
         Raises:
             DataError: if there is no event in a subset that was asked for.
@@ -166,12 +154,16 @@ class Survey:
         described, others = _choose(table, sizes, subsets)
         sample = table.sample(described, sum(sizes[name] for name in described))
         x, label = sample.select(table.features).to_numpy().T, sample["~label"].to_numpy()
-        display = tuple(_shown_edges(table.schema, name, v, label) for name, v in zip(table.features, x, strict=True))
+        display = []
+        for name, values in zip(table.features, x, strict=True):
+            display.append(display_edges(values, label, name in table.schema.integers))
+            if UNITS.get(name) == "rad" and np.nanmax(np.abs(values), initial=0.0) <= _FULL_TURN:
+                display[-1] = np.linspace(-_FULL_TURN, _FULL_TURN, 33)
         fine = tuple(fine_edges(v, label, shown) for v, shown in zip(x, display, strict=True))
         present = ~np.isnan(x)
         centre = np.where(present, x, 0.0).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
         example = _example(x, label, sample["~weight"].to_numpy())
-        return cls(described, others, table.groups(), sample.height, centre, fine, display, example)
+        return cls(described, others, table.groups(), sample.height, centre, fine, tuple(display), example)
 
 
 def _choose(
@@ -179,23 +171,14 @@ def _choose(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     known = [name for name in table.schema.subset_values if name in sizes]
     known += sorted(name for name in sizes if name not in known)
-    if subsets is None:
-        first = table.schema.subset_values[:1]
-        described = tuple(first) if first and first[0] in sizes else tuple(known)
-    else:
-        for name in subsets:
-            if table.subset_column is None:
-                raise DataError(f"{table.events.source}: no subset column, so no subset {name!r} to describe")
-            if name not in sizes:
-                raise DataError(f"{table.events.source}: no event in subset {name!r}; it has {', '.join(known)}")
-        described = tuple(dict.fromkeys(subsets))
+    first = [name for name in table.schema.subset_values[:1] if name in sizes]
+    for name in subsets or ():
+        if table.subset_column is None:
+            raise DataError(f"{table.events.source}: no subset column, so no subset {name!r} to describe")
+        if name not in sizes:
+            raise DataError(f"{table.events.source}: no event in subset {name!r}; it has {', '.join(known)}")
+    described = tuple(dict.fromkeys(first or known if subsets is None else subsets))
     return described, tuple(name for name in known if name not in described)
-
-
-def _shown_edges(schema: TableSchema, name: str, x: Floats, label: Ints) -> Floats:
-    if UNITS.get(name) == "rad" and np.nanmax(np.abs(x), initial=0.0) <= _FULL_TURN:
-        return np.linspace(-_FULL_TURN, _FULL_TURN, 33)
-    return display_edges(x, label, name in schema.integers)
 
 
 def fine_edges(x: Floats, label: Ints, display: Floats, bins: int = FINE_BINS) -> Floats:
@@ -204,16 +187,13 @@ def fine_edges(x: Floats, label: Ints, display: Floats, bins: int = FINE_BINS) -
     All edges but those of the display are values that occur, so that repeated values can be counted exactly.
     """
     present = ~np.isnan(x)
-    classes = [np.sort(x[present & (label == c)]) for c in np.unique(label)]
-    chosen = [display]
-    values = np.unique(x[present])
+    chosen, values, labels = [display], np.unique(x[present]), np.unique(label)
     if values.size <= bins:
         chosen.append(values)
     else:
-        per_class = bins // len(classes)
-        for ordered in classes:
-            if ordered.size:
-                chosen.append(ordered[np.linspace(0, ordered.size - 1, min(per_class, ordered.size)).astype(np.int64)])
+        for ordered in (np.sort(x[present & (label == c)]) for c in labels):
+            size = min(bins // labels.size, ordered.size)
+            chosen.append(ordered[np.linspace(0, ordered.size - 1, size).astype(np.int64)])
     # Adding 0.0 makes -0.0 and 0.0 one edge.
     return np.unique(np.concatenate(chosen) + 0.0)
 
@@ -240,16 +220,13 @@ def display_edges(x: Floats, label: Ints, integer: bool, bins: int = 60) -> Floa
 def _example(x: Floats, label: Ints, weight: Floats) -> int | None:
     """Choose the feature with few missing values that separates best on its own, on the sampled events."""
     known = (label == SIGNAL) | (label == BACKGROUND)
-    best: tuple[float, int] | None = None
+    powers = {}
     for place, values in enumerate(x):
         present = known & ~np.isnan(values)
         y, w = label[present] == SIGNAL, weight[present]
-        if present.sum() < 0.9 * known.sum() or not y.any() or y.all() or w[y].sum() <= 0 or w[~y].sum() <= 0:
-            continue
-        power = abs(roc_auc(y, values[present], w).value - 0.5)
-        if best is None or power > best[0]:
-            best = (power, place)
-    return None if best is None else best[1]
+        if present.sum() >= 0.9 * known.sum() and w[y].sum() > 0.0 and w[~y].sum() > 0.0:
+            powers[place] = abs(roc_auc(y, values[present], w).value - 0.5)
+    return max(powers, key=powers.__getitem__, default=None)
 
 
 def pair_sums(x: Floats, w: Floats, centre: Floats) -> Floats:
@@ -332,18 +309,15 @@ class Tally:
                 known = described & (label != UNLABELLED)
                 code = (fold * 2 + label) * bins.shape[2] + at
                 self.folds += _counted(code[known], w[known], self.folds.shape)
-        for number in np.unique(label[described]).tolist():
-            self._describe(frame.filter(described & (label == number)), number)
-
-    def _describe(self, frame: pl.DataFrame, label: int) -> None:
-        x = np.asfortranarray(frame.select(frame.columns[: len(self.bins)]).to_numpy().T)
-        w = frame["~weight"].to_numpy()
-        self.pairs[label] += pair_sums(x, w, self.survey.centre)
-        self.low[label] = np.fmin(self.low[label], np.fmin.reduce(x, axis=1))
-        self.high[label] = np.fmax(self.high[label], np.fmax.reduce(x, axis=1))
-        low, high = self.weight_range[label]
-        self.weight_range[label] = min(low, w.min()), max(high, w.max())
-        self.negative[label] += np.count_nonzero(w < 0.0)
+        for c in np.unique(label[described]).tolist():
+            chosen = described & (label == c)
+            x = np.asfortranarray(frame.filter(chosen).select(frame.columns[: len(self.bins)]).to_numpy().T)
+            self.pairs[c] += pair_sums(x, w[chosen], self.survey.centre)
+            self.low[c] = np.fmin(self.low[c], np.fmin.reduce(x, axis=1))
+            self.high[c] = np.fmax(self.high[c], np.fmax.reduce(x, axis=1))
+            low, high = self.weight_range[c]
+            self.weight_range[c] = min(low, w[chosen].min()), max(high, w[chosen].max())
+            self.negative[c] += np.count_nonzero(w[chosen] < 0.0)
 
 
 def bin_numbers(x: Floats, edges: Floats) -> Ints:
@@ -360,3 +334,77 @@ def _counted(code: Ints, w: Floats, shape: tuple[int, ...]) -> Floats:
     size = math.prod(shape[:-1])
     sums = (np.bincount(code, weights=weights, minlength=size) for weights in (None, w, w * w))
     return np.stack([total.astype(np.float64) for total in sums], axis=1).reshape(shape)
+
+
+def binned_auc(background: Floats, signal: Floats) -> tuple[float, float, float] | None:
+    """Weighted AUC from ordered bins, events in one bin counting as ties.
+
+    Pairs in one bin count one half where the exact value is 0 or 1, hence an error of at most half the product of the
+    two shares, summed over the bins; bins that hold one value only (odd numbers, and missing) are exact.
+
+    Args:
+        background: (bins, 3) events, weights, squared weights, in ascending order of the feature; even numbers are
+            open bins. The bound holds for weights that are not negative.
+        signal: the same of the signal.
+
+    Returns:
+        The AUC, its standard error and the largest error that binning can have caused, or None if a class has no
+        positive weight.
+    """
+    total_b, total_s = float(background[:, 1].sum()), float(signal[:, 1].sum())
+    if not (total_b > 0.0 and total_s > 0.0):
+        return None
+    b, s = background[:, 1] / total_b, signal[:, 1] / total_s
+    below = np.cumsum(b) - 0.5 * b
+    above = s.sum() - np.cumsum(s) + 0.5 * s
+    value = float(np.sum(s * below))
+    variance = float(np.sum(signal[:, 2] * (below - value) ** 2)) / total_s**2
+    variance += float(np.sum(background[:, 2] * (above - value) ** 2)) / total_b**2
+    inexact = np.abs(s * b)
+    inexact[1::2] = 0.0
+    return value, float(np.sqrt(variance)), 0.5 * float(np.sum(inexact))
+
+
+def quantiles(weights: Floats, edges: Floats, low: float, high: float) -> tuple[float, ...]:
+    """Weighted quantiles of present values between `low` and `high`, linear inside a fine bin.
+
+    Args:
+        weights: (2 E + 1,) weight in each bin.
+        edges: (E,) fine edges.
+        low: smallest value.
+        high: largest value.
+    """
+    wanted = np.array(QUANTILES) * float(weights.sum())
+    if not wanted[0] > 0.0:
+        return (float("nan"),) * len(QUANTILES)
+    walls = np.repeat(edges, 2)  # a bin of a single value begins and ends there
+    left, right = np.maximum(low, np.append(low, walls)), np.minimum(high, np.append(walls, high))
+    reached = np.maximum.accumulate(np.cumsum(weights))
+    at = np.minimum(np.searchsorted(reached, wanted), weights.size - 1)
+    before = np.append(0.0, reached)[at]
+    inside = reached[at] - before
+    part = np.divide(wanted - before, inside, out=np.full(at.size, 0.5), where=inside > 0.0)
+    return tuple((left[at] + part * (right[at] - left[at])).tolist())
+
+
+def histogram(bins: Floats, fine: Floats, display: Floats, scale: float) -> Histogram:
+    """Sum fine bins to the displayed ones, [low, high) each, the last one closed; exact, as the edges are shared."""
+    start = 2 * np.searchsorted(fine, display) + 1
+    start[-1] += 1  # the last bin includes its upper edge
+    shown = [bins[first:last] for first, last in pairwise(start.tolist())]
+    values = tuple(scale * float(part[:, 1].sum()) for part in shown)
+    variances = tuple(scale**2 * float(part[:, 2].sum()) for part in shown)
+    below, above = (scale * float(part[:, 1].sum()) for part in (bins[: start[0]], bins[start[-1] : -1]))
+    return Histogram(values, variances, below, above)
+
+
+def ks_distance(first: Floats, second: Floats) -> tuple[float, float] | None:
+    """Kolmogorov-Smirnov distance of two sets of bin contents, and the largest error binning can have caused."""
+    total, other = float(first.sum()), float(second.sum())
+    if not (total > 0.0 and other > 0.0):
+        return None
+    f, g = first / total, second / other
+    distance = float(np.max(np.abs(np.cumsum(f) - np.cumsum(g))))
+    # Inside an open bin the two curves can separate by at most the larger of the two shares in it.
+    error = float(np.max(np.maximum(np.abs(f), np.abs(g))[0::2], initial=0.0))
+    return distance, error

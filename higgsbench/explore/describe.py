@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-import higgsbench.explore.statistics as stats
+import higgsbench.explore.counts as stats
 from higgsbench.errors import DataError
 from higgsbench.events.read import EventStream, open_events
 from higgsbench.explore.counts import BACKGROUND, CLASS_NAMES, SIGNAL, UNLABELLED, Survey, Table, Tally
@@ -23,10 +23,13 @@ from higgsbench.explore.result import (
     FeatureSummary,
     GroupRow,
     MissingRow,
+    Pair,
     SampleInfo,
+    SplitCase,
     SplitStudy,
     WeightSummary,
-)  # fmt: skip
+)
+from higgsbench.metrics import ams, ams_gradient
 from higgsbench.metrics.estimates import ks_p_value
 from higgsbench.schema import ATLAS_HIGGS, DERIVED, PRIMARY, UNITS
 
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from higgsbench.events import Events
-    from higgsbench.explore.counts import Floats
+    from higgsbench.metrics.weights import Floats
     from higgsbench.schema import TableSchema
 
 _ORDER = (SIGNAL, BACKGROUND, UNLABELLED)
@@ -136,13 +139,12 @@ class _Found:
             quantile_levels=stats.QUANTILES,
             features=tuple(self._feature(place, name) for place, name in enumerate(schema.features)),
             correlations=tuple(self._correlations()),
-            drift=tuple(self._drift(k, place) for k in range(1, 1 + len(self.others)) for place in self._places()),
+            drift=tuple(
+                self._drift(k, place) for k in range(1, 1 + len(self.others)) for place in range(len(schema.features))
+            ),
             split=self._split(),
             notes=tuple(self._notes()),
         )
-
-    def _places(self) -> range:
-        return range(len(self.table.schema.features))
 
     def _samples(self) -> Iterator[SampleInfo]:
         described = " + ".join(self.survey.described) or "all events"
@@ -197,7 +199,7 @@ class _Found:
         raw = stats.binned_auc(lowest[BACKGROUND], lowest[SIGNAL])
         value, se, binning = auc or (None, None, None)
         edges = tuple(self.survey.display[place].tolist())
-        return FeatureSummary(name, UNITS.get(name), edges, classes, value, se, binning, raw and raw.value)
+        return FeatureSummary(name, UNITS.get(name), edges, classes, value, se, binning, raw[0] if raw else None)
 
     def _class(self, place: int, label: int) -> ClassSummary:
         bins, fine = self.tally.bins[place][0, label], self.survey.fine[place]
@@ -221,16 +223,15 @@ class _Found:
         )
 
     def _correlations(self) -> Iterator[Correlations]:
+        """Yield the correlations of the expected mixture and of each class, or of all events without labels."""
         names, centre, (b, s, unlabelled) = self.table.features, self.survey.centre, self.tally.pairs
-        if self.tally.totals[0, UNLABELLED, 0]:
-            yield stats.correlations("all", unlabelled, centre, names)
-            return
         # The sums of 1 stay numbers of events, those of w^2 are rescaled twice.
         of_b, of_s = (np.array([1.0, f, f**2, f, f, f])[:, None, None] for f in self.scales[:UNLABELLED])
-        yield stats.correlations("all", of_b * b + of_s * s, centre, names)
+        known = not self.tally.totals[0, UNLABELLED, 0]
+        yield correlations("all", of_b * b + of_s * s if known else unlabelled, centre, names)
         for label, sums in ((SIGNAL, s), (BACKGROUND, b)):
-            if self.tally.totals[0, label, 0]:
-                yield stats.correlations(CLASS_NAMES[label], sums, centre, names)
+            if known and self.tally.totals[0, label, 0]:
+                yield correlations(CLASS_NAMES[label], sums, centre, names)
 
     def _expected(self, place: int, k: int) -> tuple[Floats, float] | None:
         """Return the bins of the expected mixture of both classes in a sample, and its effective number of events."""
@@ -266,9 +267,7 @@ class _Found:
         example = self.survey.example
         if self.references is None or example is None:
             return None
-        return stats.split_study(
-            self.tally.folds, self.survey.fine[example], self.table.features[example], self.references
-        )
+        return split_study(self.tally.folds, self.survey.fine[example], self.table.features[example], self.references)
 
     def _notes(self) -> Iterator[str]:
         """Say what could not be shown, and why."""
@@ -331,3 +330,112 @@ def _group_row(number: int | None, counts: Floats, scales: Sequence[float]) -> G
 def _effective(counts: Floats) -> float:
     """Kish's effective sample size, as `metrics.effective_sample_size`, from events, weights and squared weights."""
     return float(counts[1] ** 2 / counts[2]) if counts[2] > 0.0 else 0.0
+
+
+_FEWEST = 30  # common events of a pair that may be listed
+
+
+def correlation_matrix(sums: Floats, centre: Floats) -> Floats:
+    """(p, p) weighted Pearson correlations; NaN where a feature does not vary or no event has both.
+
+    Args:
+        sums: (6, p, p) sums over pairs, see `counts.pair_sums`.
+        centre: (p,) numbers that were subtracted from the values.
+    """
+    _, w, _, x, xx, xy = sums
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = x / w
+        variance = xx / w - mean**2
+        # The remainder of a constant is rounding, not variance.
+        variance[~(variance > 1e-12 * (xx / w + (centre**2)[:, None]))] = np.nan
+        r = (xy / w - mean * mean.T) / np.sqrt(variance * variance.T)
+    # Matrix products may round the two halves differently.
+    symmetric: Floats = np.where(np.tri(*r.shape, dtype=np.bool_), r, r.T)
+    return np.clip(symmetric, -1.0, 1.0)
+
+
+def correlations(label: str, sums: Floats, centre: Floats, names: Sequence[str], strongest: int = 10) -> Correlations:
+    """Return the matrix and its strongest pairs, with standard errors (1 - r^2) / sqrt(effective events)."""
+    r, (n, w, w2) = correlation_matrix(sums, centre), sums[:3]
+    first, second = np.triu_indices(len(names), 1)
+    usable = np.isfinite(r[first, second]) & (n[first, second] >= _FEWEST)
+    first, second = first[usable], second[usable]
+    order = np.argsort(-np.abs(r[first, second]), kind="stable")[:strongest]
+    pairs = []
+    for i, j in zip(first[order].tolist(), second[order].tolist(), strict=True):
+        value, effective = float(r[i, j]), float(w[i, j] ** 2 / w2[i, j])
+        pairs.append(Pair(names[i], names[j], value, (1.0 - value**2) / effective**0.5, int(n[i, j])))
+    return Correlations(label, tuple(tuple(row) for row in r.tolist()), tuple(pairs))
+
+
+def _best_cut(bins: Floats, scales: tuple[float, float]) -> tuple[int, bool] | None:
+    """Find the bin boundary with the highest AMS: events in bins >= at (above) or < at pass; missing never pass."""
+    b, s = (scale * bins[c, :-1, 1] for c, scale in enumerate(scales))
+    found: list[tuple[float, int, bool]] = []
+    candidates = np.arange(1, s.size, 2)  # cut at the value of an edge, never inside an open bin
+    for above in (True, False):
+        s_in, b_in = (np.cumsum(v[::-1])[::-1] if above else np.cumsum(v) - v for v in (s, b))
+        usable = candidates[(s_in[candidates] >= 0.0) & (b_in[candidates] >= 0.0)]
+        if usable.size:
+            values = np.asarray(ams(s_in[usable], b_in[usable]))
+            found.append((float(values.max()), int(usable[np.argmax(values)]), above))
+    return max(found, key=lambda cut: cut[0])[1:] if found else None
+
+
+def split_study(folds: Floats, edges: Floats, feature: str, totals: tuple[float, float]) -> SplitStudy | None:
+    """Select everything, and by the best cut on one feature, in growing random parts of the events.
+
+    Args:
+        folds: (folds, 2, bins, 3) bins of the feature in random equal parts; class 0 is background.
+        edges: fine edges of the feature.
+        feature: its name.
+        totals: (N_s, N_b).
+
+    Returns:
+        The study, or None where a part lacks a class or a selected sum is negative.
+    """
+    if (folds[:, :, :, 1].sum(axis=2) <= 0.0).any():
+        return None
+    whole = folds.sum(axis=0)
+    full_scales = _scales(whole.sum(axis=1), totals)
+    found = _best_cut(whole, full_scales)
+    if found is None:
+        return None
+    at, above = found
+    cut = float(edges[at // 2])
+    selections = {
+        "all events": slice(None),
+        f"{feature} {'≥' if above else '<'} {cut:.6g}": slice(at, -1) if above else slice(at),
+    }
+    cases = []
+    for parts in range(1, len(folds) + 1):
+        bins = folds[:parts].sum(axis=0)
+        every = bins.sum(axis=1)
+        for selection, limits in selections.items():
+            chosen = bins[:, limits].sum(axis=1)
+            if (chosen[:, 1] < 0.0).any():
+                return None
+            for rescaled in (False, True):
+                used = _scales(every, totals) if rescaled else full_scales
+                cases.append(_case(parts / len(folds), selection, chosen, every, used, rescaled))
+    return SplitStudy(feature, cut, above, tuple(cases))
+
+
+def _scales(every: Floats, totals: tuple[float, float]) -> tuple[float, float]:
+    """Factors on the weights of background and signal that bring their sums to the reference totals."""
+    return totals[1] / float(every[0, 1]), totals[0] / float(every[1, 1])
+
+
+def _case(
+    fraction: float, selection: str, chosen: Floats, every: Floats, scales: tuple[float, float], rescaled: bool
+) -> SplitCase:
+    """AMS with its error; with rescaling the class totals are fixed, without it they fluctuate like the selection."""
+    b, s = (float(scales[c] * chosen[c, 1]) for c in (0, 1))
+    variance = []
+    for c in (0, 1):
+        share = chosen[c, 1] / every[c, 1] if rescaled else 0.0
+        spread = (1.0 - 2.0 * share) * chosen[c, 2] + share**2 * every[c, 2]
+        variance.append(max(float(scales[c] ** 2 * spread), 0.0))
+    by_s, by_b = ams_gradient(s, b)
+    se = float(np.sqrt(by_s[0] ** 2 * variance[1] + by_b[0] ** 2 * variance[0]))
+    return SplitCase(f"{fraction:.0%} of the events", fraction, rescaled, selection, s, b, ams(s, b), se)

@@ -1,14 +1,13 @@
 """An exploration as one self-contained page and as text for the terminal, readable from 80 columns.
 
-Both show the same sections. The terminal leaves out pictures, details, and columns for which it has no room; columns
-therefore come in the order of their importance.
+The terminal leaves out pictures, details, and columns for which it has no room: the most important columns come first.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
@@ -33,8 +32,9 @@ from higgsbench.pages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
+    from matplotlib.figure import Figure
     from rich.console import RenderableType
 
     from higgsbench.explore.result import Correlations, Exploration, FeatureSummary, SplitStudy
@@ -43,12 +43,7 @@ if TYPE_CHECKING:
 _COLORS = {"signal": draw.SIGNAL, "background": draw.BACKGROUND, "unlabelled": draw.BACKGROUND}
 _SHORT = {"signal": "s", "background": "b", "unlabelled": "all"}
 _FIRST_ROWS = {"correlations": 5, "drift": 5}  # of a table of such a section in the terminal; others are shown whole
-Drawn: TypeAlias = "Callable[[Callable[[Exploration], str], str, str], list[Part]]"
-"""Makes a part of a figure, its description and its caption, or leaves it out."""
-
 _FOLDED = 28  # characters of a text that a terminal keeps in one line
-
-# Figures and sentences
 
 
 def _unit(unit: str | None) -> str:
@@ -56,53 +51,22 @@ def _unit(unit: str | None) -> str:
     return "?" if unit is None else unit or "1"
 
 
-def _group(number: int | None) -> str:
-    return "all" if number is None else str(number)
-
-
-def _split_sentence(study: SplitStudy) -> str:
-    """Say in numbers of this data what happens to an AMS without rescaling."""
-    part = [c for c in study.cases if c.selection != "all events" and c.fraction == study.cases[0].fraction]
-    raw, rescaled = (next(c for c in part if c.rescaled is flag) for flag in (False, True))
-    whole = next(c for c in study.cases if c.fraction == 1.0 and c.rescaled and c.selection == raw.selection)
-    return (
-        f"The cut {raw.selection} has AMS {with_error(whole.ams, whole.ams_se)} on all described events. A random "
-        f"{raw.fraction:.0%} of them gives {with_error(raw.ams, raw.ams_se)} as it is, {raw.ams / whole.ams:.2f} of "
-        f"it. Fewer events look like less luminosity: within the errors, "
-        f"sqrt({raw.fraction:g}) = {math.sqrt(raw.fraction):.2f} of it is expected. "
-        f"With weights rescaled per class to N_s and N_b it gives {with_error(rescaled.ams, rescaled.ams_se)}. "
-        "The cut was chosen on the same events, so its AMS is optimistic."
-    )
-
-
-def _headline(found: Exploration) -> str:
-    """Say in one line what is described."""
-    sample = found.described
-    text = f"{sample.events:,} events ({sample.name})"
-    if sample.signal is not None and sample.background is not None:
-        text += f": {sample.signal:,} signal, {sample.background:,} background"
-    if found.n_s is not None and found.n_b is not None:
-        text += f"; expected N_s = {found.n_s:,.2f}, N_b = {found.n_b:,.1f}, s/b = 1/{found.n_b / found.n_s:,.0f}"
-    return text
-
-
-def _feature_figure(feature: FeatureSummary) -> str:
+def _feature_figure(feature: FeatureSummary) -> Figure:
     """Draw the histograms of all classes, each with unit area, with bands of one standard error."""
     figure, ax = draw.new_figure(3.6, 2.5, layout=None)
     # Thirty of them: a fixed layout saves seconds.
     figure.subplots_adjust(left=0.16, right=0.95, bottom=0.18, top=0.92)
     edges = np.array(feature.edges)
-    width = np.diff(edges)
     for summary in feature.classes:
-        bars = summary.histogram
+        bars, color = summary.histogram, _COLORS[summary.label]
         values, errors = np.array(bars.values), np.sqrt(np.array(bars.variances))
-        total = values.sum() + bars.below + bars.above
-        if not total > 0.0:
+        area = (values.sum() + bars.below + bars.above) * np.diff(edges)
+        if not (area > 0.0).all():
             continue
-        density, error = values / total / width, errors / total / width
-        color = _COLORS[summary.label]
-        dashed = summary.label == "signal"
-        ax.stairs(density, edges, color=color, label=summary.label, linestyle="--" if dashed else "-")
+        density, error = values / area, errors / area
+        ax.stairs(
+            density, edges, color=color, label=summary.label, linestyle="--" if summary.label == "signal" else "-"
+        )
         low, high = (np.append(v, v[-1]) for v in (np.maximum(density - error, 0.0), density + error))
         ax.fill_between(edges, low, high, step="post", color=color, alpha=0.25, linewidth=0)
     ax.set_xlim(float(edges[0]), float(edges[-1]))
@@ -111,125 +75,102 @@ def _feature_figure(feature: FeatureSummary) -> str:
     ax.set_ylabel(f"density [1/{feature.unit}]" if feature.unit else "density")
     ax.locator_params(axis="x", nbins=6)
     ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-    ax.legend(loc="upper right", ncols=len(feature.classes))
-    return draw.svg_text(figure)
+    if feature.classes:
+        ax.legend(loc="upper right", ncols=len(feature.classes))
+    return figure
 
 
-def _balance_figure(found: Exploration) -> str:
+def _balance_figure(found: Exploration) -> Figure:
     """Draw events in the file beside expected events, by group, on a logarithmic axis."""
-    from matplotlib.figure import Figure
-
     rows = [g for g in found.groups if g.group is not None] or list(found.groups)
-    figure = Figure(figsize=(7.2, 2.8), layout="constrained")
-    left = figure.add_subplot(1, 2, 1)
-    axes = (left, figure.add_subplot(1, 2, 2, sharey=left))
-    at = np.arange(len(rows))
-    tables: tuple[tuple[str, list[Any], list[Any]], ...] = (
-        ("events in the file", [r.signal_events for r in rows], [r.background_events for r in rows]),
-        ("expected events", [r.signal_expected for r in rows], [r.background_expected for r in rows]),
-    )
-    for ax, (title, signal, background) in zip(axes, tables, strict=True):
-        for offset, label, values in ((-0.2, "signal", signal), (0.2, "background", background)):
-            heights = [max(float(v or 0.0), 0.0) for v in values]
-            hatch = "///" if label == "signal" else None
+    figure, axes = draw.new_figure(7.2, 2.8, 1, 2, sharey=True)
+    at, shown = np.arange(len(rows)), []
+    for ax, title, kind in zip(axes, ("events in the file", "expected events"), ("events", "expected"), strict=True):
+        for offset, label, hatch in ((-0.2, "signal", "///"), (0.2, "background", None)):
+            heights = [max(float(getattr(row, f"{label}_{kind}") or 0.0), 0.0) for row in rows]
+            shown += [height for height in heights if height > 0.0]
             ax.bar(at + offset, heights, 0.4, label=label, color=_COLORS[label], hatch=hatch, edgecolor=draw.PAPER)
         draw.log_axis(ax, "y")
-        ax.set_xticks(at, [_group(r.group) for r in rows])
+        ax.set_xticks(at, ["all" if row.group is None else str(row.group) for row in rows])
         ax.tick_params(axis="x", which="minor", bottom=False)
         ax.set_xlabel(found.group or "")
         ax.set_title(title)
-    shown = [float(v) for _, *columns in tables for values in columns for v in values if v and v > 0.0]
     if shown:
         axes[0].set_ylim(min(shown) / 3.0, max(shown) * 8.0)
     axes[0].set_ylabel("events")
     axes[1].legend(loc="upper right", ncols=2)
-    return draw.svg_text(figure)
+    return figure
 
 
-def _auc_figure(found: Exploration) -> str:
+def _auc_figure(found: Exploration) -> Figure:
     """Draw the single-feature AUC with its standard errors, strongest feature on top."""
     rows = [f for f in found.ranked() if f.auc is not None]
     figure, ax = draw.new_figure(7.2, 1.0 + 0.19 * len(rows))
-    at = np.arange(len(rows))
-    values = np.array([f.auc for f in rows], dtype=float)
-    errors = [f.auc_se or 0.0 for f in rows]
+    values, errors = [f.auc for f in rows], [f.auc_se or 0.0 for f in rows]
     ax.axvline(0.5, color=draw.INK, linewidth=0.8, linestyle=":")
-    ax.errorbar(values, at, xerr=errors, fmt="o", markersize=3.5, color=_COLORS["background"], capsize=2)
-    ax.set_yticks(at, [f.name for f in rows])
-    ax.set_ylim(len(rows) - 0.3, -0.7)
+    ax.errorbar(values, range(len(rows)), xerr=errors, fmt="o", markersize=3.5, color=draw.BACKGROUND, capsize=2)
+    draw.name_axis(ax, [f.name for f in rows])
     ax.set_xlabel("weighted AUC of the feature by itself (0.5: no separation; below: signal has the smaller values)")
-    return draw.svg_text(figure)
+    return figure
 
 
-def _correlation_figure(found: Correlations, names: tuple[str, ...]) -> str:
+def _correlation_figure(found: Correlations, names: Sequence[str]) -> Figure:
     """Draw a correlation matrix."""
     side = 2.6 + 0.155 * len(names)
     figure, ax = draw.new_figure(side, side - 0.9)
-    matrix = np.array(found.matrix, dtype=float)
-    mesh = ax.pcolormesh(matrix, cmap="PuOr_r", vmin=-1, vmax=1, rasterized=True)
+    mesh = ax.pcolormesh(np.array(found.matrix), cmap="PuOr_r", vmin=-1, vmax=1, rasterized=True)
     at = np.arange(len(names)) + 0.5
     ax.set_xticks(at, names, rotation=90, fontsize=6.5)
     ax.set_yticks(at, names, fontsize=6.5)
     ax.minorticks_off()
     ax.tick_params(length=0)
     ax.set_ylim(len(names), 0)
-    ax.set_xlim(0, len(names))
-    bar = figure.colorbar(mesh, ax=ax, shrink=0.7)
-    bar.set_label("weighted correlation")
-    return draw.svg_text(figure)
+    figure.colorbar(mesh, ax=ax, shrink=0.7).set_label("weighted correlation")
+    return figure
 
 
-def _drift_figure(found: Exploration) -> str:
+def _drift_figure(found: Exploration) -> Figure:
     """Draw the Kolmogorov-Smirnov distance of every feature, one marker per sample."""
-    names = list(dict.fromkeys(r.feature for r in found.drift))
-    samples = [s.name for s in found.samples if not s.described]
+    names = [f.name for f in found.features]
     figure, ax = draw.new_figure(7.2, 1.2 + 0.19 * len(names))
+    samples = list(dict.fromkeys(r.sample for r in found.drift))
     for k, sample in enumerate(samples):
-        rows = {r.feature: r for r in found.drift if r.sample == sample}
-        values = np.array([rows[n].ks for n in names], dtype=float)  # None becomes NaN: no marker
+        values = np.array([r.ks for r in found.drift if r.sample == sample], dtype=float)  # NaN for None: no marker
         marker, color = "os^Dv<>"[k % 7], draw.SERIES[k % len(draw.SERIES)]
-        ax.plot(values, np.arange(len(names)), marker, markersize=4, color=color, label=sample, linestyle="none")
-    ax.set_yticks(np.arange(len(names)), names)
-    ax.set_ylim(len(names) - 0.3, -0.7)
+        ax.plot(values, range(len(names)), marker, markersize=4, color=color, label=sample, linestyle="none")
+    draw.name_axis(ax, names)
     ax.set_xlim(left=0.0)
     ax.set_xlabel(f"Kolmogorov-Smirnov distance to {found.described.name}, every event counting the same")
-    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=max(len(samples), 1))
-    return draw.svg_text(figure)
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(samples))
+    return figure
 
 
-def _split_figure(found: Exploration) -> str:
+def _split_figure(found: SplitStudy) -> Figure:
     """Draw the AMS of one cut against the share of the events it is measured on."""
     figure, ax = draw.new_figure(5.4, 3.2)
-    cases: list[Any] = [c for c in found.split.cases if c.selection != "all events"] if found.split else []
-    looks = ((False, "--s", _COLORS["signal"], "weights as they are"), (True, "-o", _COLORS["background"], "rescaled"))
+    cases = [c for c in found.cases if c.selection != "all events"]
+    looks = ((False, "--s", draw.SIGNAL, "weights as they are"), (True, "-o", draw.BACKGROUND, "rescaled"))
     for rescaled, fmt, color, label in looks:
-        part = [c for c in cases if c.rescaled is rescaled]
-        x, y = [100 * c.fraction for c in part], [c.ams for c in part]
-        ax.errorbar(x, y, yerr=[c.ams_se for c in part], fmt=fmt, color=color, label=label, markersize=4, capsize=2)
+        x, y, error = zip(*((100 * c.fraction, c.ams, c.ams_se) for c in cases if c.rescaled is rescaled), strict=True)
+        ax.errorbar(x, y, yerr=error, fmt=fmt, color=color, label=label, markersize=4, capsize=2)
     ax.set_ylim(bottom=0.0)
     ax.set_xlim(0.0, 105.0)
     ax.set_xlabel("share of the events [%]")
     ax.set_ylabel("AMS [standard deviations]")
-    ax.legend(loc="lower right", title=cases[0].selection if cases else None)
-    return draw.svg_text(figure)
+    ax.legend(loc="lower right", title=cases[0].selection)
+    return figure
 
 
-# Sections
-
-
-def _sections(found: Exploration, *, pictures: bool) -> list[Section]:
-    def drawn(figure: Callable[[Exploration], str], alt: str, caption: str) -> list[Part]:
-        return [Picture(figure(found), alt, caption)] if pictures else []
-
+def _sections(found: Exploration, pictures: draw.Pictures | None) -> list[Section]:
     return [
         Section("columns", "Columns", _columns(found)),
-        Section("balance", "Class balance and weights", _balance(found, drawn)),
+        Section("balance", "Class balance and weights", _balance(found, pictures)),
         Section("missing", "Missing values", _missing(found)),
-        Section("separation", "Single-feature separation", _separation(found, drawn) if pictures else []),
+        Section("separation", "Single-feature separation", _separation(found, pictures) if pictures else []),
         Section("features", "Features", _features(found, pictures)),
         Section("correlations", "Correlations", _correlations(found, pictures)),
-        Section("drift", "Drift", _drift(found, drawn)),
-        Section("splits", "Why splits must rescale weights", _split(found, drawn)),
+        Section("drift", "Drift", _drift(found, pictures)),
+        Section("splits", "Why splits must rescale weights", _split(found, pictures)),
     ]
 
 
@@ -250,13 +191,13 @@ def _columns(found: Exploration) -> list[Part]:
     ]
 
 
-def _balance(found: Exploration, drawn: Drawn) -> list[Part]:
+def _balance(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:
     group = found.group or "group"
     headings = [group, "s events", "b events", "s expected", "b expected", "s/b", "s eff.", "b eff.", "events"]
     rows: list[Sequence[str]] = [
-        (_group(g.group), count(g.signal_events), count(g.background_events), number(g.signal_expected, 5),
-         number(g.background_expected, 5), number(g.s_over_b, 3), count(g.signal_effective),
-         count(g.background_effective), count(g.events))
+        ("all" if g.group is None else str(g.group), count(g.signal_events), count(g.background_events),
+         number(g.signal_expected, 5), number(g.background_expected, 5), number(g.s_over_b, 3),
+         count(g.signal_effective), count(g.background_effective), count(g.events))
         for g in found.groups
     ]  # fmt: skip
     caption = f"Class balance{f' by {found.group}' if found.group else ''}"
@@ -270,6 +211,10 @@ def _balance(found: Exploration, drawn: Drawn) -> list[Part]:
         for w in found.weights
     ]  # fmt: skip
     columns = ["class", "events", "effective", "ratio", "sum w", "min w", "max w", "negative"]
+    title = f"Weights: {found.weight or 'none, every event counts 1'}"
+    parts: list[Part] = [Table(caption, headings, rows), Table(title, columns, weights)]
+    if pictures is None or not found.labelled:
+        return parts
     total = found.groups[-1]
     alt = (
         f"Bars of signal and background events by {found.group or 'class'}: in the file {count(total.signal_events)} "
@@ -277,27 +222,22 @@ def _balance(found: Exploration, drawn: Drawn) -> list[Part]:
         f"{number(total.background_expected)}."
     )
     below = "Events in the file and expected events; logarithmic axis."
-    return [
-        *(drawn(_balance_figure, alt, below) if found.labelled else ()),
-        Table(caption, headings, rows),
-        Table(f"Weights: {found.weight or 'none, every event counts 1'}", columns, weights),
-    ]
+    return [pictures.add("balance", _balance_figure(found), alt, below), *parts]
 
 
 def _missing(found: Exploration) -> list[Part]:
     """Show the missing values; features with the same numbers share their rows."""
     if not found.missing:
         return ["No value is missing."]
-    by_feature: dict[str, dict[tuple[str, int | None], Any]] = {}
-    for row in found.missing:
-        by_feature.setdefault(row.feature, {})[row.label, row.group] = row
+    table = {(row.feature, row.label, row.group): row for row in found.missing}
     groups = [g.group for g in found.groups if g.group is not None]
     patterns: dict[tuple[tuple[str, ...], ...], list[str]] = {}
-    for feature, table in by_feature.items():
+    for feature in dict.fromkeys(row.feature for row in found.missing):
         lines = tuple(
-            (_SHORT[label], count(table[label, None].missing),
-             *(percent(table[label, g].weighted_share) for g in (None, *groups)), percent(table[label, None].share))
-            for label in dict.fromkeys(label for label, _ in table)
+            (_SHORT[label], count(table[feature, label, None].missing),
+             *(percent(table[feature, label, g].weighted_share) for g in (None, *groups)),
+             percent(table[feature, label, None].share))
+            for label in dict.fromkeys(row.label for row in found.missing)
         )  # fmt: skip
         patterns.setdefault(lines, []).append(feature)
     headings = ["feature", "class", "missing", "share", *(f"={g}" for g in groups), "unweighted"]
@@ -308,13 +248,13 @@ def _missing(found: Exploration) -> list[Part]:
     return [Table(caption, headings, rows, text=(0, 1))]
 
 
-def _separation(found: Exploration, drawn: Drawn) -> list[Part]:
+def _separation(found: Exploration, pictures: draw.Pictures) -> list[Part]:
     best = ", ".join(f"{f.name} {with_error(f.auc, f.auc_se)}" for f in found.ranked()[:3] if f.auc is not None)
     alt = f"Weighted AUC of each feature; strongest: {best}."
-    return drawn(_auc_figure, alt, "Bars: one standard error.") if best else []
+    return [pictures.add("auc", _auc_figure(found), alt, "Bars: one standard error.")] if best else []
 
 
-def _features(found: Exploration, pictures: bool) -> list[Part]:
+def _features(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:
     labels = [w.label for w in found.weights]
     headings = ["feature", "unit", *(f"{_SHORT[label]} mean" for label in labels)]
     caption = "Features, weighted"
@@ -330,7 +270,7 @@ def _features(found: Exploration, pictures: bool) -> list[Part]:
         auc = (with_error(f.auc, f.auc_se), number(f.auc_binning, 2), number(f.auc_missing_low))
         rows.append((f.name, _unit(f.unit), *(number(means.get(c)) for c in labels), *(auc if found.labelled else ())))
     parts: list[Part] = [Table(caption, headings, rows, text=(0, 1))]
-    if not pictures:
+    if pictures is None:
         return parts
     levels = [f"{level:.0%}" for level in found.quantile_levels]
     headings = ["feature", "unit", "class", "present", "mean", "std", "min", *levels, "max"]
@@ -342,42 +282,38 @@ def _features(found: Exploration, pictures: bool) -> list[Part]:
     ]  # fmt: skip
     numbers = Table("Weighted statistics of present values; percentages are quantiles", headings, rows, text=range(3))
     intro = "Weighted histograms, each class with unit area; bands: one standard error of the bin."
-    gallery = Gallery([Picture(_feature_figure(f), _feature_alt(f), _outside(f)) for f in found.features])
+    gallery = Gallery([_feature_picture(feature, pictures) for feature in found.features])
     return [*parts, intro, gallery, Details("All numbers", [numbers])]
 
 
-def _feature_alt(feature: FeatureSummary) -> str:
+def _feature_picture(feature: FeatureSummary, pictures: draw.Pictures) -> Picture:
     unit = f" {feature.unit}" if feature.unit else ""
-    parts = [
-        f"{c.label} mean {number(c.mean)}{unit}, standard deviation {number(c.std)}{unit}" for c in feature.classes
-    ]
-    return f"Histogram of {feature.name}: {'; '.join(parts) or 'no value present'}."
-
-
-def _outside(feature: FeatureSummary) -> str:
-    parts = []
+    means, outside = [], []
     for c in feature.classes:
-        bars = c.histogram
-        outside, total = bars.below + bars.above, sum(bars.values) + bars.below + bars.above
-        if outside > 0.0 and total > 0.0:
-            parts.append(f"{percent(outside / total)} of {c.label}")
-    return f"Outside the axis: {', '.join(parts)}." if parts else ""
+        means.append(f"{c.label} mean {number(c.mean)}{unit}, standard deviation {number(c.std)}{unit}")
+        out, total = c.histogram.below + c.histogram.above, sum(c.histogram.values)
+        if out > 0.0 and total + out > 0.0:
+            outside.append(f"{percent(out / (total + out))} of {c.label}")
+    alt = f"Histogram of {feature.name}: {'; '.join(means) or 'no value present'}."
+    caption = f"Outside the axis: {', '.join(outside)}." if outside else ""
+    return pictures.add(feature.name, _feature_figure(feature), alt, caption)
 
 
-def _correlations(found: Exploration, pictures: bool) -> list[Part]:
-    names, drawings, tables = tuple(f.name for f in found.features), [], []
+def _correlations(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:
+    names, drawings, tables = [f.name for f in found.features], [], []
     for c in found.correlations:
         label = c.label if c.label != "all" else "expected mixture" if found.labelled else "all events"
         rows = [(p.first, p.second, f"{p.r:+.4f}", f"{p.se:.4f}", count(p.events)) for p in c.strongest]
         headings = ["feature", "feature", "r", "s.e.", "events"]
         tables.append(Table(f"Strongest weighted correlations, {label}", headings, rows, text=(0, 1)))
         if pictures:
-            drawings.append(Picture(_correlation_figure(c, names), f"Matrix of weighted correlations, {label}.", label))
+            alt = f"Matrix of weighted correlations, {label}."
+            drawings.append(pictures.add("correlations", _correlation_figure(c, names), alt, label))
     intro = "Weighted Pearson correlations over events that have both features; blank: no such events, or no variation."
     return [intro, Gallery(drawings, "wide"), *tables] if pictures else list(tables)
 
 
-def _drift(found: Exploration, drawn: Drawn) -> list[Part]:
+def _drift(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:
     if not found.drift:
         return []
     words = ", ".join(f"{r.feature} ({r.sample})" for r in [r for r in found.drift if r.flagged][:5]) or "none"
@@ -386,10 +322,7 @@ def _drift(found: Exploration, drawn: Drawn) -> list[Part]:
         "Distances of present values; KS: every event counts the same; weighted: expected distributions."
     )
     alt = f"Kolmogorov-Smirnov distance of each feature; drifting: {words}."
-    return [intro, *drawn(_drift_figure, alt, ""), *_drift_tables(found)]
-
-
-def _drift_tables(found: Exploration) -> Iterator[Table]:
+    parts: list[Part] = [intro, *([pictures.add("drift", _drift_figure(found), alt)] if pictures else [])]
     headings = ["feature", "", "KS", "p", "weighted KS", "p", "z", "missing", "missing there"]
     for sample in (s for s in found.samples if not s.described):
         drift = [r for r in found.drift if r.sample == sample.name]
@@ -401,12 +334,24 @@ def _drift_tables(found: Exploration) -> Iterator[Table]:
         flagged = sum(r.flagged for r in drift)
         caption = f"Drift: {found.described.name} against {sample.name} ({sample.events:,} events): "
         caption += f"{flagged} of {len(rows)} features" if flagged else "none found"
-        yield Table(caption, headings, rows, text=(0, 1))
+        parts.append(Table(caption, headings, rows, text=(0, 1)))
+    return parts
 
 
-def _split(found: Exploration, drawn: Drawn) -> list[Part]:
+def _split(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:
+    """Say in numbers of this data what happens to an AMS without rescaling."""
     if found.split is None:
         return []
+    cut = [c for c in found.split.cases if c.selection != "all events"]
+    raw, rescaled, whole = cut[0], cut[1], cut[-1]
+    intro = (
+        f"The cut {raw.selection} has AMS {with_error(whole.ams, whole.ams_se)} on all described events. A random "
+        f"{raw.fraction:.0%} of them gives {with_error(raw.ams, raw.ams_se)} as it is, {raw.ams / whole.ams:.2f} of "
+        f"it. Fewer events look like less luminosity: within the errors, "
+        f"sqrt({raw.fraction:g}) = {math.sqrt(raw.fraction):.2f} of it is expected. "
+        f"With weights rescaled per class to N_s and N_b it gives {with_error(rescaled.ams, rescaled.ams_se)}. "
+        "The cut was chosen on the same events, so its AMS is optimistic."
+    )
     headings = ["sample", "selected", "rescaled", "s", "b", "AMS ± s.e."]
     rows = [
         (c.sample, c.selection, "yes" if c.rescaled else "no", number(c.s, 5), number(c.b, 5),
@@ -416,20 +361,7 @@ def _split(found: Exploration, drawn: Drawn) -> list[Part]:
     caption = "One cut in growing random parts of the events; all events, rescaled: fixed totals, hence no error"
     alt = "AMS against the share of events: it rises like a square root as it is, and is flat with rescaled weights."
     numbers = Details("All numbers", [Table(caption, headings, rows, text=range(3))])
-    return [_split_sentence(found.split), *drawn(_split_figure, alt, ""), numbers]
-
-
-# Page and terminal
-
-
-def write_page(found: Exploration, target: Path) -> None:
-    """Write the page atomically.
-
-    Raises:
-        MissingExtraError: if the drawing libraries are absent.
-        DataError: if the file cannot be written.
-    """
-    draw.write_page(target, render_page(found))
+    return [intro, *([pictures.add("split", _split_figure(found.split), alt)] if pictures else []), numbers]
 
 
 def render_page(found: Exploration) -> str:
@@ -439,28 +371,20 @@ def render_page(found: Exploration) -> str:
         MissingExtraError: if the drawing libraries are absent.
     """
     with draw.style():
-        sections = _sections(found, pictures=True)
+        sections = _sections(found, draw.Pictures())
     footer = (
         f"Made by higgsbench {__version__} explore from {found.source}, layout {found.layout}. Weighted numbers use "
         "weights rescaled per class to the reference totals. The same numbers at full precision: --format json."
     )
-    return page(f"Exploration of {Path(found.source).name}", [_headline(found), *found.notes], sections, footer)
+    return page(f"Exploration of {Path(found.source).name}", [found.headline, *found.notes], sections, footer)
 
 
 def render_terminal(found: Exploration, width: int, *, color: bool = False) -> str:
-    """Return the summary as text.
-
-    Args:
-        found: the findings.
-        width: columns of the terminal.
-        color: whether to use ANSI colours and bold.
-    """
+    """Return the summary as text for a terminal of `width` columns, with `color` in ANSI colours and bold."""
     console = Console(width=width, force_terminal=color, color_system="standard" if color else None, highlight=False)
-    parts: list[RenderableType] = [
-        Text(f"{found.source} · layout {found.layout}", style="bold"),
-        Text(_headline(found)),
-    ]
-    for section in _sections(found, pictures=False):
+    title = f"{found.source} · layout {found.layout}"
+    parts: list[RenderableType] = [Text(title, style="bold"), Text(found.headline)]
+    for section in _sections(found, None):
         if section.parts:
             parts.append(Text(f"\n{section.title}", style="bold underline"))
         for part in section.parts:

@@ -118,11 +118,6 @@ class FeatureSummary:
     auc_binning: float | None
     auc_missing_low: float | None
 
-    @property
-    def power(self) -> float:
-        """Distance of the AUC from that of a random guess."""
-        return 0.0 if self.auc is None else abs(self.auc - 0.5)
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -251,9 +246,20 @@ class Exploration:
         """The sample that is described."""
         return next(s for s in self.samples if s.described)
 
+    @property
+    def headline(self) -> str:
+        """What is described, in one line."""
+        sample = self.described
+        text = f"{sample.events:,} events ({sample.name})"
+        if sample.signal is not None and sample.background is not None:
+            text += f": {sample.signal:,} signal, {sample.background:,} background"
+        if self.n_s is not None and self.n_b is not None:
+            text += f"; expected N_s = {self.n_s:,.2f}, N_b = {self.n_b:,.1f}, s/b = 1/{self.n_b / self.n_s:,.0f}"
+        return text
+
     def ranked(self) -> list[FeatureSummary]:
-        """Features by single-feature power, strongest first."""
-        return sorted(self.features, key=lambda f: -f.power)
+        """Features by single-feature power, the distance of the AUC from that of a random guess, strongest first."""
+        return sorted(self.features, key=lambda f: 0.0 if f.auc is None else -abs(f.auc - 0.5))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; numbers that do not exist (NaN, infinity) become null."""

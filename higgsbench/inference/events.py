@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import polars as pl
-from pydantic import ValidationError
 
-from higgsbench.config.document import read_yaml
-from higgsbench.config.load import source_events
+from higgsbench.config.document import parse_yaml
+from higgsbench.config.load import source_events, validated
 from higgsbench.config.model import DataConfig
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, nearest_hint
 from higgsbench.events import Events, load_events
 from higgsbench.events.shifts import Shifts, apply_shifts
+from higgsbench.schema import TableSchema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,14 +29,17 @@ Shift: TypeAlias = tuple[str, Path, Path]
 """A shift as files: its name, the file of the upward and that of the downward shift."""
 
 _SIZES = tuple(item.name for item in fields(Shifts))
+_SCORES = TableSchema("scores", features=("score",), label="", event_id="EventId", subset_weight="weight",
+                      negative_weights=True, ignore_unknown=True)  # fmt: skip
+"""Layout of scores as `higgsbench predict` writes them, and of weights where a shift changes them."""
 
 
 class RunEvents(NamedTuple):
-    """The events of a run, as far as they could be loaded again.
+    """The events of a run, as far as they could be loaded again, in the order of the stored scores.
 
     Attributes:
-        train: the cross-validated events in the order of the stored scores, or None.
-        test: the held-out events in the order of their scores, or None.
+        train: the cross-validated events, or None.
+        test: the held-out events, or None.
         notes: what is missing, and why.
     """
 
@@ -56,11 +59,18 @@ def reload_events(run: StoredRun, data: Path | None = None, test: Path | None = 
     Raises:
         HiggsbenchError: if a file that the caller names cannot be used.
     """
-    shared = run.comparability
     try:
-        config = _data_config(run, data, test)
+        document = parse_yaml(run.configuration, str(run.folder / "config.yaml"))
+        section = document.value["data"] = dict(document.value.get("data") or {})
+        if data is not None:
+            for key in section.keys() - {"schema", "test", "train_sets", "test_sets"}:
+                del section[key]
+            section.update(source="file", path=str(data))
+        if test is not None:
+            section["test"] = str(test)
+        config = validated(document, DataConfig, ("data",))
         events = source_events(config)
-        train = _matching(events, run.event_id, shared.get("data"))
+        train = _matching(events, run.event_id, run.comparability.get("data"))
     except HiggsbenchError as error:
         if data is not None:
             raise
@@ -69,37 +79,15 @@ def reload_events(run: StoredRun, data: Path | None = None, test: Path | None = 
         return RunEvents(train)
     try:
         source = events if config.test is None else load_events(config.test, events.schema)
-        return RunEvents(train, _matching(source, run.test_event_id, shared.get("test")))
+        return RunEvents(train, _matching(source, run.test_event_id, run.comparability.get("test")))
     except HiggsbenchError as error:
         if test is not None:
             raise
         return RunEvents(train, None, (f"The held-out events cannot be loaded again: {error}. --test names the file.",))
 
 
-def _data_config(run: StoredRun, data: Path | None, test: Path | None) -> DataConfig:
-    _ = run.configuration  # checks the file's checksum
-    file = run.folder / "config.yaml"
-    content = read_yaml(file).value
-    section = dict(content.get("data") or {}) if isinstance(content, dict) else {}
-    if data is not None:
-        layout = {key: section[key] for key in ("schema", "test", "train_sets", "test_sets") if key in section}
-        section = {**layout, "source": "file", "path": str(data)}
-    if test is not None:
-        section["test"] = str(test)
-    try:
-        return DataConfig.model_validate(section)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        at = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{file}: data.{at}: {first['msg']}") from error
-
-
 def _matching(events: Events, wanted: NDArray[np.int64], digest: object) -> Events:
-    """Return the events of the given numbers in their order, if they are those of the run.
-
-    Raises:
-        DataError: if events are missing, or their content is not what the run saw.
-    """
+    """Return the events of the given numbers in their order, if they are those of the run."""
     at, known = positions_of(wanted, events.event_id)
     if not known.all():
         raise DataError(f"{events.source}: {int((~known).sum())} of the run's {wanted.size} events are not in it")
@@ -134,11 +122,7 @@ class Systematic:
 
     @property
     def sides(self) -> tuple[Shifts, Shifts]:
-        """The shift of this size and its opposite; a factor 1 + size and its inverse for normalisations.
-
-        Raises:
-            ConfigError: for a size out of range.
-        """
+        """The shift of this size and its opposite; a factor 1 + size and its inverse for normalisations."""
         size = self.size or 0.0
         if self.name.endswith("_scale"):
             up = Shifts(**{self.name: 1.0 + size})
@@ -170,9 +154,9 @@ def parse_systematics(shifts: Sequence[Shift | str], events: object = None) -> t
         for shift in shifts
     )
     names = [systematic.name for systematic in found]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"--shift {twice}: named twice")
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"--shift {name}: named twice")
     return found
 
 
@@ -188,9 +172,8 @@ def _parse(text: str) -> Systematic:
     try:
         size = float(value)
     except ValueError:
-        raise ConfigError(
-            f"--shift {text}: {value!r} is neither a size, such as 0.03, nor two files with a comma"
-        ) from None
+        what = "is neither a size, such as 0.03, nor two files with a comma"
+        raise ConfigError(f"--shift {text}: {value!r} {what}") from None
     if name not in _SIZES:
         hint = nearest_hint(name, list(_SIZES), f"; known are {', '.join(_SIZES)}")
         raise ConfigError(f"--shift {text}: no built-in shift {name!r}{hint}; for other shifts write NAME=UP,DOWN")
@@ -206,7 +189,7 @@ class Moved(NamedTuple):
 
     Attributes:
         name: name and direction of the shift.
-        frame: (m,) events, in the layout of the nominal ones.
+        frame: (m,) events, in the layout of the nominal ones, or their scores.
         at: (m,) their positions among the nominal events.
         weight: (m,) their weights as stored.
     """
@@ -218,47 +201,50 @@ class Moved(NamedTuple):
 
 
 def moved_events(systematic: Systematic, nominal: Events) -> tuple[Moved, Moved]:
-    """Return events after the upward and the downward shift.
-
-    Args:
-        systematic: the shift.
-        nominal: the events as they are.
+    """Return events after the upward and the downward shift of nominal ones.
 
     Raises:
         DataError: if the events lack what the shift needs, a file cannot be read, or none of its events is among the
             nominal ones.
     """
-    names = (f"{systematic.name} up", f"{systematic.name} down")
-    if systematic.files is not None:
-        up, down = (_from_file(n, f, nominal) for n, f in zip(names, systematic.files, strict=True))
-    else:
-        up, down = (_by_size(n, s, nominal) for n, s in zip(names, systematic.sides, strict=True))
-    return up, down
+    moved, column = [], nominal.weight_column
+    for side, way in enumerate(("up", "down")):
+        name = f"{systematic.name} {way}"
+        if systematic.files is not None:
+            path = systematic.files[side]
+            if nominal.schema.event_id is None:
+                raise DataError(f"{path}: the layout {nominal.schema.name} has no event numbers to match moved events")
+            events = load_events(path, nominal.schema)
+            at, known = positions_of(events.event_id, nominal.event_id)
+            if not known.any():
+                raise DataError(f"{path}: none of its {len(events):,} events is among those of {nominal.source}")
+            frame, at = events.frame.filter(known), at[known]
+        else:
+            try:
+                frame, at = apply_shifts(nominal.frame, systematic.sides[side]), np.arange(len(nominal))
+            except HiggsbenchError as error:
+                raise DataError(f"{nominal.source}: shift {name}: {error}") from error
+        weight = frame[column].cast(pl.Float64).to_numpy() if column in frame.columns else nominal.weight[at]
+        moved.append(Moved(name, frame, at, weight))
+    return moved[0], moved[1]
 
 
-def _by_size(name: str, shifts: Shifts, nominal: Events) -> Moved:
-    try:
-        frame = apply_shifts(nominal.frame, shifts)
-    except HiggsbenchError as error:
-        raise DataError(f"{nominal.source}: shift {name}: {error}") from error
-    at = np.arange(len(nominal))
-    return Moved(name, frame, at, _weights(frame, nominal, at))
+def scored_events(name: str, path: Path, nominal: Events) -> Moved:
+    """Read scores that were computed elsewhere, of events as they are or after a shift, sorted by number.
 
+    Args:
+        name: name and direction of the shift.
+        path: file with EventId, score and, where a shift changes weights, `weight` as in the event file.
+        nominal: the events as they are; a shift may lose some.
 
-def _from_file(name: str, path: Path, nominal: Events) -> Moved:
-    if nominal.schema.event_id is None:
-        raise DataError(f"{path}: the layout {nominal.schema.name} has no event numbers to match moved events")
-    events = load_events(path, nominal.schema)
-    at, known = positions_of(events.event_id, nominal.event_id)
-    if not known.any():
-        raise DataError(f"{path}: none of its {len(events):,} events is among those of {nominal.source}")
-    frame, at = events.frame.filter(known), at[known]
-    return Moved(name, frame, at, _weights(frame, nominal, at))
-
-
-def _weights(frame: pl.DataFrame, nominal: Events, at: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the weights of moved events, from the column that holds those of the nominal ones."""
-    column = nominal.weight_column
-    if column is None or column not in frame.columns:
-        return nominal.weight[at]
-    return frame[column].cast(pl.Float64).to_numpy()
+    Raises:
+        DataError: if the file cannot be read, or holds other events.
+    """
+    found = load_events(path, _SCORES, cache=False)
+    if found.frame["score"].null_count():
+        raise DataError(f"{path}: column 'score' holds values that are missing")
+    found = found.take(np.argsort(found.event_id))
+    at, known = positions_of(found.event_id, nominal.event_id)
+    if not known.all():
+        raise DataError(f"{path}: {(~known).sum():,} of {len(found):,} events are not among the expected ones")
+    return Moved(name, found.frame, at, nominal.weight[at] if found.weight_column is None else found.weight)

@@ -8,22 +8,19 @@ scaled away.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import polars as pl
 
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, MetricError, StoreError
 from higgsbench.events import Events, load_events
-from higgsbench.files import no_panic
-from higgsbench.inference.events import Moved, moved_events, positions_of
+from higgsbench.inference.events import Moved, moved_events, positions_of, scored_events
 from higgsbench.metrics.ams import ams, ams_gradient
-from higgsbench.metrics.significance import BinnedSums, bin_sums
 from higgsbench.metrics.weights import checked_labels, checked_scores, checked_weights, evaluation_weights
 from higgsbench.schema import B_REG
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -105,25 +102,19 @@ def shift_table(
 ) -> list[ShiftRow]:
     """Tabulate the selection of events with score >= threshold, the frozen cut: nominal first, then each shift."""
     s0, b0 = _selected(nominal, threshold)
-    reference = ams(s0, b0, b_reg)
+    reference, own = ams(s0, b0, b_reg), _influence(nominal, nominal, threshold, b_reg)
     rows = []
     for events in (nominal, *shifted):
         s, b = _selected(events, threshold)
-        value = ams(s, b, b_reg)
-        se = _error_of_change(nominal, events, threshold, b_reg)
-        rows.append(ShiftRow(events.name, s, b, value, _relative(s, s0), _relative(b, b0), value - reference, se))
+        value, se = ams(s, b, b_reg), float("nan")
+        if nominal.event_id is not None and events.event_id is not None:
+            at, _ = positions_of(events.event_id, nominal.event_id)
+            deviation = -own
+            deviation[at] += _influence(events, nominal, threshold, b_reg)
+            se = float(np.sqrt(np.sum(deviation**2)))
+        s_change, b_change = (now / before - 1.0 if before else float("nan") for now, before in ((s, s0), (b, b0)))
+        rows.append(ShiftRow(events.name, s, b, value, s_change, b_change, value - reference, se))
     return rows
-
-
-def _error_of_change(nominal: ShiftedScores, moved: ShiftedScores, threshold: float, b_reg: float) -> float:
-    """Standard error of the AMS of moved events minus that of the nominal ones, paired event by event."""
-    if nominal.event_id is None or moved.event_id is None:
-        return float("nan")
-    order = np.argsort(nominal.event_id)
-    at = order[np.searchsorted(nominal.event_id, moved.event_id, sorter=order)]
-    deviation = -_influence(nominal, nominal, threshold, b_reg)
-    deviation[at] += _influence(moved, nominal, threshold, b_reg)
-    return float(np.sqrt(np.sum(deviation**2)))
 
 
 def _influence(events: ShiftedScores, nominal: ShiftedScores, threshold: float, b_reg: float) -> NDArray[np.float64]:
@@ -144,16 +135,6 @@ def _selected(events: ShiftedScores, threshold: float) -> tuple[float, float]:
     if s < 0.0 or b < 0.0:
         raise MetricError(f"{events.name}: the selected sums are negative (s = {s:g}, b = {b:g})")
     return s, b
-
-
-def _relative(value: float, reference: float) -> float:
-    return value / reference - 1.0 if reference else float("nan")
-
-
-def binned(events: ShiftedScores, edges: NDArray[np.float64]) -> BinnedSums:
-    """Contents of score bins with the given lower edges, the first -inf."""
-    index: NDArray[Any] = np.searchsorted(edges, events.score, side="right") - 1
-    return bin_sums(events.y, index.astype(np.int64), events.weight, edges.size)
 
 
 class ScoredRows(NamedTuple):
@@ -204,13 +185,16 @@ def score_shifts(
     if len(nominal) > most:
         where = f"{most:,} of the {where}"
         nominal = nominal.take(subsample(len(nominal), most))
-    moved = {systematic.name: moved_events(systematic, nominal) for systematic in systematics}
-    parts = [(nominal.frame, np.arange(len(nominal)))]
-    parts += [(side.frame, side.at) for pair in moved.values() for side in pair]
+    moved = [side for systematic in systematics for side in moved_events(systematic, nominal)]
+    parts = [(nominal.frame, nominal.event_id), *((side.frame, nominal.event_id[side.at]) for side in moved)]
     scores, notes = {}, []
     for row in trained:
         try:
-            scores[row.name] = _scores(models, row.name, parts, None if held_out else nominal.event_id)
+            if held_out:
+                scorer = models.held_out(row.name)
+                scores[row.name] = [scorer.scores(frame) for frame, _ in parts]
+            else:
+                scores[row.name] = [models.unseen(row.name, numbers).scores(frame) for frame, numbers in parts]
         except HiggsbenchError as error:
             notes.append(f"No shifts of {row.name}: {error}.")
     if "stack" in names:
@@ -218,7 +202,7 @@ def score_shifts(
         blended = [blend for blend in blends if blend is not None]
         if len(blended) == passes:
             scores["stack"] = blended
-    rows = {name: _joined(nominal, moved, scores[name], run.totals) for name in names if name in scores}
+    rows = {name: _joined(nominal, systematics, moved, scores[name], run.totals) for name in names if name in scores}
     return ScoredRows(rows, where, tuple(notes))
 
 
@@ -231,7 +215,7 @@ def members_of(run: StoredRun, names: Sequence[str]) -> list[StoredRow]:
 
 
 def subsample(events: int, wanted: int, seed: int = 0) -> NDArray[np.int64]:
-    """Return ascending positions of at most `most` events, the same ones every time."""
+    """Return ascending positions of at most the wanted number of events, the same ones every time."""
     if events <= wanted:
         return np.arange(events)
     return np.sort(np.random.default_rng(seed).choice(events, wanted, replace=False))
@@ -257,22 +241,10 @@ def _nominal(run: StoredRun, events: RunEvents, file: Path | None) -> tuple[Even
     return train, False, f"{len(train):,} training events, each judged by a model that did not see it"
 
 
-def _scores(
-    models: FittedRun,
-    name: str,
-    parts: Sequence[tuple[pl.DataFrame, NDArray[np.int64]]],
-    training: NDArray[np.int64] | None,
-) -> list[NDArray[np.float64]]:
-    """Return log-odds of each part; numbers of training events choose the models that did not see them."""
-    if training is None:
-        scorer = models.held_out(name)
-        return [scorer.scores(frame) for frame, _ in parts]
-    return [models.unseen(name, training[at]).scores(frame) for frame, at in parts]
-
-
 def _joined(
     nominal: Events,
-    moved: Mapping[str, tuple[Moved, Moved]],
+    systematics: Sequence[Systematic],
+    moved: Sequence[Moved],
     scores: Sequence[NDArray[np.float64]],
     totals: tuple[float, float],
 ) -> ScoredShifts:
@@ -280,14 +252,13 @@ def _joined(
     y, stored, number = nominal.y, nominal.weight, nominal.event_id
     weight = evaluation_weights(y, stored, *totals)
     factor = np.where(y, *(float(np.sum(weight[of]) / np.sum(stored[of])) for of in (y, ~y)))
-    left = iter(scores[1:])
-
-    def side(part: Moved) -> ShiftedScores:
-        at = part.at
-        return ShiftedScores(part.name, y[at], next(left), part.weight * factor[at], number[at])
-
+    sides = [
+        ShiftedScores(side.name, y[side.at], score, side.weight * factor[side.at], number[side.at])
+        for side, score in zip(moved, scores[1:], strict=True)
+    ]
+    pairs = zip(sides[::2], sides[1::2], strict=True)
     base = ShiftedScores("nominal", y, scores[0], weight, number)
-    return ScoredShifts(base, {name: (side(up), side(down)) for name, (up, down) in moved.items()})
+    return ScoredShifts(base, {systematic.name: pair for systematic, pair in zip(systematics, pairs, strict=True)})
 
 
 def read_shifts(
@@ -297,9 +268,8 @@ def read_shifts(
 
     Args:
         events: event file with labels and weights.
-        nominal: Parquet with EventId and score of the events as they are.
-        systematics: shifts with such files; events that a shift lost may be absent, and a column `weight` (as in the
-            event file) replaces the event file's where a shift changes weights.
+        nominal: file with EventId and score of the events as they are.
+        systematics: shifts with such files, see `scored_events`.
         totals: reference totals (N_s, N_b), met by the nominal events.
 
     Raises:
@@ -309,47 +279,11 @@ def read_shifts(
     loaded = load_events(events)
     if not loaded.labelled:
         raise DataError(f"{events}: has no labels and weights")
-    at, frame = _score_file(nominal, loaded)
-    known, scores = loaded.take(at), [frame["score"].to_numpy()]
-
-    def side(name: str, path: Path) -> Moved:
-        at, frame = _score_file(path, known)
-        scores.append(frame["score"].to_numpy())
-        return Moved(name, frame, at, frame["weight"].to_numpy() if "weight" in frame.columns else known.weight[at])
-
-    moved = {}
+    base = scored_events("nominal", nominal, loaded)
+    known, moved = loaded.take(base.at), []
     for systematic in systematics:
         if systematic.files is None:
             raise ConfigError(f"--shift {systematic.name}: with --nominal write NAME=UP.parquet,DOWN.parquet")
-        up, down = systematic.files
-        moved[systematic.name] = (side(f"{systematic.name} up", up), side(f"{systematic.name} down", down))
-    return _joined(known, moved, scores, totals)
-
-
-def _score_file(path: Path, events: Events) -> tuple[NDArray[np.int64], pl.DataFrame]:
-    """Read EventId, score and, where it is there, weight, and find the positions of these events."""
-    try:
-        with no_panic():
-            frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
-    missing = [name for name in ("EventId", "score") if name not in frame.columns]
-    if missing:
-        raise DataError(f"{path}: no column {missing[0]!r}; `higgsbench predict` writes EventId and score")
-    kinds = {"EventId": pl.Int64, "score": pl.Float64, "weight": pl.Float64}
-    try:
-        frame = frame.select(pl.col(name).cast(kind) for name, kind in kinds.items() if name in frame.columns)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path}: EventId, score or weight holds values that are not numbers") from error
-    if frame["EventId"].is_duplicated().any() or frame["EventId"].null_count():
-        raise DataError(f"{path}: an EventId is missing or appears twice")
-    if not frame["score"].is_finite().fill_null(value=False).all():
-        raise DataError(f"{path}: column 'score' holds values that are missing or not finite")
-    frame = frame.sort("EventId")
-    at, known = positions_of(frame["EventId"].to_numpy(), events.event_id)
-    if not known.all() or not frame.height:
-        lost = frame.height - int(known.sum())
-        raise DataError(f"{path}: {lost:,} of {frame.height:,} events are not among the expected ones")
-    return at, frame
+        for way, path in zip(("up", "down"), systematic.files, strict=True):
+            moved.append(scored_events(f"{systematic.name} {way}", path, known))
+    return _joined(known, systematics, moved, [part.frame["score"].to_numpy() for part in (base, *moved)], totals)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.ensemble.cut import cross_validated_selection
+from higgsbench.ensemble.cut import cross_validated_selection, scale_to_totals
 from higgsbench.ensemble.evaluate import REPLICAS, poisson_counts
 from higgsbench.errors import ConfigError, HiggsbenchWarning, MetricError
 from higgsbench.files import printable
@@ -132,9 +132,8 @@ def run_statistics(
     systematics = parse_systematics(shifts)
     single = workspace or fit or bool(systematics) or nominal is not None
     if single and len(rows) > 1:
-        raise ConfigError(
-            "a workspace, a fit and shifts need a single model: choose it with --model (`models` in Python)"
-        )
+        which = "choose it with --model (`models` in Python)"
+        raise ConfigError(f"a workspace, a fit and shifts need a single model: {which}")
     if single and len(sigma_b) > 1:
         raise ConfigError("a workspace has one background uncertainty: give --sigma-b once")
     sigma = sigma_b[0] if sigma_b else 0.0
@@ -142,20 +141,19 @@ def run_statistics(
     found = tuple(model_significance(row, sigma_b, rules) for row in rows)
     if not single:
         return Statistics(found)
-    row, scored = rows[0], None
-    if systematics or nominal is not None:
-        scored = _scored(row, systematics, events, nominal)
+    row = rows[0]
+    scored = _scored(row, systematics, events, nominal) if systematics or nominal is not None else None
     table = () if scored is None else tuple(scored.table(row.cut.threshold, row.run.b_reg))
     built, expected = None, None
-    problems: list[str] = []
+    problems: tuple[str, ...] = ()
     try:
         template = _template(row, found[0], scored, rules, counting=counting)
         built = build_workspace(template, sigma_b=sigma, mc_stat=mc_stat)
-        expected = expected_results(built) if fit else None
-        problems += expected.problems if expected else ()
     except MetricError as error:
-        kind = ("no workspace, so no fit" if fit else "no workspace") if built is None else "no fit"
-        problems.append(f"{kind}: {error}")
+        problems = (f"no workspace{', so no fit' if fit else ''}: {error}",)
+    if fit and built is not None:
+        expected = expected_results(built)
+        problems = expected.problems
     for problem in problems if workspace or fit else ():
         warnings.warn(f"{row.name}: {problem}", HiggsbenchWarning, stacklevel=2)
     return Statistics(found, table, built, expected)
@@ -165,19 +163,17 @@ def _template(
     row: StoredRow, model: ModelSignificance, scored: ScoredShifts | None, rules: BinningRules, *, counting: bool
 ) -> Template:
     """Return the bins of a workspace: the cut as one bin or a shape, of out-of-fold scores or of shifted events."""
-    truth = model.truth
+    truth, keep = model.truth, model.selected
+    if scored is not None and counting:
+        return shifted_template(scored, np.array([-np.inf, row.cut.threshold]), selected_only=True)
     if scored is not None:
-        shape = np.array([-np.inf, row.cut.threshold])
-        if not counting:
-            shape = optimal_edges(truth.y, _first_repeat(row)[0], truth.weight, rules)[-1]
-        return shifted_template(scored, shape, selected_only=counting)
-    if not counting:
-        if model.bins is None:
-            raise MetricError("the events do not fill one bin of the score; choose --counting (`counting` in Python)")
-        return Template(model.bins)
-    keep = model.selected
-    zeros = np.zeros(int(keep.sum()), dtype=np.int64)
-    return Template(bin_sums(truth.y[keep], zeros, truth.weight[keep], 1))
+        edges = optimal_edges(truth.y, _first_repeat(row)[0], truth.weight, rules)[-1]
+        return shifted_template(scored, edges, selected_only=False)
+    if counting:
+        return Template(bin_sums(truth.y[keep], np.zeros(keep.sum(), np.int64), truth.weight[keep], 1))
+    if model.bins is None:
+        raise MetricError("the events do not fill one bin of the score; choose --counting (`counting` in Python)")
+    return Template(model.bins)
 
 
 def _scored(
@@ -191,8 +187,8 @@ def _scored(
 
     found = score_shifts(run, reload_events(run), systematics, FittedRun(run), [row.name], file=events)
     if row.name not in found.rows:
-        reason = next(iter(found.notes), f"{run.folder}: the stack cannot be blended: models of members are missing")
-        raise ConfigError(reason)
+        unknown = f"{run.folder}: the stack cannot be blended: models of members are missing"
+        raise ConfigError(next(iter(found.notes), unknown))
     return found.rows[row.name]
 
 
@@ -233,13 +229,11 @@ def model_significance(
 ) -> ModelSignificance:
     """Compute the expected significances of a model from its out-of-fold scores of the first repeat.
 
-    Errors come from an event bootstrap at fixed cut and bins.
-
     Args:
         row: the model.
         sigma_b: relative background uncertainties.
         rules: binning of the shape; its `sigma_b` is what the bins are optimised for.
-        replicas: number of bootstrap replicas.
+        replicas: number of replicas of the event bootstrap, at fixed cut and bins, that gives the errors.
 
     Raises:
         MetricError: for a negative uncertainty.
@@ -252,27 +246,27 @@ def model_significance(
         if not 0.0 <= value < np.inf:
             raise MetricError(f"a relative background uncertainty must be finite and not negative, got {value}")
         if value > 1.0:
+            said = f"a relative background uncertainty of {value:g} is {100.0 * value:g}%"
             meant = f"if you mean {value:g}%, write {value:g}% (command line) or {value / 100.0:g}"
-            text = f"a relative background uncertainty of {value:g} is {100.0 * value:g}%; {meant}"
-            warnings.warn(text, HiggsbenchWarning, stacklevel=2)
-    selected = cross_validated_selection(score, truth, 0)
-    shape = True
+            warnings.warn(f"{said}; {meant}", HiggsbenchWarning, stacklevel=2)
+    selected, shape = cross_validated_selection(score, truth, 0), True
     try:
         index, bins = honest_bins(score, truth, rules or BinningRules())
     except MetricError as error:
         shape, index, bins = False, np.zeros(score.size, dtype=np.int64), 1
         warnings.warn(f"{row.name}: the shape is left out: {error}", HiggsbenchWarning, stacklevel=2)
-    # Cells: bins of the shape, unselected and selected.
-    cell = index * 2 + selected
-    central = _cell_sums(truth, cell, 2 * bins, np.ones((1, truth.y.size)))
+    place = (truth.y * bins + index) * 2 + selected  # class, bin of the shape, unselected or selected
+
+    def found(counts: NDArray[np.float64] | NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
+        sums = np.array([np.bincount(place, truth.weight * c, 4 * bins) for c in counts]).reshape(-1, 2, 2 * bins)
+        return _quantities(np.maximum(sums * scale_to_totals(sums, truth.totals), 0.0), truth.b_reg, sigma_b)
+
+    central = found(np.ones((1, truth.y.size)))
     rng = np.random.default_rng(_SEED)
-    parts = [
-        _cell_sums(truth, cell, 2 * bins, poisson_counts(rng, (min(50, replicas - lo), truth.y.size)))
-        for lo in range(0, replicas, 50)
-    ]
-    spread = np.concatenate(parts)
-    found, scatter = (_quantities(sums, truth, sigma_b) for sums in (central, spread))
-    values = {key: Value(float(found[key][0]), float(np.std(scatter[key], ddof=1))) for key in found}
+    steps = [min(50, replicas - first) for first in range(0, replicas, 50)]
+    parts = [found(poisson_counts(rng, (step, truth.y.size))) for step in steps]
+    spread = {key: float(np.std(np.concatenate([part[key] for part in parts]), ddof=1)) for key in central}
+    values = {key: Value(float(value[0]), spread[key]) for key, value in central.items()}
     return ModelSignificance(
         name=row.name,
         **{key: values[key] for key in ("s", "b", "ams", "z")},
@@ -285,27 +279,15 @@ def model_significance(
     )
 
 
-def _cell_sums(
-    truth: Truth, cell: NDArray[np.int64], cells: int, counts: NDArray[np.float64] | NDArray[np.uint8]
-) -> NDArray[np.float64]:
-    """(replicas, class, cell) sums of weights, classes rescaled to the totals."""
-    place = truth.y * cells + cell
-    sums = np.array([np.bincount(place, truth.weight * c, 2 * cells) for c in counts]).reshape(-1, 2, cells)
-    wanted = np.array([[truth.totals[1]], [truth.totals[0]]])
-    scaled: NDArray[np.float64] = np.maximum(sums * (wanted / sums.sum(axis=2, keepdims=True)), 0.0)
-    return scaled
-
-
-def _quantities(sums: NDArray[np.float64], truth: Truth, sigma_b: Sequence[float]) -> dict[str, NDArray[np.float64]]:
-    """All numbers of each replica from sums (replicas, class, bin x unselected or selected)."""
+def _quantities(sums: NDArray[np.float64], b_reg: float, sigma_b: Sequence[float]) -> dict[str, NDArray[np.float64]]:
+    """All numbers of each replica from sums (replicas, class, bin x unselected or selected) at the totals."""
     b, s = (sums[:, c, 1::2].sum(axis=1) for c in (0, 1))
     bin_b, bin_s = (sums[:, c, 0::2] + sums[:, c, 1::2] for c in (0, 1))
-    out = {"s": s, "b": b, "ams": np.atleast_1d(ams(s, b, truth.b_reg)), "z": asimov_significance(s, b)}
+    out = {"s": s, "b": b, "ams": np.atleast_1d(ams(s, b, b_reg)), "z": asimov_significance(s, b)}
     for sigma in dict.fromkeys((0.0, *sigma_b)):
         out[f"z {sigma}"] = asimov_significance(s, b, sigma, relative=True)
-        out[f"shape {sigma}"] = np.array(
-            [combined_significance(i, j, sigma, relative=True) for i, j in zip(bin_s, bin_b, strict=True)]
-        )
+        shapes = [combined_significance(i, j, sigma, relative=True) for i, j in zip(bin_s, bin_b, strict=True)]
+        out[f"shape {sigma}"] = np.array(shapes)
     return out
 
 
@@ -319,16 +301,19 @@ def show(found: Statistics, console: Console) -> None:
     """Print everything as tables to a terminal."""
     from rich.text import Text
 
-    first = found.models[0]
-    head = ["model", "selected", "s", "b", "AMS", "Z", *(f"Z({100 * sigma:g}%)" for sigma in first.z_sigma)]
-    shapes = dict.fromkeys((0.0, *first.z_sigma))
+    sigmas = found.models[0].z_sigma
+    shapes = dict.fromkeys((0.0, *sigmas))
+    head = ["model", "selected", "s", "b", "AMS", "Z", *(f"Z({100 * sigma:g}%)" for sigma in sigmas)]
     head += [f"shape Z({100 * sigma:g}%)" if sigma else "shape Z" for sigma in shapes]
     rows = []
     for m in found.models:
-        cells = [printable(m.name), f"{100 * m.fraction:.1f}%", _value(m.s, 0), _value(m.b, 0)]
-        cells += [_value(v, 3) for v in (m.ams, m.z, *m.z_sigma.values())]
-        cells += [_value(m.shape[sigma], 3) if m.shape else "-" for sigma in shapes]
-        rows.append([*cells, "-" if m.bins is None else str(m.bins.s.size)])
+        values = [
+            *((v, 0) for v in (m.s, m.b)),
+            *((v, 3) for v in (m.ams, m.z, *m.z_sigma.values(), *m.shape.values())),
+        ]
+        cells = [f"{v.value:,.{digits}f} ± {v.se:,.{digits}f}" for v, digits in values]
+        bins = ["-"] * (len(shapes) + 1) if m.bins is None else [str(m.bins.s.size)]
+        rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", *cells, *bins])
     Table("", [*head, "bins"], rows).show(console)
     if found.shifts:
         table = [
@@ -343,10 +328,6 @@ def show(found: Statistics, console: Console) -> None:
         line += "signal strength " + (f"{limit:.3f} (68%: {band[1]:.3f} to {band[3]:.3f})" if band else "not found")
         console.print(Text(line), soft_wrap=True)
     console.print(Text(LEGEND, style="dim"), soft_wrap=True)
-
-
-def _value(value: Value, digits: int) -> str:
-    return f"{value.value:,.{digits}f} ± {value.se:,.{digits}f}"
 
 
 def content(found: Statistics) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.errors import MetricError, MissingExtraError
-from higgsbench.inference.shifts import binned
-from higgsbench.metrics.significance import BinnedSums, combined_significance
+from higgsbench.metrics.significance import BinnedSums, bin_sums, combined_significance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,8 +56,9 @@ def shifted_template(scored: ScoredShifts, edges: NDArray[np.float64], *, select
     """
 
     def sums(events: ShiftedScores) -> BinnedSums:
-        found = binned(events, edges)
-        return BinnedSums(*(values[1:] for values in vars(found).values())) if selected_only else found
+        index = np.searchsorted(edges, events.score, side="right").astype(np.int64) - 1
+        found = bin_sums(events.y, index, events.weight, edges.size)
+        return BinnedSums(*(values[int(selected_only) :] for values in vars(found).values()))
 
     return Template(sums(scored.nominal), {name: (sums(up), sums(down)) for name, (up, down) in scored.sides.items()})
 
@@ -90,28 +90,24 @@ def build_workspace(template: Template, *, sigma_b: float = 0.0, mc_stat: bool =
         background.append({"name": "background_norm", "type": "normsys", "data": factors})
     for name, (up, down) in template.shifts.items():
         for modifiers, kind in ((signal, "s"), (background, "b")):
-            sides = {"hi_data": _list(getattr(up, kind)), "lo_data": _list(getattr(down, kind))}
+            sides = {"hi_data": getattr(up, kind).tolist(), "lo_data": getattr(down, kind).tolist()}
             modifiers.append({"name": f"shift_{name}", "type": "histosys", "data": sides})
     if mc_stat:
         for modifiers, variance in ((signal, nominal.s_variance), (background, nominal.b_variance)):
-            modifiers.append({"name": "mcstat", "type": "staterror", "data": _list(np.sqrt(variance))})
+            modifiers.append({"name": "mcstat", "type": "staterror", "data": np.sqrt(variance).tolist()})
     samples = [
-        {"name": "signal", "data": _list(nominal.s), "modifiers": signal},
-        {"name": "background", "data": _list(nominal.b), "modifiers": background},
+        {"name": "signal", "data": nominal.s.tolist(), "modifiers": signal},
+        {"name": "background", "data": nominal.b.tolist(), "modifiers": background},
     ]
     z = combined_significance(nominal.s, nominal.b)
     largest = max(10.0, 50.0 / z) if z > 0.0 else 1e3  # only large uncertainties put a limit beyond it
     parameter = {"name": POI, "inits": [1.0], "bounds": [[0.0, float(largest)]]}
     return {
         "channels": [{"name": "score", "samples": samples}],
-        "observations": [{"name": "score", "data": _list(nominal.s + nominal.b)}],
+        "observations": [{"name": "score", "data": (nominal.s + nominal.b).tolist()}],
         "measurements": [{"name": "higgsbench", "config": {"poi": POI, "parameters": [parameter]}}],
         "version": "1.0.0",
     }
-
-
-def _list(values: NDArray[np.float64]) -> list[float]:
-    return [float(v) for v in values]
 
 
 @dataclass(frozen=True)
@@ -154,7 +150,11 @@ def expected_results(workspace: dict[str, Any]) -> Expected:
     with warnings.catch_warnings():
         # pyhf 0.7 uses a class that jsonschema has deprecated.
         warnings.simplefilter("ignore", DeprecationWarning)
-        model = _model(pyhf, workspace)
+        model = pyhf.Workspace(workspace).model()
+        # pyhf 0.7 cannot drive minuit with no free parameter, which is what a fixed strength without nuisances leaves.
+        simple = model.config.npars == 1
+        optimiser = pyhf.optimize.scipy_optimizer() if simple else pyhf.optimize.minuit_optimizer(tolerance=1e-3)
+        pyhf.set_backend("numpy", optimiser)
         try:
             z = _significance(pyhf, model)
         except MetricError as error:
@@ -164,15 +164,6 @@ def expected_results(workspace: dict[str, Any]) -> Expected:
         except MetricError as error:
             problems.append(f"no expected limit: {error}")
     return Expected(z, band[2] if band else None, band, tuple(problems))
-
-
-def _model(pyhf: Any, workspace: dict[str, Any]) -> Any:
-    model = pyhf.Workspace(workspace).model()
-    # pyhf 0.7 cannot drive minuit with no free parameter, which is what a fixed strength without nuisances leaves.
-    simple = model.config.npars == 1
-    optimiser = pyhf.optimize.scipy_optimizer() if simple else pyhf.optimize.minuit_optimizer(tolerance=1e-3)
-    pyhf.set_backend("numpy", optimiser)
-    return model
 
 
 @contextmanager
@@ -191,23 +182,19 @@ def _significance(pyhf: Any, model: Any) -> float:
     return float(np.sqrt(max(q0, 0.0)))
 
 
-def _limits(pyhf: Any, model: Any) -> tuple[float, ...]:
+def _limits(pyhf: Any, model: Any, widening: float = 1.0) -> tuple[float, ...]:
     """Find the limits within the workspace's bound, or, where the search leaves it, within a wider one."""
     bounds = list(model.config.suggested_bounds())
     low, highest = bounds[model.config.poi_index]
+    bounds[model.config.poi_index] = (low, widening * highest)
+    scan, tolerances = pyhf.infer.intervals.upper_limits.toms748_scan, {"atol": _TOLERANCE, "rtol": _TOLERANCE}
     try:
-        return _scan(pyhf, model, highest, bounds)
+        with _failures(pyhf):
+            _, expected = scan(_asimov(model, 0.0), model, 0.0, highest, par_bounds=bounds, **tolerances)
     except MetricError:
-        bounds[model.config.poi_index] = (low, _WIDENING * highest)
-        return _scan(pyhf, model, highest, bounds)
-
-
-def _scan(pyhf: Any, model: Any, highest: float, bounds: list[tuple[float, float]]) -> tuple[float, ...]:
-    scan = pyhf.infer.intervals.upper_limits.toms748_scan
-    with _failures(pyhf):
-        _, expected = scan(
-            _asimov(model, 0.0), model, 0.0, highest, atol=_TOLERANCE, rtol=_TOLERANCE, par_bounds=bounds
-        )
+        if widening > 1.0:
+            raise
+        return _limits(pyhf, model, _WIDENING)
     return tuple(float(limit) for limit in expected)
 
 

@@ -58,13 +58,11 @@ def test_names_are_never_markup(tmp_path: Path) -> None:
     assert "[red]&lt;b&gt;&amp;x" in page
 
 
-def test_page_is_self_contained_and_accessible(toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+def test_page_is_self_contained_and_accessible(toy: tuple[Path, pl.DataFrame]) -> None:
     pytest.importorskip("mplhep", reason="needs the extra 'report'")
-    from higgsbench.explore.display import write_page
+    from higgsbench.explore.display import render_page
 
-    target = tmp_path / "page.html"
-    write_page(explore(toy[0], schema=TOY), target)
-    text = target.read_text(encoding="utf-8")
+    text = render_page(explore(toy[0], schema=TOY))
     images = re.findall(r'<img src="([^"]*)" alt="([^"]*)"', text)
     assert len(images) == text.count("<img") == 10
     assert all(alt and source.startswith("data:image/svg+xml;base64,") for source, alt in images)

@@ -18,11 +18,18 @@ from click.testing import CliRunner
 from higgsbench.cli.main import cli, main
 from higgsbench.errors import DataError, MetricError, MissingExtraError
 from higgsbench.events.simulate import SimulationSettings, write_simulated
-from higgsbench.inference import ShiftedScores, Template, build_workspace, model_significance, shift_table
+from higgsbench.inference import (
+    ScoredShifts,
+    ShiftedScores,
+    Template,
+    build_workspace,
+    model_significance,
+    shift_table,
+)
 from higgsbench.inference.events import Systematic
-from higgsbench.inference.shifts import binned, read_shifts
+from higgsbench.inference.shifts import read_shifts
 from higgsbench.inference.statistics import honest_bins
-from higgsbench.inference.workspace import expected_results
+from higgsbench.inference.workspace import expected_results, shifted_template
 from higgsbench.metrics import ams
 from higgsbench.metrics.significance import BinnedSums, BinningRules, asimov_significance, combined_significance
 from higgsbench.runs import find_run
@@ -176,7 +183,7 @@ def test_shift_table_by_hand() -> None:
     assert (second.s_change, second.b_change) == (1.0, 1.0)
     assert second.ams_change == pytest.approx(ams(20.0, 80.0) - ams(10.0, 40.0))
     assert (third.s, third.s_change) == (0.0, -1.0)
-    found = binned(up, np.array([-np.inf, 1.0]))
+    found = shifted_template(ScoredShifts(up, {}), np.array([-np.inf, 1.0]), selected_only=False).nominal
     assert (list(found.s), list(found.b)) == ([0.0, 20.0], [0.0, 80.0])
 
 
