@@ -41,6 +41,10 @@ def _builtin() -> Sequence[ModelSpec]:
 
 _MODELS = Registry("model", ModelSpec, "higgsbench.ModelSpec", _builtin, "higgsbench.models", ModelError)
 
+registered_models = _MODELS.all
+get_model = _MODELS.get
+"""Return the model of a name; a `ModelError` has the nearest known name if there is none."""
+
 
 def register_model(spec: ModelSpec, *, replace: bool = False) -> ModelSpec:
     """Add a model to the registry of this process.
@@ -58,23 +62,9 @@ def register_model(spec: ModelSpec, *, replace: bool = False) -> ModelSpec:
     return _MODELS.add(spec, replace=replace)
 
 
-def registered_models() -> tuple[ModelSpec, ...]:
-    """Return all registered models, the built-in ones first."""
-    return _MODELS.all()
-
-
 def model_names() -> tuple[str, ...]:
     """Return the names of all registered models."""
     return tuple(spec.name for spec in registered_models())
-
-
-def get_model(name: str) -> ModelSpec:
-    """Return a registered model.
-
-    Raises:
-        ModelError: if none has that name; the message has the nearest known one.
-    """
-    return _MODELS.get(name)
 
 
 def storage_codecs(spec: ModelSpec) -> tuple[Codec, ...]:

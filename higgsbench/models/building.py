@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 BAG_STRIDE = 1_000_000
 """Distance of the seeds in a bag; far more than the seeds of folds and repeats span."""
 
-_EVENTS, _ROUNDS, _MOST_EVENTS = 120, 2, 200_000
-
-_PROBE_SECONDS = 120.0
+_EVENTS, _ROUNDS, _MOST_EVENTS, _PROBE_SECONDS = 120, 2, 200_000, 120.0
 
 _IN_SOURCE = re.compile(r" at /\S+, line \d+ ?\.?$")
 _SOURCE_LINE = re.compile(r"^(\[[\d:. ]+\] )?\S+\.(cc|cpp|cu|h|hpp):\d+:? ?")
@@ -46,19 +44,13 @@ def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildCo
     Raises:
         ModelError: if the builder refuses the parameters.
     """
-    own = spec.canonical(params)
-    size = own.pop(BAG, 1)
     # The imputation makes a table of its own, which the members of a bag share.
-    context = dataclasses.replace(context, own_table=size == 1 and not spec.missing)
-    try:
-        members = [spec.build(own, seeded) for seeded in _seeds(context, size)]
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"model {spec.name!r} cannot be built from {own}: {error}") from error
-    estimator = members[0]
-    if size > 1:
+    context = dataclasses.replace(context, own_table=params.get(BAG, 1) == 1 and not spec.missing)
+    estimator, *others = _members(spec, params, context, spec.build, "built from")
+    if others:
         from higgsbench.models.estimators import SeedBag
 
-        estimator = SeedBag(members, log_odds=spec.log_odds)
+        estimator = SeedBag([estimator, *others], log_odds=spec.log_odds)
     if spec.missing:
         return estimator
     from sklearn.pipeline import make_pipeline
@@ -74,24 +66,27 @@ def estimator_from_disk(spec: ModelSpec, params: Mapping[str, Any], context: Bui
     Raises:
         ModelError: if the model cannot, or refuses the parameters.
     """
-    own = spec.canonical(params)
-    size = own.pop(BAG, 1)
-    if spec.from_disk is None:
-        raise ModelError(f"model {spec.name!r} cannot be trained from disk")
-    try:
-        members = [spec.from_disk(spec.build, own, seeded, train) for seeded in _seeds(context, size)]
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"model {spec.name!r} cannot be trained from disk with {own}: {error}") from error
-    if size == 1:
-        return members[0]
     from higgsbench.models.estimators import SeedBag
 
-    return SeedBag.of_fitted(members, spec.log_odds)
+    fit = spec.from_disk
+    if fit is None:
+        raise ModelError(f"model {spec.name!r} cannot be trained from disk")
+    how = "trained from disk with"
+    members = _members(spec, params, context, lambda own, seeded: fit(spec.build, own, seeded, train), how)
+    return SeedBag.of_fitted(members, spec.log_odds) if len(members) > 1 else members[0]
 
 
-def _seeds(context: BuildContext, size: int) -> Iterator[BuildContext]:
-    for member in range(size):
-        yield dataclasses.replace(context, seed=context.seed + BAG_STRIDE * member)
+def _members(
+    spec: ModelSpec, params: Mapping[str, Any], context: BuildContext, make: Callable[..., Any], how: str
+) -> list[Any]:
+    """Make one estimator per seed of the bag."""
+    own = spec.canonical(params)
+    size = own.pop(BAG, 1)
+    seeds = [context.seed + BAG_STRIDE * member for member in range(size)]
+    try:
+        return [make(own, dataclasses.replace(context, seed=seed)) for seed in seeds]
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"model {spec.name!r} cannot be {how} {own}: {error}") from error
 
 
 def log_odds_reader(spec: ModelSpec, params: Mapping[str, Any]) -> Callable[[Any, NDArray[Any]], NDArray[Any]] | None:
@@ -116,9 +111,8 @@ def probe_parameters(
 ) -> None:
     """Train a model for two rounds on a handful of made-up events and let its library judge the parameters.
 
-    Every library judges parameters in its own way and most only when it trains, so that a bad number would be found
-    minutes into a run, once per fold. Only built-in models without a time limit are tried,
-    because the cost of fitting other models is unknown.
+    Most libraries judge parameters only when they train, so that a bad number would be found minutes into a run, once
+    per fold. Only built-in models without a time limit are tried, because the cost of other fits is unknown.
 
     Args:
         spec: the model.
@@ -133,6 +127,7 @@ def probe_parameters(
     own = getattr(spec.build, "__module__", "").startswith("higgsbench.")
     if not given or not own or not spec.reproducible:
         return
+    params = {name: value for name, value in params.items() if name not in spec.devices}
     names = {spec.aliases.get(name, name): name for name in given}
     for name in spec.rounds:
         value = given.get(names.get(name, name))
@@ -154,39 +149,31 @@ def probe_parameters(
 
 
 def _problem(spec: ModelSpec, params: Mapping[str, Any], features: tuple[str, ...], events: int) -> str | None:
-    """Return the complaint of a short fit on the processor, None if there is none."""
+    """Return the complaint of a short fit, None if there is none."""
     from sklearn.base import clone
 
     from higgsbench.models.estimators import fit_weighted
 
-    own = {name: value for name, value in params.items() if name not in (BAG, *spec.devices)}
-    for name in spec.rounds:
-        if isinstance(own.get(name), int):
-            own[name] = min(own[name], _ROUNDS)
+    own = {name: value for name, value in params.items() if name != BAG}
+    own |= {name: min(own[name], _ROUNDS) for name in spec.rounds if isinstance(own.get(name), int)}
     rng = np.random.default_rng(1)
     y = np.arange(events) % 2
     X = (rng.normal(size=(events, len(features))) + 0.5 * y[:, None]).astype(np.float32)
     weight = rng.uniform(0.5, 1.5, events)
     try:
-        with warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as caught, _quiet():
+            warnings.simplefilter("always")
             # Cloned, as a fit of a run clones: some parameters fail only there.
             estimator = clone(build_estimator(spec, own, BuildContext(1, 1, features)))
             fit_weighted(estimator, X, y, weight if spec.sample_weight else None)
     except Exception as error:  # each library has errors of its own
-        return _reason(error)
-    return None
-
-
-def _reason(error: BaseException) -> str:
-    """Return a library's error message without source locations."""
-    if isinstance(error, ModelError) and error.__cause__ is not None:
-        error = error.__cause__
-    if type(error) is TypeError:  # scikit-learn's own subclass says more
-        return "a value of the wrong type"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = _IN_SOURCE.sub("", _SOURCE_LINE.sub("", lines[0])) if lines else ""
-    return (text or type(error).__name__)[:200]
+        cause = error.__cause__ if isinstance(error, ModelError) and error.__cause__ is not None else error
+        if type(cause) is TypeError:  # scikit-learn's own subclass says more
+            return "a value of the wrong type"
+        line = next((line.strip() for line in str(cause).splitlines() if line.strip()), "")
+        return (_IN_SOURCE.sub("", _SOURCE_LINE.sub("", line)) or type(cause).__name__)[:200]
+    # XGBoost warns, and trains on the processor.
+    return "no usable CUDA device" if any("GPU" in str(warning.message) for warning in caught) else None
 
 
 @contextlib.contextmanager
@@ -214,26 +201,20 @@ def on_device(spec: ModelSpec, params: Mapping[str, Any], wanted: str | None) ->
         The parameters, without a device where the model falls back to the processor, and the reason if it does.
     """
     own = dict(params)
-    given = [name for name in spec.devices if own.get(name) is not None]
-    if not given:
-        if wanted != "cuda":
-            return own, ""
+    given = {name: own[name] for name in spec.devices if own.get(name) is not None}
+    if not given and wanted == "cuda":
         if not spec.devices:
             return own, f"{spec.name}: runs on the processor only; trained there"
-        given = [spec.devices[0]]
-        own[given[0]] = "cuda"
-    values = {name: str(own[name]).lower() for name in given}
-    if not any(value.split(":")[0] in ("cuda", "gpu", "auto") for value in values.values()):
+        given = {spec.devices[0]: "cuda"}
+    values = {str(value).lower() for value in given.values()}
+    if not any(value.split(":")[0] in ("cuda", "gpu", "auto") for value in values):
         return own, ""
-    automatic = "auto" in values.values()
-    asked = {name: "cuda" if own[name] == "auto" else own[name] for name in given}
-    needs_driver = not set(values.values()) & set(spec.other_devices)
-    reason = unusable(spec.name, json.dumps(asked, sort_keys=True), needs_driver)
+    asked = {name: "cuda" if value == "auto" else value for name, value in given.items()}
+    reason = unusable(spec.name, json.dumps(asked, sort_keys=True), not values & set(spec.other_devices))
     if not reason:
         return {**own, **asked}, ""
-    for name in given:
-        del own[name]
-    return own, "" if automatic else f"{spec.name}: {reason}; trained on the processor"
+    kept = {name: value for name, value in own.items() if name not in given}
+    return kept, "" if "auto" in values else f"{spec.name}: {reason}; trained on the processor"
 
 
 @functools.cache
@@ -254,8 +235,7 @@ def unusable(model: str, settings: str, needs_driver: bool = True) -> str:
         )
     except (OSError, subprocess.SubprocessError) as error:
         return f"a trial fit failed: {type(error).__name__}"
-    lines = done.stdout.strip().splitlines()
-    answer = lines[-1] if lines else f"reason: the trial fit ended with code {done.returncode}"
+    *_, answer = done.stdout.strip().splitlines() or [f"reason: the trial fit ended with code {done.returncode}"]
     return answer.removeprefix("reason: ") if answer.startswith("reason: ") else ""
 
 
@@ -276,19 +256,6 @@ def probe() -> None:
     """Fit a few events with the model and settings on the command line; print `usable` or the reason."""
     from higgsbench.models import get_model
 
-    spec, settings = get_model(sys.argv[1]), json.loads(sys.argv[2])
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(200, 4)).astype(np.float32)
-    y = (X[:, 0] + rng.normal(size=200) > 0.0).astype(np.int64)
-    params = {**dict(spec.preset("quick").params), **dict.fromkeys(spec.rounds, 2), **settings}
-    reason = ""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            spec.build(params, BuildContext(seed=0)).fit(X, y)
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if not reason:  # XGBoost warns, and trains on the processor
-        said = [str(warning.message) for warning in caught]
-        reason = "no usable CUDA device" if any("GPU" in text for text in said) else ""
-    sys.stdout.write(f"\nreason: {reason[:200]}\n" if reason else "\nusable\n")
+    spec = get_model(sys.argv[1])
+    reason = _problem(spec, {**spec.preset("quick").params, **json.loads(sys.argv[2])}, ("a", "b", "c", "d"), _EVENTS)
+    sys.stdout.write(f"\nreason: {reason}\n" if reason else "\nusable\n")

@@ -20,11 +20,9 @@ from higgsbench.errors import ModelError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-PROBABILITY_FLOOR = 1e-6
-"""Probabilities are kept this far from 0 and 1 before the logit; finer differences are noise of a finite forest."""
-
-_ROUNDING = 1e-6
-"""By how much probabilities may lie outside 0 to 1."""
+_FLOOR = 1e-6
+"""Probabilities are kept this far from 0 and 1 before the logit: finer differences are noise of a finite forest. By as
+much they may lie outside."""
 
 Sample = tuple[Any, Any, Any]
 FitUntil = Callable[[Any, Sample, Sample, int], Any]
@@ -76,16 +74,12 @@ def fit_weighted(estimator: Any, X: NDArray[Any], y: NDArray[Any], sample_weight
     """
     if sample_weight is None:
         return estimator.fit(X, y)
+    argument, last = "", estimator
+    while isinstance(last, Pipeline):
+        name, last = last.steps[-1]
+        argument += f"{name}__"
     with sklearn.config_context(enable_metadata_routing=False):
-        return estimator.fit(X, y, **{_weight_argument(estimator): sample_weight})
-
-
-def _weight_argument(estimator: Any) -> str:
-    """Name under which a (nested) Pipeline hands sample_weight to its last step."""
-    if not isinstance(estimator, Pipeline):
-        return "sample_weight"
-    name, last = estimator.steps[-1]
-    return f"{name}__{_weight_argument(last)}"
+        return estimator.fit(X, y, **{f"{argument}sample_weight": sample_weight})
 
 
 def read_log_odds(estimator: Any, X: NDArray[Any], reader: LogOdds | None = None) -> NDArray[np.float64]:
@@ -94,8 +88,8 @@ def read_log_odds(estimator: Any, X: NDArray[Any], reader: LogOdds | None = None
     Args:
         estimator: fitted classifier of classes 0 and 1.
         X: (n, p) features.
-        reader: the model's own way; None takes `decision_function` where there is one, otherwise the logit of
-            `predict_proba`, kept within the floor of 1e-6.
+        reader: the model's own way, given the trees without `EarlyStopping`; None takes `decision_function` where there
+            is one, otherwise the logit of `predict_proba`, kept within the floor of 1e-6.
 
     Raises:
         ModelError: if the result has the wrong shape or type, holds NaN or infinite scores, or probabilities outside
@@ -103,11 +97,11 @@ def read_log_odds(estimator: Any, X: NDArray[Any], reader: LogOdds | None = None
     """
     name = type(estimator).__name__
     if reader is not None:
-        raw = reader(estimator, X)
+        raw = reader(unwrapped(estimator), X)
     elif hasattr(estimator, "decision_function"):
         raw = estimator.decision_function(X)
     else:
-        p = np.clip(_probabilities(estimator, X), PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
+        p = np.clip(_probabilities(estimator, X), _FLOOR, 1.0 - _FLOOR)
         raw = np.log(p) - np.log1p(-p)
     if np.asarray(raw).dtype.kind not in "fiub":
         raise ModelError(f"{name} returned {np.asarray(raw).dtype}, not numbers")
@@ -128,7 +122,7 @@ def _probabilities(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
     if found.dtype.kind not in "fiub":
         raise ModelError(f"{name} returned {found.dtype}, not numbers")
     signal: NDArray[Any] = found[:, 1]
-    if ((signal < -_ROUNDING) | (signal > 1.0 + _ROUNDING)).any():
+    if ((signal < -_FLOOR) | (signal > 1.0 + _FLOOR)).any():
         low, high = float(np.nanmin(signal)), float(np.nanmax(signal))
         raise ModelError(f"{name} returned values from {low:.3g} to {high:.3g}, outside 0 to 1")
     return signal
@@ -146,8 +140,7 @@ class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         rounds: rounds without improvement after which training ends; the best round is kept.
         fraction: share of the training events held out, between 0 and 1, stratified by class.
         seed: seed of that choice.
-        shared: bins the events once for a bag, an object with the methods of
-            `higgsbench.models.builtin.lightgbm_trees.LightGBMBins`; None where each member bins them.
+        shared: bins the events once for a bag, see `LightGBMBins`; None where each member bins them.
 
     Attributes:
         estimator_: the fitted trees.
@@ -155,13 +148,7 @@ class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     """
 
     def __init__(
-        self,
-        estimator: Any,
-        fit_until: FitUntil,
-        rounds: int,
-        fraction: float,
-        seed: int,
-        shared: Any = None,
+        self, estimator: Any, fit_until: FitUntil, rounds: int, fraction: float, seed: int, shared: Any = None
     ) -> None:
         self.estimator = estimator
         self.fit_until = fit_until
@@ -170,23 +157,17 @@ class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.seed = seed
         self.shared = shared
 
-    def fit(self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None = None) -> EarlyStopping:
-        """Fit on X (n, p), y (n,) with training weights (n,).
-
-        Raises:
-            ModelError: if there are too few events of a class to put some aside.
-        """
-        w = np.ones(y.size) if sample_weight is None else sample_weight
-        train, aside = self.parts(y)
-        self.estimator_ = self.fit_until(
-            clone(self.estimator), (X[train], y[train], w[train]), (X[aside], y[aside], w[aside]), self.rounds
-        )
-        return self
-
-    def fit_on(self, bins: Any, y: NDArray[Any]) -> EarlyStopping:
-        """Fit on events that are binned already; as `fit` otherwise."""
-        train, aside = self.parts(y)
-        self.estimator_ = self.shared.fit(clone(self.estimator), bins, train, aside, self.rounds)
+    def fit(
+        self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None = None, bins: Any = None
+    ) -> EarlyStopping:
+        """Fit on X (n, p), y (n,) with training weights (n,), or on their `bins`; `ModelError` as for `parts`."""
+        rows, new = self.parts(y), clone(self.estimator)
+        if bins is None:
+            w = np.ones(y.size) if sample_weight is None else sample_weight
+            learn, watch = ((X[part], y[part], w[part]) for part in rows)
+            self.estimator_ = self.fit_until(new, learn, watch, self.rounds)
+        else:
+            self.estimator_ = self.shared.fit(new, bins, *rows, self.rounds)
         return self
 
     def parts(self, y: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -195,10 +176,9 @@ class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         Raises:
             ModelError: if there are too few events of a class to put some aside.
         """
+        how = {"test_size": self.fraction, "stratify": y, "random_state": self.seed}
         try:
-            train, aside = train_test_split(
-                np.arange(y.size), test_size=self.fraction, stratify=y, random_state=self.seed
-            )
+            train, aside = train_test_split(np.arange(y.size), **how)
         except ValueError as error:
             raise ModelError(f"validation_fraction: {self.fraction} of {y.size} events: {error}") from error
         train.sort()
@@ -212,11 +192,7 @@ class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
 
 def stopped_early(
-    params: Mapping[str, Any],
-    seed: int,
-    build: Callable[[dict[str, Any]], Any],
-    fit: FitUntil,
-    shared: Any = None,
+    params: Mapping[str, Any], seed: int, build: Callable[[dict[str, Any]], Any], fit: FitUntil, shared: Any = None
 ) -> Any:
     """Build an estimator, wrapped where `early_stopping_rounds` is among its parameters.
 
@@ -270,7 +246,8 @@ class SeedBag(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc
             w = np.ones(y.size) if sample_weight is None else sample_weight
             bins = first.shared.prepare(first.estimator, X, y, w)
         self.estimators_ = [
-            fit_weighted(member, X, y, sample_weight) if bins is None else member.fit_on(bins, y) for member in members
+            fit_weighted(member, X, y, sample_weight) if bins is None else member.fit(X, y, bins=bins)
+            for member in members
         ]
         self.classes_ = np.unique(y)
         return self
@@ -285,9 +262,7 @@ class SeedBag(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
 
 class TimedSearch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """An AutoML framework with a time limit, as a binary classifier.
-
-    The clock decides how far a search gets, so the same seed gives similar scores, not the same ones.
+    """An AutoML framework as a binary classifier; the clock decides how far it gets, so scores are not reproducible.
 
     Args:
         framework: its name in messages.
@@ -321,8 +296,7 @@ class TimedSearch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        tags.input_tags.allow_nan = True
+        tags.classifier_tags.multi_class, tags.input_tags.allow_nan = False, True
         return tags
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> TimedSearch:
@@ -338,12 +312,9 @@ class TimedSearch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         if self.classes_.size != 2:
             raise ModelError(f"{self.framework} needs two classes, got {self.classes_.size}")
         self.n_features_in_ = X_.shape[1]
-        w = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        if w is not None and np.all(w == w[0]):
-            w = None
+        w = None if sample_weight is None or np.ptp(sample_weight) == 0.0 else np.asarray(sample_weight, np.float64)
         scratch = tempfile.TemporaryDirectory(prefix="higgsbench-peer-", ignore_cleanup_errors=True)
-        # A search tries dozens of models of other libraries and ignores their warnings; if they were errors, as in a
-        # strict test run, these models would silently drop out of it.
+        # If warnings were errors, as in a strict test run, the models that warn would silently drop out of the search.
         with scratch as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.signal_ = self.search(self, X_, coded.astype(np.int64), w, folder)

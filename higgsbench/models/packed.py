@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from higgsbench.errors import MissingExtraError, ModelError
+from higgsbench.errors import MissingExtraError
 from higgsbench.models.estimators import FromLogOdds, two_classes
 
 if TYPE_CHECKING:
@@ -104,14 +104,7 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
         return tags
 
     def check(self) -> PackedMLPClassifier:
-        """Check the parameters.
-
-        Returns:
-            The estimator itself.
-
-        Raises:
-            ValueError: naming the impossible parameter.
-        """
+        """Return the estimator itself, or raise a `ValueError` that names an impossible parameter."""
         for name in ("members", "epochs", "batch_size", "num_threads"):
             if not _whole(getattr(self, name)):
                 raise ValueError(f"{name} must be a whole number from 1, got {getattr(self, name)!r}")
@@ -135,8 +128,14 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
             MissingExtraError: if torch is not installed.
             ValueError: for a parameter out of range or malformed input.
         """
+        from sklearn.utils.validation import _check_sample_weight
+
         self.check()
-        X_, truth, weight = self._checked_fit(X, y, sample_weight)
+        X_, y_ = validate_data(self, X, y, dtype=np.float32)
+        self.classes_, coded = two_classes(y_)
+        w = _check_sample_weight(sample_weight, X_, dtype=np.float64)
+        if (w < 0.0).any() or not w.sum() > 0.0:
+            raise ValueError("sample_weight must not be negative and must have a positive sum")
         self.center_ = X_.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = X_.std(axis=0, dtype=np.float64).astype(np.float32)
         self.scale_ = np.where(spread > 0.0, spread, np.float32(1.0))
@@ -144,20 +143,9 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
             seed = int(self.random_state.randint(2**31 - 1))
         else:
             seed = int(np.random.default_rng(self.random_state).integers(2**63 - 1))
-        self.layers_ = _train(self, self._standardised(X_), truth, weight, seed)
+        weight = (w / w.mean()).astype(np.float32)
+        self.layers_ = _train(self, seed, self._standardised(X_), coded.astype(np.float32), weight)
         return self
-
-    def _checked_fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        from sklearn.utils.validation import _check_sample_weight
-
-        X_, y_ = validate_data(self, X, y, dtype=np.float32)
-        self.classes_, coded = two_classes(y_)
-        w = _check_sample_weight(sample_weight, X_, dtype=np.float64)
-        if (w < 0.0).any() or not w.sum() > 0.0:
-            raise ValueError("sample_weight must not be negative and must have a positive sum")
-        return X_, coded.astype(np.float32), (w / w.mean()).astype(np.float32)
 
     def _standardised(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         standardised: NDArray[np.float32] = np.clip((X - self.center_) / self.scale_, -CLIP, CLIP)
@@ -195,56 +183,22 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any]) -> PackedMLPClassifier:
-        """Make the fitted estimator that `state` described; it scores without torch.
-
-        Raises:
-            ModelError: if the state is not consistent.
-        """
-        try:
-            model = cls(**parameters["params"]).check()
-            model.classes_ = np.asarray(parameters["classes"])
-            model.center_, model.scale_ = arrays["center"], arrays["scale"]
-            depth = len(model.hidden_layer_sizes) + 1
-            model.layers_ = [(arrays[f"weights{i}"], arrays[f"bias{i}"]) for i in range(depth)]
-            model.n_features_in_ = model.center_.size
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"stored {cls.__name__}: {error}") from error
-        fits = model.classes_.shape == (2,) and model.center_.shape == model.scale_.shape == (model.center_.size,)
-        for (weights, bias), (inputs, outputs) in zip(model.layers_, model.layer_shapes(), strict=True):
-            fits &= weights.shape == (model.members, inputs, outputs) and bias.shape == (model.members, 1, outputs)
-        if not fits:
-            raise ModelError(f"stored {cls.__name__}: the shapes of the arrays do not fit together")
+        """Make the fitted estimator that `state` described; it scores without torch."""
+        model = cls(**parameters["params"]).check()
+        model.classes_ = np.asarray(parameters["classes"])
+        model.center_, model.scale_ = arrays["center"], arrays["scale"]
+        depth = len(model.hidden_layer_sizes) + 1
+        model.layers_ = [(arrays[f"weights{i}"], arrays[f"bias{i}"]) for i in range(depth)]
+        model.n_features_in_ = model.center_.size
         return model
-
-    def layer_shapes(self) -> list[tuple[int, int]]:
-        """Number of inputs and of outputs of each layer."""
-        widths = [self.center_.size, *self.hidden_layer_sizes, 1]
-        return list(itertools.pairwise(widths))
 
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
-def _train(
-    model: PackedMLPClassifier,
-    X: NDArray[np.float32],
-    truth: NDArray[np.float32],
-    weight: NDArray[np.float32],
-    seed: int,
-) -> Layers:
-    """Train all members on the weighted logistic loss.
-
-    Args:
-        model: the parameters.
-        X: (n, p) standardised inputs.
-        truth: (n,) 1 for signal, 0 for background.
-        weight: (n,) training weights of mean 1.
-        seed: seed of every random number.
-
-    Returns:
-        Per layer, weights (members, inputs, outputs) and biases (members, 1, outputs).
-    """
+def _train(model: PackedMLPClassifier, seed: int, *arrays: NDArray[np.float32]) -> Layers:
+    """Train all members on standardised X (n, p), truth (n,) of 0 and 1 and weights (n,) of mean 1, logistic loss."""
     try:
         import torch
     except ModuleNotFoundError as error:
@@ -257,7 +211,7 @@ def _train(
         _say_once("device 'cuda': torch finds no usable graphics card; networks are trained on the processor instead")
     with _processor(model.num_threads):
         generator = torch.Generator(device).manual_seed(seed)
-        events = [torch.from_numpy(np.ascontiguousarray(values)).to(device) for values in (X, truth, weight)]
+        events = [torch.from_numpy(np.ascontiguousarray(values)).to(device) for values in arrays]
         layers = _start(model, generator)
         _run(model, layers, events, generator)
         return [(weights.detach().cpu().numpy(), bias.detach().cpu().numpy()) for weights, bias in layers]
@@ -290,7 +244,8 @@ def _start(model: PackedMLPClassifier, generator: Any) -> list[tuple[Any, Any]]:
 
     where = {"device": generator.device}
     layers = []
-    for number, (inputs, outputs) in enumerate(model.layer_shapes()):
+    widths = [model.center_.size, *model.hidden_layer_sizes, 1]
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         scale = math.sqrt(2.0 / inputs) if number < len(model.hidden_layer_sizes) else 0.5 * math.sqrt(2.0 / inputs)
         weights = scale * torch.randn((model.members, inputs, outputs), generator=generator, **where)
         bias = torch.zeros((model.members, 1, outputs), **where)

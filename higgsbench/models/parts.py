@@ -46,13 +46,8 @@ class NormalQuantiles(QuantileTransformer):  # type: ignore[misc]  # scikit-lear
     def __init__(
         self, *, n_quantiles: int = 200, subsample: int = 50_000, random_state: int | None = None, copy: bool = True
     ) -> None:
-        super().__init__(
-            n_quantiles=n_quantiles,
-            output_distribution="normal",
-            subsample=subsample,
-            random_state=random_state,
-            copy=copy,
-        )
+        own = {"n_quantiles": n_quantiles, "subsample": subsample, "random_state": random_state, "copy": copy}
+        super().__init__(output_distribution="normal", **own)
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Any:
         """Fit; arguments and result as in scikit-learn."""

@@ -205,16 +205,12 @@ class ModelSpec:
     def __post_init__(self) -> None:
         name, build = (getattr(self, key) for key in ("name", "build"))  # type annotations are not enforced
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ModelError(
-                f"model name {self.name!r}: use letters, digits, '_', '.' and '-', beginning with a letter"
-            )
+            raise ModelError(f"model name {name!r}: use letters, digits, '_', '.' and '-', beginning with a letter")
         if not callable(build):
-            raise ModelError(f"model {self.name}: build must be a function of parameters and a BuildContext")
-        unknown = set(self.presets) - set(PRESETS)
-        if unknown:
-            raise ModelError(
-                f"model {self.name}: unknown preset {sorted(unknown)[0]!r}; presets are {', '.join(PRESETS)}"
-            )
+            raise ModelError(f"model {name}: build must be a function of parameters and a BuildContext")
+        for preset in self.presets:
+            if preset not in PRESETS:
+                raise ModelError(f"model {name}: unknown preset {preset!r}; presets are {', '.join(PRESETS)}")
 
     def preset(self, name: str) -> Preset:
         """Return a preset; a missing one falls back to the next cheaper one, then to the next more expensive one."""
@@ -234,12 +230,12 @@ class ModelSpec:
         """
         for module in self.imports:
             try:
-                found = importlib.util.find_spec(module) is not None
+                found = importlib.util.find_spec(module)
             except (ImportError, ValueError):  # of a submodule, the package itself may be missing
-                found = False
-            if not found:
-                if self.extra is not None:
-                    raise MissingExtraError(f"model {self.name!r}", self.extra)
+                found = None
+            if found is None and self.extra is not None:
+                raise MissingExtraError(f"model {self.name!r}", self.extra)
+            if found is None:
                 raise ModelError(f"model {self.name!r} needs the module {module}, which is not installed")
 
     def canonical(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,16 +244,12 @@ class ModelSpec:
         Raises:
             ModelError: if two names of one parameter are given.
         """
-        own: dict[str, Any] = {}
         given: dict[str, str] = {}
-        for name, value in params.items():
-            target = self.aliases.get(name, name)
-            if target in own:
-                raise ModelError(
-                    f"model {self.name!r}: {given[target]!r} and {name!r} are the same parameter; give one"
-                )
-            own[target], given[target] = value, name
-        return own
+        for name in params:
+            other = given.setdefault(self.aliases.get(name, name), name)
+            if other != name:
+                raise ModelError(f"model {self.name!r}: {other!r} and {name!r} are the same parameter; give one")
+        return {target: params[name] for target, name in given.items()}
 
     def check_parameters(self, params: Mapping[str, Any]) -> None:
         """Refuse parameters that are unknown or set by the run, and a bag size that is not a whole number.
@@ -270,14 +262,12 @@ class ModelSpec:
             raise ModelError(f"model {self.name!r}: {BAG} is {size!r}, expected a whole number from 1 to 1000")
         for name, target in zip(params, self.canonical(params), strict=True):
             if target in self.harness:
-                raise ModelError(
-                    f"model {self.name!r}: the run sets {name!r} itself; use the keys `seed` and `threads` of the run"
-                )
+                how = "use the keys `seed` and `threads` of the run"
+                raise ModelError(f"model {self.name!r}: the run sets {name!r} itself; {how}")
         if self.parameters is None or not params.keys() - {BAG}:
             return
-        own = (self.parameters() | {BAG}) - frozenset(self.harness)
-        known = own | self.aliases.keys()
+        own = sorted((self.parameters() | {BAG}) - frozenset(self.harness))
         for name in params:
-            if name not in known:
-                hint = nearest_hint(name, sorted(own), f"; it knows {', '.join(sorted(own))}")
+            if name not in own and name not in self.aliases:
+                hint = nearest_hint(name, own, f"; it knows {', '.join(own)}")
                 raise ModelError(f"model {self.name!r} has no parameter {name!r}{hint}")

@@ -59,15 +59,20 @@ TRAIN, FRESH = Toy(), Toy(seed=1)
 
 
 def fitted(
-    spec: ModelSpec, w: NDArray[np.float64] = TRAIN.w, seed: int = 3, X: NDArray[np.float32] = TRAIN.X
+    spec: ModelSpec, w: NDArray[np.float64] = TRAIN.w, seed: int = 3, X: NDArray[np.float32] = TRAIN.X, **more: Any
 ) -> PhysicalClassifier:
     try:
         spec.check_available()
     except MissingExtraError as error:
         pytest.skip(str(error))
-    params = {**spec.preset("quick").params, **SMALLER.get(spec.name, {})}
-    inner = build_estimator(spec, params, BuildContext(seed, 1, FEATURES))
-    return PhysicalClassifier(inner, weighted=spec.sample_weight, log_odds=spec.log_odds).fit(X, TRAIN.y, w)
+    params = {**_own(spec), **SMALLER.get(spec.name, {}), **more}
+    inner = build_estimator(spec, params, BuildContext(seed, params.pop("threads", 1), FEATURES))
+    reader = log_odds_reader(spec, params)
+    return PhysicalClassifier(inner, weighted=spec.sample_weight, log_odds=reader).fit(X, TRAIN.y, w)
+
+
+def _own(spec: ModelSpec) -> dict[str, Any]:
+    return {name: value for name, value in spec.preset("quick").params.items() if name != BAG}
 
 
 def reproducible(spec: ModelSpec) -> None:
@@ -159,18 +164,11 @@ def test_seed_and_threads_cannot_be_parameters(spec: ModelSpec) -> None:
             spec.check_parameters({name: 1})
 
 
-def _own(spec: ModelSpec) -> dict[str, Any]:
-    return {name: value for name, value in spec.preset("quick").params.items() if name != BAG}
-
-
 def test_a_bag_averages_the_log_odds_of_its_seeds(spec: ModelSpec) -> None:
     reproducible(spec)
-    params = {**_own(spec), **SMALLER.get(spec.name, {})}
-    bag = build_estimator(spec, {**params, "bag": 2}, BuildContext(3, 1, FEATURES))
-    reader = log_odds_reader(spec, {**params, "bag": 2})
-    both = PhysicalClassifier(bag, weighted=spec.sample_weight, log_odds=reader).fit(TRAIN.X, TRAIN.y, TRAIN.w)
+    both = fitted(spec, bag=2).decision_function(FRESH.X)
     alone = [fitted(spec, seed=3 + BAG_STRIDE * i).decision_function(FRESH.X) for i in range(2)]
-    np.testing.assert_allclose(both.decision_function(FRESH.X), np.mean(alone, axis=0), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(both, np.mean(alone, axis=0), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.0, True, "3", None])
@@ -183,19 +181,13 @@ def test_a_bag_is_a_whole_number_of_members(spec: ModelSpec, size: Any) -> None:
 def test_boosting_stops_on_inner_events_with_weights(name: str) -> None:
     """Trained until no better, a model beats the same rounds without end; the weights of the events aside count."""
     spec = get_model(name)
-    rounds = {"iterations": 400} if name == "catboost" else {"n_estimators": 400}
-    smaller = {**SMALLER[name], **rounds, "learning_rate": 0.3}
-    stopping = {**smaller, "early_stopping_rounds": 10, "validation_fraction": 0.3}
+    long = {**dict.fromkeys(spec.rounds, 400), "learning_rate": 0.3}
+    stopping = {**long, "early_stopping_rounds": 10, "validation_fraction": 0.3}
     spec.check_parameters(stopping)
-
-    def score(params: dict[str, Any], w: NDArray[np.float64]) -> NDArray[np.float64]:
-        inner = build_estimator(spec, params, BuildContext(3, 1, FEATURES))
-        return PhysicalClassifier(inner, log_odds=spec.log_odds).fit(TRAIN.X, TRAIN.y, w).decision_function(FRESH.X)
-
-    early, late = score(stopping, TRAIN.w), score(smaller, TRAIN.w)
+    early, again, late = (fitted(spec, **how).decision_function(FRESH.X) for how in (stopping, stopping, long))
     assert log_loss(FRESH.y, early, FRESH.w).value < log_loss(FRESH.y, late, FRESH.w).value
     assert np.std(early) < np.std(late)
-    np.testing.assert_array_equal(score(stopping, TRAIN.w), early)
+    np.testing.assert_array_equal(again, early)
 
 
 @pytest.mark.parametrize("bad", [{"early_stopping_rounds": 0}, {"early_stopping_rounds": 5, "validation_fraction": 1}])
@@ -215,13 +207,6 @@ def test_the_device_is_passed_on(name: str, found: dict[str, str]) -> None:
     assert {key: built[key] for key in found} == found
 
 
-def test_too_few_events_for_early_stopping() -> None:
-    model = build_estimator(get_model("lightgbm"), {"early_stopping_rounds": 5}, BuildContext(seed=1))
-    X, y = np.zeros((4, 2), dtype=np.float32), np.array([0, 0, 0, 1])
-    with pytest.raises(ModelError, match=r"validation_fraction: 0.15 of 4 events"):
-        model.fit(X, y)
-
-
 def test_threads_are_passed(spec: ModelSpec) -> None:
     names = {"n_jobs", "nthread", "thread_count", "num_threads"}
     params = spec.build(_own(spec), BuildContext(seed=0, threads=3)).get_params()
@@ -233,9 +218,7 @@ def test_threads_do_not_change_a_score(spec: ModelSpec) -> None:
     """Regression: a forest adds its trees in the order in which the threads end."""
     if spec.name not in ("random_forest", "lightgbm", "xgboost", "catboost"):
         pytest.skip("runs on one thread, or promises the same scores for one number of threads only")
-    params = {**_own(spec), **SMALLER.get(spec.name, {}), **dict.fromkeys(spec.rounds, 150)}
-    inner = build_estimator(spec, params, BuildContext(3, 4, FEATURES))
-    model = PhysicalClassifier(inner, log_odds=spec.log_odds).fit(TRAIN.X, TRAIN.y, TRAIN.w)
+    model = fitted(spec, threads=4, **dict.fromkeys(spec.rounds, 150))
     first = model.decision_function(FRESH.X)
     assert all(np.array_equal(model.decision_function(FRESH.X), first) for _ in range(10))
 
@@ -266,23 +249,15 @@ def test_models_leave_no_files(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, s
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 
-def test_a_bag_has_different_members(spec: ModelSpec) -> None:
-    bag = build_estimator(spec, {**_own(spec), "bag": 3}, BuildContext(seed=5))
-    last = bag if spec.missing else bag.steps[-1][1]
-    found = [[v for k, v in m.get_params().items() if k.split("__")[-1] in SEED_NAMES] for m in last.estimators]
-    assert len({str(seeds) for seeds in found}) == 3
-
-
 @pytest.mark.parametrize("name", ["logistic", "mlp"])
 @pytest.mark.parametrize("bag", [1, 2])
 def test_a_table_of_the_caller_stays_unchanged(name: str, bag: int) -> None:
-    (spec,) = (s for s in SPECS if s.name == name)
+    spec = get_model(name)
     params = spec.preset("quick").params
     complete = np.nan_to_num(TRAIN.X).astype(np.float32)
     before = complete.copy()
-    built = [spec.build({k: v for k, v in params.items() if k != "bag"}, BuildContext(seed=1))]
-    built.append(build_estimator(spec, {**params, "bag": bag}, BuildContext(seed=1)))
-    for estimator in built:
+    context = BuildContext(seed=1)
+    for estimator in (spec.build(_own(spec), context), build_estimator(spec, {**params, "bag": bag}, context)):
         estimator.fit(complete, TRAIN.y)
         read_log_odds(estimator, complete)
         np.testing.assert_array_equal(complete, before)
@@ -307,46 +282,31 @@ def test_invalid_probabilities_are_refused(probabilities: NDArray[Any], message:
         read_log_odds(Estimator(), np.zeros((2, 1)))
 
 
-CATBOOST_VALUES: list[dict[str, Any]] = [
-    {"class_weights": [1, 20]},
-    {"class_weights": {0: 1, 1: 20}},
-    {"monotone_constraints": [1, 0, 0, 0, 0]},
-    {"monotone_constraints": {0: 1}},
-    {"feature_weights": {0: 2.0}},
-    {"ignored_features": [2]},
-    {"custom_metric": ["AUC"]},
-    {"per_float_feature_quantization": ["0:border_count=20"]},
-    {"class_weights": [1, 20], "early_stopping_rounds": 3},
+LISTS: list[tuple[str, dict[str, Any]]] = [
+    ("catboost", {"class_weights": [1, 20]}),
+    ("catboost", {"class_weights": {0: 1, 1: 20}}),
+    ("catboost", {"monotone_constraints": [1, 0, 0, 0, 0]}),
+    ("catboost", {"monotone_constraints": {0: 1}}),
+    ("catboost", {"feature_weights": {0: 2.0}}),
+    ("catboost", {"ignored_features": [2]}),
+    ("catboost", {"custom_metric": ["AUC"]}),
+    ("catboost", {"per_float_feature_quantization": ["0:border_count=20"]}),
+    ("catboost", {"class_weights": [1, 20], "early_stopping_rounds": 3}),
+    ("xgboost", {"monotone_constraints": [1, 0, 0, 0, -1]}),
+    ("xgboost", {"monotone_constraints": "(1,0,0,0,-1)"}),
+    ("xgboost", {"interaction_constraints": [[0, 1], [2, 3]]}),
+    ("xgboost", {"interaction_constraints": [[0, 1], [2, 3]], "early_stopping_rounds": 3}),
 ]
 
 
-@pytest.mark.parametrize("more", CATBOOST_VALUES, ids=str)
-def test_catboost_trains_with_lists_and_mappings(more: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("name", "more"), LISTS, ids=str)
+def test_parameters_may_be_lists_and_mappings(name: str, more: dict[str, Any]) -> None:
     """Regression: they passed the check of parameters, and then every fit failed."""
-    spec, given = get_model("catboost"), {**more, "iterations": 5}
+    spec = get_model(name)
+    given = {**more, **dict.fromkeys(spec.rounds, 5)}
     spec.check_parameters(given)
     probe_parameters(spec, given, given, FEATURES, 400)
-    inner = build_estimator(spec, {**spec.preset("quick").params, **given}, BuildContext(3, 1, FEATURES))
-    model = PhysicalClassifier(inner, log_odds=spec.log_odds).fit(TRAIN.X, TRAIN.y, TRAIN.w)
-    assert np.isfinite(model.decision_function(FRESH.X)).all()
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"monotone_constraints": [1, 0, 0, 0, -1]},
-        {"monotone_constraints": "(1,0,0,0,-1)"},
-        {"interaction_constraints": [[0, 1], [2, 3]]},
-        {"interaction_constraints": [[0, 1], [2, 3]], "early_stopping_rounds": 3},
-    ],
-    ids=str,
-)
-def test_xgboost_takes_constraints_as_lists(more: dict[str, Any]) -> None:
-    spec, given = get_model("xgboost"), {**more, "n_estimators": 5}
-    spec.check_parameters(given)
-    probe_parameters(spec, given, given, FEATURES, 400)
-    inner = build_estimator(spec, {**spec.preset("quick").params, **given}, BuildContext(3, 1, FEATURES))
-    model = PhysicalClassifier(inner, log_odds=spec.log_odds).fit(TRAIN.X, TRAIN.y, TRAIN.w)
+    model = fitted(spec, **given)
     score = model.decision_function(FRESH.X)
     assert np.isfinite(score).all()
     if "monotone_constraints" in more:
@@ -377,13 +337,6 @@ def test_a_parameter_that_fails_only_in_a_fit_is_found_by_the_probe() -> None:
 def test_weights_reach_the_last_step_under_metadata_routing(spec: ModelSpec, bag: int) -> None:
     """Regression: scikit-learn then refuses the weights of a pipeline."""
     reproducible(spec)
-    params = {**_own(spec), **SMALLER.get(spec.name, {}), "bag": bag}
-
-    def scores(weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        inner = build_estimator(spec, params, BuildContext(3, 1, FEATURES))
-        how: dict[str, Any] = {"weighted": spec.sample_weight, "log_odds": log_odds_reader(spec, params)}
-        return PhysicalClassifier(inner, **how).fit(TRAIN.X, TRAIN.y, weight).decision_function(FRESH.X)
-
-    expected = scores(TRAIN.w)
+    expected = fitted(spec, bag=bag).decision_function(FRESH.X)
     with config_context(enable_metadata_routing=True):
-        np.testing.assert_array_equal(scores(TRAIN.w), expected)
+        np.testing.assert_array_equal(fitted(spec, bag=bag).decision_function(FRESH.X), expected)

@@ -87,14 +87,6 @@ def test_nothing_is_left_behind(events: Events, tmp_path: Path, monkeypatch: pyt
     assert list(folder.iterdir()) == []
 
 
-@NEEDS
-def test_too_few_events_to_put_some_aside(events: Events) -> None:
-    data, y, w = events
-    few = Training(data, y, w).chosen(np.array([np.argmax(y), np.argmin(y)]))
-    with pytest.raises(ModelError, match="validation_fraction"):
-        estimator_from_disk(get_model("xgboost"), EXTRAS["bag of trees stopped early"], BuildContext(seed=1), few)
-
-
 def test_a_model_of_ones_own_may(events: Events) -> None:
     def own(build: Any, params: Any, context: BuildContext, train: Training) -> tuple[int, int]:
         return len(train.data), context.seed

@@ -70,11 +70,6 @@ def test_unknown_presets_are_refused() -> None:
         ModelSpec("a", build_stump, presets={"fast": {}})
 
 
-def test_a_record_is_frozen() -> None:
-    with pytest.raises(AttributeError):
-        get_model("mlp").name = "other"  # type: ignore[misc]
-
-
 @pytest.mark.parametrize(
     ("have", "asked", "got"),
     [

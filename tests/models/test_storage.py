@@ -297,9 +297,9 @@ FORGED: list[tuple[str, Change, str]] = [
         ("random_forest", forest(field), "a tree that points outside itself")
         for field in ("left_child", "right_child", "feature", "n_features_in_")
     ),
-    ("lightgbm", lightgbm("left_child", "99999"), "LightGBM tree 0 points to a node"),
-    ("lightgbm", lightgbm("left_child", "0"), "LightGBM tree 0 points to a node"),
-    ("lightgbm", lightgbm("split_feature", "77"), "LightGBM tree 0 splits on a feature"),
+    ("lightgbm", lightgbm("left_child", "99999"), "LightGBM tree 0 points to"),
+    ("lightgbm", lightgbm("left_child", "0"), "LightGBM tree 0 points to"),
+    ("lightgbm", lightgbm("split_feature", "77"), "LightGBM tree 0 points to"),
 ]
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from higgsbench.models.estimators import TimedSearch
 
 _LABEL, _WEIGHT = "label", "weight"
-_FLOOR = 1e-15
 
 _TAKE_WEIGHTS = frozenset({"GBM", "GBM_PREP", "CAT", "XGB", "RF", "XT", "LR", "EBM", "DUMMY"})
 """AutoGluon's keys of the models whose training uses sample weights, found by reading version 1.6; the others (neural
@@ -39,17 +38,12 @@ _FLAML: dict[str, Any] = {"estimator_list": ("lgbm", "xgboost", "xgb_limitdepth"
 _LEARNERS = ("scikit-learn", "numpy", "lightgbm", "xgboost", "catboost")
 
 
-def _build_autogluon(params: Mapping[str, Any], context: BuildContext) -> Any:
-    return _search("AutoGluon", search_autogluon, {**_AUTOGLUON, **params}, context)
-
-
-def _build_flaml(params: Mapping[str, Any], context: BuildContext) -> Any:
-    return _search("FLAML", search_flaml, {**_FLAML, **params}, context)
-
-
-def _search(name: str, search: Callable[..., Any], options: dict[str, Any], context: BuildContext) -> Any:
+def _build(
+    name: str, search: Callable[..., Any], own: dict[str, Any], params: Mapping[str, Any], context: BuildContext
+) -> Any:
     from higgsbench.models.estimators import TimedSearch
 
+    options = {**own, **params}
     return TimedSearch(name, search, options, options.pop("time_limit", 60.0), context.threads, context.seed)
 
 
@@ -63,24 +57,13 @@ def search_flaml(
     from flaml import AutoML
 
     automl = AutoML()
+    learners, quiet = list(how.options["estimator_list"]), {"verbose": 0, "log_file_name": "", "mlflow_logging": False}
+    means = {"time_budget": how.time_limit, "n_jobs": how.n_jobs, "n_concurrent_trials": 1, "seed": how.random_state}
     weights = {} if weight is None else {"sample_weight": weight}
     # CatBoost under FLAML writes a folder of its own into the current one.
     with contextlib.chdir(folder):
-        automl.fit(
-            X,
-            y,
-            task="classification",
-            metric="log_loss",
-            time_budget=how.time_limit,
-            estimator_list=list(how.options["estimator_list"]),
-            n_jobs=how.n_jobs,
-            n_concurrent_trials=1,
-            seed=how.random_state,
-            verbose=0,
-            log_file_name="",
-            mlflow_logging=False,
-            **weights,
-        )
+        task = {"task": "classification", "metric": "log_loss", "estimator_list": learners}
+        automl.fit(X, y, **task, **means, **quiet, **weights)
     if automl.model is None:
         raise how.nothing_found()
     signal = list(automl.classes_).index(1)
@@ -107,14 +90,8 @@ def search_autogluon(
         # Under this name the boosting libraries still stop on their own, weighted log-loss.
         scorer = make_scorer("log_loss", weighted_log_loss, optimum=0, greater_is_better=False, needs_proba=True)
         metric = {"eval_metric": scorer, "sample_weight": _WEIGHT, "weight_evaluation": True}
-    predictor = TabularPredictor(
-        label=_LABEL,
-        problem_type="binary",
-        path=str(Path(folder) / "autogluon"),
-        verbosity=0,
-        learner_kwargs={"random_state": how.random_state},
-        **metric,
-    )
+    metric |= {"path": str(Path(folder) / "autogluon"), "learner_kwargs": {"random_state": how.random_state}}
+    predictor = TabularPredictor(label=_LABEL, problem_type="binary", verbosity=0, **metric)
     try:
         predictor.fit(events, **_fit_arguments(how, weight is not None))
     except (RuntimeError, AssertionError) as error:
@@ -161,11 +138,10 @@ def weighted_log_loss(y_true: NDArray[Any], y_pred: NDArray[Any], sample_weight:
         y_pred: (n,) probabilities of label 1, or (n, 2) of both.
         sample_weight: (n,) weights; equal ones when None.
     """
-    predicted = np.asarray(y_pred, dtype=np.float64)
-    p = np.clip(predicted if predicted.ndim == 1 else predicted[:, 1], _FLOOR, 1.0 - _FLOOR)
-    loss = -np.where(np.asarray(y_true) == 1, np.log(p), np.log1p(-p))
-    weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    return float(np.average(loss, weights=weight))
+    from sklearn.metrics import log_loss
+
+    p = np.asarray(y_pred, dtype=np.float64)
+    return float(log_loss(y_true, p if p.ndim == 1 else p[:, 1], sample_weight=sample_weight, labels=[0, 1]))
 
 
 def _frame(X: NDArray[Any]) -> Any:
@@ -177,7 +153,7 @@ def _frame(X: NDArray[Any]) -> Any:
 MODELS = (
     ModelSpec(
         name="autogluon",
-        build=_build_autogluon,
+        build=functools.partial(_build, "AutoGluon", search_autogluon, _AUTOGLUON),
         description="AutoGluon: bagged and stacked portfolio of models, time limit per fit",
         presets={
             "quick": {"time_limit": 12, "presets": "medium_quality"},
@@ -195,7 +171,7 @@ MODELS = (
     ),
     ModelSpec(
         name="flaml",
-        build=_build_flaml,
+        build=functools.partial(_build, "FLAML", search_flaml, _FLAML),
         description="FLAML: search for one model and its parameters, time limit per fit",
         presets={"quick": {"time_limit": 10}, "good": {"time_limit": 60}, "best": {"time_limit": 180}},
         missing=True,

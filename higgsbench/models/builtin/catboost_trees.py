@@ -72,9 +72,7 @@ def _until(estimator: Any, train: Sample, aside: Sample, rounds: int) -> Any:
 
 
 def _log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
-    from higgsbench.models.estimators import unwrapped
-
-    raw: NDArray[Any] = unwrapped(estimator).predict(X, prediction_type="RawFormulaVal")
+    raw: NDArray[Any] = estimator.predict(X, prediction_type="RawFormulaVal")
     return raw
 
 
@@ -119,7 +117,6 @@ class _Codec:
 
 
 _COMMON = {"border_count": 64, "boosting_type": "Plain", "bootstrap_type": "Bernoulli", "subsample": 0.7}
-_BEST = {**_COMMON, **STOPPED, "iterations": 3000, "depth": 6, "learning_rate": 0.06, BAG: 3}
 
 MODELS = (
     ModelSpec(
@@ -129,7 +126,9 @@ MODELS = (
         presets={
             "quick": Preset({**_COMMON, "iterations": 150, "depth": 6, "learning_rate": 0.1}, **RAW),
             "good": Preset({**_COMMON, "iterations": 400, "depth": 6, "learning_rate": 0.06}, **RAW),
-            "best": Preset(_BEST, **PHYSICS),
+            "best": Preset(
+                {**_COMMON, **STOPPED, "iterations": 3000, "depth": 6, "learning_rate": 0.06, BAG: 3}, **PHYSICS
+            ),
         },
         missing=True,
         requires=("catboost", "numpy"),

@@ -144,10 +144,8 @@ def _native(estimator: Any) -> dict[str, Any]:
 
 
 def _log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
-    from higgsbench.models.estimators import unwrapped
-
     # The booster itself: the wrapper of some versions warns of feature names, which arrays do not have.
-    raw: NDArray[Any] = unwrapped(estimator).booster_.predict(X, raw_score=True)
+    raw: NDArray[Any] = estimator.booster_.predict(X, raw_score=True)
     return raw
 
 
@@ -279,26 +277,17 @@ def _checked_tree(where: str, values: dict[str, str], features: int) -> list[str
         split, decision, *children = (np.array(lists[name], dtype=np.int64) for name in _NODES)
         own = np.arange(leaves - 1)
         # Nodes are numbered as they were split, so a child has a higher number than its parent: no circles.
-        if not all(np.where(c >= 0, (c > own) & (c < leaves - 1), ~c < leaves).all() for c in children):
-            raise StoreError(f"{where} points to a node that it does not have")
-        if ((split < 0) | (split >= features)).any():
-            raise StoreError(f"{where} splits on a feature that the model does not have")
-        if ((decision < 0) | (decision > 15) | (decision & 1 == 1)).any():
-            raise StoreError(f"{where} has an unknown decision type")
+        inside = [np.where(c >= 0, (c > own) & (c < leaves - 1), ~c < leaves) for c in children]
+        known = (split >= 0) & (split < features) & (decision >= 0) & (decision <= 15) & (decision & 1 == 0)
+        if not np.all([*inside, known]):
+            raise StoreError(f"{where} points to nodes or features that do not exist, or has unknown decisions")
     shrinkage = _words(where, values, "shrinkage", _NUMBER, 1)
     body = [f"{name}={' '.join(words)}" for name, words in lists.items()]
     return [f"num_leaves={leaves}", "num_cat=0", *body, "is_linear=0", f"shrinkage={shrinkage[0]}"]
 
 
-_COMMON = {
-    "num_leaves": 16,
-    "learning_rate": 0.03,
-    "min_child_samples": 50,
-    "colsample_bytree": 0.5,
-    "subsample": 0.8,
-    "subsample_freq": 1,
-}
-_BEST = {**_COMMON, **STOPPED, "n_estimators": 3000, BAG: 4}
+_LEAVES = {"num_leaves": 16, "learning_rate": 0.03, "min_child_samples": 50}
+_COMMON = {**_LEAVES, "colsample_bytree": 0.5, "subsample": 0.8, "subsample_freq": 1}
 
 MODELS = (
     ModelSpec(
@@ -308,7 +297,7 @@ MODELS = (
         presets={
             "quick": Preset({"n_estimators": 120, "num_leaves": 15, "learning_rate": 0.1}, **RAW),
             "good": Preset({**_COMMON, "n_estimators": 400}, **RAW),
-            "best": Preset(_BEST, **PHYSICS),
+            "best": Preset({**_COMMON, **STOPPED, "n_estimators": 3000, BAG: 4}, **PHYSICS),
         },
         missing=True,
         requires=("lightgbm", "numpy"),

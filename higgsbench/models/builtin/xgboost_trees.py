@@ -68,9 +68,7 @@ def _until(estimator: Any, train: Sample, aside: Sample, rounds: int) -> Any:
 
 
 def _log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
-    from higgsbench.models.estimators import unwrapped
-
-    margin: NDArray[Any] = unwrapped(estimator).predict(X, output_margin=True)
+    margin: NDArray[Any] = estimator.predict(X, output_margin=True)
     return margin
 
 
