@@ -4,13 +4,15 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import settings
 
+from higgsbench.cli.main import main
+from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.metrics import evaluation_weights
 from higgsbench.schema import N_B, N_S
 from higgsbench.validation import fold_assignments
@@ -18,6 +20,7 @@ from higgsbench.validation import fold_assignments
 # Tests of benchmarks import them; last in the path, so that the installed package comes first.
 sys.path.append(str(Path(__file__).parents[1]))
 
+Call: TypeAlias = Callable[..., tuple[int, str, str]]
 MakeRun = Callable[..., Path]
 
 # A busy machine may take seconds over one example.
@@ -29,6 +32,30 @@ settings.load_profile("suite")
 def no_given_width(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tables have the width of a pipe, whatever the terminal that runs the tests."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(scope="session")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of simulated events."""
+    return write_simulated(SimulationSettings(events=1600, seed=2), tmp_path_factory.mktemp("toys") / "toys.csv")
+
+
+@pytest.fixture
+def call(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Call:  # fmt: skip
+    """Call the command line in an empty folder; returns exit code, output, errors."""
+    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exit_:
+            main([str(a) for a in args])
+        out, err = capsys.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return run
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,9 @@ import pytest
 
 import higgsbench
 from higgsbench.api import load_run_config
-from higgsbench.cli.main import main
 from higgsbench.errors import ConfigError, DataError
-from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.runs import RunResult
-
-Call = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_simulated(SimulationSettings(events=1600, seed=2), tmp_path_factory.mktemp("api") / "toys.csv")
+from tests.conftest import Call
 
 
 @pytest.fixture(scope="module")
@@ -33,29 +24,18 @@ def config(toys: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def result(config: dict[str, Any], toys: Path) -> RunResult:
+def result(config: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    folder = tmp_path_factory.mktemp("api")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HIGGSBENCH_CACHE_DIR", str(toys.parent / "cache"))
-        return higgsbench.run(config, output=toys.parent / "results", jobs=1)
-
-
-@pytest.fixture
-def call(toys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(toys.parent / "cache"))
-
-    def run(*args: object) -> str:
-        with pytest.raises(SystemExit, match="0"):
-            main([str(a) for a in args])
-        return capsys.readouterr().out
-
-    return run
+        patch.setenv("HIGGSBENCH_CACHE_DIR", str(folder / "cache"))
+        return higgsbench.run(config, output=folder / "results", jobs=1)
 
 
 class TestMapping:
-    def test_is_the_file_of_the_same_content(self, result: RunResult, toys: Path, call: Call) -> None:
+    def test_is_the_file_of_the_same_content(self, result: RunResult, toys: Path, tmp_path: Path) -> None:
         text = "models: [logistic, {model: lightgbm, params: {n_estimators: 8}}]\npreset: quick\nfolds: 2\n"
-        (toys.parent / "run.yaml").write_text(f"data: {{path: {toys}}}\n{text}")
-        again = higgsbench.run(toys.parent / "run.yaml", output=toys.parent / "results", jobs=1)
+        (tmp_path / "run.yaml").write_text(f"data: {{path: {toys}}}\n{text}")
+        again = higgsbench.run(tmp_path / "run.yaml", output=result.folder.parent, jobs=1)
         assert again.folder == result.folder
         assert again.trained == 0
         assert again.rows == result.rows
@@ -109,20 +89,19 @@ def test_a_result_is_one_line(result: RunResult) -> None:
 def test_leaderboard(result: RunResult, call: Call) -> None:
     board = higgsbench.Leaderboard.read(result.folder)
     assert repr(board).startswith("<Leaderboard of 1 tables: TOY SIMULATION")
-    assert board.render("markdown", ["model", "ams_cv"]) == call(
-        "leaderboard", "--results", result.folder, "--format", "markdown", "--columns", "model,ams_cv"
-    )
+    options = ("--results", result.folder, "--format", "markdown", "--columns", "model,ams_cv")
+    assert board.render("markdown", ["model", "ams_cv"]) == call("leaderboard", *options)[1]
     with pytest.raises(ConfigError, match="'table' is not one of markdown, csv, json, html"):
         board.render("table")
 
 
-def test_submission_and_score(result: RunResult, toys: Path, call: Call, tmp_path: Path) -> None:
-    call("submit", result.folder, toys, "-o", tmp_path / "s.csv", "-j", 1)
+def test_submission_and_score(result: RunResult, toys: Path, call: Call) -> None:
+    call("submit", result.folder, toys, "-o", "s.csv", "-j", 1)
     table = higgsbench.submission(result, toys, jobs=1)
-    assert table.equals(pl.read_csv(tmp_path / "s.csv"))
+    assert table.equals(pl.read_csv("s.csv"))
     scores = higgsbench.score(table, higgsbench.load_events(toys))
-    assert [vars(s) for s in scores] == json.loads(call("score", tmp_path / "s.csv", toys, "--format", "json"))
-    assert higgsbench.score(tmp_path / "s.csv", toys) == scores
+    assert [vars(s) for s in scores] == json.loads(call("score", "s.csv", toys, "--format", "json")[1])
+    assert higgsbench.score("s.csv", toys) == scores
     predicted = higgsbench.predict(str(result.folder), toys, jobs=1, subsets=["b", "v"])
     assert (predicted["selected"] == (table["Class"] == "s")).all()
 
@@ -144,8 +123,8 @@ def test_a_table_is_checked_like_a_file(result: RunResult, toys: Path, change: A
 
 def test_compare(result: RunResult, call: Call) -> None:
     found = higgsbench.compare_models(result, models=["lightgbm", "stack"], replicas=50)
-    shown = call("compare", f"{result.folder}:lightgbm", f"{result.folder}:stack", "--replicas", 50,
-                 "--format", "markdown")  # fmt: skip
+    names = (f"{result.folder}:lightgbm", f"{result.folder}:stack")
+    _, shown, _ = call("compare", *names, "--replicas", 50, "--format", "markdown")
     assert str(found) == shown
     assert found.pair("lightgbm", "stack").differences["auc"].value < 0.1
     assert len(higgsbench.compare_models(result.folder, replicas=50).models) == 3
@@ -154,22 +133,22 @@ def test_compare(result: RunResult, call: Call) -> None:
     assert [m.name for m in by_name.models] == ["stack", "logistic", "lightgbm"]
 
 
-def test_stats(result: RunResult, call: Call, tmp_path: Path) -> None:
+def test_stats(result: RunResult, call: Call) -> None:
     found = higgsbench.stats(result, models=["stack"], sigma_b=[0.1], workspace=True)
-    shown = json.loads(call("stats", result.folder, "--model", "stack", "--sigma-b", 0.1, "--format", "json",
-                            "--workspace", tmp_path / "w.json"))  # fmt: skip
+    options = ("--model", "stack", "--sigma-b", 0.1, "--format", "json", "--workspace", "w.json")
+    shown = json.loads(call("stats", result.folder, *options)[1])
     assert vars(found.models[0].ams) == shown["models"][0]["ams"]
-    assert found.workspace == json.loads((tmp_path / "w.json").read_text())
+    assert found.workspace == json.loads(Path("w.json").read_text())
     assert higgsbench.stats(result, models=["stack"], sigma_b=0.1, workspace=True).workspace == found.workspace
     assert higgsbench.stats(result).workspace is None
     with pytest.raises(ConfigError, match="belong together"):
-        higgsbench.stats(result, events=tmp_path / "e.csv")
+        higgsbench.stats(result, events="e.csv")
     with pytest.raises(ConfigError, match="choose it with --model"):
         higgsbench.stats(result, workspace=True)
 
 
 def test_members(result: RunResult, call: Call) -> None:
-    shown = json.loads(call("members", result.folder, "--format", "json"))
+    shown = json.loads(call("members", result.folder, "--format", "json")[1])
     found = higgsbench.members(result)
     assert [vars(member) for member in found.members] == shown["members"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from higgsbench.cli.main import main
 from higgsbench.errors import ConfigError, MissingExtraError, StoreError
 from higgsbench.export import export_mlflow, without_credentials
+from tests.conftest import Call
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow warns of its own plans
 
@@ -114,28 +114,24 @@ def test_an_export_that_broke_off_is_marked_and_made_again(
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # MLflow leaves its database open
 def test_command_line_with_a_database(
-    run: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
     for name in ("sqlalchemy", "alembic"):
         pytest.importorskip(name, reason="a database store of MLflow needs it")
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     for what in ("3 rows logged", "its 3 rows had been logged before"):
-        with pytest.raises(SystemExit, match="0"):
-            main(["export", "mlflow", str(run)])
-        out = capsys.readouterr().out
+        code, out, _ = call("export", "mlflow", run)
+        assert code == 0
         assert out.startswith(f"{run}: {what}, experiment 'higgsbench', run ")
     assert (tmp_path / "mlflow.db").stat().st_size > 0
 
 
-def test_nothing_is_sent_where_no_place_is_named(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_is_sent_where_no_place_is_named(run: Path, monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(SystemExit, match="2"):
-        main(["export", "mlflow", str(run)])
-    assert "--tracking-uri: name where MLflow keeps its records" in capsys.readouterr().err
+    code, _, err = call("export", "mlflow", run)
+    assert code == 2
+    assert "--tracking-uri: name where MLflow keeps its records" in err
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI"):
         export_mlflow(run)
 

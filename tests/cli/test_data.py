@@ -1,34 +1,30 @@
-"""`higgsbench data`: exit codes, one-line errors, tables and JSON."""
+"""`higgsbench data` and `explore`: exit codes, one-line errors, tables and JSON."""
 
 from __future__ import annotations
 
+import http.server
+import io
 import json
+import threading
+from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
+from higgsbench.cli.data import _PoochProgress
 from higgsbench.events import load_events
-from higgsbench.events.fetch import Expectation, fetch_opendata, opendata_path
-from higgsbench.events.simulate import SimulationSettings, write_simulated
-from tests.cli.conftest import Call
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-COMMANDS = ("fetch", "info", "validate", "convert", "simulate", "shift")
-
-Run: TypeAlias = Call
-
-
-@pytest.fixture(scope="module")
-def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_simulated(SimulationSettings(events=400, seed=2), tmp_path_factory.mktemp("toys") / "toys.csv")
+from higgsbench.events.fetch import Expectation, download, fetch_opendata, opendata_path
+from higgsbench.schema import ATLAS_HIGGS
+from tests.conftest import Call
 
 
 @pytest.fixture
-def run(call: Call) -> Run:
+def run(call: Call) -> Call:
     return partial(call, "data")
 
 
@@ -41,25 +37,18 @@ def broken_copy(toys: Path, target: Path, **cells: Any) -> Path:
     return target
 
 
-def test_every_command_is_listed(run: Run) -> None:
-    out = run("--help")[1]
-    assert all(name in out for name in COMMANDS)
-
-
 class TestConvert:
-    def test_there_and_back(self, run: Run, toys: Path, tmp_path: Path) -> None:
-        code, out, _ = run("convert", toys, "a.parquet")
-        assert (code, out.startswith("a.parquet: 400 events, ")) == (0, True)
-        assert run("convert", "a.parquet", "b.csv.gz")[0] == 0
-        assert run("convert", "b.csv.gz", "c.csv")[0] == 0
-        assert (tmp_path / "c.csv").read_bytes() == toys.read_bytes()
-        assert load_events("a.parquet").digest == load_events(toys).digest
-
-    def test_root(self, run: Run, toys: Path, tmp_path: Path) -> None:
-        pytest.importorskip("uproot")
-        assert run("convert", toys, "a.root")[0] == 0
-        assert run("convert", "a.root", "b.csv")[0] == 0
-        assert (tmp_path / "b.csv").read_bytes() == toys.read_bytes()
+    @pytest.mark.parametrize("endings", [("parquet", "csv.gz"), ("root",)])
+    def test_there_and_back(self, run: Call, toys: Path, endings: tuple[str, ...]) -> None:
+        if "root" in endings:
+            pytest.importorskip("uproot")
+        file: Path | str = toys
+        for ending in (*endings, "csv"):
+            code, out, _ = run("convert", file, f"a.{ending}")
+            assert (code, out.startswith(f"a.{ending}: 1,600 events, ")) == (0, True)
+            file = f"a.{ending}"
+            assert load_events(file).digest == load_events(toys).digest
+        assert Path(file).read_bytes() == toys.read_bytes()
 
     @pytest.mark.parametrize(
         ("source", "target", "message"),
@@ -70,42 +59,32 @@ class TestConvert:
             (".", "a.csv", "a folder"),
         ],
     )
-    def test_errors_are_one_line(self, run: Run, toys: Path, source: str, target: str, message: str) -> None:
-        paths = [toys if name == "toys" else name for name in (source, target)]
-        code, out, err = run("convert", *paths)
-        assert (code, out) == (2, "")
+    def test_errors_are_one_line(self, run: Call, toys: Path, source: str, target: str, message: str) -> None:
+        code, out, err = run("convert", *(toys if name == "toys" else name for name in (source, target)))
+        assert (code, out, err.count("\n")) == (2, "", 1)
         assert message in err
-        assert err.count("\n") == 1
 
 
-class TestInfo:
-    def test_table(self, run: Run, toys: Path) -> None:
-        code, out, _ = run("info", toys)
-        assert code == 0
-        assert load_events(toys).digest in out
-        assert "691.989" in out
-        assert "410,999.847" in out
-        assert "PRI_jet_subleading_phi" in out
-
-    def test_json(self, run: Run, toys: Path) -> None:
-        content = json.loads(run("info", toys, "--format", "json")[1])
-        assert content["rows"] == 400
-        assert content["bytes"] == toys.stat().st_size
-        assert [subset["name"] for subset in content["subsets"]] == ["t", "b", "v"]
-
-    def test_a_file_that_is_none(self, run: Run, tmp_path: Path) -> None:
-        (tmp_path / "a.csv").write_text("x,y\n1,2\n")
-        assert run("info", "a.csv")[0] == 2
+def test_info(run: Call, toys: Path) -> None:
+    code, out, _ = run("info", toys)
+    assert code == 0
+    for text in (load_events(toys).digest, "691.989", "410,999.847", "PRI_jet_subleading_phi"):
+        assert text in out
+    content = json.loads(run("info", toys, "--format", "json")[1])
+    assert (content["rows"], content["bytes"]) == (1600, toys.stat().st_size)
+    assert [subset["name"] for subset in content["subsets"]] == ["t", "b", "v"]
+    Path("a.csv").write_text("x,y\n1,2\n")
+    assert run("info", "a.csv")[0] == 2
 
 
 class TestValidate:
-    def test_valid(self, run: Run, toys: Path) -> None:
+    def test_valid(self, run: Call, toys: Path) -> None:
         code, out, err = run("validate", toys)
         assert (code, err) == (0, "")
         assert "violated" not in out
         assert out.rstrip().splitlines()[-1].startswith("passed: ")
 
-    def test_violations(self, run: Run, toys: Path, tmp_path: Path) -> None:
+    def test_violations(self, run: Call, toys: Path, tmp_path: Path) -> None:
         file = broken_copy(toys, tmp_path / "[a].csv", PRI_met_phi=4.0, PRI_tau_pt=-999.0)
         code, out, err = run("validate", file)
         assert (code, err) == (1, "")
@@ -115,17 +94,16 @@ class TestValidate:
         assert "PRI_tau_pt missing" in out
         assert out.rstrip().splitlines()[-1].startswith("failed: ")
 
-    def test_rows(self, run: Run, toys: Path, tmp_path: Path) -> None:
-        pl.read_csv(toys).with_columns(PRI_met_phi=pl.lit(4.0)).write_csv(tmp_path / "a.csv")
-        out = run("validate", "a.csv", "--rows", "2")[1]
-        assert "and 398 more rows" in out
+    def test_rows(self, run: Call, toys: Path) -> None:
+        pl.read_csv(toys).with_columns(PRI_met_phi=pl.lit(4.0)).write_csv("a.csv")
+        assert "and 1,598 more rows" in run("validate", "a.csv", "--rows", "2")[1]
 
-    def test_strict(self, run: Run, toys: Path, tmp_path: Path) -> None:
+    def test_strict(self, run: Call, toys: Path, tmp_path: Path) -> None:
         file = broken_copy(toys, tmp_path / "a.csv", PRI_met_sumet=15.0)
         assert run("validate", file)[0] == 0
         assert run("validate", file, "--strict")[0] == 1
 
-    def test_json(self, run: Run, toys: Path, tmp_path: Path) -> None:
+    def test_json(self, run: Call, toys: Path, tmp_path: Path) -> None:
         file = broken_copy(toys, tmp_path / "a.csv", PRI_lep_pt=1.0)
         code, out, _ = run("validate", file, "--format", "json")
         content = json.loads(out)
@@ -133,8 +111,8 @@ class TestValidate:
         rule = next(rule for rule in content["rules"] if rule["rule"] == "range_PRI_lep_pt")
         assert (rule["offenders"], rule["first"][0]["line"], rule["first"][0]["PRI_lep_pt"]) == (1, 2, 1.0)
 
-    def test_what_cannot_be_parsed(self, run: Run, toys: Path, tmp_path: Path) -> None:
-        (tmp_path / "a.csv").write_text(toys.read_text().replace("PRI_met,", "PRI_mett,"))
+    def test_what_cannot_be_parsed(self, run: Call, toys: Path) -> None:
+        Path("a.csv").write_text(toys.read_text().replace("PRI_met,", "PRI_mett,"))
         code, out, err = run("validate", "a.csv")
         assert (code, out) == (2, "")
         assert err == (
@@ -143,13 +121,13 @@ class TestValidate:
 
 
 class TestSimulate:
-    def test_the_seed_decides(self, run: Run, toys: Path, tmp_path: Path) -> None:
-        code, out, _ = run("simulate", "--events", "400", "--seed", "2", "-o", "a.csv")
+    def test_the_seed_decides(self, run: Call, toys: Path) -> None:
+        code, out, _ = run("simulate", "--events", "1600", "--seed", "2", "-o", "a.csv")
         assert code == 0
-        assert "400 toy simulated events" in out
-        assert (tmp_path / "a.csv").read_bytes() == toys.read_bytes()
+        assert "1,600 toy simulated events" in out
+        assert Path("a.csv").read_bytes() == toys.read_bytes()
 
-    def test_options_arrive(self, run: Run) -> None:
+    def test_options_arrive(self, run: Call) -> None:
         options = "--luminosity 2 --higgs-mass 130 --mix ttbar=3 --mix Z=0.5 --set-proportions t=1,v=1 --tes 0.01"
         assert run("simulate", "--events", "300", "-o", "a.parquet", *options.split())[0] == 0
         events = load_events("a.parquet", cache=False)
@@ -169,60 +147,125 @@ class TestSimulate:
             ("--tes -2", "tes"),
         ],
     )
-    def test_errors_are_one_line(self, run: Run, options: str, message: str, tmp_path: Path) -> None:
+    def test_errors_are_one_line(self, run: Call, options: str, message: str) -> None:
         code, out, err = run("simulate", "--events", "10", "-o", "a.csv", *options.split())
-        assert (code, out) == (2, "")
+        assert (code, out, err.count("\n")) == (2, "", 1)
         assert message in err
-        assert err.count("\n") == 1
-        assert list(tmp_path.iterdir()) == []
+        assert list(Path().iterdir()) == []
 
 
 class TestShift:
-    def test_nothing_to_shift_is_the_identity(self, run: Run, toys: Path, tmp_path: Path) -> None:
+    def test_nothing_to_shift_is_the_identity(self, run: Call, toys: Path) -> None:
         assert run("shift", toys, "a.csv")[0] == 0
-        assert (tmp_path / "a.csv").read_bytes() == toys.read_bytes()
+        assert Path("a.csv").read_bytes() == toys.read_bytes()
 
-    def test_energy_scale(self, run: Run, toys: Path) -> None:
-        assert run("shift", toys, "a.parquet", "--tes", "0.1")[0] == 0
-        before, after = load_events(toys).frame, load_events("a.parquet").frame
-        assert ((after["PRI_tau_pt"] / before["PRI_tau_pt"] - 1.1).abs() < 1e-4).all()
-        assert run("validate", "a.parquet")[0] == 0
+    def test_energy_and_normalisation(self, run: Call, toys: Path) -> None:
+        assert run("shift", toys, "a.parquet", "--tes", "0.1", "--bkg-scale", "1.5")[0] == 0
+        before, after = load_events(toys), load_events("a.parquet")
+        assert ((after.frame["PRI_tau_pt"] / before.frame["PRI_tau_pt"] - 1.1).abs() < 1e-4).all()
+        assert after.weight[~after.y].sum() == pytest.approx(1.5 * before.weight[~before.y].sum())
+        assert run("shift", toys, "b.parquet", "--tes", "0.1")[0] == 0
+        assert run("validate", "b.parquet")[0] == 0
 
-    def test_reselect(self, run: Run, toys: Path) -> None:
+    def test_reselect(self, run: Call, toys: Path) -> None:
         code, out, _ = run("shift", toys, "a.csv", "--tes", "-0.1", "--reselect")
-        dropped = 400 - len(load_events("a.csv"))
-        assert code == 0
-        assert dropped > 0
+        dropped = 1600 - len(load_events("a.csv"))
+        assert (code, dropped > 0) == (0, True)
         assert f"{dropped} events dropped" in out
 
-    def test_normalisation(self, run: Run, toys: Path) -> None:
-        assert run("shift", toys, "a.csv", "--bkg-scale", "1.5")[0] == 0
-        before, after = load_events(toys), load_events("a.csv")
-        assert after.weight[~after.y].sum() == pytest.approx(1.5 * before.weight[~before.y].sum())
-
-    def test_errors(self, run: Run, toys: Path) -> None:
+    def test_errors(self, run: Call, toys: Path) -> None:
         assert "is the input itself" in run("shift", toys, toys)[2]
         assert "unknown process" in run("shift", toys, "a.csv", "--process-scale", "x=1")[2]
 
 
 class TestFetch:
-    @pytest.fixture
-    def expected(self, toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_manual_download(self, run: Call, toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         counts = dict(pl.read_csv(toys).group_by("KaggleSet").len().iter_rows())
-        small = partial(fetch_opendata, expected=Expectation(rows=400, subsets=counts))
+        small = partial(fetch_opendata, expected=Expectation(rows=1600, subsets=counts))
         monkeypatch.setattr("higgsbench.events.fetch.fetch_opendata", small)
-
-    @pytest.mark.usefixtures("expected")
-    def test_a_manual_download(self, run: Run, toys: Path, tmp_path: Path) -> None:
         code, out, _ = run("fetch", "--from", toys, "-o", "copy.csv")
         assert code == 0
         assert str(opendata_path()) in out
-        assert "verified, 400 events" in out
-        assert (tmp_path / "copy.csv").read_bytes() == toys.read_bytes()
+        assert "verified, 1,600 events" in out
+        assert Path("copy.csv").read_bytes() == toys.read_bytes()
         assert "already in the cache" in run("fetch")[1]
 
-    def test_another_file(self, run: Run, toys: Path) -> None:
+    def test_another_file(self, run: Call, toys: Path) -> None:
         code, out, err = run("fetch", "--from", toys)
-        assert (code, out) == (2, "")
-        assert "400 events instead of 818,238" in err
-        assert len(err.strip().splitlines()) == 1
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "1,600 events instead of 818,238" in err
+
+    @pytest.fixture
+    def address(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+        class Quiet(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        (tmp_path / "file.bin").write_bytes(bytes(300_000))
+        handler = partial(Quiet, directory=str(tmp_path))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+            thread = threading.Thread(target=partial(running.serve_forever, poll_interval=0.01))
+            thread.start()
+            yield f"http://127.0.0.1:{running.server_address[1]}/file.bin"
+            running.shutdown()
+            thread.join()
+
+    def test_the_progress_bar_counts_to_the_end_at_each_attempt(self, address: str, tmp_path: Path) -> None:
+        with Progress(console=Console(file=io.StringIO(), force_terminal=True, width=100)) as bar:
+            progress = _PoochProgress(bar)
+            for attempt in range(2):
+                target = tmp_path / "got" / f"{attempt}.bin"
+                download(address, target, timeout=5.0, progress=progress)
+                assert target.stat().st_size == 300_000
+                task = bar.tasks[0]
+                assert (task.completed, task.total, task.description) == (300_000, 300_000, "verifying")
+
+
+class TestExplore:
+    def test_table_and_page(self, call: Call, toys: Path) -> None:
+        pytest.importorskip("mplhep", reason="needs the extra 'report'")
+        code, out, err = call("explore", toys, "--html", "a.html")
+        assert (code, err) == (0, "Wrote a.html\n")
+        assert "Class balance by PRI_jet_num" in out
+        assert "N_s = 691.99" in out
+        assert Path("a.html").read_text(encoding="utf-8").lower().startswith("<!doctype html>")
+
+    def test_json_has_full_precision(self, call: Call, toys: Path) -> None:
+        found = json.loads(call("explore", toys, "--format", "json")[1])
+        assert (found["n_s"], len(found["features"])) == (ATLAS_HIGGS.n_s, 30)
+        assert [s["name"] for s in found["samples"]] == ["t", "b", "v"]
+
+    def test_subset_and_second_file(self, call: Call, toys: Path) -> None:
+        other = pl.read_csv(toys).drop("Weight", "Label", "KaggleSet", "KaggleWeight")
+        other.write_parquet("other.parquet")
+        options = ("--subset", "v", "--subset", "t", "--test", "other.parquet", "--format", "json")
+        samples = json.loads(call("explore", toys, *options)[1])["samples"]
+        found = [(s["name"], s["described"]) for s in samples]
+        assert found == [("v + t", True), ("b", False), ("other.parquet", False)]
+        assert samples[2]["events"] == 1600
+
+    @pytest.mark.parametrize(
+        ("old", "new", "options", "message"),
+        [
+            ("PRI_met,", "PRI_mett,", "", "PRI_mett"),
+            (",s,", ",x,", "", "found 'x', expected 's' or 'b'"),
+            (None, "", "", "no events"),
+            ("", "", "--seed 3", "--seed"),
+            ("", "", "--subset u", "no event in subset 'u'"),
+        ],
+    )
+    def test_bad_input_is_one_line(
+        self, call: Call, toys: Path, old: str | None, new: str, options: str, message: str
+    ) -> None:
+        text = toys.read_text()
+        Path("a.csv").write_text(text.partition("\n")[0] + "\n" if old is None else text.replace(old, new, 1))
+        code, _, err = call("explore", "a.csv", *options.split())
+        assert (code, err.count("\n")) == (2, 1)
+        assert message in err
+
+    def test_without_a_file_the_simulation_is_described_as_such(self, call: Call) -> None:
+        code, out, _ = call("explore", "--events", "2000", "--seed", "3")
+        assert code == 0
+        assert "toy simulation (2000 events, seed 3)" in " ".join(out.split())
+        assert "not those of real data" in " ".join(out.split())

@@ -8,35 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from higgsbench.cli.main import main
 from higgsbench.features import feature_sets
 from higgsbench.features.quantity import FUNCTIONS
 from higgsbench.schema import ATLAS_HIGGS
+from tests.conftest import Call
 
 PAGE = Path(__file__).parents[2] / "docs" / "features.md"
 
 
-def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as exit_:
-        main(["features", *arguments])
-    out, err = capsys.readouterr()
-    return int(exit_.value.code or 0), out, err
-
-
-def test_the_sets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = call(capsys)
+def test_the_sets_are_listed(call: Call) -> None:
+    code, out, _ = call("features")
     assert code == 0
     for name in ("raw", "canonical", "physics", "momenta"):
         assert f"│ {name} " in out
 
 
 @pytest.mark.parametrize("name", ["raw", "canonical", "physics", "momenta"])
-def test_a_set_shows_formula_unit_and_source(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_set_shows_formula_unit_and_source(call: Call, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("COLUMNS", "250")
-    _, table, _ = call(capsys, name)
-    code, out, _ = call(capsys, name, "--format", "json")
+    _, table, _ = call("features", name)
+    code, out, _ = call("features", name, "--format", "json")
     assert code == 0
     rows = json.loads(out)
     expected = next(s for s in feature_sets() if s.name == name).quantities(ATLAS_HIGGS)
@@ -47,15 +38,15 @@ def test_a_set_shows_formula_unit_and_source(
         assert row["formula"] in table
 
 
-def test_an_unknown_set_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = call(capsys, "phisics")
+def test_an_unknown_set_is_one_line(call: Call) -> None:
+    code, _, err = call("features", "phisics")
     assert code == 2
     assert err == "Error: no feature set named 'phisics' (did you mean 'physics'?)\n"
 
 
 @pytest.mark.parametrize("name", ["physics", "momenta"])
-def test_the_page_is_in_step(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    _, out, _ = call(capsys, name, "--format", "markdown")
+def test_the_page_is_in_step(call: Call, name: str) -> None:
+    _, out, _ = call("features", name, "--format", "markdown")
     assert out in PAGE.read_text(encoding="utf-8"), (
         f"paste `higgsbench features {name} --format markdown` into the page"
     )

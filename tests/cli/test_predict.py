@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+import shutil
 from pathlib import Path
-from typing import TypeAlias
 
 import polars as pl
 import pytest
 
 import higgsbench
-from higgsbench.cli.main import main
-from higgsbench.events.simulate import SimulationSettings, write_simulated
-
-Call: TypeAlias = "Callable[..., tuple[int, str, str]]"
+from tests.conftest import Call
 
 CONFIG = "models: [{{model: lightgbm, params: {{n_estimators: 8}}}}]\nfolds: 2\ndata: {{path: {data}}}\n"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A labelled file with sets, its halves in Kaggle's layout, the second one without labels, and two runs."""
     folder = tmp_path_factory.mktemp("predict")
-    frame = pl.read_csv(write_simulated(SimulationSettings(events=1600, seed=2), folder / "toys.csv"))
-    plain = frame.drop("KaggleSet", "KaggleWeight")
+    shutil.copy(toys, folder / "toys.csv")
+    plain = pl.read_csv(toys).drop("KaggleSet", "KaggleWeight")
     plain.head(800).write_csv(folder / "half.csv")
     plain.tail(800).write_csv(folder / "truth.csv")
     plain.tail(800).drop("Weight", "Label").write_csv(folder / "blind.csv")
@@ -37,20 +33,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             run = higgsbench.run(folder / "c.yaml", test=test, output=folder, jobs=1).folder
             run.rename(folder / f"run-{name}")
     return folder
-
-
-@pytest.fixture
-def call(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(folder / "cache"))
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: str | Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exit_:
-            main([str(a) for a in args])
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return run
 
 
 def row(run: Path) -> dict[str, float]:

@@ -6,18 +6,16 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import polars as pl
 import pytest
 
 import higgsbench
-from higgsbench.cli.main import main
+from tests.conftest import Call
 
 SAMPLE = Path(__file__).resolve().parents[2] / "../shared/data/atlas-higgs-challenge-2014-v2-sample.csv.gz"
 CONFIG = "name: half\ndata: {path: train.csv, test: truth.csv}\npreset: quick\nmodels: [xgboost, lightgbm]\nfolds: 3\n"
-Call: TypeAlias = "Callable[..., str]"
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,21 +24,16 @@ pytestmark = [
 
 
 @pytest.fixture
-def call(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-
+def told(call: Call) -> Callable[..., str]:
     def run(*args: str | Path) -> str:
-        with pytest.raises(SystemExit) as exit_:
-            main([str(a) for a in args])
-        out, err = capsys.readouterr()
-        assert not exit_.value.code, err
+        code, out, err = call(*args)
+        assert not code, err
         return out
 
     return run
 
 
-def test_one_run_after_the_other(call: Call) -> None:
+def test_one_run_after_the_other(told: Callable[..., str]) -> None:
     """Half of the sample trains; the other half is scored blind, and then against the truth."""
     frame = pl.read_csv(SAMPLE, infer_schema_length=None)
     half = np.random.default_rng(1).permutation(frame.height) % 2 == 0
@@ -48,19 +41,19 @@ def test_one_run_after_the_other(call: Call) -> None:
     frame.filter(~half).write_csv("truth.csv")
     frame.filter(~half).drop("Label", "Weight", "KaggleSet", "KaggleWeight").write_csv("blind.csv")
     Path("c.yaml").write_text(CONFIG)
-    call("run", "c.yaml", "--jobs", "1", "--quiet")
+    told("run", "c.yaml", "--jobs", "1", "--quiet")
     (run,) = Path("results").iterdir()
-    (board,) = json.loads(call("leaderboard", "--results", run, "--format", "json"))["tables"]
+    (board,) = json.loads(told("leaderboard", "--results", run, "--format", "json"))["tables"]
     rows = {row["name"]: row for row in board["rows"]}
     assert set(rows) == {"xgboost", "lightgbm", "stack"}
-    compared = json.loads(call("compare", "--run", run, "--replicas", "50", "--format", "json"))
+    compared = json.loads(told("compare", "--run", run, "--replicas", "50", "--format", "json"))
     assert len(compared["pairs"]) == 3
 
-    call("predict", run, "blind.csv", "-o", "scores.parquet", "-j", "1")
+    told("predict", run, "blind.csv", "-o", "scores.parquet", "-j", "1")
     selected = {}
     for name, row in rows.items():
-        call("submit", run, "blind.csv", "-o", "submission.csv", "--model", name, "-j", "1")
-        score, *_ = json.loads(call("score", "submission.csv", "truth.csv", "--format", "json"))
+        told("submit", run, "blind.csv", "-o", "submission.csv", "--model", name, "-j", "1")
+        score, *_ = json.loads(told("score", "submission.csv", "truth.csv", "--format", "json"))
         assert (score["name"], score["events"]) == ("all", 7500)
         assert score["ams"] == pytest.approx(row["ams_test"], abs=1e-9)
         assert score["se"] == pytest.approx(row["ams_test_se"], abs=1e-9)
@@ -69,13 +62,13 @@ def test_one_run_after_the_other(call: Call) -> None:
     assert int(pl.read_parquet("scores.parquet")["selected"].sum()) == selected["stack"]
 
     options = ["--model", "stack", "--max-bins", "3", "--shift", "tes=0.03", "--format", "json"]
-    nominal, up, down = json.loads(call("stats", run, *options))["shifts"]
+    nominal, up, down = json.loads(told("stats", run, *options))["shifts"]
     assert nominal["ams"] == pytest.approx(rows["stack"]["ams_test"], abs=1e-9)
     assert up["b_change"] > 0.0 > down["b_change"]
 
     pytest.importorskip("mplhep", reason="needs the extra 'report'")
     begin = time.process_time()
-    call("report", run, "-o", "report.html", "--shift", "tes=0.03")
+    told("report", run, "-o", "report.html", "--shift", "tes=0.03")
     assert time.process_time() - begin < 30.0
     page = Path("report.html").read_text()
     assert len(page) < 5_000_000

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.golden.measure import CASES, SAMPLE, measure, versions
+from tests.golden.measure import CASES, SAMPLE, leaves, measure, versions
 
 # The new events of the golden files have numbers of training events.
 pytestmark = pytest.mark.filterwarnings("ignore:.*the run was trained on:higgsbench.errors.HiggsbenchWarning")
@@ -74,7 +74,7 @@ def test_stack(golden: Golden) -> None:
     same_libraries(stored)
     if may_change(case, "stack"):
         pytest.skip("its members may change within tolerances")
-    assert leaves(found["stack"]) == pytest.approx(leaves(stored["stack"]), rel=1e-9, abs=1e-12)
+    assert list(leaves(found["stack"])) == pytest.approx(list(leaves(stored["stack"])), rel=1e-9, abs=1e-12)
 
 
 def test_events_and_folds(golden: Golden) -> None:
@@ -120,11 +120,3 @@ def test_commands(golden: Golden, command: str) -> None:
         assert got[part]["n"] == content["n"], part
         assert got[part]["some"] == pytest.approx(content["some"], rel=1e-9, abs=1e-12), part
         assert got[part]["digest"] == content["digest"], part
-
-
-def leaves(content: Any) -> list[float]:
-    if isinstance(content, dict):
-        return [leaf for key in sorted(content) for leaf in leaves(content[key])]
-    if isinstance(content, list):
-        return [leaf for item in content for leaf in leaves(item)]
-    return [content] if isinstance(content, int | float) else []
