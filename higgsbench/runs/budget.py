@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,13 +13,12 @@ from higgsbench.config import LoadedConfig
 from higgsbench.config.document import format_duration, format_size, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models.spec import BAG
-from higgsbench.runs.cost import MeasuredCost, MemoryNeed, bag_size, makespan, memory_need, stored_keys
+from higgsbench.runs.cost import MeasuredCost, MemoryNeed, bag_size, makespan, memory_need
 from higgsbench.runs.environment import available_memory
 from higgsbench.runs.plan import make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from pathlib import Path
 
     from higgsbench.runs.plan import Plan
     from higgsbench.runs.unit import Unit
@@ -27,59 +26,36 @@ if TYPE_CHECKING:
 SHARE = 0.8
 """Share of the available memory that a run takes where the configuration gives no limit."""
 
-_JETS_WORTH = 0.8
-"""Worth of a row split by jet number if the run also has the same model's global row."""
-
+_JETS_WORTH = 0.8  # worth of a row split by jet number if the run also has the same model's global row
+_TOLERANCE = 0.05  # a row in progress may overrun the limit by this share of it; a new one may not
 _CALIBRATION_SHARE, _CALIBRATION_SECONDS = 0.05, 10.0
-_WORKER_START = 3.0
-"""Seconds until worker processes have imported the libraries."""
+_WORKER_START = 3.0  # seconds until worker processes have imported the libraries
 
 
 @dataclass(frozen=True)
 class RowNeed:
-    """What a row asks for.
-
-    Attributes:
-        name: the row.
-        label: the entry it belongs to; rows of one entry share the size of the bag.
-        value: what it is worth relative to the other rows.
-        units: number of fits that are not stored yet, by size of the bag.
-        seconds: predicted seconds of one fit per seed.
-        bag: configured number of seeds.
-    """
+    """What a row asks for."""
 
     name: str
-    label: str
-    value: float
-    units: Callable[[int], int]
-    seconds: float
-    bag: int = 1
+    label: str  # the entry it belongs to; rows of one entry share the size of the bag
+    value: float  # what it is worth relative to the other rows
+    units: Callable[[int], int]  # number of fits that are not stored yet, by size of the bag
+    seconds: float  # predicted seconds of one fit per seed
+    bag: int = 1  # configured number of seeds
 
     def total(self, bag: int) -> float:
         """Predicted seconds of all its fits with `bag` seeds."""
         return self.units(bag) * bag * self.seconds
 
-    def density(self, bag: int) -> float:
-        """Worth per second; infinite where nothing is left to do."""
-        total = self.total(bag)
-        return self.value / total if total > 0.0 else float("inf")
-
 
 @dataclass
 class Choice:
-    """What is planned.
+    """What is planned: rows by their positions, those worth most per second first."""
 
-    Attributes:
-        bags: size of the bag per label.
-        kept: positions of the rows that fit, those worth most per second first.
-        left_out: positions of the others, in the same order.
-        seconds: predicted time of the kept rows.
-    """
-
-    bags: dict[str, int]
-    kept: list[int] = field(default_factory=list)
-    left_out: list[int] = field(default_factory=list)
-    seconds: float = 0.0
+    bags: dict[str, int]  # size of the bag per label
+    kept: list[int]
+    left_out: list[int]
+    seconds: float  # predicted time of the kept rows
 
 
 def fit_to_limit(needs: Sequence[RowNeed], limit: float, workers: int, per_row: float) -> Choice:
@@ -98,13 +74,14 @@ def fit_to_limit(needs: Sequence[RowNeed], limit: float, workers: int, per_row: 
     kept = set(range(len(needs)))
 
     def by_worth(rows: Iterable[int]) -> list[int]:
-        return sorted(rows, key=lambda i: (-needs[i].density(bags[needs[i].label]), i))
+        """Sort by worth per second; infinite where nothing is left to do."""
+        totals = {i: needs[i].total(bags[needs[i].label]) for i in rows}
+        return sorted(totals, key=lambda i: (-needs[i].value / totals[i] if totals[i] > 0.0 else -math.inf, i))
 
     def predicted(rows: Iterable[int]) -> float:
-        order = by_worth(rows)
-        counts = [(needs[i], bags[needs[i].label]) for i in order]
+        counts = [(needs[i], bags[needs[i].label]) for i in by_worth(rows)]
         fits = [size * need.seconds for need, size in counts for _ in range(need.units(size))]
-        return makespan(fits, workers) + per_row * len(order)
+        return makespan(fits, workers) + per_row * len(counts)
 
     while predicted(kept) > limit and (large := [label for label, size in bags.items() if size > 1]):
         costs = {label: sum(n.total(bags[label]) for n in needs if n.label == label) for label in large}
@@ -126,23 +103,13 @@ def fit_to_limit(needs: Sequence[RowNeed], limit: float, workers: int, per_row: 
     return Choice(bags, [i for i in order if i in kept], [i for i in order if i not in kept], predicted(kept))
 
 
-_TOLERANCE = 0.05
-"""A row in progress may overrun the limit by this share of it; a new one may not."""
-
-
 @dataclass(frozen=True)
 class LeftOut:
-    """A row that a time limit had no room for.
-
-    Attributes:
-        name: the row.
-        reason: why.
-        predicted_seconds: predicted time of its fits, on one core.
-    """
+    """A row that a time limit had no room for."""
 
     name: str
     reason: str
-    predicted_seconds: float
+    predicted_seconds: float  # of its fits, on one core
 
 
 @dataclass
@@ -162,42 +129,34 @@ class TimeBudget:
     The rows come in the order given, those worth most per second first. A prediction is corrected by the finished fits
     of the row itself, or of all rows until it has one. A row is begun only if all of it is predicted to end in time;
     one that turns out slower is given up.
-
-    Attributes:
-        limit: seconds.
-        begin: when the limit began, on `clock`.
-        order: positions of the rows in the plan.
-        seconds: predicted seconds of one fit of each row.
-        per_row: predicted seconds beside the fits that each row costs.
-        workers: number of processes.
-        clock: a monotonic clock in seconds.
     """
 
-    limit: float
-    begin: float
-    order: Sequence[int]
-    seconds: Mapping[int, float]
-    per_row: float
+    limit: float  # seconds
+    begin: float  # when the limit began, on `clock`
+    order: Sequence[int]  # positions of the rows in the plan
+    seconds: Mapping[int, float]  # predicted seconds of one fit of each row
+    per_row: float  # predicted seconds beside the fits that each row costs
     workers: int
     clock: Callable[[], float] = lambda: time.monotonic()
     rows: dict[int, _Progress] = field(default_factory=dict, init=False)
     running: dict[str, tuple[Unit, float]] = field(default_factory=dict, init=False)
     given_up: dict[int, str] = field(default_factory=dict, init=False)
-    assembled: list[float] = field(default_factory=list, init=False)
+    assembled: list[float] = field(default_factory=list, init=False)  # seconds that the evaluation of each row took
 
     def plan(self, pending: Sequence[Unit]) -> None:
         """Take the units that are not stored yet."""
-        by_row: dict[int, list[Unit]] = defaultdict(list)
-        for unit in pending:
-            by_row[unit.row].append(unit)
-        self.rows = {i: _Progress(self.seconds[i], by_row[i][::-1]) for i in self.order if by_row[i]}
+        by_row = {i: [unit for unit in reversed(pending) if unit.row == i] for i in self.order}
+        self.rows = {i: _Progress(self.seconds[i], units) for i, units in by_row.items() if units}
 
     def next_unit(self) -> Unit | None:
         """Return the unit to start now; None if none fits or all are under way."""
         for index, row in self.rows.items():
             if row.begun and row.pending and index not in self.given_up:
                 if row.measured and self._end([]) > self.limit * (1.0 + _TOLERANCE):
-                    self._give_up(index)
+                    self.given_up[index] = (
+                        f"given up after {len(row.measured)} fits: {format_duration(self._predicted(index))} each "
+                        f"instead of the predicted {format_duration(row.predicted)}"
+                    )
                     continue
                 return self._start(index)
         for index, row in self.rows.items():
@@ -212,19 +171,14 @@ class TimeBudget:
         if not failed:
             self.rows[unit.row].measured.append(seconds)
 
-    def row_assembled(self, seconds: float) -> None:
-        """Note how long the evaluation of a row took."""
-        self.assembled.append(seconds)
-
     def left_out(self, plan: Plan) -> list[LeftOut]:
         """Return the rows that ran out of time, in the order in which they would have come."""
         out = []
         for index, row in self.rows.items():
-            if not row.pending:
-                continue
-            total = row.predicted * len(row.pending)
-            reason = self.given_up.get(index, f"predicted {format_duration(total)}, which no longer fits")
-            out.append(LeftOut(plan.rows[index].name, reason, total))
+            if row.pending:
+                total = row.predicted * len(row.pending)
+                reason = self.given_up.get(index, f"predicted {format_duration(total)}, which no longer fits")
+                out.append(LeftOut(plan.rows[index].name, reason, total))
         return out
 
     @property
@@ -236,14 +190,6 @@ class TimeBudget:
         unit = self.rows[index].pending.pop()
         self.running[unit.key] = (unit, self.clock())
         return unit
-
-    def _give_up(self, index: int) -> None:
-        row = self.rows[index]
-        mean = sum(row.measured) / len(row.measured)
-        self.given_up[index] = (
-            f"given up after {len(row.measured)} fits: {format_duration(mean)} each instead of "
-            f"the predicted {format_duration(row.predicted)}"
-        )
 
     def _predicted(self, index: int) -> float:
         """Seconds of one fit of a row, corrected by what was measured."""
@@ -272,14 +218,14 @@ class TimeBudget:
 
 
 def within_limit(
-    loaded: LoadedConfig, plan: Plan, output: Path, jobs: int, limit: float, begin: float
+    loaded: LoadedConfig, plan: Plan, known: Collection[str], jobs: int, limit: float, begin: float
 ) -> tuple[LoadedConfig, Plan, TimeBudget, list[str]]:
     """Cut a run down to a time limit.
 
     Args:
         loaded: validated configuration.
         plan: its plan.
-        output: folder that holds the runs; what is stored there costs nothing.
+        known: keys of units that are stored already; they cost nothing.
         jobs: number of worker processes.
         limit: seconds.
         begin: when the limit began, as `time.monotonic`.
@@ -291,7 +237,6 @@ def within_limit(
         ConfigError: if not even one row fits.
     """
     cost = MeasuredCost(plan, min(_CALIBRATION_SECONDS, _CALIBRATION_SHARE * limit))
-    known = stored_keys(output)
     needs = [_need(plan, i, cost, known) for i in range(len(plan.rows))]
     per_row = cost.assembly * len(plan.dataset.train)
     left = limit - (time.monotonic() - begin) - 2 * per_row - (_WORKER_START if jobs > 1 else 0.0)
@@ -302,11 +247,16 @@ def within_limit(
             f"--time-limit {format_duration(limit)}: not even one row fits; the cheapest, {first.name}, is predicted "
             f"to take {format_duration(first.total(1))} besides {format_duration(limit - left)} for everything else"
         )
-    bags = {need.label: choice.bags[need.label] for need in needs if choice.bags[need.label] < need.bag}
-    full = {need.label: need.bag for need in needs}
-    notes = [f"{label}: a bag of {bag} instead of {full[label]}" for label, bag in bags.items()]
-    if bags:
-        loaded = _with_bags(loaded, bags)
+    cut = {need.label: need.bag for need in needs if choice.bags[need.label] < need.bag}
+    notes = [f"{label}: a bag of {choice.bags[label]} instead of {bag}" for label, bag in cut.items()]
+    if cut:
+        models = [
+            entry.model_copy(update={"params": {**entry.params, BAG: choice.bags[entry.row_label]}})
+            if entry.row_label in cut
+            else entry
+            for entry in loaded.config.models
+        ]
+        loaded = LoadedConfig(loaded.config.model_copy(update={"models": models}), loaded.document)
         plan = make_plan(loaded, plan.dataset)
     seconds = {i: need.seconds * choice.bags[need.label] for i, need in enumerate(needs)}
     budget = TimeBudget(limit, begin, [*choice.kept, *choice.left_out], seconds, per_row, jobs)
@@ -325,16 +275,6 @@ def _need(plan: Plan, index: int, cost: MeasuredCost, known: Collection[str]) ->
     return RowNeed(
         row.name, row.label, worth, lambda bag: pending if bag == full else len(units), cost.seconds(index), full
     )
-
-
-def _with_bags(loaded: LoadedConfig, bags: Mapping[str, int]) -> LoadedConfig:
-    models = [
-        entry.model_copy(update={"params": {**entry.params, BAG: bags[entry.row_label]}})
-        if entry.row_label in bags
-        else entry
-        for entry in loaded.config.models
-    ]
-    return LoadedConfig(loaded.config.model_copy(update={"models": models}), loaded.document)
 
 
 def fit_to_memory(loaded: LoadedConfig, plan: Plan, jobs: int, known: Collection[str] = ()) -> tuple[Plan, list[str]]:
@@ -359,10 +299,10 @@ def fit_to_memory(loaded: LoadedConfig, plan: Plan, jobs: int, known: Collection
     limit = parse_size(given) if given else int(SHARE * available_memory())
     need = memory_need(plan, min(jobs, 1))
     waiting = [i for i in range(len(plan.rows)) if any(u.key not in known for u in plan.units_of(i))]
-    large = [i for i in waiting if need.of(i) > limit]
     disk = dataclasses.replace(plan, rows=tuple(dataclasses.replace(row, from_disk=True) for row in plan.rows))
     less = memory_need(disk, min(jobs, 1))
-    able = [i for i in large if plan.rows[i].spec.from_disk is not None and less.of(i) < need.of(i)]
+    large = [i for i in waiting if need.of(i) > limit and less.of(i) < need.of(i)]
+    able = [i for i in large if plan.rows[i].spec.from_disk is not None]
     chosen = make_plan(loaded, plan.dataset, [plan.rows[i].name for i in able]) if able else plan
     need_then = memory_need(chosen, jobs)
     for i in waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import heapq
 import time
@@ -25,12 +26,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.runs.plan import Dataset, Plan, Row
+    from higgsbench.runs.plan import Plan, Row
     from higgsbench.runs.unit import Unit
 
-_EVENTS, _SMALL_SHARE = 4000, 0.25
-_ROUNDS_SHARE = 20
-_MIN_SHARE = 0.5
+_EVENTS, _SMALL_SHARE, _ROUNDS_SHARE, _MIN_SHARE = 4000, 0.25, 20, 0.5
 _STOP_EVENTS, _STOP_RATE_ROUNDS, _STOP_GROWTH = 12_000, 6.0, 0.6
 """Early stopping at a learning rate of 0.03 ended after 150 to 200 rounds on 12,000 simulated events, 440 to 580 on
 50,000: about 6 / rate rounds, growing with the 0.6th power of the events."""
@@ -54,20 +53,14 @@ def makespan(seconds: Sequence[float], workers: int, busy: Sequence[float] = ())
 
 @dataclass(frozen=True)
 class FitCost:
-    """Seconds of one unit of a row, linear in the events.
+    """Seconds of one unit of a row, of one seed, linear in the events."""
 
-    Attributes:
-        fixed: seconds of a fit whatever the number of events, of one seed and one submodel.
-        per_event: seconds per training event, of one seed.
-        predict: seconds per scored event, of one seed.
-        stopping: share of all rounds after which early stopping is expected to end a fit of `_STOP_EVENTS` events, and
-            the share of the rounds that it waits without improvement; None where all rounds are trained.
-    """
-
-    fixed: float
-    per_event: float
-    predict: float
+    fixed: float  # of a submodel, whatever the number of events
+    per_event: float  # for a training event
+    predict: float  # for a scored event
     stopping: tuple[float, float] | None = None
+    """Share of all rounds after which early stopping probably ends a fit of `_STOP_EVENTS` events, and share that it
+    waits without improvement; None where all rounds are trained."""
 
     def seconds(self, train: float, scored: float, submodels: int = 1) -> float:
         """Predict one seed: `train` events to fit, `scored` to score, `submodels` of a jet split."""
@@ -91,23 +84,26 @@ class MeasuredCost:
 
     def __init__(self, plan: Plan, allowance: float = float("inf")) -> None:
         begin = time.perf_counter()
-        self.plan = plan
-        sample = _Sample(plan.dataset)
+        self.plan, y = plan, plan.dataset.y
+        # Both classes in proportion, in the sample and in its small part.
+        rng, share = np.random.default_rng(0), min(1.0, _EVENTS / y.size)
+        classes = [rng.permutation(np.flatnonzero(y == label)) for label in (False, True)]
+        self.sample = rng.permutation(np.concatenate([c[: max(2, round(share * c.size))] for c in classes]))
+        self.y, self.frame = y[self.sample], plan.dataset.train.part(self.sample)
+        classes = [np.flatnonzero(self.y == label) for label in (False, True)]
+        self.small = np.sort(np.concatenate([c[: max(1, round(_SMALL_SHARE * c.size))] for c in classes]))
         measured: dict[str, FitCost] = {}
-        params = [{name: value for name, value in row.params.items() if name != BAG} for row in plan.rows]
-        keys = [
-            canonical_digest([row.spec.name, own, row.features.digest, row.training_weights])
-            for own, row in zip(params, plan.rows, strict=True)
-        ]
+        keys = []
+        for row in plan.rows:
+            own = {name: value for name, value in row.params.items() if name != BAG}
+            keys.append(canonical_digest([row.spec.name, own, row.features.digest, row.training_weights]))
         for index in sorted(range(len(keys)), key=lambda i: (plan.rows[i].spec.cost, i)):
             if keys[index] not in measured and time.perf_counter() - begin < allowance:
-                unit = dataclasses.replace(plan.units_of(index)[0], groups=None)
-                found = _measured(plan.rows[index], unit, sample)
-                if found is not None:
-                    measured[keys[index]] = found
+                with contextlib.suppress(Exception):  # the run itself reports what is wrong with the model
+                    measured[keys[index]] = self._measured(index)
         known = [(row.spec.cost, measured[key]) for key, row in zip(keys, plan.rows, strict=True) if key in measured]
         self.rows = [measured.get(key) or _scaled(row, known) for key, row in zip(keys, plan.rows, strict=True)]
-        self.assembly = _assembly(plan, sample)
+        self.assembly = self._assembly()
         """Seconds to evaluate one row, per event."""
         self.spent = time.perf_counter() - begin
         """Seconds that the measurement took."""
@@ -125,60 +121,63 @@ class MeasuredCost:
             total += self.rows[index].seconds(scale * (n - held_out), scale * (held_out + test), submodels=submodels)
         return total / len(units)
 
+    def _measured(self, index: int) -> FitCost:
+        """Time a model at two sizes and two numbers of rounds."""
+        row, unit = self.plan.rows[index], dataclasses.replace(self.plan.units_of(index)[0], groups=None)
+        X = feature_matrix(self.frame, row.features)
+        small, large = self.small, np.arange(self.y.size)
+        rounds = [name for name in row.spec.rounds if isinstance(row.params.get(name), int) and row.params[name] > 1]
+        full = min((row.params[name] for name in rounds), default=1)
+        few = max(1, full // _ROUNDS_SHARE)
+        twice = min(full, 2 * few)
 
-class _Sample:
-    """A few thousand events, both classes in proportion."""
+        def timed(events: NDArray[np.int64], number: int) -> tuple[float, float]:
+            fewer = {name: max(1, row.params[name] * number // full) for name in rounds}
+            params = {name: value for name, value in row.params.items() if name not in EARLY} | fewer | {BAG: 1}
+            return self._fit(dataclasses.replace(unit, params=params), X, events)
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        rng = np.random.default_rng(0)
-        share = min(1.0, _EVENTS / dataset.y.size)
-        parts = [rng.permutation(np.flatnonzero(dataset.y == label)) for label in (False, True)]
-        chosen = [part[: max(2, round(share * part.size))] for part in parts]
-        self.rows: NDArray[np.int64] = rng.permutation(np.concatenate(chosen))
-        self.y = dataset.y[self.rows]
-        self.frame = dataset.train.part(self.rows)
-
-    def part(self, share: float) -> NDArray[np.int64]:
-        """Positions of a share of the events with both classes among them."""
-        chosen = [np.flatnonzero(self.y == label) for label in (False, True)]
-        return np.sort(np.concatenate([c[: max(1, round(share * c.size))] for c in chosen]))
-
-
-def _measured(row: Row, unit: Unit, sample: _Sample) -> FitCost | None:
-    """Time a model at two sizes and two numbers of rounds; None where it fails."""
-    X = feature_matrix(sample.frame, row.features)
-    small, large = sample.part(_SMALL_SHARE), sample.part(1.0)
-    rounds = [name for name in row.spec.rounds if isinstance(row.params.get(name), int) and row.params[name] > 1]
-    full = min((row.params[name] for name in rounds), default=1)
-    few = max(1, full // _ROUNDS_SHARE)
-    twice = min(full, 2 * few)
-
-    def timed(events: NDArray[np.int64], number: int) -> tuple[float, float]:
-        fewer = {name: max(1, row.params[name] * number // full) for name in rounds}
-        params = {name: value for name, value in row.params.items() if name not in EARLY} | fewer | {BAG: 1}
-        return _fit(dataclasses.replace(unit, params=params), sample, X, events)
-
-    try:
         timed(small, few)  # imports and warms up
         at_small, _ = timed(small, twice)
         at_large, predict = timed(large, twice)
-        at_few = timed(large, few)[0] if twice > few else 0.0
-    except Exception:
-        return None  # the run itself reports what is wrong with the model
-    per_event_predict = predict / large.size * (full / twice)
-    if twice == few:
-        return FitCost(*_line(at_small, small.size, at_large, large.size), per_event_predict)
-    # Not below half of the mean round: a difference of two short times is noisy.
-    per_round = max((at_large - at_few) / (twice - few), _MIN_SHARE * at_large / twice)
-    setup = max(0.0, at_large - twice * per_round) / large.size
-    per_round_small = max(0.0, at_small - setup * small.size) / twice
-    fixed, slope = _line(per_round_small, small.size, per_round, large.size)
-    patience, rate = row.params.get("early_stopping_rounds"), row.params.get("learning_rate", 0.1)
-    stopping = None
-    if isinstance(patience, int) and isinstance(rate, float):
-        stopping = _STOP_RATE_ROUNDS / rate / full, patience / full
-    return FitCost(full * fixed, full * slope + setup, per_event_predict, stopping)
+        per_round = at_large / twice
+        if twice > few:  # not below half of the mean round: a difference of two short times is noisy
+            per_round = max((at_large - timed(large, few)[0]) / (twice - few), _MIN_SHARE * per_round)
+        setup = max(0.0, at_large - twice * per_round) / large.size
+        per_round_small = max(0.0, at_small - setup * small.size) / twice
+        fixed, slope = _line(per_round_small, small.size, per_round, large.size)
+        patience, rate = row.params.get("early_stopping_rounds"), row.params.get("learning_rate", 0.1)
+        stopping = None
+        if isinstance(patience, int) and isinstance(rate, float):
+            stopping = _STOP_RATE_ROUNDS / rate / full, patience / full
+        return FitCost(full * fixed, full * slope + setup, predict / large.size * (full / twice), stopping)
+
+    def _fit(self, unit: Unit, X: NDArray[np.float32], events: NDArray[np.int64]) -> tuple[float, float]:
+        """Return the seconds of a fit on some events of the sample and of scoring them."""
+        from threadpoolctl import threadpool_limits
+
+        y = self.y[events]
+        weight = evaluation_weights(y, self.plan.dataset.weight[self.sample[events]], *unit.totals)
+        with threadpool_limits(limits=unit.threads):
+            estimator: Any = make_estimator(unit, events.size)
+            begin = time.perf_counter()
+            estimator.fit(X[events], y.astype(np.int64), sample_weight=weight)
+            fitted = time.perf_counter()
+            estimator.decision_function(X[events])
+        return fitted - begin, time.perf_counter() - fitted
+
+    def _assembly(self) -> float:
+        """Measure the seconds per event to evaluate one row: cuts, metrics, bootstrap."""
+        dataset, config, y = self.plan.dataset, self.plan.config, self.y
+        folds = min(config.folds, int(y.sum()), int((~y).sum()))
+        if folds < 2:
+            return 0.0
+        weight = evaluation_weights(y, dataset.weight[self.sample], *dataset.totals)
+        fold = fold_assignments(y, None, folds, 1, 0)
+        truth = Truth(y, weight, fold, dataset.totals, config.cut.b_reg, config.cut.rule)
+        score = np.random.default_rng(0).normal(size=y.size) + 2.0 * y
+        begin = time.perf_counter()
+        evaluate_row(score[None, :], truth)
+        return float((time.perf_counter() - begin) / y.size * config.repeats)
 
 
 def _line(at_small: float, small: int, at_large: float, large: int) -> tuple[float, float]:
@@ -188,54 +187,22 @@ def _line(at_small: float, small: int, at_large: float, large: int) -> tuple[flo
     return at_large - slope * large, slope
 
 
-def _fit(unit: Unit, sample: _Sample, X: NDArray[np.float32], events: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the seconds of a fit on some events of the sample and of scoring them."""
-    from threadpoolctl import threadpool_limits
-
-    y = sample.y[events]
-    weight = evaluation_weights(y, sample.dataset.weight[sample.rows[events]], *unit.totals)
-    with threadpool_limits(limits=unit.threads):
-        estimator: Any = make_estimator(unit, events.size)
-        begin = time.perf_counter()
-        estimator.fit(X[events], y.astype(np.int64), sample_weight=weight)
-        fitted = time.perf_counter()
-        estimator.decision_function(X[events])
-    return fitted - begin, time.perf_counter() - fitted
-
-
 def _scaled(row: Row, known: Sequence[tuple[float, FitCost]]) -> FitCost:
     """Scale a model that was not measured by `ModelSpec.cost`; if none was measured, guess."""
-    pairs = [(cost, row.spec.cost / relative) for relative, cost in known or [(1.0, FitCost(0.1, 1e-4, 1e-6))]]
-    fixed, per_event, predict = (
-        float(np.median([getattr(cost, name) * factor for cost, factor in pairs]))
-        for name in ("fixed", "per_event", "predict")
-    )
+    scaled = [
+        [number * row.spec.cost / relative for number in (cost.fixed, cost.per_event, cost.predict)]
+        for relative, cost in known or [(1.0, FitCost(0.1, 1e-4, 1e-6))]
+    ]
+    fixed, per_event, predict = np.median(scaled, axis=0).tolist()
     return FitCost(fixed, per_event, predict)
-
-
-def _assembly(plan: Plan, sample: _Sample) -> float:
-    """Measure the seconds per event to evaluate one row: cuts, metrics, bootstrap."""
-    dataset, config = plan.dataset, plan.config
-    folds = min(config.folds, int(sample.y.sum()), int((~sample.y).sum()))
-    if folds < 2:
-        return 0.0
-    fold = fold_assignments(sample.y, None, folds, 1, 0)
-    weight = evaluation_weights(sample.y, dataset.weight[sample.rows], *dataset.totals)
-    truth = Truth(sample.y, weight, fold, dataset.totals, config.cut.b_reg, config.cut.rule)
-    score = np.random.default_rng(0).normal(size=sample.y.size) + 2.0 * sample.y
-    begin = time.perf_counter()
-    evaluate_row(score[None, :], truth)
-    return (time.perf_counter() - begin) / sample.y.size * config.repeats
 
 
 PARENT, WORKER = 300e6, 260e6
 """Bytes of a process that has imported everything and holds no events (results/reference/memory.md)."""
 
-_PER_EVENT = 300.0
-"""Bytes of the main process per event: number, label, weight, subset, group, fold and what they are made from."""
-
-_PER_SCORE = 24.0
-"""Bytes of the main process per event, repeat and row: the score, and copies while rows are written."""
+_PER_EVENT, _PER_SCORE = 300.0, 24.0
+"""Bytes of the main process, per event: number, label, weight, subset, group, fold and what they are made from; and per
+event, repeat and row: the score, and copies while rows are written."""
 
 _DISK_PER_EVENT, _DISK_BLOCK = 80.0, 8e6
 """Training from disk: bytes per event for labels, weights, gradients and positions; bytes per column for the blocks of
@@ -244,17 +211,11 @@ rows on their way from the matrix to the library, and its sample for the bins.""
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Predicted peak of the processes of a run, in bytes.
+    """Predicted peak of the processes of a run, in bytes."""
 
-    Attributes:
-        main: the process that plans and collects.
-        unit: a process that fits a unit, for each row.
-        processes: how many of them there are at a time; 1 fits in the main process, 0 where others fit.
-    """
-
-    main: float
-    unit: tuple[float, ...]
-    processes: int
+    main: float  # the process that plans and collects
+    unit: tuple[float, ...]  # a process that fits a unit, for each row
+    processes: int  # how many of them there are at a time; 1 fits in the main process, 0 where others fit
 
     def of(self, row: int) -> float:
         """All processes together while every one of them fits the row."""
@@ -300,42 +261,25 @@ def _fit_bytes(row: Row, events: int) -> float:
 
 @dataclass(frozen=True)
 class RowForecast:
-    """Prediction for one row.
-
-    Attributes:
-        name: the row.
-        units: number of its fits.
-        stored: how many of them are already there.
-        bag: seeds per fit.
-        seconds: predicted seconds of one fit.
-        total: predicted seconds of those that are not stored, on one core.
-    """
+    """Prediction for one row."""
 
     name: str
-    units: int
-    stored: int
-    bag: int
-    seconds: float
-    total: float
+    units: int  # number of its fits
+    stored: int  # how many of them are already there
+    bag: int  # seeds per fit
+    seconds: float  # predicted seconds of one fit
+    total: float  # predicted seconds of those that are not stored, on one core
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Prediction for a run.
+    """Prediction for a run."""
 
-    Attributes:
-        rows: its rows, in the order of the configuration.
-        events: number of training events.
-        seconds: predicted wall time.
-        memory_mb: predicted peak memory of all processes together, in MB.
-        calibration_seconds: how long the measurement took.
-    """
-
-    rows: tuple[RowForecast, ...]
-    events: int
-    seconds: float
-    memory_mb: float
-    calibration_seconds: float
+    rows: tuple[RowForecast, ...]  # in the order of the configuration
+    events: int  # number of training events
+    seconds: float  # predicted wall time
+    memory_mb: float  # predicted peak memory of all processes together, in MB
+    calibration_seconds: float  # how long the measurement took
 
 
 def forecast(plan: Plan, output: Path, jobs: int, events: int | None = None) -> Forecast:

@@ -178,7 +178,7 @@ def run_config(
     budget, notes = None, list[str]()
     if time_limit is not None:
         jobs = units_at_a_time(engine, listener.note)
-        loaded, plan, budget, notes = within_limit(loaded, plan, output, jobs, time_limit, begin)
+        loaded, plan, budget, notes = within_limit(loaded, plan, known, jobs, time_limit, begin)
     plan, more = fit_to_memory(loaded, plan, engine.jobs_here, known)
     for note in (*notes, *more):
         listener.note(note)
@@ -281,7 +281,7 @@ class _Run:
         def started(unit: Unit) -> None:
             self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
 
-        results = execute(source, workspace, self.engine.for_units(len(pending)), started, self.listener.note)
+        results = execute(source, workspace, self.engine, started, self.listener.note)
         # Closed before the workspace is removed, so that no worker is left behind reading it.
         with contextlib.closing(results):
             for result in results:
@@ -318,7 +318,7 @@ class _Run:
             self.stored[unit.key] = self.stored[unit.key].without_scores()
         give_back(self.plan.dataset.y.size)
         if self.budget is not None:
-            self.budget.row_assembled(time.monotonic() - begin)
+            self.budget.assembled.append(time.monotonic() - begin)
         self.listener.row_done(row.record)
         if "remark" in row.record:
             self.listener.note(f"{row.name}: {row.record['remark']}")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
 import polars as pl
 
@@ -32,6 +32,8 @@ from higgsbench.runs.predictor import open_predictor
 from higgsbench.runs.stored import StoredRun
 from higgsbench.schema import ATLAS_HIGGS
 
+Target: TypeAlias = "Callable[[Inputs, Random], None]"
+
 CONFIG = """\
 name: fuzz
 data: {source: file, path: training.csv, n_s: 692.0, schema: atlas-higgs-2014}
@@ -49,57 +51,28 @@ cut: {rule: smooth, b_reg: 10}
 
 SIGNS = r", ,, : - # ' \ { } [ ] | > 0 -1 1 2.0 1e5 1e308 1e309 -1e309 NaN nan inf -inf -999.0 0x10 1_000 true null ~"
 WORDS = "None yes 2024-01-01 1:30 s b Label Weight EventId PRI_met PRI_jet_num é 𝔹 *a ../ /etc/passwd ${HOME} SELECT"
+SQL = "read_csv('x')|sqrt(-1)|CAST(PRI_met AS INT)|COUNT(*)|1/0"
 TOKENS = (
     *("", " ", "\n", "\r\n", "\r", "\t", ": ", "- ", "\x00", "\x1b[2J", "\ufeff", "\u202e", "\udcff", "9" * 5000),
     *SIGNS.split(),
     *WORDS.split(),
+    *SQL.split("|"),
     *("9" * 18, "9" * 40, '"', "&a ", "!!python/object:os.system ", "!!binary ", "!x ", "<<: ", "? ", "---\n", "...\n"),
-    *(
-        "%YAML 9.9\n",
-        "read_csv('x')",
-        "sqrt(-1)",
-        "CAST(PRI_met AS INT)",
-        "COUNT(*)",
-        "(" * 200,
-        "[" * 200,
-        "{a: " * 60,
-    ),
-    *("1/0", "[" * 200, "a" * 3000),
+    *("%YAML 9.9\n", "(" * 200, "[" * 200, "{a: " * 60, "a" * 3000),
 )
 """What is put in: structure of the formats, numbers at the edges, foreign alphabets, words that mean something."""
 
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2**63, -(2**63), 10**30, 0.5, 1e308, float("nan"), float("inf"), float("-inf")),
-    *(
-        "",
-        "x",
-        "\x00",
-        "\x1b[2J",
-        "stack",
-        "lightgbm",
-        "ok",
-        "failed",
-        "../../x",
-        "9" * 5000,
-        "é" * 50,
-        [],
-        {},
-        [[]],
-        [None],
-        [1, 2],
-    ),
-    *({"a": 1}, {"kind": "bag", "members": []}, [0.5, "x"], {"name": "x"}, [[1.0, 0.0]], 1_000_000),
+    *("", "x", "\x00", "\x1b[2J", "stack", "lightgbm", "ok", "failed", "../../x", "9" * 5000, "é" * 50),
+    *([], {}, [[]], [None], [1, 2], [0.5, "x"], [[1.0, 0.0]], 1_000_000),
+    *({"a": 1}, {"kind": "bag", "members": []}, {"name": "x"}),
 )
 
 
 @dataclass
 class Inputs:
-    """A folder of valid inputs.
-
-    Attributes:
-        folder: where they are; the run is in `run`, what is spoiled goes to `spoiled`.
-        content: content of each valid file by its name.
-    """
+    """A folder of valid inputs and the content of each file."""
 
     folder: Path
     content: dict[str, bytes] = field(default_factory=dict)
@@ -108,6 +81,12 @@ class Inputs:
     def run(self) -> Path:
         """The run's folder."""
         return self.folder / "run"
+
+    def spoiled(self, ending: str, content: bytes) -> Path:
+        """Write a spoiled file."""
+        file = self.folder / f"spoiled{ending}"
+        file.write_bytes(content)
+        return file
 
 
 def make_inputs(folder: Path) -> Inputs:
@@ -160,19 +139,8 @@ def spoiled_bytes(content: bytes, rng: Random) -> bytes:
             content = content[:at] + token + content[end:]
         else:
             content = content[:at] + token + content[at:]
-    return rng.choice((lambda c: c,) * 30 + (_utf16, _latin, _marked))(content)
-
-
-def _utf16(content: bytes) -> bytes:
-    return content.decode("utf-8", "replace").encode("utf-16")
-
-
-def _latin(content: bytes) -> bytes:
-    return content + "é".encode("latin-1")
-
-
-def _marked(content: bytes) -> bytes:
-    return b"\xef\xbb\xbf" + content
+    encodings = (content.decode("utf-8", "replace").encode("utf-16"), content + b"\xe9", b"\xef\xbb\xbf" + content)
+    return rng.choice((content,) * 30 + encodings)
 
 
 def spoiled_table(content: bytes, rng: Random) -> bytes:
@@ -230,34 +198,20 @@ def spoiled_json(content: bytes, rng: Random) -> bytes:
 
 
 def _read_events(inputs: Inputs, rng: Random) -> None:
-    file = inputs.folder / "spoiled.csv"
-    file.write_bytes(spoiled_table(inputs.content["events"], rng))
+    file = inputs.spoiled(".csv", spoiled_table(inputs.content["events"], rng))
     with contextlib.suppress(HiggsbenchError):
         load_events(file, cache=False)
     for _ in EventStream(file, block_bytes=rng.choice((256, 1 << 20))).batches():
         pass
 
 
-def _validate(inputs: Inputs, rng: Random) -> None:
-    file = inputs.folder / "spoiled.csv"
-    file.write_bytes(spoiled_table(inputs.content["events"], rng))
-    validate_file(file)
-
-
 def _configure(inputs: Inputs, rng: Random) -> None:
-    file = inputs.folder / "spoiled.yaml"
-    file.write_bytes(spoiled_text(inputs.content["config"], rng))
+    file = inputs.spoiled(".yaml", spoiled_text(inputs.content["config"], rng))
     overrides = [f"{rng.choice(('folds', 'cut', 'models.0.params.x', 'stack.method', 'a.b'))}={rng.choice(TOKENS)}"]
     loaded = load_config(file, overrides if rng.random() < 0.2 else (), get_model)
     loaded.config.data.table_schema()
     if loaded.config.features is not None:
         chosen_features(loaded.config.features, ATLAS_HIGGS)
-
-
-def _submit(inputs: Inputs, rng: Random) -> None:
-    file = inputs.folder / "spoiled.csv"
-    file.write_bytes(spoiled_table(inputs.content["submission"], rng))
-    read_submission(file)
 
 
 def _restored(inputs: Inputs, *spoiled: tuple[str, bytes]) -> None:
@@ -278,26 +232,6 @@ def _rank(inputs: Inputs, rng: Random) -> None:
     board = higgsbench.Leaderboard.read(inputs.run, sort=rng.choice(("ams_cv", "auc", "log_loss")))
     for form in ("markdown", "csv", "json", "html"):
         board.render(form)
-
-
-def _compare(inputs: Inputs, rng: Random) -> None:
-    _restored(inputs, ("rows.json", spoiled_json(inputs.content["rows.json"], rng)))
-    load_contenders([str(inputs.run)])
-
-
-def _predict(inputs: Inputs, rng: Random) -> None:
-    _restored(inputs, ("predictor.json", spoiled_json(inputs.content["predictor.json"], rng)))
-    open_predictor(StoredRun(inputs.run))
-
-
-def _members(inputs: Inputs, rng: Random) -> None:
-    _restored(inputs, ("stack.json", spoiled_json(inputs.content["stack.json"], rng)))
-    read_diversity(inputs.run)
-
-
-def _scores(inputs: Inputs, rng: Random) -> None:
-    _restored(inputs, ("scores.parquet", spoiled_bytes(inputs.content["scores.parquet"], rng)))
-    load_contenders([str(inputs.run)])
 
 
 def _models(inputs: Inputs, rng: Random) -> None:
@@ -327,16 +261,36 @@ def _models(inputs: Inputs, rng: Random) -> None:
         marker.write_text(note)
 
 
-TARGETS: dict[str, Callable[[Inputs, Random], None]] = {
+def _reading(reader: Callable[[Path], object], spoil: Callable[[bytes, Random], bytes], name: str) -> Target:
+    """Read a spoiled table, or the run with one spoiled file."""
+
+    def call(inputs: Inputs, rng: Random) -> None:
+        content = spoil(inputs.content[name], rng)
+        if "." in name:
+            _restored(inputs, (name, content))
+        reader(inputs.run if "." in name else inputs.spoiled(".csv", content))
+
+    return call
+
+
+def _contend(run: Path) -> None:
+    load_contenders([str(run)])
+
+
+def _open(run: Path) -> None:
+    open_predictor(StoredRun(run))
+
+
+TARGETS: dict[str, Target] = {
     "events": _read_events,
-    "validate": _validate,
+    "validate": _reading(validate_file, spoiled_table, "events"),
     "config": _configure,
-    "submission": _submit,
+    "submission": _reading(read_submission, spoiled_table, "submission"),
     "leaderboard": _rank,
-    "compare": _compare,
-    "predictor": _predict,
-    "members": _members,
-    "scores": _scores,
+    "compare": _reading(_contend, spoiled_json, "rows.json"),
+    "predictor": _reading(_open, spoiled_json, "predictor.json"),
+    "members": _reading(read_diversity, spoiled_json, "stack.json"),
+    "scores": _reading(_contend, spoiled_bytes, "scores.parquet"),
     "models": _models,
 }
 """What is fuzzed: each spoils an input and reads it."""

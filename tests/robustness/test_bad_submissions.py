@@ -33,6 +33,26 @@ def swapped(lines: list[str]) -> bytes:
     return row(3, 1, lines[4].split(",")[1])(lines)
 
 
+NOT_WHOLE = "is not a whole number"
+CELLS = {
+    "EventId": {"1e2": NOT_WHOLE, "x": NOT_WHOLE},
+    "RankOrder": {
+        **dict.fromkeys(("-4", "4.0", "first", "9" * 5000, "\x00"), NOT_WHOLE),
+        **dict.fromkeys(("0", "101"), "is not in 1 to 100"),
+    },
+    "Class": dict.fromkeys(("signal", "S", "s ", "", "\x1b[31ms"), "is neither s nor b"),
+}
+"""What is wrong with the value of a column."""
+
+
+@pytest.mark.parametrize(("column", "value"), [(column, value) for column, values in CELLS.items() for value in values])
+def test_values(column: str, value: str, here: Path, refuse: Refuse) -> None:
+    change = row(3, list(CELLS).index(column), value)
+    (here / "sub.csv").write_bytes(change((here / "submission.csv").read_text().splitlines()))
+    line, shown = refuse("score", "sub.csv", "truth.csv"), value[:40].replace("\x1b", "\\x1b").replace("\x00", "\\x00")
+    assert line == f"sub.csv: line 4, column {column}: '{shown}' {CELLS[column][value]}"
+
+
 CASES: dict[str, tuple[Change, str]] = {
     "empty": (lambda _: b"", r"sub.csv: the file is empty"),
     "only a header": (lambda lines: text(lines[:1]), r"sub.csv: no events: the file has a header and nothing below it"),
@@ -45,25 +65,12 @@ CASES: dict[str, tuple[Change, str]] = {
     "two values": (lambda lines: text([*lines[:3], "1,2", *lines[4:]]), r"sub.csv: line 4 has 2 values, expected 3"),
     "four values": (lambda lines: text([*lines[:3], lines[3] + ",x", *lines[4:]]), r"sub.csv: line 4 has 4 values, .*"),
     "an empty line": (lambda lines: text([*lines[:3], "", *lines[4:]]), r"sub.csv: line 4 is empty"),
-    "a class in words": (row(3, 2, "signal"), r"sub.csv: line 4, column Class: 'signal' is neither s nor b"),
-    "a class in capitals": (row(3, 2, "S"), r"sub.csv: line 4, column Class: 'S' is neither s nor b"),
-    "a class with a blank": (row(3, 2, "s "), r"sub.csv: line 4, column Class: 's ' is neither s nor b"),
-    "an event with an exponent": (row(3, 0, "1e2"), r"sub.csv: line 4, column EventId: '1e2' is not a whole number"),
-    "no class": (row(3, 2, ""), r"sub.csv: line 4, column Class: '' is neither s nor b"),
-    "a class of escapes": (row(3, 2, "\x1b[31ms"), r"sub.csv: line 4, column Class: '.x1b\[31ms' is neither s nor b"),
-    "a rank of 0": (row(3, 1, "0"), r"sub.csv: line 4, column RankOrder: '0' is not in 1 to 100"),
-    "a rank too high": (row(3, 1, "101"), r"sub.csv: line 4, column RankOrder: '101' is not in 1 to 100"),
-    "a negative rank": (row(3, 1, "-4"), r"sub.csv: line 4, column RankOrder: '-4' is not a whole number"),
-    "a rank with a point": (row(3, 1, "4.0"), r"sub.csv: line 4, column RankOrder: '4.0' is not a whole number"),
-    "a rank of text": (row(3, 1, "first"), r"sub.csv: line 4, column RankOrder: 'first' is not a whole number"),
-    "an endless rank": (row(3, 1, "9" * 5000), r"sub.csv: line 4, column RankOrder: '9{40}' is not a whole number"),
     "a rank twice": (swapped, r"sub.csv: line 5, column RankOrder: '\d+' has occurred before"),
     "an event twice": (
         lambda lines: row(4, 0, lines[3].split(",")[0])(lines),
         r"sub.csv: line 5, column EventId: '\d+' has occurred before",
     ),
     "a foreign event": (row(3, 0, "7"), r"sub.csv: line 4, column EventId: 7 is not one of the 100 test events of .*"),
-    "an event of text": (row(3, 0, "x"), r"sub.csv: line 4, column EventId: 'x' is not a whole number"),
     "events missing": (
         lambda lines: text([lines[0], *(f"{line.split(',')[0]},{i},b" for i, line in enumerate(lines[1:51], 1))]),
         r"sub.csv: 50 of the 100 test events are missing, e.g. EventId \d+",
@@ -71,10 +78,6 @@ CASES: dict[str, tuple[Change, str]] = {
     "the last lines missing": (
         lambda lines: text(lines[:-3]),
         r"sub.csv: 3 of the 100 test events are missing, e.g. EventId \d+",
-    ),
-    "a line missing": (
-        lambda lines: text(lines[:-1]),
-        r"sub.csv: 1 of the 100 test events is missing, e.g. EventId \d+",
     ),
     "quoted numbers": (
         row(3, 0, '"1000000143"'),
@@ -87,7 +90,6 @@ CASES: dict[str, tuple[Change, str]] = {
     ),
     "UTF-16": (lambda lines: text(lines).decode().encode("utf-16"), r"sub.csv: not UTF-8 text"),
     "a mark of byte order": (lambda lines: b"\xef\xbb\xbf" + text(["x", *lines]), r"sub.csv: line 1 is .*"),
-    "NUL": (row(3, 1, "\x00"), r"sub.csv: line 4, column RankOrder: '.x00' is not a whole number"),
     "zeros at the end": (
         lambda lines: text(lines) + bytes(100),
         r"sub.csv: it ends with NUL bytes: the file was cut off while it was written",

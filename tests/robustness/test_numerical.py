@@ -19,8 +19,8 @@ from higgsbench.ensemble.cut import CUT_RULES, Truth, best_cut
 from higgsbench.ensemble.evaluate import evaluate_row
 from higgsbench.errors import MetricError
 from higgsbench.metrics import ams, ams_scan, evaluation_weights, roc_auc
-from higgsbench.runs.run import Silent
 from higgsbench.schema import N_B, N_S
+from tests.runs.engines.conftest import Notes
 
 SIZES = st.floats(min_value=0.0, max_value=1.7e308)
 
@@ -98,23 +98,16 @@ def test_infinite_scores_order_like_all_others(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", CUT_RULES)
-def test_one_event_of_a_class_per_fold(rule: str) -> None:
-    y = np.arange(60) < 5
-    fold = np.arange(60) % 5
-    score = np.random.default_rng(1).normal(size=60) + y
-    found = evaluate_row(score[None, :], truth(y, fold, rule))
-    assert 0.0 <= found.value("ams") < math.inf
-    assert math.isfinite(found.se("ams"))
-
-
-@pytest.mark.parametrize("rule", CUT_RULES)
-def test_a_fold_without_background_adds_signal_only(rule: str) -> None:
-    y = np.arange(80) % 4 == 0
-    fold = np.where(y, np.arange(80) // 4 % 4, np.arange(80) % 3)  # the fourth fold has signal only
-    score = np.random.default_rng(1).normal(size=80) + 2.0 * y
-    found = evaluate_row(score[None, :], truth(y, fold, rule))
-    assert 0.0 < found.value("ams") < math.inf
-    assert math.isfinite(found.se("ams"))
+def test_folds_of_few_events(rule: str) -> None:
+    """One event of a class in each fold; a fold without background, which adds signal only."""
+    n = np.arange(60)
+    y = n % 4 == 0
+    no_background = np.where(y, n // 4 % 4, n % 3)
+    for signal, fold in ((n < 5, n % 5), (y, no_background)):
+        score = np.random.default_rng(1).normal(size=60) + 2.0 * signal
+        found = evaluate_row(score[None, :], truth(signal, fold, rule))
+        assert 0.0 < found.value("ams") < math.inf
+        assert math.isfinite(found.se("ams"))
 
 
 @pytest.mark.parametrize("method", BLEND_METHODS)
@@ -139,16 +132,6 @@ def few(valid: Path, target: Path, signal: int, background: int, **columns: Any)
     parts = [frame.filter(pl.col("Label") == name).head(n) for name, n in (("s", signal), ("b", background))]
     pl.concat(parts).with_columns(**{name: pl.lit(value) for name, value in columns.items()}).write_csv(target)
     return target
-
-
-class Notes(Silent):
-    """Hears notes of a run."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def test_a_run_of_two_events_per_class_says_that_this_is_little(valid: Path, here: Path) -> None:

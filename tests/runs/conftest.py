@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 import higgsbench
+from higgsbench import models
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.runs import RunResult
 
@@ -62,3 +63,10 @@ def whole(training_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunR
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
         return higgsbench.run(folder / "small.yaml", output=folder, jobs=1)
+
+
+@pytest.fixture
+def own_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the models that a test registers when it is over."""
+    models.model_names()  # loads those that the package and others offer
+    monkeypatch.setattr(models._MODELS, "_records", dict(models._MODELS._records))

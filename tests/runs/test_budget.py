@@ -5,19 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.base import BaseEstimator
 
 import higgsbench
-from higgsbench import models
-from higgsbench.config.document import format_duration, parse_duration
+from higgsbench.config.document import format_duration, format_size, parse_duration, parse_size
 from higgsbench.errors import ConfigError
 from higgsbench.models import ModelSpec, get_model
 from higgsbench.runs.budget import RowNeed, TimeBudget, fit_to_limit
@@ -28,24 +28,41 @@ Config = Callable[..., Path]
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("30 min", 1800), ("2h", 7200), ("1.5H", 5400)]
+    ("read", "text", "value"),
+    [
+        *((parse_duration, "90", 90), (parse_duration, "90s", 90), (parse_duration, "30m", 1800)),
+        *((parse_duration, "30 min", 1800), (parse_duration, "2h", 7200), (parse_duration, "1.5H", 5400)),
+        *((parse_size, "4GB", 4e9), (parse_size, "500 mb", 5e8), (parse_size, "1.5GiB", 3 << 29)),
+        *((parse_size, "123", 123), (parse_size, "0.5 tb", 5e11)),
+    ],
 )
-def test_durations_are_read(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
+def test_durations_and_sizes_are_read(read: Callable[[str], float], text: str, value: float) -> None:
+    assert read(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "m", "-5", "0", "0s", "5 weeks", "1e3", "nan", "5m3"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is not a duration; write 90, 90s, 30m or 2h"):
-        parse_duration(text)
+NO_DURATION = r"is not a duration; write 90, 90s, 30m or 2h"
+NO_SIZE = r"is not an amount of memory; write 500MB, 4GB or 1\.5GiB"
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.04, "0.0 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1 min"), (3599.6, "1 h"), (24_000, "6 h 40 min")],
+    ("read", "text", "message"),
+    [
+        *((parse_duration, text, NO_DURATION) for text in ("", "m", "-5", "0", "0s", "5 weeks", "1e3", "nan", "5m3")),
+        *((parse_size, text, NO_SIZE) for text in ("", "GB", "-1GB", "0", "0.1", "4 apples", "1e9", "9" * 99, "nan")),
+    ],
 )
-def test_durations_are_written(seconds: float, text: str) -> None:
-    assert format_duration(seconds) == text
+def test_what_is_no_duration_or_size_is_refused(read: Callable[[str], float], text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(text)
+
+
+DURATIONS = {0.04: "0.0 s", 9.96: "10 s", 59.4: "59 s", 59.6: "1 min", 3599.6: "1 h", 24_000: "6 h 40 min"}
+SIZES = {1: "1 bytes", 1e3: "1.0 kB", 2.5e6: "2.5 MB", 8.12e8: "812 MB", 4e9: "4.00 GB", 12.34e9: "12.3 GB"}
+
+
+def test_durations_and_sizes_are_written() -> None:
+    assert {value: format_duration(value) for value in DURATIONS} == DURATIONS
+    assert {value: format_size(value) for value in SIZES} == SIZES
 
 
 @given(st.lists(st.floats(0.0, 100.0), max_size=12), st.integers(1, 4), st.lists(st.floats(0.0, 50.0), max_size=3))
@@ -120,58 +137,49 @@ def units(rows: int, folds: int = 3) -> list[Unit]:
     return [dataclasses.replace(base, key=f"{r}-{k}", row=r, fold=k) for r in range(rows) for k in range(folds)]
 
 
-def carried_out(
-    budget: TimeBudget, clock: Clock, true: dict[int, float], failing: frozenset[int] = frozenset()
-) -> list[str]:
-    """Run units one after the other, each as long as it truly takes."""
-    order = []
-    while (unit := budget.next_unit()) is not None:
-        clock.now += true[unit.row]
-        order.append(unit.key)
-        budget.finished(unit, true[unit.row], unit.row in failing)
-    return order
-
-
 class TestHandOut:
-    def budget(self, clock: Clock, limit: float, predicted: dict[int, float], workers: int = 1) -> TimeBudget:
-        found = TimeBudget(limit, 0.0, list(predicted), predicted, 0.0, workers, clock)
+    def budget(self, limit: float, predicted: dict[int, float], workers: int = 1) -> TimeBudget:
+        found = TimeBudget(limit, 0.0, list(predicted), predicted, 0.0, workers, Clock())
         found.plan(units(len(predicted)))
         return found
 
+    def carried_out(
+        self, budget: TimeBudget, true: dict[int, float], failing: frozenset[int] = frozenset()
+    ) -> tuple[list[str], float]:
+        """Run units one after the other, each as long as it truly takes; return their order and the time."""
+        order, clock = [], cast("Clock", budget.clock)
+        while (unit := budget.next_unit()) is not None:
+            clock.now += true[unit.row]
+            order.append(unit.key)
+            budget.finished(unit, true[unit.row], unit.row in failing)
+        return order, clock.now
+
     def test_row_by_row_in_order(self) -> None:
-        clock = Clock()
-        order = carried_out(self.budget(clock, 100.0, {1: 1.0, 0: 1.0}), clock, {0: 1.0, 1: 1.0})
+        order, _ = self.carried_out(self.budget(100.0, {1: 1.0, 0: 1.0}), {0: 1.0, 1: 1.0})
         assert order == ["1-0", "1-1", "1-2", "0-0", "0-1", "0-2"]
 
     def test_a_row_that_does_not_fit_is_passed_over_for_one_that_does(self) -> None:
-        clock = Clock()
-        budget = self.budget(clock, 10.0, {0: 2.0, 1: 5.0, 2: 1.0})
-        assert {key[0] for key in carried_out(budget, clock, {0: 2.0, 1: 5.0, 2: 1.0})} == {"0", "2"}
-        assert clock.now == 9.0
+        budget = self.budget(10.0, {0: 2.0, 1: 5.0, 2: 1.0})
+        order, now = self.carried_out(budget, {0: 2.0, 1: 5.0, 2: 1.0})
+        assert ({key[0] for key in order}, now) == ({"0", "2"}, 9.0)
         assert [row for row, progress in budget.rows.items() if progress.pending] == [1]
 
     def test_slow_fits_shed_what_has_not_begun(self) -> None:
-        clock = Clock()
-        budget = self.budget(clock, 10.0, {0: 1.0, 1: 1.0, 2: 1.0})
-        assert {key[0] for key in carried_out(budget, clock, {0: 2.0, 1: 2.0, 2: 2.0})} == {"0"}
-        assert clock.now == 6.0  # the second row would have ended at 12
+        order, now = self.carried_out(self.budget(10.0, {0: 1.0, 1: 1.0, 2: 1.0}), {0: 2.0, 1: 2.0, 2: 2.0})
+        assert ({key[0] for key in order}, now) == ({"0"}, 6.0)  # the second row would have ended at 12
 
     def test_a_row_that_turns_out_too_slow_is_given_up_whole(self) -> None:
-        clock = Clock()
-        budget = self.budget(clock, 10.0, {0: 1.0, 1: 1.0})
-        assert carried_out(budget, clock, {0: 9.0, 1: 0.1}) == ["0-0"]
+        budget = self.budget(10.0, {0: 1.0, 1: 1.0})
+        assert self.carried_out(budget, {0: 9.0, 1: 0.1})[0] == ["0-0"]
         assert "given up after 1 fits: 9.0 s each instead of the predicted 1.0 s" in budget.given_up[0]
 
     def test_a_failing_row_is_tried_to_its_end(self) -> None:
-        clock = Clock()
-        budget = self.budget(clock, 100.0, {0: 1.0, 1: 1.0})
-        assert len(carried_out(budget, clock, {0: 1.0, 1: 1.0}, frozenset({0}))) == 6
+        budget = self.budget(100.0, {0: 1.0, 1: 1.0})
+        assert len(self.carried_out(budget, {0: 1.0, 1: 1.0}, frozenset({0}))[0]) == 6
 
     def test_two_workers_have_twice_the_room(self) -> None:
-        clock = Clock()
-        budget = self.budget(clock, 6.5, {0: 2.0, 1: 2.0}, workers=2)
-        handed = [budget.next_unit() for _ in range(6)]
-        assert all(handed)
+        budget = self.budget(6.5, {0: 2.0, 1: 2.0}, workers=2)
+        assert all(budget.next_unit() for _ in range(6))
 
     @given(
         st.dictionaries(st.integers(0, 5), st.tuples(st.floats(0.1, 5), st.floats(0.3, 3)), min_size=1),
@@ -180,13 +188,11 @@ class TestHandOut:
     def test_the_overrun_is_at_most_one_fit(self, rows: dict[int, tuple[float, float]], limit: float) -> None:
         predicted = {i: seconds for i, (seconds, _) in enumerate(rows.values())}
         true = {i: seconds * factor for i, (seconds, factor) in enumerate(rows.values())}
-        clock = Clock()
-        budget = self.budget(clock, limit, predicted)
-        carried_out(budget, clock, true)
-        assert clock.now <= limit * 1.05 + max(true.values()) + 1e-9
+        _, now = self.carried_out(self.budget(limit, predicted), true)
+        assert now <= limit * 1.05 + max(true.values()) + 1e-9
 
 
-class Sleeper:
+class Sleeper(BaseEstimator):  # type: ignore[misc]
     """A classifier that takes its time, on a clock that nothing else moves.
 
     A sly one does so from the fourth fit on: a calibration makes three.
@@ -197,13 +203,6 @@ class Sleeper:
 
     def __init__(self, seconds: float = 0.0, sly: bool = False) -> None:
         self.seconds, self.sly = seconds, sly
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        return {"seconds": self.seconds, "sly": self.sly}
-
-    def set_params(self, **params: Any) -> Sleeper:
-        self.__dict__.update(params)
-        return self
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Sleeper:
         Sleeper.fits += self.sly
@@ -227,16 +226,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def sleepers() -> Iterator[None]:
-    before = dict(models._MODELS._records) if models._MODELS._loaded else None
+def sleepers(own_models: None) -> None:
     for name, cost in (("quicker", 1.0), ("slower", 10.0), ("deceiver", 1.0)):
         higgsbench.register_model(
             ModelSpec(name, lambda params, context: Sleeper(**params), missing=True, cost=cost, rounds=("none",))
         )
-    yield
-    models._MODELS._records.clear()
-    models._MODELS._loaded = before is not None
-    models._MODELS._records.update(before or {})
 
 
 SLEEP = """

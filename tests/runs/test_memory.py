@@ -22,7 +22,7 @@ from higgsbench.events import cache, read
 from higgsbench.models import building as device
 from higgsbench.runs import RunResult, budget, cost, unit
 from higgsbench.runs.plan import Dataset, Plan, load_dataset, make_plan
-from higgsbench.runs.run import Silent
+from tests.runs.engines.conftest import Notes
 
 Config = Callable[..., Path]
 
@@ -34,14 +34,6 @@ models:
 folds: 2
 seed: 5
 """
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def planned(config: Path, limit: str | None = None) -> tuple[LoadedConfig, Dataset, Plan]:
@@ -97,8 +89,8 @@ class TestFromDisk:
         listener = Notes()
         disk = higgsbench.run(file, output=tmp_path / "b", jobs=1, listener=listener)
         assert not disk.failures
-        assert [note.split(":")[0] for note in listener.notes] == ["xgboost", "xgboost [jets]", "bagged"]
-        assert all("trained from disk; in memory it needs about" in note for note in listener.notes)
+        assert [note.split(":")[0] for note in listener.lines] == ["xgboost", "xgboost [jets]", "bagged"]
+        assert all("trained from disk; in memory it needs about" in note for note in listener.lines)
         assert all(row["from_disk"] for row in disk.rows if row["label"] != "stack")
         assert not any("from_disk" in row for row in in_memory.rows)
         # With so few events even the bits are the same; what is promised is the AUC.
@@ -127,13 +119,6 @@ class TestFromDisk:
         assert (second.trained, second.rows) == (0, first.rows)
 
 
-def called(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    out, error = capsys.readouterr()
-    return int(stop.value.code or 0), out, error
-
-
 def only_disk_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the limit between what rows need from disk and in memory, as if each matrix were large."""
     real = cost._fit_bytes
@@ -142,12 +127,13 @@ def only_disk_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestRefusal:
+    @pytest.mark.parametrize("how", ["--jobs 2", "--plan --jobs 2"])
     def test_by_numbers_before_anything_is_trained(
-        self, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
     ) -> None:
-        arguments = ["run", str(config()), "--output", str(tmp_path / "out"), "--memory-limit", "50MB", "--jobs", "2"]
-        code, _, error = called(arguments, capsys)
-        assert code == 2
+        with pytest.raises(SystemExit, match="2"):
+            main(["run", str(config()), "--output", str(tmp_path / "out"), "--memory-limit", "50MB", *how.split()])
+        error = capsys.readouterr().err
         assert "logistic: needs about " in error
         assert re.search(r"for \d+ events x 30 features x 2 processes; memory_limit is 50 MB: take fewer", error)
         assert len(error.strip().splitlines()) == 1
@@ -168,11 +154,6 @@ class TestRefusal:
         only_disk_fits(monkeypatch)
         with pytest.raises(ConfigError, match=r"xgboost: needs about \d+ MB even from disk for"):
             budget.fit_to_memory(loaded, plan, 2)
-
-    def test_the_plan_says_so_as_well(self, config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-        code, _, error = called(["run", str(config()), "--plan", "--memory-limit", "50MB"], capsys)
-        assert code == 2
-        assert "needs about" in error
 
 
 class TestNeed:
@@ -201,7 +182,7 @@ class TestDevice:
             file, output=tmp_path, jobs=1, only=["xgboost"], settings=["device=cuda"], listener=listener
         )
         device.unusable.cache_clear()
-        assert listener.notes.count("xgboost: no usable CUDA device; trained on the processor") == 1
+        assert listener.lines.count("xgboost: no usable CUDA device; trained on the processor") == 1
         assert asked.trained == 0  # the units are those of the processor
         assert scores(asked).equals(scores(processor))
         notes = [row.get("device_note") for row in asked.rows if row["label"] == "xgboost"]

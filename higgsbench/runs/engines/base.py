@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.util
+import os
 import queue
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from higgsbench.config.document import format_duration, format_size, parse_duration, parse_size, read_yaml
 from higgsbench.config.load import validated
@@ -30,10 +32,7 @@ _THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"),
     *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS"),
 )
-
-_LAST_WORDS = 0.5
-"""Seconds that a worker past its time limit has to record where it is."""
-
+_LAST_WORDS = 0.5  # seconds that a worker past its time limit has to record where it is
 _Message = TypeVar("_Message")
 
 
@@ -43,47 +42,36 @@ class EngineError(HiggsbenchError):
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How the units of a run are carried out; nothing here changes a score or the identity of a unit.
+    """How the units of a run are carried out; nothing here changes a score or the identity of a unit."""
 
-    Attributes:
-        jobs: units at a time; None takes every worker of a given Dask cluster.
-        threads: threads of each unit.
-        engine: `local`, `serial` or `dask`; None is `local`, or `serial` with one job and no limits.
-        scheduler: address of a Dask scheduler, or its scheduler file; None starts workers on this machine.
-        cluster: batch system that brings Dask workers, or None.
-        unit_time_limit: seconds after which a unit is ended, or None.
-        unit_memory_limit: bytes of private memory at which a unit is ended, or None.
-    """
+    jobs: int | None = 1  # units at a time; None takes every worker of a given Dask cluster
+    threads: int = 1  # of each unit
+    engine: str | None = None  # of `ENGINES`; None is `local`, or `serial` with one job and no limits
+    scheduler: str | None = None  # address of a Dask scheduler, or its scheduler file; None starts workers here
+    cluster: ClusterConfig | None = None  # batch system that brings Dask workers
+    unit_time_limit: float | None = None  # seconds after which a unit is ended
+    unit_memory_limit: int | None = None  # bytes of private memory at which a unit is ended
 
-    jobs: int | None = 1
-    threads: int = 1
-    engine: str | None = None
-    scheduler: str | None = None
-    cluster: ClusterConfig | None = None
-    unit_time_limit: float | None = None
-    unit_memory_limit: int | None = None
+    @property
+    def elsewhere(self) -> bool:
+        """Whether a scheduler or a batch system provides the workers."""
+        return self.scheduler is not None or self.cluster is not None
+
+    @property
+    def limited(self) -> bool:
+        """Whether a unit may be ended."""
+        return self.unit_time_limit is not None or self.unit_memory_limit is not None
 
     @property
     def kind(self) -> str:
-        """The name of the engine.
+        """The name of the engine."""
+        default = "dask" if self.elsewhere else "serial" if self.jobs == 1 and not self.limited else "local"
+        return self.engine or default
 
-        Raises:
-            ConfigError: for choices that do not go together.
-        """
-        limited = self.unit_time_limit is not None or self.unit_memory_limit is not None
-        elsewhere = self.scheduler is not None or self.cluster is not None
-        if self.engine is None:
-            return "dask" if elsewhere else "serial" if self.jobs == 1 and not limited else "local"
-        if self.engine not in ENGINES:
-            raise ConfigError(f"engine {self.engine!r}: choose {', '.join(ENGINES)}")
-        if elsewhere and self.engine != "dask":
-            raise ConfigError(f"--engine {self.engine} takes no scheduler or cluster; --engine dask does")
-        if limited and self.engine == "serial":
-            raise ConfigError(
-                "limits on a unit need a process that can be ended: use --engine local (with --jobs 1 for one at a "
-                "time) instead of serial"
-            )
-        return self.engine
+    @property
+    def jobs_here(self) -> int:
+        """How many units run on this machine at a time."""
+        return 0 if self.elsewhere else self.jobs or available_cores()
 
     def check(self) -> None:
         """Check that the choices go together and that the engine's libraries are installed.
@@ -92,25 +80,34 @@ class EngineSettings:
             ConfigError: for choices that do not go together.
             MissingExtraError: if a library is not installed.
         """
+        if self.kind not in ENGINES:
+            raise ConfigError(f"engine {self.engine!r}: choose {', '.join(ENGINES)}")
         if self.scheduler is not None and self.cluster is not None:
             raise ConfigError("--scheduler names a running cluster and --cluster starts one; give one of them")
-        if self.kind != "dask":
-            return
-        for library in ("distributed", *(["dask_jobqueue"] if self.cluster is not None else [])):
-            if importlib.util.find_spec(library) is None:
-                raise MissingExtraError("the engine dask", "dask")
+        if self.elsewhere and self.kind != "dask":
+            raise ConfigError(f"--engine {self.engine} takes no scheduler or cluster; --engine dask does")
+        if self.limited and self.kind == "serial":
+            raise ConfigError(
+                "limits on a unit need a process that can be ended: use --engine local (with --jobs 1 for one at a "
+                "time) instead of serial"
+            )
+        needed = ["distributed"] * (self.kind == "dask") + ["dask_jobqueue"] * (self.cluster is not None)
+        if not all(map(importlib.util.find_spec, needed)):
+            raise MissingExtraError("the engine dask", "dask")
 
-    @property
-    def jobs_here(self) -> int:
-        """How many units run on this machine at a time: none where a scheduler or batch system provides the workers."""
-        if self.scheduler is not None or self.cluster is not None:
-            return 0
-        return self.jobs or available_cores()
+    def worker(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a Python process whose libraries are limited to `threads` threads.
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """Environment variables of worker processes: every library is limited to `threads` threads."""
-        return dict.fromkeys(_THREAD_VARIABLES, str(self.threads))
+        Raises:
+            OSError: if the system cannot start it.
+        """
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(self.threads))},
+            process_group=0,  # its own, which Ctrl-C in a terminal does not reach
+        )
 
     def exceeded(self, seconds: float, memory: float) -> str:
         """Say which limit a unit exceeds after so many seconds, with so many bytes; empty if none."""
@@ -120,31 +117,24 @@ class EngineSettings:
             return f"exceeded the unit time limit of {format_duration(self.unit_time_limit)}"
         return ""
 
-    def for_units(self, number: int) -> EngineSettings:
-        """Return these settings with no more jobs than there are units."""
-        return self if self.jobs is None else dataclasses.replace(self, jobs=min(self.jobs, number))
-
 
 @dataclass(frozen=True)
 class Lost:
-    """A unit whose worker went away before the unit was finished.
-
-    Attributes:
-        key: the unit's identity.
-        reason: what is known about it, in one sentence.
-        details: more lines, such as where the worker was, or empty.
-    """
+    """A unit whose worker went away before the unit was finished."""
 
     key: str
-    reason: str
-    details: str = ""
+    reason: str  # what is known about it, in one sentence
+    details: str = ""  # more lines, such as where the worker was
 
 
 Outcome = UnitResult | Lost
 
 
 class Engine(Protocol):
-    """Runs one unit on each of its workers; `Attempts` decides which unit, and how often."""
+    """Runs one unit on each of its workers; `Attempts` decides which unit, and how often.
+
+    An engine is built from the workspace with the events, the settings, and (Dask) what receives notes for the user.
+    """
 
     ahead: bool
     """Whether the next unit starts before the last result is processed, so that no worker idles."""
@@ -156,11 +146,7 @@ class Engine(Protocol):
         """Start a unit; only when a worker is free."""
 
     def wait(self) -> Outcome:
-        """Return the outcome of the next unit that ends.
-
-        Raises:
-            EngineError: if the engine as a whole was lost.
-        """
+        """Return the outcome of the next unit that ends; an `EngineError` if the engine as a whole was lost."""
 
     def close(self) -> None:
         """End what is still running and remove what was put on other machines."""
@@ -172,69 +158,56 @@ def failed_unit(key: str, reason: str, details: str = "") -> UnitResult:
     return UnitResult.failed(key, text)
 
 
-_COMMAND = {"slurm": "sbatch", "htcondor": "condor_submit"}
-_EXAMPLE_SCHEDULER = "tcp://SCHEDULER:8786"
+def next_message(source: queue.SimpleQueue[_Message]) -> _Message:
+    """Wait for a message in short steps, because on some systems Ctrl-C cannot interrupt an endless wait."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return source.get(timeout=0.5)
+
+
+_SYSTEMS = {"slurm": ("SLURMCluster", "sbatch"), "htcondor": ("HTCondorCluster", "condor_submit")}
+"""Class of dask-jobqueue and command of each batch system."""
+
+
+def _word(value: str) -> str:
+    if not re.fullmatch(r"[\w./~%+:@,=\-]+", value):
+        raise problem(f"{value!r}: a job script takes only letters, digits and ./~%+:@,=_-")
+    return value
+
+
+def _duration(value: str) -> str:
+    try:
+        parse_duration(value)
+    except ConfigError as error:
+        raise problem(str(error)) from error
+    return value
+
 
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\r\n\x00]*$")]
-
-_WORD = re.compile(r"[\w./~%+:@,=\-]+")
-"""Words that a job script can contain as they are, in directives and in shell commands."""
-
-_LEAST = 10**8
-"""Minimum memory of a worker in bytes."""
+Word = Annotated[Line, AfterValidator(_word)]
+"""A word that a job script can contain as it is, in directives and in shell commands."""
 
 
 class ClusterConfig(Strict):
-    """Jobs of a batch system, each of which is one worker: one fit at a time.
-
-    Attributes:
-        system: which one.
-        workers: number of jobs.
-        memory: memory of each, e.g. `4GB`.
-        cores: cores of each; at least the run's `threads`.
-        walltime: time of each, e.g. `2h` (Slurm); the fit of a job that ends is repeated elsewhere.
-        queue: partition (Slurm).
-        account: account (Slurm).
-        disk: disk of each (HTCondor).
-        directives: further lines, e.g. `--constraint=avx2` (Slurm), or keys and values (HTCondor).
-        prologue: shell commands before a worker starts, e.g. `module load python` (Slurm).
-        python: interpreter on the nodes; this one by default, which then must be on a shared file system.
-        logs: folder for the jobs' output.
-        scratch: folder on the nodes for events and temporary files.
-        interface: network interface on which the nodes reach this machine, e.g. `ib0`.
-    """
+    """Jobs of a batch system, each of which is one worker: one fit at a time."""
 
     system: Literal["slurm", "htcondor"]
-    workers: Annotated[int, Field(ge=1, le=10_000)]
-    memory: MemorySize
-    cores: Annotated[int, Field(ge=1, le=1024)] = 1
-    walltime: str | None = None
-    queue: Line | None = None
-    account: Line | None = None
-    disk: MemorySize | None = None
+    workers: Annotated[int, Field(ge=1, le=10_000)]  # number of jobs
+    memory: MemorySize  # of each, e.g. `4GB`
+    cores: Annotated[int, Field(ge=1, le=1024)] = 1  # of each; at least the run's `threads`
+    walltime: Annotated[str, AfterValidator(_duration)] | None = None
+    """Time of each, e.g. `2h` (Slurm); the fit of a job that ends is repeated elsewhere."""
+    queue: Word | None = None  # partition (Slurm)
+    account: Word | None = None  # (Slurm)
+    disk: MemorySize | None = None  # of each (HTCondor)
     directives: list[Line] | dict[Line, Line] | None = None
+    """Further lines, e.g. `--constraint=avx2` (Slurm), or keys and values (HTCondor)."""
     prologue: list[Line] = Field(default_factory=list)
-    python: Line | None = None
-    logs: Line | None = None
-    scratch: Line | None = None
-    interface: Line | None = None
-
-    @field_validator("queue", "account", "python", "logs", "scratch", "interface")
-    @classmethod
-    def _one_word(cls, value: str | None) -> str | None:
-        if value is not None and not _WORD.fullmatch(value):
-            raise problem(f"{value!r}: a job script takes only letters, digits and ./~%+:@,=_-")
-        return value
-
-    @field_validator("walltime")
-    @classmethod
-    def _duration(cls, value: str | None) -> str | None:
-        try:
-            if value is not None:
-                parse_duration(value)
-        except ConfigError as error:
-            raise problem(str(error)) from error
-        return value
+    """Shell commands before a worker starts, e.g. `module load python` (Slurm)."""
+    python: Word | None = None  # interpreter on the nodes; this one by default, if it is on a shared file system
+    logs: Word | None = None  # folder for the jobs' output
+    scratch: Word | None = None  # folder on the nodes for events and temporary files
+    interface: Word | None = None  # network interface on which the nodes reach this machine, e.g. `ib0`
 
     @model_validator(mode="after")
     def _of_its_system(self) -> ClusterConfig:
@@ -242,7 +215,7 @@ class ClusterConfig(Strict):
         for key in foreign:
             if getattr(self, key):
                 raise problem(f"{self.system} has no key {key!r}; its own options go into `directives`", key)
-        if parse_size(self.memory) < _LEAST:
+        if parse_size(self.memory) < 10**8:
             raise problem(f"{self.memory!r}: a worker needs at least 100MB", "memory")
         if self.system == "htcondor" and self.disk is None:
             raise problem("htcondor needs the disk of a job, e.g. `disk: 2GB`")
@@ -264,18 +237,10 @@ def load_cluster(source: str | Path) -> ClusterConfig:
     return validated(document, ClusterConfig)
 
 
-def _kind(system: str) -> Any:
-    """Return the class of dask-jobqueue for a batch system."""
-    try:
-        import dask_jobqueue
-    except ImportError as error:
-        raise MissingExtraError("a batch system", "dask") from error
-    return getattr(dask_jobqueue, {"slurm": "SLURMCluster", "htcondor": "HTCondorCluster"}[system])
-
-
 def _arguments(config: ClusterConfig) -> dict[str, Any]:
     """Return the arguments of dask-jobqueue; its own configuration files supply the others."""
-    common = {
+    minutes = 0 if config.walltime is None else max(1, round(parse_duration(config.walltime) / 60))
+    values = {
         "cores": config.cores,
         "processes": 1,
         "memory": f"{parse_size(config.memory)}B",
@@ -286,18 +251,13 @@ def _arguments(config: ClusterConfig) -> dict[str, Any]:
         "job_extra_directives": config.directives,
         # Without --no-nanny: a worker that dies is started again inside the job.
         "nanny": True,
+        "disk": None if config.disk is None else f"{parse_size(config.disk)}B",
+        "queue": config.queue,
+        "account": config.account,
+        "walltime": f"{minutes // 60:02d}:{minutes % 60:02d}:00" if minutes else None,
+        "job_script_prologue": config.prologue or None,
     }
-    if config.system == "htcondor":
-        own: dict[str, Any] = {"disk": f"{parse_size(config.disk or config.memory)}B"}
-    else:
-        minutes = 0 if config.walltime is None else max(1, round(parse_duration(config.walltime) / 60))
-        own = {
-            "queue": config.queue,
-            "account": config.account,
-            "walltime": f"{minutes // 60:02d}:{minutes % 60:02d}:00" if minutes else None,
-            "job_script_prologue": config.prologue or None,
-        }
-    return {key: value for key, value in (common | own).items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def job_script(config: ClusterConfig) -> str:
@@ -306,11 +266,15 @@ def job_script(config: ClusterConfig) -> str:
     Raises:
         MissingExtraError: if dask-jobqueue is not installed.
     """
-    job = _kind(config.system).job_cls
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise MissingExtraError("a batch system", "dask") from error
     arguments = _arguments(config)
     arguments.pop("interface", None)  # belongs to the machine that submits, and goes into the address
     there = config.logs is None or Path(config.logs).exists()
-    script = str(job(scheduler=_EXAMPLE_SCHEDULER, name="higgsbench", **arguments).job_script())
+    job = getattr(dask_jobqueue, _SYSTEMS[config.system][0]).job_cls
+    script = str(job(scheduler="tcp://SCHEDULER:8786", name="higgsbench", **arguments).job_script())
     if not there:  # dask-jobqueue has made it
         with contextlib.suppress(OSError):
             Path(str(config.logs)).rmdir()
@@ -322,22 +286,16 @@ def start_cluster(config: ClusterConfig, threads: int) -> Any:
 
     Raises:
         ConfigError: if a fit would have fewer cores than threads.
-        MissingExtraError: if dask-jobqueue is not installed.
         EngineError: if this machine cannot submit jobs.
     """
+    import dask_jobqueue
+
     if config.cores < threads:
         raise ConfigError(f"the run asks for {threads} threads per fit, the cluster file for cores: {config.cores}")
-    kind = _kind(config.system)
-    command = _COMMAND[config.system]
+    kind, command = _SYSTEMS[config.system]
     if shutil.which(command) is None:
         raise EngineError(f"no command {command!r} here: start the run on a machine that submits {config.system} jobs")
-    cluster = kind(**_arguments(config), scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"})
+    scheduler = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    cluster = getattr(dask_jobqueue, kind)(**_arguments(config), scheduler_options=scheduler)
     cluster.scale(config.workers)
     return cluster
-
-
-def next_message(source: queue.SimpleQueue[_Message]) -> _Message:
-    """Wait for a message in short steps, because on some systems Ctrl-C cannot interrupt an endless wait."""
-    while True:
-        with contextlib.suppress(queue.Empty):
-            return source.get(timeout=0.5)

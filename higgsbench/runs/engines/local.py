@@ -8,14 +8,15 @@ ends are this program on one machine; nothing from a file is unpickled.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
 import dataclasses
 import faulthandler
 import os
 import pickle
 import queue
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -35,17 +36,15 @@ from higgsbench.runs.unit import Unit, UnitResult, Workspace, load_modules, run_
 if TYPE_CHECKING:
     from higgsbench.runs.engines.base import EngineSettings
 
-HOARD = 64e6
-"""Bytes that units may leave allocated in their process."""
-
-LONG = 10.0
-"""Seconds of fits after which a new process, which starts in about one second, is worth the memory."""
+HOARD, LONG = 64e6, 10.0
+"""A process that units left more bytes in makes room for a new one after so many seconds of fits: starting one takes
+about one second. Some libraries keep the memory of a fit for their next one (CatBoost 130 MB after 400,000 events)."""
 
 _LOOK, _LOOK_CLOSELY = 0.25, 0.02
 """Seconds between two looks at a worker: without a memory limit, and with one."""
 
 _BEGUN = "begun"
-"""Message of a worker that begins a unit."""
+"""Message of a worker that begins a unit; the next is its pickled result, and whether it makes room for a new one."""
 
 _START = (
     "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from higgsbench.runs.engines.local import main; "
@@ -54,48 +53,45 @@ _START = (
 
 
 class LocalEngine:
-    """The engine `local`: one process per job. A process that dies loses its own unit and nothing else.
-
-    Args:
-        workspace: where the events are.
-        settings: jobs, threads and limits.
-    """
+    """The engine `local`: one process per job. A process that dies loses its own unit and nothing else."""
 
     ahead = True
 
     def __init__(self, workspace: Workspace, settings: EngineSettings) -> None:
         self.workspace = workspace
-        self.outcomes: queue.SimpleQueue[tuple[Slot, Outcome | OSError]] = queue.SimpleQueue()
+        self.outcomes: queue.SimpleQueue[tuple[Slot, Outcome | BaseException]] = queue.SimpleQueue()
         self.slots = [Slot(settings) for _ in range(settings.jobs or 1)]
         self.idle = list(reversed(self.slots))
+        self.thread = threading.Thread()  # of the unit that was started last
 
     def free(self) -> bool:
         """Whether a process has nothing to do."""
         return bool(self.idle)
 
     def start(self, unit: Unit) -> None:
-        """Send a unit to a process, in a thread that waits for its outcome."""
-        # Pickled by value where needed, because models are often functions of the script or notebook that registered
-        # them.
-        order = Order(cloudpickle.dumps(unit, protocol=5), unit.key, self.workspace, unit.model_file)
-        threading.Thread(target=self._run, args=(self.idle.pop(), order), daemon=True).start()
+        """Run a unit in a thread that waits for its outcome."""
+        slot = self.idle.pop()
 
-    def _run(self, slot: Slot, order: Order) -> None:
-        try:
-            self.outcomes.put((slot, slot.run(order)))
-        except OSError as error:
-            self.outcomes.put((slot, error))
+        def work() -> None:
+            try:
+                self.outcomes.put((slot, self._run(slot, unit)))
+            except BaseException as error:
+                self.outcomes.put((slot, error))
+
+        self.thread = threading.Thread(target=work, daemon=True)
+        self.thread.start()
+
+    def _run(self, slot: Slot, unit: Unit) -> Outcome:
+        return slot.run(Order.of(unit, self.workspace))
 
     def wait(self) -> Outcome:
-        """Return the outcome of the unit that ends next.
-
-        Raises:
-            EngineError: if the system cannot start a process.
-        """
+        """Return the outcome of the unit that ends next; an `EngineError` if the system cannot start a process."""
         slot, outcome = next_message(self.outcomes)
         self.idle.append(slot)
         if isinstance(outcome, OSError):
             raise EngineError(f"no worker process can be started: {outcome.strerror or outcome}") from outcome
+        if isinstance(outcome, BaseException):
+            raise outcome
         return outcome
 
     def close(self) -> None:
@@ -104,59 +100,70 @@ class LocalEngine:
             slot.close()
 
 
-@dataclass(frozen=True)
-class Order:
-    """What a host asks of its worker.
+class SerialEngine(LocalEngine):
+    """The engine `serial`: no process is started, so a model that crashes takes the run with it.
 
-    Attributes:
-        unit: the unit, pickled, because it may need modules that are missing there.
-        key: identity of the unit.
-        workspace: where the events are.
-        model_file: temporary file for the fitted model, or None; the host may see another folder than the run does.
-        limit: seconds after which the worker notes where it is, or None.
+    Units run in a thread beside the caller's, so that Ctrl-C works while a library computes. SystemExit and the like,
+    raised by a model, end the run.
     """
 
-    unit: bytes
-    key: str
-    workspace: Workspace
-    model_file: str | None
-    limit: float | None = None
+    ahead = False
+
+    def __init__(self, workspace: Workspace, settings: EngineSettings) -> None:
+        super().__init__(workspace, dataclasses.replace(settings, jobs=1))
+
+    def _run(self, slot: Slot, unit: Unit) -> Outcome:
+        return run_unit(unit, self.workspace)
+
+    def close(self) -> None:
+        """Interrupt the fit that is running; a fit inside a library goes on until this process ends."""
+        if not self.idle and self.thread.is_alive():
+            interrupted = ctypes.py_object(KeyboardInterrupt)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread.ident or 0), interrupted)
+            self.thread.join(0.5)
+            if self.thread.is_alive():
+                atexit.register(_end_beside, self.thread)
+
+
+def _end_beside(thread: threading.Thread) -> None:
+    """End this process while a library still computes; a normal exit would unload the memory that it uses."""
+    if thread.is_alive():
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(130)
 
 
 @dataclass(frozen=True)
-class _Reply:
-    """What a worker answers: its pickled result, and whether it makes room for a new process afterwards."""
+class Order:
+    """What a host asks of its worker."""
 
-    result: bytes
-    leaves: bool
+    unit: bytes  # pickled, because it may need modules that are missing there
+    key: str
+    workspace: Workspace
+    model_file: str | None  # for the fitted model; the host may see another folder than the run does
+    limit: float | None = None  # seconds after which the worker notes where it is
+
+    @classmethod
+    def of(cls, unit: Unit, workspace: Workspace) -> Order:
+        """Pickle by value where needed: models are often functions of the script or notebook that registers them."""
+        model_file = None if unit.model_file is None else str(Path(unit.model_file).resolve())
+        return cls(cloudpickle.dumps(unit, protocol=5), unit.key, workspace, model_file)
 
 
 class _Worker:
-    """One process, as its host sees it.
+    """One process, as its host sees it."""
 
-    Args:
-        environment: variables of the process besides those of its host.
-        idle: seconds without a unit after which the process ends by itself, or None.
-    """
-
-    def __init__(self, environment: dict[str, str], idle: float | None) -> None:
+    def __init__(self, settings: EngineSettings, idle: float | None) -> None:
         handle, name = tempfile.mkstemp(prefix="higgsbench-worker-", suffix=".txt")
         os.close(handle)
         self.words = Path(name)
         path = "\n".join(entry or str(Path.cwd()) for entry in sys.path)
-        # A group of its own, which Ctrl-C in a terminal does not reach.
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _START, path, name, "" if idle is None else str(idle)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **environment},
-            process_group=0,
-        )
+        self.process = settings.worker("-c", _START, path, name, str(idle or ""))
         self.messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        self.units = 0
-        self.memory = 0.0
+        self.units, self.memory = 0, 0.0
 
     def _read(self) -> None:
         """Take what the process sends; None says that it ended."""
@@ -165,17 +172,6 @@ class _Worker:
             while True:
                 self.messages.put(pickle.load(stream))  # noqa: S301 - from our own process, through our pipe
         self.messages.put(None)
-
-    def send(self, order: Order) -> None:
-        """Give the process a unit.
-
-        Raises:
-            OSError: if it has ended.
-        """
-        pickle.dump(order, self.process.stdin, protocol=5)  # type: ignore[arg-type]
-        self.process.stdin.flush()  # type: ignore[union-attr]
-        self.units += 1
-        self.memory = 0.0
 
     def end(self) -> tuple[int, str]:
         """End the process, whatever it does; return its exit code and last words."""
@@ -193,12 +189,7 @@ class _Worker:
 
 
 class Slot:
-    """Runs one unit at a time in a process that is kept from unit to unit.
-
-    Args:
-        settings: threads and limits.
-        idle: seconds without a unit after which the process ends by itself, or None.
-    """
+    """Runs one unit at a time in a process that is kept from unit to unit, and ends by itself after `idle` seconds."""
 
     def __init__(self, settings: EngineSettings, idle: float | None = None) -> None:
         self.settings, self.idle = settings, idle
@@ -212,35 +203,28 @@ class Slot:
         Raises:
             OSError: if no process can be started.
         """
-        worker = self._given(dataclasses.replace(order, limit=self.settings.unit_time_limit))
-        if worker is None:
-            return Lost(order.key, "the run was ended")
+        with self.lock:
+            if self.closed:
+                return Lost(order.key, "the run was ended")
+            if self.worker is not None and self.worker.process.poll() is not None:  # it ended while it was idle
+                self.worker.end()
+                self.worker = None
+            worker = self.worker = self.worker or _Worker(self.settings, self.idle)
+        worker.units, worker.memory = worker.units + 1, 0.0
+        try:
+            _send(dataclasses.replace(order, limit=self.settings.unit_time_limit), worker.process.stdin)
+        except (OSError, ValueError):  # it has just ended, or the slot was closed
+            worker.process.kill()
         reply, verdict = self._watch(worker)
-        if reply is not None:
-            if verdict or reply.leaves:
-                self._drop(worker)
-            result: UnitResult = pickle.loads(reply.result)  # noqa: S301 - from our own process, through our pipe
-            return result
-        return _ending(order.key, worker, verdict, *self._drop(worker))
+        if reply is None:
+            return _ending(order.key, worker, verdict, *self._drop(worker))
+        content, leaves = reply
+        if verdict or leaves:
+            self._drop(worker)
+        result: UnitResult = pickle.loads(content)  # noqa: S301 - from our own process, through our pipe
+        return result
 
-    def _given(self, order: Order) -> _Worker | None:
-        """Give a unit to the process, or to a new one where it has ended; None if the slot is closed."""
-        while True:
-            with self.lock:
-                if self.closed:
-                    return None
-                fresh = self.worker is None
-                worker = self.worker = self.worker or _Worker(self.settings.environment, self.idle)
-            try:
-                worker.send(order)
-            except (OSError, ValueError):  # it ended while it was idle, or the slot was closed
-                self._drop(worker)
-                if fresh:
-                    raise
-            else:
-                return worker
-
-    def _watch(self, worker: _Worker) -> tuple[_Reply | None, str]:
+    def _watch(self, worker: _Worker) -> tuple[tuple[bytes, bool] | None, str]:
         """Wait for a worker's reply and end the worker if it exceeds a limit; return the reply and which limit."""
         pause = _LOOK if self.settings.unit_memory_limit is None else _LOOK_CLOSELY
         begun, verdict = None, ""
@@ -285,37 +269,15 @@ def _ending(key: str, worker: _Worker, verdict: str, code: int, words: str) -> O
     held = f" holding {format_size(worker.memory)} of memory" if worker.memory else ""
     if code >= 0:
         return Lost(key, f"its worker process ended with exit code {code}{held}", words)
-    try:
-        how = f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        how = f"killed by signal {-code}"
-    hint = ", usually for lack of memory" if -code == getattr(signal, "SIGKILL", None) else ""
-    return Lost(key, f"its worker process was {how}{held}{hint}", words)
+    how = {known.value: known.name for known in signal.Signals}.get(-code, f"signal {-code}")
+    hint = ", usually for lack of memory" if how == "SIGKILL" else ""
+    return Lost(key, f"its worker process was killed by {how}{held}{hint}", words)
 
 
 def private_bytes(process: int | None = None) -> float:
-    """Return the private memory of a process: resident, minus what is mapped from files where this is known.
-
-    Args:
-        process: its number; None for this one.
-
-    Raises:
-        psutil.Error: if there is no such process.
-    """
+    """Return the private memory of a process: resident, minus what is mapped from files where this is known."""
     memory = psutil.Process(process).memory_info()
     return float(memory.rss - getattr(memory, "shared", 0))
-
-
-def hoards(left_behind: float, seconds: float) -> bool:
-    """Whether a process should make room for a new one.
-
-    Some libraries keep the memory of a fit for their next one (CatBoost 130 MB after 400,000 events).
-
-    Args:
-        left_behind: bytes that its units left behind.
-        seconds: how long they took.
-    """
-    return left_behind > HOARD and seconds > LONG
 
 
 def main(last_words: str, idle: str) -> None:
@@ -325,20 +287,21 @@ def main(last_words: str, idle: str) -> None:
         last_words: file that gets the stack of a crash, or of a unit that takes longer than its limit.
         idle: seconds without a unit after which the worker ends by itself; empty for never.
     """
-    source, sink = _own_pipes()
+    # What a model prints or reads does not reach the pipes to the host.
+    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # interruptions are handled by the host
     with contextlib.suppress(OSError):  # Linux: when memory runs out, kill a worker rather than the run's own process
         Path("/proc/self/oom_score_adj").write_text("800")
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(source, orders, Path(last_words)), daemon=True).start()
     left_behind = worked = 0.0
-    with Path(last_words).open("w", encoding="utf-8") as words:
+    with Path(last_words).open("w", encoding="utf-8") as words, contextlib.suppress(queue.Empty):
         faulthandler.enable(words)
         while True:
-            try:
-                order = orders.get(timeout=float(idle) if idle else None)
-            except queue.Empty:
-                return
+            order = orders.get(timeout=float(idle) if idle else None)
             unit = _unpacked(order)
             _send(_BEGUN, sink)
             if order.limit is not None:
@@ -350,22 +313,13 @@ def main(last_words: str, idle: str) -> None:
             del result, unit
             left_behind += private_bytes() - memory - len(content)
             worked += time.monotonic() - begin
-            _send(_Reply(content, hoards(left_behind, worked)), sink)
+            _send((content, left_behind > HOARD and worked > LONG), sink)
             del content
 
 
-def _send(message: object, sink: BinaryIO) -> None:
+def _send(message: object, sink: Any) -> None:
     pickle.dump(message, sink, protocol=5)
     sink.flush()
-
-
-def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Take the pipes to the host out of reach of what a model prints or reads."""
-    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    with Path(os.devnull).open("rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)
-    return source, sink
 
 
 def _listen(source: BinaryIO, orders: queue.SimpleQueue[Order], last_words: Path) -> None:

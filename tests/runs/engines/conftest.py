@@ -8,7 +8,6 @@ import cloudpickle
 import pytest
 
 import higgsbench
-from higgsbench import models
 from higgsbench.models import BuildContext, ModelSpec
 from higgsbench.runs.run import Silent
 from tests.runs.engines import misbehaving
@@ -30,9 +29,8 @@ def notes() -> Notes:
 
 
 @pytest.fixture
-def misbehave() -> Iterator[Callable[..., None]]:
+def misbehave(own_models: None) -> Iterator[Callable[..., None]]:
     """Register a model that does something bad, as a user's script would: workers get it by value."""
-    before = dict(models._MODELS._records) if models._MODELS._loaded else None
     cloudpickle.register_pickle_by_value(misbehaving)
 
     def register(name: str, mode: str, **how: Any) -> None:
@@ -43,11 +41,6 @@ def misbehave() -> Iterator[Callable[..., None]]:
 
     yield register
     cloudpickle.unregister_pickle_by_value(misbehaving)
-    models._MODELS._records.clear()
-    if before is None:
-        models._MODELS._loaded = False
-    else:
-        models._MODELS._records.update(before)
 
 
 @pytest.fixture

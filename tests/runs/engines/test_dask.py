@@ -22,7 +22,7 @@ from higgsbench.runs.engines.base import EngineError
 from higgsbench.runs.unit import Workspace
 from tests.runs.engines.conftest import Notes
 
-pytest.importorskip("distributed", reason="the extra dask is not installed")
+dask = pytest.importorskip("higgsbench.runs.engines.dask", reason="the extra dask is not installed")
 pytestmark = [
     pytest.mark.slow,
     # Sockets of the cluster in this process may be collected after the event loop is closed.
@@ -105,16 +105,14 @@ def test_a_worker_is_killed_and_one_joins(
 def test_a_worker_that_does_not_see_the_files(
     config: Callable[..., Path], tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from higgsbench.runs.engines import dask
-
     worker = cluster.worker()
-    # Calls that name folders which are not there, as on a machine without the run's file system.
-    plain = dask.Call
+    # Orders that name folders which are not there, as on a machine without the run's file system.
+    plain = dask.Order.of
 
-    def elsewhere(token: str, order: Any, *others: Any) -> Any:
+    def elsewhere(unit: Any, workspace: Workspace) -> Any:
+        order = plain(unit, workspace)
         model_file = order.model_file and "/nowhere/model"
-        lost = dataclasses.replace(order, workspace=Workspace("/nowhere"), model_file=model_file)
-        return plain(token, lost, *others)
+        return dataclasses.replace(order, workspace=Workspace("/nowhere"), model_file=model_file)
 
     sent: list[str] = []
     send = dask.DaskEngine._send
@@ -123,7 +121,7 @@ def test_a_worker_that_does_not_see_the_files(
         sent.extend(files)
         send(self, files, address)
 
-    monkeypatch.setattr(dask, "Call", elsewhere)
+    monkeypatch.setattr(dask.Order, "of", elsewhere)
     monkeypatch.setattr(dask.DaskEngine, "_send", noted)
     monkeypatch.setattr(dask, "_PIECE", 10_000)
     result = higgsbench.run(config(), output=tmp_path / "dask", scheduler=cluster.file)
@@ -159,49 +157,32 @@ def test_a_lost_scheduler_is_one_line_and_a_further_call_goes_on(
 def test_other_versions_are_refused(
     config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from higgsbench.runs.engines import dask
-
-    plain = dask.Call
-
-    def older(*values: Any) -> Any:
-        return dataclasses.replace(plain(*values), versions={"Python": "3.11", "numpy": "1.0"})
-
-    monkeypatch.setattr(dask, "Call", older)
+    plain, run = dask.versions, iter([{"Python": "3.11", "numpy": "1.0"}])
+    monkeypatch.setattr(dask, "versions", lambda packages: next(run, None) or plain(packages))
     with pytest.raises(EngineError, match=r"has .*numpy \S+ instead of 1\.0: its scores would differ"):
         higgsbench.run(config(), output=tmp_path, engine="dask", jobs=1)
 
 
-@pytest.mark.parametrize(
-    ("scheduler", "message"),
-    [
-        ("nowhere.json", "neither an address .* nor a scheduler file"),
-        ("http://127.0.0.1:9", "neither an address .* nor a scheduler file"),
-        ("tcp://127.0.0.1:1", "no Dask scheduler answers there"),
-    ],
-)
+NEITHER = "neither an address .* nor a scheduler file"
+NO_SCHEDULER = {
+    "nowhere.json": NEITHER,
+    "http://127.0.0.1:9": NEITHER,
+    "tcp://127.0.0.1:1": "no Dask scheduler answers there",
+    "models: [mlp]": "not a scheduler file of Dask",
+    "[]": "not a scheduler file of Dask",
+    '{"address": 5}': f"names 5, which is {NEITHER}",
+    '{"address": "http://127.0.0.1:9"}': f"names 'http://127.0.0.1:9', which is {NEITHER}",
+}
+"""Addresses, names of files, and contents of scheduler files."""
+
+
+@pytest.mark.parametrize("given", NO_SCHEDULER)
 def test_a_scheduler_that_is_not_there(
-    config: Callable[..., Path], tmp_path: Path, scheduler: str, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from higgsbench.runs.engines import dask
-
-    monkeypatch.setattr(dask, "_CONNECT", 0.5)
-    with pytest.raises(EngineError, match=message):
-        higgsbench.run(config(), output=tmp_path, scheduler=scheduler)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("models: [mlp]", "not a scheduler file of Dask"),
-        ("[]", "not a scheduler file of Dask"),
-        ('{"address": 5}', "names 5, which is neither an address"),
-        ('{"address": "http://127.0.0.1:9"}', "names 'http://127.0.0.1:9', which is neither an address"),
-    ],
-)
-def test_a_file_that_names_no_scheduler(
-    config: Callable[..., Path], tmp_path: Path, content: str, message: str
+    config: Callable[..., Path], tmp_path: Path, given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "scheduler.json"
-    file.write_text(content)
-    with pytest.raises(EngineError, match=message):
-        higgsbench.run(config(), output=tmp_path, scheduler=str(file))
+    file.write_text(given)
+    monkeypatch.setattr(dask, "_CONNECT", 0.5)
+    scheduler = given if given.endswith((".json", ":9", ":1")) else str(file)
+    with pytest.raises(EngineError, match=NO_SCHEDULER[given]):
+        higgsbench.run(config(), output=tmp_path, scheduler=scheduler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,27 +19,27 @@ import pytest
 import higgsbench
 from higgsbench.runs import Failure
 from higgsbench.runs.engines import local
-from higgsbench.runs.engines.local import hoards
 from tests.runs.engines.conftest import Notes
 
 TwoModels = Callable[[str], Path]
 
 
-def jobs_of(engine: str) -> int | None:
-    return None if engine == "serial" else 2
+@pytest.fixture
+def count(tmp_path: Path) -> Path:
+    """A folder in which fits are counted."""
+    folder = tmp_path / "count"
+    folder.mkdir()
+    return folder
 
 
 def workers_of(process: int | None = None) -> list[psutil.Process]:
-    found = psutil.Process(process).children(recursive=True)
-    return [p for p in found if "higgsbench.runs.engines.local" in command_of(p)]
-
-
-def command_of(process: psutil.Process) -> str:
-    """Command line, empty for a process that ended meanwhile: a run asks other programs before it starts workers."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
+    """Worker processes; a run also asks other programs, which may have ended meanwhile."""
+    found = []
+    for child in psutil.Process(process).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "higgsbench.runs.engines.local" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def text_of(failure: Failure) -> str:
@@ -54,39 +55,27 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("engine", ["serial", "local"])
-def test_what_is_wrong_with_a_model_stands_in_its_row(
-    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, engine: str
+@pytest.mark.parametrize(("engine", "jobs"), [("serial", None), ("local", 2)])
+def test_what_is_wrong_with_a_model_or_odd_stands_in_its_row(
+    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes, engine: str, jobs: int | None
 ) -> None:
-    for mode in WRONG:
+    for mode in (*WRONG, "constant"):
         misbehave(mode, mode)
-    result = higgsbench.run(two_models(", ".join(WRONG)), output=tmp_path / "out", engine=engine, jobs=jobs_of(engine))
+    file = two_models(", ".join((*WRONG, "constant")))
+    result = higgsbench.run(file, output=tmp_path / "out", engine=engine, jobs=jobs, listener=notes)
     rows = {row["name"]: row for row in result.rows}
     assert rows["logistic"]["status"] == "ok"
     assert {name: row["status"] for name, row in rows.items() if name in WRONG} == dict.fromkeys(WRONG, "failed")
     for mode, message in WRONG.items():
         assert message in rows[mode]["error"]
         assert len([f for f in result.failures if f.row == mode and message in f.message]) == 2
-
-
-@pytest.mark.parametrize("engine", ["serial", "local"])
-def test_constant_scores_are_valid_and_noted(
-    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes, engine: str
-) -> None:
-    misbehave("flat", "constant")
-    result = higgsbench.run(
-        two_models("flat"),
-        output=tmp_path / "out",
-        engine=engine,
-        jobs=None if engine == "serial" else 2,
-        listener=notes,
-    )
-    (row,) = [row for row in result.rows if row["name"] == "flat"]
-    assert row["status"] == "ok"
-    assert row["remark"] == "the same score for all held-out events in 2 of 2 fits"
-    assert f"flat: {row['remark']}" in notes.lines
-    assert f"Note: flat: {row['remark']}" in higgsbench.Leaderboard.read(result.folder).render()
-    assert all("remark" not in row for row in result.rows if row["name"] != "flat")
+    # Constant scores are valid and noted.
+    assert rows["constant"]["status"] == "ok"
+    remark = "constant: the same score for all held-out events in 2 of 2 fits"
+    assert f"constant: {rows['constant']['remark']}" == remark
+    assert remark in notes.lines
+    assert f"Note: {remark}" in higgsbench.Leaderboard.read(result.folder).render()
+    assert all("remark" not in row for row in result.rows if row["name"] != "constant")
 
 
 def test_models_that_kill_their_process_again_and_again(
@@ -109,10 +98,9 @@ def test_models_that_kill_their_process_again_and_again(
 
 
 def test_a_model_that_kills_its_process_once_costs_nothing(
-    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes
+    two_models: TwoModels, misbehave: Callable[..., None], count: Path, tmp_path: Path, notes: Notes
 ) -> None:
-    (tmp_path / "count").mkdir()
-    misbehave("moody", "kill", times=1, folder=str(tmp_path / "count"))
+    misbehave("moody", "kill", times=1, folder=str(count))
     result = higgsbench.run(two_models("moody"), output=tmp_path / "out", engine="local", jobs=1, listener=notes)
     assert result.failures == []
     assert result.trained == 4
@@ -165,6 +153,7 @@ def test_workers_end_with_a_run_that_is_killed(config: Callable[..., Path], tmp_
 def test_a_process_in_which_a_unit_left_much_memory_makes_room_for_another(
     two_models: TwoModels,
     misbehave: Callable[..., None],
+    count: Path,
     tmp_path: Path,
     notes: Notes,
     monkeypatch: pytest.MonkeyPatch,
@@ -173,12 +162,11 @@ def test_a_process_in_which_a_unit_left_much_memory_makes_room_for_another(
     if long:
         start = "import higgsbench.runs.engines.local as worker; worker.LONG = 0.0; "
         monkeypatch.setattr(local, "_START", local._START.replace("from higgsbench", start + "from higgsbench", 1))
-    (tmp_path / "count").mkdir()
-    misbehave("hoarder", "hoard", folder=str(tmp_path / "count"))
+    misbehave("hoarder", "hoard", folder=str(count))
     result = higgsbench.run(two_models("hoarder"), output=tmp_path / "out", engine="local", jobs=1, listener=notes)
     assert result.failures == []
     assert not any("tried again" in line for line in notes.lines)
-    processes = {file.read_text() for file in (tmp_path / "count").iterdir()}
+    processes = {file.read_text() for file in count.iterdir()}
     assert len(processes) == (2 if long else 1)
     assert psutil.wait_procs(workers_of(), timeout=60)[1] == []
 
@@ -208,22 +196,15 @@ def test_a_limit_of_memory_is_for_the_unit_and_not_for_what_was_left_behind(
     assert any("had run other units, exceeded the unit memory limit" in line for line in notes.lines)
 
 
-def test_only_much_memory_of_a_long_unit_is_worth_a_new_process() -> None:
-    assert hoards(1e8, 20.0)
-    assert not hoards(1e8, 5.0)
-    assert not hoards(1e7, 20.0)
-
-
 def test_a_worker_killed_from_outside_costs_nothing(
-    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes
+    two_models: TwoModels, misbehave: Callable[..., None], count: Path, tmp_path: Path, notes: Notes
 ) -> None:
-    (tmp_path / "count").mkdir()
-    misbehave("victim", "hang", times=1, folder=str(tmp_path / "count"))
+    misbehave("victim", "hang", times=1, folder=str(count))
     over = threading.Event()
 
     def kill_all() -> None:
         while not over.wait(0.02):
-            if list((tmp_path / "count").iterdir()):  # a fit is under way, and would hang
+            if list(count.iterdir()):  # a fit is under way, and would hang
                 for worker in workers_of():
                     worker.send_signal(signal.SIGKILL)
                 return
