@@ -29,7 +29,7 @@ from higgsbench.schema import ATLAS_HIGGS, FEATURES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from higgsbench.events.validate.table import BoolArray, FloatArray
+    from higgsbench.events.derived import BoolArray, FloatArray
 
 SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "atlas-higgs-challenge-2014-v2-sample.csv.gz"
 _FEW = 0.02

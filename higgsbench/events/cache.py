@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-ROW_GROUP = 1 << 16
-"""Rows that a reader of a part of a cached table must decompress together."""
+ROW_GROUP = 1 << 16  # rows that a reader of a part of a cached table must decompress together
 
 CACHE_FORMAT = 2
 """Version of the cache format; increased whenever the reader would parse the same bytes to a different table, so that
@@ -68,11 +67,8 @@ def remembered_identity(file: Path, folder: Path) -> str:
     """Return `content_identity` of a file, without reading it if it has not changed since the last time.
 
     A file is taken as untouched if its name, number, size and times of change are the same to the nanosecond: the
-    system sets the time of the last change of any kind, which no program can set back.
-
-    Args:
-        file: the file.
-        folder: where identities are stored; if it cannot be written, files are read again each time.
+    system sets the time of the last change of any kind, which no program can set back. If `folder`, where identities
+    are stored, cannot be written, files are read again each time.
     """
     note = folder / f"{hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:32]}.json"
     state = _state(file)
@@ -123,11 +119,7 @@ def cached_table(identity: str, make: Callable[[], pl.DataFrame]) -> tuple[pl.Da
 
 
 def cached_file(identity: str, write: Callable[[Path], str]) -> tuple[Path, str]:
-    """Return the Parquet file of a table and its content digest, from the cache if intact; otherwise make it.
-
-    Args:
-        identity: what determines the table.
-        write: writes the table to a path and returns its content digest.
+    """Return the Parquet file of a table and its content digest, from the cache if intact; otherwise `write` it.
 
     Raises:
         OSError: if the cache cannot be written.

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
 
-HALF_STEP = 0.0005
-"""Half of the last decimal that the files keep."""
+HALF_STEP = 0.0005  # half of the last decimal that the files keep
 
 TAU_VISIBLE_MASS = 0.9
 """GeV: the mass of the visible hadronic tau that removes the bias of DER_mass_vis against the file (0.8 to 1.0 do)."""
@@ -172,15 +171,9 @@ def rounding_bounds(
 
     The bound is half a step for the rounding of the value itself plus the largest change of the value when every input
     moves by up to half a step, to second order: for each input the change is split into an odd and an even part, the
-    odd ones add up, and the even ones do with their cross terms. It exceeds the plain sum of the inputs' single effects
-    by those cross terms only; without them, one event in half a million breaks the bound by rounding alone. Quantities
-    whose agreement was measured on the real file have that number instead (`Formula.fixed`) or as a floor
-    (`Formula.floor`).
-
-    Args:
-        primary: primary columns.
-        names: which derived quantities to bound, out of `ANALYTIC`.
-        slack: how much further values may lie from the official ones, by column, where a file keeps fewer digits.
+    odd ones add up, and the even ones do with their cross terms, without which one event in half a million breaks the
+    bound by rounding alone. `slack` is how much further values may lie from the official ones, by column, where a file
+    keeps fewer digits.
     """
     bounds = {}
     for name in names:
@@ -203,8 +196,7 @@ def rounding_bounds(
             curved += np.sqrt(np.abs(up + down) / 2)
         # (sum of roots)^2, not the sum: inputs that move together curve the value more than each on its own, as for a
         # vector sum that almost cancels. |f_ij| <= sqrt(f_ii f_jj) for a convex function limits by how much.
-        bound = linear + curved**2
-        bounds[name] = np.maximum(bound, formula.floor)
+        bounds[name] = np.maximum(linear + curved**2, formula.floor)
     return bounds
 
 
@@ -214,25 +206,16 @@ def agreement(
     names: Iterable[str] = ANALYTIC,
     slack: Mapping[str, FloatArray | float] = MappingProxyType({}),
 ) -> dict[str, BoolArray]:
-    """Tell which derived values of a file are consistent with its primary ones.
-
-    Args:
-        primary: primary columns.
-        derived: the file's derived columns.
-        names: which derived quantities to compare, out of `ANALYTIC`.
-        slack: as for `rounding_bounds`.
+    """Tell which derived values of a file are consistent with its primary ones; `slack` as for `rounding_bounds`.
 
     Returns:
         Masks of shape (n,) by name: False where a value differs by more than the bound, or is present where it
         cannot exist or missing where it must. DER_mass_jet_jet may exceed the massless value by half of it;
         DER_met_phi_centrality always passes where tau and lepton are collinear.
     """
-    names = tuple(names)
-    expected, bounds = derive(primary, names), rounding_bounds(primary, names, slack)
     result = {}
-    for name in names:
-        wanted, found, bound = expected[name], derived[name], bounds[name]
-        absent = np.isnan(wanted)
+    for name, bound in rounding_bounds(primary, names, slack).items():
+        wanted, found = derive(primary, (name,))[name], derived[name]
         if name == "DER_mass_jet_jet":
             close = (wanted <= found + bound) & (found <= _JJ_RATIO * wanted + bound)
         else:
@@ -240,30 +223,17 @@ def agreement(
         if name == "DER_met_phi_centrality":
             near = _COLLINEAR + slack.get("PRI_tau_phi", 0.0) + slack.get("PRI_lep_phi", 0.0)
             close |= np.abs(np.sin(primary["PRI_tau_phi"] - primary["PRI_lep_phi"])) < near
-        result[name] = np.where(absent, np.isnan(found), close)
+        result[name] = np.where(np.isnan(wanted), np.isnan(found), close)
     return result
 
 
-GRID = 16
-"""Points per tau of the scan of momentum fractions."""
-
-X_HADRONIC_MIN = 0.25
-"""Smallest visible momentum fraction of a hadronic tau in the scan; the density is flat from here to 1."""
-
-MET_NOISE = 6.0
-"""GeV: resolution of each component of the missing momentum in an empty event."""
-
-MET_STOCHASTIC = 1.0
-"""sqrt(GeV): growth of that resolution with sqrt(sumet)."""
-
-PRIOR_POWER = 1.5
-"""Points are weighted by (x_had x_lep)^power: the spectrum of parents falls with their momentum."""
-
-CHI2_MAX = 13.0
-"""No mass is quoted where the best point of the scan is worse than this."""
-
+GRID = 16  # points per tau of the scan of momentum fractions
+X_HADRONIC_MIN = 0.25  # smallest visible momentum fraction of a hadronic tau; the density is flat from here to 1
+MET_NOISE = 6.0  # GeV: resolution of each component of the missing momentum in an empty event ...
+MET_STOCHASTIC = 1.0  # sqrt(GeV): ... and its growth with sqrt(sumet)
+PRIOR_POWER = 1.5  # points are weighted by (x_had x_lep)^power: the spectrum of parents falls with their momentum
+CHI2_MAX = 13.0  # no mass is quoted where the best point of the scan is worse than this
 _CHUNK = 2048  # events per pass: 2048 x 256 float32 = 2 MiB per temporary, which stays in the cache
-
 
 _STEPS = (np.arange(GRID) + 0.5) / GRID
 _X = np.linspace(0.0, 1.0, 20_001)
@@ -306,17 +276,10 @@ def _scan(
 
 
 def mmc_lite(tau: FloatArray, lep: FloatArray, met: FloatArray, sumet: FloatArray, mass_vis: FloatArray) -> FloatArray:
-    """Estimate the di-tau mass.
+    """Estimate the di-tau mass as m_vis exp(-<ln(x_h x_l)>/2), GeV, shape (n,).
 
-    Args:
-        tau: visible hadronic tau (px, py), GeV, shape (n, 2).
-        lep: lepton, likewise.
-        met: missing transverse momentum, likewise.
-        sumet: scalar sum of transverse energy.
-        mass_vis: visible mass.
-
-    Returns:
-        m_vis exp(-<ln(x_h x_l)>/2), GeV, shape (n,); NaN where no point of the scan explains the missing momentum.
+    `tau`, `lep` and `met` are the (px, py) of the visible hadronic tau, the lepton and the missing momentum, shape
+    (n, 2). The mass is NaN where no point of the scan explains the missing momentum.
     """
     mass = np.empty(len(sumet))
     sigma = np.sqrt(MET_NOISE**2 + MET_STOCHASTIC**2 * sumet)

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-FloatArray: TypeAlias = "npt.NDArray[np.float64]"
-Columns: TypeAlias = dict[str, FloatArray]
+    from higgsbench.events.derived import FloatArray
+
+Columns: TypeAlias = "dict[str, FloatArray]"
 Table: TypeAlias = "Mapping[str, tuple[float, ...]]"
 
 SIGNAL_WEIGHTS: Table = MappingProxyType(

@@ -147,11 +147,15 @@ class TextFile:
         parsing: deque[Future[tuple[pl.DataFrame, Place]]] = deque()
         with ThreadPoolExecutor(_AHEAD) as threads:
             for block in filter(None, self._blocks()):
-                place = Place(self._source, row, line, _lines_below(block))
-                parsing.append(threads.submit(self._part, block, place, types))
                 newlines = block.count(b"\n")
-                row += newlines + (block[-1:] != b"\n") if place.below is None else place.below.size
-                line += newlines
+                rows, below = newlines + (block[-1:] != b"\n"), None
+                if b'"' in block:
+                    starts = _row_bounds(block)[:-1]
+                    lines = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
+                    rows, below = starts.size, np.searchsorted(lines, starts)
+                place = Place(self._source, row, line, below)
+                parsing.append(threads.submit(self._part, block, place, types))
+                row, line = row + rows, line + newlines
                 if len(parsing) > _AHEAD:
                     yield parsing.popleft().result()
             while parsing:
@@ -166,7 +170,8 @@ class TextFile:
                 _, newline, text = text.partition(b"\n")
                 header = not newline
             # A newline in a quoted cell ends no row.
-            end = _row_starts(text)[-1] if b'"' in text else text.rfind(b"\n") + 1
+            last = np.append(-1, _positions(text, b"\n"))[-1] if b'"' in text else text.rfind(b"\n")
+            end = int(last) + 1
             yield text[:end]
             rest = text[end:]
             if len(rest) > _LONGEST_ROW:
@@ -273,23 +278,10 @@ def _positions(text: bytes, sign: bytes) -> NDArray[np.int64]:
     return found
 
 
-def _row_starts(text: bytes) -> NDArray[np.int64]:
-    """Return where rows start, and last where the rest after the last whole row does."""
-    return np.append(0, _positions(text, b"\n") + 1)
-
-
 def _row_bounds(block: bytes) -> NDArray[np.int64]:
     """Return where rows start, and the end of the block."""
-    starts = _row_starts(block)
+    starts = np.append(0, _positions(block, b"\n") + 1)
     return starts if starts[-1] == len(block) else np.append(starts, len(block))
-
-
-def _lines_below(block: bytes) -> NDArray[np.int64] | None:
-    """Return how many lines each row is below the first one; None without quotes, where every row is one line."""
-    if b'"' not in block:
-        return None
-    lines = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
-    return np.searchsorted(lines, _row_bounds(block)[:-1])
 
 
 def _whole_number(cells: pl.Series) -> pl.Series:

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from higgsbench.errors import ConfigError
+from higgsbench.events.check import column_types
 from higgsbench.events.derived import wrap
 from higgsbench.events.shifts import BACKGROUND_WEIGHTS, SIGNAL_WEIGHTS, Shifts, recognise_processes
 from higgsbench.events.simulate import SimulationSettings, simulate, write_simulated
-from higgsbench.events.simulate.blocks import BLOCK, OFFICIAL_COLUMNS, normalisation, plan_block, simulate_batches
+from higgsbench.events.simulate.blocks import BLOCK, normalisation, plan_block, simulate_batches
 from higgsbench.events.simulate.particles import decay_to_massless, from_transverse, visible_fraction_leptonic
 from higgsbench.events.simulate.processes import PROCESSES, SAMPLES
 from higgsbench.events.table import content_digest
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WEIGHTS = ("Weight", "KaggleWeight")
+COLUMNS = list(column_types(ATLAS_HIGGS))
 SMALL = SimulationSettings(events=500, seed=3)
 
 
@@ -41,10 +43,10 @@ def distance(eta1: str, phi1: str, eta2: str, phi2: str, frame: pl.DataFrame) ->
 
 
 def test_official_layout(simulated_events: pl.DataFrame, real_events: pl.DataFrame) -> None:
-    assert simulated_events.columns == [*OFFICIAL_COLUMNS, "process"]
-    assert list(OFFICIAL_COLUMNS) == real_events.columns
+    assert simulated_events.columns == [*COLUMNS, "process"]
+    assert real_events.columns == COLUMNS
     assert dict(real_events.schema) == {k: v for k, v in simulated_events.schema.items() if k != "process"}
-    assert simulate(SMALL).columns == list(OFFICIAL_COLUMNS)  # the truth only where it is asked for
+    assert simulate(SMALL).columns == COLUMNS  # the truth only where it is asked for
     assert simulated_events["EventId"].to_list() == list(range(SIMULATED_FROM, SIMULATED_FROM + 20_000))
 
 
@@ -340,10 +342,10 @@ def test_files_hold_the_events_and_do_not_depend_on_jobs(tmp_path: Path, name: s
 
 def test_csv_looks_like_the_official_one(tmp_path: Path) -> None:
     lines = write_simulated(SMALL, tmp_path / "x.csv").read_text().splitlines()
-    assert lines[0] == ",".join(OFFICIAL_COLUMNS)
+    assert lines[0] == ",".join(COLUMNS)
     decimals = re.compile(r"-?\d+\.\d{1,3}")
     for line in lines[1:50]:
-        cells = dict(zip(OFFICIAL_COLUMNS, line.split(","), strict=True))
+        cells = dict(zip(COLUMNS, line.split(","), strict=True))
         for feature in FEATURES:
             if feature in ATLAS_HIGGS.integers:
                 assert cells[feature] in "0123"

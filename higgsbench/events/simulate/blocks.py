@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 from higgsbench.errors import ConfigError
 from higgsbench.events.cache import cached_file, cached_table, stored_digest, stored_events
 from higgsbench.events.check import column_types
-from higgsbench.events.formats import FORMATS as WRITERS
+from higgsbench.events.formats import FORMATS
 from higgsbench.events.read import normalised
 from higgsbench.events.shifts import apply_shifts
 from higgsbench.events.simulate.generate import generate
@@ -136,10 +136,6 @@ def normalisation(settings: SimulationSettings) -> Normalisation:
 
 
 _TYPES = column_types(ATLAS_HIGGS)
-
-OFFICIAL_COLUMNS: tuple[str, ...] = tuple(_TYPES)
-"""The 35 columns of the CERN Open Data file, in order."""
-
 _BATCH = 16  # blocks per frame: 131,072 events, 37 MB, a good size for a Parquet row group
 _LEAST = 0.001  # GeV: a missing momentum that rounds to zero would have no direction
 
@@ -246,10 +242,7 @@ def simulate(settings: SimulationSettings, jobs: int = 1, *, truth: bool = False
 
 
 _BYTES = {".csv": 240, ".csv.gz": 80, ".parquet": 80}
-"""Bytes per event on disk, a little less than measured."""
-
-FORMATS: tuple[str, ...] = tuple(_BYTES)
-"""Endings of file names that `write_simulated` understands."""
+"""Endings of file names that `write_simulated` understands, and bytes per event on disk, less than measured."""
 
 
 def _check_space(path: Path, events: int, ending: str) -> None:
@@ -274,7 +267,7 @@ def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 
 
     Args:
         settings: the data set.
-        path: where to write; the ending selects the format, one of `FORMATS`.
+        path: where to write; the ending selects the format: .csv, .csv.gz or .parquet.
         jobs: number of processes, at least 1. The bytes of the file do not depend on it.
 
     Returns:
@@ -284,15 +277,15 @@ def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 
         ConfigError: if the ending is unknown, the folder does not exist or its disk has too little space.
     """
     path = Path(path)
-    ending = next((e for e in FORMATS if path.name.lower().endswith(e)), None)
+    ending = next((e for e in _BYTES if path.name.lower().endswith(e)), None)
     if ending is None:
-        raise ConfigError(f"cannot write {path.name!r}: the name must end in one of {', '.join(FORMATS)}")
+        raise ConfigError(f"cannot write {path.name!r}: the name must end in one of {', '.join(_BYTES)}")
     if not path.parent.is_dir():
         raise ConfigError(f"cannot write {path}: the folder {path.parent} does not exist")
     _check_space(path, settings.events, ending)
     try:
         with atomic_path(path) as partial:
-            WRITERS[ending](simulate_batches(settings, jobs), partial)
+            FORMATS[ending](simulate_batches(settings, jobs), partial)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
     return path
@@ -314,7 +307,7 @@ def simulated_events(settings: SimulationSettings, jobs: int = 1, *, in_memory: 
     source = f"toy simulation ({settings.events} events, seed {settings.seed})"
 
     def write(target: Path) -> str:
-        WRITERS[".parquet"]((normalised(batch, ATLAS_HIGGS) for batch in simulate_batches(settings, jobs)), target)
+        FORMATS[".parquet"]((normalised(batch, ATLAS_HIGGS) for batch in simulate_batches(settings, jobs)), target)
         return stored_digest(target)
 
     if not in_memory:

@@ -247,14 +247,10 @@ class SimulationSettings:
         Returns:
             16 hexadecimal digits, the same on every machine.
         """
-        content = {
+        content = vars(self) | {
             "simulation": SIMULATION_VERSION,
-            "events": self.events,
-            "seed": self.seed,
             "mix": {k: float(self.mix.get(k, 1.0)) for k in PROCESSES},
-            "signal_fraction": self.signal_fraction,
             "higgs_mass": float(self.higgs_mass),
-            "luminosity": float(self.luminosity),
             "set_proportions": {k: float(self.set_proportions.get(k, 0.0)) for k in _SET_NAMES},
             "shifts": asdict(self.shifts),
         }

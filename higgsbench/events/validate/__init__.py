@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,9 @@ from higgsbench.events.validate.table import Rule, RuleTable
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
-    from higgsbench.events.validate.table import BoolArray
+    from numpy.typing import NDArray
+
+    from higgsbench.events.derived import BoolArray
 
 __all__ = ["RULES", "Rule", "RuleResult", "ValidationReport", "validate_events", "validate_file"]
 
@@ -143,54 +145,41 @@ def validate_events(
     if frame.height == 0:
         raise DataError(f"{source}: no events to validate")
     table = RuleTable(frame)
-    tallies = {rule.name: _Tally() for rule in RULES if all(name in frame.columns for name in rule.columns)}
+    rules = [rule for rule in RULES if all(name in frame.columns for name in rule.columns)]
+    found: dict[str, list[tuple[int, NDArray[np.int64]]]] = {rule.name: [] for rule in rules}
     masks = {warning: np.zeros(frame.height, dtype=np.bool_) for warning in (False, True)}
 
-    def judge(start: int | None) -> list[tuple[int, Rule, int, BoolArray]]:
-        """Return the first row of a block and, per rule, how many of its rows are checked and which break the rule."""
+    def judge(start: int | None) -> list[tuple[Rule, int, NDArray[np.int64]]]:
+        """Return, per rule, how many rows are checked and which break it, in the block from `start` on or in all."""
         block = table if start is None else RuleTable(frame.slice(start, _BLOCK), table.precision)
-        found = []
+        judged = []
         with np.errstate(all="ignore"):  # comparisons with missing numbers are false, as they should be
-            for rule in RULES:
-                if rule.name in tallies and rule.whole == (start is None):
+            for rule in rules:
+                if rule.whole == (start is None):
                     bad = rule.offenders(block)
                     checked = len(block) if rule.checked is None else int((rule.checked(block) | bad).sum())
-                    found.append((start or 0, rule, checked, bad))
-        return found
+                    judged.append((rule, checked, (start or 0) + np.flatnonzero(bad)))
+        return judged
 
     # numpy releases the interpreter in its loops, so threads share the work without copying the table.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        for start, rule, checked, bad in chain.from_iterable(pool.map(judge, (None, *range(0, len(table), _BLOCK)))):
-            masks[rule.warning][start : start + bad.size] |= bad
-            tallies[rule.name].add(checked, bad, start, shown)
-    results = tuple(_result(rule, tallies.get(rule.name), table, lines=lines) for rule in RULES)
-    return ValidationReport(source, frame.height, results, violating=masks[False], unusual=masks[True])
+        for rule, checked, rows in chain.from_iterable(pool.map(judge, (None, *range(0, len(table), _BLOCK)))):
+            masks[rule.warning][rows] = True
+            found[rule.name].append((checked, rows))
+    results = []
+    for rule in RULES:
+        blocks = found.get(rule.name)
+        rows = np.concatenate([rows for _, rows in blocks or ()] or [np.empty(0, dtype=np.int64)])
+        first = tuple(_shown(rule, table, int(row), lines=lines) for row in rows[:shown])
+        results.append(RuleResult(rule, None if blocks is None else sum(n for n, _ in blocks), rows.size, first))
+    return ValidationReport(source, frame.height, tuple(results), violating=masks[False], unusual=masks[True])
 
 
-@dataclass
-class _Tally:
-    """Counts of one rule and its first offending rows, added block by block in the order of the rows."""
-
-    checked: int = 0
-    offenders: int = 0
-    first: list[int] = field(default_factory=list)
-
-    def add(self, checked: int, bad: BoolArray, start: int, shown: int) -> None:
-        rows = np.flatnonzero(bad)
-        self.checked += checked
-        self.offenders += rows.size
-        self.first += [start + int(row) for row in rows[: shown - len(self.first)]]
-
-
-def _result(rule: Rule, tally: _Tally | None, table: RuleTable, *, lines: bool) -> RuleResult:
-    if tally is None:
-        return RuleResult(rule, None, 0, ())
-    first = []
-    for number in tally.first:
-        row = table.take(np.array([number]))
-        with np.errstate(all="ignore"):
-            columns = rule.columns if rule.cells is None else rule.cells(row)
-        names = [name for name in dict.fromkeys(("EventId", *columns)) if name in row.frame.columns]
-        place = {"row": number + 1, "line": number + 2} if lines else {"row": number + 1}
-        first.append({**place, **dict(zip(names, row.frame.select(names).row(0), strict=True))})
-    return RuleResult(rule, tally.checked, tally.offenders, tuple(first))
+def _shown(rule: Rule, table: RuleTable, number: int, *, lines: bool) -> dict[str, Any]:
+    """Return where an offending row is, and its number and columns at fault."""
+    row = table.take(np.array([number]))
+    with np.errstate(all="ignore"):
+        columns = rule.columns if rule.cells is None else rule.cells(row)
+    names = [name for name in dict.fromkeys(("EventId", *columns)) if name in row.frame.columns]
+    place = {"row": number + 1, "line": number + 2} if lines else {"row": number + 1}
+    return {**place, **dict(zip(names, row.frame.select(names).row(0), strict=True))}

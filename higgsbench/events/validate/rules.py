@@ -20,7 +20,8 @@ from higgsbench.schema import ATLAS_HIGGS, FEATURES, STRUCTURALLY_MISSING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from higgsbench.events.validate.table import BoolArray, FloatArray, RuleTable, Test
+    from higgsbench.events.derived import BoolArray, FloatArray
+    from higgsbench.events.validate.table import RuleTable, Test
 
 
 def _present(*names: str) -> Test:

@@ -13,10 +13,10 @@ from higgsbench.events.derived import HALF_STEP, columns_of
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from numpy.typing import NDArray
 
-FloatArray: TypeAlias = "npt.NDArray[np.float64]"
-BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
+    from higgsbench.events.derived import BoolArray, FloatArray
+
 Test: TypeAlias = "Callable[[RuleTable], BoolArray]"
 
 DECIMAL: tuple[str, ...] = tuple(name for name in FEATURES if name not in ATLAS_HIGGS.integers)
@@ -129,7 +129,7 @@ class RuleTable:
             self._columns[name] = columns_of(self.frame, (name,))[name]
         return self._columns[name]
 
-    def take(self, rows: npt.NDArray[np.intp], columns: Sequence[str] | None = None) -> RuleTable:
+    def take(self, rows: NDArray[np.int64], columns: Sequence[str] | None = None) -> RuleTable:
         """Return some rows, and some columns or all."""
         return RuleTable(self.frame.select(columns or pl.all())[rows], self.precision)
 

@@ -19,7 +19,7 @@ from higgsbench.events.validate.table import RuleTable
 from higgsbench.schema import FEATURES
 
 if TYPE_CHECKING:
-    from higgsbench.events.validate.table import FloatArray
+    from higgsbench.events.derived import FloatArray
 
 
 @pytest.mark.parametrize("name", ANALYTIC)
