@@ -11,10 +11,15 @@ REAL_SAMPLE = Path(__file__).parents[2] / "../shared/data/atlas-higgs-challenge-
 
 
 @pytest.fixture(scope="session")
-def real_events() -> pl.DataFrame:
+def real_sample() -> Path:
     if not REAL_SAMPLE.is_file():
         pytest.skip("the sample of real events (../shared/data) is not there")
-    return pl.read_csv(REAL_SAMPLE, infer_schema_length=None)
+    return REAL_SAMPLE
+
+
+@pytest.fixture(scope="session")
+def real_events(real_sample: Path) -> pl.DataFrame:
+    return pl.read_csv(real_sample, infer_schema_length=None)
 
 
 @pytest.fixture(scope="session")

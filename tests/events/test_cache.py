@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
-from higgsbench.events import EventStream, cache, load_events
-from higgsbench.events.cache import cache_dir
+from higgsbench.errors import DataError
+from higgsbench.events import Events, EventStream, cache, load_events, read
+from higgsbench.events import table as events_table
+from higgsbench.events.cache import StoredEvents, cache_dir, remembered_identity
+from higgsbench.events.formats import write_events
+from higgsbench.events.read import open_events
+from higgsbench.events.simulate import SimulationSettings, write_simulated
+from higgsbench.files import content_identity
 from higgsbench.schema import ATLAS_HIGGS, FEATURES
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "events"
@@ -72,8 +82,6 @@ def test_a_changed_file_is_parsed_anew(folder: Path, parsed: list[Path], file: P
 
 
 def test_another_layout_is_another_entry(folder: Path, parsed: list[Path], file: Path) -> None:
-    from dataclasses import replace
-
     load_events(file)
     kept = load_events(file, replace(ATLAS_HIGGS, missing=None))
     assert len(parsed) == 2
@@ -151,8 +159,6 @@ def test_without_cache_nothing_is_written(folder: Path, file: Path) -> None:
 
 
 def test_a_refused_file_is_not_cached(folder: Path, file: Path) -> None:
-    from higgsbench.errors import DataError
-
     file.write_text(file.read_text().replace("s\n", "x\n"))
     for _ in range(2):
         with pytest.raises(DataError, match="column Label"):
@@ -163,3 +169,154 @@ def test_a_refused_file_is_not_cached(folder: Path, file: Path) -> None:
 def test_the_user_s_cache_folder_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HIGGSBENCH_CACHE_DIR", raising=False)
     assert cache_dir().name == "higgsbench"
+
+
+# Remembered identities of files: true as long as nothing touches the file, and never needed
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Files whose content was read."""
+    seen: list[Path] = []
+
+    def counting(file: Path) -> str:
+        seen.append(file)
+        return content_identity(file)
+
+    monkeypatch.setattr(cache, "content_identity", counting)
+    monkeypatch.setattr(cache, "SETTLED", -(10**18))
+    return seen
+
+
+def test_a_file_left_alone_is_read_once(hashed: list[Path], file: Path, tmp_path: Path) -> None:
+    found = [remembered_identity(file, tmp_path / "known") for _ in range(3)]
+    assert set(found) == {content_identity(file)}
+    assert hashed == [file]
+
+
+def test_any_change_is_noticed_even_where_size_and_time_are_put_back(
+    hashed: list[Path], file: Path, tmp_path: Path
+) -> None:
+    first = remembered_identity(file, tmp_path / "known")
+    before = file.stat()
+    time.sleep(0.02)  # more than a tick of the file system's clock
+    file.write_bytes(file.read_bytes()[:-2] + b"?\n")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert remembered_identity(file, tmp_path / "known") == content_identity(file) != first
+    other = tmp_path / "other.csv"
+    other.write_text("1,2,5\n")
+    other.replace(file)
+    assert remembered_identity(file, tmp_path / "known") == content_identity(file)
+    assert len(hashed) == 3
+
+
+def test_a_file_that_has_just_changed_is_not_remembered(
+    hashed: list[Path], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "SETTLED", 10**12)
+    for _ in range(2):
+        assert remembered_identity(file, tmp_path / "known") == content_identity(file)
+    assert hashed == [file, file]
+    assert not (tmp_path / "known").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"state": 1, "identity": "x", "seal": "y"}', b"\xff"])
+def test_a_damaged_note_is_written_anew(hashed: list[Path], file: Path, tmp_path: Path, content: bytes) -> None:
+    remembered_identity(file, tmp_path / "known")
+    (note,) = (tmp_path / "known").iterdir()
+    whole = note.read_bytes()
+    note.write_bytes(content)
+    assert remembered_identity(file, tmp_path / "known") == content_identity(file)
+    assert note.read_bytes() == whole
+
+
+def test_a_folder_that_cannot_be_written_costs_time_only(hashed: list[Path], file: Path, tmp_path: Path) -> None:
+    (tmp_path / "known").write_text("a file")
+    for _ in range(2):
+        assert remembered_identity(file, tmp_path / "known") == content_identity(file)
+    assert hashed == [file, file]
+
+
+# Events on disk are the same events
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a thousand events many parts."""
+    monkeypatch.setattr(cache, "BATCH", 300)
+    monkeypatch.setattr(events_table, "BATCH", 300)
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_simulated(SimulationSettings(events=1000, seed=4), tmp_path_factory.mktemp("toys") / "toys.csv")
+
+
+def in_both_ways(file: Path) -> tuple[Events, StoredEvents]:
+    streamed = open_events(file, large=0)
+    assert isinstance(streamed, StoredEvents)
+    return load_events(file, cache=False), streamed
+
+
+def same(a: Events, b: Events) -> None:
+    assert a.digest == b.digest
+    assert len(a) == len(b)
+    assert pl.concat(list(b.batches())).equals(a.frame)
+    for name in ("y", "weight", "event_id", "group", "subset"):
+        assert np.array_equal(getattr(a, name), getattr(b, name)), name
+    assert b.lazy().collect().equals(a.frame)
+    assert (a.totals(), a.labelled, a.simulated) == (b.totals(), b.labelled, b.simulated)
+
+
+def test_same_parts_of_the_content(toys: Path) -> None:
+    memory, disk = in_both_ways(toys)
+    chosen = memory.in_subsets(["t"])
+    same(memory.take(chosen), disk.take(chosen))
+    again = np.arange(0, int(chosen.sum()), 7)
+    same(memory.take(chosen).take(again), disk.take(chosen).take(again))
+    rows = np.random.default_rng(1).permutation(int(chosen.sum()))[:50]
+    assert disk.take(chosen).part(rows).equals(memory.take(chosen).part(rows))
+
+
+def test_measured_columns_stay_on_disk(toys: Path) -> None:
+    _, disk = in_both_ways(toys)
+    assert disk.frame.columns == ["EventId", "PRI_jet_num", "Weight", "Label", "KaggleSet", "KaggleWeight"]
+
+
+def test_second_time_from_the_cache(toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = open_events(toys, large=0)
+    monkeypatch.setattr(read, "_convert", lambda *_: pytest.fail("parsed again"))
+    assert open_events(toys, large=0).digest == first.digest
+
+
+def test_the_cache_of_load_events_serves_both(toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load_events(toys)
+    monkeypatch.setattr(read, "_convert", lambda *_: pytest.fail("parsed again"))
+    same(loaded, open_events(toys, large=0))
+
+
+def test_a_cache_that_cannot_be_written(toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path / "file"))
+    events = open_events(toys, large=0)
+    assert isinstance(events, StoredEvents)
+    folder = events.table.parent
+    same(load_events(toys, cache=False), events)
+    del events
+    assert not folder.exists()
+
+
+def test_a_repeated_number_in_a_later_part(toys: Path, tmp_path: Path) -> None:
+    frame = load_events(toys, cache=False).frame
+    twice = write_events(pl.concat([frame, frame[3:4]]), tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match=r"row 1001, column EventId: .* occurs already in row 4;"):
+        open_events(twice, large=0)
+    assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file() or p.name.startswith(".tmp")]
+
+
+def test_damage_while_in_use(toys: Path) -> None:
+    events = open_events(toys, large=0)
+    assert isinstance(events, StoredEvents)
+    events.table.write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(DataError, match="damaged while it was in use"):
+        list(events.batches())

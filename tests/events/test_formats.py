@@ -268,6 +268,7 @@ def test_files_of_other_kinds_are_named(tmp_path: Path, content: bytes, message:
 
 ADVICE: list[tuple[str, bytes, str]] = [
     ("decimal comma", b'id,x,y,jets,w,label\n1,"1,5",2,0,1,s\n', "'1,5' is not a number; write decimal points"),
+    ("empty line", b"id,x,y,jets,w,label\n1,1,2,0,1,s\n\n", "row 2 (line 3): an empty line; remove it"),
     (
         "unquoted decimal comma",
         b"id,x,y,jets,w,label\n1,1,5,2,0,1,s\n",
@@ -279,7 +280,6 @@ ADVICE: list[tuple[str, bytes, str]] = [
         b"id,x,y,jets,w,label\n1,1,2,0,1,1\n",
         "found '1', expected 's' or 'b'; the labels are `signal` and `background`",
     ),
-    ("empty line", b"id,x,y,jets,w,label\n1,1,2,0,1,s\n\n", "row 2 (line 3): an empty line; remove it"),
 ]
 
 

@@ -32,19 +32,6 @@ def test_a_zero_shift_is_the_identity() -> None:
     assert not Shifts(tes=0.01).is_zero
 
 
-def test_a_tiny_shift_is_the_identity_within_rounding() -> None:
-    shifted = apply_shifts(EVENTS, Shifts(tes=1e-12, jes=1e-12, soft_met=1e-12))
-    before, after = columns_of(EVENTS, FEATURES), columns_of(shifted, FEATURES)
-    bounds = rounding_bounds(before)
-    for name in FEATURES:
-        if name == "DER_mass_MMC" or name in PRIMARY:
-            tolerance: Any = 0.0011
-        else:
-            tolerance = 2 * bounds[name] + 0.0011
-        difference = np.abs(wrap(after[name] - before[name]) if name.endswith("_phi") else after[name] - before[name])
-        assert (np.isnan(difference) | (difference <= tolerance)).all(), name
-
-
 @pytest.mark.parametrize("shifts", ENERGY, ids=str)
 def test_back_and_forth_returns_within_the_resolution_of_the_file(shifts: Shifts) -> None:
     there = apply_shifts(EVENTS, shifts, seed=4)
@@ -69,10 +56,7 @@ def test_back_and_forth_returns_within_the_resolution_of_the_file(shifts: Shifts
 @pytest.mark.parametrize("shifts", ENERGY, ids=str)
 def test_derived_quantities_follow(shifts: Shifts) -> None:
     moved = apply_shifts(EVENTS, shifts, seed=2)
-    failed = {
-        name: int((~good).sum()) for name, good in agreement(columns_of(moved), columns_of(moved, DERIVED)).items()
-    }
-    assert failed == dict.fromkeys(ANALYTIC, 0)
+    assert all(good.all() for good in agreement(columns_of(moved), columns_of(moved, DERIVED)).values())
 
 
 @pytest.mark.parametrize("shifts", ENERGY, ids=str)
@@ -165,19 +149,9 @@ def test_reselect_drops_what_falls_below_the_thresholds() -> None:
         assert present.filter(pl.col(name) < least).is_empty()
 
 
-@pytest.mark.parametrize(
-    ("name", "process"),
-    [
-        ("z_scale", "Z"),
-        ("w_scale", "W"),
-        ("ttbar_scale", "ttbar"),
-        ("ggf_scale", "ggF"),
-        ("vbf_scale", "VBF"),
-        ("vh_scale", "VH"),
-    ],
-)
-def test_process_normalisation_scales_its_process_and_can_be_undone(name: str, process: str) -> None:
-    shifts = Shifts(**{name: 1.25})
+@pytest.mark.parametrize("process", ["Z", "W", "ttbar", "ggF", "VBF", "VH"])
+def test_process_normalisation_scales_its_process_and_can_be_undone(process: str) -> None:
+    shifts = Shifts(**{f"{process.lower()}_scale": 1.25})
     moved = apply_shifts(EVENTS, shifts)
     ratio = moved["Weight"].to_numpy() / EVENTS["Weight"].to_numpy()
     np.testing.assert_allclose(ratio, np.where(EVENTS["process"].to_numpy() == process, 1.25, 1.0), rtol=1e-12)
@@ -199,12 +173,9 @@ def test_unrecognisable_processes_are_an_error_only_when_asked_for() -> None:
     apply_shifts(frame, Shifts(tes=0.01))
     with pytest.raises(DataError, match="processes"):
         apply_shifts(frame, Shifts(z_scale=1.1))
-
-
-def test_weights_without_repeated_values_are_not_recognised() -> None:
-    rng = np.random.default_rng(0)
+    distinct = pl.Series(np.random.default_rng(0).uniform(0.1, 2.0, 500))
     with pytest.raises(DataError, match="processes"):
-        recognise_processes(pl.Series(rng.uniform(0.1, 2.0, 500)), pl.Series(["b"] * 500))
+        recognise_processes(distinct, pl.Series(["b"] * 500))
 
 
 def test_missing_columns_are_named() -> None:
@@ -239,10 +210,7 @@ def test_the_inverse_of_the_inverse_is_the_shift(tes: float, jes: float, soft: f
 def test_real_events_shift_and_return(real_events: pl.DataFrame) -> None:
     shifts = Shifts(tes=0.03, jes=0.03, soft_met=2.0, w_scale=1.1, ttbar_scale=0.9)
     moved = apply_shifts(real_events, shifts, seed=1)
-    failed = {
-        name: int((~good).sum()) for name, good in agreement(columns_of(moved), columns_of(moved, DERIVED)).items()
-    }
-    assert failed == dict.fromkeys(ANALYTIC, 0)
+    assert all(good.all() for good in agreement(columns_of(moved), columns_of(moved, DERIVED)).values())
     back = apply_shifts(moved, shifts.inverse(), seed=1)
     assert np.abs(back["PRI_tau_pt"].to_numpy() - real_events["PRI_tau_pt"].to_numpy()).max() <= 0.0011
     assert np.abs(back["DER_mass_vis"].to_numpy() - real_events["DER_mass_vis"].to_numpy()).max() <= 0.003

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 from higgsbench.errors import ConfigError
 from higgsbench.events.check import column_types
-from higgsbench.events.derived import wrap
-from higgsbench.events.shifts import BACKGROUND_WEIGHTS, SIGNAL_WEIGHTS, Shifts, recognise_processes
+from higgsbench.events.shifts import Shifts, recognise_processes
 from higgsbench.events.simulate import SimulationSettings, simulate, write_simulated
-from higgsbench.events.simulate.blocks import BLOCK, normalisation, plan_block, simulate_batches
+from higgsbench.events.simulate.blocks import BLOCK, plan_block, simulate_batches
 from higgsbench.events.simulate.particles import decay_to_massless, from_transverse, visible_fraction_leptonic
-from higgsbench.events.simulate.processes import PROCESSES, SAMPLES
+from higgsbench.events.simulate.processes import PROCESSES
 from higgsbench.events.table import content_digest
 from higgsbench.events.validate import validate_events
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING, N_B, N_S, SIMULATED_FROM
@@ -32,11 +31,6 @@ SMALL = SimulationSettings(events=500, seed=3)
 
 def without_weights(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.drop(WEIGHTS)
-
-
-def distance(eta1: str, phi1: str, eta2: str, phi2: str, frame: pl.DataFrame) -> np.ndarray[Any, Any]:
-    dphi = wrap(frame[phi1].to_numpy() - frame[phi2].to_numpy())
-    return np.asarray(np.hypot(frame[eta1].to_numpy() - frame[eta2].to_numpy(), dphi))
 
 
 # layout
@@ -59,45 +53,25 @@ def test_simulated_events_obey_every_rule_of_real_ones(simulated_events: pl.Data
     assert [result.rule.name for result in report.results if result.status == "violated"] == []
 
 
-def test_objects_are_separate(simulated_events: pl.DataFrame) -> None:
-    tau, lep = ("PRI_tau_eta", "PRI_tau_phi"), ("PRI_lep_eta", "PRI_lep_phi")
-    assert distance(*tau, *lep, simulated_events).min() > 0.23 - 0.002
-    for jet, least in (("leading", 1), ("subleading", 2)):
-        some = simulated_events.filter(pl.col("PRI_jet_num") >= least)
-        position = (f"PRI_jet_{jet}_eta", f"PRI_jet_{jet}_phi")
-        assert distance(*tau, *position, some).min() > 0.40 - 0.002
-        assert distance(*lep, *position, some).min() > 0.21 - 0.002
-
-
-def test_transverse_momentum_balances_exactly_except_for_the_soft_term(simulated_events: pl.DataFrame) -> None:
-    few = simulated_events.filter(pl.col("PRI_jet_num") < 3)
-    assert few["DER_pt_tot"].median() < 15.0  # type: ignore[operator]  # a column of floats has a float median
-
-
 def test_higgs_mass_moves_the_signal_only() -> None:
-    light = simulate(replace(SMALL, events=6000, higgs_mass=110.0))
-    heavy = simulate(replace(SMALL, events=6000, higgs_mass=140.0))
-
-    def median(frame: pl.DataFrame, label: str) -> float:
-        chosen = frame.filter((pl.col("Label") == label) & (pl.col("DER_mass_MMC") > 0))
-        return float(np.median(chosen["DER_mass_MMC"].to_numpy()))
-
-    assert median(heavy, "s") - median(light, "s") > 18.0
-    assert abs(median(heavy, "b") - median(light, "b")) < 6.0
+    masses = []
+    for higgs_mass in (110.0, 140.0):
+        frame = simulate(replace(SMALL, events=6000, higgs_mass=higgs_mass)).filter(pl.col("DER_mass_MMC") > 0)
+        masses.append(dict(frame.group_by("Label").agg(pl.col("DER_mass_MMC").median()).iter_rows()))
+    assert masses[1]["s"] - masses[0]["s"] > 18.0
+    assert abs(masses[1]["b"] - masses[0]["b"]) < 6.0
 
 
 def test_processes_look_like_themselves(simulated_events: pl.DataFrame) -> None:
-    means = {
-        str(name): group for (name,), group in simulated_events.filter(pl.col("DER_mass_MMC") > 0).group_by("process")
-    }
-    assert set(means) == set(PROCESSES)
-    z = float(np.median(means["Z"]["DER_mass_MMC"].to_numpy()))
-    assert 88.0 < z < 102.0
-    assert 112.0 < float(np.median(means["ggF"]["DER_mass_MMC"].to_numpy())) < 128.0
-    two = means["VBF"].filter(pl.col("PRI_jet_num") == 2)
-    assert float(np.median(two["DER_deltaeta_jet_jet"].to_numpy())) > 3.0
-    mt = simulated_events.filter(pl.col("process") == "W")["DER_mass_transverse_met_lep"].to_numpy()
-    assert 60.0 < float(np.median(mt)) < 85.0
+    names = ("DER_mass_MMC", "DER_mass_transverse_met_lep")
+    found = simulated_events.filter(pl.col("DER_mass_MMC") > 0).group_by("process").agg(pl.col(names).median())
+    mass, mt = (dict(found.select("process", name).iter_rows()) for name in names)
+    assert set(mass) == set(PROCESSES)
+    assert 88.0 < mass["Z"] < 102.0
+    assert 112.0 < mass["ggF"] < 128.0
+    assert 60.0 < mt["W"] < 85.0
+    two = simulated_events.filter((pl.col("process") == "VBF") & (pl.col("PRI_jet_num") == 2))
+    assert np.median(two["DER_deltaeta_jet_jet"].to_numpy()) > 3.0
 
 
 def test_decay_conserves_energy_and_momentum() -> None:
@@ -140,13 +114,6 @@ def test_weights_have_the_structure_of_the_official_file(simulated_events: pl.Da
     )
 
 
-def test_sample_weights_are_those_of_the_official_file() -> None:
-    known = {k: set(v) for table in (SIGNAL_WEIGHTS, BACKGROUND_WEIGHTS) for k, v in table.items()}
-    for sample in SAMPLES:
-        if sample.process != "W":
-            assert sample.weight in known[sample.process]
-
-
 def test_yields_by_process_and_jet_number() -> None:
     plans = [plan_block(SimulationSettings(events=40 * BLOCK), block) for block in range(40)]
     weight, signal, jets, process = (
@@ -162,13 +129,6 @@ def test_yields_by_process_and_jet_number() -> None:
     for name, share in (("W", 0.870), ("Z", 0.112), ("ttbar", 0.018)):
         assert weight[names == name].sum() / weight[~signal].sum() == pytest.approx(share, abs=0.01)
     assert signal.mean() == pytest.approx(5143 / 15000, abs=0.005)
-
-
-def test_sets_have_the_asked_proportions() -> None:
-    counts = simulate(SimulationSettings(events=8000, seed=1))["KaggleSet"].value_counts()
-    found = dict(counts.iter_rows())
-    for name, share in (("t", 250 / 800), ("b", 100 / 800), ("v", 450 / 800)):
-        assert found[name] / 8000 == pytest.approx(share, abs=0.02)
 
 
 def test_other_proportions_move_no_event() -> None:
@@ -192,14 +152,6 @@ def test_mix_switches_processes_off_and_keeps_totals() -> None:
     frame = simulate(replace(SMALL, events=3000, mix={"W": 0.0, "VBF": 0.0, "ttbar": 5.0}), truth=True)
     assert set(frame["process"]) == {"ggF", "VH", "Z", "ttbar"}
     assert frame.filter(pl.col("Label") == "b")["Weight"].sum() == pytest.approx(N_B, rel=1e-9)
-
-
-def test_normalisation_replays_the_plan_of_the_events() -> None:
-    factors = normalisation(SMALL)
-    plan = plan_block(SMALL, 0)
-    frame = simulate(SMALL)
-    weight = plan.weight * np.where(plan.signal, factors.whole[1], factors.whole[0])
-    np.testing.assert_array_equal(frame["Weight"].to_numpy(), weight)
 
 
 # reproducibility

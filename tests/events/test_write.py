@@ -1,4 +1,4 @@
-"""Formats: what is written is read back with the same content, and CSV looks like the official file."""
+"""Events in memory and written: what is written is read back the same, and CSV looks like the official file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from higgsbench.events import Events, content_digest, load_events
 from higgsbench.events.formats import FORMATS, output_format, write_events
 from higgsbench.events.simulate import SimulationSettings, simulate
 from higgsbench.events.table import describe
-from higgsbench.schema import ATLAS_HIGGS, FEATURES, TableSchema
-
-SAMPLE = Path(__file__).parents[2] / "../shared/data/atlas-higgs-challenge-2014-v2-sample.csv.gz"
+from higgsbench.schema import ATLAS_HIGGS, FEATURES, N_B, N_S, SIMULATED_FROM, TableSchema
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +48,9 @@ def test_missing_is_written_as_in_the_official_file(events: Events, tmp_path: Pa
     assert raw.null_count().sum_horizontal().item() == 0
 
 
-def test_official_rows_come_out_byte_for_byte(tmp_path: Path) -> None:
-    if not SAMPLE.is_file():
-        pytest.skip("the sample of real events (../shared/data) is not there")
-    official = gzip.decompress(SAMPLE.read_bytes())
-    sample = load_events(SAMPLE, cache=False)
+def test_official_rows_come_out_byte_for_byte(real_sample: Path, tmp_path: Path) -> None:
+    official = gzip.decompress(real_sample.read_bytes())
+    sample = load_events(real_sample, cache=False)
     through_parquet = load_events(write_events(sample.frame, tmp_path / "a.parquet"), cache=False)
     assert write_events(through_parquet.frame, tmp_path / "a.csv").read_bytes() == official
     assert gzip.decompress(write_events(sample.frame, tmp_path / "a.csv.gz").read_bytes()) == official
@@ -164,3 +160,72 @@ class TestInfo:
         info = describe(Events(frame, schema, "mine"))
         assert (info["missing"], info["groups"]) == ({"x": {"None": 1}}, {})
         assert (info["subsets"][0]["signal_weight"], info["subsets"][0]["background_weight"]) == (1.0, 2.0)
+
+
+# Events in memory
+
+SCHEMA = TableSchema("mine", ("x",), "label", weight="w", group="jets", subset="set", subset_weight="sw")
+FRAME = pl.DataFrame(
+    {"x": [1.0, None, 3.0], "label": ["s", "b", "b"], "w": [1.0, 2.0, 3.0], "jets": [0, 1, 2], "set": ["t", "t", "v"]}
+)
+
+
+def test_digest_knows_only_content() -> None:
+    digest = content_digest(FRAME)
+    assert digest == content_digest(FRAME.select(FRAME.columns[::-1]))
+    assert digest == content_digest(pl.concat([FRAME[:1], FRAME[1:]], rechunk=False))
+    assert digest == content_digest(FRAME.with_columns(pl.col("x") + 0.0))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        FRAME[::-1],
+        FRAME[:2],
+        FRAME.rename({"x": "y"}),
+        FRAME.with_columns(pl.col("x").fill_null(0.0)),
+        FRAME.with_columns(pl.col("x").cast(pl.Float32)),
+        FRAME.with_columns(x=pl.Series([1.0, 3.0, None])),
+        FRAME.with_columns(label=pl.Series(["s", "bb", ""])),
+        FRAME.with_columns(label=pl.Series(["s", "b", None])),
+        FRAME.with_columns(pl.col("w").cast(pl.Int64)),
+    ],
+    ids=["order", "fewer", "name", "null is not 0", "type", "which is null", "shifted text", "null text", "whole"],
+)
+def test_digest_knows_all_content(other: pl.DataFrame) -> None:
+    assert content_digest(other) != content_digest(FRAME)
+
+
+def test_weight_of_the_subset_counts_within_one_subset() -> None:
+    events = Events(FRAME, SCHEMA, "here")
+    np.testing.assert_array_equal(events.weight, [1.0, 2.0, 3.0])
+    events = Events(FRAME.with_columns(sw=pl.Series([7.0, 8.0, 9.0])), SCHEMA, "here")
+    np.testing.assert_array_equal(events.weight, [1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(events.take(np.array([0, 1])).weight, [7.0, 8.0])
+    only = Events(FRAME.drop("w").with_columns(sw=pl.Series([7.0, 8.0, 9.0])), SCHEMA, "here")
+    np.testing.assert_array_equal(only.weight, [7.0, 8.0, 9.0])
+
+
+def test_take_is_data_of_its_own() -> None:
+    events = Events(FRAME, SCHEMA, "here")
+    part = events.take(np.array([True, False, True]))
+    assert (len(part), part.source) == (2, "here")
+    assert part.digest == events.take(np.array([0, 2])).digest != events.digest
+
+
+def test_simulated_events_are_known_by_their_numbers() -> None:
+    frame = pl.DataFrame({"EventId": [SIMULATED_FROM - 1, SIMULATED_FROM]})
+    assert Events(frame, ATLAS_HIGGS, "here").simulated
+    assert not Events(frame[:1], ATLAS_HIGGS, "here").simulated
+
+
+def test_totals_are_the_challenge_s_or_the_data_s_own() -> None:
+    assert Events(FRAME, SCHEMA, "here").totals() == (1.0, 5.0)
+    assert Events(FRAME, ATLAS_HIGGS, "here").totals() == (N_S, N_B)
+
+
+def test_subsets_need_their_column() -> None:
+    events = Events(FRAME, SCHEMA, "here")
+    np.testing.assert_array_equal(events.in_subsets(["v"]), [False, False, True])
+    with pytest.raises(DataError, match="here: no column set, so no subsets"):
+        Events(FRAME.drop("set"), SCHEMA, "here").in_subsets(["t"])

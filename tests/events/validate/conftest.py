@@ -9,8 +9,6 @@ from higgsbench.events import load_events
 from higgsbench.events.simulate import SimulationSettings, simulate
 from higgsbench.schema import FEATURES
 
-SAMPLE = Path(__file__).parents[3] / "../shared/data/atlas-higgs-challenge-2014-v2-sample.csv.gz"
-
 
 @pytest.fixture(scope="session")
 def toys() -> pl.DataFrame:
@@ -21,7 +19,5 @@ def toys() -> pl.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def sample() -> pl.DataFrame:
-    if not SAMPLE.is_file():
-        pytest.skip("the sample of real events (../shared/data) is not there")
-    return load_events(SAMPLE, cache=False).frame
+def sample(real_sample: Path) -> pl.DataFrame:
+    return load_events(real_sample, cache=False).frame
