@@ -90,8 +90,6 @@ def _checked(value: Any) -> Any:
 MemorySize = Annotated[str, BeforeValidator(_checked)]
 """A size in a configuration, kept as it was written."""
 
-NegativeWeights = Literal["drop", "absolute", "zero"]
-
 
 def _label(value: Any) -> Any:
     """Refuse booleans (YAML reads words such as `true` as booleans) and everything else that cannot be a cell."""
@@ -131,7 +129,7 @@ class SchemaConfig(Strict):
     columns: list[str] | None = None
     n_s: Positive | None = None
     n_b: Positive | None = None
-    negative_weights: NegativeWeights | None = None
+    negative_weights: Literal["drop", "absolute", "zero"] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> SchemaConfig:

@@ -210,25 +210,16 @@ _OUTER = 3
 """Folds held out by default, if the run has that many."""
 
 
+@study.quiet_optuna()
 def tune(
     loaded: LoadedConfig, settings: TuneSettings, output: Path, say: Callable[[str], None] = lambda _: None
 ) -> TuneResult:
-    """Search the parameters of one model.
-
-    Args:
-        loaded: validated configuration.
-        settings: what to do.
-        output: folder that holds the studies; a study that was stopped continues there.
-        say: is called with a line per trial.
-
-    Returns:
-        The parameters, what they are worth, and where the configuration with them is stored.
+    """Search the parameters of one model; `output` is the folder of the studies (see `higgsbench.tune_model`).
 
     Raises:
         HiggsbenchError: for bad configuration or data, a missing Optuna, or when no trial can be completed.
     """
-    with study.quiet_optuna():
-        return _Tuning(loaded, settings, output, say).carry_out()
+    return _Tuning(loaded, settings, output, say).carry_out()
 
 
 class _Tuning:
@@ -323,15 +314,13 @@ class _Tuning:
         all_ = self.dataset
         rows = np.ones(len(all_.train), np.bool_) if held_out is None else all_.fold[0] != held_out
         train = all_.train if held_out is None else all_.train.take(rows)
-        group = None if all_.group is None else all_.group[rows]
+        y, group = all_.y[rows], None if all_.group is None else all_.group[rows]
         # Other folds than the run's, whose seed is the next after those of its repeats.
         seed = self.loaded.config.seed + 50_000
-        fold = fold_assignments(all_.y[rows], group, self.settings.inner, 1, seed, train.event_id)
-        weight = evaluation_weights(all_.y[rows], all_.weight[rows], *all_.totals)
+        fold = fold_assignments(y, group, self.settings.inner, 1, seed, train.event_id)
+        weight = evaluation_weights(y, all_.weight[rows], *all_.totals)
         digest = canonical_digest([train.digest, fold.tolist()])
-        return dataclasses.replace(
-            all_, train=train, y=all_.y[rows], weight=weight, group=group, fold=fold, fold_digest=digest
-        )
+        return dataclasses.replace(all_, train=train, y=y, weight=weight, group=group, fold=fold, fold_digest=digest)
 
     def _nested(self, best: TrialRecord, trials: int, outer: int, scoring: float) -> NestedScore:
         """Search without each outer fold in turn and score it."""
@@ -378,9 +367,8 @@ class _Tuning:
         if not pending:
             return scores
         self.say(f"{len(pending)} fits to score the held-out folds")
-        queue = iter([unit for _, unit in pending])
+        queue, plans = iter([unit for _, unit in pending]), [plan for plan, _ in pending]
         jobs = min(self.settings.jobs, len(pending))
-        plans = [plan for plan, _ in pending]
         with _carried_out(lambda: next(queue, None), plans, jobs, self.say) as results:
             for result in results:
                 if result.error:

@@ -41,19 +41,16 @@ WEIGHTS, FEATURES = "training_weights", "features"
 
 
 def configured(loaded: LoadedConfig, name: str) -> tuple[LoadedConfig, LoadedConfig]:
-    """Reduce a configuration to one row of the model to tune, which may be any registered model.
+    """Return the configuration of a study of one model, which may be any registered one, and that of a run with it.
 
     Where the configuration asks for both variants, the global one is tuned.
-
-    Returns:
-        The configuration of the study, and that of a run with this model.
 
     Raises:
         ConfigError: if the model is neither in the configuration nor registered.
     """
     config = loaded.config
     named = [entry for entry in config.models if name in (entry.row_label, entry.model)]
-    entry = next((entry for entry in named if entry.row_label == name), next(iter(named), None))
+    entry = min(named, key=lambda entry: entry.row_label != name, default=None)
     if entry is None:
         try:
             get_model(name)
@@ -231,12 +228,7 @@ class Journal:
     The sampler of each trial is seeded by how many were carried out before, so that with one trial at a time an
     interrupted study proposes what an undisturbed one would have.
 
-    Args:
-        file: the journal; created where there is none.
-        space: dimensions.
-        start: values of the first trial, as far as the space holds them.
-        seed: seed of the sampler.
-        settings: objective, and whether trials behind the median are stopped.
+    The first trial has the values `start`.
 
     Raises:
         StoreError: if the file cannot be read or another process works on it.

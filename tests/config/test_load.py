@@ -80,25 +80,21 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("text for a section", M + "data: file.csv\n", "{f}:2: data: expected keys and values"),
     ("list for a section", M + "cut: [max]\n", "{f}:2: cut: expected keys and values"),
     ("list for parameters", "models:\n- {model: mlp, params: [1]}\n", "{f}:2: models[0].params: expected keys and val"),
-    (
-        "a date among parameters",
-        "models:\n- model: mlp\n  params: {a: 2001-01-01}\n",
-        "{f}:3: models[0].params.a: YAML reads '20",
-    ),
+    ("a date", "models:\n- model: mlp\n  params: {a: 2001-01-01}\n", "{f}:3: models[0].params.a: YAML reads '20"),
     ("a quoted number", M + 'folds: "3"\n', "{f}:2: folds: expected a whole number, got '3', which is text: remove "),
     ("a power for a count", M + "data: {events: 1e3}\n", "{f}:2: data.events: expected a whole number, got '1000.0'"),
     ("base 60", M + "seed: 1:30\n", "{f}:2: seed: expected a whole number, got '1:30'"),
     ("nothing for a number", M + "folds:\n", "{f}:2: folds: expected a whole number, got nothing"),
     (
-        "NaN among parameters",
-        "models:\n- model: xgboost\n  params: {learning_rate: .nan}\n",
-        "{f}:3: models[0].params.learning_rate: expected a finite value, got 'nan'",
+        "NaN in params",
+        "models:\n- model: mlp\n  params: {a: .nan}\n",
+        "{f}:3: models[0].params.a: expected a finite value",
     ),
     ("a process that is not simulated", M + "data:\n  source: simulated\n  mix: {Zx: 1}\n", "{f}:4: data.mix: mix nam"),
     (
-        "a set that is not simulated",
+        "an unknown set",
         M + "data:\n  source: simulated\n  set_proportions: {q: 1}\n",
-        "{f}:4: data.set_proportions: set_proportions names unknown sets ['q']",
+        "{f}:4: data.set_proportions: set_pr",
     ),
     ("an endless label", "models:\n- {model: mlp, label: " + 5000 * "a" + "}\n", "label '" + 60 * "a" + "…': use 1"),
     ("an endless name", M + "name: " + 300 * "a" + "\n", "{f}:2: name: name '" + 60 * "a" + "…': use 1"),
@@ -114,14 +110,31 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("same model twice", "models:\n- mlp\n- mlp\n", "{f}:3: models[1]: label 'mlp' is already used by models[0]; give"),
     (
         "same label twice",
-        "models:\n- {model: mlp, label: a}\n- xgboost\n- {model: xgboost, label: a}\n",
-        "{f}:4: models[2]: label 'a' is already used by models[0]",
+        "models:\n- {model: mlp, label: a}\n- mlp\n- {model: mlp, label: a}\n",
+        "{f}:4: models[2]: label 'a' is",
     ),
     ("a label that is a model", "models: [mlp, {model: xgboost, label: mlp}]\n", "{f}:1: models[1]: label 'mlp' is al"),
     ("reserved label", "models:\n- {model: mlp, label: stack}\n", "{f}:2: models[0].label: label 'stack': use 1 to 60"),
     ("label with markup", "models:\n- {model: mlp, label: '[b]x'}\n", "{f}:2: models[0].label: label '[b]x': use 1"),
     ("empty label", "models:\n- {model: mlp, label: ''}\n", "{f}:2: models[0].label: label '': use 1 to 60 letters"),
     ("long label", "models:\n- {model: mlp, label: " + 61 * "a" + "}\n", "{f}:2: models[0].label: label 'aaa"),
+    # features
+    (
+        "unknown key of a feature",
+        M + "features: [PRI_met,\n  {nam: r}]\n",
+        "{f}:3: features[1].nam: unknown key 'nam' (did",
+    ),
+    (
+        "a number as expression",
+        M + "features: [PRI_met,\n  {name: r, expr: 3}]\n",
+        "{f}:3: features[1].expr: expected text",
+    ),
+    (
+        "a feature without name",
+        M + "features: [PRI_met,\n  {expr: PRI_met}]\n",
+        "{f}:3: features[1]: the key 'name' is",
+    ),
+    ("a number as feature", M + "features: [PRI_met,\n  7]\n", "{f}:3: features[1]: expected keys and values, got '7'"),
     # names and groups
     ("a name that is a path", M + "name: a/b\n", "{f}:2: name: name 'a/b': use 1 to 60 letters, digits or _.-"),
     ("a name that is hidden", M + "name: .a\n", "{f}:2: name: name '.a': use"),
@@ -142,7 +155,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("two documents", M + "---\n" + M, "{f}:2: broken YAML: but found another document"),
     ("an anchor within itself", "a: &a [*a]\n", "{f}:1: a: unknown key"),
     ("deep nesting", "a: " + 60 * "[" + 60 * "]", "{f}:1: nested deeper than 50 levels"),
-    ("very deep nesting", "a: " + 20_000 * "[", "{f}: nested too deeply; not a configuration"),
+    ("very deep nesting", "a: " + 100_000 * "[", "{f}: nested too deeply; not a configuration"),
     ("unknown alias", "a: *b\n", "{f}:1: broken YAML: found undefined alias"),
     ("a billion laughs", LAUGHS, "more than 100000 values (aliases counted)"),
     ("too large", "# " + (1 << 20) * "x", "{f}: larger than 1 MiB"),
@@ -166,7 +179,7 @@ def test_refused(write: Write, content: str | bytes, message: str) -> None:
     assert message.replace("{f}", str(file)) in text
     assert len(text) < 600
     assert "\n" not in text
-    assert time.process_time() - begin < 5.0
+    assert time.process_time() - begin < 15.0
 
 
 def test_every_fault_is_counted(write: Write) -> None:
@@ -260,17 +273,12 @@ BASE = "models: [xgboost, {model: mlp, label: net}]\nfolds: 3\nstack: mean\n"
         ("models.1.label=other", lambda c: c.models[1].row_label, "other"),
         ("models.0=lightgbm", lambda c: c.models[0].model, "lightgbm"),
         ("models=[mlp]", lambda c: len(c.models), 1),
-        ("name=a=b", lambda c: None, None),
         ("data.path=a b.csv", lambda c: c.data.path, "a b.csv"),
         ("data.n_s=", lambda c: c.data.n_s, None),
         ("models.0.params.a.b=3", lambda c: c.models[0].params, {"a": {"b": 3}}),
     ],
 )
 def test_set(write: Write, setting: str, look: Callable[[RunConfig], Any], value: Any) -> None:
-    if setting == "name=a=b":
-        with pytest.raises(ConfigError, match="name 'a=b'"):
-            load(write(BASE), setting)
-        return
     assert look(load(write(BASE), setting)) == value
 
 
@@ -282,6 +290,7 @@ def test_set(write: Write, setting: str, look: Callable[[RunConfig], Any], value
         ("folds=abc", "--set folds=abc: folds: expected a whole number, got 'abc'"),
         ("data={source: simulated, path: x}", "--set data={source: simulated, path: x}: data.path: `path` belongs"),
         ("name=" + 90 * "a", "--set name=" + 55 * "a" + "…: name: name"),
+        ("name=a=b", "--set name=a=b: name: name 'a=b': use"),
         ("foldz=3", "--set foldz=3: foldz: unknown key 'foldz' (did you mean 'folds'?)"),
         ("cut.rul=max", "--set cut.rul=max: cut.rul: unknown key 'rul' (did you mean 'rule'?)"),
         ("a..b=3", "--set a..b=3: a: unknown key 'a'"),
@@ -302,10 +311,8 @@ def test_set_is_refused_by_its_own_name(write: Write, setting: str, message: str
 
 
 def test_later_settings_win(write: Write) -> None:
-    assert load(write(BASE), "folds=4", "folds=7", "cut.rule=max", "cut.b_reg=1").cut.model_dump() == {
-        "rule": "max",
-        "b_reg": 1.0,
-    }
+    cut = load(write(BASE), "cut.b_reg=3", "cut.rule=max", "cut.b_reg=1").cut
+    assert cut.model_dump() == {"rule": "max", "b_reg": 1.0}
 
 
 @given(st.text(max_size=60))
@@ -315,33 +322,12 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
         parse_yaml(text, "x")
 
 
-def test_features_by_name_and_by_expression(tmp_path: Path) -> None:
-    file = tmp_path / "a.yaml"
-    file.write_text(
-        "models: [xgboost]\nfeatures:\n  set: physics\n  add: [PRI_met, {name: r, expr: DER_mass_MMC / DER_mass_vis}]\n"
-    )
-    features = load_config(file).config.features
+def test_features_by_name_and_by_expression(write: Write) -> None:
+    features = load(
+        write(M + "features: {set: physics, add: [PRI_met, {name: r, expr: PRI_met / PRI_tau_pt}]}")
+    ).features
     assert features is not None
-    assert [entry.choice for entry in features.add] == ["PRI_met", ("r", "DER_mass_MMC / DER_mass_vis")]
-
-
-@pytest.mark.parametrize(
-    ("entry", "message"),
-    [
-        (
-            "{nam: r, expr: PRI_met}",
-            r"a.yaml:3: features\[1\].nam: unknown key 'nam' \(did you mean 'name'\?\)",
-        ),
-        ("{name: r, expr: 3}", "a.yaml:3: .*expr: expected text"),
-        ("{expr: PRI_met}", "a.yaml:3: .*the key 'name' is missing"),
-        ("7", "a.yaml:3: "),
-    ],
-)
-def test_bad_entries_of_features(tmp_path: Path, entry: str, message: str) -> None:
-    file = tmp_path / "a.yaml"
-    file.write_text(f"models: [xgboost]\nfeatures: [PRI_tau_pt,\n  {entry}]\n")
-    with pytest.raises(ConfigError, match=message):
-        load_config(file)
+    assert [entry.choice for entry in features.add] == ["PRI_met", ("r", "PRI_met / PRI_tau_pt")]
 
 
 @pytest.mark.parametrize("text", ["NaN", "nan", ".nan"])
@@ -374,8 +360,4 @@ def test_labels_are_both_numbers_or_both_text(write: Write, signal: str, backgro
         return
     with pytest.raises(ConfigError, match=f"data.schema: {message}; write both labels as they stand in the file"):
         load(file)
-
-
-def test_a_number_and_a_text_as_labels_are_compared_as_text() -> None:
-    assert not TableSchema("own", ("x",), "y", signal="1", background="b").numeric_label
-    assert TableSchema("own", ("x",), "y", signal="1", background=None).numeric_label
+    assert not TableSchema("own", ("x",), "y", signal=signal, background=background).numeric_label

@@ -84,13 +84,10 @@ def test_greedy_finds_the_one_member_among_noise(toy: Toy) -> None:
     F = np.column_stack([noise[:, 0], toy.F[:, 0], noise[:, 1]])
     blend = fit_blend("greedy", NAMES, F, toy.y, toy.w, TOTALS)
     np.testing.assert_array_equal(blend.coefficients, [0.0, 1.0, 0.0])
-
-
-def test_greedy_weights_are_shares(toy: Toy) -> None:
-    blend = fit_blend("greedy", NAMES, toy.F, toy.y, toy.w, TOTALS)
-    assert blend.coefficients.sum() == pytest.approx(1.0)
-    assert (blend.coefficients >= 0.0).all()
-    assert blend.intercept == 0.0
+    shares = fit_blend("greedy", NAMES, toy.F, toy.y, toy.w, TOTALS)
+    assert shares.coefficients.sum() == pytest.approx(1.0)
+    assert (shares.coefficients >= 0.0).all()
+    assert shares.intercept == 0.0
 
 
 @pytest.mark.parametrize("method", BLEND_METHODS)
@@ -140,45 +137,31 @@ def test_unknown_method_is_refused(toy: Toy) -> None:
         fit_blend("median", NAMES, toy.F, toy.y, toy.w, TOTALS)
 
 
-SMALL = (100.0, 10_000.0)
-
-
-class Scores:
-    def __init__(self, n: int = 3000) -> None:
-        rng = np.random.default_rng(5)
-        self.y = rng.random(n) < 0.4
-        truth = np.where(self.y, 1.0, -1.0)
-        prior = np.log(SMALL[0] / SMALL[1])
-        good = truth + rng.normal(size=n)
-        other = truth + rng.normal(size=n)
-        twin = good + 0.01 * rng.normal(size=n)
-        noise = rng.normal(size=n)
-        self.F = np.column_stack([good, twin, other, noise])[None] + prior
-        weight = rng.gamma(3.0, size=n)
-        self.w = np.where(self.y, SMALL[0] / weight[self.y].sum(), SMALL[1] / weight[~self.y].sum()) * weight
-        self.fold = (np.arange(n) % 4)[None].astype(np.int64)
-
-
-DATA = Scores()
 FOUR = ("good", "twin", "other", "noise")
 
 
+def four(toy: Toy) -> NDArray[np.float64]:
+    """Two members, a copy of the first, and noise: (1, n, 4)."""
+    twin, noise = np.random.default_rng(5).normal(size=(2, toy.y.size))
+    return np.column_stack([toy.F[:, 0], toy.F[:, 0] + 0.01 * twin, toy.F[:, 1], noise + PRIOR])[None]
+
+
 @pytest.mark.parametrize("method", BLEND_METHODS)
-def test_gain_is_the_blend_less_the_blend_without(method: str) -> None:
-    d = DATA
-    found = blend_diversity(method, FOUR, d.F, d.y, d.w, d.fold, SMALL)
+def test_gain_is_the_blend_less_the_blend_without(toy: Toy, method: str) -> None:
+    (F,) = four(toy)
+    found = blend_diversity(method, FOUR, F[None], toy.y, toy.w, toy.fold[None], TOTALS)
+    full, _ = cross_fitted_blend(method, FOUR, F, toy.y, toy.w, toy.fold, TOTALS)
     for i, member in enumerate(found.members):
-        kept = [j for j in range(4) if j != i]
-        full, _ = cross_fitted_blend(method, FOUR, d.F[0], d.y, d.w, d.fold[0], SMALL)
-        rest, _ = cross_fitted_blend(method, tuple(FOUR[j] for j in kept), d.F[0][:, kept], d.y, d.w, d.fold[0], SMALL)
-        expected = roc_auc(d.y, full, d.w).value - roc_auc(d.y, rest, d.w).value
+        names = FOUR[:i] + FOUR[i + 1 :]
+        rest, _ = cross_fitted_blend(method, names, np.delete(F, i, axis=1), toy.y, toy.w, toy.fold, TOTALS)
+        expected = roc_auc(toy.y, full, toy.w).value - roc_auc(toy.y, rest, toy.w).value
         assert member.auc_gain == pytest.approx(expected, abs=1e-12)
         assert member.auc_gain_se >= 0.0
 
 
-def test_an_independent_member_helps_and_a_twin_does_not() -> None:
-    d = DATA
-    good, twin, other, noise = blend_diversity("nonnegative", FOUR, d.F, d.y, d.w, d.fold, SMALL).members
+def test_an_independent_member_helps_and_a_twin_does_not(toy: Toy) -> None:
+    found = blend_diversity("nonnegative", FOUR, four(toy), toy.y, toy.w, toy.fold[None], TOTALS)
+    good, twin, other, noise = found.members
     assert other.log_loss_gain > 5 * other.log_loss_gain_se > 0
     assert abs(good.log_loss_gain) < 0.05 * other.log_loss_gain
     assert abs(noise.weight) < 0.1 * other.weight
@@ -186,26 +169,22 @@ def test_an_independent_member_helps_and_a_twin_does_not() -> None:
     assert good.nearest_correlation > 0.99
 
 
-def test_correlation_is_within_the_classes() -> None:
+def test_correlation_is_within_the_classes(toy: Toy) -> None:
     """Two scores that share nothing but the truth are not alike."""
-    d = DATA
-    found = score_correlation(d.F[0], d.y, d.w)
+    (F,) = four(toy)
+    found = score_correlation(F, toy.y, toy.w)
     np.testing.assert_allclose(np.diag(found), 1.0)
     assert abs(found[0, 2]) < 0.08
-    assert np.corrcoef(d.F[0][:, 0], d.F[0][:, 2])[0, 1] > 0.3
-    plain = []
-    for part in (d.y, ~d.y):
-        c = np.cov(d.F[0][part][:, :2].T, aweights=d.w[part], ddof=0)
-        plain.append(c)
-    together = plain[0] + plain[1]
+    assert np.corrcoef(F[:, 0], F[:, 2])[0, 1] > 0.15
+    # Both classes count the same, whatever their totals.
+    together = sum(np.cov(F[part][:, :2].T, aweights=toy.w[part], ddof=0) for part in (toy.y, ~toy.y))
     assert found[0, 1] == pytest.approx(together[0, 1] / np.sqrt(together[0, 0] * together[1, 1]), rel=1e-9)
 
 
-def test_repeats_are_averaged() -> None:
-    d = DATA
-    twice = np.concatenate([d.F, d.F])
-    one = blend_diversity("mean", FOUR, d.F, d.y, d.w, d.fold, SMALL)
-    two = blend_diversity("mean", FOUR, twice, d.y, d.w, np.concatenate([d.fold, d.fold]), SMALL)
+def test_repeats_are_averaged(toy: Toy) -> None:
+    one = blend_diversity("mean", FOUR, four(toy), toy.y, toy.w, toy.fold[None], TOTALS)
+    scores, folds = np.repeat(four(toy), 2, axis=0), np.stack([toy.fold, toy.fold])
+    two = blend_diversity("mean", FOUR, scores, toy.y, toy.w, folds, TOTALS)
     assert two.auc == pytest.approx(one.auc)
     assert two.members[2].auc_gain == pytest.approx(one.members[2].auc_gain)
     np.testing.assert_allclose(two.correlation, one.correlation)

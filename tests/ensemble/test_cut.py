@@ -56,17 +56,10 @@ def test_robust_rules_trust_no_cut_with_an_uncertain_background(rule: str) -> No
     assert curve.b_relative_error[at] <= MAX_BACKGROUND_ERROR
 
 
-def test_max_is_the_raw_maximum() -> None:
-    y, score, w = toy()
-    curve = ams_scan(y, score, w)
+def test_max_is_the_raw_maximum_and_lower_that_of_the_lower_bound_among_trusted_cuts() -> None:
+    curve = ams_scan(*toy())
     cut = choose_cut(curve, "max")
-    assert cut.ams == curve.ams.max()
-    assert cut.rule == "max"
-
-
-def test_lower_is_the_maximum_of_the_lower_bound_among_trusted_cuts() -> None:
-    y, score, w = toy()
-    curve = ams_scan(y, score, w)
+    assert (cut.rule, cut.ams) == ("max", curve.ams.max())
     bound = np.where(curve.b_relative_error <= MAX_BACKGROUND_ERROR, curve.ams - curve.se, -np.inf)
     assert choose_cut(curve, "lower").threshold == curve.threshold[np.argmax(bound)]
 

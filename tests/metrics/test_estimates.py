@@ -107,17 +107,11 @@ def test_infinite_scores() -> None:
     assert roc_auc([1, 0, 0], [np.inf, -np.inf, 0.0], [1, 1, 1]).value == 1.0
     right = log_loss([1, 0], [np.inf, -np.inf], [1, 1])
     assert (right.value, right.se) == (0.0, 0.0)
-
-
-def test_log_loss_of_certain_mistakes_is_infinite_with_an_infinite_error() -> None:
-    """Regression: the error was NaN."""
+    # Regression: the error of an infinite loss was NaN.
     wrong = log_loss([1, 0, 0], [-np.inf, 0.0, 1.0], [1, 1, 1])
     assert (wrong.value, wrong.se) == (np.inf, np.inf)
     assert mean_estimate([wrong, wrong]).se == np.inf
-
-
-def test_log_loss_passes_over_events_without_weight() -> None:
-    """Regression: a weight of zero times an infinite loss was NaN."""
+    # Regression: a weight of zero times an infinite loss was NaN.
     assert log_loss([1, 0, 1], [-np.inf, 0.0, 0.0], [0.0, 1.0, 1.0]).value == pytest.approx(np.log(2))
 
 
@@ -130,15 +124,8 @@ def test_large_log_odds_do_not_overflow() -> None:
 def test_auc_needs_both_classes(y: list[int], w: list[float]) -> None:
     with pytest.raises(MetricError, match="signal and background"):
         roc_auc(y, [1.0, 2.0], w)
-
-
-def test_log_loss_needs_weight() -> None:
     with pytest.raises(MetricError, match="positive sum"):
         log_loss([1, 0], [1.0, 2.0], [0.0, 0.0])
-
-
-def test_estimate_of_one_event() -> None:
-    assert Estimate(1.0, np.array([3.0, 4.0])).se == 5.0
 
 
 def toy(n: int = 6000, seed: int = 5) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
@@ -182,20 +169,12 @@ def test_paired_difference_equals_paired_bootstrap() -> None:
     assert se < 0.8 * float(np.hypot(a.se, b.se)), "pairing removes what both share"
 
 
-def test_a_difference_to_itself_is_zero_without_error() -> None:
-    y, score, w = toy(500)
-    estimate = ams_estimate(y, score > 0, w)[0]
-    assert paired_difference(estimate, estimate) == (0.0, 0.0)
-
-
-def test_a_difference_needs_the_same_events() -> None:
+def test_differences_of_estimates() -> None:
+    a, endless = Estimate(1.0, np.array([3.0, 4.0, 0.0])), Estimate(np.inf, np.full(2, np.inf))
+    assert (a.se, paired_difference(a, a)) == (5.0, (0.0, 0.0))
+    assert np.isnan(paired_difference(endless, endless)).all(), "unknown, without a warning"
     with pytest.raises(MetricError, match="same events: 3 against 2"):
-        paired_difference(Estimate(1.0, np.zeros(3)), Estimate(1.0, np.zeros(2)))
-
-
-def test_the_difference_of_infinite_losses_is_unknown_and_does_not_warn() -> None:
-    endless = Estimate(np.inf, np.full(2, np.inf))
-    assert np.isnan(paired_difference(endless, endless)).all()
+        paired_difference(a, endless)
 
 
 def test_repeats_do_not_shrink_the_error_as_if_independent() -> None:
@@ -203,39 +182,27 @@ def test_repeats_do_not_shrink_the_error_as_if_independent() -> None:
     both = mean_estimate([a, Estimate(2.0, a.influence)])
     assert both.value == 1.5
     assert both.se == pytest.approx(a.se)
-
-
-def test_mean_of_nothing_is_refused() -> None:
-    """Regression: it was NaN with a warning."""
+    # Regression: it was NaN with a warning.
     with pytest.raises(MetricError, match="no estimates"):
         mean_estimate([])
 
 
-def test_selecting_everything_never_varies() -> None:
+def test_selections_of_everything_nothing_and_one_class() -> None:
     y, _, w = toy(500)
-    everything = np.ones(y.size, dtype=bool)
-    assert ams_estimate(y, everything, w)[0].se == pytest.approx(0.0, abs=1e-12)
-
-
-def test_empty_and_one_class_selections() -> None:
-    y, _, w = toy(500)
+    assert ams_estimate(y, np.ones(y.size, dtype=bool), w)[0].se == pytest.approx(0.0, abs=1e-12)
     for keep in (np.zeros(y.size, dtype=bool), ~y):
         estimate, s, _ = ams_estimate(y, keep, w)
         assert (estimate.value, s) == (0.0, 0.0)
     assert ams_estimate(y, y, w, 0.0)[0].value == np.inf
 
 
-@pytest.mark.parametrize("shape", [(4, 1), (2,), (1, 4), ()])
-def test_estimate_refuses_a_selection_of_another_shape(shape: tuple[int, ...]) -> None:
-    """Regression: a wrong shape broadcast or failed as an index."""
-    with pytest.raises(MetricError, match="selected must"):
-        ams_estimate([1, 0, 1, 0], np.ones(shape, dtype=bool), [1, 1, 1, 1])
-
-
-def test_scores_are_not_a_selection() -> None:
-    """Regression: any non-zero score counted as selected."""
-    with pytest.raises(MetricError, match="2 values 0 or 1"):
-        ams_estimate([1, 0], [0.3, -2.0], [1, 1])
+@pytest.mark.parametrize(
+    "selection", [np.ones((4, 1), bool), np.ones(2, bool), np.ones((1, 4), bool), np.ones((), bool), [0.3, -2.0, 1, 0]]
+)
+def test_estimate_refuses_what_is_not_a_selection(selection: Any) -> None:
+    """Regression: a wrong shape broadcast or failed as an index; any non-zero score counted as selected."""
+    with pytest.raises(MetricError, match="selected must hold 4 values 0 or 1"):
+        ams_estimate([1, 0, 1, 0], selection, [1, 1, 1, 1])
 
 
 def test_holm_by_hand() -> None:

@@ -41,10 +41,7 @@ COUSINS = [
 def test_published_on_off_significances(on: float, off: float, tau: float, z: float) -> None:
     found = float(asimov_significance(on - off / tau, off / tau, np.sqrt(off) / tau))
     assert found == pytest.approx(z, abs=0.006)
-
-
-def test_documented_example_of_cranmer_and_cowan() -> None:
-    """50 signal events over 100 +- 7: 3.72 (K. Cranmer, G. Cowan, Fast Asimov Utils, 2014)."""
+    # 50 signal events over 100 +- 7 (K. Cranmer, G. Cowan, Fast Asimov Utils, 2014)
     assert float(asimov_significance(50, 100, 7)) == pytest.approx(3.72, abs=0.005)
 
 
@@ -86,18 +83,10 @@ def test_more_signal_helps_and_more_background_or_uncertainty_hurts(
     assert float(asimov_significance(s, b, sigma * more)) <= z * (1 + 1e-12)
 
 
-def test_few_signal_events_over_many() -> None:
-    """s / sqrt(b + sigma^2), equation (9) of Cowan 2012, is the limit of small s / b."""
-    assert float(asimov_significance(1.0, 1e6, 2e3)) == pytest.approx(1.0 / np.sqrt(1e6 + 4e6), rel=1e-5)
-
-
 def test_empty_bins_are_defined() -> None:
     found = asimov_significance([0, 2, 2, 0], [0, 0, 0, 5], [0, 0, 3, 1])
     np.testing.assert_array_equal(found, [0.0, np.inf, 0.0, 0.0])
-
-
-def test_extremes_neither_overflow_nor_warn() -> None:
-    assert np.isfinite(asimov_significance([1.0, 1e5], [1e-300, 1e-300], 0.0)).all()
+    assert np.isfinite(asimov_significance([1.0, 1e5], [1e-300, 1e-300], 0.0)).all(), "extremes do not overflow"
 
 
 @pytest.mark.parametrize("bad", [(-1, 1, 0), (1, np.nan, 0), (1, 1, np.inf)])

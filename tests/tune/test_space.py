@@ -19,10 +19,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 TUNED = [spec for spec in registered_models() if spec.search_space is not None]
 
 
-@pytest.fixture(params=TUNED, ids=lambda s: s.name)
-def spec(request: pytest.FixtureRequest) -> ModelSpec:
-    found: ModelSpec = request.param
-    return found
+of_each_model = pytest.mark.parametrize("spec", TUNED, ids=lambda s: s.name)
 
 
 def space_of(spec: ModelSpec) -> dict[str, Any]:
@@ -34,6 +31,7 @@ def test_all_six_built_in_models_have_a_space() -> None:
     assert {spec.name for spec in TUNED} >= {"logistic", "random_forest", "catboost", "xgboost", "lightgbm", "mlp"}
 
 
+@of_each_model
 def test_spaces_name_known_parameters_and_hold_the_presets(spec: ModelSpec) -> None:
     space = space_of(spec)
     assert not {"training_weights", "features", "bag"} & set(space)
@@ -44,6 +42,7 @@ def test_spaces_name_known_parameters_and_hold_the_presets(spec: ModelSpec) -> N
                 assert _including(space[name], value) is space[name], f"{name} = {value}"
 
 
+@of_each_model
 def test_every_dimension_has_a_place_to_begin(spec: ModelSpec) -> None:
     """The library's default, where it is a number, is the record's; otherwise the `good` preset says."""
     known = {key.split("__")[-1]: value for key, value in spec.build({}, BuildContext(0)).get_params().items()}
@@ -56,6 +55,7 @@ def test_every_dimension_has_a_place_to_begin(spec: ModelSpec) -> None:
             assert known.get(name) in (None, default), name
 
 
+@of_each_model
 def test_samples_build(spec: ModelSpec) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     for _ in range(5):
@@ -64,6 +64,7 @@ def test_samples_build(spec: ModelSpec) -> None:
         assert build_estimator(spec, {**spec.preset("good").params, **values}, BuildContext(1)) is not None
 
 
+@of_each_model
 def test_records_with_a_space_pickle(spec: ModelSpec) -> None:
     assert space_of(pickle.loads(pickle.dumps(spec))) == space_of(spec)  # noqa: S301
 

@@ -22,13 +22,38 @@ from higgsbench.api import load_run_config
 from higgsbench.cli.main import main
 from higgsbench.config.document import parse_yaml
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError, ModelError, StoreError
+from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.models import ModelSpec
+from higgsbench.runs.plan import load_dataset
 from higgsbench.tune import TuneResult, TuneSettings
-from higgsbench.tune.nested import tune
+from higgsbench.tune.nested import Search, tune
 
 pytest.importorskip("optuna", reason="the extra `tune` is not installed")
 
 Config = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests out of the user's cache."""
+    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_simulated(SimulationSettings(events=2400, seed=3), tmp_path_factory.mktemp("toys") / "toys.csv")
+
+
+@pytest.fixture
+def config(tmp_path: Path, toys: Path) -> Config:
+    def write(model: str = "model: logistic, preset: quick", folds: int = 3, seed: int = 42) -> Path:
+        target = tmp_path / "small.yaml"
+        target.write_text(f"data: {{path: {toys}}}\nmodels: [{{{model}}}]\nfolds: {folds}\nseed: {seed}\n")
+        return target
+
+    return write
+
+
 SMALL = TuneSettings("logistic", trials=3, outer=0, inner=2)
 
 
@@ -75,12 +100,9 @@ def knob() -> Iterator[None]:
     distributions = pytest.importorskip("optuna.distributions")
     space = {"knob": distributions.FloatDistribution(0.0, 1.0), "number": distributions.IntDistribution(1, 3)}
     start = {"knob": 0.1, "number": 1}
-    higgsbench.register_model(
-        ModelSpec(
-            "knob", lambda params, context: Knob(**params), missing=True, search_space=lambda: space, defaults=start
-        )
-    )
-    higgsbench.register_model(ModelSpec("plain", lambda params, context: Knob(**params), missing=True))
+    plain = ModelSpec("plain", lambda params, context: Knob(**params), missing=True)
+    higgsbench.register_model(plain)
+    higgsbench.register_model(dataclasses.replace(plain, name="knob", search_space=lambda: space, defaults=start))
     yield
     models._MODELS._records.clear()
     models._MODELS._loaded = before is not None
@@ -104,8 +126,7 @@ def test_the_study_begins_with_the_configuration_and_writes_one_that_runs(config
 
 def test_the_nested_score_is_what_a_run_shows(config: Config, tmp_path: Path) -> None:
     """With all folds held out, the scores of the starting point and of the final parameters are those of runs."""
-    path = config()
-    path.write_text(path.read_text().replace("preset: quick", "params: {degree: 1, C: 0.0001}"))
+    path = config("model: logistic, params: {degree: 1, C: 0.0001}")
     result = study(path, tmp_path / "studies", outer=3)
     assert result.nested is not None
     assert len(result.nested.chosen) == 3
@@ -122,8 +143,6 @@ def test_the_nested_score_is_what_a_run_shows(config: Config, tmp_path: Path) ->
 
 
 def test_a_nested_study_never_sees_its_fold(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from higgsbench.tune.nested import Search
-
     seen: dict[str, set[int]] = {}
     original = Search.run
 
@@ -134,8 +153,6 @@ def test_a_nested_study_never_sees_its_fold(config: Config, tmp_path: Path, monk
     monkeypatch.setattr(Search, "run", watched)
     loaded = load_run_config(config())
     tune(loaded, dataclasses.replace(SMALL, outer=3), tmp_path / "studies")
-    from higgsbench.runs.plan import load_dataset
-
     dataset = load_dataset(loaded.config)
     for fold in range(3):
         held_out = set(dataset.train.event_id[dataset.fold[0] == fold].tolist())
@@ -172,7 +189,7 @@ def test_same_seed_same_study_and_a_longer_one_goes_on(config: Config, tmp_path:
     assert longer.folder == first.folder
     assert told(longer)[:2] == told(first)
     assert told(longer) == told(whole)
-    assert told(study(config(seed="7"), tmp_path / "c", trials=5)) != told(whole)
+    assert told(study(config(seed=7), tmp_path / "c", trials=5)) != told(whole)
 
 
 @pytest.mark.slow
@@ -214,11 +231,8 @@ class TestTrials:
         assert f"{len(failed)} failed" in result.config_file.read_text()
 
     def test_all_fail(self, config: Config, tmp_path: Path) -> None:
-        text = "models: [{model: knob, params: {knob: 2.0}}]"
-        path = config()
-        path.write_text(path.read_text().replace("models: [{model: logistic, preset: quick}]", text))
         with pytest.raises(ModelError, match=r"no trial could be completed; first failure: RuntimeError: the knob"):
-            study(path, tmp_path, model="knob", trials=1)
+            study(config("model: knob, params: {knob: 2.0}"), tmp_path, model="knob", trials=1)
 
     def test_trials_behind_the_median_are_broken_off(self, config: Config, tmp_path: Path) -> None:
         result = study(config(), tmp_path / "a", model="knob", trials=20)
@@ -262,20 +276,15 @@ def test_choices_that_cannot_be(config: Config, tmp_path: Path, changes: dict[st
         study(config(), tmp_path / "studies", **changes)
 
 
-def test_a_journal_of_something_else_is_refused(config: Config, tmp_path: Path) -> None:
-    result = study(config(), tmp_path, trials=2)
-    journal = result.folder / "journal-final.jsonl"
-    journal.write_text("\x80\x04 no json\n")
-    with pytest.raises(StoreError, match=r"journal-final.jsonl: not a readable journal of a study"):
-        study(config(), tmp_path, trials=3)
-
-
-def test_a_study_that_another_process_works_on_is_left_alone(config: Config, tmp_path: Path) -> None:
+def test_journals_that_cannot_be_continued(config: Config, tmp_path: Path) -> None:
     result = study(config(), tmp_path, trials=2)
     journal = result.folder / "journal-final.jsonl"
     kept = [line for line in journal.read_text().splitlines() if '"state":1' not in line]
     journal.write_text("\n".join(kept).replace(f'"process":{os.getpid()}', f'"process":{os.getppid()}') + "\n")
     with pytest.raises(StoreError, match=f"process {os.getppid()} is working on this study"):
+        study(config(), tmp_path, trials=3)
+    journal.write_text("\x80\x04 no json\n")
+    with pytest.raises(StoreError, match=r"journal-final.jsonl: not a readable journal of a study"):
         study(config(), tmp_path, trials=3)
 
 
@@ -296,8 +305,7 @@ class TestCommand:
         self, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        path = config()
-        path.write_text(path.read_text().replace("preset: quick", "params: {degree: 1, C: 0.00001}"))
+        path = config("model: logistic, params: {degree: 1, C: 0.00001}")
         options = ["--model", "logistic", "--trials", "5", "--inner", "2", "--outer", "2", "-o", "best.yaml"]
         code, out, err = self.call(capsys, path, *options)
         assert code == 0
@@ -314,8 +322,7 @@ class TestCommand:
         self, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        path = config()
-        path.write_text(path.read_text().replace("folds: 3", "folds: 2"))
+        path = config(folds=2)
         options = ["--model", "logistic", "--trials", "2", "--inner", "2"]
         monkeypatch.setattr(TuneResult, "improved", False)
         code, out, _ = self.call(capsys, path, *options)
