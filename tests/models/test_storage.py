@@ -86,14 +86,12 @@ def fitted(spec: ModelSpec, *, split: bool, bag: int = 1) -> Any:
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
 def test_same_bits_after_reading(spec: ModelSpec, split: bool, bag: int, tmp_path: Path) -> None:
     model = fitted(spec, split=split, bag=bag)
-    write_model(model, tmp_path / "m.zip", unit_codecs(spec))
-    again = read_model(tmp_path / "m.zip", unit_codecs(spec))
-    np.testing.assert_array_equal(again.decision_function(FRESH), model.decision_function(FRESH))
-    assert again.n_features_in_ == 4
-    write_model(again, tmp_path / "again.zip", unit_codecs(spec))
-    np.testing.assert_array_equal(
-        read_model(tmp_path / "again.zip", unit_codecs(spec)).decision_function(FRESH), model.decision_function(FRESH)
-    )
+    again = model
+    for _ in range(2):
+        write_model(again, tmp_path / "m.zip", unit_codecs(spec))
+        again = read_model(tmp_path / "m.zip", unit_codecs(spec))
+        np.testing.assert_array_equal(again.decision_function(FRESH), model.decision_function(FRESH))
+        assert again.n_features_in_ == 4
 
 
 def test_equal_models_make_equal_files(tmp_path: Path) -> None:
@@ -136,13 +134,9 @@ def test_pipelines_and_functions(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_model(tmp_path / "m.zip", CODECS).predict_proba(X), model.predict_proba(X))
     with pytest.raises(UnstorableError, match="is not trusted"):
         write_model(make_pipeline(FunctionTransformer(math.fabs), GaussianNB()), tmp_path / "n.zip", CODECS)
-
-
-def test_objects_hidden_in_a_trusted_estimator_are_not_stored(tmp_path: Path) -> None:
-    model = make_pipeline(RobustScaler(), GaussianNB()).fit(np.nan_to_num(TRAIN[0]), TRAIN[1])
-    model.steps[1][1].classes_ = np.array([{"a": 1}, print], dtype=object)
+    model.steps[2][1].classes_ = np.array([{"a": 1}, print], dtype=object)
     with pytest.raises(UnstorableError):
-        write_model(model, tmp_path / "m.zip", CODECS)
+        write_model(model, tmp_path / "n.zip", CODECS)
 
 
 class Stated(ClassifierMixin):  # type: ignore[misc]  # scikit-learn ships no types
@@ -323,14 +317,11 @@ class TestRefused:
     ) -> None:
         assert message in refuse(changed(stored[name], change), name)
 
-    def test_a_pickle_in_place_of_the_file(self, refuse: Callable[..., str], tmp_path: Path) -> None:
-        assert "not a stored model" in refuse(pickle.dumps(Planted(str(tmp_path / "trace"))))
-        assert not (tmp_path / "trace").exists()
-
-    def test_pickles_in_place_of_parts(
+    def test_pickles_in_place_of_the_file_and_of_parts(
         self, refuse: Callable[..., str], stored: dict[str, bytes], tmp_path: Path
     ) -> None:
         planted = pickle.dumps(Planted(str(tmp_path / "trace")))
+        assert "not a stored model" in refuse(planted)
         for name, content in stored.items():
 
             def plant(parts: dict[str, bytes]) -> None:
