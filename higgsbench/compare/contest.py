@@ -121,12 +121,9 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
     """Compare models on the same events.
 
     Args:
-        contenders: at least two, as `load_contenders` returns them.
+        contenders: at least two of different names, as `load_contenders` returns them.
         notes: lines to carry along.
-        replicas: bootstrap replicas for the errors of the AMS.
-
-    Raises:
-        ConfigError: with fewer than two models or replicas, or a name twice.
+        replicas: bootstrap replicas for the errors of the AMS, at least two.
     """
     if len(contenders) < 2:
         raise ConfigError(f"a comparison needs two models; there is {contenders[0].name if contenders else 'none'}")
@@ -150,15 +147,11 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
         )
         for k, (i, j) in enumerate(index)
     )
-    return Comparison(contenders[0].event_id.size, tuple(models), pairs, _pictures(models), tuple(notes), replicas)
+    return Comparison(contenders[0].event_id.size, tuple(models), pairs, rank_pictures(models), tuple(notes), replicas)
 
 
-def rank_pictures(contenders: Sequence[Contender], *, replicas: int) -> dict[str, RankPicture]:
-    """Return the pictures of a comparison without the rest of it, most of which grows with the number of pairs."""
-    return _pictures(measure(contenders, replicas))
-
-
-def _pictures(models: Sequence[RowMetrics]) -> dict[str, RankPicture]:
+def rank_pictures(models: Sequence[RowMetrics]) -> dict[str, RankPicture]:
+    """Return the average ranks of measured models, by metric."""
     return {name: _picture(name, models) for name, metric in METRICS.items() if metric.headline and metric.resampled}
 
 
@@ -181,11 +174,7 @@ def _picture(metric: str, models: Sequence[RowMetrics]) -> RankPicture:
 
 
 def check_target(target: Path) -> None:
-    """Check a file name before any work is done.
-
-    Raises:
-        ConfigError: if it does not end in .parquet or .csv.
-    """
+    """Check a file name before any work is done."""
     if target.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"--events {target}: the name must end in .parquet or .csv")
 
@@ -194,19 +183,13 @@ def write_selections(target: Path, shared: Contender, comparison: Comparison) ->
     """Write EventId, truth, evaluation weight and one boolean per model (its honest selection, first repeat).
 
     The file is Parquet or CSV; `shared` is any of the compared models.
-
-    Raises:
-        StoreError: if the file cannot be written.
     """
     columns: dict[str, Any] = {"EventId": shared.event_id, "signal": shared.truth.y, "weight": shared.truth.weight}
     columns |= {f"selected:{model.name}": model.selected[0] for model in comparison.models}
     try:
         with atomic_path(target) as temporary:
             frame = pl.DataFrame(columns)
-            if target.suffix == ".csv":
-                frame.write_csv(temporary)
-            else:
-                frame.write_parquet(temporary)
+            (frame.write_csv if target.suffix == ".csv" else frame.write_parquet)(temporary)
     except OSError as error:
         raise StoreError(f"{target}: cannot be written: {error.strerror}") from error
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from higgsbench.ensemble.cut import Truth, cross_validated_selection
-from higgsbench.ensemble.evaluate import RowMetrics, evaluate_rows, paired_error
+from higgsbench.ensemble.evaluate import RowMetrics, evaluate_rows, paired
 from higgsbench.errors import ConfigError, DataError, StoreError
 from higgsbench.metrics.ams import ams
 from higgsbench.metrics.estimates import (
@@ -166,14 +166,9 @@ def difference_between(a: RowMetrics, b: RowMetrics, metric: str) -> Difference:
     The error of the AMS comes from paired bootstrap replicas and includes the choice of the cuts; other errors come
     from the events' influence. Student's t takes its degrees of freedom from the effective number of events.
     """
-    first, second = a.estimates[metric], b.estimates[metric]
     with np.errstate(invalid="ignore"):  # two infinite losses have no difference
-        deviation = first.influence - second.influence
-        value = first.value - second.value
-        se = float(np.sqrt(np.sum(deviation**2)))
-    if METRICS[metric].needs_cut:
-        se = paired_error(a.replicas, b.replicas, METRICS[metric].key)
-    return difference_of(value, se, effective_degrees(deviation))
+        deviation = a.estimates[metric].influence - b.estimates[metric].influence
+        return difference_of(*paired(a, b, metric), effective_degrees(deviation))
 
 
 def fold_values(contender: Contender) -> dict[str, Floats]:
@@ -207,26 +202,14 @@ def over_folds(fold: Ints, other: Ints, mine: dict[str, Floats], theirs: dict[st
     """Return differences over folds (repeats, n) of metrics (repeats x folds,); none where the folds differ."""
     if not np.array_equal(fold, other):
         return {}
-    folds = int(fold.max()) + 1
-    share = 1.0 / (folds - 1)
-    out: dict[str, Difference] = {}
-    for metric in mine:
-        difference = mine[metric] - theirs[metric]
-        if difference.size > 1 and np.isfinite(difference).all():
-            out[metric] = corrected_resampled_t(difference, share)
-    return out
+    differences = {metric: mine[metric] - theirs[metric] for metric in mine}
+    usable = {metric: d for metric, d in differences.items() if d.size > 1 and np.isfinite(d).all()}
+    return {metric: corrected_resampled_t(d, 1.0 / int(fold.max())) for metric, d in usable.items()}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the events.
-
-    Attributes:
-        events: number of simulated events.
-        s: expected signal in it.
-        b: expected background in it.
-        ams: AMS of the part alone.
-    """
+    """A part of the events: how many are simulated, the expected signal and background, and the AMS of these alone."""
 
     events: int
     s: float
@@ -261,14 +244,12 @@ def overlap_of(a: Contender, b: Contender, mine: Bools, theirs: Bools) -> Overla
         for name, rows in (("signal", y), ("background", ~y))
     }
     parts = (mine & ~theirs, theirs & ~mine, mine & theirs, mine | theirs)
-    only_a, only_b, both, either = (_part(a, keep) for keep in parts)
+    sums = [selected_sums(y, keep, w) for keep in parts]
+    only_a, only_b, both, either = (
+        Part(int(keep.sum()), s, b, ams(max(s, 0.0), max(b, 0.0), a.truth.b_reg))
+        for keep, (s, b) in zip(parts, sums, strict=True)
+    )
     return Overlap(only_a, only_b, both, either, correlation)
-
-
-def _part(contender: Contender, keep: Bools) -> Part:
-    y, w = contender.truth.y, contender.truth.weight
-    s, b = selected_sums(y, keep, w)
-    return Part(int(keep.sum()), s, b, ams(max(s, 0.0), max(b, 0.0), contender.truth.b_reg))
 
 
 def _correlation(x: Floats, y: Floats, w: Floats) -> float:

@@ -119,12 +119,7 @@ def _correlation_figure(found: Correlations, names: Sequence[str]) -> Figure:
     side = 2.6 + 0.155 * len(names)
     figure, ax = draw.new_figure(side, side - 0.9)
     mesh = ax.pcolormesh(np.array(found.matrix), cmap="PuOr_r", vmin=-1, vmax=1, rasterized=True)
-    at = np.arange(len(names)) + 0.5
-    ax.set_xticks(at, names, rotation=90, fontsize=6.5)
-    ax.set_yticks(at, names, fontsize=6.5)
-    ax.minorticks_off()
-    ax.tick_params(length=0)
-    ax.set_ylim(len(names), 0)
+    draw.name_matrix(ax, names, 6.5)
     figure.colorbar(mesh, ax=ax, shrink=0.7).set_label("weighted correlation")
     return figure
 

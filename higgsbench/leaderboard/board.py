@@ -23,7 +23,7 @@ from higgsbench.ensemble.blend import BLEND_METHODS, Diversity, blend_diversity
 from higgsbench.ensemble.evaluate import paired_error
 from higgsbench.errors import ConfigError, HiggsbenchError, StoreError
 from higgsbench.files import printable
-from higgsbench.leaderboard.columns import COLUMNS, Column, check_sort, choose_columns, difference_key, lower_is_better
+from higgsbench.leaderboard.columns import COLUMNS, Column, check_sort, choose_columns, difference_key
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.runs import find_run, run_folders
 from higgsbench.runs.stored import StoredRow, StoredRun, stored_units
@@ -147,8 +147,15 @@ class Leaderboard:
         """
         if form not in TEXT_FORMATS:
             raise ConfigError(f"form: {form!r} is not one of {', '.join(TEXT_FORMATS)}")
-        if form in ("csv", "json"):
-            return _csv(self, columns) if form == "csv" else _json(self, columns)
+        if form == "csv":
+            return _csv(self, columns)
+        if form == "json":
+            keys = None if columns is None else [key for column in choose_columns(columns, []) for key in column.keys]
+            tables = []
+            for table in self.tables:
+                rows = table.rows if keys is None else [{key: row.get(key) for key in keys} for row in table.rows]
+                tables.append({"title": table.title, "comparability": table.comparability, "rows": rows})
+            return pages.json_report({"tables": tables, "notes": self.notes})
         shown = [page_table(table, choose_columns(columns, table.rows)) for table in self.tables]
         remarks = _remarks(self)
         if form == "markdown":
@@ -174,7 +181,7 @@ def _distinct_rows(runs: Sequence[StoredRun], notes: list[str]) -> list[StoredRo
 
 
 def _ranked(group: list[StoredRow], sort: str) -> Table:
-    sign = 1.0 if lower_is_better(sort) else -1.0
+    sign = 1.0 if any(column.lower_is_better for column in COLUMNS if column.keys[0] == sort) else -1.0
 
     def position(row: StoredRow) -> tuple[bool, float, str]:
         value = row.record.get(sort)
@@ -196,11 +203,7 @@ def _ranked(group: list[StoredRow], sort: str) -> Table:
 def _difference(row: StoredRow, best: StoredRow, reference: Replicas | None, sort: str) -> dict[str, Any]:
     """Return paired differences to the row that ranks first; without bootstrap replicas they have no error.
 
-    Args:
-        row: the row.
-        best: the first row.
-        reference: replicas of the first row.
-        sort: column that ranks; its difference, if any, decides whether the row can be told from the first.
+    The difference of the column that ranks, if any, decides whether the row can be told from the first.
     """
     own = reference if row is best else row.replicas()
     out: dict[str, Any] = {}
@@ -226,15 +229,7 @@ def _paired_error(own: Replicas | None, reference: Replicas | None, key: str) ->
 
 
 def read_diversity(run: str | Path | StoredRun | RunResult, results: str | Path = "results") -> Diversity:
-    """Measure what each member contributes to the stack of a stored run; nothing is trained except the blends.
-
-    Args:
-        run: the run, see `find_run`.
-        results: folder that holds runs.
-
-    Raises:
-        StoreError: if the run is unfinished, has no stack, or its files are damaged.
-    """
+    """Measure what each member contributes to the stack of a stored run; nothing is trained except the blends."""
     found = find_run(run, results)
     stack = found.stack
     if stack is None:
@@ -249,27 +244,17 @@ def read_diversity(run: str | Path | StoredRun | RunResult, results: str | Path 
     return blend_diversity(stack.method, names, scores, y, w, found.fold[:, at], totals)
 
 
-def unfinished(results: Path) -> dict[str, int]:
-    """Return the runs that have started but have no rows yet, with the number of units they have stored."""
-    folders = run_folders(results) if results.is_dir() else []
-    return {folder.name: stored_units(folder) for folder in folders if not (folder / "rows.json").exists()}
-
-
 def watch(
     results: Path,
     sort: str,
     columns: Sequence[str] | None,
     console: Console,
     *,
-    seconds: float = 2.0,
     wait: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Refresh the leaderboard until every run has its rows; the last state stays on the screen.
+    """Refresh the leaderboard every other second until every run has its rows; the last state stays on the screen.
 
-    Arguments as for `Leaderboard.read` and `show`, plus the pause between two looks and the function that pauses.
-
-    Raises:
-        HiggsbenchError: if the first look fails; later ones may meet a half-written folder and are tried again.
+    The first look must succeed; later ones may meet a half-written folder and are tried again.
     """
     from rich.console import Group
     from rich.live import Live
@@ -277,12 +262,13 @@ def watch(
     board = Leaderboard.read(results, sort=sort)
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
-            going = unfinished(results)
-            lines = [Text(f"{name}: {units} units stored, running", style="cyan") for name, units in going.items()]
+            folders = run_folders(results) if results.is_dir() else []
+            going = [folder for folder in folders if not (folder / "rows.json").exists()]
+            lines = [Text(f"{f.name}: {stored_units(f)} units stored, running", style="cyan") for f in going]
             live.update(Group(*renderables(board, console, columns), *lines), refresh=True)
             if not going:
                 return
-            wait(seconds)
+            wait(2.0)
             with contextlib.suppress(HiggsbenchError):
                 board = Leaderboard.read(results, sort=sort)
 
@@ -294,13 +280,7 @@ def show(board: Leaderboard, console: Console, columns: Sequence[str] | None = N
 
 
 def renderables(board: Leaderboard, console: Console, columns: Sequence[str] | None = None) -> list[RichTable | Text]:
-    """Return what `show` prints, part by part.
-
-    Args:
-        board: the tables.
-        console: where they will be shown; its width decides what fits.
-        columns: chosen columns, None for all that fit.
-    """
+    """Return what `show` prints, part by part; without chosen columns, the console's width decides what fits."""
     out: list[RichTable | Text] = []
     for table in board.tables:
         chosen, hidden = choose_columns(columns, table.rows), []
@@ -343,19 +323,6 @@ def page_table(table: Table, columns: Sequence[Column]) -> pages.Table:
         sortable=True,
         marks=["best" if r.get("rank") == 1 else "failed" if r.get("status") != "ok" else "" for r in table.rows],
     )
-
-
-def _json(board: Leaderboard, columns: Sequence[str] | None) -> str:
-    keys = None if columns is None else [key for column in choose_columns(columns, []) for key in column.keys]
-    tables = [
-        {
-            "title": table.title,
-            "comparability": table.comparability,
-            "rows": table.rows if keys is None else [{key: row.get(key) for key in keys} for row in table.rows],
-        }
-        for table in board.tables
-    ]
-    return pages.json_report({"tables": tables, "notes": list(board.notes)})
 
 
 def _csv(board: Leaderboard, columns: Sequence[str] | None) -> str:

@@ -128,11 +128,7 @@ COLUMNS: tuple[Column, ...] = (
 
 
 def check_sort(name: str) -> None:
-    """Refuse to rank by a key that is not a number, before anything is read.
-
-    Raises:
-        ConfigError: naming the nearest column.
-    """
+    """Refuse to rank by a key that is not a number, before anything is read."""
     known = [key for column in COLUMNS if column.sortable and not column.text for key in column.keys]
     known = [key for key in known if key != "cut_rule"] + ["n_features"]
     if name not in known:
@@ -140,21 +136,8 @@ def check_sort(name: str) -> None:
         raise ConfigError(f"--sort: no column of numbers is named {shortened(name)!r}{hint}")
 
 
-def lower_is_better(key: str) -> bool:
-    """Whether the lowest value of a record key ranks first."""
-    return any(column.lower_is_better for column in COLUMNS if column.keys[0] == key)
-
-
 def choose_columns(names: Sequence[str] | None, rows: Sequence[dict[str, Any]]) -> list[Column]:
-    """Return the columns to show.
-
-    Args:
-        names: chosen names; None takes all that some row has a value for.
-        rows: the records.
-
-    Raises:
-        ConfigError: for a name that is not a column.
-    """
+    """Return the columns of these names; without names, all that some row has a value for."""
     if names is None:
         return [c for c in COLUMNS if not c.optional or any(r.get(c.keys[0]) is not None for r in rows)]
     known = {c.name: c for c in COLUMNS}

@@ -92,6 +92,16 @@ def name_axis(ax: Axes, names: Sequence[str]) -> None:
     ax.set_ylim(len(names) - 0.4, -0.6)
 
 
+def name_matrix(ax: Axes, names: Sequence[str], fontsize: float) -> None:
+    """Label the rows and columns of a matrix, the first row on top."""
+    at = [place + 0.5 for place in range(len(names))]
+    ax.set_xticks(at, names, rotation=90, fontsize=fontsize)
+    ax.set_yticks(at, names, fontsize=fontsize)
+    ax.minorticks_off()
+    ax.tick_params(length=0)
+    ax.set(xlim=(0, len(names)), ylim=(len(names), 0))
+
+
 def log_axis(ax: Axes, which: Literal["x", "y"]) -> None:
     """Make an axis logarithmic. Powers of ten are plain text, which draws many times faster than mathematics."""
     from matplotlib.ticker import FuncFormatter, NullLocator
@@ -132,14 +142,7 @@ def axis_label(name: str, unit: str | None) -> str:
 
 
 class Pictures:
-    """Turns figures into parts of a page; with a folder, also keeps each as PNG and PDF.
-
-    Args:
-        folder: folder of the files, or None.
-
-    Raises:
-        DataError: if the folder cannot be made.
-    """
+    """Turns figures into parts of a page; with a folder, also keeps each as PNG and PDF."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
@@ -153,14 +156,7 @@ class Pictures:
     def add(self, name: str, figure: Figure, alt: str, caption: str = "") -> Picture:
         """Return a figure as a part of a page.
 
-        Args:
-            name: name of its files without suffix; any text.
-            figure: the figure.
-            alt: what it shows, with the essential numbers.
-            caption: text below it.
-
-        Raises:
-            DataError: if a file cannot be written.
+        `name`, any text, becomes the name of its files; `alt` says what it shows, with the essential numbers.
         """
         if self.folder is not None:
             stem = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:80] or "figure"
@@ -181,12 +177,7 @@ class Pictures:
 
 
 def check_page(target: Path) -> None:
-    """Check early whether a page can be made and written.
-
-    Raises:
-        MissingExtraError: if the drawing libraries are not installed.
-        DataError: if the target is a folder, or its folder does not exist.
-    """
+    """Check early whether a page can be made and written: the libraries, and the target's folder."""
     _check_libraries()
     if target.is_dir():
         raise DataError(f"{target}: is a folder; name the page's file in it")
@@ -195,11 +186,7 @@ def check_page(target: Path) -> None:
 
 
 def write_page(target: Path, content: str) -> None:
-    """Write a page atomically.
-
-    Raises:
-        DataError: if the file cannot be written.
-    """
+    """Write a page atomically."""
     try:
         write_text(target, content)
     except OSError as error:

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+import higgsbench.pages.drawing as draw
 from higgsbench.compare import load_contenders
-from higgsbench.compare.contest import rank_pictures
+from higgsbench.compare.contest import ALPHA, rank_pictures
+from higgsbench.compare.measure import measure
 from higgsbench.files import printable
 from higgsbench.leaderboard.board import LEGEND, page_table
 from higgsbench.leaderboard.columns import choose_columns
 from higgsbench.metrics.ams import ams_scan
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Cell, Gallery, Table, number, with_error
-from higgsbench.pages.drawing import BACKGROUND, INK, PAPER, SERIES, SIGNAL, SOFT, log_axis, name_axis, new_figure
+from higgsbench.pages.drawing import BACKGROUND, INK, PAPER, SERIES, SIGNAL, SOFT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from higgsbench.compare.contest import RankPicture
     from higgsbench.metrics.estimates import Metric
     from higgsbench.pages import Part, Picture
     from higgsbench.report.context import Context, Scores
@@ -49,89 +50,69 @@ def _in_words() -> str:
 
 
 def leaderboard(context: Context) -> list[Part]:
-    """Show the table of all rows, and its figure."""
-    table, rows = context.table, context.rows
-    chosen = sorted((c for c in choose_columns(None, table.rows) if c.name != "run"), key=lambda c: c.name != "model")
-    best = ", ".join(f"{r['name']} {with_error(r['ams_cv'], r['ams_cv_se'])}" for r in rows[:3])
-    alt = f"Cross-validated {_in_words()} of {len(rows)} rows with standard errors; highest AMS: {best}."
-    caption = (
-        "Bars: one standard error. Rows share their events, so their errors move together; the paired differences in "
-        "the table are sharper than they look here."
-    )
-    picture = context.pictures.add("leaderboard", _board_figure(rows), alt, caption)
-    return [picture, LEGEND, page_table(table, chosen)._replace(caption="Rows of the run")]
-
-
-def _board_figure(records: Sequence[dict[str, Any]]) -> Figure:
-    """Draw the metrics of all rows with one standard error, best row on top; AMS also at its best and held out."""
-    metrics = _drawn_metrics()
-    figure, axes = new_figure(4.2 * len(metrics), 1.1 + 0.27 * len(records), 1, len(metrics), sharey=True)
-    at = np.arange(len(records))
+    """Show the table of all rows, and their metrics with one standard error; AMS also at its best and held out."""
+    table, rows, metrics = context.table, context.rows, _drawn_metrics()
+    figure, axes = draw.new_figure(4.2 * len(metrics), 1.1 + 0.27 * len(rows), 1, len(metrics), sharey=True)
+    at = np.arange(len(rows))
     for metric, ax in zip(metrics, axes, strict=True):
-        values, errors = ([r.get(key, np.nan) for r in records] for key in (metric.key, f"{metric.key}_se"))
+        values, errors = ([r.get(key, np.nan) for r in rows] for key in (metric.key, f"{metric.key}_se"))
         ax.errorbar(values, at, xerr=errors, fmt="o", markersize=4, color=BACKGROUND, capsize=2.5,
                     label="cross-validated")  # fmt: skip
         ax.grid(axis="x", color=SOFT, alpha=0.3, linewidth=0.6)
         ax.set_xlabel(_AXES.get(metric.name, metric.heading))
         ax.locator_params(axis="x", nbins=5)
     ams = axes[0]
-    ams.plot([r.get("ams_oof_max", np.nan) for r in records], at, "v", markersize=4.5, color=SERIES[5],
+    ams.plot([r.get("ams_oof_max", np.nan) for r in rows], at, "v", markersize=4.5, color=SERIES[5],
              markerfacecolor=PAPER, label="optimistic max")  # fmt: skip
-    tested = [
-        (i + 0.22, r["ams_test"], r.get("ams_test_se") or 0.0) for i, r in enumerate(records) if r.get("ams_test")
-    ]
+    tested = [(i + 0.22, r["ams_test"], r.get("ams_test_se") or 0.0) for i, r in enumerate(rows) if r.get("ams_test")]
     if tested:
         place, held_out, spread = zip(*tested, strict=True)
         ams.errorbar(held_out, place, xerr=spread, fmt="s", markersize=3.5, color=SIGNAL, capsize=2.5,
                      label="held out, frozen cut")  # fmt: skip
-    name_axis(ams, [r["name"] for r in records])
+    draw.name_axis(ams, [r["name"] for r in rows])
     ams.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize=7, handletextpad=0.2, columnspacing=1.0)
-    return figure
+    best = ", ".join(f"{r['name']} {with_error(r['ams_cv'], r['ams_cv_se'])}" for r in rows[:3])
+    alt = f"Cross-validated {_in_words()} of {len(rows)} rows with standard errors; highest AMS: {best}."
+    caption = (
+        "Bars: one standard error. Rows share their events, so their errors move together; the paired differences in "
+        "the table are sharper than they look here."
+    )
+    chosen = sorted((c for c in choose_columns(None, table.rows) if c.name != "run"), key=lambda c: c.name != "model")
+    picture = context.pictures.add("leaderboard", figure, alt, caption)
+    return [picture, LEGEND, page_table(table, chosen)._replace(caption="Rows of the run")]
 
 
 def ranks(context: Context) -> list[Part]:
-    """Show the average ranks that a comparison of the rows finds."""
-    pictures = []
-    found = average_ranks(context)
-    for metric, each in found.items():
-        title = "AMS at each row's own honest cut" if metric == "ams" else _WORDS.get(metric, METRICS[metric].heading)
-        words = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(each.names, each.ranks, strict=True))
-        alike = [" ≈ ".join(each.names[i] for i in group) for group in each.groups if len(group) > 1]
-        alt = f"Average ranks by {title}: {words}. Not distinguished: {'; '.join(alike) if alike else 'none'}."
-        pictures.append(context.pictures.add(f"average-ranks-{metric}", _rank_figure(each), alt, f"By {title}."))
-    if not pictures:
-        return []
-    intro = (
-        "Ranks of the rows, mean over bootstrap replicas of the events. Bars join neighbours that do not differ at "
-        f"the level {found['ams'].alpha:g}, after Holm's correction over all pairs; higgsbench compare shows the pairs."
-    )
-    return [intro, Gallery(pictures, "wide")]
-
-
-def average_ranks(context: Context) -> dict[str, RankPicture]:
-    """Rank the rows of a run by every metric that is drawn; a single row has no ranks."""
-    contenders, _ = load_contenders([str(context.run.folder)])
-    if len(contenders) < 2:
-        return {}
-    draws = _DRAWS // sum(c.scores.size for c in contenders)
-    return rank_pictures(contenders, replicas=min(max(draws, _FEWEST), _MOST))
-
-
-def _rank_figure(found: RankPicture) -> Figure:
-    """Draw average ranks, with bars over neighbours that cannot be distinguished.
+    """Show the average ranks that a comparison of the rows finds; a single row has no ranks.
 
     The critical-difference diagram of Demsar (J. Mach. Learn. Res. 7 (2006) 1), names one below the other.
     """
-    figure, ax = new_figure(6.4, 1.0 + 0.26 * len(found.names))
-    at = np.arange(len(found.names))
-    ax.hlines(at, 1.0, found.ranks, color=SOFT, linewidth=0.8)
-    ax.plot(found.ranks, at, "o", color=BACKGROUND, markersize=4.5)
-    for step, group in enumerate((group for group in found.groups if len(group) > 1), start=1):
-        x = (1.0 + 0.05 * step) * max(found.ranks)
-        ax.plot([x, x], [min(group) - 0.2, max(group) + 0.2], color=SIGNAL, linewidth=3, solid_capstyle="butt")
-    name_axis(ax, found.names)
-    ax.set_xlabel("average rank (1: best); a bar joins models that cannot be distinguished")
-    return figure
+    contenders, _ = load_contenders([str(context.run.folder)])
+    if len(contenders) < 2:
+        return []
+    draws = _DRAWS // sum(c.scores.size for c in contenders)
+    pictures = []
+    for metric, found in rank_pictures(measure(contenders, min(max(draws, _FEWEST), _MOST))).items():
+        alike = [group for group in found.groups if len(group) > 1]
+        figure, ax = draw.new_figure(6.4, 1.0 + 0.26 * len(found.names))
+        at = np.arange(len(found.names))
+        ax.hlines(at, 1.0, found.ranks, color=SOFT, linewidth=0.8)
+        ax.plot(found.ranks, at, "o", color=BACKGROUND, markersize=4.5)
+        for step, group in enumerate(alike, start=1):
+            x = (1.0 + 0.05 * step) * max(found.ranks)
+            ax.plot([x, x], [min(group) - 0.2, max(group) + 0.2], color=SIGNAL, linewidth=3, solid_capstyle="butt")
+        draw.name_axis(ax, found.names)
+        ax.set_xlabel("average rank (1: best); a bar joins models that cannot be distinguished")
+        title = "AMS at each row's own honest cut" if metric == "ams" else _WORDS.get(metric, METRICS[metric].heading)
+        words = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(found.names, found.ranks, strict=True))
+        groups = "; ".join(" ≈ ".join(found.names[i] for i in group) for group in alike)
+        alt = f"Average ranks by {title}: {words}. Not distinguished: {groups or 'none'}."
+        pictures.append(context.pictures.add(f"average-ranks-{metric}", figure, alt, f"By {title}."))
+    intro = (
+        "Ranks of the rows, mean over bootstrap replicas of the events. Bars join neighbours that do not differ at "
+        f"the level {ALPHA:g}, after Holm's correction over all pairs; higgsbench compare shows the pairs."
+    )
+    return [intro, Gallery(pictures, "wide")]
 
 
 class Efficiency(NamedTuple):
@@ -140,14 +121,6 @@ class Efficiency(NamedTuple):
     signal: NDArray[np.float64]
     background: NDArray[np.float64]
     events: NDArray[np.float64]
-
-    @property
-    def rejections(self) -> list[float]:
-        """Background rejection at the signal efficiencies of the table; infinite where no background is left."""
-        at = [int(np.argmin(np.abs(self.signal - share))) for share in _EFFICIENCIES]
-        with np.errstate(divide="ignore"):
-            values: list[float] = (1.0 / self.background[at]).tolist()
-        return values
 
 
 def efficiency(scores: Scores, name: str) -> Efficiency:
@@ -169,41 +142,39 @@ def roc(context: Context) -> list[Part]:
     """Show weighted ROC curves and background rejection."""
     found = {r["name"]: efficiency(context.scores, r["name"]) for r in context.rows}
     aucs = {r["name"]: float(r["auc"]) for r in context.rows}
-    best = context.rows[0]["name"]
-    first = ", ".join(f"{n} {aucs[n]:.4f}" for n in sorted(aucs, key=lambda n: -aucs[n])[:3])
-    alt = f"Weighted ROC curves; highest areas: {first}."
-    figure = _roc_figure(found, context.looks, aucs)
-    left = context.pictures.add("roc", figure, alt, "Colours: models; dashes: variants.")
-    kept = zip(found[best].rejections, _EFFICIENCIES, strict=True)
-    words = ", ".join(f"{value:,.0f} at {share:.0%}" for value, share in kept)
-    alt = f"Background rejection against signal efficiency; {best} keeps one background event in {words} of the signal."
-    caption = (
-        f"Below: background that {best} keeps, over that of the row (above 1: the row keeps less); grey: standard "
-        "error. Drawn from ten effective background events on."
-    )
-    right = context.pictures.add("rejection", _rejection_figure(found, context.looks, best), alt, caption)
-    rows = [(name, *(Cell(number(v), v) for v in curve.rejections)) for name, curve in found.items()]
-    headings = ["row", *(f"1 / ε_b at ε_s = {share:.0%}" for share in _EFFICIENCIES)]
-    table = Table("Background rejection, weighted, out of fold", headings, rows, sortable=True)
-    return [Gallery([left, right], "wide"), table]
-
-
-def _roc_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]], aucs: dict[str, float]) -> Figure:
-    figure, ax = new_figure(6.4, 4.0)
-    for name, curve in curves.items():
-        look = looks[name]
+    figure, ax = draw.new_figure(6.4, 4.0)
+    for name, curve in found.items():
+        look = context.looks[name]
         ax.plot(100 * curve.background, 100 * curve.signal, color=look["color"], linestyle=look["linestyle"],
                 linewidth=1.1, label=f"{name}: {aucs[name]:.4f}")  # fmt: skip
     ax.plot([0, 100], [0, 100], color=SOFT, linewidth=0.8, linestyle=":")
     ax.set(xlim=(0, 100), xlabel="background efficiency, weighted [%]")
     ax.set(ylim=(0, 100), ylabel="signal efficiency, weighted [%]")
     ax.legend(loc="lower right", title="weighted AUC", fontsize=7, title_fontsize=7)
-    return figure
+    first = ", ".join(f"{n} {aucs[n]:.4f}" for n in sorted(aucs, key=lambda n: -aucs[n])[:3])
+    alt = f"Weighted ROC curves; highest areas: {first}."
+    left = context.pictures.add("roc", figure, alt, "Colours: models; dashes: variants.")
+    best = context.rows[0]["name"]
+    at = [int(np.argmin(np.abs(found[best].signal - share))) for share in _EFFICIENCIES]
+    with np.errstate(divide="ignore"):
+        kept: dict[str, list[float]] = {name: (1.0 / curve.background[at]).tolist() for name, curve in found.items()}
+    words = ", ".join(f"{value:,.0f} at {share:.0%}" for value, share in zip(kept[best], _EFFICIENCIES, strict=True))
+    alt = f"Background rejection against signal efficiency; {best} keeps one background event in {words} of the signal."
+    caption = (
+        f"Below: background that {best} keeps, over that of the row (above 1: the row keeps less); grey: standard "
+        "error. Drawn from ten effective background events on."
+    )
+    right = context.pictures.add("rejection", _rejection_figure(found, context.looks, best), alt, caption)
+    cells = {name: [Cell(number(value), value) for value in values] for name, values in kept.items()}
+    rows: list[list[str | Cell]] = [[name, *cells[name]] for name in cells]
+    headings = ["row", *(f"1 / ε_b at ε_s = {share:.0%}" for share in _EFFICIENCIES)]
+    table = Table("Background rejection, weighted, out of fold", headings, rows, sortable=True)
+    return [Gallery([left, right], "wide"), table]
 
 
 def _rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]], reference: str) -> Figure:
     """Draw the background rejection, and its ratio to a reference row, from ten effective background events on."""
-    figure, (upper, lower) = new_figure(6.4, 4.0, 2, 1, sharex=True, height_ratios=(3, 1.6))
+    figure, (upper, lower) = draw.new_figure(6.4, 4.0, 2, 1, sharex=True, height_ratios=(3, 1.6))
     base = curves[reference]
     band = 1.0 / np.sqrt(np.maximum(base.events, 1.0))
     known = base.events >= 10.0
@@ -214,7 +185,7 @@ def _rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, 
         with np.errstate(divide="ignore", invalid="ignore"):
             upper.plot(100 * curve.signal[known], 1.0 / curve.background[known], linewidth=1.1, **look)
             lower.plot(100 * curve.signal[known], (base.background / curve.background)[known], linewidth=1.1, **look)
-    log_axis(upper, "y")
+    draw.log_axis(upper, "y")
     upper.set_ylim(bottom=1.0)
     upper.set_ylabel("rejection 1 / ε_b")
     lower.set(xlim=(0, 100), xlabel="signal efficiency, weighted [%]", ylim=(0.5, 1.3), ylabel="ratio to best")
@@ -244,12 +215,12 @@ def _weights(context: Context, stack: Stack) -> tuple[list[Picture], list[Table]
     members = sorted(stack.members, key=lambda m: -abs(m.weight))
     weights = [m.weight for m in members]
     means, spreads = [m.weight_mean_over_folds for m in members], [m.weight_sd_over_folds for m in members]
-    figure, ax = new_figure(5.4, 1.0 + 0.24 * len(members))
+    figure, ax = draw.new_figure(5.4, 1.0 + 0.24 * len(members))
     at = np.arange(len(members))
     ax.barh(at, weights, height=0.65, color=BACKGROUND, alpha=0.6, label="weight")
     ax.errorbar(means, at, xerr=spreads, fmt="o", markersize=3, color=INK, capsize=2, label="mean ± s.d. over folds")
     ax.axvline(0.0, color=INK, linewidth=0.8)
-    name_axis(ax, [m.name for m in members])
+    draw.name_axis(ax, [m.name for m in members])
     ax.set_xlabel("weight in the blend of log-odds")
     ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=7)
     words = ", ".join(f"{m.name} {m.weight:.2f}" for m in members[:4])
@@ -281,18 +252,14 @@ def correlation(scores: Scores, names: Sequence[str]) -> NDArray[np.float64]:
 
 def _correlation_figure(matrix: NDArray[np.float64], names: Sequence[str]) -> Figure:
     side = 2.4 + 0.26 * len(names)
-    figure, ax = new_figure(side + 0.6, side)
+    figure, ax = draw.new_figure(side + 0.6, side)
     low = float(np.nanmin(matrix)) if np.isfinite(matrix).any() else 0.0
     mesh = ax.pcolormesh(matrix, cmap="cividis", vmin=min(low, 0.99), vmax=1.0, rasterized=True)
     if len(names) <= 16:
         for (i, j), value in np.ndenumerate(matrix):
             color = "#fefefe" if value < 0.5 * (low + 1.0) else "#111111"
             ax.text(j + 0.5, i + 0.5, f"{value:.2f}", ha="center", va="center", fontsize=6, color=color)
-    at, shown = np.arange(len(names)) + 0.5, [printable(name) for name in names]
-    ax.set_xticks(at, shown, rotation=90, fontsize=7)
-    ax.set_yticks(at, shown, fontsize=7)
-    ax.tick_params(length=0)
-    ax.set(xlim=(0, len(names)), ylim=(len(names), 0))
+    draw.name_matrix(ax, [printable(name) for name in names], 7)
     figure.colorbar(mesh, ax=ax, shrink=0.7).set_label("correlation of log-odds inside a class", fontsize=7)
     return figure
 
@@ -307,7 +274,7 @@ def costs(context: Context) -> list[Part]:
     alt = f"{_in_words()} against the time of all fits; fastest and slowest: {words}."
     caption = "Bars: one standard error; hollow: a variant of the model. A busy machine takes longer."
     metrics = _drawn_metrics()
-    figure, axes = new_figure(4.2 * len(metrics), 3.5, 1, len(metrics))
+    figure, axes = draw.new_figure(4.2 * len(metrics), 3.5, 1, len(metrics))
     for metric, ax in zip(metrics, axes, strict=True):
         for record in rows:
             look = context.looks[record["name"]]
@@ -316,7 +283,7 @@ def costs(context: Context) -> list[Part]:
                         yerr=[record.get(f"{metric.key}_se", np.nan)],
                         fmt=look["marker"], color=look["color"], markersize=5, elinewidth=0.8, label=record["name"],
                         **hollow)  # fmt: skip
-        log_axis(ax, "x")
+        draw.log_axis(ax, "x")
         ax.set(xlabel="time of all fits [s]", ylabel=_AXES.get(metric.name, metric.heading))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     return [context.pictures.add("cost", figure, alt, caption)]

@@ -79,11 +79,7 @@ class Context:
 
     @cached_property
     def table(self) -> Table:
-        """The ranked rows; failed ones come last.
-
-        Raises:
-            StoreError: if no row has numbers.
-        """
+        """The ranked rows; failed ones come last."""
         try:
             board = Leaderboard.read(self.run.folder)
             self.notes.extend(board.notes)

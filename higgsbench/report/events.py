@@ -213,9 +213,7 @@ def _cells(row: ShiftRow) -> tuple[str | Cell, ...]:
 def shift_figure(rows: Mapping[str, Sequence[ShiftRow]], looks: Mapping[str, dict[str, Any]]) -> Figure:
     """Draw the change of the AMS under every shift with one standard error, a marker per row.
 
-    Args:
-        rows: selections by the row's name, nominal first; the same shifts in all of them.
-        looks: colour and marker of each row.
+    `rows` holds the selections by the row's name, nominal first, with the same shifts in all of them.
     """
     shifts = [row.name for row in next(iter(rows.values()))[1:]]
     figure, ax = new_figure(8.4, 1.3 + (0.25 + 0.12 * len(rows)) * len(shifts))

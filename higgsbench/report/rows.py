@@ -41,12 +41,23 @@ def curves(context: Context) -> list[Part]:
     pictures = []
     for record in context.drawn:
         name, curve = record["name"], found[record["name"]]
+        figure, ax = _panel(printable(name))
+        shares, (best, height) = 100 * curve.fraction, curve.best
+        ax.fill_between(shares, curve.ams - curve.se, curve.ams + curve.se, color=BACKGROUND, alpha=0.25, linewidth=0)
+        ax.plot(shares, curve.ams, color=BACKGROUND, label="out of fold ± s.e.")
+        ax.axvline(100 * record.get("cut_fraction", record["fraction"]), color=INK, linewidth=0.8, linestyle=":")
+        ax.plot(100 * best, height, "v", color=SERIES[5], markersize=6, label="optimistic max")
+        ax.errorbar([100 * record["fraction"]], [record["ams_cv"]], yerr=[record["ams_cv_se"]], fmt="o",
+                    markersize=4.5, color=SIGNAL, capsize=2.5, label="AMS cv at the chosen cut")  # fmt: skip
+        ax.set(xlim=(0.0, float(shares[-1])), xlabel="selected events [%]")
+        ax.set(ylim=(0.0, top), ylabel="AMS [standard deviations]")
+        ax.legend(loc="lower right", fontsize=7)
         alt = (
             f"AMS of {name} against the selected share of events: cross-validated "
             f"{with_error(record['ams_cv'], record['ams_cv_se'])} at {percent(record['fraction'])} selected; "
-            f"optimistic maximum {curve.best[1]:.2f} at {percent(curve.best[0])}."
+            f"optimistic maximum {height:.2f} at {percent(best)}."
         )
-        pictures.append(context.pictures.add(f"ams-{name}", ams_figure(printable(name), curve, record, top), alt))
+        pictures.append(context.pictures.add(f"ams-{name}", figure, alt))
     intro = (
         "The curve evaluates a cut on the scores that would choose it; its maximum (triangle) is therefore "
         "optimistic. The point is the cross-validated AMS: the other folds choose the cut of each fold. Dotted: the "
@@ -78,23 +89,6 @@ def ams_curve(scores: Scores, name: str, b_reg: float, upper: float) -> Curve:
         best.append((float(curve.fraction[top]), float(curve.ams[top])))
     share, value = np.mean(best, axis=0)
     return Curve(at, np.mean(values, axis=0), np.mean(errors, axis=0), (float(share), float(value)))
-
-
-def ams_figure(title: str, curve: Curve, record: dict[str, Any], top: float) -> Figure:
-    """Draw the AMS against the selected share, with the chosen cut and the optimistic maximum."""
-    figure, ax = _panel(title)
-    percent = 100 * curve.fraction
-    ax.fill_between(percent, curve.ams - curve.se, curve.ams + curve.se, color=BACKGROUND, alpha=0.25, linewidth=0)
-    ax.plot(percent, curve.ams, color=BACKGROUND, label="out of fold ± s.e.")
-    ax.axvline(100 * record.get("cut_fraction", record["fraction"]), color=INK, linewidth=0.8, linestyle=":")
-    share, value = curve.best
-    ax.plot([100 * share], [value], marker="v", color=SERIES[5], linestyle="none", markersize=6, label="optimistic max")
-    ax.errorbar([100 * record["fraction"]], [record["ams_cv"]], yerr=[record["ams_cv_se"]], fmt="o", markersize=4.5,
-                color=SIGNAL, capsize=2.5, label="AMS cv at the chosen cut")  # fmt: skip
-    ax.set(xlim=(0.0, float(percent[-1])), ylim=(0.0, top))
-    ax.set(xlabel="selected events [%]", ylabel="AMS [standard deviations]")
-    ax.legend(loc="lower right", fontsize=7)
-    return figure
 
 
 def separation(context: Context) -> list[Part]:
@@ -144,13 +138,13 @@ def _overtraining(rows: Sequence[dict[str, Any]], training: Scores) -> Table:
     return Table(caption, ["row", "training", "out of fold", "lead"], lines, sortable=True)
 
 
-def score_edges(scores: Sequence[NDArray[np.float64]], bins: int = 36) -> NDArray[np.float64]:
-    """(bins + 1,) edges that hold all but the outermost 0.1% of the scores on either side."""
+def score_edges(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """(37,) edges that hold all but the outermost 0.1% of the scores on either side."""
     together = np.concatenate([s.ravel() for s in scores])
     low, high = np.quantile(together, [0.001, 0.999])
     if not low < high:
         low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, bins + 1)
+    return np.linspace(low, high, 37)
 
 
 class Agreement(NamedTuple):
@@ -274,7 +268,12 @@ def calibration(context: Context) -> list[Part]:
                 "than two standard errors off the diagonal; the farthest, in standard errors, is predicted "
                 f"{points.predicted[at]:.2f} and found {points.found[at]:.2f} ± {points.se[at]:.2f}."
             )
-        figure = reliability_figure(printable(name), points, limits)
+        figure, ax = _panel(printable(name))
+        ax.plot(limits, limits, color=SOFT, linewidth=0.9, linestyle="--", label="perfect")
+        ax.errorbar(points.predicted, points.found, yerr=points.se, fmt="o-", markersize=3.5, linewidth=0.9,
+                    color=BACKGROUND, capsize=2, label="found ± s.e.")  # fmt: skip
+        ax.set(xlim=limits, ylim=limits, xlabel="predicted log-odds", ylabel="found ln(s / b)")
+        ax.legend(loc="upper left", fontsize=7)
         pictures.append(context.pictures.add(f"calibration-{name}", figure, alt))
     intro = (
         "A score is an estimate of ln(N_s p(x|s) / N_b p(x|b)). In bins of equal weight of both classes, the weighted "
@@ -291,7 +290,7 @@ class Reliability(NamedTuple):
     se: NDArray[np.float64]
 
 
-def reliability(scores: Scores, name: str, bins: int = 12) -> Reliability:
+def reliability(scores: Scores, name: str) -> Reliability:
     """Bin events by predicted log-odds so that every bin holds an equal share of both classes' weight together.
 
     Bins without events of both classes have no log-odds and are left out.
@@ -300,7 +299,7 @@ def reliability(scores: Scores, name: str, bins: int = 12) -> Reliability:
     half = np.where(y, weight / np.sum(weight[y]), weight / np.sum(weight[~y]))
     order = np.argsort(values[0], kind="stable")
     cumulative = np.cumsum(half[order]) / np.sum(half)
-    cuts = np.searchsorted(cumulative, np.linspace(0.0, 1.0, bins + 1)[1:-1])
+    cuts = np.searchsorted(cumulative, np.linspace(0.0, 1.0, 13)[1:-1])
     edges = np.concatenate([[-np.inf], np.unique(values[0][order][np.minimum(cuts, y.size - 1)]), [np.inf]])
     means = []
     for score in values:
@@ -311,14 +310,3 @@ def reliability(scores: Scores, name: str, bins: int = 12) -> Reliability:
     p = np.mean(means, axis=0)[used]
     se = np.sqrt(s2[used] / s[used] ** 2 + b2[used] / b[used] ** 2)
     return Reliability(np.log(p) - np.log1p(-p), np.log(s[used] / b[used]), se)
-
-
-def reliability_figure(title: str, found: Reliability, limits: tuple[float, float]) -> Figure:
-    """Draw found against predicted log-odds, on axes that all rows share."""
-    figure, ax = _panel(title)
-    ax.plot(limits, limits, color=SOFT, linewidth=0.9, linestyle="--", label="perfect")
-    ax.errorbar(found.predicted, found.found, yerr=found.se, fmt="o-", markersize=3.5, linewidth=0.9, color=BACKGROUND,
-                capsize=2, label="found ± s.e.")  # fmt: skip
-    ax.set(xlim=limits, ylim=limits, xlabel="predicted log-odds", ylabel="found ln(s / b)")
-    ax.legend(loc="upper left", fontsize=7)
-    return figure

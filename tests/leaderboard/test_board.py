@@ -22,7 +22,7 @@ from rich.text import Text
 from higgsbench import Leaderboard
 from higgsbench.cli.main import cli
 from higgsbench.errors import ConfigError, StoreError
-from higgsbench.leaderboard.board import show, unfinished, watch
+from higgsbench.leaderboard.board import show, watch
 from higgsbench.leaderboard.columns import COLUMNS
 
 SHARED: dict[str, Any] = {
@@ -185,7 +185,7 @@ def test_sorted_by_auc_the_mark_is_of_the_auc(make: Make, tmp_path: Path) -> Non
     assert Leaderboard.read(tmp_path / "results", sort="auc").tables[0].rows[1]["distinguishable"] is False
 
 
-@pytest.mark.parametrize("damage", ["gone", "column", "length", "text", "NaN"])
+@pytest.mark.parametrize("damage", ["gone", "column", "length", "NaN"])
 def test_without_replicas_there_is_no_verdict(make: Make, tmp_path: Path, damage: str) -> None:
     """Regression: an error of NaN counted as not distinguishable."""
     make("a", [record("x", 3.5)])
@@ -195,7 +195,6 @@ def test_without_replicas_there_is_no_verdict(make: Make, tmp_path: Path, damage
     changed = {
         "column": stored.rename({"ams_cv:y": "other"}),
         "length": stored[:50],
-        "text": stored.with_columns(pl.col("ams_cv:y").cast(pl.String)),
         "NaN": stored.with_columns(pl.lit(float("nan")).alias("ams_cv:y")),
     }
     if damage in changed:
@@ -432,7 +431,6 @@ def test_watch_ends_when_the_runs_are_done(make: Make) -> None:
     results = make("done", [record("x", 3.1)]).parent
     (results / "going" / "units").mkdir(parents=True)
     (results / "going" / "units" / "k.json").write_text("{}")
-    assert unfinished(results) == {"going": 1}
     looks = []
 
     def wait(seconds: float) -> None:
@@ -441,10 +439,10 @@ def test_watch_ends_when_the_runs_are_done(make: Make) -> None:
             shutil.copy(make("late", [record("late", 3.0)]) / "rows.json", results / "going")
 
     out = io.StringIO()
-    watch(results, "ams_cv", None, Console(file=out, width=200), seconds=0.5, wait=wait)
-    assert looks == [0.5, 0.5, 0.5]
+    watch(results, "ams_cv", None, Console(file=out, width=200, force_terminal=True), wait=wait)
+    assert looks == [2.0, 2.0, 2.0]
+    assert "going: 1 units stored, running" in out.getvalue()
     assert "late" in out.getvalue()
-    assert unfinished(results) == {}
 
 
 def test_watch_can_be_interrupted(tmp_path: Path) -> None:

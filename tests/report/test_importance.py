@@ -112,7 +112,7 @@ def test_a_swarm_spreads_what_lies_together_and_shades_by_rank() -> None:
         ["a", "b"], np.ones(2), np.column_stack([values, np.full(11, np.nan)]), np.column_stack([parts, np.zeros(11)])
     )
     (swarm,) = figure.axes[1].collections
-    places, shades = np.asarray(swarm.get_offsets()), np.ma.filled(swarm.get_array(), np.nan).reshape(-1, 2)
+    places, shades = np.asarray(swarm.get_offsets()), np.array(swarm.get_array(), dtype=float).reshape(-1, 2)
     np.testing.assert_allclose(shades[:5, 0], [0.625, 0.25, np.nan, 0.25, 0.875])
     assert np.isnan(shades[:, 1]).all()
     first, second = places[0::2, 1], places[1::2, 1]

@@ -11,14 +11,13 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from higgsbench.compare import compare, load_contenders
 from higgsbench.errors import DataError, HiggsbenchError, StoreError
 from higgsbench.inference.events import reload_events
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Picture
 from higgsbench.pages.drawing import Pictures, new_figure, style, svg_text
 from higgsbench.report import write_report
-from higgsbench.report.board import average_ranks
-from higgsbench.report.context import Context
 from higgsbench.report.events import features_of, processes_of
 from higgsbench.runs import find_run
 
@@ -164,8 +163,7 @@ def test_rows_without_models_are_named(make: Make) -> None:
 
 def test_average_ranks_are_those_of_a_comparison(make: Make) -> None:
     folder = make()
-    run = find_run(folder)
-    found = average_ranks(Context(run, reload_events(run), Pictures()))
+    found = compare(load_contenders([str(folder)])[0], replicas=200).pictures
     assert set(found) == {"ams", "auc"}
     assert found["auc"].names == ("stack", "alpha", "alpha [jets]")
     words = ", ".join(f"{n} {rank:.2f}" for n, rank in zip(found["auc"].names, found["auc"].ranks, strict=True))
