@@ -337,15 +337,10 @@ def _counted(code: Ints, w: Floats, shape: tuple[int, ...]) -> Floats:
 
 
 def binned_auc(background: Floats, signal: Floats) -> tuple[float, float, float] | None:
-    """Weighted AUC from ordered bins, events in one bin counting as ties.
+    """Weighted AUC from ordered bins (bins, 3) of each class, events in one bin counting as ties.
 
     Pairs in one bin count one half where the exact value is 0 or 1, hence an error of at most half the product of the
-    two shares, summed over the bins; bins that hold one value only (odd numbers, and missing) are exact.
-
-    Args:
-        background: (bins, 3) events, weights, squared weights, in ascending order of the feature; even numbers are
-            open bins. The bound holds for weights that are not negative.
-        signal: the same of the signal.
+    two shares, summed over the open bins (even numbers). The bound holds for weights that are not negative.
 
     Returns:
         The AUC, its standard error and the largest error that binning can have caused, or None if a class has no
@@ -366,14 +361,7 @@ def binned_auc(background: Floats, signal: Floats) -> tuple[float, float, float]
 
 
 def quantiles(weights: Floats, edges: Floats, low: float, high: float) -> tuple[float, ...]:
-    """Weighted quantiles of present values between `low` and `high`, linear inside a fine bin.
-
-    Args:
-        weights: (2 E + 1,) weight in each bin.
-        edges: (E,) fine edges.
-        low: smallest value.
-        high: largest value.
-    """
+    """Weighted quantiles of values from `low` to `high`, linear inside a bin, from the weights (2 E + 1,) in bins."""
     wanted = np.array(QUANTILES) * float(weights.sum())
     if not wanted[0] > 0.0:
         return (float("nan"),) * len(QUANTILES)

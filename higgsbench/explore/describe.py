@@ -13,22 +13,8 @@ import polars as pl
 import higgsbench.explore.counts as stats
 from higgsbench.errors import DataError
 from higgsbench.events.read import EventStream, open_events
+from higgsbench.explore import result
 from higgsbench.explore.counts import BACKGROUND, CLASS_NAMES, SIGNAL, UNLABELLED, Survey, Table, Tally
-from higgsbench.explore.result import (
-    ClassSummary,
-    ColumnInfo,
-    Correlations,
-    DriftRow,
-    Exploration,
-    FeatureSummary,
-    GroupRow,
-    MissingRow,
-    Pair,
-    SampleInfo,
-    SplitCase,
-    SplitStudy,
-    WeightSummary,
-)
 from higgsbench.metrics import ams, ams_gradient
 from higgsbench.metrics.estimates import ks_p_value
 from higgsbench.schema import ATLAS_HIGGS, DERIVED, PRIMARY, UNITS
@@ -50,7 +36,7 @@ def explore(
     test: str | Path | None = None,
     schema: TableSchema = ATLAS_HIGGS,
     subsets: Sequence[str] | None = None,
-) -> Exploration:
+) -> result.Exploration:
     """Describe an event file before any model sees it.
 
     A large file is read part by part, so it may be larger than memory. Where it has subsets, only the chosen ones are
@@ -115,16 +101,18 @@ class _Found:
     @property
     def scales(self) -> tuple[float, float, float]:
         """Factor on the weights of each class that brings its sum to the reference total; 1 where there is none."""
-        if self.references is None:
-            return 1.0, 1.0, 1.0
-        n_s, n_b = self.references
-        return n_b / float(self.tally.totals[0, BACKGROUND, 1]), n_s / float(self.tally.totals[0, SIGNAL, 1]), 1.0
+        known = None if self.references is None else _scales(self.tally.totals[0], self.references)
+        return (*(known or (1.0, 1.0)), 1.0)
 
-    def exploration(self) -> Exploration:
+    def exploration(self) -> result.Exploration:
         """Put everything together."""
         n_s, n_b = self.references or (None, None)
-        schema = self.table.schema
-        return Exploration(
+        schema, example, samples = self.table.schema, self.survey.example, range(1, 1 + len(self.others))
+        split = None
+        if self.references is not None and example is not None:
+            name, edges = self.table.features[example], self.survey.fine[example]
+            split = split_study(self.tally.folds, edges, name, self.references)
+        return result.Exploration(
             source=self.table.events.source,
             layout=schema.name,
             columns=tuple(_column(name, schema) for name in self.table.columns),
@@ -133,63 +121,58 @@ class _Found:
             group=schema.group if self.survey.groups else None,
             n_s=n_s,
             n_b=n_b,
-            groups=tuple(self._groups()),
+            groups=tuple(_group_row(number, counts, self.scales) for number, counts, _ in self._by_group()),
             weights=tuple(self._weights()),
             missing=tuple(self._missing()),
             quantile_levels=stats.QUANTILES,
             features=tuple(self._feature(place, name) for place, name in enumerate(schema.features)),
             correlations=tuple(self._correlations()),
-            drift=tuple(
-                self._drift(k, place) for k in range(1, 1 + len(self.others)) for place in range(len(schema.features))
-            ),
-            split=self._split(),
+            drift=tuple(self._drift(k, place) for k in samples for place in range(len(schema.features))),
+            split=split,
             notes=tuple(self._notes()),
         )
 
-    def _samples(self) -> Iterator[SampleInfo]:
+    def _samples(self) -> Iterator[result.SampleInfo]:
         described = " + ".join(self.survey.described) or "all events"
         for number, name in enumerate([described, *self.others]):
             counts = self.tally.totals[number, :, 0]
             known = not counts[UNLABELLED]
             signal, background = (int(counts[c]) if known else None for c in (SIGNAL, BACKGROUND))
-            yield SampleInfo(name, int(counts.sum()), signal, background, number == 0)
+            yield result.SampleInfo(name, int(counts.sum()), signal, background, number == 0)
 
-    def _groups(self) -> Iterator[GroupRow]:
-        """Yield the class balance of each group and, last, of all events."""
-        for number, counts in zip(self.survey.groups or (), self.tally.groups, strict=False):
-            yield _group_row(number, counts, self.scales)
-        yield _group_row(None, self.tally.groups.sum(axis=0), self.scales)
+    def _by_group(self) -> Iterator[tuple[int | None, Floats, Floats]]:
+        """Yield number, counts and missing values of each group and, last, of all events."""
+        counts, missing = self.tally.groups, self.tally.missing
+        yield from zip(self.survey.groups or (), counts, missing, strict=False)
+        yield None, counts.sum(axis=0), missing.sum(axis=0)
 
-    def _weights(self) -> Iterator[WeightSummary]:
+    def _weights(self) -> Iterator[result.WeightSummary]:
         """Yield the weights of each class that has events."""
         for label in _ORDER:
             counts = self.tally.totals[0, label]
             if counts[0]:
                 low, high = self.tally.weight_range[label]
                 expected, effective = float(self.scales[label] * counts[1]), _effective(counts)
-                yield WeightSummary(CLASS_NAMES[label], int(counts[0]), float(counts[1]), expected, effective,
+                yield result.WeightSummary(CLASS_NAMES[label], int(counts[0]), float(counts[1]), expected, effective,
                                     float(low), float(high), int(self.tally.negative[label]))  # fmt: skip
 
-    def _missing(self) -> Iterator[MissingRow]:
+    def _missing(self) -> Iterator[result.MissingRow]:
         """Yield the missing values of each feature that has any, by group and class."""
-        tally = self.tally
-        table: list[tuple[int | None, Floats, Floats]] = []
-        table += list(zip(self.survey.groups or (), tally.groups, tally.missing, strict=False))
-        table.append((None, tally.groups.sum(axis=0), tally.missing.sum(axis=0)))
+        labels = [label for label in _ORDER if self.tally.totals[0, label, 0]]
         for place, name in enumerate(self.table.schema.features):
-            if not tally.missing[:, :, 0, place].any():
+            if not self.tally.missing[:, :, 0, place].any():
                 continue
-            for number, counts, missing in table:
-                for label in (c for c in _ORDER if tally.totals[0, c, 0]):
+            for number, counts, missing in self._by_group():
+                for label in labels:
                     events, weight = float(counts[label, 0]), float(counts[label, 1])
                     gone, gone_weight = (float(v) for v in missing[label, :, place])
                     share = gone / events if events else None
                     weighted = gone_weight / weight if weight > 0.0 else None
                     if weighted is not None and share in (0.0, 1.0):
                         weighted = share  # free of the rounding of two sums
-                    yield MissingRow(name, number, CLASS_NAMES[label], int(events), int(gone), share, weighted)
+                    yield result.MissingRow(name, number, CLASS_NAMES[label], int(events), int(gone), share, weighted)
 
-    def _feature(self, place: int, name: str) -> FeatureSummary:
+    def _feature(self, place: int, name: str) -> result.FeatureSummary:
         """Return statistics, histograms and the AUC of a feature."""
         bins = self.tally.bins[place][0]
         classes = tuple(self._class(place, label) for label in _ORDER if bins[label, :-1, 0].any())
@@ -199,9 +182,9 @@ class _Found:
         raw = stats.binned_auc(lowest[BACKGROUND], lowest[SIGNAL])
         value, se, binning = auc or (None, None, None)
         edges = tuple(self.survey.display[place].tolist())
-        return FeatureSummary(name, UNITS.get(name), edges, classes, value, se, binning, raw[0] if raw else None)
+        return result.FeatureSummary(name, UNITS.get(name), edges, classes, value, se, binning, raw[0] if raw else None)
 
-    def _class(self, place: int, label: int) -> ClassSummary:
+    def _class(self, place: int, label: int) -> result.ClassSummary:
         bins, fine = self.tally.bins[place][0, label], self.survey.fine[place]
         w, x, xx = (float(self.tally.pairs[label, k, place, place]) for k in (1, 3, 4))
         # Adding 0.0 makes -0.0 read as 0.
@@ -211,7 +194,7 @@ class _Found:
             shift = x / w
             mean = float(self.survey.centre[place]) + shift
             std = max(xx / w - shift**2, 0.0) ** 0.5
-        return ClassSummary(
+        return result.ClassSummary(
             label=CLASS_NAMES[label],
             present=int(bins[:-1, 0].sum()),
             mean=mean,
@@ -222,7 +205,7 @@ class _Found:
             histogram=stats.histogram(bins, fine, self.survey.display[place], self.scales[label]),
         )
 
-    def _correlations(self) -> Iterator[Correlations]:
+    def _correlations(self) -> Iterator[result.Correlations]:
         """Yield the correlations of the expected mixture and of each class, or of all events without labels."""
         names, centre, (b, s, unlabelled) = self.table.features, self.survey.centre, self.tally.pairs
         # The sums of 1 stay numbers of events, those of w^2 are rescaled twice.
@@ -235,15 +218,15 @@ class _Found:
 
     def _expected(self, place: int, k: int) -> tuple[Floats, float] | None:
         """Return the bins of the expected mixture of both classes in a sample, and its effective number of events."""
-        bins, (background, signal) = self.tally.bins[place][k], self.tally.totals[k, :UNLABELLED, 1].tolist()
-        if self.references is None or self.table.weight_column is None or not (background > 0.0 and signal > 0.0):
+        bins, totals = self.tally.bins[place][k], self.tally.totals[k]
+        if self.references is None or self.table.weight_column is None or not (totals[:UNLABELLED, 1] > 0.0).all():
             return None
-        scales = (self.references[1] / background, self.references[0] / signal)
+        scales = _scales(totals, self.references)
         content = sum((s * bins[c, :-1, 1] for c, s in enumerate(scales)), np.zeros(bins.shape[1] - 1))
         squares = sum(float(s**2 * bins[c, :-1, 2].sum()) for c, s in enumerate(scales))
         return content, (float(content.sum()) ** 2 / squares if squares > 0.0 else 0.0)
 
-    def _drift(self, k: int, place: int) -> DriftRow:
+    def _drift(self, k: int, place: int) -> result.DriftRow:
         """Compare a feature of the described events with that of sample k."""
         counts, others = (self.tally.bins[place][sample][:, :, 0].sum(axis=0) for sample in (0, k))
         n, m = float(counts[:-1].sum()), float(others[:-1].sum())
@@ -260,14 +243,8 @@ class _Found:
         z = float((missing - other) / spread) if spread > 0.0 else 0.0
         limit = _ALPHA / len(self.tally.bins)
         beyond = any(v is not None and v < limit for v in (p, weighted_p, math.erfc(abs(z) / math.sqrt(2.0))))
-        return DriftRow(self.others[k - 1], self.table.features[place], ks, p, weighted, weighted_p, binning,
+        return result.DriftRow(self.others[k - 1], self.table.features[place], ks, p, weighted, weighted_p, binning,
                         float(missing), float(other), z, beyond)  # fmt: skip
-
-    def _split(self) -> SplitStudy | None:
-        example = self.survey.example
-        if self.references is None or example is None:
-            return None
-        return split_study(self.tally.folds, self.survey.fine[example], self.table.features[example], self.references)
 
     def _notes(self) -> Iterator[str]:
         """Say what could not be shown, and why."""
@@ -301,12 +278,12 @@ class _Found:
             )
 
 
-def _column(name: str, schema: TableSchema) -> ColumnInfo:
+def _column(name: str, schema: TableSchema) -> result.ColumnInfo:
     """Describe a column of the file."""
     if name in schema.features:
         role = "derived feature" if name in DERIVED else "primary feature" if name in PRIMARY else "feature"
         kind = "integer" if name in schema.integers else "decimal"
-        return ColumnInfo(name, f"{role}, group" if name == schema.group else role, kind, UNITS.get(name))
+        return result.ColumnInfo(name, f"{role}, group" if name == schema.group else role, kind, UNITS.get(name))
     roles = {
         schema.event_id: ("event number", "integer"),
         schema.label: ("label", "text"),
@@ -314,17 +291,17 @@ def _column(name: str, schema: TableSchema) -> ColumnInfo:
         schema.subset: ("subset", "text"),
         schema.subset_weight: ("weight within the subset", "decimal"),
     }
-    return ColumnInfo(name, *roles.get(name, ("group", "integer")), None)
+    return result.ColumnInfo(name, *roles.get(name, ("group", "integer")), None)
 
 
-def _group_row(number: int | None, counts: Floats, scales: Sequence[float]) -> GroupRow:
+def _group_row(number: int | None, counts: Floats, scales: Sequence[float]) -> result.GroupRow:
     events = int(counts[:, 0].sum())
     if counts[UNLABELLED, 0]:
-        return GroupRow(number, events, *(None,) * 7)
+        return result.GroupRow(number, events, *(None,) * 7)
     n_b, n_s = (int(counts[c, 0]) for c in (BACKGROUND, SIGNAL))
     b, s = (scales[c] * float(counts[c, 1]) for c in (BACKGROUND, SIGNAL))
     effective_b, effective_s = (_effective(counts[c]) for c in (BACKGROUND, SIGNAL))
-    return GroupRow(number, events, n_s, n_b, s, b, effective_s, effective_b, s / b if s and b else None)
+    return result.GroupRow(number, events, n_s, n_b, s, b, effective_s, effective_b, s / b if s and b else None)
 
 
 def _effective(counts: Floats) -> float:
@@ -354,7 +331,9 @@ def correlation_matrix(sums: Floats, centre: Floats) -> Floats:
     return np.clip(symmetric, -1.0, 1.0)
 
 
-def correlations(label: str, sums: Floats, centre: Floats, names: Sequence[str], strongest: int = 10) -> Correlations:
+def correlations(
+    label: str, sums: Floats, centre: Floats, names: Sequence[str], strongest: int = 10
+) -> result.Correlations:
     """Return the matrix and its strongest pairs, with standard errors (1 - r^2) / sqrt(effective events)."""
     r, (n, w, w2) = correlation_matrix(sums, centre), sums[:3]
     first, second = np.triu_indices(len(names), 1)
@@ -364,8 +343,8 @@ def correlations(label: str, sums: Floats, centre: Floats, names: Sequence[str],
     pairs = []
     for i, j in zip(first[order].tolist(), second[order].tolist(), strict=True):
         value, effective = float(r[i, j]), float(w[i, j] ** 2 / w2[i, j])
-        pairs.append(Pair(names[i], names[j], value, (1.0 - value**2) / effective**0.5, int(n[i, j])))
-    return Correlations(label, tuple(tuple(row) for row in r.tolist()), tuple(pairs))
+        pairs.append(result.Pair(names[i], names[j], value, (1.0 - value**2) / effective**0.5, int(n[i, j])))
+    return result.Correlations(label, tuple(tuple(row) for row in r.tolist()), tuple(pairs))
 
 
 def _best_cut(bins: Floats, scales: tuple[float, float]) -> tuple[int, bool] | None:
@@ -382,7 +361,7 @@ def _best_cut(bins: Floats, scales: tuple[float, float]) -> tuple[int, bool] | N
     return max(found, key=lambda cut: cut[0])[1:] if found else None
 
 
-def split_study(folds: Floats, edges: Floats, feature: str, totals: tuple[float, float]) -> SplitStudy | None:
+def split_study(folds: Floats, edges: Floats, feature: str, totals: tuple[float, float]) -> result.SplitStudy | None:
     """Select everything, and by the best cut on one feature, in growing random parts of the events.
 
     Args:
@@ -418,17 +397,17 @@ def split_study(folds: Floats, edges: Floats, feature: str, totals: tuple[float,
             for rescaled in (False, True):
                 used = _scales(every, totals) if rescaled else full_scales
                 cases.append(_case(parts / len(folds), selection, chosen, every, used, rescaled))
-    return SplitStudy(feature, cut, above, tuple(cases))
+    return result.SplitStudy(feature, cut, above, tuple(cases))
 
 
 def _scales(every: Floats, totals: tuple[float, float]) -> tuple[float, float]:
-    """Factors on the weights of background and signal that bring their sums to the reference totals."""
+    """Factors on the weights of background and signal that bring their sums to the totals (N_s, N_b)."""
     return totals[1] / float(every[0, 1]), totals[0] / float(every[1, 1])
 
 
 def _case(
     fraction: float, selection: str, chosen: Floats, every: Floats, scales: tuple[float, float], rescaled: bool
-) -> SplitCase:
+) -> result.SplitCase:
     """AMS with its error; with rescaling the class totals are fixed, without it they fluctuate like the selection."""
     b, s = (float(scales[c] * chosen[c, 1]) for c in (0, 1))
     variance = []
@@ -438,4 +417,4 @@ def _case(
         variance.append(max(float(scales[c] ** 2 * spread), 0.0))
     by_s, by_b = ams_gradient(s, b)
     se = float(np.sqrt(by_s[0] ** 2 * variance[1] + by_b[0] ** 2 * variance[0]))
-    return SplitCase(f"{fraction:.0%} of the events", fraction, rescaled, selection, s, b, ams(s, b), se)
+    return result.SplitCase(f"{fraction:.0%} of the events", fraction, rescaled, selection, s, b, ams(s, b), se)

@@ -17,19 +17,7 @@ from rich.text import Text
 
 import higgsbench.pages.drawing as draw
 from higgsbench import __version__
-from higgsbench.pages import (
-    Details,
-    Gallery,
-    Picture,
-    Section,
-    Table,
-    count,
-    number,
-    p_value,
-    page,
-    percent,
-    with_error,
-)
+from higgsbench.pages import Details, Gallery, Section, Table, count, number, p_value, page, percent, with_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from higgsbench.explore.result import Correlations, Exploration, FeatureSummary, SplitStudy
-    from higgsbench.pages import Part
+    from higgsbench.pages import Part, Picture
 
 _COLORS = {"signal": draw.SIGNAL, "background": draw.BACKGROUND, "unlabelled": draw.BACKGROUND}
 _SHORT = {"signal": "s", "background": "b", "unlabelled": "all"}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class ColumnInfo:
+class ColumnInfo(NamedTuple):
     """One column: its role, kind of values and unit ("" is a pure number, None unknown)."""
 
     name: str
@@ -17,8 +15,7 @@ class ColumnInfo:
     unit: str | None
 
 
-@dataclass(frozen=True)
-class SampleInfo:
+class SampleInfo(NamedTuple):
     """One sample: a subset of the file, or a second file."""
 
     name: str
@@ -28,8 +25,7 @@ class SampleInfo:
     described: bool
 
 
-@dataclass(frozen=True)
-class WeightSummary:
+class WeightSummary(NamedTuple):
     """Weights of one class of the described events; `effective` is Kish's (sum w)^2 / sum w^2."""
 
     label: str
@@ -42,8 +38,7 @@ class WeightSummary:
     negative: int
 
 
-@dataclass(frozen=True)
-class GroupRow:
+class GroupRow(NamedTuple):
     """Class balance in one group (None: all groups), in events and, rescaled to N_s and N_b, in expected events."""
 
     group: int | None
@@ -57,8 +52,7 @@ class GroupRow:
     s_over_b: float | None
 
 
-@dataclass(frozen=True)
-class MissingRow:
+class MissingRow(NamedTuple):
     """Missing values of one feature in one group (None: all) and one class."""
 
     feature: str
@@ -70,8 +64,7 @@ class MissingRow:
     weighted_share: float | None
 
 
-@dataclass(frozen=True)
-class Histogram:
+class Histogram(NamedTuple):
     """Expected events of one class in the bins of `edges`; `below` and `above` lie outside."""
 
     values: tuple[float, ...]
@@ -80,8 +73,7 @@ class Histogram:
     above: float
 
 
-@dataclass(frozen=True)
-class ClassSummary:
+class ClassSummary(NamedTuple):
     """Weighted statistics of a feature's present values in one class; quantiles to within one fine bin."""
 
     label: str
@@ -94,8 +86,7 @@ class ClassSummary:
     histogram: Histogram
 
 
-@dataclass(frozen=True)
-class FeatureSummary:
+class FeatureSummary(NamedTuple):
     """One feature by itself.
 
     Attributes:
@@ -119,8 +110,7 @@ class FeatureSummary:
     auc_missing_low: float | None
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """Correlation of two features over the events that have both."""
 
     first: str
@@ -130,8 +120,7 @@ class Pair:
     events: int
 
 
-@dataclass(frozen=True)
-class Correlations:
+class Correlations(NamedTuple):
     """Weighted correlations of one class or of the expected mixture, and the strongest of them."""
 
     label: str
@@ -139,8 +128,7 @@ class Correlations:
     strongest: tuple[Pair, ...]
 
 
-@dataclass(frozen=True)
-class DriftRow:
+class DriftRow(NamedTuple):
     """One feature in the described events against another sample.
 
     Attributes:
@@ -170,8 +158,7 @@ class DriftRow:
     flagged: bool
 
 
-@dataclass(frozen=True)
-class SplitCase:
+class SplitCase(NamedTuple):
     """AMS of one selection in one sample, with one normalisation."""
 
     sample: str
@@ -184,8 +171,7 @@ class SplitCase:
     ams_se: float
 
 
-@dataclass(frozen=True)
-class SplitStudy:
+class SplitStudy(NamedTuple):
     """Why splits must rescale weights: one cut in random fifths of the events, with and without rescaling."""
 
     feature: str
@@ -194,8 +180,7 @@ class SplitStudy:
     cases: tuple[SplitCase, ...]
 
 
-@dataclass(frozen=True)
-class Exploration:
+class Exploration(NamedTuple):
     """Everything `explore` finds.
 
     Attributes:
@@ -205,8 +190,7 @@ class Exploration:
         samples: subsets and files.
         weight: column of the weights, None where every event counts 1.
         group: name of the group column, or None.
-        n_s: reference total of signal, None without labels.
-        n_b: reference total of background.
+        n_s: reference total of signal, None without labels; n_b: of background.
         groups: class balance; the last row is the sum.
         weights: weights by class.
         missing: missing values; features without any are left out.
@@ -263,12 +247,12 @@ class Exploration:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; numbers that do not exist (NaN, infinity) become null."""
-        return {"format": "higgsbench-exploration-1", **{k: _plain(v) for k, v in asdict(self).items()}}
+        return {"format": "higgsbench-exploration-1", **_plain(self)}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
+    if hasattr(value, "_asdict"):
+        return {key: _plain(item) for key, item in value._asdict().items()}
+    if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
