@@ -7,7 +7,6 @@ Format: K. Cranmer et al., HistFactory, CERN-OPEN-2012-016; L. Heinrich, M. Feic
 from __future__ import annotations
 
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,6 @@ from higgsbench.errors import MetricError, MissingExtraError
 from higgsbench.metrics.significance import BinnedSums, bin_sums, combined_significance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from higgsbench.inference.shifts import ScoredShifts, ShiftedScores
@@ -144,8 +141,7 @@ def expected_results(workspace: dict[str, Any]) -> Expected:
         import pyhf
     except ImportError as error:
         raise MissingExtraError("fits of a HistFactory workspace", "stats") from error
-    z: float | None = None
-    band: tuple[float, ...] = ()
+    found: dict[str, Any] = {}
     problems = []
     with warnings.catch_warnings():
         # pyhf 0.7 uses a class that jsonschema has deprecated.
@@ -155,46 +151,34 @@ def expected_results(workspace: dict[str, Any]) -> Expected:
         simple = model.config.npars == 1
         optimiser = pyhf.optimize.scipy_optimizer() if simple else pyhf.optimize.minuit_optimizer(tolerance=1e-3)
         pyhf.set_backend("numpy", optimiser)
-        try:
-            z = _significance(pyhf, model)
-        except MetricError as error:
-            problems.append(f"no expected significance: {error}")
-        try:
-            band = _limits(pyhf, model)
-        except MetricError as error:
-            problems.append(f"no expected limit: {error}")
-    return Expected(z, band[2] if band else None, band, tuple(problems))
-
-
-@contextmanager
-def _failures(pyhf: Any) -> Iterator[None]:
-    try:
-        yield
-    except (pyhf.exceptions.FailedMinimization, ValueError, RuntimeError) as error:
-        raise MetricError(f"the fit of the workspace failed: {str(error).splitlines()[0]}") from error
+        for name, compute in (("significance", _significance), ("limit", _limits)):
+            try:
+                found[name] = compute(pyhf, model)
+            except (pyhf.exceptions.FailedMinimization, ValueError, RuntimeError) as error:
+                reason = f"the fit of the workspace failed: {str(error).splitlines()[0]}"
+                problems.append(f"no expected {name}: {reason}")
+    band = found.get("limit", ())
+    return Expected(found.get("significance"), band[2] if band else None, band, tuple(problems))
 
 
 def _significance(pyhf: Any, model: Any) -> float:
     config = model.config
     start = (config.suggested_init(), config.suggested_bounds(), config.suggested_fixed())
-    with _failures(pyhf):
-        q0 = float(pyhf.infer.test_statistics.q0(0.0, _asimov(model, 1.0), model, *start))
+    q0 = float(pyhf.infer.test_statistics.q0(0.0, _asimov(model, 1.0), model, *start))
     return float(np.sqrt(max(q0, 0.0)))
 
 
-def _limits(pyhf: Any, model: Any, widening: float = 1.0) -> tuple[float, ...]:
+def _limits(pyhf: Any, model: Any) -> tuple[float, ...]:
     """Find the limits within the workspace's bound, or, where the search leaves it, within a wider one."""
     bounds = list(model.config.suggested_bounds())
     low, highest = bounds[model.config.poi_index]
-    bounds[model.config.poi_index] = (low, widening * highest)
     scan, tolerances = pyhf.infer.intervals.upper_limits.toms748_scan, {"atol": _TOLERANCE, "rtol": _TOLERANCE}
+    data = _asimov(model, 0.0)
     try:
-        with _failures(pyhf):
-            _, expected = scan(_asimov(model, 0.0), model, 0.0, highest, par_bounds=bounds, **tolerances)
-    except MetricError:
-        if widening > 1.0:
-            raise
-        return _limits(pyhf, model, _WIDENING)
+        _, expected = scan(data, model, 0.0, highest, par_bounds=bounds, **tolerances)
+    except (pyhf.exceptions.FailedMinimization, ValueError, RuntimeError):
+        bounds[model.config.poi_index] = (low, _WIDENING * highest)
+        _, expected = scan(data, model, 0.0, highest, par_bounds=bounds, **tolerances)
     return tuple(float(limit) for limit in expected)
 
 
