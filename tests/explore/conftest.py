@@ -38,12 +38,18 @@ def toy_frame(n: int = 3000, seed: int = 3) -> pl.DataFrame:
     return pl.DataFrame({"x": x, "y": y, "k": k, "w": w, "truth": truth.astype(int).astype(str), "part": part})
 
 
-@pytest.fixture
-def toy(tmp_path: Path) -> tuple[Path, pl.DataFrame]:
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pl.DataFrame]:
+    """A file and what it holds."""
     frame = toy_frame()
-    path = tmp_path / "toy.csv"
+    path = tmp_path_factory.mktemp("toy") / "toy.csv"
     frame.write_csv(path)
     return path, frame
+
+
+@pytest.fixture(scope="session")
+def toy_found(toy: tuple[Path, pl.DataFrame]) -> Exploration:
+    return explore(toy[0], schema=TOY)
 
 
 @pytest.fixture(scope="session")

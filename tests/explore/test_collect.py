@@ -21,75 +21,58 @@ from . import reference
 from .conftest import TOY, toy_frame
 
 
-def described(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.filter(pl.col("part") == "t")
+def described(frame: pl.DataFrame, label: str = "all", feature: str = "x") -> pl.DataFrame:
+    """Described events of a class in which a feature is present."""
+    frame = frame.filter(pl.col("part") == "t", pl.col(feature) != -999.0)
+    return frame if label == "all" else frame.filter(truth="1" if label == "signal" else "0")
 
 
 def lists(frame: pl.DataFrame, *names: str) -> list[list[float]]:
     return [frame[name].cast(pl.Float64).to_list() for name in names]
 
 
+Toy = tuple[Path, pl.DataFrame]
+
+
 class TestToy:
-    def test_moments_and_extremes_equal_the_plain_formulas(self, toy: tuple[Path, pl.DataFrame]) -> None:
-        found = explore(toy[0], schema=TOY)
-        for feature in found.features:
+    def test_moments_extremes_and_histograms_equal_the_plain_ones(self, toy: Toy, toy_found: Exploration) -> None:
+        for feature in toy_found.features:
             for summary in feature.classes:
-                truth = "1" if summary.label == "signal" else "0"
-                rows = described(toy[1]).filter((pl.col("truth") == truth) & (pl.col(feature.name) != -999.0))
-                x, w = lists(rows, feature.name, "w")
+                x, w = lists(described(toy[1], summary.label, feature.name), feature.name, "w")
                 assert summary.present == len(x)
                 assert summary.mean == pytest.approx(reference.mean(x, w), rel=1e-9, abs=1e-12)
                 assert summary.std == pytest.approx(reference.std(x, w), rel=1e-9)
                 assert (summary.minimum, summary.maximum) == (min(x), max(x))
-
-    def test_histograms_equal_numpy_and_lose_no_weight(self, toy: tuple[Path, pl.DataFrame]) -> None:
-        found = explore(toy[0], schema=TOY)
-        frame = described(toy[1])
-        n_s = frame.filter(truth="1")["w"].sum()
-        for feature in found.features:
-            for summary in feature.classes:
-                rows = frame.filter(pl.col("truth") == ("1" if summary.label == "signal" else "0"))
-                rows = rows.filter(pl.col(feature.name) != -999.0)
-                x, w = rows[feature.name].to_numpy(), rows["w"].to_numpy()
-                expected, _ = np.histogram(x, np.array(feature.edges), weights=w)
-                np.testing.assert_allclose(summary.histogram.values, expected, rtol=1e-9, atol=1e-12)
                 bars = summary.histogram
-                assert sum(bars.values) + bars.below + bars.above == pytest.approx(w.sum(), rel=1e-12)
-                squares, _ = np.histogram(x, np.array(feature.edges), weights=w**2)
-                np.testing.assert_allclose(bars.variances, squares, rtol=1e-9, atol=1e-12)
-        assert found.n_s == pytest.approx(n_s)
+                for found, weights in ((bars.values, np.array(w)), (bars.variances, np.array(w) ** 2)):
+                    expected, _ = np.histogram(x, np.array(feature.edges), weights=weights)
+                    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+                assert sum(bars.values) + bars.below + bars.above == pytest.approx(sum(w), rel=1e-12)
+        assert toy_found.n_s == pytest.approx(described(toy[1], "signal")["w"].sum())
 
-    def test_correlations_use_the_events_that_have_both(self, toy: tuple[Path, pl.DataFrame]) -> None:
-        found = explore(toy[0], schema=TOY)
-        for part in found.correlations:
-            rows = described(toy[1]).filter(pl.col("y") != -999.0)
-            if part.label != "all":
-                rows = rows.filter(pl.col("truth") == ("1" if part.label == "signal" else "0"))
-            x, y, w = lists(rows, "x", "y", "w")
+    def test_correlations_use_the_events_that_have_both(self, toy: Toy, toy_found: Exploration) -> None:
+        for part in toy_found.correlations:
+            x, y, w = lists(described(toy[1], part.label, "y"), "x", "y", "w")
             assert part.matrix[0][1] == pytest.approx(reference.correlation(x, y, w), rel=1e-9)
             assert part.matrix[1][0] == part.matrix[0][1]
             assert part.matrix[0][0] == pytest.approx(1.0)
 
-    def test_auc_is_exact_where_every_value_has_its_bin(self, toy: tuple[Path, pl.DataFrame]) -> None:
-        feature = explore(toy[0], schema=TOY).features[0]
-        frame = described(toy[1])
-        y = (frame["truth"] == "1").to_numpy()
-        exact = roc_auc(y, frame["x"].to_numpy(), frame["w"].to_numpy())
+    def test_auc_is_exact_where_every_value_has_its_bin(self, toy: Toy, toy_found: Exploration) -> None:
+        feature, frame = toy_found.features[0], described(toy[1])
+        exact = roc_auc((frame["truth"] == "1").to_numpy(), frame["x"].to_numpy(), frame["w"].to_numpy())
         assert feature.auc_binning == 0.0
         assert feature.auc == pytest.approx(exact.value, abs=1e-12)
         assert feature.auc_se == pytest.approx(np.sqrt(np.sum(exact.influence**2)), rel=1e-9)
 
-    def test_drift_equals_the_plain_distance(self, toy: tuple[Path, pl.DataFrame]) -> None:
-        found = explore(toy[0], schema=TOY)
-        here, there = (toy[1].filter(part=p) for p in "tv")
-        ones = [1.0] * here.height, [1.0] * there.height
-        row = next(r for r in found.drift if r.feature == "x")
-        distance = reference.ks(lists(here, "x")[0], ones[0], lists(there, "x")[0], ones[1])
+    def test_drift_equals_the_plain_distance(self, toy: Toy, toy_found: Exploration) -> None:
+        (here,), (there,) = (lists(toy[1].filter(part=p), "x") for p in "tv")
+        row = next(r for r in toy_found.drift if r.feature == "x")
+        distance = reference.ks(here, [1.0] * len(here), there, [1.0] * len(there))
         assert row.ks == pytest.approx(distance, abs=1e-12)
         assert row.ks_binning <= 0.05
-        assert not any(r.flagged for r in found.drift)
+        assert not any(r.flagged for r in toy_found.drift)
 
-    def test_drift_finds_a_shift_and_new_holes(self, toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+    def test_drift_finds_a_shift_and_new_holes(self, toy: Toy, tmp_path: Path) -> None:
         other = toy_frame(seed=4).with_columns(
             x=pl.when(pl.int_range(pl.len()) % 5 == 0).then(-999.0).otherwise(pl.col("x")), y=pl.col("x") + 0.5
         )
@@ -101,11 +84,10 @@ class TestToy:
         assert [s.name for s in found.samples] == ["t + v", "test.csv"]
         assert found.samples[1].signal is None
 
-    def test_missing_counts_and_shares(self, toy: tuple[Path, pl.DataFrame]) -> None:
-        found = explore(toy[0], schema=TOY)
-        assert {r.feature for r in found.missing} == {"y"}
-        for row in found.missing:
-            rows = described(toy[1]).filter(pl.col("truth") == ("1" if row.label == "signal" else "0"))
+    def test_missing_counts_and_shares(self, toy: Toy, toy_found: Exploration) -> None:
+        assert {r.feature for r in toy_found.missing} == {"y"}
+        for row in toy_found.missing:
+            rows = described(toy[1], row.label)
             if row.group is not None:
                 rows = rows.filter(k=row.group)
             gone = rows.filter(y=-999.0)
@@ -113,55 +95,45 @@ class TestToy:
             assert row.weighted_share == pytest.approx(float(gone["w"].sum()) / float(rows["w"].sum()))
 
     def test_small_and_large_parts_give_the_same(
-        self, toy: tuple[Path, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
+        self, toy: Toy, toy_found: Exploration, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        whole = explore(toy[0], schema=TOY)
         monkeypatch.setattr("higgsbench.explore.counts.PART", 7)
         monkeypatch.setattr("higgsbench.explore.describe.open_events", partial(open_events, large=0))
-        parts = explore(toy[0], schema=TOY)
-        a, b = (_flat(found.to_dict()) for found in (whole, parts))
+        a, b = (_flat(found.to_dict()) for found in (toy_found, explore(toy[0], schema=TOY)))
         assert a.keys() == b.keys()
         for key, value in a.items():
             assert b[key] == (pytest.approx(value, rel=1e-9, abs=1e-9) if isinstance(value, float) else value), key
 
     def test_a_large_file_is_described_by_a_sample_of_its_rows(
-        self, toy: tuple[Path, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
+        self, toy: Toy, toy_found: Exploration, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        whole = explore(toy[0], schema=TOY)
         monkeypatch.setattr("higgsbench.explore.counts._SAMPLE", 500)
         sampled = explore(toy[0], schema=TOY)
-        assert sampled.groups == whole.groups
-        for ours, theirs in zip(sampled.features, whole.features, strict=True):
+        assert sampled.groups == toy_found.groups
+        for ours, theirs in zip(sampled.features, toy_found.features, strict=True):
             for a, b in zip(ours.classes, theirs.classes, strict=True):
                 assert a.mean == pytest.approx(b.mean, rel=1e-9, abs=1e-9)
                 assert a.quantiles == pytest.approx(b.quantiles, abs=0.1)
             assert ours.auc == pytest.approx(theirs.auc, abs=(ours.auc_binning or 0.0) + 1e-9)
 
-    def test_csv_gzip_and_parquet_give_the_same(self, toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+    def test_zipped_text_and_parquet_give_the_same(self, toy: Toy, toy_found: Exploration, tmp_path: Path) -> None:
         zipped, parquet = tmp_path / "toy.csv.gz", tmp_path / "toy.parquet"
         zipped.write_bytes(gzip.compress(toy[0].read_bytes()))
         toy[1].write_parquet(parquet)
-        results = [explore(p, schema=TOY).to_dict() for p in (toy[0], zipped, parquet)]
-        for result in results:
-            del result["source"]
-        assert results[0] == results[1] == results[2]
+        for path in (zipped, parquet):
+            assert {**explore(path, schema=TOY).to_dict(), "source": toy_found.source} == toy_found.to_dict()
 
-    def test_split_study_is_the_ams_of_its_numbers(self, toy: tuple[Path, pl.DataFrame]) -> None:
-        found = explore(toy[0], schema=TOY)
-        assert found.split is not None
-        for case in found.split.cases:
+    def test_split_study_is_the_ams_of_its_numbers(self, toy: Toy, toy_found: Exploration) -> None:
+        study, frame = toy_found.split, described(toy[1])
+        assert study is not None
+        for case in study.cases:
             assert case.ams == pytest.approx(ams(case.s, case.b))
-        whole = [c for c in found.split.cases if c.fraction == 1.0 and c.selection != "all events"]
-        frame = described(toy[1])
-        x = frame[found.split.feature].to_numpy()
-        chosen = x >= found.split.cut if found.split.above else x < found.split.cut
-        y = (frame["truth"] == "1").to_numpy()
-        assert found.n_s is not None
-        assert found.n_b is not None
-        w = evaluation_weights(y, frame["w"].to_numpy(), found.n_s, found.n_b)
-        assert whole[0].s == pytest.approx(w[chosen & y].sum())
-        assert whole[0].b == pytest.approx(w[chosen & ~y].sum())
-        raw, rescaled = (c for c in found.split.cases if c.fraction == 0.2 and c.selection == "all events")
+        whole = next(c for c in study.cases if c.fraction == 1.0 and c.selection != "all events")
+        x, y = frame[study.feature].to_numpy(), (frame["truth"] == "1").to_numpy()
+        chosen = x >= study.cut if study.above else x < study.cut
+        w = evaluation_weights(y, frame["w"].to_numpy(), toy_found.n_s or 0.0, toy_found.n_b or 0.0)
+        assert (whole.s, whole.b) == pytest.approx((w[chosen & y].sum(), w[chosen & ~y].sum()))
+        raw, rescaled = (c for c in study.cases if c.fraction == 0.2 and c.selection == "all events")
         assert raw.ams < 0.6 * rescaled.ams
 
 
@@ -174,7 +146,7 @@ def _flat(value: object, key: str = "") -> dict[str, object]:
 
 
 class TestLayouts:
-    def test_unlabelled_events_say_what_is_left_out(self, toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+    def test_unlabelled_events_say_what_is_left_out(self, toy: Toy, tmp_path: Path) -> None:
         path = tmp_path / "test.csv"
         toy[1].drop("truth", "w", "part").write_csv(path)
         found = explore(path, schema=TOY)
@@ -194,13 +166,13 @@ class TestLayouts:
         assert found.columns[1].unit is None
         assert len(found.notes) == 4
 
-    def test_one_class_only(self, toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+    def test_one_class_only(self, toy: Toy, tmp_path: Path) -> None:
         toy[1].filter(truth="0").write_csv(tmp_path / "b.csv")
         found = explore(tmp_path / "b.csv", schema=TOY)
         assert not found.labelled
         assert any("One class" in note for note in found.notes)
 
-    def test_columns_that_are_constant_or_empty(self, toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
+    def test_columns_that_are_constant_or_empty(self, toy: Toy, tmp_path: Path) -> None:
         toy[1].with_columns(x=pl.lit(2.5), y=pl.lit(-999.0)).write_csv(tmp_path / "c.csv")
         found = explore(tmp_path / "c.csv", schema=TOY)
         x, y, _ = found.features
@@ -235,7 +207,7 @@ class TestLayouts:
     [((), ["u"], "no event in subset 'u'; it has t, v"), (("part",), ["t"], "no subset column")],
 )
 def test_an_absent_subset(
-    toy: tuple[Path, pl.DataFrame], tmp_path: Path, left_out: tuple[str, ...], subsets: list[str], message: str
+    toy: Toy, tmp_path: Path, left_out: tuple[str, ...], subsets: list[str], message: str
 ) -> None:
     toy[1].drop(left_out).write_csv(tmp_path / "p.csv")
     with pytest.raises(DataError, match=message):
@@ -264,8 +236,13 @@ class TestRealSample:
         for group, share in ((0, 1.0), (1, 1.0), (2, 0.0), (3, 0.0)):
             assert rows["DER_deltaeta_jet_jet", group, "signal"].weighted_share == share
 
-    def test_auc_within_the_stated_error(self, sample_found: Exploration, sample_file: Path) -> None:
+    def test_effective_events_and_auc_within_the_stated_error(
+        self, sample_found: Exploration, sample_file: Path
+    ) -> None:
         events = load_events(sample_file, cache=False)
+        for summary in sample_found.weights:
+            w = events.weight[events.y == (summary.label == "signal")]
+            assert summary.effective == pytest.approx(effective_sample_size(w), rel=1e-6)
         for feature in sample_found.features:
             x = events.frame[feature.name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
             present = ~np.isnan(x)
@@ -276,12 +253,6 @@ class TestRealSample:
             assert abs(feature.auc - exact) <= feature.auc_binning + 1e-9
             raw = roc_auc(events.y, np.where(present, x, -999.0), events.weight).value
             assert feature.auc_missing_low == pytest.approx(raw, abs=2e-4)
-
-    def test_effective_events(self, sample_found: Exploration, sample_file: Path) -> None:
-        events = load_events(sample_file, cache=False)
-        for summary in sample_found.weights:
-            w = events.weight[events.y == (summary.label == "signal")]
-            assert summary.effective == pytest.approx(effective_sample_size(w), rel=1e-6)
 
     def test_angles_are_shown_over_the_full_turn(self, sample_found: Exploration) -> None:
         feature = next(f for f in sample_found.features if f.name == "PRI_tau_phi")

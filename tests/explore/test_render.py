@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import builtins
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,14 @@ from higgsbench.schema import TableSchema
 from .conftest import TOY, toy_frame
 
 
+@pytest.fixture
+def render_page() -> Callable[[Exploration], str]:
+    pytest.importorskip("mplhep", reason="needs the extra 'report'")
+    from higgsbench.explore.display import render_page
+
+    return render_page
+
+
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
 def test_terminal_lines_fit(width: int, sample_found: Exploration) -> None:
     text = render_terminal(sample_found, width)
@@ -26,43 +35,32 @@ def test_terminal_lines_fit(width: int, sample_found: Exploration) -> None:
     assert "\x1b" not in text
 
 
-def test_terminal_answers_every_question(toy: tuple[Path, pl.DataFrame]) -> None:
-    text = render_terminal(explore(toy[0], schema=TOY), 100)
-    headings = (
-        "Columns",
-        "Class balance and weights",
-        "Weights: w",
-        "Missing values",
-        "Features",
-        "Drift: t against v",
-    )
-    for heading in (*headings, "Strongest", "Why splits"):
+def test_terminal_answers_every_question(toy_found: Exploration) -> None:
+    text = render_terminal(toy_found, 100)
+    for heading in ("Columns", "Class balance and weights", "Weights: w", "Missing values", "Features",
+                    "Drift: t against v", "Strongest", "Why splits"):  # fmt: skip
         assert heading in text
 
 
-def test_names_are_never_markup(tmp_path: Path) -> None:
+def test_names_are_never_markup(tmp_path: Path, render_page: Callable[[Exploration], str]) -> None:
     name = "[red]<b>&x"
-    schema = TableSchema(name="<i>odd</i>", features=(name, "y"), label="truth", signal="1")
+    schema = TableSchema(name="<i>odd</i>", features=(name, "y"), label="truth", signal="1", background="0")
     path = tmp_path / "odd & <new>.csv"
     frame = toy_frame().filter(pl.col("y") != -999.0)
     frame.select(pl.col("truth"), pl.col("x").alias(name), "y").write_csv(path)
-    schema = TableSchema(name=schema.name, features=schema.features, label="truth", signal="1", background="0")
     found = explore(path, schema=schema)
     assert name in render_terminal(found, 120)
-    pytest.importorskip("mplhep", reason="needs the extra 'report'")
-    from higgsbench.explore.display import render_page
-
     page = render_page(found)
     assert "<b>" not in page
     assert "<new>" not in page
     assert "[red]&lt;b&gt;&amp;x" in page
 
 
-def test_page_is_self_contained_and_accessible(toy: tuple[Path, pl.DataFrame]) -> None:
-    pytest.importorskip("mplhep", reason="needs the extra 'report'")
-    from higgsbench.explore.display import render_page
-
-    text = render_page(explore(toy[0], schema=TOY))
+def test_page_is_self_contained_accessible_and_the_same_twice(
+    toy_found: Exploration, render_page: Callable[[Exploration], str]
+) -> None:
+    text = render_page(toy_found)
+    assert render_page(toy_found) == text
     images = re.findall(r'<img src="([^"]*)" alt="([^"]*)"', text)
     assert len(images) == text.count("<img") == 10
     assert all(alt and source.startswith("data:image/svg+xml;base64,") for source, alt in images)
@@ -71,20 +69,8 @@ def test_page_is_self_contained_and_accessible(toy: tuple[Path, pl.DataFrame]) -
     assert not re.search("<(script|link|iframe)", text)
 
 
-@pytest.mark.slow
-def test_same_data_same_page(toy: tuple[Path, pl.DataFrame]) -> None:
-    pytest.importorskip("mplhep", reason="needs the extra 'report'")
-    from higgsbench.explore.display import render_page
-
-    found = explore(toy[0], schema=TOY)
-    assert render_page(found) == render_page(found)
-
-
-def test_page_of_unlabelled_events(toy: tuple[Path, pl.DataFrame], tmp_path: Path) -> None:
-    pytest.importorskip("mplhep", reason="needs the extra 'report'")
-    from higgsbench.explore.display import render_page
-
-    toy[1].drop("truth", "w", "part").write_csv(tmp_path / "test.csv")
+def test_page_of_unlabelled_events(tmp_path: Path, render_page: Callable[[Exploration], str]) -> None:
+    toy_frame().drop("truth", "w", "part").write_csv(tmp_path / "test.csv")
     found = explore(tmp_path / "test.csv", schema=TOY)
     text = render_page(found)
     assert "no column truth" in text

@@ -1,15 +1,28 @@
-"""Unrounded random events, so that symmetries hold to float64."""
-
 from __future__ import annotations
 
 import numpy as np
 import polars as pl
+import pytest
 
 from higgsbench.events.derived import derive
-from higgsbench.schema import FEATURES, STRUCTURALLY_MISSING
+from higgsbench.features import resolve_features
+from higgsbench.features.sets import evaluate
+from higgsbench.schema import ATLAS_HIGGS, FEATURES, STRUCTURALLY_MISSING
+
+
+@pytest.fixture
+def two_jets() -> pl.DataFrame:
+    return random_events(3, 50).filter(pl.col("PRI_jet_num") == 2).head(1)
+
+
+def changed(name: str, event: pl.DataFrame, **changes: float | None) -> dict[str, float | None]:
+    """Features of a set for one event with other values in some columns."""
+    event = event.with_columns(pl.lit(value, pl.Float64).alias(column) for column, value in changes.items())
+    return evaluate(event, resolve_features(ATLAS_HIGGS, name=name).expressions).row(0, named=True)
 
 
 def random_events(seed: int, n: int) -> pl.DataFrame:
+    """Unrounded events, so that symmetries hold to float64."""
     rng = np.random.default_rng(seed)
     columns = {"PRI_jet_num": rng.integers(0, 4, n).astype(float)}
     for prefix, floor in (("tau", 20), ("lep", 26), ("jet_leading", 30), ("jet_subleading", 30)):

@@ -23,7 +23,7 @@ from higgsbench.features.quantity import (
 )
 from higgsbench.features.sets import evaluate
 from higgsbench.schema import ATLAS_HIGGS
-from tests.features.conftest import random_events
+from tests.features.conftest import changed, random_events
 
 Row = dict[str, Any]
 
@@ -153,44 +153,27 @@ def test_every_feature_is_documented(name: str) -> None:
 
 
 def test_against_vector() -> None:
-    rng = np.random.default_rng(0)
-    columns = {
-        f"{q}{i}": rng.uniform(low, high, 2000)
-        for i in (1, 2)
-        for q, low, high in (("pt", 20, 300), ("eta", -4.5, 4.5), ("phi", -math.pi, math.pi))
-    }
+    rng, coordinates = np.random.default_rng(0), ("pt", "eta", "phi")
+    limits = {"pt": (20, 300), "eta": (-4.5, 4.5), "phi": (-math.pi, math.pi)}
+    columns = {f"{c}{i}": rng.uniform(*limits[c], 2000) for i in (1, 2) for c in coordinates}
     a, b = (Momentum.polar(f"o{i}", pl.col(f"pt{i}"), pl.col(f"phi{i}"), pl.col(f"eta{i}")) for i in (1, 2))
-    u: Any
-    v: Any
-    u, v = (
-        vector.array(
-            {"pt": columns[f"pt{i}"], "eta": columns[f"eta{i}"], "phi": columns[f"phi{i}"], "mass": np.zeros(2000)}
-        )
-        for i in (1, 2)
-    )
-    found = pl.DataFrame(columns).select(
-        dphi=abs_delta_phi(a, b),
-        deta=abs_delta_eta(a, b),
-        dr=delta_r(a, b),
-        mass=invariant_mass(a, b),
-        mt=transverse_mass_squared(a, b).sqrt(),
-        px=a.px,
-        py=a.py,
-        pz=a.pz,
-    )
+    objects: list[Any] = [
+        vector.array({"mass": np.zeros(2000), **{c: columns[f"{c}{i}"] for c in coordinates}}) for i in (1, 2)
+    ]
+    u, v = objects
     transverse = np.sqrt(np.maximum((u.pt + v.pt) ** 2 - ((u.px + v.px) ** 2 + (u.py + v.py) ** 2), 0))
-    expected = {
-        "dphi": np.abs(u.deltaphi(v)),
-        "deta": np.abs(u.deltaeta(v)),
-        "dr": u.deltaR(v),
-        "mass": (u + v).mass,
-        "mt": transverse,
-        "px": u.px,
-        "py": u.py,
-        "pz": u.pz,
-    }
-    for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-6, err_msg=name)
+    for expression, expected in (
+        (abs_delta_phi(a, b), np.abs(u.deltaphi(v))),
+        (abs_delta_eta(a, b), np.abs(u.deltaeta(v))),
+        (delta_r(a, b), u.deltaR(v)),
+        (invariant_mass(a, b), (u + v).mass),
+        (transverse_mass_squared(a, b).sqrt(), transverse),
+        (a.px, u.px),
+        (a.py, u.py),
+        (a.pz, u.pz),
+    ):
+        found = pl.DataFrame(columns).select(expression.alias("x"))["x"]
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6, err_msg=str(expression))
 
 
 def test_wrap_is_half_open() -> None:
@@ -199,46 +182,24 @@ def test_wrap_is_half_open() -> None:
     assert found == pytest.approx([plain_wrap(x) for x in angles], abs=1e-12)
 
 
-def one(frame: pl.DataFrame, **changes: float | None) -> dict[str, float | None]:
-    changed = frame.with_columns(pl.lit(v, pl.Float64).alias(k) for k, v in changes.items())
-    return evaluate(changed, resolve_features(ATLAS_HIGGS, name="physics").expressions).row(0, named=True)
-
-
-@pytest.fixture
-def event() -> pl.DataFrame:
-    return random_events(3, 50).filter(pl.col("PRI_jet_num") == 2).head(1)
-
-
 @pytest.mark.parametrize("lep", [1.0, 1.0 - math.pi, 1.0 + math.pi, 1.0005])
-def test_no_collinear_mass_for_a_lepton_in_line_with_the_tau(event: pl.DataFrame, lep: float) -> None:
-    found = one(event, PRI_tau_phi=1.0, PRI_lep_phi=lep)
+def test_no_collinear_mass_for_a_lepton_in_line_with_the_tau(two_jets: pl.DataFrame, lep: float) -> None:
+    found = changed("physics", two_jets, PRI_tau_phi=1.0, PRI_lep_phi=lep)
     assert found["x_tau"] is None
     assert found["x_lep"] is None
     assert found["mass_collinear"] is None
     assert all(v is None or math.isfinite(v) for v in found.values())
 
 
-def test_projections_back_to_back_are_continuous(event: pl.DataFrame) -> None:
-    exact = one(event, PRI_tau_phi=1.0, PRI_lep_phi=1.0 + math.pi, PRI_met_phi=2.0)
-    nearly = one(event, PRI_tau_phi=1.0, PRI_lep_phi=1.0 + math.pi - 1e-4, PRI_met_phi=2.0)
+def test_projections_back_to_back_are_continuous(two_jets: pl.DataFrame) -> None:
+    exact = changed("physics", two_jets, PRI_tau_phi=1.0, PRI_lep_phi=1.0 + math.pi, PRI_met_phi=2.0)
+    nearly = changed("physics", two_jets, PRI_tau_phi=1.0, PRI_lep_phi=1.0 + math.pi - 1e-4, PRI_met_phi=2.0)
     for name in ("pzeta_vis", "pzeta_miss", "pzeta"):
         assert exact[name] == pytest.approx(nearly[name], abs=0.1)
 
 
-def test_what_needs_mmc_or_jets_is_null_without(event: pl.DataFrame) -> None:
-    found = one(event, DER_mass_MMC=None)
-    assert found["mmc_over_vis"] is None
-    jets = [f"PRI_jet_{which}_{part}" for which in ("leading", "subleading") for part in ("pt", "eta", "phi")]
-    none = one(event, **dict.fromkeys(jets), PRI_jet_num=0.0)
-    absent = {name for name, value in none.items() if value is None}
-    assert {n for n in none if "jet1" in n or "jet2" in n or n in ("dphi_h_jj", "tau_eta_centrality")} <= absent
-    one_jet = one(event, **dict.fromkeys(jets[3:]), PRI_jet_num=1.0)
-    assert one_jet["dr_tau_jet1"] is not None
-    assert one_jet["dr_tau_jet2"] is None
-
-
-def test_jets_at_equal_eta_have_no_gap(event: pl.DataFrame) -> None:
-    found = one(event, PRI_jet_leading_eta=1.0, PRI_jet_subleading_eta=1.0, PRI_tau_eta=0.5)
+def test_jets_at_equal_eta_have_no_gap(two_jets: pl.DataFrame) -> None:
+    found = changed("physics", two_jets, PRI_jet_leading_eta=1.0, PRI_jet_subleading_eta=1.0, PRI_tau_eta=0.5)
     assert found["tau_eta_centrality"] == 0
-    inside = one(event, PRI_jet_leading_eta=1.0, PRI_jet_subleading_eta=1.0, PRI_tau_eta=1.0)
+    inside = changed("physics", two_jets, PRI_jet_leading_eta=1.0, PRI_jet_subleading_eta=1.0, PRI_tau_eta=1.0)
     assert inside["tau_eta_centrality"] is None  # 0/0

@@ -63,17 +63,12 @@ def test_a_registered_set_is_used_like_any_other() -> None:
         ((pl.col("PRI_met") * pl.col("Weight")).alias("f"), "uses Weight, which cannot be a feature"),
         (pl.col("PRI_mett").alias("f"), "the layout atlas-higgs-2014 lacks: PRI_mett"),
         ("PRI_met", "has a str where a Polars expression"),
+        ([pl.col("PRI_met"), pl.col("PRI_tau_pt").alias("PRI_met")], "two features named 'PRI_met'"),
     ],
 )
-def test_refused(expression: pl.Expr, message: str) -> None:
-    register(expression)
+def test_refused(expression: pl.Expr | list[pl.Expr], message: str) -> None:
+    register(*(expression if isinstance(expression, list) else [expression]))
     with pytest.raises(ConfigError, match=message):
-        resolve_features(ATLAS_HIGGS, name="mine")
-
-
-def test_names_are_unique() -> None:
-    register(pl.col("PRI_met"), pl.col("PRI_tau_pt").alias("PRI_met"))
-    with pytest.raises(ConfigError, match="two features named 'PRI_met'"):
         resolve_features(ATLAS_HIGGS, name="mine")
 
 
