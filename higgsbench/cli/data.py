@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from higgsbench.cli import options as opt
-from higgsbench.pages import count
+from higgsbench.pages import Table, count
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
+    from rich.table import Table as RichTable
     from rich.text import Text
 
     from higgsbench.events.validate import RuleResult, ValidationReport
@@ -189,25 +189,31 @@ def info(file: Path, form: str) -> None:
         return
     out = opt.console()
     out.print(_summary(found, opt.file_size(file.expanduser())))
-    numbers = ("events", "signal", "background", "sum of signal weights", "sum of background weights")
-    rows = (
+    headings = ("subset", "events", "signal", "background", "sum of signal weights", "sum of background weights")
+    rows = [
         (
             row["name"],
-            *(count(row[name]) for name in numbers[:3]),
+            *(count(row[name]) for name in headings[1:4]),
             *("-" if w is None else f"{w:,.3f}" for w in (row["signal_weight"], row["background_weight"])),
         )
         for row in found["subsets"]
-    )
-    out.print(opt.plain_table(("subset", *numbers), rows, right=range(1, 6), title="Subsets"))
-    if found["missing"]:
-        out.print(_missing(found))
+    ]
+    Table("Subsets", headings, rows).show(out)
+    alike: dict[tuple[int, ...], list[str]] = {}  # columns with the same counts share a row
+    for name, counts in found["missing"].items():
+        alike.setdefault(tuple(counts.values()), []).append(name)
+    if alike:
+        by_group = [f"{group} ({events:,} events)" for group, events in found["groups"].items()] or ["events"]
+        rows = [("\n".join(names), *map(count, numbers)) for numbers, names in alike.items()]
+        title = "Missing values" + (" by jet number" if found["groups"] else "")
+        Table(title, ("columns", *by_group), rows).show(out)
 
 
-def _summary(info: dict[str, Any], size: str) -> Table:
-    from rich.table import Table
+def _summary(info: dict[str, Any], size: str) -> RichTable:
+    from rich.table import Table as RichTable
 
     columns = info["columns"]
-    table = Table(show_header=False, box=None)
+    table = RichTable(show_header=False, box=None)
     table.add_row("file", f"{info['source']} ({size})")
     table.add_row("layout", info["layout"])
     table.add_row("events", f"{info['rows']:,}")
@@ -216,17 +222,6 @@ def _summary(info: dict[str, Any], size: str) -> Table:
     table.add_row("weights", info["weight"] or "none: every event counts 1")
     table.add_row("content", info["digest"])
     return table
-
-
-def _missing(info: dict[str, Any]) -> Table:
-    """Missing values by jet number; columns with the same counts share a line."""
-    headings = [f"{group} ({count:,} events)" for group, count in info["groups"].items()] or ["events"]
-    alike: dict[tuple[int, ...], list[str]] = {}
-    for name, counts in info["missing"].items():
-        alike.setdefault(tuple(counts.values()), []).append(name)
-    rows = (("\n".join(names), *(f"{n:,}" for n in numbers)) for numbers, names in alike.items())
-    title = "Missing values" + (" by jet number" if info["groups"] else "")
-    return opt.plain_table(("columns", *headings), rows, right=range(1, 1 + len(headings)), title=title)
 
 
 @opt.command("validate", "data validate training.csv --strict")
@@ -253,18 +248,18 @@ def validate(ctx: click.Context, file: Path, strict: bool, rows: int, form: str)
 
 
 def _show(out: Console, report: ValidationReport, *, strict: bool) -> None:
-    from rich.text import Text
-
-    rows: list[tuple[str | Text, ...] | None] = []
-    for _, group in itertools.groupby(report.results, key=lambda result: result.rule.group):
-        for result in group:
-            outcome = Text(result.status, style=_COLOURS[result.status])
-            rule = (result.rule.name, result.rule.description, count(result.checked), count(result.offenders), outcome)
-            rows.append(rule)
-        rows.append(None)
-    titles = ("rule", "statement", "checked", "offenders", "outcome")
-    title = f"{report.source}: {opt.quantity(report.rows, 'event')}"
-    out.print(opt.plain_table(titles, rows, right=(2, 3), title=title))
+    rows = [
+        (result.rule.name, result.rule.description, count(result.checked), count(result.offenders), result.status)
+        for result in report.results
+    ]
+    Table(
+        f"{report.source}: {opt.quantity(report.rows, 'event')}",
+        ("rule", "statement", "checked", "offenders", "outcome"),
+        rows,
+        text=(0, 1, 4),
+        marks=[{"violated": "failed"}.get(result.status, result.status) for result in report.results],
+        rules=[at for at, (a, b) in enumerate(pairwise(report.results)) if a.rule.group != b.rule.group],
+    ).show(out)
     for result in report.results:
         if result.first:
             _show_rows(out, result)

@@ -13,10 +13,9 @@ import click
 from higgsbench.files import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from rich.console import Console, RenderableType
-    from rich.table import Table
+    from rich.console import Console
 
     from higgsbench.events.shifts import Shifts
 
@@ -178,27 +177,6 @@ def console(*, stderr: bool = False, width: int = 160) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     own = None if stream.isatty() or "COLUMNS" in os.environ else width
     return Console(width=own, stderr=stderr, highlight=False, markup=False, emoji=False)
-
-
-def plain_table(
-    titles: Sequence[str],
-    rows: Iterable[Sequence[RenderableType] | None],
-    *,
-    right: Container[int] = (),
-    title: str | None = None,
-) -> Table:
-    """Return a table with bold headings; the columns of `right` are aligned to the right, None is a rule."""
-    from rich.table import Table
-
-    table = Table(header_style="bold", title=title, title_justify="left")
-    for i, heading in enumerate(titles):
-        table.add_column(heading, justify="right" if i in right else "left", overflow="fold")
-    for row in rows:
-        if row is None:
-            table.add_section()
-        else:
-            table.add_row(*row)
-    return table
 
 
 def echo_json(content: Any) -> None:

@@ -11,6 +11,7 @@ import click
 
 from higgsbench.cli import options as opt
 from higgsbench.files import one_line, printable
+from higgsbench.pages import Table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,11 +130,11 @@ def _show_forecast(found: Forecast, jobs: int | None, out: Console) -> None:
     from higgsbench.config.document import format_duration
     from higgsbench.runs.environment import available_cores
 
-    rows = (
+    rows = [
         (row.name, *map(str, (row.units, row.stored, row.bag)), *map(format_duration, (row.seconds, row.total)))
         for row in found.rows
-    )
-    out.print(opt.plain_table(("row", "fits", "stored", "seeds", "a fit", "all"), rows, right=range(1, 6)))
+    ]
+    Table("", ("row", "fits", "stored", "seeds", "a fit", "all"), rows).show(out)
     processes = "1 process" if (jobs or available_cores()) == 1 else f"{jobs or available_cores()} processes"
     click.echo(
         f"{'runs overnight: ' if found.seconds > 3 * 3600 else ''}predicted {format_duration(found.seconds)} with "
@@ -299,12 +300,10 @@ def _show_trials(result: TuneResult, screen: Console) -> None:
     rows = [
         (result.objective, *(f"{record.value:.6g}" for record in shown)),
         ("seconds", *(f"{record.seconds:.1f}" for record in shown)),
-        None,
         *((name, *(cell(record.values.get(name)) for record in shown)) for name in result.best.values),
     ]
-    titles = ("trial", *(str(record.number) for record in shown))
-    title = f"Best trials of {result.label}"
-    screen.print(opt.plain_table(titles, rows, right=range(1, len(titles)), title=title))
+    numbers = [str(record.number) for record in shown]
+    Table(f"Best trials of {result.label}", ("trial", *numbers), rows, rules=(1,)).show(screen)
 
 
 def _show_nested(found: NestedScore, screen: Console) -> None:
@@ -320,6 +319,5 @@ def _show_nested(found: NestedScore, screen: Console) -> None:
         loss, auc, ams = values["log_loss"], values["auc"], values["ams"]
         logs = f"{1e3 * loss.value:{sign}.3f} ± {1e3 * loss.se:.3f}"
         rows.append((name, logs, f"{auc.value:{sign}.4f} ± {auc.se:.4f}", f"{ams.value:{sign}.3f} ± {ams.se:.3f}"))
-    titles = ("parameters", "log-loss x10³", "wAUC", "AMS cv")
     title = f"On {len(found.chosen)} held-out folds of the run, with standard errors"
-    screen.print(opt.plain_table(titles, rows, right=(1, 2, 3), title=title))
+    Table(title, ("parameters", "log-loss x10³", "wAUC", "AMS cv"), rows).show(screen)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from higgsbench.cli import options as opt
+from higgsbench.pages import Table
 
 if TYPE_CHECKING:
     from higgsbench.models import ModelSpec
@@ -237,8 +238,8 @@ def models(preset: str | None, form: str) -> None:
         opt.echo_json(rows)
         return
     titles = ["model", "what", "installed", "weights", "missing values", "features", "training_weights", "parameters"]
-    shown = ([_cell(value) for value in row.values()] for row in rows)
-    opt.console().print(opt.plain_table(titles if preset else titles[:5], shown))
+    shown = [[_cell(value) for value in row.values()] for row in rows]
+    Table("", titles if preset else titles[:5], shown, text=range(len(titles))).show(opt.console())
 
 
 def _model(spec: ModelSpec, preset: str | None) -> dict[str, Any]:
@@ -293,11 +294,10 @@ def features(name: str | None, form: str) -> None:
         for row in (titles, ["---"] * len(titles), *rows):
             click.echo("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     elif name is None:
-        opt.console().print(opt.plain_table(titles, rows))
+        Table("", titles, rows, text=range(3)).show(opt.console())
     else:
-        groups = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row[-1])]
-        ruled = (row and row[:-1] for group in groups for row in (*group, None))
-        opt.console().print(opt.plain_table(titles[:-1], ruled))
+        rules = [at for at, (one, other) in enumerate(itertools.pairwise(rows)) if one[-1] != other[-1]]
+        Table("", titles[:-1], [row[:-1] for row in rows], text=range(4), rules=rules).show(opt.console())
 
 
 @opt.command("environment", "environment --format json")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-_STYLES = {"best": "bold green", "failed": "red"}
+_STYLES = {"best": "bold green", "warning": "yellow", "failed": "red"}
 """How a terminal shows the marks of rows."""
 
 
@@ -111,7 +111,8 @@ class Table(NamedTuple):
         rows: cells, as text or, where a number decides the order, as `Cell`.
         text: positions of the columns that hold text; numbers are aligned to the right.
         sortable: whether the headings are buttons that sort.
-        marks: style of each row, `best`, `failed` or none.
+        marks: style of each row, `best`, `warning`, `failed` or none.
+        rules: positions of rows under which a terminal draws a rule.
     """
 
     caption: str
@@ -120,6 +121,7 @@ class Table(NamedTuple):
     text: Collection[int] = (0,)
     sortable: bool = False
     marks: Sequence[str] = ()
+    rules: Collection[int] = ()
 
     def markdown(self) -> str:
         """Return the table in Markdown, its caption in bold; every text is escaped."""
@@ -136,8 +138,9 @@ class Table(NamedTuple):
         table = RichTable(header_style="bold")
         for at, heading in enumerate(self.headings):
             table.add_column(heading, justify="left" if at in self.text else "right", overflow="fold")
-        for row, mark in zip(self.rows, self.marks or [""] * len(self.rows), strict=True):
-            table.add_row(*(Text(str(cell)) for cell in row), style=_STYLES.get(mark))
+        for at, (row, mark) in enumerate(zip(self.rows, self.marks or [""] * len(self.rows), strict=True)):
+            cells = (Text(str(cell)) for cell in row)
+            table.add_row(*cells, style=_STYLES.get(mark), end_section=at in self.rules)
         return table
 
     def widths(self) -> list[int]:
