@@ -239,11 +239,9 @@ def events_to_score(truth: Events, subsets: Sequence[str] | None = None) -> Even
         DataError: if there is no such subset, or no events of it.
     """
     if subsets is None:
-        if truth.subset is None:
-            return truth
-        chosen = truth.in_subsets(TEST_SETS)
         # A file without test sets, such as a part of the training set put aside, is scored as a whole.
-        return truth.take(chosen) if chosen.any() else truth
+        tested = None if truth.subset is None else truth.in_subsets(TEST_SETS)
+        return truth if tested is None or not tested.any() else truth.take(tested)
     known = truth.schema.subset_values
     for name in subsets:
         if known and name not in known:
@@ -258,12 +256,10 @@ def _rows_of(submission: Submission, truth: Events) -> NDArray[np.int64]:
     """Return, for each line of the submission, the position of its event in the truth."""
     known = truth.event_id
     order = np.argsort(known, kind="stable")
-    place = np.minimum(np.searchsorted(known[order], submission.event_id), known.size - 1)
-    rows = order[place]
+    rows = order[np.minimum(np.searchsorted(known, submission.event_id, sorter=order), known.size - 1)]
     foreign = known[rows] != submission.event_id
     if foreign.any():
-        line = int(np.argmax(foreign))
-        more = int(foreign.sum()) - 1
+        line, more = int(np.argmax(foreign)), int(foreign.sum()) - 1
         raise DataError(
             f"{submission.source}: line {line + 2}, column EventId: {submission.event_id[line]} is not one of the "
             f"{known.size} test events of {truth.source}{f'; nor are {more} others' if more else ''}"

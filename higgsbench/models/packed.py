@@ -5,7 +5,6 @@ torch is imported only where networks are trained.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import logging
@@ -20,7 +19,7 @@ from higgsbench.errors import MissingExtraError
 from higgsbench.models.estimators import FromLogOdds, two_classes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -209,33 +208,24 @@ def _train(model: PackedMLPClassifier, seed: int, *arrays: NDArray[np.float32]) 
     device = "cuda" if model.device != "cpu" and torch.cuda.is_available() else "cpu"
     if (model.device, device) == ("cuda", "cpu"):
         _say_once("device 'cuda': torch finds no usable graphics card; networks are trained on the processor instead")
-    with _processor(model.num_threads):
+    # Settings of the whole process, which are as before afterwards.
+    threads, flushed = torch.get_num_threads(), float(torch.tensor(1e-40) * 0.5) == 0.0
+    torch.set_num_threads(model.num_threads)
+    torch.set_flush_denormal(True)  # moments of idle units decay into denormals, at a hundred times the cost
+    try:
         generator = torch.Generator(device).manual_seed(seed)
         events = [torch.from_numpy(np.ascontiguousarray(values)).to(device) for values in arrays]
         layers = _start(model, generator)
         _run(model, layers, events, generator)
         return [(weights.detach().cpu().numpy(), bias.detach().cpu().numpy()) for weights, bias in layers]
+    finally:
+        torch.set_flush_denormal(flushed)
+        torch.set_num_threads(threads)
 
 
 @functools.cache
 def _say_once(message: str) -> None:
     logging.getLogger(__name__).warning(message)
-
-
-@contextlib.contextmanager
-def _processor(threads: int) -> Iterator[None]:
-    """Give torch this many threads and flush denormal numbers to zero; both as before afterwards."""
-    import torch
-
-    before = torch.get_num_threads()
-    flushed = float(torch.tensor(1e-40) * 0.5) == 0.0
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # moments of idle units decay into them, at a hundred times the cost
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(flushed)
-        torch.set_num_threads(before)
 
 
 def _start(model: PackedMLPClassifier, generator: Any) -> list[tuple[Any, Any]]:
@@ -273,9 +263,8 @@ def _run(model: PackedMLPClassifier, layers: list[tuple[Any, Any]], events: list
             group["lr"] = model.learning_rate * _cycle(step / (model.epochs * per_epoch))
         rows = order[:, (step % per_epoch) * batch : (step % per_epoch + 1) * batch]
         log_odds = _forward(layers, X[rows], model.dropout, generator)
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(
-            log_odds, truth[rows], weight[rows], reduction="sum"
-        )
+        log_loss = torch.nn.functional.binary_cross_entropy_with_logits
+        loss = log_loss(log_odds, truth[rows], weight[rows], reduction="sum")
         optimizer.zero_grad()
         (loss / batch).backward()
         optimizer.step()

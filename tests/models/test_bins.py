@@ -13,7 +13,6 @@ from sklearn.base import clone
 from higgsbench.errors import ModelError
 from higgsbench.models import BuildContext, get_model, storage_codecs
 from higgsbench.models.building import build_estimator, log_odds_reader
-from higgsbench.models.builtin.lightgbm_trees import LightGBMBins
 from higgsbench.models.storage import BagCodec, read_model, write_model
 
 PARAMS: dict[str, Any] = {
@@ -112,14 +111,3 @@ def test_too_few_events_to_put_some_aside_are_named() -> None:
     y[0] = 1
     with pytest.raises(ModelError, match=r"validation_fraction: 0\.2 of 40 events"):
         bag().fit(X, y, w)
-
-
-def test_bins_do_not_depend_on_the_seed_of_a_member() -> None:
-    X, y, w = events(0.3)
-    estimator = clone(bag().estimators[0].estimator)
-    shared = LightGBMBins()
-    one = shared.prepare(estimator, X, y, w)
-    other = shared.prepare(clone(estimator).set_params(random_state=99), X, y, w)
-    rows = np.arange(y.size)
-    a, b = (shared.fit(clone(estimator), bins, rows[:1200], rows[1200:], 5) for bins in (one, other))
-    np.testing.assert_array_equal(a.predict_proba(X), b.predict_proba(X))

@@ -52,21 +52,14 @@ def untrained(members: int, sizes: list[int], inputs: int, seed: int) -> PackedM
 
 
 def one_by_one(model: PackedMLPClassifier, event: NDArray[np.float32]) -> float:
-    """The score of one event, member by member and unit by unit."""
+    """The score of one event, member by member and layer by layer, in double precision."""
     total = 0.0
     for member in range(model.members):
-        values = [
-            min(max((float(x) - float(c)) / float(s), -CLIP), CLIP)
-            for x, c, s in zip(event, model.center_, model.scale_, strict=True)
-        ]
+        values = np.clip((event.astype(float) - model.center_) / model.scale_, -CLIP, CLIP)
         for depth, (weights, bias) in enumerate(model.layers_):
-            sums = [
-                float(bias[member, 0, unit]) + sum(v * float(weights[member, i, unit]) for i, v in enumerate(values))
-                for unit in range(weights.shape[2])
-            ]
-            last = depth == len(model.layers_) - 1
-            values = sums if last else [z / (1.0 + np.exp(-z)) for z in sums]
-        total += values[0]
+            z = bias[member, 0] + values @ weights[member].astype(float)
+            values = z if depth == len(model.layers_) - 1 else z / (1.0 + np.exp(-z))
+        total += float(values[0])
     return total / model.members
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,25 +115,18 @@ Install = Callable[..., Path]
 
 @pytest.fixture
 def install(tmp_path: Path) -> Install:
-    """Build a wheel of a package with an entry point and unpack it as an installer does."""
+    """Lay out a package with an entry point as an installer does."""
 
-    def make(code: str, target: str = "SPEC", module: str = "guest_models") -> Path:
-        info = f"{module}-1.0.dist-info"
+    def make(code: str, target: str = "SPEC") -> Path:
         files = {
-            f"{module}/__init__.py": code,
-            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {module.replace('_', '-')}\nVersion: 1.0\n",
-            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-            f"{info}/entry_points.txt": f"[higgsbench.models]\nguest = {module}:{target}\n",
+            "guest_models/__init__.py": code,
+            "guest_models-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: guest-models\nVersion: 1.0\n",
+            "guest_models-1.0.dist-info/entry_points.txt": f"[higgsbench.models]\nguest = guest_models:{target}\n",
         }
-        record = "".join(f"{name},,\n" for name in (*files, f"{info}/RECORD"))
-        wheel = tmp_path / f"{module}-1.0-py3-none-any.whl"
-        with zipfile.ZipFile(wheel, "w") as archive:
-            for name, text in {**files, f"{info}/RECORD": record}.items():
-                archive.writestr(name, text)
-        site = tmp_path / "site"
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(site)
-        return site
+        for name, text in files.items():
+            (tmp_path / "site" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "site" / name).write_text(text)
+        return tmp_path / "site"
 
     return make
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,8 +84,6 @@ def _contributions(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
 
 
 def _names() -> frozenset[str]:
-    import inspect
-
     from catboost import CatBoostClassifier
 
     return frozenset({*inspect.signature(CatBoostClassifier.__init__).parameters, *EARLY, "device"} - {"self"})

@@ -9,6 +9,7 @@ weight. XGBoost has no rows of binned data, and binning is too small a part of C
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -92,8 +93,6 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
 
 def _until(estimator: Any, train: Sample, aside: Sample, rounds: int) -> Any:
     """Train one `LGBMClassifier` by itself on one sample (X, y, weight), watching another."""
-    import inspect
-
     from lightgbm import early_stopping
 
     X, y, w = train
@@ -116,7 +115,7 @@ class LightGBMBins:
         from lightgbm import Dataset
 
         params = estimator.get_params()
-        if params["class_weight"] is not None or params["objective"] is not None or params.get("linear_tree"):
+        if any(params.get(name) for name in ("class_weight", "objective", "linear_tree")):
             return None
         return Dataset(X, y, weight=weight, params=_native(estimator)).construct()
 
