@@ -80,10 +80,11 @@ class Document:
         out = {}
         for key, item in value.items():
             at = value.lc.key(key)[0] + 1 if isinstance(value, CommentedMap) and key in value.lc.data else line
+            place = (*path, str(key))
+            self.lines[place] = at
             if not isinstance(key, str):
-                where = self.source if at == 0 else f"{self.source}:{at}"
-                raise ConfigError(f"{where}: {dotted((*path, str(key)))}: the key {key!r} must be a text")
-            out[str(key)] = self.plain(item, (*path, str(key)), at)
+                raise self.refusal(place, f"the key {key!r} must be a text")
+            out[str(key)] = self.plain(item, place, at)
         return out
 
     def _scalar(self, value: Any, path: KeyPath) -> Any:
