@@ -92,9 +92,8 @@ def cli() -> None:
     """Fair, weighted, significance-based benchmarking of classifiers for particle physics."""
 
 
-@click.group(
+data = LazyGroup(
     "data",
-    cls=LazyGroup,
     lazy={
         "fetch": ("data:fetch", "Download the CERN Open Data file into the cache and verify it."),
         "info": ("data:info", "Show what an event file contains."),
@@ -103,20 +102,15 @@ def cli() -> None:
         "simulate": ("data:simulate", "Write events of the built-in toy simulation."),
         "shift": ("data:shift", "Apply systematic shifts to an event file."),
     },
+    help="Download, simulate, check, describe and convert event files.",
     epilog="Example:  higgsbench data validate training.csv",
 )
-def data() -> None:
-    """Download, simulate, check, describe and convert event files."""
-
-
-@click.group(
+export = LazyGroup(
     "export",
-    cls=LazyGroup,
     lazy={"mlflow": ("tables:mlflow", "Log a stored run to MLflow's tracking.")},
+    help="Export a stored run to other tools.",
     epilog="Example:  higgsbench export mlflow results/all-1a2b3c4d --tracking-uri sqlite:///mlflow.db",
 )
-def export() -> None:
-    """Export a stored run to other tools."""
 
 
 def main(args: list[str] | None = None) -> None:
