@@ -236,7 +236,7 @@ def compare_models(
     from higgsbench.compare import compare, load_contenders
     from higgsbench.compare.contest import check_target, write_selections
 
-    target = None if events is None else Path(events)
+    target = _path(events)
     if target is not None:
         check_target(target)
     names = [str(getattr(given, "folder", given)) for given in runs]
@@ -299,8 +299,8 @@ def stats(
         counting=counting,
         mc_stat=mc_stat,
         shifts=shifts,
-        events=None if events is None else Path(events),
-        nominal=None if nominal is None else Path(nominal),
+        events=_path(events),
+        nominal=_path(nominal),
     )
 
 
@@ -339,11 +339,26 @@ def write_report(
         HiggsbenchError: if there is no finished run, it is damaged, the drawing libraries are absent, or the page
             cannot be written.
     """
-    from higgsbench.inference.events import parse_systematics
-    from higgsbench.report import write_report as write_page
+    from higgsbench.inference.events import parse_systematics, reload_events
+    from higgsbench.pages.drawing import Pictures, check_page, write_page
+    from higgsbench.report import Context, render_report
+    from higgsbench.runs.predictor import FittedRun
 
     systematics = parse_systematics(shifts, events)
-    return write_page(
-        find_run(run, results), output, figures=figures, data=data, test=test, all_rows=all_rows,
-        systematics=systematics, shift_events=events,
-    )  # fmt: skip
+    check_page(Path(output))
+    stored = find_run(run, results)
+    context = Context(
+        run=stored,
+        events=reload_events(stored, _path(data), _path(test)),
+        pictures=Pictures(_path(figures)),
+        models=FittedRun(stored),
+        all_rows=all_rows,
+        systematics=systematics,
+        shift_events=_path(events),
+    )
+    write_page(Path(output), render_report(context))
+    return stored.folder
+
+
+def _path(name: str | Path | None) -> Path | None:
+    return None if name is None else Path(name)

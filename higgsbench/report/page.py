@@ -2,63 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from higgsbench import __version__
 from higgsbench.files import printable
-from higgsbench.inference.events import reload_events
 from higgsbench.pages import Definitions, Heading, Listing, Section, Table, page, with_error
-from higgsbench.pages.drawing import Pictures, check_page, style, write_page
+from higgsbench.pages.drawing import style
 from higgsbench.report.board import blend, costs, leaderboard, ranks, roc
 from higgsbench.report.context import Context
 from higgsbench.report.events import selection, shifts
 from higgsbench.report.importance import importance
 from higgsbench.report.rows import calibration, curves, separation
-from higgsbench.runs import find_run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from higgsbench.inference.events import Systematic
     from higgsbench.pages import Part
-    from higgsbench.runs import RunResult
-    from higgsbench.runs.stored import StoredRun
-
-
-def write_report(
-    run: str | Path | StoredRun | RunResult,
-    output: str | Path,
-    *,
-    figures: str | Path | None = None,
-    data: str | Path | None = None,
-    test: str | Path | None = None,
-    all_rows: bool = False,
-    systematics: Sequence[Systematic] = (),
-    shift_events: str | Path | None = None,
-) -> Path:
-    """Write the page of a stored run atomically and return the run's folder.
-
-    Arguments and errors are those of `higgsbench.write_report`; `systematics` and `shift_events` are its shifts and
-    their events.
-    """
-    from higgsbench.runs.predictor import FittedRun
-
-    target = Path(output)
-    check_page(target)
-    stored = find_run(run)
-    events = reload_events(stored, *(None if path is None else Path(path) for path in (data, test)))
-    context = Context(
-        run=stored,
-        events=events,
-        pictures=Pictures(None if figures is None else Path(figures)),
-        models=FittedRun(stored),
-        all_rows=all_rows,
-        systematics=systematics,
-        shift_events=None if shift_events is None else Path(shift_events),
-    )
-    write_page(target, render_report(context))
-    return stored.folder
 
 
 def render_report(context: Context) -> str:

@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from higgsbench import write_report
 from higgsbench.compare import compare, load_contenders
 from higgsbench.errors import DataError, HiggsbenchError, StoreError
 from higgsbench.inference.events import reload_events
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Picture
 from higgsbench.pages.drawing import Pictures, new_figure, style, svg_text
-from higgsbench.report import write_report
 from higgsbench.report.events import features_of, processes_of
 from higgsbench.runs import find_run
 
