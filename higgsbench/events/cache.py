@@ -11,7 +11,7 @@ import tempfile
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,13 +170,10 @@ class StoredEvents(Events):
 
     def lazy(self) -> pl.LazyFrame:
         """Return all columns of these events, in order, as a query on the file."""
-        return self._query(self.rows)
-
-    def _query(self, rows: NDArray[np.int64] | None) -> pl.LazyFrame:
         table = pl.scan_parquet(self.table, glob=False, hive_partitioning=False)
-        if rows is None:
+        if self.rows is None:
             return table
-        chosen = pl.Series(_ROW, rows, dtype=pl.get_index_type()).to_frame().lazy()
+        chosen = pl.Series(_ROW, self.rows, dtype=pl.get_index_type()).to_frame().lazy()
         return table.with_row_index(_ROW).join(chosen, on=_ROW, how="semi", maintain_order="left").drop(_ROW)
 
     def batches(self) -> Iterator[pl.DataFrame]:
@@ -194,16 +191,14 @@ class StoredEvents(Events):
     def part(self, rows: NDArray[np.int64]) -> pl.DataFrame:
         """Return the rows at some positions, in that order, with all columns."""
         wanted, back = np.unique(self._positions(rows), return_inverse=True)
-        return self._query(wanted).collect(engine="streaming")[back]
+        return replace(self, rows=wanted).lazy().collect(engine="streaming")[back]
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Events:
         """Return the named rows, in the order of the file, as events of their own, with their own digest."""
         index = np.flatnonzero(rows) if rows.dtype == np.bool_ else np.sort(rows).astype(np.int64)
         chosen = self._positions(index)
         digest = stored_digest(self.table, chosen)
-        return StoredEvents(
-            self.frame[index], self.schema, self.source, self.table, chosen, self.owner, known_digest=digest
-        )
+        return replace(self, frame=self.frame[index], rows=chosen, known_digest=digest)
 
     def _positions(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         return index if self.rows is None else self.rows[index]

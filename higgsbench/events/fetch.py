@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ OPENDATA_URL = f"https://opendata.cern.ch/record/328/files/{OPENDATA_NAME}"
 """CERN Open Data record 328, DOI 10.7483/OPENDATA.ATLAS.ZBP2.M5T8, public domain (CC0)."""
 
 _CHUNK = 1 << 16
+_LONGEST_PAUSE = 10.0
 _RETRY_STATUS = (408, 425, 429)
 _NORMALISED = ("t", "b", "v")  # sets whose weights add up to the totals ...
 _TOLERANCE = 1e-3  # ... within this share: rounding in the file is far below, a lost block of rows far above
@@ -114,7 +116,7 @@ def fetch_opendata(
         output: also copy the verified file here.
         force: bring the file even if the cache holds it.
         timeout: give up an attempt after this many seconds without an answer or a byte.
-        attempts: maximum number of attempts for errors that may be temporary; pooch sets the pauses.
+        attempts: maximum number of attempts for errors that may be temporary, with pauses of 1 s, 2 s, ...
         progress: progress bar in pooch's sense (`total`, `update`, `reset`, `close`), or False.
         expected: what the content must be.
 
@@ -159,14 +161,7 @@ def _copy(file: Path, target: Path) -> None:
 
 
 def download(url: str, place: Path, *, timeout: float, attempts: int = 1, progress: Any = False) -> None:
-    """Download an address to a path that does not exist yet.
-
-    Args:
-        url: http or https address; redirections are followed.
-        place: file to write; absent after a failure.
-        timeout: give up an attempt after this many seconds without a byte.
-        attempts: maximum number of attempts for errors that may be temporary.
-        progress: progress bar in pooch's sense, or False.
+    """Download an address to a path that does not exist yet, nor after a failure; arguments as for `fetch_opendata`.
 
     Raises:
         DataError: one line that names the address and what went wrong.
@@ -179,29 +174,21 @@ def download(url: str, place: Path, *, timeout: float, attempts: int = 1, progre
     # Identity: a server that marks the .gz as compressed in transit would make requests unpack it on the way.
     headers = {"Accept-Encoding": "identity", "User-Agent": "higgsbench"}
     http = pooch.HTTPDownloader(progressbar=progress, chunk_size=_CHUNK, timeout=timeout, headers=headers)
-
-    def once(url: str, output_file: Any, keeper: Any) -> None:
+    for attempt in range(1, attempts + 1):
         try:
-            http(url, output_file, keeper)
+            http(url, str(place), None)
+            return
         except requests.exceptions.RequestException as error:
+            place.unlink(missing_ok=True)
             reason, again = _fault(error, timeout)
-            if again:
-                raise
-            # Not an error of requests, so pooch does not try again.
-            raise DataError(f"{url}: {reason}; use --from with a mirror or a downloaded file") from None
-
-    keeper = pooch.create(
-        place.parent, "", registry={place.name: None}, urls={place.name: url}, retry_if_failed=attempts - 1
-    )
-    try:
-        pooch.get_logger().setLevel("WARNING")  # it would log where it stores what, which is our temporary folder
-        keeper.fetch(place.name, downloader=once)
-    except requests.exceptions.RequestException as error:
-        tried = f"after {attempts} attempts" if attempts > 1 else "at the only attempt"
-        reason, _ = _fault(error, timeout)
-        raise DataError(
-            f"{url}: {reason} {tried}; try again later, or use --from with a mirror or a downloaded file"
-        ) from error
+            if not again:
+                raise DataError(f"{url}: {reason}; use --from with a mirror or a downloaded file") from None
+            if attempt == attempts:
+                tried = f"after {attempts} attempts" if attempts > 1 else "at the only attempt"
+                raise DataError(
+                    f"{url}: {reason} {tried}; try again later, or use --from with a mirror or a downloaded file"
+                ) from error
+            time.sleep(min(attempt, _LONGEST_PAUSE))
 
 
 def _fault(error: Exception, timeout: float) -> tuple[str, bool]:

@@ -246,35 +246,25 @@ def _moved_primaries(before: Columns, shifts: Shifts, soft: tuple[FloatArray, Fl
     return after
 
 
-def _moved_mmc(before: Columns, after: Columns, stored: FloatArray) -> FloatArray:
-    """Scale the file's mass by the ratio of the MMC-lite masses after and before the shift.
-
-    A mass that the scan no longer finds becomes missing. If the file has no mass but the scan now finds one, that mass
-    is used. If the scan never finds one, the file's value scales with the visible mass.
-    """
-    lite_before, lite_after = mmc_lite_from_primaries(before), mmc_lite_from_primaries(after)
-    visible = derive(after, ("DER_mass_vis",))["DER_mass_vis"] / derive(before, ("DER_mass_vis",))["DER_mass_vis"]
-    had, has = ~np.isnan(lite_before), ~np.isnan(lite_after)
-    ratio = np.where(had & has, lite_after / lite_before, np.where(had == has, visible, 1.0))
-    moved = np.where(had & ~has, np.nan, stored * ratio)
-    return np.where(~had & has & np.isnan(stored), lite_after, moved)
-
-
 def _moved_derived(before: Columns, after: Columns, stored: Columns) -> Columns:
     """Recompute what depends on a moved quantity.
 
-    The two masses keep what the file knew beyond the primary quantities (masses of jets and of the visible tau) by
-    scaling with the ratio of the recomputed values.
+    The three masses keep what the file knew beyond the primary quantities (masses of jets and of the visible tau) by
+    scaling with the ratio of the recomputed values. A DER_mass_MMC that the scan no longer finds becomes missing. If
+    the file has none but the scan now finds one, that mass is used; if the scan never finds one, the file's value
+    scales with the visible mass.
     """
     moved = {name for name in PRIMARY if after[name] is not before[name]}
-    names = [name for name, formula in FORMULAS.items() if moved.intersection(formula.inputs)]
-    result = derive(after, names)
-    keep = [name for name in ("DER_mass_vis", "DER_mass_jet_jet") if name in result]
-    old = derive(before, keep)
-    for name in keep:
-        ratio = np.divide(result[name], old[name], out=np.ones_like(old[name]), where=old[name] > 0)
-        result[name] = stored[name] * ratio
-    result["DER_mass_MMC"] = _moved_mmc(before, after, stored["DER_mass_MMC"])
+    result = derive(after, [name for name, formula in FORMULAS.items() if moved.intersection(formula.inputs)])
+    old = derive(before, ("DER_mass_vis", "DER_mass_jet_jet"))
+    new = derive(after, old)
+    ratio = {n: np.divide(new[n], old[n], out=np.ones_like(old[n]), where=old[n] > 0) for n in old}
+    result |= {name: stored[name] * ratio[name] for name in old if name in result}
+    lite_before, lite_after = mmc_lite_from_primaries(before), mmc_lite_from_primaries(after)
+    had, has = ~np.isnan(lite_before), ~np.isnan(lite_after)
+    scale = np.where(had & has, lite_after / lite_before, np.where(had == has, ratio["DER_mass_vis"], 1.0))
+    mass = np.where(had & ~has, np.nan, stored["DER_mass_MMC"] * scale)
+    result["DER_mass_MMC"] = np.where(~had & has & np.isnan(stored["DER_mass_MMC"]), lite_after, mass)
     return result
 
 

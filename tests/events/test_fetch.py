@@ -119,7 +119,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def fetch(expected: Expectation, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)
+    monkeypatch.setattr("higgsbench.events.fetch.time.sleep", lambda _: None)
     return partial(fetch_opendata, expected=expected, timeout=5.0)
 
 
