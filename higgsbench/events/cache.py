@@ -119,10 +119,9 @@ def cached_table(identity: str, make: Callable[[], pl.DataFrame]) -> tuple[pl.Da
 
 
 def cached_file(identity: str, write: Callable[[Path], str]) -> tuple[Path, str]:
-    """Return the Parquet file of a table and its content digest, from the cache if intact; otherwise `write` it.
+    """Return the Parquet file of a table and its content digest; `write` it unless the cache has it intact.
 
-    Raises:
-        OSError: if the cache cannot be written.
+    An `OSError` says that the cache cannot be written.
     """
     table = _entry(identity)
     digest = _intact(table)
@@ -156,17 +155,11 @@ def _intact(table: Path) -> str | None:
 
 @dataclass(frozen=True)
 class StoredEvents(Events):
-    """A table of events of which `frame` has the bookkeeping columns only (numbers, labels, weights, subsets, groups).
+    """Events of which `frame` has the bookkeeping columns only (numbers, labels, weights, subsets, groups)."""
 
-    Attributes:
-        table: Parquet file with all columns of the layout, missing values as null.
-        rows: positions of these events in the table, ascending; None for all.
-        owner: what keeps the file from being removed, where it is a temporary one.
-    """
-
-    table: Path
-    rows: NDArray[np.int64] | None = None
-    owner: object = None
+    table: Path  # Parquet file with all columns of the layout, missing values as null
+    rows: NDArray[np.int64] | None = None  # positions of these events in the table, ascending; None for all
+    owner: object = None  # what keeps the file from being removed, where it is a temporary one
 
     def lazy(self) -> pl.LazyFrame:
         """Return all columns of these events, in order, as a query on the file."""
@@ -177,11 +170,7 @@ class StoredEvents(Events):
         return table.with_row_index(_ROW).join(chosen, on=_ROW, how="semi", maintain_order="left").drop(_ROW)
 
     def batches(self) -> Iterator[pl.DataFrame]:
-        """Yield the table in parts of at most `BATCH` rows, in order, with all columns.
-
-        Raises:
-            DataError: if the file was changed while it was in use.
-        """
+        """Yield the table in parts of at most `BATCH` rows, in order; refuse a file changed while it was in use."""
         try:
             for part in self.lazy().collect_batches(chunk_size=BATCH, maintain_order=True):
                 yield from part.iter_slices(BATCH)

@@ -1,4 +1,7 @@
-"""What an event file must be: a file of a known format, with the columns and values of its layout."""
+"""What an event file must be: a file of a known format, with the columns and values of its layout.
+
+Each check raises a `DataError` that names the file and the first row and column at fault.
+"""
 
 from __future__ import annotations
 
@@ -24,19 +27,14 @@ if TYPE_CHECKING:
 
 Format: TypeAlias = Literal["text", "gzip", "parquet", "root"]
 
-HARMLESS = 1 << 28
-"""Bytes that a file may unpack to, whatever its size."""
-
+HARMLESS = 1 << 28  # bytes that a file may unpack to, whatever its size
 MOST_TIMES = 100
 """Events as text compress to about a third, repeated columns to a tenth, a file of zeros to a thousandth."""
 
-_LARGEST = 1e30
-"""Squares of larger values overflow in single precision; no momentum, mass or weight comes near."""
-
+_LARGEST = 1e30  # squares of larger values overflow in single precision; no momentum, mass or weight comes near
 _TOO_LARGE = "larger than any measured value or weight can be (1e+30)"
+# A web address, also one that lost a slash when it became a path; drives of Windows have one letter.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(.+)")
-"""A web address, also one that lost a slash when it became a path; drives of Windows have one letter."""
-
 _OTHER_FORMATS = (
     (rb"PK\x03\x04", "a zip archive; unpack it first"),
     (rb"BZh[1-9]1AY", "compressed with bzip2; unpack it first, or compress it with gzip instead"),
@@ -50,19 +48,12 @@ _PANDAS_INDEX = ("", "Unnamed: 0", "__index_level_0__")
 
 @dataclass(frozen=True)
 class Place:
-    """Where the rows of one part of a file are in it, so that messages can name them.
+    """Where the rows of one part of a file are in it, so that messages can name them."""
 
-    Attributes:
-        source: name of the file.
-        first_row: position of the part's first row in the file.
-        line: number of that row's line, None for files that are not text.
-        below: (n,) how many lines each row is below it; None where every row is one line.
-    """
-
-    source: str
-    first_row: int = 0
-    line: int | None = None
-    below: NDArray[np.int64] | None = None
+    source: str  # name of the file
+    first_row: int = 0  # position of the part's first row in the file
+    line: int | None = None  # number of that row's line, None for files that are not text
+    below: NDArray[np.int64] | None = None  # (n,) how many lines each row is below it; None where every row is one line
 
     def row(self, row: int) -> str:
         """Name a row of the part: rows count from 1 without the header, lines as an editor counts them."""
@@ -77,11 +68,7 @@ class Place:
 
 
 def first_look(file: Path, wanted: str = "an event file") -> Format:
-    """Return the format of a file by its first bytes, at a cost that does not depend on its size.
-
-    Raises:
-        DataError: if it is not a file, cannot be opened, or has a format that is not read; it calls the file `wanted`.
-    """
+    """Return the format of a file, in messages `wanted`, by its first bytes; the cost does not depend on its size."""
     name = printable(file)
     _must_be_file(file, name, wanted)
     try:
@@ -126,11 +113,7 @@ def _must_be_file(file: Path, name: str, wanted: str) -> None:
 
 
 def check_table_size(file: Path, source: str, rows: int, columns: int) -> None:
-    """Refuse a columnar file that states far more values than its size can hold.
-
-    Raises:
-        DataError: naming the file.
-    """
+    """Refuse a columnar file that states far more values than its size can hold."""
     size = file.stat().st_size
     if 8 * rows * columns > max(HARMLESS, 10 * MOST_TIMES * size):
         raise DataError(
@@ -172,9 +155,6 @@ def check_columns(header: Sequence[str], schema: TableSchema, source: str, read:
     """Check a header: every needed column once, no unknown column unless the layout allows it.
 
     What is wrong with a column of the layout that is not among `read` (all when None) does not matter.
-
-    Raises:
-        DataError: naming the file and the column at fault.
     """
     known = list(column_types(schema))
     read = known if read is None else read
@@ -221,11 +201,7 @@ def _rules(frame: pl.DataFrame, schema: TableSchema) -> Iterator[tuple[str, pl.E
 
 
 def check_content(frame: pl.DataFrame, schema: TableSchema, place: Place) -> None:
-    """Check the values of one part, its sentinels replaced by null, which is allowed in a measured feature.
-
-    Raises:
-        DataError: naming file, row and column of the first offending value.
-    """
+    """Check the values of one part, its sentinels replaced by null, which is allowed in a measured feature."""
     rules = list(_rules(frame, schema))
     counts = frame.select([bad.any().alias(str(i)) for i, (_, bad, _) in enumerate(rules)]).row(0)
     for broken, (name, bad, what) in zip(counts, rules, strict=True):
@@ -256,11 +232,7 @@ def _described(value: object, what: str, column: str, schema: TableSchema) -> st
 
 
 def check_distinct(ids: pl.Series, schema: TableSchema, source: str, row_name: Callable[[int], str]) -> None:
-    """Check that every event number is unique; `row_name` names a row by its position.
-
-    Raises:
-        DataError: naming file, row and column of the first number that occurred before.
-    """
+    """Check that every event number is unique; `row_name` names a row by its position."""
     if ids.n_unique() != len(ids):
         row = int((~ids.is_first_distinct()).arg_max() or 0)
         first = int((ids == ids[row]).arg_max() or 0)

@@ -94,18 +94,12 @@ def _lepton_centrality(eta1: FloatArray, eta2: FloatArray, lep_eta: FloatArray) 
 
 @dataclass(frozen=True)
 class Formula:
-    """How one derived quantity follows from primary ones.
+    """How one derived quantity follows from primary ones."""
 
-    Attributes:
-        inputs: names of the primary columns, in the order `function` takes them.
-        function: takes one array of shape (n,) per input, returns one of shape (n,).
-        floor: least tolerance of a comparison with a file, in the unit of the quantity.
-        fixed: tolerance that replaces the computed bound, where a number measured on the file is known.
-    """
-
-    inputs: tuple[str, ...]
-    function: Callable[..., FloatArray]
-    floor: float = 0.0
+    inputs: tuple[str, ...]  # names of the primary columns, in the order `function` takes them
+    function: Callable[..., FloatArray]  # takes one array of shape (n,) per input, returns one of shape (n,)
+    floor: float = 0.0  # least tolerance of a comparison with a file, in the unit of the quantity
+    # tolerance that replaces the computed bound, where a number measured on the file is known
     fixed: float | None = None
 
 

@@ -50,23 +50,14 @@ OPENDATA = Expectation()
 
 @dataclass(frozen=True)
 class Fetched:
-    """Where the file is and what is known about it.
+    """Where the file is and what is known about it."""
 
-    Attributes:
-        path: the verified file in the cache.
-        source: where it came from.
-        sha256: digest of its bytes.
-        size: bytes.
-        rows: number of events.
-        fresh: whether this call brought it (False: it was there already).
-    """
-
-    path: Path
-    source: str
-    sha256: str
-    size: int
-    rows: int
-    fresh: bool
+    path: Path  # the verified file in the cache
+    source: str  # where it came from
+    sha256: str  # digest of its bytes
+    size: int  # bytes
+    rows: int  # number of events
+    fresh: bool  # whether this call brought it (False: it was there already)
 
 
 def _target() -> Path:
@@ -87,11 +78,7 @@ def _known() -> Fetched | None:
 
 
 def opendata_path() -> Path:
-    """Return the verified file in the cache.
-
-    Raises:
-        DataError: if it has not been fetched yet, or is incomplete.
-    """
+    """Return the verified file in the cache; a `DataError` says how to fetch it."""
     known = _known()
     if known is None:
         raise DataError(f"the CERN Open Data file is not in the cache ({_target()}); run: higgsbench data fetch")
@@ -161,11 +148,7 @@ def _copy(file: Path, target: Path) -> None:
 
 
 def download(url: str, place: Path, *, timeout: float, attempts: int = 1, progress: Any = False) -> None:
-    """Download an address to a path that does not exist yet, nor after a failure; arguments as for `fetch_opendata`.
-
-    Raises:
-        DataError: one line that names the address and what went wrong.
-    """
+    """Download an address to a path that does not exist yet, nor after a failure; arguments as for `fetch_opendata`."""
     import pooch
     import requests
 

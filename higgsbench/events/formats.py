@@ -31,20 +31,12 @@ _ROWS = 1 << 16
 
 
 class _TypedFile(ABC):
-    """A file whose columns have types of their own, read a number of rows at a time.
-
-    Attributes:
-        columns: names of all columns, in file order.
-    """
+    """A file whose columns have types of their own; `columns` are their names, in file order."""
 
     kind: str
 
     def __init__(self, file: Path, source: str, schema: TableSchema, *, batch_rows: int) -> None:
-        """Read the names of the columns.
-
-        Raises:
-            DataError: if the file is damaged, or does not hold one table.
-        """
+        """Read the names of the columns; refuse a file that is damaged or does not hold one table."""
         self._file, self._source, self._schema, self._batch_rows = file, source, schema, batch_rows
         with self._errors():
             self.columns = self._names()
@@ -56,11 +48,7 @@ class _TypedFile(ABC):
     def _tables(self, read: Sequence[str]) -> Iterator[pl.DataFrame]: ...
 
     def parts(self, read: Sequence[str]) -> Iterator[tuple[pl.DataFrame, Place]]:
-        """Read the file from its start, as `TextFile.parts` does.
-
-        Raises:
-            DataError: naming the file, row and column of a value of the wrong type.
-        """
+        """Read the file from its start, as `TextFile.parts` does; refuse values of the wrong type."""
         types, row = column_types(self._schema), 0
         with self._errors():
             for raw in self._tables(read):
@@ -230,11 +218,7 @@ In text, Polars writes the shortest decimal that reads back as the same number, 
 
 
 def output_format(target: Path) -> str:
-    """Return the ending in `FORMATS` by which a file will be written.
-
-    Raises:
-        DataError: if the name has none of the endings.
-    """
+    """Return the ending in `FORMATS` by which a file will be written; refuse a name that has none of them."""
     for ending in FORMATS:
         if target.name.lower().endswith(ending) and len(target.name) > len(ending):
             return ending

@@ -30,12 +30,8 @@ if TYPE_CHECKING:
 
 _HEADER_LIMIT = 1 << 16
 _LONGEST_ROW = 1 << 25
-_AHEAD = 2
-"""Blocks that are parsed at the same time."""
-
-_EXACT = 2.0**53
-"""Whole numbers below this are exact in double precision."""
-
+_AHEAD = 2  # blocks that are parsed at the same time
+_EXACT = 2.0**53  # whole numbers below this are exact in double precision
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -44,11 +40,7 @@ _DAMAGE: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, _ISAL_ERR
 
 
 def text_chunks(file: Path, source: str, *, zipped: bool, size: int) -> Iterator[bytes]:
-    """Yield the bytes of a text file, unpacked, in chunks of `size`, the last one shorter.
-
-    Raises:
-        DataError: if the file is damaged, or unpacks to far more than an event file can.
-    """
+    """Yield the bytes of a text file in chunks of `size`; refuse one that is damaged or unpacks to far too much."""
     opened: Any = igzip.open if zipped else open  # igzip: three times as fast as the gzip of Python
     total = 0
     try:
@@ -116,11 +108,7 @@ def _cells(line: str) -> list[str]:
 
 
 class TextFile:
-    """A CSV file, read in blocks of whole rows.
-
-    Attributes:
-        columns: names of all columns, in file order.
-    """
+    """A CSV file, read in blocks of whole rows; `columns` are the names of its columns, in file order."""
 
     def __init__(self, file: Path, source: str, schema: TableSchema, *, zipped: bool, block_bytes: int) -> None:
         """Read the first line, which must be a header (where the layout has one) and separated by commas."""

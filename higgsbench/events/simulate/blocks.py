@@ -38,29 +38,20 @@ if TYPE_CHECKING:
 BLOCK = 8192
 """Events per random stream. Part of what the events depend on: changing it changes all events."""
 
-PLAN, KINEMATICS = 0, 1
-"""The two random streams of a block."""
+PLAN, KINEMATICS = 0, 1  # the two random streams of a block
 
 _SPREAD_CUT = 2.5  # standard deviations at which the logarithm of a W weight is cut: the file has no outliers
 
 
 @dataclass(frozen=True, slots=True)
 class BlockPlan:
-    """What is decided about the events of a block, arrays of shape (n,), so that all can be weighed before any is made.
+    """What is decided of n events before any is made, so that all can be weighed; arrays of shape (n,)."""
 
-    Attributes:
-        process: position in `PROCESSES`.
-        jet_num: number of jets, 0 to 3.
-        subset: position in the settings' `set_proportions`.
-        signal: whether the label is "s".
-        weight: before normalisation.
-    """
-
-    process: NDArray[np.int64]
-    jet_num: NDArray[np.int64]
-    subset: NDArray[np.int64]
-    signal: BoolArray
-    weight: FloatArray
+    process: NDArray[np.int64]  # position in `PROCESSES`
+    jet_num: NDArray[np.int64]  # number of jets, 0 to 3
+    subset: NDArray[np.int64]  # position in the settings' `set_proportions`
+    signal: BoolArray  # whether the label is "s"
+    weight: FloatArray  # before normalisation
 
 
 class Normalisation(NamedTuple):
@@ -190,14 +181,7 @@ def simulate_block(
 
 
 def simulate_batches(settings: SimulationSettings, jobs: int = 1, *, truth: bool = False) -> Iterator[pl.DataFrame]:
-    """Simulate a data set as `simulate` does, but piece by piece, with memory that does not depend on its size.
-
-    Yields:
-        Frames in the official layout, in the order of EventId.
-
-    Raises:
-        ConfigError: if `jobs` is less than 1.
-    """
+    """Simulate a data set as `simulate` does, in pieces in the order of EventId; memory does not grow with its size."""
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, not {jobs}")
     weights, blocks = normalisation(settings), block_count(settings)
@@ -234,9 +218,6 @@ def simulate(settings: SimulationSettings, jobs: int = 1, *, truth: bool = False
 
     Returns:
         All events in the official layout, 35 columns (36 with `truth`).
-
-    Raises:
-        ConfigError: if `jobs` is less than 1.
     """
     return pl.concat(list(simulate_batches(settings, jobs, truth=truth)), rechunk=True)
 

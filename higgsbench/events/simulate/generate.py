@@ -251,8 +251,7 @@ def _massive_pair(rng: np.random.Generator, recoil: Recoil, massless: FloatArray
 def generate(rng: np.random.Generator, key: str, process: ProcessModel, jet_num: int, n: int) -> dict[str, FloatArray]:
     """Generate n selected events of one process and jet number (3 means at least 3).
 
-    Returns:
-        The 30 features by name, arrays of shape (n,), unrounded, GeV and rad, NaN where missing.
+    The result holds the 30 features by name, shape (n,), unrounded, GeV and rad, NaN where missing.
     """
     recoil, seen = _select(rng, key, process, jet_num, n)
     tau, lep = transverse(seen.tau_pt, seen.tau_phi), transverse(seen.lep_pt, seen.lep_phi)

@@ -163,18 +163,12 @@ SIGNAL_FRACTION = sum(s.events for s in SAMPLES if s.signal) / sum(s.events for 
 """Signal events per event of the official file (unweighted)."""
 
 
-SIMULATION_VERSION = 1
-"""Version of the simulation; increased whenever the same settings give different events, so that old stored results are
-not reused."""
-
-DEFAULT_SETS: Mapping[str, float] = MappingProxyType({"t": 250.0, "b": 100.0, "v": 450.0})
-"""Proportions of training, public and private test set, those of the challenge."""
+SIMULATION_VERSION = 1  # increased whenever the same settings give different events: old results are not reused
 
 _SET_NAMES = ("t", "b", "v", "u")
 _HIGGS_MASSES = (100.0, 150.0)  # GeV; below, the Z overlaps; above, H -> tau tau is rare and nothing was fitted
 
-_MOST_EVENTS = 2**63 - SIMULATED_FROM
-"""Beyond this the last EventId does not fit into a signed number of 64 bits."""
+_MOST_EVENTS = 2**63 - SIMULATED_FROM  # beyond this the last EventId does not fit into a signed number of 64 bits
 
 
 @dataclass(frozen=True)
@@ -205,7 +199,7 @@ class SimulationSettings:
     signal_fraction: float = SIGNAL_FRACTION
     higgs_mass: float = 125.0
     luminosity: float = 1.0
-    set_proportions: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_SETS))
+    set_proportions: Mapping[str, float] = field(default_factory=lambda: {"t": 250.0, "b": 100.0, "v": 450.0})
     shifts: Shifts = field(default_factory=Shifts)
 
     def __post_init__(self) -> None:
@@ -242,11 +236,7 @@ class SimulationSettings:
                 raise ConfigError(message)
 
     def identity(self) -> str:
-        """A digest of everything the events depend on: these settings and the version of the simulation.
-
-        Returns:
-            16 hexadecimal digits, the same on every machine.
-        """
+        """Digest (16 hexadecimal digits) of all that the events depend on: settings and version of the simulation."""
         content = vars(self) | {
             "simulation": SIMULATION_VERSION,
             "mix": {k: float(self.mix.get(k, 1.0)) for k in PROCESSES},

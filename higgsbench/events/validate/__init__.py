@@ -37,19 +37,12 @@ _BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What one rule found.
+    """What one rule found."""
 
-    Attributes:
-        rule: the rule.
-        checked: number of rows the rule applies to; None if the file lacks a column the rule needs.
-        offenders: number of rows that break it.
-        first: the first offending rows: row number (from 1, header not counted; with the line in a
-            text file), EventId and the rule's columns.
-    """
-
-    rule: Rule
-    checked: int | None
-    offenders: int
+    rule: Rule  # the rule
+    checked: int | None  # number of rows the rule applies to; None if the file lacks a column the rule needs
+    offenders: int  # number of rows that break it
+    # of the first offending rows: row number (from 1 without the header), line in a text file, EventId, rule's columns
     first: tuple[dict[str, Any], ...]
 
     @property
@@ -79,21 +72,13 @@ class RuleResult:
 
 @dataclass(frozen=True, eq=False)
 class ValidationReport:
-    """What all rules found in one table of events.
+    """What all rules found in one table of events."""
 
-    Attributes:
-        source: name of the file or data.
-        rows: number of events.
-        results: one per rule, in the order of the registry.
-        violating: (rows,) True where an event breaks a rule.
-        unusual: (rows,) True where an event sets off a warning.
-    """
-
-    source: str
-    rows: int
-    results: tuple[RuleResult, ...]
-    violating: BoolArray
-    unusual: BoolArray
+    source: str  # name of the file or data
+    rows: int  # number of events
+    results: tuple[RuleResult, ...]  # one per rule, in the order of the registry
+    violating: BoolArray  # (rows,) True where an event breaks a rule
+    unusual: BoolArray  # (rows,) True where an event sets off a warning
 
     def passed(self, *, strict: bool = False) -> bool:
         """Whether no rule is violated, nor, if strict, any warning set off."""
@@ -114,11 +99,7 @@ class ValidationReport:
 
 
 def validate_file(path: str | Path, *, shown: int = 5) -> ValidationReport:
-    """Check an event file of any format that can be read, as `validate_events` does.
-
-    Raises:
-        DataError: if the file cannot be parsed into the layout's columns at all.
-    """
+    """Check an event file of any format, as `validate_events` does, if it can be parsed into the layout's columns."""
     stream = EventStream(path, ATLAS_HIGGS)
     return validate_events(stream.table(check=False), source=stream.source, shown=shown, lines=stream.is_text)
 

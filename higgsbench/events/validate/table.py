@@ -29,19 +29,12 @@ _FEWEST_DIGITS = 3  # a weight of fewer digits is a number that somebody chose, 
 
 
 class _Written(NamedTuple):
-    """How the numbers of a column are written.
+    """How the numbers of a column are written."""
 
-    Attributes:
-        single: whether each of them is a number of single precision.
-        values: (n,) sizes of the distinct values.
-        decimals: most digits behind the point.
-        digits: most significant digits.
-    """
-
-    single: bool
-    values: FloatArray
-    decimals: int
-    digits: int
+    single: bool  # whether each of them is a number of single precision
+    values: FloatArray  # (n,) sizes of the distinct values
+    decimals: int  # most digits behind the point
+    digits: int  # most significant digits
 
     def is_cut(self) -> bool:
         """Whether three decimals do not fit into the significant digits, in enough values to be sure."""
@@ -147,26 +140,16 @@ class RuleTable:
 
 @dataclass(frozen=True)
 class Rule:
-    """One statement about events that is true or false for each row.
+    """One statement about events that is true or false for each row."""
 
-    Attributes:
-        name: short identifier, unique in the registry.
-        group: heading under which the rule is shown.
-        description: the statement, with units.
-        columns: columns the rule needs and shows for an offending row; without one of them it is not applicable.
-        offenders: takes the table, returns (n,) True for rows that break the rule.
-        checked: takes the table, returns (n,) True for rows the rule applies to; None means all rows.
-        warning: whether breaking it is rare but legal, so that only a strict validation fails.
-        whole: whether the rule compares rows with each other and therefore needs all of them at once.
-        cells: takes a table of one offending row, returns the columns at fault; None means `columns`.
-    """
-
-    name: str
-    group: str
-    description: str
+    name: str  # short identifier, unique in the registry
+    group: str  # heading under which the rule is shown
+    description: str  # the statement, with units
+    # columns the rule needs and shows for an offending row; without one of them it is not applicable
     columns: tuple[str, ...]
-    offenders: Test
-    checked: Test | None = None
-    warning: bool = False
-    whole: bool = False
+    offenders: Test  # takes the table, returns (n,) True for rows that break the rule
+    checked: Test | None = None  # takes the table, returns (n,) True for rows the rule applies to; None means all rows
+    warning: bool = False  # whether breaking it is rare but legal, so that only a strict validation fails
+    whole: bool = False  # whether the rule compares rows with each other and therefore needs all of them at once
+    # takes a table of one offending row, returns the columns at fault; None means `columns`
     cells: Callable[[RuleTable], tuple[str, ...]] | None = None
