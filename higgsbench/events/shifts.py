@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import ConfigError, DataError
-from higgsbench.events.derived import FORMULAS, columns_of, derive, mmc_lite_from_primaries
+from higgsbench.events.derived import FORMULAS, columns_of, derive, mmc_lite_from_primaries, transverse
 from higgsbench.schema import FEATURES, MISSING, PRIMARY
 
 if TYPE_CHECKING:
@@ -213,34 +213,20 @@ def _uniform(identifier: npt.NDArray[np.uint64], seed: int, index: int) -> Float
     return ((x >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
 
 
-def _soft_vectors(frame: pl.DataFrame, size: float, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Gaussian vectors of width `size` per axis, one per event, the same however a file is cut into pieces."""
-    if "EventId" in frame.columns:
-        identifier = frame["EventId"].cast(pl.Int64).to_numpy().astype(np.uint64)
-    else:
-        identifier = np.arange(frame.height, dtype=np.uint64)
-    radius = size * np.sqrt(-2.0 * np.log(_uniform(identifier, seed, 0)))
-    angle = 2.0 * np.pi * _uniform(identifier, seed, 1)
-    return radius * np.cos(angle), radius * np.sin(angle)
-
-
-def _moved_primaries(before: Columns, shifts: Shifts, soft: tuple[FloatArray, FloatArray]) -> Columns:
-    """Scale taus and jets, and let the missing momentum take up the difference."""
+def _moved_primaries(before: Columns, shifts: Shifts, soft: FloatArray) -> Columns:
+    """Scale taus and jets, and let the missing momentum take up the difference and the soft vectors, shape (n, 2)."""
     after = dict(before)
-    met_x = before["PRI_met"] * np.cos(before["PRI_met_phi"]) + soft[0]
-    met_y = before["PRI_met"] * np.sin(before["PRI_met_phi"]) + soft[1]
+    met = transverse(before["PRI_met"], before["PRI_met_phi"]) + soft
     scales = {"PRI_tau": shifts.tes, "PRI_jet_leading": shifts.jes, "PRI_jet_subleading": shifts.jes}
     for prefix, change in scales.items():
-        if not change:
-            continue
-        pt, phi = before[f"{prefix}_pt"], before[f"{prefix}_phi"]
-        after[f"{prefix}_pt"] = pt * (1.0 + change)
-        met_x -= np.nan_to_num(change * pt * np.cos(phi))
-        met_y -= np.nan_to_num(change * pt * np.sin(phi))
+        if change:
+            pt, phi = before[f"{prefix}_pt"], before[f"{prefix}_phi"]
+            after[f"{prefix}_pt"] = pt * (1.0 + change)
+            met -= np.nan_to_num(transverse(change * pt, phi))
     if shifts.jes:
         after["PRI_jet_all_pt"] = before["PRI_jet_all_pt"] * (1.0 + shifts.jes)
-    after["PRI_met"] = np.maximum(np.hypot(met_x, met_y), 0.001)  # the file keeps 3 decimals and no zeros
-    after["PRI_met_phi"] = np.arctan2(met_y, met_x)
+    after["PRI_met"] = np.maximum(np.hypot(*met.T), 0.001)  # the file keeps 3 decimals and no zeros
+    after["PRI_met_phi"] = np.arctan2(met[:, 1], met[:, 0])
     gained = shifts.tes * before["PRI_tau_pt"] + shifts.jes * before["PRI_jet_all_pt"]
     after["PRI_met_sumet"] = before["PRI_met_sumet"] + gained
     return after
@@ -274,7 +260,11 @@ def _move_energy(frame: pl.DataFrame, shifts: Shifts, seed: int) -> pl.DataFrame
         raise DataError(f"energy shifts need all 30 features of the challenge; the file has no {', '.join(missing)}")
     stored = columns_of(frame, FEATURES)
     before = {name: stored[name] for name in PRIMARY}
-    after = _moved_primaries(before, shifts, _soft_vectors(frame, shifts.soft_met, seed))
+    # Gaussian vectors, one per event, the same however a file is cut into pieces.
+    numbers = frame["EventId"].cast(pl.Int64).to_numpy() if "EventId" in frame.columns else np.arange(frame.height)
+    radius, turn = (_uniform(numbers.astype(np.uint64), seed, index) for index in (0, 1))
+    soft = transverse(shifts.soft_met * np.sqrt(-2.0 * np.log(radius)), 2.0 * np.pi * turn)
+    after = _moved_primaries(before, shifts, soft)
     after |= _moved_derived(before, after, stored)
     # Events that nothing touches keep their digits: without this, rounding of phi would change some of them.
     touched = np.full(frame.height, bool(shifts.tes or shifts.soft_met))

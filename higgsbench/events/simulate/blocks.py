@@ -16,7 +16,6 @@ from scipy.special import ndtr, ndtri
 
 from higgsbench.errors import ConfigError
 from higgsbench.events.cache import cached_file, cached_table, stored_digest, stored_events
-from higgsbench.events.check import column_types
 from higgsbench.events.formats import FORMATS
 from higgsbench.events.read import normalised
 from higgsbench.events.shifts import apply_shifts
@@ -126,17 +125,18 @@ def normalisation(settings: SimulationSettings) -> Normalisation:
     )
 
 
-_TYPES = column_types(ATLAS_HIGGS)
 _BATCH = 16  # blocks per frame: 131,072 events, 37 MB, a good size for a Parquet row group
 _LEAST = 0.001  # GeV: a missing momentum that rounds to zero would have no direction
 
 
-def _kinematics(settings: SimulationSettings, block: int) -> tuple[dict[str, FloatArray], BlockPlan]:
-    """The 30 unrounded features of a block, each of shape (n,), NaN where missing, and its plan."""
+def simulate_block(
+    settings: SimulationSettings, block: int, weights: Normalisation, *, truth: bool = False
+) -> pl.DataFrame:
+    """Simulate one block: at most `BLOCK` events in the official layout, with `truth` also their process."""
     # The whole block is generated even where the file ends inside it: event i may not depend on the file's length.
     plan = plan_block(replace(settings, events=(block + 1) * BLOCK), block)
     rng = stream(settings.seed, block, KINEMATICS)
-    columns = {name: np.full(BLOCK, np.nan) for name in FEATURES}
+    measured = {name: np.full(BLOCK, np.nan) for name in FEATURES}
     for position, (key, model) in enumerate(PROCESSES.items()):
         if model.label == "s":
             model = replace(model, parent=replace(model.parent, mass=settings.higgs_mass))
@@ -144,37 +144,20 @@ def _kinematics(settings: SimulationSettings, block: int) -> tuple[dict[str, Flo
             chosen = np.flatnonzero((plan.process == position) & (plan.jet_num == jet_num))
             if len(chosen):
                 for name, values in generate(rng, key, model, jet_num, len(chosen)).items():
-                    columns[name][chosen] = values
-    return columns, plan
-
-
-def _as_stored(name: str, values: FloatArray) -> pl.Series:
-    """Round to the three decimals of the official file and write -999 for missing."""
-    rounded = np.round(values, 3) + 0.0  # + 0.0 turns -0.0 into 0.0
-    if name == "PRI_met":
-        rounded = np.maximum(rounded, _LEAST)
-    return pl.Series(name, np.where(np.isnan(rounded), MISSING, rounded)).cast(_TYPES[name])
-
-
-def simulate_block(
-    settings: SimulationSettings, block: int, weights: Normalisation, *, truth: bool = False
-) -> pl.DataFrame:
-    """Simulate one block: at most `BLOCK` events in the official layout, with `truth` also their process."""
-    columns, plan = _kinematics(settings, block)
-    first = SIMULATED_FROM + block * BLOCK
-    klass = plan.signal.astype(np.int64)
-    keys, sets = np.array(list(PROCESSES)), np.array(list(settings.set_proportions))
-    frame = pl.DataFrame(
-        [
-            pl.Series("EventId", np.arange(first, first + BLOCK)),
-            *(_as_stored(name, columns[name]) for name in FEATURES),
-            pl.Series("Weight", plan.weight * weights.whole[klass]),
-            pl.Series("Label", np.array(["b", "s"])[klass]),
-            pl.Series("KaggleSet", sets[plan.subset]),
-            pl.Series("KaggleWeight", plan.weight * weights.subset[klass, plan.subset]),
-            pl.Series("process", keys[plan.process]),
-        ]
-    ).head(settings.events - block * BLOCK)
+                    measured[name][chosen] = values
+    stored = {name: np.round(values, 3) + 0.0 for name, values in measured.items()}  # + 0.0 turns -0.0 into 0.0
+    stored["PRI_met"] = np.maximum(stored["PRI_met"], _LEAST)
+    first, klass = SIMULATED_FROM + block * BLOCK, plan.signal.astype(np.int64)
+    columns = {
+        "EventId": np.arange(first, first + BLOCK),
+        **{name: np.where(np.isnan(values), MISSING, values) for name, values in stored.items()},
+        "Weight": plan.weight * weights.whole[klass],
+        "Label": np.array(["b", "s"])[klass],
+        "KaggleSet": np.array(list(settings.set_proportions))[plan.subset],
+        "KaggleWeight": plan.weight * weights.subset[klass, plan.subset],
+        "process": np.array(list(PROCESSES))[plan.process],
+    }
+    frame = pl.DataFrame(columns).cast({"PRI_jet_num": pl.Int64()}).head(settings.events - block * BLOCK)
     if not settings.shifts.is_zero:
         frame = apply_shifts(frame, settings.shifts, settings.seed, processes=frame["process"])
     return frame if truth else frame.drop("process")
@@ -226,21 +209,6 @@ _BYTES = {".csv": 240, ".csv.gz": 80, ".parquet": 80}
 """Endings of file names that `write_simulated` understands, and bytes per event on disk, less than measured."""
 
 
-def _check_space(path: Path, events: int, ending: str) -> None:
-    """Refuse a file that does not fit on the disk, before the simulation starts."""
-    try:
-        disk = shutil.disk_usage(path.parent)
-    except OSError:
-        return
-    need = events * _BYTES[ending]
-    if disk.total and need > disk.free:  # some network disks report no size at all
-        raise ConfigError(
-            f"cannot write {path}: {events:,} events take about {need / 1e9:,.1f} GB as {ending} "
-            f"({_BYTES[ending]} bytes each), but the disk has {disk.free / 1e9:,.1f} GB free: "
-            f"simulate at most {disk.free // _BYTES[ending]:,} events or choose another disk"
-        )
-
-
 def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 1) -> Path:
     """Simulate a data set into a file, with memory that does not depend on its size.
 
@@ -263,7 +231,15 @@ def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 
         raise ConfigError(f"cannot write {path.name!r}: the name must end in one of {', '.join(_BYTES)}")
     if not path.parent.is_dir():
         raise ConfigError(f"cannot write {path}: the folder {path.parent} does not exist")
-    _check_space(path, settings.events, ending)
+    with suppress(OSError):
+        disk = shutil.disk_usage(path.parent)
+        need = settings.events * _BYTES[ending]
+        if disk.total and need > disk.free:  # some network disks report no size at all
+            raise ConfigError(
+                f"cannot write {path}: {settings.events:,} events take about {need / 1e9:,.1f} GB as {ending} "
+                f"({_BYTES[ending]} bytes each), but the disk has {disk.free / 1e9:,.1f} GB free: "
+                f"simulate at most {disk.free // _BYTES[ending]:,} events or choose another disk"
+            )
     try:
         with atomic_path(path) as partial:
             FORMATS[ending](simulate_batches(settings, jobs), partial)

@@ -94,20 +94,6 @@ def _with_jets(name: str, what: str, names: tuple[str, ...], jets: int) -> Rule:
 
 _NEVER = f"the {len(_ALWAYS)} features that need no jet are never missing (DER_mass_MMC may be)"
 
-_STRUCTURE_RULES: tuple[Rule, ...] = (
-    Rule("event_id_unique", "structure", "every EventId occurs once", ("EventId",), _repeated_id, whole=True),
-    _each("finite", "structure", "no value is NaN or infinite", (*DECIMAL, *WEIGHTS), _not_finite, needed=False),
-    _each("decimals", "structure", "features carry at most 3 decimals", DECIMAL, _finer),
-    _known("label", "Label", "Label is s or b", ("s", "b")),
-    _known("subset", "KaggleSet", "KaggleSet is t, b, v or u", ATLAS_HIGGS.subset_values),
-    _positive("weight_positive", "Weight"),
-    _positive("subset_weight_positive", "KaggleWeight"),
-    _each("never_missing", "missing", _NEVER, _ALWAYS, lambda table, name: ~table.present(name)),
-    _with_jets("missing_leading_jet", "leading-jet", _NEED_ONE, 1),
-    _with_jets("missing_second_jet", "second-jet and two-jet", _NEED_TWO, 2),
-)
-"""Identity, number format, positivity; and, as DER_mass_MMC may be missing in any event, exactly six patterns."""
-
 
 # Ranges: what the selection and the detector allow
 
@@ -149,40 +135,6 @@ def _odd_mmc(table: RuleTable) -> BoolArray:
 
 
 _PHIS = ("PRI_tau_phi", "PRI_lep_phi", "PRI_met_phi", "PRI_jet_leading_phi", "PRI_jet_subleading_phi")
-
-_RANGE_RULES: tuple[Rule, ...] = (
-    _range("PRI_tau_pt", "PRI_tau_pt >= 20 GeV", 20.0),
-    _range("PRI_tau_eta", "|PRI_tau_eta| <= 2.5", -2.5, 2.5),
-    _range("PRI_lep_pt", "PRI_lep_pt >= 26 GeV", 26.0),
-    # Electrons are measured by clusters whose edge lies a little beyond 2.5: a few in 100,000 events reach 2.505.
-    _range("PRI_lep_eta", "|PRI_lep_eta| <= 2.51", -2.51, 2.51),
-    _range("PRI_lep_eta", "|PRI_lep_eta| <= 2.5 except for a few electrons", -2.5, 2.5, warning=True),
-    _range("PRI_met", "PRI_met > 0 GeV", 0.0, above=True),
-    _range("PRI_met_sumet", "PRI_met_sumet > 0 GeV", 0.0, above=True),
-    _range("PRI_met_sumet", "PRI_met_sumet > 20 GeV except for a few quiet events", 20.0, above=True, warning=True),
-    Rule("range_PRI_jet_num", "ranges", "PRI_jet_num is 0, 1, 2 or 3", (_JETS,), _odd_jet_number),
-    _range("PRI_jet_leading_pt", "PRI_jet_leading_pt >= 30 GeV", 30.0),
-    _range("PRI_jet_leading_eta", "|PRI_jet_leading_eta| <= 4.5", -4.5, 4.5),
-    _range("PRI_jet_subleading_pt", "PRI_jet_subleading_pt >= 30 GeV", 30.0),
-    _range("PRI_jet_subleading_eta", "|PRI_jet_subleading_eta| <= 4.5", -4.5, 4.5),
-    *(_range(name, f"|{name}| <= 3.142 rad (pi after rounding)", -3.142, 3.142) for name in _PHIS),
-    _range(_MMC, "DER_mass_MMC > 0 GeV where it is present", 0.0, above=True),
-    Rule(
-        "mmc_and_visible_mass",
-        "ranges",
-        "DER_mass_MMC is 0.9 to 10 times DER_mass_vis",
-        (_MMC, "DER_mass_vis"),
-        _odd_mmc,
-        _present(_MMC, "DER_mass_vis"),
-        warning=True,
-    ),
-    _apart("PRI_tau", "PRI_lep", 0.2),
-    _apart("PRI_tau", "PRI_jet_leading", 0.38),
-    _apart("PRI_tau", "PRI_jet_subleading", 0.38),
-    _apart("PRI_lep", "PRI_jet_leading", 0.2),
-    _apart("PRI_lep", "PRI_jet_subleading", 0.2),
-    _apart("PRI_jet_leading", "PRI_jet_subleading", 0.38),
-)
 
 
 # Relations: jets among themselves, derived quantities to primary ones
@@ -261,35 +213,6 @@ def _derived_rule(name: str) -> Rule:
     return Rule(f"derived_{name}", "derived", text, columns, offenders, _present(*own))
 
 
-_RELATION_RULES: tuple[Rule, ...] = (
-    Rule(
-        "jets_ordered",
-        "jets",
-        "PRI_jet_leading_pt >= PRI_jet_subleading_pt",
-        (_LEADING, _SUBLEADING),
-        lambda table: table[_LEADING] < table[_SUBLEADING] - table.slack(_LEADING, _SUBLEADING),
-        _present(_LEADING, _SUBLEADING),
-    ),
-    Rule(
-        "jets_sum",
-        "jets",
-        "PRI_jet_all_pt is the sum of the jets' pt; at least 30 GeV more than the leading two for PRI_jet_num = 3",
-        (_JETS, _LEADING, _SUBLEADING, _ALL),
-        _wrong_jet_sum,
-    ),
-    *(_derived_rule(name) for name in ANALYTIC),
-    Rule(
-        "dijet_mass_usual",
-        "derived",
-        "DER_mass_jet_jet is at most 1.5 times that of massless jets",
-        (_DIJET, *FORMULAS[_DIJET].inputs),
-        partial(_disagrees, _DIJET),
-        _present(_DIJET),
-        warning=True,
-    ),
-)
-
-
 # Weights: each event against the bulk of its kind
 
 _RATIO_TOLERANCE = 2.5e-7  # 12 digits of the file give 1e-11; 1e-7 where it was in single precision before
@@ -330,7 +253,74 @@ def _label_against_weight(table: RuleTable) -> BoolArray:
     return np.where(signal, weight >= bottom, weight <= top) & (top < bottom)
 
 
-_WEIGHT_RULES: tuple[Rule, ...] = (
+RULES: tuple[Rule, ...] = (
+    # As DER_mass_MMC may be missing in any event, there are exactly six patterns of missing values.
+    Rule("event_id_unique", "structure", "every EventId occurs once", ("EventId",), _repeated_id, whole=True),
+    _each("finite", "structure", "no value is NaN or infinite", (*DECIMAL, *WEIGHTS), _not_finite, needed=False),
+    _each("decimals", "structure", "features carry at most 3 decimals", DECIMAL, _finer),
+    _known("label", "Label", "Label is s or b", ("s", "b")),
+    _known("subset", "KaggleSet", "KaggleSet is t, b, v or u", ATLAS_HIGGS.subset_values),
+    _positive("weight_positive", "Weight"),
+    _positive("subset_weight_positive", "KaggleWeight"),
+    _each("never_missing", "missing", _NEVER, _ALWAYS, lambda table, name: ~table.present(name)),
+    _with_jets("missing_leading_jet", "leading-jet", _NEED_ONE, 1),
+    _with_jets("missing_second_jet", "second-jet and two-jet", _NEED_TWO, 2),
+    _range("PRI_tau_pt", "PRI_tau_pt >= 20 GeV", 20.0),
+    _range("PRI_tau_eta", "|PRI_tau_eta| <= 2.5", -2.5, 2.5),
+    _range("PRI_lep_pt", "PRI_lep_pt >= 26 GeV", 26.0),
+    # Electrons are measured by clusters whose edge lies a little beyond 2.5: a few in 100,000 events reach 2.505.
+    _range("PRI_lep_eta", "|PRI_lep_eta| <= 2.51", -2.51, 2.51),
+    _range("PRI_lep_eta", "|PRI_lep_eta| <= 2.5 except for a few electrons", -2.5, 2.5, warning=True),
+    _range("PRI_met", "PRI_met > 0 GeV", 0.0, above=True),
+    _range("PRI_met_sumet", "PRI_met_sumet > 0 GeV", 0.0, above=True),
+    _range("PRI_met_sumet", "PRI_met_sumet > 20 GeV except for a few quiet events", 20.0, above=True, warning=True),
+    Rule("range_PRI_jet_num", "ranges", "PRI_jet_num is 0, 1, 2 or 3", (_JETS,), _odd_jet_number),
+    _range("PRI_jet_leading_pt", "PRI_jet_leading_pt >= 30 GeV", 30.0),
+    _range("PRI_jet_leading_eta", "|PRI_jet_leading_eta| <= 4.5", -4.5, 4.5),
+    _range("PRI_jet_subleading_pt", "PRI_jet_subleading_pt >= 30 GeV", 30.0),
+    _range("PRI_jet_subleading_eta", "|PRI_jet_subleading_eta| <= 4.5", -4.5, 4.5),
+    *(_range(name, f"|{name}| <= 3.142 rad (pi after rounding)", -3.142, 3.142) for name in _PHIS),
+    _range(_MMC, "DER_mass_MMC > 0 GeV where it is present", 0.0, above=True),
+    Rule(
+        "mmc_and_visible_mass",
+        "ranges",
+        "DER_mass_MMC is 0.9 to 10 times DER_mass_vis",
+        (_MMC, "DER_mass_vis"),
+        _odd_mmc,
+        _present(_MMC, "DER_mass_vis"),
+        warning=True,
+    ),
+    _apart("PRI_tau", "PRI_lep", 0.2),
+    _apart("PRI_tau", "PRI_jet_leading", 0.38),
+    _apart("PRI_tau", "PRI_jet_subleading", 0.38),
+    _apart("PRI_lep", "PRI_jet_leading", 0.2),
+    _apart("PRI_lep", "PRI_jet_subleading", 0.2),
+    _apart("PRI_jet_leading", "PRI_jet_subleading", 0.38),
+    Rule(
+        "jets_ordered",
+        "jets",
+        "PRI_jet_leading_pt >= PRI_jet_subleading_pt",
+        (_LEADING, _SUBLEADING),
+        lambda table: table[_LEADING] < table[_SUBLEADING] - table.slack(_LEADING, _SUBLEADING),
+        _present(_LEADING, _SUBLEADING),
+    ),
+    Rule(
+        "jets_sum",
+        "jets",
+        "PRI_jet_all_pt is the sum of the jets' pt; at least 30 GeV more than the leading two for PRI_jet_num = 3",
+        (_JETS, _LEADING, _SUBLEADING, _ALL),
+        _wrong_jet_sum,
+    ),
+    *(_derived_rule(name) for name in ANALYTIC),
+    Rule(
+        "dijet_mass_usual",
+        "derived",
+        "DER_mass_jet_jet is at most 1.5 times that of massless jets",
+        (_DIJET, *FORMULAS[_DIJET].inputs),
+        partial(_disagrees, _DIJET),
+        _present(_DIJET),
+        warning=True,
+    ),
     Rule(
         "weight_ratio",
         "weights",
@@ -359,6 +349,4 @@ _WEIGHT_RULES: tuple[Rule, ...] = (
         whole=True,
     ),
 )
-
-RULES: tuple[Rule, ...] = (*_STRUCTURE_RULES, *_RANGE_RULES, *_RELATION_RULES, *_WEIGHT_RULES)
 """Every rule, in the order in which a report shows them."""
