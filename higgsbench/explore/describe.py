@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _ORDER = (SIGNAL, BACKGROUND, UNLABELLED)
 _ALPHA = 0.001  # of a drift that is flagged, before it is divided by the number of features
+_FEWEST = 30  # common events of a pair that may be listed
 
 
 def explore(
@@ -77,11 +78,7 @@ def _opened(file: str | Path, schema: TableSchema) -> Table:
 class _Found:
     """What was counted, and the tables that follow from it.
 
-    Attributes:
-        table: the events.
-        survey: what the first pass learned.
-        tally: what the second pass counted.
-        others: names of the samples 1, 2, ..., which are compared with the described events, sample 0.
+    The samples 1, 2, ... are `others`, by name, which are compared with the described events, sample 0.
     """
 
     table: Table
@@ -101,17 +98,17 @@ class _Found:
     @property
     def scales(self) -> tuple[float, float, float]:
         """Factor on the weights of each class that brings its sum to the reference total; 1 where there is none."""
-        known = None if self.references is None else _scales(self.tally.totals[0], self.references)
-        return (*(known or (1.0, 1.0)), 1.0)
+        if self.references is None:
+            return 1.0, 1.0, 1.0
+        return (*_scales(self.tally.totals[0], self.references).tolist(), 1.0)
 
     def exploration(self) -> result.Exploration:
         """Put everything together."""
         n_s, n_b = self.references or (None, None)
-        schema, example, samples = self.table.schema, self.survey.example, range(1, 1 + len(self.others))
+        schema, at, samples = self.table.schema, self.survey.example, range(1, 1 + len(self.others))
         split = None
-        if self.references is not None and example is not None:
-            name, edges = self.table.features[example], self.survey.fine[example]
-            split = split_study(self.tally.folds, edges, name, self.references)
+        if self.references is not None and at is not None:
+            split = split_study(self.tally.folds, self.survey.fine[at], schema.features[at], self.references)
         return result.Exploration(
             source=self.table.events.source,
             layout=schema.name,
@@ -194,16 +191,9 @@ class _Found:
             shift = x / w
             mean = float(self.survey.centre[place]) + shift
             std = max(xx / w - shift**2, 0.0) ** 0.5
-        return result.ClassSummary(
-            label=CLASS_NAMES[label],
-            present=int(bins[:-1, 0].sum()),
-            mean=mean,
-            std=std,
-            minimum=low,
-            quantiles=stats.quantiles(bins[:-1, 1], fine, low, high),
-            maximum=high,
-            histogram=stats.histogram(bins, fine, self.survey.display[place], self.scales[label]),
-        )
+        levels = stats.quantiles(bins[:-1, 1], fine, low, high)
+        bars = stats.histogram(bins, fine, self.survey.display[place], self.scales[label])
+        return result.ClassSummary(CLASS_NAMES[label], int(bins[:-1, 0].sum()), mean, std, low, levels, high, bars)
 
     def _correlations(self) -> Iterator[result.Correlations]:
         """Yield the correlations of the expected mixture and of each class, or of all events without labels."""
@@ -222,8 +212,8 @@ class _Found:
         if self.references is None or self.table.weight_column is None or not (totals[:UNLABELLED, 1] > 0.0).all():
             return None
         scales = _scales(totals, self.references)
-        content = sum((s * bins[c, :-1, 1] for c, s in enumerate(scales)), np.zeros(bins.shape[1] - 1))
-        squares = sum(float(s**2 * bins[c, :-1, 2].sum()) for c, s in enumerate(scales))
+        content = (scales[:, None] * bins[:UNLABELLED, :-1, 1]).sum(axis=0)
+        squares = float((scales**2 * bins[:UNLABELLED, :-1, 2].sum(axis=1)).sum())
         return content, (float(content.sum()) ** 2 / squares if squares > 0.0 else 0.0)
 
     def _drift(self, k: int, place: int) -> result.DriftRow:
@@ -252,10 +242,8 @@ class _Found:
         if self.table.events.simulated:
             yield "These events come from the built-in toy simulation; their numbers are not those of real data."
         if schema.label not in self.table.columns:
-            yield (
-                f"The events carry no column {schema.label}: class balance, single-feature AUC, class-wise statistics "
-                "and the rescaling study need the truth and are left out."
-            )
+            what = "class balance, single-feature AUC, class-wise statistics and the rescaling study"
+            yield f"The events carry no column {schema.label}: {what} need the truth and are left out."
         elif self.references is None:
             yield "One class is absent or its weights do not sum to a positive number: nothing can be compared."
         if self.table.weight_column is None:
@@ -271,11 +259,8 @@ class _Found:
         if not self.others:
             yield "No second sample: drift needs a subset column or a second file (--test)."
         elif self.table.subset_column is not None:
-            described = " + ".join(self.survey.described)
-            yield (
-                f"Only events of subset {described} are described. The others are compared with them for drift; the "
-                "truth of held-out events stays unseen."
-            )
+            what = f"Only events of subset {' + '.join(self.survey.described)} are described"
+            yield f"{what}. The others are compared with them for drift; the truth of held-out events stays unseen."
 
 
 def _column(name: str, schema: TableSchema) -> result.ColumnInfo:
@@ -309,15 +294,10 @@ def _effective(counts: Floats) -> float:
     return float(counts[1] ** 2 / counts[2]) if counts[2] > 0.0 else 0.0
 
 
-_FEWEST = 30  # common events of a pair that may be listed
-
-
 def correlation_matrix(sums: Floats, centre: Floats) -> Floats:
     """(p, p) weighted Pearson correlations; NaN where a feature does not vary or no event has both.
 
-    Args:
-        sums: (6, p, p) sums over pairs, see `counts.pair_sums`.
-        centre: (p,) numbers that were subtracted from the values.
+    The `sums` are those of `counts.pair_sums`, for values from which `centre` was subtracted.
     """
     _, w, _, x, xx, xy = sums
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -347,9 +327,9 @@ def correlations(
     return result.Correlations(label, tuple(tuple(row) for row in r.tolist()), tuple(pairs))
 
 
-def _best_cut(bins: Floats, scales: tuple[float, float]) -> tuple[int, bool] | None:
+def _best_cut(bins: Floats, scales: Floats) -> tuple[int, bool] | None:
     """Find the bin boundary with the highest AMS: events in bins >= at (above) or < at pass; missing never pass."""
-    b, s = (scale * bins[c, :-1, 1] for c, scale in enumerate(scales))
+    b, s = scales[:, None] * bins[:, :-1, 1]
     found: list[tuple[float, int, bool]] = []
     candidates = np.arange(1, s.size, 2)  # cut at the value of an edge, never inside an open bin
     for above in (True, False):
@@ -382,10 +362,8 @@ def split_study(folds: Floats, edges: Floats, feature: str, totals: tuple[float,
         return None
     at, above = found
     cut = float(edges[at // 2])
-    selections = {
-        "all events": slice(None),
-        f"{feature} {'≥' if above else '<'} {cut:.6g}": slice(at, -1) if above else slice(at),
-    }
+    selections = {"all events": slice(None)}
+    selections[f"{feature} {'≥' if above else '<'} {cut:.6g}"] = slice(at, -1) if above else slice(at)
     cases = []
     for parts in range(1, len(folds) + 1):
         bins = folds[:parts].sum(axis=0)
@@ -400,21 +378,19 @@ def split_study(folds: Floats, edges: Floats, feature: str, totals: tuple[float,
     return result.SplitStudy(feature, cut, above, tuple(cases))
 
 
-def _scales(every: Floats, totals: tuple[float, float]) -> tuple[float, float]:
+def _scales(every: Floats, totals: tuple[float, float]) -> Floats:
     """Factors on the weights of background and signal that bring their sums to the totals (N_s, N_b)."""
-    return totals[1] / float(every[0, 1]), totals[0] / float(every[1, 1])
+    return np.array(totals[::-1]) / every[:UNLABELLED, 1]
 
 
 def _case(
-    fraction: float, selection: str, chosen: Floats, every: Floats, scales: tuple[float, float], rescaled: bool
+    fraction: float, selection: str, chosen: Floats, every: Floats, scales: Floats, rescaled: bool
 ) -> result.SplitCase:
     """AMS with its error; with rescaling the class totals are fixed, without it they fluctuate like the selection."""
-    b, s = (float(scales[c] * chosen[c, 1]) for c in (0, 1))
-    variance = []
-    for c in (0, 1):
-        share = chosen[c, 1] / every[c, 1] if rescaled else 0.0
-        spread = (1.0 - 2.0 * share) * chosen[c, 2] + share**2 * every[c, 2]
-        variance.append(max(float(scales[c] ** 2 * spread), 0.0))
+    b, s = (scales * chosen[:, 1]).tolist()
+    share = chosen[:, 1] / every[:, 1] * rescaled
+    spread = (1.0 - 2.0 * share) * chosen[:, 2] + share**2 * every[:, 2]
+    variance = np.maximum(scales**2 * spread, 0.0)
     by_s, by_b = ams_gradient(s, b)
     se = float(np.sqrt(by_s[0] ** 2 * variance[1] + by_b[0] ** 2 * variance[0]))
     return result.SplitCase(f"{fraction:.0%} of the events", fraction, rescaled, selection, s, b, ams(s, b), se)

@@ -199,11 +199,10 @@ def _balance(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:
     if pictures is None or not found.labelled:
         return parts
     total = found.groups[-1]
-    alt = (
-        f"Bars of signal and background events by {found.group or 'class'}: in the file {count(total.signal_events)} "
-        f"signal and {count(total.background_events)} background events, expected {number(total.signal_expected)} and "
-        f"{number(total.background_expected)}."
-    )
+    file = f"{count(total.signal_events)} signal and {count(total.background_events)} background events"
+    expected = f"{number(total.signal_expected)} and {number(total.background_expected)}"
+    by = found.group or "class"
+    alt = f"Bars of signal and background events by {by}: in the file {file}, expected {expected}."
     below = "Events in the file and expected events; logarithmic axis."
     return [pictures.add("balance", _balance_figure(found), alt, below), *parts]
 
@@ -224,9 +223,7 @@ def _missing(found: Exploration) -> list[Part]:
         )  # fmt: skip
         patterns.setdefault(lines, []).append(feature)
     headings = ["feature", "class", "missing", "share", *(f"={g}" for g in groups), "unweighted"]
-    rows = [
-        (", ".join(names) if i == 0 else "", *line) for lines, names in patterns.items() for i, line in enumerate(lines)
-    ]
+    rows = [("" if i else ", ".join(names), *line) for lines, names in patterns.items() for i, line in enumerate(lines)]
     caption = "Missing values; shares are weighted" + (f"; =0, =1, ...: {found.group}" if groups else "")
     return [Table(caption, headings, rows, text=(0, 1))]
 
@@ -243,10 +240,8 @@ def _features(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:
     caption = "Features, weighted"
     if found.labelled:
         headings += ["AUC ± s.e.", "binning", "missing lowest"]
-        caption += (
-            ", strongest first. AUC of present values; below 0.5: signal is smaller; binning: its largest error from "
-            "bins; last: AUC with a missing value below every other, as -999 in a raw file"
-        )
+        caption += ", strongest first. AUC of present values; below 0.5: signal is smaller; binning: its largest error"
+        caption += " from bins; last: AUC with a missing value below every other, as -999 in a raw file"
     rows = []
     for f in found.ranked():
         means = {c.label: c.mean for c in f.classes}
@@ -299,7 +294,7 @@ def _correlations(found: Exploration, pictures: draw.Pictures | None) -> list[Pa
 def _drift(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:
     if not found.drift:
         return []
-    words = ", ".join(f"{r.feature} ({r.sample})" for r in [r for r in found.drift if r.flagged][:5]) or "none"
+    words = ", ".join([f"{r.feature} ({r.sample})" for r in found.drift if r.flagged][:5]) or "none"
     intro = (
         f"Features that drift beyond chance (p < 0.001 after correction for {len(found.features)} features): {words}. "
         "Distances of present values; KS: every event counts the same; weighted: expected distributions."
@@ -391,7 +386,7 @@ def _shown(table: Table, width: int, rows: int | None) -> RichTable:
         show_edge=False,
         collapse_padding=True,
     )
-    room, shown = width, 0
+    room = width
     for at, heading in enumerate(table.headings):
         longest = max(len(heading), *(len(str(row[at])) for row in table.rows[:rows]), 0)
         room -= min(longest, _FOLDED if at in table.text else longest) + 2 * (at > 0)
@@ -399,7 +394,6 @@ def _shown(table: Table, width: int, rows: int | None) -> RichTable:
             break
         left = at in table.text
         out.add_column(Text(heading), justify="left" if left else "right", overflow="fold" if left else "ellipsis")
-        shown += 1
     for row in table.rows[:rows]:
-        out.add_row(*(Text(str(cell)) for cell in row[:shown]))  # Text is never read as markup
+        out.add_row(*(Text(str(cell)) for cell in row[: len(out.columns)]))  # Text is never read as markup
     return out

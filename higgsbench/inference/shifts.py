@@ -73,8 +73,7 @@ class ScoredShifts(NamedTuple):
         return shift_table(self.nominal, [side for pair in self.sides.values() for side in pair], threshold, b_reg)
 
 
-@dataclass(frozen=True)
-class ShiftRow:
+class ShiftRow(NamedTuple):
     """Selection at the frozen cut under one shift.
 
     Attributes:

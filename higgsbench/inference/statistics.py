@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -50,16 +50,14 @@ LEGEND = (
 )
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """A number and its standard error from the finite number of simulated events."""
 
     value: float
     se: float
 
 
-@dataclass(frozen=True)
-class ModelSignificance:
+class ModelSignificance(NamedTuple):
     """Expected discovery significances of a model, first repeat.
 
     Attributes:
@@ -88,8 +86,7 @@ class ModelSignificance:
     truth: Truth
 
 
-@dataclass(frozen=True)
-class Statistics:
+class Statistics(NamedTuple):
     """Expected significances of models, and what is built on them.
 
     Attributes:
@@ -307,11 +304,9 @@ def show(found: Statistics, console: Console) -> None:
     head += [f"shape Z({100 * sigma:g}%)" if sigma else "shape Z" for sigma in shapes]
     rows = []
     for m in found.models:
-        values = [
-            *((v, 0) for v in (m.s, m.b)),
-            *((v, 3) for v in (m.ams, m.z, *m.z_sigma.values(), *m.shape.values())),
-        ]
-        cells = [f"{v.value:,.{digits}f} ± {v.se:,.{digits}f}" for v, digits in values]
+        values = (m.ams, m.z, *m.z_sigma.values(), *m.shape.values())
+        cells = [f"{v.value:,.0f} ± {v.se:,.0f}" for v in (m.s, m.b)]
+        cells += [f"{v.value:,.3f} ± {v.se:,.3f}" for v in values]
         bins = ["-"] * (len(shapes) + 1) if m.bins is None else [str(m.bins.s.size)]
         rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", *cells, *bins])
     Table("", [*head, "bins"], rows).show(console)
@@ -336,12 +331,12 @@ def content(found: Statistics) -> dict[str, Any]:
         {
             "name": m.name,
             "fraction": m.fraction,
-            **{name: vars(getattr(m, name)) for name in ("s", "b", "ams", "z")},
-            "z_sigma_b": [{"sigma_b": sigma, **vars(v)} for sigma, v in m.z_sigma.items()],
-            "shape": [{"sigma_b": sigma, **vars(v)} for sigma, v in m.shape.items()],
-            "bins": None if m.bins is None else {name: values.tolist() for name, values in vars(m.bins).items()},
+            **{name: getattr(m, name)._asdict() for name in ("s", "b", "ams", "z")},
+            "z_sigma_b": [{"sigma_b": sigma, **v._asdict()} for sigma, v in m.z_sigma.items()],
+            "shape": [{"sigma_b": sigma, **v._asdict()} for sigma, v in m.shape.items()],
+            "bins": m.bins and {name: values.tolist() for name, values in vars(m.bins).items()},
         }
         for m in found.models
     ]
-    pyhf = None if found.expected is None else vars(found.expected)
-    return {"models": models, "shifts": [vars(row) for row in found.shifts], "pyhf": pyhf}
+    pyhf = found.expected and found.expected._asdict()
+    return {"models": models, "shifts": [row._asdict() for row in found.shifts], "pyhf": pyhf}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -107,8 +107,7 @@ def build_workspace(template: Template, *, sigma_b: float = 0.0, mc_stat: bool =
     }
 
 
-@dataclass(frozen=True)
-class Expected:
+class Expected(NamedTuple):
     """Expected results of a workspace.
 
     Attributes:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from higgsbench.explore.counts import (
@@ -15,10 +15,8 @@ from higgsbench.explore.counts import (
     fine_edges,
     histogram,
     ks_distance,
-    pair_sums,
     quantiles,
 )
-from higgsbench.explore.describe import correlation_matrix
 
 from . import reference
 
@@ -49,17 +47,6 @@ def test_binned_auc_is_within_its_stated_error(
     assert found is not None
     exact = reference.auc(*split(signal), *split(background))
     assert abs(found[0] - exact) <= found[2] + 1e-12
-
-
-@given(events, events)
-def test_binned_auc_is_exact_with_an_edge_on_every_value(
-    signal: list[tuple[float, float]], background: list[tuple[float, float]]
-) -> None:
-    edges = np.unique(np.array([x for x, _ in signal + background]) + 0.0)
-    found = binned_auc(filled(background, edges), filled(signal, edges))
-    assert found is not None
-    assert found[2] == 0.0
-    assert found[0] == pytest.approx(reference.auc(*split(signal), *split(background)), abs=1e-12)
 
 
 @given(events, events, some_edges)
@@ -102,27 +89,6 @@ def test_histogram_equals_numpy(pairs: list[tuple[float, float]], bins: int) -> 
     expected, _ = np.histogram(x + 0.0, display, weights=w)
     np.testing.assert_allclose(found.values, 2.0 * expected, atol=1e-12)
     np.testing.assert_allclose(sum(found.values) + found.below + found.above, 2.0 * w.sum())
-
-
-@settings(max_examples=50)
-@given(
-    st.lists(
-        st.tuples(st.floats(-10.0, 10.0, width=16), st.floats(-10.0, 10.0, width=16), st.floats(0.1, 5.0)),
-        min_size=3,
-        max_size=30,
-    ),
-    st.floats(-20.0, 20.0),
-)
-def test_correlation_equals_the_plain_formula(rows: list[tuple[float, float, float]], centre: float) -> None:
-    x, y, w = (list(v) for v in zip(*rows, strict=True))
-    centres, half = np.array([centre, centre]), len(x) // 2
-    parts = (slice(0, half), slice(half, None))
-    sums = sum(pair_sums(np.array([x[part], y[part]]), np.array(w[part]), centres) for part in parts)
-    r = correlation_matrix(np.asarray(sums), centres)[0, 1]
-    if min(reference.std(x, w), reference.std(y, w)) > 1e-2:
-        assert r == pytest.approx(reference.correlation(x, y, w), abs=1e-6)
-    if len(set(x)) == 1 and x[0] == centre:
-        assert np.isnan(r)
 
 
 def test_display_edges_are_round() -> None:

@@ -8,14 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from click.testing import CliRunner
 
-from higgsbench.cli.main import cli, main
+from higgsbench.cli.main import main
 from higgsbench.errors import DataError, MetricError, MissingExtraError
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.inference import (
@@ -36,6 +36,21 @@ from higgsbench.runs import find_run
 from higgsbench.schema import N_B, N_S
 
 MakeRun = Callable[..., Path]
+Stats = Callable[..., tuple[str, str]]
+needs_pyhf = pytest.mark.skipif(not (find_spec("pyhf") and find_spec("iminuit")), reason="needs the extra 'stats'")
+
+
+@pytest.fixture
+def stats(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> Stats:
+    """Call `higgsbench stats` for a run of the models x and y."""
+    results = make_run("a", {"x": 0.2, "y": 0.3}).parent
+
+    def call(*options: str, code: int = 0) -> tuple[str, str]:
+        with pytest.raises(SystemExit, match=str(code)):
+            main(["stats", "a", "--results", str(results), "--max-bins", "3", *options])
+        return capsys.readouterr()
+
+    return call
 
 
 def sums(s: list[float], b: list[float]) -> BinnedSums:
@@ -74,18 +89,16 @@ def test_bins_of_a_fold_do_not_know_its_labels(make_run: MakeRun) -> None:
     assert (after[~own] != before[~own]).any()
 
 
+@needs_pyhf
 @pytest.mark.parametrize("shape", [SHAPE, sums([50.0], [100.0])])
 def test_pyhf_agrees_with_the_formula_without_uncertainties(shape: BinnedSums) -> None:
-    pytest.importorskip("pyhf")
-    pytest.importorskip("iminuit")
     found = expected_results(build_workspace(Template(shape), mc_stat=False))
     assert found.z == pytest.approx(combined_significance(shape.s, shape.b), rel=1e-6)
     assert list(found.band) == sorted(found.band)
 
 
+@needs_pyhf
 def test_an_exported_workspace_gives_pyhf_the_same_number(tmp_path: Path) -> None:
-    pytest.importorskip("pyhf")
-    pytest.importorskip("iminuit")
     up, down = sums([31.0, 21.0], [310.0, 43.0]), sums([29.0, 19.0], [290.0, 38.0])
     built = build_workspace(Template(SHAPE, {"tes": (up, down)}), sigma_b=0.05)
     file = tmp_path / "w.json"
@@ -105,11 +118,10 @@ def test_an_exported_workspace_gives_pyhf_the_same_number(tmp_path: Path) -> Non
     assert found < combined_significance(SHAPE.s, SHAPE.b)
 
 
+@needs_pyhf
 @pytest.mark.parametrize(("bins", "sigma_b"), [(1, 0.0), (2, 0.1)])
 @pytest.mark.parametrize("spread", [0.05, 0.3, 1.0])
 def test_small_samples_give_what_can_be_given(spread: float, bins: int, sigma_b: float) -> None:
-    pytest.importorskip("pyhf")
-    pytest.importorskip("iminuit")
     s, b = np.full(bins, 30.0), np.geomspace(4000.0, 100.0, bins)
     built = build_workspace(Template(BinnedSums(s, b, (spread * s) ** 2, (spread * b) ** 2)), sigma_b=sigma_b)
     found = expected_results(built)
@@ -122,9 +134,8 @@ def test_small_samples_give_what_can_be_given(spread: float, bins: int, sigma_b:
         assert list(found.band) == sorted(found.band)
 
 
+@needs_pyhf
 def test_a_limit_beyond_the_bound_of_the_workspace_is_found() -> None:
-    pytest.importorskip("pyhf")
-    pytest.importorskip("iminuit")
     s, b = np.array([30.0]), np.array([4000.0])
     built = build_workspace(Template(BinnedSums(s, b, (0.25 * s) ** 2, (0.25 * b) ** 2)))
     (bound,) = built["measurements"][0]["config"]["parameters"][0]["bounds"]
@@ -133,29 +144,19 @@ def test_a_limit_beyond_the_bound_of_the_workspace_is_found() -> None:
     assert found.band[4] > bound[1]
 
 
-def test_a_fit_that_fails_costs_nothing_else(
-    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("pyhf")
-    pytest.importorskip("iminuit")
-
+@needs_pyhf
+def test_a_fit_that_fails_costs_nothing_else(stats: Stats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*args: object) -> None:
         raise RuntimeError("no minimum")
 
-    results = make_run("a", {"x": 0.2}).parent
     monkeypatch.setattr("higgsbench.inference.workspace._limits", fails)
-    options = ["--fit", "--workspace", str(tmp_path / "w.json"), "--max-bins", "3"]
-    for form in (["--format", "json"], []):
-        with pytest.raises(SystemExit, match="0"):
-            main(["stats", "a", "--results", str(results), *options, *form])
-        shown = capsys.readouterr()
-        assert "Warning: x: no expected limit: the fit of the workspace failed: no minimum" in shown.err
-        if form:
-            content = json.loads(shown.out)["pyhf"]
-            assert content["z"] > 0.0
-            assert content["upper_limit"] is None
-        else:
-            assert "expected 95% CLs limit on the signal strength not found" in shown.out
+    options = ["--model", "x", "--fit", "--workspace", str(tmp_path / "w.json")]
+    out, err = stats(*options)
+    assert "Warning: x: no expected limit: the fit of the workspace failed: no minimum" in err
+    assert "expected 95% CLs limit on the signal strength not found" in out
+    content = json.loads(stats(*options, "--format", "json")[0])["pyhf"]
+    assert content["z"] > 0.0
+    assert content["upper_limit"] is None
     assert json.loads((tmp_path / "w.json").read_text())["version"] == "1.0.0"
 
 
@@ -212,35 +213,34 @@ def test_shifts_from_files(shifted: dict[str, Path]) -> None:
     assert down.weight.sum() < base.weight.sum() == pytest.approx(up.weight.sum())
 
 
-@pytest.mark.parametrize("damage", ["missing", "column", "twice", "foreign", "nan"])
-def test_damaged_score_files_are_named(shifted: dict[str, Path], damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda frame: frame.drop("score"), "missing column score"),
+        (lambda frame: pl.concat([frame, frame[:1]]), "EventId"),
+        (lambda frame: frame.with_columns(pl.col("EventId") + 1_000_000), "not among the expected ones"),
+        (lambda frame: frame.with_columns(score=pl.lit(float("nan"))), "column score: found nan"),
+        (lambda frame: frame.with_columns(score=pl.lit(None, pl.Float64)), "values that are missing"),
+    ],
+)
+def test_damaged_score_files_are_named(
+    shifted: dict[str, Path], damage: Callable[[pl.DataFrame], pl.DataFrame], message: str
+) -> None:
     path = shifted["nominal"]
-    frame = pl.read_parquet(path)
-    {
-        "missing": lambda: path.unlink(),
-        "column": lambda: frame.drop("score").write_parquet(path),
-        "twice": lambda: pl.concat([frame, frame[:1]]).write_parquet(path),
-        "foreign": lambda: frame.with_columns(pl.col("EventId") + 1_000_000).write_parquet(path),
-        "nan": lambda: frame.with_columns(score=pl.lit(float("nan"))).write_parquet(path),
-    }[damage]()
-    with pytest.raises(DataError, match=r"nominal\.parquet: "):
+    damage(pl.read_parquet(path)).write_parquet(path)
+    with pytest.raises(DataError, match=rf"nominal\.parquet: .*{message}"):
         read_shifts(shifted["events"], path, [], (N_S, N_B))
 
 
-def test_command_line(make_run: MakeRun, shifted: dict[str, Path], tmp_path: Path) -> None:
-    results = make_run("a", {"x": 0.2, "y": 0.3}).parent
-    common = ["stats", "a", "--results", str(results), "--max-bins", "3"]
-    done = CliRunner().invoke(cli, [*common, "--sigma-b", "0.1"])
-    assert done.exit_code == 0, done.output
-    assert "Z(10%)" in done.output
+def options_of(shifted: dict[str, Path]) -> list[str]:
+    files = ["--events", str(shifted["events"]), "--nominal", str(shifted["nominal"])]
+    return ["--model", "x", "--counting", *files, "--shift", f"tes={shifted['up']},{shifted['down']}"]
+
+
+def test_command_line(stats: Stats, shifted: dict[str, Path], tmp_path: Path) -> None:
+    assert "Z(10%)" in stats("--sigma-b", "0.1")[0]
     target = tmp_path / "w.json"
-    shifts = ["--events", str(shifted["events"]), "--nominal", str(shifted["nominal"]), "--shift",
-              f"tes={shifted['up']},{shifted['down']}"]  # fmt: skip
-    done = CliRunner().invoke(
-        cli, [*common, "--model", "x", *shifts, "--counting", "--workspace", str(target), "--format", "json"]
-    )
-    assert done.exit_code == 0, done.output
-    content = json.loads(done.output)
+    content = json.loads(stats(*options_of(shifted), "--workspace", str(target), "--format", "json")[0])
     assert [row["name"] for row in content["shifts"]] == ["nominal", "tes up", "tes down"]
     assert content["shifts"][1]["b_change"] > 0.0
     built = json.loads(target.read_text())
@@ -249,18 +249,13 @@ def test_command_line(make_run: MakeRun, shifted: dict[str, Path], tmp_path: Pat
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_a_workspace_that_cannot_be_built_costs_nothing_else(
-    make_run: MakeRun, shifted: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], wanted: bool
+    stats: Stats, shifted: dict[str, Path], tmp_path: Path, wanted: bool
 ) -> None:
     pl.read_parquet(shifted["down"]).with_columns(pl.col("score") - 100.0).write_parquet(shifted["down"])
-    results = make_run("a", {"x": 0.2}).parent
-    shifts = ["--events", str(shifted["events"]), "--nominal", str(shifted["nominal"]), "--shift",
-              f"tes={shifted['up']},{shifted['down']}"]  # fmt: skip
     workspace = ["--fit", "--workspace", str(tmp_path / "w.json")] if wanted else []
-    with pytest.raises(SystemExit, match="0"):
-        main(["stats", "a", "--results", str(results), "--max-bins", "3", "--counting", *shifts, *workspace])
-    shown = capsys.readouterr()
-    assert "tes down" in shown.out
-    assert ("Warning: x: no workspace, so no fit: every bin needs expected background" in shown.err) == wanted
+    out, err = stats(*options_of(shifted), *workspace)
+    assert "tes down" in out
+    assert ("Warning: x: no workspace, so no fit: every bin needs expected background" in err) == wanted
     assert not (tmp_path / "w.json").exists()
 
 
@@ -270,52 +265,30 @@ def test_a_workspace_that_cannot_be_built_costs_nothing_else(
         (["--fit"], "choose it with --model"),
         (["--events", "e.csv"], "belong together"),
         (["--model", "x", "--fit", "--sigma-b", "0.1", "--sigma-b", "0.2"], "give --sigma-b once"),
+        (["--sigma-b", "abc"], "'abc' is not a share; write a fraction such as 0.05, or 5%"),
+        (["--sigma-b", "0.05,5%"], "'0.05,5%' is not a share"),
     ],
 )
-def test_options_that_do_not_fit(
-    make_run: MakeRun, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    results = make_run("a", {"x": 0.2, "y": 0.3}).parent
-    with pytest.raises(SystemExit, match="2"):
-        main(["stats", "a", "--results", str(results), *options])
-    assert message in capsys.readouterr().err
+def test_options_that_do_not_fit(stats: Stats, options: list[str], message: str) -> None:
+    assert message in stats(*options, code=2)[1]
+
+
+def test_a_share_over_one_is_questioned(stats: Stats) -> None:
+    meant = "uncertainty of 5 is 500%; if you mean 5%, write 5% (command line) or 0.05"
+    assert meant in stats("--sigma-b", "5")[1]
+    assert "uncertainty" not in stats("--sigma-b", "5%")[1]
 
 
 @pytest.mark.parametrize("counting", [True, False])
-def test_too_few_events_for_a_bin_leave_out_the_shape_only(
-    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], counting: bool
-) -> None:
-    results = make_run("a", {"x": 0.2}).parent
+def test_too_few_events_for_a_bin_leave_out_the_shape_only(stats: Stats, tmp_path: Path, counting: bool) -> None:
     workspace = tmp_path / "w.json"
-    options = ["--min-effective", "1e9", "--sigma-b", "5%", "--workspace", str(workspace), *["--counting"] * counting]
-    with pytest.raises(SystemExit, match="0"):
-        main(["stats", "a", "--results", str(results), *options])
-    shown = capsys.readouterr()
-    assert "x: the shape is left out: all events together are too few" in shown.err
-    assert ("x: no workspace: the events do not fill one bin of the score; choose --counting" in shown.err) != counting
+    options = ["--model", "x", "--min-effective", "1e9", "--sigma-b", "5%", "--workspace", str(workspace)]
+    options += ["--counting"] * counting
+    out, err = stats(*options)
+    assert "x: the shape is left out: all events together are too few" in err
+    assert ("x: no workspace: the events do not fill one bin of the score; choose --counting" in err) != counting
     assert workspace.exists() == counting
-    assert re.search(r"│ *- *│ *- *│ *- *│|(- +){2}-\s", shown.out), shown.out
-    with pytest.raises(SystemExit, match="0"):
-        main(["stats", "a", "--results", str(results), *options, "--format", "json"])
-    model = json.loads(capsys.readouterr().out)["models"][0]
+    assert re.search(r"│ *- *│ *- *│ *- *│|(- +){2}-\s", out), out
+    model = json.loads(stats(*options, "--format", "json")[0])["models"][0]
     assert model["ams"]["value"] > 0.0
     assert (model["shape"], model["bins"]) == ([], None)
-
-
-@pytest.mark.parametrize(
-    ("text", "code", "message"),
-    [
-        ("5", 0, "uncertainty of 5 is 500%; if you mean 5%, write 5% (command line) or 0.05"),
-        ("5%", 0, None),
-        ("abc", 2, "'abc' is not a share; write a fraction such as 0.05, or 5%"),
-        ("0.05,5%", 2, "'0.05,5%' is not a share"),
-    ],
-)
-def test_shares(
-    make_run: MakeRun, text: str, code: int, message: str | None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    results = make_run("a", {"x": 0.2}).parent
-    with pytest.raises(SystemExit, match=str(code)):
-        main(["stats", "a", "--results", str(results), "--max-bins", "3", "--sigma-b", text])
-    error = capsys.readouterr().err
-    assert message in error if message else "uncertainty" not in error
