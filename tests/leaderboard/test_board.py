@@ -153,9 +153,6 @@ def test_failed_rows_are_shown_without_rank(make: Make) -> None:
     assert "| - " in board.render("markdown")
 
 
-# paired differences and the mark
-
-
 @pytest.mark.parametrize(("noise", "apart"), [(0.01, True), (0.2, False)])
 def test_rows_within_two_paired_errors_are_marked(make: Make, tmp_path: Path, noise: float, apart: bool) -> None:
     folder = make("a", [record("x", 3.5), record("y", 3.4)], noise=noise)
@@ -202,47 +199,33 @@ def test_without_replicas_there_is_no_verdict(make: Make, tmp_path: Path, damage
     assert row["diff"] == pytest.approx(-0.1)
 
 
-# damage
-
-
 def test_unfinished_and_damaged_runs_are_left_out_with_a_word(make: Make, tmp_path: Path) -> None:
     """What counts as damage is the matter of `StoredRun`."""
     make("good", [record("x", 3.1)])
     (make("unfinished", []) / "rows.json").unlink()
     (tmp_path / "results" / "unfinished" / "units" / "k.json").write_text("{}")
     (make("cut", []) / "rows.json").write_text('{"rows": [')
-    (make("endless", [], folds=float("inf")) / "replicas.parquet").unlink()
-    (make("no number", []) / "rows.json").write_text(
-        json.dumps({"comparability": SHARED, "rows": [record("x", 3.0, auc=None)]})
-    )
+    make("no number", [record("x", 3.0, log_loss=None)])
     (tmp_path / "results" / "notes").mkdir()
     (tmp_path / "results" / "README.md").write_text("no run")
     board = Leaderboard.read(tmp_path / "results")
     assert names(board) == [["x"]]
-    assert len(board.notes) == 4
+    assert len(board.notes) == 3
     assert all("left out" in note for note in board.notes)
     assert "unfinished: left out, unfinished (1 units stored); run its configuration again to go on" in board.notes
 
 
 def test_odd_values_of_a_row_do_not_stop_the_others(make: Make) -> None:
     """Regression: a list as the cut rule could not be compared."""
-    board = Leaderboard.read(
-        make(
-            "a",
-            [record("x", 3.1, cut_rule=["max"], seed="s", fraction=float("nan"), predict_us=None), record("y", 3.0)],
-        ).parent
-    )
-    for form in ("markdown", "csv", "json"):
-        assert "x" in board.render(form)
+    odd = record("x", 3.1, cut_rule=["max"], seed="s", fraction=float("nan"), predict_us=None)
+    board = Leaderboard.read(make("a", [odd, record("y", 3.0)]))
+    assert all("x" in board.render(form) for form in ("markdown", "csv", "json"))
 
 
 def test_no_results(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such folder"):
         Leaderboard.read(tmp_path / "none")
     assert Leaderboard.read(tmp_path).tables == ()
-
-
-# sorting, columns, formats
 
 
 @pytest.mark.parametrize(

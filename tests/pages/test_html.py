@@ -1,26 +1,16 @@
-"""Pages: every text is escaped, tables sort by numbers, and the security policy fits what the page holds."""
+"""Pages: every text is escaped, tables sort by numbers, the security policy fits, and drawing is quiet."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import re
 
 import pytest
 
-from higgsbench.pages import (
-    Cell,
-    Definitions,
-    Details,
-    Gallery,
-    Heading,
-    Listing,
-    Part,
-    Picture,
-    Section,
-    Table,
-    page,
-)
+from higgsbench.pages import Cell, Definitions, Details, Gallery, Heading, Listing, Part, Picture, Section, Table, page
+from higgsbench.pages.drawing import style
 
 ODD = "<b>&\"'\x1b</script></style>"
 
@@ -41,7 +31,7 @@ def shown(*parts: Part) -> str:
         Gallery([Picture("<svg/>", ODD, ODD)]),
         Details(ODD, [ODD, Table(ODD, [ODD], [(ODD,)])]),
     ],
-    ids=lambda part: getattr(part, "kind", "text"),
+    ids=lambda part: type(part).__name__,
 )
 def test_every_text_is_escaped(part: Part) -> None:
     text = page(ODD, [ODD], [Section("a", ODD, [part])], ODD)
@@ -87,3 +77,14 @@ def test_pages_without_sorting_run_no_script_and_empty_sections_are_left_out() -
     assert "script" not in text.lower()
     assert 'href="#a"' in text
     assert 'id="b"' not in text
+
+
+def test_a_temporary_cache_of_matplotlib_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """Regression: without a home directory, every report began with a warning about the cache."""
+    pytest.importorskip("mplhep")
+    with style():
+        logger = logging.getLogger("matplotlib")
+        logger.warning("mkdir -p failed for path %s: %s", "a", "b")
+        logger.warning("Matplotlib created a temporary cache directory at %s because there was %s", "a", "b")
+        logger.warning("something else")
+    assert caplog.messages == ["something else"]

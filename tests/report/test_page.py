@@ -72,9 +72,8 @@ def test_the_page_is_accessible_and_self_contained(drawn: str) -> None:
 
 
 def test_numbers_stand_in_words_too(drawn: str) -> None:
-    alts = [a["alt"] or "" for a in Page(drawn).all("img")]
-    assert any(re.match(r"AMS of alpha against .* cross-validated \d\.\d+ ± 0\.10 at 15", alt) for alt in alts)
-    assert any(re.search(r"signal against held out: KS 0\.\d+, p 0\.\d+", alt) for alt in alts)
+    assert re.search(r'alt="AMS of alpha against [^"]* cross-validated \d\.\d+ ± 0\.10 at 15', drawn)
+    assert re.search(r'alt="[^"]*signal against held out: KS 0\.\d+, p 0\.\d+', drawn)
     assert len(re.findall(r'<td data-value="(0\.\d+)">0\.\d{4}</td>', drawn)) >= 6  # KS sorts as a number
     assert "TOY SIMULATION" in drawn
     assert "toy simulation; their numbers are not those of real data" in drawn
@@ -125,17 +124,15 @@ def test_data_that_changed_are_not_drawn(make: Make, tmp_path: Path, toys: Path)
 def test_events_are_those_of_the_scores(make: Make, toys: Path) -> None:
     run = find_run(make())
     found = reload_events(run)
-    frame = pl.read_csv(toys)
-    by_id = dict(frame.select("EventId", "DER_mass_vis").iter_rows())
+    masses, labels = (dict(pl.read_csv(toys).select("EventId", name).iter_rows()) for name in ("DER_mass_vis", "Label"))
     assert found.train is not None
     (vis,) = [f for f in features_of(found.train) if f.name == "DER_mass_vis"]
-    np.testing.assert_allclose(vis.values, [by_id[i] for i in run.event_id.tolist()])
+    np.testing.assert_allclose(vis.values, [masses[i] for i in run.event_id.tolist()])
     assert vis.unit == "GeV"
     assert np.array_equal(processes_of(found.train) == "signal", run.y)
     assert found.test is not None
-    truth = dict(frame.select("EventId", "Label").iter_rows())
     assert run.test_event_id is not None
-    assert found.test.y.tolist() == [truth[i] == "s" for i in run.test_event_id.tolist()]
+    assert found.test.y.tolist() == [labels[i] == "s" for i in run.test_event_id.tolist()]
 
 
 def test_training_scores_are_laid_over_when_models_are_there(make: Make) -> None:
@@ -143,9 +140,8 @@ def test_training_scores_are_laid_over_when_models_are_there(make: Make) -> None
     text = draw(folder, models=ToyModels())
     assert "Areas: training events" in text
     assert "signal against training: KS" in text
-    lines = re.search(r"Weighted AUC of [\d,]+ training events.*?</table>", text, re.S)
-    assert lines is not None
-    assert [name in lines[0] for name in ("alpha", "alpha [jets]", "stack")] == [True] * 3
+    (lines,) = re.findall(r"<caption>Weighted AUC of [\d,]+ training events.*?</table>", text, re.S)
+    assert all(f">{name}<" in lines for name in ("alpha", "alpha [jets]", "stack"))
     without = draw(folder)
     assert "are not available, so they are not overlaid" in without
     assert "against training" not in without
@@ -170,23 +166,18 @@ def test_average_ranks_are_those_of_a_comparison(make: Make) -> None:
     text = draw(folder)
     assert f"Average ranks by weighted AUC: {words}." in text
     assert "higgsbench compare shows" in text
-    assert "Average ranks" not in draw(make("single", change=_first_row_only))
-
-
-def _first_row_only(content: dict[str, Any]) -> None:
-    content["rows"] = content["rows"][:1]
+    single = make("single", change=lambda content: content.update(rows=content["rows"][:1]))
+    assert "Average ranks" not in draw(single)
 
 
 def test_only_the_best_rows_get_figures_of_their_own(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("higgsbench.report.context.MOST_DRAWN", 1)
     folder = make()
     text = draw(folder)
-    assert len(Page(text).all("img")) == 3 * 2 + 11
+    assert text.count("<img ") == 3 * 2 + 11
     assert text.count("Drawn: 2 of 3 rows, the best and the stack; --all-rows draws all.") == 3
-    assert "Scores of alpha:" in text
-    assert "Scores of stack:" in text
-    assert "Scores of alpha [jets]:" not in text
-    assert len(Page(draw(folder, all_rows=True)).all("img")) == 3 * 3 + 11
+    assert [f"Scores of {name}:" in text for name in ("alpha", "stack", "alpha [jets]")] == [True, True, False]
+    assert draw(folder, all_rows=True).count("<img ") == 3 * 3 + 11
 
 
 def test_figures_as_files(tmp_path: Path) -> None:
@@ -235,11 +226,8 @@ def test_a_new_metric_gets_its_panels(make: Make, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_run_without_numbers_is_not_drawn(make: Make) -> None:
-    def failed(content: dict[str, Any]) -> None:
-        content["rows"] = [row for row in content["rows"] if row["status"] != "ok"]
-
     with pytest.raises(StoreError, match="no row of this run"):
-        draw(make(change=failed))
+        draw(make(change=lambda content: content.update(rows=content["rows"][-1:])))
 
 
 @pytest.mark.parametrize("damaged", [True, False])
