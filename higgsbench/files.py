@@ -180,7 +180,6 @@ def read_sealed(file: Path) -> Any:
 
     Raises:
         StoreError: if it is not JSON, nested too deeply, or not what was sealed.
-        OSError: if it cannot be read.
     """
     try:
         return parse_sealed(file.read_bytes())

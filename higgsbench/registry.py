@@ -40,23 +40,14 @@ T = TypeVar("T", bound=_Named)
 
 @dataclass(eq=False)
 class Registry(Generic[T]):
-    """Records by name, filled at the first question; several threads may ask at once.
+    """Records by name, filled at the first question; several threads may ask at once."""
 
-    Attributes:
-        kind: what a record is, in messages ("model").
-        expected: type of the records.
-        public_name: how users know that type.
-        builtin: returns the package's own records; called once.
-        group: group of entry points by which packages bring records.
-        error: what is raised for names and records at fault.
-    """
-
-    kind: str
+    kind: str  # what a record is, in messages ("model")
     expected: type[T]
-    public_name: str
-    builtin: Callable[[], Sequence[T]]
-    group: str
-    error: type[HiggsbenchError]
+    public_name: str  # how users know that type
+    builtin: Callable[[], Sequence[T]]  # returns the package's own records; called once
+    group: str  # of entry points by which packages bring records
+    error: type[HiggsbenchError]  # what is raised for names and records at fault
 
     def __post_init__(self) -> None:
         self._records: dict[str, T] = {}
@@ -64,11 +55,7 @@ class Registry(Generic[T]):
         self._lock = threading.RLock()
 
     def add(self, record: T, *, replace: bool = False) -> T:
-        """Add a record and return it.
-
-        Raises:
-            HiggsbenchError: if it has the wrong type, or its name is taken and `replace` is false.
-        """
+        """Add a record and return it; refuse one of the wrong type, or of a name that is taken without `replace`."""
         if not isinstance(record, self.expected):
             raise self.error(f"a {self.kind} must be a {self.public_name}, got a {type(record).__name__}")
         self._load()
@@ -85,11 +72,7 @@ class Registry(Generic[T]):
         return tuple(self._records.values())
 
     def get(self, name: str) -> T:
-        """Return a record.
-
-        Raises:
-            HiggsbenchError: if there is none of that name; the message has the nearest known one.
-        """
+        """Return a record; if there is none of that name, the error has the nearest known one."""
         self._load()
         if name not in self._records:
             hint = nearest_hint(name, self._records, f"; registered are {', '.join(self._records)}")

@@ -54,7 +54,7 @@ def fetch(output: Path | None, **choices: Any) -> None:
 
 
 class _PoochProgress:
-    """A rich progress bar with the four methods pooch asks for; starts afresh with each attempt."""
+    """A rich progress bar with what pooch asks for; starts afresh with each attempt."""
 
     def __init__(self, bar: Progress) -> None:
         self.bar = bar
@@ -285,13 +285,13 @@ def _verdict(report: ValidationReport, *, strict: bool) -> Text:
     from rich.text import Text
 
     number = Counter(result.status for result in report.results)
-    facts = [f"{opt.quantity(number['held'], 'rule')} held"]
-    if number["violated"]:
-        facts.append(f"{number['violated']} violated in {opt.quantity(int(report.violating.sum()), 'row')}")
-    if number["warning"]:
-        warned = opt.quantity(number["warning"], "warning")
-        facts.append(f"{warned} in {opt.quantity(int(report.unusual.sum()), 'row')}")
-    if number["not applicable"]:
-        facts.append(f"{number['not applicable']} not applicable")
+    violating, unusual = (opt.quantity(int(rows.sum()), "row") for rows in (report.violating, report.unusual))
+    facts = {
+        "held": f"{opt.quantity(number['held'], 'rule')} held",
+        "violated": f"{number['violated']} violated in {violating}",
+        "warning": f"{opt.quantity(number['warning'], 'warning')} in {unusual}",
+        "not applicable": f"{number['not applicable']} not applicable",
+    }
+    found = ", ".join(text for status, text in facts.items() if number[status] or status == "held")
     passed = report.passed(strict=strict)
-    return Text.assemble(("passed", "green") if passed else ("failed", "bold red"), f": {', '.join(facts)}")
+    return Text.assemble(("passed", "green") if passed else ("failed", "bold red"), f": {found}")

@@ -50,9 +50,8 @@ class _Counter:
 
     def end(self) -> None:
         """Say the total."""
-        seconds = time.monotonic() - self.begin
-        text = "" if self.live else f"{self.name}: {self.count:,} events scored in {seconds:.1f} s"
-        click.echo(text, err=True)
+        total = f"{self.name}: {self.count:,} events scored in {time.monotonic() - self.begin:.1f} s"
+        click.echo("" if self.live else total, err=True)
 
 
 @opt.command("predict", "predict results/all-1a2b3c4d test.csv -o scores.parquet")
