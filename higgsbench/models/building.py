@@ -95,11 +95,7 @@ def log_odds_reader(spec: ModelSpec, params: Mapping[str, Any]) -> Callable[[Any
 
 
 class RefusedParameterError(HiggsbenchError):
-    """A library refuses a parameter.
-
-    Attributes:
-        parameter: its name as given, or None where only several together are at fault.
-    """
+    """A library refuses the `parameter` of this name as given, or, where None, only several together."""
 
     def __init__(self, message: str, parameter: str | None) -> None:
         super().__init__(message)

@@ -56,13 +56,7 @@ class BuildContext:
 
 @dataclass(frozen=True)
 class RowsOnDisk:
-    """Some rows and columns of a matrix that is mapped from a file.
-
-    Attributes:
-        X: (n, p) float32 matrix.
-        rows: (k,) positions of the rows, ascending.
-        columns: (q,) positions of the columns, None for all.
-    """
+    """Some rows (k,), ascending, and columns (q,), None for all, of a float32 matrix X (n, p) mapped from a file."""
 
     X: NDArray[np.float32]
     rows: NDArray[np.int64]
@@ -98,13 +92,7 @@ def release(array: NDArray[Any]) -> None:
 
 @dataclass(frozen=True)
 class Training:
-    """Events to train on that stay on disk.
-
-    Attributes:
-        data: (n, p) features.
-        y: (n,) truth.
-        weight: (n,) training weights.
-    """
+    """Events to train on that stay on disk: features (n, p), truth (n,) and training weights (n,)."""
 
     data: RowsOnDisk
     y: NDArray[np.bool_]
@@ -215,11 +203,9 @@ class ModelSpec:
     def preset(self, name: str) -> Preset:
         """Return a preset; a missing one falls back to the next cheaper one, then to the next more expensive one."""
         at = PRESETS.index(name)
-        for candidate in (*reversed(PRESETS[: at + 1]), *PRESETS[at + 1 :]):
-            if candidate in self.presets:
-                found = self.presets[candidate]
-                return found if isinstance(found, Preset) else Preset(found)
-        return Preset()
+        order = (*reversed(PRESETS[: at + 1]), *PRESETS[at + 1 :])
+        found = next((self.presets[candidate] for candidate in order if candidate in self.presets), Preset())
+        return found if isinstance(found, Preset) else Preset(found)
 
     def check_available(self) -> None:
         """Check that the optional dependencies are installed.

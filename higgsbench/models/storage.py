@@ -68,14 +68,7 @@ class Codec(Protocol):
 
 
 class ModelWriter:
-    """Collects the binary parts of a model while its tree of nodes is made.
-
-    Args:
-        codecs: formats to choose from; the first that handles an estimator is taken.
-
-    Attributes:
-        parts: content of the binary parts by name.
-    """
+    """Collects the binary `parts` of a model by name, while the first codec that handles an estimator describes it."""
 
     def __init__(self, codecs: Sequence[Codec]) -> None:
         self.codecs = tuple(codecs)
@@ -118,13 +111,7 @@ class ModelWriter:
 
 
 class ModelReader:
-    """Gives the parts of a stored model to the codecs that rebuild it.
-
-    Args:
-        codecs: formats that may occur.
-        parts: content of the binary parts by name.
-        threads: threads an estimator may use to predict.
-    """
+    """Gives the parts of a stored model to the codecs that rebuild it, and the `threads` it may use to predict."""
 
     def __init__(self, codecs: Sequence[Codec], parts: Mapping[str, bytes], threads: int = 1) -> None:
         self._codecs = {codec.kind: codec for codec in reversed(codecs)}
@@ -192,11 +179,7 @@ class StateCodec:
 
 @dataclass(frozen=True)
 class BagCodec:
-    """A `SeedBag`, member by member.
-
-    Attributes:
-        log_odds: how the model's record in the registry reads log-odds off a member; code is never stored.
-    """
+    """A `SeedBag`, member by member; `log_odds` of the model's record reads them, because code is never stored."""
 
     log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None
     kind = "bag"
@@ -255,10 +238,8 @@ def read_model(file: Path, codecs: Sequence[Codec], threads: int = 1) -> Any:
         parts = _contents(file)
         manifest = json.loads(parts.pop(_MANIFEST))
         if manifest["format"] != FORMAT:
-            raise StoreError(
-                f"stored in format {manifest['format']}, but this version of higgsbench reads format {FORMAT}; run the "
-                "configuration again"
-            )
+            reads = f"this version of higgsbench reads format {FORMAT}; run the configuration again"
+            raise StoreError(f"stored in format {manifest['format']}, but {reads}")
         return ModelReader(codecs, parts, threads).estimator(manifest["model"])
     except StoreError as error:
         raise StoreError(f"{file}: not a valid stored model: {error}") from error

@@ -1,9 +1,8 @@
 """LightGBM: gradient boosting on leaf-wise trees.
 
-A bag whose members stop early bins its events once, and each member takes its part of the rows. The bins of a column
-are learnt from all events of the fold, including those that a member puts aside; they depend neither on truth nor on
-weight. XGBoost has no rows of binned data, and binning is too small a part of CatBoost's fit:
-`results/reference/shared-bins.md`.
+A bag whose members stop early bins its events once, and each member takes its part of the rows. The bins are learnt
+from all events of the fold, including those that a member puts aside, and depend neither on truth nor on weight.
+`results/reference/shared-bins.md` says why the other libraries do not.
 """
 
 from __future__ import annotations
@@ -155,9 +154,7 @@ def _contributions(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
 class LoadedLightGBM:
     """A LightGBM `Booster` in the place of an `LGBMClassifier`, which it is the `booster_` of at the same time.
 
-    Args:
-        booster: the library's `Booster`.
-        threads: threads to predict with; by itself a booster read from text would take all cores.
+    It predicts with these threads; by itself a booster read from text would take all cores.
     """
 
     def __init__(self, booster: Any, threads: int) -> None:

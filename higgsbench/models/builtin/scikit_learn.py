@@ -185,10 +185,8 @@ class _SklearnCodec:
 
         stored, installed = str(node["sklearn"]), sklearn.__version__
         if stored.split(".")[:2] != installed.split(".")[:2]:
-            raise StoreError(
-                f"it was stored with scikit-learn {stored[:20]}, installed is {installed}: install that version, or "
-                "run the configuration again"
-            )
+            how = "install that version, or run the configuration again"
+            raise StoreError(f"it was stored with scikit-learn {stored[:20]}, installed is {installed}: {how}")
         content = reader.part(node["part"])
         fault = _fault(content)
         with warnings.catch_warnings():
