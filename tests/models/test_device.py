@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -81,14 +82,11 @@ def test_device_of_the_run() -> None:
     )
 
 
-def test_automatic_choice_of_the_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = get_model("torch_mlp")
-    monkeypatch.setattr(device, "cuda_devices", lambda: 0)
-    assert device.on_device(spec, {"device": "auto"}, None) == ({}, "")
-    device.unusable.cache_clear()
-    monkeypatch.setattr(device, "cuda_devices", lambda: 1)
+@pytest.mark.parametrize(("cards", "found"), [(0, {}), (1, {"device": "cuda"})])
+def test_automatic_choice_of_the_networks(monkeypatch: pytest.MonkeyPatch, cards: int, found: dict[str, str]) -> None:
+    monkeypatch.setattr(device, "cuda_devices", lambda: cards)
     answer(monkeypatch, "usable\n")
-    assert device.on_device(spec, {"device": "auto"}, None) == ({"device": "cuda"}, "")
+    assert device.on_device(get_model("torch_mlp"), {"device": "auto"}, None) == (found, "")
 
 
 def test_a_library_without_it_is_found_by_a_trial_fit_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,14 +104,9 @@ def test_a_trial_fit_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "", code=-11)
     _, note = device.on_device(get_model("xgboost"), {}, "cuda")
     assert note == "xgboost: the trial fit ended with code -11; trained on the processor"
-    device.unusable.cache_clear()
-
-    def late(command: list[str], **_: Any) -> None:
-        raise subprocess.TimeoutExpired(command, 1.0)
-
-    monkeypatch.setattr(subprocess, "run", late)
-    _, note = device.on_device(get_model("xgboost"), {}, "cuda")
-    assert note == "xgboost: a trial fit failed: TimeoutExpired; trained on the processor"
+    monkeypatch.setattr(subprocess, "run", Mock(side_effect=subprocess.TimeoutExpired("python", 1.0)))
+    _, note = device.on_device(get_model("lightgbm"), {}, "cuda")
+    assert note == "lightgbm: a trial fit failed: TimeoutExpired; trained on the processor"
 
 
 @pytest.mark.parametrize(

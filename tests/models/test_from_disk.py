@@ -66,12 +66,9 @@ def test_same_scores_as_in_memory_and_after_reading(extra: str, events: Events, 
     assert np.std(found) > 0.1
 
 
-def test_other_models_cannot(events: Events) -> None:
+def test_other_models_and_old_versions_of_xgboost_cannot(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="'mlp' cannot be trained from disk"):
         estimator_from_disk(get_model("mlp"), {}, BuildContext(seed=1), Training(*events))
-
-
-def test_old_versions_of_xgboost_are_refused(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     xgboost = pytest.importorskip("xgboost")
     monkeypatch.delattr(xgboost, "ExtMemQuantileDMatrix", raising=False)
     with pytest.raises(ModelError, match=r"xgboost .* cannot train from disk; that needs version 3\.0"):

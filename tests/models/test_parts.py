@@ -74,9 +74,7 @@ def test_scaling_by_blocks_is_the_library_s_scaling_in_place(kind: type) -> None
     out = found.transform(X)
     assert out is X
     np.testing.assert_allclose(out, wanted, atol=1e-5)
-
-
-def test_scaling_by_blocks_can_be_learnt_anew() -> None:
+    # It can be learnt anew.
     a, b = np.random.default_rng(4).normal(size=(2, 500, 2))
     once, twice = BlockwiseScaler().fit(b), BlockwiseScaler().fit(a).fit(b)
     np.testing.assert_array_equal(once.scale_, twice.scale_)

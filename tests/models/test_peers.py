@@ -196,14 +196,20 @@ def test_what_they_write_is_removed_even_when_they_fail(
 
 
 @pytest.mark.parametrize("name", ["autogluon", "flaml"])
-def test_probabilities_are_in_the_order_of_the_classes(request: pytest.FixtureRequest, name: str) -> None:
+def test_probabilities_are_in_the_order_of_the_classes_and_clones_have_no_fit(
+    request: pytest.FixtureRequest, name: str
+) -> None:
     request.getfixturevalue(name)
     labels = np.where(Y == 1, "s", "b")
-    model = build(name).fit(X, labels, sample_weight=W)
+    model = build(name, time_limit=8).fit(X, labels, sample_weight=W)
     assert model.classes_.tolist() == ["b", "s"]
     signal = 1.0 / (1.0 + np.exp(-X[:, 0].astype(np.float64)))
     np.testing.assert_allclose(model.predict_proba(X), np.column_stack([1.0 - signal, signal]), rtol=1e-6)
     np.testing.assert_array_equal(model.predict(X), np.where(X[:, 0] > 0.0, "s", "b"))
+    again = clone(model)
+    assert again.get_params() == model.get_params()
+    assert (again.time_limit, again.n_jobs, again.random_state) == (8, 3, 11)
+    assert not hasattr(again, "classes_")
 
 
 @pytest.mark.parametrize("name", ["autogluon", "flaml"])
@@ -214,33 +220,26 @@ def test_two_classes_are_needed(request: pytest.FixtureRequest, name: str, label
         build(name).fit(X, labels)
 
 
-@pytest.mark.parametrize("message", ["No models were trained successfully during fit().", "Learner is already fit."])
-def test_autogluon_without_a_model_in_time_says_what_to_raise(autogluon: type[FakePredictor], message: str) -> None:
+NONE_IN_TIME = "AutoGluon finished no model in 2 s; raise its time_limit"
+
+
+@pytest.mark.parametrize(
+    ("message", "expected", "kind"),
+    [
+        ("No models were trained successfully during fit().", NONE_IN_TIME, ModelError),
+        ("Learner is already fit.", NONE_IN_TIME, ModelError),
+        ("something else", "something else", RuntimeError),
+    ],
+)
+def test_without_a_model_in_time_they_say_what_to_raise(
+    autogluon: type[FakePredictor], flaml: type[FakeAutoML], message: str, expected: str, kind: type[Exception]
+) -> None:
     autogluon.failure = RuntimeError(message)
-    with pytest.raises(ModelError, match="AutoGluon finished no model in 2 s; raise its time_limit"):
+    with pytest.raises(kind, match=expected):
         build("autogluon", time_limit=2).fit(X, Y)
-
-
-def test_other_errors_of_autogluon_stay_what_they_are(autogluon: type[FakePredictor]) -> None:
-    autogluon.failure = RuntimeError("something else")
-    with pytest.raises(RuntimeError, match="something else"):
-        build("autogluon").fit(X, Y)
-
-
-def test_flaml_without_a_model_in_time_says_what_to_raise(flaml: type[FakeAutoML]) -> None:
     flaml.model = None
     with pytest.raises(ModelError, match=r"FLAML finished no model in 0.5 s; raise its time_limit"):
         build("flaml", time_limit=0.5).fit(X, Y)
-
-
-@pytest.mark.parametrize("name", ["autogluon", "flaml"])
-def test_clones_have_the_parameters_and_no_fit(request: pytest.FixtureRequest, name: str) -> None:
-    request.getfixturevalue(name)
-    model = build(name, time_limit=8).fit(X, Y)
-    again = clone(model)
-    assert again.get_params() == model.get_params()
-    assert (again.time_limit, again.n_jobs, again.random_state) == (8, 3, 11)
-    assert not hasattr(again, "classes_")
 
 
 @pytest.mark.parametrize("name", ["autogluon", "flaml"])
