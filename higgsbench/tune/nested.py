@@ -133,7 +133,14 @@ class Search:
         """Continue an open trial, or begin one if there is room and time."""
         open_ = next((trial for trial in self.open.values() if not trial.waiting), None)
         while open_ is None and len(self.open) < self.settings.jobs and self._time_for_a_trial():
-            open_ = self._begin()
+            (trial, values), begin = self.journal.ask(), time.monotonic()
+            try:
+                plan = self._plan(values)
+            except HiggsbenchError as error:  # a trial that cannot be planned has failed
+                self._end(trial, "FAIL", f"failed: {error}", seconds=time.monotonic() - begin, error=str(error))
+            else:
+                open_ = _Open(trial, plan, np.full(len(self.dataset.train), np.nan), begin)
+                self.open[str(trial.number)] = open_
         if open_ is None:
             return None
         open_.waiting = True
@@ -148,19 +155,6 @@ class Search:
             # The first is carried through whatever it takes; no second beside it is begun after the end.
             return not self.open or time.monotonic() < self.deadline
         return time.monotonic() + max(times) <= self.deadline
-
-    def _begin(self) -> _Open | None:
-        """Begin a trial; None if its values cannot be planned, which is a failed trial."""
-        trial, values = self.journal.ask()
-        begin = time.monotonic()
-        try:
-            plan = self._plan(values)
-        except HiggsbenchError as error:
-            self._end(trial, "FAIL", f"failed: {error}", seconds=time.monotonic() - begin, error=str(error))
-            return None
-        open_ = _Open(trial, plan, np.full(len(self.dataset.train), np.nan), begin)
-        self.open[str(trial.number)] = open_
-        return open_
 
     def _take(self, result: UnitResult) -> None:
         """Judge a trial by the folds it has, and break it off, end it or let it go on."""
@@ -303,24 +297,21 @@ class _Tuning:
         return self.end - time.monotonic()
 
     def _study(self, name: str, held_out: int | None, trials: int, seconds: float) -> tuple[TrialRecord, Journal]:
-        seed = self.loaded.config.seed + 1_000_003 * (0 if held_out is None else held_out + 1)
-        file = self.store.folder / f"journal-{name.replace(' ', '-')}.jsonl"
-        journal = study.Journal(file, self.space, self.start, seed, self.settings)
-        search = Search(name, self.loaded, self._events(held_out), journal, self.settings, self.say)
-        return search.run(trials, seconds), journal
-
-    def _events(self, held_out: int | None) -> Dataset:
-        """Return the events that a study may see, in inner folds."""
+        """Search the events that are not in the held-out fold, in inner folds."""
         all_ = self.dataset
         rows = np.ones(len(all_.train), np.bool_) if held_out is None else all_.fold[0] != held_out
         train = all_.train if held_out is None else all_.train.take(rows)
         y, group = all_.y[rows], None if all_.group is None else all_.group[rows]
         # Other folds than the run's, whose seed is the next after those of its repeats.
-        seed = self.loaded.config.seed + 50_000
-        fold = fold_assignments(y, group, self.settings.inner, 1, seed, train.event_id)
+        seed = self.loaded.config.seed
+        fold = fold_assignments(y, group, self.settings.inner, 1, seed + 50_000, train.event_id)
         weight = evaluation_weights(y, all_.weight[rows], *all_.totals)
         digest = canonical_digest([train.digest, fold.tolist()])
-        return dataclasses.replace(all_, train=train, y=y, weight=weight, group=group, fold=fold, fold_digest=digest)
+        seen = dataclasses.replace(all_, train=train, y=y, weight=weight, group=group, fold=fold, fold_digest=digest)
+        file = self.store.folder / f"journal-{name.replace(' ', '-')}.jsonl"
+        seed += 1_000_003 * (0 if held_out is None else held_out + 1)
+        journal = study.Journal(file, self.space, self.start, seed, self.settings)
+        return Search(name, self.loaded, seen, journal, self.settings, self.say).run(trials, seconds), journal
 
     def _nested(self, best: TrialRecord, trials: int, outer: int, scoring: float) -> NestedScore:
         """Search without each outer fold in turn and score it."""

@@ -8,7 +8,7 @@ import math
 import os
 import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,7 +93,11 @@ def search_space(row: Row, vary: Sequence[str], schema: TableSchema) -> tuple[di
 
 def _options(item: str, name: str, text: str, row: Row, schema: TableSchema) -> list[str]:
     """Return the options of a `--vary` item; raises ConfigError for what cannot be varied."""
-    known = {WEIGHTS: list(TRAINING_WEIGHTS), FEATURES: [s.name for s in feature_sets() if _fits(s.name, schema)]}
+    known: dict[str, list[str]] = {WEIGHTS: list(TRAINING_WEIGHTS), FEATURES: []}
+    for features in feature_sets():
+        with suppress(ConfigError):  # of a set that needs columns which the events lack
+            resolve_features(schema, name=features.name)
+            known[FEATURES].append(features.name)
     options = [part.strip() for part in text.split(",")] if "=" in item else known.get(name, [])
     if name not in known:
         raise ConfigError(f"--vary {item}: varied can be {' and '.join(known)}, e.g. --vary {WEIGHTS}=balanced,none")
@@ -105,14 +109,6 @@ def _options(item: str, name: str, text: str, row: Row, schema: TableSchema) -> 
     if len(set(options)) < max(2, len(options)):
         raise ConfigError(f"--vary {item}: give two or more different values")
     return options
-
-
-def _fits(name: str, schema: TableSchema) -> bool:
-    try:
-        resolve_features(schema, name=name)
-    except ConfigError:
-        return False
-    return True
 
 
 def _including(dimension: Any, value: Any) -> Any:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from higgsbench import models
 from higgsbench.config import RunConfig, load_config
-from higgsbench.config.document import parse_yaml
 from higgsbench.errors import ConfigError
 from higgsbench.models import ModelSpec, get_model, registered_models
 from higgsbench.schema import TableSchema
@@ -63,9 +59,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("whole numbers only", M + "folds: 5.0\n", "{f}:2: folds: expected a whole number"),
     ("no booleans for numbers", M + "seed: yes\n", "{f}:2: seed: expected a whole number"),
     ("no numbers for text", M + "preset: 1\n", "{f}:2: preset: expected 'quick', 'good' or 'best', got '1'"),
-    ("negative folds", M + "folds: -1\n", "{f}:2: folds: expected a number greater than or equal to 2, got '-1'"),
     ("one fold", M + "folds: 1\n", "{f}:2: folds: expected a number greater than or equal to 2"),
-    ("no repeats", M + "repeats: 0\n", "{f}:2: repeats: expected a number greater than or equal to 1"),
     ("large seed", M + "seed: 2147483648\n", "{f}:2: seed: expected a number less than"),
     ("huge number", M + "data:\n  n_s: 1" + 400 * "0" + "\n", "{f}:3: data.n_s: a whole number of more than 64 bits"),
     ("huge hexadecimal", M + "seed: 0x" + 5000 * "F", "{f}:2: a number of thousands of digits"),
@@ -73,7 +67,6 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("NaN", M + "cut: {b_reg: .nan}\n", "{f}:2: cut.b_reg: expected"),
     ("infinity", M + "data: {n_b: .inf}\n", "{f}:2: data.n_b: expected a finite number"),
     ("negative total", M + "data: {n_b: -3}\n", "{f}:2: data.n_b: expected a number greater than 0"),
-    ("negative regularisation", M + "cut: {b_reg: -1}\n", "{f}:2: cut.b_reg: expected a number greater than or equal"),
     ("unknown rule", M + "cut: best\n", "{f}:2: cut: expected 'max', 'smooth' or 'lower', got 'best'"),
     ("unknown method", M + "stack: {method: x}\n", "{f}:2: stack.method: expected 'mean', 'nonnegative'"),
     ("text for a list", M + "stack: {members: mlp}\n", "{f}:2: stack.members: expected a list"),
@@ -117,7 +110,6 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("reserved label", "models:\n- {model: mlp, label: stack}\n", "{f}:2: models[0].label: label 'stack': use 1 to 60"),
     ("label with markup", "models:\n- {model: mlp, label: '[b]x'}\n", "{f}:2: models[0].label: label '[b]x': use 1"),
     ("empty label", "models:\n- {model: mlp, label: ''}\n", "{f}:2: models[0].label: label '': use 1 to 60 letters"),
-    ("long label", "models:\n- {model: mlp, label: " + 61 * "a" + "}\n", "{f}:2: models[0].label: label 'aaa"),
     # features
     (
         "unknown key of a feature",
@@ -145,7 +137,6 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("bad YAML", M + "cut: {rule: max\n", "{f}:3: broken YAML: "),
     ("a tab", M + "cut:\n\trule: max\n", "{f}:3: broken YAML: found character"),
     ("Python tag", M + "name: !!python/object/apply:os.system [ls]\n", "{f}:2: name: the tag tag:yaml.org,2002:python"),
-    ("tag on a value", M + "name: !!python/name:os.system x\n", "{f}:2: name: the tag tag:yaml.org,2002:python"),
     ("own tag", M + "cut: !mine {rule: max}\n", "{f}:2: cut: the tag !mine is not allowed"),
     ("set tag", M + "cut: !!set {rule}\n", "{f}:2: cut: "),
     ("binary", M + "name: !!binary aGk=\n", "{f}:2: name: YAML reads \"b'hi'\" as a bytes; put it in quotes"),
@@ -161,9 +152,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("too large", "# " + (1 << 20) * "x", "{f}: larger than 1 MiB"),
     ("NUL bytes", b"models: [\x00]\n", "{f}: broken YAML: unacceptable character #x0000"),
     ("not UTF-8", b"name: caf\xe9\n", "{f}: not UTF-8 text"),
-    ("a picture", b"\x89PNG\r\n\x1a\n\x00\x00", "{f}: not UTF-8 text"),
     ("empty file", "", "{f}: expected keys and values at the top"),
-    ("only a comment", "# nothing\n", "{f}: expected keys and values at the top"),
     ("a list at the top", "- xgboost\n", "{f}: expected keys and values at the top"),
     ("text at the top", "hello\n", "{f}: expected keys and values at the top"),
 ]
@@ -313,13 +302,6 @@ def test_set_is_refused_by_its_own_name(write: Write, setting: str, message: str
 def test_later_settings_win(write: Write) -> None:
     cut = load(write(BASE), "cut.b_reg=3", "cut.rule=max", "cut.b_reg=1").cut
     assert cut.model_dump() == {"rule": "max", "b_reg": 1.0}
-
-
-@given(st.text(max_size=60))
-@settings(max_examples=100, derandomize=True)
-def test_any_text_is_parsed_or_refused(text: str) -> None:
-    with contextlib.suppress(ConfigError):
-        parse_yaml(text, "x")
 
 
 def test_features_by_name_and_by_expression(write: Write) -> None:
