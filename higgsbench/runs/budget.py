@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from higgsbench.runs.plan import Plan
     from higgsbench.runs.unit import Unit
 
-SHARE = 0.8
-"""Share of the available memory that a run takes where the configuration gives no limit."""
-
+SHARE = 0.8  # share of the available memory that a run takes where the configuration gives no limit
 _JETS_WORTH = 0.8  # worth of a row split by jet number if the run also has the same model's global row
 _TOLERANCE = 0.05  # a row in progress may overrun the limit by this share of it; a new one may not
 _CALIBRATION_SHARE, _CALIBRATION_SECONDS = 0.05, 10.0
@@ -220,18 +218,10 @@ class TimeBudget:
 def within_limit(
     loaded: LoadedConfig, plan: Plan, known: Collection[str], jobs: int, limit: float, begin: float
 ) -> tuple[LoadedConfig, Plan, TimeBudget, list[str]]:
-    """Cut a run down to a time limit.
+    """Cut a run down to a time limit in seconds, which began at `begin` (`time.monotonic`).
 
-    Args:
-        loaded: validated configuration.
-        plan: its plan.
-        known: keys of units that are stored already; they cost nothing.
-        jobs: number of worker processes.
-        limit: seconds.
-        begin: when the limit began, as `time.monotonic`.
-
-    Returns:
-        The configuration and the plan with bags that fit, the budget, and notes for the user.
+    Returns the configuration and the plan with bags that fit, the budget, and notes for the user. Units whose keys are
+    `known` are stored already and cost nothing.
 
     Raises:
         ConfigError: if not even one row fits.
@@ -281,16 +271,8 @@ def fit_to_memory(loaded: LoadedConfig, plan: Plan, jobs: int, known: Collection
     """Let rows that do not fit into memory train from disk; call this before anything is trained.
 
     A row trains from disk if one process that fits it needs more than the limit. How many processes there are does not
-    decide it: scores must not depend on that.
-
-    Args:
-        loaded: validated configuration.
-        plan: its plan, all in memory.
-        jobs: number of worker processes.
-        known: keys of units that are stored already; a row with only these needs nothing.
-
-    Returns:
-        The plan, and notes for the user.
+    decide it: scores must not depend on that. A row whose units are all `known`, because they are stored, needs none.
+    Returns the plan, and notes for the user.
 
     Raises:
         ConfigError: with the numbers, if a row fits neither way.

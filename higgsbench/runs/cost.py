@@ -230,13 +230,7 @@ class MemoryNeed:
 
 
 def memory_need(plan: Plan, jobs: int, events: int | None = None) -> MemoryNeed:
-    """Predict the memory of a run.
-
-    Args:
-        plan: rows and units.
-        jobs: number of worker processes on this machine.
-        events: number of training events to predict for; those of the data by default.
-    """
+    """Predict the memory of a run with `jobs` processes on this machine, for the given number of training events."""
     dataset, config = plan.dataset, plan.config
     n = len(dataset.train) if events is None else events
     test = (0 if dataset.test is None else len(dataset.test)) * n / len(dataset.train)

@@ -65,9 +65,9 @@ def here(valid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def refuse(here: Path, capsys: pytest.CaptureFixture[str]) -> Refuse:
-    """Call a command and return the line by which it refuses; everything but that line is checked here."""
+    """Call a command and return the line by which it refuses, which may have to match; all else is checked here."""
 
-    def call(*args: str | Path) -> str:
+    def call(*args: str | Path, match: str = ".*") -> str:
         before = contents(here)
         capsys.readouterr()
         with pytest.raises(SystemExit) as exit_:
@@ -82,7 +82,9 @@ def refuse(here: Path, capsys: pytest.CaptureFixture[str]) -> Refuse:
         assert err.rstrip("\n").isprintable()
         assert len(err) < 700
         assert contents(here) == before, "something was written"
-        return lines[0].removeprefix("Error: ")
+        line = lines[0].removeprefix("Error: ")
+        assert re.fullmatch(match, line), line
+        return line
 
     return call
 

@@ -60,9 +60,8 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_arguments_of_the_wrong_kind(case: str, here: Path) -> None:
-    call, message = CASES[case]
+@pytest.mark.parametrize(("call", "message"), CASES.values(), ids=CASES)
+def test_arguments_of_the_wrong_kind(call: Callable[[Path], object], message: str, here: Path) -> None:
     with pytest.raises(HiggsbenchError, match=message):
         call(here)
 

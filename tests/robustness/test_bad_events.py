@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
@@ -15,8 +14,8 @@ import pytest
 from higgsbench.errors import DataError
 from higgsbench.events import load_events
 from higgsbench.schema import TableSchema
+from tests.robustness.conftest import Refuse
 
-Refuse: TypeAlias = "Callable[..., str]"
 Make: TypeAlias = "Callable[[str], bytes]"
 
 
@@ -39,14 +38,9 @@ def header(old: str, new: str) -> Make:
     return lambda text: text.replace(old, new, 1).encode()
 
 
-def one_class(text: str) -> bytes:
-    return re.sub(r",b$", ",s", text, flags=re.MULTILINE).encode()
-
-
 AT3 = r"bad.csv: row 3 \(line 4\), column "
 
 CASES: dict[str, tuple[Make, str]] = {
-    "zeros": (lambda _: bytes(4096), r"bad.csv: line 1 is not a header of column names"),
     "UTF-16 without a mark": (lambda t: t.encode("utf-16-le"), r"bad.csv: it ends with NUL bytes: .*"),
     "latin-1 header": (header("EventId", "EventNr\xb0"), r"bad.csv: unknown column 'EventNr°'.*"),
     "NUL in a number": (cell(3, "PRI_met", "1\x002"), AT3 + r"PRI_met: '1.x002' is not a number"),
@@ -59,7 +53,6 @@ CASES: dict[str, tuple[Make, str]] = {
         AT3 + r"Label: found '.x00', expected 's' or 'b'; describe .*",
     ),
     "steering column": (header("DER_mass_vis", "\x1b[2J"), r"bad.csv: unknown column '.x1b\[2J'; the layout is .*"),
-    "text for a number": (cell(3, "PRI_met", "high"), AT3 + "PRI_met: 'high' is not a number"),
     "endless cell": (cell(3, "PRI_met", "9x" * 5000), AT3 + f"PRI_met: '{'9x' * 20}' is not a number"),
     "open quote": (cell(3, "Label", '"s'), r"bad.csv: row 3 \(line 4\): a quote is opened and never closed"),
     "blanks in the header": (
@@ -70,7 +63,6 @@ CASES: dict[str, tuple[Make, str]] = {
         lambda t: gzip.compress(t.encode()) + b"junkjunk",
         r"bad.csv: damaged or incomplete file: .*",
     ),
-    "one class": (one_class, r"bad.csv: no background events among the 140 training events; column Label has 's'"),
     "an open quote in a last line": (
         lambda t: t.encode() + b'"',
         r"bad.csv: row 141 \(line 142\): a quote is opened and never closed; .*",
@@ -88,12 +80,10 @@ CASES: dict[str, tuple[Make, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_event_files(case: str, here: Path, refuse: Refuse) -> None:
-    make, expected = CASES[case]
+@pytest.mark.parametrize(("make", "expected"), CASES.values(), ids=CASES)
+def test_event_files(make: Make, expected: str, here: Path, refuse: Refuse) -> None:
     (here / "bad.csv").write_bytes(make((here / "train.csv").read_text()))
-    line = refuse("run", "c.yaml", "--data", "bad.csv")
-    assert re.fullmatch(expected, line), line
+    refuse("run", "c.yaml", "--data", "bad.csv", match=expected)
 
 
 def cut_off(target: Path) -> None:
@@ -101,29 +91,19 @@ def cut_off(target: Path) -> None:
     target.write_bytes(target.read_bytes()[:-200])
 
 
-def looped(target: Path) -> None:
-    target.symlink_to(target)
-
-
-def hidden(target: Path) -> None:
-    target.symlink_to(target.with_name("nowhere.csv"))
-
-
 OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a folder": (lambda target: target.mkdir(), "bad: a folder, not an event file"),
     "a pipe": (os.mkfifo, "bad: a device or pipe, not an event file"),
-    "a link to itself": (looped, "bad: a link to a file that does not exist"),
-    "a link to nothing": (hidden, "bad: a link to a file that does not exist"),
+    "a link to itself": (lambda target: target.symlink_to(target), "bad: a link to a file that does not exist"),
+    "a link to nothing": (lambda target: target.symlink_to("nowhere.csv"), "bad: a link to a file that does not exist"),
     "parquet cut off": (cut_off, "bad: damaged or not a Parquet file: .*"),
 }
 
 
-@pytest.mark.parametrize("case", OTHERS)
-def test_what_is_no_text(case: str, here: Path, refuse: Refuse) -> None:
-    make, expected = OTHERS[case]
+@pytest.mark.parametrize(("make", "expected"), OTHERS.values(), ids=OTHERS)
+def test_what_is_no_text(make: Callable[[Path], object], expected: str, here: Path, refuse: Refuse) -> None:
     make(here / "bad")
-    line = refuse("run", "c.yaml", "--data", "bad")
-    assert re.fullmatch(expected, line), line
+    refuse("run", "c.yaml", "--data", "bad", match=expected)
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no /dev/zero")
@@ -137,10 +117,17 @@ def test_a_file_without_permission(here: Path, refuse: Refuse) -> None:
     assert refuse("data", "info", "train.csv") == "train.csv: cannot be read: Permission denied"
 
 
-@pytest.mark.parametrize("command", [("data", "info"), ("data", "validate"), ("explore",)])
+READERS = [("data", "info"), ("data", "validate"), ("explore",), ("run", "c.yaml", "--data")]
+
+
+@pytest.mark.parametrize("command", READERS)
 def test_all_commands_that_read_events_refuse_alike(command: tuple[str, ...], here: Path, refuse: Refuse) -> None:
     (here / "bad.csv").write_bytes(cell(3, "PRI_met", "high")((here / "train.csv").read_text()))
     assert refuse(*command, "bad.csv") == "bad.csv: row 3 (line 4), column PRI_met: 'high' is not a number"
+    assert refuse(*command, "https://example.com/a.csv") == (
+        "https://example.com/a.csv: an address, not a file; download it first "
+        "(`higgsbench data fetch` brings the official file)"
+    )
 
 
 def test_a_jet_number_without_a_model(here: Path, refuse: Refuse) -> None:
@@ -156,15 +143,12 @@ def test_a_jet_number_without_a_model(here: Path, refuse: Refuse) -> None:
     )
 
 
-def test_whole_numbers_written_with_a_point_are_read(here: Path) -> None:
+def test_whole_numbers_written_with_a_point_and_a_byte_order_mark_are_read(here: Path) -> None:
     frame = pl.read_csv(here / "train.csv").with_columns(pl.col("PRI_jet_num", "EventId").cast(pl.Float64))
     frame.write_csv(here / "floats.csv")
-    assert load_events(here / "floats.csv").digest == load_events(here / "train.csv").digest
-
-
-def test_a_byte_order_mark_is_read_over(here: Path) -> None:
     (here / "marked.csv").write_bytes(b"\xef\xbb\xbf" + (here / "train.csv").read_bytes())
-    assert load_events(here / "marked.csv").digest == load_events(here / "train.csv").digest
+    for name in ("floats.csv", "marked.csv"):
+        assert load_events(here / name).digest == load_events(here / "train.csv").digest
 
 
 def test_a_tail_of_zeros_costs_nothing(here: Path, refuse: Refuse) -> None:
@@ -172,21 +156,12 @@ def test_a_tail_of_zeros_costs_nothing(here: Path, refuse: Refuse) -> None:
     with (here / "train.csv").open("rb+") as file:
         file.truncate(1 << 40)
     try:
-        for command in (("data", "info"), ("data", "validate"), ("explore",), ("run", "c.yaml", "--data")):
-            line = refuse(*command, "train.csv")
-            assert line.startswith("train.csv: it ends with NUL bytes"), line
+        for command in READERS:
+            refuse(*command, "train.csv", match="train.csv: it ends with NUL bytes.*")
         (here / "train.csv").rename(here / "sub.csv")
         assert "NUL bytes" in refuse("score", "sub.csv", "truth.csv")
     finally:
         (here / "sub.csv").unlink(missing_ok=True)
-
-
-@pytest.mark.parametrize("command", [("data", "info"), ("data", "validate"), ("explore",), ("run", "c.yaml", "--data")])
-def test_an_address_is_no_file(command: tuple[str, ...], refuse: Refuse) -> None:
-    assert refuse(*command, "https://example.com/a.csv") == (
-        "https://example.com/a.csv: an address, not a file; download it first "
-        "(`higgsbench data fetch` brings the official file)"
-    )
 
 
 def test_a_gzip_bomb_is_refused_without_unpacking_it_all(here: Path) -> None:
@@ -201,5 +176,5 @@ def test_a_gzip_bomb_is_refused_without_unpacking_it_all(here: Path) -> None:
 def test_a_parquet_bomb_is_refused_without_unpacking_it(here: Path, refuse: Refuse) -> None:
     row = pl.read_csv(here / "train.csv").head(1)
     row.select(pl.all().repeat_by(1_200_000).explode()).write_parquet(here / "bomb.parquet")
-    line = refuse("data", "info", "bomb.parquet")
-    assert re.fullmatch(r"bomb.parquet: 1,200,000 rows in [0-9,]+ bytes: refused, because .* memory", line), line
+    expected = r"bomb.parquet: 1,200,000 rows in [0-9,]+ bytes: refused, because .* memory"
+    refuse("data", "info", "bomb.parquet", match=expected)

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import polars as pl
 import pytest
 
-Refuse: TypeAlias = "Callable[..., str]"
+from tests.robustness.conftest import Refuse
+
 Spoil: TypeAlias = "Callable[[Path], object]"
 
 
@@ -51,12 +51,14 @@ def raw(name: str, content: bytes) -> Spoil:
 
 
 def model_file(run: Path) -> Path:
-    """Return the first stored model of the first row and make its checksum follow whatever it becomes."""
+    """Return the first stored model of the first row."""
     key = json.loads((run / "predictor.json").read_text())["rows"][0]["units"][0]
     return run / "units" / f"{key}.model.zip"
 
 
 def model(change: Callable[[Path], object]) -> Spoil:
+    """Change the first stored model and keep its checksum right."""
+
     def spoil(run: Path) -> None:
         file = model_file(run)
         change(file)
@@ -69,16 +71,24 @@ def model(change: Callable[[Path], object]) -> Spoil:
     return spoil
 
 
-def manifest(change: Callable[[Any], Any]) -> Spoil:
+def with_part(name: str, change: Callable[[bytes], bytes]) -> Spoil:
+    """Change a part of the first stored model, or add it."""
+
     def alter(file: Path) -> None:
         with zipfile.ZipFile(file) as archive:
-            parts = {name: archive.read(name) for name in archive.namelist()}
-        content = json.loads(parts["model.json"])
-        changed = change(content)
-        parts["model.json"] = json.dumps(content if changed is None else changed).encode()
-        repacked(file, parts)
+            parts = {part: archive.read(part) for part in archive.namelist()}
+        repacked(file, {**parts, name: change(parts.get(name, b""))})
 
     return model(alter)
+
+
+def manifest(change: Callable[[Any], Any]) -> Spoil:
+    def changed(text: bytes) -> bytes:
+        content = json.loads(text)
+        change(content)
+        return json.dumps(content).encode()
+
+    return with_part("model.json", changed)
 
 
 def repacked(file: Path, parts: dict[str, bytes]) -> None:
@@ -113,26 +123,11 @@ PREDICT: dict[str, tuple[Spoil, str]] = {
     "rows of depth": (raw("rows.json", b"[" * 100_000), r"run/rows.json: damaged or not made by higgsbench"),
     "no JSON": (raw("predictor.json", b"{nope"), DAMAGED),
     "depth": (raw("predictor.json", b"[" * 100_000), DAMAGED),
-    "an unknown key": (forged("predictor.json", at("stak", value=1)), DAMAGED),
     "another format": (forged("predictor.json", at("format", value=99)), r"run/predictor.json: format 99 instead of.*"),
-    "a million threads": (forged("predictor.json", at("threads", value=10**6)), DAMAGED),
     "units by path": (forged("predictor.json", at("rows", 0, "units", value=["../../../etc/passwd"])), DAMAGED),
     "unknown units": (
         forged("predictor.json", at("rows", 0, "units", value=["0" * 32])),
         r"run/units/0{32}.json: missing or damaged; run the configuration again",
-    ),
-    "a threshold that is not a number": (
-        forged("predictor.json", at("rows", 0, "threshold", value=float("nan"))),
-        DAMAGED,
-    ),
-    "an unknown model": (
-        forged("predictor.json", at("rows", 0, "model", value="os.system")),
-        r"run: 'lightgbm': no model named 'os.system'.*",
-    ),
-    "groups out of nowhere": (forged("predictor.json", at("rows", 0, "groups", value=[[0], [1], [2, 3]])), MISFIT),
-    "other features": (
-        forged("predictor.json", at("rows", 0, "features", "set", value="physics")),
-        r"run: the features of 'lightgbm' are not those its models were trained with: .*",
     ),
     "features that read files": (
         forged(
@@ -140,10 +135,6 @@ PREDICT: dict[str, tuple[Spoil, str]] = {
             at("rows", 0, "features", "add", value=[{"name": "x", "expr": "read_csv('/etc/passwd')"}]),
         ),
         r".*x.*",
-    ),
-    "a stack of strangers": (
-        forged("predictor.json", at("stack", "members", value=["a", "b"])),
-        r"run/predictor.json: damaged: its rows and stack do not fit together",
     ),
     "a model gone": (lambda run: model_file(run).unlink(), r".*: cannot be read: No such file or directory"),
     "a model flipped": (
@@ -154,10 +145,6 @@ PREDICT: dict[str, tuple[Spoil, str]] = {
     "a path in the zip": (
         model(lambda file: repacked(file, {"model.json": b"{}", "../../owned": b"x"})),
         REFUSED + r"it has an entry named '../../owned', which higgsbench never writes.*",
-    ),
-    "an absolute path in the zip": (
-        model(lambda file: repacked(file, {"model.json": b"{}", "/tmp/owned": b"x"})),  # noqa: S108
-        REFUSED + r"it has an entry named '/tmp/owned', which higgsbench never writes.*",
     ),
     "a zip bomb": (
         model(lambda file: repacked(file, {"model.json": b"{}", "0.npz": bytes(300 << 20)})),
@@ -183,66 +170,28 @@ def forget(node: Any) -> None:
             node[key] = "../../etc/passwd"
 
 
-@pytest.mark.parametrize("case", PREDICT)
-def test_predicting_with_forged_runs(case: str, here: Path, refuse: Refuse) -> None:
-    spoil, expected = PREDICT[case]
+@pytest.mark.parametrize(("spoil", "expected"), PREDICT.values(), ids=PREDICT)
+def test_predicting_with_forged_runs(spoil: Spoil, expected: str, here: Path, refuse: Refuse) -> None:
     spoil(here / "run")
-    line = refuse("predict", "run", "test.csv", "-o", "scores.csv")
-    assert re.fullmatch(expected, line), line
+    refuse("predict", "run", "test.csv", "-o", "scores.csv", match=expected)
 
 
-def scores(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Spoil:
-    def spoil(run: Path) -> None:
-        change(pl.read_parquet(run / "scores.parquet")).write_parquet(run / "scores.parquet")
-        vouch(run, "scores.parquet")
-
-    return spoil
-
-
-SCORES: dict[str, tuple[Spoil, str]] = {
+MEMBERS: dict[str, tuple[Spoil, str]] = {
     "no scores": (lambda run: (run / "scores.parquet").unlink(), r"run/scores.parquet: missing; run the conf.*"),
     "no parquet": (raw("scores.parquet", b"x" * 99), DAMAGED),
-    "no events": (scores(lambda frame: frame.clear()), r"run/scores.parquet: .*"),
-    "scores of text": (
-        scores(lambda frame: frame.with_columns(pl.col("score:lightgbm").cast(pl.String))),
-        r"run/scores.parquet: .*'score:lightgbm'.*",
-    ),
-    "scores that are not numbers": (
-        scores(lambda frame: frame.with_columns(pl.lit(float("nan")).alias("score:lightgbm"))),
-        r"run/scores.parquet: .*'score:lightgbm'.*",
-    ),
-    "gaps in the weights": (
-        scores(lambda frame: frame.with_columns(weight=pl.lit(None, dtype=pl.Float64))),
-        r"run/scores.parquet: .*'weight'.*",
-    ),
-    "one class": (scores(lambda frame: frame.with_columns(signal=pl.lit(value=True))), r"run/scores.parquet: .*"),
-}
-MEMBERS = SCORES | {
     "no stack": (raw("stack.json", b"null"), r"run: this run has no stack \(`stack: false`, or fewer than two rows\)"),
     "a stack of a list": (raw("stack.json", b"[]"), DAMAGED),
     "a stack of depth": (raw("stack.json", b"[" * 100_000), DAMAGED),
-    "members of numbers": (forged("stack.json", at("members", value=[1, 2])), DAMAGED),
-    "an unknown method": (forged("stack.json", at("method", value="median")), r"run/stack.json: .*"),
-    "an unknown member": (
-        forged("stack.json", at("members", 0, "name", value="xgb")),
-        r"run/scores.parquet: .*'score:xgb'.*",
-    ),
 }
-STATS = SCORES | {
-    "totals of text": (forged("rows.json", at("comparability", "n_s", value="many")), r"run.*rows.json.*n_s.*"),
-    "no totals": (forged("rows.json", lambda c: c["comparability"].pop("n_b") and None), r"run.*rows.json.*n_b.*"),
-    "a negative total": (forged("rows.json", at("comparability", "n_s", value=-1.0)), r".*n_s.*"),
-    "an unknown rule": (forged("rows.json", at("rows", 0, "cut_rule", value="best")), r".*'best'.*"),
-}
-READERS = [(command, case) for command, cases in (("members", MEMBERS), ("stats", STATS)) for case in cases]
 
 
-@pytest.mark.parametrize(("command", "case"), [*READERS, ("compare", "one class")])
-def test_reading_forged_runs(command: str, case: str, here: Path, refuse: Refuse) -> None:
-    spoil, expected = (MEMBERS | STATS)[case]
+@pytest.mark.parametrize(
+    ("command", "case"), [*(("members", case) for case in MEMBERS), ("stats", "no scores"), ("stats", "no parquet")]
+)
+def test_reading_damaged_runs(command: str, case: str, here: Path, refuse: Refuse) -> None:
+    spoil, expected = MEMBERS[case]
     spoil(here / "run")
-    line = refuse(command, "run")
-    assert re.fullmatch(expected, line), line
+    refuse(command, "run", match=expected)
 
 
 LEFT_OUT = r"run: left out, rows.json: damaged or not made by higgsbench"
@@ -252,58 +201,18 @@ ROWS: dict[str, tuple[Spoil, str]] = {
     "depth": (raw("rows.json", b"[" * 100_000), ""),
     "UTF-16": (raw("rows.json", "{}".encode("utf-32")), r".*"),
     "a huge whole number": (raw("rows.json", b'{"rows": ' + b"9" * 9000 + b"}"), r" \(no list of rows .*\)"),
-    "rows of text": (forged("rows.json", at("rows", value=["x"])), r" \(a row without name, .*\)"),
-    "a row without a number": (forged("rows.json", at("rows", 0, "auc", value="high")), r" \(row 'lightgbm' lacks .*"),
-    "events that are not a number": (
-        forged("rows.json", at("comparability", "events", value="all")),
-        r" \(no number of events\)",
-    ),
-    "a digest of lists": (forged("rows.json", at("comparability", "data", value=[[]])), r" \(a comparability .*\)"),
 }
 
 
-@pytest.mark.parametrize("case", ROWS)
-def test_leaderboards_leave_damaged_runs_out_with_a_word(case: str, here: Path) -> None:
+@pytest.mark.parametrize(("spoil", "expected"), ROWS.values(), ids=ROWS)
+def test_leaderboards_leave_damaged_runs_out_with_a_word(spoil: Spoil, expected: str, here: Path) -> None:
     from higgsbench.leaderboard import Leaderboard
 
-    spoil, expected = ROWS[case]
     spoil(here / "run")
     board = Leaderboard.read(here / "run")
     assert board.tables == ()
     (note,) = board.notes
     assert re.fullmatch(LEFT_OUT + expected, note), note
-
-
-ODD: dict[str, Callable[[Any], None]] = {
-    "infinite": at("rows", 0, "ams_cv", value=float("inf")),
-    "no number": at("rows", 0, "ams_cv", value=float("nan")),
-    "huge": at("rows", 0, "auc", value=10**400),
-    "true": at("rows", 0, "auc", value=True),
-    "an error of text": at("rows", 0, "ams_test", value="x"),
-    "a seed of lists": at("rows", 0, "seed", value=[[1]]),
-    "params of text": at("rows", 0, "params", value="x"),
-    "a left-out row of numbers": at("left_out", value=[3, {"name": 7}]),
-    "a source of numbers": at("source", value=3),
-    "repeats of text": at("comparability", "repeats", value="x"),
-    "folds of lists": at("comparability", "folds", value=[[]]),
-    "a label of an escape": at("rows", 0, "label", value="\x1b[2Jx"),
-}
-
-
-@pytest.mark.parametrize("form", ["table", "json", "html"])
-@pytest.mark.parametrize("case", ODD)
-def test_leaderboards_of_odd_values_neither_break_nor_steer(
-    case: str, form: str, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from higgsbench.cli.main import main
-
-    forged("rows.json", ODD[case])(here / "run")
-    with pytest.raises(SystemExit) as exit_:
-        main(["leaderboard", "--results", "run", "--format", form])
-    out, err = capsys.readouterr()
-    assert exit_.value.code in (0, 2)
-    assert "Traceback" not in err
-    assert "\x1b" not in out + err
 
 
 def moved(instead: Callable[[Path], object]) -> Spoil:
@@ -314,10 +223,6 @@ def moved(instead: Callable[[Path], object]) -> Spoil:
         instead(run)
 
     return spoil
-
-
-def looped(run: Path) -> None:
-    run.symlink_to(run)
 
 
 def pipe(run: Path) -> None:
@@ -331,14 +236,12 @@ FOLDERS: dict[str, tuple[Spoil, str]] = {
     "no folder": (moved(lambda run: None), NO_RUN),
     "a file": (moved(lambda run: run.write_text("x")), r"run: a file; name a run's folder, .*"),
     "an empty folder": (moved(Path.mkdir), NO_RUN),
-    "a link to itself": (moved(looped), NO_RUN),
+    "a link to itself": (moved(lambda run: run.symlink_to(run)), NO_RUN),
     "pipes for files": (pipe, UNFINISHED),
 }
 
 
-@pytest.mark.parametrize("case", FOLDERS)
-def test_folders_that_are_no_runs(case: str, here: Path, refuse: Refuse) -> None:
-    spoil, expected = FOLDERS[case]
+@pytest.mark.parametrize(("spoil", "expected"), FOLDERS.values(), ids=FOLDERS)
+def test_folders_that_are_no_runs(spoil: Spoil, expected: str, here: Path, refuse: Refuse) -> None:
     spoil(here / "run")
-    line = refuse("predict", "run", "test.csv", "-o", "scores.csv")
-    assert re.fullmatch(expected, line), line
+    refuse("predict", "run", "test.csv", "-o", "scores.csv", match=expected)

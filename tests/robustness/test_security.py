@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import importlib.metadata
 import io
 import json
@@ -11,10 +10,9 @@ import pickle
 import re
 import sys
 import zipfile
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -22,9 +20,8 @@ import polars as pl
 import pytest
 
 from higgsbench.cli.main import main
-from tests.robustness.test_bad_runs import forged, model_file, repacked, vouch
-
-Refuse: TypeAlias = "Callable[..., str]"
+from tests.robustness.conftest import Refuse
+from tests.robustness.test_bad_runs import forged, model, vouch, with_part
 
 EVIL = "\"><script>alert(1)</script><img src=x onerror=alert(2)> &lt; '];\x1b[31m"
 
@@ -40,27 +37,8 @@ def untouched(here: Path) -> None:
     assert not list(here.rglob("owned"))
 
 
-def with_part(run: Path, name: str, content: bytes) -> None:
-    """Put a part into the first stored model, or replace it, and make the checksum fit."""
-    file = model_file(run)
-    with zipfile.ZipFile(file) as archive:
-        parts = {part: archive.read(part) for part in archive.namelist()}
-    repacked(file, {**parts, name: content})
-    vouched(file)
-
-
-def vouched(file: Path) -> None:
-    marker = file.with_name(file.name.replace(".model.zip", ".json"))
-    content = json.loads(marker.read_text())
-    content.pop("seal", None)
-    content["model"]["checksum"] = hashlib.sha256(file.read_bytes()).hexdigest()
-    marker.write_text(json.dumps(content))
-
-
 def test_a_pickle_for_a_model_is_not_opened(here: Path, refuse: Refuse) -> None:
-    file = model_file(here / "run")
-    file.write_bytes(pickle.dumps(Payload()))
-    vouched(file)
+    model(lambda file: file.write_bytes(pickle.dumps(Payload())))(here / "run")
     assert "not a stored model of higgsbench" in refuse("predict", "run", "test.csv", "-o", "s.csv")
     untouched(here)
 
@@ -69,14 +47,17 @@ def test_pickled_arrays_in_a_model_are_not_opened(here: Path, refuse: Refuse) ->
     """The second row is made of scikit-learn parts, whose arrays are .npy files inside a skops file."""
     rows = json.loads((here / "run" / "predictor.json").read_text())["rows"]
     forged("predictor.json", lambda c: c.update(rows=list(reversed(rows))))(here / "run")
-    planted, stream = io.BytesIO(), io.BytesIO()
+    planted = io.BytesIO()
     np.save(planted, np.array([Payload()], dtype=object), allow_pickle=True)
-    with zipfile.ZipFile(model_file(here / "run")) as outer:
-        content = io.BytesIO(outer.read("0.skops"))
-    with zipfile.ZipFile(content) as part, zipfile.ZipFile(stream, "w") as changed:
-        for name in part.namelist():
-            changed.writestr(name, planted.getvalue() if name.endswith(".npy") else part.read(name))
-    with_part(here / "run", "0.skops", stream.getvalue())
+
+    def plant(content: bytes) -> bytes:
+        stream = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(content)) as part, zipfile.ZipFile(stream, "w") as changed:
+            for name in part.namelist():
+                changed.writestr(name, planted.getvalue() if name.endswith(".npy") else part.read(name))
+        return stream.getvalue()
+
+    with_part("0.skops", plant)(here / "run")
     line = refuse("predict", "run", "test.csv", "-o", "s.csv", "--model", "logistic")
     assert "Object arrays cannot be loaded" in line
     untouched(here)

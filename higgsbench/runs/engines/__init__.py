@@ -7,13 +7,15 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from higgsbench.runs.engines.base import Engine, EngineSettings, Lost, Outcome, failed_unit
+from higgsbench.runs.engines.base import EngineSettings, Lost, Outcome, failed_unit
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.unit import UnitResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from higgsbench.runs.engines.dask import DaskEngine
+    from higgsbench.runs.engines.local import LocalEngine
     from higgsbench.runs.unit import Unit, Workspace
 
 __all__ = ["Attempts", "EngineSettings", "Lost", "execute", "units_at_a_time"]
@@ -32,7 +34,8 @@ def units_at_a_time(settings: EngineSettings, say: Callable[[str], None]) -> int
     return min(found, settings.jobs or found)
 
 
-def _opened(workspace: Workspace, settings: EngineSettings, say: Callable[[str], None]) -> Engine:
+def _opened(workspace: Workspace, settings: EngineSettings, say: Callable[[str], None]) -> LocalEngine | DaskEngine:
+    """Start an engine: it runs one unit on each of its workers; `Attempts` decides which unit, and how often."""
     if settings.kind == "dask":
         from higgsbench.runs.engines.dask import DaskEngine
 
@@ -76,7 +79,7 @@ def execute(
         fill()
         while attempts.running:
             result = attempts.settle(engine.wait())
-            if engine.ahead:
+            if engine.ahead:  # before the result is processed, so that no worker idles
                 fill()
             if result is not None:
                 yield result

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -22,9 +22,6 @@ from higgsbench.config.model import MemorySize, Strict, problem
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.unit import UnitResult
-
-if TYPE_CHECKING:
-    from higgsbench.runs.unit import Unit
 
 ENGINES = ("local", "serial", "dask")
 
@@ -128,28 +125,6 @@ class Lost:
 
 
 Outcome = UnitResult | Lost
-
-
-class Engine(Protocol):
-    """Runs one unit on each of its workers; `Attempts` decides which unit, and how often.
-
-    An engine is built from the workspace with the events, the settings, and (Dask) what receives notes for the user.
-    """
-
-    ahead: bool
-    """Whether the next unit starts before the last result is processed, so that no worker idles."""
-
-    def free(self) -> bool:
-        """Whether a unit can be started now."""
-
-    def start(self, unit: Unit) -> None:
-        """Start a unit; only when a worker is free."""
-
-    def wait(self) -> Outcome:
-        """Return the outcome of the next unit that ends; an `EngineError` if the engine as a whole was lost."""
-
-    def close(self) -> None:
-        """End what is still running and remove what was put on other machines."""
 
 
 def failed_unit(key: str, reason: str, details: str = "") -> UnitResult:
