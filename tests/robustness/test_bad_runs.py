@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+import higgsbench
 from tests.robustness.conftest import Refuse
 
 Spoil: TypeAlias = "Callable[[Path], object]"
@@ -115,20 +116,9 @@ REFUSED = r".*: not a valid stored model: "
 PREDICT: dict[str, tuple[Spoil, str]] = {
     "no predictor": (lambda run: (run / "predictor.json").unlink(), r"run/predictor.json: missing; run the conf.*"),
     "no rows": (lambda run: (run / "rows.json").unlink(), r"run: unfinished \(4 units stored\); run its config.*"),
-    "a flipped byte": (
-        lambda run: (run / "predictor.json").write_bytes((run / "predictor.json").read_bytes() + b" "),
-        r"run/predictor.json: damaged: its checksum differs from that in rows.json; run the configuration again.*",
-    ),
-    "rows of nothing": (raw("rows.json", b""), r"run/rows.json: damaged or not made by higgsbench"),
-    "rows of depth": (raw("rows.json", b"[" * 100_000), r"run/rows.json: damaged or not made by higgsbench"),
-    "no JSON": (raw("predictor.json", b"{nope"), DAMAGED),
     "depth": (raw("predictor.json", b"[" * 100_000), DAMAGED),
     "another format": (forged("predictor.json", at("format", value=99)), r"run/predictor.json: format 99 instead of.*"),
     "units by path": (forged("predictor.json", at("rows", 0, "units", value=["../../../etc/passwd"])), DAMAGED),
-    "unknown units": (
-        forged("predictor.json", at("rows", 0, "units", value=["0" * 32])),
-        r"run/units/0{32}.json: missing or damaged; run the configuration again",
-    ),
     "features that read files": (
         forged(
             "predictor.json",
@@ -137,10 +127,6 @@ PREDICT: dict[str, tuple[Spoil, str]] = {
         r".*x.*",
     ),
     "a model gone": (lambda run: model_file(run).unlink(), r".*: cannot be read: No such file or directory"),
-    "a model flipped": (
-        lambda run: model_file(run).write_bytes(model_file(run).read_bytes()[:-1] + b"x"),
-        r".*: damaged: its checksum is not the one in .*",
-    ),
     "not a zip": (model(lambda file: file.write_bytes(b"x" * 99)), r".*: not a stored model of higgsbench.*"),
     "a path in the zip": (
         model(lambda file: repacked(file, {"model.json": b"{}", "../../owned": b"x"})),
@@ -206,10 +192,8 @@ ROWS: dict[str, tuple[Spoil, str]] = {
 
 @pytest.mark.parametrize(("spoil", "expected"), ROWS.values(), ids=ROWS)
 def test_leaderboards_leave_damaged_runs_out_with_a_word(spoil: Spoil, expected: str, here: Path) -> None:
-    from higgsbench.leaderboard import Leaderboard
-
     spoil(here / "run")
-    board = Leaderboard.read(here / "run")
+    board = higgsbench.Leaderboard.read(here / "run")
     assert board.tables == ()
     (note,) = board.notes
     assert re.fullmatch(LEFT_OUT + expected, note), note

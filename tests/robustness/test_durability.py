@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ import higgsbench
 from benchmarks.reliability import concurrency, kills, small, storage
 from higgsbench.errors import StoreError
 from higgsbench.files import atomic_path, parse_sealed, read_vouched, temporary_prefix, write_sealed, writer_lives
-from higgsbench.runs import unit as workspace
+from higgsbench.runs import unit
 from higgsbench.runs.store import RunStore, run_lock
 
 
@@ -62,8 +63,6 @@ def test_two_runs_at_once_train_no_unit_twice(config: Path, whole: Path, tmp_pat
 
 @pytest.mark.parametrize("kind", ["unit: marker", "unit: model", "rows.json", "predictor.json", "config.yaml"])
 def test_one_flipped_bit_is_noticed_and_repaired(config: Path, whole: Path, tmp_path: Path, kind: str) -> None:
-    import shutil
-
     run = tmp_path / whole.name
     shutil.copytree(whole, run)
     file = min(run.glob(storage.FILES[kind]))
@@ -174,8 +173,6 @@ def test_temporary_files_of_another_machine_are_left_alone(tmp_path: Path) -> No
 
 
 def test_a_damaged_unit_of_a_neighbour_replaces_nothing(whole: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(whole, tmp_path / "bad")
     bad, own = RunStore(tmp_path / "bad"), RunStore(tmp_path / "own")
     own.prepare()
@@ -199,7 +196,7 @@ def test_a_full_folder_of_temporary_files_is_named(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(workspace, "_save_matrices", full)
+    monkeypatch.setattr(unit.Workspace, "save", full)
     with pytest.raises(
         StoreError, match=r"workers' copy of the events cannot be written: No space left .*; set TMPDIR"
     ):

@@ -110,24 +110,24 @@ def test_brackets_are_no_markup(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert "higgsbench[flaml]" in "".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "leaderboard train.csv",
-        "members train.csv",
-        "compare --run train.csv",
-        "stats train.csv",
-        "predict train.csv test.csv -o x.csv",
-        "submit train.csv test.csv -o x.csv",
-        "report train.csv",
-        "export mlflow train.csv --tracking-uri sqlite:///x.db",
-        "members run --results train.csv",
-        "run c.yaml --data train.csv --output test.csv",
-        "tune c.yaml --data train.csv --model logistic --studies test.csv",
-        "report run --figures train.csv",
-        "data fetch --from train.csv -o nowhere/x",
-    ],
-)
+FILES_FOR_FOLDERS = """
+leaderboard train.csv
+members train.csv
+compare --run train.csv
+stats train.csv
+predict train.csv test.csv -o x.csv
+submit train.csv test.csv -o x.csv
+report train.csv
+export mlflow train.csv --tracking-uri sqlite:///x.db
+members run --results train.csv
+run c.yaml --data train.csv --output test.csv
+tune c.yaml --data train.csv --model logistic --studies test.csv
+report run --figures train.csv
+data fetch --from train.csv -o nowhere/x
+"""
+
+
+@pytest.mark.parametrize("command", FILES_FOR_FOLDERS.strip().splitlines())
 def test_a_file_for_a_folder(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(command) in ((0,) if command.startswith("members run") else (2,))
     err = capsys.readouterr().err

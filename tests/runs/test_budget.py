@@ -76,29 +76,28 @@ def test_makespan_against_its_bounds(seconds: list[float], workers: int, busy: l
         assert found == pytest.approx(sum(seconds) + sum(busy))
 
 
-def need(name: str, seconds: float, value: float = 1.0, bag: int = 1, units: int = 5, label: str = "") -> RowNeed:
-    return RowNeed(name, label or name, value, lambda _: units, seconds, bag)
+def need(name: str, seconds: float, value: float = 1.0, bag: int = 1, units: int = 5) -> RowNeed:
+    return RowNeed(name, name, value, lambda _: units, seconds, bag)
+
+
+FITS: dict[str, tuple[list[RowNeed], float, list[int], dict[str, int]]] = {
+    "everything fits": ([need("a", 1.0, bag=4), need("b", 2.0)], 30.0, [1, 0], {"a": 4}),
+    "bags go first": ([need("a", 1.0, bag=8), need("b", 2.0)], 30.0, [1, 0], {"a": 4}),
+    "then rows of the least worth per second": (
+        [need("cheap", 0.1, 0.5), need("dear", 10.0), need("good", 2.0)], 20.0, [0, 2], {},
+    ),
+    "room is given back": ([need("a", 1.0, bag=8), need("dear", 100.0)], 45.0, [0], {"a": 8}),
+    "rows without room keep all seeds": (
+        [need("a", 1.0, bag=4), need("b", 1.0, 0.1, bag=4)], 6.0, [0], {"a": 1, "b": 4},
+    ),
+    "stored rows cost nothing": ([need("a", 100.0, units=0), need("b", 1.0)], 1.0, [0], {}),
+}  # fmt: skip
 
 
 class TestFitting:
-    @pytest.mark.parametrize(
-        ("rows", "limit", "kept", "bags"),
-        [
-            pytest.param([need("a", 1.0, bag=4), need("b", 2.0)], 30.0, [1, 0], {"a": 4}, id="everything fits"),
-            pytest.param([need("a", 1.0, bag=8), need("b", 2.0)], 30.0, [1, 0], {"a": 4}, id="bags go first"),
-            pytest.param(
-                [need("cheap", 0.1, 0.5), need("dear", 10.0, 1.0), need("good", 2.0, 1.0)], 20.0, [0, 2], {},
-                id="then rows that are worth least per second",
-            ),
-            pytest.param([need("a", 1.0, bag=8), need("dear", 100.0)], 45.0, [0], {"a": 8}, id="room is given back"),
-            pytest.param(
-                [need("a", 1.0, bag=4), need("b", 1.0, 0.1, bag=4)], 6.0, [0], {"a": 1, "b": 4},
-                id="rows without room keep all seeds",
-            ),
-            pytest.param([need("a", 100.0, units=0), need("b", 1.0)], 1.0, [0], {}, id="stored rows cost nothing"),
-        ],
-    )  # fmt: skip
-    def test_what_fits(self, rows: list[RowNeed], limit: float, kept: list[int], bags: dict[str, int]) -> None:
+    @pytest.mark.parametrize("case", FITS)
+    def test_what_fits(self, case: str) -> None:
+        rows, limit, kept, bags = FITS[case]
         choice = fit_to_limit(rows, limit, 1, 0.0)
         assert choice.kept == kept
         assert sorted(choice.left_out + kept) == list(range(len(rows)))
