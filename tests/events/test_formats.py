@@ -205,13 +205,6 @@ def test_the_size_of_the_parts_does_not_matter(tmp_path: Path, ending: str, size
         assert pl.concat(list(stream.batches(check=check))).equals(whole)
 
 
-def test_line_endings_and_a_missing_last_newline(tmp_path: Path) -> None:
-    text = as_text(frame(200).drop("comment"))
-    (tmp_path / "a.csv").write_bytes(text)
-    (tmp_path / "b.csv").write_bytes(text.rstrip().replace(b"\n", b"\r\n"))
-    assert streamed(tmp_path / "a.csv").equals(streamed(tmp_path / "b.csv"))
-
-
 def test_a_row_that_is_too_long(tmp_path: Path) -> None:
     """A row that is too long would shift the columns; it is found where not all columns are read, too."""
     text = as_text(frame(60).drop("vector")).replace(b"event 7,", b"event 7, again,")
@@ -306,11 +299,6 @@ def test_event_numbers_of_other_types(tmp_path: Path, kind: Any) -> None:
     large = table.with_columns(id=pl.col("id").cast(pl.UInt64) + 2**63)
     (fault,) = faults(written(large, tmp_path, ".parquet"))
     assert "row 1, column id: 9223372036854775808 is not a whole number of at most 9223372036854775807" in fault
-
-
-def test_what_is_not_a_file(tmp_path: Path) -> None:
-    assert faults(tmp_path / "none.csv") == {"no such file"}
-    assert faults(tmp_path) == {"a folder, not an event file"}
 
 
 def test_a_column_may_be_called_row(tmp_path: Path) -> None:

@@ -13,17 +13,13 @@ import pytest
 from higgsbench.errors import DataError, MissingExtraError
 from higgsbench.events import Events, content_digest, load_events
 from higgsbench.events.formats import FORMATS, output_format, write_events
-from higgsbench.events.simulate import SimulationSettings, simulate
 from higgsbench.events.table import describe
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, N_B, N_S, SIMULATED_FROM, TableSchema
 
 
 @pytest.fixture(scope="module")
-def events() -> Events:
-    frame = simulate(SimulationSettings(events=500, seed=5))
-    measured = [name for name in FEATURES if name != "PRI_jet_num"]
-    frame = frame.with_columns(pl.when(pl.col(measured) != -999.0).then(pl.col(measured)))
-    return Events(frame, ATLAS_HIGGS, "toys")
+def events(toys: pl.DataFrame) -> Events:
+    return Events(toys, ATLAS_HIGGS, "toys")
 
 
 @pytest.mark.parametrize("ending", list(FORMATS))
@@ -48,12 +44,11 @@ def test_missing_is_written_as_in_the_official_file(events: Events, tmp_path: Pa
     assert raw.null_count().sum_horizontal().item() == 0
 
 
-def test_official_rows_come_out_byte_for_byte(real_sample: Path, tmp_path: Path) -> None:
+def test_official_rows_come_out_byte_for_byte(real_sample: Path, sample: pl.DataFrame, tmp_path: Path) -> None:
     official = gzip.decompress(real_sample.read_bytes())
-    sample = load_events(real_sample, cache=False)
-    through_parquet = load_events(write_events(sample.frame, tmp_path / "a.parquet"), cache=False)
+    through_parquet = load_events(write_events(sample, tmp_path / "a.parquet"), cache=False)
     assert write_events(through_parquet.frame, tmp_path / "a.csv").read_bytes() == official
-    assert gzip.decompress(write_events(sample.frame, tmp_path / "a.csv.gz").read_bytes()) == official
+    assert gzip.decompress(write_events(sample, tmp_path / "a.csv.gz").read_bytes()) == official
 
 
 def test_equal_events_make_equal_gzip_files(events: Events, tmp_path: Path) -> None:
@@ -130,21 +125,21 @@ class TestRoot:
     def test_a_path_with_a_colon(self, events: Events, tmp_path: Path) -> None:
         pytest.importorskip("uproot")
         file = write_events(events.frame, tmp_path / "a:b.root")
-        assert len(load_events(file, cache=False)) == 500
+        assert len(load_events(file, cache=False)) == 4000
 
 
 class TestInfo:
     def test_counts_and_sums(self, events: Events) -> None:
         info = describe(events)
-        assert (info["rows"], info["layout"], info["labelled"]) == (500, "atlas-higgs-2014", True)
+        assert (info["rows"], info["layout"], info["labelled"]) == (4000, "atlas-higgs-2014", True)
         assert info["weight"] == "KaggleWeight"
         assert [subset["name"] for subset in info["subsets"]] == ["t", "b", "v"]
-        assert sum(subset["events"] for subset in info["subsets"]) == 500
+        assert sum(subset["events"] for subset in info["subsets"]) == 4000
         for subset in info["subsets"]:
             assert subset["signal_weight"] == pytest.approx(691.988607712)
             assert subset["background_weight"] == pytest.approx(410999.847322)
             assert subset["signal"] + subset["background"] == subset["events"]
-        assert sum(info["groups"].values()) == 500
+        assert sum(info["groups"].values()) == 4000
         assert info["missing"]["PRI_jet_leading_pt"] == {"0": info["groups"]["0"], "1": 0, "2": 0, "3": 0}
         assert "PRI_tau_pt" not in info["missing"]
 
@@ -152,7 +147,7 @@ class TestInfo:
         info = describe(Events(events.frame.drop("Weight", "Label", "KaggleSet", "KaggleWeight"), ATLAS_HIGGS, "test"))
         assert (info["labelled"], info["weight"]) == (False, None)
         sums = dict.fromkeys(("signal", "background", "signal_weight", "background_weight"))
-        assert info["subsets"] == [{"name": "all", "events": 500, **sums}]
+        assert info["subsets"] == [{"name": "all", "events": 4000, **sums}]
 
     def test_another_layout(self) -> None:
         schema = TableSchema("mine", ("x", "y"), "label", signal="1", background="0")
