@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -283,16 +284,12 @@ def test_measured_columns_stay_on_disk(toys: Path) -> None:
     assert disk.frame.columns == ["EventId", "PRI_jet_num", "Weight", "Label", "KaggleSet", "KaggleWeight"]
 
 
-def test_second_time_from_the_cache(toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = open_events(toys, large=0)
+@pytest.mark.parametrize("first", [load_events, lambda file: open_events(file, large=0)], ids=["loaded", "opened"])
+def test_second_time_from_the_cache(toys: Path, monkeypatch: pytest.MonkeyPatch, first: Any) -> None:
+    before = first(toys)
     monkeypatch.setattr(read, "_convert", lambda *_: pytest.fail("parsed again"))
-    assert open_events(toys, large=0).digest == first.digest
-
-
-def test_the_cache_of_load_events_serves_both(toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = load_events(toys)
-    monkeypatch.setattr(read, "_convert", lambda *_: pytest.fail("parsed again"))
-    same(loaded, open_events(toys, large=0))
+    same(load_events(toys), open_events(toys, large=0))
+    assert open_events(toys, large=0).digest == before.digest
 
 
 def test_a_cache_that_cannot_be_written(toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

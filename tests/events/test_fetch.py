@@ -220,16 +220,11 @@ def test_not_fetched_yet() -> None:
 
 
 class TestFiles:
-    def test_a_manual_download(self, fetch: Callable[..., Any], content: bytes, tmp_path: Path) -> None:
-        file = tmp_path / "download.csv.gz"
-        file.write_bytes(content)
-        assert fetch(str(file)).path.read_bytes() == content
-        assert file.exists()
-
-    def test_one_that_a_browser_unpacked(self, fetch: Callable[..., Any], content: bytes, tmp_path: Path) -> None:
-        file = tmp_path / "download.csv"
-        file.write_bytes(gzip.decompress(content))
-        fetch(str(file))
+    @pytest.mark.parametrize("name", ["download.csv.gz", "unpacked-by-a-browser.csv"])
+    def test_a_manual_download(self, fetch: Callable[..., Any], content: bytes, tmp_path: Path, name: str) -> None:
+        file = tmp_path / name
+        file.write_bytes(content if name.endswith("gz") else gzip.decompress(content))
+        assert fetch(str(file)).path.read_bytes() == file.read_bytes()
         assert len(load_events(opendata_path())) == EVENTS
 
     @pytest.mark.parametrize(
@@ -249,32 +244,28 @@ class TestFiles:
             fetch(output=tmp_path / "no" / "file.csv.gz")
 
 
-class TestContent:
-    @pytest.fixture
-    def offer(self, fetch: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
-        def take(frame: pl.DataFrame, **options: Any) -> Any:
-            frame.write_csv(tmp_path / "offered.csv")
-            return fetch(str(tmp_path / "offered.csv"), **options)
+def scaled(label: str, frame: pl.DataFrame) -> pl.DataFrame:
+    factor = pl.when(pl.col("Label") == label).then(1.01).otherwise(1.0)
+    return frame.with_columns(pl.col("KaggleWeight") * factor)
 
-        return take
 
-    def test_rows(self, offer: Callable[..., Any], frame: pl.DataFrame) -> None:
-        with pytest.raises(DataError, match="299 events instead of 300: cut off"):
-            offer(frame.head(EVENTS - 1))
-
-    def test_sets(self, offer: Callable[..., Any], frame: pl.DataFrame) -> None:
-        with pytest.raises(DataError, match=r"KaggleSet \w holds"):
-            offer(frame.with_columns(KaggleSet=pl.lit("t")))
-
-    @pytest.mark.parametrize("label", ["s", "b"])
-    def test_sums(self, offer: Callable[..., Any], frame: pl.DataFrame, label: str) -> None:
-        factor = pl.when(pl.col("Label") == label).then(1.01).otherwise(1.0)
-        with pytest.raises(DataError, match=f"KaggleWeight of label {label} in KaggleSet . sums to"):
-            offer(frame.with_columns(pl.col("KaggleWeight") * factor))
-
-    def test_columns(self, offer: Callable[..., Any], frame: pl.DataFrame) -> None:
-        with pytest.raises(DataError, match="has no column KaggleSet"):
-            offer(frame.drop("KaggleSet", "KaggleWeight"))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.head(EVENTS - 1), "299 events instead of 300: cut off"),
+        (lambda f: f.with_columns(KaggleSet=pl.lit("t")), r"KaggleSet \w holds"),
+        (lambda f: f.drop("KaggleSet", "KaggleWeight"), "has no column KaggleSet"),
+        (partial(scaled, "s"), "KaggleWeight of label s in KaggleSet . sums to"),
+        (partial(scaled, "b"), "KaggleWeight of label b in KaggleSet . sums to"),
+    ],
+    ids=["rows", "sets", "columns", "signal", "background"],
+)
+def test_other_content_is_refused(
+    fetch: Callable[..., Any], frame: pl.DataFrame, tmp_path: Path, change: Any, message: str
+) -> None:
+    change(frame).write_csv(tmp_path / "offered.csv")
+    with pytest.raises(DataError, match=message):
+        fetch(str(tmp_path / "offered.csv"))
 
 
 def test_the_official_address() -> None:
