@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 ALPHA = 0.05
 """Two models are called different when the adjusted p-value is below this."""
 
-FORMATS = ("table", "markdown", "json")
-
 LEGEND = (
     "Differences are first minus second on the same events; ± from the events (paired), p after Holm's correction over "
     "the pairs. 'over folds': corrected resampled t-test, which also accounts for other training events."
@@ -106,11 +104,7 @@ class Comparison:
         return render(self, "markdown")
 
     def pair(self, a: str, b: str) -> PairResult:
-        """Return the pair of two models in the stored order.
-
-        Raises:
-            ConfigError: if there is no such pair.
-        """
+        """Return the pair of two models in the stored order."""
         for pair in self.pairs:
             if {pair.a, pair.b} == {a, b}:
                 return pair
@@ -138,9 +132,9 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
     by_fold = [fold_values(contender) for contender in contenders]
     pairs = tuple(
         PairResult(
-            a=models[i].name,
-            b=models[j].name,
-            differences=differences[k],
+            models[i].name,
+            models[j].name,
+            differences[k],
             adjusted={m: float(adjusted[m][k]) for m in adjusted},
             over_folds=over_folds(contenders[i].truth.fold, contenders[j].truth.fold, by_fold[i], by_fold[j]),
             overlap=overlap_of(contenders[i], contenders[j], models[i].selected[0], models[j].selected[0]),
@@ -151,26 +145,26 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
 
 
 def rank_pictures(models: Sequence[RowMetrics]) -> dict[str, RankPicture]:
-    """Return the average ranks of measured models, by metric."""
-    return {name: _picture(name, models) for name, metric in METRICS.items() if metric.headline and metric.resampled}
+    """Rank measured models by each metric that is resampled.
 
-
-def _picture(metric: str, models: Sequence[RowMetrics]) -> RankPicture:
+    J. Demsar, Journal of Machine Learning Research 7 (2006) 1, section 3.2; ties share their rank.
+    """
     from scipy.stats import rankdata
 
-    record = METRICS[metric]
-    sign = 1.0 if record.lower_is_better else -1.0
-    # J. Demsar, Journal of Machine Learning Research 7 (2006) 1, section 3.2; ties share their rank.
-    ranks = np.mean(rankdata(sign * np.column_stack([m.replicas.values[record.key] for m in models]), axis=1), axis=0)
-    order = np.argsort(ranks, kind="stable")
-    ordered = [models[int(i)] for i in order]
     index = list(combinations(range(len(models)), 2))
-    adjusted = holm([difference_between(ordered[i], ordered[j], metric).p_value for i, j in index])
-    apart = np.zeros((len(models), len(models)), dtype=np.bool_)
-    for (i, j), p in zip(index, adjusted, strict=True):
-        apart[i, j] = apart[j, i] = p < ALPHA
-    groups = indistinct_groups(apart)
-    return RankPicture(metric, tuple(model.name for model in ordered), ranks[order], groups, ALPHA)
+    out = {}
+    for metric in (metric for metric in METRICS.values() if metric.headline and metric.resampled):
+        values = np.column_stack([m.replicas.values[metric.key] for m in models])
+        ranks = np.mean(rankdata(values if metric.lower_is_better else -values, axis=1), axis=0)
+        order = np.argsort(ranks, kind="stable")
+        ordered = [models[int(i)] for i in order]
+        adjusted = holm([difference_between(ordered[i], ordered[j], metric.name).p_value for i, j in index])
+        apart = np.zeros((len(models), len(models)), dtype=np.bool_)
+        for (i, j), p in zip(index, adjusted, strict=True):
+            apart[i, j] = apart[j, i] = p < ALPHA
+        names = tuple(model.name for model in ordered)
+        out[metric.name] = RankPicture(metric.name, names, ranks[order], indistinct_groups(apart), ALPHA)
+    return out
 
 
 def check_target(target: Path) -> None:

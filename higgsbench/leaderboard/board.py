@@ -37,18 +37,14 @@ if TYPE_CHECKING:
     from higgsbench.ensemble.evaluate import Replicas
     from higgsbench.runs import RunResult
 
-NOT_DISTINGUISHABLE = 2.0
-"""Rows whose paired difference to the first is under this many standard errors are marked as not distinguishable."""
-
+NOT_DISTINGUISHABLE = 2.0  # standard errors of the paired difference to the first row
+MANY = 100  # tables with more rows are drawn without rich
 TEXT_FORMATS = ("markdown", "csv", "json", "html")
 
 LEGEND = (
     "AMS cv: the cut of each fold is chosen on the other folds, s and b are pooled. ≈ not distinguishable from the "
     "first (paired difference under 2 standard errors). * best cut on the same scores it is judged by: optimistic."
 )
-
-MANY = 100
-"""Tables with more rows are drawn without rich."""
 
 
 @dataclass(frozen=True)

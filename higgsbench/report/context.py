@@ -26,15 +26,9 @@ if TYPE_CHECKING:
     from higgsbench.runs.predictor import FittedRun
     from higgsbench.runs.stored import StoredRun
 
-MOST_DRAWN = 8
-"""Rows, without the stack, that get figures of their own: a dozen would take nine tenths of the page."""
-
-MAX_EVENTS = 20_000
-"""Largest number of training events whose in-sample scores are drawn."""
-
-IN_SAMPLE_SECONDS = 10.0
-"""Time for the in-sample scores of all rows, by the stored times per event."""
-
+MOST_DRAWN = 8  # rows, without the stack, that get figures of their own: a dozen would take nine tenths of the page
+MAX_EVENTS = 20_000  # training events whose in-sample scores are drawn
+IN_SAMPLE_SECONDS = 10.0  # for the in-sample scores of all rows, by the stored times per event
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 _MARKERS = "osD^vP<>X*"
 

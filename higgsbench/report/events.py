@@ -33,9 +33,7 @@ _COLORS = {"W": SERIES[0], "Z": SERIES[3], "ttbar": SERIES[2], "background": SER
 _HATCH = {"ttbar": "////", "Z": "....", "signal": None}
 _NAMES = {"W": "W + jets", "Z": "Z → ττ", "ttbar": "top pairs", "signal": "signal", "background": "background"}
 _ORDER = ("ttbar", "Z", "W", "background", "signal")
-_SHIFT_SECONDS = 15.0
-"""Time for scoring nominal and moved events, by the stored times per event."""
-
+_SHIFT_SECONDS = 15.0  # for scoring nominal and moved events, by the stored times per event
 _ROUND = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -85,11 +83,8 @@ def features_of(events: Events) -> tuple[Feature, ...]:
     names = [] if schema.group is None else [schema.group]
     names += [name for name in _MASSES if name in schema.features]
     units = UNITS if schema.name == ATLAS_HIGGS.name else {}
-    out = []
-    for name in names:
-        values = events.frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        out.append(Feature(name, units.get(name), values, name == schema.group))
-    return tuple(out)
+    columns = {name: events.frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in names}
+    return tuple(Feature(name, units.get(name), values, name == schema.group) for name, values in columns.items())
 
 
 def processes_of(events: Events) -> NDArray[np.str_]:

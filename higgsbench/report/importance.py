@@ -27,19 +27,11 @@ if TYPE_CHECKING:
     from higgsbench.report.context import Context
     from higgsbench.runs.predictor import FittedRun, Predictor, UnseenScorer
 
-_SHOWN = 15
-"""Features in the figure of contributions."""
-
-_DPI = 180
-"""Resolution of the points, which are one image because thousands of shapes would take megabytes."""
-
 _SHUFFLES = 3
 _SECONDS = 6.0
-_MOST, _FEWEST = 8_000, 1_000
-"""Largest and smallest number of events that are scored with shuffled features."""
-
-_EXPLAINED = 1_000
-"""Events whose scores are split into features."""
+_MOST, _FEWEST = 8_000, 1_000  # events that are scored with shuffled features
+_EXPLAINED, _SHOWN = 1_000, 15  # events whose scores are split into features, and features in the figure
+_DPI = 180  # of the points, which are one image because thousands of shapes would take megabytes
 
 
 def importance(context: Context) -> list[Part]:
