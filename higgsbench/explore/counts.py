@@ -9,9 +9,8 @@ last digits twice.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -119,16 +118,14 @@ class Table:
         return tuple(sorted(found.to_series())) if found.height <= _MOST_GROUPS else None
 
 
-@dataclass(frozen=True)
-class Survey:
+class Survey(NamedTuple):
     """What the first pass learns.
 
     Attributes:
         described: subsets whose events are described; an empty name where the file has no subsets.
         others: the file's other subsets, compared with the described ones.
         groups: distinct group numbers; None without a group column, or if it has too many values to be one.
-        sampled: number of random described events, which determine the bins and no printed number.
-        centre: (p,) mean of each feature in this sample.
+        centre: (p,) mean of each feature in a sample of the described events, which determines no printed number.
         fine: per feature, the edges that resolve distributions.
         display: per feature, the edges of the histogram that is shown; a subset of the fine edges.
         example: position of the feature used to show why splits must rescale weights, None without labels.
@@ -137,7 +134,6 @@ class Survey:
     described: tuple[str, ...]
     others: tuple[str, ...]
     groups: tuple[int, ...] | None
-    sampled: int
     centre: Floats
     fine: tuple[Floats, ...]
     display: tuple[Floats, ...]
@@ -148,11 +144,13 @@ class Survey:
         """Choose what the second pass counts; `subsets` as for `explore`.
 
         Raises:
-            DataError: if there is no event in a subset that was asked for.
+            DataError: if there is no event in a subset that was asked for, or none at all.
         """
         sizes = dict(table.query.group_by("~subset").len().collect(engine="streaming").iter_rows())
         described, others = _choose(table, sizes, subsets)
         sample = table.sample(described, sum(sizes[name] for name in described))
+        if not sample.height:
+            raise DataError(f"{table.events.source}: no event to describe")
         x, label = sample.select(table.features).to_numpy().T, sample["~label"].to_numpy()
         display = []
         for name, values in zip(table.features, x, strict=True):
@@ -163,7 +161,7 @@ class Survey:
         present = ~np.isnan(x)
         centre = np.where(present, x, 0.0).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
         example = _example(x, label, sample["~weight"].to_numpy())
-        return cls(described, others, table.groups(), sample.height, centre, fine, tuple(display), example)
+        return cls(described, others, table.groups(), centre, fine, tuple(display), example)
 
 
 def _choose(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 
 import higgsbench.explore.counts as stats
-from higgsbench.errors import DataError
 from higgsbench.events.read import EventStream, open_events
 from higgsbench.explore import result
 from higgsbench.explore.counts import BACKGROUND, CLASS_NAMES, SIGNAL, UNLABELLED, Survey, Table, Tally
@@ -58,8 +56,6 @@ def explore(
     table = _opened(data, schema) if isinstance(data, (str, Path)) else Table(data)
     second = None if test is None else _opened(test, table.schema)
     survey = Survey.take(table, subsets)
-    if not survey.sampled:
-        raise DataError(f"{table.events.source}: no event to describe")
     others = [*survey.others, *([] if test is None else [Path(test).name])]
     tally = Tally(survey, 1 + len(others))
     numbers = dict.fromkeys(survey.described, 0) | {name: i for i, name in enumerate(survey.others, start=1)}
@@ -74,8 +70,7 @@ def _opened(file: str | Path, schema: TableSchema) -> Table:
     return Table(open_events(file, schema), EventStream(file, schema).columns)
 
 
-@dataclass(frozen=True)
-class _Found:
+class _Found(NamedTuple):
     """What was counted, and the tables that follow from it.
 
     The samples 1, 2, ... are `others`, by name, which are compared with the described events, sample 0.

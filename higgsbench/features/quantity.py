@@ -273,9 +273,6 @@ def sql_quantity(name: str, text: str, schema: TableSchema) -> Quantity:
         text: the expression, e.g. `DER_mass_MMC / DER_mass_vis`.
         schema: the layout of the events.
 
-    Returns:
-        The feature.
-
     Raises:
         ConfigError: for a name or expression that is not allowed, with the word at fault.
     """

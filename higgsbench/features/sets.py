@@ -196,9 +196,6 @@ def register_features(name: str, function: Producer, *, description: str = "", r
         description: one line.
         replace: whether a set of the same name may be replaced.
 
-    Returns:
-        The set's record.
-
     Raises:
         ConfigError: if the name is taken and `replace` is false.
     """
@@ -240,9 +237,6 @@ def resolve_features(
             name and an SQL expression (see `sql_quantity`).
         add: features added to the set, likewise; names that the set already has are ignored.
         drop: features taken out.
-
-    Returns:
-        The features.
 
     Raises:
         ConfigError: for a set or column that does not exist, a column that gives away the answer, an expression that is

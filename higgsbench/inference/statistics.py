@@ -103,18 +103,9 @@ class Statistics(NamedTuple):
 
 
 def run_statistics(
-    rows: Sequence[StoredRow],
-    *,
-    sigma_b: Sequence[float] = (),
-    rules: BinningRules | None = None,
-    workspace: bool = False,
-    fit: bool = False,
-    counting: bool = False,
-    mc_stat: bool = True,
-    shifts: Sequence[Shift | str] = (),
-    events: Path | None = None,
-    nominal: Path | None = None,
-) -> Statistics:
+    rows: Sequence[StoredRow], *, sigma_b: Sequence[float], rules: BinningRules | None, workspace: bool, fit: bool,
+    counting: bool, mc_stat: bool, shifts: Sequence[Shift | str], events: Path | None, nominal: Path | None,
+) -> Statistics:  # fmt: skip
     """Compute expected significances and, for a single model, what builds on them.
 
     A workspace or fit that fails becomes a warning; everything else is returned. Arguments are those of

@@ -61,15 +61,12 @@ def shifted_template(scored: ScoredShifts, edges: NDArray[np.float64], *, select
 
 
 def build_workspace(template: Template, *, sigma_b: float = 0.0, mc_stat: bool = True) -> dict[str, Any]:
-    """Build a HistFactory workspace; the observation is the Asimov data of signal plus background.
+    """Build a HistFactory workspace as JSON content; the observation is the Asimov data of signal plus background.
 
     Args:
         template: contents of the bins.
         sigma_b: relative normalisation uncertainty of the background, shared by all bins (normsys, log-normal).
         mc_stat: whether the finite number of simulated events counts as uncertainty (staterror per bin).
-
-    Returns:
-        The workspace as JSON content.
 
     Raises:
         MetricError: if a bin without background would make the likelihood undefined, or sigma_b is negative.
@@ -124,13 +121,9 @@ class Expected(NamedTuple):
 
 
 def expected_results(workspace: dict[str, Any]) -> Expected:
-    """Evaluate a workspace with pyhf (asymptotic formulae; Cowan, Cranmer, Gross, Vitells 2011).
+    """Evaluate a workspace of `build_workspace` with pyhf; where a fit fails, the rest and the reason are returned.
 
-    Args:
-        workspace: as `build_workspace` makes it.
-
-    Returns:
-        Significance and limits; where a fit fails, what was found without it and the reason.
+    The formulae are asymptotic: Cowan, Cranmer, Gross, Vitells, Eur. Phys. J. C 71 (2011) 1554.
 
     Raises:
         MissingExtraError: without pyhf and iminuit (extra `stats`).

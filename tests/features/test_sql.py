@@ -74,35 +74,26 @@ def test_every_function_acts_on_one_event_at_a_time(function: str) -> None:
         ("DER_mass_MMC / DER_mass_vs", r"expression 'f': no column named 'DER_mass_vs' \(did you mean 'DER_mass_vis'"),
         ("PRI_met + Weight", "Weight cannot be a feature"),
         ('PRI_met * "Label"', "Label cannot be a feature"),
-        ("KaggleWeight", "KaggleWeight cannot be a feature"),
-        ("EventId", "EventId cannot be a feature"),
         ("PRI_met -", "expression 'f': "),
-        ("(PRI_met", "expression 'f': "),
         ("", "expression 'f': "),
         ("PRI_met PRI_tau_pt", "no operator before PRI_tau_pt"),
         ("2 (PRI_met)", r"no operator before \("),
         ("abs(PRI_met) PRI_tau_pt", "no operator before PRI_tau_pt"),
         ("case when PRI_met > 1 then 1 end PRI_tau_pt", "no operator before PRI_tau_pt"),
         ("PRI_met as g", "no column named 'as'"),
-        ("avg(PRI_met)", "no function avg of one event"),
         ("PRI_met - sum (PRI_met)", "no function sum of one event"),
         ("case when PRI_met > 1e6 then max(PRI_met) else 0 end", "no function max of one event"),
         ("count(*)", "no function count of one event"),
-        ("first(PRI_met)", "no function first"),
         ("row_number() over (order by PRI_met)", "no function row_number"),
         ("abs(PRI_met) over (partition by PRI_jet_num)", "no (column|function) (named )?'?over"),
         ("PRI_met in (select PRI_met)", "no column named 'select'"),
         ("sqr(PRI_met)", r"no function sqr of one event \(did you mean 'sqrt'\?\)"),
-        ("unnest(PRI_met)", "no function unnest"),
         ("read_csv('x')", "no function read_csv"),
         ("PRI_met = 'a'", '"\'" at character 11 is not allowed'),
-        ("PRI_met; PRI_met", "';' at character 8"),
         ("PRI_met.x", r"'\.' at character 8"),
-        ("PRI_met % 2", "'%' at character 9"),
         ("PRI_met::int", "':' at character 8"),
         ("__import__(PRI_met)", "no function __import__"),
         ("1 + 2", "uses no column"),
-        ("pi()", "uses no column"),
         ("PRI_met, PRI_tau_pt", "a comma outside brackets"),
         ("PRI_met and PRI_tau_pt", "expression 'f': "),
         ("log(-PRI_met)", r"log takes 2 arguments, not 1: log\(x, base\); the natural logarithm is ln\(x\)"),
@@ -113,12 +104,14 @@ def test_every_function_acts_on_one_event_at_a_time(function: str) -> None:
         ("+".join(["PRI_met"] * 202), "longer than 200 operators and functions or 2000 words; divide it into features"),
         (" and ".join(["PRI_met between 1 and 2"] * 100), "longer than 200 operators"),
         (f"PRI_met in ({', '.join(['1'] * 1000)})", "or 2000 words"),
+        ("(" * 3000 + "PRI_met" + ")" * 2999, "or 2000 words"),
     ],
 )
 def test_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         resolve_features(ATLAS_HIGGS, columns=[("f", text)])
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("name", ["", "a b", "1a", "x" * 81, "a\n", "PRI_met", "Weight"])
@@ -146,9 +139,3 @@ def test_the_longest_expressions_are_taken_at_once(text: str) -> None:
     begun = time.process_time()
     value(text)
     assert time.process_time() - begun < 2
-
-
-def test_a_message_does_not_repeat_a_long_expression() -> None:
-    with pytest.raises(ConfigError) as refused:
-        resolve_features(ATLAS_HIGGS, add=[("x", "(" * 3000 + "PRI_met" + ")" * 2999)])
-    assert len(str(refused.value)) < 400
