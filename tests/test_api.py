@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,6 @@ class TestMapping:
         ("change", "message"),
         [
             ({"modles": []}, "configuration: modles: unknown key.*models"),
-            ({"folds": 1}, "configuration: folds: .*greater than or equal to 2"),
             ({"models": ["nearest"]}, r"configuration: models\[0\].*: .*nearest"),
             ({"models": [{"model": "mlp", "params": {"f": len}}]}, r"models\[0\]\.params\.f: a builtin_function_or"),
             ({"data": {1: 2}}, "configuration: data.1: the key 1 must be a text"),
@@ -78,10 +78,8 @@ class TestMapping:
 
 
 def test_a_result_is_one_line(result: RunResult) -> None:
-    text = repr(result)
-    assert text.startswith(f"<RunResult {result.folder}: 3 rows, highest AMS cv ")
-    assert text.endswith("; 4 fits trained, 0 reused>")
-    assert len(text) < 150 + len(str(result.folder))
+    best = r"highest AMS cv \d\.\d+ ± \d\.\d+ \(\w+\)"
+    assert re.fullmatch(f"<RunResult {result.folder}: 3 rows, {best}; 4 fits trained, 0 reused>", repr(result))
     failed = RunResult(result.folder, [{"status": "failed"}], 0, 0, [])
     assert repr(failed) == f"<RunResult {result.folder}: 0 rows; 0 fits trained, 0 reused>"
 
@@ -128,8 +126,8 @@ def test_compare(result: RunResult, call: Call) -> None:
     assert str(found) == shown
     assert found.pair("lightgbm", "stack").differences["auc"].value < 0.1
     assert len(higgsbench.compare_models(result.folder, replicas=50).models) == 3
-    by_name = higgsbench.compare_models(f"{result.folder.name}:stack", result.folder, replicas=50,
-                                        results=result.folder.parent)  # fmt: skip
+    one, all_rows = f"{result.folder.name}:stack", result.folder
+    by_name = higgsbench.compare_models(one, all_rows, replicas=50, results=result.folder.parent)
     assert [m.name for m in by_name.models] == ["stack", "logistic", "lightgbm"]
 
 
@@ -137,7 +135,7 @@ def test_stats(result: RunResult, call: Call) -> None:
     found = higgsbench.stats(result, models=["stack"], sigma_b=[0.1], workspace=True)
     options = ("--model", "stack", "--sigma-b", 0.1, "--format", "json", "--workspace", "w.json")
     shown = json.loads(call("stats", result.folder, *options)[1])
-    assert vars(found.models[0].ams) == shown["models"][0]["ams"]
+    assert found.models[0].ams._asdict() == shown["models"][0]["ams"]
     assert found.workspace == json.loads(Path("w.json").read_text())
     assert higgsbench.stats(result, models=["stack"], sigma_b=0.1, workspace=True).workspace == found.workspace
     assert higgsbench.stats(result).workspace is None
@@ -171,8 +169,6 @@ def test_tune(config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monkey
         ({"trials": 0}, "trials: expected a whole number of at least 1, got .0"),
         ({"inner": 1}, "inner: 1 is less than 2"),
         ({"outer": -1}, "outer: -1 is less than 0"),
-        ({"jobs": 0}, "jobs: expected a whole number of at least 1, got .0"),
-        ({"time_limit": "soon"}, "'soon' is not a duration"),
     ],
 )
 def test_what_cannot_be_tuned(config: dict[str, Any], change: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -48,12 +48,9 @@ def test_nothing_written_is_an_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_digest_of_a_file(tmp_path: Path) -> None:
+def test_digests(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a", b"content")
     assert file_digest(tmp_path / "a") == hashlib.sha256(b"content").hexdigest()
-
-
-def test_digest_of_a_value_does_not_know_the_order_of_keys() -> None:
     assert canonical_digest({"a": 1, "b": [2.0, None]}) == canonical_digest({"b": [2.0, None], "a": 1})
 
 

@@ -39,21 +39,13 @@ DIGITS = 9
 
 @dataclass(frozen=True)
 class Case:
-    """A run that is pinned.
-
-    Attributes:
-        config: its configuration.
-        settings: changes of the configuration.
-        only: models that are kept; all when empty.
-        sample: whether it runs on the sample of real events instead of simulated ones.
-        commands: whether the output of the commands over the stored run is pinned too.
-    """
+    """A run that is pinned."""
 
     config: str
     settings: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    sample: bool = False
-    commands: bool = False
+    only: tuple[str, ...] = ()  # models that are kept; all when empty
+    sample: bool = False  # on the sample of real events instead of simulated ones
+    commands: bool = False  # whether the output of the commands over the stored run is pinned too
 
 
 CASES = {
@@ -89,12 +81,7 @@ def pinned(values: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
-    """Carry out a case and return its numbers.
-
-    Args:
-        case: the case.
-        folder: an empty folder for the run.
-    """
+    """Carry out a case in an empty folder and return its numbers."""
     result = higgsbench.run(
         ROOT / "configs" / case.config,
         data=SAMPLE if case.sample else None,
@@ -145,16 +132,15 @@ def _scores(table: pl.DataFrame) -> dict[str, Any]:
 
 
 def _commands(run: Path, new: Path) -> dict[str, Any]:
-    name, results = run.name, str(run.parent)
-    compared = json.loads(told(["compare", name, "--results", results, "--format", "json"]))
-    statistics = json.loads(told(["stats", name, "--results", results, "--sigma-b", "0.05", "--format", "json"]))
-    members = json.loads(told(["members", str(run), "--format", "json"]))
-    explored = json.loads(told(["explore", str(new), "--format", "json"]))
+    def content(*arguments: str) -> Any:
+        return json.loads(told([*arguments, "--format", "json"]))
+
+    explored = content("explore", str(new))
     explored.pop("source")
     return {
-        "compare": summary(compared),
-        "stats": summary(statistics),
-        "members": summary(members),
+        "compare": summary(content("compare", str(run))),
+        "stats": summary(content("stats", str(run), "--sigma-b", "0.05")),
+        "members": summary(content("members", str(run))),
         "explore": {key: summary(value) for key, value in explored.items()},
     }
 
@@ -162,9 +148,9 @@ def _commands(run: Path, new: Path) -> dict[str, Any]:
 def summary(content: Any) -> dict[str, Any]:
     """Digest of a JSON value with its numbers rounded to nine significant digits, and some of the numbers in full."""
     numbers = list(leaves(content))
-    text = json.dumps(rounded(content), sort_keys=True)
+    text = json.dumps(rounded(content), sort_keys=True).encode()
     some = numbers[:: max(len(numbers) // 12, 1)]
-    return {"digest": hashlib.sha256(text.encode()).hexdigest(), "n": len(numbers), "some": some}
+    return {"digest": hashlib.sha256(text).hexdigest(), "n": len(numbers), "some": some}
 
 
 def leaves(content: Any) -> Any:
