@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 Section = TypeVar("Section", bound=Strict)
 
 _SHORTHANDS = {"cut": "rule", "stack": "method", "features": "set"}
-FROM_PYTHON = "configuration"
-"""What messages call a configuration that came as a mapping."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def load_config(
         ConfigError: naming the file, the line, the key and the nearest known name.
     """
     if isinstance(source, Mapping):
-        stem, document = "run", document_of(source, FROM_PYTHON)
+        stem, document = "run", document_of(source, "configuration")
     else:
         file = Path(source).expanduser()
         stem, document = file.stem, read_yaml(file)

@@ -152,14 +152,21 @@ def bootstrap_rows(rows: Sequence[tuple[Floats, Truth]], replicas: int = REPLICA
     parts = -(-replicas // max(_OTHERS + 2, min(_REPLICAS_AT_ONCE, _DRAWS_AT_ONCE // max(n, 1))))
     others = min(_OTHERS, replicas // parts - 1)
     found = [[_Repeat(*row, r, replicas, others) for r in range(len(row[0]))] for row in rows]
+    repeats = [repeat for own in found for repeat in own]
     rng = np.random.default_rng(_SEED)
+    # How often each replica draws each event, (replicas, n).
     whole = poisson_counts(rng, (replicas, n)) if n * replicas <= _KEPT_DRAWS else None
     for indices in np.array_split(np.arange(replicas), parts):
         part = slice(int(indices[0]), int(indices[-1]) + 1)
         drawn = poisson_counts(rng, (indices.size, n)) if whole is None else whole[part]
-        repeats = [repeat for own in found for repeat in own]
-        for repeat, sums in zip(repeats, _summed(drawn, repeats), strict=True):
-            repeat.take(sums, part)
+        sums = [np.zeros((repeat.moments[0].shape[0], indices.size)) for repeat in repeats]
+        for i, at in enumerate(_slices(n)):
+            # Transposed as bytes, which is cheaper than as float64.
+            counts = np.ascontiguousarray(drawn[:, at].T).astype(np.float64)
+            for own_sums, repeat in zip(sums, repeats, strict=True):
+                own_sums += repeat.moments[i] @ counts
+        for own_sums, repeat in zip(sums, repeats, strict=True):
+            repeat.take(own_sums, part)
     return [
         Replicas(
             {key: np.asarray(np.mean([repeat.values[key] for repeat in own], axis=0)) for key in own[0].values},
@@ -211,20 +218,6 @@ class _Repeat:
 def _slices(n: int) -> list[slice]:
     """Divide n events into parts; the draws of one part at a time are in memory as float64, eight times their size."""
     return [slice(first, first + _EVENTS_AT_ONCE) for first in range(0, n, _EVENTS_AT_ONCE)]
-
-
-def _summed(draws: NDArray[np.uint8], repeats: list[_Repeat]) -> list[Floats]:
-    """Return sums of weights and, below them, of squared weights per cell, (2 cells, replicas), for each repeat.
-
-    The draws (replicas, n) say how often each replica draws each event.
-    """
-    out = [np.zeros((repeat.moments[0].shape[0], draws.shape[0])) for repeat in repeats]
-    for i, at in enumerate(_slices(draws.shape[1])):
-        # Transposed as bytes, which is cheaper than as float64.
-        counts = np.ascontiguousarray(draws[:, at].T).astype(np.float64)
-        for sums, repeat in zip(out, repeats, strict=True):
-            sums += repeat.moments[i] @ counts
-    return out
 
 
 def _moments(cell: Ints, weight: Floats, cells: int) -> csc_array:

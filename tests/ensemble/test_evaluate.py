@@ -73,7 +73,7 @@ def test_a_fold_is_cut_without_its_own_labels(rule: str) -> None:
     score = scores_of(truth)[0]
     before = cross_validated_selection(score, truth, 0)
     own = truth.fold[0] == 1
-    flipped = Truth(np.where(own, ~truth.y, truth.y), truth.weight, truth.fold, TOTALS, truth.b_reg, truth.rule)
+    flipped = replace(truth, y=np.where(own, ~truth.y, truth.y))
     np.testing.assert_array_equal(cross_validated_selection(score, flipped, 0)[own], before[own])
 
 
@@ -143,8 +143,7 @@ def test_bootstrap_does_not_depend_on_the_scale_of_scores() -> None:
 @pytest.mark.parametrize("rule", CUT_RULES)
 def test_bootstrap_without_regularisation_stays_finite(rule: str) -> None:
     """Regression: a bin without background has an infinite AMS if b_reg = 0; `choose_cut` passes over it."""
-    base = truth_of(600, rule)
-    truth = Truth(base.y, base.weight, base.fold, TOTALS, 0.0, rule)
+    truth = replace(truth_of(600, rule), b_reg=0.0)
     scores = scores_of(truth)
     scores[0, np.flatnonzero(truth.y)[:9]] = 20.0
     assert np.isfinite(bootstrap_row(scores, truth, 20).ams_cv).all()
@@ -163,12 +162,7 @@ def test_repeats_are_averaged() -> None:
     truth = truth_of(600, repeats=2)
     scores = scores_of(truth, repeats=2)
     both = evaluate_row(scores, truth)
-    one = [
-        evaluate_row(
-            scores[r : r + 1], Truth(truth.y, truth.weight, truth.fold[r : r + 1], TOTALS, truth.b_reg, truth.rule)
-        )
-        for r in (0, 1)
-    ]
+    one = [evaluate_row(scores[[r]], replace(truth, fold=truth.fold[[r]])) for r in (0, 1)]
     for name in ("ams_cv", "s", "b", "fraction", "ams_oof_max", "auc", "log_loss"):
         assert both.record()[name] == pytest.approx(np.mean([r.record()[name] for r in one]))
     assert both.cut.threshold == pytest.approx(np.mean([r.cut.threshold for r in one]))

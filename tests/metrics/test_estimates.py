@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -84,23 +85,28 @@ def test_influence_sums_to_zero_within_each_class(events: list[tuple[bool, float
     assert np.sum(signal) == pytest.approx(0.0, abs=1e-9)
 
 
-def sample(n: int, seed: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def toy(n: int = 6000, seed: int = 5) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
     rng = np.random.default_rng(seed)
-    y = rng.random(n) < 0.4
-    return y, rng.normal(size=n) + y, rng.gamma(1.0, size=n) * np.where(y, 1.0, 50.0)
+    y = rng.random(n) < 0.35
+    score = rng.normal(size=n) + 1.6 * y
+    return y, score, evaluation_weights(y, rng.gamma(2.0, size=n), 700.0, 400_000.0)
+
+
+def bootstrap(y: Any, w: Any, replicas: int, seed: int, value: Callable[[Any], Any]) -> NDArray[np.float64]:
+    """Return values from the weights of resampled events, the classes rescaled to their totals."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for _ in range(replicas):
+        drawn = w * rng.poisson(1.0, y.size)
+        out.append(value(drawn * np.where(y, w[y].sum() / drawn[y].sum(), w[~y].sum() / drawn[~y].sum())))
+    return np.array(out)
 
 
 @pytest.mark.parametrize("metric", [roc_auc, log_loss])
 def test_standard_error_equals_the_bootstrap(metric: Any) -> None:
-    y, score, w = sample(1500, 3)
-    rng = np.random.default_rng(4)
-    totals = np.where(y, w[y].sum(), w[~y].sum())
-    replicas = []
-    for _ in range(400):
-        v = w * rng.poisson(1.0, w.size)
-        v *= totals / np.where(y, v[y].sum(), v[~y].sum())
-        replicas.append(metric(y, score, v).value)
-    assert metric(y, score, w).se == pytest.approx(float(np.std(replicas)), rel=0.12)
+    y, score, w = toy(1500)
+    replicas = bootstrap(y, w, 400, 4, lambda v: metric(y, score, v).value)
+    assert metric(y, score, w).se == pytest.approx(float(replicas.std()), rel=0.12)
 
 
 def test_infinite_scores() -> None:
@@ -128,42 +134,23 @@ def test_auc_needs_both_classes(y: list[int], w: list[float]) -> None:
         log_loss([1, 0], [1.0, 2.0], [0.0, 0.0])
 
 
-def toy(n: int = 6000, seed: int = 5) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
-    rng = np.random.default_rng(seed)
-    y = rng.random(n) < 0.35
-    score = rng.normal(size=n) + 1.6 * y
-    return y, score, evaluation_weights(y, rng.gamma(2.0, size=n), 700.0, 400_000.0)
-
-
-def plain_bootstrap(y: Any, selections: Any, w: Any, replicas: int, seed: int) -> NDArray[np.float64]:
-    """AMS (replicas, m) of selections (n, m) on resampled events, the classes rescaled to their totals."""
-    rng = np.random.default_rng(seed)
-    out = []
-    for _ in range(replicas):
-        drawn = w * rng.poisson(1.0, y.size)
-        scale = np.where(y, w[y].sum() / drawn[y].sum(), w[~y].sum() / drawn[~y].sum())
-        weights = (drawn * scale)[:, None] * selections
-        out.append(ams(weights[y].sum(axis=0), weights[~y].sum(axis=0)))
-    return np.array(out)
-
-
 @pytest.mark.parametrize("threshold", [-0.5, 1.0, 2.0])
 def test_delta_method_equals_bootstrap(threshold: float) -> None:
     y, score, w = toy()
-    estimate, s, b = ams_estimate(y, score >= threshold, w)
+    kept = score >= threshold
+    estimate, s, b = ams_estimate(y, kept, w)
     assert estimate.value == ams(s, b)
-    replicas = plain_bootstrap(y, (score >= threshold)[:, None], w, 500, 1)
+    replicas = bootstrap(y, w, 500, 1, lambda v: ams(v[kept & y].sum(), v[kept & ~y].sum()))
     assert estimate.se == pytest.approx(float(replicas.std()), rel=0.12)
     assert abs(replicas.mean() - estimate.value) < estimate.se
 
 
 def test_paired_difference_equals_paired_bootstrap() -> None:
     y, score, w = toy()
-    other = score + 0.3 * np.random.default_rng(9).normal(size=y.size)
-    selections = np.column_stack([score >= 1.5, other >= 1.5])
-    a, b = (ams_estimate(y, selections[:, i], w)[0] for i in (0, 1))
+    selections = (score >= 1.5, score + 0.3 * np.random.default_rng(9).normal(size=y.size) >= 1.5)
+    a, b = (ams_estimate(y, kept, w)[0] for kept in selections)
     difference, se = paired_difference(a, b)
-    replicas = plain_bootstrap(y, selections, w, 500, 2)
+    replicas = bootstrap(y, w, 500, 2, lambda v: [ams(v[kept & y].sum(), v[kept & ~y].sum()) for kept in selections])
     assert difference == pytest.approx(a.value - b.value)
     assert se == pytest.approx(float((replicas[:, 0] - replicas[:, 1]).std()), rel=0.12)
     assert se < 0.8 * float(np.hypot(a.se, b.se)), "pairing removes what both share"
