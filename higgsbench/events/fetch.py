@@ -107,9 +107,6 @@ def fetch_opendata(
         progress: progress bar in pooch's sense (`total`, `update`, `reset`, `close`), or False.
         expected: what the content must be.
 
-    Returns:
-        Where the file is and what is known about it.
-
     Raises:
         DataError: one line that names the source and what is wrong with it.
     """

@@ -233,9 +233,6 @@ def write_events(frame: pl.DataFrame, target: str | Path, schema: TableSchema = 
         target: file to write; its ending chooses the format.
         schema: the layout.
 
-    Returns:
-        The path written.
-
     Raises:
         DataError: if the ending is unknown or the file cannot be written.
         MissingExtraError: for ROOT without uproot.

@@ -12,16 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+import higgsbench.events.cache as stored
 from higgsbench.errors import DataError
-from higgsbench.events.cache import (
-    ROW_GROUP,
-    TemporaryFolder,
-    cached_file,
-    cached_table,
-    file_identity,
-    stored_digest,
-    stored_events,
-)
 from higgsbench.events.check import Place, check_columns, check_content, check_distinct, column_types, first_look
 from higgsbench.events.formats import ParquetFile, RootFile
 from higgsbench.events.table import Events
@@ -38,8 +30,7 @@ _BLOCK_BYTES = 1 << 23
 _BATCH_ROWS = 1 << 16
 _SINGLE = 1e38  # single precision holds numbers up to here
 
-LARGE_FILE = 1 << 22
-"""Bytes from which `open_events` leaves the measured columns of a file on disk."""
+LARGE_FILE = 1 << 22  # bytes from which `open_events` leaves the measured columns of a file on disk
 
 
 class EventStream:
@@ -164,7 +155,9 @@ def load_events(
     def parsed() -> pl.DataFrame:
         return EventStream(file, schema, columns=columns).table()
 
-    frame, digest = cached_table(file_identity(file, schema, columns), parsed) if cache else (parsed(), None)
+    frame, digest = (
+        stored.cached_table(stored.file_identity(file, schema, columns), parsed) if cache else (parsed(), None)
+    )
     return Events(frame, schema, printable(path), known_digest=digest)
 
 
@@ -196,28 +189,23 @@ def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
 def open_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, large: int = LARGE_FILE) -> Events:
     """Open an event file as `load_events` does, but leave the measured columns of a large one on disk.
 
-    Its table is the entry in the user's cache, or a temporary file where that cannot be written.
-
-    Args:
-        path: CSV, gzipped CSV, Parquet or ROOT; the content decides, not the ending.
-        schema: the layout.
-        large: size in bytes from which the measured columns stay on disk.
-
-    Raises:
-        DataError: naming the file, the row and the column of what is wrong.
+    Its table is the entry in the user's cache, or a temporary file where that cannot be written; a file is large from
+    `large` bytes on.
     """
     file = _named_file(path)
     first_look(file)
     if file.stat().st_size < large:
         return load_events(path, schema)
-    owner: TemporaryFolder | None = None
+    owner: stored.TemporaryFolder | None = None
     try:
-        table, digest = cached_file(file_identity(file, schema), lambda target: _convert(file, schema, target))
+        table, digest = stored.cached_file(
+            stored.file_identity(file, schema), lambda target: _convert(file, schema, target)
+        )
     except OSError:
-        owner = TemporaryFolder()
+        owner = stored.TemporaryFolder()
         table = owner.path / "events.parquet"
         digest = _convert(file, schema, table)
-    return stored_events(table, digest, schema, printable(path), owner)
+    return stored.stored_events(table, digest, schema, printable(path), owner)
 
 
 def _convert(file: Path, schema: TableSchema, target: Path) -> str:
@@ -228,6 +216,6 @@ def _convert(file: Path, schema: TableSchema, target: Path) -> str:
             pieces.append(Path(folder) / f"{len(pieces)}.parquet")
             frame.write_parquet(pieces[-1], compression="lz4", statistics=False)
         pl.scan_parquet(pieces, glob=False, hive_partitioning=False).sink_parquet(
-            target, compression="lz4", statistics=False, row_group_size=ROW_GROUP
+            target, compression="lz4", statistics=False, row_group_size=stored.ROW_GROUP
         )
-    return stored_digest(target)
+    return stored.stored_digest(target)

@@ -109,20 +109,10 @@ def _assign(weights: FloatArray, table: Table, rest: str | None) -> npt.NDArray[
 
 
 def recognise_processes(weights: pl.Series, labels: pl.Series) -> pl.Series:
-    """Name the process of each event of an official or simulated file.
+    """Name the process (ggF, VBF, VH, Z, ttbar, W) of each event of an official or simulated file, shape (n,).
 
     Works on any subset that holds at least two values of each present class, on `Weight` or `KaggleWeight` of one
-    set, and after the yields of a class or of one process in it were scaled.
-
-    Args:
-        weights: event weights, shape (n,).
-        labels: "s" or "b", shape (n,).
-
-    Returns:
-        Names out of ggF, VBF, VH, Z, ttbar, W; shape (n,).
-
-    Raises:
-        DataError: if the weights do not have this structure.
+    set, and after the yields of a class or of one process in it were scaled; a `DataError` refuses other weights.
     """
     weight, label = weights.cast(pl.Float64).to_numpy(), labels.to_numpy().astype(str)
     names = np.full(len(weight), "", dtype="<U8")
@@ -133,12 +123,9 @@ def recognise_processes(weights: pl.Series, labels: pl.Series) -> pl.Series:
     return pl.Series("process", names)
 
 
-THRESHOLDS: Mapping[str, float] = {
-    "PRI_tau_pt": 20.0,
-    "PRI_lep_pt": 26.0,
-    "PRI_jet_leading_pt": 30.0,
-    "PRI_jet_subleading_pt": 30.0,
-}
+_JETS = ("PRI_jet_leading_pt", "PRI_jet_subleading_pt")
+
+THRESHOLDS: Mapping[str, float] = {"PRI_tau_pt": 20.0, "PRI_lep_pt": 26.0, **dict.fromkeys(_JETS, 30.0)}
 """GeV: selection of the challenge; `reselect` drops events that a shift moved below."""
 
 _SCALES = {f"{name.lower()}_scale": name for name in ("Z", "W", "ttbar", "ggF", "VBF", "VH")}
@@ -148,33 +135,21 @@ _SCALES = {f"{name.lower()}_scale": name for name in ("Z", "W", "ttbar", "ggF", 
 class Shifts:
     """Sizes of the shifts; the defaults shift nothing.
 
-    Attributes:
-        tes: tau energy scale, relative change: 0.03 makes every tau 3% harder.
-        jes: jet energy scale, relative change.
-        soft_met: GeV, width per axis of a Gaussian vector added to the missing transverse momentum. A negative value
-            adds the opposite of the same vectors.
-        bkg_scale: factor on the weights of all backgrounds.
-        z_scale: factor on the weights of Z -> tau tau.
-        w_scale: of W + jets.
-        ttbar_scale: of ttbar.
-        ggf_scale: of Higgs production by gluon fusion.
-        vbf_scale: by vector boson fusion.
-        vh_scale: with a W or Z.
-
-    Raises:
-        ConfigError: if an energy scale is not above -1, a factor not above 0, or anything not finite.
+    A `ConfigError` refuses an energy scale that is not above -1, a factor not above 0, and anything not finite.
     """
 
-    tes: float = 0.0
-    jes: float = 0.0
+    tes: float = 0.0  # tau energy scale, relative change: 0.03 makes every tau 3% harder
+    jes: float = 0.0  # jet energy scale, relative change
+    # GeV: width per axis of a Gaussian vector added to the missing transverse momentum; a negative value adds the
+    # opposite of the same vectors
     soft_met: float = 0.0
-    bkg_scale: float = 1.0
-    z_scale: float = 1.0
-    w_scale: float = 1.0
+    bkg_scale: float = 1.0  # factor on the weights of all backgrounds
+    z_scale: float = 1.0  # ... of Z -> tau tau
+    w_scale: float = 1.0  # ... of W + jets
     ttbar_scale: float = 1.0
-    ggf_scale: float = 1.0
-    vbf_scale: float = 1.0
-    vh_scale: float = 1.0
+    ggf_scale: float = 1.0  # ... of Higgs production by gluon fusion
+    vbf_scale: float = 1.0  # ... by vector boson fusion
+    vh_scale: float = 1.0  # ... with a W or Z
 
     def __post_init__(self) -> None:
         for item in fields(self):

@@ -219,9 +219,6 @@ def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 
         path: where to write; the ending selects the format: .csv, .csv.gz or .parquet.
         jobs: number of processes, at least 1. The bytes of the file do not depend on it.
 
-    Returns:
-        The path of the file.
-
     Raises:
         ConfigError: if the ending is unknown, the folder does not exist or its disk has too little space.
     """
@@ -256,9 +253,6 @@ def simulated_events(settings: SimulationSettings, jobs: int = 1, *, in_memory: 
         jobs: worker processes; the events do not depend on it.
         in_memory: whether all columns are kept in memory; otherwise the measured ones stay in the cache, as far as it
             can be written.
-
-    Returns:
-        The events, missing values as null.
     """
     identity = f"simulated:{settings.identity()}"
     source = f"toy simulation ({settings.events} events, seed {settings.seed})"

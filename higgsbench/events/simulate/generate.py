@@ -191,11 +191,8 @@ DECAYS: dict[str, Callable[[np.random.Generator, ProcessModel, Recoil, int], Vis
 """How each process decays: from its constants, the recoil of n events and the number of jets (0 to 3) to the visible
 particles before any selection."""
 
-_FEW = 512
-"""When fewer events than this still wait for a decay that passes, each of them tries several decays at once."""
-
-_PATIENCE = 12
-"""Rounds after which jets and soft term are drawn again too: some recoils leave no decay that can pass."""
+_FEW = 512  # where fewer events than this still wait for a decay that passes, each of them tries several at once
+_PATIENCE = 12  # rounds after which jets and soft term are drawn again too: some recoils leave no decay that can pass
 
 
 def _passes(rng: np.random.Generator, seen: Visible, recoil: Recoil, jet_num: int) -> BoolArray:

@@ -177,30 +177,19 @@ class SimulationSettings:
 
     (Different numpy versions may give different random streams, and different CPUs may differ in the last digit.)
 
-    Attributes:
-        events: number of events, at least 1.
-        seed: seed of all random streams, at least 0.
-        mix: multiplies the number of events of a process (`constants.PROCESSES`) within its class; processes that are
-            not named keep 1. The class totals stay N_s and N_b: this changes the composition, not the rate.
-        signal_fraction: signal events per event of the file (unweighted), between 0 and 1.
-        higgs_mass: GeV, 100 to 150.
-        luminosity: multiplies N_s and N_b.
-        set_proportions: relative number of events in each KaggleSet.
-        shifts: systematic shifts applied to every event, after the weights are normalised: a scaled process changes
-            the totals.
-
-    Raises:
-        ConfigError: if a value is out of its range; the message names it.
+    A `ConfigError` names a value that is out of its range.
     """
 
-    events: int
-    seed: int = 0
+    events: int  # at least 1
+    seed: int = 0  # of all random streams, at least 0
+    # Factors on the number of events of a process within its class; the class totals stay N_s and N_b.
     mix: Mapping[str, float] = field(default_factory=dict)
-    signal_fraction: float = SIGNAL_FRACTION
-    higgs_mass: float = 125.0
-    luminosity: float = 1.0
+    signal_fraction: float = SIGNAL_FRACTION  # signal events per event of the file (unweighted), between 0 and 1
+    higgs_mass: float = 125.0  # GeV, 100 to 150
+    luminosity: float = 1.0  # multiplies N_s and N_b
+    # Relative number of events in each KaggleSet.
     set_proportions: Mapping[str, float] = field(default_factory=lambda: {"t": 250.0, "b": 100.0, "v": 450.0})
-    shifts: Shifts = field(default_factory=Shifts)
+    shifts: Shifts = field(default_factory=Shifts)  # applied after the weights are normalised, so may change totals
 
     def __post_init__(self) -> None:
         classes = (("s", "signal"), ("b", "background"))
