@@ -88,13 +88,13 @@ def test_rows_are_ranked_by_ams(make: Make) -> None:
     assert "1,000 events, 5 folds, data dddddddd, folds ffffffff" in table.title
 
 
-def test_comparable_runs_are_one_table(make: Make, tmp_path: Path) -> None:
-    make("a", [record("x", 3.1)])
-    make("b", [record("y", 3.5)])
-    board = Leaderboard.read(tmp_path / "results")
+def test_comparable_runs_are_one_table_and_one_may_be_named(make: Make) -> None:
+    first, second = make("a", [record("x", 3.1)]), make("b", [record("y", 3.5)])
+    board = Leaderboard.read(first.parent)
     assert names(board) == [["y", "x"]]
     assert [r["run"] for r in board.tables[0].rows] == ["b", "a"]
     assert board.notes == ()
+    assert names(Leaderboard.read(second)) == [["y"]]
 
 
 @pytest.mark.parametrize(
@@ -231,12 +231,13 @@ def test_no_results(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sort", "first"), [("ams_cv", "x"), ("auc", "y"), ("log_loss", "y"), ("fit_seconds", "z"), ("ams_public", "z")]
 )
-def test_sort(make: Make, tmp_path: Path, sort: str, first: str) -> None:
+def test_sort(make: Make, sort: str, first: str) -> None:
     rows = [record("x", 3.5, auc=0.91, log_loss=0.02), record("y", 3.4, auc=0.93, log_loss=0.01)]
-    make("a", [*rows, record("z", 3.3, auc=0.92, log_loss=0.03, fit_seconds=1.0, ams_public=3.0)])
-    ranked = Leaderboard.read(tmp_path / "results", sort=sort).tables[0].rows
-    assert ranked[0]["name"] == first
-    assert [r["rank"] for r in ranked] == [1, 2, 3]
+    rows += [record("z", 3.3, auc=0.92, log_loss=0.03, fit_seconds=1.0, ams_public=3.0)]
+    nothing = record("zero", 3.2, **{sort: float("nan")})
+    ranked = Leaderboard.read(make("a", [*rows, nothing]), sort=sort).tables[0].rows
+    assert (ranked[0]["name"], ranked[3]["name"]) == (first, "zero")
+    assert [r["rank"] for r in ranked] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "html", "csv", "json"])
@@ -250,11 +251,6 @@ def test_differences_are_to_the_first_row_and_called_so(make: Make, form: str) -
     assert not re.search(r"best(?! cut)", re.sub(r"class=\S+|<script.*", "", text, flags=re.DOTALL))
     expected = ("0.1000",) if form in ("csv", "json") else ("Δ AMS to first", "+0.100 ±")
     assert all(word in text for word in expected)
-
-
-def test_rows_without_a_number_come_last(make: Make) -> None:
-    folder = make("a", [record("x", 3.5, auc=float("nan")), record("y", 3.4)])
-    assert names(Leaderboard.read(folder, sort="auc")) == [["y", "x"]]
 
 
 def test_unknown_sort_and_columns_are_refused(make: Make, tmp_path: Path) -> None:
@@ -284,10 +280,7 @@ def test_csv_and_json_carry_full_precision(make: Make) -> None:
     assert content["tables"][0]["comparability"]["n_b"] == 410999.8
     assert "3.1235" not in board.render("markdown")
     assert "3.123 ± 0.100" in board.render("markdown")
-
-
-def test_columns_are_chosen_and_ordered(make: Make) -> None:
-    board = Leaderboard.read(make("a", [record("x", 3.1)]))
+    # Columns are chosen and ordered.
     assert board.render("csv", ["auc", "model"]).splitlines()[0] == "table,auc,auc_se,label,model,status,error"
     assert "| wAUC | model |" in board.render("markdown", ["auc", "model"])
     assert list(json.loads(board.render("json", ["s"]))["tables"][0]["rows"][0]) == ["s"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,8 @@ class ToyModels(FittedRun):
         return Sum(name, DER_mass_MMC=0.01)
 
     def held_out(self, name: str | None = None) -> Any:
-        assert name is not None
-        self._check(name)
-        return Sum(name, DER_mass_vis=0.01)
+        self._check(str(name))
+        return Sum(str(name), DER_mass_vis=0.01)
 
     def contributions(self, name: str, frame: pl.DataFrame, event_id: Any) -> tuple[tuple[str, ...], Any, Any]:
         self._check(name)
@@ -129,7 +129,7 @@ def record(name: str, label: str, variant: str, y: Any, w: Any, score: Any) -> d
 
 @pytest.fixture
 def make(tmp_path: Path, toys: Path) -> Make:
-    return maker(tmp_path, toys)
+    return partial(write_run, tmp_path, toys)
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +138,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory, toys: Path) -> str:
     pytest.importorskip("mplhep", reason="needs the extra 'report'")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
-        folder = maker(tmp_path_factory.mktemp("drawn"), toys)()
+        folder = write_run(tmp_path_factory.mktemp("drawn"), toys)
         return draw(folder, models=ToyModels())
 
 
@@ -150,59 +150,55 @@ def draw(
     return render_report(Context(run, reload_events(run, data, test), pictures or Pictures(), **how))
 
 
-def maker(place: Path, toys: Path) -> Make:
-    """Return a function that writes a run by hand, as `higgsbench run` leaves it.
+def write_run(
+    place: Path,
+    toys: Path,
+    folder: str = "toy-run",
+    *,
+    data: Path | None = None,
+    test: bool = True,
+    change: Callable[[dict[str, Any]], None] | None = None,
+) -> Path:
+    """Write a run by hand, as `higgsbench run` leaves it.
 
     `test` says whether there are held-out scores, `change` edits rows.json.
     """
-
-    def run(
-        folder: str = "toy-run",
-        *,
-        data: Path | None = None,
-        test: bool = True,
-        change: Callable[[dict[str, Any]], None] | None = None,
-    ) -> Path:
-        target = place / "results" / folder
-        (target / "units").mkdir(parents=True)
-        events = load_events(toys)
-        parts = {name: events.take(np.flatnonzero(events.in_subsets([name]))) for name in ("t", "v")}
-        train, held_out = parts["t"], parts["v"]
-        y, w = train.y, evaluation_weights(train.y, train.weight, N_S, N_B)
-        rng = np.random.default_rng(3)
-        scores = {n: np.stack([log_odds(y, k, rng) for _ in range(REPEATS)]) for n, _, _, k in ROWS}
-        tested = {n: log_odds(held_out.y, k, rng) for n, _, _, k in ROWS}
-        rows = [record(n, label, variant, y, w, scores[n][0]) for n, label, variant, _ in ROWS]
-        rows.append({"name": "broken", "label": "broken", "variant": "global", "status": "failed", "digest": "x",
-                     "error": "out of <memory>"})  # fmt: skip
-        frame = {"EventId": np.tile(train.event_id, REPEATS), "signal": np.tile(y, REPEATS),
-                 "weight": np.tile(w, REPEATS), "repeat": np.repeat(np.arange(REPEATS, dtype=np.int32), y.size),
-                 "fold": np.tile((np.arange(y.size) % 3).astype(np.int32), REPEATS)}  # fmt: skip
-        pl.DataFrame(frame | {f"score:{n}": s.ravel() for n, s in scores.items()}).write_parquet(
-            target / "scores.parquet"
-        )
-        if test:
-            columns = {"EventId": held_out.event_id} | {f"score:{n}": s for n, s in tested.items()}
-            pl.DataFrame(columns).write_parquet(target / "test_scores.parquet")
-        noise = {f"{m}:{r['name']}": r[m] + 0.1 * rng.normal(size=50) for r in rows[:-1] for m in ("ams_cv", "auc")}
-        pl.DataFrame(noise).write_parquet(target / "replicas.parquet")
-        members = [{"name": n, "weight": 0.5, "weight_mean_over_folds": 0.4, "weight_sd_over_folds": 0.1}
-                   for n, label, _, _ in ROWS if label != "stack"]  # fmt: skip
-        stack = {"method": "nonnegative", "intercept": 0.0, "prior": 0.0, "members": members}
-        (target / "stack.json").write_text(json.dumps(stack))
-        (target / "environment.json").write_text(json.dumps(ENVIRONMENT))
-        (target / "config.yaml").write_text(
-            f"name: toy\ndata: {{source: file, path: {data or toys}, train_sets: [t], test_sets: [v]}}\n"
-            "models: [{model: alpha}]  # <script>alert(1)</script>\n"
-        )
-        content = {"run": folder, "source": str(toys), "rows": rows, "comparability": {
-            "data": train.digest, "test": held_out.digest if test else None, "layout": "atlas-higgs-2014",
-            "simulated": True, "events": len(train), "test_events": len(held_out) if test else 0, "folds": 3,
-            "repeats": REPEATS, "fold_digest": "f" * 64, "n_s": N_S, "n_b": N_B, "b_reg": 10.0, "metrics_version": 3,
-        }}  # fmt: skip
-        if change is not None:
-            change(content)
-        (target / "rows.json").write_text(json.dumps(content))
-        return target
-
-    return run
+    target = place / "results" / folder
+    (target / "units").mkdir(parents=True)
+    events = load_events(toys)
+    parts = {name: events.take(np.flatnonzero(events.in_subsets([name]))) for name in ("t", "v")}
+    train, held_out = parts["t"], parts["v"]
+    y, w = train.y, evaluation_weights(train.y, train.weight, N_S, N_B)
+    rng = np.random.default_rng(3)
+    scores = {n: np.stack([log_odds(y, k, rng) for _ in range(REPEATS)]) for n, _, _, k in ROWS}
+    tested = {n: log_odds(held_out.y, k, rng) for n, _, _, k in ROWS}
+    rows = [record(n, label, variant, y, w, scores[n][0]) for n, label, variant, _ in ROWS]
+    rows.append({"name": "broken", "label": "broken", "variant": "global", "status": "failed", "digest": "x",
+                 "error": "out of <memory>"})  # fmt: skip
+    frame = {"EventId": np.tile(train.event_id, REPEATS), "signal": np.tile(y, REPEATS),
+             "weight": np.tile(w, REPEATS), "repeat": np.repeat(np.arange(REPEATS, dtype=np.int32), y.size),
+             "fold": np.tile((np.arange(y.size) % 3).astype(np.int32), REPEATS)}  # fmt: skip
+    pl.DataFrame(frame | {f"score:{n}": s.ravel() for n, s in scores.items()}).write_parquet(target / "scores.parquet")
+    if test:
+        columns = {"EventId": held_out.event_id} | {f"score:{n}": s for n, s in tested.items()}
+        pl.DataFrame(columns).write_parquet(target / "test_scores.parquet")
+    noise = {f"{m}:{r['name']}": r[m] + 0.1 * rng.normal(size=50) for r in rows[:-1] for m in ("ams_cv", "auc")}
+    pl.DataFrame(noise).write_parquet(target / "replicas.parquet")
+    members = [{"name": n, "weight": 0.5, "weight_mean_over_folds": 0.4, "weight_sd_over_folds": 0.1}
+               for n, label, _, _ in ROWS if label != "stack"]  # fmt: skip
+    stack = {"method": "nonnegative", "intercept": 0.0, "prior": 0.0, "members": members}
+    (target / "stack.json").write_text(json.dumps(stack))
+    (target / "environment.json").write_text(json.dumps(ENVIRONMENT))
+    (target / "config.yaml").write_text(
+        f"name: toy\ndata: {{source: file, path: {data or toys}, train_sets: [t], test_sets: [v]}}\n"
+        "models: [{model: alpha}]  # <script>alert(1)</script>\n"
+    )
+    content = {"run": folder, "source": str(toys), "rows": rows, "comparability": {
+        "data": train.digest, "test": held_out.digest if test else None, "layout": "atlas-higgs-2014",
+        "simulated": True, "events": len(train), "test_events": len(held_out) if test else 0, "folds": 3,
+        "repeats": REPEATS, "fold_digest": "f" * 64, "n_s": N_S, "n_b": N_B, "b_reg": 10.0, "metrics_version": 3,
+    }}  # fmt: skip
+    if change is not None:
+        change(content)
+    (target / "rows.json").write_text(json.dumps(content))
+    return target
