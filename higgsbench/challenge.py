@@ -30,7 +30,6 @@ TEST_SETS = ("b", "v")
 
 _COLUMNS = ("EventId", "RankOrder", "Class")
 _NAMES = {"b": "public", "v": "private"}
-_CHUNK = 1 << 20
 _STANDARD_ERRORS = 3.0
 _QUOTES = "remove the quotes, which the challenge's format does not have"
 
@@ -116,7 +115,7 @@ def _refuse_missing(event_id: NDArray[np.int64], expected: NDArray[np.int64], so
 def _cells(file: Path) -> pl.DataFrame:
     """Split the lines of the file into three cells of text each."""
     zipped = first_look(file, "a submission") == "gzip"
-    content = b"".join(text_chunks(file, str(file), zipped=zipped, size=_CHUNK))
+    content = b"".join(text_chunks(file, str(file), zipped=zipped, size=1 << 20))
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -47,14 +47,11 @@ get_model = _MODELS.get
 
 
 def register_model(spec: ModelSpec, *, replace: bool = False) -> ModelSpec:
-    """Add a model to the registry of this process.
+    """Add a model to the registry of this process and return its record.
 
     Args:
         spec: the model's record.
         replace: whether it may replace a model of the same name.
-
-    Returns:
-        The record, so that the call can be part of an assignment.
 
     Raises:
         ModelError: if the name is taken and `replace` is false, or `spec` is not a `ModelSpec`.

@@ -27,6 +27,7 @@ much they may lie outside."""
 Sample = tuple[Any, Any, Any]
 FitUntil = Callable[[Any, Sample, Sample, int], Any]
 LogOdds = Callable[[Any, "NDArray[Any]"], "NDArray[Any]"]
+Search = Callable[..., Callable[["NDArray[Any]"], Any]]
 
 
 def two_classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
@@ -279,13 +280,7 @@ class TimedSearch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
     """
 
     def __init__(
-        self,
-        framework: str,
-        search: Callable[..., Callable[[NDArray[Any]], Any]],
-        options: Mapping[str, Any],
-        time_limit: float = 60.0,
-        n_jobs: int = 1,
-        random_state: int = 0,
+        self, framework: str, search: Search, options: dict[str, Any], time_limit: float, n_jobs: int, random_state: int
     ) -> None:
         self.framework = framework
         self.search = search

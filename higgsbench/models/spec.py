@@ -211,8 +211,7 @@ class ModelSpec:
         """Check that the optional dependencies are installed.
 
         Raises:
-            MissingExtraError: naming the extra that installs the model.
-            ModelError: if a module is missing that none of the extras installs.
+            ModelError: naming the missing module, or as `MissingExtraError` the extra that installs it.
         """
         for module in self.imports:
             try:

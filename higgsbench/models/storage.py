@@ -221,15 +221,12 @@ def write_model(estimator: Any, file: Path, codecs: Sequence[Codec]) -> None:
 
 
 def read_model(file: Path, codecs: Sequence[Codec], threads: int = 1) -> Any:
-    """Read a stored model; nothing in the file is run, imported or unpacked.
+    """Return the fitted estimator of a file; nothing in the file is run, imported or unpacked.
 
     Args:
         file: the file; the caller checks its checksum.
         codecs: formats that may occur.
         threads: threads the model may use to predict.
-
-    Returns:
-        The fitted estimator.
 
     Raises:
         StoreError: in one line, if the file is not a model or holds anything that these formats do not allow.

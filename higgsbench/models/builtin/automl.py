@@ -1,7 +1,6 @@
 """Other AutoML frameworks for comparison: AutoGluon and FLAML, models of the extras `autogluon` and `flaml`.
 
-They run under the same folds, weights and metrics as everything else. Their time limit is per fit: a run of five folds
-takes five times as long, a split by jet number once more per group.
+Their time limit is per fit: a run of five folds takes five times as long, a split by jet number once more per group.
 """
 
 from __future__ import annotations

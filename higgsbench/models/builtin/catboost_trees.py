@@ -66,8 +66,7 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
 def _until(estimator: Any, train: Sample, aside: Sample, rounds: int) -> Any:
     from catboost import Pool
 
-    X, y, w = aside
-    pool = Pool(X, y, weight=w)
+    pool = Pool(*aside[:2], weight=aside[2])
     X, y, w = train
     return estimator.fit(X, y, sample_weight=w, eval_set=pool, early_stopping_rounds=rounds, use_best_model=True)
 

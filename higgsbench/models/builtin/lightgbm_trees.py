@@ -106,10 +106,9 @@ class LightGBMBins:
     """LightGBM `Dataset` of a fold, and trees that stop early on parts of it."""
 
     def prepare(self, estimator: Any, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64]) -> Any:
-        """Bin X (n, p), y (n,) with training weights (n,) for an unfitted `LGBMClassifier` and others of other seeds.
+        """Return the `Dataset` of X (n, p), y (n,) and weights (n,) for an unfitted `LGBMClassifier` of any seed.
 
-        Returns:
-            The `Dataset`; None where only the wrapper can train, or the library needs the events unbinned.
+        None where only the wrapper can train, or the library needs the events unbinned.
         """
         from lightgbm import Dataset
 

@@ -36,7 +36,8 @@ _ALIASES = {
 }
 """From the parameter page of XGBoost's documentation and its scikit-learn interface."""
 
-_LISTS = ("monotone_constraints", "interaction_constraints")
+_LISTS = {"monotone_constraints": tuple, "interaction_constraints": str}
+"""What XGBoost takes in the place of lists of numbers, which it refuses."""
 
 _NATIVE = ("max_cached_hist_node", "lambda_bias", "refresh_leaf", "process_type", "extmem_single_page")
 
@@ -47,17 +48,8 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     from higgsbench.models.estimators import stopped_early
 
     fixed = {"random_state": context.seed, "n_jobs": context.threads}
-    given = {name: _text(value) if name in _LISTS else value for name, value in params.items()}
+    given = {name: _LISTS[name](v) if isinstance(v, list) and name in _LISTS else v for name, v in params.items()}
     return stopped_early(given, context.seed, lambda own: XGBClassifier(**fixed, **own), _until)
-
-
-def _text(value: Any) -> Any:
-    """Write a list as XGBoost's text, (1,0) or [[0, 1], [2, 3]]; XGBoost refuses lists of numbers."""
-    if not isinstance(value, (list, tuple)) or not value:
-        return value
-    if all(isinstance(part, (list, tuple)) for part in value):
-        return str([list(part) for part in value])
-    return f"({','.join(map(str, value))})"
 
 
 def _until(estimator: Any, train: Sample, aside: Sample, rounds: int) -> Any:
