@@ -77,10 +77,10 @@ def predict(
     Warns:
         HiggsbenchWarning: if the run was trained on some of the events.
     """
-    from higgsbench.runs.predictor import open_predictor
+    from higgsbench.runs.predictor import FittedRun
 
     stored = find_run(run, results)
-    predictor = open_predictor(stored, model)
+    predictor = FittedRun(stored).held_out(model)
     return polars.concat(list(scored_parts(stored, predictor, data, jobs, subsets, progress)))
 
 
@@ -104,10 +104,10 @@ def submission(
     """
     from higgsbench.challenge import submission_table
     from higgsbench.runs.predict import default_subsets
-    from higgsbench.runs.predictor import open_predictor
+    from higgsbench.runs.predictor import FittedRun
 
     stored = find_run(run, results)
-    predictor = open_predictor(stored, model)
+    predictor = FittedRun(stored).held_out(model)
     chosen = subsets or default_subsets(data, predictor.schema)
     found = polars.concat(list(scored_parts(stored, predictor, data, jobs, chosen, progress)))
     return submission_table(found["EventId"].to_numpy(), found["score"].to_numpy(), predictor.threshold)

@@ -73,14 +73,14 @@ def predict(
     from higgsbench.api.results import scored_parts
     from higgsbench.runs import find_run
     from higgsbench.runs.predict import check_ending, write_scores
-    from higgsbench.runs.predictor import open_predictor
+    from higgsbench.runs.predictor import FittedRun
 
     check_ending(output)
     opt.must_differ(data, output)
     count = _Counter(data)
     chosen = opt.split_names(subset, "--subset")
     stored = find_run(run, results)
-    write_scores(scored_parts(stored, open_predictor(stored, model), data, jobs, chosen, count), output)
+    write_scores(scored_parts(stored, FittedRun(stored).held_out(model), data, jobs, chosen, count), output)
     count.end()
 
 

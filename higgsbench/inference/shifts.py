@@ -193,7 +193,7 @@ def score_shifts(
                 scorer = models.held_out(row.name)
                 scores[row.name] = [scorer.scores(frame) for frame, _ in parts]
             else:
-                scores[row.name] = [models.unseen(row.name, numbers).scores(frame) for frame, numbers in parts]
+                scores[row.name] = [models.unseen(row.name, numbers)(frame) for frame, numbers in parts]
         except HiggsbenchError as error:
             notes.append(f"No shifts of {row.name}: {error}.")
     if "stack" in names:

@@ -234,7 +234,7 @@ def read_diversity(run: str | Path | StoredRun | RunResult, results: str | Path 
     if stack.method not in BLEND_METHODS or len(set(names)) < max(2, len(names)):
         raise StoreError(f"{found.folder / 'stack.json'}: damaged: not a stack of two or more by a known method")
     at = found.by_event
-    scores = np.stack([found.score_table[name][:, at] for name in names], axis=1).swapaxes(1, 2)
+    scores = np.stack([found.row(name).scores[:, at] for name in names], axis=1).swapaxes(1, 2)
     y, w = found.y[at], found.weight[at]
     totals = float(w[y].sum()), float(w[~y].sum())
     return blend_diversity(stack.method, names, scores, y, w, found.fold[:, at], totals)

@@ -61,7 +61,7 @@ class FromLogOdds:
         return np.column_stack([np.exp(-np.logaddexp(0.0, f)), np.exp(-np.logaddexp(0.0, -f))])
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the more probable class of each event under the training weights, shape (n,)."""
+        """Return the more probable class of each event by its log-odds, shape (n,)."""
         f = self.decision_function(X)  # first, because it says when there is no fit yet
         predicted: NDArray[Any] = self.classes_[(f > 0.0).astype(np.intp)]
         return predicted

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from higgsbench.events import Events
     from higgsbench.pages import Part
     from higgsbench.report.context import Context
-    from higgsbench.runs.predictor import FittedRun, Predictor, UnseenScorer
+    from higgsbench.runs.predictor import FittedRun
 
 _SHUFFLES = 3
 _SECONDS = 6.0
@@ -60,8 +60,8 @@ def _permutations(context: Context, models: FittedRun, train: Events) -> list[Pa
         slow.append(record["name"])
     else:
         raise StoreError(f"no row scores {_FEWEST:,} events {passes} times within {_SECONDS:g} s")
-    scorer, frame, judge, where = _unseen(context, models, train, record, min(_MOST, int(limit)))
-    found = permutation_importance(scorer.scores, frame, judge, features)
+    score, frame, judge, where = _unseen(context, models, train, record, min(_MOST, int(limit)))
+    found = permutation_importance(score, frame, judge, features)
     name = record["name"]
     first = ", ".join(f"{e.feature} {with_error(e.auc, e.auc_se)}" for e in found[:5])
     alt = f"Permutation importance of {name} on {where}; largest losses of weighted AUC: {first}."
@@ -82,23 +82,22 @@ def _permutations(context: Context, models: FittedRun, train: Events) -> list[Pa
 
 def _unseen(
     context: Context, models: FittedRun, train: Events, record: dict[str, Any], most: int
-) -> tuple[UnseenScorer | Predictor, pl.DataFrame, Judge, str]:
-    """Return a scorer and events that it has not seen: out of fold, or held out where all models saw all others."""
+) -> tuple[Callable[[pl.DataFrame], NDArray[np.float64]], pl.DataFrame, Judge, str]:
+    """Return what scores events, and events new to it: out of fold, or held out where all models saw all others."""
     run, held_out, test = context.run, context.held_out, context.events.test
     rows = subsample(len(train), most)
     y, weight, frame = run.y[rows], run.weight[rows], train.frame[rows]
     where = f"{rows.size:,} training events, each judged by a model that did not see it"
-    scorer: UnseenScorer | Predictor
     try:
-        scorer = models.unseen(record["name"], run.event_id[rows])
+        score = models.unseen(record["name"], run.event_id[rows])
     except HiggsbenchError:
         if held_out is None or test is None:
             raise
         rows = subsample(len(test), most)
         y, weight, frame = held_out.y[rows], held_out.weight[rows], test.frame[rows]
-        scorer, where = models.held_out(record["name"]), f"{rows.size:,} held-out events"
+        score, where = models.held_out(record["name"]).scores, f"{rows.size:,} held-out events"
     weight = evaluation_weights(y, weight, *run.totals)
-    return scorer, frame, Judge(y, weight, float(record["threshold"]), run.b_reg), where
+    return score, frame, Judge(y, weight, float(record["threshold"]), run.b_reg), where
 
 
 class Judge(NamedTuple):

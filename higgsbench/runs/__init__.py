@@ -17,12 +17,9 @@ LATEST = "latest"
 
 
 class Failure(NamedTuple):
-    """A unit that failed: its model raised, exceeded a limit, or ended its process.
+    """A unit that failed: name of its row, last line of the traceback, and the absolute path of the whole traceback.
 
-    Attributes:
-        row: name of the row.
-        message: last line of the traceback.
-        path: file with the whole traceback, absolute; None for a row that was refused before any fit.
+    There is no path for a row that was refused before any fit.
     """
 
     row: str
@@ -37,8 +34,7 @@ class RunResult:
     Attributes:
         folder: where everything is stored; absolute, so that it holds when the working folder changes.
         rows: leaderboard records.
-        trained: number of units trained by this call.
-        reused: number of units that were already there.
+        trained, reused: number of units trained by this call, and of those that were already there.
         failures: units that raised.
         left_out: rows that a time limit had no room for.
     """
@@ -71,8 +67,8 @@ def find_run(run: str | Path | StoredRun | RunResult, results: str | Path = "res
     """Return the run that is named; every command and Python function that takes a run finds it here.
 
     Args:
-        run: a run's folder, the name of a run in `results`, `latest` for the one in `results` that was finished last, a
-            folder of runs, of which the one finished last is taken, or what `higgsbench.run` returned.
+        run: a run's folder, the name of a run in the folder `results`, `latest` for the run there that was finished
+            last, a folder of runs, of which the one finished last is taken, or what `higgsbench.run` returned.
         results: folder that holds runs.
 
     Raises:

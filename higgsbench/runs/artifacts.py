@@ -12,7 +12,6 @@ from pydantic import Field
 
 from higgsbench.config.document import yaml_text
 from higgsbench.config.model import DataConfig, FeatureConfig, Number, Strict
-from higgsbench.ensemble.blend import Blend
 from higgsbench.ensemble.evaluate import METRICS_VERSION
 from higgsbench.errors import StoreError
 from higgsbench.files import (
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from higgsbench.runs.assemble import AssembledRow, Stack
     from higgsbench.runs.budget import LeftOut
-    from higgsbench.runs.plan import Plan
+    from higgsbench.runs.plan import Dataset, Plan
 
 ASSEMBLY_FORMAT = 4
 """Incremented whenever the same units would give different rows or files."""
@@ -46,22 +45,11 @@ _SAME_SCORES = ("data", "store_models", "memory_limit")
 """Keys of a configuration that do not change the scores and so do not name the folder."""
 
 
-Key = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-
-
 class RowEntry(Strict):
-    """One trained row.
+    """One trained row: its name, label, model, jet groups (None for a global one) and frozen cut.
 
-    Attributes:
-        name: unique name within the run.
-        label: name of the model in the configuration.
-        model: name in the registry.
-        features: choice of features as configured.
-        feature_digest: identity of what that choice meant when the models were trained.
-        groups: jet groups of a split model, or None.
-        calibration: slope and intercept per group, or None.
-        threshold: the frozen cut.
-        units: digests of the fits whose mean scores new events.
+    `features` are as configured, with the identity of what that meant when the models were trained; `calibration` has
+    slope and intercept per group, or is None; `units` are the digests of the fits whose mean scores new events.
     """
 
     name: str
@@ -72,24 +60,7 @@ class RowEntry(Strict):
     groups: list[list[int]] | None
     calibration: list[Annotated[list[Number], Field(min_length=2, max_length=2)]] | None
     threshold: Number
-    units: Annotated[list[Key], Field(min_length=1)]
-
-
-class StackEntry(Strict):
-    """The blend: members by name of their row."""
-
-    method: str
-    members: list[str]
-    coefficients: list[Number]
-    intercept: Number
-    prior: Number
-    threshold: Number
-
-    def blend(self) -> Blend:
-        """Return the blend without the members of weight zero, which need not be computed."""
-        used = [i for i, coefficient in enumerate(self.coefficients) if coefficient != 0.0]
-        coefficients = np.array([self.coefficients[i] for i in used], dtype=np.float64)
-        return Blend(self.method, tuple(self.members[i] for i in used), coefficients, self.intercept, self.prior)
+    units: Annotated[list[Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]], Field(min_length=1)]
 
 
 class PredictorFile(Strict):
@@ -99,7 +70,7 @@ class PredictorFile(Strict):
     data: DataConfig
     threads: Annotated[int, Field(ge=1, le=1024)]
     rows: Annotated[list[RowEntry], Field(min_length=1)]
-    stack: StackEntry | None
+    stack: Any = None  # in runs of earlier versions; stack.json says the same
 
 
 def resolved_config(plan: Plan) -> dict[str, Any]:
@@ -110,13 +81,13 @@ def resolved_config(plan: Plan) -> dict[str, Any]:
     out["models"] = [
         {
             **entry.model_dump(mode="json", exclude_none=True, by_alias=True),
-            "label": entry.row_label,
-            "preset": by_label[entry.row_label].preset,
-            "params": by_label[entry.row_label].params,
-            "training_weights": by_label[entry.row_label].training_weights,
-            "features": by_label[entry.row_label].choice.model_dump(mode="json", exclude_none=True),
+            "label": row.label,
+            "preset": row.preset,
+            "params": row.params,
+            "training_weights": row.training_weights,
+            "features": row.choice.model_dump(mode="json", exclude_none=True),
         }
-        for entry in config.models
+        for entry, row in ((entry, by_label[entry.row_label]) for entry in config.models)
     ]
     return out
 
@@ -191,11 +162,8 @@ def _rows_file(folder: Path) -> dict[str, Any]:
 def write_inputs(folder: Path, plan: Plan, environment: dict[str, Any]) -> None:
     """Write the resolved configuration and the environment when a run begins.
 
-    Rows of an earlier call that belong to other versions of these files (the events had another path, say) are removed
-    first.
-
-    Raises:
-        StoreError: if writing fails.
+    Rows of an earlier call are removed first where they belong to another version of these files (the events had
+    another path, say). A StoreError says why writing failed.
     """
     text = yaml_text(resolved_config(plan))
     try:
@@ -218,134 +186,91 @@ def write_results(
 ) -> list[dict[str, Any]]:
     """Write scores, bootstrap replicas, stack and predictor, and last the rows with the checksums of the others.
 
-    Args:
-        folder: the run's folder.
-        plan: the plan.
-        done: complete rows by position in the plan.
-        stack: the blend, or None.
-        failed: records of rows that failed.
-        left_out: rows that a time limit left out.
-
-    Returns:
-        The records of all rows, as stored.
-
-    Raises:
-        StoreError: if writing fails.
+    The rows are those that are complete (`done`, by position in the plan), the stack, records of those that failed, and
+    those that a time limit left out. Returns the records as stored; a StoreError says why writing failed.
     """
     complete = [done[index] for index in sorted(done)] + ([] if stack is None else [stack.row])
-    files = {
-        SCORES: _scores(plan, complete),
-        REPLICAS: _replicas(complete),
-        STACK: None if stack is None else _stack(stack),
-        PREDICTOR: _predictor(plan, done, stack),
-        **_test_scores(plan, complete),
-    }
+    tables = _tables(plan.dataset, complete)
+    documents = {STACK: None if stack is None else _stack(stack), PREDICTOR: _predictor(plan, done)}
+    records = [row.record for row in complete] + list(failed)
     rows: dict[str, Any] = {
         "run": folder.name,
         "assembly": assembly_digest(plan),
         "comparability": comparability(plan),
         "source": plan.dataset.train.source,
-        "rows": [row.record for row in complete] + list(failed),
+        "rows": records,
         "left_out": [dataclasses.asdict(row) for row in left_out],
     }
     try:
-        _write(folder, files, rows)
+        for name in (ROWS, TEST_SCORES):
+            (folder / name).unlink(missing_ok=True)
+        for name, table in tables.items():
+            with atomic_path(folder / name) as temporary:
+                table.write_parquet(temporary, compression="zstd", statistics=False)
+        for name, content in documents.items():
+            write_json(folder / name, content)
+        checksums = {name: file_digest(folder / name) for name in (CONFIG, ENVIRONMENT, *tables, *documents)}
+        write_sealed(folder / ROWS, {**rows, "checksums": checksums})
+        sync_folder(folder)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror}; finished units are kept") from error
-    records: list[dict[str, Any]] = rows["rows"]
     return records
 
 
-def _write(folder: Path, files: Mapping[str, Any], rows: Mapping[str, Any]) -> None:
-    for name in (ROWS, TEST_SCORES):
-        (folder / name).unlink(missing_ok=True)
-    for name, content in files.items():
-        if isinstance(content, pl.DataFrame):
-            with atomic_path(folder / name) as temporary:
-                content.write_parquet(temporary, compression="zstd", statistics=False)
-        else:
-            write_json(folder / name, content)
-    checksums = {name: file_digest(folder / name) for name in (CONFIG, ENVIRONMENT, *files)}
-    write_sealed(folder / ROWS, {**rows, "checksums": checksums})
-    sync_folder(folder)
-
-
-def _scores(plan: Plan, rows: Sequence[AssembledRow]) -> pl.DataFrame:
-    dataset = plan.dataset
+def _tables(dataset: Dataset, rows: Sequence[AssembledRow]) -> dict[str, pl.DataFrame]:
+    """Return the tables of a run by file: out-of-fold scores, bootstrap replicas, and scores of held-out events."""
     repeats = dataset.fold.shape[0]
-    columns: dict[str, Any] = {
+    events: dict[str, Any] = {
         "EventId": np.tile(dataset.train.event_id, repeats),
         "signal": np.tile(dataset.y, repeats),
         "weight": np.tile(dataset.weight, repeats),
         "repeat": np.repeat(np.arange(repeats, dtype=np.int32), dataset.y.size),
         "fold": dataset.fold.ravel().astype(np.int32),
     }
-    return pl.DataFrame(columns | {f"score:{row.name}": row.oof.ravel() for row in rows})
-
-
-def _test_scores(plan: Plan, rows: Sequence[AssembledRow]) -> dict[str, pl.DataFrame]:
-    scored = {f"score:{row.name}": row.test for row in rows if row.test is not None}
-    if plan.dataset.test is None or not scored:
-        return {}
-    return {TEST_SCORES: pl.DataFrame({"EventId": plan.dataset.test.event_id, **scored})}
-
-
-def _replicas(rows: Sequence[AssembledRow]) -> pl.DataFrame:
-    columns: dict[str, Any] = {}
+    replicas: dict[str, Any] = {}
     for row in rows:
-        columns |= row.metrics.replicas.columns(row.name)
-    return pl.DataFrame(columns)
+        replicas |= row.metrics.replicas.columns(row.name)
+    tables = {
+        SCORES: pl.DataFrame(events | {f"score:{row.name}": row.oof.ravel() for row in rows}),
+        REPLICAS: pl.DataFrame(replicas),
+    }
+    scored = {f"score:{row.name}": row.test for row in rows if row.test is not None}
+    if dataset.test is not None and scored:
+        tables[TEST_SCORES] = pl.DataFrame({"EventId": dataset.test.event_id, **scored})
+    return tables
 
 
 def _stack(stack: Stack) -> dict[str, Any]:
-    blend = stack.blend
-    columns = (blend.members, blend.coefficients, stack.per_fold.mean(axis=0), stack.per_fold.std(axis=0))
-    names = ("weight", "weight_mean_over_folds", "weight_sd_over_folds")
-    return {
-        "method": blend.method,
-        "intercept": blend.intercept,
-        "prior": blend.prior,
-        "members": [
-            {"name": name, **dict(zip(names, map(float, values), strict=True))}
-            for name, *values in zip(*columns, strict=True)
-        ],
+    blend, folds = stack.blend, stack.per_fold
+    columns = {
+        "weight": blend.coefficients,
+        "weight_mean_over_folds": folds.mean(axis=0),
+        "weight_sd_over_folds": folds.std(axis=0),
     }
+    members = [
+        {"name": name, **{key: float(values[i]) for key, values in columns.items()}}
+        for i, name in enumerate(blend.members)
+    ]
+    return {"method": blend.method, "intercept": blend.intercept, "prior": blend.prior, "members": members}
 
 
-def _predictor(plan: Plan, done: Mapping[int, AssembledRow], stack: Stack | None) -> dict[str, Any]:
+def _predictor(plan: Plan, done: Mapping[int, AssembledRow]) -> dict[str, Any]:
     """Describe how the rows of a run score new events (see `PredictorFile`)."""
-    rows = []
-    for index in sorted(done):
-        row, found = plan.rows[index], done[index]
-        calibration = found.calibration
-        rows.append(
-            {
-                "name": row.name,
-                "label": row.label,
-                "model": row.spec.name,
-                "features": row.choice.model_dump(mode="json", by_alias=True),
-                "feature_digest": row.features.digest,
-                "groups": [list(g) for g in plan.dataset.groups] if row.variant == "jets" else None,
-                "calibration": None if calibration is None else calibration.tolist(),
-                "threshold": found.metrics.cut.threshold,
-                "units": [unit.key for unit in plan.predictors_of(index)],
-            }
-        )
-    blend = None
-    if stack is not None:
-        blend = {
-            "method": stack.blend.method,
-            "members": list(stack.blend.members),
-            "coefficients": stack.blend.coefficients.tolist(),
-            "intercept": stack.blend.intercept,
-            "prior": stack.blend.prior,
-            "threshold": stack.row.metrics.cut.threshold,
+    rows = [
+        {
+            "name": row.name,
+            "label": row.label,
+            "model": row.spec.name,
+            "features": row.choice.model_dump(mode="json", by_alias=True),
+            "feature_digest": row.features.digest,
+            "groups": plan.dataset.groups if row.variant == "jets" else None,
+            "calibration": done[index].calibration,
+            "threshold": done[index].metrics.cut.threshold,
+            "units": [unit.key for unit in plan.predictors_of(index)],
         }
+        for index, row in enumerate(plan.rows)
+        if index in done
+    ]
     layout = plan.config.data.model_dump(mode="json", by_alias=True, exclude_none=True)["schema"]
-    return {
-        "format": PREDICTOR_FORMAT,
-        "data": {"schema": layout},
-        "threads": plan.config.threads,
-        "rows": rows,
-        "stack": blend,
-    }
+    content = {"format": PREDICTOR_FORMAT, "threads": plan.config.threads}
+    return {**content, "data": {"schema": layout}, "rows": rows}

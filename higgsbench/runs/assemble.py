@@ -39,7 +39,7 @@ class AssembledRow:
         name: unique name within the run.
         oof: (repeats, n) out-of-fold log-odds in physical normalisation.
         test: (n_test,) log-odds of held-out events, or None.
-        calibration: (groups, 2) slope and intercept for new events, or None where the row is not recalibrated.
+        calibration: slope and intercept per group for new events, or None where the row is not recalibrated.
         metrics: its metrics.
         record: what rows.json says about it, in full precision.
     """
@@ -47,7 +47,7 @@ class AssembledRow:
     name: str
     oof: NDArray[np.float64]
     test: NDArray[np.float64] | None
-    calibration: NDArray[np.float64] | None
+    calibration: list[list[float]] | None
     metrics: RowMetrics
     record: dict[str, Any]
 
@@ -68,12 +68,7 @@ class Stack:
 
 
 def assembled_row(plan: Plan, index: int, stored: Mapping[str, UnitResult]) -> AssembledRow:
-    """Collect, recalibrate and evaluate a row whose units are all there.
-
-    Args:
-        plan: the plan.
-        index: position of the row in it.
-        stored: finished units by key.
+    """Collect, recalibrate and evaluate a row of the plan, whose units are all among the stored ones, by key.
 
     Raises:
         ConfigError: if a recalibration cannot be fitted.
@@ -94,14 +89,18 @@ def assembled_row(plan: Plan, index: int, stored: Mapping[str, UnitResult]) -> A
         # A refit that scores no events has no such time.
         "predict_us": float(np.mean([result.predict_us for result in results if result.scored])),
         "peak_mb": max(result.peak_mb for result in results),
-        **_remark([result.score for result in results]),
     }
+    # A model that gives all events of a fold the same score is allowed: its metrics are defined but meaningless.
+    constant = sum(result.score.size > 1 and float(np.ptp(result.score)) == 0.0 for result in results)
+    if constant:
+        where = "" if len(results) == 1 else f" in {constant} of {len(results)} fits"
+        about["remark"] = f"the same score for all held-out events{where}"
     return _evaluated(plan, about, oof, test, calibration)
 
 
 def _recalibrated(
     row: Row, oof: NDArray[np.float64], test: NDArray[np.float64] | None, dataset: Dataset
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, list[list[float]]]:
     """Recalibrate split models per jet group, others globally; also return the parameters for new events."""
     y, w = dataset.y, dataset.weight
     split = row.variant == "jets" and dataset.group is not None
@@ -109,20 +108,15 @@ def _recalibrated(
     repeats = range(oof.shape[0])
     calibrated = np.stack([cross_fitted_recalibration(oof[r], y, w, part, dataset.fold[r]) for r in repeats])
     parameters = np.mean([fit_recalibration(oof[r], y, w, part) for r in repeats], axis=0)
-    if test is None or dataset.test is None:
-        return calibrated, test, parameters
-    numbers = dataset.test.group
-    test_part = group_index(numbers, dataset.groups) if split and numbers is not None else np.zeros(test.size, np.int64)
-    return calibrated, apply_recalibration(test, test_part, parameters), parameters
+    if test is not None and dataset.test is not None:
+        numbers = dataset.test.group if split else None
+        test_part = np.zeros(test.size, np.int64) if numbers is None else group_index(numbers, dataset.groups)
+        test = apply_recalibration(test, test_part, parameters)
+    return calibrated, test, parameters.tolist()
 
 
 def assembled_stack(plan: Plan, rows: Mapping[int, AssembledRow]) -> Stack | None:
-    """Blend the chosen rows and evaluate the blend; None where the stack is off or has fewer than two members.
-
-    Args:
-        plan: the plan.
-        rows: complete rows by position in the plan.
-    """
+    """Blend complete rows (by position in the plan); None where the stack is off or has fewer than two members."""
     config, dataset, wanted = plan.config.stack, plan.dataset, plan.config.stack.members
     chosen = [
         rows[index]
@@ -145,8 +139,7 @@ def assembled_stack(plan: Plan, rows: Mapping[int, AssembledRow]) -> Stack | Non
     final = Blend(fits[0].method, names, coefficients, intercept, fits[0].prior)
     tests = [row.test for row in chosen if row.test is not None]
     test = final(np.column_stack(tests)) if len(tests) == len(chosen) else None
-    row = _evaluated(plan, _about_stack(plan, final, chosen), np.stack(out), test)
-    return Stack(row, final, np.stack(weights))
+    return Stack(_evaluated(plan, _about_stack(plan, final, chosen), np.stack(out), test), final, np.stack(weights))
 
 
 def _about_stack(plan: Plan, blend: Blend, members: Sequence[AssembledRow]) -> dict[str, Any]:
@@ -154,10 +147,8 @@ def _about_stack(plan: Plan, blend: Blend, members: Sequence[AssembledRow]) -> d
     units = [[row.calibration, [unit.key for unit in plan.units_of(i)]] for i, row in enumerate(plan.rows)]
     cost = {name: [row.record[name] for row in members] for name in ("fit_seconds", "predict_us", "peak_mb")}
     return {
+        **dict.fromkeys(("name", "label", "model"), "stack"),
         **dict.fromkeys(("features", "preset", "training_weights", "calibration"), ""),
-        "name": "stack",
-        "label": "stack",
-        "model": "stack",
         "variant": blend.method,
         "n_features": len(blend.members),
         "params": {"members": list(blend.members)},
@@ -174,7 +165,7 @@ def _evaluated(
     about: Mapping[str, Any],
     oof: NDArray[np.float64],
     test: NDArray[np.float64] | None,
-    calibration: NDArray[np.float64] | None = None,
+    calibration: list[list[float]] | None = None,
 ) -> AssembledRow:
     """Evaluate scores; the record keeps what `about` says about the row."""
     dataset, cut = plan.dataset, plan.config.cut
@@ -233,27 +224,5 @@ def _about(row: Row, plan: Plan, index: int | None) -> dict[str, Any]:
 
 
 def failed_record(row: Row, plan: Plan, index: int | None, error: str) -> dict[str, Any]:
-    """Return the record of a row that is not complete.
-
-    Args:
-        row: the row.
-        plan: the plan.
-        index: position of the row in it, or None where the plan refuses the row.
-        error: the reason.
-    """
+    """Return the record of a row that is not complete; `index` is None where the plan refuses the row."""
     return {**_about(row, plan, index), "status": "failed", "error": error}
-
-
-def _remark(scores: Sequence[NDArray[np.float64]]) -> dict[str, str]:
-    """Return a remark on a complete row, as a part of its record.
-
-    A model that gives all events of a fold the same score is allowed: its metrics are defined but meaningless.
-
-    Args:
-        scores: held-out scores of each of the row's fits.
-    """
-    constant = sum(values.size > 1 and float(np.ptp(values)) == 0.0 for values in scores)
-    if not constant:
-        return {}
-    what = "all held-out events" if len(scores) == 1 else f"all held-out events in {constant} of {len(scores)} fits"
-    return {"remark": f"the same score for {what}"}

@@ -6,15 +6,19 @@ import contextlib
 import ctypes
 import functools
 import importlib.metadata
+import itertools
 import math
 import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from higgsbench import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LARGE = 10_000
 """Number of events from which freed memory is worth returning: pages that are needed again cost time."""
@@ -53,13 +57,9 @@ def available_cores() -> int:
     A quota of one core and a half counts as two, so that none of it stays unused.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for folder in _control_groups("cpu"):
-        for pair in (
-            _numbers(folder / "cpu.max"),
-            _numbers(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"),
-        ):
-            if len(pair) == 2 and min(pair) > 0:
-                cores = min(cores, math.ceil(pair[0] / pair[1]))
+    for quota, period in _limits("cpu", ["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        if quota > 0 and period > 0:
+            cores = min(cores, math.ceil(quota / period))
     return max(1, cores)
 
 
@@ -67,15 +67,9 @@ def available_memory() -> int:
     """Return how many bytes new processes may take: of the machine, and of this process's control groups."""
     import psutil
 
-    free = int(psutil.virtual_memory().available)
-    for folder in _control_groups("memory"):
-        for pair in (
-            _numbers(folder / "memory.max", folder / "memory.current"),
-            _numbers(folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes"),
-        ):
-            if len(pair) == 2:
-                free = min(free, max(0, pair[0] - pair[1]))
-    return free
+    version_2, version_1 = ["memory.max", "memory.current"], ["memory.limit_in_bytes", "memory.usage_in_bytes"]
+    left = [limit - used for limit, used in _limits("memory", version_2, version_1)]
+    return max(0, min([int(psutil.virtual_memory().available), *left]))
 
 
 def give_back(events: int) -> None:
@@ -89,27 +83,23 @@ def give_back(events: int) -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def _control_groups(controller: str) -> list[Path]:
-    """Return the folders of this process's control groups and of those above them, of Linux's version 2 and 1."""
+def _limits(controller: str, *names: list[str]) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of numbers in files of this process's control groups and those above them, version 2 and 1."""
     # A container sees its own group as the root, whatever the paths in the file say.
     lines = ["0::/", f"1:{controller}:/"]
     with contextlib.suppress(OSError):
         lines += _OWN_GROUPS.read_text().splitlines()
-    folders = []
     for number, controllers, path in (line.split(":", 2) for line in lines):
-        if number == "0" or controller in controllers.split(","):
-            names = [name for name in path.split("/") if name not in ("", "..")]
-            roots = [_GROUPS] if number == "0" else [_GROUPS / controller, _GROUPS / controllers]
-            folders += [root.joinpath(*names[:depth]) for root in roots for depth in range(len(names), -1, -1)]
-    return list(dict.fromkeys(folders))
-
-
-def _numbers(*files: Path) -> tuple[int, ...]:
-    """Return the numbers in files; none if a file is missing or holds a word, such as `max`."""
-    try:
-        return tuple(int(word) for file in files for word in file.read_text().split())
-    except (OSError, ValueError):
-        return ()
+        if number != "0" and controller not in controllers.split(","):
+            continue
+        above = [name for name in path.split("/") if name not in ("", "..")]
+        for root in [_GROUPS] if number == "0" else [_GROUPS / controller, _GROUPS / controllers]:
+            for depth, files in itertools.product(range(len(above), -1, -1), names):
+                folder = root.joinpath(*above[:depth])
+                # A file may be missing, or hold a word such as `max`.
+                with contextlib.suppress(OSError, ValueError):
+                    first, second = (int(word) for file in files for word in (folder / file).read_text().split())
+                    yield first, second
 
 
 @functools.cache
@@ -122,12 +112,10 @@ def package_version(name: str) -> str | None:
 
 
 def _processor() -> str:
-    try:
+    with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()
 
 
@@ -137,18 +125,15 @@ def _commit() -> str | None:
     if not (root / ".git").exists():
         return None
     # Not `describe --dirty`: that locks the index, and a run killed at that moment would leave the lock behind.
-    name = _git(root, "describe", "--always", "--abbrev=12", "--exclude=*")
-    changes = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
-    if not name or changes is None:
-        return None
-    return f"{name}-dirty" if changes else name
-
-
-def _git(root: Path, *arguments: str) -> str | None:
+    describe = ["describe", "--always", "--abbrev=12", "--exclude=*"]
+    status = ["--no-optional-locks", "status", "--porcelain", "--untracked-files=no"]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
+        name, changes = (
+            subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
+            ).stdout.strip()
+            for arguments in (describe, status)
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return f"{name}-dirty" if changes else name or None

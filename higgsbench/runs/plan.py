@@ -58,8 +58,7 @@ class Dataset:
         totals: reference totals (N_s, N_b).
         group: (n,) index of the jet group, or None where the layout has no groups.
         groups: the numbers that form each group.
-        fold: (repeats, n) fold numbers.
-        fold_digest: identity of the folds.
+        fold, fold_digest: (repeats, n) fold numbers, and their identity.
     """
 
     train: Events
@@ -81,12 +80,10 @@ class Row:
         label: name in tables.
         variant: `global` or `jets`.
         spec: the model.
-        params: parameters with the preset resolved.
-        preset: preset they came from.
+        params, preset: parameters with the preset resolved, and the preset they came from.
         training_weights: scheme, `none` where the model takes no weights.
         calibration: `prior` or `logit`.
-        choice: the choice of features as configured or preset.
-        features: what the model sees.
+        choice, features: the choice of features as configured or preset, and what the model sees.
         from_disk: whether it is trained from a matrix on disk, because memory is short.
         device_note: why it is trained on the processor although another device was asked for, otherwise empty.
     """
@@ -114,10 +111,8 @@ class Plan:
     """All rows and units of a run.
 
     Attributes:
-        config: the run's configuration.
-        dataset: the run's events.
-        rows: rows that are trained.
-        units: their units.
+        config, dataset: the run's configuration and events.
+        rows, units: rows that are trained, and their units.
         refused: rows that cannot be trained on these events, each with the reason.
     """
 
@@ -138,12 +133,7 @@ class Plan:
 
 
 def make_plan(loaded: LoadedConfig, dataset: Dataset, from_disk: Collection[str] = ()) -> Plan:
-    """Resolve a configuration against the registry and the events.
-
-    Args:
-        loaded: validated configuration.
-        dataset: the run's events.
-        from_disk: names of the rows that are trained from disk.
+    """Resolve a configuration against the registry and the events; some rows, by name, are trained from disk.
 
     Raises:
         ConfigError: for choices that do not go together, with file, line and key, or if no row can be trained.

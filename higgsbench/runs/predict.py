@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
 import polars as pl
 
 from higgsbench.challenge import TEST_SETS
@@ -23,14 +22,13 @@ from higgsbench.runs.unit import BLOCK
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from higgsbench.runs.predictor import Predictor
     from higgsbench.runs.stored import StoredRun
     from higgsbench.schema import TableSchema
 
 _TEXT = (".csv", ".csv.gz")
 _READ_BYTES = 1 << 22
+_NUMBER = "number of the event"
 
 
 def check_ending(target: Path, *, text_only: bool = False) -> None:
@@ -49,11 +47,7 @@ def check_ending(target: Path, *, text_only: bool = False) -> None:
 
 
 def write_scores(parts: Iterable[pl.DataFrame], target: Path) -> None:
-    """Write parts of a table one after the other.
-
-    Args:
-        parts: tables of the same columns.
-        target: .csv, .csv.gz or .parquet; `-` writes CSV to standard output.
+    """Write parts of a table one after the other, to .csv, .csv.gz or .parquet; `-` is CSV on standard output.
 
     Raises:
         DataError: if writing fails.
@@ -68,12 +62,9 @@ def write_scores(parts: Iterable[pl.DataFrame], target: Path) -> None:
             if path.suffix.lower() == ".parquet":  # 17 bytes per event, gathered because Parquet has no parts to append
                 pl.concat(list(parts)).write_parquet(temporary, compression="zstd")
                 return
-            with temporary.open("wb") as raw:
-                if path.suffix.lower() != ".gz":
-                    _write_csv(parts, raw)
-                    return
-                with gzip.GzipFile("", "wb", 4, raw, mtime=0) as packed:
-                    _write_csv(parts, packed)
+            packed = path.suffix.lower() == ".gz"
+            with temporary.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) if packed else raw as stream:
+                _write_csv(parts, stream)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
 
@@ -91,8 +82,7 @@ def predictions(
 
     Args:
         predictor: a run's predictor.
-        data: CSV, gzipped CSV, Parquet or ROOT file in the layout the run was trained on; labels and
-            weights are not read.
+        data: CSV, gzipped CSV, Parquet or ROOT file in the run's layout; labels and weights are not read.
         jobs: number of parts that are scored at a time. The scores do not depend on it.
         subsets: keep only events of these subsets (KaggleSet); all when None.
 
@@ -109,8 +99,8 @@ def predictions(
     waiting: deque[Future[pl.DataFrame]] = deque()
     with threadpool_limits(limits=predictor.threads), ThreadPoolExecutor(jobs) as pool:
         try:
-            for event_id, frame in _blocks(stream, subsets):
-                waiting.append(pool.submit(_scored, predictor, stream.source, event_id, frame))
+            for frame in _blocks(stream, subsets):
+                waiting.append(pool.submit(_scored, predictor, stream.source, frame))
                 # At most one part more than there are threads is read ahead, so that memory stays bounded.
                 if len(waiting) > jobs:
                     yield waiting.popleft().result()
@@ -121,40 +111,36 @@ def predictions(
                 future.cancel()
 
 
-def _scored(predictor: Predictor, source: str, event_id: NDArray[np.int64], frame: pl.DataFrame) -> pl.DataFrame:
+def _scored(predictor: Predictor, source: str, frame: pl.DataFrame) -> pl.DataFrame:
     try:
         score = predictor.scores(frame)
     except ConfigError as error:
         raise DataError(f"{source}, column {predictor.schema.group}: {error}") from error
-    return pl.DataFrame({"EventId": event_id, "score": score, "selected": score >= predictor.threshold})
+    return pl.DataFrame({"EventId": frame[_NUMBER], "score": score, "selected": score >= predictor.threshold})
 
 
-def _blocks(stream: EventStream, subsets: Sequence[str] | None) -> Iterator[tuple[NDArray[np.int64], pl.DataFrame]]:
-    """Cut the stream into blocks of `BLOCK` events, counted from the first event that is kept."""
+def _blocks(stream: EventStream, subsets: Sequence[str] | None) -> Iterator[pl.DataFrame]:
+    """Cut the stream into blocks of `BLOCK` numbered events, counted from the first event that is kept."""
     schema = stream.schema
     if subsets is not None and (schema.subset is None or schema.subset not in stream.columns):
         raise DataError(f"{stream.source}: no column {schema.subset or 'of subsets'}, so no sets to choose from")
-    rows, rest, rest_id, kept = 0, None, np.empty(0, dtype=np.int64), 0
+    rows, kept, rest = 0, 0, None
     for frame in stream.batches():
-        if schema.event_id is None:
-            event_id = np.arange(rows, rows + frame.height)
-        else:
-            event_id = frame[schema.event_id].to_numpy()
+        numbers = pl.int_range(rows, rows + frame.height) if schema.event_id is None else pl.col(schema.event_id)
         rows += frame.height
+        frame = frame.with_columns(numbers.alias(_NUMBER))
         if subsets is not None and schema.subset is not None:
-            chosen = frame[schema.subset].is_in(list(subsets)).to_numpy()
-            frame, event_id = frame.filter(chosen), event_id[chosen]
+            frame = frame.filter(pl.col(schema.subset).is_in(list(subsets)))
         kept += frame.height
         frame = frame if rest is None else pl.concat([rest, frame])
-        event_id = np.concatenate([rest_id, event_id])
         whole = frame.height // BLOCK * BLOCK
         for first in range(0, whole, BLOCK):
-            yield event_id[first : first + BLOCK], frame.slice(first, BLOCK)
-        rest, rest_id = frame.slice(whole), event_id[whole:]
+            yield frame.slice(first, BLOCK)
+        rest = frame.slice(whole)
     if kept == 0 and subsets is not None:
         raise DataError(f"{stream.source}: no events of the sets {', '.join(subsets)}")
     if rest is not None and rest.height:
-        yield rest_id, rest
+        yield rest
 
 
 def default_subsets(data: str | Path, schema: TableSchema) -> tuple[str, ...] | None:
@@ -173,12 +159,9 @@ def default_subsets(data: str | Path, schema: TableSchema) -> tuple[str, ...] | 
 
 
 def training_events(run: StoredRun, schema: TableSchema) -> pl.Series | None:
-    """Return the numbers of the events that a run was trained on.
+    """Return the numbers of the events that a run was trained on; None where the run's scores are gone.
 
-    There are none where the layout numbers the rows of each file anew; None where the run's scores are gone.
-
-    Raises:
-        StoreError: if its scores are damaged.
+    There are none where the layout numbers the rows of each file anew. A StoreError says if the scores are damaged.
     """
     if schema.event_id is None:
         return pl.Series("EventId", [], dtype=pl.Int64)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench import __version__
-from higgsbench.ensemble.blend import apply_recalibration
+from higgsbench.ensemble.blend import Blend, apply_recalibration
 from higgsbench.errors import ConfigError, ModelError, StoreError
 from higgsbench.features import Features, feature_matrix
 from higgsbench.files import file_digest, parse_json
 from higgsbench.models import get_model, registered_models
-from higgsbench.runs.artifacts import PREDICTOR_FORMAT, PredictorFile, RowEntry, StackEntry
+from higgsbench.runs.artifacts import PREDICTOR_FORMAT, PredictorFile, RowEntry
 from higgsbench.runs.plan import chosen_features
 from higgsbench.runs.store import RunStore
 from higgsbench.runs.stored import PREDICTOR
@@ -26,12 +26,11 @@ from higgsbench.runs.unit import block_scores, mean_log_odds, with_group
 from higgsbench.validation.folds import group_index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import polars as pl
     from numpy.typing import NDArray
 
-    from higgsbench.ensemble.blend import Blend
     from higgsbench.models import ModelSpec
     from higgsbench.runs.stored import StoredRun
     from higgsbench.schema import TableSchema
@@ -40,39 +39,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FittedRow:
-    """A trained row.
-
-    Attributes:
-        entry: the row as described in `predictor.json`.
-        spec: its model.
-        features: what its models see.
-        calibration: slope and intercept per group, or None.
-        models: fitted meta-estimators, the refit or those of all folds.
-    """
+    """A trained row: what `predictor.json` says, and its fitted meta-estimators, the refit or those of all folds."""
 
     entry: RowEntry
-    spec: ModelSpec
     features: Features
-    calibration: NDArray[np.float64] | None
     models: tuple[Any, ...]
 
-    def split(self, numbers: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
-        """Return the group numbers (n,) that its models need as a further column, or None."""
-        return numbers if self.entry.groups is not None else None
-
-    def scores(self, X: NDArray[np.float32], numbers: NDArray[np.int64] | None) -> NDArray[np.float64]:
-        """Return the recalibrated mean log-odds (n,) of the models for features (n, p) and group numbers (n,)."""
-        split = self.split(numbers)
-        return self.calibrated(mean_log_odds([block_scores(model, X, split) for model in self.models]), numbers)
+    def inputs(self, X: NDArray[np.float32], numbers: NDArray[np.int64] | None) -> NDArray[np.float32]:
+        """Return features (n, p), with the group numbers (n,) as a further column where the models need them."""
+        return with_group(X, None if self.entry.groups is None else numbers)
 
     def calibrated(self, score: NDArray[np.float64], numbers: NDArray[np.int64] | None) -> NDArray[np.float64]:
         """Return log-odds (n,) as recalibrated for new events; unchanged where the row is not recalibrated."""
-        if self.calibration is None:
+        if self.entry.calibration is None:
             return score
         part = np.zeros(score.size, dtype=np.int64)
         if self.entry.groups is not None and numbers is not None:
             part = group_index(numbers, self.entry.groups)
-        return apply_recalibration(score, part, self.calibration)
+        return apply_recalibration(score, part, np.array(self.entry.calibration, dtype=np.float64))
 
 
 @dataclass(frozen=True)
@@ -102,43 +86,16 @@ class Predictor:
             ConfigError: if an event belongs to no jet group.
         """
         numbers = group_numbers(frame, self.schema)
-        matrices: dict[str, NDArray[np.float32]] = {}
+        features = {row.features.digest: row.features for row in self.rows}
+        matrices = {digest: feature_matrix(frame, choice) for digest, choice in features.items()}
         columns = []
         for row in self.rows:
-            if row.features.digest not in matrices:
-                matrices[row.features.digest] = feature_matrix(frame, row.features)
-            columns.append(row.scores(matrices[row.features.digest], numbers))
+            inputs = row.inputs(matrices[row.features.digest], numbers)
+            score = mean_log_odds([block_scores(model, inputs) for model in row.models])
+            columns.append(row.calibrated(score, numbers))
         if self.blend is None:
             return columns[0]
         return self.blend(np.column_stack(columns) if columns else np.empty((frame.height, 0)))
-
-
-@dataclass(frozen=True)
-class UnseenScorer:
-    """Scores the run's own events, each by a fold model that did not see it.
-
-    Attributes:
-        name: the row.
-        row: its models.
-        model: (n,) the model that judges each event.
-        schema: layout of the events.
-    """
-
-    name: str
-    row: FittedRow
-    model: NDArray[np.int64]
-    schema: TableSchema
-
-    def scores(self, frame: pl.DataFrame) -> NDArray[np.float64]:
-        """Return log-odds (n,) of the events in the order in which they were named, perhaps with changed values."""
-        X, numbers = feature_matrix(frame, self.row.features), group_numbers(frame, self.schema)
-        split = self.row.split(numbers)
-        out = np.empty(frame.height)
-        for index, model in enumerate(self.row.models):
-            rows = self.model == index
-            if rows.any():
-                out[rows] = block_scores(model, X[rows], None if split is None else split[rows])
-        return self.row.calibrated(out, numbers)
 
 
 def group_numbers(frame: pl.DataFrame, schema: TableSchema) -> NDArray[np.int64] | None:
@@ -146,26 +103,11 @@ def group_numbers(frame: pl.DataFrame, schema: TableSchema) -> NDArray[np.int64]
     return None if schema.group is None else frame[schema.group].to_numpy().astype(np.int64)
 
 
-def open_predictor(run: StoredRun, name: str | None = None) -> Predictor:
-    """Read what a run needs to score new events.
-
-    Args:
-        run: the run.
-        name: row to take, by its name or its model's label; the stack when None, or the only row.
-
-    Raises:
-        ConfigError: if there is no such row.
-        ModelError: if a model of the run is not registered here.
-        StoreError: if the models are not stored, or a file is damaged or refused.
-    """
-    return FittedRun(run).held_out(name)
-
-
 class FittedRun:
     """The models of a finished run, read when they are asked for.
 
-    Every method except `blended` raises a HiggsbenchError if the run has no such row, or its models are not stored or
-    cannot be used here.
+    Methods take the name of a row, training events (n,) as a frame with missing values as null, and their numbers (n,).
+    All but `blended` raise a HiggsbenchError if the run has no such row, or its models are not stored or unusable here.
 
     Args:
         run: the run.
@@ -178,13 +120,7 @@ class FittedRun:
     @cached_property
     def content(self) -> PredictorFile:
         """The content of `predictor.json`."""
-        found = self.run.read(PREDICTOR, self._parse)
-        names, blend = [row.name for row in found.rows], found.stack
-        members = [] if blend is None else blend.members
-        distinct = len(set(names)) == len(names) and len(set(members)) == len(members)
-        if not distinct or not {*members} <= {*names} or (blend and len(blend.coefficients) != len(members)):
-            raise StoreError(f"{self.run.folder / PREDICTOR}: damaged: its rows and stack do not fit together")
-        return found
+        return self.run.read(PREDICTOR, self._parse)
 
     def _parse(self, content: bytes) -> PredictorFile:
         form = parse_json(content)["format"]
@@ -197,33 +133,42 @@ class FittedRun:
         """Layout of the events."""
         return self.content.data.table_schema()
 
+    @cached_property
+    def blend(self) -> Blend | None:
+        """The run's stack, without the members of weight zero, which need not be computed; None where there is none."""
+        stack = self.run.stack
+        if stack is None:
+            return None
+        used = [member for member in stack.members if member.weight != 0.0]
+        weights = np.array([member.weight for member in used], dtype=np.float64)
+        return Blend(stack.method, tuple(member.name for member in used), weights, stack.intercept, stack.prior)
+
     def held_out(self, name: str | None = None) -> Predictor:
-        """Return the scorer of events that no model was trained on; arguments as for `open_predictor`."""
-        wanted = self._chosen(name)
-        blend = wanted.blend() if isinstance(wanted, StackEntry) else None
-        names = (wanted.name,) if isinstance(wanted, RowEntry) else wanted.blend().members
-        rows = tuple(self._row(self._entry(member)) for member in names)
-        title = "stack" if blend is not None else names[0]
-        return Predictor(title, self.schema, wanted.threshold, self.content.threads, rows, blend)
+        """Return the scorer of events that no model was trained on.
+
+        Args:
+            name: row to take, by its name or its model's label; the stack when None, or the only row.
+        """
+        if name in (None, "stack") and self.blend is not None:
+            entries = [self._entry(member) for member in self.blend.members]
+            title, threshold, blend = "stack", self.run.row("stack").cut.threshold, self.blend
+        else:
+            entries, blend = [self._chosen(name)], None
+            title, threshold = entries[0].name, entries[0].threshold
+        return Predictor(title, self.schema, threshold, self.content.threads, tuple(map(self._row, entries)), blend)
 
     def in_sample(self, name: str, frame: pl.DataFrame, event_id: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score training events by the models that saw them: the mean over all fold models except the event's own.
 
-        Args:
-            name: the row.
-            frame: (n,) training events, missing values as null.
-            event_id: (n,) their numbers.
-
-        Returns:
-            (n,) log-odds in physical normalisation, recalibrated as new events are.
+        Returns log-odds (n,) in physical normalisation, recalibrated as new events are.
         """
         row = self._row(self._entry(name))
-        X, numbers = feature_matrix(frame, row.features), group_numbers(frame, self.schema)
-        split = row.split(numbers)
+        numbers = group_numbers(frame, self.schema)
+        inputs = row.inputs(feature_matrix(frame, row.features), numbers)
         total, seen = np.zeros(frame.height), np.zeros(frame.height, dtype=np.int64)
         for model, others in zip(row.models, self._held_out_events(row.entry), strict=True):
             rows = ~np.isin(event_id, others)
-            total[rows] += block_scores(model, X[rows], None if split is None else split[rows])
+            total[rows] += block_scores(model, inputs[rows])
             seen += rows
         if not seen.all():
             raise StoreError(f"{self.run.folder}: {name!r} has no model that was trained on some of the events")
@@ -231,25 +176,30 @@ class FittedRun:
 
     def blended(self, scores: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
         """Blend members' scores (n,) as the run's stack does; None where there is no stack, or a member is missing."""
-        if self.content.stack is None:
+        if self.blend is None or not self.blend.members or not set(self.blend.members) <= set(scores):
             return None
-        blend = self.content.stack.blend()
-        if not blend.members or not set(blend.members) <= set(scores):
-            return None
-        return blend(np.column_stack([scores[member] for member in blend.members]))
+        return self.blend(np.column_stack([scores[member] for member in self.blend.members]))
 
-    def unseen(self, name: str, event_id: NDArray[np.int64]) -> UnseenScorer:
-        """Return a scorer of training events (n,), each by the first fold model that did not see it."""
+    def unseen(self, name: str, event_id: NDArray[np.int64]) -> Callable[[pl.DataFrame], NDArray[np.float64]]:
+        """Return what scores training events, perhaps with changed values, each by the first fold model new to it."""
         entry = self._entry(name)
-        model = np.full(event_id.size, -1)
-        for index, others in enumerate(self._held_out_events(entry)):
-            model[(model < 0) & np.isin(event_id, others)] = index
-        if (model < 0).any():
+        judge = self._judges(entry, event_id)
+        if (judge < 0).any():
             raise StoreError(
                 f"{self.run.folder}: the stored models of {name!r} have seen all training events "
                 "(test_prediction: refit)"
             )
-        return UnseenScorer(name, self._row(entry), model, self.schema)
+        row = self._row(entry)
+
+        def scores(frame: pl.DataFrame) -> NDArray[np.float64]:
+            numbers = group_numbers(frame, self.schema)
+            inputs = row.inputs(feature_matrix(frame, row.features), numbers)
+            out = np.empty(frame.height)
+            for index in np.unique(judge):
+                out[judge == index] = block_scores(row.models[index], inputs[judge == index])
+            return row.calibrated(out, numbers)
+
+        return scores
 
     def contributions(
         self, name: str, frame: pl.DataFrame, event_id: NDArray[np.int64]
@@ -258,35 +208,33 @@ class FittedRun:
 
         Each event is judged by a fold model that did not see it where there is one, otherwise by the refit.
 
-        Args:
-            name: the row.
-            frame: (n,) training events, missing values as null.
-            event_id: (n,) their numbers.
-
         Returns:
             Names of the p features, their values (n, p) with NaN where missing, and what they add to the log-odds
             (n, p), before any recalibration.
         """
         row = self._row(self._entry(name))
         X = feature_matrix(frame, row.features)
-        inputs = with_group(X, row.split(group_numbers(frame, self.schema)))
+        inputs = row.inputs(X, group_numbers(frame, self.schema))
+        judge = np.maximum(self._judges(row.entry, event_id), 0)
         parts = np.zeros(X.shape)
-        done = np.zeros(frame.height, dtype=np.bool_)
-        for model, others in zip(row.models, self._held_out_events(row.entry), strict=True):
-            rows = ~done & (np.isin(event_id, others) if others.size else True)
-            if rows.any():
-                parts[rows] = tree_contributions(model, inputs[rows])[:, : X.shape[1]]
-            done |= rows
+        for index in np.unique(judge):
+            found = tree_contributions(row.models[index], inputs[judge == index])
+            parts[judge == index] = found[:, : X.shape[1]]
         return row.features.columns, X.astype(np.float64), parts
 
-    def _chosen(self, name: str | None) -> RowEntry | StackEntry:
-        """Return the row asked for, or the stack."""
-        rows, stack = self.content.rows, self.content.stack
-        if name in (None, "stack") and stack is not None:
-            return stack
+    def _judges(self, entry: RowEntry, event_id: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the position of the first model that did not see each event (n,); -1 where all models saw it."""
+        judge = np.full(event_id.size, -1)
+        for index, others in enumerate(self._held_out_events(entry)):
+            judge[(judge < 0) & np.isin(event_id, others)] = index
+        return judge
+
+    def _chosen(self, name: str | None) -> RowEntry:
+        """Return the row asked for, or the only row."""
+        rows = self.content.rows
         if name is None and len(rows) == 1:
             return rows[0]
-        have = ", ".join([*(["stack"] if stack is not None else []), *(row.name for row in rows)])
+        have = ", ".join([*(["stack"] if self.blend is not None else []), *(row.name for row in rows)])
         if name in (None, "stack"):
             raise ConfigError(f"{self.run.folder}: the run has no stack; choose a row with --model: {have}")
         found = [row for row in rows if row.name == name] or [row for row in rows if row.label == name]
@@ -321,16 +269,11 @@ class FittedRun:
         except ModelError as error:
             raise ModelError(f"{self.run.folder}: {entry.name!r}: {error}") from error
         spec.check_available()
-        calibration = None if entry.calibration is None else np.array(entry.calibration, dtype=np.float64)
         models = tuple(self._model(key, spec) for key in entry.units)
         wanted = len(features.columns) + (entry.groups is not None)
-        if (
-            any(getattr(model, "n_features_in_", None) != wanted for model in models)
-            or (entry.groups is not None and self.schema.group is None)
-            or (calibration is not None and calibration.shape[0] != len(entry.groups or [0]))
-        ):
+        if any(getattr(model, "n_features_in_", None) != wanted for model in models):
             raise StoreError(f"{self.run.folder}: the models of {entry.name!r} do not fit its features and groups")
-        return FittedRow(entry, spec, features, calibration, models)
+        return FittedRow(entry, features, models)
 
     def _model(self, key: str, spec: ModelSpec) -> Any:
         """Read the model of a unit; its bytes are compared with the marker of the unit first."""
@@ -370,11 +313,7 @@ def tree_contributions(estimator: PhysicalClassifier | JetSplitClassifier, X: ND
     """Split the log-odds of a fitted meta-estimator around boosted trees into what each feature adds.
 
     These are exact Shapley values of a tree ensemble (Lundberg et al., Nature Machine Intelligence 2 (2020) 56), as
-    the libraries compute them.
-
-    Args:
-        estimator: the meta-estimator.
-        X: (n, p) features as it was trained on, the group number last where it is split.
+    the libraries compute them, for features (n, p) as in the training, the group number last where it is split.
 
     Returns:
         (n, p + 1): what each feature adds, and last what is left without any; the sum of a row is its
@@ -393,11 +332,8 @@ def tree_contributions(estimator: PhysicalClassifier | JetSplitClassifier, X: ND
         out[:, -1] += estimator.prior_shift_
         return out
     out = np.zeros((X.shape[0], X.shape[1] + 1))
-    member = group_index(X[:, estimator.group_column].astype(np.int64), estimator.groups)
-    for position, (submodel, columns) in enumerate(zip(estimator.submodels_, estimator.columns_, strict=True)):
-        rows = np.flatnonzero(member == position)
-        if rows.size:
-            out[np.ix_(rows, [*columns, X.shape[1]])] = tree_contributions(submodel, X[np.ix_(rows, columns)])
+    for submodel, rows, columns in estimator.parts(X):
+        out[np.ix_(rows, [*columns, X.shape[1]])] = tree_contributions(submodel, X[np.ix_(rows, columns)])
     return out
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import re
 import tempfile
 import time
@@ -114,16 +113,11 @@ def check_trainable(
     Raises:
         ConfigError: naming the file, the line and the parameter.
     """
-    seen = set()
     for index, entry in enumerate(loaded.config.models):
         rows = [i for i, row in enumerate(plan.rows) if row.label == entry.row_label]
         if all(unit.key in known for i in rows for unit in plan.units_of(i)):
             continue
         row = plan.rows[rows[0]]
-        case = json.dumps([entry.model, row.params, len(row.features.columns)], sort_keys=True)
-        if case in seen:
-            continue
-        seen.add(case)
         try:
             probe_parameters(row.spec, row.params, entry.params, row.features.columns, len(plan.dataset.train))
         except RefusedParameterError as error:
@@ -162,9 +156,6 @@ def run_config(
         time_limit: seconds for everything, or None. Rows are complete or left out; complete rows are the same as
             without a limit, except bags of fewer seeds, which their parameters show.
         retry_failed: whether units that failed in an earlier call are trained again.
-
-    Returns:
-        The result; its rows are also stored.
 
     Raises:
         HiggsbenchError: for bad configuration or data, or a store that cannot be written.
@@ -207,8 +198,7 @@ class _Run:
         self.with_model = frozenset(unit.key for index in kept for unit in plan.predictors_of(index))
 
     def carry_out(self) -> RunResult:
-        done = self._finished()
-        if done is not None:
+        if (done := self._finished()) is not None:
             return done
         self.store.prepare()
         with run_lock(self.folder, self.listener.note, None if self.budget is None else self.budget.left):

@@ -126,8 +126,9 @@ class RunStore:
             marker = {"checksum": file_digest(data), "events": sizes[0], "test_events": sizes[1]}
             marker |= {name: getattr(result, name) for name in ("key", *_TIMES)}
             if result.model_file is not None:
-                put_in_place(Path(result.model_file), self.model_file(result.key))
-                marker["model"] = {"checksum": file_digest(self.model_file(result.key))}
+                model = self.model_file(result.key)
+                put_in_place(Path(result.model_file), model)
+                marker["model"] = {"checksum": file_digest(model)}
             elif result.model is not None:
                 marker["model"] = result.model._asdict()
             write_sealed(self._marker_file(result.key), marker)
@@ -155,12 +156,7 @@ class RunStore:
             return None
 
     def intact(self, key: str, with_model: bool = False) -> bool:
-        """Whether the files of a unit are what its marker says; cheaper than `read`.
-
-        Args:
-            key: the unit.
-            with_model: whether the marker must also describe the model.
-        """
+        """Whether the files of a unit are what its marker says, and it describes a model where there must be one."""
         marker = self._marker(key)
         if marker is None or (with_model and marker.model is None):
             return False
@@ -179,26 +175,19 @@ class RunStore:
         return str(temporary_path(self.model_file(key)))
 
     def stored_model(self, key: str) -> StoredModel | None:
-        """Return what the marker of a unit says about its model; None where it says nothing.
-
-        Raises:
-            StoreError: if there is no marker or it is damaged.
-        """
+        """Return what the marker of a unit says about its model, if anything; a StoreError if there is no marker."""
         marker = self._marker(key)
         if marker is None:
             raise StoreError(f"{self._marker_file(key)}: missing or damaged; run the configuration again")
         return marker.model
 
     def adopt(self, keys: Iterable[str], others: Iterable[RunStore], with_model: Collection[str] = ()) -> int:
-        """Take finished units over from other runs.
+        """Take finished units over from other runs; return how many were found.
 
         Args:
             keys: units to look for.
             others: runs to look in.
             with_model: keys that are taken only together with the fitted model.
-
-        Returns:
-            How many were found.
         """
         wanted = set(keys)
         taken = set[str]()
@@ -242,8 +231,7 @@ class RunStore:
             taken = self.adopt(missing, map(RunStore, others), with_model)
             if taken:
                 note(f"{taken} finished units taken over from other runs in {output}")
-        out = {}
-        without = 0
+        out, without = {}, 0
         for key in sorted(set(keys) & self.keys()):
             found = self.read(key)
             if found is None:
@@ -309,15 +297,10 @@ def _copy_or_link(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def run_lock(folder: Path, note: Callable[[str], object], patience: float | None = None) -> Iterator[None]:
-    """Hold the lock of a run; wait while another process holds it.
+    """Hold the lock of a run; wait at most `patience` seconds while another process holds it, and note a long wait.
 
     The operating system releases the lock when its process ends, however it ends. Where the file system has no locks,
     two processes may train a unit twice; the stored files are still correct, because they are replaced whole.
-
-    Args:
-        folder: the existing folder of the run.
-        note: receives one line if the wait is long.
-        patience: seconds to wait at most; None waits until the other process ends.
 
     Raises:
         StoreError: naming the holder, if the lock is not free in time.

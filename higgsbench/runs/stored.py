@@ -1,7 +1,4 @@
-"""A stored run: the only reader of what `higgsbench run` leaves in a folder.
-
-Importing this module loads no training library. Every file except `rows.json` is read on first use.
-"""
+"""A stored run: the only reader of what `higgsbench run` leaves in a folder. Importing it loads no training library."""
 
 from __future__ import annotations
 
@@ -39,11 +36,10 @@ _COLUMNS = {"EventId": pl.Int64, "signal": pl.Boolean, "weight": pl.Float64, "re
 
 
 class FrozenCut(NamedTuple):
-    """The cut that selects new events, score >= threshold; the rule that chose it, the share of events it selects."""
+    """The cut that selects new events, score >= threshold, and the rule that chose it."""
 
     rule: str
     threshold: float
-    fraction: float
 
 
 class StackMember(NamedTuple):
@@ -66,12 +62,7 @@ class Stack(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredRow:
-    """A row of a stored run.
-
-    Attributes:
-        run: the run.
-        record: all that rows.json says about the row, in full precision; metrics stand under their names.
-    """
+    """A row of a stored run, with all that rows.json says about it, in full precision; metrics under their names."""
 
     run: StoredRun = field(repr=False)
     record: dict[str, Any] = field(hash=False)
@@ -97,23 +88,17 @@ class StoredRow:
         return self.run.score_table[self.name]
 
     @property
-    def test_scores(self) -> NDArray[np.float64] | None:
-        """Log-odds (m,) of the held-out events in the order of `StoredRun.test_event_id`, or None."""
-        return self.run.test_score_table.get(self.name)
-
-    @property
     def cut(self) -> FrozenCut:
         """The frozen cut."""
         from higgsbench.ensemble.cut import CUT_RULES
 
-        found: list[Any] = [self.record.get(key) for key in ("cut_rule", "threshold", "cut_fraction")]
-        rule, threshold, fraction = found
-        if rule not in CUT_RULES or not (_is_number(threshold) and _is_number(fraction)):
+        rule, threshold = self.record.get("cut_rule"), self.record.get("threshold")
+        if rule not in CUT_RULES or not _is_number(threshold):
             raise StoreError(
                 f"{self.run.folder / ROWS}: row {self.name!r} has no cut whose cut_rule is one of "
                 f"{', '.join(CUT_RULES)}, but {str(rule)[:60]!r}"
             )
-        return FrozenCut(rule, threshold, fraction)
+        return FrozenCut(str(rule), float(threshold or 0.0))
 
     @property
     def truth(self) -> Truth:
@@ -186,24 +171,23 @@ class StoredRun:
         except OSError as error:
             raise StoreError(f"{file}: cannot be read: {error.strerror or error}") from error
         problem, version = _problem(content), self.version
-        if problem and version not in ("", __version__):
-            raise StoreError(
-                f"{self.folder}: written by higgsbench {version}, which this version ({__version__}) cannot read "
-                f"({problem}); run its configuration again"
-            )
-        if problem:
+        if not problem:
+            return content
+        if version in ("", __version__):
             raise StoreError(f"{file}: damaged or not made by higgsbench ({problem})")
-        return content
+        raise StoreError(
+            f"{self.folder}: written by higgsbench {version}, which this version ({__version__}) cannot read "
+            f"({problem}); run its configuration again"
+        )
 
     @property
     def version(self) -> str:
         """Version of higgsbench that wrote the run; empty if unknown."""
         try:
-            content = parse_json((self.folder / ENVIRONMENT).read_bytes())
-        except (OSError, ValueError, RecursionError):
+            found = str(parse_json((self.folder / ENVIRONMENT).read_bytes())["higgsbench"])
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
             return ""
-        found = content.get("higgsbench") if isinstance(content, dict) else None
-        return found[:40] if isinstance(found, str) and found.isprintable() else ""
+        return found[:40] if found.isprintable() else ""
 
     @property
     def totals(self) -> tuple[float, float]:
@@ -247,23 +231,24 @@ class StoredRun:
     def _table(self, name: str, kinds: Mapping[str, Any]) -> pl.DataFrame:
         """Read a table that has these columns, and scores that are finite numbers."""
         frame, path = self.read(name, _parse_table), self.folder / name
-        for column, kind in kinds.items():
+        scores = {column: pl.Float64 for column in frame.columns if column.startswith(_PREFIX)}
+        for column, kind in {**kinds, **scores}.items():
             if column not in frame.columns or frame[column].dtype != kind or frame[column].null_count():
                 raise StoreError(f"{path}: no complete column {column!r} of type {kind}; {_AGAIN}")
-        for scores in (frame[column] for column in frame.columns if column.startswith(_PREFIX)):
-            if scores.dtype != pl.Float64 or scores.null_count() or not scores.is_finite().all():
-                raise StoreError(f"{path}: column {scores.name!r} holds values that are not finite numbers; {_AGAIN}")
+            if kind == pl.Float64 and not frame[column].is_finite().all():
+                raise StoreError(f"{path}: column {column!r} holds values that are not finite numbers; {_AGAIN}")
         return frame
 
     @cached_property
     def _scores(self) -> pl.DataFrame:
-        frame, path = self._table(SCORES, _COLUMNS), self.folder / SCORES
+        rows = {_PREFIX + row.name: pl.Float64 for row in self.rows if row.ok}
+        frame, path = self._table(SCORES, _COLUMNS | rows), self.folder / SCORES
         events = self.comparability["events"]
         if frame.height != events * self.repeats:
             raise StoreError(f"{path}: {frame.height} rows instead of {events} events x {self.repeats} repeats")
-        y, weight = frame["signal"].head(events), frame["weight"]
-        if y.all() or not y.any() or not weight.is_finite().all():
-            raise StoreError(f"{path}: events of one class only, or weights that are not finite; {_AGAIN}")
+        y = frame["signal"].head(events)
+        if y.all() or not y.any():
+            raise StoreError(f"{path}: events of one class only; {_AGAIN}")
         return frame
 
     @cached_property
@@ -297,7 +282,7 @@ class StoredRun:
     @cached_property
     def score_table(self) -> Mapping[str, NDArray[np.float64]]:
         """Out-of-fold log-odds (repeats, n) by name of the row."""
-        return _Scores(self._scores, self.folder / SCORES, self.repeats, -1)
+        return {row.name: self._events(_PREFIX + row.name) for row in self.rows if row.ok}
 
     @cached_property
     def _test(self) -> pl.DataFrame:
@@ -313,7 +298,8 @@ class StoredRun:
     @cached_property
     def test_score_table(self) -> Mapping[str, NDArray[np.float64]]:
         """Log-odds (m,) of the held-out events by name of the row; their truth is not stored."""
-        return _Scores(self._test, self.folder / TEST_SCORES, -1)
+        names = [column for column in self._test.columns if column.startswith(_PREFIX)]
+        return {name.removeprefix(_PREFIX): self._test[name].to_numpy() for name in names}
 
     @cached_property
     def replica_table(self) -> pl.DataFrame | None:
@@ -342,11 +328,7 @@ class StoredRun:
         return self.read(ENVIRONMENT, lambda content: dict(parse_json(content)))
 
     def read(self, name: str, parse: Callable[[bytes], T]) -> T:
-        """Read a file of the run whose bytes have the checksum in rows.json.
-
-        Args:
-            name: name of the file.
-            parse: turns the bytes into what is returned.
+        """Read a file of the run whose bytes have the checksum in rows.json, and return what `parse` makes of them.
 
         Raises:
             StoreError: if the file is missing or damaged.
@@ -378,28 +360,16 @@ def _parse_stack(content: bytes) -> Stack | None:
     return Stack(str(found["method"]), float(found["intercept"]), float(found["prior"]), members)
 
 
-class _Scores(dict[str, "NDArray[np.float64]"]):
-    """Scores of the given shape by name of the row; an error names the table that lacks a row."""
-
-    def __init__(self, frame: pl.DataFrame, path: Path, *shape: int) -> None:
-        self.path = path
-        names = [column.removeprefix(_PREFIX) for column in frame.columns if column.startswith(_PREFIX)]
-        super().__init__({name: frame[_PREFIX + name].to_numpy().reshape(shape) for name in names})
-
-    def __missing__(self, name: str) -> NDArray[np.float64]:
-        raise StoreError(f"{self.path}: no column {_PREFIX + name!r}; {_AGAIN}")
-
-
 def _problem(content: Any) -> str:
     """Say what keeps the content of rows.json from being used; empty if nothing does."""
     rows, shared = (content.get(key) if isinstance(content, dict) else None for key in ("rows", "comparability"))
     if not isinstance(rows, list) or not isinstance(shared, dict):
         return "no list of rows or no comparability"
-    finite = [value for value in shared.values() if not isinstance(value, float) or np.isfinite(value)]
-    if len(finite) < len(shared) or not all(isinstance(value, (str, int, float, NoneType)) for value in finite):
-        return "a comparability with values other than texts and finite numbers"
-    counts = {"events": None, "test_events": 0, "repeats": 1}
-    if not all(type(value := shared.get(key, default)) is int and value >= 0 for key, default in counts.items()):
+    for value in shared.values():
+        if not isinstance(value, (str, int, float, NoneType)) or (isinstance(value, float) and not np.isfinite(value)):
+            return "a comparability with values other than texts and finite numbers"
+    counts = [shared.get("events"), shared.get("test_events", 0), shared.get("repeats", 1)]
+    if not all(type(count) is int and count >= 0 for count in counts):
         return "no number of events"
     for key in ("n_s", "n_b", "b_reg"):
         if not (_is_number(shared.get(key, 0.0)) and 0.0 <= shared.get(key, 0.0) < np.inf):

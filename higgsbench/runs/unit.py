@@ -47,19 +47,17 @@ class Unit:
         key: digest of all that determines the scores.
         name: what messages call the unit.
         row: position of the row in the plan.
-        repeat: repeat number.
-        fold: fold to hold out, or `REFIT`.
+        repeat, fold: number of the repeat, and of the fold to hold out, or `REFIT`.
         seed: seed of the estimator.
-        spec: the model.
-        params: its parameters.
+        spec, params: the model and its parameters.
         columns: names of the features.
-        matrix: name of the training matrix in the workspace.
-        test_matrix: name of the held-out matrix, or None where the unit does not score the test events.
+        matrix, test_matrix: names of the matrices of training and held-out events in the workspace; no held-out matrix
+            where the unit does not score these events.
         groups: groups of the jet split, or None for the global variant.
         training_weights: scheme.
         negative_weights: policy for events of negative weight, or None.
         totals: reference totals (N_s, N_b).
-        threads: threads it may use.
+        threads: number that it may use.
         from_disk: whether the training events stay on disk (`higgsbench.models.spec.RowsOnDisk`).
         model_file: temporary file for the fitted model, or None where it is not kept.
     """
@@ -97,10 +95,9 @@ class UnitResult:
 
     Attributes:
         key: the unit's identity.
-        event_id: numbers of the held-out training events (empty for a refit).
-        score: their log-odds in physical normalisation.
-        test_event_id: numbers of the test events that were scored too, or empty.
-        test_score: their log-odds.
+        event_id, score: numbers of the held-out training events and their log-odds in physical normalisation; empty for
+            a refit.
+        test_event_id, test_score: the same of the test events, or empty where they were not scored.
         fit_seconds: wall time of the fit.
         predict_us: prediction time per event in microseconds.
         peak_mb: peak resident memory of the process during the unit, in MB.
@@ -140,11 +137,7 @@ class UnitResult:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Arrays of a run as .npy files, which every worker maps into memory instead of receiving copies.
-
-    Attributes:
-        folder: where the files are.
-    """
+    """Arrays of a run as .npy files of a folder, which every worker maps into memory instead of receiving copies."""
 
     folder: str
 
@@ -176,27 +169,32 @@ def with_group(X: NDArray[np.float32], numbers: NDArray[np.int64] | None) -> NDA
     return X if numbers is None else np.column_stack([X, numbers.astype(np.float32)])
 
 
+def _blocks(
+    X: NDArray[np.float32], rows: NDArray[np.int64], numbers: NDArray[np.int64] | None
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Yield rows of a mapped matrix block by block, with the group number last where there is one; release pages."""
+    for first in range(0, rows.size, BLOCK):
+        at = slice(first, first + BLOCK)
+        yield at, with_group(np.asarray(X[rows[at]]), None if numbers is None else np.asarray(numbers[rows[at]]))
+        if first // BLOCK % _RELEASE == 0:
+            release(X)
+    release(X)
+
+
 def chosen_rows(
     X: NDArray[np.float32], rows: NDArray[np.int64], numbers: NDArray[np.int64] | None
 ) -> NDArray[np.float32]:
     """Copy some rows of a mapped matrix (n, p), with the group number last where the model is split by it."""
-    p = X.shape[1]
-    out = np.empty((rows.size, p + (numbers is not None)), dtype=np.float32)
-    for first in range(0, rows.size, BLOCK):
-        block = rows[first : first + BLOCK]
-        out[first : first + BLOCK, :p] = X[block]
-        if numbers is not None:
-            out[first : first + BLOCK, p] = numbers[block]
-        if first // BLOCK % _RELEASE == 0:
-            release(X)
-    release(X)
+    out = np.empty((rows.size, X.shape[1] + (numbers is not None)), dtype=np.float32)
+    for at, block in _blocks(X, rows, numbers):
+        out[at] = block
     return out
 
 
 def block_scores(
     estimator: Any,
     X: NDArray[np.float32],
-    numbers: NDArray[np.int64] | None,
+    numbers: NDArray[np.int64] | None = None,
     chosen: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
     """Return the log-odds of all events (n,), or of those at some positions (k,), block by block.
@@ -204,29 +202,19 @@ def block_scores(
     Args:
         estimator: a fitted meta-estimator.
         X: (n, p) features, perhaps mapped from a file.
-        numbers: (n,) group numbers where the model is split by them, otherwise None.
+        numbers: (n,) group numbers to append where the model is split by them, otherwise None.
         chosen: (k,) positions of the events to score, None for all.
     """
-    size = X.shape[0] if chosen is None else chosen.size
-    scores = np.empty(size)
-    for first in range(0, size, BLOCK):
-        at = slice(first, first + BLOCK)
-        rows = at if chosen is None else chosen[at]
-        part = None if numbers is None else np.asarray(numbers[rows])
-        scores[at] = estimator.decision_function(with_group(np.asarray(X[rows]), part))
-        if first // BLOCK % _RELEASE == 0:
-            release(X)
-    release(X)
+    rows = np.arange(X.shape[0]) if chosen is None else chosen
+    scores = np.empty(rows.size)
+    for at, block in _blocks(X, rows, numbers):
+        scores[at] = estimator.decision_function(block)
     return scores
 
 
 def mean_log_odds(scores: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Return the mean (n,) of the fold models' scores, added in order so that every event rounds alike."""
-    total = scores[0].copy()
-    for more in scores[1:]:
-        total += more
-    total /= len(scores)
-    return total
+    return sum(scores[1:], start=scores[0]) / len(scores)
 
 
 def load_modules(unit: Unit) -> None:
@@ -305,7 +293,7 @@ def _fit(
     from higgsbench.models import BuildContext
     from higgsbench.models.building import estimator_from_disk
     from higgsbench.models.spec import RowsOnDisk
-    from higgsbench.validation.physical import fit_from_disk
+    from higgsbench.validation.folds import group_index
 
     X, y = workspace.load(unit.matrix), np.asarray(workspace.load("y")[train])
     evaluation = evaluation_weights(y, workspace.load("weight")[train], *unit.totals)
@@ -316,8 +304,9 @@ def _fit(
     else:
         context = BuildContext(unit.seed, unit.threads, unit.columns)
         fit = functools.partial(estimator_from_disk, unit.spec, unit.params, context)
-        numbers = None if group is None else group[train]
-        fit_from_disk(estimator, fit, RowsOnDisk(X, train), y, evaluation, numbers)
+        member = () if group is None else (group_index(group[train], estimator.groups),)
+        estimator.classes_, estimator.n_features_in_ = np.array([0, 1]), X.shape[1] + len(member)
+        estimator.fit_rows(fit, RowsOnDisk(X, train), y, evaluation, *member)
     return time.perf_counter() - begin
 
 

@@ -148,6 +148,5 @@ def without_negative(weight: NDArray[np.float64], policy: str | None) -> tuple[N
         raise ConfigError(
             f"negative_weights: {int(negative.sum())} events have negative weights; choose drop, absolute or zero"
         )
-    if policy == "absolute":
-        return np.abs(weight), np.ones(weight.size, dtype=np.bool_)
-    return np.maximum(weight, 0.0), ~negative if policy == "drop" else np.ones(weight.size, dtype=np.bool_)
+    usable = np.abs(weight) if policy == "absolute" else np.maximum(weight, 0.0)
+    return usable, ~negative if policy == "drop" else np.ones(weight.size, dtype=np.bool_)

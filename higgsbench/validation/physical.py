@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from higgsbench.models.storage import Codec, ModelReader, ModelWriter, Node
 
 LogOddsReader = Callable[[Any, "NDArray[Any]"], "NDArray[Any]"]
-Train = Callable[["NDArray[np.bool_]", "NDArray[np.bool_]", "NDArray[np.float64]"], Any]
-"""Trains a submodel on the events (n,) that are kept, their labels and training weights; returns it fitted."""
-
+Train = Callable[[Training], Any]
+"""Trains a submodel on some events with their training weights; returns it fitted."""
 
 _SCHEMES = ("training_weights", "weighted", "negative_weights")
 
@@ -50,10 +49,12 @@ def is_useful(values: NDArray[Any]) -> bool:
 
 
 class PhysicalBase(FromLogOdds, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # untyped library
-    """What all meta-estimators share: input checks and the probabilities that correspond to the log-odds."""
+    """What all meta-estimators share: checks of their input, and the training of a submodel."""
 
     classes_: NDArray[Any]
     n_features_in_: int
+    estimator: Any
+    weighted: bool
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -78,6 +79,16 @@ class PhysicalBase(FromLogOdds, ClassifierMixin, MetaEstimatorMixin, BaseEstimat
                 raise ValueError(f"the weights of class {label} sum to {total}; both classes need a positive sum")
         return X_, truth, w
 
+    def _train(self, events: Training) -> Any:
+        """Train a clone of the submodel (logistic regression where there is none) on events in memory."""
+        estimator = LogisticRegression() if self.estimator is None else clone(self.estimator)
+        data = events.data
+        if data.columns is not None:
+            X = data.X[np.ix_(data.rows, data.columns)]
+        else:
+            X = data.X if len(data) == len(data.X) else data.X[data.rows]
+        return fit_weighted(estimator, X, events.y.astype(np.int64), events.weight if self.weighted else None)
+
     def _checked_predict(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
         checked: NDArray[Any] = validate_data(
@@ -86,14 +97,10 @@ class PhysicalBase(FromLogOdds, ClassifierMixin, MetaEstimatorMixin, BaseEstimat
         return checked
 
     def column_index(self, column: int | str, parameter: str) -> int:
-        """Return the index of a column among those seen in `fit`.
-
-        Args:
-            column: its index, or its name where `fit` saw a frame.
-            parameter: name of the choice in messages.
+        """Return the index of a column seen in `fit`, given by index or, where that was a frame, by name.
 
         Raises:
-            ModelError: if there is no such column.
+            ModelError: naming the parameter that asks for it, if there is no such column.
         """
         if isinstance(column, str):
             names = list(getattr(self, "feature_names_in_", ()))
@@ -104,14 +111,6 @@ class PhysicalBase(FromLogOdds, ClassifierMixin, MetaEstimatorMixin, BaseEstimat
             raise ModelError(f"{parameter}: index {column} is out of range for {self.n_features_in_} columns")
         return column % self.n_features_in_
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the more probable class of each event, shape (n,).
-
-        In physical normalisation nearly every event is more likely background; a useful selection cuts on
-        `decision_function` (see `higgsbench.best_cut`).
-        """
-        return super().predict(X)
-
 
 class PhysicalClassifier(PhysicalBase):
     """Train on weights made for training, score in physical normalisation.
@@ -119,6 +118,9 @@ class PhysicalClassifier(PhysicalBase):
     The submodel is trained on `training_weights` of mean 1. Its log-odds estimate ln(W_s p(x|s) / W_b p(x|b)) with the
     class sums W of the training weights; subtracting ln(W_s / W_b) and adding ln(N_s / N_b) of the evaluation weights
     gives ln(N_s p(x|s) / N_b p(x|b)) (exact for weights proportional to the evaluation weights within a class).
+
+    `predict` returns the more probable class, which is background for nearly every event; a useful selection cuts on
+    `decision_function` (see `higgsbench.best_cut`).
 
     Args:
         estimator: scikit-learn-compatible binary classifier; logistic regression when None.
@@ -157,20 +159,15 @@ class PhysicalClassifier(PhysicalBase):
             ValueError: for malformed input, a single class or a class whose weights do not sum to a positive number.
         """
         X_, y_, w = self._checked_fit(X, y, sample_weight)
-        estimator = LogisticRegression() if self.estimator is None else clone(self.estimator)
+        self.fit_rows(self._train, RowsOnDisk(X_, np.arange(y_.size)), y_, w)
+        return self
 
-        def train(kept: NDArray[np.bool_], truth: NDArray[np.bool_], weight: NDArray[np.float64]) -> Any:
-            rows = X_ if kept.all() else X_[kept]
-            return fit_weighted(estimator, rows, truth.astype(np.int64), weight if self.weighted else None)
-
-        return self._fit_by(train, y_, w)
-
-    def _fit_by(self, train: Train, y: NDArray[np.bool_], w: NDArray[np.float64]) -> PhysicalClassifier:
+    def fit_rows(self, train: Train, data: RowsOnDisk, y: NDArray[np.bool_], w: NDArray[np.float64]) -> None:
+        """Fit in place on data (n, p), truth (n,) and evaluation weights (n,), in memory or on disk."""
         usable, kept = without_negative(w, self.negative_weights)
         weight = training_weights(y[kept], usable[kept], self.training_weights if self.weighted else "none")
-        self.estimator_ = train(kept, y[kept], weight)
+        self.estimator_ = train(Training(data if kept.all() else data.chosen(np.flatnonzero(kept)), y[kept], weight))
         self.prior_shift_ = log_ratio(class_sums(y, w)) - log_ratio(class_sums(y[kept], weight))
-        return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return ln(N_s p(x|s) / N_b p(x|b)), shape (n,)."""
@@ -192,10 +189,7 @@ class JetSplitClassifier(PhysicalBase):
         keep_group_feature: whether submodels see the group column too.
         prior_correction: whether the group's ln(N_s,group / N_b,group) is added back. Without it the scores of the
             groups are concatenated as they are, which costs discovery power; for comparison only.
-        training_weights: see `PhysicalClassifier`; applied inside each group.
-        weighted: see `PhysicalClassifier`.
-        negative_weights: see `PhysicalClassifier`.
-        log_odds: see `PhysicalClassifier`.
+        training_weights, weighted, negative_weights, log_odds: see `PhysicalClassifier`; applied inside each group.
 
     Attributes:
         submodels_: fitted `PhysicalClassifier` per group.
@@ -234,9 +228,9 @@ class JetSplitClassifier(PhysicalBase):
         values = X[:, self.group_column]
         if np.isnan(values).any():
             raise ModelError("group_feature: the group number is missing in some events")
-        if (values != np.floor(values)).any():
-            broken = values[values != np.floor(values)][0]
-            raise ModelError(f"group_feature: {broken} is not a whole number")
+        broken = values[values != np.floor(values)]
+        if broken.size:
+            raise ModelError(f"group_feature: {broken[0]} is not a whole number")
         return group_index(values.astype(np.int64), self.groups)
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> JetSplitClassifier:
@@ -248,112 +242,63 @@ class JetSplitClassifier(PhysicalBase):
             ValueError: for malformed input.
         """
         X_, y_, w = self._checked_fit(X, y, sample_weight)
+        self.fit_rows(self._train, RowsOnDisk(X_, np.arange(y_.size)), y_, w, self._members(X_))
+        return self
 
-        def useful(rows: NDArray[np.intp]) -> list[bool]:
-            dropped = None if self.keep_group_feature else self.group_column
-            return [column != dropped and is_useful(X_[rows, column]) for column in range(X_.shape[1])]
-
-        def fit(submodel: PhysicalClassifier, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> None:
-            submodel.fit(X_[np.ix_(rows, columns)], y_[rows], w[rows])
-
-        return self._fit_by(useful, fit, self._members(X_), y_, w)
-
-    def _fit_by(
+    def fit_rows(
         self,
-        useful: Callable[[NDArray[np.intp]], Sequence[bool]],
-        fit: Callable[[PhysicalClassifier, NDArray[np.intp], NDArray[np.intp]], None],
-        member: NDArray[np.int64],
+        train: Train,
+        data: RowsOnDisk,
         y: NDArray[np.bool_],
         w: NDArray[np.float64],
-    ) -> JetSplitClassifier:
-        """Fit one submodel per group.
+        member: NDArray[np.int64],
+    ) -> None:
+        """Fit in place on data (n, p), truth (n,), evaluation weights (n,) and positions of the events' groups (n,).
 
-        Args:
-            useful: finds which columns carry information in the events at some positions.
-            fit: fits a submodel on the events at some positions and on some columns.
-            member: (n,) position of each event's group.
-            y: (n,) truth.
-            w: (n,) evaluation weights.
+        Raises:
+            ModelError: if a group lacks a class with positive weight.
         """
         self.submodels_: list[PhysicalClassifier] = []
         self.columns_: list[NDArray[np.intp]] = []
+        dropped = None if self.keep_group_feature else self.group_column
+        candidates = [column for column in range(data.width) if column != dropped]
         schemes = {name: getattr(self, name) for name in (*_SCHEMES, "log_odds")}
         for position, numbers in enumerate(self.groups):
             rows = np.flatnonzero(member == position)
             sums = class_sums(y[rows], w[rows])
             if not min(sums) > 0.0:
                 raise ModelError(f"jet_groups: group {list(numbers)} needs training events of both classes")
-            carrying = np.flatnonzero(useful(rows))
-            columns = carrying if carrying.size else np.zeros(1, dtype=np.intp)
+            carrying = [column for column in candidates if is_useful(data.X[data.rows[rows], column])]
+            columns = np.array(carrying or [0], dtype=np.intp)
             submodel = PhysicalClassifier(self.estimator, **schemes)
-            fit(submodel, rows, columns)
+            submodel.classes_, submodel.n_features_in_ = np.array([0, 1]), columns.size
+            submodel.fit_rows(train, RowsOnDisk(data.X, data.rows[rows], columns), y[rows], w[rows])
             if not self.prior_correction:
                 submodel.prior_shift_ -= log_ratio(sums)
             self.submodels_.append(submodel)
             self.columns_.append(columns)
-        return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return ln(N_s p(x|s) / N_b p(x|b)), shape (n,), on one scale for all groups."""
         X_ = self._checked_predict(X)
-        member = self._members(X_)
         scores = np.empty(X_.shape[0])
+        for submodel, rows, columns in self.parts(X_):
+            scores[rows] = submodel.decision_function(X_[np.ix_(rows, columns)])
+        return scores
+
+    def parts(self, X: NDArray[Any]) -> Iterator[tuple[PhysicalClassifier, NDArray[np.intp], NDArray[np.intp]]]:
+        """Yield the submodels that have events among these (n, p), with the rows and columns that each of them sees."""
+        member = self._members(X)
         for position, (submodel, columns) in enumerate(zip(self.submodels_, self.columns_, strict=True)):
             rows = np.flatnonzero(member == position)
             if rows.size:
-                scores[rows] = submodel.decision_function(X_[np.ix_(rows, columns)])
-        return scores
-
-
-def fit_from_disk(
-    estimator: PhysicalClassifier | JetSplitClassifier,
-    fit: Callable[[Training], Any],
-    data: RowsOnDisk,
-    y: NDArray[np.bool_],
-    weight: NDArray[np.float64],
-    numbers: NDArray[np.int64] | None,
-) -> None:
-    """Fit a meta-estimator in place, as its own `fit` does in memory.
-
-    Args:
-        estimator: global, or split by a group column that is the last one.
-        fit: trains the submodel.
-        data: (n, p) features, without the group column.
-        y: (n,) truth.
-        weight: (n,) evaluation weights.
-        numbers: (n,) group numbers of a split estimator.
-
-    Raises:
-        ConfigError: if an event belongs to no group.
-        ModelError: if a group lacks a class with positive weight.
-    """
-    estimator.classes_, estimator.n_features_in_ = np.array([0, 1]), data.width + (numbers is not None)
-    if isinstance(estimator, PhysicalClassifier):
-
-        def train(kept: NDArray[np.bool_], truth: NDArray[np.bool_], w: NDArray[np.float64]) -> Any:
-            return fit(Training(data if kept.all() else data.chosen(np.flatnonzero(kept)), truth, w))
-
-        estimator._fit_by(train, y, weight)
-        return
-    if numbers is None:
-        raise ValueError("a split estimator needs group numbers")
-
-    def useful(rows: NDArray[np.intp]) -> list[bool]:
-        return [is_useful(data.X[data.rows[rows], column]) for column in range(data.width)]
-
-    def fit_part(submodel: PhysicalClassifier, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> None:
-        part = RowsOnDisk(data.X, data.rows[rows], columns)
-        fit_from_disk(submodel, fit, part, y[rows], weight[rows], None)
-
-    estimator._fit_by(useful, fit_part, group_index(numbers, estimator.groups), y, weight)
+                yield submodel, rows, columns
 
 
 class MetaCodec:
     """Stores a `PhysicalClassifier` (kind `physical`) or a `JetSplitClassifier` (kind `jets`) around its submodels.
 
-    Args:
-        kind: which of the two.
-        log_odds: how the model's record in the registry reads log-odds off the submodel; code is never stored.
+    Code is never stored: how to read log-odds off a submodel comes from the model's record in the registry.
     """
 
     def __init__(self, kind: str, log_odds: LogOddsReader | None) -> None:
@@ -374,31 +319,24 @@ class MetaCodec:
         return {
             **node,
             "group_feature": estimator.group_column,
-            "groups": [[int(number) for number in group] for group in estimator.groups],
-            "columns": [[int(column) for column in columns] for columns in estimator.columns_],
+            "groups": [list(map(int, group)) for group in estimator.groups],
+            "columns": [columns.tolist() for columns in estimator.columns_],
             "submodels": [writer.node(submodel) for submodel in estimator.submodels_],
         }
 
     def load(self, node: Node, reader: ModelReader) -> PhysicalClassifier | JetSplitClassifier:
-        """Rebuild the estimator around its submodels.
-
-        Raises:
-            StoreError: if the shift is not finite, or groups, columns and submodels do not fit together.
-        """
+        """Rebuild the estimator around its submodels; a StoreError says if they do not fit its groups and columns."""
         how = {name: node[name] for name in _SCHEMES} | {"log_odds": self.log_odds if node["reader"] else None}
         estimator: PhysicalClassifier | JetSplitClassifier
         if self.kind == "physical":
             estimator = PhysicalClassifier(**how)
-            estimator.estimator_, estimator.prior_shift_ = (
-                reader.estimator(node["estimator"]),
-                float(node["prior_shift"]),
-            )
+            estimator.estimator_, estimator.prior_shift_ = reader.estimator(node["estimator"]), node["prior_shift"]
             fits = bool(np.isfinite(estimator.prior_shift_))
         else:
-            groups = tuple(tuple(int(number) for number in group) for group in node["groups"])
+            groups = tuple(tuple(map(int, group)) for group in node["groups"])
             estimator = JetSplitClassifier(group_feature=int(node["group_feature"]), groups=groups, **how)
             estimator.submodels_ = [reader.estimator(submodel) for submodel in node["submodels"]]
-            estimator.columns_ = [np.array([int(c) for c in chosen], dtype=np.intp) for chosen in node["columns"]]
+            estimator.columns_ = [np.array(chosen, dtype=np.intp) for chosen in node["columns"]]
             fits = len(groups) == len(estimator.columns_) == len(estimator.submodels_) and not any(
                 ((chosen < 0) | (chosen >= int(node["features"]))).any() for chosen in estimator.columns_
             )

@@ -108,17 +108,15 @@ class StackingEnsemble(PhysicalBase, _BaseComposition):  # type: ignore[misc]  #
         if not named or any(not isinstance(pair, tuple) or len(pair) != 2 for pair in named):
             raise ValueError("estimators: expected a list of (name, classifier) pairs, at least one")
         self._validate_names([name for name, _ in named])
-        return [(name, self._physical(clone(estimator))) for name, estimator in named]
-
-    def _physical(self, estimator: Any) -> Any:
-        last = estimator
-        while isinstance(last, Pipeline):
-            last = last.steps[-1][1]
-        if isinstance(last, PhysicalBase):
-            return estimator
-        return PhysicalClassifier(
-            estimator, training_weights=self.training_weights, negative_weights=self.negative_weights
-        )
+        schemes: dict[str, Any] = {name: getattr(self, name) for name in ("training_weights", "negative_weights")}
+        built = []
+        for name, estimator in named:
+            last = estimator
+            while isinstance(last, Pipeline):
+                last = last.steps[-1][1]
+            member = clone(estimator)
+            built.append((name, member if isinstance(last, PhysicalBase) else PhysicalClassifier(member, **schemes)))
+        return built
 
     def _folds(self, X: NDArray[Any], y: NDArray[np.bool_]) -> NDArray[np.int64]:
         if self.cv < 2:

@@ -73,7 +73,7 @@ class ToyModels(FittedRun):
         self._check(name)
         if self.refit:
             raise StoreError("have seen all training events")
-        return Sum(name, DER_mass_MMC=0.01)
+        return Sum(name, DER_mass_MMC=0.01).scores
 
     def held_out(self, name: str | None = None) -> Any:
         self._check(str(name))

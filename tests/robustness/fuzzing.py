@@ -28,7 +28,7 @@ from higgsbench.events.validate import validate_file
 from higgsbench.leaderboard.board import read_diversity
 from higgsbench.models import get_model
 from higgsbench.runs.plan import chosen_features
-from higgsbench.runs.predictor import open_predictor
+from higgsbench.runs.predictor import FittedRun
 from higgsbench.runs.stored import StoredRun
 from higgsbench.schema import ATLAS_HIGGS
 
@@ -255,7 +255,7 @@ def _models(inputs: Inputs, rng: Random) -> None:
         content.pop("seal", None)
         content["model"]["checksum"] = hashlib.sha256(file.read_bytes()).hexdigest()
         marker.write_text(json.dumps(content))
-        open_predictor(StoredRun(inputs.run))
+        FittedRun(StoredRun(inputs.run)).held_out()
     finally:
         file.write_bytes(before)
         marker.write_text(note)
@@ -278,7 +278,7 @@ def _contend(run: Path) -> None:
 
 
 def _open(run: Path) -> None:
-    open_predictor(StoredRun(run))
+    FittedRun(StoredRun(run)).held_out()
 
 
 TARGETS: dict[str, Target] = {

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -10,6 +11,9 @@ import higgsbench
 from higgsbench import models
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.runs import RunResult
+from higgsbench.runs.run import Silent
+
+Config = Callable[..., Path]
 
 SMALL = """
 data: {{source: file, path: {data}}}
@@ -20,6 +24,34 @@ jet_split: both
 folds: 3
 seed: 5
 """
+
+
+class Notes(Silent):
+    """Keeps the notes of a run, and counts its fits."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.fits = 0
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+    def started(self, row: str, repeat: int, fold: int) -> None:
+        self.fits += 1
+
+
+def scores(result: RunResult, name: str = "scores.parquet") -> pl.DataFrame:
+    return pl.read_parquet(result.folder / name)
+
+
+@pytest.fixture
+def registered(own_models: None) -> Callable[..., None]:
+    """Register models for one test."""
+
+    def register(name: str, build: Callable[..., Any], **more: Any) -> None:
+        higgsbench.register_model(models.ModelSpec(name, build, **more))
+
+    return register
 
 
 @pytest.fixture(autouse=True)

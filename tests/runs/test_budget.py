@@ -19,7 +19,7 @@ from sklearn.base import BaseEstimator
 import higgsbench
 from higgsbench.config.document import format_duration, format_size, parse_duration, parse_size
 from higgsbench.errors import ConfigError
-from higgsbench.models import ModelSpec, get_model
+from higgsbench.models import get_model
 from higgsbench.runs.budget import RowNeed, TimeBudget, fit_to_limit
 from higgsbench.runs.cost import FitCost, makespan
 from higgsbench.runs.unit import Unit
@@ -225,11 +225,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def sleepers(own_models: None) -> None:
+def sleepers(registered: Callable[..., None]) -> None:
     for name, cost in (("quicker", 1.0), ("slower", 10.0), ("deceiver", 1.0)):
-        higgsbench.register_model(
-            ModelSpec(name, lambda params, context: Sleeper(**params), missing=True, cost=cost, rounds=("none",))
-        )
+        registered(name, lambda params, context: Sleeper(**params), missing=True, cost=cost, rounds=("none",))
 
 
 SLEEP = """

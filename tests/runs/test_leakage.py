@@ -11,7 +11,10 @@ import pytest
 
 import higgsbench
 from higgsbench.api import load_run_config
+from higgsbench.metrics import roc_auc
 from higgsbench.runs.plan import load_dataset
+
+from .conftest import scores
 
 BOTH = """
 data: {{path: {data}}}
@@ -50,23 +53,16 @@ def test_a_feature_that_equals_the_label_in_validation_rows_only_does_not_help(
     frame = pl.read_csv(training_only)
     noise = np.random.default_rng(3).integers(0, 2, frame.height)
     planted = np.where(held_out, dataset.y, noise).astype(float)
-    frame.with_columns(pl.Series("PRI_met_sumet", 100.0 + planted)).write_csv(tmp_path / "planted.csv")
-    plain = frame.with_columns(pl.Series("PRI_met_sumet", 100.0 + noise))
-    plain.write_csv(tmp_path / "plain.csv")
-    results = {
-        name: higgsbench.run(config(BOTH), data=tmp_path / f"{name}.csv", output=tmp_path / name, jobs=1)
-        for name in ("planted", "plain")
-    }
     auc = {}
-    for name, result in results.items():
-        scores = pl.read_parquet(result.folder / "scores.parquet").filter(pl.col("fold") == 0)
-        from higgsbench.metrics import roc_auc
-
-        for column in ("score:xgboost", "score:stack"):
-            found = roc_auc(scores["signal"].to_numpy(), scores[column].to_numpy(), scores["weight"].to_numpy())
-            auc[name, column] = found
-    for column in ("score:xgboost", "score:stack"):
-        assert auc["planted", column].value < auc["plain", column].value + 3.0 * auc["plain", column].se
+    for name, column in (("planted", planted), ("plain", noise)):
+        file = tmp_path / f"{name}.csv"
+        frame.with_columns(pl.Series("PRI_met_sumet", 100.0 + column)).write_csv(file)
+        result = higgsbench.run(config(BOTH), data=file, output=tmp_path / name, jobs=1)
+        found = scores(result).filter(pl.col("fold") == 0)
+        for row in ("score:xgboost", "score:stack"):
+            auc[name, row] = roc_auc(found["signal"].to_numpy(), found[row].to_numpy(), found["weight"].to_numpy())
+    for row in ("score:xgboost", "score:stack"):
+        assert auc["planted", row].value < auc["plain", row].value + 3.0 * auc["plain", row].se
 
 
 @pytest.mark.parametrize("column", ["Weight", "Label", "EventId", "KaggleSet", "KaggleWeight"])

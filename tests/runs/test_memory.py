@@ -22,7 +22,7 @@ from higgsbench.events import cache, read
 from higgsbench.models import building as device
 from higgsbench.runs import RunResult, budget, cost, unit
 from higgsbench.runs.plan import Dataset, Plan, load_dataset, make_plan
-from tests.runs.engines.conftest import Notes
+from tests.runs.conftest import Notes
 
 Config = Callable[..., Path]
 

@@ -12,9 +12,12 @@ import pytest
 
 import higgsbench
 from higgsbench.api import load_run_config
+from higgsbench.config.document import parse_yaml
 from higgsbench.errors import HiggsbenchError
 from higgsbench.runs.plan import load_dataset, make_plan
 from higgsbench.schema import UCI_HIGGS
+
+from .conftest import scores
 
 MODELS = "models: [{model: logistic, preset: quick}, {model: lightgbm, params: {n_estimators: 20}}]\nfolds: 2\n"
 EVENTS = 1200
@@ -69,12 +72,12 @@ data:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Callable[..., Path]:
-    def write(frame: pl.DataFrame | None = None, more: str = "", split: str = "both") -> Path:
+    def write(frame: pl.DataFrame | None = None, more: str = "") -> Path:
         path = tmp_path / "own.csv"
         (table() if frame is None else frame).write_csv(path)
         config = tmp_path / "own.yaml"
         indented = "\n".join(f"    {line}" for line in more.splitlines())
-        config.write_text(OWN.format(path=path, more=indented) + MODELS + f"jet_split: {split}\n")
+        config.write_text(OWN.format(path=path, more=indented) + MODELS + "jet_split: both\n")
         return config
 
     return write
@@ -82,17 +85,13 @@ def own(tmp_path: Path) -> Callable[..., Path]:
 
 class TestUCI:
     def test_run(self, uci: Path, tmp_path: Path) -> None:
-        config = tmp_path / "uci.yaml"
-        config.write_text(f"data: {{path: {uci}, schema: uci-higgs}}\n" + MODELS)
-        result = higgsbench.run(config, output=tmp_path, jobs=1)
+        data = {"path": str(uci), "schema": "uci-higgs"}
+        result = higgsbench.run({**parse_yaml(MODELS, "x").value, "data": data}, output=tmp_path, jobs=1)
         assert all(row["status"] == "ok" and row["auc"] > 0.6 for row in result.rows)
-        frame = pl.read_parquet(result.folder / "scores.parquet")
+        frame = scores(result)
         assert frame["weight"].unique().to_list() == pytest.approx([1.0])
         assert frame["EventId"].to_list() == list(range(EVENTS))
-
-    def test_there_is_nothing_to_split_by(self, uci: Path, tmp_path: Path) -> None:
-        config = tmp_path / "uci.yaml"
-        config.write_text(f"data: {{path: {uci}, schema: uci-higgs}}\njet_split: groups\n" + MODELS)
+        config = {"models": ["logistic"], "jet_split": "groups", "data": data}
         with pytest.raises(HiggsbenchError, match="needs a group column, which the layout uci-higgs lacks"):
             higgsbench.run(config, output=tmp_path, jobs=1)
 
@@ -119,7 +118,7 @@ class TestOwn:
         result = higgsbench.run(own(), output=tmp_path, jobs=1)
         assert [r["variant"] for r in result.rows] == ["global", "jets", "global", "jets", "nonnegative"]
         assert all(row["status"] == "ok" and row["auc"] > 0.6 for row in result.rows)
-        frame = pl.read_parquet(result.folder / "scores.parquet")
+        frame = scores(result)
         expected = table().group_by("kind").agg(pl.col("w").sum())
         totals = dict(expected.iter_rows())
         assert frame.filter("signal")["weight"].sum() == pytest.approx(totals["sig"])
@@ -127,31 +126,19 @@ class TestOwn:
 
     def test_totals_of_ones_own(self, own: Callable[..., Path], tmp_path: Path) -> None:
         result = higgsbench.run(own(more="n_s: 120.0\nn_b: 45000"), output=tmp_path, jobs=1)
-        weight = pl.read_parquet(result.folder / "scores.parquet").filter("signal")["weight"]
+        weight = scores(result).filter("signal")["weight"]
         assert weight.sum() == pytest.approx(120.0)
 
-    @pytest.mark.parametrize("policy", ["drop", "absolute", "zero"])
-    def test_negative_weights(self, own: Callable[..., Path], tmp_path: Path, policy: str) -> None:
-        config = own(table(negative=0.15), more=f"negative_weights: {policy}")
-        result = higgsbench.run(config, output=tmp_path, jobs=1)
-        frame = pl.read_parquet(result.folder / "scores.parquet")
-        assert (frame["weight"] < 0).sum() > 100
-        assert all(row["status"] == "ok" and np.isfinite(row["ams_cv"]) and row["ams_cv_se"] > 0 for row in result.rows)
-        assert all(row["auc"] > 0.6 for row in result.rows)
-
-    def test_policies_train_differently(self, own: Callable[..., Path], tmp_path: Path) -> None:
-        frame = table(negative=0.15)
-        scores = []
-        for policy in ("drop", "absolute"):
-            result = higgsbench.run(own(frame, more=f"negative_weights: {policy}"), output=tmp_path, jobs=1)
-            scores.append(pl.read_parquet(result.folder / "scores.parquet")["score:lightgbm"])
-        assert not scores[0].equals(scores[1])
-
-    def test_negative_weights_are_refused_where_the_schema_does_not_say_so(
-        self, own: Callable[..., Path], tmp_path: Path
-    ) -> None:
-        with pytest.raises(HiggsbenchError, match=r"column w: found .*, expected a positive weight"):
-            higgsbench.run(own(table(negative=0.15)), output=tmp_path, jobs=1)
+    def test_negative_weights(self, own: Callable[..., Path], tmp_path: Path) -> None:
+        found = []
+        for policy in ("drop", "absolute", "zero"):
+            config = own(table(negative=0.15), more=f"negative_weights: {policy}")
+            result = higgsbench.run(config, output=tmp_path, jobs=1)
+            assert all(row["auc"] > 0.6 and np.isfinite(row["ams_cv"]) and row["ams_cv_se"] > 0 for row in result.rows)
+            frame = scores(result)
+            assert (frame["weight"] < 0).sum() > 100
+            found.append(frame["score:lightgbm"])
+        assert not found[0].equals(found[1])
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -170,12 +157,6 @@ class TestOwn:
         settings = [f"data.schema.{key}={value if value is not None else 'null'}" for key, value in change.items()]
         with pytest.raises(HiggsbenchError, match=message):
             higgsbench.run(own(), output=tmp_path, jobs=1, settings=settings)
-
-    def test_a_simulated_source_has_its_own_layout(self, tmp_path: Path) -> None:
-        config = tmp_path / "bad.yaml"
-        config.write_text("data: {source: simulated, schema: uci-higgs}\n" + MODELS)
-        with pytest.raises(HiggsbenchError, match="`schema` belongs to `source: file`"):
-            higgsbench.run(config, output=tmp_path, jobs=1)
 
 
 def test_a_preset_s_features_give_way_to_the_columns_of_another_layout(own: Callable[..., Path]) -> None:

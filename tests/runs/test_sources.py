@@ -10,13 +10,14 @@ import pytest
 
 import higgsbench
 from higgsbench.config import load_config
-from higgsbench.errors import ConfigError, DataError, HiggsbenchError
+from higgsbench.errors import ConfigError, HiggsbenchError
 from higgsbench.events.formats import write_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.runs import find_run
 from higgsbench.runs.plan import load_dataset
-from higgsbench.runs.run import Silent
 from higgsbench.validation import fold_assignments
+
+from .conftest import Notes
 
 MODELS = "models: [{model: logistic, preset: quick}]\nfolds: 2\n"
 
@@ -52,17 +53,12 @@ def test_options_of_the_simulation(tmp_path: Path) -> None:
         ("{source: simulated, path: a.csv}", "`path` belongs to `source: file`"),
         ("{source: file, events: 10}", "`events` belongs to `source: simulated`"),
         ("{source: somewhere}", "'file', 'simulated' or 'opendata'"),
+        ("{source: simulated, schema: uci-higgs}", "`schema` belongs to `source: file`"),
     ],
 )
 def test_sources_that_cannot_be(tmp_path: Path, data: str, message: str) -> None:
     with pytest.raises(HiggsbenchError, match=message):
         higgsbench.run(written(tmp_path, data), output=tmp_path, jobs=1)
-
-
-def test_opendata_says_how_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path / "empty"))
-    with pytest.raises(DataError, match="higgsbench data fetch"):
-        higgsbench.run(written(tmp_path, "{source: opendata}"), output=tmp_path, jobs=1)
 
 
 def test_toys_never_rank_beside_real_events(tmp_path: Path) -> None:
@@ -94,27 +90,25 @@ def test_folds_do_not_depend_on_the_order_of_the_rows(tmp_path: Path, ending: st
     toys = pl.read_csv(write_simulated(SimulationSettings(events=900, seed=9), tmp_path / "toys.csv"))
     folds = []
     for name, frame in (
-        ("sorted", toys.sort("EventId")),
         ("shuffled", toys.sample(fraction=1.0, shuffle=True, seed=1)),
+        ("sorted", toys.sort("EventId")),
     ):
         file = write_events(frame, tmp_path / f"{name}.{ending}")
         dataset = load_dataset(load_config({"data": {"path": str(file)}, "models": ["logistic"], "folds": 3}).config)
         folds.append(dict(zip(dataset.train.event_id.tolist(), dataset.fold[0].tolist(), strict=True)))
-        if name == "sorted":  # the folds of earlier versions
-            expected = fold_assignments(dataset.y, dataset.group, 3, 1, 42)
-            assert np.array_equal(dataset.fold, expected)
     assert folds[0] == folds[1]
+    assert np.array_equal(dataset.fold, fold_assignments(dataset.y, dataset.group, 3, 1, 42))
 
 
 def test_a_jet_group_of_one_class_costs_the_split_rows_before_any_fit(tmp_path: Path) -> None:
     toys = pl.read_csv(write_simulated(SimulationSettings(events=900, seed=9), tmp_path / "toys.csv"))
     file = tmp_path / "one_class.csv"
     toys.filter((pl.col("PRI_jet_num") != 1) | (pl.col("Label") == "b")).write_csv(file)
-    heard = Heard()
+    heard = Notes()
     config = {"data": {"path": str(file)}, "models": [{"model": "logistic", "preset": "quick"}], "folds": 2}
     found = higgsbench.run({**config, "jet_split": "both"}, output=tmp_path / "out", jobs=1, listener=heard)
     assert [(row["name"], row["status"]) for row in found.rows] == [("logistic", "ok"), ("logistic [jets]", "failed")]
-    (note,) = (text for text in heard.notes if "jet_groups" in text)
+    (note,) = (text for text in heard.lines if "jet_groups" in text)
     assert note.startswith("jet_groups: group [1] has no signal events")
     assert note.endswith("not trained: logistic [jets]")
     assert heard.fits == found.trained == 2
@@ -132,18 +126,6 @@ def test_a_jet_group_that_one_fold_holds_alone_is_found_too(tmp_path: Path) -> N
     config = {"data": {"path": str(tmp_path / "rare.csv")}, "models": ["logistic"], "folds": 2, "jet_split": "groups"}
     with pytest.raises(ConfigError, match=r"group \[1\] has no signal events of positive total weight without fold"):
         higgsbench.run(config, output=tmp_path / "out", jobs=1)
-
-
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.fits = 0
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def started(self, row: str, repeat: int, fold: int) -> None:
-        self.fits += 1
 
 
 def test_a_result_holds_when_the_working_folder_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

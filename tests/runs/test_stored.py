@@ -58,8 +58,7 @@ def test_everything_can_be_asked(made: RunResult) -> None:
     assert np.array_equal(run.fold.ravel(), frame["fold"].to_numpy())
     assert set(run.score_table) == {row.name for row in run.rows}
     assert run.test_event_id is not None
-    assert row.test_scores is not None
-    assert row.test_scores.size == run.test_event_id.size
+    assert run.test_score_table[row.name].size == run.test_event_id.size
     assert row.truth.rule == row.cut.rule == "smooth"
     assert row.cut.threshold == row.record["threshold"]
     assert run.totals == pytest.approx((run.weight[run.y].sum(), run.weight[~run.y].sum()))
@@ -117,7 +116,7 @@ def test_a_run_of_an_older_version_is_refused_by_that_version(copy: Path) -> Non
     ("name", "ask"),
     [
         ("scores.parquet", lambda run: run.row("lightgbm").scores),
-        ("test_scores.parquet", lambda run: run.row("lightgbm").test_scores),
+        ("test_scores.parquet", lambda run: run.test_score_table),
         ("stack.json", lambda run: run.stack),
         ("config.yaml", lambda run: run.configuration),
         ("environment.json", lambda run: run.environment),

@@ -20,35 +20,12 @@ def toy(n: int = 2000) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     return rng.random(n) < 0.34, rng.choice(3, n, p=[0.4, 0.3, 0.3]).astype(np.int64)
 
 
-def test_event_ids_of_folds_never_overlap() -> None:
-    y, strata = toy()
-    ids = np.random.default_rng(1).permutation(10**6)[: y.size]
-    for fold in fold_assignments(y, strata, 5, 3, 42):
-        parts = [set(ids[fold == k].tolist()) for k in range(5)]
-        assert set().union(*parts) == set(ids.tolist())
-        assert sum(map(len, parts)) == y.size
-        for k in range(5):
-            assert not parts[k] & set(ids[fold != k].tolist())
-
-
-def test_every_stratum_is_spread_evenly() -> None:
-    y, strata = toy()
-    for fold in fold_assignments(y, strata, 5, 2, 7):
-        for label in (True, False):
-            for group in range(3):
-                members = fold[(y == label) & (strata == group)]
-                counts = np.bincount(members, minlength=5)
-                assert counts.max() - counts.min() <= 1
-
-
 def test_same_seed_same_folds_and_repeats_differ() -> None:
     y, strata = toy()
     a = fold_assignments(y, strata, 5, 2, 42)
     np.testing.assert_array_equal(a, fold_assignments(y, strata, 5, 2, 42))
-    assert a.shape == (2, y.size)
-    assert (a[0] != a[1]).any()
     np.testing.assert_array_equal(a[1], fold_assignments(y, strata, 5, 1, 43)[0])
-    assert (a[0] != fold_assignments(y, strata, 5, 1, 1)[0]).any()
+    assert (a[0] != a[1]).any()
 
 
 @pytest.mark.parametrize(("n", "folds", "seed"), [(40, 2, 0), (203, 3, 11), (2000, 5, 42)])
@@ -72,13 +49,6 @@ def test_folds_depend_on_the_events_and_not_on_their_order() -> None:
     np.testing.assert_array_equal(sorted_, fold_assignments(y, strata, 5, 2, 42))
     rows = rng.permutation(y.size)
     np.testing.assert_array_equal(fold_assignments(y[rows], strata[rows], 5, 2, 42, ids[rows]), sorted_[:, rows])
-
-
-def test_a_rare_stratum_does_not_stop_the_folds() -> None:
-    y, strata = toy(200)
-    strata[:2] = 9
-    fold = fold_assignments(y, strata, 5, 1, 0)[0]
-    assert sorted(set(fold.tolist())) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("signal", "background", "name"), [(4, 50, "signal"), (50, 4, "background")])
@@ -113,11 +83,13 @@ def test_training_weights_have_mean_one(scheme: str, events: list[tuple[bool, fl
         np.testing.assert_allclose((out / w)[~y], (out / w)[~y][0])
 
 
-def test_unknown_training_weights_are_refused() -> None:
-    with pytest.raises(ConfigError, match="training_weights: 'even' is not one of balanced, sqrt_balanced"):
-        training_weights(np.array([True, False]), np.ones(2), "even")
-
-
-def test_balancing_needs_weight_in_both_classes() -> None:
-    with pytest.raises(ConfigError, match="positive sum"):
-        training_weights(np.array([True, False]), np.array([0.0, 1.0]), "balanced")
+@pytest.mark.parametrize(
+    ("weight", "scheme", "message"),
+    [
+        ([1.0, 1.0], "even", "training_weights: 'even' is not one of balanced, sqrt_balanced"),
+        ([0.0, 1.0], "balanced", "positive sum"),
+    ],
+)
+def test_training_weights_that_cannot_be(weight: list[float], scheme: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        training_weights(np.array([True, False]), np.array(weight), scheme)

@@ -9,18 +9,8 @@ import pytest
 
 import higgsbench
 from higgsbench.models import BuildContext, ModelSpec
-from higgsbench.runs.run import Silent
+from tests.runs.conftest import Notes
 from tests.runs.engines import misbehaving
-
-
-class Notes(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture
