@@ -5,21 +5,6 @@ from __future__ import annotations
 import math
 
 
-def mean(x: list[float], w: list[float]) -> float:
-    return math.fsum(a * b for a, b in zip(x, w, strict=True)) / math.fsum(w)
-
-
-def std(x: list[float], w: list[float]) -> float:
-    m = mean(x, w)
-    return math.sqrt(math.fsum(b * (a - m) ** 2 for a, b in zip(x, w, strict=True)) / math.fsum(w))
-
-
-def correlation(x: list[float], y: list[float], w: list[float]) -> float:
-    mx, my = mean(x, w), mean(y, w)
-    total = math.fsum(c * (a - mx) * (b - my) for a, b, c in zip(x, y, w, strict=True))
-    return total / math.fsum(w) / (std(x, w) * std(y, w))
-
-
 def ks(x: list[float], v: list[float], y: list[float], w: list[float]) -> float:
     worst = 0.0
     for t in set(x) | set(y):

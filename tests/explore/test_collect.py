@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
 from collections.abc import Callable
 from functools import partial
@@ -42,8 +41,8 @@ class TestToy:
             for summary in feature.classes:
                 x, w = lists(described(toy[1], summary.label, feature.name), feature.name, "w")
                 assert summary.present == len(x)
-                assert summary.mean == pytest.approx(reference.mean(x, w), rel=1e-9, abs=1e-12)
-                assert summary.std == pytest.approx(reference.std(x, w), rel=1e-9)
+                assert summary.mean == pytest.approx(np.average(x, weights=w), rel=1e-9, abs=1e-12)
+                assert summary.std == pytest.approx(np.cov(x, aweights=w, bias=True) ** 0.5, rel=1e-9)
                 assert (summary.minimum, summary.maximum) == (min(x), max(x))
                 bars = summary.histogram
                 for found, weights in ((bars.values, np.array(w)), (bars.variances, np.array(w) ** 2)):
@@ -55,7 +54,8 @@ class TestToy:
     def test_correlations_use_the_events_that_have_both(self, toy: Toy, toy_found: Exploration) -> None:
         for part in toy_found.correlations:
             x, y, w = lists(described(toy[1], part.label, "y"), "x", "y", "w")
-            assert part.matrix[0][1] == pytest.approx(reference.correlation(x, y, w), rel=1e-9)
+            (xx, xy), (_, yy) = np.cov(x, y, aweights=w)
+            assert part.matrix[0][1] == pytest.approx(xy / (xx * yy) ** 0.5, rel=1e-9)
             assert part.matrix[1][0] == part.matrix[0][1]
             assert part.matrix[0][0] == pytest.approx(1.0)
 
@@ -117,13 +117,6 @@ class TestToy:
                 assert a.mean == pytest.approx(b.mean, rel=1e-9, abs=1e-9)
                 assert a.quantiles == pytest.approx(b.quantiles, abs=0.1)
             assert ours.auc == pytest.approx(theirs.auc, abs=(ours.auc_binning or 0.0) + 1e-9)
-
-    def test_zipped_text_and_parquet_give_the_same(self, toy: Toy, toy_found: Exploration, tmp_path: Path) -> None:
-        zipped, parquet = tmp_path / "toy.csv.gz", tmp_path / "toy.parquet"
-        zipped.write_bytes(gzip.compress(toy[0].read_bytes()))
-        toy[1].write_parquet(parquet)
-        for path in (zipped, parquet):
-            assert {**explore(path, schema=TOY).to_dict(), "source": toy_found.source} == toy_found.to_dict()
 
     def test_split_study_is_the_ams_of_its_numbers(self, toy: Toy, toy_found: Exploration) -> None:
         study, frame = toy_found.split, described(toy[1])

@@ -74,9 +74,8 @@ def test_a_lepton_in_line_with_the_tau_leaves_the_side_to_the_next(two_jets: pl.
 def test_all_in_line_but_a_jet(two_jets: pl.DataFrame) -> None:
     line = {"PRI_tau_phi": 0.5, "PRI_lep_phi": 0.5, "PRI_met_phi": 0.5, "PRI_jet_leading_phi": 0.5}
     for side in (1, -1):
-        assert changed("canonical", two_jets, **line, PRI_jet_subleading_phi=0.5 + side)[
-            "jet2_phi_can"
-        ] == pytest.approx(1.0)
+        found = changed("canonical", two_jets, **line, PRI_jet_subleading_phi=0.5 + side)
+        assert found["jet2_phi_can"] == pytest.approx(1.0)
     nothing_left = changed("canonical", two_jets, **line, PRI_jet_subleading_phi=None)
     assert nothing_left["jet2_phi_can"] is None
     assert nothing_left["met_phi_can"] == 0
@@ -88,10 +87,8 @@ def test_a_tau_at_zero_eta_leaves_the_axis_to_the_lepton(two_jets: pl.DataFrame)
         assert found["tau_eta_can"] == 0
         assert found["lep_eta_can"] == pytest.approx(0.7)
         assert found["jet1_eta_can"] == pytest.approx(-2.0)
-    central = changed(
-        "canonical", two_jets, PRI_tau_eta=0.0, PRI_lep_eta=-0.0, PRI_jet_leading_eta=None, PRI_jet_subleading_eta=None
-    )
-    assert central["lep_eta_can"] == 0
+    central = {"PRI_tau_eta": 0.0, "PRI_lep_eta": -0.0, "PRI_jet_leading_eta": None, "PRI_jet_subleading_eta": None}
+    assert changed("canonical", two_jets, **central)["lep_eta_can"] == 0
 
 
 def test_angles_as_the_file_rounds_them(two_jets: pl.DataFrame) -> None:

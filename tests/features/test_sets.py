@@ -86,18 +86,16 @@ def test_matrix_has_nan_where_a_value_is_missing() -> None:
 
 
 def test_digest_names_columns_and_order() -> None:
-    a, b, c = (
-        resolve_features(ATLAS_HIGGS, columns=list(c)).digest for c in (FEATURES[:2], FEATURES[1::-1], FEATURES[:3])
-    )
+    choices = (FEATURES[:2], FEATURES[1::-1], FEATURES[:3])
+    a, b, c = (resolve_features(ATLAS_HIGGS, columns=list(columns)).digest for columns in choices)
     assert len({a, b, c}) == 3
     assert a == resolve_features(ATLAS_HIGGS, drop=list(FEATURES[2:])).digest
 
 
 @pytest.mark.parametrize("name", ["canonical", "physics", "momenta"])
 def test_the_columns_that_a_layout_lacks_are_named(name: str) -> None:
-    with pytest.raises(
-        ConfigError, match=rf"set '{name}' needs columns that the layout uci-higgs lacks: .*PRI_tau_eta"
-    ):
+    lacks = rf"set '{name}' needs columns that the layout uci-higgs lacks: .*PRI_tau_eta"
+    with pytest.raises(ConfigError, match=lacks):
         resolve_features(UCI_HIGGS, name=name)
     smaller = dataclasses.replace(ATLAS_HIGGS, name="mine", features=tuple(f for f in FEATURES if f != "PRI_met_phi"))
     with pytest.raises(ConfigError, match=r"the layout mine lacks: PRI_met_phi$"):
