@@ -115,15 +115,12 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             kind, optional = kinds()[name]
             name, values = ("run", given) if name == "runs" else (name, (given,))
             for value in values:
-                if not (kind.holds(value) or (optional and value is None)):
-                    raise _refusal(f"{function.__name__}: {name}", kind.words, value)
+                if kind.holds(value) or (optional and value is None):
+                    continue
+                what = "nothing" if value is None else f"a {type(value).__name__}"
+                hint = f"; write [{value!r}]" if isinstance(value, str) and kind.words == _NAMES else ""
+                got = f"{str(value)[:60]!r} ({what}){hint}"
+                raise ConfigError(f"{function.__name__}: {name}: expected {kind.words}, got {got}")
         return function(*args, **kwargs)
 
     return call
-
-
-def _refusal(place: str, words: str, value: Any) -> ConfigError:
-    """Say what an argument may be and what it is."""
-    what = "nothing" if value is None else f"a {type(value).__name__}"
-    hint = f"; write [{value!r}]" if isinstance(value, str) and words == _NAMES else ""
-    return ConfigError(f"{place}: expected {words}, got {str(value)[:60]!r} ({what}){hint}")

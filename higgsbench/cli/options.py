@@ -59,12 +59,10 @@ class Command(click.Command):
 
         from higgsbench.errors import HiggsbenchWarning
 
-        def tell(word: str, text: str) -> None:
-            click.echo(f"{word}: {one_line(text)}", err=True)
-
         class Notes(logging.Handler):
             def emit(self, record: logging.LogRecord) -> None:
-                tell("Note" if record.levelno < logging.WARNING else "Warning", record.getMessage())
+                word = "Note" if record.levelno < logging.WARNING else "Warning"
+                click.echo(f"{word}: {one_line(record.getMessage())}", err=True)
 
         log, notes = logging.getLogger("higgsbench"), Notes(logging.INFO)
         level = log.level
@@ -75,7 +73,7 @@ class Command(click.Command):
 
             def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
                 if issubclass(category, HiggsbenchWarning):
-                    tell("Warning", str(message))
+                    log.warning(str(message))
                 else:
                     other(message, category, *rest, **more)
 

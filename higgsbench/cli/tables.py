@@ -250,13 +250,9 @@ def _model(spec: ModelSpec, preset: str | None) -> dict[str, Any]:
         installed = "yes"
     except ModelError:
         installed = f"pip install 'higgsbench[{spec.extra}]'" if spec.extra else "no"
-    row = {
-        "name": spec.name,
-        "description": spec.description,
-        "installed": installed,
-        "sample_weight": spec.sample_weight,
-        "missing": "native" if spec.missing else "imputed",
-    }
+    missing = "native" if spec.missing else "imputed"
+    row = {"name": spec.name, "description": spec.description, "installed": installed,
+           "sample_weight": spec.sample_weight, "missing": missing}  # fmt: skip
     if preset is None:
         return row
     found = spec.preset(preset)
