@@ -111,8 +111,7 @@ class FlaggedMedians(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         X_ = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=False)
         out = np.empty((X_.shape[0], X_.shape[1] + self.flagged_.size), dtype=X_.dtype)
         for source, target, median in zip(X_.T, out.T, self.medians_, strict=False):
-            np.copyto(target, source)
-            np.copyto(target, median, where=np.isnan(source))
+            target[:] = np.where(np.isnan(source), median, source)
         for at, flagged in enumerate(self.flagged_, start=X_.shape[1]):
             out[:, at] = np.isnan(X_[:, flagged])
         return out

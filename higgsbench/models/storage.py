@@ -254,8 +254,7 @@ def read_model(file: Path, codecs: Sequence[Codec], threads: int = 1) -> Any:
 def _contents(file: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-        names = [entry.filename for entry in entries]
-        for name in names:
+        for name in archive.namelist():
             if name != _MANIFEST and not _PART_NAME.fullmatch(name):
                 raise StoreError(f"it has an entry named {name[:60]!r}, which higgsbench never writes")
         size, packed = (sum(getattr(entry, key) for entry in entries) for key in ("file_size", "compress_size"))
@@ -263,4 +262,4 @@ def _contents(file: Path) -> dict[str, bytes]:
             raise StoreError("it unpacks to more than 4 GiB")
         if size > max(_HARMLESS, _MOST_TIMES * packed):
             raise StoreError(f"it unpacks to more than {_MOST_TIMES} times its size")
-        return {name: archive.read(name) for name in names}
+        return {name: archive.read(name) for name in archive.namelist()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import subprocess
 import sys
@@ -159,17 +158,6 @@ def test_extreme_events_are_scored_like_the_last_known(fitted: PackedMLPClassifi
     far, farther = X.copy(), X.copy()
     far[:, 1], farther[:, 1] = 1e4, 1e30
     np.testing.assert_array_equal(fitted.decision_function(far), fitted.decision_function(farther))
-
-
-def test_state_is_plain_and_brings_the_model_back(fitted: PackedMLPClassifier, tmp_path: Path) -> None:
-    X, _ = problem(seed=3)
-    arrays, parameters = fitted.state()
-    np.savez(tmp_path / "arrays.npz", **arrays)  # type: ignore[arg-type]
-    with np.load(tmp_path / "arrays.npz", allow_pickle=False) as stored:
-        again = PackedMLPClassifier.from_state(dict(stored), json.loads(json.dumps(parameters)))
-    np.testing.assert_array_equal(again.decision_function(X), fitted.decision_function(X))
-    np.testing.assert_array_equal(again.classes_, fitted.classes_)
-    assert again.get_params() == {**fitted.get_params(), "hidden_layer_sizes": [8, 6]}
 
 
 WITHOUT_TORCH = """
