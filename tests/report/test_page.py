@@ -94,10 +94,11 @@ def test_the_same_figure_gives_the_same_picture() -> None:
     assert "onerror" not in once().replace("<!--", "").split("<defs>")[0]
 
 
-def test_runs_without_held_out_events(make: Make) -> None:
-    text = draw(make(test=False))
+def test_runs_of_one_row_without_held_out_events(make: Make) -> None:
+    text = draw(make(test=False, change=lambda content: content.update(rows=content["rows"][:1])))
     assert "The run has no held-out events to overlay." in text
     assert "held out: KS" not in text
+    assert "Average ranks" not in text
 
 
 def test_a_run_whose_data_are_gone_says_so_until_they_are_named(make: Make, tmp_path: Path, toys: Path) -> None:
@@ -110,15 +111,10 @@ def test_a_run_whose_data_are_gone_says_so_until_they_are_named(make: Make, tmp_
     assert "Where the selected events lie" in draw(folder, data=toys)
     with pytest.raises(HiggsbenchError, match=r"other\.csv"):
         draw(folder, data=tmp_path / "other.csv")
-
-
-def test_data_that_changed_are_not_drawn(make: Make, tmp_path: Path, toys: Path) -> None:
-    changed = tmp_path / "changed.csv"
-    pl.read_csv(toys).with_columns(pl.col("DER_mass_vis") + 1.0).write_csv(changed)
-    folder = make(data=changed)
-    found = reload_events(find_run(folder))
-    assert found.train is None
-    assert "other values, than the run saw" in found.notes[0]
+    pl.read_csv(toys).with_columns(pl.col("DER_mass_vis") + 1.0).write_csv(tmp_path / "gone.csv")
+    changed = reload_events(find_run(folder))
+    assert changed.train is None
+    assert "other values, than the run saw" in changed.notes[0]
 
 
 def test_events_are_those_of_the_scores(make: Make, toys: Path) -> None:
@@ -166,8 +162,6 @@ def test_average_ranks_are_those_of_a_comparison(make: Make) -> None:
     text = draw(folder)
     assert f"Average ranks by weighted AUC: {words}." in text
     assert "higgsbench compare shows" in text
-    single = make("single", change=lambda content: content.update(rows=content["rows"][:1]))
-    assert "Average ranks" not in draw(single)
 
 
 def test_only_the_best_rows_get_figures_of_their_own(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,14 +191,6 @@ def test_figures_as_files(tmp_path: Path) -> None:
         Pictures(tmp_path / "plain")
 
 
-def test_the_page_names_its_figures(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pictures, "_write", lambda self, folder, stem, figure: None)
-    pictures = Pictures(tmp_path / "figures")
-    draw(make(), pictures)
-    assert len(pictures.names) == 20
-    assert {"ams-alpha", "scores-alpha-jets", "calibration-stack", "roc", "selected-der-mass-mmc"} < {*pictures.names}
-
-
 def test_a_new_metric_gets_its_panels(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: dict[str, Any] = {}
 
@@ -220,6 +206,8 @@ def test_a_new_metric_gets_its_panels(make: Make, monkeypatch: pytest.MonkeyPatc
     metric = replace(METRICS["auc"], name="purity", key="purity", heading="purity of the selection")
     monkeypatch.setitem(METRICS, "purity", metric)
     draw(make(change=measured), Seen())
+    named = {"ams-alpha", "scores-alpha [jets]", "calibration-stack", "roc", "selected-DER_mass_MMC"}
+    assert (len(drawn), named < {*drawn}) == (21, True)
     for name, label in (("leaderboard", "get_xlabel"), ("cost", "get_ylabel")):
         labels = [getattr(ax, label)() for ax in drawn[name].axes]
         assert labels == ["AMS [standard deviations]", "weighted AUC", "purity of the selection"]
