@@ -234,13 +234,6 @@ class DataConfig(Strict):
         """How training treats events of negative weight, None where the layout allows none."""
         return None if isinstance(self.layout, str) else self.layout.negative_weights
 
-    @field_validator("path", "test")
-    @classmethod
-    def _named(cls, value: str | None) -> str | None:
-        if value == "":
-            raise problem("the file name is empty")
-        return value
-
     @field_validator("mix", "set_proportions")
     @classmethod
     def _known_to_the_simulation(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
@@ -255,6 +248,9 @@ class DataConfig(Strict):
 
     @model_validator(mode="after")
     def _fitting_the_source(self) -> DataConfig:
+        for key in ("path", "test"):
+            if getattr(self, key) == "":
+                raise problem("the file name is empty", key)
         for key in ("events", "seed", "mix", "higgs_mass", "luminosity", "set_proportions", "shifts"):
             if getattr(self, key) not in (None, {}) and self.source != "simulated":
                 raise problem(f"`{key}` belongs to `source: simulated`, the source is {self.source}", key)

@@ -111,9 +111,9 @@ class Search:
         if len(self.journal.records()) < trials:
             sets = self.journal.space.get(study.FEATURES)
             options = [{}] if sets is None else [{study.FEATURES: option} for option in sets.choices]
-            plans, jobs = [self._plan(values) for values in options], min(self.settings.jobs, trials)
+            plans = [self._plan(values) for values in options]
             try:
-                with _carried_out(self._next_unit, plans, jobs, self.say) as results:
+                with _carried_out(self._next_unit, plans, min(self.settings.jobs, trials), self.say) as results:
                     for result in results:
                         self._take(result)
             finally:
@@ -133,7 +133,8 @@ class Search:
         """Continue an open trial, or begin one if there is room and time."""
         open_ = next((trial for trial in self.open.values() if not trial.waiting), None)
         while open_ is None and len(self.open) < self.settings.jobs and self._time_for_a_trial():
-            (trial, values), begin = self.journal.ask(), time.monotonic()
+            trial, values = self.journal.ask()
+            begin = time.monotonic()
             try:
                 plan = self._plan(values)
             except HiggsbenchError as error:  # a trial that cannot be planned has failed
@@ -167,7 +168,8 @@ class Search:
             return
         open_.score[self.dataset.fold[0] == open_.fold] = result.score
         open_.fold += 1
-        metric, value = OBJECTIVES[self.settings.objective], None
+        metric = OBJECTIVES[self.settings.objective]
+        value = None
         if open_.fold > 1 or not metric.needs_cut:  # a cut is chosen on other folds
             scores, truth = study.on_scored_folds(open_.score, row, self.dataset, self.loaded.config)
             value = estimates(scores, truth, [metric])[metric.name].value
@@ -358,7 +360,8 @@ class _Tuning:
         if not pending:
             return scores
         self.say(f"{len(pending)} fits to score the held-out folds")
-        queue, plans = iter([unit for _, unit in pending]), [plan for plan, _ in pending]
+        queue = iter([unit for _, unit in pending])
+        plans = [plan for plan, _ in pending]
         jobs = min(self.settings.jobs, len(pending))
         with _carried_out(lambda: next(queue, None), plans, jobs, self.say) as results:
             for result in results:

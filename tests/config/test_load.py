@@ -63,7 +63,6 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("large seed", M + "seed: 2147483648\n", "{f}:2: seed: expected a number less than"),
     ("huge number", M + "data:\n  n_s: 1" + 400 * "0" + "\n", "{f}:3: data.n_s: a whole number of more than 64 bits"),
     ("huge hexadecimal", M + "seed: 0x" + 5000 * "F", "{f}:2: a number of thousands of digits"),
-    ("too many digits", M + "seed: 1" + 5000 * "0", "{f}:2: a number of thousands of digits"),
     ("NaN", M + "cut: {b_reg: .nan}\n", "{f}:2: cut.b_reg: expected"),
     ("infinity", M + "data: {n_b: .inf}\n", "{f}:2: data.n_b: expected a finite number"),
     ("negative total", M + "data: {n_b: -3}\n", "{f}:2: data.n_b: expected a number greater than 0"),
@@ -152,7 +151,6 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("too large", "# " + (1 << 20) * "x", "{f}: larger than 1 MiB"),
     ("NUL bytes", b"models: [\x00]\n", "{f}: broken YAML: unacceptable character #x0000"),
     ("not UTF-8", b"name: caf\xe9\n", "{f}: not UTF-8 text"),
-    ("empty file", "", "{f}: expected keys and values at the top"),
     ("a list at the top", "- xgboost\n", "{f}: expected keys and values at the top"),
     ("text at the top", "hello\n", "{f}: expected keys and values at the top"),
 ]
@@ -174,13 +172,6 @@ def test_refused(write: Write, content: str | bytes, message: str) -> None:
 def test_every_fault_is_counted(write: Write) -> None:
     with pytest.raises(ConfigError, match=r"folds: .* \(and 2 more\)"):
         load(write(M + "folds: 0\nrepeats: 0\nseed: -1\n"))
-
-
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such configuration file"):
-        load(tmp_path / "none.yaml")
-    with pytest.raises(ConfigError, match="cannot be read"):
-        load(tmp_path)
 
 
 def test_a_model_named_like_the_blend_needs_a_label(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +265,6 @@ def test_set(write: Write, setting: str, look: Callable[[RunConfig], Any], value
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("folds", "--set folds: expected key=value"),
         ("=3", "--set =3: expected key=value"),
         ("folds=abc", "--set folds=abc: folds: expected a whole number, got 'abc'"),
         ("data={source: simulated, path: x}", "--set data={source: simulated, path: x}: data.path: `path` belongs"),
@@ -283,11 +273,9 @@ def test_set(write: Write, setting: str, look: Callable[[RunConfig], Any], value
         ("foldz=3", "--set foldz=3: foldz: unknown key 'foldz' (did you mean 'folds'?)"),
         ("cut.rul=max", "--set cut.rul=max: cut.rul: unknown key 'rul' (did you mean 'rule'?)"),
         ("a..b=3", "--set a..b=3: a: unknown key 'a'"),
-        ("models.nope.preset=quick", "--set models.nope.preset=quick: no entry 'nope'; there are xgboost, net"),
         ("models.7=mlp", "--set models.7=mlp: no entry '7'"),
         ("models.0=mlp2", "--set models.0=mlp2: models[0].model: no model named 'mlp2' (did you mean 'mlp'?)"),
         ("models=[mlp,mlp]", "--set models=[mlp,mlp]: models[1]: label 'mlp' is already used"),
-        ("folds.x=3", "--set folds.x=3: 'x' cannot be set: its parent is a plain value"),
         ("folds=[", "--set folds=[:1: broken YAML"),
         ("folds=!!python/name:os.x y", "the tag tag:yaml.org,2002:python/name:os.x is not allowed"),
     ],
