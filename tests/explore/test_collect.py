@@ -146,6 +146,7 @@ class TestLayouts:
         [
             (lambda frame: frame.drop("truth", "w", "part"), "The events carry no column truth"),
             (lambda frame: frame.filter(truth="0"), "One class is absent"),
+            (lambda frame: frame[:1], "One class is absent"),
             (lambda frame: frame.with_columns(k=pl.int_range(pl.len())), "Column k has too many values"),
         ],
     )
@@ -177,10 +178,6 @@ class TestLayouts:
         assert y.classes == ()
         assert np.isnan(found.correlations[0].matrix[0][2])
         json.dumps(found.to_dict(), allow_nan=False)
-
-    def test_a_single_event(self, tmp_path: Path) -> None:
-        toy_frame(1).write_csv(tmp_path / "one.csv")
-        assert explore(tmp_path / "one.csv", schema=TOY).described.events == 1
 
     def test_negative_weights_where_the_layout_allows_them(self, tmp_path: Path) -> None:
         schema = dataclasses.replace(TOY, negative_weights=True)

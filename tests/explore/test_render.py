@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import builtins
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -43,11 +42,9 @@ def test_terminal_answers_every_question(toy_found: Exploration) -> None:
 
 
 def test_names_are_never_markup(tmp_path: Path, render_page: Callable[[Exploration], str]) -> None:
-    name = "[red]<b>&x"
+    name, path = "[red]<b>&x", tmp_path / "odd & <new>.csv"
     schema = TableSchema(name="<i>odd</i>", features=(name, "y"), label="truth", signal="1", background="0")
-    path = tmp_path / "odd & <new>.csv"
-    frame = toy_frame().filter(pl.col("y") != -999.0)
-    frame.select(pl.col("truth"), pl.col("x").alias(name), "y").write_csv(path)
+    toy_frame().select("truth", pl.col("x").alias(name), "y").write_csv(path)
     found = explore(path, schema=schema)
     assert name in render_terminal(found, 120)
     page = render_page(found)
@@ -78,24 +75,12 @@ def test_page_of_unlabelled_events(tmp_path: Path, render_page: Callable[[Explor
     assert "no column truth" in " ".join(render_terminal(found, 80).split())
 
 
-def test_without_the_libraries_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_page_needs_is_checked_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from higgsbench.pages.drawing import check_page
 
-    real = builtins.__import__
-
-    def absent(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("mplhep"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(MissingExtraError, match=r"higgsbench\[report\]"):
-        check_page(tmp_path / "page.html")
-
-
-def test_a_page_in_an_absent_folder(tmp_path: Path) -> None:
     pytest.importorskip("mplhep", reason="needs the extra 'report'")
-    from higgsbench.pages.drawing import check_page
-
     with pytest.raises(DataError, match="does not exist"):
         check_page(tmp_path / "absent" / "page.html")
+    monkeypatch.setitem(sys.modules, "mplhep", None)
+    with pytest.raises(MissingExtraError, match=r"higgsbench\[report\]"):
+        check_page(tmp_path / "page.html")
