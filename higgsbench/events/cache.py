@@ -32,14 +32,11 @@ if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
 ROW_GROUP = 1 << 16  # rows that a reader of a part of a cached table must decompress together
-
+# Version of the cache format; increased whenever the reader would parse the same bytes to a different table, so that
+# versions can share one cache.
 CACHE_FORMAT = 2
-"""Version of the cache format; increased whenever the reader would parse the same bytes to a different table, so that
-versions can share one cache."""
-
+# Nanoseconds since a file's last change before it is trusted; a change within one clock tick would go unnoticed.
 SETTLED = 2_000_000_000
-"""Nanoseconds since a file's last change before it is trusted; a change within one clock tick would go unnoticed."""
-
 _ROW = "# row"  # a name that no layout has
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 

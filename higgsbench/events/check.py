@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 Format: TypeAlias = Literal["text", "gzip", "parquet", "root"]
 
 HARMLESS = 1 << 28  # bytes that a file may unpack to, whatever its size
-MOST_TIMES = 100
-"""Events as text compress to about a third, repeated columns to a tenth, a file of zeros to a thousandth."""
-
+MOST_TIMES = 100  # text of events compresses to about a third, repeated columns to a tenth, zeros to a thousandth
 _LARGEST = 1e30  # squares of larger values overflow in single precision; no momentum, mass or weight comes near
 _TOO_LARGE = "larger than any measured value or weight can be (1e+30)"
 # A web address, also one that lost a slash when it became a path; drives of Windows have one letter.

@@ -29,9 +29,8 @@ FloatArray: TypeAlias = "npt.NDArray[np.float64]"
 BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
 
 HALF_STEP = 0.0005  # half of the last decimal that the files keep
-
+# GeV: the mass of the visible hadronic tau that removes the bias of DER_mass_vis against the file (0.8 to 1.0 do).
 TAU_VISIBLE_MASS = 0.9
-"""GeV: the mass of the visible hadronic tau that removes the bias of DER_mass_vis against the file (0.8 to 1.0 do)."""
 
 
 def wrap(phi: FloatArray) -> FloatArray:

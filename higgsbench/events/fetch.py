@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OPENDATA_NAME = "atlas-higgs-challenge-2014-v2.csv.gz"
-
 OPENDATA_URL = f"https://opendata.cern.ch/record/328/files/{OPENDATA_NAME}"
 """CERN Open Data record 328, DOI 10.7483/OPENDATA.ATLAS.ZBP2.M5T8, public domain (CC0)."""
 

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-TREE = "events"
-"""Name of the tree that is written, and preferred where a file holds several."""
-
+TREE = "events"  # name of the tree that is written, and preferred where a file holds several
 _ROWS = 1 << 16
 
 

@@ -35,13 +35,8 @@ if TYPE_CHECKING:
 Columns: TypeAlias = "dict[str, FloatArray]"
 Table: TypeAlias = "Mapping[str, tuple[float, ...]]"
 
-SIGNAL_WEIGHTS: Table = MappingProxyType(
-    {
-        "ggF": (0.00572068250088,),
-        "VBF": (0.000461281573949,),
-        "VH": (0.00081448039868, 0.000461025356734),  # WH, ZH
-    }
-)
+_VH_WEIGHTS = (0.00081448039868, 0.000461025356734)  # WH, ZH
+SIGNAL_WEIGHTS: Table = MappingProxyType({"ggF": (0.00572068250088,), "VBF": (0.000461281573949,), "VH": _VH_WEIGHTS})
 """Values of `Weight` of signal in the official file (818,238 events)."""
 
 _Z_WEIGHTS = """

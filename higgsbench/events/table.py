@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-BATCH = 1 << 14
-"""Events of a table that are processed together where not all of them are needed at once."""
+BATCH = 1 << 14  # events of a table that are processed together where not all of them are needed at once
 
 
 def content_digest(frame: pl.DataFrame) -> str:

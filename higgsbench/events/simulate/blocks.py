@@ -34,9 +34,7 @@ if TYPE_CHECKING:
     from higgsbench.events.simulate.processes import SimulationSettings
 
 
-BLOCK = 8192
-"""Events per random stream. Part of what the events depend on: changing it changes all events."""
-
+BLOCK = 8192  # events per random stream; changing it changes all events
 PLAN, KINEMATICS = 0, 1  # the two random streams of a block
 
 _SPREAD_CUT = 2.5  # standard deviations at which the logarithm of a W weight is cut: the file has no outliers
@@ -63,11 +61,6 @@ class Normalisation(NamedTuple):
 def stream(seed: int, block: int, purpose: int) -> np.random.Generator:
     """The random stream of one block and purpose, independent of every other one."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, block, purpose))))
-
-
-def block_count(settings: SimulationSettings) -> int:
-    """Number of blocks that hold the settings' events; the last one may be used in part."""
-    return -(-settings.events // BLOCK)
 
 
 def _categories(settings: SimulationSettings) -> tuple[FloatArray, list[tuple[int, int]]]:
@@ -112,7 +105,7 @@ def normalisation(settings: SimulationSettings) -> Normalisation:
     """Weigh all events by replaying their plan; return the factors that bring the sums to N_s and N_b."""
     n_sets = len(settings.set_proportions)
     classes, sums = np.zeros(2), np.zeros((2, n_sets))
-    for block in range(block_count(settings)):
+    for block in range(-(-settings.events // BLOCK)):  # the last one may be used in part
         plan = plan_block(settings, block)
         cell = plan.signal * n_sets + plan.subset
         # Not the sum over sets: Weight may not depend on the proportions of the sets, not even in its last digit.
@@ -167,7 +160,7 @@ def simulate_batches(settings: SimulationSettings, jobs: int = 1, *, truth: bool
     """Simulate a data set as `simulate` does, in pieces in the order of EventId; memory does not grow with its size."""
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, not {jobs}")
-    weights, blocks = normalisation(settings), block_count(settings)
+    weights, blocks = normalisation(settings), -(-settings.events // BLOCK)
     batches = [range(start, min(start + _BATCH, blocks)) for start in range(0, blocks, _BATCH)]
     if jobs == 1 or blocks == 1:
         for batch in batches:

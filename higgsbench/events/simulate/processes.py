@@ -167,7 +167,6 @@ SIMULATION_VERSION = 1  # increased whenever the same settings give different ev
 
 _SET_NAMES = ("t", "b", "v", "u")
 _HIGGS_MASSES = (100.0, 150.0)  # GeV; below, the Z overlaps; above, H -> tau tau is rare and nothing was fitted
-
 _MOST_EVENTS = 2**63 - SIMULATED_FROM  # beyond this the last EventId does not fit into a signed number of 64 bits
 
 

@@ -28,8 +28,6 @@ def _present(*names: str) -> Test:
     return lambda table: table.present(*names)
 
 
-# Structure: single cells and the patterns of missing values
-
 _JETS = "PRI_jet_num"
 _MMC = "DER_mass_MMC"
 _NEED_TWO = STRUCTURALLY_MISSING[1]
@@ -95,9 +93,6 @@ def _with_jets(name: str, what: str, names: tuple[str, ...], jets: int) -> Rule:
 _NEVER = f"the {len(_ALWAYS)} features that need no jet are never missing (DER_mass_MMC may be)"
 
 
-# Ranges: what the selection and the detector allow
-
-
 def _range(
     name: str, text: str, low: float, high: float = math.inf, *, above: bool = False, warning: bool = False
 ) -> Rule:
@@ -136,8 +131,6 @@ def _odd_mmc(table: RuleTable) -> BoolArray:
 
 _PHIS = ("PRI_tau_phi", "PRI_lep_phi", "PRI_met_phi", "PRI_jet_leading_phi", "PRI_jet_subleading_phi")
 
-
-# Relations: jets among themselves, derived quantities to primary ones
 
 _SUM_STEP = 0.0035  # three rounded numbers, rounded once more where a file has been shifted
 _JET_THRESHOLD = 30.0
@@ -213,8 +206,6 @@ def _derived_rule(name: str) -> Rule:
     return Rule(f"derived_{name}", "derived", text, columns, offenders, _present(*own))
 
 
-# Weights: each event against the bulk of its kind
-
 _RATIO_TOLERANCE = 2.5e-7  # 12 digits of the file give 1e-11; 1e-7 where it was in single precision before
 _COMMON = 0.005  # the rarest of the official file's four values has a share of 0.08
 _BULK = 0.99
@@ -254,7 +245,8 @@ def _label_against_weight(table: RuleTable) -> BoolArray:
 
 
 RULES: tuple[Rule, ...] = (
-    # As DER_mass_MMC may be missing in any event, there are exactly six patterns of missing values.
+    # Structure: single cells and the patterns of missing values, of which there are exactly six, as DER_mass_MMC may be
+    # missing in any event.
     Rule("event_id_unique", "structure", "every EventId occurs once", ("EventId",), _repeated_id, whole=True),
     _each("finite", "structure", "no value is NaN or infinite", (*DECIMAL, *WEIGHTS), _not_finite, needed=False),
     _each("decimals", "structure", "features carry at most 3 decimals", DECIMAL, _finer),
@@ -265,6 +257,7 @@ RULES: tuple[Rule, ...] = (
     _each("never_missing", "missing", _NEVER, _ALWAYS, lambda table, name: ~table.present(name)),
     _with_jets("missing_leading_jet", "leading-jet", _NEED_ONE, 1),
     _with_jets("missing_second_jet", "second-jet and two-jet", _NEED_TWO, 2),
+    # Ranges: what the selection and the detector allow.
     _range("PRI_tau_pt", "PRI_tau_pt >= 20 GeV", 20.0),
     _range("PRI_tau_eta", "|PRI_tau_eta| <= 2.5", -2.5, 2.5),
     _range("PRI_lep_pt", "PRI_lep_pt >= 26 GeV", 26.0),
@@ -296,6 +289,7 @@ RULES: tuple[Rule, ...] = (
     _apart("PRI_lep", "PRI_jet_leading", 0.2),
     _apart("PRI_lep", "PRI_jet_subleading", 0.2),
     _apart("PRI_jet_leading", "PRI_jet_subleading", 0.38),
+    # Relations: jets among themselves, derived quantities to primary ones.
     Rule(
         "jets_ordered",
         "jets",
@@ -321,6 +315,7 @@ RULES: tuple[Rule, ...] = (
         _present(_DIJET),
         warning=True,
     ),
+    # Weights: each event against the bulk of its kind.
     Rule(
         "weight_ratio",
         "weights",
