@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from higgsbench.errors import nearest_hint
@@ -38,18 +37,20 @@ class _Named(Protocol):
 T = TypeVar("T", bound=_Named)
 
 
-@dataclass(eq=False)
 class Registry(Generic[T]):
     """Records by name, filled at the first question; several threads may ask at once."""
 
-    kind: str  # what a record is, in messages ("model")
-    expected: type[T]
-    public_name: str  # how users know that type
-    builtin: Callable[[], Sequence[T]]  # returns the package's own records; called once
-    group: str  # of entry points by which packages bring records
-    error: type[HiggsbenchError]  # what is raised for names and records at fault
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        kind: str,  # what a record is, in messages ("model")
+        expected: type[T],
+        public_name: str,  # how users know that type
+        builtin: Callable[[], Sequence[T]],  # returns the package's own records; called once
+        group: str,  # of entry points by which packages bring records
+        error: type[HiggsbenchError],  # what is raised for names and records at fault
+    ) -> None:
+        self.kind, self.expected, self.public_name = kind, expected, public_name
+        self.builtin, self.group, self.error = builtin, group, error
         self._records: dict[str, T] = {}
         self._loaded = self._loading = False
         self._lock = threading.RLock()
