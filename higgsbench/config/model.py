@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from higgsbench.config.document import parse_size
+from higgsbench.config.document import parse_duration, parse_size
 from higgsbench.ensemble import BLEND_METHODS, CUT_RULES
 from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.schema import B_REG, SCHEMAS, TableSchema, is_number
@@ -77,18 +77,23 @@ def _choice(names: Iterable[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _checked(value: Any) -> Any:
-    text = str(value) if type(value) is int else value
-    if isinstance(text, str):
-        try:
-            parse_size(text)
-        except ConfigError as error:
-            raise problem(str(error)) from error
-    return text
+def _written(parse: Callable[[str], float]) -> BeforeValidator:
+    """Return a validator of a number with a unit, which is kept as it was written."""
+
+    def check(value: Any) -> Any:
+        text = str(value) if type(value) is int else value
+        if isinstance(text, str):
+            try:
+                parse(text)
+            except ConfigError as error:
+                raise problem(str(error)) from error
+        return text
+
+    return BeforeValidator(check)
 
 
-MemorySize = Annotated[str, BeforeValidator(_checked)]
-"""A size in a configuration, kept as it was written."""
+MemorySize = Annotated[str, _written(parse_size)]
+Duration = Annotated[str, _written(parse_duration)]
 
 
 def _label(value: Any) -> Any:

@@ -144,7 +144,10 @@ class MeasuredCost:
             per_round = max((at_large - timed(large, few)[0]) / (twice - few), _MIN_SHARE * per_round)
         setup = max(0.0, at_large - twice * per_round) / large.size
         per_round_small = max(0.0, at_small - setup * small.size) / twice
-        fixed, slope = _line(per_round_small, small.size, per_round, large.size)
+        # Neither is negative, even with noisy times.
+        slope = (per_round - per_round_small) / (large.size - small.size) if large.size > small.size else 0.0
+        slope = min(max(0.0, slope), per_round / large.size)
+        fixed = per_round - slope * large.size
         patience, rate = row.params.get("early_stopping_rounds"), row.params.get("learning_rate", 0.1)
         stopping = None
         if isinstance(patience, int) and isinstance(rate, float):
@@ -178,13 +181,6 @@ class MeasuredCost:
         begin = time.perf_counter()
         evaluate_row(score[None, :], truth)
         return float((time.perf_counter() - begin) / y.size * config.repeats)
-
-
-def _line(at_small: float, small: int, at_large: float, large: int) -> tuple[float, float]:
-    """Intercept and slope of seconds against events; neither is negative, even with noisy times."""
-    slope = (at_large - at_small) / (large - small) if large > small else 0.0
-    slope = min(max(0.0, slope), at_large / large)
-    return at_large - slope * large, slope
 
 
 def _scaled(row: Row, known: Sequence[tuple[float, FitCost]]) -> FitCost:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from higgsbench.config.document import format_duration, format_size, parse_duration, parse_size, read_yaml
 from higgsbench.config.load import validated
-from higgsbench.config.model import MemorySize, Strict, problem
+from higgsbench.config.model import Duration, MemorySize, Strict, problem
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.unit import UnitResult
@@ -150,14 +150,6 @@ def _word(value: str) -> str:
     return value
 
 
-def _duration(value: str) -> str:
-    try:
-        parse_duration(value)
-    except ConfigError as error:
-        raise problem(str(error)) from error
-    return value
-
-
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\r\n\x00]*$")]
 Word = Annotated[Line, AfterValidator(_word)]
 """A word that a job script can contain as it is, in directives and in shell commands."""
@@ -170,7 +162,7 @@ class ClusterConfig(Strict):
     workers: Annotated[int, Field(ge=1, le=10_000)]  # number of jobs
     memory: MemorySize  # of each, e.g. `4GB`
     cores: Annotated[int, Field(ge=1, le=1024)] = 1  # of each; at least the run's `threads`
-    walltime: Annotated[str, AfterValidator(_duration)] | None = None
+    walltime: Duration | None = None
     """Time of each, e.g. `2h` (Slurm); the fit of a job that ends is repeated elsewhere."""
     queue: Word | None = None  # partition (Slurm)
     account: Word | None = None  # (Slurm)
