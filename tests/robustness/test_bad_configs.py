@@ -8,34 +8,27 @@ import pytest
 
 from tests.robustness.conftest import Refuse
 
+AT = r"c.yaml:1: models\[0\].params."
+PARAMETERS = {
+    ("xgboost", "max_depth: -3"): AT + "max_depth: xgboost refuses '-3': value -3 for Parameter max_depth .*",
+    ("xgboost", "max_depth: abc"): AT + "max_depth: xgboost refuses 'abc': Invalid Parameter format .*",
+    ("lightgbm", "learning_rate: -1"): AT + r"learning_rate: lightgbm refuses '-1': Check failed: \(learning_rate\).*",
+    ("catboost", "depth: 40"): AT + "depth: catboost refuses '40'.*16",
+    ("random_forest", "n_estimators: 0"): r"c.yaml:1: .*: .* refuses '0'.*",
+    ("logistic", "C: -1"): AT + "C: logistic refuses '-1'.*",
+    ("mlp", "hidden_layer_sizes: wide"): r"c.yaml:1: .*mlp refuses 'wide'.*",
+    ("lightgbm", "bag: 0"): r"c.yaml:1: .*bag is 0, expected a whole .*",
+}
+
+
+@pytest.mark.parametrize(("model", "parameter"), PARAMETERS)
+def test_parameters(model: str, parameter: str, here: Path, refuse: Refuse) -> None:
+    (here / "c.yaml").write_text(f"models: [{{model: {model}, params: {{{parameter}}}}}]\n")
+    refuse("run", "c.yaml", "--data", "train.csv", match=PARAMETERS[model, parameter])
+
+
 FILES: dict[str, tuple[str, str]] = {
     "empty": ("", r"c.yaml: expected keys and values at the top \(models, data, ...\), see configs/all.yaml"),
-    "a parameter below its range": (
-        "models:\n  - lightgbm\n  - {model: xgboost, params: {max_depth: -3}}\n",
-        r"c.yaml:3: models\[1\].params.max_depth: xgboost refuses '-3': value -3 for Parameter max_depth .*",
-    ),
-    "a parameter of the wrong type": (
-        "models: [{model: xgboost, params: {max_depth: abc}}]\n",
-        r"c.yaml:1: models\[0\].params.max_depth: xgboost refuses 'abc': Invalid Parameter format .*",
-    ),
-    "a negative rate": (
-        "models: [{model: lightgbm, params: {n_estimators: 5, learning_rate: -1}}]\n",
-        r"c.yaml:1: models\[0\].params.learning_rate: lightgbm refuses '-1': Check failed: \(learning_rate\).*",
-    ),
-    "trees too deep": (
-        "models: [{model: catboost, params: {depth: 40}}]\n",
-        r"c.yaml:1: .*depth: catboost refuses '40'.*16",
-    ),
-    "no trees": ("models: [{model: random_forest, params: {n_estimators: 0}}]\n", r"c.yaml:1: .*: .* refuses '0'.*"),
-    "a negative penalty": (
-        "models: [{model: logistic, params: {C: -1}}]\n",
-        r"c.yaml:1: models\[0\].params.C: logistic refuses '-1'.*",
-    ),
-    "layers of text": (
-        "models: [{model: mlp, params: {hidden_layer_sizes: wide}}]\n",
-        r"c.yaml:1: .*mlp refuses 'wide'.*",
-    ),
-    "an empty bag": ("models: [{model: lightgbm, params: {bag: 0}}]\n", r"c.yaml:1: .*bag is 0, expected a whole .*"),
     "a label with a path": ("models: [{model: lightgbm, label: ../x}]\n", r"c.yaml:1: models\[0\].label: label '../.*"),
     "an endless number": (f"models: [lightgbm]\nseed: {'9' * 9000}\n", r"c.yaml:2: a number of thousands of digits"),
     "the label for a feature": ("models: [lightgbm]\nfeatures: [Label]\n", r"c.yaml:1: models\[0\]: .*Label.*"),

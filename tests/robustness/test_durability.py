@@ -144,14 +144,14 @@ class TestRunLock:
             "import sys, time; from pathlib import Path; from higgsbench.runs.store import run_lock\n"
             "with run_lock(Path(sys.argv[1]), print): print('held', flush=True); time.sleep(60)"
         )
-        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        with process.stdout as said:
-            assert said.readline() == "held\n"
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
             with pytest.raises(StoreError, match=f"process {process.pid} on "), run_lock(tmp_path, print, patience=0.2):
                 pass
             process.kill()
-            process.wait()
         with run_lock(tmp_path, print, patience=0.2):
             pass
 

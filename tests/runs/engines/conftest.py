@@ -12,6 +12,9 @@ from higgsbench.models import BuildContext, ModelSpec
 from tests.runs.conftest import Notes
 from tests.runs.engines import misbehaving
 
+Misbehave = Callable[..., None]
+TwoModels = Callable[[str], Path]
+
 
 @pytest.fixture
 def notes() -> Notes:
@@ -19,7 +22,7 @@ def notes() -> Notes:
 
 
 @pytest.fixture
-def misbehave(own_models: None) -> Iterator[Callable[..., None]]:
+def misbehave(own_models: None) -> Iterator[Misbehave]:
     """Register a model that does something bad, as a user's script would: workers get it by value."""
     cloudpickle.register_pickle_by_value(misbehaving)
 
@@ -34,7 +37,7 @@ def misbehave(own_models: None) -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def two_models(config: Callable[..., Path]) -> Callable[[str], Path]:
+def two_models(config: Callable[..., Path]) -> TwoModels:
     """A configuration of a good model beside another."""
 
     def write(other: str) -> Path:

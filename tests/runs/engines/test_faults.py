@@ -11,17 +11,29 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import psutil
 import pytest
 
 import higgsbench
-from higgsbench.runs import Failure
+from higgsbench.runs import Failure, RunResult
 from higgsbench.runs.engines import local
-from tests.runs.engines.conftest import Notes
+from tests.runs.engines.conftest import Misbehave, Notes, TwoModels
 
-TwoModels = Callable[[str], Path]
+Ran = Callable[..., RunResult]
+
+
+@pytest.fixture
+def ran(two_models: TwoModels, tmp_path: Path, notes: Notes) -> Ran:
+    """Run a good model beside others."""
+
+    def run(others: str, engine: str = "local", jobs: int | None = 1, **how: Any) -> RunResult:
+        file, output = two_models(others), tmp_path / engine
+        return higgsbench.run(file, output=output, engine=engine, jobs=jobs, listener=notes, **how)
+
+    return run
 
 
 @pytest.fixture
@@ -43,8 +55,7 @@ def workers_of(process: int | None = None) -> list[psutil.Process]:
 
 
 def text_of(failure: Failure) -> str:
-    assert failure.path is not None
-    return failure.path.read_text()
+    return failure.path.read_text() if failure.path else ""
 
 
 WRONG = {
@@ -57,12 +68,11 @@ WRONG = {
 
 @pytest.mark.parametrize(("engine", "jobs"), [("serial", None), ("local", 2)])
 def test_what_is_wrong_with_a_model_or_odd_stands_in_its_row(
-    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes, engine: str, jobs: int | None
+    misbehave: Misbehave, ran: Ran, notes: Notes, engine: str, jobs: int | None
 ) -> None:
     for mode in (*WRONG, "constant"):
         misbehave(mode, mode)
-    file = two_models(", ".join((*WRONG, "constant")))
-    result = higgsbench.run(file, output=tmp_path / "out", engine=engine, jobs=jobs, listener=notes)
+    result = ran(", ".join((*WRONG, "constant")), engine, jobs)
     rows = {row["name"]: row for row in result.rows}
     assert rows["logistic"]["status"] == "ok"
     assert {name: row["status"] for name, row in rows.items() if name in WRONG} == dict.fromkeys(WRONG, "failed")
@@ -78,13 +88,10 @@ def test_what_is_wrong_with_a_model_or_odd_stands_in_its_row(
     assert all("remark" not in row for row in result.rows if row["name"] != "constant")
 
 
-def test_models_that_kill_their_process_again_and_again(
-    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, notes: Notes
-) -> None:
+def test_models_that_kill_their_process_again_and_again(misbehave: Misbehave, ran: Ran, notes: Notes) -> None:
     misbehave("killed", "kill")
     misbehave("aborted", "abort")
-    config = two_models("killed, aborted")
-    result = higgsbench.run(config, output=tmp_path / "out", engine="local", jobs=2, listener=notes)
+    result = ran("killed, aborted", jobs=2)
     rows = {row["name"]: row for row in result.rows}
     assert rows["logistic"]["status"] == "ok"
     for name, sign in (("killed", "SIGKILL"), ("aborted", "SIGABRT")):
@@ -98,12 +105,11 @@ def test_models_that_kill_their_process_again_and_again(
 
 
 def test_a_model_that_kills_its_process_once_costs_nothing(
-    two_models: TwoModels, misbehave: Callable[..., None], count: Path, tmp_path: Path, notes: Notes
+    misbehave: Misbehave, ran: Ran, notes: Notes, count: Path
 ) -> None:
     misbehave("moody", "kill", times=1, folder=str(count))
-    result = higgsbench.run(two_models("moody"), output=tmp_path / "out", engine="local", jobs=1, listener=notes)
-    assert result.failures == []
-    assert result.trained == 4
+    result = ran("moody")
+    assert (result.failures, result.trained) == ([], 4)
     assert "moody, fold" in notes.lines[0]
     assert notes.lines[0].endswith("it is tried again")
     assert not list(result.folder.rglob(".tmp-*"))
@@ -116,19 +122,10 @@ def test_a_model_that_kills_its_process_once_costs_nothing(
         ("memory", {"unit_memory_limit": "1GB"}, "exceeded the unit memory limit of 1.00 GB"),
     ],
 )
-def test_limits_of_a_unit(
-    two_models: TwoModels,
-    misbehave: Callable[..., None],
-    tmp_path: Path,
-    mode: str,
-    limit: dict[str, str],
-    message: str,
-) -> None:
+def test_limits_of_a_unit(misbehave: Misbehave, ran: Ran, mode: str, limit: dict[str, str], message: str) -> None:
     misbehave("greedy", mode)
-    # The good model is trained before, so that the test depends on no machine's speed.
-    config = two_models("greedy")
-    higgsbench.run(config, output=tmp_path / "out", only=["logistic"], jobs=1)
-    result = higgsbench.run(config, output=tmp_path / "out", jobs=1, **limit)  # type: ignore[arg-type]
+    ran("greedy", only=["logistic"])  # before, so that the test depends on no machine's speed
+    result = ran("greedy", **limit)
     assert [failure.message for failure in result.failures] == [message] * 2
     assert {row["name"]: row["status"] for row in result.rows} == {"logistic": "ok", "greedy": "failed"}
     if mode == "hang":
@@ -149,56 +146,41 @@ def test_workers_end_with_a_run_that_is_killed(config: Callable[..., Path], tmp_
     assert (len(gone), alive) == (2, [])
 
 
+def begin_with(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let worker processes run code before anything else."""
+    code = f"import atexit, time, higgsbench.runs.engines.local as worker; {code}; from higgsbench"
+    monkeypatch.setattr(local, "_START", local._START.replace("from higgsbench", code, 1))
+
+
 @pytest.mark.parametrize("long", [True, False])
 def test_a_process_in_which_a_unit_left_much_memory_makes_room_for_another(
-    two_models: TwoModels,
-    misbehave: Callable[..., None],
-    count: Path,
-    tmp_path: Path,
-    notes: Notes,
-    monkeypatch: pytest.MonkeyPatch,
-    long: bool,
+    misbehave: Misbehave, ran: Ran, notes: Notes, count: Path, monkeypatch: pytest.MonkeyPatch, long: bool
 ) -> None:
     if long:
-        start = "import higgsbench.runs.engines.local as worker; worker.LONG = 0.0; "
-        monkeypatch.setattr(local, "_START", local._START.replace("from higgsbench", start + "from higgsbench", 1))
+        begin_with("worker.LONG = 0.0", monkeypatch)
     misbehave("hoarder", "hoard", folder=str(count))
-    result = higgsbench.run(two_models("hoarder"), output=tmp_path / "out", engine="local", jobs=1, listener=notes)
-    assert result.failures == []
+    assert ran("hoarder").failures == []
     assert not any("tried again" in line for line in notes.lines)
-    processes = {file.read_text() for file in count.iterdir()}
-    assert len(processes) == (2 if long else 1)
+    assert len({file.read_text() for file in count.iterdir()}) == (2 if long else 1)
     assert psutil.wait_procs(workers_of(), timeout=60)[1] == []
 
 
-def test_a_process_that_says_it_leaves_and_does_not_is_ended(
-    two_models: TwoModels, misbehave: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = (
-        "import atexit, time, higgsbench.runs.engines.local as worker; worker.LONG, worker.HOARD = 0.0, -1e12; "
-        "atexit.register(time.sleep, 600); "
-    )
-    monkeypatch.setattr(local, "_START", local._START.replace("from higgsbench", start + "from higgsbench", 1))
-    result = higgsbench.run(two_models("mlp"), output=tmp_path / "out", engine="local", jobs=1)
-    assert result.failures == []
+def test_a_process_that_says_it_leaves_and_does_not_is_ended(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin_with("worker.LONG, worker.HOARD = 0.0, -1e12; atexit.register(time.sleep, 600)", monkeypatch)
+    assert ran("mlp").failures == []
     assert workers_of() == []  # those that linger when the run is over too
 
 
 def test_a_limit_of_memory_is_for_the_unit_and_not_for_what_was_left_behind(
-    misbehave: Callable[..., None], config: Callable[..., Path], tmp_path: Path, notes: Notes
+    misbehave: Misbehave, ran: Ran, notes: Notes
 ) -> None:
     misbehave("hoarder", "hoard")
-    file = config("data: {{path: {data}}}\nmodels: [hoarder]\nfolds: 5\n")
-    result = higgsbench.run(
-        file, output=tmp_path / "out", engine="local", jobs=1, unit_memory_limit="450MB", listener=notes
-    )
+    result = ran("hoarder", only=["hoarder"], settings=["folds=5"], unit_memory_limit="450MB")
     assert result.failures == []
     assert any("had run other units, exceeded the unit memory limit" in line for line in notes.lines)
 
 
-def test_a_worker_killed_from_outside_costs_nothing(
-    two_models: TwoModels, misbehave: Callable[..., None], count: Path, tmp_path: Path, notes: Notes
-) -> None:
+def test_a_worker_killed_from_outside_costs_nothing(misbehave: Misbehave, ran: Ran, notes: Notes, count: Path) -> None:
     misbehave("victim", "hang", times=1, folder=str(count))
     over = threading.Event()
 
@@ -211,12 +193,11 @@ def test_a_worker_killed_from_outside_costs_nothing(
 
     thread = threading.Thread(target=kill_all)
     thread.start()
-    config = two_models("victim")
-    result = higgsbench.run(config, output=tmp_path / "local", engine="local", jobs=2, listener=notes)
+    result = ran("victim", jobs=2)
     over.set()
     thread.join()
     assert result.failures == []
     assert any("killed by SIGKILL" in line and line.endswith("; it is tried again") for line in notes.lines)
-    expected = higgsbench.run(config, output=tmp_path / "serial", engine="serial")
+    expected = ran("victim", "serial")
     name = "scores.parquet"
     assert pl.read_parquet(result.folder / name).equals(pl.read_parquet(expected.folder / name))
