@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-import polars as pl
 import pytest
 
-import higgsbench
 from higgsbench.cli.main import main
-from higgsbench.events.simulate import SimulationSettings, write_simulated
-
-# The benchmark of reliability shares its tools with the tests; last, so that an installed higgsbench comes first.
-sys.path.append(str(Path(__file__).resolve().parents[2]))
+from tests.robustness.fuzzing import make_inputs
 
 Refuse: TypeAlias = "Callable[..., str]"
 
@@ -27,30 +21,14 @@ PYTHON_WORDING = re.compile(
 )
 """Words that a user of the command line should never read."""
 
-CONFIG = """\
-models:
-  - {model: lightgbm, params: {n_estimators: 4}}
-  - {model: logistic, preset: quick}
-folds: 2
-"""
-
 
 @pytest.fixture(scope="session")
 def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of valid inputs: train.csv, test.csv, truth.csv, c.yaml, submission.csv and a finished run in `run`."""
+    """A folder of valid inputs, which no test changes."""
     folder = tmp_path_factory.mktemp("valid")
-    settings = SimulationSettings(events=240, seed=2, set_proportions={"t": 1.0})
-    frame = pl.read_csv(write_simulated(settings, folder / "toys.csv")).drop("KaggleSet", "KaggleWeight")
-    frame.head(140).write_csv(folder / "train.csv")
-    frame.tail(100).write_csv(folder / "truth.csv")
-    frame.tail(100).drop("Weight", "Label").write_csv(folder / "test.csv")
-    (folder / "c.yaml").write_text(CONFIG)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIGGSBENCH_CACHE_DIR", str(folder / "cache"))
-        found = higgsbench.run(folder / "c.yaml", data=folder / "train.csv", output=folder / "runs", jobs=1)
-        found.folder.rename(folder / "run")
-        higgsbench.submission(folder / "run", folder / "test.csv", jobs=1).write_csv(folder / "submission.csv")
-    return folder
+        return make_inputs(folder).folder
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import hashlib
 import json
-import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -47,6 +46,13 @@ seed: 42
 jet_groups: [[0], [1], [2, 3]]
 stack: {method: nonnegative, members: [lightgbm, shallow]}
 cut: {rule: smooth, b_reg: 10}
+"""
+
+SMALL = """\
+models:
+  - {model: lightgbm, params: {n_estimators: 4}}
+  - {model: logistic, preset: quick}
+folds: 2
 """
 
 SIGNS = r", ,, : - # ' \ { } [ ] | > 0 -1 1 2.0 1e5 1e308 1e309 -1e309 NaN nan inf -inf -999.0 0x10 1_000 true null ~"
@@ -90,29 +96,26 @@ class Inputs:
 
 
 def make_inputs(folder: Path) -> Inputs:
-    """Make events, a submission, a configuration and a run of two models."""
+    """Make train.csv, test.csv, truth.csv, c.yaml, submission.csv and a finished run of two models in `run`."""
     folder.mkdir(parents=True, exist_ok=True)
-    settings = SimulationSettings(events=260, seed=2, set_proportions={"t": 1.0})
+    settings = SimulationSettings(events=240, seed=2, set_proportions={"t": 1.0})
     frame = pl.read_csv(write_simulated(settings, folder / "toys.csv")).drop("KaggleSet", "KaggleWeight")
-    frame.head(160).write_csv(folder / "train.csv")
+    frame.head(140).write_csv(folder / "train.csv")
+    frame.tail(100).write_csv(folder / "truth.csv")
     frame.tail(100).drop("Weight", "Label").write_csv(folder / "test.csv")
-    models = [
-        {"model": "lightgbm", "params": {"n_estimators": 3, "num_leaves": 4}},
-        {"model": "logistic", "preset": "quick"},
-    ]
-    config = {"models": models, "folds": 2, "data": {"path": str(folder / "train.csv")}}
-    found = higgsbench.run(config, output=folder / "runs", jobs=1).folder
-    shutil.copytree(found, folder / "run", dirs_exist_ok=True)
-    higgsbench.submission(found, folder / "test.csv", jobs=1).head(20).write_csv(folder / "submission.csv")
+    (folder / "c.yaml").write_text(SMALL)
+    run = higgsbench.run(folder / "c.yaml", data=folder / "train.csv", output=folder / "runs", jobs=1).folder
+    run = run.rename(folder / "run")
+    higgsbench.submission(run, folder / "test.csv", jobs=1).write_csv(folder / "submission.csv")
     inputs = Inputs(folder)
     inputs.content["events"] = b"".join((folder / "train.csv").read_bytes().splitlines(keepends=True)[:13])
     inputs.content["submission"] = "".join(
         f"{line.split(',')[0]},{i},{line.split(',')[2]}\n" if i else line + "\n"
-        for i, line in enumerate((folder / "submission.csv").read_text().splitlines())
+        for i, line in enumerate((folder / "submission.csv").read_text().splitlines()[:21])
     ).encode()
     inputs.content["config"] = CONFIG.encode()
     for name in ("rows.json", "predictor.json", "stack.json", "scores.parquet"):
-        inputs.content[name] = (found / name).read_bytes()
+        inputs.content[name] = (run / name).read_bytes()
     # Without its seal every change of the rows gets past the first check.
     rows = json.loads(inputs.content["rows.json"])
     rows.pop("seal", None)
