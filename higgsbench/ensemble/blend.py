@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from higgsbench.errors import ConfigError
-from higgsbench.metrics.estimates import log_loss, mean_estimate, paired_difference, roc_auc, softplus
+from higgsbench.metrics.estimates import log_loss, mean_estimate, paired_difference, roc_auc
 from higgsbench.metrics.weights import evaluation_weights
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def fit_logistic(F: Floats, y: Bools, w: Floats, *, nonnegative: bool = False, l
         coefficients = theta[:m] / spread
         f = F @ coefficients + theta[m]
         pull = coefficients - 1.0 / m
-        loss = float(np.sum(share * softplus(sign * f))) + l2 * float(np.sum(pull**2))
+        loss = float(np.sum(share * np.logaddexp(0.0, sign * f))) + l2 * float(np.sum(pull**2))
         slope = share * sign * expit(sign * f)
         return loss, np.append((F.T @ slope + 2.0 * l2 * pull) / spread, np.sum(slope))
 
@@ -164,7 +164,7 @@ def _greedy(F: Floats, y: Bools, w: Floats) -> tuple[Floats, float]:
     counts = np.zeros(F.shape[1])
     best_loss, best_counts = np.inf, counts
     for step in range(1, _GREEDY_STEPS + 1):
-        losses = share @ softplus((total[:, None] + signed) / step)
+        losses = share @ np.logaddexp(0.0, (total[:, None] + signed) / step)
         chosen = int(np.argmin(losses))
         total += signed[:, chosen]
         counts = counts.copy()

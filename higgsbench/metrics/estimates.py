@@ -191,11 +191,6 @@ def ams_estimate(
     return Estimate(value, influence), s, b
 
 
-def softplus(x: Floats) -> Floats:
-    """Return ln(1 + exp(x)) without overflow."""
-    return np.logaddexp(0.0, x)
-
-
 def roc_auc(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | None) -> Estimate:
     """Return the weighted area under the ROC curve, ties counted half.
 
@@ -242,7 +237,7 @@ def log_loss(y_true: ArrayLike, log_odds: ArrayLike, sample_weight: ArrayLike | 
     total = float(np.sum(w))
     if not total > 0.0:
         raise MetricError(f"the log-loss needs a positive sum of weights, got {total}")
-    loss = np.where(w != 0.0, softplus(np.where(y, -f, f)), 0.0)  # an event of zero weight adds nothing
+    loss = np.where(w != 0.0, np.logaddexp(0.0, np.where(y, -f, f)), 0.0)  # an event of zero weight adds nothing
     value = float(np.sum(w * loss)) / total
     if not np.isfinite(value):
         return Estimate(value, np.where(w != 0.0, np.inf, 0.0))
