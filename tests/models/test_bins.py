@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,8 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from higgsbench.errors import ModelError
-from higgsbench.models import BuildContext, get_model, storage_codecs
+from higgsbench.models import BuildContext, get_model
 from higgsbench.models.building import build_estimator, log_odds_reader
-from higgsbench.models.storage import BagCodec, read_model, write_model
 
 PARAMS: dict[str, Any] = {
     "n_estimators": 100,
@@ -94,14 +92,10 @@ def test_a_member_alone_trains_as_ever(binned: list[int]) -> None:
     assert binned == [1200]
 
 
-def test_same_bits_again_and_after_reading(tmp_path: Path) -> None:
+def test_same_bits_again() -> None:
     X, y, w = events(0.3)
     first, again = bag().fit(X, y, w), bag().fit(X, y, w)
     np.testing.assert_array_equal(first.decision_function(X), again.decision_function(X))
-    codecs = (BagCodec(get_model("lightgbm").log_odds), *storage_codecs(get_model("lightgbm")))
-    write_model(first, tmp_path / "m.zip", codecs)
-    read = read_model(tmp_path / "m.zip", codecs)
-    np.testing.assert_array_equal(read.decision_function(X), first.decision_function(X))
     assert log_odds_reader(get_model("lightgbm"), PARAMS) is None
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from higgsbench import BuildContext
-from higgsbench.errors import MissingExtraError, ModelError
+from higgsbench.errors import ModelError
 from higgsbench.models import get_model
 from higgsbench.models.builtin.automl import weighted_log_loss
 
@@ -240,13 +240,6 @@ def test_without_a_model_in_time_they_say_what_to_raise(
     flaml.model = None
     with pytest.raises(ModelError, match=r"FLAML finished no model in 0.5 s; raise its time_limit"):
         build("flaml", time_limit=0.5).fit(X, Y)
-
-
-@pytest.mark.parametrize("name", ["autogluon", "flaml"])
-def test_a_missing_framework_names_its_extra(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
-    with pytest.raises(MissingExtraError, match=rf"model '{name}' .* pip install 'higgsbench\[{name}\]'"):
-        get_model(name).check_available()
 
 
 def test_the_weighted_loss_takes_probabilities_of_one_or_both_labels() -> None:
