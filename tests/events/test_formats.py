@@ -239,7 +239,7 @@ def test_rows_and_lines_of_a_file_without_a_header(tmp_path: Path) -> None:
             read(tmp_path / "a.csv", layout)
 
 
-OTHER_KINDS: list[tuple[str, bytes, str]] = [
+ADVICE: list[tuple[str, bytes, str]] = [
     ("zip", b"PK\x03\x04" + bytes(9), "a zip archive; unpack it first"),
     ("bz2", b"BZh91AY&SY123", "compressed with bzip2; unpack it first, or compress it with gzip"),
     ("xz", b"\xfd7zXZ\x00\x00", "compressed with xz; unpack it first"),
@@ -249,17 +249,6 @@ OTHER_KINDS: list[tuple[str, bytes, str]] = [
     ("hdf5", b"\x89HDF\r\n\x1a\n", "an HDF5 file; write its table as Parquet"),
     ("semicolons", b"x;y;label\n1,5;2,5;s\n", "the columns are separated by semicolons; separate them by commas"),
     ("tabs", b"x\ty\tlabel\n1\t2\ts\n", "the columns are separated by tabs; separate them by commas"),
-]
-
-
-@pytest.mark.parametrize(("content", "message"), [k[1:] for k in OTHER_KINDS], ids=[k[0] for k in OTHER_KINDS])
-def test_files_of_other_kinds_are_named(tmp_path: Path, content: bytes, message: str) -> None:
-    (tmp_path / "a").write_bytes(content)
-    (fault,) = faults(tmp_path / "a")
-    assert fault.startswith(message)
-
-
-ADVICE: list[tuple[str, bytes, str]] = [
     ("decimal comma", b'id,x,y,jets,w,label\n1,"1,5",2,0,1,s\n', "'1,5' is not a number; write decimal points"),
     ("empty line", b"id,x,y,jets,w,label\n1,1,2,0,1,s\n\n", "row 2 (line 3): an empty line; remove it"),
     (

@@ -136,9 +136,7 @@ def test_content_decides_the_digest(write: Write) -> None:
 R3 = "row 3 (line 4), column"
 REFUSED: list[tuple[str, str | bytes, str]] = [
     ("word", edited(2, PRI_met="abc"), f"{R3} PRI_met: 'abc' is not a number"),
-    ("not available", edited(2, PRI_met="NA"), f"{R3} PRI_met: 'NA' is not a number"),
     ("blank after number", edited(2, PRI_met="3.5 "), f"{R3} PRI_met: '3.5 ' is not a number"),
-    ("formula", edited(2, PRI_met="=1+1"), f"{R3} PRI_met: '=1+1' is not a number"),
     ("NaN", edited(2, PRI_met="nan"), f"{R3} PRI_met: found nan, expected a finite number"),
     ("too large", edited(2, PRI_met="1e999"), f"{R3} PRI_met: found inf, expected a finite number"),
     ("huge", edited(2, PRI_met="1e38"), f"{R3} PRI_met: found 1e+38, larger than any measured value"),
@@ -150,7 +148,6 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("set", edited(2, KaggleSet="p"), f"{R3} KaggleSet: found 'p', expected one of t, b, v, u"),
     ("event number again", edited(2, EventId="100"), f"{R3} EventId: 100 occurs already in row 1 (line 2)"),
     ("event number broken", edited(2, EventId="1.5"), f"{R3} EventId: '1.5' is not a whole number"),
-    ("event number large", edited(2, EventId="9" * 20), f"{R3} EventId: '99999999999999999999' is not a whole number"),
     ("jets broken", edited(2, PRI_jet_num="2.5"), f"{R3} PRI_jet_num: '2.5' is not a whole number"),
     ("row too long", BASE.replace(",b\n", ",b,1\n", 1), "row 2 (line 3): more values than the 33 columns"),
     ("row too short", BASE.replace(",b\n", "\n", 1), "row 2 (line 3), column Label: empty"),
@@ -163,7 +160,6 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("missing column", text(table(), [c for c in COLUMNS if c != "PRI_met"]), "missing column PRI_met; the layout"),
     ("many missing", text(table(), ["EventId", "Weight", "Label"]), "DER_mass_vis and 27 more"),
     ("unknown column", BASE.replace("PRI_met,", "PRI_mett,", 1), "unknown column 'PRI_mett' (did you mean 'PRI_met'?)"),
-    ("other case", BASE.replace("Weight", "weight", 1), "unknown column 'weight' (did you mean 'Weight'?)"),
     ("additional column", text(table(), [*COLUMNS, "extra"]), "unknown column 'extra'"),
     ("column twice", text(table(), [*COLUMNS, "PRI_met"]), "column PRI_met appears twice in the header"),
     ("label without weight", text(table(), [c for c in COLUMNS if c != "Weight"]), "column Label without column"),

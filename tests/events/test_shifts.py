@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.events.derived import ANALYTIC, agreement, columns_of, rounding_bounds, wrap
@@ -181,15 +179,6 @@ def test_files_without_labels_weights_and_numbers_can_be_shifted_in_energy() -> 
 def test_wrong_sizes_are_named(change: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         Shifts(**change)
-
-
-@settings(max_examples=50)
-@given(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5), st.floats(0.0, 10.0), st.floats(0.1, 10.0), st.floats(0.1, 10.0))
-def test_the_inverse_of_the_inverse_is_the_shift(tes: float, jes: float, soft: float, bkg: float, z: float) -> None:
-    shifts = Shifts(tes=tes, jes=jes, soft_met=soft, bkg_scale=bkg, z_scale=z)
-    twice = shifts.inverse().inverse()
-    for item in fields(Shifts):
-        assert getattr(twice, item.name) == pytest.approx(getattr(shifts, item.name), abs=1e-12, rel=1e-12)
 
 
 def test_real_events_shift_and_return(real_events: pl.DataFrame) -> None:
