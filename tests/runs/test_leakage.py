@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pytest
 
 import higgsbench
 from higgsbench.api import load_run_config
@@ -63,12 +62,3 @@ def test_a_feature_that_equals_the_label_in_validation_rows_only_does_not_help(
             auc[name, row] = roc_auc(found["signal"].to_numpy(), found[row].to_numpy(), found["weight"].to_numpy())
     for row in ("score:xgboost", "score:stack"):
         assert auc["planted", row].value < auc["plain", row].value + 3.0 * auc["plain", row].se
-
-
-@pytest.mark.parametrize("column", ["Weight", "Label", "EventId", "KaggleSet", "KaggleWeight"])
-def test_bookkeeping_can_never_be_a_feature(
-    config: Callable[..., Path], toys: Path, tmp_path: Path, column: str
-) -> None:
-    for setting in (f"features=[{column}]", f"features.add=[{column}]"):
-        with pytest.raises(higgsbench.HiggsbenchError, match=f"{column} cannot be a feature"):
-            higgsbench.run(config(data=toys), output=tmp_path, jobs=1, settings=[setting])

@@ -107,20 +107,14 @@ folds: 2
         again = higgsbench.run(config(), output=whole.folder.parent, jobs=1, settings=[setting])
         assert again.trained == 0
 
-    def test_changed_data_never_reuses_a_score(
-        self, whole: RunResult, config: Config, tmp_path: Path, training_only: Path
-    ) -> None:
-        changed = tmp_path / "changed.csv"
-        pl.read_csv(training_only).with_columns(pl.col("PRI_tau_pt") + 0.001).write_csv(changed)
-        assert higgsbench.run(config(), data=changed, output=whole.folder.parent, jobs=1).reused == 0
-
-    def test_same_content_elsewhere_is_the_same_data(
-        self, whole: RunResult, config: Config, tmp_path: Path, training_only: Path
+    @pytest.mark.parametrize(("change", "reused"), [(0.001, 0), (0.0, 12)])
+    def test_units_depend_on_the_content_of_the_file_only(
+        self, whole: RunResult, config: Config, tmp_path: Path, training_only: Path, change: float, reused: int
     ) -> None:
         moved = tmp_path / "moved.parquet"
-        pl.read_csv(training_only).write_parquet(moved)
+        pl.read_csv(training_only).with_columns(pl.col("PRI_tau_pt") + change).write_parquet(moved)
         again = higgsbench.run(config(), data=moved, output=whole.folder.parent, jobs=1)
-        assert (again.folder, again.trained) == (whole.folder, 0)
+        assert (again.reused, again.folder == whole.folder) == (reused, reused == 12)
 
     def test_repeats_of_a_model_under_two_labels(self, config: Config, tmp_path: Path) -> None:
         text = """
