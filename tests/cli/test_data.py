@@ -94,11 +94,9 @@ class TestValidate:
         assert "PRI_tau_pt missing" in out
         assert out.rstrip().splitlines()[-1].startswith("failed: ")
 
-    def test_rows(self, run: Call, toys: Path) -> None:
+    def test_rows_and_strict(self, run: Call, toys: Path, tmp_path: Path) -> None:
         pl.read_csv(toys).with_columns(PRI_met_phi=pl.lit(4.0)).write_csv("a.csv")
         assert "and 1,598 more rows" in run("validate", "a.csv", "--rows", "2")[1]
-
-    def test_strict(self, run: Call, toys: Path, tmp_path: Path) -> None:
         file = broken_copy(toys, tmp_path / "a.csv", PRI_met_sumet=15.0)
         assert run("validate", file)[0] == 0
         assert run("validate", file, "--strict")[0] == 1
@@ -158,6 +156,8 @@ class TestShift:
     def test_nothing_to_shift_is_the_identity(self, run: Call, toys: Path) -> None:
         assert run("shift", toys, "a.csv")[0] == 0
         assert Path("a.csv").read_bytes() == toys.read_bytes()
+        assert "is the input itself" in run("shift", toys, toys)[2]
+        assert "unknown process" in run("shift", toys, "b.csv", "--process-scale", "x=1")[2]
 
     def test_energy_and_normalisation(self, run: Call, toys: Path) -> None:
         assert run("shift", toys, "a.parquet", "--tes", "0.1", "--bkg-scale", "1.5")[0] == 0
@@ -172,10 +172,6 @@ class TestShift:
         dropped = 1600 - len(load_events("a.csv"))
         assert (code, dropped > 0) == (0, True)
         assert f"{dropped} events dropped" in out
-
-    def test_errors(self, run: Call, toys: Path) -> None:
-        assert "is the input itself" in run("shift", toys, toys)[2]
-        assert "unknown process" in run("shift", toys, "a.csv", "--process-scale", "x=1")[2]
 
 
 class TestFetch:

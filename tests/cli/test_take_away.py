@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +22,14 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def told(call: Call) -> Callable[..., str]:
-    def run(*args: str | Path) -> str:
+def test_one_run_after_the_other(call: Call) -> None:
+    """Half of the sample trains; the other half is scored blind, and then against the truth."""
+
+    def told(*args: str | Path) -> str:
         code, out, err = call(*args)
         assert not code, err
         return out
 
-    return run
-
-
-def test_one_run_after_the_other(told: Callable[..., str]) -> None:
-    """Half of the sample trains; the other half is scored blind, and then against the truth."""
     frame = pl.read_csv(SAMPLE, infer_schema_length=None)
     half = np.random.default_rng(1).permutation(frame.height) % 2 == 0
     frame.filter(half).write_csv("train.csv")
