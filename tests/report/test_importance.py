@@ -15,6 +15,9 @@ from higgsbench.runs import find_run
 
 from .conftest import Make, Sum, ToyModels, draw
 
+pytest.importorskip("mplhep", reason="needs the extra 'report'")
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def test_what_matters_comes_first_and_what_is_not_used_costs_nothing() -> None:
     rng = np.random.default_rng(6)
@@ -70,32 +73,23 @@ def test_training_scores_stop_where_the_time_ends(make: Make, monkeypatch: pytes
     assert Context(run, events, Pictures(), ToyModels()).training[0] is None
 
 
-@pytest.fixture
-def page(make: Make, undrawn: None) -> Any:
-    pytest.importorskip("mplhep", reason="needs the extra 'report'")
-
-    def render(models: ToyModels, **how: Any) -> str:
-        return draw(make(**how), models=models)
-
-    return render
-
-
-def test_importance_comes_from_events_that_the_model_has_not_seen(page: Any) -> None:
-    text = page(ToyModels())
+def test_importance_comes_from_events_that_the_model_has_not_seen(make: Make) -> None:
+    text = draw(make(), models=ToyModels())
     assert "What features add to the log-odds of alpha [jets] (TreeSHAP); largest mean magnitudes: DER_mass_vis" in text
     assert "each judged by a model that did not see it; largest losses of weighted AUC: DER_mass_MMC" in text
-    assert "held-out events; largest losses of weighted AUC: DER_mass_vis" in page(ToyModels(refit=True), folder="b")
-    last = page(ToyModels(refit=True, trees=""), folder="c", test=False)
+    refitted = draw(make("b"), models=ToyModels(refit=True))
+    assert "held-out events; largest losses of weighted AUC: DER_mass_vis" in refitted
+    last = draw(make("c", test=False), models=ToyModels(refit=True, trees=""))
     assert "Permutation importance is not drawn: have seen all training events." in last
     assert "(TreeSHAP) is not drawn: alpha is not boosted trees." in last
 
 
-def test_a_row_too_slow_to_shuffle_is_passed_over(page: Any) -> None:
+def test_a_row_too_slow_to_shuffle_is_passed_over(make: Make) -> None:
     def slow(content: dict[str, Any]) -> None:
         for row in content["rows"]:
             row["predict_us"] = 1e6 if row["name"] == "alpha" else 3.0
 
-    text = page(ToyModels(), change=slow)
+    text = draw(make(change=slow), models=ToyModels())
     assert "Permutation importance of alpha [jets] on" in text
     assert "Better rows that would take too long: alpha." in text
 
