@@ -48,12 +48,17 @@ def events(tmp_path: Path) -> Events:
 
 @NEEDS
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_same_scores_as_in_memory_and_after_reading(extra: str, events: Events, tmp_path: Path) -> None:
+def test_same_scores_as_in_memory_and_after_reading(
+    extra: str, events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bins").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "bins"))
     data, y, w = events
     spec, params, context = get_model("xgboost"), {**PARAMS, **EXTRAS[extra]}, BuildContext(seed=3)
     X = data.X[data.rows][:, [0, 1, 3, 4]]
     in_memory = fit_weighted(build_estimator(spec, params, context), X, y.astype(np.int64), w)
     from_disk = estimator_from_disk(spec, params, context, Training(data, y, w))
+    assert list((tmp_path / "bins").iterdir()) == []
     codecs = (BagCodec(spec.log_odds), *storage_codecs(spec))
     write_model(from_disk, tmp_path / "model.zip", codecs)
     again = read_model(tmp_path / "model.zip", codecs)
@@ -73,15 +78,6 @@ def test_other_models_and_old_versions_of_xgboost_cannot(events: Events, monkeyp
     monkeypatch.delattr(xgboost, "ExtMemQuantileDMatrix", raising=False)
     with pytest.raises(ModelError, match=r"xgboost .* cannot train from disk; that needs version 3\.0"):
         estimator_from_disk(get_model("xgboost"), {}, BuildContext(seed=1), Training(*events))
-
-
-@NEEDS
-def test_nothing_is_left_behind(events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "bins"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    estimator_from_disk(get_model("xgboost"), PARAMS, BuildContext(seed=1), Training(*events))
-    assert list(folder.iterdir()) == []
 
 
 def test_a_model_of_ones_own_may(events: Events) -> None:

@@ -93,10 +93,8 @@ def test_an_alias_replaces_what_a_preset_sets(spec: ModelSpec) -> None:
     ("model", "given", "name", "value"),
     [
         ("xgboost", {"eta": 0.2, "lambda": 3.0, "num_boost_round": 7}, "learning_rate", 0.2),
-        ("lightgbm", {"num_iterations": 7, "shrinkage_rate": 0.2, "max_leaves": 5}, "n_estimators", 7),
-        ("lightgbm", {"bagging_fraction": 0.5, "min_data_in_leaf": 9}, "subsample", 0.5),
-        ("catboost", {"n_estimators": 7, "max_depth": 3, "reg_lambda": 2.0, "eta": 0.2}, "iterations", 7),
-        ("catboost", {"num_trees": 7, "max_bin": 32, "colsample_bylevel": 0.5}, "border_count", 32),
+        ("lightgbm", {"num_iterations": 7, "bagging_fraction": 0.5, "min_data_in_leaf": 9}, "subsample", 0.5),
+        ("catboost", {"n_estimators": 7, "max_depth": 3, "reg_lambda": 2.0, "max_bin": 32}, "border_count", 32),
     ],
 )
 def test_libraries_get_the_value_given_by_an_alias(model: str, given: dict[str, Any], name: str, value: Any) -> None:
