@@ -211,7 +211,7 @@ class TestFetch:
         with Progress(console=Console(file=io.StringIO(), force_terminal=True, width=100)) as bar:
             progress = _PoochProgress(bar)
             for attempt in range(2):
-                target = tmp_path / "got" / f"{attempt}.bin"
+                target = tmp_path / f"{attempt}.bin"
                 download(address, target, timeout=5.0, progress=progress)
                 assert target.stat().st_size == 300_000
                 task = bar.tasks[0]
