@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-_BLOCK_BYTES = 1 << 23
+_BLOCK_BYTES = 1 << 22
 _BATCH_ROWS = 1 << 16
 _SINGLE = 1e38  # single precision holds numbers up to here
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _HEADER_LIMIT = 1 << 16
 _LONGEST_ROW = 1 << 25
-_AHEAD = 2  # blocks that are parsed at the same time
+_AHEAD = 1  # blocks parsed ahead of the consumer; two at a time would slow each other down
 _EXACT = 2.0**53  # whole numbers below this are exact in double precision
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
@@ -117,7 +117,7 @@ class TextFile:
         self.columns = _column_names(_first_line(file, source, zipped=zipped, header=schema.header), source, schema)
 
     def parts(self, read: Sequence[str]) -> Iterator[tuple[pl.DataFrame, Place]]:
-        """Read the file from its start; the next blocks are parsed while the consumer uses one.
+        """Read the file from its start; the next block is parsed while the consumer uses one.
 
         Args:
             read: columns to read.
