@@ -128,20 +128,9 @@ def spoiled_bytes(content: bytes, rng: Random) -> bytes:
     for _ in range(rng.randint(1, 4)):
         at = rng.randint(0, len(content))
         end = min(len(content), at + rng.choice((1, 1, 2, 8, 64, 1000)))
-        kind = rng.randint(0, 6)
-        token = rng.choice(TOKENS).encode("utf-8", "surrogateescape")
-        if kind == 0:
-            content = content[:at] + bytes([rng.randint(0, 255)]) + content[at + 1 :]
-        elif kind == 1:
-            content = content[:at] + content[end:]
-        elif kind == 2:
-            content = content[:at]
-        elif kind == 3:
-            content = content[:at] + content[at:end] * rng.choice((2, 3, 50)) + content[end:]
-        elif kind == 4:
-            content = content[:at] + token + content[end:]
-        else:
-            content = content[:at] + token + content[at:]
+        token, old = rng.choice(TOKENS).encode("utf-8", "surrogateescape"), content[at:end]
+        news = (bytes([rng.randint(0, 255)]), b"", old * rng.choice((2, 3, 50)), token, token + old)
+        content = content[:at] + rng.choice(news) + content[end if rng.random() < 0.85 else len(content) :]
     encodings = (content.decode("utf-8", "replace").encode("utf-16"), content + b"\xe9", b"\xef\xbb\xbf" + content)
     return rng.choice((content,) * 30 + encodings)
 

@@ -67,12 +67,7 @@ CASES: dict[str, tuple[Make, str]] = {
         lambda t: t.encode() + b'"',
         r"bad.csv: row 141 \(line 142\): a quote is opened and never closed; .*",
     ),
-    "gzip flipped": (
-        lambda t: (lambda z: z[: len(z) // 2] + bytes([z[len(z) // 2] ^ 255]) + z[len(z) // 2 + 1 :])(
-            gzip.compress(t.encode())
-        ),
-        r"bad.csv: .*",
-    ),
+    "gzip cut off": (lambda t: gzip.compress(t.encode())[:-30], r"bad.csv: damaged or incomplete file: .*"),
     "gzip in gzip": (lambda t: gzip.compress(gzip.compress(t.encode())), r"bad.csv: compressed twice; unpack it once"),
     "a parquet head": (lambda _: b"PAR1" + bytes(64), r"bad.csv: damaged or not a Parquet file: .*"),
     "a JSON file": (lambda _: b'{"a": [1, 2]}\n', r"bad.csv: unknown column '\{.*"),

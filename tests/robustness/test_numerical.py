@@ -20,7 +20,7 @@ from higgsbench.ensemble.evaluate import evaluate_row
 from higgsbench.errors import MetricError
 from higgsbench.metrics import ams, ams_scan, evaluation_weights, roc_auc
 from higgsbench.schema import N_B, N_S
-from tests.runs.engines.conftest import Notes
+from tests.runs.conftest import Notes
 
 SIZES = st.floats(min_value=0.0, max_value=1.7e308)
 

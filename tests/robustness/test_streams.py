@@ -81,17 +81,17 @@ def test_no_home_and_an_unknown_user(here: Path, monkeypatch: pytest.MonkeyPatch
         assert ended(command) == 0
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "run c.yaml --data train.csv --data test.csv",
-        "predict run test.csv -o a.csv --output b.csv",
-        "tune c.yaml --model lightgbm --model logistic",
-        "leaderboard --sort auc --sort ams_cv",
-        "data simulate --events 10 --seed 1 --seed 2 -o x.csv",
-        "export mlflow run --experiment a --experiment b",
-    ],
-)
+TWICE = """
+run c.yaml --data train.csv --data test.csv
+predict run test.csv -o a.csv --output b.csv
+tune c.yaml --model lightgbm --model logistic
+leaderboard --sort auc --sort ams_cv
+data simulate --events 10 --seed 1 --seed 2 -o x.csv
+export mlflow run --experiment a --experiment b
+"""
+
+
+@pytest.mark.parametrize("command", TWICE.strip().splitlines())
 def test_an_option_of_one_value_given_twice(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Regression: the last one was taken without a word."""
     assert ended(command) == 2

@@ -20,7 +20,7 @@ import higgsbench
 from benchmarks.reliability.kills import Cluster
 from higgsbench.runs.engines.base import EngineError
 from higgsbench.runs.unit import Workspace
-from tests.runs.engines.conftest import Notes
+from tests.runs.conftest import Notes
 
 dask = pytest.importorskip("higgsbench.runs.engines.dask", reason="the extra dask is not installed")
 pytestmark = [
@@ -37,16 +37,6 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     found = Cluster(tmp_path / "cluster", workers=0)
     yield found
     found.close()
-
-
-@pytest.fixture
-def taken_port() -> Iterator[None]:
-    """Somebody else's cluster has the port that Dask listens on unless told otherwise."""
-    with socket.socket() as taken:
-        with contextlib.suppress(OSError):  # it may be taken indeed
-            taken.bind(("127.0.0.1", 8787))
-            taken.listen()
-        yield
 
 
 def same_scores(result: Any, config: Path, output: Path) -> bool:
@@ -67,13 +57,16 @@ def fits(process: int) -> list[psutil.Process]:
     return [p for p in psutil.Process(process).children(recursive=True) if p.is_running()]
 
 
-@pytest.mark.usefixtures("taken_port")
 def test_serial_local_and_dask_give_the_same_bits(config: Callable[..., Path], tmp_path: Path) -> None:
     before = psutil.Process().children(recursive=True)  # those of other tests, such as a pool that is kept
-    found = [
-        higgsbench.run(config(), output=tmp_path / engine, engine=engine, jobs=None if engine == "serial" else 2)
-        for engine in ("serial", "local", "dask")
-    ]
+    with socket.socket() as taken:  # somebody else's cluster has the port that Dask listens on unless told otherwise
+        with contextlib.suppress(OSError):  # it may be taken indeed
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        found = [
+            higgsbench.run(config(), output=tmp_path / engine, engine=engine, jobs=None if engine == "serial" else 2)
+            for engine in ("serial", "local", "dask")
+        ]
     first, *others = [pl.read_parquet(result.folder / NAME) for result in found]
     assert all(other.equals(first) for other in others)
     keys = [sorted(p.name for p in (r.folder / "units").iterdir()) for r in found]

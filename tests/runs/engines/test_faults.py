@@ -20,7 +20,8 @@ import pytest
 import higgsbench
 from higgsbench.runs import Failure, RunResult
 from higgsbench.runs.engines import local
-from tests.runs.engines.conftest import Misbehave, Notes, TwoModels
+from tests.runs.conftest import Notes
+from tests.runs.engines.conftest import Misbehave, TwoModels
 
 Ran = Callable[..., RunResult]
 
