@@ -13,7 +13,7 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["lint", "types", "tests", "docs-examples", "audit"]
 
 TORCH = "torch==2.13.0"
-"""Tested version of the extra `torch`; pip's own settings choose between builds for processors and graphics cards."""
+"""Tested version of the extra `torch`; pip's own settings choose between the builds for CPUs and GPUs."""
 
 DOCUMENTS = ("README.md", "docs/tutorial.md")
 """Documents whose examples are run."""
@@ -62,7 +62,7 @@ def golden(session: nox.Session) -> None:
 
 @nox.session(name="tests-torch")
 def tests_torch(session: nox.Session) -> None:
-    """Run the tests of the models with networks trained by torch, which is too large for every session."""
+    """Run the model tests with torch, which is too large to install in every session."""
     session.install(TORCH)
     session.install(*group("test"), ".[torch]")
     session.run("pytest", "-n", workers(), "tests/models", *session.posargs)
@@ -70,7 +70,7 @@ def tests_torch(session: nox.Session) -> None:
 
 @nox.session(name="tests-lowest")
 def tests_lowest(session: nox.Session) -> None:
-    """Run the test suite, its slowest tests left out, on the lowest supported versions of the dependencies."""
+    """Run the test suite without its slowest tests on the lowest supported versions of the dependencies."""
     session.install(*group("test"), *lowest(), ".")
     session.run("pytest", "-n", workers(), "-m", "not slow", *session.posargs)
 
@@ -84,21 +84,21 @@ def lowest() -> list[str]:
 
 @nox.session(name="tests-peers")
 def tests_peers(session: nox.Session) -> None:
-    """Run the tests of the models with the AutoML frameworks of the extras autogluon and flaml installed."""
+    """Run the model tests with the AutoML frameworks (extras autogluon and flaml) installed."""
     session.install(*group("test"), ".[autogluon,flaml]")
     session.run("pytest", "tests/models", *session.posargs)
 
 
 @nox.session(name="tests-mlflow")
 def tests_mlflow(session: nox.Session) -> None:
-    """Run the tests of the export to MLflow, with the database store that a user of one machine has."""
+    """Run the tests of the export to MLflow, with the database store that MLflow uses on a single machine."""
     session.install(*group("test"), ".[mlflow]", "alembic", "sqlalchemy")
     session.run("pytest", "tests/export", *session.posargs)
 
 
 @nox.session(name="docs-examples")
 def docs_examples(session: nox.Session) -> None:
-    """Run the examples of README and tutorial in a fresh environment, as a new user would."""
+    """Run the examples from README and tutorial in a fresh environment, as a new user would."""
     session.install(".[report]")
     folder = Path(session.create_tmp()).resolve()
     session.env["HIGGSBENCH_CACHE_DIR"] = str(folder / "cache")
@@ -107,7 +107,7 @@ def docs_examples(session: nox.Session) -> None:
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Check the installed dependencies for known vulnerabilities; warns and passes if the service cannot be reached."""
+    """Check the installed dependencies for known vulnerabilities; warn and pass if the service cannot be reached."""
     session.install("pip-audit", ".")
     found = session.run(
         *("pip-audit", "--progress-spinner", "off", "--timeout", "10", "--skip-editable"),
@@ -121,12 +121,12 @@ def audit(session: nox.Session) -> None:
     if lost:
         session.warn(f"{lost} packages are not known to the vulnerability service and were not audited")
     if "No known vulnerabilities found" not in text:
-        session.warn(f"the vulnerability service failed, nothing was audited: {text.strip().splitlines()[-1:]}")
+        session.warn(f"the vulnerability service failed and nothing was audited: {text.strip().splitlines()[-1:]}")
 
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Spoil 100,000 files of every kind and read them (half an hour); prints a table for reliability.md."""
+    """Corrupt 100,000 files of every kind and read them (half an hour); prints a table for reliability.md."""
     session.install(".", "hypothesis")
     session.run("python", "-m", "benchmarks.reliability.input", *session.posargs)
 
@@ -141,7 +141,7 @@ def bench_quality(session: nox.Session) -> None:
 
 @nox.session(name="bench-reliability")
 def bench_reliability(session: nox.Session) -> None:
-    """Kill, starve, damage and crowd runs (about half an hour; some cases need root); writes reliability.md."""
+    """Kill and damage runs, fill disks, run several at once (half an hour, partly as root); writes reliability.md."""
     session.install(".[report,dask]")
     session.run("python", "-m", "benchmarks.reliability", *session.posargs)
 
@@ -163,7 +163,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(name="bench-physics")
 def bench_physics(session: nox.Session) -> None:
-    """Measure features, jet split and closeness of the simulation; the figures go to results/reference/."""
+    """Measure features, the jet split and how close the simulation is to real events; writes to results/reference/."""
     session.install(".")
     session.run("python", "-m", "benchmarks.features")
     session.run(
