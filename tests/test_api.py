@@ -56,7 +56,7 @@ class TestMapping:
             ({"modles": []}, "configuration: modles: unknown key.*models"),
             ({"models": ["nearest"]}, r"configuration: models\[0\].*: .*nearest"),
             ({"models": [{"model": "mlp", "params": {"f": len}}]}, r"models\[0\]\.params\.f: a builtin_function_or"),
-            ({"data": {1: 2}}, "configuration: data.1: the key 1 must be a text"),
+            ({"data": {1: 2}}, "configuration: data.1: the key 1 must be text"),
             ({"name": b"x"}, "configuration: name: a bytes is not a plain value"),
         ],
     )

@@ -1,4 +1,4 @@
-"""Floor 2: the run configuration, from YAML to validated objects."""
+"""Layer 2: the run configuration, from YAML to validated objects."""
 
 from higgsbench.config.load import LoadedConfig, load_config
 from higgsbench.config.model import CutConfig, DataConfig, FeatureConfig, ModelConfig, RunConfig, StackConfig

@@ -1,4 +1,4 @@
-"""The texts of a configuration: YAML with the line number of every key, sizes, durations, and errors of its values."""
+"""Read configuration text: YAML with the line number of every key, sizes, durations, and messages about bad values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Document:
     Attributes:
         source: file name for messages.
         value: plain Python value.
-        lines: line number (from 1) of every key path; 0 if the document is not a text.
+        lines: line number (from 1) of every key path; 0 if the document was not parsed from text.
         origins: command-line option that set a key path, for keys that are not in the document.
     """
 
@@ -46,22 +46,22 @@ class Document:
     _values: int = 0
 
     def at(self, path: KeyPath) -> str:
-        """Return "file:line" of a key path, or of its nearest known parent; of an override, the option it came from."""
+        """Return "file:line" of a key path or of its nearest known parent; for an override, the option it came from."""
         prefixes = [path[:end] for end in range(len(path), -1, -1)]
         origin = next((self.origins[prefix] for prefix in prefixes if prefix in self.origins), None)
         line = next((self.lines[prefix] for prefix in prefixes if self.lines.get(prefix)), None)
         return origin or (self.source if line is None else f"{self.source}:{line}")
 
     def plain(self, value: Any, path: KeyPath, line: int) -> Any:
-        """Return a copy of a value of plain types only, and note the line of each key in it.
+        """Return a copy of a value with plain types only, and record the line of each key in it.
 
         Raises:
-            ConfigError: naming the line and key, for a value that has a tag or another type, or too many of them.
+            ConfigError: naming the line and key, if a value has a tag or another type, or if there are too many values.
         """
         self._values += 1
         self.lines.setdefault(path, line)
         if self._values > _MAX_VALUES:
-            raise ConfigError(f"{self.at(path)}: more than {_MAX_VALUES} values (aliases counted); not a configuration")
+            raise ConfigError(f"{self.at(path)}: more than {_MAX_VALUES} values, counting aliases; not a configuration")
         if len(path) > _MAX_DEPTH:
             raise ConfigError(f"{self.at(path)}: nested deeper than {_MAX_DEPTH} levels")
         tag = getattr(value, "tag", None)
@@ -83,7 +83,7 @@ class Document:
             place = (*path, str(key))
             self.lines[place] = at
             if not isinstance(key, str):
-                raise self.refusal(place, f"the key {key!r} must be a text")
+                raise self.refusal(place, f"the key {key!r} must be text")
             out[str(key)] = self.plain(item, place, at)
         return out
 
@@ -91,14 +91,14 @@ class Document:
         plain = value.item() if isinstance(value, np.generic) else value
         if plain is None or isinstance(plain, bool):
             return plain
-        # Classes of ruamel.yaml remember how a value was written; plain ones are wanted.
+        # ruamel.yaml's classes remember how a value was written; convert them to plain Python types.
         if isinstance(plain, (str, Path)):
             return str(plain)
         if isinstance(plain, float):
             return float(plain)
         if isinstance(plain, int):
             if plain.bit_length() > _MAX_BITS:
-                raise self.refusal(path, f"a whole number of more than {_MAX_BITS} bits")
+                raise self.refusal(path, f"a whole number with more than {_MAX_BITS} bits")
             return int(plain)
         kind_found = type(value).__name__
         if not self.lines.get(path):
@@ -111,7 +111,7 @@ class Document:
 
 
 def dotted(path: KeyPath) -> str:
-    """Write a key path as people do: models[2].params.depth."""
+    """Format a key path for people to read: models[2].params.depth."""
     out = ""
     for part in path:
         out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else str(part)
@@ -128,7 +128,7 @@ def parse_yaml(text: str, source: str) -> Document:
         raise ConfigError(f"{source}: larger than 1 MiB; not a configuration")
     endless = _ENDLESS.search(text)
     if endless is not None:
-        raise ConfigError(f"{source}:{text.count(chr(10), 0, endless.start()) + 1}: a number of thousands of digits")
+        raise ConfigError(f"{source}:{text.count(chr(10), 0, endless.start()) + 1}: a number with thousands of digits")
     try:
         value = YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
@@ -168,7 +168,7 @@ def read_yaml(path: Path) -> Document:
 
 
 def document_of(mapping: Mapping[str, Any], source: str) -> Document:
-    """Make a document of a mapping, whose values are copied; tuples, paths and numpy numbers become plain values.
+    """Make a document from a copy of a mapping's values; tuples, paths and numpy numbers become plain values.
 
     Raises:
         ConfigError: naming the key, for a value that YAML could not hold.
@@ -179,7 +179,7 @@ def document_of(mapping: Mapping[str, Any], source: str) -> Document:
 
 
 def yaml_text(content: Mapping[str, Any]) -> str:
-    """Return plain values as YAML, keys in their order."""
+    """Return plain values as YAML, with the keys in their original order."""
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
     writer.allow_unicode = True
@@ -234,7 +234,7 @@ def parse_size(text: str) -> int:
     """Return the bytes of `4GB`, `500 MB`, `1.5GiB` or `4000000000`.
 
     Raises:
-        ConfigError: if the text is not an amount of memory, or less than a byte.
+        ConfigError: if the text is not an amount of memory or is less than a byte.
     """
     found = _SIZE.fullmatch(text.strip().lower())
     size = int(float(found[1]) * _UNITS[found[2]]) if found else 0
@@ -264,7 +264,7 @@ def parse_duration(text: str) -> float:
     """Return the seconds of `90`, `90s`, `30m`, `2h`, `1.5h` or `1d`.
 
     Raises:
-        ConfigError: if the text is not a duration, or not longer than zero.
+        ConfigError: if the text is not a duration or is not positive.
     """
     found = _DURATION.fullmatch(text.strip().lower())
     seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0

@@ -1,4 +1,4 @@
-"""From a YAML file and `--set` options to a validated configuration, and to the events it names."""
+"""Turn a YAML file and `--set` options into a validated configuration, and load the events it names."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LoadedConfig:
         return self.document.refusal(path, message)
 
     def changed(self, **values: Any) -> LoadedConfig:
-        """Return it with other values of some keys of the run, which are not validated again."""
+        """Return a copy with new values for some of the run's keys; the new values are not validated."""
         return LoadedConfig(self.config.model_copy(update=values), self.document)
 
 
@@ -69,7 +69,7 @@ def load_config(
         stem, document = file.stem, read_yaml(file)
     if not isinstance(document.value, dict):
         raise ConfigError(
-            f"{document.source}: expected keys and values at the top (models, data, ...), see configs/all.yaml"
+            f"{document.source}: expected keys and values at the top level (models, data, ...); see configs/all.yaml"
         )
     for setting in overrides:
         _override(document, setting)
@@ -83,7 +83,7 @@ def load_config(
 
 
 def validated(document: Document, kind: type[Section], at: KeyPath = ()) -> Section:
-    """Validate a document, or the part of it that is at a key path, as a section.
+    """Validate a document, or the part of it at a key path, as a section.
 
     Raises:
         ConfigError: naming the file, the line and the key.
@@ -95,7 +95,7 @@ def validated(document: Document, kind: type[Section], at: KeyPath = ()) -> Sect
         return kind.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        # Pydantic puts names of validators and union members into the path; keys of the document are kept.
+        # Pydantic puts names of validators and union members into the path; keep only the document's keys.
         key_at_fault = first.get("ctx", {}).get("key")
         location = first["loc"] if key_at_fault is None else (*first["loc"], key_at_fault)
         path: KeyPath = ()
@@ -110,7 +110,7 @@ def named_schema(choice: str) -> TableSchema:
     """Return a layout by its name, or from a YAML file with the keys of `data.schema` (or a whole configuration).
 
     Raises:
-        ConfigError: for a name that is not known, or a file that describes no layout.
+        ConfigError: for an unknown name, or a file that does not describe a layout.
     """
     if choice in SCHEMAS:
         return SCHEMAS[choice]
@@ -137,7 +137,7 @@ def _check_labels(loaded: LoadedConfig, check_model: Callable[[str], object] | N
                 raise loaded.error(("models", i, "model"), str(error)) from error
         label = entry.row_label
         if label in RESERVED_LABELS:
-            raise loaded.error(("models", i), f"{label!r} is the row of the blend; give this model another `label`")
+            raise loaded.error(("models", i), f"{label!r} is the blend's label; give this model another `label`")
         if label in seen:
             raise loaded.error(
                 ("models", i), f"label {label!r} is already used by models[{seen[label]}]; give this one a `label`"
@@ -160,7 +160,7 @@ def _override(document: Document, setting: str) -> None:
             raise ConfigError(f"{source}: {part!r} cannot be set: its parent is a plain value, not a section")
         step: Any = _list_position(node, part, source) if isinstance(node, list) else part
         path = (*path, step)
-        if path not in document.lines:  # a section that the setting opens
+        if path not in document.lines:  # the setting creates this section
             document.lines[path] = 1
             document.origins[path] = source
         if depth == len(parts) - 1:
@@ -168,7 +168,7 @@ def _override(document: Document, setting: str) -> None:
             break
         child = node[step] if isinstance(node, list) else node.get(step)
         if child is None or isinstance(child, (str, bool)):
-            # A shorthand such as `stack: mean` opens into its section; validation judges the keys.
+            # Expand a shorthand such as `stack: mean` into its section; validation then checks the keys.
             opened = "model" if isinstance(node, list) else _SHORTHANDS.get(step)
             node[step] = {opened: child} if opened is not None and isinstance(child, str) else {}
         node = node[step]

@@ -1,4 +1,4 @@
-"""The run configuration as validated sections; unknown keys are refused with the nearest known one."""
+"""The run configuration as validated sections; an unknown key is an error that suggests the nearest known one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def problem(message: str, key: object = None) -> PydanticCustomError:
 
 
 class Strict(BaseModel):
-    """Base of all sections: frozen, strictly typed, unknown keys refused with the nearest known one.
+    """Base of all sections: frozen and strictly typed; the error for an unknown key suggests the nearest known one.
 
     Attributes:
         shorthand: key that a plain value stands for, by the value's type: `cut: max` means `cut: {rule: max}`.
@@ -78,7 +78,7 @@ def _choice(names: Iterable[str]) -> AfterValidator:
 
 
 def _written(parse: Callable[[str], float]) -> BeforeValidator:
-    """Return a validator of a number with a unit, which is kept as it was written."""
+    """Return a validator for a number with a unit; the value is kept as written."""
 
     def check(value: Any) -> Any:
         text = str(value) if type(value) is int else value
@@ -102,7 +102,7 @@ def _label(value: Any) -> Any:
         text = str(value).lower()
         raise problem(f"YAML reads {text} as a boolean; put the label in quotes, as in the file, e.g. {text!r}")
     if not isinstance(value, (str, int, float)):
-        raise problem(f"expected a text or a number, got {shortened(value)!r}")
+        raise problem(f"expected text or a number, got {shortened(value)!r}")
     return value
 
 
@@ -118,7 +118,7 @@ Label = Annotated[str | int | float, PlainValidator(_label)]
 
 
 class SchemaConfig(Strict):
-    """A binary event table of the user's own: which column means what."""
+    """The user's own table of signal and background events: what each column means."""
 
     name: Annotated[str, Field(min_length=1, max_length=60)] = "custom"
     features: Annotated[list[str], Field(min_length=1)]
@@ -158,7 +158,7 @@ class SchemaConfig(Strict):
                 raise problem(f"`signal` and `background` are the same label {labels['signal']!r}")
             if kinds["signal"] != kinds["background"]:
                 said = (f"{key} {shortened(text)!r} is {kinds[key]}" for key, text in labels.items())
-                raise problem(f"{' and '.join(said)}; write both labels as they stand in the file")
+                raise problem(f"{' and '.join(said)}; write both labels as they appear in the file")
         if self.groups is not None and self.group is None:
             raise problem("`groups` needs a `group` column")
         if self.negative_weights is not None and self.weight is None:
@@ -208,7 +208,7 @@ def _kind_of_schema(value: object) -> str:
 
 
 class DataConfig(Strict):
-    """Which events."""
+    """Which events the run uses."""
 
     source: Literal["file", "simulated", "opendata"] = "file"
     path: str | None = None
@@ -236,7 +236,7 @@ class DataConfig(Strict):
 
     @property
     def negative_weights(self) -> str | None:
-        """How training treats events of negative weight, None where the layout allows none."""
+        """How training treats events with negative weights; None if the layout does not allow them."""
         return None if isinstance(self.layout, str) else self.layout.negative_weights
 
     @field_validator("mix", "set_proportions")
@@ -258,11 +258,11 @@ class DataConfig(Strict):
                 raise problem("the file name is empty", key)
         for key in ("events", "seed", "mix", "higgs_mass", "luminosity", "set_proportions", "shifts"):
             if getattr(self, key) not in (None, {}) and self.source != "simulated":
-                raise problem(f"`{key}` belongs to `source: simulated`, the source is {self.source}", key)
+                raise problem(f"`{key}` belongs to `source: simulated`, but the source is {self.source}", key)
         if self.source != "file" and self.path is not None:
-            raise problem(f"`path` belongs to `source: file`, the source is {self.source}", "path")
+            raise problem(f"`path` belongs to `source: file`, but the source is {self.source}", "path")
         if self.source != "file" and self.layout != "atlas-higgs-2014":
-            raise problem(f"`schema` belongs to `source: file`, the source is {self.source}", "schema")
+            raise problem(f"`schema` belongs to `source: file`, but the source is {self.source}", "schema")
         return self
 
 
@@ -276,7 +276,7 @@ RESERVED_LABELS = frozenset({"stack"})
 
 
 class FeatureEntry(Strict):
-    """A column of the layout or feature of any set, by name; or a new feature by an SQL expression over columns."""
+    """The name of a column or of any set's feature; or a new feature, defined by an SQL expression over columns."""
 
     shorthand = {str: "name"}
     name: str
@@ -284,12 +284,12 @@ class FeatureEntry(Strict):
 
     @property
     def choice(self) -> str | tuple[str, str]:
-        """The entry as `resolve_features` takes it."""
+        """The entry in the form that `resolve_features` takes."""
         return self.name if self.expr is None else (self.name, self.expr)
 
 
 class FeatureConfig(Strict):
-    """Features of the models: a named set without `drop`, with `add`; or exactly `columns`."""
+    """The models' features: a named set minus `drop` plus `add`, or exactly `columns`."""
 
     shorthand = {str: "set", list: "columns"}
     set: str = "raw"
@@ -299,7 +299,7 @@ class FeatureConfig(Strict):
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether all numbers in a plain value are finite. NaN and infinity have no JSON form, which identifies fits."""
+    """Whether all numbers in a plain value are finite. They have no JSON form, and the JSON identifies a fit."""
     if isinstance(value, (dict, list)):
         return all(_is_finite(item) for item in (value.values() if isinstance(value, dict) else value))
     return not isinstance(value, float) or math.isfinite(value)
@@ -360,7 +360,7 @@ class CutConfig(Strict):
 
 
 class RunConfig(Strict):
-    """A whole run."""
+    """The configuration of a whole run."""
 
     name: str | None = None
     data: DataConfig = DataConfig()
@@ -386,7 +386,7 @@ class RunConfig(Strict):
     @classmethod
     def _folder_name(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}", value):
-            raise problem(f"name {shortened(value)!r}: use 1 to 60 letters, digits or _.- ; the name becomes a folder")
+            raise problem(f"name {shortened(value)!r}: use 1 to 60 letters, digits or _.- (the name becomes a folder)")
         return value
 
     @field_validator("jet_groups")

@@ -1,4 +1,4 @@
-"""Floor 1: AMS and its scan, weighted metrics as records, paired statistics. numpy in, numbers out."""
+"""Layer 1: AMS and its scan, weighted metrics as records, paired statistics. numpy in, numbers out."""
 
 from higgsbench.metrics.ams import AMSCurve, ams, ams_gradient, ams_scan
 from higgsbench.metrics.estimates import (

@@ -163,12 +163,12 @@ class AMSCurve:
 
     @property
     def fraction(self) -> Floats:
-        """(k,) share of the events that is selected, unweighted."""
+        """(k,) unweighted share of the events selected."""
         fraction: Floats = self.count / self.count[-1]
         return fraction
 
     def _class_variance(self, of_signal: bool) -> Floats:
-        """Return the variance (k,) of the selected sum of one class, its total held fixed.
+        """Return the variance (k,) of the selected sum of one class at a fixed class total.
 
         With p the selected share of the class, events contribute w (1 - p) inside the cut and -w p outside, hence
         (1 - 2 p) sum_selected w^2 + p^2 sum_all w^2.

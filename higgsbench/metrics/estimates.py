@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The value of a metric with its influence values (n,), whose sum of squares is the variance of `value`."""
+    """The value of a metric with its influence values (n,); the sum of their squares is the variance of `value`."""
 
     value: float
     influence: Floats
@@ -41,7 +41,7 @@ class Estimate:
         return float(np.sqrt(np.sum(self.influence**2)))
 
     def without_events(self) -> Estimate:
-        """Return value and standard error without the events behind them, which only paired differences need."""
+        """Return the value and standard error without the influence values, which only paired differences need."""
         return Estimate(self.value, np.array([self.se]))
 
 
@@ -162,7 +162,7 @@ def selected_sums(y: Bools, selected: Bools, w: Floats) -> tuple[float, float]:
 
 
 def selected_share(score: Floats, share: float) -> Bools:
-    """Select the events of the highest scores, about a share of all; never cut inside tied scores."""
+    """Select about this share of the events, those with the highest scores; never cut inside tied scores."""
     last = score.size - max(1, round(share * score.size))
     selected: Bools = score >= np.partition(score, last)[last]
     return selected
@@ -171,7 +171,7 @@ def selected_share(score: Floats, share: float) -> Bools:
 def ams_estimate(
     y_true: ArrayLike, selected: ArrayLike, sample_weight: ArrayLike | None, b_reg: float = B_REG
 ) -> tuple[Estimate, float, float]:
-    """Return the AMS of a fixed selection (n,), selected signal and selected background; see `ams_scan` for the rest.
+    """Return the AMS of a fixed selection (n,), selected signal and selected background; see `ams_scan`.
 
     Delta method at fixed class totals: s = N_s sum(w selected) / sum(w) over signal moves by w (selected - s / N_s) per
     event, b alike, and the AMS by its gradient. The cut is taken as fixed.
@@ -281,7 +281,7 @@ def ks_p_value(distance: float, effective: float, other: float) -> float:
 
 
 def chi2_of_shapes(a: Floats, a_variance: Floats, b: Floats, b_variance: Floats) -> tuple[float, int, float]:
-    """Return chi-squared, degrees of freedom and p-value of the shapes of two weighted histograms in the same bins.
+    """Return chi-squared, degrees of freedom and p-value from comparing two weighted histograms' shapes in equal bins.
 
     Bins in which neither has events do not count; the common normalisation takes one degree of freedom. The sum
     follows a chi-squared distribution if bins hold many events (Gagunashvili, Nucl. Instrum. Meth. A 614 (2010) 287).
@@ -329,8 +329,8 @@ class Metric:
         digits: decimals shown, after multiplication by `scale`.
         lower_is_better: whether a lower value is better.
         headline: whether rows carry it and it can be tuned for; others appear in comparisons only.
-        priority: a narrow terminal drops the columns with the highest numbers first, and never 0; the column of
-            differences to the first row has `difference_priority`.
+        priority: a narrow terminal drops the columns with the highest numbers first and keeps those with 0; the
+            column of differences to the first row has `difference_priority`.
         of_counts: for a metric at the honest cut, the value from selected signal, background and `b_reg` (arrays). The
             bootstrap chooses the cuts anew; the standard error includes this choice.
         of_bins: for a metric of the whole ranking, its bootstrap replicas from sums as in `binned_auc`. A metric

@@ -77,7 +77,7 @@ def asimov_significance(s: ArrayLike, b: ArrayLike, sigma_b: ArrayLike = 0.0, *,
 
 
 def combined_significance(s: ArrayLike, b: ArrayLike, sigma_b: ArrayLike = 0.0, *, relative: bool = False) -> float:
-    """Return the significance of independent bins together, sqrt(sum Z_i^2); arguments as in `asimov_significance`.
+    """Return the combined significance of independent bins, sqrt(sum Z_i^2); arguments as in `asimov_significance`.
 
     Exact for known backgrounds, where the Asimov likelihood ratios of the bins multiply (Cowan et al. 2011, section 4).
     With sigma_b, the uncertainties of the bins are treated as independent; one normalisation shared by all bins
@@ -160,7 +160,7 @@ def _interval_values(sums: BinnedSums, rules: BinningRules) -> Floats:
 def optimal_edges(
     y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | None, rules: BinningRules
 ) -> list[Floats]:
-    """Find for every number of bins the edges with the highest sqrt(sum Z_i^2).
+    """For every number of bins, find the edges with the highest sqrt(sum Z_i^2).
 
     The edges come from 160 fine bins of equal expected signal; among those the answer is exact (dynamic programming).
 
@@ -193,7 +193,7 @@ def optimal_edges(
             break
         steps.append(previous)
         starts = [edges.size]
-        for step in reversed(steps):  # back through the dynamic programme
+        for step in reversed(steps):  # trace the best edges back through the table
             starts.append(int(step[starts[-1]]))
         found.append(edges[[0, *reversed(starts[1:])]])
     return found

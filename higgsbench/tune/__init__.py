@@ -1,4 +1,4 @@
-"""Floor 5: searches parameters of one model by nested studies; trains through `runs`. Here: settings and results."""
+"""Layer 5: searches one model's parameters in nested studies; `runs` trains. This module: settings and results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TuneSettings:
     """What to search and how; see `higgsbench.tune_model`. The time limit is in seconds.
 
     Raises:
-        ConfigError: for an objective or a number that is not possible.
+        ConfigError: for an unknown objective or a number out of range.
     """
 
     model: str
@@ -45,16 +45,16 @@ class TuneSettings:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial that was carried out.
+    """One trial that was run.
 
     Attributes:
         number: number in the study.
         state: `complete`, `pruned` or `failed`.
-        value: objective on all folds, None where it is not complete.
+        value: objective on all folds, None if the trial is not complete.
         values: value per dimension.
         seconds: wall time.
         error: last line of the traceback of a failed trial.
-        calibration: slope and intercept per part of the recalibration fitted on its scores, or None.
+        calibration: slope and intercept of the recalibration of its scores, one pair per part, or None.
     """
 
     number: int
@@ -79,9 +79,9 @@ class NestedScore:
     """Scores on held-out folds of the run, per metric (`log_loss`, `auc`, `ams`).
 
     Attributes:
-        nested: parameters that were chosen without the fold that scores them.
-        final: the final parameters, which all events chose.
-        start: the parameters of the configuration.
+        nested: score of parameters that were chosen without the fold that scores them.
+        final: score of the final parameters, which were chosen on all events.
+        start: score of the configuration's parameters.
         optimism: final minus nested, paired on the same events.
         gain: nested minus start, paired.
         chosen: parameters that each nested study chose.
@@ -110,8 +110,8 @@ class TuneResult:
         objective: what it was tuned for.
         data_digest: identity of the training events, and `events`: their number.
         best: best trial of the final study, and `trials`: all of them.
-        importances: share of the objective's scatter per dimension.
-        nested: scores on events that did not choose, or None.
+        importances: share of the objective's scatter that each dimension explains.
+        nested: scores on events that were not used to choose parameters, or None.
         seconds: wall time.
     """
 
@@ -129,7 +129,7 @@ class TuneResult:
 
     @property
     def improved(self) -> bool:
-        """Whether a trial was better than the first, which has the parameters of the starting point."""
+        """Whether some trial was better than the first one, which has the starting point's parameters."""
         return self.best.number != self.trials[0].number
 
     @property

@@ -1,11 +1,11 @@
-"""Nested selection: what is reported was not chosen on the events that score it.
+"""Nested selection: score parameters on events that were not used to choose them.
 
 The final study sees all training events and gives the parameters. Its best value is optimistic, because it is the best
-of many on the events that chose it. So, for some folds of the run in turn, a study of its own searches the other events
-in the same way; its parameters are trained on those events and score the fold. They are compared, on the same fold and
-with the same training events, with the final parameters and with those of the configuration. Final minus nested is the
-optimism, nested minus configuration is the gain. (Varma and Simon, BMC Bioinformatics 7 (2006) 91; Cawley and Talbot,
-JMLR 11 (2010) 2079.)
+of many on the events used to choose it. So for some folds of the run, one by one, a separate study searches the other
+events in the same way; a model with its parameters trains on those events and scores the fold. It is compared, on the
+same fold and training events, with models that have the final parameters and those of the configuration. Final minus
+nested is the optimism, nested minus configuration is the gain. (Varma and Simon, BMC Bioinformatics 7 (2006) 91; Cawley
+and Talbot, JMLR 11 (2010) 2079.)
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ def _paired(a: RowMetrics, b: RowMetrics) -> dict[str, Measured]:
 
 
 _GRACE = 0.05
-"""A trial that was begun may end this share of a study's time too late before it is given up."""
+"""A running trial may exceed a study's time by this share before it is abandoned."""
 
 
 @dataclass
 class _Open:
-    """A trial under way, with the out-of-fold scores (n,) that it has so far."""
+    """A running trial, with its out-of-fold scores (n,) so far."""
 
     trial: Any
     plan: Plan
@@ -76,7 +76,7 @@ class _Open:
 def _carried_out(
     next_unit: Callable[[], Unit | None], plans: Sequence[Plan], jobs: int, say: Callable[[str], None]
 ) -> Iterator[Iterator[UnitResult]]:
-    """Carry out units on the events of some plans of one row each."""
+    """Run units on the events of several plans, each of which has one row."""
     settings = EngineSettings(jobs, plans[0].config.threads)
     with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
         workspace = Workspace(folder)
@@ -87,7 +87,7 @@ def _carried_out(
 
 @dataclass
 class Search:
-    """One study, of the configuration's one model on the events that it may see, whose folds are the inner ones."""
+    """One study of the configuration's only model, on the events it may see; their folds are the inner folds."""
 
     name: str
     loaded: LoadedConfig
@@ -97,9 +97,9 @@ class Search:
     say: Callable[[str], None]
 
     def run(self, trials: int, seconds: float) -> TrialRecord:
-        """Run trials until there are enough or the time is over; return the best of the study.
+        """Run trials until there are enough or time is up; return the study's best trial.
 
-        At least one trial is completed, whatever the time limit.
+        At least one trial is completed, even if it takes longer than the time limit.
 
         Raises:
             ModelError: if no trial could be completed.
@@ -117,12 +117,12 @@ class Search:
                     for result in results:
                         self._take(result)
             finally:
-                for open_ in self.open.values():  # of an interrupted study
+                for open_ in self.open.values():  # the study was interrupted
                     self.journal.end(open_.trial, "FAIL")
         records = self.journal.records()
         best = study.best_of(records, self.settings.objective)
         if best is None:
-            failed = next((record.error for record in records if record.error), "none was carried through")
+            failed = next((record.error for record in records if record.error), "no trial finished")
             raise ModelError(f"study {self.name}: no trial could be completed; first failure: {failed}")
         return best
 
@@ -130,14 +130,14 @@ class Search:
         return make_plan(study.with_values(self.loaded, values, folds=self.settings.inner), self.dataset)
 
     def _next_unit(self) -> Unit | None:
-        """Continue an open trial, or begin one if there is room and time."""
+        """Continue an open trial, or start one if a slot is free and time is left."""
         open_ = next((trial for trial in self.open.values() if not trial.waiting), None)
         while open_ is None and len(self.open) < self.settings.jobs and self._time_for_a_trial():
             trial, values = self.journal.ask()
             begin = time.monotonic()
             try:
                 plan = self._plan(values)
-            except HiggsbenchError as error:  # a trial that cannot be planned has failed
+            except HiggsbenchError as error:  # a trial that cannot be planned counts as failed
                 self._end(trial, "FAIL", f"failed: {error}", seconds=time.monotonic() - begin, error=str(error))
             else:
                 open_ = _Open(trial, plan, np.full(len(self.dataset.train), np.nan), begin)
@@ -153,12 +153,12 @@ class Search:
             return False
         times = [record.seconds for record in records if record.state == "complete"]
         if not times:
-            # The first is carried through whatever it takes; no second beside it is begun after the end.
+            # The first trial always runs to its end; after the deadline, no second one starts beside it.
             return not self.open or time.monotonic() < self.deadline
         return time.monotonic() + max(times) <= self.deadline
 
     def _take(self, result: UnitResult) -> None:
-        """Judge a trial by the folds it has, and break it off, end it or let it go on."""
+        """Evaluate a trial on its finished folds, then stop it early, end it or let it continue."""
         open_ = self.open[result.key]
         open_.waiting = False
         row, folds, spent = open_.plan.rows[0], self.settings.inner, time.monotonic() - open_.begin
@@ -170,7 +170,7 @@ class Search:
         open_.fold += 1
         metric = OBJECTIVES[self.settings.objective]
         value = None
-        if open_.fold > 1 or not metric.needs_cut:  # a cut is chosen on other folds
+        if open_.fold > 1 or not metric.needs_cut:  # a cut is chosen on other folds, so it needs two
             scores, truth = study.on_scored_folds(open_.score, row, self.dataset, self.loaded.config)
             value = estimates(scores, truth, [metric])[metric.name].value
         so_far = f"after {open_.fold} of {folds} folds"
@@ -183,7 +183,7 @@ class Search:
             record.state == "complete" for record in self.journal.records()
         ):
             self.journal.end(self.open.pop(result.key).trial, "FAIL")
-            self.say(f"{self.name}: a trial was given up for want of time {so_far}")
+            self.say(f"{self.name}: a trial was abandoned {so_far} because time ran out")
 
     def _end(self, trial: Any, state: str, text: str, value: float | None = None, **about: Any) -> None:
         """End a trial and report it."""
@@ -196,11 +196,11 @@ class Search:
 
 
 STUDY_FORMAT = 1
-"""Raised whenever the same trials would get other values; older studies then start again."""
+"""Increase this whenever the same trials would get different values; older studies then start again."""
 
 _SCORING = 4.5
-"""Cost of the fits per held-out fold, in fits of a trial: nested, final and starting parameters, each on 1.5 times the
-events of a trial."""
+"""Cost of scoring a held-out fold, in units of one fit of a trial: nested, final and starting parameters, each on 1.5
+times a trial's events."""
 
 _OUTER = 3
 """Folds held out by default, if the run has that many."""
@@ -229,7 +229,7 @@ class _Tuning:
         self.outer = min(_OUTER, folds) if settings.outer is None else settings.outer
         if self.outer == 1 or self.outer > folds:
             raise ConfigError(f"--outer {self.outer}: give 0, or 2 to {folds}, the number of the run's folds")
-        # Held-out events have no part in a study.
+        # A study does not use held-out events.
         self.dataset = dataclasses.replace(load_dataset(self.loaded.config), test=None)
         base = make_plan(self.loaded, self.dataset)
         base.rows[0].spec.check_parameters(base.rows[0].params)
@@ -247,11 +247,11 @@ class _Tuning:
         # Seconds of the longest trial, and of the fits that score one outer fold.
         longest = max(record.seconds for record in journal.records() if record.state == "complete")
         scoring = _SCORING * longest / self.settings.inner / self.settings.jobs
-        # As many nested studies of at least one trial as there is time for; one alone scores nothing.
+        # Run as many nested studies of at least one trial as time allows; a single study gives no score.
         outer = next((k for k in range(self.outer, 1, -1) if k * (longest + scoring) <= self._left()), 0)
         if outer < self.outer:
-            self.say(f"time for {outer} of {self.outer} nested studies")
-            if outer == 0:  # what is left goes to the final study
+            self.say(f"there is time for {outer} of {self.outer} nested studies")
+            if outer == 0:  # the final study gets the remaining time
                 best, journal = self._study("final", None, trials, self._left())
         final = journal.records()
         result = TuneResult(
@@ -280,10 +280,10 @@ class _Tuning:
             f"Data {result.data_digest}, {result.events} training events.",
             f"{len(states)} trials: {states.count('complete')} complete, {states.count('pruned')} stopped early, "
             f"{states.count('failed')} failed.",
-            f"Best value on the events that chose it (optimistic): {result.best.value!r}.",
+            f"Best value on the events used to choose it (optimistic): {result.best.value!r}.",
         ]
         if result.nested is None:
-            lines.append("No nested score: nothing here says what the parameters are worth on other events.")
+            lines.append("No nested score: how these parameters do on other events is unknown.")
         else:
             own, gain = result.nested.nested[result.objective], result.nested.gain[result.objective]
             held_out = f"Nested score on {len(result.nested.chosen)} held-out folds"
@@ -299,12 +299,12 @@ class _Tuning:
         return self.end - time.monotonic()
 
     def _study(self, name: str, held_out: int | None, trials: int, seconds: float) -> tuple[TrialRecord, Journal]:
-        """Search the events that are not in the held-out fold, in inner folds."""
+        """Run a study with inner folds on the events outside the held-out fold."""
         all_ = self.dataset
         rows = np.ones(len(all_.train), np.bool_) if held_out is None else all_.fold[0] != held_out
         train = all_.train if held_out is None else all_.train.take(rows)
         y, group = all_.y[rows], None if all_.group is None else all_.group[rows]
-        # Other folds than the run's, whose seed is the next after those of its repeats.
+        # The folds differ from the run's, because their seed follows the seeds of the run's repeats.
         seed = self.loaded.config.seed
         fold = fold_assignments(y, group, self.settings.inner, 1, seed + 50_000, train.event_id)
         weight = evaluation_weights(y, all_.weight[rows], *all_.totals)
@@ -319,7 +319,7 @@ class _Tuning:
         """Search without each outer fold in turn and score it."""
         chosen: list[TrialRecord] = []
         for fold in range(outer):
-            # Equal shares of what is left when the fits that score the folds are taken off.
+            # Equal shares of the remaining time, minus the time for the fits that score the folds.
             share = max(0.0, self._left() - outer * scoring) / (outer - fold)
             chosen.append(self._study(f"without fold {fold}", fold, trials, share)[0])
         values = [record.values for record in chosen]
@@ -331,7 +331,7 @@ class _Tuning:
     def _scored(
         self, ways: Mapping[str, Sequence[dict[str, Any]]], chosen: Sequence[TrialRecord]
     ) -> dict[str, RowMetrics]:
-        """Train each way's parameters without each outer fold and evaluate the pooled scores of those folds."""
+        """For each way to choose parameters, train without each outer fold and evaluate the folds' pooled scores."""
         plans = {
             way: [make_plan(study.with_values(self.loaded, values), self.dataset) for values in folds]
             for way, folds in ways.items()
@@ -348,7 +348,7 @@ class _Tuning:
                 calibration = chosen[fold].calibration if way == "nested" else None
                 if calibration is not None:
                     score[rows] = apply_recalibration(score[rows], part[rows], np.asarray(calibration))
-            if way == "nested":  # each fold by what its own study fitted
+            if way == "nested":  # each fold's own study has already fitted its recalibration
                 row = dataclasses.replace(row, calibration="prior")
             out[way] = evaluate_row(*study.on_scored_folds(score, row, self.dataset, self.loaded.config))
         return out

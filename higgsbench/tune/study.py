@@ -1,4 +1,4 @@
-"""A study: its search space, what a trial is judged by, and its journal on disk."""
+"""A study: its search space, how its trials are scored, and its journal on disk."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ WEIGHTS, FEATURES = "training_weights", "features"
 
 
 def configured(loaded: LoadedConfig, name: str) -> tuple[LoadedConfig, LoadedConfig]:
-    """Return the configuration of a study of one model, which may be any registered one, and that of a run with it.
+    """Return the configuration for a study of one registered model, and the configuration for a run with that model.
 
-    Where the configuration asks for both variants, the global one is tuned.
+    If the configuration asks for both variants, the global one is tuned.
 
     Raises:
         ConfigError: if the model is neither in the configuration nor registered.
@@ -64,13 +64,13 @@ def configured(loaded: LoadedConfig, name: str) -> tuple[LoadedConfig, LoadedCon
 
 
 def search_space(row: Row, vary: Sequence[str], schema: TableSchema) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the dimensions of a study, and the values of the configuration, preset or library in them.
+    """Return a study's dimensions, and their values in the configuration, preset or library.
 
-    A dimension is widened where it does not hold that value.
+    A dimension that does not include this value is widened.
 
     Raises:
-        ConfigError: if the model has no space, `vary` names what cannot be varied, or a configured value is of another
-            kind than its dimension.
+        ConfigError: if the model has no search space, `vary` names something that cannot be varied, or a configured
+            value's type does not match its dimension.
     """
     from optuna.distributions import CategoricalDistribution
 
@@ -88,34 +88,34 @@ def search_space(row: Row, vary: Sequence[str], schema: TableSchema) -> tuple[di
     try:
         return {name: _including(d, start[name]) if name in start else d for name, d in space.items()}, start
     except ModelError as error:
-        raise ConfigError(f"model {row.label!r}: a study cannot begin with its parameters: {error}") from error
+        raise ConfigError(f"model {row.label!r}: a study cannot start from its parameters: {error}") from error
 
 
 def _options(item: str, name: str, text: str, row: Row, schema: TableSchema) -> list[str]:
     """Return the options of a `--vary` item; raises ConfigError for what cannot be varied."""
     known: dict[str, list[str]] = {WEIGHTS: list(TRAINING_WEIGHTS), FEATURES: []}
     for features in feature_sets():
-        with suppress(ConfigError):  # of a set that needs columns which the events lack
+        with suppress(ConfigError):  # a set may need columns that the events lack
             resolve_features(schema, name=features.name)
             known[FEATURES].append(features.name)
     options = [part.strip() for part in text.split(",")] if "=" in item else known.get(name, [])
     if name not in known:
-        raise ConfigError(f"--vary {item}: varied can be {' and '.join(known)}, e.g. --vary {WEIGHTS}=balanced,none")
+        raise ConfigError(f"--vary {item}: only {' and '.join(known)} can vary, e.g. --vary {WEIGHTS}=balanced,none")
     lost = next((option for option in options if option not in known[name]), None)
     if lost is not None:
         raise ConfigError(f"--vary {item}: {lost!r} is not one of {', '.join(known[name])}")
     if name == WEIGHTS and not row.spec.sample_weight:
-        raise ConfigError(f"--vary {item}: model {row.spec.name!r} takes no weights")
+        raise ConfigError(f"--vary {item}: model {row.spec.name!r} does not take weights")
     if len(set(options)) < max(2, len(options)):
         raise ConfigError(f"--vary {item}: give two or more different values")
     return options
 
 
 def _including(dimension: Any, value: Any) -> Any:
-    """Return a distribution, widened where it does not hold a value.
+    """Return a distribution, widened if it does not include a value.
 
     Raises:
-        ModelError: if the value is of another kind.
+        ModelError: if the value has another type.
     """
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
@@ -138,7 +138,7 @@ def _as_choice(value: Any) -> Any:
 
 
 def with_values(loaded: LoadedConfig, values: dict[str, Any], **changes: Any) -> LoadedConfig:
-    """Return the configuration of one model with the values of a trial, and perhaps other folds."""
+    """Return the configuration of one model with the values of a trial and, if given, other settings."""
     (entry,) = loaded.config.models
     update = {name: value for name, value in values.items() if name in (WEIGHTS, FEATURES)}
     own = {name: value for name, value in values.items() if name not in update}
@@ -151,10 +151,10 @@ def with_values(loaded: LoadedConfig, values: dict[str, Any], **changes: Any) ->
 def on_scored_folds(
     score: NDArray[np.float64], row: Row, dataset: Dataset, config: RunConfig
 ) -> tuple[NDArray[np.float64], Truth]:
-    """Reduce to the folds that have scores, recalibrate where the row asks for it, rescale the weights.
+    """Keep the folds that have scores, recalibrate if the row asks for it, and rescale the weights.
 
-    Takes out-of-fold log-odds (n,), NaN in folds without, of a row on the events of a dataset. Returns (1, m) scores
-    and what they are judged by, folds numbered anew from 0.
+    Takes a row's out-of-fold log-odds (n,) on the events of a dataset, NaN in folds without scores. Returns (1, m)
+    scores and their truth, with the folds renumbered from 0.
     """
     there = ~np.isnan(score)
     y, f = dataset.y[there], score[there]
@@ -164,21 +164,21 @@ def on_scored_folds(
         part = recalibration_part(row, dataset)[there]
         if fold.max() > 0:
             f = cross_fitted_recalibration(f, y, weight, part, fold)
-        else:  # a single fold serves only to break trials off
+        else:  # a single fold's value is used only to stop trials early
             f = apply_recalibration(f, part, fit_recalibration(f, y, weight, part))
     truth = Truth(y, weight, fold[None, :], dataset.totals, config.cut.b_reg, config.cut.rule)
     return f[None, :], truth
 
 
 def recalibration_part(row: Row, dataset: Dataset) -> NDArray[np.int64]:
-    """Return the part (n,) of each event that is recalibrated by itself: its jet group for split models, else one."""
+    """Return the part (n,) in which each event is recalibrated: its jet group for split models, otherwise 0 for all."""
     if row.variant == "jets" and dataset.group is not None:
         return dataset.group
     return np.zeros(len(dataset.train), dtype=np.int64)
 
 
 def fitted_recalibration(score: NDArray[np.float64], row: Row, dataset: Dataset) -> list[list[float]] | None:
-    """Fit the recalibration that a row asks for on all its out-of-fold scores; None where it asks for none."""
+    """Fit the recalibration that a row asks for on all its out-of-fold scores; None if it does not ask for one."""
     if row.calibration != "logit":
         return None
     part = recalibration_part(row, dataset)
@@ -191,7 +191,7 @@ _RANDOM_TRIALS = 10
 
 
 def best_of(records: list[TrialRecord], objective: str) -> TrialRecord | None:
-    """Return the best complete trial, the earliest of equals; None if there is none."""
+    """Return the best complete trial, the earliest if several are equal; None if there is none."""
     sign = 1.0 if OBJECTIVES[objective].lower_is_better else -1.0
     complete = [record for record in records if record.value is not None]
     return min(complete, key=lambda record: sign * (record.value or 0.0), default=None)
@@ -199,7 +199,7 @@ def best_of(records: list[TrialRecord], objective: str) -> TrialRecord | None:
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Keep Optuna's log and its warnings about experimental features from the screen.
+    """Hide Optuna's log and its warnings about experimental features.
 
     Raises:
         MissingExtraError: if Optuna is not installed.
@@ -219,15 +219,15 @@ def quiet_optuna() -> Iterator[None]:
 
 
 class Journal:
-    """A study in Optuna's journal of JSON lines, whose trials are asked and told one by one; a stopped one continues.
+    """A study in Optuna's JSON-lines journal, with trials asked and told one by one; a stopped study can be continued.
 
-    The sampler of each trial is seeded by how many were carried out before, so that with one trial at a time an
-    interrupted study proposes what an undisturbed one would have.
+    The seed of each trial's sampler depends on the number of trials before it. So with one trial at a time, a study
+    proposes the same values whether or not it was interrupted.
 
     The first trial has the values `start`.
 
     Raises:
-        StoreError: if the file cannot be read or another process works on it.
+        StoreError: if the file cannot be read or another process is using it.
     """
 
     def __init__(
@@ -254,10 +254,8 @@ class Journal:
                 load_if_exists=True,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(
-                f"{file}: not a readable journal of a study ({error}); remove it to start again"
-            ) from error
-        # Trials that a killed process left open count for nothing.
+            raise StoreError(f"{file}: not a readable study journal ({error}); remove it to start again") from error
+        # Ignore trials that a killed process left open.
         for trial in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
             process = trial.user_attrs.get("process")
             if process != os.getpid() and isinstance(process, int) and psutil.pid_exists(process):
@@ -283,14 +281,14 @@ class Journal:
         return trial, values
 
     def behind(self, trial: Any, value: float, step: int) -> bool:
-        """Note a trial's value after a fold; return whether to stop it."""
+        """Record a trial's value after a fold; return whether to stop it."""
         trial.report(value, step)
         return bool(trial.should_prune())
 
     def end(self, trial: Any, state: str, value: float | None = None, **about: Any) -> None:
-        """End a trial as COMPLETE, PRUNED or FAIL; a failed trial without an error counts for nothing.
+        """End a trial as COMPLETE, PRUNED or FAIL; a failed trial without an error is ignored.
 
-        `about` are its seconds, error and calibration, as far as there are any.
+        `about` holds its seconds, error and calibration, if there are any.
         """
         import optuna
 
@@ -299,7 +297,7 @@ class Journal:
         self.study.tell(trial.number, value, state=optuna.trial.TrialState[state])
 
     def records(self) -> list[TrialRecord]:
-        """Return the trials that were carried out, in their order."""
+        """Return the finished trials in order."""
         out = []
         for trial in self.study.get_trials(deepcopy=False):
             about = trial.user_attrs
@@ -312,7 +310,7 @@ class Journal:
         return out
 
     def importances(self) -> dict[str, float]:
-        """Return how much of the objective's scatter each dimension explains, most first; empty with few trials."""
+        """Return how much of the objective's scatter each dimension explains, largest first; empty with few trials."""
         import optuna
 
         if sum(record.state == "complete" for record in self.records()) < 4:

@@ -52,7 +52,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("unknown key in a section", M + "cut:\n  rule: max\n  b_rek: 3\n", "{f}:4: cut.b_rek: unknown key 'b_rek' (did"),
     ("unknown key of a model", "models:\n- xgboost\n- model: mlp\n  parms: {}\n", "{f}:4: models[1].parms: unknown ke"),
     ("unknown key in data", M + "data: {pth: x}\n", "{f}:2: data.pth: unknown key 'pth' (did you mean 'path'?)"),
-    ("a number as key", M + "1: 3\n", "{f}:2: 1: the key 1 must be a text"),
+    ("a number as key", M + "1: 3\n", "{f}:2: 1: the key 1 must be text"),
     ("merge keys are refused", M + "cut:\n  <<: {rule: max}\n", "{f}:2: merge keys (<<) are not supported; write the "),
     # types and ranges
     ("wrong type", M + "folds: many\n", "{f}:2: folds: expected a whole number, got 'many'"),
@@ -61,8 +61,8 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("no numbers for text", M + "preset: 1\n", "{f}:2: preset: expected 'quick', 'good' or 'best', got '1'"),
     ("one fold", M + "folds: 1\n", "{f}:2: folds: expected a number greater than or equal to 2"),
     ("large seed", M + "seed: 2147483648\n", "{f}:2: seed: expected a number less than"),
-    ("huge number", M + "data:\n  n_s: 1" + 400 * "0" + "\n", "{f}:3: data.n_s: a whole number of more than 64 bits"),
-    ("huge hexadecimal", M + "seed: 0x" + 5000 * "F", "{f}:2: a number of thousands of digits"),
+    ("huge number", M + "data:\n  n_s: 1" + 400 * "0" + "\n", "{f}:3: data.n_s: a whole number with more than 64 bits"),
+    ("huge hexadecimal", M + "seed: 0x" + 5000 * "F", "{f}:2: a number with thousands of digits"),
     ("NaN", M + "cut: {b_reg: .nan}\n", "{f}:2: cut.b_reg: expected"),
     ("infinity", M + "data: {n_b: .inf}\n", "{f}:2: data.n_b: expected a finite number"),
     ("negative total", M + "data: {n_b: -3}\n", "{f}:2: data.n_b: expected a number greater than 0"),
@@ -141,13 +141,13 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("binary", M + "name: !!binary aGk=\n", "{f}:2: name: YAML reads \"b'hi'\" as a bytes; put it in quotes"),
     ("key twice", M + "folds: 3\nfolds: 4\n", "{f}:3: folds: the key appears twice"),
     ("key twice, deeper", M + "cut: {rule: max, rule: lower}\n", "{f}:2: rule: the key appears twice"),
-    ("a list as key", M + "? [a]\n: 1\n", "{f}:2: ('a',): the key ('a',) must be a text"),
+    ("a list as key", M + "? [a]\n: 1\n", "{f}:2: ('a',): the key ('a',) must be text"),
     ("two documents", M + "---\n" + M, "{f}:2: broken YAML: but found another document"),
     ("an anchor within itself", "a: &a [*a]\n", "{f}:1: a: unknown key"),
     ("deep nesting", "a: " + 60 * "[" + 60 * "]", "{f}:1: nested deeper than 50 levels"),
     ("very deep nesting", "a: " + 100_000 * "[", "{f}: nested too deeply; not a configuration"),
     ("unknown alias", "a: *b\n", "{f}:1: broken YAML: found undefined alias"),
-    ("a billion laughs", LAUGHS, "more than 100000 values (aliases counted)"),
+    ("a billion laughs", LAUGHS, "more than 100000 values, counting aliases"),
     ("too large", "# " + (1 << 20) * "x", "{f}: larger than 1 MiB"),
     ("NUL bytes", b"models: [\x00]\n", "{f}: broken YAML: unacceptable character #x0000"),
     ("not UTF-8", b"name: caf\xe9\n", "{f}: not UTF-8 text"),
@@ -178,7 +178,7 @@ def test_a_model_named_like_the_blend_needs_a_label(write: Write, monkeypatch: p
     """Regression: two rows were called stack."""
     registered_models()
     monkeypatch.setitem(models._MODELS._records, "stack", ModelSpec("stack", lambda params, context: None))
-    with pytest.raises(ConfigError, match=r":1: models\[0\]: 'stack' is the row of the blend"):
+    with pytest.raises(ConfigError, match=r":1: models\[0\]: 'stack' is the blend's label"):
         load(write("models: [stack]\n"))
     assert load(write("models: [{model: stack, label: other}]\n")).models[0].row_label == "other"
 
@@ -328,6 +328,6 @@ def test_labels_are_both_numbers_or_both_text(write: Write, signal: str, backgro
     if message is None:
         load(file)
         return
-    with pytest.raises(ConfigError, match=f"data.schema: {message}; write both labels as they stand in the file"):
+    with pytest.raises(ConfigError, match=f"data.schema: {message}; write both labels as they appear in the file"):
         load(file)
     assert not TableSchema("own", ("x",), "y", signal=signal, background=background).numeric_label

@@ -266,7 +266,7 @@ class TestTrials:
         ({"outer": 1}, "--outer 1: give 0, or 2 to 3"),
         ({"outer": 4}, "--outer 4: give 0, or 2 to 3"),
         ({"inner": 900}, "folds: 900 folds need at least 900 signal events"),
-        ({"vary": ["weights"]}, "--vary weights: varied can be training_weights and features"),
+        ({"vary": ["weights"]}, "--vary weights: only training_weights and features can vary"),
         ({"vary": ["features=raw,rare"]}, "'rare' is not one of raw, canonical, physics, momenta"),
         ({"vary": ["features=raw"]}, "give two or more different values"),
     ],
@@ -284,7 +284,7 @@ def test_journals_that_cannot_be_continued(config: Config, tmp_path: Path) -> No
     with pytest.raises(StoreError, match=f"process {os.getppid()} is working on this study"):
         study(config(), tmp_path, trials=3)
     journal.write_text("\x80\x04 no json\n")
-    with pytest.raises(StoreError, match=r"journal-final.jsonl: not a readable journal of a study"):
+    with pytest.raises(StoreError, match=r"journal-final.jsonl: not a readable study journal"):
         study(config(), tmp_path, trials=3)
 
 
