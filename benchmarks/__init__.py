@@ -1,1 +1,1 @@
-"""Benchmarks: each a script that prints figures and keeps them in results/reference/."""
+"""Benchmarks: each is a script that prints figures and stores them in results/reference/."""

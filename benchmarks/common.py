@@ -1,4 +1,4 @@
-"""What the benchmarks share: events, the machine, timing in turn, and reports in sections."""
+"""Code that the benchmarks share: events, the machine, alternating timings, and reports in sections."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def timed(function: Callable[[], object]) -> float:
 
 
 def in_turn(a: Callable[[], object], b: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
-    """Time two calls in turn, so that drifts of the machine affect both; the first round is not counted."""
+    """Time two calls alternately, so that changes in speed affect both; the first round is not counted."""
     pairs = [(timed(a), timed(b)) for _ in range(rounds + 1)][1:]
     return [x for x, _ in pairs], [y for _, y in pairs]
 
@@ -61,7 +61,7 @@ def median(values: list[float]) -> float:
 
 
 def publish(name: str, title: str, lines: list[str]) -> None:
-    """Print figures and keep them in results/reference/NAME.md."""
+    """Print figures and store them in results/reference/NAME.md."""
     text = "\n".join([f"# {title}", "", *lines, "", f"Measured on {machine()}.", ""])
     sys.stdout.write(text)
     REFERENCE.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ class SectionedReport:
 
     Attributes:
         file: the file.
-        head: what stands above the first section.
+        head: text above the first section.
         titles: heading of each section by its name, in the order of the file.
     """
 
@@ -86,7 +86,7 @@ class SectionedReport:
     titles: Mapping[str, str]
 
     def write(self, name: str, lines: list[str]) -> None:
-        """Print a section, with the machine named, and put it into the file.
+        """Print a section with the machine's name and write it to the file.
 
         Args:
             name: a key of `titles`.

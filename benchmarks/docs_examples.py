@@ -3,7 +3,7 @@
     python -m benchmarks.docs_examples FOLDER README.md docs/tutorial.md
 
 Each document gets a folder of its own, like a fresh clone, and one Python session for all its blocks. Commands that set
-the environment up (`pip`, `nox`, `git`) are left to the caller and are skipped with a message. Blocks in other
+up the environment (`pip`, `nox`, `git`) are left to the caller and are skipped with a message. Blocks in other
 languages (`console` for what needs the user's own files) are not run. `--outputs` prints what the examples print.
 """
 
@@ -61,7 +61,7 @@ def run_document(document: Path, folder: Path, *, outputs: bool) -> tuple[int, i
     """Run a document's examples; return how many there were and how many failed."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(Path("configs"), folder / "configs", dirs_exist_ok=True)
-    # Functions of a session must look like a script's own, or worker processes search for their module.
+    # Functions of a session must look like those of a script; otherwise workers search for their module.
     session: dict[str, Any] = {"__name__": "__main__"}
     count = failed = 0
     for language, text in examples(document.read_text(encoding="utf-8")):

@@ -1,4 +1,4 @@
-"""python -m benchmarks.features [speed|gain|jet_split]: what feature sets cost and bring, and the group prior."""
+"""python -m benchmarks.features [speed|gain|jet_split]: cost and gain of feature sets, and of the group prior."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def speed() -> None:
         [
             f"`physics` ({len(physics.columns)} features) of {EVENTS:,} events ({name}, repeated) to a float32 matrix: "
             f"**{median(ours):.2f} s** (load average {os.getloadavg()[0]:.0f}); bound {BOUND:.0f} s on two cores. The "
-            f"same pass with the raw columns: {median(plain):.2f} s. Medians of {ROUNDS} rounds in turn.",
+            f"same pass with the raw columns: {median(plain):.2f} s. Medians of {ROUNDS} alternating rounds.",
         ],
     )
 
@@ -98,7 +98,7 @@ def gain() -> None:
         "",
         *_table("XGBoost (450 rounds, depth 5)", trees, ("raw", "physics")),
     ]
-    publish("features-gain", "What the feature sets bring", lines)
+    publish("features-gain", "What the feature sets gain", lines)
 
 
 def _table(title: str, found: dict[str, Estimate], references: tuple[str, ...]) -> list[str]:
@@ -138,7 +138,7 @@ def jet_split() -> None:
     group = events.group
     assert group is not None
     strata = group_index(group, events.schema.groups)
-    lines = [f"XGBoost (good preset, balanced weights), {name}, {FOLDS} folds out of fold, weighted ROC AUC.", ""]
+    lines = [f"XGBoost (good preset, balanced weights), {name}, out of fold, {FOLDS} folds, weighted ROC AUC.", ""]
     lines += ["| seed | concatenated | prior added back | gain (paired error) |", "|---|---|---|---|"]
     for seed in SEEDS:
         fold = fold_assignments(y, strata, FOLDS, 1, seed)[0]

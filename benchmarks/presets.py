@@ -1,4 +1,4 @@
-"""python -m benchmarks.presets: the presets `best` with one value changed, measured and written as a table."""
+"""python -m benchmarks.presets: change one value of the presets `best` at a time, measure, and write a table."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BASE: dict[str, dict[str, Any]] = {
     "random_forest": {"n_estimators": 200},
     "logistic": {},
 }
-"""What the lines start from: the preset with a small bag, because a full one multiplies the cost and hides little."""
+"""Starting point of the rows: the preset with a small bag, because a full one multiplies the cost."""
 
 Change = dict[str, Any]
 
@@ -81,9 +81,9 @@ REVERTED: dict[str, tuple[Change, ...]] = {
     "random_forest": ({"min_samples_leaf": 1}, {"max_samples": None}, {"n_estimators": 100}),
     "logistic": ({"degree": 1}, {"C": 1.0}, {"max_iter": 100}),
 }
-"""Values that differ from the library's default, put back to it; None leaves the parameter out. CatBoost's `depth` and
-`boosting_type` and the forest's `max_features` are the defaults, written down. Networks without early stopping after
-200 epochs would take half an hour: 40 stand in for them."""
+"""Values that differ from the library's default, set back to it; None leaves the parameter out. CatBoost's `depth` and
+`boosting_type` and the forest's `max_features` equal the defaults. scikit-learn's 200 epochs without early stopping
+would take half an hour, so 40 epochs are used instead."""
 
 NO_DEFAULTS: dict[str, tuple[str, ...]] = {
     "xgboost": ("n_estimators 450",),
@@ -92,8 +92,8 @@ NO_DEFAULTS: dict[str, tuple[str, ...]] = {
     "mlp": ("max_iter 40",),
     "torch_mlp": ("dropout 0.0", "weight_decay 0.0", "learning_rate 0.001"),
 }
-"""Values among these that are not a library's default: the rounds of the preset `good`, values that stand in for
-expensive ones, and those of `torch_mlp`, whose defaults are the preset."""
+"""Values among these that are not a library's default: the rounds of the preset `good`, cheap replacements of
+expensive values, and those of `torch_mlp`, whose defaults are the preset."""
 
 NEIGHBOURS: dict[str, tuple[Change, ...]] = {
     "xgboost": (
@@ -138,7 +138,7 @@ NEIGHBOURS: dict[str, tuple[Change, ...]] = {
     "random_forest": ({"min_samples_leaf": 3}, {"min_samples_leaf": 10}, {"max_samples": 0.3}, {"max_features": 0.3}),
     "logistic": ({"C": 0.001}, {"C": 0.01}),
 }
-"""A step to either side."""
+"""One step to either side of each value."""
 
 WHOLE: dict[str, Change] = {
     "xgboost": {BAG: 3},
@@ -153,7 +153,7 @@ WHOLE: dict[str, Change] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One line of the table.
+    """One row of the table.
 
     Attributes:
         model: name in the registry.
@@ -207,7 +207,7 @@ class Variant:
 
 
 def variants() -> Iterator[Variant]:
-    """All lines: those that the presets rest on first, models that the recipe leaves out last."""
+    """All rows: defaults for the recipe's models, then for the others, then neighbouring values and other data."""
     inside, outside = MODELS[:5], MODELS[5:]
     for models in (inside, outside):
         for model in models:
@@ -232,16 +232,16 @@ Found = Mapping[str, NDArray[np.float64]]
 Truth = tuple[NDArray[np.bool_], NDArray[np.float64]]
 
 _HEAD = (
-    "One value of a preset `best` changed at a time, all others kept: to the library's default, or a step to either "
-    "side. Real: 15,000 events, 5 folds out of fold, seeds 42 and 43. Simulated: trained on 30,000 events, scored on "
-    "50,000 others, one seed.",
+    "Each row changes one value of a preset `best`, to the library's default or by one step to either side, and keeps "
+    "all others. Real: out-of-fold scores of 15,000 events, 5 folds, seeds 42 and 43. Simulated: trained on 30,000 "
+    "events, scored on 50,000 others, one seed.",
     "",
-    "Δ is changed minus preset, in units of 0.0001 of the weighted AUC, with its paired standard error, which knows "
-    "the events and not the seeds of the models: the line of other seeds shows what these do. Δ AMS is of the AMS "
-    f"averaged over selections of 10-20% of the events; its error comes from {REPLICAS} bootstrap samples. Seconds are "
-    "of the processor per fit of 12,000 real events, on a machine shared with other work. A choice among so many lines "
-    "on the events they are measured on is too optimistic: a difference below two errors, or seen on one of the two "
-    "samples, decides nothing.",
+    "Δ is the changed value minus the preset in units of 0.0001 of the weighted AUC, with its paired standard error. "
+    "The error does not include the seeds of the models; the row with other seeds shows their effect. Δ AMS refers to "
+    f"the AMS averaged over selections of 10-20% of the events; its error comes from {REPLICAS} bootstrap samples. "
+    "Seconds are CPU time per fit of 12,000 real events, on a machine shared with other work. The best of so many rows "
+    "is too optimistic on the events it was chosen on, so do not rely on a difference below two errors, or on one "
+    "that is seen in only one of the two samples.",
     "",
 )
 
@@ -250,14 +250,14 @@ def write_table(found: Sequence[tuple[Variant, Found]], planned: int, real: Trut
     """Write results/reference/presets.md.
 
     Args:
-        found: lines with scores of the real events per seed, (2, n), scores of the simulated ones, and seconds.
-        planned: number of planned lines.
+        found: rows with scores of the real events per seed, (2, n), scores of the simulated ones, and seconds.
+        planned: number of planned rows.
         real: truth and evaluation weights of the real events.
         simulated: those of the simulated ones.
     """
     lines = list(_HEAD)
     if len(found) < planned:
-        lines += [f"Not finished: {len(found)} of {planned} lines are measured; run the same command to continue.", ""]
+        lines += [f"Not finished: {len(found)} of {planned} rows are measured; run the same command to continue.", ""]
     for model in MODELS:
         rows = [(variant, scores) for variant, scores in found if variant.model == model]
         if not rows or rows[0][0].kind != "start":
@@ -317,7 +317,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Sample:
-    """Truth, weights, matrix and, out of fold, the folds of each seed; for simulated events one fold is held out."""
+    """Truth, weights and the folds of each seed; for simulated events one fold is held out."""
 
     y: NDArray[np.bool_]
     w: NDArray[np.float64]
@@ -345,7 +345,7 @@ def _matrix(kind: str, features: str) -> NDArray[np.float32]:
 
 
 def _fit(variant: Variant, train: tuple[str, NDArray[np.bool_] | None], seed: int) -> tuple[PhysicalClassifier, float]:
-    """Fit on all or some events of a kind; return the model and the processor's seconds."""
+    """Fit on all or some events of a kind; return the model and the CPU seconds."""
     kind, rows = train
     spec, params = get_model(variant.model), variant.params
     features, weights = variant.data
@@ -360,7 +360,7 @@ def _fit(variant: Variant, train: tuple[str, NDArray[np.bool_] | None], seed: in
 
 
 def measure(variant: Variant) -> dict[str, NDArray[np.float64]]:
-    """Scores out of fold of the real events per seed, scores of simulated ones, and the mean seconds of a fit each."""
+    """Out-of-fold scores of real events per seed, scores of simulated ones, and the mean seconds per fit of each."""
     features, _ = variant.data
     y, _ = _truth("real")
     jets = _events("real").frame["PRI_jet_num"].to_numpy().astype(np.int64)
@@ -383,8 +383,8 @@ def _file(folder: Path, variant: Variant) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.presets")
-    parser.add_argument("--output", type=Path, default=Path("build/presets"), help="results, kept for the next time")
-    parser.add_argument("--model", choices=MODELS, action="append", help="these models only")
+    parser.add_argument("--output", type=Path, default=Path("build/presets"), help="stored results, reused next time")
+    parser.add_argument("--model", choices=MODELS, action="append", help="measure only these models")
     parser.add_argument("--minutes", type=float, help="start nothing new after this many minutes")
     parser.add_argument("--write", action="store_true", help="measure nothing, write the table of stored results")
     options = parser.parse_args()

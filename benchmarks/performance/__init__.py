@@ -1,1 +1,1 @@
-"""Speed and memory, each against what a user would run otherwise; `python -m benchmarks.performance`."""
+"""Speed and memory, compared with what a user would run otherwise; `python -m benchmarks.performance`."""

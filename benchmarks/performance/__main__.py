@@ -18,14 +18,14 @@ from benchmarks.performance.measuring import Figures, Verdict, loads, verdict_li
 
 @dataclass(frozen=True)
 class Part:
-    """One part.
+    """One part of the benchmark.
 
     Attributes:
         name: for `--part`.
         title: heading of its section.
         settings: sizes and rounds; figures of other settings are not reused.
-        measure: measures into the figures, in a folder of its own for files.
-        report: text and verdicts, from the figures alone.
+        measure: adds measurements to the figures; gets a temporary folder for files.
+        report: makes text and verdicts from the figures alone.
     """
 
     name: str
@@ -41,7 +41,7 @@ PARTS: tuple[Part, ...] = (
     Part("scan", "AMS scan against argsort", against.SCAN, against.measure_scan, against.report_scan),
     Part("bootstrap", "Paired bootstrap of the AMS", alone.BOOTSTRAP, alone.measure_bootstrap, alone.report_bootstrap),
     Part("reading", "Reading event files", against.READING, against.measure_reading, against.report_reading),
-    Part("again", "Nothing to do", alone.AGAIN, alone.measure_again, alone.report_again),
+    Part("again", "When everything is stored", alone.AGAIN, alone.measure_again, alone.report_again),
     Part("engines", "Engines", alone.ENGINES, alone.measure_engines, alone.report_engines),
     Part("growth", "Growth with the number of events", alone.GROWTH, alone.measure_growth, alone.report_growth),
 )
@@ -50,16 +50,16 @@ PARTS: tuple[Part, ...] = (
 
 HEAD = """# Speed and memory
 
-Made by `nox -s bench`; each part by `nox -s bench -- --part NAME`. What is compared is run in turn on the same machine;
-ratios are medians over pairs, in brackets the lowest and the highest. Time of the clock decides; time of the processor
-stands beside it, since other work on the machine disturbs it less.
+Made by `nox -s bench`; one part by `nox -s bench -- --part NAME`. Compared programs run alternately on the same
+machine; ratios are medians over pairs, with the lowest and the highest in brackets. The bounds apply to wall time.
+CPU time is shown as well, because other work on the machine disturbs it less.
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.performance")
-    parser.add_argument("--part", choices=[p.name for p in PARTS], action="append", help="measure this part afresh")
-    parser.add_argument("--output", type=Path, default=Path("build/performance"), help="raw figures as JSON")
+    parser.add_argument("--part", choices=[p.name for p in PARTS], action="append", help="measure this part again")
+    parser.add_argument("--output", type=Path, default=Path("build/performance"), help="folder for raw figures (JSON)")
     options = parser.parse_args()
     report = SectionedReport(REFERENCE / "performance.md", HEAD, {p.name: p.title for p in PARTS})
     broken = 0
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def run_part(part: Part, output: Path, report: SectionedReport, *, afresh: bool) -> int:
-    """Measure a part, or what is missing of it, and write its section; return how many bounds do not hold."""
+    """Measure a part, or only its missing figures, and write its section; return how many bounds do not hold."""
     figures = Figures.open(output / f"{part.name}.json", part.settings, afresh=afresh)
     if not figures.finished:
         begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""Speed against what a user would run otherwise: a bare loop, StackingClassifier, argsort, pandas."""
+"""Speed compared with what a user would run otherwise: a bare loop, StackingClassifier, argsort, pandas."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ if __name__ == "__main__":
 
 
 def measure_harness(figures: Figures, folder: Path) -> None:
-    """Run both in turn, each as a command of its own; the file is in the cache for both."""
+    """Run both alternately, each as its own command; the file is in the cache for both."""
     data = training_events(HARNESS["events"], folder)
     (folder / "bare.py").write_text(BARE)
     (folder / "all.yaml").write_text(six_models(data, HARNESS["folds"], jet_split="both"))
@@ -96,8 +96,8 @@ def report_harness(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
     text = (
         f"`higgsbench run` of six models, global and split by jet number, on {HARNESS['events']:,} events ({fits} "
         f"fits, stored with their models, stack, cuts, bootstrap errors): {summary(ours)}. A bare joblib loop over the "
-        f"same {fits} fits that keeps nothing: {summary(theirs)}; {HARNESS['jobs']} processes of one thread each. "
-        f"Ratio on the clock {wall}, of the processor {cpu}, {wall.pairs} pairs."
+        f"same {fits} fits that stores nothing: {summary(theirs)}; {HARNESS['jobs']} processes of one thread each. "
+        f"Ratio of wall times {wall}, of CPU times {cpu}; {wall.pairs} pairs."
     )
     return [text], [Verdict("`run` over the bare loop", wall.median, 1.05, cpu=cpu.median)]
 
@@ -106,7 +106,7 @@ STACKING = {"events": 15_000, "rounds": 3, "jobs": 2, "folds": 5, "seed": 42}
 
 
 def measure_stacking(figures: Figures, folder: Path) -> None:
-    """Run both in turn, each as a command of its own; both read the same file from the cache."""
+    """Run both alternately, each as its own command; both read the same file from the cache."""
     data = training_events(STACKING["events"], folder)
     (folder / "six.yaml").write_text(six_models(data, STACKING["folds"], seed=STACKING["seed"]))
     jobs = str(STACKING["jobs"])
@@ -155,8 +155,8 @@ def report_stacking(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
     text = (
         f"`higgsbench run` of six models and their stack on {n:,} events, {folds} folds ({6 * folds} fits, cuts and "
         f"errors): {summary(ours)}. `StackingClassifier` over the same estimators, folds and weights ({6 * folds} fits "
-        f"and 6 on all events): {summary(theirs)}; both on {STACKING['jobs']} processes of one thread each. Ratio on "
-        f"the clock {wall}, of the processor {cpu}, {wall.pairs} pairs."
+        f"and 6 on all events): {summary(theirs)}; both in {STACKING['jobs']} processes of one thread each. Ratio of "
+        f"wall times {wall}, of CPU times {cpu}; {wall.pairs} pairs."
     )
     return [text], [Verdict("`run` over StackingClassifier", wall.median, 0.8, cpu=cpu.median)]
 
@@ -165,7 +165,7 @@ SCAN = {"events": 10_000_000, "rounds": 5}
 
 
 def measure_scan(figures: Figures, folder: Path) -> None:
-    """Time both in turn, after one call of each that is not counted."""
+    """Time both alternately, after one call of each that is not counted."""
     n = SCAN["events"]
     rng = np.random.default_rng(0)
     y = rng.random(n) < 0.34
@@ -186,8 +186,8 @@ def report_scan(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
     ours, theirs = content["scan"], content["argsort"]
     wall, cpu = ratio(ours, theirs), ratio(ours, theirs, "cpu")
     text = (
-        f"Scan of {SCAN['events']:,} events with the whole curve: {summary(ours, 2)}. `numpy.argsort` of the same "
-        f"scores: {summary(theirs, 2)}. Ratio on the clock {wall}, of the processor {cpu}, {wall.pairs} pairs."
+        f"AMS scan of {SCAN['events']:,} events with the whole curve: {summary(ours, 2)}. `numpy.argsort` of the same "
+        f"scores: {summary(theirs, 2)}. Ratio of wall times {wall}, of CPU times {cpu}; {wall.pairs} pairs."
     )
     return [text], [Verdict("scan over argsort", wall.median, 2.0, cpu=cpu.median)]
 
@@ -197,7 +197,7 @@ BOUNDS = {"plain": 1.0, "gzipped": 0.5, "cached": 0.3}
 
 
 def measure_reading(figures: Figures, folder: Path) -> None:
-    """Time each way to read, plain and gzipped, in turn, after one round that is not counted."""
+    """Time each way to read, plain and gzipped, alternately, after one round that is not counted."""
     import pandas as pd
 
     os.environ["HIGGSBENCH_CACHE_DIR"] = str(folder / "cache")
@@ -222,11 +222,11 @@ def measure_reading(figures: Figures, folder: Path) -> None:
 def report_reading(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
     """Report times and ratios to pandas for the same file."""
     lines = [
-        f"{READING['events']:,} simulated events in the official format; each row after the other, then all again.",
+        f"{READING['events']:,} simulated events in the official format; rows are timed in turn, then all again.",
         "",
     ]
     lines += [
-        "| file | higgsbench | pandas | on the clock | of the processor | bare polars |",
+        "| file | higgsbench | pandas | wall-time ratio | CPU-time ratio | bare polars |",
         "|---|---|---|---|---|---|",
     ]
     verdicts = []

@@ -1,4 +1,4 @@
-"""Speed and memory by themselves: the bootstrap, a second run, the engines, growth with the events."""
+"""Speed and memory of higgsbench alone: the bootstrap, a second run, the engines, growth with the events."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BOUND = 20.0
 
 
 def measure_bootstrap(figures: Figures, folder: Path) -> None:
-    """Time it."""
+    """Time the bootstrap."""
     n, replicas = BOOTSTRAP["events"], BOOTSTRAP["replicas"]
     rng = np.random.default_rng(1)
     y, weight, scores = sample(POPULATIONS[0], n, rng)
@@ -50,9 +50,9 @@ def measure_bootstrap(figures: Figures, folder: Path) -> None:
 
 
 def report_bootstrap(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
-    """Tell times."""
+    """Report times."""
     lines = [f"{BOOTSTRAP['replicas']:,} replicas, {BOOTSTRAP['models']} models, {BOOTSTRAP['events']:,} events:", ""]
-    names = {"anew": "each fold's cut chosen anew in each replica"}
+    names = {"anew": "each fold's cut chosen again in each replica"}
     verdicts = []
     for kind, name in names.items():
         lines.append(f"- {name}: {summary(content[kind])}")
@@ -81,7 +81,7 @@ def measure_again(figures: Figures, folder: Path) -> None:
 
 
 def copies_of(run: Path, results: Path, number: int) -> None:
-    """Write runs like a stored one, each with fits, scores of its rows and replicas of its own.
+    """Write copies of a stored run, each with its own fits, row scores and replicas.
 
     Args:
         run: folder of a finished run.
@@ -105,7 +105,7 @@ def copies_of(run: Path, results: Path, number: int) -> None:
 
 
 def report_again(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
-    """Tell times."""
+    """Report times."""
     wall, cpu = (
         {name: statistics.median(cost[kind] for cost in costs) for name, costs in content.items()}
         for kind in ("wall", "cpu")
@@ -114,7 +114,7 @@ def report_again(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
         f"`higgsbench run` of 12 rows and a stack on {AGAIN['events']:,} events, all stored: "
         f"{summary(content['again'], 2)}. `higgsbench leaderboard` over {AGAIN['runs']} runs of 13 rows each: "
         f"{summary(content['leaderboard'], 2)}. For comparison, Python with `import numpy, polars, scipy.stats`: "
-        f"{summary(content['interpreter'], 2)}. Medians of {len(content['again'])} rounds in turn."
+        f"{summary(content['interpreter'], 2)}. Medians of {len(content['again'])} alternating rounds."
     )
     verdicts = [
         Verdict("second run", wall["again"], 3.0, unit="s", cpu=cpu["again"]),
@@ -128,7 +128,7 @@ KINDS = ("local", "dask", "serial")
 
 
 def measure_engines(figures: Figures, folder: Path) -> None:
-    """Run the same configuration on each engine in turn, each time from nothing."""
+    """Run the same configuration on the engines alternately, each time from scratch."""
     data = training_events(ENGINES["events"], folder)
     (folder / "six.yaml").write_text(six_models(data, ENGINES["folds"]))
     jobs = str(ENGINES["jobs"])
@@ -151,7 +151,7 @@ def report_engines(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
     text = (
         f"Six models and their stack on {ENGINES['events']:,} events, {ENGINES['folds']} folds, {ENGINES['jobs']} "
         f"processes or workers: {times}. Dask over "
-        f"local {dask}, serial over local {serial}, {dask.pairs} rounds in turn."
+        f"local {dask}, serial over local {serial}; {dask.pairs} alternating rounds."
     )
     cpu = ratio(content["dask"], content["local"], "cpu").median
     return [text], [
@@ -166,13 +166,13 @@ GROWTH: dict[str, Any] = {
     "thrice": [1_000, 25_000, 100_000],
     "folds": 2,
     "jobs": 2,
-    # Without random_forest and logistic, which scikit-learn trains with more than 4 matrices.
+    # Without random_forest and logistic, because scikit-learn needs more than 4 matrices to train them.
     "models": ["catboost", "xgboost", "lightgbm", "mlp"],
 }
 
 
 def measure_growth(figures: Figures, folder: Path) -> None:
-    """Run every size, and a tiny one whose memory is the cost of starting up; small ones three times.
+    """Run every size, and a tiny one that shows the memory needed to start; run small ones three times.
 
     Sampling the memory may miss a short peak.
     """
@@ -212,12 +212,12 @@ def report_growth(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
     lines = [
         f"{', '.join(GROWTH['models'])}, preset `good`, one global model each, {GROWTH['folds']} folds, "
         f"{GROWTH['jobs']} processes. "
-        "Memory is proportional set size, so that what processes share counts once; `matrix` is the float32 training "
-        "matrix of all events. Up to 100,000 events peaks are the highest and times the medians of three runs. "
-        f"Start-up, a run of {GROWTH['startup']:,} events, is taken off: main process {_mb(start['main'])}, a worker "
-        f"{_mb(start['worker'])}, all together {_mb(start['total'])}.",
+        "Memory is proportional set size, so that shared memory counts once; `matrix` is the float32 training matrix "
+        "of all events. Up to 100,000 events, peaks are the highest and times the medians of three runs. The memory at "
+        f"start-up, from a run of {GROWTH['startup']:,} events, is subtracted: {_mb(start['main'])} for the main "
+        f"process, {_mb(start['worker'])} for a worker, {_mb(start['total'])} for all together.",
         "",
-        "| events | clock s | processor s | matrix | main above start-up | worker above start-up | all, peak "
+        "| events | wall s | CPU s | matrix | main above start-up | worker above start-up | all, peak "
         "| all above start-up |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -235,7 +235,7 @@ def report_growth(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
     wall, cpu = (exponent(sizes, [measured[n][kind] for n in sizes]) for kind in ("wall", "cpu"))
     verdicts = [
         Verdict("exponent of time", wall, 1.1, cpu=cpu),
-        Verdict("peak memory of a process above start-up, in matrices, at the worst of the sizes", worst, 4.0),
+        Verdict("highest peak memory of a process above start-up, in matrices", worst, 4.0),
     ]
     return lines, verdicts
 

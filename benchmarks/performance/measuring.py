@@ -1,4 +1,4 @@
-"""Measure commands and calls in turn (time, memory), keep raw figures, and judge them by bounds."""
+"""Measure commands and calls alternately (time, memory), store raw figures, and compare them with bounds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIX = ("logistic", "random_forest", "catboost", "xgboost", "lightgbm", "mlp")
 
 
 def training_events(events: int, folder: Path, ending: str = ".parquet") -> Path:
-    """Write simulated events of the training set, unless they are there; return the file."""
+    """Write simulated events of the training set, unless the file exists; return the file."""
     file = folder / f"training-{events}{ending}"
     if not file.is_file():
         write_simulated(SimulationSettings(events=events, seed=7, set_proportions={"t": 1.0}), file, jobs=2)
@@ -40,7 +40,7 @@ def six_models(
     seed: int = 42,
     models: Sequence[str] = SIX,
 ) -> str:
-    """Return a configuration of the six models, or of others, and their stack on a file."""
+    """Return a configuration for the six models, or others, and their stack on a file."""
     lines = [f"data: {{source: file, path: {data}}}", f"models: [{', '.join(models)}]", f"preset: {preset}"]
     lines += [f"jet_split: {jet_split}", f"folds: {folds}", f"seed: {seed}", "training_weights: balanced"]
     return "\n".join([*lines, "features: raw", "stack: nonnegative", ""])
@@ -48,12 +48,12 @@ def six_models(
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of something cost.
+    """Cost of one run of a command or call.
 
     Attributes:
-        wall: seconds of the clock; other work on the machine lengthens them.
-        cpu: seconds of the processor, all threads and processes together.
-        load: load average of the last minute when it ended, to judge `wall` by.
+        wall: wall time in seconds; other work on the machine lengthens it.
+        cpu: CPU time in seconds, all threads and processes together.
+        load: load average of the last minute at the end, to judge `wall`.
     """
 
     wall: float
@@ -88,7 +88,7 @@ def in_process(function: Callable[[], object]) -> Cost:
 
 
 def environment_of(folder: Path | None = None) -> dict[str, str]:
-    """Environment for commands: this checkout's package, and a cache of its own where a folder is given."""
+    """Environment for commands: this checkout's package, and a separate cache if a folder is given."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     own = {} if folder is None else {"HIGGSBENCH_CACHE_DIR": str(folder / "cache")}
     return {**os.environ, "PYTHONPATH": path, **own}
@@ -105,7 +105,7 @@ def command(
         watch: called with the process number while the process runs, or None.
 
     Raises:
-        RuntimeError: if the command fails; with the end of what it wrote.
+        RuntimeError: if the command fails; with the end of its error output.
     """
     errors = folder / "stderr.txt"
     with errors.open("wb") as stream:
@@ -129,13 +129,13 @@ def command(
 
 def in_turn(calls: Mapping[str, Callable[[], Cost]], rounds: int, found: dict[str, list[dict[str, float]]],
             keep: Callable[[], None]) -> None:  # fmt: skip
-    """Measure calls in turn, A B A B, so that drifts of the machine affect all of them; resumes where it stopped.
+    """Measure calls alternately, A B A B, so that changes of the machine's speed affect all; resume where it stopped.
 
     Args:
         calls: what to measure, by name.
-        rounds: how often each.
-        found: costs per name so far; filled up in place.
-        keep: called after each measurement, to store what there is.
+        rounds: number of measurements of each.
+        found: costs per name so far; extended in place.
+        keep: called after each measurement, to store the figures.
     """
     for number in range(rounds):
         for name, call in calls.items():
@@ -146,7 +146,7 @@ def in_turn(calls: Mapping[str, Callable[[], Cost]], rounds: int, found: dict[st
 
 
 def ratio(ours: list[dict[str, float]], theirs: list[dict[str, float]], kind: str = "wall") -> Ratio:
-    """Ratio of two measured in turn, pair by pair.
+    """Ratio of two costs measured alternately, pair by pair.
 
     Args:
         ours: costs, one per round.
@@ -158,13 +158,13 @@ def ratio(ours: list[dict[str, float]], theirs: list[dict[str, float]], kind: st
 
 
 def summary(costs: list[dict[str, float]], digits: int = 1) -> str:
-    """Write median seconds of the clock and of the processor."""
+    """Write median wall and CPU time in seconds."""
     wall, cpu = (statistics.median(c[kind] for c in costs) for kind in ("wall", "cpu"))
-    return f"{wall:.{digits}f} s ({cpu:.{digits}f} s of processor)"
+    return f"{wall:.{digits}f} s ({cpu:.{digits}f} s of CPU)"
 
 
 def loads(content: Any) -> list[float]:
-    """Return all load averages in stored figures, whatever their nesting."""
+    """Return all load averages in stored figures, at any depth."""
     if isinstance(content, dict):
         own = [float(content["load"])] if "load" in content else []
         return own + [x for value in content.values() for x in loads(value)]
@@ -173,12 +173,12 @@ def loads(content: Any) -> list[float]:
 
 @dataclass
 class Figures:
-    """What a part measured so far.
+    """Measurements of a part so far.
 
     Attributes:
-        file: where it is kept.
+        file: where they are stored.
         content: measured values, JSON.
-        finished: whether the part came to its end.
+        finished: whether the part is complete.
     """
 
     file: Path
@@ -191,7 +191,7 @@ class Figures:
         """Resume from what is stored if it was measured with the same settings on the same machine.
 
         Args:
-            file: where it is kept.
+            file: where the figures are stored.
             settings: what the part measures (sizes, rounds).
             afresh: whether a finished part is measured again; an unfinished one is resumed in any case.
         """
@@ -204,7 +204,7 @@ class Figures:
         return figures
 
     def keep(self) -> None:
-        """Store what there is."""
+        """Store the figures."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.file, {"settings": self.settings, "finished": self.finished, "figures": self.content})
 
@@ -218,8 +218,8 @@ class Verdict:
         value: the value.
         bound: the bound.
         at_most: whether the value may not exceed the bound; otherwise it must reach it.
-        unit: of both, empty for ratios.
-        cpu: the same in processor time, or None; it tells a slow program from a busy machine.
+        unit: unit of both, empty for ratios.
+        cpu: the same in CPU time, or None; it distinguishes a slow program from a busy machine.
     """
 
     what: str
@@ -245,12 +245,12 @@ class Verdict:
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
     """Table of verdicts."""
-    head = ["| | on the clock | of the processor | bound | |", "|---|---|---|---|---|"]
+    head = ["| | wall time | CPU time | bound | |", "|---|---|---|---|---|"]
     return [*head, *(verdict.line() for verdict in verdicts), ""]
 
 
 _EVERY = 0.05
-"""Seconds between samples: the kernel walks all pages of a process to answer, which takes its own share of the time."""
+"""Seconds between samples: the kernel walks all pages of a process to answer, which itself takes time."""
 
 
 @dataclass
@@ -260,7 +260,7 @@ class Watched:
     Attributes:
         total: peak of the sum over all processes.
         main: peak of the process that was started.
-        worker: highest peak of any process below it, 0 where there is none.
+        worker: highest peak of any of its child processes, 0 if there is none.
         processes: largest number of processes at once.
     """
 
@@ -270,7 +270,7 @@ class Watched:
     processes: int = 0
 
     def sample(self, pid: int) -> None:
-        """Sample the tree of a process once."""
+        """Sample a process and its children once."""
         import psutil
 
         try:
@@ -300,7 +300,7 @@ def watched_command(arguments: list[str], folder: Path) -> tuple[Cost, Watched]:
     """Run `python ARGUMENTS` and return its cost and its peaks, sampled twenty times a second.
 
     Raises:
-        RuntimeError: if the command fails; with the end of what it wrote.
+        RuntimeError: if the command fails; with the end of its error output.
     """
     watched, done = Watched(), threading.Event()
 

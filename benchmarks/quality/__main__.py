@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality")
     parser.add_argument("--part", choices=("ladder", "stacking", "simulated"), action="append")
     parser.add_argument(
-        "--output", type=Path, default=Path("build/quality"), help="stored runs; kept for the next time"
+        "--output", type=Path, default=Path("build/quality"), help="folder of stored runs, reused next time"
     )
     parser.add_argument("--peers", type=Path, help="stored run of configs/peers.yaml on the same events")
     options = parser.parse_args()

@@ -95,7 +95,7 @@ _TORCH_ROW = """\
 
 
 def add_blends(found: Scores, torch: bool) -> None:
-    """Blend stored scores in the ways that are compared."""
+    """Blend stored scores in all ways that are compared."""
     rows = found.rows
     rows[RECIPE] = rows.pop("stack")
     ways: dict[str, tuple[str, tuple[str, ...]]] = {}
@@ -123,7 +123,7 @@ def ladder_table(runs: list[Scores]) -> list[str]:
     names = list(runs[0].rows)
     bands = np.mean([_bands(run, names) for run in runs], axis=0)
     start = mean_estimate([roc_auc(r.y, r.rows[START], r.w) for r in runs])
-    lines = [f"Out of fold, 5 folds, mean of seeds {' and '.join(map(str, SEEDS))}; Δ: minus `{START}`.", ""]
+    lines = [f"Out-of-fold scores of 5 folds, mean of seeds {' and '.join(map(str, SEEDS))}; Δ over `{START}`.", ""]
     lines += ["| row | wAUC | Δ wAUC | each seed | AMS at 10-20% | Δ | AMS cv |", "|---|---|---|---|---|---|---|"]
     for at, name in enumerate(names):
         aucs = [roc_auc(r.y, r.rows[name], r.w) for r in runs]
@@ -151,33 +151,33 @@ def cut_rules(runs: list[Scores]) -> list[str]:
     smooth, raw = np.array(pairs).T
     better = int((smooth > raw).sum())
     return [
-        f"Over the {len(pairs)} rows and seeds the default cut rule `smooth` gives AMS cv {smooth.mean():.3f} (worst "
-        f"{smooth.min():.2f}), the raw maximum {raw.mean():.3f} (worst {raw.min():.2f}); `smooth` is better in "
-        f"{better}.",
+        f"Averaged over {len(pairs)} pairs of row and seed, the default cut rule `smooth` gives AMS cv "
+        f"{smooth.mean():.3f} (lowest {smooth.min():.2f}) and the raw maximum {raw.mean():.3f} (lowest "
+        f"{raw.min():.2f}); `smooth` is better in {better} cases.",
         "",
     ]
 
 
 NO_HELP = (
     ("xgboost raw unweighted", START, "training without weights"),
-    ("xgboost physics sqrt", "xgboost physics", "square roots of the weights, for the AUC (they help the AMS)"),
+    ("xgboost physics sqrt", "xgboost physics", "square roots of the weights (they help the AMS, not the AUC)"),
     ("xgboost physics jets [jets]", "xgboost physics sqrt", "submodels per jet number"),
     ("mlp physics", "mlp", "a network on physics features instead of momenta"),
     ("lightgbm physics 400 rounds", "lightgbm", "a fixed number of rounds instead of early stopping"),
-    ("logistic", "xgboost", "logistic regression, in its preset best"),
-    ("random_forest", "xgboost", "a random forest, in its preset best"),
-    ("core, non-negative weights", RECIPE, "fitted non-negative weights of the blend instead of the mean"),
-    ("core, unrestricted weights", RECIPE, "unrestricted weights of the blend"),
+    ("logistic", "xgboost", "logistic regression, with the preset best"),
+    ("random_forest", "xgboost", "a random forest, with the preset best"),
+    ("core, non-negative weights", RECIPE, "fitted non-negative blend weights instead of the mean"),
+    ("core, unrestricted weights", RECIPE, "unrestricted blend weights instead of the mean"),
     ("core and random_forest", RECIPE, "a random forest added to the recipe"),
     ("core and xgboost split by jets", RECIPE, "submodels per jet number added to the recipe"),
-    ("core without catboost", RECIPE, "CatBoost beside the two others (left out here)"),
+    ("core without catboost", RECIPE, "the recipe without CatBoost"),
 )
-"""What might have helped: row, what it is compared with, and what it tries."""
+"""Attempts to improve: row, the row it is compared with, and what was tried."""
 
 
 def did_not_help(runs: list[Scores]) -> list[str]:
-    """What was tried and gave no gain, or a gain smaller than its cost."""
-    lines = ["What did not help, or no more than its error:", "", "| tried | minus | Δ wAUC | Δ AMS at 10-20% |"]
+    """Table of attempts that gave no gain, or a gain smaller than its cost."""
+    lines = ["Changes that gained less than their error:", "", "| tried | minus | Δ wAUC | Δ AMS at 10-20% |"]
     lines.append("|---|---|---|---|")
     names = list(dict.fromkeys(name for pair in NO_HELP for name in pair[:2]))
     bands = np.mean([_bands(run, names) for run in runs], axis=0)
@@ -194,7 +194,7 @@ def did_not_help(runs: list[Scores]) -> list[str]:
 def peers_table(ours: Scores, theirs: Scores) -> list[str]:
     """AutoML frameworks and the core recipe on the same folds, one seed."""
     if not (np.array_equal(ours.fold, theirs.fold) and np.array_equal(ours.y, theirs.y)):
-        raise SystemExit("the run of the peers has other events or folds than the ladder's first seed")
+        raise SystemExit("the peers' run has other events or folds than the ladder's first seed")
     rows: dict[str, NDArray[np.float64]] = {}
     rows |= {name: theirs.rows[name] for name in ("autogluon", "flaml") if name in theirs.rows}
     rows |= {name: ours.rows[name] for name in (START, RECIPE)}
@@ -205,7 +205,7 @@ def peers_table(ours: Scores, theirs: Scores) -> list[str]:
         f"AutoML frameworks on the same folds (seed {SEEDS[0]}, raw features, time limit per fit, one thread):",
         "",
     ]
-    lines += ["| row | wAUC | core recipe minus it | AMS at 10-20% | AMS cv |", "|---|---|---|---|---|"]
+    lines += ["| row | wAUC | core recipe minus row | AMS at 10-20% | AMS cv |", "|---|---|---|---|---|"]
     for at, name in enumerate(rows):
         auc = roc_auc(pool.y, rows[name], pool.w)
         gain, error = paired_difference(best, auc)
@@ -215,13 +215,13 @@ def peers_table(ours: Scores, theirs: Scores) -> list[str]:
         )
     lines += [
         "",
-        "Their limits are times of the clock: docs/peers.md says how much of the processor they got meanwhile.",
+        "Their limits are wall times; docs/peers.md says how much CPU time they got.",
     ]
     return [*lines, ""]
 
 
 def _bands(run: Scores, names: list[str]) -> NDArray[np.float64]:
-    """AMS at 10-20% per row: first of the events as they are, then of Poisson bootstrap replicas."""
+    """AMS at 10-20% per row: first for the events as they are, then for Poisson bootstrap replicas."""
     rng = np.random.default_rng(0)
     found = [[band_ams(run.y, run.rows[name], run.w) for name in names]]
     for _ in range(REPLICAS):

@@ -34,14 +34,14 @@ STEPS: dict[str, tuple[str, str, str, str]] = {
     "xgboost physics sqrt": ("xgboost", "good", "physics", "sqrt_balanced"),
     **{f"{name} best": (name, "best", "", "") for name in ("xgboost", "lightgbm", "catboost", "mlp", "torch_mlp")},
 }
-"""Row: model, preset, features and training weights; empty where the preset decides."""
+"""Row: model, preset, features and training weights; empty if the preset decides."""
 
 CURVE = ("xgboost raw", *CORE)
 """Rows of the learning curve."""
 
 
 def main(output: Path, torch: bool) -> None:
-    """Fit every step in a process of its own, two at a time, so that its peak memory is its own; write the section.
+    """Fit every step in a separate process, two at a time, to measure its peak memory; write the section.
 
     Stored fits are not repeated; incomplete sizes are left out of the table.
     """
@@ -87,7 +87,7 @@ def _events(kind: str) -> Any:
 
 
 def fit_one(output: Path, name: str, size: int) -> None:
-    """Fit one step on the first events of the training file and keep its scores of the test events."""
+    """Fit one step on the first events of the training file and store its scores for the test events."""
     import psutil
 
     model, preset, _, weights = STEPS[name]
@@ -149,7 +149,7 @@ def _tables(output: Path, names: list[str]) -> list[str]:
             f"| {name} | {auc.value:.4f} | {gain:+.4f} ± {error:.4f} | {band_ams(y, score, w):.3f} | "
             f"{cost['fit']:.0f} | {cost['predict']:.1f} | {cost['peak_mb']:.0f} |"
         )
-    lines += ["", "Learning curve, weighted AUC (seconds of the fit):", ""]
+    lines += ["", "Learning curve: weighted AUC (fit time in seconds):", ""]
     curve = {n: m for n, m in pools.items() if n in CURVE or n == "core recipe"}
     lines += ["| row | " + " | ".join(f"{size:,}" for size in sizes) + " |", "|---|" + "---|" * len(sizes)]
     for name, members in curve.items():

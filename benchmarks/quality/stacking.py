@@ -1,4 +1,4 @@
-"""The core recipe against scikit-learn's StackingClassifier over the six default models, in turn on the same cores."""
+"""The core recipe against scikit-learn's StackingClassifier over the six default models, on the same cores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ JOBS = 2
 
 
 class Member(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """A registered model that takes sample_weight through its pipeline, as StackingClassifier hands it over."""
+    """A registered model that passes StackingClassifier's sample_weight through its pipeline."""
 
     def __init__(self, name: str, seed: int) -> None:
         self.name = name
@@ -49,7 +49,7 @@ class Member(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         return read_log_odds(self.model_, X, self.reader_)
 
     def predict(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return classes (n,); StackingClassifier asks for the method and stacks log-odds."""
+        """Return classes (n,); StackingClassifier requires this method but stacks log-odds."""
         chosen: NDArray[Any] = self.classes_[(self.decision_function(X) > 0.0).astype(np.intp)]
         return chosen
 
@@ -70,7 +70,7 @@ def _stacked(
 
 
 def main(output: Path) -> None:
-    """Time both in turn, each as a command of its own, and write the section."""
+    """Time both alternately, each as its own command, and write the section."""
     head = (
         "| seed | StackingClassifier, wAUC | wall s | CPU s | core recipe, wAUC | wall s | CPU s | gain | wall | CPU |"
     )
@@ -97,14 +97,12 @@ def main(output: Path) -> None:
         "",
         f"Mean gain **{gain:+.4f} ± {error:.4f}** (bound +.0020), {JOBS} processes of one thread each; the last",
     ]
-    lines += [
-        "columns are the recipe's time over the other's (bound 0.5): of the clock, which other work on the machine"
-    ]
-    write_section("stacking", [*lines, "disturbs, and of the processor."])
+    lines += ["columns are the recipe's time over the other's (bound 0.5): wall time, which other work on the machine"]
+    write_section("stacking", [*lines, "disturbs, and CPU time."])
 
 
 def _timed(module_and_arguments: list[str]) -> tuple[float, float]:
-    """Run a module; return the seconds of the clock and of the processor, its worker processes included."""
+    """Run a module; return its wall and CPU time in seconds, including its worker processes."""
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, "-m", *module_and_arguments], check=True, stdout=subprocess.DEVNULL)
     after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - begin
@@ -112,7 +110,7 @@ def _timed(module_and_arguments: list[str]) -> tuple[float, float]:
 
 
 def opponent(folder: Path, seed: int) -> None:
-    """Score the events of a stored run, fold by fold, by scikit-learn's stack trained on the other folds."""
+    """Score the events of a stored run, fold by fold, with scikit-learn's stack trained on the other folds."""
     run = scores_of(folder)
     events, _ = sample_events()
     X = feature_matrix(events.frame, resolve_features(events.schema))
