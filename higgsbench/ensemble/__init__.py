@@ -1,4 +1,4 @@
-"""Floor 2: recalibrates, blends and cuts stored out-of-fold scores; never trains a base model."""
+"""Layer 2: recalibrates, blends and cuts stored out-of-fold scores; never trains a base model."""
 
 from higgsbench.ensemble.blend import (
     BLEND_METHODS,

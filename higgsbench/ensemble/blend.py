@@ -55,7 +55,7 @@ def fit_logistic(F: Floats, y: Bools, w: Floats, *, nonnegative: bool = False, l
     m = F.shape[1]
     share = w / np.sum(w)
     sign = np.where(y, -1.0, 1.0)
-    # The optimiser's coefficients are those of columns of unit spread; scaling the columns themselves would copy them.
+    # The optimiser's coefficients refer to columns of unit spread; scaling the columns themselves would copy them.
     # A constant column has no spread; dividing by it would overflow.
     deviation = np.array([column.std() for column in F.T])
     spread = np.where(deviation > 1e-9, deviation, 1.0)
@@ -78,8 +78,8 @@ def fit_recalibration(score: Floats, y: Bools, w: Floats, part: Ints, parts: int
     """Fit slope and intercept of ln(N_s p(f|s) / N_b p(f|b)) = a f + c by weighted logistic regression.
 
     Inside each part (the jet group of each event, all 0 for a global model) the classes are balanced for the fit, and
-    its own ln(N_s,part / N_b,part) is added to the intercept, so that parts end on one common scale. The result has a
-    row for each of `parts` groups, or for as many as occur.
+    its own ln(N_s,part / N_b,part) is added to the intercept, which puts all parts on one scale. The result has one
+    row for each of the `parts` groups, or for each group up to the highest that occurs.
 
     Raises:
         ConfigError: if a part has only one class.
@@ -218,7 +218,7 @@ def fit_blend(
 def cross_fitted_blend(
     method: str, members: tuple[str, ...], F: Floats, y: Bools, w: Floats, fold: Ints, totals: tuple[float, float]
 ) -> tuple[Floats, list[Blend]]:
-    """Return the stack's own out-of-fold scores (n,): each fold blended by a blender fitted on the other folds.
+    """Return the stack's own out-of-fold scores (n,): each fold is blended by a fit to the other folds.
 
     Arguments as for `fit_blend`, with the fold number (n,) of each event. Also returns the blender of each fold.
     """
@@ -259,7 +259,7 @@ class MemberGain:
 
 @dataclass(frozen=True)
 class Diversity:
-    """A blend, member by member.
+    """A blend and what each of its members contributes.
 
     Attributes:
         correlation: (m, m) correlations of the members' log-odds, see `score_correlation`.

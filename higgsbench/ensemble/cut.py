@@ -35,7 +35,7 @@ _FINE_BINS = 1024
 
 @dataclass(frozen=True)
 class Truth:
-    """What scores are judged by.
+    """The truth and the settings with which scores are evaluated.
 
     Attributes:
         y: (n,) truth.
@@ -107,7 +107,7 @@ class BinnedCurves:
 
     @property
     def trusted(self) -> Bools:
-        """Whether the background is known well enough, from the events as they are; shape (replicas, bin)."""
+        """Whether the error of the selected background is small enough to trust the cut; shape (replicas, bin)."""
         background = self.selected[:, 0]
         return (background > 0.0) & (np.sqrt(self.variance[:, 0]) <= MAX_BACKGROUND_ERROR * background)
 
@@ -121,7 +121,7 @@ class CutRule:
         help: what it chooses, in one line.
         on_events: value of each cut (k,) of a scanned curve; the highest is chosen.
         in_bins: the same for replicas in rank bins, (replicas, bin).
-        trusted_only: whether cuts with an uncertain background (see `MAX_BACKGROUND_ERROR`) are passed over.
+        trusted_only: whether cuts with an uncertain background (see `MAX_BACKGROUND_ERROR`) are skipped.
     """
 
     name: str
@@ -213,7 +213,7 @@ class Cut:
     Attributes:
         rule: name of the rule that chose it.
         threshold: lowest selected score.
-        fraction: selected share of the events it was chosen on, with selected signal `s` and background `b`.
+        fraction: selected share of the events it was chosen on; `s` and `b`: their selected signal and background.
         ams: AMS on these events (optimistic), and `se`: its standard error at fixed cut.
     """
 

@@ -110,7 +110,7 @@ class Replicas:
 
     @classmethod
     def from_columns(cls, row: str, columns: Mapping[str, NDArray[Any]]) -> Replicas | None:
-        """Make replicas from what `columns` returned; None where the AMS is missing or a column is not of floats."""
+        """Make replicas from what `columns` returned; None if the AMS is missing or a column does not hold floats."""
         found = {metric.key: columns.get(f"{metric.key}:{row}") for metric in METRICS.values()}
         values = {key: v for key, v in found.items() if v is not None}
         if _AMS not in values or any(v.dtype != np.float64 or v.ndim != 1 for v in values.values()):
@@ -146,7 +146,7 @@ def paired_error(a: Replicas, b: Replicas, key: str = _AMS) -> float:
 def bootstrap_rows(rows: Sequence[tuple[Floats, Truth]], replicas: int = REPLICAS) -> list[Replicas]:
     """Bootstrap rows on the same events with the same draws; the replicas of a row are means over its repeats.
 
-    A row is its scores (repeats, n) and their truth; folds and rules may differ.
+    A row is given by its scores (repeats, n) and their truth; folds and rules may differ.
     """
     n = rows[0][1].y.size
     parts = -(-replicas // max(_OTHERS + 2, min(_REPLICAS_AT_ONCE, _DRAWS_AT_ONCE // max(n, 1))))
@@ -252,7 +252,7 @@ class RowMetrics:
         cut: the frozen cut, chosen by the rule on all out-of-fold scores; its threshold is the mean over repeats.
         replicas: bootstrap replicas, for paired differences to other rows on the same events.
         selected: (repeats, n) the honest selection.
-        name: of the row, where several are compared.
+        name: the row's name, if several rows are compared.
     """
 
     estimates: dict[str, Estimate]
@@ -286,7 +286,7 @@ class RowMetrics:
         return out
 
     def without_events(self) -> RowMetrics:
-        """Return the metrics without the contribution of each event, 25 bytes for each event and row of a run."""
+        """Return the metrics without the contributions of events, which take 25 bytes per event and row of a run."""
         kept = {name: e.without_events() for name, e in self.estimates.items()}
         return replace(self, estimates=kept, selected=self.selected[:, :0].copy())
 
@@ -301,7 +301,7 @@ def paired(a: RowMetrics, b: RowMetrics, name: str) -> tuple[float, float]:
 def estimates(
     scores: Floats, truth: Truth, metrics: Sequence[Metric], selected: Sequence[Bools] | Bools | None = None
 ) -> dict[str, Estimate]:
-    """Compute metrics on out-of-fold scores, means over repeats, by name.
+    """Compute metrics on out-of-fold scores and return their means over repeats by name.
 
     Args:
         scores: (repeats, n) log-odds in physical normalisation.

@@ -1,4 +1,4 @@
-"""What a data set looks like before any model, as numbers, in the terminal and as a page."""
+"""Explore a data set before any model sees it: as numbers, in the terminal and as a page."""
 
 from higgsbench.explore.describe import explore
 from higgsbench.explore.result import Exploration

@@ -1,4 +1,4 @@
-"""Weighted counts of a table in two passes, in memory that does not grow with the file, and what follows from bins.
+"""Weighted counts of a table in two passes, in memory that does not grow with the file, and results from the bins.
 
 The first pass is a few lazy queries: how large each subset is, which groups there are, and a sample that decides the
 bins. The second adds up weights part by part in the order of the rows. Polars could do that in one query, but its
@@ -43,7 +43,7 @@ _SAMPLE = 80_000
 _MOST_GROUPS = 64
 _SALT, _FOLD_SALT = 11, 23
 _CENTRAL = (0.003, 0.98)
-_FULL_TURN = 3.1425  # pi, and what rounding to three decimals makes of it
+_FULL_TURN = 3.1425  # pi, and a little more because files round to three decimals
 _CACHED = 1 << 12  # rows whose products stay in the processor's cache
 
 
@@ -60,7 +60,7 @@ def row_uniform(row: NDArray[np.uint64], salt: int) -> Floats:
 
 
 class Table:
-    """Events with class, weight, group, subset and position beside their features.
+    """Events with their features, class, weight, group, subset and position.
 
     Args:
         events: the table.
@@ -100,7 +100,7 @@ class Table:
             yield self.query.slice(first, PART).with_columns(row).collect()
 
     def sample(self, subsets: Sequence[str], size: int) -> pl.DataFrame:
-        """Return at most `_SAMPLE` random rows of some subsets, which hold `size` rows together."""
+        """Return at most `_SAMPLE` random rows of some subsets, which hold `size` rows in total."""
         rows = self.query.with_row_index("~row").filter(pl.col("~subset").is_in(list(subsets)))
         if size > _SAMPLE:
             key = pl.col("~row").map_batches(
@@ -119,13 +119,13 @@ class Table:
 
 
 class Survey(NamedTuple):
-    """What the first pass learns.
+    """What the first pass finds.
 
     Attributes:
         described: subsets whose events are described; an empty name where the file has no subsets.
         others: the file's other subsets, compared with the described ones.
         groups: distinct group numbers; None without a group column, or if it has too many values to be one.
-        centre: (p,) mean of each feature in a sample of the described events, which determines no printed number.
+        centre: (p,) mean of each feature in a sample of the described events; no printed number depends on it.
         fine: per feature, the edges that resolve distributions.
         display: per feature, the edges of the histogram that is shown; a subset of the fine edges.
         example: position of the feature used to show why splits must rescale weights, None without labels.
@@ -144,7 +144,7 @@ class Survey(NamedTuple):
         """Choose what the second pass counts; `subsets` as for `explore`.
 
         Raises:
-            DataError: if there is no event in a subset that was asked for, or none at all.
+            DataError: if there is no event in a requested subset, or no event at all.
         """
         sizes = dict(table.query.group_by("~subset").len().collect(engine="streaming").iter_rows())
         described, others = _choose(table, sizes, subsets)
@@ -255,7 +255,7 @@ def pair_sums(x: Floats, w: Floats, centre: Floats) -> Floats:
 
 
 class Tally:
-    """All weighted counts that the results are made of.
+    """All weighted counts from which the results are computed.
 
     A sample is 0 for the described events and 1, 2, ... for those compared with them. The bins of a feature with E
     edges are numbered 2 i for values between edges i - 1 and i, 2 i + 1 for values equal to edge i, and 2 E + 1 for
@@ -263,7 +263,7 @@ class Tally:
 
     Attributes:
         bins: per feature (samples, labels, 2 E + 2, 3): events, sum of weights, sum of squared weights.
-        totals: (samples, labels, 3): the same without regard to features.
+        totals: (samples, labels, 3): the same for all events, independent of features.
         groups: (groups, labels, 3): the same for the described events of each group.
         missing: (groups, labels, 2, p): events and weights with a missing value among the described.
         low, high: (labels, p) smallest and largest value among the described, infinite where there is none.
@@ -288,7 +288,7 @@ class Tally:
         self.folds = np.zeros((FOLDS, 2, size, 3))
 
     def add(self, frame: pl.DataFrame, sample: Ints) -> None:
-        """Count a part of a `Table`, each row for the sample that is named."""
+        """Count a part of a `Table`, all rows for the given sample."""
         label, w = frame["~label"].to_numpy(), frame["~weight"].to_numpy()
         kind, described = sample * LABELS + label, sample == 0
         self.totals += _counted(kind, w, self.totals.shape)

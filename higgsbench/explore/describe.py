@@ -1,4 +1,4 @@
-"""From an event file to an exploration: class balance, weights, missing values, features, correlations and drift."""
+"""Explore an event file: class balance, weights, missing values, features, correlations and drift."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
 _ORDER = (SIGNAL, BACKGROUND, UNLABELLED)
-_ALPHA = 0.001  # of a drift that is flagged, before it is divided by the number of features
-_FEWEST = 30  # common events of a pair that may be listed
+_ALPHA = 0.001  # level at which drift is flagged, before division by the number of features
+_FEWEST = 30  # a pair of features is listed from this number of common events on
 
 
 def explore(
@@ -161,7 +161,7 @@ class _Found(NamedTuple):
                     share = gone / events if events else None
                     weighted = gone_weight / weight if weight > 0.0 else None
                     if weighted is not None and share in (0.0, 1.0):
-                        weighted = share  # free of the rounding of two sums
+                        weighted = share  # exact, without the rounding errors of two sums
                     yield result.MissingRow(name, number, CLASS_NAMES[label], int(events), int(gone), share, weighted)
 
     def _feature(self, place: int, name: str) -> result.FeatureSummary:
@@ -298,7 +298,7 @@ def correlation_matrix(sums: Floats, centre: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = x / w
         variance = xx / w - mean**2
-        # The remainder of a constant is rounding, not variance.
+        # What remains of a constant is rounding error, not variance.
         variance[~(variance > 1e-12 * (xx / w + (centre**2)[:, None]))] = np.nan
         r = (xy / w - mean * mean.T) / np.sqrt(variance * variance.T)
     # Matrix products may round the two halves differently.
@@ -323,7 +323,7 @@ def correlations(
 
 
 def _best_cut(bins: Floats, scales: Floats) -> tuple[int, bool] | None:
-    """Find the bin boundary with the highest AMS: events in bins >= at (above) or < at pass; missing never pass."""
+    """Find the bin boundary with the highest AMS: events in bins >= at (above) or < at pass, missing values never."""
     b, s = scales[:, None] * bins[:, :-1, 1]
     found: list[tuple[float, int, bool]] = []
     candidates = np.arange(1, s.size, 2)  # cut at the value of an edge, never inside an open bin
@@ -337,7 +337,7 @@ def _best_cut(bins: Floats, scales: Floats) -> tuple[int, bool] | None:
 
 
 def split_study(folds: Floats, edges: Floats, feature: str, totals: tuple[float, float]) -> result.SplitStudy | None:
-    """Select everything, and by the best cut on one feature, in growing random parts of the events.
+    """Measure the AMS of all events and of the best cut on one feature, in growing random parts of the events.
 
     Args:
         folds: (folds, 2, bins, 3) bins of the feature in random equal parts; class 0 is background.

@@ -1,4 +1,4 @@
-"""An exploration as one self-contained page and as text for the terminal, readable from 80 columns.
+"""An exploration as one self-contained page and as text for the terminal, readable at 80 columns or more.
 
 The terminal leaves out pictures, details, and columns for which it has no room: the most important columns come first.
 """
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 _COLORS = {"signal": draw.SIGNAL, "background": draw.BACKGROUND, "unlabelled": draw.BACKGROUND}
 _SHORT = {"signal": "s", "background": "b", "unlabelled": "all"}
-_FIRST_ROWS = {"correlations": 5, "drift": 5}  # of a table of such a section in the terminal; others are shown whole
-_FOLDED = 28  # characters of a text that a terminal keeps in one line
+_FIRST_ROWS = {"correlations": 5, "drift": 5}  # rows shown in the terminal; other sections are shown whole
+_FOLDED = 28  # a terminal keeps this many characters of text on one line
 
 
 def _unit(unit: str | None) -> str:
@@ -317,16 +317,16 @@ def _drift(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:
 
 
 def _split(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:
-    """Say in numbers of this data what happens to an AMS without rescaling."""
+    """Show with numbers from this data what happens to an AMS without rescaling."""
     if found.split is None:
         return []
     cut = [c for c in found.split.cases if c.selection != "all events"]
     raw, rescaled, whole = cut[0], cut[1], cut[-1]
     intro = (
         f"The cut {raw.selection} has AMS {with_error(whole.ams, whole.ams_se)} on all described events. A random "
-        f"{raw.fraction:.0%} of them gives {with_error(raw.ams, raw.ams_se)} as it is, {raw.ams / whole.ams:.2f} of "
-        f"it. Fewer events look like less luminosity: within the errors, "
-        f"sqrt({raw.fraction:g}) = {math.sqrt(raw.fraction):.2f} of it is expected. "
+        f"{raw.fraction:.0%} of them gives {with_error(raw.ams, raw.ams_se)} without rescaling, which is "
+        f"{raw.ams / whole.ams:.2f} of the full AMS. Fewer events look like less luminosity: within the errors, "
+        f"a factor of sqrt({raw.fraction:g}) = {math.sqrt(raw.fraction):.2f} is expected. "
         f"With weights rescaled per class to N_s and N_b it gives {with_error(rescaled.ams, rescaled.ams_se)}. "
         "The cut was chosen on the same events, so its AMS is optimistic."
     )
@@ -337,7 +337,7 @@ def _split(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:
         for c in found.split.cases
     ]  # fmt: skip
     caption = "One cut in growing random parts of the events; all events, rescaled: fixed totals, hence no error"
-    alt = "AMS against the share of events: it rises like a square root as it is, and is flat with rescaled weights."
+    alt = "AMS against the share of events: it rises like a square root without rescaling and is flat with it."
     numbers = Details("All numbers", [Table(caption, headings, rows, text=range(3))])
     return [intro, *([pictures.add("split", _split_figure(found.split), alt)] if pictures else []), numbers]
 

@@ -72,7 +72,7 @@ VISIBLE = (TAU, LEP, JET1, JET2)
 """The objects with a pseudorapidity, in the canonical frame."""
 
 _REPLACED = frozenset({f"{p}_{c}" for p in ("PRI_tau", "PRI_lep", *_JETS) for c in ("eta", "phi")} | {"PRI_met_phi"})
-"""Columns whose place the canonical coordinates take."""
+"""Columns that the canonical coordinates replace."""
 
 
 def canonical_quantities(schema: TableSchema) -> list[Quantity]:

@@ -152,7 +152,7 @@ _MEANING: dict[str, str] = tomllib.loads((resources.files(__package__) / "column
 
 
 def raw_quantities(schema: TableSchema) -> list[Quantity]:
-    """All measured columns of a layout, as they stand in the file."""
+    """All measured columns of a layout, as they are in the file."""
     found = []
     for name in schema.features:
         source = CHALLENGE if name in _MEANING else f"layout {schema.name}"
@@ -173,11 +173,11 @@ _ARGUMENTS = {
 _SAID = {"log": "log(x, base); the natural logarithm is ln(x)", "if": "if(condition, then, else)"}
 
 FUNCTIONS = frozenset(_ARGUMENTS)
-"""SQL functions of one event that an expression may call."""
+"""SQL functions that an expression may call; each acts on one event."""
 
 MOST_STEPS, MOST_WORDS = 200, 2000
-"""Most operators and functions, and most words, of one expression: the time that Polars takes grows with the cube of
-the number of operators, to minutes for thousands."""
+"""The largest number of operators and functions, and of words, in one expression: Polars' time grows with the cube of
+the number of operators and reaches minutes for thousands."""
 
 _WORDS = frozenset(
     {"case", "when", "then", "else", "end", "and", "or", "not", "is", "in", "between", "null", "true", "false"}
@@ -193,7 +193,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 NEVER = "cannot be a feature, because it reveals the label or only identifies the event"
-"""What messages say of a column that models may not see."""
+"""What messages say about a column that models may not see."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,79}")
 
@@ -224,27 +224,27 @@ def _check_words(text: str, schema: TableSchema, where: str) -> None:
         column = kind == "quoted" or (kind == "word" and not keyword and not function)
         if function and lower not in FUNCTIONS:
             hint = nearest_hint(lower, FUNCTIONS, f" (there are {', '.join(sorted(FUNCTIONS))})")
-            raise ConfigError(f"{where}: no function {shortened(word)} of one event{hint}")
+            raise ConfigError(f"{where}: {shortened(word)} is not a function of one event{hint}")
         name = word.strip('"')
         if column and name in schema.not_features:
             raise ConfigError(f"{where}: {name} {NEVER}")
         if column and name not in schema.features:
             raise ConfigError(f"{where}: no column named {shortened(name)!r}{nearest_hint(name, schema.features)}")
         if after_value and (column or function or kind == "number" or word == "("):
-            # SQL would take a name here as a new title.
-            raise ConfigError(f"{where}: no operator before {shortened(word)}")
+            # SQL would take a name here as an alias.
+            raise ConfigError(f"{where}: an operator is missing before {shortened(word)}")
         words.append(lower)
         steps += function or lower in _STEPS or (kind == "operator" and word not in "(),")
         if steps > MOST_STEPS or len(words) > MOST_WORDS:
             limits = f"{MOST_STEPS} operators and functions or {MOST_WORDS} words"
-            raise ConfigError(f"{where}: longer than {limits}; divide it into features")
+            raise ConfigError(f"{where}: longer than {limits}; divide it into several features")
         after_value = column or kind == "number" or word == ")" or (keyword and lower in _VALUES)
     _check_arguments(words, where)
 
 
 def _check_arguments(words: Sequence[str], where: str) -> None:
     """Count the arguments of functions, because Polars reports a wrong number of them as an unknown function."""
-    brackets: list[tuple[str, int]] = []  # of each open bracket what stands before it, and the arguments so far
+    brackets: list[tuple[str, int]] = []  # per open bracket: the word before it, and its arguments so far
     for before, (word, following) in zip(["", *words], pairwise([*words, ""]), strict=False):
         if word == "(":
             brackets.append((before, int(following != ")")))

@@ -133,7 +133,7 @@ class FeatureSet:
 
 
 def _identified(item: object, origin: str) -> Quantity:
-    """Document a bare expression, and give a feature from outside the package an identity that covers all of it."""
+    """Wrap a bare expression in a `Quantity`, and give an external feature an identity that covers all of it."""
     if isinstance(item, pl.Expr):
         name = item.meta.output_name(raise_if_undetermined=False) or ""
         item = Quantity(name, item, str(item), "", f"feature set {origin}", origin)
@@ -154,7 +154,7 @@ def _identified(item: object, origin: str) -> Quantity:
 def _check_elementwise(quantity: Quantity, origin: str, schema: TableSchema) -> None:
     """Refuse a feature whose value changes with the other events in the table: it would leak between folds."""
     rng, n = np.random.default_rng(0), 64
-    columns = {}  # of positive numbers, one in eight of them missing
+    columns = {}  # filled with positive numbers, one in eight of them missing
     for name in schema.features:
         values = pl.Series(rng.integers(0, 4, n) * 1.0 if name in schema.integers else rng.gamma(1.0, 30.0, n))
         columns[name] = values.scatter(rng.choice(n, n // 8, replace=False), None)
@@ -283,7 +283,7 @@ def _all_of(choices: Sequence[Choice], schema: TableSchema) -> list[Quantity]:
 def _of_any_set(name: str, schema: TableSchema) -> Quantity:
     known: dict[str, Quantity] = {}
     for candidate in feature_sets():
-        with suppress(ConfigError):  # of a set for another layout
+        with suppress(ConfigError):  # the set may be for another layout
             known = {q.name: q for q in candidate.quantities(schema)} | known
     if name not in known:
         hint = nearest_hint(name, list(known))

@@ -1,4 +1,4 @@
-"""Floor 5: expected significances and limits from stored scores, and what systematic shifts do to them."""
+"""Layer 5: expected significances and limits from stored scores, and the effect of systematic shifts on them."""
 
 from higgsbench.inference.shifts import ScoredShifts, ShiftedScores, shift_table
 from higgsbench.inference.statistics import ModelSignificance, Statistics, model_significance, run_statistics

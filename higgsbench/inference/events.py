@@ -49,7 +49,7 @@ class RunEvents(NamedTuple):
 
 
 def reload_events(run: StoredRun, data: Path | None = None, test: Path | None = None) -> RunEvents:
-    """Load the events of a run again; where they are gone or have changed, a note says so.
+    """Load the events of a run again; if they are gone or have changed, a note says so.
 
     Args:
         run: the run.
@@ -74,7 +74,7 @@ def reload_events(run: StoredRun, data: Path | None = None, test: Path | None = 
     except HiggsbenchError as error:
         if data is not None:
             raise
-        return RunEvents(notes=(f"The run's events cannot be loaded again: {error}. --data names the file.",))
+        return RunEvents(notes=(f"The run's events cannot be loaded again: {error}. Use --data to name the file.",))
     if run.test_event_id is None:
         return RunEvents(train)
     try:
@@ -83,7 +83,7 @@ def reload_events(run: StoredRun, data: Path | None = None, test: Path | None = 
     except HiggsbenchError as error:
         if test is not None:
             raise
-        return RunEvents(train, None, (f"The held-out events cannot be loaded again: {error}. --test names the file.",))
+        return RunEvents(train, None, (f"The held-out events cannot be loaded again: {error}. Use --test to name it.",))
 
 
 def _matching(events: Events, wanted: NDArray[np.int64], digest: object) -> Events:
@@ -93,7 +93,7 @@ def _matching(events: Events, wanted: NDArray[np.int64], digest: object) -> Even
         raise DataError(f"{events.source}: {int((~known).sum())} of the run's {wanted.size} events are not in it")
     found = events.take(at)
     if found.digest != digest:
-        raise DataError(f"{events.source}: holds other events, or other values, than the run saw")
+        raise DataError(f"{events.source}: its events or their values differ from those of the run")
     return found
 
 
@@ -175,7 +175,7 @@ def _parse(text: str) -> Systematic:
         what = "is neither a size, such as 0.03, nor two files with a comma"
         raise ConfigError(f"--shift {text}: {value!r} {what}") from None
     if name not in _SIZES:
-        hint = nearest_hint(name, list(_SIZES), f"; known are {', '.join(_SIZES)}")
+        hint = nearest_hint(name, list(_SIZES), f"; choose from {', '.join(_SIZES)}")
         raise ConfigError(f"--shift {text}: no built-in shift {name!r}{hint}; for other shifts write NAME=UP,DOWN")
     if not math.isfinite(size) or size == 0.0:
         raise ConfigError(f"--shift {text}: the size must be a finite number other than 0")
@@ -230,19 +230,19 @@ def moved_events(systematic: Systematic, nominal: Events) -> tuple[Moved, Moved]
 
 
 def scored_events(name: str, path: Path, nominal: Events) -> Moved:
-    """Read scores that were computed elsewhere, of events as they are or after a shift, sorted by number.
+    """Read scores, computed elsewhere, of nominal or shifted events, and sort them by event number.
 
     Args:
         name: name and direction of the shift.
         path: file with EventId, score and, where a shift changes weights, `weight` as in the event file.
-        nominal: the events as they are; a shift may lose some.
+        nominal: the events without a shift; a shift may lose some.
 
     Raises:
         DataError: if the file cannot be read, or holds other events.
     """
     found = load_events(path, _SCORES, cache=False)
     if found.frame["score"].null_count():
-        raise DataError(f"{path}: column 'score' holds values that are missing")
+        raise DataError(f"{path}: column 'score' has missing values")
     found = found.take(np.argsort(found.event_id))
     at, known = positions_of(found.event_id, nominal.event_id)
     if not known.all():

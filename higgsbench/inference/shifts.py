@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from higgsbench.runs.stored import StoredRow, StoredRun
 
 _FEWEST = 5_000
-"""Smallest number of events that are scored, however long it takes."""
+"""At least this many events are scored, however long it takes."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def score_shifts(
         models: its stored models.
         names: rows wanted; `stack` is blended from its members.
         file: labelled events to move; by default the run's held-out events with labels, or else its training events,
-            each judged by a model that did not see it.
+            each scored by a model that did not see it.
         seconds: limit, by the stored times per event; beyond it fewer of the events are used. None uses all.
 
     Raises:
@@ -226,7 +226,7 @@ def _nominal(run: StoredRun, events: RunEvents, file: Path | None) -> tuple[Even
     if file is not None:
         found = load_events(file) if train is None else load_events(file, train.schema)
         if not found.labelled:
-            raise DataError(f"{file}: no column {found.schema.label}: the selection of a shift needs the truth")
+            raise DataError(f"{file}: no column {found.schema.label}: shifts need the truth")
         if found.schema.event_id is not None:
             found = found.take(~np.isin(found.event_id, run.event_id))
         if not (len(found) and found.y.any() and (~found.y).any()):
@@ -237,7 +237,7 @@ def _nominal(run: StoredRun, events: RunEvents, file: Path | None) -> tuple[Even
     if train is None:
         reason = next(iter(events.notes), "they are not available")
         raise StoreError(f"{run.folder}: --shift needs the run's events, or --events FILE. {reason}")
-    return train, False, f"{len(train):,} training events, each judged by a model that did not see it"
+    return train, False, f"{len(train):,} training events, each scored by a model that did not see it"
 
 
 def _joined(

@@ -44,7 +44,7 @@ class Template:
 
 
 def shifted_template(scored: ScoredShifts, edges: NDArray[np.float64], *, selected_only: bool) -> Template:
-    """Bin events as they are and after each shift.
+    """Bin the nominal events and the events after each shift.
 
     Args:
         scored: their scores.

@@ -87,7 +87,7 @@ def _unseen(
     run, held_out, test = context.run, context.held_out, context.events.test
     rows = subsample(len(train), most)
     y, weight, frame = run.y[rows], run.weight[rows], train.frame[rows]
-    where = f"{rows.size:,} training events, each judged by a model that did not see it"
+    where = f"{rows.size:,} training events, each scored by a model that did not see it"
     try:
         score = models.unseen(record["name"], run.event_id[rows])
     except HiggsbenchError:

@@ -188,7 +188,7 @@ def _score_alt(scores: Scores, name: str, found: dict[tuple[str, str], Agreement
 
 
 def _score_words(context: Context) -> str:
-    text = "Lines: out-of-fold scores, each event judged by a model that did not see it; bands: one standard error. "
+    text = "Lines: out-of-fold scores, each event scored by a model that did not see it; bands: one standard error. "
     text += "Dotted: the frozen cut. The outermost bins include all events beyond them. "
     if context.held_out is not None:
         text += (

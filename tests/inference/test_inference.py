@@ -220,7 +220,7 @@ def test_shifts_from_files(shifted: dict[str, Path]) -> None:
         (lambda frame: pl.concat([frame, frame[:1]]), "EventId"),
         (lambda frame: frame.with_columns(pl.col("EventId") + 1_000_000), "not among the expected ones"),
         (lambda frame: frame.with_columns(score=pl.lit(float("nan"))), "column score: found nan"),
-        (lambda frame: frame.with_columns(score=pl.lit(None, pl.Float64)), "values that are missing"),
+        (lambda frame: frame.with_columns(score=pl.lit(None, pl.Float64)), "has missing values"),
     ],
 )
 def test_damaged_score_files_are_named(

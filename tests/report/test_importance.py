@@ -76,7 +76,7 @@ def test_training_scores_stop_where_the_time_ends(make: Make, monkeypatch: pytes
 def test_importance_comes_from_events_that_the_model_has_not_seen(make: Make) -> None:
     text = draw(make(), models=ToyModels())
     assert "What features add to the log-odds of alpha [jets] (TreeSHAP); largest mean magnitudes: DER_mass_vis" in text
-    assert "each judged by a model that did not see it; largest losses of weighted AUC: DER_mass_MMC" in text
+    assert "each scored by a model that did not see it; largest losses of weighted AUC: DER_mass_MMC" in text
     refitted = draw(make("b"), models=ToyModels(refit=True))
     assert "held-out events; largest losses of weighted AUC: DER_mass_vis" in refitted
     last = draw(make("c", test=False), models=ToyModels(refit=True, trees=""))

@@ -114,7 +114,7 @@ def test_a_run_whose_data_are_gone_says_so_until_they_are_named(make: Make, tmp_
     pl.read_csv(toys).with_columns(pl.col("DER_mass_vis") + 1.0).write_csv(tmp_path / "gone.csv")
     changed = reload_events(find_run(folder))
     assert changed.train is None
-    assert "other values, than the run saw" in changed.notes[0]
+    assert "its events or their values differ" in changed.notes[0]
 
 
 def test_events_are_those_of_the_scores(make: Make, toys: Path) -> None:
