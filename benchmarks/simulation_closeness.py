@@ -55,7 +55,7 @@ class Comparison:
 
 
 def weighted_ks(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatArray) -> float:
-    """Largest difference of two weighted distribution functions."""
+    """Largest difference between two weighted distribution functions."""
     grid = np.unique(np.concatenate([x, y]))
     cumulative = []
     for values, weights in ((x, wx), (y, wy)):
@@ -82,7 +82,7 @@ def _missing_share(frame: pl.DataFrame) -> float:
 
 
 def _arrays(frame: pl.DataFrame) -> tuple[FloatArray, npt.NDArray[np.bool_], FloatArray]:
-    """Features with NaN for missing, truth, and weights with equal class totals and mean 1."""
+    """Features with NaN for missing values, truth, and weights with equal class totals and mean 1."""
     x = frame.select(pl.col(FEATURES).cast(pl.Float64)).to_numpy(writable=True)
     x[x == MISSING] = np.nan
     y = frame["Label"].to_numpy() == "s"
@@ -93,7 +93,7 @@ def _arrays(frame: pl.DataFrame) -> tuple[FloatArray, npt.NDArray[np.bool_], Flo
 
 
 def weighted_auc(train: pl.DataFrame, test: pl.DataFrame, seed: int = 0) -> float:
-    """Train LightGBM on one sample and rank the other; both classes count the same."""
+    """Train LightGBM on one sample and rank the other; both classes have the same total weight."""
     x, y, w = _arrays(train)
     settings = {"objective": "binary", "learning_rate": 0.05, "num_leaves": 24, "bagging_fraction": 0.8}
     settings |= {"bagging_freq": 1, "feature_fraction": 0.6, "min_data_in_leaf": 100, "verbose": -1}
@@ -103,7 +103,7 @@ def weighted_auc(train: pl.DataFrame, test: pl.DataFrame, seed: int = 0) -> floa
     x, y, w = _arrays(test)
     score = np.asarray(model.predict(x), dtype=np.float64)
     order = np.argsort(score)
-    below = np.cumsum(np.where(y, 0.0, w)[order])  # background below each event; ties of a float score are rare
+    below = np.cumsum(np.where(y, 0.0, w)[order])  # background below each event; tied scores are rare
     return float((w * y)[order] @ below / (w[y].sum() * w[~y].sum()))
 
 
@@ -119,7 +119,7 @@ def compare(first: pl.DataFrame, second: pl.DataFrame) -> Comparison:
 
 
 def table(simulated: Comparison, halves: Comparison) -> list[str]:
-    """Lines of Markdown: per feature and class, the distance of the simulation and that of two real halves."""
+    """Markdown table: per feature and class, the distance of the simulation and that of two real halves."""
     lines = [
         "| feature | signal | two real halves | background | two real halves |",
         "|---|---:|---:|---:|---:|",
@@ -133,7 +133,7 @@ def table(simulated: Comparison, halves: Comparison) -> list[str]:
 
 
 def verdicts(c: Comparison) -> list[tuple[str, str, str, bool]]:
-    """The measured values, their targets, and whether they are met."""
+    """Measured values, their targets, and whether these are met."""
     rows = []
     for label, name in (("s", "signal"), ("b", "background")):
         mean, worst = float(np.mean(list(c.ks[label].values()))), max(c.ks[label].values())

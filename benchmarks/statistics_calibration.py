@@ -3,9 +3,9 @@
     python -m benchmarks.statistics_calibration [REPLICATIONS [EVENTS [PROCESSES]]]
 
 Each replication draws a fresh weighted sample from one of four populations with a known truth: a latent observable,
-shifted between signal and three background processes with weights of their own (heavy-tailed for some). Three models
-see it through independent noise: two of equal size (equal in truth, by symmetry) and a worse one. Their scores are the
-exact log-odds given what they see. Folds, honest cuts, bootstrap, differences and tests are the package's own.
+shifted between signal and three background processes, each with its own weights (some heavy-tailed). Three models see
+it with independent noise: two with equal noise (equally good, by symmetry) and a worse one. Their scores are the exact
+log-odds given what they see. Folds, honest cuts, bootstrap, differences and tests are the package's own.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Population:
     """Where samples come from.
 
     Attributes:
-        noise: of each model.
-        signal_mean: of the latent observable.
-        processes: of background: share of events, mean of the latent observable, mean weight, log-width of the weight.
+        noise: noise of each model.
+        signal_mean: mean of the latent observable for signal.
+        processes: background processes: share of events, mean of the latent observable, mean and log-width of weights.
         signal_weights: weights of signal events.
-        signal_shares: share of the events that have each.
+        signal_shares: share of the signal events with each weight.
     """
 
     noise: tuple[float, float, float]
@@ -98,9 +98,9 @@ def log_odds(of: Population, seen: Array, noise: float) -> Array:
 
 
 def replication(task: tuple[int, int, int]) -> list[list[float]]:
-    """Of one fresh sample and each metric: three values, their errors and degrees of freedom, and the p of twins.
+    """For each metric of a fresh sample: three values, errors and degrees of freedom, and the p-value of the twins.
 
-    The AMS appears three times: as in the package, with the plain scatter of the bootstrap, and with cuts held.
+    The AMS appears three times: as in the package, with the plain scatter of the bootstrap, and with fixed cuts.
     """
     population, seed, n = task
     y, weight, scores = sample(POPULATIONS[population], n, np.random.default_rng([20260101, population, seed]))
@@ -129,14 +129,14 @@ def replication(task: tuple[int, int, int]) -> list[list[float]]:
 
 
 def known(population: int) -> list[list[float]]:
-    """Weighted AUC and log-loss of the better and the worse models, from very many events."""
+    """Weighted AUC and log-loss of a better and the worse model, from very many events."""
     y, weight, scores = sample(POPULATIONS[population], KNOWN_FROM, np.random.default_rng([99, population]))
     both = (scores["twin a"], scores["worse"])
     return [[metric(y, s, weight).value for s in both] for metric in (roc_auc, log_loss)]
 
 
 def covered(off: Array, se: Array, degrees: Array, level: float) -> str:
-    """Share of intervals that hold the truth, with its binomial error."""
+    """Share of intervals that contain the truth, with its binomial error."""
     share = float((np.abs(off) <= t.ppf(0.5 + level / 2, degrees) * se).mean())
     return f"{100 * share:.1f} ± {100 * np.sqrt(share * (1 - share) / off.size):.1f}%"
 
@@ -154,19 +154,19 @@ def main() -> None:
 
 
 def tables(values: Array, place: Array, truth: Array, n: int) -> list[str]:
-    """Lines of all tables from values (samples, metric, number), the samples' populations, and what is known."""
+    """Lines of all tables from values (samples, metric, number), the samples' populations, and the known truth."""
     metrics = list(METRICS)
-    names = [metrics[0], "ams, plain scatter of the bootstrap", "ams, cut held (delta method)", *metrics[1:]]
+    names = [metrics[0], "ams, plain scatter of the bootstrap", "ams, fixed cut (delta method)", *metrics[1:]]
     head = (
         "| metric | false positives at 5% | error / scatter | twins 68.3% | twins 95% | unequal 68.3% | unequal 95% "
         "| value: error / scatter | value 68.3% | value 95% |"
     )
     lines = [
-        f"{place.size:,} fresh samples of {n:,} weighted events from four populations with a known truth, as many from "
-        f"each; 5 folds, {REPLICAS} bootstrap replicas, intervals by Student's t with the effective number of events. "
-        f"Equal models: truth 0 by symmetry. Unequal ones and single values: truth from {KNOWN_FROM:,} events for "
-        "wAUC and log-loss, the mean over the samples of a population for the AMS (what this procedure gives on "
-        "average for samples of this size). AMS: at the honest cut.",
+        f"{place.size:,} fresh samples of {n:,} weighted events from four populations with a known truth, equally many "
+        f"from each; 5 folds, {REPLICAS} bootstrap replicas, intervals from Student's t with the effective number of "
+        "events. The AMS is that at the honest cut. For equal models the truth is 0 by symmetry. For unequal models "
+        f"and single values, wAUC and log-loss from {KNOWN_FROM:,} events serve as truth, and for the AMS the mean "
+        "over the samples of a population (the average result of this procedure for samples of this size).",
         "",
         head,
         "|---" * 10 + "|",
@@ -189,7 +189,7 @@ def _title(name: str) -> str:
 
 
 def _line(title: str, found: Array, place: Array, truth: Array | None) -> str:
-    """One line of the table; truth (population, metric of both models), or the mean over samples where it is None."""
+    """One line of the table; truth (population, metric of both models), or None for the mean over samples."""
     twins, twins_se, twins_df, gap, gap_se, gap_df, value, value_se, value_df, p = found.T
     means = {k: (float(value[place == k].mean()), float(gap[place == k].mean())) for k in set(place.tolist())}
     if truth is not None:

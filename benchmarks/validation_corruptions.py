@@ -1,8 +1,8 @@
 """What share of one-cell corruptions does `higgsbench data validate` notice?
 
-Every kind of corruption gets a copy of the table in which each event has one cell changed, at random among the cells
-that the kind can change. Kinds that touch what rules compare between events (Label, KaggleSet) change few events, so
-that the bulk stays as it was.
+For every kind of corruption, one cell of each event is changed in a copy of the table, at random among the cells that
+this kind can change. Kinds that change columns which rules compare between events (Label, KaggleSet) change only a few
+events, so that most events stay unchanged.
 
 Usage: python -m benchmarks.validation_corruptions [FILE] [--events N] [--seed S]
 
@@ -45,7 +45,7 @@ class Caught:
         column: the column changed.
         cells: number of cells changed, one per event.
         violations: events that then violate a rule.
-        strict: events that then violate a rule or set off a warning.
+        strict: events that then violate a rule or cause a warning.
     """
 
     kind: str
@@ -113,7 +113,7 @@ def _numeric_copy(frame: pl.DataFrame, kind: str, rng: np.random.Generator) -> t
 def _text_copy(
     frame: pl.DataFrame, column: str, values: tuple[str, ...], rng: np.random.Generator
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Return a copy in which a few events have another of the column's values."""
+    """Return a copy in which a few events have another value of the column."""
     old = np.asarray(frame[column].to_list(), dtype=object)
     drawn = rng.choice(np.asarray(values, dtype=object), len(old))
     few = (rng.random(len(old)) < _FEW) & (drawn != old)
@@ -132,8 +132,8 @@ def corruptions_caught(frame: pl.DataFrame, seed: int = 0) -> list[Caught]:
     """Corrupt copies of valid events and count what the rules notice.
 
     Args:
-        frame: valid events, missing values null; the more events the finer the answer.
-        seed: seed of the choice of cells and values.
+        frame: valid events with missing values as null; more events give a more precise answer.
+        seed: seed for the choice of cells and values.
 
     Returns:
         One entry per kind of corruption and column that occurred.

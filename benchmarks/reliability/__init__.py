@@ -1,1 +1,1 @@
-"""What happens when machine, disk or neighbours of a run fail; figures in results/reference/reliability.md."""
+"""What happens to a run when the machine, the disk or other runs fail; writes results/reference/reliability.md."""

@@ -16,8 +16,8 @@ PARTS = ("kills", "dask", "storage", "concurrency", "input")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability")
     parser.add_argument("--part", choices=PARTS, action="append")
-    parser.add_argument("--kills", type=int, default=50, help="how often the run, and its Dask processes, are killed")
-    parser.add_argument("--cases", type=int, default=bad_input.CASES, help="how many spoiled files are read")
+    parser.add_argument("--kills", type=int, default=50, help="number of kills of the run, and of its Dask processes")
+    parser.add_argument("--cases", type=int, default=bad_input.CASES, help="number of corrupted files that are read")
     options = parser.parse_args()
     parts = options.part or PARTS
     with tempfile.TemporaryDirectory(prefix="higgsbench-cache-") as cache:

@@ -1,4 +1,4 @@
-"""Several runs at once: in one folder, beside each other, with readers, with one that is killed, and with one cache."""
+"""Several runs at once: the same one twice, two that share fits, with readers, with a killed one, with one cache."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Pair:
     """Outcome of two runs at once.
 
     Attributes:
-        ended: runs that ended as they should, of those that were not killed.
+        ended: runs that ended with exit code 0, of those that were not killed.
         expected: number of runs that were not killed.
-        trained: fits that the two carried out together.
-        needed: fits that one undisturbed run carries out.
-        same: whether all results are those of undisturbed runs.
+        trained: fits that the two runs trained in total.
+        needed: fits that one undisturbed run trains.
+        same: whether all results equal those of undisturbed runs.
     """
 
     ended: int
@@ -95,7 +95,7 @@ def two_at_once(
 
 
 def while_reading(config: Path, output: Path, whole: Path, folder: Path) -> tuple[int, int, int]:
-    """Read a run over and over while two processes write it; return readings, answers and clear refusals."""
+    """Read a run repeatedly while two processes write it; return the numbers of calls, answers and one-line errors."""
     processes = [_neighbour(config, output), _neighbour(config, output)]
     counts = {"answer": 0, "clear": 0, "bad": 0}
     while any(process.poll() is None for process in processes):
@@ -118,7 +118,7 @@ def while_reading(config: Path, output: Path, whole: Path, folder: Path) -> tupl
 
 
 def caches(config: Path, folder: Path) -> tuple[int, int]:
-    """Fill one empty cache by two versions, two processes of each; return processes that found the right events."""
+    """Fill an empty cache from two versions, two processes each; count processes with the right events, and entries."""
     code = (
         "import sys; from pathlib import Path; from higgsbench.events import cache, load_events;"
         "cache.CACHE_FORMAT = int(sys.argv[2]); print([load_events(Path(sys.argv[1])).digest for _ in range(3)])"
@@ -155,10 +155,10 @@ def main(seed: int = 3) -> None:
         right, entries = caches(config, folder)
     rows = [("the same configuration in one folder", together), ("two that share half of their fits", beside)]
     lines = [
-        "Two runs of 12 fits are started at random offsets, one process each. The second of the same configuration "
-        "waits for the first; two configurations that share fits may both train one that neither had finished.",
+        "Two runs of 12 fits are started at random offsets, one process each. If both have the same configuration, the "
+        "second waits for the first; if they only share fits, both may train one that neither had finished.",
         "",
-        "| what | pairs | runs that ended right | fits carried out / needed | all results as of undisturbed runs |",
+        "| what | pairs | runs completed | fits trained / needed | all results equal those of undisturbed runs |",
         "|---|---:|---:|---:|---:|",
     ]
     for title, pairs in [*rows, ("the first of two is killed at a random moment", killed)]:
@@ -169,11 +169,11 @@ def main(seed: int = 3) -> None:
         lines.append(f"| {title} | {len(pairs)} | {ended} | {fits} | {sum(p.same for p in pairs)} of {len(pairs)} |")
     lines += [
         "",
-        f"Leaderboard, compare, members and predict over and over while two processes write the run: {readings} "
-        f"readings, {answers} answers, {clear} times one line that says why not, {readings - answers - clear} "
-        "tracebacks or other errors.",
+        f"Leaderboard, compare, members and predict are called repeatedly while two processes write the run: "
+        f"{readings} calls give {answers} answers, {clear} one-line errors that say why there is no answer, and "
+        f"{readings - answers - clear} tracebacks or other errors.",
         "",
-        f"Two processes of each of two versions fill one empty cache of events at once, and read it three times: "
-        f"{right} of 4 have the right events each time; {entries} entries, one per version.",
+        f"Two processes of each of two versions fill the same empty event cache at once and read it three times: "
+        f"{right} of 4 get the right events each time; the cache has {entries} entries, one per version.",
     ]
     write_section("concurrency", lines)

@@ -1,7 +1,7 @@
-"""Section "input" of the reliability report: spoiled files of every kind, read in bounded time and memory.
+"""Section "input" of the reliability report: corrupted files of every kind, read in bounded time and memory.
 
-`python -m benchmarks.reliability.input [--cases N] [--only TARGET]` prints the section. Each target runs in a process
-of its own, so that a library that ends the process is noticed.
+`python -m benchmarks.reliability.input [--cases N] [--only TARGET]` prints the section. Each target runs in its own
+process, so that a library that ends the process is noticed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHARES = {
     "events": 30, "validate": 4, "config": 30, "submission": 12, "leaderboard": 8, "compare": 4, "predictor": 5,
     "members": 3, "scores": 2, "models": 2,
 }  # fmt: skip
-"""Cases of each target in percent of all."""
+"""Percentage of the cases for each target."""
 
 WORDS = {
     "events": "event files (load_events, EventStream)",
@@ -47,15 +47,15 @@ def main(cases: int = CASES, only: str | None = None) -> list[str]:
     """Return the lines of the section.
 
     Args:
-        cases: number of spoiled inputs, over all targets.
-        only: one target, or all when None.
+        cases: number of corrupted inputs, over all targets.
+        only: one target, or None for all.
     """
     lines = [
-        "Valid files, spoiled at random (bytes, cells, words, values of a tree; checksums made to fit) and read. Each",
-        f"must be read or refused with a message of its own, within {SECONDS:.0f} s of processor time and "
+        "Valid files are corrupted at random (bytes, cells, words, tree values; checksums are adjusted) and read.",
+        f"Each must be read, or refused with an error of higgsbench, within {SECONDS:.0f} s of CPU time and "
         f"{LIMIT_MB / 1000:.0f} GB of address space.",
         "",
-        "| read | cases | refused | other exceptions | processes ended | slowest, s | memory over the start, MB |",
+        "| read | cases | refused | other exceptions | processes that died | slowest, s | memory growth, MB |",
         "|---|---|---|---|---|---|---|",
     ]
     total = bad = 0
@@ -71,7 +71,7 @@ def main(cases: int = CASES, only: str | None = None) -> list[str]:
 
 
 def _in_own_process(target: str, cases: int) -> dict[str, Any]:
-    """Fuzz a target in child processes; one that ends early is counted and the rest continues after its case."""
+    """Fuzz a target in child processes; if one ends early, it is counted and a new one continues."""
     sum_: dict[str, Any] = {"cases": 0, "refused": 0, "crashes": 0, "ended": 0, "slowest": 0.0, "grown_mb": 0.0}
     with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
         progress = Path(folder) / "progress.json"

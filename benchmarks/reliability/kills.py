@@ -22,14 +22,14 @@ class Kill:
     """Outcome of a kill.
 
     Attributes:
-        after: seconds after the run had made its folder.
+        after: seconds after the run had created its folder.
         stored: units that were stored.
         announced: units that the run had reported as finished.
-        over: whether the run had ended before.
+        over: whether the run had ended before the kill.
         damaged: stored units that cannot be read.
         lost: stored or announced units that the resumed run had to train again.
         different: results that differ from those of the undisturbed run.
-        left: files that the resumed run left beside its own.
+        left: temporary or foreign files that are left after the resumed run.
     """
 
     after: float
@@ -43,7 +43,7 @@ class Kill:
 
 
 def undisturbed(config: Path, output: Path) -> tuple[Path, float]:
-    """Carry the run out; return its folder and the seconds from the folder's making to the end."""
+    """Complete a run; return its folder and the seconds from the folder's creation to the end."""
     process = small.start("run", config, "--output", output, "--jobs", "2")
     begin = small.wait_for_folder(process, output)
     answer = small.end(process)
@@ -54,13 +54,13 @@ def undisturbed(config: Path, output: Path) -> tuple[Path, float]:
 
 
 def kill_once(config: Path, output: Path, whole: Path, after: float) -> Kill:
-    """Start a run, kill it, look at what it left, and let it go on in this process.
+    """Start a run, kill it, check what it left, and resume it in this process.
 
     Args:
         config: the configuration.
-        output: a folder that is not there yet.
+        output: a folder that does not exist yet.
         whole: the undisturbed run.
-        after: seconds after the run has made its folder.
+        after: seconds after the run has created its folder.
     """
     process = small.start("run", config, "--output", output, "--jobs", "2")
     small.wait_for_folder(process, output)
@@ -71,7 +71,7 @@ def kill_once(config: Path, output: Path, whole: Path, after: float) -> Kill:
     damaged = small.damaged_units(small.only_run(output))
     again = small.resume(config, output)
     kept = {name: moment for name, moment in small.stored(again.folder).items() if name in before}
-    # The resumed run reads what it finds; a marker with another time was written, and its unit trained, again.
+    # The resumed run reuses what it finds; if a marker has another time, its unit was trained again.
     lost = sum(kept.get(name) != moment for name, moment in before.items())
     announced = sum("/12, " in line and "fold" in line for line in (said.out + said.err).splitlines())
     left = len(list(output.rglob(".tmp-*"))) + len([p for p in output.iterdir() if p != again.folder])
@@ -103,32 +103,32 @@ def _kill_lines(kills: Sequence[Kill], seconds: float) -> list[str]:
     early = sum(kill.stored == 0 for kill in kills)
     assembling = sum(kill.stored == small.UNITS and not kill.over for kill in kills)
     return [
-        f"A run of {small.UNITS} fits, a stack and stored models on 3,000 simulated events in two processes, killed "
-        f"(SIGKILL to the whole process group) {len(kills)} times, each in a folder of its own, at moments drawn "
-        f"uniformly from the {seconds:.1f} s between the making of its folder and its end. After each kill every "
-        "marker is checked against the files it vouches for, the run goes on, and its results are compared byte by "
-        "byte with those of a run that was left alone.",
+        f"A run of {small.UNITS} fits, a stack and stored models on 3,000 simulated events in two processes is killed "
+        f"(SIGKILL to the whole process group) {len(kills)} times, each time in a new folder and at a time drawn "
+        f"uniformly from the {seconds:.1f} s between the creation of its folder and its end. After each kill every "
+        "marker is checked against its files, the run is resumed, and its results are compared byte by byte with "
+        "those of an undisturbed run.",
         "",
         "| | |",
         "|---|---:|",
         f"| kills | {len(kills)} |",
-        f"| units stored at the kill: least, median, most | {counts[0]}, {counts[len(counts) // 2]}, {counts[-1]} |",
+        f"| units stored at the kill: min., median, max. | {counts[0]}, {counts[len(counts) // 2]}, {counts[-1]} |",
         f"| kills before the first unit was stored | {early} |",
-        f"| kills after the last, while results were being written | {assembling} |",
-        f"| kills that came too late | {sum(kill.over for kill in kills)} |",
-        f"| markers that vouched for what was not there | {sum(kill.damaged for kill in kills)} |",
-        f"| finished units that were lost | {sum(kill.lost for kill in kills)} |",
-        f"| resumed runs with a differing score, row, cut or replica | {sum(bool(k.different) for k in kills)} |",
+        f"| kills after the last unit was stored, while results were being written | {assembling} |",
+        f"| kills after the run had ended | {sum(kill.over for kill in kills)} |",
+        f"| markers whose files were missing or damaged | {sum(kill.damaged for kill in kills)} |",
+        f"| finished units lost | {sum(kill.lost for kill in kills)} |",
+        f"| resumed runs in which a score, row, cut or replica differs | {sum(bool(k.different) for k in kills)} |",
         f"| files left behind after the resumed run | {sum(kill.left for kill in kills)} |",
     ]
 
 
 class Cluster:
-    """A scheduler and workers in processes of their own.
+    """A Dask scheduler and workers in separate processes.
 
     Args:
-        folder: for its files; made here.
-        workers: how many workers there are in the beginning.
+        folder: folder for its files; it is created.
+        workers: number of workers at the start.
     """
 
     def __init__(self, folder: Path, workers: int = 2) -> None:
@@ -155,7 +155,7 @@ class Cluster:
         return self.workers[-1]
 
     def close(self) -> None:
-        """End what is left."""
+        """End all processes."""
         for process in (*self.workers, self.scheduler):
             process.kill()
             process.wait()
@@ -163,7 +163,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Loss:
-    """Outcome of a kill: how the run answered, and the result of the same call afterwards, on this machine."""
+    """Outcome of a kill: how the run ended, and the result of the same call afterwards, on this machine."""
 
     over: bool
     answer: small.Answer
@@ -174,7 +174,7 @@ class Loss:
 
 
 def lose(config: Path, output: Path, whole: Path, what: str, after: float) -> Loss:
-    """Kill a worker, or the scheduler, of a cluster that is carrying out a run; another worker joins for the first."""
+    """Kill a worker or the scheduler of a cluster during a run; a new worker replaces a killed one."""
     cluster = Cluster(output.with_suffix(".cluster"))
     try:
         process = small.start("run", config, "--output", output, "--scheduler", cluster.file)
@@ -222,12 +222,12 @@ def dask_kills(count: int, seed: int = 4) -> None:
 
 def _dask_lines(losses: dict[str, list[Loss]], seconds: float) -> list[str]:
     lines = [
-        "The run of the first section on a Dask cluster of two workers; a worker or the scheduler is killed (SIGKILL) "
-        f"at a moment drawn uniformly from the {seconds:.1f} s between the making of the run's folder and its end. A "
-        "new worker joins for the one that is killed. Afterwards the same call is made once more, without Dask.",
+        "The run of the first section is started on a Dask cluster of two workers. A worker or the scheduler is killed "
+        f"(SIGKILL) at a time drawn uniformly from the {seconds:.1f} s between the creation of the run's folder and "
+        "its end. A new worker replaces a killed one. Afterwards the same call is repeated without Dask.",
         "",
-        "| killed | times | too late | the run ended | in one line, exit 2 | units stored then: least, median, most | "
-        "some, not all | finished units lost | the same results in the end |",
+        "| killed | times | after the end | run completed | one-line error, exit 2 | units stored: min., median, "
+        "max. | some, but not all | finished units lost | same results in the end |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for what, found in losses.items():

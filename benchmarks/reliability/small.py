@@ -1,4 +1,4 @@
-"""The small run that everything here uses (four rows, a stack, stored models), and the report on it."""
+"""The small run that all parts use (four rows, a stack, stored models), and the report."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ write_section = SectionedReport(REFERENCE / "reliability.md", _HEAD, _TITLES).wr
 
 UNITS = 12
 LONGER = 4000
-"""Trees of a run whose fits take most of its time, so that kills at random moments fall among them."""
+"""Number of trees with which a run spends most of its time in fits, so that random kills hit fits."""
 
 RESULTS = ("scores.parquet", "test_scores.parquet", "replicas.parquet", "stack.json", "predictor.json")
 TIMINGS = ("fit_seconds", "predict_us", "peak_mb")
@@ -66,7 +66,7 @@ def prepare(folder: Path, events: int = 3000, trees: int = 25) -> Path:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command answered."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -79,12 +79,12 @@ class Answer:
 
     @property
     def clear(self) -> bool:
-        """Whether it is one line, exit code 2 and no traceback."""
+        """Whether the command ended with a one-line error, exit code 2 and no traceback."""
         return self.code == 2 and len(self.errors) == 1 and self.errors[0].startswith("Error: ")
 
 
 def cli(*args: str | Path) -> Answer:
-    """Run a command in this process, which saves the start of another."""
+    """Run a command in this process, because starting another takes longer."""
     from higgsbench.cli.main import main
 
     out, err, code = io.StringIO(), io.StringIO(), 1
@@ -99,7 +99,7 @@ def cli(*args: str | Path) -> Answer:
 
 
 def start(*args: str | Path, env: Mapping[str, str] | None = None, before: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own."""
+    """Start a command in its own process group."""
     command = [*before, sys.executable, "-m", "higgsbench", *map(str, args)]
     return subprocess.Popen(
         command,
@@ -112,7 +112,7 @@ def start(*args: str | Path, env: Mapping[str, str] | None = None, before: Seque
 
 
 def end(process: subprocess.Popen[str], kill: bool = False) -> Answer:
-    """Wait for a command, or kill it with all its children, and return what it said."""
+    """Wait for a command, or kill it with all its children, and return its output."""
     if kill:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -127,14 +127,14 @@ def only_run(output: Path) -> Path | None:
 
 
 def wait_for_folder(process: subprocess.Popen[str], output: Path) -> float:
-    """Wait until a run has made its folder, or has ended; return the moment."""
+    """Wait until a run has created its folder, or has ended; return the time."""
     while only_run(output) is None and process.poll() is None:
         time.sleep(0.005)
     return time.monotonic()
 
 
 def stored(run: Path | None) -> dict[str, int]:
-    """Return the markers of a run with the time of their writing."""
+    """Return the markers of a run with their modification times."""
     if run is None:
         return {}
     return {p.name: p.stat().st_mtime_ns for p in (run / "units").glob("[!.]*.json")}
@@ -149,7 +149,7 @@ def damaged_units(run: Path | None) -> list[str]:
 
 
 def resume(config: Path, output: Path, **more: Any) -> RunResult:
-    """Go on with a run in this process."""
+    """Resume a run in this process."""
     return higgsbench.run(config, output=output, jobs=1, **more)
 
 
@@ -160,13 +160,13 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 
 def differences(run: Path, undisturbed: Path) -> list[str]:
-    """Name the results that differ by any byte from the undisturbed run; rows are compared without timings."""
+    """Name the results that differ in any byte from the undisturbed run; rows are compared without timings."""
     out = [name for name in RESULTS if file_digest(run / name) != file_digest(undisturbed / name)]
     return out if rows(run) == rows(undisturbed) else [*out, ROWS]
 
 
 def flipped(content: bytes, random_: random.Random) -> bytes:
-    """Return a content with one bit flipped."""
+    """Return the content with one bit flipped."""
     changed = bytearray(content)
     changed[random_.randrange(len(changed))] ^= 1 << random_.randrange(8)
     return bytes(changed)

@@ -1,4 +1,4 @@
-"""What the system refuses (space, writing, permissions, clocks), and files that are damaged."""
+"""Failures of the system (disk space, write access, permissions, clocks), and damaged files."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _NOBODY = 65534
 
 @dataclass(frozen=True)
 class Case:
-    """Outcome of a refusal.
+    """Outcome of one kind of system failure.
 
     Attributes:
-        name: what was refused.
-        how: by what means.
-        tries: how often.
-        clear: tries that ended as they should: one line and exit code 2, or, where that is expected, with the result.
-        same: tries after which a later call went on and ended with the results of an undisturbed run.
-        line: an example of what is said.
+        name: what failed.
+        how: how the failure was caused.
+        tries: number of tries.
+        clear: tries that ended with a one-line error and exit code 2, or with the result if that is expected.
+        same: tries after which a later call resumed and gave the results of an undisturbed run.
+        line: an example of the message.
     """
 
     name: str
@@ -50,8 +50,8 @@ def refusal_lines(config: Path, whole: Path, folder: Path) -> list[str]:
     for function in (_full_results, _full_temporary, _full_cache, _read_only, _read_only_done, _permissions, _clock):
         cases.append(function(config, whole, folder))
     head = [
-        "| what | how it was made | tries | ended in one line, exit 2 (or done where it can) | a later call ends as an "
-        "undisturbed run | what is said |",
+        "| failure | how it was caused | tries | one-line error and exit 2 (or success, if expected) | a later call "
+        "gives the undisturbed results | message |",
         "|---|---|---:|---:|---:|---|",
     ]
     return head + [f"| {c.name} | {c.how} | {c.tries} | {int(c.clear)} | {int(c.same)} | {c.line} |" for c in cases]
@@ -59,7 +59,7 @@ def refusal_lines(config: Path, whole: Path, folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def mounted(place: Path, *options: str | Path) -> Iterator[Path]:
-    """Mount something on a folder for a while."""
+    """Mount something temporarily on a folder."""
     place.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", *map(str, options), str(place)], check=True, capture_output=True)
     try:
@@ -100,7 +100,7 @@ def _full_temporary(config: Path, whole: Path, folder: Path) -> Case:
         answer = small.end(process)
     again = small.resume(config, output)
     same = not small.differences(again.folder, whole)
-    return Case("folder of temporary files full", "tmpfs of 64 KiB", 1, answer.clear, same, _said(answer, disk))
+    return Case("temporary folder on a full disk", "tmpfs of 64 KiB", 1, answer.clear, same, _said(answer, disk))
 
 
 def _full_cache(config: Path, whole: Path, folder: Path) -> Case:
@@ -112,7 +112,7 @@ def _full_cache(config: Path, whole: Path, folder: Path) -> Case:
     run = small.only_run(output)
     same = run is not None and not small.differences(run, whole)
     done = answer.code == 0 and not left
-    return Case("cache on a full disk", "tmpfs of 64 KiB", 1, done, same, "(done; the cache is only not used)")
+    return Case("cache on a full disk", "tmpfs of 64 KiB", 1, done, same, "(success, without the cache)")
 
 
 def _read_only(config: Path, whole: Path, folder: Path) -> Case:
@@ -136,11 +136,11 @@ def _read_only_done(config: Path, whole: Path, folder: Path) -> Case:
         answers.append(small.cli("predict", place / whole.name, folder / "events.csv", "-o", folder / "p.csv"))
     done = sum(answer.code == 0 for answer in answers)
     what = "finished run, read-only: `run`, `leaderboard`, `predict`"
-    return Case(what, "bind mount", len(answers), done, len(answers), "(done; nothing is written)")
+    return Case(what, "bind mount", len(answers), done, len(answers), "(success; nothing is written)")
 
 
 def _permissions(config: Path, whole: Path, folder: Path) -> Case:
-    """Root may write anywhere, so the run is given to a user who may not."""
+    """Root may write anywhere, so the run is started as a user who may not."""
     output = folder / "permissions"
     output.mkdir()
     folder.chmod(0o755)
@@ -157,13 +157,11 @@ def _permissions(config: Path, whole: Path, folder: Path) -> Case:
     small.end(process)
     run = small.only_run(output)
     same = run is not None and not small.differences(run, whole)
-    return Case(
-        "results folder of somebody else", "another user, mode 0555", 1, answer.clear, same, _said(answer, folder)
-    )
+    return Case("results folder of another user", "mode 0555", 1, answer.clear, same, _said(answer, folder))
 
 
 def _clock(config: Path, whole: Path, folder: Path) -> Case:
-    """The wall clock is set back by a day while the run goes on, once, and between its parts, once."""
+    """The wall clock is set back by a day, once between a killed run and its continuation and once during a run."""
     if shutil.which("faketime") is None:
         return Case("clock set back", "not tried: libfaketime is not installed", 0, 0, 0, "")
     good = same = 0
@@ -174,7 +172,7 @@ def _clock(config: Path, whole: Path, folder: Path) -> Case:
         good += answer.code == 0
         run = small.only_run(output)
         same += run is not None and not small.differences(run, whole) and not list(output.rglob(".tmp-*"))
-    return Case("clock set back by a day", "libfaketime", len(tries), good, same, "(done; nothing asks the clock)")
+    return Case("clock set back by a day", "libfaketime", len(tries), good, same, "(success; it is not used)")
 
 
 def _back_between(config: Path, output: Path) -> small.Answer:
@@ -186,7 +184,7 @@ def _back_between(config: Path, output: Path) -> small.Answer:
 
 
 def _back_meanwhile(config: Path, output: Path) -> small.Answer:
-    """The library reads the offset anew at every call; the time limit runs on a clock of its own."""
+    """The fake clock reads the offset at every call; the time limit uses the monotonic clock, which is not changed."""
     offset = output.with_suffix(".offset")
     offset.write_text("+0\n")
     env = {
@@ -226,7 +224,7 @@ _FLIPS = 4
 
 
 class _Notes(Silent):
-    """Keeps what a run says."""
+    """Collects the notes of a run."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -243,7 +241,7 @@ class Repair:
     Attributes:
         trained: units that were trained again.
         said: whether a line names the damage.
-        restored: whether all results are those of the undisturbed run.
+        restored: whether all results equal those of the undisturbed run.
     """
 
     trained: int
@@ -252,13 +250,13 @@ class Repair:
 
 
 def damage(content: bytes, random_: random.Random) -> list[tuple[str, bytes | None]]:
-    """Return damaged forms of a file's content; None means that the file is gone."""
+    """Return damaged forms of a file's content; None means that the file is removed."""
     flips: list[tuple[str, bytes | None]] = [("flipped", small.flipped(content, random_)) for _ in range(_FLIPS)]
     return [*flips, ("truncated", content[: len(content) // 2]), ("emptied", b""), ("removed", None)]
 
 
 def spoil(file: Path, content: bytes | None) -> None:
-    """Replace a file, which may have a second name elsewhere."""
+    """Replace a file without changing a hard link to it elsewhere."""
     file.unlink()
     if content is not None:
         file.write_bytes(content)
@@ -285,7 +283,7 @@ def readers(run: Path, events: Path, work: Path) -> dict[str, Callable[[], small
 
 
 def _written(target: Path, *command: str | Path) -> small.Answer:
-    """Carry out a command and answer with the content of the file that it writes."""
+    """Run a command; its output is the content of the file that it writes."""
     target.unlink(missing_ok=True)
     answer = small.cli(*command)
     return replace(answer, out=target.read_text() if target.exists() else "")
@@ -296,7 +294,7 @@ def _untimed(text: str) -> str:
 
 
 def judged(answer: small.Answer, intact: small.Answer) -> str:
-    """Say how a reader handled a damaged run: `same` answer, a `clear` line, `said` beside what is left, or `bad`."""
+    """Say how a reader handled a damaged run: `same` answer, `clear` error, `said` with what is left, or `bad`."""
     if answer.clear:
         return "clear"
     if answer.code == 0 and "Traceback" not in answer.err:
@@ -313,13 +311,13 @@ def damage_lines(config: Path, whole: Path, folder: Path) -> list[str]:
     work = folder / "damaged"
     run = work / whole.name
     out = [
-        f"Each kind of file of a finished run, damaged in every way ({_FLIPS} single bits flipped, cut to half, "
-        "emptied, removed). *Repaired*: the configuration is run again, and every result is then, byte for byte, that "
-        "of the undisturbed run. *Readers* are leaderboard, members, compare, predict and (4 ways of each file) report "
-        "on the damaged run: the same answer where they do not need the file, one clear line and exit 2, or what is "
-        "left with a word on the damage; bad is anything else, a traceback or another number above all.",
+        f"Each kind of file of a finished run is damaged in every way ({_FLIPS} single bits flipped, cut in half, "
+        "emptied, removed). *Repaired*: the configuration is run again, and every result then equals that of the "
+        "undisturbed run byte for byte. *Readers* (leaderboard, members, compare, predict and, for 4 of the ways, "
+        "report) give the same answer if they do not need the file, a one-line error and exit 2, or the remaining "
+        "results and a message about the damage. Anything else is bad, such as a traceback or another number.",
         "",
-        "| file | ways | repaired | fits trained again | said | readers: same | clear line | said | bad |",
+        "| file | ways | repaired | fits trained again | reported | readers: same | one-line error | reported | bad |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     shutil.copytree(whole, run)
@@ -332,7 +330,7 @@ def damage_lines(config: Path, whole: Path, folder: Path) -> list[str]:
             shutil.copytree(whole, run)
             spoil(min(run.glob(pattern)), content)
             asked = readers(run, folder / "events.csv", work)
-            if 0 < number < _FLIPS:  # its drawings take seconds
+            if 0 < number < _FLIPS:  # its figures take seconds
                 del asked["report"]
             met += [judged(read(), intact[name]) for name, read in asked.items()]
             found.append(repair(config, run, whole))
