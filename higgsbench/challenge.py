@@ -1,4 +1,4 @@
-"""Floor 2: the challenge's submission files, written, read strictly and scored."""
+"""Layer 2: write, strictly read and score the challenge's submission files."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _refuse_first(table: pl.DataFrame, bad: pl.Series, name: str, what: str, fil
 
 @dataclass(frozen=True)
 class SubmissionScore:
-    """What a submission comes to on one set of events.
+    """The result of a submission on one set of events.
 
     Attributes:
         name: `all`, `public`, `private`, or the name of another subset.
@@ -205,7 +205,7 @@ def score_submission(
     for name, members in parts.items():
         y, selected = tested.y[rows[members]], submission.selected[members]
         if not (y.any() and (~y).any()):
-            if name != "all":  # too few events of a subset; the others are scored all the same
+            if name != "all":  # too few events of a subset; the others are still scored
                 continue
             raise DataError(f"{truth.source}: the {y.size} events of 'all' lack signal or background")
         w = evaluation_weights(y, tested.weight[rows[members]], *reference)

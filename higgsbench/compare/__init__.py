@@ -1,4 +1,4 @@
-"""Floor 5.2: models of stored runs against each other on the same events; imports no model and no training code."""
+"""Layer 5.2: compares models of stored runs on the same events; imports no model and no training code."""
 
 from higgsbench.compare.contest import Comparison, PairResult, compare
 from higgsbench.compare.measure import Contender, load_contenders

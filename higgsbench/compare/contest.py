@@ -1,4 +1,4 @@
-"""Models against each other on the same events: paired differences, what they select, and how it is shown."""
+"""Compare models on the same events: paired differences, what the models select, and how it is shown."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Comparison:
         for pair in self.pairs:
             if {pair.a, pair.b} == {a, b}:
                 return pair
-        raise ConfigError(f"no pair {a!r} and {b!r}; there are {', '.join(m.name for m in self.models)}")
+        raise ConfigError(f"no pair {a!r} and {b!r}; the models are {', '.join(m.name for m in self.models)}")
 
 
 def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, replicas: int = 1000) -> Comparison:
@@ -238,7 +238,7 @@ def conclusions(comparison: Comparison) -> list[str]:
 def _conclusion(pair: PairResult, comparison: Comparison) -> str:
     a, b = printable(pair.a), printable(pair.b)
     if all(pair.differences[m].value == 0.0 and pair.differences[m].se == 0.0 for m in _HEADLINE):
-        return f"{a} and {b} order the events alike: there is no difference."
+        return f"{a} and {b} order the events in the same way: there is no difference."
     corrected = " after correction for all pairs" if len(comparison.pairs) > 1 else ""
     apart = [m for m in _HEADLINE if pair.adjusted[m] < ALPHA]
     if not apart:
@@ -258,7 +258,7 @@ def _conclusion(pair: PairResult, comparison: Comparison) -> str:
     missing = [METRICS[m].heading for m in _HEADLINE if m not in apart]
     if missing:
         text += f" In {' and '.join(missing)} they cannot be told apart."
-    # The folds may not show for the method what holds for these fits.
+    # What holds for these fits may not hold for the method, as the folds may show.
     doubtful = [METRICS[m].heading for m in apart if m in pair.over_folds and not pair.over_folds[m].p_value < ALPHA]
     if doubtful:
         text += " This holds for these fits; over the folds the difference in "

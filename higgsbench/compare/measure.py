@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
 _SHARED = ("layout", "n_s", "n_b", "b_reg")
-"""Two scores are judged by the same measure only if their runs agree in these."""
+"""Two scores are comparable only if their runs agree in these."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +116,14 @@ def _split(spec: str, run: str | None, results: Path) -> tuple[str, str]:
 
 
 def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contender], list[str]]:
-    """Check that all are judged by the same events and definitions; on request keep the common events only."""
+    """Check that all use the same events and definitions; on request, keep only the common events."""
     first, digests = found[0], {contender.row.run.comparability.get("data") for contender in found}
     for other in found[1:]:
         for key in _SHARED:
             mine, theirs = (c.row.run.comparability.get(key) for c in (first, other))
             if mine != theirs:
                 raise DataError(
-                    f"{first.name} and {other.name} are not judged alike: {key} is {mine} in one, {theirs} in the other"
+                    f"{first.name} and {other.name} are not comparable: {key} is {mine} in one, {theirs} in the other"
                 )
     same = all(np.array_equal(first.event_id, c.event_id) for c in found)
     if same and len(digests) == 1:
@@ -135,7 +135,7 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
     if not common:
         numbers = f"{shared.size:,} of up to {largest:,} events in common"
         state = "the same event numbers but different contents" if same else numbers
-        raise DataError(f"the runs were made on different events ({state}); --common compares on what they share")
+        raise DataError(f"the runs were made on different events ({state}); use --common to compare on what they share")
     if not shared.size:
         raise DataError("the runs have no event in common")
     kept = []
@@ -148,7 +148,7 @@ def _on_same_events(found: list[Contender], common: bool) -> tuple[list[Contende
             kept[0].truth.weight, contender.truth.weight, rtol=1e-6
         ):
             raise DataError(
-                f"{kept[0].name} and {contender.name} number their events alike, but labels or weights differ: "
+                f"{kept[0].name} and {contender.name} use the same event numbers, but labels or weights differ: "
                 "these are different events"
             )
     return kept, [f"compared on the {shared.size:,} events that all runs share, weights rescaled to the totals"]
@@ -161,7 +161,7 @@ def measure(contenders: Sequence[Contender], replicas: int) -> list[RowMetrics]:
 
 
 def difference_between(a: RowMetrics, b: RowMetrics, metric: str) -> Difference:
-    """Return a minus b in one metric, its error from the events both are judged by.
+    """Return a minus b in one metric, with the paired error from their common events.
 
     The error of the AMS comes from paired bootstrap replicas and includes the choice of the cuts; other errors come
     from the events' influence. Student's t takes its degrees of freedom from the effective number of events.

@@ -185,7 +185,7 @@ def _list_position(node: list[Any], part: str, source: str) -> int:
     names = [(e.get("label") or e.get("model")) if isinstance(e, dict) else e for e in node]
     if part in names:
         return names.index(part)
-    raise ConfigError(f"{source}: no entry {part!r}; there are {', '.join(str(n) for n in names)}")
+    raise ConfigError(f"{source}: no entry {part!r}; choose from {', '.join(str(n) for n in names)}")
 
 
 DEFAULT_EVENTS = 48_000

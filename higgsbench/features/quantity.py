@@ -223,7 +223,7 @@ def _check_words(text: str, schema: TableSchema, where: str) -> None:
         function = kind == "word" and not keyword and following == "("
         column = kind == "quoted" or (kind == "word" and not keyword and not function)
         if function and lower not in FUNCTIONS:
-            hint = nearest_hint(lower, FUNCTIONS, f" (there are {', '.join(sorted(FUNCTIONS))})")
+            hint = nearest_hint(lower, FUNCTIONS, f" (choose from {', '.join(sorted(FUNCTIONS))})")
             raise ConfigError(f"{where}: {shortened(word)} is not a function of one event{hint}")
         name = word.strip('"')
         if column and name in schema.not_features:

@@ -1,4 +1,4 @@
-"""Floor 5: tables from stored runs; imports no model and no training code."""
+"""Layer 5: tables from stored runs; imports no model and no training code."""
 
 from higgsbench.leaderboard.board import Leaderboard, Table
 

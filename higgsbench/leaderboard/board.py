@@ -43,7 +43,7 @@ TEXT_FORMATS = ("markdown", "csv", "json", "html")
 
 LEGEND = (
     "AMS cv: the cut of each fold is chosen on the other folds, s and b are pooled. ≈ not distinguishable from the "
-    "first (paired difference under 2 standard errors). * best cut on the same scores it is judged by: optimistic."
+    "first (paired difference under 2 standard errors). * best cut, evaluated on the scores that chose it: optimistic."
 )
 
 
@@ -112,7 +112,7 @@ class Leaderboard:
         rows = _distinct_rows(runs, notes)
         if rows and not any(isinstance(row.record.get(sort), (int, float)) for row in rows):
             numbers = sorted({k for row in rows for k, v in row.record.items() if isinstance(v, (int, float))})
-            raise ConfigError(f"--sort: no row has a number {sort!r}; there are {', '.join(numbers)}")
+            raise ConfigError(f"--sort: no row has a number {sort!r}; choose from {', '.join(numbers)}")
         groups: dict[str, list[StoredRow]] = {}
         for row in rows:
             groups.setdefault(row.run.group, []).append(row)
@@ -250,7 +250,7 @@ def watch(
 ) -> None:
     """Refresh the leaderboard every other second until every run has its rows; the last state stays on the screen.
 
-    The first look must succeed; later ones may meet a half-written folder and are tried again.
+    The first read must succeed; later ones may find a half-written folder and are tried again.
     """
     from rich.console import Group
     from rich.live import Live

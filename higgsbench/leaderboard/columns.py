@@ -22,7 +22,7 @@ class Column:
         name: name in `--columns`, csv and json.
         title: heading.
         show: renders a row's record for people; rounding happens only here.
-        priority: a narrow terminal drops the columns with the highest numbers first, and never 0.
+        priority: a narrow terminal drops the columns with the highest numbers first, but never those with 0.
         optional: shown only if some row has a value.
         keys: record keys that csv and json carry for this column; the first one is its value.
         text: whether it is text, aligned left.
@@ -132,7 +132,7 @@ def check_sort(name: str) -> None:
     known = [key for column in COLUMNS if column.sortable and not column.text for key in column.keys]
     known = [key for key in known if key != "cut_rule"] + ["n_features"]
     if name not in known:
-        hint = nearest_hint(name, known, f" (there are {', '.join(known)})")
+        hint = nearest_hint(name, known, f" (choose from {', '.join(known)})")
         raise ConfigError(f"--sort: no column of numbers is named {shortened(name)!r}{hint}")
 
 
@@ -143,6 +143,6 @@ def choose_columns(names: Sequence[str] | None, rows: Sequence[dict[str, Any]]) 
     known = {c.name: c for c in COLUMNS}
     for name in names:
         if name not in known:
-            hint = nearest_hint(name, known, f" (there are {', '.join(known)})")
+            hint = nearest_hint(name, known, f" (choose from {', '.join(known)})")
             raise ConfigError(f"--columns: no column {name!r}{hint}")
     return [known[name] for name in names]

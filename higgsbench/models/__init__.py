@@ -1,7 +1,7 @@
-"""Floor 2: one frozen record per model in a registry; each builds a scikit-learn-compatible estimator.
+"""Layer 2: one frozen record per model in a registry; each builds a scikit-learn-compatible estimator.
 
 The registry finds the models that come with higgsbench in the modules of `higgsbench.models.builtin`; installed
-packages bring more by the entry-point group `higgsbench.models`.
+packages add more through the entry-point group `higgsbench.models`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MODELS = Registry("model", ModelSpec, "higgsbench.ModelSpec", _builtin, "higgsb
 
 registered_models = _MODELS.all
 get_model = _MODELS.get
-"""Return the model of a name; a `ModelError` has the nearest known name if there is none."""
+"""Return the model of this name; if there is none, a `ModelError` suggests the nearest known name."""
 
 
 def register_model(spec: ModelSpec, *, replace: bool = False) -> ModelSpec:

@@ -1,4 +1,4 @@
-"""From a model's record and parameters to an unfitted estimator: build it, check its parameters, choose its device."""
+"""Build an unfitted estimator from a model's record and parameters, check its parameters, and choose its device."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SOURCE_LINE = re.compile(r"^(\[[\d:. ]+\] )?\S+\.(cc|cpp|cu|h|hpp):\d+:? ?")
 def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildContext) -> Any:
     """Build a model's estimator, a bag of seeds where `bag` is more than 1.
 
-    For a model that takes no NaN, a median imputation with missing flags comes first, once for the whole bag.
+    For a model that does not accept NaN, a median imputation with missing flags comes first, once for the whole bag.
 
     Raises:
         ModelError: if the builder refuses the parameters.
@@ -64,7 +64,7 @@ def estimator_from_disk(spec: ModelSpec, params: Mapping[str, Any], context: Bui
     """Train what `build_estimator` would build on events that stay on disk, the members of a bag one after the other.
 
     Raises:
-        ModelError: if the model cannot, or refuses the parameters.
+        ModelError: if the model cannot train from disk or refuses the parameters.
     """
     from higgsbench.models.estimators import SeedBag
 
@@ -95,7 +95,7 @@ def log_odds_reader(spec: ModelSpec, params: Mapping[str, Any]) -> Callable[[Any
 
 
 class RefusedParameterError(HiggsbenchError):
-    """A library refuses the `parameter` of this name as given, or, where None, only several together."""
+    """A library refuses the value of `parameter`, or, if that is None, a combination of several parameters."""
 
     def __init__(self, message: str, parameter: str | None) -> None:
         super().__init__(message)
@@ -105,9 +105,9 @@ class RefusedParameterError(HiggsbenchError):
 def probe_parameters(
     spec: ModelSpec, params: Mapping[str, Any], given: Mapping[str, Any], features: tuple[str, ...], events: int
 ) -> None:
-    """Train a model for two rounds on a handful of made-up events and let its library judge the parameters.
+    """Train a model for two rounds on a handful of made-up events to let its library check the parameters.
 
-    Most libraries judge parameters only when they train, so that a bad number would be found minutes into a run, once
+    Most libraries check parameters only when they train, so that a bad number would be found minutes into a run, once
     per fold. Only built-in models without a time limit are tried, because the cost of other fits is unknown.
 
     Args:
@@ -115,7 +115,7 @@ def probe_parameters(
         params: all its parameters.
         given: those that the user chose.
         features: names of the columns.
-        events: number of training events; what fails with a few made-up events but not with so many is fine.
+        events: number of training events; parameters may fail on a few made-up events if they work on this many.
 
     Raises:
         RefusedParameterError: naming the parameter.
@@ -145,7 +145,7 @@ def probe_parameters(
 
 
 def _problem(spec: ModelSpec, params: Mapping[str, Any], features: tuple[str, ...], events: int) -> str | None:
-    """Return the complaint of a short fit, None if there is none."""
+    """Return the error of a short fit, or None if it succeeds."""
     from sklearn.base import clone
 
     from higgsbench.models.estimators import fit_weighted
@@ -159,7 +159,7 @@ def _problem(spec: ModelSpec, params: Mapping[str, Any], features: tuple[str, ..
     try:
         with warnings.catch_warnings(record=True) as caught, _quiet():
             warnings.simplefilter("always")
-            # Cloned, as a fit of a run clones: some parameters fail only there.
+            # Clone as a run's fit does, because some parameters fail only then.
             estimator = clone(build_estimator(spec, own, BuildContext(1, 1, features)))
             fit_weighted(estimator, X, y, weight if spec.sample_weight else None)
     except Exception as error:  # each library has errors of its own
@@ -215,7 +215,7 @@ def on_device(spec: ModelSpec, params: Mapping[str, Any], wanted: str | None) ->
 
 @functools.cache
 def unusable(model: str, settings: str, needs_driver: bool = True) -> str:
-    """Return why a built-in model cannot be trained with these settings of its device (JSON); empty where it can.
+    """Return why a built-in model cannot be trained with these settings of its device (JSON); empty if it can.
 
     A separate process fits a few events, so that nothing a driver leaves behind, prints or breaks matters here.
     """

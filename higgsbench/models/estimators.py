@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _FLOOR = 1e-6
-"""Probabilities are kept this far from 0 and 1 before the logit: finer differences are noise of a finite forest. By as
-much they may lie outside."""
+"""Probabilities are kept this far from 0 and 1 before the logit: finer differences are noise of a finite forest. Values
+that lie outside 0 to 1 by no more than this are accepted."""
 
 Sample = tuple[Any, Any, Any]
 FitUntil = Callable[[Any, Sample, Sample, int], Any]
@@ -34,7 +34,7 @@ def two_classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Return the classes (2,), sorted, and the class number 0 or 1 of each label (n,).
 
     Raises:
-        ValueError: if the labels are not of two classes, in the words of scikit-learn.
+        ValueError: with scikit-learn's message, if the labels do not have two classes.
     """
     check_classification_targets(y)
     classes, coded = np.unique(y, return_inverse=True)
@@ -62,7 +62,7 @@ class FromLogOdds:
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the more probable class of each event by its log-odds, shape (n,)."""
-        f = self.decision_function(X)  # first, because it says when there is no fit yet
+        f = self.decision_function(X)  # first, because it raises an error if there is no fit yet
         predicted: NDArray[Any] = self.classes_[(f > 0.0).astype(np.intp)]
         return predicted
 
@@ -70,8 +70,8 @@ class FromLogOdds:
 def fit_weighted(estimator: Any, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> Any:
     """Fit in place, with the weights for the classifier at the end of a Pipeline; None trains unweighted.
 
-    The weights are addressed to the last step by its name. scikit-learn's metadata routing refuses that, so it is off
-    meanwhile, whatever the caller has configured.
+    The weights are addressed to the last step by its name. scikit-learn's metadata routing refuses that, so it is
+    turned off during the fit, whatever the caller has configured.
     """
     if sample_weight is None:
         return estimator.fit(X, y)
@@ -89,8 +89,8 @@ def read_log_odds(estimator: Any, X: NDArray[Any], reader: LogOdds | None = None
     Args:
         estimator: fitted classifier of classes 0 and 1.
         X: (n, p) features.
-        reader: the model's own way, given the trees without `EarlyStopping`; None takes `decision_function` where there
-            is one, otherwise the logit of `predict_proba`, kept within the floor of 1e-6.
+        reader: the model's own function, given the trees without `EarlyStopping`; None takes `decision_function` where
+            there is one, otherwise the logit of `predict_proba`, kept 1e-6 away from 0 and 1.
 
     Raises:
         ModelError: if the result has the wrong shape or type, holds NaN or infinite scores, or probabilities outside
@@ -195,7 +195,7 @@ class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 def stopped_early(
     params: Mapping[str, Any], seed: int, build: Callable[[dict[str, Any]], Any], fit: FitUntil, shared: Any = None
 ) -> Any:
-    """Build an estimator, wrapped where `early_stopping_rounds` is among its parameters.
+    """Build an estimator, wrapped in `EarlyStopping` if `early_stopping_rounds` is among its parameters.
 
     Raises:
         ValueError: for an impossible number of rounds or fraction.
@@ -217,7 +217,7 @@ def unwrapped(estimator: Any) -> Any:
 
 
 class SeedBag(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """Mean log-odds of several classifiers trained on the same events, which removes chance of the training.
+    """Mean log-odds of several classifiers trained on the same events, which averages out the randomness of training.
 
     Args:
         estimators: unfitted binary classifiers of classes 0 and 1, cloned for the fit.
@@ -234,7 +234,7 @@ class SeedBag(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     @classmethod
     def of_fitted(cls, members: Sequence[Any], log_odds: LogOdds | None) -> SeedBag:
-        """Make a fitted bag of fitted members."""
+        """Make a fitted bag from fitted members."""
         bag = cls(members, log_odds)
         bag.estimators_, bag.classes_ = list(members), np.array([0, 1])
         return bag

@@ -45,13 +45,13 @@ _BLOCK = 2048  # events scored at a time: the activations of all members stay in
 class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Ensemble of multi-layer perceptrons trained at once as batched matrix products; binary, weighted.
 
-    The members differ by their start and by the order in which they see the events. Each has SiLU units (Elfwing,
+    The members differ in their initial weights and in the order of the events. Each has SiLU units (Elfwing,
     Uchibe and Doya, Neural Networks 107 (2018) 3), dropout (Srivastava et al., JMLR 15 (2014) 1929), AdamW (Loshchilov
     and Hutter, ICLR 2019) and a learning rate that rises and falls once (Smith, arXiv:1803.09820). The ensemble's score
     is the mean of the members' log-odds.
 
     Training needs torch (`pip install 'higgsbench[torch]'`), scoring does not. The same seed and number of threads give
-    the same bits on one machine's processor; on a graphics card they need not.
+    the same bits on one machine's processor; on a graphics card they may differ.
 
     Args:
         members: number of networks.
@@ -106,12 +106,12 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
         """Return the estimator itself, or raise a `ValueError` that names an impossible parameter."""
         for name in ("members", "epochs", "batch_size", "num_threads"):
             if not _whole(getattr(self, name)):
-                raise ValueError(f"{name} must be a whole number from 1, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
         sizes: Any = self.hidden_layer_sizes
         if isinstance(sizes, str) or not hasattr(sizes, "__len__") or not all(_whole(size) for size in sizes):
-            raise ValueError(f"hidden_layer_sizes must be a list of whole numbers from 1, got {sizes!r}")
+            raise ValueError(f"hidden_layer_sizes must be a list of positive whole numbers, got {sizes!r}")
         if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout must be from 0 to below 1, got {self.dropout!r}")
+            raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout!r}")
         if not 0.0 < self.learning_rate < np.inf:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
         if not 0.0 <= self.weight_decay < np.inf:
@@ -208,7 +208,7 @@ def _train(model: PackedMLPClassifier, seed: int, *arrays: NDArray[np.float32]) 
     device = "cuda" if model.device != "cpu" and torch.cuda.is_available() else "cpu"
     if (model.device, device) == ("cuda", "cpu"):
         _say_once("device 'cuda': torch finds no usable graphics card; networks are trained on the processor instead")
-    # Settings of the whole process, which are as before afterwards.
+    # These settings affect the whole process, so they are restored afterwards.
     threads, flushed = torch.get_num_threads(), float(torch.tensor(1e-40) * 0.5) == 0.0
     torch.set_num_threads(model.num_threads)
     torch.set_flush_denormal(True)  # moments of idle units decay into denormals, at a hundred times the cost

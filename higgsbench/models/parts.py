@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 BLOCK, WIDE = 1 << 14, 128
-"""Events whose moments are taken together, and the columns from which on they are fewer: a matter of memory only."""
+"""Events per block of moments, and the number of columns above which blocks are smaller; this affects only memory."""
 
 
 class ShortMLPClassifier(MLPClassifier):  # type: ignore[misc]  # scikit-learn ships no types
     """`MLPClassifier` whose `max_iter` is a number of epochs chosen on purpose.
 
-    Few epochs are the regularisation that works on these events; scikit-learn warns of them as non-convergence. Stored
-    or copied to another process it keeps what predicts, not the optimiser, which is twice the size of the network.
+    Few epochs are the regularisation that works on these events; scikit-learn would warn that they do not converge.
+    A stored or copied model keeps what it needs to predict, not the optimiser, which is twice the network's size.
     """
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
@@ -40,7 +40,7 @@ class ShortMLPClassifier(MLPClassifier):  # type: ignore[misc]  # scikit-learn s
 class NormalQuantiles(QuantileTransformer):  # type: ignore[misc]  # scikit-learn ships no types
     """`QuantileTransformer` to a normal distribution; fewer events than quantiles (a small jet group) are fine.
 
-    Without a copy `transform` overwrites its input. Use that only right behind a step that has made its own table.
+    Without a copy, `transform` overwrites its input. Use that only right after a step that has made its own table.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class NormalQuantiles(QuantileTransformer):  # type: ignore[misc]  # scikit-lear
 class BlockwiseScaler(StandardScaler):  # type: ignore[misc]  # scikit-learn ships no types
     """`StandardScaler` that learns its moments block by block and scales in place.
 
-    The library takes them from several copies of the whole table in double precision, which together are the peak of a
-    network's training. Use it only right behind a step that has made its own table.
+    The library computes them from several copies of the whole table in double precision, which set the peak memory of
+    a network's training. Use it only right after a step that has made its own table.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class BlockwiseScaler(StandardScaler):  # type: ignore[misc]  # scikit-learn shi
 
 
 class FlaggedMedians(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """Replace NaN by the median of its column and add a flag, 0 or 1, behind the columns.
+    """Replace NaN by the median of its column and add flags, 0 or 1, after the columns.
 
     The same values as `SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)`, without its
     masked copies of the table, which take seven times its memory.

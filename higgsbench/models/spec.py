@@ -41,7 +41,7 @@ class BuildContext:
         seed: seed of every random choice of the estimator.
         threads: number of threads the estimator may use.
         features: names of the columns of X, in order.
-        split: whether submodels per jet number are fitted, each on the columns that carry something in its group.
+        split: whether submodels per jet number are fitted, each on the columns that carry information in its group.
         events: number of training events, all groups together; None where it is unknown.
         own_table: whether the estimator alone uses its table, in `fit` and for predictions, and may overwrite it.
     """
@@ -147,14 +147,14 @@ class ModelSpec:
         cost: rough fit time relative to LightGBM; long units start first so that no core idles at the end.
         search_space: returns what `higgsbench tune` may vary, Optuna's distributions by parameter, so that Optuna is
             imported only then; lists among the choices are JSON text. None if no parameter is worth tuning.
-        defaults: the library's own values of these parameters, where a study begins without a preset's.
+        defaults: the library's own values of these parameters, at which a study starts if no preset sets them.
         rounds: parameters that the fit time is proportional to (trees, epochs), besides a fixed part.
         merit: rough worth of the model's row, 1 for gradient boosting; the row worth least per second is left out
             first when a time limit is short.
         from_disk: trains from a matrix on disk, given the builder, parameters, context and events; None where the
             library needs all events in memory.
         disk_bytes: peak memory of `from_disk` in bytes per value of the matrix.
-        memory: peak memory of a fit in multiples of the float32 matrix of its training events, which counts; or a
+        memory: peak memory of a fit in multiples of the float32 matrix of its training events, matrix included; or a
             function that returns it for parameters, events and columns.
         devices: parameters that choose the device (`cuda`), first the one that a run's `device` sets; empty where the
             model runs on the processor only.
@@ -216,7 +216,7 @@ class ModelSpec:
         for module in self.imports:
             try:
                 found = importlib.util.find_spec(module)
-            except (ImportError, ValueError):  # of a submodule, the package itself may be missing
+            except (ImportError, ValueError):  # for a submodule, the package itself may be missing
                 found = None
             if found is None and self.extra is not None:
                 raise MissingExtraError(f"model {self.name!r}", self.extra)

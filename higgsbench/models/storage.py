@@ -43,18 +43,18 @@ def class_name(estimator: Any) -> str:
 
 
 class UnstorableError(ModelError):
-    """A fitted estimator has no safe storage format; its scores are kept all the same."""
+    """A fitted estimator has no safe storage format; its scores are still kept."""
 
 
 class Codec(Protocol):
-    """One storage format of one kind of fitted estimator; it must pickle, because it travels to worker processes."""
+    """One storage format of one kind of fitted estimator; it must be picklable for worker processes."""
 
     @property
     def kind(self) -> str:
         """Name of the format in the files."""
 
     def handles(self, estimator: Any) -> bool:
-        """Whether this codec stores the estimator."""
+        """Whether this codec can store the estimator."""
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
         """Describe the estimator as JSON values, with binary content put into the writer.
@@ -126,7 +126,7 @@ class ModelReader:
         """
         kind = str(node["kind"])
         if kind not in self._codecs:
-            raise StoreError(f"a model of kind {kind[:40]!r}; known are {', '.join(sorted(self._codecs))}")
+            raise StoreError(f"a model of kind {kind[:40]!r}; known kinds are {', '.join(sorted(self._codecs))}")
         return self._codecs[kind].load(node, self)
 
     def part(self, name: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Floor 1: what pages share: numbers as text, tables for page, terminal and Markdown, and the parts of a page.
+"""Layer 1: what pages share: numbers as text, tables for page, terminal and Markdown, and the parts of a page.
 
 Pages are self-contained and accessible; records say what they show, and the templates turn them into HTML.
 """
@@ -197,7 +197,7 @@ class Picture(NamedTuple):
 
     @property
     def base64(self) -> str:
-        """The drawing as a data address holds it."""
+        """The drawing in base64, as a data URI needs it."""
         return base64.b64encode(self.svg.encode()).decode()
 
 

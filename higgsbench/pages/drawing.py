@@ -46,7 +46,7 @@ def _not_about_the_cache(record: logging.LogRecord) -> bool:
 
 def _check_libraries() -> None:
     """Check that the drawing libraries are installed."""
-    # Without a home it warns that its cache is temporary, which a user cannot change from here.
+    # Without a home folder Matplotlib warns that its cache is temporary, which the user cannot change here.
     logging.getLogger("matplotlib").addFilter(_not_about_the_cache)
     try:
         import matplotlib  # noqa: F401
@@ -180,7 +180,7 @@ def check_page(target: Path) -> None:
     """Check early whether a page can be made and written: the libraries, and the target's folder."""
     _check_libraries()
     if target.is_dir():
-        raise DataError(f"{target}: is a folder; name the page's file in it")
+        raise DataError(f"{target}: is a folder; give the name of a file in it")
     if not target.parent.is_dir():
         raise DataError(f"{target}: the folder {target.parent} does not exist")
 

@@ -1,4 +1,4 @@
-"""Floor 5: one page with the pictures of a stored run; reads stored runs, trains nothing."""
+"""Layer 5: one page with the figures of a stored run; it reads stored runs and trains nothing."""
 
 from higgsbench.report.context import Context
 from higgsbench.report.page import render_report

@@ -75,7 +75,7 @@ def leaderboard(context: Context) -> list[Part]:
     alt = f"Cross-validated {_in_words()} of {len(rows)} rows with standard errors; highest AMS: {best}."
     caption = (
         "Bars: one standard error. Rows share their events, so their errors move together; the paired differences in "
-        "the table are sharper than they look here."
+        "the table have smaller errors than these bars suggest."
     )
     chosen = sorted((c for c in choose_columns(None, table.rows) if c.name != "run"), key=lambda c: c.name != "model")
     picture = context.pictures.add("leaderboard", figure, alt, caption)
@@ -161,8 +161,8 @@ def roc(context: Context) -> list[Part]:
     words = ", ".join(f"{value:,.0f} at {share:.0%}" for value, share in zip(kept[best], _EFFICIENCIES, strict=True))
     alt = f"Background rejection against signal efficiency; {best} keeps one background event in {words} of the signal."
     caption = (
-        f"Below: background that {best} keeps, over that of the row (above 1: the row keeps less); grey: standard "
-        "error. Drawn from ten effective background events on."
+        f"Below: background that {best} keeps, divided by the row's (above 1: the row keeps less); grey: standard "
+        "error. Drawn where at least ten effective background events are left."
     )
     right = context.pictures.add("rejection", _rejection_figure(found, context.looks, best), alt, caption)
     cells = {name: [Cell(number(value), value) for value in values] for name, values in kept.items()}
@@ -173,7 +173,7 @@ def roc(context: Context) -> list[Part]:
 
 
 def _rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]], reference: str) -> Figure:
-    """Draw the background rejection, and its ratio to a reference row, from ten effective background events on."""
+    """Draw the background rejection, and its ratio to a reference row, for ten or more effective background events."""
     figure, (upper, lower) = draw.new_figure(6.4, 4.0, 2, 1, sharex=True, height_ratios=(3, 1.6))
     base = curves[reference]
     band = 1.0 / np.sqrt(np.maximum(base.events, 1.0))

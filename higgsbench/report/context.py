@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST_DRAWN = 8  # rows, without the stack, that get figures of their own: a dozen would take nine tenths of the page
 MAX_EVENTS = 20_000  # training events whose in-sample scores are drawn
-IN_SAMPLE_SECONDS = 10.0  # for the in-sample scores of all rows, by the stored times per event
+IN_SAMPLE_SECONDS = 10.0  # limit for the in-sample scores of all rows, by the stored times per event
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 _MARKERS = "osD^vP<>X*"
 
@@ -59,7 +59,7 @@ class Context:
         all_rows: whether every row gets figures of its own.
         systematics: systematic shifts whose effect is shown.
         shift_events: file of labelled events that are shifted, instead of the run's own.
-        notes: what the reader should know; damaged files join it when a section asks for them.
+        notes: what the reader should know; a damaged file is added when a section asks for it.
     """
 
     run: StoredRun
@@ -113,7 +113,7 @@ class Context:
             return None, []
         at = subsample(len(events), MAX_EVENTS)
         frame, event_id = events.frame[at], run.event_id[at]
-        # Every repeat has one model that did not see an event.
+        # In every repeat there is one model that did not see the event.
         fits = (int(run.comparability.get("folds", 2)) - 1) * run.repeats
         found: dict[str, NDArray[np.float64]] = {}
         reasons: dict[str, list[str]] = {}
@@ -175,7 +175,7 @@ class Context:
 
     @property
     def left_out(self) -> str:
-        """A sentence on the rows without figures of their own; empty if all have them."""
+        """A sentence about the rows without figures of their own; empty if all have them."""
         rows, drawn = len(self.rows), len(self.drawn)
         return f" Drawn: {drawn} of {rows} rows, the best and the stack; --all-rows draws all." if drawn < rows else ""
 

@@ -33,7 +33,7 @@ _COLORS = {"W": SERIES[0], "Z": SERIES[3], "ttbar": SERIES[2], "background": SER
 _HATCH = {"ttbar": "////", "Z": "....", "signal": None}
 _NAMES = {"W": "W + jets", "Z": "Z → ττ", "ttbar": "top pairs", "signal": "signal", "background": "background"}
 _ORDER = ("ttbar", "Z", "W", "background", "signal")
-_SHIFT_SECONDS = 15.0  # for scoring nominal and moved events, by the stored times per event
+_SHIFT_SECONDS = 15.0  # limit for scoring nominal and moved events, by the stored times per event
 _ROUND = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -62,7 +62,7 @@ def selection(context: Context) -> list[Part]:
         rows.append((name, *(Cell(text, value) for text, value in cells)))
     intro = (
         f"Events that {printable(record['name'])}, the best row, selects at its frozen cut, out of fold; stacked "
-        "expected events with their standard error (hatched), signal on top and once more enlarged (dashed)."
+        "expected events with their standard error (hatched), signal on top and again, enlarged (dashed)."
     )
     headings = ["process", "expected", "selected", "share", "events in the file"]
     return [intro, Gallery(pictures), Table("Selected by process", headings, rows, sortable=True)]
@@ -112,7 +112,7 @@ def edges_of(feature: Feature, weight: NDArray[np.float64]) -> NDArray[np.float6
 
 
 def selection_figure(feature: Feature, process: NDArray[np.str_], weight: NDArray[np.float64]) -> Figure:
-    """Draw selected events stacked by process, signal on top, and the signal alone once more, enlarged to be seen.
+    """Draw selected events stacked by process, signal on top, and the signal alone again, enlarged.
 
     `weight` (n,) is zero outside the selection.
     """
@@ -176,8 +176,8 @@ def shifts(context: Context) -> list[Part]:
         file=context.shift_events, seconds=_SHIFT_SECONDS,
     )  # fmt: skip
     intro = (
-        f"Shifts: {'; '.join(map(str, context.systematics))}. The stored models score {found.where}, as they are and "
-        "moved; each row selects at its frozen cut. Weights keep the factors of the nominal events, so that events "
+        f"Shifts: {'; '.join(map(str, context.systematics))}. The stored models score {found.where}, nominal and "
+        "shifted; each row selects at its frozen cut. Weights keep the factors of the nominal events, so that events "
         "which a shift moves out of the selection are lost and not scaled away. ± of a change: both selections are on "
         "the same simulated events."
     )

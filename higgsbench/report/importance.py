@@ -31,7 +31,7 @@ _SHUFFLES = 3
 _SECONDS = 6.0
 _MOST, _FEWEST = 8_000, 1_000  # events that are scored with shuffled features
 _EXPLAINED, _SHOWN = 1_000, 15  # events whose scores are split into features, and features in the figure
-_DPI = 180  # of the points, which are one image because thousands of shapes would take megabytes
+_DPI = 180  # resolution of the points, drawn as one image because thousands of shapes would take megabytes
 
 
 def importance(context: Context) -> list[Part]:
@@ -101,7 +101,7 @@ def _unseen(
 
 
 class Judge(NamedTuple):
-    """Truth (n,), evaluation weights (n,), frozen cut and b_reg, by which scores are judged."""
+    """Truth (n,), evaluation weights (n,), frozen cut and b_reg, with which scores are evaluated."""
 
     y: NDArray[np.bool_]
     weight: NDArray[np.float64]
@@ -141,7 +141,7 @@ def permutation_importance(
     other, so that all of them can look unimportant.
 
     Returns:
-        One entry per feature, by falling loss of weighted AUC.
+        One entry per feature, the largest loss of weighted AUC first.
     """
     rng = np.random.default_rng(0)
     whole = np.array(judge(score(frame)))
@@ -191,7 +191,7 @@ def _contributions(context: Context, models: FittedRun, train: Events) -> list[P
     alt = f"What features add to the log-odds of {name} (TreeSHAP); largest mean magnitudes: {first}."
     caption = (
         f"Exact Shapley values of the trees of {name}, {rows.size:,} training events, each by a model that did not see "
-        "it where the run keeps one. Bars: mean magnitude, with equal weight of both classes; points: one event each, "
+        "it if the run keeps one. Bars: mean magnitude, with equal weight of both classes; points: one event each, "
         "orange where the feature is large, blue where small, grey where missing."
     )
     picture = context.pictures.add("shap", figure, alt, printable(caption))
@@ -211,7 +211,7 @@ def contribution_figure(
     height = 1.0 + 0.27 * len(features)
     figure, (bars, swarm) = new_figure(8.4, height, 1, 2, dpi=_DPI, sharey=True, width_ratios=(1, 2.4))
     bars.barh(range(len(features)), sizes, height=0.65, color=BACKGROUND, alpha=0.6)
-    # No white in the middle: points have to be seen on light and on dark paper.
+    # No white in the middle: points must be visible on light and dark backgrounds.
     colors = LinearSegmentedColormap.from_list("values", [BACKGROUND, SOFT, SIGNAL]).with_extremes(bad=SOFT)
     swarm.axvline(0.0, color=SOFT, linewidth=0.8)
     heights = np.column_stack([place + _offsets(column) for place, column in enumerate(parts.T)])

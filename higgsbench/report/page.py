@@ -62,7 +62,7 @@ def _lead(context: Context) -> list[str]:
 def provenance(context: Context) -> list[Part]:
     """Show data digests and what the rows share, versions and hardware, and the configuration to run again."""
     rules = ", ".join(dict.fromkeys(_plain(r.get("cut_rule", "?")) for r in context.rows))
-    entries = [("events", printable(context.table.source)), ("rule of the cut", rules)]
+    entries = [("events", printable(context.table.source)), ("cut rule", rules)]
     entries += [
         (str(key).replace("_", " "), _plain(value))
         for key, value in context.run.comparability.items()

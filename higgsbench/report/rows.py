@@ -61,7 +61,7 @@ def curves(context: Context) -> list[Part]:
     intro = (
         "The curve evaluates a cut on the scores that would choose it; its maximum (triangle) is therefore "
         "optimistic. The point is the cross-validated AMS: the other folds choose the cut of each fold. Dotted: the "
-        "share that the frozen cut selects. Bands and bars: one standard error, of the band at fixed cut."
+        "share that the frozen cut selects. Bands and bars: one standard error; the band is for a fixed cut."
     )
     return [intro + context.left_out, Gallery(pictures)]
 
@@ -120,7 +120,7 @@ def separation(context: Context) -> list[Part]:
         headings = ["row", "against", "class", "KS", "p of KS", "χ² / d.o.f.", "p of χ²"]
         caption = (
             "Out-of-fold scores against other samples, weighted; p of KS is approximate (effective numbers of "
-            "events), and too large for training events, which are the same events. Expect a few small p among "
+            "events), and too large for training events, because they are the same events. Expect a few small p among "
             "many lines."
         )
         out.append(Table(caption, headings, lines, text=range(3), sortable=True))
@@ -202,8 +202,8 @@ def _score_words(context: Context) -> str:
         text += "Held-out events are not drawn because their truth is not available. "
     if context.training[0] is not None:
         text += (
-            "Areas: training events judged by the stored models that saw them (of fold models, the mean). A flexible "
-            "model knows its training events better than new ones; this lead is harmless in itself, but it makes "
+            "Areas: training events scored by the stored models that saw them (of fold models, the mean). A flexible "
+            "model knows its training events better than new ones; this advantage is harmless in itself, but it makes "
             "scores of training events useless as a measure: no other number on this page uses them."
         )
     else:

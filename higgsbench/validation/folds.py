@@ -44,7 +44,7 @@ def fold_assignments(
     """Assign every event to a fold, stratified by label x jet group, once per repeat.
 
     For events in the order of their numbers, the folds are those of scikit-learn's `StratifiedKFold(folds,
-    shuffle=True, random_state=seed + repeat)`, without the second that importing scikit-learn takes.
+    shuffle=True, random_state=seed + repeat)`, without spending a second on importing scikit-learn.
 
     Args:
         y: (n,) truth.

@@ -56,7 +56,7 @@ def test_equal_models_are_called_equal(make_run: MakeRun) -> None:
     assert "cannot be told apart" in conclusions(result)[0]
     assert result.pictures["ams"].groups == ((0, 1),)
     (conclusion,) = conclusions(compare([found[0], replace(found[0], name="clone")], replicas=10))
-    assert conclusion == "one and clone order the events alike: there is no difference."
+    assert conclusion == "one and clone order the events in the same way: there is no difference."
 
 
 def test_runs_are_aligned_by_event_and_the_order_of_the_file_does_not_matter(make_run: MakeRun) -> None:
@@ -75,7 +75,7 @@ def test_runs_are_aligned_by_event_and_the_order_of_the_file_does_not_matter(mak
 
 def test_other_events_are_refused_and_the_common_ones_compared_on_request(make_run: MakeRun) -> None:
     runs = [str(make_run("a", {"m": 0.3})), str(make_run("b", {"m": 0.3}, first=1100))]
-    with pytest.raises(DataError, match=r"different events \(2,000 of up to 3,000 events in common\); --common"):
+    with pytest.raises(DataError, match=r"different events \(2,000 of up to 3,000 events in common\); use --common"):
         load_contenders(runs)
     found, notes = load_contenders(runs, common=True)
     assert "2,000 events" in notes[0]
@@ -93,7 +93,7 @@ def test_the_same_numbers_with_other_contents_are_refused(make_run: MakeRun) -> 
     frame.write_parquet(b / "scores.parquet")
     with pytest.raises(DataError, match="labels or weights differ"):
         load_contenders([str(a), str(b)], common=True)
-    with pytest.raises(DataError, match=r"not judged alike: b_reg is 10.0 in one, 0.0"):
+    with pytest.raises(DataError, match=r"not comparable: b_reg is 10.0 in one, 0.0"):
         load_contenders([str(a), str(make_run("c", {"m": 0.3}, b_reg=0.0))])
 
 

@@ -256,18 +256,18 @@ def test_differences_are_to_the_first_row_and_called_so(make: Make, form: str) -
 def test_unknown_sort_and_columns_are_refused(make: Make, tmp_path: Path) -> None:
     make("a", [record("x", 3.5)])
     for sort, message in {
-        "label": r"--sort: no column of numbers is named 'label' \(there are ams_cv, ",
+        "label": r"--sort: no column of numbers is named 'label' \(choose from ams_cv, ",
         "aux": r"--sort: no column of numbers is named 'aux' \(did you mean 'auc'\?\)",
         "x" * 500: r"--sort: no column of numbers is named 'x{60}…'",
     }.items():
         with pytest.raises(ConfigError, match=message):
             Leaderboard.read(tmp_path / "nowhere", sort=sort)
-    with pytest.raises(ConfigError, match="--sort: no row has a number 'ams_test'; there are ams_cv"):
+    with pytest.raises(ConfigError, match="--sort: no row has a number 'ams_test'; choose from ams_cv"):
         Leaderboard.read(tmp_path / "results", sort="ams_test")
     board = Leaderboard.read(tmp_path / "results")
     with pytest.raises(ConfigError, match=r"--columns: no column 'ams_vc' \(did you mean 'ams_cv'\?\)"):
         board.render("markdown", ["ams_vc"])
-    with pytest.raises(ConfigError, match="there are rank, model"):
+    with pytest.raises(ConfigError, match="choose from rank, model"):
         board.render("csv", ["qqq"])
 
 

@@ -160,7 +160,7 @@ def test_a_model_that_states_itself(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.slope, [0.1, np.nan])
     assert again.name == "é"
     assert pickle.loads(pickle.dumps(codec)) == codec  # noqa: S301
-    with pytest.raises(StoreError, match="'stated'; known are"):
+    with pytest.raises(StoreError, match="'stated'; known kinds are"):
         read_model(tmp_path / "m.zip", CODECS)
     with pytest.raises(UnstorableError, match="Python objects"):
         write_model(Stated(np.array([{}], dtype=object), "x"), tmp_path / "n.zip", [codec])
@@ -267,7 +267,7 @@ FORGED: list[tuple[str, Change, str]] = [
         for name in ("../0.txt", "/etc/passwd", "7.txt", "model.json", 3, None)
     ),
     *(
-        ("lightgbm", manifest(kind, "model", "estimator", "kind"), "known are")
+        ("lightgbm", manifest(kind, "model", "estimator", "kind"), "known kinds are")
         for kind in ("os.system", "pickle", None, ["plain"], "higgsbench.files")
     ),
     ("lightgbm", manifest(99, "format"), "format 99"),

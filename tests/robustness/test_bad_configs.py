@@ -85,7 +85,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "a setting under a value": (("run", "c.yaml", "--set", "folds.x=3"), r"--set folds.x=3: 'x' cannot be set: .*"),
     "a setting of an unknown model": (
         ("run", "c.yaml", "--set", "models.xgb.params.max_depth=3"),
-        r"--set models.xgb.params.max_depth=3: no entry 'xgb'; there are lightgbm, logistic",
+        r"--set models.xgb.params.max_depth=3: no entry 'xgb'; choose from lightgbm, logistic",
     ),
     "only an absent model": (("run", "c.yaml", "--only", "xgb"), r"--only xgb: not in c.yaml, which has lightgbm,.*"),
     "a time limit of nothing": (("run", "c.yaml", "--time-limit", "soon"), r"--time-limit: 'soon' .*; write 90, 90s.*"),

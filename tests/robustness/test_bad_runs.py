@@ -138,7 +138,7 @@ PREDICT: dict[str, tuple[Spoil, str]] = {
     ),
     "a model of an unknown kind": (
         manifest(at("model", value={"kind": "pickle"})),
-        REFUSED + r"a model of kind 'pickle'; known are .*",
+        REFUSED + r"a model of kind 'pickle'; known kinds are .*",
     ),
     "a part that is not there": (
         manifest(lambda c: forget(c["model"])),

@@ -26,7 +26,7 @@ MOMENTA: dict[str, Any] = {"training_weights": "sqrt_balanced", "features": "mom
 """For networks, which learn angles and masses from momentum vectors in one frame."""
 
 STOPPED: dict[str, Any] = {"early_stopping_rounds": 50, "validation_fraction": 0.1}
-"""The right number of rounds grows with the events: a part of them decides, another part in each member of a bag."""
+"""The right number of rounds grows with the events: held-out ones decide it, different ones in each member of a bag."""
 
 LOG = {"log": True}
 """A parameter that is tuned on a logarithmic scale."""

@@ -1,6 +1,6 @@
 """Other AutoML frameworks for comparison: AutoGluon and FLAML, models of the extras `autogluon` and `flaml`.
 
-Their time limit is per fit: a run of five folds takes five times as long, a split by jet number once more per group.
+Their time limit is per fit: a run has one fit per fold, and with a split by jet number one per fold and group.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _TAKE_WEIGHTS = frozenset({"GBM", "GBM_PREP", "CAT", "XGB", "RF", "XT", "LR", "E
 networks, nearest neighbours, pretrained models) train as if all weights were one. The ensemble is built in."""
 
 _AUTOGLUON: dict[str, Any] = {"presets": "best_quality", "hyperparameters": None, "unweighted_members": False}
-"""Its options: a preset, the portfolio of models to try (None: the preset's own), and whether models that ignore
-weights may take part in a weighted fit."""
+"""AutoGluon's options: a preset, the portfolio of models to try (None: the preset's own), and whether models that
+ignore weights may take part in a weighted fit."""
 
 _FLAML: dict[str, Any] = {"estimator_list": ("lgbm", "xgboost", "xgb_limitdepth", "catboost", "rf", "extra_tree")}
-"""Its option: the learners to try; those that cannot take weights or NaN are left out."""
+"""FLAML's option: the learners to try; those that cannot take weights or NaN are left out."""
 
 _LEARNERS = ("scikit-learn", "numpy", "lightgbm", "xgboost", "catboost")
 
@@ -75,8 +75,8 @@ def search_autogluon(
     """Run AutoGluon; weights go in as a column that both training and its own validation use (`weight_evaluation`).
 
     Models of its portfolio that ignore weights are left out of a weighted fit unless `unweighted_members` lets them in.
-    The temperature scaling at the end of its fit is off: with weights it raises (version 1.6), and without it needs
-    torch.
+    The temperature scaling at the end of its fit is off: with weights it fails (version 1.6), and without weights
+    it needs torch.
     """
     from autogluon.core.metrics import make_scorer
     from autogluon.tabular import TabularPredictor
@@ -86,7 +86,7 @@ def search_autogluon(
     metric: dict[str, Any] = {"eval_metric": "log_loss"}
     if weight is not None:
         events[_WEIGHT] = weight
-        # Under this name the boosting libraries still stop on their own, weighted log-loss.
+        # With this name the boosting libraries still stop early on their own weighted log-loss.
         scorer = make_scorer("log_loss", weighted_log_loss, optimum=0, greater_is_better=False, needs_proba=True)
         metric = {"eval_metric": scorer, "sample_weight": _WEIGHT, "weight_evaluation": True}
     metric |= {"path": str(Path(folder) / "autogluon"), "learner_kwargs": {"random_state": how.random_state}}
@@ -94,7 +94,7 @@ def search_autogluon(
     try:
         predictor.fit(events, **_fit_arguments(how, weight is not None))
     except (RuntimeError, AssertionError) as error:
-        # The second comes from a trial of stacking, a quarter of the time, that finished no model.
+        # The second appears if a trial of stacking, with a quarter of the time, finished no model.
         if not any(sign in str(error) for sign in ("No models were trained", "Learner is already fit")):
             raise
         raise how.nothing_found() from error

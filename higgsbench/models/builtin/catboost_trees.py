@@ -56,7 +56,7 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
 
     def build(own: dict[str, Any]) -> Any:
         estimator = CatBoostClassifier(**fixed, allow_writing_files=False, **own)
-        # scikit-learn's clone refuses parameters that come back as copies, which those of CatBoost partly do.
+        # scikit-learn's clone refuses parameters that come back as copies, as some of CatBoost's do.
         estimator.__sklearn_clone__ = functools.partial(build, own)
         return estimator
 

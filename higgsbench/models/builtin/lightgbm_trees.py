@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from higgsbench.models.storage import ModelReader, ModelWriter, Node
 
 _BINS_SEED = 1
-"""Chooses the events that bins are learnt from. By default the seed of the model does, so that each member of a bag
-would have other bins."""
+"""Chooses the events that bins are learnt from. By default the model's seed does, so that each member of a bag would
+have different bins."""
 
 _NOT_NATIVE = ("class_weight", "importance_type", "n_estimators", "n_jobs", "objective", "random_state")
-"""Parameters of the scikit-learn wrapper that the library itself lacks or calls otherwise."""
+"""Parameters of the scikit-learn wrapper that the library itself lacks or names differently."""
 
 _OTHER_NAMES = {
     "n_estimators": "num_iterations num_iteration n_iter num_tree num_trees num_round num_rounds nrounds "
@@ -120,7 +120,7 @@ class LightGBMBins:
     def fit(
         self, estimator: Any, bins: Any, train: NDArray[np.intp], aside: NDArray[np.intp], rounds: int
     ) -> LoadedLightGBM:
-        """Train on some rows until `rounds` rounds are no better on those aside; return the trees up to the best."""
+        """Train on some rows until `rounds` rounds bring no gain on those aside; return trees up to the best."""
         import lightgbm
 
         booster = lightgbm.train(
@@ -151,7 +151,7 @@ def _contributions(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
 
 
 class LoadedLightGBM:
-    """A LightGBM `Booster` in the place of an `LGBMClassifier`, which it is the `booster_` of at the same time.
+    """A LightGBM `Booster` that stands in for an `LGBMClassifier` and for its `booster_`.
 
     It predicts with these threads; by itself a booster read from text would take all cores.
     """
@@ -219,7 +219,7 @@ _TREE = {
     **dict.fromkeys(("leaf_value", "leaf_weight"), (_NUMBER, 0)),
     "leaf_count": (_WHOLE, 0),
 }
-"""Lists of a tree: the form of their words, and how many more than leaves they have."""
+"""Lists of a tree: the form of their words, and how many more words than leaves they have."""
 
 
 def checked_text(text: str) -> str:
@@ -255,7 +255,7 @@ def _fields(block: str) -> dict[str, str]:
 def _words(where: str, values: dict[str, str], name: str, form: re.Pattern[str], size: int | None) -> list[str]:
     words = values.get(name, "").split(" ")
     if (size is not None and len(words) != size) or not all(form.fullmatch(word) for word in words):
-        raise StoreError(f"{where}: {name} does not have {size or 'some'} words of its form")
+        raise StoreError(f"{where}: {name} does not have {size or 'some'} valid words")
     return words
 
 
@@ -271,7 +271,7 @@ def _checked_tree(where: str, values: dict[str, str], features: int) -> list[str
     if leaves > 1:
         split, decision, *children = (np.array(lists[name], dtype=np.int64) for name in _NODES)
         own = np.arange(leaves - 1)
-        # Nodes are numbered as they were split, so a child has a higher number than its parent: no circles.
+        # Nodes are numbered as they were split, so a child has a higher number than its parent: no cycles.
         inside = [np.where(c >= 0, (c > own) & (c < leaves - 1), ~c < leaves) for c in children]
         known = (split >= 0) & (split < features) & (decision >= 0) & (decision <= 15) & (decision & 1 == 0)
         if not np.all([*inside, known]):

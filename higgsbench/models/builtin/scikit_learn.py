@@ -1,6 +1,6 @@
 """Models of scikit-learn: logistic regression, a random forest, and multi-layer perceptrons averaged over seeds.
 
-Its estimators, also those of other models, are stored with skops.
+Estimators of scikit-learn, also inside other models, are stored with skops.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _REQUIRES = ("scikit-learn", "numpy", "scipy")
 
 _FLAGGED = 1.4
-"""Columns after the imputation with missing flags, for each before it."""
+"""Number of columns after imputation with missing flags, per column before it."""
 
 _NODE = 80.0
 """Bytes of a node of a tree in scikit-learn."""
@@ -152,7 +152,7 @@ _LOADERS = (
     *("DTypeNode", "DictNode", "JsonNode", "ListNode", "LossNode", "NdArrayNode", "ObjectNode", "RandomGeneratorNode"),
     *("RandomStateNode", "SliceNode", "TreeNode", "TupleNode", "TypeNode"),
 )
-"""Ways of skops to make an object; none of them calls anything that a file could name."""
+"""The ways in which skops makes an object; none of them calls anything that a file could name."""
 
 
 class _SklearnCodec:
@@ -186,11 +186,11 @@ class _SklearnCodec:
         stored, installed = str(node["sklearn"]), sklearn.__version__
         if stored.split(".")[:2] != installed.split(".")[:2]:
             how = "install that version, or run the configuration again"
-            raise StoreError(f"it was stored with scikit-learn {stored[:20]}, installed is {installed}: {how}")
+            raise StoreError(f"it was stored with scikit-learn {stored[:20]}, but {installed} is installed: {how}")
         content = reader.part(node["part"])
         fault = _fault(content)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Trying to unpickle estimator")  # of the same minor version
+            warnings.filterwarnings("ignore", message="Trying to unpickle estimator")  # from another patch version
             estimator: Any = None if fault else skops.io.loads(content, trusted=sorted(_TRUSTED))
         fault = fault or _fault_of_trees(estimator)
         if fault:
@@ -219,13 +219,13 @@ def _fault_of_trees(value: Any, columns: frozenset[int] = frozenset()) -> str:
     """Say whether prediction with a tree would leave its nodes or the columns of the estimators around it.
 
     skops checks that types are trusted, not that their content is: scikit-learn follows the positions in a tree without
-    looking whether they exist.
+    checking that they exist.
     """
     kind, state = type(value).__name__, {} if isinstance(value, type) else getattr(value, "__dict__", {})
     if kind == "Tree":
         left, right, feature = value.children_left, value.children_right, value.feature
         leaf, columns = left == -1, columns | {value.n_features}
-    elif kind == "TreePredictor":  # of histogram boosting; splits on categories are not checked
+    elif kind == "TreePredictor":  # histogram boosting; splits on categories are not checked
         left, right, feature = (value.nodes[name].astype(np.int64) for name in ("left", "right", "feature_idx"))
         leaf = (value.nodes["is_leaf"] != 0) & ~value.nodes["is_categorical"].any()
     else:
@@ -234,7 +234,7 @@ def _fault_of_trees(value: Any, columns: frozenset[int] = frozenset()) -> str:
         if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype.hasobject):
             parts += np.ravel(value).tolist() if isinstance(value, np.ndarray) else value
         return next(filter(None, (_fault_of_trees(part, columns) for part in parts)), "")
-    # Nodes are numbered depth first, so a child has a higher number than its parent: no circles.
+    # Nodes are numbered depth first, so a child has a higher number than its parent: no cycles.
     own = np.arange(left.size)
     inside = (left > own) & (left < own.size) & (right > own) & (right < own.size)
     known = (feature >= 0) & (feature < min(columns, default=0))

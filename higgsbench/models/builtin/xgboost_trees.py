@@ -37,7 +37,7 @@ _ALIASES = {
 """From the parameter page of XGBoost's documentation and its scikit-learn interface."""
 
 _LISTS = {"monotone_constraints": tuple, "interaction_constraints": str}
-"""What XGBoost takes in the place of lists of numbers, which it refuses."""
+"""Types that XGBoost accepts in place of lists of numbers, which it refuses."""
 
 _NATIVE = ("max_cached_hist_node", "lambda_bias", "refresh_leaf", "process_type", "extmem_single_page")
 
