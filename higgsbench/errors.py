@@ -17,7 +17,7 @@ class HiggsbenchError(Exception):
 
 
 class HiggsbenchWarning(UserWarning):
-    """Something a user should know of a result that was computed; the command line shows it on standard error."""
+    """Something a user should know about a computed result; the command line shows it on standard error."""
 
 
 class ConfigError(HiggsbenchError):
@@ -33,7 +33,7 @@ class MetricError(HiggsbenchError, ValueError):
 
 
 class ModelError(HiggsbenchError):
-    """A model cannot be registered, built or used as asked."""
+    """A model cannot be registered, built or used as requested."""
 
 
 class MissingExtraError(ModelError):

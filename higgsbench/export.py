@@ -1,4 +1,4 @@
-"""Floor 6: a stored run in MLflow's tracking, with a nested run for each row; needs a named server or store."""
+"""Layer 6: log a stored run to MLflow, with a nested run for each row; this needs a named server or store."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ def export_mlflow(
         The run in MLflow. Rows that were exported to the experiment before are not sent again.
 
     Raises:
-        ConfigError: if no place is named.
+        ConfigError: if no server or store is named.
         StoreError: if the run is unfinished, a file is missing, or MLflow refuses.
         MissingExtraError: if MLflow is not installed.
     """
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
-        raise ConfigError("--tracking-uri: name where MLflow keeps its records (or set MLFLOW_TRACKING_URI)")
+        raise ConfigError("--tracking-uri: say where MLflow keeps its records (or set MLFLOW_TRACKING_URI)")
     stored = find_run(run, results)
     attached = [Path(file).expanduser() for file in files]
     missing = [file for file in attached if not file.is_file()]

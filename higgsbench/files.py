@@ -27,7 +27,7 @@ _PIECE = 1 << 23
 _MOST_DIGITS = 19
 _TRIES, _PAUSE = 40, 0.05
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
-"""How Polars reports a full disk in errors of its own."""
+"""How Polars reports a full disk in its own errors."""
 
 
 def printable(value: object) -> str:
@@ -165,7 +165,7 @@ def parse_sealed(text: bytes, *, required: bool = False) -> Any:
     """Return a JSON value without its seal; `required` refuses objects without one, as early versions wrote.
 
     Raises:
-        ValueError: if the text is not JSON, or not what was sealed.
+        ValueError: if the text is not JSON, or does not match its seal.
         RecursionError: if it is nested too deeply.
     """
     content = parse_json(text)
@@ -179,7 +179,7 @@ def read_sealed(file: Path) -> Any:
     """Read a JSON file that may be sealed and may come from another user.
 
     Raises:
-        StoreError: if it is not JSON, nested too deeply, or not what was sealed.
+        StoreError: if it is not JSON, is nested too deeply, or does not match its seal.
     """
     try:
         return parse_sealed(file.read_bytes())
@@ -227,4 +227,4 @@ def no_panic() -> Iterator[None]:
     try:
         yield
     except pl.exceptions.PanicException as error:
-        raise pl.exceptions.ComputeError("the parser gave up on it") from error
+        raise pl.exceptions.ComputeError("the parser failed on it") from error

@@ -1,4 +1,4 @@
-"""Things found by name when they are first asked for: registered records, and public names of packages."""
+"""Look things up by name on first use: registered records, and public names of packages."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ T = TypeVar("T", bound=_Named)
 
 
 class Registry(Generic[T]):
-    """Records by name, filled at the first question; several threads may ask at once."""
+    """Records by name, loaded on first use; several threads may use it at once."""
 
     def __init__(
         self,
         kind: str,  # what a record is, in messages ("model")
         expected: type[T],
-        public_name: str,  # how users know that type
+        public_name: str,  # the name that users know for that type
         builtin: Callable[[], Sequence[T]],  # returns the package's own records; called once
-        group: str,  # of entry points by which packages bring records
-        error: type[HiggsbenchError],  # what is raised for names and records at fault
+        group: str,  # entry points through which packages add records
+        error: type[HiggsbenchError],  # raised for bad names and records
     ) -> None:
         self.kind, self.expected, self.public_name = kind, expected, public_name
         self.builtin, self.group, self.error = builtin, group, error
@@ -73,15 +73,15 @@ class Registry(Generic[T]):
         return tuple(self._records.values())
 
     def get(self, name: str) -> T:
-        """Return a record; if there is none of that name, the error has the nearest known one."""
+        """Return a record; if there is none of that name, the error suggests the nearest known one."""
         self._load()
         if name not in self._records:
-            hint = nearest_hint(name, self._records, f"; registered are {', '.join(self._records)}")
+            hint = nearest_hint(name, self._records, f"; choose from {', '.join(self._records)}")
             raise self.error(f"no {self.kind} named {name!r}{hint}")
         return self._records[name]
 
     def _offered(self) -> Iterator[T]:
-        """Yield what installed packages bring."""
+        """Yield the records that installed packages add."""
         import importlib.metadata  # takes as long as the rest of `higgsbench --help`
 
         for entry in importlib.metadata.entry_points(group=self.group):
@@ -97,7 +97,7 @@ class Registry(Generic[T]):
     def _load(self) -> None:
         """Fill the registry once; after a failure it is as empty as before."""
         with self._lock:
-            # `_loading`: a package that is just being loaded may register records itself.
+            # `_loading`: a package may register records while it is being loaded.
             if self._loaded or self._loading:
                 return
             self._loading = True
@@ -105,7 +105,7 @@ class Registry(Generic[T]):
                 for record in (*self.builtin(), *self._offered()):
                     if record.name in self._records:
                         twice = f"two {self.kind}s are named {record.name!r}"
-                        raise self.error(f"{twice}; rename the one that an installed package brings")
+                        raise self.error(f"{twice}; rename the one that an installed package adds")
                     self._records[record.name] = record
                 self._loaded = True
             except BaseException:

@@ -80,7 +80,7 @@ class TableSchema:
         signal: value of `label` that means signal, as the file writes it.
         background: value of `label` that means background; None accepts every other value.
         weight: column of event weights, or None where every event counts 1.
-        event_id: column of unique event numbers, or None where the row number serves.
+        event_id: column of unique event numbers, or None where the row number is used.
         group: feature by which submodels are split (the jet number), or None.
         groups: values of `group` that form one submodel each, for the default split.
         integers: features that hold whole numbers.
@@ -93,7 +93,7 @@ class TableSchema:
         negative_weights: whether negative weights (next-to-leading-order generators) are allowed.
         header: whether a text file begins with a line of column names.
         columns: the columns in file order, for text files without a header.
-        ignore_unknown: whether other columns may stand in the file; they are not read.
+        ignore_unknown: whether the file may have other columns; they are not read.
         empty_is_missing: whether an empty cell means "could not be measured".
     """
 

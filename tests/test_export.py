@@ -131,7 +131,7 @@ def test_nothing_is_sent_where_no_place_is_named(run: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "mlflow", None)
     code, _, err = call("export", "mlflow", run)
     assert code == 2
-    assert "--tracking-uri: name where MLflow keeps its records" in err
+    assert "--tracking-uri: say where MLflow keeps its records" in err
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI"):
         export_mlflow(run)
     with pytest.raises(MissingExtraError, match=r"higgsbench\[mlflow\]"):

@@ -1,4 +1,4 @@
-"""Floor 7: the Python interface to runs. Every command parses, calls the function of its name here, and renders.
+"""Layer 7: the Python interface to runs. Every command parses, calls the function of its name here, and renders.
 
 A run can be given as its folder, its name, `latest`, a folder of runs, or the `RunResult` that `run` returns.
 """

@@ -59,7 +59,7 @@ def _is_text(value: Any) -> bool:
 _NAMES = "a list of names"
 
 File = Annotated[str | Path, _path_or("a path")]
-Text = Annotated[str, _Kind("a text", _is_text)]
+Text = Annotated[str, _Kind("text", _is_text)]
 Names = Annotated[Sequence[str], _Kind(_NAMES, lambda value: _is_list(value, _is_text))]
 Count = Annotated[int, _Kind("a whole number of at least 1", lambda value: type(value) is int and value >= 1)]
 Switch = Annotated[bool, _Kind("True or False", lambda value: isinstance(value, bool))]
@@ -70,7 +70,7 @@ Config = Annotated[str | Path | Mapping[str, Any], _path_or("a YAML file or a ma
 Submission = Annotated[str | Path | polars.DataFrame, _path_or("a file or a table", polars.DataFrame)]
 Truth = Annotated[str | Path | Events, _path_or("labelled events or their file", Events)]
 Time = Annotated[
-    str | float, _Kind("seconds, or a text such as '30m'", lambda value: _is_text(value) or _is_number(value))
+    str | float, _Kind("seconds, or text such as '30m'", lambda value: _is_text(value) or _is_number(value))
 ]
 Number = Annotated[float, _Kind("a number", _is_number)]
 Totals = Annotated[
@@ -83,14 +83,14 @@ Totals = Annotated[
 ]
 Sigmas = Annotated[
     float | Sequence[float],
-    _Kind("a number or several", lambda value: _is_number(value) or _is_list(value, _is_number)),
+    _Kind("a number or a list of numbers", lambda value: _is_number(value) or _is_list(value, _is_number)),
 ]
 ANYTHING = _Kind("anything", lambda value: True)
 """For arguments that the function itself checks."""
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Refuse arguments of the wrong type in an error that names them; an unknown keyword still raises TypeError.
+    """Refuse arguments of the wrong type with an error that names them; an unknown keyword still raises TypeError.
 
     Raises:
         ConfigError: by the function that is returned.

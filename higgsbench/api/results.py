@@ -143,7 +143,7 @@ def scored_parts(
     else:
         problem = (
             f"{seen:,} of the events have the EventId of events that the run was trained on; their scores are "
-            "optimistic: do not use them to measure a performance"
+            "optimistic: do not use them to measure performance"
         )
     if seen or trained is None:
         warnings.warn(f"{name}: {problem}", HiggsbenchWarning, stacklevel=2)
@@ -173,7 +173,7 @@ def score(
         The score on all scored events, then on each of their subsets.
 
     Raises:
-        DataError: naming what is wrong with the submission, or that it is not of these events.
+        DataError: naming what is wrong, if the submission is malformed or does not belong to these events.
     """
     from higgsbench.challenge import events_to_score, read_submission, score_submission
     from higgsbench.config.load import named_schema
@@ -192,7 +192,7 @@ def score(
 
 @checked
 def members(run: Run, *, results: File = "results") -> Diversity:
-    """Take the stack of a run apart, member by member, as `higgsbench members` does.
+    """Measure what each member contributes to the stack of a run, as `higgsbench members` does.
 
     Args:
         run: the run.
@@ -279,11 +279,11 @@ def stats(
             with `nominal`, score files: (name, up, down) or "tes=up.parquet,down.parquet".
         events: labelled events that are shifted; by default the run's held-out events, or, if there are none,
             its training events scored out of fold.
-        nominal: scores of these events (Parquet: EventId, score), where they were scored elsewhere.
+        nominal: scores of these events (Parquet: EventId, score), if they were scored elsewhere.
         results: folder that holds runs.
 
     Raises:
-        HiggsbenchError: if a run or model is not known, or options do not fit each other.
+        HiggsbenchError: if a run or model is not known, or options contradict each other.
 
     Warns:
         HiggsbenchWarning: if a workspace or fit fails; everything else is returned.
@@ -321,7 +321,7 @@ def write_report(
 
     Args:
         run: the run.
-        output: the page, written whole or not at all.
+        output: file of the page, written whole or not at all.
         figures: folder that gets every figure as PNG and PDF too.
         data: event file, if it has moved since the run.
         test: file of held-out events, if it has moved.

@@ -1,4 +1,4 @@
-"""Runs and studies: from a configuration to stored rows, to a forecast, or to better parameters."""
+"""Runs and studies: turn a configuration into stored rows, a forecast, or better parameters."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def run(
     unit_memory_limit: Time | None = None,
     retry_failed: Switch = False,
 ) -> RunResult:
-    """Carry out a configuration, as `higgsbench run` does.
+    """Run a configuration, as `higgsbench run` does.
 
     Args:
         config: YAML file, or a mapping of the same keys.
@@ -101,11 +101,11 @@ def run(
         jobs: units at a time; all cores by default, with a scheduler or cluster all its workers.
         listener: is called with the progress.
         time_limit: seconds, or text such as "30m", for everything; rows that do not fit are left out and named.
-        engine: where units run: `local`, `serial` or `dask`; `local` by default, with one job this process.
+        engine: where units run: `local`, `serial` or `dask`; by default `local`, or `serial` for one job.
         scheduler: address of a Dask scheduler, or its scheduler file.
         cluster: YAML file of a batch system that brings Dask workers.
-        unit_time_limit: seconds, or text such as "10m", after which a single fit is ended and has failed.
-        unit_memory_limit: bytes, or text such as "4GB", above which a single fit is ended and has failed.
+        unit_time_limit: seconds, or text such as "10m", after which a single fit is ended and counts as failed.
+        unit_memory_limit: bytes, or text such as "4GB", above which a single fit is ended and counts as failed.
         retry_failed: whether units that failed in an earlier call are trained again.
 
     Returns:
@@ -157,7 +157,7 @@ def _engine_settings(
 ) -> EngineSettings:  # fmt: skip
     """Parse the options that decide how units run; arguments and errors as for `run`."""
     if engine == "serial" and jobs is not None and jobs > 1:
-        raise ConfigError(f"--engine serial takes one fit at a time; leave out --jobs {jobs}, or take --engine local")
+        raise ConfigError(f"--engine serial runs one fit at a time; leave out --jobs {jobs}, or use --engine local")
     everywhere = scheduler is not None or cluster is not None
     return EngineSettings(
         jobs=jobs or (None if everywhere else available_cores()),
@@ -195,7 +195,7 @@ def tune_model(
     studies: File = "studies",
     say: Annotated[_Say | None, ANYTHING] = None,
 ) -> TuneResult:
-    """Search the parameters of one model by nested studies, as `higgsbench tune` does.
+    """Search one model's parameters in nested studies, as `higgsbench tune` does.
 
     Args:
         config: YAML file, or a mapping of the same keys.
@@ -203,12 +203,12 @@ def tune_model(
         trials: trials of each study.
         time_limit: seconds, or text such as "30m", for all studies together.
         objective: `log_loss`, `auc` or `ams`.
-        inner: folds that judge a trial.
+        inner: folds on which a trial is evaluated.
         outer: folds held out in turn for an honest score; 0 for none, by default 3 or all folds of a run with fewer.
         vary: `training_weights` or `features`, or with choices as `WHAT=A,B`.
         prune: whether trials that are worse than the median are stopped early.
         data: event file, instead of the configuration's.
-        preset: preset to begin with.
+        preset: preset to start from.
         settings: `key=value` changes of the configuration.
         jobs: trials at a time; with more than one the search may vary.
         studies: folder of the studies; a study that was stopped continues.

@@ -1,1 +1,1 @@
-"""Floor 8: click commands, thin: parse, call the Python function, render."""
+"""Layer 8: thin click commands: parse, call the Python function, render."""

@@ -94,7 +94,7 @@ def convert(source: Path, target: Path) -> None:
     from higgsbench.events import load_events
     from higgsbench.events.formats import output_format, write_events
 
-    output_format(target)  # before the reading, which takes time
+    output_format(target)  # before reading, which takes time
     opt.must_differ(source, target)
     events = load_events(source, cache=False)
     written = write_events(events.frame, target, events.schema)
@@ -149,8 +149,8 @@ def simulate(
 def shift(source: Path, target: Path, seed: int, reselect: bool, **options: Any) -> None:
     """Apply systematic shifts to the events of IN, real or simulated, and write them to OUT.
 
-    Energy scales and soft missing momentum move the primary quantities together; the derived ones follow. The format
-    of OUT goes by its ending: .csv, .csv.gz, .parquet or .root. Without options the events stay as they are.
+    Energy scales and soft missing momentum move the primary quantities together; the derived ones follow. The
+    ending of OUT selects its format: .csv, .csv.gz, .parquet or .root. Without options the events stay as they are.
     """
     import polars as pl
 
@@ -234,7 +234,7 @@ def _summary(info: dict[str, Any], size: str) -> RichTable:
 def validate(ctx: click.Context, file: Path, strict: bool, rows: int, form: str) -> None:
     """Check FILE against every rule that the challenge's real events obey.
 
-    Schema, ranges, the six patterns of missing values, derived against primary quantities within rounding, jets and
+    The rules cover schema, ranges, the six patterns of missing values, derived quantities (within rounding), jets and
     weights. Exit code 0 if all rules hold, 1 if some are violated, 2 if FILE cannot be read as events at all.
     """
     from higgsbench.events.validate import validate_file

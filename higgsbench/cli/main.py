@@ -67,7 +67,7 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     lazy={
         "run": ("run:run", "Train, stack and choose cuts as configured; show the leaderboard."),
-        "tune": ("run:tune", "Search the parameters of a model by nested studies."),
+        "tune": ("run:tune", "Search a model's parameters in nested studies."),
         "leaderboard": ("tables:leaderboard", "Rank the rows of all stored runs."),
         "members": ("tables:members", "Show what each member contributes to the stack of a run."),
         "predict": ("scoring:predict", "Score new events with the stored models of a run."),
@@ -80,7 +80,7 @@ class LazyGroup(click.Group):
         "cluster": ("tables:cluster", "Show the batch job that a cluster file asks for."),
         "models": ("tables:models", "List the registered models."),
         "features": ("tables:features", "List the feature sets, or the formulas of one."),
-        "explore": ("scoring:explore", "Describe an event file before any model."),
+        "explore": ("scoring:explore", "Describe an event file before training."),
         "data": ("main:data", "Download, simulate, check, describe and convert event files."),
         "environment": ("tables:environment", "Print versions and hardware for a bug report."),
     },

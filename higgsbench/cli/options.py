@@ -53,7 +53,7 @@ class Command(click.Command):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Carry out the command; show warnings and notes of the Python functions, one line each."""
+        """Run the command; show warnings and notes of the Python functions, one line each."""
         import logging
         import warnings
 
@@ -151,7 +151,7 @@ def shifts_from(process_scale: Sequence[str], **sizes: float) -> Shifts:
     factors = {}
     for name, factor in number_pairs(process_scale, "--process-scale").items():
         if name.lower() not in map(str.lower, PROCESSES):
-            hint = nearest_hint(name, list(PROCESSES), f"; known are {', '.join(PROCESSES)}")
+            hint = nearest_hint(name, list(PROCESSES), f"; choose from {', '.join(PROCESSES)}")
             raise ConfigError(f"--process-scale: unknown process {name!r}{hint}")
         factors[f"{name.lower()}_scale"] = factor
     return Shifts(**sizes, **factors)

@@ -171,13 +171,13 @@ class Progress:
             self.screen.print(printable(text), soft_wrap=True)
 
     def planned(self, folder: Path, total: int, done: int) -> None:
-        """Say what is to do."""
+        """Show how much there is to do."""
         self.folder, self.total, self.done = folder, total, done
         self.note(f"{folder}: {total} units, {done} of them already stored")
         self._refresh()
 
     def started(self, row: str, repeat: int, fold: int) -> None:
-        """Note what runs now."""
+        """Show what runs now."""
         self.running.append(row)
         self._refresh()
 
@@ -194,7 +194,7 @@ class Progress:
         self._refresh()
 
     def row_done(self, record: dict[str, Any]) -> None:
-        """Show the metrics of a row; on a terminal the best row stays in sight."""
+        """Show the metrics of a row; on a terminal the best row stays visible."""
         if self.best is None or record["ams_cv"] > self.best["ams_cv"]:
             self.best = record
         if not self.live:

@@ -30,7 +30,7 @@ _run_options = opt.added(
 
 
 def _subset_option(default: str) -> Callable[[opt.Function], opt.Function]:
-    """Return the option that chooses subsets, its help ending with what holds without it."""
+    """Return the option that chooses subsets; its help ends with the default."""
     return click.option("--subset", metavar="NAMES", help=f"Only events of these KaggleSets, e.g. b,v; {default}.")
 
 
@@ -49,7 +49,7 @@ class _Counter:
             click.echo(f"\r{self.name}: {self.count:,} events scored, {rate:,.0f} per second ", err=True, nl=False)
 
     def end(self) -> None:
-        """Say the total."""
+        """Show the total."""
         total = f"{self.name}: {self.count:,} events scored in {time.monotonic() - self.begin:.1f} s"
         click.echo("" if self.live else total, err=True)
 
@@ -162,7 +162,7 @@ def explore(
     data: Path | None, test: Path | None, subsets: tuple[str, ...], schema: str, page: Path | None, form: str,
     events: int | None, seed: int | None,
 ) -> None:  # fmt: skip
-    """Describe events before any model: columns, missing values, class balance, features, correlations, drift.
+    """Describe events before training: columns, missing values, class balance, features, correlations, drift.
 
     DATA is an event file: CSV, gzipped CSV, Parquet or ROOT, of any size. Without it, events of the built-in toy
     simulation are described.

@@ -55,7 +55,7 @@ def leaderboard(
         raise click.UsageError(f"FOLDER and --results mean the same; give either {folder} or {results}, not both")
     results = folder or results or Path("results")
     if len(results.parts) == 1 and not results.expanduser().exists():
-        with contextlib.suppress(StoreError):  # of a name that is neither a folder nor a run, the leaderboard says so
+        with contextlib.suppress(StoreError):  # if the name is neither a folder nor a run, the leaderboard says so
             results = find_run(results).folder
     if watching and form != "table":
         raise click.UsageError("--watch always shows a table; remove --format")
@@ -77,7 +77,7 @@ def leaderboard(
 @opt.results_option
 @opt.format_option("table", "json")
 def members(run: Path, results: Path, form: str) -> None:
-    """Show what each member gives to the stack of RUN: weight, gain when kept, and the member it is most like.
+    """Show what each member contributes to the stack of RUN: weight, gain when kept, and the member it is most like.
 
     Gains compare the stack with one refitted without the member, on the same events; positive numbers say it helps.
     """
@@ -143,13 +143,13 @@ def compare(what: tuple[str, ...], form: str, **options: Any) -> None:
 @click.option("--events", type=_FILE,
               help="Events to shift; default: held-out events, or training events scored out of fold.")  # fmt: skip
 @click.option("--nominal", type=_FILE,
-              help="Scores of --events (Parquet: EventId, score), where they were scored elsewhere.")  # fmt: skip
+              help="Scores of --events (Parquet: EventId, score), if they were scored elsewhere.")  # fmt: skip
 @opt.format_option("table", "json")
 def stats(
     run: Path, sigma_b: tuple[float, ...], max_bins: int, min_background: float, min_effective: float,
     workspace: Path | None, shape: bool, form: str, **options: Any,
 ) -> None:  # fmt: skip
-    """Expected significance of the models of a run, with background uncertainties, by count and by shape."""
+    """Compute the expected significance of a run's models, with background uncertainties, by count and by shape."""
     from higgsbench import api
     from higgsbench.files import write_json
     from higgsbench.inference.statistics import content, show

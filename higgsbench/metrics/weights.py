@@ -123,7 +123,7 @@ def evaluation_weights(y_true: ArrayLike, sample_weight: ArrayLike | None, n_s: 
         have = float(np.sum(w[members]))
         if not members.any() or not have > 0.0:
             raise MetricError(
-                f"no {name} to weigh: {int(members.sum())} {name} events with total weight {have} in {y.size} events"
+                f"no {name} to weight: {int(members.sum())} {name} events with total weight {have} in {y.size} events"
             )
         own = w[members]
         if have < _TINY:  # the factor would overflow

@@ -43,10 +43,10 @@ def test_input_is_not_changed() -> None:
 @pytest.mark.parametrize(
     ("y", "w", "message"),
     [
-        ([1, 1], [1, 1], "no background to weigh: 0 background events"),
-        ([0, 0], [1, 1], "no signal to weigh: 0 signal events"),
-        ([1, 0], [0, 1], "no signal to weigh: 1 signal events with total weight 0"),
-        ([1, 0, 0], [1, 1, -2], "no background to weigh"),
+        ([1, 1], [1, 1], "no background to weight: 0 background events"),
+        ([0, 0], [1, 1], "no signal to weight: 0 signal events"),
+        ([1, 0], [0, 1], "no signal to weight: 1 signal events with total weight 0"),
+        ([1, 0, 0], [1, 1, -2], "no background to weight"),
         ([1, 0], None, "sample_weight is required"),
     ],
 )

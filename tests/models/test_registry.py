@@ -80,7 +80,7 @@ def test_a_preset_falls_back_to_the_next(have: dict[str, int], asked: str, got: 
 def test_what_is_not_registered_is_refused_with_the_nearest() -> None:
     with pytest.raises(ModelError, match=r"no model named 'xgbost' \(did you mean 'xgboost'\?\)"):
         get_model("xgbost")
-    with pytest.raises(ModelError, match="registered are catboost, lightgbm"):
+    with pytest.raises(ModelError, match="choose from catboost, lightgbm"):
         get_model("qqq")
 
 

@@ -47,7 +47,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda here: higgsbench.score("submission.csv", "truth.csv", totals=(1.0,)),  # type: ignore[arg-type]
         r"^score: totals: expected two numbers \(N_s, N_b\)",
     ),
-    "sigma": (lambda here: higgsbench.stats("run", sigma_b="x"), r"^stats: sigma_b: expected a number or several"),  # type: ignore[arg-type]
+    "sigma": (lambda here: higgsbench.stats("run", sigma_b="x"), r"^stats: sigma_b: expected a number or a list"),  # type: ignore[arg-type]
     "switch": (lambda here: higgsbench.stats("run", fit="yes"), r"^stats: fit: expected True or False, got 'yes'"),  # type: ignore[arg-type]
     "runs": (lambda here: higgsbench.compare_models("run", NOT), r"^compare_models: run: expected a run's folder"),
     "results": (lambda here: higgsbench.Leaderboard.read(NOT), r"^results: expected a folder, got"),

@@ -78,7 +78,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown option": (("run", "c.yaml", "--fold", "3"), r"No such option:? '?--fold.*; try 'higgsbench run --help'"),
     "missing argument": (("run",), r"Missing argument 'CONFIG'; try 'higgsbench run --help'"),
     "a plan that trains again": (("run", "c.yaml", "--plan", "--retry-failed"), r"--plan trains nothing; leave out .*"),
-    "jobs in one process": (("run", "c.yaml", "--engine", "serial", "--jobs", "4"), r"--engine serial takes one fit.*"),
+    "jobs in one process": (("run", "c.yaml", "--engine", "serial", "--jobs", "4"), r"--engine serial runs one fit.*"),
     "jobs as text": (("run", "c.yaml", "-j", "x"), r"Invalid value for '--jobs' / '-j': 'x' is not a valid integer .*"),
     "unknown choice": (("leaderboard", "--format", "xml"), r"Invalid value for '--format': 'xml' is not one of .*; .*"),
     "a setting without a value": (("run", "c.yaml", "--set", "folds"), r"--set folds: expected key=value, e.g. --se.*"),

@@ -151,7 +151,7 @@ def test_choices_that_cannot_be_are_refused(change: dict[str, Any], error: type[
 def test_a_fold_without_weight_is_refused() -> None:
     frame, y, w = events()
     w = np.where(y & (np.arange(y.size) != int(np.flatnonzero(y)[0])), 0.0, w)
-    with pytest.raises(MetricError, match="no signal to weigh"):
+    with pytest.raises(MetricError, match="no signal to weight"):
         StackingEnsemble(members(), cv=2).fit(frame, y, w)
 
 
