@@ -249,6 +249,7 @@ def test_the_weighted_loss_takes_probabilities_of_one_or_both_labels() -> None:
     assert weighted_log_loss(y, np.column_stack([1.0 - p, p]), w) == pytest.approx(expected, rel=1e-12)
     assert weighted_log_loss(y[:1], p[:1]) == pytest.approx(-math.log(0.8), rel=1e-12)
     assert 30.0 < weighted_log_loss(np.array([1, 0]), np.array([0.0, 1.0])) < 40.0
+    assert weighted_log_loss(np.array([1, 0]), np.array([1.0 + 1e-9, -1e-9])) == pytest.approx(0.0, abs=1e-12)
 
 
 REAL: dict[str, dict[str, Any]] = {

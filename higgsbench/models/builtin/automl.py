@@ -57,12 +57,12 @@ def search_flaml(
 
     automl = AutoML()
     learners, quiet = list(how.options["estimator_list"]), {"verbose": 0, "log_file_name": "", "mlflow_logging": False}
-    means = {"time_budget": how.time_limit, "n_jobs": how.n_jobs, "n_concurrent_trials": 1, "seed": how.random_state}
+    limits = {"time_budget": how.time_limit, "n_jobs": how.n_jobs, "n_concurrent_trials": 1, "seed": how.random_state}
     weights = {} if weight is None else {"sample_weight": weight}
     # CatBoost under FLAML writes a folder of its own into the current one.
     with contextlib.chdir(folder):
         task = {"task": "classification", "metric": "log_loss", "estimator_list": learners}
-        automl.fit(X, y, **task, **means, **quiet, **weights)
+        automl.fit(X, y, **task, **limits, **quiet, **weights)
     if automl.model is None:
         raise how.nothing_found()
     signal = list(automl.classes_).index(1)
@@ -89,8 +89,9 @@ def search_autogluon(
         # With this name the boosting libraries still stop early on their own weighted log-loss.
         scorer = make_scorer("log_loss", weighted_log_loss, optimum=0, greater_is_better=False, needs_proba=True)
         metric = {"eval_metric": scorer, "sample_weight": _WEIGHT, "weight_evaluation": True}
-    metric |= {"path": str(Path(folder) / "autogluon"), "learner_kwargs": {"random_state": how.random_state}}
-    predictor = TabularPredictor(label=_LABEL, problem_type="binary", verbosity=0, **metric)
+    place, seed = str(Path(folder) / "autogluon"), {"random_state": how.random_state}
+    task = {"label": _LABEL, "problem_type": "binary", "path": place, "verbosity": 0, "learner_kwargs": seed}
+    predictor = TabularPredictor(**task, **metric)
     try:
         predictor.fit(events, **_fit_arguments(how, weight is not None))
     except (RuntimeError, AssertionError) as error:
@@ -137,10 +138,10 @@ def weighted_log_loss(y_true: NDArray[Any], y_pred: NDArray[Any], sample_weight:
         y_pred: (n,) probabilities of label 1, or (n, 2) of both.
         sample_weight: (n,) weights; equal ones when None.
     """
-    from sklearn.metrics import log_loss
-
-    p = np.asarray(y_pred, dtype=np.float64)
-    return float(log_loss(y_true, p if p.ndim == 1 else p[:, 1], sample_weight=sample_weight, labels=[0, 1]))
+    # AutoGluon asks thousands of times; scikit-learn's function takes 28 times as long.
+    predicted = np.asarray(y_pred, dtype=np.float64)
+    p = np.clip(predicted if predicted.ndim == 1 else predicted[:, 1], 1e-15, 1.0 - 1e-15)
+    return float(np.average(-np.where(np.asarray(y_true) == 1, np.log(p), np.log1p(-p)), weights=sample_weight))
 
 
 def _frame(X: NDArray[Any]) -> Any:
