@@ -234,6 +234,9 @@ def forest(field: str) -> Change:
         file = tree["content"]["content"]["nodes"]["file"]
         if field == "n_features_in_":
             content[field] |= {"content": "1", "__id__": 1 + content[field]["__id__"]}
+        elif field == "unchecked columns":
+            for estimator in (content, *(t["content"]["content"] for t in content["estimators_"]["content"])):
+                del estimator["n_features_in_"]
         else:
             nodes = np.load(io.BytesIO(parts[file]))
             nodes[field][0] = 30_000
@@ -278,7 +281,7 @@ FORGED: list[tuple[str, Change, str]] = [
     ("logistic", skops(__loader__="CachedNode"), "a CachedNode of"),
     *(
         ("random_forest", forest(field), "a tree that points outside itself")
-        for field in ("left_child", "right_child", "feature", "n_features_in_")
+        for field in ("left_child", "right_child", "feature", "n_features_in_", "unchecked columns")
     ),
     ("lightgbm", lightgbm("left_child", "99999"), "LightGBM tree 0 points to"),
     ("lightgbm", lightgbm("left_child", "0"), "LightGBM tree 0 points to"),

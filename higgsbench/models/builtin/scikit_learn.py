@@ -216,18 +216,19 @@ def _fault(content: bytes) -> str:
 
 
 def _fault_of_trees(value: Any, columns: frozenset[int] = frozenset()) -> str:
-    """Say whether prediction with a tree would leave its nodes or the columns of the estimators around it.
+    """Say whether prediction with a tree would leave its nodes or the columns that the estimators around it check.
 
     skops checks that types are trusted, not that their content is: scikit-learn follows the positions in a tree without
     checking that they exist.
     """
     kind, state = type(value).__name__, {} if isinstance(value, type) else getattr(value, "__dict__", {})
+    known = bool(columns)
     if kind == "Tree":
         left, right, feature = value.children_left, value.children_right, value.feature
         leaf, columns = left == -1, columns | {value.n_features}
-    elif kind == "TreePredictor":  # histogram boosting; splits on categories are not checked
+    elif kind == "TreePredictor":  # histogram boosting; splits on categories, which cannot be checked, are refused
         left, right, feature = (value.nodes[name].astype(np.int64) for name in ("left", "right", "feature_idx"))
-        leaf = (value.nodes["is_leaf"] != 0) & ~value.nodes["is_categorical"].any()
+        leaf, known = value.nodes["is_leaf"] != 0, known and not value.nodes["is_categorical"].any()
     else:
         columns |= {number for name, number in state.items() if name == "n_features_in_"}
         parts = [*state.values(), *(value.values() if isinstance(value, dict) else ())]
@@ -237,8 +238,8 @@ def _fault_of_trees(value: Any, columns: frozenset[int] = frozenset()) -> str:
     # Nodes are numbered depth first, so a child has a higher number than its parent: no cycles.
     own = np.arange(left.size)
     inside = (left > own) & (left < own.size) & (right > own) & (right < own.size)
-    known = (feature >= 0) & (feature < min(columns, default=0))
-    sound = own.size and len(columns) == 1 and (leaf | (inside & known)).all()
+    inside &= (feature >= 0) & (feature < min(columns, default=0))
+    sound = own.size and known and len(columns) == 1 and (leaf | inside).all()
     return "" if sound else "a tree that points outside itself"
 
 
