@@ -182,13 +182,21 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any]) -> PackedMLPClassifier:
-        """Make the fitted estimator that `state` described; it scores without torch."""
+        """Make the fitted estimator that `state` described; it scores without torch.
+
+        Raises:
+            ValueError: if a parameter is impossible, or the arrays do not fit together.
+        """
         model = cls(**parameters["params"]).check()
         model.classes_ = np.asarray(parameters["classes"])
         model.center_, model.scale_ = arrays["center"], arrays["scale"]
         depth = len(model.hidden_layer_sizes) + 1
         model.layers_ = [(arrays[f"weights{i}"], arrays[f"bias{i}"]) for i in range(depth)]
         model.n_features_in_ = model.center_.size
+        sizes = itertools.pairwise([model.center_.size, *model.hidden_layer_sizes, 1])
+        shapes = [((model.members, i, o), (model.members, 1, o)) for i, o in sizes]
+        if [(weights.shape, bias.shape) for weights, bias in model.layers_] != shapes:
+            raise ValueError("the shapes of its arrays do not fit together")
         return model
 
 

@@ -71,6 +71,13 @@ def test_scores_equal_those_of_a_plain_loop(members: int, sizes: list[int], inpu
     np.testing.assert_allclose(model.decision_function(X), slow, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("part", ["weights1", "bias0", "center"])
+def test_a_state_whose_arrays_do_not_fit_together_is_refused(part: str) -> None:
+    arrays, parameters = untrained(2, [3], 4, 0).state()
+    with pytest.raises(ValueError, match="do not fit together"):
+        PackedMLPClassifier.from_state({**arrays, part: arrays[part][:1]}, parameters)
+
+
 def test_blocks_of_events_do_not_show() -> None:
     model = untrained(2, [5], 3, 0)
     X = np.random.default_rng(1).normal(size=(5000, 3)).astype(np.float32)
