@@ -129,7 +129,8 @@ def _cells(file: Path) -> pl.DataFrame:
         raise DataError(f"{file}: no events: the file has a header and nothing below it")
     column = pl.Series(lines)
     fields = column.str.count_matches(",", literal=True) + 1
-    if (wrong := fields != len(_COLUMNS)).any():
+    wrong = fields != len(_COLUMNS)
+    if wrong.any():
         row = int(wrong.arg_max() or 0)
         what = "is empty" if not lines[row].strip() else f"has {fields[row]} values, expected {len(_COLUMNS)}"
         raise DataError(f"{file}: line {row + 2} {what}")
@@ -264,4 +265,6 @@ def _rows_of(submission: Submission, truth: Events) -> NDArray[np.int64]:
             f"{known.size} test events of {truth.source}{f'; nor are {more} others' if more else ''}"
         )
     _refuse_missing(submission.event_id, known, submission.source)
+    if rows.size != known.size:  # the truth has an event twice
+        raise DataError(f"{submission.source}: {rows.size} lines, but {truth.source} has {known.size} test events")
     return rows

@@ -105,9 +105,13 @@ def test_ranks_are_a_permutation_that_agrees_with_scores_and_class(values: list[
     assert again.sort("EventId").equals(table.sort("EventId")), "the order of the file does not matter"
 
 
-def test_an_event_twice_is_no_submission() -> None:
+def test_an_event_twice_is_no_submission_and_no_truth() -> None:
     with pytest.raises(DataError, match="EventId 5 occurs twice"):
         submission_table(np.array([4, 5, 5]), np.zeros(3), 0.0)
+    events = truth()
+    submission = read_submission(submission_table(events.event_id, np.arange(40.0), 0.5))
+    with pytest.raises(DataError, match=r"submission: 40 lines, but truth.csv has 41 test events"):
+        score_submission(submission, events.take(np.append(np.arange(40), 7)))
 
 
 def test_windows_line_ends_and_gzip(tmp_path: Path) -> None:
