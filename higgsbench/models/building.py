@@ -169,7 +169,8 @@ def _problem(spec: ModelSpec, params: Mapping[str, Any], features: tuple[str, ..
         line = next((line.strip() for line in str(cause).splitlines() if line.strip()), "")
         return (_IN_SOURCE.sub("", _SOURCE_LINE.sub("", line)) or type(cause).__name__)[:200]
     # XGBoost warns, and trains on the processor.
-    return "no usable CUDA device" if any("GPU" in str(warning.message) for warning in caught) else None
+    fell_back = own.keys() & {*spec.devices} and any("GPU" in str(warning.message) for warning in caught)
+    return "no usable CUDA device" if fell_back else None
 
 
 @contextlib.contextmanager

@@ -278,7 +278,7 @@ LISTS: list[tuple[str, dict[str, Any]]] = [
     ("xgboost", {"monotone_constraints": [1, 0, 0, 0, -1]}),
     ("xgboost", {"monotone_constraints": "(1,0,0,0,-1)"}),
     ("xgboost", {"interaction_constraints": [[0, 1], [2, 3]]}),
-    ("xgboost", {"interaction_constraints": [[0, 1], [2, 3]], "early_stopping_rounds": 3}),
+    ("xgboost", {"interaction_constraints": ((0, 1), (2, 3)), "early_stopping_rounds": 3}),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 import tempfile
 from collections.abc import Callable
@@ -36,8 +37,8 @@ _ALIASES = {
 }
 """From the parameter page of XGBoost's documentation and its scikit-learn interface."""
 
-_LISTS = {"monotone_constraints": tuple, "interaction_constraints": str}
-"""Types that XGBoost accepts in place of lists of numbers, which it refuses."""
+_LISTS: dict[str, Any] = {"monotone_constraints": tuple, "interaction_constraints": json.dumps}
+"""Forms that XGBoost accepts in place of lists of numbers, which it refuses."""
 
 _NATIVE = ("max_cached_hist_node", "lambda_bias", "refresh_leaf", "process_type", "extmem_single_page")
 
@@ -48,8 +49,8 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     from higgsbench.models.estimators import stopped_early
 
     fixed = {"random_state": context.seed, "n_jobs": context.threads}
-    given = {name: _LISTS[name](v) if isinstance(v, list) and name in _LISTS else v for name, v in params.items()}
-    return stopped_early(given, context.seed, lambda own: XGBClassifier(**fixed, **own), _until)
+    lists = {name: _LISTS[name](v) for name, v in params.items() if name in _LISTS and isinstance(v, (list, tuple))}
+    return stopped_early({**params, **lists}, context.seed, lambda own: XGBClassifier(**fixed, **own), _until)
 
 
 def _until(estimator: Any, train: Sample, aside: Sample, rounds: int) -> Any:
