@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import polars as pl
@@ -363,6 +364,9 @@ def test_watch_ends_when_the_runs_are_done(make: Make) -> None:
     assert looks == [2.0, 2.0, 2.0]
     assert "going: 1 units stored, running" in out.getvalue()
     assert "late" in out.getvalue()
+    (results / "going" / "rows.json").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        watch(results, "ams_cv", None, Console(file=out), wait=Mock(side_effect=KeyboardInterrupt))
 
 
 def test_watch_shows_a_table_only(tmp_path: Path) -> None:
