@@ -248,7 +248,8 @@ class RowMetrics:
     Attributes:
         estimates: the metrics by name; an error at fixed cut leaves out the choice of the cut, see `se`.
         s: selected signal, b: selected background, fraction: selected share of events, all at the honest cuts.
-        best: the cut of the highest AMS on the pooled out-of-fold scores themselves (optimistic).
+        oof_max: AMS of the best cut on the pooled out-of-fold scores themselves (optimistic).
+        oof_max_se: its standard error at fixed cut.
         cut: the frozen cut, chosen by the rule on all out-of-fold scores; its threshold is the mean over repeats.
         replicas: bootstrap replicas, for paired differences to other rows on the same events.
         selected: (repeats, n) the honest selection.
@@ -259,7 +260,8 @@ class RowMetrics:
     s: float
     b: float
     fraction: float
-    best: Cut
+    oof_max: float
+    oof_max_se: float
     cut: Cut
     replicas: Replicas
     selected: Bools
@@ -282,7 +284,7 @@ class RowMetrics:
             out |= {key: self.value(name), f"{key}_se": self.se(name)}
             if name == "ams":
                 out |= {"s": self.s, "b": self.b, "fraction": self.fraction}
-                out |= {"ams_oof_max": self.best.ams, "ams_oof_max_se": self.best.se}
+                out |= {"ams_oof_max": self.oof_max, "ams_oof_max_se": self.oof_max_se}
         return out
 
     def without_events(self) -> RowMetrics:
@@ -345,7 +347,8 @@ def _evaluated(scores: Floats, truth: Truth, metrics: Sequence[Metric]) -> RowMe
         s=float(s),
         b=float(b),
         fraction=float(np.mean([own.mean() for own in selected])),
-        best=best,
+        oof_max=best.ams,
+        oof_max_se=best.se,
         cut=cut,
         replicas=Replicas({}, np.empty((0, 0))),
         selected=selected,

@@ -59,12 +59,12 @@ def test_ams_cv_is_what_its_definition_says(rule: str) -> None:
     row = evaluate_row(scores, truth)
     assert row.value("ams") == pytest.approx(plain_ams_cv(scores[0], truth, np.arange(1500)), rel=1e-12)
     assert row.value("ams") == pytest.approx(ams(row.s, row.b), rel=1e-12)
-    assert row.best.ams == ams_scan(truth.y, scores[0], truth.weight).ams.max()
+    assert row.oof_max == ams_scan(truth.y, scores[0], truth.weight).ams.max()
     assert row.value("auc") == roc_auc(truth.y, scores[0], truth.weight).value
     assert row.value("log_loss") == log_loss(truth.y, scores[0], truth.weight).value
     assert row.cut.rule == rule
     assert row.se("ams") == pytest.approx(float(np.std(row.replicas.ams_cv, ddof=1)))
-    assert row.best.ams >= row.value("ams")
+    assert row.oof_max >= row.value("ams")
 
 
 @pytest.mark.parametrize("rule", CUT_RULES)
