@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass, is_dataclass
+from typing import Any
 
 
-class ColumnInfo(NamedTuple):
+@dataclass(frozen=True)
+class ColumnInfo:
     """One column: its role, kind of values and unit ("" is a pure number, None unknown)."""
 
     name: str
@@ -15,7 +17,8 @@ class ColumnInfo(NamedTuple):
     unit: str | None
 
 
-class SampleInfo(NamedTuple):
+@dataclass(frozen=True)
+class SampleInfo:
     """One sample: a subset of the file, or a second file."""
 
     name: str
@@ -25,7 +28,8 @@ class SampleInfo(NamedTuple):
     described: bool
 
 
-class WeightSummary(NamedTuple):
+@dataclass(frozen=True)
+class WeightSummary:
     """Weights of one class of the described events; `effective` is Kish's (sum w)^2 / sum w^2."""
 
     label: str
@@ -38,7 +42,8 @@ class WeightSummary(NamedTuple):
     negative: int
 
 
-class GroupRow(NamedTuple):
+@dataclass(frozen=True)
+class GroupRow:
     """Class balance in one group (None: all groups), in events and, rescaled to N_s and N_b, in expected events."""
 
     group: int | None
@@ -52,7 +57,8 @@ class GroupRow(NamedTuple):
     s_over_b: float | None
 
 
-class MissingRow(NamedTuple):
+@dataclass(frozen=True)
+class MissingRow:
     """Missing values of one feature in one group (None: all) and one class."""
 
     feature: str
@@ -64,7 +70,8 @@ class MissingRow(NamedTuple):
     weighted_share: float | None
 
 
-class Histogram(NamedTuple):
+@dataclass(frozen=True)
+class Histogram:
     """Expected events of one class in the bins of `edges`; `below` and `above` lie outside."""
 
     values: tuple[float, ...]
@@ -73,7 +80,8 @@ class Histogram(NamedTuple):
     above: float
 
 
-class ClassSummary(NamedTuple):
+@dataclass(frozen=True)
+class ClassSummary:
     """Weighted statistics of a feature's present values in one class; quantiles to within one fine bin."""
 
     label: str
@@ -86,7 +94,8 @@ class ClassSummary(NamedTuple):
     histogram: Histogram
 
 
-class FeatureSummary(NamedTuple):
+@dataclass(frozen=True)
+class FeatureSummary:
     """One feature by itself.
 
     Attributes:
@@ -109,8 +118,14 @@ class FeatureSummary(NamedTuple):
     auc_binning: float | None
     auc_missing_low: float | None
 
+    @property
+    def power(self) -> float:
+        """Distance of the AUC from that of a random guess."""
+        return 0.0 if self.auc is None else abs(self.auc - 0.5)
 
-class Pair(NamedTuple):
+
+@dataclass(frozen=True)
+class Pair:
     """Correlation of two features over the events that have both."""
 
     first: str
@@ -120,7 +135,8 @@ class Pair(NamedTuple):
     events: int
 
 
-class Correlations(NamedTuple):
+@dataclass(frozen=True)
+class Correlations:
     """Weighted correlations of one class or of the expected mixture, and the strongest of them."""
 
     label: str
@@ -128,7 +144,8 @@ class Correlations(NamedTuple):
     strongest: tuple[Pair, ...]
 
 
-class DriftRow(NamedTuple):
+@dataclass(frozen=True)
+class DriftRow:
     """One feature in the described events against another sample.
 
     Attributes:
@@ -158,7 +175,8 @@ class DriftRow(NamedTuple):
     flagged: bool
 
 
-class SplitCase(NamedTuple):
+@dataclass(frozen=True)
+class SplitCase:
     """AMS of one selection in one sample, with one normalisation."""
 
     sample: str
@@ -171,7 +189,8 @@ class SplitCase(NamedTuple):
     ams_se: float
 
 
-class SplitStudy(NamedTuple):
+@dataclass(frozen=True)
+class SplitStudy:
     """Why splits must rescale weights: one cut in random fifths of the events, with and without rescaling."""
 
     feature: str
@@ -180,7 +199,8 @@ class SplitStudy(NamedTuple):
     cases: tuple[SplitCase, ...]
 
 
-class Exploration(NamedTuple):
+@dataclass(frozen=True)
+class Exploration:
     """Everything `explore` finds.
 
     Attributes:
@@ -242,8 +262,8 @@ class Exploration(NamedTuple):
         return text
 
     def ranked(self) -> list[FeatureSummary]:
-        """Features by single-feature power, the distance of the AUC from that of a random guess, strongest first."""
-        return sorted(self.features, key=lambda f: 0.0 if f.auc is None else -abs(f.auc - 0.5))
+        """Features by single-feature power, strongest first."""
+        return sorted(self.features, key=lambda f: -f.power)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; numbers that do not exist (NaN, infinity) become null."""
@@ -251,8 +271,8 @@ class Exploration(NamedTuple):
 
 
 def _plain(value: Any) -> Any:
-    if hasattr(value, "_asdict"):
-        return {key: _plain(item) for key, item in value._asdict().items()}
+    if is_dataclass(value):
+        return {key: _plain(item) for key, item in vars(value).items()}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -73,7 +73,8 @@ class ScoredShifts(NamedTuple):
         return shift_table(self.nominal, [side for pair in self.sides.values() for side in pair], threshold, b_reg)
 
 
-class ShiftRow(NamedTuple):
+@dataclass(frozen=True)
+class ShiftRow:
     """Selection at the frozen cut under one shift.
 
     Attributes:

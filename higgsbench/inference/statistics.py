@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,14 +50,16 @@ LEGEND = (
 )
 
 
-class Value(NamedTuple):
+@dataclass(frozen=True)
+class Value:
     """A number and its standard error from the finite number of simulated events."""
 
     value: float
     se: float
 
 
-class ModelSignificance(NamedTuple):
+@dataclass(frozen=True)
+class ModelSignificance:
     """Expected discovery significances of a model, first repeat.
 
     Attributes:
@@ -86,7 +88,8 @@ class ModelSignificance(NamedTuple):
     truth: Truth
 
 
-class Statistics(NamedTuple):
+@dataclass(frozen=True)
+class Statistics:
     """Expected significances of models, and what is built on them.
 
     Attributes:
@@ -103,9 +106,18 @@ class Statistics(NamedTuple):
 
 
 def run_statistics(
-    rows: Sequence[StoredRow], *, sigma_b: Sequence[float], rules: BinningRules | None, workspace: bool, fit: bool,
-    counting: bool, mc_stat: bool, shifts: Sequence[Shift | str], events: Path | None, nominal: Path | None,
-) -> Statistics:  # fmt: skip
+    rows: Sequence[StoredRow],
+    *,
+    sigma_b: Sequence[float] = (),
+    rules: BinningRules | None = None,
+    workspace: bool = False,
+    fit: bool = False,
+    counting: bool = False,
+    mc_stat: bool = True,
+    shifts: Sequence[Shift | str] = (),
+    events: Path | None = None,
+    nominal: Path | None = None,
+) -> Statistics:
     """Compute expected significances and, for a single model, what builds on them.
 
     A workspace or fit that fails becomes a warning; everything else is returned. Arguments are those of
@@ -322,12 +334,12 @@ def content(found: Statistics) -> dict[str, Any]:
         {
             "name": m.name,
             "fraction": m.fraction,
-            **{name: getattr(m, name)._asdict() for name in ("s", "b", "ams", "z")},
-            "z_sigma_b": [{"sigma_b": sigma, **v._asdict()} for sigma, v in m.z_sigma.items()],
-            "shape": [{"sigma_b": sigma, **v._asdict()} for sigma, v in m.shape.items()],
+            **{name: vars(getattr(m, name)) for name in ("s", "b", "ams", "z")},
+            "z_sigma_b": [{"sigma_b": sigma, **vars(v)} for sigma, v in m.z_sigma.items()],
+            "shape": [{"sigma_b": sigma, **vars(v)} for sigma, v in m.shape.items()],
             "bins": m.bins and {name: values.tolist() for name, values in vars(m.bins).items()},
         }
         for m in found.models
     ]
-    pyhf = found.expected and found.expected._asdict()
-    return {"models": models, "shifts": [row._asdict() for row in found.shifts], "pyhf": pyhf}
+    pyhf = found.expected and vars(found.expected)
+    return {"models": models, "shifts": [vars(row) for row in found.shifts], "pyhf": pyhf}

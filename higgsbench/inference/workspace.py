@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -104,7 +104,8 @@ def build_workspace(template: Template, *, sigma_b: float = 0.0, mc_stat: bool =
     }
 
 
-class Expected(NamedTuple):
+@dataclass(frozen=True)
+class Expected:
     """Expected results of a workspace.
 
     Attributes:
