@@ -62,12 +62,14 @@ STEPS: tuple[dict[str, pl.Expr], ...] = _steps()
 They are computed once for all features; Polars' own search for common parts of expressions misses most of these."""
 
 
+def _in_frame(name: str) -> Momentum:
+    phi, px, py = (pl.col(f"~{name}_{part}") for part in ("phi", "px", "py"))
+    return Momentum(name, pl.col(_PT[name]), phi, px, py, None if name == "met" else pl.col(f"~{name}_eta"))
+
+
 _TAU_PT = pl.col("PRI_tau_pt")
 TAU = Momentum("tau", _TAU_PT, pl.lit(0.0), _TAU_PT, pl.lit(0.0), pl.col("~tau_eta"))
-LEP, MET, JET1, JET2 = (
-    Momentum(m, pl.col(pt), *(pl.col(f"~{m}_{c}") for c in ("phi", "px", "py", "eta")[: 3 if m == "met" else 4]))
-    for m, pt in _PT.items()
-)
+LEP, MET, JET1, JET2 = (_in_frame(name) for name in _PT)
 VISIBLE = (TAU, LEP, JET1, JET2)
 """The objects with a pseudorapidity, in the canonical frame."""
 

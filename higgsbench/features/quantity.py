@@ -245,7 +245,7 @@ def _check_words(text: str, schema: TableSchema, where: str) -> None:
 def _check_arguments(words: Sequence[str], where: str) -> None:
     """Count the arguments of functions, because Polars reports a wrong number of them as an unknown function."""
     brackets: list[tuple[str, int]] = []  # per open bracket: the word before it, and its arguments so far
-    for before, (word, following) in zip(["", *words], pairwise([*words, ""]), strict=False):
+    for before, word, following in zip(["", *words], words, [*words[1:], ""], strict=False):
         if word == "(":
             brackets.append((before, int(following != ")")))
         elif word == "," and not brackets:

@@ -188,7 +188,7 @@ _SETS = Registry(
 
 
 def register_features(name: str, function: Producer, *, description: str = "", replace: bool = False) -> FeatureSet:
-    """Add a feature set to the registry of this process; packages use an entry point in `higgsbench.features`.
+    """Add a feature set to this process's registry and return it; packages use entry points in `higgsbench.features`.
 
     Args:
         name: name in configurations.
