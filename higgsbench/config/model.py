@@ -299,7 +299,7 @@ class FeatureConfig(Strict):
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether all numbers in a plain value are finite. They have no JSON form, and the JSON identifies a fit."""
+    """Whether all numbers in a plain value are finite: NaN and infinity have no JSON form, which identifies a fit."""
     if isinstance(value, (dict, list)):
         return all(_is_finite(item) for item in (value.values() if isinstance(value, dict) else value))
     return not isinstance(value, float) or math.isfinite(value)

@@ -288,7 +288,7 @@ class Tally:
         self.folds = np.zeros((FOLDS, 2, size, 3))
 
     def add(self, frame: pl.DataFrame, sample: Ints) -> None:
-        """Count a part of a `Table`, all rows for the given sample."""
+        """Count a part of a `Table`; `sample` (n,) says to which sample each row belongs."""
         label, w = frame["~label"].to_numpy(), frame["~weight"].to_numpy()
         kind, described = sample * LABELS + label, sample == 0
         self.totals += _counted(kind, w, self.totals.shape)

@@ -224,7 +224,11 @@ class Journal:
     The seed of each trial's sampler depends on the number of trials before it. So with one trial at a time, a study
     proposes the same values whether or not it was interrupted.
 
-    The first trial has the values `start`.
+    Args:
+        file: the journal; created if there is none.
+        space: dimensions of the study; `start`: values of the first trial, for any of them.
+        seed: seed of the sampler.
+        settings: their `objective` and `prune` are used.
 
     Raises:
         StoreError: if the file cannot be read or another process is using it.
