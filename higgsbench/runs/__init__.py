@@ -1,4 +1,4 @@
-"""Floor 4: plan of work units, execution, the store on disk, resume; here, what a run gives and how one is named."""
+"""Layer 4: plan of work units, execution, the store on disk, resume; this module: results, and finding runs."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class RunResult:
     """The result of a run.
 
     Attributes:
-        folder: where everything is stored; absolute, so that it holds when the working folder changes.
+        folder: where everything is stored; absolute, so that it stays valid when the working folder changes.
         rows: leaderboard records.
         trained, reused: number of units trained by this call, and of those that were already there.
         failures: units that raised.
-        left_out: rows that a time limit had no room for.
+        left_out: rows that did not fit into a time limit.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class RunResult:
 
 
 def find_run(run: str | Path | StoredRun | RunResult, results: str | Path = "results") -> StoredRun:
-    """Return the run that is named; every command and Python function that takes a run finds it here.
+    """Return the named run; every command and Python function that takes a run uses this.
 
     Args:
         run: a run's folder, the name of a run in the folder `results`, `latest` for the run there that was finished
@@ -89,7 +89,7 @@ def find_run(run: str | Path | StoredRun | RunResult, results: str | Path = "res
     if named.is_file():
         raise StoreError(f"{run}: a file; name a run's folder, a run in {results}, or latest")
     known = [folder.name for folder in run_folders(beside)] if beside.is_dir() else []
-    hint = nearest_hint(str(run), known, f"; there are {', '.join(known[:8])}" if known else "")
+    hint = nearest_hint(str(run), known, f"; choose from {', '.join(known[:8])}" if known else "")
     raise StoreError(
         f"{run}: no finished run of that name here or in {results}{hint}; `higgsbench run` prints where it stores one"
     )

@@ -162,8 +162,8 @@ def _rows_file(folder: Path) -> dict[str, Any]:
 def write_inputs(folder: Path, plan: Plan, environment: dict[str, Any]) -> None:
     """Write the resolved configuration and the environment when a run begins.
 
-    Rows of an earlier call are removed first where they belong to another version of these files (the events had
-    another path, say). A StoreError says why writing failed.
+    Rows of an earlier call are removed first if they belong to another version of these files (for example, if the
+    events had another path). A StoreError says why writing failed.
     """
     text = yaml_text(resolved_config(plan))
     try:

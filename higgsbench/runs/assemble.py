@@ -1,4 +1,4 @@
-"""From stored unit scores to leaderboard rows: recalibrate, stack, cut, evaluate, describe."""
+"""Turn stored unit scores into leaderboard rows: recalibrate, stack, cut, evaluate, describe."""
 
 from __future__ import annotations
 

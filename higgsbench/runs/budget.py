@@ -32,7 +32,7 @@ _WORKER_START = 3.0  # seconds until worker processes have imported the librarie
 
 @dataclass(frozen=True)
 class RowNeed:
-    """What a row asks for."""
+    """What a row needs."""
 
     name: str
     label: str  # the entry it belongs to; rows of one entry share the size of the bag
@@ -103,7 +103,7 @@ def fit_to_limit(needs: Sequence[RowNeed], limit: float, workers: int, per_row: 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A row that a time limit had no room for."""
+    """A row that did not fit into a time limit."""
 
     name: str
     reason: str
@@ -125,8 +125,8 @@ class TimeBudget:
     """Hands out the units of a run row by row, as long as they fit into what is left of the time.
 
     The rows come in the order given, those worth most per second first. A prediction is corrected by the finished fits
-    of the row itself, or of all rows until it has one. A row is begun only if all of it is predicted to end in time;
-    one that turns out slower is given up.
+    of the row itself, or of all rows until it has one. A row is started only if all of it is predicted to end in time;
+    one that turns out to be slower is given up.
     """
 
     limit: float  # seconds
@@ -164,7 +164,7 @@ class TimeBudget:
         return None
 
     def finished(self, unit: Unit, seconds: float, failed: bool) -> None:
-        """Note how long a unit took; the rest of a row that failed is still tried, as without a limit."""
+        """Record how long a unit took; the rest of a row that failed is still tried, as without a limit."""
         self.running.pop(unit.key, None)
         if not failed:
             self.rows[unit.row].measured.append(seconds)
@@ -307,9 +307,9 @@ def _refusal(plan: Plan, index: int, need: MemoryNeed, limit: int) -> str:
     if fewer:
         advice = f"use --jobs {fewer[-1]}, or fewer events or features"
     elif row.from_disk or need.main > limit:
-        advice = "take fewer events or features, or a larger machine"
+        advice = "use fewer events or features, or a larger machine"
     else:
-        advice = "take fewer events or features, or leave this model out"
+        advice = "use fewer events or features, or leave this model out"
     source = f"{SHARE:.0%} of the available memory (see memory_limit)"
     if plan.config.memory_limit:
         source, advice = "memory_limit", f"{advice}, or raise --memory-limit"

@@ -81,7 +81,7 @@ class Row:
         variant: `global` or `jets`.
         spec: the model.
         params, preset: parameters with the preset resolved, and the preset they came from.
-        training_weights: scheme, `none` where the model takes no weights.
+        training_weights: scheme, `none` if the model does not take weights.
         calibration: `prior` or `logit`.
         choice, features: the choice of features as configured or preset, and what the model sees.
         from_disk: whether it is trained from a matrix on disk, because memory is short.
@@ -191,7 +191,7 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
     except ConfigError:
         if asked:
             raise
-        choice = FeatureConfig(set=DEFAULT_FEATURES)  # the layout lacks what the set of the preset needs
+        choice = FeatureConfig(set=DEFAULT_FEATURES)  # the layout lacks columns of the preset's set
         features = chosen_features(choice, schema)
     wanted = entry.training_weights or config.training_weights or settings.training_weights or DEFAULT_WEIGHTS
     weights = wanted if spec.sample_weight else "none"
@@ -285,7 +285,7 @@ def load_dataset(config: RunConfig) -> Dataset:
     """Load and split the events that a configuration asks for.
 
     Raises:
-        ConfigError: if the configuration names no events or sets that do not exist, or simulates more than fit.
+        ConfigError: if the configuration names no events or sets that do not exist, or simulates more than fits.
         DataError: if a file breaks a rule.
     """
     _check_simulation(config)
@@ -324,7 +324,7 @@ def _check_simulation(config: RunConfig) -> None:
     if need > limit:
         raise ConfigError(
             f"data.events: {config.data.events:,} simulated events need about {format_size(need)} of memory "
-            f"({_PER_SIMULATED:.0f} bytes each); {source} is {format_size(limit)}: take at most "
+            f"({_PER_SIMULATED:.0f} bytes each); {source} is {format_size(limit)}: use at most "
             f"{int(limit / _PER_SIMULATED):,}, or write a file with `higgsbench data simulate` and train from that"
         )
 

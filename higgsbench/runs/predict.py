@@ -159,7 +159,7 @@ def default_subsets(data: str | Path, schema: TableSchema) -> tuple[str, ...] | 
 
 
 def training_events(run: StoredRun, schema: TableSchema) -> pl.Series | None:
-    """Return the numbers of the events that a run was trained on; None where the run's scores are gone.
+    """Return the numbers of the events that a run was trained on; None if the run's scores are missing.
 
     There are none where the layout numbers the rows of each file anew. A StoreError says if the scores are damaged.
     """

@@ -181,7 +181,7 @@ class FittedRun:
         return self.blend(np.column_stack([scores[member] for member in self.blend.members]))
 
     def unseen(self, name: str, event_id: NDArray[np.int64]) -> Callable[[pl.DataFrame], NDArray[np.float64]]:
-        """Return what scores training events, perhaps with changed values, each by the first fold model new to it."""
+        """Return a function that scores training events, maybe with changed values, by the first model new to each."""
         entry = self._entry(name)
         judge = self._judges(entry, event_id)
         if (judge < 0).any():
@@ -206,7 +206,7 @@ class FittedRun:
     ) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
         """Split the log-odds of boosted trees into what each feature adds (TreeSHAP, the library's own).
 
-        Each event is judged by a fold model that did not see it where there is one, otherwise by the refit.
+        Each event is scored by a fold model that did not see it, if there is one, otherwise by the refit.
 
         Returns:
             Names of the p features, their values (n, p) with NaN where missing, and what they add to the log-odds
@@ -239,7 +239,7 @@ class FittedRun:
             raise ConfigError(f"{self.run.folder}: the run has no stack; choose a row with --model: {have}")
         found = [row for row in rows if row.name == name] or [row for row in rows if row.label == name]
         if len(found) != 1:
-            raise ConfigError(f"--model {name}: {'several rows' if found else 'no row'} of that name; there are {have}")
+            raise ConfigError(f"--model {name}: {'several rows' if found else 'no row'} of that name; use {have}")
         return found[0]
 
     def _entry(self, name: str) -> RowEntry:
@@ -316,7 +316,7 @@ def tree_contributions(estimator: PhysicalClassifier | JetSplitClassifier, X: ND
     the libraries compute them, for features (n, p) as in the training, the group number last where it is split.
 
     Returns:
-        (n, p + 1): what each feature adds, and last what is left without any; the sum of a row is its
+        (n, p + 1): what each feature adds, and last the remainder; the sum of a row is its
         `decision_function`.
 
     Raises:

@@ -94,7 +94,7 @@ def checked_plan(loaded: LoadedConfig, note: Callable[[str], object], known: Col
     names = {row.label for row in rows} | {row.name for row in rows}
     for name in plan.config.stack.members or ():
         if name not in names:
-            raise ConfigError(f"stack.members: no row named {name!r}; there are {', '.join(sorted(names))}")
+            raise ConfigError(f"stack.members: no row named {name!r}; choose from {', '.join(sorted(names))}")
     check_trainable(loaded, plan, note, known)
     return plan
 
@@ -102,13 +102,13 @@ def checked_plan(loaded: LoadedConfig, note: Callable[[str], object], known: Col
 def check_trainable(
     loaded: LoadedConfig, plan: Plan, note: Callable[[str], object], known: Collection[str] = ()
 ) -> None:
-    """Let the libraries judge the parameters that the configuration gives, a few milliseconds for each model.
+    """Let the libraries check the configured parameters, which takes a few milliseconds for each model.
 
     Args:
         loaded: the configuration.
         plan: its plan.
         note: receives rows that cannot be trained, and choices that are legal but make the numbers worthless.
-        known: keys of units that are stored already; a model that has only these to train was judged before.
+        known: keys of units that are stored already; a model that has only these to train was checked before.
 
     Raises:
         ConfigError: naming the file, the line and the parameter.
@@ -146,7 +146,7 @@ def run_config(
     time_limit: float | None = None,
     retry_failed: bool = False,
 ) -> RunResult:
-    """Carry out a configuration; what an earlier or interrupted run stored is reused.
+    """Run a configuration; what an earlier or interrupted run stored is reused.
 
     Args:
         loaded: validated configuration.
@@ -278,7 +278,7 @@ class _Run:
                 self._keep(by_key[result.key], result)
 
     def _keep(self, unit: Unit, result: UnitResult) -> None:
-        """Store what a unit brought back."""
+        """Store the result of a unit."""
         name = self.plan.rows[unit.row].name
         if result.error:
             path = self.store.write_error(result.key, result.error)

@@ -102,7 +102,7 @@ class StoredRow:
 
     @property
     def truth(self) -> Truth:
-        """What the row is judged by: labels, evaluation weights, folds, totals and its cut rule."""
+        """What the row is evaluated with: labels, evaluation weights, folds, totals and its cut rule."""
         from higgsbench.ensemble.cut import Truth
 
         run = self.run
@@ -164,7 +164,7 @@ class StoredRun:
             what = "not a run; `higgsbench run` prints where it stores one"
             if (self.folder / "units").is_dir():
                 done = stored_units(self.folder)
-                what = f"unfinished ({done} units stored); run its configuration again to go on"
+                what = f"unfinished ({done} units stored); run its configuration again to continue"
             raise StoreError(f"{self.folder}: {what}")
         try:
             content: dict[str, Any] = read_sealed(file)
@@ -221,7 +221,7 @@ class StoredRun:
             named = [row for row in self.rows if row.name == model] or [row for row in self.rows if row.label == model]
             if not named:
                 known = [row.name for row in self.rows]
-                hint = nearest_hint(model, known, f" (there are {', '.join(known)})")
+                hint = nearest_hint(model, known, f" (choose from {', '.join(known)})")
                 raise ConfigError(f"{self.name}: no model {model!r}{hint}")
             if not all(row.ok for row in named):
                 raise ConfigError(f"{self.name}: model {model!r} failed and has no scores")
@@ -361,13 +361,13 @@ def _parse_stack(content: bytes) -> Stack | None:
 
 
 def _problem(content: Any) -> str:
-    """Say what keeps the content of rows.json from being used; empty if nothing does."""
+    """Say why the content of rows.json cannot be used; empty if it can."""
     rows, shared = (content.get(key) if isinstance(content, dict) else None for key in ("rows", "comparability"))
     if not isinstance(rows, list) or not isinstance(shared, dict):
         return "no list of rows or no comparability"
     for value in shared.values():
         if not isinstance(value, (str, int, float, NoneType)) or (isinstance(value, float) and not np.isfinite(value)):
-            return "a comparability with values other than texts and finite numbers"
+            return "a comparability with values other than text and finite numbers"
     counts = [shared.get("events"), shared.get("test_events", 0), shared.get("repeats", 1)]
     if not all(type(count) is int and count >= 0 for count in counts):
         return "no number of events"

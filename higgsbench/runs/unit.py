@@ -91,7 +91,7 @@ class StoredModel(NamedTuple):
 
 @dataclass(frozen=True)
 class UnitResult:
-    """What a unit brings back from a worker, and what the store reads back.
+    """The result of a unit, as a worker returns it and as the store reads it.
 
     Attributes:
         key: the unit's identity.

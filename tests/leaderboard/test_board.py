@@ -213,7 +213,7 @@ def test_unfinished_and_damaged_runs_are_left_out_with_a_word(make: Make, tmp_pa
     assert names(board) == [["x"]]
     assert len(board.notes) == 3
     assert all("left out" in note for note in board.notes)
-    assert "unfinished: left out, unfinished (1 units stored); run its configuration again to go on" in board.notes
+    assert "unfinished: left out, unfinished (1 units stored); run its configuration again to continue" in board.notes
 
 
 def test_odd_values_of_a_row_do_not_stop_the_others(make: Make) -> None:

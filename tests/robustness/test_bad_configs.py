@@ -44,7 +44,7 @@ FILES: dict[str, tuple[str, str]] = {
     "more simulated events than memory": (
         "models: [lightgbm]\ndata: {source: simulated, events: 1000000000000000}\n",
         r"data.events: 1,000,000,000,000,000 simulated events need about 600000000.0 GB of memory \(600 bytes each\); "
-        r"the available memory is [0-9.]+ [MG]B: take at most [0-9,]+, or write a file with .*",
+        r"the available memory is [0-9.]+ [MG]B: use at most [0-9,]+, or write a file with .*",
     ),
     "more simulated events than allowed": (
         "models: [lightgbm]\ndata: {source: simulated, events: 2000000}\nmemory_limit: 1GB\n",

@@ -215,7 +215,7 @@ def pipe(run: Path) -> None:
 
 
 NO_RUN = r"run: no finished run of that name here or in results; `higgsbench run` prints where it stores one"
-UNFINISHED = r"run: unfinished \(4 units stored\); run its configuration again to go on"
+UNFINISHED = r"run: unfinished \(4 units stored\); run its configuration again to continue"
 FOLDERS: dict[str, tuple[Spoil, str]] = {
     "no folder": (moved(lambda run: None), NO_RUN),
     "a file": (moved(lambda run: run.write_text("x")), r"run: a file; name a run's folder, .*"),

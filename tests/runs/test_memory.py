@@ -133,7 +133,7 @@ class TestRefusal:
             main(["run", str(config()), "--output", str(tmp_path / "out"), "--memory-limit", "50MB", *how.split()])
         error = capsys.readouterr().err
         assert "logistic: needs about " in error
-        assert re.search(r"for \d+ events x 30 features x 2 processes; memory_limit is 50 MB: take fewer", error)
+        assert re.search(r"for \d+ events x 30 features x 2 processes; memory_limit is 50 MB: use fewer", error)
         assert len(error.strip().splitlines()) == 1
         assert not (tmp_path / "out").exists()
 

@@ -197,7 +197,7 @@ class TestRefused:
         self.refused(tmp_path, toys, "no finished run of that name here or in results")
 
     def test_unknown_row(self, run: Path, toys: Path) -> None:
-        self.refused(run, toys, r"--model xgbost: no row of that name; there are stack, logistic, ", model="xgbost")
+        self.refused(run, toys, r"--model xgbost: no row of that name; use stack, logistic, ", model="xgbost")
 
     @pytest.mark.parametrize("position", [0.0, 0.3, 0.6, 0.999])
     def test_one_flipped_bit(self, copied: Path, toys: Path, position: float) -> None:

@@ -39,7 +39,7 @@ class EngineError(HiggsbenchError):
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How the units of a run are carried out; nothing here changes a score or the identity of a unit."""
+    """How the units of a run are executed; nothing here changes a score or the identity of a unit."""
 
     jobs: int | None = 1  # units at a time; None takes every worker of a given Dask cluster
     threads: int = 1  # of each unit
@@ -78,11 +78,11 @@ class EngineSettings:
             MissingExtraError: if a library is not installed.
         """
         if self.kind not in ENGINES:
-            raise ConfigError(f"engine {self.engine!r}: choose {', '.join(ENGINES)}")
+            raise ConfigError(f"engine {self.engine!r}: choose from {', '.join(ENGINES)}")
         if self.scheduler is not None and self.cluster is not None:
             raise ConfigError("--scheduler names a running cluster and --cluster starts one; give one of them")
         if self.elsewhere and self.kind != "dask":
-            raise ConfigError(f"--engine {self.engine} takes no scheduler or cluster; --engine dask does")
+            raise ConfigError(f"--engine {self.engine} does not take a scheduler or cluster; use --engine dask")
         if self.limited and self.kind == "serial":
             raise ConfigError(
                 "limits on a unit need a process that can be ended: use --engine local (with --jobs 1 for one at a "
@@ -258,7 +258,7 @@ def start_cluster(config: ClusterConfig, threads: int) -> Any:
     import dask_jobqueue
 
     if config.cores < threads:
-        raise ConfigError(f"the run asks for {threads} threads per fit, the cluster file for cores: {config.cores}")
+        raise ConfigError(f"the run asks for {threads} threads per fit, but the cluster file has cores: {config.cores}")
     kind, command = _SYSTEMS[config.system]
     if shutil.which(command) is None:
         raise EngineError(f"no command {command!r} here: start the run on a machine that submits {config.system} jobs")

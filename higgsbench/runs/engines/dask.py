@@ -50,10 +50,10 @@ _GONE = (KilledWorker, asyncio.CancelledError, concurrent.futures.CancelledError
 
 
 class Answer(NamedTuple):
-    """What a worker answers: an outcome, or else the files that it neither sees nor has."""
+    """A worker's answer: an outcome, or else the files that it neither sees nor has."""
 
     outcome: Outcome | None
-    model: bytes | None = None  # of a worker that does not see the run's folder
+    model: bytes | None = None  # from a worker that does not see the run's folder
     missing: tuple[str, ...] = ()
 
 

@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from higgsbench.runs.engines.base import EngineSettings
 
 HOARD, LONG = 64e6, 10.0
-"""A process that units left more bytes in makes room for a new one after so many seconds of fits: starting one takes
+"""A process that keeps more bytes than this after its units is replaced after this many seconds of fits: a start takes
 about one second. Some libraries keep the memory of a fit for their next one (CatBoost 130 MB after 400,000 events)."""
 
 _LOOK, _LOOK_CLOSELY = 0.25, 0.02  # seconds between two looks at a worker: without a memory limit, and with one
 _BEGUN = "begun"
-"""Message of a worker that begins a unit; the next is its pickled result, and whether it makes room for a new one."""
+"""Message of a worker that begins a unit; the next is its pickled result, and whether it should be replaced."""
 
 _START = (
     "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from higgsbench.runs.engines.local import main; "

@@ -100,8 +100,8 @@ def test_the_engine_that_is_meant(choice: dict[str, Any], kind: str) -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"engine": "loky"}, "choose local, serial, dask"),
-        ({"engine": "local", "scheduler": "tcp://a:1"}, "takes no scheduler"),
+        ({"engine": "loky"}, "choose from local, serial, dask"),
+        ({"engine": "local", "scheduler": "tcp://a:1"}, "does not take a scheduler"),
         ({"engine": "serial", "unit_time_limit": 1.0}, "limits on a unit need a process"),
         ({"engine": "serial", "unit_memory_limit": 10**9}, "limits on a unit need a process"),
     ],

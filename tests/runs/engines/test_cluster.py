@@ -86,7 +86,7 @@ def test_a_machine_that_cannot_submit(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_cluster(SHIPPED / "slurm.yaml")
     with pytest.raises(EngineError, match="no command 'sbatch' here"):
         start_cluster(config, 1)
-    with pytest.raises(ConfigError, match="4 threads per fit, the cluster file for cores: 1"):
+    with pytest.raises(ConfigError, match="4 threads per fit, but the cluster file has cores: 1"):
         start_cluster(config, 4)
 
 
