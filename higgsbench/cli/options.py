@@ -190,8 +190,10 @@ def quantity(count: int, noun: str) -> str:
 def file_size(file: Path) -> str:
     """Return the size of a file for people, in powers of 1000."""
     size = file.stat().st_size
-    unit = min(max(len(str(size)) - 1, 0) // 3, 3)
-    return f"{size} B" if unit == 0 else f"{size / 1000**unit:.1f} {('kB', 'MB', 'GB')[unit - 1]}"
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} B"
 
 
 def must_differ(source: Path, target: Path) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gzip
 from abc import ABC, abstractmethod
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,9 +156,15 @@ def _series(name: str, values: Any, kind: pl.DataType, source: str) -> pl.Series
     return pl.Series(name, np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
 
 
-def _write_text(batches: Iterator[pl.DataFrame], target: Path, *, zipped: bool = False) -> None:
+def _write_text(batches: Iterator[pl.DataFrame], target: Path) -> None:
+    with target.open("wb") as stream:
+        for number, batch in enumerate(batches):
+            batch.write_csv(stream, include_header=number == 0)
+
+
+def _write_gzip(batches: Iterator[pl.DataFrame], target: Path) -> None:
     # No name and no time in the gzip header: equal events make equal files.
-    with target.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) if zipped else nullcontext(raw) as stream:
+    with target.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as stream:
         for number, batch in enumerate(batches):
             stream.write(batch.write_csv(include_header=number == 0).encode())
 
@@ -204,7 +209,7 @@ def _branch(column: pl.Series, awkward: Any) -> Any:
 
 
 FORMATS: dict[str, Callable[[Iterator[pl.DataFrame], Path], None]] = {
-    ".csv.gz": partial(_write_text, zipped=True),
+    ".csv.gz": _write_gzip,
     ".csv": _write_text,
     ".parquet": _write_parquet,
     ".root": _write_root,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-import higgsbench.events.cache as stored
+import higgsbench.events.cache as event_cache
 from higgsbench.errors import DataError
 from higgsbench.events.check import Place, check_columns, check_content, check_distinct, column_types, first_look
 from higgsbench.events.formats import ParquetFile, RootFile
@@ -155,9 +155,9 @@ def load_events(
     def parsed() -> pl.DataFrame:
         return EventStream(file, schema, columns=columns).table()
 
-    frame, digest = (
-        stored.cached_table(stored.file_identity(file, schema, columns), parsed) if cache else (parsed(), None)
-    )
+    if not cache:
+        return Events(parsed(), schema, printable(path))
+    frame, digest = event_cache.cached_table(event_cache.file_identity(file, schema, columns), parsed)
     return Events(frame, schema, printable(path), known_digest=digest)
 
 
@@ -187,25 +187,24 @@ def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
 
 
 def open_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, large: int = LARGE_FILE) -> Events:
-    """Open an event file as `load_events` does, but leave the measured columns of a large one on disk.
+    """Open an event file as `load_events` does; from `large` bytes on, its measured columns stay on disk.
 
-    Its table is the entry in the user's cache, or a temporary file where that cannot be written; a file is large from
-    `large` bytes on.
+    They are in the user's cache, or in a temporary file where that cannot be written.
     """
     file = _named_file(path)
     first_look(file)
     if file.stat().st_size < large:
         return load_events(path, schema)
-    owner: stored.TemporaryFolder | None = None
+    owner: event_cache.TemporaryFolder | None = None
     try:
-        table, digest = stored.cached_file(
-            stored.file_identity(file, schema), lambda target: _convert(file, schema, target)
+        table, digest = event_cache.cached_file(
+            event_cache.file_identity(file, schema), lambda target: _convert(file, schema, target)
         )
     except OSError:
-        owner = stored.TemporaryFolder()
+        owner = event_cache.TemporaryFolder()
         table = owner.path / "events.parquet"
         digest = _convert(file, schema, table)
-    return stored.stored_events(table, digest, schema, printable(path), owner)
+    return event_cache.stored_events(table, digest, schema, printable(path), owner)
 
 
 def _convert(file: Path, schema: TableSchema, target: Path) -> str:
@@ -216,6 +215,6 @@ def _convert(file: Path, schema: TableSchema, target: Path) -> str:
             pieces.append(Path(folder) / f"{len(pieces)}.parquet")
             frame.write_parquet(pieces[-1], compression="lz4", statistics=False)
         pl.scan_parquet(pieces, glob=False, hive_partitioning=False).sink_parquet(
-            target, compression="lz4", statistics=False, row_group_size=stored.ROW_GROUP
+            target, compression="lz4", statistics=False, row_group_size=event_cache.ROW_GROUP
         )
-    return stored.stored_digest(target)
+    return event_cache.stored_digest(target)

@@ -229,6 +229,7 @@ class SimulationSettings:
             "simulation": SIMULATION_VERSION,
             "mix": {k: float(self.mix.get(k, 1.0)) for k in PROCESSES},
             "higgs_mass": float(self.higgs_mass),
+            "luminosity": float(self.luminosity),
             "set_proportions": {k: float(self.set_proportions.get(k, 0.0)) for k in _SET_NAMES},
             "shifts": asdict(self.shifts),
         }

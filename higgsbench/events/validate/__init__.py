@@ -99,7 +99,7 @@ class ValidationReport:
 
 
 def validate_file(path: str | Path, *, shown: int = 5) -> ValidationReport:
-    """Check an event file of any format, as `validate_events` does, if it can be parsed into the layout's columns."""
+    """Check an event file of any format, as `validate_events` does; a `DataError` names what cannot be parsed."""
     stream = EventStream(path, ATLAS_HIGGS)
     return validate_events(stream.table(check=False), source=stream.source, shown=shown, lines=stream.is_text)
 
@@ -127,7 +127,8 @@ def validate_events(
         raise DataError(f"{source}: no events to validate")
     table = RuleTable(frame)
     rules = [rule for rule in RULES if all(name in frame.columns for name in rule.columns)]
-    found: dict[str, list[tuple[int, NDArray[np.int64]]]] = {rule.name: [] for rule in rules}
+    checked = {rule.name: 0 for rule in rules}
+    offenders, first = dict(checked), {rule.name: list[int]() for rule in rules}
     masks = {warning: np.zeros(frame.height, dtype=np.bool_) for warning in (False, True)}
 
     def judge(start: int | None) -> list[tuple[Rule, int, NDArray[np.int64]]]:
@@ -138,21 +139,21 @@ def validate_events(
             for rule in rules:
                 if rule.whole == (start is None):
                     bad = rule.offenders(block)
-                    checked = len(block) if rule.checked is None else int((rule.checked(block) | bad).sum())
-                    judged.append((rule, checked, (start or 0) + np.flatnonzero(bad)))
+                    number = len(block) if rule.checked is None else int((rule.checked(block) | bad).sum())
+                    judged.append((rule, number, (start or 0) + np.flatnonzero(bad)))
         return judged
 
     # numpy releases the interpreter in its loops, so threads share the work without copying the table.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        for rule, checked, rows in chain.from_iterable(pool.map(judge, (None, *range(0, len(table), _BLOCK)))):
+        for rule, number, rows in chain.from_iterable(pool.map(judge, (None, *range(0, len(table), _BLOCK)))):
             masks[rule.warning][rows] = True
-            found[rule.name].append((checked, rows))
+            checked[rule.name] += number
+            offenders[rule.name] += rows.size
+            first[rule.name] += rows[: shown - len(first[rule.name])].tolist()
     results = []
     for rule in RULES:
-        blocks = found.get(rule.name)
-        rows = np.concatenate([rows for _, rows in blocks or ()] or [np.empty(0, dtype=np.int64)])
-        first = tuple(_shown(rule, table, int(row), lines=lines) for row in rows[:shown])
-        results.append(RuleResult(rule, None if blocks is None else sum(n for n, _ in blocks), rows.size, first))
+        rows_shown = tuple(_shown(rule, table, row, lines=lines) for row in first.get(rule.name, ()))
+        results.append(RuleResult(rule, checked.get(rule.name), offenders.get(rule.name, 0), rows_shown))
     return ValidationReport(source, frame.height, tuple(results), violating=masks[False], unusual=masks[True])
 
 
