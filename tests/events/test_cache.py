@@ -65,28 +65,18 @@ def test_the_second_reading_comes_from_the_cache(folder: Path, parsed: list[Path
     assert {p.suffix for p in folder.iterdir()} == {".parquet", ".json"}
 
 
-def test_another_path_of_the_same_content_hits(folder: Path, parsed: list[Path], file: Path) -> None:
-    load_events(file)
+def test_content_and_layout_decide_and_the_path_does_not(parsed: list[Path], file: Path) -> None:
+    first = load_events(file)
     copy = file.with_name("b.csv")
     copy.write_bytes(file.read_bytes())
     assert load_events(copy).source == str(copy)
     assert parsed == [file]
-
-
-def test_a_changed_file_is_parsed_anew(folder: Path, parsed: list[Path], file: Path) -> None:
-    first = load_events(file)
+    assert load_events(file, replace(ATLAS_HIGGS, missing=None)).frame["PRI_met"][1] == -999.0
     events(2.0).write_csv(file)
     second = load_events(file)
-    assert len(parsed) == 2
+    assert len(parsed) == 3
     assert second.digest != first.digest
     assert second.frame["PRI_met"][0] == 2.0
-
-
-def test_another_layout_is_another_entry(folder: Path, parsed: list[Path], file: Path) -> None:
-    load_events(file)
-    kept = load_events(file, replace(ATLAS_HIGGS, missing=None))
-    assert len(parsed) == 2
-    assert kept.frame["PRI_met"][1] == -999.0
 
 
 def cut(path: Path) -> None:
@@ -151,12 +141,8 @@ def test_a_full_disk_leaves_no_half_entry(
     assert not [p for p in folder.iterdir() if p.name.startswith(".tmp")]
 
 
-def test_without_cache_nothing_is_written(folder: Path, file: Path) -> None:
+def test_nothing_is_written_without_cache_or_for_a_refused_file(folder: Path, file: Path) -> None:
     load_events(file, cache=False)
-    assert not folder.exists()
-
-
-def test_a_refused_file_is_not_cached(folder: Path, file: Path) -> None:
     file.write_text(file.read_text().replace("s\n", "x\n"))
     for _ in range(2):
         with pytest.raises(DataError, match="column Label"):
@@ -243,12 +229,6 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_simulated(SimulationSettings(events=1000, seed=4), tmp_path_factory.mktemp("toys") / "toys.csv")
 
 
-def in_both_ways(file: Path) -> tuple[Events, StoredEvents]:
-    streamed = open_events(file, large=0)
-    assert isinstance(streamed, StoredEvents)
-    return load_events(file, cache=False), streamed
-
-
 def same(a: Events, b: Events) -> None:
     assert a.digest == b.digest
     assert len(a) == len(b)
@@ -260,18 +240,15 @@ def same(a: Events, b: Events) -> None:
 
 
 def test_same_parts_of_the_content(toys: Path) -> None:
-    memory, disk = in_both_ways(toys)
+    memory, disk = load_events(toys, cache=False), open_events(toys, large=0)
+    assert isinstance(disk, StoredEvents)
+    assert disk.frame.columns == ["EventId", "PRI_jet_num", "Weight", "Label", "KaggleSet", "KaggleWeight"]
     chosen = memory.in_subsets(["t"])
     same(memory.take(chosen), disk.take(chosen))
     again = np.arange(0, int(chosen.sum()), 7)
     same(memory.take(chosen).take(again), disk.take(chosen).take(again))
     rows = np.random.default_rng(1).permutation(int(chosen.sum()))[:50]
     assert disk.take(chosen).part(rows).equals(memory.take(chosen).part(rows))
-
-
-def test_measured_columns_stay_on_disk(toys: Path) -> None:
-    _, disk = in_both_ways(toys)
-    assert disk.frame.columns == ["EventId", "PRI_jet_num", "Weight", "Label", "KaggleSet", "KaggleWeight"]
 
 
 @pytest.mark.parametrize("first", [load_events, lambda file: open_events(file, large=0)], ids=["loaded", "opened"])

@@ -180,11 +180,6 @@ def test_a_second_attempt_helps(fetch: Callable[..., Any], server: Server, path:
     assert len(server.asked) == 2
 
 
-def test_no_server(fetch: Callable[..., Any]) -> None:
-    with pytest.raises(DataError, match="no connection to the server after 2 attempts"):
-        fetch("http://127.0.0.1:9", attempts=2)
-
-
 def test_what_the_cache_holds_is_not_brought_again(fetch: Callable[..., Any], server: Server, tmp_path: Path) -> None:
     first = fetch(server.url + "/whole")
     again = fetch()
@@ -228,11 +223,16 @@ class TestFiles:
         assert len(load_events(opendata_path())) == EVENTS
 
     @pytest.mark.parametrize(
-        ("source", "message"), [("nowhere.csv.gz", "no such file"), ("ftp://host/file", "only http:// and https://")]
+        ("source", "message"),
+        [
+            ("nowhere.csv.gz", "no such file"),
+            ("ftp://host/file", "only http:// and https://"),
+            ("http://127.0.0.1:9", "no connection to the server after 2 attempts"),
+        ],
     )
     def test_what_cannot_be_a_source(self, fetch: Callable[..., Any], source: str, message: str) -> None:
         with pytest.raises(DataError, match=message):
-            fetch(source)
+            fetch(source, attempts=2)
 
     def test_output_gets_a_copy(self, fetch: Callable[..., Any], content: bytes, tmp_path: Path) -> None:
         file = tmp_path / "in.csv.gz"

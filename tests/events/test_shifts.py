@@ -34,6 +34,7 @@ def test_a_zero_shift_is_the_identity() -> None:
 @pytest.mark.parametrize("shifts", ENERGY, ids=str)
 def test_back_and_forth_returns_within_the_resolution_of_the_file(shifts: Shifts) -> None:
     there = apply_shifts(EVENTS, shifts, seed=4)
+    assert all(good.all() for good in agreement(columns_of(there), columns_of(there, DERIVED)).values())
     back = apply_shifts(there, shifts.inverse(), seed=4)
     before, after = columns_of(EVENTS, FEATURES), columns_of(back, FEATURES)
     bounds = rounding_bounds(before)
@@ -53,17 +54,9 @@ def test_back_and_forth_returns_within_the_resolution_of_the_file(shifts: Shifts
 
 
 @pytest.mark.parametrize("shifts", ENERGY, ids=str)
-def test_derived_quantities_follow(shifts: Shifts) -> None:
-    moved = apply_shifts(EVENTS, shifts, seed=2)
-    assert all(good.all() for good in agreement(columns_of(moved), columns_of(moved, DERIVED)).values())
-
-
-@pytest.mark.parametrize("shifts", ENERGY, ids=str)
 def test_missing_momentum_takes_up_what_taus_and_jets_gain(shifts: Shifts) -> None:
-    quiet = replace(shifts, soft_met=0.0)
-    moved = apply_shifts(EVENTS, quiet)
     totals = []
-    for frame in (EVENTS, moved):
+    for frame in (EVENTS, apply_shifts(EVENTS, replace(shifts, soft_met=0.0))):
         c = columns_of(frame)
         total = np.zeros(frame.height, dtype=np.complex128)
         for name in ("PRI_tau", "PRI_lep", "PRI_jet_leading", "PRI_jet_subleading"):
@@ -74,8 +67,7 @@ def test_missing_momentum_takes_up_what_taus_and_jets_gain(shifts: Shifts) -> No
 
 
 def test_scalar_sums_change_with_their_parts() -> None:
-    moved = apply_shifts(EVENTS, Shifts(tes=0.1, jes=0.2))
-    before, after = columns_of(EVENTS), columns_of(moved)
+    before, after = columns_of(EVENTS), columns_of(apply_shifts(EVENTS, Shifts(tes=0.1, jes=0.2)))
     np.testing.assert_allclose(after["PRI_jet_all_pt"], 1.2 * before["PRI_jet_all_pt"], atol=0.001)
     gained = 0.1 * before["PRI_tau_pt"] + 0.2 * before["PRI_jet_all_pt"]
     np.testing.assert_allclose(after["PRI_met_sumet"] - before["PRI_met_sumet"], gained, atol=0.0015)
@@ -96,10 +88,9 @@ def test_soft_missing_momentum_has_the_asked_width_and_its_own_seed() -> None:
         return vectors[1] - vectors[0]
 
     one, two = kick(1), kick(2)
-    assert np.std(one.real) == pytest.approx(3.0, rel=0.08)
-    assert np.std(one.imag) == pytest.approx(3.0, rel=0.08)
-    assert abs(np.corrcoef(one.real, one.imag)[0, 1]) < 0.08
-    assert abs(np.corrcoef(one.real, two.real)[0, 1]) < 0.08
+    assert [np.std(one.real), np.std(one.imag)] == pytest.approx([3.0, 3.0], rel=0.08)
+    for other in (one.imag, two.real):
+        assert abs(np.corrcoef(one.real, other)[0, 1]) < 0.08
     np.testing.assert_array_equal(one, kick(1))
 
 
@@ -128,8 +119,7 @@ def test_reselect_drops_what_falls_below_the_thresholds() -> None:
     every, selected = apply_shifts(EVENTS, shifts), apply_shifts(EVENTS, shifts, reselect=True)
     assert every.height == EVENTS.height > selected.height
     for name, least in THRESHOLDS.items():
-        present = selected.filter(pl.col(name) != MISSING)
-        assert present.filter(pl.col(name) < least).is_empty()
+        assert (selected.filter(pl.col(name) != MISSING)[name] >= least).all()
 
 
 @pytest.mark.parametrize("process", ["Z", "W", "ttbar", "ggF", "VBF", "VH"])
@@ -144,16 +134,11 @@ def test_process_normalisation_scales_its_process_and_can_be_undone(process: str
     assert back.select(FEATURES).equals(EVENTS.select(FEATURES))
 
 
-def test_background_normalisation_needs_no_processes() -> None:
-    frame = EVENTS.drop("process").with_columns(pl.lit(1.0).alias("Weight"))
-    moved = apply_shifts(frame, Shifts(bkg_scale=1.1))
-    assert moved.filter(pl.col("Label") == "b")["Weight"].unique().to_list() == [1.1]
-    assert moved.filter(pl.col("Label") == "s")["Weight"].unique().to_list() == [1.0]
-
-
 def test_unrecognisable_processes_are_an_error_only_when_asked_for() -> None:
-    frame = EVENTS.with_columns(pl.lit(1.0).alias("Weight"))
+    frame = EVENTS.drop("process").with_columns(pl.lit(1.0).alias("Weight"))
     apply_shifts(frame, Shifts(tes=0.01))
+    moved = apply_shifts(frame, Shifts(bkg_scale=1.1))
+    assert dict(moved.select("Label", "Weight").unique().iter_rows()) == {"b": 1.1, "s": 1.0}
     with pytest.raises(DataError, match="processes"):
         apply_shifts(frame, Shifts(z_scale=1.1))
     distinct = pl.Series(np.random.default_rng(0).uniform(0.1, 2.0, 500))

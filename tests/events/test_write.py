@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -52,14 +53,11 @@ def test_official_rows_come_out_byte_for_byte(real_sample: Path, sample: pl.Data
 
 
 def test_equal_events_make_equal_gzip_files(events: Events, tmp_path: Path) -> None:
-    first, second = (write_events(events.frame, tmp_path / name).read_bytes() for name in ("a.csv.gz", "b.csv.gz"))
-    assert first == second
-
-
-def test_columns_come_out_in_the_official_order(events: Events, tmp_path: Path) -> None:
     shuffled = events.frame.select(reversed(events.frame.columns))
-    written = write_events(shuffled, tmp_path / "a.csv").read_text().splitlines()[0]
-    assert written.split(",") == ["EventId", *FEATURES, "Weight", "Label", "KaggleSet", "KaggleWeight"]
+    first, second = (write_events(f, tmp_path / f"{f.columns[0]}.csv.gz") for f in (events.frame, shuffled))
+    assert first.read_bytes() == second.read_bytes()
+    header = gzip.decompress(second.read_bytes()).split(b"\n")[0].decode()
+    assert header.split(",") == ["EventId", *FEATURES, "Weight", "Label", "KaggleSet", "KaggleWeight"]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a", ".csv", "a.csv.zip"])
@@ -67,10 +65,7 @@ def test_unknown_endings_are_refused(events: Events, name: str, tmp_path: Path) 
     with pytest.raises(DataError, match=r"must end in one of \.csv"):
         write_events(events.frame, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_longer_ending_wins() -> None:
-    assert output_format(Path("A.CSV.GZ")) == ".csv.gz"
+    assert output_format(Path("A.CSV.GZ")) == ".csv.gz"  # the longer ending wins
 
 
 def test_a_folder_that_does_not_exist_is_one_line(events: Events, tmp_path: Path) -> None:
@@ -79,42 +74,42 @@ def test_a_folder_that_does_not_exist_is_one_line(events: Events, tmp_path: Path
             write_events(events.frame, tmp_path / "no" / f"a{ending}")
 
 
+def test_without_uproot_the_extra_is_named(events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uproot", None)
+    with pytest.raises(MissingExtraError, match=r"higgsbench\[root\]"):
+        write_events(events.frame, tmp_path / "a.root")
+    (tmp_path / "b.root").write_bytes(b"root\x00\x00\xf2\xfe and more")  # the format and its version
+    with pytest.raises(MissingExtraError, match=r"higgsbench\[root\]"):
+        load_events(tmp_path / "b.root")
+
+
 class TestRoot:
-    def test_without_uproot_the_extra_is_named(
-        self, events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setitem(sys.modules, "uproot", None)
-        with pytest.raises(MissingExtraError, match=r"higgsbench\[root\]"):
-            write_events(events.frame, tmp_path / "a.root")
-        (tmp_path / "b.root").write_bytes(b"root\x00\x00\xf2\xfe and more")  # the format and its version
-        with pytest.raises(MissingExtraError, match=r"higgsbench\[root\]"):
-            load_events(tmp_path / "b.root")
+    uproot: Any
+
+    @pytest.fixture(autouse=True)
+    def needs_uproot(self) -> None:
+        self.uproot = pytest.importorskip("uproot")
 
     def test_labels_may_be_single_characters(self, events: Events, tmp_path: Path) -> None:
-        uproot = pytest.importorskip("uproot")
         frame = events.frame.drop("KaggleSet", "KaggleWeight").fill_null(-999.0)
         branches = {name: frame[name].to_numpy() for name in frame.columns if name != "Label"}
         branches["Label"] = np.array([ord(label) for label in frame["Label"]], dtype=np.int8)
-        with uproot.recreate(tmp_path / "a.root") as file:
+        with self.uproot.recreate(tmp_path / "a.root") as file:
             file.mktree("tree", {name: values.dtype for name, values in branches.items()}).extend(branches)
         again = load_events(tmp_path / "a.root", cache=False)
         assert again.digest == content_digest(events.frame.drop("KaggleSet", "KaggleWeight"))
 
-    def test_which_tree(self, events: Events, tmp_path: Path) -> None:
-        uproot = pytest.importorskip("uproot")
-        with uproot.recreate(tmp_path / "two.root") as file:
-            for name in ("one", "two"):
-                file.mktree(name, {"x": np.dtype(float)}).extend({"x": np.zeros(3)})
-        with pytest.raises(DataError, match=r"the tree of events is ambiguous.*one.*two"):
-            load_events(tmp_path / "two.root")
-        with uproot.recreate(tmp_path / "one.root") as file:
-            file.mktree("one", {"x": np.dtype(float)}).extend({"x": np.zeros(3)})
-        with pytest.raises(DataError, match=r"one\.root: unknown column 'x'"):
-            load_events(tmp_path / "one.root")
+    def test_which_tree(self, tmp_path: Path) -> None:
+        refusals = {("one",): "unknown column 'x'", ("one", "two"): r"the tree of events is ambiguous.*one.*two"}
+        for names, message in refusals.items():
+            with self.uproot.recreate(tmp_path / "a.root") as file:
+                for name in names:
+                    file.mktree(name, {"x": np.dtype(float)}).extend({"x": np.zeros(3)})
+            with pytest.raises(DataError, match=message):
+                load_events(tmp_path / "a.root")
 
     @pytest.mark.parametrize("keep", [10, 3000])
     def test_damaged_files_are_one_line(self, events: Events, keep: int, tmp_path: Path) -> None:
-        pytest.importorskip("uproot")
         whole = write_events(events.frame, tmp_path / "a.root").read_bytes()
         file = tmp_path / "b.root"
         file.write_bytes(whole[:keep])
@@ -123,9 +118,7 @@ class TestRoot:
         assert "\n" not in str(caught.value)
 
     def test_a_path_with_a_colon(self, events: Events, tmp_path: Path) -> None:
-        pytest.importorskip("uproot")
-        file = write_events(events.frame, tmp_path / "a:b.root")
-        assert len(load_events(file, cache=False)) == 4000
+        assert len(load_events(write_events(events.frame, tmp_path / "a:b.root"), cache=False)) == 4000
 
 
 class TestInfo:
@@ -201,8 +194,11 @@ def test_weight_of_the_subset_counts_within_one_subset() -> None:
     np.testing.assert_array_equal(only.weight, [7.0, 8.0, 9.0])
 
 
-def test_take_is_data_of_its_own() -> None:
+def test_parts_are_data_of_their_own() -> None:
     events = Events(FRAME, SCHEMA, "here")
+    np.testing.assert_array_equal(events.in_subsets(["v"]), [False, False, True])
+    with pytest.raises(DataError, match="here: no column set, so no subsets"):
+        Events(FRAME.drop("set"), SCHEMA, "here").in_subsets(["t"])
     part = events.take(np.array([True, False, True]))
     assert (len(part), part.source) == (2, "here")
     assert part.digest == events.take(np.array([0, 2])).digest != events.digest
@@ -217,10 +213,3 @@ def test_simulated_events_are_known_by_their_numbers() -> None:
 def test_totals_are_the_challenge_s_or_the_data_s_own() -> None:
     assert Events(FRAME, SCHEMA, "here").totals() == (1.0, 5.0)
     assert Events(FRAME, ATLAS_HIGGS, "here").totals() == (N_S, N_B)
-
-
-def test_subsets_need_their_column() -> None:
-    events = Events(FRAME, SCHEMA, "here")
-    np.testing.assert_array_equal(events.in_subsets(["v"]), [False, False, True])
-    with pytest.raises(DataError, match="here: no column set, so no subsets"):
-        Events(FRAME.drop("set"), SCHEMA, "here").in_subsets(["t"])
