@@ -29,8 +29,8 @@ Shift: TypeAlias = tuple[str, Path, Path]
 """A shift as files: its name, the file of the upward and that of the downward shift."""
 
 _SIZES = tuple(item.name for item in fields(Shifts))
-_SCORES = TableSchema("scores", features=("score",), label="", event_id="EventId", subset_weight="weight",
-                      negative_weights=True, ignore_unknown=True)  # fmt: skip
+_SCORES = TableSchema("of `higgsbench predict`", features=("score",), label="", event_id="EventId",
+                      subset_weight="weight", negative_weights=True, ignore_unknown=True)  # fmt: skip
 """Layout of scores as `higgsbench predict` writes them, and of weights where a shift changes them."""
 
 

@@ -216,7 +216,7 @@ def test_shifts_from_files(shifted: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda frame: frame.drop("score"), "missing column score"),
+        (lambda frame: frame.drop("score"), "missing column score; the layout of `higgsbench predict` needs"),
         (lambda frame: pl.concat([frame, frame[:1]]), "EventId"),
         (lambda frame: frame.with_columns(pl.col("EventId") + 1_000_000), "not among the expected ones"),
         (lambda frame: frame.with_columns(score=pl.lit(float("nan"))), "column score: found nan"),
