@@ -1,4 +1,4 @@
-"""Floor 1: reading, checking, caching events as Polars frames."""
+"""Layer 1: reading, checking and caching events as Polars frames."""
 
 from higgsbench.events.read import EventStream, load_events
 from higgsbench.events.table import Events, content_digest

@@ -63,7 +63,7 @@ def file_identity(file: Path, schema: TableSchema, columns: Sequence[str] | None
 def remembered_identity(file: Path, folder: Path) -> str:
     """Return `content_identity` of a file, without reading it if it has not changed since the last time.
 
-    A file is taken as untouched if its name, number, size and times of change are the same to the nanosecond: the
+    A file counts as unchanged if its name, number, size and times of change are the same to the nanosecond: the
     system sets the time of the last change of any kind, which no program can set back. If `folder`, where identities
     are stored, cannot be written, files are read again each time.
     """

@@ -97,7 +97,7 @@ class Formula:
 
     inputs: tuple[str, ...]  # names of the primary columns, in the order `function` takes them
     function: Callable[..., FloatArray]  # takes one array of shape (n,) per input, returns one of shape (n,)
-    floor: float = 0.0  # least tolerance of a comparison with a file, in the unit of the quantity
+    floor: float = 0.0  # minimum tolerance of a comparison with a file, in the unit of the quantity
     # tolerance that replaces the computed bound, where a number measured on the file is known
     fixed: float | None = None
 
@@ -148,9 +148,9 @@ def columns_of(frame: pl.DataFrame, names: Iterable[str] = PRIMARY) -> dict[str,
 
 
 def derive(primary: Mapping[str, FloatArray], names: Iterable[str] = ANALYTIC) -> dict[str, FloatArray]:
-    """Compute derived quantities out of `ANALYTIC` from the primary columns.
+    """Compute the derived quantities in `ANALYTIC` from the primary columns.
 
-    DER_mass_jet_jet is that of massless jets and so a lower limit of the file's.
+    DER_mass_jet_jet is that of massless jets and so a lower limit on the file's.
     """
     return {name: FORMULAS[name].function(*(primary[i] for i in FORMULAS[name].inputs)) for name in names}
 
@@ -160,7 +160,7 @@ def rounding_bounds(
     names: Iterable[str] = ANALYTIC,
     slack: Mapping[str, FloatArray | float] = MappingProxyType({}),
 ) -> dict[str, FloatArray]:
-    """How far, per event, a file's derived value may lie from the one recomputed out of its rounded primaries.
+    """How far, per event, a file's derived value may lie from the one recomputed from its rounded primaries.
 
     The bound is half a step for the rounding of the value itself plus the largest change of the value when every input
     moves by up to half a step, to second order: for each input the change is split into an odd and an even part, the

@@ -1,4 +1,4 @@
-"""Bring the challenge's file from CERN Open Data (or a mirror, or a manual download) into the cache, checked.
+"""Fetch the challenge's file from CERN Open Data (or a mirror, or a manual download) into the cache and check it.
 
 A file gets its final name only after its content has been verified; a record beside it says what was verified.
 """
@@ -56,7 +56,7 @@ class Fetched:
     sha256: str  # digest of its bytes
     size: int  # bytes
     rows: int  # number of events
-    fresh: bool  # whether this call brought it (False: it was there already)
+    fresh: bool  # whether this call fetched it (False: it was there already)
 
 
 def _target() -> Path:
@@ -94,13 +94,13 @@ def fetch_opendata(
     progress: Any = False,
     expected: Expectation = OPENDATA,
 ) -> Fetched:
-    """Bring the file into the cache, unless it is there, and verify it.
+    """Put the file into the cache, unless it is there, and verify it.
 
     Args:
         source: another address, or a file already downloaded; None takes CERN Open Data. A source that is given
             replaces what the cache holds.
         output: also copy the verified file here.
-        force: bring the file even if the cache holds it.
+        force: get the file even if the cache holds it.
         timeout: give up an attempt after this many seconds without an answer or a byte.
         attempts: maximum number of attempts for errors that may be temporary, with pauses of 1 s, 2 s, ...
         progress: progress bar in pooch's sense (`total`, `update`, `reset`, `close`), or False.
@@ -144,7 +144,7 @@ def _copy(file: Path, target: Path) -> None:
 
 
 def download(url: str, place: Path, *, timeout: float, attempts: int = 1, progress: Any = False) -> None:
-    """Download an address to a path that does not exist yet, nor after a failure; arguments as for `fetch_opendata`."""
+    """Download from an address to a new path, which is absent after a failure; arguments as for `fetch_opendata`."""
     import pooch
     import requests
 

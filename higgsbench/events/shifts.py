@@ -1,4 +1,4 @@
-"""Systematic shifts: what the events would look like if the detector or the theory were a little different.
+"""Systematic shifts: how the events would look if the detector or the theory were slightly different.
 
 In the style of the FAIR Universe HiggsML uncertainty challenge (W. Bhimji et al., arXiv:2410.02867): energy scales of
 taus and jets, soft missing energy, and normalisations. Primary quantities move together and the derived ones follow. A

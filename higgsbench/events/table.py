@@ -67,7 +67,7 @@ class Events:
 
     @property
     def simulated(self) -> bool:
-        """Whether the toy simulation made any of the events; such results never rank beside real data.
+        """Whether the toy simulation made any of the events; such results are never ranked together with real data.
 
         The toy numbers its events from `SIMULATED_FROM` on, which survives every conversion between formats.
         """

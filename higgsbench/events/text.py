@@ -94,8 +94,8 @@ def _column_names(line: str, source: str, schema: TableSchema) -> tuple[str, ...
     if spaced and not other_kind:
         more = f" and {len(spaced) - 1} more" if len(spaced) > 1 else ""
         raise DataError(
-            f"{source}: line 1: there are blanks around the column name {spaced[0][:60]!r}{more}; write names and "
-            "values without blanks beside the commas"
+            f"{source}: line 1: there are spaces around the column name {spaced[0][:60]!r}{more}; write names and "
+            "values without spaces beside the commas"
         )
     return tuple(name.strip() for name in names)
 

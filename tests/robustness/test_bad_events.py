@@ -57,7 +57,7 @@ CASES: dict[str, tuple[Make, str]] = {
     "open quote": (cell(3, "Label", '"s'), r"bad.csv: row 3 \(line 4\): a quote is opened and never closed"),
     "blanks in the header": (
         lambda t: t.replace(",", ", ", 3).encode(),
-        r"bad.csv: line 1: there are blanks around the column name 'DER_mass_MMC' and 2 more; write names and .*",
+        r"bad.csv: line 1: there are spaces around the column name 'DER_mass_MMC' and 2 more; write names and .*",
     ),
     "gzip and junk": (
         lambda t: gzip.compress(t.encode()) + b"junkjunk",

@@ -48,7 +48,7 @@ def test_options_of_the_simulation(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("{source: simulated, higgs_mass: 300}", "higgs_mass must lie in"),
+        ("{source: simulated, higgs_mass: 300}", "higgs_mass must be in"),
         ("{source: simulated, mix: {WW: 2.0}}", "unknown processes"),
         ("{source: simulated, path: a.csv}", "`path` belongs to `source: file`"),
         ("{source: file, events: 10}", "`events` belongs to `source: simulated`"),

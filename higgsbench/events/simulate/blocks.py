@@ -1,4 +1,4 @@
-"""From settings to events: blocks of simulated events as frames in the official layout, or streamed into a file."""
+"""Turn settings into events: blocks of simulated events as frames in the official layout, or streamed into a file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _SPREAD_CUT = 2.5  # standard deviations at which the logarithm of a W weight is
 
 @dataclass(frozen=True, slots=True)
 class BlockPlan:
-    """What is decided of n events before any is made, so that all can be weighed; arrays of shape (n,)."""
+    """What is decided about n events before any is generated, so that all get weights; arrays of shape (n,)."""
 
     process: NDArray[np.int64]  # position in `PROCESSES`
     jet_num: NDArray[np.int64]  # number of jets, 0 to 3
@@ -102,7 +102,7 @@ def plan_block(settings: SimulationSettings, block: int) -> BlockPlan:
 
 
 def normalisation(settings: SimulationSettings) -> Normalisation:
-    """Weigh all events by replaying their plan; return the factors that bring the sums to N_s and N_b."""
+    """Weight all events by replaying their plan; return the factors that bring the sums to N_s and N_b."""
     n_sets = len(settings.set_proportions)
     classes, sums = np.zeros(2), np.zeros((2, n_sets))
     for block in range(-(-settings.events // BLOCK)):  # the last one may be used in part

@@ -206,17 +206,17 @@ class SimulationSettings:
             (self.seed >= 0, f"seed must be at least 0, not {self.seed}"),
             (
                 0.0 < self.signal_fraction < 1.0,
-                f"signal_fraction must lie between 0 and 1, not be {self.signal_fraction}",
+                f"signal_fraction must be between 0 and 1, not {self.signal_fraction}",
             ),
             (
                 _HIGGS_MASSES[0] <= self.higgs_mass <= _HIGGS_MASSES[1],
-                f"higgs_mass must lie in {_HIGGS_MASSES} GeV, not be {self.higgs_mass}",
+                f"higgs_mass must be in {_HIGGS_MASSES} GeV, not {self.higgs_mass}",
             ),
             (0.0 < self.luminosity < math.inf, f"luminosity must be a positive number, not {self.luminosity}"),
-            (not unknown, f"mix names unknown processes {unknown}; known are {list(PROCESSES)}"),
+            (not unknown, f"mix names unknown processes {unknown}; choose from {list(PROCESSES)}"),
             (not wrong, f"mix must hold numbers of at least 0, not {wrong}"),
             *((label in present, f"mix leaves no {what} process") for label, what in classes),
-            (not sets, f"set_proportions names unknown sets {sets}; known are {list(_SET_NAMES)}"),
+            (not sets, f"set_proportions names unknown sets {sets}; choose from {list(_SET_NAMES)}"),
             (all(0.0 <= share < math.inf for share in shares) and sum(shares) > 0.0, share_rule),
         )
         for holds, message in rules:

@@ -1,4 +1,4 @@
-"""Does an event file of the challenge's layout obey every rule that the real events obey?
+"""Check whether an event file in the challenge's layout obeys every rule that the real events obey.
 
 `validate_file` and `validate_events` run the rules of `RULES` over blocks of rows and report, per rule, how many rows
 were checked, how many broke it and which ones came first. To add a rule, add one record to `RULES`.

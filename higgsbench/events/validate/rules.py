@@ -207,7 +207,7 @@ def _derived_rule(name: str) -> Rule:
 
 
 _RATIO_TOLERANCE = 2.5e-7  # 12 digits of the file give 1e-11; 1e-7 where it was in single precision before
-_COMMON = 0.005  # the rarest of the official file's four values has a share of 0.08
+_COMMON = 0.005  # the rarest of the four values in the official file has a share of 0.08
 _BULK = 0.99
 _ENOUGH = 1000
 

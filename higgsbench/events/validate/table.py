@@ -1,4 +1,4 @@
-"""What a validation rule is, and the view of the events that rules look at, with the precision of their columns."""
+"""The validation rule, and the view of the events that rules check, with the precision of their columns."""
 
 from __future__ import annotations
 
