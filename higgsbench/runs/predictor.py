@@ -232,15 +232,13 @@ class FittedRun:
     def _chosen(self, name: str | None) -> RowEntry:
         """Return the row asked for, or the only row."""
         rows = self.content.rows
-        if name is None and len(rows) == 1:
-            return rows[0]
+        found = [row for row in rows if row.name == name] or [row for row in rows if name in (None, row.label)]
+        if len(found) == 1:
+            return found[0]
         have = ", ".join([*(["stack"] if self.blend is not None else []), *(row.name for row in rows)])
         if name in (None, "stack"):
             raise ConfigError(f"{self.run.folder}: the run has no stack; choose a row with --model: {have}")
-        found = [row for row in rows if row.name == name] or [row for row in rows if row.label == name]
-        if len(found) != 1:
-            raise ConfigError(f"--model {name}: {'several rows' if found else 'no row'} of that name; use {have}")
-        return found[0]
+        raise ConfigError(f"--model {name}: {'several rows' if found else 'no row'} of that name; use {have}")
 
     def _entry(self, name: str) -> RowEntry:
         entry = next((row for row in self.content.rows if row.name == name), None)

@@ -113,11 +113,16 @@ def check_trainable(
     Raises:
         ConfigError: naming the file, the line and the parameter.
     """
+    judged: list[tuple[Any, ...]] = []
     for index, entry in enumerate(loaded.config.models):
         rows = [i for i, row in enumerate(plan.rows) if row.label == entry.row_label]
         if all(unit.key in known for i in rows for unit in plan.units_of(i)):
             continue
         row = plan.rows[rows[0]]
+        case = (entry.model, row.params, len(row.features.columns))
+        if case in judged:
+            continue
+        judged.append(case)
         try:
             probe_parameters(row.spec, row.params, entry.params, row.features.columns, len(plan.dataset.train))
         except RefusedParameterError as error:
@@ -271,7 +276,9 @@ class _Run:
         def started(unit: Unit) -> None:
             self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
 
-        results = execute(source, workspace, self.engine, started, self.listener.note)
+        jobs = self.engine.jobs and min(self.engine.jobs, len(pending))  # one unit needs no process of its own
+        engine = dataclasses.replace(self.engine, jobs=jobs)
+        results = execute(source, workspace, engine, started, self.listener.note)
         # Closed before the workspace is removed, so that no worker is left behind reading it.
         with contextlib.closing(results):
             for result in results:

@@ -19,7 +19,7 @@ from higgsbench.api import predict, submission
 from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreError
 from higgsbench.events import load_events
 from higgsbench.events.formats import write_events
-from higgsbench.files import file_digest, write_sealed
+from higgsbench.files import file_digest, write_json, write_sealed
 from higgsbench.runs import predict as predict_module
 from higgsbench.runs import unit as blocks
 
@@ -92,6 +92,17 @@ class TestSameNumbers:
         file = write_events(changed, tmp_path / f"test.{ending}")
         assert predict(run, file, model="lightgbm", jobs=1).equals(whole)
         assert submission(run, file, model="lightgbm", jobs=1)["EventId"].equals(whole["EventId"])
+
+    def test_the_stack_is_read_from_its_own_file_and_only_when_needed(self, copied: Path, toys: Path) -> None:
+        whole, rows = predict(copied, toys, jobs=1), json.loads((copied / "rows.json").read_text())
+        content = json.loads((copied / "predictor.json").read_text())
+        write_json(copied / "predictor.json", {**content, "stack": {"method": "mean"}})  # as earlier versions wrote it
+        del rows["seal"]
+        rows["checksums"]["predictor.json"] = file_digest(copied / "predictor.json")
+        write_sealed(copied / "rows.json", rows)
+        assert predict(copied, toys, jobs=1).equals(whole)
+        (copied / "stack.json").unlink()
+        assert predict(copied, toys, model="lightgbm", jobs=1).height == whole.height
 
     def test_selected_is_at_or_above_the_frozen_cut(self, run: Path, toys: Path) -> None:
         rows = {row["name"]: row for row in json.loads((run / "rows.json").read_text())["rows"]}

@@ -286,10 +286,13 @@ class TestFailures:
 
 
 class TestStoredFiles:
-    def test_a_unit_without_its_marker_does_not_count(self, copied: Path, config: Config, tmp_path: Path) -> None:
+    def test_a_unit_without_its_marker_does_not_count(
+        self, copied: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         min((copied / "units").glob("*.json")).unlink()
         (copied / "rows.json").unlink()
-        again = higgsbench.run(config(), output=tmp_path, jobs=1)
+        monkeypatch.setattr("higgsbench.runs.engines.local.Slot.run", None)  # a single unit starts no process
+        again = higgsbench.run(config(), output=tmp_path, jobs=2)
         assert (again.trained, again.reused) == (1, 11)
 
     def test_unwritable_output(self, config: Config, tmp_path: Path) -> None:

@@ -199,11 +199,11 @@ class _Connection:
         self.plugin = ""
         self.client: Any = None
         self.directly = True
-        # Dask's own log stays off the terminal: the run says what matters.
-        log = logging.getLogger("distributed")
         self.ending = contextlib.ExitStack()
-        self.ending.callback(setattr, log, "handlers", log.handlers)
-        log.handlers = [logging.NullHandler()]
+        # All loggers of Dask and Tornado share this handler. They stay off the terminal: the run says what matters.
+        for handler in logging.getLogger("distributed").handlers:
+            self.ending.callback(handler.setLevel, handler.level)
+            handler.setLevel(logging.CRITICAL + 1)
         cluster: Any = None
         try:
             if settings.cluster is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import signal
 import socket
 import threading
@@ -18,7 +19,7 @@ import pytest
 
 import higgsbench
 from benchmarks.reliability.kills import Cluster
-from higgsbench.runs.engines.base import EngineError
+from higgsbench.runs.engines.base import EngineError, EngineSettings
 from higgsbench.runs.unit import Workspace
 from tests.runs.conftest import Notes
 
@@ -145,6 +146,14 @@ def test_a_lost_scheduler_is_one_line_and_a_further_call_goes_on(
     assert again.reused > 0
     assert again.trained == 12 - again.reused
     assert same_scores(again, config(), tmp_path / "serial")
+
+
+def test_no_log_of_dask_reaches_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = logging.StreamHandler()  # Dask shares one among its loggers and those of Tornado
+    monkeypatch.setattr(logging.getLogger("distributed"), "handlers", [handler])
+    with contextlib.closing(dask._Connection(EngineSettings(engine="dask"), print)):
+        assert handler.level > logging.CRITICAL
+    assert handler.level == logging.NOTSET
 
 
 def test_other_versions_are_refused(
