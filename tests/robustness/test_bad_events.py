@@ -48,10 +48,7 @@ CASES: dict[str, tuple[Make, str]] = {
         lambda t: t.encode() + bytes(1 << 21),
         r"bad.csv: it ends with NUL bytes: the file was cut off while it was written",
     ),
-    "NUL label": (
-        cell(3, "Label", "\x00"),
-        AT3 + r"Label: found '.x00', expected 's' or 'b'; describe .*",
-    ),
+    "NUL label": (cell(3, "Label", "\x00"), AT3 + r"Label: found '.x00', expected 's' or 'b'; describe .*"),
     "steering column": (header("DER_mass_vis", "\x1b[2J"), r"bad.csv: unknown column '.x1b\[2J'; the layout is .*"),
     "endless cell": (cell(3, "PRI_met", "9x" * 5000), AT3 + f"PRI_met: '{'9x' * 20}' is not a number"),
     "open quote": (cell(3, "Label", '"s'), r"bad.csv: row 3 \(line 4\): a quote is opened and never closed"),
@@ -59,10 +56,7 @@ CASES: dict[str, tuple[Make, str]] = {
         lambda t: t.replace(",", ", ", 3).encode(),
         r"bad.csv: line 1: there are spaces around the column name 'DER_mass_MMC' and 2 more; write names and .*",
     ),
-    "gzip and junk": (
-        lambda t: gzip.compress(t.encode()) + b"junkjunk",
-        r"bad.csv: damaged or incomplete file: .*",
-    ),
+    "gzip and junk": (lambda t: gzip.compress(t.encode()) + b"junkjunk", r"bad.csv: damaged or incomplete file: .*"),
     "an open quote in a last line": (
         lambda t: t.encode() + b'"',
         r"bad.csv: row 141 \(line 142\): a quote is opened and never closed; .*",

@@ -121,8 +121,7 @@ PREDICT: dict[str, tuple[Spoil, str]] = {
     "units by path": (forged("predictor.json", at("rows", 0, "units", value=["../../../etc/passwd"])), DAMAGED),
     "features that read files": (
         forged(
-            "predictor.json",
-            at("rows", 0, "features", "add", value=[{"name": "x", "expr": "read_csv('/etc/passwd')"}]),
+            "predictor.json", at("rows", 0, "features", "add", value=[{"name": "x", "expr": "read_csv('/etc/passwd')"}])
         ),
         r".*x.*",
     ),

@@ -102,19 +102,10 @@ OTHERS: dict[str, tuple[tuple[str, ...], str]] = {
     "absent": (("none.csv", "truth.csv"), r"none.csv: no such file"),
     "a folder": (("run", "truth.csv"), r"run: a folder, not a submission"),
     "a device": (("/dev/null", "truth.csv"), r"/dev/null: a device or pipe, not a submission"),
-    "truth without labels": (
-        ("submission.csv", "test.csv"),
-        r"test.csv: no column Label: without the truth .*",
-    ),
+    "truth without labels": (("submission.csv", "test.csv"), r"test.csv: no column Label: without the truth .*"),
     "truth of other events": (("submission.csv", "train.csv"), r"submission.csv: line 2, column EventId: .*"),
-    "unknown sets": (
-        ("submission.csv", "truth.csv", "--subset", "x"),
-        r"--subset: no set named 'x'; sets are .*",
-    ),
-    "a negative total": (
-        ("submission.csv", "truth.csv", "--n-s", "-1"),
-        r"n_s must be a positive number, got -1.0",
-    ),
+    "unknown sets": (("submission.csv", "truth.csv", "--subset", "x"), r"--subset: no set named 'x'; sets are .*"),
+    "a negative total": (("submission.csv", "truth.csv", "--n-s", "-1"), r"n_s must be a positive number, got -1.0"),
     "a total that is not a number": (
         ("submission.csv", "truth.csv", "--n-b", "nan"),
         r"n_b must be a positive number, got nan",

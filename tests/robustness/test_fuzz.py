@@ -27,10 +27,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_spoiled_input_is_read_or_refused(target: str, inputs: Inputs) -> None:
     @settings(
-        max_examples=CASES.get(target, 60),
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
+        max_examples=CASES.get(target, 60), database=None, derandomize=True, suppress_health_check=list(HealthCheck)
     )
     @given(st.randoms(use_true_random=False))
     def check(rng: Random) -> None:

@@ -151,9 +151,16 @@ def test_a_lost_scheduler_is_one_line_and_a_further_call_goes_on(
 def test_no_log_of_dask_reaches_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     handler = logging.StreamHandler()  # Dask shares one among its loggers and those of Tornado
     monkeypatch.setattr(logging.getLogger("distributed"), "handlers", [handler])
-    with contextlib.closing(dask._Connection(EngineSettings(engine="dask"), print)):
-        assert handler.level > logging.CRITICAL
-    assert handler.level == logging.NOTSET
+    levels = []
+
+    def connect(*_: object) -> None:
+        levels.append(handler.level)
+        raise EngineError("no scheduler")
+
+    monkeypatch.setattr(dask, "_connected", connect)
+    with pytest.raises(EngineError, match="no scheduler"):
+        dask.count_workers(EngineSettings(scheduler="tcp://127.0.0.1:1"), print)
+    assert (levels, handler.level) == ([logging.CRITICAL + 1], logging.NOTSET)
 
 
 def test_other_versions_are_refused(
