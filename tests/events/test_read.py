@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import polars as pl
 import pytest
 
 from higgsbench.errors import DataError
-from higgsbench.events import Events, load_events
+from higgsbench.events import Events, EventStream, load_events
 from higgsbench.schema import FEATURES, STRUCTURALLY_MISSING, TableSchema
 
 Row = dict[str, str]
@@ -182,8 +183,11 @@ def test_refused(write: Write, content: str | bytes, message: str, zipped: bool)
 def test_the_first_broken_row_is_named(write: Write) -> None:
     rows = table()
     rows[4]["DER_mass_MMC"], rows[1]["PRI_met"] = "x", "y"
-    with pytest.raises(DataError, match=r"row 2 \(line 3\), column PRI_met: 'y'"):
-        load(write(text(rows)))
+    threads = threading.active_count()
+    for block_bytes in (1 << 22, 300):  # both in one block, and in two of which the second is parsed ahead
+        with pytest.raises(DataError, match=r"row 2 \(line 3\), column PRI_met: 'y'"):
+            EventStream(write(text(rows)), block_bytes=block_bytes).table()
+        assert threading.active_count() == threads
 
 
 @pytest.mark.parametrize("name", ["EventId", "Label", "KaggleSet"])
