@@ -241,7 +241,7 @@ def _features(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:
     if found.labelled:
         headings += ["AUC ± s.e.", "binning", "missing lowest"]
         caption += ", strongest first. AUC of present values; below 0.5: signal is smaller; binning: its largest error"
-        caption += " from bins; last: AUC with a missing value below every other, as -999 in a raw file"
+        caption += " from bins; missing lowest: AUC with a missing value below every other, as -999 in a raw file"
     rows = []
     for f in found.ranked():
         means = {c.label: c.mean for c in f.classes}
