@@ -104,7 +104,7 @@ class Comparison:
         return render(self, "markdown")
 
     def pair(self, a: str, b: str) -> PairResult:
-        """Return the pair of two models in the stored order."""
+        """Return the pair of two models in the stored order; a `ConfigError` if there is none."""
         for pair in self.pairs:
             if {pair.a, pair.b} == {a, b}:
                 return pair
@@ -118,6 +118,9 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
         contenders: at least two of different names, as `load_contenders` returns them.
         notes: lines to carry along.
         replicas: bootstrap replicas for the errors of the AMS, at least two.
+
+    Raises:
+        ConfigError: with fewer than two models or replicas, or a name twice.
     """
     if len(contenders) < 2:
         raise ConfigError(f"a comparison needs two models; there is {contenders[0].name if contenders else 'none'}")
@@ -168,7 +171,7 @@ def rank_pictures(models: Sequence[RowMetrics]) -> dict[str, RankPicture]:
 
 
 def check_target(target: Path) -> None:
-    """Check a file name before any work is done."""
+    """Check a file name before any work is done; a `ConfigError` if it does not end in .parquet or .csv."""
     if target.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"--events {target}: the name must end in .parquet or .csv")
 
@@ -176,7 +179,7 @@ def check_target(target: Path) -> None:
 def write_selections(target: Path, shared: Contender, comparison: Comparison) -> None:
     """Write EventId, truth, evaluation weight and one boolean per model (its honest selection, first repeat).
 
-    The file is Parquet or CSV; `shared` is any of the compared models.
+    The file is Parquet or CSV; `shared` is any of the compared models. A `StoreError` if it cannot be written.
     """
     columns: dict[str, Any] = {"EventId": shared.event_id, "signal": shared.truth.y, "weight": shared.truth.weight}
     columns |= {f"selected:{model.name}": model.selected[0] for model in comparison.models}

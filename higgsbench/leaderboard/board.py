@@ -225,7 +225,15 @@ def _paired_error(own: Replicas | None, reference: Replicas | None, key: str) ->
 
 
 def read_diversity(run: str | Path | StoredRun | RunResult, results: str | Path = "results") -> Diversity:
-    """Measure what each member contributes to the stack of a stored run; nothing is trained except the blends."""
+    """Measure what each member contributes to the stack of a stored run; nothing is trained except the blends.
+
+    Args:
+        run: the run, see `find_run`.
+        results: folder that holds runs.
+
+    Raises:
+        StoreError: if the run is unfinished, has no stack, or its files are damaged.
+    """
     found = find_run(run, results)
     stack = found.stack
     if stack is None:

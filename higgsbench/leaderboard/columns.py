@@ -128,7 +128,7 @@ COLUMNS: tuple[Column, ...] = (
 
 
 def check_sort(name: str) -> None:
-    """Refuse to rank by a key that is not a number, before anything is read."""
+    """Refuse, by a `ConfigError`, to rank by a key that is not a number, before anything is read."""
     known = [key for column in COLUMNS if column.sortable and not column.text for key in column.keys]
     known = [key for key in known if key != "cut_rule"] + ["n_features"]
     if name not in known:
@@ -137,7 +137,7 @@ def check_sort(name: str) -> None:
 
 
 def choose_columns(names: Sequence[str] | None, rows: Sequence[dict[str, Any]]) -> list[Column]:
-    """Return the columns of these names; without names, all that some row has a value for."""
+    """Return the columns of these names (`ConfigError` for others); by default, all that some row has a value for."""
     if names is None:
         return [c for c in COLUMNS if not c.optional or any(r.get(c.keys[0]) is not None for r in rows)]
     known = {c.name: c for c in COLUMNS}

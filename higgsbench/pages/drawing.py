@@ -142,7 +142,11 @@ def axis_label(name: str, unit: str | None) -> str:
 
 
 class Pictures:
-    """Turns figures into parts of a page; with a folder, also keeps each as PNG and PDF."""
+    """Turns figures into parts of a page; with a folder, also keeps each as PNG and PDF.
+
+    Args:
+        folder: folder of the files, made here (`DataError` if it cannot be), or None.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
@@ -156,7 +160,14 @@ class Pictures:
     def add(self, name: str, figure: Figure, alt: str, caption: str = "") -> Picture:
         """Return a figure as a part of a page.
 
-        `name`, any text, becomes the name of its files; `alt` says what it shows, with the essential numbers.
+        Args:
+            name: any text, which becomes the name of its files without suffix.
+            figure: the figure.
+            alt: what it shows, with the essential numbers.
+            caption: text below it.
+
+        Raises:
+            DataError: if a file cannot be written.
         """
         if self.folder is not None:
             stem = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:80] or "figure"
@@ -177,7 +188,12 @@ class Pictures:
 
 
 def check_page(target: Path) -> None:
-    """Check early whether a page can be made and written: the libraries, and the target's folder."""
+    """Check early whether a page can be made and written.
+
+    Raises:
+        MissingExtraError: if the drawing libraries are not installed.
+        DataError: if the target is a folder, or its folder does not exist.
+    """
     _check_libraries()
     if target.is_dir():
         raise DataError(f"{target}: is a folder; give the name of a file in it")
@@ -186,7 +202,7 @@ def check_page(target: Path) -> None:
 
 
 def write_page(target: Path, content: str) -> None:
-    """Write a page atomically."""
+    """Write a page atomically; a `DataError` if the file cannot be written."""
     try:
         write_text(target, content)
     except OSError as error:

@@ -73,7 +73,7 @@ class Context:
 
     @cached_property
     def table(self) -> Table:
-        """The ranked rows; failed ones come last."""
+        """The ranked rows, failed ones last; a `StoreError` if none has numbers."""
         try:
             board = Leaderboard.read(self.run.folder)
             self.notes.extend(board.notes)

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def render_report(context: Context) -> str:
-    """Return the page of a run as HTML."""
+    """Return the page of a run as HTML.
+
+    Raises:
+        StoreError: if the run is damaged, none of its rows has scores, or there are no events to shift.
+        DataError: if events cannot be shifted.
+    """
     with style():
         sections = [
             Section("leaderboard", "Leaderboard", leaderboard(context)),
