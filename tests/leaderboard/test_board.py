@@ -40,8 +40,7 @@ def record(name: str, ams: float, **more: Any) -> dict[str, Any]:
         "digest": f"{name}-fits", "ams_cv": ams, "ams_cv_se": 0.1, "s": 200.0, "b": 3000.0, "fraction": 0.15,
         "ams_oof_max": ams + 0.1, "ams_oof_max_se": 0.2, "auc": 0.9 + ams / 100, "auc_se": 0.002,
         "log_loss": 0.012 - ams / 1e3, "log_loss_se": 1e-4, "cut_rule": "smooth", "threshold": 0.5,
-        "fit_seconds": 12.34, "predict_us": 3.2,
-        "peak_mb": 256.0, "seed": 42, "error": "",
+        "fit_seconds": 12.34, "predict_us": 3.2, "peak_mb": 256.0, "seed": 42, "error": "",
     }  # fmt: skip
     return {**row, **more}
 
@@ -56,8 +55,7 @@ def make(tmp_path: Path) -> Make:
     def run(name: str, rows: list[dict[str, Any]], noise: float = 0.01, source: str = "x.csv", **shared: Any) -> Path:
         folder = tmp_path / "results" / name
         (folder / "units").mkdir(parents=True)
-        rng = np.random.default_rng(1)
-        common = rng.normal(size=REPLICAS)
+        common = np.random.default_rng(1).normal(size=REPLICAS)
         columns = {}
         for row in rows:
             for metric in ("ams_cv", "auc"):
@@ -130,8 +128,7 @@ def test_a_long_table_looks_like_a_short_one(make: Make, terminal: bool, monkeyp
     shown = []
     for many in (100, 3):
         monkeypatch.setattr("higgsbench.leaderboard.board.MANY", many)
-        text = printed(board, force_terminal=terminal, color_system="standard")
-        shown.append(Text.from_ansi(text))
+        shown.append(Text.from_ansi(printed(board, force_terminal=terminal, color_system="standard")))
     assert shown[0].plain == shown[1].plain
     styled = [{(text.plain[s.start : s.end].strip(), str(s.style)) for s in text.spans} for text in shown]
     assert {t for t in styled[0] if t[0]} == {t for t in styled[1] if t[0]}
@@ -145,40 +142,40 @@ def test_the_same_fits_are_shown_once_for_each_cut(make: Make, tmp_path: Path) -
     assert board.notes == ("1 rows occur in more than one run with the same fits and are shown once",)
 
 
-def test_failed_rows_are_shown_without_rank(make: Make) -> None:
+def test_failed_rows_are_shown_without_rank_and_odd_values_do_not_stop_the_others(make: Make) -> None:
+    """Regression: a list as the cut rule could not be compared."""
+    odd = record("x", 3.1, cut_rule=["max"], seed="s", fraction=float("nan"), predict_us=None)
     alone = Leaderboard.read(make("all failed", [{**FAILED, "seed": 1}]), sort="seed")
     assert alone.tables[0].rows[0]["rank"] is None
-    board = Leaderboard.read(make("a", [FAILED, record("x", 3.1)]))
+    board = Leaderboard.read(make("a", [FAILED, odd]))
     assert [(r["name"], r["rank"]) for r in board.tables[0].rows] == [("x", 1), ("f", None)]
     assert "f (failed: out of memory)" in board.render("markdown")
     assert "| - " in board.render("markdown")
+    assert all("x" in board.render(form) for form in ("csv", "json"))
 
 
 @pytest.mark.parametrize(("noise", "apart"), [(0.01, True), (0.2, False)])
-def test_rows_within_two_paired_errors_are_marked(make: Make, tmp_path: Path, noise: float, apart: bool) -> None:
+def test_rows_within_two_paired_errors_are_marked(make: Make, noise: float, apart: bool) -> None:
     folder = make("a", [record("x", 3.5), record("y", 3.4)], noise=noise)
-    best, other = Leaderboard.read(tmp_path / "results").tables[0].rows
+    board = Leaderboard.read(folder)
+    best, other = board.tables[0].rows
     stored = pl.read_parquet(folder / "replicas.parquet")
     expected = float(np.std((stored["ams_cv:y"] - stored["ams_cv:x"]).to_numpy(), ddof=1))
     assert other["diff_se"] == pytest.approx(expected)
     assert (best["distinguishable"], other["distinguishable"]) == (None, apart)
-    assert ("2 ≈" in Leaderboard.read(tmp_path / "results").render("markdown")) is not apart
+    assert ("2 ≈" in board.render("markdown")) is not apart
     assert best["diff_se"] == 0.0
 
 
-def test_rows_of_equal_scores_are_not_distinguishable(make: Make, tmp_path: Path) -> None:
-    """Regression: a difference of 0 was at least two errors of 0."""
-    folder = make("a", [record("x", 3.5), record("y", 3.5)])
+def test_the_mark_is_of_the_column_that_ranks_and_of_equal_scores(make: Make) -> None:
+    """Regression: the mark followed the AMS whatever ranked, and a difference of 0 was at least two errors of 0."""
+    folder = make("a", [record("x", 3.5, auc=0.93), record("y", 2.5, auc=0.9299)], noise=0.01)
+    assert Leaderboard.read(folder).tables[0].rows[1]["distinguishable"] is True
+    assert Leaderboard.read(folder, sort="auc").tables[0].rows[1]["distinguishable"] is False
+    folder = make("b", [record("x", 3.5), record("y", 3.5)])
     stored = pl.read_parquet(folder / "replicas.parquet")
     stored.with_columns(stored["ams_cv:x"].alias("ams_cv:y")).write_parquet(folder / "replicas.parquet")
-    assert Leaderboard.read(tmp_path / "results").tables[0].rows[1]["distinguishable"] is False
-
-
-def test_sorted_by_auc_the_mark_is_of_the_auc(make: Make, tmp_path: Path) -> None:
-    """Regression: the mark followed the AMS whatever column ranked."""
-    make("a", [record("x", 3.5, auc=0.93), record("y", 2.5, auc=0.9299)], noise=0.01)
-    assert Leaderboard.read(tmp_path / "results").tables[0].rows[1]["distinguishable"] is True
-    assert Leaderboard.read(tmp_path / "results", sort="auc").tables[0].rows[1]["distinguishable"] is False
+    assert Leaderboard.read(folder).tables[0].rows[1]["distinguishable"] is False
 
 
 @pytest.mark.parametrize("damage", ["gone", "column", "length", "NaN"])
@@ -214,19 +211,9 @@ def test_unfinished_and_damaged_runs_are_left_out_with_a_word(make: Make, tmp_pa
     assert len(board.notes) == 3
     assert all("left out" in note for note in board.notes)
     assert "unfinished: left out, unfinished (1 units stored); run its configuration again to continue" in board.notes
-
-
-def test_odd_values_of_a_row_do_not_stop_the_others(make: Make) -> None:
-    """Regression: a list as the cut rule could not be compared."""
-    odd = record("x", 3.1, cut_rule=["max"], seed="s", fraction=float("nan"), predict_us=None)
-    board = Leaderboard.read(make("a", [odd, record("y", 3.0)]))
-    assert all("x" in board.render(form) for form in ("markdown", "csv", "json"))
-
-
-def test_no_results(tmp_path: Path) -> None:
+    assert Leaderboard.read(tmp_path / "results" / "notes").tables == ()
     with pytest.raises(StoreError, match="no such folder"):
         Leaderboard.read(tmp_path / "none")
-    assert Leaderboard.read(tmp_path).tables == ()
 
 
 @pytest.mark.parametrize(
@@ -292,17 +279,13 @@ def test_held_out_columns_appear_with_held_out_data(make: Make, tmp_path: Path) 
     assert "AMS private" not in Leaderboard.read(tmp_path / "results").render("markdown")
     make("b", [record("y", 3.1, ams_private=3.2, ams_private_se=0.05)], test_events=550_000, test="t" * 64)
     text = Leaderboard.read(tmp_path / "results").render("markdown")
-    assert "AMS private" in text
-    assert "3.200 ± 0.050" in text
-    assert "550,000 held out" in text
+    assert all(found in text for found in ("AMS private", "3.200 ± 0.050", "550,000 held out"))
 
 
 def test_every_number_of_merit_is_shown_with_its_error() -> None:
     shown = {c.name: c.show(record("x", 3.1) | {"rank": 2, "diff": -0.1, "diff_se": None}) for c in COLUMNS}
-    assert shown["ams_cv"] == "3.100 ± 0.100"
-    assert shown["auc"] == "0.9310 ± 0.0020"
-    assert shown["diff"] == "-0.100 ± ?"
-    assert shown["fraction"] == "15.0%"
+    expected = {"ams_cv": "3.100 ± 0.100", "auc": "0.9310 ± 0.0020", "diff": "-0.100 ± ?", "fraction": "15.0%"}
+    assert shown == {**shown, **expected}
 
 
 EVIL = "\x1b[2J[red]a|b*c<script>[t](http://x)`d`\u202e\n=1+1"
@@ -323,11 +306,10 @@ def test_names_cannot_steer_a_terminal_or_a_page(make: Make, tmp_path: Path) -> 
     text = printed(board)
     assert "\x1b" not in text
     assert "[red]a|b*c<script>" in text, "markup of rich stays text"
-    table = board.render("csv")
-    assert "\x1b" not in table
-    rows = list(csv.DictReader(io.StringIO(table)))
+    rows = list(csv.DictReader(io.StringIO(board.render("csv"))))
     assert (rows[1]["label"], rows[1]["variant"]) == ("'=1+1", "'@x")
-    assert "\x1b" not in board.render("json")
+    assert not any("\x1b" in board.render(form) for form in ("csv", "json", "html"))
+    assert "<script>[t]" not in board.render("html")
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -14,15 +14,9 @@ from higgsbench.models import BuildContext, get_model
 from higgsbench.models.building import build_estimator
 
 PARAMS: dict[str, Any] = {
-    "n_estimators": 100,
-    "num_leaves": 6,
-    "colsample_bytree": 0.6,
-    "subsample": 0.7,
-    "subsample_freq": 1,
-    "early_stopping_rounds": 5,
-    "validation_fraction": 0.2,
-    "bag": 3,
-}
+    "n_estimators": 100, "num_leaves": 6, "colsample_bytree": 0.6, "subsample": 0.7, "subsample_freq": 1,
+    "early_stopping_rounds": 5, "validation_fraction": 0.2, "bag": 3,
+}  # fmt: skip
 
 
 def events(step: float = 0.0, n: int = 1500) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]:
@@ -48,8 +42,7 @@ def binned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     construct = lightgbm.Dataset.construct
 
     def counted(self: Any) -> Any:
-        fresh = self._handle is None and self.used_indices is None and self.reference is None
-        if fresh:
+        if self._handle is None and self.used_indices is None and self.reference is None:
             sizes.append(len(self.label))
         return construct(self)
 
@@ -95,8 +88,5 @@ def test_a_member_alone_trains_as_ever(binned: list[int]) -> None:
 
 
 def test_too_few_events_to_put_some_aside_are_named() -> None:
-    X, y, w = events(0.3, 40)
-    y[:] = 0
-    y[0] = 1
     with pytest.raises(ModelError, match=r"validation_fraction: 0\.2 of 40 events"):
-        bag().fit(X, y, w)
+        bag().fit(events(0.3, 40)[0], np.eye(40, dtype=np.int64)[0])

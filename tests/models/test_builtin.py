@@ -92,8 +92,7 @@ def scores(spec: ModelSpec) -> NDArray[np.float64]:
 
 
 def test_scores_are_finite_log_odds_better_than_chance(scores: NDArray[np.float64]) -> None:
-    assert scores.shape == (400,)
-    assert scores.dtype == np.float64
+    assert (scores.shape, str(scores.dtype)) == ((400,), "float64")
     assert np.isfinite(scores).all()
     assert np.unique(scores).size > 50
     assert roc_auc(FRESH.y, scores, FRESH.w).value > 0.7
@@ -137,7 +136,8 @@ def test_presets_build_and_name_known_parameters(spec: ModelSpec, preset: str) -
     assert hasattr(estimator, "fit")
 
 
-def test_misspelt_parameters_are_refused_with_the_nearest(spec: ModelSpec) -> None:
+def test_misspelt_parameters_seeds_and_threads_are_refused(spec: ModelSpec) -> None:
+    """The plan of a unit sets seeds and threads."""
     if spec.parameters is None:
         pytest.skip("accepts all parameters")
     known = sorted(spec.parameters(), key=len)[-1]
@@ -145,12 +145,6 @@ def test_misspelt_parameters_are_refused_with_the_nearest(spec: ModelSpec) -> No
         spec.check_parameters({known + "x": 1})
     with pytest.raises(ModelError, match="it knows"):
         spec.check_parameters({"qqqqqqqq": 1})
-
-
-def test_seed_and_threads_cannot_be_parameters(spec: ModelSpec) -> None:
-    """They are part of a unit's plan and cannot be parameters of a model."""
-    if spec.parameters is None:
-        pytest.skip("accepts all parameters")
     for name in ("n_jobs", "thread_count", "random_state", "random_seed", "seed"):
         with pytest.raises(ModelError, match=r"has no parameter|the run sets"):
             spec.check_parameters({name: 1})
@@ -173,7 +167,7 @@ def test_a_bag_is_a_whole_number_of_members(spec: ModelSpec, size: Any) -> None:
 def test_boosting_stops_on_inner_events_with_weights(name: str) -> None:
     """Trained until no better, a model beats the same rounds without end; the weights of the events aside count."""
     spec = get_model(name)
-    long = {**dict.fromkeys(spec.rounds, 400), "learning_rate": 0.3}
+    long: dict[str, Any] = {**dict.fromkeys(spec.rounds, 400), "learning_rate": 0.3}
     stopping = {**long, "early_stopping_rounds": 10, "validation_fraction": 0.3}
     spec.check_parameters(stopping)
     early, again, late = (fitted(spec, **how).decision_function(FRESH.X) for how in (stopping, stopping, long))
@@ -220,7 +214,8 @@ def test_threads_do_not_change_a_score(spec: ModelSpec) -> None:
     """Regression: a forest adds its trees in the order in which the threads end."""
     if spec.name not in ("random_forest", "lightgbm", "xgboost", "catboost"):
         pytest.skip("runs on one thread, or promises the same scores for one number of threads only")
-    model = fitted(spec, threads=4, **dict.fromkeys(spec.rounds, 150))
+    more: dict[str, Any] = dict.fromkeys(spec.rounds, 150)
+    model = fitted(spec, threads=4, **more)
     first = model.decision_function(FRESH.X)
     assert all(np.array_equal(model.decision_function(FRESH.X), first) for _ in range(10))
 
@@ -238,8 +233,7 @@ def test_a_table_of_the_caller_stays_unchanged(name: str, bag: int) -> None:
     spec = get_model(name)
     params = spec.preset("quick").params
     complete = np.nan_to_num(TRAIN.X).astype(np.float32)
-    before = complete.copy()
-    context = BuildContext(seed=1)
+    before, context = complete.copy(), BuildContext(seed=1)
     for estimator in (spec.build(_own(spec), context), build_estimator(spec, {**params, "bag": bag}, context)):
         estimator.fit(complete, TRAIN.y)
         read_log_odds(estimator, complete)
@@ -265,24 +259,22 @@ def test_invalid_probabilities_are_refused(probabilities: NDArray[Any], message:
         read_log_odds(Estimator(), np.zeros((2, 1)))
 
 
-LISTS: list[tuple[str, dict[str, Any]]] = [
-    ("catboost", {"class_weights": [1, 20]}),
-    ("catboost", {"class_weights": {0: 1, 1: 20}}),
-    ("catboost", {"monotone_constraints": [1, 0, 0, 0, 0]}),
-    ("catboost", {"monotone_constraints": {0: 1}}),
-    ("catboost", {"feature_weights": {0: 2.0}}),
-    ("catboost", {"ignored_features": [2]}),
-    ("catboost", {"custom_metric": ["AUC"]}),
-    ("catboost", {"per_float_feature_quantization": ["0:border_count=20"]}),
-    ("catboost", {"class_weights": [1, 20], "early_stopping_rounds": 3}),
-    ("xgboost", {"monotone_constraints": [1, 0, 0, 0, -1]}),
-    ("xgboost", {"monotone_constraints": "(1,0,0,0,-1)"}),
-    ("xgboost", {"interaction_constraints": [[0, 1], [2, 3]]}),
-    ("xgboost", {"interaction_constraints": ((0, 1), (2, 3)), "early_stopping_rounds": 3}),
-]
+LISTS: dict[str, list[dict[str, Any]]] = {
+    "catboost": [
+        *({"class_weights": [1, 20]}, {"class_weights": {0: 1, 1: 20}}, {"feature_weights": {0: 2.0}}),
+        *({"monotone_constraints": [1, 0, 0, 0, 0]}, {"monotone_constraints": {0: 1}}, {"ignored_features": [2]}),
+        *({"custom_metric": ["AUC"]}, {"per_float_feature_quantization": ["0:border_count=20"]}),
+        {"class_weights": [1, 20], "early_stopping_rounds": 3},
+    ],
+    "xgboost": [
+        *({"monotone_constraints": [1, 0, 0, 0, -1]}, {"monotone_constraints": "(1,0,0,0,-1)"}),
+        {"interaction_constraints": [[0, 1], [2, 3]]},
+        {"interaction_constraints": ((0, 1), (2, 3)), "early_stopping_rounds": 3},
+    ],
+}
 
 
-@pytest.mark.parametrize(("name", "more"), LISTS, ids=str)
+@pytest.mark.parametrize(("name", "more"), [(name, more) for name in LISTS for more in LISTS[name]], ids=str)
 def test_parameters_may_be_lists_and_mappings(name: str, more: dict[str, Any]) -> None:
     """Regression: they passed the check of parameters, and then every fit failed."""
     spec = get_model(name)

@@ -28,11 +28,6 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "usable\n")
 
 
-@pytest.fixture
-def no_cards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "cuda_devices", lambda: 0)
-
-
 def answer(monkeypatch: pytest.MonkeyPatch, text: str, code: int = 0) -> list[list[str]]:
     """Answer in place of the process of the trial fit; return the list of what was asked."""
     asked: list[list[str]] = []
@@ -46,27 +41,21 @@ def answer(monkeypatch: pytest.MonkeyPatch, text: str, code: int = 0) -> list[li
 
 
 GIVEN: list[tuple[str, dict[str, Any]]] = [
-    ("xgboost", {"device": "cuda"}),
-    ("xgboost", {"device": "cuda:1"}),
-    ("catboost", {"task_type": "GPU"}),
-    ("catboost", {"device": "cuda"}),
-    ("lightgbm", {"device_type": "cuda"}),
-    ("torch_mlp", {"device": "cuda"}),
+    *((name, {"device": "cuda"}) for name in ("xgboost", "catboost", "torch_mlp")),
+    *(("xgboost", {"device": "cuda:1"}), ("catboost", {"task_type": "GPU"}), ("lightgbm", {"device_type": "cuda"})),
 ]
 
 
 @pytest.mark.parametrize(("name", "params"), GIVEN)
-@pytest.mark.usefixtures("no_cards")
-def test_fallback_says_so_and_is_a_fit_on_the_processor(name: str, params: dict[str, Any]) -> None:
-    found, note = device.on_device(get_model(name), {**params, "learning_rate": 0.1}, None)
-    assert found == {"learning_rate": 0.1}
-    assert note == f"{name}: no usable CUDA device; trained on the processor"
-
-
-@pytest.mark.parametrize(("name", "params"), GIVEN)
 @pytest.mark.usefixtures("cards")
-def test_a_card_is_used_where_there_is_one(name: str, params: dict[str, Any]) -> None:
+def test_a_card_is_used_where_there_is_one_and_otherwise_the_processor_with_a_word(
+    name: str, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert device.on_device(get_model(name), params, None) == (params, "")
+    monkeypatch.setattr(device, "cuda_devices", lambda: 0)
+    device.unusable.cache_clear()
+    found = device.on_device(get_model(name), {**params, "learning_rate": 0.1}, None)
+    assert found == ({"learning_rate": 0.1}, f"{name}: no usable CUDA device; trained on the processor")
 
 
 @pytest.mark.usefixtures("cards")
@@ -76,10 +65,7 @@ def test_device_of_the_run() -> None:
         assert device.on_device(get_model(name), {"device": "cpu"}, "cuda") == ({"device": "cpu"}, "")
         assert device.on_device(get_model(name), {}, "cpu") == ({}, "")
         assert device.on_device(get_model(name), {}, None) == ({}, "")
-    assert device.on_device(get_model("mlp"), {}, "cuda") == (
-        {},
-        "mlp: runs on the processor only; trained there",
-    )
+    assert device.on_device(get_model("mlp"), {}, "cuda") == ({}, "mlp: runs on the processor only; trained there")
 
 
 @pytest.mark.parametrize(("cards", "found"), [(0, {}), (1, {"device": "cuda"})])
@@ -93,9 +79,8 @@ def test_a_library_without_it_is_found_by_a_trial_fit_once(monkeypatch: pytest.M
     monkeypatch.setattr(device, "cuda_devices", lambda: 1)
     asked = answer(monkeypatch, "chatter\nreason: CUDA Tree Learner was not enabled in this build.\n")
     for _ in range(2):
-        found, note = device.on_device(get_model("lightgbm"), {}, "cuda")
-        assert found == {}
-        assert note == "lightgbm: CUDA Tree Learner was not enabled in this build.; trained on the processor"
+        note = "lightgbm: CUDA Tree Learner was not enabled in this build.; trained on the processor"
+        assert device.on_device(get_model("lightgbm"), {}, "cuda") == ({}, note)
     assert asked == [["lightgbm", '{"device": "cuda"}']]
 
 

@@ -95,9 +95,8 @@ def test_training_and_scoring_compute_the_same_network(torch: Any, fitted: Packe
 
 
 def test_it_learns_what_no_line_separates(torch: Any) -> None:
-    model = PackedMLPClassifier(members=2, hidden_layer_sizes=[16], epochs=20, learning_rate=0.02, random_state=0).fit(
-        *problem(600)
-    )
+    how: dict[str, Any] = {"members": 2, "hidden_layer_sizes": [16], "epochs": 20, "learning_rate": 0.02}
+    model = PackedMLPClassifier(random_state=0, **how).fit(*problem(600))
     X, y = problem(seed=9)
     assert roc_auc(y, model.decision_function(X), np.ones(y.size)).value > 0.9
     np.testing.assert_allclose(model.predict_proba(X).sum(axis=1), 1.0)
@@ -119,11 +118,8 @@ def numpy_state() -> str:
 
 
 def test_settings_of_the_process_are_as_before(torch: Any) -> None:
-    threads = torch.get_num_threads()
+    before, threads = (torch.get_rng_state(), numpy_state()), torch.get_num_threads()
     torch.set_num_threads(2)
-    torch.manual_seed(7)
-    np.random.seed(7)  # noqa: NPY002
-    before = torch.get_rng_state(), numpy_state()
     try:
         PackedMLPClassifier(**{**SMALL, "random_state": None, "num_threads": 1}).fit(*problem())
         assert torch.get_num_threads() == 2
@@ -205,17 +201,13 @@ def test_without_a_card_cuda_falls_back_and_says_so_once(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     packed._say_once.cache_clear()
     X, y = problem()
+    models = (PackedMLPClassifier(random_state=1, device=device, **SMALL) for device in ("cpu", "auto", "cuda", "cuda"))
     with caplog.at_level(logging.WARNING):
-        scores = {
-            device: PackedMLPClassifier(random_state=1, device=device, **SMALL).fit(X, y).decision_function(X)
-            for device in ("cpu", "auto", "cuda")
-        }
-        PackedMLPClassifier(random_state=1, device="cuda", **SMALL).fit(X, y)
+        scores = [model.fit(X, y).decision_function(X) for model in models]
     assert [r.getMessage() for r in caplog.records if "cuda" in r.getMessage()] == [
         "device 'cuda': torch finds no usable graphics card; networks are trained on the processor instead"
     ]
-    np.testing.assert_array_equal(scores["cuda"], scores["cpu"])
-    np.testing.assert_array_equal(scores["auto"], scores["cpu"])
+    assert all(np.array_equal(score, scores[0]) for score in scores)
 
 
 IMPOSSIBLE = [("members", 0), ("epochs", 1.5), ("batch_size", True), ("num_threads", -1), ("device", "gpu")]
@@ -249,26 +241,17 @@ def test_the_learning_rate_rises_and_falls_once() -> None:
     from higgsbench.models.packed import LOWEST, _cycle
 
     rates = [_cycle(t) for t in np.linspace(0.0, 1.0, 101)]
-    assert rates[0] == pytest.approx(LOWEST)
-    assert rates[-1] == pytest.approx(0.0)
-    assert max(rates) == pytest.approx(1.0)
+    assert (rates[0], rates[-1], max(rates)) == pytest.approx((LOWEST, 0.0, 1.0))
     assert int(np.sum(np.diff(np.sign(np.diff(rates))) != 0)) == 1
 
 
-def expected_failures(estimator: Any) -> dict[str, str]:
-    return {
-        "check_sample_weight_equivalence_on_dense_data": "a weight of two is not the event drawn twice into batches",
-    }
+TINY: dict[str, Any] = {"members": 1, "hidden_layer_sizes": [8], "epochs": 6, "batch_size": 16, "learning_rate": 0.05}
+FAIL = {"check_sample_weight_equivalence_on_dense_data": "a weight of two is not the event drawn twice into batches"}
 
 
-@parametrize_with_checks(
-    [
-        PackedMLPClassifier(
-            members=1, hidden_layer_sizes=[8], epochs=6, batch_size=16, learning_rate=0.05, random_state=0
-        )
-    ],
-    expected_failed_checks=expected_failures,
-)  # type: ignore[untyped-decorator]  # scikit-learn ships no types
+@parametrize_with_checks(  # type: ignore[untyped-decorator]  # scikit-learn ships no types
+    [PackedMLPClassifier(random_state=0, **TINY)], expected_failed_checks=lambda estimator: FAIL
+)
 @pytest.mark.filterwarnings("default")  # the checks provoke scikit-learn's own warnings
 def test_scikit_learn_rules(torch: Any, estimator: Any, check: Any) -> None:
     if "check_methods_subset_invariance" in repr(check):

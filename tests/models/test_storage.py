@@ -66,17 +66,14 @@ def fitted(spec: ModelSpec, *, split: bool, bag: int = 1) -> Any:
         spec.check_available()
     except MissingExtraError as error:
         pytest.skip(str(error))
-    params = {**spec.preset("quick").params, **SMALL.get(spec.name, {}), "bag": bag}
-    if bag > 1 and spec.contributions:
-        params |= STOPPED
+    stopped = STOPPED if bag > 1 and spec.contributions else {}
+    params = {**spec.preset("quick").params, **SMALL.get(spec.name, {}), "bag": bag, **stopped}
     inner = build_estimator(spec, params, BuildContext(3, 1, ("a", "b", "c")))
     reader = log_odds_reader(spec, params)
-    if split:
-        model: Any = JetSplitClassifier(
-            inner, group_feature=-1, groups=((0,), (1, 2)), keep_group_feature=False, log_odds=reader
-        )
-    else:
-        model = PhysicalClassifier(inner, log_odds=reader)
+    groups: dict[str, Any] = {"group_feature": -1, "groups": ((0,), (1, 2)), "keep_group_feature": False}
+    model = (
+        JetSplitClassifier(inner, log_odds=reader, **groups) if split else PhysicalClassifier(inner, log_odds=reader)
+    )
     return model.fit(*TRAIN)
 
 

@@ -97,9 +97,8 @@ def test_a_row_too_slow_to_shuffle_is_passed_over(make: Make) -> None:
 def test_a_swarm_spreads_what_lies_together_and_shades_by_rank() -> None:
     parts = np.concatenate([np.full(9, 0.5), [0.0, 1.0]])
     values = np.concatenate([[5.0, 1.0, np.nan, 1.0, 9.0], np.full(6, np.nan)])
-    figure = contribution_figure(
-        ["a", "b"], np.ones(2), np.column_stack([values, np.full(11, np.nan)]), np.column_stack([parts, np.zeros(11)])
-    )
+    shown, added = np.column_stack([values, np.full(11, np.nan)]), np.column_stack([parts, np.zeros(11)])
+    figure = contribution_figure(["a", "b"], np.ones(2), shown, added)
     (swarm,) = figure.axes[1].collections
     places, shades = np.asarray(swarm.get_offsets()), np.array(swarm.get_array(), dtype=float).reshape(-1, 2)
     np.testing.assert_allclose(shades[:5, 0], [0.625, 0.25, np.nan, 0.25, 0.875])

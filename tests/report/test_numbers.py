@@ -44,17 +44,12 @@ def test_histograms_lose_nothing(scores: Scores) -> None:
     assert squares.sum() == pytest.approx((scores.weight**2).sum())
     plain = [np.histogram(np.clip(v, edges[0], edges[-1]), edges, weights=scores.weight)[0] for v in values]
     np.testing.assert_allclose(sums, np.mean(plain, axis=0))
-
-
-def test_edges_of_equal_scores() -> None:
     assert score_edges([np.full(5, 2.0)])[[0, -1]].tolist() == [1.5, 2.5]
 
 
 def test_efficiencies_are_those_of_a_plain_cut(scores: Scores) -> None:
     found = efficiency(scores, "exact")
-    y, w = scores.y, scores.weight
-    at = 100
-    plain = []
+    y, w, at, plain = scores.y, scores.weight, 100, []
     for score in scores.by_row["exact"]:
         cuts = np.unique(score)[::-1]
         cut = next(t for t in cuts if w[y & (score >= t)].sum() / w[y].sum() >= found.signal[at] - 1e-12)
@@ -74,9 +69,8 @@ def test_exact_log_odds_lie_on_the_diagonal_and_squeezed_ones_do_not(scores: Sco
 
 
 def test_samples_of_one_distribution_agree_and_others_do_not(scores: Scores) -> None:
-    one = Scores(scores.y, scores.weight, {"exact": scores.by_row["exact"][:1]})
-    two = Scores(scores.y, scores.weight, {"exact": scores.by_row["exact"][1:]})
-    far = Scores(scores.y, scores.weight, {"exact": scores.by_row["exact"][1:] + 1.0})
+    first, second = scores.by_row["exact"][:1], scores.by_row["exact"][1:]
+    one, two, far = (scores._replace(by_row={"exact": values}) for values in (first, second, second + 1.0))
     for of_signal in (True, False):
         near = agreement(one, two, "exact", of_signal=of_signal)
         assert min(near.ks_p, near.chi2_p) > 1e-3
