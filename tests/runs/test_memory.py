@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
 import higgsbench
@@ -19,9 +18,9 @@ from higgsbench.config import LoadedConfig
 from higgsbench.errors import ConfigError
 from higgsbench.events import cache, read
 from higgsbench.models import building as device
-from higgsbench.runs import RunResult, budget, cost, unit
+from higgsbench.runs import budget, cost, unit
 from higgsbench.runs.plan import Dataset, Plan, load_dataset, make_plan
-from tests.runs.conftest import Notes
+from tests.runs.conftest import Notes, scores
 
 Config = Callable[..., Path]
 
@@ -42,10 +41,6 @@ def planned(config: Path, limit: str | None = None) -> tuple[LoadedConfig, Datas
     return loaded, dataset, make_plan(loaded, dataset)
 
 
-def scores(result: RunResult) -> pl.DataFrame:
-    return pl.read_parquet(result.folder / "scores.parquet")
-
-
 def test_events_on_disk_give_the_same_run(
     config: Config, toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,8 +55,7 @@ def test_events_on_disk_give_the_same_run(
     from_disk = higgsbench.run(file, output=tmp_path / "b", jobs=1, only=["xgboost"])
     assert from_disk.folder.name == in_memory.folder.name
     assert scores(from_disk).equals(scores(in_memory))
-    tests = [pl.read_parquet(run.folder / "test_scores.parquet") for run in (in_memory, from_disk)]
-    assert tests[0].equals(tests[1])
+    assert scores(from_disk, "test_scores.parquet").equals(scores(in_memory, "test_scores.parquet"))
     assert {p.name for p in (from_disk.folder / "units").iterdir()} == {
         p.name for p in (in_memory.folder / "units").iterdir()
     }

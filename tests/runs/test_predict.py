@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -188,24 +187,12 @@ class Neighbours(KNeighborsClassifier):  # type: ignore[misc]  # scikit-learn ha
     """A class that higgsbench does not know, so that a stored object of it is not safe to read."""
 
 
-class Trace:
-    def __init__(self, file: Path) -> None:
-        self.file = str(file)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (open, (self.file, "w"))
-
-
 class TestRefused:
     def refused(self, folder: Path, toys: Path, match: str, **more: Any) -> None:
         with pytest.raises(HiggsbenchError, match=match) as caught:
             predict(folder, toys, jobs=1, **more)
         assert isinstance(caught.value, (StoreError, ConfigError, ModelError))
         assert "\n" not in str(caught.value)
-
-    def test_no_such_run(self, tmp_path: Path, toys: Path) -> None:
-        self.refused(tmp_path / "none", toys, "no finished run of that name here or in results")
-        self.refused(tmp_path, toys, "no finished run of that name here or in results")
 
     def test_unknown_row(self, run: Path, toys: Path) -> None:
         self.refused(run, toys, r"--model xgbost: no row of that name; use stack, logistic, ", model="xgbost")
@@ -217,14 +204,3 @@ class TestRefused:
             content[int(position * len(content))] ^= 4
             file.write_bytes(content)
         self.refused(copied, toys, r"model.zip: damaged: its checksum is not the one in")
-
-    def test_a_planted_pickle_with_its_checksum(self, copied: Path, toys: Path, tmp_path: Path) -> None:
-        for file in copied.glob("units/*.model.zip"):
-            file.write_bytes(pickle.dumps(Trace(tmp_path / "trace")))
-            marker = file.with_name(file.name.replace(".model.zip", ".json"))
-            content = json.loads(marker.read_text())
-            content["model"]["checksum"] = file_digest(file)
-            del content["seal"]
-            write_sealed(marker, content)
-        self.refused(copied, toys, "not a stored model of higgsbench, or damaged")
-        assert not (tmp_path / "trace").exists()

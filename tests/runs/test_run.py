@@ -20,6 +20,7 @@ from higgsbench.runs import run as trainable
 from higgsbench.schema import N_B, N_S
 
 from .conftest import Config, Notes, scores
+from .engines.misbehaving import Misbehaving
 
 TIMINGS = ("fit_seconds", "predict_us", "peak_mb")
 
@@ -209,52 +210,11 @@ class TestHeldOut:
             higgsbench.run(config(data=events), output=tmp_path, jobs=1, settings=[setting])
 
 
-class Broken:
-    """A classifier that raises where it is told to."""
-
-    def __init__(self, mode: str = "raise") -> None:
-        self.mode = mode
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        return {"mode": self.mode}
-
-    def set_params(self, **params: Any) -> Broken:
-        self.mode = params.get("mode", self.mode)
-        return self
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Broken:
-        if self.mode == "raise":
-            raise RuntimeError("the model broke")
-        return self
-
-    def decision_function(self, X: Any) -> Any:
-        return {"nan": np.full(len(X), np.nan), "shape": np.zeros(len(X) + 1), "constant": np.zeros(len(X))}[self.mode]
-
-
 class TestFailures:
-    @pytest.mark.parametrize(
-        ("mode", "message"),
-        [("raise", "the model broke"), ("nan", "returned NaN"), ("shape", "returned scores of shape")],
-    )
-    def test_a_broken_model_does_not_stop_the_others(
-        self, config: Config, tmp_path: Path, registered: Callable[..., None], mode: str, message: str
-    ) -> None:
-        registered("broken", lambda params, context: Broken(mode), missing=True)
-        text = "data: {{path: {data}}}\nmodels: [{{model: logistic, preset: quick}}, broken]\nfolds: 2\n"
-        result = higgsbench.run(config(text), output=tmp_path, jobs=1)
-        by_name = {row["name"]: row for row in result.rows}
-        assert by_name["logistic"]["status"] == "ok"
-        assert by_name["broken"]["status"] == "failed"
-        assert message in by_name["broken"]["error"]
-        assert len(result.failures) == 2
-        assert result.failures[0].path is not None
-        assert message in result.failures[0].path.read_text()
-        assert higgsbench.Leaderboard.read(tmp_path).tables[0].rows[-1]["rank"] is None
-
     def test_a_constant_model_has_numbers(
         self, config: Config, tmp_path: Path, registered: Callable[..., None]
     ) -> None:
-        registered("constant", lambda params, context: Broken("constant"), missing=True)
+        registered("constant", lambda params, context: Misbehaving("constant"), missing=True)
         text = "data: {{path: {data}}}\nmodels: [constant]\nfolds: 2\n"
         (row,) = higgsbench.run(config(text), output=tmp_path, jobs=1).rows
         assert row["auc"] == pytest.approx(0.5)
@@ -265,7 +225,9 @@ class TestFailures:
         self, config: Config, tmp_path: Path, registered: Callable[..., None]
     ) -> None:
         switch = tmp_path / "works"
-        registered("moody", lambda params, context: Broken("constant" if switch.exists() else "raise"), missing=True)
+        registered(
+            "moody", lambda params, context: Misbehaving("constant" if switch.exists() else "raise"), missing=True
+        )
         text = "data: {{path: {data}}}\nmodels: [{{model: logistic, preset: quick}}, moody]\nfolds: 2\n"
         assert len(higgsbench.run(config(text), output=tmp_path, jobs=1).failures) == 2
         switch.touch()
@@ -280,7 +242,7 @@ class TestFailures:
         assert not list(again.folder.glob("units/*.error.txt"))
 
     def test_nothing_works(self, config: Config, tmp_path: Path, registered: Callable[..., None]) -> None:
-        registered("broken", lambda params, context: Broken("raise"), missing=True)
+        registered("broken", lambda params, context: Misbehaving("raise"), missing=True)
         with pytest.raises(ConfigError, match="no row could be computed"):
             higgsbench.run(config("data: {{path: {data}}}\nmodels: [broken]\n"), output=tmp_path, jobs=1)
 
