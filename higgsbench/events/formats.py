@@ -44,14 +44,16 @@ class _TypedFile(ABC):
     @abstractmethod
     def _tables(self, read: Sequence[str]) -> Iterator[pl.DataFrame]: ...
 
-    def parts(self, read: Sequence[str]) -> Iterator[tuple[pl.DataFrame, Place]]:
+    def parts(
+        self, read: Sequence[str], finish: Callable[[pl.DataFrame, Place], pl.DataFrame]
+    ) -> Iterator[tuple[pl.DataFrame, Place]]:
         """Read the file from its start, as `TextFile.parts` does; refuse values of the wrong type."""
         types, row = column_types(self._schema), 0
         with self._errors():
             for raw in self._tables(read):
                 place = Place(self._source, row)
                 table = [_converted(c, types[c.name], place, label=c.name == self._schema.label) for c in raw]
-                yield pl.DataFrame(table), place
+                yield finish(pl.DataFrame(table), place), place
                 row += raw.height
 
     @contextmanager

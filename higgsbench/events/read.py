@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 23
 _BATCH_ROWS = 1 << 16
 _SINGLE = 1e38  # single precision holds numbers up to here
 
@@ -100,12 +100,16 @@ class EventStream:
         Raises:
             DataError: naming the file, the row and the column of what is wrong.
         """
-        self._places, numbers = [], []
-        for raw, place in self._file.parts(self._read):
+
+        def finish(raw: pl.DataFrame, place: Place) -> pl.DataFrame:
             frame = normalised(raw, self.schema)
-            self._places.append(place)
             if check:
                 check_content(frame, self.schema, place)
+            return frame
+
+        self._places, numbers = [], []
+        for frame, place in self._file.parts(self._read, finish):
+            self._places.append(place)
             if distinct and self.schema.event_id in self._read:
                 numbers.append(frame[self.schema.event_id])
             yield frame

@@ -20,7 +20,7 @@ from higgsbench.events.check import HARMLESS, MOST_TIMES, Place, column_types
 from higgsbench.files import no_panic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _HEADER_LIMIT = 1 << 16
 _LONGEST_ROW = 1 << 25
-_AHEAD = 1  # blocks parsed ahead of the consumer; two at a time would slow each other down
+_AHEAD = 3  # blocks parsed at a time, ahead of the consumer
 _EXACT = 2.0**53  # whole numbers below this are exact in double precision
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
@@ -116,14 +116,17 @@ class TextFile:
         self._zipped, self._block_bytes = zipped, block_bytes
         self.columns = _column_names(_first_line(file, source, zipped=zipped, header=schema.header), source, schema)
 
-    def parts(self, read: Sequence[str]) -> Iterator[tuple[pl.DataFrame, Place]]:
-        """Read the file from its start; the next block is parsed while the consumer uses one.
+    def parts(
+        self, read: Sequence[str], finish: Callable[[pl.DataFrame, Place], pl.DataFrame]
+    ) -> Iterator[tuple[pl.DataFrame, Place]]:
+        """Read the file from its start; the next blocks are parsed and finished while the consumer uses one.
 
         Args:
             read: columns to read.
+            finish: called in a thread with each table of these columns: types of the layout, empty cells as null.
 
         Yields:
-            Tables of these columns in the types of the layout, empty cells as null, and where they are in the file.
+            What `finish` returns, and where it is in the file.
 
         Raises:
             DataError: naming the file, the row and the column of what cannot be parsed.
@@ -132,17 +135,21 @@ class TextFile:
         kinds = column_types(self._schema)
         types = {str(self.columns.index(name)): kinds[name] for name in read}
         row, line = 0, 1 + self._schema.header
+
+        def parsed(block: bytes, place: Place) -> tuple[pl.DataFrame, Place]:
+            return finish(self._part(block, place, types), place), place
+
         parsing: deque[Future[tuple[pl.DataFrame, Place]]] = deque()
         with ThreadPoolExecutor(_AHEAD) as threads:
             for block in filter(None, self._blocks()):
-                newlines = block.count(b"\n")
+                newlines = int(np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")))
                 rows, below = newlines + (block[-1:] != b"\n"), None
                 if b'"' in block:
                     starts = _row_bounds(block)[:-1]
                     lines = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
                     rows, below = starts.size, np.searchsorted(lines, starts)
                 place = Place(self._source, row, line, below)
-                parsing.append(threads.submit(self._part, block, place, types))
+                parsing.append(threads.submit(parsed, block, place))
                 row, line = row + rows, line + newlines
                 if len(parsing) > _AHEAD:
                     yield parsing.popleft().result()
@@ -166,8 +173,8 @@ class TextFile:
                 break
         yield rest
 
-    def _part(self, block: bytes, place: Place, types: dict[str, pl.DataType]) -> tuple[pl.DataFrame, Place]:
-        """Parse some columns of a block, given by their positions; return their table and its place."""
+    def _part(self, block: bytes, place: Place, types: dict[str, pl.DataType]) -> pl.DataFrame:
+        """Parse some columns of a block, given by their positions."""
         if b'"' in block and block.count(b'"') % 2:
             cut = "" if b"\n" in block.rstrip() else "; the file may be cut off"
             raise place.fault(0, f": a quote is opened and never closed{cut}")
@@ -184,7 +191,7 @@ class TextFile:
         table = raw.rename({position: self.columns[int(position)] for position in types})
         for column in table:
             self._check_cells(column, block, place)
-        return table, place
+        return table
 
     def _parsed(self, block: bytes, types: dict[str, pl.DataType]) -> pl.DataFrame:
         """Parse some columns; a whole number may be written with a point, as 2.0."""
