@@ -117,10 +117,7 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
     Args:
         contenders: at least two of different names, as `load_contenders` returns them.
         notes: lines to carry along.
-        replicas: bootstrap replicas for the errors of the AMS, at least two.
-
-    Raises:
-        ConfigError: with fewer than two models or replicas, or a name twice.
+        replicas: bootstrap replicas for the errors of the AMS, at least two. A `ConfigError` otherwise.
     """
     if len(contenders) < 2:
         raise ConfigError(f"a comparison needs two models; there is {contenders[0].name if contenders else 'none'}")

@@ -227,12 +227,8 @@ def _paired_error(own: Replicas | None, reference: Replicas | None, key: str) ->
 def read_diversity(run: str | Path | StoredRun | RunResult, results: str | Path = "results") -> Diversity:
     """Measure what each member contributes to the stack of a stored run; nothing is trained except the blends.
 
-    Args:
-        run: the run, see `find_run`.
-        results: folder that holds runs.
-
-    Raises:
-        StoreError: if the run is unfinished, has no stack, or its files are damaged.
+    `run` is found in the folder `results` as by `find_run`. A `StoreError` if it is unfinished, has no stack, or its
+    files are damaged.
     """
     found = find_run(run, results)
     stack = found.stack
@@ -249,12 +245,7 @@ def read_diversity(run: str | Path | StoredRun | RunResult, results: str | Path 
 
 
 def watch(
-    results: Path,
-    sort: str,
-    columns: Sequence[str] | None,
-    console: Console,
-    *,
-    wait: Callable[[float], None] = time.sleep,
+    results: Path, sort: str, columns: Sequence[str] | None, console: Console, *, wait: Callable[..., None] = time.sleep
 ) -> None:
     """Refresh the leaderboard every other second until every run has its rows; the last state stays on the screen.
 

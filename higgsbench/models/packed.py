@@ -182,11 +182,7 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any]) -> PackedMLPClassifier:
-        """Make the fitted estimator that `state` described; it scores without torch.
-
-        Raises:
-            ValueError: if a parameter is impossible, or the arrays do not fit together.
-        """
+        """Make the fitted estimator that `state` described, or a `ValueError` if it is impossible; needs no torch."""
         model = cls(**parameters["params"]).check()
         model.classes_ = np.asarray(parameters["classes"])
         model.center_, model.scale_ = arrays["center"], arrays["scale"]

@@ -142,11 +142,7 @@ def axis_label(name: str, unit: str | None) -> str:
 
 
 class Pictures:
-    """Turns figures into parts of a page; with a folder, also keeps each as PNG and PDF.
-
-    Args:
-        folder: folder of the files, made here (`DataError` if it cannot be), or None.
-    """
+    """Turns figures into parts of a page; with a folder, made here or a `DataError`, also keeps each as PNG and PDF."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
@@ -161,13 +157,10 @@ class Pictures:
         """Return a figure as a part of a page.
 
         Args:
-            name: any text, which becomes the name of its files without suffix.
+            name: any text, which becomes the name of its files (a `DataError` if they cannot be written).
             figure: the figure.
             alt: what it shows, with the essential numbers.
             caption: text below it.
-
-        Raises:
-            DataError: if a file cannot be written.
         """
         if self.folder is not None:
             stem = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:80] or "figure"
@@ -190,9 +183,8 @@ class Pictures:
 def check_page(target: Path) -> None:
     """Check early whether a page can be made and written.
 
-    Raises:
-        MissingExtraError: if the drawing libraries are not installed.
-        DataError: if the target is a folder, or its folder does not exist.
+    A `MissingExtraError` if the drawing libraries are not installed; a `DataError` if the target is a folder, or its
+    folder does not exist.
     """
     _check_libraries()
     if target.is_dir():

@@ -130,10 +130,7 @@ class Importance(NamedTuple):
 
 
 def permutation_importance(
-    score: Callable[[pl.DataFrame], NDArray[np.float64]],
-    frame: pl.DataFrame,
-    judge: Judge,
-    features: Sequence[str],
+    score: Callable[[pl.DataFrame], NDArray[np.float64]], frame: pl.DataFrame, judge: Judge, features: Sequence[str]
 ) -> list[Importance]:
     """Shuffle one feature at a time and score again (Breiman, Machine Learning 45 (2001) 5, with weights).
 

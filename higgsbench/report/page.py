@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 
 def render_report(context: Context) -> str:
-    """Return the page of a run as HTML.
-
-    Raises:
-        StoreError: if the run is damaged, none of its rows has scores, or there are no events to shift.
-        DataError: if events cannot be shifted.
-    """
+    """Return the page of a run as HTML; a `StoreError` if it lacks rows or events, a `DataError` for bad shifts."""
     with style():
         sections = [
             Section("leaderboard", "Leaderboard", leaderboard(context)),
