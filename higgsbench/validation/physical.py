@@ -246,12 +246,7 @@ class JetSplitClassifier(PhysicalBase):
         return self
 
     def fit_rows(
-        self,
-        train: Train,
-        data: RowsOnDisk,
-        y: NDArray[np.bool_],
-        w: NDArray[np.float64],
-        member: NDArray[np.int64],
+        self, train: Train, data: RowsOnDisk, y: NDArray[np.bool_], w: NDArray[np.float64], member: NDArray[np.int64]
     ) -> None:
         """Fit in place on data (n, p), truth (n,), evaluation weights (n,) and positions of the events' groups (n,).
 

@@ -204,10 +204,7 @@ class SimulationSettings:
                 f"events must be at most {_MOST_EVENTS}, because EventId has 64 bits, not {self.events}",
             ),
             (self.seed >= 0, f"seed must be at least 0, not {self.seed}"),
-            (
-                0.0 < self.signal_fraction < 1.0,
-                f"signal_fraction must be between 0 and 1, not {self.signal_fraction}",
-            ),
+            (0.0 < self.signal_fraction < 1.0, f"signal_fraction must be between 0 and 1, not {self.signal_fraction}"),
             (
                 _HIGGS_MASSES[0] <= self.higgs_mass <= _HIGGS_MASSES[1],
                 f"higgs_mass must be in {_HIGGS_MASSES} GeV, not {self.higgs_mass}",
