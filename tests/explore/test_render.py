@@ -39,6 +39,7 @@ def test_terminal_answers_every_question(toy_found: Exploration) -> None:
     for heading in ("Columns", "Class balance and weights", "Weights: w", "Missing values", "Features",
                     "Drift: t against v", "Strongest", "Why splits"):  # fmt: skip
         assert heading in text
+    assert "missing lowest: AUC" in " ".join(text.split())
 
 
 def test_names_are_never_markup(tmp_path: Path, render_page: Callable[[Exploration], str]) -> None:
