@@ -201,6 +201,9 @@ class _Run:
         self.done: dict[int, AssembledRow] = {}
         kept = range(len(plan.rows)) if plan.config.store_models else ()
         self.with_model = frozenset(unit.key for index in kept for unit in plan.predictors_of(index))
+        self.rows_of: dict[str, list[int]] = {}  # the same fit may belong to several rows
+        for unit in plan.units:
+            self.rows_of.setdefault(unit.key, []).append(unit.row)
 
     def carry_out(self) -> RunResult:
         if (done := self._finished()) is not None:
@@ -211,9 +214,9 @@ class _Run:
 
     def _finished(self) -> RunResult | None:
         """Return the stored result if nothing is left to do."""
-        total = len(self.plan.units)
+        total = len(self.rows_of)
         rows = current_rows(self.folder, self.plan)
-        if rows is None or not all(self.store.intact(u.key, u.key in self.with_model) for u in self.plan.units):
+        if rows is None or not all(self.store.intact(key, key in self.with_model) for key in self.rows_of):
             return None
         self.listener.planned(self.folder, total, total)
         return RunResult(self.folder, rows, 0, total, self.failures)
@@ -223,12 +226,12 @@ class _Run:
         for name in damaged_results(self.folder):
             listener.note(f"{name}: damaged or missing; rewriting it")
         write_inputs(self.folder, plan, environment())
-        self.stored = self.store.reuse(self.output, {unit.key for unit in plan.units}, self.with_model, listener.note)
-        pending = [unit for unit in plan.units if unit.key not in self.stored]
+        self.stored = self.store.reuse(self.output, set(self.rows_of), self.with_model, listener.note)
+        pending = list({unit.key: unit for unit in plan.units if unit.key not in self.stored}.values())
         reused = len(self.stored)
         if not self.retry_failed:
             pending = self._without_failed(pending)
-        listener.planned(self.folder, len(plan.units), reused)
+        listener.planned(self.folder, len(self.rows_of), reused)
         for index in sorted({unit.row for unit in pending}):
             plan.rows[index].spec.check_parameters(plan.rows[index].params)
         for index in range(len(plan.rows)):
@@ -250,8 +253,7 @@ class _Run:
                 wanted.append(unit)
                 continue
             failed += 1
-            name = self.plan.rows[unit.row].name
-            self.failures.append(Failure(name, last_line(text), self.store.error_file(unit.key).absolute()))
+            self._failed(unit.key, text, self.store.error_file(unit.key))
         if failed:
             what = "1 unit" if failed == 1 else f"{failed} units"
             self.listener.note(f"{what} failed before and will not be trained again; use --retry-failed to do so")
@@ -288,8 +290,7 @@ class _Run:
         """Store the result of a unit."""
         name = self.plan.rows[unit.row].name
         if result.error:
-            path = self.store.write_error(result.key, result.error)
-            self.failures.append(Failure(name, last_line(result.error), path.absolute()))
+            self._failed(unit.key, result.error, self.store.write_error(result.key, result.error))
         else:
             self.store.write(result)
             self.trained += 1
@@ -302,7 +303,12 @@ class _Run:
             seconds = result.fit_seconds + 1e-6 * result.predict_us * result.scored
             self.budget.finished(unit, seconds, bool(result.error))
         self.listener.finished(name, unit.repeat, unit.fold, result.fit_seconds, bool(result.error))
-        self._complete(unit.row)
+        for index in self.rows_of[unit.key]:
+            self._complete(index)
+
+    def _failed(self, key: str, error: str, path: Path) -> None:
+        names = [self.plan.rows[index].name for index in self.rows_of[key]]
+        self.failures += [Failure(name, last_line(error), path.absolute()) for name in names]
 
     def _complete(self, index: int) -> None:
         """Evaluate a row as soon as all its units are there."""
@@ -312,7 +318,8 @@ class _Run:
         begin = time.monotonic()
         row = self.done[index] = assembled_row(self.plan, index, self.stored)
         for unit in units:
-            self.stored[unit.key] = self.stored[unit.key].without_scores()
+            if all(other in self.done for other in self.rows_of[unit.key]):
+                self.stored[unit.key] = self.stored[unit.key].without_scores()
         give_back(self.plan.dataset.y.size)
         if self.budget is not None:
             self.budget.assembled.append(time.monotonic() - begin)

@@ -59,6 +59,20 @@ class TestRun:
         assert sorted(ids.values()) == [4, 4, 4]
         assert sum(len(k) for k in ids) == len(frozenset().union(*ids)) == scores(whole).height
 
+    @pytest.mark.parametrize("fits", ["sound", "failing"])
+    def test_rows_of_the_same_fit_share_it(self, tmp_path: Path, registered: Callable[..., None], fits: str) -> None:
+        mode = "constant" if fits == "sound" else "raise"
+        registered("shared", lambda params, context: Misbehaving(mode), missing=True)
+        data = {"source": "simulated", "events": 2000, "seed": 1}
+        models = ["shared", {"model": "shared", "label": "twin"}, "logistic"]
+        config = {"data": data, "models": models, "preset": "quick", "folds": 2, "stack": False}
+        result = higgsbench.run(config, output=tmp_path, jobs=2)
+        rows = {row["name"]: row for row in result.rows}
+        same = ("status", "auc", "error", "fit_seconds")
+        assert [rows["twin"].get(key) for key in same] == [rows["shared"].get(key) for key in same]
+        assert rows["twin"]["status"] == ("ok" if fits == "sound" else "failed")
+        assert result.trained == (4 if fits == "sound" else 2)
+
     def test_a_second_run_and_the_stored_configuration_train_nothing(self, whole: RunResult) -> None:
         content = parse_yaml((whole.folder / "config.yaml").read_text(), "x").value
         assert content["models"][0]["params"] == {"C": 0.1, "max_iter": 200}
