@@ -121,9 +121,7 @@ def test_windows_line_ends_and_gzip(tmp_path: Path) -> None:
     assert read_submission(tmp_path / "sub.csv.gz").event_id.tolist() == [100, 101, 102]
 
 
-def test_the_truth_needs_three_columns_and_reversed_ranks_are_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_truth_has_3_columns_and_reversed_ranks_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The Python function warns, and the command shows the warning beside the score."""
     events = truth(60)
     events.frame.select("EventId", "Label", "Weight").write_csv(tmp_path / "truth.csv")

@@ -96,9 +96,7 @@ def test_the_same_rows_are_logged_once(run: Path, store: str) -> None:
     assert export_mlflow(run, tracking_uri=store, experiment="other").new
 
 
-def test_an_export_that_broke_off_is_marked_and_made_again(
-    run: Path, store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_export_is_marked_and_made_again(run: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
     def broken(*args: Any, **kwargs: Any) -> None:

@@ -75,9 +75,7 @@ def test_bad_input_is_one_line_and_exit_code_2(call: Call, toys: Path, arguments
     assert "Traceback" not in err
 
 
-def test_failures_are_named_and_exit_with_1(
-    call: Call, toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failures_are_named_and_exit_1(call: Call, toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("higgsbench.runs.run.check_trainable", lambda *_: None)  # which would refuse it first
     (tmp_path / "bad.yaml").write_text(
         "models: [{model: logistic, preset: quick}, {model: lightgbm, params: {num_leaves: -3}}]\nfolds: 2\n"

@@ -178,9 +178,7 @@ def test_a_file_left_alone_is_read_once(hashed: list[Path], file: Path, tmp_path
     assert hashed == [file]
 
 
-def test_any_change_is_noticed_even_where_size_and_time_are_put_back(
-    hashed: list[Path], file: Path, tmp_path: Path
-) -> None:
+def test_any_change_is_noticed_even_with_size_and_time_put_back(hashed: list[Path], file: Path, tmp_path: Path) -> None:
     first = remembered_identity(file, tmp_path / "known")
     before = file.stat()
     time.sleep(0.02)  # more than a tick of the file system's clock

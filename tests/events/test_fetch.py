@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    Fetch = Callable[..., Any]
+
 EVENTS = 300
 
 
@@ -128,7 +130,7 @@ def left_over(cache: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", ["/whole", "/redirect", "/encoded"])
-def test_a_good_answer(fetch: Callable[..., Any], server: Server, content: bytes, cache: Path, path: str) -> None:
+def test_a_good_answer(fetch: Fetch, server: Server, content: bytes, cache: Path, path: str) -> None:
     fetched = fetch(server.url + path)
     assert fetched.fresh
     assert fetched.path == cache / "opendata" / OPENDATA_NAME
@@ -153,9 +155,7 @@ def test_a_good_answer(fetch: Callable[..., Any], server: Server, content: bytes
         ("/empty", "the file is empty", 1),
     ],
 )
-def test_bad_answers_are_one_line_and_leave_nothing(
-    fetch: Callable[..., Any], server: Server, cache: Path, path: str, message: str, requests: int
-) -> None:
+def test_bad_answers(fetch: Fetch, server: Server, cache: Path, path: str, message: str, requests: int) -> None:
     with pytest.raises(DataError, match=message) as caught:
         fetch(server.url + path)
     assert server.url + path in str(caught.value)
@@ -165,9 +165,7 @@ def test_bad_answers_are_one_line_and_leave_nothing(
 
 
 @pytest.mark.parametrize(("path", "message"), [("/slow", "no answer within 0.2"), ("/stalled", "no data for 0.2")])
-def test_silence_ends_after_the_timeout(
-    fetch: Callable[..., Any], server: Server, cache: Path, path: str, message: str
-) -> None:
+def test_silence_ends_after_the_timeout(fetch: Fetch, server: Server, cache: Path, path: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         fetch(server.url + path, timeout=0.2, attempts=2)
     assert server.asked == [path, path]
@@ -175,12 +173,12 @@ def test_silence_ends_after_the_timeout(
 
 
 @pytest.mark.parametrize("path", ["/flaky", "/mended"])
-def test_a_second_attempt_helps(fetch: Callable[..., Any], server: Server, path: str) -> None:
+def test_a_second_attempt_helps(fetch: Fetch, server: Server, path: str) -> None:
     assert fetch(server.url + path).rows == EVENTS
     assert len(server.asked) == 2
 
 
-def test_what_the_cache_holds_is_not_brought_again(fetch: Callable[..., Any], server: Server, tmp_path: Path) -> None:
+def test_what_the_cache_holds_is_not_brought_again(fetch: Fetch, server: Server, tmp_path: Path) -> None:
     first = fetch(server.url + "/whole")
     again = fetch()
     assert not again.fresh
@@ -189,15 +187,15 @@ def test_what_the_cache_holds_is_not_brought_again(fetch: Callable[..., Any], se
     assert fetch(server.url + "/redirect").fresh  # a source that is named is used
 
 
-def test_a_failure_keeps_the_good_file(fetch: Callable[..., Any], server: Server, content: bytes) -> None:
+def test_a_failure_keeps_the_good_file(fetch: Fetch, server: Server, content: bytes) -> None:
     fetch(server.url + "/whole")
     with pytest.raises(DataError):
         fetch(server.url + "/corrupted")
     assert opendata_path().read_bytes() == content
 
 
-def test_a_damaged_cache_is_noticed(
-    fetch: Callable[..., Any], server: Server, content: bytes, monkeypatch: pytest.MonkeyPatch
+def test_damaged_cache_is_noticed(
+    fetch: Fetch, server: Server, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("higgsbench.events.fetch.OPENDATA_URL", server.url + "/whole")
     path = fetch().path
@@ -216,7 +214,7 @@ def test_not_fetched_yet() -> None:
 
 class TestFiles:
     @pytest.mark.parametrize("name", ["download.csv.gz", "unpacked-by-a-browser.csv"])
-    def test_a_manual_download(self, fetch: Callable[..., Any], content: bytes, tmp_path: Path, name: str) -> None:
+    def test_a_manual_download(self, fetch: Fetch, content: bytes, tmp_path: Path, name: str) -> None:
         file = tmp_path / name
         file.write_bytes(content if name.endswith("gz") else gzip.decompress(content))
         assert fetch(str(file)).path.read_bytes() == file.read_bytes()
@@ -230,11 +228,11 @@ class TestFiles:
             ("http://127.0.0.1:9", "no connection to the server after 2 attempts"),
         ],
     )
-    def test_what_cannot_be_a_source(self, fetch: Callable[..., Any], source: str, message: str) -> None:
+    def test_what_cannot_be_a_source(self, fetch: Fetch, source: str, message: str) -> None:
         with pytest.raises(DataError, match=message):
             fetch(source, attempts=2)
 
-    def test_output_gets_a_copy(self, fetch: Callable[..., Any], content: bytes, tmp_path: Path) -> None:
+    def test_output_gets_a_copy(self, fetch: Fetch, content: bytes, tmp_path: Path) -> None:
         file = tmp_path / "in.csv.gz"
         file.write_bytes(content)
         fetch(str(file), output=tmp_path / "out.csv.gz")
@@ -260,9 +258,7 @@ def scaled(label: str, frame: pl.DataFrame) -> pl.DataFrame:
     ],
     ids=["rows", "sets", "columns", "signal", "background"],
 )
-def test_other_content_is_refused(
-    fetch: Callable[..., Any], frame: pl.DataFrame, tmp_path: Path, change: Any, message: str
-) -> None:
+def test_other_content_is_refused(fetch: Fetch, frame: pl.DataFrame, tmp_path: Path, change: Any, message: str) -> None:
     change(frame).write_csv(tmp_path / "offered.csv")
     with pytest.raises(DataError, match=message):
         fetch(str(tmp_path / "offered.csv"))

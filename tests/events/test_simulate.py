@@ -302,9 +302,7 @@ def test_unknown_endings_and_directories_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.parquet"])
-def test_a_failure_leaves_no_file_and_keeps_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_failure_leaves_only_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def fail(*_: object, **__: object) -> pl.DataFrame:
         raise RuntimeError("interrupted")
 
@@ -319,9 +317,7 @@ def test_a_failure_leaves_no_file_and_keeps_the_old_one(
 # against real events
 
 
-def test_shares_of_jet_numbers_and_missing_masses_are_those_of_real_events(
-    simulated_events: pl.DataFrame, real_events: pl.DataFrame
-) -> None:
+def test_jets_and_missing_masses_are_like_real_ones(simulated_events: pl.DataFrame, real_events: pl.DataFrame) -> None:
     for label in ("s", "b"):
         shares, missing = [], []
         for frame in (simulated_events, real_events):

@@ -96,9 +96,7 @@ class TestToy:
             assert (row.events, row.missing) == (rows.height, gone.height)
             assert row.weighted_share == pytest.approx(float(gone["w"].sum()) / float(rows["w"].sum()))
 
-    def test_small_and_large_parts_give_the_same(
-        self, toy: Toy, toy_found: Exploration, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_any_parts_give_the_same(self, toy: Toy, toy_found: Exploration, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("higgsbench.explore.counts.PART", 7)
         monkeypatch.setattr("higgsbench.explore.describe.open_events", partial(open_events, large=0))
         a, b = (_flat(found.to_dict()) for found in (toy_found, explore(toy[0], schema=TOY)))
@@ -106,9 +104,7 @@ class TestToy:
         for key, value in a.items():
             assert b[key] == (pytest.approx(value, rel=1e-9, abs=1e-9) if isinstance(value, float) else value), key
 
-    def test_a_large_file_is_described_by_a_sample_of_its_rows(
-        self, toy: Toy, toy_found: Exploration, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_large_files_are_sampled(self, toy: Toy, toy_found: Exploration, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("higgsbench.explore.counts._SAMPLE", 500)
         sampled = explore(toy[0], schema=TOY)
         assert sampled.groups == toy_found.groups
@@ -192,9 +188,7 @@ class TestLayouts:
     ("left_out", "subsets", "message"),
     [((), ["u"], "no event in subset 'u'; it has t, v"), (("part",), ["t"], "no subset column")],
 )
-def test_an_absent_subset(
-    toy: Toy, tmp_path: Path, left_out: tuple[str, ...], subsets: list[str], message: str
-) -> None:
+def test_absent_subsets(toy: Toy, tmp_path: Path, left_out: tuple[str, ...], subsets: list[str], message: str) -> None:
     toy[1].drop(left_out).write_csv(tmp_path / "p.csv")
     with pytest.raises(DataError, match=message):
         explore(tmp_path / "p.csv", schema=TOY, subsets=subsets)
@@ -222,9 +216,7 @@ class TestRealSample:
         for group, share in ((0, 1.0), (1, 1.0), (2, 0.0), (3, 0.0)):
             assert rows["DER_deltaeta_jet_jet", group, "signal"].weighted_share == share
 
-    def test_effective_events_and_auc_within_the_stated_error(
-        self, sample_found: Exploration, sample_file: Path
-    ) -> None:
+    def test_effective_events_and_auc_within_stated_error(self, sample_found: Exploration, sample_file: Path) -> None:
         events = load_events(sample_file, cache=False)
         for summary in sample_found.weights:
             w = events.weight[events.y == (summary.label == "signal")]

@@ -46,9 +46,7 @@ def assert_same(columns: tuple[str, ...], a: NDArray[np.float64], b: NDArray[np.
 @pytest.mark.parametrize("name", SETS)
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), angle=st.floats(-7, 7), flip_z=st.booleans(), flip_phi=st.booleans())
-def test_rotations_and_reflections_change_nothing(
-    name: str, seed: int, angle: float, flip_z: bool, flip_phi: bool
-) -> None:
+def test_turns_and_reflections_change_nothing(name: str, seed: int, angle: float, flip_z: bool, flip_phi: bool) -> None:
     frame = random_events(seed, 40)
     columns, before = values(frame, name)
     _, after = values(moved(frame, angle, flip_z, flip_phi), name)

@@ -102,9 +102,7 @@ def test_comparable_runs_are_one_table_and_one_may_be_named(make: Make) -> None:
      {"test": "t" * 64}, {"metrics_version": 2}, {"layout": "mine"}, {"simulated": True}],
     ids=lambda o: next(iter(o)),
 )  # fmt: skip
-def test_different_data_or_definitions_are_never_ranked_together(
-    make: Make, tmp_path: Path, other: dict[str, Any]
-) -> None:
+def test_other_data_or_definitions_are_never_ranked_together(make: Make, tmp_path: Path, other: dict[str, Any]) -> None:
     make("a", [record("x", 3.1), record("w", 3.0)])
     make("b", [record("y", 3.5)], **other)
     board = Leaderboard.read(tmp_path / "results")

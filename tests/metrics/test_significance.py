@@ -73,9 +73,7 @@ def test_a_known_background_is_the_limit(s: float, b: float, sigma: float) -> No
 
 @given(size, size, st.floats(0.0, 1e3), st.floats(1.01, 10.0))
 @settings(max_examples=100, derandomize=True)
-def test_more_signal_helps_and_more_background_or_uncertainty_hurts(
-    s: float, b: float, sigma: float, more: float
-) -> None:
+def test_signal_helps_and_background_or_uncertainty_hurts(s: float, b: float, sigma: float, more: float) -> None:
     z = float(asimov_significance(s, b, sigma))
     assert z > 0.0
     assert float(asimov_significance(s * more, b, sigma)) > z

@@ -190,9 +190,7 @@ def test_a_leaderboard_of_one_unfinished_run_says_so(whole: Path, tmp_path: Path
     assert "unfinished" in json.loads(answer.out)["notes"][0]
 
 
-def test_a_full_folder_of_temporary_files_is_named(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_temporary_folder_is_named(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

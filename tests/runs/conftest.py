@@ -14,6 +14,7 @@ from higgsbench.runs import RunResult
 from higgsbench.runs.run import Silent
 
 Config = Callable[..., Path]
+Register = Callable[..., None]
 
 SMALL = """
 data: {{source: file, path: {data}}}
@@ -45,7 +46,7 @@ def scores(result: RunResult, name: str = "scores.parquet") -> pl.DataFrame:
 
 
 @pytest.fixture
-def registered(own_models: None) -> Callable[..., None]:
+def registered(own_models: None) -> Register:
     """Register models for one test."""
 
     def register(name: str, build: Callable[..., Any], **more: Any) -> None:

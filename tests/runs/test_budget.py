@@ -24,7 +24,7 @@ from higgsbench.runs.budget import RowNeed, TimeBudget, fit_to_limit
 from higgsbench.runs.cost import FitCost, makespan
 from higgsbench.runs.unit import Unit
 
-Config = Callable[..., Path]
+from .conftest import Config, Register
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def sleepers(registered: Callable[..., None]) -> None:
+def sleepers(registered: Register) -> None:
     for name, cost in (("quicker", 1.0), ("slower", 10.0), ("deceiver", 1.0)):
         registered(name, lambda params, context: Sleeper(**params), missing=True, cost=cost, rounds=("none",))
 

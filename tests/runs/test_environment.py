@@ -95,9 +95,7 @@ def test_memory_within_the_limit_of_control_groups(
 @pytest.mark.parametrize(
     ("events", "platform", "calls"), [(10**6, "linux", 1), (1000, "linux", 0), (10**6, "win32", 0)]
 )
-def test_freed_memory_goes_back_where_the_library_can(
-    events: int, platform: str, calls: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_freed_memory_goes_back(events: int, platform: str, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(malloc_trim=seen.append))

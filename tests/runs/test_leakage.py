@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from higgsbench.api import load_run_config
 from higgsbench.metrics import roc_auc
 from higgsbench.runs.plan import load_dataset
 
-from .conftest import scores
+from .conftest import Config, scores
 
 BOTH = """
 data: {{path: {data}}}
@@ -27,7 +26,7 @@ folds: 3
 """
 
 
-def test_shuffled_labels_give_nothing(config: Callable[..., Path], training_only: Path, tmp_path: Path) -> None:
+def test_shuffled_labels_give_nothing(config: Config, training_only: Path, tmp_path: Path) -> None:
     frame = pl.read_csv(training_only)
     order = np.random.default_rng(11).permutation(frame.height)
     # Weights go with the labels: they are the label's, and would give it away to nobody, since no model sees them.
@@ -39,9 +38,7 @@ def test_shuffled_labels_give_nothing(config: Callable[..., Path], training_only
         assert abs(row["auc"] - 0.5) < 4.0 * row["auc_se"], row["name"]
 
 
-def test_a_feature_that_equals_the_label_in_validation_rows_only_does_not_help(
-    config: Callable[..., Path], training_only: Path, tmp_path: Path
-) -> None:
+def test_the_label_planted_in_one_fold_alone_does_not_help(config: Config, training_only: Path, tmp_path: Path) -> None:
     """In each fold's training rows the planted column is noise; only in the fold itself it is the truth.
 
     Every row is in a validation fold once, so the plant must differ by fold: fold 0 alone carries the label.

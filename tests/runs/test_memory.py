@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,7 @@ from higgsbench.events import cache, read
 from higgsbench.models import building as device
 from higgsbench.runs import budget, cost, unit
 from higgsbench.runs.plan import Dataset, Plan, load_dataset, make_plan
-from tests.runs.conftest import Notes, scores
-
-Config = Callable[..., Path]
+from tests.runs.conftest import Config, Notes, scores
 
 TREES = """
 data: {{source: file, path: {data}}}
@@ -41,9 +38,7 @@ def planned(config: Path, limit: str | None = None) -> tuple[LoadedConfig, Datas
     return loaded, dataset, make_plan(loaded, dataset)
 
 
-def test_events_on_disk_give_the_same_run(
-    config: Config, toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_events_on_disk_run_alike(config: Config, toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = config(TREES, data=toys)  # with held-out events in the same file
     in_memory = higgsbench.run(file, output=tmp_path / "a", jobs=1, only=["xgboost"])
     monkeypatch.setattr(read, "LARGE_FILE", 0)
@@ -102,9 +97,7 @@ class TestFromDisk:
         with pytest.raises(ConfigError, match=r"memory_limit is .* MB: use --jobs 1, or fewer events"):
             budget.fit_to_memory(loaded, plan, 4)
 
-    def test_what_is_stored_stays_in_memory(
-        self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_stored_rows_stay_in_memory(self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = higgsbench.run(config(TREES), output=tmp_path, jobs=1)
         only_disk_fits(monkeypatch)
         second = higgsbench.run(config(TREES), output=tmp_path, jobs=1)
@@ -152,9 +145,7 @@ def test_the_need_grows_with_events_columns_and_processes(config: Config) -> Non
     assert cost.memory_need(disk, 2, events=10_000_000).total < large.total
 
 
-def test_the_fallback_of_a_device_is_told_stored_and_shares_units(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_device_fallback_is_told_and_stored(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device.unusable.cache_clear()
     monkeypatch.setattr(device, "cuda_devices", lambda: 0)
     listener = Notes()

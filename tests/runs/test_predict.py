@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from higgsbench.files import file_digest, write_json, write_sealed
 from higgsbench.runs import predict as predict_module
 from higgsbench.runs import unit as blocks
 
-from .conftest import Config, Notes
+from .conftest import Config, Notes, Register
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the run was trained on:higgsbench.errors.HiggsbenchWarning")
 
@@ -63,9 +62,7 @@ class TestSameNumbers:
             np.testing.assert_array_equal(found["score"].to_numpy(), stored[f"score:{name}"].to_numpy(), name)
         assert predict(run, toys, subsets=["b", "v"], jobs=jobs)["score"].equals(stored["score:stack"].alias("score"))
 
-    def test_small_blocks_change_no_score_of_trees(
-        self, run: Path, toys: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_blocks_change_no_score_of_trees(self, run: Path, toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = predict(run, toys, model="xgboost [jets]", jobs=2)
         monkeypatch.setattr(blocks, "BLOCK", 97)
         monkeypatch.setattr(predict_module, "BLOCK", 97)
@@ -74,9 +71,7 @@ class TestSameNumbers:
 
     @pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet", "root"])
     @pytest.mark.parametrize("truth", ["none", "unknown label", "weight missing", "zero weights", "negative weights"])
-    def test_labels_and_weights_are_not_looked_at(
-        self, run: Path, toys: Path, tmp_path: Path, ending: str, truth: str
-    ) -> None:
+    def test_truth_is_not_looked_at(self, run: Path, toys: Path, tmp_path: Path, ending: str, truth: str) -> None:
         if ending == "root":
             pytest.importorskip("uproot")
         whole = predict(run, toys, model="lightgbm", jobs=1)
@@ -168,9 +163,7 @@ class TestWhatIsStored:
         shutil.rmtree(one.folder)
         assert predict(both.folder, toys, model="lightgbm", jobs=1).height == 2400
 
-    def test_a_model_without_a_safe_form_keeps_its_scores(
-        self, toys: Path, tmp_path: Path, registered: Callable[..., None]
-    ) -> None:
+    def test_a_model_without_safe_form_keeps_its_scores(self, toys: Path, tmp_path: Path, registered: Register) -> None:
         registered("neighbours", lambda params, context: Neighbours(), sample_weight=False)
         config = {"data": {"path": str(toys)}, "models": ["neighbours"], "folds": 2}
         heard = Notes()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from higgsbench.runs import RunResult
 from higgsbench.runs import run as trainable
 from higgsbench.schema import N_B, N_S
 
-from .conftest import Config, Notes, scores
+from .conftest import Config, Notes, Register, scores
 from .engines.misbehaving import Misbehaving
 
 TIMINGS = ("fit_seconds", "predict_us", "peak_mb")
@@ -150,9 +149,7 @@ stack: false
         assert not first.equals(second)
 
     @pytest.mark.parametrize("weights", ["balanced", "sqrt_balanced", "physical", "none"])
-    def test_training_weights_all_end_in_physical_normalisation(
-        self, config: Config, tmp_path: Path, weights: str
-    ) -> None:
+    def test_all_training_weights_end_in_physical_totals(self, config: Config, tmp_path: Path, weights: str) -> None:
         options = [f"training_weights={weights}", "stack=false"]
         result = higgsbench.run(config(), output=tmp_path, jobs=1, only=["logistic"], settings=options)
         frame = scores(result)
@@ -162,9 +159,7 @@ stack: false
 
 
 class TestHeldOut:
-    def test_metrics_are_those_of_the_frozen_cut_on_held_out_events(
-        self, config: Config, toys: Path, tmp_path: Path
-    ) -> None:
+    def test_metrics_are_of_the_frozen_cut_on_held_out_events(self, config: Config, toys: Path, tmp_path: Path) -> None:
         result = higgsbench.run(config(data=toys), output=tmp_path, jobs=1)
         test = scores(result, "test_scores.parquet")
         truth = pl.read_csv(toys)
@@ -177,9 +172,7 @@ class TestHeldOut:
             keep = (joined[f"score:{row['name']}"] >= row["threshold"]).to_numpy()
             assert higgsbench.ams(w[keep & y].sum(), w[keep & ~y].sum()) == pytest.approx(row["ams_private"], rel=1e-9)
 
-    def test_refit_scores_differ_and_out_of_fold_scores_do_not(
-        self, config: Config, toys: Path, tmp_path: Path
-    ) -> None:
+    def test_refit_scores_differ_out_of_fold_scores_do_not(self, config: Config, toys: Path, tmp_path: Path) -> None:
         mean, refit = (
             higgsbench.run(config(data=toys, test_prediction=how), output=tmp_path, jobs=1, only=["lightgbm"])
             for how in ("fold_mean", "refit")
@@ -195,7 +188,7 @@ class TestHeldOut:
         assert "ams_test" not in result.rows[0]
         assert scores(result, "test_scores.parquet").height == rest.height
 
-    def test_a_test_file_that_holds_training_events_is_refused(
+    def test_a_test_file_of_training_events_is_refused(
         self, config: Config, training_only: Path, tmp_path: Path
     ) -> None:
         with pytest.raises(DataError, match=r"are also training events, e\.g\. EventId 10000000"):
@@ -215,9 +208,7 @@ class TestHeldOut:
             ("models.lightgbm.params.num_leafs=3", "did you mean 'num_leaves'"),
         ],
     )
-    def test_choices_that_cannot_be(
-        self, config: Config, toys: Path, tmp_path: Path, setting: str, message: str
-    ) -> None:
+    def test_impossible_choices(self, config: Config, toys: Path, tmp_path: Path, setting: str, message: str) -> None:
         events = tmp_path / "few.csv"
         pl.read_csv(toys).head(400).write_csv(events)
         with pytest.raises((ConfigError, higgsbench.HiggsbenchError), match=message):
@@ -225,9 +216,7 @@ class TestHeldOut:
 
 
 class TestFailures:
-    def test_a_constant_model_has_numbers(
-        self, config: Config, tmp_path: Path, registered: Callable[..., None]
-    ) -> None:
+    def test_constant_model_has_numbers(self, config: Config, tmp_path: Path, registered: Register) -> None:
         registered("constant", lambda params, context: Misbehaving("constant"), missing=True)
         text = "data: {{path: {data}}}\nmodels: [constant]\nfolds: 2\n"
         (row,) = higgsbench.run(config(text), output=tmp_path, jobs=1).rows
@@ -235,9 +224,7 @@ class TestFailures:
         assert row["fraction"] == pytest.approx(1.0)
         assert row["ams_cv"] == pytest.approx(1.079073517320, rel=1e-9)
 
-    def test_failed_units_are_kept_and_tried_again_when_asked(
-        self, config: Config, tmp_path: Path, registered: Callable[..., None]
-    ) -> None:
+    def test_failed_units_are_tried_again_if_asked(self, config: Config, tmp_path: Path, registered: Register) -> None:
         switch = tmp_path / "works"
         registered(
             "moody", lambda params, context: Misbehaving("constant" if switch.exists() else "raise"), missing=True
@@ -255,7 +242,7 @@ class TestFailures:
         assert (again.trained, again.reused, again.failures) == (2, 2, [])
         assert not list(again.folder.glob("units/*.error.txt"))
 
-    def test_nothing_works(self, config: Config, tmp_path: Path, registered: Callable[..., None]) -> None:
+    def test_nothing_works(self, config: Config, tmp_path: Path, registered: Register) -> None:
         registered("broken", lambda params, context: Misbehaving("raise"), missing=True)
         with pytest.raises(ConfigError, match="no row could be computed"):
             higgsbench.run(config("data: {{path: {data}}}\nmodels: [broken]\n"), output=tmp_path, jobs=1)
@@ -278,9 +265,7 @@ class TestStoredFiles:
             higgsbench.run(config(), output=blocked, jobs=1)
 
 
-def test_parameters_are_judged_only_where_something_is_trained(
-    config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parameters_are_judged_for_training(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[str] = []
     monkeypatch.setattr(trainable, "probe_parameters", lambda spec, *_: judged.append(spec.name))
     for _ in range(2):

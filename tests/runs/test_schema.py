@@ -17,7 +17,7 @@ from higgsbench.errors import HiggsbenchError
 from higgsbench.runs.plan import load_dataset, make_plan
 from higgsbench.schema import UCI_HIGGS
 
-from .conftest import scores
+from .conftest import Config, scores
 
 MODELS = "models: [{model: logistic, preset: quick}, {model: lightgbm, params: {n_estimators: 20}}]\nfolds: 2\n"
 EVENTS = 1200
@@ -114,7 +114,7 @@ class TestUCI:
 
 
 class TestOwn:
-    def test_run_split_by_its_own_group_column(self, own: Callable[..., Path], tmp_path: Path) -> None:
+    def test_run_split_by_its_own_group_column(self, own: Config, tmp_path: Path) -> None:
         result = higgsbench.run(own(), output=tmp_path, jobs=1)
         assert [r["variant"] for r in result.rows] == ["global", "jets", "global", "jets", "nonnegative"]
         assert all(row["status"] == "ok" and row["auc"] > 0.6 for row in result.rows)
@@ -124,12 +124,12 @@ class TestOwn:
         assert frame.filter("signal")["weight"].sum() == pytest.approx(totals["sig"])
         assert frame.filter(~pl.col("signal"))["weight"].sum() == pytest.approx(totals["bkg"])
 
-    def test_totals_of_ones_own(self, own: Callable[..., Path], tmp_path: Path) -> None:
+    def test_totals_of_ones_own(self, own: Config, tmp_path: Path) -> None:
         result = higgsbench.run(own(more="n_s: 120.0\nn_b: 45000"), output=tmp_path, jobs=1)
         weight = scores(result).filter("signal")["weight"]
         assert weight.sum() == pytest.approx(120.0)
 
-    def test_negative_weights(self, own: Callable[..., Path], tmp_path: Path) -> None:
+    def test_negative_weights(self, own: Config, tmp_path: Path) -> None:
         found = []
         for policy in ("drop", "absolute", "zero"):
             config = own(table(negative=0.15), more=f"negative_weights: {policy}")
@@ -151,15 +151,13 @@ class TestOwn:
             ({"group": None}, "`groups` needs a `group` column"),
         ],
     )
-    def test_schemas_that_cannot_be(
-        self, own: Callable[..., Path], tmp_path: Path, change: dict[str, Any], message: str
-    ) -> None:
+    def test_schemas_that_cannot_be(self, own: Config, tmp_path: Path, change: dict[str, Any], message: str) -> None:
         settings = [f"data.schema.{key}={value if value is not None else 'null'}" for key, value in change.items()]
         with pytest.raises(HiggsbenchError, match=message):
             higgsbench.run(own(), output=tmp_path, jobs=1, settings=settings)
 
 
-def test_a_preset_s_features_give_way_to_the_columns_of_another_layout(own: Callable[..., Path]) -> None:
+def test_a_preset_s_features_give_way_to_the_columns_of_another_layout(own: Config) -> None:
     """`best` asks for features of the challenge's columns; a run on other columns takes these as they stand."""
     loaded = load_run_config(own(), settings=["preset=best"])
     plan = make_plan(loaded, load_dataset(loaded.config))

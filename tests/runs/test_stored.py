@@ -118,9 +118,7 @@ def test_a_run_of_an_older_version_is_refused_by_that_version(copy: Path) -> Non
     ],
 )
 @pytest.mark.parametrize("damage", ["flipped", "gone"])
-def test_a_damaged_file_is_named_when_it_is_asked_for(
-    name: str, ask: Callable[[StoredRun], object], damage: str, copy: Path
-) -> None:
+def test_damaged_files_are_named(name: str, ask: Callable[[StoredRun], object], damage: str, copy: Path) -> None:
     file = copy / name
     content = file.read_bytes()
     file.unlink()

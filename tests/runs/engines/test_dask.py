@@ -21,7 +21,7 @@ import higgsbench
 from benchmarks.reliability.kills import Cluster
 from higgsbench.runs.engines.base import EngineError, EngineSettings
 from higgsbench.runs.unit import Workspace
-from tests.runs.conftest import Notes
+from tests.runs.conftest import Config, Notes
 
 dask = pytest.importorskip("higgsbench.runs.engines.dask", reason="the extra dask is not installed")
 pytestmark = [
@@ -58,7 +58,7 @@ def fits(process: int) -> list[psutil.Process]:
     return [p for p in psutil.Process(process).children(recursive=True) if p.is_running()]
 
 
-def test_serial_local_and_dask_give_the_same_bits(config: Callable[..., Path], tmp_path: Path) -> None:
+def test_serial_local_and_dask_give_the_same_bits(config: Config, tmp_path: Path) -> None:
     before = psutil.Process().children(recursive=True)  # those of other tests, such as a pool that is kept
     with socket.socket() as taken:  # somebody else's cluster has the port that Dask listens on unless told otherwise
         with contextlib.suppress(OSError):  # it may be taken indeed
@@ -77,9 +77,7 @@ def test_serial_local_and_dask_give_the_same_bits(config: Callable[..., Path], t
     assert not list(found[2].folder.rglob(".tmp-*"))
 
 
-def test_a_worker_is_killed_and_one_joins(
-    config: Callable[..., Path], tmp_path: Path, cluster: Cluster, notes: Notes
-) -> None:
+def test_a_worker_is_killed_and_one_joins(config: Config, tmp_path: Path, cluster: Cluster, notes: Notes) -> None:
     victim = cluster.worker()
 
     def replace() -> None:
@@ -96,8 +94,8 @@ def test_a_worker_is_killed_and_one_joins(
     assert same_scores(result, config(), tmp_path / "serial")
 
 
-def test_a_worker_that_does_not_see_the_files(
-    config: Callable[..., Path], tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_without_files(
+    config: Config, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = cluster.worker()
     # Orders that name folders which are not there, as on a machine without the run's file system.
@@ -127,9 +125,7 @@ def test_a_worker_that_does_not_see_the_files(
     assert not list(cluster.folder.rglob("*.npy"))
 
 
-def test_a_lost_scheduler_is_one_line_and_a_further_call_goes_on(
-    config: Callable[..., Path], tmp_path: Path, cluster: Cluster
-) -> None:
+def test_a_lost_scheduler_is_one_line_and_a_call_goes_on(config: Config, tmp_path: Path, cluster: Cluster) -> None:
     cluster.worker()
     output = tmp_path / "out"
 
@@ -163,9 +159,7 @@ def test_no_log_of_dask_reaches_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
     assert (levels, handler.level) == ([logging.CRITICAL + 1], logging.NOTSET)
 
 
-def test_other_versions_are_refused(
-    config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_versions_are_refused(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, run = dask.versions, iter([{"Python": "3.11", "numpy": "1.0"}])
     monkeypatch.setattr(dask, "versions", lambda packages: next(run, None) or plain(packages))
     with pytest.raises(EngineError, match=r"has .*numpy \S+ instead of 1\.0: its scores would differ"):
@@ -186,9 +180,7 @@ NO_SCHEDULER = {
 
 
 @pytest.mark.parametrize("given", NO_SCHEDULER)
-def test_a_scheduler_that_is_not_there(
-    config: Callable[..., Path], tmp_path: Path, given: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_absent_scheduler(config: Config, tmp_path: Path, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "scheduler.json"
     file.write_text(given)
     monkeypatch.setattr(dask, "_CONNECT", 0.5)

@@ -20,7 +20,7 @@ import pytest
 import higgsbench
 from higgsbench.runs import Failure, RunResult
 from higgsbench.runs.engines import local
-from tests.runs.conftest import Notes
+from tests.runs.conftest import Config, Notes
 from tests.runs.engines.conftest import Misbehave, TwoModels
 
 Ran = Callable[..., RunResult]
@@ -68,9 +68,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("engine", "jobs"), [("serial", None), ("local", 2)])
-def test_what_is_wrong_with_a_model_or_odd_stands_in_its_row(
-    misbehave: Misbehave, ran: Ran, notes: Notes, engine: str, jobs: int | None
-) -> None:
+def test_faults_stand_in_the_row(misbehave: Misbehave, ran: Ran, notes: Notes, engine: str, jobs: int | None) -> None:
     for mode in (*WRONG, "constant"):
         misbehave(mode, mode)
     result = ran(", ".join((*WRONG, "constant")), engine, jobs)
@@ -108,9 +106,7 @@ def test_models_that_kill_their_process_again_and_again(misbehave: Misbehave, ra
     assert not workers_of()
 
 
-def test_a_model_that_kills_its_process_once_costs_nothing(
-    misbehave: Misbehave, ran: Ran, notes: Notes, count: Path
-) -> None:
+def test_a_model_that_kills_once_costs_nothing(misbehave: Misbehave, ran: Ran, notes: Notes, count: Path) -> None:
     misbehave("moody", "kill", times=1, folder=str(count))
     result = ran("moody")
     assert (result.failures, result.trained) == ([], 4)
@@ -136,7 +132,7 @@ def test_limits_of_a_unit(misbehave: Misbehave, ran: Ran, mode: str, limit: dict
         assert " in fit\n" in text_of(result.failures[0])  # where it hung
 
 
-def test_workers_end_with_a_run_that_is_killed(config: Callable[..., Path], tmp_path: Path) -> None:
+def test_workers_end_with_a_run_that_is_killed(config: Config, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "higgsbench", "run", str(config()), "--output", str(tmp_path / "out"), "-j", "2"]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
     deadline = time.monotonic() + 120
@@ -175,9 +171,7 @@ def test_a_process_that_says_it_leaves_and_does_not_is_ended(ran: Ran, monkeypat
     assert workers_of() == []  # those that linger when the run is over too
 
 
-def test_a_limit_of_memory_is_for_the_unit_and_not_for_what_was_left_behind(
-    misbehave: Misbehave, ran: Ran, notes: Notes
-) -> None:
+def test_a_memory_limit_is_for_the_unit_and_not_for_what_was_left(misbehave: Misbehave, ran: Ran, notes: Notes) -> None:
     misbehave("hoarder", "hoard")
     result = ran("hoarder", only=["hoarder"], settings=["folds=5"], unit_memory_limit="450MB")
     assert result.failures == []

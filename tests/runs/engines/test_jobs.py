@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +11,7 @@ import pytest
 
 import higgsbench
 from higgsbench.models import get_model, model_names
+from tests.runs.conftest import Config
 
 BUILT_IN = [name for name in model_names() if get_model(name).extra is None]
 
@@ -29,9 +29,7 @@ threads: THREADS
 @pytest.mark.filterwarnings("ignore:Got `batch_size` less than 1")  # few events per jet group
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("model", BUILT_IN)
-def test_every_model_gives_the_same_bits_for_any_number_of_jobs(
-    config: Callable[..., Path], tmp_path: Path, model: str, threads: int
-) -> None:
+def test_every_model_gives_the_same_bits_for_any_jobs(config: Config, tmp_path: Path, model: str, threads: int) -> None:
     file = config(MODELS.replace("MODEL", model).replace("THREADS", str(threads)))
     found = []
     for engine, jobs in (("serial", 1), ("local", 1), ("local", 2), ("local", 3)):
