@@ -85,32 +85,6 @@ def test_a_submission_has_the_official_format(call: Call, folder: Path) -> None:
     assert "scored by lightgbm of run-half" in err
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["predict", "nowhere", "{}/blind.csv", "-o", "s.csv"], "Error: nowhere: no finished run"),
-        (["predict", "{}/run-half", "{}/none.csv", "-o", "s.csv"], "none.csv: no such file"),
-        (["predict", "{}/run-half", "{}/blind.csv", "-o", "s.txt"], "s.txt: the name must end with .csv, .csv.gz"),
-        (["predict", "{}/run-half", "{}/blind.csv", "-o", "no/s.csv"], "no/s.csv: cannot be written: there is no"),
-        (["predict", "{}/run-half", "{}/blind.csv", "-o", "{}/blind.csv"], "is the input itself"),
-        (["predict", "{}/run-half", "{}/blind.csv", "-o", "s.csv", "--subset", "b"], "no column KaggleSet"),
-        (["predict", "{}/run-half", "{}/run-half/scores.parquet", "-o", "s.csv"], "unknown column 'signal'"),
-        (["submit", "{}/run-half", "{}/blind.csv", "-o", "s.parquet"], "s.parquet: the name must end with .csv"),
-        (["submit", "{}/run-half", "{}/blind.csv", "-o", "s.csv", "--model", "x"], "--model x: no row of that name"),
-        (["score", "{}/blind.csv", "{}/truth.csv"], "blind.csv: line 1 is 'EventId,DER_mass_MMC"),
-        (["score", "none.csv", "{}/truth.csv"], "none.csv: no such file"),
-    ],
-)
-def test_bad_input_is_one_line_and_leaves_nothing(call: Call, folder: Path, args: list[str], message: str) -> None:
-    before = (folder / "blind.csv").read_bytes()
-    code, out, err = call(*[arg.replace("{}", str(folder)) for arg in args])
-    assert (code, out) == (2, "")
-    assert message in err
-    assert len(err.strip().splitlines()) == 1
-    assert not list(Path().iterdir())
-    assert (folder / "blind.csv").read_bytes() == before
-
-
 def test_data_that_breaks_a_rule_half_way_leaves_no_file(call: Call, folder: Path) -> None:
     lines = (folder / "blind.csv").read_text().splitlines()
     lines[500] = lines[500].replace(",", ",x", 1)

@@ -47,34 +47,6 @@ def test_options_of_a_run(call: Call, toys: Path, tmp_path: Path) -> None:
     assert (row["preset"], row["params"]["num_leaves"]) == ("quick", 15)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["run", "none.yaml"], "none.yaml: no such configuration file"),
-        (["run", "small.yaml"], "no events given"),
-        (["run", "small.yaml", "--data", "none.csv"], "none.csv: no such file"),
-        (["run", "small.yaml", "--only", "xgboost"], "--only xgboost: not in small.yaml"),
-        (["run", "small.yaml", "--set", "folds"], "expected key=value"),
-        (["run", "small.yaml", "--set", "fold=3"], "did you mean 'folds'?"),
-        (["run", "small.yaml", "--jobs", "0"], "0 is not in the range"),
-        (["run", "small.yaml", "--time-limit", "soon"], "'soon' is not a duration; write 90, 90s, 30m or 2h"),
-        (["run", "small.yaml", "--events", "5000"], "--events works only together with --plan"),
-        (["run", "small.yaml", "--plan", "--time-limit", "5m"], "leave out --time-limit"),
-        (["leaderboard"], "results: no such folder"),
-        (["leaderboard", "--results", ".", "--columns", "amscv"], "did you mean 'ams_cv'?"),
-        (["lederboard"], "Did you mean 'leaderboard'?"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(call: Call, toys: Path, arguments: list[str], message: str) -> None:
-    if "--columns" in arguments:
-        call("run", "small.yaml", "--data", toys, "-q", "-j", "1", "--output", ".")
-    code, out, err = call(*arguments)
-    assert code == 2
-    assert out == ""
-    assert message in err
-    assert "Traceback" not in err
-
-
 def test_failures_are_named_and_exit_1(call: Call, toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("higgsbench.runs.run.check_trainable", lambda *_: None)  # which would refuse it first
     (tmp_path / "bad.yaml").write_text(
