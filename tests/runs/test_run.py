@@ -59,7 +59,7 @@ class TestRun:
         assert sum(len(k) for k in ids) == len(frozenset().union(*ids)) == scores(whole).height
 
     @pytest.mark.parametrize("fits", ["sound", "failing"])
-    def test_rows_of_the_same_fit_share_it(self, tmp_path: Path, registered: Callable[..., None], fits: str) -> None:
+    def test_rows_of_the_same_fit_share_it(self, tmp_path: Path, registered: Register, fits: str) -> None:
         mode = "constant" if fits == "sound" else "raise"
         registered("shared", lambda params, context: Misbehaving(mode), missing=True)
         data = {"source": "simulated", "events": 2000, "seed": 1}
