@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 import higgsbench
 from higgsbench.challenge import read_submission, score_submission, submission_table
-from higgsbench.cli.main import main
 from higgsbench.errors import DataError, HiggsbenchWarning
 from higgsbench.events import Events
 from higgsbench.metrics import ams
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, N_B, N_S
+from tests.conftest import Call
 
 SELECT_ALL = 1.079073517320
 """AMS of selecting every event at the challenge's totals."""
@@ -121,7 +121,7 @@ def test_windows_line_ends_and_gzip(tmp_path: Path) -> None:
     assert read_submission(tmp_path / "sub.csv.gz").event_id.tolist() == [100, 101, 102]
 
 
-def test_truth_has_3_columns_and_reversed_ranks_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_truth_has_3_columns_and_reversed_ranks_are_told(tmp_path: Path, call: Call) -> None:
     """The Python function warns, and the command shows the warning beside the score."""
     events = truth(60)
     events.frame.select("EventId", "Label", "Weight").write_csv(tmp_path / "truth.csv")
@@ -132,10 +132,8 @@ def test_truth_has_3_columns_and_reversed_ranks_are_told(tmp_path: Path, capsys:
         (again,) = higgsbench.score(turned, tmp_path / "truth.csv")
     assert (again.ams, again.auc) == pytest.approx((score.ams, 1.0 - score.auc))
     turned.write_csv(tmp_path / "turned.csv")
-    with pytest.raises(SystemExit) as exit_:
-        main(["score", str(tmp_path / "turned.csv"), str(tmp_path / "truth.csv")])
-    out, err = capsys.readouterr()
-    assert exit_.value.code in (None, 0)
+    code, out, err = call("score", "turned.csv", "truth.csv")
+    assert code == 0
     assert "all: AMS" in out
     assert "turned.csv: RankOrder seems to be reversed" in err
 

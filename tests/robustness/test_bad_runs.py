@@ -155,12 +155,6 @@ def forget(node: Any) -> None:
             node[key] = "../../etc/passwd"
 
 
-@pytest.mark.parametrize(("spoil", "expected"), PREDICT.values(), ids=PREDICT)
-def test_predicting_with_forged_runs(spoil: Spoil, expected: str, here: Path, refuse: Refuse) -> None:
-    spoil(here / "run")
-    refuse("predict", "run", "test.csv", "-o", "scores.csv", match=expected)
-
-
 MEMBERS: dict[str, tuple[Spoil, str]] = {
     "no scores": (lambda run: (run / "scores.parquet").unlink(), r"run/scores.parquet: missing; run the conf.*"),
     "no parquet": (raw("scores.parquet", b"x" * 99), DAMAGED),
@@ -224,7 +218,7 @@ FOLDERS: dict[str, tuple[Spoil, str]] = {
 }
 
 
-@pytest.mark.parametrize(("spoil", "expected"), FOLDERS.values(), ids=FOLDERS)
-def test_folders_that_are_no_runs(spoil: Spoil, expected: str, here: Path, refuse: Refuse) -> None:
+@pytest.mark.parametrize(("spoil", "expected"), [*PREDICT.values(), *FOLDERS.values()], ids=[*PREDICT, *FOLDERS])
+def test_predicting_with_forged_or_missing_runs(spoil: Spoil, expected: str, here: Path, refuse: Refuse) -> None:
     spoil(here / "run")
     refuse("predict", "run", "test.csv", "-o", "scores.csv", match=expected)

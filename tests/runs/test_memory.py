@@ -12,13 +12,13 @@ import pytest
 
 import higgsbench
 from higgsbench.api import load_run_config
-from higgsbench.cli.main import main
 from higgsbench.config import LoadedConfig
 from higgsbench.errors import ConfigError
 from higgsbench.events import cache, read
 from higgsbench.models import building as device
 from higgsbench.runs import budget, cost, unit
 from higgsbench.runs.plan import Dataset, Plan, load_dataset, make_plan
+from tests.conftest import Call
 from tests.runs.conftest import Config, Notes, scores
 
 TREES = """
@@ -113,16 +113,13 @@ def only_disk_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class TestRefusal:
     @pytest.mark.parametrize("how", ["--jobs 2", "--plan --jobs 2"])
-    def test_by_numbers_before_anything_is_trained(
-        self, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
-    ) -> None:
-        with pytest.raises(SystemExit, match="2"):
-            main(["run", str(config()), "--output", str(tmp_path / "out"), "--memory-limit", "50MB", *how.split()])
-        error = capsys.readouterr().err
+    def test_by_numbers_before_anything_is_trained(self, config: Config, call: Call, how: str) -> None:
+        code, _, error = call("run", config(), "--output", "out", "--memory-limit", "50MB", *how.split())
+        assert code == 2
         assert "logistic: needs about " in error
         assert re.search(r"for \d+ events x 30 features x 2 processes; memory_limit is 50 MB: use fewer", error)
         assert len(error.strip().splitlines()) == 1
-        assert not (tmp_path / "out").exists()
+        assert not Path("out").exists()
 
     def test_from_disk_may_be_too_much_too(self, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
         loaded, _, plan = planned(config(TREES), "100MB")

@@ -19,7 +19,6 @@ import pytest
 import higgsbench
 from higgsbench import models
 from higgsbench.api import load_run_config
-from higgsbench.cli.main import main
 from higgsbench.config.document import parse_yaml
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError, ModelError, StoreError
 from higgsbench.events.simulate import SimulationSettings, write_simulated
@@ -27,6 +26,7 @@ from higgsbench.models import ModelSpec
 from higgsbench.runs.plan import load_dataset
 from higgsbench.tune import TuneResult, TuneSettings
 from higgsbench.tune.nested import Search, tune
+from tests.conftest import Call
 
 pytest.importorskip("optuna", reason="the extra `tune` is not installed")
 
@@ -295,37 +295,25 @@ def test_without_optuna(config: Config, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 class TestCommand:
-    def call(self, capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exit_:
-            main(["tune", *(str(a) for a in args)])
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    def test_table_and_file(
-        self, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
+    def test_table_and_file(self, config: Config, call: Call) -> None:
         path = config("model: logistic, params: {degree: 1, C: 0.00001}")
         options = ["--model", "logistic", "--trials", "5", "--inner", "2", "--outer", "2", "-o", "best.yaml"]
-        code, out, err = self.call(capsys, path, *options)
+        code, out, err = call("tune", path, *options)
         assert code == 0
         for text in ("Best trials of logistic", "Importance: ", "nested - starting point", "higgsbench run best.yaml"):
             assert text in out
         assert "final: trial 5 of 5" in err
         assert "without fold 1: trial 1 of 5" in err
         assert parse_yaml(Path("best.yaml").read_text(), "x").value["models"][0]["model"] == "logistic"
-        code, out, err = self.call(capsys, path, *options, "--format", "json", "--quiet")
+        code, out, err = call("tune", path, *options, "--format", "json", "--quiet")
         assert (code, err) == (0, "")
         assert len(json.loads(out)["trials"]) == 5
 
-    def test_nothing_better_than_the_beginning_is_said(
-        self, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
+    def test_nothing_better_is_said(self, config: Config, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         path = config(folds=2)
         options = ["--model", "logistic", "--trials", "2", "--inner", "2"]
         monkeypatch.setattr(TuneResult, "improved", False)
-        code, out, _ = self.call(capsys, path, *options)
+        code, out, _ = call("tune", path, *options)
         assert code == 0
         assert "On 2 held-out folds of the run" in out, "--outer follows the folds of the run"
         last = [" ".join(line.split()) for line in out.splitlines()[-2:]]
@@ -342,18 +330,9 @@ class TestCommand:
             (["--model", "nothing"], "--model nothing: no model named 'nothing'"),
         ],
     )
-    def test_bad_input(
-        self,
-        config: Config,
-        tmp_path: Path,
-        capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-        options: list[str],
-        message: str,
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
+    def test_bad_input(self, config: Config, call: Call, options: list[str], message: str) -> None:
         given = options if "--model" in options else ["--model", "logistic", *options]
-        code, out, err = self.call(capsys, config(), *given)
+        code, out, err = call("tune", config(), *given)
         assert (code, out) == (2, "")
         assert message in err
         assert not Path("studies").exists()
