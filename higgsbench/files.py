@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from higgsbench.errors import HiggsbenchError
+
 
 ROWS = "rows.json"
 """The last file of a run; under `checksums` it names the others with the SHA-256 of their bytes."""
@@ -217,6 +219,15 @@ def _checksums(folder: Path) -> dict[str, Any] | None:
         return None
     found = content.get("checksums") if isinstance(content, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def told_plainly(kind: type[HiggsbenchError], file: object, what: str = "written", advice: str = "") -> Iterator[None]:
+    """Raise an error of ours in place of an `OSError`: this file cannot be written (or read), and why."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{file}: cannot be {what}: {error.strerror or error}{advice}") from error
 
 
 @contextmanager

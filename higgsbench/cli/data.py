@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    from higgsbench.events.validate import RuleResult, ValidationReport
+    from higgsbench.events.validate import ValidationReport
 
 
 _COLOURS = {"held": "green", "violated": "bold red", "warning": "yellow", "not applicable": "dim"}
@@ -248,6 +248,8 @@ def validate(ctx: click.Context, file: Path, strict: bool, rows: int, form: str)
 
 
 def _show(out: Console, report: ValidationReport, *, strict: bool) -> None:
+    from rich.text import Text
+
     rows = [
         (result.rule.name, result.rule.description, count(result.checked), count(result.offenders), result.status)
         for result in report.results
@@ -260,25 +262,17 @@ def _show(out: Console, report: ValidationReport, *, strict: bool) -> None:
         marks=[{"violated": "failed"}.get(result.status, result.status) for result in report.results],
         rules=[at for at, (a, b) in enumerate(pairwise(report.results)) if a.rule.group != b.rule.group],
     ).show(out)
-    for result in report.results:
-        if result.first:
-            _show_rows(out, result)
+    for result in (result for result in report.results if result.first):
+        rule = result.rule
+        out.print(Text.assemble((result.status, _COLOURS[result.status]), f" {rule.name}: {rule.description}"))
+        for row in result.first:
+            values = {name: value for name, value in row.items() if name not in ("row", "line")}
+            cells = ", ".join(f"{name} {'missing' if value is None else value}" for name, value in values.items())
+            line = f" (line {row['line']})" if "line" in row else ""
+            out.print(f"  row {row['row']}{line}: {cells}")
+        if result.offenders > len(result.first):
+            out.print(f"  and {opt.quantity(result.offenders - len(result.first), 'more row')}")
     out.print(_verdict(report, strict=strict))
-
-
-def _show_rows(out: Console, result: RuleResult) -> None:
-    from rich.text import Text
-
-    out.print(
-        Text.assemble((result.status, _COLOURS[result.status]), f" {result.rule.name}: {result.rule.description}")
-    )
-    for row in result.first:
-        values = {name: value for name, value in row.items() if name not in ("row", "line")}
-        cells = ", ".join(f"{name} {'missing' if value is None else value}" for name, value in values.items())
-        line = f" (line {row['line']})" if "line" in row else ""
-        out.print(f"  row {row['row']}{line}: {cells}")
-    if result.offenders > len(result.first):
-        out.print(f"  and {opt.quantity(result.offenders - len(result.first), 'more row')}")
 
 
 def _verdict(report: ValidationReport, *, strict: bool) -> Text:

@@ -239,7 +239,7 @@ def tune(config: Path, output: Path | None, form: str, quiet: bool, **choices: A
     """
     from higgsbench.api import tune_model
     from higgsbench.errors import StoreError
-    from higgsbench.files import write_bytes
+    from higgsbench.files import told_plainly, write_bytes
 
     if output is not None and output.is_dir():
         raise StoreError(f"{output}: --output is a folder; name a file, e.g. {output / 'tuned.yaml'}")
@@ -256,10 +256,8 @@ def tune(config: Path, output: Path | None, form: str, quiet: bool, **choices: A
         click.echo("Interrupted: finished trials are stored; call the same command again to continue.", err=True)
         raise click.exceptions.Exit(130) from None
     if output is not None:
-        try:
+        with told_plainly(StoreError, output):
             write_bytes(output, result.config_file.read_bytes())
-        except OSError as error:
-            raise StoreError(f"{output}: cannot be written: {error.strerror}") from error
     if form == "json":
         opt.echo_json(result.as_json())
     else:

@@ -12,7 +12,7 @@ import polars as pl
 
 from higgsbench.compare.measure import Overlap, Part, difference_between, fold_values, measure, over_folds, overlap_of
 from higgsbench.errors import ConfigError, StoreError
-from higgsbench.files import atomic_path, printable
+from higgsbench.files import atomic_path, printable, told_plainly
 from higgsbench.metrics.estimates import METRICS, Difference, holm, indistinct_groups
 from higgsbench.pages import Table, json_report, markdown_text
 
@@ -180,12 +180,9 @@ def write_selections(target: Path, shared: Contender, comparison: Comparison) ->
     """
     columns: dict[str, Any] = {"EventId": shared.event_id, "signal": shared.truth.y, "weight": shared.truth.weight}
     columns |= {f"selected:{model.name}": model.selected[0] for model in comparison.models}
-    try:
-        with atomic_path(target) as temporary:
-            frame = pl.DataFrame(columns)
-            (frame.write_csv if target.suffix == ".csv" else frame.write_parquet)(temporary)
-    except OSError as error:
-        raise StoreError(f"{target}: cannot be written: {error.strerror}") from error
+    with told_plainly(StoreError, target), atomic_path(target) as temporary:
+        frame = pl.DataFrame(columns)
+        (frame.write_csv if target.suffix == ".csv" else frame.write_parquet)(temporary)
 
 
 def _number(value: float, metric: str, sign: str = "") -> str:
@@ -201,18 +198,6 @@ def _p(value: float) -> str:
     return "?" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _differences(pair: PairResult, title: str) -> Table:
-    head = ["metric", "difference", "95% interval", "p", "p (Holm)", "over folds", "p over folds"]
-    rows = []
-    for metric, how in METRICS.items():
-        d, over = pair.differences[metric], pair.over_folds.get(metric)
-        interval = f"{_number(d.low, metric, '+')} to {_number(d.high, metric, '+')}"
-        folds = [_with_error(over.value, over.se, metric, "+"), _p(over.p_value)] if over else ["", ""]
-        difference = _with_error(d.value, d.se, metric, "+")
-        rows.append([how.heading, difference, interval, _p(d.p_value), _p(pair.adjusted[metric]), *folds])
-    return Table(title, head, rows)
-
-
 def _tables(comparison: Comparison) -> list[Table]:
     head = ["model", "selected", "s", "b", *(how.heading for how in METRICS.values())]
     rows = []
@@ -221,12 +206,20 @@ def _tables(comparison: Comparison) -> list[Table]:
         rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", f"{m.s:,.0f}", f"{m.b:,.0f}", *cells])
     out = [Table(f"{comparison.events:,} events, {comparison.replicas:,} bootstrap replicas", head, rows)]
     head = ["selected by", "events", "s", "b", "AMS of these alone"]
+    compared = ["metric", "difference", "95% interval", "p", "p (Holm)", "over folds", "p over folds"]
     for pair in comparison.pairs:
+        differences = []
+        for metric, how in METRICS.items():
+            d, over = pair.differences[metric], pair.over_folds.get(metric)
+            interval = f"{_number(d.low, metric, '+')} to {_number(d.high, metric, '+')}"
+            folds = [_with_error(over.value, over.se, metric, "+"), _p(over.p_value)] if over else ["", ""]
+            difference = _with_error(d.value, d.se, metric, "+")
+            differences.append([how.heading, difference, interval, _p(d.p_value), _p(pair.adjusted[metric]), *folds])
         a, b, found = printable(pair.a), printable(pair.b), pair.overlap
         parts = {f"only {a}": found.only_a, f"only {b}": found.only_b, "both": found.both, "either": found.either}
         rows = [[name, f"{p.events:,}", f"{p.s:,.1f}", f"{p.b:,.1f}", f"{p.ams:.3f}"] for name, p in parts.items()]
         title = f"{a} against {b}"
-        out += [_differences(pair, title), Table(f"{title}: events selected (first repeat)", head, rows)]
+        out += [Table(title, compared, differences), Table(f"{title}: events selected (first repeat)", head, rows)]
     return out
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import polars as pl
 
 from higgsbench.errors import DataError, nearest_hint
-from higgsbench.files import printable
+from higgsbench.files import printable, told_plainly
 from higgsbench.schema import SCHEMAS
 
 if TYPE_CHECKING:
@@ -69,13 +69,10 @@ def first_look(file: Path, wanted: str = "an event file") -> Format:
     """Return the format of a file, in messages `wanted`, by its first bytes; the cost does not depend on its size."""
     name = printable(file)
     _must_be_file(file, name, wanted)
-    try:
-        with file.open("rb") as stream:
-            magic = stream.read(8)
-            stream.seek(0 if magic == b"" else -1, 2)
-            last = stream.read(1)
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read: {error.strerror}") from error
+    with told_plainly(DataError, name, "read"), file.open("rb") as stream:
+        magic = stream.read(8)
+        stream.seek(0 if magic == b"" else -1, 2)
+        last = stream.read(1)
     if magic == b"":
         raise DataError(f"{name}: the file is empty")
     for pattern, advice in _OTHER_FORMATS:
@@ -95,10 +92,8 @@ def first_look(file: Path, wanted: str = "an event file") -> Format:
 
 
 def _must_be_file(file: Path, name: str, wanted: str) -> None:
-    try:
+    with told_plainly(DataError, name, "read"):
         there, is_link = file.exists(), file.is_symlink()
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read: {error.strerror}") from error
     if there and file.is_file():
         return
     what = "a link to a file that does not exist" if is_link else "no such file"

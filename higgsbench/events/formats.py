@@ -15,7 +15,7 @@ from polars.io.plugins import register_io_source
 
 from higgsbench.errors import DataError, HiggsbenchError, MissingExtraError
 from higgsbench.events.check import Place, check_table_size, column_types
-from higgsbench.files import atomic_path, no_panic
+from higgsbench.files import atomic_path, no_panic, told_plainly
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
@@ -248,9 +248,6 @@ def write_events(frame: pl.DataFrame, target: str | Path, schema: TableSchema = 
     if schema.missing is not None:
         measured = [name for name in schema.features if name not in schema.integers]
         table = table.with_columns(pl.col(measured).fill_null(schema.missing))
-    try:
-        with atomic_path(path) as temporary:
-            write(table.iter_slices(_ROWS) if table.height else iter([table]), temporary)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with told_plainly(DataError, path), atomic_path(path) as temporary:
+        write(table.iter_slices(_ROWS) if table.height else iter([table]), temporary)
     return path

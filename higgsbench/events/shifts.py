@@ -249,20 +249,6 @@ def _move_energy(frame: pl.DataFrame, shifts: Shifts, seed: int) -> pl.DataFrame
     return frame.with_columns(columns)
 
 
-def _scale_weights(frame: pl.DataFrame, shifts: Shifts, processes: pl.Series | None) -> pl.DataFrame:
-    weights = [name for name in ("Weight", "KaggleWeight") if name in frame.columns]
-    if not weights or "Label" not in frame.columns:
-        raise DataError("normalisation shifts need the columns Label and Weight (or KaggleWeight)")
-    factor = np.where(frame["Label"].to_numpy().astype(str) == "b", shifts.bkg_scale, 1.0)
-    if any(getattr(shifts, name) != 1.0 for name in _SCALES):
-        if processes is None:
-            processes = recognise_processes(frame[weights[0]], frame["Label"])
-        names = processes.to_numpy().astype(str)
-        for name, process in _SCALES.items():
-            factor = np.where(names == process, factor * getattr(shifts, name), factor)
-    return frame.with_columns((pl.col(name) * pl.Series("factor", factor)).alias(name) for name in weights)
-
-
 def apply_shifts(
     frame: pl.DataFrame, shifts: Shifts, seed: int = 0, *, processes: pl.Series | None = None, reselect: bool = False
 ) -> pl.DataFrame:
@@ -287,7 +273,17 @@ def apply_shifts(
     if shifts.moves_energy:
         frame = _move_energy(frame, shifts, seed)
     if any(getattr(shifts, name) != 1.0 for name in ("bkg_scale", *_SCALES)):
-        frame = _scale_weights(frame, shifts, processes)
+        weights = [name for name in ("Weight", "KaggleWeight") if name in frame.columns]
+        if not weights or "Label" not in frame.columns:
+            raise DataError("normalisation shifts need the columns Label and Weight (or KaggleWeight)")
+        factor = np.where(frame["Label"].to_numpy().astype(str) == "b", shifts.bkg_scale, 1.0)
+        if any(getattr(shifts, name) != 1.0 for name in _SCALES):
+            if processes is None:
+                processes = recognise_processes(frame[weights[0]], frame["Label"])
+            names = processes.to_numpy().astype(str)
+            for name, process in _SCALES.items():
+                factor = np.where(names == process, factor * getattr(shifts, name), factor)
+        frame = frame.with_columns((pl.col(name) * pl.Series("factor", factor)).alias(name) for name in weights)
     if reselect:
         below = [
             ((pl.col(name) < least) & (pl.col(name) != MISSING)).fill_null(value=False)

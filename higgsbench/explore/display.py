@@ -90,18 +90,6 @@ def _balance_figure(found: Exploration) -> Figure:
     return figure
 
 
-def _auc_figure(found: Exploration) -> Figure:
-    """Draw the single-feature AUC with its standard errors, strongest feature on top."""
-    rows = [f for f in found.ranked() if f.auc is not None]
-    figure, ax = draw.new_figure(7.2, 1.0 + 0.19 * len(rows))
-    values, errors = [f.auc for f in rows], [f.auc_se or 0.0 for f in rows]
-    ax.axvline(0.5, color=draw.INK, linewidth=0.8, linestyle=":")
-    ax.errorbar(values, range(len(rows)), xerr=errors, fmt="o", markersize=3.5, color=draw.BACKGROUND, capsize=2)
-    draw.name_axis(ax, [f.name for f in rows])
-    ax.set_xlabel("weighted AUC of the feature by itself (0.5: no separation; below: signal has the smaller values)")
-    return figure
-
-
 def _correlation_figure(found: Correlations, names: Sequence[str]) -> Figure:
     """Draw a correlation matrix."""
     side = 2.6 + 0.155 * len(names)
@@ -231,7 +219,16 @@ def _missing(found: Exploration) -> list[Part]:
 def _separation(found: Exploration, pictures: draw.Pictures) -> list[Part]:
     best = ", ".join(f"{f.name} {with_error(f.auc, f.auc_se)}" for f in found.ranked()[:3] if f.auc is not None)
     alt = f"Weighted AUC of each feature; strongest: {best}."
-    return [pictures.add("auc", _auc_figure(found), alt, "Bars: one standard error.")] if best else []
+    if not best:
+        return []
+    rows = [f for f in found.ranked() if f.auc is not None]
+    figure, ax = draw.new_figure(7.2, 1.0 + 0.19 * len(rows))
+    values, errors = [f.auc for f in rows], [f.auc_se or 0.0 for f in rows]
+    ax.axvline(0.5, color=draw.INK, linewidth=0.8, linestyle=":")
+    ax.errorbar(values, range(len(rows)), xerr=errors, fmt="o", markersize=3.5, color=draw.BACKGROUND, capsize=2)
+    draw.name_axis(ax, [f.name for f in rows])
+    ax.set_xlabel("weighted AUC of the feature by itself (0.5: no separation; below: signal has the smaller values)")
+    return [pictures.add("auc", figure, alt, "Bars: one standard error.")]
 
 
 def _features(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:

@@ -205,7 +205,9 @@ _AS_THEY_ARE = ("DER_deltaeta_jet_jet", "DER_deltar_tau_lep", "DER_met_phi_centr
 _MAY_BE_NULL = "DER_mass_MMC"
 
 
-def _vectors() -> list[Quantity]:
+def momenta_quantities(schema: TableSchema) -> list[Quantity]:
+    """Inputs for a neural network; the same for every layout that has the challenge's columns."""
+    del schema
     found = []
     for m in (TAU, LEP, MET, JET1, JET2):
         size = (m.pt / _PT_SCALE).log1p()
@@ -220,11 +222,6 @@ def _vectors() -> list[Quantity]:
     for m in VISIBLE:
         shown = f"{m.name}_eta_can; 0 without the object"
         found.append(Quantity(f"{m.name}_eta_in", m.pseudorapidity.fill_null(0.0), shown, "", _HERE, "vectors"))
-    return found
-
-
-def _invariants() -> list[Quantity]:
-    found = []
     for name in _LOGARITHMS:
         value = signed_log1p(pl.col(name))
         kept = value if name == _MAY_BE_NULL else value.fill_null(0.0)
@@ -233,15 +230,9 @@ def _invariants() -> list[Quantity]:
     for name in _AS_THEY_ARE:
         shown = f"{name}; 0 without the jets"
         found.append(Quantity(name[4:], pl.col(name).fill_null(0.0), shown, "", CHALLENGE, "angles"))
-    return found
-
-
-def momenta_quantities(schema: TableSchema) -> list[Quantity]:
-    """Inputs for a neural network; the same for every layout that has the challenge's columns."""
-    del schema
     flags = {f"jet_num_is_{n}": (pl.col("PRI_jet_num") == n, f"PRI_jet_num = {n}") for n in range(4)}
     flags["mmc_missing"] = (pl.col(_MAY_BE_NULL).is_null(), f"{_MAY_BE_NULL} is missing")
-    return [*_vectors(), *_invariants()] + [
+    return found + [
         Quantity(name, flag.cast(pl.Float32), f"1 if {condition}", "", _HERE, "flags")
         for name, (flag, condition) in flags.items()
     ]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from higgsbench.errors import DataError, MissingExtraError
-from higgsbench.files import atomic_path, printable, write_text
+from higgsbench.files import atomic_path, printable, told_plainly, write_text
 from higgsbench.pages import Picture
 
 if TYPE_CHECKING:
@@ -173,11 +173,8 @@ class Pictures:
     def _write(folder: Path, stem: str, figure: Figure) -> None:
         for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
             target = folder / f"{stem}.{suffix}"
-            try:
-                with atomic_path(target) as temporary:
-                    figure.savefig(temporary, format=suffix, dpi=_DPI, metadata=metadata)
-            except OSError as error:
-                raise DataError(f"{target}: cannot be written: {error.strerror}") from error
+            with told_plainly(DataError, target), atomic_path(target) as temporary:
+                figure.savefig(temporary, format=suffix, dpi=_DPI, metadata=metadata)
 
 
 def check_page(target: Path) -> None:
@@ -195,7 +192,5 @@ def check_page(target: Path) -> None:
 
 def write_page(target: Path, content: str) -> None:
     """Write a page atomically; a `DataError` if the file cannot be written."""
-    try:
+    with told_plainly(DataError, target):
         write_text(target, content)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written: {error.strerror}") from error

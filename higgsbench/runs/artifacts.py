@@ -22,6 +22,7 @@ from higgsbench.files import (
     json_text,
     parse_sealed,
     sync_folder,
+    told_plainly,
     write_json,
     write_sealed,
     write_text,
@@ -166,14 +167,12 @@ def write_inputs(folder: Path, plan: Plan, environment: dict[str, Any]) -> None:
     events had another path). A StoreError says why writing failed.
     """
     text = yaml_text(resolved_config(plan))
-    try:
+    with told_plainly(StoreError, folder):
         for name, content in ((CONFIG, text), (ENVIRONMENT, json_text(environment))):
             file = folder / name
             if not file.is_file() or file.read_bytes() != content.encode():
                 (folder / ROWS).unlink(missing_ok=True)
                 write_text(file, content)
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
 def write_results(
@@ -201,7 +200,7 @@ def write_results(
         "rows": records,
         "left_out": [dataclasses.asdict(row) for row in left_out],
     }
-    try:
+    with told_plainly(StoreError, folder, advice="; finished units are kept"):
         for name in (ROWS, TEST_SCORES):
             (folder / name).unlink(missing_ok=True)
         for name, table in tables.items():
@@ -212,8 +211,6 @@ def write_results(
         checksums = {name: file_digest(folder / name) for name in (CONFIG, ENVIRONMENT, *tables, *documents)}
         write_sealed(folder / ROWS, {**rows, "checksums": checksums})
         sync_folder(folder)
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written: {error.strerror}; finished units are kept") from error
     return records
 
 

@@ -15,7 +15,7 @@ from higgsbench.challenge import TEST_SETS
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.events.check import without_truth
 from higgsbench.events.read import EventStream
-from higgsbench.files import atomic_path
+from higgsbench.files import atomic_path, told_plainly
 from higgsbench.runs.stored import SCORES
 from higgsbench.runs.unit import BLOCK
 
@@ -57,16 +57,13 @@ def write_scores(parts: Iterable[pl.DataFrame], target: Path) -> None:
         _write_csv(parts, sys.stdout.buffer)
         return
     path = target.expanduser()
-    try:
-        with atomic_path(path) as temporary:
-            if path.suffix.lower() == ".parquet":  # 17 bytes per event, gathered because Parquet has no parts to append
-                pl.concat(list(parts)).write_parquet(temporary, compression="zstd")
-                return
-            packed = path.suffix.lower() == ".gz"
-            with temporary.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) if packed else raw as stream:
-                _write_csv(parts, stream)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with told_plainly(DataError, path), atomic_path(path) as temporary:
+        if path.suffix.lower() == ".parquet":  # 17 bytes per event, gathered because Parquet has no parts to append
+            pl.concat(list(parts)).write_parquet(temporary, compression="zstd")
+            return
+        packed = path.suffix.lower() == ".gz"
+        with temporary.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) if packed else raw as stream:
+            _write_csv(parts, stream)
 
 
 def _write_csv(parts: Iterable[pl.DataFrame], stream: BinaryIO | gzip.GzipFile) -> None:

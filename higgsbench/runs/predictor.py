@@ -16,7 +16,7 @@ from higgsbench import __version__
 from higgsbench.ensemble.blend import Blend, apply_recalibration
 from higgsbench.errors import ConfigError, ModelError, StoreError
 from higgsbench.features import Features, feature_matrix
-from higgsbench.files import file_digest, parse_json
+from higgsbench.files import file_digest, parse_json, told_plainly
 from higgsbench.models import get_model, registered_models
 from higgsbench.runs.artifacts import PREDICTOR_FORMAT, PredictorFile, RowEntry
 from higgsbench.runs.plan import chosen_features
@@ -153,8 +153,15 @@ class FittedRun:
             entries = [self._entry(member) for member in self.blend.members]
             title, threshold, blend = "stack", self.run.row("stack").cut.threshold, self.blend
         else:
-            entries, blend = [self._chosen(name)], None
-            title, threshold = entries[0].name, entries[0].threshold
+            rows = self.content.rows
+            entries = [row for row in rows if row.name == name] or [row for row in rows if name in (None, row.label)]
+            if len(entries) != 1:
+                have = ", ".join([*(["stack"] if self.blend is not None else []), *(row.name for row in rows)])
+                if name in (None, "stack"):
+                    raise ConfigError(f"{self.run.folder}: the run has no stack; choose a row with --model: {have}")
+                many = "several rows" if entries else "no row"
+                raise ConfigError(f"--model {name}: {many} of that name; use {have}")
+            title, threshold, blend = entries[0].name, entries[0].threshold, None
         return Predictor(title, self.schema, threshold, self.content.threads, tuple(map(self._row, entries)), blend)
 
     def in_sample(self, name: str, frame: pl.DataFrame, event_id: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -229,17 +236,6 @@ class FittedRun:
             judge[(judge < 0) & np.isin(event_id, others)] = index
         return judge
 
-    def _chosen(self, name: str | None) -> RowEntry:
-        """Return the row asked for, or the only row."""
-        rows = self.content.rows
-        found = [row for row in rows if row.name == name] or [row for row in rows if name in (None, row.label)]
-        if len(found) == 1:
-            return found[0]
-        have = ", ".join([*(["stack"] if self.blend is not None else []), *(row.name for row in rows)])
-        if name in (None, "stack"):
-            raise ConfigError(f"{self.run.folder}: the run has no stack; choose a row with --model: {have}")
-        raise ConfigError(f"--model {name}: {'several rows' if found else 'no row'} of that name; use {have}")
-
     def _entry(self, name: str) -> RowEntry:
         entry = next((row for row in self.content.rows if row.name == name), None)
         if entry is None:
@@ -286,10 +282,8 @@ class FittedRun:
             )
         if model.checksum is None:
             raise StoreError(f"{self.run.folder}: model {spec.name!r} was not stored: {model.reason}")
-        try:
+        with told_plainly(StoreError, file, "read"):
             damaged = file.is_symlink() or file_digest(file) != model.checksum
-        except OSError as error:
-            raise StoreError(f"{file}: cannot be read: {error.strerror or error}") from error
         if damaged:
             raise StoreError(f"{file}: damaged: its checksum is not the one in {key}.json; run the configuration again")
         try:

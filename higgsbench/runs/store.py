@@ -23,6 +23,7 @@ from higgsbench.files import (
     put_in_place,
     sync_folder,
     temporary_path,
+    told_plainly,
     write_sealed,
     write_text,
     writer_lives,
@@ -120,7 +121,7 @@ class RunStore:
             }
         )
         data = self._data(result.key)
-        try:
+        with told_plainly(StoreError, data, advice="; finished units are kept"):
             with atomic_path(data) as temporary:
                 frame.write_parquet(temporary, compression="zstd", statistics=False)
             marker = {"checksum": file_digest(data), "events": sizes[0], "test_events": sizes[1]}
@@ -134,8 +135,6 @@ class RunStore:
             write_sealed(self._marker_file(result.key), marker)
             sync_folder(self.units)
             self.error_file(result.key).unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreError(f"{data}: cannot be written: {error.strerror}; finished units are kept") from error
 
     def read(self, key: str) -> UnitResult | None:
         """Read a finished unit; None if there is none or it is damaged."""
@@ -250,10 +249,8 @@ class RunStore:
     def write_error(self, key: str, text: str) -> Path:
         """Keep the traceback of a failed unit beside the others; return its path."""
         path = self.error_file(key)
-        try:
+        with told_plainly(StoreError, path, advice="; finished units are kept"):
             write_text(path, text)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be written: {error.strerror}; finished units are kept") from error
         return path
 
     def read_error(self, key: str) -> str | None:

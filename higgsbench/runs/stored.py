@@ -15,7 +15,7 @@ import polars as pl
 
 from higgsbench import __version__
 from higgsbench.errors import ConfigError, StoreError, nearest_hint
-from higgsbench.files import ROWS, canonical_digest, no_panic, parse_json, read_sealed, read_vouched
+from higgsbench.files import ROWS, canonical_digest, no_panic, parse_json, read_sealed, read_vouched, told_plainly
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -166,10 +166,8 @@ class StoredRun:
                 done = stored_units(self.folder)
                 what = f"unfinished ({done} units stored); run its configuration again to continue"
             raise StoreError(f"{self.folder}: {what}")
-        try:
+        with told_plainly(StoreError, file, "read"):
             content: dict[str, Any] = read_sealed(file)
-        except OSError as error:
-            raise StoreError(f"{file}: cannot be read: {error.strerror or error}") from error
         problem, version = _problem(content), self.version
         if not problem:
             return content

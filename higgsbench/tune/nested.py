@@ -24,7 +24,7 @@ from higgsbench.config.document import yaml_text
 from higgsbench.ensemble.blend import apply_recalibration
 from higgsbench.ensemble.evaluate import estimates, evaluate_row, paired
 from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreError
-from higgsbench.files import canonical_digest, write_text
+from higgsbench.files import canonical_digest, told_plainly, write_text
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.runs.artifacts import resolved_config
 from higgsbench.runs.engines import EngineSettings, execute
@@ -290,10 +290,8 @@ class _Tuning:
             lines.append(f"{held_out}: {own.value:.6g} +- {own.se:.2g}; against the parameters")
             lines.append(f"of the starting point {gain.value:+.3g} +- {gain.se:.2g} (paired, same events).")
         text = "".join(f"# {' '.join(line.split())}\n" for line in lines) + yaml_text(content)
-        try:
+        with told_plainly(StoreError, result.config_file):
             write_text(result.config_file, text)
-        except OSError as error:
-            raise StoreError(f"{result.config_file}: cannot be written: {error.strerror}") from error
 
     def _left(self) -> float:
         return self.end - time.monotonic()
