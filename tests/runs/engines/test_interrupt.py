@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 import higgsbench
+from tests.runs.engines.conftest import Misbehave, TwoModels
 
 SCRIPT = """
 import sys, time
@@ -56,12 +56,7 @@ main(["run", *arguments])
     ],
 )
 def test_an_interruption_is_heard_at_once(
-    two_models: Callable[[str], Path],
-    misbehave: Callable[..., None],
-    tmp_path: Path,
-    engine: str,
-    mode: str,
-    quiet: bool,
+    two_models: TwoModels, misbehave: Misbehave, tmp_path: Path, engine: str, mode: str, quiet: bool
 ) -> None:
     if engine == "dask" and importlib.util.find_spec("distributed") is None:
         pytest.skip("the extra dask is not installed")
@@ -92,7 +87,6 @@ def test_an_interruption_is_heard_at_once(
     assert err.rstrip().splitlines()[-1].startswith("Interrupted")
     assert psutil.wait_procs(children, timeout=10)[1] == []
     assert not list(output.rglob(".tmp-*"))
-    assert (
-        len(list(output.glob("*/units/[!.]*.json"))) == 2 * first.trained
-    )  # of this run, and taken over from the first
+    # Units of this run, and those taken over from the first.
+    assert len(list(output.glob("*/units/[!.]*.json"))) == 2 * first.trained
     assert spent < 2.0
