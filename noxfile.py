@@ -93,7 +93,7 @@ def tests_peers(session: nox.Session) -> None:
 def tests_mlflow(session: nox.Session) -> None:
     """Run the tests of the export to MLflow, with the database store that MLflow uses on a single machine."""
     session.install(*group("test"), ".[mlflow]", "alembic", "sqlalchemy")
-    session.run("pytest", "tests/export", *session.posargs)
+    session.run("pytest", "tests/test_export.py", *session.posargs)
 
 
 @nox.session(name="docs-examples")
