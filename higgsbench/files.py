@@ -221,6 +221,14 @@ def _checksums(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else {}
 
 
+def check_folder_of(target: Path, kind: type[HiggsbenchError]) -> None:
+    """Refuse a file to write if its folder does not exist or is a file; raises an error of this kind."""
+    folder = target.expanduser().parent
+    if not folder.is_dir():
+        what = "is a file, not a folder; choose another name" if folder.exists() else "does not exist; create it first"
+        raise kind(f"{target}: cannot be written: {folder} {what}")
+
+
 @contextmanager
 def told_plainly(kind: type[HiggsbenchError], file: object, what: str = "written", advice: str = "") -> Iterator[None]:
     """Raise an error of ours in place of an `OSError`: this file cannot be written (or read), and why."""

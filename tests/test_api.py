@@ -145,6 +145,27 @@ def test_stats(result: RunResult, call: Call) -> None:
         higgsbench.stats(result, workspace=True)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "stats RUN --model stack --workspace {}.json",
+        "report RUN -o {}.html",
+        "predict RUN TOYS -o {}.csv",
+        "submit RUN TOYS -o {}.csv",
+        "explore TOYS --html {}.html",
+        "data simulate --events 100 -o {}.csv",
+    ],
+)
+def test_files_are_written_to_folders_that_exist(result: RunResult, toys: Path, call: Call, command: str) -> None:
+    Path("a-file").write_text("")
+    for folder, why in (("nowhere", "does not exist; create it first"), ("a-file", "is a file, not a folder")):
+        words = command.format(f"{folder}/x").replace("RUN", str(result.folder)).replace("TOYS", str(toys)).split()
+        code, _, err = call(*words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"{folder}/x" in err
+        assert why in err
+
+
 def test_members(result: RunResult, call: Call) -> None:
     shown = json.loads(call("members", result.folder, "--format", "json")[1])
     found = higgsbench.members(result)

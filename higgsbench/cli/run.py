@@ -239,12 +239,12 @@ def tune(config: Path, output: Path | None, form: str, quiet: bool, **choices: A
     """
     from higgsbench.api import tune_model
     from higgsbench.errors import StoreError
-    from higgsbench.files import told_plainly, write_bytes
+    from higgsbench.files import check_folder_of, told_plainly, write_bytes
 
     if output is not None and output.is_dir():
         raise StoreError(f"{output}: --output is a folder; name a file, e.g. {output / 'tuned.yaml'}")
-    if output is not None and not output.absolute().parent.is_dir():
-        raise StoreError(f"{output}: there is no folder {output.parent}")
+    if output is not None:
+        check_folder_of(output, StoreError)
 
     def say(text: str) -> None:
         if not quiet:

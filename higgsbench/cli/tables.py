@@ -151,16 +151,20 @@ def stats(
 ) -> None:  # fmt: skip
     """Compute the expected significance of a run's models, with background uncertainties, by count and by shape."""
     from higgsbench import api
-    from higgsbench.files import write_json
+    from higgsbench.errors import StoreError
+    from higgsbench.files import check_folder_of, told_plainly, write_json
     from higgsbench.inference.statistics import content, show
     from higgsbench.metrics.significance import BinningRules
     from higgsbench.pages import json_report
 
     rules = BinningRules(max_bins, min_background, min_effective, sigma_b[0] if sigma_b else 0.0)
+    if workspace is not None:
+        check_folder_of(workspace, StoreError)
     build = workspace is not None
     found = api.stats(run, sigma_b=sigma_b, rules=rules, workspace=build, counting=not shape, **options)
     if workspace is not None and found.workspace is not None:
-        write_json(workspace, found.workspace)
+        with told_plainly(StoreError, workspace):
+            write_json(workspace, found.workspace)
     if form == "json":
         click.echo(json_report(content(found)), nl=False)
     else:

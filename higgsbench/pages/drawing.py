@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from higgsbench.errors import DataError, MissingExtraError
-from higgsbench.files import atomic_path, printable, told_plainly, write_text
+from higgsbench.files import atomic_path, check_folder_of, printable, told_plainly, write_text
 from higgsbench.pages import Picture
 
 if TYPE_CHECKING:
@@ -186,8 +186,7 @@ def check_page(target: Path) -> None:
     _check_libraries()
     if target.is_dir():
         raise DataError(f"{target}: is a folder; give the name of a file in it")
-    if not target.parent.is_dir():
-        raise DataError(f"{target}: the folder {target.parent} does not exist")
+    check_folder_of(target, DataError)
 
 
 def write_page(target: Path, content: str) -> None:

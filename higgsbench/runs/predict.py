@@ -15,7 +15,7 @@ from higgsbench.challenge import TEST_SETS
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.events.check import without_truth
 from higgsbench.events.read import EventStream
-from higgsbench.files import atomic_path, told_plainly
+from higgsbench.files import atomic_path, check_folder_of, told_plainly
 from higgsbench.runs.stored import SCORES
 from higgsbench.runs.unit import BLOCK
 
@@ -42,8 +42,7 @@ def check_ending(target: Path, *, text_only: bool = False) -> None:
     endings = _TEXT if text_only else (*_TEXT, ".parquet")
     if not target.name.lower().endswith(endings):
         raise DataError(f"{target}: the name must end with {', '.join(endings)}, or be - for standard output")
-    if not target.expanduser().parent.is_dir():
-        raise DataError(f"{target}: cannot be written: there is no folder {target.parent}")
+    check_folder_of(target, DataError)
 
 
 def write_scores(parts: Iterable[pl.DataFrame], target: Path) -> None:

@@ -325,7 +325,7 @@ class TestCommand:
         ("options", "message"),
         [
             (["--time-limit", "soon"], "'soon' is not a duration"),
-            (["-o", "nowhere/best.yaml"], "nowhere/best.yaml: there is no folder nowhere"),
+            (["-o", "nowhere/best.yaml"], "nowhere/best.yaml: cannot be written: nowhere does not exist"),
             (["-o", "..", "--model", "nothing"], "..: --output is a folder; name a file, e.g. ../tuned.yaml"),
             (["--model", "nothing"], "--model nothing: no model named 'nothing'"),
         ],

@@ -22,7 +22,7 @@ from higgsbench.events.shifts import apply_shifts
 from higgsbench.events.simulate.generate import generate
 from higgsbench.events.simulate.processes import PROCESSES, SAMPLES
 from higgsbench.events.table import Events
-from higgsbench.files import atomic_path
+from higgsbench.files import atomic_path, check_folder_of
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING, N_B, N_S, SIMULATED_FROM
 
 if TYPE_CHECKING:
@@ -219,8 +219,7 @@ def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 
     ending = next((e for e in _BYTES if path.name.lower().endswith(e)), None)
     if ending is None:
         raise ConfigError(f"cannot write {path.name!r}: the name must end in one of {', '.join(_BYTES)}")
-    if not path.parent.is_dir():
-        raise ConfigError(f"cannot write {path}: the folder {path.parent} does not exist")
+    check_folder_of(path, ConfigError)
     with suppress(OSError):
         disk = shutil.disk_usage(path.parent)
         need = settings.events * _BYTES[ending]

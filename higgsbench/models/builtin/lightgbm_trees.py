@@ -151,7 +151,7 @@ def _contributions(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
 
 
 class LoadedLightGBM:
-    """A LightGBM `Booster` that stands in for an `LGBMClassifier` and for its `booster_`.
+    """A LightGBM `Booster` used in place of an `LGBMClassifier` and its `booster_`.
 
     It predicts with these threads; by itself a booster read from text would take all cores.
     """
