@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def test_stats(result: RunResult, call: Call) -> None:
     found = higgsbench.stats(result, models=["stack"], sigma_b=[0.1], workspace=True)
     options = ("--model", "stack", "--sigma-b", 0.1, "--format", "json", "--workspace", "w.json")
     shown = json.loads(call("stats", result.folder, *options)[1])
-    assert found.models[0].ams._asdict() == shown["models"][0]["ams"]
+    assert asdict(found.models[0].ams) == shown["models"][0]["ams"]
     assert found.workspace == json.loads(Path("w.json").read_text())
     assert higgsbench.stats(result, models=["stack"], sigma_b=0.1, workspace=True).workspace == found.workspace
     assert higgsbench.stats(result).workspace is None
