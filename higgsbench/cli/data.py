@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -44,7 +45,9 @@ def fetch(output: Path | None, **choices: Any) -> None:
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     screen = opt.console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=screen, disable=not screen.is_terminal) as bar:
+    bar = Progress(*columns, TimeRemainingColumn(), console=screen, disable=not screen.is_terminal)
+    # Without a terminal, older versions of rich end a bar that is switched off with an empty line.
+    with bar if screen.is_terminal else contextlib.nullcontext():
         fetched = fetch_opendata(output=output, progress=_PoochProgress(bar), **choices)
     state = "verified" if fetched.fresh else "already in the cache"
     click.echo(f"{fetched.path}: {state}, {opt.quantity(fetched.rows, 'event')}, {opt.file_size(fetched.path)}")

@@ -156,7 +156,7 @@ class TestFetch:
 
     def test_another_file(self, run: Call, toys: Path) -> None:
         code, out, err = run("fetch", "--from", toys)
-        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert (code, out, err.count("\n")) == (2, "", 1), err
         assert "1,600 events instead of 818,238" in err
 
     @pytest.fixture

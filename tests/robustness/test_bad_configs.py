@@ -107,7 +107,7 @@ OPTIONS = {
     "predict run run/scores.parquet -o s.csv": r"run/scores.parquet: unknown column 'signal'.*",
     "predict run test.csv -o s.csv --model xgb": r"--model xgb: no row of that name; use stack, .*",
     "predict run test.csv -o s.txt": r"s.txt: the name must end with .csv, .csv.gz.*",
-    "predict run test.csv -o no/s.csv": r"no/s.csv: cannot be written: there is no.*",
+    "predict run test.csv -o no/s.csv": r"no/s.csv: cannot be written: no does not exist.*",
     "predict run test.csv -o test.csv": r"test.csv: is the input itself; give the .*",
     "predict run test.csv -o s.csv --subset b": r"test.csv: no column KaggleSet.*",
     "submit run test.csv -o s.parquet": r"s.parquet: the name must end with .csv.*",
