@@ -36,7 +36,7 @@ def checked_labels(y_true: ArrayLike) -> Bools:
 
 
 def float_values(values: ArrayLike, name: str, n: int | None = None) -> Floats:
-    """Return values as float64; refuse what is not a number, and another shape than (n,) where n is given."""
+    """Return values as float64; refuse text, and any shape other than (n,) if n is given."""
     try:
         found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -155,7 +155,9 @@ def test_a_good_answer(fetch: Fetch, server: Server, content: bytes, cache: Path
         ("/empty", "the file is empty", 1),
     ],
 )
-def test_bad_answers(fetch: Fetch, server: Server, cache: Path, path: str, message: str, requests: int) -> None:
+def test_wrong_downloads_are_refused(
+    fetch: Fetch, server: Server, cache: Path, path: str, message: str, requests: int
+) -> None:
     with pytest.raises(DataError, match=message) as caught:
         fetch(server.url + path)
     assert server.url + path in str(caught.value)

@@ -71,7 +71,7 @@ def test_the_page_is_accessible_and_self_contained(drawn: str) -> None:
     assert not any("style" in a or any(key.startswith("on") for key in a) for _, a in page.tags)
 
 
-def test_numbers_stand_in_words_too(drawn: str) -> None:
+def test_numbers_are_also_given_in_words(drawn: str) -> None:
     assert re.search(r'alt="AMS of alpha against [^"]* cross-validated \d\.\d+ ± 0\.10 at 15', drawn)
     assert re.search(r'alt="[^"]*signal against held out: KS 0\.\d+, p 0\.\d+', drawn)
     assert len(re.findall(r'<td data-value="(0\.\d+)">0\.\d{4}</td>', drawn)) >= 6  # KS sorts as a number

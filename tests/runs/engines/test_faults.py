@@ -68,7 +68,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("engine", "jobs"), [("serial", None), ("local", 2)])
-def test_faults_stand_in_the_row(misbehave: Misbehave, ran: Ran, notes: Notes, engine: str, jobs: int | None) -> None:
+def test_a_failed_row_names_its_fault(
+    misbehave: Misbehave, ran: Ran, notes: Notes, engine: str, jobs: int | None
+) -> None:
     for mode in (*WRONG, "constant"):
         misbehave(mode, mode)
     result = ran(", ".join((*WRONG, "constant")), engine, jobs)
