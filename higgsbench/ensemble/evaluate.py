@@ -136,9 +136,9 @@ def paired_error(a: Replicas, b: Replicas, key: str = _AMS) -> float:
     """
     whole = float(np.var(a.values[key] - b.values[key], ddof=1))
     kept = min(len(a.at_others), len(b.at_others))
-    sample, others = np.split(a.at_others[:kept] - b.at_others[:kept], [1])
-    if key != _AMS or len(others) < 2:
+    if key != _AMS or kept < 3:
         return float(np.sqrt(whole))
+    sample, others = np.split(a.at_others[:kept] - b.at_others[:kept], [1])
     twice = float(np.mean(np.var(others, axis=0, ddof=1)) - np.var(sample, ddof=1))
     return float(np.sqrt(whole - min(max(twice, 0.0), 0.5 * whole)))
 

@@ -10,6 +10,7 @@ import csv
 import io
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,8 @@ class Leaderboard:
         order = sorted(
             groups.values(), key=lambda g: (bool(g[0].run.comparability.get("simulated")), -len(g), g[0].run.name)
         )
+        with ThreadPoolExecutor() as pool:  # Polars reads Parquet outside the interpreter's lock
+            list(pool.map(lambda run: run.replica_table, {row.run for row in rows if row.ok}))
         tables = tuple(_ranked(group, sort) for group in order)
         notes += [note for run in runs for note in run.notes]
         if len(order) > 1:
@@ -270,8 +273,9 @@ def watch(
 
 def show(board: Leaderboard, console: Console, columns: Sequence[str] | None = None) -> None:
     """Print tables to a terminal; where it is narrow, leave out the least important columns and name them."""
-    for part in renderables(board, console, columns):
-        console.print(part, crop=False)
+    from rich.console import Group
+
+    console.print(Group(*renderables(board, console, columns)), crop=False)  # alone, a Text would be wrapped again
 
 
 def renderables(board: Leaderboard, console: Console, columns: Sequence[str] | None = None) -> list[RichTable | Text]:

@@ -205,7 +205,7 @@ def write_results(
             (folder / name).unlink(missing_ok=True)
         for name, table in tables.items():
             with atomic_path(folder / name) as temporary:
-                table.write_parquet(temporary, compression="zstd", statistics=False)
+                table.write_parquet(temporary, compression="lz4", statistics=False)
         for name, content in documents.items():
             write_json(folder / name, content)
         checksums = {name: file_digest(folder / name) for name in (CONFIG, ENVIRONMENT, *tables, *documents)}

@@ -115,8 +115,8 @@ class StoredRow:
         table = self.run.replica_table
         if table is None:
             return None
-        own = [name for name in table.columns if name.partition(":")[2] == self.name and not table[name].null_count()]
-        return Replicas.from_columns(self.name, {name: table[name].to_numpy() for name in own})
+        own = [table[name] for name in table.columns if name.partition(":")[2] == self.name]
+        return Replicas.from_columns(self.name, {c.name: c.to_numpy() for c in own if not c.null_count()})
 
 
 class StoredRun:
