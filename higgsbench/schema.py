@@ -95,6 +95,13 @@ class TableSchema:
         columns: the columns in file order, for text files without a header.
         ignore_unknown: whether the file may have other columns; they are not read.
         empty_is_missing: whether an empty cell means "could not be measured".
+        process: column of the name of each event's physics process (text), or None.
+        categories: categorical features and their known values in order, empty where not yet known; such a column is
+            text.
+        derived: columns that the reader computes, and their expressions over the columns of the file.
+        select: expression over the columns of the file; events for which it is not true are left out.
+        ids: columns of the file that together identify an event within its sample; `event_id` is made of them.
+        fold: column of whole numbers from which the folds are taken, or None.
     """
 
     name: str
@@ -118,6 +125,12 @@ class TableSchema:
     columns: tuple[str, ...] = ()
     ignore_unknown: bool = False
     empty_is_missing: bool = False
+    process: str | None = None
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    derived: Mapping[str, str] = field(default_factory=dict, hash=False)
+    select: str | None = None
+    ids: tuple[str, ...] = ()
+    fold: str | None = None
 
     @property
     def numeric_label(self) -> bool:
@@ -127,7 +140,7 @@ class TableSchema:
     @property
     def not_features(self) -> tuple[str, ...]:
         """Label, weight and bookkeeping columns, which can never be features."""
-        names = (self.weight, self.subset_weight, self.subset, self.label, self.event_id)
+        names = (self.weight, self.subset_weight, self.subset, self.label, self.event_id, self.process, self.fold)
         return tuple(name for name in names if name is not None)
 
 

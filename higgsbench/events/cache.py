@@ -37,6 +37,8 @@ ROW_GROUP = 1 << 16  # rows that a reader of a part of a cached table must decom
 CACHE_FORMAT = 2
 # Nanoseconds since a file's last change before it is trusted; a change within one clock tick would go unnoticed.
 SETTLED = 2_000_000_000
+# Fields of a layout that older versions did not have; left out where not used, so that older entries stay valid.
+_LATER_FIELDS = frozenset({"process", "categories", "derived", "select", "ids", "fold"})
 _ROW = "# row"  # a name that no layout has
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
@@ -55,7 +57,8 @@ def cache_dir() -> Path:
 
 def file_identity(file: Path, schema: TableSchema, columns: Sequence[str] | None = None) -> str:
     """Identity of a file's table: the content of the file, the layout, and the columns if not all are read."""
-    layout = json.dumps(asdict(schema), sort_keys=True, default=sorted)
+    content = {name: value for name, value in asdict(schema).items() if value or name not in _LATER_FIELDS}
+    layout = json.dumps(content, sort_keys=True, default=sorted)
     chosen = "" if columns is None else f":{json.dumps(sorted(columns))}"
     return f"{remembered_identity(file, cache_dir() / 'files')}:{hashlib.sha256(layout.encode()).hexdigest()}{chosen}"
 
@@ -203,7 +206,7 @@ def stored_events(
 ) -> StoredEvents:
     """Return the events of a stored table, the bookkeeping columns in memory."""
     columns = list(pl.read_parquet_schema(table))
-    kept = [name for name in columns if name in (*truth_columns(schema), schema.group)]
+    kept = [name for name in columns if name in (*truth_columns(schema), schema.group, schema.fold)]
     # A layout may have none of these; the height must be known all the same.
     frame = pl.read_parquet(table, columns=kept or columns[:1], glob=False, hive_partitioning=False)
     return StoredEvents(frame, schema, source, table, None, owner, known_digest=digest)

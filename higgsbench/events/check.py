@@ -116,14 +116,17 @@ def check_table_size(file: Path, source: str, rows: int, columns: int) -> None:
 
 def column_types(schema: TableSchema) -> dict[str, pl.DataType]:
     """Return the type of every column a file of this layout may have, in file order."""
+    kinds = dict.fromkeys(schema.integers, pl.Int64()) | dict.fromkeys(schema.categories, pl.String())
     named = (
         (schema.event_id, pl.Int64()),
-        *((name, pl.Int64() if name in schema.integers else pl.Float64()) for name in schema.features),
+        *((name, kinds.get(name, pl.Float64())) for name in schema.features),
         (schema.group, pl.Int64()),
+        (schema.fold, pl.Int64()),
         (schema.weight, pl.Float64()),
         (schema.label, pl.String()),
         (schema.subset, pl.String()),
         (schema.subset_weight, pl.Float64()),
+        (schema.process, pl.String()),
     )
     types: dict[str, pl.DataType] = {}
     for name, kind in named:
@@ -133,14 +136,14 @@ def column_types(schema: TableSchema) -> dict[str, pl.DataType]:
 
 
 def without_truth(schema: TableSchema) -> tuple[str, ...]:
-    """Return the columns that new events are scored by: all except the label and the weights."""
-    truth = (schema.label, schema.weight, schema.subset_weight)
+    """Return the columns that new events are scored by: all except label, process and weights."""
+    truth = (schema.label, schema.weight, schema.subset_weight, schema.process)
     return tuple(name for name in column_types(schema) if name not in truth)
 
 
 def truth_columns(schema: TableSchema) -> tuple[str, ...]:
-    """Return the columns that a selection is scored against: event numbers, labels, weights and subsets."""
-    known = (schema.event_id, schema.label, schema.weight, schema.subset, schema.subset_weight)
+    """Return the columns that a selection is scored against: event numbers, labels, weights, subsets and processes."""
+    known = (schema.event_id, schema.label, schema.weight, schema.subset, schema.subset_weight, schema.process)
     return tuple(name for name in known if name is not None)
 
 
@@ -159,7 +162,7 @@ def check_columns(header: Sequence[str], schema: TableSchema, source: str, read:
             if name in _PANDAS_INDEX:
                 hint = ", the index of a pandas table; write the file without it (`index=False`)"
             raise DataError(f"{source}: unknown column {name[:60]!r}{hint}")
-    needed = dict.fromkeys((*schema.features, schema.event_id or "", schema.group or ""))
+    needed = dict.fromkeys((*schema.features, schema.event_id or "", schema.group or "", schema.fold or ""))
     missing = [name for name in needed if name in read and name not in header]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

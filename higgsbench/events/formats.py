@@ -49,10 +49,11 @@ class _TypedFile(ABC):
     ) -> Iterator[tuple[pl.DataFrame, Place]]:
         """Read the file from its start, as `TextFile.parts` does; refuse values of the wrong type."""
         types, row = column_types(self._schema), 0
+        texts = {self._schema.label, *self._schema.categories}  # may be numbers in the file
         with self._errors():
             for raw in self._tables(read):
                 place = Place(self._source, row)
-                table = [_converted(c, types[c.name], place, label=c.name == self._schema.label) for c in raw]
+                table = [_converted(c, types[c.name], place, text=c.name in texts) for c in raw]
                 yield finish(pl.DataFrame(table), place), place
                 row += raw.height
 
@@ -119,11 +120,13 @@ class RootFile(_TypedFile):
                 yield pl.DataFrame([_series(name, found[name], types[name], self._source) for name in read])
 
 
-def _converted(column: pl.Series, wanted: pl.DataType, place: Place, *, label: bool) -> pl.Series:
+def _converted(column: pl.Series, wanted: pl.DataType, place: Place, *, text: bool) -> pl.Series:
     """Convert a column to the type of the layout if no value is lost by it."""
+    if column.dtype == pl.Boolean():
+        column = column.cast(pl.Int8)
     numeric = column.dtype.is_numeric()
-    # A label written as a number is compared in its text form.
-    if numeric == (wanted == pl.String()) and not (numeric and label):
+    # A label or category written as a number is compared in its text form.
+    if numeric == (wanted == pl.String()) and not (numeric and text):
         raise DataError(f"{place.source}: column {column.name} has type {column.dtype}, expected {wanted}")
     cast = column.cast(wanted, strict=False)
     lost = cast.is_null() & column.is_not_null()

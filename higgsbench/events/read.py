@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 23
 _BATCH_ROWS = 1 << 16
+_EXACT = 2.0**53  # whole numbers below this are exact in double precision
 _SINGLE = 1e38  # single precision holds numbers up to here
 
 LARGE_FILE = 1 << 22  # bytes from which `open_events` leaves the measured columns of a file on disk
@@ -179,7 +180,13 @@ def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
                 if written is not None:
                     text = pl.when(number == float(written)).then(pl.lit(written)).otherwise(text)
             column = text
-        if schema.missing is not None and name in schema.features and name not in schema.integers:
+        if name in schema.categories:
+            number = column.cast(pl.Float64, strict=False)
+            whole = (number == number.round()) & (number.abs() < _EXACT)  # 3 and 3.0 are the same category
+            column = pl.when(whole).then(number.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(column)
+            if schema.missing is not None:
+                column = pl.when((number == schema.missing).fill_null(False).not_()).then(column)
+        elif schema.missing is not None and name in schema.features and name not in schema.integers:
             # The sentinel, or what single precision makes of it.
             single = float(np.float32(schema.missing)) if abs(schema.missing) < _SINGLE else schema.missing
             missing = (column == schema.missing) | (column == single)
