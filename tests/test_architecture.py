@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "higgsbench"
 FLOOR = {
-    **dict.fromkeys(("errors", "schema", "files", "registry"), 0),
+    **dict.fromkeys(("errors", "schema", "files", "registry", "expressions"), 0),
     **dict.fromkeys(("metrics", "events", "features", "pages"), 1),
     **dict.fromkeys(("ensemble", "models", "challenge"), 2),
     **dict.fromkeys(("config", "validation"), 3),

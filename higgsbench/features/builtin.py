@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from higgsbench.expressions import present
 from higgsbench.features.quantity import (
     CHALLENGE,
     Momentum,
@@ -15,7 +16,6 @@ from higgsbench.features.quantity import (
     delta_r,
     hypot,
     opening_angle,
-    present,
     raw_quantities,
     signed_log1p,
     transverse_mass_squared,

@@ -15,8 +15,9 @@ import polars as pl
 import polars.selectors as cs
 
 from higgsbench.errors import ConfigError, nearest_hint, shortened
+from higgsbench.expressions import NEVER
 from higgsbench.features.builtin import STEPS, canonical_quantities, momenta_quantities, physics_quantities
-from higgsbench.features.quantity import NEVER, Quantity, raw_quantities, sql_quantity
+from higgsbench.features.quantity import Quantity, raw_quantities, sql_quantity
 from higgsbench.files import canonical_digest
 from higgsbench.registry import Registry
 from higgsbench.schema import TableSchema

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from higgsbench.expressions import FUNCTIONS
 from higgsbench.features import feature_sets
-from higgsbench.features.quantity import FUNCTIONS
 from higgsbench.schema import ATLAS_HIGGS
 from tests.conftest import Call
 

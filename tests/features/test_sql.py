@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from higgsbench.errors import ConfigError
+from higgsbench.expressions import FUNCTIONS
 from higgsbench.features import feature_matrix, resolve_features
-from higgsbench.features.quantity import FUNCTIONS, sql_quantity
+from higgsbench.features.quantity import sql_quantity
 from higgsbench.schema import ATLAS_HIGGS, UCI_HIGGS
 from tests.features.conftest import random_events
 
@@ -88,7 +89,8 @@ def test_every_function_acts_on_one_event_at_a_time(function: str) -> None:
         ("abs(PRI_met) over (partition by PRI_jet_num)", "(no column named 'over'|over is not a function)"),
         ("PRI_met in (select PRI_met)", "no column named 'select'"),
         ("sqr(PRI_met)", r"sqr is not a function of one event \(did you mean 'sqrt'\?\)"),
-        ("read_csv('x')", "read_csv is not a function of one event"),
+        ("read_csv(PRI_met)", "read_csv is not a function of one event"),
+        ("read_csv('x')", '"\'" at character 10 is not allowed'),
         ("PRI_met = 'a'", '"\'" at character 11 is not allowed'),
         ("PRI_met.x", r"'\.' at character 8"),
         ("PRI_met::int", "':' at character 8"),

@@ -1,0 +1,272 @@
+"""The language of expressions: arithmetic on the columns of one event, in features, weights, selections and folds.
+
+It is a subset of SQL and of what TTree::Draw takes. Each word is checked before Polars sees it. Allowed are columns,
+numbers, operators and functions that act on one event at a time. A configuration from somebody else can therefore run
+no code, and no expression can look at other events (sums, ranks, windows), which would leak between folds.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import polars as pl
+
+from higgsbench.errors import ConfigError, nearest_hint, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+_ARGUMENTS = {
+    **dict.fromkeys(("abs", "sign", "sqrt", "cbrt", "exp", "ln", "log10", "log1p", "log2"), (1, 1)),
+    **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan", "degrees", "radians"), (1, 1)),
+    **dict.fromkeys(("round", "floor", "ceil"), (1, 2)),
+    **dict.fromkeys(("pow", "power", "log", "atan2", "ifnull", "nullif"), (2, 2)),
+    **dict.fromkeys(("greatest", "least", "coalesce"), (1, 1000)),
+    "if": (3, 3),
+    "pi": (0, 0),
+}
+_SAID = {"log": "log(x, base); the natural logarithm is ln(x)", "if": "if(condition, then, else)"}
+
+FUNCTIONS = frozenset(_ARGUMENTS)
+"""SQL functions that an expression may call; each acts on one event."""
+
+OF_VECTORS = ("len", "sum", "max", "min", "mean")
+"""Functions of the elements that a vector column holds in one event."""
+_SEVERAL = {"max": "; the largest of several values is greatest(...)", "min": "; the smallest is least(...)"}
+
+NEVER = "cannot be a feature, because it reveals the label or only identifies the event"
+"""What messages say about a column that models may not see."""
+
+MOST_STEPS, MOST_WORDS = 200, 2000
+"""The largest number of operators and functions, and of words, in one expression: Polars' time grows with the cube of
+the number of operators and reaches minutes for thousands."""
+
+_WORDS = frozenset(
+    {"case", "when", "then", "else", "end", "and", "or", "not", "is", "in", "between", "null", "true", "false"}
+)
+_VALUES = frozenset({"end", "null", "true", "false"})
+_STEPS = frozenset({"when", "and", "or", "not", "is", "in", "between"})
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)
+    |(?P<number>(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?(?![\w.]))
+    |(?P<word>[^\W\d]\w*)
+    |(?P<quoted>"[^"]+")
+    |(?P<operator><=|>=|<>|!=|==|[-+*/%(),<>=[\]])""",
+    re.VERBOSE,
+)
+
+
+class Leaf(NamedTuple):
+    """What an expression reads of one event: the value of a column, or of a vector column an element or a summary.
+
+    Attributes:
+        branch: column of the table or branch of the tree.
+        what: None for the value itself, a number for that element, counted from 0, or one of `OF_VECTORS`.
+    """
+
+    branch: str
+    what: int | str | None = None
+
+    @property
+    def name(self) -> str:
+        """The column that holds it where the expression is evaluated: `met`, `jet_pt[0]`, `len(jet_pt)`."""
+        if self.what is None:
+            return self.branch
+        return f"{self.branch}[{self.what}]" if isinstance(self.what, int) else f"{self.what}({self.branch})"
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A checked expression.
+
+    Attributes:
+        text: as written.
+        polars: the value as a float64, over numeric columns named as the leaves; a comparison is 1 or 0; missing,
+            infinite and undefined results are null. `column % number` is exact for whole numbers of any size.
+        leaves: what it reads, each once, in the order of the text.
+    """
+
+    text: str
+    polars: pl.Expr
+    leaves: tuple[Leaf, ...]
+
+    @property
+    def holds(self) -> pl.Expr:
+        """Whether the value exists and is not 0: the expression as a condition, never null."""
+        return (self.polars != 0).fill_null(False)
+
+
+class _Token(NamedTuple):
+    kind: str  # number, word, quoted, operator, or leaf where it is a column
+    text: str
+    leaf: Leaf | None = None
+
+
+def present(x: pl.Expr) -> pl.Expr:
+    """Infinite and NaN results of a quotient become null: the quantity does not exist there."""
+    return pl.when(x.is_finite()).then(x)
+
+
+def parse_expression(
+    text: str,
+    columns: Collection[str],
+    where: str,
+    *,
+    never: Collection[str] = (),
+    reason: str = NEVER,
+    vectors: bool = True,
+) -> Expression:
+    """Check an expression and translate it.
+
+    Args:
+        text: e.g. `jet_pt[0] / sum(jet_pt)` or `event_number % 5`.
+        columns: the columns that it may use.
+        where: beginning of messages.
+        never: columns that it may not use.
+        reason: what messages say about those.
+        vectors: whether columns may be vectors; otherwise `columns` has the names of leaves.
+
+    Raises:
+        ConfigError: for an expression that is not allowed, with the word at fault.
+
+    Example:
+        >>> parse_expression("sum(jet_pt) / met", ["met", "jet_pt"], "weight").leaves
+        (Leaf(branch='jet_pt', what='sum'), Leaf(branch='met', what=None))
+    """
+    tokens = list(_with_leaves(list(_tokens(text, where)), where))
+
+    def check(leaf: Leaf) -> None:
+        name = leaf.branch if vectors else leaf.name
+        if leaf.branch in never:
+            raise ConfigError(f"{where}: {leaf.branch} {reason}")
+        if isinstance(leaf.what, str) and name not in columns and not vectors:
+            raise ConfigError(f"{where}: {_no_function(leaf.what)}")
+        if name not in columns:
+            raise ConfigError(f"{where}: no column named {shortened(name)!r}{nearest_hint(name, columns)}")
+
+    _check_words(tokens, where, check)
+    leaves = tuple(dict.fromkeys(token.leaf for token in tokens if token.leaf is not None))
+    try:
+        expression = pl.sql_expr(_sql(tokens)).cast(pl.Float64)
+        # Evaluate once on an empty table: type errors depend on the expression, not on the data.
+        empty = pl.DataFrame(schema=dict.fromkeys((leaf.name for leaf in leaves), pl.Float64)).select(expression)
+    except pl.exceptions.PolarsError as problem:
+        raise ConfigError(f"{where}: {shortened(str(problem).splitlines()[0], 160)}") from problem
+    if not leaves or empty.width != 1:
+        raise ConfigError(f"{where}: uses no column, so its value is the same for every event; use at least one column")
+    return Expression(text, present(expression), leaves)
+
+
+def _tokens(text: str, where: str) -> Iterator[_Token]:
+    """Yield the tokens of a text."""
+    position = 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise ConfigError(
+                f"{where}: {text[position]!r} at character {position + 1} is not allowed in an expression; use "
+                "columns, numbers, + - * / %, comparisons, brackets and functions of one event"
+            )
+        position = match.end()
+        if match.lastgroup != "space":
+            yield _Token(str(match.lastgroup), match.group())
+
+
+def _with_leaves(tokens: Sequence[_Token], where: str) -> Iterator[_Token]:
+    """Replace each column, element `x[0]` and summary `sum(x)` by one token."""
+    padded, at = [*tokens, *[_Token("end", "")] * 3], 0
+    while at < len(tokens):
+        token, (_, second, _), third, (_, fourth, _) = padded[at], padded[at + 1], padded[at + 2], padded[at + 3]
+        name, inside, function = _column(token), _column(third), token.text.lower()
+        at += 1
+        if function in OF_VECTORS and second == "(" and inside and fourth == ")":
+            yield _Token("leaf", function, Leaf(inside, function))
+            at += 3
+        elif name and second == "[":
+            if not (third.text.isdecimal() and fourth == "]"):
+                raise ConfigError(f"{where}: write {shortened(name)}[0] for the first element; elements count from 0")
+            yield _Token("leaf", name, Leaf(name, int(third.text)))
+            at += 3
+        else:
+            plain = token.kind == "quoted" or (name and second != "(")
+            yield _Token("leaf", name, Leaf(name)) if plain else token
+
+
+def _column(token: _Token) -> str:
+    """Return the name that a token can be as a column, otherwise an empty text."""
+    if token.kind == "quoted":
+        return token.text.strip('"')
+    return token.text if token.kind == "word" and token.text.lower() not in _WORDS else ""
+
+
+def _no_function(name: str) -> str:
+    if name in OF_VECTORS:
+        return f"{name} is not a function of one event; it takes one vector column{_SEVERAL.get(name, '')}"
+    hint = nearest_hint(name, FUNCTIONS, f" (choose from {', '.join(sorted(FUNCTIONS))})")
+    return f"{shortened(name)} is not a function of one event{hint}"
+
+
+def _check_words(tokens: Sequence[_Token], where: str, check: Callable[[Leaf], None]) -> None:
+    """Refuse everything except columns, numbers, operators, known words and functions of one event."""
+    steps, after_value = 0, False  # whether the expression could end here
+    for token in tokens:
+        lower = token.text.lower()
+        keyword = token.kind == "word" and lower in _WORDS
+        function = token.kind == "word" and not keyword
+        if function and lower not in FUNCTIONS:
+            raise ConfigError(f"{where}: {_no_function(lower)}")
+        if token.leaf is not None:
+            check(token.leaf)
+        if token.text in ("[", "]"):
+            raise ConfigError(f"{where}: {token.text!r} is only for an element of a column, as in jet_pt[0]")
+        if after_value and (token.leaf or function or token.kind == "number" or token.text == "("):
+            # SQL would take a name here as an alias.
+            raise ConfigError(f"{where}: an operator is missing before {shortened(token.text)}")
+        steps += function or lower in _STEPS or (token.kind == "operator" and token.text not in "(),")
+        after_value = bool(token.leaf) or token.kind == "number" or token.text == ")" or (keyword and lower in _VALUES)
+    if steps > MOST_STEPS or len(tokens) > MOST_WORDS:
+        limits = f"{MOST_STEPS} operators and functions or {MOST_WORDS} words"
+        raise ConfigError(f"{where}: longer than {limits}; divide it into several expressions")
+    _check_arguments([token.text.lower() for token in tokens], where)
+
+
+def _check_arguments(words: Sequence[str], where: str) -> None:
+    """Count the arguments of functions, because Polars reports a wrong number of them as an unknown function."""
+    brackets: list[tuple[str, int]] = []  # per open bracket: the word before it, and its arguments so far
+    for before, word, following in zip(["", *words], words, [*words[1:], ""], strict=False):
+        if word == "(":
+            brackets.append((before, int(following != ")")))
+        elif word == "," and not brackets:
+            raise ConfigError(f"{where}: a comma outside brackets; one expression has one value")
+        elif word == ",":
+            name, count = brackets.pop()
+            brackets.append((name, count + 1))
+        elif word == ")" and brackets:
+            name, count = brackets.pop()
+            least, most = _ARGUMENTS.get(name, (0, count))
+            if not least <= count <= most:
+                number = "no" if most == 0 else str(least) if most == least else f"{least} or more"
+                plural, known = "" if number == "1" else "s", f": {_SAID[name]}" if name in _SAID else ""
+                raise ConfigError(f"{where}: {name} takes {number} argument{plural}, not {count}{known}")
+
+
+def _sql(tokens: Sequence[_Token]) -> str:
+    """Write an expression for Polars, with every column as a float64, so that `/` never divides whole numbers.
+
+    Only the left operand of `column % whole number` keeps its type: an event number may have more digits than a float.
+    """
+    texts, words, at = [*(token.text for token in tokens), "", ""], list[str](), 0
+    while at < len(tokens):
+        leaf = tokens[at].leaf
+        whole = texts[at + 1] == "%" and texts[at + 2].isdecimal() and (at == 0 or texts[at - 1] not in ("*", "/", "%"))
+        if leaf is None:
+            words.append(texts[at])
+        elif whole:
+            words.append(f'CAST("{leaf.name}" % {texts[at + 2]} AS DOUBLE)')
+            at += 2
+        else:
+            words.append(f'CAST("{leaf.name}" AS DOUBLE)')
+        at += 1
+    return " ".join(words)
