@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from higgsbench.config.document import Document, KeyPath, document_of, dotted, parse_yaml, read_yaml, said
-from higgsbench.config.model import RESERVED_LABELS, RunConfig, SchemaConfig, Strict
+from higgsbench.config.model import RESERVED_LABELS, RunConfig, SchemaConfig
+from higgsbench.config.section import Strict
 from higgsbench.errors import ConfigError, ModelError, shortened
 from higgsbench.events import Events, load_events
 from higgsbench.events.read import open_events

@@ -4,96 +4,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PlainValidator,
     Tag,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from higgsbench.config.document import parse_duration, parse_size
+from higgsbench.config.section import MemorySize, NotNegative, Number, Positive, Strict, choice, listed, problem
 from higgsbench.ensemble import BLEND_METHODS, CUT_RULES
-from higgsbench.errors import ConfigError, nearest_hint, shortened
+from higgsbench.errors import ConfigError, shortened
 from higgsbench.schema import B_REG, SCHEMAS, TableSchema, is_number
-
-
-def problem(message: str, key: object = None) -> PydanticCustomError:
-    """Make an error whose text is shown as it is, braces and all; `key` is the key at fault inside the section."""
-    return PydanticCustomError("higgsbench", "{message}", {"message": message, "key": key})
-
-
-class Strict(BaseModel):
-    """Base of all sections: frozen and strictly typed; the error for an unknown key suggests the nearest known one.
-
-    Attributes:
-        shorthand: key that a plain value stands for, by the value's type: `cut: max` means `cut: {rule: max}`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    shorthand: ClassVar[Mapping[type, str]] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, value: Any) -> Any:
-        if value is None:
-            return {}
-        if type(value) in cls.shorthand:
-            return {cls.shorthand[type(value)]: value}
-        if isinstance(value, dict):
-            known = [field.alias or name for name, field in cls.model_fields.items()]
-            for key in value:
-                if key not in known:
-                    hint = nearest_hint(str(key), known, f" (known keys: {', '.join(known)})")
-                    raise problem(f"unknown key {shortened(key)!r}{hint}", key)
-        return value
-
-
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-def _choice(names: Iterable[str]) -> AfterValidator:
-    """Return a validator that accepts only some names and suggests the nearest one."""
-
-    def check(value: str) -> str:
-        known = list(names)
-        if value not in known:
-            words = f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
-            raise problem(f"expected {words}, got {shortened(value)!r}{nearest_hint(value, known)}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _written(parse: Callable[[str], float]) -> BeforeValidator:
-    """Return a validator for a number with a unit; the value is kept as written."""
-
-    def check(value: Any) -> Any:
-        text = str(value) if type(value) is int else value
-        if isinstance(text, str):
-            try:
-                parse(text)
-            except ConfigError as error:
-                raise problem(str(error)) from error
-        return text
-
-    return BeforeValidator(check)
-
-
-MemorySize = Annotated[str, _written(parse_size)]
-Duration = Annotated[str, _written(parse_duration)]
 
 
 def _label(value: Any) -> Any:
@@ -114,27 +43,43 @@ def _missing(value: Any) -> Any:
     return value
 
 
-Label = Annotated[str | int | float, PlainValidator(_label)]
+Label = Annotated[str | int | float, PlainValidator(_label), WithJsonSchema({"type": ["string", "number"]})]
+_MissingForms = WithJsonSchema({"anyOf": [{"type": ["number", "null"]}, {"enum": ["empty", "nan", "NaN"]}]})
 
 
 class SchemaConfig(Strict):
     """The user's own table of signal and background events: what each column means."""
 
     name: Annotated[str, Field(min_length=1, max_length=60)] = "custom"
+    """Name of the layout in tables and messages."""
     features: Annotated[list[str], Field(min_length=1)]
+    """Columns of the file that models may use."""
     label: str
+    """Column that says signal or background."""
     signal: Label = 1
+    """Its value for signal events."""
     background: Label | None = None
+    """Its value for background events; by default every other value."""
     weight: str | None = None
+    """Column with the weights of the events; without it every event counts 1."""
     id: str | None = None
+    """Column with a whole number that identifies an event; by default the position in the file."""
     group: str | None = None
+    """Column with whole numbers, such as the number of jets, that `jet_split` splits by."""
     groups: list[Annotated[list[int], Field(min_length=1)]] | None = None
-    missing: Annotated[float | Literal["empty"] | None, BeforeValidator(_missing)] = None
+    """Lists of its values, each of which has a submodel of its own."""
+    missing: Annotated[float | Literal["empty"] | None, BeforeValidator(_missing), _MissingForms] = None
+    """What stands for a missing value: a number, .nan, or `empty` for empty cells."""
     header: bool = True
+    """Whether the first line names the columns."""
     columns: list[str] | None = None
+    """Names of the columns of a file without header."""
     n_s: Positive | None = None
+    """Expected signal events; by default the sum of the weights."""
     n_b: Positive | None = None
+    """Expected background events; by default the sum of the weights."""
     negative_weights: Literal["drop", "absolute", "zero"] | None = None
+    """Allow negative weights, and what training does with these events; evaluation uses the weights unchanged."""
 
     @model_validator(mode="after")
     def _consistent(self) -> SchemaConfig:
@@ -191,15 +136,25 @@ class ShiftConfig(Strict):
     """Systematic shifts of simulated events; see `higgsbench.events.shifts.Shifts` for the meaning of each."""
 
     tes: Number = 0.0
+    """Tau energy scale, relative change: 0.03 is +3%."""
     jes: Number = 0.0
+    """Jet energy scale, relative change."""
     soft_met: Number = 0.0
+    """Soft missing momentum to add, GeV per axis."""
     bkg_scale: Positive = 1.0
+    """Factor on the weights of all backgrounds."""
     z_scale: Positive = 1.0
+    """Factor on the weights of Z -> tau tau."""
     w_scale: Positive = 1.0
+    """Factor on the weights of W + jets."""
     ttbar_scale: Positive = 1.0
+    """Factor on the weights of top pairs."""
     ggf_scale: Positive = 1.0
+    """Factor on the weights of gluon fusion."""
     vbf_scale: Positive = 1.0
+    """Factor on the weights of vector-boson fusion."""
     vh_scale: Positive = 1.0
+    """Factor on the weights of associated production."""
 
 
 def _kind_of_schema(value: object) -> str:
@@ -211,24 +166,39 @@ class DataConfig(Strict):
     """Which events the run uses."""
 
     source: Literal["file", "simulated", "opendata"] = "file"
+    """A file, events of the built-in toy simulation, or the downloaded CERN Open Data file."""
     path: str | None = None
+    """Event file to train on: CSV, gzipped CSV, Parquet or ROOT."""
     test: str | None = None
+    """Separate file of held-out events; otherwise the sets named by `test_sets` of the same file."""
     train_sets: list[str] | None = None
+    """KaggleSets to train on; t by default."""
     test_sets: list[str] | None = None
+    """KaggleSets held out for a test; b and v by default."""
     n_s: Positive | None = None
+    """Expected signal events at which results are evaluated."""
     n_b: Positive | None = None
+    """Expected background events at which results are evaluated."""
     layout: Annotated[
         Annotated[Literal["atlas-higgs-2014", "uci-higgs"], Tag("name")] | Annotated[SchemaConfig, Tag("own")],
         Discriminator(_kind_of_schema),
         Field(alias="schema"),
     ] = "atlas-higgs-2014"
+    """Layout of the file: a name, or what its columns mean."""
     events: Annotated[int, Field(ge=1)] | None = None
+    """Number of simulated events."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """Seed of the simulated events."""
     mix: dict[str, NotNegative] = Field(default_factory=dict)
+    """Factors on the share of a simulated process in its class, by process."""
     higgs_mass: Positive | None = None
+    """Mass of the simulated Higgs boson, GeV."""
     luminosity: Positive | None = None
+    """Factor on all expected events of the simulation."""
     set_proportions: dict[str, NotNegative] = Field(default_factory=dict)
+    """Relative sizes of the simulated KaggleSets."""
     shifts: ShiftConfig | None = None
+    """Systematic shifts of the simulated events."""
 
     def table_schema(self) -> TableSchema:
         """Return the layout of the events."""
@@ -266,6 +236,18 @@ class DataConfig(Strict):
         return self
 
 
+def _model_names() -> Iterable[str]:
+    from higgsbench.models import model_names
+
+    return model_names()
+
+
+def _feature_sets() -> Iterable[str]:
+    from higgsbench.features import feature_sets
+
+    return [known.name for known in feature_sets()]
+
+
 JetSplit = Literal["none", "groups", "both"]
 TrainingWeights = Literal["balanced", "sqrt_balanced", "physical", "none"]
 Calibration = Literal["auto", "prior", "logit"]
@@ -278,9 +260,11 @@ RESERVED_LABELS = frozenset({"stack"})
 class FeatureEntry(Strict):
     """The name of a column or of any set's feature; or a new feature, defined by an SQL expression over columns."""
 
-    shorthand = {str: "name"}
+    shorthand: ClassVar[Mapping[type, str]] = {str: "name"}
     name: str
+    """Column, feature of any set, or name of a new feature."""
     expr: str | None = None
+    """SQL expression over columns that defines a new feature."""
 
     @property
     def choice(self) -> str | tuple[str, str]:
@@ -291,11 +275,15 @@ class FeatureEntry(Strict):
 class FeatureConfig(Strict):
     """The models' features: a named set minus `drop` plus `add`, or exactly `columns`."""
 
-    shorthand = {str: "set", list: "columns"}
-    set: str = "raw"
+    shorthand: ClassVar[Mapping[type, str]] = {str: "set", list: "columns"}
+    set: Annotated[str, listed(_feature_sets)] = "raw"
+    """Named set; `higgsbench features` lists them."""
     columns: list[FeatureEntry] | None = None
+    """Exactly these features, instead of a set."""
     add: list[FeatureEntry] = Field(default_factory=list)
+    """Features added to the set."""
     drop: list[str] = Field(default_factory=list)
+    """Features taken out of the set."""
 
 
 def _is_finite(value: Any) -> bool:
@@ -308,15 +296,23 @@ def _is_finite(value: Any) -> bool:
 class ModelConfig(Strict):
     """One model of the run; missing keys come from the run, and then from the preset."""
 
-    shorthand = {str: "model"}
-    model: str
+    shorthand: ClassVar[Mapping[type, str]] = {str: "model"}
+    model: Annotated[str, listed(_model_names)]
+    """Registered model; `higgsbench models` lists them."""
     label: str | None = None
+    """Name in tables; needed where a model appears twice."""
     params: dict[str, Any] = Field(default_factory=dict)
+    """Parameters that replace those of the preset."""
     preset: Preset | None = None
+    """Effort of this model."""
     jet_split: JetSplit | None = None
+    """As the run's key, for this model."""
     training_weights: TrainingWeights | None = None
+    """As the run's key, for this model."""
     calibration: Calibration | None = None
+    """As the run's key, for this model."""
     features: FeatureConfig | None = None
+    """As the run's key, for this model."""
 
     @field_validator("label")
     @classmethod
@@ -345,42 +341,66 @@ class ModelConfig(Strict):
 class StackConfig(Strict):
     """How stored out-of-fold scores are blended."""
 
-    shorthand = {bool: "enabled", str: "method"}
+    shorthand: ClassVar[Mapping[type, str]] = {bool: "enabled", str: "method"}
     enabled: bool = True
-    method: Annotated[str, _choice(BLEND_METHODS)] = "nonnegative"
+    """Whether there is a stack."""
+    method: Annotated[str, choice(BLEND_METHODS), listed(lambda: BLEND_METHODS)] = "nonnegative"
+    """How the scores are blended."""
     members: list[str] | None = None
+    """Labels or names of the rows that are blended; all by default."""
 
 
 class CutConfig(Strict):
     """How the one cut is chosen."""
 
-    shorthand = {str: "rule"}
-    rule: Annotated[str, _choice(CUT_RULES)] = "smooth"
+    shorthand: ClassVar[Mapping[type, str]] = {str: "rule"}
+    rule: Annotated[str, choice(CUT_RULES), listed(lambda: CUT_RULES)] = "smooth"
+    """The maximum of the AMS curve, of the smoothed curve, or of its lower bound."""
     b_reg: NotNegative = B_REG
+    """Regularisation term of the AMS, in expected background events."""
 
 
 class RunConfig(Strict):
     """The configuration of a whole run."""
 
     name: str | None = None
+    """Beginning of the name of the run's folder; by default the name of the file."""
     data: DataConfig = DataConfig()
+    """Which events the run uses."""
     models: Annotated[list[ModelConfig], Field(min_length=1)]
+    """Models to train, each by name or with keys of its own."""
     preset: Preset = "good"
+    """Effort: parameters of each model that the configuration does not set."""
     features: FeatureConfig | None = None
+    """What models see; by default the feature set of the preset."""
     folds: Annotated[int, Field(ge=2, le=100)] = 5
+    """Number of cross-validation folds."""
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
+    """How often cross-validation is repeated with other folds."""
     seed: Annotated[int, Field(ge=0, lt=2**31 - 100_000)] = 42
+    """Seed of folds and models."""
     training_weights: TrainingWeights | None = None
+    """Weights in training: equal class totals, their square roots, the events' own, none; by default the preset's."""
     jet_split: JetSplit = "none"
+    """One model for all events, one per jet group, or a row for each of both."""
     jet_groups: Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)] | None = None
+    """Lists of jet numbers, each of which has a submodel of its own."""
     calibration: Calibration = "auto"
+    """How scores become log-odds in physical normalisation: from class priors, by a fit, or as the weights need."""
     stack: StackConfig = StackConfig()
+    """The blend of all rows."""
     cut: CutConfig = CutConfig()
+    """How the cut on the score is chosen."""
     test_prediction: Literal["fold_mean", "refit"] = "fold_mean"
+    """Score held-out events by the mean of the folds' models, or by a model trained on all events."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Threads of each fit."""
     store_models: bool = True
+    """Whether fitted models are kept, to score new events later."""
     memory_limit: MemorySize | None = None
+    """Memory for all processes together, e.g. 8GB."""
     device: Literal["cpu", "cuda"] | None = None
+    """Where models that can use it are trained."""
 
     @field_validator("name")
     @classmethod

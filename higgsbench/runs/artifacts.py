@@ -11,7 +11,8 @@ import polars as pl
 from pydantic import Field
 
 from higgsbench.config.document import yaml_text
-from higgsbench.config.model import DataConfig, FeatureConfig, Number, Strict
+from higgsbench.config.model import DataConfig, FeatureConfig
+from higgsbench.config.section import Number, Strict
 from higgsbench.ensemble.evaluate import METRICS_VERSION
 from higgsbench.errors import StoreError
 from higgsbench.files import (

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from higgsbench.config.document import format_duration, format_size, parse_duration, parse_size, read_yaml
 from higgsbench.config.load import validated
-from higgsbench.config.model import Duration, MemorySize, Strict, problem
+from higgsbench.config.section import Duration, MemorySize, Strict, problem
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.unit import UnitResult
