@@ -94,16 +94,17 @@ def convert(source: Path, target: Path) -> None:
     Columns come out in the official order and missing values as -999.0; the events and so their digest stay the same.
     ROOT files need the extra `root`.
     """
-    from higgsbench.events import load_events
+    from higgsbench.events import EventStream, content_digest
     from higgsbench.events.formats import output_format, write_events
+    from higgsbench.events.read import in_order
 
     output_format(target)  # before reading, which takes time
     opt.must_differ(source, target)
-    events = load_events(source, cache=False)
-    written = write_events(events.frame, target, events.schema)
-    click.echo(
-        f"{written}: {opt.quantity(len(events), 'event')}, {opt.file_size(written)}, content {events.digest[:12]}"
-    )
+    stream = EventStream(source)
+    table = stream.table()  # in the order of the file
+    written = write_events(table, target, stream.schema)
+    digest = content_digest(in_order(table, stream.schema))
+    click.echo(f"{written}: {opt.quantity(len(table), 'event')}, {opt.file_size(written)}, content {digest[:12]}")
 
 
 @opt.command("simulate", "data simulate --events 100000 --seed 1 --mix ttbar=2 -o toy.parquet")
@@ -158,17 +159,17 @@ def shift(source: Path, target: Path, seed: int, reselect: bool, **options: Any)
     import polars as pl
 
     from higgsbench.errors import DataError
-    from higgsbench.events import load_events
+    from higgsbench.events import EventStream
     from higgsbench.events.formats import output_format, write_events
     from higgsbench.events.shifts import apply_shifts
 
     shifts = opt.shifts_from(**options)
     output_format(target)
     opt.must_differ(source, target)
-    events = load_events(source, cache=False)
-    schema = events.schema
+    stream = EventStream(source)
+    schema = stream.schema
     measured = [name for name in schema.features if name not in schema.integers]
-    frame = events.frame.with_columns(pl.col(measured).fill_null(schema.missing))
+    frame = stream.table().with_columns(pl.col(measured).fill_null(schema.missing))
     try:
         shifted = apply_shifts(frame, shifts, seed, reselect=reselect)
     except DataError as error:

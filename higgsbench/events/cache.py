@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ROW_GROUP = 1 << 16  # rows that a reader of a part of a cached table must decompress together
 # Version of the cache format; increased whenever the reader would parse the same bytes to a different table, so that
 # versions can share one cache.
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 # Nanoseconds since a file's last change before it is trusted; a change within one clock tick would go unnoticed.
 SETTLED = 2_000_000_000
 # Fields of a layout that older versions did not have; left out where not used, so that older entries stay valid.

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 1 << 23
 _BATCH_ROWS = 1 << 16
 _EXACT = 2.0**53  # whole numbers below this are exact in double precision
+_SORTED_ROWS = 1 << 19  # events that are sorted at a time
+_RANGE = "# range"  # a name that no layout has
 _SINGLE = 1e38  # single precision holds numbers up to here
 
 LARGE_FILE = 1 << 22  # bytes from which `open_events` leaves the measured columns of a file on disk
@@ -149,7 +151,7 @@ def load_events(
         columns: columns of the layout to read; all when None.
 
     Returns:
-        The events, missing values as null.
+        The events in the order of their numbers (of the file where they have none), missing values as null.
 
     Raises:
         DataError: naming the file, the row and the column of what is wrong.
@@ -158,12 +160,18 @@ def load_events(
     first_look(file)
 
     def parsed() -> pl.DataFrame:
-        return EventStream(file, schema, columns=columns).table()
+        return in_order(EventStream(file, schema, columns=columns).table(), schema)
 
     if not cache:
         return Events(parsed(), schema, printable(path))
     frame, digest = event_cache.cached_table(event_cache.file_identity(file, schema, columns), parsed)
     return Events(frame, schema, printable(path), known_digest=digest)
+
+
+def in_order(frame: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
+    """Sort events by their numbers, so that the order of a file's rows decides nothing."""
+    name = schema.event_id
+    return frame if name not in frame.columns or frame[name].is_sorted() else frame.sort(name)
 
 
 def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
@@ -219,13 +227,36 @@ def open_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, large: i
 
 
 def _convert(file: Path, schema: TableSchema, target: Path) -> str:
-    """Parse and check a file part by part into a Parquet file; return the digest of its content."""
+    """Parse and check a file part by part into a Parquet file, sorted by number; return the digest of its content."""
     with tempfile.TemporaryDirectory(prefix=".tmp-parts-", dir=target.parent) as folder:
         pieces: list[Path] = []
         for frame in EventStream(file, schema).batches(distinct=True):
             pieces.append(Path(folder) / f"{len(pieces)}.parquet")
             frame.write_parquet(pieces[-1], compression="lz4", statistics=False)
-        pl.scan_parquet(pieces, glob=False, hive_partitioning=False).sink_parquet(
+        pl.scan_parquet(_sorted_pieces(pieces, schema), glob=False, hive_partitioning=False).sink_parquet(
             target, compression="lz4", statistics=False, row_group_size=event_cache.ROW_GROUP
         )
     return event_cache.stored_digest(target)
+
+
+def _sorted_pieces(pieces: list[Path], schema: TableSchema) -> list[Path]:
+    """Sort events across files in memory for a few of them: cut each at common numbers, then sort range by range."""
+    name = schema.event_id
+    if name is None:
+        return pieces
+    table = pl.scan_parquet(pieces, glob=False, hive_partitioning=False)
+    if name not in table.collect_schema() or (numbers := table.select(name).collect()[name]).is_sorted():
+        return pieces
+    bounds = numbers.sort().gather_every(_SORTED_ROWS)[1:]
+    ranges: list[list[Path]] = [[] for _ in range(len(bounds) + 1)]
+    for piece in pieces:
+        frame = pl.read_parquet(piece, glob=False, hive_partitioning=False)
+        frame = frame.with_columns(bounds.search_sorted(frame[name], side="right").alias(_RANGE))
+        for (at,), part in frame.partition_by(_RANGE, as_dict=True, include_key=False).items():
+            ranges[at].append(piece.with_suffix(f".{at}"))
+            part.write_parquet(ranges[at][-1], compression="lz4", statistics=False)
+        piece.unlink()
+    for files in ranges:
+        part = pl.read_parquet(files, glob=False, hive_partitioning=False).sort(name)
+        part.write_parquet(files[0], compression="lz4", statistics=False)
+    return [files[0] for files in ranges]

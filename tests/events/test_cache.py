@@ -282,3 +282,18 @@ def test_damage_while_in_use(toys: Path) -> None:
     events.table.write_bytes(b"PAR1 and nothing else")
     with pytest.raises(DataError, match="damaged while it was in use"):
         list(events.batches())
+
+
+def test_the_order_of_rows_does_not_count(toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events come out in the order of their numbers, in memory and sorted in parts on disk."""
+    monkeypatch.setattr("higgsbench.events.read._SORTED_ROWS", 50)
+    monkeypatch.setattr(
+        EventStream.__init__, "__kwdefaults__", {"columns": None, "block_bytes": 9_000, "batch_rows": 9}
+    )
+    shuffled = toys.with_name("shuffled.csv")
+    table = pl.read_csv(toys, infer_schema=False)
+    table.sample(fraction=1.0, shuffle=True, seed=3).write_csv(shuffled)
+    wanted = load_events(toys)
+    for events in (load_events(shuffled), open_events(shuffled, large=0)):
+        assert events.digest == wanted.digest
+        assert events.lazy().collect().equals(wanted.frame)
