@@ -360,6 +360,19 @@ class CutConfig(Strict):
     """Regularisation term of the AMS, in expected background events."""
 
 
+class FoldRule(Strict):
+    """Folds from an expression of one event, such as `event_number % 5`: each of its `k` values is a fold."""
+
+    k: Annotated[int, Field(ge=2, le=100)] | None = None
+    """Number of folds, if it is to be checked."""
+    by: str
+    """Expression over the features and the event number, with one whole value for each fold."""
+
+
+def _kind_of_folds(value: object) -> str:
+    return "rule" if isinstance(value, (Mapping, FoldRule)) else "number"
+
+
 class RunConfig(Strict):
     """The configuration of a whole run."""
 
@@ -373,8 +386,11 @@ class RunConfig(Strict):
     """Effort: parameters of each model that the configuration does not set."""
     features: FeatureConfig | None = None
     """What models see; by default the feature set of the preset."""
-    folds: Annotated[int, Field(ge=2, le=100)] = 5
-    """Number of cross-validation folds."""
+    folds: Annotated[
+        Annotated[int, Field(ge=2, le=100), Tag("number")] | Annotated[FoldRule, Tag("rule")],
+        Discriminator(_kind_of_folds),
+    ] = 5
+    """Number of cross-validation folds, or the rule that makes them."""
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
     """How often cross-validation is repeated with other folds."""
     seed: Annotated[int, Field(ge=0, lt=2**31 - 100_000)] = 42
@@ -401,6 +417,12 @@ class RunConfig(Strict):
     """Memory for all processes together, e.g. 8GB."""
     device: Literal["cpu", "cuda"] | None = None
     """Where models that can use it are trained."""
+
+    @model_validator(mode="after")
+    def _one_split(self) -> RunConfig:
+        if isinstance(self.folds, FoldRule) and self.repeats > 1:
+            raise problem("`folds.by` makes the same folds each time; leave out `repeats`", "repeats")
+        return self
 
     @field_validator("name")
     @classmethod

@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import Field
 
 from higgsbench.config.document import yaml_text
-from higgsbench.config.model import DataConfig, FeatureConfig
+from higgsbench.config.model import DataConfig, FeatureConfig, FoldRule
 from higgsbench.config.section import Number, Strict
 from higgsbench.ensemble.evaluate import METRICS_VERSION
 from higgsbench.errors import StoreError
@@ -79,6 +79,8 @@ def resolved_config(plan: Plan) -> dict[str, Any]:
     """Return the configuration with presets and defaults written out; it can be run again unchanged."""
     config = plan.config
     out = config.model_dump(mode="json", exclude_none=True, by_alias=True)
+    if isinstance(config.folds, FoldRule):
+        out["folds"]["k"] = plan.dataset.folds
     by_label = {row.label: row for row in (*plan.rows, *(row for row, _ in plan.refused))}
     out["models"] = [
         {
@@ -112,7 +114,7 @@ def comparability(plan: Plan) -> dict[str, Any]:
         "simulated": dataset.train.simulated,
         "events": len(dataset.train),
         "test_events": len(dataset.test) if dataset.test is not None else 0,
-        "folds": config.folds,
+        "folds": dataset.folds,
         "repeats": config.repeats,
         "fold_digest": dataset.fold_digest,
         "n_s": dataset.totals[0],

@@ -117,7 +117,7 @@ class MeasuredCost:
         units, total = plan.units_of(index), 0.0
         for unit in units:
             test = len(dataset.test) if unit.test_matrix is not None and dataset.test is not None else 0
-            held_out = 0.0 if unit.fold < 0 else n / plan.config.folds
+            held_out = 0.0 if unit.fold < 0 else n / dataset.folds
             total += self.rows[index].seconds(scale * (n - held_out), scale * (held_out + test), submodels=submodels)
         return total / len(units)
 
@@ -171,7 +171,7 @@ class MeasuredCost:
     def _assembly(self) -> float:
         """Measure the seconds per event to evaluate one row: cuts, metrics, bootstrap."""
         dataset, config, y = self.plan.dataset, self.plan.config, self.y
-        folds = min(config.folds, int(y.sum()), int((~y).sum()))
+        folds = min(dataset.folds, int(y.sum()), int((~y).sum()))
         if folds < 2:
             return 0.0
         weight = evaluation_weights(y, dataset.weight[self.sample], *dataset.totals)
@@ -232,7 +232,7 @@ def memory_need(plan: Plan, jobs: int, events: int | None = None) -> MemoryNeed:
     test = (0 if dataset.test is None else len(dataset.test)) * n / len(dataset.train)
     rows = len(plan.rows) + 1
     main = PARENT + _PER_EVENT * (n + test) + _PER_SCORE * rows * (n * config.repeats + test)
-    train = n if config.test_prediction == "refit" else n - n // config.folds
+    train = n if config.test_prediction == "refit" else n - n // dataset.folds
     # A worker holds the scores that it sends back, and copies of labels and weights.
     unit = tuple(WORKER + 60.0 * n + 16.0 * test + _fit_bytes(row, train) for row in plan.rows)
     return MemoryNeed(main, unit, min(jobs, len(plan.units)))

@@ -13,10 +13,11 @@ import numpy as np
 from higgsbench.challenge import TEST_SETS
 from higgsbench.config.document import format_size, parse_size
 from higgsbench.config.load import source_events
-from higgsbench.config.model import FeatureConfig
+from higgsbench.config.model import FeatureConfig, FoldRule
 from higgsbench.errors import ConfigError, DataError, ModelError
 from higgsbench.events.read import open_events
 from higgsbench.events.table import Events
+from higgsbench.expressions import parse_expression
 from higgsbench.features import resolve_features
 from higgsbench.files import canonical_digest
 from higgsbench.metrics.weights import evaluation_weights
@@ -24,11 +25,12 @@ from higgsbench.models import get_model
 from higgsbench.models.building import on_device
 from higgsbench.runs.environment import available_memory, package_version
 from higgsbench.runs.unit import REFIT, Unit
-from higgsbench.validation.folds import PROPORTIONAL, fold_assignments, group_index
+from higgsbench.validation.folds import PROPORTIONAL, fold_assignments, folds_by_value, group_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    import polars as pl
     from numpy.typing import NDArray
 
     from higgsbench.config import LoadedConfig, ModelConfig, RunConfig
@@ -59,6 +61,7 @@ class Dataset:
         group: (n,) index of the jet group, or None where the layout has no groups.
         groups: the numbers that form each group.
         fold, fold_digest: (repeats, n) fold numbers, and their identity.
+        fold_values: value of `folds.by` in each fold, empty without such a rule.
     """
 
     train: Events
@@ -70,6 +73,12 @@ class Dataset:
     groups: tuple[tuple[int, ...], ...]
     fold: NDArray[np.int64]
     fold_digest: str
+    fold_values: tuple[int, ...] = ()
+
+    @property
+    def folds(self) -> int:
+        """Number of folds."""
+        return int(self.fold.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -261,7 +270,7 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
         raise ConfigError(f"model {row.label!r}: parameters must be plain values: {error}") from error
     test = None if dataset.test is None else dataset.test.digest
     refit = config.test_prediction == "refit" and (test is not None or config.store_models)
-    places = [(repeat, fold) for repeat in range(config.repeats) for fold in range(config.folds)]
+    places = [(repeat, fold) for repeat in range(config.repeats) for fold in range(dataset.folds)]
     units = []
     for repeat, fold in [*places, (0, REFIT)] if refit else places:
         seed = config.seed + (0 if fold == REFIT else 1000 * repeat + fold)
@@ -307,10 +316,25 @@ def load_dataset(config: RunConfig) -> Dataset:
     group = _group_of(train, groups)
     if test is not None:
         _group_of(test, groups)
-    fold = fold_assignments(y, group, config.folds, config.repeats, config.seed, train.event_id)
+    if isinstance(config.folds, FoldRule):
+        values = train.lazy().select(fold_expression(config.folds.by, train.schema).alias("fold")).collect()["fold"]
+        fold, fold_values = folds_by_value(values.fill_null(np.nan).to_numpy(), y, config.folds.k, config.folds.by)
+    else:
+        fold, fold_values = fold_assignments(y, group, config.folds, config.repeats, config.seed, train.event_id), ()
     # A digest of the assignment itself, so that a splitter that changes between versions shows.
     digest = canonical_digest([train.digest, hashlib.sha256(fold.tobytes()).hexdigest()])
-    return Dataset(train, test, y, weight, totals, group, groups, fold, digest)
+    return Dataset(train, test, y, weight, totals, group, groups, fold, digest, fold_values)
+
+
+def fold_expression(by: str, schema: TableSchema) -> pl.Expr:
+    """Return the float64 value of `folds.by` over the columns of a table of events: of its own column if it has one."""
+    if schema.fold is not None:
+        return parse_expression(f'"{schema.fold}"', (schema.fold,), "folds.by", vectors=False).polars
+    number = () if schema.event_id is None else (schema.event_id,)
+    never = [name for name in schema.not_features if name not in number]
+    columns = (*schema.features, *number, *(() if schema.group is None else (schema.group,)))
+    reason = "cannot decide the fold of an event; use its number, or a column that does not depend on the truth"
+    return parse_expression(by, columns, "folds.by", never=never, reason=reason, vectors=False).polars
 
 
 def _check_simulation(config: RunConfig) -> None:

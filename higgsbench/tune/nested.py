@@ -225,12 +225,12 @@ class _Tuning:
         self.end = float("inf") if limit is None else self.begin + limit
         self.settings, self.say = settings, say
         self.loaded, self.given = study.configured(loaded, settings.model)
-        folds = loaded.config.folds
+        # A study does not use held-out events.
+        self.dataset = dataclasses.replace(load_dataset(self.loaded.config), test=None)
+        folds = self.dataset.folds
         self.outer = min(_OUTER, folds) if settings.outer is None else settings.outer
         if self.outer == 1 or self.outer > folds:
             raise ConfigError(f"--outer {self.outer}: give 0, or 2 to {folds}, the number of the run's folds")
-        # A study does not use held-out events.
-        self.dataset = dataclasses.replace(load_dataset(self.loaded.config), test=None)
         base = make_plan(self.loaded, self.dataset)
         base.rows[0].spec.check_parameters(base.rows[0].params)
         check_trainable(self.loaded, base, say)

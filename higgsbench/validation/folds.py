@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from higgsbench.errors import ConfigError
+from higgsbench.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,6 +87,43 @@ def fold_assignments(
             generator.shuffle(numbers)
             out[repeat, member == index] = numbers
     return out
+
+
+def folds_by_value(
+    values: NDArray[np.float64], y: NDArray[np.bool_], k: int | None, by: str
+) -> tuple[NDArray[np.int64], tuple[int, ...]]:
+    """Make a fold of each value of a rule.
+
+    Args:
+        values: (n,) value of the rule for each event, NaN where it has none.
+        y: (n,) truth.
+        k: wanted number of folds, or None for as many as there are values.
+        by: the rule, for messages.
+
+    Returns:
+        (1, n) fold numbers from 0 to k - 1, and the value of each fold, ascending.
+
+    Raises:
+        ConfigError: if values are missing or not whole, there are not k of them, or a fold lacks a class.
+    """
+    where = f"folds.by: {shortened(by)}"
+    if np.isnan(values).any():
+        raise ConfigError(f"{where} has no value for {int(np.isnan(values).sum())} of {values.size} events")
+    found, fold = np.unique(values, return_inverse=True)
+    if (found != np.round(found)).any():
+        wrong = float(found[found != np.round(found)][0])
+        raise ConfigError(f"{where} must be a whole number for each event; {wrong:g} is not")
+    most = 100 if k is None else k
+    if not 2 <= found.size <= most or (k is not None and found.size != k):
+        listed = ", ".join(f"{value:.0f}" for value in found[:10]) + (", ..." if found.size > 10 else "")
+        wanted = f"{k} (k)" if k is not None else "2 to 100"
+        raise ConfigError(f"{where} has {found.size} different values ({listed}); expected {wanted}")
+    for name, members in (("signal", y), ("background", ~y)):
+        counts = np.bincount(fold[members], minlength=found.size)
+        if not counts.all():
+            value = float(found[np.argmin(counts)])
+            raise ConfigError(f"{where}: no {name} events where it is {value:.0f}; each fold needs both classes")
+    return fold.astype(np.int64)[None, :], tuple(int(value) for value in found)
 
 
 TrainingWeights = Literal["balanced", "sqrt_balanced", "physical", "none"]

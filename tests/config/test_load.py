@@ -60,6 +60,15 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("no booleans for numbers", M + "seed: yes\n", "{f}:2: seed: expected a whole number"),
     ("no numbers for text", M + "preset: 1\n", "{f}:2: preset: expected 'quick', 'good' or 'best', got '1'"),
     ("one fold", M + "folds: 1\n", "{f}:2: folds: expected a number greater than or equal to 2"),
+    ("no rule", M + "folds: {k: 3}\n", "{f}:2: folds: the key 'by' is missing"),
+    (
+        "one fold of a rule",
+        M + "folds: {k: 1, by: x}\n",
+        "{f}:2: folds.k: expected a number greater than",
+    ),
+    ("a number for a rule", M + "folds:\n  by: 3\n", "{f}:3: folds.by: expected text, got '3'"),
+    ("an unknown key of a rule", M + "folds:\n  bye: x\n", "{f}:3: folds.bye: unknown key 'bye' (did you mean 'by'?)"),
+    ("a rule twice", M + "folds: {by: x}\nrepeats: 2\n", "{f}:3: repeats: `folds.by` makes the same folds each time; "),
     ("large seed", M + "seed: 2147483648\n", "{f}:2: seed: expected a number less than"),
     ("huge number", M + "data:\n  n_s: 1" + 400 * "0" + "\n", "{f}:3: data.n_s: a whole number with more than 64 bits"),
     ("huge hexadecimal", M + "seed: 0x" + 5000 * "F", "{f}:2: a number with thousands of digits"),
@@ -223,6 +232,7 @@ BASE = "models: [xgboost, {model: mlp, label: net}]\nfolds: 3\nstack: mean\n"
     ("setting", "look", "value"),
     [
         ("folds=4", lambda c: c.folds, 4),
+        ("folds={by: x % 2}", lambda c: c.folds.by, "x % 2"),
         (" folds = 4", lambda c: c.folds, 4),
         ("cut.rule=max", lambda c: c.cut.rule, "max"),
         ("cut=max", lambda c: c.cut.rule, "max"),

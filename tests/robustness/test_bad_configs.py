@@ -62,6 +62,30 @@ FILES: dict[str, tuple[str, str]] = {
         r"c.yaml:3: data.schema.signal: .*YAML reads true as a boolean; put the label in quotes.*, e.g. 'true'",
     ),
 }
+FOLDS = {
+    "event_number % 5": r"folds.by: no column named 'event_number'",
+    "EventIdd % 5": r"folds.by: no column named 'EventIdd' \(did you mean 'EventId'\?\)",
+    "Weight > 1": r"folds.by: Weight cannot decide the fold of an event; use its number, or a column .*",
+    "Label": r"folds.by: Label cannot decide the fold .*",
+    "EventId": r"folds.by: EventId has 140 different values \(1000000000, .*, ...\); expected 2 to 100",
+    "EventId % 1": r"folds.by: EventId % 1 has 1 different values \(0\); expected 2 to 100",
+    "EventId % 5 / 2": r"folds.by: EventId % 5 / 2 must be a whole number for each event; 0.5 is not",
+    "DER_mass_MMC % 3": r"folds.by: DER_mass_MMC % 3 has no value for \d+ of 140 events",
+    "EventId % 0": r"folds.by: EventId % 0 has no value for 140 of 140 events",
+    "EventId %": r"folds.by: .*",
+    "EventId mod 5": r"folds.by: no column named 'mod'",
+    "max(EventId)": r"folds.by: max is not a function of one event; it takes one vector column; .*",
+    "EventId[0] % 5": r"folds.by: no column named 'EventId\[0\]' \(did you mean 'EventId'\?\)",
+    "rand(EventId)": r"folds.by: rand is not a function of one event.*",
+    "'5'": r"folds.by: uses no column, so its value is the same for every event; use at least one column",
+    "": r"folds.by: .*",
+    "EventId % 5\n  k: 4": r"folds.by: EventId % 5 has 5 different values \(0, 1, 2, 3, 4\); expected 4 \(k\)",
+    "EventId % 5\nrepeats: {x: 2}": r"c.yaml:4: repeats: expected a whole number, got keys and values",
+}
+FILES |= {
+    f"folds by {by or 'nothing'}": (f"models: [lightgbm]\nfolds:\n  by: {by or repr('')}\n", expected)
+    for by, expected in FOLDS.items()
+}
 
 
 @pytest.mark.parametrize(("content", "expected"), FILES.values(), ids=FILES)

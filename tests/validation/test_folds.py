@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from higgsbench.errors import ConfigError
 from higgsbench.validation import PROPORTIONAL, TRAINING_WEIGHTS, fold_assignments, group_index, training_weights
+from higgsbench.validation.folds import folds_by_value
 
 
 def toy(n: int = 2000) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
@@ -49,6 +50,32 @@ def test_folds_depend_on_the_events_and_not_on_their_order() -> None:
     np.testing.assert_array_equal(sorted_, fold_assignments(y, strata, 5, 2, 42))
     rows = rng.permutation(y.size)
     np.testing.assert_array_equal(fold_assignments(y[rows], strata[rows], 5, 2, 42, ids[rows]), sorted_[:, rows])
+
+
+def test_each_value_of_a_rule_is_a_fold() -> None:
+    values, y = np.array([7.0, -1.0, 3.0, 7.0, 3.0, -1.0]), np.array([0, 0, 0, 1, 1, 1], dtype=np.bool_)
+    fold, found = folds_by_value(values, y, None, "x")
+    assert fold.tolist() == [[2, 0, 1, 2, 1, 0]]
+    assert found == (-1, 3, 7)
+    assert folds_by_value(values, y, 3, "x")[1] == found
+
+
+@pytest.mark.parametrize(
+    ("values", "k", "message"),
+    [
+        ([0, 0, 1, 1, np.nan], None, "folds.by: x has no value for 1 of 5 events"),
+        ([0, 0, 0.5, 1, 1], None, "x must be a whole number for each event; 0.5 is not"),
+        ([0, 0, 1, 1, 1], 3, r"x has 2 different values \(0, 1\); expected 3 \(k\)"),
+        ([4, 4, 4, 4, 4], None, r"x has 1 different values \(4\); expected 2 to 100"),
+        (np.arange(300), None, r"x has 300 different values \(0, 1, .*, 9, ...\); expected 2 to 100"),
+        ([0, 0, 1, 1, 2], 3, "x: no signal events where it is 2; each fold needs both classes"),
+        ([0, 0, 2, 1, 1], 3, "x: no background events where it is 2; each fold needs both classes"),
+    ],
+)
+def test_values_that_make_no_folds_are_refused(values: list[float], k: int | None, message: str) -> None:
+    y = np.arange(len(values)) % 2 == (0 if values[-1] == 1 else 1)
+    with pytest.raises(ConfigError, match=message):
+        folds_by_value(np.asarray(values, dtype=np.float64), y, k, "x")
 
 
 @pytest.mark.parametrize(("signal", "background", "name"), [(4, 50, "signal"), (50, 4, "background")])
