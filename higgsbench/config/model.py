@@ -78,8 +78,9 @@ class SchemaConfig(Strict):
     """Expected signal events; by default the sum of the weights."""
     n_b: Positive | None = None
     """Expected background events; by default the sum of the weights."""
-    negative_weights: Literal["drop", "absolute", "zero"] | None = None
-    """Allow negative weights, and what training does with these events; evaluation uses the weights unchanged."""
+    negative_weights: Literal["drop", "absolute", "zero", "resample"] | None = None
+    """Allow negative weights, and what training does with these events (`resample`: shares them among neighbours);
+    evaluation uses the weights unchanged."""
 
     @model_validator(mode="after")
     def _consistent(self) -> SchemaConfig:

@@ -70,6 +70,12 @@ class RowsOnDisk:
         """Number of columns."""
         return self.X.shape[1] if self.columns is None else self.columns.size
 
+    def values(self) -> NDArray[np.float32]:
+        """Return all rows in memory, shape (k, q); without a copy where these are all of a matrix."""
+        if self.columns is not None:
+            return self.X[np.ix_(self.rows, self.columns)]
+        return self.X if len(self) == len(self.X) else self.X[self.rows]
+
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Yield all rows in blocks of at most `BLOCK`, with their positions among these."""
         for first in range(0, len(self), BLOCK):

@@ -99,8 +99,9 @@ def resolved_config(plan: Plan) -> dict[str, Any]:
 def folder_name(plan: Plan) -> str:
     """Return the name of a run's folder: that of the configuration and a digest of what determines the scores."""
     content = {key: value for key, value in resolved_config(plan).items() if key not in _SAME_SCORES}
-    train, test = plan.dataset.train, plan.dataset.test
-    digest = canonical_digest([content, train.digest, None if test is None else test.digest])
+    train, test, policy = plan.dataset.train, plan.dataset.test, plan.config.data.negative_weights
+    also = [] if policy is None else [policy]
+    digest = canonical_digest([content, train.digest, None if test is None else test.digest, *also])
     return f"{plan.config.name}-{digest[:8]}"
 
 

@@ -284,7 +284,8 @@ def fit_to_memory(loaded: LoadedConfig, plan: Plan, jobs: int, known: Collection
     disk = dataclasses.replace(plan, rows=tuple(dataclasses.replace(row, from_disk=True) for row in plan.rows))
     less = memory_need(disk, min(jobs, 1))
     large = [i for i in waiting if need.of(i) > limit and less.of(i) < need.of(i)]
-    able = [i for i in large if plan.rows[i].spec.from_disk is not None]
+    in_memory = loaded.config.data.negative_weights == "resample"  # neighbours are looked for in all events
+    able = [] if in_memory else [i for i in large if plan.rows[i].spec.from_disk is not None]
     chosen = make_plan(loaded, plan.dataset, [plan.rows[i].name for i in able]) if able else plan
     need_then = memory_need(chosen, jobs)
     for i in waiting:
@@ -308,6 +309,8 @@ def _refusal(plan: Plan, index: int, need: MemoryNeed, limit: int) -> str:
         advice = f"use --jobs {fewer[-1]}, or fewer events or features"
     elif row.from_disk or need.main > limit:
         advice = "use fewer events or features, or a larger machine"
+    elif plan.config.data.negative_weights == "resample" and row.spec.from_disk is not None:
+        advice = "use fewer events or features, or another policy for negative_weights (resample needs all in memory)"
     else:
         advice = "use fewer events or features, or leave this model out"
     source = f"{SHARE:.0%} of the available memory (see memory_limit)"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import polars as pl
 
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.features import feature_matrix
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from higgsbench.config import LoadedConfig
+    from higgsbench.events import Events
     from higgsbench.features import Features
     from higgsbench.runs.budget import LeftOut, TimeBudget
     from higgsbench.runs.engines import EngineSettings
@@ -365,6 +369,14 @@ def working_folder(shared: Path | None) -> tempfile.TemporaryDirectory[str]:
         raise StoreError(f"no folder for the workers' copy of the events: {error.strerror}; set TMPDIR") from error
 
 
+def process_numbers(events: Events) -> NDArray[np.int64]:
+    """Return a number for the process of each event (n,); all 0 where the processes are unknown."""
+    name = events.schema.process
+    if name is None or name not in events.frame.columns:
+        return np.zeros(len(events), dtype=np.int64)
+    return events.frame[name].fill_null("").rank("dense").cast(pl.Int64).to_numpy()
+
+
 def save_events(workspace: Workspace, dataset: Dataset, features: Iterable[Features]) -> None:
     """Write numbers, labels, weights, folds, groups and one matrix per choice of features.
 
@@ -375,6 +387,7 @@ def save_events(workspace: Workspace, dataset: Dataset, features: Iterable[Featu
     try:
         for name, values in (("y", dataset.y), ("weight", dataset.weight), ("fold", dataset.fold)):
             workspace.save(name, values)
+        workspace.save("process", process_numbers(dataset.train))
         for prefix, matrix, events in (("", "X", dataset.train), ("test_", "T", dataset.test)):
             if events is None:
                 continue

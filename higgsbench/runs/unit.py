@@ -300,7 +300,8 @@ def _fit(
     features = None if unit.from_disk else chosen_rows(X, train, group)
     begin = time.perf_counter()
     if features is not None:
-        estimator.fit(features, y.astype(np.int64), sample_weight=evaluation)
+        process = workspace.load("process")[train]
+        estimator.fit(features, y.astype(np.int64), sample_weight=evaluation, process=process)
     else:
         context = BuildContext(unit.seed, unit.threads, unit.columns)
         fit = functools.partial(estimator_from_disk, unit.spec, unit.params, context)

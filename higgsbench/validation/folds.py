@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from higgsbench.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -163,12 +163,25 @@ def training_weights(y: NDArray[np.bool_], evaluation: NDArray[np.float64], sche
     return w * (y.size / float(np.sum(w)))
 
 
-def without_negative(weight: NDArray[np.float64], policy: str | None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+NEGATIVE_WEIGHTS = ("drop", "absolute", "zero", "resample")
+"""What training may do with events of negative weight."""
+
+
+def without_negative(
+    weight: NDArray[np.float64],
+    policy: str | None,
+    y: NDArray[np.bool_],
+    features: Callable[[], NDArray[Any]],
+    process: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Make signed evaluation weights usable for training.
 
     Args:
         weight: (n,) evaluation weights, some perhaps negative.
-        policy: `drop`, `absolute` or `zero`; None where negative weights are not expected.
+        policy: `drop`, `absolute`, `zero` or `resample`; None where negative weights are not expected.
+        y: (n,) truth; this and what follows is for `resample` (see `higgsbench.validation.resampling`).
+        features: returns the features (n, p).
+        process: (n,) numbers of the processes, or None.
 
     Returns:
         (n,) weights that are not negative, and (n,) whether each event trains.
@@ -176,14 +189,17 @@ def without_negative(weight: NDArray[np.float64], policy: str | None) -> tuple[N
     Raises:
         ConfigError: if there are negative weights and no policy, or the policy is not known.
     """
-    if policy not in (None, "drop", "absolute", "zero"):
-        raise ConfigError(f"negative_weights: {policy!r} is not one of drop, absolute, zero")
-    negative = weight < 0.0
+    known = f"{', '.join(NEGATIVE_WEIGHTS[:-1])} or {NEGATIVE_WEIGHTS[-1]}"
+    if policy not in (None, *NEGATIVE_WEIGHTS):
+        raise ConfigError(f"negative_weights: expected {known}, got {policy!r}")
+    negative, everything = weight < 0.0, np.ones(weight.size, dtype=np.bool_)
     if not negative.any():
-        return weight, np.ones(weight.size, dtype=np.bool_)
+        return weight, everything
     if policy is None:
-        raise ConfigError(
-            f"negative_weights: {int(negative.sum())} events have negative weights; choose drop, absolute or zero"
-        )
+        raise ConfigError(f"negative_weights: {int(negative.sum())} events have negative weights; choose {known}")
+    if policy == "resample":
+        from higgsbench.validation.resampling import resampled
+
+        return resampled(features(), y, weight, process), everything
     usable = np.abs(weight) if policy == "absolute" else np.maximum(weight, 0.0)
-    return usable, ~negative if policy == "drop" else np.ones(weight.size, dtype=np.bool_)
+    return usable, ~negative if policy == "drop" else everything

@@ -82,12 +82,8 @@ class PhysicalBase(FromLogOdds, ClassifierMixin, MetaEstimatorMixin, BaseEstimat
     def _train(self, events: Training) -> Any:
         """Train a clone of the submodel (logistic regression where there is none) on events in memory."""
         estimator = LogisticRegression() if self.estimator is None else clone(self.estimator)
-        data = events.data
-        if data.columns is not None:
-            X = data.X[np.ix_(data.rows, data.columns)]
-        else:
-            X = data.X if len(data) == len(data.X) else data.X[data.rows]
-        return fit_weighted(estimator, X, events.y.astype(np.int64), events.weight if self.weighted else None)
+        weight = events.weight if self.weighted else None
+        return fit_weighted(estimator, events.data.values(), events.y.astype(np.int64), weight)
 
     def _checked_predict(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
@@ -127,8 +123,9 @@ class PhysicalClassifier(PhysicalBase):
         training_weights: `balanced`, `sqrt_balanced`, `physical` or `none`.
         weighted: whether the estimator's `fit` takes sample_weight.
         negative_weights: what training does with events of negative weight (next-to-leading-order generators): `drop`
-            leaves them out, `absolute` takes the magnitude, `zero` trains with weight zero; None refuses them. The
-            prior is always the signed sum.
+            leaves them out, `absolute` takes the magnitude, `zero` trains with weight zero, `resample` shares them
+            among neighbouring events (`higgsbench.validation.resampling`); None refuses them. The prior is always the
+            signed sum.
         log_odds: how to read log-odds off the fitted estimator; None for `decision_function` or the logit of
             `predict_proba`.
 
@@ -152,19 +149,31 @@ class PhysicalClassifier(PhysicalBase):
         self.negative_weights = negative_weights
         self.log_odds = log_odds
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> PhysicalClassifier:
-        """Fit on X (n, p), y (n,) with evaluation weights sample_weight (n,).
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, process: ArrayLike | None = None
+    ) -> PhysicalClassifier:
+        """Fit on X (n, p), y (n,) with evaluation weights sample_weight (n,), and numbers of the processes (n,).
+
+        Only `negative_weights="resample"` uses the processes.
 
         Raises:
             ValueError: for malformed input, a single class or a class whose weights do not sum to a positive number.
         """
         X_, y_, w = self._checked_fit(X, y, sample_weight)
-        self.fit_rows(self._train, RowsOnDisk(X_, np.arange(y_.size)), y_, w)
+        known = None if process is None else np.asarray(process)
+        self.fit_rows(self._train, RowsOnDisk(X_, np.arange(y_.size)), y_, w, known)
         return self
 
-    def fit_rows(self, train: Train, data: RowsOnDisk, y: NDArray[np.bool_], w: NDArray[np.float64]) -> None:
-        """Fit in place on data (n, p), truth (n,) and evaluation weights (n,), in memory or on disk."""
-        usable, kept = without_negative(w, self.negative_weights)
+    def fit_rows(
+        self,
+        train: Train,
+        data: RowsOnDisk,
+        y: NDArray[np.bool_],
+        w: NDArray[np.float64],
+        process: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Fit in place on data (n, p), truth, evaluation weights and processes (n,), in memory or on disk."""
+        usable, kept = without_negative(w, self.negative_weights, y, data.values, process)
         weight = training_weights(y[kept], usable[kept], self.training_weights if self.weighted else "none")
         self.estimator_ = train(Training(data if kept.all() else data.chosen(np.flatnonzero(kept)), y[kept], weight))
         self.prior_shift_ = log_ratio(class_sums(y, w)) - log_ratio(class_sums(y[kept], weight))
@@ -233,8 +242,12 @@ class JetSplitClassifier(PhysicalBase):
             raise ModelError(f"group_feature: {broken[0]} is not a whole number")
         return group_index(values.astype(np.int64), self.groups)
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> JetSplitClassifier:
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, process: ArrayLike | None = None
+    ) -> JetSplitClassifier:
         """Fit one submodel per group on X (n, p), y (n,) with evaluation weights sample_weight (n,).
+
+        `process` as for `PhysicalClassifier`.
 
         Raises:
             ConfigError: if an event belongs to no group.
@@ -242,13 +255,20 @@ class JetSplitClassifier(PhysicalBase):
             ValueError: for malformed input.
         """
         X_, y_, w = self._checked_fit(X, y, sample_weight)
-        self.fit_rows(self._train, RowsOnDisk(X_, np.arange(y_.size)), y_, w, self._members(X_))
+        known = None if process is None else np.asarray(process)
+        self.fit_rows(self._train, RowsOnDisk(X_, np.arange(y_.size)), y_, w, self._members(X_), known)
         return self
 
     def fit_rows(
-        self, train: Train, data: RowsOnDisk, y: NDArray[np.bool_], w: NDArray[np.float64], member: NDArray[np.int64]
+        self,
+        train: Train,
+        data: RowsOnDisk,
+        y: NDArray[np.bool_],
+        w: NDArray[np.float64],
+        member: NDArray[np.int64],
+        process: NDArray[np.int64] | None = None,
     ) -> None:
-        """Fit in place on data (n, p), truth (n,), evaluation weights (n,) and positions of the events' groups (n,).
+        """Fit in place on data (n, p), truth, evaluation weights, positions of the groups and processes (n,).
 
         Raises:
             ModelError: if a group lacks a class with positive weight.
@@ -267,7 +287,8 @@ class JetSplitClassifier(PhysicalBase):
             columns = np.array(carrying or [0], dtype=np.intp)
             submodel = PhysicalClassifier(self.estimator, **schemes)
             submodel.classes_, submodel.n_features_in_ = np.array([0, 1]), columns.size
-            submodel.fit_rows(train, RowsOnDisk(data.X, data.rows[rows], columns), y[rows], w[rows])
+            own = None if process is None else process[rows]
+            submodel.fit_rows(train, RowsOnDisk(data.X, data.rows[rows], columns), y[rows], w[rows], own)
             if not self.prior_correction:
                 submodel.prior_shift_ -= log_ratio(sums)
             self.submodels_.append(submodel)

@@ -130,15 +130,17 @@ class TestOwn:
         assert weight.sum() == pytest.approx(120.0)
 
     def test_negative_weights(self, own: Config, tmp_path: Path) -> None:
-        found = []
-        for policy in ("drop", "absolute", "zero"):
+        found, folders = [], set()
+        for policy in ("drop", "absolute", "zero", "resample"):
             config = own(table(negative=0.15), more=f"negative_weights: {policy}")
             result = higgsbench.run(config, output=tmp_path, jobs=1)
             assert all(row["auc"] > 0.6 and np.isfinite(row["ams_cv"]) and row["ams_cv_se"] > 0 for row in result.rows)
             frame = scores(result)
             assert (frame["weight"] < 0).sum() > 100
             found.append(frame["score:lightgbm"])
+            folders.add(result.folder)
         assert not found[0].equals(found[1])
+        assert len(folders) == 4
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -146,7 +148,7 @@ class TestOwn:
             ({"label": "pt"}, "column 'pt' is the label and cannot be a feature"),
             ({"features": ["pt", "pt"]}, "named twice"),
             ({"columns": ["pt"]}, "header: false"),
-            ({"negative_weights": "flip"}, "'drop', 'absolute' or 'zero'"),
+            ({"negative_weights": "flip"}, "'drop', 'absolute', 'zero' or 'resample'"),
             ({"featuers": ["pt"]}, "did you mean 'features'"),
             ({"group": None}, "`groups` needs a `group` column"),
         ],

@@ -266,9 +266,9 @@ def test_certain_probabilities_stay_finite() -> None:
 def test_negative_weights_need_a_policy(cls: Any) -> None:
     X, y = jets_and_labels()
     w = np.where(np.arange(200) % 7 == 0, -0.5, 1.0)
-    with pytest.raises(ConfigError, match="events have negative weights; choose drop, absolute or zero"):
+    with pytest.raises(ConfigError, match="events have negative weights; choose drop, absolute, zero or resample"):
         cls().fit(X, y, w)
-    with pytest.raises(ConfigError, match="'flip' is not one of drop, absolute, zero"):
+    with pytest.raises(ConfigError, match="expected drop, absolute, zero or resample, got 'flip'"):
         cls(negative_weights="flip").fit(X, y, w)
     scores = [cls(negative_weights=p).fit(X, y, w).decision_function(X) for p in ("drop", "zero", "absolute")]
     np.testing.assert_allclose(scores[0], scores[1], atol=0.2)

@@ -158,7 +158,7 @@ def test_a_fold_without_weight_is_refused() -> None:
 def test_negative_weights_need_a_policy() -> None:
     frame, y, w = events()
     w = np.where(np.arange(y.size) % 7 == 0, -0.2 * w, w)
-    with pytest.raises(ConfigError, match="choose drop, absolute or zero"):
+    with pytest.raises(ConfigError, match="choose drop, absolute, zero or resample"):
         StackingEnsemble(members(), cv=2).fit(frame, y, w)
     model = StackingEnsemble(members(), cv=2, negative_weights="drop").fit(frame, y, w)
     assert np.isfinite(model.oof_decision_function_).all()
