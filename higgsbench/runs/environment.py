@@ -20,7 +20,7 @@ from higgsbench import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LARGE = 10_000
+LARGE = 50_000
 """Number of events from which freed memory is worth returning: pages that are needed again cost time."""
 
 _GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")

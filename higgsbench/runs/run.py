@@ -236,8 +236,6 @@ class _Run:
         if not self.retry_failed:
             pending = self._without_failed(pending)
         listener.planned(self.folder, len(self.rows_of), reused)
-        for index in sorted({unit.row for unit in pending}):
-            plan.rows[index].spec.check_parameters(plan.rows[index].params)
         for index in range(len(plan.rows)):
             self._complete(index)
         if pending:

@@ -147,8 +147,8 @@ class RunStore:
                 frame = pl.read_parquet(self._data(key), glob=False, hive_partitioning=False)
             if frame.dtypes != [pl.UInt8, pl.Int64, pl.Float64]:
                 return None
-            parts = [frame.filter(pl.col("part") == part) for part in (_OOF, _TEST)]
-            (ids, score), (test_ids, test_score) = ((p["EventId"].to_numpy(), p["score"].to_numpy()) for p in parts)
+            part, *columns = (frame[name].to_numpy() for name in ("part", "EventId", "score"))
+            (ids, score), (test_ids, test_score) = ([c[part == of] for c in columns] for of in (_OOF, _TEST))
             times: dict[str, Any] = {name: float(marker.content[name]) for name in _TIMES}
             return UnitResult(key, ids, score, test_ids, test_score, model=marker.model, **times)
         except (*_DAMAGED, pl.exceptions.PolarsError):
