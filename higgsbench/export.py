@@ -28,7 +28,7 @@ _FIGURES = (".html", ".pdf", ".png", ".svg")
 _SETTINGS = ("label", "model", "variant", "features", "n_features", "preset", "training_weights", "calibration", "seed")
 _PARAM_LENGTH = 500
 """Limit of the oldest servers; rows.json has every value in full."""
-_PARAMS_AT_A_TIME = 100
+_AT_A_TIME = 100
 _DIGEST_TAG = "higgsbench_rows"
 
 
@@ -126,13 +126,18 @@ def _files_of(folder: Path) -> list[Path]:
 def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
     """Return the metrics of a record: finite numbers that are not settings."""
     found = {k: v for k, v in record.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
-    return {k: float(v) for k, v in found.items() if k not in _SETTINGS and math.isfinite(v)}
+    return {_name(k): float(v) for k, v in found.items() if k not in _SETTINGS and math.isfinite(v)}
+
+
+def _name(text: str) -> str:
+    """Return a name that MLflow accepts."""
+    return re.sub(r"[^\w.\- /]", "_", text)
 
 
 def _texts(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Return settings with names and lengths that MLflow accepts."""
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in content.items()}
-    return {re.sub(r"[^\w.\- /]", "_", f"{prefix}{key}"): text[:_PARAM_LENGTH] for key, text in texts.items()}
+    return {_name(f"{prefix}{key}"): text[:_PARAM_LENGTH] for key, text in texts.items()}
 
 
 def _export(client: Any, experiment: str, run: StoredRun, files: list[Path]) -> tuple[str, bool]:
@@ -184,7 +189,8 @@ def _log(client: Any, run_id: str, params: Mapping[str, str], metrics: Mapping[s
 
     now = get_current_time_millis()
     items = [Param(key, text) for key, text in params.items()]
-    for start in range(0, len(items), _PARAMS_AT_A_TIME):
-        client.log_batch(run_id, params=items[start : start + _PARAMS_AT_A_TIME])
-    if metrics:
-        client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
+    for start in range(0, len(items), _AT_A_TIME):
+        client.log_batch(run_id, params=items[start : start + _AT_A_TIME])
+    numbers = [Metric(key, value, now, 0) for key, value in metrics.items()]
+    for start in range(0, len(numbers), _AT_A_TIME):
+        client.log_batch(run_id, metrics=numbers[start : start + _AT_A_TIME])

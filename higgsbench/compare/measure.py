@@ -56,13 +56,8 @@ class Contender:
 
     def at(self, positions: NDArray[np.intp]) -> Contender:
         """Return the contender with its events in another order, or with some of them."""
-        truth = self.truth
-        return replace(
-            self,
-            event_id=self.event_id[positions],
-            scores=self.scores[:, positions],
-            truth=replace(truth, y=truth.y[positions], weight=truth.weight[positions], fold=truth.fold[:, positions]),
-        )
+        event_id, scores = self.event_id[positions], self.scores[:, positions]
+        return replace(self, event_id=event_id, scores=scores, truth=self.truth.at(positions))
 
 
 def load_contenders(

@@ -62,6 +62,8 @@ class SchemaConfig(Strict):
     """Its value for background events; by default every other value."""
     weight: str | None = None
     """Column with the weights of the events; without it every event counts 1."""
+    process: str | None = None
+    """Column with the name of the physics process; results are then also given per process."""
     id: str | None = None
     """Column with a whole number that identifies an event; by default the position in the file."""
     group: str | None = None
@@ -84,7 +86,7 @@ class SchemaConfig(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> SchemaConfig:
-        special = {"label": self.label, "weight": self.weight, "id": self.id}
+        special = {"label": self.label, "weight": self.weight, "process": self.process, "id": self.id}
         for key, name in special.items():
             if name in self.features:
                 raise problem(f"column {name!r} is the {key} and cannot be a feature")
@@ -113,7 +115,9 @@ class SchemaConfig(Strict):
 
     def table_schema(self) -> TableSchema:
         """Return the layout."""
-        same = {key: getattr(self, key) for key in ("name", "label", "weight", "group", "n_s", "n_b", "header")}
+        same = {
+            key: getattr(self, key) for key in ("name", "label", "weight", "process", "group", "n_s", "n_b", "header")
+        }
         return TableSchema(
             **same,
             features=tuple(self.features),

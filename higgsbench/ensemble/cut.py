@@ -8,7 +8,7 @@ two implementations: at event resolution for the numbers of a row, and in rank b
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from higgsbench.schema import B_REG
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from higgsbench.metrics.processes import Processes
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
 BINS = 250
@@ -44,6 +45,7 @@ class Truth:
         totals: reference totals (N_s, N_b).
         b_reg: regularisation of the background in the AMS.
         rule: name of the rule that chooses the cut.
+        processes: physics process of each event, or None where it is not known.
     """
 
     y: Bools
@@ -52,6 +54,13 @@ class Truth:
     totals: tuple[float, float]
     b_reg: float
     rule: str
+    processes: Processes | None = None
+
+    def at(self, positions: NDArray[np.intp]) -> Truth:
+        """Return the truth of the events in another order, or of some of them with the weights they have."""
+        processes = self.processes and self.processes.at(positions)
+        y, weight, fold = self.y[positions], self.weight[positions], self.fold[:, positions]
+        return replace(self, y=y, weight=weight, fold=fold, processes=processes)
 
 
 def scale_to_totals(sums: Floats, totals: tuple[float, float]) -> Floats:

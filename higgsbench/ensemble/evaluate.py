@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,12 +33,14 @@ from higgsbench.metrics import (
 )
 from higgsbench.metrics.ams import ams_scan, raw_ams
 from higgsbench.metrics.estimates import selected_sums
+from higgsbench.metrics.processes import measure_processes
 from higgsbench.metrics.weights import evaluation_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csc_array
 
+    from higgsbench.metrics.processes import ProcessMetrics
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
 __all__ = ["METRICS_VERSION", "REPLICAS", "Replicas", "RowMetrics", "Truth", "bootstrap_rows", "estimates",
@@ -253,6 +255,7 @@ class RowMetrics:
         cut: the frozen cut, chosen by the rule on all out-of-fold scores; its threshold is the mean over repeats.
         replicas: bootstrap replicas, for paired differences to other rows on the same events.
         selected: (repeats, n) the honest selection.
+        processes: what it keeps of each process; empty where the processes are not known.
         name: the row's name, if several rows are compared.
     """
 
@@ -265,6 +268,7 @@ class RowMetrics:
     cut: Cut
     replicas: Replicas
     selected: Bools
+    processes: dict[str, ProcessMetrics] = field(default_factory=dict)
     name: str = ""
 
     def value(self, name: str) -> float:
@@ -276,21 +280,23 @@ class RowMetrics:
         record = METRICS[name]
         return float(np.std(self.replicas.values[record.key], ddof=1)) if record.needs_cut else self.estimates[name].se
 
-    def record(self) -> dict[str, float]:
+    def record(self) -> dict[str, Any]:
         """Return all numbers by the names that rows and leaderboards use."""
-        out: dict[str, float] = {}
+        out: dict[str, Any] = {}
         for name in self.estimates:
             key = METRICS[name].key
             out |= {key: self.value(name), f"{key}_se": self.se(name)}
             if name == "ams":
                 out |= {"s": self.s, "b": self.b, "fraction": self.fraction}
                 out |= {"ams_oof_max": self.oof_max, "ams_oof_max_se": self.oof_max_se}
+        for process, found in self.processes.items():
+            out |= found.record(process)
         return out
 
     def without_events(self) -> RowMetrics:
         """Return the metrics without the contributions of events, which take 25 bytes per event and row of a run."""
         kept = {name: e.without_events() for name, e in self.estimates.items()}
-        return replace(self, estimates=kept, selected=self.selected[:, :0].copy())
+        return replace(self, estimates=kept, selected=self.selected[:, :0].copy(), processes={})
 
 
 def paired(a: RowMetrics, b: RowMetrics, name: str) -> tuple[float, float]:
@@ -342,6 +348,7 @@ def _evaluated(scores: Floats, truth: Truth, metrics: Sequence[Metric]) -> RowMe
         curve = ams_scan(truth.y, score, truth.weight, truth.b_reg)
         chosen.append([choose_cut(curve, rule) for rule in ("max", truth.rule)])
     best, cut = (_mean_cut(own) for own in zip(*chosen, strict=True))
+    known = truth.processes
     return RowMetrics(
         estimates=estimates(scores, truth, metrics, selected),
         s=float(s),
@@ -352,6 +359,7 @@ def _evaluated(scores: Floats, truth: Truth, metrics: Sequence[Metric]) -> RowMe
         cut=cut,
         replicas=Replicas({}, np.empty((0, 0))),
         selected=selected,
+        processes={} if known is None else measure_processes(known, scores, selected, truth.weight),
     )
 
 

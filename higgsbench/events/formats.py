@@ -49,7 +49,7 @@ class _TypedFile(ABC):
     ) -> Iterator[tuple[pl.DataFrame, Place]]:
         """Read the file from its start, as `TextFile.parts` does; refuse values of the wrong type."""
         types, row = column_types(self._schema), 0
-        texts = {self._schema.label, *self._schema.categories}  # may be numbers in the file
+        texts = {self._schema.label, self._schema.process, *self._schema.categories}  # may be numbers in the file
         with self._errors():
             for raw in self._tables(read):
                 place = Place(self._source, row)

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import DataError
+from higgsbench.events.shifts import recognise_processes
 from higgsbench.schema import ATLAS_HIGGS, SIMULATED_FROM
 
 if TYPE_CHECKING:
@@ -134,6 +135,28 @@ class Events:
         if name is None or name not in self.frame.columns:
             return None
         return np.asarray(self.frame[name].to_numpy(), dtype=np.str_)
+
+    @property
+    def process(self) -> pl.Series | None:
+        """(n,) name of each event's physics process, or None where it is not known.
+
+        It stands in the column that the layout names; without one, events of the challenge are recognised by their
+        weights (see `recognise_processes`), unless these have other ratios.
+
+        Raises:
+            DataError: if the events lack the column that the layout names.
+        """
+        name, weight, label = self.schema.process, self.weight_column, self.schema.label
+        if name is not None:
+            if name not in self.frame.columns:
+                raise DataError(f"{self.source}: no column {name}, which the layout names as the process")
+            return self.frame[name].fill_null("unknown")
+        if self.schema.name != ATLAS_HIGGS.name or weight is None or not self.labelled:
+            return None
+        try:
+            return recognise_processes(self.frame[weight], self.frame[label].cast(pl.String))
+        except DataError:
+            return None
 
     def totals(self) -> tuple[float, float]:
         """Reference totals (N_s, N_b): the schema's, otherwise the sums over the labelled events."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -194,9 +194,8 @@ def _scored(
 
 def _first_repeat(row: StoredRow) -> tuple[NDArray[np.float64], Truth]:
     """Return scores (n,) of the first repeat and their truth, in the order of the event numbers."""
-    order, truth = row.run.by_event, row.truth
-    ordered = replace(truth, y=truth.y[order], weight=truth.weight[order], fold=truth.fold[:, order])
-    return row.scores[0, order], ordered
+    order = row.run.by_event
+    return row.scores[0, order], row.truth.at(order)
 
 
 def honest_bins(score: NDArray[np.float64], truth: Truth, rules: BinningRules) -> tuple[NDArray[np.int64], int]:

@@ -24,7 +24,7 @@ from higgsbench.ensemble.blend import BLEND_METHODS, Diversity, blend_diversity
 from higgsbench.ensemble.evaluate import paired_error
 from higgsbench.errors import ConfigError, HiggsbenchError, StoreError
 from higgsbench.files import printable
-from higgsbench.leaderboard.columns import COLUMNS, Column, check_sort, choose_columns, difference_key
+from higgsbench.leaderboard.columns import COLUMNS, Column, check_sort, choose_columns, difference_key, process_columns
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.runs import find_run, run_folders
 from higgsbench.runs.stored import StoredRow, StoredRun, stored_units
@@ -112,8 +112,9 @@ class Leaderboard:
                 notes.append(f"{folder.name}: left out, {reason}")
         rows = _distinct_rows(runs, notes)
         if rows and not any(isinstance(row.record.get(sort), (int, float)) for row in rows):
-            numbers = sorted({k for row in rows for k, v in row.record.items() if isinstance(v, (int, float))})
-            raise ConfigError(f"--sort: no row has a number {sort!r}; choose from {', '.join(numbers)}")
+            numbers = {k for row in rows for k, v in row.record.items() if ":" not in k and isinstance(v, (int, float))}
+            names = sorted(numbers) + [column.name for column in process_columns([row.record for row in rows])]
+            raise ConfigError(f"--sort: no row has a number {sort!r}; choose from {', '.join(names)}")
         groups: dict[str, list[StoredRow]] = {}
         for row in rows:
             groups.setdefault(row.run.group, []).append(row)
@@ -134,6 +135,16 @@ class Leaderboard:
         tables = "; ".join(f"{table.title}: {len(table.rows)} rows" for table in self.tables)
         return f"<Leaderboard of {len(self.tables)} tables{': ' if tables else ''}{tables}>"
 
+    def columns(self, names: Sequence[str] | None, table: Table | None = None) -> list[Column]:
+        """Return the columns of these names; by default, all that some row of the table has a value for.
+
+        A column of a process, such as `efficiency:W`, is known if some row of any table has it. A `ConfigError` refuses
+        other names.
+        """
+        return choose_columns(
+            names, table.rows if table and names is None else [r for t in self.tables for r in t.rows]
+        )
+
     def render(self, form: str = "markdown", columns: Sequence[str] | None = None) -> str:
         """Return the tables as text.
 
@@ -149,13 +160,13 @@ class Leaderboard:
         if form == "csv":
             return _csv(self, columns)
         if form == "json":
-            keys = None if columns is None else [key for column in choose_columns(columns, []) for key in column.keys]
+            keys = None if columns is None else [key for c in self.columns(columns) for key in c.keys]
             tables = []
             for table in self.tables:
                 rows = table.rows if keys is None else [{key: row.get(key) for key in keys} for row in table.rows]
                 tables.append({"title": table.title, "comparability": table.comparability, "rows": rows})
             return pages.json_report({"tables": tables, "notes": self.notes})
-        shown = [page_table(table, choose_columns(columns, table.rows)) for table in self.tables]
+        shown = [page_table(table, self.columns(columns, table)) for table in self.tables]
         remarks = _remarks(self)
         if form == "markdown":
             return "\n\n".join([*(table.markdown() for table in shown), *map(pages.markdown_text, remarks)]) + "\n"
@@ -180,7 +191,8 @@ def _distinct_rows(runs: Sequence[StoredRun], notes: list[str]) -> list[StoredRo
 
 
 def _ranked(group: list[StoredRow], sort: str) -> Table:
-    sign = 1.0 if any(column.lower_is_better for column in COLUMNS if column.keys[0] == sort) else -1.0
+    columns = (*COLUMNS, *process_columns([row.record for row in group]))
+    sign = 1.0 if any(column.lower_is_better for column in columns if column.keys[0] == sort) else -1.0
 
     def position(row: StoredRow) -> tuple[bool, float, str]:
         value = row.record.get(sort)
@@ -282,7 +294,7 @@ def renderables(board: Leaderboard, console: Console, columns: Sequence[str] | N
     """Return what `show` prints, part by part; without chosen columns, the console's width decides what fits."""
     out: list[RichTable | Text] = []
     for table in board.tables:
-        chosen, hidden = choose_columns(columns, table.rows), []
+        chosen, hidden = board.columns(columns, table), []
         shown = page_table(table, chosen)
         if columns is None:
             widths = dict(zip(chosen, shown.widths(), strict=True))
@@ -325,7 +337,7 @@ def page_table(table: Table, columns: Sequence[Column]) -> pages.Table:
 
 
 def _csv(board: Leaderboard, columns: Sequence[str] | None) -> str:
-    chosen = COLUMNS if columns is None else choose_columns(columns, [])
+    chosen = COLUMNS if columns is None else board.columns(columns)
     keys = ["table", *dict.fromkeys(key for column in chosen for key in column.keys)]
 
     def safe(value: Any) -> Any:

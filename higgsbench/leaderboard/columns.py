@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.files import printable
 from higgsbench.metrics.estimates import METRICS
+from higgsbench.metrics.processes import process_names
 
 if TYPE_CHECKING:
     from higgsbench.metrics.estimates import Metric
@@ -53,9 +54,14 @@ def _number(key: str, digits: int, scale: float = 1.0, unit: str = "") -> Callab
     return show
 
 
+def _error_key(key: str) -> str:
+    quantity, colon, process = key.partition(":")
+    return f"{quantity}_se{colon}{process}"
+
+
 def _with_error(key: str, digits: int, scale: float = 1.0, sign: str = "") -> Callable[[dict[str, Any]], str]:
     def show(record: dict[str, Any]) -> str:
-        value, error = record.get(key), record.get(f"{key}_se")
+        value, error = record.get(key), record.get(_error_key(key))
         if not isinstance(value, (int, float)):
             return ""
         shown = f"{scale * error:.{digits}f}" if isinstance(error, (int, float)) else "?"
@@ -127,11 +133,30 @@ COLUMNS: tuple[Column, ...] = (
 """All columns in the order in which they are shown."""
 
 
+_OF_PROCESSES = {"yield": (_with_error, 1, 1.0), "efficiency": (_with_error, 2, 100.0), "n_eff": (_number, 0, 1.0),
+                 "auc": (_with_error, 4, 1.0)}  # fmt: skip
+_TITLES = {"yield": "yield of {}", "efficiency": "ε of {} [%]", "n_eff": "n_eff of {}", "auc": "wAUC of {}"}
+
+
+def process_columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
+    """Return the columns of all processes that rows have numbers of, e.g. `efficiency:W`; shown only if chosen."""
+    signal = {name: bool(row[f"signal:{name}"]) for row in rows for name in process_names(row)}
+    out = []
+    for quantity, (show, digits, scale) in _OF_PROCESSES.items():
+        for name in signal:
+            key = f"{quantity}:{name}"
+            keys = (key,) if show is _number else (key, _error_key(key))
+            lower = quantity in ("yield", "efficiency") and not signal[name]
+            title = _TITLES[quantity].format(printable(name))
+            out.append(Column(key, title, show(key, digits, scale), keys=keys, lower_is_better=lower))
+    return out
+
+
 def check_sort(name: str) -> None:
     """Refuse, by a `ConfigError`, to rank by a key that is not a number, before anything is read."""
     known = [key for column in COLUMNS if column.sortable and not column.text for key in column.keys]
     known = [key for key in known if key != "cut_rule"] + ["n_features"]
-    if name not in known:
+    if name not in known and name.partition(":")[0] not in _OF_PROCESSES:
         hint = nearest_hint(name, known, f" (choose from {', '.join(known)})")
         raise ConfigError(f"--sort: no column of numbers is named {shortened(name)!r}{hint}")
 
@@ -140,7 +165,7 @@ def choose_columns(names: Sequence[str] | None, rows: Sequence[dict[str, Any]]) 
     """Return the columns of these names (`ConfigError` for others); by default, all that some row has a value for."""
     if names is None:
         return [c for c in COLUMNS if not c.optional or any(r.get(c.keys[0]) is not None for r in rows)]
-    known = {c.name: c for c in COLUMNS}
+    known = {c.name: c for c in (*COLUMNS, *process_columns(rows))}
     for name in names:
         if name not in known:
             hint = nearest_hint(name, known, f" (choose from {', '.join(known)})")

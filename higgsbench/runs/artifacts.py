@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from higgsbench.runs.budget import LeftOut
     from higgsbench.runs.plan import Dataset, Plan
 
-ASSEMBLY_FORMAT = 4
+ASSEMBLY_FORMAT = 5
 """Incremented whenever the same units would give different rows or files."""
 
 PREDICTOR_FORMAT = 1
@@ -228,6 +228,8 @@ def _tables(dataset: Dataset, rows: Sequence[AssembledRow]) -> dict[str, pl.Data
         "repeat": np.repeat(np.arange(repeats, dtype=np.int32), dataset.y.size),
         "fold": dataset.fold.ravel().astype(np.int32),
     }
+    if dataset.processes is not None:
+        events["process"] = np.tile(dataset.processes.by_event, repeats)
     replicas: dict[str, Any] = {}
     for row in rows:
         replicas |= row.metrics.replicas.columns(row.name)

@@ -169,7 +169,8 @@ def _evaluated(
 ) -> AssembledRow:
     """Evaluate scores; the record keeps what `about` says about the row."""
     dataset, cut = plan.dataset, plan.config.cut
-    truth = Truth(dataset.y, dataset.weight, dataset.fold, dataset.totals, cut.b_reg, cut.rule)
+    y, weight, fold = dataset.y, dataset.weight, dataset.fold
+    truth = Truth(y, weight, fold, dataset.totals, cut.b_reg, cut.rule, dataset.processes)
     metrics = evaluate_row(oof, truth)
     record = {
         **about,

@@ -24,6 +24,7 @@ from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models import get_model
 from higgsbench.models.building import on_device
 from higgsbench.runs.environment import available_memory, package_version
+from higgsbench.runs.stored import processes_of
 from higgsbench.runs.unit import REFIT, Unit
 from higgsbench.validation.folds import PROPORTIONAL, fold_assignments, folds_by_value, group_index
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from higgsbench.config import LoadedConfig, ModelConfig, RunConfig
     from higgsbench.features import Features
+    from higgsbench.metrics.processes import Processes
     from higgsbench.models import ModelSpec
     from higgsbench.schema import TableSchema
 
@@ -62,6 +64,7 @@ class Dataset:
         groups: the numbers that form each group.
         fold, fold_digest: (repeats, n) fold numbers, and their identity.
         fold_values: value of `folds.by` in each fold, empty without such a rule.
+        processes: physics process of each training event, or None where it is not known.
     """
 
     train: Events
@@ -74,6 +77,7 @@ class Dataset:
     fold: NDArray[np.int64]
     fold_digest: str
     fold_values: tuple[int, ...] = ()
+    processes: Processes | None = None
 
     @property
     def folds(self) -> int:
@@ -323,7 +327,8 @@ def load_dataset(config: RunConfig) -> Dataset:
         fold, fold_values = fold_assignments(y, group, config.folds, config.repeats, config.seed, train.event_id), ()
     # A digest of the assignment itself, so that a splitter that changes between versions shows.
     digest = canonical_digest([train.digest, hashlib.sha256(fold.tobytes()).hexdigest()])
-    return Dataset(train, test, y, weight, totals, group, groups, fold, digest, fold_values)
+    processes = processes_of(train.process, y, weight)
+    return Dataset(train, test, y, weight, totals, group, groups, fold, digest, fold_values, processes)
 
 
 def fold_expression(by: str, schema: TableSchema) -> pl.Expr:

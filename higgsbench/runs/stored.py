@@ -16,6 +16,7 @@ import polars as pl
 from higgsbench import __version__
 from higgsbench.errors import ConfigError, StoreError, nearest_hint
 from higgsbench.files import ROWS, canonical_digest, no_panic, parse_json, read_sealed, read_vouched, told_plainly
+from higgsbench.metrics.processes import Processes, ProcessMetrics, process_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +29,7 @@ STACK, CONFIG, ENVIRONMENT, PREDICTOR = "stack.json", "config.yaml", "environmen
 
 T = TypeVar("T")
 
-_PREFIX = "score:"
+_PREFIX, _PROCESS = "score:", "process"
 _AGAIN = "run the configuration again to rewrite it"
 _TEXTS = ("name", "label", "variant", "status", "digest")
 _NUMBERS = ("ams_cv", "ams_cv_se", "auc", "auc_se", "log_loss", "fraction", "s", "b")
@@ -106,7 +107,12 @@ class StoredRow:
         from higgsbench.ensemble.cut import Truth
 
         run = self.run
-        return Truth(run.y, run.weight, run.fold, run.totals, run.b_reg, self.cut.rule)
+        return Truth(run.y, run.weight, run.fold, run.totals, run.b_reg, self.cut.rule, run.processes)
+
+    @property
+    def processes(self) -> dict[str, ProcessMetrics]:
+        """What the selection keeps of each process, by its name; empty where the processes are not known."""
+        return {name: ProcessMetrics.from_record(self.record, name) for name in process_names(self.record)}
 
     def replicas(self) -> Replicas | None:
         """Bootstrap replicas of the row, or None where the file is missing or damaged."""
@@ -230,7 +236,8 @@ class StoredRun:
         """Read a table that has these columns, and scores that are finite numbers."""
         frame, path = self.read(name, _parse_table), self.folder / name
         scores = {column: pl.Float64 for column in frame.columns if column.startswith(_PREFIX)}
-        for column, kind in {**kinds, **scores}.items():
+        names = {_PROCESS: pl.String} if _PROCESS in frame.columns else {}
+        for column, kind in {**kinds, **scores, **names}.items():
             if column not in frame.columns or frame[column].dtype != kind or frame[column].null_count():
                 raise StoreError(f"{path}: no complete column {column!r} of type {kind}; {_AGAIN}")
             if kind == pl.Float64 and not frame[column].is_finite().all():
@@ -273,6 +280,13 @@ class StoredRun:
     def fold(self) -> NDArray[np.int64]:
         """Fold numbers (repeats, n)."""
         return np.asarray(self._events("fold"), dtype=np.int64)
+
+    @cached_property
+    def processes(self) -> Processes | None:
+        """Physics process of each cross-validated event, or None where it is not known."""
+        scores = self._scores
+        names = scores[_PROCESS].head(self.y.size) if _PROCESS in scores.columns else None
+        return processes_of(names, self.y, self.weight)
 
     def _events(self, column: str) -> NDArray[Any]:
         return self._scores[column].to_numpy().reshape(self.repeats, -1)
@@ -378,7 +392,20 @@ def _problem(content: Any) -> str:
         numbers = _NUMBERS if record["status"] == "ok" else ()
         if not isinstance(record.get("params", {}), dict) or not all(_is_number(record.get(key)) for key in numbers):
             return f"row {record['name']!r} lacks a number"
+        try:
+            _ = [ProcessMetrics.from_record(record, name) for name in process_names(record)]
+        except (KeyError, TypeError, ValueError):
+            return f"row {record['name']!r} lacks a number of a process"
     return ""
+
+
+def processes_of(names: pl.Series | None, y: NDArray[np.bool_], weight: NDArray[np.float64]) -> Processes | None:
+    """Return the processes of events (n,) from their names, None where these are not known."""
+    if names is None:
+        return None
+    known = names.unique().sort()
+    code = names.cast(pl.Enum(known)).to_physical().cast(pl.Int64).to_numpy()
+    return Processes.of(known.to_list(), code, y, weight)
 
 
 def _of(kind: type[T], value: Any) -> T:
