@@ -15,7 +15,7 @@ nox.options.sessions = ["lint", "types", "tests", "docs-examples", "audit"]
 TORCH = "torch==2.13.0"
 """Tested version of the extra `torch`; pip's own settings choose between the builds for CPUs and GPUs."""
 
-DOCUMENTS = ("README.md", "docs/tutorial.md")
+DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/configuration.md")
 """Documents whose examples are run."""
 
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -98,7 +98,7 @@ def tests_mlflow(session: nox.Session) -> None:
 
 @nox.session(name="docs-examples")
 def docs_examples(session: nox.Session) -> None:
-    """Run the examples from README and tutorial in a fresh environment, as a new user would."""
+    """Run the examples of the documents in a fresh environment from the wheel, as a new user would."""
     session.install(".[report]")
     folder = Path(session.create_tmp()).resolve()
     session.env["HIGGSBENCH_CACHE_DIR"] = str(folder / "cache")

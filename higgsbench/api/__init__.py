@@ -11,14 +11,14 @@ from higgsbench.registry import lazy_names
 
 if TYPE_CHECKING:
     from higgsbench.api.results import compare_models, members, predict, score, stats, submission, write_report
-    from higgsbench.api.running import load_run_config, plan_run, run, tune_model
+    from higgsbench.api.running import load_run_config, plan_run, resolve_config, run, tune_model
 
 _HOME = {
     "higgsbench.api.results": ("compare_models", "members", "predict", "score", "stats", "submission", "write_report"),
-    "higgsbench.api.running": ("load_run_config", "plan_run", "run", "tune_model"),
+    "higgsbench.api.running": ("load_run_config", "plan_run", "resolve_config", "run", "tune_model"),
 }
 
-__all__ = ["compare_models", "load_run_config", "members", "plan_run", "predict", "run", "score", "stats", "submission",
-           "tune_model", "write_report"]  # fmt: skip
+__all__ = ["compare_models", "load_run_config", "members", "plan_run", "predict", "resolve_config", "run", "score",
+           "stats", "submission", "tune_model", "write_report"]  # fmt: skip
 
 __getattr__ = lazy_names(__name__, _HOME)

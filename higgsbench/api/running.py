@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from higgsbench.api.arguments import ANYTHING, Config, Count, File, Names, Switch, Text, Time, checked
 from higgsbench.config import LoadedConfig, load_config
@@ -14,9 +14,11 @@ from higgsbench.config.model import DataConfig
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
 from higgsbench.runs import RunResult
+from higgsbench.runs.artifacts import written_out
 from higgsbench.runs.engines import EngineSettings
 from higgsbench.runs.engines.base import load_cluster
 from higgsbench.runs.environment import available_cores
+from higgsbench.runs.plan import configured_rows
 from higgsbench.runs.run import Listener, checked_plan, run_config
 
 if TYPE_CHECKING:
@@ -69,6 +71,24 @@ def load_run_config(
 
 
 @checked
+def resolve_config(config: Config, *, settings: Names = ()) -> dict[str, Any]:
+    """Return a configuration with defaults and presets written out, as `higgsbench config show` does.
+
+    Args:
+        config: YAML file, name of a configuration that comes with higgsbench, or a mapping of the same keys.
+        settings: `key=value` changes.
+
+    Returns:
+        Plain values that run as they are. No events are read: what depends on them stays as it is.
+
+    Raises:
+        ConfigError: naming the file, line and key at fault.
+    """
+    loaded = load_run_config(config, settings=settings)
+    return written_out(loaded.config, configured_rows(loaded, loaded.config.data.table_schema()))
+
+
+@checked
 def run(
     config: Config,
     *,
@@ -91,7 +111,7 @@ def run(
     """Run a configuration, as `higgsbench run` does.
 
     Args:
-        config: YAML file, or a mapping of the same keys.
+        config: YAML file, name of a configuration that comes with higgsbench, or a mapping of the same keys.
         data: event file to train on, instead of the configuration's.
         test: separate file of held-out events.
         only: models or labels to keep.
@@ -198,7 +218,7 @@ def tune_model(
     """Search one model's parameters in nested studies, as `higgsbench tune` does.
 
     Args:
-        config: YAML file, or a mapping of the same keys.
+        config: YAML file, name of a configuration that comes with higgsbench, or a mapping of the same keys.
         model: model or label of the configuration, or any registered model.
         trials: trials of each study.
         time_limit: seconds, or text such as "30m", for all studies together.

@@ -81,11 +81,12 @@ class LazyGroup(click.Group):
         "models": ("tables:models", "List the registered models."),
         "features": ("tables:features", "List the feature sets, or the formulas of one."),
         "explore": ("scoring:explore", "Describe an event file before training."),
+        "config": ("main:config", "List, copy and resolve configurations; print their JSON schema."),
         "data": ("main:data", "Download, simulate, check, describe and convert event files."),
         "environment": ("tables:environment", "Print versions and hardware for a bug report."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example:  higgsbench run configs/quick.yaml --data training.csv",
+    epilog="Example:  higgsbench run quick --data training.csv",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="higgsbench")
 def cli() -> None:
@@ -104,6 +105,17 @@ data = LazyGroup(
     },
     help="Download, simulate, check, describe and convert event files.",
     epilog="Example:  higgsbench data validate training.csv",
+)
+config = LazyGroup(
+    "config",
+    lazy={
+        "list": ("config:list_", "List the configurations that come with higgsbench."),
+        "copy": ("config:copy", "Copy one of them to a file of your own."),
+        "show": ("config:show", "Print a configuration with defaults and presets written out."),
+        "schema": ("config:schema", "Print the JSON schema of configurations, for editors."),
+    },
+    help="List, copy and resolve configurations; print their JSON schema.",
+    epilog="Example:  higgsbench config copy best -o mine.yaml",
 )
 export = LazyGroup(
     "export",

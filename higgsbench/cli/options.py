@@ -15,6 +15,7 @@ from higgsbench.files import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from click.shell_completion import CompletionItem
     from rich.console import Console
 
     from higgsbench.events.shifts import Shifts
@@ -103,6 +104,26 @@ seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_def
 preset_option = click.option(
     "--preset", type=click.Choice(["quick", "good", "best"]), help="Preset (effort level); overrides the configuration."
 )
+
+
+def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the configurations that come with higgsbench whose names begin so, for a shell."""
+    from click.shell_completion import CompletionItem
+
+    from higgsbench.config.named import named_configs
+
+    return [CompletionItem(name) for name in named_configs() if name.startswith(incomplete)]
+
+
+def _complete_configs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    # Files first: in bash this entry removes those before it.
+    return [CompletionItem(incomplete, type="file"), *complete_names(ctx, param, incomplete)]
+
+
+config_argument = click.argument("config", type=PATH, shell_complete=_complete_configs)
+"""A configuration: the user's file, or the name of one that comes with higgsbench."""
 
 
 def added(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:

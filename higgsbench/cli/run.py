@@ -36,8 +36,8 @@ _engine_options = opt.added(
 )  # fmt: skip
 
 
-@opt.command("run", "run configs/all.yaml --data training.csv --only xgboost --set folds=3")
-@click.argument("config", type=opt.PATH)
+@opt.command("run", "run all --data training.csv --only xgboost --set folds=3")
+@opt.config_argument
 @click.option("--data", type=opt.FILE_NAME, help="Event file to train on, instead of the configuration's.")
 @click.option("--test", type=opt.FILE_NAME, help="Separate file of held-out events.")
 @click.option("--only", multiple=True, metavar="MODEL", help="Keep only this model or label; may be repeated.")
@@ -63,6 +63,7 @@ def run(
 ) -> None:  # fmt: skip
     """Train, stack and cut as CONFIG says; show the leaderboard.
 
+    CONFIG is a YAML file, or a name from `higgsbench config list`.
     To continue an interrupted run, call the same command again.
     """
     from higgsbench import api
@@ -208,8 +209,8 @@ class Progress:
         self.bar.update(self.task, total=self.total, completed=self.done, state=state)
 
 
-@opt.command("tune", "tune configs/quick.yaml --model xgboost --time-limit 10m -o tuned.yaml")
-@click.argument("config", type=opt.PATH)
+@opt.command("tune", "tune quick --model xgboost --time-limit 10m -o tuned.yaml")
+@opt.config_argument
 @click.option("--model", required=True, help="Model or label of CONFIG, or any registered model.")
 @click.option("--trials", type=click.IntRange(min=2), default=40, show_default=True, help="Trials of each study.")
 @click.option("--time-limit", metavar="TIME", help="For all studies together, e.g. 90s, 30m, 2h.")

@@ -1,7 +1,16 @@
-"""Layer 2: the run configuration, from YAML to validated objects."""
+"""Layer 3: the run configuration, from YAML to validated objects."""
 
-from higgsbench.config.load import LoadedConfig, load_config
-from higgsbench.config.model import CutConfig, DataConfig, FeatureConfig, ModelConfig, RunConfig, StackConfig
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from higgsbench.registry import lazy_names
+
+if TYPE_CHECKING:
+    from higgsbench.config.load import LoadedConfig, load_config
+    from higgsbench.config.model import CutConfig, DataConfig, FeatureConfig, ModelConfig, RunConfig, StackConfig
+
+_MODEL = ("CutConfig", "DataConfig", "FeatureConfig", "ModelConfig", "RunConfig", "StackConfig")
 
 __all__ = [
     "CutConfig",
@@ -13,3 +22,8 @@ __all__ = [
     "StackConfig",
     "load_config",
 ]
+
+# Imported on first use: the command line completes names of configurations without loading Polars and pydantic.
+__getattr__ = lazy_names(
+    __name__, {"higgsbench.config.load": ("LoadedConfig", "load_config"), "higgsbench.config.model": _MODEL}
+)

@@ -13,6 +13,7 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.representer import SafeRepresenter
 
 from higgsbench.errors import ConfigError, shortened
 from higgsbench.files import one_line
@@ -178,9 +179,16 @@ def document_of(mapping: Mapping[str, Any], source: str) -> Document:
     return document
 
 
+class _WithoutAliases(SafeRepresenter):
+    def ignore_aliases(self, data: Any) -> bool:
+        """Return True: a list that occurs twice is written twice."""
+        return True
+
+
 def yaml_text(content: Mapping[str, Any]) -> str:
     """Return plain values as YAML, with the keys in their original order."""
     writer = YAML(typ="safe", pure=True)
+    writer.Representer = _WithoutAliases
     writer.default_flow_style = False
     writer.allow_unicode = True
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its class says None

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from higgsbench.config.document import Document, KeyPath, document_of, dotted, parse_yaml, read_yaml, said
 from higgsbench.config.model import RESERVED_LABELS, RunConfig, SchemaConfig
+from higgsbench.config.named import config_file
 from higgsbench.config.section import Strict
 from higgsbench.errors import ConfigError, ModelError, shortened
 from higgsbench.events import Events, load_events
@@ -53,7 +54,7 @@ def load_config(
     """Read and validate a configuration.
 
     Args:
-        source: YAML file, or a mapping of the same keys.
+        source: YAML file, the name of a configuration that comes with higgsbench, or a mapping of the same keys.
         overrides: `key=value` settings, keys dotted (`cut.rule=max`, `models.xgboost.params.max_depth=4`), values YAML.
         check_model: raises `ModelError` for a model name that is not registered.
 
@@ -66,11 +67,12 @@ def load_config(
     if isinstance(source, Mapping):
         stem, document = "run", document_of(source, "configuration")
     else:
-        file = Path(source).expanduser()
+        file = config_file(source)
         stem, document = file.stem, read_yaml(file)
     if not isinstance(document.value, dict):
         raise ConfigError(
-            f"{document.source}: expected keys and values at the top level (models, data, ...); see configs/all.yaml"
+            f"{document.source}: expected keys and values at the top level (models, data, ...); "
+            "`higgsbench config copy all` writes an example"
         )
     for setting in overrides:
         _override(document, setting)

@@ -31,12 +31,13 @@ from higgsbench.files import (
 from higgsbench.runs.stored import CONFIG, ENVIRONMENT, PREDICTOR, REPLICAS, SCORES, STACK, TEST_SCORES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from higgsbench.config import RunConfig
     from higgsbench.runs.assemble import AssembledRow, Stack
     from higgsbench.runs.budget import LeftOut
-    from higgsbench.runs.plan import Dataset, Plan
+    from higgsbench.runs.plan import Dataset, Plan, Row
 
 ASSEMBLY_FORMAT = 5
 """Incremented whenever the same units would give different rows or files."""
@@ -76,12 +77,17 @@ class PredictorFile(Strict):
 
 
 def resolved_config(plan: Plan) -> dict[str, Any]:
-    """Return the configuration with presets and defaults written out; it can be run again unchanged."""
-    config = plan.config
-    out = config.model_dump(mode="json", exclude_none=True, by_alias=True)
-    if isinstance(config.folds, FoldRule):
+    """Return the configuration of a plan with presets and defaults written out; it can be run again unchanged."""
+    out = written_out(plan.config, (*plan.rows, *(row for row, _ in plan.refused)))
+    if isinstance(plan.config.folds, FoldRule):
         out["folds"]["k"] = plan.dataset.folds
-    by_label = {row.label: row for row in (*plan.rows, *(row for row, _ in plan.refused))}
+    return out
+
+
+def written_out(config: RunConfig, rows: Iterable[Row]) -> dict[str, Any]:
+    """Return a configuration with presets and defaults written out; there must be a row of each model."""
+    out = config.model_dump(mode="json", exclude_none=True, by_alias=True)
+    by_label = {row.label: row for row in rows}
     out["models"] = [
         {
             **entry.model_dump(mode="json", exclude_none=True, by_alias=True),

@@ -152,12 +152,7 @@ def make_plan(loaded: LoadedConfig, dataset: Dataset, from_disk: Collection[str]
         ConfigError: for choices that do not go together, with file, line and key, or if no row can be trained.
     """
     config = loaded.config
-    wanted: list[Row] = []
-    for index, entry in enumerate(config.models):
-        try:
-            wanted += _rows_of(loaded, entry, dataset)
-        except (ModelError, ConfigError) as error:
-            raise loaded.error(("models", index), str(error)) from error
+    wanted = configured_rows(loaded, dataset.train.schema, dataset)
     problem = _split_problem(dataset) if any(row.variant == "jets" for row in wanted) else ""
     refused = tuple((row, problem) for row in wanted if problem and row.variant == "jets")
     rows = tuple(
@@ -190,14 +185,34 @@ def _split_problem(dataset: Dataset) -> str:
     return ""
 
 
-def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list[Row]:
-    config = loaded.config
+def configured_rows(loaded: LoadedConfig, schema: TableSchema, dataset: Dataset | None = None) -> list[Row]:
+    """Return all rows of a configuration with presets and defaults resolved.
+
+    With a dataset, to be trained on, models must be installed, and a jet split needs groups.
+
+    Raises:
+        ConfigError: naming the file, line and key of the model at fault.
+    """
+    rows: list[Row] = []
+    for index, entry in enumerate(loaded.config.models):
+        try:
+            if dataset is not None:
+                get_model(entry.model).check_available()
+            rows += _rows_of(loaded.config, entry, schema)
+            if dataset is not None and dataset.group is None and rows[-1].variant == "jets":
+                split = entry.jet_split or loaded.config.jet_split
+                raise ConfigError(f"jet_split: {split!r} needs a group column, which the layout {schema.name} lacks")
+        except (ModelError, ConfigError) as error:
+            raise loaded.error(("models", index), str(error)) from error
+    return rows
+
+
+def _rows_of(config: RunConfig, entry: ModelConfig, schema: TableSchema) -> list[Row]:
     spec = get_model(entry.model)
-    spec.check_available()
     spec.check_parameters(entry.params)
     preset = entry.preset or config.preset
     settings = spec.preset(preset)
-    asked, schema = entry.features or config.features, dataset.train.schema
+    asked = entry.features or config.features
     choice = asked or FeatureConfig(set=settings.features or DEFAULT_FEATURES)
     try:
         features = chosen_features(choice, schema)
@@ -212,8 +227,6 @@ def _rows_of(loaded: LoadedConfig, entry: ModelConfig, dataset: Dataset) -> list
     if calibration == "auto":
         calibration = "prior" if weights in PROPORTIONAL else "logit"
     split = entry.jet_split or config.jet_split
-    if split != "none" and dataset.group is None:
-        raise ConfigError(f"jet_split: {split!r} needs a group column, which the layout {schema.name} lacks")
     variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
     params, note = on_device(spec, {**settings.params, **spec.canonical(entry.params)}, config.device)
     return [

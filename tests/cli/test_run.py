@@ -12,7 +12,7 @@ import pytest
 from click import Context
 
 from higgsbench import __version__
-from higgsbench.cli.main import cli, data
+from higgsbench.cli.main import cli, config, data
 from tests.conftest import Call
 
 CONFIG = "models: [{model: logistic, preset: quick}, {model: lightgbm, params: {n_estimators: 10}}]\nfolds: 2\n"
@@ -73,7 +73,7 @@ def test_environment_and_version(call: Call) -> None:
     assert call("--version")[:2] == (0, f"higgsbench, version {__version__}\n")
 
 
-COMMANDS = [*cli.list_commands(Context(cli)), *(f"data {name}" for name in data.list_commands(Context(data)))]
+COMMANDS = [*cli.list_commands(Context(cli)), *(f"{g.name} {name}" for g in (config, data) for name in g.lazy)]
 
 
 def test_help_has_an_example_and_imports_nothing_heavy() -> None:

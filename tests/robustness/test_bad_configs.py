@@ -29,7 +29,7 @@ def test_parameters(model: str, parameter: str, here: Path, refuse: Refuse) -> N
 
 
 FILES: dict[str, tuple[str, str]] = {
-    "empty": ("", r"c.yaml: expected keys and values at the top level \(models, data, ...\); see configs/all.yaml"),
+    "empty": ("", r"c.yaml: expected keys and values at the top level \(models, data, ...\); `higgsbench .*"),
     "a label with a path": ("models: [{model: lightgbm, label: ../x}]\n", r"c.yaml:1: models\[0\].label: label '../.*"),
     "an endless number": (f"models: [lightgbm]\nseed: {'9' * 9000}\n", r"c.yaml:2: a number with thousands of digits"),
     "the label for a feature": ("models: [lightgbm]\nfeatures: [Label]\n", r"c.yaml:1: models\[0\]: .*Label.*"),

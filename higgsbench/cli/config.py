@@ -1,0 +1,67 @@
+"""`higgsbench config`: list, copy and resolve configurations, and print their JSON schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from higgsbench.cli import options as opt
+from higgsbench.pages import Table
+
+
+@opt.command("list", "config list")
+@opt.format_option("table", "json")
+def list_(form: str) -> None:
+    """List the configurations that come with higgsbench; `higgsbench run NAME` runs one."""
+    from higgsbench.config import load_config
+    from higgsbench.config.named import description, named_configs
+
+    found = [
+        {"name": name, "description": description(file), "file": str(file),
+         "models": [entry.row_label for entry in load_config(file).config.models]}
+        for name, file in named_configs().items()
+    ]  # fmt: skip
+    if form == "json":
+        opt.echo_json(found)
+        return
+    rows = [(str(one["name"]), str(one["description"]), ", ".join(one["models"])) for one in found]
+    Table("", ("name", "what", "models"), rows, text=range(3)).show(opt.console(width=opt.WIDE))
+
+
+@opt.command("copy", "config copy best -o mine.yaml")
+@click.argument("name", shell_complete=opt.complete_names)
+@click.option("--output", "-o", type=opt.FILE_NAME, help="File to write; NAME.yaml in this folder by default.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def copy(name: str, output: Path | None, force: bool) -> None:
+    """Copy the configuration NAME, with its comments, to a file of your own."""
+    from higgsbench.config.named import copy_config
+
+    click.echo(f"Wrote {copy_config(name, output, replace=force)}")
+
+
+@opt.command("show", "config show best --set folds=10")
+@opt.config_argument
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, e.g. cut.rule=max.")
+def show(config: Path, settings: tuple[str, ...]) -> None:
+    """Print CONFIG with defaults and the presets of all models written out, as YAML that runs unchanged.
+
+    No events are read: what depends on them stays as it is.
+    """
+    from higgsbench.api import resolve_config
+    from higgsbench.config.document import yaml_text
+
+    click.echo(yaml_text(resolve_config(config, settings=settings)), nl=False)
+
+
+@opt.command("schema", "config schema > higgsbench.schema.json")
+def schema() -> None:
+    """Print the JSON schema of configurations, with which editors complete and check them.
+
+    It lists the models and feature sets that are installed. Begin a configuration with the line
+    `# yaml-language-server: $schema=higgsbench.schema.json`.
+    """
+    from higgsbench.config import RunConfig
+    from higgsbench.config.section import json_schema
+
+    opt.echo_json(json_schema(RunConfig))
