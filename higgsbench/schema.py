@@ -1,4 +1,4 @@
-"""The field names, units and sentinels of an event table, and the ATLAS Higgs challenge's own table.
+"""The field names, units and sentinels of an event table, and the layouts of public data sets.
 
 All higher layers use a `TableSchema` to find out what a column means; they never hard-code the challenge's column names
 to read, weight or split events.
@@ -6,7 +6,7 @@ to read, weight or split events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -91,7 +91,7 @@ class TableSchema:
         n_s: reference total of signal, or None for the sum in the labelled data.
         n_b: reference total of background, or None for the sum in the labelled data.
         negative_weights: whether negative weights (next-to-leading-order generators) are allowed.
-        header: whether a text file begins with a line of column names.
+        header: whether a text file must begin with a line of column names; otherwise it may.
         columns: the columns in file order, for text files without a header.
         ignore_unknown: whether the file may have other columns; they are not read.
         empty_is_missing: whether an empty cell means "could not be measured".
@@ -168,24 +168,91 @@ SIMULATED_FROM = 1_000_000_000
 """Toy events have event numbers from this value upwards, far above those of the official file, so that they
 can be recognised in any file and are never ranked together with real data."""
 
-_UCI_JETS = tuple(f"jet_{i}_{part}" for i in range(1, 5) for part in ("pt", "eta", "phi", "b-tag"))
-_UCI_FEATURES = (
-    *("lepton_pT", "lepton_eta", "lepton_phi", "missing_energy_magnitude", "missing_energy_phi"),
-    *_UCI_JETS,
-    *("m_jj", "m_jjj", "m_lv", "m_jlv", "m_bb", "m_wbb", "m_wwbb"),
-)
 
-UCI_HIGGS = TableSchema(
-    name="uci-higgs",
-    features=_UCI_FEATURES,
-    label="class_label",
+def _uci(name: str, *features: str) -> TableSchema:
+    """Return a layout of the UCI repository: a label 0 or 1 in the first column, no weights, no header."""
+    return TableSchema(name, features, "label", signal="1", background="0", header=False, columns=("label", *features))
+
+
+_JETS = ("PRI_jet_leading_pt", "PRI_jet_leading_eta", "PRI_jet_leading_phi", "PRI_jet_subleading_pt",
+         "PRI_jet_subleading_eta", "PRI_jet_subleading_phi")  # fmt: skip
+_MANY_JETS = range(64)  # FAIR Universe does not cap the number of jets; the last group takes all large ones
+
+FAIR_UNIVERSE = TableSchema(
+    name="fair-universe",
+    features=(
+        "PRI_lep_pt", "PRI_lep_eta", "PRI_lep_phi", "PRI_had_pt", "PRI_had_eta", "PRI_had_phi", *_JETS, "PRI_n_jets",
+        "PRI_jet_all_pt", "PRI_met", "PRI_met_phi", "DER_mass_transverse_met_lep", "DER_mass_vis", "DER_pt_h",
+        "DER_deltaeta_jet_jet", "DER_mass_jet_jet", "DER_prodeta_jet_jet", "DER_deltar_had_lep", "DER_pt_tot",
+        "DER_sum_pt", "DER_pt_ratio_lep_had", "DER_met_phi_centrality", "DER_lep_eta_centrality",
+    ),
+    label="labels",
     signal="1",
     background="0",
-    header=False,
-    columns=("class_label", *_UCI_FEATURES),
-)
-"""HIGGS.csv of the UCI repository (Baldi, Sadowski, Whiteson, Nature Communications 5 (2014) 4308): no header, label
-first, 28 features, no weights."""
+    weight="weights",
+    group="PRI_n_jets",
+    groups=((0,), (1,), tuple(_MANY_JETS[2:])),
+    integers=frozenset({"PRI_n_jets"}),
+    missing=-25.0,
+    ignore_unknown=True,
+    process="detailed_labels",
+)  # fmt: skip
+"""The FAIR Universe HiggsML Uncertainty Challenge of 2024 (DOI 10.5281/zenodo.15131565)."""
 
-SCHEMAS: Mapping[str, TableSchema] = MappingProxyType({s.name: s for s in (ATLAS_HIGGS, UCI_HIGGS)})
-"""Layouts that a configuration can name."""
+FAIR_UNIVERSE_2023 = TableSchema(
+    name="fair-universe-2023",
+    features=(
+        "PRI_lep_pt", "PRI_lep_eta", "PRI_lep_phi", "PRI_electron_flag", "PRI_muon_flag", "PRI_had_pt", "PRI_had_eta",
+        "PRI_had_phi", *_JETS[:3], "PRI_n_jets", *_JETS[3:], "PRI_jet_all_pt", "PRI_met", "PRI_met_phi",
+        "DER_mass_transverse_lep_had", "DER_mass_vis", "DER_pt_h", "DER_deltaeta_jet_jet", "DER_mass_jet_jet",
+        "DER_prodeta_jet_jet", "DER_deltar_lep_had", "DER_pt_tot", "DER_sum_pt", "DER_pt_ratio_lep_had",
+        "DER_mass_transverse_met_lep", "DER_deltar_had_lep", "DER_met_phi_centrality", "DER_lep_eta_centrality",
+    ),
+    label="Label",
+    weight="Weight",
+    event_id="EventId",
+    group="PRI_n_jets",  # the hadronic tau counts as a jet
+    groups=((0, 1), (2,), tuple(_MANY_JETS[3:])),
+    integers=frozenset({"PRI_electron_flag", "PRI_muon_flag", "PRI_n_jets"}),
+    missing=-7.0,
+    ignore_unknown=True,
+)  # fmt: skip
+"""The FAIR Universe HiggsML bundle of November 2023; each class carries one file's worth of weight in each file."""
+
+UCI_HIGGS = _uci(
+    "uci-higgs",
+    *("lepton_pT", "lepton_eta", "lepton_phi", "missing_energy_magnitude", "missing_energy_phi"),
+    *(f"jet_{i}_{part}" for i in range(1, 5) for part in ("pt", "eta", "phi", "btag")),
+    *("m_jj", "m_jjj", "m_lv", "m_jlv", "m_bb", "m_wbb", "m_wwbb"),
+)
+"""HIGGS of the UCI repository (Baldi, Sadowski, Whiteson, Nature Communications 5 (2014) 4308)."""
+
+UCI_SUSY = _uci(
+    "uci-susy",
+    *(f"lepton_{i}_{part}" for i in (1, 2) for part in ("pT", "eta", "phi")),
+    *("missing_energy_magnitude", "missing_energy_phi", "MET_rel", "axial_MET", "M_R", "M_TR_2", "R", "MT2", "S_R"),
+    *("M_Delta_R", "dPhi_r_b", "cos_theta_r1"),
+)
+"""SUSY of the UCI repository, from the same article."""
+
+UCI_HEPMASS = TableSchema(
+    name="uci-hepmass",
+    features=(*(f"f{i}" for i in range(27)), "mass"),
+    label="# label",
+    signal="1",
+    background="0",
+)
+"""HEPMASS of the UCI repository (Baldi et al., European Physical Journal C 76 (2016) 235), files all and not1000."""
+
+UCI_HEPMASS_1000 = replace(UCI_HEPMASS, name="uci-hepmass-1000", features=UCI_HEPMASS.features[:-1])
+"""The files 1000 of HEPMASS, in which every signal event has the same mass."""
+
+SCHEMAS: Mapping[str, TableSchema] = MappingProxyType(
+    {
+        schema.name: schema
+        for schema in (
+            ATLAS_HIGGS, FAIR_UNIVERSE, FAIR_UNIVERSE_2023, UCI_HIGGS, UCI_SUSY, UCI_HEPMASS, UCI_HEPMASS_1000
+        )
+    }
+)  # fmt: skip
+"""Layouts by name; a configuration can name one of them, and a file is recognised by the columns of one of them."""

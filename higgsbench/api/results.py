@@ -157,7 +157,7 @@ def score(
     subsets: Names | None = None,
     totals: Totals | None = None,
     b_reg: Number = B_REG,
-    schema: Annotated[str | Path | TableSchema, ANYTHING] = ATLAS_HIGGS,
+    schema: Annotated[str | Path | TableSchema | None, ANYTHING] = None,
 ) -> list[SubmissionScore]:
     """Check a submission as strictly as the challenge did and score it, as `higgsbench score` does.
 
@@ -167,7 +167,8 @@ def score(
         subsets: subsets that are scored; b and v where the truth has them when None, otherwise all events.
         totals: reference totals (N_s, N_b); those of the truth where None.
         b_reg: regularisation of the background.
-        schema: layout of a truth that is a file: a name, a YAML file with the keys of `data.schema`, or a layout.
+        schema: layout of a truth that is a file: a name, a YAML file with the keys of `data.schema`, or a layout; by
+            default the built-in one whose features the file has, otherwise the challenge's.
 
     Returns:
         The score on all scored events, then on each of their subsets.
@@ -178,9 +179,14 @@ def score(
     from higgsbench.challenge import events_to_score, read_submission, score_submission
     from higgsbench.config.load import named_schema
     from higgsbench.events.check import truth_columns
+    from higgsbench.events.recognise import recognised
 
-    layout = schema if isinstance(schema, TableSchema) else named_schema(str(schema))
-    events = truth if isinstance(truth, Events) else load_events(truth, layout, columns=truth_columns(layout))
+    layout = schema if schema is None or isinstance(schema, TableSchema) else named_schema(str(schema))
+    if isinstance(truth, Events):
+        events = truth
+    else:
+        layout = layout or recognised(truth, ATLAS_HIGGS)
+        events = load_events(truth, layout, columns=truth_columns(layout))
     file = submission if isinstance(submission, polars.DataFrame) else Path(submission)
     given = read_submission(file, events_to_score(events, subsets).event_id)
     used = None

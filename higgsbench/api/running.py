@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from higgsbench.api.arguments import ANYTHING, Config, Count, File, Names, Switch, Text, Time, checked
 from higgsbench.config import LoadedConfig, load_config
 from higgsbench.config.document import parse_duration, parse_size
+from higgsbench.config.load import with_layout
 from higgsbench.config.model import DataConfig
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
@@ -56,6 +57,8 @@ def load_run_config(
         fields = DataConfig.model_fields
         unset = {key: fields[key].get_default(call_default_factory=True) for key in _OF_SIMULATION}
         changes |= {"source": "file", "path": str(data), **unset}
+        if loaded.config.data.source != "file":
+            changes |= {"layout": None}
     if test is not None:
         changes |= {"test": str(test)}
     new = loaded.config
@@ -67,7 +70,7 @@ def load_run_config(
             raise ConfigError(f"--only {lost}: not in {loaded.document.source}, which has {', '.join(sorted(known))}")
         kept = [entry for entry in new.models if entry.row_label in only or entry.model in only]
         new = new.model_copy(update={"models": kept})
-    return LoadedConfig(new, loaded.document)
+    return LoadedConfig(new.model_copy(update={"data": with_layout(new.data)}), loaded.document)
 
 
 @checked

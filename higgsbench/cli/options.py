@@ -98,6 +98,13 @@ def format_option(*forms: str) -> Callable[[Function], Function]:
                         help="json carries full precision.")  # fmt: skip
 
 
+def schema_option(argument: str) -> Callable[[Function], Function]:
+    """Return the option `--schema`, for the layout of the file that an argument names."""
+    return click.option("--schema", metavar="NAME|FILE",
+                        help=f"Layout of {argument}: a name (`higgsbench data layouts`) or a YAML file with keys of"
+                        " data.schema; by default it is recognised by the columns.")  # fmt: skip
+
+
 results_option = click.option("--results", type=PATH, default=Path("results"), show_default=True,
                               help="Folder that holds runs; RUN is a folder, a name in it, or latest.")  # fmt: skip
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the events.")

@@ -116,8 +116,7 @@ def submit(run: Path, test: Path, output: Path, subset: str | None, **options: A
 @click.argument("truth", type=opt.FILE_NAME)
 @_subset_option("by default b and v where TRUTH has them, otherwise all events")
 @opt.format_option("text", "json")
-@click.option("--schema", default="atlas-higgs-2014", metavar="NAME|FILE",
-              help="Layout of TRUTH, as for `explore`; the challenge's by default.")  # fmt: skip
+@opt.schema_option("TRUTH")
 @click.option("--n-s", type=float, help="Expected signal events, instead of the layout's.")
 @click.option("--n-b", type=float, help="Expected background events, instead of the layout's.")
 @click.option("--b-reg", type=click.FloatRange(min=0.0, min_open=True), default=10.0, show_default=True,
@@ -150,8 +149,7 @@ def score(
 @click.option("--test", type=opt.FILE_NAME, help="A second event file, compared with DATA for drift.")
 @click.option("--subset", "subsets", multiple=True, metavar="NAME",
               help="Subset to describe (repeatable); by default the training subset, if any.")  # fmt: skip
-@click.option("--schema", default="atlas-higgs-2014", metavar="NAME|FILE",
-              help="Layout of DATA: atlas-higgs-2014, uci-higgs, or a YAML file with keys of data.schema.")  # fmt: skip
+@opt.schema_option("DATA")
 @click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False),
               help="Also write one self-contained page with pictures (needs the extra 'report').")  # fmt: skip
 @opt.format_option("table", "json")
@@ -159,7 +157,7 @@ def score(
               help=f"Number of simulated events, without DATA.  [default: {_SIMULATED}]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the simulation, without DATA.  [default: 0]")
 def explore(
-    data: Path | None, test: Path | None, subsets: tuple[str, ...], schema: str, page: Path | None, form: str,
+    data: Path | None, test: Path | None, subsets: tuple[str, ...], schema: str | None, page: Path | None, form: str,
     events: int | None, seed: int | None,
 ) -> None:  # fmt: skip
     """Describe events before training: columns, missing values, class balance, features, correlations, drift.

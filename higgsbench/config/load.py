@@ -109,12 +109,16 @@ def validated(document: Document, kind: type[Section], at: KeyPath = ()) -> Sect
         raise ConfigError(f"{document.at(path)}:{key} {said(first)}{more}") from error
 
 
-def named_schema(choice: str) -> TableSchema:
+def named_schema(choice: str | None) -> TableSchema | None:
     """Return a layout by its name, or from a YAML file with the keys of `data.schema` (or a whole configuration).
+
+    None, or a configuration without `data.schema`, stands for the layout that a file is recognised to have.
 
     Raises:
         ConfigError: for an unknown name, or a file that does not describe a layout.
     """
+    if choice is None:
+        return None
     if choice in SCHEMAS:
         return SCHEMAS[choice]
     path = Path(choice).expanduser()
@@ -124,7 +128,9 @@ def named_schema(choice: str) -> TableSchema:
     value: Any = document.value
     at: KeyPath = ()
     if isinstance(value, dict) and isinstance(value.get("data"), dict):
-        value, at = value["data"].get("schema", ATLAS_HIGGS.name), ("data", "schema")
+        value, at = value["data"].get("schema"), ("data", "schema")
+        if value is None:
+            return None
     if isinstance(value, str) and value in SCHEMAS:
         return SCHEMAS[value]
     return validated(document, SchemaConfig, at).table_schema()
@@ -189,6 +195,17 @@ def _list_position(node: list[Any], part: str, source: str) -> int:
     if part in names:
         return names.index(part)
     raise ConfigError(f"{source}: no entry {part!r}; choose from {', '.join(str(n) for n in names)}")
+
+
+def with_layout(data: DataConfig) -> DataConfig:
+    """Return the section with the name of the layout that its file is recognised to have, if it names none.
+
+    Raises:
+        DataError: if the file has no built-in layout.
+    """
+    if data.layout is not None or (data.source == "file" and data.path is None):
+        return data
+    return data.model_copy(update={"layout": data.table_schema().name})
 
 
 DEFAULT_EVENTS = 48_000

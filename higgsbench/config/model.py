@@ -22,7 +22,8 @@ from pydantic import (
 from higgsbench.config.section import MemorySize, NotNegative, Number, Positive, Strict, choice, listed, problem
 from higgsbench.ensemble import BLEND_METHODS, CUT_RULES
 from higgsbench.errors import ConfigError, shortened
-from higgsbench.schema import B_REG, SCHEMAS, TableSchema, is_number
+from higgsbench.events.recognise import recognised
+from higgsbench.schema import ATLAS_HIGGS, B_REG, SCHEMAS, TableSchema, is_number
 
 
 def _label(value: Any) -> Any:
@@ -185,11 +186,14 @@ class DataConfig(Strict):
     n_b: Positive | None = None
     """Expected background events at which results are evaluated."""
     layout: Annotated[
-        Annotated[Literal["atlas-higgs-2014", "uci-higgs"], Tag("name")] | Annotated[SchemaConfig, Tag("own")],
-        Discriminator(_kind_of_schema),
+        Annotated[
+            Annotated[str, choice(SCHEMAS), listed(lambda: SCHEMAS), Tag("name")] | Annotated[SchemaConfig, Tag("own")],
+            Discriminator(_kind_of_schema),
+        ]
+        | None,
         Field(alias="schema"),
-    ] = "atlas-higgs-2014"
-    """Layout of the file: a name, or what its columns mean."""
+    ] = None
+    """Layout of the file: the name of a built-in one, or what its columns mean; by default recognised by the columns."""
     events: Annotated[int, Field(ge=1)] | None = None
     """Number of simulated events."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
@@ -206,13 +210,15 @@ class DataConfig(Strict):
     """Systematic shifts of the simulated events."""
 
     def table_schema(self) -> TableSchema:
-        """Return the layout of the events."""
+        """Return the layout of the events; where none is given, that of the file's columns."""
+        if self.layout is None:
+            return ATLAS_HIGGS if self.path is None else recognised(self.path)
         return SCHEMAS[self.layout] if isinstance(self.layout, str) else self.layout.table_schema()
 
     @property
     def negative_weights(self) -> str | None:
         """How training treats events with negative weights; None if the layout does not allow them."""
-        return None if isinstance(self.layout, str) else self.layout.negative_weights
+        return self.layout.negative_weights if isinstance(self.layout, SchemaConfig) else None
 
     @field_validator("mix", "set_proportions")
     @classmethod
@@ -236,7 +242,7 @@ class DataConfig(Strict):
                 raise problem(f"`{key}` belongs to `source: simulated`, but the source is {self.source}", key)
         if self.source != "file" and self.path is not None:
             raise problem(f"`path` belongs to `source: file`, but the source is {self.source}", "path")
-        if self.source != "file" and self.layout != "atlas-higgs-2014":
+        if self.source != "file" and self.layout not in (None, ATLAS_HIGGS.name):
             raise problem(f"`schema` belongs to `source: file`, but the source is {self.source}", "schema")
         return self
 

@@ -16,10 +16,10 @@ import higgsbench.events.cache as event_cache
 from higgsbench.errors import DataError
 from higgsbench.events.check import Place, check_columns, check_content, check_distinct, column_types, first_look
 from higgsbench.events.formats import ParquetFile, RootFile
+from higgsbench.events.recognise import recognised
 from higgsbench.events.table import Events
 from higgsbench.events.text import TextFile
 from higgsbench.files import printable
-from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ class EventStream:
     def __init__(
         self,
         path: str | Path,
-        schema: TableSchema = ATLAS_HIGGS,
+        schema: TableSchema | None = None,
         *,
         columns: Sequence[str] | None = None,
         block_bytes: int = _BLOCK_BYTES,
@@ -62,7 +62,7 @@ class EventStream:
 
         Args:
             path: CSV, gzipped CSV, Parquet or ROOT; the content decides, not the ending.
-            schema: the layout.
+            schema: the layout; by default the built-in one of these columns.
             columns: columns of the layout to read where the file has them (`check.without_truth`,
                 `check.truth_columns`); all when None.
             block_bytes: text parsed at a time.
@@ -73,7 +73,7 @@ class EventStream:
         """
         file = _named_file(path)
         self.source = printable(path)
-        self.schema = schema
+        schema = self.schema = recognised(path) if schema is None else schema
         kind = first_look(file)
         self.is_text = kind in ("text", "gzip")
         self._file: TextFile | ParquetFile | RootFile
@@ -140,13 +140,13 @@ def _named_file(path: object) -> Path:
 
 
 def load_events(
-    path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, cache: bool = True, columns: Sequence[str] | None = None
+    path: str | Path, schema: TableSchema | None = None, *, cache: bool = True, columns: Sequence[str] | None = None
 ) -> Events:
     """Read an event file, check it, and keep the parsed table in the user's cache.
 
     Args:
         path: CSV, gzipped CSV, Parquet or ROOT; the content decides, not the ending.
-        schema: the layout; the challenge's own by default.
+        schema: the layout; by default the built-in one that has these columns.
         cache: whether to use the cache of parsed files.
         columns: columns of the layout to read; all when None.
 
@@ -158,6 +158,7 @@ def load_events(
     """
     file = _named_file(path)
     first_look(file)
+    schema = recognised(path) if schema is None else schema
 
     def parsed() -> pl.DataFrame:
         return in_order(EventStream(file, schema, columns=columns).table(), schema)
@@ -205,13 +206,14 @@ def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
     return raw.select(columns)
 
 
-def open_events(path: str | Path, schema: TableSchema = ATLAS_HIGGS, *, large: int = LARGE_FILE) -> Events:
+def open_events(path: str | Path, schema: TableSchema | None = None, *, large: int = LARGE_FILE) -> Events:
     """Open an event file as `load_events` does; from `large` bytes on, its measured columns stay on disk.
 
     They are in the user's cache, or in a temporary file where that cannot be written.
     """
     file = _named_file(path)
     first_look(file)
+    schema = recognised(path) if schema is None else schema
     if file.stat().st_size < large:
         return load_events(path, schema)
     owner: event_cache.TemporaryFolder | None = None

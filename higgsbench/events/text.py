@@ -18,6 +18,7 @@ from isal import igzip, igzip_lib
 from higgsbench.errors import DataError
 from higgsbench.events.check import HARMLESS, MOST_TIMES, Place, column_types
 from higgsbench.files import no_panic
+from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -74,18 +75,23 @@ def _first_line(file: Path, source: str, *, zipped: bool, header: bool) -> str:
     return text
 
 
-def _column_names(line: str, source: str, schema: TableSchema) -> tuple[str, ...]:
-    """Return the names of the columns, which are those of the layout where it has no header."""
+def header_names(file: Path, source: str, *, zipped: bool) -> tuple[str, ...]:
+    """Return the cells of the first line of a text file, which must be separated by commas."""
+    return _column_names(_first_line(file, source, zipped=zipped, header=True), source, ATLAS_HIGGS, header=True)
+
+
+def _column_names(line: str, source: str, schema: TableSchema, *, header: bool) -> tuple[str, ...]:
+    """Return the names of the columns, which are those of the layout where the line is not a header."""
     other_kind = bool(set("{}<>") & set(line))  # JSON and web pages are not event files at all
     for sign, name in _SEPARATORS.items():
         count = line.count(sign)
-        found = count > line.count(",") if schema.header else count >= max(1, len(schema.columns) - 1)
+        found = count > line.count(",") if header else count >= max(1, len(schema.columns) - 1)
         if found and not other_kind:
             raise DataError(
                 f"{source}: the columns are separated by {name}; separate them by commas and write decimal points "
                 f"(pandas: read_csv(..., sep={sign!r}) and to_csv(..., index=False))"
             )
-    if not schema.header:
+    if not header:
         return schema.columns
     if not line.strip():
         raise DataError(f"{source}: line 1 is empty, expected the column names")
@@ -111,10 +117,12 @@ class TextFile:
     """A CSV file, read in blocks of whole rows; `columns` are the names of its columns, in file order."""
 
     def __init__(self, file: Path, source: str, schema: TableSchema, *, zipped: bool, block_bytes: int) -> None:
-        """Read the first line, which must be a header (where the layout has one) and separated by commas."""
+        """Read the first line, which must be separated by commas, and a header unless the layout allows none."""
         self._file, self._source, self._schema = file, source, schema
         self._zipped, self._block_bytes = zipped, block_bytes
-        self.columns = _column_names(_first_line(file, source, zipped=zipped, header=schema.header), source, schema)
+        line = _first_line(file, source, zipped=zipped, header=schema.header)
+        self._header = schema.header or set(schema.features) <= set(_cells(line))
+        self.columns = _column_names(line, source, schema, header=self._header)
 
     def parts(
         self, read: Sequence[str], finish: Callable[[pl.DataFrame, Place], pl.DataFrame]
@@ -134,7 +142,7 @@ class TextFile:
         # Columns are parsed by position, under a header of their numbers: names that are not read may repeat.
         kinds = column_types(self._schema)
         types = {str(self.columns.index(name)): kinds[name] for name in read}
-        row, line = 0, 1 + self._schema.header
+        row, line = 0, 1 + self._header
 
         def parsed(block: bytes, place: Place) -> tuple[pl.DataFrame, Place]:
             return finish(self._part(block, place, types), place), place
@@ -158,7 +166,7 @@ class TextFile:
 
     def _blocks(self) -> Iterator[bytes]:
         """Yield the text below the header in blocks of whole rows; the last one may hold an unclosed quote."""
-        rest, header = b"", self._schema.header
+        rest, header = b"", self._header
         for chunk in text_chunks(self._file, self._source, zipped=self._zipped, size=self._block_bytes):
             text = rest + chunk
             if header:

@@ -15,7 +15,7 @@ from higgsbench.explore import result
 from higgsbench.explore.counts import BACKGROUND, CLASS_NAMES, SIGNAL, UNLABELLED, Survey, Table, Tally
 from higgsbench.metrics import ams, ams_gradient
 from higgsbench.metrics.estimates import ks_p_value
-from higgsbench.schema import ATLAS_HIGGS, DERIVED, PRIMARY, UNITS
+from higgsbench.schema import DERIVED, PRIMARY, UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ def explore(
     data: str | Path | Events,
     *,
     test: str | Path | None = None,
-    schema: TableSchema = ATLAS_HIGGS,
+    schema: TableSchema | None = None,
     subsets: Sequence[str] | None = None,
 ) -> result.Exploration:
     """Describe an event file before any model sees it.
@@ -44,7 +44,7 @@ def explore(
     Args:
         data: CSV, gzipped CSV, Parquet or ROOT file, or events.
         test: a second file, compared with the described events for drift.
-        schema: the layout of the files; events bring their own.
+        schema: the layout of the files, by default the built-in one of the columns; events bring their own.
         subsets: subsets to describe; None takes the layout's first one where the file has it, else all events.
 
     Returns:
@@ -66,8 +66,9 @@ def explore(
     return _Found(table, survey, tally, others).exploration()
 
 
-def _opened(file: str | Path, schema: TableSchema) -> Table:
-    return Table(open_events(file, schema), EventStream(file, schema).columns)
+def _opened(file: str | Path, schema: TableSchema | None) -> Table:
+    events = open_events(file, schema)
+    return Table(events, EventStream(file, events.schema).columns)
 
 
 class _Found(NamedTuple):

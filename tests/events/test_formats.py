@@ -17,7 +17,7 @@ from higgsbench.events import Events, EventStream, load_events
 from higgsbench.events.cache import StoredEvents
 from higgsbench.events.check import truth_columns, without_truth
 from higgsbench.events.read import open_events
-from higgsbench.schema import TableSchema
+from higgsbench.schema import ATLAS_HIGGS, TableSchema
 
 LAYOUT = TableSchema(
     "own", ("x", "y"), "label", weight="w", event_id="id", group="jets", missing=-99.9, ignore_unknown=True
@@ -253,7 +253,7 @@ def test_messages_say_what_to_do(tmp_path: Path, content: bytes, message: str) -
 def test_an_index_of_pandas_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.csv").write_text(f"{name},EventId\n0,1\n")
     with pytest.raises(DataError, match=r"the index of a pandas table; write the file without it .*index=False"):
-        load_events(tmp_path / "a.csv")
+        load_events(tmp_path / "a.csv", ATLAS_HIGGS)
 
 
 @pytest.mark.parametrize("kind", [pl.UInt64, pl.Int32, pl.Float64])

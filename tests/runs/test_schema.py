@@ -107,9 +107,7 @@ class TestUCI:
         lines = uci.read_text().splitlines()
         lines[4] = "2" + lines[4][lines[4].index(",") :]
         (tmp_path / "bad.csv").write_text("\n".join(lines))
-        with pytest.raises(
-            HiggsbenchError, match=r"row 5 \(line 5\), column class_label: found '2', expected '1' or '0'"
-        ):
+        with pytest.raises(HiggsbenchError, match=r"row 5 \(line 5\), column label: found '2', expected '1' or '0'"):
             higgsbench.load_events(tmp_path / "bad.csv", UCI_HIGGS)
 
 
