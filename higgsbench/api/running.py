@@ -70,7 +70,7 @@ def load_run_config(
             raise ConfigError(f"--only {lost}: not in {loaded.document.source}, which has {', '.join(sorted(known))}")
         kept = [entry for entry in new.models if entry.row_label in only or entry.model in only]
         new = new.model_copy(update={"models": kept})
-    return LoadedConfig(new.model_copy(update={"data": with_layout(new.data)}), loaded.document)
+    return LoadedConfig(new, loaded.document)
 
 
 @checked
@@ -164,7 +164,7 @@ def plan_run(
     from higgsbench.runs.budget import fit_to_memory
     from higgsbench.runs.cost import forecast, stored_keys
 
-    loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
+    loaded = with_layout(load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset))
     folder, processes = Path(output), jobs or available_cores()
     plan = checked_plan(loaded, _LOG.info)
     if events is None:

@@ -197,15 +197,16 @@ def _list_position(node: list[Any], part: str, source: str) -> int:
     raise ConfigError(f"{source}: no entry {part!r}; choose from {', '.join(str(n) for n in names)}")
 
 
-def with_layout(data: DataConfig) -> DataConfig:
-    """Return the section with the name of the layout that its file is recognised to have, if it names none.
+def with_layout(loaded: LoadedConfig) -> LoadedConfig:
+    """Return the configuration with the layout that its file is recognised to have, if it names none.
 
     Raises:
         DataError: if the file has no built-in layout.
     """
-    if data.layout is not None or (data.source == "file" and data.path is None):
-        return data
-    return data.model_copy(update={"layout": data.table_schema().name})
+    data = loaded.config.data
+    if data.layout is not None:
+        return loaded
+    return loaded.changed(data=data.model_copy(update={"layout": data.table_schema().name}))
 
 
 DEFAULT_EVENTS = 48_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -193,7 +194,7 @@ class DataConfig(Strict):
         | None,
         Field(alias="schema"),
     ] = None
-    """Layout of the file: the name of a built-in one, or what its columns mean; by default recognised by the columns."""
+    """Layout of the file: a built-in name, or what its columns mean; by default it is recognised by its columns."""
     events: Annotated[int, Field(ge=1)] | None = None
     """Number of simulated events."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
@@ -212,7 +213,8 @@ class DataConfig(Strict):
     def table_schema(self) -> TableSchema:
         """Return the layout of the events; where none is given, that of the file's columns."""
         if self.layout is None:
-            return ATLAS_HIGGS if self.path is None else recognised(self.path)
+            known = self.path is not None and Path(self.path).expanduser().is_file()
+            return recognised(str(self.path)) if known else ATLAS_HIGGS
         return SCHEMAS[self.layout] if isinstance(self.layout, str) else self.layout.table_schema()
 
     @property

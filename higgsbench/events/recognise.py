@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
 _LOG = logging.getLogger("higgsbench")
-_ADVICE = "describe its columns under data.schema in a configuration (built-in layouts: `higgsbench data layouts`)"
+_ADVICE = "describe the columns under data.schema in a configuration (built-in layouts: `higgsbench data layouts`)"
 
 
 def recognised(path: str | Path, otherwise: TableSchema | None = None) -> TableSchema:

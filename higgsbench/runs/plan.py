@@ -188,7 +188,7 @@ def _split_problem(dataset: Dataset) -> str:
 def configured_rows(loaded: LoadedConfig, schema: TableSchema, dataset: Dataset | None = None) -> list[Row]:
     """Return all rows of a configuration with presets and defaults resolved.
 
-    With a dataset, to be trained on, models must be installed, and a jet split needs groups.
+    With a dataset, to be trained on, models must be installed, and rows split by jet number need groups.
 
     Raises:
         ConfigError: naming the file, line and key of the model at fault.
@@ -198,10 +198,12 @@ def configured_rows(loaded: LoadedConfig, schema: TableSchema, dataset: Dataset 
         try:
             if dataset is not None:
                 get_model(entry.model).check_available()
-            rows += _rows_of(loaded.config, entry, schema)
-            if dataset is not None and dataset.group is None and rows[-1].variant == "jets":
-                split = entry.jet_split or loaded.config.jet_split
-                raise ConfigError(f"jet_split: {split!r} needs a group column, which the layout {schema.name} lacks")
+            found = _rows_of(loaded.config, entry, schema)
+            if dataset is not None and dataset.group is None:  # `both` leaves out the rows that need groups
+                found = [row for row in found if row.variant == "global"]
+            if not found:
+                raise ConfigError(f"jet_split: 'groups' needs a group column, which the layout {schema.name} lacks")
+            rows += found
         except (ModelError, ConfigError) as error:
             raise loaded.error(("models", index), str(error)) from error
     return rows

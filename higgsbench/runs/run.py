@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import polars as pl
 
+from higgsbench.config.load import with_layout
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.features import feature_matrix
 from higgsbench.files import temporary_prefix
@@ -99,6 +100,10 @@ def checked_plan(loaded: LoadedConfig, note: Callable[[str], object], known: Col
     for name in plan.config.stack.members or ():
         if name not in names:
             raise ConfigError(f"stack.members: no row named {name!r}; choose from {', '.join(sorted(names))}")
+    splits = [entry.jet_split or plan.config.jet_split for entry in plan.config.models]
+    if plan.dataset.group is None and "both" in splits:
+        lacking = f"the layout {plan.dataset.train.schema.name} has no jet groups"
+        note(f"jet_split: {lacking}; every model is trained on all events together only")
     check_trainable(loaded, plan, note, known)
     return plan
 
@@ -174,6 +179,7 @@ def run_config(
     engine = dataclasses.replace(engine, threads=loaded.config.threads)
     engine.check()
     known = stored_keys(output)
+    loaded = with_layout(loaded)
     plan = checked_plan(loaded, listener.note, known)
     budget, notes = None, list[str]()
     if time_limit is not None:
