@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import dataclasses
 import faulthandler
+import gc
 import os
 import pickle
 import queue
@@ -31,6 +32,7 @@ import psutil
 
 from higgsbench.config.document import format_size
 from higgsbench.runs.engines.base import EngineError, Lost, Outcome, failed_unit, next_message
+from higgsbench.runs.environment import LARGE, give_back
 from higgsbench.runs.unit import Unit, UnitResult, Workspace, load_modules, run_unit
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ _BEGUN = "begun"
 """Message of a worker that begins a unit; the next is its pickled result, and whether it should be replaced."""
 
 _START = (
-    "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from higgsbench.runs.engines.local import main; "
-    "main(*sys.argv[1:])"
+    "import gc, sys; gc.disable(); sys.path[:] = sys.argv.pop(1).split('\\n'); "
+    "from higgsbench.runs.engines.local import main; main(*sys.argv[1:])"
 )
 
 
@@ -301,6 +303,9 @@ def main(last_words: str, idle: str) -> None:
         while True:
             order = orders.get(timeout=float(idle) if idle else None)
             unit = _unpacked(order)
+            if not gc.isenabled():  # looking for cycles lengthens the first imports by a tenth and finds none
+                gc.freeze()
+                gc.enable()
             _send(_BEGUN, sink)
             if order.limit is not None:
                 faulthandler.dump_traceback_later(order.limit, file=words)
@@ -309,7 +314,10 @@ def main(last_words: str, idle: str) -> None:
             faulthandler.cancel_dump_traceback_later()
             content = pickle.dumps(result, protocol=5)
             del result, unit
-            left_behind += private_bytes() - memory - len(content)
+            memory += len(content)
+            if left_behind + private_bytes() - memory > HOARD:  # it may be free, but held by the C library
+                give_back(LARGE)
+            left_behind += private_bytes() - memory
             worked += time.monotonic() - begin
             _send((content, left_behind > HOARD and worked > LONG), sink)
             del content
