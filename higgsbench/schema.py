@@ -60,6 +60,10 @@ STRUCTURALLY_MISSING: Mapping[int, tuple[str, ...]] = MappingProxyType(
 """Columns that are missing in every event with the given number of jets, because the jets do not exist."""
 
 
+MOST_CATEGORIES = 200
+"""The largest number of values that a categorical feature may have: networks see each as a column of its own."""
+
+
 def is_number(label: str) -> bool:
     """Whether a label reads as a number."""
     try:
@@ -136,6 +140,11 @@ class TableSchema:
     def numeric_label(self) -> bool:
         """Whether the labels are numbers in the file, so that 1, 1.0 and 1e0 mean the same."""
         return is_number(self.signal) and (self.background is None or is_number(self.background))
+
+    @property
+    def numeric(self) -> tuple[str, ...]:
+        """Features that are numbers, not categories."""
+        return tuple(name for name in self.features if name not in self.categories)
 
     @property
     def not_features(self) -> tuple[str, ...]:

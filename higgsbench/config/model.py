@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -24,7 +25,7 @@ from higgsbench.config.section import MemorySize, NotNegative, Number, Positive,
 from higgsbench.ensemble import BLEND_METHODS, CUT_RULES
 from higgsbench.errors import ConfigError, shortened
 from higgsbench.events.recognise import recognised
-from higgsbench.schema import ATLAS_HIGGS, B_REG, SCHEMAS, TableSchema, is_number
+from higgsbench.schema import ATLAS_HIGGS, B_REG, MOST_CATEGORIES, SCHEMAS, TableSchema, is_number
 
 
 def _label(value: Any) -> Any:
@@ -49,6 +50,32 @@ Label = Annotated[str | int | float, PlainValidator(_label), WithJsonSchema({"ty
 _MissingForms = WithJsonSchema({"anyOf": [{"type": ["number", "null"]}, {"enum": ["empty", "nan", "NaN"]}]})
 
 
+_NAMES = {"type": "array", "items": {"type": "string"}}
+_VALUES = {"type": "object", "additionalProperties": {"type": "array", "items": {"type": ["string", "number"]}}}
+_CategoricalForms = WithJsonSchema({"anyOf": [_NAMES, _VALUES, {"type": "null"}]})
+
+
+def _categorical(value: Any) -> Any:
+    """Turn names of columns into a mapping; the values are found in the training events."""
+    names = value if isinstance(value, list) else []
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise problem(f"column {shortened(repeated)!r} is named twice")
+    return {name: [] for name in names} if names and all(isinstance(name, str) for name in names) else value
+
+
+def _checked_values(value: dict[str, list[str | int | float]] | None) -> dict[str, list[str | int | float]] | None:
+    for name, values in (value or {}).items():
+        words = [_label_text(item) for item in values]
+        if len(set(words)) < len(words) or len(words) > MOST_CATEGORIES:
+            raise problem(f"expected at most {MOST_CATEGORIES} different values", name)
+    return value
+
+
+Categorical = Annotated[
+    dict[str, list[Label]] | None, BeforeValidator(_categorical), AfterValidator(_checked_values), _CategoricalForms
+]
+
+
 class SchemaConfig(Strict):
     """The user's own table of signal and background events: what each column means."""
 
@@ -56,6 +83,8 @@ class SchemaConfig(Strict):
     """Name of the layout in tables and messages."""
     features: Annotated[list[str], Field(min_length=1)]
     """Columns of the file that models may use."""
+    categorical: Categorical = None
+    """Columns of text or whole numbers that stand for categories, features too; or each with its list of values."""
     label: str
     """Column that says signal or background."""
     signal: Label = 1
@@ -89,15 +118,18 @@ class SchemaConfig(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> SchemaConfig:
         special = {"label": self.label, "weight": self.weight, "process": self.process, "id": self.id}
+        categorical = self.categorical or {}
+        special |= {"group": self.group} if self.group in categorical else {}
         for key, name in special.items():
-            if name in self.features:
-                raise problem(f"column {name!r} is the {key} and cannot be a feature")
+            if name in (*self.features, *categorical):
+                what = "categorical" if key == "group" else "a feature"
+                raise problem(f"column {name!r} is the {key} and cannot be {what}")
         repeated = next((n for n in self.features if self.features.count(n) > 1), None)
         if repeated is not None:
             raise problem(f"feature {repeated!r} is named twice")
         if self.header == (self.columns is not None):
             raise problem("`columns` is for files without a header; use it only with `header: false`")
-        needed = (*self.features, *special.values(), self.group)
+        needed = (*self.features, *categorical, *special.values(), self.group)
         lost = [name for name in needed if name is not None and self.columns is not None and name not in self.columns]
         if lost:
             raise problem(f"column {lost[0]!r} is not in `columns`")
@@ -122,7 +154,8 @@ class SchemaConfig(Strict):
         }
         return TableSchema(
             **same,
-            features=tuple(self.features),
+            features=tuple(dict.fromkeys((*self.features, *(self.categorical or ())))),
+            categories={name: tuple(map(_label_text, values)) for name, values in (self.categorical or {}).items()},
             signal=_label_text(self.signal),
             background=None if self.background is None else _label_text(self.background),
             event_id=self.id,
@@ -216,6 +249,13 @@ class DataConfig(Strict):
             known = self.path is not None and Path(self.path).expanduser().is_file()
             return recognised(str(self.path)) if known else ATLAS_HIGGS
         return SCHEMAS[self.layout] if isinstance(self.layout, str) else self.layout.table_schema()
+
+    def with_categories(self, schema: TableSchema) -> DataConfig:
+        """Return the section with the values of the categorical features, as found in the events of a layout."""
+        if not isinstance(self.layout, SchemaConfig) or not schema.categories:
+            return self
+        known = {name: list(values) for name, values in schema.categories.items()}
+        return self.model_copy(update={"layout": self.layout.model_copy(update={"categorical": known})})
 
     @property
     def negative_weights(self) -> str | None:

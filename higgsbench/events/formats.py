@@ -249,8 +249,9 @@ def write_events(frame: pl.DataFrame, target: str | Path, schema: TableSchema = 
     write = FORMATS[output_format(path)]
     table = frame.select(name for name in column_types(schema) if name in frame.columns)
     if schema.missing is not None:
-        measured = [name for name in schema.features if name not in schema.integers]
+        measured = [name for name in schema.numeric if name not in schema.integers]
         table = table.with_columns(pl.col(measured).fill_null(schema.missing))
+    table = table.with_columns(pl.col(list(schema.categories)).fill_null(""))
     with told_plainly(DataError, path), atomic_path(path) as temporary:
         write(table.iter_slices(_ROWS) if table.height else iter([table]), temporary)
     return path

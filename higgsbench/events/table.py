@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import polars as pl
 
 from higgsbench.errors import DataError
 from higgsbench.events.shifts import recognise_processes
-from higgsbench.schema import ATLAS_HIGGS, SIMULATED_FROM
+from higgsbench.schema import ATLAS_HIGGS, MOST_CATEGORIES, SIMULATED_FROM, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -43,6 +43,11 @@ def digest_of_columns(columns: Iterable[pl.Series]) -> str:
             values = column.fill_null(0).to_numpy()
             h.update(np.ascontiguousarray(values + 0).data)  # + 0 makes -0.0 and 0.0 the same content
     return h.hexdigest()
+
+
+def in_order(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the values of a categorical column in order: numbers by size, then text."""
+    return tuple(sorted(values, key=lambda v: (not is_number(v), float(v) if is_number(v) else 0.0, v)))
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,24 @@ class Events:
         """Return the named rows as events of their own."""
         index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return Events(self.frame[index], self.schema, self.source)
+
+    def with_categories(self) -> Events:
+        """Return the same events in a layout that names the values of its categorical features; found where unknown.
+
+        Raises:
+            DataError: if a column has no values, or so many that it can hardly be categorical.
+        """
+        unknown = [name for name, values in self.schema.categories.items() if not values]
+        found = dict(self.schema.categories)
+        for name in unknown:
+            values = self.lazy().select(pl.col(name).drop_nulls().unique()).collect()[name].to_list()
+            if not 0 < len(values) <= MOST_CATEGORIES:
+                many = f"more than {MOST_CATEGORIES} ({len(values):,}) different" if values else "no"
+                raise DataError(
+                    f"{self.source}: categorical column {name} has {many} values; use another kind of column"
+                )
+            found[name] = in_order(values)
+        return replace(self, schema=replace(self.schema, categories=found)) if unknown else self
 
     def lazy(self) -> pl.LazyFrame:
         """Return all columns of these events, in order, as a query."""

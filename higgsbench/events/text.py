@@ -239,7 +239,7 @@ class TextFile:
         bounds = _row_bounds(block)
         if not block[bounds[row] : bounds[row + 1]].strip():
             raise place.fault(row, ": an empty line; remove it")
-        if not (schema.empty_is_missing and name in schema.features):
+        if not (schema.empty_is_missing and name in schema.features) and name not in schema.categories:
             measured = schema.missing is not None and name in schema.features and name not in schema.integers
             hint = f"; a value that could not be measured is written {schema.missing}" if measured else ""
             raise place.fault(row, f", column {name}: empty{hint}")

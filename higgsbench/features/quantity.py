@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import tomllib
@@ -35,6 +36,7 @@ class Quantity:
         source: the paper or convention that defines it.
         group: heading under which tables list it.
         identity: text that stands for the expression in digests; the printed expression where empty.
+        categories: values of a categorical feature, whose expression is their position; empty for a number.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Quantity:
     source: str
     group: str
     identity: str = ""
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,18 @@ def raw_quantities(schema: TableSchema) -> list[Quantity]:
     for name in schema.features:
         source = CHALLENGE if name in _MEANING else f"layout {schema.name}"
         meaning, unit = _MEANING.get(name, "column of the file"), UNITS.get(name, "")
-        found.append(Quantity(name, pl.col(name), meaning, unit, source, "columns"))
+        if name in schema.categories:
+            found.append(_category(name, schema.categories[name], source))
+        else:
+            found.append(Quantity(name, pl.col(name), meaning, unit, source, "columns"))
     return found
+
+
+def _category(name: str, values: tuple[str, ...], source: str) -> Quantity:
+    """The position of an event's category among the known ones; null for others and for missing ones."""
+    position = pl.col(name).replace_strict(values, range(len(values)), default=None, return_dtype=pl.Float64)
+    meaning, identity = f"category: {', '.join(values) or 'found in the training events'}", json.dumps([name, *values])
+    return Quantity(name, position, meaning, "", source, "columns", f"category: {identity}", values)
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,79}")
@@ -175,5 +188,8 @@ def sql_quantity(name: str, text: str, schema: TableSchema) -> Quantity:
     if name in (*schema.features, *schema.not_features):
         raise ConfigError(f"{where}: a column of the layout has that name; choose another")
     expression = parse_expression(text, schema.features, where, never=schema.not_features, vectors=False)
+    for leaf in expression.leaves:
+        if leaf.branch in schema.categories:
+            raise ConfigError(f"{where}: {leaf.branch} is categorical; expressions are made of columns of numbers")
     identity = f"sql: {' '.join(text.split())}"
     return Quantity(name, expression.polars, text, "", "configuration", "of the user", identity=identity)

@@ -44,7 +44,7 @@ class Features:
 
     Attributes:
         name: short name for tables.
-        quantities: the features, in order.
+        quantities: the features, in order, categorical ones first.
     """
 
     name: str
@@ -59,6 +59,11 @@ class Features:
     def columns(self) -> tuple[str, ...]:
         """Names of the features, in order."""
         return tuple(q.name for q in self.quantities)
+
+    @property
+    def categories(self) -> tuple[int, ...]:
+        """How many values each of the categorical features has; they are the first ones."""
+        return tuple(len(q.categories) for q in self.quantities if q.categories)
 
     @property
     def digest(self) -> str:
@@ -158,6 +163,8 @@ def _check_elementwise(quantity: Quantity, origin: str, schema: TableSchema) -> 
     columns = {}  # filled with positive numbers, one in eight of them missing
     for name in schema.features:
         values = pl.Series(rng.integers(0, 4, n) * 1.0 if name in schema.integers else rng.gamma(1.0, 30.0, n))
+        if name in schema.categories:
+            values = pl.Series(rng.choice(schema.categories[name] or ("a", "b"), n))
         columns[name] = values.scatter(rng.choice(n, n // 8, replace=False), None)
     probe = pl.DataFrame(columns)
     expression = quantity.expression.cast(pl.Float64).alias("value")
@@ -252,6 +259,7 @@ def resolve_features(
             )
     kept = [q for q in chosen if q.name not in drop]
     kept += _all_of([choice for choice in add if choice not in names], schema)
+    kept.sort(key=lambda quantity: not quantity.categories)
     repeated = _repeated(names) or _repeated(q.name for q in kept)
     if repeated is not None:
         raise ConfigError(f"features: column {repeated!r} is named twice")

@@ -46,7 +46,7 @@ def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildCo
     """
     # The imputation makes a table of its own, which the members of a bag share.
     context = dataclasses.replace(context, own_table=params.get(BAG, 1) == 1 and not spec.missing)
-    estimator, *others = _members(spec, params, context, spec.build, "built from")
+    estimator, *others = _members(spec, params, context, functools.partial(_built, spec), "built from")
     if others:
         from higgsbench.models.estimators import SeedBag
 
@@ -57,7 +57,20 @@ def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildCo
 
     from higgsbench.models.parts import FlaggedMedians
 
-    return make_pipeline(FlaggedMedians(), estimator)
+    return make_pipeline(FlaggedMedians(context.categories), estimator)
+
+
+def _built(spec: ModelSpec, params: Mapping[str, Any], context: BuildContext) -> Any:
+    """Call the builder; tell a library with categories of its own which columns they are."""
+    estimator = spec.build(params, context)
+    if not context.categories or spec.with_categories is None:
+        return estimator
+    from higgsbench.models.estimators import EarlyStopping
+
+    if not isinstance(estimator, EarlyStopping):
+        return spec.with_categories(estimator, len(context.categories))
+    estimator.estimator = spec.with_categories(estimator.estimator, len(context.categories))
+    return estimator
 
 
 def estimator_from_disk(spec: ModelSpec, params: Mapping[str, Any], context: BuildContext, train: Training) -> Any:

@@ -80,13 +80,23 @@ class BlockwiseScaler(StandardScaler):  # type: ignore[misc]  # scikit-learn shi
 class FlaggedMedians(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Replace NaN by the median of its column and add flags, 0 or 1, after the columns.
 
+    Categorical columns become a column of 0 and 1 for each value, all 0 where it is missing, before the others.
+
     The same values as `SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)`, without its
     masked copies of the table, which take seven times its memory.
 
+    Args:
+        categories: number of values of each of the first columns, which hold the position of a category.
+
     Attributes:
-        medians_: (p,) the medians; 0 for a column without any value.
-        flagged_: indices of the columns with missing values in `fit`; only these get a flag.
+        medians_: (p,) the medians of the other columns; 0 for a column without any value.
+        flagged_: indices of those with missing values in `fit`; only these get a flag.
     """
+
+    categories: tuple[int, ...] = ()  # also of those stored by older versions
+
+    def __init__(self, categories: tuple[int, ...] = ()) -> None:
+        self.categories = categories
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -96,9 +106,10 @@ class FlaggedMedians(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> FlaggedMedians:
         """Learn the medians of the columns of X (n, p)."""
         X_ = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan")
-        self.medians_ = np.zeros(X_.shape[1], dtype=X_.dtype)
-        missing = np.zeros(X_.shape[1], dtype=np.bool_)
-        for at, column in enumerate(X_.T):
+        numbers = X_.T[len(self.categories) :]
+        self.medians_ = np.zeros(len(numbers), dtype=X_.dtype)
+        missing = np.zeros(len(numbers), dtype=np.bool_)
+        for at, column in enumerate(numbers):
             present = column[~np.isnan(column)]
             missing[at] = present.size < column.size
             if present.size:
@@ -107,14 +118,18 @@ class FlaggedMedians(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the filled columns and the flags, shape (n, p + flags)."""
+        """Return columns for the categories, the filled columns and the flags, shape (n, values + p + flags)."""
         check_is_fitted(self)
         X_ = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=False)
-        out = np.empty((X_.shape[0], X_.shape[1] + self.flagged_.size), dtype=X_.dtype)
-        for source, target, median in zip(X_.T, out.T, self.medians_, strict=False):
+        numbers, first = X_.T[len(self.categories) :], sum(self.categories)
+        out = np.empty((X_.shape[0], first + len(numbers) + self.flagged_.size), dtype=X_.dtype)
+        places = [(column, value) for column, count in enumerate(self.categories) for value in range(count)]
+        for target, (column, value) in zip(out.T, places, strict=False):
+            target[:] = X_[:, column] == value
+        for source, target, median in zip(numbers, out.T[first:], self.medians_, strict=False):
             target[:] = np.where(np.isnan(source), median, source)
-        for at, flagged in enumerate(self.flagged_, start=X_.shape[1]):
-            out[:, at] = np.isnan(X_[:, flagged])
+        for at, flagged in enumerate(self.flagged_, start=first + len(numbers)):
+            out[:, at] = np.isnan(numbers[flagged])
         return out
 
 

@@ -43,6 +43,8 @@ class BuildContext:
         features: names of the columns of X, in order.
         split: whether submodels per jet number are fitted, each on the columns that carry information in its group.
         events: number of training events, all groups together; None where it is unknown.
+        categories: number of values of each of the first columns of X, which are categorical: their position, NaN
+            where missing or not seen in training. The other columns are numbers.
         own_table: whether the estimator alone uses its table, in `fit` and for predictions, and may overwrite it.
     """
 
@@ -52,6 +54,7 @@ class BuildContext:
     split: bool = False
     events: int | None = None
     own_table: bool = False
+    categories: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class ModelSpec:
         sample_weight: whether `fit` takes sample_weight. Without it the model trains unweighted and its scores are
             recalibrated against evaluation weights.
         missing: whether the estimator takes NaN. Without it an imputation by the median with missing flags comes
-            first, fitted inside the fold.
+            first, fitted inside the fold, and categories become columns of 0 and 1.
         extra: extra of higgsbench that installs what the model needs, or None.
         requires: distributions whose versions determine the scores (part of a stored unit's identity).
         imports: modules that must be importable; checked before a run starts.
@@ -165,6 +168,9 @@ class ModelSpec:
         devices: parameters that choose the device (`cuda`), first the one that a run's `device` sets; empty where the
             model runs on the processor only.
         other_devices: values of these that need no CUDA driver (LightGBM's OpenCL).
+        with_categories: given a built estimator and a number of columns, returns one that treats the first columns of X
+            as categories in the library's own way; None where it takes their positions for numbers (or, without
+            `missing`, one column of 0 and 1 per value).
         contributions: splits the log-odds of a fitted estimator into what each feature adds (TreeSHAP), shape
             (n, p + 1) with the remainder last; None where the library cannot.
     """
@@ -195,6 +201,7 @@ class ModelSpec:
     disk_bytes: float = 4.0
     other_devices: tuple[str, ...] = ()
     contributions: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
+    with_categories: Callable[[Any, int], Any] | None = None
 
     def __post_init__(self) -> None:
         name, build = (getattr(self, key) for key in ("name", "build"))  # type annotations are not enforced

@@ -106,7 +106,7 @@ def folder_name(plan: Plan) -> str:
     """Return the name of a run's folder: that of the configuration and a digest of what determines the scores."""
     content = {key: value for key, value in resolved_config(plan).items() if key not in _SAME_SCORES}
     train, test, policy = plan.dataset.train, plan.dataset.test, plan.config.data.negative_weights
-    also = [] if policy is None else [policy]
+    also = [part for part in (policy, dict(train.schema.categories)) if part]
     digest = canonical_digest([content, train.digest, None if test is None else test.digest, *also])
     return f"{plan.config.name}-{digest[:8]}"
 

@@ -240,7 +240,7 @@ def memory_need(plan: Plan, jobs: int, events: int | None = None) -> MemoryNeed:
 
 def _fit_bytes(row: Row, events: int) -> float:
     """Bytes of one fit besides what the process holds anyway."""
-    columns = len(row.features.columns)
+    columns = len(row.features.columns) + (0 if row.spec.missing else sum(row.features.categories))
     if row.from_disk:
         values = row.spec.disk_bytes * events * columns
         return _DISK_PER_EVENT * events + _DISK_BLOCK * columns + values

@@ -151,7 +151,7 @@ def make_plan(loaded: LoadedConfig, dataset: Dataset, from_disk: Collection[str]
     Raises:
         ConfigError: for choices that do not go together, with file, line and key, or if no row can be trained.
     """
-    config = loaded.config
+    config = loaded.config.model_copy(update={"data": loaded.config.data.with_categories(dataset.train.schema)})
     wanted = configured_rows(loaded, dataset.train.schema, dataset)
     problem = _split_problem(dataset) if any(row.variant == "jets" for row in wanted) else ""
     refused = tuple((row, problem) for row in wanted if problem and row.variant == "jets")
@@ -272,10 +272,13 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
         "totals": dataset.totals,
         "threads": config.threads,
         "from_disk": row.from_disk,
+        "categories": row.features.categories,
     }
-    code = (row.spec.build, row.spec.log_odds, row.spec.from_disk if row.from_disk else None)
-    # All that determines a row's scores, apart from the fold.
-    identity = {name: value for name, value in shared.items() if name not in ("row", "spec")} | {
+    code = [row.spec.build, row.spec.log_odds, row.spec.from_disk if row.from_disk else None]
+    if row.features.categories:
+        code.append(row.spec.with_categories)
+    # All that determines a row's scores, apart from the fold; `matrix` stands for the values of the categories.
+    identity = {name: value for name, value in shared.items() if name not in ("row", "spec", "categories")} | {
         "format": UNIT_FORMAT,
         "data": dataset.train.digest,
         "model": row.spec.name,
@@ -321,6 +324,9 @@ def load_dataset(config: RunConfig) -> Dataset:
     if not events.labelled:
         raise DataError(f"{events.source}: no columns {events.schema.label} and {events.schema.weight}: cannot train")
     train, test = _split(events, config)
+    train = train.with_categories()
+    if test is not None:
+        test = replace(test, schema=train.schema)
     y = train.y
     for name, members in (("signal", y), ("background", ~y)):
         if not members.any():
@@ -352,7 +358,7 @@ def fold_expression(by: str, schema: TableSchema) -> pl.Expr:
         return parse_expression(f'"{schema.fold}"', (schema.fold,), "folds.by", vectors=False).polars
     number = () if schema.event_id is None else (schema.event_id,)
     never = [name for name in schema.not_features if name not in number]
-    columns = (*schema.features, *number, *(() if schema.group is None else (schema.group,)))
+    columns = (*schema.numeric, *number, *(() if schema.group is None else (schema.group,)))
     reason = "cannot decide the fold of an event; use its number, or a column that does not depend on the truth"
     return parse_expression(by, columns, "folds.by", never=never, reason=reason, vectors=False).polars
 

@@ -58,6 +58,7 @@ class Unit:
         negative_weights: policy for events of negative weight, or None.
         totals: reference totals (N_s, N_b).
         threads: number that it may use.
+        categories: how many values each of the first features has, which are categorical.
         from_disk: whether the training events stay on disk (`higgsbench.models.spec.RowsOnDisk`).
         model_file: temporary file for the fitted model, or None where it is not kept.
     """
@@ -78,6 +79,7 @@ class Unit:
     negative_weights: str | None
     totals: tuple[float, float]
     threads: int
+    categories: tuple[int, ...] = ()
     from_disk: bool = False
     model_file: str | None = None
 
@@ -249,7 +251,8 @@ def make_estimator(unit: Unit, events: int) -> Any:
     from higgsbench.models.building import build_estimator, log_odds_reader
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
-    context = BuildContext(unit.seed, unit.threads, unit.columns, unit.groups is not None, events)
+    more = {"events": events, "categories": unit.categories}
+    context = BuildContext(unit.seed, unit.threads, unit.columns, unit.groups is not None, **more)
     inner = build_estimator(unit.spec, unit.params, context)
     how: dict[str, Any] = {
         "training_weights": unit.training_weights,
@@ -259,7 +262,8 @@ def make_estimator(unit: Unit, events: int) -> Any:
     }
     if unit.groups is None:
         return PhysicalClassifier(inner, **how)
-    return JetSplitClassifier(inner, group_feature=-1, groups=unit.groups, keep_group_feature=False, **how)
+    how |= {"group_feature": -1, "keep_group_feature": False, "categories": len(unit.categories)}
+    return JetSplitClassifier(inner, groups=unit.groups, **how)
 
 
 def _fit_and_score(unit: Unit, workspace: Workspace) -> UnitResult:

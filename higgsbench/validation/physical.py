@@ -196,6 +196,7 @@ class JetSplitClassifier(PhysicalBase):
         group_feature: index or (for frames) name of the column with the group number.
         groups: numbers that form one group each.
         keep_group_feature: whether submodels see the group column too.
+        categories: number of categorical columns, which come first; each submodel sees all of them.
         prior_correction: whether the group's ln(N_s,group / N_b,group) is added back. Without it the scores of the
             groups are concatenated as they are, which costs discovery power; for comparison only.
         training_weights, weighted, negative_weights, log_odds: see `PhysicalClassifier`; applied inside each group.
@@ -212,6 +213,7 @@ class JetSplitClassifier(PhysicalBase):
         group_feature: int | str = "PRI_jet_num",
         groups: Sequence[Sequence[int]] = ((0,), (1,), (2, 3)),
         keep_group_feature: bool = True,
+        categories: int = 0,
         prior_correction: bool = True,
         training_weights: str = "balanced",
         weighted: bool = True,
@@ -222,6 +224,7 @@ class JetSplitClassifier(PhysicalBase):
         self.group_feature = group_feature
         self.groups = groups
         self.keep_group_feature = keep_group_feature
+        self.categories = categories
         self.prior_correction = prior_correction
         self.training_weights = training_weights
         self.weighted = weighted
@@ -283,7 +286,7 @@ class JetSplitClassifier(PhysicalBase):
             sums = class_sums(y[rows], w[rows])
             if not min(sums) > 0.0:
                 raise ModelError(f"jet_groups: group {list(numbers)} needs training events of both classes")
-            carrying = [column for column in candidates if is_useful(data.X[data.rows[rows], column])]
+            carrying = [c for c in candidates if c < self.categories or is_useful(data.X[data.rows[rows], c])]
             columns = np.array(carrying or [0], dtype=np.intp)
             submodel = PhysicalClassifier(self.estimator, **schemes)
             submodel.classes_, submodel.n_features_in_ = np.array([0, 1]), columns.size

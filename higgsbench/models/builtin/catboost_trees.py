@@ -13,6 +13,7 @@ import numpy as np
 from higgsbench.errors import StoreError
 from higgsbench.models.builtin import LOG, PHYSICS, RAW, STOPPED, tuned
 from higgsbench.models.spec import BAG, EARLY, BuildContext, ModelSpec, Preset
+from higgsbench.schema import MOST_CATEGORIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,11 +65,51 @@ def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
 
 
 def _until(estimator: Any, train: Sample, aside: Sample, rounds: int) -> Any:
+    X, y, w = train
+    pool = _pool(estimator, *aside)
+    return estimator.fit(X, y, sample_weight=w, eval_set=pool, early_stopping_rounds=rounds, use_best_model=True)
+
+
+def _pool(estimator: Any, X: NDArray[Any], y: Any = None, weight: Any = None) -> Any:
     from catboost import Pool
 
-    pool = Pool(*aside[:2], weight=aside[2])
-    X, y, w = train
-    return estimator.fit(X, y, sample_weight=w, eval_set=pool, early_stopping_rounds=rounds, use_best_model=True)
+    data = estimator.data(X) if isinstance(estimator, OnCategories) else X
+    return Pool(data, y, weight=weight)
+
+
+class OnCategories:
+    """`CatBoostClassifier` that takes the first `count` columns as categories and learns how to encode them."""
+
+    def __init__(self, estimator: Any, count: int) -> None:
+        self.estimator = estimator
+        self.count = count
+
+    def __sklearn_clone__(self) -> OnCategories:
+        from sklearn.base import clone
+
+        return OnCategories(clone(self.estimator), self.count)
+
+    def data(self, X: NDArray[Any]) -> Any:
+        """Return X (n, p) as the library takes it: columns of numbers and, after them, columns of words."""
+        from catboost import FeaturesData
+
+        words = np.array([*(str(value).encode() for value in range(MOST_CATEGORIES)), b""], dtype=object)
+        at = np.nan_to_num(X[:, : self.count], nan=-1.0).astype(np.int64)  # missing: the last, empty one
+        numbers = np.ascontiguousarray(X[:, self.count :], dtype=np.float32)
+        return FeaturesData(numbers if numbers.size else None, words[at])
+
+    def fit(self, X: NDArray[Any], y: NDArray[Any], sample_weight: Any = None, **more: Any) -> OnCategories:
+        """Fit on X (n, p), y (n,) and weights (n,)."""
+        self.estimator.fit(_pool(self, X, y, sample_weight), **more)
+        return self
+
+    def predict(self, X: NDArray[Any], **more: Any) -> Any:
+        """Return what the library predicts for X (n, p)."""
+        return self.estimator.predict(self.data(X), **more)
+
+    def predict_proba(self, X: NDArray[Any]) -> Any:
+        """Return the probabilities (n, 2) of both classes."""
+        return self.estimator.predict_proba(self.data(X))
 
 
 def _log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
@@ -77,9 +118,11 @@ def _log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
 
 
 def _contributions(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
-    from catboost import Pool
-
-    return np.asarray(estimator.get_feature_importance(Pool(X), type="ShapValues"))
+    count = estimator.count if isinstance(estimator, OnCategories) else 0
+    trees = estimator.estimator if count else estimator
+    found = np.asarray(trees.get_feature_importance(_pool(estimator, X), type="ShapValues"))
+    numbers = X.shape[1] - count
+    return np.column_stack([found[:, numbers:-1], found[:, :numbers], found[:, -1]])
 
 
 def _names() -> frozenset[str]:
@@ -95,9 +138,12 @@ class _Codec:
 
     def handles(self, estimator: Any) -> bool:
         own = type(estimator)
-        return own.__name__ == "CatBoostClassifier" and own.__module__.split(".")[0] == "catboost"
+        wrapper = own.__name__ == "CatBoostClassifier" and own.__module__.split(".")[0] == "catboost"
+        return wrapper or own is OnCategories
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
+        if isinstance(estimator, OnCategories):
+            return {**self.save(estimator.estimator, writer), "categories": estimator.count}
         with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
             file = Path(folder) / "model.cbm"  # the library writes files only
             estimator.save_model(str(file), format="cbm")
@@ -111,7 +157,7 @@ class _Codec:
             raise StoreError("its CatBoost part is not a cbm file")
         estimator = CatBoostClassifier()
         estimator.load_model(blob=content)
-        return estimator
+        return OnCategories(estimator, int(node["categories"])) if "categories" in node else estimator
 
 
 _COMMON = {"border_count": 64, "boosting_type": "Plain", "bootstrap_type": "Bernoulli", "subsample": 0.7}
@@ -141,6 +187,7 @@ MODELS = (
         devices=("device", "task_type"),
         rounds=("iterations",),
         contributions=_contributions,
+        with_categories=OnCategories,
         **tuned(
             iterations=(1000, 100, 3000, LOG),
             learning_rate=(None, 0.01, 0.3, LOG),

@@ -140,6 +140,11 @@ def _native(estimator: Any) -> dict[str, Any]:
     return {name: value for name, value in own.items() if value is not None} | fixed
 
 
+def _with_categories(estimator: Any, count: int) -> Any:
+    # By this name the library takes them among its parameters, for bins too, and does not warn.
+    return estimator.set_params(cat_feature=list(range(count)))
+
+
 def _log_odds(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
     # The booster itself: the wrapper of some versions warns of feature names, which arrays do not have.
     raw: NDArray[Any] = estimator.booster_.predict(X, raw_score=True)
@@ -208,7 +213,7 @@ _HEADER = {
     "max_feature_idx": (re.compile(r"\d{1,9}"), 1),
     "objective": (re.compile(r"[a-z_]{1,40}(:[\w.+-]{1,40})?"), None),
     "feature_names": (re.compile(r"[^\s=\[\]{}\",:\\]{1,300}"), 0),
-    "feature_infos": (re.compile(r"none|\[[^\s\[\]:]{1,60}:[^\s\[\]:]{1,60}\]"), 0),
+    "feature_infos": (re.compile(r"none|\[[^\s\[\]:]{1,60}:[^\s\[\]:]{1,60}\]|-?\d{1,9}(:-?\d{1,9}){0,9999}"), 0),
 }
 """Lines of the header that the library needs: the form of their words, and how many; 0 for one per feature."""
 
@@ -260,9 +265,10 @@ def _words(where: str, values: dict[str, str], name: str, form: re.Pattern[str],
 
 
 def _checked_tree(where: str, values: dict[str, str], features: int) -> list[str]:
-    if values.get("num_cat", "0") != "0" or values.get("is_linear", "0") != "0":
-        raise StoreError(f"{where} has splits on categories or linear leaves, which are not read")
+    if values.get("is_linear", "0") != "0":
+        raise StoreError(f"{where} has linear leaves, which are not read")
     leaves = int(_words(where, values, "num_leaves", _WHOLE, 1)[0])
+    categories, sets = _checked_categories(where, values)
     names = [name for name in _TREE if name in values or not name.startswith("internal_")]
     lists = {
         name: _words(where, values, name, _TREE[name][0], leaves + _TREE[name][1])
@@ -273,12 +279,26 @@ def _checked_tree(where: str, values: dict[str, str], features: int) -> list[str
         own = np.arange(leaves - 1)
         # Nodes are numbered as they were split, so a child has a higher number than its parent: no cycles.
         inside = [np.where(c >= 0, (c > own) & (c < leaves - 1), ~c < leaves) for c in children]
-        known = (split >= 0) & (split < features) & (decision >= 0) & (decision <= 15) & (decision & 1 == 0)
-        if not np.all([*inside, known]):
+        known = (split >= 0) & (split < features) & (decision >= 0) & (decision <= 15)
+        # The threshold of a split on categories is the number of the set of those that go left.
+        chosen = np.array(lists["threshold"], dtype=np.float64)[decision & 1 == 1]
+        if not np.all([*inside, known]) or not np.isin(chosen, np.arange(sets)).all():
             raise StoreError(f"{where} points to nodes or features that do not exist, or has unknown decisions")
     shrinkage = _words(where, values, "shrinkage", _NUMBER, 1)
     body = [f"{name}={' '.join(words)}" for name, words in lists.items()]
-    return [f"num_leaves={leaves}", "num_cat=0", *body, "is_linear=0", f"shrinkage={shrinkage[0]}"]
+    return [f"num_leaves={leaves}", f"num_cat={sets}", *body, *categories, "is_linear=0", f"shrinkage={shrinkage[0]}"]
+
+
+def _checked_categories(where: str, values: dict[str, str]) -> tuple[list[str], int]:
+    """Return the lines of a tree's sets of categories, words of 32 bits one set after the other, and their number."""
+    sets = int(_words(where, values, "num_cat", _WHOLE, 1)[0]) if "num_cat" in values else 0
+    if sets == 0:
+        return [], 0
+    bounds = np.array(_words(where, values, "cat_boundaries", _WHOLE, sets + 1), dtype=np.int64)
+    words = _words(where, values, "cat_threshold", re.compile(r"\d{1,10}"), int(bounds[-1]))
+    if bounds[0] != 0 or (np.diff(bounds) < 1).any() or max(map(int, words)) >= 1 << 32:
+        raise StoreError(f"{where}: its sets of categories do not fit together")
+    return [f"cat_boundaries={values['cat_boundaries']}", f"cat_threshold={' '.join(words)}"], sets
 
 
 _LEAVES = {"num_leaves": 16, "learning_rate": 0.03, "min_child_samples": 50}
@@ -308,6 +328,7 @@ MODELS = (
         other_devices=("gpu",),
         rounds=("n_estimators",),
         contributions=_contributions,
+        with_categories=_with_categories,
         **tuned(
             n_estimators=(100, 100, 3000, LOG),
             learning_rate=(0.1, 0.005, 0.3, LOG),
