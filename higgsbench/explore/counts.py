@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from higgsbench.errors import DataError
 from higgsbench.explore.result import Histogram
+from higgsbench.features.quantity import raw_quantities
 from higgsbench.metrics import roc_auc
 from higgsbench.schema import UNITS
 
@@ -71,10 +72,12 @@ class Table:
         weight_column: column of the weights, or None where every event counts 1. The weight of the whole file is
             preferred, because a weight normalised within subsets would count the events of a small subset more.
         subset_column: column of the subsets, or None.
-        query: the features as float64, NaN where missing, and the columns `~label`, `~weight`, `~group`, `~subset`.
+        query: the features as float64, NaN where missing, categories as positions, and the columns `~label`, `~weight`,
+            `~group`, `~subset`.
     """
 
     def __init__(self, events: Events, order: Sequence[str] | None = None) -> None:
+        events = events.with_categories()
         schema = events.schema
         self.events, self.schema, self.features = events, schema, list(schema.features)
         stored = events.lazy()
@@ -86,7 +89,7 @@ class Table:
         label = pl.col(schema.label) == schema.signal if schema.label in self.columns else pl.lit(UNLABELLED)
         weight = pl.lit(1.0) if self.weight_column is None else pl.col(self.weight_column)
         self.query = stored.select(
-            pl.col(self.features).cast(pl.Float64).fill_null(float("nan")),
+            *(q.expression.cast(pl.Float64).fill_null(float("nan")).alias(q.name) for q in raw_quantities(schema)),
             label.cast(pl.Int64).alias("~label"),
             weight.cast(pl.Float64).alias("~weight"),
             (pl.lit(0) if schema.group is None else pl.col(schema.group)).cast(pl.Int64).alias("~group"),
@@ -153,8 +156,9 @@ class Survey(NamedTuple):
             raise DataError(f"{table.events.source}: no event to describe")
         x, label = sample.select(table.features).to_numpy().T, sample["~label"].to_numpy()
         display = []
+        whole = {*table.schema.integers, *table.schema.categories}
         for name, values in zip(table.features, x, strict=True):
-            display.append(display_edges(values, label, name in table.schema.integers))
+            display.append(display_edges(values, label, name in whole))
             if UNITS.get(name) == "rad" and np.nanmax(np.abs(values), initial=0.0) <= _FULL_TURN:
                 display[-1] = np.linspace(-_FULL_TURN, _FULL_TURN, 33)
         fine = tuple(fine_edges(v, label, shown) for v, shown in zip(x, display, strict=True))

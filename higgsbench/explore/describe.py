@@ -122,7 +122,7 @@ class _Found(NamedTuple):
             correlations=tuple(self._correlations()),
             drift=tuple(self._drift(k, place) for k in samples for place in range(len(schema.features))),
             split=split,
-            notes=tuple(self._notes()),
+            notes=(*self._notes(), *(_positions(name, values) for name, values in schema.categories.items())),
         )
 
     def _samples(self) -> Iterator[result.SampleInfo]:
@@ -259,11 +259,15 @@ class _Found(NamedTuple):
             yield f"{what}. The others are compared with them for drift; the truth of held-out events stays unseen."
 
 
+def _positions(name: str, values: Sequence[str]) -> str:
+    return f"{name} is categorical and counted by position: {', '.join(f'{i} {v}' for i, v in enumerate(values))}."
+
+
 def _column(name: str, schema: TableSchema) -> result.ColumnInfo:
     """Describe a column of the file."""
     if name in schema.features:
         role = "derived feature" if name in DERIVED else "primary feature" if name in PRIMARY else "feature"
-        kind = "integer" if name in schema.integers else "decimal"
+        kind = "integer" if name in schema.integers else "text" if name in schema.categories else "decimal"
         return result.ColumnInfo(name, f"{role}, group" if name == schema.group else role, kind, UNITS.get(name))
     roles = {
         schema.event_id: ("event number", "integer"),

@@ -274,7 +274,7 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
         "from_disk": row.from_disk,
         "categories": row.features.categories,
     }
-    code = [row.spec.build, row.spec.log_odds, row.spec.from_disk if row.from_disk else None]
+    code: list[Any] = [row.spec.build, row.spec.log_odds, row.spec.from_disk if row.from_disk else None]
     if row.features.categories:
         code.append(row.spec.with_categories)
     # All that determines a row's scores, apart from the fold; `matrix` stands for the values of the categories.

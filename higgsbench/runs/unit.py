@@ -251,8 +251,8 @@ def make_estimator(unit: Unit, events: int) -> Any:
     from higgsbench.models.building import build_estimator, log_odds_reader
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
-    more = {"events": events, "categories": unit.categories}
-    context = BuildContext(unit.seed, unit.threads, unit.columns, unit.groups is not None, **more)
+    split = unit.groups is not None
+    context = BuildContext(unit.seed, unit.threads, unit.columns, split, events, categories=unit.categories)
     inner = build_estimator(unit.spec, unit.params, context)
     how: dict[str, Any] = {
         "training_weights": unit.training_weights,
