@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from higgsbench.compare.measure import Overlap, Part, difference_between, fold_values, measure, over_folds, overlap_of
+from higgsbench.compare.measure import (
+    Overlap,
+    Part,
+    difference_between,
+    efficiency_differences,
+    fold_values,
+    measure,
+    over_folds,
+    overlap_of,
+)
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable, told_plainly
 from higgsbench.metrics.estimates import METRICS, Difference, holm, indistinct_groups
@@ -50,6 +59,7 @@ class PairResult:
         over_folds: a minus b by the corrected resampled t-test over folds; empty where the two were not cross-validated
             on the same folds.
         overlap: what the two select at their own cuts.
+        efficiencies: a minus b in the efficiency of each process; empty where the processes are not known.
     """
 
     a: str
@@ -58,6 +68,7 @@ class PairResult:
     adjusted: dict[str, float]
     over_folds: dict[str, Difference]
     overlap: Overlap
+    efficiencies: dict[str, Difference]
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,7 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
             adjusted={m: float(adjusted[m][k]) for m in adjusted},
             over_folds=over_folds(contenders[i].truth.fold, contenders[j].truth.fold, by_fold[i], by_fold[j]),
             overlap=overlap_of(contenders[i], contenders[j], models[i].selected[0], models[j].selected[0]),
+            efficiencies=efficiency_differences(contenders[i], contenders[j], models[i], models[j]),
         )
         for k, (i, j) in enumerate(index)
     )
@@ -220,7 +232,21 @@ def _tables(comparison: Comparison) -> list[Table]:
         rows = [[name, f"{p.events:,}", f"{p.s:,.1f}", f"{p.b:,.1f}", f"{p.ams:.3f}"] for name, p in parts.items()]
         title = f"{a} against {b}"
         out += [Table(title, compared, differences), Table(f"{title}: events selected (first repeat)", head, rows)]
+        out += _efficiencies(pair, title, comparison)
     return out
+
+
+def _efficiencies(pair: PairResult, title: str, comparison: Comparison) -> list[Table]:
+    """Return the table of the efficiencies of the processes, if these are known."""
+    a, b = (next(model for model in comparison.models if model.name == name) for name in (pair.a, pair.b))
+    rows = []
+    for process, d in pair.efficiencies.items():
+        own = (model.processes[process].efficiency for model in (a, b))
+        cells = [f"{100 * e.value:.2f} ± {100 * e.se:.2f}" for e in own if e is not None]
+        interval = f"{100 * d.low:+.2f} to {100 * d.high:+.2f}"
+        rows.append([printable(process), *cells, f"{100 * d.value:+.2f} ± {100 * d.se:.2f}", interval, _p(d.p_value)])
+    head = ["process", printable(pair.a), printable(pair.b), "difference", "95% interval", "p"]
+    return [Table(f"{title}: efficiency of each process [%], p without correction", head, rows)] if rows else []
 
 
 def conclusions(comparison: Comparison) -> list[str]:
@@ -309,6 +335,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
                 "s": m.s,
                 "b": m.b,
                 "fraction": m.fraction,
+                "processes": {name: found.numbers for name, found in m.processes.items()},
             }
             for m in comparison.models
         ],
@@ -319,6 +346,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
                 "differences": {m: {**_difference(d), "p_holm": pair.adjusted[m]} for m, d in pair.differences.items()},
                 "over_folds": {m: _difference(d) for m, d in pair.over_folds.items()},
                 "selected": {name: vars(part) for name, part in vars(pair.overlap).items() if isinstance(part, Part)},
+                "efficiencies": {name: _difference(d) for name, d in pair.efficiencies.items()},
                 "rank_correlation": pair.overlap.rank_correlation,
                 "conclusion": _conclusion(pair, comparison),
             }

@@ -19,6 +19,7 @@ from higgsbench.metrics.estimates import (
     corrected_resampled_t,
     difference_of,
     effective_degrees,
+    paired_difference,
     selected_sums,
 )
 from higgsbench.metrics.weights import evaluation_weights
@@ -164,6 +165,23 @@ def difference_between(a: RowMetrics, b: RowMetrics, metric: str) -> Difference:
     with np.errstate(invalid="ignore"):  # two infinite losses have no difference
         deviation = a.estimates[metric].influence - b.estimates[metric].influence
         return difference_of(*paired(a, b, metric), effective_degrees(deviation))
+
+
+def efficiency_differences(a: Contender, b: Contender, mine: RowMetrics, theirs: RowMetrics) -> dict[str, Difference]:
+    """Return a minus b in the efficiency of each process at their own cuts, with paired errors at fixed cuts.
+
+    There are none where the two runs do not assign the same process to every event.
+    """
+    first, second = a.truth.processes, b.truth.processes
+    if first is None or second is None or not np.array_equal(first.by_event, second.by_event):
+        return {}
+    out = {}
+    for name, found in mine.processes.items():
+        one, other = found.efficiency, theirs.processes[name].efficiency if name in theirs.processes else None
+        if one is not None and other is not None:
+            degrees = effective_degrees(one.influence - other.influence)
+            out[name] = difference_of(*paired_difference(one, other), degrees)
+    return out
 
 
 def fold_values(contender: Contender) -> dict[str, Floats]:

@@ -16,13 +16,14 @@ import numpy as np
 
 from higgsbench.errors import ConfigError, MetricError
 from higgsbench.metrics.ams import AMSCurve, ams_gradient, ams_scan, raw_ams
+from higgsbench.metrics.processes import measure_processes
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.schema import B_REG
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from higgsbench.metrics.processes import Processes
+    from higgsbench.metrics.processes import Processes, ProcessMetrics
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
 BINS = 250
@@ -61,6 +62,10 @@ class Truth:
         processes = self.processes and self.processes.at(positions)
         y, weight, fold = self.y[positions], self.weight[positions], self.fold[:, positions]
         return replace(self, y=y, weight=weight, fold=fold, processes=processes)
+
+    def measured(self, scores: Floats, selected: Bools) -> dict[str, ProcessMetrics]:
+        """Measure what a selection (repeats, n) keeps of each process; empty where the processes are not known."""
+        return {} if self.processes is None else measure_processes(self.processes, scores, selected, self.weight)
 
 
 def scale_to_totals(sums: Floats, totals: tuple[float, float]) -> Floats:

@@ -33,7 +33,6 @@ from higgsbench.metrics import (
 )
 from higgsbench.metrics.ams import ams_scan, raw_ams
 from higgsbench.metrics.estimates import selected_sums
-from higgsbench.metrics.processes import measure_processes
 from higgsbench.metrics.weights import evaluation_weights
 
 if TYPE_CHECKING:
@@ -348,7 +347,6 @@ def _evaluated(scores: Floats, truth: Truth, metrics: Sequence[Metric]) -> RowMe
         curve = ams_scan(truth.y, score, truth.weight, truth.b_reg)
         chosen.append([choose_cut(curve, rule) for rule in ("max", truth.rule)])
     best, cut = (_mean_cut(own) for own in zip(*chosen, strict=True))
-    known = truth.processes
     return RowMetrics(
         estimates=estimates(scores, truth, metrics, selected),
         s=float(s),
@@ -359,7 +357,7 @@ def _evaluated(scores: Floats, truth: Truth, metrics: Sequence[Metric]) -> RowMe
         cut=cut,
         replicas=Replicas({}, np.empty((0, 0))),
         selected=selected,
-        processes={} if known is None else measure_processes(known, scores, selected, truth.weight),
+        processes=truth.measured(scores, selected),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +27,10 @@ from higgsbench.metrics.significance import (
     optimal_edges,
 )
 from higgsbench.metrics.weights import evaluation_weights
-from higgsbench.pages import Table
+from higgsbench.pages import Cell, Table, count, number, with_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from higgsbench.inference.events import Shift, Systematic
     from higgsbench.inference.shifts import ScoredShifts, ShiftRow
     from higgsbench.inference.workspace import Expected
+    from higgsbench.metrics.estimates import Estimate
+    from higgsbench.metrics.processes import ProcessMetrics
     from higgsbench.runs.stored import StoredRow
 
 _SEED = 20140912
@@ -71,6 +74,7 @@ class ModelSignificance:
         shape: significance of the binned score, without and with each relative uncertainty (0 first); empty where the
             events do not fill one bin.
         bins: content of the bins of the score; None where the events do not fill one bin.
+        processes: what the selection keeps of each process; empty where the processes are not known.
         selected: (n,) the honest selection.
         truth: (n,) labels and weights of the same events, in the order of their numbers.
     """
@@ -84,6 +88,7 @@ class ModelSignificance:
     z_sigma: dict[float, Value]
     shape: dict[float, Value]
     bins: BinnedSums | None
+    processes: dict[str, ProcessMetrics]
     selected: NDArray[np.bool_]
     truth: Truth
 
@@ -273,6 +278,7 @@ def model_significance(
         z_sigma={sigma: values[f"z {sigma}"] for sigma in sigma_b},
         shape={sigma: values[f"shape {sigma}"] for sigma in dict.fromkeys((0.0, *sigma_b)) if shape},
         bins=bin_sums(truth.y, index, truth.weight, bins) if shape else None,
+        processes=truth.measured(score[None], selected[None]),
         selected=selected,
         truth=truth,
     )
@@ -296,6 +302,27 @@ def change_of_ams(row: ShiftRow) -> str:
     return f"{row.ams_change:+.3f}{error}"
 
 
+def estimate_cell(found: Estimate | None, scale: float = 1.0) -> Cell:
+    """Return a cell with a value and its standard error, multiplied by a scale; a dash where there is none."""
+    return Cell("-", None) if found is None else Cell(with_error(scale * found.value, scale * found.se), found.value)
+
+
+def processes_table(models: Mapping[str, Mapping[str, ProcessMetrics]], caption: str) -> Table:
+    """Return a table of what the selection of each model keeps of each process; a single model is not named."""
+    head = ["model", "process", "class", "expected", "selected", "efficiency [%]", "effective events", "wAUC"]
+    rows: list[list[str | Cell]] = []
+    for model, processes in models.items():
+        for name, p in processes.items():
+            texts = [printable(model), printable(name), "signal" if p.signal else "background"]
+            sums = [Cell(number(p.total), p.total), estimate_cell(p.selected)]
+            effective = Cell(count(p.effective), p.effective)
+            rows.append([*texts, *sums, estimate_cell(p.efficiency, 100.0), effective, estimate_cell(p.auc)])
+    ends = [at for at, (one, other) in enumerate(pairwise(rows)) if one[0] != other[0]]
+    first = int(len(models) == 1)
+    cells = [row[first:] for row in rows]
+    return Table(caption, head[first:], cells, text=range(3 - first), sortable=True, rules=ends)
+
+
 def show(found: Statistics, console: Console) -> None:
     """Print everything as tables to a terminal."""
     from rich.text import Text
@@ -312,6 +339,9 @@ def show(found: Statistics, console: Console) -> None:
         bins = ["-"] * (len(shapes) + 1) if m.bins is None else [str(m.bins.s.size)]
         rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", *cells, *bins])
     Table("", [*head, "bins"], rows).show(console)
+    if any(m.processes for m in found.models):
+        caption = "Processes in the selection, ± at these cuts"
+        processes_table({m.name: m.processes for m in found.models}, caption).show(console)
     if found.shifts:
         table = [
             [r.name, f"{r.s:,.1f}", f"{r.b:,.1f}", f"{100 * r.s_change:+.2f}%", f"{100 * r.b_change:+.2f}%",
@@ -337,6 +367,7 @@ def content(found: Statistics) -> dict[str, Any]:
             "z_sigma_b": [{"sigma_b": sigma, **vars(v)} for sigma, v in m.z_sigma.items()],
             "shape": [{"sigma_b": sigma, **vars(v)} for sigma, v in m.shape.items()],
             "bins": m.bins and {name: values.tolist() for name, values in vars(m.bins).items()},
+            "processes": {name: found.numbers for name, found in m.processes.items()},
         }
         for m in found.models
     ]

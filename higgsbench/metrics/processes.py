@@ -87,15 +87,17 @@ class ProcessMetrics:
     effective: float
     auc: Estimate | None
 
-    def record(self, name: str) -> dict[str, Any]:
-        """Return all numbers by the keys that rows and leaderboards use, such as `efficiency:W` and `efficiency_se:W`.
-
-        They are None where the process has no such number.
-        """
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """All numbers by name; None where the process has no such number."""
         out: dict[str, Any] = {"signal": self.signal, "total": self.total, "n_eff": self.effective}
         for quantity, found in (("yield", self.selected), ("efficiency", self.efficiency), ("auc", self.auc)):
             out |= {quantity: found and found.value, f"{quantity}_se": found and found.se}
-        return {f"{quantity}:{name}": value for quantity, value in out.items()}
+        return out
+
+    def record(self, name: str) -> dict[str, Any]:
+        """Return all numbers by the keys that rows and leaderboards use, e.g. `efficiency:W`, `efficiency_se:W`."""
+        return {f"{quantity}:{name}": value for quantity, value in self.numbers.items()}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], name: str) -> ProcessMetrics:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from higgsbench.errors import DataError, StoreError
-from higgsbench.events.shifts import recognise_processes
+from higgsbench.errors import StoreError
 from higgsbench.files import printable
 from higgsbench.inference.shifts import score_shifts
-from higgsbench.inference.statistics import change_of_ams
-from higgsbench.pages import Cell, Gallery, Table, count, number, percent
+from higgsbench.inference.statistics import change_of_ams, estimate_cell, processes_table
+from higgsbench.pages import Cell, Gallery, Table, number, percent
 from higgsbench.pages.drawing import PAPER, SERIES, SIGNAL, SOFT, axis_label, new_figure
 from higgsbench.report.context import histogram
 from higgsbench.schema import ATLAS_HIGGS, UNITS
@@ -27,14 +26,26 @@ if TYPE_CHECKING:
     from higgsbench.inference.shifts import ShiftRow
     from higgsbench.pages import Part
     from higgsbench.report.context import Context
+    from higgsbench.runs.stored import StoredRun
 
 _MASSES = ("DER_mass_MMC", "DER_mass_vis")
-_COLORS = {"W": SERIES[0], "Z": SERIES[3], "ttbar": SERIES[2], "background": SERIES[0], "signal": SIGNAL}
-_HATCH = {"ttbar": "////", "Z": "....", "signal": None}
-_NAMES = {"W": "W + jets", "Z": "Z → ττ", "ttbar": "top pairs", "signal": "signal", "background": "background"}
-_ORDER = ("ttbar", "Z", "W", "background", "signal")
+_LOOKS = ((SERIES[0], None), (SERIES[3], "...."), (SERIES[2], "////"), (SERIES[1], "++++"), (SOFT, None))
+"""Colour and hatching of the background processes in figures, the largest first; the last is that of all others."""
+_NAMES = {"W": "W + jets", "Z": "Z → ττ", "ttbar": "top pairs"}
+_OTHER = "other background"
 _SHIFT_SECONDS = 15.0  # limit for scoring nominal and moved events, by the stored times per event
 _ROUND = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_RECOGNISED = (
+    "The challenge's files do not name processes; they are recognised by the weights, because events that were "
+    "generated together share one weight. Signal has four values (one for ggF, one for VBF, two for VH), Z → ττ has "
+    "thirteen, ttbar one, and the weights of W + jets are continuous; the ratios of these values are known. "
+)
+_NAMED = "The data name the process of each event. "
+_MEANING = (
+    "Expected: the sum of the evaluation weights of a process; selected: the part in the cross-validated selection; "
+    "effective events: (Σw)² / Σw² of the selected ones. The wAUC of a signal process is against all background, that "
+    "of a background process against all signal. Errors come from the finite number of events, at fixed cuts."
+)
 
 
 def selection(context: Context) -> list[Part]:
@@ -46,26 +57,35 @@ def selection(context: Context) -> list[Part]:
     record = context.rows[0]
     share = np.mean(context.scores.by_row[record["name"]] >= record["threshold"], axis=0)
     weight = context.scores.weight * share
-    process = processes_of(events)
+    parts = stacked(context.run)
     pictures = []
     for feature in features:
-        figure = selection_figure(feature, process, weight)
-        words = _selection_words(feature, process == "signal", weight)
+        figure = selection_figure(feature, parts, weight)
+        words = _selection_words(feature, context.run.y, weight)
         pictures.append(context.pictures.add(f"selected-{feature.name}", figure, *words))
-    rows = []
-    for name in dict.fromkeys(process.tolist()):
-        members = process == name
-        kept, total = float(weight[members].sum()), float(context.scores.weight[members].sum())
-        chosen = float(np.sum(share[members] > 0.0))
-        ratio = kept / total if total else None
-        cells = ((number(total), total), (number(kept), kept), (percent(ratio), ratio), (count(chosen), chosen))
-        rows.append((name, *(Cell(text, value) for text, value in cells)))
     intro = (
         f"Events that {printable(record['name'])}, the best row, selects at its frozen cut, out of fold; stacked "
         "expected events with their standard error (hatched), signal on top and again, enlarged (dashed)."
     )
-    headings = ["process", "expected", "selected", "share", "events in the file"]
-    return [intro, Gallery(pictures), Table("Selected by process", headings, rows, sortable=True)]
+    return [intro, Gallery(pictures)]
+
+
+def processes(context: Context) -> list[Part]:
+    """Show what the best row keeps of each process, and the efficiencies and AUCs of all rows."""
+    found = {r["name"]: context.run.row(r["name"]).processes for r in context.rows}
+    best, names = next(iter(found)), list(dict.fromkeys(name for own in found.values() for name in own))
+    if not names:
+        return []
+    how = _RECOGNISED if context.run.comparability.get("layout") == ATLAS_HIGGS.name else _NAMED
+    out: list[Part] = [how + _MEANING, processes_table({best: found[best]}, f"Processes in the selection of {best}")]
+    for caption, scale in (("efficiency [%]", 100.0), ("wAUC", 1.0)) if len(found) > 1 else ():
+        rows: list[list[str | Cell]] = []
+        for row, own in found.items():
+            known = (own[name].efficiency if scale > 1.0 else own[name].auc for name in names)
+            rows.append([printable(row), *(estimate_cell(estimate, scale) for estimate in known)])
+        headings = ["row", *map(printable, names)]
+        out.append(Table(f"All rows: {caption} of each process", headings, rows, sortable=True))
+    return out
 
 
 class Feature(NamedTuple):
@@ -87,17 +107,17 @@ def features_of(events: Events) -> tuple[Feature, ...]:
     return tuple(Feature(name, units.get(name), values, name == schema.group) for name, values in columns.items())
 
 
-def processes_of(events: Events) -> NDArray[np.str_]:
-    """Name the process of each event; all signal is one class, and so is background of unknown processes."""
-    schema = events.schema
-    plain = np.where(events.y, "signal", "background").astype(np.str_)
-    if schema.name != ATLAS_HIGGS.name or schema.weight not in events.frame.columns:
-        return plain
-    try:
-        names = recognise_processes(events.frame[schema.weight], events.frame[schema.label].cast(pl.String))
-    except DataError:
-        return plain
-    return np.where(events.y, "signal", names.to_numpy().astype(np.str_))
+def stacked(run: StoredRun) -> dict[str, NDArray[np.bool_]]:
+    """Return what figures stack, from the bottom, and which events (n,) belong to it: background processes, signal."""
+    known = run.processes
+    if known is None:
+        return {"background": ~run.y, "signal": run.y}
+    names = [name for name, signal in zip(known.names, known.signal, strict=True) if not signal]
+    own, most = known.by_event, len(_LOOKS) - (len(names) > len(_LOOKS))
+    parts = {_NAMES.get(name, name): own == name for name in names[:most]}
+    if names[most:]:
+        parts[_OTHER] = np.isin(own, names[most:])
+    return dict(reversed(parts.items())) | {"signal": run.y}
 
 
 def edges_of(feature: Feature, weight: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -111,20 +131,22 @@ def edges_of(feature: Feature, weight: NDArray[np.float64]) -> NDArray[np.float6
     return np.linspace(low, high if high > low else low + 1.0, 26)
 
 
-def selection_figure(feature: Feature, process: NDArray[np.str_], weight: NDArray[np.float64]) -> Figure:
+def selection_figure(feature: Feature, parts: dict[str, NDArray[np.bool_]], weight: NDArray[np.float64]) -> Figure:
     """Draw selected events stacked by process, signal on top, and the signal alone again, enlarged.
 
-    `weight` (n,) is zero outside the selection.
+    `parts` are those of `stacked`; `weight` (n,) is zero outside the selection.
     """
     figure, ax = new_figure(4.4, 3.1)
     edges = edges_of(feature, weight)
     base, signal, variance = (np.zeros(edges.size - 1) for _ in range(3))
     inside = (feature.values >= edges[0]) & (feature.values <= edges[-1])
-    for name in [n for n in _ORDER if n in process]:
-        members = inside & (process == name)
+    for (name, part), (color, hatch) in zip(
+        parts.items(), [*_LOOKS[: len(parts) - 1][::-1], (SIGNAL, None)], strict=True
+    ):
+        members = inside & part
         content, squares = histogram(feature.values[members], weight[members], edges)
-        ax.stairs(base + content, edges, baseline=base, fill=True, facecolor=_COLORS[name], edgecolor=PAPER,
-                  linewidth=0.4, hatch=_HATCH.get(name), label=_NAMES[name])  # fmt: skip
+        ax.stairs(base + content, edges, baseline=base, fill=True, facecolor=color, edgecolor=PAPER,
+                  linewidth=0.4, hatch=hatch, label=printable(name))  # fmt: skip
         base = base + content
         variance += squares
         signal = content if name == "signal" else signal

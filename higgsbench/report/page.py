@@ -10,7 +10,7 @@ from higgsbench.pages import Definitions, Heading, Listing, Section, Table, page
 from higgsbench.pages.drawing import style
 from higgsbench.report.board import blend, costs, leaderboard, ranks, roc
 from higgsbench.report.context import Context
-from higgsbench.report.events import selection, shifts
+from higgsbench.report.events import processes, selection, shifts
 from higgsbench.report.importance import importance
 from higgsbench.report.rows import calibration, curves, separation
 
@@ -28,6 +28,7 @@ def render_report(context: Context) -> str:
             Section("scores", "Scores of signal and background", separation(context)),
             Section("roc", "ROC and background rejection", roc(context)),
             Section("calibration", "Calibration of the log-odds", calibration(context)),
+            Section("processes", "Processes in the selection", processes(context)),
             Section("selection", "Where the selected events lie", selection(context)),
             Section("shifts", "Systematic shifts", shifts(context)),
             Section("importance", "Importance of features", importance(context)),

@@ -16,11 +16,13 @@ from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.inference.events import reload_events
 from higgsbench.metrics import evaluation_weights, log_loss, roc_auc
 from higgsbench.metrics.ams import ams_scan
+from higgsbench.metrics.processes import measure_processes
 from higgsbench.pages.drawing import Pictures
 from higgsbench.report.context import Context
 from higgsbench.report.page import render_report
 from higgsbench.runs import find_run
 from higgsbench.runs.predictor import FittedRun
+from higgsbench.runs.stored import processes_of
 from higgsbench.schema import N_B, N_S
 
 ROWS = (
@@ -173,11 +175,18 @@ def write_run(
     scores = {n: np.stack([log_odds(y, k, rng) for _ in range(REPEATS)]) for n, _, _, k in ROWS}
     tested = {n: log_odds(held_out.y, k, rng) for n, _, _, k in ROWS}
     rows = [record(n, label, variant, y, w, scores[n][0]) for n, label, variant, _ in ROWS]
+    processes = processes_of(train.process, y, w)
+    assert processes is not None
+    for row in rows:
+        own = scores[row["name"]]
+        for process, found in measure_processes(processes, own, own >= row["threshold"], w).items():
+            row.update(found.record(process))
     rows.append({"name": "broken", "label": "broken", "variant": "global", "status": "failed", "digest": "x",
                  "error": "out of <memory>"})  # fmt: skip
     frame = {"EventId": np.tile(train.event_id, REPEATS), "signal": np.tile(y, REPEATS),
              "weight": np.tile(w, REPEATS), "repeat": np.repeat(np.arange(REPEATS, dtype=np.int32), y.size),
-             "fold": np.tile((np.arange(y.size) % 3).astype(np.int32), REPEATS)}  # fmt: skip
+             "fold": np.tile((np.arange(y.size) % 3).astype(np.int32), REPEATS),
+             "process": np.tile(processes.by_event, REPEATS)}  # fmt: skip
     pl.DataFrame(frame | {f"score:{n}": s.ravel() for n, s in scores.items()}).write_parquet(target / "scores.parquet")
     if test:
         columns = {"EventId": held_out.event_id} | {f"score:{n}": s for n, s in tested.items()}

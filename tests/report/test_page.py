@@ -18,7 +18,7 @@ from higgsbench.inference.events import reload_events
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Picture
 from higgsbench.pages.drawing import Pictures, new_figure, style, svg_text
-from higgsbench.report.events import features_of, processes_of
+from higgsbench.report.events import features_of, stacked
 from higgsbench.runs import find_run
 
 from .conftest import Make, ToyModels, draw
@@ -78,8 +78,9 @@ def test_numbers_are_also_given_in_words(drawn: str) -> None:
     assert "TOY SIMULATION" in drawn
     assert "toy simulation; their numbers are not those of real data" in drawn
     assert "broken (failed: out of &lt;memory&gt;)" in drawn
-    for process in ("signal", "Z", "W", "ttbar"):
+    for process in ("ggF", "VBF", "VH", "Z", "W", "ttbar"):
         assert f'<th scope="row" class="t">{process}</th>' in drawn
+    assert "they are recognised by the weights" in drawn
 
 
 def test_the_same_figure_gives_the_same_picture() -> None:
@@ -127,7 +128,10 @@ def test_events_are_those_of_the_scores(make: Make, toys: Path) -> None:
     (vis,) = [f for f in features_of(found.train) if f.name == "DER_mass_vis"]
     np.testing.assert_allclose(vis.values, [masses[i] for i in run.event_id.tolist()])
     assert vis.unit == "GeV"
-    assert np.array_equal(processes_of(found.train) == "signal", run.y)
+    parts = stacked(run)
+    assert list(parts) == ["top pairs", "Z → ττ", "W + jets", "signal"]
+    assert np.array_equal(parts["signal"], run.y)
+    assert (sum(part.astype(int) for part in parts.values()) == 1).all()
     assert found.test is not None
     assert run.test_event_id is not None
     assert found.test.y.tolist() == [labels[i] == "s" for i in run.test_event_id.tolist()]
