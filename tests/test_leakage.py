@@ -58,7 +58,7 @@ def test_shuffled_labels_give_an_auc_of_one_half(method: str) -> None:
         events.fold = fold_assignments(events.y, events.group, 4, 1, seed)[0]
         y, w, fold = events.y, events.w, events.fold
         columns = [out_of_fold(make, events) for make in MAKERS]
-        F = np.column_stack([cross_fitted_recalibration(c, y, w, events.group, fold) for c in columns])
+        F = np.column_stack([cross_fitted_recalibration(c, y, w, events.group, fold)[0] for c in columns])
         stack, _ = cross_fitted_blend(method, ("a", "b", "c"), F, y, w, fold, TOTALS)
         found = [roc_auc(y, score, w) for score in (stack, *F.T)]
         for estimate in found:

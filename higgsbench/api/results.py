@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from higgsbench.compare import Comparison
     from higgsbench.ensemble import Diversity
     from higgsbench.inference import Statistics
-    from higgsbench.runs.predictor import Predictor
-    from higgsbench.runs.stored import StoredRun
+    from higgsbench.runs.predict import Scorer
+    from higgsbench.runs.predictor import FittedRun
 
 
 _LOG = logging.getLogger("higgsbench")
@@ -54,6 +54,9 @@ def predict(
     model: Text | None = None,
     jobs: Count | None = None,
     subsets: Names | None = None,
+    out_of_fold: Text = "auto",
+    members: Switch = False,
+    columns: Names = (),
     progress: Annotated[Progress | None, ANYTHING] = None,
     results: File = "results",
 ) -> polars.DataFrame:
@@ -65,23 +68,30 @@ def predict(
         model: row to take; the stack when None, or the only row.
         jobs: parts scored at a time; all cores by default.
         subsets: keep only events of these subsets (KaggleSet); all when None.
+        out_of_fold: `auto` scores events that were trained on by the models that did not see them, and with `folds.by`
+            every event by the models of its fold; `never` takes all models for all events; `always` is `auto` and
+            refuses events without a fold.
+        members: whether to return the scores of the rows of the stack, too.
+        columns: columns of the file to copy to the table.
         progress: is called with the number of events of each part that is scored.
         results: folder that holds runs.
 
     Returns:
-        EventId, score (log-odds in physical normalisation) and selected (by the frozen cut), in the order of the file.
+        EventId, score (log-odds in physical normalisation), selected (by the frozen cut), scores of the members and
+        copied columns, in the order of the file.
 
     Raises:
         HiggsbenchError: if the run has no usable models, or the data breaks a rule.
 
     Warns:
-        HiggsbenchWarning: if the run was trained on some of the events.
+        HiggsbenchWarning: if models that were trained on some of the events scored them.
     """
+    from higgsbench.runs.predict import chosen_scorer
     from higgsbench.runs.predictor import FittedRun
 
-    stored = find_run(run, results)
-    predictor = FittedRun(stored).held_out(model)
-    return polars.concat(list(scored_parts(stored, predictor, data, jobs, subsets, progress)))
+    fitted = FittedRun(find_run(run, results))
+    scorer = chosen_scorer(fitted, model, out_of_fold, members)
+    return polars.concat(list(scored_parts(fitted, scorer, data, jobs, subsets, progress, columns)))
 
 
 @checked
@@ -103,50 +113,56 @@ def submission(
         EventId, RankOrder and Class, in the order of the file.
     """
     from higgsbench.challenge import submission_table
-    from higgsbench.runs.predict import default_subsets
+    from higgsbench.runs.predict import chosen_scorer, default_subsets
     from higgsbench.runs.predictor import FittedRun
 
-    stored = find_run(run, results)
-    predictor = FittedRun(stored).held_out(model)
-    chosen = subsets or default_subsets(data, predictor.schema)
-    found = polars.concat(list(scored_parts(stored, predictor, data, jobs, chosen, progress)))
-    return submission_table(found["EventId"].to_numpy(), found["score"].to_numpy(), predictor.threshold)
+    fitted = FittedRun(find_run(run, results))
+    scorer = chosen_scorer(fitted, model, "never")
+    chosen = subsets or default_subsets(data, scorer.whole.schema)
+    found = polars.concat(list(scored_parts(fitted, scorer, data, jobs, chosen, progress)))
+    return submission_table(found["EventId"].to_numpy(), found["score"].to_numpy(), scorer.whole.threshold)
 
 
 def scored_parts(
-    run: StoredRun, predictor: Predictor, data: str | Path, jobs: int | None, subsets: Sequence[str] | None,
-    progress: Progress | None,
+    fitted: FittedRun, scorer: Scorer, data: str | Path, jobs: int | None, subsets: Sequence[str] | None,
+    progress: Progress | None, columns: Sequence[str] = (),
 ) -> Iterator[polars.DataFrame]:  # fmt: skip
     """Yield scored events part by part; arguments as for `predict`.
 
     Warns:
-        HiggsbenchWarning: at the end, if the run was trained on some of the events.
+        HiggsbenchWarning: at the end, if models that were trained on some of the events scored them.
     """
     from higgsbench.runs.environment import available_cores
     from higgsbench.runs.predict import predictions, training_events
 
-    trained = training_events(run, predictor.schema)
-    seen = 0
-    for part in predictions(predictor, data, jobs or available_cores(), subsets):
+    run, name = fitted.run, printable(data)
+    trained = None if scorer.folds else training_events(run, scorer.whole.schema)
+    total, folded, seen = 0, 0, 0
+    for part, of_folds in predictions(scorer, data, jobs or available_cores(), subsets, columns):
         if trained is not None:
             seen += int(part["EventId"].is_in(trained.implode()).sum())
+        total, folded = total + part.height, folded + of_folds
         if progress is not None:
             progress(part.height)
         yield part
-    name = printable(data)
-    _LOG.info("%s: scored by %s of %s", name, predictor.name, run.name)
-    if trained is None:
-        problem = (
-            "the run's scores.parquet is missing, so higgsbench cannot tell whether the run was trained on these "
-            "events; run its configuration again to restore the file"
+    _LOG.info("%s: scored by %s of %s", name, scorer.whole.name, run.name)
+    if folded:
+        _LOG.info(
+            "%s: %s of %s events scored by models of a fold that did not see them", name, f"{folded:,}", f"{total:,}"
         )
-    else:
+    if scorer.folds or not (seen or trained is None):
+        return
+    problem = (
+        "the run's scores.parquet is missing, so higgsbench cannot tell whether the run was trained on these "
+        "events; run its configuration again to restore the file"
+    )
+    if trained is not None:
         problem = (
-            f"{seen:,} of the events have the EventId of events that the run was trained on; their scores are "
-            "optimistic: do not use them to measure performance"
+            f"{seen:,} of the events have the EventId of events that the run was trained on"
+            f"{'' if fitted.content.folds else ', and it has no models of its folds'}; their scores are optimistic: do "
+            "not use them to measure performance"
         )
-    if seen or trained is None:
-        warnings.warn(f"{name}: {problem}", HiggsbenchWarning, stacklevel=2)
+    warnings.warn(f"{name}: {problem}", HiggsbenchWarning, stacklevel=2)
 
 
 @checked

@@ -58,12 +58,18 @@ class _Counter:
 @click.argument("run", type=opt.PATH)
 @click.argument("data", type=opt.FILE_NAME)
 @click.option("--output", "-o", required=True, metavar="FILE", type=opt.PATH,
-              help="Table to write: .parquet, .csv or .csv.gz; - for CSV on standard output.")  # fmt: skip
+              help="Table to write: .parquet, .root, .csv or .csv.gz; - for CSV on standard output.")  # fmt: skip
 @_subset_option("all events by default")
+@click.option("--out-of-fold", type=click.Choice(["auto", "never", "always"]), default="auto", show_default=True,
+              help="Score events that were trained on by models that did not see them, and with folds.by every event by"
+              " the models of its fold; always refuses other events; never takes all models.")  # fmt: skip
+@click.option("--members", is_flag=True, help="Also write the scores of the stack's rows.")
+@click.option("--columns", metavar="NAMES", help="Columns of DATA to copy, e.g. Weight,Label.")
 @_run_options
 def predict(
-    run: Path, data: Path, output: Path, subset: str | None, model: str | None, jobs: int | None, results: Path
-) -> None:
+    run: Path, data: Path, output: Path, subset: str | None, model: str | None, jobs: int | None, results: Path,
+    out_of_fold: str, members: bool, columns: str | None,
+) -> None:  # fmt: skip
     """Score the events of DATA with the stored models of RUN.
 
     DATA is an event file in the layout the run was trained on, labelled or not. The table has EventId, score (log-odds
@@ -72,15 +78,18 @@ def predict(
     """
     from higgsbench.api.results import scored_parts
     from higgsbench.runs import find_run
-    from higgsbench.runs.predict import check_ending, write_scores
+    from higgsbench.runs.predict import check_ending, chosen_scorer, write_scores
     from higgsbench.runs.predictor import FittedRun
 
     check_ending(output)
     opt.must_differ(data, output)
     count = _Counter(data)
     chosen = opt.split_names(subset, "--subset")
-    stored = find_run(run, results)
-    write_scores(scored_parts(stored, FittedRun(stored).held_out(model), data, jobs, chosen, count), output)
+    copied = opt.split_names(columns, "--columns") or ()
+    fitted = FittedRun(find_run(run, results))
+    scorer = chosen_scorer(fitted, model, out_of_fold, members)
+    parts = scored_parts(fitted, scorer, data, jobs, chosen, count, copied)
+    write_scores(parts, output, fitted.schema.event_id or "EventId")
     count.end()
 
 

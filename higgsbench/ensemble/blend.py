@@ -105,16 +105,22 @@ def apply_recalibration(score: Floats, part: Ints, parameters: Floats) -> Floats
     return recalibrated
 
 
-def cross_fitted_recalibration(score: Floats, y: Bools, w: Floats, part: Ints, fold: Ints) -> Floats:
-    """Recalibrate each fold with parameters fitted on the out-of-fold scores of the other folds; shape (n,)."""
-    out = np.empty_like(score)
+def cross_fitted_recalibration(
+    score: Floats, y: Bools, w: Floats, part: Ints, fold: Ints
+) -> tuple[Floats, list[Floats]]:
+    """Recalibrate each fold with parameters fitted on the out-of-fold scores of the other folds.
+
+    Returns the scores (n,) and the parameters of each fold.
+    """
+    out, fits = np.empty_like(score), []
     parts = int(part.max()) + 1
     for k in range(int(fold.max()) + 1):
         held_out = fold == k
         rest = ~held_out
         parameters = fit_recalibration(score[rest], y[rest], w[rest], part[rest], parts)
         out[held_out] = apply_recalibration(score[held_out], part[held_out], parameters)
-    return out
+        fits.append(parameters)
+    return out, fits
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,9 @@ def _write_parquet(batches: Iterator[pl.DataFrame], target: Path) -> None:
     register_io_source(source, schema=first.schema).sink_parquet(target, maintain_order=True)
 
 
+_OF_ROOT = {pl.Boolean(): np.dtype(np.bool_), pl.Float64(): np.dtype(np.float64), pl.Float32(): np.dtype(np.float64)}
+
+
 def _write_root(batches: Iterator[pl.DataFrame], target: Path) -> None:
     """Write tables without nulls as TTree `events`, text columns as text branches."""
     uproot = _uproot()
@@ -193,7 +196,7 @@ def _write_root(batches: Iterator[pl.DataFrame], target: Path) -> None:
     first = next(batches)
     text = awkward.Array(["s"]).type.content
     kinds = {
-        name: text if kind == pl.String() else np.dtype(np.int64 if kind.is_integer() else np.float64)
+        name: text if kind == pl.String() else _OF_ROOT.get(kind, np.dtype(np.int64))
         for name, kind in first.schema.items()
     }
     with uproot.recreate(str(target)) as content:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from higgsbench.config.document import yaml_text
 from higgsbench.config.model import DataConfig, FeatureConfig, FoldRule
@@ -29,12 +29,14 @@ from higgsbench.files import (
     write_text,
 )
 from higgsbench.runs.stored import CONFIG, ENVIRONMENT, PREDICTOR, REPLICAS, SCORES, STACK, TEST_SCORES
+from higgsbench.runs.unit import REFIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from higgsbench.config import RunConfig
+    from higgsbench.ensemble.blend import Blend
     from higgsbench.runs.assemble import AssembledRow, Stack
     from higgsbench.runs.budget import LeftOut
     from higgsbench.runs.plan import Dataset, Plan, Row
@@ -48,11 +50,15 @@ _SAME_SCORES = ("data", "store_models", "memory_limit")
 """Keys of a configuration that do not change the scores and so do not name the folder."""
 
 
+Calibration = list[Annotated[list[Number], Field(min_length=2, max_length=2)]]
+
+
 class RowEntry(Strict):
     """One trained row: its name, label, model, jet groups (None for a global one) and frozen cut.
 
     `features` are as configured, with the identity of what that meant when the models were trained; `calibration` has
-    slope and intercept per group, or is None; `units` are the digests of the fits whose mean scores new events.
+    slope and intercept per group, or is None, and `fold_calibrations` the same for the events of each fold; `units` are
+    the digests of the fits whose mean scores new events, repeat by repeat.
     """
 
     name: str
@@ -61,19 +67,54 @@ class RowEntry(Strict):
     features: FeatureConfig
     feature_digest: str
     groups: list[list[int]] | None
-    calibration: list[Annotated[list[Number], Field(min_length=2, max_length=2)]] | None
+    calibration: Calibration | None
+    fold_calibrations: list[Calibration] | None = None
     threshold: Number
     units: Annotated[list[Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]], Field(min_length=1)]
 
 
+class BlendEntry(Strict):
+    """The blender of a fold: a coefficient for each member of the stack, and an intercept."""
+
+    coefficients: dict[str, Number]
+    intercept: Number
+
+
+class FoldsEntry(Strict):
+    """The folds of a run: how many, the rule `by` with the value in each fold, and the blender of each."""
+
+    repeats: Annotated[int, Field(ge=1, le=100)]
+    number: Annotated[int, Field(ge=2, le=100)]
+    by: str | None = None
+    values: list[int] = Field(default_factory=list)
+    blends: list[BlendEntry] = Field(default_factory=list)
+
+
 class PredictorFile(Strict):
-    """All of `predictor.json`; `data` carries the layout of the events only."""
+    """All of `predictor.json`; `data` carries the layout of the events only.
+
+    There are no `folds` where a refit scores new events, and in runs of earlier versions.
+    """
 
     format: int
     data: DataConfig
     threads: Annotated[int, Field(ge=1, le=1024)]
     rows: Annotated[list[RowEntry], Field(min_length=1)]
+    folds: FoldsEntry | None = None
     stack: Any = None  # in runs of earlier versions; stack.json says the same
+
+    @model_validator(mode="after")
+    def _one_of_each_fold(self) -> PredictorFile:
+        folds = self.folds
+        if folds is not None:
+            parts: list[Sequence[object]] = [row.units for row in self.rows]
+            parts += [row.fold_calibrations for row in self.rows if row.fold_calibrations is not None]
+            parts += [folds.blends] if folds.blends else []
+            if any(len(part) != folds.repeats * folds.number for part in parts):
+                raise ValueError("not one entry for each fold")
+            if folds.by is not None and len(folds.values) != folds.number:
+                raise ValueError("not one value for each fold")
+        return self
 
 
 def resolved_config(plan: Plan) -> dict[str, Any]:
@@ -200,7 +241,7 @@ def write_results(
     """
     complete = [done[index] for index in sorted(done)] + ([] if stack is None else [stack.row])
     tables = _tables(plan.dataset, complete)
-    documents = {STACK: None if stack is None else _stack(stack), PREDICTOR: _predictor(plan, done)}
+    documents = {STACK: None if stack is None else _stack(stack), PREDICTOR: _predictor(plan, done, stack)}
     records = [row.record for row in complete] + list(failed)
     rows: dict[str, Any] = {
         "run": folder.name,
@@ -250,7 +291,7 @@ def _tables(dataset: Dataset, rows: Sequence[AssembledRow]) -> dict[str, pl.Data
 
 
 def _stack(stack: Stack) -> dict[str, Any]:
-    blend, folds = stack.blend, stack.per_fold
+    blend, folds = stack.blend, np.stack([blend.coefficients for blend in stack.per_fold])
     columns = {
         "weight": blend.coefficients,
         "weight_mean_over_folds": folds.mean(axis=0),
@@ -263,8 +304,14 @@ def _stack(stack: Stack) -> dict[str, Any]:
     return {"method": blend.method, "intercept": blend.intercept, "prior": blend.prior, "members": members}
 
 
-def _predictor(plan: Plan, done: Mapping[int, AssembledRow]) -> dict[str, Any]:
+def _blend_entry(blend: Blend) -> dict[str, Any]:
+    weights = dict(zip(blend.members, blend.coefficients.tolist(), strict=True))
+    return {"coefficients": weights, "intercept": blend.intercept}
+
+
+def _predictor(plan: Plan, done: Mapping[int, AssembledRow], stack: Stack | None) -> dict[str, Any]:
     """Describe how the rows of a run score new events (see `PredictorFile`)."""
+    rule, dataset = plan.config.folds, plan.dataset
     rows = [
         {
             "name": row.name,
@@ -274,6 +321,7 @@ def _predictor(plan: Plan, done: Mapping[int, AssembledRow]) -> dict[str, Any]:
             "feature_digest": row.features.digest,
             "groups": plan.dataset.groups if row.variant == "jets" else None,
             "calibration": done[index].calibration,
+            "fold_calibrations": done[index].fold_calibrations or None,
             "threshold": done[index].metrics.cut.threshold,
             "units": [unit.key for unit in plan.predictors_of(index)],
         }
@@ -282,4 +330,13 @@ def _predictor(plan: Plan, done: Mapping[int, AssembledRow]) -> dict[str, Any]:
     ]
     layout = plan.config.data.model_dump(mode="json", by_alias=True, exclude_none=True)["schema"]
     content = {"format": PREDICTOR_FORMAT, "threads": plan.config.threads}
-    return {**content, "data": {"schema": layout}, "rows": rows}
+    blends = () if stack is None else stack.per_fold
+    folds = {
+        "repeats": dataset.fold.shape[0],
+        "number": dataset.folds,
+        "by": rule.by if isinstance(rule, FoldRule) else None,
+        "values": dataset.fold_values,
+        "blends": [_blend_entry(blend) for blend in blends],
+    }
+    refit = any(unit.fold == REFIT for unit in plan.units)
+    return {**content, "data": {"schema": layout}, "rows": rows, "folds": None if refit else folds}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class AssembledRow:
         oof: (repeats, n) out-of-fold log-odds in physical normalisation.
         test: (n_test,) log-odds of held-out events, or None.
         calibration: slope and intercept per group for new events, or None where the row is not recalibrated.
+        fold_calibrations: the same for the events of each fold, repeat by repeat; empty where it is not recalibrated.
         metrics: its metrics.
         record: what rows.json says about it, in full precision.
     """
@@ -50,6 +51,7 @@ class AssembledRow:
     calibration: list[list[float]] | None
     metrics: RowMetrics
     record: dict[str, Any]
+    fold_calibrations: tuple[list[list[float]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,12 @@ class Stack:
     Attributes:
         row: its row.
         blend: fitted on all out-of-fold scores; applied to held-out events.
-        per_fold: (repeats x folds, m) coefficients of the cross-fitted blenders.
+        per_fold: the cross-fitted blenders, repeat by repeat.
     """
 
     row: AssembledRow
     blend: Blend
-    per_fold: NDArray[np.float64]
+    per_fold: tuple[Blend, ...]
 
 
 def assembled_row(plan: Plan, index: int, stored: Mapping[str, UnitResult]) -> AssembledRow:
@@ -81,9 +83,9 @@ def assembled_row(plan: Plan, index: int, stored: Mapping[str, UnitResult]) -> A
             oof[unit.repeat, dataset.fold[unit.repeat] == unit.fold] = result.score
     tests = [result.test_score for result in results if result.test_score.size]
     test = mean_log_odds(tests) if tests else None
-    calibration = None
+    calibration, fold_calibrations = None, tuple[list[list[float]], ...]()
     if row.calibration == "logit":
-        oof, test, calibration = _recalibrated(row, oof, test, dataset)
+        oof, test, calibration, fold_calibrations = _recalibrated(row, oof, test, dataset)
     about = _about(row, plan, index) | {
         "fit_seconds": float(sum(result.fit_seconds for result in results)),
         # A refit that scores no events has no such time.
@@ -95,24 +97,28 @@ def assembled_row(plan: Plan, index: int, stored: Mapping[str, UnitResult]) -> A
     if constant:
         where = "" if len(results) == 1 else f" in {constant} of {len(results)} fits"
         about["remark"] = f"the same score for all held-out events{where}"
-    return _evaluated(plan, about, oof, test, calibration)
+    return replace(_evaluated(plan, about, oof, test, calibration), fold_calibrations=fold_calibrations)
 
 
 def _recalibrated(
     row: Row, oof: NDArray[np.float64], test: NDArray[np.float64] | None, dataset: Dataset
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, list[list[float]]]:
-    """Recalibrate split models per jet group, others globally; also return the parameters for new events."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, list[list[float]], tuple[list[list[float]], ...]]:
+    """Recalibrate split models per jet group, others globally.
+
+    Also return the parameters for new events and for those of each fold.
+    """
     y, w = dataset.y, dataset.weight
     split = row.variant == "jets" and dataset.group is not None
     part = dataset.group if split and dataset.group is not None else np.zeros(y.size, dtype=np.int64)
     repeats = range(oof.shape[0])
-    calibrated = np.stack([cross_fitted_recalibration(oof[r], y, w, part, dataset.fold[r]) for r in repeats])
+    calibrated = [cross_fitted_recalibration(oof[r], y, w, part, dataset.fold[r]) for r in repeats]
     parameters = np.mean([fit_recalibration(oof[r], y, w, part) for r in repeats], axis=0)
     if test is not None and dataset.test is not None:
         numbers = dataset.test.group if split else None
         test_part = np.zeros(test.size, np.int64) if numbers is None else group_index(numbers, dataset.groups)
         test = apply_recalibration(test, test_part, parameters)
-    return calibrated, test, parameters.tolist()
+    per_fold = tuple(fit.tolist() for _, fits in calibrated for fit in fits)
+    return np.stack([scores for scores, _ in calibrated]), test, parameters.tolist(), per_fold
 
 
 def assembled_stack(plan: Plan, rows: Mapping[int, AssembledRow]) -> Stack | None:
@@ -127,19 +133,19 @@ def assembled_stack(plan: Plan, rows: Mapping[int, AssembledRow]) -> Stack | Non
         return None
     names = tuple(row.name for row in chosen)
     y, weight, totals = dataset.y, dataset.weight, dataset.totals
-    out, weights, fits = [], [], []
+    out, per_fold, fits = [], list[Blend](), []
     for repeat, fold in enumerate(dataset.fold):
         F = np.column_stack([row.oof[repeat] for row in chosen])
         blended, blends = cross_fitted_blend(config.method, names, F, y, weight, fold, totals)
         out.append(blended)
-        weights += [blend.coefficients for blend in blends]
+        per_fold += blends
         fits.append(fit_blend(config.method, names, F, y, weight, totals))
     coefficients = np.mean([blend.coefficients for blend in fits], axis=0)
     intercept = float(np.mean([blend.intercept for blend in fits]))
     final = Blend(fits[0].method, names, coefficients, intercept, fits[0].prior)
     tests = [row.test for row in chosen if row.test is not None]
     test = final(np.column_stack(tests)) if len(tests) == len(chosen) else None
-    return Stack(_evaluated(plan, _about_stack(plan, final, chosen), np.stack(out), test), final, np.stack(weights))
+    return Stack(_evaluated(plan, _about_stack(plan, final, chosen), np.stack(out), test), final, tuple(per_fold))
 
 
 def _about_stack(plan: Plan, blend: Blend, members: Sequence[AssembledRow]) -> dict[str, Any]:

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import gzip
+import re
 import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
 import polars as pl
 
 from higgsbench.challenge import TEST_SETS
-from higgsbench.errors import ConfigError, DataError
+from higgsbench.errors import ConfigError, DataError, nearest_hint
 from higgsbench.events.check import without_truth
+from higgsbench.events.formats import FORMATS
 from higgsbench.events.read import EventStream
 from higgsbench.files import atomic_path, check_folder_of, told_plainly
+from higgsbench.runs.plan import fold_expression
 from higgsbench.runs.stored import SCORES
-from higgsbench.runs.unit import BLOCK
+from higgsbench.runs.unit import BLOCK, mean_log_odds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from higgsbench.runs.predictor import Predictor
+    from numpy.typing import NDArray
+
+    from higgsbench.runs.artifacts import FoldsEntry
+    from higgsbench.runs.predictor import FittedRun, Predictor
     from higgsbench.runs.stored import StoredRun
     from higgsbench.schema import TableSchema
 
 _TEXT = (".csv", ".csv.gz")
 _READ_BYTES = 1 << 22
-_NUMBER = "number of the event"
+_NUMBER, _ROW, _AT = "number of the event", "row of the event", "position of the event"
 
 
 def check_ending(target: Path, *, text_only: bool = False) -> None:
@@ -39,17 +47,20 @@ def check_ending(target: Path, *, text_only: bool = False) -> None:
     """
     if str(target) == "-":
         return
-    endings = _TEXT if text_only else (*_TEXT, ".parquet")
+    endings = _TEXT if text_only else (*_TEXT, ".parquet", ".root")
     if not target.name.lower().endswith(endings):
         raise DataError(f"{target}: the name must end with {', '.join(endings)}, or be - for standard output")
     check_folder_of(target, DataError)
 
 
-def write_scores(parts: Iterable[pl.DataFrame], target: Path) -> None:
-    """Write parts of a table one after the other, to .csv, .csv.gz or .parquet; `-` is CSV on standard output.
+def write_scores(parts: Iterable[pl.DataFrame], target: Path, number: str = "EventId") -> None:
+    """Write parts of a table one after the other, to .csv, .csv.gz, .parquet or .root; `-` is CSV on standard output.
+
+    In ROOT, the event numbers get the name `number`, which they have in the layout.
 
     Raises:
         DataError: if writing fails.
+        MissingExtraError: for ROOT without uproot.
     """
     if str(target) == "-":
         sys.stdout.flush()
@@ -59,6 +70,9 @@ def write_scores(parts: Iterable[pl.DataFrame], target: Path) -> None:
     with told_plainly(DataError, path), atomic_path(path) as temporary:
         if path.suffix.lower() == ".parquet":  # 17 bytes per event, gathered because Parquet has no parts to append
             pl.concat(list(parts)).write_parquet(temporary, compression="zstd")
+            return
+        if path.suffix.lower() == ".root":
+            FORMATS[".root"]((part.rename({"EventId": number}) for part in parts), temporary)
             return
         packed = path.suffix.lower() == ".gz"
         with temporary.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) if packed else raw as stream:
@@ -71,72 +85,246 @@ def _write_csv(parts: Iterable[pl.DataFrame], stream: BinaryIO | gzip.GzipFile) 
     stream.flush()
 
 
+def _without_fold(frame: pl.DataFrame) -> NDArray[np.int64]:
+    return np.full((1, frame.height), -1)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """The models that score the events of a file.
+
+    Attributes:
+        whole: scores events that have no fold.
+        folds: score the events of each fold, repeat by repeat, by models that did not see them; perhaps none.
+        place: maps a table of numbered events to positions in `folds`, (repeats, n), -1 where an event has no fold.
+        strict: whether an event without a fold is an error.
+        members: whether the scores of the rows of a stack are wanted, too.
+    """
+
+    whole: Predictor
+    folds: tuple[Predictor, ...] = ()
+    place: Callable[[pl.DataFrame], NDArray[np.int64]] = _without_fold
+    strict: bool = False
+    members: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns of the scores."""
+        rows = self.whole.rows if self.members else ()
+        return ("score", *(f"score_{re.sub(r'[^A-Za-z0-9]+', '_', row.entry.name).strip('_')}" for row in rows))
+
+    def scores(self, place: int, frame: pl.DataFrame) -> NDArray[np.float64]:
+        """Return the scores (c, n) of events that the same models score, one row for each of `names`."""
+        scorer = self.whole if place < 0 else self.folds[place]
+        by_row = dict(zip((row.entry.name for row in scorer.rows), scorer.row_scores(frame), strict=True))
+        members = [by_row[row.entry.name] for row in self.whole.rows] if self.members else []
+        return np.stack([scorer.blended(list(by_row.values()), frame.height), *members])
+
+
+def chosen_scorer(fitted: FittedRun, model: str | None, mode: str, members: bool = False) -> Scorer:
+    """Return the models of a run that score the events of a file.
+
+    With `folds.by`, these are the models of each event's fold. Otherwise the numbers of events tell which of them were
+    trained on; all models together score the others.
+
+    Args:
+        fitted: the run.
+        model: row to take; the stack when None, or the only row.
+        mode: `auto`, `never` (all models score all events) or `always` (an event without a fold is an error).
+        members: whether the scores of the rows of a stack are wanted, too.
+
+    Raises:
+        HiggsbenchError: for a row that does not exist or cannot be used, or `always` for a run without models of its
+            folds.
+    """
+    if mode not in ("auto", "never", "always"):
+        raise ConfigError(f"--out-of-fold {mode}: expected auto, never or always")
+    whole, run, folds = fitted.held_out(model, all_members=members), fitted.run, fitted.content.folds
+    if members and whole.blend is None:
+        raise ConfigError(f"--members: {whole.name} is not a stack; leave out --members")
+    scorers = () if mode == "never" else fitted.of_folds(whole)
+    if mode == "always" and not scorers:
+        raise ConfigError(
+            f"--out-of-fold always: {run.name} has no models of its folds: its configuration has `test_prediction: "
+            "refit`, or an earlier version made it; run the configuration again, with `fold_mean`"
+        )
+    known = mode == "always" or (folds is not None and folds.by) or (run.folder / SCORES).exists()
+    if folds is None or not scorers or not known:
+        return Scorer(whole, members=members)
+    return Scorer(whole, scorers, _places(folds, run, whole.schema), mode == "always", members)
+
+
+def _places(folds: FoldsEntry, run: StoredRun, schema: TableSchema) -> Callable[[pl.DataFrame], NDArray[np.int64]]:
+    """Return the function that finds the fold of each event, as `Scorer.place`."""
+    known: NDArray[Any]
+    if folds.by is not None:
+        by, known = fold_expression(folds.by, schema), np.array(folds.values)
+        place = np.arange(folds.number)[None, :]
+    elif schema.event_id is None:
+        return _without_fold
+    else:
+        by, known = pl.col(_NUMBER), run.event_id[run.by_event]
+        place = run.fold[:, run.by_event] + folds.number * np.arange(folds.repeats)[:, None]
+
+    def places(frame: pl.DataFrame) -> NDArray[np.int64]:
+        own = frame.select(by.alias(_NUMBER))[_NUMBER].to_numpy()
+        at = np.minimum(np.searchsorted(known, own), known.size - 1)
+        return np.where(known[at] == own, place[:, at], -1)
+
+    return places
+
+
 def predictions(
-    predictor: Predictor, data: str | Path, jobs: int = 1, subsets: Sequence[str] | None = None
-) -> Iterator[pl.DataFrame]:
+    scorer: Scorer,
+    data: str | Path,
+    jobs: int = 1,
+    subsets: Sequence[str] | None = None,
+    columns: Sequence[str] = (),
+) -> Iterator[tuple[pl.DataFrame, int]]:
     """Score an event file.
 
     Args:
-        predictor: a run's predictor.
+        scorer: the models.
         data: CSV, gzipped CSV, Parquet or ROOT file in the run's layout; labels and weights are not read.
-        jobs: number of parts that are scored at a time. The scores do not depend on it.
+        jobs: number of blocks that are scored at a time. The scores do not depend on it.
         subsets: keep only events of these subsets (KaggleSet); all when None.
+        columns: columns of the file to copy to the table.
 
     Yields:
-        Tables with EventId (the row number where the layout has none), score (log-odds in physical normalisation) and
-        selected (score >= the frozen cut), in the order of the file.
+        Tables with EventId (the row number where the layout has none), score (log-odds in physical normalisation),
+        selected (score >= the frozen cut), scores of members and copied columns, in the order of the file; and how many
+        of their events models of a fold scored.
 
     Raises:
         DataError: naming the file, the row and the column of what is wrong.
     """
     from threadpoolctl import threadpool_limits
 
-    stream = EventStream(data, predictor.schema, columns=without_truth(predictor.schema), block_bytes=_READ_BYTES)
-    waiting: deque[Future[pl.DataFrame]] = deque()
-    with threadpool_limits(limits=predictor.threads), ThreadPoolExecutor(jobs) as pool:
+    whole = scorer.whole
+    stream = EventStream(data, whole.schema, columns=(*without_truth(whole.schema), *columns), block_bytes=_READ_BYTES)
+    _check_copied(columns, stream, scorer.names)
+    results = _Results(scorer, columns)
+    waiting: deque[tuple[int, pl.Series, Future[NDArray[np.float64]]]] = deque()
+    with threadpool_limits(limits=whole.threads), ThreadPoolExecutor(jobs) as pool:
         try:
-            for frame in _blocks(stream, subsets):
-                waiting.append(pool.submit(_scored, predictor, stream.source, frame))
-                # At most one part more than there are threads is read ahead, so that memory stays bounded.
+            for place, block in _blocks(scorer, stream, subsets, results):
+                waiting.append((place, block[_AT], pool.submit(_scored, scorer, place, stream.source, block)))
+                # At most one block more than there are threads is read ahead, so that memory stays bounded.
                 if len(waiting) > jobs:
-                    yield waiting.popleft().result()
+                    results.put(*waiting.popleft())
+                    yield from results.complete()
             while waiting:
-                yield waiting.popleft().result()
+                results.put(*waiting.popleft())
+                yield from results.complete()
         finally:
-            for future in waiting:
+            for _, _, future in waiting:
                 future.cancel()
 
 
-def _scored(predictor: Predictor, source: str, frame: pl.DataFrame) -> pl.DataFrame:
+def _check_copied(columns: Sequence[str], stream: EventStream, scores: Sequence[str]) -> None:
+    taken = ("EventId", stream.schema.event_id, "selected", *scores)
+    for at, name in enumerate(columns):
+        if name in taken or name in columns[:at]:
+            raise DataError(f"--columns: the table has a column {name!r} already; leave it out")
+        if name not in stream.columns:
+            raise DataError(f"--columns: {stream.source} has no column {name!r}{nearest_hint(name, stream.columns)}")
+
+
+def _scored(scorer: Scorer, place: int, source: str, frame: pl.DataFrame) -> NDArray[np.float64]:
     try:
-        score = predictor.scores(frame)
+        return scorer.scores(place, frame)
     except ConfigError as error:
-        raise DataError(f"{source}, column {predictor.schema.group}: {error}") from error
-    return pl.DataFrame({"EventId": frame[_NUMBER], "score": score, "selected": score >= predictor.threshold})
+        raise DataError(f"{source}, column {scorer.whole.schema.group}: {error}") from error
 
 
-def _blocks(stream: EventStream, subsets: Sequence[str] | None) -> Iterator[pl.DataFrame]:
-    """Cut the stream into blocks of `BLOCK` numbered events, counted from the first event that is kept."""
+class _Results:
+    """Scores in the order of the file: an event waits until those before it are scored in every repeat."""
+
+    def __init__(self, scorer: Scorer, columns: Sequence[str]) -> None:
+        self.scorer, self.columns, self.first = scorer, columns, 0
+        self.kept: pl.DataFrame | None = None
+        self.place = np.empty((0, 0), dtype=np.int64)  # (repeats, n)
+        self.scores = np.empty((0, 0, 0))  # (repeats, c, n)
+        self.left = np.empty(0, dtype=np.int64)  # (n,) scores that an event waits for
+
+    def expect(self, frame: pl.DataFrame, place: NDArray[np.int64]) -> None:
+        """Add events at the end, and which models score them in each repeat (repeats, n)."""
+        schema, new = self.scorer.whole.schema, place[0] < 0
+        measured = [name for name in schema.features if name in self.columns and frame.schema[name] == pl.Float64]
+        copied = frame.select(self.columns).with_columns(pl.col(measured).fill_null(schema.missing))
+        kept = frame.select(pl.col(_NUMBER).alias("EventId")).hstack(copied)
+        scores = np.zeros((len(place), len(self.scorer.names), new.size))
+        if self.kept is not None:
+            kept, place = pl.concat([self.kept, kept]), np.concatenate([self.place, place], axis=1)
+            scores = np.concatenate([self.scores, scores], axis=2)
+        self.kept, self.place, self.scores = kept, place, scores
+        self.left = np.concatenate([self.left, np.where(new, 1, len(place))])
+
+    def put(self, place: int, at: pl.Series, scores: Future[NDArray[np.float64]]) -> None:
+        """Take the scores of the events at some positions."""
+        rows = at.to_numpy().astype(np.int64) - self.first
+        repeat = max(place, 0) * len(self.place) // max(len(self.scorer.folds), 1)
+        self.scores[repeat][:, rows] = scores.result()
+        self.left[rows] -= 1
+
+    def complete(self) -> Iterator[tuple[pl.DataFrame, int]]:
+        """Yield the events before the first that waits, and how many of them models of a fold scored."""
+        ready = int(np.argmax(self.left > 0)) if self.left.any() else self.left.size
+        if self.kept is None or ready == 0:
+            return
+        new, scores = self.place[0, :ready] < 0, self.scores[:, :, :ready]
+        mean = np.where(new, scores[0], mean_log_odds(list(scores)))
+        named = dict(zip(self.scorer.names, mean, strict=True))
+        number, *copied = self.kept[:ready].iter_columns()
+        selected = mean[0] >= self.scorer.whole.threshold
+        table = {"EventId": number, "score": named.pop("score"), "selected": selected, **named}
+        yield pl.DataFrame(table).with_columns(copied), int((~new).sum())
+        self.first += ready
+        self.kept, self.left = self.kept[ready:], self.left[ready:]
+        self.place, self.scores = self.place[:, ready:], self.scores[:, :, ready:]
+
+
+def _blocks(
+    scorer: Scorer, stream: EventStream, subsets: Sequence[str] | None, results: _Results
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Gather the events that the same models score to blocks of `BLOCK` events, as the run scored them."""
+    queues: dict[int, pl.DataFrame] = {}
+    for frame in _numbered(stream, subsets):
+        place = scorer.place(frame)
+        if scorer.strict and (place < 0).any():
+            number, row = frame[int(np.argmax(place[0] < 0))].select(_NUMBER, _ROW).row(0)
+            raise DataError(
+                f"{stream.source}: {stream.row(row)}: event {number} has no fold: the run was not trained on it; use "
+                "--out-of-fold auto to score such events by all models"
+            )
+        results.expect(frame, place)
+        for own in np.unique(place).tolist():
+            rows = frame.filter((place == own).any(axis=0))
+            queue = pl.concat([queues[own], rows]) if own in queues else rows
+            whole = queue.height // BLOCK * BLOCK
+            for first in range(0, whole, BLOCK):
+                yield own, queue.slice(first, BLOCK)
+            queues[own] = queue.slice(whole)
+    yield from ((own, queue) for own, queue in queues.items() if queue.height)
+
+
+def _numbered(stream: EventStream, subsets: Sequence[str] | None) -> Iterator[pl.DataFrame]:
+    """Yield the events that are kept with their numbers, their rows, and their positions among those that are kept."""
     schema = stream.schema
     if subsets is not None and (schema.subset is None or schema.subset not in stream.columns):
         raise DataError(f"{stream.source}: no column {schema.subset or 'of subsets'}, so no sets to choose from")
-    rows, kept, rest = 0, 0, None
+    rows, kept = 0, 0
     for frame in stream.batches():
-        numbers = pl.int_range(rows, rows + frame.height) if schema.event_id is None else pl.col(schema.event_id)
+        number = pl.col(_ROW if schema.event_id is None else schema.event_id).cast(pl.Int64).alias(_NUMBER)
+        numbered = frame.with_row_index(_ROW, rows).with_columns(number)
         rows += frame.height
-        frame = frame.with_columns(numbers.alias(_NUMBER))
         if subsets is not None and schema.subset is not None:
-            frame = frame.filter(pl.col(schema.subset).is_in(list(subsets)))
-        kept += frame.height
-        frame = frame if rest is None else pl.concat([rest, frame])
-        whole = frame.height // BLOCK * BLOCK
-        for first in range(0, whole, BLOCK):
-            yield frame.slice(first, BLOCK)
-        rest = frame.slice(whole)
+            numbered = numbered.filter(pl.col(schema.subset).is_in(list(subsets)))
+        if numbered.height:
+            yield numbered.with_row_index(_AT, kept)
+        kept += numbered.height
     if kept == 0 and subsets is not None:
         raise DataError(f"{stream.source}: no events of the sets {', '.join(subsets)}")
-    if rest is not None and rest.height:
-        yield rest
 
 
 def default_subsets(data: str | Path, schema: TableSchema) -> tuple[str, ...] | None:

@@ -6,7 +6,7 @@ digest, models and features by their names in the configuration. Nothing in a ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from higgsbench.runs.unit import block_scores, mean_log_odds, with_group
 from higgsbench.validation.folds import group_index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import polars as pl
     from numpy.typing import NDArray
@@ -58,6 +58,12 @@ class FittedRow:
             part = group_index(numbers, self.entry.groups)
         return apply_recalibration(score, part, np.array(self.entry.calibration, dtype=np.float64))
 
+    def of_fold(self, position: int) -> FittedRow:
+        """Return the row as it scores the events of a fold, which has a position among those of all repeats."""
+        each = self.entry.fold_calibrations
+        entry = self.entry.model_copy(update={"calibration": None if each is None else each[position]})
+        return replace(self, entry=entry, models=(self.models[position],))
+
 
 @dataclass(frozen=True)
 class Predictor:
@@ -85,6 +91,10 @@ class Predictor:
         Raises:
             ConfigError: if an event belongs to no jet group.
         """
+        return self.blended(self.row_scores(frame), frame.height)
+
+    def row_scores(self, frame: pl.DataFrame) -> list[NDArray[np.float64]]:
+        """Return the scores (n,) of each row; events and errors as for `scores`."""
         numbers = group_numbers(frame, self.schema)
         features = {row.features.digest: row.features for row in self.rows}
         matrices = {digest: feature_matrix(frame, choice) for digest, choice in features.items()}
@@ -93,9 +103,13 @@ class Predictor:
             inputs = row.inputs(matrices[row.features.digest], numbers)
             score = mean_log_odds([block_scores(model, inputs) for model in row.models])
             columns.append(row.calibrated(score, numbers))
+        return columns
+
+    def blended(self, columns: Sequence[NDArray[np.float64]], events: int) -> NDArray[np.float64]:
+        """Put the scores (n,) of the rows together to those of the predictor."""
         if self.blend is None:
             return columns[0]
-        return self.blend(np.column_stack(columns) if columns else np.empty((frame.height, 0)))
+        return self.blend(np.column_stack(columns) if columns else np.empty((events, 0)))
 
 
 def group_numbers(frame: pl.DataFrame, schema: TableSchema) -> NDArray[np.int64] | None:
@@ -136,22 +150,32 @@ class FittedRun:
     @cached_property
     def blend(self) -> Blend | None:
         """The run's stack, without the members of weight zero, which need not be computed; None where there is none."""
+        return self._blend(all_members=False)
+
+    @cached_property
+    def _weights(self) -> dict[str, float]:
+        stack = self.run.stack
+        return {} if stack is None else {member.name: member.weight for member in stack.members}
+
+    def _blend(self, *, all_members: bool) -> Blend | None:
         stack = self.run.stack
         if stack is None:
             return None
-        used = [member for member in stack.members if member.weight != 0.0]
-        weights = np.array([member.weight for member in used], dtype=np.float64)
-        return Blend(stack.method, tuple(member.name for member in used), weights, stack.intercept, stack.prior)
+        used = {name: weight for name, weight in self._weights.items() if all_members or weight != 0.0}
+        weights = np.array(list(used.values()), dtype=np.float64)
+        return Blend(stack.method, tuple(used), weights, stack.intercept, stack.prior)
 
-    def held_out(self, name: str | None = None) -> Predictor:
+    def held_out(self, name: str | None = None, *, all_members: bool = False) -> Predictor:
         """Return the scorer of events that no model was trained on.
 
         Args:
             name: row to take, by its name or its model's label; the stack when None, or the only row.
+            all_members: whether members of the stack whose weight is zero are computed, too.
         """
         if name in (None, "stack") and self.blend is not None:
-            entries = [self._entry(member) for member in self.blend.members]
-            title, threshold, blend = "stack", self.run.row("stack").cut.threshold, self.blend
+            blend = self._blend(all_members=all_members)
+            entries = [self._entry(member) for member in (() if blend is None else blend.members)]
+            title, threshold = "stack", self.run.row("stack").cut.threshold
         else:
             rows = self.content.rows
             entries = [row for row in rows if row.name == name] or [row for row in rows if name in (None, row.label)]
@@ -163,6 +187,28 @@ class FittedRun:
                 raise ConfigError(f"--model {name}: {many} of that name; use {have}")
             title, threshold, blend = entries[0].name, entries[0].threshold, None
         return Predictor(title, self.schema, threshold, self.content.threads, tuple(map(self._row, entries)), blend)
+
+    def of_folds(self, whole: Predictor) -> tuple[Predictor, ...]:
+        """Return the scorers of each fold's events by the models that did not see them, repeat by repeat.
+
+        They are made from a scorer of new events; there are none where a refit scores those, or an earlier version made
+        the run.
+        """
+        folds, rows = self.content.folds, {row.entry.name: row for row in whole.rows}
+        if folds is None:
+            return ()
+        places = range(folds.repeats * folds.number)
+        if whole.blend is None:
+            return tuple(replace(whole, rows=tuple(row.of_fold(at) for row in rows.values())) for at in places)
+        used = {name for entry in folds.blends for name, weight in entry.coefficients.items() if weight != 0.0}
+        members = [name for name in self._weights if name in used or name in rows]
+        fitted = [rows.get(name) or self._row(self._entry(name)) for name in members]
+        out = []
+        for at, entry in enumerate(folds.blends):
+            weights = np.array([entry.coefficients.get(name, 0.0) for name in members])
+            blend = replace(whole.blend, members=tuple(members), coefficients=weights, intercept=entry.intercept)
+            out.append(replace(whole, rows=tuple(row.of_fold(at) for row in fitted), blend=blend))
+        return tuple(out)
 
     def in_sample(self, name: str, frame: pl.DataFrame, event_id: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score training events by the models that saw them: the mean over all fold models except the event's own.

@@ -163,7 +163,7 @@ def on_scored_folds(
     if row.calibration == "logit":
         part = recalibration_part(row, dataset)[there]
         if fold.max() > 0:
-            f = cross_fitted_recalibration(f, y, weight, part, fold)
+            f, _ = cross_fitted_recalibration(f, y, weight, part, fold)
         else:  # a single fold's value is used only to stop trials early
             f = apply_recalibration(f, part, fit_recalibration(f, y, weight, part))
     truth = Truth(y, weight, fold[None, :], dataset.totals, config.cut.b_reg, config.cut.rule)

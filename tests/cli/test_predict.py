@@ -103,10 +103,27 @@ def test_no_models_is_said_with_the_remedy(call: Call, folder: Path) -> None:
     assert "run the same configuration again with `store_models: true`" in err
 
 
-def test_events_that_the_run_was_trained_on_are_warned_of(call: Call, folder: Path) -> None:
-    """A submission for them would score far too well."""
-    for command, target in (("predict", "scores.csv"), ("submit", "submission.csv")):
-        code, _, err = call(command, folder / "run-half", folder / "half.csv", "-o", target)
+def test_scores_in_root(call: Call, folder: Path) -> None:
+    uproot = pytest.importorskip("uproot")
+    for name in ("s.root", "s.parquet"):
+        options = ("--columns", "Label,PRI_jet_num,PRI_met", "-o", name)
+        assert call("predict", folder / "run-half", folder / "truth.csv", *options)[0] == 0
+    tree, table = uproot.open("s.root")["events"], pl.read_parquet("s.parquet")
+    assert tree.keys() == table.columns == ["EventId", "score", "selected", "Label", "PRI_jet_num", "PRI_met"]
+    for name, values in tree.arrays(library="np").items():
+        assert values.tolist() == table[name].to_list()
+    assert tree["selected"].typename == "bool"
+
+
+def test_events_that_the_run_was_trained_on(call: Call, folder: Path) -> None:
+    """A submission for them would score far too well; `predict` scores them by models that did not see them."""
+    code, _, err = call("predict", folder / "run-half", folder / "half.csv", "-o", "scores.csv")
+    assert code == 0
+    assert "Warning" not in err
+    assert "half.csv: 800 of 800 events scored out of fold, by models that did not see them" in err
+    never = ("--out-of-fold", "never")
+    for command, target, options in (("predict", "scores.csv", never), ("submit", "submission.csv", ())):
+        code, _, err = call(command, folder / "run-half", folder / "half.csv", "-o", target, *options)
         assert code == 0
         assert "Warning: " in err
         assert "half.csv: 800 of the events have the EventId of events that the run was trained on" in err

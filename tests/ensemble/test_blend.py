@@ -223,15 +223,15 @@ def test_known_slopes_and_intercepts_come_back(raw: Uncalibrated) -> None:
 
 
 def test_scores_come_back_out_of_fold(raw: Uncalibrated) -> None:
-    out = cross_fitted_recalibration(raw.score, raw.y, raw.w, raw.part, raw.fold)
+    out = cross_fitted_recalibration(raw.score, raw.y, raw.w, raw.part, raw.fold)[0]
     assert np.abs(out - raw.truth).max() < 1.0
     assert np.sqrt(np.mean((out - raw.truth) ** 2)) < 0.1
 
 
 def test_recalibration_of_a_fold_never_sees_its_own_labels(raw: Uncalibrated) -> None:
-    before = cross_fitted_recalibration(raw.score, raw.y, raw.w, raw.part, raw.fold)
+    before = cross_fitted_recalibration(raw.score, raw.y, raw.w, raw.part, raw.fold)[0]
     own = raw.fold == 2
-    after = cross_fitted_recalibration(raw.score, np.where(own, ~raw.y, raw.y), raw.w, raw.part, raw.fold)
+    after = cross_fitted_recalibration(raw.score, np.where(own, ~raw.y, raw.y), raw.w, raw.part, raw.fold)[0]
     np.testing.assert_array_equal(after[own], before[own])
     assert not np.array_equal(after[~own], before[~own])
 
@@ -245,12 +245,12 @@ def test_calibrated_scores_stay_as_they_are(raw: Uncalibrated) -> None:
 def test_infinite_scores_do_not_break_recalibrations(raw: Uncalibrated) -> None:
     score = raw.score.copy()
     score[:4] = np.inf, -np.inf, np.inf, -np.inf
-    out = cross_fitted_recalibration(score, raw.y, raw.w, raw.part, raw.fold)
+    out = cross_fitted_recalibration(score, raw.y, raw.w, raw.part, raw.fold)[0]
     assert np.isfinite(out).all()
     assert out[0] > out[4:].max()
     assert out[1] < out[4:].min()
     np.testing.assert_allclose(
-        out[4:], cross_fitted_recalibration(raw.score, raw.y, raw.w, raw.part, raw.fold)[4:], atol=0.3
+        out[4:], cross_fitted_recalibration(raw.score, raw.y, raw.w, raw.part, raw.fold)[0][4:], atol=0.3
     )
 
 
@@ -271,4 +271,4 @@ def test_a_part_that_lies_in_one_fold_is_refused() -> None:
     part = np.array([0] * 18 + [1, 1])
     fold = np.array([0] * 9 + [1] * 9 + [2, 2])
     with pytest.raises(ConfigError, match="one class"):
-        cross_fitted_recalibration(np.linspace(-1, 1, 20), y, np.ones(20), part, fold)
+        cross_fitted_recalibration(np.linspace(-1, 1, 20), y, np.ones(20), part, fold)[0]

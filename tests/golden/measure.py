@@ -104,7 +104,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     out["new_events"] = hashlib.sha256(new.read_bytes()).hexdigest()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # simulated events of any seed share their numbers
-        predicted = higgsbench.predict(result.folder, new).sort("EventId")
+        predicted = higgsbench.predict(result.folder, new, out_of_fold="never").sort("EventId")
         submitted = higgsbench.submission(result.folder, new).sort("EventId")
     out["predictions"] = pinned(predicted["score"].to_numpy()) | {"selected": int(predicted["selected"].sum())}
     out["submission"] = hashlib.sha256(submitted.write_csv().encode()).hexdigest()
