@@ -147,9 +147,7 @@ def scored_parts(
         yield part
     _LOG.info("%s: scored by %s of %s", name, scorer.whole.name, run.name)
     if folded:
-        _LOG.info(
-            "%s: %s of %s events scored by models of a fold that did not see them", name, f"{folded:,}", f"{total:,}"
-        )
+        _LOG.info(f"{name}: {folded:,} of {total:,} events scored out of fold, by models that did not see them")
     if scorer.folds or not (seen or trained is None):
         return
     problem = (

@@ -31,9 +31,9 @@ ROWS = ["logistic", "xgboost [jets]", "lightgbm", "stack"]
 def small_blocks() -> Iterator[None]:
     """Score in many blocks, as large files are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "BLOCK", 97)
-        patch.setattr(predict_module, "BLOCK", 97)
-        patch.setattr(predict_module, "_READ_BYTES", 10_000)
+        patch.setattr(blocks, "BLOCK", 211)
+        patch.setattr(predict_module, "BLOCK", 211)
+        patch.setattr(predict_module, "_READ_BYTES", 40_000)
         yield
 
 
