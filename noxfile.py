@@ -48,7 +48,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the test suite on the newest versions; arguments go to pytest."""
-    session.install(*group("test"), ".[dask,report,root,stats,tune]")
+    session.install(*group("test"), ".[dask,onnx,report,root,stats,tune]")
     session.run("pytest", "-n", workers(), *session.posargs)
 
 
@@ -93,7 +93,7 @@ def tests_peers(session: nox.Session) -> None:
 def tests_mlflow(session: nox.Session) -> None:
     """Run the tests of the export to MLflow, with the database store that MLflow uses on a single machine."""
     session.install(*group("test"), ".[mlflow]", "alembic", "sqlalchemy")
-    session.run("pytest", "tests/test_export.py", *session.posargs)
+    session.run("pytest", "tests/export/test_mlflow.py", *session.posargs)
 
 
 @nox.session(name="docs-examples")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from higgsbench.ensemble.cut import best_cut
     from higgsbench.errors import HiggsbenchError
     from higgsbench.events import Events, load_events
-    from higgsbench.export import export_mlflow
+    from higgsbench.export import export_mlflow, export_native, export_onnx
     from higgsbench.leaderboard import Leaderboard
     from higgsbench.metrics import ams, ams_scan, evaluation_weights
     from higgsbench.models import BuildContext, ModelSpec, register_model
@@ -27,7 +27,7 @@ _HOME = {
     "higgsbench.ensemble.cut": ("best_cut",),
     "higgsbench.errors": ("HiggsbenchError",),
     "higgsbench.events": ("Events", "load_events"),
-    "higgsbench.export": ("export_mlflow",),
+    "higgsbench.export": ("export_mlflow", "export_native", "export_onnx"),
     "higgsbench.leaderboard": ("Leaderboard",),
     "higgsbench.metrics": ("ams", "ams_scan", "evaluation_weights"),
     "higgsbench.models": ("BuildContext", "ModelSpec", "register_model"),
@@ -38,8 +38,9 @@ _HOME = {
 
 __all__ = ["ATLAS_HIGGS", "BuildContext", "Events", "HiggsbenchError", "JetSplitClassifier", "Leaderboard", "ModelSpec",
            "PhysicalClassifier", "StackingEnsemble", "TableSchema", "__version__", "ams", "ams_scan", "best_cut",
-           "compare_models", "evaluation_weights", "export_mlflow", "load_events", "members", "predict",
-           "register_model", "run", "score", "stats", "submission", "tune_model", "write_report"]  # fmt: skip
+           "compare_models", "evaluation_weights", "export_mlflow", "export_native", "export_onnx", "load_events",
+           "members", "predict", "register_model", "run", "score", "stats", "submission", "tune_model",
+           "write_report"]  # fmt: skip
 
 __getattr__ = lazy_names(__name__, _HOME)
 

@@ -12,8 +12,9 @@ from higgsbench.errors import HiggsbenchError
 
 NAMES = ["ATLAS_HIGGS", "BuildContext", "Events", "HiggsbenchError", "JetSplitClassifier", "Leaderboard", "ModelSpec",
          "PhysicalClassifier", "StackingEnsemble", "TableSchema", "__version__", "ams", "ams_scan", "best_cut",
-         "compare_models", "evaluation_weights", "export_mlflow", "load_events", "members", "predict", "register_model",
-         "run", "score", "stats", "submission", "tune_model", "write_report"]  # fmt: skip
+         "compare_models", "evaluation_weights", "export_mlflow", "export_native", "export_onnx", "load_events",
+         "members", "predict", "register_model", "run", "score", "stats", "submission", "tune_model",
+         "write_report"]  # fmt: skip
 
 
 def test_names_are_pinned() -> None:

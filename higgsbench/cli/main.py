@@ -121,9 +121,13 @@ config = LazyGroup(
 )
 export = LazyGroup(
     "export",
-    lazy={"mlflow": ("tables:mlflow", "Log a stored run to MLflow's tracking.")},
+    lazy={
+        "mlflow": ("export:mlflow", "Log a stored run to MLflow's tracking."),
+        "native": ("export:native", "Write boosted trees as files of their libraries."),
+        "onnx": ("export:onnx", "Write one ONNX graph from features to log-odds."),
+    },
     help="Export a stored run to other tools.",
-    epilog="Example:  higgsbench export mlflow results/all-1a2b3c4d --tracking-uri sqlite:///mlflow.db",
+    epilog="Example:  higgsbench export onnx results/all-1a2b3c4d -o model.onnx",
 )
 
 

@@ -198,27 +198,6 @@ def report(run: Path, output: Path, figures: Path | None, **options: Any) -> Non
         click.echo(f"Wrote the figures to {figures}", err=True)
 
 
-@opt.command("mlflow", "export mlflow results/all-1a2b3c4d --tracking-uri sqlite:///mlflow.db")
-@click.argument("run", type=opt.PATH)
-@opt.results_option
-@click.option("--tracking-uri", metavar="URI",
-              help="MLflow server or store; the environment variable MLFLOW_TRACKING_URI otherwise.")  # fmt: skip
-@click.option("--experiment", default="higgsbench", show_default=True, help="Experiment to log to.")
-@click.option("--file", "files", multiple=True, type=opt.PATH,
-              help="Log this file too, e.g. a report; may be repeated.")  # fmt: skip
-def mlflow(run: Path, **options: Any) -> None:
-    """Log RUN to MLflow's tracking (extra `mlflow`): one run, with a nested run for each row.
-
-    Settings, metrics with their errors, the leaderboard, configuration and pictures are logged; fitted models and
-    scores of single events are not. Nothing is sent anywhere but to the URI.
-    """
-    from higgsbench.export import export_mlflow
-
-    done = export_mlflow(run, **options)
-    what = f"{done.rows} rows logged" if done.new else f"its {done.rows} rows had been logged before"
-    click.echo(f"{run}: {what}, experiment {done.experiment!r}, run {done.run_id} at {done.uri}")
-
-
 @opt.command("cluster", "cluster configs/clusters/slurm.yaml")
 @click.argument("file", type=opt.PATH)
 def cluster(file: Path) -> None:

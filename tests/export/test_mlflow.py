@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from higgsbench.errors import ConfigError, MissingExtraError, StoreError
-from higgsbench.export import export_mlflow, without_credentials
+from higgsbench.export.mlflow import export_mlflow, without_credentials
 from tests.conftest import Call
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow warns of its own plans

@@ -1,0 +1,22 @@
+"""Layer 6: a stored run for other tools: MLflow, an ONNX graph, and the boosting libraries' own model files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from higgsbench.registry import lazy_names
+
+if TYPE_CHECKING:
+    from higgsbench.export.mlflow import Exported, export_mlflow
+    from higgsbench.export.native import export_native
+    from higgsbench.export.onnx import export_onnx
+
+_HOME = {
+    "higgsbench.export.mlflow": ("Exported", "export_mlflow"),
+    "higgsbench.export.native": ("export_native",),
+    "higgsbench.export.onnx": ("export_onnx",),
+}
+
+__all__ = ["Exported", "export_mlflow", "export_native", "export_onnx"]
+
+__getattr__ = lazy_names(__name__, _HOME)

@@ -1,0 +1,185 @@
+"""A row of a run, or its stack, as one ONNX graph from features to log-odds and the selection."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from higgsbench import __version__
+from higgsbench.errors import ConfigError, MissingExtraError, ModelError, StoreError
+from higgsbench.export.graph import IR_VERSION, OPSET, TREES_OPSET, Graph, log_odds
+from higgsbench.files import check_folder_of, told_plainly, write_bytes
+from higgsbench.runs import find_run
+from higgsbench.runs.predictor import FittedRun
+
+if TYPE_CHECKING:
+    from higgsbench.features import Quantity
+    from higgsbench.runs import RunResult
+    from higgsbench.runs.predictor import FittedRow, Predictor
+    from higgsbench.runs.stored import StoredRun
+
+_LARGEST = 2**31 - 1
+_CERTAINLY_MISSING = 99.0
+"""A sentinel of at least this magnitude means "missing" in every column; a smaller one only in columns of the file,
+because a computed feature may have such a value."""
+
+
+def export_onnx(
+    run: str | Path | StoredRun | RunResult,
+    output: str | Path,
+    *,
+    model: str | None = None,
+    fold: int | None = None,
+    results: str | Path = "results",
+) -> Path:
+    """Write the models of a run as one ONNX graph, which onnxruntime evaluates in C++, Python and other languages.
+
+    The graph takes `features`, float32 (n, p), and gives `log_odds`, float32 (n,), in physical normalisation, and
+    `selected`, bool (n,): whether the log-odds are at or above the frozen cut. Imputation, scaling, the choice of the
+    submodel by jet number, bags of seeds, the mean of the fold models, recalibration and the blend of a stack are
+    inside. The metadata names the p columns in order, with units (key `columns`). NaN and the layout's sentinel both
+    mean that a value is missing. Events whose jet number belongs to no group get NaN and are not selected.
+
+    Args:
+        run: the run.
+        output: file to write; the name ends with .onnx.
+        model: row to export, by name or label; the stack when None, or the only row.
+        fold: take only the models that did not see this fold (of the first repeat), which score its events out of fold;
+            recalibration, blend and cut are those of the whole run.
+        results: folder that holds runs.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: for a row or fold that the run does not have, or rows whose features have the same names but
+            different definitions.
+        ModelError: if a model has no form in ONNX.
+        StoreError: if the models are not stored, or the file cannot be written.
+        MissingExtraError: if onnx is not installed.
+
+    Example:
+        >>> import higgsbench
+        >>> higgsbench.export_onnx("results/all-1a2b3c4d", "model.onnx")  # doctest: +SKIP
+        PosixPath('model.onnx')
+    """
+    target = Path(output).expanduser()
+    if target.suffix != ".onnx":
+        raise StoreError(f"{target}: the name must end with .onnx")
+    check_folder_of(target, StoreError)
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("export onnx", "onnx") from error
+    stored = find_run(run, results)
+    predictor = chosen_models(stored, model, fold)
+    built = _model(predictor)
+    onnx.helper.set_model_props(built, {"run": stored.name, **_properties(predictor, fold)})
+    if built.ByteSize() > _LARGEST:
+        raise ModelError(
+            f"{target}: the graph is larger than 2 GiB, the limit of ONNX; choose a row with --model or --fold"
+        )
+    with told_plainly(StoreError, target):
+        write_bytes(target, built.SerializeToString())
+    return target
+
+
+def chosen_models(stored: StoredRun, model: str | None, fold: int | None) -> Predictor:
+    """Return the scorer of a row or the stack, with all its models or with those that did not see a fold."""
+    predictor = FittedRun(stored).held_out(model)
+    if fold is None:
+        return predictor
+    folds, repeats = int(stored.comparability["folds"]), stored.repeats
+    if not 0 <= fold < folds:
+        raise ConfigError(f"--fold {fold}: the run has folds 0 to {folds - 1}")
+    if any(len(row.models) != folds * repeats for row in predictor.rows):
+        raise ConfigError("--fold: the run stores the refit, not the models of its folds (test_prediction: refit)")
+    rows = tuple(dataclasses.replace(row, models=(row.models[fold],)) for row in predictor.rows)
+    return dataclasses.replace(predictor, rows=rows)
+
+
+def input_columns(predictor: Predictor) -> list[dict[str, Any]]:
+    """Describe the inputs in order: the features of all rows, then the group number if it is needed and not there."""
+    schema = predictor.schema
+    found: dict[str, tuple[str, Quantity]] = {}
+    for quantity in (q for row in predictor.rows for q in row.features.quantities):
+        definition = quantity.identity or str(quantity.expression)
+        if found.setdefault(quantity.name, (definition, quantity))[0] != definition:
+            raise ConfigError(
+                f"the rows of {predictor.name!r} have different features named {quantity.name!r}; choose a row with "
+                "--model, or rename one"
+            )
+    columns: list[dict[str, Any]] = [
+        {"name": name, "unit": q.unit, "formula": q.formula} for name, (_, q) in found.items()
+    ]
+    if schema.group is not None and schema.group not in found and any(row.entry.groups for row in predictor.rows):
+        columns.append({"name": schema.group, "unit": "", "formula": "column that chooses the submodel"})
+    for column in columns:
+        everywhere = schema.missing is not None and abs(schema.missing) >= _CERTAINLY_MISSING
+        own = schema.missing if everywhere or column["name"] in schema.features else None
+        column["missing"] = None if own is None or np.isnan(own) else own
+    return columns
+
+
+def _properties(predictor: Predictor, fold: int | None) -> dict[str, str]:
+    return {
+        "row": predictor.name,
+        "fold": "all" if fold is None else str(fold),
+        "layout": predictor.schema.name,
+        "columns": json.dumps(input_columns(predictor)),
+        "threshold": repr(predictor.threshold),
+    }
+
+
+def _model(predictor: Predictor) -> Any:
+    from onnx import TensorProto, checker, helper
+
+    columns, g = input_columns(predictor), Graph()
+    sentinels = np.array([np.nan if c["missing"] is None else c["missing"] for c in columns], dtype=np.float32)
+    x = g("Where", g("Equal", "features", sentinels), np.float32(np.nan), "features")
+    names = [column["name"] for column in columns]
+    scores = [_row(g, row, x, names, predictor.schema.group) for row in predictor.rows]
+    score, blend = scores[0] if scores else "", predictor.blend
+    if blend is not None:
+        terms = list(zip(scores, map(float, blend.coefficients), strict=True))
+        score = g.scaled(terms, blend.intercept + blend.prior * (1.0 - sum(c for _, c in terms)))
+    score = g("Reshape", score, np.array([-1], dtype=np.int64))
+    ends = {
+        "log_odds": g.cast(score, np.float32),
+        "selected": g("GreaterOrEqual", score, np.float64(predictor.threshold)),
+    }
+    for name, end in ends.items():
+        g.nodes.append(helper.make_node("Identity", [end], [name]))
+    graph = helper.make_graph(
+        g.nodes,
+        "higgsbench",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["events", len(columns)])],
+        [helper.make_tensor_value_info("log_odds", TensorProto.FLOAT, ["events"]),
+         helper.make_tensor_value_info("selected", TensorProto.BOOL, ["events"])],
+        g.constants,
+    )  # fmt: skip
+    versions = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", TREES_OPSET)]
+    made = helper.make_model(
+        graph, opset_imports=versions, ir_version=IR_VERSION, producer_name="higgsbench", producer_version=__version__
+    )
+    checker.check_model(made)
+    return made
+
+
+def _row(g: Graph, row: FittedRow, x: str, names: list[str], group: str | None) -> str:
+    """Add the models of a row and return its log-odds (n, 1) as new events get them."""
+    groups, seen = row.entry.groups, list(row.features.columns)
+    number = g.columns(x, [names.index(str(group))]) if groups is not None else ""
+    inputs = g.columns(x, [names.index(name) for name in (seen if groups is None else [*seen, str(group)])])
+    try:
+        score = g.mean([log_odds(g, model, inputs) for model in row.models])
+    except ModelError as error:
+        raise ModelError(f"{row.entry.name!r} cannot be exported: {error}; choose another row with --model") from error
+    if row.entry.calibration is None:
+        return score
+    parts = [g.scaled([(score, float(slope))], float(intercept)) for slope, intercept in row.entry.calibration]
+    return parts[0] if groups is None else g.by_group(number, groups, parts)
