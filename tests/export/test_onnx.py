@@ -39,7 +39,9 @@ TIE = 1e-5
 
 def evaluated(file: Path | bytes, X: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     source = file if isinstance(file, bytes) else str(file)
-    session = ort.InferenceSession(source, providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1  # waiting threads of the library spin, which slows down tests that run in parallel
+    session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     scores, selected = session.run(["log_odds", "selected"], {"features": X})
     return scores, selected
 
