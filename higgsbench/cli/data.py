@@ -20,35 +20,40 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from higgsbench.events.validate import ValidationReport
+    from higgsbench.schema import TableSchema
 
 
 _COLOURS = {"held": "green", "violated": "bold red", "warning": "yellow", "not applicable": "dim"}
 
 
-@opt.command("fetch", "data fetch --from ~/Downloads/higgs.csv.gz")
+@opt.command("fetch", "data fetch uci-higgs")
+@click.argument("name", default="atlas-higgs-2014")
 @click.option("--from", "source", metavar="URL|FILE", help="A mirror's address, or the file already downloaded.")
 @click.option("-o", "--output", type=opt.PATH, help="Also copy the verified file to this path or folder.")
 @click.option("--force", is_flag=True, help="Download the file even if the cache has it.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
               help="Give up an attempt after this many seconds without an answer.")  # fmt: skip
 @click.option("--attempts", type=click.IntRange(1), default=3, show_default=True, help="How often to try.")
-def fetch(output: Path | None, **choices: Any) -> None:
-    """Download the challenge's file (818,238 events, 65 MB) from CERN Open Data, record 328, into the cache.
+def fetch(name: str, output: Path | None, **choices: Any) -> None:
+    """Download a public data set into the cache and verify it.
 
-    The content is verified before the file gets its name: columns, number of events per KaggleSet, sums of weights.
-    The cache is in the user's cache folder; HIGGSBENCH_CACHE_DIR moves it. Afterwards `data: {source: opendata}`
-    in a configuration means this file.
+    NAME is one of those that `higgsbench data layouts` lists; by default it is the challenge's file (818,238 events, 65
+    MB) from CERN Open Data, which `data: {source: opendata}` in a configuration means. For the others, name the file
+    that this command prints: `--data FILE`. The content is verified before the file gets its name: columns, number of
+    events and, where known, the checksum or the sums of weights. HIGGSBENCH_CACHE_DIR moves the cache.
     """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from higgsbench.events.fetch import fetch_opendata
+    from higgsbench.events.fetch import fetch_public
+    from higgsbench.events.public import public_set
 
+    public = public_set(name)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     screen = opt.console(stderr=True)
     bar = Progress(*columns, TimeRemainingColumn(), console=screen, disable=not screen.is_terminal)
     # Without a terminal, older versions of rich end a bar that is switched off with an empty line.
     with bar if screen.is_terminal else contextlib.nullcontext():
-        fetched = fetch_opendata(output=output, progress=_PoochProgress(bar), **choices)
+        fetched = fetch_public(public, output=output, progress=_PoochProgress(bar), **choices)
     state = "verified" if fetched.fresh else "already in the cache"
     click.echo(f"{fetched.path}: {state}, {opt.quantity(fetched.rows, 'event')}, {opt.file_size(fetched.path)}")
     click.echo(f"SHA-256 {fetched.sha256}, from {fetched.source}")
@@ -83,24 +88,64 @@ class _PoochProgress:
         self.bar.update(self.task, description="verifying")
 
 
+@opt.command("layouts", "data layouts --format json")
+@opt.format_option("table", "json")
+def layouts(form: str) -> None:
+    """List the built-in layouts of event files, by which files are recognised, and the public data that have them.
+
+    `higgsbench data fetch NAME` downloads the data of a layout. Describe other files under `data.schema` in a
+    configuration.
+    """
+    from higgsbench.events.public import PUBLIC
+    from higgsbench.schema import SCHEMAS
+
+    if form == "json":
+        keys = ("name", "features", "label", "signal", "background", "weight", "event_id", "process", "group", "groups",
+                "missing")  # fmt: skip
+        opt.echo_json(
+            [
+                {key: getattr(schema, key) for key in keys}
+                | {key: getattr(PUBLIC.get(name), key, None) for key in ("events", "size", "doi")}
+                for name, schema in SCHEMAS.items()
+            ]
+        )
+        return
+    rows = [
+        (
+            schema.name,
+            str(len(schema.features)),
+            f"{schema.label}: {schema.signal} or {schema.background}",
+            *(name or "-" for name in (schema.weight, schema.group)),
+            "-" if schema.missing is None else f"{schema.missing:g}",
+            *(("-", "-", "-") if public is None else (count(public.events), public.size, f"doi:{public.doi}")),
+        )
+        for schema, public in ((schema, PUBLIC.get(schema.name)) for schema in SCHEMAS.values())
+    ]
+    headings = ("layout", "features", "label", "weight", "group", "missing", "events", "download", "source")
+    Table("", headings, rows, text=(0, 2, 3, 4, 8)).show(opt.console(width=opt.WIDE))
+
+
 @opt.command("convert", "data convert training.csv training.parquet")
 @click.argument("source", metavar="IN", type=opt.FILE_NAME)
 @click.argument("target", metavar="OUT", type=opt.PATH)
-def convert(source: Path, target: Path) -> None:
+@opt.schema_option("IN")
+def convert(source: Path, target: Path, schema: str | None) -> None:
     """Convert IN to OUT: the file ending selects the format of OUT (.csv, .csv.gz, .parquet or .root).
 
     The format of IN is detected from its content.
 
-    Columns come out in the official order and missing values as -999.0; the events and so their digest stay the same.
+    Columns come out in the order of the layout, without those that it does not name, and missing values as in the
+    layout (-999.0 for the challenge's). Rows stay in the order of IN, and the digest of the content stays the same.
     ROOT files need the extra `root`.
     """
+    from higgsbench.config.load import named_schema
     from higgsbench.events import EventStream, content_digest
     from higgsbench.events.formats import output_format, write_events
     from higgsbench.events.read import in_order
 
     output_format(target)  # before reading, which takes time
     opt.must_differ(source, target)
-    stream = EventStream(source)
+    stream = EventStream(source, named_schema(schema))
     table = stream.table()  # in the order of the file
     written = write_events(table, target, stream.schema)
     digest = content_digest(in_order(table, stream.schema))
@@ -149,12 +194,14 @@ def simulate(
 @click.argument("target", metavar="OUT", type=opt.PATH)
 @opt.shift_options
 @opt.seed_option
+@opt.schema_option("IN")
 @click.option("--reselect", is_flag=True, help="Drop events that fall below the selection thresholds after the shift.")
-def shift(source: Path, target: Path, seed: int, reselect: bool, **options: Any) -> None:
+def shift(source: Path, target: Path, seed: int, schema: str | None, reselect: bool, **options: Any) -> None:
     """Apply systematic shifts to the events of IN, real or simulated, and write them to OUT.
 
     Energy scales and soft missing momentum move the primary quantities together; the derived ones follow. The
     ending of OUT selects its format: .csv, .csv.gz, .parquet or .root. Without options the events stay as they are.
+    Only events in the challenge's layout can be shifted.
     """
     import polars as pl
 
@@ -166,28 +213,44 @@ def shift(source: Path, target: Path, seed: int, reselect: bool, **options: Any)
     shifts = opt.shifts_from(**options)
     output_format(target)
     opt.must_differ(source, target)
-    stream = EventStream(source)
-    schema = stream.schema
-    measured = [name for name in schema.features if name not in schema.integers]
-    frame = stream.table().with_columns(pl.col(measured).fill_null(schema.missing))
+    layout = _challenge_layout(source, schema, "shift")
+    measured = [name for name in layout.features if name not in layout.integers]
+    frame = EventStream(source, layout).table().with_columns(pl.col(measured).fill_null(layout.missing))
     try:
         shifted = apply_shifts(frame, shifts, seed, reselect=reselect)
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
-    written = write_events(shifted, target, schema)
+    written = write_events(shifted, target, layout)
     dropped = f", {opt.quantity(frame.height - shifted.height, 'event')} dropped" if reselect else ""
     click.echo(f"{written}: {opt.quantity(shifted.height, 'event')}{dropped}, {opt.file_size(written)}")
 
 
+def _challenge_layout(file: Path, choice: str | None, command: str) -> TableSchema:
+    """Return the challenge's layout, which a file must have for a command that knows the meaning of its columns."""
+    from higgsbench.config.load import named_schema
+    from higgsbench.errors import DataError
+    from higgsbench.events.recognise import recognised
+    from higgsbench.schema import ATLAS_HIGGS
+
+    schema = named_schema(choice) or recognised(file, ATLAS_HIGGS)
+    if schema != ATLAS_HIGGS:
+        raise DataError(
+            f"{file}: the layout is {schema.name}; `data {command}` needs the columns of {ATLAS_HIGGS.name}"
+        )
+    return schema
+
+
 @opt.command("info", "data info training.csv --format json")
 @click.argument("file", type=opt.FILE_NAME)
+@opt.schema_option("FILE")
 @opt.format_option("table", "json")
-def info(file: Path, form: str) -> None:
+def info(file: Path, schema: str | None, form: str) -> None:
     """Show what FILE contains: layout, digest, subsets with classes and weights, missing values per jet number."""
+    from higgsbench.config.load import named_schema
     from higgsbench.events import load_events
     from higgsbench.events.table import describe
 
-    found = describe(load_events(file))
+    found = describe(load_events(file, named_schema(schema)))
     if form == "json":
         opt.echo_json({**found, "bytes": file.expanduser().stat().st_size})
         return
@@ -233,16 +296,18 @@ def _summary(info: dict[str, Any], size: str) -> RichTable:
 @click.option("--strict", is_flag=True, help="Also fail on warnings (rare but valid values).")
 @click.option("--rows", type=click.IntRange(0), default=5, show_default=True,
               help="How many offending rows to show per rule.")  # fmt: skip
+@opt.schema_option("FILE")
 @opt.format_option("table", "json")
 @click.pass_context
-def validate(ctx: click.Context, file: Path, strict: bool, rows: int, form: str) -> None:
+def validate(ctx: click.Context, file: Path, strict: bool, rows: int, schema: str | None, form: str) -> None:
     """Check FILE against every rule that the challenge's real events obey.
 
     The rules cover schema, ranges, the six patterns of missing values, derived quantities (within rounding), jets and
-    weights. Exit code 0 if all rules hold, 1 if some are violated, 2 if FILE cannot be read as events at all.
+    weights. Exit code 0 if all rules hold, 1 if some are violated, 2 if FILE cannot be read as events of the challenge.
     """
     from higgsbench.events.validate import validate_file
 
+    _challenge_layout(file, schema, "validate")
     report = validate_file(file, shown=rows)
     if form == "json":
         opt.echo_json(report.as_dict(strict=strict))

@@ -98,7 +98,8 @@ def cli() -> None:
 data = LazyGroup(
     "data",
     lazy={
-        "fetch": ("data:fetch", "Download the CERN Open Data file into the cache and verify it."),
+        "fetch": ("data:fetch", "Download a public data set into the cache and verify it."),
+        "layouts": ("data:layouts", "List the built-in layouts and public data sets."),
         "info": ("data:info", "Show what an event file contains."),
         "validate": ("data:validate", "Check an event file against every rule of real events."),
         "convert": ("data:convert", "Convert between CSV, gzipped CSV, Parquet and ROOT."),

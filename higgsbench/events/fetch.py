@@ -1,4 +1,4 @@
-"""Fetch the challenge's file from CERN Open Data (or a mirror, or a manual download) into the cache and check it.
+"""Fetch public data sets from their archives (or a mirror, or a manual download) into the cache and check them.
 
 A file gets its final name only after its content has been verified; a record beside it says what was verified.
 """
@@ -6,45 +6,34 @@ A file gets its final name only after its content has been verified; a record be
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+import zipfile
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from higgsbench.errors import DataError
 from higgsbench.events.cache import cache_dir
+from higgsbench.events.public import PUBLIC
 from higgsbench.events.read import EventStream
 from higgsbench.files import atomic_path, file_digest, write_json
-from higgsbench.schema import ATLAS_HIGGS, N_B, N_S
+from higgsbench.schema import ATLAS_HIGGS, N_B, N_S, SCHEMAS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from higgsbench.events.public import PublicSet
 
-OPENDATA_NAME = "atlas-higgs-challenge-2014-v2.csv.gz"
-OPENDATA_URL = f"https://opendata.cern.ch/record/328/files/{OPENDATA_NAME}"
-"""CERN Open Data record 328, DOI 10.7483/OPENDATA.ATLAS.ZBP2.M5T8, public domain (CC0)."""
-
+_LOG = logging.getLogger("higgsbench")
 _CHUNK = 1 << 16
 _LONGEST_PAUSE = 10.0
 _RETRY_STATUS = (408, 425, 429)
 _NORMALISED = ("t", "b", "v")  # sets whose weights add up to the totals ...
 _TOLERANCE = 1e-3  # ... within this share: rounding in the file is far below, a lost block of rows far above
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """What the content of the file must be: the number of events, and that in each KaggleSet."""
-
-    rows: int = 818_238
-    subsets: Mapping[str, int] = field(default_factory=lambda: {"t": 250_000, "b": 100_000, "v": 450_000, "u": 18_238})
-
-
-OPENDATA = Expectation()
-"""The official file."""
 
 
 @dataclass(frozen=True)
@@ -59,32 +48,34 @@ class Fetched:
     fresh: bool  # whether this call fetched it (False: it was there already)
 
 
-def _target() -> Path:
-    return cache_dir() / "opendata" / OPENDATA_NAME
+def _target(public: PublicSet) -> Path:
+    return cache_dir() / "opendata" / public.file
 
 
-def _record() -> Path:
-    return _target().with_name(f"{OPENDATA_NAME}.json")
+def _record(public: PublicSet) -> Path:
+    return _target(public).with_name(f"{public.file}.json")
 
 
-def _known() -> Fetched | None:
+def _known(public: PublicSet) -> Fetched | None:
     """Return the record of the cached file if there is one and the file has its size."""
     try:
-        known = Fetched(path=_target(), fresh=False, **json.loads(_record().read_bytes()))
+        known = Fetched(path=_target(public), fresh=False, **json.loads(_record(public).read_bytes()))
         return known if known.path.stat().st_size == known.size else None
     except (OSError, ValueError, TypeError):
         return None
 
 
 def opendata_path() -> Path:
-    """Return the verified file in the cache; a `DataError` says how to fetch it."""
-    known = _known()
+    """Return the challenge's verified file in the cache; a `DataError` says how to fetch it."""
+    public = PUBLIC[ATLAS_HIGGS.name]
+    known = _known(public)
     if known is None:
-        raise DataError(f"the CERN Open Data file is not in the cache ({_target()}); run: higgsbench data fetch")
+        raise DataError(f"{public.title} is not in the cache ({_target(public)}); run: higgsbench data fetch")
     return known.path
 
 
-def fetch_opendata(
+def fetch_public(
+    public: PublicSet,
     source: str | None = None,
     *,
     output: Path | None = None,
@@ -92,44 +83,47 @@ def fetch_opendata(
     timeout: float = 60.0,
     attempts: int = 3,
     progress: Any = False,
-    expected: Expectation = OPENDATA,
 ) -> Fetched:
-    """Put the file into the cache, unless it is there, and verify it.
+    """Put the file of a public data set into the cache, unless it is there, and verify it.
 
     Args:
-        source: another address, or a file already downloaded; None takes CERN Open Data. A source that is given
-            replaces what the cache holds.
+        public: the data set.
+        source: another address, or a file already downloaded; None takes the archive. A source that is given replaces
+            what the cache holds.
         output: also copy the verified file here.
         force: get the file even if the cache holds it.
         timeout: give up an attempt after this many seconds without an answer or a byte.
         attempts: maximum number of attempts for errors that may be temporary, with pauses of 1 s, 2 s, ...
         progress: progress bar in pooch's sense (`total`, `update`, `reset`, `close`), or False.
-        expected: what the content must be.
 
     Raises:
         DataError: one line that names the source and what is wrong with it.
     """
-    target = _target()
-    known = None if source or force else _known()
-    chosen = source or OPENDATA_URL
+    target = _target(public)
+    known = None if source or force else _known(public)
+    chosen = source or public.url
     try:
         if known is None or file_digest(known.path) != known.sha256:
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".tmp-", dir=target.parent) as folder:
-                arrived = Path(folder) / OPENDATA_NAME
-                if "://" in chosen:
+                arrived = Path(folder) / public.file
+                if not source:
+                    _LOG.info("%s: about %s from %s", public.title, public.size, chosen)
+                if "://" in chosen or chosen.startswith("doi:"):
                     download(chosen, arrived, timeout=timeout, attempts=attempts, progress=progress)
                 else:
                     _copy(Path(chosen).expanduser(), arrived)
-                _check_content(arrived, chosen, expected)
+                if public.member and zipfile.is_zipfile(arrived):
+                    arrived = _unpacked(arrived, public.member, chosen)
+                rows = _check_content(arrived, chosen, public)
                 size = arrived.stat().st_size
-                known = Fetched(target, chosen, file_digest(arrived), size, expected.rows, fresh=True)
-                _record().unlink(missing_ok=True)
+                known = Fetched(target, chosen, file_digest(arrived), size, rows, fresh=True)
+                _record(public).unlink(missing_ok=True)
                 arrived.replace(target)
-                write_json(_record(), {k: v for k, v in asdict(known).items() if k not in ("path", "fresh")})
+                write_json(_record(public), {k: v for k, v in asdict(known).items() if k not in ("path", "fresh")})
         if output is not None:
             target = output.expanduser()
-            target = target / OPENDATA_NAME if target.is_dir() else target
+            target = target / public.file if target.is_dir() else target
             _copy(known.path, target)
     except OSError as error:
         raise DataError(f"{target}: cannot be written: {error.strerror or error}") from error
@@ -143,19 +137,39 @@ def _copy(file: Path, target: Path) -> None:
         shutil.copyfile(file, temporary)
 
 
+def _unpacked(archive: Path, member: str, source: str) -> Path:
+    """Replace a zip archive by one of its files."""
+    target = archive.with_name("member")
+    try:
+        with zipfile.ZipFile(archive) as content:
+            names = [name for name in content.namelist() if PurePosixPath(name).name == member]
+            if len(names) != 1:
+                raise DataError(
+                    f"{source}: the archive has no file {member}; it has {', '.join(content.namelist()[:5])}"
+                )
+            with content.open(names[0]) as packed, target.open("wb") as stream:
+                shutil.copyfileobj(packed, stream, 1 << 20)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{source}: damaged archive: {error}") from error
+    return target.replace(archive)
+
+
 def download(url: str, place: Path, *, timeout: float, attempts: int = 1, progress: Any = False) -> None:
-    """Download from an address to a new path, which is absent after a failure; arguments as for `fetch_opendata`."""
+    """Download from an address or "doi:..." to a new path, absent after a failure; arguments as for `fetch_public`."""
     import pooch
     import requests
 
-    if not url.lower().startswith(("http://", "https://")):
+    if not url.lower().startswith(("http://", "https://", "doi:")):
         raise DataError(f"{url}: only http:// and https:// addresses can be fetched, or a file by its path")
     # Identity: a server that marks the .gz as compressed in transit would make requests unpack it on the way.
     headers = {"Accept-Encoding": "identity", "User-Agent": "higgsbench"}
-    http = pooch.HTTPDownloader(progressbar=progress, chunk_size=_CHUNK, timeout=timeout, headers=headers)
+    kind = pooch.DOIDownloader if url.startswith("doi:") else pooch.HTTPDownloader
+    get = kind(progressbar=progress, chunk_size=_CHUNK, timeout=timeout, headers=headers)
     for attempt in range(1, attempts + 1):
         try:
-            http(url, str(place), None)
+            get(url, str(place), None)
+            if url.startswith("doi:"):
+                _check_hash(url, place)
             return
         except requests.exceptions.RequestException as error:
             place.unlink(missing_ok=True)
@@ -168,6 +182,21 @@ def download(url: str, place: Path, *, timeout: float, attempts: int = 1, progre
                     f"{url}: {reason} {tried}; try again later, or use --from with a mirror or a downloaded file"
                 ) from error
             time.sleep(min(attempt, _LONGEST_PAUSE))
+        except (KeyError, ValueError) as error:  # pooch does not find the file in the record
+            raise DataError(f"{url}: {error}; use --from with a downloaded file") from error
+
+
+def _check_hash(url: str, place: Path) -> None:
+    """Compare a file with the checksum that the repository of its DOI states."""
+    import pooch
+
+    base, _, name = url.rpartition("/")
+    repository = pooch.create(path=place.parent, base_url=base)
+    repository.load_registry_from_doi()
+    algorithm, _, wanted = repository.registry[name].rpartition(":")
+    if pooch.file_hash(str(place), alg=algorithm or "sha256") != wanted:
+        place.unlink(missing_ok=True)
+        raise DataError(f"{url}: the file does not have the checksum {wanted} of the repository; fetch it again")
 
 
 def _fault(error: Exception, timeout: float) -> tuple[str, bool]:
@@ -196,18 +225,28 @@ def _fault(error: Exception, timeout: float) -> tuple[str, bool]:
     return next((reason, again) for kind, reason, again in faults if isinstance(error, kind))
 
 
-def _check_content(file: Path, source: str, expected: Expectation) -> None:
-    other = f"{source}: not the CERN Open Data file"
+def _check_content(file: Path, source: str, public: PublicSet) -> int:
+    """Check columns, number of events, and KaggleSets where there are any; return the number of events."""
+    other, schema = f"{source}: not {public.title}", SCHEMAS[public.name]
     try:
-        frame = EventStream(file, ATLAS_HIGGS).table(check=False)
+        stream = EventStream(file, schema)
+        frame = stream.table(check=False) if public.subsets else None
+        labels = EventStream(file, schema, columns=(schema.label,))
+        rows = sum(part.height for part in labels.batches(check=False)) if frame is None else frame.height
     except DataError as error:
         raise DataError(f"{other}: {str(error).replace(str(file), 'it')}") from error
+    if rows != public.events and not public.url.startswith("doi:"):  # a repository's checksum says more
+        raise DataError(f"{source}: {rows:,} events instead of {public.events:,}: cut off, or another file")
+    if frame is not None:
+        _check_subsets(frame, source, public)
+    return rows
+
+
+def _check_subsets(frame: pl.DataFrame, source: str, public: PublicSet) -> None:
     for name in ("Label", "Weight", "KaggleSet", "KaggleWeight"):
         if name not in frame.columns:
-            raise DataError(f"{other}: it has no column {name}")
-    if frame.height != expected.rows:
-        raise DataError(f"{source}: {frame.height:,} events instead of {expected.rows:,}: cut off, or another file")
-    for name, count in expected.subsets.items():
+            raise DataError(f"{source}: not {public.title}: it has no column {name}")
+    for name, count in public.subsets.items():
         of_set = frame.filter(pl.col("KaggleSet") == name)
         if of_set.height != count:
             raise DataError(f"{source}: KaggleSet {name} holds {of_set.height:,} events instead of {count:,}")

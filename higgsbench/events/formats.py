@@ -245,16 +245,22 @@ def write_events(frame: pl.DataFrame, target: str | Path, schema: TableSchema = 
         schema: the layout.
 
     Raises:
-        DataError: if the ending is unknown or the file cannot be written.
+        DataError: if the ending is unknown, the file cannot be written, or ROOT would have to hold empty cells.
         MissingExtraError: for ROOT without uproot.
     """
     path = Path(target).expanduser()
-    write = FORMATS[output_format(path)]
+    ending = output_format(path)
     table = frame.select(name for name in column_types(schema) if name in frame.columns)
     if schema.missing is not None:
         measured = [name for name in schema.numeric if name not in schema.integers]
         table = table.with_columns(pl.col(measured).fill_null(schema.missing))
     table = table.with_columns(pl.col(list(schema.categories)).fill_null(""))
+    gaps = [column.name for column in table if column.null_count()] if ending == ".root" else []
+    if gaps:
+        raise DataError(
+            f"{path}: column {gaps[0]} has missing values, which ROOT cannot leave empty; write Parquet, or name a "
+            "number for them as `missing` of the layout"
+        )
     with told_plainly(DataError, path), atomic_path(path) as temporary:
-        write(table.iter_slices(_ROWS) if table.height else iter([table]), temporary)
+        FORMATS[ending](table.iter_slices(_ROWS) if table.height else iter([table]), temporary)
     return path

@@ -121,7 +121,7 @@ class TextFile:
         self._file, self._source, self._schema = file, source, schema
         self._zipped, self._block_bytes = zipped, block_bytes
         line = _first_line(file, source, zipped=zipped, header=schema.header)
-        self._header = schema.header or set(schema.features) <= set(_cells(line))
+        self._header = schema.header or not {*schema.features}.isdisjoint(_cells(line))
         self.columns = _column_names(line, source, schema, header=self._header)
 
     def parts(

@@ -7,6 +7,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from rich.progress import Progress
 
 from higgsbench.cli.data import _PoochProgress
 from higgsbench.events import load_events
-from higgsbench.events.fetch import Expectation, download, fetch_opendata, opendata_path
+from higgsbench.events.fetch import download, opendata_path
+from higgsbench.events.public import PUBLIC
 from higgsbench.schema import ATLAS_HIGGS
 from tests.conftest import Call
 
@@ -145,8 +147,9 @@ class TestShift:
 class TestFetch:
     def test_a_manual_download(self, run: Call, toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         counts = dict(pl.read_csv(toys).group_by("KaggleSet").len().iter_rows())
-        small = partial(fetch_opendata, expected=Expectation(rows=1600, subsets=counts))
-        monkeypatch.setattr("higgsbench.events.fetch.fetch_opendata", small)
+        small = replace(PUBLIC["atlas-higgs-2014"], events=1600, subsets=counts)
+        monkeypatch.setattr("higgsbench.events.public.PUBLIC", {small.name: small})
+        monkeypatch.setattr("higgsbench.events.fetch.PUBLIC", {small.name: small})
         code, out, _ = run("fetch", "--from", toys, "-o", "copy.csv")
         assert code == 0
         assert str(opendata_path()) in out

@@ -6,7 +6,8 @@ import gzip
 import hashlib
 import http.server
 import threading
-from dataclasses import dataclass, field
+import zipfile
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ import pytest
 
 from higgsbench.errors import DataError
 from higgsbench.events import load_events
-from higgsbench.events.fetch import OPENDATA_NAME, OPENDATA_URL, Expectation, fetch_opendata, opendata_path
+from higgsbench.events.fetch import fetch_public, opendata_path
+from higgsbench.events.public import PUBLIC, PublicSet, public_set
 from higgsbench.events.simulate import SimulationSettings, simulate
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     Fetch = Callable[..., Any]
 
 EVENTS = 300
+OFFICIAL = PUBLIC["atlas-higgs-2014"]
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +41,9 @@ def content(frame: pl.DataFrame) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def expected(frame: pl.DataFrame) -> Expectation:
-    return Expectation(rows=EVENTS, subsets=dict(frame.group_by("KaggleSet").len().iter_rows()))
+def small(frame: pl.DataFrame) -> PublicSet:
+    """The official data set with fewer events."""
+    return replace(OFFICIAL, events=EVENTS, subsets=dict(frame.group_by("KaggleSet").len().iter_rows()))
 
 
 @dataclass
@@ -120,9 +124,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def fetch(expected: Expectation, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def fetch(small: PublicSet, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setattr("higgsbench.events.fetch.time.sleep", lambda _: None)
-    return partial(fetch_opendata, expected=expected, timeout=5.0)
+    return partial(fetch_public, small, timeout=5.0)
 
 
 def left_over(cache: Path) -> list[str]:
@@ -133,7 +137,7 @@ def left_over(cache: Path) -> list[str]:
 def test_a_good_answer(fetch: Fetch, server: Server, content: bytes, cache: Path, path: str) -> None:
     fetched = fetch(server.url + path)
     assert fetched.fresh
-    assert fetched.path == cache / "opendata" / OPENDATA_NAME
+    assert fetched.path == cache / "opendata" / OFFICIAL.file
     assert fetched.path.read_bytes() == content
     assert fetched.sha256 == hashlib.sha256(content).hexdigest()
     assert opendata_path() == fetched.path
@@ -196,13 +200,11 @@ def test_a_failure_keeps_the_good_file(fetch: Fetch, server: Server, content: by
     assert opendata_path().read_bytes() == content
 
 
-def test_damaged_cache_is_noticed(
-    fetch: Fetch, server: Server, content: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("higgsbench.events.fetch.OPENDATA_URL", server.url + "/whole")
-    path = fetch().path
+def test_damaged_cache_is_noticed(small: PublicSet, server: Server, content: bytes) -> None:
+    here = replace(small, url=server.url + "/whole")
+    path = fetch_public(here).path
     path.write_bytes(content[:-1] + b"?")
-    assert fetch().fresh
+    assert fetch_public(here).fresh
     assert path.read_bytes() == content
     path.write_bytes(content[:100])
     with pytest.raises(DataError, match="higgsbench data fetch"):
@@ -239,7 +241,7 @@ class TestFiles:
         file.write_bytes(content)
         fetch(str(file), output=tmp_path / "out.csv.gz")
         fetch(output=tmp_path)
-        assert (tmp_path / "out.csv.gz").read_bytes() == (tmp_path / OPENDATA_NAME).read_bytes() == content
+        assert (tmp_path / "out.csv.gz").read_bytes() == (tmp_path / OFFICIAL.file).read_bytes() == content
         with pytest.raises(DataError, match="cannot be written"):
             fetch(output=tmp_path / "no" / "file.csv.gz")
 
@@ -266,6 +268,77 @@ def test_other_content_is_refused(fetch: Fetch, frame: pl.DataFrame, tmp_path: P
         fetch(str(tmp_path / "offered.csv"))
 
 
-def test_the_official_address() -> None:
-    assert OPENDATA_URL.endswith(f"/record/328/files/{OPENDATA_NAME}")
-    assert sum(Expectation().subsets.values()) == Expectation().rows == 818_238
+def test_the_official_addresses() -> None:
+    assert OFFICIAL.url.endswith(f"/record/328/files/{OFFICIAL.file}")
+    assert sum(OFFICIAL.subsets.values()) == OFFICIAL.events == 818_238
+    assert len({public.file for public in PUBLIC.values()}) == len(PUBLIC)
+    with pytest.raises(DataError, match=r"uci-higs: not a public data set.*did you mean 'uci-higgs'.*uci-susy"):
+        public_set("uci-higs")
+
+
+class TestArchives:
+    """Data sets whose file is in a zip archive."""
+
+    @pytest.fixture
+    def higgs(self, tmp_path: Path) -> PublicSet:
+        """The data set of a made-up archive."""
+        row = ",".join(["1.0"] + 28 * ["0.5"]) + "\n"
+        with zipfile.ZipFile(tmp_path / "higgs.zip", "w") as archive:
+            archive.writestr("higgs/HIGGS.csv.gz", gzip.compress(3 * row.encode()))
+        return replace(PUBLIC["uci-higgs"], events=3)
+
+    def test_the_file_is_taken_out(self, higgs: PublicSet, tmp_path: Path, cache: Path) -> None:
+        fetched = fetch_public(higgs, str(tmp_path / "higgs.zip"))
+        assert (fetched.rows, fetched.path.name, len(load_events(fetched.path))) == (3, "HIGGS.csv.gz", 3)
+        assert left_over(cache / "opendata") == ["HIGGS.csv.gz", "HIGGS.csv.gz.json"]
+        assert fetch_public(higgs, str(fetched.path)).rows == 3  # a file that was taken out by hand
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"member": "SUSY.csv.gz"}, "the archive has no file SUSY.csv.gz; it has higgs/HIGGS.csv.gz"),
+            ({"events": 4}, "3 events instead of 4: cut off, or another file"),
+            ({"name": "uci-susy"}, "not HIGGS of the UCI repository: it"),
+        ],
+    )
+    def test_what_is_refused(
+        self, higgs: PublicSet, tmp_path: Path, cache: Path, change: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(DataError, match=message):
+            fetch_public(replace(higgs, **change), str(tmp_path / "higgs.zip"))
+        assert left_over(cache) == []
+
+    def test_a_damaged_archive(self, higgs: PublicSet, tmp_path: Path) -> None:
+        file = tmp_path / "higgs.zip"
+        content = bytearray(file.read_bytes())
+        content[60:80] = bytes(20)
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"higgs.zip: damaged archive: Bad CRC"):
+            fetch_public(higgs, str(file))
+
+
+class TestDOI:
+    """Data sets of a repository that states addresses and checksums."""
+
+    @pytest.fixture
+    def answer(self, server: Server, content: bytes, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+        """What the repository answers about the record."""
+        checksum = f"md5:{hashlib.md5(content, usedforsecurity=False).hexdigest()}"
+        found = {"key": "x.csv.gz", "checksum": checksum, "links": {"self": server.url + "/whole"}}
+        record = {"id": 7, "files": [found]}
+        repository = "pooch.downloaders.ZenodoRepository"
+        monkeypatch.setattr("pooch.downloaders.doi_to_url", lambda doi, **_: "https://zenodo.org/records/7")
+        monkeypatch.setattr(f"{repository}.api_response", property(lambda _: record))
+        return found
+
+    def test_address_and_checksum(self, small: PublicSet, answer: dict[str, Any], content: bytes) -> None:
+        fetched = fetch_public(replace(small, url="doi:10.1234/zenodo.7/x.csv.gz"))
+        assert fetched.path.read_bytes() == content
+
+    def test_wrong_answers(self, small: PublicSet, answer: dict[str, Any], cache: Path) -> None:
+        with pytest.raises(DataError, match=r"doi:10.1234/zenodo.7/y.csv.gz: .*'y.csv.gz' not found"):
+            fetch_public(replace(small, url="doi:10.1234/zenodo.7/y.csv.gz"))
+        answer["checksum"] = "md5:0123"
+        with pytest.raises(DataError, match="does not have the checksum 0123 of the repository"):
+            fetch_public(replace(small, url="doi:10.1234/zenodo.7/x.csv.gz"))
+        assert left_over(cache) == []
