@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import polars as pl
@@ -18,8 +19,6 @@ from higgsbench.schema import SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
-    from pathlib import Path
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -52,9 +51,11 @@ class Place:
     first_row: int = 0  # position of the part's first row in the file
     line: int | None = None  # number of that row's line, None for files that are not text
     below: NDArray[np.int64] | None = None  # (n,) how many lines each row is below it; None where every row is one line
+    rows: NDArray[np.int64] | None = None  # (m,) which rows of the part were kept; None for all
 
     def row(self, row: int) -> str:
         """Name a row of the part: rows count from 1 without the header, lines as an editor counts them."""
+        row = row if self.rows is None else int(self.rows[row])
         number = f"row {self.first_row + row + 1}"
         if self.line is None:
             return number
@@ -63,6 +64,15 @@ class Place:
     def fault(self, row: int, what: str) -> DataError:
         """Return the error for something wrong in a row; `what` begins with its punctuation."""
         return DataError(f"{self.source}: {self.row(row)}{what}")
+
+
+_TREE_OF = re.compile(r"(.+\.root):([^:]+)", re.IGNORECASE | re.DOTALL)
+
+
+def split_tree(path: str | Path) -> tuple[Path, str | None]:
+    """Split `file.root:tree` into the file and the name of the tree, None where the path names only a file."""
+    found = _TREE_OF.fullmatch(str(path))
+    return (Path(path), None) if found is None else (Path(found[1]), found[2])
 
 
 def first_look(file: Path, wanted: str = "an event file") -> Format:
@@ -203,7 +213,8 @@ def check_content(frame: pl.DataFrame, schema: TableSchema, place: Place) -> Non
     for broken, (name, bad, what) in zip(counts, rules, strict=True):
         if broken:
             row = frame.select(bad.fill_null(False).arg_max()).item()
-            raise place.fault(row, f", column {name}: {_described(frame[name][row], what, name, schema)}")
+            said = f"{name} = {schema.derived[name]}" if schema.derived.get(name, name) != name else name
+            raise place.fault(row, f", column {said}: {_described(frame[name][row], what, name, schema)}")
     if schema.event_id is not None and schema.event_id in frame.columns:
         check_distinct(frame[schema.event_id], schema, place.source, place.row)
 
@@ -229,10 +240,14 @@ def _described(value: object, what: str, column: str, schema: TableSchema) -> st
 
 def check_distinct(ids: pl.Series, schema: TableSchema, source: str, row_name: Callable[[int], str]) -> None:
     """Check that every event number is unique; `row_name` names a row by its position."""
-    if ids.n_unique() != len(ids):
-        row = int((~ids.is_first_distinct()).arg_max() or 0)
-        first = int((ids == ids[row]).arg_max() or 0)
-        raise DataError(
-            f"{source}: {row_name(row)}, column {schema.event_id}: {ids[row]} occurs already in {row_name(first)}; "
-            "event numbers must be unique"
-        )
+    if ids.n_unique() == len(ids):
+        return
+    row = int((~ids.is_first_distinct()).arg_max() or 0)
+    first = row_name(int((ids == ids[row]).arg_max() or 0))
+    if schema.ids:
+        columns = f"the column{'s' if len(schema.ids) > 1 else ''} {', '.join(schema.ids)}"
+        raise DataError(f"{source}: {row_name(row)}: the same event as {first} by {columns}; events must be unique")
+    raise DataError(
+        f"{source}: {row_name(row)}, column {schema.event_id}: {ids[row]} occurs already in {first}; event numbers "
+        "must be unique"
+    )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import re
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
@@ -19,12 +20,21 @@ from higgsbench.files import atomic_path, no_panic, told_plainly
 from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
+    from higgsbench.expressions import Leaf
     from higgsbench.schema import TableSchema
 
 TREE = "events"  # name of the tree that is written, and preferred where a file holds several
 _ROWS = 1 << 16
+_NUMBER_TYPE = re.compile(r"(std::)?(u?int(8|16|32|64)(_t)?|float(32|64)?|double|bool|Float16_t|Double32_t)")
+_OPERATIONS = {"sum": np.add, "mean": np.add, "max": np.maximum, "min": np.minimum}
+
+ColumnKinds: TypeAlias = "Mapping[str, pl.DataType | None]"
+"""Columns to read with their types; None for any number, whole numbers as such."""
+Part = TypeVar("Part")
 
 
 class _TypedFile(ABC):
@@ -32,9 +42,12 @@ class _TypedFile(ABC):
 
     kind: str
 
-    def __init__(self, file: Path, source: str, schema: TableSchema, *, batch_rows: int) -> None:
+    def __init__(
+        self, file: Path, source: str, schema: TableSchema, *, batch_rows: int, tree: str | None = None
+    ) -> None:
         """Read the names of the columns; refuse a file that is damaged or does not hold one table."""
         self._file, self._source, self._schema, self._batch_rows = file, source, schema, batch_rows
+        self._named_tree = tree
         with self._errors():
             self.columns = self._names()
 
@@ -42,19 +55,30 @@ class _TypedFile(ABC):
     def _names(self) -> tuple[str, ...]: ...
 
     @abstractmethod
-    def _tables(self, read: Sequence[str]) -> Iterator[pl.DataFrame]: ...
+    def _numbers(self) -> tuple[str, ...]: ...
+
+    @abstractmethod
+    def _tables(self, read: Sequence[str], vectors: Sequence[Leaf]) -> Iterator[pl.DataFrame]: ...
+
+    def numbers(self) -> tuple[str, ...]:
+        """Return the columns that hold one number, or true or false, per event."""
+        with self._errors():
+            return self._numbers()
 
     def parts(
-        self, read: Sequence[str], finish: Callable[[pl.DataFrame, Place], pl.DataFrame]
-    ) -> Iterator[tuple[pl.DataFrame, Place]]:
-        """Read the file from its start, as `TextFile.parts` does; refuse values of the wrong type."""
-        types, row = column_types(self._schema), 0
+        self, read: ColumnKinds, finish: Callable[[pl.DataFrame, Place], Part], vectors: Sequence[Leaf] = ()
+    ) -> Iterator[Part]:
+        """Read the file from its start, as `TextFile.parts` does, and what is wanted of columns of vectors.
+
+        Refuse values of the wrong type.
+        """
+        row = 0
         texts = {self._schema.label, self._schema.process, *self._schema.categories}  # may be numbers in the file
         with self._errors():
-            for raw in self._tables(read):
+            for raw in self._tables(list(read), vectors):
                 place = Place(self._source, row)
-                table = [_converted(c, types[c.name], place, text=c.name in texts) for c in raw]
-                yield finish(pl.DataFrame(table), place), place
+                table = [converted(c, read.get(c.name), place, text=c.name in texts) for c in raw]
+                yield finish(pl.DataFrame(table), place)
                 row += raw.height
 
     @contextmanager
@@ -77,11 +101,27 @@ class ParquetFile(_TypedFile):
     def _names(self) -> tuple[str, ...]:
         return tuple(pl.read_parquet_schema(self._file))
 
-    def _tables(self, read: Sequence[str]) -> Iterator[pl.DataFrame]:
+    def _numbers(self) -> tuple[str, ...]:
+        kinds = pl.read_parquet_schema(self._file)
+        return tuple(name for name, kind in kinds.items() if kind.is_numeric() or kind == pl.Boolean())
+
+    def _tables(self, read: Sequence[str], vectors: Sequence[Leaf]) -> Iterator[pl.DataFrame]:
         table = pl.scan_parquet(self._file.absolute(), glob=False, hive_partitioning=False)
         rows = int(table.select(pl.len()).collect().item())
-        check_table_size(self._file, self._source, rows, len(read))
-        yield from table.select(read).collect_batches(chunk_size=self._batch_rows, maintain_order=True)
+        names = list(dict.fromkeys([*read, *(leaf.branch for leaf in vectors)]))
+        check_table_size(self._file, self._source, rows, len(names))
+        for part in table.select(names).collect_batches(chunk_size=self._batch_rows, maintain_order=True):
+            of_vectors = [_of_vector(leaf, *self._elements(part[leaf.branch])) for leaf in vectors]
+            yield part.select(read).hstack(of_vectors)
+
+    def _elements(self, column: pl.Series) -> tuple[NDArray[Any], NDArray[Any]]:
+        if isinstance(column.dtype, pl.Array):
+            column = column.arr.to_list()
+        if not (isinstance(column.dtype, pl.List) and _is_number(column.dtype.inner)):
+            raise _not_a_vector(self._source, column.name)
+        counts = column.list.len().fill_null(0).cast(pl.Int64)
+        elements = column.filter(counts > 0).explode().cast(pl.Float64)
+        return counts.to_numpy(), elements.fill_null(float("nan")).to_numpy()
 
 
 class RootFile(_TypedFile):
@@ -91,20 +131,25 @@ class RootFile(_TypedFile):
 
     @contextmanager
     def _tree(self) -> Iterator[Any]:
-        """Yield the tree named `events`, the only tree, or the only one with the first feature."""
+        """Yield the tree that was named; otherwise `events`, the only tree, or the only one with the first column."""
         # The mapping keeps a colon in the path from being read as a path inside the file.
         with _uproot().open({str(self._file): None}) as content:
             classes = content.classnames(recursive=True, cycle=False)
             trees = [name for name, kind in classes.items() if kind.startswith("TTree") or "RNTuple" in kind]
-            if TREE in trees:
+            found = f"the file holds {', '.join(sorted(trees or classes)) or 'nothing'}"
+            if self._named_tree is not None:
+                if self._named_tree not in trees:
+                    raise DataError(f"{self._source}: no tree {self._named_tree!r}; {found}")
+                trees = [self._named_tree]
+            elif TREE in trees:
                 trees = [TREE]
-            if len(trees) > 1:
-                trees = [name for name in trees if self._schema.features[0] in content[name].keys()]  # noqa: SIM118
+            elif len(trees) > 1:
+                read = [name for name in self._schema.features if name not in self._schema.derived]
+                trees = [name for name in trees if read and read[0] in content[name].keys()]  # noqa: SIM118
             if len(trees) != 1:
-                found = ", ".join(sorted(classes)) or "nothing"
                 raise DataError(
-                    f"{self._source}: the tree of events is ambiguous or missing; the file holds {found}. "
-                    f"Name the tree {TREE!r}"
+                    f"{self._source}: the tree of events is ambiguous or missing; {found}. "
+                    f"Name the tree, as in {self._source}:{TREE}"
                 )
             yield content[trees[0]]
 
@@ -112,22 +157,82 @@ class RootFile(_TypedFile):
         with self._tree() as tree:
             return tuple(tree.keys())
 
-    def _tables(self, read: Sequence[str]) -> Iterator[pl.DataFrame]:
-        types = column_types(self._schema)
+    def _numbers(self) -> tuple[str, ...]:
         with self._tree() as tree:
-            check_table_size(self._file, self._source, tree.num_entries, len(read))
-            for found in tree.iterate(filter_name=lambda n: n in read, step_size=self._batch_rows, library="np"):
-                yield pl.DataFrame([_series(name, found[name], types[name], self._source) for name in read])
+            return tuple(name for name in self.columns if _NUMBER_TYPE.fullmatch(str(tree[name].typename)))
+
+    def _tables(self, read: Sequence[str], vectors: Sequence[Leaf]) -> Iterator[pl.DataFrame]:
+        with self._tree() as tree:
+            check_table_size(self._file, self._source, tree.num_entries, len(read) + len(vectors))
+            # NumPy reads single numbers faster than Awkward, which reads vectors.
+            wanted = {"np": set(read), "ak": {leaf.branch for leaf in vectors}}
+            parts = [
+                tree.iterate(filter_name=names.__contains__, step_size=self._batch_rows, library=library)
+                for library, names in wanted.items()
+                if names
+            ]
+            for found in zip(*parts, strict=True):
+                scalars = [self._series(name, found[0][name]) for name in read]
+                elements = {name: self._elements(name, found[-1][name]) for name in wanted["ak"]}
+                yield pl.DataFrame([*scalars, *(_of_vector(leaf, *elements[leaf.branch]) for leaf in vectors)])
+
+    def _series(self, name: str, values: Any) -> pl.Series:
+        if values.ndim != 1 or (values.dtype == object and len(values) and not isinstance(values[0], str)):
+            raise DataError(
+                f"{self._source}: column {name}: this branch has several values per event; it must have one number per "
+                f"event, or write {name}[0], len({name}) or sum({name})"
+            )
+        if values.dtype == object:
+            return pl.Series(name, values.tolist(), dtype=pl.String)
+        text = name in (self._schema.label, self._schema.subset, self._schema.process)
+        if text and values.dtype.itemsize == 1 and not np.isin(values, (0, 1)).all():  # characters
+            codes = np.array([chr(code) for code in range(256)], dtype=object)
+            return pl.Series(name, codes[values.view(np.uint8)].tolist(), dtype=pl.String)
+        return pl.Series(name, np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
+
+    def _elements(self, name: str, values: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        import awkward
+
+        if values.ndim != 2 or not _NUMBER_TYPE.fullmatch(str(awkward.to_layout(values).form.type.content)):
+            raise _not_a_vector(self._source, name)
+        return awkward.num(values).to_numpy(), awkward.flatten(values).to_numpy()
 
 
-def _converted(column: pl.Series, wanted: pl.DataType, place: Place, *, text: bool) -> pl.Series:
-    """Convert a column to the type of the layout if no value is lost by it."""
+def _not_a_vector(source: str, name: str) -> DataError:
+    return DataError(f"{source}: column {name} does not hold a vector of numbers per event")
+
+
+def _is_number(kind: object) -> bool:
+    return isinstance(kind, pl.DataType) and (kind.is_numeric() or kind == pl.Boolean())
+
+
+def _of_vector(leaf: Leaf, counts: NDArray[Any], elements: NDArray[Any]) -> pl.Series:
+    """Return what is wanted of the vectors of all events, given their lengths and all their elements in one array."""
+    if leaf.what == "len":
+        return pl.Series(leaf.name, counts.astype(np.int64))
+    first = np.cumsum(counts) - counts
+    value = np.zeros(counts.size) if leaf.what == "sum" else np.full(counts.size, np.nan)
+    if isinstance(leaf.what, int):
+        there = counts > leaf.what
+        value[there] = elements[first[there] + leaf.what]
+    elif (there := counts > 0).any():
+        operation = _OPERATIONS[str(leaf.what)]
+        value[there] = operation.reduceat(elements.astype(np.float64, copy=False), first[there])
+        if leaf.what == "mean":
+            value[there] /= counts[there]
+    return pl.Series(leaf.name, value, nan_to_null=True)
+
+
+def converted(column: pl.Series, wanted: pl.DataType | None, place: Place, *, text: bool = False) -> pl.Series:
+    """Convert a column to the type of the layout (None for any number) if no value is lost by it."""
     if column.dtype == pl.Boolean():
         column = column.cast(pl.Int8)
     numeric = column.dtype.is_numeric()
     # A label or category written as a number is compared in its text form.
     if numeric == (wanted == pl.String()) and not (numeric and text):
-        raise DataError(f"{place.source}: column {column.name} has type {column.dtype}, expected {wanted}")
+        raise DataError(f"{place.source}: column {column.name} has type {column.dtype}, expected {wanted or 'numbers'}")
+    if wanted is None:
+        return column
     cast = column.cast(wanted, strict=False)
     lost = cast.is_null() & column.is_not_null()
     if wanted == pl.Int64() and column.dtype.is_float():
@@ -146,19 +251,6 @@ def _uproot() -> Any:
     except ImportError as error:
         raise MissingExtraError("reading and writing ROOT files", "root") from error
     return uproot
-
-
-def _series(name: str, values: Any, kind: pl.DataType, source: str) -> pl.Series:
-    if values.ndim != 1 or (values.dtype == object and len(values) and not isinstance(values[0], str)):
-        raise DataError(
-            f"{source}: column {name}: this branch has several values per event; it must have one number per event"
-        )
-    if values.dtype == object:
-        return pl.Series(name, values.tolist(), dtype=pl.String)
-    if kind == pl.String() and values.dtype.itemsize == 1 and not np.isin(values, (0, 1)).all():
-        codes = np.array([chr(code) for code in range(256)], dtype=object)
-        return pl.Series(name, codes[values.view(np.uint8)].tolist(), dtype=pl.String)
-    return pl.Series(name, np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
 
 
 def _write_text(batches: Iterator[pl.DataFrame], target: Path) -> None:

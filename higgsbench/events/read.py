@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from bisect import bisect_right
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,24 @@ import polars as pl
 
 import higgsbench.events.cache as event_cache
 from higgsbench.errors import DataError
-from higgsbench.events.check import Place, check_columns, check_content, check_distinct, column_types, first_look
+from higgsbench.events.check import (
+    Place,
+    check_columns,
+    check_content,
+    check_distinct,
+    column_types,
+    first_look,
+    split_tree,
+)
 from higgsbench.events.formats import ParquetFile, RootFile
 from higgsbench.events.recognise import recognised
+from higgsbench.events.samples import SELECTED, Recipe, Sample, present
 from higgsbench.events.table import Events
 from higgsbench.events.text import TextFile
-from higgsbench.files import printable
+from higgsbench.files import canonical_digest, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from higgsbench.schema import TableSchema
 
@@ -31,7 +40,9 @@ _BATCH_ROWS = 1 << 16
 _EXACT = 2.0**53  # whole numbers below this are exact in double precision
 _SORTED_ROWS = 1 << 19  # events that are sorted at a time
 _RANGE = "# range"  # a name that no layout has
-_SINGLE = 1e38  # single precision holds numbers up to here
+
+UNKNOWN = Sample("")
+"""What is known of the sample of a file that is read on its own."""
 
 LARGE_FILE = 1 << 22  # bytes from which `open_events` leaves the measured columns of a file on disk
 
@@ -46,7 +57,7 @@ class EventStream:
         source: name of the file, for messages.
         schema: the layout.
         is_text: whether rows have line numbers.
-        columns: names of all columns of the file.
+        columns: names of all columns of the file, after those that the layout computes.
     """
 
     def __init__(
@@ -55,47 +66,63 @@ class EventStream:
         schema: TableSchema | None = None,
         *,
         columns: Sequence[str] | None = None,
+        sample: Sample = UNKNOWN,
         block_bytes: int = _BLOCK_BYTES,
         batch_rows: int = _BATCH_ROWS,
     ) -> None:
         """Open a file far enough to check its header.
 
         Args:
-            path: CSV, gzipped CSV, Parquet or ROOT; the content decides, not the ending.
+            path: CSV, gzipped CSV, Parquet or ROOT; the content decides, not the ending. `file.root:tree` names a tree.
             schema: the layout; by default the built-in one of these columns.
             columns: columns of the layout to read where the file has them (`check.without_truth`,
                 `check.truth_columns`); all when None.
+            sample: the sample that the file belongs to.
             block_bytes: text parsed at a time.
             batch_rows: rows read at a time from Parquet and ROOT.
 
         Raises:
             DataError: if the file does not exist, or its header is not of the layout.
         """
-        file = _named_file(path)
+        file, tree = _named_file(path)
         self.source = printable(path)
         schema = self.schema = recognised(path) if schema is None else schema
         kind = first_look(file)
         self.is_text = kind in ("text", "gzip")
         self._file: TextFile | ParquetFile | RootFile
+        if tree is not None and kind != "root":
+            raise DataError(f"{self.source}: not a ROOT file, so it has no tree {tree!r}")
         if self.is_text:
             self._file = TextFile(file, self.source, schema, zipped=kind == "gzip", block_bytes=block_bytes)
+        elif kind == "parquet":
+            self._file = ParquetFile(file, self.source, schema, batch_rows=batch_rows)
         else:
-            opened = ParquetFile if kind == "parquet" else RootFile
-            self._file = opened(file, self.source, schema, batch_rows=batch_rows)
-        self.columns = self._file.columns
+            self._file = RootFile(file, self.source, schema, batch_rows=batch_rows, tree=tree)
         wanted = [name for name in column_types(schema) if columns is None or name in columns]
+        self._recipe = Recipe(schema, sample, self._file.columns, wanted, self.source)
+        made = self._recipe.made
+        self.columns = (*made, *(name for name in self._file.columns if name not in made))
         check_columns(self.columns, schema, self.source, wanted)
-        self._read = [name for name in wanted if name in self.columns]
-        if not self._read:
+        self._has_numbers = schema.event_id in wanted and schema.event_id in self.columns
+        if not any(name in self.columns for name in wanted):
             raise DataError(f"{self.source}: none of the columns {', '.join(wanted[:5])}; the layout is {schema.name}")
         self._places: list[Place] = []
+        self._starts: list[int] = []
 
-    def batches(self, *, check: bool = True, distinct: bool = False) -> Iterator[pl.DataFrame]:
+    def numbers(self) -> tuple[str, ...]:
+        """Return the columns of the file that hold one number per event, in its first rows where it is text."""
+        return self._file.numbers()
+
+    def batches(
+        self, *, check: bool = True, distinct: bool = False, mark: bool = False, may_be_empty: bool = False
+    ) -> Iterator[pl.DataFrame]:
         """Read the file from its start.
 
         Args:
             check: whether to check the values; a second pass over the same file need not.
             distinct: whether to compare the event numbers of all parts at the end, and not only within a part.
+            mark: whether to keep events that the layout does not select, and to add the column `SELECTED`.
+            may_be_empty: whether the file may have no events.
 
         Yields:
             Tables with the layout's columns in its order, missing values as null.
@@ -103,20 +130,27 @@ class EventStream:
         Raises:
             DataError: naming the file, the row and the column of what is wrong.
         """
+        self._places, self._starts, rows, numbers = [], [], 0, []
+        recipe = self._recipe
 
-        def finish(raw: pl.DataFrame, place: Place) -> pl.DataFrame:
+        def finish(raw: pl.DataFrame, place: Place) -> tuple[pl.DataFrame, Place]:
+            raw, place = recipe.apply(raw, place, mark=mark)
             frame = normalised(raw, self.schema)
             if check:
-                check_content(frame, self.schema, place)
-            return frame
+                chosen = raw[SELECTED] if mark else None
+                checked = frame if chosen is None else frame.filter(chosen)
+                rows = None if chosen is None else np.flatnonzero(chosen.to_numpy())
+                check_content(checked, self.schema, place if rows is None else replace(place, rows=rows))
+            return (frame.with_columns(raw[SELECTED]) if mark else frame), place
 
-        self._places, numbers = [], []
-        for frame, place in self._file.parts(self._read, finish):
+        for frame, place in self._file.parts(recipe.read, finish, recipe.vectors):
             self._places.append(place)
-            if distinct and self.schema.event_id in self._read:
-                numbers.append(frame[self.schema.event_id])
+            self._starts.append(rows)
+            rows += frame.height
+            if distinct and self._has_numbers:
+                numbers.append(frame[str(self.schema.event_id)])
             yield frame
-        if not self._places:
+        if not (self._places or may_be_empty):
             raise DataError(f"{self.source}: no events: the file has a header and nothing below it")
         if numbers:
             check_distinct(pl.concat(numbers), self.schema, self.source, self.row)
@@ -126,17 +160,19 @@ class EventStream:
         return pl.concat(list(self.batches(check=check, distinct=check)))
 
     def row(self, position: int) -> str:
-        """Name a row that has been read by its position in the file."""
-        place = self._places[bisect_right(self._places, position, key=lambda part: part.first_row) - 1]
-        return place.row(position - place.first_row)
+        """Name the row of an event that has been read by its position among them."""
+        part = bisect_right(self._starts, position) - 1
+        return self._places[part].row(position - self._starts[part])
 
 
-def _named_file(path: object) -> Path:
+def _named_file(path: object) -> tuple[Path, str | None]:
+    """Return the file and the tree that a path names."""
     if not isinstance(path, (str, os.PathLike)):
         raise DataError(f"path: expected the name of a file, got {str(path)[:60]!r} (a {type(path).__name__})")
     if path == "":
         raise DataError("the file name is empty")
-    return Path(path).expanduser()
+    whole = Path(path).expanduser()
+    return (whole, None) if whole.exists() else split_tree(whole)
 
 
 def load_events(
@@ -156,17 +192,21 @@ def load_events(
     Raises:
         DataError: naming the file, the row and the column of what is wrong.
     """
-    file = _named_file(path)
-    first_look(file)
+    first_look(_named_file(path)[0])
     schema = recognised(path) if schema is None else schema
 
     def parsed() -> pl.DataFrame:
-        return in_order(EventStream(file, schema, columns=columns).table(), schema)
+        return in_order(EventStream(path, schema, columns=columns).table(), schema)
 
     if not cache:
         return Events(parsed(), schema, printable(path))
-    frame, digest = event_cache.cached_table(event_cache.file_identity(file, schema, columns), parsed)
+    frame, digest = event_cache.cached_table(_identity(path, schema, columns), parsed)
     return Events(frame, schema, printable(path), known_digest=digest)
+
+
+def _identity(path: str | Path, schema: TableSchema, columns: Sequence[str] | None = None) -> str:
+    file, tree = _named_file(path)
+    return event_cache.file_identity(file, schema, columns) + ("" if tree is None else f":{tree}")
 
 
 def in_order(frame: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
@@ -195,13 +235,8 @@ def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
             column = pl.when(whole).then(number.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(column)
             if schema.missing is not None:
                 column = pl.when((number == schema.missing).fill_null(False).not_()).then(column)
-        elif schema.missing is not None and name in schema.features and name not in schema.integers:
-            # The sentinel, or what single precision makes of it.
-            single = float(np.float32(schema.missing)) if abs(schema.missing) < _SINGLE else schema.missing
-            missing = (column == schema.missing) | (column == single)
-            if math.isnan(schema.missing):
-                missing = column.is_nan()
-            column = pl.when(~missing).then(column)
+        elif name in schema.features and name not in schema.integers and name not in schema.derived:
+            column = present(column, schema)
         columns.append(column.alias(name))
     return raw.select(columns)
 
@@ -211,28 +246,86 @@ def open_events(path: str | Path, schema: TableSchema | None = None, *, large: i
 
     They are in the user's cache, or in a temporary file where that cannot be written.
     """
-    file = _named_file(path)
+    file, _ = _named_file(path)
     first_look(file)
     schema = recognised(path) if schema is None else schema
     if file.stat().st_size < large:
         return load_events(path, schema)
+    return _stored(
+        lambda: EventStream(path, schema).batches(distinct=True), _identity(path, schema), schema, printable(path)
+    )
+
+
+def open_samples(samples: Sequence[Sample], schema: TableSchema, *, large: int = LARGE_FILE) -> Events:
+    """Open the files of samples as one table; from `large` bytes on, its measured columns stay on disk.
+
+    Args:
+        samples: the samples, whose names differ.
+        schema: the layout of the table; an expression of it may use any column that all files have.
+        large: bytes.
+
+    Raises:
+        DataError: naming the file, the row and the column of what is wrong.
+    """
+    files = [file for sample in samples for file in sample.files]
+    for file in files:
+        first_look(_named_file(file)[0])
+    source = f"samples {', '.join(sample.name for sample in samples)}"
+    parts = [[*(_identity(f, schema) for f in s.files), s.name, dict(s.constants), dict(s.derived)] for s in samples]
+    identity = canonical_digest(parts)
+    if sum(_named_file(file)[0].stat().st_size for file in files) >= large:
+        return _stored(lambda: _sample_batches(samples, schema), identity, schema, source)
+    frame, digest = event_cache.cached_table(
+        identity, lambda: in_order(pl.concat(list(_sample_batches(samples, schema))), schema)
+    )
+    return Events(frame, schema, source, known_digest=digest)
+
+
+def _sample_batches(samples: Sequence[Sample], schema: TableSchema) -> Iterator[pl.DataFrame]:
+    """Yield the tables of all files, one sample after the other."""
+    streams = [[EventStream(file, schema, sample=sample) for file in sample.files] for sample in samples]
+    empty = True
+    for sample, files in zip(samples, streams, strict=True):
+        numbers, starts, rows, total = [], [], 0, 0.0
+        for stream in files:
+            starts.append(rows)
+            for frame in stream.batches(may_be_empty=True):
+                rows += frame.height
+                total += 0.0 if schema.weight is None else float(frame[schema.weight].sum())
+                if schema.event_id is not None:
+                    numbers.append(frame[schema.event_id])
+                yield frame
+
+        def row(position: int, files: list[EventStream] = files, starts: list[int] = starts) -> str:
+            at = bisect_right(starts, position) - 1
+            return f"{files[at].row(position - starts[at])} of {files[at].source}"
+
+        if numbers:
+            check_distinct(pl.concat(numbers), schema, f"sample {sample.name}", row)
+        if rows and schema.weight is not None and total == 0.0:
+            raise DataError(f"{', '.join(stream.source for stream in files)}: the weights of all events sum to 0")
+        empty = empty and not rows
+    if empty:
+        selected = "" if schema.select is None else f" that pass the selection {schema.select!r}"
+        raise DataError(f"samples: the files have no events{selected}")
+
+
+def _stored(batches: Callable[[], Iterator[pl.DataFrame]], identity: str, schema: TableSchema, source: str) -> Events:
     owner: event_cache.TemporaryFolder | None = None
     try:
-        table, digest = event_cache.cached_file(
-            event_cache.file_identity(file, schema), lambda target: _convert(file, schema, target)
-        )
+        table, digest = event_cache.cached_file(identity, lambda target: _convert(batches(), schema, target))
     except OSError:
         owner = event_cache.TemporaryFolder()
         table = owner.path / "events.parquet"
-        digest = _convert(file, schema, table)
-    return event_cache.stored_events(table, digest, schema, printable(path), owner)
+        digest = _convert(batches(), schema, table)
+    return event_cache.stored_events(table, digest, schema, source, owner)
 
 
-def _convert(file: Path, schema: TableSchema, target: Path) -> str:
-    """Parse and check a file part by part into a Parquet file, sorted by number; return the digest of its content."""
+def _convert(batches: Iterator[pl.DataFrame], schema: TableSchema, target: Path) -> str:
+    """Write checked tables to one Parquet file, sorted by event number; return the digest of its content."""
     with tempfile.TemporaryDirectory(prefix=".tmp-parts-", dir=target.parent) as folder:
         pieces: list[Path] = []
-        for frame in EventStream(file, schema).batches(distinct=True):
+        for frame in batches:
             pieces.append(Path(folder) / f"{len(pieces)}.parquet")
             frame.write_parquet(pieces[-1], compression="lz4", statistics=False)
         pl.scan_parquet(_sorted_pieces(pieces, schema), glob=False, hive_partitioning=False).sink_parquet(

@@ -16,7 +16,7 @@ import polars as pl
 from isal import igzip, igzip_lib
 
 from higgsbench.errors import DataError
-from higgsbench.events.check import HARMLESS, MOST_TIMES, Place, column_types
+from higgsbench.events.check import HARMLESS, MOST_TIMES, Place
 from higgsbench.files import no_panic
 from higgsbench.schema import ATLAS_HIGGS
 
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from higgsbench.events.formats import ColumnKinds, Part
+    from higgsbench.expressions import Leaf
     from higgsbench.schema import TableSchema
 
 _HEADER_LIMIT = 1 << 16
 _LONGEST_ROW = 1 << 25
 _AHEAD = 3  # blocks parsed at a time, ahead of the consumer
+_PROBED = 1000  # rows by which the columns of numbers are found
 _EXACT = 2.0**53  # whole numbers below this are exact in double precision
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
@@ -124,30 +127,41 @@ class TextFile:
         self._header = schema.header or not {*schema.features}.isdisjoint(_cells(line))
         self.columns = _column_names(line, source, schema, header=self._header)
 
+    def numbers(self) -> tuple[str, ...]:
+        """Return the columns that hold numbers in the first rows."""
+        rows = b"".join(next(filter(None, self._blocks()), b"").splitlines(keepends=True)[:_PROBED])
+        if not rows:
+            return ()
+        with no_panic():
+            table = pl.read_csv(rows, has_header=False, encoding="utf8-lossy", infer_schema_length=None)
+        return tuple(name for name, column in zip(self.columns, table, strict=False) if column.dtype.is_numeric())
+
     def parts(
-        self, read: Sequence[str], finish: Callable[[pl.DataFrame, Place], pl.DataFrame]
-    ) -> Iterator[tuple[pl.DataFrame, Place]]:
+        self, read: ColumnKinds, finish: Callable[[pl.DataFrame, Place], Part], vectors: Sequence[Leaf] = ()
+    ) -> Iterator[Part]:
         """Read the file from its start; the next blocks are parsed and finished while the consumer uses one.
 
         Args:
-            read: columns to read.
-            finish: called in a thread with each table of these columns: types of the layout, empty cells as null.
+            read: columns to read, with their types; None for any number, whole numbers as such.
+            finish: called in a thread with each table of these columns, empty cells as null, and its place.
+            vectors: what is wanted of columns of vectors, of which a text file has none.
 
         Yields:
-            What `finish` returns, and where it is in the file.
+            What `finish` returns.
 
         Raises:
             DataError: naming the file, the row and the column of what cannot be parsed.
         """
+        for leaf in vectors:
+            raise DataError(f"{self._source}: {leaf.name}: a text file has one number per column, not vectors")
         # Columns are parsed by position, under a header of their numbers: names that are not read may repeat.
-        kinds = column_types(self._schema)
-        types = {str(self.columns.index(name)): kinds[name] for name in read}
+        types = {str(self.columns.index(name)): kind for name, kind in read.items()}
         row, line = 0, 1 + self._header
 
-        def parsed(block: bytes, place: Place) -> tuple[pl.DataFrame, Place]:
-            return finish(self._part(block, place, types), place), place
+        def parsed(block: bytes, place: Place) -> Part:
+            return finish(self._part(block, place, types), place)
 
-        parsing: deque[Future[tuple[pl.DataFrame, Place]]] = deque()
+        parsing: deque[Future[Part]] = deque()
         with ThreadPoolExecutor(_AHEAD) as threads:
             for block in filter(None, self._blocks()):
                 newlines = int(np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")))
@@ -181,7 +195,7 @@ class TextFile:
                 break
         yield rest
 
-    def _part(self, block: bytes, place: Place, types: dict[str, pl.DataType]) -> pl.DataFrame:
+    def _part(self, block: bytes, place: Place, types: dict[str, pl.DataType | None]) -> pl.DataFrame:
         """Parse some columns of a block, given by their positions."""
         if b'"' in block and block.count(b'"') % 2:
             cut = "" if b"\n" in block.rstrip() else "; the file may be cut off"
@@ -197,19 +211,20 @@ class TextFile:
             if long.any():
                 raise place.fault(int(np.argmax(long)), self._too_long())
         table = raw.rename({position: self.columns[int(position)] for position in types})
-        for column in table:
-            self._check_cells(column, block, place)
+        for column, kind in zip(table, types.values(), strict=True):
+            self._check_cells(column, block, place, measured=kind is None or column.name in self._schema.features)
         return table
 
-    def _parsed(self, block: bytes, types: dict[str, pl.DataType]) -> pl.DataFrame:
+    def _parsed(self, block: bytes, types: dict[str, pl.DataType | None]) -> pl.DataFrame:
         """Parse some columns; a whole number may be written with a point, as 2.0."""
-        layout = {str(i): types.get(str(i), pl.String()) for i in range(len(self.columns))}
+        layout = {str(i): types.get(str(i)) or pl.String() for i in range(len(self.columns))}
         text, read = (",".join(layout) + "\n").encode() + block, list(types)
         chosen = read if len(read) < len(layout) else None
 
         def parsed(layout: dict[str, pl.DataType]) -> pl.DataFrame:
             with no_panic():
-                return pl.read_csv(text, schema=layout, columns=chosen, encoding="utf8-lossy").select(read)
+                raw = pl.read_csv(text, schema=layout, columns=chosen, encoding="utf8-lossy").select(read)
+                return raw.with_columns(_any_number(raw[name]) for name in read if types[name] is None)
 
         try:
             return parsed(layout)
@@ -226,7 +241,7 @@ class TextFile:
             "that holds commas"
         )
 
-    def _check_cells(self, column: pl.Series, block: bytes, place: Place) -> None:
+    def _check_cells(self, column: pl.Series, block: bytes, place: Place, *, measured: bool) -> None:
         """Refuse empty lines, empty cells unless the layout reads them as missing, and text in another encoding."""
         schema, name = self._schema, column.name
         if column.dtype == pl.String():
@@ -239,12 +254,12 @@ class TextFile:
         bounds = _row_bounds(block)
         if not block[bounds[row] : bounds[row + 1]].strip():
             raise place.fault(row, ": an empty line; remove it")
-        if not (schema.empty_is_missing and name in schema.features) and name not in schema.categories:
-            measured = schema.missing is not None and name in schema.features and name not in schema.integers
-            hint = f"; a value that could not be measured is written {schema.missing}" if measured else ""
+        if not (schema.empty_is_missing and measured) and name not in schema.categories:
+            known = schema.missing is not None and measured and name not in schema.integers
+            hint = f"; a value that could not be measured is written {schema.missing}" if known else ""
             raise place.fault(row, f", column {name}: empty{hint}")
 
-    def _explain(self, block: bytes, place: Place, types: dict[str, pl.DataType], error: Exception) -> NoReturn:
+    def _explain(self, block: bytes, place: Place, types: dict[str, pl.DataType | None], error: Exception) -> NoReturn:
         """Find the first row that cannot be parsed by halving the block, and say what is wrong with it."""
         bounds = _row_bounds(block)
         low, high = 0, bounds.size - 1
@@ -264,7 +279,7 @@ class TextFile:
                 raise place.fault(low, what) from error
         raise place.fault(low, f": cannot be parsed as CSV: {str(error).splitlines()[0]}") from error
 
-    def _fails(self, rows: bytes, types: dict[str, pl.DataType]) -> bool:
+    def _fails(self, rows: bytes, types: dict[str, pl.DataType | None]) -> bool:
         try:
             self._parsed(rows, types)
         except (pl.exceptions.PolarsError, ValueError):
@@ -299,7 +314,17 @@ def _whole_number(cells: pl.Series) -> pl.Series:
     return found.alias(cells.name)
 
 
-def _not_a_number(cell: str, kind: pl.DataType) -> str:
+def _any_number(cells: pl.Series) -> pl.Series:
+    """Read whole numbers as such where all cells hold them, otherwise floating-point numbers."""
+    text = cells.str.strip_chars_start()
+    for kind in (pl.Int64, pl.UInt64):
+        found = text.cast(kind, strict=False)
+        if found.null_count() == cells.null_count():
+            return found
+    return text.cast(pl.Float64)
+
+
+def _not_a_number(cell: str, kind: pl.DataType | None) -> str:
     whole, advice = kind == pl.Int64(), ""
     if _DECIMAL_COMMA.fullmatch(cell):
         advice = "; write decimal points, not commas"

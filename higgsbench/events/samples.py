@@ -1,0 +1,204 @@
+"""Samples: files of one process each; and the columns that a layout computes from those of a file."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from higgsbench.errors import ConfigError, DataError
+from higgsbench.events.check import column_types, split_tree
+from higgsbench.events.formats import converted
+from higgsbench.expressions import parse_expression
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from higgsbench.events.check import Place
+    from higgsbench.events.formats import ColumnKinds
+    from higgsbench.expressions import Expression
+    from higgsbench.schema import TableSchema
+
+SELECTED = "# selected"
+"""Column that says whether an event passes the selection, where the events that do not are kept."""
+
+_GLOB = re.compile(r"[*?[]")
+_SINGLE = 1e38  # single precision holds numbers up to here
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Files of one process.
+
+    Attributes:
+        name: of this and the columns `TableSchema.ids` the numbers of the events are made.
+        files: names of the files, `file.root:tree` for a tree.
+        constants: columns of the layout that have one value in the whole sample, such as the process.
+        derived: expressions that replace those of the layout, such as the weight.
+    """
+
+    name: str
+    files: tuple[str, ...] = ()
+    constants: Mapping[str, str | float] = field(default_factory=dict)
+    derived: Mapping[str, str] = field(default_factory=dict)
+
+
+def matched_files(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Return the files that names and patterns (`ntuples/ttbar_*.root:nominal`) stand for, those of a pattern sorted.
+
+    Raises:
+        DataError: if a pattern matches no file.
+    """
+    found: list[str] = []
+    for pattern in patterns:
+        named, tree = split_tree(pattern)
+        file = named.expanduser()
+        if _GLOB.search(str(file)) and not file.exists():
+            files = sorted(Path(file.anchor).glob(str(file.relative_to(file.anchor))))
+            if not files:
+                raise DataError(f"{named}: no file matches this pattern")
+        else:
+            files = [file]
+        found += [str(name) if tree is None else f"{name}:{tree}" for name in files]
+    return tuple(found)
+
+
+class Recipe:
+    """How the columns of a layout are made from those of one file.
+
+    Attributes:
+        made: columns of the layout that are constant or computed.
+        read: columns of the file to read, with their types.
+        vectors: what to read of columns of vectors.
+    """
+
+    def __init__(
+        self, schema: TableSchema, sample: Sample, columns: Sequence[str], wanted: Sequence[str], source: str
+    ) -> None:
+        """Check the expressions against the columns of a file.
+
+        Args:
+            schema: the layout.
+            sample: the sample that the file belongs to.
+            columns: those of the file.
+            wanted: columns of the layout that are to be read.
+            source: name of the file, for messages.
+
+        Raises:
+            DataError: naming the word at fault, if an expression cannot be computed from the columns.
+        """
+        self._schema, self._sample, self._source = schema, sample, source
+        derived = {**schema.derived, **sample.derived}
+        if schema.derived and schema.label not in (*columns, *derived, *sample.constants):
+            wanted = [name for name in wanted if name != schema.weight]  # new events have neither label nor weight
+        self._constants = {name: value for name, value in sample.constants.items() if name in wanted}
+
+        def parsed(name: str, text: str) -> Expression:
+            try:
+                return parse_expression(text, columns, f"{source}: {name}: {text}")
+            except ConfigError as error:
+                raise DataError(str(error)) from error
+
+        used = [name for name in wanted if name in derived and name not in self._constants]
+        self._derived = {name: parsed(name, derived[name]) for name in used}
+        self._select = None if schema.select is None else parsed("select", schema.select)
+        self._ids = schema.ids if schema.event_id in wanted else ()
+        for name in self._ids:
+            if name not in columns:
+                raise DataError(f"{source}: no column {name}, which identifies the events (`id`)")
+        numbers = (schema.event_id,) if self._ids and schema.event_id else ()
+        self.made = (*self._constants, *self._derived, *numbers)
+
+        expressions = [*self._derived.values(), *([] if self._select is None else [self._select])]
+        leaves = dict.fromkeys(leaf for expression in expressions for leaf in expression.leaves)
+        self._leaves = [leaf.name for leaf in leaves]
+        self.vectors = tuple(leaf for leaf in leaves if leaf.what is not None)
+        self._kinds = kinds = column_types(schema)
+        plain: dict[str, pl.DataType | None] = {n: kinds[n] for n in wanted if n in columns and n not in self.made}
+        for name in (*(leaf.branch for leaf in leaves if leaf.what is None), *self._ids):
+            if plain.get(name, pl.Float64()) == pl.Float64():
+                plain[name] = None  # a whole number may have more digits than a float64
+        self.read: ColumnKinds = plain
+
+    def apply(self, raw: pl.DataFrame, place: Place, *, mark: bool) -> tuple[pl.DataFrame, Place]:
+        """Add the columns that are made to those that were read, and leave out what is not selected.
+
+        Args:
+            raw: columns of the file.
+            place: where they are in it.
+            mark: whether to keep all events and add the column `SELECTED`.
+        """
+        if not (self.made or self._select is not None or mark):
+            return raw, place
+        known = raw.with_columns(present(pl.col(name), self._schema) for name in self._leaves)
+        if self._select is not None:
+            selected = known.select(self._select.holds).to_series().alias(SELECTED)
+            if mark:
+                raw = raw.with_columns(selected)
+            elif not selected.all():
+                raw, known = raw.filter(selected), known.filter(selected)
+                place = replace(place, rows=np.flatnonzero(selected.to_numpy()))
+        elif mark:
+            raw = raw.with_columns(pl.lit(True).alias(SELECTED))
+        kinds = self._kinds
+        found = known.select(value.polars.alias(name) for name, value in self._derived.items())
+        made = [converted(column, kinds[column.name], place) for column in found]
+        constant = [pl.lit(value, kinds[name]).alias(name) for name, value in self._constants.items()]
+        if self._ids and self._schema.event_id:
+            numbers = event_numbers(self._sample.name, [raw[name] for name in self._ids], place)
+            made.append(numbers.alias(self._schema.event_id))
+        numbers_of = [
+            pl.col(name).cast(kinds[name]) for name, kind in self.read.items() if kind is None and name in kinds
+        ]
+        return raw.with_columns(*numbers_of, *made, *constant), place
+
+
+def present(column: pl.Expr, schema: TableSchema) -> pl.Expr:
+    """Return a column of numbers with the layout's sentinel, or what single precision makes of it, as null."""
+    if schema.missing is None:
+        return column
+    if schema.missing != schema.missing:
+        return pl.when(~column.is_nan()).then(column)
+    single = float(np.float32(schema.missing)) if abs(schema.missing) < _SINGLE else schema.missing
+    return pl.when(~((column == schema.missing) | (column == single))).then(column)
+
+
+def event_numbers(sample: str, ids: Sequence[pl.Series], place: Place) -> pl.Series:
+    """Make one number of a sample's name and the numbers that identify an event in it.
+
+    The numbers are 63 bits of the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), so that those of a
+    billion events differ with a probability of 95%, and those of ten million with 99.9995%.
+
+    Args:
+        sample: the name.
+        ids: columns of n whole numbers.
+        place: where they are in the file, for messages.
+
+    Returns:
+        (n,) numbers from 0 to 2^63 - 1, the same in all versions and on all machines.
+
+    Raises:
+        DataError: for an identifier that is missing or not a whole number.
+    """
+    start = int.from_bytes(hashlib.sha256(sample.encode()).digest()[:8], "little")
+    state: NDArray[np.uint64] = np.full(len(ids[0]), start, dtype=np.uint64)
+    for column in ids:
+        if column.null_count():
+            raise place.fault(int(column.is_null().arg_max() or 0), f", column {column.name}: empty; it is the `id`")
+        whole = column if column.dtype == pl.UInt64() else converted(column, pl.Int64(), place)
+        state = _mixed(state ^ _mixed(whole.to_numpy().view(np.uint64)))
+    return pl.Series((state >> np.uint64(1)).view(np.int64))
+
+
+def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    x = x + np.uint64(0x9E3779B97F4A7C15)  # wraps around, as it should
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
