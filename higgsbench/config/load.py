@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from higgsbench.config.document import Document, KeyPath, document_of, dotted, parse_yaml, read_yaml, said
-from higgsbench.config.model import RESERVED_LABELS, RunConfig, SchemaConfig
+from higgsbench.config.model import RESERVED_LABELS, DataConfig, RunConfig, SchemaConfig
 from higgsbench.config.named import config_file
 from higgsbench.config.section import Strict
 from higgsbench.errors import ConfigError, ModelError, shortened
 from higgsbench.events import Events, load_events
-from higgsbench.events.read import open_events
+from higgsbench.events.read import LARGE_FILE, open_events, open_samples
 from higgsbench.schema import ATLAS_HIGGS, SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from higgsbench.config.model import DataConfig
     from higgsbench.schema import TableSchema
 
 
@@ -128,6 +128,11 @@ def named_schema(choice: str | None) -> TableSchema | None:
     value: Any = document.value
     at: KeyPath = ()
     if isinstance(value, dict) and isinstance(value.get("data"), dict):
+        if "samples" in value["data"]:
+            folds = value.get("folds")
+            return validated(document, DataConfig, ("data",)).table_schema(
+                folds.get("by") if isinstance(folds, dict) else None
+            )
         value, at = value["data"].get("schema"), ("data", "schema")
         if value is None:
             return None
@@ -213,18 +218,22 @@ DEFAULT_EVENTS = 48_000
 """Default number of simulated events; 15,000 of them are training events."""
 
 
-def source_events(data: DataConfig, *, stored: bool = False) -> Events:
+def source_events(data: DataConfig, *, stored: bool = False, by: str | None = None) -> Events:
     """Return the events that a `data` section names.
 
     Args:
         data: the section.
         stored: whether the measured columns of a file stay on disk (`open_events`).
+        by: expression of the folds (`folds.by`), which samples compute from columns of their files.
 
     Raises:
         ConfigError: if it names none.
         DataError: if a file breaks a rule or has not been fetched yet.
     """
     load = open_events if stored else load_events
+    if data.samples is not None:
+        layout = data.table_schema(by)
+        return open_samples(data.sample_list(layout), layout, large=LARGE_FILE if stored else sys.maxsize)
     if data.source == "opendata":
         from higgsbench.events.fetch import opendata_path
 

@@ -5,75 +5,34 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     Discriminator,
     Field,
-    PlainValidator,
     Tag,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
+from higgsbench.config.samples import (
+    Categorical,
+    FeatureEntry,
+    Label,
+    Missing,
+    NegativeWeights,
+    SampleKeys,
+    check_labels,
+    label_text,
+)
 from higgsbench.config.section import MemorySize, NotNegative, Number, Positive, Strict, choice, listed, problem
 from higgsbench.ensemble import BLEND_METHODS, CUT_RULES
 from higgsbench.errors import ConfigError, shortened
 from higgsbench.events.recognise import recognised
-from higgsbench.schema import ATLAS_HIGGS, B_REG, MOST_CATEGORIES, SCHEMAS, TableSchema, is_number
-
-
-def _label(value: Any) -> Any:
-    """Refuse booleans (YAML reads words such as `true` as booleans) and everything else that cannot be a cell."""
-    if isinstance(value, bool):
-        text = str(value).lower()
-        raise problem(f"YAML reads {text} as a boolean; put the label in quotes, as in the file, e.g. {text!r}")
-    if not isinstance(value, (str, int, float)):
-        raise problem(f"expected text or a number, got {shortened(value)!r}")
-    return value
-
-
-def _missing(value: Any) -> Any:
-    if isinstance(value, str) and value.lower() == "nan":
-        return float("nan")
-    if isinstance(value, (str, bool)) and value != "empty":
-        raise problem(f"expected a number, .nan or empty (empty cells), got {shortened(value)!r}")
-    return value
-
-
-Label = Annotated[str | int | float, PlainValidator(_label), WithJsonSchema({"type": ["string", "number"]})]
-_MissingForms = WithJsonSchema({"anyOf": [{"type": ["number", "null"]}, {"enum": ["empty", "nan", "NaN"]}]})
-
-
-_NAMES = {"type": "array", "items": {"type": "string"}}
-_VALUES = {"type": "object", "additionalProperties": {"type": "array", "items": {"type": ["string", "number"]}}}
-_CategoricalForms = WithJsonSchema({"anyOf": [_NAMES, _VALUES, {"type": "null"}]})
-
-
-def _categorical(value: Any) -> Any:
-    """Turn names of columns into a mapping; the values are found in the training events."""
-    names = value if isinstance(value, list) else []
-    if repeated := next((name for name in names if names.count(name) > 1), None):
-        raise problem(f"column {shortened(repeated)!r} is named twice")
-    return {name: [] for name in names} if names and all(isinstance(name, str) for name in names) else value
-
-
-def _checked_values(value: dict[str, list[str | int | float]] | None) -> dict[str, list[str | int | float]] | None:
-    for name, values in (value or {}).items():
-        words = [_label_text(item) for item in values]
-        if len(set(words)) < len(words) or len(words) > MOST_CATEGORIES:
-            raise problem(f"expected at most {MOST_CATEGORIES} different values", name)
-    return value
-
-
-Categorical = Annotated[
-    dict[str, list[Label]] | None, BeforeValidator(_categorical), AfterValidator(_checked_values), _CategoricalForms
-]
+from higgsbench.schema import ATLAS_HIGGS, B_REG, SCHEMAS, TableSchema
 
 
 class SchemaConfig(Strict):
@@ -101,7 +60,7 @@ class SchemaConfig(Strict):
     """Column with whole numbers, such as the number of jets, that `jet_split` splits by."""
     groups: list[Annotated[list[int], Field(min_length=1)]] | None = None
     """Lists of its values, each of which has a submodel of its own."""
-    missing: Annotated[float | Literal["empty"] | None, BeforeValidator(_missing), _MissingForms] = None
+    missing: Missing = None
     """What stands for a missing value: a number, .nan, or `empty` for empty cells."""
     header: bool = True
     """Whether the first line names the columns."""
@@ -111,7 +70,7 @@ class SchemaConfig(Strict):
     """Expected signal events; by default the sum of the weights."""
     n_b: Positive | None = None
     """Expected background events; by default the sum of the weights."""
-    negative_weights: Literal["drop", "absolute", "zero", "resample"] | None = None
+    negative_weights: NegativeWeights | None = None
     """Allow negative weights, and what training does with these events (`resample`: shares them among neighbours);
     evaluation uses the weights unchanged."""
 
@@ -133,14 +92,7 @@ class SchemaConfig(Strict):
         lost = [name for name in needed if name is not None and self.columns is not None and name not in self.columns]
         if lost:
             raise problem(f"column {lost[0]!r} is not in `columns`")
-        if self.background is not None:
-            labels = {"signal": _label_text(self.signal), "background": _label_text(self.background)}
-            kinds = {key: "a number" if is_number(text) else "text" for key, text in labels.items()}
-            if labels["signal"] == labels["background"]:
-                raise problem(f"`signal` and `background` are the same label {labels['signal']!r}")
-            if kinds["signal"] != kinds["background"]:
-                said = (f"{key} {shortened(text)!r} is {kinds[key]}" for key, text in labels.items())
-                raise problem(f"{' and '.join(said)}; write both labels as they appear in the file")
+        check_labels(self.signal, self.background)
         if self.groups is not None and self.group is None:
             raise problem("`groups` needs a `group` column")
         if self.negative_weights is not None and self.weight is None:
@@ -155,9 +107,9 @@ class SchemaConfig(Strict):
         return TableSchema(
             **same,
             features=tuple(dict.fromkeys((*self.features, *(self.categorical or ())))),
-            categories={name: tuple(map(_label_text, values)) for name, values in (self.categorical or {}).items()},
-            signal=_label_text(self.signal),
-            background=None if self.background is None else _label_text(self.background),
+            categories={name: tuple(map(label_text, values)) for name, values in (self.categorical or {}).items()},
+            signal=label_text(self.signal),
+            background=None if self.background is None else label_text(self.background),
             event_id=self.id,
             groups=tuple(tuple(g) for g in self.groups or ()),
             missing=None if self.missing == "empty" else self.missing,
@@ -166,10 +118,6 @@ class SchemaConfig(Strict):
             ignore_unknown=True,
             empty_is_missing=self.missing == "empty",
         )
-
-
-def _label_text(value: str | int | float) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class ShiftConfig(Strict):
@@ -202,7 +150,7 @@ def _kind_of_schema(value: object) -> str:
     return "name" if isinstance(value, str) else "own"
 
 
-class DataConfig(Strict):
+class DataConfig(SampleKeys):
     """Which events the run uses."""
 
     source: Literal["file", "simulated", "opendata"] = "file"
@@ -243,15 +191,23 @@ class DataConfig(Strict):
     shifts: ShiftConfig | None = None
     """Systematic shifts of the simulated events."""
 
-    def table_schema(self) -> TableSchema:
-        """Return the layout of the events; where none is given, that of the file's columns."""
+    def table_schema(self, by: str | None = None) -> TableSchema:
+        """Return the layout of the events; where none is given, that of the file's columns.
+
+        Args:
+            by: expression of the folds, which samples compute from columns of their files.
+        """
+        if self.samples is not None:
+            return replace(self.sample_layout(by), n_s=self.n_s, n_b=self.n_b)
         if self.layout is None:
             known = self.path is not None and Path(self.path).expanduser().is_file()
             return recognised(str(self.path)) if known else ATLAS_HIGGS
         return SCHEMAS[self.layout] if isinstance(self.layout, str) else self.layout.table_schema()
 
-    def with_categories(self, schema: TableSchema) -> DataConfig:
-        """Return the section with the values of the categorical features, as found in the events of a layout."""
+    def with_values(self, schema: TableSchema) -> DataConfig:
+        """Return the section with what was found in the events: values of categories; features and files of samples."""
+        if self.samples is not None:
+            return self.model_copy(update=self.found_in(schema))
         if not isinstance(self.layout, SchemaConfig) or not schema.categories:
             return self
         known = {name: list(values) for name, values in schema.categories.items()}
@@ -260,7 +216,13 @@ class DataConfig(Strict):
     @property
     def negative_weights(self) -> str | None:
         """How training treats events with negative weights; None if the layout does not allow them."""
+        if self.samples is not None:
+            return self.policy
         return self.layout.negative_weights if isinstance(self.layout, SchemaConfig) else None
+
+    def layout_keys(self) -> set[str]:
+        """Return the names of the fields from which the layout can be made again."""
+        return {"layout"} if self.samples is None else set(SampleKeys.model_fields)
 
     @field_validator("mix", "set_proportions")
     @classmethod
@@ -286,6 +248,11 @@ class DataConfig(Strict):
             raise problem(f"`path` belongs to `source: file`, but the source is {self.source}", "path")
         if self.source != "file" and self.layout not in (None, ATLAS_HIGGS.name):
             raise problem(f"`schema` belongs to `source: file`, but the source is {self.source}", "schema")
+        others = {key: getattr(self, key) for key in ("path", "train_sets", "test_sets")}
+        others |= {"source": self.source != "file" or None, "schema": self.layout != "atlas-higgs-2014" or None}
+        for key, given in others.items():
+            if self.samples is not None and given is not None:
+                raise problem(f"`{key}` does not go with `samples`; remove one of them", key)
         return self
 
 
@@ -308,21 +275,6 @@ Preset = Literal["quick", "good", "best"]
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.+-]{0,59}")
 RESERVED_LABELS = frozenset({"stack"})
-
-
-class FeatureEntry(Strict):
-    """The name of a column or of any set's feature; or a new feature, defined by an SQL expression over columns."""
-
-    shorthand: ClassVar[Mapping[type, str]] = {str: "name"}
-    name: str
-    """Column, feature of any set, or name of a new feature."""
-    expr: str | None = None
-    """SQL expression over columns that defines a new feature."""
-
-    @property
-    def choice(self) -> str | tuple[str, str]:
-        """The entry in the form that `resolve_features` takes."""
-        return self.name if self.expr is None else (self.name, self.expr)
 
 
 class FeatureConfig(Strict):

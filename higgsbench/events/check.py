@@ -6,6 +6,7 @@ Each check raises a `DataError` that names the file and the first row and column
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from higgsbench.schema import SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -73,6 +75,16 @@ def split_tree(path: str | Path) -> tuple[Path, str | None]:
     """Split `file.root:tree` into the file and the name of the tree, None where the path names only a file."""
     found = _TREE_OF.fullmatch(str(path))
     return (Path(path), None) if found is None else (Path(found[1]), found[2])
+
+
+def named_file(path: object) -> tuple[Path, str | None]:
+    """Return the file and the tree that a path names."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise DataError(f"path: expected the name of a file, got {str(path)[:60]!r} (a {type(path).__name__})")
+    if path == "":
+        raise DataError("the file name is empty")
+    whole = Path(path).expanduser()
+    return (whole, None) if whole.exists() else split_tree(whole)
 
 
 def first_look(file: Path, wanted: str = "an event file") -> Format:

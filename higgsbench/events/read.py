@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from bisect import bisect_right
 from dataclasses import replace
@@ -21,7 +20,7 @@ from higgsbench.events.check import (
     check_distinct,
     column_types,
     first_look,
-    split_tree,
+    named_file,
 )
 from higgsbench.events.formats import ParquetFile, RootFile
 from higgsbench.events.recognise import recognised
@@ -29,11 +28,10 @@ from higgsbench.events.samples import SELECTED, Recipe, Sample, present
 from higgsbench.events.table import Events
 from higgsbench.events.text import TextFile
 from higgsbench.files import canonical_digest, printable
+from higgsbench.schema import TableSchema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    from higgsbench.schema import TableSchema
 
 _BLOCK_BYTES = 1 << 23
 _BATCH_ROWS = 1 << 16
@@ -84,20 +82,10 @@ class EventStream:
         Raises:
             DataError: if the file does not exist, or its header is not of the layout.
         """
-        file, tree = _named_file(path)
         self.source = printable(path)
         schema = self.schema = recognised(path) if schema is None else schema
-        kind = first_look(file)
-        self.is_text = kind in ("text", "gzip")
-        self._file: TextFile | ParquetFile | RootFile
-        if tree is not None and kind != "root":
-            raise DataError(f"{self.source}: not a ROOT file, so it has no tree {tree!r}")
-        if self.is_text:
-            self._file = TextFile(file, self.source, schema, zipped=kind == "gzip", block_bytes=block_bytes)
-        elif kind == "parquet":
-            self._file = ParquetFile(file, self.source, schema, batch_rows=batch_rows)
-        else:
-            self._file = RootFile(file, self.source, schema, batch_rows=batch_rows, tree=tree)
+        self._file = _opened(path, schema, block_bytes, batch_rows)
+        self.is_text = isinstance(self._file, TextFile)
         wanted = [name for name in column_types(schema) if columns is None or name in columns]
         self._recipe = Recipe(schema, sample, self._file.columns, wanted, self.source)
         made = self._recipe.made
@@ -108,10 +96,6 @@ class EventStream:
             raise DataError(f"{self.source}: none of the columns {', '.join(wanted[:5])}; the layout is {schema.name}")
         self._places: list[Place] = []
         self._starts: list[int] = []
-
-    def numbers(self) -> tuple[str, ...]:
-        """Return the columns of the file that hold one number per event, in its first rows where it is text."""
-        return self._file.numbers()
 
     def batches(
         self, *, check: bool = True, distinct: bool = False, mark: bool = False, may_be_empty: bool = False
@@ -165,14 +149,27 @@ class EventStream:
         return self._places[part].row(position - self._starts[part])
 
 
-def _named_file(path: object) -> tuple[Path, str | None]:
-    """Return the file and the tree that a path names."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise DataError(f"path: expected the name of a file, got {str(path)[:60]!r} (a {type(path).__name__})")
-    if path == "":
-        raise DataError("the file name is empty")
-    whole = Path(path).expanduser()
-    return (whole, None) if whole.exists() else split_tree(whole)
+def _opened(
+    path: str | Path, schema: TableSchema, block_bytes: int = _BLOCK_BYTES, batch_rows: int = _BATCH_ROWS
+) -> TextFile | ParquetFile | RootFile:
+    (file, tree), source = named_file(path), printable(path)
+    kind = first_look(file)
+    if kind == "root":
+        return RootFile(file, source, schema, batch_rows=batch_rows, tree=tree)
+    if tree is not None:
+        raise DataError(f"{source}: not a ROOT file, so it has no tree {tree!r}")
+    if kind == "parquet":
+        return ParquetFile(file, source, schema, batch_rows=batch_rows)
+    return TextFile(file, source, schema, zipped=kind == "gzip", block_bytes=block_bytes)
+
+
+def numeric_columns(path: str | Path) -> tuple[str, ...]:
+    """Return the columns of a file that hold one number per event, in a text file those that do so in its first rows.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
+    return _opened(path, TableSchema("any", (), "")).numbers()
 
 
 def load_events(
@@ -192,7 +189,7 @@ def load_events(
     Raises:
         DataError: naming the file, the row and the column of what is wrong.
     """
-    first_look(_named_file(path)[0])
+    first_look(named_file(path)[0])
     schema = recognised(path) if schema is None else schema
 
     def parsed() -> pl.DataFrame:
@@ -205,7 +202,7 @@ def load_events(
 
 
 def _identity(path: str | Path, schema: TableSchema, columns: Sequence[str] | None = None) -> str:
-    file, tree = _named_file(path)
+    file, tree = named_file(path)
     return event_cache.file_identity(file, schema, columns) + ("" if tree is None else f":{tree}")
 
 
@@ -246,7 +243,7 @@ def open_events(path: str | Path, schema: TableSchema | None = None, *, large: i
 
     They are in the user's cache, or in a temporary file where that cannot be written.
     """
-    file, _ = _named_file(path)
+    file, _ = named_file(path)
     first_look(file)
     schema = recognised(path) if schema is None else schema
     if file.stat().st_size < large:
@@ -269,11 +266,11 @@ def open_samples(samples: Sequence[Sample], schema: TableSchema, *, large: int =
     """
     files = [file for sample in samples for file in sample.files]
     for file in files:
-        first_look(_named_file(file)[0])
+        first_look(named_file(file)[0])
     source = f"samples {', '.join(sample.name for sample in samples)}"
     parts = [[*(_identity(f, schema) for f in s.files), s.name, dict(s.constants), dict(s.derived)] for s in samples]
     identity = canonical_digest(parts)
-    if sum(_named_file(file)[0].stat().st_size for file in files) >= large:
+    if sum(named_file(file)[0].stat().st_size for file in files) >= large:
         return _stored(lambda: _sample_batches(samples, schema), identity, schema, source)
     frame, digest = event_cache.cached_table(
         identity, lambda: in_order(pl.concat(list(_sample_batches(samples, schema))), schema)

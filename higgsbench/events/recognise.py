@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from higgsbench.errors import DataError
-from higgsbench.events.check import first_look
+from higgsbench.events.check import first_look, named_file
 from higgsbench.events.formats import ParquetFile, RootFile
 from higgsbench.events.text import header_names
 from higgsbench.files import printable
@@ -59,7 +59,7 @@ def recognised(path: str | Path, otherwise: TableSchema | None = None) -> TableS
 
 def _columns(path: str | Path) -> Mapping[str, tuple[str, ...]] | None:
     """Return the columns of a file as the reader of each layout sees them; None if none can open it."""
-    file, source = Path(path).expanduser(), printable(path)
+    (file, tree), source = named_file(path), printable(path)
     kind = first_look(file)
     if kind in ("text", "gzip"):
         names = header_names(file, source, zipped=kind == "gzip")
@@ -71,7 +71,7 @@ def _columns(path: str | Path) -> Mapping[str, tuple[str, ...]] | None:
     seen = {}
     for schema in SCHEMAS.values():
         with contextlib.suppress(DataError):
-            seen[schema.name] = opened(file, source, schema, batch_rows=1).columns
+            seen[schema.name] = opened(file, source, schema, batch_rows=1, tree=tree).columns
     return seen or None
 
 

@@ -69,7 +69,8 @@ def reload_events(run: StoredRun, data: Path | None = None, test: Path | None = 
         if test is not None:
             section["test"] = str(test)
         config = validated(document, DataConfig, ("data",))
-        events = source_events(config)
+        folds = document.value.get("folds")
+        events = source_events(config, by=folds.get("by") if isinstance(folds, dict) else None)
         train = _matching(events, run.event_id, run.comparability.get("data"))
     except HiggsbenchError as error:
         if data is not None:

@@ -328,8 +328,9 @@ def _predictor(plan: Plan, done: Mapping[int, AssembledRow], stack: Stack | None
         for index, row in enumerate(plan.rows)
         if index in done
     ]
-    layout = plan.config.data.model_dump(mode="json", by_alias=True, exclude_none=True)["schema"]
-    content = {"format": PREDICTOR_FORMAT, "threads": plan.config.threads}
+    data = plan.config.data
+    layout = data.model_dump(mode="json", by_alias=True, exclude_none=True, include=data.layout_keys())
+    content = {"format": PREDICTOR_FORMAT, "threads": plan.config.threads, "data": layout}
     blends = () if stack is None else stack.per_fold
     folds = {
         "repeats": dataset.fold.shape[0],
@@ -339,4 +340,4 @@ def _predictor(plan: Plan, done: Mapping[int, AssembledRow], stack: Stack | None
         "blends": [_blend_entry(blend) for blend in blends],
     }
     refit = any(unit.fold == REFIT for unit in plan.units)
-    return {**content, "data": {"schema": layout}, "rows": rows, "folds": None if refit else folds}
+    return {**content, "rows": rows, "folds": None if refit else folds}

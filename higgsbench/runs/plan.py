@@ -151,7 +151,7 @@ def make_plan(loaded: LoadedConfig, dataset: Dataset, from_disk: Collection[str]
     Raises:
         ConfigError: for choices that do not go together, with file, line and key, or if no row can be trained.
     """
-    config = loaded.config.model_copy(update={"data": loaded.config.data.with_categories(dataset.train.schema)})
+    config = loaded.config.model_copy(update={"data": loaded.config.data.with_values(dataset.train.schema)})
     wanted = configured_rows(loaded, dataset.train.schema, dataset)
     problem = _split_problem(dataset) if any(row.variant == "jets" for row in wanted) else ""
     refused = tuple((row, problem) for row in wanted if problem and row.variant == "jets")
@@ -320,7 +320,8 @@ def load_dataset(config: RunConfig) -> Dataset:
         DataError: if a file breaks a rule.
     """
     _check_simulation(config)
-    events = source_events(config.data, stored=True)
+    by = config.folds.by if isinstance(config.folds, FoldRule) else None
+    events = source_events(config.data, stored=True, by=by)
     if not events.labelled:
         raise DataError(f"{events.source}: no columns {events.schema.label} and {events.schema.weight}: cannot train")
     train, test = _split(events, config)

@@ -145,7 +145,8 @@ class FittedRun:
     @cached_property
     def schema(self) -> TableSchema:
         """Layout of the events."""
-        return self.content.data.table_schema()
+        folds = self.content.folds
+        return self.content.data.table_schema(None if folds is None else folds.by)
 
     @cached_property
     def blend(self) -> Blend | None:

@@ -287,9 +287,8 @@ def test_damage_while_in_use(toys: Path) -> None:
 def test_the_order_of_rows_does_not_count(toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events come out in the order of their numbers, in memory and sorted in parts on disk."""
     monkeypatch.setattr("higgsbench.events.read._SORTED_ROWS", 50)
-    monkeypatch.setattr(
-        EventStream.__init__, "__kwdefaults__", {"columns": None, "block_bytes": 9_000, "batch_rows": 9}
-    )
+    small = {**(EventStream.__init__.__kwdefaults__ or {}), "block_bytes": 9_000}
+    monkeypatch.setattr(EventStream.__init__, "__kwdefaults__", small)
     shuffled = toys.with_name("shuffled.csv")
     table = pl.read_csv(toys, infer_schema=False)
     table.sample(fraction=1.0, shuffle=True, seed=3).write_csv(shuffled)

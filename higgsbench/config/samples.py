@@ -1,0 +1,380 @@
+"""`data.samples`: events in files of one process each, and what the columns of these files mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
+
+from higgsbench.config.section import Positive, Strict, problem
+from higgsbench.errors import ConfigError, nearest_hint, shortened
+from higgsbench.events.check import split_tree
+from higgsbench.events.read import numeric_columns
+from higgsbench.events.samples import Sample, matched_files
+from higgsbench.expressions import parse_expression
+from higgsbench.schema import MOST_CATEGORIES, TableSchema, is_number
+
+LABEL, WEIGHT, PROCESS, NUMBER, FOLD = "Label", "Weight", "Process", "EventId", "Fold"
+"""Columns of the table that the samples become, apart from the features."""
+
+_PLAIN = re.compile(r"[^\W\d]\w*")
+_GLOB = re.compile(r"[\w.*?-]*[*?][\w.*?-]*")
+
+
+def label_cell(value: Any) -> Any:
+    """Refuse booleans (YAML reads words such as `true` as booleans) and everything else that cannot be a cell."""
+    if isinstance(value, bool):
+        text = str(value).lower()
+        raise problem(f"YAML reads {text} as a boolean; put the label in quotes, as in the file, e.g. {text!r}")
+    if not isinstance(value, (str, int, float)):
+        raise problem(f"expected text or a number, got {shortened(value)!r}")
+    return value
+
+
+def missing_value(value: Any) -> Any:
+    """Read `nan` as the number; refuse text other than `empty`."""
+    if isinstance(value, str) and value.lower() == "nan":
+        return float("nan")
+    if isinstance(value, (str, bool)) and value != "empty":
+        raise problem(f"expected a number, .nan or empty (empty cells), got {shortened(value)!r}")
+    return value
+
+
+def label_text(value: str | int | float) -> str:
+    """Return a label as it stands in the file."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def check_labels(signal: str | int | float, background: str | int | float | None) -> None:
+    """Refuse labels of signal and background that cannot be told apart."""
+    if background is None:
+        return
+    labels = {"signal": label_text(signal), "background": label_text(background)}
+    kinds = {key: "a number" if is_number(text) else "text" for key, text in labels.items()}
+    if labels["signal"] == labels["background"]:
+        raise problem(f"`signal` and `background` are the same label {labels['signal']!r}")
+    if kinds["signal"] != kinds["background"]:
+        said = (f"{key} {shortened(text)!r} is {kinds[key]}" for key, text in labels.items())
+        raise problem(f"{' and '.join(said)}; write both labels as they appear in the file")
+
+
+Label = Annotated[str | int | float, PlainValidator(label_cell), WithJsonSchema({"type": ["string", "number"]})]
+Missing = Annotated[
+    float | Literal["empty"] | None,
+    BeforeValidator(missing_value),
+    WithJsonSchema({"anyOf": [{"type": ["number", "null"]}, {"enum": ["empty", "nan", "NaN"]}]}),
+]
+_NAMES = {"type": "array", "items": {"type": "string"}}
+_VALUES = {"type": "object", "additionalProperties": {"type": "array", "items": {"type": ["string", "number"]}}}
+_CategoricalForms = WithJsonSchema({"anyOf": [_NAMES, _VALUES, {"type": "null"}]})
+
+
+def _categorical(value: Any) -> Any:
+    """Turn names of columns into a mapping; the values are found in the training events."""
+    names = value if isinstance(value, list) else []
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise problem(f"column {shortened(repeated)!r} is named twice")
+    return {name: [] for name in names} if names and all(isinstance(name, str) for name in names) else value
+
+
+def _checked_values(value: dict[str, list[str | int | float]] | None) -> dict[str, list[str | int | float]] | None:
+    for name, values in (value or {}).items():
+        words = [label_text(item) for item in values]
+        if len(set(words)) < len(words) or len(words) > MOST_CATEGORIES:
+            raise problem(f"expected at most {MOST_CATEGORIES} different values", name)
+    return value
+
+
+Categorical = Annotated[
+    dict[str, list[Label]] | None, BeforeValidator(_categorical), AfterValidator(_checked_values), _CategoricalForms
+]
+NegativeWeights = Literal["drop", "absolute", "zero", "resample"]
+
+
+def _several(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+Texts = Annotated[
+    list[Annotated[str, Field(min_length=1)]],
+    BeforeValidator(_several),
+    Field(min_length=1),
+    WithJsonSchema(_TEXTS),
+]
+
+
+class FeatureEntry(Strict):
+    """The name of a column or of any set's feature; or a new feature, defined by an SQL expression over columns."""
+
+    shorthand: ClassVar[Mapping[type, str]] = {str: "name"}
+    name: str
+    """Column, feature of any set, or name of a new feature."""
+    expr: str | None = None
+    """SQL expression over columns that defines a new feature."""
+
+    @property
+    def choice(self) -> str | tuple[str, str]:
+        """The entry in the form that `resolve_features` takes."""
+        return self.name if self.expr is None else (self.name, self.expr)
+
+
+class SampleEntry(Strict):
+    """Files of one process."""
+
+    files: Texts
+    """Path, pattern (`ntuples/ttbar_*.root`) or list of these; `file.root:tree` names a tree."""
+    process: Annotated[str, Field(min_length=1, max_length=60)]
+    """Name of the process."""
+    signal: bool | None = None
+    """Whether its events are signal; false by default, unless `data.label` names a column that says it."""
+    scale: Positive = 1.0
+    """Factor on the weights of its events."""
+    weight: str | None = None
+    """Expression of their weights, instead of `data.weight`."""
+
+
+class _AnyColumn(frozenset[str]):
+    """The columns of files that have not been read: there may be any."""
+
+    def __contains__(self, name: object) -> bool:
+        """Return True."""
+        return True
+
+
+def columns_of(text: str, where: str) -> tuple[str, ...]:
+    """Return the columns that an expression uses; a ConfigError that begins with `where` says why it is none."""
+    return tuple(leaf.branch for leaf in parse_expression(text, _AnyColumn(), where).leaves)
+
+
+_OneFeature = Annotated[list[FeatureEntry], BeforeValidator(_several), Field(min_length=1)]
+
+
+class SampleKeys(Strict):
+    """Keys of `data` that describe samples."""
+
+    samples: Annotated[list[SampleEntry], Field(min_length=1)] | None = None
+    """Files of one process each, instead of one file with labels."""
+    label: str | None = None
+    """Column that says signal or background, in samples without the key `signal`."""
+    signal: Label | None = None
+    """Value of `label` for signal events; 1 by default."""
+    background: Label | None = None
+    """Its value for background events; by default every other value."""
+    weight: str | None = None
+    """Expression over columns of the files, the weight of an event; without it every event counts 1."""
+    id: Texts | None = None
+    """Columns of whole numbers that together identify an event in its sample; by default its position."""
+    group: str | None = None
+    """Column of whole numbers, such as the number of jets, that `jet_split` splits by."""
+    groups: list[Annotated[list[int], Field(min_length=1)]] | None = None
+    """Lists of its values, each of which has a submodel of its own."""
+    select: str | None = None
+    """Expression over columns of the files; events for which it is not true are left out."""
+    features: _OneFeature | None = None
+    """`all` columns of numbers without another role, or names, patterns (`jet_*`) and expressions (`jet_pt[0]`)."""
+    missing: Missing = None
+    """What stands for a missing value in the files: a number, .nan, or `empty` for empty cells."""
+    categorical: Categorical = None
+    """Columns of text or whole numbers whose values are categories, not measurements."""
+    policy: NegativeWeights | None = Field(None, alias="negative_weights")
+    """Allow negative weights, and what training does with these events; evaluation uses the weights unchanged."""
+
+    @model_validator(mode="after")
+    def _described(self) -> SampleKeys:
+        if self.samples is None:
+            own = {name: field.alias or name for name, field in SampleKeys.model_fields.items()}
+            for key in (own[name] for name in own if name in self.model_fields_set and getattr(self, name) is not None):
+                raise problem(f"`{key}` belongs to `samples`; describe the columns of one file under `schema`", key)
+            return self
+        self._check_classes(self.samples)
+        if self.label is None and (self.signal, self.background) != (None, None):
+            raise problem("`signal` and `background` are values of the column `label`, which is not given", "samples")
+        check_labels(1 if self.signal is None else self.signal, self.background)
+        if self.groups is not None and self.group is None:
+            raise problem("`groups` needs a `group` column", "groups")
+        if self.policy is not None and not self._weights():
+            raise problem("`negative_weights` needs a `weight`", "negative_weights")
+        if self.id is not None and len(set(self.id)) < len(self.id):
+            raise problem("a column is named twice", "id")
+        for key in ("weight", "select"):
+            if (text := getattr(self, key)) is not None:
+                _checked(text, key)
+        self._check_features(self.features or [])
+        return self
+
+    def _check_classes(self, samples: list[SampleEntry]) -> None:
+        kinds: dict[str, str] = {}
+        for entry in samples:
+            kind = self._class(entry)
+            if kinds.setdefault(entry.process, kind) != kind:
+                raise problem(f"process {entry.process!r} is {kinds[entry.process]} in one sample, {kind} in another")
+        for kind in ("signal", "background"):
+            if not {kind, "labelled"} & set(kinds.values()):
+                raise problem(f"no sample is {kind}; write `signal: {str(kind == 'signal').lower()}`", "samples")
+
+    def _class(self, entry: SampleEntry) -> str:
+        if entry.signal is None and self.label is not None:
+            return "labelled"
+        return "signal" if entry.signal else "background"
+
+    def _check_features(self, entries: list[FeatureEntry]) -> None:
+        roles, named = self._roles(), set[str]()
+        for entry in entries:
+            if entry.name == "all" or _is_pattern(entry):
+                continue
+            name, expr = _definition(entry)
+            for column in [name] if expr is None else _checked(expr, "features"):
+                if column in roles:
+                    raise problem(
+                        f"column {shortened(column)!r} is {roles[column]} and cannot be a feature", "features"
+                    )
+            if name in ("", LABEL, WEIGHT, PROCESS, NUMBER, FOLD):
+                raise problem(
+                    f"a feature cannot have the name {shortened(name)!r}; write `name` and `expr`", "features"
+                )
+            if name in named:
+                raise problem(f"feature {shortened(name)!r} is named twice", "features")
+            named.add(name)
+
+    def _weights(self) -> list[str]:
+        texts = [self.weight, *(entry.weight for entry in self.samples or ())]
+        return [text for text in texts if text is not None]
+
+    def _roles(self) -> dict[str, str]:
+        """Return what the columns are that models may not see."""
+        found = {column: "part of the weight" for text in self._weights() for column in _checked(text, "weight")}
+        found |= dict.fromkeys(self.id or (), "part of the `id`")
+        return found if self.label is None else {**found, self.label: "the label"}
+
+    def sample_layout(self, by: str | None = None) -> TableSchema:
+        """Return the layout of the table that the samples become.
+
+        Args:
+            by: expression of the folds.
+
+        Raises:
+            DataError: if features are patterns and the first file cannot be read.
+            ConfigError: if a pattern matches none of its columns.
+        """
+        features = self._features(by)
+        derived = {name: expr for name, expr in features.items() if expr is not None}
+        weighted = bool(self._weights()) or any(entry.scale != 1.0 for entry in self.samples or ())
+        if self.weight is not None:
+            derived[WEIGHT] = self.weight
+        if by is not None:
+            columns_of(by, "folds.by")
+            derived[FOLD] = by
+        labelled = self.label is not None
+        background = label_text(self.background) if self.background is not None else None if labelled else "b"
+        return TableSchema(
+            name="samples",
+            features=tuple(features),
+            label=self.label or LABEL,
+            signal=label_text(1 if self.signal is None else self.signal) if labelled else "s",
+            background=background,
+            weight=WEIGHT if weighted else None,
+            event_id=NUMBER if self.id else None,
+            group=self.group,
+            groups=tuple(tuple(numbers) for numbers in self.groups or ()),
+            integers=frozenset() if self.group is None else frozenset({self.group}),
+            missing=None if self.missing == "empty" else self.missing,
+            negative_weights=self.policy is not None,
+            ignore_unknown=True,
+            empty_is_missing=self.missing == "empty",
+            process=PROCESS,
+            categories={name: tuple(map(label_text, values)) for name, values in (self.categorical or {}).items()},
+            derived=derived,
+            select=self.select,
+            ids=tuple(self.id or ()),
+            fold=None if by is None else FOLD,
+        )
+
+    def _features(self, by: str | None) -> dict[str, str | None]:
+        """Return the features by name with their expressions, None for columns of the files."""
+        entries = self.features or [FeatureEntry(name="all")]
+        found: dict[str, str | None] = {}
+        numbers: tuple[str, ...] = ()
+        if any(entry.name == "all" or _is_pattern(entry) for entry in entries):
+            first = matched_files((self.samples or [])[0].files)[0]
+            taken = {*self._roles(), *(self.categorical or ()), LABEL, WEIGHT, PROCESS, NUMBER, FOLD}
+            taken |= set(columns_of(by, "folds.by")) if by is not None else set()
+            numbers = tuple(name for name in numeric_columns(first) if name not in taken)
+        for entry in entries:
+            if entry.name == "all" or _is_pattern(entry):
+                pattern = "*" if entry.name == "all" else entry.name
+                matched = [name for name in numbers if fnmatchcase(name, pattern)]
+                if not matched:
+                    hint = nearest_hint(pattern, numbers)
+                    raise ConfigError(f"data.features: no column of numbers in {first} matches {pattern!r}{hint}")
+                found |= dict.fromkeys((name for name in matched if name not in found), None)
+            else:
+                name, expr = _definition(entry)
+                found[name] = expr
+        return {**dict.fromkeys(name for name in self.categorical or () if name not in found), **found}
+
+    def sample_list(self, layout: TableSchema) -> list[Sample]:
+        """Return the samples with the names of their files, for a layout that `sample_layout` returned."""
+        found: list[Sample] = []
+        for entry in self.samples or ():
+            constants: dict[str, str | float] = {PROCESS: entry.process}
+            kind = self._class(entry)
+            if kind != "labelled":
+                constants[layout.label] = layout.signal if kind == "signal" else layout.background or "background"
+            derived, text = {}, entry.weight or self.weight
+            if layout.weight is not None and text is None:
+                constants[WEIGHT] = entry.scale
+            elif text is not None and (entry.weight is not None or entry.scale != 1.0):
+                derived[WEIGHT] = f"({text}) * {entry.scale!r}"
+            before = sum(sample.constants[PROCESS] == entry.process for sample in found)
+            name = f"{entry.process} ({before + 1})" if before else entry.process
+            found.append(Sample(name, matched_files(entry.files), constants, derived))
+        return found
+
+    def sample_of(self, path: str, layout: TableSchema) -> Sample | None:
+        """Return the sample that a file belongs to, None if it is not one of their files."""
+        for sample in self.sample_list(layout):
+            if any(_same(path, file) for file in sample.files):
+                return sample
+        return None
+
+    def found_in(self, layout: TableSchema) -> dict[str, Any]:
+        """Return values of keys that name the features, files and categories one by one."""
+        features = [
+            FeatureEntry(name=name, expr=layout.derived.get(name) or (None if _PLAIN.fullmatch(name) else f'"{name}"'))
+            for name in layout.features
+        ]
+        samples = [
+            entry.model_copy(update={"files": list(sample.files)})
+            for entry, sample in zip(self.samples or (), self.sample_list(layout), strict=True)
+        ]
+        categorical = {name: list(values) for name, values in layout.categories.items()} or None
+        return {"features": features, "samples": samples, "categorical": categorical}
+
+
+def _checked(text: str, key: str) -> tuple[str, ...]:
+    try:
+        return columns_of(text, "")
+    except ConfigError as error:
+        raise problem(str(error).removeprefix(": "), key) from error
+
+
+def _is_pattern(entry: FeatureEntry) -> bool:
+    return entry.expr is None and bool(_GLOB.fullmatch(entry.name))
+
+
+def _definition(entry: FeatureEntry) -> tuple[str, str | None]:
+    """Return the name of a feature, and its expression unless it is a column; `jet_pt[0]` is named jet_pt_0."""
+    if entry.expr is not None or _PLAIN.fullmatch(entry.name):
+        return entry.name, entry.expr
+    return re.sub(r"\W+", "_", entry.name).strip("_"), entry.name
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two names are of one file and, where both name a tree, of one tree."""
+    (a, tree), (b, other_tree) = split_tree(one), split_tree(other)
+    same_tree = tree == other_tree or None in (tree, other_tree)
+    return same_tree and a.expanduser().resolve() == b.expanduser().resolve()
