@@ -53,6 +53,8 @@ def load_run_config(
     effort = () if preset is None else (f"preset={preset}",)
     loaded = load_config(config, [*settings, *effort], get_model)
     changes: dict[str, object] = {}
+    if data is not None and loaded.config.data.samples is not None:
+        raise loaded.error(("data", "samples"), "--data names one file, but the configuration describes samples")
     if data is not None:
         fields = DataConfig.model_fields
         unset = {key: fields[key].get_default(call_default_factory=True) for key in _OF_SIMULATION}

@@ -209,7 +209,7 @@ def with_layout(loaded: LoadedConfig) -> LoadedConfig:
         DataError: if the file has no built-in layout.
     """
     data = loaded.config.data
-    if data.layout is not None:
+    if data.layout is not None or data.samples is not None:
         return loaded
     return loaded.changed(data=data.model_copy(update={"layout": data.table_schema().name}))
 

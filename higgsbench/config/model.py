@@ -249,7 +249,7 @@ class DataConfig(SampleKeys):
         if self.source != "file" and self.layout not in (None, ATLAS_HIGGS.name):
             raise problem(f"`schema` belongs to `source: file`, but the source is {self.source}", "schema")
         others = {key: getattr(self, key) for key in ("path", "train_sets", "test_sets")}
-        others |= {"source": self.source != "file" or None, "schema": self.layout != "atlas-higgs-2014" or None}
+        others |= {"source": self.source != "file" or None, "schema": self.layout}
         for key, given in others.items():
             if self.samples is not None and given is not None:
                 raise problem(f"`{key}` does not go with `samples`; remove one of them", key)
