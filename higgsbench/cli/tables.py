@@ -39,7 +39,7 @@ class _Share(click.FloatRange):
 @click.option("--format", "form", type=click.Choice(["table", "markdown", "csv", "json", "html"]), default="table",
               show_default=True, help="csv and json carry full precision.")  # fmt: skip
 @click.option("--sort", default="ams_cv", show_default=True, help="Column that ranks.")
-@click.option("--columns", help="Columns to show, separated by commas.")
+@click.option("--columns", help="Columns to show, separated by commas; those of a process are like efficiency:W.")
 @click.option("--watch", "watching", is_flag=True, help="Refresh until all runs that are under way are done.")
 def leaderboard(
     folder: Path | None, results: Path | None, form: str, sort: str, columns: str | None, watching: bool

@@ -12,7 +12,7 @@ import polars as pl
 
 from higgsbench.errors import DataError
 from higgsbench.events.shifts import recognise_processes
-from higgsbench.schema import ATLAS_HIGGS, MOST_CATEGORIES, SIMULATED_FROM, is_number
+from higgsbench.schema import ATLAS_HIGGS, MOST_CATEGORIES, SCHEMAS, SIMULATED_FROM, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
+MOST_PROCESSES = 256  # more values are numbers of events or measurements
 BATCH = 1 << 14  # events of a table that are processed together where not all of them are needed at once
 
 
@@ -149,13 +150,16 @@ class Events:
         weights (see `recognise_processes`), unless these have other ratios.
 
         Raises:
-            DataError: if the events lack the column that the layout names.
+            DataError: if the column has too many values, or the events lack the one that a layout of the user's names.
         """
         name, weight, label = self.schema.process, self.weight_column, self.schema.label
-        if name is not None:
-            if name not in self.frame.columns:
-                raise DataError(f"{self.source}: no column {name}, which the layout names as the process")
+        if name in self.frame.columns:
+            if (many := self.frame[name].n_unique()) > MOST_PROCESSES:
+                what = f"{many:,} values; a column of process names has at most {MOST_PROCESSES}"
+                raise DataError(f"{self.source}: column {name} has {what}")
             return self.frame[name].fill_null("unknown")
+        if name is not None and self.schema.name not in SCHEMAS:
+            raise DataError(f"{self.source}: no column {name}, which the layout names as the process")
         if self.schema.name != ATLAS_HIGGS.name or weight is None or not self.labelled:
             return None
         try:

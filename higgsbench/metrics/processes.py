@@ -30,7 +30,7 @@ class Processes:
 
     names: tuple[str, ...]
     signal: tuple[bool, ...]
-    index: NDArray[np.intp]
+    index: NDArray[np.int32]
 
     @classmethod
     def of(cls, names: Sequence[str], code: Ints, y: Bools, weight: Floats) -> Processes:
@@ -49,7 +49,7 @@ class Processes:
         cell = 2 * code + y
         count, total = (np.bincount(cell, w, 2 * len(names)).reshape(-1, 2) for w in (None, weight))
         order = sorted(np.argwhere(count > 0).tolist(), key=lambda at: (-at[1], -total[*at], names[at[0]]))
-        place = np.zeros(count.shape, dtype=np.intp)
+        place = np.zeros(count.shape, dtype=np.int32)
         place[tuple(np.transpose(order))] = np.arange(len(order))
         kinds = (" (background)", " (signal)")
         titles = tuple(names[name] + (kinds[kind] if count[name].min() > 0 else "") for name, kind in order)

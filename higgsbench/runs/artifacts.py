@@ -275,8 +275,8 @@ def _tables(dataset: Dataset, rows: Sequence[AssembledRow]) -> dict[str, pl.Data
         "repeat": np.repeat(np.arange(repeats, dtype=np.int32), dataset.y.size),
         "fold": dataset.fold.ravel().astype(np.int32),
     }
-    if dataset.processes is not None:
-        events["process"] = np.tile(dataset.processes.by_event, repeats)
+    if (known := dataset.processes) is not None:
+        events["process"] = pl.Series(known.names, dtype=pl.String).gather(np.tile(known.index, repeats))
     replicas: dict[str, Any] = {}
     for row in rows:
         replicas |= row.metrics.replicas.columns(row.name)

@@ -10,7 +10,7 @@ import pytest
 
 from higgsbench.errors import DataError
 from higgsbench.events import Events, load_events
-from higgsbench.schema import ATLAS_HIGGS, TableSchema
+from higgsbench.schema import ATLAS_HIGGS, SCHEMAS, TableSchema
 
 WEIGHTS = Path(__file__).parents[2] / "../shared/data/higgsml-training-labels-weights.parquet"
 COUNTS = {"ggF": 32_352, "VBF": 38_552, "VH": 14_763, "Z": 49_750, "ttbar": 10_351, "W": 104_232}
@@ -75,5 +75,9 @@ def test_a_column_names_the_process() -> None:
     schema = TableSchema("own", ("x",), "y", "1", "0", process="sample")
     frame = pl.DataFrame({"x": [1.0, 2.0, 3.0], "y": ["1", "0", "0"], "sample": ["H", "Z", None]})
     assert process(Events(frame, schema, "events.csv")).to_list() == ["H", "Z", "unknown"]
+    many = pl.DataFrame({"sample": [str(number) for number in range(300)]})
+    with pytest.raises(DataError, match=r"events.csv: column sample has 300 values; a column of process names"):
+        _ = Events(many, schema, "events.csv").process
     with pytest.raises(DataError, match=r"events.csv: no column sample, which the layout names as the process"):
         _ = Events(frame.drop("sample"), schema, "events.csv").process
+    assert Events(frame.drop("sample"), SCHEMAS["fair-universe"], "events.csv").process is None

@@ -20,6 +20,7 @@ from higgsbench.pages import Picture
 from higgsbench.pages.drawing import Pictures, new_figure, style, svg_text
 from higgsbench.report.events import features_of, stacked
 from higgsbench.runs import find_run
+from higgsbench.runs.stored import processes_of
 
 from .conftest import Make, ToyModels, draw
 
@@ -135,6 +136,21 @@ def test_events_are_those_of_the_scores(make: Make, toys: Path) -> None:
     assert found.test is not None
     assert run.test_event_id is not None
     assert found.test.y.tolist() == [labels[i] == "s" for i in run.test_event_id.tolist()]
+
+
+def test_figures_draw_the_largest_backgrounds_and_join_the_others(make: Make) -> None:
+    run = find_run(make())
+    names = np.array([f"p{i}" for i in range(7)])[np.arange(run.y.size) % 7]
+    run.processes = processes_of(
+        pl.Series(np.where(run.y, "H", names)), run.y, np.ones(run.y.size) + np.char.equal(names, "p4")
+    )
+    parts = stacked(run)
+    assert len(parts) == 6
+    assert next(iter(parts)) == "other background"
+    assert list(parts)[-2:] == ["p4", "signal"]
+    assert (sum(part.astype(int) for part in parts.values()) == 1).all()
+    run.processes = None
+    assert list(stacked(run)) == ["background", "signal"]
 
 
 def test_training_scores_are_laid_over_when_models_are_there(make: Make) -> None:

@@ -15,7 +15,7 @@ import higgsbench
 from higgsbench.compare.contest import render
 from higgsbench.errors import ConfigError
 from higgsbench.events import Events, load_events
-from higgsbench.inference.statistics import content
+from higgsbench.inference.statistics import content, processes_table
 from higgsbench.runs import RunResult, find_run
 from higgsbench.schema import ATLAS_HIGGS
 
@@ -77,6 +77,8 @@ def test_models_are_compared_and_counted_process_by_process(whole: RunResult) ->
     told = json.loads(render(found, "json"))
     assert list(told["pairs"][0]["efficiencies"]) == NAMES
     stats = content(higgsbench.stats(whole, models=["stack"]))
+    lines = processes_table({row.name: row.processes for row in find_run(whole).rows[:2]}, "").rows
+    assert [line[1] for line in lines] == 2 * NAMES
     stored = find_run(whole).row("stack").processes["Z"].numbers
     assert stats["models"][0]["processes"]["Z"] == pytest.approx(stored)
 
