@@ -90,6 +90,9 @@ def resolve_config(config: Config, *, settings: Names = ()) -> dict[str, Any]:
         ConfigError: naming the file, line and key at fault.
     """
     loaded = load_run_config(config, settings=settings)
+    data = loaded.config.data
+    if data.source != "file" or (data.path is not None and Path(data.path).expanduser().exists()):
+        loaded = with_layout(loaded)
     return written_out(loaded.config, configured_rows(loaded, loaded.config.data.table_schema()))
 
 

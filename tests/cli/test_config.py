@@ -15,6 +15,7 @@ from higgsbench.api import load_run_config, resolve_config
 from higgsbench.cli.main import cli
 from higgsbench.config import load_config
 from higgsbench.config.document import parse_yaml
+from higgsbench.config.load import with_layout
 from higgsbench.config.named import named_configs
 from higgsbench.runs.artifacts import folder_name, resolved_config
 from higgsbench.runs.plan import load_dataset, make_plan
@@ -108,7 +109,7 @@ def test_show_prints_what_a_run_stores_and_runs_unchanged(call: Call, name: str)
     code, out, err = call("config", "show", name, *(f"--set={setting}" for setting in SMALL))
     assert (code, err) == (0, "")
     shown = parse_yaml(out, "shown").value
-    given, again = load_run_config(name, settings=SMALL), load_run_config(shown)
+    given, again = with_layout(load_run_config(name, settings=SMALL)), load_run_config(shown)
     dataset = load_dataset(given.config)
     plan = make_plan(given, dataset)
     assert shown == resolved_config(plan)
@@ -131,6 +132,15 @@ def test_show_fills_in_presets_and_defaults(call: Call) -> None:
     assert entry["features"]["set"] == "raw"  # the layout lacks what the preset's set needs
     assert shown["cut"] == {"rule": "max", "b_reg": 10.0}
     assert shown["name"] == "c"
+
+
+def test_show_names_the_layout_of_a_file_that_exists(call: Call, toys: Path) -> None:
+    """Where there is none yet, a file of any layout may be given with --data."""
+    for data in ("{}", "{path: none.csv}", f"{{path: {toys.as_posix()}}}"):
+        Path("c.yaml").write_text(f"models: [mlp]\ndata: {data}\n")
+        code, out, err = call("config", "show", "c.yaml")
+        assert (code, err) == (0, "")
+        assert ("schema: atlas-higgs-2014" in out) == ("toys" in data)
 
 
 def test_show_needs_neither_events_nor_extras(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
