@@ -251,17 +251,23 @@ def _cell(value: Any) -> str:
 
 @opt.command("features", "features physics")
 @click.argument("name", metavar="[SET]", required=False)
-@opt.format_option("table", "json", "markdown")
+@opt.format_option("table", "json", "markdown", "cpp")
 def features(name: str | None, form: str) -> None:
     """List the feature sets, including those of installed packages; with SET, the formula and source of each feature.
 
-    Sets are shown for the layout of the challenge.
+    Sets are shown for the layout of the challenge. `--format cpp` prints SET as a header for ROOT's RDataFrame.
     """
     import itertools
 
     from higgsbench.features import feature_set, feature_sets
+    from higgsbench.features.cpp import cpp_header
     from higgsbench.schema import ATLAS_HIGGS
 
+    if form == "cpp":
+        if name is None:
+            raise click.UsageError("--format cpp needs a SET")
+        click.echo(cpp_header(name, feature_set(name).quantities(ATLAS_HIGGS), ATLAS_HIGGS), nl=False)
+        return
     titles = ["name", "features", "what"] if name is None else ["name", "unit", "formula", "source", "group"]
     if name is None:
         rows = [[s.name, str(len(s.quantities(ATLAS_HIGGS))), s.description] for s in feature_sets()]
