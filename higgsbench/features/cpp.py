@@ -25,9 +25,9 @@ _OPERATORS = {"And": "&&", "Eq": "==", "Gt": ">", "GtEq": ">=", "Lt": "<", "LtEq
               "NotEq": "!=", "Or": "||", "Plus": "+", "TrueDivide": "/"}  # fmt: skip
 _FUNCTIONS = {
     "Abs": "std::abs", "ArcSinh": "std::asinh", "Atan2": "std::atan2", "Coalesce": "higgsbench::first",
-    "Cos": "std::cos", "Exp": "std::exp", "FillNull": "higgsbench::first", "Floor": "std::floor", "IsFinite": "std::isfinite",
-    "IsNull": "std::isnan", "Log1p": "std::log1p", "Sign": "higgsbench::sign", "Sin": "std::sin", "Sinh": "std::sinh",
-    "Sqrt": "std::sqrt",
+    "Cos": "std::cos", "Exp": "std::exp", "FillNull": "higgsbench::first", "Floor": "std::floor",
+    "IsFinite": "std::isfinite", "IsNull": "std::isnan", "Log1p": "std::log1p", "Sign": "higgsbench::sign",
+    "Sin": "std::sin", "Sinh": "std::sinh", "Sqrt": "std::sqrt",
 }  # fmt: skip
 _HEADER = """\
 // Features of the set {name}, layout {layout}, as columns of an RDataFrame; NaN where a quantity does not exist.
