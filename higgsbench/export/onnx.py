@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,8 +47,8 @@ def export_onnx(
         run: the run.
         output: file to write; the name ends with .onnx.
         model: row to export, by name or label; the stack when None, or the only row.
-        fold: take only the models that did not see this fold (of the first repeat), which score its events out of fold;
-            recalibration, blend and cut are those of the whole run.
+        fold: take only the models that did not see this fold (of the first repeat), with its recalibration and blend,
+            which score its events out of fold, as `predict` does; the cut is that of the whole run.
         results: folder that holds runs.
 
     Returns:
@@ -90,16 +89,19 @@ def export_onnx(
 
 def chosen_models(stored: StoredRun, model: str | None, fold: int | None) -> Predictor:
     """Return the scorer of a row or the stack, with all its models or with those that did not see a fold."""
-    predictor = FittedRun(stored).held_out(model)
+    fitted = FittedRun(stored)
+    predictor, folds = fitted.held_out(model), fitted.content.folds
     if fold is None:
         return predictor
-    folds, repeats = int(stored.comparability["folds"]), stored.repeats
-    if not 0 <= fold < folds:
-        raise ConfigError(f"--fold {fold}: the run has folds 0 to {folds - 1}")
-    if any(len(row.models) != folds * repeats for row in predictor.rows):
-        raise ConfigError("--fold: the run stores the refit, not the models of its folds (test_prediction: refit)")
-    rows = tuple(dataclasses.replace(row, models=(row.models[fold],)) for row in predictor.rows)
-    return dataclasses.replace(predictor, rows=rows)
+    scorers = fitted.of_folds(predictor)
+    if folds is None or not scorers:
+        raise ConfigError(
+            "--fold: the run stores the refit, not the models of its folds (test_prediction: refit), or an earlier "
+            "version made it; run the configuration again, with `fold_mean`"
+        )
+    if not 0 <= fold < folds.number:
+        raise ConfigError(f"--fold {fold}: the run has folds 0 to {folds.number - 1}")
+    return scorers[fold]
 
 
 def input_columns(predictor: Predictor) -> list[dict[str, Any]]:
