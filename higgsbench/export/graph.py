@@ -220,9 +220,14 @@ def _packed(g: Graph, model: Any, x: str) -> str:
 
 
 def _medians(g: Graph, step: Any, x: str) -> str:
+    counts, parts = step.categories, []
+    if counts:
+        source, values = np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(c) for c in counts])
+        parts = [g.cast(g("Equal", g.columns(x, source), values.astype(np.float32)), np.float32)]
+        x = g.columns(x, np.arange(len(counts), step.n_features_in_))
     missing = g("IsNaN", x)
     filled = g("Where", missing, step.medians_.astype(np.float32), x)
-    return g("Concat", filled, g.cast(g.columns(missing, step.flagged_), np.float32), axis=1)
+    return g("Concat", *parts, filled, g.cast(g.columns(missing, step.flagged_), np.float32), axis=1)
 
 
 def _scaler(g: Graph, step: Any, x: str) -> str:

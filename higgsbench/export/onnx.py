@@ -41,7 +41,8 @@ def export_onnx(
     `selected`, bool (n,): whether the log-odds are at or above the frozen cut. Imputation, scaling, the choice of the
     submodel by jet number, bags of seeds, the mean of the fold models, recalibration and the blend of a stack are
     inside. The metadata names the p columns in order, with units (key `columns`). NaN and the layout's sentinel both
-    mean that a value is missing. Events whose jet number belongs to no group get NaN and are not selected.
+    mean that a value is missing. A category is given by its position among the `categories` of its column. Events whose
+    jet number belongs to no group get NaN and are not selected.
 
     Args:
         run: the run.
@@ -116,13 +117,14 @@ def input_columns(predictor: Predictor) -> list[dict[str, Any]]:
                 "--model, or rename one"
             )
     columns: list[dict[str, Any]] = [
-        {"name": name, "unit": q.unit, "formula": q.formula} for name, (_, q) in found.items()
+        {"name": name, "unit": q.unit, "formula": q.formula, **({"categories": q.categories} if q.categories else {})}
+        for name, (_, q) in found.items()
     ]
     if schema.group is not None and schema.group not in found and any(row.entry.groups for row in predictor.rows):
         columns.append({"name": schema.group, "unit": "", "formula": "column that chooses the submodel"})
     for column in columns:
         everywhere = schema.missing is not None and abs(schema.missing) >= _CERTAINLY_MISSING
-        own = schema.missing if everywhere or column["name"] in schema.features else None
+        own = schema.missing if everywhere or column["name"] in schema.numeric else None
         column["missing"] = None if own is None or np.isnan(own) else own
     return columns
 

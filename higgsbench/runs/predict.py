@@ -250,8 +250,10 @@ class _Results:
     def expect(self, frame: pl.DataFrame, place: NDArray[np.int64]) -> None:
         """Add events at the end, and which models score them in each repeat (repeats, n)."""
         schema, new = self.scorer.whole.schema, place[0] < 0
-        measured = [name for name in schema.features if name in self.columns and frame.schema[name] == pl.Float64]
-        copied = frame.select(self.columns).with_columns(pl.col(measured).fill_null(schema.missing))
+        copied = frame.select(self.columns)
+        if schema.missing is not None:
+            measured = [name for name in schema.features if copied.schema.get(name) == pl.Float64]
+            copied = copied.with_columns(pl.col(measured).fill_null(schema.missing))
         kept = frame.select(pl.col(_NUMBER).alias("EventId")).hstack(copied)
         scores = np.zeros((len(place), len(self.scorer.names), new.size))
         if self.kept is not None:

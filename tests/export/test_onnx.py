@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier
 
+import higgsbench
 from higgsbench.errors import ModelError
 from higgsbench.events import load_events
 from higgsbench.export.graph import Graph, log_odds
@@ -25,7 +26,10 @@ from higgsbench.models import registered_models
 from higgsbench.models.builtin.lightgbm_trees import LoadedLightGBM
 from higgsbench.models.packed import PackedMLPClassifier
 from higgsbench.runs import find_run
+from higgsbench.runs.predictor import FittedRun
 from tests.conftest import Call
+from tests.runs.test_categories import config as own_layout
+from tests.runs.test_categories import table
 
 from .conftest import CONFIG, ROWS, inputs_of
 
@@ -69,6 +73,25 @@ def test_every_model_is_in_the_run_or_known_not_to_be() -> None:
 @pytest.mark.parametrize("row", [*ROWS, *(f"{name} [jets]" for name in ROWS), None])
 def test_scores(run: Path, tmp_path: Path, request: pytest.FixtureRequest, row: str | None, kind: str) -> None:
     compare(run, request.getfixturevalue(kind), tmp_path / "m.onnx", row)
+
+
+def test_categories_are_given_by_position(tmp_path: Path) -> None:
+    table().write_csv(tmp_path / "a.csv")
+    rounds = {
+        "logistic": {},
+        "xgboost": {"n_estimators": 9},
+        "lightgbm": {"n_estimators": 9},
+        "catboost": {"iterations": 4},
+    }
+    models = [{"model": name, "preset": "quick", "params": params} for name, params in rounds.items()]
+    done = higgsbench.run(own_layout(tmp_path / "a.csv", models=models), output=tmp_path, jobs=1)
+    events = load_events(tmp_path / "a.csv", FittedRun(find_run(done)).schema, cache=False).frame
+    events = events.with_columns(pl.col("channel").replace({"ee": "unknown"}))
+    for row in ("logistic", "logistic [jets]", "xgboost"):
+        compare(done.folder, events, tmp_path / "m.onnx", row)
+    for row in ("lightgbm", "catboost"):
+        with pytest.raises(ModelError, match=f"'{row}' cannot be exported"):
+            export_onnx(done, tmp_path / "m.onnx", model=row)
 
 
 @pytest.mark.parametrize("fold", [0, 1])
