@@ -15,6 +15,8 @@ import pytest
 import higgsbench
 from higgsbench.api import load_run_config
 from higgsbench.errors import ConfigError, DataError
+from higgsbench.explore import explore
+from higgsbench.metrics.estimates import METRICS
 from higgsbench.runs import RunResult
 from tests.conftest import Call
 
@@ -83,6 +85,28 @@ def test_a_result_is_one_line(result: RunResult) -> None:
     assert re.fullmatch(f"<RunResult {result.folder}: 3 rows, {best}; 4 fits trained, 0 reused>", repr(result))
     failed = RunResult(result.folder, [{"status": "failed"}], 0, 0, [])
     assert repr(failed) == f"<RunResult {result.folder}: 0 rows; 0 fits trained, 0 reused>"
+
+
+def test_results_show_tables_in_a_notebook(result: RunResult, toys: Path) -> None:
+    board = higgsbench.Leaderboard.read(result.folder)
+    comparison = higgsbench.compare_models(result, replicas=20)
+    results: list[tuple[Any, str, int]] = [
+        (result, "wAUC", 3),
+        (board, "AMS cv", 3),
+        (comparison, " against ", 3 * len(METRICS)),
+        (higgsbench.stats(result, sigma_b=0.1), "shape Z(10%)", 3),
+        (higgsbench.members(result), "gain in wAUC", 2),
+        (explore(toys), "AUC ± s.e.", 60),
+    ]
+    for found, shown, rows in results:
+        html, frame = found._repr_html_(), found.to_polars()
+        assert shown in html
+        assert "<script" not in html
+        assert frame.height == rows
+        assert pl.Object not in frame.dtypes
+        assert re.fullmatch(f"<{type(found).__name__}.{{,300}}>", repr(found))
+    assert [row["table"] for row in board.rows] == [1, 1, 1]
+    assert board.to_polars()["ams_cv"].to_list() == [row["ams_cv"] for row in board.tables[0].rows]
 
 
 def test_leaderboard(result: RunResult, call: Call) -> None:

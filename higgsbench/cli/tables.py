@@ -84,11 +84,11 @@ def members(run: Path, results: Path, form: str) -> None:
     import dataclasses
 
     from higgsbench import api
-    from higgsbench.leaderboard.board import members_table
 
     found = api.members(run, results=results)
     if form == "table":
-        members_table(found).show(opt.console(width=opt.WIDE))
+        for table in found.as_tables():
+            table.show(opt.console(width=opt.WIDE))
         return
     gains = [dataclasses.asdict(member) for member in found.members]
     opt.echo_json(

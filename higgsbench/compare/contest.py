@@ -24,6 +24,7 @@ from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable, told_plainly
 from higgsbench.metrics.estimates import METRICS, Difference, holm, indistinct_groups
 from higgsbench.pages import Table, json_report, markdown_text
+from higgsbench.pages.notebook import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,8 +91,8 @@ class RankPicture:
     alpha: float
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """All models against each other.
 
     Attributes:
@@ -113,6 +114,27 @@ class Comparison:
     def __str__(self) -> str:
         """What `higgsbench compare` shows, as Markdown."""
         return render(self, "markdown")
+
+    def __repr__(self) -> str:
+        """Name the models; `str` shows everything."""
+        names = ", ".join(model.name for model in self.models)
+        return f"<Comparison of {names} on {self.events:,} events>"
+
+    def as_tables(self) -> list[Table]:
+        """Return the table of the models, and those of each pair."""
+        return _tables(self)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record per pair and metric: first minus second, with errors and p-values."""
+        return [
+            {"a": pair.a, "b": pair.b, "metric": metric, **_difference(d), "p_holm": pair.adjusted[metric]}
+            for pair in self.pairs
+            for metric, d in pair.differences.items()
+        ]
+
+    def remarks(self) -> list[str]:
+        """Return correlations, average ranks, conclusions, notes and the legend."""
+        return _closing(self)
 
     def pair(self, a: str, b: str) -> PairResult:
         """Return the pair of two models in the stored order; a `ConfigError` if there is none."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from higgsbench.errors import ConfigError
+from higgsbench.files import printable
 from higgsbench.metrics.estimates import log_loss, mean_estimate, paired_difference, roc_auc
 from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.pages import Table
+from higgsbench.pages.notebook import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -263,8 +266,8 @@ class MemberGain:
     log_loss_gain_se: float
 
 
-@dataclass(frozen=True)
-class Diversity:
+@dataclass(frozen=True, repr=False)
+class Diversity(Shown):
     """A blend and what each of its members contributes.
 
     Attributes:
@@ -276,6 +279,32 @@ class Diversity:
     members: tuple[MemberGain, ...]
     correlation: Floats
     auc: float
+
+    def __repr__(self) -> str:
+        """Name the method and the members; `as_tables` shows their gains."""
+        names = ", ".join(member.name for member in self.members)
+        return f"<Diversity of the stack ({self.method}), weighted AUC {self.auc:.4f}: {names}>"
+
+    def as_tables(self) -> list[Table]:
+        """Return the table of the members, the most useful first."""
+        rows = [
+            (
+                printable(m.name),
+                f"{m.weight:.3f} ± {m.weight_sd:.3f}",
+                f"{m.auc:.4f}",
+                f"{m.auc_gain:+.5f} ± {m.auc_gain_se:.5f}",
+                f"{1e3 * m.log_loss_gain:+.4f} ± {1e3 * m.log_loss_gain_se:.4f}",
+                printable(m.nearest),
+                f"{m.nearest_correlation:.3f}",
+            )
+            for m in sorted(self.members, key=lambda m: -m.log_loss_gain)
+        ]
+        headings = ["member", "weight", "wAUC alone", "gain in wAUC", "gain in log-loss x1e3", "most like", "r"]
+        return [Table(f"Stack ({self.method}), weighted AUC {self.auc:.4f}", headings, rows, text=(0, 5))]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record per member."""
+        return [vars(member) for member in self.members]
 
 
 def score_correlation(F: Floats, y: Bools, w: Floats) -> Floats:

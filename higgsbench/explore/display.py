@@ -17,6 +17,7 @@ from rich.text import Text
 
 import higgsbench.pages.drawing as draw
 from higgsbench import __version__
+from higgsbench.explore.result import SHORT, shown_unit
 from higgsbench.pages import Details, Gallery, Section, Table, count, number, p_value, page, percent, with_error
 
 if TYPE_CHECKING:
@@ -29,14 +30,8 @@ if TYPE_CHECKING:
     from higgsbench.pages import Part, Picture
 
 _COLORS = {"signal": draw.SIGNAL, "background": draw.BACKGROUND, "unlabelled": draw.BACKGROUND}
-_SHORT = {"signal": "s", "background": "b", "unlabelled": "all"}
 _FIRST_ROWS = {"correlations": 5, "drift": 5}  # rows shown in the terminal; other sections are shown whole
 _FOLDED = 28  # a terminal keeps this many characters of text on one line
-
-
-def _unit(unit: str | None) -> str:
-    """Write a unit in a table: 1 for a pure number, a question mark where the layout does not say."""
-    return "?" if unit is None else unit or "1"
 
 
 def _feature_figure(feature: FeatureSummary) -> Figure:
@@ -152,7 +147,7 @@ def _columns(found: Exploration) -> list[Part]:
     ]
     kinds: dict[tuple[str, str, str], list[str]] = {}
     for c in found.columns:
-        unit = _unit(c.unit) if "feature" in c.role else ""
+        unit = shown_unit(c.unit) if "feature" in c.role else ""
         kinds.setdefault((c.role, c.kind, unit), []).append(c.name)
     rows = [(role, kind, unit, str(len(names)), ", ".join(names)) for (role, kind, unit), names in kinds.items()]
     caption = "Columns; unit 1 is a pure number, ? an unknown unit"
@@ -204,7 +199,7 @@ def _missing(found: Exploration) -> list[Part]:
     patterns: dict[tuple[tuple[str, ...], ...], list[str]] = {}
     for feature in dict.fromkeys(row.feature for row in found.missing):
         lines = tuple(
-            (_SHORT[label], count(table[feature, label, None].missing),
+            (SHORT[label], count(table[feature, label, None].missing),
              *(percent(table[feature, label, g].weighted_share) for g in (None, *groups)),
              percent(table[feature, label, None].share))
             for label in dict.fromkeys(row.label for row in found.missing)
@@ -232,25 +227,13 @@ def _separation(found: Exploration, pictures: draw.Pictures) -> list[Part]:
 
 
 def _features(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:
-    labels = [w.label for w in found.weights]
-    headings = ["feature", "unit", *(f"{_SHORT[label]} mean" for label in labels)]
-    caption = "Features, weighted"
-    if found.labelled:
-        headings += ["AUC ± s.e.", "binning", "missing lowest"]
-        caption += ", strongest first. AUC of present values; below 0.5: signal is smaller; binning: its largest error"
-        caption += " from bins; missing lowest: AUC with a missing value below every other, as -999 in a raw file"
-    rows = []
-    for f in found.ranked():
-        means = {c.label: c.mean for c in f.classes}
-        auc = (with_error(f.auc, f.auc_se), number(f.auc_binning, 2), number(f.auc_missing_low))
-        rows.append((f.name, _unit(f.unit), *(number(means.get(c)) for c in labels), *(auc if found.labelled else ())))
-    parts: list[Part] = [Table(caption, headings, rows, text=(0, 1))]
+    parts: list[Part] = [*found.as_tables()]
     if pictures is None:
         return parts
     levels = [f"{level:.0%}" for level in found.quantile_levels]
     headings = ["feature", "unit", "class", "present", "mean", "std", "min", *levels, "max"]
     rows = [
-        (f.name, _unit(f.unit), c.label, count(c.present),
+        (f.name, shown_unit(f.unit), c.label, count(c.present),
          *map(number, (c.mean, c.std, c.minimum, *c.quantiles, c.maximum)))
         for f in found.features
         for c in f.classes

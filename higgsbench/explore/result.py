@@ -6,6 +6,12 @@ import math
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
+from higgsbench.pages import Table, number, with_error
+from higgsbench.pages.notebook import Shown
+
+SHORT = {"signal": "s", "background": "b", "unlabelled": "all"}
+"""Short names of the classes in tables."""
+
 
 @dataclass(frozen=True)
 class ColumnInfo:
@@ -199,8 +205,8 @@ class SplitStudy:
     cases: tuple[SplitCase, ...]
 
 
-@dataclass(frozen=True)
-class Exploration:
+@dataclass(frozen=True, repr=False)
+class Exploration(Shown):
     """Everything `explore` finds.
 
     Attributes:
@@ -265,9 +271,51 @@ class Exploration:
         """Features by single-feature power, strongest first."""
         return sorted(self.features, key=lambda f: -f.power)
 
+    def __repr__(self) -> str:
+        """Name the file and what is described."""
+        return f"<Exploration of {self.source}: {self.headline}>"
+
+    def as_tables(self) -> list[Table]:
+        """Return the table of the features, strongest first."""
+        labels = [w.label for w in self.weights]
+        headings = ["feature", "unit", *(f"{SHORT[label]} mean" for label in labels)]
+        caption = "Features, weighted"
+        if self.labelled:
+            headings += ["AUC ± s.e.", "binning", "missing lowest"]
+            caption += ", strongest first. AUC of present values; below 0.5: signal is smaller; binning: its largest "
+            caption += "error from bins; missing lowest: AUC with a missing value below every other, as -999 in a raw "
+            caption += "file"
+        rows = []
+        for f in self.ranked():
+            means = {c.label: c.mean for c in f.classes}
+            auc = (with_error(f.auc, f.auc_se), number(f.auc_binning, 2), number(f.auc_missing_low))
+            row = (f.name, shown_unit(f.unit), *(number(means.get(c)) for c in labels))
+            rows.append((*row, *(auc if self.labelled else ())))
+        return [Table(caption, headings, rows, text=(0, 1))]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record per feature and class; the AUC is that of the feature."""
+        numbers = ("present", "mean", "std", "minimum", "maximum")
+        return [
+            {"feature": f.name, "unit": f.unit, "class": c.label, **{name: getattr(c, name) for name in numbers},
+             **{f"q{level:g}": value for level, value in zip(self.quantile_levels, c.quantiles, strict=True)},
+             "auc": f.auc, "auc_se": f.auc_se}
+            for f in self.features
+            for c in f.classes
+        ]  # fmt: skip
+
+    def remarks(self) -> list[str]:
+        """Return what is described, and the notes."""
+        return [f"{self.source} · layout {self.layout}: {self.headline}", *(f"Note: {note}" for note in self.notes)]
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; numbers that do not exist (NaN, infinity) become null."""
         return {"format": "higgsbench-exploration-1", **_plain(self)}
+
+
+def shown_unit(unit: str | None) -> str:
+    """Write a unit in a table: 1 for a pure number, a question mark where the layout does not say."""
+    return "?" if unit is None else unit or "1"
 
 
 def _plain(value: Any) -> Any:

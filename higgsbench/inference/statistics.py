@@ -28,6 +28,7 @@ from higgsbench.metrics.significance import (
 )
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.pages import Cell, Table, count, number, with_error
+from higgsbench.pages.notebook import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,8 +94,8 @@ class ModelSignificance:
     truth: Truth
 
 
-@dataclass(frozen=True)
-class Statistics:
+@dataclass(frozen=True, repr=False)
+class Statistics(Shown):
     """Expected significances of models, and what is built on them.
 
     Attributes:
@@ -108,6 +109,23 @@ class Statistics:
     shifts: tuple[ShiftRow, ...] = ()
     workspace: dict[str, Any] | None = None
     expected: Expected | None = None
+
+    def __repr__(self) -> str:
+        """Name the models with their significances; `as_tables` shows everything."""
+        models = ", ".join(f"{m.name} Z {m.z.value:.3f} ± {m.z.se:.3f}" for m in self.models)
+        return f"<Statistics: {models}>"
+
+    def as_tables(self) -> list[Table]:
+        """Return the tables of the models, of processes and of shifts, as far as there are any."""
+        return _tables(self)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record per model; a key names the quantity and the background uncertainty, e.g. `z 0.05`."""
+        return [_record(model) for model in self.models]
+
+    def remarks(self) -> list[str]:
+        """Return the results of a fit, and the legend."""
+        return [*([] if self.expected is None else [_fit_in_words(self.expected)]), LEGEND]
 
 
 def run_statistics(
@@ -323,10 +341,17 @@ def processes_table(models: Mapping[str, Mapping[str, ProcessMetrics]], caption:
     return Table(caption, head[first:], cells, text=range(3 - first), sortable=True, rules=ends)
 
 
-def show(found: Statistics, console: Console) -> None:
-    """Print everything as tables to a terminal."""
-    from rich.text import Text
+def _record(model: ModelSignificance) -> dict[str, Any]:
+    values = {name: getattr(model, name) for name in ("s", "b", "ams", "z")}
+    values |= {f"z {sigma:g}": value for sigma, value in model.z_sigma.items()}
+    values |= {f"shape {sigma:g}": value for sigma, value in model.shape.items()}
+    out = {"name": model.name, "fraction": model.fraction}
+    for name, value in values.items():
+        out |= {name: value.value, f"{name}_se": value.se}
+    return out
 
+
+def _tables(found: Statistics) -> list[Table]:
     sigmas = found.models[0].z_sigma
     shapes = dict.fromkeys((0.0, *sigmas))
     head = ["model", "selected", "s", "b", "AMS", "Z", *(f"Z({100 * sigma:g}%)" for sigma in sigmas)]
@@ -338,23 +363,34 @@ def show(found: Statistics, console: Console) -> None:
         cells += [f"{v.value:,.3f} ± {v.se:,.3f}" for v in values]
         bins = ["-"] * (len(shapes) + 1) if m.bins is None else [str(m.bins.s.size)]
         rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", *cells, *bins])
-    Table("", [*head, "bins"], rows).show(console)
+    out = [Table("", [*head, "bins"], rows)]
     if any(m.processes for m in found.models):
         caption = "Processes in the selection, ± at these cuts"
-        processes_table({m.name: m.processes for m in found.models}, caption).show(console)
+        out.append(processes_table({m.name: m.processes for m in found.models}, caption))
     if found.shifts:
         table = [
             [r.name, f"{r.s:,.1f}", f"{r.b:,.1f}", f"{100 * r.s_change:+.2f}%", f"{100 * r.b_change:+.2f}%",
              f"{r.ams:.3f}", change_of_ams(r)]
             for r in found.shifts
         ]  # fmt: skip
-        Table("", ["shift", "s", "b", "Δs", "Δb", "AMS", "ΔAMS"], table).show(console)
-    if found.expected is not None:
-        z, limit, band = found.expected.z, found.expected.upper_limit, found.expected.band
-        line = f"pyhf: expected significance {'not found' if z is None else f'{z:.3f}'}; expected 95% CLs limit on the "
-        line += "signal strength " + (f"{limit:.3f} (68%: {band[1]:.3f} to {band[3]:.3f})" if band else "not found")
-        console.print(Text(line), soft_wrap=True)
-    console.print(Text(LEGEND, style="dim"), soft_wrap=True)
+        out.append(Table("", ["shift", "s", "b", "Δs", "Δb", "AMS", "ΔAMS"], table))
+    return out
+
+
+def _fit_in_words(found: Expected) -> str:
+    z, limit, band = found.z, found.upper_limit, found.band
+    line = f"pyhf: expected significance {'not found' if z is None else f'{z:.3f}'}; expected 95% CLs limit on the "
+    return line + "signal strength " + (f"{limit:.3f} (68%: {band[1]:.3f} to {band[3]:.3f})" if band else "not found")
+
+
+def show(found: Statistics, console: Console) -> None:
+    """Print everything as tables to a terminal."""
+    from rich.text import Text
+
+    for table in found.as_tables():
+        table.show(console)
+    for line in found.remarks():
+        console.print(Text(line, style="dim" if line == LEGEND else ""), soft_wrap=True)
 
 
 def content(found: Statistics) -> dict[str, Any]:

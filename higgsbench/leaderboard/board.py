@@ -26,6 +26,7 @@ from higgsbench.errors import ConfigError, HiggsbenchError, StoreError
 from higgsbench.files import printable
 from higgsbench.leaderboard.columns import COLUMNS, Column, check_sort, choose_columns, difference_key, process_columns
 from higgsbench.metrics.estimates import METRICS
+from higgsbench.pages.notebook import Shown
 from higgsbench.runs import find_run, run_folders
 from higgsbench.runs.stored import StoredRow, StoredRun, stored_units
 
@@ -76,7 +77,7 @@ class Table:
 
 
 @dataclass(frozen=True, repr=False)
-class Leaderboard:
+class Leaderboard(Shown):
     """All tables of a results folder.
 
     Attributes:
@@ -134,6 +135,23 @@ class Leaderboard:
         """Name the tables; `render` shows their rows."""
         tables = "; ".join(f"{table.title}: {len(table.rows)} rows" for table in self.tables)
         return f"<Leaderboard of {len(self.tables)} tables{': ' if tables else ''}{tables}>"
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Records of all tables, with the number of the table (from 1) as `table`."""
+        return [{"table": number, **row} for number, table in enumerate(self.tables, start=1) for row in table.rows]
+
+    def as_tables(self) -> list[pages.Table]:
+        """Return the tables with all columns that some row has a value for."""
+        return [page_table(table, self.columns(None, table)) for table in self.tables]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return `rows`."""
+        return self.rows
+
+    def remarks(self) -> list[str]:
+        """Return the legend and the notes."""
+        return _remarks(self)
 
     def columns(self, names: Sequence[str] | None, table: Table | None = None) -> list[Column]:
         """Return the columns of these names; by default, all that some row of the table has a value for.
@@ -351,21 +369,3 @@ def _csv(board: Leaderboard, columns: Sequence[str] | None) -> str:
     for number, table in enumerate(board.tables, start=1):
         writer.writerows({key: safe(row.get(key)) for key in keys} | {"table": number} for row in table.rows)
     return out.getvalue()
-
-
-def members_table(found: Diversity) -> pages.Table:
-    """Return the table of the members of a blend, the most useful first."""
-    rows = [
-        (
-            printable(m.name),
-            f"{m.weight:.3f} ± {m.weight_sd:.3f}",
-            f"{m.auc:.4f}",
-            f"{m.auc_gain:+.5f} ± {m.auc_gain_se:.5f}",
-            f"{1e3 * m.log_loss_gain:+.4f} ± {1e3 * m.log_loss_gain_se:.4f}",
-            printable(m.nearest),
-            f"{m.nearest_correlation:.3f}",
-        )
-        for m in sorted(found.members, key=lambda m: -m.log_loss_gain)
-    ]
-    headings = ["member", "weight", "wAUC alone", "gain in wAUC", "gain in log-loss x1e3", "most like", "r"]
-    return pages.Table(f"Stack ({found.method}), weighted AUC {found.auc:.4f}", headings, rows, text=(0, 5))

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from higgsbench.errors import StoreError, nearest_hint
-from higgsbench.files import ROWS
+from higgsbench.files import ROWS, printable
+from higgsbench.metrics.estimates import METRICS
+from higgsbench.pages import Cell, Table
+from higgsbench.pages.notebook import Shown
 from higgsbench.runs.stored import StoredRun
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ class Failure(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class RunResult:
+class RunResult(Shown):
     """The result of a run.
 
     Attributes:
@@ -61,6 +64,34 @@ class RunResult:
         if self.left_out:
             parts.append(f"{len(self.left_out)} left out for time")
         return f"<RunResult {self.folder}: {', '.join(parts)}; {self.trained} fits trained, {self.reused} reused>"
+
+    def as_tables(self) -> list[Table]:
+        """Return the rows with their metrics, highest AMS first."""
+        metrics = [metric for metric in METRICS.values() if metric.headline]
+        order = sorted(self.rows, key=lambda row: -float(row.get("ams_cv") or 0.0))
+        cells: list[list[str | Cell]] = [
+            [printable(row.get("name", "")), *(_cell(row, m.key, m.scale, m.digits) for m in metrics)] for row in order
+        ]
+        marks = ["" if row["status"] == "ok" else "failed" for row in order]
+        return [Table(f"Run {self.folder.name}", ["row", *(metric.heading for metric in metrics)], cells, marks=marks)]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the leaderboard records."""
+        return self.rows
+
+    def remarks(self) -> list[str]:
+        """Return the folder, failures, and the rows that were left out."""
+        lines = [f"{self.trained} fits trained, {self.reused} reused, in {self.folder}"]
+        lines += [f"Failed: {failure.row}: {failure.message}" for failure in self.failures]
+        return lines + [f"Left out for time: {row.name}" for row in self.left_out]
+
+
+def _cell(row: dict[str, Any], key: str, scale: float, digits: int) -> Cell:
+    value, error = row.get(key), row.get(f"{key}_se")
+    if value is None:
+        return Cell("failed" if row["status"] != "ok" else "-", None)
+    shown = "" if error is None else f" ± {scale * error:.{digits}f}"
+    return Cell(f"{scale * value:.{digits}f}{shown}", value)
 
 
 def find_run(run: str | Path | StoredRun | RunResult, results: str | Path = "results") -> StoredRun:

@@ -11,6 +11,7 @@ import pytest
 
 from higgsbench.pages import Cell, Definitions, Details, Gallery, Heading, Listing, Part, Picture, Section, Table, page
 from higgsbench.pages.drawing import style
+from higgsbench.pages.notebook import html_table
 
 ODD = "<b>&\"'\x1b</script></style>"
 
@@ -50,6 +51,16 @@ def test_cells_carry_what_they_are_sorted_by() -> None:
     odd = shown(Table("t", ["a", "b"], [(Cell("∞", float("inf")), Cell("-", float("nan")))], text=()))
     assert '<th scope="row" data-value="Infinity">∞' in odd
     assert '<td data-value="">-' in odd
+
+
+def test_a_notebook_escapes_every_text_and_shows_the_first_rows() -> None:
+    text = html_table(Table(ODD, ["a", ODD], [(ODD, Cell(ODD, 1.0))], marks=["best"]))
+    assert text.count("&lt;b&gt;&amp;&quot;&#x27;\N{REPLACEMENT CHARACTER}") == 4
+    assert not re.search("<b>|<style|<script|\x1b", text)
+    assert 'style="font-weight:bold"' in text
+    many = html_table(Table("t", ["a"], [(str(number),) for number in range(120)]))
+    assert many.count("<td") == 100
+    assert "t (first 100 rows of 120)" in many
 
 
 def test_rows_and_columns_are_styled() -> None:
