@@ -125,20 +125,12 @@ def named_schema(choice: str | None) -> TableSchema | None:
     if not path.is_file():
         raise ConfigError(f"schema: {choice!r} is neither a layout ({', '.join(SCHEMAS)}) nor a YAML file")
     document = read_yaml(path)
-    value: Any = document.value
-    at: KeyPath = ()
-    if isinstance(value, dict) and isinstance(value.get("data"), dict):
-        if "samples" in value["data"]:
-            folds = value.get("folds")
-            return validated(document, DataConfig, ("data",)).table_schema(
-                folds.get("by") if isinstance(folds, dict) else None
-            )
-        value, at = value["data"].get("schema"), ("data", "schema")
-        if value is None:
-            return None
-    if isinstance(value, str) and value in SCHEMAS:
-        return SCHEMAS[value]
-    return validated(document, SchemaConfig, at).table_schema()
+    if not isinstance(document.value, dict) or "data" not in document.value:
+        return validated(document, SchemaConfig).table_schema()
+    data, folds = validated(document, DataConfig, ("data",)), document.value.get("folds")
+    if data.layout is None and data.samples is None:
+        return None
+    return data.table_schema(folds.get("by") if isinstance(folds, dict) else None)
 
 
 def _check_labels(loaded: LoadedConfig, check_model: Callable[[str], object] | None) -> None:

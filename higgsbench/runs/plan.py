@@ -178,8 +178,9 @@ def _split_problem(dataset: Dataset) -> str:
                 if min(left) > 0.0:
                     continue
                 where = f" without fold {int(np.argmin(left))} of repeat {repeat}" if max(left) > 0.0 else ""
+                shown = list(numbers) if len(numbers) < 8 else f"[{numbers[0]}, {numbers[1]}, ..., {numbers[-1]}]"
                 return (
-                    f"jet_groups: group {list(numbers)} has no {name} events of positive total weight{where}; "
+                    f"jet_groups: group {shown} has no {name} events of positive total weight{where}; "
                     "join it with another group"
                 )
     return ""
