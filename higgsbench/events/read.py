@@ -230,8 +230,10 @@ def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
             number = column.cast(pl.Float64, strict=False)
             whole = (number == number.round()) & (number.abs() < _EXACT)  # 3 and 3.0 are the same category
             column = pl.when(whole).then(number.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(column)
+            missing = (column == "") | number.is_nan().fill_null(False)
             if schema.missing is not None:
-                column = pl.when((number == schema.missing).fill_null(False).not_()).then(column)
+                missing |= (number == schema.missing).fill_null(False)
+            column = pl.when(~missing).then(column)
         elif name in schema.features and name not in schema.integers and name not in schema.derived:
             column = present(column, schema)
         columns.append(column.alias(name))

@@ -11,8 +11,10 @@ import pytest
 
 import higgsbench
 from higgsbench.config.document import parse_yaml
+from higgsbench.config.model import SchemaConfig
 from higgsbench.errors import HiggsbenchError
-from higgsbench.events import cache, read
+from higgsbench.events import cache, load_events, read
+from higgsbench.events.formats import write_events
 from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.features.sets import FeatureSet
 from higgsbench.schema import TableSchema
@@ -83,6 +85,20 @@ def test_a_run_and_new_events(file: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(cache, "BATCH", 100)
     disk = higgsbench.run(config(other), output=tmp_path / "b", jobs=1, only=["lightgbm"])
     assert scores(disk)["score:lightgbm"].equals(scores(result)["score:lightgbm"])
+
+
+def test_missing_categories_are_alike_in_every_format(tmp_path: Path) -> None:
+    frame = table(60).with_columns(pl.col("period").replace({3: None}))
+    schema = SchemaConfig.model_validate(config(tmp_path)["data"]["schema"]).table_schema()
+    frame.write_csv(tmp_path / "a.csv")
+    frame.with_columns(pl.col("channel").fill_null("")).write_parquet(tmp_path / "b.parquet")
+    as_float = pl.col("period").cast(pl.Float64).fill_null(float("nan"))
+    frame.with_columns(as_float).write_parquet(tmp_path / "c.parquet")
+    first, *others = (load_events(tmp_path / name, schema) for name in ("a.csv", "b.parquet", "c.parquet"))
+    assert (first.frame["channel"].null_count(), first.frame["period"].null_count()) == (3, 4)
+    assert {other.digest for other in others} == {first.digest}
+    for name in ("d.csv", "d.parquet"):
+        assert load_events(write_events(first.frame, tmp_path / name, schema), schema).digest == first.digest
 
 
 def test_given_values_are_the_known_ones(file: Path, tmp_path: Path) -> None:
