@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+_CATEGORIES = "splits on categories cannot be exported; train without categorical features"
+
+
 class Tree(NamedTuple):
     """Nodes (k,) of a tree, the root first.
 
@@ -75,7 +78,7 @@ def xgboost_trees(model: Any) -> Forest:
     trees = []
     for tree, weight in zip(drawn, inner.get("weight_drop") or [1.0] * len(drawn), strict=True):
         if any(tree["split_type"]):
-            raise ModelError("splits on categories cannot be exported; train without categorical features")
+            raise ModelError(_CATEGORIES)
         left, right = np.array(tree["left_children"]), np.array(tree["right_children"])
         split = np.array(tree["split_conditions"], dtype=np.float32)
         where = np.array(tree["split_indices"]), split, left, right, np.array(tree["default_left"], dtype=np.bool_)
@@ -99,7 +102,7 @@ def lightgbm_trees(model: Any) -> Forest:
             values = {name: np.empty(0) for name in _OF_LIGHTGBM} | {"leaf_value": values["leaf_value"]}
         decision = values["decision_type"].astype(np.int64)
         if (decision & 1).any():
-            raise ModelError("splits on categories cannot be exported; train without categorical features")
+            raise ModelError(_CATEGORIES)
         missing = decision >> 2 & 3  # 0: counts as zero, 1: so does zero, 2: NaN
         if (missing == 1).any():
             raise ModelError("LightGBM trees trained with zero_as_missing cannot be exported")
@@ -134,12 +137,8 @@ def catboost_trees(model: Any) -> Forest:
     scale, (bias,) = content["scale_and_bias"]
     trees = []
     for described in content.get("oblivious_trees") or content.get("trees") or []:
-        rows: list[list[float]] = []
-        _grow(rows, described if "left" in described or "value" in described else _nested(described), columns)
-        feature, threshold, left, right, nan_left, value = np.array(rows).T
-        children = left.astype(np.int64), right.astype(np.int64)
-        where = feature.astype(np.int64), threshold.astype(np.float32)
-        trees.append(Tree(*where, *children, nan_left != 0.0, scale * value[:, None]))
+        tree = _flat(_nested(described) if "leaf_values" in described else described, columns)
+        trees.append(tree._replace(value=scale * tree.value))
     return Forest(trees, float(bias))
 
 
@@ -153,20 +152,25 @@ def _nested(tree: dict[str, Any]) -> dict[str, Any]:
     return nodes[0]
 
 
-def _grow(rows: list[list[float]], node: dict[str, Any], columns: dict[int, tuple[int, bool]]) -> int:
-    """Append a node of CatBoost's and those below it, and return its position."""
-    at = len(rows)
-    if "split" not in node:
-        rows.append([0.0, 0.0, -1.0, -1.0, 0.0, node["value"]])
+def _flat(root: dict[str, Any], columns: dict[int, tuple[int, bool]]) -> Tree:
+    """Return the table of nested nodes; `columns` gives the position of a feature and where its missing values go."""
+    rows: list[list[float]] = []
+
+    def add(node: dict[str, Any]) -> int:
+        at = len(rows)
+        rows.append([0.0, 0.0, -1.0, -1.0, 0.0, node.get("value", 0.0)])
+        if "split" in node:
+            split = node["split"]
+            if split.get("split_type", "FloatFeature") != "FloatFeature":
+                raise ModelError(_CATEGORIES)
+            column, nan_left = columns[split["float_feature_index"]]
+            rows[at][:5] = [column, split["border"], add(node["left"]), add(node["right"]), nan_left]
         return at
-    split = node["split"]
-    if split.get("split_type", "FloatFeature") != "FloatFeature":
-        raise ModelError("splits on categories cannot be exported; train without categorical features")
-    column, nan_left = columns[split["float_feature_index"]]
-    rows.append([])
-    left, right = (_grow(rows, node[side], columns) for side in ("left", "right"))
-    rows[at] = [column, split["border"], left, right, nan_left, 0.0]
-    return at
+
+    add(root)
+    feature, threshold, left, right, nan_left, value = np.array(rows).T
+    where = feature.astype(np.int64), threshold.astype(np.float32)
+    return Tree(*where, left.astype(np.int64), right.astype(np.int64), nan_left != 0.0, value[:, None])
 
 
 def sklearn_trees(model: Any) -> Forest:
@@ -182,20 +186,13 @@ def sklearn_trees(model: Any) -> Forest:
 
 def lookup_tree(column: int, bounds: NDArray[np.float32], values: NDArray[np.float64]) -> Tree:
     """Return a balanced tree that gives row j of values (k, targets) where bounds[j-1] < x <= bounds[j] (k - 1,)."""
-    rows: list[tuple[float, int, int]] = []
-    leaves: list[int] = []
 
-    def grow(first: int, last: int) -> int:
-        at, middle = len(rows), (first + last) // 2
-        leaves.append(first if first == last else -1)
-        rows.append((0.0, -1, -1))
-        if first < last:
-            left, right = grow(first, middle), grow(middle + 1, last)
-            rows[at] = (float(bounds[middle]), left, right)
-        return at
+    def nested(first: int, last: int) -> dict[str, Any]:
+        if first == last:
+            return {"value": first}
+        middle = (first + last) // 2
+        split = {"border": bounds[middle], "float_feature_index": column}
+        return {"split": split, "left": nested(first, middle), "right": nested(middle + 1, last)}
 
-    grow(0, len(values) - 1)
-    threshold, left, right = zip(*rows, strict=True)
-    chosen = values[leaves]  # inner nodes take the last row, which nothing reads
-    nodes = np.full(len(rows), column), np.array(threshold, dtype=np.float32), np.array(left), np.array(right)
-    return Tree(*nodes, np.zeros(len(rows), dtype=np.bool_), chosen)
+    tree = _flat(nested(0, len(values) - 1), {column: (column, False)})
+    return tree._replace(value=values[tree.value[:, 0].astype(np.int64)])
