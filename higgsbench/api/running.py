@@ -84,16 +84,20 @@ def resolve_config(config: Config, *, settings: Names = ()) -> dict[str, Any]:
         settings: `key=value` changes.
 
     Returns:
-        Plain values that run as they are. No events are read: what depends on them stays as it is.
+        Plain values that run as they are. No events are read, only names of columns where features are patterns: what
+        depends on events stays as it is.
 
     Raises:
         ConfigError: naming the file, line and key at fault.
+        DataError: if a file with the names of columns cannot be read, or a pattern matches no file.
     """
     loaded = load_run_config(config, settings=settings)
     data = loaded.config.data
     if data.source != "file" or (data.path is not None and Path(data.path).expanduser().exists()):
         loaded = with_layout(loaded)
-    return written_out(loaded.config, configured_rows(loaded, loaded.config.data.table_schema()))
+    schema = loaded.config.data.table_schema(loaded.config.folds_by)
+    loaded = loaded.changed(data=loaded.config.data.with_values(schema))
+    return written_out(loaded.config, configured_rows(loaded, schema))
 
 
 @checked

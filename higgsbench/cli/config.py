@@ -46,7 +46,7 @@ def copy(name: str, output: Path | None, force: bool) -> None:
 def show(config: Path, settings: tuple[str, ...]) -> None:
     """Print CONFIG with defaults and the presets of all models written out, as YAML that runs unchanged.
 
-    No events are read: what depends on them stays as it is.
+    No events are read, only names of columns: what depends on events stays as it is.
     """
     from higgsbench.api import resolve_config
     from higgsbench.config.document import yaml_text

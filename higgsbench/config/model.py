@@ -423,6 +423,11 @@ class RunConfig(Strict):
     device: Literal["cpu", "cuda"] | None = None
     """Where models that can use it are trained."""
 
+    @property
+    def folds_by(self) -> str | None:
+        """The expression that folds are taken from, None where they come from the identity of the events."""
+        return self.folds.by if isinstance(self.folds, FoldRule) else None
+
     @model_validator(mode="after")
     def _one_split(self) -> RunConfig:
         if isinstance(self.folds, FoldRule) and self.repeats > 1:

@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from higgsbench.config.section import Positive, Strict, problem
 from higgsbench.errors import ConfigError, nearest_hint, shortened
@@ -98,13 +108,15 @@ def _several(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-Texts = Annotated[
-    list[Annotated[str, Field(min_length=1)]],
-    BeforeValidator(_several),
-    Field(min_length=1),
-    WithJsonSchema(_TEXTS),
-]
+class _OrText:
+    """Annotates a list that may be written as its only entry."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON schema of both forms."""
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
+
+
+Texts = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_several), Field(min_length=1), _OrText()]
 
 
 class FeatureEntry(Strict):
@@ -150,7 +162,7 @@ def columns_of(text: str, where: str) -> tuple[str, ...]:
     return tuple(leaf.branch for leaf in parse_expression(text, _AnyColumn(), where).leaves)
 
 
-_OneFeature = Annotated[list[FeatureEntry], BeforeValidator(_several), Field(min_length=1)]
+_OneFeature = Annotated[list[FeatureEntry], BeforeValidator(_several), Field(min_length=1), _OrText()]
 
 
 class SampleKeys(Strict):

@@ -311,7 +311,7 @@ def _blend_entry(blend: Blend) -> dict[str, Any]:
 
 def _predictor(plan: Plan, done: Mapping[int, AssembledRow], stack: Stack | None) -> dict[str, Any]:
     """Describe how the rows of a run score new events (see `PredictorFile`)."""
-    rule, dataset = plan.config.folds, plan.dataset
+    dataset = plan.dataset
     rows = [
         {
             "name": row.name,
@@ -335,7 +335,7 @@ def _predictor(plan: Plan, done: Mapping[int, AssembledRow], stack: Stack | None
     folds = {
         "repeats": dataset.fold.shape[0],
         "number": dataset.folds,
-        "by": rule.by if isinstance(rule, FoldRule) else None,
+        "by": plan.config.folds_by,
         "values": dataset.fold_values,
         "blends": [_blend_entry(blend) for blend in blends],
     }

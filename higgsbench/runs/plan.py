@@ -321,8 +321,7 @@ def load_dataset(config: RunConfig) -> Dataset:
         DataError: if a file breaks a rule.
     """
     _check_simulation(config)
-    by = config.folds.by if isinstance(config.folds, FoldRule) else None
-    events = source_events(config.data, stored=True, by=by)
+    events = source_events(config.data, stored=True, by=config.folds_by)
     if not events.labelled:
         raise DataError(f"{events.source}: no columns {events.schema.label} and {events.schema.weight}: cannot train")
     train, test = _split(events, config)

@@ -151,6 +151,24 @@ def test_show_needs_neither_events_nor_extras(call: Call, monkeypatch: pytest.Mo
         assert "*" not in out  # an alias of YAML
 
 
+def test_show_names_files_and_features_of_samples(call: Call) -> None:
+    for number, name in enumerate(("signal", "part1", "part2")):
+        rows = [f"{1000 * number + i},{i * 7 % 13 - 3 * number},{i % 3}" for i in range(60)]
+        Path(f"{name}.csv").write_text("\n".join(["event,x,c", *rows]) + "\n")
+    samples = "[{files: signal.csv, process: ggH, signal: true}, {files: 'part*.csv', process: W}]"
+    data = f"{{samples: {samples}, id: event, categorical: [c], features: all}}"
+    Path("c.yaml").write_text(f"models: [mlp]\nfolds: {{by: event % 3}}\ndata: {data}\n")
+    code, out, err = call("config", "show", "c.yaml")
+    assert (code, err) == (0, "")
+    shown: dict[str, Any] = parse_yaml(out, "shown").value
+    assert shown["data"]["features"] == [{"name": "c"}, {"name": "x"}]
+    assert shown["data"]["samples"][1]["files"] == ["part1.csv", "part2.csv"]
+    assert shown["data"]["categorical"] == {"c": []}  # the values depend on the events
+    given = load_run_config("c.yaml")
+    dataset = load_dataset(given.config)
+    assert folder_name(make_plan(load_run_config(shown), dataset)) == folder_name(make_plan(given, dataset))
+
+
 def test_show_names_the_line_at_fault(call: Call) -> None:
     Path("c.yaml").write_text("models:\n- {model: mlp, params: {max_itr: 3}}\n")
     code, out, err = call("config", "show", "c.yaml")

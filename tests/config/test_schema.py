@@ -50,6 +50,7 @@ def test_configurations_are_valid(validator: Any, text: str) -> None:
     assert valid(validator, text)
 
 
+SAMPLES = "data:\n  samples: [{{files: a.csv, process: p, signal: true}}, {{files: [b.csv], {}}}]\n"
 RIGHT = [text for pair in SHORT for text in pair] + [
     M + "memory_limit: 8GB",
     M + "memory_limit: 4000000000",
@@ -62,6 +63,9 @@ RIGHT = [text for pair in SHORT for text in pair] + [
     M + "data: {schema: {features: [x], categorical: {c: [a, 1]}, label: y}}",
     M + "data: {schema: {features: [x], label: y, signal: s, missing: NaN}}",
     M + "data: {schema: {features: [x], label: y, signal: 1.5, missing: empty, weight: }}",
+    M + SAMPLES.format("process: q"),
+    M + SAMPLES.format("process: q, scale: 2, weight: w / 2") + "  features: [all, {name: r, expr: x / y}]",
+    M + SAMPLES.format("process: q") + "  features: all\n  id: event\n  categorical: [c]\n  select: x > 3",
     "models: [{model: mlp, label: net, params: {a: {b: [1]}}, features: momenta, preset: best}]",
 ]  # fmt: skip
 
@@ -100,6 +104,10 @@ WRONG = [
     M + "data: {n_b: -3}",
     M + "data: {schema: lhcb}",
     M + "data: {schema: {features: [x]}}",
+    M + SAMPLES.format("proces: q"),
+    M + SAMPLES.format("process: q, scale: -1"),
+    M + SAMPLES.format("process: q") + "  features: [[x]]",
+    M + "data: {samples: a.csv}",
     M + "data: {schema: {features: [x], label: y, signal: true}}",
 ]  # fmt: skip
 
