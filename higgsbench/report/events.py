@@ -72,7 +72,8 @@ def selection(context: Context) -> list[Part]:
 
 def processes(context: Context) -> list[Part]:
     """Show what the best row keeps of each process, and the efficiencies and AUCs of all rows."""
-    found = {r["name"]: context.run.row(r["name"]).processes for r in context.rows}
+    complete = {row.name: row for row in context.run.rows if row.ok}
+    found = {r["name"]: complete[r["name"]].processes for r in context.rows}
     best, names = next(iter(found)), list(dict.fromkeys(name for own in found.values() for name in own))
     if not names:
         return []
