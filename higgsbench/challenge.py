@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,10 +15,10 @@ from higgsbench.events.check import first_look
 from higgsbench.events.text import text_chunks
 from higgsbench.metrics import evaluation_weights, roc_auc
 from higgsbench.metrics.estimates import ams_estimate
-from higgsbench.schema import B_REG
+from higgsbench.schema import ATLAS_HIGGS, B_REG, N_B, N_S
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,6 +32,53 @@ _COLUMNS = ("EventId", "RankOrder", "Class")
 _NAMES = {"b": "public", "v": "private"}
 _STANDARD_ERRORS = 3.0
 _QUOTES = "remove the quotes, which the challenge's format does not have"
+
+PRIVATE_EVENTS = 450_000
+"""Events of the challenge's whole private set, on which the final scores were computed."""
+
+
+class Published(NamedTuple):
+    """A published AMS on the challenge's whole private set."""
+
+    who: str
+    ams: float
+    source: str
+
+
+PUBLISHED = (
+    Published("Melis, winner of the challenge", 3.80581, "PMLR 42 (2015) 19"),
+    Published("Strong 2020 (± 0.011)", 3.803, "arXiv:2002.01427"),
+    Published("Salimans, second place", 3.78913, "PMLR 42 (2015) 19"),
+    Published("Courtiol, third place", 3.78682, "PMLR 42 (2015) 19"),
+    Published("Chen and He, single XGBoost", 3.71885, "PMLR 42 (2015) 69"),
+)
+"""Highest first. The source of each is a publication; nothing is copied from a leaderboard that can change."""
+
+
+def standing(score: SubmissionScore) -> str:
+    """Say between which published results a score on the whole private set lies; nothing for other events."""
+    if score.name != "private" or score.events != PRIVATE_EVENTS:
+        return ""
+    above = [entry for entry in PUBLISHED if entry.ams > score.ams]
+    below = [entry for entry in PUBLISHED if entry.ams <= score.ams]
+    parts = [f"below {_named(above[-1])}"] if above else []
+    parts += [f"above {_named(below[0])}"] if below else []
+    return f"Among published scores on the full private set: {', '.join(parts)}"
+
+
+def published_note(comparability: Mapping[str, Any]) -> str:
+    """Return a line with the published results for rows on the challenge's own events; nothing for other data."""
+    wanted = {"layout": ATLAS_HIGGS.name, "b_reg": B_REG, "n_s": N_S, "n_b": N_B}
+    if comparability.get("simulated") or any(comparability.get(key) != value for key, value in wanted.items()):
+        return ""
+    return (
+        f"Published AMS on the full private set ({PRIVATE_EVENTS:,} events, after training on 250,000): "
+        f"{'; '.join(map(_named, PUBLISHED))}. Only AMS private on all of these events compares with them."
+    )
+
+
+def _named(entry: Published) -> str:
+    return f"{entry.who} {entry.ams:g} ({entry.source})"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import higgsbench
-from higgsbench.challenge import read_submission, score_submission, submission_table
+from higgsbench.challenge import (
+    PUBLISHED,
+    SubmissionScore,
+    published_note,
+    read_submission,
+    score_submission,
+    standing,
+    submission_table,
+)
 from higgsbench.errors import DataError, HiggsbenchWarning
 from higgsbench.events import Events
 from higgsbench.metrics import ams
@@ -65,6 +74,29 @@ def test_public_and_private_apart(tmp_path: Path) -> None:
         assert score.ams == pytest.approx(SELECT_ALL, abs=1e-12)
     events = truth(40, "t")  # training events put aside
     assert len(score_submission(read_submission(everything(events, tmp_path)), events)) == 1
+
+
+@pytest.mark.parametrize(
+    ("ams", "place"),
+    [
+        (3.9, "above Melis, winner of the challenge 3.80581 (PMLR 42 (2015) 19)"),
+        (3.788, "below Salimans, second place 3.78913 (PMLR 42 (2015) 19), above Courtiol"),
+        (3.6, "below Chen and He, single XGBoost 3.71885 (PMLR 42 (2015) 69)"),
+    ],
+)
+def test_a_score_on_the_full_private_set_is_placed_among_published_ones(ams: float, place: str) -> None:
+    found = SubmissionScore("private", 450_000, 1000, 1.0, 1.0, ams, 0.05, 0.9)
+    assert place in standing(found)
+    assert not standing(replace(found, events=449_999))
+    assert not standing(replace(found, name="all"))
+    assert [entry.ams for entry in PUBLISHED] == sorted((entry.ams for entry in PUBLISHED), reverse=True)
+
+
+def test_published_scores_belong_to_the_challenges_events_only() -> None:
+    shared = {"layout": ATLAS_HIGGS.name, "simulated": False, "n_s": N_S, "n_b": N_B, "b_reg": 10.0}
+    assert "Strong 2020 (± 0.011) 3.803 (arXiv:2002.01427)" in published_note(shared)
+    for change in ({"simulated": True}, {"layout": "mine"}, {"n_s": 1.0}, {"b_reg": 0.0}):
+        assert not published_note({**shared, **change})
 
 
 def test_chosen_subsets(tmp_path: Path) -> None:

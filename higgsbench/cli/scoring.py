@@ -140,6 +140,8 @@ def score(
     separately. Otherwise it must contain exactly all events of TRUTH.
     """
     from higgsbench import api
+    from higgsbench.challenge import standing
+    from higgsbench.schema import B_REG
 
     totals = None if n_s is None and n_b is None else (n_s, n_b)
     scores = api.score(submission, truth, subsets=opt.split_names(subset, "--subset"), totals=totals, **options)
@@ -151,6 +153,8 @@ def score(
             f"{found.name}: AMS {found.ams:.5f} ± {found.se:.5f}, {found.selected:,} of {found.events:,} events "
             f"selected, s {found.s:.1f}, b {found.b:.1f}, wAUC of the rank order {found.auc:.5f}"
         )
+        if totals is None and options["b_reg"] == B_REG and (place := standing(found)):
+            click.echo(place)
 
 
 @opt.command("explore", "explore training.csv --test test.csv --html explore.html")

@@ -20,6 +20,7 @@ from rich.text import Text
 
 import higgsbench.pages as pages
 from higgsbench import __version__
+from higgsbench.challenge import published_note
 from higgsbench.ensemble.blend import BLEND_METHODS, Diversity, blend_diversity
 from higgsbench.ensemble.evaluate import paired_error
 from higgsbench.errors import ConfigError, HiggsbenchError, StoreError
@@ -329,11 +330,16 @@ def renderables(board: Leaderboard, console: Console, columns: Sequence[str] | N
             names = ", ".join(hidden)
             more = f"{len(hidden)} more columns need a wider terminal, --columns or --format csv: {names}"
             out.append(Text(more, style="dim"))
-    return [*out, *(Text(line, style="dim" if line == LEGEND else "yellow") for line in _remarks(board))]
+    return [*out, *(Text(line, style="yellow" if line.startswith("Note:") else "dim") for line in _remarks(board))]
 
 
 def _remarks(board: Leaderboard) -> list[str]:
-    return [*([LEGEND] if board.tables else []), *(f"Note: {printable(note)}" for note in board.notes)]
+    published = dict.fromkeys(published_note(table.comparability) for table in board.tables)
+    return [
+        *([LEGEND] if board.tables else []),
+        *filter(None, published),
+        *(f"Note: {printable(note)}" for note in board.notes),
+    ]
 
 
 def page_table(table: Table, columns: Sequence[Column]) -> pages.Table:
