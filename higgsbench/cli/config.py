@@ -65,3 +65,23 @@ def schema() -> None:
     from higgsbench.config.section import json_schema
 
     opt.echo_json(json_schema(RunConfig))
+
+
+@opt.command("init", "init ntuples/ggH_*.root ntuples/ttbar_*.root -o my.yaml")
+@click.argument("files", nargs=-1, required=True, type=click.Path())
+@click.option("--output", "-o", type=opt.FILE_NAME, help="File to write; standard output by default.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def init(files: tuple[str, ...], output: Path | None, force: bool) -> None:
+    """Look at event FILES and write a configuration for them, with the reason for each guess.
+
+    Name one file with a column of labels, or files of signal and of background (CSV, gzipped CSV, Parquet, ROOT;
+    `file.root:tree` names a tree). Files whose names differ only in a number are one sample.
+    """
+    from higgsbench.config.guess import suggest_config
+    from higgsbench.config.named import save_config
+
+    text = suggest_config(files)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        click.echo(f"Wrote {save_config(text.encode(), output, replace=force)}; run it with `higgsbench run {output}`")

@@ -68,6 +68,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     lazy={
+        "init": ("config:init", "Look at event files and write a configuration for them."),
         "run": ("run:run", "Train, stack and choose cuts as configured; show the leaderboard."),
         "tune": ("run:tune", "Search a model's parameters in nested studies."),
         "leaderboard": ("tables:leaderboard", "Rank the rows of all stored runs."),

@@ -68,10 +68,19 @@ def copy_config(name: str, output: Path | None = None, *, replace: bool = False)
     if name not in known:
         hint = nearest_hint(name, known, _choices(known))
         raise ConfigError(f"{name}: no configuration of that name comes with higgsbench{hint}")
+    return save_config(known[name].read_bytes(), target, replace=replace)
+
+
+def save_config(content: bytes, target: Path, *, replace: bool = False) -> Path:
+    """Write the text of a configuration to a new file, and return it.
+
+    Raises:
+        ConfigError: if the file exists and `replace` is false, or it cannot be written.
+    """
     check_folder_of(target, ConfigError)
     if target.is_dir() or (target.exists() and not replace):
         advice = "name a file" if target.is_dir() else "choose another name with --output, or replace it with --force"
         raise ConfigError(f"{target}: exists already; {advice}")
     with told_plainly(ConfigError, target):
-        write_bytes(target, known[name].read_bytes())
+        write_bytes(target, content)
     return target

@@ -133,7 +133,7 @@ class RootFile(_TypedFile):
     def _tree(self) -> Iterator[Any]:
         """Yield the tree that was named; otherwise `events`, the only tree, or the only one with the first column."""
         # The mapping keeps a colon in the path from being read as a path inside the file.
-        with _uproot().open({str(self._file): None}) as content:
+        with uproot_module().open({str(self._file): None}) as content:
             classes = content.classnames(recursive=True, cycle=False)
             trees = [name for name, kind in classes.items() if kind.startswith("TTree") or "RNTuple" in kind]
             found = f"the file holds {', '.join(sorted(trees or classes)) or 'nothing'}"
@@ -244,7 +244,8 @@ def converted(column: pl.Series, wanted: pl.DataType | None, place: Place, *, te
     return cast
 
 
-def _uproot() -> Any:
+def uproot_module() -> Any:
+    """Return the module uproot; a MissingExtraError names the extra that installs it."""
     try:
         import awkward  # noqa: F401  (uproot writes and reads text branches through it)
         import uproot
@@ -282,7 +283,7 @@ _OF_ROOT = {pl.Boolean(): np.dtype(np.bool_), pl.Float64(): np.dtype(np.float64)
 
 def _write_root(batches: Iterator[pl.DataFrame], target: Path) -> None:
     """Write tables without nulls as TTree `events`, text columns as text branches."""
-    uproot = _uproot()
+    uproot = uproot_module()
     import awkward
 
     first = next(batches)

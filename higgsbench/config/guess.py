@@ -1,0 +1,287 @@
+"""A first configuration for files that higgsbench has never seen: which column is what, and why it looks so."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import polars.selectors as cs
+
+from higgsbench.errors import DataError
+from higgsbench.events.check import first_look, split_tree
+from higgsbench.events.formats import uproot_module
+from higgsbench.events.recognise import recognised
+from higgsbench.files import no_panic, printable
+from higgsbench.schema import TableSchema
+
+LOOKED_AT = 20_000
+"""Rows of each file that are looked at."""
+
+_LABEL = re.compile(r"(class_?)?labels?|class|target|truth|is_?sig(nal)?|signal|y", re.IGNORECASE)
+_SIGNAL_VALUES = ("s", "sig", "signal", "true", "1", "1.0")
+_SIGNAL_NAME = re.compile(r"sig|higgs|ggh|vbf|tth|(^|_)[zw]?hh?($|_)|h\d{3}|zprime|susy|bsm", re.IGNORECASE)
+_WEIGHT = re.compile(r"(.*_)?(weights?|wgts?|w)(_.*)?|.*weight", re.IGNORECASE)
+_ID = re.compile(r"(run|event|evt|entry|lumi|lumiblock|luminosityblock)(_?(no|nr|num|number|id))?|id", re.IGNORECASE)
+_JETS = re.compile(r"(.*_)?(n|num)_?(good_?)?jets?|(.*_)?n?jets?_?(n|num|number|mult|multiplicity)", re.IGNORECASE)
+_YAML_WORDS = frozenset({"true", "false", "yes", "no", "null", "on", "off", "y", "n"})
+_NO_LAYOUT = TableSchema("none", (), "")
+_MOST_CATEGORIES, _MOST_GROUPS = 50, 12
+_ENDING = re.compile(r"(\.(csv|gz|parquet|root))+$|[_.-]?[*?\d]+$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What was seen of a file."""
+
+    name: str  # as given, perhaps with the name of a tree
+    rows: pl.DataFrame  # scalar columns of its first rows
+    vectors: tuple[str, ...]
+    note: str = ""
+
+
+def suggest_config(files: Sequence[str | Path]) -> str:
+    """Look at event files and write a configuration for them, with the reason for each guess as a comment.
+
+    Args:
+        files: CSV, gzipped CSV, Parquet or ROOT files (`file.root:tree`); files whose names differ only in a number are
+            one sample. A column of labels tells signal from background; without one, each sample is one or the other.
+
+    Returns:
+        YAML that `higgsbench run` takes.
+
+    Raises:
+        DataError: if a file cannot be read, or nothing tells signal from background.
+
+    Example:
+        >>> print(suggest_config(["ggH.root:nominal", "ttbar.root:nominal"]))  # doctest: +SKIP
+    """
+    models = ["folds: 5", "models: [lightgbm, xgboost, logistic]  # `higgsbench models` lists all", "preset: good", ""]
+    head = f"# From the first {LOOKED_AT:,} events of each file, by `higgsbench init`; every guess can be changed."
+    known = recognised(files[0], otherwise=_NO_LAYOUT) if len(files) == 1 else _NO_LAYOUT
+    if known is not _NO_LAYOUT:
+        schema = f"  schema: {known.name}  # recognised by the columns"
+        return "\n".join([head, "data:", f"  path: {_yaml(str(files[0]))}", schema, *models])
+    looks = [_looked_at(str(file)) for file in files]
+    free, samples = _shared_columns(looks), _samples(looks)
+    lines = [*_labels(free, samples), *_weights(free), *_numbers(free, samples)]
+    groups = _groups(free, looks)
+    lines += [*groups, *_features(free, looks)]
+    notes = [f"# {note} ({count} files)" for note, count in Counter(x.note for x in looks if x.note).items()]
+    if groups:
+        models.insert(0, "# jet_split: both  # adds a row of submodels, one for each group, for every model")
+    return "\n".join([head, *notes, "data:", *lines, *models])
+
+
+def _looked_at(name: str) -> _Look:
+    """Read the first rows of a file whose layout is not known."""
+    path, tree = split_tree(name)
+    file, source = Path(path).expanduser(), printable(path)
+    kind = first_look(file)
+    if kind == "root":
+        return _looked_at_tree(file, name, tree)
+    try:
+        with no_panic():
+            if kind == "parquet":
+                frame = pl.scan_parquet(file.absolute(), glob=False, hive_partitioning=False).head(LOOKED_AT).collect()
+            else:
+                frame = pl.read_csv(file, n_rows=LOOKED_AT, infer_schema_length=LOOKED_AT)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{source}: cannot be read as a table: {str(error).splitlines()[0]}") from error
+    vectors = tuple(name for name, kind in frame.schema.items() if kind.is_nested())
+    return _Look(name, frame.drop(vectors), vectors)
+
+
+def _looked_at_tree(file: Path, name: str, tree: str | None) -> _Look:
+    with uproot_module().open({str(file): None}) as content:
+        kinds = content.classnames(recursive=True, cycle=False)
+        trees = [name for name, kind in kinds.items() if kind.startswith("TTree") or "RNTuple" in kind]
+        chosen = tree or next((name for name in trees if name in ("events", "nominal")), "")
+        chosen = chosen or max(trees, key=lambda name: int(content[name].num_entries), default="")
+        if chosen not in trees:
+            held = ", ".join(sorted(kinds)) or "nothing"
+            raise DataError(f"{printable(file)}: no tree {chosen!r}; the file holds {held}")
+        columns: list[pl.Series] = []
+        vectors: list[str] = []
+        for branch in content[chosen].keys():  # noqa: SIM118
+            values = content[chosen][branch].array(entry_stop=LOOKED_AT, library="np")
+            text = values.dtype == object and len(values) > 0 and isinstance(values[0], str)
+            if values.ndim != 1 or (values.dtype == object and not text):
+                vectors.append(branch)
+                continue
+            native = values.tolist() if text else np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+            columns.append(pl.Series(branch, native))
+    note = "" if tree or len(trees) == 1 else f"of the trees {', '.join(trees)}, {chosen} is read"
+    return _Look(f"{file}:{chosen}" if note else name, pl.DataFrame(columns), tuple(vectors), note)
+
+
+def _shared_columns(looks: Sequence[_Look]) -> dict[str, pl.Series]:
+    """Return the first rows of the columns that all files have."""
+    shared = [name for name in looks[0].rows.columns if all(name in look.rows.columns for look in looks)]
+    found = {}
+    for name in shared:
+        parts = [look.rows[name] for look in looks]
+        texts = any(part.dtype == pl.String for part in parts)
+        wanted = pl.String() if texts else pl.Float64() if any(p.dtype.is_float() for p in parts) else pl.Int64()
+        found[name] = pl.concat([part.cast(wanted, strict=False) for part in parts])
+    return found
+
+
+def _samples(looks: Sequence[_Look]) -> dict[str, list[_Look]]:
+    """Group files by name without folder, ending and numbers."""
+    found: dict[str, list[_Look]] = {}
+    for look in looks:
+        path, tree = split_tree(look.name)
+        stem = Path(path).name
+        while (shorter := _ENDING.sub("", stem)) != stem and shorter:
+            stem = shorter
+        found.setdefault(re.sub(r"\W+", "_", stem) or tree or "events", []).append(look)
+    return found
+
+
+def _take(free: dict[str, pl.Series], chosen: Callable[[str, pl.Series], bool]) -> dict[str, pl.Series]:
+    """Take columns out of those that have no role yet."""
+    found = {name: column for name, column in free.items() if chosen(name, column)}
+    for name in found:
+        del free[name]
+    return found
+
+
+def _labels(free: dict[str, pl.Series], samples: dict[str, list[_Look]]) -> list[str]:
+    def is_label(name: str, column: pl.Series) -> bool:
+        return bool(_LABEL.fullmatch(name)) and column.n_unique() == 2 and not column.null_count()
+
+    label = next(iter(_take(free, is_label).items()), None)
+    if label is None and len(samples) < 2:
+        name = printable(next(iter(samples.values()))[0].name)
+        raise DataError(
+            f"{name}: no column of two values has a name like label, class or target; give at least one file of signal "
+            "and one of background"
+        )
+    lines = ["  samples:"]
+    signal = [name for name in samples if _SIGNAL_NAME.search(name)]
+    if not signal or len(signal) == len(samples):
+        signal = [next(iter(samples))]
+    for name, looks in samples.items():
+        names = [look.name for look in looks]
+        entry = f"files: {_yaml(names if len(names) > 1 else names[0])}, process: {name}"
+        if label is None:
+            entry += f", signal: {'true' if name in signal else 'false'}"
+        lines.append(f"    - {{{entry}}}")
+    if label is None:
+        lines[0] += "  # signal by the name of the file; no column tells it"
+        return lines
+    values = [_plain(value) for value in label[1].unique().sort()]
+    rarer = min(label[1].value_counts().iter_rows(), key=lambda row: row[1])[0]
+    known = [value for value in values if value.lower() in _SIGNAL_VALUES]
+    chosen = known[0] if len(known) == 1 else _plain(rarer)
+    why = "named so" if len(known) == 1 else "the rarer value"
+    other = next(value for value in values if value != chosen)
+    return [*lines, f"  label: {_yaml(label[0])}  # two values, and its name",
+            f"  signal: {_yaml(chosen)}  # {why}", f"  background: {_yaml(other)}"]  # fmt: skip
+
+
+def _weights(free: dict[str, pl.Series]) -> list[str]:
+    def is_weight(name: str, column: pl.Series) -> bool:
+        return bool(_WEIGHT.fullmatch(name)) and column.dtype.is_float() and not column.null_count()
+
+    found = _take(free, is_weight)
+    if not found:
+        return ["  # weight:  # no column has a name like weight: every event counts 1"]
+    lines = [f"  weight: {_yaml(' * '.join(map(_quoted, found)))}  # by name; check that all of them belong into it"]
+    if any((column < 0).any() for column in found.values()):
+        lines.append("  negative_weights: drop  # in training only; or absolute, zero, resample")
+    return lines
+
+
+def _numbers(free: dict[str, pl.Series], samples: dict[str, list[_Look]]) -> list[str]:
+    found = _take(free, lambda name, column: bool(_ID.fullmatch(name)) and column.dtype.is_integer())
+    if not found:
+        return ["  # id:  # no column of event numbers: the position in the sample counts"]
+    names = list(found)
+    unique = all(
+        pl.concat([look.rows.select(pl.col(names).cast(pl.Int64, strict=False)) for look in looks]).is_unique().all()
+        for looks in samples.values()
+    )
+    if not unique:
+        return [f"  # id: {_yaml(names)}  # repeated within a sample, so the position in the sample counts instead"]
+    return [f"  id: {_yaml(names)}  # by name; unique within each sample as far as seen"]
+
+
+def _groups(free: dict[str, pl.Series], looks: Sequence[_Look]) -> list[str]:
+    counters = {f"n{name}" for look in looks for name in look.vectors}
+    for name, column in free.items():
+        if name in counters or not column.dtype.is_numeric() or not _JETS.fullmatch(name):
+            continue
+        values = column.unique().sort().to_list()
+        if (column == column.round()).all() and len(values) <= _MOST_GROUPS and values[0] >= 0:
+            groups = [[0], [1], list(range(2, max(int(values[-1]), 2) + 1))]
+            return [f"  group: {_yaml(name)}  # number of jets, by name; still a feature", f"  groups: {groups}"]
+    return []
+
+
+def _features(free: dict[str, pl.Series], looks: Sequence[_Look]) -> list[str]:
+    left_out: list[str] = []
+    counters = {f"n{name}" for look in looks for name in look.vectors}
+    left_out += [f"{name} counts a vector" for name in _take(free, lambda name, _: name in counters)]
+    left_out += [f"{name} is constant" for name in _take(free, lambda _, column: column.n_unique() == 1)]
+    texts = _take(free, lambda _, column: column.dtype == pl.String)
+    categorical = [name for name, column in texts.items() if column.n_unique() <= _MOST_CATEGORIES]
+    left_out += [f"{name} is text of more than {_MOST_CATEGORIES} values" for name in texts if name not in categorical]
+    vectors = [name for name in looks[0].vectors if all(name in look.vectors for look in looks)]
+    elements = [f"{name}[{at}]" for name in vectors for at in (0, 1)]
+    lines = _sentinel(free)
+    names = [_quoted(name) for name in free] + elements
+    listed = textwrap.wrap(", ".join(map(_yaml, [*names, *categorical])), 100, break_on_hyphens=False)
+    lines += ["  features: [", *(f"    {line}" for line in listed), "  ]"]
+    if categorical:
+        lines.append(f"  categorical: {_yaml(categorical)}  # text")
+    if elements:
+        lines.append("  # vectors: also len(x), sum(x), max(x), min(x), mean(x) and further elements x[2]")
+    return [*lines, *(f"  # left out: {reason}" for reason in left_out)]
+
+
+def _sentinel(free: dict[str, pl.Series]) -> list[str]:
+    """Find the number that stands for missing values: the lowest of a column, repeated, and far below all others."""
+    found: Counter[str] = Counter()
+    for column in pl.DataFrame(list(free.values())).select(cs.float()).iter_columns() if free else ():
+        if column.is_nan().any():
+            found[".nan"] += 1
+        values = column.drop_nans().drop_nulls().unique().sort()[:2].to_list()
+        if len(values) == 2 and values[0] <= -5 and values[1] - values[0] > abs(values[0]) / 4:
+            found[_shortest(values[0])] += int((column == values[0]).sum() > 1)
+    if not found.total():
+        return []
+    value, columns = found.most_common(1)[0]
+    many = f"{columns} column{'s' * (columns > 1)}"
+    return [f"  missing: {value}  # {'in' if value == '.nan' else 'far below all other values of'} {many}"]
+
+
+def _shortest(value: float) -> str:
+    """Return the shortest decimal that single or double precision reads as the value."""
+    single = np.float32(value)
+    return f"{float(str(single) if float(single) == value else value):g}"
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _quoted(name: str) -> str:
+    """Write a column's name as expressions do."""
+    return name if re.fullmatch(r"[^\W\d]\w*", name) else f'"{name}"'
+
+
+def _yaml(value: str | Iterable[str]) -> str:
+    """Write text, or a list of texts, so that YAML reads it back as text."""
+    if not isinstance(value, str):
+        return f"[{', '.join(map(_yaml, value))}]"
+    word = re.fullmatch(r"[A-Za-z_][\w./-]*", value)
+    plain = word and value.lower() not in _YAML_WORDS
+    return value if plain else json.dumps(value, ensure_ascii=False)

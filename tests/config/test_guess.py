@@ -1,0 +1,67 @@
+"""Guesses of `higgsbench init`: the roles of columns, and configurations that run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from higgsbench.config.guess import suggest_config
+from higgsbench.errors import DataError
+
+
+def table(n: int, seed: int, **more: object) -> pl.DataFrame:
+    """Events with columns named as analyses name them."""
+    rng = np.random.default_rng(seed)
+    columns = {
+        "RunNumber": np.full(n, 284500), "EventNumber": np.arange(n), "nJets": rng.integers(0, 4, n),
+        "lep_pt": rng.gamma(2.0, 20.0, n), "mmc": np.where(rng.random(n) < 0.2, -999.0, rng.normal(110.0, 20.0, n)),
+        "mcWeight": rng.normal(1.0, 0.1, n), "weight_pu": rng.normal(1.0, 0.1, n), "era": np.full(n, 2016),
+        "channel": rng.choice(["e", "mu"], n),
+    }  # fmt: skip
+    return pl.DataFrame({**columns, **more})
+
+
+def written(folder: Path, **tables: pl.DataFrame) -> list[Path]:
+    for name, frame in tables.items():
+        frame.write_parquet(folder / f"{name}.parquet")
+    return [folder / f"{name}.parquet" for name in tables]
+
+
+def test_samples_without_labels(tmp_path: Path) -> None:
+    signed = {"mcWeight": np.linspace(-0.1, 1.0, 400)}
+    files = written(tmp_path, ttbar_1=table(400, 1, **signed), ttbar_2=table(400, 2), VBF_H125=table(400, 3))
+    text = suggest_config([*files[:1], files[2]])
+    for guess in (
+        "process: VBF_H, signal: true", "process: ttbar, signal: false", 'weight: "mcWeight * weight_pu"',
+        "negative_weights: drop", "id: [RunNumber, EventNumber]", "group: nJets", "groups: [[0], [1], [2, 3]]",
+        "missing: -999", "categorical: [channel]", "era is constant", "nJets, lep_pt, mmc, channel",
+    ):  # fmt: skip
+        assert guess in text
+    both = suggest_config(files)  # the files of a sample number their events alike
+    assert f"files: [{files[0]}" in both.replace('"', "")
+    assert "# id: [RunNumber, EventNumber]  # repeated within a sample" in both
+
+
+@pytest.mark.parametrize(("values", "signal"), [(["s", "b"], "s"), ([0, 1], '"1"'), (["tt", "tW"], "tW")])
+def test_one_file_with_labels(tmp_path: Path, values: list[object], signal: str) -> None:
+    labels = [values[0]] * 300 + [values[1]] * 100 if values[0] != "s" else ["s"] * 300 + ["b"] * 100
+    text = suggest_config(written(tmp_path, mine=table(400, 1, target=labels)))
+    assert "label: target" in text
+    assert f"signal: {signal}" in text
+
+
+def test_nan_is_the_sentinel(tmp_path: Path) -> None:
+    events = table(400, 1, label=[0, 1] * 200, mmc=[float("nan"), 100.0] * 200)
+    assert "missing: .nan  # in 1 column" in suggest_config(written(tmp_path, mine=events))
+
+
+def test_a_built_in_layout_is_named(toys: Path) -> None:
+    assert "schema: atlas-higgs-2014" in suggest_config([toys])
+
+
+def test_nothing_tells_signal_from_background(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column of two values has a name like label"):
+        suggest_config(written(tmp_path, mine=table(50, 1)))
