@@ -13,7 +13,7 @@ from higgsbench.errors import ConfigError
 from higgsbench.expressions import FUNCTIONS
 from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.features.quantity import sql_quantity
-from higgsbench.schema import ATLAS_HIGGS, UCI_HIGGS
+from higgsbench.schema import ATLAS_HIGGS, TableSchema
 from tests.features.conftest import random_events
 
 FRAME = pl.DataFrame(
@@ -124,7 +124,8 @@ def test_names_are_plain_and_new(name: str) -> None:
 
 
 def test_columns_with_odd_names_are_quoted() -> None:
-    features = resolve_features(UCI_HIGGS, columns=[("tag", '"jet_1_b-tag" + jet_1_pt')])
+    schema = TableSchema("mine", ("jet_1_b-tag", "jet_1_pt"), "label")
+    features = resolve_features(schema, columns=[("tag", '"jet_1_b-tag" + jet_1_pt')])
     X = feature_matrix(pl.DataFrame({"jet_1_b-tag": [1.0], "jet_1_pt": [2.0]}), features)
     assert X.tolist() == [[3.0]]
 

@@ -15,6 +15,7 @@ from higgsbench.api import load_run_config
 from higgsbench.config.document import parse_yaml
 from higgsbench.errors import HiggsbenchError
 from higgsbench.runs.plan import load_dataset, make_plan
+from higgsbench.runs.run import checked_plan
 from higgsbench.schema import UCI_HIGGS
 
 from .conftest import Config, scores
@@ -94,6 +95,15 @@ class TestUCI:
         config = {"models": ["logistic"], "jet_split": "groups", "data": data}
         with pytest.raises(HiggsbenchError, match="needs a group column, which the layout uci-higgs lacks"):
             higgsbench.run(config, output=tmp_path, jobs=1)
+
+    def test_rows_that_need_groups_are_left_out(self, uci: Path) -> None:
+        notes: list[str] = []
+        config = {**parse_yaml(MODELS, "x").value, "jet_split": "both"}
+        plan = checked_plan(load_run_config(config, data=uci), notes.append)
+        assert [row.name for row in plan.rows] == ["logistic", "lightgbm"]
+        assert notes == [
+            "jet_split: the layout uci-higgs has no jet groups; every model is trained on all events together only"
+        ]
 
     def test_labels_may_be_written_in_any_form(self, uci: Path, tmp_path: Path) -> None:
         frame = pl.read_csv(uci, has_header=False)
