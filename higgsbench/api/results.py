@@ -138,7 +138,8 @@ def scored_parts(
     run, name = fitted.run, printable(data)
     trained = None if scorer.folds else training_events(run, scorer.whole.schema)
     total, folded, seen = 0, 0, 0
-    for part, of_folds in predictions(scorer, data, jobs or available_cores(), subsets, columns):
+    sample = fitted.content.data.sample_of(str(data), fitted.schema)
+    for part, of_folds in predictions(scorer, data, jobs or available_cores(), subsets, columns, sample):
         if trained is not None:
             seen += int(part["EventId"].is_in(trained.implode()).sum())
         total, folded = total + part.height, folded + of_folds

@@ -248,14 +248,15 @@ def info(file: Path, schema: str | None, form: str) -> None:
     """Show what FILE contains: layout, digest, subsets with classes and weights, missing values per jet number."""
     from higgsbench.config.load import named_schema
     from higgsbench.events import load_events
+    from higgsbench.events.check import named_file
     from higgsbench.events.table import describe
 
     found = describe(load_events(file, named_schema(schema)))
     if form == "json":
-        opt.echo_json({**found, "bytes": file.expanduser().stat().st_size})
+        opt.echo_json({**found, "bytes": named_file(file)[0].stat().st_size})
         return
     out = opt.console()
-    out.print(_summary(found, opt.file_size(file.expanduser())))
+    out.print(_summary(found, opt.file_size(named_file(file)[0])))
     headings = ("subset", "events", "signal", "background", "sum of signal weights", "sum of background weights")
     rows = [
         (

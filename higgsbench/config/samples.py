@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema
 from higgsbench.config.section import Positive, Strict, problem
 from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.events.check import split_tree
-from higgsbench.events.read import numeric_columns
+from higgsbench.events.read import UNKNOWN, numeric_columns
 from higgsbench.events.samples import Sample, matched_files
 from higgsbench.expressions import parse_expression
 from higgsbench.schema import MOST_CATEGORIES, TableSchema, is_number
@@ -346,12 +346,12 @@ class SampleKeys(Strict):
             found.append(Sample(name, matched_files(entry.files), constants, derived))
         return found
 
-    def sample_of(self, path: str, layout: TableSchema) -> Sample | None:
-        """Return the sample that a file belongs to, None if it is not one of their files."""
+    def sample_of(self, path: str, layout: TableSchema) -> Sample:
+        """Return the sample that a file belongs to, an unknown one if it is not one of their files."""
         for sample in self.sample_list(layout):
             if any(_same(path, file) for file in sample.files):
                 return sample
-        return None
+        return UNKNOWN
 
     def found_in(self, layout: TableSchema) -> dict[str, Any]:
         """Return values of keys that name the features, files and categories one by one."""

@@ -16,9 +16,10 @@ import polars as pl
 
 from higgsbench.challenge import TEST_SETS
 from higgsbench.errors import ConfigError, DataError, nearest_hint
-from higgsbench.events.check import without_truth
+from higgsbench.events.check import column_types, without_truth
 from higgsbench.events.formats import FORMATS
-from higgsbench.events.read import EventStream
+from higgsbench.events.read import UNKNOWN, EventStream
+from higgsbench.events.samples import SELECTED, Sample
 from higgsbench.files import atomic_path, check_folder_of, told_plainly
 from higgsbench.runs.plan import fold_expression
 from higgsbench.runs.stored import SCORES
@@ -180,6 +181,7 @@ def predictions(
     jobs: int = 1,
     subsets: Sequence[str] | None = None,
     columns: Sequence[str] = (),
+    sample: Sample = UNKNOWN,
 ) -> Iterator[tuple[pl.DataFrame, int]]:
     """Score an event file.
 
@@ -188,12 +190,13 @@ def predictions(
         data: CSV, gzipped CSV, Parquet or ROOT file in the run's layout; labels and weights are not read.
         jobs: number of blocks that are scored at a time. The scores do not depend on it.
         subsets: keep only events of these subsets (KaggleSet); all when None.
-        columns: columns of the file to copy to the table.
+        columns: columns of the layout to copy to the table.
+        sample: the sample that the file belongs to, where the run has samples.
 
     Yields:
-        Tables with EventId (the row number where the layout has none), score (log-odds in physical normalisation),
-        selected (score >= the frozen cut), scores of members and copied columns, in the order of the file; and how many
-        of their events models of a fold scored.
+        Tables with EventId (the row number where the layout has none), score (log-odds in physical normalisation, null
+        for events that do not pass the layout's selection), selected (score >= the frozen cut), scores of members and
+        copied columns, in the order of the file; and how many of their events models of a fold scored.
 
     Raises:
         DataError: naming the file, the row and the column of what is wrong.
@@ -201,7 +204,8 @@ def predictions(
     from threadpoolctl import threadpool_limits
 
     whole = scorer.whole
-    stream = EventStream(data, whole.schema, columns=(*without_truth(whole.schema), *columns), block_bytes=_READ_BYTES)
+    wanted = (*without_truth(whole.schema), *columns)
+    stream = EventStream(data, whole.schema, columns=wanted, sample=sample, block_bytes=_READ_BYTES)
     _check_copied(columns, stream, scorer.names)
     results = _Results(scorer, columns)
     waiting: deque[tuple[int, pl.Series, Future[NDArray[np.float64]]]] = deque()
@@ -226,8 +230,10 @@ def _check_copied(columns: Sequence[str], stream: EventStream, scores: Sequence[
     for at, name in enumerate(columns):
         if name in taken or name in columns[:at]:
             raise DataError(f"--columns: the table has a column {name!r} already; leave it out")
-        if name not in stream.columns:
-            raise DataError(f"--columns: {stream.source} has no column {name!r}{nearest_hint(name, stream.columns)}")
+        known = [column for column in column_types(stream.schema) if column in stream.columns]
+        if name not in known:
+            what = f"the layout {stream.schema.name} has no" if name in stream.columns else f"{stream.source} has no"
+            raise DataError(f"--columns: {what} column {name!r}{nearest_hint(name, known)}")
 
 
 def _scored(scorer: Scorer, place: int, source: str, frame: pl.DataFrame) -> NDArray[np.float64]:
@@ -247,8 +253,8 @@ class _Results:
         self.scores = np.empty((0, 0, 0))  # (repeats, c, n)
         self.left = np.empty(0, dtype=np.int64)  # (n,) scores that an event waits for
 
-    def expect(self, frame: pl.DataFrame, place: NDArray[np.int64]) -> None:
-        """Add events at the end, and which models score them in each repeat (repeats, n)."""
+    def expect(self, frame: pl.DataFrame, place: NDArray[np.int64], passing: NDArray[np.bool_]) -> None:
+        """Add events at the end, which models score them in each repeat (repeats, n), and whether any does (n,)."""
         schema, new = self.scorer.whole.schema, place[0] < 0
         copied = frame.select(self.columns)
         if schema.missing is not None:
@@ -256,11 +262,12 @@ class _Results:
             copied = copied.with_columns(pl.col(measured).fill_null(schema.missing))
         kept = frame.select(pl.col(_NUMBER).alias("EventId")).hstack(copied)
         scores = np.zeros((len(place), len(self.scorer.names), new.size))
+        scores[:, :, ~passing] = np.nan
         if self.kept is not None:
             kept, place = pl.concat([self.kept, kept]), np.concatenate([self.place, place], axis=1)
             scores = np.concatenate([self.scores, scores], axis=2)
         self.kept, self.place, self.scores = kept, place, scores
-        self.left = np.concatenate([self.left, np.where(new, 1, len(place))])
+        self.left = np.concatenate([self.left, np.where(new, 1, len(place)) * passing])
 
     def put(self, place: int, at: pl.Series, scores: Future[NDArray[np.float64]]) -> None:
         """Take the scores of the events at some positions."""
@@ -280,7 +287,7 @@ class _Results:
         number, *copied = self.kept[:ready].iter_columns()
         selected = mean[0] >= self.scorer.whole.threshold
         table = {"EventId": number, "score": named.pop("score"), "selected": selected, **named}
-        yield pl.DataFrame(table).with_columns(copied), int((~new).sum())
+        yield pl.DataFrame(table, nan_to_null=True).with_columns(copied), int((~new).sum())
         self.first += ready
         self.kept, self.left = self.kept[ready:], self.left[ready:]
         self.place, self.scores = self.place[:, ready:], self.scores[:, :, ready:]
@@ -292,16 +299,17 @@ def _blocks(
     """Gather the events that the same models score to blocks of `BLOCK` events, as the run scored them."""
     queues: dict[int, pl.DataFrame] = {}
     for frame in _numbered(stream, subsets):
-        place = scorer.place(frame)
-        if scorer.strict and (place < 0).any():
-            number, row = frame[int(np.argmax(place[0] < 0))].select(_NUMBER, _ROW).row(0)
+        passing = frame[SELECTED].to_numpy() if SELECTED in frame.columns else np.ones(frame.height, dtype=np.bool_)
+        place = np.where(passing, scorer.place(frame), -1)
+        if scorer.strict and (lost := (place[0] < 0) & passing).any():
+            number, row = frame[int(np.argmax(lost))].select(_NUMBER, _ROW).row(0)
             raise DataError(
                 f"{stream.source}: {stream.row(row)}: event {number} has no fold: the run was not trained on it; use "
                 "--out-of-fold auto to score such events by all models"
             )
-        results.expect(frame, place)
-        for own in np.unique(place).tolist():
-            rows = frame.filter((place == own).any(axis=0))
+        results.expect(frame, place, passing)
+        for own in np.unique(place[:, passing]).tolist():
+            rows = frame.filter((place == own).any(axis=0) & passing)
             queue = pl.concat([queues[own], rows]) if own in queues else rows
             whole = queue.height // BLOCK * BLOCK
             for first in range(0, whole, BLOCK):
@@ -316,7 +324,7 @@ def _numbered(stream: EventStream, subsets: Sequence[str] | None) -> Iterator[pl
     if subsets is not None and (schema.subset is None or schema.subset not in stream.columns):
         raise DataError(f"{stream.source}: no column {schema.subset or 'of subsets'}, so no sets to choose from")
     rows, kept = 0, 0
-    for frame in stream.batches():
+    for frame in stream.batches(mark=schema.select is not None):
         number = pl.col(_ROW if schema.event_id is None else schema.event_id).cast(pl.Int64).alias(_NUMBER)
         numbered = frame.with_row_index(_ROW, rows).with_columns(number)
         rows += frame.height
