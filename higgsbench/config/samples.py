@@ -343,7 +343,11 @@ class SampleKeys(Strict):
                 derived[WEIGHT] = f"({text}) * {entry.scale!r}"
             before = sum(sample.constants[PROCESS] == entry.process for sample in found)
             name = f"{entry.process} ({before + 1})" if before else entry.process
-            found.append(Sample(name, matched_files(entry.files), constants, derived))
+            files = matched_files(entry.files)
+            for at, file in enumerate(files):
+                if any(_same(file, other) for sample in found for other in sample.files) or file in files[:at]:
+                    raise ConfigError(f"data.samples: {file} is named twice")
+            found.append(Sample(name, files, constants, derived))
         return found
 
     def sample_of(self, path: str, layout: TableSchema) -> Sample:

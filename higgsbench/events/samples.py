@@ -149,15 +149,14 @@ class Recipe:
             raw = raw.with_columns(pl.lit(True).alias(SELECTED))
         kinds = self._kinds
         found = known.select(value.polars.alias(name) for name, value in self._derived.items())
-        made = [converted(column, kinds[column.name], place) for column in found]
+        texts = self._schema.categories
+        made = [converted(column, kinds[column.name], place, text=column.name in texts) for column in found]
         constant = [pl.lit(value, kinds[name]).alias(name) for name, value in self._constants.items()]
         if self._ids and self._schema.event_id:
             numbers = event_numbers(self._sample.name, [raw[name] for name in self._ids], place)
             made.append(numbers.alias(self._schema.event_id))
-        numbers_of = [
-            pl.col(name).cast(kinds[name]) for name, kind in self.read.items() if kind is None and name in kinds
-        ]
-        return raw.with_columns(*numbers_of, *made, *constant), place
+        direct = [name for name, kind in self.read.items() if kind is None and name in kinds and name not in self.made]
+        return raw.with_columns(*(pl.col(name).cast(kinds[name]) for name in direct), *made, *constant), place
 
 
 def present(column: pl.Expr, schema: TableSchema) -> pl.Expr:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,227 @@ def test_configurations(content: str, expected: str, here: Path, refuse: Refuse)
     (here / "c.yaml").write_text(content)
     events = () if "source: simulated" in content or "path: " in content else ("--data", "train.csv")
     refuse("run", "c.yaml", *events, match=expected)
+
+
+SAMPLES = {
+    "samples": "[{files: train.csv, process: a, signal: true}, {files: other.csv, process: b}]",
+    "weight": "Weight",
+    "id": "EventId",
+    "features": "[PRI_met, PRI_tau_pt]",
+}
+"""A `data` section that works; the table gives keys that replace or remove (None) some of it, and the message."""
+
+BAD_SAMPLES: dict[str, tuple[dict[str, str | None], str]] = {
+    "no samples": ({"samples": "[]"}, r"c\.yaml:3: data\.samples: expected at least 1 entry, got 0"),
+    "a sample without files": (
+        {"samples": "[{process: a}]"},
+        r"c\.yaml:3: data\.samples\[0\]: the key 'files' is missing",
+    ),
+    "a sample without a process": (
+        {"samples": "[{files: train.csv}]"},
+        r"c\.yaml:3: data\.samples\[0\]: the key 'process' is missing",
+    ),
+    "an empty list of files": (
+        {"samples": "[{files: [], process: a}]"},
+        r"c\.yaml:3: data\.samples\[0\]\.files: expected at least 1 entry, got 0",
+    ),
+    "a number for a file": (
+        {"samples": "[{files: 3, process: a}]"},
+        r"c\.yaml:3: data\.samples\[0\]\.files: expected a list, got '3'",
+    ),
+    "an unknown key of a sample": (
+        {"samples": "[{files: train.csv, proces: a}]"},
+        r"c\.yaml:3: data\.samples\[0\]\.proces: unknown key 'proces' \(did you mean 'process'\?\)",
+    ),
+    "only signal": (
+        {"samples": "[{files: train.csv, process: a, signal: true}]"},
+        r"c\.yaml:3: data\.samples: no sample is background; write `signal: false`",
+    ),
+    "only background": (
+        {"samples": "[{files: train.csv, process: a}]"},
+        r"c\.yaml:3: data\.samples: no sample is signal; write `signal: true`",
+    ),
+    "a class in words": (
+        {"samples": "[{files: train.csv, process: a, signal: maybe}]"},
+        r"c\.yaml:3: data\.samples\[0\]\.signal: expected true or false, got 'maybe'",
+    ),
+    "a process of both classes": (
+        {"samples": "[{files: train.csv, process: a, signal: true}, {files: other.csv, process: a}]"},
+        r"c\.yaml:2: data: process 'a' is signal in one sample, background in another",
+    ),
+    "a scale of zero": (
+        {"samples": "[{files: train.csv, process: a, scale: 0}]"},
+        r"c\.yaml:3: data\.samples\[0\]\.scale: expected a number greater than 0, got '0'",
+    ),
+    "a scale in words": (
+        {"samples": "[{files: train.csv, process: a, scale: big}]"},
+        r"c\.yaml:3: data\.samples\[0\]\.scale: expected a number, got 'big'",
+    ),
+    "an own weight that is none": (
+        {"samples": "[{files: train.csv, process: a, weight: 'Weight *'}]"},
+        r"c\.yaml:3: data\.samples: no sample is signal; write `signal: true`",
+    ),
+    "the same file twice": (
+        {"samples": "[{files: train.csv, process: a, signal: true}, {files: train.csv, process: b}]"},
+        r"data\.samples: train\.csv is named twice",
+    ),
+    "a missing file": (
+        {"samples": "[{files: train.csv, process: a, signal: true}, {files: no.csv, process: b}]"},
+        r"no\.csv: no such file",
+    ),
+    "a pattern without files": (
+        {"samples": "[{files: train.csv, process: a, signal: true}, {files: 'no*.csv', process: b}]"},
+        r"no\*\.csv: no file matches this pattern",
+    ),
+    "a tree in a text file": (
+        {"samples": "[{files: train.csv, process: a, signal: true}, {files: 'text.root:events', process: b}]"},
+        r"text\.root:events: not a ROOT file, so it has no tree 'events'",
+    ),
+    "a path beside": (
+        {"path": "train.csv"},
+        r"c\.yaml:7: data\.path: `path` does not go with `samples`; remove one of them",
+    ),
+    "a schema beside": (
+        {"schema": "uci-higgs"},
+        r"c\.yaml:7: data\.schema: `schema` does not go with `samples`; remove one of them",
+    ),
+    "another source": (
+        {"source": "simulated"},
+        r"c\.yaml:7: data\.source: `source` does not go with `samples`; remove one of them",
+    ),
+    "sets to train on": (
+        {"train_sets": "[t]"},
+        r"c\.yaml:7: data\.train_sets: `train_sets` does not go with `samples`; remove one of them",
+    ),
+    "a weight that is no expression": (
+        {"weight": "'Weight +* 2'"},
+        r"""c\.yaml:4: data\.weight: unable to parse 'CAST\("Weight" AS DOUBLE\) \+ \* 2' as Expr""",
+    ),
+    "a weight without columns": (
+        {"weight": "'2'"},
+        r"c\.yaml:4: data\.weight: uses no column, so its value is the same for every event; use at least o.*",
+    ),
+    "a weight of another column": (
+        {"weight": "Wieght"},
+        r"train\.csv: Weight: Wieght: no column named 'Wieght' \(did you mean 'Weight'\?\)",
+    ),
+    "a selection of another column": (
+        {"select": "PRI_mett > 20"},
+        r"train\.csv: select: PRI_mett > 20: no column named 'PRI_mett' \(did you mean 'PRI_met'\?\)",
+    ),
+    "a selection with one equals sign and words": (
+        {"select": "PRI_met is big"},
+        r"""c\.yaml:7: data\.select: unable to parse 'CAST\("PRI_met" AS DOUBLE\) is CAST\("big" AS DOUBLE\)' as .*""",
+    ),
+    "a vector in a text file": (
+        {"select": "'PRI_met[0] > 20'"},
+        r"train\.csv: PRI_met\[0\]: a text file has one number per column, not vectors",
+    ),
+    "a selection that nothing passes": (
+        {"select": "PRI_met < 0"},
+        r"samples: the files have no events that pass the selection 'PRI_met < 0'",
+    ),
+    "an identifier that is missing": (
+        {"id": "[run, EventId]"},
+        r"train\.csv: no column run, which identifies the events \(`id`\)",
+    ),
+    "an identifier named twice": ({"id": "[EventId, EventId]"}, r"c\.yaml:5: data\.id: a column is named twice"),
+    "an identifier that repeats": (
+        {"id": "PRI_jet_num"},
+        r"train\.csv: row \d+ \(line \d+\): the same event as row \d+ \(line \d+\) by the column PRI_jet_num; events m.*",
+    ),
+    "an identifier that is a measurement": (
+        {"id": "PRI_met"},
+        r"c\.yaml:6: data\.features: column 'PRI_met' is part of the `id` and cannot be a feature",
+    ),
+    "the identifier for a feature": (
+        {"features": "[EventId]"},
+        r"c\.yaml:6: data\.features: column 'EventId' is part of the `id` and cannot be a feature",
+    ),
+    "the weight for a feature": (
+        {"features": "['log(Weight, 2)']"},
+        r"c\.yaml:6: data\.features: column 'Weight' is part of the weight and cannot be a feature",
+    ),
+    "the label for a feature": (
+        {"features": "[Label]", "label": "Label", "signal": "s"},
+        r"c\.yaml:6: data\.features: column 'Label' is the label and cannot be a feature",
+    ),
+    "a feature named twice": (
+        {"features": "[PRI_met, PRI_met]"},
+        r"c\.yaml:6: data\.features: feature 'PRI_met' is named twice",
+    ),
+    "a feature that is missing": (
+        {"features": "[PRI_mett]"},
+        r"train\.csv: missing column PRI_mett; the layout samples needs 2 columns",
+    ),
+    "a feature of text": (
+        {"features": "[Label]"},
+        r"c\.yaml:6: data\.features: a feature cannot have the name 'Label'; write `name` and `expr`",
+    ),
+    "a feature that is no expression": (
+        {"features": "['PRI_met /']"},
+        r"""c\.yaml:6: data\.features: unable to parse 'CAST\("PRI_met" AS DOUBLE\) /' as Expr""",
+    ),
+    "a feature with a name in use": (
+        {"features": "[{name: Process, expr: PRI_met}]"},
+        r"c\.yaml:6: data\.features: a feature cannot have the name 'Process'; write `name` and `expr`",
+    ),
+    "a pattern of features without columns": (
+        {"features": "['QRI_*']"},
+        r"data\.features: no column of numbers in train\.csv matches 'QRI_\*'",
+    ),
+    "no feature": ({"features": "[]"}, r"c\.yaml:6: data\.features: expected at least 1 entry, got 0"),
+    "a group that is missing": (
+        {"group": "n_jets"},
+        r"train\.csv: missing column n_jets; the layout samples needs 4 columns",
+    ),
+    "a group of measurements": (
+        {"group": "PRI_met"},
+        r"train\.csv: row 1 \(line 2\), column PRI_met: '[0-9.]+' is not a whole number",
+    ),
+    "groups without a group": ({"groups": "[[0]]"}, r"c\.yaml:7: data\.groups: `groups` needs a `group` column"),
+    "labels without a column": (
+        {"signal": "s"},
+        r"c\.yaml:3: data\.samples: `signal` and `background` are values of the column `label`, which is no.*",
+    ),
+    "the same labels": (
+        {"label": "Label", "signal": "s", "background": "s"},
+        r"c\.yaml:2: data: `signal` and `background` are the same label 's'",
+    ),
+    "a policy that is unknown": (
+        {"negative_weights": "ignore"},
+        r"c\.yaml:7: data\.negative_weights: expected 'drop', 'absolute', 'zero' or 'resample', got 'ignore.*",
+    ),
+    "a policy without weights": (
+        {"negative_weights": "drop", "weight": None},
+        r"c\.yaml:6: data\.negative_weights: `negative_weights` needs a `weight`",
+    ),
+    "text for a missing value": (
+        {"missing": "none"},
+        r"c\.yaml:7: data\.missing: expected a number, \.nan or empty \(empty cells\), got 'none'",
+    ),
+    "a category named twice": (
+        {"categorical": "[Label, Label]"},
+        r"c\.yaml:7: data\.categorical: column 'Label' is named twice",
+    ),
+    "a category that is missing": (
+        {"categorical": "[channel]"},
+        r"train\.csv: missing column channel; the layout samples needs 4 columns",
+    ),
+    "a sample's weight without samples": (
+        {"samples": None},
+        r"c\.yaml:3: data\.weight: `weight` belongs to `samples`; describe the columns of one file under `s.*",
+    ),
+}
+
+
+@pytest.mark.parametrize(("keys", "expected"), BAD_SAMPLES.values(), ids=BAD_SAMPLES)
+def test_samples(keys: dict[str, str | None], expected: str, here: Path, refuse: Refuse) -> None:
+    for name in ("other.csv", "text.root"):
+        shutil.copy(here / "train.csv", here / name)
+    section = "".join(f"  {key}: {value}\n" for key, value in {**SAMPLES, **keys}.items() if value is not None)
+    (here / "c.yaml").write_text(f"models: [logistic]\ndata:\n{section}")
+    refuse("run", "c.yaml", match=expected)
 
 
 OPTIONS = {
