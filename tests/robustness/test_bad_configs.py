@@ -221,7 +221,7 @@ BAD_SAMPLES: dict[str, tuple[dict[str, str | None], str]] = {
     "an identifier named twice": ({"id": "[EventId, EventId]"}, r"c\.yaml:5: data\.id: a column is named twice"),
     "an identifier that repeats": (
         {"id": "PRI_jet_num"},
-        r"train\.csv: row \d+ \(line \d+\): the same event as row \d+ \(line \d+\) by the column PRI_jet_num; events m.*",
+        r"train\.csv: row \d+ \(line \d+\): the same event as row \d+ \(line \d+\) by the column PRI_jet_num; .*",
     ),
     "an identifier that is a measurement": (
         {"id": "PRI_met"},
