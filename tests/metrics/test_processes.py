@@ -92,7 +92,7 @@ def test_a_process_without_positive_weight_has_neither_efficiency_nor_auc() -> N
 
 def test_names_of_a_record_are_in_order_whatever_they_are() -> None:
     processes, _, weight, score, selected = drawn(5)
-    record = {}
+    record: dict[str, Any] = {}
     for name, found in measure_processes(processes, score, selected, weight).items():
         record |= found.record(f"{name}_se:x")
     assert process_names(dict(sorted(record.items()))) == [f"{name}_se:x" for name in processes.names]
