@@ -120,6 +120,16 @@ def test_weights_matter(spec: ModelSpec, scores: NDArray[np.float64]) -> None:
     assert np.abs(fitted(spec, TRAIN.w * heavy).decision_function(FRESH.X) - scores).max() > 1e-3
 
 
+def test_resampled_negative_weights_train(spec: ModelSpec) -> None:
+    reproducible(spec)
+    w = np.where(np.arange(TRAIN.y.size) % 5 == 0, -TRAIN.w, TRAIN.w)
+    params = {**_own(spec), **SMALLER.get(spec.name, {})}
+    inner = build_estimator(spec, params, BuildContext(3, 1, FEATURES))
+    how: dict[str, Any] = {"weighted": spec.sample_weight, "log_odds": log_odds_reader(spec, params)}
+    model = PhysicalClassifier(inner, negative_weights="resample", **how).fit(TRAIN.X, TRAIN.y, w)
+    assert roc_auc(FRESH.y, model.decision_function(FRESH.X), FRESH.w).value > 0.65
+
+
 def test_the_scale_of_weights_does_not_matter(spec: ModelSpec, scores: NDArray[np.float64]) -> None:
     """Raw signal weights of about 0.0015 fall below library defaults such as min_child_weight."""
     reproducible(spec)

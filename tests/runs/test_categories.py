@@ -15,11 +15,13 @@ from higgsbench.config.model import SchemaConfig
 from higgsbench.errors import HiggsbenchError
 from higgsbench.events import cache, load_events, read
 from higgsbench.events.formats import write_events
+from higgsbench.explore.describe import explore
 from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.features.sets import FeatureSet
 from higgsbench.schema import TableSchema
 
 from .conftest import scores
+from .test_memory import only_disk_fits
 
 CHANNELS = ("ee", "em", "mm", "mt")
 
@@ -125,6 +127,44 @@ def test_given_values_are_the_known_ones(file: Path, tmp_path: Path) -> None:
 def test_what_cannot_be(categorical: Any, more: dict[str, Any], message: str, file: Path, tmp_path: Path) -> None:
     with pytest.raises(HiggsbenchError, match=message):
         higgsbench.run(config(file, categorical, **more), output=tmp_path, jobs=1)
+
+
+def test_categories_of_samples_whose_negative_weights_are_resampled(tmp_path: Path) -> None:
+    frame = table().with_columns(pl.when(pl.col("number") % 6 == 0).then(-pl.col("w")).otherwise("w").alias("w"))
+    for kind in ("s", "b"):
+        frame.filter(pl.col("kind") == kind).drop("kind").write_parquet(tmp_path / f"{kind}.parquet")
+    samples = [{"files": str(tmp_path / f"{kind}.parquet"), "process": kind, "signal": kind == "s"} for kind in "sb"]
+    keys = {"weight": "w", "id": ["number"], "features": ["pt"], "categorical": ["channel"]}
+    data = {"samples": samples, **keys, "negative_weights": "resample"}
+    content = {
+        "data": data,
+        "models": [{"model": "catboost", "params": {"iterations": 20}}],
+        "folds": 2,
+        "stack": False,
+    }
+    result = higgsbench.run(content, output=tmp_path, jobs=1)
+    assert result.rows[0]["auc"] > 0.7
+    stored = parse_yaml((result.folder / "config.yaml").read_text(), "c").value
+    assert stored["data"]["categorical"] == {"channel": list(CHANNELS)}
+    new = tmp_path / "new.csv"
+    table(seed=3).drop("kind", "w").write_csv(new)
+    assert higgsbench.predict(result, new)["score"].is_finite().all()
+
+
+def test_resampling_from_disk_is_refused(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = config(file, ["channel"], models=[{"model": "xgboost", "params": {"n_estimators": 5}}])
+    content["data"]["schema"]["negative_weights"] = "resample"
+    only_disk_fits(monkeypatch)
+    with pytest.raises(HiggsbenchError, match=r"another policy for negative_weights \(resample needs all in memory\)"):
+        higgsbench.run(content, output=tmp_path, jobs=1)
+
+
+def test_explore_counts_categories(file: Path) -> None:
+    schema = SchemaConfig.model_validate(config(file, ["channel"])["data"]["schema"]).table_schema()
+    found = explore(file, schema=schema)
+    assert "channel is categorical and counted by position: 0 ee, 1 em, 2 mm, 3 mt." in found.notes
+    summary = next(feature for feature in found.features if feature.name == "channel")
+    assert sum(part.present for part in summary.classes) == 1000 - table()["channel"].null_count()
 
 
 SCHEMA = TableSchema("own", ("pt", "c"), "kind", categories={"c": ("b", "a")})
