@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench import __version__
 from higgsbench.errors import ModelError, StoreError
-from higgsbench.export.onnx import chosen_models, input_columns
+from higgsbench.export.onnx import about, blend_terms, chosen_models
 from higgsbench.export.trees import best_rounds
 from higgsbench.files import check_folder_of, temporary_path, told_plainly, write_json, write_text
 from higgsbench.runs import find_run
@@ -37,11 +36,8 @@ def export_native(
 ) -> Path:
     """Write the boosted trees of a run as files of their libraries, with feature names, and `combine.json`.
 
-    XGBoost writes UBJSON, LightGBM text, CatBoost cbm. `combine.json` says how to combine what they predict (margin,
-    raw score, raw formula value): for each row the mean over its `models`; in each, the part of the event's jet group
-    (or the only part) gives its `shift` plus the mean over its `files`; then the row's `calibration`, slope and
-    intercept per part, if there is one. The log-odds are `intercept` plus the sum of the rows times their `weight`;
-    events at or above `threshold` are selected. Missing values are NaN.
+    XGBoost writes UBJSON, LightGBM text, CatBoost cbm. `combine.json` says how to combine their raw predictions; docs/
+    deploy.md explains its keys. Missing values are NaN.
 
     Args:
         run: the run.
@@ -69,20 +65,8 @@ def export_native(
         raise StoreError(f"{target}: exists already; name a new folder")
     stored = find_run(run, results)
     predictor = chosen_models(stored, model, fold)
-    blend = predictor.blend
-    weights = [1.0] if blend is None else [float(c) for c in blend.coefficients]
-    recipe: dict[str, Any] = {
-        "format": FORMAT,
-        "higgsbench": __version__,
-        "run": stored.name,
-        "row": predictor.name,
-        "fold": fold,
-        "layout": predictor.schema.name,
-        "group": predictor.schema.group,
-        "columns": input_columns(predictor),
-        "intercept": 0.0 if blend is None else blend.intercept + blend.prior * (1.0 - sum(weights)),
-        "threshold": predictor.threshold,
-    }
+    weights, intercept = blend_terms(predictor)
+    recipe = {"format": FORMAT, **about(stored, predictor, fold), "intercept": intercept}
     folder = temporary_path(target)
     try:
         with told_plainly(StoreError, target):
@@ -107,8 +91,8 @@ def _row(row: FittedRow, folder: Path, prefix: str) -> dict[str, Any]:
             chosen = (tuple(columns[at] for at in seen) for seen in model.columns_)
             parts = list(zip(model.submodels_, chosen, strict=True))
         models.append([_part(part, names, folder, f"{prefix}-{number}-{at}") for at, (part, names) in enumerate(parts)])
-    about = {"name": entry.name, "model": entry.model, "groups": entry.groups, "calibration": entry.calibration}
-    return {**about, "models": models}
+    described = {"name": entry.name, "model": entry.model, "groups": entry.groups, "calibration": entry.calibration}
+    return {**described, "models": models}
 
 
 def _part(model: Any, names: Sequence[str], folder: Path, prefix: str) -> dict[str, Any]:

@@ -78,11 +78,16 @@ def export_onnx(
     stored = find_run(run, results)
     predictor = chosen_models(stored, model, fold)
     built = _model(predictor)
-    onnx.helper.set_model_props(built, {"run": stored.name, **_properties(predictor, fold)})
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in about(stored, predictor, fold).items()
+    }
+    onnx.helper.set_model_props(built, texts)
     if built.ByteSize() > _LARGEST:
         raise ModelError(
             f"{target}: the graph is larger than 2 GiB, the limit of ONNX; choose a row with --model or --fold"
         )
+    onnx.checker.check_model(built)
     with told_plainly(StoreError, target):
         write_bytes(target, built.SerializeToString())
     return target
@@ -92,6 +97,8 @@ def chosen_models(stored: StoredRun, model: str | None, fold: int | None) -> Pre
     """Return the scorer of a row or the stack, with all its models or with those that did not see a fold."""
     fitted = FittedRun(stored)
     predictor, folds = fitted.held_out(model), fitted.content.folds
+    if not predictor.rows:
+        raise ModelError(f"{stored.folder}: no member of the stack has a weight; choose a row with --model")
     if fold is None:
         return predictor
     scorers = fitted.of_folds(predictor)
@@ -129,29 +136,39 @@ def input_columns(predictor: Predictor) -> list[dict[str, Any]]:
     return columns
 
 
-def _properties(predictor: Predictor, fold: int | None) -> dict[str, str]:
+def about(stored: StoredRun, predictor: Predictor, fold: int | None) -> dict[str, Any]:
+    """Describe what is exported, for the metadata of any format."""
     return {
+        "higgsbench": __version__,
+        "run": stored.name,
         "row": predictor.name,
-        "fold": "all" if fold is None else str(fold),
+        "fold": "all" if fold is None else fold,
         "layout": predictor.schema.name,
-        "columns": json.dumps(input_columns(predictor)),
-        "threshold": repr(predictor.threshold),
+        "group": predictor.schema.group,
+        "columns": input_columns(predictor),
+        "threshold": predictor.threshold,
     }
 
 
+def blend_terms(predictor: Predictor) -> tuple[list[float], float]:
+    """Return the weight of each row and the intercept of the final score."""
+    blend = predictor.blend
+    if blend is None:
+        return [1.0], 0.0
+    weights = [float(c) for c in blend.coefficients]
+    return weights, blend.intercept + blend.prior * (1.0 - sum(weights))
+
+
 def _model(predictor: Predictor) -> Any:
-    from onnx import TensorProto, checker, helper
+    from onnx import TensorProto, helper
 
     columns, g = input_columns(predictor), Graph()
     sentinels = np.array([np.nan if c["missing"] is None else c["missing"] for c in columns], dtype=np.float32)
     x = g("Where", g("Equal", "features", sentinels), np.float32(np.nan), "features")
     names = [column["name"] for column in columns]
     scores = [_row(g, row, x, names, predictor.schema.group) for row in predictor.rows]
-    score, blend = scores[0] if scores else "", predictor.blend
-    if blend is not None:
-        terms = list(zip(scores, map(float, blend.coefficients), strict=True))
-        score = g.scaled(terms, blend.intercept + blend.prior * (1.0 - sum(c for _, c in terms)))
-    score = g("Reshape", score, np.array([-1], dtype=np.int64))
+    weights, intercept = blend_terms(predictor)
+    score = g("Reshape", g.scaled(list(zip(scores, weights, strict=True)), intercept), np.array([-1], dtype=np.int64))
     ends = {
         "log_odds": g.cast(score, np.float32),
         "selected": g("GreaterOrEqual", score, np.float64(predictor.threshold)),
@@ -167,11 +184,9 @@ def _model(predictor: Predictor) -> Any:
         g.constants,
     )  # fmt: skip
     versions = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", TREES_OPSET)]
-    made = helper.make_model(
+    return helper.make_model(
         graph, opset_imports=versions, ir_version=IR_VERSION, producer_name="higgsbench", producer_version=__version__
     )
-    checker.check_model(made)
-    return made
 
 
 def _row(g: Graph, row: FittedRow, x: str, names: list[str], group: str | None) -> str:
