@@ -194,7 +194,7 @@ class Events:
             if not 0 < len(values) <= MOST_CATEGORIES:
                 many = f"more than {MOST_CATEGORIES} ({len(values):,}) different" if values else "no"
                 raise DataError(
-                    f"{self.source}: categorical column {name} has {many} values; use another kind of column"
+                    f"{self.source}: categorical column {name} has {many} values; leave it out of `categorical`"
                 )
             found[name] = in_order(values)
         return replace(self, schema=replace(self.schema, categories=found)) if unknown else self

@@ -142,8 +142,7 @@ class _Codec:
         return wrapper or own is OnCategories
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
-        if isinstance(estimator, OnCategories):
-            return {**self.save(estimator.estimator, writer), "categories": estimator.count}
+        estimator = estimator.estimator if isinstance(estimator, OnCategories) else estimator
         with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
             file = Path(folder) / "model.cbm"  # the library writes files only
             estimator.save_model(str(file), format="cbm")
@@ -157,7 +156,8 @@ class _Codec:
             raise StoreError("its CatBoost part is not a cbm file")
         estimator = CatBoostClassifier()
         estimator.load_model(blob=content)
-        return OnCategories(estimator, int(node["categories"])) if "categories" in node else estimator
+        count = len(estimator.get_cat_feature_indices())
+        return OnCategories(estimator, count) if count else estimator
 
 
 _COMMON = {"border_count": 64, "boosting_type": "Plain", "bootstrap_type": "Bernoulli", "subsample": 0.7}
