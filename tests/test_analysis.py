@@ -48,11 +48,13 @@ def test_init_run_predict_report(call: Call, tmp_path: Path, ntuples: ModuleType
     assert code == 0, err
     assert "samples ggH, ttbar, wjets" in out
     shifted = f"{files[0].relative_to(tmp_path)}:tes_up"
-    code, out, err = call("predict", "latest", shifted, "-o", "scores.root", "--columns", "met")
+    code, out, err = call("predict", "latest", shifted, "-o", "scores.root", "--columns", "met,pileup_weight")
     assert code == 0, err
     with uproot.open({"scores.root": None}) as content, uproot.open({str(files[0]): None}) as given:
         scores, events = (tree.arrays(library="np") for tree in (content["events"], given["tes_up"]))
-    assert scores["met"].size == (events["n_tau"] == 1).sum()
+    assert (scores["met"] == events["met"]).all()  # every event, in the order of the input
+    assert (scores["event_number"] == events["event_number"]).all()
+    assert not scores["selected"][events["n_tau"] != 1].any()
     assert scores["selected"].any()
     code, out, err = call("report", "latest", "-o", "report.html")
     assert code == 0, err

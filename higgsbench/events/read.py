@@ -74,7 +74,7 @@ class EventStream:
             path: CSV, gzipped CSV, Parquet or ROOT; the content decides, not the ending. `file.root:tree` names a tree.
             schema: the layout; by default the built-in one of these columns.
             columns: columns of the layout to read where the file has them (`check.without_truth`,
-                `check.truth_columns`); all when None.
+                `check.truth_columns`), and other columns of numbers to read along; all of the layout when None.
             sample: the sample that the file belongs to.
             block_bytes: text parsed at a time.
             batch_rows: rows read at a time from Parquet and ROOT.
@@ -87,7 +87,8 @@ class EventStream:
         self._file = _opened(path, schema, block_bytes, batch_rows)
         self.is_text = isinstance(self._file, TextFile)
         wanted = [name for name in column_types(schema) if columns is None or name in columns]
-        self._recipe = Recipe(schema, sample, self._file.columns, wanted, self.source)
+        along = [name for name in columns or () if name not in column_types(schema) and name in self._file.columns]
+        self._recipe, self._along = Recipe(schema, sample, self._file.columns, wanted, self.source, along), along
         made = self._recipe.made
         self.columns = (*made, *(name for name in self._file.columns if name not in made))
         check_columns(self.columns, schema, self.source, wanted)
@@ -119,7 +120,7 @@ class EventStream:
 
         def finish(raw: pl.DataFrame, place: Place) -> tuple[pl.DataFrame, Place]:
             raw, place = recipe.apply(raw, place, mark=mark)
-            frame = normalised(raw, self.schema)
+            frame = normalised(raw, self.schema).hstack(raw.select(self._along))
             if check:
                 chosen = raw[SELECTED] if mark else None
                 checked = frame if chosen is None else frame.filter(chosen)

@@ -80,7 +80,13 @@ class Recipe:
     """
 
     def __init__(
-        self, schema: TableSchema, sample: Sample, columns: Sequence[str], wanted: Sequence[str], source: str
+        self,
+        schema: TableSchema,
+        sample: Sample,
+        columns: Sequence[str],
+        wanted: Sequence[str],
+        source: str,
+        along: Sequence[str] = (),
     ) -> None:
         """Check the expressions against the columns of a file.
 
@@ -90,6 +96,7 @@ class Recipe:
             columns: those of the file.
             wanted: columns of the layout that are to be read.
             source: name of the file, for messages.
+            along: further columns of the file to read.
 
         Raises:
             DataError: naming the word at fault, if an expression cannot be computed from the columns.
@@ -122,7 +129,7 @@ class Recipe:
         self.vectors = tuple(leaf for leaf in leaves if leaf.what is not None)
         self._kinds = kinds = column_types(schema)
         plain: dict[str, pl.DataType | None] = {n: kinds[n] for n in wanted if n in columns and n not in self.made}
-        for name in (*(leaf.branch for leaf in leaves if leaf.what is None), *self._ids):
+        for name in (*(leaf.branch for leaf in leaves if leaf.what is None), *self._ids, *along):
             if plain.get(name, pl.Float64()) == pl.Float64():
                 plain[name] = None  # a whole number may have more digits than a float64
         self.read: ColumnKinds = plain

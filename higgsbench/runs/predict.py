@@ -16,7 +16,7 @@ import polars as pl
 
 from higgsbench.challenge import TEST_SETS
 from higgsbench.errors import ConfigError, DataError, nearest_hint
-from higgsbench.events.check import column_types, without_truth
+from higgsbench.events.check import without_truth
 from higgsbench.events.formats import FORMATS
 from higgsbench.events.read import UNKNOWN, EventStream
 from higgsbench.events.samples import SELECTED, Sample
@@ -190,7 +190,7 @@ def predictions(
         data: CSV, gzipped CSV, Parquet or ROOT file in the run's layout; labels and weights are not read.
         jobs: number of blocks that are scored at a time. The scores do not depend on it.
         subsets: keep only events of these subsets (KaggleSet); all when None.
-        columns: columns of the layout to copy to the table.
+        columns: columns of numbers in the file to copy to the table, after those that identify an event in its sample.
         sample: the sample that the file belongs to, where the run has samples.
 
     Yields:
@@ -204,6 +204,7 @@ def predictions(
     from threadpoolctl import threadpool_limits
 
     whole = scorer.whole
+    columns = (*(name for name in whole.schema.ids if name not in columns), *columns)
     wanted = (*without_truth(whole.schema), *columns)
     stream = EventStream(data, whole.schema, columns=wanted, sample=sample, block_bytes=_READ_BYTES)
     _check_copied(columns, stream, scorer.names)
@@ -230,10 +231,8 @@ def _check_copied(columns: Sequence[str], stream: EventStream, scores: Sequence[
     for at, name in enumerate(columns):
         if name in taken or name in columns[:at]:
             raise DataError(f"--columns: the table has a column {name!r} already; leave it out")
-        known = [column for column in column_types(stream.schema) if column in stream.columns]
-        if name not in known:
-            what = f"the layout {stream.schema.name} has no" if name in stream.columns else f"{stream.source} has no"
-            raise DataError(f"--columns: {what} column {name!r}{nearest_hint(name, known)}")
+        if name not in stream.columns:
+            raise DataError(f"--columns: {stream.source} has no column {name!r}{nearest_hint(name, stream.columns)}")
 
 
 def _scored(scorer: Scorer, place: int, source: str, frame: pl.DataFrame) -> NDArray[np.float64]:
