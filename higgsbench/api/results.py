@@ -331,6 +331,9 @@ def write_report(
     output: File,
     *,
     figures: File | None = None,
+    formats: Names = ("png", "pdf"),
+    dpi: Count = 200,
+    style: Text = "atlas",
     data: File | None = None,
     test: File | None = None,
     all_rows: Switch = False,
@@ -343,7 +346,10 @@ def write_report(
     Args:
         run: the run.
         output: file of the page, written whole or not at all.
-        figures: folder that gets every figure as PNG and PDF too.
+        figures: folder that gets every figure too, and its numbers as CSV.
+        formats: formats of these figures: `png`, `pdf`, `svg`.
+        dpi: dots per inch of a PNG.
+        style: style of all figures: `atlas`, `cms` or `plain`.
         data: event file, if it has moved since the run.
         test: file of held-out events, if it has moved.
         all_rows: whether every row gets its own figures, instead of only the best ones and the stack.
@@ -371,11 +377,12 @@ def write_report(
     context = Context(
         run=stored,
         events=reload_events(stored, _path(data), _path(test)),
-        pictures=Pictures(_path(figures)),
+        pictures=Pictures(_path(figures), formats, dpi),
         models=FittedRun(stored),
         all_rows=all_rows,
         systematics=systematics,
         shift_events=_path(events),
+        style=style,
     )
     write_page(Path(output), render_report(context))
     return stored.folder

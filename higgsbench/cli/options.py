@@ -144,6 +144,20 @@ def added(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
     return add
 
 
+def figure_options(formats: str) -> Callable[[Function], Function]:
+    """Return the options of figures in files; `formats` is the name of the one that chooses formats."""
+    return added(
+        click.option("--figures", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+                     help="Also keep every figure in this folder, and its numbers as CSV."),
+        click.option(formats, "formats", default="png,pdf", show_default=True, metavar="LIST",
+                     help="Formats of these figures, separated by commas: png, pdf, svg."),
+        click.option("--dpi", type=click.IntRange(20, 2400), default=200, show_default=True,
+                     help="Dots per inch of PNG."),
+        click.option("--style", type=click.Choice(["atlas", "cms", "plain"]), default="atlas", show_default=True,
+                     help="Style of all figures."),
+    )  # fmt: skip
+
+
 shift_options = added(
     click.option("--tes", type=float, default=0.0, help="Tau energy scale, relative change: 0.03 is +3%."),
     click.option("--jes", type=float, default=0.0, help="Jet energy scale, relative change."),

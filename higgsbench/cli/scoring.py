@@ -165,13 +165,14 @@ def score(
 @opt.schema_option("DATA")
 @click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False),
               help="Also write one self-contained page with pictures (needs the extra 'report').")  # fmt: skip
+@opt.figure_options("--figure-format")
 @opt.format_option("table", "json")
 @click.option("--events", type=click.IntRange(min=1),
               help=f"Number of simulated events, without DATA.  [default: {_SIMULATED}]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the simulation, without DATA.  [default: 0]")
 def explore(
     data: Path | None, test: Path | None, subsets: tuple[str, ...], schema: str | None, page: Path | None, form: str,
-    events: int | None, seed: int | None,
+    events: int | None, seed: int | None, figures: Path | None, formats: str, dpi: int, style: str,
 ) -> None:  # fmt: skip
     """Describe events before training: columns, missing values, class balance, features, correlations, drift.
 
@@ -186,18 +187,22 @@ def explore(
     from higgsbench.config.load import named_schema
     from higgsbench.events.simulate import SimulationSettings, simulated_events
     from higgsbench.explore.display import render_page, render_terminal
-    from higgsbench.pages.drawing import check_page, write_page
+    from higgsbench.pages.drawing import Pictures, check_page, write_page
 
     if page is not None:
         check_page(page)  # before the events are read
+    pictures = Pictures(figures, opt.split_names(formats, "--figure-format") or (), dpi)
     toys = SimulationSettings(events=events or _SIMULATED, seed=seed or 0)
     what = data or simulated_events(toys, in_memory=False)
     found = exploration.explore(what, test=test, schema=named_schema(schema), subsets=subsets or None)
+    drawn = render_page(found, pictures, style) if page is not None or figures is not None else ""
     if page is not None:
-        write_page(page, render_page(found))
+        write_page(page, drawn)
     if form == "json":
         opt.echo_json(found.to_dict())
     else:
         click.echo(render_terminal(found, shutil.get_terminal_size().columns, color=sys.stdout.isatty()), nl=False)
     if page is not None:
         click.echo(f"Wrote {page}", err=True)
+    if figures is not None:
+        click.echo(f"Wrote the figures to {figures}", err=True)

@@ -174,8 +174,7 @@ def stats(
 @opt.command("report", "report results/all-1c8408ea -o report.html --figures figures --shift tes=0.03")
 @click.argument("run", required=False, default="results", type=opt.PATH)
 @click.option("--output", "-o", type=_FILE, default=Path("report.html"), show_default=True, help="The page.")
-@click.option("--figures", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-              help="Also keep every figure as PNG and PDF in this folder.")  # fmt: skip
+@opt.figure_options("--format")
 @click.option("--data", type=opt.PATH, help="The run's event file, if it has moved.")
 @click.option("--test", type=opt.PATH, help="The run's file of held-out events, if it has moved.")
 @click.option("--all-rows", is_flag=True, help="Figures for every row, not only for the best ones and the stack.")
@@ -185,14 +184,15 @@ def stats(
 @click.option("--events", type=_FILE,
               help="Events to shift; default: held-out events, or training events scored out of fold.")  # fmt: skip
 @opt.results_option
-def report(run: Path, output: Path, figures: Path | None, **options: Any) -> None:
+def report(run: Path, output: Path, figures: Path | None, formats: str, **options: Any) -> None:
     """Draw a stored run as one page that opens offline (needs the extra 'report').
 
     RUN is a run or a folder of runs (the run that finished last is used); the default is `results`.
     """
     from higgsbench.api import write_report
 
-    folder = write_report(run, output, figures=figures, **options)
+    chosen = opt.split_names(formats, "--format")
+    folder = write_report(run, output, figures=figures, formats=chosen or (), **options)
     click.echo(f"Wrote {output} from {folder}", err=True)
     if figures is not None:
         click.echo(f"Wrote the figures to {figures}", err=True)

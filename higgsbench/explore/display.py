@@ -322,14 +322,16 @@ def _split(found: Exploration, pictures: draw.Pictures | None) -> list[Part]:
     return [intro, *([pictures.add("split", _split_figure(found.split), alt)] if pictures else []), numbers]
 
 
-def render_page(found: Exploration) -> str:
+def render_page(found: Exploration, pictures: draw.Pictures | None = None, style: str = "atlas") -> str:
     """Return the page as HTML; pictures are part of it, nothing is loaded from elsewhere.
+
+    `pictures` may keep them in files too; `style` is one of `pages.drawing.STYLES`.
 
     Raises:
         MissingExtraError: if the drawing libraries are absent.
     """
-    with draw.style():
-        sections = _sections(found, draw.Pictures())
+    with draw.style(style):
+        sections = _sections(found, pictures or draw.Pictures())
     footer = (
         f"Made by higgsbench {__version__} explore from {found.source}, layout {found.layout}. Weighted numbers use "
         "weights rescaled per class to the reference totals. The same numbers at full precision: --format json."

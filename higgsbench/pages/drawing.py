@@ -11,12 +11,13 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from higgsbench.errors import DataError, MissingExtraError
+from higgsbench.errors import ConfigError, DataError, MissingExtraError, shortened
 from higgsbench.files import atomic_path, check_folder_of, printable, told_plainly, write_text
 from higgsbench.pages import Picture
+from higgsbench.pages.figure_data import figure_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -35,7 +36,12 @@ _INDENT = re.compile(r">\s+<")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # XML forbids them
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.S)
 _DIGITS = re.compile(r"(\.\d\d)\d+")
-_DPI = 200
+FORMATS = ("png", "pdf", "svg")
+"""Formats of figures in files of their own."""
+STYLES = ("atlas", "cms", "plain")
+_METADATA_OF: dict[str, dict[str, str | None]] = {
+    "png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None, "Creator": None}
+}  # fmt: skip
 
 
 def _not_about_the_cache(record: logging.LogRecord) -> bool:
@@ -56,13 +62,20 @@ def _check_libraries() -> None:
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Draw in the style of ATLAS publications, with sizes and colours for a page (figures.mplstyle)."""
+def style(name: str = "atlas") -> Iterator[None]:
+    """Draw in the style of publications of ATLAS or CMS, or `plain`, with sizes and colours of figures.mplstyle.
+
+    A `ConfigError` for another name.
+    """
+    if name not in STYLES:
+        raise ConfigError(f"--style {shortened(name)}: choose from {', '.join(STYLES)}")
     _check_libraries()
     import matplotlib.style
     import mplhep
 
-    with matplotlib.style.context([mplhep.style.ATLAS, "higgsbench.pages.figures"]), warnings.catch_warnings():
+    ticks = {"xtick.top": True, "ytick.right": True} if name == "cms" else {}
+    base = {"atlas": mplhep.style.ATLAS, "cms": mplhep.style.CMS, "plain": {}}[name]
+    with matplotlib.style.context([base, "higgsbench.pages.figures", ticks]), warnings.catch_warnings():
         # Characters that no font has are drawn as boxes; the page's text shows them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
@@ -102,13 +115,18 @@ def name_matrix(ax: Axes, names: Sequence[str], fontsize: float) -> None:
     ax.set(xlim=(0, len(names)), ylim=(len(names), 0))
 
 
-def log_axis(ax: Axes, which: Literal["x", "y"]) -> None:
-    """Make an axis logarithmic. Powers of ten are plain text, which draws many times faster than mathematics."""
-    from matplotlib.ticker import FuncFormatter, NullLocator
+def log_axis(ax: Axes, which: Literal["x", "y"], *, narrow: bool = False) -> None:
+    """Make an axis logarithmic. Powers of ten are plain text, which draws many times faster than mathematics.
+
+    A `narrow` axis may show less than a decade and has ticks between the powers of ten.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     ax.set(**{f"{which}scale": "log"})
     axis = ax.xaxis if which == "x" else ax.yaxis
-    axis.set_major_formatter(FuncFormatter(_power))
+    axis.set_major_formatter("{x:g}" if narrow else FuncFormatter(_power))
+    if narrow:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_minor_locator(NullLocator())
 
 
@@ -142,10 +160,19 @@ def axis_label(name: str, unit: str | None) -> str:
 
 
 class Pictures:
-    """Turns figures into parts of a page; with a folder, made here or a `DataError`, also keeps each as PNG and PDF."""
+    """Turns figures into parts of a page; with a folder, also keeps each in files and its numbers as CSV.
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
+    Args:
+        folder: is made here, or a `DataError` says why not.
+        formats: of the files, some of `FORMATS`; a `ConfigError` otherwise.
+        dpi: dots per inch of a PNG, and of parts of a PDF or SVG that are pixels.
+    """
+
+    def __init__(self, folder: Path | None = None, formats: Collection[str] = ("png", "pdf"), dpi: int = 200) -> None:
+        self.folder, self.formats, self.dpi = folder, formats, dpi
+        for name in formats:
+            if name not in FORMATS:
+                raise ConfigError(f"--format {shortened(name)}: choose from {', '.join(FORMATS)}")
         self.names: list[str] = []
         if folder is not None:
             try:
@@ -169,12 +196,14 @@ class Pictures:
             self._write(self.folder, self.names[-1], figure)
         return Picture(svg_text(figure), alt, caption)
 
-    @staticmethod
-    def _write(folder: Path, stem: str, figure: Figure) -> None:
-        for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+    def _write(self, folder: Path, stem: str, figure: Figure) -> None:
+        for suffix in self.formats:
             target = folder / f"{stem}.{suffix}"
             with told_plainly(DataError, target), atomic_path(target) as temporary:
-                figure.savefig(temporary, format=suffix, dpi=_DPI, metadata=metadata)
+                figure.savefig(temporary, format=suffix, dpi=self.dpi, metadata=_METADATA_OF[suffix])
+        target = folder / f"{stem}.csv"
+        with told_plainly(DataError, target), atomic_path(target) as temporary:
+            figure_data(figure).write_csv(temporary)
 
 
 def check_page(target: Path) -> None:

@@ -183,11 +183,13 @@ def _rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, 
         look = {key: looks[name][key] for key in ("color", "linestyle")}
         known = curve.events >= 10.0
         with np.errstate(divide="ignore", invalid="ignore"):
-            upper.plot(100 * curve.signal[known], 1.0 / curve.background[known], linewidth=1.1, **look)
+            shown = 1.0 / curve.background[known]
+            upper.plot(100 * curve.signal[known], shown, linewidth=1.1, label=printable(name), **look)
             lower.plot(100 * curve.signal[known], (base.background / curve.background)[known], linewidth=1.1, **look)
     draw.log_axis(upper, "y")
     upper.set_ylim(bottom=1.0)
-    upper.set_ylabel("rejection 1 / ε_b")
+    upper.set_ylabel(r"rejection $1\,/\,\varepsilon_b$", parse_math=True)
+    upper.legend(loc="upper right", ncols=2, fontsize=7)
     lower.set(xlim=(0, 100), xlabel="signal efficiency, weighted [%]", ylim=(0.5, 1.3), ylabel="ratio to best")
     return figure
 
@@ -283,7 +285,8 @@ def costs(context: Context) -> list[Part]:
                         yerr=[record.get(f"{metric.key}_se", np.nan)],
                         fmt=look["marker"], color=look["color"], markersize=5, elinewidth=0.8, label=record["name"],
                         **hollow)  # fmt: skip
-        draw.log_axis(ax, "x")
+        times = [record["fit_seconds"] for record in rows]
+        draw.log_axis(ax, "x", narrow=max(times) < 100.0 * min(times))
         ax.set(xlabel="time of all fits [s]", ylabel=_AXES.get(metric.name, metric.heading))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     return [context.pictures.add("cost", figure, alt, caption)]

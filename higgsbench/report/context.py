@@ -59,6 +59,7 @@ class Context:
         all_rows: whether every row gets figures of its own.
         systematics: systematic shifts whose effect is shown.
         shift_events: file of labelled events that are shifted, instead of the run's own.
+        style: style of the figures, `atlas`, `cms` or `plain`.
         notes: what the reader should know; a damaged file is added when a section asks for it.
     """
 
@@ -69,6 +70,7 @@ class Context:
     all_rows: bool = False
     systematics: Sequence[Systematic] = ()
     shift_events: Path | None = None
+    style: str = "atlas"
     notes: list[str] = field(default_factory=list)
 
     @cached_property

@@ -152,7 +152,8 @@ def selection_figure(feature: Feature, parts: dict[str, NDArray[np.bool_]], weig
         variance += squares
         signal = content if name == "signal" else signal
     low, high = np.maximum(base - np.sqrt(variance), 0.0), base + np.sqrt(variance)
-    ax.stairs(high, edges, baseline=low, fill=True, facecolor="none", hatch="xxxx", edgecolor=SOFT, linewidth=0)
+    ax.stairs(high, edges, baseline=low, fill=True, facecolor="none", hatch="xxxx", edgecolor=SOFT, linewidth=0,
+              label="standard error")  # fmt: skip
     if signal.max(initial=0.0) > 0.0:
         factor = max((f for f in _ROUND if f * signal.max() <= base.max()), default=1)
         ax.stairs(factor * signal, edges, color=SIGNAL, linewidth=1.6, linestyle="--", label=f"signal × {factor}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def render_report(context: Context) -> str:
     """Return the page of a run as HTML; a `StoreError` if it lacks rows or events, a `DataError` for bad shifts."""
-    with style():
+    with style(context.style):
         sections = [
             Section("leaderboard", "Leaderboard", leaderboard(context)),
             Section("ranks", "Average ranks", ranks(context)),

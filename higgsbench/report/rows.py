@@ -45,7 +45,8 @@ def curves(context: Context) -> list[Part]:
         shares, (best, height) = 100 * curve.fraction, curve.best
         ax.fill_between(shares, curve.ams - curve.se, curve.ams + curve.se, color=BACKGROUND, alpha=0.25, linewidth=0)
         ax.plot(shares, curve.ams, color=BACKGROUND, label="out of fold ± s.e.")
-        ax.axvline(100 * record.get("cut_fraction", record["fraction"]), color=INK, linewidth=0.8, linestyle=":")
+        ax.axvline(100 * record.get("cut_fraction", record["fraction"]), color=INK, linewidth=0.8, linestyle=":",
+                   label="frozen cut")  # fmt: skip
         ax.plot(100 * best, height, "v", color=SERIES[5], markersize=6, label="optimistic max")
         ax.errorbar([100 * record["fraction"]], [record["ams_cv"]], yerr=[record["ams_cv_se"]], fmt="o",
                     markersize=4.5, color=SIGNAL, capsize=2.5, label="AMS cv at the chosen cut")  # fmt: skip
@@ -242,12 +243,13 @@ def score_figure(record: dict[str, Any], oof: Scores, samples: dict[str, Scores]
             ax.errorbar(middle, values[shown], yerr=errors[shown], fmt="s" if of_signal else "o",
                         markersize=2.5, elinewidth=0.8, color=color, label=f"{label} held out")  # fmt: skip
     if record.get("threshold") is not None:
-        ax.axvline(record["threshold"], ymax=0.8, color=INK, linewidth=0.8, linestyle=":")
+        ax.axvline(record["threshold"], ymax=0.7, color=INK, linewidth=0.8, linestyle=":", label="frozen cut")
     log_axis(ax, "y")
     totals = float(np.sum(oof.weight[oof.y])), float(np.sum(oof.weight[~oof.y]))
     ax.set_ylim(min(totals) / (edges[-1] - edges[0]) / 100, 300 * max(totals) / (edges[-1] - edges[0]))
     ax.set_xlim(float(edges[0]), float(edges[-1]))
-    ax.set(xlabel="score: ln(N_s p(x|s) / N_b p(x|b))", ylabel="expected events / unit of score")
+    ax.set_xlabel(r"score: $\ln\,[N_s\,p(x|s)\,/\,N_b\,p(x|b)]$", parse_math=True)
+    ax.set_ylabel("expected events / unit of score")
     ax.legend(loc="upper right", ncols=2, fontsize=7)
     return figure
 

@@ -13,11 +13,12 @@ from click.testing import CliRunner
 
 from higgsbench import write_report
 from higgsbench.compare import compare, load_contenders
-from higgsbench.errors import DataError, HiggsbenchError, StoreError
+from higgsbench.errors import ConfigError, DataError, HiggsbenchError, StoreError
 from higgsbench.inference.events import reload_events
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Picture
-from higgsbench.pages.drawing import Pictures, new_figure, style, svg_text
+from higgsbench.pages.drawing import STYLES, Pictures, name_axis, new_figure, style, svg_text
+from higgsbench.pages.figure_data import figure_data
 from higgsbench.report.events import features_of, stacked
 from higgsbench.runs import find_run
 from higgsbench.runs.stored import processes_of
@@ -204,12 +205,48 @@ def test_figures_as_files(tmp_path: Path) -> None:
             pictures.add(name, figure, "a line")
     files = sorted(p.name for p in (tmp_path / "new" / "figures").iterdir())
     stems = ("ams-alpha-jets", "ams-alpha-jets-2", "x", "figure")
-    assert files == sorted(f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf"))
+    assert files == sorted(f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf", "csv"))
     assert (tmp_path / "new" / "figures" / "x.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "new" / "figures" / "x.pdf").read_bytes().startswith(b"%PDF")
+    assert b"/Type3" not in (tmp_path / "new" / "figures" / "x.pdf").read_bytes()
+    with pytest.raises(ConfigError, match="--format eps: choose from png, pdf, svg"):
+        Pictures(tmp_path / "other", ["eps"])
     (tmp_path / "plain").write_text("")
     with pytest.raises(DataError, match="cannot be made"):
         Pictures(tmp_path / "plain")
+
+
+def test_a_figure_is_also_a_table() -> None:
+    with style():
+        figure, (ax, named) = new_figure(4.0, 2.0, 1, 2)
+        ax.errorbar([1.0, 2.0], [3.0, np.nan], yerr=[0.5, 0.1], capsize=2, label="points")
+        ax.stairs([5.0, 6.0], [0.0, 1.0, 2.0], baseline=1.0, label="steps")
+        ax.fill_between([0.0, 1.0], [1.0, 2.0], [3.0, 4.0])
+        ax.set(xlabel="x [GeV]", ylabel="events")
+        named.barh([0, 1], [2.0, 3.0], label="bars")
+        name_axis(named, ["first", "second"])
+        named.pcolormesh([[7.0, 8.0]])
+        named.plot([9.0], [0.2])
+        found = figure_data(figure)
+    assert found["x_label"].unique().to_list().count("x [GeV]") == 1
+    points = found.filter(kind="point", series="points").select("x", "y", "y_low", "y_high")
+    assert points.row(0) == (1.0, 3.0, 2.5, 3.5)
+    assert points.height == 2
+    steps = found.filter(kind="step").select("x_low", "x_high", "y_low", "y").rows()
+    assert steps == [(0.0, 1.0, 1.0, 5.0), (1.0, 2.0, 1.0, 6.0)]
+    assert found.filter(kind="band").select("x", "y_low", "y_high").rows() == [(0.0, 1.0, 3.0), (1.0, 2.0, 4.0)]
+    assert found.filter(kind="bar").select("y_name", "x_high").rows() == [("first", 2.0), ("second", 3.0)]
+    assert found.filter(kind="cell")["value"].to_list() == [7.0, 8.0]
+    assert found.filter(kind="line").select("x", "y_name").rows() == [(9.0, "first")]
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_styles(name: str) -> None:
+    with style(name):
+        _, ax = new_figure(2.0, 1.5)
+        assert ax.xaxis.get_tick_params()["top"] == (name == "cms")
+    with pytest.raises(ConfigError, match="--style lhcb: choose from atlas, cms, plain"), style("lhcb"):
+        pass
 
 
 def test_a_new_metric_gets_its_panels(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
