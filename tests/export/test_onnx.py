@@ -27,6 +27,7 @@ from higgsbench.models.builtin.lightgbm_trees import LoadedLightGBM
 from higgsbench.models.packed import PackedMLPClassifier
 from higgsbench.runs import find_run
 from higgsbench.runs.predictor import FittedRun
+from higgsbench.schema import FEATURES
 from tests.conftest import Call
 from tests.runs.test_categories import config as own_layout
 from tests.runs.test_categories import table
@@ -92,6 +93,13 @@ def test_categories_are_given_by_position(tmp_path: Path) -> None:
     for row in ("lightgbm", "catboost"):
         with pytest.raises(ModelError, match=f"'{row}' cannot be exported"):
             export_onnx(done, tmp_path / "m.onnx", model=row)
+
+
+@pytest.mark.parametrize("row", [*ROWS, "xgboost [jets]", None])
+def test_events_without_any_value(run: Path, simulated: pl.DataFrame, tmp_path: Path, row: str | None) -> None:
+    """Values are missing in columns that are complete in the training, too."""
+    empty = simulated.head(50).with_columns(pl.lit(None, pl.Float64).alias(c) for c in FEATURES if c != "PRI_jet_num")
+    compare(run, empty, tmp_path / "m.onnx", row)
 
 
 @pytest.mark.parametrize("fold", [0, 1])
