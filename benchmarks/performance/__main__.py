@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import REFERENCE, SectionedReport
-from benchmarks.performance import against, alone
+from benchmarks.performance import against, alone, root
 from benchmarks.performance.measuring import Figures, Verdict, loads, verdict_lines
 
 
@@ -41,6 +41,7 @@ PARTS: tuple[Part, ...] = (
     Part("scan", "AMS scan against argsort", against.SCAN, against.measure_scan, against.report_scan),
     Part("bootstrap", "Paired bootstrap of the AMS", alone.BOOTSTRAP, alone.measure_bootstrap, alone.report_bootstrap),
     Part("reading", "Reading event files", against.READING, against.measure_reading, against.report_reading),
+    Part("root", "Reading ROOT files", root.ROOT, root.measure_root, root.report_root),
     Part("again", "When everything is stored", alone.AGAIN, alone.measure_again, alone.report_again),
     Part("engines", "Engines", alone.ENGINES, alone.measure_engines, alone.report_engines),
     Part("growth", "Growth with the number of events", alone.GROWTH, alone.measure_growth, alone.report_growth),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -21,6 +22,7 @@ from higgsbench.schema import ATLAS_HIGGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 TREE = "events"  # name of the tree that is written, and preferred where a file holds several
 _ROWS = 1 << 16
+_SMALL = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
 _NUMBER_TYPE = re.compile(r"(std::)?(u?int(8|16|32|64)(_t)?|float(32|64)?|double|bool|Float16_t|Double32_t)")
 _OPERATIONS = {"sum": np.add, "mean": np.add, "max": np.maximum, "min": np.minimum}
 
@@ -74,12 +77,22 @@ class _TypedFile(ABC):
         """
         row = 0
         texts = {self._schema.label, self._schema.process, *self._schema.categories}  # may be numbers in the file
-        with self._errors():
+
+        def finished(raw: pl.DataFrame, place: Place) -> Part:
+            table = [converted(c, read.get(c.name), place, text=c.name in texts) for c in raw]
+            return finish(pl.DataFrame(table), place)
+
+        with self._errors(), ThreadPoolExecutor(1) as thread:
+            waiting: Future[Part] | None = None
             for raw in self._tables(list(read), vectors):
-                place = Place(self._source, row)
-                table = [converted(c, read.get(c.name), place, text=c.name in texts) for c in raw]
-                yield finish(pl.DataFrame(table), place)
+                # A part is checked while the next one is read.
+                following = thread.submit(finished, raw, Place(self._source, row))
                 row += raw.height
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = following
+            if waiting is not None:
+                yield waiting.result()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -231,8 +244,10 @@ def converted(column: pl.Series, wanted: pl.DataType | None, place: Place, *, te
     # A label or category written as a number is compared in its text form.
     if numeric == (wanted == pl.String()) and not (numeric and text):
         raise DataError(f"{place.source}: column {column.name} has type {column.dtype}, expected {wanted or 'numbers'}")
-    if wanted is None:
+    if wanted is None or column.dtype == wanted:
         return column
+    if wanted == pl.Float64() or (wanted == pl.Int64() and column.dtype in _SMALL):
+        return column.cast(wanted)  # loses nothing that a measurement has
     cast = column.cast(wanted, strict=False)
     lost = cast.is_null() & column.is_not_null()
     if wanted == pl.Int64() and column.dtype.is_float():
