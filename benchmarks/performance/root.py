@@ -101,7 +101,7 @@ def report_root(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
     wall, cpu = ratio(ours, theirs), ratio(ours, theirs, "cpu")
     lines = [
         f"{ROOT['events']:,} events, {len(BRANCHES)} of 120 branches ({len(_READ_VECTORS)} of them vectors), "
-        "compressed with zlib. higgsbench also selects, takes elements of vectors, numbers the events and checks values.",
+        "compressed with zlib. higgsbench also selects, takes elements of vectors, numbers events and checks values.",
         "",
         "| higgsbench | bare `uproot.iterate` | wall-time ratio | CPU-time ratio |",
         "|---|---|---|---|",
