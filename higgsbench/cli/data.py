@@ -245,18 +245,22 @@ def _challenge_layout(file: Path, choice: str | None, command: str) -> TableSche
 @opt.schema_option("FILE")
 @opt.format_option("table", "json")
 def info(file: Path, schema: str | None, form: str) -> None:
-    """Show what FILE contains: layout, digest, subsets with classes and weights, missing values per jet number."""
-    from higgsbench.config.load import named_schema
+    """Show what FILE contains: layout, digest, subsets with classes and weights, missing values per jet number.
+
+    FILE may also be a configuration, for the events that it names.
+    """
+    from higgsbench.config.load import configured_events, named_schema
     from higgsbench.events import load_events
     from higgsbench.events.check import named_file
     from higgsbench.events.table import describe
 
-    found = describe(load_events(file, named_schema(schema)))
+    events = configured_events(file)
+    found = describe(load_events(file, named_schema(schema)) if events is None else events)
     if form == "json":
         opt.echo_json({**found, "bytes": named_file(file)[0].stat().st_size})
         return
     out = opt.console()
-    out.print(_summary(found, opt.file_size(named_file(file)[0])))
+    out.print(_summary(found, opt.file_size(named_file(file)[0]) if events is None else str(file)))
     headings = ("subset", "events", "signal", "background", "sum of signal weights", "sum of background weights")
     rows = [
         (

@@ -176,15 +176,15 @@ def explore(
 ) -> None:  # fmt: skip
     """Describe events before training: columns, missing values, class balance, features, correlations, drift.
 
-    DATA is an event file: CSV, gzipped CSV, Parquet or ROOT, of any size. Without it, events of the built-in toy
-    simulation are described.
+    DATA is an event file of any size (CSV, gzipped CSV, Parquet or ROOT), or a configuration that names events. Without
+    it, events of the built-in toy simulation are described.
     """
     if data is not None and (events is not None or seed is not None):
         raise click.UsageError("--events and --seed are for simulated events; leave them out or leave out DATA.")
     import shutil
 
     import higgsbench.explore as exploration
-    from higgsbench.config.load import named_schema
+    from higgsbench.config.load import configured_events, named_schema
     from higgsbench.events.simulate import SimulationSettings, simulated_events
     from higgsbench.explore.display import render_page, render_terminal
     from higgsbench.pages.drawing import Pictures, check_page, write_page
@@ -193,7 +193,8 @@ def explore(
         check_page(page)  # before the events are read
     pictures = Pictures(figures, opt.split_names(formats, "--figure-format") or (), dpi)
     toys = SimulationSettings(events=events or _SIMULATED, seed=seed or 0)
-    what = data or simulated_events(toys, in_memory=False)
+    known = None if data is None else configured_events(data)
+    what = known or data or simulated_events(toys, in_memory=False)
     found = exploration.explore(what, test=test, schema=named_schema(schema), subsets=subsets or None)
     drawn = render_page(found, pictures, style) if page is not None or figures is not None else ""
     if page is not None:

@@ -127,10 +127,30 @@ def named_schema(choice: str | None) -> TableSchema | None:
     document = read_yaml(path)
     if not isinstance(document.value, dict) or "data" not in document.value:
         return validated(document, SchemaConfig).table_schema()
-    data, folds = validated(document, DataConfig, ("data",)), document.value.get("folds")
+    data = validated(document, DataConfig, ("data",))
     if data.layout is None and data.samples is None:
         return None
-    return data.table_schema(folds.get("by") if isinstance(folds, dict) else None)
+    return data.table_schema(_folds_by(document))
+
+
+def configured_events(path: Path) -> Events | None:
+    """Return the events that a configuration names; None if the name of the file does not end in .yaml or .yml.
+
+    Raises:
+        ConfigError: if the file is not a configuration with a section `data`.
+        DataError: if the events cannot be read.
+    """
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return None
+    document = read_yaml(path.expanduser())
+    if not isinstance(document.value, dict) or "data" not in document.value:
+        raise ConfigError(f"{document.source}: no section `data`, so the configuration names no events")
+    return source_events(validated(document, DataConfig, ("data",)), stored=True, by=_folds_by(document))
+
+
+def _folds_by(document: Document) -> str | None:
+    folds = document.value.get("folds")
+    return folds.get("by") if isinstance(folds, dict) else None
 
 
 def _check_labels(loaded: LoadedConfig, check_model: Callable[[str], object] | None) -> None:

@@ -275,6 +275,8 @@ def _column(name: str, schema: TableSchema) -> result.ColumnInfo:
         schema.weight: ("weight", "decimal"),
         schema.subset: ("subset", "text"),
         schema.subset_weight: ("weight within the subset", "decimal"),
+        schema.process: ("process", "text"),
+        schema.fold: ("fold", "integer"),
     }
     return result.ColumnInfo(name, *roles.get(name, ("group", "integer")), None)
 

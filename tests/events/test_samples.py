@@ -11,11 +11,13 @@ import polars as pl
 import pytest
 
 import higgsbench
-from higgsbench.config.load import load_config, source_events
+from higgsbench.config.document import yaml_text
+from higgsbench.config.load import configured_events, load_config, source_events
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError
 from higgsbench.events import Events, EventStream
 from higgsbench.events.read import open_samples
 from higgsbench.events.samples import SELECTED
+from higgsbench.explore import explore
 
 awkward = pytest.importorskip("awkward")
 uproot = pytest.importorskip("uproot")
@@ -213,6 +215,20 @@ def test_events_that_are_not_selected(analysis: dict[str, Any]) -> None:
     marked = pl.concat(stream.batches(mark=True))
     assert marked.height == 300
     assert marked.filter(SELECTED).drop(SELECTED).equals(pl.concat(stream.batches()))
+
+
+def test_a_configuration_is_described(analysis: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "analysis.yaml"
+    file.write_text(yaml_text(analysis))
+    events = configured_events(file)
+    assert events is not None
+    assert events.digest == load(analysis).digest
+    roles = {column.name: column.role for column in explore(events).columns}
+    assert roles["Process"] == "process"
+    assert roles["Fold"] == "fold"
+    (tmp_path / "none.yaml").write_text("models: [logistic]")
+    with pytest.raises(ConfigError, match="no section `data`"):
+        configured_events(tmp_path / "none.yaml")
 
 
 def changed(**keys: Any) -> Callable[[dict[str, Any], Path], None]:
