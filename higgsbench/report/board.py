@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from higgsbench.compare.measure import measure
 from higgsbench.files import printable
 from higgsbench.leaderboard.board import LEGEND, page_table
 from higgsbench.leaderboard.columns import choose_columns
-from higgsbench.metrics.ams import ams_scan
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Cell, Gallery, Table, number, with_error
 from higgsbench.pages.drawing import BACKGROUND, INK, PAPER, SERIES, SIGNAL, SOFT
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from higgsbench.pages import Part, Picture
     from higgsbench.report.context import Context, Scores
     from higgsbench.runs.stored import Stack
-
-_EFFICIENCIES = (0.2, 0.3, 0.5, 0.7)
-"""Signal efficiencies at which the table shows the background rejection."""
 
 _WORDS = {"ams": "AMS", "auc": "weighted AUC"}
 _AXES = {"ams": "AMS [standard deviations]", "auc": "weighted AUC"}
@@ -113,85 +109,6 @@ def ranks(context: Context) -> list[Part]:
         f"the level {ALPHA:g}, after Holm's correction over all pairs; higgsbench compare shows the pairs."
     )
     return [intro, Gallery(pictures, "wide")]
-
-
-class Efficiency(NamedTuple):
-    """Background efficiency (k,) at ascending signal efficiencies (k,), and the effective number of its events (k,)."""
-
-    signal: NDArray[np.float64]
-    background: NDArray[np.float64]
-    events: NDArray[np.float64]
-
-
-def efficiency(scores: Scores, name: str) -> Efficiency:
-    """Weighted ROC curve at even signal efficiencies, mean over repeats."""
-    at = np.linspace(0.005, 1.0, 200)
-    background, effective = [], []
-    for score in scores.by_row[name]:
-        curve = ams_scan(scores.y, score, scores.weight)
-        share = curve.s / curve.s[-1]
-        place = np.minimum(np.searchsorted(share, at - 1e-12), len(curve) - 1)
-        squares = np.cumsum(np.where(curve.sorted_labels, 0.0, curve.sorted_weights**2))[curve.count - 1]
-        background.append((curve.b / curve.b[-1])[place])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            effective.append(np.where(squares > 0.0, curve.b**2 / squares, 0.0)[place])
-    return Efficiency(at, np.mean(background, axis=0), np.mean(effective, axis=0))
-
-
-def roc(context: Context) -> list[Part]:
-    """Show weighted ROC curves and background rejection."""
-    found = {r["name"]: efficiency(context.scores, r["name"]) for r in context.rows}
-    aucs = {r["name"]: float(r["auc"]) for r in context.rows}
-    figure, ax = draw.new_figure(6.4, 4.0)
-    for name, curve in found.items():
-        look = context.looks[name]
-        ax.plot(100 * curve.background, 100 * curve.signal, color=look["color"], linestyle=look["linestyle"],
-                linewidth=1.1, label=f"{name}: {aucs[name]:.4f}")  # fmt: skip
-    ax.plot([0, 100], [0, 100], color=SOFT, linewidth=0.8, linestyle=":")
-    ax.set(xlim=(0, 100), xlabel="background efficiency, weighted [%]")
-    ax.set(ylim=(0, 100), ylabel="signal efficiency, weighted [%]")
-    ax.legend(loc="lower right", title="weighted AUC", fontsize=7, title_fontsize=7)
-    first = ", ".join(f"{n} {aucs[n]:.4f}" for n in sorted(aucs, key=lambda n: -aucs[n])[:3])
-    alt = f"Weighted ROC curves; highest areas: {first}."
-    left = context.pictures.add("roc", figure, alt, "Colours: models; dashes: variants.")
-    best = context.rows[0]["name"]
-    at = [int(np.argmin(np.abs(found[best].signal - share))) for share in _EFFICIENCIES]
-    with np.errstate(divide="ignore"):
-        kept: dict[str, list[float]] = {name: (1.0 / curve.background[at]).tolist() for name, curve in found.items()}
-    words = ", ".join(f"{value:,.0f} at {share:.0%}" for value, share in zip(kept[best], _EFFICIENCIES, strict=True))
-    alt = f"Background rejection against signal efficiency; {best} keeps one background event in {words} of the signal."
-    caption = (
-        f"Below: background that {best} keeps, divided by the row's (above 1: the row keeps less); grey: standard "
-        "error. Drawn where at least ten effective background events are left."
-    )
-    right = context.pictures.add("rejection", _rejection_figure(found, context.looks, best), alt, caption)
-    cells = {name: [Cell(number(value), value) for value in values] for name, values in kept.items()}
-    rows: list[list[str | Cell]] = [[name, *cells[name]] for name in cells]
-    headings = ["row", *(f"1 / ε_b at ε_s = {share:.0%}" for share in _EFFICIENCIES)]
-    table = Table("Background rejection, weighted, out of fold", headings, rows, sortable=True)
-    return [Gallery([left, right], "wide"), table]
-
-
-def _rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]], reference: str) -> Figure:
-    """Draw the background rejection, and its ratio to a reference row, for ten or more effective background events."""
-    figure, (upper, lower) = draw.new_figure(6.4, 4.0, 2, 1, sharex=True, height_ratios=(3, 1.6))
-    base = curves[reference]
-    band = 1.0 / np.sqrt(np.maximum(base.events, 1.0))
-    known = base.events >= 10.0
-    lower.fill_between(100 * base.signal[known], 1 - band[known], 1 + band[known], color=SOFT, alpha=0.3, linewidth=0)
-    for name, curve in curves.items():
-        look = {key: looks[name][key] for key in ("color", "linestyle")}
-        known = curve.events >= 10.0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shown = 1.0 / curve.background[known]
-            upper.plot(100 * curve.signal[known], shown, linewidth=1.1, label=printable(name), **look)
-            lower.plot(100 * curve.signal[known], (base.background / curve.background)[known], linewidth=1.1, **look)
-    draw.log_axis(upper, "y")
-    upper.set_ylim(bottom=1.0)
-    upper.set_ylabel(r"rejection $1\,/\,\varepsilon_b$", parse_math=True)
-    upper.legend(loc="upper right", ncols=2, fontsize=7)
-    lower.set(xlim=(0, 100), xlabel="signal efficiency, weighted [%]", ylim=(0.5, 1.3), ylabel="ratio to best")
-    return figure
 
 
 def blend(context: Context) -> list[Part]:

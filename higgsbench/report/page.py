@@ -8,10 +8,11 @@ from higgsbench import __version__
 from higgsbench.files import printable
 from higgsbench.pages import Definitions, Heading, Listing, Section, Table, page, with_error
 from higgsbench.pages.drawing import style
-from higgsbench.report.board import blend, costs, leaderboard, ranks, roc
+from higgsbench.report.board import blend, costs, leaderboard, ranks
 from higgsbench.report.context import Context
 from higgsbench.report.events import processes, selection, shifts
 from higgsbench.report.importance import importance
+from higgsbench.report.roc import roc
 from higgsbench.report.rows import calibration, curves, separation
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def render_report(context: Context) -> str:
             Section("ranks", "Average ranks", ranks(context)),
             Section("cut", "AMS against the cut", curves(context)),
             Section("scores", "Scores of signal and background", separation(context)),
-            Section("roc", "ROC and background rejection", roc(context)),
+            Section("roc", "ROC, rejection, precision, confusion", roc(context)),
             Section("calibration", "Calibration of the log-odds", calibration(context)),
             Section("processes", "Processes in the selection", processes(context)),
             Section("selection", "Where the selected events lie", selection(context)),

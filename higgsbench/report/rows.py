@@ -246,7 +246,7 @@ def score_figure(record: dict[str, Any], oof: Scores, samples: dict[str, Scores]
         ax.axvline(record["threshold"], ymax=0.7, color=INK, linewidth=0.8, linestyle=":", label="frozen cut")
     log_axis(ax, "y")
     totals = float(np.sum(oof.weight[oof.y])), float(np.sum(oof.weight[~oof.y]))
-    ax.set_ylim(min(totals) / (edges[-1] - edges[0]) / 100, 300 * max(totals) / (edges[-1] - edges[0]))
+    ax.set_ylim(min(totals) / (edges[-1] - edges[0]) / 100, 3000 * max(totals) / (edges[-1] - edges[0]))
     ax.set_xlim(float(edges[0]), float(edges[-1]))
     ax.set_xlabel(r"score: $\ln\,[N_s\,p(x|s)\,/\,N_b\,p(x|b)]$", parse_math=True)
     ax.set_ylabel("expected events / unit of score")

@@ -82,7 +82,7 @@ def pixels(browser: WebDriver, alt: str) -> Any:
 def test_loads_without_complaint_and_shows_every_figure(page: Any) -> None:
     assert page.get_log("browser") == []
     figures = page.execute_script("return [...document.images].map(i => [i.naturalWidth, i.naturalHeight, i.alt])")
-    assert len(figures) == 22
+    assert len(figures) == 24
     assert all(min(width, height) > 100 and len(alt) > 60 for width, height, alt in figures)
     loaded = "return performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length"
     assert page.execute_script(loaded) == 0

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from higgsbench.metrics import ams
-from higgsbench.report.board import correlation, efficiency
+from higgsbench.report.board import correlation
 from higgsbench.report.context import Scores, histogram
+from higgsbench.report.roc import efficiency
 from higgsbench.report.rows import agreement, ams_curve, reliability, score_edges
 
 
@@ -57,6 +58,16 @@ def test_efficiencies_are_those_of_a_plain_cut(scores: Scores) -> None:
     assert found.background[at] == pytest.approx(np.mean(plain))
     assert (np.diff(found.background) >= 0.0).all()
     assert found.background[-1] <= 1.0
+
+
+def test_errors_of_working_points_are_those_of_a_bootstrap(scores: Scores) -> None:
+    rng, found, values = np.random.default_rng(7), efficiency(scores, "exact"), []
+    for _ in range(60):
+        at = rng.integers(0, scores.y.size, scores.y.size)
+        again = Scores(scores.y[at], scores.weight[at], {"exact": scores.by_row["exact"][:1, at]})
+        values.append(efficiency(again, "exact").background)
+    for share in (100, 140, 180):
+        assert found.se[share] == pytest.approx(np.std(values, axis=0)[share], rel=0.35)
 
 
 def test_exact_log_odds_lie_on_the_diagonal_and_squeezed_ones_do_not(scores: Scores) -> None:

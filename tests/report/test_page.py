@@ -14,12 +14,14 @@ from click.testing import CliRunner
 from higgsbench import write_report
 from higgsbench.compare import compare, load_contenders
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, StoreError
+from higgsbench.inference import model_significance
 from higgsbench.inference.events import reload_events
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Picture
 from higgsbench.pages.drawing import STYLES, Pictures, name_axis, new_figure, style, svg_text
 from higgsbench.pages.figure_data import figure_data
 from higgsbench.report.events import features_of, stacked
+from higgsbench.report.roc import selected_shares
 from higgsbench.runs import find_run
 from higgsbench.runs.stored import processes_of
 
@@ -59,9 +61,9 @@ def test_the_page_is_accessible_and_self_contained(drawn: str) -> None:
     assert ("html", {"lang": "en"}) in page.tags
     assert [len(page.all(tag)) for tag in ("h1", "main", "nav", "header", "footer")] == [1] * 5
     images = page.all("img")
-    # Per row: AMS, scores, calibration; leaderboard, ROC, rejection, three of selected events, two of the blend, cost,
-    # two of ranks, two of features.
-    assert len(images) == 3 * 3 + 13
+    # Per row: AMS, scores, calibration; leaderboard, four of ROC, three of selected events, two of the blend,
+    # cost, two of ranks, two of features.
+    assert len(images) == 3 * 3 + 15
     assert all(a["alt"] and (a["src"] or "").startswith("data:image/svg+xml;base64,") for a in images)
     assert len(page.all("table")) == len(page.all("caption"))
     assert all(a.get("scope") in ("col", "row") for a in page.all("th"))
@@ -190,10 +192,18 @@ def test_only_the_best_rows_get_figures_of_their_own(make: Make, monkeypatch: py
     monkeypatch.setattr("higgsbench.report.context.MOST_DRAWN", 1)
     folder = make()
     text = draw(folder)
-    assert text.count("<img ") == 3 * 2 + 11
+    assert text.count("<img ") == 3 * 2 + 13
     assert text.count("Drawn: 2 of 3 rows, the best and the stack; --all-rows draws all.") == 3
     assert [f"Scores of {name}:" in text for name in ("alpha", "stack", "alpha [jets]")] == [True, True, False]
-    assert draw(folder, all_rows=True).count("<img ") == 3 * 3 + 11
+    assert draw(folder, all_rows=True).count("<img ") == 3 * 3 + 13
+
+
+def test_the_confusion_is_that_of_the_cross_validated_cut(make: Make) -> None:
+    row = find_run(make()).row("alpha")
+    found = model_significance(row, replicas=100)
+    for (share, se), sums, total in zip(selected_shares(row), (found.s, found.b), row.run.totals, strict=True):
+        assert total * share == pytest.approx(sums.value, abs=2.0 * sums.se)
+        assert total * se == pytest.approx(sums.se, rel=0.4)
 
 
 def test_figures_as_files(tmp_path: Path) -> None:
@@ -265,7 +275,7 @@ def test_a_new_metric_gets_its_panels(make: Make, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(METRICS, "purity", metric)
     draw(make(change=measured), Seen())
     named = {"ams-alpha", "scores-alpha [jets]", "calibration-stack", "roc", "selected-DER_mass_MMC"}
-    assert (len(drawn), named < {*drawn}) == (21, True)
+    assert (len(drawn), named < {*drawn}) == (23, True)
     for name, label in (("leaderboard", "get_xlabel"), ("cost", "get_ylabel")):
         labels = [getattr(ax, label)() for ax in drawn[name].axes]
         assert labels == ["AMS [standard deviations]", "weighted AUC", "purity of the selection"]
