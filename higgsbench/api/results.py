@@ -57,6 +57,7 @@ def predict(
     out_of_fold: Text = "auto",
     members: Switch = False,
     columns: Names = (),
+    sample: Text | None = None,
     progress: Annotated[Progress | None, ANYTHING] = None,
     results: File = "results",
 ) -> polars.DataFrame:
@@ -73,6 +74,7 @@ def predict(
             refuses events without a fold.
         members: whether to return the scores of the rows of the stack, too.
         columns: columns of the file to copy to the table.
+        sample: the sample of the run that the file belongs to, unless it is one of their files.
         progress: is called with the number of events of each part that is scored.
         results: folder that holds runs.
 
@@ -91,7 +93,7 @@ def predict(
 
     fitted = FittedRun(find_run(run, results))
     scorer = chosen_scorer(fitted, model, out_of_fold, members)
-    return polars.concat(list(scored_parts(fitted, scorer, data, jobs, subsets, progress, columns)))
+    return polars.concat(list(scored_parts(fitted, scorer, data, jobs, subsets, progress, columns, sample)))
 
 
 @checked
@@ -125,7 +127,7 @@ def submission(
 
 def scored_parts(
     fitted: FittedRun, scorer: Scorer, data: str | Path, jobs: int | None, subsets: Sequence[str] | None,
-    progress: Progress | None, columns: Sequence[str] = (),
+    progress: Progress | None, columns: Sequence[str] = (), sample: str | None = None,
 ) -> Iterator[polars.DataFrame]:  # fmt: skip
     """Yield scored events part by part; arguments as for `predict`.
 
@@ -138,8 +140,8 @@ def scored_parts(
     run, name = fitted.run, printable(data)
     trained = None if scorer.folds else training_events(run, scorer.whole.schema)
     total, folded, seen = 0, 0, 0
-    sample = fitted.content.data.sample_of(str(data), fitted.schema)
-    for part, of_folds in predictions(scorer, data, jobs or available_cores(), subsets, columns, sample):
+    own = fitted.content.data.sample_of(str(data), fitted.schema, sample)
+    for part, of_folds in predictions(scorer, data, jobs or available_cores(), subsets, columns, own):
         if trained is not None:
             seen += int(part["EventId"].is_in(trained.implode()).sum())
         total, folded = total + part.height, folded + of_folds

@@ -65,10 +65,11 @@ class _Counter:
               " the models of its fold; always refuses other events; never takes all models.")  # fmt: skip
 @click.option("--members", is_flag=True, help="Also write the scores of the stack's rows.")
 @click.option("--columns", metavar="NAMES", help="Columns of DATA to copy, e.g. Weight,Label.")
+@click.option("--sample", metavar="NAME", help="Sample of the run that DATA belongs to, if none of them lists it.")
 @_run_options
 def predict(
     run: Path, data: Path, output: Path, subset: str | None, model: str | None, jobs: int | None, results: Path,
-    out_of_fold: str, members: bool, columns: str | None,
+    out_of_fold: str, members: bool, columns: str | None, sample: str | None,
 ) -> None:  # fmt: skip
     """Score the events of DATA with the stored models of RUN.
 
@@ -88,7 +89,7 @@ def predict(
     copied = opt.split_names(columns, "--columns") or ()
     fitted = FittedRun(find_run(run, results))
     scorer = chosen_scorer(fitted, model, out_of_fold, members)
-    parts = scored_parts(fitted, scorer, data, jobs, chosen, count, copied)
+    parts = scored_parts(fitted, scorer, data, jobs, chosen, count, copied, sample)
     write_scores(parts, output, fitted.schema.event_id or "EventId")
     count.end()
 

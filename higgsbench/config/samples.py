@@ -350,12 +350,16 @@ class SampleKeys(Strict):
             found.append(Sample(name, files, constants, derived))
         return found
 
-    def sample_of(self, path: str, layout: TableSchema) -> Sample:
-        """Return the sample that a file belongs to, an unknown one if it is not one of their files."""
-        for sample in self.sample_list(layout):
-            if any(_same(path, file) for file in sample.files):
+    def sample_of(self, path: str, layout: TableSchema, name: str | None = None) -> Sample:
+        """Return the sample of that name, or that a file belongs to; an unknown one if it is not one of their files."""
+        samples = self.sample_list(layout)
+        for sample in samples:
+            if sample.name == name or (name is None and any(_same(path, file) for file in sample.files)):
                 return sample
-        return UNKNOWN
+        if name is None:
+            return UNKNOWN
+        have = ", ".join(sample.name for sample in samples) or "none"
+        raise ConfigError(f"--sample {name}: no sample of that name; the run has {have}")
 
     def found_in(self, layout: TableSchema) -> dict[str, Any]:
         """Return values of keys that name the features, files and categories one by one."""

@@ -120,7 +120,10 @@ class EventStream:
 
         def finish(raw: pl.DataFrame, place: Place) -> tuple[pl.DataFrame, Place]:
             raw, place = recipe.apply(raw, place, mark=mark)
-            frame = normalised(raw, self.schema).hstack(raw.select(self._along))
+            along = raw.select(self._along)
+            if self.is_text:  # only the whole file would tell whether all numbers of a column are whole
+                along = along.with_columns(pl.exclude(self.schema.ids).cast(pl.Float64))
+            frame = normalised(raw, self.schema).hstack(along)
             if check:
                 chosen = raw[SELECTED] if mark else None
                 checked = frame if chosen is None else frame.filter(chosen)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from higgsbench.challenge import TEST_SETS
 from higgsbench.errors import ConfigError, DataError, nearest_hint
@@ -73,7 +74,8 @@ def write_scores(parts: Iterable[pl.DataFrame], target: Path, number: str = "Eve
             pl.concat(list(parts)).write_parquet(temporary, compression="zstd")
             return
         if path.suffix.lower() == ".root":
-            FORMATS[".root"]((part.rename({"EventId": number}) for part in parts), temporary)
+            plain = (cs.integer().cast(pl.Int64), cs.float().cast(pl.Float64))
+            FORMATS[".root"]((part.rename({"EventId": number}).with_columns(*plain) for part in parts), temporary)
             return
         packed = path.suffix.lower() == ".gz"
         with temporary.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) if packed else raw as stream:
@@ -195,8 +197,9 @@ def predictions(
 
     Yields:
         Tables with EventId (the row number where the layout has none), score (log-odds in physical normalisation, null
-        for events that do not pass the layout's selection), selected (score >= the frozen cut), scores of members and
-        copied columns, in the order of the file; and how many of their events models of a fold scored.
+        for events that do not pass the layout's selection), selected (score >= the frozen cut), scores of members,
+        columns that identify the events of a sample, and copied columns, in the order of the file; and how many of
+        their events models of a fold scored.
 
     Raises:
         DataError: naming the file, the row and the column of what is wrong.

@@ -18,6 +18,7 @@ from higgsbench.events import Events, EventStream
 from higgsbench.events.read import open_samples
 from higgsbench.events.samples import SELECTED
 from higgsbench.explore import explore
+from higgsbench.runs.predict import write_scores
 
 awkward = pytest.importorskip("awkward")
 uproot = pytest.importorskip("uproot")
@@ -188,6 +189,25 @@ def test_a_run(analysis: dict[str, Any], tmp_path: Path) -> None:
     assert selected.height == joined.height == int((one["signal"]).sum())
     assert joined["score"].to_list() == pytest.approx(joined["score:lightgbm"].to_list(), abs=1e-12)
     assert not scores.filter(pl.col("score").is_null())["selected"].any()
+
+
+def test_the_sample_tells_which_events_were_trained_on(analysis: dict[str, Any], tmp_path: Path) -> None:
+    analysis |= {"folds": 2, "models": ["lightgbm"]}
+    run = higgsbench.run(analysis, output=tmp_path / "out", jobs=1).folder
+    stored, file = pl.read_parquet(run / "scores.parquet"), write(EVENTS["ttbar"], tmp_path / "copy.parquet")
+    found = higgsbench.predict(run, file, sample="ttbar", columns=["mc_weight", "n_tau"])
+    copied = ["run_number", "event_number", "mc_weight", "n_tau"]
+    assert found.columns == ["EventId", "score", "selected", *copied]
+    assert found.select(copied).equals(EVENTS["ttbar"].select(copied))
+    known = found.join(stored, on="EventId")
+    assert known.height == found["score"].count() > 50
+    assert known["score"].equals(known["score:lightgbm"].alias("score"))
+    assert higgsbench.predict(run, file).join(stored, on="EventId").height == 0
+    write_scores(iter([found]), tmp_path / "scores.root")
+    tree = uproot.open(tmp_path / "scores.root")["events"]
+    assert tree["event_number"].array(library="np").tolist() == found["event_number"].to_list()
+    with pytest.raises(ConfigError, match="--sample zz: no sample of that name; the run has ggH, ttbar, wjets"):
+        higgsbench.predict(run, file, sample="zz")
 
 
 def test_categories_and_labels(analysis: dict[str, Any], tmp_path: Path) -> None:
