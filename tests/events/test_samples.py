@@ -79,7 +79,9 @@ def write(table: pl.DataFrame, file: Path) -> str:
 def analysis(tmp_path: Path) -> dict[str, Any]:
     """Sections of a configuration: a ROOT file, an RNTuple and a Parquet file."""
     files = {"ggH": "ggH.root", "ttbar": "ttbar.rntuple", "wjets": "wjets.parquet"}
-    samples = [{"files": write(EVENTS[name], tmp_path / file), "process": name} for name, file in files.items()]
+    samples: list[dict[str, Any]] = [
+        {"files": write(EVENTS[name], tmp_path / file), "process": name} for name, file in files.items()
+    ]
     samples[0]["signal"] = True
     samples[1]["scale"] = 1.5
     return {

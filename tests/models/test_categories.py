@@ -82,7 +82,9 @@ def test_a_category_that_decides_is_used(spec: ModelSpec, split: bool) -> None:
 
 @pytest.mark.parametrize(("split", "bag"), [(False, 1), (True, 2)])
 def test_same_bits_after_reading(spec: ModelSpec, split: bool, bag: int, tmp_path: Path) -> None:
-    stopped = {"early_stopping_rounds": 2, "learning_rate": 0.5} if bag > 1 and spec.contributions else {}
+    stopped: dict[str, Any] = (
+        {"early_stopping_rounds": 2, "learning_rate": 0.5} if bag > 1 and spec.contributions else {}
+    )
     model, X = fitted(spec, split=split, bag=bag, **stopped), FRESH[0] if split else FRESH[0][:, :4]
     again = model
     for _ in range(2):

@@ -77,7 +77,7 @@ class ToyModels(FittedRun):
             raise StoreError("have seen all training events")
         return Sum(name, DER_mass_MMC=0.01).scores
 
-    def held_out(self, name: str | None = None) -> Any:
+    def held_out(self, name: str | None = None, *, all_members: bool = False) -> Any:
         self._check(str(name))
         return Sum(str(name), DER_mass_vis=0.01)
 

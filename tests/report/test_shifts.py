@@ -30,7 +30,7 @@ TES = Systematic("tes", 0.1)
 class Shifted(ToyModels):
     """Scores that follow a mass, around the toy rows' cuts."""
 
-    def held_out(self, name: str | None = None, event_id: Any = None) -> Any:
+    def held_out(self, name: str | None = None, *, all_members: bool = False) -> Any:
         self._check(str(name))
         return Sum(str(name), DER_mass_vis=-0.05)
 

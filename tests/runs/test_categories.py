@@ -45,7 +45,7 @@ def table(n: int = 1000, seed: int = 1) -> pl.DataFrame:
 
 
 def config(path: Path, categorical: Any = ("channel", "period"), **more: Any) -> dict[str, Any]:
-    schema = {"features": ["pt"], "label": "kind", "signal": "s", "weight": "w", "id": "number"}
+    schema: dict[str, Any] = {"features": ["pt"], "label": "kind", "signal": "s", "weight": "w", "id": "number"}
     schema |= {"group": "jets", "groups": [[0], [1]], "missing": -999.0}
     given = categorical if isinstance(categorical, dict) else list(categorical)
     trees = {"model": "lightgbm", "params": {"n_estimators": 15}}
