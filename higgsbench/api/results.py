@@ -149,6 +149,8 @@ def scored_parts(
             progress(part.height)
         yield part
     _LOG.info("%s: scored by %s of %s", name, scorer.whole.name, run.name)
+    if fitted.schema.ids and fitted.schema.fold is None and not own.name:
+        _LOG.info(f"{name}: no sample of the run lists it, so its events count as new; if they are not, use --sample")
     if folded:
         _LOG.info(f"{name}: {folded:,} of {total:,} events scored out of fold, by models that did not see them")
     if scorer.folds or not (seen or trained is None):

@@ -351,13 +351,20 @@ class SampleKeys(Strict):
         return found
 
     def sample_of(self, path: str, layout: TableSchema, name: str | None = None) -> Sample:
-        """Return the sample of that name, or that a file belongs to; an unknown one if it is not one of their files."""
+        """Return the sample of that name, or that a file belongs to; an unknown one if it is not one of their files.
+
+        Another tree of a file, such as a systematic variation, belongs to the sample of the file.
+        """
         samples = self.sample_list(layout)
-        for sample in samples:
-            if sample.name == name or (name is None and any(_same(path, file) for file in sample.files)):
-                return sample
         if name is None:
+            for wanted in (path, str(split_tree(path)[0])):
+                found = [sample for sample in samples if any(_same(wanted, file) for file in sample.files)]
+                if len(found) == 1:
+                    return found[0]
             return UNKNOWN
+        for sample in samples:
+            if sample.name == name:
+                return sample
         have = ", ".join(sample.name for sample in samples) or "none"
         raise ConfigError(f"--sample {name}: no sample of that name; the run has {have}")
 

@@ -193,6 +193,13 @@ def test_a_run(analysis: dict[str, Any], tmp_path: Path) -> None:
     assert not scores.filter(pl.col("score").is_null())["selected"].any()
 
 
+def test_the_sample_of_a_file(analysis: dict[str, Any], tmp_path: Path) -> None:
+    data = load_config(analysis).config.data
+    layout = data.table_schema()
+    for path, name in (("ggH.root:nominal", "ggH"), ("ggH.root:shifted", "ggH"), ("ggH.root", "ggH"), ("x.root", "")):
+        assert data.sample_of(str(tmp_path / path), layout).name == name
+
+
 def test_the_sample_tells_which_events_were_trained_on(analysis: dict[str, Any], tmp_path: Path) -> None:
     analysis |= {"folds": 2, "models": ["lightgbm"]}
     run = higgsbench.run(analysis, output=tmp_path / "out", jobs=1).folder
