@@ -62,6 +62,8 @@ def reload_events(run: StoredRun, data: Path | None = None, test: Path | None = 
     try:
         document = parse_yaml(run.configuration, str(run.folder / "config.yaml"))
         section = document.value["data"] = dict(document.value.get("data") or {})
+        if data is not None and section.get("samples"):
+            raise ConfigError(f"--data {data}: the run's events are samples; put their files where config.yaml says")
         if data is not None:
             for key in section.keys() - {"schema", "test", "train_sets", "test_sets"}:
                 del section[key]
