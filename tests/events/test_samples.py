@@ -260,15 +260,6 @@ def test_a_configuration_is_described(analysis: dict[str, Any], tmp_path: Path) 
         configured_events(tmp_path / "none.yaml")
 
 
-def test_the_sample_of_a_file(analysis: dict[str, Any]) -> None:
-    data = load_config(analysis).config.data
-    layout = data.table_schema()
-    name = analysis["data"]["samples"][0]["files"]
-    for path in (name, name.replace("nominal", "shifted")):
-        assert data.sample_of(path, layout).name == "ggH"
-    assert data.sample_of("elsewhere/ggH.root:nominal", layout).name == ""
-
-
 def changed(**keys: Any) -> Callable[[dict[str, Any], Path], None]:
     return lambda data, _: data.update(keys)
 
