@@ -88,7 +88,7 @@ def members(run: Path, results: Path, form: str) -> None:
     found = api.members(run, results=results)
     if form == "table":
         for table in found.as_tables():
-            table.show(opt.console(width=opt.WIDE))
+            table.show(opt.console(width=opt.WIDE), stack=True)
         return
     gains = [dataclasses.asdict(member) for member in found.members]
     opt.echo_json(

@@ -328,7 +328,7 @@ def show(comparison: Comparison, console: Console) -> None:
     from rich.text import Text
 
     for table in _tables(comparison):
-        table.show(console)
+        table.show(console, stack=True)
     for line in _closing(comparison):
         console.print(Text(line))
 

@@ -388,7 +388,7 @@ def show(found: Statistics, console: Console) -> None:
     from rich.text import Text
 
     for table in found.as_tables():
-        table.show(console)
+        table.show(console, stack=True)
     for line in found.remarks():
         console.print(Text(line, style="dim" if line == LEGEND else ""), soft_wrap=True)
 

@@ -179,13 +179,32 @@ class Table(NamedTuple):
             out.append(f"{edge}\n" if number else f"┃\n{rule(*'┡━╇┩')}\n")
         return out.append(rule(*"└─┴┘"))
 
-    def show(self, console: Console) -> None:
-        """Print the table under its caption, if it has one."""
+    def stacked(self, width: int) -> list[Table]:
+        """Return as many tables as a terminal needs to show all columns, each with the names of the rows."""
+        widths = self.widths()
+        names = next((at for at in range(len(widths)) if at not in self.text), len(widths))
+        groups: list[list[int]] = []
+        for at in range(names, len(widths)):
+            if not groups or sum(widths[i] for i in (*groups[-1], at)) >= width:
+                groups.append([*range(names)])
+            groups[-1].append(at)
+        return [
+            self._replace(
+                headings=[self.headings[at] for at in group],
+                rows=[[row[at] for at in group] for row in self.rows],
+                text=[place for place, at in enumerate(group) if at in self.text],
+            )
+            for group in groups or [[*range(names)]]
+        ]
+
+    def show(self, console: Console, *, stack: bool = False) -> None:
+        """Print the table under its caption, if it has one; `stack` breaks it where the terminal is too narrow."""
         from rich.text import Text
 
         if self.caption:
             console.print(Text(self.caption, style="bold"))
-        console.print(self.terminal(), crop=False)
+        for part in self.stacked(console.width) if stack else [self]:
+            console.print(part.terminal(), crop=False)
 
 
 class Picture(NamedTuple):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import logging
 import re
 
 import pytest
+from rich.console import Console
 
 from higgsbench.pages import Cell, Definitions, Details, Gallery, Heading, Listing, Part, Picture, Section, Table, page
 from higgsbench.pages.drawing import style
@@ -51,6 +53,20 @@ def test_cells_carry_what_they_are_sorted_by() -> None:
     odd = shown(Table("t", ["a", "b"], [(Cell("∞", float("inf")), Cell("-", float("nan")))], text=()))
     assert '<th scope="row" data-value="Infinity">∞' in odd
     assert '<td data-value="">-' in odd
+
+
+def test_a_narrow_terminal_stacks_columns_and_loses_none() -> None:
+    rows = [["alpha", *(f"{number}.25 ± 0.125" for number in range(9))], ["beta", *"123456789"]]
+    table = Table("t", ["model", *(f"metric {number}" for number in range(9))], rows)
+    console = Console(width=80, file=io.StringIO(), record=True)
+    table.show(console, stack=True)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum("alpha" in line for line in lines) == 3
+    assert sum(line.count(" ± 0.125") for line in lines) == 9
+    assert len(table.stacked(200)) == 1
+    long = Table("t", ["model", "metric"], [["x" * 90, "1"]])
+    assert [part.headings for part in long.stacked(80)] == [["model", "metric"]]
 
 
 def test_a_notebook_escapes_every_text_and_shows_the_first_rows() -> None:
