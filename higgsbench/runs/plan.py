@@ -428,6 +428,8 @@ def _test_file(config: RunConfig, train: Events) -> Events | None:
     path = config.data.test
     if path is None:
         return None
+    if config.data.samples is not None and config.data.sample_of(path, train.schema).name:
+        raise ConfigError(f"data.test: {path} is a file of the samples; a test on training events would be worthless")
     test = open_events(path, train.schema)
     if test.subset is not None and config.data.test_sets is not None:
         chosen = test.in_subsets(config.data.test_sets)

@@ -170,6 +170,7 @@ BAD_SAMPLES: dict[str, tuple[dict[str, str | None], str]] = {
         {"samples": "[{files: train.csv, process: a, signal: true}, {files: 'text.root:events', process: b}]"},
         r"text\.root:events: not a ROOT file, so it has no tree 'events'",
     ),
+    "a test on a sample": ({"test": "other.csv"}, r"data\.test: other\.csv is a file of the samples; a test on .*"),
     "a path beside": (
         {"path": "train.csv"},
         r"c\.yaml:7: data\.path: `path` does not go with `samples`; remove one of them",
