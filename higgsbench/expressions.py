@@ -1,8 +1,8 @@
 """The language of expressions: arithmetic on the columns of one event, in features, weights, selections and folds.
 
-It is a subset of SQL and of what TTree::Draw takes. Each word is checked before Polars sees it. Allowed are columns,
-numbers, operators and functions that act on one event at a time. A configuration from somebody else can therefore run
-no code, and no expression can look at other events (sums, ranks, windows), which would leak between folds.
+It is a subset of SQL and of what TTree::Draw accepts. Each word is checked before it is passed to Polars. Only columns,
+numbers, operators and functions of one event are allowed. Therefore a configuration from somebody else cannot run code,
+and no expression can use other events (sums, ranks, windows), which would leak between folds.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ FUNCTIONS = frozenset(_ARGUMENTS)
 """SQL functions that an expression may call; each acts on one event."""
 
 OF_VECTORS = ("len", "sum", "max", "min", "mean")
-"""Functions of the elements that a vector column holds in one event."""
+"""Functions of the elements of a vector column in one event."""
 _SEVERAL = {"max": "; the largest of several values is greatest(...)", "min": "; the smallest is least(...)"}
 
 NEVER = "cannot be a feature, because it reveals the label or only identifies the event"
-"""What messages say about a column that models may not see."""
+"""Text of messages about a column that models may not see."""
 
 MOST_STEPS, MOST_WORDS = 200, 2000
 """The largest number of operators and functions, and of words, in one expression: Polars' time grows with the cube of
@@ -59,7 +59,7 @@ _TOKEN = re.compile(
 
 
 class Leaf(NamedTuple):
-    """What an expression reads of one event: the value of a column, or of a vector column an element or a summary.
+    """One input of an expression: the value of a column, or an element or summary of a vector column.
 
     Attributes:
         branch: column of the table or branch of the tree.
@@ -71,7 +71,7 @@ class Leaf(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The column that holds it where the expression is evaluated: `met`, `jet_pt[0]`, `len(jet_pt)`."""
+        """The column that holds it when the expression is evaluated: `met`, `jet_pt[0]`, `len(jet_pt)`."""
         if self.what is None:
             return self.branch
         return f"{self.branch}[{self.what}]" if isinstance(self.what, int) else f"{self.what}({self.branch})"
@@ -85,7 +85,7 @@ class Expression:
         text: as written.
         polars: the value as a float64, over numeric columns named as the leaves; a comparison is 1 or 0; missing,
             infinite and undefined results are null. `column % number` is exact for whole numbers of any size.
-        leaves: what it reads, each once, in the order of the text.
+        leaves: its inputs, each once, in the order of the text.
     """
 
     text: str
@@ -94,12 +94,12 @@ class Expression:
 
     @property
     def holds(self) -> pl.Expr:
-        """Whether the value exists and is not 0: the expression as a condition, never null."""
+        """The expression as a condition: whether the value exists and is not 0; never null."""
         return (self.polars != 0).fill_null(False)
 
 
 class _Token(NamedTuple):
-    kind: str  # number, word, quoted, operator, or leaf where it is a column
+    kind: str  # number, word, quoted, operator, or leaf for a column
     text: str
     leaf: Leaf | None = None
 
@@ -125,8 +125,8 @@ def parse_expression(
         columns: the columns that it may use.
         where: beginning of messages.
         never: columns that it may not use.
-        reason: what messages say about those.
-        vectors: whether columns may be vectors; otherwise `columns` has the names of leaves.
+        reason: text of messages about those.
+        vectors: whether columns may be vectors; if not, `columns` has the names of leaves.
 
     Raises:
         ConfigError: for an expression that is not allowed, with the word at fault.
@@ -195,7 +195,7 @@ def _with_leaves(tokens: Sequence[_Token], where: str) -> Iterator[_Token]:
 
 
 def _column(token: _Token) -> str:
-    """Return the name that a token can be as a column, otherwise an empty text."""
+    """Return the column name that a token may be, or an empty string."""
     if token.kind == "quoted":
         return token.text.strip('"')
     return token.text if token.kind == "word" and token.text.lower() not in _WORDS else ""
@@ -210,7 +210,7 @@ def _no_function(name: str) -> str:
 
 def _check_words(tokens: Sequence[_Token], where: str, check: Callable[[Leaf], None]) -> None:
     """Refuse everything except columns, numbers, operators, known words and functions of one event."""
-    steps, after_value = 0, False  # whether the expression could end here
+    steps, after_value = 0, False  # whether the expression may end here
     for token in tokens:
         lower = token.text.lower()
         keyword = token.kind == "word" and lower in _WORDS
@@ -220,7 +220,7 @@ def _check_words(tokens: Sequence[_Token], where: str, check: Callable[[Leaf], N
         if token.leaf is not None:
             check(token.leaf)
         if token.text in ("[", "]"):
-            raise ConfigError(f"{where}: {token.text!r} is only for an element of a column, as in jet_pt[0]")
+            raise ConfigError(f"{where}: {token.text!r} is allowed only for an element of a column, as in jet_pt[0]")
         if after_value and (token.leaf or function or token.kind == "number" or token.text == "("):
             # SQL would take a name here as an alias.
             raise ConfigError(f"{where}: an operator is missing before {shortened(token.text)}")
@@ -234,12 +234,12 @@ def _check_words(tokens: Sequence[_Token], where: str, check: Callable[[Leaf], N
 
 def _check_arguments(words: Sequence[str], where: str) -> None:
     """Count the arguments of functions, because Polars reports a wrong number of them as an unknown function."""
-    brackets: list[tuple[str, int]] = []  # per open bracket: the word before it, and its arguments so far
+    brackets: list[tuple[str, int]] = []  # for each open bracket: the word before it, and its arguments so far
     for before, word, following in zip(["", *words], words, [*words[1:], ""], strict=False):
         if word == "(":
             brackets.append((before, int(following != ")")))
         elif word == "," and not brackets:
-            raise ConfigError(f"{where}: a comma outside brackets; one expression has one value")
+            raise ConfigError(f"{where}: a comma outside brackets; an expression has one value")
         elif word == ",":
             name, count = brackets.pop()
             brackets.append((name, count + 1))

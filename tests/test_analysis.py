@@ -34,7 +34,7 @@ def test_init_run_predict_report(call: Call, tmp_path: Path, ntuples: ModuleType
     assert (code, out.strip()) == (0, "Wrote my.yaml; run it with `higgsbench run my.yaml`"), err
     code, out, err = call("init", files[0], files[-1], "-o", "my.yaml")
     assert code == 2
-    assert "my.yaml: exists already" in err
+    assert "my.yaml: already exists" in err
     text = (tmp_path / "my.yaml").read_text()
     guesses = (
         'weight: "mc_weight * pileup_weight"',

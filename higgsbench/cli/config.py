@@ -44,9 +44,9 @@ def copy(name: str, output: Path | None, force: bool) -> None:
 @opt.config_argument
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, e.g. cut.rule=max.")
 def show(config: Path, settings: tuple[str, ...]) -> None:
-    """Print CONFIG with defaults and the presets of all models written out, as YAML that runs unchanged.
+    """Print CONFIG with all defaults and presets filled in, as YAML that runs unchanged.
 
-    No events are read, only names of columns: what depends on events stays as it is.
+    This reads the names of columns but no events: values that depend on the events stay open.
     """
     from higgsbench.api import resolve_config
     from higgsbench.config.document import yaml_text
@@ -56,9 +56,9 @@ def show(config: Path, settings: tuple[str, ...]) -> None:
 
 @opt.command("schema", "config schema > higgsbench.schema.json")
 def schema() -> None:
-    """Print the JSON schema of configurations, with which editors complete and check them.
+    """Print the JSON schema of configurations, so that editors can complete and check them.
 
-    It lists the models and feature sets that are installed. Begin a configuration with the line
+    It lists the installed models and feature sets. Begin a configuration with the line
     `# yaml-language-server: $schema=higgsbench.schema.json`.
     """
     from higgsbench.config import RunConfig
@@ -74,7 +74,7 @@ def schema() -> None:
 def init(files: tuple[str, ...], output: Path | None, force: bool) -> None:
     """Look at event FILES and write a configuration for them, with the reason for each guess.
 
-    Name one file with a column of labels, or files of signal and of background (CSV, gzipped CSV, Parquet, ROOT;
+    Give one file with a column of labels, or separate files of signal and background (CSV, gzipped CSV, Parquet, ROOT;
     `file.root:tree` names a tree). Files whose names differ only in a number are one sample.
     """
     from higgsbench.config.guess import suggest_config

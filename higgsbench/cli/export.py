@@ -1,4 +1,4 @@
-"""`higgsbench export`: a stored run for other tools."""
+"""`higgsbench export`: export a stored run to other tools."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _model_options = opt.added(
 @click.argument("run", type=opt.PATH)
 @opt.results_option
 @click.option("--tracking-uri", metavar="URI",
-              help="MLflow server or store; the environment variable MLFLOW_TRACKING_URI otherwise.")  # fmt: skip
+              help="MLflow server or store; by default, the environment variable MLFLOW_TRACKING_URI.")  # fmt: skip
 @click.option("--experiment", default="higgsbench", show_default=True, help="Experiment to log to.")
 @click.option("--file", "files", multiple=True, type=opt.PATH,
               help="Log this file too, e.g. a report; may be repeated.")  # fmt: skip
 def mlflow(run: Path, **options: Any) -> None:
     """Log RUN to MLflow's tracking (extra `mlflow`): one run, with a nested run for each row.
 
-    Settings, metrics with their errors, the leaderboard, configuration and pictures are logged; fitted models and
-    scores of single events are not. Nothing is sent anywhere but to the URI.
+    It logs settings, metrics with their errors, the leaderboard, configuration and figures, but not fitted models or
+    scores of single events. It sends data only to the URI.
     """
     from higgsbench.export import export_mlflow
 
@@ -47,7 +47,7 @@ def onnx(run: Path, output: Path, **options: Any) -> None:
     """Write the models of RUN as one ONNX graph, which onnxruntime evaluates in C++ (extra `onnx`).
 
     Input: `features`, float32 (n, p); the metadata names the columns. Outputs: `log_odds`, float32 (n), in physical
-    normalisation, and `selected`, bool (n), at or above the frozen cut. Everything in between is inside the graph.
+    normalisation, and `selected`, bool (n), at or above the frozen cut. The graph includes everything in between.
     """
     from higgsbench.export import export_onnx
 
@@ -60,7 +60,7 @@ def onnx(run: Path, output: Path, **options: Any) -> None:
 @click.option("--output", "-o", required=True, metavar="FOLDER", type=opt.PATH, help="New folder to write.")
 @_model_options
 def native(run: Path, output: Path, **options: Any) -> None:
-    """Write the boosted trees of RUN as files of their libraries, and how to combine them (combine.json)."""
+    """Write the boosted trees of RUN as files of their libraries; combine.json says how to combine them."""
     from higgsbench.export import export_native
 
     folder = export_native(run, output, **options)

@@ -115,7 +115,7 @@ config = LazyGroup(
     lazy={
         "list": ("config:list_", "List the configurations that come with higgsbench."),
         "copy": ("config:copy", "Copy one of them to a file of your own."),
-        "show": ("config:show", "Print a configuration with defaults and presets written out."),
+        "show": ("config:show", "Print a configuration with all defaults and presets filled in."),
         "schema": ("config:schema", "Print the JSON schema of configurations, for editors."),
     },
     help="List, copy and resolve configurations; print their JSON schema.",

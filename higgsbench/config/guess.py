@@ -1,4 +1,4 @@
-"""A first configuration for files that higgsbench has never seen: which column is what, and why it looks so."""
+"""Guess a first configuration for unknown files: the role of each column, and the reason for each guess."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from higgsbench.files import no_panic, printable
 from higgsbench.schema import TableSchema
 
 LOOKED_AT = 20_000
-"""Rows of each file that are looked at."""
+"""Rows of each file that are read."""
 
 _LABEL = re.compile(r"(class_?)?labels?|class|target|truth|is_?sig(nal)?|signal|y", re.IGNORECASE)
 _SIGNAL_VALUES = ("s", "sig", "signal", "true", "1", "1.0")
@@ -38,9 +38,9 @@ _ENDING = re.compile(r"(\.(csv|gz|parquet|root))+$|[_.-]?[*?\d]+$", re.IGNORECAS
 
 @dataclass(frozen=True)
 class _Look:
-    """What was seen of a file."""
+    """The first rows of a file."""
 
-    name: str  # as given, perhaps with the name of a tree
+    name: str  # as given; may include the name of a tree
     rows: pl.DataFrame  # scalar columns of its first rows
     vectors: tuple[str, ...]
     note: str = ""
@@ -51,13 +51,13 @@ def suggest_config(files: Sequence[str | Path]) -> str:
 
     Args:
         files: CSV, gzipped CSV, Parquet or ROOT files (`file.root:tree`); files whose names differ only in a number are
-            one sample. A column of labels tells signal from background; without one, each sample is one or the other.
+            one sample. A column of labels separates signal and background; without one, each sample is one of them.
 
     Returns:
-        YAML that `higgsbench run` takes.
+        YAML that `higgsbench run` accepts.
 
     Raises:
-        DataError: if a file cannot be read, or nothing tells signal from background.
+        DataError: if a file cannot be read, or nothing distinguishes signal from background.
 
     Example:
         >>> print(suggest_config(["ggH.root:nominal", "ttbar.root:nominal"]))  # doctest: +SKIP
@@ -80,7 +80,7 @@ def suggest_config(files: Sequence[str | Path]) -> str:
 
 
 def _looked_at(name: str) -> _Look:
-    """Read the first rows of a file whose layout is not known."""
+    """Read the first rows of a file with an unknown layout."""
     path, tree = split_tree(name)
     file, source = Path(path).expanduser(), printable(path)
     kind = first_look(file)
@@ -117,12 +117,12 @@ def _looked_at_tree(file: Path, name: str, tree: str | None) -> _Look:
                 continue
             native = values.tolist() if text else np.ascontiguousarray(values, values.dtype.newbyteorder("="))
             columns.append(pl.Series(branch, native))
-    note = "" if tree or len(trees) == 1 else f"of the trees {', '.join(trees)}, {chosen} is read"
+    note = "" if tree or len(trees) == 1 else f"reads the tree {chosen} of {', '.join(trees)}"
     return _Look(f"{file}:{chosen}" if note else name, pl.DataFrame(columns), tuple(vectors), note)
 
 
 def _shared_columns(looks: Sequence[_Look]) -> dict[str, pl.Series]:
-    """Return the first rows of the columns that all files have."""
+    """Return the first rows of the columns that are in all files."""
     shared = [name for name in looks[0].rows.columns if all(name in look.rows.columns for look in looks)]
     found = {}
     for name in shared:
@@ -134,7 +134,7 @@ def _shared_columns(looks: Sequence[_Look]) -> dict[str, pl.Series]:
 
 
 def _samples(looks: Sequence[_Look]) -> dict[str, list[_Look]]:
-    """Group files by name without folder, ending and numbers."""
+    """Group files by their names without folders, endings and numbers."""
     found: dict[str, list[_Look]] = {}
     for look in looks:
         path, tree = split_tree(look.name)
@@ -146,7 +146,7 @@ def _samples(looks: Sequence[_Look]) -> dict[str, list[_Look]]:
 
 
 def _take(free: dict[str, pl.Series], chosen: Callable[[str, pl.Series], bool]) -> dict[str, pl.Series]:
-    """Take columns out of those that have no role yet."""
+    """Remove the chosen columns from those without a role, and return them."""
     found = {name: column for name, column in free.items() if chosen(name, column)}
     for name in found:
         del free[name]
@@ -175,15 +175,15 @@ def _labels(free: dict[str, pl.Series], samples: dict[str, list[_Look]]) -> list
             entry += f", signal: {'true' if name in signal else 'false'}"
         lines.append(f"    - {{{entry}}}")
     if label is None:
-        lines[0] += "  # signal by the name of the file; no column tells it"
+        lines[0] += "  # signal by file name; no column has labels"
         return lines
     values = [_plain(value) for value in label[1].unique().sort()]
     rarer = min(label[1].value_counts().iter_rows(), key=lambda row: row[1])[0]
     known = [value for value in values if value.lower() in _SIGNAL_VALUES]
     chosen = known[0] if len(known) == 1 else _plain(rarer)
-    why = "named so" if len(known) == 1 else "the rarer value"
+    why = "by name" if len(known) == 1 else "the rarer value"
     other = next(value for value in values if value != chosen)
-    return [*lines, f"  label: {_yaml(label[0])}  # two values, and its name",
+    return [*lines, f"  label: {_yaml(label[0])}  # by name; it has two values",
             f"  signal: {_yaml(chosen)}  # {why}", f"  background: {_yaml(other)}"]  # fmt: skip
 
 
@@ -193,25 +193,25 @@ def _weights(free: dict[str, pl.Series]) -> list[str]:
 
     found = _take(free, is_weight)
     if not found:
-        return ["  # weight:  # no column has a name like weight: every event counts 1"]
-    lines = [f"  weight: {_yaml(' * '.join(map(_quoted, found)))}  # by name; check that all of them belong into it"]
+        return ["  # weight:  # no column has a name like weight, so every event counts 1"]
+    lines = [f"  weight: {_yaml(' * '.join(map(_quoted, found)))}  # by name; check all of these factors"]
     if any((column < 0).any() for column in found.values()):
-        lines.append("  negative_weights: drop  # in training only; or absolute, zero, resample")
+        lines.append("  negative_weights: drop  # in training only; alternatives: absolute, zero, resample")
     return lines
 
 
 def _numbers(free: dict[str, pl.Series], samples: dict[str, list[_Look]]) -> list[str]:
     found = _take(free, lambda name, column: bool(_ID.fullmatch(name)) and column.dtype.is_integer())
     if not found:
-        return ["  # id:  # no column of event numbers: the position in the sample counts"]
+        return ["  # id:  # no column of event numbers, so the position in the sample identifies events"]
     names = list(found)
     unique = all(
         pl.concat([look.rows.select(pl.col(names).cast(pl.Int64, strict=False)) for look in looks]).is_unique().all()
         for looks in samples.values()
     )
     if not unique:
-        return [f"  # id: {_yaml(names)}  # repeated within a sample, so the position in the sample counts instead"]
-    return [f"  id: {_yaml(names)}  # by name; unique within each sample as far as seen"]
+        return [f"  # id: {_yaml(names)}  # repeated within a sample, so the position identifies events"]
+    return [f"  id: {_yaml(names)}  # by name; unique in the rows of each sample that were read"]
 
 
 def _groups(free: dict[str, pl.Series], looks: Sequence[_Look]) -> list[str]:
@@ -233,7 +233,7 @@ def _features(free: dict[str, pl.Series], looks: Sequence[_Look]) -> list[str]:
     left_out += [f"{name} is constant" for name in _take(free, lambda _, column: column.n_unique() == 1)]
     texts = _take(free, lambda _, column: column.dtype == pl.String)
     categorical = [name for name, column in texts.items() if column.n_unique() <= _MOST_CATEGORIES]
-    left_out += [f"{name} is text of more than {_MOST_CATEGORIES} values" for name in texts if name not in categorical]
+    left_out += [f"{name} is text, over {_MOST_CATEGORIES} values" for name in texts if name not in categorical]
     vectors = [name for name in looks[0].vectors if all(name in look.vectors for look in looks)]
     elements = [f"{name}[{at}]" for name in vectors for at in (0, 1)]
     lines = _sentinel(free)
@@ -248,7 +248,7 @@ def _features(free: dict[str, pl.Series], looks: Sequence[_Look]) -> list[str]:
 
 
 def _sentinel(free: dict[str, pl.Series]) -> list[str]:
-    """Find the number that stands for missing values: the lowest of a column, repeated, and far below all others."""
+    """Find the number that marks missing values: the lowest of a column, repeated, and far below all others."""
     found: Counter[str] = Counter()
     for column in pl.DataFrame(list(free.values())).select(cs.float()).iter_columns() if free else ():
         if column.is_nan().any():
@@ -274,12 +274,12 @@ def _plain(value: object) -> str:
 
 
 def _quoted(name: str) -> str:
-    """Write a column's name as expressions do."""
+    """Write a column name as expressions require."""
     return name if re.fullmatch(r"[^\W\d]\w*", name) else f'"{name}"'
 
 
 def _yaml(value: str | Iterable[str]) -> str:
-    """Write text, or a list of texts, so that YAML reads it back as text."""
+    """Write text or a list of text so that YAML reads it back as text."""
     if not isinstance(value, str):
         return f"[{', '.join(map(_yaml, value))}]"
     word = re.fullmatch(r"[A-Za-z_][\w./-]*", value)

@@ -43,7 +43,7 @@ class SchemaConfig(Strict):
     features: Annotated[list[str], Field(min_length=1)]
     """Columns of the file that models may use."""
     categorical: Categorical = None
-    """Columns of text or whole numbers that stand for categories, features too; or each with its list of values."""
+    """Columns of text or whole numbers that are categories (features too); or each with its list of values."""
     label: str
     """Column that says signal or background."""
     signal: Label = 1
@@ -51,17 +51,17 @@ class SchemaConfig(Strict):
     background: Label | None = None
     """Its value for background events; by default every other value."""
     weight: str | None = None
-    """Column with the weights of the events; without it every event counts 1."""
+    """Column with the weights of the events; by default every event counts 1."""
     process: str | None = None
-    """Column with the name of the physics process; results are then also given per process."""
+    """Column with the name of the physics process; results then include every process."""
     id: str | None = None
     """Column with a whole number that identifies an event; by default the position in the file."""
     group: str | None = None
     """Column with whole numbers, such as the number of jets, that `jet_split` splits by."""
     groups: list[Annotated[list[int], Field(min_length=1)]] | None = None
-    """Lists of its values, each of which has a submodel of its own."""
+    """Lists of its values; each list has its own submodel."""
     missing: Missing = None
-    """What stands for a missing value: a number, .nan, or `empty` for empty cells."""
+    """The mark of a missing value: a number, .nan, or `empty` for empty cells."""
     header: bool = True
     """Whether the first line names the columns."""
     columns: list[str] | None = None
@@ -192,10 +192,10 @@ class DataConfig(SampleKeys):
     """Systematic shifts of the simulated events."""
 
     def table_schema(self, by: str | None = None) -> TableSchema:
-        """Return the layout of the events; where none is given, that of the file's columns.
+        """Return the layout of the events; if none is given, the layout that matches the file's columns.
 
         Args:
-            by: expression of the folds, which samples compute from columns of their files.
+            by: expression of the folds; samples compute it from columns of their files.
         """
         if self.samples is not None:
             return replace(self.sample_layout(by), n_s=self.n_s, n_b=self.n_b)
@@ -205,7 +205,7 @@ class DataConfig(SampleKeys):
         return SCHEMAS[self.layout] if isinstance(self.layout, str) else self.layout.table_schema()
 
     def with_values(self, schema: TableSchema) -> DataConfig:
-        """Return the section with what was found in the events: values of categories; features and files of samples."""
+        """Return the section with the values of categories, features and files that were found in the events."""
         if self.samples is not None:
             return self.model_copy(update=self.found_in(schema))
         if not isinstance(self.layout, SchemaConfig) or not schema.categories:
@@ -221,7 +221,7 @@ class DataConfig(SampleKeys):
         return self.layout.negative_weights if isinstance(self.layout, SchemaConfig) else None
 
     def layout_keys(self) -> set[str]:
-        """Return the names of the fields from which the layout can be made again."""
+        """Return the names of the fields that define the layout."""
         return {"layout"} if self.samples is None else set(SampleKeys.model_fields)
 
     @field_validator("mix", "set_proportions")
@@ -305,7 +305,7 @@ class ModelConfig(Strict):
     model: Annotated[str, listed(_model_names)]
     """Registered model; `higgsbench models` lists them."""
     label: str | None = None
-    """Name in tables; needed where a model appears twice."""
+    """Name in tables; required if a model appears twice."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Parameters that replace those of the preset."""
     preset: Preset | None = None
@@ -369,7 +369,7 @@ class FoldRule(Strict):
     """Folds from an expression of one event, such as `event_number % 5`: each of its `k` values is a fold."""
 
     k: Annotated[int, Field(ge=2, le=100)] | None = None
-    """Number of folds, if it is to be checked."""
+    """Number of folds; checked if given."""
     by: str
     """Expression over the features and the event number, with one whole value for each fold."""
 
@@ -382,15 +382,15 @@ class RunConfig(Strict):
     """The configuration of a whole run."""
 
     name: str | None = None
-    """Beginning of the name of the run's folder; by default the name of the file."""
+    """Start of the name of the run's folder; by default the name of the file."""
     data: DataConfig = DataConfig()
     """Which events the run uses."""
     models: Annotated[list[ModelConfig], Field(min_length=1)]
-    """Models to train, each by name or with keys of its own."""
+    """Models to train, each as a name or with its own keys."""
     preset: Preset = "good"
     """Effort: parameters of each model that the configuration does not set."""
     features: FeatureConfig | None = None
-    """What models see; by default the feature set of the preset."""
+    """Features of the models; by default the feature set of the preset."""
     folds: Annotated[
         Annotated[int, Field(ge=2, le=100), Tag("number")] | Annotated[FoldRule, Tag("rule")],
         Discriminator(_kind_of_folds),
@@ -401,13 +401,13 @@ class RunConfig(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**31 - 100_000)] = 42
     """Seed of folds and models."""
     training_weights: TrainingWeights | None = None
-    """Weights in training: equal class totals, their square roots, the events' own, none; by default the preset's."""
+    """Training weights: equal class totals, their square roots, the events' own, or none; by default the preset's."""
     jet_split: JetSplit = "none"
-    """One model for all events, one per jet group, or a row for each of both."""
+    """One model for all events, one per jet group, or a row for each of these."""
     jet_groups: Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)] | None = None
-    """Lists of jet numbers, each of which has a submodel of its own."""
+    """Lists of jet numbers; each list has its own submodel."""
     calibration: Calibration = "auto"
-    """How scores become log-odds in physical normalisation: from class priors, by a fit, or as the weights need."""
+    """How scores become log-odds in physical normalisation: by class priors, by a fit, or as the weights require."""
     stack: StackConfig = StackConfig()
     """The blend of all rows."""
     cut: CutConfig = CutConfig()
@@ -421,11 +421,11 @@ class RunConfig(Strict):
     memory_limit: MemorySize | None = None
     """Memory for all processes together, e.g. 8GB."""
     device: Literal["cpu", "cuda"] | None = None
-    """Where models that can use it are trained."""
+    """Device on which to train models that can use it."""
 
     @property
     def folds_by(self) -> str | None:
-        """The expression that folds are taken from, None where they come from the identity of the events."""
+        """The expression that defines the folds; None if the identity of the events does."""
         return self.folds.by if isinstance(self.folds, FoldRule) else None
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ def named_configs() -> dict[str, Path]:
 def config_file(choice: str | Path) -> Path:
     """Return the file of a configuration that comes with higgsbench, by its name, or the user's file.
 
-    A name has neither folder nor ending: `all` is the configuration of that name, `all.yaml` the user's file.
+    A name has no folder and no ending: `all` is the configuration of that name, `all.yaml` is the user's file.
 
     Raises:
         ConfigError: if there is neither, with the nearest name.
@@ -31,12 +31,12 @@ def config_file(choice: str | Path) -> Path:
     except FileNotFoundError as error:
         raise ConfigError(f"{choice}: no such configuration file{_advice(path, known)}") from error
     except OSError:
-        pass  # reading it says what is wrong
+        pass  # reading it gives the error
     return path
 
 
 def _advice(path: Path, known: dict[str, Path]) -> str:
-    """Return what the user of a file that does not exist may have meant."""
+    """Suggest what the user meant by a file that does not exist."""
     if path.name != str(path) or path.suffix:
         return f"; {path.stem!r}, without folder and ending, comes with higgsbench" if path.stem in known else ""
     yours = path.with_suffix(".yaml")
@@ -80,7 +80,7 @@ def save_config(content: bytes, target: Path, *, replace: bool = False) -> Path:
     check_folder_of(target, ConfigError)
     if target.is_dir() or (target.exists() and not replace):
         advice = "name a file" if target.is_dir() else "choose another name with --output, or replace it with --force"
-        raise ConfigError(f"{target}: exists already; {advice}")
+        raise ConfigError(f"{target}: already exists; {advice}")
     with told_plainly(ConfigError, target):
         write_bytes(target, content)
     return target

@@ -1,4 +1,4 @@
-"""`data.samples`: events in files of one process each, and what the columns of these files mean."""
+"""`data.samples`: files with events of one process each, and the meaning of their columns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from higgsbench.expressions import parse_expression
 from higgsbench.schema import MOST_CATEGORIES, TableSchema, is_number
 
 LABEL, WEIGHT, PROCESS, NUMBER, FOLD = "Label", "Weight", "Process", "EventId", "Fold"
-"""Columns of the table that the samples become, apart from the features."""
+"""Columns of the combined table of all samples, except the features."""
 
 _PLAIN = re.compile(r"[^\W\d]\w*")
 _GLOB = re.compile(r"[\w.*?-]*[*?][\w.*?-]*")
@@ -54,12 +54,12 @@ def missing_value(value: Any) -> Any:
 
 
 def label_text(value: str | int | float) -> str:
-    """Return a label as it stands in the file."""
+    """Return a label as it appears in the file."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def check_labels(signal: str | int | float, background: str | int | float | None) -> None:
-    """Refuse labels of signal and background that cannot be told apart."""
+    """Refuse labels of signal and background that cannot be distinguished."""
     if background is None:
         return
     labels = {"signal": label_text(signal), "background": label_text(background)}
@@ -83,7 +83,7 @@ _CategoricalForms = WithJsonSchema({"anyOf": [_NAMES, _VALUES, {"type": "null"}]
 
 
 def _categorical(value: Any) -> Any:
-    """Turn names of columns into a mapping; the values are found in the training events."""
+    """Turn names of columns into a mapping; the training events give the values later."""
     names = value if isinstance(value, list) else []
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise problem(f"column {shortened(repeated)!r} is named twice")
@@ -109,7 +109,7 @@ def _several(value: Any) -> Any:
 
 
 class _OrText:
-    """Annotates a list that may be written as its only entry."""
+    """Annotation of a list that may be written as its only entry."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Return the JSON schema of both forms."""
@@ -142,7 +142,7 @@ class SampleEntry(Strict):
     process: Annotated[str, Field(min_length=1, max_length=60)]
     """Name of the process."""
     signal: bool | None = None
-    """Whether its events are signal; false by default, unless `data.label` names a column that says it."""
+    """Whether its events are signal; false by default, unless `data.label` names a column of labels."""
     scale: Positive = 1.0
     """Factor on the weights of its events."""
     weight: str | None = None
@@ -150,7 +150,7 @@ class SampleEntry(Strict):
 
 
 class _AnyColumn(frozenset[str]):
-    """The columns of files that have not been read: there may be any."""
+    """The columns of files that have not been read: any name may exist."""
 
     def __contains__(self, name: object) -> bool:
         """Return True."""
@@ -158,7 +158,7 @@ class _AnyColumn(frozenset[str]):
 
 
 def columns_of(text: str, where: str) -> tuple[str, ...]:
-    """Return the columns that an expression uses; a ConfigError that begins with `where` says why it is none."""
+    """Return the columns that an expression uses; the ConfigError for a bad expression starts with `where`."""
     return tuple(leaf.branch for leaf in parse_expression(text, _AnyColumn(), where).leaves)
 
 
@@ -171,25 +171,25 @@ class SampleKeys(Strict):
     samples: Annotated[list[SampleEntry], Field(min_length=1)] | None = None
     """Files of one process each, instead of one file with labels."""
     label: str | None = None
-    """Column that says signal or background, in samples without the key `signal`."""
+    """Column of labels, signal or background, in samples without the key `signal`."""
     signal: Label | None = None
     """Value of `label` for signal events; 1 by default."""
     background: Label | None = None
     """Its value for background events; by default every other value."""
     weight: str | None = None
-    """Expression over columns of the files, the weight of an event; without it every event counts 1."""
+    """Weight of an event, an expression over columns of the files; by default every event counts 1."""
     id: Texts | None = None
     """Columns of whole numbers that together identify an event in its sample; by default its position."""
     group: str | None = None
     """Column of whole numbers, such as the number of jets, that `jet_split` splits by."""
     groups: list[Annotated[list[int], Field(min_length=1)]] | None = None
-    """Lists of its values, each of which has a submodel of its own."""
+    """Lists of its values; each list has its own submodel."""
     select: str | None = None
-    """Expression over columns of the files; events for which it is not true are left out."""
+    """Expression over columns of the files; the run leaves out events that fail it."""
     features: _OneFeature | None = None
     """`all` columns of numbers without another role, or names, patterns (`jet_*`) and expressions (`jet_pt[0]`)."""
     missing: Missing = None
-    """What stands for a missing value in the files: a number, .nan, or `empty` for empty cells."""
+    """The mark of a missing value in the files: a number, .nan, or `empty` for empty cells."""
     categorical: Categorical = None
     """Columns of text or whole numbers whose values are categories, not measurements."""
     policy: NegativeWeights | None = Field(None, alias="negative_weights")
@@ -204,7 +204,7 @@ class SampleKeys(Strict):
             return self
         self._check_classes(self.samples)
         if self.label is None and (self.signal, self.background) != (None, None):
-            raise problem("`signal` and `background` are values of the column `label`, which is not given", "samples")
+            raise problem("`signal` and `background` are values of the column `label`; add `label`", "samples")
         check_labels(1 if self.signal is None else self.signal, self.background)
         if self.groups is not None and self.group is None:
             raise problem("`groups` needs a `group` column", "groups")
@@ -257,20 +257,20 @@ class SampleKeys(Strict):
         return [text for text in texts if text is not None]
 
     def _roles(self) -> dict[str, str]:
-        """Return what the columns are that models may not see."""
+        """Return the columns that models may not see, with the role of each."""
         found = {column: "part of the weight" for text in self._weights() for column in _checked(text, "weight")}
         found |= dict.fromkeys(self.id or (), "part of the `id`")
         return found if self.label is None else {**found, self.label: "the label"}
 
     def sample_layout(self, by: str | None = None) -> TableSchema:
-        """Return the layout of the table that the samples become.
+        """Return the layout of the combined table of all samples.
 
         Args:
             by: expression of the folds.
 
         Raises:
             DataError: if features are patterns and the first file cannot be read.
-            ConfigError: if a pattern matches none of its columns.
+            ConfigError: if a pattern matches no column.
         """
         features = self._features(by)
         derived = {name: expr for name, expr in features.items() if expr is not None}
@@ -306,7 +306,7 @@ class SampleKeys(Strict):
         )
 
     def _features(self, by: str | None) -> dict[str, str | None]:
-        """Return the features by name with their expressions, None for columns of the files."""
+        """Return the expression of each feature by name; None for columns of the files."""
         entries = self.features or [FeatureEntry(name="all")]
         found: dict[str, str | None] = {}
         numbers: tuple[str, ...] = ()
@@ -351,9 +351,9 @@ class SampleKeys(Strict):
         return found
 
     def sample_of(self, path: str, layout: TableSchema, name: str | None = None) -> Sample:
-        """Return the sample of that name, or that a file belongs to; an unknown one if it is not one of their files.
+        """Return the sample of that name, or the sample of a file; `UNKNOWN` if the file is in no sample.
 
-        Another tree of a file, such as a systematic variation, belongs to the sample of the file.
+        Other trees of a file, such as systematic variations, belong to the sample of the file.
         """
         samples = self.sample_list(layout)
         if name is None:
@@ -369,7 +369,7 @@ class SampleKeys(Strict):
         raise ConfigError(f"--sample {name}: no sample of that name; the run has {have}")
 
     def found_in(self, layout: TableSchema) -> dict[str, Any]:
-        """Return values of keys that name the features, files and categories one by one."""
+        """Return values of keys that list all features, files and categories."""
         features = [
             FeatureEntry(name=name, expr=layout.derived.get(name) or (None if _PLAIN.fullmatch(name) else f'"{name}"'))
             for name in layout.features
@@ -401,7 +401,7 @@ def _definition(entry: FeatureEntry) -> tuple[str, str | None]:
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two names are of one file and, where both name a tree, of one tree."""
+    """Whether two names mean the same file and, if both name a tree, the same tree."""
     (a, tree), (b, other_tree) = split_tree(one), split_tree(other)
     same_tree = tree == other_tree or None in (tree, other_tree)
     return same_tree and a.expanduser().resolve() == b.expanduser().resolve()

@@ -1,4 +1,4 @@
-"""What all sections of YAML files share: known keys, shorthands, checked values, and their JSON schema."""
+"""Base of all sections of YAML files: known keys, shorthands, checked values, and their JSON schema."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from higgsbench.errors import ConfigError, nearest_hint, shortened
 
 
 def problem(message: str, key: object = None) -> PydanticCustomError:
-    """Make an error whose text is shown as it is, braces and all; `key` is the key at fault inside the section."""
+    """Make an error whose text is shown unchanged, including braces; `key` is the key at fault in the section."""
     return PydanticCustomError("higgsbench", "{message}", {"message": message, "key": key})
 
 
@@ -56,7 +56,7 @@ class Strict(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Return the JSON schema of the section, or of the plain value that stands for it."""
+        """Return the JSON schema of the section, or of its shorthand value."""
         section = handler.resolve_ref_schema(handler(schema))
         short = [section["properties"][key] for key in cls.shorthand.values()]
         nothing = [] if section.get("required") else [{"type": "null"}]
@@ -97,7 +97,7 @@ def _written(parse: Callable[[str], float]) -> BeforeValidator:
 
 
 def listed(known: Callable[[], Iterable[str]]) -> Any:
-    """Return the annotation that lists names in the JSON schema; they are looked up when a schema is made."""
+    """Return the annotation that lists names in the JSON schema; making a schema looks them up."""
     return Field(json_schema_extra=lambda schema: schema.update(enum=list(known())))
 
 

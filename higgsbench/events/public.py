@@ -1,4 +1,4 @@
-"""Public data sets: where each is, and what its file must hold."""
+"""Public data sets: the address of each, and the required content of its file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PublicSet:
-    """A public data set, which has the name of its layout.
+    """A public data set; its name is that of its layout.
 
     Attributes:
         name: name of the layout.
         title: what the file is, for messages.
         doi: DOI of its record.
         url: address of the download; `doi:.../FILE` asks the repository of the DOI for the address and the checksum.
-        size: size of the download, for people.
+        size: size of the download, as text.
         events: number of events, as published.
         file: name of the file in the cache.
         member: name of the file inside the zip archive that is downloaded, or empty.
@@ -97,8 +97,8 @@ def public_set(name: str) -> PublicSet:
     """Return a public data set by its name.
 
     Raises:
-        DataError: if there is none of that name; it lists the names.
+        DataError: if there is no such data set; the message lists the names.
     """
     if name not in PUBLIC:
-        raise DataError(f"{name}: not a public data set{nearest_hint(name, PUBLIC)}; there are {', '.join(PUBLIC)}")
+        raise DataError(f"{name}: not a public data set{nearest_hint(name, PUBLIC)}; choose from {', '.join(PUBLIC)}")
     return PUBLIC[name]

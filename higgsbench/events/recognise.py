@@ -1,4 +1,4 @@
-"""Which built-in layout an event file has, by its columns."""
+"""Recognise the built-in layout of an event file by its columns."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def recognised(path: str | Path, otherwise: TableSchema | None = None) -> TableS
 
     Args:
         path: CSV, gzipped CSV, Parquet or ROOT.
-        otherwise: layout to return where the file has all features of none. By default this is the layout with most of
-            them, so that its reader names what is wrong, or an error where none has half of them.
+        otherwise: layout to return if the file does not have all features of any layout. The default is the layout with
+            most of its features in the file, whose reader then reports the fault; if that is less than half, an error.
 
     Raises:
-        DataError: if the file cannot be read or has no columns of any layout.
+        DataError: if the file cannot be read or matches no layout.
     """
     source, columns = printable(path), _columns(path)
     if columns is None:
-        return otherwise or ATLAS_HIGGS  # its reader says what is wrong with the file
+        return otherwise or ATLAS_HIGGS  # its reader reports the fault of the file
 
     def shared(schema: TableSchema) -> tuple[bool, int]:
         wanted, there = {*schema.features, schema.label}, set(columns.get(schema.name, ()))
@@ -51,14 +51,14 @@ def recognised(path: str | Path, otherwise: TableSchema | None = None) -> TableS
     if not complete and number <= len(found.features) / 2:
         names = next(iter(columns.values()))
         shown = f"{', '.join(name[:30] for name in names[:4])}{', ...' if len(names) > 4 else ''}"
-        raise DataError(f"{source}: the columns ({shown}) are those of no built-in layout; {_ADVICE}")
+        raise DataError(f"{source}: the columns ({shown}) match no built-in layout; {_ADVICE}")
     if complete and found is not ATLAS_HIGGS:
         _LOG.info("%s: recognised as the layout %s", source, found.name)
     return found
 
 
 def _columns(path: str | Path) -> Mapping[str, tuple[str, ...]] | None:
-    """Return the columns of a file as the reader of each layout sees them; None if none can open it."""
+    """Return the columns of a file as the reader of each layout sees them; None if no reader can open it."""
     (file, tree), source = named_file(path), printable(path)
     kind = first_look(file)
     if kind in ("text", "gzip"):
@@ -76,7 +76,7 @@ def _columns(path: str | Path) -> Mapping[str, tuple[str, ...]] | None:
 
 
 def _without_header(row: Sequence[str], source: str) -> TableSchema:
-    """Return the only layout without a header that a first row fits."""
+    """Return the only layout without a header that fits the first row."""
 
     def fits(schema: TableSchema) -> bool:
         if len(row) != len(schema.columns) or not all(map(is_number, row)):

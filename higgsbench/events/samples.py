@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
 SELECTED = "# selected"
-"""Column that says whether an event passes the selection, where the events that do not are kept."""
+"""Column that says whether an event passes the selection, if events that fail it are kept."""
 
 _GLOB = re.compile(r"[*?[]")
 _SINGLE = 1e38  # single precision holds numbers up to here
@@ -38,9 +38,9 @@ class Sample:
     """Files of one process.
 
     Attributes:
-        name: of this and the columns `TableSchema.ids` the numbers of the events are made.
+        name: the event numbers are made from this and the columns `TableSchema.ids`.
         files: names of the files, `file.root:tree` for a tree.
-        constants: columns of the layout that have one value in the whole sample, such as the process.
+        constants: columns of the layout with one value for the whole sample, such as the process.
         derived: expressions that replace those of the layout, such as the weight.
     """
 
@@ -51,7 +51,7 @@ class Sample:
 
 
 def matched_files(patterns: Iterable[str]) -> tuple[str, ...]:
-    """Return the files that names and patterns (`ntuples/ttbar_*.root:nominal`) stand for, those of a pattern sorted.
+    """Return the files that match names and patterns (`ntuples/ttbar_*.root:nominal`), sorted for each pattern.
 
     Raises:
         DataError: if a pattern matches no file.
@@ -71,12 +71,12 @@ def matched_files(patterns: Iterable[str]) -> tuple[str, ...]:
 
 
 class Recipe:
-    """How the columns of a layout are made from those of one file.
+    """The way to make the columns of a layout from those of one file.
 
     Attributes:
         made: columns of the layout that are constant or computed.
         read: columns of the file to read, with their types.
-        vectors: what to read of columns of vectors.
+        vectors: the inputs to read from vector columns.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Recipe:
         Args:
             schema: the layout.
             sample: the sample that the file belongs to.
-            columns: those of the file.
+            columns: the columns of the file.
             wanted: columns of the layout that are to be read.
             source: name of the file, for messages.
             along: further columns of the file to read.
@@ -135,11 +135,11 @@ class Recipe:
         self.read: ColumnKinds = plain
 
     def apply(self, raw: pl.DataFrame, place: Place, *, mark: bool) -> tuple[pl.DataFrame, Place]:
-        """Add the columns that are made to those that were read, and leave out what is not selected.
+        """Add the constant and computed columns, and leave out events that are not selected.
 
         Args:
             raw: columns of the file.
-            place: where they are in it.
+            place: their position in the file.
             mark: whether to keep all events and add the column `SELECTED`.
         """
         if not (self.made or self._select is not None or mark):
@@ -167,7 +167,7 @@ class Recipe:
 
 
 def present(column: pl.Expr, schema: TableSchema) -> pl.Expr:
-    """Return a column of numbers with the layout's sentinel, or what single precision makes of it, as null."""
+    """Return a column of numbers with the layout's sentinel, also when rounded to single precision, as null."""
     if schema.missing is None:
         return column
     if schema.missing != schema.missing:
@@ -177,15 +177,15 @@ def present(column: pl.Expr, schema: TableSchema) -> pl.Expr:
 
 
 def event_numbers(sample: str, ids: Sequence[pl.Series], place: Place) -> pl.Series:
-    """Make one number of a sample's name and the numbers that identify an event in it.
+    """Make one number from a sample's name and the numbers that identify an event in it.
 
-    The numbers are 63 bits of the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), so that those of a
-    billion events differ with a probability of 95%, and those of ten million with 99.9995%.
+    The result is 63 bits of the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). The numbers of a billion
+    events all differ with a probability of 95%, those of ten million with 99.9995%.
 
     Args:
         sample: the name.
         ids: columns of n whole numbers.
-        place: where they are in the file, for messages.
+        place: their position in the file, for messages.
 
     Returns:
         (n,) numbers from 0 to 2^63 - 1, the same in all versions and on all machines.
@@ -204,7 +204,7 @@ def event_numbers(sample: str, ids: Sequence[pl.Series], place: Place) -> pl.Ser
 
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    x = x + np.uint64(0x9E3779B97F4A7C15)  # wraps around, as it should
+    x = x + np.uint64(0x9E3779B97F4A7C15)  # wraps around on purpose
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""Layer 6: a stored run for other tools: MLflow, an ONNX graph, and the boosting libraries' own model files."""
+"""Layer 6: export a stored run to MLflow, to an ONNX graph, or to model files of the boosting libraries."""
 
 from __future__ import annotations
 

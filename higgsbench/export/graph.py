@@ -1,7 +1,7 @@
-"""Fitted models as ONNX operations: each function adds the nodes of one kind of estimator and returns its output.
+"""Translate fitted models to ONNX: each function adds the nodes of one type of estimator and returns its output.
 
-Tensors have one row per event. Sums are made in double precision, except where the model itself computes in single
-precision, so that the graph rounds as the model does.
+Tensors have one row per event. The graph adds in double precision, except if the model itself computes in single
+precision, so that it rounds as the model does.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OPSET, TREES_OPSET, IR_VERSION = 17, 3, 8
-"""Versions that onnxruntime reads since 1.14 (2023)."""
+"""Versions that onnxruntime 1.14 (2023) and later read."""
 
 _TINY, _LIMIT = 1e-6, 6.0
-"""Of `read_log_odds` and `PackedMLPClassifier`: how near probabilities come to 0 and 1, and the largest input."""
+"""From `read_log_odds` and `PackedMLPClassifier`: the distance of probabilities to 0 and 1, and the largest input."""
 
 _EDGE = 1e-7
-"""Of scikit-learn's `QuantileTransformer`: values nearer than this to the first or last quantile count as beyond,
-and ranks are kept this far from 0 and 1."""
+"""From scikit-learn's `QuantileTransformer`: values closer than this to the first or last quantile count as beyond it,
+and ranks keep this distance from 0 and 1."""
 
 _STEEPEST = 3e38
 """The largest inverse of a segment's width, within single precision."""
@@ -60,7 +60,7 @@ _TAIL_BEGINS = 0.02425
 
 
 class Graph:
-    """Nodes and constants of a graph in the making. Calling it adds a node and returns the name of its output."""
+    """Nodes and constants of a graph. Calling it adds a node and returns the name of its output."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -103,7 +103,7 @@ class Graph:
         return terms[0] if len(terms) == 1 else self("Div", self("Sum", *terms), np.float64(len(terms)))
 
     def by_group(self, numbers: str, groups: Sequence[Sequence[int]], values: Sequence[str]) -> str:
-        """Choose by each event's group number; NaN where no group has it."""
+        """Choose by each event's group number; NaN if no group has it."""
         chosen = self.constant(np.float64(np.nan))
         for group, value in zip(groups, values, strict=True):
             for number in group:
@@ -118,7 +118,7 @@ class Graph:
             np.concatenate(part) for part in zip(*forest.trees, strict=True)
         )
         reached = np.concatenate([np.isin(np.arange(t.left.size), [0, *t.left, *t.right]) for t in forest.trees])
-        leaf, inner = reached & (left < 0), left >= 0  # XGBoost keeps places of nodes that were pruned
+        leaf, inner = reached & (left < 0), left >= 0  # XGBoost keeps the positions of pruned nodes
         # A leaf names the targets that it changes, or the first one.
         named = (value != 0.0) | (np.arange(value.shape[1]) == 0)
         place, target = np.nonzero(named & leaf[:, None])
@@ -146,7 +146,7 @@ def log_odds(g: Graph, model: Any, x: str) -> str:
 def _known(known: dict[str, Callable[[Graph, Any, str], str]], model: Any) -> Callable[[Graph, Any, str], str]:
     name = type(model).__name__
     if name not in known:
-        raise ModelError(f"{name} has no form in ONNX; known are {', '.join(known)}")
+        raise ModelError(f"{name} cannot be written as ONNX; supported are {', '.join(known)}")
     return known[name]
 
 
@@ -200,7 +200,7 @@ def _mlp(g: Graph, model: Any, x: str) -> str:
     x = g.cast(x, kind)
     for number, (weights, bias) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
         x = g("Add", g("MatMul", x if number == 0 else g(_ACTIVATIONS[model.activation], x), weights), bias)
-    # The model rounds its probability, which for likely signal is far coarser than its log-odds.
+    # The model rounds its probability, which is far coarser than its log-odds for likely signal.
     p = g("Div", kind.type(1), g("Add", g("Exp", g("Neg", x)), kind.type(1)))
     p = g.cast(g("Min", g("Max", p, kind.type(_TINY)), kind.type(1.0 - _TINY)), np.float64)
     return g("Sub", g("Log", p), g("Log", g("Sub", np.float64(1.0), p)))
@@ -241,7 +241,7 @@ def _clip(g: Graph, step: Any, x: str) -> str:
 
 
 def _products(g: Graph, step: Any, x: str) -> str:
-    """Products of columns; each is the product of `degree` columns, of which a column of ones may be some."""
+    """Return products of `degree` columns each, which may include a column of ones."""
     powers, x = step.powers_, g.cast(x, np.float64)
     n, degree = powers.shape[1], int(powers.sum(axis=1).max())
     ones = g("Add", g("Mul", g.columns(x, [0]), np.float64(0.0)), np.float64(1.0))
@@ -274,7 +274,7 @@ def _quantiles(g: Graph, step: Any, x: str) -> str:
 def _segments(quantiles: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the segments of an interpolation between quantiles (m,) whose ranks are 0, 1, ..., m - 1.
 
-    A value that several quantiles share is a segment of its own, with the mean of their ranks.
+    A value that several quantiles share is a separate segment, with the mean of their ranks.
 
     Returns:
         Upper bounds of all segments but the last, single precision, and per segment its rank at the start, the start in
@@ -296,7 +296,7 @@ def _segments(quantiles: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDAr
 
 
 def _normal_quantile(g: Graph, p: str) -> str:
-    """Inverse of the cumulative normal distribution; ONNX has no such operation."""
+    """Return the inverse of the cumulative normal distribution, which is not an operation of ONNX."""
     p = g("Min", g("Max", p, np.float64(_EDGE)), np.float64(1.0 - _EDGE))
     q = g("Sub", p, np.float64(0.5))
     square = g("Mul", q, q)

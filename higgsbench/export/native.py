@@ -1,4 +1,4 @@
-"""A row of a run, or its stack, as the boosting libraries' own model files and a recipe that puts them together."""
+"""Write a row of a run, or its stack, as model files of the boosting libraries with a recipe that combines them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def export_native(
         run: the run.
         output: folder to write, which does not exist yet or is empty.
         model: row to export, by name or label; the stack when None, or the only row.
-        fold: take only the models that did not see this fold (of the first repeat); see `export_onnx`.
+        fold: export only the models that did not see this fold (of the first repeat); see `export_onnx`.
         results: folder that holds runs.
 
     Returns:
@@ -51,7 +51,7 @@ def export_native(
 
     Raises:
         ConfigError: as for `export_onnx`.
-        ModelError: if a row is not made of boosted trees.
+        ModelError: if a row has models other than boosted trees.
         StoreError: if the models are not stored, or the folder exists or cannot be written.
 
     Example:
@@ -62,7 +62,7 @@ def export_native(
     target = Path(output).expanduser()
     check_folder_of(target, StoreError)
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
-        raise StoreError(f"{target}: exists already; name a new folder")
+        raise StoreError(f"{target}: already exists; choose a new folder")
     stored = find_run(run, results)
     predictor = chosen_models(stored, model, fold)
     weights, intercept = blend_terms(predictor)
@@ -101,18 +101,18 @@ def _part(model: Any, names: Sequence[str], folder: Path, prefix: str) -> dict[s
     for number, member in enumerate(inner.estimators_ if type(inner).__name__ == "SeedBag" else [inner]):
         known = _WRITERS.get(type(member).__name__)
         if known is None:
-            what = f"{type(member).__name__} has no file of its library, as XGBoost, LightGBM and CatBoost have"
+            what = f"{type(member).__name__} is not a model of XGBoost, LightGBM or CatBoost"
             raise ModelError(f"{what}; choose a row of these with --model, or use `export onnx`")
         library, ending, write = known
         files.append(f"{prefix}-{number}-{library}.{ending}")
-        # Libraries refuse brackets, quotes and spaces in names; combine.json has the names as they are.
+        # Libraries refuse brackets, quotes and spaces in names; combine.json has the original names.
         write(member, [re.sub(r"[^\w.+-]", "_", name) for name in names], folder / files[-1])
     return {"columns": list(names), "shift": model.prior_shift_, "files": files}
 
 
 def _xgboost(model: Any, names: list[str], file: Path) -> None:
     if not np.isnan(model.missing):
-        raise ModelError(f"XGBoost's file does not hold missing: {model.missing:g}; use `export onnx`")
+        raise ModelError(f"XGBoost's file cannot store missing: {model.missing:g}; use `export onnx`")
     booster = best_rounds(model)
     booster.feature_names = names
     booster.save_model(file)

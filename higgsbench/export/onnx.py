@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 2**31 - 1
 _CERTAINLY_MISSING = 99.0
-"""A sentinel of at least this magnitude means "missing" in every column; a smaller one only in columns of the file,
+"""A sentinel of at least this size means "missing" in every column; a smaller one only in columns of the file,
 because a computed feature may have such a value."""
 
 
@@ -37,19 +37,19 @@ def export_onnx(
 ) -> Path:
     """Write the models of a run as one ONNX graph, which onnxruntime evaluates in C++, Python and other languages.
 
-    The graph takes `features`, float32 (n, p), and gives `log_odds`, float32 (n,), in physical normalisation, and
-    `selected`, bool (n,): whether the log-odds are at or above the frozen cut. Imputation, scaling, the choice of the
-    submodel by jet number, bags of seeds, the mean of the fold models, recalibration and the blend of a stack are
-    inside. The metadata names the p columns in order, with units (key `columns`). NaN and the layout's sentinel both
-    mean that a value is missing. A category is given by its position among the `categories` of its column. Events whose
-    jet number belongs to no group get NaN and are not selected.
+    The graph takes `features`, float32 (n, p), and returns `log_odds`, float32 (n,), in physical normalisation, and
+    `selected`, bool (n,): whether the log-odds are at or above the frozen cut. It includes imputation, scaling, the
+    choice of the submodel by jet number, bags of seeds, the mean of the fold models, recalibration and the blend of a
+    stack. The metadata names the p columns in order, with units (key `columns`). NaN and the layout's sentinel mark
+    missing values. Pass a category as its position in the `categories` of its column. Events whose jet number belongs
+    to no group get NaN and are not selected.
 
     Args:
         run: the run.
         output: file to write; the name ends with .onnx.
         model: row to export, by name or label; the stack when None, or the only row.
-        fold: take only the models that did not see this fold (of the first repeat), with its recalibration and blend,
-            which score its events out of fold, as `predict` does; the cut is that of the whole run.
+        fold: export only the models that did not see this fold (of the first repeat), with its recalibration and blend.
+            They score its events out of fold, as `predict` does; the cut is that of the whole run.
         results: folder that holds runs.
 
     Returns:
@@ -58,7 +58,7 @@ def export_onnx(
     Raises:
         ConfigError: for a row or fold that the run does not have, or rows whose features have the same names but
             different definitions.
-        ModelError: if a model has no form in ONNX.
+        ModelError: if a model cannot be written as ONNX.
         StoreError: if the models are not stored, or the file cannot be written.
         MissingExtraError: if onnx is not installed.
 
@@ -113,7 +113,7 @@ def chosen_models(stored: StoredRun, model: str | None, fold: int | None) -> Pre
 
 
 def input_columns(predictor: Predictor) -> list[dict[str, Any]]:
-    """Describe the inputs in order: the features of all rows, then the group number if it is needed and not there."""
+    """Describe the inputs in order: the features of all rows, then the group number if needed and not a feature."""
     schema = predictor.schema
     found: dict[str, tuple[str, Quantity]] = {}
     for quantity in (q for row in predictor.rows for q in row.features.quantities):
@@ -137,7 +137,7 @@ def input_columns(predictor: Predictor) -> list[dict[str, Any]]:
 
 
 def about(stored: StoredRun, predictor: Predictor, fold: int | None) -> dict[str, Any]:
-    """Describe what is exported, for the metadata of any format."""
+    """Describe the exported models, for the metadata of any format."""
     return {
         "higgsbench": __version__,
         "run": stored.name,
@@ -190,7 +190,7 @@ def _model(predictor: Predictor) -> Any:
 
 
 def _row(g: Graph, row: FittedRow, x: str, names: list[str], group: str | None) -> str:
-    """Add the models of a row and return its log-odds (n, 1) as new events get them."""
+    """Add the models of a row and return its log-odds (n, 1) for new events."""
     groups, seen = row.entry.groups, list(row.features.columns)
     number = g.columns(x, [names.index(str(group))]) if groups is not None else ""
     inputs = g.columns(x, [names.index(name) for name in (seen if groups is None else [*seen, str(group)])])

@@ -1,4 +1,4 @@
-"""Fitted trees of XGBoost, LightGBM, CatBoost and scikit-learn as one kind of table, from the libraries' own formats.
+"""Read fitted trees of XGBoost, LightGBM, CatBoost and scikit-learn into a common table.
 
 All four compare single precision values: XGBoost x < t, the others x <= t. LightGBM and scikit-learn keep t in double
 precision; for a single precision x, x <= t is the same as x <= (t rounded down to single precision).
@@ -28,10 +28,10 @@ class Tree(NamedTuple):
     """Nodes (k,) of a tree, the root first.
 
     Attributes:
-        feature, threshold: what a node compares.
+        feature, threshold: the comparison of a node.
         left, right: positions of the children; -1 for a leaf. An event goes left if its value is low.
         nan_left: whether a missing value goes left.
-        value: (k, targets) what a leaf adds.
+        value: (k, targets) contribution of a leaf.
     """
 
     feature: NDArray[np.int64]
@@ -44,7 +44,7 @@ class Tree(NamedTuple):
 
 @dataclass(frozen=True)
 class Forest:
-    """Trees whose values are added, and what is added once; `strict` where an event goes left if x < t, not x <= t."""
+    """Trees whose values are added to `base`; `strict` if an event goes left for x < t, not for x <= t."""
 
     trees: Sequence[Tree]
     base: float = 0.0
@@ -60,7 +60,7 @@ def rounded_down(threshold: ArrayLike) -> NDArray[np.float32]:
 
 
 def best_rounds(model: Any) -> Any:
-    """Return the booster of an `XGBClassifier` up to the round where early stopping found it best, if it did."""
+    """Return the booster of an `XGBClassifier`, up to its best round if early stopping found one."""
     booster = model.get_booster()
     best = booster.attributes().get("best_iteration")
     return booster if best is None else booster[: int(best) + 1]
@@ -91,7 +91,7 @@ def xgboost_trees(model: Any) -> Forest:
 
 
 def lightgbm_trees(model: Any) -> Forest:
-    """Return the trees of an `LGBMClassifier`, or what it is when stored, from the library's text."""
+    """Return the trees of an `LGBMClassifier` or of its stored form, from the library's text."""
     _, *blocks = model.booster_.model_to_string().split("\nTree=")
     trees = []
     for block in blocks:
@@ -103,7 +103,7 @@ def lightgbm_trees(model: Any) -> Forest:
         decision = values["decision_type"].astype(np.int64)
         if (decision & 1).any():
             raise ModelError(_CATEGORIES)
-        missing = decision >> 2 & 3  # 0: counts as zero, 1: so does zero, 2: NaN
+        missing = decision >> 2 & 3  # 0: NaN counts as zero, 1: zero is missing, 2: NaN is missing
         if (missing == 1).any():
             raise ModelError("LightGBM trees trained with zero_as_missing cannot be exported")
         nan_left = np.where(missing == 2, decision & 2 != 0, values["threshold"] >= 0.0)
@@ -129,7 +129,7 @@ _OF_LIGHTGBM = ("split_feature", "threshold", "decision_type", "left_child", "ri
 def catboost_trees(model: Any) -> Forest:
     """Return the trees of a `CatBoostClassifier`, from the library's JSON."""
     with tempfile.TemporaryDirectory(prefix="higgsbench-") as folder:
-        file = Path(folder) / "model.json"  # the library writes files only
+        file = Path(folder) / "model.json"  # the library can only write files
         model.save_model(str(file), format="json")
         content = json.loads(file.read_text(encoding="utf-8"))
     floats = content["features_info"].get("float_features") or []
@@ -143,7 +143,7 @@ def catboost_trees(model: Any) -> Forest:
 
 
 def _nested(tree: dict[str, Any]) -> dict[str, Any]:
-    """Write an oblivious tree, which asks the same on each level, as nodes; bit i of a leaf's number is answer i."""
+    """Write an oblivious tree (one split per level) as nodes; bit i of a leaf's number is the result of split i."""
     nodes = [{"value": value} for value in tree["leaf_values"]]
     for split in tree["splits"] or ():
         nodes = [
@@ -153,7 +153,7 @@ def _nested(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flat(root: dict[str, Any], columns: dict[int, tuple[int, bool]]) -> Tree:
-    """Return the table of nested nodes; `columns` gives the position of a feature and where its missing values go."""
+    """Return the table of nested nodes; `columns` has the position of each feature and the branch of missing values."""
     rows: list[list[float]] = []
 
     def add(node: dict[str, Any]) -> int:

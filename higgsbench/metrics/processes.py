@@ -67,7 +67,7 @@ class Processes:
 
 @dataclass(frozen=True)
 class ProcessMetrics:
-    """What a selection keeps of one process, and how well its events are ranked; means over repeats.
+    """Yield of one process in a selection, and how well its events are ranked; means over repeats.
 
     A process whose weights do not sum to a positive number has neither efficiency nor AUC.
 
@@ -89,7 +89,7 @@ class ProcessMetrics:
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """All numbers by name; None where the process has no such number."""
+        """All numbers by name; None if the process has no such number."""
         out: dict[str, Any] = {"signal": self.signal, "total": self.total, "n_eff": self.effective}
         for quantity, found in (("yield", self.selected), ("efficiency", self.efficiency), ("auc", self.auc)):
             out |= {quantity: found and found.value, f"{quantity}_se": found and found.se}

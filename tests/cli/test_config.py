@@ -80,7 +80,7 @@ def test_copy(call: Call, tmp_path: Path) -> None:
     (tmp_path / "best.yaml").write_text("mine")
     code, _, err = call("config", "copy", "best")
     assert (code, err.count("\n")) == (2, 1)
-    assert "best.yaml: exists already; choose another name with --output, or replace it with --force" in err
+    assert "best.yaml: already exists; choose another name with --output, or replace it with --force" in err
     assert (tmp_path / "best.yaml").read_text() == "mine"
     assert call("config", "copy", "quick", "-o", "best.yaml", "--force")[0] == 0
     assert (tmp_path / "best.yaml").read_bytes() == (CONFIGS / "quick.yaml").read_bytes()
@@ -93,7 +93,7 @@ def test_copy(call: Call, tmp_path: Path) -> None:
         (["bst"], "bst: no configuration of that name comes with higgsbench (did you mean 'best'?)"),
         (["best.yaml"], "best.yaml: no configuration of that name comes with higgsbench (did you mean 'best'?)"),
         (["best", "-o", "no/x.yaml"], "no/x.yaml: cannot be written: no does not exist; create it first"),
-        (["best", "-o", ".", "--force"], ".: exists already; name a file"),
+        (["best", "-o", ".", "--force"], ".: already exists; name a file"),
         (["best", "-o", ""], "the file name is empty"),
     ],
 )

@@ -91,8 +91,8 @@ def test_columns_that_a_layout_does_not_name(tmp_path: Path) -> None:
 
 NUMBERS = ",".join(["0.5"] * 18)
 REFUSED = {
-    "other columns": (b"x,y,label\n1,2,1\n", r"a: the columns \(x, y, label\) are those of no built-in layout"),
-    "many columns": (b"a,b,c,d,e\n", r"a: the columns \(a, b, c, d, \.\.\.\) are those of no"),
+    "other columns": (b"x,y,label\n1,2,1\n", r"a: the columns \(x, y, label\) match no built-in layout"),
+    "many columns": (b"a,b,c,d,e\n", r"a: the columns \(a, b, c, d, \.\.\.\) match no"),
     "numbers": (b"1,2,3\n4,5,6\n", "a: line 1 is not a header, and no built-in layout without one has 3 columns"),
     "another label": (f"7,{NUMBERS}\n".encode(), "has 19 columns and this label; describe the columns"),
     "a text among numbers": (f"x,{NUMBERS}\n".encode(), "line 1 is not a header"),

@@ -101,7 +101,7 @@ class TestRoot:
 
     def test_which_tree(self, tmp_path: Path) -> None:
         refusals = {
-            ("one",): "the columns .x. are those of no built-in layout",
+            ("one",): "the columns .x. match no built-in layout",
             ("one", "two"): r"the tree of events is ambiguous.*one.*two",
         }
         for names, message in refusals.items():

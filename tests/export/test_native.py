@@ -103,11 +103,11 @@ def test_the_command_and_its_refusals(call: Call, trees: Path) -> None:
     code, _, err = call("export", "native", trees, "-o", "deploy", "--model", "catboost [jets]")
     assert (code, err) == (0, "Wrote deploy (6 model files)\n")
     code, _, err = call("export", "native", trees, "-o", "deploy")
-    assert (code, err) == (2, "Error: deploy: exists already; name a new folder\n")
+    assert (code, err) == (2, "Error: deploy: already exists; choose a new folder\n")
 
 
 def test_models_without_a_library_of_trees_leave_nothing(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="RandomForestClassifier has no file of its library"):
+    with pytest.raises(ModelError, match="RandomForestClassifier is not a model of XGBoost, LightGBM or CatBoost"):
         export_native(run, tmp_path / "deploy")
     assert not list(tmp_path.iterdir())
 

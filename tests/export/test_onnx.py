@@ -265,5 +265,5 @@ def test_categories_and_other_models_are_refused() -> None:
     for model in forests:
         with pytest.raises(ModelError, match="splits on categories cannot be exported"):
             log_odds(Graph(), model, "features")
-    with pytest.raises(ModelError, match="DecisionTreeClassifier has no form in ONNX; known are"):
+    with pytest.raises(ModelError, match="DecisionTreeClassifier cannot be written as ONNX; supported are"):
         log_odds(Graph(), DecisionTreeClassifier(), "features")

@@ -64,7 +64,7 @@ CASES: dict[str, tuple[Make, str]] = {
     "gzip cut off": (lambda t: gzip.compress(t.encode())[:-30], r"bad.csv: damaged or incomplete file: .*"),
     "gzip in gzip": (lambda t: gzip.compress(gzip.compress(t.encode())), r"bad.csv: compressed twice; unpack it once"),
     "a parquet head": (lambda _: b"PAR1" + bytes(64), r"bad.csv: damaged or not a Parquet file: .*"),
-    "a JSON file": (lambda _: b'{"a": [1, 2]}\n', r"bad.csv: the columns \(\{.* are those of no built-in .*"),
+    "a JSON file": (lambda _: b'{"a": [1, 2]}\n', r"bad.csv: the columns \(\{.* match no built-in .*"),
     "a web page": (lambda _: b"<!DOCTYPE html>\n<html></html>\n", r"bad.csv: the columns \(<!DOCTYPE html>\) .*"),
 }
 
