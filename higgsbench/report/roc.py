@@ -143,8 +143,12 @@ def _precision(context: Context, curves: dict[str, Efficiency]) -> list[Part]:
 def _confusion(context: Context) -> list[Part]:
     """Show what each row selects and rejects of both classes, as a matrix for the best row."""
     rows: list[list[str | Cell]] = []
-    best, totals = context.rows[0]["name"], dict(zip(("s", "b"), context.run.totals, strict=True))
-    shares = {r["name"]: selected_shares(context.run.row(r["name"])) for r in context.rows}
+    totals = dict(zip(("s", "b"), context.run.totals, strict=True))
+    complete = {row.name: row for row in context.run.rows if row.ok}
+    shares = {r["name"]: selected_shares(complete[r["name"]]) for r in context.rows if r["name"] in complete}
+    if not shares:
+        return []
+    best = next(iter(shares))
     for name, found in shares.items():
         cells = [
             Cell(with_error(n * (p if kept else 1.0 - p), n * se), n * (p if kept else 1.0 - p))
