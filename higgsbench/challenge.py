@@ -52,11 +52,11 @@ PUBLISHED = (
     Published("Courtiol, third place", 3.78682, "PMLR 42 (2015) 19"),
     Published("Chen and He, single XGBoost", 3.71885, "PMLR 42 (2015) 69"),
 )
-"""Highest first. The source of each is a publication; nothing is copied from a leaderboard that can change."""
+"""Highest first. Each source is a publication, because leaderboards can change."""
 
 
 def standing(score: SubmissionScore) -> str:
-    """Say between which published results a score on the whole private set lies; nothing for other events."""
+    """Name the published results around a score on the whole private set; an empty string for other events."""
     if score.name != "private" or score.events != PRIVATE_EVENTS:
         return ""
     above = [entry for entry in PUBLISHED if entry.ams > score.ams]
@@ -67,7 +67,7 @@ def standing(score: SubmissionScore) -> str:
 
 
 def published_note(comparability: Mapping[str, Any]) -> str:
-    """Return a line with the published results for rows on the challenge's own events; nothing for other data."""
+    """Return a line with the published results for rows on the challenge's events; an empty string for other data."""
     wanted = {"layout": ATLAS_HIGGS.name, "b_reg": B_REG, "n_s": N_S, "n_b": N_B}
     if comparability.get("simulated") or any(comparability.get(key) != value for key, value in wanted.items()):
         return ""

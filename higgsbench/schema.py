@@ -61,7 +61,7 @@ STRUCTURALLY_MISSING: Mapping[int, tuple[str, ...]] = MappingProxyType(
 
 
 MOST_CATEGORIES = 200
-"""The largest number of values that a categorical feature may have: networks see each as a column of its own."""
+"""The largest number of values of a categorical feature: networks see each value as a separate column."""
 
 
 def is_number(label: str) -> bool:
@@ -100,12 +100,12 @@ class TableSchema:
         ignore_unknown: whether the file may have other columns; they are not read.
         empty_is_missing: whether an empty cell means "could not be measured".
         process: column of the name of each event's physics process (text), or None.
-        categories: categorical features and their known values in order, empty where not yet known; such a column is
-            text.
+        categories: categorical features (columns of text) and their values in order; empty while the values are
+            unknown.
         derived: columns that the reader computes, and their expressions over the columns of the file.
-        select: expression over the columns of the file; events for which it is not true are left out.
-        ids: columns of the file that together identify an event within its sample; `event_id` is made of them.
-        fold: column of whole numbers from which the folds are taken, or None.
+        select: expression over the columns of the file; events that fail it are left out.
+        ids: columns of the file that together identify an event within its sample; `event_id` is made from them.
+        fold: column of whole numbers that defines the folds, or None.
     """
 
     name: str
@@ -185,7 +185,7 @@ def _uci(name: str, *features: str) -> TableSchema:
 
 _JETS = ("PRI_jet_leading_pt", "PRI_jet_leading_eta", "PRI_jet_leading_phi", "PRI_jet_subleading_pt",
          "PRI_jet_subleading_eta", "PRI_jet_subleading_phi")  # fmt: skip
-_MANY_JETS = range(64)  # FAIR Universe does not cap the number of jets; the last group takes all large ones
+_MANY_JETS = range(64)  # FAIR Universe does not cap the number of jets; the last group includes all large ones
 
 FAIR_UNIVERSE = TableSchema(
     name="fair-universe",
@@ -264,4 +264,4 @@ SCHEMAS: Mapping[str, TableSchema] = MappingProxyType(
         )
     }
 )  # fmt: skip
-"""Layouts by name; a configuration can name one of them, and a file is recognised by the columns of one of them."""
+"""Layouts by name; a configuration can name one of them, and files are recognised by their columns."""

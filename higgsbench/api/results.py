@@ -66,12 +66,12 @@ def predict(
     Args:
         run: the run.
         data: event file in the layout the run was trained on; it needs no labels.
-        model: row to take; the stack when None, or the only row.
+        model: row to use; the stack when None, or the only row.
         jobs: parts scored at a time; all cores by default.
         subsets: keep only events of these subsets (KaggleSet); all when None.
-        out_of_fold: `auto` scores events that were trained on by the models that did not see them, and with `folds.by`
-            every event by the models of its fold; `never` takes all models for all events; `always` is `auto` and
-            refuses events without a fold.
+        out_of_fold: `auto` scores training events with the models that did not see them, and with `folds.by` every
+            event with the models of its fold; `never` uses all models for all events; `always` is `auto`, but refuses
+            events without a fold.
         members: whether to return the scores of the rows of the stack, too.
         columns: columns of the file to copy to the table.
         sample: the sample of the run that the file belongs to, unless it is one of their files.

@@ -77,15 +77,15 @@ def load_run_config(
 
 @checked
 def resolve_config(config: Config, *, settings: Names = ()) -> dict[str, Any]:
-    """Return a configuration with defaults and presets written out, as `higgsbench config show` does.
+    """Return a configuration with defaults and presets filled in, as `higgsbench config show` does.
 
     Args:
         config: YAML file, name of a configuration that comes with higgsbench, or a mapping of the same keys.
         settings: `key=value` changes.
 
     Returns:
-        Plain values that run as they are. No events are read, only names of columns where features are patterns: what
-        depends on events stays as it is.
+        Plain values that run unchanged. This reads no events, only the names of columns if features are patterns:
+        values that depend on the events stay open.
 
     Raises:
         ConfigError: naming the file, line and key at fault.

@@ -37,10 +37,10 @@ _COLOURS = {"held": "green", "violated": "bold red", "warning": "yellow", "not a
 def fetch(name: str, output: Path | None, **choices: Any) -> None:
     """Download a public data set into the cache and verify it.
 
-    NAME is one of those that `higgsbench data layouts` lists; by default it is the challenge's file (818,238 events, 65
-    MB) from CERN Open Data, which `data: {source: opendata}` in a configuration means. For the others, name the file
-    that this command prints: `--data FILE`. The content is verified before the file gets its name: columns, number of
-    events and, where known, the checksum or the sums of weights. HIGGSBENCH_CACHE_DIR moves the cache.
+    `higgsbench data layouts` lists the choices for NAME. The default is the challenge's file (818,238 events, 65 MB)
+    from CERN Open Data, which configurations use with `data: {source: opendata}`. For the others, pass the path that
+    this command prints to `--data`. The command verifies columns, number of events and, if known, the checksum or the
+    sums of weights before it puts the file into the cache. HIGGSBENCH_CACHE_DIR moves the cache.
     """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -91,10 +91,10 @@ class _PoochProgress:
 @opt.command("layouts", "data layouts --format json")
 @opt.format_option("table", "json")
 def layouts(form: str) -> None:
-    """List the built-in layouts of event files, by which files are recognised, and the public data that have them.
+    """List the built-in layouts of event files and the public data sets that have them.
 
-    `higgsbench data fetch NAME` downloads the data of a layout. Describe other files under `data.schema` in a
-    configuration.
+    higgsbench recognises files by the columns of these layouts. `higgsbench data fetch NAME` downloads the data of a
+    layout. Describe other files under `data.schema` in a configuration.
     """
     from higgsbench.events.public import PUBLIC
     from higgsbench.schema import SCHEMAS
@@ -134,8 +134,8 @@ def convert(source: Path, target: Path, schema: str | None) -> None:
 
     The format of IN is detected from its content.
 
-    Columns come out in the order of the layout, without those that it does not name, and missing values as in the
-    layout (-999.0 for the challenge's). Rows stay in the order of IN, and the digest of the content stays the same.
+    OUT has the columns of the layout, in its order, and marks missing values as the layout does (-999.0 for the
+    challenge). It keeps the order of the rows of IN, and the digest of the content stays the same.
     ROOT files need the extra `root`.
     """
     from higgsbench.config.load import named_schema
@@ -226,7 +226,7 @@ def shift(source: Path, target: Path, seed: int, schema: str | None, reselect: b
 
 
 def _challenge_layout(file: Path, choice: str | None, command: str) -> TableSchema:
-    """Return the challenge's layout, which a file must have for a command that knows the meaning of its columns."""
+    """Return the challenge's layout, which a file must have for commands that use the meaning of its columns."""
     from higgsbench.config.load import named_schema
     from higgsbench.errors import DataError
     from higgsbench.events.recognise import recognised

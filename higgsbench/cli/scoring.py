@@ -61,8 +61,8 @@ class _Counter:
               help="Table to write: .parquet, .root, .csv or .csv.gz; - for CSV on standard output.")  # fmt: skip
 @_subset_option("all events by default")
 @click.option("--out-of-fold", type=click.Choice(["auto", "never", "always"]), default="auto", show_default=True,
-              help="Score events that were trained on by models that did not see them, and with folds.by every event by"
-              " the models of its fold; always refuses other events; never takes all models.")  # fmt: skip
+              help="auto: score training events with models that did not see them, and with folds.by every event with"
+              " the models of its fold; always: refuse other events; never: use all models.")  # fmt: skip
 @click.option("--members", is_flag=True, help="Also write the scores of the stack's rows.")
 @click.option("--columns", metavar="NAMES", help="Columns of DATA to copy, e.g. Weight,Label.")
 @click.option("--sample", metavar="NAME", help="Sample of the run that DATA belongs to, if none of them lists it.")

@@ -38,7 +38,7 @@ _TOLERANCE = 1e-3  # ... within this share: rounding in the file is far below, a
 
 @dataclass(frozen=True)
 class Fetched:
-    """Where the file is and what is known about it."""
+    """The path of the file and its properties."""
 
     path: Path  # the verified file in the cache
     source: str  # where it came from
@@ -88,8 +88,8 @@ def fetch_public(
 
     Args:
         public: the data set.
-        source: another address, or a file already downloaded; None takes the archive. A source that is given replaces
-            what the cache holds.
+        source: another address, or a file already downloaded; None means the public archive. A given source replaces
+            the file in the cache.
         output: also copy the verified file here.
         force: get the file even if the cache holds it.
         timeout: give up an attempt after this many seconds without an answer or a byte.
@@ -138,7 +138,7 @@ def _copy(file: Path, target: Path) -> None:
 
 
 def _unpacked(archive: Path, member: str, source: str) -> Path:
-    """Replace a zip archive by one of its files."""
+    """Replace a zip archive with one of its files."""
     target = archive.with_name("member")
     try:
         with zipfile.ZipFile(archive) as content:
@@ -182,7 +182,7 @@ def download(url: str, place: Path, *, timeout: float, attempts: int = 1, progre
                     f"{url}: {reason} {tried}; try again later, or use --from with a mirror or a downloaded file"
                 ) from error
             time.sleep(min(attempt, _LONGEST_PAUSE))
-        except (KeyError, ValueError) as error:  # pooch does not find the file in the record
+        except (KeyError, ValueError) as error:  # pooch cannot find the file in the record
             raise DataError(f"{url}: {error}; use --from with a downloaded file") from error
 
 
@@ -226,7 +226,7 @@ def _fault(error: Exception, timeout: float) -> tuple[str, bool]:
 
 
 def _check_content(file: Path, source: str, public: PublicSet) -> int:
-    """Check columns, number of events, and KaggleSets where there are any; return the number of events."""
+    """Check columns, number of events, and KaggleSets if present; return the number of events."""
     other, schema = f"{source}: not {public.title}", SCHEMAS[public.name]
     try:
         stream = EventStream(file, schema)
@@ -235,7 +235,7 @@ def _check_content(file: Path, source: str, public: PublicSet) -> int:
         rows = sum(part.height for part in labels.batches(check=False)) if frame is None else frame.height
     except DataError as error:
         raise DataError(f"{other}: {str(error).replace(str(file), 'it')}") from error
-    if rows != public.events and not public.url.startswith("doi:"):  # a repository's checksum says more
+    if rows != public.events and not public.url.startswith("doi:"):  # a repository's checksum is a stricter check
         raise DataError(f"{source}: {rows:,} events instead of {public.events:,}: cut off, or another file")
     if frame is not None:
         _check_subsets(frame, source, public)

@@ -37,10 +37,10 @@ _BLOCK_BYTES = 1 << 23
 _BATCH_ROWS = 1 << 16
 _EXACT = 2.0**53  # whole numbers below this are exact in double precision
 _SORTED_ROWS = 1 << 19  # events that are sorted at a time
-_RANGE = "# range"  # a name that no layout has
+_RANGE = "# range"  # a name that no layout uses
 
 UNKNOWN = Sample("")
-"""What is known of the sample of a file that is read on its own."""
+"""Sample of a file that is read on its own."""
 
 LARGE_FILE = 1 << 22  # bytes from which `open_events` leaves the measured columns of a file on disk
 
@@ -168,7 +168,7 @@ def _opened(
 
 
 def numeric_columns(path: str | Path) -> tuple[str, ...]:
-    """Return the columns of a file that hold one number per event, in a text file those that do so in its first rows.
+    """Return the columns of a file with one number per event; a text file is checked only in its first rows.
 
     Raises:
         DataError: if the file cannot be read.
@@ -188,7 +188,7 @@ def load_events(
         columns: columns of the layout to read; all when None.
 
     Returns:
-        The events in the order of their numbers (of the file where they have none), missing values as null.
+        The events in the order of their numbers (or of the file if they have none), missing values as null.
 
     Raises:
         DataError: naming the file, the row and the column of what is wrong.
@@ -211,7 +211,7 @@ def _identity(path: str | Path, schema: TableSchema, columns: Sequence[str] | No
 
 
 def in_order(frame: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
-    """Sort events by their numbers, so that the order of a file's rows decides nothing."""
+    """Sort events by their numbers, so that the order of a file's rows has no effect."""
     name = schema.event_id
     return frame if name not in frame.columns or frame[name].is_sorted() else frame.sort(name)
 

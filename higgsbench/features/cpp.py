@@ -1,7 +1,7 @@
-"""Feature sets as C++: a header that defines each feature of a set as a column of ROOT's RDataFrame.
+"""Write feature sets as C++: a header that defines each feature of a set as a column of ROOT's RDataFrame.
 
-The expressions come from Polars' JSON of an expression. Its form is not promised between versions, so anything that is
-not known here is refused, and a test compiles all built-in sets.
+The expressions come from the JSON form of Polars expressions. This form may change between versions, so this module
+refuses unknown parts, and a test compiles all built-in sets.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ template <class Frame> auto define_{name}(Frame frame) {{
 
 
 def cpp_header(name: str, quantities: Sequence[Quantity], schema: TableSchema) -> str:
-    """Return the text of a C++ header with the features that are not columns of the layout themselves.
+    """Return the text of a C++ header with the features that are not columns of the layout.
 
     Args:
         name: name of the set, for the header's function `define_NAME`.
@@ -63,7 +63,7 @@ def cpp_header(name: str, quantities: Sequence[Quantity], schema: TableSchema) -
         schema: the layout, whose sentinel means "missing".
 
     Raises:
-        ConfigError: if a feature has no form in C++.
+        ConfigError: if a feature cannot be written in C++.
     """
     computed = [q for q in quantities if q.name not in schema.features]
     steps, _ = steps_and_columns(q.expression for q in computed)
@@ -74,8 +74,8 @@ def cpp_header(name: str, quantities: Sequence[Quantity], schema: TableSchema) -
         try:
             text = f'    .Define("{_identifier(column)}", "{cpp_expression(expression)}")'
         except (KeyError, ValueError, TypeError) as error:
-            raise ConfigError(f"features: {column!r} of set {name!r} has no form in C++: {error}") from error
-        lines.append(text.replace("~", f"{_identifier(name)}__"))  # a step, which another set may have too
+            raise ConfigError(f"features: {column!r} of set {name!r} cannot be written in C++: {error}") from error
+        lines.append(text.replace("~", f"{_identifier(name)}__"))  # a step, whose name another set may use too
     about = {"name": _identifier(name), "layout": schema.name, "missing": schema.missing}
     return _HEADER.format(**about, columns="\n".join(lines))
 

@@ -37,7 +37,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # XML forbids them
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.S)
 _DIGITS = re.compile(r"(\.\d\d)\d+")
 FORMATS = ("png", "pdf", "svg")
-"""Formats of figures in files of their own."""
+"""Formats of figures in separate files."""
 STYLES = ("atlas", "cms", "plain")
 _METADATA_OF: dict[str, dict[str, str | None]] = {
     "png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None, "Creator": None}
@@ -116,7 +116,7 @@ def name_matrix(ax: Axes, names: Sequence[str], fontsize: float) -> None:
 
 
 def log_axis(ax: Axes, which: Literal["x", "y"], *, narrow: bool = False) -> None:
-    """Make an axis logarithmic. Powers of ten are plain text, which draws many times faster than mathematics.
+    """Make an axis logarithmic. Powers of ten are plain text, which is many times faster to draw than mathematics.
 
     A `narrow` axis may show less than a decade and has ticks between the powers of ten.
     """

@@ -1,4 +1,4 @@
-"""The numbers that a figure draws, as one long table, so that a reader can draw it again in another program."""
+"""Collect the numbers of a figure in one long table, so that users can draw it in another program."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _NUMBERS = ("x", "x_low", "x_high", "y", "y_low", "y_high", "value")
 
 
 def figure_data(figure: Figure) -> polars.DataFrame:
-    """Return what a figure draws: one row per point, step, bar or cell.
+    """Return the numbers of a figure: one row per point, step, bar or cell.
 
     Columns: panel (from 1), x_label and y_label, kind, series (its name in the legend), x and y with the ends of error
-    bars, bands, steps and bars, value (of a cell), and x_name and y_name where the axis shows names.
+    bars, bands, steps and bars, value (of a cell), and x_name and y_name if the axis shows names.
     """
     import polars
 
@@ -107,11 +107,11 @@ _KINDS: dict[str, Callable[[Any], Iterator[dict[str, Any]]]] = {
     "PathCollection": lambda drawn: _points(drawn.get_offsets()),
     "PolyCollection": _bands,
 }
-"""How each class of Matplotlib gives its numbers; by name, because importing Matplotlib takes long."""
+"""How to get the numbers of each Matplotlib class; by name, because importing Matplotlib is slow."""
 
 
 def _names(axis: Axis) -> dict[float, str]:
-    """Return the places of the names that an axis shows, if it shows names."""
+    """Return the positions of the names on an axis, if it shows names."""
     from matplotlib.ticker import FixedLocator
 
     if not isinstance(axis.get_major_locator(), FixedLocator):

@@ -1,4 +1,4 @@
-"""How results look in a notebook: each shows its tables as HTML and gives its numbers as a Polars frame."""
+"""Show results in notebooks: each shows its tables as HTML and returns its numbers as a Polars frame."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _CELL = "padding:.2em .6em;white-space:nowrap;vertical-align:top;text-align:"
 
 
 class Shown:
-    """A result with tables; inherited by every result that a notebook may show."""
+    """Base class of all results that a notebook can show as tables."""
 
     @abstractmethod
     def as_tables(self) -> Sequence[Table]:
-        """Return what is shown, rounded for people."""
+        """Return the tables to show, with rounded numbers."""
 
     @abstractmethod
     def records(self) -> Iterable[Mapping[str, Any]]:
@@ -50,7 +50,7 @@ class Shown:
 
 
 def html_table(table: Table) -> str:
-    """Return a table as HTML that stands by itself; every text is escaped."""
+    """Return a table as self-contained HTML; all text is escaped."""
     sides = ["left" if at in table.text else "right" for at in range(len(table.headings))]
 
     def line(tag: str, cells: Sequence[object], style: str = "") -> str:

@@ -82,7 +82,7 @@ def provenance(context: Context) -> list[Part]:
     configuration: str = context.optional("configuration", "")
     if configuration:
         text = "\n".join(printable(line) for line in configuration.splitlines())
-        out += [Heading("Configuration, presets and defaults written out"), Listing(text, "Configuration")]
+        out += [Heading("Configuration with all presets and defaults"), Listing(text, "Configuration")]
     return out
 
 

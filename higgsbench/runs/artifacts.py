@@ -81,7 +81,7 @@ class BlendEntry(Strict):
 
 
 class FoldsEntry(Strict):
-    """The folds of a run: how many, the rule `by` with the value in each fold, and the blender of each."""
+    """The folds of a run: their number, the rule `by` with its value in each fold, and the blender of each."""
 
     repeats: Annotated[int, Field(ge=1, le=100)]
     number: Annotated[int, Field(ge=2, le=100)]
@@ -91,9 +91,9 @@ class FoldsEntry(Strict):
 
 
 class PredictorFile(Strict):
-    """All of `predictor.json`; `data` carries the layout of the events only.
+    """The content of `predictor.json`; `data` has only the layout of the events.
 
-    There are no `folds` where a refit scores new events, and in runs of earlier versions.
+    `folds` is None if a refit scores new events, and in runs of earlier versions.
     """
 
     format: int
@@ -101,7 +101,7 @@ class PredictorFile(Strict):
     threads: Annotated[int, Field(ge=1, le=1024)]
     rows: Annotated[list[RowEntry], Field(min_length=1)]
     folds: FoldsEntry | None = None
-    stack: Any = None  # in runs of earlier versions; stack.json says the same
+    stack: Any = None  # in runs of earlier versions; stack.json has the same content
 
     @model_validator(mode="after")
     def _one_of_each_fold(self) -> PredictorFile:
@@ -118,7 +118,7 @@ class PredictorFile(Strict):
 
 
 def resolved_config(plan: Plan) -> dict[str, Any]:
-    """Return the configuration of a plan with presets and defaults written out; it can be run again unchanged."""
+    """Return the configuration of a plan with presets and defaults filled in; it runs again unchanged."""
     out = written_out(plan.config, (*plan.rows, *(row for row, _ in plan.refused)))
     if isinstance(plan.config.folds, FoldRule):
         out["folds"]["k"] = plan.dataset.folds
@@ -126,7 +126,7 @@ def resolved_config(plan: Plan) -> dict[str, Any]:
 
 
 def written_out(config: RunConfig, rows: Iterable[Row]) -> dict[str, Any]:
-    """Return a configuration with presets and defaults written out; there must be a row of each model."""
+    """Return a configuration with presets and defaults filled in; `rows` must include every model."""
     out = config.model_dump(mode="json", exclude_none=True, by_alias=True)
     by_label = {row.label: row for row in rows}
     out["models"] = [

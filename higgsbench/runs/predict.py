@@ -98,10 +98,10 @@ class Scorer:
 
     Attributes:
         whole: scores events that have no fold.
-        folds: score the events of each fold, repeat by repeat, by models that did not see them; perhaps none.
+        folds: score the events of each fold, repeat by repeat, with models that did not see them; may be empty.
         place: maps a table of numbered events to positions in `folds`, (repeats, n), -1 where an event has no fold.
         strict: whether an event without a fold is an error.
-        members: whether the scores of the rows of a stack are wanted, too.
+        members: whether to also return the scores of a stack's rows.
     """
 
     whole: Predictor
@@ -127,14 +127,14 @@ class Scorer:
 def chosen_scorer(fitted: FittedRun, model: str | None, mode: str, members: bool = False) -> Scorer:
     """Return the models of a run that score the events of a file.
 
-    With `folds.by`, these are the models of each event's fold. Otherwise the numbers of events tell which of them were
-    trained on; all models together score the others.
+    With `folds.by`, these are the models of each event's fold. Otherwise the event numbers identify training events;
+    all models together score the others.
 
     Args:
         fitted: the run.
-        model: row to take; the stack when None, or the only row.
+        model: row to use; the stack when None, or the only row.
         mode: `auto`, `never` (all models score all events) or `always` (an event without a fold is an error).
-        members: whether the scores of the rows of a stack are wanted, too.
+        members: whether to also return the scores of a stack's rows.
 
     Raises:
         HiggsbenchError: for a row that does not exist or cannot be used, or `always` for a run without models of its
@@ -217,7 +217,7 @@ def predictions(
         try:
             for place, block in _blocks(scorer, stream, subsets, results):
                 waiting.append((place, block[_AT], pool.submit(_scored, scorer, place, stream.source, block)))
-                # At most one block more than there are threads is read ahead, so that memory stays bounded.
+                # Read ahead at most one block more than the number of threads, so that memory stays bounded.
                 if len(waiting) > jobs:
                     results.put(*waiting.popleft())
                     yield from results.complete()
@@ -233,7 +233,7 @@ def _check_copied(columns: Sequence[str], stream: EventStream, scores: Sequence[
     taken = ("EventId", stream.schema.event_id, "selected", *scores)
     for at, name in enumerate(columns):
         if name in taken or name in columns[:at]:
-            raise DataError(f"--columns: the table has a column {name!r} already; leave it out")
+            raise DataError(f"--columns: the table already has a column {name!r}; leave it out")
         if name not in stream.columns:
             raise DataError(f"--columns: {stream.source} has no column {name!r}{nearest_hint(name, stream.columns)}")
 
@@ -253,10 +253,10 @@ class _Results:
         self.kept: pl.DataFrame | None = None
         self.place = np.empty((0, 0), dtype=np.int64)  # (repeats, n)
         self.scores = np.empty((0, 0, 0))  # (repeats, c, n)
-        self.left = np.empty(0, dtype=np.int64)  # (n,) scores that an event waits for
+        self.left = np.empty(0, dtype=np.int64)  # (n,) number of scores that an event waits for
 
     def expect(self, frame: pl.DataFrame, place: NDArray[np.int64], passing: NDArray[np.bool_]) -> None:
-        """Add events at the end, which models score them in each repeat (repeats, n), and whether any does (n,)."""
+        """Append events, with the models that score them in each repeat (repeats, n), and whether any does (n,)."""
         schema, new = self.scorer.whole.schema, place[0] < 0
         copied = frame.select(self.columns)
         if schema.missing is not None:
@@ -279,7 +279,7 @@ class _Results:
         self.left[rows] -= 1
 
     def complete(self) -> Iterator[tuple[pl.DataFrame, int]]:
-        """Yield the events before the first that waits, and how many of them models of a fold scored."""
+        """Yield the events before the first that waits, and how many of them were scored by models of a fold."""
         ready = int(np.argmax(self.left > 0)) if self.left.any() else self.left.size
         if self.kept is None or ready == 0:
             return
@@ -298,7 +298,7 @@ class _Results:
 def _blocks(
     scorer: Scorer, stream: EventStream, subsets: Sequence[str] | None, results: _Results
 ) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Gather the events that the same models score to blocks of `BLOCK` events, as the run scored them."""
+    """Collect events that the same models score into blocks of `BLOCK` events, as the run scored them."""
     queues: dict[int, pl.DataFrame] = {}
     for frame in _numbered(stream, subsets):
         passing = frame[SELECTED].to_numpy() if SELECTED in frame.columns else np.ones(frame.height, dtype=np.bool_)
@@ -321,7 +321,7 @@ def _blocks(
 
 
 def _numbered(stream: EventStream, subsets: Sequence[str] | None) -> Iterator[pl.DataFrame]:
-    """Yield the events that are kept with their numbers, their rows, and their positions among those that are kept."""
+    """Yield the kept events with their numbers, their rows, and their positions among the kept events."""
     schema = stream.schema
     if subsets is not None and (schema.subset is None or schema.subset not in stream.columns):
         raise DataError(f"{stream.source}: no column {schema.subset or 'of subsets'}, so no sets to choose from")
@@ -340,7 +340,7 @@ def _numbered(stream: EventStream, subsets: Sequence[str] | None) -> Iterator[pl
 
 
 def default_subsets(data: str | Path, schema: TableSchema) -> tuple[str, ...] | None:
-    """Return the test sets (KaggleSet b and v) where a file has any of their events, otherwise None for all events.
+    """Return the test sets (KaggleSet b and v) if a file has any of their events, otherwise None for all events.
 
     Raises:
         DataError: if the file cannot be read.
@@ -357,7 +357,7 @@ def default_subsets(data: str | Path, schema: TableSchema) -> tuple[str, ...] | 
 def training_events(run: StoredRun, schema: TableSchema) -> pl.Series | None:
     """Return the numbers of the events that a run was trained on; None if the run's scores are missing.
 
-    There are none where the layout numbers the rows of each file anew. A StoreError says if the scores are damaged.
+    The result is empty if the layout uses row numbers. A StoreError says if the scores are damaged.
     """
     if schema.event_id is None:
         return pl.Series("EventId", [], dtype=pl.Int64)

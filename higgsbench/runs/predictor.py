@@ -106,7 +106,7 @@ class Predictor:
         return columns
 
     def blended(self, columns: Sequence[NDArray[np.float64]], events: int) -> NDArray[np.float64]:
-        """Put the scores (n,) of the rows together to those of the predictor."""
+        """Combine the scores (n,) of the rows into those of the predictor."""
         if self.blend is None:
             return columns[0]
         return self.blend(np.column_stack(columns) if columns else np.empty((events, 0)))
@@ -118,7 +118,7 @@ def group_numbers(frame: pl.DataFrame, schema: TableSchema) -> NDArray[np.int64]
 
 
 class FittedRun:
-    """The models of a finished run, read when they are asked for.
+    """The models of a finished run, read on first use.
 
     Methods take the name of a row, training events (n,) as a frame with missing values as null, and their numbers (n,).
     All but `blended` raise a HiggsbenchError if the run has no such row, or its models are not stored or unusable here.
@@ -150,7 +150,7 @@ class FittedRun:
 
     @cached_property
     def blend(self) -> Blend | None:
-        """The run's stack, without the members of weight zero, which need not be computed; None where there is none."""
+        """The run's stack, without the members of weight zero, which need not be computed; None if the run has none."""
         return self._blend(all_members=False)
 
     @cached_property
@@ -170,8 +170,8 @@ class FittedRun:
         """Return the scorer of events that no model was trained on.
 
         Args:
-            name: row to take, by its name or its model's label; the stack when None, or the only row.
-            all_members: whether members of the stack whose weight is zero are computed, too.
+            name: row to use, by its name or its model's label; the stack when None, or the only row.
+            all_members: whether to also compute members of the stack with zero weight.
         """
         if name in (None, "stack") and self.blend is not None:
             blend = self._blend(all_members=all_members)
@@ -190,10 +190,10 @@ class FittedRun:
         return Predictor(title, self.schema, threshold, self.content.threads, tuple(map(self._row, entries)), blend)
 
     def of_folds(self, whole: Predictor) -> tuple[Predictor, ...]:
-        """Return the scorers of each fold's events by the models that did not see them, repeat by repeat.
+        """Return the scorers of each fold's events, with the models that did not see them, repeat by repeat.
 
-        They are made from a scorer of new events; there are none where a refit scores those, or an earlier version made
-        the run.
+        They are made from `whole`, a scorer of new events. The result is empty if a refit scores new events, or if an
+        earlier version made the run.
         """
         folds, rows = self.content.folds, {row.entry.name: row for row in whole.rows}
         if folds is None:
@@ -229,7 +229,7 @@ class FittedRun:
         return row.calibrated(total / seen, numbers)
 
     def blended(self, scores: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
-        """Blend members' scores (n,) as the run's stack does; None where there is no stack, or a member is missing."""
+        """Blend members' scores (n,) as the run's stack does; None if the run has no stack, or a member is missing."""
         if self.blend is None or not self.blend.members or not set(self.blend.members) <= set(scores):
             return None
         return self.blend(np.column_stack([scores[member] for member in self.blend.members]))

@@ -92,19 +92,19 @@ def fold_assignments(
 def folds_by_value(
     values: NDArray[np.float64], y: NDArray[np.bool_], k: int | None, by: str
 ) -> tuple[NDArray[np.int64], tuple[int, ...]]:
-    """Make a fold of each value of a rule.
+    """Make one fold per value of a rule.
 
     Args:
-        values: (n,) value of the rule for each event, NaN where it has none.
+        values: (n,) value of the rule for each event, NaN if it has none.
         y: (n,) truth.
-        k: wanted number of folds, or None for as many as there are values.
+        k: required number of folds, or None for the number of values.
         by: the rule, for messages.
 
     Returns:
         (1, n) fold numbers from 0 to k - 1, and the value of each fold, ascending.
 
     Raises:
-        ConfigError: if values are missing or not whole, there are not k of them, or a fold lacks a class.
+        ConfigError: if values are missing or not whole, their number is not k, or a fold lacks a class.
     """
     where = f"folds.by: {shortened(by)}"
     if np.isnan(values).any():
@@ -122,7 +122,7 @@ def folds_by_value(
         counts = np.bincount(fold[members], minlength=found.size)
         if not counts.all():
             value = float(found[np.argmin(counts)])
-            raise ConfigError(f"{where}: no {name} events where it is {value:.0f}; each fold needs both classes")
+            raise ConfigError(f"{where}: no {name} events with the value {value:.0f}; each fold needs both classes")
     return fold.astype(np.int64)[None, :], tuple(int(value) for value in found)
 
 
@@ -164,7 +164,7 @@ def training_weights(y: NDArray[np.bool_], evaluation: NDArray[np.float64], sche
 
 
 NEGATIVE_WEIGHTS = ("drop", "absolute", "zero", "resample")
-"""What training may do with events of negative weight."""
+"""Policies of training for events with negative weights."""
 
 
 def without_negative(

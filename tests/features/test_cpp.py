@@ -71,7 +71,7 @@ def test_a_set_in_cpp(call: Call, tmp_path: Path, name: str) -> None:
 
 def test_what_has_no_form_is_one_line(call: Call) -> None:
     odd = Quantity("odd", pl.col("PRI_met").rank(), "", "", "", "")
-    with pytest.raises(ConfigError, match="'odd' of set 'mine' has no form in C\\+\\+: "):
+    with pytest.raises(ConfigError, match="'odd' of set 'mine' cannot be written in C\\+\\+: "):
         cpp_header("mine", [odd], ATLAS_HIGGS)
     code, _, err = call("features", "--format", "cpp")
     assert code == 2

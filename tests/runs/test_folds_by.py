@@ -140,8 +140,8 @@ def test_members_and_copied_columns(by_number: Path, toys: Path) -> None:
     assert found.select("Label", "DER_mass_MMC", "Weight").equals(events.select("Label", "DER_mass_MMC", "Weight"))
     for columns, message in (
         (["Wight"], r"toys.csv has no column 'Wight' \(did you mean 'Weight'\?\)"),
-        (["EventId"], "the table has a column 'EventId' already"),
-        (["Label", "Label"], "the table has a column 'Label' already"),
+        (["EventId"], "the table already has a column 'EventId'"),
+        (["Label", "Label"], "the table already has a column 'Label'"),
     ):
         with pytest.raises(DataError, match=message):
             predict(by_number, toys, columns=columns)

@@ -68,8 +68,8 @@ def test_each_value_of_a_rule_is_a_fold() -> None:
         ([0, 0, 1, 1, 1], 3, r"x has 2 different values \(0, 1\); expected 3 \(k\)"),
         ([4, 4, 4, 4, 4], None, r"x has 1 different values \(4\); expected 2 to 100"),
         (np.arange(300), None, r"x has 300 different values \(0, 1, .*, 9, ...\); expected 2 to 100"),
-        ([0, 0, 1, 1, 2], 3, "x: no signal events where it is 2; each fold needs both classes"),
-        ([0, 0, 2, 1, 1], 3, "x: no background events where it is 2; each fold needs both classes"),
+        ([0, 0, 1, 1, 2], 3, "x: no signal events with the value 2; each fold needs both classes"),
+        ([0, 0, 2, 1, 1], 3, "x: no background events with the value 2; each fold needs both classes"),
     ],
 )
 def test_values_that_make_no_folds_are_refused(values: list[float], k: int | None, message: str) -> None:
