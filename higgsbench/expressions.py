@@ -111,7 +111,7 @@ def present(x: pl.Expr) -> pl.Expr:
 
 def parse_expression(
     text: str,
-    columns: Collection[str],
+    columns: Collection[str] | None,
     where: str,
     *,
     never: Collection[str] = (),
@@ -122,7 +122,7 @@ def parse_expression(
 
     Args:
         text: e.g. `jet_pt[0] / sum(jet_pt)` or `event_number % 5`.
-        columns: the columns that it may use.
+        columns: the columns that it may use; None for any.
         where: beginning of messages.
         never: columns that it may not use.
         reason: text of messages about those.
@@ -141,10 +141,11 @@ def parse_expression(
         name = leaf.branch if vectors else leaf.name
         if leaf.branch in never:
             raise ConfigError(f"{where}: {leaf.branch} {reason}")
-        if isinstance(leaf.what, str) and name not in columns and not vectors:
+        if columns is None or name in columns:
+            return
+        if isinstance(leaf.what, str) and not vectors:
             raise ConfigError(f"{where}: {_no_function(leaf.what)}")
-        if name not in columns:
-            raise ConfigError(f"{where}: no column named {shortened(name)!r}{nearest_hint(name, columns)}")
+        raise ConfigError(f"{where}: no column named {shortened(name)!r}{nearest_hint(name, columns)}")
 
     _check_words(tokens, where, check)
     leaves = tuple(dict.fromkeys(token.leaf for token in tokens if token.leaf is not None))

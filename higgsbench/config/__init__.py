@@ -10,20 +10,12 @@ if TYPE_CHECKING:
     from higgsbench.config.load import LoadedConfig, load_config
     from higgsbench.config.model import CutConfig, DataConfig, FeatureConfig, ModelConfig, RunConfig, StackConfig
 
-_MODEL = ("CutConfig", "DataConfig", "FeatureConfig", "ModelConfig", "RunConfig", "StackConfig")
+__all__ = ["CutConfig", "DataConfig", "FeatureConfig", "LoadedConfig", "ModelConfig", "RunConfig", "StackConfig",
+           "load_config"]  # fmt: skip
 
-__all__ = [
-    "CutConfig",
-    "DataConfig",
-    "FeatureConfig",
-    "LoadedConfig",
-    "ModelConfig",
-    "RunConfig",
-    "StackConfig",
-    "load_config",
-]
-
+_HOME = {
+    "higgsbench.config.load": ("LoadedConfig", "load_config"),
+    "higgsbench.config.model": ("CutConfig", "DataConfig", "FeatureConfig", "ModelConfig", "RunConfig", "StackConfig"),
+}
 # Imported on first use: the command line completes names of configurations without loading Polars and pydantic.
-__getattr__ = lazy_names(
-    __name__, {"higgsbench.config.load": ("LoadedConfig", "load_config"), "higgsbench.config.model": _MODEL}
-)
+__getattr__ = lazy_names(__name__, _HOME)

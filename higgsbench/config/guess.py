@@ -70,9 +70,10 @@ def suggest_config(files: Sequence[str | Path]) -> str:
         return "\n".join([head, "data:", f"  path: {_yaml(str(files[0]))}", schema, *models])
     looks = [_looked_at(str(file)) for file in files]
     free, samples = _shared_columns(looks), _samples(looks)
+    counters = {f"n{name}" for look in looks for name in look.vectors}
     lines = [*_labels(free, samples), *_weights(free), *_numbers(free, samples)]
-    groups = _groups(free, looks)
-    lines += [*groups, *_features(free, looks)]
+    groups = _groups(free, counters)
+    lines += [*groups, *_features(free, looks, counters)]
     notes = [f"# {note} ({count} files)" for note, count in Counter(x.note for x in looks if x.note).items()]
     if groups:
         models.insert(0, "# jet_split: both  # adds a row of submodels, one for each group, for every model")
@@ -170,10 +171,8 @@ def _labels(free: dict[str, pl.Series], samples: dict[str, list[_Look]]) -> list
         signal = [next(iter(samples))]
     for name, looks in samples.items():
         names = [look.name for look in looks]
-        entry = f"files: {_yaml(names if len(names) > 1 else names[0])}, process: {name}"
-        if label is None:
-            entry += f", signal: {'true' if name in signal else 'false'}"
-        lines.append(f"    - {{{entry}}}")
+        kind = f", signal: {str(name in signal).lower()}" if label is None else ""
+        lines.append(f"    - {{files: {_yaml(names if len(names) > 1 else names[0])}, process: {name}{kind}}}")
     if label is None:
         lines[0] += "  # signal by file name; no column has labels"
         return lines
@@ -214,8 +213,7 @@ def _numbers(free: dict[str, pl.Series], samples: dict[str, list[_Look]]) -> lis
     return [f"  id: {_yaml(names)}  # by name; unique in the rows of each sample that were read"]
 
 
-def _groups(free: dict[str, pl.Series], looks: Sequence[_Look]) -> list[str]:
-    counters = {f"n{name}" for look in looks for name in look.vectors}
+def _groups(free: dict[str, pl.Series], counters: set[str]) -> list[str]:
     for name, column in free.items():
         if name in counters or not column.dtype.is_numeric() or not _JETS.fullmatch(name):
             continue
@@ -226,10 +224,8 @@ def _groups(free: dict[str, pl.Series], looks: Sequence[_Look]) -> list[str]:
     return []
 
 
-def _features(free: dict[str, pl.Series], looks: Sequence[_Look]) -> list[str]:
-    left_out: list[str] = []
-    counters = {f"n{name}" for look in looks for name in look.vectors}
-    left_out += [f"{name} counts a vector" for name in _take(free, lambda name, _: name in counters)]
+def _features(free: dict[str, pl.Series], looks: Sequence[_Look], counters: set[str]) -> list[str]:
+    left_out = [f"{name} counts a vector" for name in _take(free, lambda name, _: name in counters)]
     left_out += [f"{name} is constant" for name in _take(free, lambda _, column: column.n_unique() == 1)]
     texts = _take(free, lambda _, column: column.dtype == pl.String)
     categorical = [name for name, column in texts.items() if column.n_unique() <= _MOST_CATEGORIES]
@@ -255,18 +251,14 @@ def _sentinel(free: dict[str, pl.Series]) -> list[str]:
             found[".nan"] += 1
         values = column.drop_nans().drop_nulls().unique().sort()[:2].to_list()
         if len(values) == 2 and values[0] <= -5 and values[1] - values[0] > abs(values[0]) / 4:
-            found[_shortest(values[0])] += int((column == values[0]).sum() > 1)
+            single = np.float32(values[0])  # the shortest decimal that single or double precision reads as the value
+            shortest = float(str(single) if float(single) == values[0] else values[0])
+            found[f"{shortest:g}"] += int((column == values[0]).sum() > 1)
     if not found.total():
         return []
     value, columns = found.most_common(1)[0]
     many = f"{columns} column{'s' * (columns > 1)}"
     return [f"  missing: {value}  # {'in' if value == '.nan' else 'far below all other values of'} {many}"]
-
-
-def _shortest(value: float) -> str:
-    """Return the shortest decimal that single or double precision reads as the value."""
-    single = np.float32(value)
-    return f"{float(str(single) if float(single) == value else value):g}"
 
 
 def _plain(value: object) -> str:
@@ -282,6 +274,5 @@ def _yaml(value: str | Iterable[str]) -> str:
     """Write text or a list of text so that YAML reads it back as text."""
     if not isinstance(value, str):
         return f"[{', '.join(map(_yaml, value))}]"
-    word = re.fullmatch(r"[A-Za-z_][\w./-]*", value)
-    plain = word and value.lower() not in _YAML_WORDS
+    plain = re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in _YAML_WORDS
     return value if plain else json.dumps(value, ensure_ascii=False)

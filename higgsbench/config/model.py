@@ -9,115 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    Discriminator,
-    Field,
-    Tag,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
-from higgsbench.config.samples import (
-    Categorical,
+from higgsbench.config.samples import SampleKeys, SchemaConfig
+from higgsbench.config.section import (
     FeatureEntry,
-    Label,
-    Missing,
-    NegativeWeights,
-    SampleKeys,
-    check_labels,
-    label_text,
+    MemorySize,
+    NotNegative,
+    Number,
+    Positive,
+    Strict,
+    choice,
+    listed,
+    problem,
 )
-from higgsbench.config.section import MemorySize, NotNegative, Number, Positive, Strict, choice, listed, problem
 from higgsbench.ensemble import BLEND_METHODS, CUT_RULES
 from higgsbench.errors import ConfigError, shortened
 from higgsbench.events.recognise import recognised
 from higgsbench.schema import ATLAS_HIGGS, B_REG, SCHEMAS, TableSchema
-
-
-class SchemaConfig(Strict):
-    """The user's own table of signal and background events: what each column means."""
-
-    name: Annotated[str, Field(min_length=1, max_length=60)] = "custom"
-    """Name of the layout in tables and messages."""
-    features: Annotated[list[str], Field(min_length=1)]
-    """Columns of the file that models may use."""
-    categorical: Categorical = None
-    """Columns of text or whole numbers that are categories (features too); or each with its list of values."""
-    label: str
-    """Column that says signal or background."""
-    signal: Label = 1
-    """Its value for signal events."""
-    background: Label | None = None
-    """Its value for background events; by default every other value."""
-    weight: str | None = None
-    """Column with the weights of the events; by default every event counts 1."""
-    process: str | None = None
-    """Column with the name of the physics process; results then include every process."""
-    id: str | None = None
-    """Column with a whole number that identifies an event; by default the position in the file."""
-    group: str | None = None
-    """Column with whole numbers, such as the number of jets, that `jet_split` splits by."""
-    groups: list[Annotated[list[int], Field(min_length=1)]] | None = None
-    """Lists of its values; each list has its own submodel."""
-    missing: Missing = None
-    """The mark of a missing value: a number, .nan, or `empty` for empty cells."""
-    header: bool = True
-    """Whether the first line names the columns."""
-    columns: list[str] | None = None
-    """Names of the columns of a file without header."""
-    n_s: Positive | None = None
-    """Expected signal events; by default the sum of the weights."""
-    n_b: Positive | None = None
-    """Expected background events; by default the sum of the weights."""
-    negative_weights: NegativeWeights | None = None
-    """Allow negative weights, and what training does with these events (`resample`: shares them among neighbours);
-    evaluation uses the weights unchanged."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> SchemaConfig:
-        special = {"label": self.label, "weight": self.weight, "process": self.process, "id": self.id}
-        categorical = self.categorical or {}
-        special |= {"group": self.group} if self.group in categorical else {}
-        for key, name in special.items():
-            if name in (*self.features, *categorical):
-                what = "categorical" if key == "group" else "a feature"
-                raise problem(f"column {name!r} is the {key} and cannot be {what}")
-        repeated = next((n for n in self.features if self.features.count(n) > 1), None)
-        if repeated is not None:
-            raise problem(f"feature {repeated!r} is named twice")
-        if self.header == (self.columns is not None):
-            raise problem("`columns` is for files without a header; use it only with `header: false`")
-        needed = (*self.features, *categorical, *special.values(), self.group)
-        lost = [name for name in needed if name is not None and self.columns is not None and name not in self.columns]
-        if lost:
-            raise problem(f"column {lost[0]!r} is not in `columns`")
-        check_labels(self.signal, self.background)
-        if self.groups is not None and self.group is None:
-            raise problem("`groups` needs a `group` column")
-        if self.negative_weights is not None and self.weight is None:
-            raise problem("`negative_weights` needs a `weight` column")
-        return self
-
-    def table_schema(self) -> TableSchema:
-        """Return the layout."""
-        same = {
-            key: getattr(self, key) for key in ("name", "label", "weight", "process", "group", "n_s", "n_b", "header")
-        }
-        return TableSchema(
-            **same,
-            features=tuple(dict.fromkeys((*self.features, *(self.categorical or ())))),
-            categories={name: tuple(map(label_text, values)) for name, values in (self.categorical or {}).items()},
-            signal=label_text(self.signal),
-            background=None if self.background is None else label_text(self.background),
-            event_id=self.id,
-            groups=tuple(tuple(g) for g in self.groups or ()),
-            missing=None if self.missing == "empty" else self.missing,
-            negative_weights=self.negative_weights is not None,
-            columns=tuple(self.columns or ()),
-            ignore_unknown=True,
-            empty_is_missing=self.missing == "empty",
-        )
 
 
 class ShiftConfig(Strict):

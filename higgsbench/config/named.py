@@ -29,23 +29,21 @@ def config_file(choice: str | Path) -> Path:
     try:
         path.stat()
     except FileNotFoundError as error:
-        raise ConfigError(f"{choice}: no such configuration file{_advice(path, known)}") from error
+        advice = ""
+        if path.name == str(path) and not path.suffix:
+            yours = path.with_suffix(".yaml")
+            hint = f" (did you mean '{yours}'?)" if yours.exists() else _hint(path.name, known)
+            advice = f", and no configuration of that name comes with higgsbench{hint}"
+        elif path.stem in known:
+            advice = f"; {path.stem!r}, without folder and ending, comes with higgsbench"
+        raise ConfigError(f"{choice}: no such configuration file{advice}") from error
     except OSError:
         pass  # reading it gives the error
     return path
 
 
-def _advice(path: Path, known: dict[str, Path]) -> str:
-    """Suggest what the user meant by a file that does not exist."""
-    if path.name != str(path) or path.suffix:
-        return f"; {path.stem!r}, without folder and ending, comes with higgsbench" if path.stem in known else ""
-    yours = path.with_suffix(".yaml")
-    hint = f" (did you mean '{yours}'?)" if yours.exists() else nearest_hint(path.name, known, _choices(known))
-    return f", and no configuration of that name comes with higgsbench{hint}"
-
-
-def _choices(known: dict[str, Path]) -> str:
-    return f"; choose from {', '.join(known)}"
+def _hint(name: str, known: dict[str, Path]) -> str:
+    return nearest_hint(name, known, f"; choose from {', '.join(known)}")
 
 
 def description(file: Path) -> str:
@@ -66,8 +64,7 @@ def copy_config(name: str, output: Path | None = None, *, replace: bool = False)
     """
     known, target = named_configs(), output or Path(f"{name}.yaml")
     if name not in known:
-        hint = nearest_hint(name, known, _choices(known))
-        raise ConfigError(f"{name}: no configuration of that name comes with higgsbench{hint}")
+        raise ConfigError(f"{name}: no configuration of that name comes with higgsbench{_hint(name, known)}")
     return save_config(known[name].read_bytes(), target, replace=replace)
 
 

@@ -1,137 +1,119 @@
-"""`data.samples`: files with events of one process each, and the meaning of their columns."""
+"""The meaning of the columns of event files: `data.schema` for one table, `data.samples` for files of one process."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    GetJsonSchemaHandler,
-    PlainValidator,
-    WithJsonSchema,
-    model_validator,
+from pydantic import BeforeValidator, Field, model_validator
+
+from higgsbench.config.section import (
+    Categorical,
+    FeatureEntry,
+    Label,
+    Missing,
+    NegativeWeights,
+    OrText,
+    Positive,
+    Strict,
+    Texts,
+    check_labels,
+    label_text,
+    problem,
+    several,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
-
-from higgsbench.config.section import Positive, Strict, problem
 from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.events.check import split_tree
 from higgsbench.events.read import UNKNOWN, numeric_columns
 from higgsbench.events.samples import Sample, matched_files
 from higgsbench.expressions import parse_expression
-from higgsbench.schema import MOST_CATEGORIES, TableSchema, is_number
+from higgsbench.schema import TableSchema
 
-LABEL, WEIGHT, PROCESS, NUMBER, FOLD = "Label", "Weight", "Process", "EventId", "Fold"
+OWN = LABEL, WEIGHT, PROCESS, NUMBER, FOLD = "Label", "Weight", "Process", "EventId", "Fold"
 """Columns of the combined table of all samples, except the features."""
 
 _PLAIN = re.compile(r"[^\W\d]\w*")
 _GLOB = re.compile(r"[\w.*?-]*[*?][\w.*?-]*")
 
 
-def label_cell(value: Any) -> Any:
-    """Refuse booleans (YAML reads words such as `true` as booleans) and everything else that cannot be a cell."""
-    if isinstance(value, bool):
-        text = str(value).lower()
-        raise problem(f"YAML reads {text} as a boolean; put the label in quotes, as in the file, e.g. {text!r}")
-    if not isinstance(value, (str, int, float)):
-        raise problem(f"expected text or a number, got {shortened(value)!r}")
-    return value
+class SchemaConfig(Strict):
+    """The user's own table of signal and background events: what each column means."""
 
+    name: Annotated[str, Field(min_length=1, max_length=60)] = "custom"
+    """Name of the layout in tables and messages."""
+    features: Annotated[list[str], Field(min_length=1)]
+    """Columns of the file that models may use."""
+    categorical: Categorical = None
+    """Columns of text or whole numbers that are categories (features too); or each with its list of values."""
+    label: str
+    """Column that says signal or background."""
+    signal: Label = 1
+    """Its value for signal events."""
+    background: Label | None = None
+    """Its value for background events; by default every other value."""
+    weight: str | None = None
+    """Column with the weights of the events; by default every event counts 1."""
+    process: str | None = None
+    """Column with the name of the physics process; results then include every process."""
+    id: str | None = None
+    """Column with a whole number that identifies an event; by default the position in the file."""
+    group: str | None = None
+    """Column with whole numbers, such as the number of jets, that `jet_split` splits by."""
+    groups: list[Annotated[list[int], Field(min_length=1)]] | None = None
+    """Lists of its values; each list has its own submodel."""
+    missing: Missing = None
+    """The mark of a missing value: a number, .nan, or `empty` for empty cells."""
+    header: bool = True
+    """Whether the first line names the columns."""
+    columns: list[str] | None = None
+    """Names of the columns of a file without header."""
+    n_s: Positive | None = None
+    """Expected signal events; by default the sum of the weights."""
+    n_b: Positive | None = None
+    """Expected background events; by default the sum of the weights."""
+    negative_weights: NegativeWeights | None = None
+    """Allow negative weights, and what training does with these events (`resample`: shares them among neighbours);
+    evaluation uses the weights unchanged."""
 
-def missing_value(value: Any) -> Any:
-    """Read `nan` as the number; refuse text other than `empty`."""
-    if isinstance(value, str) and value.lower() == "nan":
-        return float("nan")
-    if isinstance(value, (str, bool)) and value != "empty":
-        raise problem(f"expected a number, .nan or empty (empty cells), got {shortened(value)!r}")
-    return value
+    @model_validator(mode="after")
+    def _consistent(self) -> SchemaConfig:
+        special = {"label": self.label, "weight": self.weight, "process": self.process, "id": self.id}
+        categorical = self.categorical or {}
+        special |= {"group": self.group} if self.group in categorical else {}
+        for key, name in special.items():
+            if name in (*self.features, *categorical):
+                what = "categorical" if key == "group" else "a feature"
+                raise problem(f"column {name!r} is the {key} and cannot be {what}")
+        repeated = next((n for n in self.features if self.features.count(n) > 1), None)
+        if repeated is not None:
+            raise problem(f"feature {repeated!r} is named twice")
+        if self.header == (self.columns is not None):
+            raise problem("`columns` is for files without a header; use it only with `header: false`")
+        needed = (*self.features, *categorical, *special.values(), self.group)
+        lost = [name for name in needed if name is not None and self.columns is not None and name not in self.columns]
+        if lost:
+            raise problem(f"column {lost[0]!r} is not in `columns`")
+        check_labels(self.signal, self.background)
+        if self.groups is not None and self.group is None:
+            raise problem("`groups` needs a `group` column")
+        if self.negative_weights is not None and self.weight is None:
+            raise problem("`negative_weights` needs a `weight` column")
+        return self
 
-
-def label_text(value: str | int | float) -> str:
-    """Return a label as it appears in the file."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def check_labels(signal: str | int | float, background: str | int | float | None) -> None:
-    """Refuse labels of signal and background that cannot be distinguished."""
-    if background is None:
-        return
-    labels = {"signal": label_text(signal), "background": label_text(background)}
-    kinds = {key: "a number" if is_number(text) else "text" for key, text in labels.items()}
-    if labels["signal"] == labels["background"]:
-        raise problem(f"`signal` and `background` are the same label {labels['signal']!r}")
-    if kinds["signal"] != kinds["background"]:
-        said = (f"{key} {shortened(text)!r} is {kinds[key]}" for key, text in labels.items())
-        raise problem(f"{' and '.join(said)}; write both labels as they appear in the file")
-
-
-Label = Annotated[str | int | float, PlainValidator(label_cell), WithJsonSchema({"type": ["string", "number"]})]
-Missing = Annotated[
-    float | Literal["empty"] | None,
-    BeforeValidator(missing_value),
-    WithJsonSchema({"anyOf": [{"type": ["number", "null"]}, {"enum": ["empty", "nan", "NaN"]}]}),
-]
-_NAMES = {"type": "array", "items": {"type": "string"}}
-_VALUES = {"type": "object", "additionalProperties": {"type": "array", "items": {"type": ["string", "number"]}}}
-_CategoricalForms = WithJsonSchema({"anyOf": [_NAMES, _VALUES, {"type": "null"}]})
-
-
-def _categorical(value: Any) -> Any:
-    """Turn names of columns into a mapping; the training events give the values later."""
-    names = value if isinstance(value, list) else []
-    if repeated := next((name for name in names if names.count(name) > 1), None):
-        raise problem(f"column {shortened(repeated)!r} is named twice")
-    return {name: [] for name in names} if names and all(isinstance(name, str) for name in names) else value
-
-
-def _checked_values(value: dict[str, list[str | int | float]] | None) -> dict[str, list[str | int | float]] | None:
-    for name, values in (value or {}).items():
-        words = [label_text(item) for item in values]
-        if len(set(words)) < len(words) or len(words) > MOST_CATEGORIES:
-            raise problem(f"expected at most {MOST_CATEGORIES} different values", name)
-    return value
-
-
-Categorical = Annotated[
-    dict[str, list[Label]] | None, BeforeValidator(_categorical), AfterValidator(_checked_values), _CategoricalForms
-]
-NegativeWeights = Literal["drop", "absolute", "zero", "resample"]
-
-
-def _several(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-class _OrText:
-    """Annotation of a list that may be written as its only entry."""
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Return the JSON schema of both forms."""
-        return {"anyOf": [{"type": "string"}, handler(schema)]}
-
-
-Texts = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_several), Field(min_length=1), _OrText()]
-
-
-class FeatureEntry(Strict):
-    """The name of a column or of any set's feature; or a new feature, defined by an SQL expression over columns."""
-
-    shorthand: ClassVar[Mapping[type, str]] = {str: "name"}
-    name: str
-    """Column, feature of any set, or name of a new feature."""
-    expr: str | None = None
-    """SQL expression over columns that defines a new feature."""
-
-    @property
-    def choice(self) -> str | tuple[str, str]:
-        """The entry in the form that `resolve_features` takes."""
-        return self.name if self.expr is None else (self.name, self.expr)
+    def table_schema(self) -> TableSchema:
+        """Return the layout."""
+        same = {key: getattr(self, key) for key in ("name", "label", "weight", "process", "n_s", "n_b", "header")}
+        return TableSchema(
+            **same,
+            **_shared_keys(self),
+            features=tuple(dict.fromkeys((*self.features, *(self.categorical or ())))),
+            signal=label_text(self.signal),
+            background=None if self.background is None else label_text(self.background),
+            event_id=self.id,
+            negative_weights=self.negative_weights is not None,
+            columns=tuple(self.columns or ()),
+        )
 
 
 class SampleEntry(Strict):
@@ -149,20 +131,12 @@ class SampleEntry(Strict):
     """Expression of their weights, instead of `data.weight`."""
 
 
-class _AnyColumn(frozenset[str]):
-    """The columns of files that have not been read: any name may exist."""
-
-    def __contains__(self, name: object) -> bool:
-        """Return True."""
-        return True
-
-
 def columns_of(text: str, where: str) -> tuple[str, ...]:
     """Return the columns that an expression uses; the ConfigError for a bad expression starts with `where`."""
-    return tuple(leaf.branch for leaf in parse_expression(text, _AnyColumn(), where).leaves)
+    return tuple(leaf.branch for leaf in parse_expression(text, None, where).leaves)
 
 
-_OneFeature = Annotated[list[FeatureEntry], BeforeValidator(_several), Field(min_length=1), _OrText()]
+_OneFeature = Annotated[list[FeatureEntry], BeforeValidator(several), Field(min_length=1), OrText()]
 
 
 class SampleKeys(Strict):
@@ -236,7 +210,7 @@ class SampleKeys(Strict):
     def _check_features(self, entries: list[FeatureEntry]) -> None:
         roles, named = self._roles(), set[str]()
         for entry in entries:
-            if entry.name == "all" or _is_pattern(entry):
+            if _pattern(entry) is not None:
                 continue
             name, expr = _definition(entry)
             for column in [name] if expr is None else _checked(expr, "features"):
@@ -244,7 +218,7 @@ class SampleKeys(Strict):
                     raise problem(
                         f"column {shortened(column)!r} is {roles[column]} and cannot be a feature", "features"
                     )
-            if name in ("", LABEL, WEIGHT, PROCESS, NUMBER, FOLD):
+            if name in ("", *OWN):
                 raise problem(
                     f"a feature cannot have the name {shortened(name)!r}; write `name` and `expr`", "features"
                 )
@@ -283,6 +257,7 @@ class SampleKeys(Strict):
         labelled = self.label is not None
         background = label_text(self.background) if self.background is not None else None if labelled else "b"
         return TableSchema(
+            **_shared_keys(self),
             name="samples",
             features=tuple(features),
             label=self.label or LABEL,
@@ -290,15 +265,9 @@ class SampleKeys(Strict):
             background=background,
             weight=WEIGHT if weighted else None,
             event_id=NUMBER if self.id else None,
-            group=self.group,
-            groups=tuple(tuple(numbers) for numbers in self.groups or ()),
             integers=frozenset() if self.group is None else frozenset({self.group}),
-            missing=None if self.missing == "empty" else self.missing,
             negative_weights=self.policy is not None,
-            ignore_unknown=True,
-            empty_is_missing=self.missing == "empty",
             process=PROCESS,
-            categories={name: tuple(map(label_text, values)) for name, values in (self.categorical or {}).items()},
             derived=derived,
             select=self.select,
             ids=tuple(self.id or ()),
@@ -310,14 +279,13 @@ class SampleKeys(Strict):
         entries = self.features or [FeatureEntry(name="all")]
         found: dict[str, str | None] = {}
         numbers: tuple[str, ...] = ()
-        if any(entry.name == "all" or _is_pattern(entry) for entry in entries):
+        if any(map(_pattern, entries)):
             first = matched_files((self.samples or [])[0].files)[0]
-            taken = {*self._roles(), *(self.categorical or ()), LABEL, WEIGHT, PROCESS, NUMBER, FOLD}
+            taken = {*self._roles(), *(self.categorical or ()), *OWN}
             taken |= set(columns_of(by, "folds.by")) if by is not None else set()
             numbers = tuple(name for name in numeric_columns(first) if name not in taken)
         for entry in entries:
-            if entry.name == "all" or _is_pattern(entry):
-                pattern = "*" if entry.name == "all" else entry.name
+            if (pattern := _pattern(entry)) is not None:
                 matched = [name for name in numbers if fnmatchcase(name, pattern)]
                 if not matched:
                     hint = nearest_hint(pattern, numbers)
@@ -382,6 +350,18 @@ class SampleKeys(Strict):
         return {"features": features, "samples": samples, "categorical": categorical}
 
 
+def _shared_keys(section: SchemaConfig | SampleKeys) -> dict[str, Any]:
+    """Return the fields of a layout that both kinds of sections describe in the same way."""
+    return {
+        "group": section.group,
+        "groups": tuple(tuple(numbers) for numbers in section.groups or ()),
+        "missing": None if section.missing == "empty" else section.missing,
+        "empty_is_missing": section.missing == "empty",
+        "categories": {name: tuple(map(label_text, values)) for name, values in (section.categorical or {}).items()},
+        "ignore_unknown": True,
+    }
+
+
 def _checked(text: str, key: str) -> tuple[str, ...]:
     try:
         return columns_of(text, "")
@@ -389,8 +369,11 @@ def _checked(text: str, key: str) -> tuple[str, ...]:
         raise problem(str(error).removeprefix(": "), key) from error
 
 
-def _is_pattern(entry: FeatureEntry) -> bool:
-    return entry.expr is None and bool(_GLOB.fullmatch(entry.name))
+def _pattern(entry: FeatureEntry) -> str | None:
+    """Return the pattern of columns that an entry stands for, None if it is one feature."""
+    if entry.name == "all":
+        return "*"
+    return entry.name if entry.expr is None and _GLOB.fullmatch(entry.name) else None
 
 
 def _definition(entry: FeatureEntry) -> tuple[str, str | None]:

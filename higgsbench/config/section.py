@@ -1,9 +1,9 @@
-"""Base of all sections of YAML files: known keys, shorthands, checked values, and their JSON schema."""
+"""Base of all sections of YAML files: known keys, shorthands, checked values and entries, and their JSON schema."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    PlainValidator,
     WithJsonSchema,
     model_validator,
 )
@@ -20,6 +21,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from higgsbench.config.document import parse_duration, parse_size
 from higgsbench.errors import ConfigError, nearest_hint, shortened
+from higgsbench.schema import MOST_CATEGORIES, is_number
 
 
 def problem(message: str, key: object = None) -> PydanticCustomError:
@@ -104,6 +106,107 @@ def listed(known: Callable[[], Iterable[str]]) -> Any:
 _AMOUNT = WithJsonSchema({"type": ["string", "integer"], "pattern": r"^\s*\d"})
 MemorySize = Annotated[str, _written(parse_size), _AMOUNT]
 Duration = Annotated[str, _written(parse_duration), _AMOUNT]
+
+
+def _label_cell(value: Any) -> Any:
+    """Refuse booleans (YAML reads words such as `true` as booleans) and everything else that cannot be a cell."""
+    if isinstance(value, bool):
+        text = str(value).lower()
+        raise problem(f"YAML reads {text} as a boolean; put the label in quotes, as in the file, e.g. {text!r}")
+    if not isinstance(value, (str, int, float)):
+        raise problem(f"expected text or a number, got {shortened(value)!r}")
+    return value
+
+
+def _missing_value(value: Any) -> Any:
+    """Read `nan` as the number; refuse text other than `empty`."""
+    if isinstance(value, str) and value.lower() == "nan":
+        return float("nan")
+    if isinstance(value, (str, bool)) and value != "empty":
+        raise problem(f"expected a number, .nan or empty (empty cells), got {shortened(value)!r}")
+    return value
+
+
+def label_text(value: str | int | float) -> str:
+    """Return a label as it appears in the file."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def check_labels(signal: str | int | float, background: str | int | float | None) -> None:
+    """Refuse labels of signal and background that cannot be distinguished."""
+    if background is None:
+        return
+    labels = {"signal": label_text(signal), "background": label_text(background)}
+    kinds = {key: "a number" if is_number(text) else "text" for key, text in labels.items()}
+    if labels["signal"] == labels["background"]:
+        raise problem(f"`signal` and `background` are the same label {labels['signal']!r}")
+    if kinds["signal"] != kinds["background"]:
+        said = (f"{key} {shortened(text)!r} is {kinds[key]}" for key, text in labels.items())
+        raise problem(f"{' and '.join(said)}; write both labels as they appear in the file")
+
+
+Label = Annotated[str | int | float, PlainValidator(_label_cell), WithJsonSchema({"type": ["string", "number"]})]
+Missing = Annotated[
+    float | Literal["empty"] | None,
+    BeforeValidator(_missing_value),
+    WithJsonSchema({"anyOf": [{"type": ["number", "null"]}, {"enum": ["empty", "nan", "NaN"]}]}),
+]
+_COLUMNS = {"type": "array", "items": {"type": "string"}}
+_VALUES = {"type": "object", "additionalProperties": {"type": "array", "items": {"type": ["string", "number"]}}}
+_CategoricalForms = WithJsonSchema({"anyOf": [_COLUMNS, _VALUES, {"type": "null"}]})
+
+
+def _categorical(value: Any) -> Any:
+    """Turn names of columns into a mapping; the training events give the values later."""
+    names = value if isinstance(value, list) else []
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise problem(f"column {shortened(repeated)!r} is named twice")
+    return {name: [] for name in names} if names and all(isinstance(name, str) for name in names) else value
+
+
+def _checked_values(value: dict[str, list[str | int | float]] | None) -> dict[str, list[str | int | float]] | None:
+    for name, values in (value or {}).items():
+        words = [label_text(item) for item in values]
+        if len(set(words)) < len(words) or len(words) > MOST_CATEGORIES:
+            raise problem(f"expected at most {MOST_CATEGORIES} different values", name)
+    return value
+
+
+Categorical = Annotated[
+    dict[str, list[Label]] | None, BeforeValidator(_categorical), AfterValidator(_checked_values), _CategoricalForms
+]
+NegativeWeights = Literal["drop", "absolute", "zero", "resample"]
+
+
+def several(value: Any) -> Any:
+    """Make a list of text that stands for a list of one entry."""
+    return [value] if isinstance(value, str) else value
+
+
+class OrText:
+    """Annotation of a list that may be written as its only entry."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON schema of both forms."""
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
+
+
+Texts = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(several), Field(min_length=1), OrText()]
+
+
+class FeatureEntry(Strict):
+    """The name of a column or of any set's feature; or a new feature, defined by an SQL expression over columns."""
+
+    shorthand: ClassVar[Mapping[type, str]] = {str: "name"}
+    name: str
+    """Column, feature of any set, or name of a new feature."""
+    expr: str | None = None
+    """SQL expression over columns that defines a new feature."""
+
+    @property
+    def choice(self) -> str | tuple[str, str]:
+        """The entry in the form that `resolve_features` takes."""
+        return self.name if self.expr is None else (self.name, self.expr)
 
 
 class _Untitled(GenerateJsonSchema):

@@ -11,7 +11,7 @@ import pytest
 
 import higgsbench
 from higgsbench.config.document import parse_yaml
-from higgsbench.config.model import SchemaConfig
+from higgsbench.config.samples import SchemaConfig
 from higgsbench.errors import HiggsbenchError
 from higgsbench.events import cache, load_events, read
 from higgsbench.events.formats import write_events
