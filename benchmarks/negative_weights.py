@@ -1,8 +1,8 @@
-"""What does each policy for negative weights give, and how long does resampling take?
+"""Measure the weighted AUC of each policy for negative weights, and the time of resampling.
 
-Made-up events as at next-to-leading order: the share of negative weights, a fifth on average, grows with the momentum
-of an additional jet, faster in background. Every policy trains on the same events and is scored with the signed weights
-of others. The time is that of 100,000 events of 30 features on one core.
+The events imitate next-to-leading order: the share of negative weights, a fifth on average, grows with the momentum of
+an additional jet, faster in background. All policies train on the same events; other events with signed weights score
+them. The time is for 100,000 events with 30 features on one core.
 
 Usage: python -m benchmarks.negative_weights [--events N] [--sets N]
 """
@@ -39,7 +39,7 @@ def events(n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_], N
 
 
 def trained(name: str, policy: str, n: int, seed: int) -> float:
-    """Return the weighted AUC of a model's preset `good` under a policy."""
+    """Return the weighted AUC of a model with the preset `good` under a policy."""
     spec = get_model(name)
     params = spec.preset("good").params
     inner = build_estimator(spec, params, BuildContext(seed, 1))
@@ -50,7 +50,7 @@ def trained(name: str, policy: str, n: int, seed: int) -> float:
 
 
 def resampling_time(n: int = 100_000) -> float:
-    """Return the seconds to resample events of 30 features, a fifth of them negative, some values missing."""
+    """Return the seconds to resample events with 30 features, a fifth of them negative, with some missing values."""
     rng = np.random.default_rng(1)
     X = rng.normal(size=(n, 30)).astype(np.float32)
     X[rng.random(n) < 0.4, :8] = np.nan

@@ -259,7 +259,7 @@ def _tables(comparison: Comparison) -> list[Table]:
 
 
 def _efficiencies(pair: PairResult, title: str, comparison: Comparison) -> list[Table]:
-    """Return the table of the efficiencies of the processes, if these are known."""
+    """Return the table of efficiencies of the processes, if the processes are known."""
     a, b = (next(model for model in comparison.models if model.name == name) for name in (pair.a, pair.b))
     rows = []
     for process, d in pair.efficiencies.items():

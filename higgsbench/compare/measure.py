@@ -170,7 +170,7 @@ def difference_between(a: RowMetrics, b: RowMetrics, metric: str) -> Difference:
 def efficiency_differences(a: Contender, b: Contender, mine: RowMetrics, theirs: RowMetrics) -> dict[str, Difference]:
     """Return a minus b in the efficiency of each process at their own cuts, with paired errors at fixed cuts.
 
-    There are none where the two runs do not assign the same process to every event.
+    The result is empty unless both runs assign the same process to every event.
     """
     first, second = a.truth.processes, b.truth.processes
     if first is None or second is None or not np.array_equal(first.by_event, second.by_event):

@@ -58,13 +58,13 @@ class Truth:
     processes: Processes | None = None
 
     def at(self, positions: NDArray[np.intp]) -> Truth:
-        """Return the truth of the events in another order, or of some of them with the weights they have."""
+        """Return the truth of some events, in the given order, with unchanged weights."""
         processes = self.processes and self.processes.at(positions)
         y, weight, fold = self.y[positions], self.weight[positions], self.fold[:, positions]
         return replace(self, y=y, weight=weight, fold=fold, processes=processes)
 
     def measured(self, scores: Floats, selected: Bools) -> dict[str, ProcessMetrics]:
-        """Measure what a selection (repeats, n) keeps of each process; empty where the processes are not known."""
+        """Measure each process in a selection (repeats, n); empty if the processes are not known."""
         return {} if self.processes is None else measure_processes(self.processes, scores, selected, self.weight)
 
 

@@ -37,7 +37,7 @@ ROW_GROUP = 1 << 16  # rows that a reader of a part of a cached table must decom
 CACHE_FORMAT = 3
 # Nanoseconds since a file's last change before it is trusted; a change within one clock tick would go unnoticed.
 SETTLED = 2_000_000_000
-# Fields of a layout that older versions did not have; left out where not used, so that older entries stay valid.
+# Fields of a layout that older versions did not have; left out if unused, so that older entries stay valid.
 _LATER_FIELDS = frozenset({"process", "categories", "derived", "select", "ids", "fold"})
 _ROW = "# row"  # a name that no layout has
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)

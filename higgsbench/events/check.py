@@ -53,7 +53,7 @@ class Place:
     first_row: int = 0  # position of the part's first row in the file
     line: int | None = None  # number of that row's line, None for files that are not text
     below: NDArray[np.int64] | None = None  # (n,) how many lines each row is below it; None where every row is one line
-    rows: NDArray[np.int64] | None = None  # (m,) which rows of the part were kept; None for all
+    rows: NDArray[np.int64] | None = None  # (m,) rows of the part that were kept; None for all
 
     def row(self, row: int) -> str:
         """Name a row of the part: rows count from 1 without the header, lines as an editor counts them."""
@@ -72,7 +72,7 @@ _TREE_OF = re.compile(r"(.+\.root):([^:]+)", re.IGNORECASE | re.DOTALL)
 
 
 def split_tree(path: str | Path) -> tuple[Path, str | None]:
-    """Split `file.root:tree` into the file and the name of the tree, None where the path names only a file."""
+    """Split `file.root:tree` into the file and the name of the tree, None if the path names only a file."""
     found = _TREE_OF.fullmatch(str(path))
     return (Path(path), None) if found is None else (Path(found[1]), found[2])
 
@@ -260,6 +260,6 @@ def check_distinct(ids: pl.Series, schema: TableSchema, source: str, row_name: C
         columns = f"the column{'s' if len(schema.ids) > 1 else ''} {', '.join(schema.ids)}"
         raise DataError(f"{source}: {row_name(row)}: the same event as {first} by {columns}; events must be unique")
     raise DataError(
-        f"{source}: {row_name(row)}, column {schema.event_id}: {ids[row]} occurs already in {first}; event numbers "
+        f"{source}: {row_name(row)}, column {schema.event_id}: {ids[row]} already occurs in {first}; event numbers "
         "must be unique"
     )

@@ -36,7 +36,7 @@ _NUMBER_TYPE = re.compile(r"(std::)?(u?int(8|16|32|64)(_t)?|float(32|64)?|double
 _OPERATIONS = {"sum": np.add, "mean": np.add, "max": np.maximum, "min": np.minimum}
 
 ColumnKinds: TypeAlias = "Mapping[str, pl.DataType | None]"
-"""Columns to read with their types; None for any number, whole numbers as such."""
+"""Columns to read, with their types; None for any number, without converting whole numbers."""
 Part = TypeVar("Part")
 
 
@@ -64,14 +64,14 @@ class _TypedFile(ABC):
     def _tables(self, read: Sequence[str], vectors: Sequence[Leaf]) -> Iterator[pl.DataFrame]: ...
 
     def numbers(self) -> tuple[str, ...]:
-        """Return the columns that hold one number, or true or false, per event."""
+        """Return the columns that hold one number or boolean per event."""
         with self._errors():
             return self._numbers()
 
     def parts(
         self, read: ColumnKinds, finish: Callable[[pl.DataFrame, Place], Part], vectors: Sequence[Leaf] = ()
     ) -> Iterator[Part]:
-        """Read the file from its start, as `TextFile.parts` does, and what is wanted of columns of vectors.
+        """Read the file from its start, as `TextFile.parts` does, with elements and summaries of vector columns.
 
         Refuse values of the wrong type.
         """
@@ -220,7 +220,7 @@ def _is_number(kind: object) -> bool:
 
 
 def _of_vector(leaf: Leaf, counts: NDArray[Any], elements: NDArray[Any]) -> pl.Series:
-    """Return what is wanted of the vectors of all events, given their lengths and all their elements in one array."""
+    """Return an element or summary of each event's vector, given all lengths and all elements in one array."""
     if leaf.what == "len":
         return pl.Series(leaf.name, counts.astype(np.int64))
     first = np.cumsum(counts) - counts
@@ -237,7 +237,7 @@ def _of_vector(leaf: Leaf, counts: NDArray[Any], elements: NDArray[Any]) -> pl.S
 
 
 def converted(column: pl.Series, wanted: pl.DataType | None, place: Place, *, text: bool = False) -> pl.Series:
-    """Convert a column to the type of the layout (None for any number) if no value is lost by it."""
+    """Convert a column to the type of the layout (None for any number) if this changes no value."""
     if column.dtype == pl.Boolean():
         column = column.cast(pl.Int8)
     numeric = column.dtype.is_numeric()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from higgsbench.schema import TableSchema
 
-MOST_PROCESSES = 256  # more values are numbers of events or measurements
+MOST_PROCESSES = 256  # a column with more values holds event numbers or measurements
 BATCH = 1 << 14  # events of a table that are processed together where not all of them are needed at once
 
 
@@ -144,13 +144,13 @@ class Events:
 
     @property
     def process(self) -> pl.Series | None:
-        """(n,) name of each event's physics process, or None where it is not known.
+        """(n,) name of each event's physics process, or None if it is not known.
 
-        It stands in the column that the layout names; without one, events of the challenge are recognised by their
-        weights (see `recognise_processes`), unless these have other ratios.
+        It comes from the column that the layout names. Without one, the weights identify the processes of the
+        challenge (see `recognise_processes`), unless they have other ratios.
 
         Raises:
-            DataError: if the column has too many values, or the events lack the one that a layout of the user's names.
+            DataError: if the column has too many values, or is missing in a layout of the user.
         """
         name, weight, label = self.schema.process, self.weight_column, self.schema.label
         if name in self.frame.columns:
@@ -177,15 +177,15 @@ class Events:
         return n_s, n_b
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Events:
-        """Return the named rows as events of their own."""
+        """Return some rows as separate events."""
         index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         return Events(self.frame[index], self.schema, self.source)
 
     def with_categories(self) -> Events:
-        """Return the same events in a layout that names the values of its categorical features; found where unknown.
+        """Return the same events with the values of all categorical features in the layout; find unknown ones.
 
         Raises:
-            DataError: if a column has no values, or so many that it can hardly be categorical.
+            DataError: if a column has no values, or too many for a categorical feature.
         """
         unknown = [name for name, values in self.schema.categories.items() if not values]
         found = dict(self.schema.categories)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _HEADER_LIMIT = 1 << 16
 _LONGEST_ROW = 1 << 25
 _AHEAD = 3  # blocks parsed at a time, ahead of the consumer
-_PROBED = 1000  # rows by which the columns of numbers are found
+_PROBED = 1000  # rows that are checked to find columns of numbers
 _EXACT = 2.0**53  # whole numbers below this are exact in double precision
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
@@ -84,7 +84,7 @@ def header_names(file: Path, source: str, *, zipped: bool) -> tuple[str, ...]:
 
 
 def _column_names(line: str, source: str, schema: TableSchema, *, header: bool) -> tuple[str, ...]:
-    """Return the names of the columns, which are those of the layout where the line is not a header."""
+    """Return the names of the columns; those of the layout if the line is not a header."""
     other_kind = bool(set("{}<>") & set(line))  # JSON and web pages are not event files at all
     for sign, name in _SEPARATORS.items():
         count = line.count(sign)
@@ -315,7 +315,7 @@ def _whole_number(cells: pl.Series) -> pl.Series:
 
 
 def _any_number(cells: pl.Series) -> pl.Series:
-    """Read whole numbers as such where all cells hold them, otherwise floating-point numbers."""
+    """Read whole numbers if all cells hold them, otherwise floating-point numbers."""
     text = cells.str.strip_chars_start()
     for kind in (pl.Int64, pl.UInt64):
         found = text.cast(kind, strict=False)

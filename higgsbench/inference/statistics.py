@@ -116,7 +116,7 @@ class Statistics(Shown):
         return f"<Statistics: {models}>"
 
     def as_tables(self) -> list[Table]:
-        """Return the tables of the models, of processes and of shifts, as far as there are any."""
+        """Return the tables of the models, processes and shifts that exist."""
         return _tables(self)
 
     def records(self) -> list[dict[str, Any]]:
@@ -321,12 +321,12 @@ def change_of_ams(row: ShiftRow) -> str:
 
 
 def estimate_cell(found: Estimate | None, scale: float = 1.0) -> Cell:
-    """Return a cell with a value and its standard error, multiplied by a scale; a dash where there is none."""
+    """Return a cell with a value and its standard error, times a scale; a dash if there is no value."""
     return Cell("-", None) if found is None else Cell(with_error(scale * found.value, scale * found.se), found.value)
 
 
 def processes_table(models: Mapping[str, Mapping[str, ProcessMetrics]], caption: str) -> Table:
-    """Return a table of what the selection of each model keeps of each process; a single model is not named."""
+    """Return the yields of each process in the selection of each model; a single model is not named."""
     head = ["model", "process", "class", "expected", "selected", "efficiency [%]", "effective events", "wAUC"]
     rows: list[list[str | Cell]] = []
     for model, processes in models.items():

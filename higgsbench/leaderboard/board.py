@@ -143,7 +143,7 @@ class Leaderboard(Shown):
         return [{"table": number, **row} for number, table in enumerate(self.tables, start=1) for row in table.rows]
 
     def as_tables(self) -> list[pages.Table]:
-        """Return the tables with all columns that some row has a value for."""
+        """Return the tables with all columns that have a value in some row."""
         return [page_table(table, self.columns(None, table)) for table in self.tables]
 
     def records(self) -> list[dict[str, Any]]:
@@ -155,7 +155,7 @@ class Leaderboard(Shown):
         return _remarks(self)
 
     def columns(self, names: Sequence[str] | None, table: Table | None = None) -> list[Column]:
-        """Return the columns of these names; by default, all that some row of the table has a value for.
+        """Return the columns of these names; by default, all that have a value in some row of the table.
 
         A column of a process, such as `efficiency:W`, is known if some row of any table has it. A `ConfigError` refuses
         other names.

@@ -61,7 +61,7 @@ def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildCo
 
 
 def _built(spec: ModelSpec, params: Mapping[str, Any], context: BuildContext) -> Any:
-    """Call the builder; tell a library with categories of its own which columns they are."""
+    """Call the builder; tell a library that supports categories which columns are categorical."""
     estimator = spec.build(params, context)
     if not context.categories or spec.with_categories is None:
         return estimator

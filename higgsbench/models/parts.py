@@ -80,7 +80,7 @@ class BlockwiseScaler(StandardScaler):  # type: ignore[misc]  # scikit-learn shi
 class FlaggedMedians(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Replace NaN by the median of its column and add flags, 0 or 1, after the columns.
 
-    Categorical columns become a column of 0 and 1 for each value, all 0 where it is missing, before the others.
+    Categorical columns become one column of 0 and 1 per value, all 0 if it is missing, before the others.
 
     The same values as `SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)`, without its
     masked copies of the table, which take seven times its memory.
@@ -93,7 +93,7 @@ class FlaggedMedians(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         flagged_: indices of those with missing values in `fit`; only these get a flag.
     """
 
-    categories: tuple[int, ...] = ()  # also of those stored by older versions
+    categories: tuple[int, ...] = ()  # also in models stored by older versions
 
     def __init__(self, categories: tuple[int, ...] = ()) -> None:
         self.categories = categories

@@ -1,7 +1,7 @@
 """Storage formats of scikit-learn's estimators, also inside other models: plain values, or skops.
 
-Importing skops takes about a second in every process, and storing a forest through it takes nearly half as long as
-training it.
+Plain values are the default because importing skops takes about a second in every process, and storing a forest with
+it takes nearly half as long as training it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _LOADERS = (
     *("DTypeNode", "DictNode", "JsonNode", "ListNode", "LossNode", "NdArrayNode", "ObjectNode", "RandomGeneratorNode"),
     *("RandomStateNode", "SliceNode", "TreeNode", "TupleNode", "TypeNode"),
 )
-"""The ways in which skops makes an object; none of them calls anything that a file could name."""
+"""The loaders by which skops makes an object; none of them calls anything that a file can name."""
 
 
 class _SklearnCodec:
@@ -132,7 +132,7 @@ _PLAIN = frozenset(
 
 
 class _PlainCodec(_SklearnCodec):
-    """The estimators of the built-in models, as JSON and arrays; through skops where one holds something else."""
+    """The estimators of the built-in models, as JSON and arrays; through skops if one holds other types."""
 
     kind = "plain"
 
@@ -154,7 +154,7 @@ class _PlainCodec(_SklearnCodec):
 
 
 def _described(value: Any, writer: ModelWriter) -> Any:
-    """Describe a value as JSON, with arrays put into the writer; an UnstorableError if it is not plain."""
+    """Describe a value as JSON and add its arrays to the writer; an UnstorableError if it is not plain."""
     kind = type(value)
     if value is None or kind in (bool, int, float, str):
         return value
@@ -224,7 +224,7 @@ def _rebuilt_trees(node: Node, reader: ModelReader) -> list[Any]:
 
 
 def _fault(content: bytes) -> str:
-    """Name a type in a skops file that must not be made; empty if there is none."""
+    """Name a forbidden type in a skops file; empty if there is none."""
     import skops.io
 
     described: list[dict[str, Any]] = []
@@ -241,7 +241,7 @@ def _fault(content: bytes) -> str:
 def _fault_of_trees(value: Any, columns: frozenset[int] = frozenset()) -> str:
     """Say whether prediction with a tree would leave its nodes or the columns that the estimators around it check.
 
-    skops checks that types are trusted, not that their content is: scikit-learn follows the positions in a tree without
+    skops checks that types are trusted, but not their content: scikit-learn follows the positions in a tree without
     checking that they exist.
     """
     kind, state = type(value).__name__, {} if isinstance(value, type) else getattr(value, "__dict__", {})

@@ -35,16 +35,16 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What the harness tells a builder.
+    """Information for a builder.
 
     Attributes:
         seed: seed of every random choice of the estimator.
         threads: number of threads the estimator may use.
         features: names of the columns of X, in order.
         split: whether submodels per jet number are fitted, each on the columns that carry information in its group.
-        events: number of training events, all groups together; None where it is unknown.
-        categories: number of values of each of the first columns of X, which are categorical: their position, NaN
-            where missing or not seen in training. The other columns are numbers.
+        events: number of training events in all groups; None if unknown.
+        categories: number of values of each of the first columns of X. These are categorical: they have the position
+            of the value, or NaN if it is missing or does not occur in training. The other columns are numbers.
         own_table: whether the estimator alone uses its table, in `fit` and for predictions, and may overwrite it.
     """
 
@@ -169,8 +169,8 @@ class ModelSpec:
             model runs on the processor only.
         other_devices: values of these that need no CUDA driver (LightGBM's OpenCL).
         with_categories: given a built estimator and a number of columns, returns one that treats the first columns of X
-            as categories in the library's own way; None where it takes their positions for numbers (or, without
-            `missing`, one column of 0 and 1 per value).
+            as categories in the library's own way; None if it treats their positions as numbers (or, without `missing`,
+            gets one column of 0 and 1 per value).
         contributions: splits the log-odds of a fitted estimator into what each feature adds (TreeSHAP), shape
             (n, p + 1) with the remainder last; None where the library cannot.
     """

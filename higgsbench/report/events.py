@@ -71,7 +71,7 @@ def selection(context: Context) -> list[Part]:
 
 
 def processes(context: Context) -> list[Part]:
-    """Show what the best row keeps of each process, and the efficiencies and AUCs of all rows."""
+    """Show each process in the selection of the best row, and the efficiencies and AUCs of all rows."""
     complete = {row.name: row for row in context.run.rows if row.ok}
     found = {r["name"]: complete[r["name"]].processes for r in context.rows}
     best, names = next(iter(found)), list(dict.fromkeys(name for own in found.values() for name in own))
@@ -109,7 +109,7 @@ def features_of(events: Events) -> tuple[Feature, ...]:
 
 
 def stacked(run: StoredRun) -> dict[str, NDArray[np.bool_]]:
-    """Return what figures stack, from the bottom, and which events (n,) belong to it: background processes, signal."""
+    """Return the stacked parts of figures from the bottom (background processes, signal), and their events (n,)."""
     known = run.processes
     if known is None:
         return {"background": ~run.y, "signal": run.y}

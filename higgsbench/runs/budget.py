@@ -284,7 +284,7 @@ def fit_to_memory(loaded: LoadedConfig, plan: Plan, jobs: int, known: Collection
     disk = dataclasses.replace(plan, rows=tuple(dataclasses.replace(row, from_disk=True) for row in plan.rows))
     less = memory_need(disk, min(jobs, 1))
     large = [i for i in waiting if need.of(i) > limit and less.of(i) < need.of(i)]
-    in_memory = loaded.config.data.negative_weights == "resample"  # neighbours are looked for in all events
+    in_memory = loaded.config.data.negative_weights == "resample"  # the search for neighbours uses all events
     able = [] if in_memory else [i for i in large if plan.rows[i].spec.from_disk is not None]
     chosen = make_plan(loaded, plan.dataset, [plan.rows[i].name for i in able]) if able else plan
     need_then = memory_need(chosen, jobs)

@@ -200,7 +200,7 @@ def configured_rows(loaded: LoadedConfig, schema: TableSchema, dataset: Dataset 
             if dataset is not None:
                 get_model(entry.model).check_available()
             found = _rows_of(loaded.config, entry, schema)
-            if dataset is not None and dataset.group is None:  # `both` leaves out the rows that need groups
+            if dataset is not None and dataset.group is None:  # `both` leaves out rows that need groups
                 found = [row for row in found if row.variant == "global"]
             if not found:
                 raise ConfigError(f"jet_split: 'groups' needs a group column, which the layout {schema.name} lacks")
@@ -278,7 +278,7 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
     code: list[Any] = [row.spec.build, row.spec.log_odds, row.spec.from_disk if row.from_disk else None]
     if row.features.categories:
         code.append(row.spec.with_categories)
-    # All that determines a row's scores, apart from the fold; `matrix` stands for the values of the categories.
+    # Everything that determines a row's scores except the fold; `matrix` covers the values of the categories.
     identity = {name: value for name, value in shared.items() if name not in ("row", "spec", "categories")} | {
         "format": UNIT_FORMAT,
         "data": dataset.train.digest,
@@ -354,7 +354,7 @@ def load_dataset(config: RunConfig) -> Dataset:
 
 
 def fold_expression(by: str, schema: TableSchema) -> pl.Expr:
-    """Return the float64 value of `folds.by` over the columns of a table of events: of its own column if it has one."""
+    """Return the float64 value of `folds.by` over a table of events, which may already have it as a column."""
     if schema.fold is not None:
         return parse_expression(f'"{schema.fold}"', (schema.fold,), "folds.by", vectors=False).polars
     number = () if schema.event_id is None else (schema.event_id,)

@@ -374,7 +374,7 @@ def working_folder(shared: Path | None) -> tempfile.TemporaryDirectory[str]:
 
 
 def process_numbers(events: Events) -> NDArray[np.int64]:
-    """Return a number for the process of each event (n,); all 0 where the processes are unknown."""
+    """Return a number for the process of each event (n,); all 0 if the processes are unknown."""
     name = events.schema.process
     if name is None or name not in events.frame.columns:
         return np.zeros(len(events), dtype=np.int64)

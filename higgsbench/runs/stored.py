@@ -111,7 +111,7 @@ class StoredRow:
 
     @property
     def processes(self) -> dict[str, ProcessMetrics]:
-        """What the selection keeps of each process, by its name; empty where the processes are not known."""
+        """Each process in the selection, by name; empty if the processes are not known."""
         return {name: ProcessMetrics.from_record(self.record, name) for name in process_names(self.record)}
 
     def replicas(self) -> Replicas | None:
@@ -283,7 +283,7 @@ class StoredRun:
 
     @cached_property
     def processes(self) -> Processes | None:
-        """Physics process of each cross-validated event, or None where it is not known."""
+        """Physics process of each cross-validated event, or None if it is not known."""
         scores = self._scores
         names = scores[_PROCESS].head(self.y.size) if _PROCESS in scores.columns else None
         return processes_of(names, self.y, self.weight)
@@ -400,7 +400,7 @@ def _problem(content: Any) -> str:
 
 
 def processes_of(names: pl.Series | None, y: NDArray[np.bool_], weight: NDArray[np.float64]) -> Processes | None:
-    """Return the processes of events (n,) from their names, None where these are not known."""
+    """Return the processes of events (n,) from their names, None if these are not known."""
     if names is None:
         return None
     known = names.unique().sort()

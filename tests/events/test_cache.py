@@ -271,7 +271,7 @@ def test_a_cache_that_cannot_be_written(toys: Path, tmp_path: Path, monkeypatch:
 def test_a_repeated_number_in_a_later_part(toys: Path, tmp_path: Path) -> None:
     frame = load_events(toys, cache=False).frame
     twice = write_events(pl.concat([frame, frame[3:4]]), tmp_path / "twice.parquet")
-    with pytest.raises(DataError, match=r"row 1001, column EventId: .* occurs already in row 4;"):
+    with pytest.raises(DataError, match=r"row 1001, column EventId: .* already occurs in row 4;"):
         open_events(twice, large=0)
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file() or p.name.startswith(".tmp")]
 

@@ -141,7 +141,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("Kaggle weight", edited(2, KaggleWeight="0"), f"{R3} KaggleWeight: found 0.0, expected a positive weight"),
     ("label", edited(2, Label="x"), f"{R3} Label: found 'x', expected 's' or 'b'"),
     ("set", edited(2, KaggleSet="p"), f"{R3} KaggleSet: found 'p', expected one of t, b, v, u"),
-    ("event number again", edited(2, EventId="100"), f"{R3} EventId: 100 occurs already in row 1 (line 2)"),
+    ("event number again", edited(2, EventId="100"), f"{R3} EventId: 100 already occurs in row 1 (line 2)"),
     ("event number broken", edited(2, EventId="1.5"), f"{R3} EventId: '1.5' is not a whole number"),
     ("jets broken", edited(2, PRI_jet_num="2.5"), f"{R3} PRI_jet_num: '2.5' is not a whole number"),
     ("row too long", BASE.replace(",b\n", ",b,1\n", 1), "row 2 (line 3): more values than the 33 columns"),

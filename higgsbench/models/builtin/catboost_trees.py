@@ -90,11 +90,11 @@ class OnCategories:
         return OnCategories(clone(self.estimator), self.count)
 
     def data(self, X: NDArray[Any]) -> Any:
-        """Return X (n, p) as the library takes it: columns of numbers and, after them, columns of words."""
+        """Return X (n, p) in the library's form: columns of numbers, then columns of words."""
         from catboost import FeaturesData
 
         words = np.array([*(str(value).encode() for value in range(MOST_CATEGORIES)), b""], dtype=object)
-        at = np.nan_to_num(X[:, : self.count], nan=-1.0).astype(np.int64)  # missing: the last, empty one
+        at = np.nan_to_num(X[:, : self.count], nan=-1.0).astype(np.int64)  # missing: the last word, which is empty
         numbers = np.ascontiguousarray(X[:, self.count :], dtype=np.float32)
         return FeaturesData(numbers if numbers.size else None, words[at])
 
@@ -104,7 +104,7 @@ class OnCategories:
         return self
 
     def predict(self, X: NDArray[Any], **more: Any) -> Any:
-        """Return what the library predicts for X (n, p)."""
+        """Return the library's prediction for X (n, p)."""
         return self.estimator.predict(self.data(X), **more)
 
     def predict_proba(self, X: NDArray[Any]) -> Any:

@@ -141,7 +141,7 @@ def _native(estimator: Any) -> dict[str, Any]:
 
 
 def _with_categories(estimator: Any, count: int) -> Any:
-    # By this name the library takes them among its parameters, for bins too, and does not warn.
+    # The library accepts them under this parameter name, also for bins, without a warning.
     return estimator.set_params(cat_feature=list(range(count)))
 
 
@@ -266,7 +266,7 @@ def _words(where: str, values: dict[str, str], name: str, form: re.Pattern[str],
 
 def _checked_tree(where: str, values: dict[str, str], features: int) -> list[str]:
     if values.get("is_linear", "0") != "0":
-        raise StoreError(f"{where} has linear leaves, which are not read")
+        raise StoreError(f"{where} has linear leaves, which are not supported")
     leaves = int(_words(where, values, "num_leaves", _WHOLE, 1)[0])
     categories, sets = _checked_categories(where, values)
     names = [name for name in _TREE if name in values or not name.startswith("internal_")]
@@ -280,7 +280,7 @@ def _checked_tree(where: str, values: dict[str, str], features: int) -> list[str
         # Nodes are numbered as they were split, so a child has a higher number than its parent: no cycles.
         inside = [np.where(c >= 0, (c > own) & (c < leaves - 1), ~c < leaves) for c in children]
         known = (split >= 0) & (split < features) & (decision >= 0) & (decision <= 15)
-        # The threshold of a split on categories is the number of the set of those that go left.
+        # The threshold of a split on categories is the number of the set of categories that go left.
         chosen = np.array(lists["threshold"], dtype=np.float64)[decision & 1 == 1]
         if not np.all([*inside, known]) or not np.isin(chosen, np.arange(sets)).all():
             raise StoreError(f"{where} points to nodes or features that do not exist, or has unknown decisions")
@@ -290,14 +290,14 @@ def _checked_tree(where: str, values: dict[str, str], features: int) -> list[str
 
 
 def _checked_categories(where: str, values: dict[str, str]) -> tuple[list[str], int]:
-    """Return the lines of a tree's sets of categories, words of 32 bits one set after the other, and their number."""
+    """Return the lines with a tree's sets of categories (32-bit words, set after set), and the number of sets."""
     sets = int(_words(where, values, "num_cat", _WHOLE, 1)[0]) if "num_cat" in values else 0
     if sets == 0:
         return [], 0
     bounds = np.array(_words(where, values, "cat_boundaries", _WHOLE, sets + 1), dtype=np.int64)
     words = _words(where, values, "cat_threshold", re.compile(r"\d{1,10}"), int(bounds[-1]))
     if bounds[0] != 0 or (np.diff(bounds) < 1).any() or max(map(int, words)) >= 1 << 32:
-        raise StoreError(f"{where}: its sets of categories do not fit together")
+        raise StoreError(f"{where}: its sets of categories are inconsistent")
     return [f"cat_boundaries={values['cat_boundaries']}", f"cat_threshold={' '.join(words)}"], sets
 
 
