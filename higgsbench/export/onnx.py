@@ -78,11 +78,8 @@ def export_onnx(
     stored = find_run(run, results)
     predictor = chosen_models(stored, model, fold)
     built = _model(predictor)
-    texts = {
-        key: value if isinstance(value, str) else json.dumps(value)
-        for key, value in about(stored, predictor, fold).items()
-    }
-    onnx.helper.set_model_props(built, texts)
+    described = about(stored, predictor, fold).items()
+    onnx.helper.set_model_props(built, {key: v if isinstance(v, str) else json.dumps(v) for key, v in described})
     if built.ByteSize() > _LARGEST:
         raise ModelError(
             f"{target}: the graph is larger than 2 GiB, the limit of ONNX; choose a row with --model or --fold"

@@ -69,11 +69,6 @@ class Momentum:
     py: pl.Expr
     eta: pl.Expr | None = None
 
-    @classmethod
-    def polar(cls, name: str, pt: pl.Expr, phi: pl.Expr, eta: pl.Expr | None = None) -> Momentum:
-        """Make an object from its polar coordinates (GeV, rad)."""
-        return cls(name, pt, phi, pt * phi.cos(), pt * phi.sin(), eta)
-
     @property
     def pseudorapidity(self) -> pl.Expr:
         """The `eta` of an object that has one."""
@@ -117,20 +112,10 @@ def opening_angle(ax: pl.Expr, ay: pl.Expr, bx: pl.Expr, by: pl.Expr) -> pl.Expr
     return pl.arctan2((ax * by - ay * bx).abs(), ax * bx + ay * by)
 
 
-def _half_angle_squared(a: Momentum, b: Momentum) -> pl.Expr:
-    sine = ((a.phi - b.phi) / 2).sin()
-    return sine * sine
-
-
 def transverse_mass_squared(a: Momentum, b: Momentum) -> pl.Expr:
     """2 pt_a pt_b (1 - cos(phi_a - phi_b)) in GeV^2, written as 4 pt_a pt_b sin^2 so that nothing cancels."""
-    return 4 * a.pt * b.pt * _half_angle_squared(a, b)
-
-
-def invariant_mass(a: Momentum, b: Momentum) -> pl.Expr:
-    """sqrt(2 pt_a pt_b (cosh(eta_a - eta_b) - cos(phi_a - phi_b))) in GeV, written so that nothing cancels."""
-    opening = ((a.pseudorapidity - b.pseudorapidity) / 2).sinh()
-    return 2 * (a.pt * b.pt * (opening * opening + _half_angle_squared(a, b))).sqrt()
+    sine = ((a.phi - b.phi) / 2).sin()
+    return 4 * a.pt * b.pt * (sine * sine)
 
 
 def signed_log1p(x: pl.Expr) -> pl.Expr:
@@ -148,18 +133,14 @@ def raw_quantities(schema: TableSchema) -> list[Quantity]:
     for name in schema.features:
         source = CHALLENGE if name in _MEANING else f"layout {schema.name}"
         meaning, unit = _MEANING.get(name, "column of the file"), UNITS.get(name, "")
+        value, identity, values = pl.col(name), "", schema.categories.get(name, ())
         if name in schema.categories:
-            found.append(_category(name, schema.categories[name], source))
-        else:
-            found.append(Quantity(name, pl.col(name), meaning, unit, source, "columns"))
+            # The position of an event's category among the known ones; null for others and for missing ones.
+            value = value.replace_strict(values, range(len(values)), default=None, return_dtype=pl.Float64)
+            meaning, unit = f"category: {', '.join(values) or 'found in the training events'}", ""
+            identity = f"category: {json.dumps([name, *values])}"
+        found.append(Quantity(name, value, meaning, unit, source, "columns", identity, values))
     return found
-
-
-def _category(name: str, values: tuple[str, ...], source: str) -> Quantity:
-    """The position of an event's category among the known ones; null for others and for missing ones."""
-    position = pl.col(name).replace_strict(values, range(len(values)), default=None, return_dtype=pl.Float64)
-    meaning, identity = f"category: {', '.join(values) or 'found in the training events'}", json.dumps([name, *values])
-    return Quantity(name, position, meaning, "", source, "columns", f"category: {identity}", values)
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,79}")

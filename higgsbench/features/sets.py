@@ -210,19 +210,10 @@ def register_features(name: str, function: Producer, *, description: str = "", r
     return _SETS.add(FeatureSet(name, description, function), replace=replace)
 
 
-def feature_sets() -> tuple[FeatureSet, ...]:
-    """Return all registered sets, the built-in ones first."""
-    return _SETS.all()
-
-
-def feature_set(name: str) -> FeatureSet:
-    """Return a registered set.
-
-    Raises:
-        ConfigError: if no set has that name; the message suggests the nearest one.
-    """
-    return _SETS.get(name)
-
+feature_sets = _SETS.all
+"""Return all registered sets, the built-in ones first."""
+feature_set = _SETS.get
+"""Return the set of this name; if there is none, a `ConfigError` suggests the nearest known name."""
 
 Choice: TypeAlias = "str | tuple[str, str]"
 """A column or feature of any set by name, or a name and an SQL expression."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -129,6 +130,7 @@ def _probabilities(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
     return signal
 
 
+@dataclass(eq=False, repr=False)
 class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Train until the weighted log-loss on held-out training events stops decreasing.
 
@@ -148,15 +150,12 @@ class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         classes_: the two classes.
     """
 
-    def __init__(
-        self, estimator: Any, fit_until: FitUntil, rounds: int, fraction: float, seed: int, shared: Any = None
-    ) -> None:
-        self.estimator = estimator
-        self.fit_until = fit_until
-        self.rounds = rounds
-        self.fraction = fraction
-        self.seed = seed
-        self.shared = shared
+    estimator: Any
+    fit_until: FitUntil
+    rounds: int
+    fraction: float
+    seed: int
+    shared: Any = None
 
     def fit(
         self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None = None, bins: Any = None
@@ -216,6 +215,7 @@ def unwrapped(estimator: Any) -> Any:
     return estimator.estimator_ if isinstance(estimator, EarlyStopping) else estimator
 
 
+@dataclass(eq=False, repr=False)
 class SeedBag(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Mean log-odds of several classifiers trained on the same events, which averages out the randomness of training.
 
@@ -228,9 +228,8 @@ class SeedBag(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc
         classes_: the two classes.
     """
 
-    def __init__(self, estimators: Sequence[Any], log_odds: LogOdds | None = None) -> None:
-        self.estimators = estimators
-        self.log_odds = log_odds
+    estimators: Sequence[Any]
+    log_odds: LogOdds | None = None
 
     @classmethod
     def of_fitted(cls, members: Sequence[Any], log_odds: LogOdds | None) -> SeedBag:
@@ -262,6 +261,7 @@ class SeedBag(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc
         return total / len(self.estimators_)
 
 
+@dataclass(eq=False, repr=False)
 class TimedSearch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """An AutoML framework as a binary classifier; the clock decides how far it gets, so scores are not reproducible.
 
@@ -279,15 +279,12 @@ class TimedSearch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         n_features_in_: number of columns of X.
     """
 
-    def __init__(
-        self, framework: str, search: Search, options: dict[str, Any], time_limit: float, n_jobs: int, random_state: int
-    ) -> None:
-        self.framework = framework
-        self.search = search
-        self.time_limit = time_limit
-        self.options = options
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+    framework: str
+    search: Search
+    options: dict[str, Any]
+    time_limit: float
+    n_jobs: int
+    random_state: int
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -9,6 +9,7 @@ import functools
 import itertools
 import logging
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,7 @@ LEAST_STEPS = 20
 _BLOCK = 2048  # events scored at a time: the activations of all members stay in the processor's cache
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Ensemble of multi-layer perceptrons trained at once as batched matrix products; binary, weighted.
 
@@ -72,30 +74,16 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
         layers_: per layer, weights (members, inputs, outputs) and biases (members, 1, outputs), float32.
     """
 
-    def __init__(
-        self,
-        *,
-        members: int = 8,
-        hidden_layer_sizes: Sequence[int] = (96, 96, 96),
-        dropout: float = 0.25,
-        epochs: int = 15,
-        batch_size: int = 256,
-        learning_rate: float = 0.006,
-        weight_decay: float = 0.01,
-        device: str = "cpu",
-        num_threads: int = 1,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.members = members
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.dropout = dropout
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.device = device
-        self.num_threads = num_threads
-        self.random_state = random_state
+    members: int = 8
+    hidden_layer_sizes: Sequence[int] = (96, 96, 96)
+    dropout: float = 0.25
+    epochs: int = 15
+    batch_size: int = 256
+    learning_rate: float = 0.006
+    weight_decay: float = 0.01
+    device: str = "cpu"
+    num_threads: int = 1
+    random_state: int | np.random.RandomState | None = None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

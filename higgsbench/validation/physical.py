@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,6 +109,7 @@ class PhysicalBase(FromLogOdds, ClassifierMixin, MetaEstimatorMixin, BaseEstimat
         return column % self.n_features_in_
 
 
+@dataclass(eq=False, repr=False)
 class PhysicalClassifier(PhysicalBase):
     """Train on weights made for training, score in physical normalisation.
 
@@ -134,20 +136,12 @@ class PhysicalClassifier(PhysicalBase):
         prior_shift_: what is added to the submodel's log-odds.
     """
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        training_weights: str = "balanced",
-        weighted: bool = True,
-        negative_weights: str | None = None,
-        log_odds: LogOddsReader | None = None,
-    ) -> None:
-        self.estimator = estimator
-        self.training_weights = training_weights
-        self.weighted = weighted
-        self.negative_weights = negative_weights
-        self.log_odds = log_odds
+    estimator: Any = None
+    _: KW_ONLY
+    training_weights: str = "balanced"
+    weighted: bool = True
+    negative_weights: str | None = None
+    log_odds: LogOddsReader | None = None
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, process: ArrayLike | None = None
@@ -184,6 +178,7 @@ class PhysicalClassifier(PhysicalBase):
         return read_log_odds(self.estimator_, X_, self.log_odds) + self.prior_shift_
 
 
+@dataclass(eq=False, repr=False)
 class JetSplitClassifier(PhysicalBase):
     """One submodel per group of events (the jet number), with scores on one scale, so that one cut serves all.
 
@@ -206,30 +201,17 @@ class JetSplitClassifier(PhysicalBase):
         columns_: indices of the columns that each submodel sees.
     """
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        group_feature: int | str = "PRI_jet_num",
-        groups: Sequence[Sequence[int]] = ((0,), (1,), (2, 3)),
-        keep_group_feature: bool = True,
-        categories: int = 0,
-        prior_correction: bool = True,
-        training_weights: str = "balanced",
-        weighted: bool = True,
-        negative_weights: str | None = None,
-        log_odds: LogOddsReader | None = None,
-    ) -> None:
-        self.estimator = estimator
-        self.group_feature = group_feature
-        self.groups = groups
-        self.keep_group_feature = keep_group_feature
-        self.categories = categories
-        self.prior_correction = prior_correction
-        self.training_weights = training_weights
-        self.weighted = weighted
-        self.negative_weights = negative_weights
-        self.log_odds = log_odds
+    estimator: Any = None
+    _: KW_ONLY
+    group_feature: int | str = "PRI_jet_num"
+    groups: Sequence[Sequence[int]] = ((0,), (1,), (2, 3))
+    keep_group_feature: bool = True
+    categories: int = 0
+    prior_correction: bool = True
+    training_weights: str = "balanced"
+    weighted: bool = True
+    negative_weights: str | None = None
+    log_odds: LogOddsReader | None = None
 
     @property
     def group_column(self) -> int:
@@ -314,15 +296,15 @@ class JetSplitClassifier(PhysicalBase):
                 yield submodel, rows, columns
 
 
+@dataclass(frozen=True)
 class MetaCodec:
     """Stores a `PhysicalClassifier` (kind `physical`) or a `JetSplitClassifier` (kind `jets`) around its submodels.
 
     Code is never stored: how to read log-odds off a submodel comes from the model's record in the registry.
     """
 
-    def __init__(self, kind: str, log_odds: LogOddsReader | None) -> None:
-        self.kind = kind
-        self.log_odds = log_odds
+    kind: str
+    log_odds: LogOddsReader | None
 
     def handles(self, estimator: Any) -> bool:
         """Whether the estimator is of this kind."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Table: TypeAlias = "NDArray[Any] | pl.DataFrame"
 
 
+@dataclass(eq=False, repr=False)
 class StackingEnsemble(PhysicalBase, _BaseComposition):  # type: ignore[misc]  # untyped library
     """Blend of several classifiers, fitted on their out-of-fold log-odds in physical normalisation.
 
@@ -58,28 +60,16 @@ class StackingEnsemble(PhysicalBase, _BaseComposition):  # type: ignore[misc]  #
             Compute cuts (`higgsbench.best_cut`) and honest metrics from these.
     """
 
-    def __init__(
-        self,
-        estimators: Sequence[tuple[str, Any]] | None = None,
-        *,
-        method: str = "nonnegative",
-        cv: int = 5,
-        stratify_by: int | str | None = None,
-        training_weights: str = "balanced",
-        negative_weights: str | None = None,
-        refit: bool = True,
-        random_state: Any = 0,
-        n_jobs: int | None = None,
-    ) -> None:
-        self.estimators = estimators
-        self.method = method
-        self.cv = cv
-        self.stratify_by = stratify_by
-        self.training_weights = training_weights
-        self.negative_weights = negative_weights
-        self.refit = refit
-        self.random_state = random_state
-        self.n_jobs = n_jobs
+    estimators: Sequence[tuple[str, Any]] | None = None
+    _: KW_ONLY
+    method: str = "nonnegative"
+    cv: int = 5
+    stratify_by: int | str | None = None
+    training_weights: str = "balanced"
+    negative_weights: str | None = None
+    refit: bool = True
+    random_state: Any = 0
+    n_jobs: int | None = None
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, with those of the members as `name__parameter`."""

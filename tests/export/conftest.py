@@ -37,16 +37,20 @@ stack: mean
 ROWS = ("xgboost", "lightgbm", "catboost", "random_forest", "logistic", "mlp", "clipped")
 
 
-@pytest.fixture(scope="session")
-def run(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of every model that can be exported, on simulated events, which no test changes."""
-    folder = tmp_path_factory.mktemp("exported")
-    (folder / "c.yaml").write_text(CONFIG.format(data=toys))
+def finished(config: str, toys: Path, folder: Path) -> Path:
+    """Run a configuration on simulated events, with a cache of its own."""
+    (folder / "c.yaml").write_text(config.format(data=toys))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIGGSBENCH_CACHE_DIR", str(folder / "cache"))
         done = higgsbench.run(folder / "c.yaml", output=folder / "out", jobs=1)
     assert not done.failures
     return done.folder
+
+
+@pytest.fixture(scope="session")
+def run(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of every model that can be exported, which no test changes."""
+    return finished(CONFIG, toys, tmp_path_factory.mktemp("exported"))
 
 
 @pytest.fixture(scope="session")

@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from xgboost import Booster as XGBoostBooster
 from xgboost import DMatrix
 
-import higgsbench
 from higgsbench.errors import ModelError, StoreError
 from higgsbench.export import export_native
 from higgsbench.export.onnx import chosen_models
 from higgsbench.runs import find_run
 from tests.conftest import Call
 
-from .conftest import inputs_of
+from .conftest import finished, inputs_of
 
 TREES = """
 data: {{path: {data}}}
@@ -39,13 +38,7 @@ stack: mean
 
 @pytest.fixture(scope="module")
 def trees(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trees")
-    (folder / "c.yaml").write_text(TREES.format(data=toys))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HIGGSBENCH_CACHE_DIR", str(folder / "cache"))
-        done = higgsbench.run(folder / "c.yaml", output=folder / "out", jobs=1)
-    assert not done.failures
-    return done.folder
+    return finished(TREES, toys, tmp_path_factory.mktemp("trees"))
 
 
 def raw(file: Path, names: list[str], X: NDArray[np.float32]) -> NDArray[Any]:

@@ -17,7 +17,6 @@ from higgsbench.features.quantity import (
     abs_delta_eta,
     abs_delta_phi,
     delta_r,
-    invariant_mass,
     transverse_mass_squared,
     wrap,
 )
@@ -156,7 +155,8 @@ def test_against_vector() -> None:
     rng, coordinates = np.random.default_rng(0), ("pt", "eta", "phi")
     limits = {"pt": (20, 300), "eta": (-4.5, 4.5), "phi": (-math.pi, math.pi)}
     columns = {f"{c}{i}": rng.uniform(*limits[c], 2000) for i in (1, 2) for c in coordinates}
-    a, b = (Momentum.polar(f"o{i}", pl.col(f"pt{i}"), pl.col(f"phi{i}"), pl.col(f"eta{i}")) for i in (1, 2))
+    parts = [[pl.col(f"{c}{i}") for c in coordinates] for i in (1, 2)]
+    a, b = (Momentum("o", pt, phi, pt * phi.cos(), pt * phi.sin(), eta) for pt, eta, phi in parts)
     objects: list[Any] = [
         vector.array({"mass": np.zeros(2000), **{c: columns[f"{c}{i}"] for c in coordinates}}) for i in (1, 2)
     ]
@@ -166,10 +166,7 @@ def test_against_vector() -> None:
         (abs_delta_phi(a, b), np.abs(u.deltaphi(v))),
         (abs_delta_eta(a, b), np.abs(u.deltaeta(v))),
         (delta_r(a, b), u.deltaR(v)),
-        (invariant_mass(a, b), (u + v).mass),
         (transverse_mass_squared(a, b).sqrt(), transverse),
-        (a.px, u.px),
-        (a.py, u.py),
         (a.pz, u.pz),
     ):
         found = pl.DataFrame(columns).select(expression.alias("x"))["x"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from higgsbench.metrics import ams_estimate, effective_sample_size, roc_auc
+from higgsbench.metrics import effective_sample_size, roc_auc
 from higgsbench.metrics.processes import Processes, ProcessMetrics, measure_processes, process_names
 
 NAMES = ("ttbar", "W", "ggF", "VBF")
@@ -96,11 +96,3 @@ def test_names_of_a_record_are_in_order_whatever_they_are() -> None:
     for name, found in measure_processes(processes, score, selected, weight).items():
         record |= found.record(f"{name}_se:x")
     assert process_names(dict(sorted(record.items()))) == [f"{name}_se:x" for name in processes.names]
-
-
-def test_yields_of_the_classes_are_those_of_the_ams() -> None:
-    processes, y, weight, score, selected = drawn(6, repeats=1)
-    _, s, b = ams_estimate(y, selected[0], np.abs(weight))
-    found = measure_processes(processes, score, selected, np.abs(weight)).values()
-    assert sum(p.selected.value for p in found if p.signal) == pytest.approx(s)
-    assert sum(p.selected.value for p in found if not p.signal) == pytest.approx(b)

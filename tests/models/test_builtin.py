@@ -56,7 +56,12 @@ TRAIN, FRESH = Toy(), Toy(seed=1)
 
 
 def fitted(
-    spec: ModelSpec, w: NDArray[np.float64] = TRAIN.w, seed: int = 3, X: NDArray[np.float32] = TRAIN.X, **more: Any
+    spec: ModelSpec,
+    w: NDArray[np.float64] = TRAIN.w,
+    seed: int = 3,
+    X: NDArray[np.float32] = TRAIN.X,
+    policy: str | None = None,
+    **more: Any,
 ) -> PhysicalClassifier:
     try:
         spec.check_available()
@@ -64,8 +69,8 @@ def fitted(
         pytest.skip(str(error))
     params = {**_own(spec), **SMALLER.get(spec.name, {}), **more}
     inner = build_estimator(spec, params, BuildContext(seed, params.pop("threads", 1), FEATURES))
-    reader = log_odds_reader(spec, params)
-    return PhysicalClassifier(inner, weighted=spec.sample_weight, log_odds=reader).fit(X, TRAIN.y, w)
+    how: dict[str, Any] = {"weighted": spec.sample_weight, "log_odds": log_odds_reader(spec, params)}
+    return PhysicalClassifier(inner, negative_weights=policy, **how).fit(X, TRAIN.y, w)
 
 
 def _own(spec: ModelSpec) -> dict[str, Any]:
@@ -123,11 +128,8 @@ def test_weights_matter(spec: ModelSpec, scores: NDArray[np.float64]) -> None:
 def test_resampled_negative_weights_train(spec: ModelSpec) -> None:
     reproducible(spec)
     w = np.where(np.arange(TRAIN.y.size) % 5 == 0, -TRAIN.w, TRAIN.w)
-    params = {**_own(spec), **SMALLER.get(spec.name, {})}
-    inner = build_estimator(spec, params, BuildContext(3, 1, FEATURES))
-    how: dict[str, Any] = {"weighted": spec.sample_weight, "log_odds": log_odds_reader(spec, params)}
-    model = PhysicalClassifier(inner, negative_weights="resample", **how).fit(TRAIN.X, TRAIN.y, w)
-    assert roc_auc(FRESH.y, model.decision_function(FRESH.X), FRESH.w).value > 0.65
+    score = fitted(spec, w, policy="resample").decision_function(FRESH.X)
+    assert roc_auc(FRESH.y, score, FRESH.w).value > 0.65
 
 
 def test_the_scale_of_weights_does_not_matter(spec: ModelSpec, scores: NDArray[np.float64]) -> None:

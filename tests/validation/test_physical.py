@@ -233,16 +233,6 @@ def test_grid_search(cls: Any) -> None:
     assert not hasattr(model.estimator, "tree_"), "the given estimator is cloned, not fitted"
 
 
-@pytest.mark.parametrize("cls", BOTH)
-def test_labels_may_be_text(cls: Any) -> None:
-    X, y = jets_and_labels()
-    letters = np.where(y, "s", "b")
-    model = cls().fit(X, letters)
-    assert list(model.classes_) == ["b", "s"]
-    np.testing.assert_array_equal(model.decision_function(X), cls().fit(X, y).decision_function(X))
-    assert set(model.predict(X)) <= {"b", "s"}
-
-
 @pytest.mark.parametrize(
     ("reader", "message"),
     [

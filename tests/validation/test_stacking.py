@@ -221,11 +221,14 @@ def test_parameters_of_members_and_grid_search() -> None:
     assert search.best_estimator_.decision_function(frame).shape == (400,)
 
 
-def test_labels_may_be_text_and_jobs_change_nothing() -> None:
+@pytest.mark.parametrize("estimator", THREE, ids=lambda e: type(e).__name__)
+def test_labels_may_be_text_and_jobs_change_nothing(estimator: Any) -> None:
     frame, y, w = events()
-    model = StackingEnsemble(members(), cv=2, n_jobs=2).fit(frame, np.where(y, "s", "b"), w)
+    jobs = {"n_jobs": 2} if isinstance(estimator, StackingEnsemble) else {}
+    model = clone(estimator).set_params(**jobs).fit(frame, np.where(y, "s", "b"), w)
     assert list(model.classes_) == ["b", "s"]
-    alone = StackingEnsemble(members(), cv=2).fit(frame, y, w)
+    assert set(model.predict(frame)) <= {"b", "s"}
+    alone = clone(estimator).fit(frame, y, w)
     np.testing.assert_array_equal(model.decision_function(frame), alone.decision_function(frame))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from higgsbench.errors import StoreError
 from higgsbench.models.builtin import LOG, PHYSICS, RAW, STOPPED, tuned
 from higgsbench.models.spec import BAG, EARLY, BuildContext, ModelSpec, Preset
+from higgsbench.models.storage import class_name
 from higgsbench.schema import MOST_CATEGORIES
 
 if TYPE_CHECKING:
@@ -137,9 +138,7 @@ class _Codec:
     kind = "catboost"
 
     def handles(self, estimator: Any) -> bool:
-        own = type(estimator)
-        wrapper = own.__name__ == "CatBoostClassifier" and own.__module__.split(".")[0] == "catboost"
-        return wrapper or own is OnCategories
+        return class_name(estimator) == "catboost.core.CatBoostClassifier" or isinstance(estimator, OnCategories)
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
         estimator = estimator.estimator if isinstance(estimator, OnCategories) else estimator

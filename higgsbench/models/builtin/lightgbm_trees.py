@@ -17,6 +17,7 @@ import numpy as np
 from higgsbench.errors import StoreError
 from higgsbench.models.builtin import LOG, PHYSICS, RAW, STOPPED, parameter_names, tuned
 from higgsbench.models.spec import BAG, EARLY, BuildContext, ModelSpec, Preset
+from higgsbench.models.storage import class_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -190,9 +191,7 @@ class _Codec:
     kind = "lightgbm"
 
     def handles(self, estimator: Any) -> bool:
-        own = type(estimator)
-        wrapper = own.__name__ == "LGBMClassifier" and own.__module__.split(".")[0] == "lightgbm"
-        return wrapper or own is LoadedLightGBM
+        return class_name(estimator) == "lightgbm.sklearn.LGBMClassifier" or isinstance(estimator, LoadedLightGBM)
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
         return {"part": writer.part(estimator.booster_.model_to_string().encode(), "txt")}

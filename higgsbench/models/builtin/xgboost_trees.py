@@ -15,6 +15,7 @@ import numpy as np
 from higgsbench.errors import ModelError
 from higgsbench.models.builtin import LOG, PHYSICS, RAW, STOPPED, parameter_names, tuned
 from higgsbench.models.spec import BAG, EARLY, BuildContext, ModelSpec, Preset
+from higgsbench.models.storage import class_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,8 +142,7 @@ class _Codec:
     kind = "xgboost"
 
     def handles(self, estimator: Any) -> bool:
-        own = type(estimator)
-        return own.__name__ == "XGBClassifier" and own.__module__.split(".")[0] == "xgboost"
+        return class_name(estimator) == "xgboost.sklearn.XGBClassifier"
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
         missing = float(estimator.get_params()["missing"])
