@@ -102,13 +102,12 @@ def layouts(form: str) -> None:
     if form == "json":
         keys = ("name", "features", "label", "signal", "background", "weight", "event_id", "process", "group", "groups",
                 "missing")  # fmt: skip
-        opt.echo_json(
-            [
-                {key: getattr(schema, key) for key in keys}
-                | {key: getattr(PUBLIC.get(name), key, None) for key in ("events", "size", "doi")}
-                for name, schema in SCHEMAS.items()
-            ]
-        )
+        found = [
+            {key: getattr(schema, key) for key in keys}
+            | {key: getattr(PUBLIC.get(name), key, None) for key in ("events", "size", "doi")}
+            for name, schema in SCHEMAS.items()
+        ]
+        opt.echo_json(found)
         return
     rows = [
         (

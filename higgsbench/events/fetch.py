@@ -209,17 +209,14 @@ def _fault(error: Exception, timeout: float) -> tuple[str, bool]:
         return f"the server answered {status} {reason}".rstrip(), status >= 500 or status in _RETRY_STATUS
     # A timeout between two blocks of the body is a ConnectionError, too.
     late = "timed out" in str(error).lower()
+    silent = f"no data for {timeout:g} seconds" if late else "no connection to the server"
     faults: tuple[tuple[Any, str, bool], ...] = (
         (exceptions.TooManyRedirects, "the server redirects in circles", False),
         ((exceptions.InvalidURL, exceptions.InvalidSchema), "not a valid address, or redirected to one", False),
         (exceptions.SSLError, "the server's certificate could not be verified", False),
         (exceptions.Timeout, f"no answer within {timeout:g} seconds", True),
         (exceptions.ChunkedEncodingError, "the connection broke off before the file was complete", True),
-        (
-            exceptions.ConnectionError,
-            f"no data for {timeout:g} seconds" if late else "no connection to the server",
-            True,
-        ),
+        (exceptions.ConnectionError, silent, True),
         (Exception, f"the download failed ({type(error).__name__})", True),
     )
     return next((reason, again) for kind, reason, again in faults if isinstance(error, kind))

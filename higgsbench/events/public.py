@@ -45,49 +45,19 @@ _HEPMASS = ("HEPMASS of the UCI repository", "10.24432/C5PP5W", f"{_UCI}/347/hep
 _FAIR_DOI = "10.5281/zenodo.15131565"
 
 _SETS = (
-    PublicSet(
-        ATLAS_HIGGS.name,
-        "the CERN Open Data file",
-        "10.7483/OPENDATA.ATLAS.ZBP2.M5T8",
-        "https://opendata.cern.ch/record/328/files/atlas-higgs-challenge-2014-v2.csv.gz",
-        "65 MB",
-        818_238,
-        "atlas-higgs-challenge-2014-v2.csv.gz",
-        subsets={"t": 250_000, "b": 100_000, "v": 450_000, "u": 18_238},
-    ),
-    PublicSet(
-        FAIR_UNIVERSE.name,
-        "the data of the FAIR Universe challenge",
-        _FAIR_DOI,
-        f"doi:{_FAIR_DOI}/FAIR_Universe_HiggsML_data.zip",
-        "6.5 GB",
-        220_099_101,
-        "FAIR_Universe_HiggsML_data.parquet",
-        "FAIR_Universe_HiggsML_data.parquet",
-    ),
-    PublicSet(
-        UCI_HIGGS.name,
-        "HIGGS of the UCI repository",
-        "10.24432/C5V312",
-        f"{_UCI}/280/higgs.zip",
-        "2.8 GB",
-        11_000_000,
-        "HIGGS.csv.gz",
-        "HIGGS.csv.gz",
-    ),
-    PublicSet(
-        UCI_SUSY.name,
-        "SUSY of the UCI repository",
-        "10.24432/C54606",
-        f"{_UCI}/279/susy.zip",
-        "0.9 GB",
-        5_000_000,
-        "SUSY.csv.gz",
-        "SUSY.csv.gz",
-    ),
+    PublicSet(ATLAS_HIGGS.name, "the CERN Open Data file", "10.7483/OPENDATA.ATLAS.ZBP2.M5T8",
+              "https://opendata.cern.ch/record/328/files/atlas-higgs-challenge-2014-v2.csv.gz", "65 MB", 818_238,
+              "atlas-higgs-challenge-2014-v2.csv.gz", subsets={"t": 250_000, "b": 100_000, "v": 450_000, "u": 18_238}),
+    PublicSet(FAIR_UNIVERSE.name, "the data of the FAIR Universe challenge", _FAIR_DOI,
+              f"doi:{_FAIR_DOI}/FAIR_Universe_HiggsML_data.zip", "6.5 GB", 220_099_101,
+              "FAIR_Universe_HiggsML_data.parquet", "FAIR_Universe_HiggsML_data.parquet"),
+    PublicSet(UCI_HIGGS.name, "HIGGS of the UCI repository", "10.24432/C5V312",
+              f"{_UCI}/280/higgs.zip", "2.8 GB", 11_000_000, "HIGGS.csv.gz", "HIGGS.csv.gz"),
+    PublicSet(UCI_SUSY.name, "SUSY of the UCI repository", "10.24432/C54606",
+              f"{_UCI}/279/susy.zip", "0.9 GB", 5_000_000, "SUSY.csv.gz", "SUSY.csv.gz"),
     PublicSet(UCI_HEPMASS.name, *_HEPMASS, "HEPMASS_all_train.csv.gz", "all_train.csv.gz"),
     PublicSet(UCI_HEPMASS_1000.name, *_HEPMASS, "HEPMASS_1000_train.csv.gz", "1000_train.csv.gz"),
-)
+)  # fmt: skip
 
 PUBLIC: Mapping[str, PublicSet] = MappingProxyType({public.name: public for public in _SETS})
 """Public data sets by name."""

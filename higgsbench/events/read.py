@@ -26,7 +26,7 @@ from higgsbench.events.formats import ParquetFile, RootFile
 from higgsbench.events.recognise import recognised
 from higgsbench.events.samples import SELECTED, Recipe, Sample, present
 from higgsbench.events.table import Events
-from higgsbench.events.text import TextFile
+from higgsbench.events.text import EXACT, TextFile
 from higgsbench.files import canonical_digest, printable
 from higgsbench.schema import TableSchema
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 23
 _BATCH_ROWS = 1 << 16
-_EXACT = 2.0**53  # whole numbers below this are exact in double precision
 _SORTED_ROWS = 1 << 19  # events that are sorted at a time
 _RANGE = "# range"  # a name that no layout uses
 
@@ -232,7 +231,7 @@ def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
             column = text
         if name in schema.categories:
             number = column.cast(pl.Float64, strict=False)
-            whole = (number == number.round()) & (number.abs() < _EXACT)  # 3 and 3.0 are the same category
+            whole = (number == number.round()) & (number.abs() < EXACT)  # 3 and 3.0 are the same category
             column = pl.when(whole).then(number.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(column)
             missing = (column == "") | number.is_nan().fill_null(False)
             if schema.missing is not None:

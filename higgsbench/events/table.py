@@ -261,7 +261,6 @@ def describe(events: Events) -> dict[str, Any]:
 
 def _subsets(events: Events, weight: str | None) -> list[dict[str, Any]]:
     table = pl.DataFrame({"name": events.subset if events.subset is not None else ["all"] * len(events)})
-    counts = [pl.len().alias("events")]
     names = ("signal", "background", "signal_weight", "background_weight")
     if events.labelled:
         table = table.with_columns(
@@ -271,7 +270,7 @@ def _subsets(events: Events, weight: str | None) -> list[dict[str, Any]]:
         sums = (y.sum(), (~y).sum(), w.filter(y).sum(), w.filter(~y).sum())
     else:
         sums = (pl.lit(None),) * 4
-    counts += [value.alias(name) for name, value in zip(names, sums, strict=True)]
+    counts = [pl.len().alias("events"), *(value.alias(name) for name, value in zip(names, sums, strict=True))]
     found = {row["name"]: row for row in table.group_by("name").agg(counts).iter_rows(named=True)}
     known = [name for name in events.schema.subset_values if name in found]
     return [found[name] for name in (*known, *sorted(set(found) - set(known)))]

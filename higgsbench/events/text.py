@@ -35,7 +35,7 @@ _HEADER_LIMIT = 1 << 16
 _LONGEST_ROW = 1 << 25
 _AHEAD = 3  # blocks parsed at a time, ahead of the consumer
 _PROBED = 1000  # rows that are checked to find columns of numbers
-_EXACT = 2.0**53  # whole numbers below this are exact in double precision
+EXACT = 2.0**53  # whole numbers below this are exact in double precision
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -306,7 +306,7 @@ def _whole_number(cells: pl.Series) -> pl.Series:
     """Read whole numbers that may be written as 2.0."""
     text = cells.str.strip_chars_start()
     number = text.cast(pl.Float64, strict=False)
-    whole = pl.select(pl.when((number == number.round(0)) & (number.abs() < _EXACT)).then(number)).to_series()
+    whole = pl.select(pl.when((number == number.round(0)) & (number.abs() < EXACT)).then(number)).to_series()
     found = text.cast(pl.Int64, strict=False)
     found = found.zip_with(found.is_not_null(), whole.cast(pl.Int64))
     if found.null_count() > cells.null_count():

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
-import io
 import json
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,12 +10,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from rich.console import Console
-from rich.progress import Progress
 
-from higgsbench.cli.data import _PoochProgress
 from higgsbench.events import load_events
-from higgsbench.events.fetch import download, opendata_path
+from higgsbench.events.fetch import opendata_path
 from higgsbench.events.public import PUBLIC
 from higgsbench.schema import ATLAS_HIGGS
 from tests.conftest import Call
@@ -39,18 +32,17 @@ def broken_copy(toys: Path, target: Path, **cells: Any) -> Path:
     return target
 
 
-class TestConvert:
-    @pytest.mark.parametrize("endings", [("parquet", "csv.gz"), ("root",)])
-    def test_there_and_back(self, run: Call, toys: Path, endings: tuple[str, ...]) -> None:
-        if "root" in endings:
-            pytest.importorskip("uproot")
-        file: Path | str = toys
-        for ending in (*endings, "csv"):
-            code, out, _ = run("convert", file, f"a.{ending}")
-            assert (code, out.startswith(f"a.{ending}: 1,600 events, ")) == (0, True)
-            file = f"a.{ending}"
-            assert load_events(file).digest == load_events(toys).digest
-        assert Path(file).read_bytes() == toys.read_bytes()
+@pytest.mark.parametrize("endings", [("parquet", "csv.gz"), ("root",)])
+def test_convert_there_and_back(run: Call, toys: Path, endings: tuple[str, ...]) -> None:
+    if "root" in endings:
+        pytest.importorskip("uproot")
+    file: Path | str = toys
+    for ending in (*endings, "csv"):
+        code, out, _ = run("convert", file, f"a.{ending}")
+        assert (code, out.startswith(f"a.{ending}: 1,600 events, ")) == (0, True)
+        file = f"a.{ending}"
+        assert load_events(file).digest == load_events(toys).digest
+    assert Path(file).read_bytes() == toys.read_bytes()
 
 
 def test_info(run: Call, toys: Path) -> None:
@@ -161,32 +153,6 @@ class TestFetch:
         code, out, err = run("fetch", "--from", toys)
         assert (code, out, err.count("\n")) == (2, "", 1), err
         assert "1,600 events instead of 818,238" in err
-
-    @pytest.fixture
-    def address(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-        class Quiet(http.server.SimpleHTTPRequestHandler):
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        (tmp_path / "file.bin").write_bytes(bytes(300_000))
-        handler = partial(Quiet, directory=str(tmp_path))
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-            thread = threading.Thread(target=partial(running.serve_forever, poll_interval=0.01))
-            thread.start()
-            yield f"http://127.0.0.1:{running.server_address[1]}/file.bin"
-            running.shutdown()
-            thread.join()
-
-    def test_the_progress_bar_counts_to_the_end_at_each_attempt(self, address: str, tmp_path: Path) -> None:
-        with Progress(console=Console(file=io.StringIO(), force_terminal=True, width=100)) as bar:
-            progress = _PoochProgress(bar)
-            for attempt in range(2):
-                target = tmp_path / f"{attempt}.bin"
-                download(address, target, timeout=5.0, progress=progress)
-                assert target.stat().st_size == 300_000
-                task = bar.tasks[0]
-                assert (task.completed, task.total, task.description) == (300_000, 300_000, "verifying")
 
 
 class TestExplore:

@@ -61,11 +61,7 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("no numbers for text", M + "preset: 1\n", "{f}:2: preset: expected 'quick', 'good' or 'best', got '1'"),
     ("one fold", M + "folds: 1\n", "{f}:2: folds: expected a number greater than or equal to 2"),
     ("no rule", M + "folds: {k: 3}\n", "{f}:2: folds: the key 'by' is missing"),
-    (
-        "one fold of a rule",
-        M + "folds: {k: 1, by: x}\n",
-        "{f}:2: folds.k: expected a number greater than",
-    ),
+    ("one fold of a rule", M + "folds: {k: 1, by: x}\n", "{f}:2: folds.k: expected a number greater than"),
     ("a number for a rule", M + "folds:\n  by: 3\n", "{f}:3: folds.by: expected text, got '3'"),
     ("an unknown key of a rule", M + "folds:\n  bye: x\n", "{f}:3: folds.bye: unknown key 'bye' (did you mean 'by'?)"),
     ("a rule twice", M + "folds: {by: x}\nrepeats: 2\n", "{f}:3: repeats: `folds.by` makes the same folds each time; "),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import io
 import threading
 import zipfile
 from dataclasses import dataclass, field, replace
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
+from higgsbench.cli.data import _PoochProgress
 from higgsbench.errors import DataError
 from higgsbench.events import load_events
-from higgsbench.events.fetch import fetch_public, opendata_path
+from higgsbench.events.fetch import download, fetch_public, opendata_path
 from higgsbench.events.public import PUBLIC, PublicSet, public_set
 from higgsbench.events.simulate import SimulationSettings, simulate
 
@@ -182,6 +186,18 @@ def test_silence_ends_after_the_timeout(fetch: Fetch, server: Server, cache: Pat
 def test_a_second_attempt_helps(fetch: Fetch, server: Server, path: str) -> None:
     assert fetch(server.url + path).rows == EVENTS
     assert len(server.asked) == 2
+
+
+def test_the_progress_bar_counts_to_the_end_at_each_attempt(
+    server: Server, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("higgsbench.events.fetch._CHUNK", 1000)
+    with Progress(console=Console(file=io.StringIO(), force_terminal=True, width=100)) as bar:
+        progress = _PoochProgress(bar)
+        for attempt in range(2):
+            download(server.url + "/whole", tmp_path / f"{attempt}.gz", timeout=5.0, progress=progress)
+            task = bar.tasks[0]
+            assert (task.completed, task.total, task.description) == (len(content), len(content), "verifying")
 
 
 def test_what_the_cache_holds_is_not_brought_again(fetch: Fetch, server: Server, tmp_path: Path) -> None:
