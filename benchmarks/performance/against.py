@@ -37,7 +37,7 @@ import sys, joblib, numpy as np
 from joblib.externals.loky import get_reusable_executor
 from higgsbench.api import load_run_config
 from higgsbench.features import feature_matrix
-from higgsbench.runs.plan import load_dataset
+from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.plan import make_plan
 from higgsbench.runs.unit import make_estimator
 from higgsbench.metrics import evaluation_weights
@@ -134,7 +134,7 @@ def opponent(config: str, jobs: int) -> None:
     from benchmarks.quality.stacking import Member
     from higgsbench.api import load_run_config
     from higgsbench.features import feature_matrix, resolve_features
-    from higgsbench.runs.plan import load_dataset
+    from higgsbench.runs.dataset import load_dataset
     from higgsbench.validation.folds import training_weights
 
     dataset = load_dataset(load_run_config(config).config)

@@ -111,13 +111,17 @@ def compare(what: tuple[str, ...], form: str, **options: Any) -> None:
     Prints paired differences with errors and p-values, the events that only one model selects, and a conclusion.
     """
     from higgsbench.api import compare_models
-    from higgsbench.compare.contest import render, show
+    from higgsbench.compare.contest import render
 
     found = compare_models(*what, **options)
-    if form == "table":
-        show(found, opt.console(width=opt.WIDE))
-    else:
+    if form != "table":
         click.echo(render(found, form), nl=False)
+        return
+    screen = opt.console(width=opt.WIDE)
+    for table in found.as_tables():
+        table.show(screen, stack=True)
+    for line in found.remarks():
+        screen.print(line)
 
 
 @opt.command("stats", "stats all-1a2b3c4d --model stack --sigma-b 0.05 --workspace stack.json")
@@ -153,7 +157,7 @@ def stats(
     from higgsbench import api
     from higgsbench.errors import StoreError
     from higgsbench.files import check_folder_of, told_plainly, write_json
-    from higgsbench.inference.statistics import content, show
+    from higgsbench.inference.statistics import LEGEND, content
     from higgsbench.metrics.significance import BinningRules
     from higgsbench.pages import json_report
 
@@ -167,8 +171,12 @@ def stats(
             write_json(workspace, found.workspace)
     if form == "json":
         click.echo(json_report(content(found)), nl=False)
-    else:
-        show(found, opt.console(width=opt.WIDE))
+        return
+    screen = opt.console(width=opt.WIDE)
+    for table in found.as_tables():
+        table.show(screen, stack=True)
+    for line in found.remarks():
+        screen.print(line, style="dim" if line == LEGEND else None, soft_wrap=True)
 
 
 @opt.command("report", "report results/all-1c8408ea -o report.html --figures figures --shift tes=0.03")

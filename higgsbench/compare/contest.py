@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rich.console import Console
-
     from higgsbench.compare.measure import Contender
     from higgsbench.ensemble.evaluate import RowMetrics
     from higgsbench.metrics.weights import Floats
@@ -122,7 +120,31 @@ class Comparison(Shown):
 
     def as_tables(self) -> list[Table]:
         """Return the table of the models, and those of each pair."""
-        return _tables(self)
+        head = ["model", "selected", "s", "b", *(how.heading for how in METRICS.values())]
+        rows = []
+        for m in self.models:
+            cells = [_with_error(m.value(name), m.se(name), name) for name in METRICS]
+            rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", f"{m.s:,.0f}", f"{m.b:,.0f}", *cells])
+        out = [Table(f"{self.events:,} events, {self.replicas:,} bootstrap replicas", head, rows)]
+        head = ["selected by", "events", "s", "b", "AMS of these alone"]
+        compared = ["metric", "difference", "95% interval", "p", "p (Holm)", "over folds", "p over folds"]
+        for pair in self.pairs:
+            differences = []
+            for metric, how in METRICS.items():
+                d, over = pair.differences[metric], pair.over_folds.get(metric)
+                interval = f"{_number(d.low, metric, '+')} to {_number(d.high, metric, '+')}"
+                folds = [_with_error(over.value, over.se, metric, "+"), _p(over.p_value)] if over else ["", ""]
+                difference = _with_error(d.value, d.se, metric, "+")
+                differences.append(
+                    [how.heading, difference, interval, _p(d.p_value), _p(pair.adjusted[metric]), *folds]
+                )
+            a, b, found = printable(pair.a), printable(pair.b), pair.overlap
+            parts = {f"only {a}": found.only_a, f"only {b}": found.only_b, "both": found.both, "either": found.either}
+            rows = [[name, f"{p.events:,}", f"{p.s:,.1f}", f"{p.b:,.1f}", f"{p.ams:.3f}"] for name, p in parts.items()]
+            title = f"{a} against {b}"
+            out += [Table(title, compared, differences), Table(f"{title}: events selected (first repeat)", head, rows)]
+            out += _efficiencies(pair, title, self)
+        return out
 
     def records(self) -> list[dict[str, Any]]:
         """Return one record per pair and metric: first minus second, with errors and p-values."""
@@ -134,7 +156,19 @@ class Comparison(Shown):
 
     def remarks(self) -> list[str]:
         """Return correlations, average ranks, conclusions, notes and the legend."""
-        return _closing(self)
+        lines = []
+        for pair in self.pairs:
+            r = pair.overlap.rank_correlation
+            lines.append(
+                f"Rank correlation of {printable(pair.a)} and {printable(pair.b)}: {r['signal']:.3f} in signal, "
+                f"{r['background']:.3f} in background."
+            )
+        for metric, picture in self.pictures.items() if len(self.models) > 2 else ():
+            names = [printable(name) for name in picture.names]
+            ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(names, picture.ranks, strict=True))
+            groups = "; ".join(" = ".join(names[i] for i in group) for group in picture.groups)
+            lines.append(f"Average rank in {METRICS[metric].heading}: {ranks}. Not told apart: {groups or 'none'}.")
+        return [*lines, *conclusions(self), *(f"Note: {printable(note)}" for note in self.notes), LEGEND]
 
     def pair(self, a: str, b: str) -> PairResult:
         """Return the pair of two models in the stored order; a `ConfigError` if there is none."""
@@ -232,32 +266,6 @@ def _p(value: float) -> str:
     return "?" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _tables(comparison: Comparison) -> list[Table]:
-    head = ["model", "selected", "s", "b", *(how.heading for how in METRICS.values())]
-    rows = []
-    for m in comparison.models:
-        cells = [_with_error(m.value(name), m.se(name), name) for name in METRICS]
-        rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", f"{m.s:,.0f}", f"{m.b:,.0f}", *cells])
-    out = [Table(f"{comparison.events:,} events, {comparison.replicas:,} bootstrap replicas", head, rows)]
-    head = ["selected by", "events", "s", "b", "AMS of these alone"]
-    compared = ["metric", "difference", "95% interval", "p", "p (Holm)", "over folds", "p over folds"]
-    for pair in comparison.pairs:
-        differences = []
-        for metric, how in METRICS.items():
-            d, over = pair.differences[metric], pair.over_folds.get(metric)
-            interval = f"{_number(d.low, metric, '+')} to {_number(d.high, metric, '+')}"
-            folds = [_with_error(over.value, over.se, metric, "+"), _p(over.p_value)] if over else ["", ""]
-            difference = _with_error(d.value, d.se, metric, "+")
-            differences.append([how.heading, difference, interval, _p(d.p_value), _p(pair.adjusted[metric]), *folds])
-        a, b, found = printable(pair.a), printable(pair.b), pair.overlap
-        parts = {f"only {a}": found.only_a, f"only {b}": found.only_b, "both": found.both, "either": found.either}
-        rows = [[name, f"{p.events:,}", f"{p.s:,.1f}", f"{p.b:,.1f}", f"{p.ams:.3f}"] for name, p in parts.items()]
-        title = f"{a} against {b}"
-        out += [Table(title, compared, differences), Table(f"{title}: events selected (first repeat)", head, rows)]
-        out += _efficiencies(pair, title, comparison)
-    return out
-
-
 def _efficiencies(pair: PairResult, title: str, comparison: Comparison) -> list[Table]:
     """Return the table of efficiencies of the processes, if the processes are known."""
     a, b = (next(model for model in comparison.models if model.name == name) for name in (pair.a, pair.b))
@@ -307,38 +315,12 @@ def _conclusion(pair: PairResult, comparison: Comparison) -> str:
     return text
 
 
-def _closing(comparison: Comparison) -> list[str]:
-    lines = []
-    for pair in comparison.pairs:
-        r = pair.overlap.rank_correlation
-        lines.append(
-            f"Rank correlation of {printable(pair.a)} and {printable(pair.b)}: {r['signal']:.3f} in signal, "
-            f"{r['background']:.3f} in background."
-        )
-    for metric, picture in comparison.pictures.items() if len(comparison.models) > 2 else ():
-        names = [printable(name) for name in picture.names]
-        ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(names, picture.ranks, strict=True))
-        groups = "; ".join(" = ".join(names[i] for i in group) for group in picture.groups)
-        lines.append(f"Average rank in {METRICS[metric].heading}: {ranks}. Not told apart: {groups or 'none'}.")
-    return [*lines, *conclusions(comparison), *(f"Note: {printable(note)}" for note in comparison.notes), LEGEND]
-
-
-def show(comparison: Comparison, console: Console) -> None:
-    """Print a comparison to a terminal."""
-    from rich.text import Text
-
-    for table in _tables(comparison):
-        table.show(console, stack=True)
-    for line in _closing(comparison):
-        console.print(Text(line))
-
-
 def render(comparison: Comparison, form: str) -> str:
     """Return a comparison as `markdown` or `json` (full precision, null for a missing number)."""
     if form == "json":
         return json_report(_content(comparison))
-    parts = [table.markdown() for table in _tables(comparison)]
-    return "\n\n".join([*parts, *map(markdown_text, _closing(comparison))]) + "\n"
+    parts = [table.markdown() for table in comparison.as_tables()]
+    return "\n\n".join([*parts, *map(markdown_text, comparison.remarks())]) + "\n"
 
 
 def _difference(d: Difference) -> dict[str, float]:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from rich.console import Console
 
     from higgsbench.ensemble.cut import Truth
     from higgsbench.inference.events import Shift, Systematic
@@ -117,7 +116,29 @@ class Statistics(Shown):
 
     def as_tables(self) -> list[Table]:
         """Return the tables of the models, processes and shifts that exist."""
-        return _tables(self)
+        sigmas = self.models[0].z_sigma
+        shapes = dict.fromkeys((0.0, *sigmas))
+        head = ["model", "selected", "s", "b", "AMS", "Z", *(f"Z({100 * sigma:g}%)" for sigma in sigmas)]
+        head += [f"shape Z({100 * sigma:g}%)" if sigma else "shape Z" for sigma in shapes]
+        rows = []
+        for m in self.models:
+            values = (m.ams, m.z, *m.z_sigma.values(), *m.shape.values())
+            cells = [f"{v.value:,.0f} ± {v.se:,.0f}" for v in (m.s, m.b)]
+            cells += [f"{v.value:,.3f} ± {v.se:,.3f}" for v in values]
+            bins = ["-"] * (len(shapes) + 1) if m.bins is None else [str(m.bins.s.size)]
+            rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", *cells, *bins])
+        out = [Table("", [*head, "bins"], rows)]
+        if any(m.processes for m in self.models):
+            caption = "Processes in the selection, ± at these cuts"
+            out.append(processes_table({m.name: m.processes for m in self.models}, caption))
+        if self.shifts:
+            table = [
+                [r.name, f"{r.s:,.1f}", f"{r.b:,.1f}", f"{100 * r.s_change:+.2f}%", f"{100 * r.b_change:+.2f}%",
+                 f"{r.ams:.3f}", change_of_ams(r)]
+                for r in self.shifts
+            ]  # fmt: skip
+            out.append(Table("", ["shift", "s", "b", "Δs", "Δb", "AMS", "ΔAMS"], table))
+        return out
 
     def records(self) -> list[dict[str, Any]]:
         """Return one record per model; a key names the quantity and the background uncertainty, e.g. `z 0.05`."""
@@ -351,46 +372,10 @@ def _record(model: ModelSignificance) -> dict[str, Any]:
     return out
 
 
-def _tables(found: Statistics) -> list[Table]:
-    sigmas = found.models[0].z_sigma
-    shapes = dict.fromkeys((0.0, *sigmas))
-    head = ["model", "selected", "s", "b", "AMS", "Z", *(f"Z({100 * sigma:g}%)" for sigma in sigmas)]
-    head += [f"shape Z({100 * sigma:g}%)" if sigma else "shape Z" for sigma in shapes]
-    rows = []
-    for m in found.models:
-        values = (m.ams, m.z, *m.z_sigma.values(), *m.shape.values())
-        cells = [f"{v.value:,.0f} ± {v.se:,.0f}" for v in (m.s, m.b)]
-        cells += [f"{v.value:,.3f} ± {v.se:,.3f}" for v in values]
-        bins = ["-"] * (len(shapes) + 1) if m.bins is None else [str(m.bins.s.size)]
-        rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", *cells, *bins])
-    out = [Table("", [*head, "bins"], rows)]
-    if any(m.processes for m in found.models):
-        caption = "Processes in the selection, ± at these cuts"
-        out.append(processes_table({m.name: m.processes for m in found.models}, caption))
-    if found.shifts:
-        table = [
-            [r.name, f"{r.s:,.1f}", f"{r.b:,.1f}", f"{100 * r.s_change:+.2f}%", f"{100 * r.b_change:+.2f}%",
-             f"{r.ams:.3f}", change_of_ams(r)]
-            for r in found.shifts
-        ]  # fmt: skip
-        out.append(Table("", ["shift", "s", "b", "Δs", "Δb", "AMS", "ΔAMS"], table))
-    return out
-
-
 def _fit_in_words(found: Expected) -> str:
     z, limit, band = found.z, found.upper_limit, found.band
     line = f"pyhf: expected significance {'not found' if z is None else f'{z:.3f}'}; expected 95% CLs limit on the "
     return line + "signal strength " + (f"{limit:.3f} (68%: {band[1]:.3f} to {band[3]:.3f})" if band else "not found")
-
-
-def show(found: Statistics, console: Console) -> None:
-    """Print everything as tables to a terminal."""
-    from rich.text import Text
-
-    for table in found.as_tables():
-        table.show(console, stack=True)
-    for line in found.remarks():
-        console.print(Text(line, style="dim" if line == LEGEND else ""), soft_wrap=True)
 
 
 def content(found: Statistics) -> dict[str, Any]:

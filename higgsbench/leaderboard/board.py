@@ -152,7 +152,12 @@ class Leaderboard(Shown):
 
     def remarks(self) -> list[str]:
         """Return the legend and the notes."""
-        return _remarks(self)
+        published = dict.fromkeys(published_note(table.comparability) for table in self.tables)
+        return [
+            *([LEGEND] if self.tables else []),
+            *filter(None, published),
+            *(f"Note: {printable(note)}" for note in self.notes),
+        ]
 
     def columns(self, names: Sequence[str] | None, table: Table | None = None) -> list[Column]:
         """Return the columns of these names; by default, all that have a value in some row of the table.
@@ -186,7 +191,7 @@ class Leaderboard(Shown):
                 tables.append({"title": table.title, "comparability": table.comparability, "rows": rows})
             return pages.json_report({"tables": tables, "notes": self.notes})
         shown = [page_table(table, self.columns(columns, table)) for table in self.tables]
-        remarks = _remarks(self)
+        remarks = self.remarks()
         if form == "markdown":
             return "\n\n".join([*(table.markdown() for table in shown), *map(pages.markdown_text, remarks)]) + "\n"
         parts: list[pages.Part] = [*shown] or ["No runs yet."]
@@ -330,16 +335,7 @@ def renderables(board: Leaderboard, console: Console, columns: Sequence[str] | N
             names = ", ".join(hidden)
             more = f"{len(hidden)} more columns need a wider terminal, --columns or --format csv: {names}"
             out.append(Text(more, style="dim"))
-    return [*out, *(Text(line, style="yellow" if line.startswith("Note:") else "dim") for line in _remarks(board))]
-
-
-def _remarks(board: Leaderboard) -> list[str]:
-    published = dict.fromkeys(published_note(table.comparability) for table in board.tables)
-    return [
-        *([LEGEND] if board.tables else []),
-        *filter(None, published),
-        *(f"Note: {printable(note)}" for note in board.notes),
-    ]
+    return [*out, *(Text(line, style="yellow" if line.startswith("Note:") else "dim") for line in board.remarks())]
 
 
 def page_table(table: Table, columns: Sequence[Column]) -> pages.Table:

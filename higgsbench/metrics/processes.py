@@ -13,6 +13,7 @@ from higgsbench.metrics.weights import effective_sample_size
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import polars as pl
     from numpy.typing import NDArray
 
     from higgsbench.metrics.weights import Bools, Floats, Ints
@@ -63,6 +64,15 @@ class Processes:
     def at(self, positions: NDArray[np.intp]) -> Processes:
         """Return the processes of some of the events, in another order."""
         return replace(self, index=self.index[positions])
+
+
+def processes_of(names: pl.Series | None, y: Bools, weight: Floats) -> Processes | None:
+    """Return the processes of events (n,) from their names, None if these are not known."""
+    if names is None:
+        return None
+    known = names.unique().sort().to_list()
+    code = names.replace_strict(known, list(range(len(known)))).to_numpy()
+    return Processes.of(known, code, y, weight)
 
 
 @dataclass(frozen=True)

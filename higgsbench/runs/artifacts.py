@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from higgsbench.ensemble.blend import Blend
     from higgsbench.runs.assemble import AssembledRow, Stack
     from higgsbench.runs.budget import LeftOut
-    from higgsbench.runs.plan import Dataset, Plan, Row
+    from higgsbench.runs.dataset import Dataset
+    from higgsbench.runs.plan import Plan, Row
 
 ASSEMBLY_FORMAT = 5
 """Incremented whenever the same units would give different rows or files."""

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.runs.plan import Dataset, Plan, Row
+    from higgsbench.runs.dataset import Dataset
+    from higgsbench.runs.plan import Plan, Row
     from higgsbench.runs.unit import UnitResult
 
 _PUBLIC_PRIVATE = {"ams_public": "b", "ams_private": "v"}

@@ -1,4 +1,4 @@
-"""The plan of a run: its events and folds, its rows, and work units with the digests that identify them."""
+"""The plan of a run: its rows, and work units with the digests that identify them."""
 
 from __future__ import annotations
 
@@ -10,34 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.challenge import TEST_SETS
-from higgsbench.config.document import format_size, parse_size
-from higgsbench.config.load import source_events
-from higgsbench.config.model import FeatureConfig, FoldRule
-from higgsbench.errors import ConfigError, DataError, ModelError
-from higgsbench.events.read import open_events
-from higgsbench.events.table import Events
-from higgsbench.expressions import parse_expression
+from higgsbench.config.model import FeatureConfig
+from higgsbench.errors import ConfigError, ModelError
 from higgsbench.features import resolve_features
 from higgsbench.files import canonical_digest
-from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models import get_model
 from higgsbench.models.building import on_device
-from higgsbench.runs.environment import available_memory, package_version
-from higgsbench.runs.stored import processes_of
+from higgsbench.runs.environment import package_version
 from higgsbench.runs.unit import REFIT, Unit
-from higgsbench.validation.folds import PROPORTIONAL, fold_assignments, folds_by_value, group_index
+from higgsbench.validation.folds import PROPORTIONAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
-
-    import polars as pl
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Collection
 
     from higgsbench.config import LoadedConfig, ModelConfig, RunConfig
     from higgsbench.features import Features
-    from higgsbench.metrics.processes import Processes
     from higgsbench.models import ModelSpec
+    from higgsbench.runs.dataset import Dataset
     from higgsbench.schema import TableSchema
 
 UNIT_FORMAT = 5
@@ -45,44 +34,6 @@ UNIT_FORMAT = 5
 
 DEFAULT_FEATURES, DEFAULT_WEIGHTS = "raw", "balanced"
 """The defaults where neither the configuration nor the preset makes a choice."""
-
-_PER_SIMULATED = 600.0
-"""Bytes of the main process per simulated event: the table and a copy of it, as measured up to 600,000 events."""
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Events of a run.
-
-    Attributes:
-        train: labelled events that are cross-validated.
-        test: held-out events, or None.
-        y: (n,) truth of the training events.
-        weight: (n,) their evaluation weights at the reference totals.
-        totals: reference totals (N_s, N_b).
-        group: (n,) index of the jet group, or None where the layout has no groups.
-        groups: the numbers that form each group.
-        fold, fold_digest: (repeats, n) fold numbers, and their identity.
-        fold_values: value of `folds.by` in each fold, empty without such a rule.
-        processes: physics process of each training event, or None where it is not known.
-    """
-
-    train: Events
-    test: Events | None
-    y: NDArray[np.bool_]
-    weight: NDArray[np.float64]
-    totals: tuple[float, float]
-    group: NDArray[np.int64] | None
-    groups: tuple[tuple[int, ...], ...]
-    fold: NDArray[np.int64]
-    fold_digest: str
-    fold_values: tuple[int, ...] = ()
-    processes: Processes | None = None
-
-    @property
-    def folds(self) -> int:
-        """Number of folds."""
-        return int(self.fold.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -311,135 +262,3 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
             )
         )
     return units
-
-
-def load_dataset(config: RunConfig) -> Dataset:
-    """Load and split the events that a configuration asks for.
-
-    Raises:
-        ConfigError: if the configuration names no events or sets that do not exist, or simulates more than fits.
-        DataError: if a file breaks a rule.
-    """
-    _check_simulation(config)
-    events = source_events(config.data, stored=True, by=config.folds_by)
-    if not events.labelled:
-        raise DataError(f"{events.source}: no columns {events.schema.label} and {events.schema.weight}: cannot train")
-    train, test = _split(events, config)
-    train = train.with_categories()
-    if test is not None:
-        test = replace(test, schema=train.schema)
-    y = train.y
-    for name, members in (("signal", y), ("background", ~y)):
-        if not members.any():
-            labels = sorted(str(label) for label in train.frame[train.schema.label].unique())[:5]
-            raise DataError(
-                f"{train.source}: no {name} events among the {len(train)} training events; column "
-                f"{train.schema.label} has {', '.join(repr(label[:30]) for label in labels)}"
-            )
-    totals = (config.data.n_s or events.totals()[0], config.data.n_b or events.totals()[1])
-    weight = evaluation_weights(y, train.weight, *totals)
-    groups = tuple(tuple(g) for g in config.jet_groups) if config.jet_groups else train.schema.groups
-    group = _group_of(train, groups)
-    if test is not None:
-        _group_of(test, groups)
-    if isinstance(config.folds, FoldRule):
-        values = train.lazy().select(fold_expression(config.folds.by, train.schema).alias("fold")).collect()["fold"]
-        fold, fold_values = folds_by_value(values.fill_null(np.nan).to_numpy(), y, config.folds.k, config.folds.by)
-    else:
-        fold, fold_values = fold_assignments(y, group, config.folds, config.repeats, config.seed, train.event_id), ()
-    # A digest of the assignment itself, so that a splitter that changes between versions shows.
-    digest = canonical_digest([train.digest, hashlib.sha256(fold.tobytes()).hexdigest()])
-    processes = processes_of(train.process, y, weight)
-    return Dataset(train, test, y, weight, totals, group, groups, fold, digest, fold_values, processes)
-
-
-def fold_expression(by: str, schema: TableSchema) -> pl.Expr:
-    """Return the float64 value of `folds.by` over a table of events, which may already have it as a column."""
-    if schema.fold is not None:
-        return parse_expression(f'"{schema.fold}"', (schema.fold,), "folds.by", vectors=False).polars
-    number = () if schema.event_id is None else (schema.event_id,)
-    never = [name for name in schema.not_features if name not in number]
-    columns = (*schema.numeric, *number, *(() if schema.group is None else (schema.group,)))
-    reason = "cannot decide the fold of an event; use its number, or a column that does not depend on the truth"
-    return parse_expression(by, columns, "folds.by", never=never, reason=reason, vectors=False).polars
-
-
-def _check_simulation(config: RunConfig) -> None:
-    """Refuse more simulated events than memory holds, before any is simulated."""
-    if config.data.source != "simulated" or config.data.events is None:
-        return
-    need = _PER_SIMULATED * config.data.events
-    limit, source = available_memory(), "the available memory"
-    if config.memory_limit:
-        limit, source = parse_size(config.memory_limit), "memory_limit"
-    if need > limit:
-        raise ConfigError(
-            f"data.events: {config.data.events:,} simulated events need about {format_size(need)} of memory "
-            f"({_PER_SIMULATED:.0f} bytes each); {source} is {format_size(limit)}: use at most "
-            f"{int(limit / _PER_SIMULATED):,}, or write a file with `higgsbench data simulate` and train from that"
-        )
-
-
-def _group_of(events: Events, groups: Sequence[Sequence[int]]) -> NDArray[np.int64] | None:
-    """Return the position of each event's group; None where there are no groups."""
-    if events.group is None or not groups:
-        return None
-    try:
-        return group_index(events.group, groups)
-    except ConfigError as error:
-        raise ConfigError(f"{events.source}, column {events.schema.group}: {error}") from error
-
-
-def _split(events: Events, config: RunConfig) -> tuple[Events, Events | None]:
-    """Return the training events, and the held-out ones of the same file or of a file of their own."""
-    data = config.data
-    if events.subset is None:
-        if data.train_sets is not None or (data.test_sets is not None and data.test is None):
-            column = events.schema.subset or "of subsets (KaggleSet)"
-            raise ConfigError(f"data: train_sets and test_sets need a column {column}, which {events.source} lacks")
-        return events, _test_file(config, events)
-    if data.train_sets is not None and not data.train_sets:
-        raise ConfigError("data.train_sets: the list is empty")
-    allowed = events.schema.subset_values
-    for key, chosen in (("train_sets", data.train_sets), ("test_sets", data.test_sets)):
-        unknown = [name for name in chosen or () if allowed and name not in allowed]
-        if unknown:
-            raise ConfigError(f"data.{key}: no set named {unknown[0]!r}; sets are {', '.join(allowed)}")
-    train_sets = data.train_sets or ["t"]
-    test_sets = TEST_SETS if data.test_sets is None else data.test_sets
-    both = sorted(set(train_sets) & set(test_sets))
-    if both and data.test is None:
-        raise ConfigError(f"data: set {both[0]!r} is in train_sets and in test_sets")
-    members = events.in_subsets(train_sets)
-    if not members.any():
-        have = ", ".join(sorted(set(events.subset.tolist())))
-        raise ConfigError(f"data.train_sets: {events.source} has no events of {', '.join(train_sets)}; it has {have}")
-    train = events if members.all() else events.take(members)
-    if data.test is not None:
-        return train, _test_file(config, train)
-    held_out = events.in_subsets(test_sets)
-    if data.test_sets and not held_out.any():
-        raise ConfigError(f"data.test_sets: {events.source} has no events of {', '.join(test_sets)}")
-    return train, events.take(held_out) if held_out.any() else None
-
-
-def _test_file(config: RunConfig, train: Events) -> Events | None:
-    """Return the events of the separate test file, if there is one."""
-    path = config.data.test
-    if path is None:
-        return None
-    if config.data.samples is not None and config.data.sample_of(path, train.schema).name:
-        raise ConfigError(f"data.test: {path} is a file of the samples; a test on training events would be worthless")
-    test = open_events(path, train.schema)
-    if test.subset is not None and config.data.test_sets is not None:
-        chosen = test.in_subsets(config.data.test_sets)
-        if not chosen.any():
-            raise ConfigError(f"data.test_sets: {path} has no events of {', '.join(config.data.test_sets)}")
-        test = test.take(chosen)
-    shared = np.intersect1d(train.event_id, test.event_id)
-    if train.schema.event_id is not None and shared.size:
-        raise DataError(
-            f"{path}: {shared.size} events are also training events, e.g. {train.schema.event_id} {int(shared[0])}; "
-            "a test on them would be worthless"
-        )
-    return test

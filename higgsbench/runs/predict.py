@@ -22,7 +22,7 @@ from higgsbench.events.formats import FORMATS
 from higgsbench.events.read import UNKNOWN, EventStream
 from higgsbench.events.samples import SELECTED, Sample
 from higgsbench.files import atomic_path, check_folder_of, told_plainly
-from higgsbench.runs.plan import fold_expression
+from higgsbench.runs.dataset import fold_expression
 from higgsbench.runs.stored import SCORES
 from higgsbench.runs.unit import BLOCK, mean_log_odds
 

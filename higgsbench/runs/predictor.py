@@ -148,21 +148,12 @@ class FittedRun:
         folds = self.content.folds
         return self.content.data.table_schema(None if folds is None else folds.by)
 
-    @cached_property
-    def blend(self) -> Blend | None:
-        """The run's stack, without the members of weight zero, which need not be computed; None if the run has none."""
-        return self._blend(all_members=False)
-
-    @cached_property
-    def _weights(self) -> dict[str, float]:
-        stack = self.run.stack
-        return {} if stack is None else {member.name: member.weight for member in stack.members}
-
-    def _blend(self, *, all_members: bool) -> Blend | None:
+    def _blend(self, *, all_members: bool = False) -> Blend | None:
+        """Return the run's stack, None if it has none; members of weight zero need not be computed."""
         stack = self.run.stack
         if stack is None:
             return None
-        used = {name: weight for name, weight in self._weights.items() if all_members or weight != 0.0}
+        used = {member.name: member.weight for member in stack.members if all_members or member.weight != 0.0}
         weights = np.array(list(used.values()), dtype=np.float64)
         return Blend(stack.method, tuple(used), weights, stack.intercept, stack.prior)
 
@@ -173,15 +164,15 @@ class FittedRun:
             name: row to use, by its name or its model's label; the stack when None, or the only row.
             all_members: whether to also compute members of the stack with zero weight.
         """
-        if name in (None, "stack") and self.blend is not None:
-            blend = self._blend(all_members=all_members)
-            entries = [self._entry(member) for member in (() if blend is None else blend.members)]
+        blend = self._blend(all_members=all_members)
+        if name in (None, "stack") and blend is not None:
+            entries = [self._entry(member) for member in blend.members]
             title, threshold = "stack", self.run.row("stack").cut.threshold
         else:
             rows = self.content.rows
             entries = [row for row in rows if row.name == name] or [row for row in rows if name in (None, row.label)]
             if len(entries) != 1:
-                have = ", ".join([*(["stack"] if self.blend is not None else []), *(row.name for row in rows)])
+                have = ", ".join([*(["stack"] if blend is not None else []), *(row.name for row in rows)])
                 if name in (None, "stack"):
                     raise ConfigError(f"{self.run.folder}: the run has no stack; choose a row with --model: {have}")
                 many = "several rows" if entries else "no row"
@@ -202,7 +193,7 @@ class FittedRun:
         if whole.blend is None:
             return tuple(replace(whole, rows=tuple(row.of_fold(at) for row in rows.values())) for at in places)
         used = {name for entry in folds.blends for name, weight in entry.coefficients.items() if weight != 0.0}
-        members = [name for name in self._weights if name in used or name in rows]
+        members = [entry.name for entry in self.content.rows if entry.name in used or entry.name in rows]
         fitted = [rows.get(name) or self._row(self._entry(name)) for name in members]
         out = []
         for at, entry in enumerate(folds.blends):
@@ -230,9 +221,10 @@ class FittedRun:
 
     def blended(self, scores: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
         """Blend members' scores (n,) as the run's stack does; None if the run has no stack, or a member is missing."""
-        if self.blend is None or not self.blend.members or not set(self.blend.members) <= set(scores):
+        blend = self._blend()
+        if blend is None or not blend.members or not set(blend.members) <= set(scores):
             return None
-        return self.blend(np.column_stack([scores[member] for member in self.blend.members]))
+        return blend(np.column_stack([scores[member] for member in blend.members]))
 
     def unseen(self, name: str, event_id: NDArray[np.int64]) -> Callable[[pl.DataFrame], NDArray[np.float64]]:
         """Return a function that scores training events, maybe with changed values, by the first model new to each."""

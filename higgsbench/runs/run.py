@@ -5,42 +5,34 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-import tempfile
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import polars as pl
 
 from higgsbench.config.load import with_layout
-from higgsbench.errors import ConfigError, StoreError
-from higgsbench.features import feature_matrix
-from higgsbench.files import temporary_prefix
+from higgsbench.errors import ConfigError
 from higgsbench.models.building import RefusedParameterError, probe_parameters
 from higgsbench.runs import Failure, RunResult
 from higgsbench.runs.artifacts import current_rows, damaged_results, folder_name, write_inputs, write_results
 from higgsbench.runs.assemble import AssembledRow, assembled_row, assembled_stack, failed_record
 from higgsbench.runs.budget import fit_to_memory, within_limit
 from higgsbench.runs.cost import stored_keys
+from higgsbench.runs.dataset import load_dataset, save_events, working_folder
 from higgsbench.runs.engines import execute, units_at_a_time
 from higgsbench.runs.environment import environment, give_back
-from higgsbench.runs.plan import Plan, load_dataset, make_plan
+from higgsbench.runs.plan import Plan, make_plan
 from higgsbench.runs.store import RunStore, run_lock
 from higgsbench.runs.unit import Unit, UnitResult, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from higgsbench.config import LoadedConfig
-    from higgsbench.events import Events
-    from higgsbench.features import Features
     from higgsbench.runs.budget import LeftOut, TimeBudget
     from higgsbench.runs.engines import EngineSettings
-    from higgsbench.runs.plan import Dataset
 
 FEW = 20
 """Events of a class in a fold below which its numbers say little: the relative error of a count is then above 20%."""
@@ -357,60 +349,3 @@ class _Run:
         ]
         failed += [failed_record(row, plan, None, reason) for row, reason in plan.refused]
         return current_rows(self.folder, plan) or write_results(self.folder, plan, self.done, stack, failed, left_out)
-
-
-def working_folder(shared: Path | None) -> tempfile.TemporaryDirectory[str]:
-    """Make the folder of the workspace: in the system's folder for temporary files, or in one that machines share.
-
-    Raises:
-        StoreError: if writing fails.
-    """
-    try:
-        if shared is not None:
-            return tempfile.TemporaryDirectory(prefix=temporary_prefix(), dir=shared)
-        return tempfile.TemporaryDirectory(prefix="higgsbench-")
-    except OSError as error:
-        raise StoreError(f"no folder for the workers' copy of the events: {error.strerror}; set TMPDIR") from error
-
-
-def process_numbers(events: Events) -> NDArray[np.int64]:
-    """Return a number for the process of each event (n,); all 0 if the processes are unknown."""
-    name = events.schema.process
-    if name is None or name not in events.frame.columns:
-        return np.zeros(len(events), dtype=np.int64)
-    return events.frame[name].fill_null("").rank("dense").cast(pl.Int64).to_numpy()
-
-
-def save_events(workspace: Workspace, dataset: Dataset, features: Iterable[Features]) -> None:
-    """Write numbers, labels, weights, folds, groups and one matrix per choice of features.
-
-    Raises:
-        StoreError: if writing fails.
-    """
-    choices = {choice.digest: choice for choice in features}
-    try:
-        for name, values in (("y", dataset.y), ("weight", dataset.weight), ("fold", dataset.fold)):
-            workspace.save(name, values)
-        workspace.save("process", process_numbers(dataset.train))
-        for prefix, matrix, events in (("", "X", dataset.train), ("test_", "T", dataset.test)):
-            if events is None:
-                continue
-            numbers = np.zeros(len(events), np.int64) if events.group is None else events.group
-            workspace.save(f"{prefix}group", numbers)
-            workspace.save(f"{prefix}event_id", events.event_id)
-            with contextlib.ExitStack() as stack:
-                files = {
-                    digest: stack.enter_context(
-                        workspace.matrix(f"{matrix}-{digest}", (len(events), len(choice.columns)))
-                    )
-                    for digest, choice in choices.items()
-                }
-                # In one pass over the events; features are elementwise, so parts give the same bits.
-                for part in events.batches():
-                    for digest, choice in choices.items():
-                        files[digest].write(feature_matrix(part, choice).data)
-    except OSError as error:
-        why = error.strerror or "no space is left"
-        raise StoreError(
-            f"{workspace.folder}: the workers' copy of the events cannot be written: {why}; set TMPDIR"
-        ) from error

@@ -16,13 +16,14 @@ import polars as pl
 from higgsbench import __version__
 from higgsbench.errors import ConfigError, StoreError, nearest_hint
 from higgsbench.files import ROWS, canonical_digest, no_panic, parse_json, read_sealed, read_vouched, told_plainly
-from higgsbench.metrics.processes import Processes, ProcessMetrics, process_names
+from higgsbench.metrics.processes import ProcessMetrics, process_names, processes_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.ensemble.cut import Truth
     from higgsbench.ensemble.evaluate import Replicas
+    from higgsbench.metrics.processes import Processes
 
 SCORES, TEST_SCORES, REPLICAS = "scores.parquet", "test_scores.parquet", "replicas.parquet"
 STACK, CONFIG, ENVIRONMENT, PREDICTOR = "stack.json", "config.yaml", "environment.json", "predictor.json"
@@ -155,10 +156,10 @@ class StoredRun:
         self.group = canonical_digest(self.comparability)
         self.repeats = int(self.comparability.get("repeats", 1))
         self.source = str(content.get("source", ""))
-        self.checksums = _of(dict, content.get("checksums"))
-        left_out = [str(row.get("name", "")) for row in _of(list, content.get("left_out")) if isinstance(row, dict)]
+        self.checksums: dict[str, str] = content.get("checksums", {})
+        left_out = ", ".join(row["name"] for row in content.get("left_out", ()))
         if left_out:
-            self.notes.append(f"{self.name}: a time limit left out {', '.join(left_out)}")
+            self.notes.append(f"{self.name}: a time limit left out {left_out}")
 
     def __repr__(self) -> str:
         """Name the folder and the number of rows."""
@@ -247,14 +248,7 @@ class StoredRun:
     @cached_property
     def _scores(self) -> pl.DataFrame:
         rows = {_PREFIX + row.name: pl.Float64 for row in self.rows if row.ok}
-        frame, path = self._table(SCORES, _COLUMNS | rows), self.folder / SCORES
-        events = self.comparability["events"]
-        if frame.height != events * self.repeats:
-            raise StoreError(f"{path}: {frame.height} rows instead of {events} events x {self.repeats} repeats")
-        y = frame["signal"].head(events)
-        if y.all() or not y.any():
-            raise StoreError(f"{path}: events of one class only; {_AGAIN}")
-        return frame
+        return self._table(SCORES, _COLUMNS | rows)
 
     @cached_property
     def event_id(self) -> NDArray[np.int64]:
@@ -397,19 +391,6 @@ def _problem(content: Any) -> str:
         except (KeyError, TypeError, ValueError):
             return f"row {record['name']!r} lacks a number of a process"
     return ""
-
-
-def processes_of(names: pl.Series | None, y: NDArray[np.bool_], weight: NDArray[np.float64]) -> Processes | None:
-    """Return the processes of events (n,) from their names, None if these are not known."""
-    if names is None:
-        return None
-    known = names.unique().sort()
-    code = names.cast(pl.Enum(known)).to_physical().cast(pl.Int64).to_numpy()
-    return Processes.of(known.to_list(), code, y, weight)
-
-
-def _of(kind: type[T], value: Any) -> T:
-    return value if isinstance(value, kind) else kind()
 
 
 def _is_number(value: Any) -> bool:

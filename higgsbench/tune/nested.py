@@ -27,9 +27,10 @@ from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreErr
 from higgsbench.files import canonical_digest, told_plainly, write_text
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.runs.artifacts import resolved_config
+from higgsbench.runs.dataset import Dataset, load_dataset, save_events
 from higgsbench.runs.engines import EngineSettings, execute
-from higgsbench.runs.plan import Dataset, load_dataset, make_plan
-from higgsbench.runs.run import check_trainable, save_events
+from higgsbench.runs.plan import make_plan
+from higgsbench.runs.run import check_trainable
 from higgsbench.runs.store import RunStore
 from higgsbench.runs.unit import Unit, UnitResult, Workspace
 from higgsbench.tune import OBJECTIVES, Measured, NestedScore, TuneResult, study

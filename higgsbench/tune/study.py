@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.config import LoadedConfig, RunConfig
-    from higgsbench.runs.plan import Dataset, Row
+    from higgsbench.runs.dataset import Dataset
+    from higgsbench.runs.plan import Row
     from higgsbench.schema import TableSchema
     from higgsbench.tune import TuneSettings
 

@@ -18,7 +18,8 @@ from higgsbench.config.document import parse_yaml
 from higgsbench.config.load import with_layout
 from higgsbench.config.named import named_configs
 from higgsbench.runs.artifacts import folder_name, resolved_config
-from higgsbench.runs.plan import load_dataset, make_plan
+from higgsbench.runs.dataset import load_dataset
+from higgsbench.runs.plan import make_plan
 from tests.conftest import Call
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -16,13 +16,12 @@ from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.inference.events import reload_events
 from higgsbench.metrics import evaluation_weights, log_loss, roc_auc
 from higgsbench.metrics.ams import ams_scan
-from higgsbench.metrics.processes import measure_processes
+from higgsbench.metrics.processes import measure_processes, processes_of
 from higgsbench.pages.drawing import Pictures
 from higgsbench.report.context import Context
 from higgsbench.report.page import render_report
 from higgsbench.runs import find_run
 from higgsbench.runs.predictor import FittedRun
-from higgsbench.runs.stored import processes_of
 from higgsbench.schema import N_B, N_S
 
 ROWS = (

@@ -17,13 +17,13 @@ from higgsbench.errors import ConfigError, DataError, HiggsbenchError, StoreErro
 from higgsbench.inference import model_significance
 from higgsbench.inference.events import reload_events
 from higgsbench.metrics.estimates import METRICS
+from higgsbench.metrics.processes import processes_of
 from higgsbench.pages import Picture
 from higgsbench.pages.drawing import STYLES, Pictures, name_axis, new_figure, style, svg_text
 from higgsbench.pages.figure_data import figure_data
 from higgsbench.report.events import features_of, stacked
 from higgsbench.report.roc import selected_shares
 from higgsbench.runs import find_run
-from higgsbench.runs.stored import processes_of
 
 from .conftest import Make, ToyModels, draw
 

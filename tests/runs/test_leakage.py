@@ -10,7 +10,7 @@ import polars as pl
 import higgsbench
 from higgsbench.api import load_run_config
 from higgsbench.metrics import roc_auc
-from higgsbench.runs.plan import load_dataset
+from higgsbench.runs.dataset import load_dataset
 
 from .conftest import Config, scores
 

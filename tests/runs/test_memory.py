@@ -17,7 +17,8 @@ from higgsbench.errors import ConfigError
 from higgsbench.events import cache, read
 from higgsbench.models import building as device
 from higgsbench.runs import budget, cost, unit
-from higgsbench.runs.plan import Dataset, Plan, load_dataset, make_plan
+from higgsbench.runs.dataset import Dataset, load_dataset
+from higgsbench.runs.plan import Plan, make_plan
 from tests.conftest import Call
 from tests.runs.conftest import Config, Notes, scores
 

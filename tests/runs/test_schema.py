@@ -14,7 +14,8 @@ import higgsbench
 from higgsbench.api import load_run_config
 from higgsbench.config.document import parse_yaml
 from higgsbench.errors import HiggsbenchError
-from higgsbench.runs.plan import load_dataset, make_plan
+from higgsbench.runs.dataset import load_dataset
+from higgsbench.runs.plan import make_plan
 from higgsbench.runs.run import checked_plan
 from higgsbench.schema import UCI_HIGGS
 

@@ -14,7 +14,7 @@ from higgsbench.errors import ConfigError, HiggsbenchError
 from higgsbench.events.formats import write_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.runs import find_run
-from higgsbench.runs.plan import load_dataset
+from higgsbench.runs.dataset import load_dataset
 from higgsbench.validation import fold_assignments
 
 from .conftest import Notes

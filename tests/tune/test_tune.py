@@ -23,7 +23,7 @@ from higgsbench.config.document import parse_yaml
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError, ModelError, StoreError
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.models import ModelSpec
-from higgsbench.runs.plan import load_dataset
+from higgsbench.runs.dataset import load_dataset
 from higgsbench.tune import TuneResult, TuneSettings
 from higgsbench.tune.nested import Search, tune
 from tests.conftest import Call
