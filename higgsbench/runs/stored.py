@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -235,7 +234,7 @@ class StoredRun:
 
     def _table(self, name: str, kinds: Mapping[str, Any]) -> pl.DataFrame:
         """Read a table that has these columns, and scores that are finite numbers."""
-        frame, path = self.read(name, _parse_table), self.folder / name
+        frame, path = self.read(name, pl.read_parquet), self.folder / name
         scores = {column: pl.Float64 for column in frame.columns if column.startswith(_PREFIX)}
         names = {_PROCESS: pl.String} if _PROCESS in frame.columns else {}
         for column, kind in {**kinds, **scores, **names}.items():
@@ -313,7 +312,7 @@ class StoredRun:
         if REPLICAS not in self.checksums and not (self.folder / REPLICAS).exists():
             return None  # runs of earlier versions
         try:
-            return self.read(REPLICAS, _parse_table)
+            return self.read(REPLICAS, pl.read_parquet)
         except StoreError:
             self.notes.append(f"{self.name}: {REPLICAS} is missing or damaged: differences have no errors; {_AGAIN}")
             return None
@@ -349,10 +348,6 @@ class StoredRun:
             raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
         except (ValueError, KeyError, TypeError, RecursionError, pl.exceptions.PolarsError) as error:
             raise StoreError(f"{path}: damaged or not made by higgsbench; {_AGAIN}") from error
-
-
-def _parse_table(content: bytes) -> pl.DataFrame:
-    return pl.read_parquet(io.BytesIO(content))
 
 
 def _parse_stack(content: bytes) -> Stack | None:
