@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
+from higgsbench.config.section import label_text
 from higgsbench.errors import DataError
 from higgsbench.events.check import first_look, split_tree
 from higgsbench.events.formats import uproot_module
@@ -176,10 +177,10 @@ def _labels(free: dict[str, pl.Series], samples: dict[str, list[_Look]]) -> list
     if label is None:
         lines[0] += "  # signal by file name; no column has labels"
         return lines
-    values = [_plain(value) for value in label[1].unique().sort()]
+    values = [label_text(value) for value in label[1].unique().sort()]
     rarer = min(label[1].value_counts().iter_rows(), key=lambda row: row[1])[0]
     known = [value for value in values if value.lower() in _SIGNAL_VALUES]
-    chosen = known[0] if len(known) == 1 else _plain(rarer)
+    chosen = known[0] if len(known) == 1 else label_text(rarer)
     why = "by name" if len(known) == 1 else "the rarer value"
     other = next(value for value in values if value != chosen)
     return [*lines, f"  label: {_yaml(label[0])}  # by name; it has two values",
@@ -259,10 +260,6 @@ def _sentinel(free: dict[str, pl.Series]) -> list[str]:
     value, columns = found.most_common(1)[0]
     many = f"{columns} column{'s' * (columns > 1)}"
     return [f"  missing: {value}  # {'in' if value == '.nan' else 'far below all other values of'} {many}"]
-
-
-def _plain(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _quoted(name: str) -> str:

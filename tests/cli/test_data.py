@@ -136,23 +136,20 @@ class TestShift:
         assert f"{dropped} events dropped" in out
 
 
-class TestFetch:
-    def test_a_manual_download(self, run: Call, toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        counts = dict(pl.read_csv(toys).group_by("KaggleSet").len().iter_rows())
-        small = replace(PUBLIC["atlas-higgs-2014"], events=1600, subsets=counts)
-        monkeypatch.setattr("higgsbench.events.public.PUBLIC", {small.name: small})
-        monkeypatch.setattr("higgsbench.events.fetch.PUBLIC", {small.name: small})
-        code, out, _ = run("fetch", "--from", toys, "-o", "copy.csv")
-        assert code == 0
-        assert str(opendata_path()) in out
-        assert "verified, 1,600 events" in out
-        assert Path("copy.csv").read_bytes() == toys.read_bytes()
-        assert "already in the cache" in run("fetch")[1]
-
-    def test_another_file(self, run: Call, toys: Path) -> None:
-        code, out, err = run("fetch", "--from", toys)
-        assert (code, out, err.count("\n")) == (2, "", 1), err
-        assert "1,600 events instead of 818,238" in err
+def test_fetch_a_manual_download(run: Call, toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = run("fetch", "--from", toys)
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert "1,600 events instead of 818,238" in err
+    counts = dict(pl.read_csv(toys).group_by("KaggleSet").len().iter_rows())
+    small = replace(PUBLIC["atlas-higgs-2014"], events=1600, subsets=counts)
+    monkeypatch.setattr("higgsbench.events.public.PUBLIC", {small.name: small})
+    monkeypatch.setattr("higgsbench.events.fetch.PUBLIC", {small.name: small})
+    code, out, _ = run("fetch", "--from", toys, "-o", "copy.csv")
+    assert code == 0
+    assert str(opendata_path()) in out
+    assert "verified, 1,600 events" in out
+    assert Path("copy.csv").read_bytes() == toys.read_bytes()
+    assert "already in the cache" in run("fetch")[1]
 
 
 class TestExplore:

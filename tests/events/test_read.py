@@ -258,14 +258,6 @@ def test_another_layout(write: Write) -> None:
     assert events.totals() == (1.0, 2.0)
 
 
-def test_real_sample(real_sample: Path) -> None:
-    events = load(real_sample)
-    assert len(events) > 1000
-    assert events.labelled
-    assert events.frame["DER_mass_MMC"].null_count() > 0
-    assert events.weight.min() > 0.0
-
-
 def test_a_text_that_begins_with_the_word_root_is_text(tmp_path: Path) -> None:
     (tmp_path / "events.csv").write_text("root_s,truth\n1.0,1\n2.0,0\n")
     schema = TableSchema("mine", ("root_s",), "truth", signal="1", background="0")
