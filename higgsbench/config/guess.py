@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ import polars as pl
 import polars.selectors as cs
 
 from higgsbench.config.section import label_text
-from higgsbench.errors import DataError
+from higgsbench.errors import DataError, HiggsbenchError, HiggsbenchWarning
 from higgsbench.events.check import first_look, split_tree
 from higgsbench.events.formats import uproot_module
 from higgsbench.events.recognise import recognised
+from higgsbench.events.samples import matched_files
 from higgsbench.files import no_panic, printable
 from higgsbench.schema import TableSchema
 
@@ -33,7 +35,7 @@ _ID = re.compile(r"(run|event|evt|entry|lumi|lumiblock|luminosityblock)(_?(no|nr
 _JETS = re.compile(r"(.*_)?(n|num)_?(good_?)?jets?|(.*_)?n?jets?_?(n|num|number|mult|multiplicity)", re.IGNORECASE)
 _YAML_WORDS = frozenset({"true", "false", "yes", "no", "null", "on", "off", "y", "n"})
 _NO_LAYOUT = TableSchema("none", (), "")
-_MOST_CATEGORIES, _MOST_GROUPS = 50, 12
+_MOST_CATEGORIES, _MOST_GROUPS, _FEW = 50, 12, 8
 _ENDING = re.compile(r"(\.(csv|gz|parquet|root))+$|[_.-]?[*?\d]+$", re.IGNORECASE)
 
 
@@ -69,7 +71,7 @@ def suggest_config(files: Sequence[str | Path]) -> str:
     if known is not _NO_LAYOUT:
         schema = f"  schema: {known.name}  # recognised by the columns"
         return "\n".join([head, "data:", f"  path: {_yaml(str(files[0]))}", schema, *models])
-    looks = [_looked_at(str(file)) for file in files]
+    looks = [_looked_at(name) for name in dict.fromkeys(matched_files(map(str, files)))]
     free, samples = _shared_columns(looks), _samples(looks)
     counters = {f"n{name}" for look in looks for name in look.vectors}
     lines = [*_labels(free, samples), *_weights(free), *_numbers(free, samples)]
@@ -86,16 +88,28 @@ def _looked_at(name: str) -> _Look:
     path, tree = split_tree(name)
     file, source = Path(path).expanduser(), printable(path)
     kind = first_look(file)
-    if kind == "root":
-        return _looked_at_tree(file, name, tree)
+    if kind == "text" and file.suffix == ".root":
+        raise DataError(f"{source}: not a ROOT file")
     try:
         with no_panic():
-            if kind == "parquet":
-                frame = pl.scan_parquet(file.absolute(), glob=False, hive_partitioning=False).head(LOOKED_AT).collect()
+            if kind == "root":
+                found = _looked_at_tree(file, name, tree)
+            elif kind == "parquet":
+                query = pl.scan_parquet(file.absolute(), glob=False, hive_partitioning=False)
+                found = _split(name, query.head(LOOKED_AT).collect())
             else:
-                frame = pl.read_csv(file, n_rows=LOOKED_AT, infer_schema_length=LOOKED_AT)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{source}: cannot be read as a table: {str(error).splitlines()[0]}") from error
+                found = _split(name, pl.read_csv(file, n_rows=LOOKED_AT, infer_schema_length=LOOKED_AT))
+    except HiggsbenchError:
+        raise
+    except Exception as error:  # uproot lets errors of many libraries through
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(" ,;:")
+        raise DataError(f"{source}: cannot be read as a table: {reason}") from error
+    if found.rows.is_empty():
+        raise DataError(f"{printable(name)}: no events")
+    return found
+
+
+def _split(name: str, frame: pl.DataFrame) -> _Look:
     vectors = tuple(name for name, kind in frame.schema.items() if kind.is_nested())
     return _Look(name, frame.drop(vectors), vectors)
 
@@ -167,15 +181,17 @@ def _labels(free: dict[str, pl.Series], samples: dict[str, list[_Look]]) -> list
             "and one of background"
         )
     lines = ["  samples:"]
-    signal = [name for name in samples if _SIGNAL_NAME.search(name)]
-    if not signal or len(signal) == len(samples):
-        signal = [next(iter(samples))]
+    signal, why = [name for name in samples if _SIGNAL_NAME.search(name)], "signal by file name; no column has labels"
+    if label is None and not 0 < len(signal) < len(samples):
+        signal, why = [next(iter(samples))], "CHECK which of them is signal: neither a column nor the names tell"
+        text = f"neither a column nor the names of the files tell what is signal; it is {signal[0]} until you change it"
+        warnings.warn(text, HiggsbenchWarning, stacklevel=2)
     for name, looks in samples.items():
         names = [look.name for look in looks]
         kind = f", signal: {str(name in signal).lower()}" if label is None else ""
         lines.append(f"    - {{files: {_yaml(names if len(names) > 1 else names[0])}, process: {name}{kind}}}")
     if label is None:
-        lines[0] += "  # signal by file name; no column has labels"
+        lines[0] += f"  # {why}"
         return lines
     values = [label_text(value) for value in label[1].unique().sort()]
     rarer = min(label[1].value_counts().iter_rows(), key=lambda row: row[1])[0]
@@ -189,14 +205,14 @@ def _labels(free: dict[str, pl.Series], samples: dict[str, list[_Look]]) -> list
 
 def _weights(free: dict[str, pl.Series]) -> list[str]:
     def is_weight(name: str, column: pl.Series) -> bool:
-        return bool(_WEIGHT.fullmatch(name)) and column.dtype.is_float() and not column.null_count()
+        return bool(_WEIGHT.fullmatch(name)) and column.dtype.is_numeric() and not column.null_count()
 
     found = _take(free, is_weight)
     if not found:
         return ["  # weight:  # no column has a name like weight, so every event counts 1"]
     lines = [f"  weight: {_yaml(' * '.join(map(_quoted, found)))}  # by name; check all of these factors"]
     if any((column < 0).any() for column in found.values()):
-        lines.append("  negative_weights: drop  # in training only; alternatives: absolute, zero, resample")
+        lines.append("  negative_weights: resample  # in training only: keeps all sums; or drop, absolute, zero")
     return lines
 
 
@@ -226,7 +242,11 @@ def _groups(free: dict[str, pl.Series], counters: set[str]) -> list[str]:
 
 
 def _features(free: dict[str, pl.Series], looks: Sequence[_Look], counters: set[str]) -> list[str]:
-    left_out = [f"{name} counts a vector" for name in _take(free, lambda name, _: name in counters)]
+    some = dict.fromkeys(name for look in looks for name in (*look.rows.columns, *look.vectors))
+    everywhere = [{*look.rows.columns, *look.vectors} for look in looks]
+    left_out = [f"{name} is not in all files" for name in some if any(name not in names for names in everywhere)]
+    few = [name for name, column in free.items() if column.dtype == pl.Int64 and 2 < column.n_unique() <= _FEW]
+    left_out += [f"{name} counts a vector" for name in _take(free, lambda name, _: name in counters)]
     left_out += [f"{name} is constant" for name in _take(free, lambda _, column: column.n_unique() == 1)]
     texts = _take(free, lambda _, column: column.dtype == pl.String)
     categorical = [name for name, column in texts.items() if column.n_unique() <= _MOST_CATEGORIES]
@@ -239,6 +259,8 @@ def _features(free: dict[str, pl.Series], looks: Sequence[_Look], counters: set[
     lines += ["  features: [", *(f"    {line}" for line in listed), "  ]"]
     if categorical:
         lines.append(f"  categorical: {_yaml(categorical)}  # text")
+    if few := [name for name in few if name in free]:
+        lines.append(f"  # categorical: {_yaml(few)}  # whole numbers of few values, if their order means nothing")
     if elements:
         lines.append("  # vectors: also len(x), sum(x), max(x), min(x), mean(x) and further elements x[2]")
     return [*lines, *(f"  # left out: {reason}" for reason in left_out)]

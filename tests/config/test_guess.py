@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from higgsbench.config.guess import suggest_config
-from higgsbench.errors import DataError
+from higgsbench.errors import DataError, HiggsbenchWarning
 
 
 def table(n: int, seed: int, **more: object) -> pl.DataFrame:
@@ -36,7 +36,7 @@ def test_samples_without_labels(tmp_path: Path) -> None:
     text = suggest_config([*files[:1], files[2]])
     for guess in (
         "process: VBF_H, signal: true", "process: ttbar, signal: false", 'weight: "mcWeight * weight_pu"',
-        "negative_weights: drop", "id: [RunNumber, EventNumber]", "group: nJets", "groups: [[0], [1], [2, 3]]",
+        "negative_weights: resample", "id: [RunNumber, EventNumber]", "group: nJets", "groups: [[0], [1], [2, 3]]",
         "missing: -999", "categorical: [channel]", "era is constant", "nJets, lep_pt, mmc, channel",
     ):  # fmt: skip
         assert guess in text
@@ -65,3 +65,29 @@ def test_a_built_in_layout_is_named(toys: Path) -> None:
 def test_nothing_tells_signal_from_background(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column of two values has a name like label"):
         suggest_config(written(tmp_path, mine=table(50, 1)))
+
+
+def test_no_name_looks_like_signal(tmp_path: Path) -> None:
+    files = written(tmp_path, ttbar=table(50, 1), wjets=table(50, 2))
+    with pytest.warns(HiggsbenchWarning, match="it is ttbar until you change it"):
+        text = suggest_config([tmp_path / "*.parquet", *files])
+    assert "CHECK which of them is signal" in text
+    assert text.count("files:") == 2  # patterns stand for files, and none is listed twice
+    assert text.count(str(files[0])) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("text.root", b"hello\n", "text.root: not a ROOT file"),
+        ("cut.root", b"root\x00\x00\x00\x01", "cut.root: cannot be read as a table"),
+        ("header.csv", b"a,b,label\n", "header.csv: no events"),
+        ("empty.csv", b"", "empty.csv: the file is empty"),
+    ],
+)
+def test_files_that_are_no_tables(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
+    if "cut" in name:
+        pytest.importorskip("uproot", reason="the extra `root` is not installed")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=expected):
+        suggest_config([tmp_path / name, *written(tmp_path, other=table(50, 1))])
