@@ -48,6 +48,9 @@ _WORDS = frozenset(
 )
 _VALUES = frozenset({"end", "null", "true", "false"})
 _STEPS = frozenset({"when", "and", "or", "not", "is", "in", "between"})
+_TRUTH = frozenset(
+    {"<", "<=", ">", ">=", "=", "==", "<>", "!=", "is", "in", "between"}
+)  # their result is true or false
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<number>(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?(?![\w.]))
@@ -83,8 +86,9 @@ class Expression:
 
     Attributes:
         text: as written.
-        polars: the value as a float64, over numeric columns named as the leaves; a comparison is 1 or 0; missing,
-            infinite and undefined results are null. `column % number` is exact for whole numbers of any size.
+        polars: the value as a float64, over numeric columns named as the leaves; a comparison is 1 or 0, and a number
+            that is not 0 counts as true; missing, infinite and undefined results are null. `column % number` is exact
+            for whole numbers of any size.
         leaves: its inputs, each once, in the order of the text.
     """
 
@@ -270,4 +274,53 @@ def _sql(tokens: Sequence[_Token]) -> str:
         else:
             words.append(f'CAST("{leaf.name}" AS DOUBLE)')
         at += 1
-    return " ".join(words)
+    return " ".join(_with_conditions(words))
+
+
+@dataclass
+class _Operand:
+    """An operand of the words so far."""
+
+    start: int
+    opened: int = 0  # where its brackets or its CASE begin
+    logical: bool = False  # whether it stands where SQL wants a condition
+    truth: bool = False  # whether it is one already
+    group: int = -1  # where brackets around a condition end, if it begins with these
+    between: bool = False  # whether the next AND belongs to BETWEEN
+    simple: bool = False  # whether it belongs to CASE x WHEN value
+
+    def close(self, done: list[str]) -> bool:
+        """Make a number in a logical place a condition; return whether the operand now is one."""
+        if not (self.truth or self.group == len(done)) and self.logical and self.start < len(done):
+            done.insert(self.start, "(")
+            done.append("<> 0 )")
+        return self.truth or self.logical or self.group == len(done)
+
+
+def _with_conditions(words: Sequence[str]) -> list[str]:
+    """Write `x <> 0` for a number x in a logical place: beside AND, OR, NOT, after WHEN, first in IF."""
+    done: list[str] = []
+    operands = [_Operand(0)]
+    for before, original, following in zip(["", *words], words, [*words[1:], ""], strict=False):
+        operand, word = operands[-1], original.lower()
+        if word == "and" and operand.between:
+            operand.between = False
+        elif word in ("and", "or", "when", "then", "else", ",", ")", "end"):
+            operand.logical |= word in ("and", "or")
+            truth, logical = operand.close(done), word in ("and", "or") or (word == "when" and not operand.simple)
+            if word not in (")", "end"):
+                operands[-1] = _Operand(len(done) + 1, operand.opened, logical, simple=operand.simple)
+            elif len(operands) > 1:
+                operands.pop()
+                if truth and word == ")" and operand.opened == operands[-1].start:
+                    operands[-1].group = len(done) + 1
+        elif word in ("(", "case"):
+            logical, simple = before.lower() == "if", word == "case" and following.lower() != "when"
+            operands.append(_Operand(len(done) + 1, len(done), logical, simple=simple))
+        elif word == "not" and operand.start == len(done):
+            operand.start, operand.logical = len(done) + 1, True
+        elif word in _TRUTH:
+            operand.truth, operand.between = True, word == "between"
+        done.append(original)
+    operands[-1].close(done)
+    return done

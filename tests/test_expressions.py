@@ -57,6 +57,18 @@ def test_modulo_of_whole_numbers(kind: pl.DataType, number: int) -> None:
         ("event_number % met", [1.0, None, None]),
         ("event_number % 2 = 1 and met > 1", [1.0, 0.0, None]),
         ("met / 0", [None, None, None]),
+        ("met and event_number > 1", [1.0, 0.0, None]),
+        ("event_number and met", [1.0, 0.0, None]),
+        ("met or event_number - 7", [1.0, 0.0, 1.0]),
+        ("not met - 2", [1.0, 0.0, 0.0]),
+        ("not (met and event_number)", [0.0, 1.0, None]),
+        ("case when met then event_number else -1 end", [5.0, -1.0, None]),
+        ("case met when 2 then 1 when 3 then 2 else 0 end", [1.0, 0.0, 2.0]),
+        ("if(met, event_number, -1)", [5.0, -1.0, None]),
+        ("if(met and not event_number - 5, 1, 0)", [1.0, 0.0, 0.0]),
+        ("met between 1 and 3 and event_number", [1.0, 0.0, None]),
+        ("(met > 1) + 1 and (met)", [1.0, 0.0, 1.0]),
+        ("met is not null and event_number in (5, 7) and (event_number)", [1.0, 1.0, None]),
     ],
 )
 def test_values(text: str, expected: list[float | None]) -> None:

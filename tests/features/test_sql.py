@@ -97,7 +97,7 @@ def test_every_function_acts_on_one_event_at_a_time(function: str) -> None:
         ("__import__(PRI_met)", "__import__ is not a function of one event"),
         ("1 + 2", "uses no column"),
         ("PRI_met, PRI_tau_pt", "a comma outside brackets"),
-        ("PRI_met and PRI_tau_pt", "expression 'f': "),
+        ("PRI_met + * PRI_tau_pt", "expression 'f': "),
         ("log(-PRI_met)", r"log takes 2 arguments, not 1: log\(x, base\); the natural logarithm is ln\(x\)"),
         ("abs(PRI_met, (PRI_met))", "abs takes 1 argument, not 2"),
         ("coalesce() + PRI_met", "coalesce takes 1 or more arguments, not 0"),  # a panic of Polars
