@@ -67,11 +67,12 @@ def suggest_config(files: Sequence[str | Path]) -> str:
     """
     models = ["folds: 5", "models: [lightgbm, xgboost, logistic]  # `higgsbench models` lists all", "preset: good", ""]
     head = f"# From the first {LOOKED_AT:,} events of each file, by `higgsbench init`; every guess can be changed."
-    known = recognised(files[0], otherwise=_NO_LAYOUT) if len(files) == 1 else _NO_LAYOUT
+    names = list(dict.fromkeys(matched_files(map(str, files))))
+    known = recognised(names[0], otherwise=_NO_LAYOUT) if len(names) == 1 else _NO_LAYOUT
     if known is not _NO_LAYOUT:
         schema = f"  schema: {known.name}  # recognised by the columns"
-        return "\n".join([head, "data:", f"  path: {_yaml(str(files[0]))}", schema, *models])
-    looks = [_looked_at(name) for name in dict.fromkeys(matched_files(map(str, files)))]
+        return "\n".join([head, "data:", f"  path: {_yaml(names[0])}", schema, *models])
+    looks = [_looked_at(name) for name in names]
     free, samples = _shared_columns(looks), _samples(looks)
     counters = {f"n{name}" for look in looks for name in look.vectors}
     lines = [*_labels(free, samples), *_weights(free), *_numbers(free, samples)]
