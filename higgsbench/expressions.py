@@ -51,11 +51,13 @@ _STEPS = frozenset({"when", "and", "or", "not", "is", "in", "between"})
 _TRUTH = frozenset(
     {"<", "<=", ">", ">=", "=", "==", "<>", "!=", "is", "in", "between"}
 )  # their result is true or false
+_OTHER_SIGNS = {"*": "write power(x, 2)", "^": "write power(x, 2)"} | dict.fromkeys("&|!", "write and, or, not")
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<number>(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?(?![\w.]))
     |(?P<word>[^\W\d]\w*)
     |(?P<quoted>"[^"]+")
+    |(?P<other>\*\*|\^|&&?|\|\|?|!(?!=))
     |(?P<operator><=|>=|<>|!=|==|[-+*/%(),<>=[\]])""",
     re.VERBOSE,
 )
@@ -158,7 +160,10 @@ def parse_expression(
         # Evaluate once on an empty table: type errors depend on the expression, not on the data.
         empty = pl.DataFrame(schema=dict.fromkeys((leaf.name for leaf in leaves), pl.Float64)).select(expression)
     except pl.exceptions.PolarsError as problem:
-        raise ConfigError(f"{where}: {shortened(str(problem).splitlines()[0], 160)}") from problem
+        reason = str(problem).splitlines()[0]
+        if reason.startswith("unable to parse"):
+            reason = "not an expression; an operand is missing or a word is out of place"
+        raise ConfigError(f"{where}: {shortened(text, 80)!r}: {shortened(reason, 160)}") from problem
     if not leaves or empty.width != 1:
         raise ConfigError(f"{where}: uses no column, so its value is the same for every event; use at least one column")
     return Expression(text, present(expression), leaves)
@@ -174,6 +179,9 @@ def _tokens(text: str, where: str) -> Iterator[_Token]:
                 f"{where}: {text[position]!r} at character {position + 1} is not allowed in an expression; use "
                 "columns, numbers, + - * / %, comparisons, brackets and functions of one event"
             )
+        if match.lastgroup == "other":
+            advice = _OTHER_SIGNS[match.group()[0]]
+            raise ConfigError(f"{where}: {match.group()!r} at character {position + 1} is not an operator; {advice}")
         position = match.end()
         if match.lastgroup != "space":
             yield _Token(str(match.lastgroup), match.group())
