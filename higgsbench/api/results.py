@@ -139,12 +139,12 @@ def scored_parts(
 
     run, name = fitted.run, printable(data)
     trained = None if scorer.folds else training_events(run, scorer.whole.schema)
-    total, folded, seen = 0, 0, 0
+    total, folded, seen, failed = 0, 0, 0, 0
     own = fitted.content.data.sample_of(str(data), fitted.schema, sample)
     for part, of_folds in predictions(scorer, data, jobs or available_cores(), subsets, columns, own):
         if trained is not None:
             seen += int(part["EventId"].is_in(trained.implode()).sum())
-        total, folded = total + part.height, folded + of_folds
+        total, folded, failed = total + part.height, folded + of_folds, failed + part["score"].null_count()
         if progress is not None:
             progress(part.height)
         yield part
@@ -153,6 +153,8 @@ def scored_parts(
         _LOG.info(f"{name}: no sample of the run lists it, so its events count as new; if they are not, use --sample")
     if folded:
         _LOG.info(f"{name}: {folded:,} of {total:,} events scored out of fold, by models that did not see them")
+    if failed:
+        _LOG.info(f"{name}: {failed:,} of {total:,} events do not pass `data.select`, so they have no score")
     if scorer.folds or not (seen or trained is None):
         return
     problem = (

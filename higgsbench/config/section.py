@@ -158,6 +158,8 @@ _CategoricalForms = WithJsonSchema({"anyOf": [_COLUMNS, _VALUES, {"type": "null"
 
 def _categorical(value: Any) -> Any:
     """Turn names of columns into a mapping; the training events give the values later."""
+    if value == []:
+        return None
     names = value if isinstance(value, list) else []
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise problem(f"column {shortened(repeated)!r} is named twice")

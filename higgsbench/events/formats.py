@@ -33,6 +33,7 @@ TREE = "events"  # name of the tree that is written, and preferred where a file 
 _ROWS = 1 << 16
 _SMALL = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
 _NUMBER_TYPE = re.compile(r"(std::)?(u?int(8|16|32|64)(_t)?|float(32|64)?|double|bool|Float16_t|Double32_t)")
+_FIRST_SENTENCE = re.compile(r"(?<=,)\s*\n\s*")  # line breaks that do not end it
 _OPERATIONS = {"sum": np.add, "mean": np.add, "max": np.maximum, "min": np.minimum}
 
 ColumnKinds: TypeAlias = "Mapping[str, pl.DataType | None]"
@@ -102,7 +103,7 @@ class _TypedFile(ABC):
         except HiggsbenchError:
             raise
         except Exception as error:  # uproot lets the errors of struct, zlib, lz4 and its own interpreter through
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = _FIRST_SENTENCE.sub(" ", str(error).strip()).partition("\n")[0] or type(error).__name__
             raise DataError(f"{self._source}: damaged or not {self.kind}: {reason}") from error
 
 

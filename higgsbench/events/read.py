@@ -55,6 +55,7 @@ class EventStream:
         schema: the layout.
         is_text: whether rows have line numbers.
         columns: names of all columns of the file, after those that the layout computes.
+        held: whether the parts read so far held any event, selected or not.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class EventStream:
         self._has_numbers = schema.event_id in wanted and schema.event_id in self.columns
         if not any(name in self.columns for name in wanted):
             raise DataError(f"{self.source}: none of the columns {', '.join(wanted[:5])}; the layout is {schema.name}")
+        self.held = False
         self._places: list[Place] = []
         self._starts: list[int] = []
 
@@ -114,10 +116,11 @@ class EventStream:
         Raises:
             DataError: naming the file, the row and the column of what is wrong.
         """
-        self._places, self._starts, rows, numbers = [], [], 0, []
+        self._places, self._starts, rows, numbers, self.held = [], [], 0, [], False
         recipe = self._recipe
 
         def finish(raw: pl.DataFrame, place: Place) -> tuple[pl.DataFrame, Place]:
+            self.held = self.held or raw.height > 0
             raw, place = recipe.apply(raw, place, mark=mark)
             along = raw.select(self._along)
             if self.is_text:  # only the whole file would tell whether all numbers of a column are whole
@@ -286,7 +289,6 @@ def open_samples(samples: Sequence[Sample], schema: TableSchema, *, large: int =
 def _sample_batches(samples: Sequence[Sample], schema: TableSchema) -> Iterator[pl.DataFrame]:
     """Yield the tables of all files, one sample after the other."""
     streams = [[EventStream(file, schema, sample=sample) for file in sample.files] for sample in samples]
-    empty = True
     for sample, files in zip(samples, streams, strict=True):
         numbers, starts, rows, total = [], [], 0, 0.0
         for stream in files:
@@ -304,12 +306,13 @@ def _sample_batches(samples: Sequence[Sample], schema: TableSchema) -> Iterator[
 
         if numbers:
             check_distinct(pl.concat(numbers), schema, f"sample {sample.name}", row)
-        if rows and schema.weight is not None and total == 0.0:
-            raise DataError(f"{', '.join(stream.source for stream in files)}: the weights of all events sum to 0")
-        empty = empty and not rows
-    if empty:
-        selected = "" if schema.select is None else f" that pass the selection {schema.select!r}"
-        raise DataError(f"samples: the files have no events{selected}")
+        sources = ", ".join(stream.source for stream in files)
+        if not rows:
+            held = any(stream.held for stream in files)
+            lost = f"no events pass the selection {schema.select!r} (`data.select`)" if held else "no events"
+            raise DataError(f"sample {sample.name} ({sources}): {lost}; correct this or leave out the sample")
+        if schema.weight is not None and total == 0.0:
+            raise DataError(f"{sources}: the weights of all events sum to 0")
 
 
 def _stored(batches: Callable[[], Iterator[pl.DataFrame]], identity: str, schema: TableSchema, source: str) -> Events:

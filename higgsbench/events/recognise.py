@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
 _LOG = logging.getLogger("higgsbench")
-_ADVICE = "describe the columns under data.schema in a configuration (built-in layouts: `higgsbench data layouts`)"
+_ADVICE = (
+    "describe the columns under data.schema in a configuration, or let `higgsbench init FILE` do it (built-in layouts: "
+    "`higgsbench data layouts`)"
+)
 
 
 def recognised(path: str | Path, otherwise: TableSchema | None = None) -> TableSchema:

@@ -28,8 +28,12 @@ def group_index(group: NDArray[np.int64], groups: Sequence[Sequence[int]]) -> ND
     for position, members in enumerate(groups):
         index[np.isin(group, list(members))] = position
     if (index < 0).any():
-        lost = sorted(int(v) for v in np.unique(group[index < 0]))
-        raise ConfigError(f"jet_groups: the events have {lost[:5]} in the group column, which belong to no group")
+        lost = [int(v) for v in np.unique(group[index < 0])[:5]]
+        written = [list(members) for members in (*groups[:-1], (*groups[-1], *lost))] if groups else [lost]
+        raise ConfigError(
+            f"the events have {lost} in the group column, which belong to no group; add them to `data.groups` (with "
+            f"samples) or `jet_groups` and train again, for example {written}"
+        )
     return index
 
 

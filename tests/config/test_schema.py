@@ -61,6 +61,7 @@ RIGHT = [text for pair in SHORT for text in pair] + [
     M + "folds: {k: 5, by: EventId % 5}",
     M + "data: {schema: {features: [x], categorical: [c], label: y, negative_weights: resample, weight: w}}",
     M + "data: {schema: {features: [x], categorical: {c: [a, 1]}, label: y}}",
+    M + "data: {schema: {features: [x], categorical: [], label: y}}",
     M + "data: {schema: {features: [x], label: y, signal: s, missing: NaN}}",
     M + "data: {schema: {features: [x], label: y, signal: 1.5, missing: empty, weight: }}",
     M + SAMPLES.format("process: q"),

@@ -152,7 +152,8 @@ REFUSED: list[tuple[str, str | bytes, str]] = [
     ("missing column", text(table(), [c for c in COLUMNS if c != "PRI_jet_num"]),
      "missing column PRI_jet_num; the layout atlas-higgs-2014 needs 31 columns"),
     ("many missing", text(table(), ["EventId", "Weight", "Label"]),
-     "the columns (EventId, Weight, Label) match no built-in layout; describe the columns under data.schema"),
+     "the columns (EventId, Weight, Label) match no built-in layout; describe the columns under data.schema in a "
+     "configuration, or let `higgsbench init FILE` do it"),
     ("unknown column", BASE.replace("PRI_met,", "PRI_mett,", 1), "unknown column 'PRI_mett' (did you mean 'PRI_met'?)"),
     ("additional column", text(table(), [*COLUMNS, "extra"]), "unknown column 'extra'"),
     ("column twice", text(table(), [*COLUMNS, "PRI_met"]), "column PRI_met appears twice in the header"),

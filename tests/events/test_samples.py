@@ -200,11 +200,15 @@ def test_the_sample_of_a_file(analysis: dict[str, Any], tmp_path: Path) -> None:
         assert data.sample_of(str(tmp_path / path), layout).name == name
 
 
-def test_the_sample_tells_which_events_were_trained_on(analysis: dict[str, Any], tmp_path: Path) -> None:
+def test_the_sample_tells_which_events_were_trained_on(
+    analysis: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     analysis |= {"folds": 2, "models": ["lightgbm"]}
     run = higgsbench.run(analysis, output=tmp_path / "out", jobs=1).folder
     stored, file = pl.read_parquet(run / "scores.parquet"), write(EVENTS["ttbar"], tmp_path / "copy.parquet")
-    found = higgsbench.predict(run, file, sample="ttbar", columns=["mc_weight", "n_tau"])
+    with caplog.at_level("INFO", "higgsbench"):
+        found = higgsbench.predict(run, file, sample="ttbar", columns=["mc_weight", "n_tau"])
+    assert f"{found['score'].null_count()} of {found.height:,} events do not pass `data.select`" in caplog.text
     copied = ["run_number", "event_number", "mc_weight", "n_tau"]
     assert found.columns == ["EventId", "score", "selected", *copied]
     assert found.select(copied).equals(EVENTS["ttbar"].select(copied))
@@ -293,7 +297,10 @@ BAD_FILES = [
     (changed(negative_weights=None), r"row \d+, column Weight = mc_weight \* 2: found -2.0, expected a positive"),
     (lambda data, folder: data["samples"][2].update(files=[write(EVENTS["wjets"], folder / f"{i}.root") for i in "ab"]),
      r"sample wjets: row \d+ of .*b.root:nominal: the same event as row \d+ of .*a.root:nominal by the columns"),
-    (changed(select="n_tau > 7"), r"no events that pass the selection 'n_tau > 7'"),
+    (changed(select="n_tau > 7"), r"no events pass the selection 'n_tau > 7' \(`data.select`\)"),
+    (column(1, n_tau=pl.lit(-9, pl.Int32)), r"^sample \w+ \(.*bad.parquet\): no events pass the selection 'n_tau"),
+    (lambda data, folder: data["samples"][2].update(files=write(EVENTS["wjets"].head(0), folder / "no.parquet")),
+     r"^sample wjets \(.*no.parquet\): no events; correct this or leave out the sample"),
     (changed(features=["met", "x_*"]), r"no column of numbers in .*ggH.root:nominal matches 'x_\*'"),
     (changed(features=["met", "jet_pt"]), r"ggH.root:nominal: column jet_pt: this branch has several values"),
     (sample(0, files="nowhere.root"), r"nowhere.root: no such file"),

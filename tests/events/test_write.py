@@ -119,6 +119,7 @@ class TestRoot:
         with pytest.raises(DataError, match=r"b\.root: damaged or not a ROOT file") as caught:
             load_events(file)
         assert "\n" not in str(caught.value)
+        assert not str(caught.value).endswith(",")
 
     def test_a_path_with_a_colon(self, events: Events, tmp_path: Path) -> None:
         assert len(load_events(write_events(events.frame, tmp_path / "a:b.root"), cache=False)) == 4000

@@ -213,7 +213,7 @@ BAD_SAMPLES: dict[str, tuple[dict[str, str | None], str]] = {
     ),
     "a selection that nothing passes": (
         {"select": "PRI_met < 0"},
-        r"samples: the files have no events that pass the selection 'PRI_met < 0'",
+        r"sample \w+ \(train\.csv\): no events pass the selection 'PRI_met < 0' \(`data\.select`\); correct this or .*",
     ),
     "an identifier that is missing": (
         {"id": "[run, EventId]"},

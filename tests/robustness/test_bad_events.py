@@ -128,7 +128,8 @@ def test_a_jet_number_without_a_model(here: Path, refuse: Refuse) -> None:
     run = higgsbench.run(here / "c.yaml", data=here / "train.csv", output=here / "runs", jobs=1).folder
     (here / "jets.csv").write_bytes(cell(10, "PRI_jet_num", "4")((here / "test.csv").read_text()))
     assert refuse("predict", run, "jets.csv", "-o", "s.csv") == (
-        "jets.csv, column PRI_jet_num: jet_groups: the events have [4] in the group column, which belong to no group"
+        "jets.csv, column PRI_jet_num: the events have [4] in the group column, which belong to no group; add them to "
+        "`data.groups` (with samples) or `jet_groups` and train again, for example [[0], [1], [2, 3, 4]]"
     )
 
 

@@ -88,7 +88,9 @@ def test_too_few_events_are_refused(signal: int, background: int, name: str) -> 
 def test_group_index() -> None:
     numbers = np.array([0, 1, 2, 3, 2])
     np.testing.assert_array_equal(group_index(numbers, ((0,), (1,), (2, 3))), [0, 1, 2, 2, 2])
-    with pytest.raises(ConfigError, match=r"jet_groups: the events have \[2, 3\] .* to no group"):
+    with pytest.raises(
+        ConfigError, match=r"the events have \[2, 3\] .* to no group; .* example \[\[0\], \[1, 2, 3\]\]"
+    ):
         group_index(numbers, ((0,), (1,)))
 
 
