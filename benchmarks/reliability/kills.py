@@ -94,8 +94,10 @@ def run_kills(count: int, seed: int = 1) -> None:
         folder = Path(name)
         config = small.prepare(folder, trees=small.LONGER)
         whole, seconds = undisturbed(config, folder / "whole")
-        kills = [kill_once(config, folder / f"killed-{i}", whole, moments.uniform(0.0, seconds)) for i in range(count)]
-    write_section("kills", _kill_lines(kills, seconds))
+        kills: list[Kill] = []
+        for i in range(count):
+            kills.append(kill_once(config, folder / f"killed-{i}", whole, moments.uniform(0.0, seconds)))
+            write_section("kills", _kill_lines(kills, seconds))  # each time, so that nothing measured is lost
 
 
 def _kill_lines(kills: Sequence[Kill], seconds: float) -> list[str]:
@@ -211,13 +213,11 @@ def dask_kills(count: int, seed: int = 4) -> None:
         small.end(process)
         seconds = time.monotonic() - begin
         cluster.close()
-        losses = {
-            what: [
-                lose(config, folder / f"{what}-{i}", whole, what, random_.uniform(0.0, seconds)) for i in range(count)
-            ]
-            for what in ("worker", "scheduler")
-        }
-    write_section("dask", _dask_lines(losses, seconds))
+        losses: dict[str, list[Loss]] = {}
+        for what, i in ((what, i) for i in range(count) for what in ("worker", "scheduler")):
+            lost = lose(config, folder / f"{what}-{i}", whole, what, random_.uniform(0.0, seconds))
+            losses.setdefault(what, []).append(lost)
+            write_section("dask", _dask_lines(losses, seconds))
 
 
 def _dask_lines(losses: dict[str, list[Loss]], seconds: float) -> list[str]:
