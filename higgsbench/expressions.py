@@ -214,22 +214,26 @@ def _column(token: _Token) -> str:
     return token.text if token.kind == "word" and token.text.lower() not in _WORDS else ""
 
 
-def _no_function(name: str) -> str:
-    if name in OF_VECTORS:
-        return f"{name} is not a function of one event; it takes one vector column{_SEVERAL.get(name, '')}"
-    hint = nearest_hint(name, FUNCTIONS, f" (choose from {', '.join(sorted(FUNCTIONS))})")
+def _no_function(name: str, argument: str = "") -> str:
+    if name.lower() in OF_VECTORS:
+        return f"{name} is not a function of one event; it takes one vector column{_SEVERAL.get(name.lower(), '')}"
+    known = sorted({*FUNCTIONS, *OF_VECTORS})
+    element = f"; for an element of a column write {shortened(name)}[{argument}]" if argument.isdecimal() else ""
+    hint = nearest_hint(name, known, element or f" (choose from {', '.join(known)})")
     return f"{shortened(name)} is not a function of one event{hint}"
 
 
 def _check_words(tokens: Sequence[_Token], where: str, check: Callable[[Leaf], None]) -> None:
     """Refuse everything except columns, numbers, operators, known words and functions of one event."""
+    _check_brackets([token.text for token in tokens], where)
     steps, after_value = 0, False  # whether the expression may end here
-    for token in tokens:
+    for at, token in enumerate(tokens):
         lower = token.text.lower()
         keyword = token.kind == "word" and lower in _WORDS
         function = token.kind == "word" and not keyword
         if function and lower not in FUNCTIONS:
-            raise ConfigError(f"{where}: {_no_function(lower)}")
+            argument = tokens[at + 2].text if len(tokens) > at + 3 and tokens[at + 3].text == ")" else ""
+            raise ConfigError(f"{where}: {_no_function(token.text, argument)}")
         if token.leaf is not None:
             check(token.leaf)
         if token.text in ("[", "]"):
@@ -243,6 +247,16 @@ def _check_words(tokens: Sequence[_Token], where: str, check: Callable[[Leaf], N
         limits = f"{MOST_STEPS} operators and functions or {MOST_WORDS} words"
         raise ConfigError(f"{where}: longer than {limits}; divide it into several expressions")
     _check_arguments([token.text.lower() for token in tokens], where)
+
+
+def _check_brackets(words: Sequence[str], where: str) -> None:
+    opened = 0
+    for word in words:
+        opened += (word == "(") - (word == ")")
+        if opened < 0:
+            raise ConfigError(f"{where}: a bracket ')' closes nothing; remove it, or add a '(' before it")
+    if opened:
+        raise ConfigError(f"{where}: a bracket '(' is not closed; add a ')'")
 
 
 def _check_arguments(words: Sequence[str], where: str) -> None:
