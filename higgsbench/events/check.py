@@ -218,6 +218,14 @@ def _rules(frame: pl.DataFrame, schema: TableSchema) -> Iterator[tuple[str, pl.E
             yield name, column < 0, "a group number of 0 or more"
 
 
+def told_column(name: str, schema: TableSchema) -> str:
+    """Name a column in a message, with its expression if it is computed; the user wrote that of the fold as a key."""
+    text = schema.derived.get(name, name)
+    if name == schema.fold:
+        return f"folds.by: {text}"
+    return f"column {name}" if text == name else f"column {name} = {text}"
+
+
 def check_content(frame: pl.DataFrame, schema: TableSchema, place: Place) -> None:
     """Check the values of one part, its sentinels replaced by null, which is allowed in a measured feature."""
     rules = list(_rules(frame, schema))
@@ -225,8 +233,7 @@ def check_content(frame: pl.DataFrame, schema: TableSchema, place: Place) -> Non
     for broken, (name, bad, what) in zip(counts, rules, strict=True):
         if broken:
             row = frame.select(bad.fill_null(False).arg_max()).item()
-            said = f"{name} = {schema.derived[name]}" if schema.derived.get(name, name) != name else name
-            raise place.fault(row, f", column {said}: {_described(frame[name][row], what, name, schema)}")
+            raise place.fault(row, f", {told_column(name, schema)}: {_described(frame[name][row], what, name, schema)}")
     if schema.event_id is not None and schema.event_id in frame.columns:
         check_distinct(frame[schema.event_id], schema, place.source, place.row)
 

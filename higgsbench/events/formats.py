@@ -237,8 +237,13 @@ def _of_vector(leaf: Leaf, counts: NDArray[Any], elements: NDArray[Any]) -> pl.S
     return pl.Series(leaf.name, value, nan_to_null=True)
 
 
-def converted(column: pl.Series, wanted: pl.DataType | None, place: Place, *, text: bool = False) -> pl.Series:
-    """Convert a column to the type of the layout (None for any number) if this changes no value."""
+def converted(
+    column: pl.Series, wanted: pl.DataType | None, place: Place, *, text: bool = False, told: str = ""
+) -> pl.Series:
+    """Convert a column to the type of the layout (None for any number) if this changes no value.
+
+    Messages call it `told`, by default the column and its name.
+    """
     if column.dtype == pl.Boolean():
         column = column.cast(pl.Int8)
     numeric = column.dtype.is_numeric()
@@ -256,7 +261,8 @@ def converted(column: pl.Series, wanted: pl.DataType | None, place: Place, *, te
     if lost.any():
         row = int(lost.arg_max() or 0)
         large = " of at most 9223372036854775807; renumber the events" if column.dtype.is_integer() else ""
-        raise place.fault(row, f", column {column.name}: {column[row]!r} is not a whole number{large}")
+        told = told or f"column {column.name}"
+        raise place.fault(row, f", {told}: {column[row]!r} is not a whole number{large}")
     return cast
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import ConfigError, DataError
-from higgsbench.events.check import column_types, split_tree
+from higgsbench.events.check import column_types, split_tree, told_column
 from higgsbench.events.formats import converted
 from higgsbench.expressions import parse_expression
 
@@ -157,7 +157,10 @@ class Recipe:
         kinds = self._kinds
         found = known.select(value.polars.alias(name) for name, value in self._derived.items())
         texts = self._schema.categories
-        made = [converted(column, kinds[column.name], place, text=column.name in texts) for column in found]
+        made = [
+            converted(one, kinds[one.name], place, text=one.name in texts, told=told_column(one.name, self._schema))
+            for one in found
+        ]
         constant = [pl.lit(value, kinds[name]).alias(name) for name, value in self._constants.items()]
         if self._ids and self._schema.event_id:
             numbers = event_numbers(self._sample.name, [raw[name] for name in self._ids], place)

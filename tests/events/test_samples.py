@@ -312,6 +312,20 @@ BAD_FILES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [
+        ("event_number % 0", r"row 1, folds.by: event_number % 0: empty"),
+        ("mass % 5", r"row \d+, folds.by: mass % 5: [\d.]+ is not a whole number"),
+    ],
+)
+def test_bad_folds(analysis: dict[str, Any], by: str, message: str) -> None:
+    analysis["folds"]["by"] = by
+    analysis["data"] |= {"select": "n_tau >= 0"}
+    with pytest.raises(DataError, match=message):
+        load(analysis)
+
+
 @pytest.mark.parametrize(("change", "message"), BAD_FILES)
 def test_bad_files(
     analysis: dict[str, Any], tmp_path: Path, change: Callable[[dict[str, Any], Path], None], message: str

@@ -254,7 +254,7 @@ BAD_SAMPLES: dict[str, tuple[dict[str, str | None], str]] = {
     ),
     "a feature that is no expression": (
         {"features": "['PRI_met /']"},
-        r"""c\.yaml:6: data\.features: unable to parse 'CAST\("PRI_met" AS DOUBLE\) /' as Expr""",
+        r"c\.yaml:6: data\.features: 'PRI_met /': not an expression; an operand is missing or a word is out of place",
     ),
     "a feature with a name in use": (
         {"features": "[{name: Process, expr: PRI_met}]"},
