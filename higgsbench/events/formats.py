@@ -52,6 +52,7 @@ class _TypedFile(ABC):
         """Read the names of the columns; refuse a file that is damaged or does not hold one table."""
         self._file, self._source, self._schema, self._batch_rows = file, source, schema, batch_rows
         self._named_tree = tree
+        self.kinds: dict[str, pl.DataType] = {}  # of the columns read, known from the first part on
         with self._errors():
             self.columns = self._names()
 
@@ -80,6 +81,7 @@ class _TypedFile(ABC):
         texts = {self._schema.label, self._schema.process, *self._schema.categories}  # may be numbers in the file
 
         def finished(raw: pl.DataFrame, place: Place) -> Part:
+            self.kinds = dict(raw.schema)
             table = [converted(c, read.get(c.name), place, text=c.name in texts) for c in raw]
             return finish(pl.DataFrame(table), place)
 

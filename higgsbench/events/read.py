@@ -145,6 +145,17 @@ class EventStream:
         if numbers:
             check_distinct(pl.concat(numbers), self.schema, self.source, self.row)
 
+    def as_in_file(self, name: str) -> pl.Expr:
+        """Return a column of the tables with the file's sentinel and, where the file gives columns types, its type."""
+        types = {} if isinstance(self._file, TextFile) or name in self._recipe.made else self._file.kinds
+        kind, wanted, missing = types.get(name), column_types(self.schema).get(name), self.schema.missing
+        column, number = pl.col(name), kind is not None and (kind.is_numeric() or kind == pl.Boolean())
+        if wanted == pl.String() and number:  # categories and labels that are numbers in the file
+            column, wanted = column.cast(pl.Float64), pl.Float64()
+        if missing is not None and wanted == pl.Float64() and name in self.schema.features and kind != pl.Boolean():
+            column = column.fill_null(missing)
+        return column.cast(kind, strict=False) if number and kind is not None else column
+
     def table(self, *, check: bool = True) -> pl.DataFrame:
         """Read the whole file, as `batches` does; event numbers are compared in all of it where values are checked."""
         return pl.concat(list(self.batches(check=check, distinct=check)))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 import sys
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from higgsbench.runs.stored import StoredRun
     from higgsbench.schema import TableSchema
 
+_LOG = logging.getLogger("higgsbench")
 _TEXT = (".csv", ".csv.gz")
 _READ_BYTES = 1 << 22
 _NUMBER, _ROW, _AT = "number of the event", "row of the event", "position of the event"
@@ -74,7 +76,7 @@ def write_scores(parts: Iterable[pl.DataFrame], target: Path, number: str = "Eve
             pl.concat(list(parts)).write_parquet(temporary, compression="zstd")
             return
         if path.suffix.lower() == ".root":
-            plain = (cs.integer().cast(pl.Int64), cs.float().cast(pl.Float64))
+            plain = (cs.integer().cast(pl.Int64), cs.float().cast(pl.Float64), cs.string().fill_null(""))
             FORMATS[".root"]((part.rename({"EventId": number}).with_columns(*plain) for part in parts), temporary)
             return
         packed = path.suffix.lower() == ".gz"
@@ -211,7 +213,7 @@ def predictions(
     wanted = (*without_truth(whole.schema), *columns)
     stream = EventStream(data, whole.schema, columns=wanted, sample=sample, block_bytes=_READ_BYTES)
     _check_copied(columns, stream, scorer.names)
-    results = _Results(scorer, columns)
+    results = _Results(scorer, columns, stream)
     waiting: deque[tuple[int, pl.Series, Future[NDArray[np.float64]]]] = deque()
     with threadpool_limits(limits=whole.threads), ThreadPoolExecutor(jobs) as pool:
         try:
@@ -227,6 +229,10 @@ def predictions(
         finally:
             for _, _, future in waiting:
                 future.cancel()
+    for name, values in results.unknown.items():
+        shown = f"{', '.join(list(values)[:5])}{', ...' if len(values) > 5 else ''}"
+        what = f"{values.total():,} events have values of {name} that training did not have"
+        _LOG.info(f"{stream.source}: {what}: {shown[:200]}; they count as missing")
 
 
 def _check_copied(columns: Sequence[str], stream: EventStream, scores: Sequence[str]) -> None:
@@ -248,20 +254,22 @@ def _scored(scorer: Scorer, place: int, source: str, frame: pl.DataFrame) -> NDA
 class _Results:
     """Scores in the order of the file: an event waits until those before it are scored in every repeat."""
 
-    def __init__(self, scorer: Scorer, columns: Sequence[str]) -> None:
-        self.scorer, self.columns, self.first = scorer, columns, 0
+    def __init__(self, scorer: Scorer, columns: Sequence[str], stream: EventStream) -> None:
+        self.scorer, self.columns, self.stream, self.first = scorer, columns, stream, 0
         self.kept: pl.DataFrame | None = None
         self.place = np.empty((0, 0), dtype=np.int64)  # (repeats, n)
         self.scores = np.empty((0, 0, 0))  # (repeats, c, n)
         self.left = np.empty(0, dtype=np.int64)  # (n,) number of scores that an event waits for
+        self.unknown: dict[str, Counter[str]] = {}  # by categorical column, values that training did not have
 
     def expect(self, frame: pl.DataFrame, place: NDArray[np.int64], passing: NDArray[np.bool_]) -> None:
         """Append events, with the models that score them in each repeat (repeats, n), and whether any does (n,)."""
-        schema, new = self.scorer.whole.schema, place[0] < 0
-        copied = frame.select(self.columns)
-        if schema.missing is not None:
-            measured = [name for name in schema.features if copied.schema.get(name) == pl.Float64]
-            copied = copied.with_columns(pl.col(measured).fill_null(schema.missing))
+        new = place[0] < 0
+        copied = frame.select(self.stream.as_in_file(name) for name in self.columns)
+        for name, known in self.scorer.whole.schema.categories.items():
+            values = frame[name].filter(pl.Series(passing)).drop_nulls()
+            if (other := values.filter(~values.is_in(known))).len():
+                self.unknown.setdefault(name, Counter()).update(other.to_list())
         kept = frame.select(pl.col(_NUMBER).alias("EventId")).hstack(copied)
         scores = np.zeros((len(place), len(self.scorer.names), new.size))
         scores[:, :, ~passing] = np.nan

@@ -14,10 +14,12 @@ from higgsbench.config.document import parse_yaml
 from higgsbench.config.samples import SchemaConfig
 from higgsbench.errors import HiggsbenchError
 from higgsbench.events import cache, load_events, read
-from higgsbench.events.formats import write_events
+from higgsbench.events.formats import FORMATS, write_events
+from higgsbench.events.read import numeric_columns
 from higgsbench.explore.describe import explore
 from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.features.sets import FeatureSet
+from higgsbench.runs.predict import write_scores
 from higgsbench.schema import TableSchema
 
 from .conftest import scores
@@ -101,6 +103,28 @@ def test_missing_categories_are_alike_in_every_format(tmp_path: Path) -> None:
     assert {other.digest for other in others} == {first.digest}
     for name in ("d.csv", "d.parquet"):
         assert load_events(write_events(first.frame, tmp_path / name, schema), schema).digest == first.digest
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".root"])
+def test_copied_columns_keep_values_and_types(
+    ending: str, file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = higgsbench.run(config(file), output=tmp_path, jobs=1, only=["lightgbm"])
+    codes = pl.when(pl.col("number") % 7 == 0).then(-999).otherwise(pl.col("period") + 5).alias("period")
+    new = table(60, seed=5).with_columns(codes, flag=pl.col("jets") == 1).drop("kind", "w")
+    new = new.with_columns(pl.col("channel").fill_null("zz"))
+    FORMATS[ending](iter([new]), tmp_path / f"new{ending}")
+    names = ["channel", "period", "flag", "pt", "jets"]
+    with caplog.at_level("INFO", "higgsbench"):
+        found = higgsbench.predict(result, tmp_path / f"new{ending}", columns=names)
+    assert found.select(names).equals(new.select(names))
+    assert found.select(names).schema == new.select(names).schema
+    number = new.filter(pl.col("channel") == "zz").height
+    assert f"{number} events have values of channel that training did not have: zz; they count" in caplog.text
+    assert "values of period that training did not have: " in caplog.text
+    write_scores(iter([found]), tmp_path / "scores.root")
+    kinds = numeric_columns(tmp_path / "scores.root")
+    assert [name for name in names if name not in kinds] == ["channel"]
 
 
 def test_given_values_are_the_known_ones(file: Path, tmp_path: Path) -> None:
