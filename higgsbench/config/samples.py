@@ -24,7 +24,7 @@ from higgsbench.config.section import (
     several,
 )
 from higgsbench.errors import ConfigError, nearest_hint, shortened
-from higgsbench.events.check import split_tree
+from higgsbench.events.check import OF_SAMPLES, split_tree
 from higgsbench.events.read import UNKNOWN, numeric_columns
 from higgsbench.events.samples import Sample, matched_files
 from higgsbench.expressions import parse_expression
@@ -258,7 +258,7 @@ class SampleKeys(Strict):
         background = label_text(self.background) if self.background is not None else None if labelled else "b"
         return TableSchema(
             **_shared_keys(self),
-            name="samples",
+            name=OF_SAMPLES,
             features=tuple(features),
             label=self.label or LABEL,
             signal=label_text(1 if self.signal is None else self.signal) if labelled else "s",

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Format: TypeAlias = Literal["text", "gzip", "parquet", "root"]
 
+OF_SAMPLES = "samples"
+"""Name of the layout that `data.samples` describes."""
 HARMLESS = 1 << 28  # bytes that a file may unpack to, whatever its size
 MOST_TIMES = 100  # text of events compresses to about a third, repeated columns to a tenth, zeros to a thousandth
 _LARGEST = 1e30  # squares of larger values overflow in single precision; no momentum, mass or weight comes near
@@ -186,6 +188,10 @@ def check_columns(header: Sequence[str], schema: TableSchema, source: str, read:
             raise DataError(f"{source}: unknown column {name[:60]!r}{hint}")
     needed = dict.fromkeys((*schema.features, schema.event_id or "", schema.group or "", schema.fold or ""))
     missing = [name for name in needed if name in read and name not in header]
+    if missing and schema.name == OF_SAMPLES:
+        name = missing[0]
+        key = "group" if name == schema.group else "categorical" if name in schema.categories else "features"
+        raise DataError(f"{source}: no column {name!r}{nearest_hint(name, header)}, which `data.{key}` names")
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise DataError(
@@ -253,6 +259,8 @@ def _described(value: object, what: str, column: str, schema: TableSchema) -> st
         advice = "; the labels are `signal` and `background` of the layout" if own else advice
     elif "positive" in what:
         zero, negative = "leave out events of zero weight", "a custom layout can allow them with `negative_weights`"
+        if schema.name == OF_SAMPLES:
+            negative = "choose `data.negative_weights`: resample, drop, absolute or zero"
         advice = f"; {zero if value == 0 else negative}"
     return f"found {value!r}, expected {what}{advice}"
 

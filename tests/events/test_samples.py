@@ -294,7 +294,8 @@ BAD_FILES = [
     (column(2, mc_weight=pl.lit(None, pl.Float64)), r"bad.parquet: row \d+, column Weight = mc_weight \* 2: empty"),
     (column(2, jet_pt=pl.lit(1.0)), r"bad.parquet: column jet_pt does not hold a vector"),
     (column(2, n_jets=pl.lit(1.5)), r"bad.parquet: row \d+, column n_jets: 1.5 is not a whole number"),
-    (changed(negative_weights=None), r"row \d+, column Weight = mc_weight \* 2: found -2.0, expected a positive"),
+    (changed(negative_weights=None), r"row \d+, column Weight = mc_weight \* 2: found -2.0, expected a positive "
+     "weight; choose `data.negative_weights`: resample, drop, absolute or zero"),
     (lambda data, folder: data["samples"][2].update(files=[write(EVENTS["wjets"], folder / f"{i}.root") for i in "ab"]),
      r"sample wjets: row \d+ of .*b.root:nominal: the same event as row \d+ of .*a.root:nominal by the columns"),
     (changed(select="n_tau > 7"), r"no events pass the selection 'n_tau > 7' \(`data.select`\)"),

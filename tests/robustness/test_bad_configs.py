@@ -246,7 +246,7 @@ BAD_SAMPLES: dict[str, tuple[dict[str, str | None], str]] = {
     ),
     "a feature that is missing": (
         {"features": "[PRI_mett]"},
-        r"train\.csv: missing column PRI_mett; the layout samples needs 2 columns",
+        r"train\.csv: no column 'PRI_mett' \(did you mean 'PRI_met'\?\), which `data\.features` names",
     ),
     "a feature of text": (
         {"features": "[Label]"},
@@ -267,7 +267,7 @@ BAD_SAMPLES: dict[str, tuple[dict[str, str | None], str]] = {
     "no feature": ({"features": "[]"}, r"c\.yaml:6: data\.features: expected at least 1 entry, got 0"),
     "a group that is missing": (
         {"group": "n_jets"},
-        r"train\.csv: missing column n_jets; the layout samples needs 4 columns",
+        r"train\.csv: no column 'n_jets'.*, which `data\.group` names",
     ),
     "a group of measurements": (
         {"group": "PRI_met"},
@@ -300,7 +300,7 @@ BAD_SAMPLES: dict[str, tuple[dict[str, str | None], str]] = {
     ),
     "a category that is missing": (
         {"categorical": "[channel]"},
-        r"train\.csv: missing column channel; the layout samples needs 4 columns",
+        r"train\.csv: no column 'channel'.*, which `data\.categorical` names",
     ),
     "a sample's weight without samples": (
         {"samples": None},
