@@ -164,15 +164,15 @@ class FittedRun:
             name: row to use, by its name or its model's label; the stack when None, or the only row.
             all_members: whether to also compute members of the stack with zero weight.
         """
-        blend = self._blend(all_members=all_members)
-        if name in (None, "stack") and blend is not None:
+        blend = self._blend(all_members=all_members) if name in (None, "stack") else None
+        if blend is not None:
             entries = [self._entry(member) for member in blend.members]
             title, threshold = "stack", self.run.row("stack").cut.threshold
         else:
             rows = self.content.rows
             entries = [row for row in rows if row.name == name] or [row for row in rows if name in (None, row.label)]
             if len(entries) != 1:
-                have = ", ".join([*(["stack"] if blend is not None else []), *(row.name for row in rows)])
+                have = ", ".join([*(["stack"] if self.run.stack is not None else []), *(row.name for row in rows)])
                 if name in (None, "stack"):
                     raise ConfigError(f"{self.run.folder}: the run has no stack; choose a row with --model: {have}")
                 many = "several rows" if entries else "no row"

@@ -356,7 +356,7 @@ OPTIONS = {
     "predict run test.csv -o s.csv --out-of-fold no": r"Invalid value for '--out-of-fold': 'no' is not one of .*",
     "predict run test.csv -o s.csv --out-of-fold always": r"test.csv: row \d+ \(line \d+\): event \d+ has no fold: .*",
     "predict run test.csv -o s.csv --columns Wight": r"--columns: test.csv has no column 'Wight'.*",
-    "predict run test.csv -o s.csv --columns PRI_met,PRI_met": r"--columns: the table has a column 'PRI_met' .*",
+    "predict run test.csv -o s.csv --columns PRI_met,PRI_met": r"--columns: the table already has a column .*",
     "predict run test.csv -o s.csv --columns ,": r"--columns is empty; .*",
     "predict run test.csv -o s.root --members --model lightgbm": r"--members: lightgbm is not a stack; leave out .*",
     "predict run test.csv -o s.csv --sample ttH": r"--sample ttH: no sample of that name; the run has none",
