@@ -161,7 +161,7 @@ def parse_expression(
         empty = pl.DataFrame(schema=dict.fromkeys((leaf.name for leaf in leaves), pl.Float64)).select(expression)
     except pl.exceptions.PolarsError as problem:
         reason = str(problem).splitlines()[0]
-        if reason.startswith("unable to parse"):
+        if reason.startswith(("unable to parse", "sql parser error")):  # Polars 2, Polars 1
             reason = "not an expression; an operand is missing or a word is out of place"
         raise ConfigError(f"{where}: {shortened(text, 80)!r}: {shortened(reason, 160)}") from problem
     if not leaves or empty.width != 1:
