@@ -155,10 +155,10 @@ class StoredRun:
         self.group = canonical_digest(self.comparability)
         self.repeats = int(self.comparability.get("repeats", 1))
         self.source = str(content.get("source", ""))
-        self.checksums: dict[str, str] = content.get("checksums", {})
-        left_out = ", ".join(row["name"] for row in content.get("left_out", ()))
+        self.checksums = _of(dict, content.get("checksums"))
+        left_out = [str(row.get("name", "")) for row in _of(list, content.get("left_out")) if isinstance(row, dict)]
         if left_out:
-            self.notes.append(f"{self.name}: a time limit left out {left_out}")
+            self.notes.append(f"{self.name}: a time limit left out {', '.join(left_out)}")
 
     def __repr__(self) -> str:
         """Name the folder and the number of rows."""
@@ -247,7 +247,14 @@ class StoredRun:
     @cached_property
     def _scores(self) -> pl.DataFrame:
         rows = {_PREFIX + row.name: pl.Float64 for row in self.rows if row.ok}
-        return self._table(SCORES, _COLUMNS | rows)
+        frame, path = self._table(SCORES, _COLUMNS | rows), self.folder / SCORES
+        events = self.comparability["events"]
+        if frame.height != events * self.repeats:
+            raise StoreError(f"{path}: {frame.height} rows instead of {events} events x {self.repeats} repeats")
+        y = frame["signal"].head(events)
+        if y.all() or not y.any():
+            raise StoreError(f"{path}: events of one class only; {_AGAIN}")
+        return frame
 
     @cached_property
     def event_id(self) -> NDArray[np.int64]:
@@ -386,6 +393,10 @@ def _problem(content: Any) -> str:
         except (KeyError, TypeError, ValueError):
             return f"row {record['name']!r} lacks a number of a process"
     return ""
+
+
+def _of(kind: type[T], value: Any) -> T:
+    return value if isinstance(value, kind) else kind()
 
 
 def _is_number(value: Any) -> bool:
