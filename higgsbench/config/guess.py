@@ -184,8 +184,8 @@ def _labels(free: dict[str, pl.Series], samples: dict[str, list[_Look]]) -> list
     lines = ["  samples:"]
     signal, why = [name for name in samples if _SIGNAL_NAME.search(name)], "signal by file name; no column has labels"
     if label is None and not 0 < len(signal) < len(samples):
-        signal, why = [next(iter(samples))], "CHECK which of them is signal: neither a column nor the names tell"
-        text = f"neither a column nor the names of the files tell what is signal; it is {signal[0]} until you change it"
+        signal, why = [next(iter(samples))], "CHECK this: no column or file name shows which sample is signal"
+        text = f"no column or file name shows which sample is signal; {signal[0]} is assumed: check `signal: true`"
         warnings.warn(text, HiggsbenchWarning, stacklevel=2)
     for name, looks in samples.items():
         names = [look.name for look in looks]

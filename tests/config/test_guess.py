@@ -69,11 +69,11 @@ def test_nothing_tells_signal_from_background(tmp_path: Path) -> None:
 
 def test_no_name_looks_like_signal(tmp_path: Path) -> None:
     files = written(tmp_path, ttbar=table(50, 1), wjets=table(50, 2))
-    with pytest.warns(HiggsbenchWarning, match="it is ttbar until you change it"):
+    with pytest.warns(HiggsbenchWarning, match="signal; ttbar is assumed"):
         text = suggest_config([tmp_path / "*.parquet", *files])
-    with pytest.warns(HiggsbenchWarning, match="it is ttbar"):
+    with pytest.warns(HiggsbenchWarning, match="ttbar is assumed"):
         assert suggest_config([tmp_path / "*.parquet"]) == text
-    assert "CHECK which of them is signal" in text
+    assert "CHECK this: no column" in text
     assert text.count("files:") == 2  # patterns stand for files, and none is listed twice
     assert text.count(str(files[0])) == 1
 
