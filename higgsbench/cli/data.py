@@ -44,8 +44,7 @@ def fetch(name: str, output: Path | None, **choices: Any) -> None:
     """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from higgsbench.events.fetch import fetch_public
-    from higgsbench.events.public import public_set
+    from higgsbench.events.fetch import fetch_public, public_set
 
     public = public_set(name)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -96,7 +95,7 @@ def layouts(form: str) -> None:
     higgsbench recognises files by the columns of these layouts. `higgsbench data fetch NAME` downloads the data of a
     layout. Describe other files under `data.schema` in a configuration.
     """
-    from higgsbench.events.public import PUBLIC
+    from higgsbench.events.fetch import PUBLIC
     from higgsbench.schema import SCHEMAS
 
     if form == "json":

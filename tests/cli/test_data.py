@@ -12,8 +12,7 @@ import polars as pl
 import pytest
 
 from higgsbench.events import load_events
-from higgsbench.events.fetch import opendata_path
-from higgsbench.events.public import PUBLIC
+from higgsbench.events.fetch import PUBLIC, opendata_path
 from higgsbench.schema import ATLAS_HIGGS
 from tests.conftest import Call
 
@@ -142,7 +141,7 @@ def test_fetch_a_manual_download(run: Call, toys: Path, monkeypatch: pytest.Monk
     assert "1,600 events instead of 818,238" in err
     counts = dict(pl.read_csv(toys).group_by("KaggleSet").len().iter_rows())
     small = replace(PUBLIC["atlas-higgs-2014"], events=1600, subsets=counts)
-    monkeypatch.setattr("higgsbench.events.public.PUBLIC", {small.name: small})
+    monkeypatch.setattr("higgsbench.events.fetch.PUBLIC", {small.name: small})
     monkeypatch.setattr("higgsbench.events.fetch.PUBLIC", {small.name: small})
     code, out, _ = run("fetch", "--from", toys, "-o", "copy.csv")
     assert code == 0

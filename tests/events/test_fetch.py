@@ -20,8 +20,7 @@ from rich.progress import Progress
 from higgsbench.cli.data import _PoochProgress
 from higgsbench.errors import DataError
 from higgsbench.events import load_events
-from higgsbench.events.fetch import download, fetch_public, opendata_path
-from higgsbench.events.public import PUBLIC, PublicSet, public_set
+from higgsbench.events.fetch import PUBLIC, PublicSet, download, fetch_public, opendata_path, public_set
 from higgsbench.events.simulate import SimulationSettings, simulate
 
 if TYPE_CHECKING:
