@@ -149,6 +149,8 @@ def scored_parts(
             progress(part.height)
         yield part
     _LOG.info("%s: scored by %s of %s", name, scorer.whole.name, run.name)
+    for note in fitted.content.merged if any(row.entry.groups for row in scorer.whole.rows) else ():
+        _LOG.info(f"{name}: {note}")
     if fitted.schema.ids and fitted.schema.fold is None and not own.name:
         _LOG.info(f"{name}: no sample of the run lists it, so its events count as new; if they are not, use --sample")
     if folded:

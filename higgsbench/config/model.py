@@ -314,7 +314,7 @@ class RunConfig(Strict):
     jet_split: JetSplit = "none"
     """One model for all events, one per jet group, or a row for each of these."""
     jet_groups: Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)] | None = None
-    """Lists of jet numbers; each list has its own submodel."""
+    """Lists of jet numbers; each list has its own submodel. A list without events of both classes joins the next."""
     calibration: Calibration = "auto"
     """How scores become log-odds in physical normalisation: by class priors, by a fit, or as the weights require."""
     stack: StackConfig = StackConfig()

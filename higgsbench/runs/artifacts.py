@@ -94,7 +94,8 @@ class FoldsEntry(Strict):
 class PredictorFile(Strict):
     """The content of `predictor.json`; `data` has only the layout of the events.
 
-    `folds` is None if a refit scores new events, and in runs of earlier versions.
+    `folds` is None if a refit scores new events, and in runs of earlier versions. `merged` says why jet groups were
+    merged, one line for each.
     """
 
     format: int
@@ -102,6 +103,7 @@ class PredictorFile(Strict):
     threads: Annotated[int, Field(ge=1, le=1024)]
     rows: Annotated[list[RowEntry], Field(min_length=1)]
     folds: FoldsEntry | None = None
+    merged: list[str] = Field(default_factory=list)
     stack: Any = None  # in runs of earlier versions; stack.json has the same content
 
     @model_validator(mode="after")
@@ -341,4 +343,5 @@ def _predictor(plan: Plan, done: Mapping[int, AssembledRow], stack: Stack | None
         "blends": [_blend_entry(blend) for blend in blends],
     }
     refit = any(unit.fold == REFIT for unit in plan.units)
-    return {**content, "rows": rows, "folds": None if refit else folds}
+    merged = {"merged": dataset.merged} if dataset.merged else {}
+    return {**content, "rows": rows, "folds": None if refit else folds, **merged}

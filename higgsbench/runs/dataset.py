@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import tempfile
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -57,6 +57,7 @@ class Dataset:
         fold, fold_digest: (repeats, n) fold numbers, and their identity.
         fold_values: value of `folds.by` in each fold, empty without such a rule.
         processes: physics process of each training event, or None where it is not known.
+        merged: why jet groups were merged, one line for each; empty if none were.
     """
 
     train: Events
@@ -70,6 +71,7 @@ class Dataset:
     fold_digest: str
     fold_values: tuple[int, ...] = ()
     processes: Processes | None = None
+    merged: tuple[str, ...] = ()
 
     @property
     def folds(self) -> int:
@@ -114,7 +116,60 @@ def load_dataset(config: RunConfig) -> Dataset:
     # A digest of the assignment itself, so that a splitter that changes between versions shows.
     digest = canonical_digest([train.digest, hashlib.sha256(fold.tobytes()).hexdigest()])
     processes = processes_of(train.process, y, weight)
-    return Dataset(train, test, y, weight, totals, group, groups, fold, digest, fold_values, processes)
+    dataset = Dataset(train, test, y, weight, totals, group, groups, fold, digest, fold_values, processes)
+    split = any((entry.jet_split or config.jet_split) != "none" for entry in config.models)
+    return with_trainable_groups(dataset) if split else dataset
+
+
+def with_trainable_groups(dataset: Dataset) -> Dataset:
+    """Merge each jet group that lacks training events of a class with the next by number, the last with the one before.
+
+    The submodel of the merged group then serves both, in training and for new events. The folds stay as they are.
+    Groups that could only be merged into a single one are left alone: `group_problem` says what they lack.
+    """
+    found, numbers = dataset, dataset.train.group
+    while numbers is not None and (problem := group_problem(found)) is not None:
+        groups = sorted(found.groups, key=min)
+        at = groups.index(found.groups[problem.group])
+        first = at if at + 1 < len(groups) else at - 1
+        if len(groups) < 3:
+            return dataset
+        other = groups[first + 1 if first == at else first]
+        groups[first : first + 2] = [tuple(sorted((*groups[first], *groups[first + 1])))]
+        note = f"{problem.text}; merged with {_listed(other)}: one submodel for both"
+        found = replace(found, groups=tuple(groups), group=group_index(numbers, groups), merged=(*found.merged, note))
+    return found
+
+
+class GroupProblem(NamedTuple):
+    """A jet group that cannot be trained: its position, and the class that it lacks, as one line."""
+
+    group: int
+    text: str
+
+
+def group_problem(dataset: Dataset) -> GroupProblem | None:
+    """Return the first jet group that lacks training events of a class, in all folds or in one; None if none does."""
+    if dataset.group is None:
+        return None
+    y, weight, group = dataset.y, dataset.weight, dataset.group
+    for index, numbers in enumerate(dataset.groups):
+        for name, members in (("signal", y), ("background", ~y)):
+            inside = members & (group == index)
+            for repeat, fold in enumerate(dataset.fold):
+                sums = np.bincount(fold[inside], weights=weight[inside], minlength=int(fold.max()) + 1)
+                left = [float(np.sum(np.delete(sums, held_out))) for held_out in range(sums.size)]
+                if min(left) > 0.0:
+                    continue
+                where = f" without fold {int(np.argmin(left))} of repeat {repeat}" if max(left) > 0.0 else ""
+                what = f"group {_listed(numbers)} has no {name} events of positive total weight{where}"
+                return GroupProblem(index, f"jet_groups: {what}")
+    return None
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Return the numbers of a group as a list, shortened where it is long."""
+    return str(list(numbers)) if len(numbers) < 8 else f"[{numbers[0]}, {numbers[1]}, ..., {numbers[-1]}]"
 
 
 def fold_expression(by: str, schema: TableSchema) -> pl.Expr:

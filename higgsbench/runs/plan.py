@@ -8,14 +8,13 @@ import marshal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from higgsbench.config.model import FeatureConfig
 from higgsbench.errors import ConfigError, ModelError
 from higgsbench.features import resolve_features
 from higgsbench.files import canonical_digest
 from higgsbench.models import get_model
 from higgsbench.models.building import on_device
+from higgsbench.runs.dataset import group_problem
 from higgsbench.runs.environment import package_version
 from higgsbench.runs.unit import REFIT, Unit
 from higgsbench.validation.folds import PROPORTIONAL
@@ -104,7 +103,8 @@ def make_plan(loaded: LoadedConfig, dataset: Dataset, from_disk: Collection[str]
     """
     config = loaded.config.model_copy(update={"data": loaded.config.data.with_values(dataset.train.schema)})
     wanted = configured_rows(loaded, dataset.train.schema, dataset)
-    problem = _split_problem(dataset) if any(row.variant == "jets" for row in wanted) else ""
+    lacking = group_problem(dataset) if any(row.variant == "jets" for row in wanted) else None
+    problem = "" if lacking is None else f"{lacking.text}; join it with another group, or use `jet_split: none`"
     refused = tuple((row, problem) for row in wanted if problem and row.variant == "jets")
     rows = tuple(
         replace(row, from_disk=row.name in from_disk) for row in wanted if not problem or row.variant != "jets"
@@ -113,28 +113,6 @@ def make_plan(loaded: LoadedConfig, dataset: Dataset, from_disk: Collection[str]
         raise ConfigError(f"no row can be trained: {problem}")
     units = [unit for position, row in enumerate(rows) for unit in _units_of(position, row, config, dataset)]
     return Plan(config, dataset, rows, tuple(units), refused)
-
-
-def _split_problem(dataset: Dataset) -> str:
-    """Say which jet group lacks training events of a class, in all folds or in one; empty if none does."""
-    if dataset.group is None:
-        return ""
-    y, weight, group = dataset.y, dataset.weight, dataset.group
-    for index, numbers in enumerate(dataset.groups):
-        for name, members in (("signal", y), ("background", ~y)):
-            inside = members & (group == index)
-            for repeat, fold in enumerate(dataset.fold):
-                sums = np.bincount(fold[inside], weights=weight[inside], minlength=int(fold.max()) + 1)
-                left = [float(np.sum(np.delete(sums, held_out))) for held_out in range(sums.size)]
-                if min(left) > 0.0:
-                    continue
-                where = f" without fold {int(np.argmin(left))} of repeat {repeat}" if max(left) > 0.0 else ""
-                shown = list(numbers) if len(numbers) < 8 else f"[{numbers[0]}, {numbers[1]}, ..., {numbers[-1]}]"
-                return (
-                    f"jet_groups: group {shown} has no {name} events of positive total weight{where}; "
-                    "join it with another group"
-                )
-    return ""
 
 
 def configured_rows(loaded: LoadedConfig, schema: TableSchema, dataset: Dataset | None = None) -> list[Row]:

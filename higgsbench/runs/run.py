@@ -96,6 +96,8 @@ def checked_plan(loaded: LoadedConfig, note: Callable[[str], object], known: Col
     if plan.dataset.group is None and "both" in splits:
         lacking = f"the layout {plan.dataset.train.schema.name} has no jet groups"
         note(f"jet_split: {lacking}; every model is trained on all events together only")
+    for text in plan.dataset.merged:
+        note(text)
     check_trainable(loaded, plan, note, known)
     return plan
 

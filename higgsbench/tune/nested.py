@@ -234,6 +234,8 @@ class _Tuning:
             raise ConfigError(f"--outer {self.outer}: give 0, or 2 to {folds}, the number of the run's folds")
         base = make_plan(self.loaded, self.dataset)
         base.rows[0].spec.check_parameters(base.rows[0].params)
+        for note in self.dataset.merged:
+            say(note)
         check_trainable(self.loaded, base, say)
         self.space, self.start = study.search_space(base.rows[0], settings.vary, self.dataset.train.schema)
         studied = [base.units_of(0)[0].key, repr(dict(self.space)), settings.objective, settings.inner, settings.prune]

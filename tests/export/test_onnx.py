@@ -95,6 +95,14 @@ def test_categories_are_given_by_position(tmp_path: Path) -> None:
             export_onnx(done, tmp_path / "m.onnx", model=row)
 
 
+def test_merged_jet_groups_share_a_submodel(toys: Path, simulated: pl.DataFrame, tmp_path: Path) -> None:
+    pl.read_csv(toys).filter((pl.col("PRI_jet_num") != 0) | (pl.col("Label") == "b")).write_csv(tmp_path / "a.csv")
+    models = [{"model": "logistic", "preset": "quick", "calibration": "logit"}]
+    config = {"data": {"path": str(tmp_path / "a.csv")}, "models": models, "jet_split": "groups", "folds": 2}
+    done = higgsbench.run(config, output=tmp_path, jobs=1)
+    compare(done.folder, simulated, tmp_path / "m.onnx", None)
+
+
 @pytest.mark.parametrize("row", [*ROWS, "xgboost [jets]", None])
 def test_events_without_any_value(run: Path, simulated: pl.DataFrame, tmp_path: Path, row: str | None) -> None:
     """Values are missing in columns that are complete in the training, too."""

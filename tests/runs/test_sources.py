@@ -15,6 +15,7 @@ from higgsbench.events.formats import write_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.runs import find_run
 from higgsbench.runs.dataset import load_dataset
+from higgsbench.runs.predictor import FittedRun
 from higgsbench.validation import fold_assignments
 
 from .conftest import Notes
@@ -100,32 +101,73 @@ def test_folds_do_not_depend_on_the_order_of_the_rows(tmp_path: Path, ending: st
     assert np.array_equal(dataset.fold, fold_assignments(dataset.y, dataset.group, 3, 1, 42))
 
 
-def test_a_jet_group_of_one_class_costs_the_split_rows_before_any_fit(tmp_path: Path) -> None:
-    toys = pl.read_csv(write_simulated(SimulationSettings(events=900, seed=9), tmp_path / "toys.csv"))
-    file = tmp_path / "one_class.csv"
-    toys.filter((pl.col("PRI_jet_num") != 1) | (pl.col("Label") == "b")).write_csv(file)
-    heard = Notes()
-    config = {"data": {"path": str(file)}, "models": [{"model": "logistic", "preset": "quick"}], "folds": 2}
-    found = higgsbench.run({**config, "jet_split": "both"}, output=tmp_path / "out", jobs=1, listener=heard)
+def one_class(folder: Path, *groups: int) -> Path:
+    """Toys without signal in some jet groups."""
+    toys = pl.read_csv(write_simulated(SimulationSettings(events=900, seed=9), folder / "toys.csv"))
+    file = folder / "one_class.csv"
+    toys.filter(~pl.col("PRI_jet_num").is_in(groups) | (pl.col("Label") == "b")).write_csv(file)
+    return file
+
+
+SPLIT = {"models": [{"model": "logistic", "preset": "quick"}], "folds": 2, "jet_split": "both"}
+
+
+@pytest.mark.parametrize(
+    ("lacking", "groups", "merged"),
+    [
+        ([0], [[0, 1], [2, 3]], "group [0] has no signal events of positive total weight; merged with [1]"),
+        ([1], [[0], [1, 2, 3]], "group [1] has no signal events of positive total weight; merged with [2, 3]"),
+        ([2, 3], [[0], [1, 2, 3]], "group [2, 3] has no signal events of positive total weight; merged with [1]"),
+    ],
+)
+def test_a_jet_group_of_one_class_is_merged_with_its_neighbour(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, lacking: list[int], groups: list[list[int]], merged: str
+) -> None:
+    heard, file = Notes(), one_class(tmp_path, *lacking)
+    found = higgsbench.run({**SPLIT, "data": {"path": str(file)}}, output=tmp_path, jobs=1, listener=heard)
+    assert [(row["name"], row["status"]) for row in found.rows] == [
+        (name, "ok") for name in ("logistic", "logistic [jets]", "stack")
+    ]
+    note = f"jet_groups: {merged}: one submodel for both"
+    assert [text for text in heard.lines if "jet_groups" in text] == [note]
+    assert FittedRun(find_run(found)).content.rows[1].groups == groups
+    new = write_simulated(SimulationSettings(events=300, seed=10), tmp_path / "new.csv")
+    with caplog.at_level("INFO", "higgsbench"):
+        scores = higgsbench.predict(found, new, model="logistic [jets]")
+    assert f"{new}: {note}" in caplog.messages
+    assert scores["score"].is_finite().all()
+    caplog.clear()
+    with caplog.at_level("INFO", "higgsbench"):
+        higgsbench.predict(found, new, model="logistic")
+    assert "jet_groups" not in caplog.text
+
+
+def test_jet_groups_that_leave_nothing_to_split_cost_the_split_rows_before_any_fit(tmp_path: Path) -> None:
+    heard, config = Notes(), {**SPLIT, "data": {"path": str(one_class(tmp_path, 1, 2, 3))}}
+    found = higgsbench.run(config, output=tmp_path / "out", jobs=1, listener=heard)
     assert [(row["name"], row["status"]) for row in found.rows] == [("logistic", "ok"), ("logistic [jets]", "failed")]
-    (note,) = (text for text in heard.lines if "jet_groups" in text)
+    (note,) = (text for text in heard.lines if text.startswith("jet_groups"))
     assert note.startswith("jet_groups: group [1] has no signal events")
-    assert note.endswith("not trained: logistic [jets]")
+    assert note.endswith("or use `jet_split: none`; not trained: logistic [jets]")
     assert heard.fits == found.trained == 2
     assert [failure.row for failure in found.failures] == ["logistic [jets]"]
-    again = higgsbench.run({**config, "jet_split": "both"}, output=tmp_path / "out", jobs=1)
+    again = higgsbench.run(config, output=tmp_path / "out", jobs=1)
     assert (again.trained, again.reused) == (0, 2)
     with pytest.raises(ConfigError, match=r"no row can be trained: jet_groups: group \[1\] has no signal events"):
         higgsbench.run({**config, "jet_split": "groups"}, output=tmp_path / "out", jobs=1)
 
 
-def test_a_jet_group_that_one_fold_holds_alone_is_found_too(tmp_path: Path) -> None:
+def test_a_jet_group_of_one_class_in_one_fold_is_merged_too(tmp_path: Path) -> None:
     toys = pl.read_csv(write_simulated(SimulationSettings(events=900, seed=9), tmp_path / "toys.csv"))
     rare = toys.filter((pl.col("PRI_jet_num") == 1) & (pl.col("Label") == "s") & (pl.col("KaggleSet") == "t"))
     toys.filter(~pl.col("EventId").is_in(rare["EventId"].to_list()[1:])).write_csv(tmp_path / "rare.csv")
-    config = {"data": {"path": str(tmp_path / "rare.csv")}, "models": ["logistic"], "folds": 2, "jet_split": "groups"}
-    with pytest.raises(ConfigError, match=r"group \[1\] has no signal events of positive total weight without fold"):
-        higgsbench.run(config, output=tmp_path / "out", jobs=1)
+    config = load_config({**SPLIT, "data": {"path": str(tmp_path / "rare.csv")}}).config
+    dataset = load_dataset(config)
+    assert dataset.groups == ((0,), (1, 2, 3))
+    assert "group [1] has no signal events of positive total weight without fold" in dataset.merged[0]
+    alone = load_dataset(config.model_copy(update={"jet_split": "none"}))
+    assert (alone.groups, alone.merged) == (((0,), (1,), (2, 3)), ())
+    assert np.array_equal(alone.fold, dataset.fold)
 
 
 def test_a_result_holds_when_the_working_folder_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
