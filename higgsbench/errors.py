@@ -6,10 +6,12 @@ escapes is a bug in higgsbench and keeps its traceback.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+T = TypeVar("T")
 
 
 class HiggsbenchError(Exception):
@@ -56,6 +58,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     folded = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), list(folded), n=1)
     return folded[close[0]] if close else None
+
+
+def repeated(items: Sequence[T]) -> T | None:
+    """Return the first of a few items that occurs twice, or None."""
+    return next((item for item in items if items.count(item) > 1), None)
 
 
 def shortened(text: object, most: int = 60) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from higgsbench.errors import repeated
 from higgsbench.files import one_line
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ class Command(click.Command):
         """Parse the arguments; refuse a single-value option given several times (click would keep the last value)."""
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         single = [p for p in order if isinstance(p, click.Option) and not (p.multiple or p.is_flag or p.count)]
-        twice = next((p for p in single if single.count(p) > 1), None)
-        if twice is not None:
+        if (twice := repeated(single)) is not None:
             ctx.fail(f"{max(twice.opts, key=len)} is given {single.count(twice)} times; it takes one value")
         return super().parse_args(ctx, args)
 

@@ -24,7 +24,7 @@ from higgsbench.config.section import (
     problem,
 )
 from higgsbench.ensemble import BLEND_METHODS, CUT_RULES
-from higgsbench.errors import ConfigError, shortened
+from higgsbench.errors import ConfigError, repeated, shortened
 from higgsbench.events.recognise import recognised
 from higgsbench.schema import ATLAS_HIGGS, B_REG, SCHEMAS, TableSchema
 
@@ -354,7 +354,6 @@ class RunConfig(Strict):
     @classmethod
     def _disjoint(cls, value: list[list[int]] | None) -> list[list[int]] | None:
         numbers = [number for members in value or [] for number in members]
-        repeated = next((number for number in numbers if numbers.count(number) > 1), None)
-        if repeated is not None:
-            raise problem(f"jet number {repeated} is in two groups")
+        if (twice := repeated(numbers)) is not None:
+            raise problem(f"jet number {twice} is in two groups")
         return value

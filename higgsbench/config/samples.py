@@ -23,7 +23,7 @@ from higgsbench.config.section import (
     problem,
     several,
 )
-from higgsbench.errors import ConfigError, nearest_hint, shortened
+from higgsbench.errors import ConfigError, nearest_hint, repeated, shortened
 from higgsbench.events.check import OF_SAMPLES, split_tree
 from higgsbench.events.read import UNKNOWN, numeric_columns
 from higgsbench.events.samples import Sample, matched_files
@@ -85,9 +85,8 @@ class SchemaConfig(Strict):
             if name in (*self.features, *categorical):
                 what = "categorical" if key == "group" else "a feature"
                 raise problem(f"column {name!r} is the {key} and cannot be {what}")
-        repeated = next((n for n in self.features if self.features.count(n) > 1), None)
-        if repeated is not None:
-            raise problem(f"feature {repeated!r} is named twice")
+        if (twice := repeated(self.features)) is not None:
+            raise problem(f"feature {twice!r} is named twice")
         if self.header == (self.columns is not None):
             raise problem("`columns` is for files without a header; use it only with `header: false`")
         needed = (*self.features, *categorical, *special.values(), self.group)
@@ -184,8 +183,8 @@ class SampleKeys(Strict):
             raise problem("`groups` needs a `group` column", "groups")
         if self.policy is not None and not self._weights():
             raise problem("`negative_weights` needs a `weight`", "negative_weights")
-        if self.id is not None and len(set(self.id)) < len(self.id):
-            raise problem("a column is named twice", "id")
+        if (twice := repeated(self.id or [])) is not None:
+            raise problem(f"column {shortened(twice)!r} is named twice", "id")
         for key in ("weight", "select"):
             if (text := getattr(self, key)) is not None:
                 _checked(text, key)

@@ -20,7 +20,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from higgsbench.config.document import parse_duration, parse_size
-from higgsbench.errors import ConfigError, nearest_hint, shortened
+from higgsbench.errors import ConfigError, nearest_hint, repeated, shortened
 from higgsbench.schema import MOST_CATEGORIES, is_number
 
 
@@ -161,8 +161,8 @@ def _categorical(value: Any) -> Any:
     if value == []:
         return None
     names = value if isinstance(value, list) else []
-    if repeated := next((name for name in names if names.count(name) > 1), None):
-        raise problem(f"column {shortened(repeated)!r} is named twice")
+    if (twice := repeated(names)) is not None:
+        raise problem(f"column {shortened(twice)!r} is named twice")
     return {name: [] for name in names} if names and all(isinstance(name, str) for name in names) else value
 
 

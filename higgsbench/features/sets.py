@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
-from higgsbench.errors import ConfigError, nearest_hint, shortened
+from higgsbench.errors import ConfigError, nearest_hint, repeated, shortened
 from higgsbench.expressions import NEVER
 from higgsbench.features.builtin import STEPS, canonical_quantities, momenta_quantities, physics_quantities
 from higgsbench.features.quantity import Quantity, raw_quantities, sql_quantity
@@ -123,9 +122,8 @@ class FeatureSet:
             ) from problem
         if self not in _BUILTIN:
             found = [_identified(item, self.name) for item in found]
-        repeated = _repeated(q.name for q in found)
-        if repeated is not None:
-            raise ConfigError(f"{where} has two features named {repeated!r}")
+        if (twice := repeated([q.name for q in found])) is not None:
+            raise ConfigError(f"{where} has two features named {twice!r}")
         _, columns = steps_and_columns(q.expression for q in found)
         forbidden = [name for name in columns if name in schema.not_features]
         if forbidden:
@@ -251,20 +249,15 @@ def resolve_features(
     kept = [q for q in chosen if q.name not in drop]
     kept += _all_of([choice for choice in add if choice not in names], schema)
     kept.sort(key=lambda quantity: not quantity.categories)
-    repeated = _repeated(names) or _repeated(q.name for q in kept)
-    if repeated is not None:
-        raise ConfigError(f"features: column {repeated!r} is named twice")
+    twice = repeated(names) or repeated([q.name for q in kept])
+    if twice is not None:
+        raise ConfigError(f"features: column {twice!r} is named twice")
     if not kept:
         raise ConfigError("features: no feature is left")
     label = name if columns is None else f"{len(kept)} columns"
     if columns is None and (add or drop):
         label += f" {len(kept) - len(names):+d}"
     return Features(label, tuple(kept))
-
-
-def _repeated(names: Iterable[str]) -> str | None:
-    """Return the first name that occurs twice."""
-    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def _all_of(choices: Sequence[Choice], schema: TableSchema) -> list[Quantity]:

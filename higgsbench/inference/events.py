@@ -13,7 +13,7 @@ import polars as pl
 from higgsbench.config.document import parse_yaml
 from higgsbench.config.load import source_events, validated
 from higgsbench.config.model import DataConfig
-from higgsbench.errors import ConfigError, DataError, HiggsbenchError, nearest_hint
+from higgsbench.errors import ConfigError, DataError, HiggsbenchError, nearest_hint, repeated
 from higgsbench.events import Events, load_events
 from higgsbench.events.shifts import Shifts, apply_shifts
 from higgsbench.schema import TableSchema
@@ -156,10 +156,8 @@ def parse_systematics(shifts: Sequence[Shift | str], events: object = None) -> t
         _parse(shift) if isinstance(shift, str) else Systematic(shift[0], files=(Path(shift[1]), Path(shift[2])))
         for shift in shifts
     )
-    names = [systematic.name for systematic in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"--shift {name}: named twice")
+    if (twice := repeated([systematic.name for systematic in found])) is not None:
+        raise ConfigError(f"--shift {twice}: named twice")
     return found
 
 

@@ -18,6 +18,7 @@ from higgsbench.inference.events import parse_systematics, reload_events
 from higgsbench.inference.shifts import read_shifts, score_shifts
 from higgsbench.inference.workspace import Template, build_workspace, expected_results, shifted_template
 from higgsbench.metrics.ams import ams
+from higgsbench.metrics.estimates import Value
 from higgsbench.metrics.significance import (
     BinnedSums,
     BinningRules,
@@ -51,14 +52,6 @@ LEGEND = (
     "relative background uncertainty of x%; shape: bins of the score together, x% in each bin independently. ± from "
     "the finite number of simulated events at these cuts; for the leaderboard's ± every replica chooses its own cuts."
 )
-
-
-@dataclass(frozen=True)
-class Value:
-    """A number and its standard error from the finite number of simulated events."""
-
-    value: float
-    se: float
 
 
 @dataclass(frozen=True)

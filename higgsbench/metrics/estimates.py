@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Value:
+    """A number and its standard error from the finite number of simulated events."""
+
+    value: float
+    se: float
+
+
+@dataclass(frozen=True)
 class Estimate:
     """The value of a metric with its influence values (n,); the sum of their squares is the variance of `value`."""
 
@@ -66,15 +74,13 @@ def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(Value):
     """A difference with its standard error and the ends of its 95% interval.
 
     The p-value is the two-sided probability of a difference at least this large between equal models; NaN where the
     error is not known.
     """
 
-    value: float
-    se: float
     low: float
     high: float
     p_value: float

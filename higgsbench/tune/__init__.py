@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from higgsbench.metrics.estimates import Value
+
 OBJECTIVES = {name: metric for name, metric in METRICS.items() if metric.headline}
 """Metrics that parameters can be tuned for."""
 
@@ -67,14 +69,6 @@ class TrialRecord:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A number with its standard error."""
-
-    value: float
-    se: float
-
-
-@dataclass(frozen=True)
 class NestedScore:
     """Scores on held-out folds of the run, per metric (`log_loss`, `auc`, `ams`).
 
@@ -87,11 +81,11 @@ class NestedScore:
         chosen: parameters that each nested study chose.
     """
 
-    nested: dict[str, Measured]
-    final: dict[str, Measured]
-    start: dict[str, Measured]
-    optimism: dict[str, Measured]
-    gain: dict[str, Measured]
+    nested: dict[str, Value]
+    final: dict[str, Value]
+    start: dict[str, Value]
+    optimism: dict[str, Value]
+    gain: dict[str, Value]
     chosen: list[dict[str, Any]]
 
     def better(self, metric: str) -> bool:

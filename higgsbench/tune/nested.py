@@ -25,6 +25,7 @@ from higgsbench.ensemble.blend import apply_recalibration
 from higgsbench.ensemble.evaluate import estimates, evaluate_row, paired
 from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreError
 from higgsbench.files import canonical_digest, told_plainly, write_text
+from higgsbench.metrics.estimates import Value
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.runs.artifacts import resolved_config
 from higgsbench.runs.dataset import Dataset, load_dataset, save_events
@@ -33,7 +34,7 @@ from higgsbench.runs.plan import make_plan
 from higgsbench.runs.run import check_trainable
 from higgsbench.runs.store import RunStore
 from higgsbench.runs.unit import Unit, UnitResult, Workspace
-from higgsbench.tune import OBJECTIVES, Measured, NestedScore, TuneResult, study
+from higgsbench.tune import OBJECTIVES, NestedScore, TuneResult, study
 from higgsbench.validation.folds import fold_assignments
 
 if TYPE_CHECKING:
@@ -49,12 +50,12 @@ if TYPE_CHECKING:
     from higgsbench.tune.study import Journal
 
 
-def _measured(row: RowMetrics) -> dict[str, Measured]:
-    return {name: Measured(row.value(name), row.se(name)) for name in OBJECTIVES}
+def _measured(row: RowMetrics) -> dict[str, Value]:
+    return {name: Value(row.value(name), row.se(name)) for name in OBJECTIVES}
 
 
-def _paired(a: RowMetrics, b: RowMetrics) -> dict[str, Measured]:
-    return {name: Measured(*paired(a, b, name)) for name in OBJECTIVES}
+def _paired(a: RowMetrics, b: RowMetrics) -> dict[str, Value]:
+    return {name: Value(*paired(a, b, name)) for name in OBJECTIVES}
 
 
 _GRACE = 0.05

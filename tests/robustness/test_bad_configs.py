@@ -187,7 +187,7 @@ BAD_SAMPLES: dict[str, tuple[dict[str, str | None], str]] = {
         {"train_sets": "[t]"},
         r"c\.yaml:7: data\.train_sets: `train_sets` does not go with `samples`; remove one of them",
     ),
-    "a weight that is no expression": (
+    "a weight that is not an expression": (
         {"weight": "'Weight +* 2'"},
         r"c\.yaml:4: data\.weight: 'Weight \+\* 2': not an expression; .*",
     ),
@@ -219,7 +219,10 @@ BAD_SAMPLES: dict[str, tuple[dict[str, str | None], str]] = {
         {"id": "[run, EventId]"},
         r"train\.csv: no column run, which identifies the events \(`id`\)",
     ),
-    "an identifier named twice": ({"id": "[EventId, EventId]"}, r"c\.yaml:5: data\.id: a column is named twice"),
+    "an identifier named twice": (
+        {"id": "[EventId, EventId]"},
+        r"c\.yaml:5: data\.id: column 'EventId' is named twice",
+    ),
     "an identifier that repeats": (
         {"id": "PRI_jet_num"},
         r"train\.csv: row \d+ \(line \d+\): the same event as row \d+ \(line \d+\) by the column PRI_jet_num; .*",
@@ -252,7 +255,7 @@ BAD_SAMPLES: dict[str, tuple[dict[str, str | None], str]] = {
         {"features": "[Label]"},
         r"c\.yaml:6: data\.features: a feature cannot have the name 'Label'; write `name` and `expr`",
     ),
-    "a feature that is no expression": (
+    "a feature that is not an expression": (
         {"features": "['PRI_met /']"},
         r"c\.yaml:6: data\.features: 'PRI_met /': not an expression; an operand is missing or a word is out of place",
     ),
