@@ -175,13 +175,24 @@ class Loss:
     same: bool
 
 
-def lose(config: Path, output: Path, whole: Path, what: str, after: float) -> Loss:
-    """Kill a worker or the scheduler of a cluster during a run; a new worker replaces a killed one."""
+def lose(config: Path, output: Path, whole: Path, what: str, units: int, delay: float) -> Loss:
+    """Kill a worker or the scheduler of a cluster during a run; a new worker replaces a killed one.
+
+    Args:
+        config: the configuration.
+        output: a folder that does not exist yet.
+        whole: the undisturbed run.
+        what: "worker" or "scheduler".
+        units: number of units after which the process is killed.
+        delay: seconds from then to the kill.
+    """
     cluster = Cluster(output.with_suffix(".cluster"))
     try:
         process = small.start("run", config, "--output", output, "--scheduler", cluster.file)
         small.wait_for_folder(process, output)
-        time.sleep(after)
+        while process.poll() is None and len(small.stored(small.only_run(output))) < units:
+            time.sleep(0.02)
+        time.sleep(delay)
         over = process.poll() is not None
         victim = cluster.scheduler if what == "scheduler" else cluster.workers[0]
         victim.kill()
@@ -207,24 +218,18 @@ def dask_kills(count: int, seed: int = 4) -> None:
         folder = Path(name)
         config = small.prepare(folder, trees=small.LONGER // 2)
         whole = small.resume(config, folder / "whole").folder
-        cluster = Cluster(folder / "first.cluster")
-        process = small.start("run", config, "--output", folder / "first", "--scheduler", cluster.file)
-        begin = small.wait_for_folder(process, folder / "first")
-        small.end(process)
-        seconds = time.monotonic() - begin
-        cluster.close()
         losses: dict[str, list[Loss]] = {}
         for what, i in ((what, i) for i in range(count) for what in ("worker", "scheduler")):
-            lost = lose(config, folder / f"{what}-{i}", whole, what, random_.uniform(0.0, seconds))
-            losses.setdefault(what, []).append(lost)
-            write_section("dask", _dask_lines(losses, seconds))
+            moment = random_.randrange(small.UNITS), random_.uniform(0.0, 1.0)
+            losses.setdefault(what, []).append(lose(config, folder / f"{what}-{i}", whole, what, *moment))
+            write_section("dask", _dask_lines(losses))
 
 
-def _dask_lines(losses: dict[str, list[Loss]], seconds: float) -> list[str]:
+def _dask_lines(losses: dict[str, list[Loss]]) -> list[str]:
     lines = [
         "The run of the first section is started on a Dask cluster of two workers. A worker or the scheduler is killed "
-        f"(SIGKILL) at a time drawn uniformly from the {seconds:.1f} s between the creation of the run's folder and "
-        "its end. A new worker replaces a killed one. Afterwards the same call is repeated without Dask.",
+        f"(SIGKILL) up to a second after 0 to {small.UNITS - 1} of the {small.UNITS} units were stored, both drawn "
+        "uniformly. A new worker replaces a killed one. Afterwards the same call is repeated without Dask.",
         "",
         "| killed | times | after the end | run completed | one-line error, exit 2 | units stored: min., median, "
         "max. | some, but not all | finished units lost | same results in the end |",

@@ -191,7 +191,10 @@ def _placed(answer: Answer, unit: Unit) -> Outcome | None:
 
 
 class _Connection:
-    """A client of a scheduler; all its methods raise an `EngineError` if the scheduler was lost."""
+    """A client of a scheduler.
+
+    All methods raise an `EngineError` if the scheduler was lost, and an error of `_GONE` if a worker died meanwhile.
+    """
 
     def __init__(self, settings: EngineSettings, say: Callable[[str], None]) -> None:
         self.say = say
@@ -230,7 +233,7 @@ class _Connection:
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
-        """Turn the errors of a lost scheduler into one line."""
+        """Tell the errors of a lost scheduler, which become one line, from those of a lost worker."""
         try:
             if self.client.status != "running":
                 raise OSError("the connection is closed")
@@ -238,9 +241,19 @@ class _Connection:
         except (OSError, TimeoutError, ValueError, RuntimeError) as error:
             if self.client.status == "running" and not isinstance(error, OSError | TimeoutError):
                 raise
+            # The scheduler passes on the connection error of a worker that died in the middle of a call.
+            if self._scheduler_answers():
+                raise concurrent.futures.CancelledError from error
             raise EngineError(
                 f"the Dask scheduler of {self.where} was lost; finished units are kept: call the same command again"
             ) from error
+
+    def _scheduler_answers(self) -> bool:
+        with contextlib.suppress(OSError, TimeoutError, ValueError, RuntimeError):
+            if self.client.status == "running":
+                self.client.nthreads()
+                return True
+        return False
 
     def workers(self) -> frozenset[str]:
         """Return the addresses of the present workers."""
@@ -261,8 +274,11 @@ class _Connection:
         """Put a plugin on all workers, present and future."""
         self.plugin = plugin.name
         try:
-            with self._asking():
-                self.client.register_plugin(plugin, name=plugin.name)
+            while True:
+                with contextlib.suppress(*_GONE), self._asking():
+                    self.client.register_plugin(plugin, name=plugin.name)
+                    return
+                time.sleep(0.1)  # until the scheduler has noticed that the worker is gone
         except EngineError:
             raise
         except Exception as error:

@@ -94,6 +94,26 @@ def test_a_worker_is_killed_and_one_joins(config: Config, tmp_path: Path, cluste
     assert same_scores(result, config(), tmp_path / "serial")
 
 
+def test_a_worker_is_killed_while_the_run_begins(
+    config: Config, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = cluster.worker()
+    cluster.worker()
+    register, calls = dask.Client.register_plugin, []
+
+    def kill_first(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 1:
+            wait_for(lambda: len(self.nthreads()) == 2)
+            victim.send_signal(signal.SIGKILL)
+        return register(self, *args, **kwargs)
+
+    monkeypatch.setattr(dask.Client, "register_plugin", kill_first)
+    result = higgsbench.run(config(), output=tmp_path / "dask", scheduler=cluster.file)
+    assert result.failures == []
+    assert len(calls) > 1
+
+
 def test_a_worker_without_files(
     config: Config, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
