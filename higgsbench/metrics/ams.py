@@ -221,16 +221,21 @@ def ams_scan(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | Non
         raise MetricError(f"b_reg must be finite and not negative, got {b_reg}")
     order, sorted_score = descending_order(s)
     labels, weights = y[order], w[order]
+    del order  # new memory costs a third of the time, so there are as few large arrays at a time as possible
     signal = np.where(labels, weights, 0.0)
     background = weights - signal  # exact: each event is one or the other
     np.cumsum(signal, out=signal)
     np.cumsum(background, out=background)
+    count = np.arange(1, s.size + 1)
     last = np.append(sorted_score[1:] != sorted_score[:-1], True)
     if not last.all():
-        sorted_score, signal, background = (a[last] for a in (sorted_score, signal, background))
-    value = raw_ams(np.maximum(signal, 0.0), np.maximum(background, 0.0), b_reg)
-    value[(signal < 0.0) | (background < 0.0)] = np.nan
-    count = np.flatnonzero(last) + 1
+        sorted_score, signal, background, count = (a[last] for a in (sorted_score, signal, background, count))
+    defined = (signal >= 0.0) & (background >= 0.0)
+    if defined.all():
+        value = raw_ams(signal, background, b_reg)
+    else:
+        value = np.full(signal.size, np.nan)
+        value[defined] = raw_ams(signal[defined], background[defined], b_reg)
     return AMSCurve(sorted_score, signal, background, value, float(b_reg), count, labels, weights)
 
 
@@ -241,7 +246,7 @@ def descending_order(score: Floats) -> tuple[Ints, Floats]:
     """
     ordered = -score
     order = np.argsort(ordered)
-    np.take(score, order, out=ordered)
+    np.take(score, order, out=ordered, mode="clip")  # the default mode would fill another array first
     repeated = np.append(False, ordered[1:] == ordered[:-1])
     if repeated.any():  # sorting the positions within ties is faster than numpy's stable sort
         at = np.flatnonzero(repeated | np.append(repeated[1:], False))
