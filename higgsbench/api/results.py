@@ -202,7 +202,7 @@ def score(
     from higgsbench.challenge import events_to_score, read_submission, score_submission
     from higgsbench.config.load import named_schema
     from higgsbench.events.check import truth_columns
-    from higgsbench.events.recognise import recognised
+    from higgsbench.events.samples import recognised
 
     layout = schema if schema is None or isinstance(schema, TableSchema) else named_schema(str(schema))
     if isinstance(truth, Events):

@@ -227,7 +227,7 @@ def _challenge_layout(file: Path, choice: str | None, command: str) -> TableSche
     """Return the challenge's layout, which a file must have for commands that use the meaning of its columns."""
     from higgsbench.config.load import named_schema
     from higgsbench.errors import DataError
-    from higgsbench.events.recognise import recognised
+    from higgsbench.events.samples import recognised
     from higgsbench.schema import ATLAS_HIGGS
 
     schema = named_schema(choice) or recognised(file, ATLAS_HIGGS)

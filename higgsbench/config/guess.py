@@ -19,8 +19,7 @@ from higgsbench.config.section import label_text
 from higgsbench.errors import DataError, HiggsbenchError, HiggsbenchWarning
 from higgsbench.events.check import first_look, split_tree
 from higgsbench.events.formats import uproot_module
-from higgsbench.events.recognise import recognised
-from higgsbench.events.samples import matched_files
+from higgsbench.events.samples import matched_files, recognised
 from higgsbench.files import no_panic, printable
 from higgsbench.schema import TableSchema
 

@@ -25,7 +25,7 @@ from higgsbench.config.section import (
 )
 from higgsbench.ensemble import BLEND_METHODS, CUT_RULES
 from higgsbench.errors import ConfigError, repeated, shortened
-from higgsbench.events.recognise import recognised
+from higgsbench.events.samples import recognised
 from higgsbench.schema import ATLAS_HIGGS, B_REG, SCHEMAS, TableSchema
 
 

@@ -23,8 +23,7 @@ from higgsbench.events.check import (
     named_file,
 )
 from higgsbench.events.formats import ParquetFile, RootFile
-from higgsbench.events.recognise import recognised
-from higgsbench.events.samples import SELECTED, Recipe, Sample, present
+from higgsbench.events.samples import SELECTED, Recipe, Sample, present, recognised
 from higgsbench.events.table import Events
 from higgsbench.events.text import EXACT, TextFile
 from higgsbench.files import canonical_digest, printable

@@ -16,7 +16,7 @@ from higgsbench.errors import DataError
 from higgsbench.events import EventStream, load_events
 from higgsbench.events.check import column_types
 from higgsbench.events.formats import FORMATS, write_events
-from higgsbench.events.recognise import recognised
+from higgsbench.events.samples import recognised
 from higgsbench.schema import ATLAS_HIGGS, FAIR_UNIVERSE, SCHEMAS, UCI_HIGGS, UCI_SUSY, TableSchema
 from tests.conftest import Call
 
