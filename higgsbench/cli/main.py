@@ -124,9 +124,9 @@ config = LazyGroup(
 export = LazyGroup(
     "export",
     lazy={
-        "mlflow": ("export:mlflow", "Log a stored run to MLflow's tracking."),
-        "native": ("export:native", "Write boosted trees as files of their libraries."),
-        "onnx": ("export:onnx", "Write one ONNX graph from features to log-odds."),
+        "mlflow": ("scoring:mlflow", "Log a stored run to MLflow's tracking."),
+        "native": ("scoring:native", "Write boosted trees as files of their libraries."),
+        "onnx": ("scoring:onnx", "Write one ONNX graph from features to log-odds."),
     },
     help="Export a stored run to other tools.",
     epilog="Example:  higgsbench export onnx results/all-1a2b3c4d -o model.onnx",
