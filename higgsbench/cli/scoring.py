@@ -1,4 +1,4 @@
-"""`higgsbench predict`, `submit`, `score`, `explore` and `export`: what a user does with event files and stored models."""
+"""`higgsbench predict`, `submit`, `score`, `explore` and `export`: use stored models, look at event files."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from higgsbench.validation.folds import resampled
 from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
-from higgsbench.validation.resampling import resampled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
