@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 from higgsbench.errors import ConfigError
 from higgsbench.events.check import column_types
 from higgsbench.events.shifts import Shifts, recognise_processes
-from higgsbench.events.simulate import SimulationSettings, simulate, write_simulated
-from higgsbench.events.simulate.blocks import BLOCK, plan_block, simulate_batches
+from higgsbench.events.simulate import (
+    BLOCK,
+    SimulationSettings,
+    plan_block,
+    simulate,
+    simulate_batches,
+    write_simulated,
+)
 from higgsbench.events.simulate.particles import decay_to_massless, from_transverse, visible_fraction_leptonic
 from higgsbench.events.simulate.processes import PROCESSES
 from higgsbench.events.table import content_digest
@@ -307,7 +313,7 @@ def test_a_failure_leaves_only_the_old_file(tmp_path: Path, monkeypatch: pytest.
         raise RuntimeError("interrupted")
 
     (tmp_path / name).write_text("old")
-    monkeypatch.setattr("higgsbench.events.simulate.blocks.simulate_block", fail)
+    monkeypatch.setattr("higgsbench.events.simulate.simulate_block", fail)
     with pytest.raises(Exception, match="interrupted"):
         write_simulated(SMALL, tmp_path / name)
     assert [p.name for p in tmp_path.iterdir()] == [name]
