@@ -262,8 +262,7 @@ def compare_models(
     Raises:
         HiggsbenchError: if a run or model is not known, or they cannot be compared.
     """
-    from higgsbench.compare import compare, load_contenders
-    from higgsbench.compare.contest import check_target, write_selections
+    from higgsbench.compare import check_target, compare, load_contenders, write_selections
 
     target = _path(events)
     if target is not None:

@@ -111,7 +111,7 @@ def compare(what: tuple[str, ...], form: str, **options: Any) -> None:
     Prints paired differences with errors and p-values, the events that only one model selects, and a conclusion.
     """
     from higgsbench.api import compare_models
-    from higgsbench.compare.contest import render
+    from higgsbench.compare import render
 
     found = compare_models(*what, **options)
     if form != "table":

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import higgsbench.pages.drawing as draw
-from higgsbench.compare import load_contenders
-from higgsbench.compare.contest import ALPHA, rank_pictures
+from higgsbench.compare import ALPHA, load_contenders, rank_pictures
 from higgsbench.compare.measure import measure
 from higgsbench.files import printable
 from higgsbench.leaderboard.board import LEGEND, page_table

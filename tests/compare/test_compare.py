@@ -13,8 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from higgsbench.cli.main import cli
-from higgsbench.compare import compare, load_contenders
-from higgsbench.compare.contest import conclusions, render
+from higgsbench.compare import compare, conclusions, load_contenders, render
 from higgsbench.ensemble.cut import cross_validated_selection
 from higgsbench.ensemble.evaluate import bootstrap_rows, evaluate_row, paired_error
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, StoreError

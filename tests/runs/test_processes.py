@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import higgsbench
-from higgsbench.compare.contest import render
+from higgsbench.compare import render
 from higgsbench.errors import ConfigError
 from higgsbench.events import Events, load_events
 from higgsbench.inference.statistics import content, processes_table
