@@ -230,7 +230,7 @@ def members(run: Run, *, results: File = "results") -> Diversity:
     Raises:
         StoreError: if the run is unfinished or has no stack.
     """
-    from higgsbench.leaderboard.board import read_diversity
+    from higgsbench.leaderboard import read_diversity
 
     return read_diversity(run, results)
 

@@ -67,7 +67,7 @@ def run(
     To continue an interrupted run, call the same command again.
     """
     from higgsbench import api
-    from higgsbench.leaderboard.board import Leaderboard, show
+    from higgsbench.leaderboard import Leaderboard, show
 
     settings += ("store_models=false",) if no_models else ()
     settings += () if memory_limit is None else (f"memory_limit={memory_limit}",)

@@ -48,7 +48,7 @@ def leaderboard(
     import contextlib
 
     from higgsbench.errors import StoreError
-    from higgsbench.leaderboard.board import Leaderboard, show, watch
+    from higgsbench.leaderboard import Leaderboard, show, watch
     from higgsbench.runs import find_run
 
     if folder is not None and results is not None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from higgsbench.errors import ConfigError, MissingExtraError, StoreError
 from higgsbench.files import ROWS, file_digest, read_vouched
-from higgsbench.leaderboard.board import Leaderboard
+from higgsbench.leaderboard import Leaderboard
 from higgsbench.runs import find_run
 
 if TYPE_CHECKING:

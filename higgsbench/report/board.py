@@ -10,7 +10,7 @@ import higgsbench.pages.drawing as draw
 from higgsbench.compare import ALPHA, load_contenders, rank_pictures
 from higgsbench.compare.measure import measure
 from higgsbench.files import printable
-from higgsbench.leaderboard.board import LEGEND, page_table
+from higgsbench.leaderboard import LEGEND, page_table
 from higgsbench.leaderboard.columns import choose_columns
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Cell, Gallery, Table, number, with_error

@@ -22,7 +22,7 @@ from rich.text import Text
 from higgsbench import Leaderboard
 from higgsbench.cli.main import cli
 from higgsbench.errors import ConfigError, StoreError
-from higgsbench.leaderboard.board import show, watch
+from higgsbench.leaderboard import show, watch
 from higgsbench.leaderboard.columns import COLUMNS
 
 SHARED: dict[str, Any] = {
@@ -125,7 +125,7 @@ def test_a_long_table_looks_like_a_short_one(make: Make, terminal: bool, monkeyp
     board = Leaderboard.read(make("a", [*rows, FAILED]).parent)
     shown = []
     for many in (100, 3):
-        monkeypatch.setattr("higgsbench.leaderboard.board.MANY", many)
+        monkeypatch.setattr("higgsbench.leaderboard.MANY", many)
         shown.append(Text.from_ansi(printed(board, force_terminal=terminal, color_system="standard")))
     assert shown[0].plain == shown[1].plain
     styled = [{(text.plain[s.start : s.end].strip(), str(s.style)) for s in text.spans} for text in shown]

@@ -24,7 +24,7 @@ from higgsbench.events import load_events
 from higgsbench.events.read import EventStream
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.events.validate import validate_file
-from higgsbench.leaderboard.board import read_diversity
+from higgsbench.leaderboard import read_diversity
 from higgsbench.models import get_model
 from higgsbench.runs.plan import chosen_features
 from higgsbench.runs.predictor import FittedRun
