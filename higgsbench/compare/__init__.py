@@ -1,4 +1,7 @@
-"""Layer 5.2: compares models of stored runs on the same events; imports no model and no training code."""
+"""Compare models of stored runs on the same events: paired differences, what the models select, and how it is shown.
+
+It imports no model and no training code.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from higgsbench.compare.measure import Contender
     from higgsbench.ensemble.evaluate import RowMetrics
     from higgsbench.metrics.weights import Floats
-
 
 __all__ = ["Comparison", "Contender", "PairResult", "compare", "load_contenders"]
 

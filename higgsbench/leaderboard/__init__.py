@@ -1,4 +1,7 @@
-"""Layer 5: tables from stored runs; imports no model and no training code."""
+"""Leaderboards: comparable rows of stored runs, ranked, with the paired difference of each to the first.
+
+CSV and JSON carry full precision; a terminal, Markdown and HTML round. Nothing here imports a model or training code.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +39,6 @@ if TYPE_CHECKING:
 
     from higgsbench.ensemble.evaluate import Replicas
     from higgsbench.runs import RunResult
-
-
-__all__ = ["Leaderboard", "Table"]
 
 NOT_DISTINGUISHABLE = 2.0  # standard errors of the paired difference to the first row
 MANY = 100  # tables with more rows are drawn without rich

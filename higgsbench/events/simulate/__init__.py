@@ -1,4 +1,7 @@
-"""A toy Monte Carlo of the challenge's events; its numbers are labelled as such and never count as real data."""
+"""A toy Monte Carlo of the challenge's events; its numbers are labelled as such and never count as real data.
+
+This module turns settings into blocks of events in the official layout, as frames or streamed into a file.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.events.derived import BoolArray, FloatArray
-    from higgsbench.events.simulate.processes import SimulationSettings
-
 
 __all__ = ["SimulationSettings", "simulate", "simulated_events", "write_simulated"]
 
