@@ -16,7 +16,7 @@ from higgsbench.errors import HiggsbenchError
 from higgsbench.events import cache, load_events, read
 from higgsbench.events.formats import FORMATS, write_events
 from higgsbench.events.read import numeric_columns
-from higgsbench.explore.describe import explore
+from higgsbench.explore import explore
 from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.features.sets import FeatureSet
 from higgsbench.runs.predict import write_scores
