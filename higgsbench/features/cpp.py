@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.errors import ConfigError
-from higgsbench.features.sets import steps_and_columns
+from higgsbench.features import steps_and_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

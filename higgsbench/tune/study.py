@@ -17,8 +17,7 @@ from higgsbench.config.model import FeatureConfig, ModelConfig
 from higgsbench.ensemble.blend import apply_recalibration, cross_fitted_recalibration, fit_recalibration
 from higgsbench.ensemble.evaluate import Truth
 from higgsbench.errors import ConfigError, MissingExtraError, ModelError, StoreError
-from higgsbench.features import resolve_features
-from higgsbench.features.sets import feature_sets
+from higgsbench.features import feature_sets, resolve_features
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models import get_model
 from higgsbench.tune import OBJECTIVES, TrialRecord

@@ -5,8 +5,7 @@ import polars as pl
 import pytest
 
 from higgsbench.events.derived import derive
-from higgsbench.features import resolve_features
-from higgsbench.features.sets import evaluate
+from higgsbench.features import evaluate, resolve_features
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, STRUCTURALLY_MISSING
 
 

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from higgsbench.features import Features, feature_matrix, feature_set, resolve_features
-from higgsbench.features.sets import evaluate
+from higgsbench.features import Features, evaluate, feature_matrix, feature_set, resolve_features
 from higgsbench.schema import ATLAS_HIGGS, FEATURES
 from tests.features.conftest import changed, random_events
 

@@ -14,10 +14,9 @@ import pytest
 from higgsbench.errors import ConfigError
 from higgsbench.events import load_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
-from higgsbench.features import feature_set
+from higgsbench.features import evaluate, feature_set
 from higgsbench.features.cpp import cpp_expression, cpp_header
 from higgsbench.features.quantity import Quantity
-from higgsbench.features.sets import evaluate
 from higgsbench.schema import ATLAS_HIGGS, FEATURES
 from tests.conftest import Call
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import vector
 
-from higgsbench.features import feature_set, resolve_features
+from higgsbench.features import evaluate, feature_set, resolve_features
 from higgsbench.features.quantity import (
     Momentum,
     abs_delta_eta,
@@ -20,7 +20,6 @@ from higgsbench.features.quantity import (
     transverse_mass_squared,
     wrap,
 )
-from higgsbench.features.sets import evaluate
 from higgsbench.schema import ATLAS_HIGGS
 from tests.features.conftest import changed, random_events
 

@@ -10,9 +10,8 @@ import polars as pl
 import pytest
 
 from higgsbench.errors import ConfigError
-from higgsbench.features import feature_matrix, feature_sets, resolve_features, sets
+from higgsbench.features import feature_matrix, feature_sets, resolve_features, sets, steps_and_columns
 from higgsbench.features.builtin import STEPS
-from higgsbench.features.sets import steps_and_columns
 from higgsbench.files import canonical_digest
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, UCI_HIGGS
 

@@ -17,8 +17,7 @@ from higgsbench.events import cache, load_events, read
 from higgsbench.events.formats import FORMATS, write_events
 from higgsbench.events.read import numeric_columns
 from higgsbench.explore import explore
-from higgsbench.features import feature_matrix, resolve_features
-from higgsbench.features.sets import FeatureSet
+from higgsbench.features import FeatureSet, feature_matrix, resolve_features
 from higgsbench.runs.predict import write_scores
 from higgsbench.schema import TableSchema
 
