@@ -137,9 +137,8 @@ def convert(source: Path, target: Path, schema: str | None) -> None:
     ROOT files need the extra `root`.
     """
     from higgsbench.config.load import named_schema
-    from higgsbench.events import EventStream, content_digest
+    from higgsbench.events import EventStream, content_digest, in_order
     from higgsbench.events.formats import output_format, write_events
-    from higgsbench.events.read import in_order
 
     output_format(target)  # before reading, which takes time
     opt.must_differ(source, target)

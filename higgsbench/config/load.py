@@ -16,8 +16,7 @@ from higgsbench.config.named import config_file
 from higgsbench.config.samples import SchemaConfig
 from higgsbench.config.section import Strict
 from higgsbench.errors import ConfigError, ModelError, shortened
-from higgsbench.events import Events, load_events
-from higgsbench.events.read import LARGE_FILE, open_events, open_samples
+from higgsbench.events import LARGE_FILE, Events, load_events, open_events, open_samples
 from higgsbench.schema import ATLAS_HIGGS, SCHEMAS
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from higgsbench.config.section import (
     several,
 )
 from higgsbench.errors import ConfigError, nearest_hint, repeated, shortened
+from higgsbench.events import UNKNOWN, numeric_columns
 from higgsbench.events.check import OF_SAMPLES, split_tree
-from higgsbench.events.read import UNKNOWN, numeric_columns
 from higgsbench.events.samples import Sample, matched_files
 from higgsbench.expressions import parse_expression
 from higgsbench.schema import TableSchema

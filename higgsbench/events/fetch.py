@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from higgsbench.errors import DataError, nearest_hint
+from higgsbench.events import EventStream
 from higgsbench.events.cache import cache_dir
-from higgsbench.events.read import EventStream
 from higgsbench.files import atomic_path, file_digest, write_json
 from higgsbench.schema import (
     ATLAS_HIGGS,

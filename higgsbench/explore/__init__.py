@@ -1,4 +1,4 @@
-"""Explore a data set before any model sees it: as numbers, in the terminal and as a page."""
+"""Explore an event file before any model sees it: classes, weights, missing values, features, correlations, drift."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 import higgsbench.explore.counts as stats
-from higgsbench.events.read import EventStream, open_events
+from higgsbench.events import EventStream, open_events
+from higgsbench.explore import result
 from higgsbench.explore.counts import BACKGROUND, CLASS_NAMES, SIGNAL, UNLABELLED, Survey, Table, Tally
-from higgsbench.explore.result import Exploration
 from higgsbench.metrics import ams, ams_gradient
 from higgsbench.metrics.estimates import ks_p_value
 from higgsbench.schema import DERIVED, PRIMARY, UNITS
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from higgsbench.events import Events
     from higgsbench.metrics.weights import Floats
     from higgsbench.schema import TableSchema
-
-
-__all__ = ["Exploration", "explore"]
 
 _ORDER = (SIGNAL, BACKGROUND, UNLABELLED)
 _ALPHA = 0.001  # level at which drift is flagged, before division by the number of features

@@ -1,4 +1,4 @@
-"""Named feature sets as Polars expressions."""
+"""Named feature sets as Polars expressions, the choice of features of a run, and their evaluation to a matrix."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from higgsbench.config.document import format_size, parse_size
 from higgsbench.config.load import source_events
 from higgsbench.config.model import FoldRule
 from higgsbench.errors import ConfigError, DataError, StoreError
-from higgsbench.events.read import open_events
+from higgsbench.events import open_events
 from higgsbench.events.table import Events
 from higgsbench.expressions import parse_expression
 from higgsbench.features import feature_matrix

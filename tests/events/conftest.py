@@ -5,8 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from higgsbench.events import load_events
-from higgsbench.events.read import normalised
+from higgsbench.events import load_events, normalised
 from higgsbench.events.simulate import SimulationSettings, simulate
 from higgsbench.schema import ATLAS_HIGGS
 

@@ -13,12 +13,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+import higgsbench.events
 from higgsbench.errors import DataError
-from higgsbench.events import Events, EventStream, cache, load_events, read
+from higgsbench.events import Events, EventStream, cache, load_events, open_events
 from higgsbench.events import table as events_table
 from higgsbench.events.cache import StoredEvents, cache_dir, remembered_identity
 from higgsbench.events.formats import write_events
-from higgsbench.events.read import open_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.files import content_identity
 from higgsbench.schema import ATLAS_HIGGS, FEATURES
@@ -252,7 +252,7 @@ def test_same_parts_of_the_content(toys: Path) -> None:
 @pytest.mark.parametrize("first", [load_events, lambda file: open_events(file, large=0)], ids=["loaded", "opened"])
 def test_second_time_from_the_cache(toys: Path, monkeypatch: pytest.MonkeyPatch, first: Any) -> None:
     before = first(toys)
-    monkeypatch.setattr(read, "_convert", lambda *_: pytest.fail("parsed again"))
+    monkeypatch.setattr(higgsbench.events, "_convert", lambda *_: pytest.fail("parsed again"))
     same(load_events(toys), open_events(toys, large=0))
     assert open_events(toys, large=0).digest == before.digest
 
@@ -286,7 +286,7 @@ def test_damage_while_in_use(toys: Path) -> None:
 
 def test_the_order_of_rows_does_not_count(toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events come out in the order of their numbers, in memory and sorted in parts on disk."""
-    monkeypatch.setattr("higgsbench.events.read._SORTED_ROWS", 50)
+    monkeypatch.setattr("higgsbench.events._SORTED_ROWS", 50)
     small = {**(EventStream.__init__.__kwdefaults__ or {}), "block_bytes": 9_000}
     monkeypatch.setattr(EventStream.__init__, "__kwdefaults__", small)
     shuffled = toys.with_name("shuffled.csv")

@@ -13,10 +13,9 @@ import polars as pl
 import pytest
 
 from higgsbench.errors import DataError
-from higgsbench.events import Events, EventStream, load_events
+from higgsbench.events import Events, EventStream, load_events, open_events
 from higgsbench.events.cache import StoredEvents
 from higgsbench.events.check import truth_columns, without_truth
-from higgsbench.events.read import open_events
 from higgsbench.schema import ATLAS_HIGGS, TableSchema
 
 LAYOUT = TableSchema(

@@ -14,8 +14,7 @@ import higgsbench
 from higgsbench.config.document import yaml_text
 from higgsbench.config.load import configured_events, load_config, source_events
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError
-from higgsbench.events import Events, EventStream
-from higgsbench.events.read import open_samples
+from higgsbench.events import Events, EventStream, open_samples
 from higgsbench.events.samples import SELECTED
 from higgsbench.explore import explore
 from higgsbench.runs.predict import write_scores

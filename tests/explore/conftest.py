@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from higgsbench.explore import Exploration, explore
+from higgsbench.explore import explore
+from higgsbench.explore.result import Exploration
 from higgsbench.schema import TableSchema
 
 SAMPLE = Path(__file__).parents[2] / ".." / "shared" / "data" / "atlas-higgs-challenge-2014-v2-sample.csv.gz"

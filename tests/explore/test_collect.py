@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from higgsbench.errors import DataError
-from higgsbench.events import load_events
-from higgsbench.events.read import open_events
-from higgsbench.explore import Exploration, explore
+from higgsbench.events import load_events, open_events
+from higgsbench.explore import explore
+from higgsbench.explore.result import Exploration
 from higgsbench.metrics import ams, effective_sample_size, evaluation_weights, roc_auc
 from higgsbench.schema import N_B, N_S, TableSchema
 

@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 from higgsbench.errors import DataError, MissingExtraError
-from higgsbench.explore import Exploration, explore
+from higgsbench.explore import explore
 from higgsbench.explore.display import render_terminal
+from higgsbench.explore.result import Exploration
 from higgsbench.schema import TableSchema
 
 from .conftest import TOY, toy_frame

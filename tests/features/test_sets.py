@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from higgsbench.errors import ConfigError
-from higgsbench.features import feature_matrix, feature_sets, resolve_features, sets, steps_and_columns
+from higgsbench.features import feature_matrix, feature_sets, resolve_features, steps_and_columns
 from higgsbench.features.builtin import STEPS
 from higgsbench.files import canonical_digest
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, UCI_HIGGS
@@ -112,6 +112,6 @@ def test_the_digest_follows_the_canonical_frame(monkeypatch: pytest.MonkeyPatch)
     assert before == resolve_features(ATLAS_HIGGS, columns=columns).digest
     changed = [dict(step) for step in STEPS]
     changed[0]["~upward"] = pl.lit(1.0) * pl.col("PRI_met_phi")
-    monkeypatch.setattr(sets, "STEPS", tuple(changed))
+    monkeypatch.setattr("higgsbench.features.STEPS", tuple(changed))
     assert resolve_features(ATLAS_HIGGS, columns=columns).digest != before
     assert resolve_features(ATLAS_HIGGS).digest == RAW_DIGEST

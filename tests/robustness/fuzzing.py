@@ -20,8 +20,7 @@ from higgsbench.challenge import read_submission
 from higgsbench.compare import load_contenders
 from higgsbench.config import load_config
 from higgsbench.errors import HiggsbenchError
-from higgsbench.events import load_events
-from higgsbench.events.read import EventStream
+from higgsbench.events import EventStream, load_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.events.validate import validate_file
 from higgsbench.leaderboard import read_diversity

@@ -13,9 +13,8 @@ import higgsbench
 from higgsbench.config.document import parse_yaml
 from higgsbench.config.samples import SchemaConfig
 from higgsbench.errors import HiggsbenchError
-from higgsbench.events import cache, load_events, read
+from higgsbench.events import cache, load_events, numeric_columns
 from higgsbench.events.formats import FORMATS, write_events
-from higgsbench.events.read import numeric_columns
 from higgsbench.explore import explore
 from higgsbench.features import FeatureSet, feature_matrix, resolve_features
 from higgsbench.runs.predict import write_scores
@@ -84,7 +83,7 @@ def test_a_run_and_new_events(file: Path, tmp_path: Path, monkeypatch: pytest.Mo
     # Events that stay on disk, in another format.
     other = tmp_path / "a.parquet"
     table().write_parquet(other)
-    monkeypatch.setattr(read.open_events, "__kwdefaults__", {"large": 0})
+    monkeypatch.setattr(higgsbench.events.open_events, "__kwdefaults__", {"large": 0})
     monkeypatch.setattr(cache, "BATCH", 100)
     disk = higgsbench.run(config(other), output=tmp_path / "b", jobs=1, only=["lightgbm"])
     assert scores(disk)["score:lightgbm"].equals(scores(result)["score:lightgbm"])

@@ -14,7 +14,7 @@ import higgsbench
 from higgsbench.api import load_run_config
 from higgsbench.config import LoadedConfig
 from higgsbench.errors import ConfigError
-from higgsbench.events import cache, read
+from higgsbench.events import cache
 from higgsbench.models import building as device
 from higgsbench.runs import budget, cost, unit
 from higgsbench.runs.dataset import Dataset, load_dataset
@@ -42,8 +42,8 @@ def planned(config: Path, limit: str | None = None) -> tuple[LoadedConfig, Datas
 def test_events_on_disk_run_alike(config: Config, toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = config(TREES, data=toys)  # with held-out events in the same file
     in_memory = higgsbench.run(file, output=tmp_path / "a", jobs=1, only=["xgboost"])
-    monkeypatch.setattr(read, "LARGE_FILE", 0)
-    monkeypatch.setattr(read.open_events, "__kwdefaults__", {"large": 0})
+    monkeypatch.setattr(higgsbench.events, "LARGE_FILE", 0)
+    monkeypatch.setattr(higgsbench.events.open_events, "__kwdefaults__", {"large": 0})
     monkeypatch.setattr(cache, "BATCH", 500)
     dataset = load_dataset(load_run_config(file).config)
     assert isinstance(dataset.train, cache.StoredEvents)

@@ -18,9 +18,9 @@ import polars as pl
 from scipy.special import ndtr, ndtri
 
 from higgsbench.errors import ConfigError
+from higgsbench.events import normalised
 from higgsbench.events.cache import cached_file, cached_table, stored_digest, stored_events
 from higgsbench.events.formats import FORMATS
-from higgsbench.events.read import normalised
 from higgsbench.events.shifts import apply_shifts
 from higgsbench.events.simulate.generate import generate
 from higgsbench.events.simulate.processes import PROCESSES, SAMPLES, SimulationSettings

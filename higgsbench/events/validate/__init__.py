@@ -18,8 +18,8 @@ import numpy as np
 import polars as pl
 
 from higgsbench.errors import DataError
+from higgsbench.events import EventStream
 from higgsbench.events.check import check_columns
-from higgsbench.events.read import EventStream
 from higgsbench.events.table import Events
 from higgsbench.events.validate.rules import RULES
 from higgsbench.events.validate.table import Rule, RuleTable
