@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import polars as pl
 import pytest
 
+from higgsbench import features
 from higgsbench.errors import ConfigError
 from higgsbench.features import (
     FeatureSet,
@@ -16,7 +17,6 @@ from higgsbench.features import (
     feature_sets,
     register_features,
     resolve_features,
-    sets,
 )
 from higgsbench.features.builtin import LEP, MET
 from higgsbench.features.quantity import abs_delta_phi
@@ -29,7 +29,7 @@ Make = Callable[..., FeatureSet]
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     feature_sets()
-    monkeypatch.setattr(sets._SETS, "_records", dict(sets._SETS._records))
+    monkeypatch.setattr(features._SETS, "_records", dict(features._SETS._records))
 
 
 def register(*expressions: pl.Expr | Quantity) -> FeatureSet:
@@ -104,9 +104,9 @@ def test_a_package_offers_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
     def offered() -> Iterator[FeatureSet]:
         yield guest
 
-    monkeypatch.setattr(sets._SETS, "_records", {})
-    monkeypatch.setattr(sets._SETS, "_loaded", False)
-    monkeypatch.setattr(sets._SETS, "_offered", offered)
-    assert sets._SETS.group == "higgsbench.features"
+    monkeypatch.setattr(features._SETS, "_records", {})
+    monkeypatch.setattr(features._SETS, "_loaded", False)
+    monkeypatch.setattr(features._SETS, "_offered", offered)
+    assert features._SETS.group == "higgsbench.features"
     assert [s.name for s in feature_sets()] == ["raw", "canonical", "physics", "momenta", "guest"]
     assert resolve_features(ATLAS_HIGGS, columns=["root_met"]).columns == ("root_met",)
