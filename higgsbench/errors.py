@@ -15,7 +15,15 @@ T = TypeVar("T")
 
 
 class HiggsbenchError(Exception):
-    """Base of all errors whose message tells the user what to fix."""
+    """Base of all errors whose message tells the user what to fix.
+
+    Example:
+        >>> try:
+        ...     higgsbench.load_events("absent.csv")
+        ... except higgsbench.HiggsbenchError as error:
+        ...     print(error)
+        absent.csv: no such file
+    """
 
 
 class HiggsbenchWarning(UserWarning):

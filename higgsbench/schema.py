@@ -106,6 +106,11 @@ class TableSchema:
         select: expression over the columns of the file; events that fail it are left out.
         ids: columns of the file that together identify an event within its sample; `event_id` is made from them.
         fold: column of whole numbers that defines the folds, or None.
+
+    Example:
+        >>> layout = higgsbench.TableSchema(name="dilepton", features=("m_ll", "met"), label="kind", weight="w")
+        >>> layout.features
+        ('m_ll', 'met')
     """
 
     name: str

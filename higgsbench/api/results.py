@@ -87,6 +87,11 @@ def predict(
 
     Warns:
         HiggsbenchWarning: if models that were trained on some of the events scored them.
+
+    Example:
+        >>> scores = higgsbench.predict("latest", "events.csv")
+        >>> scores.columns, scores.height
+        (['EventId', 'score', 'selected'], 3000)
     """
     from higgsbench.runs.predict import chosen_scorer
     from higgsbench.runs.predictor import FittedRun
@@ -107,12 +112,26 @@ def submission(
     progress: Annotated[Progress | None, ANYTHING] = None,
     results: File = "results",
 ) -> polars.DataFrame:
-    """Make a submission in the challenge's format, as `higgsbench submit` does; arguments as for `predict`.
+    """Make a submission in the challenge's format, as `higgsbench submit` does.
 
-    Without `subsets`, the events are the test sets b and v where the file has them, otherwise all.
+    Args:
+        run: the run.
+        data: event file in the layout the run was trained on; it needs no labels.
+        model: row to use; the stack when None, or the only row.
+        jobs: parts scored at a time; all cores by default.
+        subsets: keep only events of these subsets (KaggleSet); when None, the test sets b and v where the file has
+            them, otherwise all.
+        progress: is called with the number of events of each part that is scored.
+        results: folder that holds runs.
 
     Returns:
-        EventId, RankOrder and Class, in the order of the file.
+        EventId, RankOrder (1 for the most background-like event) and Class, in the order of the file.
+
+    Raises:
+        HiggsbenchError: if the run has no usable models, or the data breaks a rule.
+
+    Example:
+        >>> higgsbench.submission("latest", "events.csv").write_csv("submission.csv")
     """
     from higgsbench.challenge import submission_table
     from higgsbench.runs.predict import chosen_scorer, default_subsets
@@ -198,6 +217,11 @@ def score(
 
     Raises:
         DataError: naming what is wrong, if the submission is malformed or does not belong to these events.
+
+    Example:
+        >>> table = higgsbench.submission("latest", "events.csv")
+        >>> [part.name for part in higgsbench.score(table, "events.csv")]
+        ['all', 'public', 'private']
     """
     from higgsbench.challenge import events_to_score, read_submission, score_submission
     from higgsbench.config.load import named_schema
@@ -229,6 +253,11 @@ def members(run: Run, *, results: File = "results") -> Diversity:
 
     Raises:
         StoreError: if the run is unfinished or has no stack.
+
+    Example:
+        >>> found = higgsbench.members("latest")
+        >>> [member.name for member in found.members]
+        ['logistic', 'lightgbm']
     """
     from higgsbench.leaderboard import read_diversity
 
@@ -261,6 +290,12 @@ def compare_models(
 
     Raises:
         HiggsbenchError: if a run or model is not known, or they cannot be compared.
+
+    Example:
+        >>> found = higgsbench.compare_models("lightgbm", "logistic", run="latest")
+        >>> found
+        <Comparison of lightgbm, logistic on 924 events>
+        >>> table = found.to_polars()
     """
     from higgsbench.compare import check_target, compare, load_contenders, write_selections
 
@@ -315,6 +350,11 @@ def stats(
 
     Warns:
         HiggsbenchWarning: if a workspace or fit fails; everything else is returned.
+
+    Example:
+        >>> found = higgsbench.stats("latest", models=["stack"], sigma_b=0.05, workspace=True)
+        >>> sorted(found.workspace)
+        ['channels', 'measurements', 'observations', 'version']
     """
     from higgsbench.inference import run_statistics
 
@@ -372,6 +412,9 @@ def write_report(
     Raises:
         HiggsbenchError: if there is no finished run, it is damaged, the drawing libraries are absent, or the page
             cannot be written.
+
+    Example:
+        >>> folder = higgsbench.write_report("latest", "report.html", figures="figures", formats=["pdf"])
     """
     from higgsbench.inference.events import parse_systematics, reload_events
     from higgsbench.pages.drawing import Pictures, check_page, write_page

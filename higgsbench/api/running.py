@@ -145,6 +145,11 @@ def run(
 
     Raises:
         HiggsbenchError: for bad configuration or data.
+
+    Example:
+        >>> result = higgsbench.run("quick", data="events.csv", only=["logistic", "lightgbm"])
+        >>> [row["label"] for row in result.rows]
+        ['logistic', 'lightgbm', 'stack']
     """
     loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
     limit = _limit("--time-limit", time_limit, parse_duration)
@@ -251,6 +256,11 @@ def tune_model(
 
     Raises:
         HiggsbenchError: for bad configuration, options or data.
+
+    Example:
+        >>> found = higgsbench.tune_model("quick", "logistic", data="events.csv", trials=2, outer=0)
+        >>> len(found.trials)
+        2
     """
     from higgsbench.tune import TuneSettings
     from higgsbench.tune.nested import tune

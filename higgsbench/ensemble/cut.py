@@ -275,7 +275,23 @@ def choose_bins(curves: BinnedCurves, rule: str) -> NDArray[np.intp]:
 def best_cut(
     y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | None, *, rule: str = "smooth", b_reg: float = B_REG
 ) -> Cut:
-    """Scan the AMS of scores and choose one cut; see `ams_scan` for the arguments and `CUT_RULES` for the rules."""
+    """Scan the AMS of scores and choose one cut.
+
+    Args:
+        y_true: (n,) truth, 1 or True for signal.
+        score: (n,) any score that grows with signal likeness.
+        sample_weight: (n,) evaluation weights (see `evaluation_weights`).
+        rule: how the cut is chosen: a name of `CUT_RULES`.
+        b_reg: regularisation of the background.
+
+    Raises:
+        MetricError: for an unknown rule, and as `ams_scan`.
+
+    Example:
+        >>> cut = higgsbench.best_cut([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1], [30.0, 20.0, 30.0, 400.0], rule="max")
+        >>> cut.threshold, round(cut.ams, 2)
+        (0.7, 8.82)
+    """
     return choose_cut(ams_scan(y_true, score, sample_weight, b_reg), rule)
 
 

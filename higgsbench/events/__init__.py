@@ -206,6 +206,11 @@ def load_events(
 
     Raises:
         DataError: naming the file, the row and the column of what is wrong.
+
+    Example:
+        >>> events = higgsbench.load_events("events.csv")
+        >>> events.schema.name, len(events.frame), len(events.schema.features)
+        ('atlas-higgs-2014', 3000, 30)
     """
     first_look(named_file(path)[0])
     schema = recognised(path) if schema is None else schema

@@ -60,6 +60,12 @@ class Events:
         schema: what the columns mean.
         source: where the events came from, for messages.
         known_digest: the digest where it is known.
+
+    Example:
+        >>> events = higgsbench.load_events("events.csv")
+        >>> signal = events.frame.filter(events.y)
+        >>> print(round(float(events.weight[events.y].sum()), 2))  # expected signal in the data of 2012
+        691.99
     """
 
     frame: pl.DataFrame

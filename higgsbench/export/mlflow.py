@@ -80,6 +80,9 @@ def export_mlflow(
         ConfigError: if no server or store is named.
         StoreError: if the run is unfinished, a file is missing, or MLflow refuses.
         MissingExtraError: if MLflow is not installed.
+
+    Example:
+        >>> higgsbench.export_mlflow("latest", tracking_uri="sqlite:///mlflow.db")  # doctest: +SKIP
     """
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:

@@ -84,6 +84,11 @@ class Leaderboard(Shown):
     Attributes:
         tables: one per group of comparable rows, the largest first.
         notes: what was left out, and why.
+
+    Example:
+        >>> board = higgsbench.Leaderboard.read("results")
+        >>> [row["label"] for row in board.tables[0].rows]
+        ['lightgbm', 'stack', 'logistic']
     """
 
     tables: tuple[Table, ...]

@@ -103,6 +103,12 @@ def ams(s: ArrayLike, b: ArrayLike, b_reg: float = B_REG) -> float | Floats:
 
     Raises:
         MetricError: if s, b or b_reg is negative, NaN or infinite.
+
+    Example:
+        >>> print(round(higgsbench.ams(100.0, 2500.0), 3))
+        1.983
+        >>> print(higgsbench.ams([100.0, 150.0], 2500.0).round(3))
+        [1.983 2.965]
     """
     s_, b_ = np.broadcast_arrays(not_negative(s, "s"), not_negative(b, "b"))
     values = raw_ams(s_.ravel(), b_.ravel(), float(not_negative(b_reg, "b_reg"))).reshape(s_.shape)
@@ -215,6 +221,11 @@ def ams_scan(y_true: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | Non
 
     Raises:
         MetricError: for NaN scores, labels other than 0/1, weights that are missing or not finite, unequal lengths.
+
+    Example:
+        >>> curve = higgsbench.ams_scan([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1], [30.0, 20.0, 30.0, 400.0])
+        >>> print(curve.threshold, curve.ams.round(2))
+        [0.9 0.8 0.7 0.1] [7.13 4.81 8.82 2.83]
     """
     y, s, w = checked_events(y_true, score, sample_weight)
     if not 0.0 <= b_reg < np.inf:

@@ -112,6 +112,11 @@ def evaluation_weights(y_true: ArrayLike, sample_weight: ArrayLike | None, n_s: 
 
     Raises:
         MetricError: if a class is absent or its weights do not sum to a positive number, or a total is not positive.
+
+    Example:
+        >>> half = higgsbench.evaluation_weights([1, 1, 0], [1.0, 3.0, 5.0], n_s=8.0, n_b=100.0)
+        >>> print(half)
+        [  2.   6. 100.]
     """
     for name, total in (("n_s", n_s), ("n_b", n_b)):
         if not 0.0 < total < np.inf:

@@ -55,6 +55,15 @@ def register_model(spec: ModelSpec, *, replace: bool = False) -> ModelSpec:
 
     Raises:
         ModelError: if the name is taken and `replace` is false, or `spec` is not a `ModelSpec`.
+
+    Example:
+        >>> from sklearn.ensemble import ExtraTreesClassifier
+        >>> def build(params, context):
+        ...     return ExtraTreesClassifier(**params, random_state=context.seed, n_jobs=context.threads)
+        >>> spec = higgsbench.register_model(higgsbench.ModelSpec("extra_trees", build))
+        >>> result = higgsbench.run("quick", data="events.csv", only=["extra_trees"], settings=["models=[extra_trees]"])
+        >>> result.rows[0]["model"]
+        'extra_trees'
     """
     return _MODELS.add(spec, replace=replace)
 

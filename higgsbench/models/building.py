@@ -133,7 +133,7 @@ def probe_parameters(
     Raises:
         RefusedParameterError: naming the parameter.
     """
-    own = getattr(spec.build, "__module__", "").startswith("higgsbench.")
+    own = (getattr(spec.build, "__module__", None) or "").startswith("higgsbench.")
     if not given or not own or not spec.reproducible:
         return
     params = {name: value for name, value in params.items() if name not in spec.devices}

@@ -46,6 +46,11 @@ class BuildContext:
         categories: number of values of each of the first columns of X. These are categorical: they have the position
             of the value, or NaN if it is missing or does not occur in training. The other columns are numbers.
         own_table: whether the estimator alone uses its table, in `fit` and for predictions, and may overwrite it.
+
+    Example:
+        >>> from sklearn.ensemble import ExtraTreesClassifier
+        >>> def build(params, context):
+        ...     return ExtraTreesClassifier(**params, random_state=context.seed, n_jobs=context.threads)
     """
 
     seed: int
@@ -173,6 +178,12 @@ class ModelSpec:
             gets one column of 0 and 1 per value).
         contributions: splits the log-odds of a fitted estimator into what each feature adds (TreeSHAP), shape
             (n, p + 1) with the remainder last; None where the library cannot.
+
+    Example:
+        >>> from sklearn.naive_bayes import GaussianNB
+        >>> spec = higgsbench.ModelSpec("naive_bayes", lambda params, context: GaussianNB(**params))
+        >>> higgsbench.register_model(spec).name
+        'naive_bayes'
     """
 
     name: str

@@ -134,6 +134,14 @@ class PhysicalClassifier(PhysicalBase):
     Attributes:
         estimator_: the fitted submodel.
         prior_shift_: what is added to the submodel's log-odds.
+
+    Example:
+        >>> from sklearn.ensemble import HistGradientBoostingClassifier
+        >>> events = higgsbench.load_events("events.csv")
+        >>> X = events.frame.select("DER_mass_MMC", "DER_mass_vis", "DER_deltar_tau_lep")
+        >>> trees = HistGradientBoostingClassifier(max_iter=20, random_state=0)
+        >>> model = higgsbench.PhysicalClassifier(trees).fit(X, events.y, sample_weight=events.weight)
+        >>> score = model.decision_function(X)  # ln(N_s p(x|s) / N_b p(x|b))
     """
 
     estimator: Any = None
@@ -199,6 +207,15 @@ class JetSplitClassifier(PhysicalBase):
     Attributes:
         submodels_: fitted `PhysicalClassifier` per group.
         columns_: indices of the columns that each submodel sees.
+
+    Example:
+        >>> from sklearn.ensemble import HistGradientBoostingClassifier
+        >>> events = higgsbench.load_events("events.csv")
+        >>> X = events.frame.select("PRI_jet_num", "DER_mass_MMC", "DER_mass_jet_jet")
+        >>> trees = HistGradientBoostingClassifier(max_iter=20, random_state=0)
+        >>> model = higgsbench.JetSplitClassifier(trees).fit(X, events.y, sample_weight=events.weight)
+        >>> len(model.submodels_)
+        3
     """
 
     estimator: Any = None

@@ -58,6 +58,16 @@ class StackingEnsemble(PhysicalBase, _BaseComposition):  # type: ignore[misc]  #
         oof_member_scores_: (n, m) out-of-fold log-odds of the members.
         oof_decision_function_: (n,) out-of-fold log-odds of the stack: each fold blended by a fit to the other folds.
             Compute cuts (`higgsbench.best_cut`) and honest metrics from these.
+
+    Example:
+        >>> from sklearn.ensemble import HistGradientBoostingClassifier
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> events = higgsbench.load_events("events.csv")
+        >>> X = events.frame.select("DER_mass_vis", "DER_deltar_tau_lep", "PRI_tau_pt")
+        >>> pair = [("line", LogisticRegression()), ("trees", HistGradientBoostingClassifier(random_state=0))]
+        >>> stack = higgsbench.StackingEnsemble(pair, cv=3).fit(X, events.y, sample_weight=events.weight)
+        >>> higgsbench.best_cut(events.y, stack.oof_decision_function_, events.weight).ams > 1.0
+        True
     """
 
     estimators: Sequence[tuple[str, Any]] | None = None
