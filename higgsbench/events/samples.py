@@ -181,7 +181,8 @@ def present(column: pl.Expr, schema: TableSchema) -> pl.Expr:
     if schema.missing != schema.missing:
         return pl.when(~column.is_nan()).then(column)
     single = float(np.float32(schema.missing)) if abs(schema.missing) < _SINGLE else schema.missing
-    return pl.when(~((column == schema.missing) | (column == single))).then(column)
+    absent = column == schema.missing
+    return pl.when(~(absent if single == schema.missing else absent | (column == single))).then(column)
 
 
 def event_numbers(sample: str, ids: Sequence[pl.Series], place: Place) -> pl.Series:

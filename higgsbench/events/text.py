@@ -182,15 +182,16 @@ class TextFile:
         """Yield the text below the header in blocks of whole rows; the last one may hold an unclosed quote."""
         rest, header = b"", self._header
         for chunk in text_chunks(self._file, self._source, zipped=self._zipped, size=self._block_bytes):
-            text = rest + chunk
             if header:
-                _, newline, text = text.partition(b"\n")
+                _, newline, chunk = chunk.partition(b"\n")
                 header = not newline
-            # A newline in a quoted cell ends no row.
-            last = np.append(-1, _positions(text, b"\n"))[-1] if b'"' in text else text.rfind(b"\n")
-            end = int(last) + 1
-            yield text[:end]
-            rest = text[end:]
+            if b'"' in rest or b'"' in chunk:  # a newline in a quoted cell ends no row
+                rest, chunk = b"", rest + chunk
+                end = int(np.append(-1, _positions(chunk, b"\n"))[-1]) + 1
+            else:
+                end = chunk.rfind(b"\n") + 1
+            yield b"".join((rest, memoryview(chunk)[:end])) if end else b""  # the only copy of nearly all text
+            rest = chunk[end:] if end else rest + chunk
             if len(rest) > _LONGEST_ROW:
                 break
         yield rest
