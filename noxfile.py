@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import nox
@@ -98,11 +99,14 @@ def tests_mlflow(session: nox.Session) -> None:
 
 @nox.session(name="docs-examples")
 def docs_examples(session: nox.Session) -> None:
-    """Run the examples of the documents in a fresh environment from the wheel, as a new user would."""
-    session.install(".[report]")
+    """Run the notebooks and the examples of the documents in an empty folder from the wheel, as a new user would."""
+    session.install(*group("examples"), ".[onnx,report,root]")
     folder = Path(session.create_tmp()).resolve()
     session.env["HIGGSBENCH_CACHE_DIR"] = str(folder / "cache")
-    session.run("python", "-m", "benchmarks.docs_examples", str(folder), *DOCUMENTS, *session.posargs)
+    notebooks = shutil.copytree("examples", folder / "examples", dirs_exist_ok=True)
+    session.run("jupyter", "execute", *(str(file) for file in sorted(notebooks.glob("*.ipynb"))))
+    # With -P, Python imports the package from the wheel, not from this folder.
+    session.run("python", "-P", "benchmarks/docs_examples.py", str(folder), *DOCUMENTS, *session.posargs)
 
 
 @nox.session
