@@ -14,6 +14,7 @@ from higgsbench.cli import options as opt
 from higgsbench.pages import Table, count
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table as RichTable
@@ -134,18 +135,16 @@ def convert(source: Path, target: Path, schema: str | None) -> None:
 
     OUT has the columns of the layout, in its order, and marks missing values as the layout does (-999.0 for the
     challenge). It keeps the order of the rows of IN, and the digest of the content stays the same.
-    ROOT files need the extra `root`.
+    ROOT files need the extra `root`. IN may also be a configuration, for the events that it names.
     """
-    from higgsbench.config.load import named_schema
-    from higgsbench.events import EventStream, content_digest, in_order
+    from higgsbench.events import content_digest, in_order
     from higgsbench.events.formats import output_format, write_events
 
     output_format(target)  # before reading, which takes time
     opt.must_differ(source, target)
-    stream = EventStream(source, named_schema(schema))
-    table = stream.table()  # in the order of the file
-    written = write_events(table, target, stream.schema)
-    digest = content_digest(in_order(table, stream.schema))
+    table, layout = _events_of(source, schema)
+    written = write_events(table, target, layout)
+    digest = content_digest(in_order(table, layout))
     click.echo(f"{written}: {opt.quantity(len(table), 'event')}, {opt.file_size(written)}, content {digest[:12]}")
 
 
@@ -198,23 +197,21 @@ def shift(source: Path, target: Path, seed: int, schema: str | None, reselect: b
 
     Energy scales and soft missing momentum move the primary quantities together; the derived ones follow. The
     ending of OUT selects its format: .csv, .csv.gz, .parquet or .root. Without options the events stay as they are.
-    Only events in the challenge's layout can be shifted.
-    """
-    import polars as pl
+    IN may also be a configuration, for the events that it names.
 
+    Factors on weights apply to every layout that has weights. Energy shifts need the momentum columns of the challenge
+    or of FAIR Universe (`fair-universe`), under their names, and no feature that cannot be recomputed from them.
+    """
     from higgsbench.errors import DataError
-    from higgsbench.events import EventStream
     from higgsbench.events.formats import output_format, write_events
     from higgsbench.events.shifts import apply_shifts
 
     shifts = opt.shifts_from(**options)
     output_format(target)
     opt.must_differ(source, target)
-    layout = _challenge_layout(source, schema, "shift")
-    measured = [name for name in layout.features if name not in layout.integers]
-    frame = EventStream(source, layout).table().with_columns(pl.col(measured).fill_null(layout.missing))
+    frame, layout = _events_of(source, schema)
     try:
-        shifted = apply_shifts(frame, shifts, seed, reselect=reselect)
+        shifted = apply_shifts(frame, shifts, seed, reselect=reselect, schema=layout)
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
     written = write_events(shifted, target, layout)
@@ -222,19 +219,16 @@ def shift(source: Path, target: Path, seed: int, schema: str | None, reselect: b
     click.echo(f"{written}: {opt.quantity(shifted.height, 'event')}{dropped}, {opt.file_size(written)}")
 
 
-def _challenge_layout(file: Path, choice: str | None, command: str) -> TableSchema:
-    """Return the challenge's layout, which a file must have for commands that use the meaning of its columns."""
-    from higgsbench.config.load import named_schema
-    from higgsbench.errors import DataError
-    from higgsbench.events.samples import recognised
-    from higgsbench.schema import ATLAS_HIGGS
+def _events_of(source: Path, schema: str | None) -> tuple[pl.DataFrame, TableSchema]:
+    """Return the events of a file, in its order, or of a configuration, with their layout."""
+    from higgsbench.config.load import configured_events, named_schema
+    from higgsbench.events import EventStream
 
-    schema = named_schema(choice) or recognised(file, ATLAS_HIGGS)
-    if schema != ATLAS_HIGGS:
-        raise DataError(
-            f"{file}: the layout is {schema.name}; `data {command}` needs the columns of {ATLAS_HIGGS.name}"
-        )
-    return schema
+    events = configured_events(source)
+    if events is not None:
+        return events.lazy().collect(), events.schema
+    stream = EventStream(source, named_schema(schema))
+    return stream.table(), stream.schema
 
 
 @opt.command("info", "data info training.csv --format json")
@@ -302,15 +296,24 @@ def _summary(info: dict[str, Any], size: str) -> RichTable:
 @opt.format_option("table", "json")
 @click.pass_context
 def validate(ctx: click.Context, file: Path, strict: bool, rows: int, schema: str | None, form: str) -> None:
-    """Check FILE against every rule that the challenge's real events obey.
+    """Check FILE against every rule of its layout.
 
-    The rules cover schema, ranges, the six patterns of missing values, derived quantities (within rounding), jets and
-    weights. Exit code 0 if all rules hold, 1 if some are violated, 2 if FILE cannot be read as events of the challenge.
+    For the challenge's layout, these are the rules that the real events obey: schema, ranges, the six patterns of
+    missing values, derived quantities (within rounding), jets and weights. For other layouts, they cover what the
+    layout states: event numbers, labels, weights, groups, missing values. FILE may also be a configuration, for the
+    events that it names. Exit code 0 if all rules hold, 1 if some are violated, 2 if FILE cannot be read.
     """
-    from higgsbench.events.validate import validate_file
+    from higgsbench.config.load import configured_events, named_schema
+    from higgsbench.events.samples import recognised
+    from higgsbench.events.validate import validate_events, validate_file
+    from higgsbench.schema import ATLAS_HIGGS
 
-    _challenge_layout(file, schema, "validate")
-    report = validate_file(file, shown=rows)
+    events = configured_events(file)
+    if events is None:
+        layout = named_schema(schema) or recognised(file, ATLAS_HIGGS)
+        report = validate_file(file, schema=layout, shown=rows)
+    else:
+        report = validate_events(events, shown=rows)
     if form == "json":
         opt.echo_json(report.as_dict(strict=strict))
     else:

@@ -54,7 +54,7 @@ class EventStream:
     Attributes:
         source: name of the file, for messages.
         schema: the layout.
-        is_text: whether rows have line numbers.
+        first_line: number of the line of the first event in text, otherwise None.
         columns: names of all columns of the file, after those that the layout computes.
         held: whether the parts read so far held any event, selected or not.
     """
@@ -86,7 +86,7 @@ class EventStream:
         self.source = printable(path)
         schema = self.schema = recognised(path) if schema is None else schema
         self._file = _opened(path, schema, block_bytes, batch_rows)
-        self.is_text = isinstance(self._file, TextFile)
+        self.first_line = self._file.first_line if isinstance(self._file, TextFile) else None
         wanted = [name for name in column_types(schema) if columns is None or name in columns]
         along = [name for name in columns or () if name not in column_types(schema) and name in self._file.columns]
         self._recipe, self._along = Recipe(schema, sample, self._file.columns, wanted, self.source, along), along
@@ -124,7 +124,7 @@ class EventStream:
             self.held = self.held or raw.height > 0
             raw, place = recipe.apply(raw, place, mark=mark)
             along = raw.select(self._along)
-            if self.is_text:  # only the whole file would tell whether all numbers of a column are whole
+            if self.first_line is not None:  # only the whole file would tell whether all numbers of a column are whole
                 along = along.with_columns(pl.exclude(self.schema.ids).cast(pl.Float64))
             frame = normalised(raw, self.schema).hstack(along)
             if check:

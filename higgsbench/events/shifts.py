@@ -23,14 +23,15 @@ import polars as pl
 
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.events.derived import FORMULAS, columns_of, derive, mmc_lite_from_primaries, transverse
-from higgsbench.schema import FEATURES, MISSING, PRIMARY
+from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING, PRIMARY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
 
     from higgsbench.events.derived import FloatArray
+    from higgsbench.schema import TableSchema
 
 Columns: TypeAlias = "dict[str, FloatArray]"
 Table: TypeAlias = "Mapping[str, tuple[float, ...]]"
@@ -123,6 +124,14 @@ _JETS = ("PRI_jet_leading_pt", "PRI_jet_subleading_pt")
 THRESHOLDS: Mapping[str, float] = {"PRI_tau_pt": 20.0, "PRI_lep_pt": 26.0, **dict.fromkeys(_JETS, 30.0)}
 """GeV: selection of the challenge; `reselect` drops events that a shift moved below."""
 
+_FAIR_NAMES = {
+    **{f"PRI_tau_{part}": f"PRI_had_{part}" for part in ("pt", "eta", "phi")},
+    "PRI_jet_num": "PRI_n_jets",
+    "DER_deltar_tau_lep": "DER_deltar_had_lep",
+    "DER_pt_ratio_lep_tau": "DER_pt_ratio_lep_had",
+}
+"""What FAIR Universe calls features of the challenge; the formulas of the derived ones are the same."""
+
 _SCALES = {f"{name.lower()}_scale": name for name in ("Z", "W", "ttbar", "ggF", "VBF", "VH")}
 
 
@@ -197,8 +206,9 @@ def _moved_primaries(before: Columns, shifts: Shifts, soft: FloatArray) -> Colum
         after["PRI_jet_all_pt"] = before["PRI_jet_all_pt"] * (1.0 + shifts.jes)
     after["PRI_met"] = np.maximum(np.hypot(*met.T), 0.001)  # the file keeps 3 decimals and no zeros
     after["PRI_met_phi"] = np.arctan2(met[:, 1], met[:, 0])
-    gained = shifts.tes * before["PRI_tau_pt"] + shifts.jes * before["PRI_jet_all_pt"]
-    after["PRI_met_sumet"] = before["PRI_met_sumet"] + gained
+    if "PRI_met_sumet" in before:
+        gained = shifts.tes * before["PRI_tau_pt"] + shifts.jes * before["PRI_jet_all_pt"]
+        after["PRI_met_sumet"] = before["PRI_met_sumet"] + gained
     return after
 
 
@@ -210,12 +220,15 @@ def _moved_derived(before: Columns, after: Columns, stored: Columns) -> Columns:
     the file has none but the scan now finds one, that mass is used; if the scan never finds one, the file's value
     scales with the visible mass.
     """
-    moved = {name for name in PRIMARY if after[name] is not before[name]}
-    result = derive(after, [name for name, formula in FORMULAS.items() if moved.intersection(formula.inputs)])
+    moved = {name for name in before if after[name] is not before[name]}
+    affected = [name for name, formula in FORMULAS.items() if moved.intersection(formula.inputs)]
+    result = derive(after, [name for name in affected if name in stored])
     old = derive(before, ("DER_mass_vis", "DER_mass_jet_jet"))
     new = derive(after, old)
     ratio = {n: np.divide(new[n], old[n], out=np.ones_like(old[n]), where=old[n] > 0) for n in old}
     result |= {name: stored[name] * ratio[name] for name in old if name in result}
+    if "DER_mass_MMC" not in stored:
+        return result
     lite_before, lite_after = mmc_lite_from_primaries(before), mmc_lite_from_primaries(after)
     had, has = ~np.isnan(lite_before), ~np.isnan(lite_after)
     scale = np.where(had & has, lite_after / lite_before, np.where(had == has, ratio["DER_mass_vis"], 1.0))
@@ -224,14 +237,28 @@ def _moved_derived(before: Columns, after: Columns, stored: Columns) -> Columns:
     return result
 
 
-def _move_energy(frame: pl.DataFrame, shifts: Shifts, seed: int) -> pl.DataFrame:
-    missing = [name for name in FEATURES if name not in frame.columns]
-    if missing:
-        raise DataError(f"energy shifts need all 30 features of the challenge; the file has no {', '.join(missing)}")
-    stored = columns_of(frame, FEATURES)
-    before = {name: stored[name] for name in PRIMARY}
+def _official_names(frame: pl.DataFrame, schema: TableSchema) -> dict[str, str]:
+    """Return the columns of a frame by their names in the challenge; refuse those that energy shifts cannot handle."""
+    names = {name: name if name in frame.columns else _FAIR_NAMES.get(name, name) for name in FEATURES}
+    names = {name: own for name, own in names.items() if own in frame.columns}
+    optional = () if "DER_mass_MMC" in names else ("PRI_met_sumet",)
+    lacking = [name for name in PRIMARY if name not in (*names, *optional)]
+    if lacking:
+        raise DataError(f"energy shifts need the momentum columns; layout {schema.name} lacks {', '.join(lacking)}")
+    other = [name for name in schema.features if name not in names.values()]
+    if other:
+        shown = f"{', '.join(other[:5])}{', ...' if len(other) > 5 else ''}"
+        raise DataError(f"energy shifts cannot recompute {shown}; use a layout (`--schema`) without these features")
+    return names
+
+
+def _move_energy(frame: pl.DataFrame, shifts: Shifts, seed: int, schema: TableSchema) -> pl.DataFrame:
+    names = _official_names(frame, schema)
+    stored = columns_of(frame.select(pl.col(own).alias(name) for name, own in names.items()), names)
+    before = {name: stored[name] for name in PRIMARY if name in names}
     # Gaussian vectors, one per event, the same however a file is cut into pieces.
-    numbers = frame["EventId"].cast(pl.Int64).to_numpy() if "EventId" in frame.columns else np.arange(frame.height)
+    number = schema.event_id
+    numbers = frame[number].cast(pl.Int64).to_numpy() if number in frame.columns else np.arange(frame.height)
     radius, turn = (_uniform(numbers.astype(np.uint64), seed, index) for index in (0, 1))
     soft = transverse(shifts.soft_met * np.sqrt(-2.0 * np.log(radius)), 2.0 * np.pi * turn)
     after = _moved_primaries(before, shifts, soft)
@@ -240,29 +267,70 @@ def _move_energy(frame: pl.DataFrame, shifts: Shifts, seed: int) -> pl.DataFrame
     touched = np.full(frame.height, bool(shifts.tes or shifts.soft_met))
     touched |= (before["PRI_jet_num"] > 0) & (shifts.jes != 0.0)
     # Missing values stay null or -999, whichever the table has.
-    absent = None if any(frame[name].null_count() for name in FEATURES) else MISSING
+    absent = None if any(frame[own].null_count() for own in names.values()) else MISSING
     columns = []
-    for name in FEATURES:
+    for name, own in names.items():
         if name in after and after[name] is not stored[name]:
             values = np.where(touched, np.round(after[name], 3) + 0.0, stored[name])
-            columns.append(pl.Series(name, values).fill_nan(absent))
+            columns.append(pl.Series(own, values).fill_nan(absent))
     return frame.with_columns(columns)
 
 
+def _scale_weights(
+    frame: pl.DataFrame, shifts: Shifts, processes: pl.Series | None, schema: TableSchema
+) -> pl.DataFrame:
+    known = (schema.weight, schema.subset_weight)
+    weights = [name for name in known if name is not None and name in frame.columns]
+    if not weights or schema.label not in frame.columns:
+        if schema.weight is None:
+            raise DataError(f"normalisation shifts need weights, which the layout {schema.name} does not have")
+        raise DataError(f"normalisation shifts need the columns {schema.label} and {' or '.join(filter(None, known))}")
+    factor = np.where(frame[schema.label].to_numpy().astype(str) != schema.signal, shifts.bkg_scale, 1.0)
+    wanted = {name: process for name, process in _SCALES.items() if getattr(shifts, name) != 1.0}
+    if wanted:
+        if processes is None:
+            processes = _processes_of(frame, weights[0], wanted.values(), schema)
+        names = processes.to_numpy().astype(str)
+        for name, process in wanted.items():
+            factor = np.where(names == process, factor * getattr(shifts, name), factor)
+    return frame.with_columns((pl.col(name) * pl.Series("factor", factor)).alias(name) for name in weights)
+
+
+def _processes_of(frame: pl.DataFrame, weight: str, wanted: Iterable[str], schema: TableSchema) -> pl.Series:
+    """Return the process of each event: from the column of the layout, or for the challenge from the weights."""
+    if schema == ATLAS_HIGGS:
+        return recognise_processes(frame[weight], frame[schema.label])
+    column = schema.process
+    if column is None or column not in frame.columns:
+        raise DataError("shifts of one process need a column of processes (`process` of the layout)")
+    there = frame[column].unique().drop_nulls().sort().to_list()
+    lost = [process for process in wanted if process not in there]
+    if lost:
+        raise DataError(f"column {column} has no process {lost[0]}; it has {', '.join(there[:10])}")
+    return frame[column].fill_null("")
+
+
 def apply_shifts(
-    frame: pl.DataFrame, shifts: Shifts, seed: int = 0, *, processes: pl.Series | None = None, reselect: bool = False
+    frame: pl.DataFrame,
+    shifts: Shifts,
+    seed: int = 0,
+    *,
+    processes: pl.Series | None = None,
+    reselect: bool = False,
+    schema: TableSchema = ATLAS_HIGGS,
 ) -> pl.DataFrame:
     """Apply systematic shifts to events.
 
     Args:
-        frame: events with the challenge's columns, -999 or null for missing; other columns pass through. A file may
-            be given in pieces if it has an EventId and, for normalisations of single processes, with `processes`.
+        frame: events, null for missing (or -999); columns that are not features pass through. A file may be given in
+            pieces if it has event numbers and, for normalisations of single processes, with `processes`.
         shifts: what to shift.
         seed: seed of the soft missing energy.
-        processes: name of each event's process, for the normalisation of single processes; recognised by the weights
-            when None.
+        processes: name of each event's process, for the normalisation of single processes; those of the layout's
+            column, or for the challenge recognised by the weights, when None.
         reselect: drop events below the challenge's thresholds (`THRESHOLDS`) after the shift. By default the number of
             rows stays and events may lie below.
+        schema: layout of the events. Energy shifts need the momentum columns of the challenge or of FAIR Universe.
 
     Returns:
         The shifted events, features rounded to 3 decimals as in the official file; `frame` itself for a zero shift.
@@ -271,19 +339,11 @@ def apply_shifts(
         DataError: if the file lacks what a shift needs, or its processes cannot be recognised.
     """
     if shifts.moves_energy:
-        frame = _move_energy(frame, shifts, seed)
+        frame = _move_energy(frame, shifts, seed, schema)
     if any(getattr(shifts, name) != 1.0 for name in ("bkg_scale", *_SCALES)):
-        weights = [name for name in ("Weight", "KaggleWeight") if name in frame.columns]
-        if not weights or "Label" not in frame.columns:
-            raise DataError("normalisation shifts need the columns Label and Weight (or KaggleWeight)")
-        factor = np.where(frame["Label"].to_numpy().astype(str) == "b", shifts.bkg_scale, 1.0)
-        if any(getattr(shifts, name) != 1.0 for name in _SCALES):
-            if processes is None:
-                processes = recognise_processes(frame[weights[0]], frame["Label"])
-            names = processes.to_numpy().astype(str)
-            for name, process in _SCALES.items():
-                factor = np.where(names == process, factor * getattr(shifts, name), factor)
-        frame = frame.with_columns((pl.col(name) * pl.Series("factor", factor)).alias(name) for name in weights)
+        frame = _scale_weights(frame, shifts, processes, schema)
+    if reselect and schema != ATLAS_HIGGS:
+        raise DataError(f"--reselect uses the thresholds of the challenge, not of the layout {schema.name}")
     if reselect:
         below = [
             ((pl.col(name) < least) & (pl.col(name) != MISSING)).fill_null(value=False)

@@ -117,7 +117,12 @@ def _cells(line: str) -> list[str]:
 
 
 class TextFile:
-    """A CSV file, read in blocks of whole rows; `columns` are the names of its columns, in file order."""
+    """A CSV file, read in blocks of whole rows.
+
+    Attributes:
+        columns: the names of its columns, in file order.
+        first_line: number of the line of the first event.
+    """
 
     def __init__(self, file: Path, source: str, schema: TableSchema, *, zipped: bool, block_bytes: int) -> None:
         """Read the first line, which must be separated by commas, and a header unless the layout allows none."""
@@ -126,6 +131,7 @@ class TextFile:
         line = _first_line(file, source, zipped=zipped, header=schema.header)
         self._header = schema.header or not {*schema.features}.isdisjoint(_cells(line))
         self.columns = _column_names(line, source, schema, header=self._header)
+        self.first_line = 1 + self._header
 
     def numbers(self) -> tuple[str, ...]:
         """Return the columns that hold numbers in the first rows."""
@@ -156,7 +162,7 @@ class TextFile:
             raise DataError(f"{self._source}: {leaf.name}: a text file has one number per column, not vectors")
         # Columns are parsed by position, under a header of their numbers: names that are not read may repeat.
         types = {str(self.columns.index(name)): kind for name, kind in read.items()}
-        row, line = 0, 1 + self._header
+        row, line = 0, self.first_line
 
         def parsed(block: bytes, place: Place) -> Part:
             return finish(self._part(block, place, types), place)

@@ -222,7 +222,8 @@ def moved_events(systematic: Systematic, nominal: Events) -> tuple[Moved, Moved]
             frame, at = events.frame.filter(known), at[known]
         else:
             try:
-                frame, at = apply_shifts(nominal.frame, systematic.sides[side]), np.arange(len(nominal))
+                frame = apply_shifts(nominal.frame, systematic.sides[side], schema=nominal.schema)
+                at = np.arange(len(nominal))
             except HiggsbenchError as error:
                 raise DataError(f"{nominal.source}: shift {name}: {error}") from error
         weight = frame[column].cast(pl.Float64).to_numpy() if column in frame.columns else nominal.weight[at]

@@ -176,15 +176,40 @@ class TestCommands:
         )
         assert call("data", "info", "a.csv", "--schema", "run.yaml")[0] == 2
 
-    @pytest.mark.parametrize("command", ["validate", "shift"])
-    def test_the_challenge_s_layout_is_needed(self, call: Call, tmp_path: Path, command: str) -> None:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                ["--tes", "0.1"],
+                "energy shifts need the momentum columns; layout uci-susy lacks PRI_tau_pt, PRI_tau_eta",
+            ),
+            (["--bkg-scale", "2"], "normalisation shifts need weights, which the layout uci-susy does not have"),
+            (["--reselect"], "--reselect uses the thresholds of the challenge, not of the layout uci-susy"),
+        ],
+    )
+    def test_shifts_say_what_a_layout_lacks(self, call: Call, tmp_path: Path, options: list[str], message: str) -> None:
         write_events(table(UCI_SUSY), tmp_path / "a.csv", UCI_SUSY)
-        code, _, err = call("data", command, "a.csv", *(["b.csv"] if command == "shift" else []))
-        assert code == 2
-        assert err.splitlines()[-1] == (
-            f"Error: a.csv: the layout is uci-susy; `data {command}` needs the columns of atlas-higgs-2014"
-        )
+        code, _, err = call("data", "shift", "a.csv", "b.csv", *options)
+        assert (code, err.splitlines()[-1].startswith(f"Error: a.csv: {message}")) == (2, True), err
         assert not (tmp_path / "b.csv").exists()
+
+    def test_configurations_name_events_and_layouts(self, call: Call, tmp_path: Path) -> None:
+        (tmp_path / "s.csv").write_text("n,pt,w\n1,2.5,1\n2,7.5,2\n")
+        (tmp_path / "b.csv").write_text("n,pt,w\n1,3.5,-1\n2,4.5,8\n")
+        (tmp_path / "c.yaml").write_text(
+            "data:\n  samples: [{files: s.csv, process: H, signal: true}, {files: b.csv, process: Z}]\n"
+            "  id: n\n  weight: w\n  negative_weights: drop\n  features: [pt]\nmodels: [logistic]\n"
+        )
+        code, out, err = call("data", "validate", "c.yaml")
+        assert (code, "passed" in out) == (0, True), err
+        assert call("data", "convert", "c.yaml", "all.parquet")[0] == 0
+        events = pl.read_parquet(tmp_path / "all.parquet")
+        assert sorted(events["Process"]) == ["H", "H", "Z", "Z"]
+        assert call("data", "shift", "c.yaml", "shifted.parquet", "--bkg-scale", "2")[0] == 0
+        moved = pl.read_parquet(tmp_path / "shifted.parquet").filter(pl.col("Process") == "Z")["Weight"]
+        assert sorted(moved) == [-2.0, 16.0]
+        assert call("data", "info", "c.yaml")[0] == 0
+        assert call("data", "validate", "s.csv", "--schema", "c.yaml")[0] == 0
 
     def test_layouts_are_listed(self, call: Call) -> None:
         out = call("data", "layouts")[1]

@@ -9,9 +9,9 @@ import pytest
 
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.events.derived import ANALYTIC, agreement, columns_of, rounding_bounds, wrap
-from higgsbench.events.shifts import THRESHOLDS, Shifts, apply_shifts, recognise_processes
+from higgsbench.events.shifts import _FAIR_NAMES, THRESHOLDS, Shifts, apply_shifts, recognise_processes
 from higgsbench.events.simulate import SimulationSettings, simulate
-from higgsbench.schema import DERIVED, FEATURES, MISSING, PRIMARY
+from higgsbench.schema import ATLAS_HIGGS, DERIVED, FAIR_UNIVERSE, FEATURES, MISSING, PRIMARY
 
 EVENTS = simulate(SimulationSettings(events=2500, seed=17), truth=True)
 ENERGY = [
@@ -151,6 +151,29 @@ def test_missing_columns_are_named() -> None:
         apply_shifts(EVENTS.drop("PRI_tau_pt"), Shifts(tes=0.01))
     with pytest.raises(DataError, match="Label"):
         apply_shifts(EVENTS.drop("Label"), Shifts(bkg_scale=1.1))
+
+
+def test_events_of_fair_universe_shift_like_those_of_the_challenge() -> None:
+    names = {own: name for name, own in _FAIR_NAMES.items()}
+    chosen = [names.get(name, name) for name in FAIR_UNIVERSE.features]
+    events = EVENTS.select(*chosen, EventId="EventId", labels=pl.col("Label").replace({"s": "1", "b": "0"}),
+                           weights="Weight", detailed_labels="process")  # fmt: skip
+    shifts, schema = Shifts(tes=0.02, jes=-0.03, soft_met=1.0), replace(FAIR_UNIVERSE, event_id="EventId")
+    moved = apply_shifts(events.rename(_FAIR_NAMES, strict=False), shifts, seed=4, schema=schema)
+    assert (
+        moved.select(FAIR_UNIVERSE.features).rename(names).equals(apply_shifts(EVENTS, shifts, seed=4).select(chosen))
+    )
+    scaled = apply_shifts(events, Shifts(bkg_scale=2.0, z_scale=3.0), schema=schema)["weights"] / events["weights"]
+    factors = {"Z": 6.0, "W": 2.0, "ttbar": 2.0}
+    assert scaled.to_list() == pytest.approx([factors.get(name, 1.0) for name in events["detailed_labels"]])
+    with pytest.raises(DataError, match="column detailed_labels has no process VH; it has Z"):
+        apply_shifts(events.filter(pl.col("detailed_labels") == "Z"), Shifts(vh_scale=2.0), schema=schema)
+
+
+def test_features_that_cannot_be_recomputed_are_named() -> None:
+    schema = replace(ATLAS_HIGGS, name="own", features=(*FEATURES, "m_own"))
+    with pytest.raises(DataError, match="cannot recompute m_own; use a layout"):
+        apply_shifts(EVENTS.with_columns(m_own=1.0), Shifts(tes=0.01), schema=schema)
 
 
 def test_files_without_labels_weights_and_numbers_can_be_shifted_in_energy() -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +21,11 @@ from higgsbench.events import Events
 from higgsbench.events.derived import ANALYTIC, agreement, columns_of, derive, rounding_bounds
 from higgsbench.events.formats import write_events
 from higgsbench.events.validate import RULES, ValidationReport, validate_events, validate_file
-from higgsbench.events.validate.rules import _disagrees
+from higgsbench.events.validate.rules import _disagrees, rules_of
 from higgsbench.events.validate.table import DECIMAL, WEIGHTS, RuleTable
-from higgsbench.schema import ATLAS_HIGGS, DERIVED, FEATURES, SIMULATED_FROM
+from higgsbench.schema import ATLAS_HIGGS, DERIVED, FEATURES, SCHEMAS, SIMULATED_FROM, TableSchema
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from benchmarks.validation_corruptions import Caught
     from higgsbench.events.derived import FloatArray
 
@@ -54,6 +53,58 @@ def test_names_are_unique_and_every_rule_says_what_it_demands() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
     assert all(rule.description for rule in RULES)
     assert {f"derived_{name}" for name in DERIVED if name != "DER_mass_MMC"} <= {rule.name for rule in RULES}
+
+
+TWO = TableSchema("two", ("PRI_met", "PRI_met_phi", "m"), "y", signal="1", background="0", weight="w", event_id="n",
+                  group="jets", groups=((0,), (1, 2)), missing=-7.0)  # fmt: skip
+FINE = {"n": [1, 2], "PRI_met": [30.0, 40.0], "PRI_met_phi": [3.0, None], "m": [1.0, 2.0], "jets": [0, 2],
+        "w": [0.5, 1.5], "y": ["1", "0"]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "rule", "status"),
+    [
+        ("n", 1, "event_id_unique", "violated"),
+        ("m", float("inf"), "finite", "violated"),
+        ("y", "2", "known_y", "violated"),
+        ("w", 0.0, "positive_w", "violated"),
+        ("jets", 3, "groups", "violated"),
+        ("PRI_met", -1.0, "range_PRI_met", "violated"),
+        ("PRI_met_phi", 3.2, "range_PRI_met_phi", "violated"),
+        ("m", -999.0, "unknown_mark", "warning"),
+    ],
+)
+def test_other_layouts_are_checked_for_what_they_state(column: str, value: Any, rule: str, status: str) -> None:
+    assert validate_events(pl.DataFrame(FINE), schema=TWO).passed(strict=True)
+    report = validate_events(pl.DataFrame(FINE | {column: [FINE[column][0], value]}), schema=TWO)
+    assert (broken(report, status), report.passed()) == ({rule}, status == "warning")
+    assert next(result for result in report.results if result.rule.name == rule).first[0]["row"] == 2
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_every_layout_has_rules_with_names_of_their_own(schema: TableSchema) -> None:
+    names = [rule.name for rule in rules_of(schema)]
+    assert len(set(names)) == len(names)
+    assert {"finite", "never_missing"} <= set(names)
+    if schema.missing is None:
+        frame = pl.DataFrame({name: [None, 1.0] for name in schema.features} | {schema.label: ["1", "0"]})
+        assert "never_missing" in broken(validate_events(frame, schema=schema))
+
+
+@pytest.mark.parametrize("name", ["fair-universe-2023", "uci-higgs"])
+def test_real_events_of_other_layouts_pass(name: str) -> None:
+    file = Path(__file__).parents[2] / f"../shared/data/{name}-sample.csv.gz"
+    if not file.is_file():
+        pytest.skip("the samples of real events (../shared/data) are not there")
+    assert validate_file(file, schema=SCHEMAS[name]).passed(strict=True)
+
+
+def test_lines_of_files_without_header(tmp_path: Path) -> None:
+    schema = TableSchema("x", ("a",), "y", signal="1", background="0", header=False, columns=("y", "a"))
+    for header, line in (("", 2), ("y,a\n", 3)):
+        (tmp_path / "a.csv").write_text(f"{header}1,0.5\n2,1.5\n")
+        (found,) = (r for r in validate_file(tmp_path / "a.csv", schema=schema).results if r.first)
+        assert found.first == ({"row": 2, "line": line, "y": "2"},)
 
 
 def test_all_real_events_pass_even_strictly(sample: pl.DataFrame) -> None:

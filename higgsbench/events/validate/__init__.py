@@ -1,7 +1,8 @@
-"""Check whether an event file in the challenge's layout obeys every rule that the real events obey.
+"""Check whether events obey every rule of their layout; for the challenge's, every rule that the real events obey.
 
-`validate_file` and `validate_events` run the rules of `RULES` over blocks of rows and report, per rule, how many rows
-were checked, how many broke it and which ones came first. To add a rule, add one record to `RULES`.
+`validate_file` and `validate_events` run the rules of the layout (`rules_of`) over blocks of rows and report, per rule,
+how many rows were checked, how many broke it and which ones came first. To add a rule for the challenge's layout, add
+one record to `RULES`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from higgsbench.errors import DataError
 from higgsbench.events import EventStream
 from higgsbench.events.check import check_columns
 from higgsbench.events.table import Events
-from higgsbench.events.validate.rules import RULES
+from higgsbench.events.validate.rules import RULES, rules_of
 from higgsbench.events.validate.table import Rule, RuleTable
 from higgsbench.schema import ATLAS_HIGGS
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.events.derived import BoolArray
+    from higgsbench.schema import TableSchema
 
 __all__ = ["RULES", "Rule", "RuleResult", "ValidationReport", "validate_events", "validate_file"]
 
@@ -98,22 +100,29 @@ class ValidationReport:
         }
 
 
-def validate_file(path: str | Path, *, shown: int = 5) -> ValidationReport:
+def validate_file(path: str | Path, *, schema: TableSchema = ATLAS_HIGGS, shown: int = 5) -> ValidationReport:
     """Check an event file of any format, as `validate_events` does; a `DataError` names what cannot be parsed."""
-    stream = EventStream(path, ATLAS_HIGGS)
-    return validate_events(stream.table(check=False), source=stream.source, shown=shown, lines=stream.is_text)
+    stream = EventStream(path, schema)
+    table = stream.table(check=False)
+    return validate_events(table, schema=schema, source=stream.source, shown=shown, first_line=stream.first_line)
 
 
 def validate_events(
-    events: Events | pl.DataFrame, *, source: str = "events", shown: int = 5, lines: bool = False
+    events: Events | pl.DataFrame,
+    *,
+    schema: TableSchema = ATLAS_HIGGS,
+    source: str = "events",
+    shown: int = 5,
+    first_line: int | None = None,
 ) -> ValidationReport:
-    """Check events against every rule of the challenge's layout.
+    """Check events against every rule of their layout.
 
     Args:
         events: events, or a frame of them with missing values null (or -999).
+        schema: layout of a frame.
         source: name for the report where a frame is given.
         shown: how many offending rows to keep per rule.
-        lines: whether to name the line of an offending row as well (text files).
+        first_line: number of the line of the first row, to name those of offending rows too (text files).
 
     Returns:
         What every rule found; broken rules are results, not errors.
@@ -121,12 +130,14 @@ def validate_events(
     Raises:
         DataError: if there are no events or the columns are not those of the layout.
     """
-    source, frame = (events.source, events.frame) if isinstance(events, Events) else (source, events)
-    check_columns(frame.columns, ATLAS_HIGGS, source)
+    if isinstance(events, Events):
+        source, schema, events = events.source, events.schema, events.lazy().collect()
+    frame, known = events, rules_of(schema)
+    check_columns(frame.columns, schema, source)
     if frame.height == 0:
         raise DataError(f"{source}: no events to validate")
     table = RuleTable(frame)
-    rules = [rule for rule in RULES if all(name in frame.columns for name in rule.columns)]
+    rules = [rule for rule in known if all(name in frame.columns for name in rule.columns)]
     checked = {rule.name: 0 for rule in rules}
     offenders, first = dict(checked), {rule.name: list[int]() for rule in rules}
     masks = {warning: np.zeros(frame.height, dtype=np.bool_) for warning in (False, True)}
@@ -151,17 +162,17 @@ def validate_events(
             offenders[rule.name] += rows.size
             first[rule.name] += rows[: shown - len(first[rule.name])].tolist()
     results = []
-    for rule in RULES:
-        rows_shown = tuple(_shown(rule, table, row, lines=lines) for row in first.get(rule.name, ()))
+    for rule in known:
+        rows_shown = tuple(_shown(rule, table, row, schema, first_line) for row in first.get(rule.name, ()))
         results.append(RuleResult(rule, checked.get(rule.name), offenders.get(rule.name, 0), rows_shown))
     return ValidationReport(source, frame.height, tuple(results), violating=masks[False], unusual=masks[True])
 
 
-def _shown(rule: Rule, table: RuleTable, number: int, *, lines: bool) -> dict[str, Any]:
+def _shown(rule: Rule, table: RuleTable, number: int, schema: TableSchema, line: int | None) -> dict[str, Any]:
     """Return where an offending row is, and its number and columns at fault."""
     row = table.take(np.array([number]))
     with np.errstate(all="ignore"):
         columns = rule.columns if rule.cells is None else rule.cells(row)
-    names = [name for name in dict.fromkeys(("EventId", *columns)) if name in row.frame.columns]
-    place = {"row": number + 1, "line": number + 2} if lines else {"row": number + 1}
+    names = [name for name in dict.fromkeys((schema.event_id, *columns)) if name in row.frame.columns]
+    place = {"row": number + 1} if line is None else {"row": number + 1, "line": number + line}
     return {**place, **dict(zip(names, row.frame.select(names).row(0), strict=True))}

@@ -1,4 +1,4 @@
-"""The rules that events of the challenge's layout obey.
+"""The rules that events of the challenge's layout obey, and those that follow from any other layout.
 
 Limits of ranges follow from the selection (thresholds, acceptance) and therefore hold for any event; a large value does
 not break a rule. Where the real file holds a few events just outside a range, the range is a warning.
@@ -7,21 +7,24 @@ not break a rule. Where the real file holds a few events just outside a range, t
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from higgsbench.events.check import column_types
 from higgsbench.events.derived import ANALYTIC, FORMULAS, HALF_STEP, agreement, delta_r, derive
 from higgsbench.events.validate.table import DECIMAL, WEIGHTS, Rule
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, STRUCTURALLY_MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from higgsbench.events.derived import BoolArray, FloatArray
     from higgsbench.events.validate.table import RuleTable, Test
+    from higgsbench.schema import TableSchema
 
 
 def _present(*names: str) -> Test:
@@ -60,8 +63,11 @@ def _not_finite(table: RuleTable, name: str) -> BoolArray:
     return (~table.frame[name].is_finite()).fill_null(False).to_numpy()
 
 
-def _repeated_id(table: RuleTable) -> BoolArray:
-    return (~table.frame["EventId"].is_first_distinct()).to_numpy()
+def _unique(column: str) -> Rule:
+    def repeated(table: RuleTable) -> BoolArray:
+        return (~table.frame[column].is_first_distinct()).to_numpy()
+
+    return Rule("event_id_unique", "structure", f"every {column} occurs once", (column,), repeated, whole=True)
 
 
 def _finer(table: RuleTable, name: str) -> BoolArray:
@@ -73,7 +79,8 @@ def _finer(table: RuleTable, name: str) -> BoolArray:
 def _known(name: str, column: str, text: str, allowed: tuple[str, ...]) -> Rule:
     def unknown(table: RuleTable) -> BoolArray:
         values = table.frame[column]
-        return (values.is_null() | ~values.is_in(list(allowed))).fill_null(True).to_numpy()
+        known = values.is_in(list(allowed)) if allowed else values.is_not_null()
+        return (~known).fill_null(True).to_numpy()
 
     return Rule(name, "structure", text, (column,), unknown)
 
@@ -247,7 +254,7 @@ def _label_against_weight(table: RuleTable) -> BoolArray:
 RULES: tuple[Rule, ...] = (
     # Structure: single cells and the patterns of missing values, of which there are exactly six, as DER_mass_MMC may be
     # missing in any event.
-    Rule("event_id_unique", "structure", "every EventId occurs once", ("EventId",), _repeated_id, whole=True),
+    _unique("EventId"),
     _each("finite", "structure", "no value is NaN or infinite", (*DECIMAL, *WEIGHTS), _not_finite, needed=False),
     _each("decimals", "structure", "features carry at most 3 decimals", DECIMAL, _finer),
     _known("label", "Label", "Label is s or b", ("s", "b")),
@@ -344,4 +351,50 @@ RULES: tuple[Rule, ...] = (
         whole=True,
     ),
 )
-"""Every rule, in the order in which a report shows them."""
+"""Every rule of the challenge's layout, in the order in which a report shows them."""
+
+_MARKS = (-9999.0, -999.0, -99.0, 999.0, 9999.0)
+_OF_PRIMARY = {"_phi": (-3.142, 3.142), "_pt": (0.0, math.inf), "_met": (0.0, math.inf)}  # by the end of the name
+
+
+def rules_of(schema: TableSchema) -> tuple[Rule, ...]:
+    """Return the rules of a layout: `RULES` for the challenge's, otherwise only what the layout states."""
+    if schema == ATLAS_HIGGS:
+        return RULES
+    weights = tuple(name for name in (schema.weight, schema.subset_weight) if name)
+    whole = tuple(name for name in column_types(schema) if name in (*schema.integers, schema.group, schema.fold))
+    measured = tuple(name for name in schema.numeric if name not in whole)
+    marked = schema.missing is not None or schema.empty_is_missing
+    never, text = (*whole, *weights), "no whole number and no weight is missing"
+    if not marked:
+        never, text = (*never, *measured), "no value is missing, because the layout has no mark of missing values"
+    rules = [_unique(schema.event_id)] if schema.event_id else []
+    labels = () if schema.background is None else (schema.signal, schema.background)
+    for name, allowed in ((schema.label, labels), (schema.subset, schema.subset_values), (schema.process, ())):
+        if name:
+            rules.append(_known(f"known_{name}", name, f"{name} is {' or '.join(allowed) or 'never empty'}", allowed))
+    rules += [_positive(f"positive_{name}", name) for name in weights if not schema.negative_weights]
+    cells = {"finite": ("structure", "no value is NaN or infinite", (*measured, *weights), _not_finite),
+             "never_missing": ("missing", text, never, lambda table, name: ~table.present(name))}  # fmt: skip
+    rules += [_each(name, *what, needed=False) for name, what in cells.items() if what[2]]
+    return (*rules, *_looks(schema, measured))
+
+
+def _looks(schema: TableSchema, measured: tuple[str, ...]) -> Iterator[Rule]:
+    """Yield the rules about single values: marks of missing values, ranges of primary quantities, and groups."""
+    marks = [mark for mark in _MARKS if mark != schema.missing]
+
+    def marked(table: RuleTable, name: str) -> BoolArray:
+        return table.frame[name].is_in(marks).fill_null(False).to_numpy()
+
+    text = f"no feature is {', '.join(f'{mark:g}' for mark in marks)}, which often mark missing values"
+    if measured:
+        yield replace(_each("unknown_mark", "missing", text, measured, marked, needed=False), warning=True)
+    for name in (name for name in measured if name.startswith("PRI_")):
+        for ending, (low, high) in _OF_PRIMARY.items():
+            if name.endswith(ending):
+                yield _range(name, f"{name} >= 0" if low == 0.0 else f"|{name}| <= {high} rad", low, high)
+    if schema.group is not None and schema.groups:
+        group, numbers = schema.group, [number for numbers in schema.groups for number in numbers]
+        text = f"{group} is in one of the groups of the layout"
+        yield Rule("groups", "ranges", text, (group,), lambda table: ~np.isin(table[group], numbers))

@@ -68,9 +68,11 @@ class Precision:
         rows = frame.gather_every(max(1, frame.height // _LOOKED_AT))
         self._written = {name: _written(rows[name]) for name in (*DECIMAL, *WEIGHTS) if name in frame.columns}
         features = [self._written[name] for name in DECIMAL if name in self._written]
-        values = np.concatenate([w.values for w in features])
+        values = np.concatenate([w.values for w in features] or [np.empty(0)])
+        decimals = max((w.decimals for w in features), default=0)
+        digits = max((w.digits for w in features), default=0)
         # What a column with few values leaves open follows from all columns together.
-        self._whole = _Written(False, values, max(w.decimals for w in features), max(w.digits for w in features))
+        self._whole = _Written(False, values, decimals, digits)
 
     def slack(self, name: str, values: FloatArray) -> FloatArray | float:
         """Return how far values of a column may lie from the official ones: (n,), or 0 where none is moved."""
