@@ -28,8 +28,7 @@ from higgsbench.compare.measure import (
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable, told_plainly
 from higgsbench.metrics.estimates import METRICS, Difference, holm, indistinct_groups
-from higgsbench.pages import Table, json_report, markdown_text
-from higgsbench.pages.notebook import Shown
+from higgsbench.pages import Shown, Table, json_report, markdown_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,7 @@ from higgsbench.errors import ConfigError
 from higgsbench.files import printable
 from higgsbench.metrics.estimates import log_loss, mean_estimate, paired_difference, roc_auc
 from higgsbench.metrics.weights import evaluation_weights
-from higgsbench.pages import Table
-from higgsbench.pages.notebook import Shown
+from higgsbench.pages import Shown, Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
-from higgsbench.pages import Table, number, with_error
-from higgsbench.pages.notebook import Shown
+from higgsbench.pages import Shown, Table, number, with_error
 
 SHORT = {"signal": "s", "background": "b", "unlabelled": "all"}
 """Short names of the classes in tables."""

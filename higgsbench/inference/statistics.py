@@ -28,8 +28,7 @@ from higgsbench.metrics.significance import (
     optimal_edges,
 )
 from higgsbench.metrics.weights import evaluation_weights
-from higgsbench.pages import Cell, Table, count, number, with_error
-from higgsbench.pages.notebook import Shown
+from higgsbench.pages import Cell, Shown, Table, count, number, with_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

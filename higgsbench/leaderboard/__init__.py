@@ -27,7 +27,7 @@ from higgsbench.errors import ConfigError, HiggsbenchError, StoreError
 from higgsbench.files import printable
 from higgsbench.leaderboard.columns import COLUMNS, Column, check_sort, choose_columns, difference_key, process_columns
 from higgsbench.metrics.estimates import METRICS
-from higgsbench.pages.notebook import Shown
+from higgsbench.pages import Shown
 from higgsbench.runs import find_run, run_folders
 from higgsbench.runs.stored import StoredRow, StoredRun, stored_units
 

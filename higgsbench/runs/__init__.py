@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from higgsbench.errors import StoreError, nearest_hint
 from higgsbench.files import ROWS, printable
 from higgsbench.metrics.estimates import METRICS
-from higgsbench.pages import Cell, Table
-from higgsbench.pages.notebook import Shown
+from higgsbench.pages import Cell, Shown, Table
 from higgsbench.runs.stored import StoredRun
 
 if TYPE_CHECKING:

@@ -11,9 +11,21 @@ import re
 import pytest
 from rich.console import Console
 
-from higgsbench.pages import Cell, Definitions, Details, Gallery, Heading, Listing, Part, Picture, Section, Table, page
+from higgsbench.pages import (
+    Cell,
+    Definitions,
+    Details,
+    Gallery,
+    Heading,
+    Listing,
+    Part,
+    Picture,
+    Section,
+    Table,
+    html_table,
+    page,
+)
 from higgsbench.pages.drawing import style
-from higgsbench.pages.notebook import html_table
 
 ODD = "<b>&\"'\x1b</script></style>"
 

@@ -19,8 +19,7 @@ from higgsbench.inference.events import reload_events
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.metrics.processes import processes_of
 from higgsbench.pages import Picture
-from higgsbench.pages.drawing import STYLES, Pictures, name_axis, new_figure, style, svg_text
-from higgsbench.pages.figure_data import figure_data
+from higgsbench.pages.drawing import STYLES, Pictures, figure_data, name_axis, new_figure, style, svg_text
 from higgsbench.report.events import features_of, stacked
 from higgsbench.report.roc import selected_shares
 from higgsbench.runs import find_run
