@@ -16,7 +16,7 @@ from higgsbench.metrics import Estimate, evaluation_weights, mean_estimate, pair
 from higgsbench.models import BuildContext, get_model
 from higgsbench.models.building import build_estimator
 from higgsbench.schema import ATLAS_HIGGS, N_B, N_S
-from higgsbench.validation.folds import fold_assignments, group_index
+from higgsbench.validation import fold_assignments, group_index
 from higgsbench.validation.physical import JetSplitClassifier
 
 EVENTS = 818_238

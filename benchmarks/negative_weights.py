@@ -20,7 +20,7 @@ from higgsbench import BuildContext, PhysicalClassifier
 from higgsbench.metrics import roc_auc
 from higgsbench.models import get_model
 from higgsbench.models.building import build_estimator, log_odds_reader
-from higgsbench.validation.folds import NEGATIVE_WEIGHTS, resampled
+from higgsbench.validation import NEGATIVE_WEIGHTS, resampled
 
 TEST = 150_000
 

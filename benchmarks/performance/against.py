@@ -135,7 +135,7 @@ def opponent(config: str, jobs: int) -> None:
     from higgsbench.api import load_run_config
     from higgsbench.features import feature_matrix, resolve_features
     from higgsbench.runs.dataset import load_dataset
-    from higgsbench.validation.folds import training_weights
+    from higgsbench.validation import training_weights
 
     dataset = load_dataset(load_run_config(config).config)
     X = feature_matrix(dataset.train.frame, resolve_features(dataset.train.schema))

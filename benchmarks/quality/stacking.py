@@ -22,7 +22,7 @@ from higgsbench.metrics import mean_estimate, paired_difference, roc_auc
 from higgsbench.models import BuildContext, get_model
 from higgsbench.models.building import build_estimator, log_odds_reader
 from higgsbench.models.estimators import fit_weighted, read_log_odds
-from higgsbench.validation.folds import training_weights
+from higgsbench.validation import training_weights
 
 SIX = ("logistic", "random_forest", "catboost", "xgboost", "lightgbm", "mlp")
 JOBS = 2

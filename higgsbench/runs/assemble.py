@@ -18,7 +18,7 @@ from higgsbench.ensemble.blend import (
 from higgsbench.ensemble.evaluate import RowMetrics, Truth, evaluate_held_out, evaluate_row
 from higgsbench.files import canonical_digest
 from higgsbench.runs.unit import REFIT, mean_log_odds
-from higgsbench.validation.folds import group_index
+from higgsbench.validation import group_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models.spec import BAG, EARLY
 from higgsbench.runs.store import RunStore
 from higgsbench.runs.unit import make_estimator
-from higgsbench.validation.folds import fold_assignments
+from higgsbench.validation import fold_assignments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

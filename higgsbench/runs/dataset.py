@@ -24,7 +24,7 @@ from higgsbench.files import canonical_digest, temporary_prefix
 from higgsbench.metrics.processes import processes_of
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.runs.environment import available_memory
-from higgsbench.validation.folds import fold_assignments, folds_by_value, group_index
+from higgsbench.validation import fold_assignments, folds_by_value, group_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

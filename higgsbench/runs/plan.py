@@ -17,7 +17,7 @@ from higgsbench.models.building import on_device
 from higgsbench.runs.dataset import group_problem
 from higgsbench.runs.environment import package_version
 from higgsbench.runs.unit import REFIT, Unit
-from higgsbench.validation.folds import PROPORTIONAL
+from higgsbench.validation import PROPORTIONAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

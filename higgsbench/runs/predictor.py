@@ -23,7 +23,7 @@ from higgsbench.runs.plan import chosen_features
 from higgsbench.runs.store import RunStore
 from higgsbench.runs.stored import PREDICTOR
 from higgsbench.runs.unit import block_scores, mean_log_odds, with_group
-from higgsbench.validation.folds import group_index
+from higgsbench.validation import group_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -297,7 +297,7 @@ def _fit(
     from higgsbench.models import BuildContext
     from higgsbench.models.building import estimator_from_disk
     from higgsbench.models.spec import RowsOnDisk
-    from higgsbench.validation.folds import group_index
+    from higgsbench.validation import group_index
 
     X, y = workspace.load(unit.matrix), np.asarray(workspace.load("y")[train])
     evaluation = evaluation_weights(y, workspace.load("weight")[train], *unit.totals)

@@ -35,7 +35,7 @@ from higgsbench.runs.run import check_trainable
 from higgsbench.runs.store import RunStore
 from higgsbench.runs.unit import Unit, UnitResult, Workspace
 from higgsbench.tune import OBJECTIVES, NestedScore, TuneResult, study
-from higgsbench.validation.folds import fold_assignments
+from higgsbench.validation import fold_assignments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -21,7 +21,7 @@ from higgsbench.features import feature_sets, resolve_features
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models import get_model
 from higgsbench.tune import OBJECTIVES, TrialRecord
-from higgsbench.validation.folds import TRAINING_WEIGHTS
+from higgsbench.validation import TRAINING_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

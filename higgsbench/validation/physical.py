@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from higgsbench.errors import ModelError, StoreError
 from higgsbench.models.estimators import FromLogOdds, fit_weighted, read_log_odds, two_classes
 from higgsbench.models.spec import RowsOnDisk, Training
-from higgsbench.validation.folds import group_index, training_weights, without_negative
+from higgsbench.validation import group_index, training_weights, without_negative
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -126,7 +126,7 @@ class PhysicalClassifier(PhysicalBase):
         weighted: whether the estimator's `fit` takes sample_weight.
         negative_weights: what training does with events of negative weight (next-to-leading-order generators): `drop`
             leaves them out, `absolute` takes the magnitude, `zero` trains with weight zero, `resample` shares them
-            among neighbouring events (`higgsbench.validation.folds`); None refuses them. The prior is always the
+            among neighbouring events (`higgsbench.validation`); None refuses them. The prior is always the
             signed sum.
         log_odds: how to read log-odds off the fitted estimator; None for `decision_function` or the logit of
             `predict_proba`.

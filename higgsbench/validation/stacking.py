@@ -18,7 +18,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from higgsbench.ensemble.blend import cross_fitted_blend, fit_blend
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models.estimators import fit_weighted
-from higgsbench.validation.folds import fold_assignments
+from higgsbench.validation import fold_assignments
 from higgsbench.validation.physical import PhysicalBase, PhysicalClassifier
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from higgsbench.models import PRESETS, BuildContext, ModelSpec, get_model, regis
 from higgsbench.models.building import build_estimator
 from higgsbench.models.builtin.scikit_learn import smallest_leaf
 from higgsbench.schema import ATLAS_HIGGS
-from higgsbench.validation.folds import TRAINING_WEIGHTS
+from higgsbench.validation import TRAINING_WEIGHTS
 
 OURS = [spec for spec in registered_models() if spec.reproducible]
 

@@ -18,8 +18,8 @@ from higgsbench.metrics import evaluation_weights, log_loss, roc_auc
 from higgsbench.metrics.ams import ams_scan
 from higgsbench.metrics.processes import measure_processes, processes_of
 from higgsbench.pages.drawing import Pictures
+from higgsbench.report import render_report
 from higgsbench.report.context import Context
-from higgsbench.report.page import render_report
 from higgsbench.runs import find_run
 from higgsbench.runs.predictor import FittedRun
 from higgsbench.schema import N_B, N_S

@@ -243,8 +243,8 @@ def test_reports_escape_everything(here: Path) -> None:
     pytest.importorskip("mplhep")
     from higgsbench.inference.events import reload_events
     from higgsbench.pages.drawing import Pictures
+    from higgsbench.report import render_report
     from higgsbench.report.context import Context
-    from higgsbench.report.page import render_report
     from higgsbench.runs import find_run
 
     evil_run(here / "run")

@@ -12,8 +12,14 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
 from higgsbench.errors import ConfigError
-from higgsbench.validation import PROPORTIONAL, TRAINING_WEIGHTS, fold_assignments, group_index, training_weights
-from higgsbench.validation.folds import folds_by_value
+from higgsbench.validation import (
+    PROPORTIONAL,
+    TRAINING_WEIGHTS,
+    fold_assignments,
+    folds_by_value,
+    group_index,
+    training_weights,
+)
 
 
 def toy(n: int = 2000) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

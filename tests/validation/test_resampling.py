@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from higgsbench.validation.folds import resampled
+from higgsbench.validation import resampled
 from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
 
 if TYPE_CHECKING:
