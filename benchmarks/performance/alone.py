@@ -27,8 +27,7 @@ from benchmarks.performance.measuring import (
     watched_command,
 )
 from benchmarks.statistics_calibration import POPULATIONS, log_odds, sample
-from higgsbench.ensemble import Truth
-from higgsbench.ensemble.evaluate import bootstrap_rows
+from higgsbench.ensemble import Truth, bootstrap_rows
 from higgsbench.files import file_digest
 from higgsbench.schema import B_REG, FEATURES, N_B, N_S
 from higgsbench.validation import fold_assignments

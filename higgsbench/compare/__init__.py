@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from higgsbench.ensemble.evaluate import RowMetrics
+    from higgsbench.ensemble import RowMetrics
     from higgsbench.metrics.weights import Floats
 
 __all__ = ["Comparison", "Contender", "PairResult", "compare", "load_contenders"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from higgsbench.ensemble import RowMetrics, evaluate_rows, paired
 from higgsbench.ensemble.cut import Truth, cross_validated_selection
-from higgsbench.ensemble.evaluate import RowMetrics, evaluate_rows, paired
 from higgsbench.errors import ConfigError, DataError, StoreError
 from higgsbench.metrics.ams import ams
 from higgsbench.metrics.estimates import (

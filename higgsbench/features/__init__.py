@@ -24,7 +24,6 @@ from higgsbench.schema import TableSchema
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-
 __all__ = ["FeatureSet", "Features", "Quantity", "feature_matrix", "feature_set", "feature_sets", "register_features",
            "resolve_features"]  # fmt: skip
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from higgsbench.ensemble import REPLICAS, poisson_counts
 from higgsbench.ensemble.cut import cross_validated_selection, scale_to_totals
-from higgsbench.ensemble.evaluate import REPLICAS, poisson_counts
 from higgsbench.errors import ConfigError, HiggsbenchWarning, MetricError
 from higgsbench.files import printable
 from higgsbench.inference.events import parse_systematics, reload_events

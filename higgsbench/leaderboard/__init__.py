@@ -21,8 +21,8 @@ from rich.text import Text
 import higgsbench.pages as pages
 from higgsbench import __version__
 from higgsbench.challenge import published_note
+from higgsbench.ensemble import paired_error
 from higgsbench.ensemble.blend import BLEND_METHODS, Diversity, blend_diversity
-from higgsbench.ensemble.evaluate import paired_error
 from higgsbench.errors import ConfigError, HiggsbenchError, StoreError
 from higgsbench.files import printable
 from higgsbench.leaderboard.columns import COLUMNS, Column, check_sort, choose_columns, difference_key, process_columns
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    from higgsbench.ensemble.evaluate import Replicas
+    from higgsbench.ensemble import Replicas
     from higgsbench.runs import RunResult
 
 NOT_DISTINGUISHABLE = 2.0  # standard errors of the paired difference to the first row

@@ -18,7 +18,6 @@ from higgsbench.report.rows import calibration, curves, separation
 if TYPE_CHECKING:
     from higgsbench.pages import Part
 
-
 __all__ = ["Context", "render_report"]
 
 

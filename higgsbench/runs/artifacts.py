@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from higgsbench.config.document import yaml_text
 from higgsbench.config.model import DataConfig, FeatureConfig, FoldRule
 from higgsbench.config.section import Number, Strict
-from higgsbench.ensemble.evaluate import METRICS_VERSION
+from higgsbench.ensemble import METRICS_VERSION
 from higgsbench.errors import StoreError
 from higgsbench.files import (
     ROWS,

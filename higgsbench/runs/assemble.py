@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from higgsbench.ensemble import RowMetrics, Truth, evaluate_held_out, evaluate_row
 from higgsbench.ensemble.blend import (
     Blend,
     apply_recalibration,
@@ -15,7 +16,6 @@ from higgsbench.ensemble.blend import (
     fit_blend,
     fit_recalibration,
 )
-from higgsbench.ensemble.evaluate import RowMetrics, Truth, evaluate_held_out, evaluate_row
 from higgsbench.files import canonical_digest
 from higgsbench.runs.unit import REFIT, mean_log_odds
 from higgsbench.validation import group_index

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.ensemble.evaluate import Truth, evaluate_row
+from higgsbench.ensemble import Truth, evaluate_row
 from higgsbench.features import feature_matrix
 from higgsbench.files import canonical_digest
 from higgsbench.metrics.weights import evaluation_weights

@@ -20,8 +20,8 @@ from higgsbench.metrics.processes import ProcessMetrics, process_names, processe
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from higgsbench.ensemble import Replicas
     from higgsbench.ensemble.cut import Truth
-    from higgsbench.ensemble.evaluate import Replicas
     from higgsbench.metrics.processes import Processes
 
 SCORES, TEST_SCORES, REPLICAS = "scores.parquet", "test_scores.parquet", "replicas.parquet"
@@ -116,7 +116,7 @@ class StoredRow:
 
     def replicas(self) -> Replicas | None:
         """Bootstrap replicas of the row, or None where the file is missing or damaged."""
-        from higgsbench.ensemble.evaluate import Replicas
+        from higgsbench.ensemble import Replicas
 
         table = self.run.replica_table
         if table is None:

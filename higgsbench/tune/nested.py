@@ -21,8 +21,8 @@ import numpy as np
 
 from higgsbench import __version__
 from higgsbench.config.document import yaml_text
+from higgsbench.ensemble import estimates, evaluate_row, paired
 from higgsbench.ensemble.blend import apply_recalibration
-from higgsbench.ensemble.evaluate import estimates, evaluate_row, paired
 from higgsbench.errors import ConfigError, HiggsbenchError, ModelError, StoreError
 from higgsbench.files import canonical_digest, told_plainly, write_text
 from higgsbench.metrics.estimates import Value
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.config import LoadedConfig
-    from higgsbench.ensemble.evaluate import RowMetrics
+    from higgsbench.ensemble import RowMetrics
     from higgsbench.runs.plan import Plan
     from higgsbench.tune import TrialRecord, TuneSettings
     from higgsbench.tune.study import Journal

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.config.model import FeatureConfig, ModelConfig
+from higgsbench.ensemble import Truth
 from higgsbench.ensemble.blend import apply_recalibration, cross_fitted_recalibration, fit_recalibration
-from higgsbench.ensemble.evaluate import Truth
 from higgsbench.errors import ConfigError, MissingExtraError, ModelError, StoreError
 from higgsbench.features import feature_sets, resolve_features
 from higgsbench.metrics.weights import evaluation_weights

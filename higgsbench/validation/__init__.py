@@ -1,4 +1,7 @@
-"""Layer 3.5: weighted stratified folds, training weights, jet-number split and stack as estimators."""
+"""Folds that every model and every variant shares; training weights, and cell resampling, which makes none negative.
+
+The other modules hold the jet-number split and the stack as estimators.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
-
-
-__all__ = ["PROPORTIONAL", "TRAINING_WEIGHTS", "fold_assignments", "group_index", "training_weights"]
 
 _NEAR = (16, 512)
 """Neighbours in the first search of cell resampling, and in the second if these are not enough; the third uses all."""

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from higgsbench.cli.main import cli
 from higgsbench.compare import compare, conclusions, load_contenders, render
+from higgsbench.ensemble import bootstrap_rows, evaluate_row, paired_error
 from higgsbench.ensemble.cut import cross_validated_selection
-from higgsbench.ensemble.evaluate import bootstrap_rows, evaluate_row, paired_error
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, StoreError
 from higgsbench.metrics import METRICS, Estimate, Metric, Scored, ams, log_loss, paired_difference, roc_auc
 from higgsbench.metrics.estimates import selected_share

@@ -9,10 +9,19 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from higgsbench.ensemble import CUT_RULES, Truth, choose_cut, evaluate_held_out, evaluate_row
-from higgsbench.ensemble import evaluate as bootstrap
+from higgsbench import ensemble as bootstrap
+from higgsbench.ensemble import (
+    CUT_RULES,
+    Replicas,
+    Truth,
+    bootstrap_rows,
+    choose_cut,
+    evaluate_held_out,
+    evaluate_row,
+    paired_error,
+    poisson_counts,
+)
 from higgsbench.ensemble.cut import cross_validated_selection
-from higgsbench.ensemble.evaluate import Replicas, bootstrap_rows, paired_error, poisson_counts
 from higgsbench.metrics import ams, ams_scan, evaluation_weights, log_loss, roc_auc
 from higgsbench.schema import B_REG, N_B, N_S
 from higgsbench.validation import fold_assignments
@@ -213,5 +222,5 @@ def test_poisson_counts_follow_their_law() -> None:
 
 def test_poisson_counts_in_parts_are_those_of_one_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = poisson_counts(np.random.default_rng(3), (7, 1001))
-    monkeypatch.setattr("higgsbench.ensemble.evaluate._DRAWN_AT_ONCE", 256)
+    monkeypatch.setattr("higgsbench.ensemble._DRAWN_AT_ONCE", 256)
     assert np.array_equal(poisson_counts(np.random.default_rng(3), (7, 1001)), whole)

@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import higgsbench
-from higgsbench.ensemble import fit_blend
+from higgsbench.ensemble import evaluate_row, fit_blend
 from higgsbench.ensemble.blend import BLEND_METHODS
 from higgsbench.ensemble.cut import CUT_RULES, Truth, best_cut
-from higgsbench.ensemble.evaluate import evaluate_row
 from higgsbench.errors import MetricError
 from higgsbench.metrics import ams, ams_scan, evaluation_weights, roc_auc
 from higgsbench.schema import N_B, N_S
