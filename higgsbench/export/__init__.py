@@ -8,13 +8,11 @@ from higgsbench.registry import lazy_names
 
 if TYPE_CHECKING:
     from higgsbench.export.mlflow import Exported, export_mlflow
-    from higgsbench.export.native import export_native
-    from higgsbench.export.onnx import export_onnx
+    from higgsbench.export.models import export_native, export_onnx
 
 _HOME = {
     "higgsbench.export.mlflow": ("Exported", "export_mlflow"),
-    "higgsbench.export.native": ("export_native",),
-    "higgsbench.export.onnx": ("export_onnx",),
+    "higgsbench.export.models": ("export_native", "export_onnx"),
 }
 
 __all__ = ["Exported", "export_mlflow", "export_native", "export_onnx"]

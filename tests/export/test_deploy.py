@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from higgsbench.export import export_onnx
-from higgsbench.export.onnx import chosen_models
+from higgsbench.export.models import chosen_models
 from higgsbench.runs import find_run
 
 from .conftest import inputs_of

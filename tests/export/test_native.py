@@ -18,7 +18,7 @@ from xgboost import DMatrix
 
 from higgsbench.errors import ModelError, StoreError
 from higgsbench.export import export_native
-from higgsbench.export.onnx import chosen_models
+from higgsbench.export.models import chosen_models
 from higgsbench.runs import find_run
 from tests.conftest import Call
 
