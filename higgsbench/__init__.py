@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from higgsbench.registry import lazy_names
 
 if TYPE_CHECKING:
-    from higgsbench.api import compare_models, members, predict, run, score, stats, submission, tune_model, write_report
+    from higgsbench.api.results import compare_models, members, predict, score, stats, submission, write_report
+    from higgsbench.api.running import run, tune_model
     from higgsbench.ensemble.cut import best_cut
     from higgsbench.errors import HiggsbenchError
     from higgsbench.events import Events, load_events

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 import higgsbench
-from higgsbench.api import load_run_config
+from higgsbench.api.running import load_run_config
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.explore import explore
 from higgsbench.metrics.estimates import METRICS

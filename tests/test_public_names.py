@@ -32,7 +32,7 @@ LOADS = """
 import sys
 import numpy as np
 import higgsbench.leaderboard, higgsbench.runs.run
-from higgsbench.api import load_run_config
+from higgsbench.api.running import load_run_config
 from higgsbench.validation import fold_assignments
 
 load_run_config({"data": {"source": "simulated"}, "models": ["catboost", "xgboost", "mlp"]})

@@ -35,7 +35,7 @@ HARNESS = {"events": 15_000, "rounds": 3, "jobs": 2, "folds": 5}
 BARE = """
 import sys, joblib, numpy as np
 from joblib.externals.loky import get_reusable_executor
-from higgsbench.api import load_run_config
+from higgsbench.api.running import load_run_config
 from higgsbench.features import feature_matrix
 from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.plan import make_plan
@@ -132,7 +132,7 @@ def opponent(config: str, jobs: int) -> None:
     from sklearn.model_selection import PredefinedSplit
 
     from benchmarks.quality.stacking import Member
-    from higgsbench.api import load_run_config
+    from higgsbench.api.running import load_run_config
     from higgsbench.features import feature_matrix, resolve_features
     from higgsbench.runs.dataset import load_dataset
     from higgsbench.validation import training_weights

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import polars
 
-from higgsbench.api.arguments import (
+from higgsbench.api import (
     ANYTHING,
     Count,
     File,

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from higgsbench.api.arguments import ANYTHING, Config, Count, File, Names, Switch, Text, Time, checked
-from higgsbench.config import LoadedConfig, load_config
+from higgsbench.api import ANYTHING, Config, Count, File, Names, Switch, Text, Time, checked
 from higgsbench.config.document import parse_duration, parse_size
-from higgsbench.config.load import with_layout
+from higgsbench.config.load import LoadedConfig, load_config, with_layout
 from higgsbench.config.model import DataConfig
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model

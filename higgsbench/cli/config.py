@@ -14,8 +14,8 @@ from higgsbench.pages import Table
 @opt.format_option("table", "json")
 def list_(form: str) -> None:
     """List the configurations that come with higgsbench; `higgsbench run NAME` runs one."""
-    from higgsbench.config import load_config
-    from higgsbench.config.named import description, named_configs
+    from higgsbench.config import description, named_configs
+    from higgsbench.config.load import load_config
 
     found = [
         {"name": name, "description": description(file), "file": str(file),
@@ -35,7 +35,7 @@ def list_(form: str) -> None:
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def copy(name: str, output: Path | None, force: bool) -> None:
     """Copy the configuration NAME, with its comments, to a file of your own."""
-    from higgsbench.config.named import copy_config
+    from higgsbench.config import copy_config
 
     click.echo(f"Wrote {copy_config(name, output, replace=force)}")
 
@@ -48,7 +48,7 @@ def show(config: Path, settings: tuple[str, ...]) -> None:
 
     This reads the names of columns but no events: values that depend on the events stay open.
     """
-    from higgsbench.api import resolve_config
+    from higgsbench.api.running import resolve_config
     from higgsbench.config.document import yaml_text
 
     click.echo(yaml_text(resolve_config(config, settings=settings)), nl=False)
@@ -61,7 +61,7 @@ def schema() -> None:
     It lists the installed models and feature sets. Begin a configuration with the line
     `# yaml-language-server: $schema=higgsbench.schema.json`.
     """
-    from higgsbench.config import RunConfig
+    from higgsbench.config.model import RunConfig
     from higgsbench.config.section import json_schema
 
     opt.echo_json(json_schema(RunConfig))
@@ -77,8 +77,8 @@ def init(files: tuple[str, ...], output: Path | None, force: bool) -> None:
     Give one file with a column of labels, or separate files of signal and background (CSV, gzipped CSV, Parquet, ROOT;
     `file.root:tree` names a tree). Files whose names differ only in a number are one sample.
     """
+    from higgsbench.config import save_config
     from higgsbench.config.guess import suggest_config
-    from higgsbench.config.named import save_config
 
     text = suggest_config(files)
     if output is None:

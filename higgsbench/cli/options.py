@@ -117,7 +117,7 @@ def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
     """Return the configurations that come with higgsbench whose names begin so, for a shell."""
     from click.shell_completion import CompletionItem
 
-    from higgsbench.config.named import named_configs
+    from higgsbench.config import named_configs
 
     return [CompletionItem(name) for name in named_configs() if name.startswith(incomplete)]
 

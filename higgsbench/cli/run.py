@@ -66,7 +66,7 @@ def run(
     CONFIG is a YAML file, or a name from `higgsbench config list`.
     To continue an interrupted run, call the same command again.
     """
-    from higgsbench import api
+    from higgsbench.api import running
     from higgsbench.leaderboard import Leaderboard, show
 
     settings += ("store_models=false",) if no_models else ()
@@ -81,14 +81,14 @@ def run(
                               "output": output, "jobs": jobs}  # fmt: skip
     out = opt.console(width=opt.WIDE)
     if dry:
-        _show_forecast(api.plan_run(config, events=events, **chosen), jobs, out)
+        _show_forecast(running.plan_run(config, events=events, **chosen), jobs, out)
         return
     begin = time.monotonic()
     progress = Progress(opt.console(stderr=not out.is_terminal), quiet=quiet)
     try:
         # Without a terminal, older versions of rich end a bar that is switched off with an empty line.
         with progress.bar if progress.live else contextlib.nullcontext():
-            result = api.run(
+            result = running.run(
                 config, listener=progress, time_limit=time_limit, retry_failed=retry_failed, **chosen, **engine
             )
     except KeyboardInterrupt:
@@ -238,7 +238,7 @@ def tune(config: Path, output: Path | None, form: str, quiet: bool, **choices: A
 
     The reported score is on events that were not used to choose parameters. Call the command again to continue a study.
     """
-    from higgsbench.api import tune_model
+    from higgsbench.api.running import tune_model
     from higgsbench.errors import StoreError
     from higgsbench.files import check_folder_of, told_plainly, write_bytes
 

@@ -106,7 +106,7 @@ def submit(run: Path, test: Path, output: Path, subset: str | None, **options: A
     RankOrder runs from 1 to n, n for the event most like signal; Class is s for events at or above the run's frozen
     cut. Tied scores are ranked by EventId.
     """
-    from higgsbench.api import submission
+    from higgsbench.api.results import submission
     from higgsbench.runs.predict import check_ending, write_scores
 
     check_ending(output, text_only=True)
@@ -139,7 +139,7 @@ def score(
     submission must contain exactly the events of b (public) and v (private), which are scored together and
     separately. Otherwise it must contain exactly all events of TRUTH.
     """
-    from higgsbench import api
+    from higgsbench.api import results as api
     from higgsbench.challenge import standing
     from higgsbench.schema import B_REG
 

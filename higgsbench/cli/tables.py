@@ -83,7 +83,7 @@ def members(run: Path, results: Path, form: str) -> None:
     """
     import dataclasses
 
-    from higgsbench import api
+    from higgsbench.api import results as api
 
     found = api.members(run, results=results)
     if form == "table":
@@ -110,7 +110,7 @@ def compare(what: tuple[str, ...], form: str, **options: Any) -> None:
 
     Prints paired differences with errors and p-values, the events that only one model selects, and a conclusion.
     """
-    from higgsbench.api import compare_models
+    from higgsbench.api.results import compare_models
     from higgsbench.compare import render
 
     found = compare_models(*what, **options)
@@ -154,7 +154,7 @@ def stats(
     workspace: Path | None, shape: bool, form: str, **options: Any,
 ) -> None:  # fmt: skip
     """Compute the expected significance of a run's models, with background uncertainties, by count and by shape."""
-    from higgsbench import api
+    from higgsbench.api import results as api
     from higgsbench.errors import StoreError
     from higgsbench.files import check_folder_of, told_plainly, write_json
     from higgsbench.inference.statistics import LEGEND, content
@@ -197,7 +197,7 @@ def report(run: Path, output: Path, figures: Path | None, formats: str, **option
 
     RUN is a run or a folder of runs (the run that finished last is used); the default is `results`.
     """
-    from higgsbench.api import write_report
+    from higgsbench.api.results import write_report
 
     chosen = opt.split_names(formats, "--format")
     folder = write_report(run, output, figures=figures, formats=chosen or (), **options)

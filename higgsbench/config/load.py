@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
+from higgsbench.config import config_file
 from higgsbench.config.document import Document, KeyPath, document_of, dotted, parse_yaml, read_yaml, said
 from higgsbench.config.model import RESERVED_LABELS, DataConfig, RunConfig
-from higgsbench.config.named import config_file
 from higgsbench.config.samples import SchemaConfig
 from higgsbench.config.section import Strict
 from higgsbench.errors import ConfigError, ModelError, shortened

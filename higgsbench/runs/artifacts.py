@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from higgsbench.config import RunConfig
+    from higgsbench.config.model import RunConfig
     from higgsbench.ensemble.blend import Blend
     from higgsbench.runs.assemble import AssembledRow, Stack
     from higgsbench.runs.budget import LeftOut

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from higgsbench.config import LoadedConfig
 from higgsbench.config.document import format_duration, format_size, parse_size
+from higgsbench.config.load import LoadedConfig
 from higgsbench.errors import ConfigError
 from higgsbench.models.spec import BAG
 from higgsbench.runs.cost import MeasuredCost, MemoryNeed, bag_size, makespan, memory_need

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.config import RunConfig
+    from higgsbench.config.model import RunConfig
     from higgsbench.features import Features
     from higgsbench.metrics.processes import Processes
     from higgsbench.runs.unit import Workspace

@@ -22,7 +22,8 @@ from higgsbench.validation import PROPORTIONAL
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from higgsbench.config import LoadedConfig, ModelConfig, RunConfig
+    from higgsbench.config.load import LoadedConfig
+    from higgsbench.config.model import ModelConfig, RunConfig
     from higgsbench.features import Features
     from higgsbench.models import ModelSpec
     from higgsbench.runs.dataset import Dataset

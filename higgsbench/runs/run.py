@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
-    from higgsbench.config import LoadedConfig
+    from higgsbench.config.load import LoadedConfig
     from higgsbench.runs.budget import LeftOut, TimeBudget
     from higgsbench.runs.engines import EngineSettings
 

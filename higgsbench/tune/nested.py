@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.config import LoadedConfig
+    from higgsbench.config.load import LoadedConfig
     from higgsbench.ensemble import RowMetrics
     from higgsbench.runs.plan import Plan
     from higgsbench.tune import TrialRecord, TuneSettings

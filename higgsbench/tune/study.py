@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from higgsbench.config import LoadedConfig, RunConfig
+    from higgsbench.config.load import LoadedConfig
+    from higgsbench.config.model import RunConfig
     from higgsbench.runs.dataset import Dataset
     from higgsbench.runs.plan import Row
     from higgsbench.schema import TableSchema

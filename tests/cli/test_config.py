@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from click.shell_completion import ShellComplete
 
-from higgsbench.api import load_run_config, resolve_config
+from higgsbench.api.running import load_run_config, resolve_config
 from higgsbench.cli.main import cli
-from higgsbench.config import load_config
+from higgsbench.config import named_configs
 from higgsbench.config.document import parse_yaml
-from higgsbench.config.load import with_layout
-from higgsbench.config.named import named_configs
+from higgsbench.config.load import load_config, with_layout
 from higgsbench.runs.artifacts import folder_name, resolved_config
 from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.plan import make_plan

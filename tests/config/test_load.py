@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from higgsbench import models
-from higgsbench.config import RunConfig, load_config
+from higgsbench.config.load import load_config
+from higgsbench.config.model import RunConfig
 from higgsbench.errors import ConfigError
 from higgsbench.models import ModelSpec, get_model, registered_models
 from higgsbench.schema import TableSchema

@@ -9,8 +9,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from higgsbench.config import RunConfig, load_config
 from higgsbench.config.document import parse_yaml
+from higgsbench.config.load import load_config
+from higgsbench.config.model import RunConfig
 from higgsbench.config.section import Strict, json_schema
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model

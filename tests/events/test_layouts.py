@@ -10,8 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from higgsbench.config import load_config
-from higgsbench.config.load import with_layout
+from higgsbench.config.load import load_config, with_layout
 from higgsbench.errors import DataError
 from higgsbench.events import EventStream, load_events
 from higgsbench.events.check import column_types

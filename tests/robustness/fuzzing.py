@@ -18,7 +18,7 @@ import polars as pl
 import higgsbench
 from higgsbench.challenge import read_submission
 from higgsbench.compare import load_contenders
-from higgsbench.config import load_config
+from higgsbench.config.load import load_config
 from higgsbench.errors import HiggsbenchError
 from higgsbench.events import EventStream, load_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated

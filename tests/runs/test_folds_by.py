@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 import higgsbench
-from higgsbench.api import predict
-from higgsbench.config import load_config
+from higgsbench.api.results import predict
 from higgsbench.config.document import read_yaml
+from higgsbench.config.load import load_config
 from higgsbench.errors import ConfigError, DataError, HiggsbenchWarning
 from higgsbench.runs import predict as predict_module
 from higgsbench.runs import unit as blocks

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 import higgsbench
-from higgsbench.api import load_run_config
+from higgsbench.api.running import load_run_config
 from higgsbench.metrics import roc_auc
 from higgsbench.runs.dataset import load_dataset
 

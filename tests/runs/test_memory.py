@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import higgsbench
-from higgsbench.api import load_run_config
-from higgsbench.config import LoadedConfig
+from higgsbench.api.running import load_run_config
+from higgsbench.config.load import LoadedConfig
 from higgsbench.errors import ConfigError
 from higgsbench.events import cache
 from higgsbench.models import building as device

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import higgsbench
-from higgsbench.api import load_run_config
+from higgsbench.api.running import load_run_config
 from higgsbench.config.document import parse_yaml
 from higgsbench.errors import HiggsbenchError
 from higgsbench.runs.dataset import load_dataset

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import higgsbench
-from higgsbench.config import load_config
+from higgsbench.config.load import load_config
 from higgsbench.errors import ConfigError, HiggsbenchError
 from higgsbench.events.formats import write_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated

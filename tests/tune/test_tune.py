@@ -18,7 +18,7 @@ import pytest
 
 import higgsbench
 from higgsbench import models
-from higgsbench.api import load_run_config
+from higgsbench.api.running import load_run_config
 from higgsbench.config.document import parse_yaml
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError, ModelError, StoreError
 from higgsbench.events.simulate import SimulationSettings, write_simulated
