@@ -68,7 +68,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     lazy={
-        "init": ("config:init", "Look at event files and write a configuration for them."),
+        "init": ("tables:init", "Look at event files and write a configuration for them."),
         "run": ("run:run", "Train, stack and choose cuts as configured; show the leaderboard."),
         "tune": ("run:tune", "Search a model's parameters in nested studies."),
         "leaderboard": ("tables:leaderboard", "Rank the rows of all stored runs."),
@@ -113,10 +113,10 @@ data = LazyGroup(
 config = LazyGroup(
     "config",
     lazy={
-        "list": ("config:list_", "List the configurations that come with higgsbench."),
-        "copy": ("config:copy", "Copy one of them to a file of your own."),
-        "show": ("config:show", "Print a configuration with all defaults and presets filled in."),
-        "schema": ("config:schema", "Print the JSON schema of configurations, for editors."),
+        "list": ("tables:list_", "List the configurations that come with higgsbench."),
+        "copy": ("tables:copy", "Copy one of them to a file of your own."),
+        "show": ("tables:show", "Print a configuration with all defaults and presets filled in."),
+        "schema": ("tables:schema", "Print the JSON schema of configurations, for editors."),
     },
     help="List, copy and resolve configurations; print their JSON schema.",
     epilog="Example:  higgsbench config copy best -o mine.yaml",
