@@ -1,4 +1,4 @@
-"""Test sessions. `nox` runs lint, types, tests and the README's examples; `nox -l` lists the others."""
+"""Test sessions. `nox` runs lint, types, the site, tests and the README's examples; `nox -l` lists the others."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
-nox.options.sessions = ["lint", "types", "tests", "docs-examples", "audit"]
+nox.options.sessions = ["lint", "types", "docs", "tests", "docs-examples", "audit"]
 
 TORCH = "torch==2.13.0"
 """Tested version of the extra `torch`; pip's own settings choose between the builds for CPUs and GPUs."""
 
-DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/configuration.md")
+DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/configuration.md", "docs/data.md", "docs/python.md")
 """Documents whose examples are run."""
 
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -95,6 +95,18 @@ def tests_mlflow(session: nox.Session) -> None:
     """Run the tests of the export to MLflow, with the database store that MLflow uses on a single machine."""
     session.install(*group("test"), ".[mlflow]", "alembic", "sqlalchemy")
     session.run("pytest", "tests/export/test_mlflow.py", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site in docs/_build; check its links, and that package registries can show the README."""
+    folder = Path(session.create_tmp()).resolve()
+    session.run("pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), ".")
+    (wheel,) = folder.glob("*.whl")
+    session.run("pip", "install", "--quiet", *group("docs"), f"{wheel}[report]")
+    session.run("twine", "check", "--strict", str(wheel))
+    session.env["HIGGSBENCH_CACHE_DIR"] = str(folder / "cache")
+    session.run("sphinx-build", "-W", "--keep-going", "-n", "-q", "-j", "auto", "docs", "docs/_build")
 
 
 @nox.session(name="docs-examples")

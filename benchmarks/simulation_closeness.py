@@ -167,6 +167,8 @@ def main() -> int:
     comparison = compare(simulated, real)
     rows = verdicts(comparison)
     lines = [
+        "# How close the simulation is to real events",
+        "",
         f"Toy simulation, {arguments.events:,} events (seed {arguments.seed}), against {real.height:,} real events.",
         "",
         *table(comparison, halves),
