@@ -161,7 +161,9 @@ def _kind(field: Mapping[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in form["enum"])
     kinds = [form["type"]] if isinstance(form["type"], str) else [kind for kind in form["type"] if kind != "null"]
     if kinds == ["array"]:
-        return f"list of {_kind(form['items'])}".replace("of list of", "of lists of")
+        return f"list of {_kind(form['items'])}".replace("list of list", "list of lists").replace(
+            "mapping]", "mappings]"
+        )
     names = {"string": "text", "integer": "whole number", "number": "number", "boolean": "`true`, `false`"}
     return " or ".join(names.get(kind, "mapping") for kind in kinds) + _range(form)
 
