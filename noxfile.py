@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import nox
@@ -119,6 +120,35 @@ def docs_examples(session: nox.Session) -> None:
     session.run("jupyter", "execute", *(str(file) for file in sorted(notebooks.glob("*.ipynb"))))
     # With -P, Python imports the package from the wheel, not from this folder.
     session.run("python", "-P", "benchmarks/docs_examples.py", str(folder), *DOCUMENTS, *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build sdist and wheel, and run the wheel by uvx and pipx in an empty folder; an argument is where both stay."""
+    session.install(*group("wheel"))
+    folder = Path(session.create_tmp()).resolve()
+    shutil.rmtree(folder)
+    kept, empty = Path(*(session.posargs or [folder / "dist"])).resolve(), folder / "empty"
+    empty.mkdir(parents=True)
+    session.run("python", "-m", "build", "--outdir", str(kept))
+    session.run("twine", "check", "--strict", *(str(file) for file in kept.iterdir()))
+    built = str(next(kept.glob("*.whl")))
+    session.env["PIPX_HOME"] = str(folder / "pipx")
+    command = ("higgsbench", "run", "quick", "--set", "data.events=3000", "--only", "xgboost", "--output")
+    with session.chdir(empty):
+        session.run("uvx", "--from", built, *command, "by-uvx")
+        session.run("pipx", "run", "--spec", built, *command, "by-pipx")
+    shutil.rmtree(folder)
+
+
+@nox.session(venv_backend="none")
+def docker(session: nox.Session) -> None:
+    """Build the image and run it, where a docker daemon is present."""
+    if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+        session.skip("no docker daemon runs here, so the Dockerfile is not built")
+    session.run("docker", "build", "--tag", "higgsbench:test", ".")
+    command = ("run", "quick", "--set", "data.events=3000", "--only", "xgboost")
+    session.run("docker", "run", "--rm", "higgsbench:test", *command)
 
 
 @nox.session
