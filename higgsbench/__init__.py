@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from higgsbench.ensemble.cut import best_cut
     from higgsbench.errors import HiggsbenchError
     from higgsbench.events import Events, load_events
-    from higgsbench.export import export_mlflow, export_native, export_onnx
+    from higgsbench.export import export_native, export_onnx
+    from higgsbench.export.mlflow import export_mlflow
     from higgsbench.leaderboard import Leaderboard
     from higgsbench.metrics import ams, ams_scan, evaluation_weights
     from higgsbench.models import BuildContext, ModelSpec, register_model
@@ -28,7 +29,8 @@ _HOME = {
     "higgsbench.ensemble.cut": ("best_cut",),
     "higgsbench.errors": ("HiggsbenchError",),
     "higgsbench.events": ("Events", "load_events"),
-    "higgsbench.export": ("export_mlflow", "export_native", "export_onnx"),
+    "higgsbench.export": ("export_native", "export_onnx"),
+    "higgsbench.export.mlflow": ("export_mlflow",),
     "higgsbench.leaderboard": ("Leaderboard",),
     "higgsbench.metrics": ("ams", "ams_scan", "evaluation_weights"),
     "higgsbench.models": ("BuildContext", "ModelSpec", "register_model"),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from higgsbench.challenge import SubmissionScore
     from higgsbench.compare import Comparison
     from higgsbench.ensemble import Diversity
-    from higgsbench.inference import Statistics
+    from higgsbench.inference.statistics import Statistics
     from higgsbench.runs.predict import Scorer
     from higgsbench.runs.predictor import FittedRun
 
@@ -356,7 +356,7 @@ def stats(
         >>> sorted(found.workspace)
         ['channels', 'measurements', 'observations', 'version']
     """
-    from higgsbench.inference import run_statistics
+    from higgsbench.inference.statistics import run_statistics
 
     return run_statistics(
         find_run(run, results).scored_rows(models),

@@ -232,7 +232,7 @@ def mlflow(run: Path, **options: Any) -> None:
     It logs settings, metrics with their errors, the leaderboard, configuration and figures, but not fitted models or
     scores of single events. It sends data only to the URI.
     """
-    from higgsbench.export import export_mlflow
+    from higgsbench.export.mlflow import export_mlflow
 
     done = export_mlflow(run, **options)
     what = f"{done.rows} rows logged" if done.new else f"its {done.rows} rows had been logged before"

@@ -266,8 +266,7 @@ def features(name: str | None, form: str) -> None:
     """
     import itertools
 
-    from higgsbench.features import feature_set, feature_sets
-    from higgsbench.features.cpp import cpp_header
+    from higgsbench.features import cpp_header, feature_set, feature_sets
     from higgsbench.schema import ATLAS_HIGGS
 
     if form == "cpp":

@@ -14,8 +14,8 @@ from higgsbench.ensemble import REPLICAS, poisson_counts
 from higgsbench.ensemble.cut import cross_validated_selection, scale_to_totals
 from higgsbench.errors import ConfigError, HiggsbenchWarning, MetricError
 from higgsbench.files import printable
+from higgsbench.inference import read_shifts, score_shifts
 from higgsbench.inference.events import parse_systematics, reload_events
-from higgsbench.inference.shifts import read_shifts, score_shifts
 from higgsbench.inference.workspace import Template, build_workspace, expected_results, shifted_template
 from higgsbench.metrics.ams import ams
 from higgsbench.metrics.estimates import Value
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.ensemble.cut import Truth
+    from higgsbench.inference import ScoredShifts, ShiftRow
     from higgsbench.inference.events import Shift, Systematic
-    from higgsbench.inference.shifts import ScoredShifts, ShiftRow
     from higgsbench.inference.workspace import Expected
     from higgsbench.metrics.estimates import Estimate
     from higgsbench.metrics.processes import ProcessMetrics

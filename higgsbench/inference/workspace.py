@@ -18,7 +18,7 @@ from higgsbench.metrics.significance import BinnedSums, bin_sums, combined_signi
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from higgsbench.inference.shifts import ScoredShifts, ShiftedScores
+    from higgsbench.inference import ScoredShifts, ShiftedScores
 
 POI = "mu"
 """Signal strength, the parameter of interest."""

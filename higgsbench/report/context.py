@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from higgsbench.errors import ConfigError, HiggsbenchError, StoreError
-from higgsbench.inference.shifts import members_of, subsample
+from higgsbench.inference import members_of, subsample
 from higgsbench.leaderboard import Leaderboard
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.pages.drawing import INK, SERIES

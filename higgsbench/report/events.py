@@ -9,7 +9,7 @@ import polars as pl
 
 from higgsbench.errors import StoreError
 from higgsbench.files import printable
-from higgsbench.inference.shifts import score_shifts
+from higgsbench.inference import score_shifts
 from higgsbench.inference.statistics import change_of_ams, estimate_cell, processes_table
 from higgsbench.pages import Cell, Gallery, Table, number, percent
 from higgsbench.pages.drawing import PAPER, SERIES, SIGNAL, SOFT, axis_label, new_figure
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.events import Events
-    from higgsbench.inference.shifts import ShiftRow
+    from higgsbench.inference import ShiftRow
     from higgsbench.pages import Part
     from higgsbench.report.context import Context
     from higgsbench.runs.stored import StoredRun

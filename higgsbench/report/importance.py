@@ -8,7 +8,7 @@ import numpy as np
 
 from higgsbench.errors import HiggsbenchError, StoreError
 from higgsbench.files import printable
-from higgsbench.inference.shifts import subsample
+from higgsbench.inference import subsample
 from higgsbench.metrics.ams import ams
 from higgsbench.metrics.estimates import roc_auc
 from higgsbench.metrics.weights import evaluation_weights

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import higgsbench
 from higgsbench.events import load_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
-from higgsbench.export.models import input_columns
+from higgsbench.export import input_columns
 from higgsbench.features import Features, feature_matrix
 from higgsbench.runs.predictor import Predictor
 

@@ -13,8 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from higgsbench.export import export_onnx
-from higgsbench.export.models import chosen_models
+from higgsbench.export import chosen_models, export_onnx
 from higgsbench.runs import find_run
 
 from .conftest import inputs_of

@@ -17,8 +17,7 @@ from xgboost import Booster as XGBoostBooster
 from xgboost import DMatrix
 
 from higgsbench.errors import ModelError, StoreError
-from higgsbench.export import export_native
-from higgsbench.export.models import chosen_models
+from higgsbench.export import chosen_models, export_native
 from higgsbench.runs import find_run
 from tests.conftest import Call
 

@@ -20,8 +20,8 @@ from xgboost import XGBClassifier
 import higgsbench
 from higgsbench.errors import ModelError
 from higgsbench.events import load_events
+from higgsbench.export import chosen_models, export_onnx, input_columns
 from higgsbench.export.graph import Graph, log_odds
-from higgsbench.export.models import chosen_models, export_onnx, input_columns
 from higgsbench.models import registered_models
 from higgsbench.models.builtin.lightgbm_trees import LoadedLightGBM
 from higgsbench.models.packed import PackedMLPClassifier

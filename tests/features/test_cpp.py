@@ -14,8 +14,7 @@ import pytest
 from higgsbench.errors import ConfigError
 from higgsbench.events import load_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
-from higgsbench.features import evaluate, feature_set
-from higgsbench.features.cpp import cpp_expression, cpp_header
+from higgsbench.features import cpp_expression, cpp_header, evaluate, feature_set
 from higgsbench.features.quantity import Quantity
 from higgsbench.schema import ATLAS_HIGGS, FEATURES
 from tests.conftest import Call

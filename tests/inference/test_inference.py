@@ -21,15 +21,12 @@ from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.inference import (
     ScoredShifts,
     ShiftedScores,
-    Template,
-    build_workspace,
-    model_significance,
+    read_shifts,
     shift_table,
 )
 from higgsbench.inference.events import Systematic
-from higgsbench.inference.shifts import read_shifts
-from higgsbench.inference.statistics import honest_bins
-from higgsbench.inference.workspace import expected_results, shifted_template
+from higgsbench.inference.statistics import honest_bins, model_significance
+from higgsbench.inference.workspace import Template, build_workspace, expected_results, shifted_template
 from higgsbench.metrics import ams
 from higgsbench.metrics.significance import BinnedSums, BinningRules, asimov_significance, combined_significance
 from higgsbench.runs import find_run

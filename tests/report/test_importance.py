@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from higgsbench.inference import subsample
 from higgsbench.inference.events import reload_events
-from higgsbench.inference.shifts import subsample
 from higgsbench.pages.drawing import Pictures
 from higgsbench.report.context import Context
 from higgsbench.report.importance import Judge, contribution_figure, permutation_importance

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from higgsbench import write_report
 from higgsbench.compare import compare, load_contenders
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, StoreError
-from higgsbench.inference import model_significance
 from higgsbench.inference.events import reload_events
+from higgsbench.inference.statistics import model_significance
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.metrics.processes import processes_of
 from higgsbench.pages import Picture
