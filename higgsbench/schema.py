@@ -50,6 +50,22 @@ UNITS: Mapping[str, str] = MappingProxyType(
 )
 """Unit of each feature: GeV, rad, or empty for a pure number."""
 
+_OBJECTS = {"PRI_tau": r"\tau", "PRI_lep": r"\ell", "PRI_jet_leading": "j_1", "PRI_jet_subleading": "j_2"}
+SYMBOLS: Mapping[str, str] = MappingProxyType(
+    {f"{name}_{key}": rf"{symbol}({what})" for name, what in _OBJECTS.items()
+     for key, symbol in (("pt", "p_T"), ("eta", r"\eta"), ("phi", r"\phi"))}
+    | {
+        "DER_mass_MMC": r"m_{\tau\tau}^{MMC}", "DER_mass_transverse_met_lep": r"m_T(\ell, E_T^{miss})",
+        "DER_mass_vis": r"m(\tau, \ell)", "DER_pt_h": "p_T^{H}", "DER_deltaeta_jet_jet": r"|\Delta\eta(j_1, j_2)|",
+        "DER_mass_jet_jet": "m(j_1, j_2)", "DER_prodeta_jet_jet": r"\eta(j_1)\,\eta(j_2)",
+        "DER_deltar_tau_lep": r"\Delta R(\tau, \ell)", "DER_pt_tot": "p_T^{tot}", "DER_sum_pt": r"\Sigma p_T",
+        "DER_pt_ratio_lep_tau": r"p_T(\ell)\,/\,p_T(\tau)", "DER_met_phi_centrality": r"C_{\phi}(E_T^{miss})",
+        "DER_lep_eta_centrality": r"C_{\eta}(\ell)", "PRI_met": "E_T^{miss}", "PRI_met_phi": r"\phi(E_T^{miss})",
+        "PRI_met_sumet": r"\Sigma E_T", "PRI_jet_num": "N_{jet}", "PRI_jet_all_pt": r"\Sigma p_T(j)",
+    }
+)  # fmt: skip
+"""Symbol of each feature on the axes of figures, in TeX's notation."""
+
 _TWO_JETS = ("DER_deltaeta_jet_jet", "DER_mass_jet_jet", "DER_prodeta_jet_jet", "DER_lep_eta_centrality",
              "PRI_jet_subleading_pt", "PRI_jet_subleading_eta", "PRI_jet_subleading_phi")  # fmt: skip
 _ONE_JET = ("PRI_jet_leading_pt", "PRI_jet_leading_eta", "PRI_jet_leading_phi")

@@ -381,6 +381,7 @@ def write_report(
     formats: Names = ("png", "pdf"),
     dpi: Count = 200,
     style: Text = "atlas",
+    label: Text = "",
     data: File | None = None,
     test: File | None = None,
     all_rows: Switch = False,
@@ -397,6 +398,7 @@ def write_report(
         formats: formats of these figures: `png`, `pdf`, `svg`.
         dpi: dots per inch of a PNG.
         style: style of all figures: `atlas`, `cms` or `plain`.
+        label: text above every figure, e.g. "ATLAS Open Data".
         data: event file, if it has moved since the run.
         test: file of held-out events, if it has moved.
         all_rows: whether every row gets its own figures, instead of only the best ones and the stack.
@@ -427,7 +429,7 @@ def write_report(
     context = Context(
         run=stored,
         events=reload_events(stored, _path(data), _path(test)),
-        pictures=Pictures(_path(figures), formats, dpi),
+        pictures=Pictures(_path(figures), formats, dpi, label),
         models=FittedRun(stored),
         all_rows=all_rows,
         systematics=systematics,

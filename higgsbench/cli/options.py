@@ -155,6 +155,7 @@ def figure_options(formats: str) -> Callable[[Function], Function]:
                      help="Dots per inch of PNG."),
         click.option("--style", type=click.Choice(["atlas", "cms", "plain"]), default="atlas", show_default=True,
                      help="Style of all figures."),
+        click.option("--label", metavar="TEXT", default="", help="Text above every figure, e.g. 'ATLAS Open Data'."),
     )  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def members(run: Path, results: Path, form: str) -> None:
 @opt.results_option
 @click.option("--common", is_flag=True, help="Compare runs of different events on those they share.")
 @click.option("--replicas", type=click.IntRange(2), default=1000, show_default=True, help="Bootstrap replicas.")
-@opt.format_option("table", "markdown", "json")
+@opt.format_option("table", "markdown", "json", "html")
 @click.option("--events", type=_FILE,
               help="Also write, per event, which models select it (Parquet or CSV).")  # fmt: skip
 def compare(what: tuple[str, ...], form: str, **options: Any) -> None:

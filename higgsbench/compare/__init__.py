@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from higgsbench import __version__
 from higgsbench.compare.measure import (
     Contender,
     Overlap,
@@ -28,7 +29,7 @@ from higgsbench.compare.measure import (
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable, told_plainly
 from higgsbench.metrics.estimates import METRICS, Difference, holm, indistinct_groups
-from higgsbench.pages import Shown, Table, json_report, markdown_text
+from higgsbench.pages import Section, Shown, Table, json_report, markdown_text, page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -321,9 +322,12 @@ def _conclusion(pair: PairResult, comparison: Comparison) -> str:
 
 
 def render(comparison: Comparison, form: str) -> str:
-    """Return a comparison as `markdown` or `json` (full precision, null for a missing number)."""
+    """Return a comparison as `markdown`, `html` (a page) or `json` (full precision, null for a missing number)."""
     if form == "json":
         return json_report(_content(comparison))
+    if form == "html":
+        sections = [Section("comparison", "Models and pairs", [*comparison.as_tables(), *comparison.remarks()])]
+        return page("higgsbench comparison", [], sections, f"Made by higgsbench {__version__} compare.")
     parts = [table.markdown() for table in comparison.as_tables()]
     return "\n\n".join([*parts, *map(markdown_text, comparison.remarks())]) + "\n"
 

@@ -54,7 +54,7 @@ def _feature_figure(feature: FeatureSummary) -> Figure:
         ax.fill_between(edges, low, high, step="post", color=color, alpha=0.25, linewidth=0)
     ax.set_xlim(float(edges[0]), float(edges[-1]))
     ax.set_ylim(bottom=0.0, top=1.28 * ax.get_ylim()[1])
-    ax.set_xlabel(draw.axis_label(feature.name, feature.unit))
+    draw.name_quantity(ax, feature.name, feature.unit)
     ax.set_ylabel(f"density [1/{feature.unit}]" if feature.unit else "density")
     ax.locator_params(axis="x", nbins=6)
     ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
@@ -66,7 +66,7 @@ def _feature_figure(feature: FeatureSummary) -> Figure:
 def _balance_figure(found: Exploration) -> Figure:
     """Draw events in the file beside expected events, by group, on a logarithmic axis."""
     rows = [g for g in found.groups if g.group is not None] or list(found.groups)
-    figure, axes = draw.new_figure(7.2, 2.8, 1, 2, sharey=True)
+    figure, axes = draw.new_figure(draw.WIDTH, 2.6, 1, 2, sharey=True)
     at, shown = np.arange(len(rows)), []
     for ax, title, kind in zip(axes, ("events in the file", "expected events"), ("events", "expected"), strict=True):
         for offset, label, hatch in ((-0.2, "signal", "///"), (0.2, "background", None)):
@@ -77,7 +77,7 @@ def _balance_figure(found: Exploration) -> Figure:
         ax.set_xticks(at, ["all" if row.group is None else str(row.group) for row in rows])
         ax.tick_params(axis="x", which="minor", bottom=False)
         ax.set_xlabel(found.group or "")
-        ax.set_title(title)
+        ax.set_title(title, loc="left")
     if shown:
         axes[0].set_ylim(min(shown) / 3.0, max(shown) * 8.0)
     axes[0].set_ylabel("events")
@@ -98,7 +98,7 @@ def _correlation_figure(found: Correlations, names: Sequence[str]) -> Figure:
 def _drift_figure(found: Exploration) -> Figure:
     """Draw the Kolmogorov-Smirnov distance of every feature, one marker per sample."""
     names = [f.name for f in found.features]
-    figure, ax = draw.new_figure(7.2, 1.2 + 0.19 * len(names))
+    figure, ax = draw.new_figure(draw.WIDTH, 1.2 + 0.19 * len(names))
     samples = list(dict.fromkeys(r.sample for r in found.drift))
     for k, sample in enumerate(samples):
         values = np.array([r.ks for r in found.drift if r.sample == sample], dtype=float)  # NaN for None: no marker
@@ -106,14 +106,14 @@ def _drift_figure(found: Exploration) -> Figure:
         ax.plot(values, range(len(names)), marker, markersize=4, color=color, label=sample, linestyle="none")
     draw.name_axis(ax, names)
     ax.set_xlim(left=0.0)
-    ax.set_xlabel(f"Kolmogorov-Smirnov distance to {found.described.name}, every event counting the same")
-    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(samples))
+    ax.set_xlabel(f"KS distance to {found.described.name}, every event counting the same")
+    figure.legend(loc="outside upper right", ncols=len(samples))
     return figure
 
 
 def _split_figure(found: SplitStudy) -> Figure:
     """Draw the AMS of one cut against the share of the events it is measured on."""
-    figure, ax = draw.new_figure(5.4, 3.2)
+    figure, ax = draw.new_figure(draw.WIDTH, 3.2)
     cases = [c for c in found.cases if c.selection != "all events"]
     looks = ((False, "--s", draw.SIGNAL, "weights as they are"), (True, "-o", draw.BACKGROUND, "rescaled"))
     for rescaled, fmt, color, label in looks:
@@ -217,12 +217,12 @@ def _separation(found: Exploration, pictures: draw.Pictures) -> list[Part]:
     if not best:
         return []
     rows = [f for f in found.ranked() if f.auc is not None]
-    figure, ax = draw.new_figure(7.2, 1.0 + 0.19 * len(rows))
+    figure, ax = draw.new_figure(draw.WIDTH, 1.0 + 0.19 * len(rows))
     values, errors = [f.auc for f in rows], [f.auc_se or 0.0 for f in rows]
     ax.axvline(0.5, color=draw.INK, linewidth=0.8, linestyle=":")
     ax.errorbar(values, range(len(rows)), xerr=errors, fmt="o", markersize=3.5, color=draw.BACKGROUND, capsize=2)
     draw.name_axis(ax, [f.name for f in rows])
-    ax.set_xlabel("weighted AUC of the feature by itself (0.5: no separation; below: signal has the smaller values)")
+    ax.set_xlabel("weighted AUC of the feature alone (below 0.5: signal has smaller values)")
     return [pictures.add("auc", figure, alt, "Bars: one standard error.")]
 
 

@@ -195,8 +195,8 @@ class Leaderboard(Shown):
                 rows = table.rows if keys is None else [{key: row.get(key) for key in keys} for row in table.rows]
                 tables.append({"title": table.title, "comparability": table.comparability, "rows": rows})
             return pages.json_report({"tables": tables, "notes": self.notes})
-        shown = [page_table(table, self.columns(columns, table)) for table in self.tables]
-        remarks = self.remarks()
+        remarks, draw = self.remarks(), web_table if form == "html" and columns is None else page_table
+        shown = [draw(table, self.columns(columns, table)) for table in self.tables]
         if form == "markdown":
             return "\n\n".join([*(table.markdown() for table in shown), *map(pages.markdown_text, remarks)]) + "\n"
         parts: list[pages.Part] = [*shown] or ["No runs yet."]
@@ -359,6 +359,11 @@ def page_table(table: Table, columns: Sequence[Column]) -> pages.Table:
         sortable=True,
         marks=["best" if r.get("rank") == 1 else "failed" if r.get("status") != "ok" else "" for r in table.rows],
     )
+
+
+def web_table(table: Table, columns: Sequence[Column]) -> pages.Table:
+    """Return what `page_table` returns with the model first, which stays in sight where a screen is narrow."""
+    return page_table(table, sorted(columns, key=lambda column: column.name != "model"))
 
 
 def _csv(board: Leaderboard, columns: Sequence[str] | None) -> str:

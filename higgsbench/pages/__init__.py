@@ -68,7 +68,7 @@ def with_error(value: float | None, error: float | None) -> str:
     if not (math.isfinite(error) and error > 0.0):
         return number(value)
     places = min(max(1 - math.floor(math.log10(error)), 0), 5)
-    return f"{value:.{places}f} ± {error:.{places}f}"
+    return f"{value:,.{places}f} ± {error:,.{places}f}"
 
 
 def markdown_text(text: str) -> str:

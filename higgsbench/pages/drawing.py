@@ -16,6 +16,7 @@ import numpy as np
 from higgsbench.errors import ConfigError, DataError, MissingExtraError, shortened
 from higgsbench.files import atomic_path, check_folder_of, printable, told_plainly, write_text
 from higgsbench.pages import Picture
+from higgsbench.schema import SYMBOLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -143,6 +144,8 @@ def _nearest(names: dict[float, str], value: float | None) -> str | None:
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 SIGNAL, BACKGROUND = "#d55e00", "#0072b2"
 INK, PAPER = "#222222", "#ffffff"
+WIDTH = 5.2
+"""Inches of a large figure: two stand side by side on a page, and one stays readable on a phone."""
 SOFT = "#80868c"
 """A grey that is readable on light and on dark paper."""
 _DARK = {INK: "#e4e6e8", PAPER: "#16191d", "#d55e00": "#ff8f4d", "#0072b2": "#3f9de8", "#009e73": "#2fd0a2",
@@ -270,9 +273,18 @@ def svg_text(figure: Figure) -> str:
     return f"{text[:head]}<style>@media screen and (prefers-color-scheme:dark){{{rules}}}</style>{text[head:]}"
 
 
-def axis_label(name: str, unit: str | None) -> str:
-    """Return an axis label with its unit, if it has one."""
-    return f"{name} [{unit}]" if unit else name
+def name_quantity(ax: Axes, name: str, unit: str | None) -> None:
+    """Label the horizontal axis with a column, its symbol if the layout has one, and its unit if it has one."""
+    symbol = SYMBOLS.get(name)
+    text = name if symbol is None else f"{name}: ${symbol}$"
+    ax.set_xlabel(f"{text} [{unit}]" if unit else text, parse_math=symbol is not None)
+
+
+def _put_label(figure: Figure, label: str) -> None:
+    """Write a label above the right end of the upper right axes; colour bars do not count."""
+    places = ((ax, ax.get_subplotspec()) for ax in figure.axes)
+    *_, ax = (ax for ax, place in places if place is not None and place.is_first_row())
+    ax.set_title(printable(label), loc="right", fontweight="bold", fontstyle="italic")
 
 
 class Pictures:
@@ -282,10 +294,13 @@ class Pictures:
         folder: is made here, or a `DataError` says why not.
         formats: of the files, some of `FORMATS`; a `ConfigError` otherwise.
         dpi: dots per inch of a PNG, and of parts of a PDF or SVG that are pixels.
+        label: text above every figure, e.g. the name of an experiment.
     """
 
-    def __init__(self, folder: Path | None = None, formats: Collection[str] = ("png", "pdf"), dpi: int = 200) -> None:
-        self.folder, self.formats, self.dpi = folder, formats, dpi
+    def __init__(
+        self, folder: Path | None = None, formats: Collection[str] = ("png", "pdf"), dpi: int = 200, label: str = ""
+    ) -> None:
+        self.folder, self.formats, self.dpi, self.label = folder, formats, dpi, label
         for name in formats:
             if name not in FORMATS:
                 raise ConfigError(f"--format {shortened(name)}: choose from {', '.join(FORMATS)}")
@@ -305,6 +320,8 @@ class Pictures:
             alt: what it shows, with the essential numbers.
             caption: text below it.
         """
+        if self.label:
+            _put_label(figure, self.label)
         if self.folder is not None:
             stem = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:80] or "figure"
             numbered = (f"{stem}-{number}" for number in itertools.count(2))

@@ -66,7 +66,7 @@ def _lead(context: Context) -> list[str]:
 def provenance(context: Context) -> list[Part]:
     """Show data digests and what the rows share, versions and hardware, and the configuration to run again."""
     rules = ", ".join(dict.fromkeys(_plain(r.get("cut_rule", "?")) for r in context.rows))
-    entries = [("events", printable(context.table.source)), ("cut rule", rules)]
+    entries = [("source", printable(context.table.source)), ("cut rule", rules)]
     entries += [
         (str(key).replace("_", " "), _plain(value))
         for key, value in context.run.comparability.items()
@@ -78,7 +78,8 @@ def provenance(context: Context) -> list[Part]:
     machine = [(k, _plain(v)) for k, v in environment.items() if k != "packages"]
     out: list[Part] = [Heading("Data and definitions"), Definitions(entries)]
     if machine or versions:
-        rows = [(printable(name), _plain(version)) for name, version in sorted(versions.items())]
+        installed = ((name, version or "not installed") for name, version in sorted(versions.items()))
+        rows = [(printable(name), _plain(version)) for name, version in installed]
         table = Table("Versions of packages", ["package", "version"], rows, text=(0, 1))
         out += [Heading("Environment"), Definitions(machine), table]
     configuration: str = context.optional("configuration", "")
@@ -89,4 +90,6 @@ def provenance(context: Context) -> list[Part]:
 
 
 def _plain(value: Any) -> str:
-    return printable(f"{value:,.12g}" if isinstance(value, float) else value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return printable(f"{value:,.12g}" if isinstance(value, (int, float)) else value)

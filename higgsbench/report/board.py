@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +10,7 @@ import higgsbench.pages.drawing as draw
 from higgsbench.compare import ALPHA, load_contenders, rank_pictures
 from higgsbench.compare.measure import measure
 from higgsbench.files import printable
-from higgsbench.leaderboard import LEGEND, page_table
+from higgsbench.leaderboard import LEGEND, web_table
 from higgsbench.leaderboard.columns import choose_columns
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Cell, Gallery, Table, number, with_error
@@ -40,41 +40,47 @@ def _drawn_metrics() -> list[Metric]:
     return [metric for metric in METRICS.values() if metric.headline and metric.resampled]
 
 
-def _in_words() -> str:
-    return " and ".join(_WORDS.get(metric.name, metric.heading) for metric in _drawn_metrics())
-
-
 def leaderboard(context: Context) -> list[Part]:
     """Show the table of all rows, and their metrics with one standard error; AMS also at its best and held out."""
-    table, rows, metrics = context.table, context.rows, _drawn_metrics()
-    figure, axes = draw.new_figure(4.2 * len(metrics), 1.1 + 0.27 * len(rows), 1, len(metrics), sharey=True)
-    at = np.arange(len(rows))
-    for metric, ax in zip(metrics, axes, strict=True):
-        values, errors = ([r.get(key, np.nan) for r in rows] for key in (metric.key, f"{metric.key}_se"))
-        ax.errorbar(values, at, xerr=errors, fmt="o", markersize=4, color=BACKGROUND, capsize=2.5,
-                    label="cross-validated")  # fmt: skip
-        ax.grid(axis="x", color=SOFT, alpha=0.3, linewidth=0.6)
-        ax.set_xlabel(_AXES.get(metric.name, metric.heading))
-        ax.locator_params(axis="x", nbins=5)
-    ams = axes[0]
-    ams.plot([r.get("ams_oof_max", np.nan) for r in rows], at, "v", markersize=4.5, color=SERIES[5],
-             markerfacecolor=PAPER, label="optimistic max")  # fmt: skip
-    tested = [(i + 0.22, r["ams_test"], r.get("ams_test_se") or 0.0) for i, r in enumerate(rows) if r.get("ams_test")]
-    if tested:
-        place, held_out, spread = zip(*tested, strict=True)
-        ams.errorbar(held_out, place, xerr=spread, fmt="s", markersize=3.5, color=SIGNAL, capsize=2.5,
-                     label="held out, frozen cut")  # fmt: skip
-    draw.name_axis(ams, [r["name"] for r in rows])
-    ams.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize=7, handletextpad=0.2, columnspacing=1.0)
-    best = ", ".join(f"{r['name']} {with_error(r['ams_cv'], r['ams_cv_se'])}" for r in rows[:3])
-    alt = f"Cross-validated {_in_words()} of {len(rows)} rows with standard errors; highest AMS: {best}."
-    caption = (
+    table, rows = context.table, context.rows
+    pictures = []
+    for metric in _drawn_metrics():
+        first = (f"{r['name']} {with_error(r.get(metric.key), r.get(f'{metric.key}_se'))}" for r in rows[:3])
+        name = _WORDS.get(metric.name, metric.heading)
+        alt = f"Cross-validated {name} of {len(rows)} rows with standard errors; first rows: {', '.join(first)}."
+        pictures.append(context.pictures.add(f"leaderboard-{metric.name}", _metric_figure(metric, rows), alt))
+    intro = (
         "Bars: one standard error. Rows share their events, so their errors move together; the paired differences in "
         "the table have smaller errors than these bars suggest."
     )
-    chosen = sorted((c for c in choose_columns(None, table.rows) if c.name != "run"), key=lambda c: c.name != "model")
-    picture = context.pictures.add("leaderboard", figure, alt, caption)
-    return [picture, LEGEND, page_table(table, chosen)._replace(caption="Rows of the run")]
+    columns = [column for column in choose_columns(None, table.rows) if column.name != "run"]
+    shown = web_table(table, columns)._replace(caption="Rows of the run")
+    return [intro, Gallery(pictures, "wide"), LEGEND, shown]
+
+
+def _metric_figure(metric: Metric, rows: Sequence[dict[str, Any]]) -> Figure:
+    """Draw a metric of all rows, the AMS also at its optimistic cut and on held-out events."""
+    figure, ax = draw.new_figure(draw.WIDTH, 1.2 + 0.27 * len(rows))
+    at = np.arange(len(rows))
+    values, errors = ([r.get(key, np.nan) for r in rows] for key in (metric.key, f"{metric.key}_se"))
+    ax.errorbar(values, at, xerr=errors, fmt="o", markersize=4, color=BACKGROUND, capsize=2.5,
+                label="cross-validated")  # fmt: skip
+    if metric.needs_cut:
+        ax.plot([r.get("ams_oof_max", np.nan) for r in rows], at, "v", markersize=4.5, color=SERIES[5],
+                markerfacecolor=PAPER, label="optimistic max")  # fmt: skip
+        held_out = [
+            (i + 0.22, r["ams_test"], r.get("ams_test_se") or 0.0) for i, r in enumerate(rows) if r.get("ams_test")
+        ]
+        if held_out:
+            place, ams, spread = zip(*held_out, strict=True)
+            ax.errorbar(ams, place, xerr=spread, fmt="s", markersize=3.5, color=SIGNAL, capsize=2.5,
+                        label="held out, frozen cut")  # fmt: skip
+    draw.name_axis(ax, [r["name"] for r in rows])
+    ax.grid(axis="x", color=SOFT, alpha=0.3, linewidth=0.6)
+    ax.set_xlabel(_AXES.get(metric.name, metric.heading))
+    ax.locator_params(axis="x", nbins=5)
+    figure.legend(loc="outside upper right", ncols=3)
+    return figure
 
 
 def ranks(context: Context) -> list[Part]:
@@ -89,7 +95,7 @@ def ranks(context: Context) -> list[Part]:
     pictures = []
     for metric, found in rank_pictures(measure(contenders, min(max(draws, _FEWEST), _MOST))).items():
         alike = [group for group in found.groups if len(group) > 1]
-        figure, ax = draw.new_figure(6.4, 1.0 + 0.26 * len(found.names))
+        figure, ax = draw.new_figure(draw.WIDTH, 1.0 + 0.26 * len(found.names))
         at = np.arange(len(found.names))
         ax.hlines(at, 1.0, found.ranks, color=SOFT, linewidth=0.8)
         ax.plot(found.ranks, at, "o", color=BACKGROUND, markersize=4.5)
@@ -133,14 +139,14 @@ def _weights(context: Context, stack: Stack) -> tuple[list[Picture], list[Table]
     members = sorted(stack.members, key=lambda m: -abs(m.weight))
     weights = [m.weight for m in members]
     means, spreads = [m.weight_mean_over_folds for m in members], [m.weight_sd_over_folds for m in members]
-    figure, ax = draw.new_figure(5.4, 1.0 + 0.24 * len(members))
+    figure, ax = draw.new_figure(draw.WIDTH, 1.0 + 0.24 * len(members))
     at = np.arange(len(members))
     ax.barh(at, weights, height=0.65, color=BACKGROUND, alpha=0.6, label="weight")
     ax.errorbar(means, at, xerr=spreads, fmt="o", markersize=3, color=INK, capsize=2, label="mean ± s.d. over folds")
     ax.axvline(0.0, color=INK, linewidth=0.8)
     draw.name_axis(ax, [m.name for m in members])
     ax.set_xlabel("weight in the blend of log-odds")
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=7)
+    figure.legend(loc="outside upper right", ncols=2)
     words = ", ".join(f"{m.name} {m.weight:.2f}" for m in members[:4])
     alt = f"Weights of {len(members)} members in the blend; largest: {words}."
     rows = [
@@ -188,21 +194,28 @@ def costs(context: Context) -> list[Part]:
     if not rows:
         return []
     ends = [min(rows, key=lambda r: float(r["fit_seconds"])), max(rows, key=lambda r: float(r["fit_seconds"]))]
-    words = " and ".join(f"{r['name']} {number(r['fit_seconds'], 3)} s, AMS {r['ams_cv']:.2f}" for r in ends)
-    alt = f"{_in_words()} against the time of all fits; fastest and slowest: {words}."
-    caption = "Bars: one standard error; hollow: a variant of the model. A busy machine takes longer."
-    metrics = _drawn_metrics()
-    figure, axes = draw.new_figure(4.2 * len(metrics), 3.5, 1, len(metrics))
-    for metric, ax in zip(metrics, axes, strict=True):
-        for record in rows:
-            look = context.looks[record["name"]]
-            hollow = {} if look["linestyle"] == "-" else {"markerfacecolor": PAPER}
-            ax.errorbar([record["fit_seconds"]], [record.get(metric.key, np.nan)],
-                        yerr=[record.get(f"{metric.key}_se", np.nan)],
-                        fmt=look["marker"], color=look["color"], markersize=5, elinewidth=0.8, label=record["name"],
-                        **hollow)  # fmt: skip
-        times = [record["fit_seconds"] for record in rows]
-        draw.log_axis(ax, "x", narrow=max(times) < 100.0 * min(times))
-        ax.set(xlabel="time of all fits [s]", ylabel=_AXES.get(metric.name, metric.heading))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
-    return [context.pictures.add("cost", figure, alt, caption)]
+    pictures = []
+    for metric in _drawn_metrics():
+        name = _WORDS.get(metric.name, metric.heading)
+        words = " and ".join(
+            f"{r['name']} {number(r['fit_seconds'], 3)} s, {number(r.get(metric.key), 4)}" for r in ends
+        )
+        alt = f"{name} against the time of all fits; fastest and slowest: {words}."
+        pictures.append(context.pictures.add(f"cost-{metric.name}", _cost_figure(metric, rows, context.looks), alt))
+    intro = "Bars: one standard error; hollow: a variant of the model. A busy machine takes longer."
+    return [intro, Gallery(pictures, "wide")]
+
+
+def _cost_figure(metric: Metric, rows: Sequence[dict[str, Any]], looks: dict[str, dict[str, Any]]) -> Figure:
+    figure, ax = draw.new_figure(draw.WIDTH, 3.4 + 0.07 * len(rows))
+    for record in rows:
+        look = looks[record["name"]]
+        hollow = {} if look["linestyle"] == "-" else {"markerfacecolor": PAPER}
+        ax.errorbar([record["fit_seconds"]], [record.get(metric.key, np.nan)],
+                    yerr=[record.get(f"{metric.key}_se", np.nan)], fmt=look["marker"], color=look["color"],
+                    markersize=5, elinewidth=0.8, label=printable(record["name"]), **hollow)  # fmt: skip
+    times = [record["fit_seconds"] for record in rows]
+    draw.log_axis(ax, "x", narrow=max(times) < 100.0 * min(times))
+    ax.set(xlabel="time of all fits [s]", ylabel=_AXES.get(metric.name, metric.heading))
+    figure.legend(loc="outside upper right", ncols=3, fontsize=7)
+    return figure

@@ -12,7 +12,7 @@ from higgsbench.files import printable
 from higgsbench.inference import score_shifts
 from higgsbench.inference.statistics import change_of_ams, estimate_cell, processes_table
 from higgsbench.pages import Cell, Gallery, Table, number, percent
-from higgsbench.pages.drawing import PAPER, SERIES, SIGNAL, SOFT, axis_label, new_figure
+from higgsbench.pages.drawing import PAPER, SERIES, SIGNAL, SOFT, WIDTH, name_quantity, new_figure
 from higgsbench.report.context import histogram
 from higgsbench.schema import ATLAS_HIGGS, UNITS
 
@@ -137,7 +137,7 @@ def selection_figure(feature: Feature, parts: dict[str, NDArray[np.bool_]], weig
 
     `parts` are those of `stacked`; `weight` (n,) is zero outside the selection.
     """
-    figure, ax = new_figure(4.4, 3.1)
+    figure, ax = new_figure(3.6, 2.6)
     edges = edges_of(feature, weight)
     base, signal, variance = (np.zeros(edges.size - 1) for _ in range(3))
     inside = (feature.values >= edges[0]) & (feature.values <= edges[-1])
@@ -158,12 +158,13 @@ def selection_figure(feature: Feature, parts: dict[str, NDArray[np.bool_]], weig
         factor = max((f for f in _ROUND if f * signal.max() <= base.max()), default=1)
         ax.stairs(factor * signal, edges, color=SIGNAL, linewidth=1.6, linestyle="--", label=f"signal × {factor}")
     ax.set(xlim=(float(edges[0]), float(edges[-1])), ylim=(0.0, max(1.45 * float(np.max(high)), 1e-9)))
-    ax.set(xlabel=axis_label(feature.name, feature.unit), ylabel="expected events")
+    name_quantity(ax, feature.name, feature.unit)
+    ax.set_ylabel("expected events")
     if not feature.whole:
         ax.set_ylabel(f"expected events / {edges[1] - edges[0]:.3g} {feature.unit or ''}".rstrip())
     else:
         ax.set_xticks(np.arange(np.ceil(edges[0]), edges[-1]))
-    ax.legend(loc="upper right", ncols=3, fontsize=7)
+    ax.legend(loc="upper right", ncols=3, fontsize=6.5, columnspacing=1.0, handlelength=1.6)
     return figure
 
 
@@ -235,7 +236,7 @@ def shift_figure(rows: Mapping[str, Sequence[ShiftRow]], looks: Mapping[str, dic
     `rows` holds the selections by the row's name, nominal first, with the same shifts in all of them.
     """
     shifts = [row.name for row in next(iter(rows.values()))[1:]]
-    figure, ax = new_figure(8.4, 1.3 + (0.25 + 0.12 * len(rows)) * len(shifts))
+    figure, ax = new_figure(WIDTH, 1.5 + (0.25 + 0.12 * len(rows)) * len(shifts))
     at = np.arange(len(shifts), dtype=np.float64)
     ax.axvline(0.0, color=SOFT, linewidth=0.8)
     for place, (name, found) in enumerate(rows.items()):
@@ -250,5 +251,5 @@ def shift_figure(rows: Mapping[str, Sequence[ShiftRow]], looks: Mapping[str, dic
     ax.set_yticks(at, [printable(name) for name in shifts])
     ax.set_ylim(len(shifts) - 0.5, -0.5)
     ax.set_xlabel("change of the AMS [standard deviations]")
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7)
+    figure.legend(loc="outside upper right", ncols=3, fontsize=7)
     return figure

@@ -13,7 +13,7 @@ from higgsbench.metrics.ams import ams
 from higgsbench.metrics.estimates import roc_auc
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.pages import Cell, Gallery, Table, number, with_error
-from higgsbench.pages.drawing import BACKGROUND, SIGNAL, SOFT, name_axis, new_figure
+from higgsbench.pages.drawing import BACKGROUND, SIGNAL, SOFT, WIDTH, name_axis, new_figure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,21 +63,24 @@ def _permutations(context: Context, models: FittedRun, train: Events) -> list[Pa
     score, frame, judge, where = _unseen(context, models, train, record, min(_MOST, int(limit)))
     found = permutation_importance(score, frame, judge, features)
     name = record["name"]
-    first = ", ".join(f"{e.feature} {with_error(e.auc, e.auc_se)}" for e in found[:5])
-    alt = f"Permutation importance of {name} on {where}; largest losses of weighted AUC: {first}."
-    caption = (
+    pictures = []
+    for metric, words in (("auc", "largest losses of weighted AUC"), ("ams", "losses of AMS")):
+        first = ", ".join(f"{e.feature} {with_error(*e.loss(metric))}" for e in found[:5])
+        alt = f"Permutation importance of {name} on {where}; {words}: {first}."
+        pictures.append(context.pictures.add(f"importance-{metric}", importance_figure(found, metric), alt))
+    intro = (
         f"Loss of {name} on {where} when one column is shuffled, mean of {_SHUFFLES} shuffles with its standard error; "
         "AMS at the frozen cut. Columns with the same content replace each other: a small loss does not mean that a "
         "column is useless."
     )
-    caption += f" Better rows that would take too long: {', '.join(slow)}." if slow else ""
-    drawn = context.pictures.add("importance", importance_figure(found), alt, printable(caption))
+    intro += f" Better rows that would take too long: {', '.join(slow)}." if slow else ""
     lines = [
         (e.feature, Cell(f"{e.auc:.4f} ± {e.auc_se:.4f}", e.auc), Cell(f"{e.ams:.3f} ± {e.ams_se:.3f}", e.ams))
         for e in found
     ]
     headings = ["column", "loss of weighted AUC", "loss of AMS"]
-    return [drawn, Table(f"Permutation importance of {printable(name)}", headings, lines, sortable=True)]
+    table = Table(f"Permutation importance of {printable(name)}", headings, lines, sortable=True)
+    return [printable(intro), Gallery(pictures, "wide"), table]
 
 
 def _unseen(
@@ -128,6 +131,10 @@ class Importance(NamedTuple):
     ams: float
     ams_se: float
 
+    def loss(self, metric: str) -> tuple[float, float]:
+        """Return the loss of `auc` or `ams`, and its standard error."""
+        return (self.auc, self.auc_se) if metric == "auc" else (self.ams, self.ams_se)
+
 
 def permutation_importance(
     score: Callable[[pl.DataFrame], NDArray[np.float64]], frame: pl.DataFrame, judge: Judge, features: Sequence[str]
@@ -152,18 +159,16 @@ def permutation_importance(
     return sorted(found, key=lambda entry: -entry.auc)
 
 
-def importance_figure(found: Sequence[Importance]) -> Figure:
-    """Draw the losses of weighted AUC and AMS by shuffled feature, the most important on top."""
-    figure, (left, right) = new_figure(8.4, 1.0 + 0.19 * len(found), 1, 2, sharey=True)
-    names, auc, auc_se, ams_, ams_se = zip(*found, strict=True)
-    panels = ((left, auc, auc_se, "loss of weighted AUC"), (right, ams_, ams_se, "loss of AMS at the frozen cut"))
-    for ax, values, errors, label in panels:
-        ax.axvline(0.0, color=SOFT, linewidth=0.8)
-        ax.errorbar(values, np.arange(len(found)), xerr=errors, fmt="o", markersize=3.5, color=BACKGROUND, capsize=2)
-        ax.ticklabel_format(axis="x", style="plain", useOffset=False)
-        ax.locator_params(axis="x", nbins=5)
-        ax.set_xlabel(label)
-    name_axis(left, names)
+def importance_figure(found: Sequence[Importance], metric: str) -> Figure:
+    """Draw the losses of a metric by shuffled feature, in the order given."""
+    figure, ax = new_figure(WIDTH, 1.0 + 0.19 * len(found))
+    values, errors = zip(*(entry.loss(metric) for entry in found), strict=True)
+    ax.axvline(0.0, color=SOFT, linewidth=0.8)
+    ax.errorbar(values, np.arange(len(found)), xerr=errors, fmt="o", markersize=3.5, color=BACKGROUND, capsize=2)
+    ax.ticklabel_format(axis="x", style="plain", useOffset=False)
+    ax.locator_params(axis="x", nbins=5)
+    ax.set_xlabel("loss of weighted AUC" if metric == "auc" else "loss of AMS at the frozen cut")
+    name_axis(ax, [entry.feature for entry in found])
     return figure
 
 
@@ -206,7 +211,7 @@ def contribution_figure(
     from scipy.stats import rankdata
 
     height = 1.0 + 0.27 * len(features)
-    figure, (bars, swarm) = new_figure(8.4, height, 1, 2, dpi=_DPI, sharey=True, width_ratios=(1, 2.4))
+    figure, (bars, swarm) = new_figure(WIDTH, height, 1, 2, dpi=_DPI, sharey=True, width_ratios=(1, 2.4))
     bars.barh(range(len(features)), sizes, height=0.65, color=BACKGROUND, alpha=0.6)
     # No white in the middle: points must be visible on light and dark backgrounds.
     colors = LinearSegmentedColormap.from_list("values", [BACKGROUND, SOFT, SIGNAL]).with_extremes(bad=SOFT)

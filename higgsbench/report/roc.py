@@ -11,7 +11,7 @@ from higgsbench.ensemble.cut import cross_validated_selection
 from higgsbench.files import printable
 from higgsbench.metrics.ams import ams_scan
 from higgsbench.pages import Cell, Gallery, Table, with_error
-from higgsbench.pages.drawing import INK, PAPER, SOFT
+from higgsbench.pages.drawing import SOFT, WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +76,7 @@ def roc(context: Context) -> list[Part]:
     """Show weighted ROC curves and background rejection."""
     found = {r["name"]: efficiency(context.scores, r["name"]) for r in context.rows}
     aucs = {r["name"]: float(r["auc"]) for r in context.rows}
-    figure, ax = draw.new_figure(6.4, 4.0)
+    figure, ax = draw.new_figure(WIDTH, 4.0)
     for name, curve in found.items():
         look = context.looks[name]
         ax.plot(100 * curve.background, 100 * curve.signal, color=look["color"], linestyle=look["linestyle"],
@@ -121,7 +121,7 @@ def working_points(curves: dict[str, Efficiency]) -> Table:
 def _precision(context: Context, curves: dict[str, Efficiency]) -> list[Part]:
     """Show the precision, s / (s + b) at the reference totals, against the signal efficiency (recall)."""
     n_s, n_b = context.run.totals
-    figure, ax = draw.new_figure(6.4, 3.6)
+    figure, ax = draw.new_figure(WIDTH, 3.6)
     best, highest = context.rows[0]["name"], 0.0
     for name, curve in curves.items():
         known, look = curve.events >= 10.0, context.looks[name]
@@ -163,7 +163,7 @@ def _confusion(context: Context) -> list[Part]:
     ax.pcolormesh(matrix, cmap="Blues", vmin=0.0, vmax=1.0, rasterized=True)
     for (i, j), share in np.ndenumerate(matrix):
         text = f"{100 * share:.1f}%\n{list(totals.values())[i] * share:,.0f}"
-        ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=PAPER if share > 0.5 else INK)
+        ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", color="#fefefe" if share > 0.5 else "#111111")
     draw.name_matrix(ax, ["selected", "rejected"], 8)
     ax.set_xticklabels(["selected", "rejected"], rotation=0)
     ax.set_yticks([0.5, 1.5], ["signal", "background"])
@@ -192,7 +192,7 @@ def selected_shares(row: StoredRow) -> tuple[tuple[float, float], tuple[float, f
 
 def _rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]], reference: str) -> Figure:
     """Draw the background rejection, and its ratio to a reference row, for ten or more effective background events."""
-    figure, (upper, lower) = draw.new_figure(6.4, 4.0, 2, 1, sharex=True, height_ratios=(3, 1.6))
+    figure, (upper, lower) = draw.new_figure(WIDTH, 4.0, 2, 1, sharex=True, height_ratios=(3, 1.6))
     base = curves[reference]
     band = 1.0 / np.sqrt(np.maximum(base.events, 1.0))
     known = base.events >= 10.0

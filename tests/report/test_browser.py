@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from .conftest import write_run
+
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
 
@@ -82,7 +84,7 @@ def pixels(browser: WebDriver, alt: str) -> Any:
 def test_loads_without_complaint_and_shows_every_figure(page: Any) -> None:
     assert page.get_log("browser") == []
     figures = page.execute_script("return [...document.images].map(i => [i.naturalWidth, i.naturalHeight, i.alt])")
-    assert len(figures) == 24
+    assert len(figures) == 27
     assert all(min(width, height) > 100 and len(alt) > 60 for width, height, alt in figures)
     loaded = "return performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length"
     assert page.execute_script(loaded) == 0
@@ -93,7 +95,7 @@ def test_loads_without_complaint_and_shows_every_figure(page: Any) -> None:
 def test_the_points_of_a_swarm_show_their_colours(page: WebDriver) -> None:
     """They are one image inside the drawing."""
     found = pixels(page, "What features add")
-    swarm = found[:, round(0.39 * found.shape[1]) :]  # right of the bars
+    swarm = found[:, round(0.45 * found.shape[1]) :]  # right of the bars
     warmth = swarm[..., 0] - swarm[..., 1]
     assert min((warmth > 80).sum(), (warmth < -80).sum()) > 20
 
@@ -153,10 +155,46 @@ def test_light_and_dark(page: WebDriver) -> None:
     assert (red[0, 0] < 40, red.max() > 220) == (True, True)
 
 
-def test_the_page_is_no_wider_than_a_telephone(page: WebDriver) -> None:
-    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory, drawn: str, toys: Path) -> Path:
+    """A folder with one page of each kind."""
+    from higgsbench.compare import compare, load_contenders, render
+    from higgsbench.explore import explore
+    from higgsbench.explore.display import render_page
+    from higgsbench.leaderboard import Leaderboard
+
+    folder = tmp_path_factory.mktemp("pages")
+    run = write_run(folder, toys)
+    contenders, notes = load_contenders([str(run)])
+    texts = {
+        "report": drawn,
+        "leaderboard": Leaderboard.read(run).render("html"),
+        "comparison": render(compare(contenders, notes, replicas=20), "html"),
+        "exploration": render_page(explore(toys, subsets=["t"])),
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["report", "leaderboard", "comparison", "exploration"])
+def test_a_page_fits_a_phone(browser: WebDriver, pages: Path, name: str) -> None:
+    """Nothing is wider than the screen; tables scroll in their boxes, and numbers with errors stay on one line."""
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
-        assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+        browser.get((pages / f"{name}.html").as_uri())
+        script = r"""
+            const all = (what) => [...document.body.querySelectorAll(what)];
+            const right = (e) => e.getBoundingClientRect().right;
+            const outside = all("*").filter((e) => right(e) > 401 && !e.closest(".scroll, pre, .quiet"));
+            const lines = (e) => { const r = new Range(); r.selectNodeContents(e); return r.getClientRects().length };
+            const broken = all("td, tbody th").filter((e) => / ± |^\w+ \[jets\]$/.test(e.textContent) && lines(e) > 1);
+            return [document.documentElement.scrollWidth, Math.max(...all("caption span").map(right)),
+              [...outside, ...broken].map((e) => e.outerHTML)];
+        """
+        width, caption, wrong = browser.execute_script(script)
+        assert (width, wrong) == (400, [])
+        assert 0 < caption <= 400
     finally:
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

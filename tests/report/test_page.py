@@ -19,10 +19,20 @@ from higgsbench.inference.statistics import model_significance
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.metrics.processes import processes_of
 from higgsbench.pages import Picture
-from higgsbench.pages.drawing import STYLES, Pictures, figure_data, name_axis, new_figure, style, svg_text
+from higgsbench.pages.drawing import (
+    STYLES,
+    Pictures,
+    figure_data,
+    name_axis,
+    name_quantity,
+    new_figure,
+    style,
+    svg_text,
+)
 from higgsbench.report.events import features_of, stacked
 from higgsbench.report.roc import selected_shares
 from higgsbench.runs import find_run
+from higgsbench.schema import FEATURES, SYMBOLS
 
 from .conftest import Make, ToyModels, draw
 
@@ -60,9 +70,9 @@ def test_the_page_is_accessible_and_self_contained(drawn: str) -> None:
     assert ("html", {"lang": "en"}) in page.tags
     assert [len(page.all(tag)) for tag in ("h1", "main", "nav", "header", "footer")] == [1] * 5
     images = page.all("img")
-    # Per row: AMS, scores, calibration; leaderboard, four of ROC, three of selected events, two of the blend,
-    # cost, two of ranks, two of features.
-    assert len(images) == 3 * 3 + 15
+    # Per row: AMS, scores, calibration; four of ROC, three of selected events, three of features; two each of the
+    # leaderboard, ranks, the blend and cost.
+    assert len(images) == 3 * 3 + 10 + 2 * 4
     assert all(a["alt"] and (a["src"] or "").startswith("data:image/svg+xml;base64,") for a in images)
     assert len(page.all("table")) == len(page.all("caption"))
     assert all(a.get("scope") in ("col", "row") for a in page.all("th"))
@@ -160,7 +170,7 @@ def test_training_scores_are_laid_over_when_models_are_there(make: Make) -> None
     text = draw(folder, models=ToyModels())
     assert "Areas: training events" in text
     assert "signal against training: KS" in text
-    (lines,) = re.findall(r"<caption>Weighted AUC of [\d,]+ training events.*?</table>", text, re.S)
+    (lines,) = re.findall(r"<caption><span>Weighted AUC of [\d,]+ training events.*?</table>", text, re.S)
     assert all(f">{name}<" in lines for name in ("alpha", "alpha [jets]", "stack"))
     without = draw(folder)
     assert "are not available, so they are not overlaid" in without
@@ -191,10 +201,10 @@ def test_only_the_best_rows_get_figures_of_their_own(make: Make, monkeypatch: py
     monkeypatch.setattr("higgsbench.report.context.MOST_DRAWN", 1)
     folder = make()
     text = draw(folder)
-    assert text.count("<img ") == 3 * 2 + 13
+    assert text.count("<img ") == 3 * 2 + 15
     assert text.count("Drawn: 2 of 3 rows, the best and the stack; --all-rows draws all.") == 3
     assert [f"Scores of {name}:" in text for name in ("alpha", "stack", "alpha [jets]")] == [True, True, False]
-    assert draw(folder, all_rows=True).count("<img ") == 3 * 3 + 13
+    assert draw(folder, all_rows=True).count("<img ") == 3 * 3 + 15
 
 
 def test_the_confusion_is_that_of_the_cross_validated_cut(make: Make) -> None:
@@ -274,10 +284,33 @@ def test_a_new_metric_gets_its_panels(make: Make, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(METRICS, "purity", metric)
     draw(make(change=measured), Seen())
     named = {"ams-alpha", "scores-alpha [jets]", "calibration-stack", "roc", "selected-DER_mass_MMC"}
-    assert (len(drawn), named < {*drawn}) == (23, True)
+    assert (len(drawn), named < {*drawn}) == (27, True)
     for name, label in (("leaderboard", "get_xlabel"), ("cost", "get_ylabel")):
-        labels = [getattr(ax, label)() for ax in drawn[name].axes]
+        labels = [getattr(drawn[f"{name}-{metric}"].axes[0], label)() for metric in ("ams", "auc", "purity")]
         assert labels == ["AMS [standard deviations]", "weighted AUC", "purity of the selection"]
+
+
+@pytest.mark.parametrize("shape", [(), (2, 1), (1, 2)])
+def test_the_label_is_above_the_upper_right_axes(shape: tuple[int, ...]) -> None:
+    with style():
+        figure, axes = new_figure(4.0, 2.0, *shape)
+        mesh = np.ravel(axes)[0].pcolormesh([[1.0, 2.0]])
+        figure.colorbar(mesh, ax=np.ravel(axes)[0])
+        Pictures(label="ATLAS Open Data").add("x", figure, "")
+    labels = [ax.get_title(loc="right") for ax in np.ravel(axes)]
+    assert labels == {(): ["ATLAS Open Data"], (2, 1): ["ATLAS Open Data", ""], (1, 2): ["", "ATLAS Open Data"]}[shape]
+
+
+def test_columns_of_the_challenge_have_symbols() -> None:
+    assert {*SYMBOLS} == {*FEATURES}
+    with style():
+        figure, axes = new_figure(4.0, 2.0, 5, 6)
+        for name, ax in zip(SYMBOLS, axes.flat, strict=True):
+            name_quantity(ax, name, "GeV")
+        figure.canvas.draw()  # a symbol that is not mathematics raises an error
+        assert axes[0, 0].get_xlabel() == r"PRI_tau_pt: $p_T(\tau)$ [GeV]"
+        name_quantity(axes[0, 0], HOSTILE, None)
+        assert not axes[0, 0].xaxis.label.get_parse_math()
 
 
 @pytest.mark.parametrize("damaged", [True, False])
