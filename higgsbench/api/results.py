@@ -170,25 +170,45 @@ def scored_parts(
     _LOG.info("%s: scored by %s of %s", name, scorer.whole.name, run.name)
     for note in fitted.content.merged if any(row.entry.groups for row in scorer.whole.rows) else ():
         _LOG.info(f"{name}: {note}")
+    if fitted.schema.event_id is None and fitted.schema.fold is None and not own.name:
+        _LOG.info(f"{name}: the layout has no event numbers, so events that the run was trained on count as new")
     if fitted.schema.ids and fitted.schema.fold is None and not own.name:
         _LOG.info(f"{name}: no sample of the run lists it, so its events count as new; if they are not, use --sample")
     if folded:
         _LOG.info(f"{name}: {folded:,} of {total:,} events scored out of fold, by models that did not see them")
     if failed:
         _LOG.info(f"{name}: {failed:,} of {total:,} events do not pass `data.select`, so they have no score")
-    if scorer.folds or not (seen or trained is None):
-        return
-    problem = (
-        "the run's scores.parquet is missing, so higgsbench cannot tell whether the run was trained on these "
-        "events; run its configuration again to restore the file"
-    )
-    if trained is not None:
-        problem = (
-            f"{seen:,} of the events have the EventId of events that the run was trained on"
-            f"{'' if fitted.content.folds else ', and it has no models of its folds'}; their scores are optimistic: do "
-            "not use them to measure performance"
+    if problem := _trained_on(fitted, scorer, None if trained is None else seen, own.name):
+        warnings.warn(f"{name}: {problem}", HiggsbenchWarning, stacklevel=2)
+
+
+def _trained_on(fitted: FittedRun, scorer: Scorer, seen: int | None, sample: str) -> str:
+    """Say that models were trained on events which they scored, of which there are `seen`; empty if they were not.
+
+    Args:
+        fitted: the run.
+        scorer: the models.
+        seen: how many events were recognised; None if the numbers of the training events are not available.
+        sample: the sample of the run that the events belong to, or empty.
+    """
+    numbered = fitted.schema.event_id is not None
+    if sample and not numbered and fitted.schema.fold is None:
+        return (
+            f"its events are training events (sample {sample}), but without `data.id` or `folds.by` higgsbench cannot "
+            "find their folds; their scores are optimistic: add one of these keys and run the configuration again"
         )
-    warnings.warn(f"{name}: {problem}", HiggsbenchWarning, stacklevel=2)
+    if scorer.folds or not (seen or seen is None):
+        return ""
+    if seen is None:
+        return (
+            "the run's scores.parquet is missing, so higgsbench cannot tell whether the run was trained on these "
+            "events; run its configuration again to restore the file"
+        )
+    return (
+        f"{seen:,} of the events have the EventId of events that the run was trained on"
+        f"{'' if fitted.content.folds else ', and it has no models of its folds'}; their scores are optimistic: do "
+        "not use them to measure performance"
+    )
 
 
 @checked

@@ -252,7 +252,7 @@ def info(file: Path, schema: str | None, form: str) -> None:
         return
     out = opt.console()
     out.print(_summary(found, opt.file_size(named_file(file)[0]) if events is None else str(file)))
-    headings = ("subset", "events", "signal", "background", "sum of signal weights", "sum of background weights")
+    headings = ("subset", "events", "signal", "background", "signal weight", "background weight")
     rows = [
         (
             row["name"],
@@ -261,15 +261,16 @@ def info(file: Path, schema: str | None, form: str) -> None:
         )
         for row in found["subsets"]
     ]
-    Table("Subsets", headings, rows).show(out)
+    Table("Subsets: events of each class, and sums of their weights", headings, rows).show(out, stack=True)
     alike: dict[tuple[int, ...], list[str]] = {}  # columns with the same counts share a row
     for name, counts in found["missing"].items():
         alike.setdefault(tuple(counts.values()), []).append(name)
     if alike:
-        by_group = [f"{group} ({events:,} events)" for group, events in found["groups"].items()] or ["events"]
-        rows = [("\n".join(names), *map(count, numbers)) for numbers, names in alike.items()]
+        by_group = found["groups"] or {"events": found["rows"]}
+        rows = [("all events", *map(count, by_group.values()))]
+        rows += [("\n".join(names), *map(count, numbers)) for numbers, names in alike.items()]
         title = "Missing values" + (" by jet number" if found["groups"] else "")
-        Table(title, ("columns", *by_group), rows).show(out)
+        Table(title, ("columns", *by_group), rows, rules=(0,)).show(out, stack=True)
 
 
 def _summary(info: dict[str, Any], size: str) -> RichTable:

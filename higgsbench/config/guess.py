@@ -17,10 +17,11 @@ import polars.selectors as cs
 
 from higgsbench.config.section import label_text
 from higgsbench.errors import DataError, HiggsbenchError, HiggsbenchWarning
-from higgsbench.events.check import first_look, split_tree
-from higgsbench.events.formats import uproot_module
+from higgsbench.events import first_rows
+from higgsbench.events.check import first_look, named_file, split_tree
+from higgsbench.events.formats import event_trees
 from higgsbench.events.samples import matched_files, recognised
-from higgsbench.files import no_panic, printable
+from higgsbench.files import printable
 from higgsbench.schema import TableSchema
 
 LOOKED_AT = 20_000
@@ -85,56 +86,21 @@ def suggest_config(files: Sequence[str | Path]) -> str:
 
 def _looked_at(name: str) -> _Look:
     """Read the first rows of a file with an unknown layout."""
-    path, tree = split_tree(name)
-    file, source = Path(path).expanduser(), printable(path)
-    kind = first_look(file)
-    if kind == "text" and file.suffix == ".root":
-        raise DataError(f"{source}: not a ROOT file")
+    (file, tree), source, note = named_file(name), printable(name), ""
     try:
-        with no_panic():
-            if kind == "root":
-                found = _looked_at_tree(file, name, tree)
-            elif kind == "parquet":
-                query = pl.scan_parquet(file.absolute(), glob=False, hive_partitioning=False)
-                found = _split(name, query.head(LOOKED_AT).collect())
-            else:
-                found = _split(name, pl.read_csv(file, n_rows=LOOKED_AT, infer_schema_length=LOOKED_AT))
+        if first_look(file) == "root" and tree is None and (trees := event_trees(file)):
+            likely = [name for name in trees if name in ("events", "nominal")] or [max(trees, key=trees.__getitem__)]
+            tree, note = likely[0], f"reads the tree {likely[0]} of {', '.join(trees)}" if len(trees) > 1 else ""
+        rows = first_rows(name, LOOKED_AT, tree)
     except HiggsbenchError:
         raise
-    except Exception as error:  # uproot lets errors of many libraries through
+    except Exception as error:  # uproot and Polars let errors of many libraries through
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(" ,;:")
         raise DataError(f"{source}: cannot be read as a table: {reason}") from error
-    if found.rows.is_empty():
-        raise DataError(f"{printable(name)}: no events")
-    return found
-
-
-def _split(name: str, frame: pl.DataFrame) -> _Look:
-    vectors = tuple(name for name, kind in frame.schema.items() if kind.is_nested())
-    return _Look(name, frame.drop(vectors), vectors)
-
-
-def _looked_at_tree(file: Path, name: str, tree: str | None) -> _Look:
-    with uproot_module().open({str(file): None}) as content:
-        kinds = content.classnames(recursive=True, cycle=False)
-        trees = [name for name, kind in kinds.items() if kind.startswith("TTree") or "RNTuple" in kind]
-        chosen = tree or next((name for name in trees if name in ("events", "nominal")), "")
-        chosen = chosen or max(trees, key=lambda name: int(content[name].num_entries), default="")
-        if chosen not in trees:
-            held = ", ".join(sorted(kinds)) or "nothing"
-            raise DataError(f"{printable(file)}: no tree {chosen!r}; the file holds {held}")
-        columns: list[pl.Series] = []
-        vectors: list[str] = []
-        for branch in content[chosen].keys():  # noqa: SIM118
-            values = content[chosen][branch].array(entry_stop=LOOKED_AT, library="np")
-            text = values.dtype == object and len(values) > 0 and isinstance(values[0], str)
-            if values.ndim != 1 or (values.dtype == object and not text):
-                vectors.append(branch)
-                continue
-            native = values.tolist() if text else np.ascontiguousarray(values, values.dtype.newbyteorder("="))
-            columns.append(pl.Series(branch, native))
-    note = "" if tree or len(trees) == 1 else f"reads the tree {chosen} of {', '.join(trees)}"
-    return _Look(f"{file}:{chosen}" if note else name, pl.DataFrame(columns), tuple(vectors), note)
+    if rows.is_empty():
+        raise DataError(f"{source}: no events")
+    vectors = tuple(name for name, kind in rows.schema.items() if kind.is_nested())
+    return _Look(f"{file}:{tree}" if note else name, rows.drop(vectors), vectors, note)
 
 
 def _shared_columns(looks: Sequence[_Look]) -> dict[str, pl.Series]:

@@ -338,7 +338,7 @@ class SampleKeys(Strict):
     def found_in(self, layout: TableSchema) -> dict[str, Any]:
         """Return values of keys that list all features, files and categories."""
         features = [
-            FeatureEntry(name=name, expr=layout.derived.get(name) or (None if _PLAIN.fullmatch(name) else f'"{name}"'))
+            FeatureEntry(name=name, expr=layout.derived.get(name) or (None if _is_plain(name) else f'"{name}"'))
             for name in layout.features
         ]
         samples = [
@@ -370,9 +370,14 @@ def _checked(text: str, key: str) -> tuple[str, ...]:
 
 def _pattern(entry: FeatureEntry) -> str | None:
     """Return the pattern of columns that an entry stands for, None if it is one feature."""
-    if entry.name == "all":
-        return "*"
-    return entry.name if entry.expr is None and _GLOB.fullmatch(entry.name) else None
+    if entry.expr is not None:
+        return None
+    return "*" if entry.name == "all" else entry.name if _GLOB.fullmatch(entry.name) else None
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name alone stands for the column of that name."""
+    return bool(_PLAIN.fullmatch(name)) and name != "all"
 
 
 def _definition(entry: FeatureEntry) -> tuple[str, str | None]:

@@ -39,6 +39,7 @@ _BATCH_ROWS = 1 << 16
 _SORTED_ROWS = 1 << 19  # events that are sorted at a time
 _RANGE = "# range"  # a name that no layout uses
 
+_ANY = TableSchema("any", (), "")
 UNKNOWN = Sample("")
 """Sample of a file that is read on its own."""
 
@@ -168,9 +169,14 @@ class EventStream:
 
 
 def _opened(
-    path: str | Path, schema: TableSchema, block_bytes: int = _BLOCK_BYTES, batch_rows: int = _BATCH_ROWS
+    path: str | Path,
+    schema: TableSchema,
+    block_bytes: int = _BLOCK_BYTES,
+    batch_rows: int = _BATCH_ROWS,
+    tree: str | None = None,
 ) -> TextFile | ParquetFile | RootFile:
-    (file, tree), source = named_file(path), printable(path)
+    (file, named), source = named_file(path), printable(path)
+    tree = tree or named
     kind = first_look(file)
     if kind == "root":
         return RootFile(file, source, schema, batch_rows=batch_rows, tree=tree)
@@ -187,7 +193,16 @@ def numeric_columns(path: str | Path) -> tuple[str, ...]:
     Raises:
         DataError: if the file cannot be read.
     """
-    return _opened(path, TableSchema("any", (), "")).numbers()
+    return _opened(path, _ANY).numbers()
+
+
+def first_rows(path: str | Path, rows: int, tree: str | None = None) -> pl.DataFrame:
+    """Return the first rows of all columns of a file or of one of its trees; columns of vectors are lists.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
+    return _opened(path, _ANY, tree=tree).head(rows)
 
 
 def load_events(

@@ -89,6 +89,9 @@ def named_file(path: object) -> tuple[Path, str | None]:
     return (whole, None) if whole.exists() else split_tree(whole)
 
 
+_NOT_TEXT = {".root": "ROOT", ".parquet": "Parquet"}  # a text with such a name is a mistake or an error page
+
+
 def first_look(file: Path, wanted: str = "an event file") -> Format:
     """Return the format of a file, in messages `wanted`, by its first bytes; the cost does not depend on its size."""
     name = printable(file)
@@ -107,6 +110,8 @@ def first_look(file: Path, wanted: str = "an event file") -> Format:
         return "root"
     if magic[:4] == b"PAR1":
         return "parquet"
+    if (kind := _NOT_TEXT.get(file.suffix.lower())) is not None:
+        raise DataError(f"{name}: not a {kind} file; rename it if it is CSV")
     if magic[:2] == b"\x1f\x8b":
         return "gzip"
     # What begins with another byte is not text.

@@ -65,6 +65,14 @@ class _TypedFile(ABC):
     @abstractmethod
     def _tables(self, read: Sequence[str], vectors: Sequence[Leaf]) -> Iterator[pl.DataFrame]: ...
 
+    @abstractmethod
+    def _head(self, rows: int) -> pl.DataFrame: ...
+
+    def head(self, rows: int) -> pl.DataFrame:
+        """Return the first rows of all columns; those of vectors are lists."""
+        with self._errors():
+            return self._head(rows)
+
     def numbers(self) -> tuple[str, ...]:
         """Return the columns that hold one number or boolean per event."""
         with self._errors():
@@ -121,6 +129,9 @@ class ParquetFile(_TypedFile):
         kinds = pl.read_parquet_schema(self._file)
         return tuple(name for name, kind in kinds.items() if kind.is_numeric() or kind == pl.Boolean())
 
+    def _head(self, rows: int) -> pl.DataFrame:
+        return pl.scan_parquet(self._file.absolute(), glob=False, hive_partitioning=False).head(rows).collect()
+
     def _tables(self, read: Sequence[str], vectors: Sequence[Leaf]) -> Iterator[pl.DataFrame]:
         table = pl.scan_parquet(self._file.absolute(), glob=False, hive_partitioning=False)
         rows = int(table.select(pl.len()).collect().item())
@@ -150,9 +161,8 @@ class RootFile(_TypedFile):
         """Yield the tree that was named; otherwise `events`, the only tree, or the only one with the first column."""
         # The mapping keeps a colon in the path from being read as a path inside the file.
         with uproot_module().open({str(self._file): None}) as content:
-            classes = content.classnames(recursive=True, cycle=False)
-            trees = [name for name, kind in classes.items() if kind.startswith("TTree") or "RNTuple" in kind]
-            found = f"the file holds {', '.join(sorted(trees or classes)) or 'nothing'}"
+            trees = _trees(content)
+            found = f"the file holds {', '.join(sorted(trees or content.keys(cycle=False))) or 'nothing'}"
             if self._named_tree is not None:
                 if self._named_tree not in trees:
                     raise DataError(f"{self._source}: no tree {self._named_tree!r}; {found}")
@@ -176,6 +186,10 @@ class RootFile(_TypedFile):
     def _numbers(self) -> tuple[str, ...]:
         with self._tree() as tree:
             return tuple(name for name in self.columns if _NUMBER_TYPE.fullmatch(str(tree[name].typename)))
+
+    def _head(self, rows: int) -> pl.DataFrame:
+        with self._tree() as tree:
+            return pl.DataFrame([_first(name, tree[name], rows) for name in self.columns])
 
     def _tables(self, read: Sequence[str], vectors: Sequence[Leaf]) -> Iterator[pl.DataFrame]:
         with self._tree() as tree:
@@ -212,6 +226,27 @@ class RootFile(_TypedFile):
         if values.ndim != 2 or not _NUMBER_TYPE.fullmatch(str(awkward.to_layout(values).form.type.content)):
             raise _not_a_vector(self._source, name)
         return awkward.num(values).to_numpy(), awkward.flatten(values).to_numpy()
+
+
+def _trees(content: Any) -> list[str]:
+    kinds = content.classnames(recursive=True, cycle=False)
+    return [name for name, kind in kinds.items() if kind.startswith("TTree") or "RNTuple" in kind]
+
+
+def event_trees(file: Path) -> dict[str, int]:
+    """Return the trees of a ROOT file and how many events each has; errors of a damaged file are those of uproot."""
+    with uproot_module().open({str(file): None}) as content:
+        return {name: int(content[name].num_entries) for name in _trees(content)}
+
+
+def _first(branch: Any, name: str, rows: int) -> pl.Series:
+    """Return the first values of a branch; lists of nulls where it holds several values per event."""
+    values = branch.array(entry_stop=rows, library="np")
+    text = values.dtype == object and len(values) > 0 and isinstance(values[0], str)
+    if values.ndim != 1 or (values.dtype == object and not text):
+        return pl.Series(name, [None] * len(values), dtype=pl.List(pl.Null))
+    native = values.tolist() if text else np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    return pl.Series(name, native)
 
 
 def _not_a_vector(source: str, name: str) -> DataError:

@@ -133,6 +133,11 @@ class TextFile:
         self.columns = _column_names(line, source, schema, header=self._header)
         self.first_line = 1 + self._header
 
+    def head(self, rows: int) -> pl.DataFrame:
+        """Return the first rows of all columns, with the types that they look like."""
+        with no_panic():
+            return pl.read_csv(self._file, n_rows=rows, infer_schema_length=rows)
+
     def numbers(self) -> tuple[str, ...]:
         """Return the columns that hold numbers in the first rows."""
         rows = b"".join(next(filter(None, self._blocks()), b"").splitlines(keepends=True)[:_PROBED])

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, MetricError, StoreError
-from higgsbench.events import Events, load_events
-from higgsbench.inference.events import Moved, moved_events, positions_of, scored_events
+from higgsbench.events import Events
+from higgsbench.inference.events import Moved, moved_events, named_events, positions_of, scored_events
 from higgsbench.metrics.ams import ams, ams_gradient
 from higgsbench.metrics.weights import checked_labels, checked_scores, checked_weights, evaluation_weights
 from higgsbench.schema import B_REG
@@ -225,7 +225,7 @@ def _nominal(run: StoredRun, events: RunEvents, file: Path | None) -> tuple[Even
     """Return the events to move, whether they are new to all models, and a description."""
     train = events.train
     if file is not None:
-        found = load_events(file) if train is None else load_events(file, train.schema)
+        found = named_events(file, None if train is None else train.schema)
         if not found.labelled:
             raise DataError(f"{file}: no column {found.schema.label}: shifts need the truth")
         if found.schema.event_id is not None:
@@ -276,7 +276,7 @@ def read_shifts(
         ConfigError: if a shift names no files.
         DataError: if a file cannot be read, or its events are not those of the event file.
     """
-    loaded = load_events(events)
+    loaded = named_events(events, None)
     if not loaded.labelled:
         raise DataError(f"{events}: has no labels and weights")
     base = scored_events("nominal", nominal, loaded)

@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 
 from higgsbench.config.document import parse_yaml
-from higgsbench.config.load import source_events, validated
+from higgsbench.config.load import configured_events, source_events, validated
 from higgsbench.config.model import DataConfig
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, nearest_hint, repeated
 from higgsbench.events import Events, load_events
+from higgsbench.events.check import OF_SAMPLES
 from higgsbench.events.shifts import Shifts, apply_shifts
 from higgsbench.schema import TableSchema
 
@@ -98,6 +99,30 @@ def _matching(events: Events, wanted: NDArray[np.int64], digest: object) -> Even
     if found.digest != digest:
         raise DataError(f"{events.source}: its events or their values differ from those of the run")
     return found
+
+
+def named_events(path: Path, schema: TableSchema | None) -> Events:
+    """Load events that a user names: a file in the layout of the run's events (if known), or a configuration.
+
+    Raises:
+        ConfigError: for a single file where the run has samples, or a configuration of other features.
+        DataError: if the events cannot be read.
+    """
+    found = configured_events(path)
+    if found is None and schema is not None and schema.name == OF_SAMPLES:
+        raise ConfigError(
+            f"{path}: the run has samples, so name a configuration instead: a YAML file with the run's section `data`, "
+            "in which `files` are the files of these events"
+        )
+    if found is None:
+        return load_events(path, schema)
+    if schema is not None and _definitions(found.schema) != _definitions(schema):
+        raise ConfigError(f"{path}: the features are not those of the run; copy `data.features` from its config.yaml")
+    return found
+
+
+def _definitions(schema: TableSchema) -> dict[str, str]:
+    return {name: schema.derived.get(name, name).strip('"') for name in schema.features}
 
 
 def positions_of(wanted: NDArray[np.int64], event_id: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -215,7 +240,7 @@ def moved_events(systematic: Systematic, nominal: Events) -> tuple[Moved, Moved]
             path = systematic.files[side]
             if nominal.schema.event_id is None:
                 raise DataError(f"{path}: the layout {nominal.schema.name} has no event numbers to match moved events")
-            events = load_events(path, nominal.schema)
+            events = named_events(path, nominal.schema)
             at, known = positions_of(events.event_id, nominal.event_id)
             if not known.any():
                 raise DataError(f"{path}: none of its {len(events):,} events is among those of {nominal.source}")

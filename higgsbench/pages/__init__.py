@@ -154,7 +154,7 @@ class Table(NamedTuple):
         from rich.cells import cell_len
 
         columns = zip(self.headings, *self.rows, strict=True)
-        return [3 + max(cell_len(str(cell)) for cell in column) for column in columns]
+        return [3 + max(cell_len(line) for cell in column for line in str(cell).split("\n")) for column in columns]
 
     def drawn(self, width: int) -> Text | None:
         """Return what `terminal` shows, tens of times faster for thousands of rows; None where it is too wide."""

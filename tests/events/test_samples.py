@@ -13,7 +13,7 @@ import pytest
 import higgsbench
 from higgsbench.config.document import yaml_text
 from higgsbench.config.load import configured_events, load_config, source_events
-from higgsbench.errors import ConfigError, DataError, HiggsbenchError
+from higgsbench.errors import ConfigError, DataError, HiggsbenchError, HiggsbenchWarning
 from higgsbench.events import Events, EventStream, open_samples
 from higgsbench.events.samples import SELECTED
 from higgsbench.explore import explore
@@ -239,6 +239,51 @@ def test_identities_without_columns(analysis: dict[str, Any], tmp_path: Path) ->
     before = load(analysis)
     analysis["data"]["samples"][2]["files"] = split(tmp_path, EVENTS["wjets"])
     assert load(analysis).digest == before.digest
+
+
+def test_a_feature_may_have_the_name_all(analysis: dict[str, Any]) -> None:
+    analysis["data"]["features"] = ["met", {"name": "all", "expr": "met * 2"}]
+    events = load(analysis)
+    assert events.schema.features == ("met", "all")
+    assert (events.frame["all"] == 2 * events.frame["met"]).all()
+
+
+def test_events_without_numbers_are_said_to_be_training_events(
+    analysis: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    del analysis["data"]["id"]
+    run = higgsbench.run(analysis | {"folds": 2, "models": ["logistic"]}, output=tmp_path / "out", jobs=1)
+    with pytest.warns(
+        HiggsbenchWarning, match=r"training events \(sample wjets\), but without `data.id` or `folds.by`"
+    ):
+        higgsbench.predict(run, tmp_path / "wjets.parquet")
+    with caplog.at_level("INFO", "higgsbench"):
+        higgsbench.predict(run, write(EVENTS["ttbar"], tmp_path / "copy.parquet"))
+    assert "the layout has no event numbers, so events that the run was trained on count as new" in caplog.text
+
+
+def test_shifted_samples_are_named_by_configurations(analysis: dict[str, Any], tmp_path: Path) -> None:
+    analysis |= {"folds": 2, "models": ["logistic"]}
+    run = higgsbench.run(analysis, output=tmp_path / "out", jobs=1)
+    sides = []
+    for side, factor in (("up", 1.1), ("down", 0.9)):
+        (folder := tmp_path / side).mkdir()
+        moved = {name: table.with_columns(pl.col("met") * factor) for name, table in EVENTS.items()}
+        samples = [
+            {**sample, "files": write(moved[sample["process"]], folder / f"{sample['process']}.parquet")}
+            for sample in analysis["data"]["samples"]
+        ]
+        sides.append(folder / "c.yaml")
+        sides[-1].write_text(yaml_text(analysis | {"data": {**analysis["data"], "samples": samples}}))
+    found = higgsbench.stats(run, shifts=[("met", *sides)])
+    assert [row.name for row in found.shifts] == ["nominal", "met up", "met down"]
+    assert found.shifts[1].b != found.shifts[0].b
+    assert len(higgsbench.stats(run, shifts=["bkg_scale=0.1"]).shifts) == 3
+    with pytest.raises(ConfigError, match="the run has samples, so name a configuration instead: a YAML file"):
+        higgsbench.stats(run, shifts=[("met", tmp_path / "ggH.root", sides[1])])
+    sides[0].write_text(sides[0].read_text().replace("- met\n", "- {name: met, expr: met * 2}\n"))
+    with pytest.raises(ConfigError, match="the features are not those of the run"):
+        higgsbench.stats(run, shifts=[("met", *sides)])
 
 
 def test_events_that_are_not_selected(analysis: dict[str, Any]) -> None:

@@ -168,7 +168,7 @@ BAD_SAMPLES: dict[str, tuple[dict[str, str | None], str]] = {
     ),
     "a tree in a text file": (
         {"samples": "[{files: train.csv, process: a, signal: true}, {files: 'text.root:events', process: b}]"},
-        r"text\.root:events: not a ROOT file, so it has no tree 'events'",
+        r"text\.root: not a ROOT file; rename it if it is CSV",
     ),
     "a test on a sample": ({"test": "other.csv"}, r"data\.test: other\.csv is a file of the samples; a test on .*"),
     "a path beside": (
