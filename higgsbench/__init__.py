@@ -8,7 +8,7 @@ from higgsbench.registry import lazy_names
 
 if TYPE_CHECKING:
     from higgsbench.api.results import compare_models, members, predict, score, stats, submission, write_report
-    from higgsbench.api.running import run, tune_model
+    from higgsbench.api.running import learning_curve, run, tune_model
     from higgsbench.ensemble.cut import best_cut
     from higgsbench.errors import HiggsbenchError
     from higgsbench.events import Events, load_events
@@ -25,7 +25,7 @@ __version__ = "0.2.0"
 
 _HOME = {
     "higgsbench.api.results": ("compare_models", "members", "predict", "score", "stats", "submission", "write_report"),
-    "higgsbench.api.running": ("run", "tune_model"),
+    "higgsbench.api.running": ("learning_curve", "run", "tune_model"),
     "higgsbench.ensemble.cut": ("best_cut",),
     "higgsbench.errors": ("HiggsbenchError",),
     "higgsbench.events": ("Events", "load_events"),
@@ -41,8 +41,8 @@ _HOME = {
 
 __all__ = ["ATLAS_HIGGS", "BuildContext", "Events", "HiggsbenchError", "JetSplitClassifier", "Leaderboard", "ModelSpec",
            "PhysicalClassifier", "StackingEnsemble", "TableSchema", "__version__", "ams", "ams_scan", "best_cut",
-           "compare_models", "evaluation_weights", "export_mlflow", "export_native", "export_onnx", "load_events",
-           "members", "predict", "register_model", "run", "score", "stats", "submission", "tune_model",
+           "compare_models", "evaluation_weights", "export_mlflow", "export_native", "export_onnx", "learning_curve",
+           "load_events", "members", "predict", "register_model", "run", "score", "stats", "submission", "tune_model",
            "write_report"]  # fmt: skip
 
 __getattr__ = lazy_names(__name__, _HOME)

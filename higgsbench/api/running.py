@@ -20,8 +20,10 @@ from higgsbench.runs.engines.base import load_cluster
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.plan import configured_rows
 from higgsbench.runs.run import Listener, checked_plan, run_config
+from higgsbench.runs.stored import StoredRun
 
 if TYPE_CHECKING:
+    from higgsbench.compare.curve import LearningCurve
     from higgsbench.runs.cost import Forecast
     from higgsbench.tune import TuneResult
 
@@ -174,17 +176,115 @@ def plan_run(
     Arguments and errors are those of `run`; units that are stored in `output` cost nothing. `events` is the number of
     training events to predict for, by default those of the data. Notes on the plan go to the logger `higgsbench`.
     """
+    loaded = with_layout(load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset))
+    return _forecast(loaded, jobs, events, Path(output))
+
+
+def _forecast(loaded: LoadedConfig, jobs: int | None, events: int | None, *outputs: Path) -> Forecast:
+    """Predict a run whose finished units may be stored in several folders of runs."""
     from higgsbench.runs.budget import fit_to_memory
     from higgsbench.runs.cost import forecast, stored_keys
 
-    loaded = with_layout(load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset))
-    folder, processes = Path(output), jobs or available_cores()
+    known, processes = stored_keys(*outputs), jobs or available_cores()
     plan = checked_plan(loaded, _LOG.info)
     if events is None:
-        plan, notes = fit_to_memory(loaded, plan, processes, stored_keys(folder))
+        plan, notes = fit_to_memory(loaded, plan, processes, known)
         for note in notes:
             _LOG.info(note)
-    return forecast(plan, folder, processes, events)
+    return forecast(plan, known, processes, events)
+
+
+@checked
+def learning_curve(
+    config: Config,
+    *,
+    sizes: Names = (),
+    repeats: Count = 3,
+    data: File | None = None,
+    test: File | None = None,
+    only: Names = (),
+    settings: Names = (),
+    preset: Text | None = None,
+    output: File = "results",
+    jobs: Count | None = None,
+    listener: Annotated[Listener | None, ANYTHING] = None,
+    engine: Text | None = None,
+    scheduler: File | None = None,
+    cluster: File | None = None,
+    unit_time_limit: Time | None = None,
+    unit_memory_limit: Time | None = None,
+    retry_failed: Switch = False,
+) -> LearningCurve:
+    """Train the models of a configuration on growing numbers of events, as `higgsbench learning-curve` does.
+
+    Everything is kept in the folder of the run, and finished fits of the run are reused.
+
+    Args:
+        config: YAML file, name of a configuration that comes with higgsbench, or a mapping of the same keys.
+        sizes: training events of a fit: numbers, shares such as "0.1" or "10%", or "all"; by default all, half of them,
+            a quarter and so on.
+        repeats: random draws of each size.
+        data: event file to train on, instead of the configuration's.
+        test: separate file of held-out events.
+        only: models or labels to keep.
+        settings: `key=value` changes.
+        preset: preset of the run; models with a preset of their own keep it.
+        output: folder that holds the runs.
+        jobs: units at a time; all cores by default, with a scheduler or cluster all its workers.
+        listener: is called with the progress.
+        engine: where units run: `local`, `serial` or `dask`; by default `local`, or `serial` for one job.
+        scheduler: address of a Dask scheduler, or its scheduler file.
+        cluster: YAML file of a batch system that brings Dask workers.
+        unit_time_limit: seconds, or text such as "10m", after which a single fit is ended and counts as failed.
+        unit_memory_limit: bytes, or text such as "4GB", above which a single fit is ended and counts as failed.
+        retry_failed: whether units that failed in an earlier call are trained again.
+
+    Returns:
+        The metrics of every row, and of the stack, at each size, and their last gains.
+
+    Raises:
+        HiggsbenchError: for bad configuration, data or sizes.
+
+    Example:
+        >>> curve = higgsbench.learning_curve(
+        ...     "quick", data="events.csv", only=["logistic", "lightgbm"], sizes=["25%", "50%"], repeats=2, jobs=1
+        ... )
+        >>> curve.to_polars().select("row", "training_events", "draws").tail(2).rows()
+        [('stack', 154, 2), ('stack', 308, 2)]
+    """
+    from higgsbench.compare.curve import measure_curve, write_curve
+    from higgsbench.runs.curve import CURVE, plan_curve
+
+    loaded = with_layout(load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset))
+    units = _engine_settings(engine, jobs, scheduler, cluster, unit_time_limit, unit_memory_limit)
+    plan = plan_curve(loaded, Path(output), sizes, repeats)
+    also = (Path(output),)
+    result = run_config(plan.loaded, plan.folder / CURVE, units, listener, retry_failed=retry_failed, also=also)
+    curve = measure_curve(StoredRun(result.folder), plan, result.failures)
+    write_curve(curve)
+    return curve
+
+
+@checked
+def plan_learning_curve(
+    config: Config,
+    *,
+    sizes: Names = (),
+    repeats: Count = 3,
+    data: File | None = None,
+    test: File | None = None,
+    only: Names = (),
+    settings: Names = (),
+    preset: Text | None = None,
+    output: File = "results",
+    jobs: Count | None = None,
+) -> Forecast:
+    """Predict time and memory of a learning curve, as `plan_run` does for a run; arguments are those of both."""
+    from higgsbench.runs.curve import CURVE, plan_curve
+
+    loaded = with_layout(load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset))
+    plan = plan_curve(loaded, Path(output), sizes, repeats)
+    return _forecast(plan.loaded, jobs, None, plan.folder / CURVE, Path(output))
 
 
 def _engine_settings(

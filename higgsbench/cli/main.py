@@ -71,6 +71,7 @@ class LazyGroup(click.Group):
         "init": ("tables:init", "Look at event files and write a configuration for them."),
         "run": ("run:run", "Train, stack and choose cuts as configured; show the leaderboard."),
         "tune": ("run:tune", "Search a model's parameters in nested studies."),
+        "learning-curve": ("run:learning_curve", "Train on growing numbers of events; do the curves still rise?"),
         "leaderboard": ("tables:leaderboard", "Rank the rows of all stored runs."),
         "members": ("tables:members", "Show what each member contributes to the stack of a run."),
         "predict": ("scoring:predict", "Score new events with the stored models of a run."),

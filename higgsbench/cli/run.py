@@ -14,9 +14,11 @@ from higgsbench.files import one_line, printable
 from higgsbench.pages import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from rich.console import Console
 
-    from higgsbench.runs import RunResult
+    from higgsbench.runs import Failure, RunResult
     from higgsbench.runs.cost import Forecast
     from higgsbench.tune import NestedScore, TuneResult
 
@@ -24,7 +26,16 @@ if TYPE_CHECKING:
 _SHOWN = 8
 """Trials in the table of `tune`."""
 
-_engine_options = opt.added(
+_input_options = opt.added(
+    click.option("--data", type=opt.FILE_NAME, help="Event file to train on, instead of the configuration's."),
+    click.option("--test", type=opt.FILE_NAME, help="Separate file of held-out events."),
+    click.option("--only", multiple=True, metavar="MODEL", help="Keep only this model or label; may be repeated."),
+    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, e.g. cut.rule=max."),
+    opt.preset_option,
+)
+_fit_options = opt.added(
+    click.option("--jobs", "-j", type=click.IntRange(min=1),
+                 help="Fits at a time; all cores by default, all workers of a scheduler or cluster."),
     click.option("--engine", type=click.Choice(["local", "serial", "dask"]),
                  help="Where fits run: processes here (default), this process, or Dask workers (extra dask)."),
     click.option("--scheduler", metavar="ADDRESS|FILE", help="Dask scheduler with its workers; implies --engine dask."),
@@ -33,27 +44,22 @@ _engine_options = opt.added(
     click.option("--unit-time-limit", metavar="TIME",
                  help="Stop a single fit after this time, e.g. 10m, and count it as failed."),
     click.option("--unit-memory-limit", metavar="SIZE", help="Stop a fit whose process takes more, e.g. 4GB."),
+    click.option("--retry-failed", is_flag=True, help="Train again the units that failed in an earlier call."),
+    click.option("--memory-limit", metavar="SIZE",
+                 help="For all processes together, e.g. 8GB; larger fits train from disk or are refused."),
+    click.option("--output", type=opt.PATH, default=Path("results"), show_default=True,
+                 help="Folder that holds the runs."),
 )  # fmt: skip
 
 
 @opt.command("run", "run all --data training.csv --only xgboost --set folds=3")
 @opt.config_argument
-@click.option("--data", type=opt.FILE_NAME, help="Event file to train on, instead of the configuration's.")
-@click.option("--test", type=opt.FILE_NAME, help="Separate file of held-out events.")
-@click.option("--only", multiple=True, metavar="MODEL", help="Keep only this model or label; may be repeated.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, e.g. cut.rule=max.")
-@opt.preset_option
+@_input_options
 @click.option("--time-limit", metavar="TIME",
               help="For the whole run, e.g. 90s, 30m, 2h; rows that do not fit are left out and listed.")  # fmt: skip
 @click.option("--plan", "dry", is_flag=True, help="Predict time and memory, train nothing.")
 @click.option("--events", type=click.IntRange(min=100), help="With --plan: predict for this number of training events.")
-@click.option("--jobs", "-j", type=click.IntRange(min=1),
-              help="Fits at a time; all cores by default, all workers of a scheduler or cluster.")  # fmt: skip
-@_engine_options
-@click.option("--retry-failed", is_flag=True, help="Train again the units that failed in an earlier call.")
-@click.option("--memory-limit", metavar="SIZE",
-              help="For all processes together, e.g. 8GB; larger fits train from disk or are refused.")  # fmt: skip
-@click.option("--output", type=opt.PATH, default=Path("results"), show_default=True, help="Folder that holds the runs.")
+@_fit_options
 @click.option("--no-models", is_flag=True, help="Keep the scores only: no fitted models to predict with later.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the leaderboard only.")
 def run(
@@ -84,27 +90,94 @@ def run(
         _show_forecast(running.plan_run(config, events=events, **chosen), jobs, out)
         return
     begin = time.monotonic()
+    with _progress(out, quiet, output) as progress:
+        result = running.run(
+            config, listener=progress, time_limit=time_limit, retry_failed=retry_failed, **chosen, **engine
+        )
+    show(Leaderboard.read(result.folder), out)
+    out.print(f"Run stored in {_shown(result.folder)}", soft_wrap=True)
+    _report_left_out(result, time_limit, time.monotonic() - begin)
+    _report_failures(result.failures)
+
+
+@contextlib.contextmanager
+def _progress(out: Console, quiet: bool, output: Path) -> Iterator[Progress]:
+    """Show the progress of a run; when interrupted, say how to continue."""
     progress = Progress(opt.console(stderr=not out.is_terminal), quiet=quiet)
     try:
         # Without a terminal, older versions of rich end a bar that is switched off with an empty line.
         with progress.bar if progress.live else contextlib.nullcontext():
-            result = running.run(
-                config, listener=progress, time_limit=time_limit, retry_failed=retry_failed, **chosen, **engine
-            )
+            yield progress
     except KeyboardInterrupt:
         stored = f"{progress.done} of {progress.total} units are stored in {progress.folder or output}"
         click.echo(f"Interrupted: {stored}; call the same command again to continue.", err=True)
         raise click.exceptions.Exit(130) from None
-    show(Leaderboard.read(result.folder), out)
-    out.print(f"Run stored in {_shown(result.folder)}", soft_wrap=True)
-    _report_left_out(result, time_limit, time.monotonic() - begin)
-    for failure in result.failures:
+
+
+def _report_failures(failures: Sequence[Failure]) -> None:
+    """List failed fits and exit with 1 if there are any."""
+    for failure in failures:
         if failure.path is not None:  # a row that was refused before any fit has been named already
             click.echo(f"Failed: {failure.row}: {failure.message} (traceback in {_shown(failure.path)})", err=True)
-    if any(failure.path is not None for failure in result.failures):
+    if any(failure.path is not None for failure in failures):
         click.echo("Failed units are not trained again unless you add --retry-failed.", err=True)
-    if result.failures:
+    if failures:
         raise click.exceptions.Exit(1)
+
+
+@opt.command("learning-curve", "learning-curve quick --data training.csv --sizes 500,2000,50%,all")
+@opt.config_argument
+@click.option("--sizes", metavar="LIST",
+              help="Training events of a fit, separated by commas: numbers, shares (0.1 or 10%) or all; by default "
+              "all, half of them, a quarter, ...")  # fmt: skip
+@click.option(
+    "--repeats", type=click.IntRange(1, 1000), default=3, show_default=True, help="Random draws of each size."
+)
+@_input_options
+@click.option("--plan", "dry", is_flag=True, help="Predict time and memory, train nothing.")
+@_fit_options
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True,
+              help="csv and json carry full precision.")  # fmt: skip
+@opt.figure_options("--figure-format")
+@click.option("--quiet", "-q", is_flag=True, help="Print the table only.")
+def learning_curve(
+    config: Path, sizes: str | None, settings: tuple[str, ...], memory_limit: str | None, dry: bool, form: str,
+    figures: Path | None, formats: str, dpi: int, style: str, quiet: bool, output: Path, **options: Any,
+) -> None:  # fmt: skip
+    """Train the models of CONFIG on growing numbers of events; show their metrics and whether the curves still rise.
+
+    Every size is evaluated on the held-out folds of the run, and the fits of `higgsbench run CONFIG` are reused.
+    To continue an interrupted curve, call the same command again.
+    """
+    from higgsbench.api import running
+    from higgsbench.pages import drawing as draw
+    from higgsbench.pages import json_report
+
+    settings += () if memory_limit is None else (f"memory_limit={memory_limit}",)
+    options |= {"sizes": opt.split_names(sizes, "--sizes") or (), "settings": settings, "output": output}
+    out = opt.console(width=opt.WIDE)
+    if dry:
+        names = ("sizes", "repeats", "data", "test", "only", "settings", "preset", "output", "jobs")
+        _show_forecast(running.plan_learning_curve(config, **{n: options[n] for n in names}), options["jobs"], out)
+        return
+    pictures = draw.Pictures(figures, opt.split_names(formats, "--figure-format") or (), dpi)
+    with _progress(out, quiet, output) as progress:
+        curve = running.learning_curve(config, listener=progress, **options)
+    if figures is not None:
+        from higgsbench.report.curve import curve_picture
+
+        with draw.style(style):
+            curve_picture(curve, pictures)
+        click.echo(f"Wrote the figures to {figures}", err=True)
+    if form == "table":
+        for table in curve.as_tables():
+            table.show(out, stack=True)
+        for line in curve.remarks():
+            out.print(line)
+    else:
+        text = curve.to_polars().write_csv() if form == "csv" else json_report(curve.as_json())
+        click.echo(text, nl=False)
+    _report_failures(curve.failures)
 
 
 def _report_left_out(result: RunResult, time_limit: str | None, spent: float) -> None:

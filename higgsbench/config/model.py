@@ -207,6 +207,16 @@ def _is_finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
+class TrainingEvents(Strict):
+    """A limit on the training events of each fit, as for a learning curve: a random part of the other folds' events."""
+
+    shorthand: ClassVar[Mapping[type, str]] = {int: "number"}
+    number: Annotated[int, Field(ge=1)]
+    """Number of events; the same share of every class and jet number."""
+    draw: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Number of the draw: another one gives other events. A smaller number is a part of the same draw."""
+
+
 class ModelConfig(Strict):
     """One model of the run; missing keys come from the run, and then from the preset."""
 
@@ -227,6 +237,8 @@ class ModelConfig(Strict):
     """As the run's key, for this model."""
     features: FeatureConfig | None = None
     """As the run's key, for this model."""
+    training_events: TrainingEvents | None = None
+    """Train on this number of events instead of all; such a model is cross-validated only, without a test."""
 
     @field_validator("label")
     @classmethod

@@ -10,6 +10,7 @@ from higgsbench.pages import Definitions, Heading, Listing, Section, Table, page
 from higgsbench.pages.drawing import style
 from higgsbench.report.board import blend, costs, leaderboard, ranks
 from higgsbench.report.context import Context
+from higgsbench.report.curve import learning_curve
 from higgsbench.report.events import processes, selection, shifts
 from higgsbench.report.importance import importance
 from higgsbench.report.roc import roc
@@ -36,6 +37,7 @@ def render_report(context: Context) -> str:
             Section("shifts", "Systematic shifts", shifts(context)),
             Section("importance", "Importance of features", importance(context)),
             Section("blend", "The blend and its members", blend(context)),
+            Section("learning", "Learning curve", learning_curve(context)),
             Section("cost", "Time against quality", costs(context)),
             Section("provenance", "Configuration, environment, data", provenance(context)),
         ]

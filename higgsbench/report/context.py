@@ -121,6 +121,8 @@ class Context:
         reasons: dict[str, list[str]] = {}
         slow, seconds = [], IN_SAMPLE_SECONDS
         for row in members_of(run, [r["name"] for r in self.drawn]):
+            if row.record.get("training_events"):  # the models of the other folds did not see all of these events
+                continue
             cost = at.size * fits * float(row.record.get("predict_us") or 0.0) / 1e6
             if cost > seconds:
                 slow.append(row.name)

@@ -227,6 +227,7 @@ def _about(row: Row, plan: Plan, index: int | None) -> dict[str, Any]:
         "seed": plan.config.seed,
         **({"from_disk": True} if row.from_disk else {}),
         **({"device_note": row.device_note} if row.device_note else {}),
+        **({"training_events": list(row.training_events)} if row.training_events else {}),
         "digest": canonical_digest([row.calibration, units]),
     }
 

@@ -21,7 +21,7 @@ from higgsbench.runs.unit import make_estimator
 from higgsbench.validation import fold_assignments
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -118,7 +118,8 @@ class MeasuredCost:
         for unit in units:
             test = len(dataset.test) if unit.test_matrix is not None and dataset.test is not None else 0
             held_out = 0.0 if unit.fold < 0 else n / dataset.folds
-            total += self.rows[index].seconds(scale * (n - held_out), scale * (held_out + test), submodels=submodels)
+            train = _limited(scale * (n - held_out), plan.rows[index])
+            total += self.rows[index].seconds(train, scale * (held_out + test), submodels=submodels)
         return total / len(units)
 
     def _measured(self, index: int) -> FitCost:
@@ -234,8 +235,13 @@ def memory_need(plan: Plan, jobs: int, events: int | None = None) -> MemoryNeed:
     main = PARENT + _PER_EVENT * (n + test) + _PER_SCORE * rows * (n * config.repeats + test)
     train = n if config.test_prediction == "refit" else n - n // dataset.folds
     # A worker holds the scores that it sends back, and copies of labels and weights.
-    unit = tuple(WORKER + 60.0 * n + 16.0 * test + _fit_bytes(row, train) for row in plan.rows)
+    unit = tuple(WORKER + 60.0 * n + 16.0 * test + _fit_bytes(row, int(_limited(train, row))) for row in plan.rows)
     return MemoryNeed(main, unit, min(jobs, len(plan.units)))
+
+
+def _limited(events: float, row: Row) -> float:
+    """Return the training events of a fit: those there are, or the number that the row is limited to."""
+    return events if row.training_events is None else min(events, row.training_events[0])
 
 
 def _fit_bytes(row: Row, events: int) -> float:
@@ -272,18 +278,18 @@ class Forecast:
     calibration_seconds: float  # how long the measurement took
 
 
-def forecast(plan: Plan, output: Path, jobs: int, events: int | None = None) -> Forecast:
+def forecast(plan: Plan, known: Collection[str], jobs: int, events: int | None = None) -> Forecast:
     """Predict a run from a few short fits; nothing is stored.
 
     Args:
         plan: rows and units.
-        output: folder that holds the runs; what is stored there costs nothing.
+        known: keys of units that are stored and cost nothing.
         jobs: number of worker processes.
         events: number of training events to predict for; those of the data by default. With another number nothing
             counts as stored, and held-out events grow in proportion.
     """
     cost = MeasuredCost(plan)
-    known = stored_keys(output) if events is None else set()
+    known = known if events is None else ()
     rows, fits = [], []
     for index, row in enumerate(plan.rows):
         units = plan.units_of(index)
@@ -297,11 +303,10 @@ def forecast(plan: Plan, output: Path, jobs: int, events: int | None = None) -> 
     return Forecast(tuple(rows), n, wall, memory_need(plan, jobs, n).total / 1e6, cost.spent)
 
 
-def stored_keys(output: Path) -> set[str]:
-    """Return the keys of all finished units in a folder of runs."""
-    if not output.is_dir():
-        return set()
-    return set().union(*(RunStore(folder).keys() for folder in output.iterdir() if folder.is_dir()))
+def stored_keys(*outputs: Path) -> set[str]:
+    """Return the keys of all finished units in folders of runs."""
+    folders = [folder for output in outputs if output.is_dir() for folder in output.iterdir() if folder.is_dir()]
+    return set().union(*(RunStore(folder).keys() for folder in folders))
 
 
 def bag_size(row: Row) -> int:

@@ -78,6 +78,11 @@ class Dataset:
         """Number of folds."""
         return int(self.fold.max()) + 1
 
+    @property
+    def training_size(self) -> int:
+        """Number of training events of a fit, those outside one fold; the smallest where folds differ."""
+        return self.y.size - max(int(np.bincount(fold).max()) for fold in self.fold)
+
 
 def load_dataset(config: RunConfig) -> Dataset:
     """Load and split the events that a configuration asks for.

@@ -8,6 +8,8 @@ import marshal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from higgsbench.config.model import FeatureConfig
 from higgsbench.errors import ConfigError, ModelError
 from higgsbench.features import resolve_features
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 UNIT_FORMAT = 5
 """Incremented whenever the same inputs would give different scores or files; older units are then never reused."""
 
+FEWEST = 20
+"""A fit that is limited to a part of the training events has at least so many events of a class."""
+
 DEFAULT_FEATURES, DEFAULT_WEIGHTS = "raw", "balanced"
 """The defaults where neither the configuration nor the preset makes a choice."""
 
@@ -50,6 +55,7 @@ class Row:
         choice, features: the choice of features as configured or preset, and what the model sees.
         from_disk: whether it is trained from a matrix on disk, because memory is short.
         device_note: why it is trained on the processor although another device was asked for, otherwise empty.
+        training_events: number of events that each fit is limited to, and number of the draw; None for all events.
     """
 
     label: str
@@ -63,6 +69,7 @@ class Row:
     features: Features
     from_disk: bool = False
     device_note: str = ""
+    training_events: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -134,10 +141,29 @@ def configured_rows(loaded: LoadedConfig, schema: TableSchema, dataset: Dataset 
                 found = [row for row in found if row.variant == "global"]
             if not found:
                 raise ConfigError(f"jet_split: 'groups' needs a group column, which the layout {schema.name} lacks")
+            if dataset is not None and entry.training_events is not None:
+                check_training_events(entry.training_events.number, dataset, any(r.variant == "jets" for r in found))
             rows += found
         except (ModelError, ConfigError) as error:
             raise loaded.error(("models", index), str(error)) from error
     return rows
+
+
+def check_training_events(number: int, dataset: Dataset, split: bool) -> None:
+    """Refuse a limit on training events that is no limit, or leaves too few events of a class (and group if split).
+
+    Raises:
+        ConfigError: with the numbers that are possible.
+    """
+    group = dataset.group if split and dataset.group is not None else np.zeros_like(dataset.y, dtype=np.int64)
+    rarest = int(np.unique(2 * group + dataset.y, return_counts=True)[1].min())
+    least, most = -(-FEWEST * dataset.y.size // rarest), dataset.training_size
+    if not least <= number < most:
+        where = " in each jet group" if split else ""
+        raise ConfigError(
+            f"training_events: {number:,} is not a number from {least:,} to {most - 1:,}; a fit needs at least "
+            f"{FEWEST} events of each class{where}, and there are {most:,} without a limit"
+        )
 
 
 def _rows_of(config: RunConfig, entry: ModelConfig, schema: TableSchema) -> list[Row]:
@@ -162,9 +188,10 @@ def _rows_of(config: RunConfig, entry: ModelConfig, schema: TableSchema) -> list
     split = entry.jet_split or config.jet_split
     variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
     params, note = on_device(spec, {**settings.params, **spec.canonical(entry.params)}, config.device)
+    limit = None if entry.training_events is None else (entry.training_events.number, entry.training_events.draw)
+    how: dict[str, Any] = {"device_note": note, "training_events": limit}
     return [
-        Row(entry.row_label, v, spec, params, preset, weights, calibration, choice, features, device_note=note)
-        for v in variants
+        Row(entry.row_label, v, spec, params, preset, weights, calibration, choice, features, **how) for v in variants
     ]
 
 
@@ -209,7 +236,10 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
     if row.features.categories:
         code.append(row.spec.with_categories)
     # Everything that determines a row's scores except the fold; `matrix` covers the values of the categories.
-    identity = {name: value for name, value in shared.items() if name not in ("row", "spec", "categories")} | {
+    identity = {name: value for name, value in shared.items() if name not in ("row", "spec", "categories")}
+    if row.training_events is not None:
+        shared["training_events"] = identity["training_events"] = row.training_events
+    identity |= {
         "format": UNIT_FORMAT,
         "data": dataset.train.digest,
         "model": row.spec.name,
@@ -221,8 +251,9 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
         canonical_digest(identity)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model {row.label!r}: parameters must be plain values: {error}") from error
-    test = None if dataset.test is None else dataset.test.digest
+    test = None if dataset.test is None or row.training_events is not None else dataset.test.digest
     refit = config.test_prediction == "refit" and (test is not None or config.store_models)
+    refit = refit and row.training_events is None
     places = [(repeat, fold) for repeat in range(config.repeats) for fold in range(dataset.folds)]
     units = []
     for repeat, fold in [*places, (0, REFIT)] if refit else places:

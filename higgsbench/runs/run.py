@@ -27,7 +27,7 @@ from higgsbench.runs.store import RunStore, run_lock
 from higgsbench.runs.unit import Unit, UnitResult, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from higgsbench.config.load import LoadedConfig
@@ -153,6 +153,7 @@ def run_config(
     listener: Listener | None = None,
     time_limit: float | None = None,
     retry_failed: bool = False,
+    also: Sequence[Path] = (),
 ) -> RunResult:
     """Run a configuration; what an earlier or interrupted run stored is reused.
 
@@ -164,6 +165,7 @@ def run_config(
         time_limit: seconds for everything, or None. Rows are complete or left out; complete rows are the same as
             without a limit, except bags of fewer seeds, which their parameters show.
         retry_failed: whether units that failed in an earlier call are trained again.
+        also: further folders of runs whose finished units are reused.
 
     Raises:
         HiggsbenchError: for bad configuration or data, or a store that cannot be written.
@@ -172,7 +174,7 @@ def run_config(
     listener = listener or Silent()
     engine = dataclasses.replace(engine, threads=loaded.config.threads)
     engine.check()
-    known = stored_keys(output)
+    known = stored_keys(output, *also)
     loaded = with_layout(loaded)
     plan = checked_plan(loaded, listener.note, known)
     budget, notes = None, list[str]()
@@ -182,7 +184,7 @@ def run_config(
     plan, more = fit_to_memory(loaded, plan, engine.jobs_here, known)
     for note in (*notes, *more):
         listener.note(note)
-    return _Run(plan, output, engine, listener, budget, retry_failed).carry_out()
+    return _Run(plan, output, engine, listener, budget, retry_failed, also).carry_out()
 
 
 @dataclass
@@ -193,6 +195,7 @@ class _Run:
     listener: Listener
     budget: TimeBudget | None
     retry_failed: bool
+    also: Sequence[Path]
 
     def __post_init__(self) -> None:
         plan = self.plan
@@ -230,7 +233,8 @@ class _Run:
         for name in damaged_results(self.folder):
             listener.note(f"{name}: damaged or missing; rewriting it")
         write_inputs(self.folder, plan, environment())
-        self.stored = self.store.reuse(self.output, set(self.rows_of), self.with_model, listener.note)
+        outputs = (self.output, *self.also)
+        self.stored = self.store.reuse(outputs, set(self.rows_of), self.with_model, listener.note)
         pending = list({unit.key: unit for unit in plan.units if unit.key not in self.stored}.values())
         reused = len(self.stored)
         if not self.retry_failed:

@@ -31,7 +31,7 @@ from higgsbench.files import (
 from higgsbench.runs.unit import StoredModel, UnitResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 _OOF, _TEST = 0, 1
 _TIMES = ("fit_seconds", "predict_us", "peak_mb")
@@ -214,18 +214,20 @@ class RunStore:
         return self.read(key) is not None
 
     def reuse(
-        self, output: Path, keys: Collection[str], with_model: Collection[str], note: Callable[[str], object]
+        self, outputs: Sequence[Path], keys: Collection[str], with_model: Collection[str], note: Callable[[str], object]
     ) -> dict[str, UnitResult]:
-        """Read the finished units of the run, and copy those that other runs of the same folder have finished.
+        """Read the finished units of the run, and copy those that other runs have finished.
 
         Args:
-            output: folder that holds the runs.
+            outputs: folders that hold runs.
             keys: the units of the plan.
             with_model: units that count as finished only together with their fitted model.
             note: receives what was taken over and what is computed again.
         """
-        missing = set(keys) - self.keys()
-        if missing:
+        for output in outputs:
+            missing = set(keys) - self.keys()
+            if not missing or not output.is_dir():
+                continue
             others = [p for p in sorted(output.iterdir()) if p.is_dir() and p != self.folder and p.name[0] != "."]
             taken = self.adopt(missing, map(RunStore, others), with_model)
             if taken:

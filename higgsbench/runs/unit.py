@@ -61,6 +61,7 @@ class Unit:
         categories: how many values each of the first features has, which are categorical.
         from_disk: whether the training events stay on disk (`higgsbench.models.spec.RowsOnDisk`).
         model_file: temporary file for the fitted model, or None where it is not kept.
+        training_events: number of events that it is limited to, and number of the draw; None for all.
     """
 
     key: str
@@ -82,6 +83,7 @@ class Unit:
     categories: tuple[int, ...] = ()
     from_disk: bool = False
     model_file: str | None = None
+    training_events: tuple[int, int] | None = None
 
 
 class StoredModel(NamedTuple):
@@ -270,6 +272,8 @@ def _fit_and_score(unit: Unit, workspace: Workspace) -> UnitResult:
     X, size = workspace.load(unit.matrix), workspace.load("y").size
     fold = np.zeros(size) if unit.fold == REFIT else workspace.load("fold")[unit.repeat]
     train, held_out = np.flatnonzero(fold != unit.fold), np.flatnonzero(fold == unit.fold)
+    if unit.training_events is not None:
+        train = _drawn(unit.training_events, unit.seed, train, workspace)
     group = workspace.load("group") if unit.groups is not None else None
     estimator = make_estimator(unit, train.size)
     seconds = _fit(unit, estimator, workspace, train, group)
@@ -287,6 +291,15 @@ def _fit_and_score(unit: Unit, workspace: Workspace) -> UnitResult:
     event_id = workspace.load("event_id")[held_out]
     result = UnitResult(unit.key, event_id, score, test_event_id, test_score, seconds, per_event, _peak_mb())
     return result if unit.model_file is None else _with_model(result, estimator, unit.spec, unit.model_file)
+
+
+def _drawn(limit: tuple[int, int], seed: int, train: NDArray[np.int64], workspace: Workspace) -> NDArray[np.int64]:
+    """Return the positions of those training events that a fit is limited to."""
+    from higgsbench.validation import drawn_events
+
+    number, draw = limit
+    y, numbers, event_id = (np.asarray(workspace.load(name)[train]) for name in ("y", "group", "event_id"))
+    return train[drawn_events(number, y, numbers, event_id, (seed, draw))]
 
 
 def _fit(

@@ -138,6 +138,38 @@ def folds_by_value(
     return fold.astype(np.int64)[None, :], tuple(int(value) for value in found)
 
 
+def drawn_events(
+    number: int,
+    y: NDArray[np.bool_],
+    strata: NDArray[np.int64],
+    event_id: NDArray[np.int64],
+    seed: Sequence[int],
+) -> NDArray[np.intp]:
+    """Draw events in which every label and stratum has the share that it has in all of them.
+
+    The draw depends on the identity of the events, not on their order; with the same seed, a smaller draw is part of a
+    larger one.
+
+    Args:
+        number: how many events to draw.
+        y: (n,) truth.
+        strata: (n,) number of the group of each event.
+        event_id: (n,) unique numbers of the events.
+        seed: whole numbers from 0 to 2**32 - 1.
+
+    Returns:
+        (min(number, n),) positions of the drawn events, ascending.
+    """
+    generator = np.random.RandomState(seed)
+    by_number = np.argsort(event_id, kind="stable")
+    stratum = 2 * strata + y
+    place = np.empty(y.size)
+    for value in np.unique(stratum):
+        members = by_number[stratum[by_number] == value]
+        place[generator.permutation(members)] = (np.arange(members.size) + 0.5) / members.size
+    return np.sort(np.lexsort((stratum, place))[:number])
+
+
 TrainingWeights = Literal["balanced", "sqrt_balanced", "physical", "none"]
 TRAINING_WEIGHTS: tuple[str, ...] = get_args(TrainingWeights)
 PROPORTIONAL = frozenset({"balanced", "physical"})

@@ -15,6 +15,7 @@ from higgsbench.errors import ConfigError
 from higgsbench.validation import (
     PROPORTIONAL,
     TRAINING_WEIGHTS,
+    drawn_events,
     fold_assignments,
     folds_by_value,
     group_index,
@@ -128,3 +129,25 @@ def test_training_weights_have_mean_one(scheme: str, events: list[tuple[bool, fl
 def test_training_weights_that_cannot_be(weight: list[float], scheme: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         training_weights(np.array([True, False]), np.array(weight), scheme)
+
+
+@pytest.mark.parametrize("number", [0, 7, 400, 1999, 5000])
+def test_drawn_events_have_the_shares_of_all(number: int) -> None:
+    y, strata = toy()
+    ids = np.random.default_rng(1).permutation(10**6)[: y.size]
+    drawn = drawn_events(number, y, strata, ids, (1, 2))
+    assert drawn.size == min(number, y.size)
+    assert (np.diff(drawn) > 0).all()
+    for stratum in range(6):
+        members = 2 * strata + y == stratum
+        assert abs(members[drawn].sum() - drawn.size * members.mean()) <= 1.0
+
+
+def test_drawn_events_are_nested_and_depend_on_the_events_and_the_draw() -> None:
+    y, strata = toy()
+    ids = np.random.default_rng(1).permutation(10**6)[: y.size]
+    order = np.random.default_rng(2).permutation(y.size)
+    large = set(ids[drawn_events(700, y, strata, ids, (1, 0))])
+    assert set(ids[drawn_events(300, y, strata, ids, (1, 0))]) < large
+    assert set(ids[order][drawn_events(700, y[order], strata[order], ids[order], (1, 0))]) == large
+    assert 150 < len(set(ids[drawn_events(700, y, strata, ids, (1, 1))]) & large) < 350

@@ -1,0 +1,251 @@
+"""Learning curves: every row at growing numbers of training events, always evaluated on the same held-out folds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from higgsbench.ensemble import estimates, evaluate_row, paired
+from higgsbench.ensemble.blend import cross_fitted_blend
+from higgsbench.errors import StoreError
+from higgsbench.files import parse_sealed, printable, told_plainly, write_sealed
+from higgsbench.metrics.estimates import METRICS
+from higgsbench.pages import Shown, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from higgsbench.ensemble import RowMetrics
+    from higgsbench.ensemble.cut import Truth
+    from higgsbench.metrics.estimates import Metric
+    from higgsbench.metrics.weights import Floats
+    from higgsbench.runs import Failure
+    from higgsbench.runs.curve import CurvePlan, Point
+    from higgsbench.runs.stored import StoredRun
+
+CURVE_FILE = "learning_curve.json"
+"""The file, in the folder of the run whose configuration it belongs to, that keeps a curve for reports."""
+
+SHOWN = tuple(metric for metric in METRICS.values() if metric.headline)
+"""The metrics of a curve."""
+
+Measured = dict[str, tuple[float, float]]
+"""Value and standard error by name of the metric."""
+
+
+class CurvePoint(NamedTuple):
+    """A row trained on a number of events: means over draws, with their standard errors."""
+
+    row: str
+    events: int
+    draws: int
+    values: Measured
+
+
+class Gain(NamedTuple):
+    """What a row gains from the last doubling of its training events: above minus below, with paired errors."""
+
+    row: str
+    below: int
+    above: int
+    values: Measured
+
+    @property
+    def improved(self) -> list[Metric]:
+        """The metrics that improve by more than two standard errors."""
+        signs = {metric: -1.0 if metric.lower_is_better else 1.0 for metric in SHOWN}
+        return [metric for metric in SHOWN if signs[metric] * self.values[metric.name][0] > 2 * self._error(metric)]
+
+    def _error(self, metric: Metric) -> float:
+        return self.values[metric.name][1]
+
+    def __str__(self) -> str:
+        """The gain in one sentence, and whether the curve still rises."""
+        gains = ", ".join(f"{metric.heading} {_shown(metric, self.values, '+')}" for metric in SHOWN)
+        better = ", ".join(metric.heading for metric in self.improved)
+        verdict = f"the curve still improves in {better}" if better else "no improvement above two standard errors"
+        return f"{printable(self.row)}, from {self.below:,} to {self.above:,} training events: {gains}; {verdict}."
+
+
+@dataclass(frozen=True, repr=False)
+class LearningCurve(Shown):
+    """Rows at growing numbers of training events, and their last gains.
+
+    Attributes:
+        folder: folder of the run whose configuration it belongs to.
+        points: by row, ascending in events; the stack last.
+        gains: one for each row with two or more sizes.
+        failures: fits that failed; not known of a curve that was read from its file.
+    """
+
+    folder: Path
+    points: tuple[CurvePoint, ...]
+    gains: tuple[Gain, ...]
+    failures: tuple[Failure, ...] = ()
+
+    def __repr__(self) -> str:
+        """Name the folder and the size."""
+        rows = len({point.row for point in self.points})
+        return f"<LearningCurve {self.folder.name}: {rows} rows, {len(self.points)} points>"
+
+    def as_tables(self) -> list[Table]:
+        """Return the table of all points."""
+        cells = [[printable(p.row), f"{p.events:,}", *(_shown(m, p.values) for m in SHOWN)] for p in self.points]
+        ends = [i for i, (a, b) in enumerate(pairwise(self.points)) if a.row != b.row]
+        head = ["row", "events", *(metric.heading for metric in SHOWN)]
+        return [Table(f"Learning curve of {printable(self.folder.name)}", head, cells, rules=ends)]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record per row and number of training events, with the keys of leaderboards."""
+        return [{"row": p.row, "training_events": p.events, "draws": p.draws, **_flat(p.values)} for p in self.points]
+
+    def remarks(self) -> list[str]:
+        """Return the gain of the last doubling of each row, and what the errors contain."""
+        draws = max(point.draws for point in self.points)
+        what = f"the means of {draws} draws of the training events" if draws > 1 else "one draw of the training events"
+        errors = "evaluated events and draws" if draws > 1 else "evaluated events only"
+        return [*map(str, self.gains), f"Sizes below all training events are {what}; ± from the {errors}."]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return points and gains in full precision."""
+        gains = [{"row": g.row, "below": g.below, "above": g.above, **_flat(g.values)} for g in self.gains]
+        return {"run": self.folder.name, "points": self.records(), "gains": gains}
+
+
+def _flat(values: Measured) -> dict[str, float]:
+    out = {}
+    for metric in SHOWN:
+        out[metric.key], out[f"{metric.key}_se"] = values[metric.name]
+    return out
+
+
+def _shown(metric: Metric, values: Measured, sign: str = "") -> str:
+    value, error = (metric.scale * number for number in values[metric.name])
+    return f"{value:{sign}.{metric.digits}f} ± {error:.{metric.digits}f}"
+
+
+@dataclass(frozen=True)
+class _Size:
+    """A row at one number of training events: all draws together, and the metrics of each."""
+
+    events: int
+    whole: RowMetrics
+    draws: dict[int, dict[str, float]]
+
+
+def measure_curve(run: StoredRun, plan: CurvePlan, failures: Sequence[Failure] = ()) -> LearningCurve:
+    """Measure a learning curve.
+
+    The error of a point has two independent parts: that of the metric on the evaluated events, and the scatter between
+    draws of the training events over the square root of their number. Differences are paired in both: the same events
+    are evaluated, and a draw is part of the larger draw of the same number.
+
+    Args:
+        run: the run of all points.
+        plan: its plan.
+        failures: fits that failed.
+    """
+    found: dict[str, dict[Point, Floats]] = {}
+    for row in plan.rows:
+        names = {point: plan.named(row, point) for point in plan.points}
+        found[row] = {point: run.score_table[name] for point, name in names.items() if name in run.score_table}
+    truth = replace(next(row for row in run.rows if row.ok).truth, processes=None)
+    if run.stack is not None:
+        blended = {member.name for member in run.stack.members}
+        members = {row: found[row] for row in plan.rows if plan.named(row, plan.points[-1]) in blended}
+        complete = [point for point in plan.points if all(point in scores for scores in members.values())]
+        found["stack"] = {
+            point: _stacked(run.stack.method, {row: scores[point] for row, scores in members.items()}, truth)
+            for point in complete
+        }
+    points, gains = [], []
+    for row, scores in found.items():
+        sizes = [_size(events, scores, truth) for events in sorted({point.events for point in scores})]
+        points += [_point(row, size) for size in sizes]
+        if len(sizes) > 1:
+            half = sizes[-1].events / 2
+            gains.append(_gain(row, min(sizes[:-1], key=lambda size: abs(math.log(size.events / half))), sizes[-1]))
+    return LearningCurve(plan.folder, tuple(points), tuple(gains), tuple(failures))
+
+
+def _stacked(method: str, members: Mapping[str, Floats], truth: Truth) -> Floats:
+    """Blend the scores (repeats, n) of rows, as a run does."""
+    names, repeats = tuple(members), zip(np.stack([*members.values()], axis=2), truth.fold, strict=True)
+    blended = (cross_fitted_blend(method, names, F, truth.y, truth.weight, fold, truth.totals) for F, fold in repeats)
+    return np.stack([scores for scores, _ in blended])
+
+
+def _size(events: int, scores: Mapping[Point, Floats], truth: Truth) -> _Size:
+    own = {point.draw: values for point, values in scores.items() if point.events == events}
+    draws = {
+        draw: {name: found.value for name, found in estimates(values, truth, SHOWN).items()}
+        for draw, values in own.items()
+    }
+    whole = evaluate_row(np.concatenate(list(own.values())), replace(truth, fold=np.tile(truth.fold, (len(own), 1))))
+    return _Size(events, whole, draws)
+
+
+def _point(row: str, size: _Size) -> CurvePoint:
+    values = {
+        m.name: (
+            size.whole.value(m.name),
+            math.hypot(size.whole.se(m.name), _scatter([d[m.name] for d in size.draws.values()])),
+        )
+        for m in SHOWN
+    }
+    return CurvePoint(row, size.events, len(size.draws), values)
+
+
+def _gain(row: str, below: _Size, above: _Size) -> Gain:
+    """Return what the row gains; all training events are one draw, of which every smaller draw is a part."""
+    values = {}
+    for metric in SHOWN:
+        value, error = paired(above.whole, below.whole, metric.name)
+        # Failed fits may leave draws that only one of the sizes has.
+        pairs = [
+            (larger[metric.name], smaller[metric.name])
+            for draw, smaller in below.draws.items()
+            if (larger := above.draws.get(draw, above.draws[0] if len(above.draws) == 1 else None)) is not None
+        ]
+        values[metric.name] = value, math.hypot(error, _scatter([a - b for a, b in pairs]))
+    return Gain(row, below.events, above.events, values)
+
+
+def _scatter(values: Sequence[float]) -> float:
+    """Return the standard error of a mean over draws; 0 for a single one, whose scatter is not known."""
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+
+
+def write_curve(curve: LearningCurve) -> None:
+    """Keep a curve in the folder of its run; a `StoreError` if writing fails."""
+    with told_plainly(StoreError, curve.folder / CURVE_FILE):
+        write_sealed(curve.folder / CURVE_FILE, curve.as_json())
+
+
+def read_curve(folder: Path) -> LearningCurve | None:
+    """Read the curve that belongs to a run; None if there is none.
+
+    Raises:
+        StoreError: if the file is damaged.
+    """
+    file = folder / CURVE_FILE
+    if not file.is_file():
+        return None
+    try:
+        content = parse_sealed(file.read_bytes(), required=True)
+        points = tuple(
+            CurvePoint(str(r["row"]), int(r["training_events"]), int(r["draws"]), _nested(r)) for r in content["points"]
+        )
+        gains = tuple(Gain(str(r["row"]), int(r["below"]), int(r["above"]), _nested(r)) for r in content["gains"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StoreError(f"{file}: damaged or not made by higgsbench; run learning-curve again") from error
+    return LearningCurve(folder, points, gains)
+
+
+def _nested(record: Mapping[str, Any]) -> Measured:
+    return {m.name: (float(record[m.key]), float(record[f"{m.key}_se"])) for m in SHOWN}
