@@ -1,4 +1,7 @@
-"""Models of scikit-learn: logistic regression, a random forest, and multi-layer perceptrons averaged over seeds."""
+"""Models of scikit-learn: logistic regression, a random forest, and multi-layer perceptrons averaged over seeds.
+
+The same perceptrons as a packed ensemble are beside them: torch trains it, numpy scores with it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from higgsbench.models.builtin import LOG, MOMENTA, PHYSICS, RAW, parameter_names, tuned
 from higgsbench.models.sklearn_codecs import CODECS
 from higgsbench.models.spec import BAG, BuildContext, ModelSpec, Preset
+from higgsbench.models.storage import StateCodec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,6 +110,13 @@ _NETWORK = {BAG: 4, "hidden_layer_sizes": [96, 96], "alpha": 0.3, "max_iter": 8,
 _CLIPPED = {"alpha": 0.1, "batch_size": 256, "learning_rate_init": 0.002, "scaling": "clip"}
 _LAYERS = ([32], [64], [128], [64, 64], [96, 96], [128, 128], [64, 64, 64])
 
+
+def _build_packed(params: Mapping[str, Any], context: BuildContext) -> Any:
+    from higgsbench.models.packed import PackedMLPClassifier
+
+    return PackedMLPClassifier(random_state=context.seed, num_threads=context.threads, **params).check()
+
+
 MODELS = (
     ModelSpec(
         name="logistic",
@@ -176,5 +187,26 @@ MODELS = (
             max_iter=(None, 3, 30, LOG),
             batch_size=(None, [64, 128, 256, 512]),
         ),
+    ),
+    ModelSpec(
+        name="torch_mlp",
+        build=_build_packed,
+        description="Packed ensemble of multi-layer perceptrons, trained at once with torch",
+        presets={
+            "quick": Preset(
+                {"members": 2, "hidden_layer_sizes": [64, 64], "epochs": 8, "learning_rate": 0.01}, **MOMENTA
+            ),
+            "good": Preset({"members": 4, "hidden_layer_sizes": [96, 96, 96], "epochs": 15}, **MOMENTA),
+            "best": Preset({"members": 8, "hidden_layer_sizes": [96, 96, 96], "epochs": 15}, **MOMENTA),
+        },
+        requires=("torch", "numpy"),
+        imports=("torch",),
+        extra="torch",
+        codecs=(StateCodec("torch_mlp", "higgsbench.models.packed:PackedMLPClassifier"),),
+        parameters=functools.partial(parameter_names, "higgsbench.models.packed", "PackedMLPClassifier"),
+        harness=("random_state", "num_threads"),
+        cost=10.0,
+        rounds=("epochs",),
+        devices=("device",),
     ),
 )
