@@ -111,7 +111,7 @@ _CLIPPED = {"alpha": 0.1, "batch_size": 256, "learning_rate_init": 0.002, "scali
 _LAYERS = ([32], [64], [128], [64, 64], [96, 96], [128, 128], [64, 64, 64])
 
 
-def _build_packed(params: Mapping[str, Any], context: BuildContext) -> Any:
+def _build(params: Mapping[str, Any], context: BuildContext) -> Any:
     from higgsbench.models.packed import PackedMLPClassifier
 
     return PackedMLPClassifier(random_state=context.seed, num_threads=context.threads, **params).check()
@@ -190,7 +190,7 @@ MODELS = (
     ),
     ModelSpec(
         name="torch_mlp",
-        build=_build_packed,
+        build=_build,
         description="Packed ensemble of multi-layer perceptrons, trained at once with torch",
         presets={
             "quick": Preset(
