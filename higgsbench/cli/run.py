@@ -142,7 +142,7 @@ def _report_failures(failures: Sequence[Failure]) -> None:
 @click.option("--quiet", "-q", is_flag=True, help="Print the table only.")
 def learning_curve(
     config: Path, sizes: str | None, settings: tuple[str, ...], memory_limit: str | None, dry: bool, form: str,
-    figures: Path | None, formats: str, dpi: int, style: str, quiet: bool, output: Path, **options: Any,
+    figures: Path | None, formats: str, dpi: int, style: str, label: str, quiet: bool, output: Path, **options: Any,
 ) -> None:  # fmt: skip
     """Train the models of CONFIG on growing numbers of events; show their metrics and whether the curves still rise.
 
@@ -160,7 +160,7 @@ def learning_curve(
         names = ("sizes", "repeats", "data", "test", "only", "settings", "preset", "output", "jobs")
         _show_forecast(running.plan_learning_curve(config, **{n: options[n] for n in names}), options["jobs"], out)
         return
-    pictures = draw.Pictures(figures, opt.split_names(formats, "--figure-format") or (), dpi)
+    pictures = draw.Pictures(figures, opt.split_names(formats, "--figure-format") or (), dpi, label)
     with _progress(out, quiet, output) as progress:
         curve = running.learning_curve(config, listener=progress, **options)
     if figures is not None:
