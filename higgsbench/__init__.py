@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from higgsbench.export.mlflow import export_mlflow
     from higgsbench.leaderboard import Leaderboard
     from higgsbench.metrics import ams, ams_scan, evaluation_weights
-    from higgsbench.models import BuildContext, ModelSpec, register_model
+    from higgsbench.models import BuildContext, ModelSpec, import_models, register_model
     from higgsbench.schema import ATLAS_HIGGS, TableSchema
     from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
     from higgsbench.validation.stacking import StackingEnsemble
@@ -33,7 +33,7 @@ _HOME = {
     "higgsbench.export.mlflow": ("export_mlflow",),
     "higgsbench.leaderboard": ("Leaderboard",),
     "higgsbench.metrics": ("ams", "ams_scan", "evaluation_weights"),
-    "higgsbench.models": ("BuildContext", "ModelSpec", "register_model"),
+    "higgsbench.models": ("BuildContext", "ModelSpec", "import_models", "register_model"),
     "higgsbench.schema": ("ATLAS_HIGGS", "TableSchema"),
     "higgsbench.validation.physical": ("JetSplitClassifier", "PhysicalClassifier"),
     "higgsbench.validation.stacking": ("StackingEnsemble",),
@@ -41,7 +41,8 @@ _HOME = {
 
 __all__ = ["ATLAS_HIGGS", "BuildContext", "Events", "HiggsbenchError", "JetSplitClassifier", "Leaderboard", "ModelSpec",
            "PhysicalClassifier", "StackingEnsemble", "TableSchema", "__version__", "ams", "ams_scan", "best_cut",
-           "compare_models", "evaluation_weights", "export_mlflow", "export_native", "export_onnx", "learning_curve",
+           "compare_models", "evaluation_weights", "export_mlflow", "export_native", "export_onnx", "import_models",
+           "learning_curve",
            "load_events", "members", "predict", "register_model", "run", "score", "stats", "submission", "tune_model",
            "write_report"]  # fmt: skip
 

@@ -59,6 +59,18 @@ class StoreError(HiggsbenchError):
     """A stored run cannot be read or written."""
 
 
+def raised(error: BaseException) -> str:
+    """Return what a user's code raised, with the file and line: "KeyError: 'x' (my.py, line 3)"."""
+    import traceback
+    from pathlib import Path
+
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):  # it names the file and line itself
+        return text
+    *_, last = (frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename)
+    return f"{text} ({Path(last.filename).name}, line {last.lineno})"
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name most similar to a misspelt one, ignoring case, or None if none is similar."""
     import difflib

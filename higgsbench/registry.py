@@ -67,6 +67,10 @@ class Registry(Generic[T]):
         self._records[record.name] = record
         return record
 
+    def remove(self, name: str) -> None:
+        """Take a record out."""
+        del self._records[name]
+
     def all(self) -> tuple[T, ...]:
         """Return all records, the built-in ones first."""
         self._load()

@@ -105,6 +105,17 @@ def schema_option(argument: str) -> Callable[[Function], Function]:
                         " data.schema; by default it is recognised by the columns.")  # fmt: skip
 
 
+def _import_models(ctx: click.Context, param: click.Parameter, files: Sequence[Path]) -> None:
+    if files and not ctx.resilient_parsing:
+        from higgsbench.models import import_models
+
+        for file in dict.fromkeys(files):
+            import_models(file)
+
+
+import_option = click.option("--import", "imports", type=PATH, multiple=True, metavar="FILE", expose_value=False,
+                             callback=_import_models, help="Run this Python file with your own models first; may be"
+                             " repeated.")  # fmt: skip
 results_option = click.option("--results", type=PATH, default=Path("results"), show_default=True,
                               help="Folder that holds runs; RUN is a folder, a name in it, or latest.")  # fmt: skip
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the events.")

@@ -284,6 +284,7 @@ class Progress:
 
 @opt.command("tune", "tune quick --model xgboost --time-limit 10m -o tuned.yaml")
 @opt.config_argument
+@opt.import_option
 @click.option("--model", required=True, help="Model or label of CONFIG, or any registered model.")
 @click.option("--trials", type=click.IntRange(min=2), default=40, show_default=True, help="Trials of each study.")
 @click.option("--time-limit", metavar="TIME", help="For all studies together, e.g. 90s, 30m, 2h.")

@@ -24,6 +24,7 @@ _run_options = opt.added(
                  " only row."),
     click.option("--jobs", "-j", type=click.IntRange(min=1), help="Parts of the file scored at a time; all cores by"
                  " default."),
+    opt.import_option,
     opt.results_option,
 )  # fmt: skip
 
@@ -214,6 +215,7 @@ _model_options = opt.added(
                  " only row."),
     click.option("--fold", type=click.IntRange(min=0), help="Export only the models that did not see this fold; all by"
                  " default."),
+    opt.import_option,
     opt.results_option,
 )  # fmt: skip
 

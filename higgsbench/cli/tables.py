@@ -126,6 +126,7 @@ def compare(what: tuple[str, ...], form: str, **options: Any) -> None:
 @opt.command("stats", "stats all-1a2b3c4d --model stack --sigma-b 0.05 --workspace stack.json")
 @click.argument("run", type=opt.PATH)
 @opt.results_option
+@opt.import_option
 @click.option("--model", "models", multiple=True, help="Only this model (repeatable).")
 @click.option("--sigma-b", multiple=True, type=_Share(0.0),
               help="Relative background uncertainty, 0.05 or 5% (repeatable).")  # fmt: skip
@@ -190,6 +191,7 @@ def stats(
               "moved events (repeatable).")  # fmt: skip
 @click.option("--events", type=_FILE,
               help="Events to shift; default: held-out events, or training events scored out of fold.")  # fmt: skip
+@opt.import_option
 @opt.results_option
 def report(run: Path, output: Path, figures: Path | None, formats: str, **options: Any) -> None:
     """Draw a stored run as one page that opens offline (needs the extra 'report').
@@ -218,6 +220,7 @@ def cluster(file: Path) -> None:
 
 @opt.command("models", "models --preset good")
 @click.option("--preset", type=click.Choice(["quick", "good", "best"]), help="Show the parameters of a preset.")
+@opt.import_option
 @opt.format_option("table", "json")
 def models(preset: str | None, form: str) -> None:
     """List the registered models, including those of installed packages."""
@@ -339,6 +342,7 @@ def copy(name: str, output: Path | None, force: bool) -> None:
 
 @opt.command("show", "config show best --set folds=10")
 @opt.config_argument
+@opt.import_option
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, e.g. cut.rule=max.")
 def show(config: Path, settings: tuple[str, ...]) -> None:
     """Print CONFIG with all defaults and presets filled in, as YAML that runs unchanged.

@@ -209,6 +209,7 @@ def _list_position(node: list[Any], part: str, source: str) -> int:
     if part.isdigit() and int(part) < len(node):
         return int(part)
     names = [(e.get("label") or e.get("model")) if isinstance(e, dict) else e for e in node]
+    names = [str(name).rpartition(":")[2] for name in names]
     if part in names:
         return names.index(part)
     raise ConfigError(f"{source}: no entry {part!r}; choose from {', '.join(str(n) for n in names)}")

@@ -165,10 +165,11 @@ class DataConfig(SampleKeys):
         return self
 
 
-def _model_names() -> Iterable[str]:
+def _model_schema(schema: dict[str, Any]) -> None:
+    """Describe the name of a model in the JSON schema."""
     from higgsbench.models import model_names
 
-    return model_names()
+    schema["anyOf"] = [{"enum": list(model_names())}, {"pattern": r"\.py:[A-Za-z]\w*$"}]
 
 
 def _feature_sets() -> Iterable[str]:
@@ -221,8 +222,8 @@ class ModelConfig(Strict):
     """One model of the run; missing keys come from the run, and then from the preset."""
 
     shorthand: ClassVar[Mapping[type, str]] = {str: "model"}
-    model: Annotated[str, listed(_model_names)]
-    """Registered model; `higgsbench models` lists them."""
+    model: Annotated[str, Field(json_schema_extra=_model_schema)]
+    """Registered model (`higgsbench models` lists them), or `my.py:NAME` for one in a file given by `--import`."""
     label: str | None = None
     """Name in tables; required if a model appears twice."""
     params: dict[str, Any] = Field(default_factory=dict)
@@ -261,7 +262,7 @@ class ModelConfig(Strict):
     @property
     def row_label(self) -> str:
         """Name of the model in tables."""
-        return self.label or self.model
+        return self.label or self.model.rpartition(":")[2]
 
 
 class StackConfig(Strict):

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import dataclasses
 import functools
+import inspect
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higgsbench.errors import HiggsbenchError, ModelError
+from higgsbench.errors import HiggsbenchError, ModelError, raised
 from higgsbench.models.spec import BAG, BuildContext
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def build_estimator(spec: ModelSpec, params: Mapping[str, Any], context: BuildCo
 def _built(spec: ModelSpec, params: Mapping[str, Any], context: BuildContext) -> Any:
     """Call the builder; tell a library that supports categories which columns are categorical."""
     estimator = spec.build(params, context)
+    _check_classifier(spec, estimator)
     if not context.categories or spec.with_categories is None:
         return estimator
     from higgsbench.models.estimators import EarlyStopping
@@ -71,6 +73,31 @@ def _built(spec: ModelSpec, params: Mapping[str, Any], context: BuildContext) ->
         return spec.with_categories(estimator, len(context.categories))
     estimator.estimator = spec.with_categories(estimator.estimator, len(context.categories))
     return estimator
+
+
+def _check_classifier(spec: ModelSpec, estimator: Any) -> None:
+    """Refuse what cannot be trained as the model's record says, or gives no scores."""
+    if isinstance(estimator, type) or not all(hasattr(estimator, name) for name in ("fit", "get_params")):
+        found = f"the class {estimator.__name__}" if isinstance(estimator, type) else f"a {type(estimator).__name__}"
+        raise ModelError(
+            f"model {spec.name!r}: its builder returned {'nothing' if estimator is None else found}, expected an "
+            "unfitted classifier with scikit-learn's methods fit and get_params"
+        )
+    last = estimator
+    while hasattr(last, "steps"):  # a Pipeline
+        last = last.steps[-1][1]
+    name = type(last).__name__
+    if spec.log_odds is None and not any(hasattr(estimator, how) for how in ("decision_function", "predict_proba")):
+        raise ModelError(
+            f"model {spec.name!r}: {name} has neither predict_proba nor decision_function, so it gives no scores; "
+            "wrap it in CalibratedClassifierCV, or give ModelSpec(log_odds=...)"
+        )
+    arguments = inspect.signature(last.fit).parameters.values()
+    if spec.sample_weight and not any(a.name == "sample_weight" or a.kind is a.VAR_KEYWORD for a in arguments):
+        raise ModelError(
+            f"model {spec.name!r}: {name}.fit takes no sample_weight; give ModelSpec(sample_weight=False) to train it "
+            "without weights and calibrate its scores afterwards"
+        )
 
 
 def estimator_from_disk(spec: ModelSpec, params: Mapping[str, Any], context: BuildContext, train: Training) -> Any:
@@ -121,7 +148,8 @@ def probe_parameters(
     """Train a model for two rounds on a handful of made-up events to let its library check the parameters.
 
     Most libraries check parameters only when they train, so that a bad number would be found minutes into a run, once
-    per fold. Only built-in models without a time limit are tried, because the cost of other fits is unknown.
+    per fold. Only built-in models without a time limit are tried, because the cost of other fits is unknown; a user's
+    model is built.
 
     Args:
         spec: the model.
@@ -132,9 +160,17 @@ def probe_parameters(
 
     Raises:
         RefusedParameterError: naming the parameter.
+        ModelError: if a user's model cannot be built, trained with weights, or asked for scores.
     """
-    own = (getattr(spec.build, "__module__", None) or "").startswith("higgsbench.")
-    if not given or not own or not spec.reproducible:
+    if not _comes_with_higgsbench(spec):
+        try:
+            build_estimator(spec, params, BuildContext(1, 1, features, events=events))
+        except HiggsbenchError:
+            raise
+        except Exception as error:
+            raise ModelError(f"model {spec.name!r}: its builder raised {raised(error)}") from error
+        return
+    if not given or not spec.reproducible:
         return
     params = {name: value for name, value in params.items() if name not in spec.devices}
     names = {spec.aliases.get(name, name): name for name in given}
@@ -157,24 +193,60 @@ def probe_parameters(
         raise RefusedParameterError(f"{spec.name} refuses this combination of parameters: {problem}", None)
 
 
-def _problem(spec: ModelSpec, params: Mapping[str, Any], features: tuple[str, ...], events: int) -> str | None:
-    """Return the error of a short fit, or None if it succeeds."""
+def _comes_with_higgsbench(spec: ModelSpec) -> bool:
+    return (getattr(spec.build, "__module__", None) or "").startswith("higgsbench.")
+
+
+def unstorable(spec: ModelSpec, params: Mapping[str, Any], features: tuple[str, ...]) -> str:
+    """Say why a run could not store fitted models; empty if it can, or if only a fit of a run shows it.
+
+    The unfitted estimator shows whether its types are trusted. One whose parts all come from scikit-learn is also
+    trained on a handful of made-up events, because some of them hold other types after a fit.
+    """
+    from higgsbench.models import storage_codecs
+    from higgsbench.models.storage import ModelWriter, UnstorableError
+
+    if _comes_with_higgsbench(spec) and spec.codecs:
+        return ""
+    own, writer = spec.canonical(params), ModelWriter(storage_codecs(spec))
+    own.pop(BAG, None)
+    try:
+        estimator = spec.build(own, BuildContext(1, 1, features))
+        writer.node(estimator)
+        parts = [part for part in (estimator, *estimator.get_params().values()) if hasattr(part, "get_params")]
+        if all(type(part).__module__.startswith("sklearn.") for part in parts):
+            with warnings.catch_warnings(), _quiet():
+                warnings.simplefilter("ignore")
+                writer.node(_tried(spec, own, features, _EVENTS))
+    except UnstorableError as error:
+        return str(error)
+    except Exception:  # some libraries store fitted models only, and some models need more events or other columns
+        return ""
+    return ""
+
+
+def _tried(spec: ModelSpec, params: Mapping[str, Any], features: tuple[str, ...], events: int) -> Any:
+    """Train a model on made-up events, after a clone as in a run, because some parameters fail only then."""
     from sklearn.base import clone
 
     from higgsbench.models.estimators import fit_weighted
 
-    own = {name: value for name, value in params.items() if name != BAG}
-    own |= {name: min(own[name], _ROUNDS) for name in spec.rounds if isinstance(own.get(name), int)}
     rng = np.random.default_rng(1)
     y = np.arange(events) % 2
     X = (rng.normal(size=(events, len(features))) + 0.5 * y[:, None]).astype(np.float32)
     weight = rng.uniform(0.5, 1.5, events)
+    estimator = clone(build_estimator(spec, params, BuildContext(1, 1, features)))
+    return fit_weighted(estimator, X, y, weight if spec.sample_weight else None)
+
+
+def _problem(spec: ModelSpec, params: Mapping[str, Any], features: tuple[str, ...], events: int) -> str | None:
+    """Return the error of a short fit, or None if it succeeds."""
+    own = {name: value for name, value in params.items() if name != BAG}
+    own |= {name: min(own[name], _ROUNDS) for name in spec.rounds if isinstance(own.get(name), int)}
     try:
         with warnings.catch_warnings(record=True) as caught, _quiet():
             warnings.simplefilter("always")
-            # Clone as a run's fit does, because some parameters fail only then.
-            estimator = clone(build_estimator(spec, own, BuildContext(1, 1, features)))
-            fit_weighted(estimator, X, y, weight if spec.sample_weight else None)
+            _tried(spec, own, features, events)
     except Exception as error:  # each library has errors of its own
         cause = error.__cause__ if isinstance(error, ModelError) and error.__cause__ is not None else error
         if type(cause) is TypeError:  # scikit-learn's own subclass says more

@@ -13,6 +13,7 @@ import pkgutil
 import re
 import warnings
 import zipfile
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,28 +54,48 @@ _SKLEARN = (
     "utils._bunch.Bunch",
     *("gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace", "gaussian_process.kernels.ConstantKernel"),
     *(f"gaussian_process.kernels.{name}" for name in ("RBF", "Product", "Sum", "Matern", "WhiteKernel", "DotProduct")),
+    *(f"feature_selection._univariate_selection.{name}" for name in ("chi2", "f_classif")),
+    "feature_selection._mutual_info.mutual_info_classif",
 )
-_TRUSTED = frozenset({*(f"higgsbench.models.parts.{name}" for name in _OWN), *(f"sklearn.{name}" for name in _SKLEARN)})
-"""Types beyond those that skops trusts by itself (numbers, arrays, scikit-learn's estimators). Trees are checked."""
+_TRUSTED = frozenset(
+    {
+        *(f"higgsbench.models.parts.{name}" for name in _OWN),
+        *(f"sklearn.{name}" for name in _SKLEARN),
+        "numpy.dtype",
+    }
+)
+"""Types and functions beyond those that skops trusts by itself (numbers, arrays, ufuncs, scikit-learn's estimators).
+Trees and support vectors are checked."""
 
-_NEVER = re.compile(r"sklearn\.svm\._classes\.(Nu)?SV[CR]|sklearn\.svm\._classes\.OneClassSVM")
+_NEVER = re.compile(r"sklearn\.svm\._classes\.((Nu)?SVR|OneClassSVM)")
 """Estimators whose compiled code uses stored indices without checking them."""
 
 _LOADERS = (
-    *("DTypeNode", "DictNode", "JsonNode", "ListNode", "LossNode", "NdArrayNode", "ObjectNode", "RandomGeneratorNode"),
-    *("RandomStateNode", "SliceNode", "TreeNode", "TupleNode", "TypeNode"),
+    *("DTypeNode", "DictNode", "FunctionNode", "JsonNode", "ListNode", "LossNode", "NdArrayNode", "ObjectNode"),
+    *("RandomGeneratorNode", "RandomStateNode", "SliceNode", "TreeNode", "TupleNode", "TypeNode"),
 )
 """The loaders by which skops makes an object; none of them calls anything that a file can name."""
 
+_LOADERS_OF_OTHERS = ("BytearrayNode", "BytesNode", "ConstructorFromReduceNode", "DefaultDictNode", "SetNode")
+"""Further loaders for models whose record trusts further types; one of them calls the constructor of such a type."""
 
-class _SklearnCodec:
-    """Estimators of scikit-learn and of `higgsbench.models.parts`, through skops."""
 
+@dataclass(frozen=True)
+class SklearnCodec:
+    """Any estimator with scikit-learn's interface, through skops, as far as its types are trusted.
+
+    Attributes:
+        trusted: names of types that are trusted beyond those of scikit-learn (`ModelSpec.trusted`).
+    """
+
+    trusted: frozenset[str] = frozenset()
     kind = "sklearn"
 
     def handles(self, estimator: Any) -> bool:
-        ours = class_name(estimator).startswith(("sklearn.", "higgsbench.models.parts."))
-        return ours and hasattr(estimator, "get_params")
+        """Whether it has parameters, and is not one of higgsbench's estimators that hold code."""
+        return hasattr(estimator, "get_params") and not class_name(estimator).startswith(
+            "higgsbench.models.estimators."
+        )
 
     def save(self, estimator: Any, writer: ModelWriter) -> Node:
         """Store the estimator, unless it holds a type that would be refused when it is read."""
@@ -85,8 +106,12 @@ class _SklearnCodec:
             content = skops.io.dumps(estimator)
         except Exception as error:  # skops raises many kinds of errors for objects that it cannot store
             raise UnstorableError(f"{type(estimator).__name__} cannot be stored by skops: {error}") from error
-        fault = _fault(content) or _fault_of_trees(estimator)
-        if fault:
+        if foreign := self._foreign(content):
+            raise UnstorableError(
+                f"{type(estimator).__name__} holds types that are not trusted when a model is read; if you trust them, "
+                f"give ModelSpec(trusted={foreign})"
+            )
+        if fault := self._fault(content) or _fault_of_content(estimator):
             raise UnstorableError(f"{type(estimator).__name__} holds {fault}, which is not trusted when it is read")
         return {"part": writer.part(content, "skops"), "sklearn": sklearn.__version__}
 
@@ -101,20 +126,39 @@ class _SklearnCodec:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Trying to unpickle estimator")  # from another patch version
             estimator = self.read(node, reader)
-        if fault := _fault_of_trees(estimator):
+        if fault := _fault_of_content(estimator):
             raise StoreError(f"its scikit-learn part holds {fault}, which is not trusted")
         if "n_jobs" in estimator.get_params(deep=False):
             estimator.set_params(n_jobs=reader.threads)
         return estimator
 
     def read(self, node: Node, reader: ModelReader) -> Any:
-        """Rebuild the estimator; `load` checks its trees."""
+        """Rebuild the estimator; `load` checks its content."""
         import skops.io
 
         content = reader.part(node["part"])
-        if fault := _fault(content):
+        if fault := self._fault(content):
             raise StoreError(f"its scikit-learn part holds {fault}, which is not trusted")
-        return skops.io.loads(content, trusted=sorted(_TRUSTED))
+        return skops.io.loads(content, trusted=sorted(_TRUSTED | self.trusted))
+
+    def _fault(self, content: bytes) -> str:
+        """Name something forbidden in a skops file; empty if there is nothing."""
+        described: list[dict[str, Any]] = []
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            json.loads(archive.read("schema.json"), object_hook=described.append)
+        allowed = (*_LOADERS, *(_LOADERS_OF_OTHERS if self.trusted else ()))
+        for node in described:
+            loader, name = node.get("__loader__"), f"{node.get('__module__')}.{node.get('__class__')}"
+            if loader is not None and (loader not in allowed or _NEVER.fullmatch(name)):
+                return f"a {str(loader)[:40]} of {name[:60]}"
+        foreign = self._foreign(content)
+        return f"the type {foreign[0][:100]}" if foreign else ""
+
+    def _foreign(self, content: bytes) -> list[str]:
+        """Return the types and functions in a skops file that are not trusted."""
+        import skops.io
+
+        return sorted(set(skops.io.get_untrusted_types(data=content)) - _TRUSTED - self.trusted)
 
 
 _FORESTS = ("RandomForestClassifier", "ExtraTreesClassifier")
@@ -131,7 +175,7 @@ _PLAIN = frozenset(
 """Classes whose state is numbers, texts, arrays, collections of these, objects of these classes, and forests' trees."""
 
 
-class _PlainCodec(_SklearnCodec):
+class _PlainCodec(SklearnCodec):
     """The estimators of the built-in models, as JSON and arrays; through skops if one holds other types."""
 
     kind = "plain"
@@ -223,26 +267,11 @@ def _rebuilt_trees(node: Node, reader: ModelReader) -> list[Any]:
     return trees
 
 
-def _fault(content: bytes) -> str:
-    """Name a forbidden type in a skops file; empty if there is none."""
-    import skops.io
+def _fault_of_content(value: Any, columns: frozenset[int] = frozenset()) -> str:
+    """Say whether prediction would leave the nodes of a tree, the columns that estimators check, or support vectors.
 
-    described: list[dict[str, Any]] = []
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        json.loads(archive.read("schema.json"), object_hook=described.append)
-    for node in described:
-        loader, name = node.get("__loader__"), f"{node.get('__module__')}.{node.get('__class__')}"
-        if loader is not None and (loader not in _LOADERS or _NEVER.fullmatch(name)):
-            return f"a {str(loader)[:40]} of {name[:60]}"
-    foreign = set(skops.io.get_untrusted_types(data=content)) - _TRUSTED
-    return f"the type {min(foreign)[:100]}" if foreign else ""
-
-
-def _fault_of_trees(value: Any, columns: frozenset[int] = frozenset()) -> str:
-    """Say whether prediction with a tree would leave its nodes or the columns that the estimators around it check.
-
-    skops checks that types are trusted, but not their content: scikit-learn follows the positions in a tree without
-    checking that they exist.
+    skops checks that types are trusted, but not their content: scikit-learn follows the positions in a tree, and the
+    sizes of a support vector machine, without checking them.
     """
     kind, state = type(value).__name__, {} if isinstance(value, type) else getattr(value, "__dict__", {})
     known = bool(columns)
@@ -254,10 +283,12 @@ def _fault_of_trees(value: Any, columns: frozenset[int] = frozenset()) -> str:
         leaf, known = value.nodes["is_leaf"] != 0, known and not value.nodes["is_categorical"].any()
     else:
         columns |= {number for name, number in state.items() if name == "n_features_in_"}
+        if kind in ("SVC", "NuSVC") and not _fits_together(value):
+            return "support vectors that do not fit together"
         parts = [*state.values(), *(value.values() if isinstance(value, dict) else ())]
         if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype.hasobject):
             parts += np.ravel(value).tolist() if isinstance(value, np.ndarray) else value
-        return next(filter(None, (_fault_of_trees(part, columns) for part in parts)), "")
+        return next(filter(None, (_fault_of_content(part, columns) for part in parts)), "")
     # Nodes are numbered depth first, so a child has a higher number than its parent: no cycles.
     own = np.arange(left.size)
     inside = (left > own) & (left < own.size) & (right > own) & (right < own.size)
@@ -266,4 +297,23 @@ def _fault_of_trees(value: Any, columns: frozenset[int] = frozenset()) -> str:
     return "" if sound else "a tree that points outside itself"
 
 
-CODECS: tuple[Codec, ...] = (_PipelineCodec(), _PlainCodec(), _SklearnCodec())
+def _fits_together(machine: Any) -> bool:
+    """Whether the arrays of a support vector machine of two classes have the sizes that libsvm expects."""
+    state, kernels = vars(machine), ("linear", "poly", "rbf", "sigmoid")
+    if "support_" not in state:  # not fitted
+        return True
+    counts, vectors = state["_n_support"].astype(np.int64), state["support_"].size
+    sizes = {
+        "support_": (vectors,),
+        "support_vectors_": (vectors, machine.n_features_in_),
+        "_n_support": (2,),
+        "_dual_coef_": (1, vectors),
+        "_intercept_": (1,),
+        "_probB": state["_probA"].shape,
+    }
+    dense = state["_sparse"] is False and state["kernel"] in kernels and machine._impl in ("c_svc", "nu_svc")
+    fit = all(state[name].shape == size for name, size in sizes.items())
+    return dense and fit and counts.min() >= 0 and counts.sum() == vectors and state["_probA"].shape in ((0,), (1,))
+
+
+CODECS: tuple[Codec, ...] = (_PipelineCodec(), _PlainCodec())

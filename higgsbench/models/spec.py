@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import importlib.util
+import inspect
 import mmap
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +34,8 @@ EARLY = ("early_stopping_rounds", "validation_fraction")
 BLOCK = 1 << 17
 """Rows of a matrix on disk that are in memory at a time."""
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*|[\w +-]+\.py:[A-Za-z]\w*")
+"""Names of models: registered ones, and those in a file (`higgsbench.models.imported`)."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +137,38 @@ class Preset:
     features: str | None = None
 
 
+def _copied(estimator: Any, params: Mapping[str, Any], context: BuildContext) -> Any:
+    """Build a copy of a classifier with parameters, and with the run's seed and threads wherever it takes them."""
+    from sklearn.base import clone
+
+    new = clone(estimator)
+    of_run = {"random_state": context.seed, "n_jobs": context.threads}
+    own = {name: of_run[last] for name in new.get_params() if (last := name.rpartition("__")[2]) in of_run}
+    return new.set_params(**own | dict(params))
+
+
+def _definition(estimator: Any) -> str:
+    """Return what identifies a classifier: its parameters, and the source of its classes outside scikit-learn."""
+    params = estimator.get_params()
+    sources = {}
+    for part in (estimator, *params.values()):
+        kind = type(part)
+        if hasattr(part, "get_params") and not kind.__module__.startswith("sklearn."):
+            with contextlib.suppress(OSError, TypeError):  # there is no source
+                sources[kind.__qualname__] = inspect.getsource(kind)
+    text = repr((type(estimator).__qualname__, sorted(params.items()), sorted(sources.items())))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """Everything higgsbench knows about a model.
 
     Attributes:
         name: name in configurations and tables; letters, digits, `_`, `.` and `-`.
-        build: makes an unfitted scikit-learn-compatible classifier from parameters and a `BuildContext`. X is a
-            float32 array with NaN where a value is missing.
+        build: makes an unfitted scikit-learn-compatible classifier from parameters and a `BuildContext`; or the
+            classifier itself or its class, which is copied and gets the parameters, seed and threads. X is a float32
+            array with NaN where a value is missing.
         description: one line for `higgsbench models`.
         presets: a `Preset`, or only its parameters, per preset name; a missing one falls back to the next cheaper one.
         sample_weight: whether `fit` takes sample_weight. Without it the model trains unweighted and its scores are
@@ -155,8 +184,10 @@ class ModelSpec:
         aliases: other names of parameters and the name that each stands for, so that a user's `eta` replaces a
             preset's `learning_rate`.
         harness: parameters that the run itself sets (seed, threads); a configuration may not.
-        codecs: storage formats of its fitted estimators, besides pipelines and estimators of scikit-learn and the
-            formats of the other built-in models. Where no format fits, a run keeps the scores only.
+        codecs: storage formats of its fitted estimators, besides skops and the formats of the built-in models. Where no
+            format fits, a run keeps the scores only and says so before it trains.
+        trusted: types, as classes or by their names (`package.module.Class`), that skops may make when it reads a
+            stored model, besides those of numpy and scikit-learn.
         reproducible: whether the same seed gives the same scores bit for bit; a model that stops by the clock does not.
         cost: rough fit time relative to LightGBM; long units start first so that no core idles at the end.
         search_space: returns what `higgsbench tune` may vary, Optuna's distributions by parameter, so that Optuna is
@@ -178,10 +209,11 @@ class ModelSpec:
             gets one column of 0 and 1 per value).
         contributions: splits the log-odds of a fitted estimator into what each feature adds (TreeSHAP), shape
             (n, p + 1) with the remainder last; None where the library cannot.
+        code: identity of code beyond the builder's own that determines the scores; part of a stored unit's identity.
 
     Example:
         >>> from sklearn.naive_bayes import GaussianNB
-        >>> spec = higgsbench.ModelSpec("naive_bayes", lambda params, context: GaussianNB(**params))
+        >>> spec = higgsbench.ModelSpec("naive_bayes", GaussianNB())
         >>> higgsbench.register_model(spec).name
         'naive_bayes'
     """
@@ -198,6 +230,7 @@ class ModelSpec:
     log_odds: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
     parameters: Callable[[], frozenset[str]] | None = None
     codecs: tuple[Codec, ...] = ()
+    trusted: Sequence[str | type] = ()
     reproducible: bool = True
     cost: float = 1.0
     search_space: Callable[[], Mapping[str, Any]] | None = None
@@ -213,13 +246,27 @@ class ModelSpec:
     other_devices: tuple[str, ...] = ()
     contributions: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
     with_categories: Callable[[Any, int], Any] | None = None
+    code: str = ""
 
     def __post_init__(self) -> None:
         name, build = (getattr(self, key) for key in ("name", "build"))  # type annotations are not enforced
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ModelError(f"model name {name!r}: use letters, digits, '_', '.' and '-', beginning with a letter")
-        if not callable(build):
-            raise ModelError(f"model {name}: build must be a function of parameters and a BuildContext")
+        if hasattr(build, "get_params"):
+            try:
+                made = build() if isinstance(build, type) else build
+            except TypeError as error:
+                raise ModelError(f"model {name}: {build.__name__} needs arguments: {error}") from error
+            object.__setattr__(self, "build", functools.partial(_copied, made))
+            object.__setattr__(self, "code", self.code + _definition(made))
+        elif not callable(build):
+            raise ModelError(
+                f"model {name}: build must be a function of parameters and a BuildContext, or a classifier"
+            )
+        if isinstance(self.trusted, str) or not all(isinstance(known, (str, type)) for known in self.trusted):
+            raise ModelError(f"model {name}: trusted must be a list of classes or their names, e.g. ['my.package.Net']")
+        names = (t if isinstance(t, str) else f"{t.__module__}.{t.__name__}" for t in self.trusted)
+        object.__setattr__(self, "trusted", tuple(names))
         for preset in self.presets:
             if preset not in PRESETS:
                 raise ModelError(f"model {name}: unknown preset {preset!r}; presets are {', '.join(PRESETS)}")

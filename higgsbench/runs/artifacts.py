@@ -59,12 +59,13 @@ class RowEntry(Strict):
 
     `features` are as configured, with the identity of what that meant when the models were trained; `calibration` has
     slope and intercept per group, or is None, and `fold_calibrations` the same for the events of each fold; `units` are
-    the digests of the fits whose mean scores new events, repeat by repeat.
+    the digests of the fits whose mean scores new events, repeat by repeat; `code` is that of the model's record.
     """
 
     name: str
     label: str
     model: str
+    code: str = ""
     features: FeatureConfig
     feature_digest: str
     groups: list[list[int]] | None
@@ -320,6 +321,7 @@ def _predictor(plan: Plan, done: Mapping[int, AssembledRow], stack: Stack | None
             "name": row.name,
             "label": row.label,
             "model": row.spec.name,
+            **({"code": row.spec.code} if row.spec.code else {}),
             "features": row.choice.model_dump(mode="json", by_alias=True),
             "feature_digest": row.features.digest,
             "groups": plan.dataset.groups if row.variant == "jets" else None,

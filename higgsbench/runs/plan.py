@@ -235,6 +235,7 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
     code: list[Any] = [row.spec.build, row.spec.log_odds, row.spec.from_disk if row.from_disk else None]
     if row.features.categories:
         code.append(row.spec.with_categories)
+    digests = [*(_code_digest(function) for function in code), *([row.spec.code] if row.spec.code else [])]
     # Everything that determines a row's scores except the fold; `matrix` covers the values of the categories.
     identity = {name: value for name, value in shared.items() if name not in ("row", "spec", "categories")}
     if row.training_events is not None:
@@ -243,7 +244,7 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
         "format": UNIT_FORMAT,
         "data": dataset.train.digest,
         "model": row.spec.name,
-        "code": [_code_digest(function) for function in code],
+        "code": digests,
         "missing": row.spec.missing,
         "versions": {name: package_version(name) or "none" for name in {*row.spec.requires, "numpy", "scikit-learn"}},
     }

@@ -6,6 +6,7 @@ digest, models and features by their names in the configuration. Nothing in a ru
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from higgsbench import __version__
 from higgsbench.ensemble.blend import Blend, apply_recalibration
-from higgsbench.errors import ConfigError, ModelError, StoreError
+from higgsbench.errors import ConfigError, HiggsbenchWarning, ModelError, StoreError
 from higgsbench.features import Features, feature_matrix
 from higgsbench.files import file_digest, parse_json, told_plainly
 from higgsbench.models import get_model, registered_models
@@ -300,8 +301,12 @@ class FittedRun:
         try:
             spec = get_model(entry.model)
         except ModelError as error:
-            raise ModelError(f"{self.run.folder}: {entry.name!r}: {error}") from error
+            advice = "" if ":" in entry.model else "; give the file that registers it with --import"
+            raise ModelError(f"{self.run.folder}: {entry.name!r}: {error}{advice}") from error
         spec.check_available()
+        if spec.code != entry.code:
+            text = f"{self.run.folder}: the code of {entry.model!r} has changed since the run; its scores may differ"
+            warnings.warn(text, HiggsbenchWarning, stacklevel=2)
         models = tuple(self._model(key, spec) for key in entry.units)
         wanted = len(features.columns) + (entry.groups is not None)
         if any(getattr(model, "n_features_in_", None) != wanted for model in models):

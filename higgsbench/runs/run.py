@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from higgsbench.config.load import with_layout
-from higgsbench.errors import ConfigError
-from higgsbench.models.building import RefusedParameterError, probe_parameters
+from higgsbench.errors import ConfigError, ModelError
+from higgsbench.models.building import RefusedParameterError, probe_parameters, unstorable
 from higgsbench.runs import Failure, RunResult
 from higgsbench.runs.artifacts import current_rows, damaged_results, folder_name, write_inputs, write_results
 from higgsbench.runs.assemble import AssembledRow, assembled_row, assembled_stack, failed_record
@@ -131,6 +131,8 @@ def check_trainable(
         except RefusedParameterError as error:
             path: tuple[str | int, ...] = ("models", index, "params")
             raise loaded.error(path if error.parameter is None else (*path, error.parameter), str(error)) from error
+        except ModelError as error:
+            raise loaded.error(("models", index), str(error)) from error
     dataset, fold = plan.dataset, plan.dataset.fold[0]
     for name, members in (("signal", dataset.y), ("background", ~dataset.y)):
         least = int(np.bincount(fold[members], minlength=int(fold.max()) + 1).min())
@@ -211,6 +213,24 @@ class _Run:
         self.rows_of: dict[str, list[int]] = {}  # the same fit may belong to several rows
         for unit in plan.units:
             self.rows_of.setdefault(unit.key, []).append(unit.row)
+
+    def say_unstorable(self, known: Collection[str]) -> None:
+        """Say before training which rows will have no fitted models."""
+        reasons: dict[str, str] = {}
+        for index, row in enumerate(self.plan.rows if self.plan.config.store_models else ()):
+            if any(unit.key not in known for unit in self.plan.units_of(index)):
+                if row.label not in reasons:
+                    reasons[row.label] = unstorable(row.spec, row.params, row.features.columns)
+                if reasons[row.label]:
+                    self._unstorable(row.name, reasons[row.label])
+
+    def _unstorable(self, name: str, reason: str) -> None:
+        if name not in self.unstorable:
+            self.unstorable.add(name)
+            self.listener.note(
+                f"{name}: its scores are stored, its fitted models are not, so `predict` and `export` cannot use them "
+                f"(`store_models: false` or --no-models if you do not need them): {reason}"
+            )
 
     def carry_out(self) -> RunResult:
         if (done := self._finished()) is not None:
@@ -302,9 +322,8 @@ class _Run:
             self.trained += 1
             if (found := self.store.read(result.key)) is not None:
                 self.stored[result.key] = found
-            if result.model is not None and result.model.reason and name not in self.unstorable:
-                self.unstorable.add(name)
-                self.listener.note(f"{name}: its scores are stored, its fitted models are not: {result.model.reason}")
+            if result.model is not None and result.model.reason:
+                self._unstorable(name, result.model.reason)
         if self.budget is not None:
             seconds = result.fit_seconds + 1e-6 * result.predict_us * result.scored
             self.budget.finished(unit, seconds, bool(result.error))

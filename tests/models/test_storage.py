@@ -23,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures, RobustScaler
+from sklearn.svm import SVC
 from sklearn.utils import all_estimators
 
 from higgsbench import BuildContext, JetSplitClassifier, ModelSpec, PhysicalClassifier
@@ -111,7 +112,7 @@ def test_equal_models_make_equal_files(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-UNSAFE = {"KNeighborsClassifier", "NuSVC", "RadiusNeighborsClassifier", "SVC", "TunedThresholdClassifierCV"}
+UNSAFE = {"KNeighborsClassifier", "RadiusNeighborsClassifier", "TunedThresholdClassifierCV"}
 """Classifiers whose compiled code follows stored positions unchecked, and one that holds a function."""
 
 
@@ -126,7 +127,7 @@ def test_classifiers_of_scikit_learn(name: str, cls: Any, tmp_path: Path) -> Non
     except (TypeError, ValueError, IndexError) as error:
         pytest.skip(f"does not train on these events: {error}")
     if name in UNSAFE:
-        with pytest.raises(UnstorableError, match=r"cannot be stored|is not trusted"):
+        with pytest.raises(UnstorableError, match=r"cannot be stored|not trusted"):
             write_model(estimator, tmp_path / "m.zip", CODECS)
         assert not (tmp_path / "m.zip").exists()
         return
@@ -142,7 +143,7 @@ def test_pipelines_and_functions(tmp_path: Path) -> None:
     model = make_pipeline(RobustScaler(), PolynomialFeatures(2), GaussianNB()).fit(X, TRAIN[1])
     write_model(model, tmp_path / "m.zip", CODECS)
     np.testing.assert_array_equal(read_model(tmp_path / "m.zip", CODECS).predict_proba(X), model.predict_proba(X))
-    with pytest.raises(UnstorableError, match="is not trusted"):
+    with pytest.raises(UnstorableError, match="not trusted"):
         write_model(make_pipeline(FunctionTransformer(math.fabs), GaussianNB()), tmp_path / "n.zip", CODECS)
     model.steps[2][1].classes_ = np.array([{"a": 1}, print], dtype=object)
     with pytest.raises(UnstorableError):
@@ -193,6 +194,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     for name in ("logistic", "random_forest"):
         write_model(fitted(get_model(name), split=False), file, only_skops(get_model(name)))
         found[f"{name} in skops"] = file.read_bytes()
+    svm = ModelSpec("machine", SVC())
+    write_model(PhysicalClassifier(SVC()).fit(np.nan_to_num(TRAIN[0]), TRAIN[1]), file, unit_codecs(svm))
+    found["machine"] = file.read_bytes()
     return found
 
 
@@ -262,6 +266,19 @@ def forest(field: str) -> Change:
     return inside(apply)
 
 
+def machine(name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Change:
+    """Let an array of a support vector machine have another size or content."""
+
+    def apply(parts: dict[str, bytes]) -> None:
+        file = json.loads(parts["schema.json"])["content"]["content"][name]["file"]
+        array = np.load(io.BytesIO(parts[file]))
+        stream = io.BytesIO()
+        np.save(stream, change(array).astype(array.dtype))
+        parts[file] = stream.getvalue()
+
+    return inside(apply)
+
+
 def plain_forest(part: str, change: Callable[[NDArray[Any]], NDArray[Any] | None]) -> Change:
     """Change the array of all trees' nodes, values, sizes, depths or seeds, in place or by another one."""
 
@@ -315,7 +332,21 @@ FORGED: list[tuple[str, Change, str]] = [
         for name in ("random_forest", "random_forest in skops")
     ),
     ("logistic in skops", skops(__class__="system", __module__="os"), "os.system, which is not trusted"),
-    ("logistic in skops", skops(__class__="SVC", __module__="sklearn.svm._classes"), "SVC, which is not trusted"),
+    ("logistic in skops", skops(__class__="SVR", __module__="sklearn.svm._classes"), "SVR, which is not trusted"),
+    ("logistic in skops", skops(__loader__="BytesNode"), "a BytesNode of"),
+    *(
+        ("machine", machine(name, change), "support vectors that do not fit together")
+        for name, change in (
+            ("_n_support", lambda counts: counts * 1000),
+            ("_n_support", lambda counts: counts * [-1, 1]),
+            ("_n_support", lambda counts: counts[:1]),
+            ("support_", lambda support: support[1:]),
+            ("support_vectors_", lambda vectors: vectors[:, :2]),
+            ("_dual_coef_", lambda coefficients: coefficients[:, 1:]),
+            ("_intercept_", lambda intercept: intercept[:0]),
+            ("_probA", lambda a: np.ones(1)),
+        )
+    ),
     ("logistic in skops", skops(__loader__="MethodNode"), "a MethodNode of"),
     ("logistic in skops", skops(__loader__="CachedNode"), "a CachedNode of"),
     *(
@@ -354,7 +385,7 @@ class TestRefused:
             file = tmp_path / "m.zip"
             file.write_bytes(content)
             with pytest.raises(StoreError) as caught:
-                read_model(file, own or unit_codecs(get_model(name)))
+                read_model(file, own or unit_codecs(get_model("logistic" if name == "machine" else name)))
             assert str(file) in str(caught.value)
             assert "\n" not in str(caught.value)
             return str(caught.value)
