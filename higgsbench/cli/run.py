@@ -27,6 +27,7 @@ _SHOWN = 8
 """Trials in the table of `tune`."""
 
 _input_options = opt.added(
+    opt.import_option,
     click.option("--data", type=opt.FILE_NAME, help="Event file to train on, instead of the configuration's."),
     click.option("--test", type=opt.FILE_NAME, help="Separate file of held-out events."),
     click.option("--only", multiple=True, metavar="MODEL", help="Keep only this model or label; may be repeated."),

@@ -214,15 +214,15 @@ class _Run:
         for unit in plan.units:
             self.rows_of.setdefault(unit.key, []).append(unit.row)
 
-    def say_unstorable(self, known: Collection[str]) -> None:
+    def _say_unstorable(self, pending: list[Unit]) -> None:
         """Say before training which rows will have no fitted models."""
         reasons: dict[str, str] = {}
-        for index, row in enumerate(self.plan.rows if self.plan.config.store_models else ()):
-            if any(unit.key not in known for unit in self.plan.units_of(index)):
-                if row.label not in reasons:
-                    reasons[row.label] = unstorable(row.spec, row.params, row.features.columns)
-                if reasons[row.label]:
-                    self._unstorable(row.name, reasons[row.label])
+        for index in sorted({unit.row for unit in pending if unit.key in self.with_model}):
+            row = self.plan.rows[index]
+            if row.label not in reasons:
+                reasons[row.label] = unstorable(row.spec, row.params, row.features.columns)
+            if reasons[row.label]:
+                self._unstorable(row.name, reasons[row.label])
 
     def _unstorable(self, name: str, reason: str) -> None:
         if name not in self.unstorable:
@@ -286,6 +286,7 @@ class _Run:
         return wanted
 
     def _train(self, pending: list[Unit], workspace: Workspace) -> None:
+        self._say_unstorable(pending)
         rows = {unit.row for unit in pending}
         save_events(workspace, self.plan.dataset, [self.plan.rows[i].features for i in sorted(rows)])
         give_back(self.plan.dataset.y.size)

@@ -170,7 +170,7 @@ class TestWhatIsStored:
         result = higgsbench.run(config, output=tmp_path, jobs=1, listener=heard)
         assert result.rows[0]["status"] == "ok"
         (note,) = heard.lines
-        assert note.startswith("neighbours: its scores are stored, its fitted models are not: ")
+        assert note.startswith("neighbours: its scores are stored, its fitted models are not, so ")
         assert higgsbench.run(config, output=tmp_path, jobs=1).trained == 0
         with pytest.raises(StoreError, match="model 'neighbours' was not stored: "):
             predict(result.folder, toys)
