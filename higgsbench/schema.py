@@ -122,6 +122,7 @@ class TableSchema:
         select: expression over the columns of the file; events that fail it are left out.
         ids: columns of the file that together identify an event within its sample; `event_id` is made from them.
         fold: column of whole numbers that defines the folds, or None.
+        weight_note: why the sums of the weights may not be the expected events; empty if they are.
 
     Example:
         >>> layout = higgsbench.TableSchema(name="dilepton", features=("m_ll", "met"), label="kind", weight="w")
@@ -156,6 +157,7 @@ class TableSchema:
     select: str | None = None
     ids: tuple[str, ...] = ()
     fold: str | None = None
+    weight_note: str = ""
 
     @property
     def numeric_label(self) -> bool:
@@ -246,6 +248,7 @@ FAIR_UNIVERSE_2023 = TableSchema(
     integers=frozenset({"PRI_electron_flag", "PRI_muon_flag", "PRI_n_jets"}),
     missing=-7.0,
     ignore_unknown=True,
+    weight_note="each file of the bundle has the full weight of each class, so n joined files have n times as much",
 )  # fmt: skip
 """The FAIR Universe HiggsML bundle of November 2023; each class carries one file's worth of weight in each file."""
 

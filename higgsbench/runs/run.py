@@ -27,7 +27,7 @@ from higgsbench.runs.store import RunStore, run_lock
 from higgsbench.runs.unit import Unit, UnitResult, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from higgsbench.config.load import LoadedConfig
@@ -96,10 +96,25 @@ def checked_plan(loaded: LoadedConfig, note: Callable[[str], object], known: Col
     if plan.dataset.group is None and "both" in splits:
         lacking = f"the layout {plan.dataset.train.schema.name} has no jet groups"
         note(f"jet_split: {lacking}; every model is trained on all events together only")
-    for text in plan.dataset.merged:
+    for text in (*plan.dataset.merged, *_about_totals(plan)):
         note(text)
     check_trainable(loaded, plan, note, known)
     return plan
+
+
+def _about_totals(plan: Plan) -> Iterator[str]:
+    """Say that the reference totals are not the expected events of an experiment, where that is known."""
+    data, schema, (n_s, n_b) = plan.config.data, plan.dataset.train.schema, plan.dataset.totals
+    stated = (data.n_s or schema.n_s) and (data.n_b or schema.n_b)
+    if stated or (schema.weight is not None and not schema.weight_note):
+        return
+    what = f"sums of the weights, and {schema.weight_note}"
+    if schema.weight is None:
+        what = "numbers of events, because the layout has no weights"
+    yield (
+        f"N_s = {n_s:,.0f} and N_b = {n_b:,.0f} are {what}: the AMS compares models, but is not the significance of an "
+        "experiment; set data.n_s and data.n_b to its expected events"
+    )
 
 
 def check_trainable(

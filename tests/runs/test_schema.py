@@ -102,7 +102,7 @@ class TestUCI:
         config = {**parse_yaml(MODELS, "x").value, "jet_split": "both"}
         plan = checked_plan(load_run_config(config, data=uci), notes.append)
         assert [row.name for row in plan.rows] == ["logistic", "lightgbm"]
-        assert notes == [
+        assert notes[:1] == [
             "jet_split: the layout uci-higgs has no jet groups; every model is trained on all events together only"
         ]
 

@@ -16,6 +16,8 @@ from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.runs import find_run
 from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.predictor import FittedRun
+from higgsbench.runs.run import checked_plan
+from higgsbench.schema import FAIR_UNIVERSE_2023
 from higgsbench.validation import fold_assignments
 
 from .conftest import Notes
@@ -168,6 +170,32 @@ def test_a_jet_group_of_one_class_in_one_fold_is_merged_too(tmp_path: Path) -> N
     alone = load_dataset(config.model_copy(update={"jet_split": "none"}))
     assert (alone.groups, alone.merged) == (((0,), (1,), (2, 3)), ())
     assert np.array_equal(alone.fold, dataset.fold)
+
+
+@pytest.mark.parametrize(
+    ("schema", "settings", "note"),
+    [
+        ({"weight": "w"}, [], ""),
+        ({}, [], "N_s = 20 and N_b = 40 are numbers of events, because the layout has no weights: the AMS compares"),
+        ({}, ["data.n_s=3", "data.n_b=5"], ""),
+        ({"n_s": 3, "n_b": 5}, [], ""),
+        (None, [], "N_s = 20 and N_b = 40 are sums of the weights, and each file of the bundle has the full weight"),
+    ],
+)
+def test_totals_that_are_not_expected_events_are_noted(
+    tmp_path: Path, schema: dict[str, object] | None, settings: list[str], note: str
+) -> None:
+    names = FAIR_UNIVERSE_2023.features
+    frame = pl.DataFrame({name: [float(i % 2 + i % 3) for i in range(60)] for name in names})
+    frame = frame.with_columns(pl.col([*FAIR_UNIVERSE_2023.integers]).cast(pl.Int64), EventId=pl.int_range(60),
+                               w=1.0, Weight=1.0, Label=pl.Series(["s", "b", "b"] * 20))  # fmt: skip
+    frame.write_csv(tmp_path / "a.csv")
+    own = {"features": list(names), "label": "Label", "signal": "s", **(schema or {})}
+    data = {"path": str(tmp_path / "a.csv"), "schema": FAIR_UNIVERSE_2023.name if schema is None else own}
+    loaded = load_config({"data": data, "models": ["logistic"], "folds": 2}, settings)
+    heard: list[str] = []
+    checked_plan(loaded, heard.append)
+    assert [text[: len(note)] for text in heard if text.startswith("N_s")] == ([note] if note else [])
 
 
 def test_a_result_holds_when_the_working_folder_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
