@@ -440,7 +440,8 @@ def write_report(
     """
     from higgsbench.inference.events import parse_systematics, reload_events
     from higgsbench.pages.drawing import Pictures, check_page, write_page
-    from higgsbench.report import Context, render_report
+    from higgsbench.report import render_report
+    from higgsbench.report.context import Context
     from higgsbench.runs.predictor import FittedRun
 
     systematics = parse_systematics(shifts, events)

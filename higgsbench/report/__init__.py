@@ -1,15 +1,21 @@
-"""Layer 5: one page with the figures of a stored run; it reads stored runs and trains nothing."""
+"""One page with the figures of a stored run, and its sections that show all rows together; nothing here trains."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+import higgsbench.pages.drawing as draw
 from higgsbench import __version__
+from higgsbench.compare import ALPHA, load_contenders, rank_pictures
+from higgsbench.compare.measure import measure
 from higgsbench.files import printable
-from higgsbench.pages import Definitions, Heading, Listing, Section, Table, page, with_error
-from higgsbench.pages.drawing import style
-from higgsbench.report.board import blend, costs, leaderboard, ranks
-from higgsbench.report.context import Context
+from higgsbench.leaderboard import LEGEND, web_table
+from higgsbench.leaderboard.columns import choose_columns
+from higgsbench.metrics.estimates import METRICS
+from higgsbench.pages import Cell, Definitions, Gallery, Heading, Listing, Section, Table, number, page, with_error
+from higgsbench.pages.drawing import BACKGROUND, INK, PAPER, SERIES, SIGNAL, SOFT, style
 from higgsbench.report.curve import learning_curve
 from higgsbench.report.events import processes, selection, shifts
 from higgsbench.report.importance import importance
@@ -17,9 +23,23 @@ from higgsbench.report.roc import roc
 from higgsbench.report.rows import calibration, curves, separation
 
 if TYPE_CHECKING:
-    from higgsbench.pages import Part
+    from collections.abc import Sequence
 
-__all__ = ["Context", "render_report"]
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from higgsbench.metrics.estimates import Metric
+    from higgsbench.pages import Part, Picture
+    from higgsbench.report.context import Context, Scores
+    from higgsbench.runs.stored import Stack
+
+_WORDS = {"ams": "AMS", "auc": "weighted AUC"}
+_AXES = {"ams": "AMS [standard deviations]", "auc": "weighted AUC"}
+"""Names of metrics in sentences and on axes; other metrics use their heading."""
+
+_FEWEST, _MOST, _DRAWS = 50, 200, 40_000_000
+"""Bootstrap replicas of ranks, and the product of events, rows and replicas that takes a few seconds: larger runs get
+fewer. The standard error of a standard error is 10% with 50 replicas."""
 
 
 def render_report(context: Context) -> str:
@@ -95,3 +115,188 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return printable(f"{value:,.12g}" if isinstance(value, (int, float)) else value)
+
+
+def _drawn_metrics() -> list[Metric]:
+    return [metric for metric in METRICS.values() if metric.headline and metric.resampled]
+
+
+def leaderboard(context: Context) -> list[Part]:
+    """Show the table of all rows, and their metrics with one standard error; AMS also at its best and held out."""
+    table, rows = context.table, context.rows
+    pictures = []
+    for metric in _drawn_metrics():
+        first = (f"{r['name']} {with_error(r.get(metric.key), r.get(f'{metric.key}_se'))}" for r in rows[:3])
+        name = _WORDS.get(metric.name, metric.heading)
+        alt = f"Cross-validated {name} of {len(rows)} rows with standard errors; first rows: {', '.join(first)}."
+        pictures.append(context.pictures.add(f"leaderboard-{metric.name}", _metric_figure(metric, rows), alt))
+    intro = (
+        "Bars: one standard error. Rows share their events, so their errors move together; the paired differences in "
+        "the table have smaller errors than these bars suggest."
+    )
+    columns = [column for column in choose_columns(None, table.rows) if column.name != "run"]
+    shown = web_table(table, columns)._replace(caption="Rows of the run")
+    return [intro, Gallery(pictures, "wide"), LEGEND, shown]
+
+
+def _metric_figure(metric: Metric, rows: Sequence[dict[str, Any]]) -> Figure:
+    """Draw a metric of all rows, the AMS also at its optimistic cut and on held-out events."""
+    figure, ax = draw.new_figure(draw.WIDTH, 1.2 + 0.27 * len(rows))
+    at = np.arange(len(rows))
+    values, errors = ([r.get(key, np.nan) for r in rows] for key in (metric.key, f"{metric.key}_se"))
+    ax.errorbar(values, at, xerr=errors, fmt="o", markersize=4, color=BACKGROUND, capsize=2.5,
+                label="cross-validated")  # fmt: skip
+    if metric.needs_cut:
+        ax.plot([r.get("ams_oof_max", np.nan) for r in rows], at, "v", markersize=4.5, color=SERIES[5],
+                markerfacecolor=PAPER, label="optimistic max")  # fmt: skip
+        held_out = [
+            (i + 0.22, r["ams_test"], r.get("ams_test_se") or 0.0) for i, r in enumerate(rows) if r.get("ams_test")
+        ]
+        if held_out:
+            place, ams, spread = zip(*held_out, strict=True)
+            ax.errorbar(ams, place, xerr=spread, fmt="s", markersize=3.5, color=SIGNAL, capsize=2.5,
+                        label="held out, frozen cut")  # fmt: skip
+    draw.name_axis(ax, [r["name"] for r in rows])
+    ax.grid(axis="x", color=SOFT, alpha=0.3, linewidth=0.6)
+    ax.set_xlabel(_AXES.get(metric.name, metric.heading))
+    ax.locator_params(axis="x", nbins=5)
+    figure.legend(loc="outside upper right", ncols=3)
+    return figure
+
+
+def ranks(context: Context) -> list[Part]:
+    """Show the average ranks that a comparison of the rows finds; a single row has no ranks.
+
+    The critical-difference diagram of Demsar (J. Mach. Learn. Res. 7 (2006) 1), names one below the other.
+    """
+    contenders, _ = load_contenders([str(context.run.folder)])
+    if len(contenders) < 2:
+        return []
+    draws = _DRAWS // sum(c.scores.size for c in contenders)
+    pictures = []
+    for metric, found in rank_pictures(measure(contenders, min(max(draws, _FEWEST), _MOST))).items():
+        alike = [group for group in found.groups if len(group) > 1]
+        figure, ax = draw.new_figure(draw.WIDTH, 1.0 + 0.26 * len(found.names))
+        at = np.arange(len(found.names))
+        ax.hlines(at, 1.0, found.ranks, color=SOFT, linewidth=0.8)
+        ax.plot(found.ranks, at, "o", color=BACKGROUND, markersize=4.5)
+        for step, group in enumerate(alike, start=1):
+            x = (1.0 + 0.05 * step) * max(found.ranks)
+            ax.plot([x, x], [min(group) - 0.2, max(group) + 0.2], color=SIGNAL, linewidth=3, solid_capstyle="butt")
+        draw.name_axis(ax, found.names)
+        ax.set_xlabel("average rank (1: best); a bar joins models that cannot be distinguished")
+        title = "AMS at each row's own honest cut" if metric == "ams" else _WORDS.get(metric, METRICS[metric].heading)
+        words = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(found.names, found.ranks, strict=True))
+        groups = "; ".join(" ≈ ".join(found.names[i] for i in group) for group in alike)
+        alt = f"Average ranks by {title}: {words}. Not distinguished: {groups or 'none'}."
+        pictures.append(context.pictures.add(f"average-ranks-{metric}", figure, alt, f"By {title}."))
+    intro = (
+        "Ranks of the rows, mean over bootstrap replicas of the events. Bars join neighbours that do not differ at "
+        f"the level {ALPHA:g}, after Holm's correction over all pairs; higgsbench compare shows the pairs."
+    )
+    return [intro, Gallery(pictures, "wide")]
+
+
+def blend(context: Context) -> list[Part]:
+    """Show the weights of the blend, and how similar the rows are."""
+    stack: Stack | None = context.optional("stack", None)
+    pictures, tables = ([], []) if stack is None else _weights(context, stack)
+    names = [r["name"] for r in context.rows]
+    matrix = correlation(context.scores, names)
+    off = np.where(np.eye(len(names), dtype=np.bool_), np.nan, matrix)
+    if np.isfinite(off).any():
+        low, high = (divmod(int(at), len(names)) for at in (np.nanargmin(off), np.nanargmax(off)))
+        alt = (
+            f"Correlations of scores of {len(names)} rows; least alike: {names[low[0]]} and {names[low[1]]}, "
+            f"{off[low]:.3f}; most: {names[high[0]]} and {names[high[1]]}, {off[high]:.3f}."
+        )
+        caption = "Weighted, inside a class, mean of both classes. A blend gains from members that are good and differ."
+        pictures.append(context.pictures.add("correlation", _correlation_figure(matrix, names), alt, caption))
+    return [Gallery(pictures, "wide"), *tables] if pictures else []
+
+
+def _weights(context: Context, stack: Stack) -> tuple[list[Picture], list[Table]]:
+    """Show the weights of the blend; bars are the final ones, points their mean and spread over folds."""
+    members = sorted(stack.members, key=lambda m: -abs(m.weight))
+    weights = [m.weight for m in members]
+    means, spreads = [m.weight_mean_over_folds for m in members], [m.weight_sd_over_folds for m in members]
+    figure, ax = draw.new_figure(draw.WIDTH, 1.0 + 0.24 * len(members))
+    at = np.arange(len(members))
+    ax.barh(at, weights, height=0.65, color=BACKGROUND, alpha=0.6, label="weight")
+    ax.errorbar(means, at, xerr=spreads, fmt="o", markersize=3, color=INK, capsize=2, label="mean ± s.d. over folds")
+    ax.axvline(0.0, color=INK, linewidth=0.8)
+    draw.name_axis(ax, [m.name for m in members])
+    ax.set_xlabel("weight in the blend of log-odds")
+    figure.legend(loc="outside upper right", ncols=2)
+    words = ", ".join(f"{m.name} {m.weight:.2f}" for m in members[:4])
+    alt = f"Weights of {len(members)} members in the blend; largest: {words}."
+    rows = [
+        (printable(m.name), Cell(f"{weight:.3f}", weight), Cell(f"{mean:.3f} ± {spread:.3f}", mean))
+        for m, weight, mean, spread in zip(members, weights, means, spreads, strict=True)
+    ]
+    caption, headings = f"Blend by the method {printable(stack.method)}", ["member", "weight", "mean ± s.d. over folds"]
+    return [context.pictures.add("blend-weights", figure, alt)], [Table(caption, headings, rows, sortable=True)]
+
+
+def correlation(scores: Scores, names: Sequence[str]) -> NDArray[np.float64]:
+    """(m, m) weighted correlations of scores inside a class, mean of both classes.
+
+    Inside a class, because the separation of the classes would make any two good models look alike.
+    """
+    matrix = np.zeros((len(names), len(names)))
+    for members in (scores.y, ~scores.y):
+        weight = scores.weight[members] / np.sum(scores.weight[members])
+        values = np.stack([scores.by_row[name][0][members] for name in names])
+        centred = values - (values @ weight)[:, None]
+        covariance = (centred * weight) @ centred.T
+        spread = np.sqrt(np.diag(covariance))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            matrix += 0.5 * covariance / np.outer(spread, spread)
+    return matrix
+
+
+def _correlation_figure(matrix: NDArray[np.float64], names: Sequence[str]) -> Figure:
+    side = 2.4 + 0.26 * len(names)
+    figure, ax = draw.new_figure(side + 0.6, side)
+    low = float(np.nanmin(matrix)) if np.isfinite(matrix).any() else 0.0
+    mesh = ax.pcolormesh(matrix, cmap="cividis", vmin=min(low, 0.99), vmax=1.0, rasterized=True)
+    if len(names) <= 16:
+        for (i, j), value in np.ndenumerate(matrix):
+            color = "#fefefe" if value < 0.5 * (low + 1.0) else "#111111"
+            ax.text(j + 0.5, i + 0.5, f"{value:.2f}", ha="center", va="center", fontsize=6, color=color)
+    draw.name_matrix(ax, [printable(name) for name in names], 7)
+    figure.colorbar(mesh, ax=ax, shrink=0.7).set_label("correlation of log-odds inside a class", fontsize=7)
+    return figure
+
+
+def costs(context: Context) -> list[Part]:
+    """Show quality against fitting time."""
+    rows = [r for r in context.rows if isinstance(r.get("fit_seconds"), (int, float)) and r["fit_seconds"] > 0.0]
+    if not rows:
+        return []
+    ends = [min(rows, key=lambda r: float(r["fit_seconds"])), max(rows, key=lambda r: float(r["fit_seconds"]))]
+    pictures = []
+    for metric in _drawn_metrics():
+        name = _WORDS.get(metric.name, metric.heading)
+        words = " and ".join(
+            f"{r['name']} {number(r['fit_seconds'], 3)} s, {number(r.get(metric.key), 4)}" for r in ends
+        )
+        alt = f"{name} against the time of all fits; fastest and slowest: {words}."
+        pictures.append(context.pictures.add(f"cost-{metric.name}", _cost_figure(metric, rows, context.looks), alt))
+    intro = "Bars: one standard error; hollow: a variant of the model. A busy machine takes longer."
+    return [intro, Gallery(pictures, "wide")]
+
+
+def _cost_figure(metric: Metric, rows: Sequence[dict[str, Any]], looks: dict[str, dict[str, Any]]) -> Figure:
+    figure, ax = draw.new_figure(draw.WIDTH, 3.4 + 0.07 * len(rows))
+    for record in rows:
+        look = looks[record["name"]]
+        hollow = {} if look["linestyle"] == "-" else {"markerfacecolor": PAPER}
+        ax.errorbar([record["fit_seconds"]], [record.get(metric.key, np.nan)],
+                    yerr=[record.get(f"{metric.key}_se", np.nan)], fmt=look["marker"], color=look["color"],
+                    markersize=5, elinewidth=0.8, label=printable(record["name"]), **hollow)  # fmt: skip
+    times = [record["fit_seconds"] for record in rows]
+    draw.log_axis(ax, "x", narrow=max(times) < 100.0 * min(times))
+    ax.set(xlabel="time of all fits [s]", ylabel=_AXES.get(metric.name, metric.heading))
+    figure.legend(loc="outside upper right", ncols=3, fontsize=7)
+    return figure

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from higgsbench.metrics import ams
-from higgsbench.report.board import correlation
+from higgsbench.report import correlation
 from higgsbench.report.context import Scores, histogram
 from higgsbench.report.roc import efficiency
 from higgsbench.report.rows import agreement, ams_curve, reliability, score_edges
