@@ -50,7 +50,7 @@ PUBLISHED = (
     Published("Strong 2020 (± 0.011)", 3.803, "arXiv:2002.01427"),
     Published("Salimans, second place", 3.78913, "PMLR 42 (2015) 19"),
     Published("Courtiol, third place", 3.78682, "PMLR 42 (2015) 19"),
-    Published("Chen and He, single XGBoost", 3.71885, "PMLR 42 (2015) 69"),
+    Published("Chen and He, XGBoost", 3.71885, "PMLR 42 (2015) 69"),
 )
 """Highest first. Each source is a publication, because leaderboards can change."""
 
@@ -66,10 +66,15 @@ def standing(score: SubmissionScore) -> str:
     return f"Among published scores on the full private set: {', '.join(parts)}"
 
 
-def published_note(comparability: Mapping[str, Any]) -> str:
-    """Return a line with the published results for rows on the challenge's events; an empty string for other data."""
+def published_note(comparability: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line with the published results, if rows on the challenge's events have an AMS on private events.
+
+    Without such rows, or for other data, return an empty string.
+    """
     wanted = {"layout": ATLAS_HIGGS.name, "b_reg": B_REG, "n_s": N_S, "n_b": N_B}
     if comparability.get("simulated") or any(comparability.get(key) != value for key, value in wanted.items()):
+        return ""
+    if all(row.get("ams_private") is None for row in rows):
         return ""
     return (
         f"Published AMS on the full private set ({PRIVATE_EVENTS:,} events, after training on 250,000): "

@@ -81,7 +81,7 @@ def test_public_and_private_apart(tmp_path: Path) -> None:
     [
         (3.9, "above Melis, winner of the challenge 3.80581 (PMLR 42 (2015) 19)"),
         (3.788, "below Salimans, second place 3.78913 (PMLR 42 (2015) 19), above Courtiol"),
-        (3.6, "below Chen and He, single XGBoost 3.71885 (PMLR 42 (2015) 69)"),
+        (3.6, "below Chen and He, XGBoost 3.71885 (PMLR 42 (2015) 69)"),
     ],
 )
 def test_a_score_on_the_full_private_set_is_placed_among_published_ones(ams: float, place: str) -> None:
@@ -93,10 +93,12 @@ def test_a_score_on_the_full_private_set_is_placed_among_published_ones(ams: flo
 
 
 def test_published_scores_belong_to_the_challenges_events_only() -> None:
+    rows = [{}, {"ams_private": 3.5}]
     shared = {"layout": ATLAS_HIGGS.name, "simulated": False, "n_s": N_S, "n_b": N_B, "b_reg": 10.0}
-    assert "Strong 2020 (± 0.011) 3.803 (arXiv:2002.01427)" in published_note(shared)
+    assert "Strong 2020 (± 0.011) 3.803 (arXiv:2002.01427)" in published_note(shared, rows)
+    assert not published_note(shared, [{"ams_private": None}, {}])
     for change in ({"simulated": True}, {"layout": "mine"}, {"n_s": 1.0}, {"b_reg": 0.0}):
-        assert not published_note({**shared, **change})
+        assert not published_note({**shared, **change}, rows)
 
 
 def test_chosen_subsets(tmp_path: Path) -> None:

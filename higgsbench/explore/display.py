@@ -38,7 +38,7 @@ def _feature_figure(feature: FeatureSummary) -> Figure:
     """Draw the histograms of all classes, each with unit area, with bands of one standard error."""
     figure, ax = draw.new_figure(3.6, 2.5, layout=None)
     # Thirty of them: a fixed layout saves seconds.
-    figure.subplots_adjust(left=0.16, right=0.95, bottom=0.18, top=0.92)
+    figure.subplots_adjust(left=0.16, right=0.95, bottom=0.18, top=0.9)
     edges = np.array(feature.edges)
     for summary in feature.classes:
         bars, color = summary.histogram, _COLORS[summary.label]

@@ -157,7 +157,7 @@ class Leaderboard(Shown):
 
     def remarks(self) -> list[str]:
         """Return the legend and the notes."""
-        published = dict.fromkeys(published_note(table.comparability) for table in self.tables)
+        published = dict.fromkeys(published_note(table.comparability, table.rows) for table in self.tables)
         return [
             *([LEGEND] if self.tables else []),
             *filter(None, published),
