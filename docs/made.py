@@ -159,7 +159,8 @@ def _kind(field: Mapping[str, Any]) -> str:
         return f"[mapping](#{_anchor(form['$ref'].rpartition('/')[2])})"
     if "enum" in form:
         return ", ".join(f"`{value}`" for value in form["enum"])
-    kinds = [form["type"]] if isinstance(form["type"], str) else [kind for kind in form["type"] if kind != "null"]
+    named = form.get("type", "string")  # a pattern beside other forms of text names none
+    kinds = [named] if isinstance(named, str) else [kind for kind in named if kind != "null"]
     if kinds == ["array"]:
         return f"list of {_kind(form['items'])}".replace("list of list", "list of lists").replace(
             "mapping]", "mappings]"

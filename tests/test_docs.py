@@ -12,8 +12,18 @@ import higgsbench
 
 ROOT = Path(__file__).parents[1]
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "results").rglob("*.md"),
-             *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "reference").glob("*.md")]  # fmt: skip
+DOCUMENTS = sorted(
+    file
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "docs/reference/*.md",
+        "results/*.md",
+        "results/reference/*.md",
+        "examples/*.ipynb",
+    )
+    for file in ROOT.glob(pattern)
+)
 LINK = re.compile(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$|^```\{toctree\}\n(?::.*\n)*((?:[\w/-]+\n)+)```", flags=re.M)
 MADE = ("_made/", "measurements/", "project/")
 """Folders that the build of the site writes."""
