@@ -165,10 +165,10 @@ def learning_curve(
     with _progress(out, quiet, output) as progress:
         curve = running.learning_curve(config, listener=progress, **options)
     if figures is not None:
-        from higgsbench.report.curve import curve_picture
+        from higgsbench.report.curve import curve_pictures
 
         with draw.style(style):
-            curve_picture(curve, pictures)
+            curve_pictures(curve, pictures)
         click.echo(f"Wrote the figures to {figures}", err=True)
     if form == "table":
         for table in curve.as_tables():

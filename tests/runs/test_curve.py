@@ -174,8 +174,8 @@ def test_the_command(place: Path, curve: LearningCurve, call: Call, monkeypatch:
     assert (code, err) == (0, "Wrote the figures to figures\n")
     assert max(map(len, out.splitlines())) <= 80
     assert "stack, from 250 to 485 training events: AMS" in out
-    numbers = pl.read_csv("figures/learning-curve.csv")
-    assert numbers.height >= len(curve.points) * len(SHOWN)
+    numbers = pl.read_csv("figures/learning-curve-auc.csv")
+    assert numbers.height >= len(curve.points)
     assert pl.read_csv(call(*command, "--format", "csv")[1].encode()).equals(curve.to_polars())
     content = json.loads(call(*command, "--format", "json")[1])
     assert content == curve.as_json()
