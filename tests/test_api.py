@@ -207,6 +207,9 @@ def test_tune(config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monkey
     found = higgsbench.tune_model(config, "logistic", time_limit="5m", **choice)
     assert len(found.trials) == 2
     assert lines
+    assert repr(found).startswith("<TuneResult ")
+    assert "Best trials of logistic" in found._repr_html_()
+    assert {"number", "value", "C"} <= {*found.to_polars().columns}
     assert load_run_config(found.config_file, only=["logistic"]).config.models[0].params
 
 

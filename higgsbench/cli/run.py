@@ -20,11 +20,8 @@ if TYPE_CHECKING:
 
     from higgsbench.runs import Failure, RunResult
     from higgsbench.runs.cost import Forecast
-    from higgsbench.tune import NestedScore, TuneResult
+    from higgsbench.tune import TuneResult
 
-
-_SHOWN = 8
-"""Trials in the table of `tune`."""
 
 _input_options = opt.added(
     opt.import_option,
@@ -343,14 +340,10 @@ def tune(config: Path, output: Path | None, form: str, quiet: bool, **choices: A
 def _show_study(result: TuneResult, screen: Console, config: Path, output: Path | None) -> None:
     from higgsbench.config.document import format_duration
 
-    _show_trials(result, screen)
-    if result.importances:
-        shares = ", ".join(f"{name} {100 * share:.0f}%" for name, share in result.importances.items())
-        screen.print(f"Importance: {shares}", soft_wrap=True)
-    if result.nested is None:
-        screen.print("No nested score (--outer 0, or no time): the best value above is optimistic.")
-    else:
-        _show_nested(result.nested, screen)
+    for table in result.as_tables():
+        table.show(screen, stack=True)
+    for line in result.remarks():
+        screen.print(line, soft_wrap=True)
     trials = f"{len(result.trials)} trials in {format_duration(result.seconds)}"
     screen.print(f"{trials}, stored in {result.folder}; more --trials continue there.", soft_wrap=True)
     tuned = output or result.config_file
@@ -361,37 +354,3 @@ def _show_study(result: TuneResult, screen: Console, config: Path, output: Path 
     else:
         advice = f"Next:  higgsbench run {tuned}"
     screen.print(advice, soft_wrap=True)
-
-
-def _show_trials(result: TuneResult, screen: Console) -> None:
-    def cell(value: Any) -> str:
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    # Best first: sorted by distance from the best value, whatever the direction.
-    best = result.best.value or 0.0
-    complete = sorted((r for r in result.trials if r.value is not None), key=lambda r: abs((r.value or 0.0) - best))
-    shown = complete[:_SHOWN]
-    rows = [
-        (result.objective, *(f"{record.value:.6g}" for record in shown)),
-        ("seconds", *(f"{record.seconds:.1f}" for record in shown)),
-        *((name, *(cell(record.values.get(name)) for record in shown)) for name in result.best.values),
-    ]
-    numbers = [str(record.number) for record in shown]
-    Table(f"Best trials of {result.label}", ("trial", *numbers), rows, rules=(1,)).show(screen)
-
-
-def _show_nested(found: NestedScore, screen: Console) -> None:
-    lines = (
-        ("starting point", found.start, ""),
-        ("nested (chosen without the fold)", found.nested, ""),
-        ("final (chosen with the fold)", found.final, ""),
-        ("gain: nested - starting point", found.gain, "+"),
-        ("optimism: final - nested", found.optimism, "+"),
-    )
-    rows = []
-    for name, values, sign in lines:
-        loss, auc, ams = values["log_loss"], values["auc"], values["ams"]
-        logs = f"{1e3 * loss.value:{sign}.3f} ± {1e3 * loss.se:.3f}"
-        rows.append((name, logs, f"{auc.value:{sign}.4f} ± {auc.se:.4f}", f"{ams.value:{sign}.3f} ± {ams.se:.3f}"))
-    title = f"On {len(found.chosen)} held-out folds of the run, with standard errors"
-    Table(title, ("parameters", "log-loss x10³", "wAUC", "AMS cv"), rows).show(screen)

@@ -298,7 +298,7 @@ class Diversity(Shown):
             )
             for m in sorted(self.members, key=lambda m: -m.log_loss_gain)
         ]
-        headings = ["member", "weight", "wAUC alone", "gain in wAUC", "gain in log-loss x1e3", "most like", "r"]
+        headings = ["member", "weight", "wAUC alone", "gain in wAUC", "gain in log-loss x10³", "most like", "r"]
         return [Table(f"Stack ({self.method}), weighted AUC {self.auc:.4f}", headings, rows, text=(0, 5))]
 
     def records(self) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from higgsbench.errors import ConfigError
 from higgsbench.metrics import METRICS
+from higgsbench.pages import Shown, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 OBJECTIVES = {name: metric for name, metric in METRICS.items() if metric.headline}
 """Metrics that parameters can be tuned for."""
+
+_SHOWN = 8
+"""Trials in the table of a study."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,27 @@ class NestedScore:
         gain = self.gain[metric].value
         return gain < 0 if OBJECTIVES[metric].lower_is_better else gain > 0
 
+    def as_table(self) -> Table:
+        """Return the scores with their standard errors."""
+        lines = (
+            ("starting point", self.start, ""),
+            ("nested (chosen without the fold)", self.nested, ""),
+            ("final (chosen with the fold)", self.final, ""),
+            ("gain: nested - starting point", self.gain, "+"),
+            ("optimism: final - nested", self.optimism, "+"),
+        )
+        metrics = [(METRICS[name], name) for name in ("log_loss", "auc", "ams")]
+        rows = [
+            [name, *(f"{m.scale * values[key].value:{sign}.{m.digits}f} ± {m.scale * values[key].se:.{m.digits}f}"
+                     for m, key in metrics)]
+            for name, values, sign in lines
+        ]  # fmt: skip
+        title = f"On {len(self.chosen)} held-out folds of the run, with standard errors"
+        return Table(title, ["parameters", *(m.column_heading or m.heading for m, _ in metrics)], rows)
 
-@dataclass(frozen=True)
-class TuneResult:
+
+@dataclass(frozen=True, repr=False)
+class TuneResult(Shown):
     """Result of a study.
 
     Attributes:
@@ -131,7 +153,47 @@ class TuneResult:
         """The configuration with the parameters."""
         return self.folder / "tuned.yaml"
 
+    def __repr__(self) -> str:
+        """Name the folder and the best value; the trials are long."""
+        best = f"best {self.objective} {_cell(self.best.value)}"
+        return f"<TuneResult {self.folder}: {len(self.trials)} trials of {self.label}, {best}>"
+
+    def as_tables(self) -> list[Table]:
+        """Return the best trials, one column each, and the nested score if there is one."""
+        best = self.best.value or 0.0
+        # Best first: sorted by distance from the best value, whatever the direction.
+        complete = sorted((r for r in self.trials if r.value is not None), key=lambda r: abs((r.value or 0.0) - best))
+        shown = complete[:_SHOWN]
+        rows = [
+            [self.objective, *(f"{record.value:.6g}" for record in shown)],
+            ["seconds", *(f"{record.seconds:.1f}" for record in shown)],
+            *([name, *(_cell(record.values.get(name)) for record in shown)] for name in self.best.values),
+        ]
+        headings = ["trial", *(str(record.number) for record in shown)]
+        trials = Table(f"Best trials of {self.label}", headings, rows, rules=(1,))
+        return [trials] if self.nested is None else [trials, self.nested.as_table()]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return all trials, with a column per parameter."""
+        return [
+            {**{key: v for key, v in vars(trial).items() if key != "values"}, **trial.values} for trial in self.trials
+        ]
+
+    def remarks(self) -> list[str]:
+        """Return what the parameters are worth, and how far the best value can be trusted."""
+        lines = []
+        if self.importances:
+            shares = ", ".join(f"{name} {100 * share:.0f}%" for name, share in self.importances.items())
+            lines.append(f"Importance: {shares}")
+        if self.nested is None:
+            lines.append("No nested score (--outer 0, or no time): the best value above is optimistic.")
+        return lines
+
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
         out = asdict(self)
         return {**out, "folder": str(self.folder), "config": str(self.config_file)}
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
