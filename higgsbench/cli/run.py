@@ -162,7 +162,7 @@ def learning_curve(
     with _progress(out, quiet, output) as progress:
         curve = running.learning_curve(config, listener=progress, **options)
     if figures is not None:
-        from higgsbench.report.curve import curve_pictures
+        from higgsbench.compare.curve import curve_pictures
 
         with draw.style(style):
             curve_pictures(curve, pictures)

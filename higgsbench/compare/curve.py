@@ -15,15 +15,20 @@ from higgsbench.errors import StoreError
 from higgsbench.files import parse_sealed, printable, told_plainly, write_sealed
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Shown, Table
+from higgsbench.pages.drawing import INK, SERIES, WIDTH, log_axis, new_figure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from matplotlib.figure import Figure
+
     from higgsbench.ensemble import RowMetrics
     from higgsbench.ensemble.cut import Truth
     from higgsbench.metrics.estimates import Metric
     from higgsbench.metrics.weights import Floats
+    from higgsbench.pages import Picture
+    from higgsbench.pages.drawing import Pictures
     from higgsbench.runs import Failure
     from higgsbench.runs.curve import CurvePlan, Point
     from higgsbench.runs.stored import StoredRun
@@ -33,6 +38,8 @@ CURVE_FILE = "learning_curve.json"
 
 SHOWN = tuple(metric for metric in METRICS.values() if metric.headline)
 """The metrics of a curve."""
+
+_MARKERS = "osD^vP<>X"
 
 Measured = dict[str, tuple[float, float]]
 """Value and standard error by name of the metric."""
@@ -249,3 +256,33 @@ def read_curve(folder: Path) -> LearningCurve | None:
 
 def _nested(record: Mapping[str, Any]) -> Measured:
     return {m.name: (float(record[m.key]), float(record[f"{m.key}_se"])) for m in SHOWN}
+
+
+def curve_pictures(
+    curve: LearningCurve, pictures: Pictures, looks: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Picture]:
+    """Draw each metric of all rows against the number of training events; `looks` are those of other figures."""
+    rows = list(dict.fromkeys(point.row for point in curve.points))
+    own: dict[str, Mapping[str, Any]] = {
+        row: {"color": SERIES[i % len(SERIES)], "marker": _MARKERS[i % len(_MARKERS)]} for i, row in enumerate(rows)
+    }
+    own |= {"stack": {"color": INK, "marker": "*"}, **(looks or {})}
+    text = f"of {len(rows)} rows against the number of training events. {' '.join(curve.remarks())}"
+    return [
+        pictures.add(f"learning-curve-{m.name}", _figure(curve, m, rows, own), f"{m.heading} {text}") for m in SHOWN
+    ]
+
+
+def _figure(curve: LearningCurve, metric: Metric, rows: list[str], looks: Mapping[str, Mapping[str, Any]]) -> Figure:
+    figure, ax = new_figure(WIDTH, 3.4 + 0.07 * len(rows))
+    for row in rows:
+        points = [(point.events, *point.values[metric.name]) for point in curve.points if point.row == row]
+        events, values, errors = zip(*points, strict=True)
+        y, spread = ([metric.scale * value for value in of] for of in (values, errors))
+        ax.errorbar(
+            events, y, yerr=spread, markersize=4, linewidth=1.0, capsize=2.0, label=printable(row), **looks[row]
+        )
+    log_axis(ax, "x", narrow=True)
+    ax.set(xlabel="training events of a fit", ylabel=metric.heading)
+    figure.legend(loc="outside upper right", ncols=3, fontsize=7)
+    return figure

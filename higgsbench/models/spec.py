@@ -35,7 +35,7 @@ BLOCK = 1 << 17
 """Rows of a matrix on disk that are in memory at a time."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*|[\w +-]+\.py:[A-Za-z]\w*")
-"""Names of models: registered ones, and those in a file (`higgsbench.models.imported`)."""
+"""Names of models: registered ones, and those in a file (`higgsbench.models`)."""
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,15 @@ import numpy as np
 import higgsbench.pages.drawing as draw
 from higgsbench import __version__
 from higgsbench.compare import ALPHA, load_contenders, rank_pictures
+from higgsbench.compare.curve import curve_pictures, read_curve
 from higgsbench.compare.measure import measure
+from higgsbench.errors import StoreError
 from higgsbench.files import printable
 from higgsbench.leaderboard import LEGEND, web_table
 from higgsbench.leaderboard.columns import choose_columns
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Cell, Definitions, Gallery, Heading, Listing, Section, Table, number, page, with_error
 from higgsbench.pages.drawing import BACKGROUND, INK, PAPER, SERIES, SIGNAL, SOFT, style
-from higgsbench.report.curve import learning_curve
 from higgsbench.report.events import processes, selection, shifts
 from higgsbench.report.importance import importance
 from higgsbench.report.roc import roc
@@ -267,6 +268,23 @@ def _correlation_figure(matrix: NDArray[np.float64], names: Sequence[str]) -> Fi
     draw.name_matrix(ax, [printable(name) for name in names], 7)
     figure.colorbar(mesh, ax=ax, shrink=0.7).set_label("correlation of log-odds inside a class", fontsize=7)
     return figure
+
+
+def learning_curve(context: Context) -> list[Part]:
+    """Show the learning curve that `higgsbench learning-curve` computed for the configuration of the run, if any."""
+    try:
+        curve = read_curve(context.run.folder)
+    except StoreError as error:
+        context.notes.append(str(error))
+        return []
+    if curve is None:
+        return []
+    intro = (
+        "The models of this configuration trained on fewer events, always evaluated on the same held-out folds. Bars: "
+        "one standard error. All points share the evaluated events, so gains have smaller errors than the bars suggest."
+    )
+    pictures = curve_pictures(curve, context.pictures, context.looks)
+    return [intro, Gallery(pictures, "wide"), *map(printable, curve.remarks()), *curve.as_tables()]
 
 
 def costs(context: Context) -> list[Part]:

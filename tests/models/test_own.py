@@ -21,7 +21,7 @@ from sklearn.tree import DecisionTreeClassifier
 import higgsbench
 from higgsbench import BuildContext, ModelSpec, models
 from higgsbench.errors import ConfigError, ModelError
-from higgsbench.models import get_model, import_models, imported
+from higgsbench.models import get_model, import_models
 from higgsbench.models.building import build_estimator, unstorable
 from tests.conftest import Call
 from tests.runs.conftest import Notes
@@ -64,7 +64,7 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers or imports is gone afterwards."""
     models.registered_models()
     monkeypatch.setattr(models._MODELS, "_records", dict(models._MODELS._records))
-    monkeypatch.setattr(imported, "IMPORTED", {})
+    monkeypatch.setattr(models, "IMPORTED", {})
 
 
 @pytest.fixture
@@ -285,7 +285,7 @@ class TestFiles:
         first = {marker.name for marker in folder.glob("units/*.json")}
         code, _, err = call("predict", "latest", toys, "-o", "s.csv", "--import", file, "-j", "1")
         assert (code, "Warning" in err) == (0, False), err
-        imported.IMPORTED.clear()
+        models.IMPORTED.clear()
         code, _, err = call("predict", "latest", toys, "-o", "s.csv")
         assert (code, err.count("\n")) == (2, 1)
         assert "add --import my.py" in err
