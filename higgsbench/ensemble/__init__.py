@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csc_array
 
-    from higgsbench.metrics.processes import ProcessMetrics
+    from higgsbench.metrics import ProcessMetrics
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
 __all__ = ["BLEND_METHODS", "CUT_RULES", "METRICS_VERSION", "Blend", "Cut", "Diversity", "MemberGain", "Replicas",

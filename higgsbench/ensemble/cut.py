@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from higgsbench.errors import ConfigError, MetricError
+from higgsbench.metrics import measure_processes
 from higgsbench.metrics.ams import AMSCurve, ams_gradient, ams_scan, raw_ams
-from higgsbench.metrics.processes import measure_processes
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.schema import B_REG
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from higgsbench.metrics.processes import Processes, ProcessMetrics
+    from higgsbench.metrics import Processes, ProcessMetrics
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
 BINS = 250

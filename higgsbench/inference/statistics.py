@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from higgsbench.inference import ScoredShifts, ShiftRow
     from higgsbench.inference.events import Shift, Systematic
     from higgsbench.inference.workspace import Expected
+    from higgsbench.metrics import ProcessMetrics
     from higgsbench.metrics.estimates import Estimate
-    from higgsbench.metrics.processes import ProcessMetrics
     from higgsbench.runs.stored import StoredRow
 
 _SEED = 20140912

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.files import printable
+from higgsbench.metrics import process_names
 from higgsbench.metrics.estimates import METRICS
-from higgsbench.metrics.processes import process_names
 
 if TYPE_CHECKING:
     from higgsbench.metrics.estimates import Metric

@@ -21,7 +21,7 @@ from higgsbench.events.table import Events
 from higgsbench.expressions import parse_expression
 from higgsbench.features import feature_matrix
 from higgsbench.files import canonical_digest, temporary_prefix
-from higgsbench.metrics.processes import processes_of
+from higgsbench.metrics import processes_of
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.runs.environment import available_memory
 from higgsbench.validation import fold_assignments, folds_by_value, group_index
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from higgsbench.config.model import RunConfig
     from higgsbench.features import Features
-    from higgsbench.metrics.processes import Processes
+    from higgsbench.metrics import Processes
     from higgsbench.runs.unit import Workspace
     from higgsbench.schema import TableSchema
 

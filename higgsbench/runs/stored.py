@@ -15,14 +15,14 @@ import polars as pl
 from higgsbench import __version__
 from higgsbench.errors import ConfigError, StoreError, nearest_hint
 from higgsbench.files import ROWS, canonical_digest, no_panic, parse_json, read_sealed, read_vouched, told_plainly
-from higgsbench.metrics.processes import ProcessMetrics, process_names, processes_of
+from higgsbench.metrics import ProcessMetrics, process_names, processes_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from higgsbench.ensemble import Replicas
     from higgsbench.ensemble.cut import Truth
-    from higgsbench.metrics.processes import Processes
+    from higgsbench.metrics import Processes
 
 SCORES, TEST_SCORES, REPLICAS = "scores.parquet", "test_scores.parquet", "replicas.parquet"
 STACK, CONFIG, ENVIRONMENT, PREDICTOR = "stack.json", "config.yaml", "environment.json", "predictor.json"

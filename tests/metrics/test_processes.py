@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from higgsbench.metrics import effective_sample_size, roc_auc
-from higgsbench.metrics.processes import Processes, ProcessMetrics, measure_processes, process_names
+from higgsbench.metrics import (
+    Processes,
+    ProcessMetrics,
+    effective_sample_size,
+    measure_processes,
+    process_names,
+    roc_auc,
+)
 
 NAMES = ("ttbar", "W", "ggF", "VBF")
 

@@ -14,9 +14,8 @@ from higgsbench.errors import ModelError, StoreError
 from higgsbench.events import load_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.inference.events import reload_events
-from higgsbench.metrics import evaluation_weights, log_loss, roc_auc
+from higgsbench.metrics import evaluation_weights, log_loss, measure_processes, processes_of, roc_auc
 from higgsbench.metrics.ams import ams_scan
-from higgsbench.metrics.processes import measure_processes, processes_of
 from higgsbench.pages.drawing import Pictures
 from higgsbench.report import render_report
 from higgsbench.report.context import Context

@@ -16,8 +16,8 @@ from higgsbench.compare import compare, load_contenders
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, StoreError
 from higgsbench.inference.events import reload_events
 from higgsbench.inference.statistics import model_significance
+from higgsbench.metrics import processes_of
 from higgsbench.metrics.estimates import METRICS
-from higgsbench.metrics.processes import processes_of
 from higgsbench.pages import Picture
 from higgsbench.pages.drawing import (
     STYLES,
