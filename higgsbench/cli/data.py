@@ -121,7 +121,7 @@ def layouts(form: str) -> None:
         for schema, public in ((schema, PUBLIC.get(schema.name)) for schema in SCHEMAS.values())
     ]
     headings = ("layout", "features", "label", "weight", "group", "missing", "events", "download", "source")
-    Table("", headings, rows, text=(0, 2, 3, 4, 8)).show(opt.console(width=opt.WIDE))
+    Table("", headings, rows, text=(0, 2, 3, 4, 8)).show(opt.console(width=opt.WIDE), stack=True)
 
 
 @opt.command("convert", "data convert training.csv training.parquet")

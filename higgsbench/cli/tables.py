@@ -242,7 +242,7 @@ def _model(spec: ModelSpec, preset: str | None) -> dict[str, Any]:
         spec.check_available()
         installed = "yes"
     except ModelError:
-        installed = f"pip install 'higgsbench[{spec.extra}]'" if spec.extra else "no"
+        installed = f"no (extra {spec.extra})" if spec.extra else "no"
     missing = "native" if spec.missing else "imputed"
     row = {"name": spec.name, "description": spec.description, "installed": installed,
            "sample_weight": spec.sample_weight, "missing": missing}  # fmt: skip

@@ -277,19 +277,20 @@ class Exploration(Shown):
     def as_tables(self) -> list[Table]:
         """Return the table of the features, strongest first."""
         labels = [w.label for w in self.weights]
-        headings = ["feature", "unit", *(f"{SHORT[label]} mean" for label in labels)]
+        auc, more = (["AUC ± s.e."], ["binning", "missing lowest"]) if self.labelled else ([], [])
+        headings = ["feature", "unit", *auc, *(f"{SHORT[label]} mean" for label in labels), *more]
         caption = "Features, weighted"
         if self.labelled:
-            headings += ["AUC ± s.e.", "binning", "missing lowest"]
             caption += ", strongest first. AUC of present values; below 0.5: signal is smaller; binning: its largest "
             caption += "error from bins; missing lowest: AUC with a missing value below every other, as -999 in a raw "
             caption += "file"
         rows = []
         for f in self.ranked():
             means = {c.label: c.mean for c in f.classes}
-            auc = (with_error(f.auc, f.auc_se), number(f.auc_binning, 2), number(f.auc_missing_low))
-            row = (f.name, shown_unit(f.unit), *(number(means.get(c)) for c in labels))
-            rows.append((*row, *(auc if self.labelled else ())))
+            cells = [with_error(f.auc, f.auc_se)] if self.labelled else []
+            cells += [number(means.get(label)) for label in labels]
+            cells += [number(f.auc_binning, 2), number(f.auc_missing_low)] if self.labelled else []
+            rows.append((f.name, shown_unit(f.unit), *cells))
         return [Table(caption, headings, rows, text=(0, 1))]
 
     def records(self) -> list[dict[str, Any]]:
