@@ -326,7 +326,10 @@ def render(comparison: Comparison, form: str) -> str:
     if form == "json":
         return json_report(_content(comparison))
     if form == "html":
-        sections = [Section("comparison", "Models and pairs", [*comparison.as_tables(), *comparison.remarks()])]
+        sections = [
+            Section("conclusions", "What can be concluded", comparison.remarks()),
+            Section("numbers", "Models and pairs", comparison.as_tables()),
+        ]
         return page("higgsbench comparison", [], sections, f"Made by higgsbench {__version__} compare.")
     parts = [table.markdown() for table in comparison.as_tables()]
     return "\n\n".join([*parts, *map(markdown_text, comparison.remarks())]) + "\n"

@@ -362,8 +362,12 @@ def page_table(table: Table, columns: Sequence[Column]) -> pages.Table:
 
 
 def web_table(table: Table, columns: Sequence[Column]) -> pages.Table:
-    """Return what `page_table` returns with the model first, which stays in sight where a screen is narrow."""
-    return page_table(table, sorted(columns, key=lambda column: column.name != "model"))
+    """Return what `page_table` returns, for narrow screens: the model first, which stays in sight, remarks last."""
+
+    def place(column: Column) -> int:
+        return 0 if column.name == "model" else 2 if column.text and column.priority else 1
+
+    return page_table(table, sorted(columns, key=place))
 
 
 def _csv(board: Leaderboard, columns: Sequence[str] | None) -> str:

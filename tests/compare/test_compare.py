@@ -134,6 +134,8 @@ def test_json_holds_every_number_and_markdown_escapes(make_run: MakeRun) -> None
     assert content["pairs"][0]["differences"]["auc"]["value"] == result.pairs[0].differences["auc"].value
     text = render(result, "markdown")
     assert ("<b>" in text, "&lt;b>\\|" in text) == (False, True)
+    text = render(result, "html")
+    assert ("<b>" in text, text.index("Rank correlation of x") < text.index("<table")) == (False, True)
 
 
 def test_command_line(make_run: MakeRun, tmp_path: Path) -> None:

@@ -326,6 +326,8 @@ def test_html_marks_rows_and_sorts_by_full_precision(make: Make) -> None:
     assert re.findall(r'<tr class="(\w+)">', text) == ["best", "failed"]
     assert 'data-value="3.123456">3.123 ± 0.100' in text
     assert set(re.findall(r'href="([^"]*)"', text)) == {"#main", "#runs"}
+    heads = re.findall(r'<th scope="col"[^>]*>([^<]*)', text)
+    assert (heads[:4], heads[-1]) == (["model", "#", "variant", "AMS cv"], "run")
 
 
 def test_watch_ends_when_the_runs_are_done(make: Make) -> None:
