@@ -85,8 +85,8 @@ def import_models(file: str | Path) -> None:
         >>> from pathlib import Path
         >>> _ = Path("my.py").write_text("from sklearn.naive_bayes import GaussianNB\nbayes = GaussianNB()\n")
         >>> higgsbench.import_models("my.py")
-        >>> config = {"data": {"source": "simulated"}, "models": [{"model": "my.py:bayes"}]}
-        >>> higgsbench.api.resolve_config(config)["models"][0]["label"]
+        >>> config = {"data": {"path": "events.csv"}, "models": [{"model": "my.py:bayes"}], "folds": 2}
+        >>> higgsbench.run(config, output="mine", jobs=1).rows[0]["label"]
         'bayes'
     """
     earlier = IMPORTED.get(Path(file).name)  # it was run before, and may have changed
