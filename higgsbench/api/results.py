@@ -25,6 +25,7 @@ from higgsbench.api import (
     Truth,
     checked,
 )
+from higgsbench.api.progress import Counter
 from higgsbench.errors import HiggsbenchWarning
 from higgsbench.events import Events, load_events
 from higgsbench.files import printable
@@ -58,7 +59,7 @@ def predict(
     members: Switch = False,
     columns: Names = (),
     sample: Text | None = None,
-    progress: Annotated[Progress | None, ANYTHING] = None,
+    progress: Annotated[bool | Progress | None, ANYTHING] = None,
     results: File = "results",
 ) -> polars.DataFrame:
     """Score new events with the stored models of a run, as `higgsbench predict` does.
@@ -75,7 +76,8 @@ def predict(
         members: whether to return the scores of the rows of the stack, too.
         columns: columns of the file to copy to the table.
         sample: the sample of the run that the file belongs to, unless it is one of their files.
-        progress: is called with the number of events of each part that is scored.
+        progress: True shows the number of scored events on standard error; a function is called with the number of
+            events of each part that is scored.
         results: folder that holds runs.
 
     Returns:
@@ -109,7 +111,7 @@ def submission(
     model: Text | None = None,
     jobs: Count | None = None,
     subsets: Names | None = None,
-    progress: Annotated[Progress | None, ANYTHING] = None,
+    progress: Annotated[bool | Progress | None, ANYTHING] = None,
     results: File = "results",
 ) -> polars.DataFrame:
     """Make a submission in the challenge's format, as `higgsbench submit` does.
@@ -121,7 +123,8 @@ def submission(
         jobs: parts scored at a time; all cores by default.
         subsets: keep only events of these subsets (KaggleSet); when None, the test sets b and v where the file has
             them, otherwise all.
-        progress: is called with the number of events of each part that is scored.
+        progress: True shows the number of scored events on standard error; a function is called with the number of
+            events of each part that is scored.
         results: folder that holds runs.
 
     Returns:
@@ -146,7 +149,7 @@ def submission(
 
 def scored_parts(
     fitted: FittedRun, scorer: Scorer, data: str | Path, jobs: int | None, subsets: Sequence[str] | None,
-    progress: Progress | None, columns: Sequence[str] = (), sample: str | None = None,
+    progress: bool | Progress | None, columns: Sequence[str] = (), sample: str | None = None,
 ) -> Iterator[polars.DataFrame]:  # fmt: skip
     """Yield scored events part by part; arguments as for `predict`.
 
@@ -159,14 +162,17 @@ def scored_parts(
     run, name = fitted.run, printable(data)
     trained = None if scorer.folds else training_events(run, scorer.whole.schema)
     total, folded, seen, failed = 0, 0, 0, 0
+    count = Counter(data) if progress is True else progress or None
     own = fitted.content.data.sample_of(str(data), fitted.schema, sample)
     for part, of_folds in predictions(scorer, data, jobs or available_cores(), subsets, columns, own):
         if trained is not None:
             seen += int(part["EventId"].is_in(trained.implode()).sum())
         total, folded, failed = total + part.height, folded + of_folds, failed + part["score"].null_count()
-        if progress is not None:
-            progress(part.height)
+        if count is not None:
+            count(part.height)
         yield part
+    if isinstance(count, Counter):
+        count.end()
     _LOG.info("%s: scored by %s of %s", name, scorer.whole.name, run.name)
     for note in fitted.content.merged if any(row.entry.groups for row in scorer.whole.rows) else ():
         _LOG.info(f"{name}: {note}")

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from higgsbench.api import ANYTHING, Config, Count, File, Names, Switch, Text, Time, checked
+from higgsbench.api.progress import Progress, show_line
 from higgsbench.config.document import parse_duration, parse_size
 from higgsbench.config.load import LoadedConfig, load_config, with_layout
 from higgsbench.config.model import DataConfig
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
-from higgsbench.runs import RunResult
+from higgsbench.runs import Failure, RunResult
 from higgsbench.runs.artifacts import written_out
 from higgsbench.runs.engines import EngineSettings
 from higgsbench.runs.engines.base import load_cluster
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.plan import configured_rows
-from higgsbench.runs.run import Listener, checked_plan, run_config
+from higgsbench.runs.run import Listener, Silent, checked_plan, run_config
 from higgsbench.runs.stored import StoredRun
 
 if TYPE_CHECKING:
@@ -112,6 +114,7 @@ def run(
     preset: Text | None = None,
     output: File = "results",
     jobs: Count | None = None,
+    progress: Switch = False,
     listener: Annotated[Listener | None, ANYTHING] = None,
     time_limit: Time | None = None,
     engine: Text | None = None,
@@ -132,7 +135,8 @@ def run(
         preset: preset of the run; models with a preset of their own keep it.
         output: folder that holds the runs.
         jobs: units at a time; all cores by default, with a scheduler or cluster all its workers.
-        listener: is called with the progress.
+        progress: whether to show the progress on standard error, or in a notebook.
+        listener: is called with the progress instead.
         time_limit: seconds, or text such as "30m", for everything; rows that do not fit are left out and named.
         engine: where units run: `local`, `serial` or `dask`; by default `local`, or `serial` for one job.
         scheduler: address of a Dask scheduler, or its scheduler file.
@@ -155,7 +159,24 @@ def run(
     loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
     limit = _limit("--time-limit", time_limit, parse_duration)
     units = _engine_settings(engine, jobs, scheduler, cluster, unit_time_limit, unit_memory_limit)
-    return run_config(loaded, Path(output), units, listener, limit, retry_failed)
+    with _listening(listener, progress) as heard:
+        result = run_config(loaded, Path(output), units, heard, limit, retry_failed)
+    if listener is None:
+        _warn(result.failures)
+        if result.left_out:
+            _LOG.warning("left out for lack of time: %s", ", ".join(row.name for row in result.left_out))
+    return result
+
+
+def _listening(listener: Listener | None, progress: bool) -> contextlib.AbstractContextManager[Listener]:
+    return Progress() if progress and listener is None else contextlib.nullcontext(listener or Silent())
+
+
+def _warn(failures: Sequence[Failure]) -> None:
+    """Log the fits that failed; a row that was refused before any fit has been named already."""
+    for failure in failures:
+        if failure.path is not None:
+            _LOG.warning("%s failed: %s (traceback in %s)", failure.row, failure.message, failure.path)
 
 
 @checked
@@ -186,7 +207,7 @@ def _forecast(loaded: LoadedConfig, jobs: int | None, events: int | None, *outpu
     from higgsbench.runs.cost import forecast, stored_keys
 
     known, processes = stored_keys(*outputs), jobs or available_cores()
-    plan = checked_plan(loaded, _LOG.info)
+    plan = checked_plan(loaded, Silent())
     if events is None:
         plan, notes = fit_to_memory(loaded, plan, processes, known)
         for note in notes:
@@ -207,6 +228,7 @@ def learning_curve(
     preset: Text | None = None,
     output: File = "results",
     jobs: Count | None = None,
+    progress: Switch = False,
     listener: Annotated[Listener | None, ANYTHING] = None,
     engine: Text | None = None,
     scheduler: File | None = None,
@@ -231,7 +253,8 @@ def learning_curve(
         preset: preset of the run; models with a preset of their own keep it.
         output: folder that holds the runs.
         jobs: units at a time; all cores by default, with a scheduler or cluster all its workers.
-        listener: is called with the progress.
+        progress: whether to show the progress on standard error, or in a notebook.
+        listener: is called with the progress instead.
         engine: where units run: `local`, `serial` or `dask`; by default `local`, or `serial` for one job.
         scheduler: address of a Dask scheduler, or its scheduler file.
         cluster: YAML file of a batch system that brings Dask workers.
@@ -259,7 +282,10 @@ def learning_curve(
     units = _engine_settings(engine, jobs, scheduler, cluster, unit_time_limit, unit_memory_limit)
     plan = plan_curve(loaded, Path(output), sizes, repeats)
     also = (Path(output),)
-    result = run_config(plan.loaded, plan.folder / CURVE, units, listener, retry_failed=retry_failed, also=also)
+    with _listening(listener, progress) as heard:
+        result = run_config(plan.loaded, plan.folder / CURVE, units, heard, retry_failed=retry_failed, also=also)
+    if listener is None:
+        _warn(result.failures)
     curve = measure_curve(StoredRun(result.folder), plan, result.failures)
     write_curve(curve)
     return curve
@@ -329,6 +355,7 @@ def tune_model(
     settings: Names = (),
     jobs: Count = 1,
     studies: File = "studies",
+    progress: Switch = False,
     say: Annotated[_Say | None, ANYTHING] = None,
 ) -> TuneResult:
     """Search one model's parameters in nested studies, as `higgsbench tune` does.
@@ -348,7 +375,8 @@ def tune_model(
         settings: `key=value` changes of the configuration.
         jobs: trials at a time; with more than one the search may vary.
         studies: folder of the studies; a study that was stopped continues.
-        say: is called with a line per trial.
+        progress: whether to show a line per trial on standard error, or in a notebook.
+        say: is called with these lines instead; otherwise they go to the logger `higgsbench`.
 
     Returns:
         Trials, the best of them, the nested score, and the file of the configuration to run.
@@ -367,4 +395,4 @@ def tune_model(
     limit = _limit("--time-limit", time_limit, parse_duration)
     chosen = TuneSettings(model, trials, limit, objective, inner, outer, prune, tuple(vary), jobs)
     loaded = load_run_config(config, data=data, settings=settings, preset=preset)
-    return tune(loaded, chosen, Path(studies), say or (lambda text: None))
+    return tune(loaded, chosen, Path(studies), say or (show_line if progress else _LOG.info))

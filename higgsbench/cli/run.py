@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from higgsbench.cli import options as opt
-from higgsbench.files import one_line, printable
+from higgsbench.files import one_line
 from higgsbench.pages import Table
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from higgsbench.api.progress import Progress
     from higgsbench.runs import Failure, RunResult
     from higgsbench.runs.cost import Forecast
     from higgsbench.tune import TuneResult
@@ -101,10 +102,11 @@ def run(
 @contextlib.contextmanager
 def _progress(out: Console, quiet: bool, output: Path) -> Iterator[Progress]:
     """Show the progress of a run; when interrupted, say how to continue."""
+    from higgsbench.api.progress import Progress
+
     progress = Progress(opt.console(stderr=not out.is_terminal), quiet=quiet)
     try:
-        # Without a terminal, older versions of rich end a bar that is switched off with an empty line.
-        with progress.bar if progress.live else contextlib.nullcontext():
+        with progress:
             yield progress
     except KeyboardInterrupt:
         stored = f"{progress.done} of {progress.total} units are stored in {progress.folder or output}"
@@ -213,71 +215,6 @@ def _show_forecast(found: Forecast, jobs: int | None, out: Console) -> None:
         f"{processes} on {opt.quantity(found.events, 'training event')}, about {found.memory_mb / 1000:.1f} GB of "
         f"memory (measured in {format_duration(found.calibration_seconds)} of short fits; nothing was trained)"
     )
-
-
-def _result(record: dict[str, Any]) -> str:
-    return f"AMS cv {record['ams_cv']:.3f} ± {record['ams_cv_se']:.3f}, wAUC {record['auc']:.4f}"
-
-
-class Progress:
-    """Shows the progress of a run: a live bar on a terminal, one line per step in logs and pipes."""
-
-    def __init__(self, screen: Console, *, quiet: bool = False) -> None:
-        from rich import progress as bars
-
-        self.screen, self.quiet, self.live = screen, quiet, screen.is_terminal and not quiet
-        self.total = self.done = 0
-        self.folder: Path | None = None
-        self.begin = time.monotonic()
-        self.running: list[str] = []
-        self.best: dict[str, Any] | None = None
-        state = bars.TextColumn("{task.fields[state]}", style="dim", markup=False)
-        times = (bars.TimeElapsedColumn(), bars.TimeRemainingColumn())
-        columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn(), *times, state)
-        self.bar = bars.Progress(*columns, console=screen, transient=True, disable=not self.live)
-        self.task = self.bar.add_task("units", total=None, state="")
-
-    def note(self, text: str) -> None:
-        """Show a line."""
-        if not self.quiet:
-            self.screen.print(printable(text), soft_wrap=True)
-
-    def planned(self, folder: Path, total: int, done: int) -> None:
-        """Show how much there is to do."""
-        self.folder, self.total, self.done = folder, total, done
-        self.note(f"{folder}: {total} units, {done} of them already stored")
-        self._refresh()
-
-    def started(self, row: str, repeat: int, fold: int) -> None:
-        """Show what runs now."""
-        self.running.append(row)
-        self._refresh()
-
-    def finished(self, row: str, repeat: int, fold: int, seconds: float, failed: bool) -> None:
-        """Count a unit."""
-        self.done += 1
-        if row in self.running:
-            self.running.remove(row)
-        what = f"fold {fold}" if fold >= 0 else "refit"
-        if failed or not self.live:
-            state = "FAILED" if failed else f"{seconds:.1f} s"
-            elapsed = time.monotonic() - self.begin
-            self.note(f"[{self.done}/{self.total}, {elapsed:.0f} s] {row}, {what}, repeat {repeat}: {state}")
-        self._refresh()
-
-    def row_done(self, record: dict[str, Any]) -> None:
-        """Show the metrics of a row; on a terminal the best row stays visible."""
-        if self.best is None or record["ams_cv"] > self.best["ams_cv"]:
-            self.best = record
-        if not self.live:
-            self.note(f"  {record['name']}: {_result(record)}")
-        self._refresh()
-
-    def _refresh(self) -> None:
-        running = ", ".join(dict.fromkeys(self.running))
-        best = f"best {self.best['name']}: {_result(self.best)}" if self.best else ""
-        state = " | ".join(part for part in (running, best) if part)
-        self.bar.update(self.task, total=self.total, completed=self.done, state=state)
 
 
 @opt.command("tune", "tune quick --model xgboost --time-limit 10m -o tuned.yaml")

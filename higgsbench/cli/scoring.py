@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from higgsbench.cli import options as opt
-from higgsbench.files import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,26 +30,6 @@ _run_options = opt.added(
 def _subset_option(default: str) -> Callable[[opt.Function], opt.Function]:
     """Return the option that chooses subsets; its help ends with the default."""
     return click.option("--subset", metavar="NAMES", help=f"Only events of these KaggleSets, e.g. b,v; {default}.")
-
-
-class _Counter:
-    """Reports the number of scored events on standard error: a live count on a terminal, otherwise one line."""
-
-    def __init__(self, data: Path) -> None:
-        self.name, self.begin, self.count = printable(data), time.monotonic(), 0
-        self.live = sys.stderr.isatty()
-
-    def __call__(self, events: int) -> None:
-        """Count events."""
-        self.count += events
-        if self.live:
-            rate = self.count / max(time.monotonic() - self.begin, 1e-9)
-            click.echo(f"\r{self.name}: {self.count:,} events scored, {rate:,.0f} per second ", err=True, nl=False)
-
-    def end(self) -> None:
-        """Show the total."""
-        total = f"{self.name}: {self.count:,} events scored in {time.monotonic() - self.begin:.1f} s"
-        click.echo("" if self.live else total, err=True)
 
 
 @opt.command("predict", "predict results/all-1a2b3c4d test.csv -o scores.parquet")
@@ -84,14 +62,12 @@ def predict(
 
     check_ending(output)
     opt.must_differ(data, output)
-    count = _Counter(data)
     chosen = opt.split_names(subset, "--subset")
     copied = opt.split_names(columns, "--columns") or ()
     fitted = FittedRun(find_run(run, results))
     scorer = chosen_scorer(fitted, model, out_of_fold, members)
-    parts = scored_parts(fitted, scorer, data, jobs, chosen, count, copied, sample)
+    parts = scored_parts(fitted, scorer, data, jobs, chosen, True, copied, sample)
     write_scores(parts, output, fitted.schema.event_id or "EventId")
-    count.end()
 
 
 @opt.command("submit", "submit results/all-1a2b3c4d test.csv -o submission.csv")
@@ -112,10 +88,8 @@ def submit(run: Path, test: Path, output: Path, subset: str | None, **options: A
 
     check_ending(output, text_only=True)
     opt.must_differ(test, output)
-    count = _Counter(test)
     chosen = opt.split_names(subset, "--subset")
-    table = submission(run, test, subsets=chosen, progress=count, **options)
-    count.end()
+    table = submission(run, test, subsets=chosen, progress=True, **options)
     write_scores(iter([table]), output)
     selected = int((table["Class"] == "s").sum())
     click.echo(f"{output}: {table.height:,} events, {selected:,} of them s", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import re
 import time
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from higgsbench.runs.store import RunStore, run_lock
 from higgsbench.runs.unit import Unit, UnitResult, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from higgsbench.config.load import LoadedConfig
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 FEW = 20
 """Events of a class in a fold below which its numbers say little: the relative error of a count is then above 20%."""
 
+_LOG = logging.getLogger("higgsbench")
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 """How the message of a traceback begins; the lines of its frames are indented."""
 
@@ -75,12 +77,24 @@ class Listener(Protocol):
         """Something worth a line."""
         return
 
+    def warn(self, text: str) -> None:
+        """Something that makes results worth less."""
+        return
+
 
 class Silent(Listener):
-    """A listener that ignores everything."""
+    """A listener that shows no progress; notes and warnings go to the logger `higgsbench`."""
+
+    def note(self, text: str) -> None:
+        """Log a note."""
+        _LOG.info(text)
+
+    def warn(self, text: str) -> None:
+        """Log a warning, which Python shows on standard error unless logging is set up differently."""
+        _LOG.warning(text)
 
 
-def checked_plan(loaded: LoadedConfig, note: Callable[[str], object], known: Collection[str] = ()) -> Plan:
+def checked_plan(loaded: LoadedConfig, listener: Listener, known: Collection[str] = ()) -> Plan:
     """Load the events, plan the run, and find what would go wrong in every fit; arguments as for `check_trainable`.
 
     Raises:
@@ -95,10 +109,10 @@ def checked_plan(loaded: LoadedConfig, note: Callable[[str], object], known: Col
     splits = [entry.jet_split or plan.config.jet_split for entry in plan.config.models]
     if plan.dataset.group is None and "both" in splits:
         lacking = f"the layout {plan.dataset.train.schema.name} has no jet groups"
-        note(f"jet_split: {lacking}; every model is trained on all events together only")
+        listener.note(f"jet_split: {lacking}; every model is trained on all events together only")
     for text in (*plan.dataset.merged, *_about_totals(plan)):
-        note(text)
-    check_trainable(loaded, plan, note, known)
+        listener.note(text)
+    check_trainable(loaded, plan, listener, known)
     return plan
 
 
@@ -117,15 +131,13 @@ def _about_totals(plan: Plan) -> Iterator[str]:
     )
 
 
-def check_trainable(
-    loaded: LoadedConfig, plan: Plan, note: Callable[[str], object], known: Collection[str] = ()
-) -> None:
+def check_trainable(loaded: LoadedConfig, plan: Plan, listener: Listener, known: Collection[str] = ()) -> None:
     """Let the libraries check the configured parameters, which takes a few milliseconds for each model.
 
     Args:
         loaded: the configuration.
         plan: its plan.
-        note: receives rows that cannot be trained, and choices that are legal but make the numbers worthless.
+        listener: receives rows that cannot be trained, and choices that are legal but make the numbers worthless.
         known: keys of units that are stored already; a model that has only these to train was checked before.
 
     Raises:
@@ -153,14 +165,14 @@ def check_trainable(
         least = int(np.bincount(fold[members], minlength=int(fold.max()) + 1).min())
         if least < FEW:
             events = "event" if least == 1 else "events"
-            note(
+            listener.warn(
                 f"{dataset.train.source}: a fold holds only {least} {name} {events}; below {FEW} the numbers and their "
                 "errors say little (use more events or fewer folds)"
             )
             break
     if plan.refused:
         names = ", ".join(row.name for row, _ in plan.refused)
-        note(f"{plan.refused[0][1]}; not trained: {names}")
+        listener.warn(f"{plan.refused[0][1]}; not trained: {names}")
 
 
 def run_config(
@@ -193,7 +205,7 @@ def run_config(
     engine.check()
     known = stored_keys(output, *also)
     loaded = with_layout(loaded)
-    plan = checked_plan(loaded, listener.note, known)
+    plan = checked_plan(loaded, listener, known)
     budget, notes = None, list[str]()
     if time_limit is not None:
         jobs = units_at_a_time(engine, listener.note)
@@ -242,7 +254,7 @@ class _Run:
     def _unstorable(self, name: str, reason: str) -> None:
         if name not in self.unstorable:
             self.unstorable.add(name)
-            self.listener.note(
+            self.listener.warn(
                 f"{name}: its scores are stored, its fitted models are not, so `predict` and `export` cannot use them "
                 f"(`store_models: false` or --no-models if you do not need them): {reason}"
             )
@@ -366,7 +378,7 @@ class _Run:
             self.budget.assembled.append(time.monotonic() - begin)
         self.listener.row_done(row.record)
         if "remark" in row.record:
-            self.listener.note(f"{row.name}: {row.record['remark']}")
+            self.listener.warn(f"{row.name}: {row.record['remark']}")
 
     def _assemble(self, left_out: list[LeftOut]) -> list[dict[str, Any]]:
         """Write the results, and return the records of all rows: complete ones, the stack, those that failed."""

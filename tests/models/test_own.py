@@ -177,7 +177,7 @@ class TestStorage:
     def test_a_run_says_so_once_and_keeps_scores(self, config: Config, tmp_path: Path) -> None:
         higgsbench.register_model(ModelSpec("near", Unknown(), sample_weight=False))
         heard, order = Notes(), list[str]()
-        heard.note = lambda text: order.append(text)  # type: ignore[method-assign]
+        heard.warn = lambda text: order.append(text)  # type: ignore[method-assign]
         heard.started = lambda *unit: order.append("started")  # type: ignore[method-assign]
         higgsbench.run(config("near"), output=tmp_path, jobs=1, listener=heard)
         assert order[0].startswith("near: its scores are stored, its fitted models are not, so `predict`")

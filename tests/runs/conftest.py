@@ -37,6 +37,8 @@ class Notes(Silent):
     def note(self, text: str) -> None:
         self.lines.append(text)
 
+    warn = note
+
     def started(self, row: str, repeat: int, fold: int) -> None:
         self.fits += 1
 

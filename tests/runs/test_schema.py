@@ -18,6 +18,7 @@ from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.plan import make_plan
 from higgsbench.runs.run import checked_plan
 from higgsbench.schema import UCI_HIGGS
+from tests.runs.conftest import Notes
 
 from .conftest import Config, scores
 
@@ -98,11 +99,11 @@ class TestUCI:
             higgsbench.run(config, output=tmp_path, jobs=1)
 
     def test_rows_that_need_groups_are_left_out(self, uci: Path) -> None:
-        notes: list[str] = []
+        notes = Notes()
         config = {**parse_yaml(MODELS, "x").value, "jet_split": "both"}
-        plan = checked_plan(load_run_config(config, data=uci), notes.append)
+        plan = checked_plan(load_run_config(config, data=uci), notes)
         assert [row.name for row in plan.rows] == ["logistic", "lightgbm"]
-        assert notes[:1] == [
+        assert notes.lines[:1] == [
             "jet_split: the layout uci-higgs has no jet groups; every model is trained on all events together only"
         ]
 

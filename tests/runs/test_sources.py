@@ -193,9 +193,9 @@ def test_totals_that_are_not_expected_events_are_noted(
     own = {"features": list(names), "label": "Label", "signal": "s", **(schema or {})}
     data = {"path": str(tmp_path / "a.csv"), "schema": FAIR_UNIVERSE_2023.name if schema is None else own}
     loaded = load_config({"data": data, "models": ["logistic"], "folds": 2}, settings)
-    heard: list[str] = []
-    checked_plan(loaded, heard.append)
-    assert [text[: len(note)] for text in heard if text.startswith("N_s")] == ([note] if note else [])
+    heard = Notes()
+    checked_plan(loaded, heard)
+    assert [text[: len(note)] for text in heard.lines if text.startswith("N_s")] == ([note] if note else [])
 
 
 def test_a_result_holds_when_the_working_folder_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
