@@ -305,12 +305,12 @@ def plan_learning_curve(
     output: File = "results",
     jobs: Count | None = None,
 ) -> Forecast:
-    """Predict time and memory of a learning curve, as `plan_run` does for a run; arguments are those of both."""
-    from higgsbench.runs.curve import CURVE, plan_curve
+    """Predict time and memory of a learning curve, summed by size; arguments as in `learning_curve`."""
+    from higgsbench.runs.curve import CURVE, forecast_by_size, plan_curve
 
     loaded = with_layout(load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset))
     plan = plan_curve(loaded, Path(output), sizes, repeats)
-    return _forecast(plan.loaded, jobs, None, plan.folder / CURVE, Path(output))
+    return forecast_by_size(_forecast(plan.loaded, jobs, None, plan.folder / CURVE, Path(output)), plan)
 
 
 def _engine_settings(

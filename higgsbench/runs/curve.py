@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from higgsbench.config.model import TrainingEvents
 from higgsbench.errors import ConfigError, shortened
 from higgsbench.runs.artifacts import folder_name
+from higgsbench.runs.cost import RowForecast
 from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.plan import check_training_events, make_plan
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from higgsbench.config.load import LoadedConfig
+    from higgsbench.runs.cost import Forecast
     from higgsbench.runs.dataset import Dataset
 
 CURVE = "curve"
@@ -101,6 +103,18 @@ def plan_curve(loaded: LoadedConfig, output: Path, sizes: Sequence[str], repeats
     stack = config.stack.model_copy(update={"members": members})
     changed = loaded.changed(models=models, stack=stack, store_models=False)
     return CurvePlan(changed, found.folder, found.rows, points, full)
+
+
+def forecast_by_size(found: Forecast, plan: CurvePlan) -> Forecast:
+    """Add up what is predicted for all rows and draws of each number of training events."""
+    sizes = {plan.named(row, point): point.events for point in plan.points for row in plan.rows}
+    rows = []
+    for events in dict.fromkeys(point.events for point in plan.points):
+        own = [row for row in found.rows if sizes[row.name] == events]
+        units, total = sum(row.units for row in own), sum(row.total for row in own)
+        mean = sum(row.units * row.seconds for row in own) / units
+        rows.append(RowForecast(f"{events:,} events", units, sum(row.stored for row in own), 1, mean, total))
+    return replace(found, rows=tuple(rows))
 
 
 def _halves(dataset: Dataset, split: bool) -> list[int]:

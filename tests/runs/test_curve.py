@@ -95,7 +95,10 @@ def test_a_second_call_trains_nothing_and_more_draws_only_what_is_new(place: Pat
     assert notes.fits == 3 * 4
     assert more.points[0].draws == 3
     assert curve_of(place)[0].points == curve.points
-    assert plan_learning_curve(place / "small.yaml", sizes=["250", "all"], output=place, jobs=1).rows[0].stored == 3
+    plan = plan_learning_curve(place / "small.yaml", sizes=["250", "400", "all"], repeats=3, output=place, jobs=1)
+    assert [(row.name, row.units, row.stored) for row in plan.rows] == [
+        ("250 events", 36, 36), ("400 events", 36, 0), (f"{FULL} events", 12, 12)
+    ]  # fmt: skip
 
 
 def test_the_default_is_a_series_of_halves(place: Path, tmp_path: Path, toys: Path) -> None:
@@ -180,7 +183,7 @@ def test_the_command(place: Path, curve: LearningCurve, call: Call, monkeypatch:
     content = json.loads(call(*command, "--format", "json")[1])
     assert content == curve.as_json()
     code, out, err = call(*command, "--plan")
-    assert (code, "logistic n250.1 [jets]" in out) == (0, True)
+    assert (code, "250 events" in out, "predicted" in out) == (0, True, True)
     code, out, err = call(*command[:2], "--sizes", "5,all")
     assert (code, out, err.count("\n")) == (2, "", 1)
 
