@@ -128,7 +128,7 @@ def wheel(session: nox.Session) -> None:
     session.install(*group("wheel"))
     folder = Path(session.create_tmp()).resolve()
     shutil.rmtree(folder)
-    kept, empty = Path(*(session.posargs or [folder / "dist"])).resolve(), folder / "empty"
+    kept, empty = Path(*(session.posargs or [str(folder / "dist")])).resolve(), folder / "empty"
     empty.mkdir(parents=True)
     session.run("python", "-m", "build", "--outdir", str(kept))
     session.run("twine", "check", "--strict", *(str(file) for file in kept.iterdir()))
