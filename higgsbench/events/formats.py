@@ -148,7 +148,7 @@ class ParquetFile(_TypedFile):
             raise _not_a_vector(self._source, column.name)
         counts = column.list.len().fill_null(0).cast(pl.Int64)
         elements = column.filter(counts > 0).explode().cast(pl.Float64)
-        return counts.to_numpy(), elements.fill_null(float("nan")).to_numpy()
+        return np.append(0, np.cumsum(counts.to_numpy())), elements.fill_null(float("nan")).to_numpy()
 
 
 class RootFile(_TypedFile):
@@ -225,7 +225,9 @@ class RootFile(_TypedFile):
 
         if values.ndim != 2 or not _NUMBER_TYPE.fullmatch(str(awkward.to_layout(values).form.type.content)):
             raise _not_a_vector(self._source, name)
-        return awkward.num(values).to_numpy(), awkward.flatten(values).to_numpy()
+        lists = awkward.to_layout(values).to_ListOffsetArray64()
+        offsets = lists.offsets.data
+        return offsets, np.asarray(lists.content.data)[: offsets[-1]]
 
 
 def _trees(content: Any) -> list[str]:
@@ -257,15 +259,16 @@ def _is_number(kind: object) -> bool:
     return isinstance(kind, pl.DataType) and (kind.is_numeric() or kind == pl.Boolean())
 
 
-def _of_vector(leaf: Leaf, counts: NDArray[Any], elements: NDArray[Any]) -> pl.Series:
-    """Return an element or summary of each event's vector, given all lengths and all elements in one array."""
+def _of_vector(leaf: Leaf, offsets: NDArray[Any], elements: NDArray[Any]) -> pl.Series:
+    """Return an element or summary of each event's vector, which begins at its offset in the array of all elements."""
+    first, counts = offsets[:-1], np.diff(offsets)
     if leaf.what == "len":
         return pl.Series(leaf.name, counts.astype(np.int64))
-    first = np.cumsum(counts) - counts
     value = np.zeros(counts.size) if leaf.what == "sum" else np.full(counts.size, np.nan)
     if isinstance(leaf.what, int):
-        there = counts > leaf.what
-        value[there] = elements[first[there] + leaf.what]
+        if elements.size:
+            value = elements.take(first + leaf.what, mode="clip").astype(np.float64)
+        np.putmask(value, counts <= leaf.what, np.nan)
     elif (there := counts > 0).any():
         operation = _OPERATIONS[str(leaf.what)]
         value[there] = operation.reduceat(elements.astype(np.float64, copy=False), first[there])

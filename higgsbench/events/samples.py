@@ -149,7 +149,7 @@ class Recipe:
         """
         if not (self.made or self._select is not None or mark):
             return raw, place
-        known = raw.with_columns(present(pl.col(name), self._schema) for name in self._leaves)
+        known = raw.select(present(pl.col(name), self._schema) for name in self._leaves)
         if self._select is not None:
             selected = known.select(self._select.holds).to_series().alias(SELECTED)
             if mark:
