@@ -104,7 +104,7 @@ def docs(session: nox.Session) -> None:
     folder = Path(session.create_tmp()).resolve()
     session.run("pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), ".")
     (wheel,) = folder.glob("*.whl")
-    session.run("pip", "install", "--quiet", *group("docs"), f"{wheel}[report]")
+    session.install(*group("docs"), f"{wheel}[report]")
     session.run("twine", "check", "--strict", str(wheel))
     session.env["HIGGSBENCH_CACHE_DIR"] = str(folder / "cache")
     session.run("sphinx-build", "-W", "--keep-going", "-n", "-q", "-j", "auto", "docs", "docs/_build")
