@@ -139,8 +139,9 @@ class DataConfig(SampleKeys):
         if value:
             from higgsbench.events.simulate import SimulationSettings
 
+            given: dict[str, Any] = {str(info.field_name): value}
             try:
-                SimulationSettings(1_000, **{str(info.field_name): value})  # type: ignore[arg-type]
+                SimulationSettings(1_000, **given)
             except ConfigError as error:
                 raise problem(shortened(error, 300)) from error
         return value

@@ -200,8 +200,9 @@ def test_seeds_and_blocks_are_independent() -> None:
     assert (first == second).sum() < 20
 
 
-def test_a_consumer_may_stop_early() -> None:
-    batches = simulate_batches(SimulationSettings(events=17 * BLOCK, seed=1), jobs=2)
+def test_a_consumer_may_stop_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("higgsbench.events.simulate._BATCH", 2)
+    batches = simulate_batches(SimulationSettings(events=5 * BLOCK, seed=1), jobs=2)
     first = next(batches)
     assert first["EventId"][0] == SIMULATED_FROM
     batches.close()  # type: ignore[attr-defined]  # an iterator that is a generator

@@ -264,7 +264,7 @@ def test_shortcuts_agree_with_the_full_bounds(toys: pl.DataFrame, name: str) -> 
 
 
 @given(column=st.sampled_from(FEATURES), row=st.integers(0, 39), value=st.one_of(st.none(), st.floats(width=64)))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_content_of_a_cell_makes_it_fail(toys: pl.DataFrame, column: str, row: int, value: float | None) -> None:
     frame = toys.head(40)
     if column == "PRI_jet_num":
@@ -407,6 +407,6 @@ def test_real_events(sample: pl.DataFrame) -> None:
 
 
 def test_weights_cannot_be_changed_unnoticed(toys: pl.DataFrame) -> None:
-    results = [r for r in corruptions_caught(toys, seed=2) if r.column in ("Weight", "KaggleWeight")]
+    results = [r for r in corruptions_caught(toys.head(1000), seed=2) if r.column in ("Weight", "KaggleWeight")]
     results = [r for r in results if r.kind != "last digit plus 1"]  # below the tolerance for large weights
     assert total_share(results) == pytest.approx(1.0)

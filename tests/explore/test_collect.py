@@ -97,7 +97,7 @@ class TestToy:
             assert row.weighted_share == pytest.approx(float(gone["w"].sum()) / float(rows["w"].sum()))
 
     def test_any_parts_give_the_same(self, toy: Toy, toy_found: Exploration, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("higgsbench.explore.counts.PART", 7)
+        monkeypatch.setattr("higgsbench.explore.counts.PART", 89)
         monkeypatch.setattr("higgsbench.explore.open_events", partial(open_events, large=0))
         a, b = (_flat(found.to_dict()) for found in (toy_found, explore(toy[0], schema=TOY)))
         assert a.keys() == b.keys()

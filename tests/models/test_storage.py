@@ -122,6 +122,7 @@ def test_classifiers_of_scikit_learn(name: str, cls: Any, tmp_path: Path) -> Non
     X, needed = np.abs(np.nan_to_num(TRAIN[0])), inspect.signature(cls).parameters
     inner = {"estimator": GaussianNB()} if "estimator" in needed else {}
     inner |= {"estimators": [("a", GaussianNB()), ("b", LogisticRegression())]} if "estimators" in needed else {}
+    inner |= {name: few for name, few in (("max_iter", 20), ("n_estimators", 10)) if name in needed}
     try:
         estimator = cls(**inner).fit(X, TRAIN[1])
     except (TypeError, ValueError, IndexError) as error:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.robustness.fuzzing import TARGETS, Inputs, attempt, make_inputs
 
-CASES = {"events": 300, "config": 300, "submission": 300, "leaderboard": 200, "predictor": 150}
+CASES = {"events": 200, "config": 200, "submission": 200, "leaderboard": 60, "predictor": 100}
 MOST_SECONDS = 5.0
 
 

@@ -178,9 +178,9 @@ class _Worker:
         self.process.kill()
         code = self.process.wait()
         self.reader.join(1.0)  # a process that a model forked may hold the pipe open
-        for stream in (self.process.stdin, self.process.stdout):
+        for stream in filter(None, (self.process.stdin, self.process.stdout)):
             with contextlib.suppress(OSError):
-                stream.close()  # type: ignore[union-attr]
+                stream.close()
         words = ""
         with contextlib.suppress(OSError):
             words = self.words.read_text(encoding="utf-8", errors="replace")
