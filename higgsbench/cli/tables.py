@@ -233,16 +233,22 @@ def models(preset: str | None, form: str) -> None:
     titles = ["model", "what", "installed", "weights", "missing values", "features", "training_weights", "parameters"]
     shown = [[_cell(value) for value in row.values()] for row in rows]
     Table("", titles if preset else titles[:5], shown, text=range(len(titles))).show(opt.console())
+    if absent := [spec.extra for spec in registered_models() if spec.extra and not _is_available(spec)]:
+        click.echo(f"Install the missing extras with: pip install 'higgsbench[{','.join(absent)}]'")
 
 
-def _model(spec: ModelSpec, preset: str | None) -> dict[str, Any]:
+def _is_available(spec: ModelSpec) -> bool:
     from higgsbench.errors import ModelError
 
     try:
         spec.check_available()
-        installed = "yes"
     except ModelError:
-        installed = f"no (extra {spec.extra})" if spec.extra else "no"
+        return False
+    return True
+
+
+def _model(spec: ModelSpec, preset: str | None) -> dict[str, Any]:
+    installed = "yes" if _is_available(spec) else f"no (extra {spec.extra})" if spec.extra else "no"
     missing = "native" if spec.missing else "imputed"
     row = {"name": spec.name, "description": spec.description, "installed": installed,
            "sample_weight": spec.sample_weight, "missing": missing}  # fmt: skip

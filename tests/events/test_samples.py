@@ -275,7 +275,7 @@ def test_shifted_samples_are_named_by_configurations(analysis: dict[str, Any], t
         ]
         sides.append(folder / "c.yaml")
         sides[-1].write_text(yaml_text(analysis | {"data": {**analysis["data"], "samples": samples}}))
-    found = higgsbench.stats(run, shifts=[("met", *sides)])
+    found = higgsbench.stats(run, shifts=[("met", sides[0], sides[1])])
     assert [row.name for row in found.shifts] == ["nominal", "met up", "met down"]
     assert found.shifts[1].b != found.shifts[0].b
     assert len(higgsbench.stats(run, shifts=["bkg_scale=0.1"]).shifts) == 3
@@ -283,7 +283,7 @@ def test_shifted_samples_are_named_by_configurations(analysis: dict[str, Any], t
         higgsbench.stats(run, shifts=[("met", tmp_path / "ggH.root", sides[1])])
     sides[0].write_text(sides[0].read_text().replace("- met\n", "- {name: met, expr: met * 2}\n"))
     with pytest.raises(ConfigError, match="the features are not those of the run"):
-        higgsbench.stats(run, shifts=[("met", *sides)])
+        higgsbench.stats(run, shifts=[("met", sides[0], sides[1])])
 
 
 def test_events_that_are_not_selected(analysis: dict[str, Any]) -> None:

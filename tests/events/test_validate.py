@@ -57,8 +57,9 @@ def test_names_are_unique_and_every_rule_says_what_it_demands() -> None:
 
 TWO = TableSchema("two", ("PRI_met", "PRI_met_phi", "m"), "y", signal="1", background="0", weight="w", event_id="n",
                   group="jets", groups=((0,), (1, 2)), missing=-7.0)  # fmt: skip
-FINE = {"n": [1, 2], "PRI_met": [30.0, 40.0], "PRI_met_phi": [3.0, None], "m": [1.0, 2.0], "jets": [0, 2],
-        "w": [0.5, 1.5], "y": ["1", "0"]}  # fmt: skip
+FINE: dict[str, list[Any]] = {
+    "n": [1, 2], "PRI_met": [30.0, 40.0], "PRI_met_phi": [3.0, None], "m": [1.0, 2.0], "jets": [0, 2],
+    "w": [0.5, 1.5], "y": ["1", "0"]}  # fmt: skip
 
 
 @pytest.mark.parametrize(
