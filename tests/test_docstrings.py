@@ -16,7 +16,7 @@ import higgsbench
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 
 NAMES = sorted(set(higgsbench.__all__) - {"__version__", "ATLAS_HIGGS"})
-NEEDS = {"tune_model": "optuna", "write_report": "matplotlib", "export_onnx": "onnx"}
+NEEDS = {"tune_model": "optuna", "write_report": "mplhep", "export_onnx": "onnx"}
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ higgsbench.export_native(result, "native", model="lightgbm")
 
 OPTIONAL = {
     "optuna": 'higgsbench.tune_model(config, "lightgbm", trials=2, outer=0, inner=2, progress=True)',
-    "matplotlib": 'higgsbench.write_report(result, "report.html")',
+    "mplhep": 'higgsbench.write_report(result, "report.html")',
     "onnx": 'higgsbench.export_onnx(result, "model.onnx")',
 }
 """Functions that need an extra, by its module."""

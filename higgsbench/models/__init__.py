@@ -120,7 +120,8 @@ def register_model(spec: ModelSpec, *, replace: bool = False) -> ModelSpec:
         >>> def build(params, context):
         ...     return ExtraTreesClassifier(**params, random_state=context.seed, n_jobs=context.threads)
         >>> spec = higgsbench.register_model(higgsbench.ModelSpec("extra_trees", build))
-        >>> result = higgsbench.run("quick", data="events.csv", only=["extra_trees"], settings=["models=[extra_trees]"])
+        >>> settings = ["models=[extra_trees]"]
+        >>> result = higgsbench.run("quick", data="events.csv", settings=settings, output="forests")
         >>> result.rows[0]["model"]
         'extra_trees'
     """
