@@ -241,7 +241,7 @@ def event_trees(file: Path) -> dict[str, int]:
         return {name: int(content[name].num_entries) for name in _trees(content)}
 
 
-def _first(branch: Any, name: str, rows: int) -> pl.Series:
+def _first(name: str, branch: Any, rows: int) -> pl.Series:
     """Return the first values of a branch; lists of nulls where it holds several values per event."""
     values = branch.array(entry_stop=rows, library="np")
     text = values.dtype == object and len(values) > 0 and isinstance(values[0], str)

@@ -33,6 +33,9 @@ class Long(BaseEstimator):
         while True:
             np.ones(10).sum()
 
+    def predict_proba(self, X):
+        raise NotImplementedError  # it never ends training
+
 BEGUN, MODE, *arguments = sys.argv[1:]
 
 def build(params, context):
@@ -75,7 +78,7 @@ def test_an_interruption_is_heard_at_once(
     deadline = time.monotonic() + 120
     while not begun.exists():
         assert time.monotonic() < deadline
-        assert run.poll() is None
+        assert run.poll() is None, run.communicate()
         time.sleep(0.01)
     children = psutil.Process(run.pid).children(recursive=True)
     begin = time.monotonic()
