@@ -301,6 +301,13 @@ def _kind_of_folds(value: object) -> str:
     return "rule" if isinstance(value, (Mapping, FoldRule)) else "number"
 
 
+def _kind_of_seed(value: object) -> str:
+    return "list" if isinstance(value, list) else "one"
+
+
+_Seed = Annotated[int, Field(ge=0, lt=2**31 - 100_000)]
+
+
 class RunConfig(Strict):
     """The configuration of a whole run."""
 
@@ -321,8 +328,11 @@ class RunConfig(Strict):
     """Number of cross-validation folds, or the rule that makes them."""
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
     """How often cross-validation is repeated with other folds."""
-    seed: Annotated[int, Field(ge=0, lt=2**31 - 100_000)] = 42
-    """Seed of folds and models."""
+    seed: Annotated[
+        Annotated[_Seed, Tag("one")] | Annotated[list[_Seed], Field(min_length=1), Tag("list")],
+        Discriminator(_kind_of_seed),
+    ] = 42
+    """Seed of folds and models, or a list of seeds: one repeat of the cross-validation for each."""
     training_weights: TrainingWeights | None = None
     """Training weights: equal class totals, their square roots, the events' own, or none; by default the preset's."""
     jet_split: JetSplit = "none"
@@ -351,8 +361,26 @@ class RunConfig(Strict):
         """The expression that defines the folds; None if the identity of the events does."""
         return self.folds.by if isinstance(self.folds, FoldRule) else None
 
+    @property
+    def seeds(self) -> tuple[tuple[int, int], ...]:
+        """Seeds of the folds and of the models, repeat by repeat."""
+        if isinstance(self.seed, list):
+            return tuple((seed, seed) for seed in self.seed)
+        return tuple((self.seed + repeat, self.seed + 1000 * repeat) for repeat in range(self.repeats))
+
+    @field_validator("seed")
+    @classmethod
+    def _different(cls, value: int | list[int]) -> int | list[int]:
+        if isinstance(value, int):
+            return value
+        if (twice := repeated(value)) is not None:
+            raise problem(f"seed {twice} is in the list twice")
+        return value if len(value) > 1 else value[0]
+
     @model_validator(mode="after")
     def _one_split(self) -> RunConfig:
+        if isinstance(self.seed, list) and self.repeats > 1:
+            raise problem("each of several seeds is a repeat; leave out `repeats`", "repeats")
         if isinstance(self.folds, FoldRule) and self.repeats > 1:
             raise problem("`folds.by` makes the same folds each time; leave out `repeats`", "repeats")
         return self

@@ -297,14 +297,16 @@ class RowMetrics:
     def record(self) -> dict[str, Any]:
         """Return all numbers by the names that rows and leaderboards use."""
         out: dict[str, Any] = {}
-        for name in self.estimates:
+        for name, found in self.estimates.items():
             key = METRICS[name].key
             out |= {key: self.value(name), f"{key}_se": self.se(name)}
+            if len(found.repeats) > 1:
+                out |= {f"{key}_spread": float(np.std(found.repeats, ddof=1)), f"{key}_repeats": list(found.repeats)}
             if name == "ams":
                 out |= {"s": self.s, "b": self.b, "fraction": self.fraction}
                 out |= {"ams_oof_max": self.oof_max, "ams_oof_max_se": self.oof_max_se}
-        for process, found in self.processes.items():
-            out |= found.record(process)
+        for process, kept in self.processes.items():
+            out |= kept.record(process)
         return out
 
     def without_events(self) -> RowMetrics:

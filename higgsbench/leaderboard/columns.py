@@ -87,7 +87,10 @@ def difference_key(metric: Metric) -> str:
 
 
 def _metric_columns(metric: Metric) -> list[Column]:
-    """Return the column of a metric and, if it is resampled, that of its difference to the first row."""
+    """Return the columns of a metric, of its difference to the first row if it is resampled, and of its spread.
+
+    The spread is the standard deviation over the repeats or seeds of a run.
+    """
     key, digits, scale = metric.key, metric.digits, metric.scale
     out = [
         Column(key, metric.column_heading or metric.heading, _with_error(key, digits, scale), metric.priority,
@@ -101,7 +104,10 @@ def _metric_columns(metric: Metric) -> list[Column]:
             Column(name, f"Δ {metric.heading} to first", lambda r: first if r.get("rank") == 1 else shown(r),
                    metric.difference_priority, keys=(name, f"{name}_se"), sortable=False)
         )  # fmt: skip
-    return out
+    spread = f"{key}_spread"
+    title = f"spread of {metric.heading}"
+    scatter = Column(spread, title, _number(spread, digits, scale), 6, True, keys=(spread,), lower_is_better=True)
+    return [*out, scatter]
 
 
 def _held_out(name: str, title: str, priority: int, *more: str) -> Column:
@@ -127,7 +133,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("fit_seconds", "fit s", _number("fit_seconds", 1), 5, keys=("fit_seconds",), lower_is_better=True),
     Column("predict_us", "µs/event", _number("predict_us", 1), 7, keys=("predict_us",), lower_is_better=True),
     Column("peak_mb", "peak MB", _number("peak_mb", 0), 7, keys=("peak_mb",), lower_is_better=True),
-    Column("seed", "seed", lambda row: str(row["seed"]) if isinstance(row.get("seed"), int) else "", 9, keys=("seed",)),
+    Column("seed", "seed", lambda row: str(row.get("seed", "")).strip("[]"), 9, keys=("seed",)),
     Column("run", "run", _text("run"), 10, keys=("run",), text=True),
 )  # fmt: skip
 """All columns in the order in which they are shown."""

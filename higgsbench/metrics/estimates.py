@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,10 +38,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The value of a metric with its influence values (n,); the sum of their squares is the variance of `value`."""
+    """The value of a metric with its influence values (n,); the sum of their squares is the variance of `value`.
+
+    A mean over repeats has the value of each in `repeats`.
+    """
 
     value: float
     influence: Floats
+    repeats: tuple[float, ...] = ()
 
     @property
     def se(self) -> float:
@@ -50,7 +54,7 @@ class Estimate:
 
     def without_events(self) -> Estimate:
         """Return the value and standard error without the influence values, which only paired differences need."""
-        return Estimate(self.value, np.array([self.se]))
+        return replace(self, influence=np.array([self.se]))
 
 
 def paired_difference(a: Estimate, b: Estimate) -> tuple[float, float]:
@@ -70,7 +74,8 @@ def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
     """
     if not estimates:
         raise MetricError("no estimates to average")
-    return Estimate(float(np.mean([e.value for e in estimates])), np.mean([e.influence for e in estimates], axis=0))
+    values = tuple(e.value for e in estimates)
+    return Estimate(float(np.mean(values)), np.mean([e.influence for e in estimates], axis=0), values)
 
 
 @dataclass(frozen=True)

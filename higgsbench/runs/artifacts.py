@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from higgsbench.runs.dataset import Dataset
     from higgsbench.runs.plan import Plan, Row
 
-ASSEMBLY_FORMAT = 5
+ASSEMBLY_FORMAT = 6
 """Incremented whenever the same units would give different rows or files."""
 
 PREDICTOR_FORMAT = 1
@@ -167,7 +167,7 @@ def comparability(plan: Plan) -> dict[str, Any]:
         "events": len(dataset.train),
         "test_events": len(dataset.test) if dataset.test is not None else 0,
         "folds": dataset.folds,
-        "repeats": config.repeats,
+        "repeats": len(config.seeds),
         "fold_digest": dataset.fold_digest,
         "n_s": dataset.totals[0],
         "n_b": dataset.totals[1],

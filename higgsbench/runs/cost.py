@@ -181,7 +181,7 @@ class MeasuredCost:
         score = np.random.default_rng(0).normal(size=y.size) + 2.0 * y
         begin = time.perf_counter()
         evaluate_row(score[None, :], truth)
-        return float((time.perf_counter() - begin) / y.size * config.repeats)
+        return float((time.perf_counter() - begin) / y.size * len(config.seeds))
 
 
 def _scaled(row: Row, known: Sequence[tuple[float, FitCost]]) -> FitCost:
@@ -232,7 +232,7 @@ def memory_need(plan: Plan, jobs: int, events: int | None = None) -> MemoryNeed:
     n = len(dataset.train) if events is None else events
     test = (0 if dataset.test is None else len(dataset.test)) * n / len(dataset.train)
     rows = len(plan.rows) + 1
-    main = PARENT + _PER_EVENT * (n + test) + _PER_SCORE * rows * (n * config.repeats + test)
+    main = PARENT + _PER_EVENT * (n + test) + _PER_SCORE * rows * (n * len(config.seeds) + test)
     train = n if config.test_prediction == "refit" else n - n // dataset.folds
     # A worker holds the scores that it sends back, and copies of labels and weights.
     unit = tuple(WORKER + 60.0 * n + 16.0 * test + _fit_bytes(row, int(_limited(train, row))) for row in plan.rows)

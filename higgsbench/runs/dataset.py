@@ -78,6 +78,10 @@ class Dataset:
         """Number of folds."""
         return int(self.fold.max()) + 1
 
+    def digest_of(self, repeat: int) -> str:
+        """Return the identity of the folds of one repeat; the only one has that of the whole."""
+        return _fold_digest(self.train, self.fold[repeat])
+
     @property
     def training_size(self) -> int:
         """Number of training events of a fit, those outside one fold; the smallest where folds differ."""
@@ -116,14 +120,20 @@ def load_dataset(config: RunConfig) -> Dataset:
     if isinstance(config.folds, FoldRule):
         values = train.lazy().select(fold_expression(config.folds.by, train.schema).alias("fold")).collect()["fold"]
         fold, fold_values = folds_by_value(values.fill_null(np.nan).to_numpy(), y, config.folds.k, config.folds.by)
+        fold = np.tile(fold, (len(config.seeds), 1))
     else:
-        fold, fold_values = fold_assignments(y, group, config.folds, config.repeats, config.seed, train.event_id), ()
-    # A digest of the assignment itself, so that a splitter that changes between versions shows.
-    digest = canonical_digest([train.digest, hashlib.sha256(fold.tobytes()).hexdigest()])
+        split = [fold_assignments(y, group, config.folds, 1, seed, train.event_id) for seed, _ in config.seeds]
+        fold, fold_values = np.concatenate(split), ()
+    digest = _fold_digest(train, fold)
     processes = processes_of(train.process, y, weight)
     dataset = Dataset(train, test, y, weight, totals, group, groups, fold, digest, fold_values, processes)
-    split = any((entry.jet_split or config.jet_split) != "none" for entry in config.models)
-    return with_trainable_groups(dataset) if split else dataset
+    by_group = any((entry.jet_split or config.jet_split) != "none" for entry in config.models)
+    return with_trainable_groups(dataset) if by_group else dataset
+
+
+def _fold_digest(train: Events, fold: NDArray[np.int64]) -> str:
+    """Return a digest of the assignment itself, so that a splitter that changes between versions shows."""
+    return canonical_digest([train.digest, hashlib.sha256(fold.tobytes()).hexdigest()])
 
 
 def with_trainable_groups(dataset: Dataset) -> Dataset:

@@ -255,12 +255,15 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
     test = None if dataset.test is None or row.training_events is not None else dataset.test.digest
     refit = config.test_prediction == "refit" and (test is not None or config.store_models)
     refit = refit and row.training_events is None
-    places = [(repeat, fold) for repeat in range(config.repeats) for fold in range(dataset.folds)]
+    places = [(repeat, fold) for repeat in range(len(config.seeds)) for fold in range(dataset.folds)]
+    digests_of_folds = [dataset.digest_of(repeat) for repeat in range(len(config.seeds))]
     units = []
     for repeat, fold in [*places, (0, REFIT)] if refit else places:
-        seed = config.seed + (0 if fold == REFIT else 1000 * repeat + fold)
+        seed = config.seeds[repeat][1] + (0 if fold == REFIT else fold)
         scored = test if fold == REFIT or not refit else None
-        place = {"seed": seed, "fold": None if fold == REFIT else [repeat, fold, dataset.fold_digest], "test": scored}
+        # Not the number of the repeat: the fits of one seed are those of a run with this seed only.
+        held_out = None if fold == REFIT else [0, fold, digests_of_folds[repeat]]
+        place = {"seed": seed, "fold": held_out, "test": scored}
         units.append(
             Unit(
                 key=canonical_digest({**identity, **place})[:32],

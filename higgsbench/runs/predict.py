@@ -162,14 +162,15 @@ def chosen_scorer(fitted: FittedRun, model: str | None, mode: str, members: bool
 def _places(folds: FoldsEntry, run: StoredRun, schema: TableSchema) -> Callable[[pl.DataFrame], NDArray[np.int64]]:
     """Return the function that finds the fold of each event, as `Scorer.place`."""
     known: NDArray[Any]
+    first = folds.number * np.arange(folds.repeats)[:, None]
     if folds.by is not None:
         by, known = fold_expression(folds.by, schema), np.array(folds.values)
-        place = np.arange(folds.number)[None, :]
+        place = first + np.arange(folds.number)
     elif schema.event_id is None:
         return _without_fold
     else:
         by, known = pl.col(_NUMBER), run.event_id[run.by_event]
-        place = run.fold[:, run.by_event] + folds.number * np.arange(folds.repeats)[:, None]
+        place = first + run.fold[:, run.by_event]
 
     def places(frame: pl.DataFrame) -> NDArray[np.int64]:
         own = frame.select(by.alias(_NUMBER))[_NUMBER].to_numpy()

@@ -307,7 +307,7 @@ class _Tuning:
         train = all_.train if held_out is None else all_.train.take(rows)
         y, group = all_.y[rows], None if all_.group is None else all_.group[rows]
         # The folds differ from the run's, because their seed follows the seeds of the run's repeats.
-        seed = self.loaded.config.seed
+        seed = self.loaded.config.seeds[0][0]
         fold = fold_assignments(y, group, self.settings.inner, 1, seed + 50_000, train.event_id)
         weight = evaluation_weights(y, all_.weight[rows], *all_.totals)
         digest = canonical_digest([train.digest, fold.tolist()])

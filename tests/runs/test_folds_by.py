@@ -48,6 +48,11 @@ def by_number(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def by_number_and_seeds(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("seeds"), toys, "folds={by: EventId % 3}", "seed=[5, 6]")
+
+
+@pytest.fixture(scope="module")
 def repeated(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with random folds, twice."""
     return made(tmp_path_factory.mktemp("repeated"), toys, "folds=2", "repeats=2")
@@ -76,7 +81,7 @@ def stored(run: Path, name: str) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("kind", ["by_number", "repeated"])
+@pytest.mark.parametrize("kind", ["by_number", "by_number_and_seeds", "repeated"])
 def test_training_events_score_as_in_the_run(kind: str, jobs: int, toys: Path, request: pytest.FixtureRequest) -> None:
     run = request.getfixturevalue(kind)
     for name in ROWS:
