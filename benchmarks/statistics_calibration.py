@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from benchmarks.common import publish
-from higgsbench.compare.measure import Contender, difference_between, measure
+from higgsbench.compare.measure import Contender, difference_between, effective_degrees, measure
 from higgsbench.ensemble import Truth
 from higgsbench.metrics import METRICS, evaluation_weights, log_loss, roc_auc
-from higgsbench.metrics.estimates import effective_degrees
 from higgsbench.schema import B_REG, N_B, N_S
 from higgsbench.validation import fold_assignments
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.reliability import small
 from benchmarks.reliability.small import write_section
-from higgsbench.runs.run import Silent
+from higgsbench.runs.run import Listener
 
 _SIZES = tuple(range(48, 560, 64))
 """Sizes in KiB of the disks that are too small; the whole run takes about 500 KiB."""
@@ -223,7 +223,7 @@ FILES = {
 _FLIPS = 4
 
 
-class _Notes(Silent):
+class _Notes(Listener):
     """Collects the notes of a run."""
 
     def __init__(self) -> None:

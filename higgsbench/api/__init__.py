@@ -1,7 +1,7 @@
 """The Python interface to runs; here, the types of its arguments, which `checked` checks before the work begins.
 
-Every command parses, calls the function of its name in `api.results` or `api.running`, and renders. A run can be given
-as its folder, its name, `latest`, a folder of runs, or the `RunResult` that `run` returns.
+Every command parses, calls the function of its name in this package, and renders. A run can be given as its
+folder, its name, `latest`, a folder of runs, or the `RunResult` that `run` returns.
 """
 
 from __future__ import annotations

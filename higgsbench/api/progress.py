@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.files import printable
-from higgsbench.runs.run import Silent
+from higgsbench.runs.run import Listener
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def _result(record: dict[str, Any]) -> str:
     return f"AMS cv {record['ams_cv']:.3f} ± {record['ams_cv_se']:.3f}, wAUC {record['auc']:.4f}"
 
 
-class Progress(Silent):
+class Progress(Listener):
     """Shows the progress of a run: a live bar on a terminal or in a notebook, one line per step in logs and pipes."""
 
     def __init__(self, screen: Console | None = None, *, quiet: bool = False) -> None:

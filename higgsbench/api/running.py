@@ -21,7 +21,7 @@ from higgsbench.runs.engines import EngineSettings
 from higgsbench.runs.engines.base import load_cluster
 from higgsbench.runs.environment import available_cores
 from higgsbench.runs.plan import configured_rows
-from higgsbench.runs.run import Listener, Silent, checked_plan, run_config
+from higgsbench.runs.run import Listener, checked_plan, run_config
 from higgsbench.runs.stored import StoredRun
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def run(
 
 
 def _listening(listener: Listener | None, progress: bool) -> contextlib.AbstractContextManager[Listener]:
-    return Progress() if progress and listener is None else contextlib.nullcontext(listener or Silent())
+    return Progress() if progress and listener is None else contextlib.nullcontext(listener or Listener())
 
 
 def _warn(failures: Sequence[Failure]) -> None:
@@ -207,7 +207,7 @@ def _forecast(loaded: LoadedConfig, jobs: int | None, events: int | None, *outpu
     from higgsbench.runs.cost import forecast, stored_keys
 
     known, processes = stored_keys(*outputs), jobs or available_cores()
-    plan = checked_plan(loaded, Silent())
+    plan = checked_plan(loaded, Listener())
     if events is None:
         plan, notes = fit_to_memory(loaded, plan, processes, known)
         for note in notes:

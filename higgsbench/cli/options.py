@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from higgsbench.events.shifts import Shifts
+    from higgsbench.pages import Shown
 
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
@@ -119,6 +119,8 @@ import_option = click.option("--import", "imports", type=PATH, multiple=True, me
 results_option = click.option("--results", type=PATH, default=Path("results"), show_default=True,
                               help="Folder that holds runs; RUN is a folder, a name in it, or latest.")  # fmt: skip
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the events.")
+settings_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+                               help="Change one key, e.g. cut.rule=max.")  # fmt: skip
 preset_option = click.option(
     "--preset", type=click.Choice(["quick", "good", "best"]), help="Preset (effort level); overrides the configuration."
 )
@@ -232,8 +234,19 @@ def console(*, stderr: bool = False, width: int = 160) -> Console:
 
 
 def echo_json(content: Any) -> None:
-    """Print JSON."""
-    click.echo(json.dumps(content, indent=1, allow_nan=False))
+    """Print JSON in full precision; NaN and infinities become null."""
+    from higgsbench.pages import json_report
+
+    click.echo(json_report(content), nl=False)
+
+
+def show(result: Shown, screen: Console | None = None, dim: str = "") -> None:
+    """Print the tables and remarks of a result, the remark `dim` in grey; lines in logs and pipes are never broken."""
+    screen = screen or console(width=WIDE)
+    for table in result.as_tables():
+        table.show(screen, stack=True)
+    for line in result.remarks():
+        screen.print(line, style="dim" if line == dim else None)
 
 
 def quantity(count: int, noun: str) -> str:

@@ -29,7 +29,7 @@ _input_options = opt.added(
     click.option("--data", type=opt.FILE_NAME, help="Event file to train on, instead of the configuration's."),
     click.option("--test", type=opt.FILE_NAME, help="Separate file of held-out events."),
     click.option("--only", multiple=True, metavar="MODEL", help="Keep only this model or label; may be repeated."),
-    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, e.g. cut.rule=max."),
+    opt.settings_option,
     opt.preset_option,
 )
 _fit_options = opt.added(
@@ -151,7 +151,6 @@ def learning_curve(
     """
     from higgsbench.api import running
     from higgsbench.pages import drawing as draw
-    from higgsbench.pages import json_report
 
     settings += () if memory_limit is None else (f"memory_limit={memory_limit}",)
     options |= {"sizes": opt.split_names(sizes, "--sizes") or (), "settings": settings, "output": output}
@@ -170,13 +169,11 @@ def learning_curve(
             curve_pictures(curve, pictures)
         click.echo(f"Wrote the figures to {figures}", err=True)
     if form == "table":
-        for table in curve.as_tables():
-            table.show(out, stack=True)
-        for line in curve.remarks():
-            out.print(line)
+        opt.show(curve, out)
+    elif form == "csv":
+        click.echo(curve.to_polars().write_csv(), nl=False)
     else:
-        text = curve.to_polars().write_csv() if form == "csv" else json_report(curve.as_json())
-        click.echo(text, nl=False)
+        opt.echo_json(curve.as_json())
     _report_failures(curve.failures)
 
 
@@ -234,7 +231,7 @@ def _show_forecast(found: Forecast, jobs: int | None, out: Console) -> None:
 @click.option("--prune/--no-prune", default=True, help="Stop trials that are worse than the median after a fold.")
 @click.option("--data", type=opt.PATH, help="Event file, instead of the configuration's.")
 @opt.preset_option
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key of CONFIG.")
+@opt.settings_option
 @click.option("--jobs", "-j", type=click.IntRange(min=1), default=1, show_default=True,
               help="Number of parallel trials; with more than one the search is not reproducible.")  # fmt: skip
 @click.option("--studies", type=opt.PATH, default=Path("studies"), show_default=True,
@@ -271,16 +268,13 @@ def tune(config: Path, output: Path | None, form: str, quiet: bool, **choices: A
     if form == "json":
         opt.echo_json(result.as_json())
     else:
-        _show_study(result, opt.console(), config, output)
+        _show_study(result, opt.console(width=opt.WIDE), config, output)
 
 
 def _show_study(result: TuneResult, screen: Console, config: Path, output: Path | None) -> None:
     from higgsbench.config.document import format_duration
 
-    for table in result.as_tables():
-        table.show(screen, stack=True)
-    for line in result.remarks():
-        screen.print(line, soft_wrap=True)
+    opt.show(result, screen)
     trials = f"{len(result.trials)} trials in {format_duration(result.seconds)}"
     screen.print(f"{trials}, stored in {result.folder}; more --trials continue there.", soft_wrap=True)
     tuned = output or result.config_file

@@ -55,7 +55,7 @@ def predict(
     in physical normalisation) and selected (score at or above the frozen cut). Runs of other people are safe to use:
     nothing in them is executed.
     """
-    from higgsbench.api.results import scored_parts
+    from higgsbench.api.scoring import scored_parts
     from higgsbench.runs import find_run
     from higgsbench.runs.predict import check_ending, chosen_scorer, write_scores
     from higgsbench.runs.predictor import FittedRun
@@ -83,7 +83,7 @@ def submit(run: Path, test: Path, output: Path, subset: str | None, **options: A
     RankOrder runs from 1 to n, n for the event most like signal; Class is s for events at or above the run's frozen
     cut. Tied scores are ranked by EventId.
     """
-    from higgsbench.api.results import submission
+    from higgsbench.api.scoring import submission
     from higgsbench.runs.predict import check_ending, write_scores
 
     check_ending(output, text_only=True)
@@ -114,7 +114,7 @@ def score(
     submission must contain exactly the events of b (public) and v (private), which are scored together and
     separately. Otherwise it must contain exactly all events of TRUTH.
     """
-    from higgsbench.api import results as api
+    from higgsbench.api import scoring as api
     from higgsbench.challenge import standing
     from higgsbench.schema import B_REG
 

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
+_shifted_option = click.option(
+    "--events", type=_FILE, help="Events to shift; default: held-out events, or training events scored out of fold."
+)
+
+
 class _Share(click.FloatRange):
     """A number of at least 0, or a percentage: 0.05 or 5%."""
 
@@ -86,8 +91,7 @@ def members(run: Path, results: Path, form: str) -> None:
 
     found = api.members(run, results=results)
     if form == "table":
-        for table in found.as_tables():
-            table.show(opt.console(width=opt.WIDE), stack=True)
+        opt.show(found)
         return
     gains = [dataclasses.asdict(member) for member in found.members]
     opt.echo_json(
@@ -113,14 +117,10 @@ def compare(what: tuple[str, ...], form: str, **options: Any) -> None:
     from higgsbench.compare import render
 
     found = compare_models(*what, **options)
-    if form != "table":
+    if form == "table":
+        opt.show(found)
+    else:
         click.echo(render(found, form), nl=False)
-        return
-    screen = opt.console(width=opt.WIDE)
-    for table in found.as_tables():
-        table.show(screen, stack=True)
-    for line in found.remarks():
-        screen.print(line)
 
 
 @opt.command("stats", "stats all-1a2b3c4d --model stack --sigma-b 0.05 --workspace stack.json")
@@ -144,8 +144,7 @@ def compare(what: tuple[str, ...], form: str, **options: Any) -> None:
 @click.option("--shift", "shifts", multiple=True, metavar="NAME=SIZE|UP,DOWN",
               help="Systematic shift, scored by the stored models: tes=0.03 moves the events, tes=up.csv,down.csv names"
               " files of moved events; with --nominal files of their scores (repeatable).")  # fmt: skip
-@click.option("--events", type=_FILE,
-              help="Events to shift; default: held-out events, or training events scored out of fold.")  # fmt: skip
+@_shifted_option
 @click.option("--nominal", type=_FILE,
               help="Scores of --events (Parquet: EventId, score), if they were scored elsewhere.")  # fmt: skip
 @opt.format_option("table", "json")
@@ -159,7 +158,6 @@ def stats(
     from higgsbench.files import check_folder_of, told_plainly, write_json
     from higgsbench.inference.statistics import LEGEND, content
     from higgsbench.metrics.significance import BinningRules
-    from higgsbench.pages import json_report
 
     rules = BinningRules(max_bins, min_background, min_effective, sigma_b[0] if sigma_b else 0.0)
     if workspace is not None:
@@ -170,13 +168,9 @@ def stats(
         with told_plainly(StoreError, workspace):
             write_json(workspace, found.workspace)
     if form == "json":
-        click.echo(json_report(content(found)), nl=False)
-        return
-    screen = opt.console(width=opt.WIDE)
-    for table in found.as_tables():
-        table.show(screen, stack=True)
-    for line in found.remarks():
-        screen.print(line, style="dim" if line == LEGEND else None, soft_wrap=True)
+        opt.echo_json(content(found))
+    else:
+        opt.show(found, dim=LEGEND)
 
 
 @opt.command("report", "report results/all-1c8408ea -o report.html --figures figures --shift tes=0.03")
@@ -189,8 +183,7 @@ def stats(
 @click.option("--shift", "shifts", multiple=True, metavar="NAME=SIZE|UP,DOWN",
               help="Show what a systematic shift does: tes=0.03 moves the events, tes=up.csv,down.csv names files of "
               "moved events (repeatable).")  # fmt: skip
-@click.option("--events", type=_FILE,
-              help="Events to shift; default: held-out events, or training events scored out of fold.")  # fmt: skip
+@_shifted_option
 @opt.import_option
 @opt.results_option
 def report(run: Path, output: Path, figures: Path | None, formats: str, **options: Any) -> None:
@@ -349,7 +342,7 @@ def copy(name: str, output: Path | None, force: bool) -> None:
 @opt.command("show", "config show best --set folds=10")
 @opt.config_argument
 @opt.import_option
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, e.g. cut.rule=max.")
+@opt.settings_option
 def show(config: Path, settings: tuple[str, ...]) -> None:
     """Print CONFIG with all defaults and presets filled in, as YAML that runs unchanged.
 

@@ -16,11 +16,14 @@ import polars as pl
 from higgsbench import __version__
 from higgsbench.compare.measure import (
     Contender,
+    Difference,
     Overlap,
     Part,
     difference_between,
     efficiency_differences,
     fold_values,
+    holm,
+    indistinct_groups,
     load_contenders,
     measure,
     over_folds,
@@ -28,7 +31,7 @@ from higgsbench.compare.measure import (
 )
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable, told_plainly
-from higgsbench.metrics.estimates import METRICS, Difference, holm, indistinct_groups
+from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Section, Shown, Table, json_report, markdown_text, page
 
 if TYPE_CHECKING:
@@ -129,7 +132,7 @@ class Comparison(Shown):
         head = ["model", "selected", "s", "b", *(how.heading for how in METRICS.values())]
         rows = []
         for m in self.models:
-            cells = [_with_error(m.value(name), m.se(name), name) for name in METRICS]
+            cells = [how.shown(m.value(name), m.se(name)) for name, how in METRICS.items()]
             rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", f"{m.s:,.0f}", f"{m.b:,.0f}", *cells])
         out = [Table(f"{self.events:,} events, {self.replicas:,} bootstrap replicas", head, rows)]
         head = ["selected by", "events", "s", "b", "AMS of these alone"]
@@ -138,9 +141,9 @@ class Comparison(Shown):
             differences = []
             for metric, how in METRICS.items():
                 d, over = pair.differences[metric], pair.over_folds.get(metric)
-                interval = f"{_number(d.low, metric, '+')} to {_number(d.high, metric, '+')}"
-                folds = [_with_error(over.value, over.se, metric, "+"), _p(over.p_value)] if over else ["", ""]
-                difference = _with_error(d.value, d.se, metric, "+")
+                interval = f"{how.number(d.low, '+')} to {how.number(d.high, '+')}"
+                folds = [how.shown(over.value, over.se, "+"), _p(over.p_value)] if over else ["", ""]
+                difference = how.shown(d.value, d.se, "+")
                 differences.append(
                     [how.heading, difference, interval, _p(d.p_value), _p(pair.adjusted[metric]), *folds]
                 )
@@ -259,15 +262,6 @@ def write_selections(target: Path, shared: Contender, comparison: Comparison) ->
         (frame.write_csv if target.suffix == ".csv" else frame.write_parquet)(temporary)
 
 
-def _number(value: float, metric: str, sign: str = "") -> str:
-    how = METRICS[metric]
-    return f"{value * how.scale:{sign}.{how.digits}f}" if math.isfinite(value) else "?"
-
-
-def _with_error(value: float, se: float, metric: str, sign: str = "") -> str:
-    return f"{_number(value, metric, sign)} ± {_number(se, metric)}"
-
-
 def _p(value: float) -> str:
     return "?" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
@@ -299,7 +293,7 @@ def _conclusion(pair: PairResult, comparison: Comparison) -> str:
     if not apart:
         return (
             f"{a} and {b} cannot be told apart{corrected} on these {comparison.events:,} events; a true difference in "
-            f"AMS below about {_number(_POWER * pair.differences['ams'].se, 'ams')} would usually go undetected."
+            f"AMS below about {METRICS['ams'].number(_POWER * pair.differences['ams'].se)} would usually go undetected."
         )
     found = []
     for metric in apart:
@@ -307,7 +301,7 @@ def _conclusion(pair: PairResult, comparison: Comparison) -> str:
         ahead, behind = (a, b) if (d.value < 0.0) == how.lower_is_better else (b, a)
         found.append(
             f"{ahead} is better than {behind} in {how.heading} "
-            f"(by {_with_error(abs(d.value), d.se, metric)}, p {p if p.startswith('<') else f'= {p}'})"
+            f"(by {how.shown(abs(d.value), d.se)}, p {p if p.startswith('<') else f'= {p}'})"
         )
     text = f"{'; '.join(found)}{corrected}."
     missing = [METRICS[m].heading for m in _HEADLINE if m not in apart]

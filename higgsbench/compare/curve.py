@@ -66,14 +66,12 @@ class Gain(NamedTuple):
     def improved(self) -> list[Metric]:
         """The metrics that improve by more than two standard errors."""
         signs = {metric: -1.0 if metric.lower_is_better else 1.0 for metric in SHOWN}
-        return [metric for metric in SHOWN if signs[metric] * self.values[metric.name][0] > 2 * self._error(metric)]
-
-    def _error(self, metric: Metric) -> float:
-        return self.values[metric.name][1]
+        gains = {metric: self.values[metric.name] for metric in SHOWN}
+        return [metric for metric, (gain, error) in gains.items() if signs[metric] * gain > 2 * error]
 
     def __str__(self) -> str:
         """The gain in one sentence, and whether the curve still rises."""
-        gains = ", ".join(f"{metric.heading} {_shown(metric, self.values, '+')}" for metric in SHOWN)
+        gains = ", ".join(f"{metric.heading} {metric.shown(*self.values[metric.name], '+')}" for metric in SHOWN)
         better = ", ".join(metric.heading for metric in self.improved)
         verdict = f"the curve still improves in {better}" if better else "no improvement above two standard errors"
         return f"{printable(self.row)}, from {self.below:,} to {self.above:,} training events: {gains}; {verdict}."
@@ -102,7 +100,7 @@ class LearningCurve(Shown):
 
     def as_tables(self) -> list[Table]:
         """Return the table of all points."""
-        cells = [[printable(p.row), f"{p.events:,}", *(_shown(m, p.values) for m in SHOWN)] for p in self.points]
+        cells = [[printable(p.row), f"{p.events:,}", *(m.shown(*p.values[m.name]) for m in SHOWN)] for p in self.points]
         ends = [i for i, (a, b) in enumerate(pairwise(self.points)) if a.row != b.row]
         head = ["row", "events", *(metric.heading for metric in SHOWN)]
         return [Table(f"Learning curve of {printable(self.folder.name)}", head, cells, rules=ends)]
@@ -129,11 +127,6 @@ def _flat(values: Measured) -> dict[str, float]:
     for metric in SHOWN:
         out[metric.key], out[f"{metric.key}_se"] = values[metric.name]
     return out
-
-
-def _shown(metric: Metric, values: Measured, sign: str = "") -> str:
-    value, error = (metric.scale * number for number in values[metric.name])
-    return f"{value:{sign}.{metric.digits}f} ± {error:.{metric.digits}f}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Models of stored runs on the same events: their numbers, and what each event contributes to the errors."""
+"""Models of stored runs on the same events: their numbers, and the statistics of their differences."""
 
 from __future__ import annotations
 
@@ -12,16 +12,7 @@ from higgsbench.ensemble import RowMetrics, evaluate_rows, paired
 from higgsbench.ensemble.cut import Truth, cross_validated_selection
 from higgsbench.errors import ConfigError, DataError, StoreError
 from higgsbench.metrics.ams import ams
-from higgsbench.metrics.estimates import (
-    METRICS,
-    Difference,
-    Scored,
-    corrected_resampled_t,
-    difference_of,
-    effective_degrees,
-    paired_difference,
-    selected_sums,
-)
+from higgsbench.metrics.estimates import METRICS, Scored, Value, paired_difference, selected_sums
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.runs import find_run
 from higgsbench.runs.stored import StoredRow, StoredRun
@@ -29,7 +20,7 @@ from higgsbench.runs.stored import StoredRow, StoredRun
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
@@ -154,6 +145,95 @@ def measure(contenders: Sequence[Contender], replicas: int) -> list[RowMetrics]:
     """Measure all contenders with all metrics; their bootstrap replicas use the same draws and are therefore paired."""
     rows = evaluate_rows([(c.scores, c.truth) for c in contenders], list(METRICS.values()), replicas)
     return [replace(row, name=contender.name) for row, contender in zip(rows, contenders, strict=True)]
+
+
+@dataclass(frozen=True)
+class Difference(Value):
+    """A difference with its standard error and the ends of its 95% interval.
+
+    The p-value is the two-sided probability of a difference at least this large between equal models; NaN where the
+    error is not known.
+    """
+
+    low: float
+    high: float
+    p_value: float
+
+
+def difference_of(value: float, se: float, degrees: float = np.inf) -> Difference:
+    """Judge a difference by its standard error and the degrees of freedom of that error (Student's t)."""
+    from scipy.stats import t
+
+    if not (np.isfinite(value) and np.isfinite(se)):
+        return Difference(float(value), float(se), np.nan, np.nan, np.nan)
+    reach = float(t.ppf(0.975, degrees)) * se
+    ratio = abs(value) / se if se > 0.0 else (0.0 if value == 0.0 else np.inf)
+    return Difference(float(value), float(se), value - reach, value + reach, float(2.0 * t.sf(ratio, degrees)))
+
+
+def effective_degrees(influence: Floats) -> float:
+    """Return the degrees of freedom of a variance that is a sum of squared influence values, 2 (sum i^2)^2 / sum i^4.
+
+    The variance is itself estimated from few events where weights are heavy or two selections nearly agree: with a
+    Poisson number of events its own variance is sum i^4, and a chi-square of d degrees has relative variance 2 / d
+    (F. Satterthwaite, Biometrics Bulletin 2 (1946) 110). The result is at least 1, and infinite where nothing varies.
+    """
+    squares = influence**2
+    with np.errstate(invalid="ignore", over="ignore"):
+        fourth = float(np.sum(squares**2))
+        degrees = 2.0 * float(np.sum(squares)) ** 2 / fourth if fourth > 0.0 else np.inf
+    return max(degrees, 1.0) if np.isfinite(degrees) else np.inf
+
+
+def corrected_resampled_t(differences: Floats, test_share: float) -> Difference:
+    """Corrected resampled t-test over the folds of one or several cross-validations.
+
+    Folds share training events, so their scatter understates the error of the mean; the variance is multiplied by
+    1/J + n_test/n_train instead of 1/J (C. Nadeau and Y. Bengio, Machine Learning 52 (2003) 239, section 5; for
+    repeated cross-validation R. Bouckaert and E. Frank, PAKDD 2004). Unlike an event bootstrap, it accounts for the
+    variation of models trained on other events.
+
+    Args:
+        differences: (J,) finite differences of the two models, one for each of at least two test folds.
+        test_share: n_test / n_train, 1 / (folds - 1) in a cross-validation.
+    """
+    folds = differences.size
+    variance = (1.0 / folds + test_share) * float(np.var(differences, ddof=1))
+    return difference_of(float(np.mean(differences)), float(np.sqrt(variance)), folds - 1)
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Adjust p-values (m,) of m tests so that any false positive among them has the stated probability.
+
+    S. Holm, Scandinavian Journal of Statistics 6 (1979) 65: the i-th smallest times m - i + 1, monotone and at most 1.
+    NaN (no test possible) stays NaN and does not count as a test.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")[: p.size - np.isnan(p).sum()]  # NaN sorts last
+    out = np.full(p.shape, np.nan)
+    out[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(order.size, 0, -1)), 1.0)
+    return out
+
+
+def indistinct_groups(apart: Bools) -> tuple[tuple[int, ...], ...]:
+    """Group neighbours in rank that are pairwise indistinguishable: the bars of a critical-difference diagram.
+
+    Args:
+        apart: (m, m) whether two can be told apart, best rank first.
+
+    Returns:
+        Maximal groups of at least two, best group first. Groups may overlap: being indistinct is not transitive.
+    """
+    groups: list[tuple[int, ...]] = []
+    reached = 0
+    for first in range(len(apart)):
+        last = first
+        while last + 1 < len(apart) and not apart[last + 1, first : last + 1].any():
+            last += 1
+        if last > first and last + 1 > reached:
+            groups.append(tuple(range(first, last + 1)))
+            reached = last + 1
+    return tuple(groups)
 
 
 def difference_between(a: RowMetrics, b: RowMetrics, metric: str) -> Difference:

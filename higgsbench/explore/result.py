@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from higgsbench.pages import Shown, Table, number, with_error
+from higgsbench.pages import Shown, Table, finite, number, with_error
 
 SHORT = {"signal": "s", "background": "b", "unlabelled": "all"}
 """Short names of the classes in tables."""
@@ -310,17 +309,9 @@ class Exploration(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; numbers that do not exist (NaN, infinity) become null."""
-        return {"format": "higgsbench-exploration-1", **_plain(self)}
+        return {"format": "higgsbench-exploration-1", **finite(asdict(self))}
 
 
 def shown_unit(unit: str | None) -> str:
     """Write a unit in a table: 1 for a pure number, a question mark where the layout does not say."""
     return "?" if unit is None else unit or "1"
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return {key: _plain(item) for key, item in vars(value).items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

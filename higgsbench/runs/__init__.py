@@ -13,6 +13,7 @@ from higgsbench.pages import Cell, Shown, Table
 from higgsbench.runs.stored import StoredRun
 
 if TYPE_CHECKING:
+    from higgsbench.metrics.estimates import Metric
     from higgsbench.runs.budget import LeftOut
 
 LATEST = "latest"
@@ -69,7 +70,7 @@ class RunResult(Shown):
         metrics = [metric for metric in METRICS.values() if metric.headline]
         order = sorted(self.rows, key=lambda row: -float(row.get("ams_cv") or 0.0))
         cells: list[list[str | Cell]] = [
-            [printable(row.get("name", "")), *(_cell(row, m.key, m.scale, m.digits) for m in metrics)] for row in order
+            [printable(row.get("name", "")), *(_cell(row, m) for m in metrics)] for row in order
         ]
         marks = ["" if row["status"] == "ok" else "failed" for row in order]
         return [Table(f"Run {self.folder.name}", ["row", *(metric.heading for metric in metrics)], cells, marks=marks)]
@@ -85,12 +86,11 @@ class RunResult(Shown):
         return lines + [f"Left out for time: {row.name}" for row in self.left_out]
 
 
-def _cell(row: dict[str, Any], key: str, scale: float, digits: int) -> Cell:
-    value, error = row.get(key), row.get(f"{key}_se")
+def _cell(row: dict[str, Any], metric: Metric) -> Cell:
+    value = row.get(metric.key)
     if value is None:
         return Cell("failed" if row["status"] != "ok" else "-", None)
-    shown = "" if error is None else f" ± {scale * error:.{digits}f}"
-    return Cell(f"{scale * value:.{digits}f}{shown}", value)
+    return Cell(metric.shown(value, row[f"{metric.key}_se"]), value)
 
 
 def find_run(run: str | Path | StoredRun | RunResult, results: str | Path = "results") -> StoredRun:

@@ -8,7 +8,7 @@ import logging
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,43 +54,27 @@ def last_line(error: str) -> str:
     return lines[-1].strip() if lines else "no reason is stored"
 
 
-class Listener(Protocol):
-    """Receives the progress of a run."""
+class Listener:
+    """Receives the progress of a run. This one shows none; its notes and warnings go to the logger `higgsbench`."""
 
     def planned(self, folder: Path, total: int, done: int) -> None:
         """The plan is made: `done` of `total` units are already stored."""
-        return
 
     def started(self, row: str, repeat: int, fold: int) -> None:
         """A unit was handed to a worker."""
-        return
 
     def finished(self, row: str, repeat: int, fold: int, seconds: float, failed: bool) -> None:
         """A unit came back and is stored."""
-        return
 
     def row_done(self, record: dict[str, Any]) -> None:
         """All units of a row are there; these are its metrics."""
-        return
 
     def note(self, text: str) -> None:
         """Something worth a line."""
-        return
-
-    def warn(self, text: str) -> None:
-        """Something that makes results worth less."""
-        return
-
-
-class Silent(Listener):
-    """A listener that shows no progress; notes and warnings go to the logger `higgsbench`."""
-
-    def note(self, text: str) -> None:
-        """Log a note."""
         _LOG.info(text)
 
     def warn(self, text: str) -> None:
-        """Log a warning, which Python shows on standard error unless logging is set up differently."""
+        """Something that makes results worth less; Python shows it unless logging is set up differently."""
         _LOG.warning(text)
 
 
@@ -200,7 +184,7 @@ def run_config(
         HiggsbenchError: for bad configuration or data, or a store that cannot be written.
     """
     begin = time.monotonic()
-    listener = listener or Silent()
+    listener = listener or Listener()
     engine = dataclasses.replace(engine, threads=loaded.config.threads)
     engine.check()
     known = stored_keys(output, *also)

@@ -106,14 +106,13 @@ class NestedScore:
             ("gain: nested - starting point", self.gain, "+"),
             ("optimism: final - nested", self.optimism, "+"),
         )
-        metrics = [(METRICS[name], name) for name in ("log_loss", "auc", "ams")]
+        metrics = [METRICS[name] for name in ("log_loss", "auc", "ams")]
         rows = [
-            [name, *(f"{m.scale * values[key].value:{sign}.{m.digits}f} ± {m.scale * values[key].se:.{m.digits}f}"
-                     for m, key in metrics)]
-            for name, values, sign in lines
-        ]  # fmt: skip
+            [title, *(m.shown(values[m.name].value, values[m.name].se, sign) for m in metrics)]
+            for title, values, sign in lines
+        ]
         title = f"On {len(self.chosen)} held-out folds of the run, with standard errors"
-        return Table(title, ["parameters", *(m.column_heading or m.heading for m, _ in metrics)], rows)
+        return Table(title, ["parameters", *(m.column_heading or m.heading for m in metrics)], rows)
 
 
 @dataclass(frozen=True, repr=False)

@@ -31,7 +31,7 @@ from higgsbench.runs.artifacts import resolved_config
 from higgsbench.runs.dataset import Dataset, load_dataset, save_events
 from higgsbench.runs.engines import EngineSettings, execute
 from higgsbench.runs.plan import make_plan
-from higgsbench.runs.run import Silent, check_trainable
+from higgsbench.runs.run import Listener, check_trainable
 from higgsbench.runs.store import RunStore
 from higgsbench.runs.unit import Unit, UnitResult, Workspace
 from higgsbench.tune import OBJECTIVES, NestedScore, TuneResult, study
@@ -237,7 +237,7 @@ class _Tuning:
         base.rows[0].spec.check_parameters(base.rows[0].params)
         for note in self.dataset.merged:
             say(note)
-        check_trainable(self.loaded, base, Silent())
+        check_trainable(self.loaded, base, Listener())
         self.space, self.start = study.search_space(base.rows[0], settings.vary, self.dataset.train.schema)
         studied = [base.units_of(0)[0].key, repr(dict(self.space)), settings.objective, settings.inner, settings.prune]
         digest = canonical_digest([STUDY_FORMAT, *studied, self.loaded.config.cut.model_dump(mode="json")])

@@ -14,6 +14,13 @@ from scipy import stats
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
+from higgsbench.compare.measure import (
+    corrected_resampled_t,
+    difference_of,
+    effective_degrees,
+    holm,
+    indistinct_groups,
+)
 from higgsbench.errors import MetricError
 from higgsbench.metrics import (
     Estimate,
@@ -25,16 +32,7 @@ from higgsbench.metrics import (
     paired_difference,
     roc_auc,
 )
-from higgsbench.metrics.estimates import (
-    chi2_of_shapes,
-    corrected_resampled_t,
-    difference_of,
-    effective_degrees,
-    holm,
-    indistinct_groups,
-    ks_distance,
-    ks_p_value,
-)
+from higgsbench.metrics.estimates import chi2_of_shapes, ks_distance, ks_p_value
 
 EVENTS = st.lists(
     st.tuples(st.booleans(), st.one_of(st.integers(-3, 3).map(float), st.floats(-30, 30)), st.floats(1e-3, 1e3)),

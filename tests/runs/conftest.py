@@ -11,7 +11,7 @@ import higgsbench
 from higgsbench import models
 from higgsbench.events.simulate import SimulationSettings, write_simulated
 from higgsbench.runs import RunResult
-from higgsbench.runs.run import Silent
+from higgsbench.runs.run import Listener
 
 Config = Callable[..., Path]
 Register = Callable[..., None]
@@ -27,7 +27,7 @@ seed: 5
 """
 
 
-class Notes(Silent):
+class Notes(Listener):
     """Keeps the notes of a run, and counts its fits."""
 
     def __init__(self) -> None:

@@ -64,13 +64,13 @@ def test_cores_within_the_quota_of_control_groups(groups: Path, files: dict[str,
 
 def test_jobs_keep_to_the_quota(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from higgsbench.api import running
-    from higgsbench.runs.run import Silent
+    from higgsbench.runs.run import Listener
 
     jobs: list[int] = []
     monkeypatch.setattr(running, "run_config", lambda loaded, output, settings, *_: jobs.append(settings.jobs))
     put(groups, {"own": "0::/\n", "cpu.max": "200000 100000\n"})
     for chosen in (None, 5):
-        running.run({"models": ["logistic"]}, jobs=chosen, listener=Silent())
+        running.run({"models": ["logistic"]}, jobs=chosen, listener=Listener())
     assert jobs == [2, 5]
 
 

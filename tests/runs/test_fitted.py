@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import higgsbench
-from higgsbench.api.results import predict
+from higgsbench.api.scoring import predict
 from higgsbench.errors import ConfigError, ModelError, StoreError
 from higgsbench.events import Events, load_events
 from higgsbench.features import feature_matrix

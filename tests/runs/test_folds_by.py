@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import higgsbench
-from higgsbench.api.results import predict
+from higgsbench.api.scoring import predict
 from higgsbench.config.document import read_yaml
 from higgsbench.config.load import load_config
 from higgsbench.errors import ConfigError, DataError, HiggsbenchWarning

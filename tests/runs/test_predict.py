@@ -13,7 +13,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 import higgsbench
-from higgsbench.api.results import predict, submission
+from higgsbench.api.scoring import predict, submission
 from higgsbench.errors import StoreError
 from higgsbench.events import load_events
 from higgsbench.events.formats import write_events
