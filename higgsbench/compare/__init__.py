@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from higgsbench import __version__
@@ -23,12 +22,12 @@ from higgsbench.compare.measure import (
     efficiency_differences,
     fold_values,
     holm,
-    indistinct_groups,
     load_contenders,
     measure,
     over_folds,
     overlap_of,
 )
+from higgsbench.compare.ranks import ALPHA, RankPicture, rank_pictures
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable, told_plainly
 from higgsbench.metrics.estimates import METRICS
@@ -39,12 +38,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from higgsbench.ensemble import RowMetrics
-    from higgsbench.metrics.weights import Floats
 
 __all__ = ["Comparison", "Contender", "PairResult", "compare", "load_contenders"]
-
-ALPHA = 0.05
-"""Two models are called different when the adjusted p-value is below this."""
 
 LEGEND = (
     "Differences are first minus second on the same events; ± from the events (paired), p after Holm's correction over "
@@ -77,25 +72,6 @@ class PairResult:
     over_folds: dict[str, Difference]
     overlap: Overlap
     efficiencies: dict[str, Difference]
-
-
-@dataclass(frozen=True)
-class RankPicture:
-    """What a critical-difference diagram draws.
-
-    Attributes:
-        metric: what was ranked.
-        names: models, best average rank first.
-        ranks: (m,) average rank over bootstrap replicas, 1 is best.
-        groups: positions in `names` of pairwise indistinguishable neighbours; groups may overlap.
-        alpha: level of the adjusted tests.
-    """
-
-    metric: str
-    names: tuple[str, ...]
-    ranks: Floats
-    groups: tuple[tuple[int, ...], ...]
-    alpha: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -219,29 +195,6 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
         for k, (i, j) in enumerate(index)
     )
     return Comparison(contenders[0].event_id.size, tuple(models), pairs, rank_pictures(models), tuple(notes), replicas)
-
-
-def rank_pictures(models: Sequence[RowMetrics]) -> dict[str, RankPicture]:
-    """Rank measured models by each metric that is resampled.
-
-    J. Demsar, Journal of Machine Learning Research 7 (2006) 1, section 3.2; ties share their rank.
-    """
-    from scipy.stats import rankdata
-
-    index = list(combinations(range(len(models)), 2))
-    out = {}
-    for metric in (metric for metric in METRICS.values() if metric.headline and metric.resampled):
-        values = np.column_stack([m.replicas.values[metric.key] for m in models])
-        ranks = np.mean(rankdata(values if metric.lower_is_better else -values, axis=1), axis=0)
-        order = np.argsort(ranks, kind="stable")
-        ordered = [models[int(i)] for i in order]
-        adjusted = holm([difference_between(ordered[i], ordered[j], metric.name).p_value for i, j in index])
-        apart = np.zeros((len(models), len(models)), dtype=np.bool_)
-        for (i, j), p in zip(index, adjusted, strict=True):
-            apart[i, j] = apart[j, i] = p < ALPHA
-        names = tuple(model.name for model in ordered)
-        out[metric.name] = RankPicture(metric.name, names, ranks[order], indistinct_groups(apart), ALPHA)
-    return out
 
 
 def check_target(target: Path) -> None:

@@ -16,8 +16,8 @@ from higgsbench.config.section import (
     FeatureEntry,
     MemorySize,
     NotNegative,
-    Number,
     Positive,
+    ShiftConfig,
     Strict,
     choice,
     listed,
@@ -27,31 +27,6 @@ from higgsbench.ensemble import BLEND_METHODS, CUT_RULES
 from higgsbench.errors import ConfigError, repeated, shortened
 from higgsbench.events.samples import recognised
 from higgsbench.schema import ATLAS_HIGGS, B_REG, SCHEMAS, TableSchema
-
-
-class ShiftConfig(Strict):
-    """Systematic shifts of simulated events; see `higgsbench.events.shifts.Shifts` for the meaning of each."""
-
-    tes: Number = 0.0
-    """Tau energy scale, relative change: 0.03 is +3%."""
-    jes: Number = 0.0
-    """Jet energy scale, relative change."""
-    soft_met: Number = 0.0
-    """Soft missing momentum to add, GeV per axis."""
-    bkg_scale: Positive = 1.0
-    """Factor on the weights of all backgrounds."""
-    z_scale: Positive = 1.0
-    """Factor on the weights of Z -> tau tau."""
-    w_scale: Positive = 1.0
-    """Factor on the weights of W + jets."""
-    ttbar_scale: Positive = 1.0
-    """Factor on the weights of top pairs."""
-    ggf_scale: Positive = 1.0
-    """Factor on the weights of gluon fusion."""
-    vbf_scale: Positive = 1.0
-    """Factor on the weights of vector-boson fusion."""
-    vh_scale: Positive = 1.0
-    """Factor on the weights of associated production."""
 
 
 def _kind_of_schema(value: object) -> str:

@@ -211,6 +211,31 @@ class FeatureEntry(Strict):
         return self.name if self.expr is None else (self.name, self.expr)
 
 
+class ShiftConfig(Strict):
+    """Systematic shifts of simulated events; see `higgsbench.events.shifts.Shifts` for the meaning of each."""
+
+    tes: Number = 0.0
+    """Tau energy scale, relative change: 0.03 is +3%."""
+    jes: Number = 0.0
+    """Jet energy scale, relative change."""
+    soft_met: Number = 0.0
+    """Soft missing momentum to add, GeV per axis."""
+    bkg_scale: Positive = 1.0
+    """Factor on the weights of all backgrounds."""
+    z_scale: Positive = 1.0
+    """Factor on the weights of Z -> tau tau."""
+    w_scale: Positive = 1.0
+    """Factor on the weights of W + jets."""
+    ttbar_scale: Positive = 1.0
+    """Factor on the weights of top pairs."""
+    ggf_scale: Positive = 1.0
+    """Factor on the weights of gluon fusion."""
+    vbf_scale: Positive = 1.0
+    """Factor on the weights of vector-boson fusion."""
+    vh_scale: Positive = 1.0
+    """Factor on the weights of associated production."""
+
+
 class _Untitled(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:
         """Return False: editors show the key and its description."""

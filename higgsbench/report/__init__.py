@@ -8,9 +8,10 @@ import numpy as np
 
 import higgsbench.pages.drawing as draw
 from higgsbench import __version__
-from higgsbench.compare import ALPHA, load_contenders, rank_pictures
+from higgsbench.compare import load_contenders
 from higgsbench.compare.curve import curve_pictures, read_curve
 from higgsbench.compare.measure import measure
+from higgsbench.compare.ranks import ALPHA, rank_figure, rank_pictures
 from higgsbench.errors import StoreError
 from higgsbench.files import printable
 from higgsbench.leaderboard import LEGEND, web_table
@@ -166,31 +167,18 @@ def _metric_figure(metric: Metric, rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def ranks(context: Context) -> list[Part]:
-    """Show the average ranks that a comparison of the rows finds; a single row has no ranks.
-
-    The critical-difference diagram of Demsar (J. Mach. Learn. Res. 7 (2006) 1), names one below the other.
-    """
+    """Show the average ranks that a comparison of the rows finds; a single row has no ranks."""
     contenders, _ = load_contenders([str(context.run.folder)])
     if len(contenders) < 2:
         return []
     draws = _DRAWS // sum(c.scores.size for c in contenders)
     pictures = []
     for metric, found in rank_pictures(measure(contenders, min(max(draws, _FEWEST), _MOST))).items():
-        alike = [group for group in found.groups if len(group) > 1]
-        figure, ax = draw.new_figure(draw.WIDTH, 1.0 + 0.26 * len(found.names))
-        at = np.arange(len(found.names))
-        ax.hlines(at, 1.0, found.ranks, color=SOFT, linewidth=0.8)
-        ax.plot(found.ranks, at, "o", color=BACKGROUND, markersize=4.5)
-        for step, group in enumerate(alike, start=1):
-            x = (1.0 + 0.05 * step) * max(found.ranks)
-            ax.plot([x, x], [min(group) - 0.2, max(group) + 0.2], color=SIGNAL, linewidth=3, solid_capstyle="butt")
-        draw.name_axis(ax, found.names)
-        ax.set_xlabel("average rank (1: best); a bar joins models that cannot be distinguished")
         title = "AMS at each row's own honest cut" if metric == "ams" else _WORDS.get(metric, METRICS[metric].heading)
         words = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(found.names, found.ranks, strict=True))
-        groups = "; ".join(" ≈ ".join(found.names[i] for i in group) for group in alike)
+        groups = "; ".join(" ≈ ".join(found.names[i] for i in group) for group in found.groups)
         alt = f"Average ranks by {title}: {words}. Not distinguished: {groups or 'none'}."
-        pictures.append(context.pictures.add(f"average-ranks-{metric}", figure, alt, f"By {title}."))
+        pictures.append(context.pictures.add(f"average-ranks-{metric}", rank_figure(found), alt, f"By {title}."))
     intro = (
         "Ranks of the rows, mean over bootstrap replicas of the events. Bars join neighbours that do not differ at "
         f"the level {ALPHA:g}, after Holm's correction over all pairs; higgsbench compare shows the pairs."
