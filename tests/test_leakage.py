@@ -13,7 +13,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.tree import DecisionTreeClassifier
 
 from higgsbench import JetSplitClassifier, PhysicalClassifier
-from higgsbench.ensemble import BLEND_METHODS, cross_fitted_blend, cross_fitted_recalibration
+from higgsbench.ensemble.blend import BLEND_METHODS, cross_fitted_blend, cross_fitted_recalibration
 from higgsbench.metrics import evaluation_weights, roc_auc
 from higgsbench.schema import N_B, N_S
 from higgsbench.validation import fold_assignments, group_index

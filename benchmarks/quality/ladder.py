@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 import higgsbench
 from benchmarks.common import REFERENCE, SAMPLE, SectionedReport, band_ams
-from higgsbench.ensemble import Truth, cross_fitted_blend
+from higgsbench.ensemble import Truth
+from higgsbench.ensemble.blend import cross_fitted_blend
 from higgsbench.ensemble.cut import cross_validated_selection
 from higgsbench.metrics import evaluation_weights, mean_estimate, paired_difference, roc_auc
 from higgsbench.metrics.estimates import ams_estimate

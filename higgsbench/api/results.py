@@ -12,7 +12,7 @@ from higgsbench.runs import find_run
 
 if TYPE_CHECKING:
     from higgsbench.compare import Comparison
-    from higgsbench.ensemble import Diversity
+    from higgsbench.ensemble.blend import Diversity
     from higgsbench.inference.statistics import Statistics
 
 Shift = tuple[str, Path, Path] | str

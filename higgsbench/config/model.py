@@ -23,7 +23,8 @@ from higgsbench.config.section import (
     listed,
     problem,
 )
-from higgsbench.ensemble import BLEND_METHODS, CUT_RULES
+from higgsbench.ensemble.blend import BLEND_METHODS
+from higgsbench.ensemble.cut import CUT_RULES
 from higgsbench.errors import ConfigError, repeated, shortened
 from higgsbench.events.samples import recognised
 from higgsbench.schema import ATLAS_HIGGS, B_REG, SCHEMAS, TableSchema

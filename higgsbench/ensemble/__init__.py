@@ -21,19 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.ensemble import cut as cuts
-from higgsbench.ensemble.blend import (
-    BLEND_METHODS,
-    Blend,
-    Diversity,
-    MemberGain,
-    blend_diversity,
-    cross_fitted_blend,
-    cross_fitted_recalibration,
-    fit_blend,
-    fit_recalibration,
-    score_correlation,
-)
-from higgsbench.ensemble.cut import BINS, CUT_RULES, Cut, Truth, best_cut, choose_cut, cross_validated_selection
+from higgsbench.ensemble.cut import BINS, Cut, Truth, choose_cut, cross_validated_selection
 from higgsbench.metrics import (
     METRICS,
     Estimate,
@@ -55,10 +43,8 @@ if TYPE_CHECKING:
     from higgsbench.metrics import ProcessMetrics
     from higgsbench.metrics.weights import Bools, Floats, Ints
 
-__all__ = ["BLEND_METHODS", "CUT_RULES", "METRICS_VERSION", "Blend", "Cut", "Diversity", "MemberGain", "Replicas",
-           "RowMetrics", "Truth", "best_cut", "blend_diversity", "choose_cut", "cross_fitted_blend",
-           "cross_fitted_recalibration", "estimates", "evaluate_held_out", "evaluate_row", "fit_blend",
-           "fit_recalibration", "paired", "score_correlation"]  # fmt: skip
+__all__ = ["METRICS_VERSION", "REPLICAS", "Replicas", "RowMetrics", "Truth", "bootstrap_rows", "estimates",
+           "evaluate_held_out", "evaluate_row", "paired", "paired_error", "poisson_counts"]  # fmt: skip
 
 METRICS_VERSION = 4
 """Incremented whenever a definition changes; rows of different versions are never ranked together."""

@@ -12,6 +12,7 @@ from higgsbench.compare import load_contenders
 from higgsbench.compare.curve import curve_pictures, read_curve
 from higgsbench.compare.measure import measure
 from higgsbench.compare.ranks import ALPHA, rank_figure, rank_pictures
+from higgsbench.ensemble.blend import score_correlation
 from higgsbench.errors import StoreError
 from higgsbench.files import printable
 from higgsbench.leaderboard import LEGEND, web_table
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from higgsbench.metrics.estimates import Metric
     from higgsbench.pages import Part, Picture
-    from higgsbench.report.context import Context, Scores
+    from higgsbench.report.context import Context
     from higgsbench.runs.stored import Stack
 
 _WORDS = {"ams": "AMS", "auc": "weighted AUC"}
@@ -191,7 +192,8 @@ def blend(context: Context) -> list[Part]:
     stack: Stack | None = context.optional("stack", None)
     pictures, tables = ([], []) if stack is None else _weights(context, stack)
     names = [r["name"] for r in context.rows]
-    matrix = correlation(context.scores, names)
+    scores = context.scores
+    matrix = score_correlation(np.stack([scores.by_row[n][0] for n in names], axis=1), scores.y, scores.weight)
     off = np.where(np.eye(len(names), dtype=np.bool_), np.nan, matrix)
     if np.isfinite(off).any():
         low, high = (divmod(int(at), len(names)) for at in (np.nanargmin(off), np.nanargmax(off)))
@@ -199,7 +201,7 @@ def blend(context: Context) -> list[Part]:
             f"Correlations of scores of {len(names)} rows; least alike: {names[low[0]]} and {names[low[1]]}, "
             f"{off[low]:.3f}; most: {names[high[0]]} and {names[high[1]]}, {off[high]:.3f}."
         )
-        caption = "Weighted, inside a class, mean of both classes. A blend gains from members that are good and differ."
+        caption = "Weighted, inside a class, both classes alike. A blend gains from members that are good and differ."
         pictures.append(context.pictures.add("correlation", _correlation_figure(matrix, names), alt, caption))
     return [Gallery(pictures, "wide"), *tables] if pictures else []
 
@@ -225,23 +227,6 @@ def _weights(context: Context, stack: Stack) -> tuple[list[Picture], list[Table]
     ]
     caption, headings = f"Blend by the method {printable(stack.method)}", ["member", "weight", "mean ± s.d. over folds"]
     return [context.pictures.add("blend-weights", figure, alt)], [Table(caption, headings, rows, sortable=True)]
-
-
-def correlation(scores: Scores, names: Sequence[str]) -> NDArray[np.float64]:
-    """(m, m) weighted correlations of scores inside a class, mean of both classes.
-
-    Inside a class, because the separation of the classes would make any two good models look alike.
-    """
-    matrix = np.zeros((len(names), len(names)))
-    for members in (scores.y, ~scores.y):
-        weight = scores.weight[members] / np.sum(scores.weight[members])
-        values = np.stack([scores.by_row[name][0][members] for name in names])
-        centred = values - (values @ weight)[:, None]
-        covariance = (centred * weight) @ centred.T
-        spread = np.sqrt(np.diag(covariance))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            matrix += 0.5 * covariance / np.outer(spread, spread)
-    return matrix
 
 
 def _correlation_figure(matrix: NDArray[np.float64], names: Sequence[str]) -> Figure:

@@ -94,7 +94,7 @@ class StoredRow:
         from higgsbench.ensemble.cut import CUT_RULES
 
         rule, threshold = self.record.get("cut_rule"), self.record.get("threshold")
-        if rule not in CUT_RULES or not _is_number(threshold):
+        if rule not in CUT_RULES or type(threshold) not in (int, float):
             raise StoreError(
                 f"{self.run.folder / ROWS}: row {self.name!r} has no cut whose cut_rule is one of "
                 f"{', '.join(CUT_RULES)}, but {str(rule)[:60]!r}"
@@ -169,8 +169,7 @@ class StoredRun:
         if not file.is_file():
             what = "not a run; `higgsbench run` prints where it stores one"
             if (self.folder / "units").is_dir():
-                done = stored_units(self.folder)
-                what = f"unfinished ({done} units stored); run its configuration again to continue"
+                what = f"unfinished ({stored_units(self.folder)} units stored); run its configuration again to continue"
             raise StoreError(f"{self.folder}: {what}")
         with told_plainly(StoreError, file, "read"):
             content: dict[str, Any] = read_sealed(file)
@@ -235,9 +234,9 @@ class StoredRun:
     def _table(self, name: str, kinds: Mapping[str, Any]) -> pl.DataFrame:
         """Read a table that has these columns, and scores that are finite numbers."""
         frame, path = self.read(name, pl.read_parquet), self.folder / name
-        scores = {column: pl.Float64 for column in frame.columns if column.startswith(_PREFIX)}
-        names = {_PROCESS: pl.String} if _PROCESS in frame.columns else {}
-        for column, kind in {**kinds, **scores, **names}.items():
+        others: dict[str, Any] = {column: pl.Float64 for column in frame.columns if column.startswith(_PREFIX)}
+        others |= {_PROCESS: pl.String} if _PROCESS in frame.columns else {}
+        for column, kind in {**kinds, **others}.items():
             if column not in frame.columns or frame[column].dtype != kind or frame[column].null_count():
                 raise StoreError(f"{path}: no complete column {column!r} of type {kind}; {_AGAIN}")
             if kind == pl.Float64 and not frame[column].is_finite().all():
@@ -279,13 +278,12 @@ class StoredRun:
     @cached_property
     def fold(self) -> NDArray[np.int64]:
         """Fold numbers (repeats, n)."""
-        return np.asarray(self._events("fold"), dtype=np.int64)
+        return self._events("fold").astype(np.int64)
 
     @cached_property
     def processes(self) -> Processes | None:
         """Physics process of each cross-validated event, or None if it is not known."""
-        scores = self._scores
-        names = scores[_PROCESS].head(self.y.size) if _PROCESS in scores.columns else None
+        names = self._scores[_PROCESS].head(self.y.size) if _PROCESS in self._scores.columns else None
         return processes_of(names, self.y, self.weight)
 
     def _events(self, column: str) -> NDArray[Any]:
@@ -297,21 +295,20 @@ class StoredRun:
         return {row.name: self._events(_PREFIX + row.name) for row in self.rows if row.ok}
 
     @cached_property
-    def _test(self) -> pl.DataFrame:
-        if TEST_SCORES not in self.checksums and not (self.folder / TEST_SCORES).exists():
-            return pl.DataFrame()
-        return self._table(TEST_SCORES, {"EventId": pl.Int64})
+    def _test(self) -> dict[str, NDArray[Any]]:
+        known = TEST_SCORES in self.checksums or (self.folder / TEST_SCORES).exists()
+        table = self._table(TEST_SCORES, {"EventId": pl.Int64}) if known else pl.DataFrame()
+        return {column.name.removeprefix(_PREFIX): column.to_numpy() for column in table}
 
     @property
     def test_event_id(self) -> NDArray[np.int64] | None:
         """Numbers (m,) of the held-out events, or None where there are none."""
-        return self._test["EventId"].to_numpy() if self._test.width else None
+        return self._test.get("EventId")
 
-    @cached_property
+    @property
     def test_score_table(self) -> Mapping[str, NDArray[np.float64]]:
         """Log-odds (m,) of the held-out events by name of the row; their truth is not stored."""
-        names = [column for column in self._test.columns if column.startswith(_PREFIX)]
-        return {name.removeprefix(_PREFIX): self._test[name].to_numpy() for name in names}
+        return {name: values for name, values in self._test.items() if name != "EventId"}
 
     @cached_property
     def replica_table(self) -> pl.DataFrame | None:
@@ -349,10 +346,8 @@ class StoredRun:
         if not path.is_file():
             raise StoreError(f"{path}: missing; {_AGAIN}")
         try:
-            with no_panic():
+            with told_plainly(StoreError, path, "read"), no_panic():
                 return parse(read_vouched(self.folder, name))
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
         except (ValueError, KeyError, TypeError, RecursionError, pl.exceptions.PolarsError) as error:
             raise StoreError(f"{path}: damaged or not made by higgsbench; {_AGAIN}") from error
 
@@ -380,13 +375,14 @@ def _problem(content: Any) -> str:
     if not all(type(count) is int and count >= 0 for count in counts):
         return "no number of events"
     for key in ("n_s", "n_b", "b_reg"):
-        if not (_is_number(shared.get(key, 0.0)) and 0.0 <= shared.get(key, 0.0) < np.inf):
+        if type(shared.get(key, 0.0)) not in (int, float) or not 0.0 <= shared.get(key, 0.0) < np.inf:
             return f"its {key} is not a number of events"
     for record in rows:
         if not isinstance(record, dict) or any(not isinstance(record.get(key), str) for key in _TEXTS):
             return f"a row without {', '.join(_TEXTS)}"
         numbers = _NUMBERS if record["status"] == "ok" else ()
-        if not isinstance(record.get("params", {}), dict) or not all(_is_number(record.get(key)) for key in numbers):
+        lacking = any(type(record.get(key)) not in (int, float) for key in numbers)
+        if lacking or not isinstance(record.get("params", {}), dict):
             return f"row {record['name']!r} lacks a number"
         try:
             _ = [ProcessMetrics.from_record(record, name) for name in process_names(record)]
@@ -397,10 +393,6 @@ def _problem(content: Any) -> str:
 
 def _of(kind: type[T], value: Any) -> T:
     return value if isinstance(value, kind) else kind()
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def stored_units(folder: Path) -> int:

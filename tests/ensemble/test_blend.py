@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from higgsbench.ensemble import (
+from higgsbench.ensemble.blend import (
     BLEND_METHODS,
+    apply_recalibration,
     blend_diversity,
     cross_fitted_blend,
     cross_fitted_recalibration,
@@ -15,7 +16,6 @@ from higgsbench.ensemble import (
     fit_recalibration,
     score_correlation,
 )
-from higgsbench.ensemble.blend import apply_recalibration
 from higgsbench.errors import ConfigError
 from higgsbench.metrics import evaluation_weights, log_loss, roc_auc
 from higgsbench.schema import N_B, N_S

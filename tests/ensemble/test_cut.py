@@ -8,8 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from higgsbench.ensemble import CUT_RULES, Truth, best_cut, choose_cut, evaluate_row
-from higgsbench.ensemble.cut import BINS, MAX_BACKGROUND_ERROR, BinnedCurves, CutRule, choose_bins, kernel_width
+from higgsbench.ensemble import Truth, evaluate_row
+from higgsbench.ensemble.cut import (
+    BINS,
+    CUT_RULES,
+    MAX_BACKGROUND_ERROR,
+    BinnedCurves,
+    CutRule,
+    best_cut,
+    choose_bins,
+    choose_cut,
+    kernel_width,
+)
 from higgsbench.errors import ConfigError, MetricError
 from higgsbench.metrics import ams, ams_scan, evaluation_weights
 

@@ -11,17 +11,15 @@ from scipy import stats
 
 from higgsbench import ensemble as bootstrap
 from higgsbench.ensemble import (
-    CUT_RULES,
     Replicas,
     Truth,
     bootstrap_rows,
-    choose_cut,
     evaluate_held_out,
     evaluate_row,
     paired_error,
     poisson_counts,
 )
-from higgsbench.ensemble.cut import cross_validated_selection
+from higgsbench.ensemble.cut import CUT_RULES, choose_cut, cross_validated_selection
 from higgsbench.metrics import ams, ams_scan, evaluation_weights, log_loss, roc_auc
 from higgsbench.schema import B_REG, N_B, N_S
 from higgsbench.validation import fold_assignments

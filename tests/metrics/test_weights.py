@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import higgsbench.metrics
-from higgsbench.ensemble import best_cut
+from higgsbench.ensemble.cut import best_cut
 from higgsbench.errors import MetricError
 from higgsbench.metrics import effective_sample_size, evaluation_weights
 from higgsbench.schema import N_B, N_S

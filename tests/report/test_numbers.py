@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from higgsbench.metrics import ams
-from higgsbench.report import correlation
 from higgsbench.report.context import Scores, histogram
 from higgsbench.report.roc import efficiency
 from higgsbench.report.rows import agreement, ams_curve, reliability, score_edges
@@ -88,13 +87,3 @@ def test_samples_of_one_distribution_agree_and_others_do_not(scores: Scores) -> 
         assert near.freedom == 19
         other = agreement(one, far, "exact", of_signal=of_signal)
         assert max(other.ks_p, other.chi2_p) < 1e-6
-
-
-def test_correlations_inside_a_class(scores: Scores) -> None:
-    matrix = correlation(scores, ["exact", "flat", "other"])
-    np.testing.assert_allclose(np.diag(matrix), 1.0)
-    assert matrix[0, 1] == pytest.approx(1.0)  # a linear function of the other
-    assert abs(matrix[0, 2]) < 0.1  # independent but for the class
-    x, z = scores.by_row["exact"][0], scores.by_row["other"][0]
-    plain = [np.cov(x[m], z[m], aweights=scores.weight[m], ddof=0) for m in (scores.y, ~scores.y)]
-    assert matrix[0, 2] == pytest.approx(np.mean([c[0, 1] / np.sqrt(c[0, 0] * c[1, 1]) for c in plain]))

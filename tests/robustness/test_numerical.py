@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import higgsbench
-from higgsbench.ensemble import evaluate_row, fit_blend
-from higgsbench.ensemble.blend import BLEND_METHODS
+from higgsbench.ensemble import evaluate_row
+from higgsbench.ensemble.blend import BLEND_METHODS, fit_blend
 from higgsbench.ensemble.cut import CUT_RULES, Truth, best_cut
 from higgsbench.errors import MetricError
 from higgsbench.metrics import ams, ams_scan, evaluation_weights, roc_auc

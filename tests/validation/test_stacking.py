@@ -20,7 +20,7 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from higgsbench import JetSplitClassifier, PhysicalClassifier, StackingEnsemble, best_cut
-from higgsbench.ensemble import cross_fitted_blend, fit_blend
+from higgsbench.ensemble.blend import cross_fitted_blend, fit_blend
 from higgsbench.errors import ConfigError, MetricError, ModelError
 from higgsbench.metrics import evaluation_weights, log_loss
 
