@@ -18,6 +18,7 @@ from higgsbench.config.section import (
     NotNegative,
     Positive,
     ShiftConfig,
+    SimulatedEvents,
     Strict,
     choice,
     listed,
@@ -217,6 +218,10 @@ class ModelConfig(Strict):
     """As the run's key, for this model."""
     training_events: TrainingEvents | None = None
     """Train on this number of events instead of all; such a model is cross-validated only, without a test."""
+    pretrain: SimulatedEvents | None = None
+    """Train on simulated events first, then go on with those of the run."""
+    trained_on: SimulatedEvents | None = None
+    """Train on simulated events instead of those of the run, which only calibrate the scores."""
 
     @field_validator("label")
     @classmethod
@@ -235,6 +240,12 @@ class ModelConfig(Strict):
             if not _is_finite(given):
                 raise problem(f"expected a finite value, got {shortened(given)!r}", key)
         return value
+
+    @model_validator(mode="after")
+    def _one_use_of_the_simulation(self) -> ModelConfig:
+        if self.pretrain is not None and self.trained_on is not None:
+            raise problem("`pretrain` and `trained_on` exclude each other; remove one of them", "trained_on")
+        return self
 
     @property
     def row_label(self) -> str:

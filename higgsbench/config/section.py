@@ -236,6 +236,18 @@ class ShiftConfig(Strict):
     """Factor on the weights of associated production."""
 
 
+class SimulatedEvents(Strict):
+    """Events of the built-in simulation that a model learns from, besides or instead of the events of the run."""
+
+    shorthand: ClassVar[Mapping[type, str]] = {str: "source"}
+    source: Literal["simulated"]
+    """The built-in simulation of the challenge."""
+    events: Annotated[int, Field(ge=1_000, le=10_000_000)] = 400_000
+    """Number of simulated events."""
+    elsewhere: Literal["error", "skip", "use"] = "error"
+    """On simulated events or another layout: an error, an ordinary fit, or (on simulated events) as on real ones."""
+
+
 class _Untitled(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:
         """Return False: editors show the key and its description."""

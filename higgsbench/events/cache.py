@@ -98,11 +98,11 @@ def cached_table(identity: str, make: Callable[[], pl.DataFrame]) -> tuple[pl.Da
     An entry is used only if the stored table still has the checksum that its sidecar states. If the cache
     cannot be written (read-only, full disk), reading is only slower.
     """
-    table = _entry(identity)
+    table = cache_entry(identity)
     if table.with_suffix(".json").is_file():
         # The checksum is computed in another thread while the table is read.
         with contextlib.suppress(OSError, pl.exceptions.PolarsError), ThreadPoolExecutor(1) as other, no_panic():
-            known = other.submit(_intact, table)
+            known = other.submit(intact, table)
             frame = pl.read_parquet(table, glob=False, hive_partitioning=False)
             if (digest := known.result()) is not None:
                 return frame, digest
@@ -114,7 +114,7 @@ def cached_table(identity: str, make: Callable[[], pl.DataFrame]) -> tuple[pl.Da
         return digest
 
     with contextlib.suppress(OSError):
-        _replace(table, write)
+        replace_entry(table, write)
     return frame, digest
 
 
@@ -123,18 +123,19 @@ def cached_file(identity: str, write: Callable[[Path], str]) -> tuple[Path, str]
 
     An `OSError` says that the cache cannot be written.
     """
-    table = _entry(identity)
-    digest = _intact(table)
-    return table, _replace(table, write) if digest is None else digest
+    table = cache_entry(identity)
+    digest = intact(table)
+    return table, replace_entry(table, write) if digest is None else digest
 
 
-def _entry(identity: str) -> Path:
+def cache_entry(identity: str, ending: str = ".parquet") -> Path:
+    """Return the file of an entry, which may not exist."""
     key = hashlib.sha256(f"{identity}:{CACHE_FORMAT}".encode()).hexdigest()[:32]
-    return cache_dir() / "events" / f"{key}.parquet"
+    return cache_dir() / "events" / f"{key}{ending}"
 
 
-def _replace(table: Path, write: Callable[[Path], str]) -> str:
-    """Replace an entry: remove the sidecar first and write the new one last."""
+def replace_entry(table: Path, write: Callable[[Path], str]) -> str:
+    """Replace an entry by what `write` makes, which returns the content's digest: the sidecar is written last."""
     sidecar = table.with_suffix(".json")
     table.parent.mkdir(parents=True, exist_ok=True)
     sidecar.unlink(missing_ok=True)
@@ -144,7 +145,7 @@ def _replace(table: Path, write: Callable[[Path], str]) -> str:
     return digest
 
 
-def _intact(table: Path) -> str | None:
+def intact(table: Path) -> str | None:
     """Return the content digest of an entry, None if it is absent or does not have its checksum."""
     with contextlib.suppress(*_UNREADABLE):
         entry = parse_sealed(table.with_suffix(".json").read_bytes(), required=True)

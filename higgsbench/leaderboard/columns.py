@@ -120,6 +120,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("model", "model", _model, keys=("label", "model", "status", "error"), text=True),
     Column("variant", "variant", _text("variant"), keys=("variant",), text=True),
     Column("features", "features", _text("features"), 8, keys=("features", "n_features"), text=True),
+    Column("simulation", "uses simulation", _text("simulation"), 3, optional=True, keys=("simulation",), text=True),
     *_AMS,
     Column("fraction", "selected", _number("fraction", 1, 100.0, "%"), 2,
            keys=("fraction", "cut_fraction", "threshold", "cut_rule")),

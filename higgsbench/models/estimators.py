@@ -90,16 +90,17 @@ def read_log_odds(estimator: Any, X: NDArray[Any], reader: LogOdds | None = None
     Args:
         estimator: fitted classifier of classes 0 and 1.
         X: (n, p) features.
-        reader: the model's own function, given the trees without `EarlyStopping`; None takes `decision_function` where
-            there is one, otherwise the logit of `predict_proba`, kept 1e-6 away from 0 and 1.
+        reader: the model's own function, given the estimator without its `Wrapping`; None takes `decision_function`
+            where there is one, otherwise the logit of `predict_proba`, kept 1e-6 away from 0 and 1.
 
     Raises:
         ModelError: if the result has the wrong shape or type, holds NaN or infinite scores, or probabilities outside
             0 to 1.
     """
+    estimator = unwrapped(estimator)
     name = type(estimator).__name__
     if reader is not None:
-        raw = reader(unwrapped(estimator), X)
+        raw = reader(estimator, X)
     elif hasattr(estimator, "decision_function"):
         raw = estimator.decision_function(X)
     else:
@@ -130,8 +131,14 @@ def _probabilities(estimator: Any, X: NDArray[Any]) -> NDArray[Any]:
     return signal
 
 
+class Wrapping:
+    """An estimator that matters only until it is fitted: then `estimator_` gives scores and is stored."""
+
+    estimator_: Any
+
+
 @dataclass(eq=False, repr=False)
-class EarlyStopping(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+class EarlyStopping(Wrapping, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Train until the weighted log-loss on held-out training events stops decreasing.
 
     In a bag each member holds out a different part, so that together they learn from all events. The scored fold is
@@ -211,8 +218,8 @@ def stopped_early(
 
 
 def unwrapped(estimator: Any) -> Any:
-    """Return the fitted trees themselves, whether they were stopped early or not."""
-    return estimator.estimator_ if isinstance(estimator, EarlyStopping) else estimator
+    """Return the fitted model itself, whether or not an estimator around it trained it."""
+    return estimator.estimator_ if isinstance(estimator, Wrapping) else estimator
 
 
 @dataclass(eq=False, repr=False)

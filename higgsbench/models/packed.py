@@ -65,6 +65,7 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
         weight_decay: decoupled weight decay of the matrices.
         device: `cpu`, `cuda` or `auto` (`cuda` where there is one); `cuda` falls back to `cpu` with a logged warning.
         num_threads: threads of the processor.
+        warm_start: whether `fit` continues with the networks and the scaling of the fit before, if there was one.
         random_state: seed; neither torch's nor numpy's global random numbers are used.
 
     Attributes:
@@ -83,6 +84,7 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
     weight_decay: float = 0.01
     device: str = "cpu"
     num_threads: int = 1
+    warm_start: bool = False
     random_state: int | np.random.RandomState | None = None
 
     def __sklearn_tags__(self) -> Any:
@@ -123,15 +125,17 @@ class PackedMLPClassifier(FromLogOdds, ClassifierMixin, BaseEstimator):  # type:
         w = _check_sample_weight(sample_weight, X_, dtype=np.float64)
         if (w < 0.0).any() or not w.sum() > 0.0:
             raise ValueError("sample_weight must not be negative and must have a positive sum")
-        self.center_ = X_.mean(axis=0, dtype=np.float64).astype(np.float32)
-        spread = X_.std(axis=0, dtype=np.float64).astype(np.float32)
-        self.scale_ = np.where(spread > 0.0, spread, np.float32(1.0))
+        before: Layers | None = getattr(self, "layers_", None) if self.warm_start else None
+        if before is None:
+            self.center_ = X_.mean(axis=0, dtype=np.float64).astype(np.float32)
+            spread = X_.std(axis=0, dtype=np.float64).astype(np.float32)
+            self.scale_ = np.where(spread > 0.0, spread, np.float32(1.0))
         if isinstance(self.random_state, np.random.RandomState):
             seed = int(self.random_state.randint(2**31 - 1))
         else:
             seed = int(np.random.default_rng(self.random_state).integers(2**63 - 1))
         weight = (w / w.mean()).astype(np.float32)
-        self.layers_ = _train(self, seed, self._standardised(X_), coded.astype(np.float32), weight)
+        self.layers_ = _train(self, seed, before, self._standardised(X_), coded.astype(np.float32), weight)
         return self
 
     def _standardised(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -188,8 +192,11 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
 
 
-def _train(model: PackedMLPClassifier, seed: int, *arrays: NDArray[np.float32]) -> Layers:
-    """Train all members on standardised X (n, p), truth (n,) of 0 and 1 and weights (n,) of mean 1, logistic loss."""
+def _train(model: PackedMLPClassifier, seed: int, before: Layers | None, *arrays: NDArray[np.float32]) -> Layers:
+    """Train all members on standardised X (n, p), truth (n,) of 0 and 1 and weights (n,) of mean 1, logistic loss.
+
+    The layers before the fit are random where there are none.
+    """
     try:
         import torch
     except ModuleNotFoundError as error:
@@ -207,7 +214,7 @@ def _train(model: PackedMLPClassifier, seed: int, *arrays: NDArray[np.float32]) 
     try:
         generator = torch.Generator(device).manual_seed(seed)
         events = [torch.from_numpy(np.ascontiguousarray(values)).to(device) for values in arrays]
-        layers = _start(model, generator)
+        layers = _start(model, generator) if before is None else _copied(before, device)
         _run(model, layers, events, generator)
         return [(weights.detach().cpu().numpy(), bias.detach().cpu().numpy()) for weights, bias in layers]
     finally:
@@ -233,6 +240,12 @@ def _start(model: PackedMLPClassifier, generator: Any) -> list[tuple[Any, Any]]:
         bias = torch.zeros((model.members, 1, outputs), **where)
         layers.append((weights.requires_grad_(), bias.requires_grad_()))
     return layers
+
+
+def _copied(before: Layers, device: str) -> list[tuple[Any, Any]]:
+    import torch
+
+    return [tuple(torch.tensor(values, device=device).requires_grad_() for values in layer) for layer in before]
 
 
 def _run(model: PackedMLPClassifier, layers: list[tuple[Any, Any]], events: list[Any], generator: Any) -> None:

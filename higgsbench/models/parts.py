@@ -27,7 +27,9 @@ class ShortMLPClassifier(MLPClassifier):  # type: ignore[misc]  # scikit-learn s
     """
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
-        """Fit for `max_iter` epochs; arguments and result as in scikit-learn."""
+        """Fit for `max_iter` epochs; arguments and result as in scikit-learn. With `warm_start` also a stored model."""
+        if self.warm_start and not hasattr(self, "loss_curve_"):
+            self.loss_curve_: list[float] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             return super().fit(X, y, sample_weight=sample_weight)

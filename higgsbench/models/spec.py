@@ -209,6 +209,8 @@ class ModelSpec:
             gets one column of 0 and 1 per value).
         contributions: splits the log-odds of a fitted estimator into what each feature adds (TreeSHAP), shape
             (n, p + 1) with the remainder last; None where the library cannot.
+        pretraining: parameters on simulated events (the key `pretrain` of a configuration), and those with which `fit`
+            goes on with the run's events, in place of the preset's; None where it cannot go on.
         code: identity of code beyond the builder's own that determines the scores; part of a stored unit's identity.
 
     Example:
@@ -247,6 +249,7 @@ class ModelSpec:
     contributions: Callable[[Any, NDArray[Any]], NDArray[Any]] | None = None
     with_categories: Callable[[Any, int], Any] | None = None
     code: str = ""
+    pretraining: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         name, build = (getattr(self, key) for key in ("name", "build"))  # type annotations are not enforced

@@ -164,6 +164,7 @@ def _about_stack(plan: Plan, blend: Blend, members: Sequence[AssembledRow]) -> d
         "fit_seconds": sum(cost["fit_seconds"]),
         "predict_us": sum(cost["predict_us"]),
         "peak_mb": max(cost["peak_mb"]),
+        **({"simulation": "in members"} if any("simulation" in row.record for row in members) else {}),
     }
 
 
@@ -228,6 +229,7 @@ def _about(row: Row, plan: Plan, index: int | None) -> dict[str, Any]:
         **({"from_disk": True} if row.from_disk else {}),
         **({"device_note": row.device_note} if row.device_note else {}),
         **({"training_events": list(row.training_events)} if row.training_events else {}),
+        **({"simulation": str(row.simulation)} if row.simulation else {}),
         "digest": canonical_digest([row.calibration, units]),
     }
 

@@ -285,7 +285,7 @@ def fit_to_memory(loaded: LoadedConfig, plan: Plan, jobs: int, known: Collection
     less = memory_need(disk, min(jobs, 1))
     large = [i for i in waiting if need.of(i) > limit and less.of(i) < need.of(i)]
     in_memory = loaded.config.data.negative_weights == "resample"  # the search for neighbours uses all events
-    able = [] if in_memory else [i for i in large if plan.rows[i].spec.from_disk is not None]
+    able = [] if in_memory else [i for i in large if plan.rows[i].can_train_from_disk]
     chosen = make_plan(loaded, plan.dataset, [plan.rows[i].name for i in able]) if able else plan
     need_then = memory_need(chosen, jobs)
     for i in waiting:
@@ -309,7 +309,7 @@ def _refusal(plan: Plan, index: int, need: MemoryNeed, limit: int) -> str:
         advice = f"use --jobs {fewer[-1]}, or fewer events or features"
     elif row.from_disk or need.main > limit:
         advice = "use fewer events or features, or a larger machine"
-    elif plan.config.data.negative_weights == "resample" and row.spec.from_disk is not None:
+    elif plan.config.data.negative_weights == "resample" and row.can_train_from_disk:
         advice = "use fewer events or features, or another policy for negative_weights (resample needs all in memory)"
     else:
         advice = "use fewer events or features, or leave this model out"

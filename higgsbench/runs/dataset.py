@@ -27,12 +27,12 @@ from higgsbench.runs.environment import available_memory
 from higgsbench.validation import fold_assignments, folds_by_value, group_index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from higgsbench.config.model import RunConfig
+    from higgsbench.config.model import DataConfig, RunConfig
     from higgsbench.features import Features
     from higgsbench.metrics import Processes
     from higgsbench.runs.unit import Workspace
@@ -86,6 +86,20 @@ class Dataset:
     def training_size(self) -> int:
         """Number of training events of a fit, those outside one fold; the smallest where folds differ."""
         return self.y.size - max(int(np.bincount(fold).max()) for fold in self.fold)
+
+    def about_totals(self, data: DataConfig) -> Iterator[str]:
+        """Say that the reference totals are not the expected events of an experiment, where that is known."""
+        schema, (n_s, n_b) = self.train.schema, self.totals
+        stated = (data.n_s or schema.n_s) and (data.n_b or schema.n_b)
+        if stated or (schema.weight is not None and not schema.weight_note):
+            return
+        what = f"sums of the weights, and {schema.weight_note}"
+        if schema.weight is None:
+            what = "numbers of events, because the layout has no weights"
+        yield (
+            f"N_s = {n_s:,.0f} and N_b = {n_b:,.0f} are {what}: the AMS compares models, but is not the significance "
+            "of an experiment; set data.n_s and data.n_b to its expected events"
+        )
 
 
 def load_dataset(config: RunConfig) -> Dataset:

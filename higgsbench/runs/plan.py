@@ -18,11 +18,12 @@ from higgsbench.models import get_model
 from higgsbench.models.building import on_device
 from higgsbench.runs.dataset import group_problem
 from higgsbench.runs.environment import package_version
-from higgsbench.runs.unit import REFIT, Unit
+from higgsbench.runs.pretrain import Simulation, simulation_of
+from higgsbench.runs.unit import REFIT, Start, Unit
 from higgsbench.validation import PROPORTIONAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from higgsbench.config.load import LoadedConfig
     from higgsbench.config.model import ModelConfig, RunConfig
@@ -54,8 +55,10 @@ class Row:
         calibration: `prior` or `logit`.
         choice, features: the choice of features as configured or preset, and what the model sees.
         from_disk: whether it is trained from a matrix on disk, because memory is short.
-        device_note: why it is trained on the processor although another device was asked for, otherwise empty.
+        device_note: why it is trained on the processor, or without simulated events, although the configuration asks
+            for something else; otherwise empty.
         training_events: number of events that each fit is limited to, and number of the draw; None for all events.
+        simulation: how it uses simulated events, or None.
     """
 
     label: str
@@ -70,11 +73,17 @@ class Row:
     from_disk: bool = False
     device_note: str = ""
     training_events: tuple[int, int] | None = None
+    simulation: Simulation | None = None
 
     @property
     def name(self) -> str:
         """Unique name of the row within its run."""
         return self.label if self.variant == "global" else f"{self.label} [{self.variant}]"
+
+    @property
+    def can_train_from_disk(self) -> bool:
+        """Whether the library, and the way in which the row is trained, allow it."""
+        return self.spec.from_disk is not None and self.simulation is None
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,8 @@ def configured_rows(loaded: LoadedConfig, schema: TableSchema, dataset: Dataset 
         try:
             if dataset is not None:
                 get_model(entry.model).check_available()
-            found = _rows_of(loaded.config, entry, schema)
+            simulated = loaded.config.data.source == "simulated" if dataset is None else dataset.train.simulated
+            found = _rows_of(loaded.config, entry, schema, simulated)
             if dataset is not None and dataset.group is None:  # `both` leaves out rows that need groups
                 found = [row for row in found if row.variant == "global"]
             if not found:
@@ -166,7 +176,7 @@ def check_training_events(number: int, dataset: Dataset, split: bool) -> None:
         )
 
 
-def _rows_of(config: RunConfig, entry: ModelConfig, schema: TableSchema) -> list[Row]:
+def _rows_of(config: RunConfig, entry: ModelConfig, schema: TableSchema, simulated: bool) -> list[Row]:
     spec = get_model(entry.model)
     spec.check_parameters(entry.params)
     preset = entry.preset or config.preset
@@ -183,13 +193,19 @@ def _rows_of(config: RunConfig, entry: ModelConfig, schema: TableSchema) -> list
     wanted = entry.training_weights or config.training_weights or settings.training_weights or DEFAULT_WEIGHTS
     weights = wanted if spec.sample_weight else "none"
     calibration = entry.calibration or config.calibration
-    if calibration == "auto":
-        calibration = "prior" if weights in PROPORTIONAL else "logit"
+    if calibration == "auto":  # events of the simulation are not quite those of the run
+        calibration = "prior" if weights in PROPORTIONAL and entry.trained_on is None else "logit"
     split = entry.jet_split or config.jet_split
     variants = {"none": ("global",), "groups": ("jets",), "both": ("global", "jets")}[split]
     params, note = on_device(spec, {**settings.params, **spec.canonical(entry.params)}, config.device)
+    simulation, without = simulation_of(entry, spec, settings.params, params, schema, simulated)
+    if simulation is not None:
+        if split != "none":
+            raise ConfigError(f"{simulation.key}: simulated events do not go with `jet_split: {split}`; remove a key")
+        params |= simulation.then or {}
     limit = None if entry.training_events is None else (entry.training_events.number, entry.training_events.draw)
-    how: dict[str, Any] = {"device_note": note, "training_events": limit}
+    note = "; ".join(text for text in (note, without) if text)
+    how: dict[str, Any] = {"device_note": note, "training_events": limit, "simulation": simulation}
     return [
         Row(entry.row_label, v, spec, params, preset, weights, calibration, choice, features, **how) for v in variants
     ]
@@ -248,6 +264,9 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
         "missing": row.spec.missing,
         "versions": {name: package_version(name) or "none" for name in {*row.spec.requires, "numpy", "scikit-learn"}},
     }
+    if row.simulation is not None:
+        start = _start(row, config, shared, identity)
+        shared["start"], identity["start"] = start, [start.unit.key, start.params]
     try:
         canonical_digest(identity)
     except (TypeError, ValueError) as error:
@@ -276,3 +295,20 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
             )
         )
     return units
+
+
+def _start(row: Row, config: RunConfig, shared: Mapping[str, Any], identity: Mapping[str, Any]) -> Start:
+    """Return what the units of a row start from: the fit of the same model on simulated events."""
+    simulation: Any = row.simulation
+    own = {"params": simulation.params, "negative_weights": None, "from_disk": False}
+    events = {"data": simulation.settings.identity(), "seed": config.seed}
+    unit = Unit(
+        key=canonical_digest({**{k: v for k, v in identity.items() if k != "training_events"}, **own, **events})[:32],
+        name=f"{row.name}, simulated events",
+        repeat=0,
+        fold=REFIT,
+        seed=config.seed,
+        test_matrix=None,
+        **{**shared, **own, "training_events": None},
+    )
+    return Start(unit, simulation.events, simulation.then)

@@ -24,11 +24,12 @@ from higgsbench.runs.dataset import load_dataset, save_events, working_folder
 from higgsbench.runs.engines import execute, units_at_a_time
 from higgsbench.runs.environment import environment, give_back
 from higgsbench.runs.plan import Plan, make_plan
+from higgsbench.runs.pretrain import provide_starts
 from higgsbench.runs.store import RunStore, run_lock
 from higgsbench.runs.unit import Unit, UnitResult, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from higgsbench.config.load import LoadedConfig
@@ -94,25 +95,10 @@ def checked_plan(loaded: LoadedConfig, listener: Listener, known: Collection[str
     if plan.dataset.group is None and "both" in splits:
         lacking = f"the layout {plan.dataset.train.schema.name} has no jet groups"
         listener.note(f"jet_split: {lacking}; every model is trained on all events together only")
-    for text in (*plan.dataset.merged, *_about_totals(plan)):
+    for text in (*plan.dataset.merged, *plan.dataset.about_totals(plan.config.data)):
         listener.note(text)
     check_trainable(loaded, plan, listener, known)
     return plan
-
-
-def _about_totals(plan: Plan) -> Iterator[str]:
-    """Say that the reference totals are not the expected events of an experiment, where that is known."""
-    data, schema, (n_s, n_b) = plan.config.data, plan.dataset.train.schema, plan.dataset.totals
-    stated = (data.n_s or schema.n_s) and (data.n_b or schema.n_b)
-    if stated or (schema.weight is not None and not schema.weight_note):
-        return
-    what = f"sums of the weights, and {schema.weight_note}"
-    if schema.weight is None:
-        what = "numbers of events, because the layout has no weights"
-    yield (
-        f"N_s = {n_s:,.0f} and N_b = {n_b:,.0f} are {what}: the AMS compares models, but is not the significance of an "
-        "experiment; set data.n_s and data.n_b to its expected events"
-    )
 
 
 def check_trainable(loaded: LoadedConfig, plan: Plan, listener: Listener, known: Collection[str] = ()) -> None:
@@ -275,8 +261,9 @@ class _Run:
             self._complete(index)
         if pending:
             # On a file system that the run and its workers share, if there is one.
-            with working_folder(self.folder if self.engine.kind == "dask" else None) as folder:
-                self._train(pending, Workspace(folder))
+            shared = self.folder if self.engine.kind == "dask" else None
+            with working_folder(shared) as folder:
+                self._train(self._started(pending, Workspace(folder), shared), Workspace(folder))
         left_out = self.budget.left_out(plan) if self.budget is not None else []
         rows = self._assemble(left_out)
         return RunResult(self.folder, rows, self.trained, reused, self.failures, left_out)
@@ -295,6 +282,15 @@ class _Run:
             what = "1 unit" if failed == 1 else f"{failed} units"
             self.listener.note(f"{what} failed before and will not be trained again; use --retry-failed to do so")
         return wanted
+
+    def _started(self, pending: list[Unit], workspace: Workspace, shared: Path | None) -> list[Unit]:
+        """Provide what units start from, and return those that can be trained; the others have failed."""
+        features = {index: row.features for index, row in enumerate(self.plan.rows)}
+        lost = provide_starts(pending, features, workspace, self.engine, shared, self.listener.note)
+        by_key = {unit.key: unit for unit in pending}
+        for result in lost:
+            self._keep(by_key.pop(result.key), result)
+        return list(by_key.values())
 
     def _train(self, pending: list[Unit], workspace: Workspace) -> None:
         self._say_unstorable(pending)

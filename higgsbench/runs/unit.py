@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from higgsbench.models.spec import release
+from higgsbench.models.spec import BAG, release
 from higgsbench.runs.environment import give_back
 
 if TYPE_CHECKING:
@@ -35,6 +35,18 @@ BLOCK = 1 << 14
 """Events per block; part of what determines scores to the last bit."""
 _RELEASE = 16
 """Blocks after which mapped pages are released."""
+
+
+class Start(NamedTuple):
+    """What a unit starts from: the model that another unit trains on simulated events.
+
+    `params` are those with which training goes on; None for the model as it is.
+    """
+
+    unit: Unit
+    events: int
+    params: dict[str, Any] | None
+
 
 _NO_IDS, _NO_SCORES = np.empty(0, dtype=np.int64), np.empty(0)
 
@@ -62,6 +74,7 @@ class Unit:
         from_disk: whether the training events stay on disk (`higgsbench.models.spec.RowsOnDisk`).
         model_file: temporary file for the fitted model, or None where it is not kept.
         training_events: number of events that it is limited to, and number of the draw; None for all.
+        start: the model from simulated events that it starts from, or None.
     """
 
     key: str
@@ -84,6 +97,7 @@ class Unit:
     from_disk: bool = False
     model_file: str | None = None
     training_events: tuple[int, int] | None = None
+    start: Start | None = None
 
 
 class StoredModel(NamedTuple):
@@ -156,6 +170,10 @@ class Workspace:
             header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False}
             np.lib.format.write_array_header_1_0(file, {**header, "shape": shape})
             yield file
+
+    def model(self, key: str) -> Path:
+        """Return the file of a model that units start from."""
+        return Path(self.folder) / f"{key}.model"
 
     def load(self, name: str) -> NDArray[Any]:
         """Map an array into memory, read-only."""
@@ -247,15 +265,24 @@ def run_unit(unit: Unit, workspace: Workspace) -> UnitResult:
         return UnitResult.failed(unit.key, traceback.format_exc())
 
 
-def make_estimator(unit: Unit, events: int) -> Any:
-    """Build the meta-estimator of a unit for `events` training events; a split one finds the group in column -1."""
+def make_estimator(unit: Unit, events: int, workspace: Workspace | None = None) -> Any:
+    """Build the meta-estimator of a unit for `events` training events; a split one finds the group in column -1.
+
+    A unit that starts from a model does so only with the workspace that has it.
+    """
     from higgsbench.models import BuildContext
     from higgsbench.models.building import build_estimator, log_odds_reader
-    from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier
+    from higgsbench.validation.physical import JetSplitClassifier, PhysicalClassifier, unit_codecs
 
     split = unit.groups is not None
     context = BuildContext(unit.seed, unit.threads, unit.columns, split, events, categories=unit.categories)
     inner = build_estimator(unit.spec, unit.params, context)
+    if unit.start is not None and workspace is not None:
+        from higgsbench.models.pretrain import Pretrained
+
+        file = str(workspace.model(unit.start.unit.key))
+        members = 1 if unit.start.params is None else unit.params.get(BAG, 1)
+        inner = Pretrained(file, unit_codecs(unit.spec), unit.start.params, members, unit.seed, unit.threads)
     how: dict[str, Any] = {
         "training_weights": unit.training_weights,
         "weighted": unit.spec.sample_weight,
@@ -275,7 +302,7 @@ def _fit_and_score(unit: Unit, workspace: Workspace) -> UnitResult:
     if unit.training_events is not None:
         train = _drawn(unit.training_events, unit.seed, train, workspace)
     group = workspace.load("group") if unit.groups is not None else None
-    estimator = make_estimator(unit, train.size)
+    estimator = make_estimator(unit, train.size, workspace)
     seconds = _fit(unit, estimator, workspace, train, group)
     give_back(train.size)
     begin = time.perf_counter()

@@ -235,6 +235,11 @@ class _Tuning:
             raise ConfigError(f"--outer {self.outer}: give 0, or 2 to {folds}, the number of the run's folds")
         base = make_plan(self.loaded, self.dataset)
         base.rows[0].spec.check_parameters(base.rows[0].params)
+        if base.rows[0].simulation is not None:
+            key = base.rows[0].simulation.key
+            raise ConfigError(
+                f"{key}: cannot be tuned, since each trial would train on simulated events; remove the key"
+            )
         for note in self.dataset.merged:
             say(note)
         check_trainable(self.loaded, base, Listener())

@@ -117,6 +117,17 @@ def numpy_state() -> str:
     return repr([part.tolist() if isinstance(part, np.ndarray) else part for part in np.random.get_state(legacy=True)])  # noqa: NPY002
 
 
+def test_a_warm_start_goes_on_with_networks_and_scaling(fitted: PackedMLPClassifier) -> None:
+    X, y = problem()
+    arrays, parameters = fitted.state()
+    on = PackedMLPClassifier.from_state(arrays, parameters)
+    on.set_params(warm_start=True, epochs=1, learning_rate=1e-7).fit(X[:200] + 1.0, y[:200])
+    np.testing.assert_allclose(on.decision_function(X), fitted.decision_function(X), atol=1e-3)
+    assert not np.array_equal(on.layers_[0][0], fitted.layers_[0][0])
+    assert np.array_equal(arrays["weights0"], fitted.layers_[0][0])  # the state it began with is untouched
+    assert np.array_equal(on.center_, fitted.center_)
+
+
 def test_settings_of_the_process_are_as_before(torch: Any) -> None:
     before, threads = (torch.get_rng_state(), numpy_state()), torch.get_num_threads()
     torch.set_num_threads(2)

@@ -224,6 +224,7 @@ class SimulationSettings:
         """Digest (16 hexadecimal digits) of all that the events depend on: settings and version of the simulation."""
         content = vars(self) | {
             "simulation": SIMULATION_VERSION,
+            "fitted": canonical_digest(_FITTED),
             "mix": {k: float(self.mix.get(k, 1.0)) for k in PROCESSES},
             "higgs_mass": float(self.higgs_mass),
             "luminosity": float(self.luminosity),

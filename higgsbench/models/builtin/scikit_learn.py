@@ -179,6 +179,7 @@ MODELS = (
         cost=8.0,
         memory=_memory_of_mlp,
         rounds=("max_iter",),
+        pretraining=({"max_iter": 3}, {"max_iter": 5, "learning_rate_init": 0.002, "warm_start": True}),
         merit=0.9,
         **tuned(
             hidden_layer_sizes=(None, [json.dumps(sizes) for sizes in _LAYERS]),
@@ -207,6 +208,7 @@ MODELS = (
         harness=("random_state", "num_threads"),
         cost=10.0,
         rounds=("epochs",),
+        pretraining=({"epochs": 3}, {"epochs": 5, "learning_rate": 0.002, "warm_start": True}),
         devices=("device",),
     ),
 )

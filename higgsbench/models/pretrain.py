@@ -1,0 +1,75 @@
+"""Models that start from one trained before, on simulated events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.pipeline import Pipeline
+
+from higgsbench.models.building import BAG_STRIDE
+from higgsbench.models.estimators import SeedBag, Wrapping
+from higgsbench.models.storage import read_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from higgsbench.models.storage import Codec
+
+
+@dataclass(eq=False, repr=False)
+class Pretrained(Wrapping, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """A stored model whose training goes on, or that is used as it is.
+
+    Imputation and scaling stay as they were learnt from the simulated events; what follows them is trained on. The
+    members of a bag start from the same model and see the events in different orders.
+
+    Args:
+        file: the model, a `PhysicalClassifier` stored by a run.
+        codecs: formats of its parts.
+        params: parameters with which the fit goes on, `warm_start` among them; None for no training.
+        members: number of copies whose training goes on, with seeds of their own.
+        seed: seed of the further training.
+        threads: threads the model may use.
+
+    Attributes:
+        estimator_: the model.
+        classes_: the two classes.
+    """
+
+    file: str
+    codecs: Sequence[Codec]
+    params: Mapping[str, Any] | None
+    members: int
+    seed: int
+    threads: int = 1
+
+    def fit(self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None = None) -> Pretrained:
+        """Read the model and go on with X (n, p), y (n,) and training weights (n,).
+
+        Raises:
+            StoreError: if the file cannot be read.
+        """
+        self.classes_ = np.unique(y)
+        members = [read_model(Path(self.file), self.codecs, self.threads).estimator_ for _ in range(self.members)]
+        if self.params is not None:
+            for number, member in enumerate(members):
+                seeded = {**self.params, "random_state": self.seed + BAG_STRIDE * number}
+                _go_on(member, X, y, sample_weight, seeded)
+        self.estimator_ = members[0] if len(members) == 1 else SeedBag.of_fitted(members, None)
+        return self
+
+
+def _go_on(
+    estimator: Any, X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64] | None, params: Mapping[str, Any]
+) -> None:
+    while isinstance(estimator, Pipeline):
+        for _, step in estimator.steps[:-1]:
+            X = step.transform(X)
+        estimator = estimator.steps[-1][1]
+    estimator.set_params(**params).fit(X, y, sample_weight=weight)

@@ -1,0 +1,182 @@
+"""Models trained on simulated events, from which units start: made once, kept in the cache, identified like a unit."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from higgsbench.errors import ConfigError
+from higgsbench.events.cache import cache_entry, intact, replace_entry
+from higgsbench.events.simulate import SimulationSettings, simulated_events
+from higgsbench.metrics.weights import evaluation_weights
+from higgsbench.models import registered_models
+from higgsbench.models.spec import BAG
+from higgsbench.runs.dataset import Dataset, save_events, working_folder
+from higgsbench.runs.engines import EngineSettings, execute
+from higgsbench.runs.unit import Unit, UnitResult, Workspace
+from higgsbench.schema import ATLAS_HIGGS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from higgsbench.config.model import ModelConfig
+    from higgsbench.features import Features
+    from higgsbench.models import ModelSpec
+    from higgsbench.schema import TableSchema
+
+SEED = 20140512
+"""Seed of the simulated events, another one than a user would choose for the events of a run."""
+
+
+class Simulation(NamedTuple):
+    """How a row uses simulated events.
+
+    Attributes:
+        key: `pretrain` or `trained_on`.
+        events: number of simulated events.
+        params: parameters of the model on these.
+        then: those that differ where its training goes on; None where it does not.
+    """
+
+    key: str
+    events: int
+    params: dict[str, Any]
+    then: dict[str, Any] | None
+
+    @property
+    def settings(self) -> SimulationSettings:
+        """The simulated events."""
+        return SimulationSettings(events=self.events, seed=SEED)
+
+    def __str__(self) -> str:
+        return f"{'pretrained' if self.key == 'pretrain' else 'trained'} on {self.events:,} events"
+
+
+def simulation_of(
+    entry: ModelConfig,
+    spec: ModelSpec,
+    preset: Mapping[str, Any],
+    params: Mapping[str, Any],
+    schema: TableSchema,
+    simulated: bool,
+) -> tuple[Simulation | None, str]:
+    """Return how a model uses simulated events, and, where the configuration lets it do without, the reason.
+
+    Args:
+        entry: the model in the configuration.
+        spec: its record.
+        preset: parameters of its preset.
+        params: its own parameters and the preset's.
+        schema: layout of the run's events.
+        simulated: whether these are simulated too.
+
+    Raises:
+        ConfigError: naming the key, if the simulation cannot be used.
+    """
+    asked, key = entry.pretrain or entry.trained_on, "trained_on" if entry.pretrain is None else "pretrain"
+    if asked is None:
+        return None, ""
+    if key == "pretrain" and spec.pretraining is None:
+        able = " or ".join(model.name for model in registered_models() if model.pretraining is not None)
+        raise ConfigError(f"pretrain: model {spec.name!r} cannot go on with a fit; use {able}, or `trained_on`")
+    ways, problem = "`elsewhere: skip` to train without simulated events", ""
+    if schema.name != ATLAS_HIGGS.name:
+        problem = f"the simulation has the layout {ATLAS_HIGGS.name}, and the events of the run have {schema.name}"
+    elif simulated and asked.elsewhere != "use":
+        problem = "the events of the run are simulated themselves"
+        ways += ", or `elsewhere: use` to use them all the same"
+    if problem and asked.elsewhere != "skip":
+        raise ConfigError(f"{key}: {problem}; remove the key, or set {ways}")
+    if problem:
+        return None, f"{entry.row_label}: trained without `{key}`: {problem}"
+    if entry.pretrain is None or spec.pretraining is None:
+        return Simulation(key, asked.events, dict(params), None), ""
+    first, then = spec.pretraining
+    # What differs between the two is chosen by the user for the second only, and by the preset for the first.
+    own = {name: entry.params.get(name, value) for name, value in then.items()}
+    base = {**preset, **{name: value for name, value in params.items() if name not in then}}
+    # The members of a bag go on from one model.
+    return Simulation(key, asked.events, {**base, **first, BAG: 1}, own), ""
+
+
+def provide_starts(
+    units: Sequence[Unit],
+    features: Mapping[int, Features],
+    workspace: Workspace,
+    engine: EngineSettings,
+    shared: Path | None,
+    say: Callable[[str], None],
+) -> list[UnitResult]:
+    """Put the models that units start from into the workspace, from the cache or trained now.
+
+    Args:
+        units: the units that will run.
+        features: what the models see, by row.
+        workspace: that of the units.
+        engine: where models are trained.
+        shared: folder that all workers can read, or None where they are on this machine.
+        say: receives notes.
+
+    Returns:
+        A failed result for each unit whose model could not be trained.
+    """
+    starts = {unit.start.unit.key: unit.start for unit in units if unit.start is not None}
+    missing = [start for key, start in starts.items() if not _taken_from_cache(key, workspace)]
+    failed: dict[str, str] = {}
+    for events in sorted({start.events for start in missing}):
+        own = [start.unit for start in missing if start.events == events]
+        names = ", ".join(unit.name for unit in own)
+        say(f"training on {events:,} simulated events, kept for later runs: {names}")
+        settings = SimulationSettings(events=events, seed=SEED)
+        with working_folder(shared) as folder:
+            simulated = Workspace(folder)
+            _save_simulated(simulated, settings, own, [features[unit.row] for unit in own])
+            waiting = [dataclasses.replace(unit, model_file=str(simulated.model(unit.key))) for unit in own]
+            source = functools.partial(next, iter(waiting), None)
+            with contextlib.closing(execute(source, simulated, engine, say=say)) as results:
+                for result in results:
+                    if reason := _kept(result, workspace):
+                        failed[result.key] = reason
+    lost = [(unit, unit.start.unit.key) for unit in units if unit.start is not None and unit.start.unit.key in failed]
+    return [UnitResult.failed(unit.key, failed[key]) for unit, key in lost]
+
+
+def _save_simulated(
+    workspace: Workspace, settings: SimulationSettings, units: Sequence[Unit], features: Iterable[Features]
+) -> None:
+    events = simulated_events(settings)
+    y, totals = events.y, units[0].totals
+    weight = evaluation_weights(y, events.weight, *totals)
+    save_events(workspace, Dataset(events, None, y, weight, totals, None, (), np.zeros((1, y.size), int), ""), features)
+
+
+def _taken_from_cache(key: str, workspace: Workspace) -> bool:
+    file = cache_entry(f"pretrained:{key}", ".model")
+    if intact(file) is None:
+        return False
+    with contextlib.suppress(OSError):
+        shutil.copyfile(file, workspace.model(key))
+        return True
+    return False
+
+
+def _kept(result: UnitResult, workspace: Workspace) -> str:
+    """Move a trained model into the workspace, and the cache if that can be written; return why there is none."""
+    if result.model_file is None:
+        return result.error or result.refused or (result.model.reason if result.model is not None else "no model")
+    file = workspace.model(result.key)
+    shutil.move(result.model_file, file)
+
+    def write(target: Path) -> str:
+        shutil.copyfile(file, target)
+        return result.key
+
+    with contextlib.suppress(OSError):
+        replace_entry(cache_entry(f"pretrained:{result.key}", ".model"), write)
+    return ""

@@ -1,0 +1,103 @@
+"""Models that start from the built-in simulation: identity, cache, refusals, and what is declared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import higgsbench
+from higgsbench.errors import ConfigError
+from higgsbench.events.simulate import processes
+from higgsbench.runs import RunResult
+from tests.conftest import Call
+
+from .conftest import Config, Notes, scores
+
+PRETRAINED = """
+data: {{path: {data}}}
+models:
+  - {{model: mlp, preset: quick, features: momenta, params: {{bag: 2}}, pretrain: {use}}}
+  - {{label: trees, model: lightgbm, preset: quick, trained_on: {use}}}
+  - {{label: plain, model: mlp, preset: quick, features: momenta}}
+folds: 3
+""".replace("{use}", "{{source: simulated, events: 3000, elsewhere: use}}")
+
+
+@pytest.fixture
+def fresh(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # `call` has a cache of its own
+    """An empty cache."""
+    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "events"
+
+
+def carried_out(file: Path, output: Path) -> tuple[RunResult, list[str]]:
+    notes = Notes()
+    return higgsbench.run(file, output=output, jobs=1, listener=notes), notes.lines
+
+
+def simulated(lines: list[str]) -> int:
+    return sum("training on 3,000 simulated events" in line for line in lines)
+
+
+def test_made_once_declared_and_the_same_again(config: Config, tmp_path: Path, call: Call, fresh: Path) -> None:
+    first, notes = carried_out(config(PRETRAINED), tmp_path / "a")
+    assert simulated(notes) == 1
+    declared = {row["name"]: row.get("simulation") for row in first.rows}
+    assert declared == {"mlp": "pretrained on 3,000 events", "trees": "trained on 3,000 events", "plain": None,
+                        "stack": "in members"}  # fmt: skip
+    assert "uses simulation" in call("leaderboard", tmp_path / "a", "--format", "markdown")[1]
+    again, notes = carried_out(config(PRETRAINED), tmp_path / "b")
+    assert simulated(notes) == 0
+    assert scores(first).equals(scores(again))
+    for file in fresh.glob("*.model"):
+        file.write_bytes(file.read_bytes()[:-1])
+    third, notes = carried_out(config(PRETRAINED), tmp_path / "c")
+    assert simulated(notes) == 1  # a damaged file is not used
+    assert scores(first).equals(scores(third))
+    assert not [file for file in fresh.iterdir() if file.suffix not in (".json", ".model", ".parquet")]
+    fourth, _ = carried_out(first.folder / "config.yaml", tmp_path / "a")  # the resolved configuration
+    assert fourth.trained == 0
+
+
+def test_stored_models_score_like_the_run(config: Config, tmp_path: Path, toys: Path) -> None:
+    run, _ = carried_out(config(PRETRAINED, data=toys), tmp_path)
+    for name in ("mlp", "trees"):
+        found = higgsbench.predict(run.folder, toys, model=name, subsets=["b", "v"])
+        assert found["score"].equals(scores(run, "test_scores.parquet")[f"score:{name}"].alias("score"))
+
+
+def test_a_change_of_the_simulation_trains_again(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carried_out(config(PRETRAINED), tmp_path)
+    monkeypatch.setattr(processes, "SIMULATION_VERSION", processes.SIMULATION_VERSION + 1)
+    run, notes = carried_out(config(PRETRAINED), tmp_path)
+    assert (simulated(notes), run.trained) == (1, 6)  # not the row without simulation
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("model: mlp, pretrain: simulated", "pretrain: the events of the run are simulated themselves; remove the key"),
+        ("model: lightgbm, pretrain: simulated", "model 'lightgbm' cannot go on with a fit; use mlp or torch_mlp"),
+        ("model: mlp, pretrain: simulated, trained_on: simulated", "exclude each other; remove one of them"),
+        ("model: mlp, pretrain: real", "pretrain: expected 'simulated', got 'real'"),
+        (
+            "model: mlp, jet_split: groups, pretrain: {{source: simulated, elsewhere: use}}",
+            "`jet_split: groups`; remove",
+        ),
+    ],
+)
+def test_refused(config: Config, entry: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        higgsbench.run(config(f"data: {{{{path: {{data}}}}}}\nmodels: [{{{{{entry}}}}}]"))
+    assert "\n" not in str(caught.value)
+
+
+def test_skipped_where_it_does_not_apply(config: Config, tmp_path: Path) -> None:
+    model = "{{model: mlp, preset: quick, pretrain: {{source: simulated, elsewhere: skip}}}}"
+    text = "data: {{path: {data}}}\nmodels: [" + model + "]"
+    run, notes = carried_out(config(text), tmp_path)
+    assert any("mlp: trained without `pretrain`: the events of the run are simulated" in line for line in notes)
+    assert "simulation" not in run.rows[0]
