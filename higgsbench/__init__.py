@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from higgsbench.api.results import compare_models, members, stats, write_report
     from higgsbench.api.running import learning_curve, run, tune_model
     from higgsbench.api.scoring import predict, score, submission
+    from higgsbench.api.suites import suite
     from higgsbench.ensemble.cut import best_cut
     from higgsbench.errors import HiggsbenchError
     from higgsbench.events import Events, load_events
@@ -28,6 +29,7 @@ _HOME = {
     "higgsbench.api.results": ("compare_models", "members", "stats", "write_report"),
     "higgsbench.api.running": ("learning_curve", "run", "tune_model"),
     "higgsbench.api.scoring": ("predict", "score", "submission"),
+    "higgsbench.api.suites": ("suite",),
     "higgsbench.ensemble.cut": ("best_cut",),
     "higgsbench.errors": ("HiggsbenchError",),
     "higgsbench.events": ("Events", "load_events"),
@@ -45,7 +47,7 @@ __all__ = ["ATLAS_HIGGS", "BuildContext", "Events", "HiggsbenchError", "JetSplit
            "PhysicalClassifier", "StackingEnsemble", "TableSchema", "__version__", "ams", "ams_scan", "best_cut",
            "compare_models", "evaluation_weights", "export_mlflow", "export_native", "export_onnx", "import_models",
            "learning_curve", "load_events", "members", "predict", "register_model", "run", "score", "stats",
-           "submission", "tune_model", "write_report"]  # fmt: skip
+           "submission", "suite", "tune_model", "write_report"]  # fmt: skip
 
 __getattr__ = lazy_names(__name__, _HOME)
 

@@ -34,6 +34,10 @@ class ConfigError(HiggsbenchError):
     """A configuration asks for something that does not exist or is not possible."""
 
 
+class TimeLimitError(ConfigError):
+    """A time limit leaves no time for a single row."""
+
+
 class DataError(HiggsbenchError):
     """An event file breaks a rule; the message names the file, the row and the column."""
 

@@ -14,8 +14,8 @@ NAMES = ["ATLAS_HIGGS", "BuildContext", "Events", "HiggsbenchError", "JetSplitCl
          "PhysicalClassifier", "StackingEnsemble", "TableSchema", "__version__", "ams", "ams_scan", "best_cut",
          "compare_models", "evaluation_weights", "export_mlflow", "export_native", "export_onnx", "import_models",
          "learning_curve",
-         "load_events", "members", "predict", "register_model", "run", "score", "stats", "submission", "tune_model",
-         "write_report"]  # fmt: skip
+         "load_events", "members", "predict", "register_model", "run", "score", "stats", "submission", "suite",
+         "tune_model", "write_report"]  # fmt: skip
 
 
 def test_names_are_pinned() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import logging
 import sys
 import time
 from pathlib import Path
@@ -12,7 +14,13 @@ from higgsbench.files import printable
 from higgsbench.runs.run import Listener
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
+
+    from higgsbench.runs import Failure
+
+_LOG = logging.getLogger("higgsbench")
 
 
 def _screen() -> Console:
@@ -92,7 +100,7 @@ class Progress(Listener):
 
     def planned(self, folder: Path, total: int, done: int) -> None:
         """Show how much there is to do."""
-        self.folder, self.total, self.done = folder, total, done
+        self.folder, self.total, self.done, self.best = folder, total, done, None
         self.note(f"{folder}: {total} units, {done} of them already stored")
         self._refresh()
 
@@ -126,3 +134,15 @@ class Progress(Listener):
         best = f"best {self.best['name']}: {_result(self.best)}" if self.best else ""
         state = " | ".join(part for part in (running, best) if part)
         self.bar.update(self.task, total=self.total, completed=self.done, state=state)
+
+
+def listening(listener: Listener | None, progress: bool) -> contextlib.AbstractContextManager[Listener]:
+    """Return the listener of a Python function: the given one, a bar if it should show progress, or the logger's."""
+    return Progress() if progress and listener is None else contextlib.nullcontext(listener or Listener())
+
+
+def warn_of(failures: Sequence[Failure]) -> None:
+    """Log the fits that failed; a row that was refused before any fit has been named already."""
+    for failure in failures:
+        if failure.path is not None:
+            _LOG.warning("%s failed: %s (traceback in %s)", failure.row, failure.message, failure.path)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from higgsbench.api import ANYTHING, Config, Count, File, Names, Switch, Text, Time, checked
-from higgsbench.api.progress import Progress, show_line
+from higgsbench.api.progress import listening, show_line, warn_of
 from higgsbench.config.document import parse_duration, parse_size
 from higgsbench.config.load import LoadedConfig, load_config, with_layout
 from higgsbench.config.model import DataConfig
 from higgsbench.errors import ConfigError
 from higgsbench.models import get_model
-from higgsbench.runs import Failure, RunResult
+from higgsbench.runs import RunResult
 from higgsbench.runs.artifacts import written_out
 from higgsbench.runs.engines import EngineSettings
 from higgsbench.runs.engines.base import load_cluster
@@ -55,6 +54,8 @@ def load_run_config(
     """
     effort = () if preset is None else (f"preset={preset}",)
     loaded = load_config(config, [*settings, *effort], get_model)
+    if loaded.config.datasets is not None:
+        raise loaded.error(("datasets",), "these are data sets of a suite; run them with `higgsbench suite`")
     changes: dict[str, object] = {}
     if data is not None and loaded.config.data.samples is not None:
         raise loaded.error(("data", "samples"), "--data names one file, but the configuration describes samples")
@@ -68,14 +69,18 @@ def load_run_config(
         changes |= {"test": str(test)}
     new = loaded.config
     new = new.model_copy(update={"data": new.data.model_copy(update=changes)}) if changes else new
-    if only:
-        known = {entry.row_label for entry in new.models} | {entry.model for entry in new.models}
-        lost = next((name for name in only if name not in known), None)
-        if lost is not None:
-            raise ConfigError(f"--only {lost}: not in {loaded.document.source}, which has {', '.join(sorted(known))}")
-        kept = [entry for entry in new.models if entry.row_label in only or entry.model in only]
-        new = new.model_copy(update={"models": kept})
-    return LoadedConfig(new, loaded.document)
+    return with_models(LoadedConfig(new, loaded.document), only)
+
+
+def with_models(loaded: LoadedConfig, only: Sequence[str]) -> LoadedConfig:
+    """Keep the models of these names or labels, all if there are none; a `ConfigError` if one is not configured."""
+    models = loaded.config.models
+    known = {entry.row_label for entry in models} | {entry.model for entry in models}
+    lost = next((name for name in only if name not in known), None)
+    if lost is not None:
+        raise ConfigError(f"--only {lost}: not in {loaded.document.source}, which has {', '.join(sorted(known))}")
+    kept = [entry for entry in models if not only or entry.row_label in only or entry.model in only]
+    return loaded.changed(models=kept)
 
 
 @checked
@@ -157,26 +162,15 @@ def run(
         ['logistic', 'lightgbm', 'stack']
     """
     loaded = load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset)
-    limit = _limit("--time-limit", time_limit, parse_duration)
-    units = _engine_settings(engine, jobs, scheduler, cluster, unit_time_limit, unit_memory_limit)
-    with _listening(listener, progress) as heard:
+    limit = limit_of("--time-limit", time_limit, parse_duration)
+    units = engine_settings(engine, jobs, scheduler, cluster, unit_time_limit, unit_memory_limit)
+    with listening(listener, progress) as heard:
         result = run_config(loaded, Path(output), units, heard, limit, retry_failed)
     if listener is None:
-        _warn(result.failures)
+        warn_of(result.failures)
         if result.left_out:
             _LOG.warning("left out for lack of time: %s", ", ".join(row.name for row in result.left_out))
     return result
-
-
-def _listening(listener: Listener | None, progress: bool) -> contextlib.AbstractContextManager[Listener]:
-    return Progress() if progress and listener is None else contextlib.nullcontext(listener or Listener())
-
-
-def _warn(failures: Sequence[Failure]) -> None:
-    """Log the fits that failed; a row that was refused before any fit has been named already."""
-    for failure in failures:
-        if failure.path is not None:
-            _LOG.warning("%s failed: %s (traceback in %s)", failure.row, failure.message, failure.path)
 
 
 @checked
@@ -198,10 +192,10 @@ def plan_run(
     training events to predict for, by default those of the data. Notes on the plan go to the logger `higgsbench`.
     """
     loaded = with_layout(load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset))
-    return _forecast(loaded, jobs, events, Path(output))
+    return forecast_of(loaded, jobs, events, Path(output))
 
 
-def _forecast(loaded: LoadedConfig, jobs: int | None, events: int | None, *outputs: Path) -> Forecast:
+def forecast_of(loaded: LoadedConfig, jobs: int | None, events: int | None, *outputs: Path) -> Forecast:
     """Predict a run whose finished units may be stored in several folders of runs."""
     from higgsbench.runs.budget import fit_to_memory
     from higgsbench.runs.cost import forecast, stored_keys
@@ -279,13 +273,13 @@ def learning_curve(
     from higgsbench.runs.curve import CURVE, plan_curve
 
     loaded = with_layout(load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset))
-    units = _engine_settings(engine, jobs, scheduler, cluster, unit_time_limit, unit_memory_limit)
+    units = engine_settings(engine, jobs, scheduler, cluster, unit_time_limit, unit_memory_limit)
     plan = plan_curve(loaded, Path(output), sizes, repeats)
     also = (Path(output),)
-    with _listening(listener, progress) as heard:
+    with listening(listener, progress) as heard:
         result = run_config(plan.loaded, plan.folder / CURVE, units, heard, retry_failed=retry_failed, also=also)
     if listener is None:
-        _warn(result.failures)
+        warn_of(result.failures)
     curve = measure_curve(StoredRun(result.folder), plan, result.failures)
     write_curve(curve)
     return curve
@@ -310,10 +304,10 @@ def plan_learning_curve(
 
     loaded = with_layout(load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset))
     plan = plan_curve(loaded, Path(output), sizes, repeats)
-    return forecast_by_size(_forecast(plan.loaded, jobs, None, plan.folder / CURVE, Path(output)), plan)
+    return forecast_by_size(forecast_of(plan.loaded, jobs, None, plan.folder / CURVE, Path(output)), plan)
 
 
-def _engine_settings(
+def engine_settings(
     engine: str | None, jobs: int | None, scheduler: str | Path | None, cluster: str | Path | None,
     unit_time_limit: str | float | None, unit_memory_limit: str | float | None,
 ) -> EngineSettings:  # fmt: skip
@@ -326,12 +320,13 @@ def _engine_settings(
         engine=engine,
         scheduler=None if scheduler is None else str(scheduler),
         cluster=None if cluster is None else load_cluster(cluster),
-        unit_time_limit=_limit("--unit-time-limit", unit_time_limit, parse_duration),
-        unit_memory_limit=_limit("--unit-memory-limit", unit_memory_limit, parse_size),
+        unit_time_limit=limit_of("--unit-time-limit", unit_time_limit, parse_duration),
+        unit_memory_limit=limit_of("--unit-memory-limit", unit_memory_limit, parse_size),
     )
 
 
-def _limit(option: str, value: str | float | None, parse: Callable[[str], _Number]) -> _Number | None:
+def limit_of(option: str, value: str | float | None, parse: Callable[[str], _Number]) -> _Number | None:
+    """Parse a limit; the `ConfigError` names the option."""
     try:
         return None if value is None else parse(str(value))
     except ConfigError as error:
@@ -392,7 +387,7 @@ def tune_model(
     from higgsbench.tune import TuneSettings
     from higgsbench.tune.nested import tune
 
-    limit = _limit("--time-limit", time_limit, parse_duration)
+    limit = limit_of("--time-limit", time_limit, parse_duration)
     chosen = TuneSettings(model, trials, limit, objective, inner, outer, prune, tuple(vary), jobs)
     loaded = load_run_config(config, data=data, settings=settings, preset=preset)
     return tune(loaded, chosen, Path(studies), say or (show_line if progress else _LOG.info))

@@ -72,6 +72,7 @@ class LazyGroup(click.Group):
         "run": ("run:run", "Train, stack and choose cuts as configured; show the leaderboard."),
         "tune": ("run:tune", "Search a model's parameters in nested studies."),
         "learning-curve": ("run:learning_curve", "Train on growing numbers of events; do the curves still rise?"),
+        "suite": ("run:suite", "Rank models over several data sets and seeds."),
         "leaderboard": ("tables:leaderboard", "Rank the rows of all stored runs."),
         "members": ("tables:members", "Show what each member contributes to the stack of a run."),
         "predict": ("scoring:predict", "Score new events with the stored models of a run."),

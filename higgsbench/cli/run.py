@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     from higgsbench.tune import TuneResult
 
 
+_choice_options = opt.added(
+    click.option("--only", multiple=True, metavar="MODEL", help="Keep only this model or label; may be repeated."),
+    opt.settings_option,
+    opt.preset_option,
+)
 _input_options = opt.added(
     opt.import_option,
     click.option("--data", type=opt.FILE_NAME, help="Event file to train on, instead of the configuration's."),
     click.option("--test", type=opt.FILE_NAME, help="Separate file of held-out events."),
-    click.option("--only", multiple=True, metavar="MODEL", help="Keep only this model or label; may be repeated."),
-    opt.settings_option,
-    opt.preset_option,
+    _choice_options,
 )
 _fit_options = opt.added(
     click.option("--jobs", "-j", type=click.IntRange(min=1),
@@ -175,6 +178,61 @@ def learning_curve(
     else:
         opt.echo_json(curve.as_json())
     _report_failures(curve.failures)
+
+
+@opt.command("suite", "suite mine.yaml --splits splits.parquet --figures figures")
+@click.argument("config", type=opt.PATH, default="suite")
+@opt.import_option
+@_choice_options
+@click.option("--time-limit", metavar="TIME",
+              help="For everything, e.g. 30m, 2h; rows and data sets that do not fit are listed.")  # fmt: skip
+@click.option("--plan", "dry", is_flag=True, help="Predict time and memory, train nothing.")
+@_fit_options
+@click.option("--format", "form", type=click.Choice(["table", "json", "html"]), default="table", show_default=True,
+              help="json carries full precision.")  # fmt: skip
+@click.option("--splits", type=opt.PATH, metavar="FILE",
+              help="Also write the metrics of each data set, row and seed (.csv, .json or .parquet).")  # fmt: skip
+@opt.figure_options("--figure-format")
+@click.option("--quiet", "-q", is_flag=True, help="Print the tables only.")
+def suite(
+    settings: tuple[str, ...], memory_limit: str | None, dry: bool, form: str, splits: Path | None,
+    figures: Path | None, formats: str, dpi: int, style: str, label: str, quiet: bool, output: Path, **options: Any,
+) -> None:  # fmt: skip
+    """Run the models of CONFIG on several data sets and rank them over all; without CONFIG, on six simulated ones.
+
+    Each data set is an ordinary run, and its seeds are repeats. To continue an interrupted suite, call the same command
+    again.
+    """
+    from higgsbench.api import suites
+    from higgsbench.compare.suite import check_splits, suite_pictures, write_splits
+    from higgsbench.pages import drawing as draw
+
+    settings += () if memory_limit is None else (f"memory_limit={memory_limit}",)
+    options |= {"settings": settings, "output": output}
+    out = opt.console(width=opt.WIDE)
+    if dry:
+        names = ("config", "only", "settings", "preset", "output", "jobs")
+        _show_forecast(suites.plan_suite(**{name: options[name] for name in names}), options["jobs"], out)
+        return
+    if splits is not None:
+        check_splits(splits)
+    pictures = draw.Pictures(figures, opt.split_names(formats, "--figure-format") or (), dpi, label)
+    with _progress(out, quiet, output) as progress:
+        found = suites.suite(listener=progress, **options)
+    if splits is not None:
+        write_splits(found, splits)
+    if figures is not None:
+        with draw.style(style):
+            suite_pictures(found, pictures)
+    if form == "table":
+        opt.show(found, out)
+    elif form == "json":
+        opt.echo_json(found.as_json())
+    else:
+        click.echo(found.as_page(), nl=False)
+    for file in filter(None, (splits, figures)):
+        click.echo(f"Wrote {file}", err=True)
+    _report_failures(found.failures)
 
 
 def _report_left_out(result: RunResult, time_limit: str | None, spent: float) -> None:

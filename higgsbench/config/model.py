@@ -304,6 +304,8 @@ class RunConfig(Strict):
     """Which events the run uses."""
     models: Annotated[list[ModelConfig], Field(min_length=1)]
     """Models to train, each as a name or with its own keys."""
+    datasets: dict[str, DataConfig] | None = None
+    """For `higgsbench suite`: data sets by name, each with the keys of `data`, instead of `data`."""
     preset: Preset = "good"
     """Effort: parameters of each model that the configuration does not set."""
     features: FeatureConfig | None = None
@@ -372,11 +374,20 @@ class RunConfig(Strict):
             raise problem("`folds.by` makes the same folds each time; leave out `repeats`", "repeats")
         return self
 
-    @field_validator("name")
+    @model_validator(mode="after")
+    def _a_suite_or_a_run(self) -> RunConfig:
+        if self.datasets is not None and "data" in self.model_fields_set:
+            raise problem("`data` does not go with `datasets`; remove one of them", "data")
+        return self
+
+    @field_validator("name", "datasets")
     @classmethod
-    def _folder_name(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}", value):
-            raise problem(f"name {shortened(value)!r}: use 1 to 60 letters, digits or _.- (the name becomes a folder)")
+    def _folder_names(cls, value: Any) -> Any:
+        if value == {}:
+            raise problem("name at least one data set")
+        for name in value if isinstance(value, dict) else [value] if value is not None else []:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}", name):
+                raise problem(f"name {shortened(name)!r}: use 1 to 60 letters, digits or _.- (it becomes a folder)")
         return value
 
     @field_validator("jet_groups")

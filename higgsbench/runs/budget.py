@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from higgsbench.config.document import format_duration, format_size, parse_size
 from higgsbench.config.load import LoadedConfig
-from higgsbench.errors import ConfigError
+from higgsbench.errors import ConfigError, TimeLimitError
 from higgsbench.models.spec import BAG
 from higgsbench.runs.cost import MeasuredCost, MemoryNeed, bag_size, makespan, memory_need
 from higgsbench.runs.environment import available_memory
@@ -224,7 +224,7 @@ def within_limit(
     `known` are stored already and cost nothing.
 
     Raises:
-        ConfigError: if not even one row fits.
+        TimeLimitError: if not even one row fits.
     """
     cost = MeasuredCost(plan, min(_CALIBRATION_SECONDS, _CALIBRATION_SHARE * limit))
     needs = [_need(plan, i, cost, known) for i in range(len(plan.rows))]
@@ -233,7 +233,7 @@ def within_limit(
     choice = fit_to_limit(needs, left, jobs, per_row)
     if not choice.kept:
         first = min(needs, key=lambda need: need.total(1))
-        raise ConfigError(
+        raise TimeLimitError(
             f"--time-limit {format_duration(limit)}: not even one row fits; the cheapest, {first.name}, is predicted "
             f"to take {format_duration(first.total(1))} besides {format_duration(limit - left)} for everything else"
         )

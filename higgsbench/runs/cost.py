@@ -278,6 +278,13 @@ class Forecast:
     calibration_seconds: float  # how long the measurement took
 
 
+def summed(name: str, rows: Sequence[RowForecast]) -> RowForecast:
+    """Add up what is predicted for several rows."""
+    units, total = sum(row.units for row in rows), sum(row.total for row in rows)
+    mean = sum(row.units * row.seconds for row in rows) / units
+    return RowForecast(name, units, sum(row.stored for row in rows), 1, mean, total)
+
+
 def forecast(plan: Plan, known: Collection[str], jobs: int, events: int | None = None) -> Forecast:
     """Predict a run from a few short fits; nothing is stored.
 

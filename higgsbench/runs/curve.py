@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from higgsbench.config.model import TrainingEvents
 from higgsbench.errors import ConfigError, shortened
 from higgsbench.runs.artifacts import folder_name
-from higgsbench.runs.cost import RowForecast
+from higgsbench.runs.cost import summed
 from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.plan import check_training_events, make_plan
 
@@ -111,9 +111,7 @@ def forecast_by_size(found: Forecast, plan: CurvePlan) -> Forecast:
     rows = []
     for events in dict.fromkeys(point.events for point in plan.points):
         own = [row for row in found.rows if sizes[row.name] == events]
-        units, total = sum(row.units for row in own), sum(row.total for row in own)
-        mean = sum(row.units * row.seconds for row in own) / units
-        rows.append(RowForecast(f"{events:,} events", units, sum(row.stored for row in own), 1, mean, total))
+        rows.append(summed(f"{events:,} events", own))
     return replace(found, rows=tuple(rows))
 
 

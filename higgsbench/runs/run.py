@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higgsbench.config.load import with_layout
-from higgsbench.errors import ConfigError, ModelError
+from higgsbench.errors import ConfigError, ModelError, TimeLimitError
 from higgsbench.models.building import RefusedParameterError, probe_parameters, unstorable
 from higgsbench.runs import Failure, RunResult
 from higgsbench.runs.artifacts import current_rows, damaged_results, folder_name, write_inputs, write_results
@@ -365,7 +365,7 @@ class _Run:
         plan = self.plan
         if not self.done:
             if not self.failures:
-                raise ConfigError(f"no row was complete in time: {left_out[0].name}: {left_out[0].reason}")
+                raise TimeLimitError(f"no row was complete in time: {left_out[0].name}: {left_out[0].reason}")
             first = self.failures[0]
             see = "" if first.path is None else f" (see {first.path})"
             raise ConfigError(f"no row could be computed; first failure: {first.row}: {first.message}{see}")

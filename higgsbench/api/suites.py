@@ -1,0 +1,145 @@
+"""Suites: the same models and seeds on several data sets, each an ordinary run of the store."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from higgsbench.api import ANYTHING, Config, Count, File, Names, Switch, Text, Time, checked
+from higgsbench.api.progress import listening, warn_of
+from higgsbench.api.running import engine_settings, forecast_of, limit_of, with_models
+from higgsbench.compare.suite import SuiteResult, summarise
+from higgsbench.config.document import parse_duration
+from higgsbench.config.load import LoadedConfig, load_config, with_layout
+from higgsbench.errors import TimeLimitError
+from higgsbench.models import get_model
+from higgsbench.runs.run import Listener, run_config
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from higgsbench.runs import RunResult
+    from higgsbench.runs.cost import Forecast
+
+DEFAULT = "suite"
+"""The configuration that comes with higgsbench: six simulated data sets."""
+
+
+def _parts(config: Config, only: Sequence[str], settings: Sequence[str], preset: str | None) -> dict[str, LoadedConfig]:
+    """Return the configuration of each data set's run, by name of the data set.
+
+    Raises:
+        ConfigError: naming the file, line and key at fault, such as a data set whose file does not exist.
+    """
+    effort = () if preset is None else (f"preset={preset}",)
+    loaded = with_models(load_config(config, [*settings, *effort], get_model), only)
+    if loaded.config.datasets is None:
+        raise loaded.error((), "no `datasets`: a suite names data sets, each with the keys of `data`")
+    for name, data in loaded.config.datasets.items():
+        for key in ("path", "test"):
+            file = getattr(data, key)
+            if file is not None and not Path(file).expanduser().exists():
+                raise loaded.error(("datasets", name, key), f"{file}: no such file")
+    return {name: loaded.changed(datasets=None, data=data, name=name) for name, data in loaded.config.datasets.items()}
+
+
+@checked
+def suite(
+    config: Config = DEFAULT,
+    *,
+    only: Names = (),
+    settings: Names = (),
+    preset: Text | None = None,
+    output: File = "results",
+    jobs: Count | None = None,
+    progress: Switch = False,
+    listener: Annotated[Listener | None, ANYTHING] = None,
+    time_limit: Time | None = None,
+    engine: Text | None = None,
+    scheduler: File | None = None,
+    cluster: File | None = None,
+    unit_time_limit: Time | None = None,
+    unit_memory_limit: Time | None = None,
+    retry_failed: Switch = False,
+) -> SuiteResult:
+    """Run the same models on several data sets and rank them over all, as `higgsbench suite` does.
+
+    Args:
+        config: YAML file with `datasets`, name of a configuration that comes with higgsbench, or a mapping.
+        only: models or labels to keep.
+        settings: `key=value` changes.
+        preset: preset of the runs; models with a preset of their own keep it.
+        output: folder that holds the runs; what it has of them is reused.
+        jobs: units at a time; all cores by default, with a scheduler or cluster all its workers.
+        progress: whether to show the progress on standard error, or in a notebook.
+        listener: is called with the progress instead.
+        time_limit: seconds, or text such as "30m", for everything: data sets that are left share what is left. Rows and
+            data sets that do not fit are left out and named.
+        engine: where units run: `local`, `serial` or `dask`; by default `local`, or `serial` for one job.
+        scheduler: address of a Dask scheduler, or its scheduler file.
+        cluster: YAML file of a batch system that brings Dask workers.
+        unit_time_limit: seconds, or text such as "10m", after which a single fit is ended and counts as failed.
+        unit_memory_limit: bytes, or text such as "4GB", above which a single fit is ended and counts as failed.
+        retry_failed: whether units that failed in an earlier call are trained again.
+
+    Returns:
+        The run of each data set, and the rows over all data sets.
+
+    Raises:
+        HiggsbenchError: for bad configuration or data.
+
+    Example:
+        >>> data = {f"m{m}": {"source": "simulated", "events": 3000, "higgs_mass": m} for m in (110, 140)}
+        >>> found = higgsbench.suite({"datasets": data, "models": ["logistic", "lightgbm"], "preset": "quick"}, jobs=1)
+        >>> [standing.row for standing in found.rankings[1].standings]
+        ['lightgbm', 'stack', 'logistic']
+    """
+    begin, parts = time.monotonic(), _parts(config, only, settings, preset)
+    limit = limit_of("--time-limit", time_limit, parse_duration)
+    units = engine_settings(engine, jobs, scheduler, cluster, unit_time_limit, unit_memory_limit)
+    runs: dict[str, RunResult] = {}
+    notes = []
+    with listening(listener, progress) as heard:
+        for at, (name, loaded) in enumerate(parts.items()):
+            heard.note(f"data set {name}, {at + 1} of {len(parts)}")
+            left = None if limit is None else max(limit - (time.monotonic() - begin), 0.1) / (len(parts) - at)
+            try:
+                runs[name] = run_config(loaded, Path(output), units, heard, left, retry_failed)
+            except TimeLimitError as error:
+                notes.append(f"data set {name} is left out: {error}")
+    if not runs:
+        raise TimeLimitError(notes[-1])
+    for name, run in runs.items():
+        notes += [f"{name}: a time limit left out {row.name}" for row in run.left_out]
+    found = summarise(runs, notes)
+    if listener is None:
+        warn_of(found.failures)
+    return found
+
+
+@checked
+def plan_suite(
+    config: Config = DEFAULT,
+    *,
+    only: Names = (),
+    settings: Names = (),
+    preset: Text | None = None,
+    output: File = "results",
+    jobs: Count | None = None,
+) -> Forecast:
+    """Predict time and memory of a suite, summed by data set; nothing is trained. Arguments as for `suite`."""
+    from higgsbench.runs.cost import summed
+
+    parts = _parts(config, only, settings, preset)
+    found = {name: forecast_of(with_layout(loaded), jobs, None, Path(output)) for name, loaded in parts.items()}
+    first, *_ = found.values()
+    return replace(
+        first,
+        rows=tuple(summed(name, one.rows) for name, one in found.items()),
+        events=sum(one.events for one in found.values()),
+        seconds=sum(one.seconds for one in found.values()),
+        memory_mb=max(one.memory_mb for one in found.values()),
+        calibration_seconds=sum(one.calibration_seconds for one in found.values()),
+    )
