@@ -13,12 +13,13 @@ import polars as pl
 from higgsbench.errors import DataError, HiggsbenchWarning
 from higgsbench.events.check import first_look
 from higgsbench.events.text import text_chunks
+from higgsbench.files import printable
 from higgsbench.metrics import evaluation_weights, roc_auc
 from higgsbench.metrics.estimates import ams_estimate
 from higgsbench.schema import ATLAS_HIGGS, B_REG, N_B, N_S
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -79,6 +80,17 @@ def published_note(comparability: Mapping[str, Any], rows: Sequence[Mapping[str,
     return (
         f"Published AMS on the full private set ({PRIVATE_EVENTS:,} events, after training on 250,000): "
         f"{'; '.join(map(_named, PUBLISHED))}. Only AMS private on all of these events compares with them."
+    )
+
+
+def simulation_note(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return a line on the rows that learnt from simulated events, by their records; empty if none did."""
+    names = ", ".join(printable(row["name"]) for row in rows if row.get("simulation"))
+    if not names:
+        return ""
+    return (
+        f"Uses simulation: {names}. The built-in simulation was fitted to real events, on which out-of-fold scores are "
+        "therefore optimistic (docs/simulation.md)."
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from higgsbench import __version__
+from higgsbench.challenge import simulation_note
 from higgsbench.compare.measure import (
     Contender,
     Difference,
@@ -194,7 +195,8 @@ def compare(contenders: Sequence[Contender], notes: Sequence[str] = (), *, repli
         )
         for k, (i, j) in enumerate(index)
     )
-    return Comparison(contenders[0].event_id.size, tuple(models), pairs, rank_pictures(models), tuple(notes), replicas)
+    told = (*notes, *filter(None, [simulation_note({**c.row.record, "name": c.name} for c in contenders)]))
+    return Comparison(contenders[0].event_id.size, tuple(models), pairs, rank_pictures(models), told, replicas)
 
 
 def check_target(target: Path) -> None:

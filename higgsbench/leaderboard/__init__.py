@@ -20,7 +20,7 @@ from rich.text import Text
 
 import higgsbench.pages as pages
 from higgsbench import __version__
-from higgsbench.challenge import published_note
+from higgsbench.challenge import published_note, simulation_note
 from higgsbench.ensemble import paired_error
 from higgsbench.ensemble.blend import BLEND_METHODS, Diversity, blend_diversity
 from higgsbench.errors import ConfigError, HiggsbenchError, StoreError
@@ -157,10 +157,11 @@ class Leaderboard(Shown):
 
     def remarks(self) -> list[str]:
         """Return the legend and the notes."""
-        published = dict.fromkeys(published_note(table.comparability, table.rows) for table in self.tables)
+        about = dict.fromkeys(published_note(table.comparability, table.rows) for table in self.tables)
+        about |= dict.fromkeys(simulation_note(table.rows) for table in self.tables)
         return [
             *([LEGEND] if self.tables else []),
-            *filter(None, published),
+            *filter(None, about),
             *(f"Note: {printable(note)}" for note in self.notes),
         ]
 

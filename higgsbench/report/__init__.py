@@ -8,6 +8,7 @@ import numpy as np
 
 import higgsbench.pages.drawing as draw
 from higgsbench import __version__
+from higgsbench.challenge import simulation_note
 from higgsbench.compare import load_contenders
 from higgsbench.compare.curve import curve_pictures, read_curve
 from higgsbench.compare.measure import measure
@@ -139,7 +140,7 @@ def leaderboard(context: Context) -> list[Part]:
     )
     columns = [column for column in choose_columns(None, table.rows) if column.name != "run"]
     shown = web_table(table, columns)._replace(caption="Rows of the run")
-    return [intro, Gallery(pictures, "wide"), LEGEND, shown]
+    return [intro, Gallery(pictures, "wide"), LEGEND, *filter(None, [simulation_note(rows)]), shown]
 
 
 def _metric_figure(metric: Metric, rows: Sequence[dict[str, Any]]) -> Figure:

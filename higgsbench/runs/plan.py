@@ -18,7 +18,7 @@ from higgsbench.models import get_model
 from higgsbench.models.building import on_device
 from higgsbench.runs.dataset import group_problem
 from higgsbench.runs.environment import package_version
-from higgsbench.runs.pretrain import Simulation, simulation_of
+from higgsbench.runs.pretrain import SEED, Simulation, simulation_of
 from higgsbench.runs.unit import REFIT, Start, Unit
 from higgsbench.validation import PROPORTIONAL
 
@@ -265,7 +265,7 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
         "versions": {name: package_version(name) or "none" for name in {*row.spec.requires, "numpy", "scikit-learn"}},
     }
     if row.simulation is not None:
-        start = _start(row, config, shared, identity)
+        start = _start(row, shared, identity)
         shared["start"], identity["start"] = start, [start.unit.key, start.params]
     try:
         canonical_digest(identity)
@@ -297,17 +297,17 @@ def _units_of(position: int, row: Row, config: RunConfig, dataset: Dataset) -> l
     return units
 
 
-def _start(row: Row, config: RunConfig, shared: Mapping[str, Any], identity: Mapping[str, Any]) -> Start:
+def _start(row: Row, shared: Mapping[str, Any], identity: Mapping[str, Any]) -> Start:
     """Return what the units of a row start from: the fit of the same model on simulated events."""
     simulation: Any = row.simulation
     own = {"params": simulation.params, "negative_weights": None, "from_disk": False}
-    events = {"data": simulation.settings.identity(), "seed": config.seed}
+    events = {"data": simulation.settings.identity(), "seed": SEED}
     unit = Unit(
         key=canonical_digest({**{k: v for k, v in identity.items() if k != "training_events"}, **own, **events})[:32],
         name=f"{row.name}, simulated events",
         repeat=0,
         fold=REFIT,
-        seed=config.seed,
+        seed=SEED,
         test_matrix=None,
         **{**shared, **own, "training_events": None},
     )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
 SEED = 20140512
-"""Seed of the simulated events, another one than a user would choose for the events of a run."""
+"""Seed of the simulated events and of the fits on them, so that all seeds of a run start from the same models."""
 
 
 class Simulation(NamedTuple):

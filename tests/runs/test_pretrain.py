@@ -46,7 +46,8 @@ def test_made_once_declared_and_the_same_again(config: Config, tmp_path: Path, c
     declared = {row["name"]: row.get("simulation") for row in first.rows}
     assert declared == {"mlp": "pretrained on 3,000 events", "trees": "trained on 3,000 events", "plain": None,
                         "stack": "in members"}  # fmt: skip
-    assert "uses simulation" in call("leaderboard", tmp_path / "a", "--format", "markdown")[1]
+    shown = call("leaderboard", tmp_path / "a")[1], call("compare", first.folder)[1]
+    assert all("Uses simulation: " in text and "optimistic" in text for text in shown)
     again, notes = carried_out(config(PRETRAINED), tmp_path / "b")
     assert simulated(notes) == 0
     assert scores(first).equals(scores(again))
