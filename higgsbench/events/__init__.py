@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["EventStream", "Events", "content_digest", "load_events"]
 
 _BLOCK_BYTES = 1 << 23
-_BATCH_ROWS = 1 << 16
+_BATCH_ROWS = 100_000
 _SORTED_ROWS = 1 << 19  # events that are sorted at a time
 _RANGE = "# range"  # a name that no layout uses
 
@@ -251,12 +251,13 @@ def in_order(frame: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
 
 
 def normalised(raw: pl.DataFrame, schema: TableSchema) -> pl.DataFrame:
-    """Order the columns as the layout does and turn the sentinel into null."""
+    """Order the columns as the layout does, make measured ones Float64, and turn the sentinel into null."""
     columns = []
-    for name in column_types(schema):
+    for name, kind in column_types(schema).items():
         if name not in raw.columns:
             continue
-        column = pl.col(name)
+        # A measurement loses nothing in Float64.
+        column = pl.col(name).cast(kind) if kind == pl.Float64() else pl.col(name)
         if name == schema.label and schema.numeric_label:
             text = column.cast(pl.String)
             number = text.str.strip_chars().cast(pl.Float64, strict=False)

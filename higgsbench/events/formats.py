@@ -160,7 +160,10 @@ class RootFile(_TypedFile):
     def _tree(self) -> Iterator[Any]:
         """Yield the tree that was named; otherwise `events`, the only tree, or the only one with the first column."""
         # The mapping keeps a colon in the path from being read as a path inside the file.
-        with uproot_module().open({str(self._file): None}) as content:
+        # One thread reads a local file with less effort than uproot's default, and memory stays constant.
+        uproot = uproot_module()
+        source = {"handler": uproot.MultithreadedFileSource, "num_workers": 1}
+        with uproot.open({str(self._file): None}, **source) as content:
             trees = _trees(content)
             found = f"the file holds {', '.join(sorted(trees or content.keys(cycle=False))) or 'nothing'}"
             if self._named_tree is not None:
@@ -267,7 +270,8 @@ def _of_vector(leaf: Leaf, offsets: NDArray[Any], elements: NDArray[Any]) -> pl.
     value = np.zeros(counts.size) if leaf.what == "sum" else np.full(counts.size, np.nan)
     if isinstance(leaf.what, int):
         if elements.size:
-            value = elements.take(first + leaf.what, mode="clip").astype(np.float64)
+            value = elements.take(first + leaf.what, mode="clip")
+            value = value if value.dtype.kind == "f" else value.astype(np.float64)
         np.putmask(value, counts <= leaf.what, np.nan)
     elif (there := counts > 0).any():
         operation = _OPERATIONS[str(leaf.what)]
@@ -280,7 +284,7 @@ def _of_vector(leaf: Leaf, offsets: NDArray[Any], elements: NDArray[Any]) -> pl.
 def converted(
     column: pl.Series, wanted: pl.DataType | None, place: Place, *, text: bool = False, told: str = ""
 ) -> pl.Series:
-    """Convert a column to the type of the layout (None for any number) if this changes no value.
+    """Convert a column to the type of the layout if this changes no value; numbers stay where that is Float64 or None.
 
     Messages call it `told`, by default the column and its name.
     """
@@ -290,10 +294,10 @@ def converted(
     # A label or category written as a number is compared in its text form.
     if numeric == (wanted == pl.String()) and not (numeric and text):
         raise DataError(f"{place.source}: column {column.name} has type {column.dtype}, expected {wanted or 'numbers'}")
-    if wanted is None or column.dtype == wanted:
+    if wanted in (None, pl.Float64()) or column.dtype == wanted:
         return column
-    if wanted == pl.Float64() or (wanted == pl.Int64() and column.dtype in _SMALL):
-        return column.cast(wanted)  # loses nothing that a measurement has
+    if wanted == pl.Int64() and column.dtype in _SMALL:
+        return column.cast(wanted)
     cast = column.cast(wanted, strict=False)
     lost = cast.is_null() & column.is_not_null()
     if wanted == pl.Int64() and column.dtype.is_float():

@@ -149,18 +149,18 @@ class Recipe:
         """
         if not (self.made or self._select is not None or mark):
             return raw, place
-        known = raw.select(present(pl.col(name), self._schema) for name in self._leaves)
+        leaves = [present(pl.col(name), self._schema) for name in self._leaves]
         if self._select is not None:
-            selected = known.select(self._select.holds).to_series().alias(SELECTED)
+            selected = raw.select(leaves).select(self._select.holds).to_series().alias(SELECTED)
             if mark:
                 raw = raw.with_columns(selected)
             elif not selected.all():
-                raw, known = raw.filter(selected), known.filter(selected)
+                raw = raw.filter(selected)
                 place = replace(place, rows=np.flatnonzero(selected.to_numpy()))
         elif mark:
             raw = raw.with_columns(pl.lit(True).alias(SELECTED))
         kinds = self._kinds
-        found = known.select(value.polars.alias(name) for name, value in self._derived.items())
+        found = raw.select(leaves).select(value.polars.alias(name) for name, value in self._derived.items())
         texts = self._schema.categories
         made = [
             converted(one, kinds[one.name], place, text=one.name in texts, told=told_column(one.name, self._schema))
@@ -170,8 +170,7 @@ class Recipe:
         if self._ids and self._schema.event_id:
             numbers = event_numbers(self._sample.name, [raw[name] for name in self._ids], place)
             made.append(numbers.alias(self._schema.event_id))
-        direct = [name for name, kind in self.read.items() if kind is None and name in kinds and name not in self.made]
-        return raw.with_columns(*(pl.col(name).cast(kinds[name]) for name in direct), *made, *constant), place
+        return raw.with_columns(*made, *constant), place
 
 
 def present(column: pl.Expr, schema: TableSchema) -> pl.Expr:
