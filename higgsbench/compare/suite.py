@@ -20,7 +20,7 @@ from higgsbench.compare.curve import SHOWN
 from higgsbench.compare.measure import holm, indistinct_groups
 from higgsbench.compare.ranks import ALPHA, RankPicture, rank_figure
 from higgsbench.errors import ConfigError, StoreError
-from higgsbench.files import atomic_path, printable, told_plainly
+from higgsbench.files import atomic_path, check_folder_of, printable, told_plainly
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Cell, Section, Shown, Table, page
 
@@ -340,9 +340,10 @@ def _splits(runs: Mapping[str, RunResult]) -> Iterable[dict[str, Any]]:
 
 
 def check_splits(target: Path) -> None:
-    """Refuse, by a `ConfigError`, a file of splits whose name says no format, before any work is done."""
+    """Check the name of a file of splits before any work is done; a `ConfigError` says what is wrong with it."""
     if target.suffix not in _WRITERS:
         raise ConfigError(f"--splits {target}: the name must end in {', '.join(_WRITERS)}")
+    check_folder_of(target, ConfigError)
 
 
 def write_splits(result: SuiteResult, target: Path) -> None:

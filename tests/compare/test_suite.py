@@ -149,6 +149,8 @@ def test_a_result_is_shown_and_written(tmp_path: Path) -> None:
         assert read(tmp_path / f"s{suffix}").equals(table)
     with pytest.raises(ConfigError, match=r"--splits s.xlsx: the name must end in .csv, .json, .parquet"):
         check_splits(Path("s.xlsx"))
+    with pytest.raises(ConfigError, match="absent"):
+        check_splits(tmp_path / "absent" / "s.csv")
 
 
 def test_the_figure_is_a_critical_difference_diagram(tmp_path: Path) -> None:
