@@ -15,7 +15,7 @@ from higgsbench.errors import StoreError
 from higgsbench.files import parse_sealed, printable, told_plainly, write_sealed
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Shown, Table
-from higgsbench.pages.drawing import INK, SERIES, WIDTH, log_axis, new_figure
+from higgsbench.pages.drawing import WIDTH, log_axis, new_figure, row_looks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,8 +38,6 @@ CURVE_FILE = "learning_curve.json"
 
 SHOWN = tuple(metric for metric in METRICS.values() if metric.headline)
 """The metrics of a curve."""
-
-_MARKERS = "osD^vP<>X"
 
 Measured = dict[str, tuple[float, float]]
 """Value and standard error by name of the metric."""
@@ -252,21 +250,18 @@ def _nested(record: Mapping[str, Any]) -> Measured:
 
 
 def curve_pictures(
-    curve: LearningCurve, pictures: Pictures, looks: Mapping[str, Mapping[str, Any]] | None = None
+    curve: LearningCurve, pictures: Pictures, looks: Mapping[str, dict[str, Any]] | None = None
 ) -> list[Picture]:
     """Draw each metric of all rows against the number of training events; `looks` are those of other figures."""
     rows = list(dict.fromkeys(point.row for point in curve.points))
-    own: dict[str, Mapping[str, Any]] = {
-        row: {"color": SERIES[i % len(SERIES)], "marker": _MARKERS[i % len(_MARKERS)]} for i, row in enumerate(rows)
-    }
-    own |= {"stack": {"color": INK, "marker": "*"}, **(looks or {})}
+    own = {**row_looks(rows), **(looks or {})}
     text = f"of {len(rows)} rows against the number of training events. {' '.join(curve.remarks())}"
     return [
         pictures.add(f"learning-curve-{m.name}", _figure(curve, m, rows, own), f"{m.heading} {text}") for m in SHOWN
     ]
 
 
-def _figure(curve: LearningCurve, metric: Metric, rows: list[str], looks: Mapping[str, Mapping[str, Any]]) -> Figure:
+def _figure(curve: LearningCurve, metric: Metric, rows: list[str], looks: Mapping[str, dict[str, Any]]) -> Figure:
     figure, ax = new_figure(WIDTH, 3.4 + 0.07 * len(rows))
     for row in rows:
         points = [(point.events, *point.values[metric.name]) for point in curve.points if point.row == row]

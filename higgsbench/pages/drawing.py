@@ -19,7 +19,7 @@ from higgsbench.pages import Picture
 from higgsbench.schema import SYMBOLS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import polars
@@ -144,6 +144,8 @@ def _nearest(names: dict[float, str], value: float | None) -> str | None:
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 SIGNAL, BACKGROUND = "#d55e00", "#0072b2"
 INK, PAPER = "#222222", "#ffffff"
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
+_MARKERS = "osD^vP<>X"
 WIDTH = 5.2
 """Inches of a large figure: two stand side by side on a page, and one stays readable on a phone."""
 SOFT = "#80868c"
@@ -216,6 +218,43 @@ def new_figure(
 
     figure = Figure(figsize=(width, height), layout=layout, dpi=dpi)
     return figure, figure.subplots(*shape, **how)
+
+
+def row_looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return colour, line and marker of rows, for `plot` and `errorbar`.
+
+    A model has its colour and its marker, and a variant its line, with hollow markers for all but the first, so that
+    rows can be told apart without colours. The stack has the colour of text.
+    """
+    out: dict[str, dict[str, Any]] = {}
+    variants: dict[str, list[str]] = {}
+    for name in sorted(names):
+        label, _, variant = name.partition(" [")
+        variants.setdefault(label, []).append(variant)
+    models = [label for label in variants if label != "stack"]
+    for label, found in variants.items():
+        number = models.index(label) if label in models else None
+        color, marker = (
+            (INK, "*") if number is None else (SERIES[number % len(SERIES)], _MARKERS[number % len(_MARKERS)])
+        )
+        for step, variant in enumerate(found):
+            out[f"{label} [{variant}" if variant else label] = {
+                "color": color, "linestyle": _DASHES[step % len(_DASHES)], "marker": marker,
+                "markerfacecolor": PAPER if step else color,
+            }  # fmt: skip
+    return out
+
+
+def draw_rows(
+    ax: Axes,
+    curves: Mapping[str, tuple[Any, Any]],
+    looks: Mapping[str, dict[str, Any]],
+    labels: Mapping[str, str] | None = None,
+) -> None:
+    """Draw a line (x, y) per row, with a few markers that do not cover those of other rows."""
+    for place, (name, (x, y)) in enumerate(curves.items()):
+        ax.plot(x, y, linewidth=1.1, markersize=3.5, markevery=(0.25 * (place + 0.5) / len(curves), 0.25),
+                label=(labels or {}).get(name, printable(name)), **looks[name])  # fmt: skip
 
 
 def name_axis(ax: Axes, names: Sequence[str]) -> None:

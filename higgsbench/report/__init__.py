@@ -282,11 +282,9 @@ def costs(context: Context) -> list[Part]:
 def _cost_figure(metric: Metric, rows: Sequence[dict[str, Any]], looks: dict[str, dict[str, Any]]) -> Figure:
     figure, ax = draw.new_figure(draw.WIDTH, 3.4 + 0.07 * len(rows))
     for record in rows:
-        look = looks[record["name"]]
-        hollow = {} if look["linestyle"] == "-" else {"markerfacecolor": PAPER}
         ax.errorbar([record["fit_seconds"]], [record.get(metric.key, np.nan)],
-                    yerr=[record.get(f"{metric.key}_se", np.nan)], fmt=look["marker"], color=look["color"],
-                    markersize=5, elinewidth=0.8, label=printable(record["name"]), **hollow)  # fmt: skip
+                    yerr=[record.get(f"{metric.key}_se", np.nan)], markersize=5, elinewidth=0.8,
+                    label=printable(record["name"]), **looks[record["name"]] | {"linestyle": ""})  # fmt: skip
     times = [record["fit_seconds"] for record in rows]
     draw.log_axis(ax, "x", narrow=max(times) < 100.0 * min(times))
     ax.set(xlabel="time of all fits [s]", ylabel=_AXES.get(metric.name, metric.heading))

@@ -12,7 +12,7 @@ from higgsbench.errors import ConfigError, HiggsbenchError, StoreError
 from higgsbench.inference import members_of, subsample
 from higgsbench.leaderboard import Leaderboard
 from higgsbench.metrics.weights import evaluation_weights
-from higgsbench.pages.drawing import INK, SERIES
+from higgsbench.pages.drawing import row_looks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 MOST_DRAWN = 8  # rows, without the stack, that get figures of their own: a dozen would take nine tenths of the page
 MAX_EVENTS = 20_000  # training events whose in-sample scores are drawn
 IN_SAMPLE_SECONDS = 10.0  # limit for the in-sample scores of all rows, by the stored times per event
-_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
-_MARKERS = "osD^vP<>X*"
 
 
 class Scores(NamedTuple):
@@ -152,23 +150,8 @@ class Context:
 
     @cached_property
     def looks(self) -> dict[str, dict[str, Any]]:
-        """Colour by model, line by variant and marker by model of every row, the same in all figures.
-
-        Where models outnumber the colours, line and marker distinguish them; the blend has the colour of text.
-        """
-        labels = sorted({r["label"] for r in self.rows if r["label"] != "stack"})
-        out = {}
-        for record in self.rows:
-            name, label = record["name"], record["label"]
-            if label not in labels:
-                out[name] = {"color": INK, "linestyle": "-", "marker": "*"}
-                continue
-            number = labels.index(label)
-            variants = sorted({r["variant"] for r in self.rows if r["label"] == label})
-            step = variants.index(record["variant"]) + number // len(SERIES)
-            out[name] = {"color": SERIES[number % len(SERIES)], "linestyle": _DASHES[step % len(_DASHES)],
-                         "marker": _MARKERS[number % len(_MARKERS)]}  # fmt: skip
-        return out
+        """Colour, line and marker of every row, the same in all figures."""
+        return row_looks(r["name"] for r in self.rows)
 
     @property
     def drawn(self) -> list[dict[str, Any]]:

@@ -241,11 +241,8 @@ def shift_figure(rows: Mapping[str, Sequence[ShiftRow]], looks: Mapping[str, dic
     ax.axvline(0.0, color=SOFT, linewidth=0.8)
     for place, (name, found) in enumerate(rows.items()):
         offset = 0.8 * ((place + 0.5) / len(rows) - 0.5)
-        look = looks[name]
-        face = look["color"] if look["linestyle"] == "-" else "none"
         ax.errorbar([r.ams_change for r in found[1:]], at + offset, xerr=[r.ams_change_se for r in found[1:]],
-                    color=look["color"], marker=look["marker"], markerfacecolor=face, linestyle="", markersize=4,
-                    capsize=2, label=printable(name))  # fmt: skip
+                    markersize=4, capsize=2, label=printable(name), **looks[name] | {"linestyle": ""})  # fmt: skip
     for edge in at[1:] - 0.5:
         ax.axhline(edge, color=SOFT, alpha=0.3, linewidth=0.6)
     ax.set_yticks(at, [printable(name) for name in shifts])

@@ -77,17 +77,15 @@ def roc(context: Context) -> list[Part]:
     found = {r["name"]: efficiency(context.scores, r["name"]) for r in context.rows}
     aucs = {r["name"]: float(r["auc"]) for r in context.rows}
     figure, ax = draw.new_figure(WIDTH, 4.0)
-    for name, curve in found.items():
-        look = context.looks[name]
-        ax.plot(100 * curve.background, 100 * curve.signal, color=look["color"], linestyle=look["linestyle"],
-                linewidth=1.1, label=f"{name}: {aucs[name]:.4f}")  # fmt: skip
+    lines = {name: (100 * curve.background, 100 * curve.signal) for name, curve in found.items()}
+    draw.draw_rows(ax, lines, context.looks, {name: f"{printable(name)}: {auc:.4f}" for name, auc in aucs.items()})
     ax.plot([0, 100], [0, 100], color=SOFT, linewidth=0.8, linestyle=":")
     ax.set(xlim=(0, 100), xlabel="background efficiency, weighted [%]")
     ax.set(ylim=(0, 100), ylabel="signal efficiency, weighted [%]")
     ax.legend(loc="lower right", title="weighted AUC", fontsize=7, title_fontsize=7)
     first = ", ".join(f"{n} {aucs[n]:.4f}" for n in sorted(aucs, key=lambda n: -aucs[n])[:3])
     alt = f"Weighted ROC curves; highest areas: {first}."
-    left = context.pictures.add("roc", figure, alt, "Colours: models; dashes: variants.")
+    left = context.pictures.add("roc", figure, alt, "Colour and marker: model; line: variant.")
     best = context.rows[0]["name"]
     points = [_rejection(found[best], share) for share in EFFICIENCIES]
     words = ", ".join(f"{with_error(*p)} at {share:.0%}" for p, share in zip(points, EFFICIENCIES, strict=True))
@@ -121,20 +119,20 @@ def working_points(curves: dict[str, Efficiency]) -> Table:
 def _precision(context: Context, curves: dict[str, Efficiency]) -> list[Part]:
     """Show the precision, s / (s + b) at the reference totals, against the signal efficiency (recall)."""
     n_s, n_b = context.run.totals
-    figure, ax = draw.new_figure(WIDTH, 3.6)
-    best, highest = context.rows[0]["name"], 0.0
+    figure, ax = draw.new_figure(WIDTH, 3.6 + 0.07 * len(curves))
+    lines = {}
     for name, curve in curves.items():
-        known, look = curve.events >= 10.0, context.looks[name]
+        known = curve.events >= 10.0
         s, b = n_s * curve.signal[known], n_b * curve.background[known]
-        purity = 100 * s / (s + b)
-        highest = max(highest, float(purity.max(initial=0.0))) if name == best else highest
-        ax.plot(100 * curve.signal[known], purity, color=look["color"], linestyle=look["linestyle"], linewidth=1.1,
-                label=printable(name))  # fmt: skip
+        lines[name] = 100 * curve.signal[known], 100 * s / (s + b)
+    draw.draw_rows(ax, lines, context.looks)
+    best = context.rows[0]["name"]
+    highest = float(lines[best][1].max(initial=0.0))
     base = 100 * n_s / (n_s + n_b)
     ax.axhline(base, color=SOFT, linewidth=0.8, linestyle=":", label="no selection")
     ax.set(xlim=(0, 100), xlabel="recall: signal efficiency, weighted [%]")
     ax.set(ylim=(0, None), ylabel="precision: s / (s + b) [%]")
-    ax.legend(loc="upper right", ncols=2, fontsize=7)
+    figure.legend(loc="outside upper right", ncols=3, fontsize=7)
     alt = f"Precision against recall; highest of {best}: {highest:.2g}%; without a selection {base:.2g}%."
     caption = "At the reference totals, out of fold. Drawn where at least ten effective background events are left."
     return [context.pictures.add("precision-recall", figure, alt, caption)]
@@ -192,21 +190,21 @@ def selected_shares(row: StoredRow) -> tuple[tuple[float, float], tuple[float, f
 
 def _rejection_figure(curves: dict[str, Efficiency], looks: dict[str, dict[str, Any]], reference: str) -> Figure:
     """Draw the background rejection, and its ratio to a reference row, for ten or more effective background events."""
-    figure, (upper, lower) = draw.new_figure(WIDTH, 4.0, 2, 1, sharex=True, height_ratios=(3, 1.6))
+    figure, (upper, lower) = draw.new_figure(WIDTH, 4.0 + 0.07 * len(curves), 2, 1, sharex=True, height_ratios=(3, 1.6))
     base = curves[reference]
     band = 1.0 / np.sqrt(np.maximum(base.events, 1.0))
     known = base.events >= 10.0
     lower.fill_between(100 * base.signal[known], 1 - band[known], 1 + band[known], color=SOFT, alpha=0.3, linewidth=0)
-    for name, curve in curves.items():
-        look = {key: looks[name][key] for key in ("color", "linestyle")}
-        known = curve.events >= 10.0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shown = 1.0 / curve.background[known]
-            upper.plot(100 * curve.signal[known], shown, linewidth=1.1, label=printable(name), **look)
-            lower.plot(100 * curve.signal[known], (base.background / curve.background)[known], linewidth=1.1, **look)
+    for ax, above in ((upper, 1.0), (lower, base.background)):
+        lines = {}
+        for name, curve in curves.items():
+            known = curve.events >= 10.0
+            with np.errstate(divide="ignore", invalid="ignore"):
+                lines[name] = 100 * curve.signal[known], (above / curve.background)[known]
+        draw.draw_rows(ax, lines, looks)
     draw.log_axis(upper, "y")
     upper.set_ylim(bottom=1.0)
     upper.set_ylabel(r"rejection $1\,/\,\varepsilon_b$", parse_math=True)
-    upper.legend(loc="upper right", ncols=2, fontsize=7)
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=7)
     lower.set(xlim=(0, 100), xlabel="signal efficiency, weighted [%]", ylim=(0.5, 1.3), ylabel="ratio to best")
     return figure

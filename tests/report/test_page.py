@@ -26,6 +26,7 @@ from higgsbench.pages.drawing import (
     name_axis,
     name_quantity,
     new_figure,
+    row_looks,
     style,
     svg_text,
 )
@@ -221,6 +222,7 @@ def test_figures_as_files(tmp_path: Path) -> None:
         for name in ("AMS alpha [jets]", "ams alpha jets", "../../x", "α"):
             figure, ax = new_figure(2.0, 1.5)
             ax.plot([0, 1], label=name)
+            ax.set_ylabel(r"$1\,/\,\varepsilon_b$", parse_math=True)
             pictures.add(name, figure, "a line")
     files = sorted(p.name for p in (tmp_path / "new" / "figures").iterdir())
     stems = ("ams-alpha-jets", "ams-alpha-jets-2", "x", "figure")
@@ -233,6 +235,15 @@ def test_figures_as_files(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     with pytest.raises(DataError, match="cannot be made"):
         Pictures(tmp_path / "plain")
+
+
+def test_rows_can_be_told_apart_without_colours() -> None:
+    models = ["stack", *(f"model {i}" for i in range(9))]
+    names = [f"{model}{variant}" for model in models for variant in ("", " [jets]")]
+    looks = row_looks(reversed(names))
+    assert set(looks) == set(names)
+    assert len({(look["marker"], str(look["linestyle"])) for look in looks.values()}) == len(names)
+    assert looks["model 1"]["color"] == looks["model 1 [jets]"]["color"]
 
 
 def test_a_figure_is_also_a_table() -> None:
