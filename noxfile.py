@@ -152,6 +152,15 @@ def docker(session: nox.Session) -> None:
 
 
 @nox.session
+def cluster(session: nox.Session) -> None:
+    """Start a one-node Slurm and run on it: lost, refused and waiting jobs, Ctrl-C (ten minutes; as root)."""
+    if not shutil.which("slurmctld") or os.geteuid() != 0:
+        session.skip("needs root, and apt-get install slurm-wlm munge")
+    session.install(*group("test"), ".[dask]")
+    session.run("pytest", "tests/runs/engines/test_slurm.py", *session.posargs)
+
+
+@nox.session
 def audit(session: nox.Session) -> None:
     """Check the installed dependencies for known vulnerabilities; warn and pass if the service cannot be reached."""
     session.install("pip-audit", ".")

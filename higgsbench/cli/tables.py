@@ -204,7 +204,8 @@ def report(run: Path, output: Path, figures: Path | None, formats: str, **option
 @click.argument("file", type=opt.PATH)
 def cluster(file: Path) -> None:
     """Check the cluster FILE and show the job that `run --cluster FILE` would submit; nothing is submitted."""
-    from higgsbench.runs.engines.base import job_script, load_cluster
+    from higgsbench.runs.engines.base import load_cluster
+    from higgsbench.runs.engines.batch import job_script
 
     config = load_cluster(file)
     click.echo(job_script(config).rstrip())

@@ -78,7 +78,8 @@ def execute(
     try:
         fill()
         while attempts.running:
-            result = attempts.settle(engine.wait())
+            outcome = engine.wait()
+            result = None if outcome is None else attempts.settle(outcome)
             if engine.ahead:  # before the result is processed, so that no worker idles
                 fill()
             if result is not None:

@@ -7,16 +7,15 @@ import importlib.util
 import os
 import queue
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
-from higgsbench.config.document import format_duration, format_size, parse_duration, parse_size, read_yaml
+from higgsbench.config.document import format_duration, format_size, parse_size, read_yaml
 from higgsbench.config.load import validated
 from higgsbench.config.section import Duration, MemorySize, Strict, problem
 from higgsbench.errors import ConfigError, HiggsbenchError, MissingExtraError
@@ -140,10 +139,6 @@ def next_message(source: queue.SimpleQueue[_Message]) -> _Message:
             return source.get(timeout=0.5)
 
 
-_SYSTEMS = {"slurm": ("SLURMCluster", "sbatch"), "htcondor": ("HTCondorCluster", "condor_submit")}
-"""Class of dask-jobqueue and command of each batch system."""
-
-
 def _word(value: str) -> str:
     if not re.fullmatch(r"[\w./~%+:@,=\-]+", value):
         raise problem(f"{value!r}: a job script takes only letters, digits and ./~%+:@,=_-")
@@ -202,67 +197,3 @@ def load_cluster(source: str | Path) -> ClusterConfig:
     if not isinstance(document.value, dict):
         raise ConfigError(f"{document.source}: expected keys and values (system, workers, memory, ...)")
     return validated(document, ClusterConfig)
-
-
-def _arguments(config: ClusterConfig) -> dict[str, Any]:
-    """Return the arguments of dask-jobqueue; its own configuration files supply the others."""
-    minutes = 0 if config.walltime is None else max(1, round(parse_duration(config.walltime) / 60))
-    values = {
-        "cores": config.cores,
-        "processes": 1,
-        "memory": f"{parse_size(config.memory)}B",
-        "python": config.python,
-        "log_directory": config.logs,
-        "local_directory": config.scratch,
-        "interface": config.interface,
-        "job_extra_directives": config.directives,
-        # Without --no-nanny: a worker that dies is started again inside the job.
-        "nanny": True,
-        "disk": None if config.disk is None else f"{parse_size(config.disk)}B",
-        "queue": config.queue,
-        "account": config.account,
-        "walltime": f"{minutes // 60:02d}:{minutes % 60:02d}:00" if minutes else None,
-        "job_script_prologue": config.prologue or None,
-    }
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def job_script(config: ClusterConfig) -> str:
-    """Return the job that would be submitted, with SCHEDULER in place of the address.
-
-    Raises:
-        MissingExtraError: if dask-jobqueue is not installed.
-    """
-    try:
-        import dask_jobqueue
-    except ImportError as error:
-        raise MissingExtraError("a batch system", "dask") from error
-    arguments = _arguments(config)
-    arguments.pop("interface", None)  # belongs to the machine that submits, and goes into the address
-    there = config.logs is None or Path(config.logs).exists()
-    job = getattr(dask_jobqueue, _SYSTEMS[config.system][0]).job_cls
-    script = str(job(scheduler="tcp://SCHEDULER:8786", name="higgsbench", **arguments).job_script())
-    if not there:  # dask-jobqueue has made it
-        with contextlib.suppress(OSError):
-            Path(str(config.logs)).rmdir()
-    return script
-
-
-def start_cluster(config: ClusterConfig, threads: int) -> Any:
-    """Start a scheduler in this process and submit the jobs.
-
-    Raises:
-        ConfigError: if a fit would have fewer cores than threads.
-        EngineError: if this machine cannot submit jobs.
-    """
-    import dask_jobqueue
-
-    if config.cores < threads:
-        raise ConfigError(f"the run asks for {threads} threads per fit, but the cluster file has cores: {config.cores}")
-    kind, command = _SYSTEMS[config.system]
-    if shutil.which(command) is None:
-        raise EngineError(f"no command {command!r} here: start the run on a machine that submits {config.system} jobs")
-    scheduler = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
-    cluster = getattr(dask_jobqueue, kind)(**_arguments(config), scheduler_options=scheduler)
-    cluster.scale(config.workers)
-    return cluster

@@ -14,21 +14,20 @@ import contextlib
 import dataclasses
 import json
 import logging
-import platform
 import queue
 import re
 import secrets
-import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from distributed import Client, Future, KilledWorker, LocalCluster, WorkerPlugin, get_worker
+from distributed import Client, Future, KilledWorker, LocalCluster
 
-from higgsbench import __version__
-from higgsbench.runs.engines.base import EngineError, EngineSettings, Lost, Outcome, failed_unit, start_cluster
-from higgsbench.runs.engines.local import Order, Slot
-from higgsbench.runs.environment import package_version
+from higgsbench.config.document import format_duration
+from higgsbench.runs.engines.base import EngineError, EngineSettings, Lost, Outcome, failed_unit
+from higgsbench.runs.engines.batch import Batch
+from higgsbench.runs.engines.dask_worker import PROBE, Answer, UnitPlugin, call_plugin, versions
+from higgsbench.runs.engines.local import Order
 from higgsbench.runs.unit import UnitResult, Workspace
 
 if TYPE_CHECKING:
@@ -36,25 +35,15 @@ if TYPE_CHECKING:
 
     from higgsbench.runs.unit import Unit
 
-PROBE = "probe"  # file in a workspace that tells a worker that it sees the same folder
 _PIECE = 1 << 25  # bytes of the events that are sent at a time
-_IDLE = 300.0  # seconds after which a process without a unit ends by itself, in case the run that began it has vanished
 _CONNECT = 20.0  # seconds in which a scheduler must answer
-_PATIENCE = 5.0  # seconds without a worker after which the user is told
+_PATIENCE, _AGAIN = 10.0, 30.0  # seconds without a worker after which the user is told, and told again
 _LOOK = 0.5  # seconds between two checks for workers
 _LONG = 30.0  # seconds to wait for something small from a worker before checking whether the worker is still there
 _ADDRESS = re.compile(r"((tcp|tls|ucx|ws|wss)://)?[\w.\-\[\]:]+:\d{1,5}")
 
 
 _GONE = (KilledWorker, asyncio.CancelledError, concurrent.futures.CancelledError)  # its worker or scheduler is gone
-
-
-class Answer(NamedTuple):
-    """A worker's answer: an outcome, or else the files that it neither sees nor has."""
-
-    outcome: Outcome | None
-    model: bytes | None = None  # from a worker that does not see the run's folder
-    missing: tuple[str, ...] = ()
 
 
 def count_workers(settings: EngineSettings, say: Callable[[str], None]) -> int:
@@ -77,6 +66,7 @@ class DaskEngine:
         self.running: dict[Future, tuple[Unit, str]] = {}
         self.ready: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self.known: frozenset[str] = frozenset()
+        self.looked = time.monotonic()
         try:
             self.connection.install(plugin)
             self.known = self.connection.await_workers()
@@ -88,6 +78,8 @@ class DaskEngine:
         """Whether a worker has nothing to do; waits for one where all have left."""
         if not self.running:
             self.known = self.connection.await_workers()
+        elif time.monotonic() > self.looked + _LOOK:  # however short the fits are
+            self._look()
         return bool(self._idle()) and (self.settings.jobs is None or len(self.running) < self.settings.jobs)
 
     def _idle(self) -> list[str]:
@@ -108,19 +100,23 @@ class DaskEngine:
         self.running[future] = (unit, address)
         future.add_done_callback(self.ready.put)
 
-    def wait(self) -> Outcome:
-        """Return the outcome of the unit that ends next; an error if a worker cannot serve the run."""
+    def wait(self) -> Outcome | None:
+        """Return the outcome of the unit that ends next, or None for a new worker; an error if one cannot serve."""
         while True:
+            known = self.known
             try:
                 outcome = self._outcome(self.ready.get(timeout=_LOOK))
             except queue.Empty:
                 outcome = self._missed()
-            if outcome is not None:
+            if outcome is not None or self.known - known:
                 return outcome
+
+    def _look(self) -> None:
+        self.known, self.looked = self.connection.workers(), time.monotonic()
 
     def _missed(self) -> Outcome | None:
         """Look for a unit whose worker left."""
-        self.known = self.connection.workers()
+        self._look()
         for future, (_, address) in self.running.items():
             if address not in self.known:
                 future.cancel(force=True)
@@ -129,7 +125,9 @@ class DaskEngine:
 
     def _lost(self, future: Future) -> Lost:
         unit, address = self.running.pop(future)
-        return Lost(unit.key, f"its Dask worker {address} died or left the cluster")
+        batch = self.connection.batch
+        why = "" if batch is None else batch.why(address)
+        return Lost(unit.key, why or f"its Dask worker {address} died or left the cluster")
 
     def _outcome(self, future: Future) -> Outcome | None:
         """Return the outcome of a call; None where its worker was given up, or first needs files."""
@@ -143,7 +141,7 @@ class DaskEngine:
                 self._submit(unit, address)
             outcome = _placed(answer, unit)
         except _GONE:
-            self.known = self.connection.workers()  # raises if the scheduler is gone
+            self._look()  # raises if the scheduler is gone
             return self._lost(future)
         except EngineError:
             raise
@@ -201,6 +199,7 @@ class _Connection:
         self.where = settings.scheduler or (settings.cluster.system if settings.cluster else "this machine")
         self.plugin = ""
         self.client: Any = None
+        self.batch: Batch | None = None
         self.directly = True
         self.ending = contextlib.ExitStack()
         # All loggers of Dask and Tornado share this handler. They stay off the terminal: the run says what matters.
@@ -210,7 +209,8 @@ class _Connection:
         cluster: Any = None
         try:
             if settings.cluster is not None:
-                cluster = start_cluster(settings.cluster, settings.threads)
+                self.batch = Batch(settings.cluster, settings.threads, say)
+                cluster = self.batch.cluster
             elif settings.scheduler is None:
                 # Workers in threads of this process: their fits run in processes of their own anyway, nothing needs to
                 # be imported a second time for Dask, and a script needs no `if __name__ == "__main__"`.
@@ -223,7 +223,9 @@ class _Connection:
                     memory_limit=0,
                     silence_logs=logging.CRITICAL,
                 )
-            if cluster is not None:
+            if self.batch is not None:
+                self.ending.callback(self.batch.close)
+            elif cluster is not None:
                 self.ending.callback(cluster.close, timeout=10)
             self.client = _connected(settings.scheduler, cluster)
             self.ending.callback(self.client.close, timeout=5)
@@ -256,17 +258,20 @@ class _Connection:
         return False
 
     def workers(self) -> frozenset[str]:
-        """Return the addresses of the present workers."""
+        """Return the addresses of the present workers; a batch system is asked for those that are missing."""
+        if self.batch is not None:
+            self.batch.look()
         with self._asking():
             return frozenset(self.client.nthreads())
 
     def await_workers(self) -> frozenset[str]:
         """Return the addresses of the workers, as soon as there is one; a batch system may take its time."""
-        begin, told = time.monotonic(), False
+        begin, patience = time.monotonic(), _PATIENCE
         while not (found := self.workers()):
-            if not told and time.monotonic() - begin > _PATIENCE:
-                told = True
-                self.say(f"waiting for a Dask worker of {self.where}")
+            if time.monotonic() - begin > patience:
+                jobs = "" if self.batch is None else f"; {self.batch.waiting()}"
+                self.say(f"waiting for a Dask worker of {self.where} ({format_duration(patience)}){jobs}")
+                patience += _AGAIN
             time.sleep(0.1)
         return found
 
@@ -307,7 +312,7 @@ class _Connection:
         with contextlib.suppress(Exception), self.ending:
             if self.client is not None and self.client.status == "running":
                 self.client.cancel(list(futures), force=True)
-                if self.plugin:
+                if self.plugin and self.batch is None:  # jobs end as a whole
                     self.client.unregister_worker_plugin(self.plugin)
 
 
@@ -329,76 +334,3 @@ def _connected(scheduler: str | None, cluster: Any) -> Client:
     except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EngineError(f"--scheduler {scheduler}: no Dask scheduler answers there ({text})") from error
-
-
-def versions(packages: frozenset[str]) -> dict[str, str]:
-    """Return the versions of what determines scores, in this process."""
-    own = {"Python": ".".join(platform.python_version_tuple()[:2]), "higgsbench": __version__}
-    return own | {name: package_version(name) or "none" for name in sorted(packages)}
-
-
-class UnitPlugin(WorkerPlugin):  # type: ignore[misc]
-    """Runs units on a Dask worker; every worker has one while the run lasts, also one that joins later."""
-
-    def __init__(self, token: str, settings: EngineSettings) -> None:
-        self.name = f"higgsbench-{token}"
-        self.settings = settings
-
-    def setup(self, worker: Any) -> None:
-        """Make ready; called by Dask."""
-        self.address = worker.address
-        self.slot = Slot(self.settings, _IDLE)
-        # Inside Dask's own folder, which Dask removes if this process is killed.
-        self.folder = Path(worker.local_directory) / self.name
-
-    def teardown(self, worker: Any) -> None:
-        """End the process and remove the files; called by Dask."""
-        self.slot.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def run(self, order: Order, files: tuple[str, ...], needed: dict[str, str]) -> Answer:
-        """Run a unit where the events can be read, otherwise say what is missing.
-
-        Args:
-            order: the unit; workspace and model file as the run sees them.
-            files: names of the files of the workspace that the unit reads.
-            needed: the run's versions of everything that determines scores.
-        """
-        own = versions(frozenset(needed) - {"Python", "higgsbench"})
-        other = [f"{name} {own[name]} instead of {version}" for name, version in needed.items() if own[name] != version]
-        if other:
-            raise EngineError(
-                f"the Dask worker {self.address} has {', '.join(other)}: its scores would differ; install the "
-                "same versions on every worker"
-            )
-        seen = ""
-        with contextlib.suppress(OSError):
-            seen = (Path(order.workspace.folder) / PROBE).read_text(encoding="utf-8")
-        if seen == self.name:
-            return Answer(self.slot.run(order))
-        missing = tuple(name for name in files if not (self.folder / name).is_file())
-        if missing:
-            return Answer(None, missing=missing)
-        model = self.folder / f"{order.key}.model"
-        model_file = None if order.model_file is None else str(model)
-        here = dataclasses.replace(order, workspace=Workspace(str(self.folder)), model_file=model_file)
-        outcome = self.slot.run(here)
-        if not isinstance(outcome, UnitResult) or outcome.model_file is None:
-            return Answer(outcome)
-        content = model.read_bytes()
-        model.unlink()
-        return Answer(outcome, content)
-
-    def store(self, name: str, piece: bytes, start: int, last: bool) -> None:
-        """Write a piece of a file of the events; the file is complete with the last one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f"{name}.part"
-        with part.open("ab" if start else "wb") as stream:
-            stream.write(piece)
-        if last:
-            part.replace(self.folder / name)
-
-
-def call_plugin(plugin: str, method: str, *arguments: Any) -> Any:
-    """Call a method of a plugin of the Dask worker that this runs on."""
-    return getattr(get_worker().plugins[plugin], method)(*arguments)

@@ -1,16 +1,24 @@
-"""Cluster files and the batch jobs that come of them; no batch system is needed."""
+"""Cluster files and the batch jobs that come of them; no batch system is needed, where commands stand in for one."""
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from higgsbench.cli.main import main
 from higgsbench.errors import ConfigError
-from higgsbench.runs.engines.base import EngineError, job_script, load_cluster, start_cluster
+from higgsbench.runs.engines import batch
+from higgsbench.runs.engines.base import EngineError, load_cluster
+from higgsbench.runs.engines.batch import Batch, job_script
 
-pytest.importorskip("dask_jobqueue", reason="the extra dask is not installed")
+pytest.importorskip("distributed", reason="the extra dask is not installed")
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "clusters"
 
@@ -85,9 +93,9 @@ def test_a_machine_that_cannot_submit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     config = load_cluster(SHIPPED / "slurm.yaml")
     with pytest.raises(EngineError, match="no command 'sbatch' here"):
-        start_cluster(config, 1)
+        Batch(config, 1, print)
     with pytest.raises(ConfigError, match="4 threads per fit, but the cluster file has cores: 1"):
-        start_cluster(config, 4)
+        Batch(config, 4, print)
 
 
 def test_the_command_shows_the_job(capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,3 +109,162 @@ def test_the_command_shows_the_job(capsys: pytest.CaptureFixture[str]) -> None:
     assert "distributed.cli.dask_worker tcp://SCHEDULER:8786" in found[-1]
     assert "--nthreads 1" in found[-1]
     assert err == "20 jobs like this; SCHEDULER is filled in when a run begins.\n"
+
+
+def test_ctrl_c_stays_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    for name in [name for name in sys.modules if name.startswith("dask_jobqueue")]:
+        monkeypatch.delitem(sys.modules, name)
+    job_script(load_cluster(SHIPPED / "slurm.yaml"))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+SUBMIT = """if [ -s refusal ]; then cat refusal >&2; exit 1; fi
+n=1; while ! mkdir jobs/$n 2>/dev/null; do n=$((n+1)); done
+echo {state} >jobs/$n/state; echo "{answer} $n"
+"""
+QUEUE = 'for job in jobs/*; do echo "$(basename $job){suffix} $(cat $job/state)"; done\n'
+COMMANDS = {
+    "sbatch": SUBMIT.format(state="PENDING Resources", answer="Submitted batch job"),
+    "squeue": QUEUE.format(suffix=""),
+    "condor_submit": SUBMIT.format(state="1 undefined", answer="1 job(s) submitted to cluster"),
+    "condor_q": QUEUE.format(suffix=".0"),
+}
+Started = Callable[..., Batch]
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A batch system whose jobs are folders that hold their state; none of them ever runs."""
+    (tmp_path / "jobs").mkdir()
+    for name, text in COMMANDS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\ncd {tmp_path}\n{text}")
+    for name in ("scancel", "condor_rm"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/cancelled\n')
+    for name in (*COMMANDS, "scancel", "condor_rm"):
+        (tmp_path / name).chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(batch, "_SOON", 0.0)
+    monkeypatch.setattr(batch, "_SELDOM", 0.0)
+    monkeypatch.setattr(batch, "_SETTLED", 0.1)
+    return tmp_path / "jobs"
+
+
+@pytest.fixture
+def started(queue: Path, tmp_path: Path) -> Iterator[Started]:
+    """Start a cluster of two jobs; its notes go to a list."""
+    found: list[Batch] = []
+
+    def start(notes: list[str], more: str = "system: slurm\n") -> Batch:
+        text = f"workers: 2\nmemory: 1GB\nlogs: {tmp_path / 'logs'}\n"
+        (tmp_path / "cluster.yaml").write_text(more + text)
+        found.append(Batch(load_cluster(tmp_path / "cluster.yaml"), 1, notes.append))
+        return found[-1]
+
+    yield start
+    for cluster in found:
+        cluster.close()
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+CONDOR_FILE = "system: htcondor\ndisk: 1GB\n"
+
+
+def set_state(queue: Path, number: int, state: str) -> None:
+    (queue / str(number) / "state").write_text(state)
+
+
+def fail(queue: Path) -> None:
+    for job in queue.iterdir():
+        set_state(queue, int(job.name), "FAILED None")
+
+
+def come(cluster: Batch, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Say which workers the scheduler has."""
+    info: dict[str, Any] = {f"tcp://{name}": {"name": name} for name in names}
+    monkeypatch.setattr(cluster.cluster, "scheduler_info", {"workers": info})
+    cluster.look()
+
+
+@pytest.mark.parametrize(
+    ("system", "state", "end"),
+    [
+        ("system: slurm\n", "TIMEOUT TimeLimit", r"its slurm job 1 ended: TIMEOUT \(TimeLimit\), walltime of the part"),
+        (
+            "system: slurm\n",
+            "FAILED NonZeroExitCode",
+            r"FAILED \(NonZeroExitCode\); .*logs/worker-1.err ends with 'died'",
+        ),
+        (
+            CONDOR_FILE,
+            "5 memory usage exceeded request",
+            r"htcondor job 1.0 ended: HELD \(memory usage exceeded request\)",
+        ),
+    ],
+)
+def test_lost_jobs_are_replaced(
+    started: Started, queue: Path, monkeypatch: pytest.MonkeyPatch, system: str, state: str, end: str
+) -> None:
+    cluster = started([], system)
+    number = {job.number.removesuffix(".0"): name for name, job in cluster.jobs.items()}
+    come(cluster, monkeypatch, number["1"], number["2"])
+    set_state(queue, 1, state)
+    (queue.parent / "logs" / "worker-1.err").write_text("begins\ndied\n\n")
+    come(cluster, monkeypatch, number["2"])
+    assert len(list(queue.iterdir())) == 3
+    come(cluster, monkeypatch, number["2"])
+    assert len(list(queue.iterdir())) == 3  # its replacement is in the queue
+    assert re.search(end, cluster.why(f"tcp://{number['1']}"))
+    assert cluster.why(f"tcp://{number['2']}") == ""  # its job goes on
+    cluster.close()
+    assert len((queue.parent / "cancelled").read_text().split()) == 3
+
+
+def test_jobs_that_end_before_their_workers_come(started: Started, queue: Path) -> None:
+    notes: list[str] = []
+    cluster = started(notes)
+    for _ in range(2):
+        fail(queue)
+        cluster.look()
+    fail(queue)
+    with pytest.raises(EngineError, match=r"^slurm job \d+ ended: FAILED before its worker .*, 3 times in a row"):
+        cluster.look()
+    assert [note.split(" before ")[1] for note in notes] == ["its worker answered the run; asking for another"] * 2
+    assert len(list(queue.iterdir())) == 6
+
+
+def test_refused_jobs(started: Started, queue: Path) -> None:
+    notes: list[str] = []
+    cluster = started(notes)
+    (queue.parent / "refusal").write_text("sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: failed\n")
+    set_state(queue, 1, "CANCELLED None")
+    cluster.look()
+    cluster.look()
+    asked = "slurm job 1 ended: CANCELLED before its worker answered the run; asking for another"
+    assert notes == [
+        asked,
+        "slurm refuses a job: QOSMaxSubmitJobPerUserLimit; failed; the run goes on with fewer workers",
+    ]
+    with pytest.raises(EngineError, match=r"^slurm refuses the job: QOSMaxSubmitJobPerUserLimit; failed$"):
+        started(notes)
+
+
+def test_what_the_queue_says_while_a_run_waits(started: Started, queue: Path) -> None:
+    assert started([]).waiting() == "jobs 1, 2: PENDING (Resources)"
+    for job in queue.iterdir():
+        (job / "state").unlink()
+        job.rmdir()
+    condor = started([], CONDOR_FILE)
+    set_state(queue, 2, "5 no file x.sub")
+    assert condor.waiting() == "job 1.0: IDLE; job 2.0: HELD (no file x.sub)"
+
+
+def test_an_interface_that_is_not_there(started: Started) -> None:
+    with pytest.raises(EngineError, match=r"cannot start: .*'ib99' is not a valid network interface"):
+        started([], "system: slurm\ninterface: ib99\n")
+
+
+def test_a_folder_of_logs_that_cannot_be_made(started: Started, tmp_path: Path) -> None:
+    (tmp_path / "logs").touch()
+    with pytest.raises(ConfigError, match=r"logs for `logs` cannot be made"):
+        started([])
