@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
+from higgsbench.config.regions import StatisticalModel
 from higgsbench.config.samples import SampleKeys, SchemaConfig
 from higgsbench.config.section import (
     FeatureEntry,
@@ -295,8 +296,8 @@ def _kind_of_seed(value: object) -> str:
 _Seed = Annotated[int, Field(ge=0, lt=2**31 - 100_000)]
 
 
-class RunConfig(Strict):
-    """The configuration of a whole run."""
+class TrainingKeys(Strict):
+    """Keys that determine the scores of a run."""
 
     name: str | None = None
     """Start of the name of the run's folder; by default the name of the file."""
@@ -367,7 +368,7 @@ class RunConfig(Strict):
         return value if len(value) > 1 else value[0]
 
     @model_validator(mode="after")
-    def _one_split(self) -> RunConfig:
+    def _one_split(self) -> TrainingKeys:
         if isinstance(self.seed, list) and self.repeats > 1:
             raise problem("each of several seeds is a repeat; leave out `repeats`", "repeats")
         if isinstance(self.folds, FoldRule) and self.repeats > 1:
@@ -397,3 +398,7 @@ class RunConfig(Strict):
         if (twice := repeated(numbers)) is not None:
             raise problem(f"jet number {twice} is in two groups")
         return value
+
+
+class RunConfig(StatisticalModel, TrainingKeys):
+    """The configuration of a whole run."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import polars as pl
     from numpy.typing import NDArray
 
     from higgsbench.inference.events import RunEvents, Systematic
@@ -177,18 +178,42 @@ def score_shifts(
         DataError: if a file cannot be used, or the events lack what a shift needs.
         StoreError: if the run's events are not available and no file is named.
     """
-    nominal, held_out, where = _nominal(run, events, file)
-    trained = members_of(run, names)
+    nominal, held_out, where = nominal_events(run, events, file)
     passes = 1 + 2 * len(systematics)
-    per_event = sum(float(row.record.get("predict_us") or 0.0) for row in trained) * passes
+    per_event = sum(float(row.record.get("predict_us") or 0.0) for row in members_of(run, names)) * passes
     most = max(int(seconds * 1e6 / per_event), _FEWEST) if seconds and per_event else len(nominal)
     if len(nominal) > most:
         where = f"{most:,} of the {where}"
         nominal = nominal.take(subsample(len(nominal), most))
     moved = [side for systematic in systematics for side in moved_events(systematic, nominal)]
     parts = [(nominal.frame, nominal.event_id), *((side.frame, nominal.event_id[side.at]) for side in moved)]
+    scores, notes = score_parts(run, models, names, parts, held_out=held_out)
+    rows = {name: _joined(nominal, systematics, moved, found, run.totals) for name, found in scores.items()}
+    return ScoredRows(rows, where, notes)
+
+
+def score_parts(
+    run: StoredRun,
+    models: FittedRun,
+    names: Sequence[str],
+    parts: Sequence[tuple[pl.DataFrame, NDArray[np.int64]]],
+    *,
+    held_out: bool,
+) -> tuple[dict[str, list[NDArray[np.float64]]], tuple[str, ...]]:
+    """Score tables of events, given with their numbers, by the stored models of some rows.
+
+    Args:
+        run: the run.
+        models: its stored models.
+        names: rows wanted; `stack` is blended from its members.
+        parts: the tables.
+        held_out: whether the events are new to all models; otherwise a model that did not see it scores each event.
+
+    Returns:
+        The scores of each table by the row's name, and why rows are missing.
+    """
     scores, notes = {}, []
-    for row in trained:
+    for row in members_of(run, names):
         try:
             if held_out:
                 scorer = models.held_out(row.name)
@@ -198,12 +223,11 @@ def score_shifts(
         except HiggsbenchError as error:
             notes.append(f"No shifts of {row.name}: {error}.")
     if "stack" in names:
-        blends = [models.blended({name: each[at] for name, each in scores.items()}) for at in range(passes)]
+        blends = [models.blended({name: each[at] for name, each in scores.items()}) for at in range(len(parts))]
         blended = [blend for blend in blends if blend is not None]
-        if len(blended) == passes:
+        if len(blended) == len(parts):
             scores["stack"] = blended
-    rows = {name: _joined(nominal, systematics, moved, scores[name], run.totals) for name in names if name in scores}
-    return ScoredRows(rows, where, tuple(notes))
+    return {name: scores[name] for name in names if name in scores}, tuple(notes)
 
 
 def members_of(run: StoredRun, names: Sequence[str]) -> list[StoredRow]:
@@ -221,7 +245,7 @@ def subsample(events: int, wanted: int, seed: int = 0) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(events, wanted, replace=False))
 
 
-def _nominal(run: StoredRun, events: RunEvents, file: Path | None) -> tuple[Events, bool, str]:
+def nominal_events(run: StoredRun, events: RunEvents, file: Path | None = None) -> tuple[Events, bool, str]:
     """Return the events to move, whether they are new to all models, and a description."""
     train = events.train
     if file is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -14,8 +14,9 @@ from higgsbench.config.document import parse_yaml
 from higgsbench.config.load import configured_events, source_events, validated
 from higgsbench.config.model import DataConfig
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, nearest_hint, repeated
-from higgsbench.events import Events, load_events
+from higgsbench.events import Events, load_events, open_samples
 from higgsbench.events.check import OF_SAMPLES
+from higgsbench.events.samples import matched_files
 from higgsbench.events.shifts import Shifts, apply_shifts
 from higgsbench.schema import TableSchema
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from higgsbench.config.regions import SystematicConfig
     from higgsbench.runs.stored import StoredRun
 
 Shift: TypeAlias = tuple[str, Path, Path]
@@ -233,27 +235,102 @@ def moved_events(systematic: Systematic, nominal: Events) -> tuple[Moved, Moved]
         DataError: if the events lack what the shift needs, a file cannot be read, or none of its events is among the
             nominal ones.
     """
-    moved, column = [], nominal.weight_column
+    moved = []
     for side, way in enumerate(("up", "down")):
         name = f"{systematic.name} {way}"
         if systematic.files is not None:
             path = systematic.files[side]
-            if nominal.schema.event_id is None:
-                raise DataError(f"{path}: the layout {nominal.schema.name} has no event numbers to match moved events")
-            events = named_events(path, nominal.schema)
-            at, known = positions_of(events.event_id, nominal.event_id)
-            if not known.any():
-                raise DataError(f"{path}: none of its {len(events):,} events is among those of {nominal.source}")
-            frame, at = events.frame.filter(known), at[known]
-        else:
-            try:
-                frame = apply_shifts(nominal.frame, systematic.sides[side], schema=nominal.schema)
-                at = np.arange(len(nominal))
-            except HiggsbenchError as error:
-                raise DataError(f"{nominal.source}: shift {name}: {error}") from error
-        weight = frame[column].cast(pl.Float64).to_numpy() if column in frame.columns else nominal.weight[at]
-        moved.append(Moved(name, frame, at, weight))
+            moved.append(matched_events(name, path, named_events(path, nominal.schema), nominal))
+            continue
+        try:
+            frame = apply_shifts(nominal.frame, systematic.sides[side], schema=nominal.schema)
+        except HiggsbenchError as error:
+            raise DataError(f"{nominal.source}: shift {name}: {error}") from error
+        moved.append(_moved(name, frame, np.arange(len(nominal)), nominal))
     return moved[0], moved[1]
+
+
+def matched_events(name: str, source: object, events: Events, nominal: Events) -> Moved:
+    """Return the moved events that are among the nominal ones by their numbers; errors call them `source`.
+
+    Raises:
+        DataError: if there are no event numbers, or none of the events is among the nominal ones.
+    """
+    if nominal.schema.event_id is None:
+        raise DataError(f"{source}: the layout {nominal.schema.name} has no event numbers to match moved events")
+    at, known = positions_of(events.event_id, nominal.event_id)
+    if not known.any():
+        raise DataError(f"{source}: none of its {len(events):,} events is among those of {nominal.source}")
+    return _moved(name, events.frame.filter(known), at[known], nominal)
+
+
+def _moved(name: str, frame: pl.DataFrame, at: NDArray[np.int64], nominal: Events) -> Moved:
+    column = nominal.weight_column
+    weight = frame[column].cast(pl.Float64).to_numpy() if column in frame.columns else nominal.weight[at]
+    return Moved(name, frame, at, weight)
+
+
+def systematic_events(entry: SystematicConfig, events: Events, run: StoredRun) -> tuple[Moved, Moved] | None:
+    """Return events after the upward and the downward shift; None for a normalisation.
+
+    The table of the nominal events itself stands for features that do not change.
+
+    Raises:
+        ConfigError: if the systematic does not fit the run's events.
+        DataError: if the events lack what it needs, or a file cannot be read.
+    """
+    if entry.shift is not None:
+        (systematic,) = parse_systematics([entry.shift])
+        up, down = moved_events(systematic, events)
+        if systematic.size is not None and not systematic.sides[0].moves_energy:
+            return up._replace(frame=events.frame), down._replace(frame=events.frame)
+        return up, down
+    if entry.weights is None and entry.files is None:
+        return None
+    document = parse_yaml(run.configuration, str(run.folder / "config.yaml"))
+    data = validated(document, DataConfig, ("data",))
+    if entry.files is None:
+        up, down = (_reweighted(entry, text, data, events) for text in entry.weights or ())
+    else:
+        up, down = (_from_files(entry, files, data, events) for files in entry.files)
+    return up, down
+
+
+def _reweighted(entry: SystematicConfig, text: str, data: DataConfig, events: Events) -> Moved:
+    """Return the events with weights by another expression over columns of their files."""
+    if data.samples is not None:
+        wanted = [one for one in data.samples if entry.processes is None or one.process in entry.processes]
+        samples = [one.model_copy(update={"weight": text}) for one in wanted]
+        data = data.model_copy(update={"samples": samples})
+    elif data.layout is not None and not isinstance(data.layout, str):
+        data = data.model_copy(update={"layout": data.layout.model_copy(update={"weight": text})})
+    else:
+        raise ConfigError(f"systematics: {entry.name}: `weights` needs `data.samples` or your own `data.schema`")
+    found = source_events(data)
+    at, known = positions_of(events.event_id, found.event_id)
+    needed = np.ones(len(events), dtype=np.bool_)
+    if entry.processes is not None and events.process is not None:
+        needed = events.process.is_in(entry.processes).to_numpy()
+    if (needed & ~known).any():
+        lost = int((needed & ~known).sum())
+        raise ConfigError(f"systematics: {entry.name}: {lost:,} events of {events.source} are not in {found.source}")
+    return Moved(entry.name, events.frame, np.arange(len(events)), np.where(known, found.weight[at], events.weight))
+
+
+def _from_files(entry: SystematicConfig, files: Sequence[str], data: DataConfig, events: Events) -> Moved:
+    """Return the events of the given files that are among the nominal ones, and all other processes as they are."""
+    if events.schema.name == OF_SAMPLES and not files[0].endswith((".yaml", ".yml")):
+        samples = data.sample_list(events.schema)
+        own = [one for one in samples if entry.processes and one.constants["Process"] in entry.processes]
+        sample = own[0] if len(own) == 1 else data.sample_of(files[0], events.schema)
+        if not sample.name:
+            raise ConfigError(f"systematics: {entry.name}: {files[0]} belongs to no sample; name one in `processes`")
+        found = open_samples([replace(sample, files=matched_files(files))], events.schema)
+    elif len(files) > 1:
+        raise ConfigError(f"systematics: {entry.name}: name one file for each side, unless the run has samples")
+    else:
+        found = named_events(Path(files[0]), events.schema)
+    return matched_events(entry.name, files[0], found, events)
 
 
 def scored_events(name: str, path: Path, nominal: Events) -> Moved:

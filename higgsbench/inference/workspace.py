@@ -16,7 +16,7 @@ from higgsbench.errors import MetricError, MissingExtraError
 from higgsbench.metrics.significance import BinnedSums, bin_sums, combined_significance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -63,6 +63,51 @@ def shifted_template(scored: ScoredShifts, edges: NDArray[np.float64], *, select
         return BinnedSums(*(values[int(selected_only) :] for values in vars(found).values()))
 
     return Template(sums(scored.nominal), {name: (sums(up), sums(down)) for name, (up, down) in scored.sides.items()})
+
+
+def smoothed(
+    nominal: NDArray[np.float64], variance: NDArray[np.float64], sides: Sequence[NDArray[np.float64]], error: float
+) -> list[NDArray[np.float64]]:
+    """Smooth contents (k,) after shifts.
+
+    From the first bin on, neighbouring bins are merged until the relative simulation error of the nominal content is at
+    most `error`; what remains joins the last group. All bins of a group get the relative change of the group.
+    """
+    if error == 0.0:
+        return list(sides)
+    group, start = np.zeros(nominal.size, dtype=np.int64), 0
+    for last in range(nominal.size):
+        total = nominal[start : last + 1].sum()
+        if total > 0.0 and np.sqrt(variance[start : last + 1].sum()) <= error * total:
+            group[start : last + 1], start = group[start - 1] + 1 if start else 0, last + 1
+    if 0 < start < nominal.size:
+        group[start:] = group[start - 1]
+    of_group = np.bincount(group, nominal)
+    out = []
+    for side in sides:
+        moved = np.bincount(group, side)
+        ratio = np.divide(moved, of_group, out=np.ones_like(of_group), where=of_group > 0.0)
+        out.append(ratio[group] * nominal)
+    return out
+
+
+def pruned(
+    nominal: NDArray[np.float64], sides: Sequence[NDArray[np.float64]], least: float
+) -> tuple[tuple[float, float] | None, tuple[NDArray[np.float64], NDArray[np.float64]] | None]:
+    """Return the factors of a normsys, or the contents of a histosys, or nothing, by the size of the changes.
+
+    If no side of a shift changes the sum by the share `least`, the change of the sum is left out; if no side changes
+    the shape of a bin by more than that, the shift is a normsys.
+    """
+    total = float(nominal.sum())
+    up, down = (float(side.sum()) / total if total > 0.0 else 1.0 for side in sides)
+    flat = max(abs(up - 1.0), abs(down - 1.0)) < least
+    factors = (up, down) if min(up, down) > 0.0 else (1.0, 1.0)
+    shapes = [side / factor for side, factor in zip(sides, factors, strict=True)]
+    same = all(np.all(np.abs(shape - nominal) <= least * np.abs(nominal)) for shape in shapes) and least > 0.0
+    if same:
+        return (None if flat else factors), None
+    return None, (shapes[0], shapes[1]) if flat else (sides[0], sides[1])
 
 
 @dataclass(frozen=True)

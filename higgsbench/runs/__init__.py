@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from higgsbench.errors import StoreError, nearest_hint
-from higgsbench.files import ROWS, printable
+from higgsbench.files import ROWS, parse_sealed, printable, told_plainly, write_sealed
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Cell, Shown, Table
 from higgsbench.runs.stored import StoredRun
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from higgsbench.metrics.estimates import Metric
     from higgsbench.runs.budget import LeftOut
 
 LATEST = "latest"
+ANALYSIS = "analysis.json"
+"""File of a run that holds what `stats --fit` and `interval` found for its rows with the statistical model."""
 
 
 class Failure(NamedTuple):
@@ -123,6 +127,37 @@ def find_run(run: str | Path | StoredRun | RunResult, results: str | Path = "res
     raise StoreError(
         f"{run}: no finished run of that name here or in {results}{hint}; `higgsbench run` prints where it stores one"
     )
+
+
+def read_analysis(run: StoredRun) -> dict[str, dict[str, Any]]:
+    """Return what is stored about the statistical model, by the name of the row; results of earlier fits are left out.
+
+    If the file is damaged, a note of the run says so.
+    """
+    file = run.folder / ANALYSIS
+    if not file.is_file():
+        return {}
+    try:
+        stored = dict(parse_sealed(file.read_bytes(), required=True)["rows"])
+        digests = {row.name: row.record["digest"] for row in run.rows if row.ok}
+        return {name: dict(entry) for name, entry in stored.items() if entry["digest"] == digests.get(name)}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        run.notes.append(f"{run.name}: {ANALYSIS} is damaged; `higgsbench interval` writes it again")
+        return {}
+
+
+def store_analysis(run: StoredRun, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add results about the statistical model to what is stored about some rows.
+
+    Raises:
+        StoreError: if the file cannot be written.
+    """
+    stored = read_analysis(run)
+    for name, entry in rows.items():
+        same = stored.get(name, {}) if stored.get(name, {}).get("model") == entry["model"] else {}
+        stored[name] = {**same, **entry, "digest": run.row(name).record["digest"]}
+    with told_plainly(StoreError, run.folder / ANALYSIS):
+        write_sealed(run.folder / ANALYSIS, {"rows": stored})
 
 
 def _is_run(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from higgsbench.config.document import yaml_text
 from higgsbench.config.model import DataConfig, FeatureConfig, FoldRule
+from higgsbench.config.regions import StatisticalModel
 from higgsbench.config.section import Number, Strict
 from higgsbench.ensemble import METRICS_VERSION
 from higgsbench.errors import StoreError
@@ -47,7 +48,7 @@ ASSEMBLY_FORMAT = 6
 
 PREDICTOR_FORMAT = 1
 
-_SAME_SCORES = ("data", "store_models", "memory_limit")
+_SAME_SCORES = ("data", "store_models", "memory_limit", *StatisticalModel.model_fields)
 """Keys of a configuration that do not change the scores and so do not name the folder."""
 
 
@@ -181,7 +182,8 @@ def assembly_digest(plan: Plan) -> str:
     config = plan.config
     rows = [[r.name, r.calibration, [u.key for u in plan.units_of(i)]] for i, r in enumerate(plan.rows)]
     after = [config.stack.model_dump(mode="json"), config.cut.model_dump(mode="json"), config.seed]
-    return canonical_digest([ASSEMBLY_FORMAT, comparability(plan), rows, after])
+    model = config.model_dump(mode="json", include=set(StatisticalModel.model_fields), exclude_none=True)
+    return canonical_digest([ASSEMBLY_FORMAT, comparability(plan), rows, after, *([model] if model else [])])
 
 
 def current_rows(folder: Path, plan: Plan) -> list[dict[str, Any]] | None:

@@ -1,0 +1,394 @@
+"""The 68% interval of the signal strength: expected, with pulls and impacts, and in pseudo-experiments.
+
+A pseudo-experiment draws a signal strength, nuisance parameters theta from their priors, and events. The score of an
+event, and any other column x that the regions use, becomes x + sum_k |theta_k| (x_k - x), where x_k is its value after
+the shift by one standard deviation in the direction of theta_k; the weight is multiplied by (w_k / w)^|theta_k|. So
+events are scored once for each side of a shift. The finite number of simulated events is part of the truth: each event
+counts a Poisson number of times. All rows see the same events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from higgsbench.errors import ConfigError, MetricError, StoreError
+from higgsbench.files import canonical_digest, printable
+from higgsbench.inference.regions import load_model_events, placed, read_model, row_model
+from higgsbench.inference.workspace import POI, Expected, Likelihood, expected_results
+from higgsbench.pages import Cell, Shown, Table, number, with_error
+from higgsbench.runs import find_run, store_analysis
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from higgsbench.inference.regions import ModelEvents, RowModel
+    from higgsbench.runs import RunResult
+    from higgsbench.runs.stored import StoredRow, StoredRun
+
+_ONE_SIGMA = 0.6827
+_REPLICAS = 500
+
+
+class Impact(NamedTuple):
+    """A nuisance parameter after the expected fit.
+
+    Attributes:
+        name: its name.
+        pull: its best value, in prior standard deviations; error: its standard error.
+        up, down: change of the best signal strength if it is fixed one standard error higher or lower.
+    """
+
+    name: str
+    pull: float
+    error: float
+    up: float
+    down: float
+
+
+@dataclass(frozen=True)
+class ModelFit(Shown):
+    """Expected results of the statistical model of one row, on the Asimov data of signal plus background.
+
+    Attributes:
+        name: the row.
+        yields: expected events and their simulation errors by region and process.
+        interval: best signal strength and the ends of its 68% interval.
+        parts: half widths of the interval, from the data alone, with simulation statistics, and with everything.
+        impacts: nuisance parameters, the largest impact first.
+        expected: significance and limit.
+    """
+
+    name: str
+    yields: Mapping[str, Mapping[str, tuple[float, float]]]
+    interval: tuple[float, float, float]
+    parts: tuple[float, float, float]
+    impacts: tuple[Impact, ...]
+    expected: Expected
+
+    def as_tables(self) -> list[Table]:
+        """Return yields, the interval and the nuisance parameters."""
+        names = list(dict.fromkeys(name for region in self.yields.values() for name in region))
+        rows = [
+            [printable(region), *(with_error(*own[name]) if name in own else "-" for name in names)]
+            for region, own in self.yields.items()
+        ]
+        best, low, high = self.interval
+        cells = [f"{best:.3f}", f"{low:.3f} to {high:.3f}", *(f"{part:.3f}" for part in self.parts)]
+        found = self.expected
+        cells += ["-" if found.z is None else f"{found.z:.3f}"]
+        cells += [f"{found.band[2]:.3f} ({found.band[1]:.3f} to {found.band[3]:.3f})" if found.band else "-"]
+        heads = ["mu", "68% interval", "half width: data", "+ simulation", "+ systematics", "Z", "limit (68%)"]
+        pulls: list[list[str | Cell]] = [
+            [printable(i.name), f"{i.pull:+.2f} ± {i.error:.2f}", Cell(f"{i.up:+.4f}", i.up), f"{i.down:+.4f}"]
+            for i in self.impacts
+        ]
+        title = f"{printable(self.name)}: "
+        return [
+            Table(f"{title}expected events", ["region", *map(printable, names)], rows, text=(0,)),
+            Table(f"{title}expected fit", heads, [cells], text=()),
+            Table(f"{title}nuisance parameters", ["parameter", "pull", "impact +1σ", "impact -1σ"], pulls, text=(0,)),
+        ]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record per nuisance parameter."""
+        return [impact._asdict() for impact in self.impacts]
+
+    def remarks(self) -> list[str]:
+        """Say what could not be computed."""
+        return [f"{printable(self.name)}: {problem}" for problem in self.expected.problems]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Everything at full precision, for JSON."""
+        impacts = [impact._asdict() for impact in self.impacts]
+        same = {key: getattr(self, key) for key in ("name", "yields", "interval", "parts")}
+        return {**same, "impacts": impacts, "expected": vars(self.expected)}
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> ModelFit:
+        """Return the fit that `content` describes; a KeyError, TypeError or ValueError if it does not."""
+        e = content["expected"]
+        expected = Expected(e["z"], e["upper_limit"], tuple(map(float, e["band"])), tuple(map(str, e["problems"])))
+        yields = {r: {p: (float(v[0]), float(v[1])) for p, v in own.items()} for r, own in content["yields"].items()}
+        one, two, three = map(float, content["interval"])
+        data, simulation, everything = map(float, content["parts"])
+        impacts = tuple(Impact(**entry) for entry in content["impacts"])
+        parts = (data, simulation, everything)
+        return cls(str(content["name"]), yields, (one, two, three), parts, impacts, expected)
+
+
+def fit_model(model: RowModel) -> ModelFit:
+    """Fit the Asimov data of a row's statistical model.
+
+    Raises:
+        MetricError: if a bin has no background, or a fit fails.
+        MissingExtraError: without pyhf and iminuit (extra `stats`).
+    """
+    workspace = model.workspace
+    likelihood, plain = Likelihood(workspace), Likelihood(workspace, mc_stat=False)
+    data = likelihood.expected()
+    fixed = dict.fromkeys(likelihood.systematics, 0.0)
+    ends = [one.interval(data, **kept) for one, kept in ((plain, fixed), (likelihood, fixed), (likelihood, {}))]
+    data_only, simulation, everything = (0.5 * (high - low) for _, low, high in ends)
+    found = likelihood.fit(data)
+    found.hesse()
+    impacts = []
+    for name in likelihood.systematics:
+        value, error = float(found.values[name]), float(found.errors[name])
+        up, down = (
+            float(likelihood.fit(data, **{name: value + step}).values[POI] - found.values[POI])
+            for step in (error, -error)
+        )
+        impacts.append(Impact(name, value, error, up, down))
+    impacts.sort(key=lambda i: -max(abs(i.up), abs(i.down)))
+    yields = {
+        region: {p: (float(one.nominal.sum()), float(np.sqrt(one.variance.sum()))) for p, one in samples.items()}
+        for region, samples in model.channels.items()
+    }
+    parts = (data_only, simulation, everything)
+    return ModelFit(model.name, yields, ends[-1], parts, tuple(impacts), expected_results(workspace))
+
+
+def interval_score(width: float, coverage: float, experiments: int) -> float:
+    """Return the score of 68% intervals in the FAIR Universe HiggsML uncertainty challenge; higher is better.
+
+    -ln((w + 0.001) f(c)) with w the mean width and c the coverage; f is 1 within two standard errors sigma of 0.6827,
+    1 + d^4 below and 1 + d^3 above, where d is the further distance in units of sigma. Source: W. Bhimji et al.,
+    arXiv:2410.02867, and the challenge's program (github.com/FAIR-Universe/HEP-Challenge, scoring_program/score.py).
+
+    Args:
+        width: mean width of the intervals.
+        coverage: share of them that contain the truth.
+        experiments: number of pseudo-experiments.
+
+    Example:
+        >>> round(interval_score(0.499, 0.68, 200), 4)
+        0.6931
+    """
+    sigma = np.sqrt(_ONE_SIGMA * (1.0 - _ONE_SIGMA) / experiments)
+    below, above = _ONE_SIGMA - 2.0 * sigma - coverage, coverage - _ONE_SIGMA - 2.0 * sigma
+    penalty = 1.0 + (max(below, 0.0) / sigma) ** 4 + (max(above, 0.0) / sigma) ** 3
+    return float(-np.log((width + 1e-3) * penalty))
+
+
+@dataclass(frozen=True, repr=False)
+class Intervals(Shown):
+    """Intervals of the signal strength of several rows in the same pseudo-experiments.
+
+    Attributes:
+        mu: (t,) true signal strengths.
+        ends: (t, 2) ends of the intervals by the row's name.
+        fits: the expected results by the row's name.
+        notes: what was left out, and why.
+    """
+
+    mu: NDArray[np.float64]
+    ends: Mapping[str, NDArray[np.float64]]
+    fits: Mapping[str, ModelFit]
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Name the rows with their mean widths."""
+        widths = (f"{name} {2.0 * fit.parts[2]:.3f}" for name, fit in self.fits.items())
+        return f"<Intervals of {self.mu.size} pseudo-experiments; expected widths: {', '.join(widths)}>"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record per row, the highest score first; differences are to the first row, paired."""
+        if not self.mu.size:
+            return [{"name": name, "mu_expected": fit.parts[2] * 2.0} for name, fit in self.fits.items()]
+        picks = np.random.default_rng(0).integers(self.mu.size, size=(_REPLICAS, self.mu.size))
+        found, spread = {}, {}
+        for name, ends in self.ends.items():
+            width = ends[:, 1] - ends[:, 0]
+            inside = (ends[:, 0] <= self.mu) & (self.mu <= ends[:, 1])
+            central = self._numbers(width.mean(), inside.mean())
+            found[name] = np.array(central)
+            means = zip(width[picks].mean(axis=1), inside[picks].mean(axis=1), strict=True)
+            spread[name] = np.array([self._numbers(w, c) for w, c in means])
+        order = sorted(found, key=lambda name: -found[name][2])
+        out = []
+        for name in order:
+            row: dict[str, Any] = {"name": name, "mu_expected": self.fits[name].parts[2] * 2.0}
+            first, keys = order[0], ("mu_width", "coverage", "interval_score")
+            for at, key in enumerate(keys):
+                row |= {key: float(found[name][at]), f"{key}_se": float(spread[name][:, at].std(ddof=1))}
+            for at, key in enumerate(keys):
+                difference = spread[name][:, at] - spread[first][:, at]
+                row |= {f"diff_{key}": float(found[name][at] - found[first][at])}
+                row |= {f"diff_{key}_se": float(difference.std(ddof=1))}
+            out.append(row)
+        return out
+
+    def _numbers(self, width: float, coverage: float) -> tuple[float, float, float]:
+        return width, coverage, interval_score(width, coverage, self.mu.size)
+
+    def as_tables(self) -> list[Table]:
+        """Return the table of the rows."""
+        rows: list[list[str | Cell]] = []
+        for at, r in enumerate(self.records()):
+            cells: list[str | Cell] = [printable(r["name"]), Cell(number(r["mu_expected"]), r["mu_expected"])]
+            if self.mu.size:
+                shown = {key: with_error(r[key], r[f"{key}_se"]) for key in ("mu_width", "coverage", "interval_score")}
+                cells += [Cell(text, r[key]) for key, text in shown.items()]
+                key = "diff_mu_width"
+                cells.append("first" if at == 0 else Cell(with_error(r[key], r[f"{key}_se"]), r[key]))
+            rows.append(cells)
+        more = ["mean width", "coverage", "score", "Δ width to first"] if self.mu.size else []
+        caption = f"68% intervals of the signal strength, {self.mu.size} pseudo-experiments"
+        return [Table(caption, ["row", "expected width", *more], rows, text=(0,), sortable=True)]
+
+    def remarks(self) -> list[str]:
+        """Return the notes."""
+        return [printable(note) for note in self.notes]
+
+
+def interval(
+    run: str | Path | StoredRun | RunResult,
+    *,
+    models: Sequence[str] = (),
+    experiments: int = 300,
+    mu: tuple[float, float] = (0.1, 3.0),
+    seed: int = 0,
+    regions: str | Path | None = None,
+    results: str | Path = "results",
+) -> Intervals:
+    """Measure the 68% interval of the signal strength of rows, as `higgsbench interval` does; the run keeps the result.
+
+    Args:
+        run: the run, whose configuration has `regions`.
+        models: rows or labels; all when empty.
+        experiments: number of pseudo-experiments; 0 for the expected interval only.
+        mu: range of the true signal strength, which is uniform.
+        seed: seed of the pseudo-experiments.
+        regions: configuration whose regions and systematics are used instead.
+        results: folder that holds runs.
+
+    Raises:
+        ConfigError: if there are no regions, or the range is empty.
+        HiggsbenchError: if the events or stored models are not available.
+        MissingExtraError: without pyhf and iminuit (extra `stats`).
+
+    Example:
+        >>> found = higgsbench.interval("latest", experiments=100)  # doctest: +SKIP
+        >>> found.records()[0]["mu_width"]  # doctest: +SKIP
+        1.32
+    """
+    if not (np.isfinite(mu).all() and mu[0] < mu[1]):
+        raise ConfigError(f"mu: the range {mu[0]:g} to {mu[1]:g} is empty; give the lower end first")
+    if experiments < 0 or seed < 0:
+        raise ConfigError("experiments and seed must not be negative")
+    found, fitted, digest = analysed(find_run(run, results), models, regions)
+    drawn = Drawing(found, mu, seed)
+    ends: dict[str, NDArray[np.float64]] = {}
+    for name, (model, _) in fitted.items():
+        likelihood = Likelihood(model.workspace)
+        ends[name] = np.array([_ends(likelihood, drawn, model, toy) for toy in range(experiments)]).reshape(-1, 2)
+    good = np.all([np.isfinite(values).all(axis=1) for values in ends.values()], axis=0)
+    failed = int(np.sum(~good))
+    notes = (f"Events: {found.where}.", *found.notes)
+    notes += (f"{failed} pseudo-experiments are left out for all rows, because a fit of one row failed.",) * bool(
+        failed
+    )
+    truth = np.array([drawn.parameters(toy)[0] for toy in range(experiments)])[good]
+    out = Intervals(truth, {n: e[good] for n, e in ends.items()}, {n: fit for n, (_, fit) in fitted.items()}, notes)
+    setting = canonical_digest([digest, experiments, list(mu), seed])
+    entries = {row["name"]: {key: row[key] for key in row if not key.startswith("diff")} for row in out.records()}
+    entries = {name: {"setting": setting, "experiments": int(truth.size), **row} for name, row in entries.items()}
+    pairs = {n: {"model": digest, "fit": fit.content, "interval": entries[n]} for n, (_, fit) in fitted.items()}
+    store_analysis(found.run, pairs)
+    return out
+
+
+def analysed(
+    run: StoredRun, models: Sequence[str], regions: str | Path | None
+) -> tuple[ModelEvents, dict[str, tuple[RowModel, ModelFit]], str]:
+    """Return the events of the statistical model, the model and its expected fit by row, and the model's digest.
+
+    Raises:
+        HiggsbenchError: if there is no statistical model, or it cannot be evaluated for any of the rows.
+    """
+    from higgsbench.runs.predictor import FittedRun
+
+    model = read_model(run, None if regions is None else Path(regions))
+    rows: list[StoredRow] = run.scored_rows(models)
+    found = load_model_events(run, model, FittedRun(run), [row.name for row in rows])
+    built = {row.name: row_model(found, row) for row in rows if row.name in found.scores}
+    if not built:
+        raise StoreError(next(iter(found.notes), f"{run.folder}: no row has stored models to score events with"))
+    digest = canonical_digest([model.model_dump(mode="json"), found.events.digest])
+    return found, {name: (one, fit_model(one)) for name, one in built.items()}, digest
+
+
+def _ends(likelihood: Likelihood, drawn: Drawing, model: RowModel, toy: int) -> tuple[float, float]:
+    try:
+        _, low, high = likelihood.interval(drawn.data(model, toy))
+    except MetricError:
+        return float("nan"), float("nan")
+    return low, high
+
+
+class Drawing:
+    """Pseudo-experiments, each with its own seed, so that all rows see the same events."""
+
+    def __init__(self, found: ModelEvents, mu: tuple[float, float], seed: int) -> None:
+        self._found, self._range, self._seed = found, mu, seed
+        self._names = tuple(dict.fromkeys(entry.name for entry in found.systematics if not entry.free))
+        self._point = np.random.default_rng(seed).random(len(found.events))
+        self._signal = found.events.y
+
+    def parameters(self, toy: int) -> tuple[float, dict[str, float]]:
+        """Return the true signal strength and nuisance parameters."""
+        rng = np.random.default_rng([self._seed, toy])
+        return float(rng.uniform(*self._range)), dict(zip(self._names, rng.normal(size=len(self._names)), strict=True))
+
+    def counts(self, toy: int) -> NDArray[np.int64]:
+        """Return how often each event is drawn, negative for negative weights."""
+        found = self._found
+        strength, theta = self.parameters(toy)
+        rng = np.random.default_rng([self._seed, toy, 1])
+        mean = found.weight * np.where(self._signal, strength, 1.0)
+        if found.rules.mc_stat:
+            mean = mean * rng.poisson(1.0, mean.size)
+        for at, entry in enumerate(found.systematics):
+            if entry.free:
+                continue
+            step, touched = theta[entry.name], found.affected(entry)[found.processes.index]
+            size, side = abs(step), int(step < 0.0)
+            if entry.norm is not None:
+                mean = np.where(touched, mean * entry.norm[side] ** size, mean)
+                continue
+            moved = found.sides[at][side].weight
+            ratio = np.divide(moved, found.weight, out=np.ones_like(mean), where=(found.weight != 0.0) & touched)
+            if not np.allclose(ratio, 1.0, rtol=1e-9):
+                mean = mean * np.where(ratio > 0.0, np.abs(ratio) ** size, max(0.0, 1.0 - size))
+        drawn: NDArray[np.int64] = np.sign(mean).astype(np.int64) * rng.poisson(np.abs(mean))
+        return drawn
+
+    def data(self, model: RowModel, toy: int) -> NDArray[np.float64]:
+        """Return the contents (bins,) of all regions of a row, in the order of pyhf's channels (by name)."""
+        _, theta = self.parameters(toy)
+        counts = self.counts(toy)
+        at = np.flatnonzero(counts)
+        columns = {}
+        for name, nominal in model.columns.items():
+            value = base = nominal[at]
+            for entry, pair in model.moved.items():
+                step = theta[self._found.systematics[entry].name]
+                if name in pair[int(step < 0.0)]:
+                    side = pair[int(step < 0.0)][name][at]
+                    value = value + abs(step) * (side - base)
+                    lost = np.isnan(value)
+                    value[lost] = np.where(self._point[at][lost] < abs(step), side[lost], base[lost])
+            columns[name] = value
+        out = {}
+        for region in model.regions:
+            value, inside = placed(region.config, columns)
+            contents = np.bincount(region.index(value[inside]), counts[at][inside], region.edges.size)
+            out[region.config.name] = np.maximum(contents, 0.0)
+        return np.concatenate([out[name] for name in sorted(out)])

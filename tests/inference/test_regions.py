@@ -1,0 +1,245 @@
+"""The statistical model: its configuration, templates, fits, and intervals in pseudo-experiments."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import polars as pl
+import pytest
+
+from higgsbench.config.load import load_config
+from higgsbench.config.regions import RegionConfig, StatisticalModel
+from higgsbench.errors import ConfigError
+from higgsbench.events import Events
+from higgsbench.inference.events import Moved
+from higgsbench.inference.interval import Drawing, fit_model, interval_score
+from higgsbench.inference.regions import ModelEvents, RowModel, Side, row_model
+from higgsbench.inference.workspace import Likelihood, Sample, pruned, smoothed, workspace_of
+from higgsbench.metrics import processes_of
+from higgsbench.schema import TableSchema
+
+needs_pyhf = pytest.mark.skipif(not (find_spec("pyhf") and find_spec("iminuit")), reason="needs the extra 'stats'")
+SCHEMA = TableSchema("made-up", ("x",), "Label", weight="Weight", event_id="EventId", process="Process")
+
+
+def made_up(n: int = 6000, *, mc_stat: bool = True, **model: Any) -> tuple[ModelEvents, RowModel]:
+    """Events with a falling background, a signal at 2, and an energy scale that moves x by 0.03."""
+    rng = np.random.default_rng(5)
+    process = np.repeat(["H", "Z", "W"], [n // 4, n // 2, n - n // 4 - n // 2])
+    x = np.where(process == "H", rng.normal(2.0, 0.6, n), rng.exponential(np.where(process == "Z", 0.8, 1.2)))
+    total = {"H": 60.0, "Z": 900.0, "W": 500.0}
+    weight = np.array([total[name] for name in process]) / np.array([(process == name).sum() for name in process])
+    label = np.where(process == "H", "s", "b")
+    columns = {"x": x, "Label": label, "Weight": weight, "EventId": np.arange(n), "Process": process}
+    events = Events(pl.DataFrame(columns), SCHEMA, "made-up events")
+    given = {
+        "regions": [
+            {"name": "low", "select": "x < 1", "observable": "x", "control": True},
+            {"name": "high", "select": "x >= 1", "observable": "score", "edges": [1, 1.5, 2, 2.5, 3]},
+        ],
+        "systematics": [{"name": "scale", "shift": "tes=0.03"}, {"name": "lumi", "norm": 0.05}],
+        "templates": {"mc_stat": mc_stat, "smooth": 0.0, "prune": 0.0},
+    }
+    sides = [
+        Side(Moved("", events.frame.with_columns(pl.col("x") + step), np.arange(n), weight), weight)
+        for step in (0.03, -0.03)
+    ]
+    processes = processes_of(events.process, events.y, weight)
+    assert processes is not None
+    scores = {"x": [x, x + 0.03, x - 0.03]}
+    model_ = StatisticalModel.model_validate(given | model)
+    shifts = {at: (sides[0], sides[1]) for at, entry in enumerate(model_.systematics or ()) if entry.shift}
+    found = ModelEvents(
+        cast("Any", None), model_, events, events, "made-up events", weight,
+        processes, shifts, scores, (),
+    )  # fmt: skip
+    return found, row_model(found, cast("Any", SimpleNamespace(name="x")))
+
+
+def config(**keys: Any) -> dict[str, Any]:
+    return {"models": ["logistic"], "regions": [{"name": "SR"}], **keys}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"regions": [{"name": "S R"}]}, r"regions\[0\].name: name 'S R': use 1 to 40 letters"),
+        ({"regions": [{"name": "a"}, {"name": "a"}]}, "regions: the name 'a' is used twice"),
+        ({"regions": [{"name": "a", "select": "x ="}]}, r"regions\[0\].select: 'x ='"),
+        ({"regions": [{"name": "a", "edges": [1, 1]}]}, r"regions\[0\].edges: the edges must ascend"),
+        ({"regions": [{"name": "a", "edges": [1, 2], "bins": 3}]}, r"regions\[0\].bins: .*remove one"),
+        ({"regions": None, "systematics": [{"name": "a", "norm": 0.1}]}, "systematics: `systematics` needs `regions`"),
+        ({"systematics": [{"name": "a"}]}, r"systematics\[0\]: expected one of the keys shift, .* got none"),
+        ({"systematics": [{"name": "a", "norm": 0.1, "shift": "tes=1"}]}, "got shift and norm"),
+        ({"systematics": [{"name": "a", "norm": -0.1}]}, r"systematics\[0\].norm: expected a list"),
+        ({"systematics": [{"name": "a", "free": True}]}, r"systematics\[0\].free: .*needs `processes`"),
+        ({"systematics": [{"name": "mu", "norm": 0.1}]}, r"systematics\[0\].name: .*avoid mu"),
+        ({"systematics": [{"name": "a", "norm": 0.1}, {"name": "a", "norm": 0.2, "processes": "Z"}]}, "different"),
+    ],
+)
+def test_a_wrong_model_is_refused_in_one_line(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        load_config(config(**keys))
+    assert "\n" not in str(error.value)
+
+
+def test_short_forms() -> None:
+    given = [{"name": "a", "norm": 0.25, "processes": "Z"}, {"name": "a", "norm": [1.2, 0.9], "processes": ["W"]}]
+    one, other = load_config(config(systematics=given)).config.systematics or []
+    assert (one.norm, one.processes) == ([1.25, 0.8], ["Z"])
+    assert other.norm == [1.2, 0.9]
+    assert RegionConfig(name="CR", control=True).most_bins == 1
+
+
+def test_smoothing_merges_bins_until_the_error_is_small() -> None:
+    nominal, variance = np.array([100.0, 10.0, 10.0, 1.0]), np.array([1.0, 4.0, 4.0, 1.0])
+    side = np.array([110.0, 12.0, 10.0, 3.0])
+    (found,) = smoothed(nominal, variance, [side], 0.15)
+    np.testing.assert_allclose(found, [110.0, *(nominal[1:] * 25.0 / 21.0)])
+    np.testing.assert_array_equal(smoothed(nominal, variance, [side], 0.0)[0], side)
+
+
+def test_pruning_keeps_what_changes() -> None:
+    nominal = np.array([10.0, 30.0])
+    assert pruned(nominal, [nominal * 1.001, nominal], 0.01) == (None, None)
+    factors, shape = pruned(nominal, [nominal * 1.1, nominal * 0.9], 0.01)
+    assert factors == pytest.approx((1.1, 0.9))
+    assert shape is None
+    _, shape = pruned(nominal, [np.array([12.0, 28.1]), nominal], 0.01)
+    assert shape is not None
+    assert shape[0].sum() == pytest.approx(40.0)
+    up = np.array([12.0, 31.0])
+    _, shape = pruned(nominal, [up, nominal], 0.0)
+    assert shape is not None
+    np.testing.assert_array_equal(shape[0], up)
+
+
+@needs_pyhf
+def test_the_two_channel_workspace_of_pyhfs_documentation() -> None:
+    """Notebook "Multibin Coupled HistoSys"; the fit without signal gives the nuisance parameter 0.29087602."""
+    shapes = {"coupled_histosys": (np.array([110.0, 110.0]), np.array([90.0, 90.0]))}
+    second = {"coupled_histosys": (np.array([55.0, 55.0]), np.array([45.0, 45.0]))}
+    control = {"coupled_histosys": (np.array([110.0, 115.0]), np.array([95.0, 90.0]))}
+    none = np.zeros(2)
+    built = workspace_of(
+        {
+            "control": {"background": Sample(np.array([105.0, 100.0]), none, shapes=control)},
+            "signal": {
+                "signal": Sample(np.array([30.0, 35.0]), none, signal=True),
+                "bkg1": Sample(np.array([100.0, 100.0]), none, shapes=shapes),
+                "bkg2": Sample(np.array([50.0, 120.0]), none, shapes=second),
+            },
+        },
+        mc_stat=False,
+    )
+    data = np.array([110.0, 105.0, 170.0, 220.0])
+    found = Likelihood(built).fit(data, mu=0.0)
+    assert found.values["coupled_histosys"] == pytest.approx(0.29087602, abs=1e-4)
+    assert [sample["name"] for sample in built["channels"][1]["samples"]] == ["signal", "bkg1", "bkg2"]
+    assert built["channels"][0]["samples"][0]["modifiers"] == [
+        {"name": "coupled_histosys", "type": "histosys", "data": {"hi_data": [110.0, 115.0], "lo_data": [95.0, 90.0]}}
+    ]
+
+
+CODE = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+import numpy as np, pyhf
+pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(tolerance=1e-4))
+w = pyhf.Workspace(json.load(open(sys.argv[1]))); m = w.model(); c = m.config
+start = (c.suggested_init(), c.suggested_bounds(), c.suggested_fixed())
+z = pyhf.infer.test_statistics.q0(0.0, w.data(m), m, *start) ** 0.5
+lists = pyhf.infer.hypotest(float(sys.argv[2]), m.expected_data([0.0 if i == c.poi_index else v for i, v in
+    enumerate(c.suggested_init())]), m, return_expected_set=True)[1]
+print(z, lists[2], *m.expected_data(c.suggested_init(), include_auxdata=False))
+"""
+
+
+@needs_pyhf
+@pytest.mark.parametrize("mc_stat", [True, False])
+def test_pyhf_gets_the_same_numbers_from_the_workspace(mc_stat: bool, tmp_path: Path) -> None:
+    _, model = made_up(mc_stat=mc_stat)
+    fit = fit_model(model)
+    assert fit.expected.z is not None
+    assert fit.expected.upper_limit is not None
+    file = tmp_path / "w.json"
+    file.write_text(json.dumps(model.workspace))
+    command = [sys.executable, "-c", CODE, str(file), str(fit.expected.upper_limit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    z, level, *contents = map(float, done.stdout.split())
+    assert fit.expected.z == pytest.approx(z, rel=1e-6)
+    assert level == pytest.approx(0.05, rel=1e-4)  # CLs at the printed limit
+    yields = [sum(value for value, _ in fit.yields[name].values()) for name in ("high", "low")]
+    assert [sum(contents[:-1]), contents[-1]] == pytest.approx(yields, rel=1e-6)
+
+
+@needs_pyhf
+def test_the_fit_of_a_model() -> None:
+    _, model = made_up()
+    fit = fit_model(model)
+    assert fit.interval[0] == pytest.approx(1.0, abs=1e-3)
+    assert fit.parts[0] < fit.parts[1] < fit.parts[2] == pytest.approx((fit.interval[2] - fit.interval[1]) / 2.0)
+    assert {impact.name for impact in fit.impacts} == {"scale", "lumi"}
+    assert all(0.0 < impact.error < 1.01 and impact.up * impact.down < 0.0 for impact in fit.impacts)
+    assert type(fit).of(json.loads(json.dumps(fit.content))) == fit
+    assert [table.caption for table in fit.as_tables()][1] == "x: expected fit"
+
+
+def test_regions_must_not_overlap() -> None:
+    regions = [{"name": "a", "observable": "x", "edges": [0, 1]}, {"name": "b", "select": "x > 2", "edges": [0, 1]}]
+    with pytest.raises(ConfigError, match=r"regions: a and b share .* events"):
+        made_up(regions=regions)
+    with pytest.raises(ConfigError, match="regions: b: none of the 6,000 events is in it"):
+        made_up(regions=[{"name": "b", "select": "x > 200", "control": True}])
+    with pytest.raises(ConfigError, match="regions: b: select: no column named 'y'"):
+        made_up(regions=[{"name": "b", "select": "y > 200", "control": True}])
+
+
+def test_a_free_process_and_one_that_is_not_changed() -> None:
+    systematics = [
+        {"name": "scale", "shift": "tes=0.03", "processes": "Z"},
+        {"name": "w", "free": True, "processes": "W"},
+    ]
+    _, model = made_up(systematics=systematics)
+    high = model.channels["high"]
+    assert (high["W"].free, dict(high["W"].shapes), dict(high["H"].shapes)) == (("w",), {}, {})
+    assert set(high["Z"].shapes) == {"scale"}
+
+
+def test_score_of_the_challenge() -> None:
+    """Values of the challenge's own program."""
+    assert interval_score(1.0, 0.6827, 100) == pytest.approx(-np.log(1.001))
+    sigma = np.sqrt(0.6827 * 0.3173 / 100)
+    assert interval_score(1.0, 0.6827 - 3.0 * sigma, 100) == pytest.approx(-np.log(1.001 * 2.0))
+    assert interval_score(1.0, 0.6827 + 4.0 * sigma, 100) == pytest.approx(-np.log(1.001 * 9.0))
+
+
+@needs_pyhf
+@pytest.mark.parametrize(
+    ("experiments", "mc_stat", "tolerance"),
+    [
+        pytest.param(4000, True, 0.02, marks=pytest.mark.slow),
+        pytest.param(4000, False, 0.02, marks=pytest.mark.slow),
+        (300, True, 0.055),
+    ],
+)
+def test_coverage_of_the_interval(experiments: int, mc_stat: bool, tolerance: float) -> None:
+    found, model = made_up(mc_stat=mc_stat)
+    drawn, likelihood = Drawing(found, (0.5, 2.0), 3), Likelihood(model.workspace)
+    ends = np.array([likelihood.interval(drawn.data(model, toy))[1:] for toy in range(experiments)])
+    truth = np.array([drawn.parameters(toy)[0] for toy in range(experiments)])
+    assert np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])) == pytest.approx(0.683, abs=tolerance)
+
+
+def test_events_are_the_same_for_all_rows() -> None:
+    found, _ = made_up()
+    one, other = Drawing(found, (0.5, 2.0), 3), Drawing(found, (0.5, 2.0), 3)
+    np.testing.assert_array_equal(one.counts(4), other.counts(4))
+    assert (one.counts(4) != one.counts(5)).any()
