@@ -269,7 +269,7 @@ def learning_curve(
         >>> curve.to_polars().select("row", "training_events", "draws").tail(2).rows()
         [('stack', 154, 2), ('stack', 308, 2)]
     """
-    from higgsbench.compare.curve import measure_curve, write_curve
+    from higgsbench.compare.curve import keep_curve
     from higgsbench.runs.curve import CURVE, plan_curve
 
     loaded = with_layout(load_run_config(config, data=data, test=test, only=only, settings=settings, preset=preset))
@@ -280,9 +280,7 @@ def learning_curve(
         result = run_config(plan.loaded, plan.folder / CURVE, units, heard, retry_failed=retry_failed, also=also)
     if listener is None:
         warn_of(result.failures)
-    curve = measure_curve(StoredRun(result.folder), plan, result.failures)
-    write_curve(curve)
-    return curve
+    return keep_curve(StoredRun(result.folder), plan, result.failures)
 
 
 @checked

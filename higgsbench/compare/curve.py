@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 from higgsbench.ensemble import estimates, evaluate_row, paired
 from higgsbench.ensemble.blend import cross_fitted_blend
 from higgsbench.errors import StoreError
-from higgsbench.files import parse_sealed, printable, told_plainly, write_sealed
+from higgsbench.files import ROWS, file_digest, parse_sealed, printable, told_plainly, write_sealed
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Shown, Table
 from higgsbench.pages.drawing import WIDTH, log_axis, new_figure, row_looks
@@ -219,14 +220,28 @@ def _scatter(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
-def write_curve(curve: LearningCurve) -> None:
-    """Keep a curve in the folder of its run; a `StoreError` if writing fails."""
-    with told_plainly(StoreError, curve.folder / CURVE_FILE):
-        write_sealed(curve.folder / CURVE_FILE, curve.as_json())
+def keep_curve(run: StoredRun, plan: CurvePlan, failures: Sequence[Failure] = ()) -> LearningCurve:
+    """Return the curve kept beside the run of its configuration, measured first unless all rows are as they were.
+
+    Raises:
+        StoreError: if the run lacks scores, or writing fails.
+    """
+    file, rows = plan.folder / CURVE_FILE, file_digest(run.folder / ROWS)
+    with suppress(StoreError):  # a damaged file is replaced
+        if (kept := read_curve(plan.folder, rows)) is not None:
+            return replace(kept, failures=tuple(failures))
+    curve = measure_curve(run, plan, failures)
+    with told_plainly(StoreError, file):
+        write_sealed(file, {"rows": rows, **curve.as_json()})
+    return curve
 
 
-def read_curve(folder: Path) -> LearningCurve | None:
-    """Read the curve that belongs to a run; None if there is none.
+def read_curve(folder: Path, rows: str | None = None) -> LearningCurve | None:
+    """Read the curve that belongs to a run; None if there is none, or if it was not measured from the given rows.
+
+    Args:
+        folder: folder of the run.
+        rows: digest of the rows of the run of all points; None for any.
 
     Raises:
         StoreError: if the file is damaged.
@@ -236,6 +251,8 @@ def read_curve(folder: Path) -> LearningCurve | None:
         return None
     try:
         content = parse_sealed(file.read_bytes(), required=True)
+        if rows is not None and content.get("rows") != rows:
+            return None
         points = tuple(
             CurvePoint(str(r["row"]), int(r["training_events"]), int(r["draws"]), _nested(r)) for r in content["points"]
         )

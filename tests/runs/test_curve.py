@@ -101,6 +101,42 @@ def test_a_second_call_trains_nothing_and_more_draws_only_what_is_new(place: Pat
     ]  # fmt: skip
 
 
+def test_metrics_are_computed_once(place: Path, curve: LearningCurve, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = place / curve.folder.name / CURVE_FILE
+    curve_of(place)
+    with monkeypatch.context() as patch:
+        patch.setattr("higgsbench.compare.curve.measure_curve", None)
+        assert curve_of(place)[0].points == curve.points
+    good = file.read_bytes()
+    file.write_bytes(good[:-9])
+    assert curve_of(place)[0].points == curve.points
+    assert file.read_bytes() == good
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["local", "dask"])
+def test_engines_with_several_processes(place: Path, curve: LearningCurve, tmp_path: Path, engine: str) -> None:
+    if engine == "dask":
+        pytest.importorskip("distributed", reason="the extra dask is not installed")
+    (tmp_path / "small.yaml").write_text((place / "small.yaml").read_text())
+    found, _ = curve_of(tmp_path, engine=engine, jobs=2)
+    assert (found.points, found.gains) == (curve.points, curve.gains)
+
+
+def test_an_interrupted_curve_continues(place: Path, curve: LearningCurve, tmp_path: Path) -> None:
+    class Stopped(Notes):
+        def finished(self, *args: Any, **how: Any) -> None:
+            if self.fits == 9:
+                raise KeyboardInterrupt
+
+    (tmp_path / "small.yaml").write_text((place / "small.yaml").read_text())
+    with pytest.raises(KeyboardInterrupt):
+        curve_of(tmp_path, listener=Stopped())
+    found, notes = curve_of(tmp_path)
+    assert 25 <= notes.fits <= 28  # 36 in all
+    assert found.points == curve.points
+
+
 def test_the_default_is_a_series_of_halves(place: Path, tmp_path: Path, toys: Path) -> None:
     (tmp_path / "small.yaml").write_text((place / "small.yaml").read_text())
     found, _ = curve_of(tmp_path, sizes=(), repeats=1, only=["logistic"], settings=["jet_split=none", "folds=4"])
