@@ -128,6 +128,7 @@ def run(
     unit_time_limit: Time | None = None,
     unit_memory_limit: Time | None = None,
     retry_failed: Switch = False,
+    part: Text | None = None,
 ) -> RunResult:
     """Run a configuration, as `higgsbench run` does.
 
@@ -149,9 +150,10 @@ def run(
         unit_time_limit: seconds, or text such as "10m", after which a single fit is ended and counts as failed.
         unit_memory_limit: bytes, or text such as "4GB", above which a single fit is ended and counts as failed.
         retry_failed: whether units that failed in an earlier call are trained again.
+        part: "3/20" trains only the third of 20 shares of the units, for array jobs; a call without it does the rest.
 
     Returns:
-        The run's folder, rows, failures and the rows that a time limit left out.
+        The run's folder, rows (none of a part), failures and the rows that a time limit left out.
 
     Raises:
         HiggsbenchError: for bad configuration or data.
@@ -165,7 +167,7 @@ def run(
     limit = limit_of("--time-limit", time_limit, parse_duration)
     units = engine_settings(engine, jobs, scheduler, cluster, unit_time_limit, unit_memory_limit)
     with listening(listener, progress) as heard:
-        result = run_config(loaded, Path(output), units, heard, limit, retry_failed)
+        result = run_config(loaded, Path(output), units, heard, limit, retry_failed, part=part)
     if listener is None:
         warn_of(result.failures)
         if result.left_out:

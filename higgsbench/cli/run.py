@@ -60,12 +60,14 @@ _fit_options = opt.added(
 @click.option("--time-limit", metavar="TIME",
               help="For the whole run, e.g. 90s, 30m, 2h; rows that do not fit are left out and listed.")  # fmt: skip
 @click.option("--plan", "dry", is_flag=True, help="Predict time and memory, train nothing.")
+@click.option("--part", metavar="K/N",
+              help="Train only the Kth of N shares of the fits, e.g. 3/20; then call without it.")  # fmt: skip
 @click.option("--events", type=click.IntRange(min=100), help="With --plan: predict for this number of training events.")
 @_fit_options
 @click.option("--no-models", is_flag=True, help="Keep the scores only: no fitted models to predict with later.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the leaderboard only.")
 def run(
-    config: Path, settings: tuple[str, ...], time_limit: str | None, dry: bool, events: int | None,
+    config: Path, settings: tuple[str, ...], time_limit: str | None, dry: bool, part: str | None, events: int | None,
     jobs: int | None, retry_failed: bool, memory_limit: str | None, output: Path, no_models: bool, quiet: bool,
     data: Path | None, test: Path | None, only: tuple[str, ...], preset: str | None, **engine: Any,
 ) -> None:  # fmt: skip
@@ -83,8 +85,8 @@ def run(
         raise click.UsageError("--events works only together with --plan")
     if dry and time_limit is not None:
         raise click.UsageError("--plan predicts the whole run; leave out --time-limit")
-    if dry and retry_failed:
-        raise click.UsageError("--plan trains nothing; leave out --retry-failed")
+    if dry and (retry_failed or part):
+        raise click.UsageError("--plan trains nothing; leave out --retry-failed and --part")
     chosen: dict[str, Any] = {"data": data, "test": test, "only": only, "settings": settings, "preset": preset,
                               "output": output, "jobs": jobs}  # fmt: skip
     out = opt.console(width=opt.WIDE)
@@ -94,10 +96,15 @@ def run(
     begin = time.monotonic()
     with _progress(out, quiet, output) as progress:
         result = running.run(
-            config, listener=progress, time_limit=time_limit, retry_failed=retry_failed, **chosen, **engine
+            config, listener=progress, time_limit=time_limit, retry_failed=retry_failed, part=part, **chosen, **engine
         )
-    show(Leaderboard.read(result.folder), out)
-    out.print(f"Run stored in {_shown(result.folder)}", soft_wrap=True)
+    if part is not None:
+        fits = f"{opt.quantity(result.trained, 'fit')} trained, {result.reused} reused"
+        where = f"{_shown(result.folder)}; when all parts are done, call the same command without --part"
+        out.print(f"Part {part}: {fits}, in {where}", soft_wrap=True)
+    else:
+        show(Leaderboard.read(result.folder), out)
+        out.print(f"Run stored in {_shown(result.folder)}", soft_wrap=True)
     _report_left_out(result, time_limit, time.monotonic() - begin)
     _report_failures(result.failures)
 

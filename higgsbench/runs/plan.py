@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import marshal
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,18 @@ class Plan:
         """Return the units whose models score new events: the refit where there is one, otherwise all folds."""
         units = self.units_of(row)
         return [u for u in units if u.fold == REFIT] or units
+
+    def share(self, part: str) -> set[str]:
+        """Return the keys of the units of a part such as "3/20"; long and short fits are spread evenly over the parts.
+
+        Raises:
+            ConfigError: unless `part` is K/N with K from 1 to N.
+        """
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", part)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise ConfigError(f"--part {part}: write K/N with K from 1 to N, such as 3/20")
+        units = sorted(self.units, key=lambda u: (-u.spec.cost, u.row, u.repeat, u.fold))
+        return set(list(dict.fromkeys(unit.key for unit in units))[int(found[1]) - 1 :: int(found[2])])
 
 
 def make_plan(loaded: LoadedConfig, dataset: Dataset, from_disk: Collection[str] = ()) -> Plan:

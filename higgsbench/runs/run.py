@@ -153,6 +153,7 @@ def run_config(
     time_limit: float | None = None,
     retry_failed: bool = False,
     also: Sequence[Path] = (),
+    part: str | None = None,
 ) -> RunResult:
     """Run a configuration; what an earlier or interrupted run stored is reused.
 
@@ -165,10 +166,13 @@ def run_config(
             without a limit, except bags of fewer seeds, which their parameters show.
         retry_failed: whether units that failed in an earlier call are trained again.
         also: further folders of runs whose finished units are reused.
+        part: "3/20" trains the third of 20 shares of the units, beside other parts in the same folder; no rows.
 
     Raises:
         HiggsbenchError: for bad configuration or data, or a store that cannot be written.
     """
+    if part is not None and time_limit is not None:
+        raise ConfigError("--part trains a fixed share of the run: leave out --time-limit")
     begin = time.monotonic()
     listener = listener or Listener()
     engine = dataclasses.replace(engine, threads=loaded.config.threads)
@@ -183,7 +187,7 @@ def run_config(
     plan, more = fit_to_memory(loaded, plan, engine.jobs_here, known)
     for note in (*notes, *more):
         listener.note(note)
-    return _Run(plan, output, engine, listener, budget, retry_failed, also).carry_out()
+    return _Run(plan, output, engine, listener, budget, retry_failed, also, part).carry_out()
 
 
 @dataclass
@@ -195,6 +199,7 @@ class _Run:
     budget: TimeBudget | None
     retry_failed: bool
     also: Sequence[Path]
+    part: str | None
 
     def __post_init__(self) -> None:
         plan = self.plan
@@ -208,8 +213,10 @@ class _Run:
         kept = range(len(plan.rows)) if plan.config.store_models else ()
         self.with_model = frozenset(unit.key for index in kept for unit in plan.predictors_of(index))
         self.rows_of: dict[str, list[int]] = {}  # the same fit may belong to several rows
+        share = None if self.part is None else plan.share(self.part)
         for unit in plan.units:
-            self.rows_of.setdefault(unit.key, []).append(unit.row)
+            if share is None or unit.key in share:
+                self.rows_of.setdefault(unit.key, []).append(unit.row)
 
     def _say_unstorable(self, pending: list[Unit]) -> None:
         """Say before training which rows will have no fitted models."""
@@ -233,6 +240,8 @@ class _Run:
         if (done := self._finished()) is not None:
             return done
         self.store.prepare()
+        if self.part is not None:  # beside the others: every unit is stored whole, and nothing else is written
+            return self._carry_out()
         with run_lock(self.folder, self.listener.note, None if self.budget is None else self.budget.left):
             return self._finished() or self._carry_out()
 
@@ -247,12 +256,12 @@ class _Run:
 
     def _carry_out(self) -> RunResult:
         plan, listener = self.plan, self.listener
-        for name in damaged_results(self.folder):
+        for name in damaged_results(self.folder) if self.part is None else ():
             listener.note(f"{name}: damaged or missing; rewriting it")
         write_inputs(self.folder, plan, environment())
         outputs = (self.output, *self.also)
         self.stored = self.store.reuse(outputs, set(self.rows_of), self.with_model, listener.note)
-        pending = list({unit.key: unit for unit in plan.units if unit.key not in self.stored}.values())
+        pending = list({u.key: u for u in plan.units if u.key in self.rows_of and u.key not in self.stored}.values())
         reused = len(self.stored)
         if not self.retry_failed:
             pending = self._without_failed(pending)
@@ -265,7 +274,7 @@ class _Run:
             with working_folder(shared) as folder:
                 self._train(self._started(pending, Workspace(folder), shared), Workspace(folder))
         left_out = self.budget.left_out(plan) if self.budget is not None else []
-        rows = self._assemble(left_out)
+        rows = self._assemble(left_out) if self.part is None else []
         return RunResult(self.folder, rows, self.trained, reused, self.failures, left_out)
 
     def _without_failed(self, pending: list[Unit]) -> list[Unit]:

@@ -264,3 +264,24 @@ def test_parameters_are_judged_for_training(config: Config, tmp_path: Path, monk
     for _ in range(2):
         higgsbench.run(config(), output=tmp_path / "out", jobs=1)
     assert judged == ["logistic", "lightgbm"]
+
+
+def test_parts_of_a_run(config: Config, whole: RunResult, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"output": tmp_path / "out", "jobs": 1}
+    parts = [higgsbench.run(config(), part=f"{k}/5", **how) for k in range(1, 6)]
+    assert [part.rows for part in parts] == [[]] * 5
+    trained = [part.trained for part in parts]
+    assert max(trained) - min(trained) <= 1
+    assert not list(parts[0].folder.glob("*.parquet"))
+    assert higgsbench.run(config(), part="2/5", **how).reused == trained[1]
+    result = higgsbench.run(config(), **how)
+    assert (result.trained, result.reused) == (0, sum(trained))
+    assert scores(result).equals(scores(whole))
+
+
+@pytest.mark.parametrize("part", ["0/3", "4/3", "3", "1/0", "-1/2", "a/b"])
+def test_parts_that_are_none(config: Config, tmp_path: Path, part: str) -> None:
+    with pytest.raises(ConfigError, match=f"^--part {part}: write K/N with K from 1 to N, such as 3/20$"):
+        higgsbench.run(config(), output=tmp_path, part=part)
+    with pytest.raises(ConfigError, match=r"^--part trains a fixed share of the run: leave out --time-limit$"):
+        higgsbench.run(config(), output=tmp_path, part="1/2", time_limit="1h")
