@@ -138,7 +138,7 @@ def convert(source: Path, target: Path, schema: str | None) -> None:
     ROOT files need the extra `root`. IN may also be a configuration, for the events that it names.
     """
     from higgsbench.events import content_digest, in_order
-    from higgsbench.events.formats import output_format, write_events
+    from higgsbench.events.write import output_format, write_events
 
     output_format(target)  # before reading, which takes time
     opt.must_differ(source, target)
@@ -203,8 +203,8 @@ def shift(source: Path, target: Path, seed: int, schema: str | None, reselect: b
     or of FAIR Universe (`fair-universe`), under their names, and no feature that cannot be recomputed from them.
     """
     from higgsbench.errors import DataError
-    from higgsbench.events.formats import output_format, write_events
     from higgsbench.events.shifts import apply_shifts
+    from higgsbench.events.write import output_format, write_events
 
     shifts = opt.shifts_from(**options)
     output_format(target)

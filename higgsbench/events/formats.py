@@ -1,28 +1,24 @@
-"""Parquet and ROOT files in parts, and event tables written to every format."""
+"""Parquet and ROOT files, read in parts."""
 
 from __future__ import annotations
 
-import gzip
 import re
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
-from polars.io.plugins import register_io_source
 
 from higgsbench.errors import DataError, HiggsbenchError, MissingExtraError
-from higgsbench.events.check import Place, check_table_size, column_types
-from higgsbench.files import atomic_path, no_panic, told_plainly
-from higgsbench.schema import ATLAS_HIGGS
+from higgsbench.events.check import Place, check_table_size
+from higgsbench.files import no_panic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
     from higgsbench.schema import TableSchema
 
 TREE = "events"  # name of the tree that is written, and preferred where a file holds several
-_ROWS = 1 << 16
 _SMALL = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
 _NUMBER_TYPE = re.compile(r"(std::)?(u?int(8|16|32|64)(_t)?|float(32|64)?|double|bool|Float16_t|Double32_t)")
 _FIRST_SENTENCE = re.compile(r"(?<=,)\s*\n\s*")  # line breaks that do not end it
@@ -192,7 +187,7 @@ class RootFile(_TypedFile):
 
     def _head(self, rows: int) -> pl.DataFrame:
         with self._tree() as tree:
-            return pl.DataFrame([_first(name, tree[name], rows) for name in self.columns])
+            return pl.DataFrame([_first(tree[name], name=name, rows=rows) for name in self.columns])
 
     def _tables(self, read: Sequence[str], vectors: Sequence[Leaf]) -> Iterator[pl.DataFrame]:
         with self._tree() as tree:
@@ -205,11 +200,11 @@ class RootFile(_TypedFile):
                 if names
             ]
             for found in zip(*parts, strict=True):
-                scalars = [self._series(name, found[0][name]) for name in read]
-                elements = {name: self._elements(name, found[-1][name]) for name in wanted["ak"]}
+                scalars = [self._series(found[0][name], name=name) for name in read]
+                elements = {name: self._elements(found[-1][name], name=name) for name in wanted["ak"]}
                 yield pl.DataFrame([*scalars, *(_of_vector(leaf, *elements[leaf.branch]) for leaf in vectors)])
 
-    def _series(self, name: str, values: Any) -> pl.Series:
+    def _series(self, values: Any, *, name: str) -> pl.Series:
         if values.ndim != 1 or (values.dtype == object and len(values) and not isinstance(values[0], str)):
             raise DataError(
                 f"{self._source}: column {name}: this branch has several values per event; it must have one number per "
@@ -223,7 +218,7 @@ class RootFile(_TypedFile):
             return pl.Series(name, codes[values.view(np.uint8)].tolist(), dtype=pl.String)
         return pl.Series(name, np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
 
-    def _elements(self, name: str, values: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _elements(self, values: Any, *, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         import awkward
 
         if values.ndim != 2 or not _NUMBER_TYPE.fullmatch(str(awkward.to_layout(values).form.type.content)):
@@ -244,7 +239,7 @@ def event_trees(file: Path) -> dict[str, int]:
         return {name: int(content[name].num_entries) for name in _trees(content)}
 
 
-def _first(name: str, branch: Any, rows: int) -> pl.Series:
+def _first(branch: Any, *, name: str, rows: int) -> pl.Series:
     """Return the first values of a branch; lists of nulls where it holds several values per event."""
     values = branch.array(entry_stop=rows, library="np")
     text = values.dtype == object and len(values) > 0 and isinstance(values[0], str)
@@ -318,108 +313,3 @@ def uproot_module() -> Any:
     except ImportError as error:
         raise MissingExtraError("reading and writing ROOT files", "root") from error
     return uproot
-
-
-def _write_text(batches: Iterator[pl.DataFrame], target: Path) -> None:
-    with target.open("wb") as stream:
-        for number, batch in enumerate(batches):
-            batch.write_csv(stream, include_header=number == 0)
-
-
-def _write_gzip(batches: Iterator[pl.DataFrame], target: Path) -> None:
-    # No name and no time in the gzip header: equal events make equal files.
-    with target.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as stream:
-        for number, batch in enumerate(batches):
-            stream.write(batch.write_csv(include_header=number == 0).encode())
-
-
-def _write_parquet(batches: Iterator[pl.DataFrame], target: Path) -> None:
-    first = next(batches)
-
-    def source(
-        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
-    ) -> Iterator[pl.DataFrame]:
-        yield from chain([first], batches)  # a sink of everything: there is nothing to push down
-
-    register_io_source(source, schema=first.schema).sink_parquet(target, maintain_order=True)
-
-
-_OF_ROOT = {pl.Boolean(): np.dtype(np.bool_), pl.Float64(): np.dtype(np.float64), pl.Float32(): np.dtype(np.float64)}
-
-
-def _write_root(batches: Iterator[pl.DataFrame], target: Path) -> None:
-    """Write tables without nulls as TTree `events`, text columns as text branches."""
-    uproot = uproot_module()
-    import awkward
-
-    first = next(batches)
-    text = awkward.Array(["s"]).type.content
-    kinds = {
-        name: text if kind == pl.String() else _OF_ROOT.get(kind, np.dtype(np.int64))
-        for name, kind in first.schema.items()
-    }
-    with uproot.recreate(str(target)) as content:
-        tree = content.mktree(TREE, kinds, title="higgsbench events")
-        for batch in chain([first], batches):
-            tree.extend({column.name: _branch(column, awkward) for column in batch.iter_columns()})
-
-
-def _branch(column: pl.Series, awkward: Any) -> Any:
-    if column.dtype != pl.String():
-        return column.to_numpy()
-    # The array is put together from its parts: awkward's own way from Python strings is ten times slower.
-    letters = np.frombuffer("".join(column.to_list()).encode(), dtype=np.uint8)
-    offsets = np.concatenate([[0], np.cumsum(column.str.len_bytes().to_numpy(), dtype=np.int64)])
-    characters = awkward.contents.NumpyArray(letters, parameters={"__array__": "char"})
-    index = awkward.index.Index64(offsets)
-    return awkward.Array(awkward.contents.ListOffsetArray(index, characters, parameters={"__array__": "string"}))
-
-
-FORMATS: dict[str, Callable[[Iterator[pl.DataFrame], Path], None]] = {
-    ".csv.gz": _write_gzip,
-    ".csv": _write_text,
-    ".parquet": _write_parquet,
-    ".root": _write_root,
-}
-"""Ending of the file name and the function that writes a table to it, given in parts of which there is at least one.
-
-In text, Polars writes the shortest decimal that reads back as the same number, as the official files do.
-"""
-
-
-def output_format(target: Path) -> str:
-    """Return the ending in `FORMATS` by which a file will be written; refuse a name that has none of them."""
-    for ending in FORMATS:
-        if target.name.lower().endswith(ending) and len(target.name) > len(ending):
-            return ending
-    raise DataError(f"{target}: unknown kind of output; the name must end in one of {', '.join(FORMATS)}")
-
-
-def write_events(frame: pl.DataFrame, target: str | Path, schema: TableSchema = ATLAS_HIGGS) -> Path:
-    """Write events atomically, columns in the order of the layout, missing values as its sentinel.
-
-    Args:
-        frame: events, missing values null.
-        target: file to write; its ending chooses the format.
-        schema: the layout.
-
-    Raises:
-        DataError: if the ending is unknown, the file cannot be written, or ROOT would have to hold empty cells.
-        MissingExtraError: for ROOT without uproot.
-    """
-    path = Path(target).expanduser()
-    ending = output_format(path)
-    table = frame.select(name for name in column_types(schema) if name in frame.columns)
-    if schema.missing is not None:
-        measured = [name for name in schema.numeric if name not in schema.integers]
-        table = table.with_columns(pl.col(measured).fill_null(schema.missing))
-    table = table.with_columns(pl.col(list(schema.categories)).fill_null(""))
-    gaps = [column.name for column in table if column.null_count()] if ending == ".root" else []
-    if gaps:
-        raise DataError(
-            f"{path}: column {gaps[0]} has missing values, which ROOT cannot leave empty; write Parquet, or name a "
-            "number for them as `missing` of the layout"
-        )
-    with told_plainly(DataError, path), atomic_path(path) as temporary:
-        FORMATS[ending](table.iter_slices(_ROWS) if table.height else iter([table]), temporary)
-    return path

@@ -20,8 +20,8 @@ from higgsbench.challenge import TEST_SETS
 from higgsbench.errors import ConfigError, DataError, nearest_hint
 from higgsbench.events import UNKNOWN, EventStream
 from higgsbench.events.check import without_truth
-from higgsbench.events.formats import FORMATS
 from higgsbench.events.samples import SELECTED, Sample
+from higgsbench.events.write import FORMATS
 from higgsbench.files import atomic_path, check_folder_of, told_plainly
 from higgsbench.runs.dataset import fold_expression
 from higgsbench.runs.stored import SCORES

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from higgsbench.config.guess import suggest_config
+from higgsbench.config.load import configured_events
 from higgsbench.errors import DataError, HiggsbenchWarning
 
 
@@ -93,3 +94,32 @@ def test_files_that_are_no_tables(tmp_path: Path, name: str, content: bytes, exp
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=expected):
         suggest_config([tmp_path / name, *written(tmp_path, other=table(50, 1))])
+
+
+def test_branches_of_every_kind(tmp_path: Path) -> None:
+    uproot = pytest.importorskip("uproot", reason="the extra `root` is not installed")
+    awkward, files = pytest.importorskip("awkward"), [tmp_path / "ggH.root", tmp_path / "ttbar.root"]
+    for seed, file in enumerate(files):
+        events, jets = table(400, seed), awkward.unflatten(np.ones(400, np.float32), [0, 3, 1] * 100 + [0] * 100)
+        columns = {column.name: column.to_numpy() for column in events.drop("channel")} | {
+            "channel": awkward.Array(events["channel"].to_list()),
+            "is_tight": np.arange(400) % 2 == 0,
+            "cells": np.zeros((400, 4)),
+            "jet_pt": jets,
+        }
+        kinds = {n: a.dtype if isinstance(a, np.ndarray) else a.type.content for n, a in columns.items()}
+        kinds["cells"] = np.dtype((np.float64, (4,)))
+        with uproot.recreate(file) as content:
+            content.mktree("nominal", kinds).extend(columns)
+            content["shifted"] = {"met": np.arange(3.0)}
+    text = suggest_config(files)
+    for guess in (
+        "signal: true", "reads the tree nominal of nominal, shifted", "id: [RunNumber, EventNumber]",
+        "categorical: [channel]", 'is_tight, "cells[0]", "cells[1]", "jet_pt[0]", "jet_pt[1]"',
+    ):  # fmt: skip
+        assert guess in text
+    (tmp_path / "my.yaml").write_text(text)
+    found = configured_events(tmp_path / "my.yaml")
+    assert found is not None
+    assert {"is_tight", "channel", "cells_0", "jet_pt_0"} <= set(found.schema.features)
+    assert len(found.frame) == 800

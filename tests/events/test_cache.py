@@ -18,8 +18,8 @@ from higgsbench.errors import DataError
 from higgsbench.events import Events, EventStream, cache, load_events, open_events
 from higgsbench.events import table as events_table
 from higgsbench.events.cache import StoredEvents, cache_dir, remembered_identity
-from higgsbench.events.formats import write_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
+from higgsbench.events.write import write_events
 from higgsbench.files import content_identity
 from higgsbench.schema import ATLAS_HIGGS, FEATURES
 

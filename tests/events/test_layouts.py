@@ -14,8 +14,8 @@ from higgsbench.config.load import load_config, with_layout
 from higgsbench.errors import DataError
 from higgsbench.events import EventStream, load_events
 from higgsbench.events.check import column_types
-from higgsbench.events.formats import FORMATS, write_events
 from higgsbench.events.samples import recognised
+from higgsbench.events.write import FORMATS, write_events
 from higgsbench.schema import ATLAS_HIGGS, FAIR_UNIVERSE, SCHEMAS, UCI_HIGGS, UCI_SUSY, TableSchema
 from tests.conftest import Call
 

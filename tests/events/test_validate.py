@@ -19,10 +19,10 @@ from benchmarks.validation_corruptions import KINDS, corruptions_caught, total_s
 from higgsbench.errors import DataError
 from higgsbench.events import Events
 from higgsbench.events.derived import ANALYTIC, agreement, columns_of, derive, rounding_bounds
-from higgsbench.events.formats import write_events
 from higgsbench.events.validate import RULES, ValidationReport, validate_events, validate_file
 from higgsbench.events.validate.rules import _disagrees, rules_of
 from higgsbench.events.validate.table import DECIMAL, WEIGHTS, RuleTable
+from higgsbench.events.write import write_events
 from higgsbench.schema import ATLAS_HIGGS, DERIVED, FEATURES, SCHEMAS, SIMULATED_FROM, TableSchema
 
 if TYPE_CHECKING:

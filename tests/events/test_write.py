@@ -13,8 +13,8 @@ import pytest
 
 from higgsbench.errors import DataError, MissingExtraError
 from higgsbench.events import Events, content_digest, load_events
-from higgsbench.events.formats import FORMATS, output_format, write_events
 from higgsbench.events.table import describe
+from higgsbench.events.write import FORMATS, output_format, write_events
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, N_B, N_S, SIMULATED_FROM, TableSchema
 
 

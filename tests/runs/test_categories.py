@@ -14,7 +14,7 @@ from higgsbench.config.document import parse_yaml
 from higgsbench.config.samples import SchemaConfig
 from higgsbench.errors import HiggsbenchError
 from higgsbench.events import cache, load_events, numeric_columns
-from higgsbench.events.formats import FORMATS, write_events
+from higgsbench.events.write import FORMATS, write_events
 from higgsbench.explore import explore
 from higgsbench.features import FeatureSet, feature_matrix, resolve_features
 from higgsbench.runs.predict import write_scores

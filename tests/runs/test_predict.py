@@ -16,7 +16,7 @@ import higgsbench
 from higgsbench.api.scoring import predict, submission
 from higgsbench.errors import StoreError
 from higgsbench.events import load_events
-from higgsbench.events.formats import write_events
+from higgsbench.events.write import write_events
 from higgsbench.files import file_digest, write_json, write_sealed
 from higgsbench.runs import predict as predict_module
 from higgsbench.runs import unit as blocks

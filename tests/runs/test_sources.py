@@ -11,8 +11,8 @@ import pytest
 import higgsbench
 from higgsbench.config.load import load_config
 from higgsbench.errors import ConfigError, HiggsbenchError
-from higgsbench.events.formats import write_events
 from higgsbench.events.simulate import SimulationSettings, write_simulated
+from higgsbench.events.write import write_events
 from higgsbench.runs import find_run
 from higgsbench.runs.dataset import load_dataset
 from higgsbench.runs.predictor import FittedRun

@@ -20,11 +20,11 @@ from scipy.special import ndtr, ndtri
 from higgsbench.errors import ConfigError
 from higgsbench.events import normalised
 from higgsbench.events.cache import cached_file, cached_table, stored_digest, stored_events
-from higgsbench.events.formats import FORMATS
 from higgsbench.events.shifts import apply_shifts
 from higgsbench.events.simulate.generate import generate
 from higgsbench.events.simulate.processes import PROCESSES, SAMPLES, SimulationSettings
 from higgsbench.events.table import Events
+from higgsbench.events.write import FORMATS
 from higgsbench.files import atomic_path, check_folder_of
 from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING, N_B, N_S, SIMULATED_FROM
 
