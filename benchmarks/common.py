@@ -1,11 +1,10 @@
-"""Code that the benchmarks share: events, the machine, alternating timings, and reports in sections."""
+"""Code that the benchmarks share: events, the machine, the AMS at 10-20%, and reports in sections."""
 
 from __future__ import annotations
 
 import re
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from higgsbench.events import Events, load_events
 from higgsbench.events.simulate import SimulationSettings, simulated_events
-from higgsbench.metrics import ams_scan
+from higgsbench.metrics import ams_scan, evaluation_weights
 from higgsbench.runs.environment import environment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,28 +35,24 @@ def machine() -> str:
     return f"{found['processor']}, {found['cores']} cores, {found['memory_gb']:.0f} GB, Python {found['python']}"
 
 
-def timed(function: Callable[[], object]) -> float:
-    """Wall time of one call in seconds."""
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
-
-
-def in_turn(a: Callable[[], object], b: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
-    """Time two calls alternately, so that changes in speed affect both; the first round is not counted."""
-    pairs = [(timed(a), timed(b)) for _ in range(rounds + 1)][1:]
-    return [x for x, _ in pairs], [y for _, y in pairs]
-
-
 def band_ams(y: NDArray[np.bool_], score: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
     """AMS averaged over the cuts that select 10 to 20% of the events: a less noisy figure than the AMS at one cut."""
     curve = ams_scan(y, score, weight)
     return float(curve.ams[(curve.fraction > 0.1) & (curve.fraction < 0.2)].mean())
 
 
-def median(values: list[float]) -> float:
-    """Median."""
-    return sorted(values)[len(values) // 2]
+def band_replicas(
+    y: NDArray[np.bool_], scores: Sequence[NDArray[np.float64]], weight: NDArray[np.float64], replicas: int
+) -> NDArray[np.float64]:
+    """`band_ams` of each row: first for the events as they are, then for Poisson bootstrap replicas of them."""
+    rng = np.random.default_rng(0)
+    totals = float(weight[y].sum()), float(weight[~y].sum())
+    found = [[band_ams(y, score, weight) for score in scores]]
+    for _ in range(replicas):
+        rows = np.repeat(np.arange(y.size), rng.poisson(1.0, size=y.size))
+        drawn = evaluation_weights(y[rows], weight[rows], *totals)
+        found.append([band_ams(y[rows], score[rows], drawn) for score in scores])
+    return np.array(found)
 
 
 def publish(name: str, title: str, lines: list[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from benchmarks.common import in_turn, median, publish, sample_events
+from benchmarks.common import publish, sample_events
+from benchmarks.performance.measuring import in_process_in_turn, summary
 from higgsbench.features import Features, feature_matrix, feature_set, resolve_features
 from higgsbench.metrics import Estimate, evaluation_weights, mean_estimate, paired_difference, roc_auc
 from higgsbench.models import BuildContext, get_model
@@ -28,14 +28,16 @@ def speed() -> None:
     events, name = sample_events()
     frame = pl.concat([events.frame] * -(-EVENTS // len(events))).head(EVENTS).rechunk()
     raw, physics = (resolve_features(ATLAS_HIGGS, name=set_name) for set_name in ("raw", "physics"))
-    ours, plain = in_turn(lambda: feature_matrix(frame, physics), lambda: feature_matrix(frame, raw), ROUNDS)
+    calls = {"ours": lambda: feature_matrix(frame, physics), "plain": lambda: feature_matrix(frame, raw)}
+    found: dict[str, list[dict[str, float]]] = {}
+    in_process_in_turn(calls, ROUNDS, found, lambda: None)
     publish(
         "features-speed",
         "Evaluating the physics features",
         [
             f"`physics` ({len(physics.columns)} features) of {EVENTS:,} events ({name}, repeated) to a float32 matrix: "
-            f"**{median(ours):.2f} s** (load average {os.getloadavg()[0]:.0f}); bound {BOUND:.0f} s on two cores. The "
-            f"same pass with the raw columns: {median(plain):.2f} s. Medians of {ROUNDS} alternating rounds.",
+            f"**{summary(found['ours'], 2)}**; bound {BOUND:.0f} s on two cores. The same pass with the raw columns: "
+            f"{summary(found['plain'], 2)}. Medians of {ROUNDS} alternating rounds.",
         ],
     )
 
@@ -44,20 +46,15 @@ GAIN_SEEDS = (1, 2)
 FOLDS = 5
 
 Matrix = NDArray[np.float32]
+TREES: dict[str, Any] = dict(  # noqa: C408
+    n_estimators=450, max_depth=5, learning_rate=0.03, min_child_weight=50, colsample_bytree=0.5
+)
 
 
 def boosted(X: Matrix, y: NDArray[np.bool_], w: NDArray[np.float64], held_out: Matrix, seed: int) -> Any:
     from xgboost import XGBClassifier
 
-    model = XGBClassifier(
-        n_estimators=450,
-        max_depth=5,
-        learning_rate=0.03,
-        min_child_weight=50,
-        colsample_bytree=0.5,
-        n_jobs=1,
-        random_state=seed,
-    )
+    model = XGBClassifier(**TREES, n_jobs=1, random_state=seed)
     return model.fit(X, y, sample_weight=w).predict(held_out, output_margin=True)
 
 

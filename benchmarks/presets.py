@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from benchmarks.common import band_ams, publish, sample_events
+from benchmarks.common import band_ams, band_replicas, publish, sample_events
 from higgsbench import PhysicalClassifier
 from higgsbench.events import Events
 from higgsbench.events.simulate import SimulationSettings, simulated_events
@@ -32,10 +32,7 @@ from higgsbench.validation import fold_assignments
 MODELS = ("xgboost", "lightgbm", "catboost", "mlp", "torch_mlp", "random_forest", "logistic")
 
 BASE: dict[str, dict[str, Any]] = {
-    "xgboost": {BAG: 1},
-    "lightgbm": {BAG: 1},
-    "catboost": {BAG: 1},
-    "mlp": {BAG: 2},
+    **{name: {BAG: number} for name, number in (("xgboost", 1), ("lightgbm", 1), ("catboost", 1), ("mlp", 2))},
     "torch_mlp": {"members": 4},
     "random_forest": {"n_estimators": 200},
     "logistic": {},
@@ -141,10 +138,7 @@ NEIGHBOURS: dict[str, tuple[Change, ...]] = {
 """One step to either side of each value."""
 
 WHOLE: dict[str, Change] = {
-    "xgboost": {BAG: 3},
-    "lightgbm": {BAG: 4},
-    "catboost": {BAG: 3},
-    "mlp": {BAG: 8},
+    **{name: {BAG: number} for name, number in (("xgboost", 3), ("lightgbm", 4), ("catboost", 3), ("mlp", 8))},
     "torch_mlp": {"members": 8},
     "random_forest": {"n_estimators": 400},
 }
@@ -299,29 +293,15 @@ def _band(truth: Truth, scores: NDArray[np.float64]) -> float:
 def _band_difference(truth: Truth, a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
     """AMS at 10-20% of `a` minus that of `b`, and its standard error over bootstrap samples of the events."""
     y, w = truth
-    totals = float(w[y].sum()), float(w[~y].sum())
-    rng, a, b = np.random.default_rng(0), np.atleast_2d(a), np.atleast_2d(b)
-    drawn = []
-    for _ in range(REPLICAS):
-        rows = np.repeat(np.arange(y.size), rng.poisson(1.0, size=y.size))
-        sample = y[rows], evaluation_weights(y[rows], w[rows], *totals)
-        drawn.append(_band(sample, a[:, rows]) - _band(sample, b[:, rows]))
-    return _band(truth, a) - _band(truth, b), float(np.std(drawn, ddof=1))
+    both = np.split(band_replicas(y, [*np.atleast_2d(a), *np.atleast_2d(b)], w, REPLICAS), 2, axis=1)
+    moved = both[0].mean(axis=1) - both[1].mean(axis=1)
+    return float(moved[0]), float(np.std(moved[1:], ddof=1))
 
 
 SEEDS = (42, 43)
 FOLDS = 5
 TRAIN, TEST = 30_000, 50_000
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Truth, weights and the folds of each seed; for simulated events one fold is held out."""
-
-    y: NDArray[np.bool_]
-    w: NDArray[np.float64]
-    folds: tuple[NDArray[np.int64], ...]
 
 
 @cache
@@ -333,7 +313,7 @@ def _events(kind: str) -> Events:
 
 
 @cache
-def _truth(kind: str) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def _truth(kind: str) -> Truth:
     events = _events(kind)
     return events.y, evaluation_weights(events.y, events.weight, N_S, N_B)
 

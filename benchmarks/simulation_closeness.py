@@ -6,7 +6,7 @@ events without DER_mass_MMC, and how well a classifier trained on simulated even
 the real sample, compared in the same way, show what the size of the sample alone causes.
 
 Example:
-    python benchmarks/simulation_closeness.py --real sample.csv.gz --events 250000 --markdown closeness.md
+    python -m benchmarks.simulation_closeness --real sample.csv.gz --events 250000 --markdown closeness.md
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ import lightgbm as lgb
 import numpy as np
 import polars as pl
 
+from benchmarks.common import SAMPLE
 from higgsbench.events.simulate import SimulationSettings, simulate
+from higgsbench.metrics import roc_auc
+from higgsbench.metrics.estimates import ks_distance
 from higgsbench.schema import FEATURES, MISSING
+from higgsbench.validation import training_weights
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 FloatArray: TypeAlias = "npt.NDArray[np.float64]"
-
-DEFAULT_REAL = Path(__file__).parents[1] / "../shared/data/atlas-higgs-challenge-2014-v2-sample.csv.gz"
 
 MEAN_KS = {"s": 0.050, "b": 0.042}
 WORST_KS = {"s": 0.12, "b": 0.09}
@@ -54,17 +56,6 @@ class Comparison:
     auc: float
 
 
-def weighted_ks(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatArray) -> float:
-    """Largest difference between two weighted distribution functions."""
-    grid = np.unique(np.concatenate([x, y]))
-    cumulative = []
-    for values, weights in ((x, wx), (y, wy)):
-        order = np.argsort(values)
-        steps = np.concatenate([[0.0], np.cumsum(weights[order])])
-        cumulative.append(steps[np.searchsorted(values[order], grid, side="right")] / steps[-1])
-    return float(np.abs(cumulative[0] - cumulative[1]).max())
-
-
 def _present(frame: pl.DataFrame, name: str) -> tuple[FloatArray, FloatArray]:
     values, weights = frame[name].cast(pl.Float64).to_numpy(), frame["Weight"].to_numpy()
     keep = values != MISSING
@@ -86,10 +77,7 @@ def _arrays(frame: pl.DataFrame) -> tuple[FloatArray, npt.NDArray[np.bool_], Flo
     x = frame.select(pl.col(FEATURES).cast(pl.Float64)).to_numpy(writable=True)
     x[x == MISSING] = np.nan
     y = frame["Label"].to_numpy() == "s"
-    w = frame["Weight"].to_numpy(writable=True)
-    for signal in (True, False):
-        w[y == signal] *= len(w) / 2 / w[y == signal].sum()
-    return x, y, w
+    return x, y, training_weights(y, frame["Weight"].to_numpy(), "balanced")
 
 
 def weighted_auc(train: pl.DataFrame, test: pl.DataFrame, seed: int = 0) -> float:
@@ -101,10 +89,7 @@ def weighted_auc(train: pl.DataFrame, test: pl.DataFrame, seed: int = 0) -> floa
     rounds = 300 if len(y) > 50_000 else 120
     model = lgb.train(settings, lgb.Dataset(x, label=y, weight=w), num_boost_round=rounds)
     x, y, w = _arrays(test)
-    score = np.asarray(model.predict(x), dtype=np.float64)
-    order = np.argsort(score)
-    below = np.cumsum(np.where(y, 0.0, w)[order])  # background below each event; tied scores are rare
-    return float((w * y)[order] @ below / (w[y].sum() * w[~y].sum()))
+    return roc_auc(y, np.asarray(model.predict(x), dtype=np.float64), w).value
 
 
 def compare(first: pl.DataFrame, second: pl.DataFrame) -> Comparison:
@@ -112,7 +97,7 @@ def compare(first: pl.DataFrame, second: pl.DataFrame) -> Comparison:
     ks, shares, missing = {}, {}, {}
     for label in ("s", "b"):
         one, two = (f.filter(pl.col("Label") == label) for f in (first, second))
-        ks[label] = {name: weighted_ks(*_present(one, name), *_present(two, name)) for name in FEATURES}
+        ks[label] = {name: ks_distance(*_present(one, name), *_present(two, name)) for name in FEATURES}
         shares[label] = (_jet_shares(one), _jet_shares(two))
         missing[label] = _missing_share(one)
     return Comparison(ks, shares, missing, weighted_auc(first, second))
@@ -151,7 +136,7 @@ def verdicts(c: Comparison) -> list[tuple[str, str, str, bool]]:
 def main() -> int:
     """Run the comparison; exit code 1 if a target is missed, 2 if there is no real sample."""
     parser = argparse.ArgumentParser(description="Closeness of the toy simulation to real events")
-    parser.add_argument("--real", type=Path, default=DEFAULT_REAL, help="real events, official CSV layout")
+    parser.add_argument("--real", type=Path, default=SAMPLE, help="real events, official CSV layout")
     parser.add_argument("--events", type=int, default=250_000, help="number of simulated events")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)

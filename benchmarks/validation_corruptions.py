@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from benchmarks.common import SAMPLE
 from higgsbench.events import load_events
 from higgsbench.events.simulate import SimulationSettings, simulate
 from higgsbench.events.validate import validate_events
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from higgsbench.events.derived import BoolArray, FloatArray
 
-SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "atlas-higgs-challenge-2014-v2-sample.csv.gz"
 _FEW = 0.02
 _NUMBERS = (*FEATURES, "Weight", "KaggleWeight")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from collections.abc import Callable
@@ -14,11 +13,10 @@ import polars as pl
 
 from benchmarks.performance.measuring import (
     SIX,
-    Cost,
     Figures,
     Verdict,
     command,
-    in_process,
+    in_process_in_turn,
     in_turn,
     ratio,
     six_models,
@@ -68,24 +66,24 @@ if __name__ == "__main__":
 """
 
 
+def _beside(figures: Figures, folder: Path, settings: dict[str, int], config: str, theirs: list[str]) -> None:
+    """Run a configuration and `python THEIRS` alternately, each from scratch; the events are in the cache for both."""
+    (folder / "all.yaml").write_text(config)
+    jobs, count = str(settings["jobs"]), iter(range(1000))
+    run = ["-m", "higgsbench", "run", "all.yaml", "--jobs", jobs]
+    command([*run, "--plan"], folder)
+    calls = {
+        "ours": lambda: command([*run, "--output", f"out-{next(count)}", "--quiet"], folder),
+        "theirs": lambda: command([*theirs, "all.yaml", jobs], folder),
+    }
+    in_turn(calls, settings["rounds"], figures.content, figures.keep)
+
+
 def measure_harness(figures: Figures, folder: Path) -> None:
-    """Run both alternately, each as its own command; the file is in the cache for both."""
+    """Run higgsbench and the bare loop."""
     data = training_events(HARNESS["events"], folder)
     (folder / "bare.py").write_text(BARE)
-    (folder / "all.yaml").write_text(six_models(data, HARNESS["folds"], jet_split="both"))
-    jobs = str(HARNESS["jobs"])
-    warm = ["-m", "higgsbench", "run", "all.yaml", "--plan", "--jobs", jobs]
-    command(warm, folder)
-    count = iter(range(1000))
-
-    def ours() -> Cost:
-        output = f"out-{next(count)}"
-        return command(["-m", "higgsbench", "run", "all.yaml", "--output", output, "--jobs", jobs, "--quiet"], folder)
-
-    def theirs() -> Cost:
-        return command(["bare.py", "all.yaml", jobs], folder)
-
-    in_turn({"ours": ours, "theirs": theirs}, HARNESS["rounds"], figures.content, figures.keep)
+    _beside(figures, folder, HARNESS, six_models(data, HARNESS["folds"], jet_split="both"), ["bare.py"])
 
 
 def report_harness(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
@@ -106,21 +104,9 @@ STACKING = {"events": 15_000, "rounds": 3, "jobs": 2, "folds": 5, "seed": 42}
 
 
 def measure_stacking(figures: Figures, folder: Path) -> None:
-    """Run both alternately, each as its own command; both read the same file from the cache."""
-    data = training_events(STACKING["events"], folder)
-    (folder / "six.yaml").write_text(six_models(data, STACKING["folds"], seed=STACKING["seed"]))
-    jobs = str(STACKING["jobs"])
-    command(["-m", "higgsbench", "run", "six.yaml", "--plan", "--jobs", jobs], folder)
-    count = iter(range(1000))
-
-    def ours() -> Cost:
-        output = f"out-{next(count)}"
-        return command(["-m", "higgsbench", "run", "six.yaml", "--output", output, "--jobs", jobs, "--quiet"], folder)
-
-    def theirs() -> Cost:
-        return command(["-m", "benchmarks.performance.against", "six.yaml", jobs], folder)
-
-    in_turn({"ours": ours, "theirs": theirs}, STACKING["rounds"], figures.content, figures.keep)
+    """Run higgsbench and StackingClassifier."""
+    config = six_models(training_events(STACKING["events"], folder), STACKING["folds"], seed=STACKING["seed"])
+    _beside(figures, folder, STACKING, config, ["-m", "benchmarks.performance.against"])
 
 
 def opponent(config: str, jobs: int) -> None:
@@ -165,7 +151,7 @@ SCAN = {"events": 10_000_000, "rounds": 5}
 
 
 def measure_scan(figures: Figures, folder: Path) -> None:
-    """Time both alternately, after one call of each that is not counted."""
+    """Time both."""
     n = SCAN["events"]
     rng = np.random.default_rng(0)
     y = rng.random(n) < 0.34
@@ -175,10 +161,7 @@ def measure_scan(figures: Figures, folder: Path) -> None:
         "scan": lambda: ams_scan(y, score, weight),
         "argsort": lambda: np.argsort(score),
     }
-    for call in calls.values():
-        call()
-    timed = {name: functools.partial(in_process, call) for name, call in calls.items()}
-    in_turn(timed, SCAN["rounds"], figures.content, figures.keep)
+    in_process_in_turn(calls, SCAN["rounds"], figures.content, figures.keep)
 
 
 def report_scan(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
@@ -197,7 +180,7 @@ BOUNDS = {"plain": 1.0, "gzipped": 0.5, "cached": 0.3}
 
 
 def measure_reading(figures: Figures, folder: Path) -> None:
-    """Time each way to read, plain and gzipped, alternately, after one round that is not counted."""
+    """Time each way to read, plain and gzipped."""
     import pandas as pd
 
     os.environ["HIGGSBENCH_CACHE_DIR"] = str(folder / "cache")
@@ -213,10 +196,7 @@ def measure_reading(figures: Figures, folder: Path) -> None:
         "cached gzipped": lambda: load_events(gzipped),
         "polars gzipped": lambda: pl.read_csv(gzipped),
     }
-    for call in calls.values():
-        call()
-    timed = {name: functools.partial(in_process, call) for name, call in calls.items()}
-    in_turn(timed, READING["rounds"], figures.content, figures.keep)
+    in_process_in_turn(calls, READING["rounds"], figures.content, figures.keep)
 
 
 def report_reading(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
@@ -224,8 +204,6 @@ def report_reading(content: dict[str, Any]) -> tuple[list[str], list[Verdict]]:
     lines = [
         f"{READING['events']:,} simulated events in the official format; rows are timed in turn, then all again.",
         "",
-    ]
-    lines += [
         "| file | higgsbench | pandas | wall-time ratio | CPU-time ratio | bare polars |",
         "|---|---|---|---|---|---|",
     ]

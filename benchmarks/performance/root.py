@@ -14,8 +14,7 @@ import uproot
 from benchmarks.performance.measuring import (
     Figures,
     Verdict,
-    in_process,
-    in_turn,
+    in_process_in_turn,
     ratio,
     stored_with_peaks,
     summary,
@@ -88,11 +87,7 @@ def measure_root(figures: Figures, folder: Path) -> None:
     files = {name: write(ROOT["events"], folder, name) for name in COMPRESSIONS}
     calls = {f"higgsbench, {name}": functools.partial(read, file) for name, file in files.items()}
     calls |= {f"uproot, {name}": functools.partial(bare, file) for name, file in files.items()}
-    for call in calls.values():
-        call()
-    times = figures.content.setdefault("times", {})
-    timed = {name: functools.partial(in_process, call) for name, call in calls.items()}
-    in_turn(timed, ROOT["rounds"], times, figures.keep)
+    in_process_in_turn(calls, ROOT["rounds"], figures.content.setdefault("times", {}), figures.keep)
     for name, path in (("fewer", write(ROOT["fewer"], folder)), ("events", files["zlib"])):
         cost, watched = watched_command(["-m", "benchmarks.performance.root", str(path)], folder)
         figures.content[name] = stored_with_peaks(cost, watched)

@@ -11,11 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 import higgsbench
-from benchmarks.common import REFERENCE, SAMPLE, SectionedReport, band_ams
+from benchmarks.common import REFERENCE, SAMPLE, SectionedReport, band_replicas
 from higgsbench.ensemble import Truth
 from higgsbench.ensemble.blend import cross_fitted_blend
 from higgsbench.ensemble.cut import cross_validated_selection
-from higgsbench.metrics import evaluation_weights, mean_estimate, paired_difference, roc_auc
+from higgsbench.metrics import mean_estimate, paired_difference, roc_auc
 from higgsbench.metrics.estimates import ams_estimate
 
 _REPORT = SectionedReport(
@@ -214,19 +214,8 @@ def peers_table(ours: Scores, theirs: Scores) -> list[str]:
             f"| {name} | {auc.value:.4f} | {gain:+.4f} ± {error:.4f} | {bands[0, at]:.3f} ± "
             f"{bands[1:, at].std(ddof=1):.3f} | {honest_ams(pool, name, 'smooth'):.3f} |"
         )
-    lines += [
-        "",
-        "Their limits are wall times; docs/peers.md says how much CPU time they got.",
-    ]
-    return [*lines, ""]
+    return [*lines, "", "Their limits are wall times; docs/peers.md says how much CPU time they got.", ""]
 
 
 def _bands(run: Scores, names: list[str]) -> NDArray[np.float64]:
-    """AMS at 10-20% per row: first for the events as they are, then for Poisson bootstrap replicas."""
-    rng = np.random.default_rng(0)
-    found = [[band_ams(run.y, run.rows[name], run.w) for name in names]]
-    for _ in range(REPLICAS):
-        drawn = np.repeat(np.arange(run.y.size), rng.poisson(1.0, size=run.y.size))
-        weight = evaluation_weights(run.y[drawn], run.w[drawn], *run.totals)
-        found.append([band_ams(run.y[drawn], run.rows[name][drawn], weight) for name in names])
-    return np.array(found)
+    return band_replicas(run.y, [run.rows[name] for name in names], run.w, REPLICAS)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from benchmarks.common import ROOT, SAMPLE, sample_events
+from benchmarks.performance.measuring import SIX
 from benchmarks.quality.ladder import SEEDS, scores_of, write_section
 from higgsbench.features import feature_matrix, resolve_features
 from higgsbench.metrics import mean_estimate, paired_difference, roc_auc
@@ -24,7 +25,6 @@ from higgsbench.models.building import build_estimator, log_odds_reader
 from higgsbench.models.estimators import fit_weighted, read_log_odds
 from higgsbench.validation import training_weights
 
-SIX = ("logistic", "random_forest", "catboost", "xgboost", "lightgbm", "mlp")
 JOBS = 2
 
 

@@ -211,14 +211,7 @@ FILES = {
     "unit: scores": "units/*.parquet",
     "unit: marker": "units/[!.]*.json",
     "unit: model": "units/*.model.zip",
-    "scores.parquet": "scores.parquet",
-    "test_scores.parquet": "test_scores.parquet",
-    "replicas.parquet": "replicas.parquet",
-    "stack.json": "stack.json",
-    "predictor.json": "predictor.json",
-    "rows.json": "rows.json",
-    "config.yaml": "config.yaml",
-    "environment.json": "environment.json",
+    **{name: name for name in (*small.RESULTS, "rows.json", "config.yaml", "environment.json")},
 }
 _FLIPS = 4
 
