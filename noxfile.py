@@ -124,7 +124,10 @@ def docs_examples(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build sdist and wheel, and run the wheel by uvx and pipx in an empty folder; an argument is where both stay."""
+    """Build sdist and wheel; run the wheel by uvx and pipx, and the tutorial with it, in an empty folder.
+
+    An argument is where sdist and wheel stay.
+    """
     session.install(*group("wheel"))
     folder = Path(session.create_tmp()).resolve()
     shutil.rmtree(folder)
@@ -135,9 +138,12 @@ def wheel(session: nox.Session) -> None:
     built = str(next(kept.glob("*.whl")))
     session.env["PIPX_HOME"] = str(folder / "pipx")
     command = ("higgsbench", "run", "quick", "--set", "data.events=3000", "--only", "xgboost", "--output")
+    script, tutorial = (str(Path(name).resolve()) for name in ("benchmarks/docs_examples.py", "docs/tutorial.md"))
     with session.chdir(empty):
         session.run("uvx", "--from", built, *command, "by-uvx")
         session.run("pipx", "run", "--spec", built, *command, "by-pipx")
+        with_report = ("uv", "run", "--isolated", "--no-project", "--with", f"{built}[report]")
+        session.run(*with_report, "python", "-P", script, str(empty), tutorial)
     shutil.rmtree(folder)
 
 

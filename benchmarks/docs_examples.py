@@ -2,9 +2,10 @@
 
     python -m benchmarks.docs_examples FOLDER README.md docs/tutorial.md
 
-Each document gets a folder of its own, like a fresh clone, and one Python session for all its blocks. Commands that set
-up the environment (`pip`, `nox`, `git`) are left to the caller and are skipped with a message. Blocks in other
-languages (`console` for what needs the user's own files) are not run. `--outputs` prints what the examples print.
+Each document gets a folder of its own, with the configurations of a clone if this is one, and one Python session for
+all its blocks. Commands that set up the environment (`pip`, `nox`, `git`) are left to the caller and are skipped with a
+message. Blocks in other languages (`console` for what needs the user's own files) are not run. `--outputs` prints what
+the examples print.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def run_python(block: str, session: dict[str, Any], folder: Path) -> tuple[bool,
 def run_document(document: Path, folder: Path, *, outputs: bool) -> tuple[int, int]:
     """Run a document's examples; return how many there were and how many failed."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(Path("configs"), folder / "configs", dirs_exist_ok=True)
+    if Path("configs").is_dir():
+        shutil.copytree(Path("configs"), folder / "configs", dirs_exist_ok=True)
     # Functions of a session must look like those of a script; otherwise workers search for their module.
     session: dict[str, Any] = {"__name__": "__main__"}
     count = failed = 0
