@@ -129,6 +129,12 @@ class SampleEntry(Strict):
     weight: str | None = None
     """Expression of their weights, instead of `data.weight`."""
 
+    @model_validator(mode="after")
+    def _weighted(self) -> SampleEntry:
+        if self.weight is not None:
+            _checked(self.weight, "weight")
+        return self
+
 
 def columns_of(text: str, where: str) -> tuple[str, ...]:
     """Return the columns that an expression uses; the ConfigError for a bad expression starts with `where`."""

@@ -197,7 +197,7 @@ def numeric_columns(path: str | Path) -> tuple[str, ...]:
 
 
 def first_rows(path: str | Path, rows: int, tree: str | None = None) -> pl.DataFrame:
-    """Return the first rows of all columns of a file or of one of its trees; columns of vectors are lists.
+    """Return the first rows of a file or of one of its trees: numbers, text, and lists for vectors.
 
     Raises:
         DataError: if the file cannot be read.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from higgsbench.errors import DataError, HiggsbenchError, MissingExtraError
 from higgsbench.events.check import Place, check_table_size
@@ -64,7 +65,7 @@ class _TypedFile(ABC):
     def _head(self, rows: int) -> pl.DataFrame: ...
 
     def head(self, rows: int) -> pl.DataFrame:
-        """Return the first rows of all columns; those of vectors are lists."""
+        """Return the first rows of the columns of numbers, text and vectors; those of vectors are lists."""
         with self._errors():
             return self._head(rows)
 
@@ -125,7 +126,10 @@ class ParquetFile(_TypedFile):
         return tuple(name for name, kind in kinds.items() if kind.is_numeric() or kind == pl.Boolean())
 
     def _head(self, rows: int) -> pl.DataFrame:
-        return pl.scan_parquet(self._file.absolute(), glob=False, hive_partitioning=False).head(rows).collect()
+        table = pl.scan_parquet(self._file.absolute(), glob=False, hive_partitioning=False).head(rows)
+        numbers = cs.numeric() | cs.boolean()
+        texts = table.with_columns((cs.categorical() | cs.enum()).cast(pl.String))
+        return texts.select(numbers | cs.string() | cs.list(numbers) | cs.array(numbers)).collect()
 
     def _tables(self, read: Sequence[str], vectors: Sequence[Leaf]) -> Iterator[pl.DataFrame]:
         table = pl.scan_parquet(self._file.absolute(), glob=False, hive_partitioning=False)

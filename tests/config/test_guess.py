@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +124,19 @@ def test_branches_of_every_kind(tmp_path: Path) -> None:
     assert found is not None
     assert {"is_tight", "channel", "cells_0", "jet_pt_0"} <= set(found.schema.features)
     assert len(found.frame) == 800
+
+
+def test_columns_of_a_parquet_file_that_are_no_numbers(tmp_path: Path) -> None:
+    labels = pl.Series("target", ["s", "b"] * 200)
+    more = {"when": [date(2012, 7, 4)] * 400, "pair": [{"x": 1}] * 400, "names": [["x"]] * 400}
+    events = table(400, 1, **more).with_columns(
+        labels.cast(pl.Categorical), pl.col("channel").cast(pl.Enum(["e", "mu"]))
+    )
+    text = suggest_config(written(tmp_path, mine=events))
+    assert "label: target" in text
+    assert "categorical: [channel]" in text
+    assert not any(name in text for name in more)
+    (tmp_path / "my.yaml").write_text(text)
+    found = configured_events(tmp_path / "my.yaml")
+    assert found is not None
+    assert found.frame["channel"].n_unique() == 2

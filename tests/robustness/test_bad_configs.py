@@ -136,7 +136,7 @@ BAD_SAMPLES = [
     ),
     (
         "samples: [{files: train.csv, process: a, weight: 'Weight *'}]",
-        "3: data.samples: no sample is signal; write `signal: true`",
+        r"3: data.samples\[0\].weight: 'Weight \*': not an expression; .*",
     ),
     (f"samples: [{SIGNAL}, {{files: train.csv, process: b}}]", "data.samples: train.csv is named twice"),
     (f"samples: [{SIGNAL}, {{files: no.csv, process: b}}]", "no.csv: no such file"),
