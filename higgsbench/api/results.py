@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from higgsbench.api import ANYTHING, Count, File, Names, Run, Sigmas, Switch, Text, checked
+from higgsbench.errors import ConfigError
 from higgsbench.metrics.significance import BinningRules
 from higgsbench.runs import find_run
 
 if TYPE_CHECKING:
     from higgsbench.compare import Comparison
     from higgsbench.ensemble.blend import Diversity
+    from higgsbench.inference.interval import Intervals
     from higgsbench.inference.statistics import Statistics
 
 Shift = tuple[str, Path, Path] | str
@@ -99,6 +101,7 @@ def stats(
     mc_stat: Switch = True,
     events: File | None = None,
     nominal: File | None = None,
+    regions: File | None = None,
     shifts: Annotated[Sequence[Shift], ANYTHING] = (),
     results: File = "results",
 ) -> Statistics:
@@ -118,6 +121,8 @@ def stats(
         events: labelled events that are shifted; by default the run's held-out events, or, if there are none,
             its training events scored out of fold.
         nominal: scores of these events (Parquet: EventId, score), if they were scored elsewhere.
+        regions: configuration whose `regions` and `systematics` the workspace has; by default those of the run, if
+            there are any and no option asks for another workspace.
         results: folder that holds runs.
 
     Raises:
@@ -131,11 +136,18 @@ def stats(
         >>> sorted(found.workspace)
         ['channels', 'measurements', 'observations', 'version']
     """
-    from higgsbench.inference.statistics import run_statistics
+    from higgsbench.inference.regions import has_regions
+    from higgsbench.inference.statistics import region_statistics, run_statistics
 
+    stored, sigmas = find_run(run, results), (sigma_b,) if isinstance(sigma_b, int | float) else tuple(sigma_b)
+    rows, simple = stored.scored_rows(models), counting or bool(shifts) or nominal is not None or bool(sigmas)
+    if regions is not None and simple:
+        raise ConfigError("regions do not go with a count, shifts, scored events or sigma_b; leave out one of them")
+    if regions is not None or ((workspace or fit) and not simple and has_regions(stored)):
+        return region_statistics(rows, rules, regions=_path(regions), fit=fit)
     return run_statistics(
-        find_run(run, results).scored_rows(models),
-        sigma_b=(sigma_b,) if isinstance(sigma_b, int | float) else sigma_b,
+        rows,
+        sigma_b=sigmas,
         rules=rules,
         workspace=workspace,
         fit=fit,
@@ -144,6 +156,45 @@ def stats(
         shifts=shifts,
         events=_path(events),
         nominal=_path(nominal),
+    )
+
+
+@checked
+def interval(
+    run: Run,
+    *,
+    models: Names = (),
+    experiments: Annotated[int, ANYTHING] = 300,
+    mu: Annotated[tuple[float, float], ANYTHING] = (0.1, 3.0),
+    seed: Annotated[int, ANYTHING] = 0,
+    regions: File | None = None,
+    results: File = "results",
+) -> Intervals:
+    """Measure the 68% interval of the signal strength of rows, as `higgsbench interval` does; the run keeps the result.
+
+    Args:
+        run: the run, whose configuration has `regions`.
+        models: rows or labels; all when empty.
+        experiments: number of pseudo-experiments; 0 for the expected interval only.
+        mu: range of the true signal strength, which is uniform.
+        seed: seed of the pseudo-experiments.
+        regions: configuration whose regions and systematics are used instead of the run's.
+        results: folder that holds runs.
+
+    Raises:
+        ConfigError: if there are no regions, or the range is empty.
+        HiggsbenchError: if the events or stored models are not available.
+        MissingExtraError: without pyhf and iminuit (extra `stats`).
+
+    Example:
+        >>> found = higgsbench.interval("latest", experiments=100)  # doctest: +SKIP
+        >>> found.records()[0]["name"]  # doctest: +SKIP
+        'stack'
+    """
+    from higgsbench.inference.interval import measure_intervals
+
+    return measure_intervals(
+        find_run(run, results), models, experiments=experiments, mu=mu, seed=seed, regions=_path(regions)
     )
 
 

@@ -80,6 +80,7 @@ class LazyGroup(click.Group):
         "score": ("scoring:score", "Check a submission and score it against the truth."),
         "compare": ("tables:compare", "Compare models of stored runs on the same events."),
         "stats": ("tables:stats", "Expected significance and limits of stored models."),
+        "interval": ("scoring:interval", "68% intervals of the signal strength, by pseudo-experiments."),
         "report": ("tables:report", "Draw a stored run as one page of figures and tables."),
         "export": ("main:export", "Export a stored run to other tools."),
         "cluster": ("tables:cluster", "Show the batch job that a cluster file asks for."),

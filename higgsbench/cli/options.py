@@ -118,6 +118,8 @@ import_option = click.option("--import", "imports", type=PATH, multiple=True, me
                              " repeated.")  # fmt: skip
 results_option = click.option("--results", type=PATH, default=Path("results"), show_default=True,
                               help="Folder that holds runs; RUN is a folder, a name in it, or latest.")  # fmt: skip
+regions_option = click.option("--regions", type=PATH, metavar="FILE",
+                              help="Configuration with other regions and systematics than the run's.")  # fmt: skip
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the events.")
 settings_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
                                help="Change one key, e.g. cut.rule=max.")  # fmt: skip

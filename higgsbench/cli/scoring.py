@@ -184,6 +184,36 @@ def explore(
         click.echo(f"Wrote the figures to {figures}", err=True)
 
 
+@opt.command("interval", "interval results/analysis-1a2b3c4d --experiments 300")
+@click.argument("run", type=opt.PATH)
+@click.option("--model", "models", multiple=True, help="Only this model (repeatable).")
+@click.option("--experiments", type=click.IntRange(0), default=300, show_default=True,
+              help="Pseudo-experiments; 0 for the expected interval only.")  # fmt: skip
+@click.option("--mu", type=(float, float), default=(0.1, 3.0), show_default=True, metavar="LOW HIGH",
+              help="Range of the true signal strength.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the pseudo-experiments.")
+@opt.regions_option
+@opt.import_option
+@opt.results_option
+@opt.format_option("table", "json")
+def interval(run: Path, form: str, **options: Any) -> None:
+    """Measure the 68% interval of the signal strength with the regions and systematics of RUN (extra `stats`).
+
+    All rows see the same pseudo-experiments. The run keeps the results: the leaderboard and the report show them.
+    """
+    from higgsbench.api import results as api
+
+    found = api.interval(run, **options)
+    if form == "json":
+        fits = {name: fit.content for name, fit in found.fits.items()}
+        ends = {name: values.tolist() for name, values in found.ends.items()}
+        opt.echo_json(
+            {"rows": found.records(), "fits": fits, "mu": found.mu.tolist(), "ends": ends, "notes": found.notes}
+        )
+    else:
+        opt.show(found)
+
+
 _model_options = opt.added(
     click.option("--model", metavar="NAME", help="Row to export, e.g. 'xgboost [jets]'; the stack by default, or the"
                  " only row."),

@@ -147,6 +147,7 @@ def compare(what: tuple[str, ...], form: str, **options: Any) -> None:
 @_shifted_option
 @click.option("--nominal", type=_FILE,
               help="Scores of --events (Parquet: EventId, score), if they were scored elsewhere.")  # fmt: skip
+@opt.regions_option
 @opt.format_option("table", "json")
 def stats(
     run: Path, sigma_b: tuple[float, ...], max_bins: int, min_background: float, min_effective: float,

@@ -376,7 +376,7 @@ class TrainingKeys(Strict):
         return self
 
     @model_validator(mode="after")
-    def _a_suite_or_a_run(self) -> RunConfig:
+    def _a_suite_or_a_run(self) -> TrainingKeys:
         if self.datasets is not None and "data" in self.model_fields_set:
             raise problem("`data` does not go with `datasets`; remove one of them", "data")
         return self

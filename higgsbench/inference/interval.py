@@ -10,7 +10,6 @@ counts a Poisson number of times. All rows see the same events.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,16 +19,16 @@ from higgsbench.files import canonical_digest, printable
 from higgsbench.inference.regions import load_model_events, placed, read_model, row_model
 from higgsbench.inference.workspace import POI, Expected, Likelihood, expected_results
 from higgsbench.pages import Cell, Shown, Table, number, with_error
-from higgsbench.runs import find_run, store_analysis
+from higgsbench.runs import store_analysis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from higgsbench.inference.regions import ModelEvents, RowModel
-    from higgsbench.runs import RunResult
-    from higgsbench.runs.stored import StoredRow, StoredRun
+    from higgsbench.runs.stored import StoredRun
 
 _ONE_SIGMA = 0.6827
 _REPLICAS = 500
@@ -248,45 +247,29 @@ class Intervals(Shown):
         return [printable(note) for note in self.notes]
 
 
-def interval(
-    run: str | Path | StoredRun | RunResult,
+def measure_intervals(
+    run: StoredRun,
+    models: Sequence[str],
     *,
-    models: Sequence[str] = (),
-    experiments: int = 300,
-    mu: tuple[float, float] = (0.1, 3.0),
-    seed: int = 0,
-    regions: str | Path | None = None,
-    results: str | Path = "results",
+    experiments: int,
+    mu: tuple[float, float],
+    seed: int,
+    regions: Path | None = None,
 ) -> Intervals:
-    """Measure the 68% interval of the signal strength of rows, as `higgsbench interval` does; the run keeps the result.
-
-    Args:
-        run: the run, whose configuration has `regions`.
-        models: rows or labels; all when empty.
-        experiments: number of pseudo-experiments; 0 for the expected interval only.
-        mu: range of the true signal strength, which is uniform.
-        seed: seed of the pseudo-experiments.
-        regions: configuration whose regions and systematics are used instead.
-        results: folder that holds runs.
+    """Measure the intervals of some rows, all if none is named, and store them; arguments of `higgsbench.interval`.
 
     Raises:
-        ConfigError: if there are no regions, or the range is empty.
-        HiggsbenchError: if the events or stored models are not available.
-        MissingExtraError: without pyhf and iminuit (extra `stats`).
-
-    Example:
-        >>> found = higgsbench.interval("latest", experiments=100)  # doctest: +SKIP
-        >>> found.records()[0]["mu_width"]  # doctest: +SKIP
-        1.32
+        HiggsbenchError: as for `higgsbench.interval`.
     """
     if not (np.isfinite(mu).all() and mu[0] < mu[1]):
         raise ConfigError(f"mu: the range {mu[0]:g} to {mu[1]:g} is empty; give the lower end first")
     if experiments < 0 or seed < 0:
         raise ConfigError("experiments and seed must not be negative")
-    found, fitted, digest = analysed(find_run(run, results), models, regions)
+    found, built, digest = built_models(run, models, regions)
+    fits = {name: fit_model(model) for name, model in built.items()}
     drawn = Drawing(found, mu, seed)
     ends: dict[str, NDArray[np.float64]] = {}
-    for name, (model, _) in fitted.items():
+    for name, model in built.items():
         likelihood = Likelihood(model.workspace)
         ends[name] = np.array([_ends(likelihood, drawn, model, toy) for toy in range(experiments)]).reshape(-1, 2)
     good = np.all([np.isfinite(values).all(axis=1) for values in ends.values()], axis=0)
@@ -296,33 +279,31 @@ def interval(
         failed
     )
     truth = np.array([drawn.parameters(toy)[0] for toy in range(experiments)])[good]
-    out = Intervals(truth, {n: e[good] for n, e in ends.items()}, {n: fit for n, (_, fit) in fitted.items()}, notes)
+    out = Intervals(truth, {n: e[good] for n, e in ends.items()}, fits, notes)
     setting = canonical_digest([digest, experiments, list(mu), seed])
     entries = {row["name"]: {key: row[key] for key in row if not key.startswith("diff")} for row in out.records()}
     entries = {name: {"setting": setting, "experiments": int(truth.size), **row} for name, row in entries.items()}
-    pairs = {n: {"model": digest, "fit": fit.content, "interval": entries[n]} for n, (_, fit) in fitted.items()}
+    pairs = {n: {"model": digest, "fit": fit.content, "interval": entries[n]} for n, fit in fits.items()}
     store_analysis(found.run, pairs)
     return out
 
 
-def analysed(
-    run: StoredRun, models: Sequence[str], regions: str | Path | None
-) -> tuple[ModelEvents, dict[str, tuple[RowModel, ModelFit]], str]:
-    """Return the events of the statistical model, the model and its expected fit by row, and the model's digest.
+def built_models(
+    run: StoredRun, models: Sequence[str], regions: Path | None
+) -> tuple[ModelEvents, dict[str, RowModel], str]:
+    """Return the events of the statistical model, the model of each row, and a digest of what they share.
 
     Raises:
         HiggsbenchError: if there is no statistical model, or it cannot be evaluated for any of the rows.
     """
     from higgsbench.runs.predictor import FittedRun
 
-    model = read_model(run, None if regions is None else Path(regions))
-    rows: list[StoredRow] = run.scored_rows(models)
+    model, rows = read_model(run, regions), run.scored_rows(models)
     found = load_model_events(run, model, FittedRun(run), [row.name for row in rows])
     built = {row.name: row_model(found, row) for row in rows if row.name in found.scores}
     if not built:
         raise StoreError(next(iter(found.notes), f"{run.folder}: no row has stored models to score events with"))
-    digest = canonical_digest([model.model_dump(mode="json"), found.events.digest])
-    return found, {name: (one, fit_model(one)) for name, one in built.items()}, digest
+    return found, built, canonical_digest([model.model_dump(mode="json"), found.events.digest])
 
 
 def _ends(likelihood: Likelihood, drawn: Drawing, model: RowModel, toy: int) -> tuple[float, float]:

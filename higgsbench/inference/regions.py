@@ -52,6 +52,14 @@ def read_model(run: StoredRun, file: Path | None = None) -> StatisticalModel:
     return model
 
 
+def has_regions(run: StoredRun) -> bool:
+    """Whether the configuration of a run has regions; one that is missing or damaged has none."""
+    try:
+        return bool(parse_yaml(run.configuration, "config.yaml").value.get("regions"))
+    except (StoreError, ConfigError):
+        return False
+
+
 class Placed(NamedTuple):
     """Events (n,) in one region: their observable, and whether they pass its selection."""
 

@@ -16,6 +16,7 @@ from higgsbench.errors import ConfigError, HiggsbenchWarning, MetricError
 from higgsbench.files import printable
 from higgsbench.inference import read_shifts, score_shifts
 from higgsbench.inference.events import parse_systematics, reload_events
+from higgsbench.inference.interval import built_models, fit_model
 from higgsbench.inference.workspace import Template, build_workspace, expected_results, shifted_template
 from higgsbench.metrics.ams import ams
 from higgsbench.metrics.estimates import Value
@@ -29,6 +30,7 @@ from higgsbench.metrics.significance import (
 )
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.pages import Cell, Shown, Table, count, number, with_error
+from higgsbench.runs import store_analysis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,12 +41,14 @@ if TYPE_CHECKING:
     from higgsbench.ensemble.cut import Truth
     from higgsbench.inference import ScoredShifts, ShiftRow
     from higgsbench.inference.events import Shift, Systematic
+    from higgsbench.inference.interval import ModelFit
     from higgsbench.inference.workspace import Expected
     from higgsbench.metrics import ProcessMetrics
     from higgsbench.metrics.estimates import Estimate
     from higgsbench.runs.stored import StoredRow
 
 _SEED = 20140912
+_SINGLE = "a workspace, a fit and shifts need a single model: choose it with --model (`models` in Python)"
 
 LEGEND = (
     "Honest cut and bins: chosen on the other folds. Z: Asimov significance without regularisation; Z(x%): with a "
@@ -93,13 +97,15 @@ class Statistics(Shown):
         models: expected significances, one per model.
         shifts: the selection under systematic shifts, nominal first; empty without shifts.
         workspace: HistFactory workspace of the one model; None if none was needed, or it cannot be built.
-        expected: pyhf's results for the workspace; None when no fit was asked for.
+        expected: results of the workspace; None when no fit was asked for.
+        fit: fit of the statistical model with regions, if there is one.
     """
 
     models: tuple[ModelSignificance, ...]
     shifts: tuple[ShiftRow, ...] = ()
     workspace: dict[str, Any] | None = None
     expected: Expected | None = None
+    fit: ModelFit | None = None
 
     def __repr__(self) -> str:
         """Name the models with their significances; `as_tables` shows everything."""
@@ -130,7 +136,7 @@ class Statistics(Shown):
                 for r in self.shifts
             ]  # fmt: skip
             out.append(Table("", ["shift", "s", "b", "Δs", "Δb", "AMS", "ΔAMS"], table))
-        return out
+        return out if self.fit is None else [*out, *self.fit.as_tables()]
 
     def records(self) -> list[dict[str, Any]]:
         """Return one record per model; a key names the quantity and the background uncertainty, e.g. `z 0.05`."""
@@ -168,8 +174,7 @@ def run_statistics(
     systematics = parse_systematics(shifts)
     single = workspace or fit or bool(systematics) or nominal is not None
     if single and len(rows) > 1:
-        which = "choose it with --model (`models` in Python)"
-        raise ConfigError(f"a workspace, a fit and shifts need a single model: {which}")
+        raise ConfigError(_SINGLE)
     if single and len(sigma_b) > 1:
         raise ConfigError("a workspace has one background uncertainty: give --sigma-b once")
     sigma = sigma_b[0] if sigma_b else 0.0
@@ -193,6 +198,26 @@ def run_statistics(
     for problem in problems if workspace or fit else ():
         warnings.warn(f"{row.name}: {problem}", HiggsbenchWarning, stacklevel=2)
     return Statistics(found, table, built, expected)
+
+
+def region_statistics(
+    rows: Sequence[StoredRow], rules: BinningRules | None, *, regions: Path | None, fit: bool
+) -> Statistics:
+    """Compute the expected significances of a single model and the workspace of its regions, and maybe fit it.
+
+    Raises:
+        HiggsbenchError: if there is more than one row, or `built_models` or `fit_model` fails.
+    """
+    if len(rows) > 1:
+        raise ConfigError(_SINGLE)
+    row, found = rows[0], (model_significance(rows[0], (), rules),)
+    events, models, digest = built_models(row.run, [row.name], regions)
+    model = models[row.name]
+    if not fit:
+        return Statistics(found, workspace=model.workspace)
+    fitted = fit_model(model)
+    store_analysis(events.run, {row.name: {"model": digest, "fit": fitted.content}})
+    return Statistics(found, (), model.workspace, fitted.expected, fitted)
 
 
 def _template(
@@ -385,4 +410,5 @@ def content(found: Statistics) -> dict[str, Any]:
         for m in found.models
     ]
     pyhf = found.expected and vars(found.expected)
-    return {"models": models, "shifts": [vars(row) for row in found.shifts], "pyhf": pyhf}
+    fit = found.fit and found.fit.content
+    return {"models": models, "shifts": [vars(row) for row in found.shifts], "pyhf": pyhf, "fit": fit}

@@ -25,7 +25,15 @@ from higgsbench.ensemble import paired_error
 from higgsbench.ensemble.blend import BLEND_METHODS, Diversity, blend_diversity
 from higgsbench.errors import ConfigError, HiggsbenchError, StoreError
 from higgsbench.files import printable
-from higgsbench.leaderboard.columns import COLUMNS, Column, check_sort, choose_columns, difference_key, process_columns
+from higgsbench.leaderboard.columns import (
+    COLUMNS,
+    Column,
+    check_sort,
+    choose_columns,
+    difference_key,
+    process_columns,
+    with_intervals,
+)
 from higgsbench.metrics.estimates import METRICS
 from higgsbench.pages import Shown
 from higgsbench.runs import find_run, run_folders
@@ -117,7 +125,7 @@ class Leaderboard(Shown):
             except StoreError as error:
                 reason = str(error).removeprefix(str(folder)).lstrip("/\\: ")
                 notes.append(f"{folder.name}: left out, {reason}")
-        rows = _distinct_rows(runs, notes)
+        rows = with_intervals(_distinct_rows(runs, notes), notes)
         if rows and not any(isinstance(row.record.get(sort), (int, float)) for row in rows):
             numbers = {k for row in rows for k, v in row.record.items() if ":" not in k and isinstance(v, (int, float))}
             names = sorted(numbers) + [column.name for column in process_columns([row.record for row in rows])]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.files import printable
 from higgsbench.metrics import process_names
 from higgsbench.metrics.estimates import METRICS
+from higgsbench.runs import read_analysis
 
 if TYPE_CHECKING:
     from higgsbench.metrics.estimates import Metric
+    from higgsbench.runs.stored import StoredRow
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,27 @@ def _held_out(name: str, title: str, priority: int, *more: str) -> Column:
     return Column(name, title, _with_error(name, 3), priority, optional=True, keys=(name, f"{name}_se", *more))
 
 
+def _of_intervals(name: str, title: str, digits: int, scale: float = 1.0, *, lower_is_better: bool = False) -> Column:
+    keys = (name, f"{name}_se")
+    return Column(name, title, _with_error(name, digits, scale), 3, optional=True, keys=keys,
+                  lower_is_better=lower_is_better)  # fmt: skip
+
+
+def with_intervals(rows: Sequence[StoredRow], notes: list[str]) -> list[StoredRow]:
+    """Return rows with the numbers that `higgsbench interval` stored; in a table, only those that can be compared."""
+    stored = {run: read_analysis(run) for run in dict.fromkeys(row.run for row in rows)}
+    settings: dict[str, str] = {}
+    out = []
+    for row in rows:
+        found = stored[row.run].get(row.name, {}).get("interval", {})
+        if "mu_width" in found and settings.setdefault(row.run.group, found["setting"]) != found["setting"]:
+            notes.append(f"{row.name}: its interval is left out: other regions, systematics or pseudo-experiments")
+            found = {}
+        numbers = {key: found[key] for column in COLUMNS for key in column.keys if key in found}
+        out.append(replace(row, record={**row.record, **numbers}) if numbers else row)
+    return out
+
+
 _AMS, *_OTHERS = (_metric_columns(metric) for metric in METRICS.values() if metric.headline)
 COLUMNS: tuple[Column, ...] = (
     Column("rank", "#", _rank, keys=("rank", "distinguishable"), sortable=False),
@@ -131,6 +154,9 @@ COLUMNS: tuple[Column, ...] = (
     _held_out("ams_test", "AMS test", 1, "auc_test"),
     _held_out("ams_public", "AMS public", 2),
     _held_out("ams_private", "AMS private", 2),
+    _of_intervals("mu_width", "width of mu", 3, lower_is_better=True),
+    _of_intervals("coverage", "coverage [%]", 1, 100.0),
+    _of_intervals("interval_score", "interval score", 3),
     Column("fit_seconds", "fit s", _number("fit_seconds", 1), 5, keys=("fit_seconds",), lower_is_better=True),
     Column("predict_us", "µs/event", _number("predict_us", 1), 7, keys=("predict_us",), lower_is_better=True),
     Column("peak_mb", "peak MB", _number("peak_mb", 0), 7, keys=("peak_mb",), lower_is_better=True),

@@ -227,7 +227,7 @@ def test_score_of_the_challenge() -> None:
     [
         pytest.param(4000, True, 0.02, marks=pytest.mark.slow),
         pytest.param(4000, False, 0.02, marks=pytest.mark.slow),
-        (300, True, 0.055),
+        (150, True, 0.08),
     ],
 )
 def test_coverage_of_the_interval(experiments: int, mc_stat: bool, tolerance: float) -> None:
@@ -243,3 +243,76 @@ def test_events_are_the_same_for_all_rows() -> None:
     one, other = Drawing(found, (0.5, 2.0), 3), Drawing(found, (0.5, 2.0), 3)
     np.testing.assert_array_equal(one.counts(4), other.counts(4))
     assert (one.counts(4) != one.counts(5)).any()
+
+
+@pytest.fixture(scope="module")
+def analysis(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with two regions and three systematics, in a folder of its own."""
+    from higgsbench import run
+
+    folder = tmp_path_factory.mktemp("analysis")
+    regions = [
+        {"name": "SR", "select": "score >= -7", "edges": [-7, -5.5, -4]},
+        {"name": "CR", "select": "score < -7", "observable": "DER_mass_vis", "edges": [0, 80, 150], "control": True},
+    ]
+    systematics = [
+        {"name": "tes", "shift": "tes=0.03"},
+        {"name": "z_norm", "shift": "z_scale=0.1"},
+        {"name": "ttbar", "norm": 0.2, "processes": "ttbar"},
+    ]
+    data = {"source": "simulated", "events": 4000, "seed": 1}
+    models = ["logistic", {"model": "xgboost", "params": {"n_estimators": 20}}]
+    config = {"data": data, "models": models, "preset": "quick", "folds": 2, "stack": False}
+    run(config | {"regions": regions, "systematics": systematics}, output=folder / "results", jobs=1)
+    return folder
+
+
+@needs_pyhf
+def test_from_run_to_intervals(analysis: Path, call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(analysis)
+    code, out, err = call(
+        "stats", "latest", "--model", "xgboost", "--fit", "--workspace", tmp_path / "w.json", "--format", "json"
+    )
+    assert code == 0, err
+    fit = json.loads(out)["fit"]
+    assert [impact["name"] for impact in fit["impacts"]].count("tes") == 1
+    built = json.loads((tmp_path / "w.json").read_text())
+    assert [channel["name"] for channel in built["channels"]] == ["SR", "CR"]
+    z_samples = [s for channel in built["channels"] for s in channel["samples"] if s["name"] == "Z"]
+    norm = {m["name"]: m for m in z_samples[0]["modifiers"] if m["type"] == "normsys"}["z_norm"]
+    assert norm["data"]["hi"] == pytest.approx(1.1)
+    options = ["interval", "latest", "--experiments", "6", "--format", "json"]
+    code, out, err = call(*options)
+    assert code == 0, err
+    assert call(*options)[1] == out
+    rows = {row["name"]: row for row in json.loads(out)["rows"]}
+    assert set(rows) == {"logistic", "xgboost"}
+    code, out, _ = call("leaderboard", "--format", "json", "--columns", "model,mu_width,coverage", "--sort", "mu_width")
+    shown = json.loads(out)["tables"][0]["rows"]
+    widths = [row["mu_width"] for row in shown]
+    assert widths == sorted(row["mu_width"] for row in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["interval", "latest", "--mu", "2", "1"], "mu: the range 2 to 1 is empty"),
+        (["stats", "latest", "--fit"], "choose it with --model"),
+        (
+            ["stats", "latest", "--model", "xgboost", "--counting", "--regions", "c.yaml"],
+            "regions do not go with a count",
+        ),
+        (["interval", "latest", "--regions", "c.yaml"], "c.yaml: no `regions`; add them"),
+        (["interval", "latest", "--regions", "d.yaml"], "systematics: a: no process 'Q' (choose from ggF"),
+    ],
+)
+def test_options_that_do_not_fit(
+    analysis: Path, call: Any, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(analysis)
+    Path("c.yaml").write_text("models: [logistic]\n")
+    Path("d.yaml").write_text("regions: [{name: a}]\nsystematics: [{name: a, norm: 0.1, processes: Q}]\n")
+    code, _, err = call(*options)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
