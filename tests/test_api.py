@@ -111,7 +111,7 @@ def test_results_show_tables_in_a_notebook(result: RunResult, toys: Path) -> Non
 
 def test_leaderboard(result: RunResult, call: Call) -> None:
     board = higgsbench.Leaderboard.read(result.folder)
-    assert repr(board).startswith("<Leaderboard of 1 tables: TOY SIMULATION")
+    assert repr(board).startswith(f"<Leaderboard of {len(board.rows)} rows (TOY SIMULATION")
     options = ("--results", result.folder, "--format", "markdown", "--columns", "model,ams_cv")
     assert board.render("markdown", ["model", "ams_cv"]) == call("leaderboard", *options)[1]
     with pytest.raises(ConfigError, match="'table' is not one of markdown, csv, json, html"):

@@ -280,9 +280,8 @@ class Diversity(Shown):
     auc: float
 
     def __repr__(self) -> str:
-        """Name the method and the members; `as_tables` shows their gains."""
-        names = ", ".join(member.name for member in self.members)
-        return f"<Diversity of the stack ({self.method}), weighted AUC {self.auc:.4f}: {names}>"
+        """Name the method; `as_tables` shows the members and their gains."""
+        return f"<Diversity of the stack ({self.method}) of {len(self.members)} rows, weighted AUC {self.auc:.4f}>"
 
     def as_tables(self) -> list[Table]:
         """Return the table of the members, the most useful first."""

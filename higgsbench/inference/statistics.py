@@ -108,9 +108,9 @@ class Statistics(Shown):
     fit: ModelFit | None = None
 
     def __repr__(self) -> str:
-        """Name the models with their significances; `as_tables` shows everything."""
-        models = ", ".join(f"{m.name} Z {m.z.value:.3f} ± {m.z.se:.3f}" for m in self.models)
-        return f"<Statistics: {models}>"
+        """Name the best model; `as_tables` shows everything."""
+        best = max(self.models, key=lambda m: m.z.value)
+        return f"<Statistics of {len(self.models)} rows, highest Z {best.z.value:.3f} ± {best.z.se:.3f} ({best.name})>"
 
     def as_tables(self) -> list[Table]:
         """Return the tables of the models, processes and shifts that exist."""

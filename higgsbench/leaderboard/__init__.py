@@ -147,8 +147,8 @@ class Leaderboard(Shown):
 
     def __repr__(self) -> str:
         """Name the tables; `render` shows their rows."""
-        tables = "; ".join(f"{table.title}: {len(table.rows)} rows" for table in self.tables)
-        return f"<Leaderboard of {len(self.tables)} tables{': ' if tables else ''}{tables}>"
+        tables = "; ".join(f"{len(table.rows)} rows ({table.title})" for table in self.tables)
+        return f"<Leaderboard{' of ' + tables if tables else ', empty'}>"
 
     @property
     def rows(self) -> list[dict[str, Any]]:
