@@ -36,6 +36,7 @@ _JETS = re.compile(r"(.*_)?(n|num)_?(good_?)?jets?|(.*_)?n?jets?_?(n|num|number|
 _YAML_WORDS = frozenset({"true", "false", "yes", "no", "null", "on", "off", "y", "n"})
 _NO_LAYOUT = TableSchema("none", (), "")
 _MOST_CATEGORIES, _MOST_GROUPS, _FEW = 50, 12, 8
+_ALIKE = 0.95  # correlation above which one weight is a variant of another
 _ENDING = re.compile(r"(\.(csv|gz|parquet|root))+$|[_.-]?[*?\d]+$", re.IGNORECASE)
 
 
@@ -176,7 +177,13 @@ def _weights(free: dict[str, pl.Series]) -> list[str]:
     found = _take(free, is_weight)
     if not found:
         return ["  # weight:  # no column has a name like weight, so every event counts 1"]
-    lines = [f"  weight: {_yaml(' * '.join(map(_quoted, found)))}  # by name; check all of these factors"]
+    factors: list[str] = []
+    twice = []
+    for name, column in found.items():  # variants of one weight are not factors
+        alike = [known for known in factors if (pl.select(pl.corr(found[known], column)).item() or 0.0) > _ALIKE]
+        factors += [] if alike else [name]
+        twice += [f"  # not {name}: proportional to {known}, or nearly" for known in alike[:1]]
+    lines = [f"  weight: {_yaml(' * '.join(map(_quoted, factors)))}  # by name; check all of these factors", *twice]
     if any((column < 0).any() for column in found.values()):
         lines.append("  negative_weights: resample  # in training only: keeps all sums; or drop, absolute, zero")
     return lines
@@ -198,7 +205,7 @@ def _numbers(free: dict[str, pl.Series], samples: dict[str, list[_Look]]) -> lis
 
 def _groups(free: dict[str, pl.Series], counters: set[str]) -> list[str]:
     for name, column in free.items():
-        if name in counters or not column.dtype.is_numeric() or not _JETS.fullmatch(name):
+        if name in counters or not column.dtype.is_numeric() or column.null_count() or not _JETS.fullmatch(name):
             continue
         values = column.unique().sort().to_list()
         if (column == column.round()).all() and len(values) <= _MOST_GROUPS and values[0] >= 0:
@@ -220,8 +227,10 @@ def _features(free: dict[str, pl.Series], looks: Sequence[_Look], counters: set[
     vectors = [name for name in looks[0].vectors if all(name in look.vectors for look in looks)]
     elements = [f"{name}[{at}]" for name in vectors for at in (0, 1)]
     lines = _sentinel(free)
-    names = [_quoted(name) for name in free] + elements
-    listed = textwrap.wrap(", ".join(map(_yaml, [*names, *categorical])), 100, break_on_hyphens=False)
+    names = [*(_quoted(name) for name in free), *elements, *categorical]
+    if not names:
+        raise DataError(f"{looks[0].name}: no column is left for features ({'; '.join(left_out) or 'all have roles'})")
+    listed = textwrap.wrap(", ".join(map(_yaml, names)), 100, break_on_hyphens=False)
     lines += ["  features: [", *(f"    {line}" for line in listed), "  ]"]
     if categorical:
         lines.append(f"  categorical: {_yaml(categorical)}  # text")

@@ -140,3 +140,18 @@ def test_columns_of_a_parquet_file_that_are_no_numbers(tmp_path: Path) -> None:
     found = configured_events(tmp_path / "my.yaml")
     assert found is not None
     assert found.frame["channel"].n_unique() == 2
+
+
+def test_variants_of_a_weight_are_not_multiplied(tmp_path: Path) -> None:
+    weights = table(400, 1)["mcWeight"]
+    events = table(400, 1, label=[0, 1] * 200, weight_up=weights * 1.1, nJets=[None, 1, 2, 0] * 100)
+    text = suggest_config(written(tmp_path, mine=events))
+    assert 'weight: "mcWeight * weight_pu"' in text
+    assert "# not weight_up: proportional to mcWeight, or nearly" in text
+    assert "group:" not in text  # the number of jets is missing in some events
+
+
+def test_no_features(tmp_path: Path) -> None:
+    files = written(tmp_path, mine=pl.DataFrame({"label": [0, 1] * 9, "weight": [1.0] * 18, "era": [1] * 18}))
+    with pytest.raises(DataError, match=r"mine.parquet: no column is left for features \(era is constant\)"):
+        suggest_config(files)
