@@ -68,10 +68,7 @@ def table(runs: list[Scores], names: tuple[str, ...]) -> list[str]:
         aucs = {key: [roc_auc(run.y, run.rows[key], run.w) for run in runs] for key in (name, other)}
         gain, error = paired_difference(mean_estimate(aucs[name]), mean_estimate(aucs[other]))
         each = " ".join(f"{1e4 * (a.value - b.value):+.1f}" for a, b in zip(aucs[name], aucs[other], strict=True))
-        band, moved = (
-            bands[:, everything.index(name)],
-            bands[:, everything.index(name)] - bands[:, everything.index(other)],
-        )
+        band, before = (bands[:, everything.index(key)] for key in (name, other))
         lines.append(
             f"| {name} | {other if other != START else 'best-torch without simulation'} | "
             f"{mean_estimate(aucs[name]).value:.4f} | {1e4 * gain:+.1f} ± {1e4 * error:.1f} | {each} | {band[0]:.3f} | "
