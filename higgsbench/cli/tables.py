@@ -203,12 +203,21 @@ def report(run: Path, output: Path, figures: Path | None, formats: str, **option
 
 @opt.command("cluster", "cluster configs/clusters/slurm.yaml")
 @click.argument("file", type=opt.PATH)
-def cluster(file: Path) -> None:
+@click.option("--array", metavar="CONFIG", help="Show an array job instead, whose tasks run CONFIG with --part.")
+def cluster(file: Path, array: str | None) -> None:
     """Check the cluster FILE and show the job that `run --cluster FILE` would submit; nothing is submitted."""
     from higgsbench.runs.engines.base import load_cluster
-    from higgsbench.runs.engines.batch import job_script
+    from higgsbench.runs.engines.batch import array_script, job_script
 
     config = load_cluster(file)
+    if array is not None:
+        from higgsbench.api.running import load_run_config
+
+        click.echo(array_script(config, array, load_run_config(array).config.threads))
+        submit = "sbatch" if config.system == "slurm" else "condor_submit"
+        hint = f"Submit this with {submit} in this folder; when all tasks are done: higgsbench run {array}"
+        click.echo(hint, err=True)
+        return
     click.echo(job_script(config).rstrip())
     click.echo(f"{opt.quantity(config.workers, 'job')} like this; SCHEDULER is filled in when a run begins.", err=True)
 

@@ -321,7 +321,8 @@ class _Run:
         def started(unit: Unit) -> None:
             self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
 
-        jobs = self.engine.jobs and min(self.engine.jobs, len(pending))  # one unit needs no process of its own
+        jobs = self.engine.jobs or (None if self.engine.cluster is None else self.engine.cluster.workers)
+        jobs = jobs and min(jobs, len(pending))  # one unit needs no process of its own
         engine = dataclasses.replace(self.engine, jobs=jobs)
         results = execute(source, workspace, engine, started, self.listener.note)
         # Closed before the workspace is removed, so that no worker is left behind reading it.

@@ -13,6 +13,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -108,6 +109,43 @@ def job_script(config: ClusterConfig) -> str:
     return script
 
 
+def array_script(config: ClusterConfig, run: str, threads: int) -> str:
+    """Return an array job whose tasks train the parts of a run without a Dask scheduler.
+
+    Args:
+        config: the job; as many tasks as it has workers.
+        run: configuration of the run, as on the command line.
+        threads: threads of each fit.
+
+    Raises:
+        ConfigError: if a fit would have fewer cores than threads.
+        MissingExtraError: if dask-jobqueue is not installed.
+    """
+    _check_cores(config, threads)
+    job = _job_class(config.system)(scheduler="", name="higgsbench", job_name="higgsbench", **_arguments(config))
+    task = "$SLURM_ARRAY_TASK_ID" if config.system == "slurm" else "$(part)"
+    command = f"{config.python or sys.executable} -m higgsbench run {shlex.quote(run)} --jobs {config.cores // threads}"
+    command += f" --part {task}/{config.workers}"
+    if config.system == "slurm":
+        lines = [job.shebang, "", job.job_header, f"#SBATCH --array=1-{config.workers}", *config.prologue, command]
+    else:
+        from dask_jobqueue.htcondor import quote_arguments
+
+        parts = ", ".join(map(str, range(1, config.workers + 1)))
+        lines = [job.shebang, "", *(f"{key} = {value}" for key, value in job.job_header_dict.items())]
+        lines += [
+            f'Arguments = "{quote_arguments(["-c", command])}"',
+            "Executable = /bin/sh",
+            f"Queue part in ({parts})",
+        ]
+    return "\n".join(lines)
+
+
+def _check_cores(config: ClusterConfig, threads: int) -> None:
+    if config.cores < threads:
+        raise ConfigError(f"the run asks for {threads} threads per fit, but the cluster file has cores: {config.cores}")
+
+
 @dataclass
 class _Job:
     number: str
@@ -134,18 +172,18 @@ class Batch:
         config: the jobs.
         threads: threads of each fit.
         say: receives notes for the user.
+        jobs: jobs that are enough, if less than `config.workers`.
 
     Raises:
         ConfigError: if a fit would have fewer cores than threads.
         EngineError: if this machine cannot submit jobs, or the batch system refuses them.
     """
 
-    def __init__(self, config: ClusterConfig, threads: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: ClusterConfig, threads: int, say: Callable[[str], None], jobs: int | None = None
+    ) -> None:
         self.config, self.say, self.system = config, say, _SYSTEMS[config.system]
-        if config.cores < threads:
-            raise ConfigError(
-                f"the run asks for {threads} threads per fit, but the cluster file has cores: {config.cores}"
-            )
+        _check_cores(config, threads)
         if shutil.which(self.system.submit) is None:
             raise EngineError(
                 f"no command {self.system.submit!r} here: start the run on a machine that submits {config.system} jobs"
@@ -156,6 +194,7 @@ class Batch:
                 Path(config.logs).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise ConfigError(f"the folder {config.logs} for `logs` cannot be made: {error.strerror}") from error
+        self.workers = min(config.workers, jobs or config.workers)
         self.name = f"higgsbench-{secrets.token_hex(3)}"
         self.cluster = _scheduler(config)
         self.jobs: dict[str, _Job] = {}  # by the name of the worker
@@ -183,7 +222,7 @@ class Batch:
                 self.pause = self.next = 0.0
             job.here = name in present
             job.address = present.get(name, job.address)
-        if len(present) < self.config.workers and time.monotonic() >= self.next:
+        if len(present) < self.workers and time.monotonic() >= self.next:
             self.pause = min(max(2 * self.pause, _SOON), _SELDOM)
             self.next = time.monotonic() + self.pause
             self._replace()
@@ -208,8 +247,9 @@ class Batch:
         """Submit the jobs that are missing; an error if the batch system refuses them and no other is there."""
         alive = sum(not job.ended for job in self.jobs.values())
         before, self.refusal = self.refusal, ""
-        list(self.pool.map(self._submit, range(self.submitted, self.submitted + self.config.workers - alive)))
-        self.submitted += self.config.workers - alive
+        numbers = range(self.submitted, self.submitted + max(self.workers - alive, 0))
+        self.submitted = numbers.stop
+        list(self.pool.map(self._submit, numbers))
         if self.refusal and all(job.ended for job in self.jobs.values()):
             raise EngineError(f"{self.config.system} refuses the job: {self.refusal}")
         if self.refusal and self.refusal != before:
@@ -251,7 +291,7 @@ class Batch:
         """Say how a job ended, with the last words of its log."""
         text = f"{self.config.system} job {job.number} ended: {job.status}"
         if job.state == "TIMEOUT" or job.reason == "TimeLimit":
-            text += f", walltime {self.config.walltime or 'of the partition'}"
+            text += f", walltime {self.config.walltime}" if self.config.walltime else ", set `walltime`"
         folder = Path(self.config.logs or ".")
         for file in (*folder.glob(f"*-{job.number}.err"), *folder.glob(f"slurm-{job.number}.out")):
             lines = [line for line in file.read_text(errors="replace").splitlines() if line.strip()]

@@ -209,7 +209,7 @@ class _Connection:
         cluster: Any = None
         try:
             if settings.cluster is not None:
-                self.batch = Batch(settings.cluster, settings.threads, say)
+                self.batch = Batch(settings.cluster, settings.threads, say, settings.jobs)
                 cluster = self.batch.cluster
             elif settings.scheduler is None:
                 # Workers in threads of this process: their fits run in processes of their own anyway, nothing needs to

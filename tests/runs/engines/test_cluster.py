@@ -189,7 +189,7 @@ def come(cluster: Batch, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 @pytest.mark.parametrize(
     ("system", "state", "end"),
     [
-        ("system: slurm\n", "TIMEOUT TimeLimit", r"its slurm job 1 ended: TIMEOUT \(TimeLimit\), walltime of the part"),
+        ("system: slurm\n", "TIMEOUT TimeLimit", r"its slurm job 1 ended: TIMEOUT \(TimeLimit\), set `walltime`"),
         (
             "system: slurm\n",
             "FAILED NonZeroExitCode",
@@ -268,3 +268,31 @@ def test_a_folder_of_logs_that_cannot_be_made(started: Started, tmp_path: Path) 
     (tmp_path / "logs").touch()
     with pytest.raises(ConfigError, match=r"logs for `logs` cannot be made"):
         started([])
+
+
+@pytest.mark.parametrize(
+    ("name", "begins", "part", "last"),
+    [
+        ("slurm", "#!/usr/bin/env bash", "$SLURM_ARRAY_TASK_ID", "/bin/python -m higgsbench run quick --jobs 1 --part"),
+        ("htcondor", "#!/usr/bin/env condor_submit", "$(part)", "Queue part in (1, 2, 3, "),
+    ],
+)
+def test_an_array_job(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    begins: str,
+    part: str,
+    last: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="0"):
+        main(["cluster", str(SHIPPED / f"{name}.yaml"), "--array", "quick"])
+    out, err = capsys.readouterr()
+    found = out.splitlines()
+    assert found[0] == begins
+    assert f"-m higgsbench run quick --jobs 1 --part {part}/20" in out
+    assert ("#SBATCH --array=1-20" in found) == (name == "slurm")
+    assert last in found[-1]
+    assert err.endswith("when all tasks are done: higgsbench run quick\n")

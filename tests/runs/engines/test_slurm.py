@@ -19,7 +19,7 @@ import pytest
 import higgsbench
 from higgsbench.errors import HiggsbenchError
 from higgsbench.runs.engines.base import load_cluster
-from higgsbench.runs.engines.batch import Batch
+from higgsbench.runs.engines.batch import Batch, array_script
 from tests.runs.conftest import Config, Notes
 from tests.runs.engines.conftest import Misbehave, TwoModels
 
@@ -113,6 +113,15 @@ def test_the_same_bits_as_on_one_machine(config: Config, cluster: Cluster, tmp_p
     first, second = [pl.read_parquet(result.folder / "scores.parquet") for result in found]
     assert first.equals(second)
     assert none_left()
+
+
+def test_an_array_job(config: Config, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(higgsbench.__file__).parents[1]))
+    (tmp_path / "array.sh").write_text(array_script(load_cluster(cluster(workers=3)), str(config()), 1))
+    output("sbatch", "--wait", "array.sh")
+    result = higgsbench.run(config(), output="results")
+    assert (result.trained, result.reused) == (0, 12)
 
 
 @pytest.mark.parametrize("victims", [1, 2])
