@@ -108,7 +108,7 @@ def _full_cache(config: Path, whole: Path, folder: Path) -> Case:
         output = folder / "full-cache"
         process = small.start("run", config, "--output", output, "-j", "2", env={"HIGGSBENCH_CACHE_DIR": str(disk)})
         answer = small.end(process)
-        left = list(disk.rglob("*.json"))
+        left = list((disk / "events").rglob("*.json"))
     run = small.only_run(output)
     same = run is not None and not small.differences(run, whole)
     done = answer.code == 0 and not left

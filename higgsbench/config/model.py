@@ -368,15 +368,11 @@ class TrainingKeys(Strict):
         return value if len(value) > 1 else value[0]
 
     @model_validator(mode="after")
-    def _one_split(self) -> TrainingKeys:
+    def _without_contradiction(self) -> TrainingKeys:
         if isinstance(self.seed, list) and self.repeats > 1:
             raise problem("each of several seeds is a repeat; leave out `repeats`", "repeats")
         if isinstance(self.folds, FoldRule) and self.repeats > 1:
             raise problem("`folds.by` makes the same folds each time; leave out `repeats`", "repeats")
-        return self
-
-    @model_validator(mode="after")
-    def _a_suite_or_a_run(self) -> TrainingKeys:
         if self.datasets is not None and "data" in self.model_fields_set:
             raise problem("`data` does not go with `datasets`; remove one of them", "data")
         return self
