@@ -50,13 +50,25 @@ class Impact(NamedTuple):
     down: float
 
 
+class Yield(NamedTuple):
+    """Expected events (k,) per bin of a region, and their simulation errors."""
+
+    events: tuple[float, ...]
+    errors: tuple[float, ...]
+
+    @property
+    def total(self) -> str:
+        """The sum with its error."""
+        return with_error(sum(self.events), float(np.hypot.reduce(self.errors)))
+
+
 @dataclass(frozen=True)
 class ModelFit(Shown):
     """Expected results of the statistical model of one row, on the Asimov data of signal plus background.
 
     Attributes:
         name: the row.
-        yields: expected events and their simulation errors by region and process.
+        yields: expected events per bin and their simulation errors, by region and process.
         interval: best signal strength and the ends of its 68% interval.
         parts: half widths of the interval, from the data alone, with simulation statistics, and with everything.
         impacts: nuisance parameters, the largest impact first.
@@ -64,7 +76,7 @@ class ModelFit(Shown):
     """
 
     name: str
-    yields: Mapping[str, Mapping[str, tuple[float, float]]]
+    yields: Mapping[str, Mapping[str, Yield]]
     interval: tuple[float, float, float]
     parts: tuple[float, float, float]
     impacts: tuple[Impact, ...]
@@ -74,7 +86,7 @@ class ModelFit(Shown):
         """Return yields, the interval and the nuisance parameters."""
         names = list(dict.fromkeys(name for region in self.yields.values() for name in region))
         rows = [
-            [printable(region), *(with_error(*own[name]) if name in own else "-" for name in names)]
+            [printable(region), *(own[name].total if name in own else "-" for name in names)]
             for region, own in self.yields.items()
         ]
         best, low, high = self.interval
@@ -114,7 +126,10 @@ class ModelFit(Shown):
         """Return the fit that `content` describes; a KeyError, TypeError or ValueError if it does not."""
         e = content["expected"]
         expected = Expected(e["z"], e["upper_limit"], tuple(map(float, e["band"])), tuple(map(str, e["problems"])))
-        yields = {r: {p: (float(v[0]), float(v[1])) for p, v in own.items()} for r, own in content["yields"].items()}
+        yields = {
+            str(region): {str(name): Yield(*(tuple(map(float, values)) for values in one)) for name, one in own.items()}
+            for region, own in content["yields"].items()
+        }
         one, two, three = map(float, content["interval"])
         data, simulation, everything = map(float, content["parts"])
         impacts = tuple(Impact(**entry) for entry in content["impacts"])
@@ -147,7 +162,9 @@ def fit_model(model: RowModel) -> ModelFit:
         impacts.append(Impact(name, value, error, up, down))
     impacts.sort(key=lambda i: -max(abs(i.up), abs(i.down)))
     yields = {
-        region: {p: (float(one.nominal.sum()), float(np.sqrt(one.variance.sum()))) for p, one in samples.items()}
+        region: {
+            p: Yield(tuple(one.nominal.tolist()), tuple(np.sqrt(one.variance).tolist())) for p, one in samples.items()
+        }
         for region, samples in model.channels.items()
     }
     parts = (data_only, simulation, everything)

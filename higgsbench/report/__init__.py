@@ -23,6 +23,7 @@ from higgsbench.pages import Cell, Definitions, Gallery, Heading, Listing, Secti
 from higgsbench.pages.drawing import BACKGROUND, INK, PAPER, SERIES, SIGNAL, SOFT, style
 from higgsbench.report.events import processes, selection, shifts
 from higgsbench.report.importance import importance
+from higgsbench.report.model import statistical_model
 from higgsbench.report.roc import roc
 from higgsbench.report.rows import calibration, curves, separation
 
@@ -59,6 +60,7 @@ def render_report(context: Context) -> str:
             Section("processes", "Processes in the selection", processes(context)),
             Section("selection", "Where the selected events lie", selection(context)),
             Section("shifts", "Systematic shifts", shifts(context)),
+            Section("model", "Statistical model and intervals", statistical_model(context)),
             Section("importance", "Importance of features", importance(context)),
             Section("blend", "The blend and its members", blend(context)),
             Section("learning", "Learning curve", learning_curve(context)),

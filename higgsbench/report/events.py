@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from higgsbench.runs.stored import StoredRun
 
 _MASSES = ("DER_mass_MMC", "DER_mass_vis")
-_LOOKS = ((SERIES[0], None), (SERIES[3], "...."), (SERIES[2], "////"), (SERIES[1], "++++"), (SOFT, None))
+LOOKS = ((SERIES[0], None), (SERIES[3], "...."), (SERIES[2], "////"), (SERIES[1], "++++"), (SOFT, None))
 """Colour and hatching of the background processes in figures, the largest first; the last is that of all others."""
 _NAMES = {"W": "W + jets", "Z": "Z → ττ", "ttbar": "top pairs"}
 _OTHER = "other background"
@@ -114,7 +114,7 @@ def stacked(run: StoredRun) -> dict[str, NDArray[np.bool_]]:
     if known is None:
         return {"background": ~run.y, "signal": run.y}
     names = [name for name, signal in zip(known.names, known.signal, strict=True) if not signal]
-    own, most = known.by_event, len(_LOOKS) - (len(names) > len(_LOOKS))
+    own, most = known.by_event, len(LOOKS) - (len(names) > len(LOOKS))
     parts = {_NAMES.get(name, name): own == name for name in names[:most]}
     if names[most:]:
         parts[_OTHER] = np.isin(own, names[most:])
@@ -142,7 +142,7 @@ def selection_figure(feature: Feature, parts: dict[str, NDArray[np.bool_]], weig
     base, signal, variance = (np.zeros(edges.size - 1) for _ in range(3))
     inside = (feature.values >= edges[0]) & (feature.values <= edges[-1])
     for (name, part), (color, hatch) in zip(
-        parts.items(), [*_LOOKS[: len(parts) - 1][::-1], (SIGNAL, None)], strict=True
+        parts.items(), [*LOOKS[: len(parts) - 1][::-1], (SIGNAL, None)], strict=True
     ):
         members = inside & part
         content, squares = histogram(feature.values[members], weight[members], edges)

@@ -176,7 +176,7 @@ def test_pyhf_gets_the_same_numbers_from_the_workspace(mc_stat: bool, tmp_path: 
     z, level, *contents = map(float, done.stdout.split())
     assert fit.expected.z == pytest.approx(z, rel=1e-6)
     assert level == pytest.approx(0.05, rel=1e-4)  # CLs at the printed limit
-    yields = [sum(value for value, _ in fit.yields[name].values()) for name in ("high", "low")]
+    yields = [sum(sum(one.events) for one in fit.yields[name].values()) for name in ("high", "low")]
     assert [sum(contents[:-1]), contents[-1]] == pytest.approx(yields, rel=1e-6)
 
 
@@ -291,6 +291,12 @@ def test_from_run_to_intervals(analysis: Path, call: Any, monkeypatch: pytest.Mo
     shown = json.loads(out)["tables"][0]["rows"]
     widths = [row["mu_width"] for row in shown]
     assert widths == sorted(row["mu_width"] for row in rows.values())
+    if find_spec("mplhep"):
+        code, out, err = call("report", "latest", "-o", tmp_path / "page.html")
+        assert code == 0, err
+        page = (tmp_path / "page.html").read_text()
+        for caption in ("expected events", "nuisance parameters", "6 pseudo-experiments", "Pulls and impacts"):
+            assert caption in page
 
 
 @pytest.mark.parametrize(
