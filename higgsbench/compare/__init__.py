@@ -32,7 +32,7 @@ from higgsbench.compare.ranks import ALPHA, RankPicture, rank_pictures
 from higgsbench.errors import ConfigError, StoreError
 from higgsbench.files import atomic_path, printable, told_plainly
 from higgsbench.metrics.estimates import METRICS
-from higgsbench.pages import Section, Shown, Table, json_report, markdown_text, page
+from higgsbench.pages import Section, Shown, Table, json_report, markdown_text, number, page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,7 @@ class Comparison(Shown):
         rows = []
         for m in self.models:
             cells = [how.shown(m.value(name), m.se(name)) for name, how in METRICS.items()]
-            rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", f"{m.s:,.0f}", f"{m.b:,.0f}", *cells])
+            rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", number(m.s, 3), number(m.b, 3), *cells])
         out = [Table(f"{self.events:,} events, {self.replicas:,} bootstrap replicas", head, rows)]
         head = ["selected by", "events", "s", "b", "AMS of these alone"]
         compared = ["metric", "difference", "95% interval", "p", "p (Holm)", "over folds", "p over folds"]

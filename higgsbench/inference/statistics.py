@@ -121,7 +121,7 @@ class Statistics(Shown):
         rows = []
         for m in self.models:
             values = (m.ams, m.z, *m.z_sigma.values(), *m.shape.values())
-            cells = [f"{v.value:,.0f} ± {v.se:,.0f}" for v in (m.s, m.b)]
+            cells = [with_error(v.value, v.se) for v in (m.s, m.b)]
             cells += [f"{v.value:,.3f} ± {v.se:,.3f}" for v in values]
             bins = ["-"] * (len(shapes) + 1) if m.bins is None else [str(m.bins.s.size)]
             rows.append([printable(m.name), f"{100 * m.fraction:.1f}%", *cells, *bins])

@@ -10,6 +10,7 @@ from higgsbench.errors import ConfigError, nearest_hint, shortened
 from higgsbench.files import printable
 from higgsbench.metrics import process_names
 from higgsbench.metrics.estimates import METRICS
+from higgsbench.pages import number
 from higgsbench.runs import read_analysis
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ def _number(key: str, digits: int, scale: float = 1.0, unit: str = "") -> Callab
         return f"{scale * value:,.{digits}f}{unit}" if isinstance(value, (int, float)) else ""
 
     return show
+
+
+def _events(key: str) -> Callable[[dict[str, Any]], str]:
+    return lambda record: number(record[key], 3) if isinstance(record.get(key), (int, float)) else ""
 
 
 def _error_key(key: str) -> str:
@@ -147,8 +152,8 @@ COLUMNS: tuple[Column, ...] = (
     *_AMS,
     Column("fraction", "selected", _number("fraction", 1, 100.0, "%"), 2,
            keys=("fraction", "cut_fraction", "threshold", "cut_rule")),
-    Column("s", "s", _number("s", 0), 4, keys=("s",)),
-    Column("b", "b", _number("b", 0), 4, keys=("b",), lower_is_better=True),
+    Column("s", "s", _events("s"), 4, keys=("s",)),
+    Column("b", "b", _events("b"), 4, keys=("b",), lower_is_better=True),
     Column("ams_oof_max", "AMS max*", _with_error("ams_oof_max", 2), 6, keys=("ams_oof_max", "ams_oof_max_se")),
     *(column for columns in _OTHERS for column in columns),
     _held_out("ams_test", "AMS test", 1, "auc_test"),

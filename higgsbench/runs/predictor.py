@@ -325,7 +325,9 @@ class FittedRun:
                 "`store_models: true`"
             )
         if model.checksum is None:
-            raise StoreError(f"{self.run.folder}: model {spec.name!r} was not stored: {model.reason}")
+            raise StoreError(
+                f"{self.run.folder}: model {spec.name!r} was not stored: {model.reason}; or name a row without it"
+            )
         with told_plainly(StoreError, file, "read"):
             damaged = file.is_symlink() or file_digest(file) != model.checksum
         if damaged:
