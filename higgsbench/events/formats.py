@@ -158,11 +158,7 @@ class RootFile(_TypedFile):
     @contextmanager
     def _tree(self) -> Iterator[Any]:
         """Yield the tree that was named; otherwise `events`, the only tree, or the only one with the first column."""
-        # The mapping keeps a colon in the path from being read as a path inside the file.
-        # One thread reads a local file with less effort than uproot's default, and memory stays constant.
-        uproot = uproot_module()
-        source = {"handler": uproot.MultithreadedFileSource, "num_workers": 1}
-        with uproot.open({str(self._file): None}, **source) as content:
+        with _content(self._file) as content:
             trees = _trees(content)
             found = f"the file holds {', '.join(sorted(trees or content.keys(cycle=False))) or 'nothing'}"
             if self._named_tree is not None:
@@ -232,6 +228,13 @@ class RootFile(_TypedFile):
         return offsets, np.asarray(lists.content.data)[: offsets[-1]]
 
 
+def _content(file: Path) -> Any:
+    uproot = uproot_module()
+    # The mapping keeps a colon in the path from being read as a path inside the file. One thread reads a local file
+    # with less effort than uproot's default; a memory map would let the resident memory grow with the file.
+    return uproot.open({str(file): None}, handler=uproot.MultithreadedFileSource, num_workers=1)
+
+
 def _trees(content: Any) -> list[str]:
     kinds = content.classnames(recursive=True, cycle=False)
     return [name for name, kind in kinds.items() if kind.startswith("TTree") or "RNTuple" in kind]
@@ -239,7 +242,7 @@ def _trees(content: Any) -> list[str]:
 
 def event_trees(file: Path) -> dict[str, int]:
     """Return the trees of a ROOT file and how many events each has; errors of a damaged file are those of uproot."""
-    with uproot_module().open({str(file): None}) as content:
+    with _content(file) as content:
         return {name: int(content[name].num_entries) for name in _trees(content)}
 
 
