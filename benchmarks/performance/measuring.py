@@ -24,9 +24,9 @@ from higgsbench.files import write_json
 SIX = ("logistic", "random_forest", "catboost", "xgboost", "lightgbm", "mlp")
 
 
-def training_events(events: int, folder: Path, ending: str = ".parquet") -> Path:
+def training_events(events: int, folder: Path) -> Path:
     """Write simulated events of the training set, unless the file exists; return the file."""
-    file = folder / f"training-{events}{ending}"
+    file = folder / f"training-{events}.parquet"
     if not file.is_file():
         write_simulated(SimulationSettings(events=events, seed=7, set_proportions={"t": 1.0}), file, jobs=2)
     return file

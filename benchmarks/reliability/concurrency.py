@@ -43,12 +43,8 @@ class Pair:
     same: bool
 
 
-def _neighbour(config: Path, output: Path, *only: str, cache: Path | None = None) -> subprocess.Popen[str]:
-    env = {**os.environ, **({"HIGGSBENCH_CACHE_DIR": str(cache)} if cache else {})}
-    command = [sys.executable, "-c", _RUN, str(config), str(output), *only]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env
-    )
+def _neighbour(config: Path, output: Path, *only: str) -> subprocess.Popen[str]:
+    return small.start(config, output, *only, program=("-c", _RUN))
 
 
 def _trained(answer: small.Answer) -> int:

@@ -98,9 +98,10 @@ def cli(*args: str | Path) -> Answer:
     return Answer(code, out.getvalue(), err.getvalue())
 
 
-def start(*args: str | Path, env: Mapping[str, str] | None = None, before: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """Start a command in its own process group."""
-    command = [*before, sys.executable, "-m", "higgsbench", *map(str, args)]
+def start(*args: str | Path, env: Mapping[str, str] | None = None, before: Sequence[str] = (),
+          program: Sequence[str] = ("-m", "higgsbench")) -> subprocess.Popen[str]:  # fmt: skip
+    """Start a command, or another program of Python, in its own process group."""
+    command = [*before, sys.executable, *program, *map(str, args)]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

@@ -46,9 +46,8 @@ class Case:
 
 def refusal_lines(config: Path, whole: Path, folder: Path) -> list[str]:
     """Try every case; return the table."""
-    cases: list[Case] = []
-    for function in (_full_results, _full_temporary, _full_cache, _read_only, _read_only_done, _permissions, _clock):
-        cases.append(function(config, whole, folder))
+    functions = (_full_results, _full_temporary, _full_cache, _read_only, _read_only_done, _permissions, _clock)
+    cases = [function(config, whole, folder) for function in functions]
     head = [
         "| failure | how it was caused | tries | one-line error and exit 2 (or success, if expected) | a later call "
         "gives the undisturbed results | message |",
