@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from higgsbench.errors import HiggsbenchError
     from higgsbench.events import Events, load_events
     from higgsbench.export import export_native, export_onnx
+    from higgsbench.export.cabinetry import export_cabinetry
     from higgsbench.export.mlflow import export_mlflow
     from higgsbench.leaderboard import Leaderboard
     from higgsbench.metrics import ams, ams_scan, evaluation_weights
@@ -34,6 +35,7 @@ _HOME = {
     "higgsbench.errors": ("HiggsbenchError",),
     "higgsbench.events": ("Events", "load_events"),
     "higgsbench.export": ("export_native", "export_onnx"),
+    "higgsbench.export.cabinetry": ("export_cabinetry",),
     "higgsbench.export.mlflow": ("export_mlflow",),
     "higgsbench.leaderboard": ("Leaderboard",),
     "higgsbench.metrics": ("ams", "ams_scan", "evaluation_weights"),
@@ -45,7 +47,8 @@ _HOME = {
 
 __all__ = ["ATLAS_HIGGS", "BuildContext", "Events", "HiggsbenchError", "JetSplitClassifier", "Leaderboard", "ModelSpec",
            "PhysicalClassifier", "StackingEnsemble", "TableSchema", "__version__", "ams", "ams_scan", "best_cut",
-           "compare_models", "evaluation_weights", "export_mlflow", "export_native", "export_onnx", "import_models",
+           "compare_models", "evaluation_weights", "export_cabinetry", "export_mlflow", "export_native", "export_onnx",
+           "import_models",
            "interval", "learning_curve", "load_events", "members", "predict", "register_model", "run", "score", "stats",
            "submission", "suite", "tune_model", "write_report"]  # fmt: skip
 

@@ -127,6 +127,7 @@ config = LazyGroup(
 export = LazyGroup(
     "export",
     lazy={
+        "cabinetry": ("scoring:cabinetry", "Write the regions of a run for fits by cabinetry."),
         "mlflow": ("scoring:mlflow", "Log a stored run to MLflow's tracking."),
         "native": ("scoring:native", "Write boosted trees as files of their libraries."),
         "onnx": ("scoring:onnx", "Write one ONNX graph from features to log-odds."),

@@ -224,6 +224,22 @@ _model_options = opt.added(
 )  # fmt: skip
 
 
+@opt.command("cabinetry", "export cabinetry results/analysis-1a2b3c4d -o fit --model stack")
+@click.argument("run", type=opt.PATH)
+@click.option("--output", "-o", required=True, metavar="FOLDER", type=opt.PATH, help="New folder to write.")
+@click.option("--model", required=True, metavar="NAME", help="Row whose scores the regions use.")
+@opt.regions_option
+@opt.import_option
+@opt.results_option
+def cabinetry(run: Path, output: Path, **options: Any) -> None:
+    """Write the regions and systematics of RUN as a configuration and histograms of cabinetry, with Asimov data."""
+    from higgsbench.export.cabinetry import export_cabinetry
+
+    folder = export_cabinetry(run, output, **options)
+    count = len(list((folder / "histograms").iterdir()))
+    click.echo(f"Wrote {folder} (config.yml and {opt.quantity(count, 'histogram')})", err=True)
+
+
 @opt.command("mlflow", "export mlflow results/all-1a2b3c4d --tracking-uri sqlite:///mlflow.db")
 @click.argument("run", type=opt.PATH)
 @opt.results_option

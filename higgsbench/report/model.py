@@ -100,7 +100,7 @@ def yields_figure(own: Mapping[str, Yield], signal: set[str]) -> Figure:
     low, high = np.maximum(base - np.sqrt(variance), 0.0), base + np.sqrt(variance)
     ax.stairs(high, edges, baseline=low, fill=True, facecolor="none", hatch="xxxx", edgecolor=SOFT, linewidth=0,
               label="simulation error")  # fmt: skip
-    total = np.sum([own[name].events for name in own if name in signal] or [np.zeros(bins)], axis=0)
+    total = np.sum([(0.0,) * bins, *(own[name].events for name in own if name in signal)], axis=0)
     if total.max() > 0.0:
         ax.stairs(total, edges, color=SIGNAL, linewidth=1.6, linestyle="--", label="signal")
     positive = np.concatenate([total, base])

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from higgsbench.config.document import read_yaml
 from higgsbench.config.load import load_config
 from higgsbench.config.regions import RegionConfig, StatisticalModel
 from higgsbench.errors import ConfigError
@@ -297,6 +298,32 @@ def test_from_run_to_intervals(analysis: Path, call: Any, monkeypatch: pytest.Mo
         page = (tmp_path / "page.html").read_text()
         for caption in ("expected events", "nuisance parameters", "6 pseudo-experiments", "Pulls and impacts"):
             assert caption in page
+
+
+def test_cabinetry_builds_the_same_yields(analysis: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(analysis)
+    code, _, err = call("export", "cabinetry", "latest", "-o", "fit", "--model", "xgboost")
+    assert code == 0, err
+    monkeypatch.chdir(analysis / "fit")
+    content = read_yaml(Path("config.yml")).value
+    assert [region["Name"] for region in content["Regions"]] == ["SR", "CR"]
+    assert {entry["ModifierName"] for entry in content["Systematics"]} == {"tes", "z_norm", "ttbar"}
+    saved = np.load("histograms/CR_Asimov.npz")
+    parts = [
+        np.load(f"histograms/CR_{s['Name']}.npz")["yields"] for s in content["Samples"][1:] if "CR" in s["Regions"]
+    ]
+    np.testing.assert_allclose(saved["yields"], np.sum(parts, axis=0))
+    shape = next(entry for entry in content["Systematics"] if entry["Type"] == "NormPlusShape")
+    place = f"{shape['Regions']}_{shape['Samples']}_{shape['Name'].replace(' ', '-')}"
+    assert (
+        np.load(f"histograms/{place}_Up.npz")["yields"].shape
+        == np.load(f"histograms/{place}_Down.npz")["bins"][1:].shape
+    )
+    cabinetry = pytest.importorskip("cabinetry")
+    cabinetry.configuration.validate(content)
+    built = cabinetry.workspace.build(content)
+    assert [channel["name"] for channel in built["channels"]] == ["SR", "CR"]
+    assert call("export", "cabinetry", "latest", "-o", ".", "--model", "xgboost")[0] == 2
 
 
 @pytest.mark.parametrize(
