@@ -177,7 +177,7 @@ def _range(form: Mapping[str, Any]) -> str:
 
 
 def draw() -> None:
-    """Run two models on simulated events, and draw the report and its figures."""
+    """Run two models on simulated events, also on fewer of them, and draw the report and its figures."""
     folder = MADE / "gallery"
     config = {
         "name": "gallery",
@@ -187,4 +187,5 @@ def draw() -> None:
         "folds": 3,
     }
     result = higgsbench.run(config, output=folder / "results")
+    higgsbench.learning_curve(config, repeats=2, output=folder / "results")
     higgsbench.write_report(result, folder / "example-report.html", figures=folder / "figures", formats=["svg"])

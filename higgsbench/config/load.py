@@ -72,7 +72,7 @@ def load_config(
     if not isinstance(document.value, dict):
         raise ConfigError(
             f"{document.source}: expected keys and values at the top level (models, data, ...); "
-            "`higgsbench config copy all` writes an example"
+            "`higgsbench config copy all` writes an example, `higgsbench init FILE` one for your events"
         )
     for setting in overrides:
         _override(document, setting)
