@@ -349,3 +349,42 @@ def test_options_that_do_not_fit(
     assert code == 2
     assert message in err
     assert err.count("\n") == 1
+
+
+@needs_pyhf
+def test_weights_and_files_of_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from higgsbench import run
+    from higgsbench.inference.interval import built_models
+    from higgsbench.runs import find_run
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HIGGSBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    rng = np.random.default_rng(1)
+    for name, mean, weight in (("H", 1.0, 0.05), ("Z", 0.0, 1.0), ("W", -0.2, 1.0)):
+        x = rng.normal(mean, 1.0, 600).round(4)
+        table = pl.DataFrame({"n": np.arange(600), "x": x, "w": weight})
+        table = table.with_columns(w_up=pl.col("w") * 1.2, w_down=pl.col("w") * 0.9)
+        for end, step in (("", 0.0), ("_up", 0.2), ("_down", -0.2)):
+            table.with_columns(pl.col("x") + step)[: 600 if not end else 550].write_csv(f"{name}{end}.csv")
+    samples = [{"files": f"{name}.csv", "process": name, "signal": name == "H"} for name in ("H", "Z", "W")]
+    systematics = [
+        {"name": "scale", "files": ["Z_up.csv", "Z_down.csv"], "processes": "Z"},
+        {"name": "pileup", "weights": ["w_up", "w_down"], "processes": ["H", "W"]},
+    ]
+    data = {"samples": samples, "weight": "w", "id": "n", "features": "x"}
+    regions = [{"name": "SR", "observable": "x", "edges": [-1, 0, 1]}]
+    config = {"data": data, "models": ["logistic"], "preset": "quick", "folds": 2, "stack": False, "jet_split": "none"}
+    config |= {"regions": regions, "systematics": systematics, "templates": {"smooth": 0.0, "prune": 0.0}}
+    result = run(config, output="results", jobs=1)
+    _, built, _ = built_models(find_run(result), [], None)
+    channel = built["logistic"].channels["SR"]
+    up, down = channel["Z"].shapes["scale"]
+    edges = [-np.inf, 0.0, np.inf]
+    expected = [np.histogram(pl.read_csv(f"Z_{way}.csv")["x"], edges)[0] for way in ("up", "down")]
+    np.testing.assert_allclose([up, down], expected)
+    for name in ("H", "W"):
+        heavy, light = channel[name].shapes["pileup"]
+        np.testing.assert_allclose(heavy / channel[name].nominal, 1.2)
+        np.testing.assert_allclose(light / channel[name].nominal, 0.9)
+        assert "scale" not in channel[name].shapes
+    assert built["logistic"].moved[1] == ({}, {})
