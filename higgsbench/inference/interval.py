@@ -283,26 +283,36 @@ def measure_intervals(
     if experiments < 0 or seed < 0:
         raise ConfigError("experiments and seed must not be negative")
     found, built, digest = built_models(run, models, regions)
-    fits = {name: fit_model(model) for name, model in built.items()}
+    fits, notes = {}, [f"Events: {found.where}.", *found.notes]
+    for name, model in built.items():
+        try:
+            fits[name] = fit_model(model)
+        except MetricError as error:
+            notes.append(f"{name} is left out: {error}.")
+    if not fits:
+        raise MetricError(notes[-1])
     drawn = Drawing(found, mu, seed)
     ends: dict[str, NDArray[np.float64]] = {}
-    for name, model in built.items():
-        likelihood = Likelihood(model.workspace)
-        ends[name] = np.array([_ends(likelihood, drawn, model, toy) for toy in range(experiments)]).reshape(-1, 2)
+    for name in fits:
+        likelihood = Likelihood(built[name].workspace)
+        ends[name] = np.array([_ends(likelihood, drawn, built[name], toy) for toy in range(experiments)]).reshape(-1, 2)
     good = np.all([np.isfinite(values).all(axis=1) for values in ends.values()], axis=0)
-    failed = int(np.sum(~good))
-    notes = (f"Events: {found.where}.", *found.notes)
-    notes += (f"{failed} pseudo-experiments are left out for all rows, because a fit of one row failed.",) * bool(
-        failed
-    )
+    if not good.all():
+        notes.append(f"{np.sum(~good)} pseudo-experiments are left out for all rows, because a fit of one row failed.")
     truth = np.array([drawn.parameters(toy)[0] for toy in range(experiments)])[good]
-    out = Intervals(truth, {n: e[good] for n, e in ends.items()}, fits, notes)
+    out = Intervals(truth, {name: values[good] for name, values in ends.items()}, fits, tuple(notes))
     setting = canonical_digest([digest, experiments, list(mu), seed])
-    entries = {row["name"]: {key: row[key] for key in row if not key.startswith("diff")} for row in out.records()}
-    entries = {name: {"setting": setting, "experiments": int(truth.size), **row} for name, row in entries.items()}
-    pairs = {n: {"model": digest, "fit": fit.content, "interval": entries[n]} for n, fit in fits.items()}
-    store_analysis(found.run, pairs)
+    _store(run, out, digest, {"setting": setting, "experiments": int(truth.size)})
     return out
+
+
+def _store(run: StoredRun, found: Intervals, model: str, setting: Mapping[str, Any]) -> None:
+    """Keep the fits with the run, and the numbers of the intervals if there were pseudo-experiments."""
+    entries: dict[str, dict[str, Any]] = {n: {"model": model, "fit": fit.content} for n, fit in found.fits.items()}
+    for row in found.records() if found.mu.size else ():
+        numbers = {key: value for key, value in row.items() if not key.startswith("diff")}
+        entries[row["name"]]["interval"] = {**setting, **numbers}
+    store_analysis(run, entries)
 
 
 def built_models(

@@ -286,6 +286,10 @@ def test_from_run_to_intervals(analysis: Path, call: Any, monkeypatch: pytest.Mo
     code, out, err = call(*options)
     assert code == 0, err
     assert call(*options)[1] == out
+    assert "6 pseudo-experiments" in call(*options[:-2])[1]
+    assert (
+        "0 pseudo-experiments" in call("interval", "latest", "--experiments", "0")[1]
+    )  # keeps those of the first call
     rows = {row["name"]: row for row in json.loads(out)["rows"]}
     assert set(rows) == {"logistic", "xgboost"}
     code, out, _ = call("leaderboard", "--format", "json", "--columns", "model,mu_width,coverage", "--sort", "mu_width")
