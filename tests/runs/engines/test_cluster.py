@@ -296,3 +296,10 @@ def test_an_array_job(
     assert ("#SBATCH --array=1-20" in found) == (name == "slurm")
     assert last in found[-1]
     assert err.endswith("when all tasks are done: higgsbench run quick\n")
+
+
+def test_no_more_jobs_than_fits(queue: Path, tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text("system: slurm\nworkers: 9\nmemory: 1GB\n")
+    Batch(load_cluster(tmp_path / "cluster.yaml"), 1, print, jobs=2).close()
+    assert len(list(queue.iterdir())) == 2
+    assert sorted((tmp_path / "cancelled").read_text().split()) == ["1", "2"]
