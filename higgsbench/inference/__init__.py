@@ -7,6 +7,7 @@ scaled away.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from higgsbench.errors import ConfigError, DataError, HiggsbenchError, MetricError, StoreError
 from higgsbench.events import Events
-from higgsbench.inference.events import Moved, moved_events, named_events, positions_of, scored_events
+from higgsbench.inference.events import Moved, moved_events, named_events, positions_of, reload_events, scored_events
 from higgsbench.metrics.ams import ams, ams_gradient
 from higgsbench.metrics.weights import checked_labels, checked_scores, checked_weights, evaluation_weights
 from higgsbench.schema import B_REG
@@ -136,6 +137,12 @@ def _selected(events: ShiftedScores, threshold: float) -> tuple[float, float]:
     if s < 0.0 or b < 0.0:
         raise MetricError(f"{events.name}: the selected sums are negative (s = {s:g}, b = {b:g})")
     return s, b
+
+
+def change_of_ams(row: ShiftRow) -> str:
+    """Write the change of the AMS with its standard error, where that is known."""
+    error = f" ± {row.ams_change_se:.3f}" if math.isfinite(row.ams_change_se) else ""
+    return f"{row.ams_change:+.3f}{error}"
 
 
 class ScoredRows(NamedTuple):
@@ -311,3 +318,19 @@ def read_shifts(
         for way, path in zip(("up", "down"), systematic.files, strict=True):
             moved.append(scored_events(f"{systematic.name} {way}", path, known))
     return _joined(known, systematics, moved, [part.frame["score"].to_numpy() for part in (base, *moved)], totals)
+
+
+def scored_row(
+    row: StoredRow, systematics: Sequence[Systematic], events: Path | None, nominal: Path | None
+) -> ScoredShifts:
+    """Return scores of a row under shifts: from files, or by its stored models."""
+    run = row.run
+    if events is not None and nominal is not None:
+        return read_shifts(events, nominal, systematics, run.totals)
+    from higgsbench.runs.predictor import FittedRun
+
+    found = score_shifts(run, reload_events(run), systematics, FittedRun(run), [row.name], file=events)
+    if row.name not in found.rows:
+        unknown = f"{run.folder}: the stack cannot be blended: models of members are missing"
+        raise ConfigError(next(iter(found.notes), unknown))
+    return found.rows[row.name]

@@ -18,6 +18,7 @@ from higgsbench.errors import ConfigError, MetricError, StoreError
 from higgsbench.files import canonical_digest, printable
 from higgsbench.inference.regions import load_model_events, placed, read_model, row_model
 from higgsbench.inference.workspace import POI, Expected, Likelihood, expected_results
+from higgsbench.metrics.significance import interval_score
 from higgsbench.pages import Cell, Shown, Table, number, with_error
 from higgsbench.runs import store_analysis
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from higgsbench.inference.regions import ModelEvents, RowModel
     from higgsbench.runs.stored import StoredRun
 
-_ONE_SIGMA = 0.6827
 _REPLICAS = 500
 
 
@@ -169,28 +169,6 @@ def fit_model(model: RowModel) -> ModelFit:
     }
     parts = (data_only, simulation, everything)
     return ModelFit(model.name, yields, ends[-1], parts, tuple(impacts), expected_results(workspace))
-
-
-def interval_score(width: float, coverage: float, experiments: int) -> float:
-    """Return the score of 68% intervals in the FAIR Universe HiggsML uncertainty challenge; higher is better.
-
-    -ln((w + 0.001) f(c)) with w the mean width and c the coverage; f is 1 within two standard errors sigma of 0.6827,
-    1 + d^4 below and 1 + d^3 above, where d is the further distance in units of sigma. Source: W. Bhimji et al.,
-    arXiv:2410.02867, and the challenge's program (github.com/FAIR-Universe/HEP-Challenge, scoring_program/score.py).
-
-    Args:
-        width: mean width of the intervals.
-        coverage: share of them that contain the truth.
-        experiments: number of pseudo-experiments.
-
-    Example:
-        >>> round(interval_score(0.499, 0.68, 200), 4)
-        0.6931
-    """
-    sigma = np.sqrt(_ONE_SIGMA * (1.0 - _ONE_SIGMA) / experiments)
-    below, above = _ONE_SIGMA - 2.0 * sigma - coverage, coverage - _ONE_SIGMA - 2.0 * sigma
-    penalty = 1.0 + (max(below, 0.0) / sigma) ** 4 + (max(above, 0.0) / sigma) ** 3
-    return float(-np.log((width + 1e-3) * penalty))
 
 
 @dataclass(frozen=True, repr=False)

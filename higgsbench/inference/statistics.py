@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,8 +13,8 @@ from higgsbench.ensemble import REPLICAS, poisson_counts
 from higgsbench.ensemble.cut import cross_validated_selection, scale_to_totals
 from higgsbench.errors import ConfigError, HiggsbenchWarning, MetricError
 from higgsbench.files import printable
-from higgsbench.inference import read_shifts, score_shifts
-from higgsbench.inference.events import parse_systematics, reload_events
+from higgsbench.inference import change_of_ams, scored_row
+from higgsbench.inference.events import parse_systematics
 from higgsbench.inference.interval import built_models, fit_model
 from higgsbench.inference.workspace import Template, build_workspace, expected_results, shifted_template
 from higgsbench.metrics.ams import ams
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
     from higgsbench.ensemble.cut import Truth
     from higgsbench.inference import ScoredShifts, ShiftRow
-    from higgsbench.inference.events import Shift, Systematic
+    from higgsbench.inference.events import Shift
     from higgsbench.inference.interval import ModelFit
     from higgsbench.inference.workspace import Expected
     from higgsbench.metrics import ProcessMetrics
@@ -183,7 +182,7 @@ def run_statistics(
     if not single:
         return Statistics(found)
     row = rows[0]
-    scored = _scored(row, systematics, events, nominal) if systematics or nominal is not None else None
+    scored = scored_row(row, systematics, events, nominal) if systematics or nominal is not None else None
     table = () if scored is None else tuple(scored.table(row.cut.threshold, row.run.b_reg))
     built, expected = None, None
     problems: tuple[str, ...] = ()
@@ -235,22 +234,6 @@ def _template(
     if model.bins is None:
         raise MetricError("the events do not fill one bin of the score; choose --counting (`counting` in Python)")
     return Template(model.bins)
-
-
-def _scored(
-    row: StoredRow, systematics: Sequence[Systematic], events: Path | None, nominal: Path | None
-) -> ScoredShifts:
-    """Return scores of a row under shifts: from files, or by its stored models."""
-    run = row.run
-    if events is not None and nominal is not None:
-        return read_shifts(events, nominal, systematics, run.totals)
-    from higgsbench.runs.predictor import FittedRun
-
-    found = score_shifts(run, reload_events(run), systematics, FittedRun(run), [row.name], file=events)
-    if row.name not in found.rows:
-        unknown = f"{run.folder}: the stack cannot be blended: models of members are missing"
-        raise ConfigError(next(iter(found.notes), unknown))
-    return found.rows[row.name]
 
 
 def _first_repeat(row: StoredRow) -> tuple[NDArray[np.float64], Truth]:
@@ -350,12 +333,6 @@ def _quantities(sums: NDArray[np.float64], b_reg: float, sigma_b: Sequence[float
         shapes = [combined_significance(i, j, sigma, relative=True) for i, j in zip(bin_s, bin_b, strict=True)]
         out[f"shape {sigma}"] = np.array(shapes)
     return out
-
-
-def change_of_ams(row: ShiftRow) -> str:
-    """Write the change of the AMS with its standard error, where that is known."""
-    error = f" ± {row.ams_change_se:.3f}" if math.isfinite(row.ams_change_se) else ""
-    return f"{row.ams_change:+.3f}{error}"
 
 
 def estimate_cell(found: Estimate | None, scale: float = 1.0) -> Cell:

@@ -197,3 +197,29 @@ def optimal_edges(
             starts.append(int(step[starts[-1]]))
         found.append(edges[[0, *reversed(starts[1:])]])
     return found
+
+
+ONE_SIGMA = 0.6827
+"""Share of a normal distribution within one standard deviation, as the challenge writes it."""
+
+
+def interval_score(width: float, coverage: float, experiments: int) -> float:
+    """Return the score of 68% intervals in the FAIR Universe HiggsML uncertainty challenge; higher is better.
+
+    -ln((w + 0.001) f(c)) with w the mean width and c the coverage; f is 1 within two standard errors sigma of 0.6827,
+    1 + d^4 below and 1 + d^3 above, where d is the further distance in units of sigma. Source: W. Bhimji et al.,
+    arXiv:2410.02867, and the challenge's program (github.com/FAIR-Universe/HEP-Challenge, scoring_program/score.py).
+
+    Args:
+        width: mean width of the intervals.
+        coverage: share of them that contain the truth.
+        experiments: number of pseudo-experiments.
+
+    Example:
+        >>> round(interval_score(0.499, 0.68, 200), 4)
+        0.6931
+    """
+    sigma = np.sqrt(ONE_SIGMA * (1.0 - ONE_SIGMA) / experiments)
+    below, above = ONE_SIGMA - 2.0 * sigma - coverage, coverage - ONE_SIGMA - 2.0 * sigma
+    penalty = 1.0 + (max(below, 0.0) / sigma) ** 4 + (max(above, 0.0) / sigma) ** 3
+    return float(-np.log((width + 1e-3) * penalty))

@@ -9,8 +9,8 @@ import polars as pl
 
 from higgsbench.errors import StoreError
 from higgsbench.files import printable
-from higgsbench.inference import score_shifts
-from higgsbench.inference.statistics import change_of_ams, estimate_cell, processes_table
+from higgsbench.inference import change_of_ams, score_shifts
+from higgsbench.inference.statistics import estimate_cell, processes_table
 from higgsbench.pages import Cell, Gallery, Table, number, percent
 from higgsbench.pages.drawing import PAPER, SERIES, SIGNAL, SOFT, WIDTH, name_quantity, new_figure
 from higgsbench.report.context import histogram

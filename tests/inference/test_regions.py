@@ -20,10 +20,11 @@ from higgsbench.config.regions import RegionConfig, StatisticalModel
 from higgsbench.errors import ConfigError
 from higgsbench.events import Events
 from higgsbench.inference.events import Moved
-from higgsbench.inference.interval import Drawing, fit_model, interval_score
+from higgsbench.inference.interval import Drawing, fit_model
 from higgsbench.inference.regions import ModelEvents, RowModel, Side, row_model
 from higgsbench.inference.workspace import Likelihood, Sample, pruned, smoothed, workspace_of
 from higgsbench.metrics import processes_of
+from higgsbench.metrics.significance import interval_score
 from higgsbench.schema import TableSchema
 
 needs_pyhf = pytest.mark.skipif(not (find_spec("pyhf") and find_spec("iminuit")), reason="needs the extra 'stats'")
