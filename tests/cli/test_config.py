@@ -57,7 +57,7 @@ def test_a_name_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 NO_NAME = "no such configuration file, and no configuration of that name comes with higgsbench"
 UNKNOWN = {
     "quik": f"quik: {NO_NAME} (did you mean 'quick'?)",
-    "zzz": f"zzz: {NO_NAME}; choose from all, best",
+    "zzz": f"zzz: {NO_NAME}; choose from all, analysis, best",
     "mine": f"mine: {NO_NAME} (did you mean 'mine.yaml'?)",
     "configs/all.yaml": "configs/all.yaml: no such configuration file; 'all', without folder and ending, comes with ",
     "zzz.yaml": "zzz.yaml: no such configuration file\n",
@@ -195,7 +195,7 @@ def test_quick_comes_with_the_package(call: Call) -> None:
         (["run", "q"], {"q", "quick"}),
         (["run", "best"], {"best", "best-torch"}),
         (["tune", "zz"], {"zz"}),
-        (["config", "copy", "a"], {"all"}),
+        (["config", "copy", "a"], {"all", "analysis"}),
         (["config", "show", "opend"], {"opend", "opendata"}),
         (["config", ""], {"list", "copy", "show", "schema"}),
         (["run", "quick", "--no-m"], {"--no-models"}),
