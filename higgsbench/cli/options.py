@@ -159,12 +159,12 @@ def added(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
     return add
 
 
-def figure_options(formats: str) -> Callable[[Function], Function]:
-    """Return the options of figures in files; `formats` is the name of the one that chooses formats."""
+def figure_options(*formats: str) -> Callable[[Function], Function]:
+    """Return the options of figures in files; `formats` are the names of the one that chooses formats."""
     return added(
         click.option("--figures", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
                      help="Also keep every figure in this folder, and its numbers as CSV."),
-        click.option(formats, "formats", default="png,pdf", show_default=True, metavar="LIST",
+        click.option(*formats, "formats", default="png,pdf", show_default=True, metavar="LIST",
                      help="Formats of these figures, separated by commas: png, pdf, svg."),
         click.option("--dpi", type=click.IntRange(20, 2400), default=200, show_default=True,
                      help="Dots per inch of PNG."),

@@ -177,7 +177,7 @@ def stats(
 @opt.command("report", "report results/all-1c8408ea -o report.html --figures figures --shift tes=0.03")
 @click.argument("run", required=False, default="results", type=opt.PATH)
 @click.option("--output", "-o", type=_FILE, default=Path("report.html"), show_default=True, help="The page.")
-@opt.figure_options("--format")
+@opt.figure_options("--format", "--figure-format")
 @click.option("--data", type=opt.PATH, help="The run's event file, if it has moved.")
 @click.option("--test", type=opt.PATH, help="The run's file of held-out events, if it has moved.")
 @click.option("--all-rows", is_flag=True, help="Figures for every row, not only for the best ones and the stack.")

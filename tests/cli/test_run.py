@@ -93,6 +93,14 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     assert done.stdout.count("Example:  higgsbench ") == len(commands)
 
 
+@pytest.mark.parametrize("name", ["report", "explore", "learning-curve", "suite"])
+def test_every_command_with_figures_takes_their_formats(name: str) -> None:
+    command = cli.get_command(Context(cli), name)
+    assert command is not None
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {"--figures", "--figure-format", "--dpi", "--style", "--label"} <= options
+
+
 def test_a_bug_keeps_its_traceback() -> None:
     code = """
 from higgsbench.cli import main as module
