@@ -270,10 +270,13 @@ def measure_intervals(
     if not fits:
         raise MetricError(notes[-1])
     drawn = Drawing(found, mu, seed)
-    ends: dict[str, NDArray[np.float64]] = {}
-    for name in fits:
-        likelihood = Likelihood(built[name].workspace)
-        ends[name] = np.array([_ends(likelihood, drawn, built[name], toy) for toy in range(experiments)]).reshape(-1, 2)
+    likelihoods = {name: Likelihood(built[name].workspace) for name in fits}
+    found_ends: dict[str, list[tuple[float, float]]] = {name: [] for name in fits}
+    for toy in range(experiments):
+        counts = drawn.counts(toy)
+        for name, likelihood in likelihoods.items():
+            found_ends[name].append(_ends(likelihood, drawn.data(built[name], toy, counts)))
+    ends = {name: np.array(values).reshape(-1, 2) for name, values in found_ends.items()}
     good = np.all([np.isfinite(values).all(axis=1) for values in ends.values()], axis=0)
     if not good.all():
         notes.append(f"{np.sum(~good)} pseudo-experiments are left out for all rows, because a fit of one row failed.")
@@ -311,9 +314,9 @@ def built_models(
     return found, built, canonical_digest([model.model_dump(mode="json"), found.events.digest])
 
 
-def _ends(likelihood: Likelihood, drawn: Drawing, model: RowModel, toy: int) -> tuple[float, float]:
+def _ends(likelihood: Likelihood, data: NDArray[np.float64]) -> tuple[float, float]:
     try:
-        _, low, high = likelihood.interval(drawn.data(model, toy))
+        _, low, high = likelihood.interval(data)
     except MetricError:
         return float("nan"), float("nan")
     return low, high
@@ -356,10 +359,15 @@ class Drawing:
         drawn: NDArray[np.int64] = np.sign(mean).astype(np.int64) * rng.poisson(np.abs(mean))
         return drawn
 
-    def data(self, model: RowModel, toy: int) -> NDArray[np.float64]:
-        """Return the contents (bins,) of all regions of a row, in the order of pyhf's channels (by name)."""
+    def data(self, model: RowModel, toy: int, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the contents (bins,) of all regions of a row, in the order of pyhf's channels (by name).
+
+        Args:
+            model: the model of the row.
+            toy: number of the pseudo-experiment.
+            counts: (n,) its `counts`.
+        """
         _, theta = self.parameters(toy)
-        counts = self.counts(toy)
         at = np.flatnonzero(counts)
         columns = {}
         for name, nominal in model.columns.items():

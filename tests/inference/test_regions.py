@@ -235,7 +235,8 @@ def test_score_of_the_challenge() -> None:
 def test_coverage_of_the_interval(experiments: int, mc_stat: bool, tolerance: float) -> None:
     found, model = made_up(mc_stat=mc_stat)
     drawn, likelihood = Drawing(found, (0.5, 2.0), 3), Likelihood(model.workspace)
-    ends = np.array([likelihood.interval(drawn.data(model, toy))[1:] for toy in range(experiments)])
+    data = (drawn.data(model, toy, drawn.counts(toy)) for toy in range(experiments))
+    ends = np.array([likelihood.interval(contents)[1:] for contents in data])
     truth = np.array([drawn.parameters(toy)[0] for toy in range(experiments)])
     assert np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])) == pytest.approx(0.683, abs=tolerance)
 
