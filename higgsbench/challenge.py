@@ -79,7 +79,7 @@ def published_note(comparability: Mapping[str, Any], rows: Sequence[Mapping[str,
         return ""
     return (
         f"Published AMS on the full private set ({PRIVATE_EVENTS:,} events, after training on 250,000): "
-        f"{'; '.join(map(_named, PUBLISHED))}. Only AMS private on all of these events compares with them."
+        f"{'; '.join(map(_named, PUBLISHED))}. Compare them only with AMS private on all of these events."
     )
 
 

@@ -301,7 +301,7 @@ def _sql(tokens: Sequence[_Token]) -> str:
 
 @dataclass
 class _Operand:
-    """An operand of the words so far."""
+    """An operand among the words so far."""
 
     start: int
     opened: int = 0  # where its brackets or its CASE begin

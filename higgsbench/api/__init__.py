@@ -1,6 +1,6 @@
 """The Python interface to runs; here, the types of its arguments, which `checked` checks before the work begins.
 
-Every command parses, calls the function of its name in this package, and renders. A run can be given as its
+Every command parses options, calls the function of its name here, and shows the result. A run can be given as its
 folder, its name, `latest`, a folder of runs, or the `RunResult` that `run` returns.
 """
 

@@ -121,7 +121,7 @@ def stats(
         events: labelled events that are shifted; by default the run's held-out events, or, if there are none,
             its training events scored out of fold.
         nominal: scores of these events (Parquet: EventId, score), if they were scored elsewhere.
-        regions: configuration whose `regions` and `systematics` the workspace has; by default those of the run, if
+        regions: configuration with the `regions` and `systematics` of the workspace; by default those of the run, if
             there are any and no option asks for another workspace.
         results: folder that holds runs.
 
@@ -142,7 +142,7 @@ def stats(
     stored, sigmas = find_run(run, results), (sigma_b,) if isinstance(sigma_b, int | float) else tuple(sigma_b)
     rows, simple = stored.scored_rows(models), counting or bool(shifts) or nominal is not None or bool(sigmas)
     if regions is not None and simple:
-        raise ConfigError("regions do not go with a count, shifts, scored events or sigma_b; leave out one of them")
+        raise ConfigError("regions cannot be combined with a count, shifts, scored events or sigma_b; remove one")
     if regions is not None or ((workspace or fit) and not simple and has_regions(stored)):
         return region_statistics(rows, rules, regions=_path(regions), fit=fit)
     return run_statistics(
@@ -229,7 +229,7 @@ def write_report(
         test: file of held-out events, if it has moved.
         all_rows: whether every row gets its own figures, instead of only the best ones and the stack.
         shifts: systematic shifts whose effect is shown: "tes=0.03" moves the events, "tes=up.csv,down.csv" names files
-            of moved events.
+            of shifted events.
         events: file of labelled events that are shifted; by default the run's held-out events, or, if there are
             none, its training events scored out of fold.
         results: folder that holds runs.

@@ -73,7 +73,7 @@ def load_run_config(
 
 
 def with_models(loaded: LoadedConfig, only: Sequence[str]) -> LoadedConfig:
-    """Keep the models of these names or labels, all if there are none; a `ConfigError` if one is not configured."""
+    """Keep the models with these names or labels, all by default; a `ConfigError` if one is not configured."""
     models = loaded.config.models
     known = {entry.row_label for entry in models} | {entry.model for entry in models}
     lost = next((name for name in only if name not in known), None)
@@ -93,7 +93,7 @@ def resolve_config(config: Config, *, settings: Names = ()) -> dict[str, Any]:
 
     Returns:
         Plain values that run unchanged. This reads no events, only the names of columns if features are patterns:
-        values that depend on the events stay open.
+        values that depend on the events are not filled in.
 
     Raises:
         ConfigError: naming the file, line and key at fault.
@@ -198,7 +198,7 @@ def plan_run(
 
 
 def forecast_of(loaded: LoadedConfig, jobs: int | None, events: int | None, *outputs: Path) -> Forecast:
-    """Predict a run whose finished units may be stored in several folders of runs."""
+    """Predict the cost of a run whose finished units may be stored in several folders of runs."""
     from higgsbench.runs.budget import fit_to_memory
     from higgsbench.runs.cost import forecast, stored_keys
 

@@ -53,9 +53,9 @@ def predict(
         out_of_fold: `auto` scores training events with the models that did not see them, and with `folds.by` every
             event with the models of its fold; `never` uses all models for all events; `always` is `auto`, but refuses
             events without a fold.
-        members: whether to return the scores of the rows of the stack, too.
+        members: whether to return the scores of the stack's rows too.
         columns: columns of the file to copy to the table.
-        sample: the sample of the run that the file belongs to, unless it is one of their files.
+        sample: the run's sample that the file belongs to, if no sample lists the file.
         progress: True shows the number of scored events on standard error; a function is called with the number of
             events of each part that is scored.
         results: folder that holds runs.
@@ -169,7 +169,7 @@ def scored_parts(
 
 
 def _trained_on(fitted: FittedRun, scorer: Scorer, seen: int | None, sample: str) -> str:
-    """Say that models were trained on events which they scored, `seen` of them (None: not known); empty if not."""
+    """Return a warning if models scored `seen` events that they were trained on (None: not known), or empty text."""
     numbered = fitted.schema.event_id is not None
     if sample and not numbered and fitted.schema.fold is None:
         return (

@@ -36,7 +36,7 @@ def _parts(config: Config, only: Sequence[str], settings: Sequence[str], preset:
     effort = () if preset is None else (f"preset={preset}",)
     loaded = with_models(load_config(config, [*settings, *effort], get_model), only)
     if loaded.config.datasets is None:
-        raise loaded.error((), "no `datasets`: a suite names data sets, each with the keys of `data`")
+        raise loaded.error((), "no `datasets`: add the data sets of the suite, each with the keys of `data`")
     for name, data in loaded.config.datasets.items():
         for key in ("path", "test"):
             file = getattr(data, key)
@@ -71,11 +71,11 @@ def suite(
         only: models or labels to keep.
         settings: `key=value` changes.
         preset: preset of the runs; models with a preset of their own keep it.
-        output: folder that holds the runs; what it has of them is reused.
+        output: folder that holds the runs; finished fits in it are reused.
         jobs: units at a time; all cores by default, with a scheduler or cluster all its workers.
         progress: whether to show the progress on standard error, or in a notebook.
         listener: is called with the progress instead.
-        time_limit: seconds, or text such as "30m", for everything: data sets that are left share what is left. Rows and
+        time_limit: seconds, or text such as "30m", for the suite; the remaining data sets share the time left. Rows and
             data sets that do not fit are left out and named.
         engine: where units run: `local`, `serial` or `dask`; by default `local`, or `serial` for one job.
         scheduler: address of a Dask scheduler, or its scheduler file.
@@ -85,7 +85,7 @@ def suite(
         retry_failed: whether units that failed in an earlier call are trained again.
 
     Returns:
-        The run of each data set, and the rows over all data sets.
+        The run of each data set, and the rankings over all data sets.
 
     Raises:
         HiggsbenchError: for bad configuration or data.

@@ -129,7 +129,7 @@ def layouts(form: str) -> None:
 @click.argument("target", metavar="OUT", type=opt.PATH)
 @opt.schema_option("IN")
 def convert(source: Path, target: Path, schema: str | None) -> None:
-    """Convert IN to OUT: the file ending selects the format of OUT (.csv, .csv.gz, .parquet or .root).
+    """Convert IN to OUT: the extension selects the format of OUT (.csv, .csv.gz, .parquet or .root).
 
     The format of IN is detected from its content.
 
@@ -196,7 +196,7 @@ def shift(source: Path, target: Path, seed: int, schema: str | None, reselect: b
     """Apply systematic shifts to the events of IN, real or simulated, and write them to OUT.
 
     Energy scales and soft missing momentum move the primary quantities together; the derived ones follow. The
-    ending of OUT selects its format: .csv, .csv.gz, .parquet or .root. Without options the events stay as they are.
+    extension of OUT selects its format: .csv, .csv.gz, .parquet or .root. Without options the events stay as they are.
     IN may also be a configuration, for the events that it names.
 
     Factors on weights apply to every layout that has weights. Energy shifts need the momentum columns of the challenge

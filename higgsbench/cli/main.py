@@ -80,7 +80,7 @@ class LazyGroup(click.Group):
         "score": ("scoring:score", "Check a submission and score it against the truth."),
         "compare": ("tables:compare", "Compare models of stored runs on the same events."),
         "stats": ("tables:stats", "Expected significance and limits of stored models."),
-        "interval": ("scoring:interval", "68% intervals of the signal strength, by pseudo-experiments."),
+        "interval": ("scoring:interval", "Measure 68% intervals of the signal strength."),
         "report": ("tables:report", "Draw a stored run as one page of figures and tables."),
         "export": ("main:export", "Export a stored run to other tools."),
         "cluster": ("tables:cluster", "Show the batch job that a cluster file asks for."),
@@ -127,7 +127,7 @@ config = LazyGroup(
 export = LazyGroup(
     "export",
     lazy={
-        "cabinetry": ("scoring:cabinetry", "Write the regions of a run for fits by cabinetry."),
+        "cabinetry": ("scoring:cabinetry", "Write the regions of a run for cabinetry."),
         "mlflow": ("scoring:mlflow", "Log a stored run to MLflow's tracking."),
         "native": ("scoring:native", "Write boosted trees as files of their libraries."),
         "onnx": ("scoring:onnx", "Write one ONNX graph from features to log-odds."),

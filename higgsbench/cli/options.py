@@ -119,7 +119,7 @@ import_option = click.option("--import", "imports", type=PATH, multiple=True, me
 results_option = click.option("--results", type=PATH, default=Path("results"), show_default=True,
                               help="Folder that holds runs; RUN is a folder, a name in it, or latest.")  # fmt: skip
 regions_option = click.option("--regions", type=PATH, metavar="FILE",
-                              help="Configuration with other regions and systematics than the run's.")  # fmt: skip
+                              help="Configuration whose regions and systematics replace the run's.")  # fmt: skip
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the events.")
 settings_option = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
                                help="Change one key, e.g. cut.rule=max.")  # fmt: skip
@@ -129,7 +129,7 @@ preset_option = click.option(
 
 
 def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the configurations that come with higgsbench whose names begin so, for a shell."""
+    """Return the built-in configurations whose names begin with this text, for completion in a shell."""
     from click.shell_completion import CompletionItem
 
     from higgsbench.config import named_configs

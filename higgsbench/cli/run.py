@@ -48,7 +48,7 @@ _fit_options = opt.added(
     click.option("--unit-memory-limit", metavar="SIZE", help="Stop a fit whose process takes more, e.g. 4GB."),
     click.option("--retry-failed", is_flag=True, help="Train again the units that failed in an earlier call."),
     click.option("--memory-limit", metavar="SIZE",
-                 help="For all processes together, e.g. 8GB; larger fits train from disk or are refused."),
+                 help="Limit for all processes together, e.g. 8GB; larger fits train from disk or are refused."),
     click.option("--output", type=opt.PATH, default=Path("results"), show_default=True,
                  help="Folder that holds the runs."),
 )  # fmt: skip
@@ -192,7 +192,7 @@ def learning_curve(
 @opt.import_option
 @_choice_options
 @click.option("--time-limit", metavar="TIME",
-              help="For everything, e.g. 30m, 2h; rows and data sets that do not fit are listed.")  # fmt: skip
+              help="For the whole suite, e.g. 2h; rows and data sets that do not fit are listed.")  # fmt: skip
 @click.option("--plan", "dry", is_flag=True, help="Predict time and memory, train nothing.")
 @_fit_options
 @click.option("--format", "form", type=click.Choice(["table", "json", "html"]), default="table", show_default=True,

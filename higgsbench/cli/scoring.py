@@ -43,7 +43,7 @@ def _subset_option(default: str) -> Callable[[opt.Function], opt.Function]:
               " the models of its fold; always: refuse other events; never: use all models.")  # fmt: skip
 @click.option("--members", is_flag=True, help="Also write the scores of the stack's rows.")
 @click.option("--columns", metavar="NAMES", help="Columns of DATA to copy, e.g. Weight,Label.")
-@click.option("--sample", metavar="NAME", help="Sample of the run that DATA belongs to, if none of them lists it.")
+@click.option("--sample", metavar="NAME", help="The run's sample that DATA belongs to, if no sample lists it.")
 @_run_options
 def predict(
     run: Path, data: Path, output: Path, subset: str | None, model: str | None, jobs: int | None, results: Path,
@@ -232,7 +232,7 @@ _model_options = opt.added(
 @opt.import_option
 @opt.results_option
 def cabinetry(run: Path, output: Path, **options: Any) -> None:
-    """Write the regions and systematics of RUN as a configuration and histograms of cabinetry, with Asimov data."""
+    """Write the regions and systematics of RUN as a configuration and histograms for cabinetry, with Asimov data."""
     from higgsbench.export.cabinetry import export_cabinetry
 
     folder = export_cabinetry(run, output, **options)

@@ -43,7 +43,7 @@ class _Share(click.FloatRange):
 @click.option("--format", "form", type=click.Choice(["table", "markdown", "csv", "json", "html"]), default="table",
               show_default=True, help="csv and json carry full precision.")  # fmt: skip
 @click.option("--sort", default="ams_cv", show_default=True, help="Column that ranks.")
-@click.option("--columns", help="Columns to show, separated by commas; those of a process are like efficiency:W.")
+@click.option("--columns", help="Columns to show, separated by commas, also of one process (efficiency:W).")
 @click.option("--watch", "watching", is_flag=True, help="Refresh until all runs that are under way are done.")
 def leaderboard(
     folder: Path | None, results: Path | None, form: str, sort: str, columns: str | None, watching: bool
@@ -143,7 +143,7 @@ def compare(what: tuple[str, ...], form: str, **options: Any) -> None:
               help="Whether simulation statistics count as uncertainty in the workspace.")  # fmt: skip
 @click.option("--shift", "shifts", multiple=True, metavar="NAME=SIZE|UP,DOWN",
               help="Systematic shift, scored by the stored models: tes=0.03 moves the events, tes=up.csv,down.csv names"
-              " files of moved events; with --nominal files of their scores (repeatable).")  # fmt: skip
+              " files of shifted events; with --nominal files of their scores (repeatable).")  # fmt: skip
 @_shifted_option
 @click.option("--nominal", type=_FILE,
               help="Scores of --events (Parquet: EventId, score), if they were scored elsewhere.")  # fmt: skip
@@ -183,7 +183,7 @@ def stats(
 @click.option("--all-rows", is_flag=True, help="Figures for every row, not only for the best ones and the stack.")
 @click.option("--shift", "shifts", multiple=True, metavar="NAME=SIZE|UP,DOWN",
               help="Show what a systematic shift does: tes=0.03 moves the events, tes=up.csv,down.csv names files of "
-              "moved events (repeatable).")  # fmt: skip
+              "shifted events (repeatable).")  # fmt: skip
 @_shifted_option
 @opt.import_option
 @opt.results_option
@@ -357,7 +357,7 @@ def copy(name: str, output: Path | None, force: bool) -> None:
 def show(config: Path, settings: tuple[str, ...]) -> None:
     """Print CONFIG with all defaults and presets filled in, as YAML that runs unchanged.
 
-    This reads the names of columns but no events: values that depend on the events stay open.
+    This reads the names of columns but no events: values that depend on the events are not filled in.
     """
     from higgsbench.api.running import resolve_config
     from higgsbench.config.document import yaml_text

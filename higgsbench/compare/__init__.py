@@ -63,7 +63,7 @@ class PairResult:
         over_folds: a minus b by the corrected resampled t-test over folds; empty where the two were not cross-validated
             on the same folds.
         overlap: what the two select at their own cuts.
-        efficiencies: a minus b in the efficiency of each process; empty where the processes are not known.
+        efficiencies: difference a minus b for each process; empty if the processes are not known.
     """
 
     a: str

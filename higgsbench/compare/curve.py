@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from higgsbench.runs.stored import StoredRun
 
 CURVE_FILE = "learning_curve.json"
-"""The file, in the folder of the run whose configuration it belongs to, that keeps a curve for reports."""
+"""The file that keeps a curve for reports, in the folder of the run with its configuration."""
 
 SHOWN = tuple(metric for metric in METRICS.values() if metric.headline)
 """The metrics of a curve."""
@@ -84,7 +84,7 @@ class LearningCurve(Shown):
         folder: folder of the run whose configuration it belongs to.
         points: by row, ascending in events; the stack last.
         gains: one for each row with two or more sizes.
-        failures: fits that failed; not known of a curve that was read from its file.
+        failures: fits that failed; not known for a curve that was read from its file.
     """
 
     folder: Path
@@ -221,7 +221,7 @@ def _scatter(values: Sequence[float]) -> float:
 
 
 def keep_curve(run: StoredRun, plan: CurvePlan, failures: Sequence[Failure] = ()) -> LearningCurve:
-    """Return the curve kept beside the run of its configuration, measured first unless all rows are as they were.
+    """Return the curve kept beside the run of its configuration; measure it first if a row has changed.
 
     Raises:
         StoreError: if the run lacks scores, or writing fails.
@@ -269,7 +269,7 @@ def _nested(record: Mapping[str, Any]) -> Measured:
 def curve_pictures(
     curve: LearningCurve, pictures: Pictures, looks: Mapping[str, dict[str, Any]] | None = None
 ) -> list[Picture]:
-    """Draw each metric of all rows against the number of training events; `looks` are those of other figures."""
+    """Draw each metric of all rows against the number of training events; `looks` are the styles of other figures."""
     rows = list(dict.fromkeys(point.row for point in curve.points))
     own = {**row_looks(rows), **(looks or {})}
     text = f"of {len(rows)} rows against the number of training events. {' '.join(curve.remarks())}"

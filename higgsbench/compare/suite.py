@@ -1,6 +1,6 @@
 """Rows over several data sets: ranks, wins, Elo, gains, cost, and what can be concluded.
 
-A data set is the unit of all statistics. Its seeds are repeats: they are averaged, and drawn anew only inside their
+A data set is the unit of all statistics. Its seeds are repeats: they are averaged, and resampled only within their
 data set.
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from higgsbench.runs import Failure, RunResult
 
 REPLICAS = 1000
-"""Bootstrap draws of the data sets and, inside each, of its seeds."""
+"""Bootstrap draws of the data sets and, within each, of its seeds."""
 
 _HALF_A_DRAW = 0.25
 """Wins of each row of a pair that are added to those observed, so that a row that always wins has a finite Elo."""
@@ -75,7 +75,7 @@ class Ranking:
         metric: the metric.
         standings: best mean rank first.
         datasets: number of data sets.
-        friedman: p-value of Friedman's test that all rows are equal; NaN below three rows or two data sets.
+        friedman: p-value of Friedman's test that all rows are equal; NaN for fewer than three rows or two data sets.
         adjusted: (m, m) p-values of Wilcoxon's signed-rank tests after Holm's correction over all pairs, in the order
             of the standings.
     """
@@ -102,7 +102,7 @@ class Ranking:
         text += f" (as {', '.join(equal)})" if equal else ""
         beaten = [name for name, p in zip(others, self.adjusted[0, 1:], strict=True) if p < ALPHA]
         if np.isfinite(self.friedman):
-            verdict = "the rows differ" if self.friedman < ALPHA else "the rows cannot be told apart as a whole"
+            verdict = "the rows differ" if self.friedman < ALPHA else "no difference between the rows is established"
             text += f"; {verdict} (Friedman, p = {self.friedman:.2g})"
         if beaten:
             text += f"; it is better than {', '.join(beaten)} (Wilcoxon, p < {ALPHA:g} after Holm's correction)"
@@ -175,7 +175,7 @@ def elo(won: Floats) -> Floats:
 
 
 def elo_interval(won: Floats, seed: int = 0) -> Floats:
-    """Return the ends (2, m) of the 95% intervals of `elo` over draws of data sets and, inside each, of its seeds."""
+    """Return the ends (2, m) of the 95% intervals of `elo` over draws of data sets and, within each, of its seeds."""
     datasets, seeds, rows, _ = won.shape
     rng = np.random.default_rng(seed)
     first = seeds * rng.integers(datasets, size=(REPLICAS, datasets, 1))
@@ -285,7 +285,7 @@ class SuiteResult(Shown):
             lines.append(
                 "rank: mean over data sets, 1 is best. wins: other rows beaten on the same data set and seed. Elo: "
                 f"400 points are odds of 10 to 1; 95% from {REPLICAS} draws of data sets and seeds. gain: share of the "
-                f"distance from {reference} to the best row. fit s: all fits. front: none is as good for less time (*)."
+                f"distance from {reference} to the best row. fit s: all fits. front (*): no faster row is as good."
             )
         return [*lines, *(f"Note: {printable(note)}" for note in self.notes)]
 
@@ -311,14 +311,12 @@ class SuiteResult(Shown):
 
 
 def summarise(runs: Mapping[str, RunResult], notes: Iterable[str] = ()) -> SuiteResult:
-    """Rank the rows of runs of the same models and seeds, by name of the data set; rows are left out that some lack."""
+    """Rank the rows of runs with the same models and seeds, by data set; rows that a data set lacks are left out."""
     splits = list(_splits(runs))
     names = list(dict.fromkeys(str(split["row"]) for split in splits))
     own = {name: [split for split in splits if split["row"] == name] for name in names}
     complete = [name for name in names if {split["dataset"] for split in own[name]} == set(runs)]
-    lost = [
-        f"{name}: left out of the ranks, it has no numbers on every data set" for name in names if name not in complete
-    ]
+    lost = [f"{name}: not ranked, because it has no results on some data set" for name in names if name not in complete]
     rankings = []
     for metric in SHOWN if len(complete) > 1 else ():
         values = np.array([[split[metric.key] for split in own[name]] for name in complete])

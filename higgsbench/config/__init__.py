@@ -1,4 +1,4 @@
-"""Configurations of runs; here, those that come with higgsbench: found by name, described by a comment, copied.
+"""The configurations that come with higgsbench: found by name, described by a comment, copied.
 
 This file imports little, because the command line completes the names of configurations.
 """
@@ -21,7 +21,7 @@ def named_configs() -> dict[str, Path]:
 def config_file(choice: str | Path) -> Path:
     """Return the file of a configuration that comes with higgsbench, by its name, or the user's file.
 
-    A name has no folder and no ending: `all` is the configuration of that name, `all.yaml` is the user's file.
+    A name has no folder and no extension: `all` is the configuration of that name, `all.yaml` is the user's file.
 
     Raises:
         ConfigError: if there is neither, with the nearest name.
@@ -38,7 +38,7 @@ def config_file(choice: str | Path) -> Path:
             hint = f" (did you mean '{yours}'?)" if yours.exists() else _hint(path.name, known)
             advice = f", and no configuration of that name comes with higgsbench{hint}"
         elif path.stem in known:
-            advice = f"; {path.stem!r}, without folder and ending, comes with higgsbench"
+            advice = f"; {path.stem!r}, without folder and extension, comes with higgsbench"
         raise ConfigError(f"{choice}: no such configuration file{advice}") from error
     except OSError:
         pass  # reading it gives the error
@@ -59,7 +59,7 @@ def copy_config(name: str, output: Path | None = None, *, replace: bool = False)
 
     Args:
         name: name of the configuration.
-        output: file to write; by default the name with the ending .yaml, in the working folder.
+        output: file to write; by default NAME.yaml in the working folder.
         replace: whether an existing file is replaced.
 
     Raises:

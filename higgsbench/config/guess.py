@@ -117,7 +117,7 @@ def _shared_columns(looks: Sequence[_Look]) -> dict[str, pl.Series]:
 
 
 def _samples(looks: Sequence[_Look]) -> dict[str, list[_Look]]:
-    """Group files by their names without folders, endings and numbers."""
+    """Group files by their names without folders, extensions and numbers."""
     found: dict[str, list[_Look]] = {}
     for look in looks:
         path, tree = split_tree(look.name)
@@ -235,7 +235,7 @@ def _features(free: dict[str, pl.Series], looks: Sequence[_Look], counters: set[
     if categorical:
         lines.append(f"  categorical: {_yaml(categorical)}  # text")
     if few := [name for name in few if name in free]:
-        lines.append(f"  # categorical: {_yaml(few)}  # whole numbers of few values, if their order means nothing")
+        lines.append(f"  # categorical: {_yaml(few)}  # few whole numbers; keep those whose order means nothing")
     if elements:
         lines.append("  # vectors: also len(x), sum(x), max(x), min(x), mean(x) and further elements x[2]")
     return [*lines, *(f"  # left out: {reason}" for reason in left_out)]

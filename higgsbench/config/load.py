@@ -112,7 +112,7 @@ def validated(document: Document, kind: type[Section], at: KeyPath = ()) -> Sect
 def named_schema(choice: str | None) -> TableSchema | None:
     """Return a layout by its name, or from a YAML file with the keys of `data.schema` (or a whole configuration).
 
-    None, or a configuration without `data.schema`, stands for the layout that a file is recognised to have.
+    None, or a configuration without `data.schema`, stands for the layout that is recognised by the file's columns.
 
     Raises:
         ConfigError: for an unknown name, or a file that does not describe a layout.
@@ -216,7 +216,7 @@ def _list_position(node: list[Any], part: str, source: str) -> int:
 
 
 def with_layout(loaded: LoadedConfig) -> LoadedConfig:
-    """Return the configuration with the layout that its file is recognised to have, if it names none.
+    """Return the configuration with the recognised layout of its file, if it names none.
 
     Raises:
         DataError: if the file has no built-in layout.

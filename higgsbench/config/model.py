@@ -140,7 +140,7 @@ class DataConfig(SampleKeys):
         others |= {"source": self.source != "file" or None, "schema": self.layout}
         for key, given in others.items():
             if self.samples is not None and given is not None:
-                raise problem(f"`{key}` does not go with `samples`; remove one of them", key)
+                raise problem(f"`{key}` cannot be combined with `samples`; remove one of them", key)
         return self
 
 
@@ -194,7 +194,7 @@ class TrainingEvents(Strict):
     number: Annotated[int, Field(ge=1)]
     """Number of events; the same share of every class and jet number."""
     draw: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Number of the draw: another one gives other events. A smaller number is a part of the same draw."""
+    """Number of the draw: another one gives other events. In one draw, fewer events are a part of more events."""
 
 
 class ModelConfig(Strict):
@@ -220,7 +220,7 @@ class ModelConfig(Strict):
     training_events: TrainingEvents | None = None
     """Train on this number of events instead of all; such a model is cross-validated only, without a test."""
     pretrain: SimulatedEvents | None = None
-    """Train on simulated events first, then go on with those of the run."""
+    """Train on simulated events first, then on those of the run."""
     trained_on: SimulatedEvents | None = None
     """Train on simulated events instead of those of the run, which only calibrate the scores."""
 
@@ -280,7 +280,7 @@ class FoldRule(Strict):
     """Folds from an expression of one event, such as `event_number % 5`: each of its `k` values is a fold."""
 
     k: Annotated[int, Field(ge=2, le=100)] | None = None
-    """Number of folds; checked if given."""
+    """Number of folds; if given, the expression must have so many values."""
     by: str
     """Expression over the features and the event number, with one whole value for each fold."""
 
@@ -374,7 +374,7 @@ class TrainingKeys(Strict):
         if isinstance(self.folds, FoldRule) and self.repeats > 1:
             raise problem("`folds.by` makes the same folds each time; leave out `repeats`", "repeats")
         if self.datasets is not None and "data" in self.model_fields_set:
-            raise problem("`data` does not go with `datasets`; remove one of them", "data")
+            raise problem("`data` cannot be combined with `datasets`; remove one of them", "data")
         return self
 
     @field_validator("name", "datasets")

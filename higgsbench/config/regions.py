@@ -39,7 +39,7 @@ class RegionConfig(Strict):
     bins: Annotated[int, Field(ge=1, le=100)] | None = None
     """Largest number of bins, with edges chosen for the highest significance; 10 by default."""
     edges: Annotated[list[Number], Field(min_length=2)] | None = None
-    """Edges of the bins, instead; events beyond the first or last edge count in the outermost bins."""
+    """Edges of the bins, instead of `bins`; events beyond the first or last edge count in the outermost bins."""
 
     _name = field_validator("name")(_checked_name)
 
@@ -47,13 +47,13 @@ class RegionConfig(Strict):
     @classmethod
     def _ascending(cls, value: list[float] | None) -> list[float] | None:
         if any(high <= low for low, high in pairwise(value or [])):
-            raise problem("the edges must ascend")
+            raise problem("the edges must be in ascending order")
         return value
 
     @model_validator(mode="after")
     def _expressions(self) -> RegionConfig:
         if self.bins is not None and self.edges is not None:
-            raise problem("`bins` asks for chosen edges, `edges` gives them; remove one", "bins")
+            raise problem("`bins` lets higgsbench choose the edges, `edges` lists them; remove one", "bins")
         for key in ("select", "observable"):
             if (text := getattr(self, key)) is not None:
                 try:
@@ -82,7 +82,7 @@ _Sides = Annotated[list[Texts], Field(min_length=2, max_length=2)]
 
 
 class SystematicConfig(Strict):
-    """A systematic uncertainty; entries of the same name vary together, by one nuisance parameter."""
+    """A systematic uncertainty; entries with the same name vary together, by one nuisance parameter."""
 
     name: str
     """Name of the nuisance parameter."""
@@ -116,7 +116,7 @@ class ModelRules(Strict):
     """Rules for the templates of the statistical model."""
 
     smooth: NotNegative = 0.1
-    """Relative simulation error below which neighbouring bins are merged to measure a shift; 0 does not smooth."""
+    """Relative simulation error below which neighbouring bins are merged to measure a shift; 0 turns smoothing off."""
     prune: NotNegative = 0.002
     """Relative change below which the normalisation or the shape of a shift is left out; 0 keeps all."""
     min_background: Positive = 10.0
@@ -128,7 +128,7 @@ class ModelRules(Strict):
 
 
 class StatisticalModel(Strict):
-    """Keys of a configuration that describe the statistical model; they change no score."""
+    """Keys of a configuration that describe the statistical model; they do not change scores."""
 
     regions: Annotated[list[RegionConfig], Field(min_length=1)] | None = None
     """Regions of the statistical model, for `stats --fit`, `interval` and `export cabinetry`."""
@@ -149,7 +149,7 @@ class StatisticalModel(Strict):
             for other in entries[:at]:
                 mine, theirs = entry.processes, other.processes
                 if entry.name == other.name and (mine is None or theirs is None or set(mine) & set(theirs)):
-                    same = f"systematics of the same name {entry.name!r} need different `processes`"
+                    same = f"systematics with the same name {entry.name!r} need different `processes`"
                     raise problem(same, "systematics")
                 if entry.name == other.name and entry.free != other.free:
                     raise problem(f"{entry.name!r} is free in one entry and has a size in another", "systematics")

@@ -237,7 +237,7 @@ class ShiftConfig(Strict):
 
 
 class SimulatedEvents(Strict):
-    """Events of the built-in simulation that a model learns from, besides or instead of the events of the run."""
+    """Events of the built-in simulation that a model learns from, in addition to or instead of those of the run."""
 
     shorthand: ClassVar[Mapping[type, str]] = {str: "source"}
     source: Literal["simulated"]
@@ -245,7 +245,7 @@ class SimulatedEvents(Strict):
     events: Annotated[int, Field(ge=1_000, le=10_000_000)] = 400_000
     """Number of simulated events."""
     elsewhere: Literal["error", "skip", "use"] = "error"
-    """On simulated events or another layout: an error, an ordinary fit, or (on simulated events) as on real ones."""
+    """For simulated events or another layout: an error, training without the key, or (simulated events) with it."""
 
 
 class _Untitled(GenerateJsonSchema):

@@ -255,7 +255,7 @@ class RowMetrics:
         cut: the frozen cut, chosen by the rule on all out-of-fold scores; its threshold is the mean over repeats.
         replicas: bootstrap replicas, for paired differences to other rows on the same events.
         selected: (repeats, n) the honest selection.
-        processes: what it keeps of each process; empty where the processes are not known.
+        processes: numbers of each process in the selection; empty if the processes are not known.
         name: the row's name, if several rows are compared.
     """
 

@@ -281,11 +281,11 @@ def best_cut(
         y_true: (n,) truth, 1 or True for signal.
         score: (n,) any score that grows with signal likeness.
         sample_weight: (n,) evaluation weights (see `evaluation_weights`).
-        rule: how the cut is chosen: a name of `CUT_RULES`.
+        rule: how the cut is chosen: a name in `CUT_RULES`.
         b_reg: regularisation of the background.
 
     Raises:
-        MetricError: for an unknown rule, and as `ams_scan`.
+        MetricError: for an unknown rule, and as for `ams_scan`.
 
     Example:
         >>> cut = higgsbench.best_cut([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1], [30.0, 20.0, 30.0, 400.0], rule="max")

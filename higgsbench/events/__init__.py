@@ -73,7 +73,7 @@ class EventStream:
         """Open a file far enough to check its header.
 
         Args:
-            path: CSV, gzipped CSV, Parquet or ROOT; the content decides, not the ending. `file.root:tree` names a tree.
+            path: CSV, gzipped CSV, Parquet or ROOT, recognised by the content. `file.root:tree` names a tree.
             schema: the layout; by default the built-in one of these columns.
             columns: columns of the layout to read where the file has them (`check.without_truth`,
                 `check.truth_columns`), and other columns of numbers to read along; all of the layout when None.
@@ -211,7 +211,7 @@ def load_events(
     """Read an event file, check it, and keep the parsed table in the user's cache.
 
     Args:
-        path: CSV, gzipped CSV, Parquet or ROOT; the content decides, not the ending.
+        path: CSV, gzipped CSV, Parquet or ROOT, recognised by the content.
         schema: the layout; by default the built-in one that has these columns.
         cache: whether to use the cache of parsed files.
         columns: columns of the layout to read; all when None.

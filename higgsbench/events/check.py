@@ -171,7 +171,7 @@ def without_truth(schema: TableSchema) -> tuple[str, ...]:
 
 
 def truth_columns(schema: TableSchema) -> tuple[str, ...]:
-    """Return the columns that a selection is scored against: event numbers, labels, weights, subsets and processes."""
+    """Return the columns that scoring a selection needs: event numbers, labels, weights, subsets and processes."""
     known = (schema.event_id, schema.label, schema.weight, schema.subset, schema.subset_weight, schema.process)
     return tuple(name for name in known if name is not None)
 

@@ -305,7 +305,7 @@ def _check_content(file: Path, source: str, public: PublicSet) -> int:
     except DataError as error:
         raise DataError(f"{other}: {str(error).replace(str(file), 'it')}") from error
     if rows != public.events and not public.url.startswith("doi:"):  # a repository's checksum is a stricter check
-        raise DataError(f"{source}: {rows:,} events instead of {public.events:,}: cut off, or another file")
+        raise DataError(f"{source}: {rows:,} events instead of {public.events:,}: it is cut off, or another file")
     if frame is not None:
         _check_subsets(frame, source, public)
     return rows

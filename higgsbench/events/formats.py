@@ -286,7 +286,7 @@ def _of_vector(leaf: Leaf, offsets: NDArray[Any], elements: NDArray[Any]) -> pl.
 def converted(
     column: pl.Series, wanted: pl.DataType | None, place: Place, *, text: bool = False, told: str = ""
 ) -> pl.Series:
-    """Convert a column to the type of the layout if this changes no value; numbers stay where that is Float64 or None.
+    """Convert a column to the layout's type if this changes no value; for Float64 or None, numbers stay as they are.
 
     Messages call it `told`, by default the column and its name.
     """

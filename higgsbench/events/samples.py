@@ -76,7 +76,7 @@ def matched_files(patterns: Iterable[str]) -> tuple[str, ...]:
 
 
 class Recipe:
-    """The way to make the columns of a layout from those of one file.
+    """How to make the columns of a layout from those of one file.
 
     Attributes:
         made: columns of the layout that are constant or computed.

@@ -93,7 +93,7 @@ In text, Polars writes the shortest decimal that reads back as the same number, 
 
 
 def output_format(target: Path) -> str:
-    """Return the ending in `FORMATS` by which a file will be written; refuse a name that has none of them."""
+    """Return the extension in `FORMATS` that chooses the format of a file; refuse a name that has none of them."""
     for ending in FORMATS:
         if target.name.lower().endswith(ending) and len(target.name) > len(ending):
             return ending
@@ -105,11 +105,11 @@ def write_events(frame: pl.DataFrame, target: str | Path, schema: TableSchema = 
 
     Args:
         frame: events, missing values null.
-        target: file to write; its ending chooses the format.
+        target: file to write; its extension chooses the format.
         schema: the layout.
 
     Raises:
-        DataError: if the ending is unknown, the file cannot be written, or ROOT would have to hold empty cells.
+        DataError: if the extension is unknown, the file cannot be written, or ROOT would have to hold empty cells.
         MissingExtraError: for ROOT without uproot.
     """
     path = Path(target).expanduser()

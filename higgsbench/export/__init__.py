@@ -59,7 +59,7 @@ def export_onnx(
         output: file to write; the name ends with .onnx.
         model: row to export, by name or label; the stack when None, or the only row.
         fold: export only the models that did not see this fold (of the first repeat), with its recalibration and blend.
-            They score its events out of fold, as `predict` does; the cut is that of the whole run.
+            Score the events of that fold with them, as `predict` does; the cut is that of the run.
         results: folder that holds runs.
 
     Returns:

@@ -38,7 +38,7 @@ def export_cabinetry(
     regions: str | Path | None = None,
     results: str | Path = "results",
 ) -> Path:
-    """Write the regions of a run as a configuration and histograms of cabinetry; the data are Asimov data.
+    """Write the regions of a run as a configuration and histograms for cabinetry; the data are Asimov data.
 
     Args:
         run: the run, whose configuration has `regions`.

@@ -171,6 +171,6 @@ def sql_quantity(name: str, text: str, schema: TableSchema) -> Quantity:
     expression = parse_expression(text, schema.features, where, never=schema.not_features, vectors=False)
     for leaf in expression.leaves:
         if leaf.branch in schema.categories:
-            raise ConfigError(f"{where}: {leaf.branch} is categorical; expressions are made of columns of numbers")
+            raise ConfigError(f"{where}: {leaf.branch} is categorical; expressions may only use columns of numbers")
     identity = f"sql: {' '.join(text.split())}"
     return Quantity(name, expression.polars, text, "", "configuration", "of the user", identity=identity)

@@ -107,7 +107,7 @@ def named_events(path: Path, schema: TableSchema | None) -> Events:
     """Load events that a user names: a file in the layout of the run's events (if known), or a configuration.
 
     Raises:
-        ConfigError: for a single file where the run has samples, or a configuration of other features.
+        ConfigError: for a single file if the run has samples, or a configuration with other features.
         DataError: if the events cannot be read.
     """
     found = configured_events(path)
@@ -251,13 +251,13 @@ def moved_events(systematic: Systematic, nominal: Events) -> tuple[Moved, Moved]
 
 
 def matched_events(name: str, source: object, events: Events, nominal: Events) -> Moved:
-    """Return the moved events that are among the nominal ones by their numbers; errors call them `source`.
+    """Return the shifted events whose numbers are among the nominal ones; errors call them `source`.
 
     Raises:
         DataError: if there are no event numbers, or none of the events is among the nominal ones.
     """
     if nominal.schema.event_id is None:
-        raise DataError(f"{source}: the layout {nominal.schema.name} has no event numbers to match moved events")
+        raise DataError(f"{source}: the layout {nominal.schema.name} has no event numbers to match shifted events")
     at, known = positions_of(events.event_id, nominal.event_id)
     if not known.any():
         raise DataError(f"{source}: none of its {len(events):,} events is among those of {nominal.source}")

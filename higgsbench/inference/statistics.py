@@ -69,7 +69,7 @@ class ModelSignificance:
         shape: significance of the binned score, without and with each relative uncertainty (0 first); empty where the
             events do not fill one bin.
         bins: content of the bins of the score; None where the events do not fill one bin.
-        processes: what the selection keeps of each process; empty where the processes are not known.
+        processes: numbers of each process in the selection; empty if the processes are not known.
         selected: (n,) the honest selection.
         truth: (n,) labels and weights of the same events, in the order of their numbers.
     """

@@ -29,10 +29,10 @@ _TOLERANCE = 1e-3
 """Tolerance of minuit; the value of -ln L is then good to 1e-6."""
 
 _HIGHEST = 1e4
-"""Highest signal strength at which a limit is searched."""
+"""Highest signal strength up to which a limit is searched."""
 
 _FLOOR = 1e-9
-"""Smallest expected content of a bin; a negative signal strength may ask for less."""
+"""Smallest expected content of a bin; a negative signal strength may give less."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def smoothed(
     """Smooth contents (k,) after shifts.
 
     From the first bin on, neighbouring bins are merged until the relative simulation error of the nominal content is at
-    most `error`; what remains joins the last group. All bins of a group get the relative change of the group.
+    most `error`; the remaining bins join the last group. All bins of a group get the relative change of the group.
     """
     if error == 0.0:
         return list(sides)
@@ -173,7 +173,7 @@ def workspace_of(channels: Channels, *, mc_stat: bool = True) -> dict[str, Any]:
             for side in (0, 1)
         ]
         if not all(np.all(content > 0.0) for content in (b[name], *shifted)) or np.any(s[name] < 0.0):
-            raise MetricError(f"every bin needs expected background, nominal and shifted ({name}); ask for fewer bins")
+            raise MetricError(f"every bin needs expected background, nominal and shifted ({name}); use fewer bins")
     z = combined_significance(*(np.concatenate(list(sums.values())) for sums in (s, b)))
     largest = max(10.0, 50.0 / z) if z > 0.0 else 1e3  # only large uncertainties put a limit beyond it
     parameter = {"name": POI, "inits": [1.0], "bounds": [[0.0, float(largest)]]}

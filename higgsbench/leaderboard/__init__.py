@@ -371,7 +371,7 @@ def page_table(table: Table, columns: Sequence[Column]) -> pages.Table:
 
 
 def web_table(table: Table, columns: Sequence[Column]) -> pages.Table:
-    """Return what `page_table` returns, for narrow screens: the model first, which stays in sight, remarks last."""
+    """Return what `page_table` returns, for narrow screens: the model first, which stays visible, remarks last."""
 
     def place(column: Column) -> int:
         return 0 if column.name == "model" else 2 if column.text and column.priority else 1

@@ -135,7 +135,7 @@ def with_intervals(rows: Sequence[StoredRow], notes: list[str]) -> list[StoredRo
     for row in rows:
         found = stored[row.run].get(row.name, {}).get("interval", {})
         if "mu_width" in found and settings.setdefault(row.run.group, found["setting"]) != found["setting"]:
-            notes.append(f"{row.name}: its interval is left out: other regions, systematics or pseudo-experiments")
+            notes.append(f"{row.name}: its interval is not shown: other regions, systematics or pseudo-experiments")
             found = {}
         numbers = {key: found[key] for column in COLUMNS for key in column.keys if key in found}
         out.append(replace(row, record={**row.record, **numbers}) if numbers else row)

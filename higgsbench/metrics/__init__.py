@@ -1,6 +1,6 @@
 """AMS and its scan, weighted metrics as records, paired statistics: numpy in, numbers out.
 
-Here are the physics processes in a selection: yield, efficiency, effective number of events, and the AUC of one against
+It also measures the processes in a selection: yield, efficiency, effective number of events, and the AUC of one against
 many.
 """
 

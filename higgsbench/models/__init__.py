@@ -1,9 +1,9 @@
 """Layer 2: one frozen record per model in a registry; each builds a scikit-learn-compatible estimator.
 
 The registry finds the models that come with higgsbench in the modules of `higgsbench.models.builtin`; installed
-packages add more through the entry-point group `higgsbench.models`. Models may also be in a Python file of the user:
+packages add more through the entry-point group `higgsbench.models`. Models may also be in the user's Python file:
 `--import my.py` runs a file, and `my.py:build` names a model in it. A configuration alone never runs code: a file that
-nobody imported is an error. Worker processes get what a file defines by value, so they need neither the file nor its
+nobody imported is an error. Worker processes get the content of the file, so they need neither the file nor its
 folder.
 """
 
@@ -71,9 +71,9 @@ def get_model(name: str) -> ModelSpec:
 def import_models(file: str | Path) -> None:
     r"""Run a Python file with your own models, as the option `--import` does.
 
-    The file may call `register_model`; and configurations may name what it defines as `my.py:NAME`: a function of
+    The file may call `register_model`, and configurations may name what it defines as `my.py:NAME`: a function of
     parameters and a `BuildContext`, a scikit-learn classifier, or a `ModelSpec`. Changing the file trains its models
-    again. Worker processes get its content by value; it cannot import other files beside it.
+    again. Worker processes get its content, so it cannot import other files beside it.
 
     Args:
         file: the Python file. Run only files that you trust.
@@ -142,7 +142,7 @@ def storage_codecs(spec: ModelSpec) -> tuple[Codec, ...]:
 
 
 _PREFIX = "higgsbench_import_"
-"""Begins the names of these modules, so that a file named random.py does not replace the module `random`."""
+"""Prefix of the names of these modules, so that a file named random.py does not replace the module `random`."""
 
 _FILE = re.compile(r"[\w +-]+\.py")
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)

@@ -76,7 +76,7 @@ def _built(spec: ModelSpec, params: Mapping[str, Any], context: BuildContext) ->
 
 
 def _check_classifier(spec: ModelSpec, estimator: Any) -> None:
-    """Refuse what cannot be trained as the model's record says, or gives no scores."""
+    """Refuse an estimator that cannot be trained as the model's record says, or that gives no scores."""
     if isinstance(estimator, type) or not all(hasattr(estimator, name) for name in ("fit", "get_params")):
         found = f"the class {estimator.__name__}" if isinstance(estimator, type) else f"a {type(estimator).__name__}"
         raise ModelError(

@@ -195,7 +195,7 @@ def _whole(value: Any) -> bool:
 def _train(model: PackedMLPClassifier, seed: int, before: Layers | None, *arrays: NDArray[np.float32]) -> Layers:
     """Train all members on standardised X (n, p), truth (n,) of 0 and 1 and weights (n,) of mean 1, logistic loss.
 
-    The layers before the fit are random where there are none.
+    If there are no layers yet, the fit starts from random ones.
     """
     try:
         import torch

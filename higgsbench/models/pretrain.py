@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False)
 class Pretrained(Wrapping, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """A stored model whose training goes on, or that is used as it is.
+    """A stored model that is trained further, or used as it is.
 
-    Imputation and scaling stay as they were learnt from the simulated events; what follows them is trained on. The
+    Imputation and scaling stay as they were learnt from the simulated events; the later steps are trained further. The
     members of a bag start from the same model and see the events in different orders.
 
     Args:
         file: the model, a `PhysicalClassifier` stored by a run.
         codecs: formats of its parts.
-        params: parameters with which the fit goes on, `warm_start` among them; None for no training.
-        members: number of copies whose training goes on, with seeds of their own.
+        params: parameters of the further training, with `warm_start`; None for no training.
+        members: number of copies to train further, each with its own seed.
         seed: seed of the further training.
         threads: threads the model may use.
 
@@ -50,7 +50,7 @@ class Pretrained(Wrapping, ClassifierMixin, BaseEstimator):  # type: ignore[misc
     threads: int = 1
 
     def fit(self, X: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[np.float64] | None = None) -> Pretrained:
-        """Read the model and go on with X (n, p), y (n,) and training weights (n,).
+        """Read the model and train it on X (n, p), y (n,) and training weights (n,).
 
         Raises:
             StoreError: if the file cannot be read.

@@ -210,7 +210,7 @@ class ModelSpec:
         contributions: splits the log-odds of a fitted estimator into what each feature adds (TreeSHAP), shape
             (n, p + 1) with the remainder last; None where the library cannot.
         pretraining: parameters on simulated events (the key `pretrain` of a configuration), and those with which `fit`
-            goes on with the run's events, in place of the preset's; None where it cannot go on.
+            continues on the run's events, in place of the preset's; None if it cannot continue.
         code: identity of code beyond the builder's own that determines the scores; part of a stored unit's identity.
 
     Example:

@@ -31,7 +31,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _MAX_BYTES, _HARMLESS, _MOST_TIMES = 1 << 32, 1 << 28, 200
 
 _PART_NAME = re.compile(r"[0-9]{1,9}\.[a-z]{1,12}")
-"""Names of binary parts: a number and an ending, never a path."""
+"""Names of binary parts: a number and an extension, never a path."""
 
 Node = dict[str, Any]
 

@@ -204,7 +204,7 @@ def blend(context: Context) -> list[Part]:
             f"Correlations of scores of {len(names)} rows; least alike: {names[low[0]]} and {names[low[1]]}, "
             f"{off[low]:.3f}; most: {names[high[0]]} and {names[high[1]]}, {off[high]:.3f}."
         )
-        caption = "Weighted, inside a class, both classes alike. A blend gains from members that are good and differ."
+        caption = "Weighted, within a class; both classes count equally. A blend gains from good members that differ."
         pictures.append(context.pictures.add("correlation", _correlation_figure(matrix, names), alt, caption))
     return [Gallery(pictures, "wide"), *tables] if pictures else []
 

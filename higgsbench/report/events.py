@@ -33,7 +33,7 @@ LOOKS = ((SERIES[0], None), (SERIES[3], "...."), (SERIES[2], "////"), (SERIES[1]
 """Colour and hatching of the background processes in figures, the largest first; the last is that of all others."""
 _NAMES = {"W": "W + jets", "Z": "Z → ττ", "ttbar": "top pairs"}
 _OTHER = "other background"
-_SHIFT_SECONDS = 15.0  # limit for scoring nominal and moved events, by the stored times per event
+_SHIFT_SECONDS = 15.0  # limit for scoring nominal and shifted events, by the stored times per event
 _ROUND = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _RECOGNISED = (
     "The challenge's files do not name processes; they are recognised by the weights, because events that were "

@@ -87,7 +87,7 @@ class RunResult(Shown):
         """Return the folder, failures, and the rows that were left out."""
         lines = [f"{self.trained} fits trained, {self.reused} reused, in {self.folder}"]
         lines += [f"Failed: {failure.row}: {failure.message}" for failure in self.failures]
-        return lines + [f"Left out for time: {row.name}" for row in self.left_out]
+        return lines + [f"Left out for lack of time: {row.name}" for row in self.left_out]
 
 
 def _cell(row: dict[str, Any], metric: Metric) -> Cell:

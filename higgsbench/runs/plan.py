@@ -37,7 +37,7 @@ UNIT_FORMAT = 5
 """Incremented whenever the same inputs would give different scores or files; older units are then never reused."""
 
 FEWEST = 20
-"""A fit that is limited to a part of the training events has at least so many events of a class."""
+"""A fit that is limited to a part of the training events has at least this many events of a class."""
 
 DEFAULT_FEATURES, DEFAULT_WEIGHTS = "raw", "balanced"
 """The defaults where neither the configuration nor the preset makes a choice."""
@@ -173,7 +173,7 @@ def configured_rows(loaded: LoadedConfig, schema: TableSchema, dataset: Dataset 
 
 
 def check_training_events(number: int, dataset: Dataset, split: bool) -> None:
-    """Refuse a limit on training events that is no limit, or leaves too few events of a class (and group if split).
+    """Refuse a limit that does not limit training events, or leaves too few of a class (and group if split).
 
     Raises:
         ConfigError: with the numbers that are possible.
@@ -214,7 +214,7 @@ def _rows_of(config: RunConfig, entry: ModelConfig, schema: TableSchema, simulat
     simulation, without = simulation_of(entry, spec, settings.params, params, schema, simulated)
     if simulation is not None:
         if split != "none":
-            raise ConfigError(f"{simulation.key}: simulated events do not go with `jet_split: {split}`; remove a key")
+            raise ConfigError(f"{simulation.key}: cannot be combined with `jet_split: {split}`; remove one of them")
         params |= simulation.then or {}
     limit = None if entry.training_events is None else (entry.training_events.number, entry.training_events.draw)
     note = "; ".join(text for text in (note, without) if text)

@@ -47,7 +47,7 @@ def check_ending(target: Path, *, text_only: bool = False) -> None:
     """Check in advance that a file of that name can be written.
 
     Raises:
-        DataError: if the ending is not known or there is no such folder.
+        DataError: if the extension is unknown or there is no such folder.
     """
     if str(target) == "-":
         return
@@ -232,7 +232,7 @@ def predictions(
                 future.cancel()
     for name, values in results.unknown.items():
         shown = f"{', '.join(list(values)[:5])}{', ...' if len(values) > 5 else ''}"
-        what = f"{values.total():,} events have values of {name} that training did not have"
+        what = f"{values.total():,} events have values of {name} that did not occur in training"
         _LOG.info(f"{stream.source}: {what}: {shown[:200]}; they count as missing")
 
 
@@ -261,7 +261,7 @@ class _Results:
         self.place = np.empty((0, 0), dtype=np.int64)  # (repeats, n)
         self.scores = np.empty((0, 0, 0))  # (repeats, c, n)
         self.left = np.empty(0, dtype=np.int64)  # (n,) number of scores that an event waits for
-        self.unknown: dict[str, Counter[str]] = {}  # by categorical column, values that training did not have
+        self.unknown: dict[str, Counter[str]] = {}  # by categorical column, values that did not occur in training
 
     def expect(self, frame: pl.DataFrame, place: NDArray[np.int64], passing: NDArray[np.bool_]) -> None:
         """Append events, with the models that score them in each repeat (repeats, n), and whether any does (n,)."""

@@ -1,4 +1,4 @@
-"""Models trained on simulated events, from which units start: made once, kept in the cache, identified like a unit."""
+"""Models of simulated events from which units start: trained once, kept in the cache, identified like a unit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Simulation(NamedTuple):
         key: `pretrain` or `trained_on`.
         events: number of simulated events.
         params: parameters of the model on these.
-        then: those that differ where its training goes on; None where it does not.
+        then: those that differ in the further training; None if there is none.
     """
 
     key: str
@@ -66,7 +66,7 @@ def simulation_of(
     schema: TableSchema,
     simulated: bool,
 ) -> tuple[Simulation | None, str]:
-    """Return how a model uses simulated events, and, where the configuration lets it do without, the reason.
+    """Return how a model uses simulated events, or why it does not, if the configuration allows this.
 
     Args:
         entry: the model in the configuration.
@@ -84,13 +84,13 @@ def simulation_of(
         return None, ""
     if key == "pretrain" and spec.pretraining is None:
         able = " or ".join(model.name for model in registered_models() if model.pretraining is not None)
-        raise ConfigError(f"pretrain: model {spec.name!r} cannot go on with a fit; use {able}, or `trained_on`")
+        raise ConfigError(f"pretrain: model {spec.name!r} cannot continue a fit; use {able}, or `trained_on`")
     ways, problem = "`elsewhere: skip` to train without simulated events", ""
     if schema.name != ATLAS_HIGGS.name:
         problem = f"the simulation has the layout {ATLAS_HIGGS.name}, and the events of the run have {schema.name}"
     elif simulated and asked.elsewhere != "use":
         problem = "the events of the run are simulated themselves"
-        ways += ", or `elsewhere: use` to use them all the same"
+        ways += ", or `elsewhere: use` to use them anyway"
     if problem and asked.elsewhere != "skip":
         raise ConfigError(f"{key}: {problem}; remove the key, or set {ways}")
     if problem:
@@ -101,7 +101,7 @@ def simulation_of(
     # What differs between the two is chosen by the user for the second only, and by the preset for the first.
     own = {name: entry.params.get(name, value) for name, value in then.items()}
     base = {**preset, **{name: value for name, value in params.items() if name not in then}}
-    # The members of a bag go on from one model.
+    # The members of a bag start from one model.
     return Simulation(key, asked.events, {**base, **first, BAG: 1}, own), ""
 
 

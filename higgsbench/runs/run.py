@@ -75,7 +75,7 @@ class Listener:
         _LOG.info(text)
 
     def warn(self, text: str) -> None:
-        """Something that makes results worth less; Python shows it unless logging is set up differently."""
+        """Report something that makes results less reliable; Python shows it unless logging is set up differently."""
         _LOG.warning(text)
 
 
@@ -94,7 +94,7 @@ def checked_plan(loaded: LoadedConfig, listener: Listener, known: Collection[str
     splits = [entry.jet_split or plan.config.jet_split for entry in plan.config.models]
     if plan.dataset.group is None and "both" in splits:
         lacking = f"the layout {plan.dataset.train.schema.name} has no jet groups"
-        listener.note(f"jet_split: {lacking}; every model is trained on all events together only")
+        listener.note(f"jet_split: {lacking}; every model is trained only on all events together")
     for text in (*plan.dataset.merged, *plan.dataset.about_totals(plan.config.data)):
         listener.note(text)
     check_trainable(loaded, plan, listener, known)

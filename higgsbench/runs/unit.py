@@ -40,7 +40,7 @@ _RELEASE = 16
 class Start(NamedTuple):
     """What a unit starts from: the model that another unit trains on simulated events.
 
-    `params` are those with which training goes on; None for the model as it is.
+    `params` are those of the further training; None to use the model as it is.
     """
 
     unit: Unit

@@ -223,7 +223,7 @@ def without_negative(
     Args:
         weight: (n,) evaluation weights, some perhaps negative.
         policy: `drop`, `absolute`, `zero` or `resample`; None where negative weights are not expected.
-        y: (n,) truth; this and what follows is for `resample` (see `higgsbench.validation`).
+        y: (n,) truth; this and the next arguments are for `resample` (see `higgsbench.validation`).
         features: returns the features (n, p).
         process: (n,) numbers of the processes, or None.
 

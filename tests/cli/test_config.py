@@ -59,7 +59,7 @@ UNKNOWN = {
     "quik": f"quik: {NO_NAME} (did you mean 'quick'?)",
     "zzz": f"zzz: {NO_NAME}; choose from all, analysis, best",
     "mine": f"mine: {NO_NAME} (did you mean 'mine.yaml'?)",
-    "configs/all.yaml": "configs/all.yaml: no such configuration file; 'all', without folder and ending, comes with ",
+    "configs/all.yaml": "configs/all.yaml: no such configuration file; 'all', without folder and extension, comes ",
     "zzz.yaml": "zzz.yaml: no such configuration file\n",
     "z" * 300: "z: ",
 }

@@ -129,7 +129,7 @@ def test_a_result_is_shown_and_written(tmp_path: Path) -> None:
     found = made_up(tmp_path)
     assert repr(found) == "<SuiteResult of 3 data sets: a, b, c, best by AMS: slow>"
     assert [f.row for f in found.failures] == ["b: odd"]
-    assert found.notes == ("something else", "odd: left out of the ranks, it has no numbers on every data set")
+    assert found.notes == ("something else", "odd: not ranked, because it has no results on some data set")
     table = found.to_polars()
     assert table.columns == ["dataset", "row", "seed", "ams_cv", "auc", "log_loss", "fit_seconds"]
     assert table.filter(pl.col("row") == "[fast]", dataset="c").rows() == [

@@ -269,7 +269,7 @@ def scaled(label: str, frame: pl.DataFrame) -> pl.DataFrame:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f.head(EVENTS - 1), "299 events instead of 300: cut off"),
+        (lambda f: f.head(EVENTS - 1), "299 events instead of 300: it is cut off"),
         (lambda f: f.with_columns(KaggleSet=pl.lit("t")), r"KaggleSet \w holds"),
         (lambda f: f.drop("KaggleSet", "KaggleWeight"), "has no column KaggleSet"),
         (partial(scaled, "s"), "KaggleWeight of label s in KaggleSet . sums to"),
@@ -312,7 +312,7 @@ class TestArchives:
         ("change", "message"),
         [
             ({"member": "SUSY.csv.gz"}, "the archive has no file SUSY.csv.gz; it has higgs/HIGGS.csv.gz"),
-            ({"events": 4}, "3 events instead of 4: cut off, or another file"),
+            ({"events": 4}, "3 events instead of 4: it is cut off, or another file"),
             ({"name": "uci-susy"}, "not HIGGS of the UCI repository: it"),
         ],
     )

@@ -75,7 +75,7 @@ def config(**keys: Any) -> dict[str, Any]:
         ({"regions": [{"name": "S R"}]}, r"regions\[0\].name: name 'S R': use 1 to 40 letters"),
         ({"regions": [{"name": "a"}, {"name": "a"}]}, "regions: the name 'a' is used twice"),
         ({"regions": [{"name": "a", "select": "x ="}]}, r"regions\[0\].select: 'x ='"),
-        ({"regions": [{"name": "a", "edges": [1, 1]}]}, r"regions\[0\].edges: the edges must ascend"),
+        ({"regions": [{"name": "a", "edges": [1, 1]}]}, r"regions\[0\].edges: the edges must be in ascending order"),
         ({"regions": [{"name": "a", "edges": [1, 2], "bins": 3}]}, r"regions\[0\].bins: .*remove one"),
         ({"regions": None, "systematics": [{"name": "a", "norm": 0.1}]}, "systematics: `systematics` needs `regions`"),
         ({"systematics": [{"name": "a"}]}, r"systematics\[0\]: expected one of the keys shift, .* got none"),
@@ -339,7 +339,7 @@ def test_cabinetry_builds_the_same_yields(analysis: Path, call: Any, monkeypatch
         (["stats", "latest", "--fit"], "choose it with --model"),
         (
             ["stats", "latest", "--model", "xgboost", "--counting", "--regions", "c.yaml"],
-            "regions do not go with a count",
+            "regions cannot be combined with a count",
         ),
         (["interval", "latest", "--regions", "c.yaml"], "c.yaml: no `regions`; add them"),
         (["interval", "latest", "--regions", "d.yaml"], "systematics: a: no process 'Q' (choose from ggF"),

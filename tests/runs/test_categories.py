@@ -120,8 +120,8 @@ def test_copied_columns_keep_values_and_types(
     assert found.select(names).equals(new.select(names))
     assert found.select(names).schema == new.select(names).schema
     number = new.filter(pl.col("channel") == "zz").height
-    assert f"{number} events have values of channel that training did not have: zz; they count" in caplog.text
-    assert "values of period that training did not have: " in caplog.text
+    assert f"{number} events have values of channel that did not occur in training: zz; they count" in caplog.text
+    assert "values of period that did not occur in training: " in caplog.text
     write_scores(iter([found]), tmp_path / f"scores{ending}")
     kinds = numeric_columns(tmp_path / f"scores{ending}")
     assert [name for name in names if name not in kinds] == ["channel"]

@@ -81,7 +81,7 @@ def test_a_change_of_the_simulation_trains_again(
     ("entry", "message"),
     [
         ("model: mlp, pretrain: simulated", "pretrain: the events of the run are simulated themselves; remove the key"),
-        ("model: lightgbm, pretrain: simulated", "model 'lightgbm' cannot go on with a fit; use mlp or torch_mlp"),
+        ("model: lightgbm, pretrain: simulated", "model 'lightgbm' cannot continue a fit; use mlp or torch_mlp"),
         ("model: mlp, pretrain: simulated, trained_on: simulated", "exclude each other; remove one of them"),
         ("model: mlp, pretrain: real", "pretrain: expected 'simulated', got 'real'"),
         (

@@ -104,7 +104,7 @@ class TestUCI:
         plan = checked_plan(load_run_config(config, data=uci), notes)
         assert [row.name for row in plan.rows] == ["logistic", "lightgbm"]
         assert notes.lines[:1] == [
-            "jet_split: the layout uci-higgs has no jet groups; every model is trained on all events together only"
+            "jet_split: the layout uci-higgs has no jet groups; every model is trained only on all events together"
         ]
 
     def test_labels_may_be_written_in_any_form(self, uci: Path, tmp_path: Path) -> None:

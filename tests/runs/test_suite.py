@@ -116,9 +116,9 @@ def test_the_command(call: Call, place: Path, found: SuiteResult, monkeypatch: p
 
 M = "models: [logistic]\n"
 WRONG = {
-    "no `datasets`: a suite names data sets": M,
+    "no `datasets`: add the data sets": M,
     "3: datasets.b.path: none.csv: no such file": M + "datasets:\n  b: {path: none.csv}\n",
-    "2: data: `data` does not go with `datasets`": M + "data: {path: a.csv}\ndatasets: {b: {path: a.csv}}\n",
+    "2: data: `data` cannot be combined with `datasets`": M + "data: {path: a.csv}\ndatasets: {b: {path: a.csv}}\n",
     "2: datasets: name at least one data set": M + "datasets: {}\n",
     "2: datasets: name '../b': use 1 to 60 letters": M + "datasets: {../b: {path: a.csv}}\n",
     "2: datasets.b.mass: unknown key 'mass'": M + "datasets: {b: {mass: 1}}\n",

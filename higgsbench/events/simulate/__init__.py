@@ -212,11 +212,11 @@ def write_simulated(settings: SimulationSettings, path: Path | str, jobs: int = 
 
     Args:
         settings: the data set.
-        path: where to write; the ending selects the format: .csv, .csv.gz or .parquet.
+        path: where to write; the extension selects the format: .csv, .csv.gz or .parquet.
         jobs: number of processes, at least 1. The bytes of the file do not depend on it.
 
     Raises:
-        ConfigError: if the ending is unknown, the folder does not exist or its disk has too little space.
+        ConfigError: if the extension is unknown, the folder does not exist or its disk has too little space.
     """
     path = Path(path)
     ending = next((e for e in _BYTES if path.name.lower().endswith(e)), None)

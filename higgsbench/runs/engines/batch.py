@@ -1,4 +1,4 @@
-"""Jobs of a batch system that bring Dask workers to a run: submitted, watched, replaced when they end, cancelled.
+"""Submit, watch, replace and cancel the jobs of a batch system that start Dask workers for a run.
 
 dask-jobqueue writes the jobs. Its clusters neither report a refused job nor notice one that ended in the queue, so the
 commands of the batch system are called here.
@@ -56,7 +56,7 @@ _ENDED = {
 _SOON, _SELDOM = 2.0, 30.0  # seconds between two looks at the queue: after a change, and when nothing happens
 _ANSWER = 60.0  # seconds in which the batch system must answer
 _SETTLED = 3.0  # seconds to wait for the end of a job whose worker has left
-_BARREN = 3  # times that jobs may end before their workers have come
+_BARREN = 3  # times that jobs may end before their workers connect
 _TOGETHER = 8  # jobs that are submitted at a time
 
 
@@ -149,14 +149,14 @@ def _check_cores(config: ClusterConfig, threads: int) -> None:
 @dataclass
 class _Job:
     number: str
-    address: str = ""  # of its worker, as soon as it has come
+    address: str = ""  # of its worker, as soon as it connects
     here: bool = False  # whether the worker is there
     state: str = "PENDING"
     reason: str = ""
 
     @property
     def ended(self) -> bool:
-        """Whether it brings no worker any more; HTCondor may hold a job because of what its fit did."""
+        """Whether it will not start a worker any more; HTCondor may hold a job because of what its fit did."""
         return not self.here and (self.state in _ENDED or (self.state == "HELD" and bool(self.address)))
 
     @property
@@ -166,7 +166,7 @@ class _Job:
 
 
 class Batch:
-    """A scheduler in this process, and the jobs that bring its workers.
+    """A scheduler in this process, and the jobs that start its workers.
 
     Args:
         config: the jobs.
@@ -212,7 +212,7 @@ class Batch:
         """See which workers are there, and ask for jobs in place of those that ended.
 
         Raises:
-            EngineError: if jobs end again and again before their workers come, or the batch system refuses new ones.
+            EngineError: if jobs end again and again before their workers connect, or the batch system refuses new ones.
         """
         present = {worker["name"]: address for address, worker in dict(self.cluster.scheduler_info["workers"]).items()}
         for name, job in self.jobs.items():
@@ -233,11 +233,11 @@ class Batch:
         barren = [job for job in absent if job.ended and not job.address]
         if barren:
             self.barren += 1
-            end = f"{self._end(barren[-1])} before its worker answered the run"
+            end = f"{self._end(barren[-1])} before its worker connected to the run"
             if self.barren < _BARREN:
-                self.say(f"{end}; asking for another")
+                self.say(f"{end}; submitting another")
             elif any(job.here for job in self.jobs.values()):
-                self.say(f"{end}; no more jobs are asked for")
+                self.say(f"{end}; no more jobs are submitted")
             else:
                 raise EngineError(f"{end}, {_BARREN} times in a row; check the job with `higgsbench cluster FILE`")
         if self.barren < _BARREN or all(job.ended for job in self.jobs.values()):
@@ -253,7 +253,7 @@ class Batch:
         if self.refusal and all(job.ended for job in self.jobs.values()):
             raise EngineError(f"{self.config.system} refuses the job: {self.refusal}")
         if self.refusal and self.refusal != before:
-            self.say(f"{self.config.system} refuses a job: {self.refusal}; the run goes on with fewer workers")
+            self.say(f"{self.config.system} refuses a job: {self.refusal}; the run continues with fewer workers")
 
     def _submit(self, index: int) -> None:
         if self.refusal:
@@ -301,7 +301,7 @@ class Batch:
         return text
 
     def why(self, address: str) -> str:
-        """Say how the job of a worker ended; empty if it goes on."""
+        """Say how the job of a worker ended; empty if it still runs."""
         job = next((job for job in self.jobs.values() if job.address == address), None)
         deadline = time.monotonic() + _SETTLED
         while job is not None and time.monotonic() < deadline:

@@ -229,7 +229,7 @@ def test_jobs_that_end_before_their_workers_come(started: Started, queue: Path) 
     fail(queue)
     with pytest.raises(EngineError, match=r"^slurm job \d+ ended: FAILED before its worker .*, 3 times in a row"):
         cluster.look()
-    assert [note.split(" before ")[1] for note in notes] == ["its worker answered the run; asking for another"] * 2
+    assert [note.split(" before ")[1] for note in notes] == ["its worker connected to the run; submitting another"] * 2
     assert len(list(queue.iterdir())) == 6
 
 
@@ -240,10 +240,10 @@ def test_refused_jobs(started: Started, queue: Path) -> None:
     set_state(queue, 1, "CANCELLED None")
     cluster.look()
     cluster.look()
-    asked = "slurm job 1 ended: CANCELLED before its worker answered the run; asking for another"
+    asked = "slurm job 1 ended: CANCELLED before its worker connected to the run; submitting another"
     assert notes == [
         asked,
-        "slurm refuses a job: QOSMaxSubmitJobPerUserLimit; failed; the run goes on with fewer workers",
+        "slurm refuses a job: QOSMaxSubmitJobPerUserLimit; failed; the run continues with fewer workers",
     ]
     with pytest.raises(EngineError, match=r"^slurm refuses the job: QOSMaxSubmitJobPerUserLimit; failed$"):
         started(notes)
