@@ -235,7 +235,7 @@ def _features(free: dict[str, pl.Series], looks: Sequence[_Look], counters: set[
     if categorical:
         lines.append(f"  categorical: {_yaml(categorical)}  # text")
     if few := [name for name in few if name in free]:
-        lines.append(f"  # categorical: {_yaml(few)}  # few whole numbers; keep those whose order means nothing")
+        lines.append(f"  # categorical: {_yaml(few)}  # whole numbers, few values; keep those without an order")
     if elements:
         lines.append("  # vectors: also len(x), sum(x), max(x), min(x), mean(x) and further elements x[2]")
     return [*lines, *(f"  # left out: {reason}" for reason in left_out)]

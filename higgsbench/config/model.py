@@ -280,7 +280,7 @@ class FoldRule(Strict):
     """Folds from an expression of one event, such as `event_number % 5`: each of its `k` values is a fold."""
 
     k: Annotated[int, Field(ge=2, le=100)] | None = None
-    """Number of folds; if given, the expression must have so many values."""
+    """Number of folds; if given, the expression must have this many values."""
     by: str
     """Expression over the features and the event number, with one whole value for each fold."""
 
