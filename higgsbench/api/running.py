@@ -138,7 +138,7 @@ def run(
         test: separate file of held-out events.
         only: models or labels to keep.
         settings: `key=value` changes.
-        preset: preset of the run; models with a preset of their own keep it.
+        preset: preset of the run; models with their own preset keep it.
         output: folder that holds the runs.
         jobs: units at a time; all cores by default, with a scheduler or cluster all its workers.
         progress: whether to show the progress on standard error, or in a notebook.
@@ -246,7 +246,7 @@ def learning_curve(
         test: separate file of held-out events.
         only: models or labels to keep.
         settings: `key=value` changes.
-        preset: preset of the run; models with a preset of their own keep it.
+        preset: preset of the run; models with their own preset keep it.
         output: folder that holds the runs.
         jobs: units at a time; all cores by default, with a scheduler or cluster all its workers.
         progress: whether to show the progress on standard error, or in a notebook.

@@ -70,7 +70,7 @@ def suite(
         config: YAML file with `datasets`, name of a configuration that comes with higgsbench, or a mapping.
         only: models or labels to keep.
         settings: `key=value` changes.
-        preset: preset of the runs; models with a preset of their own keep it.
+        preset: preset of the runs; models with their own preset keep it.
         output: folder that holds the runs; finished fits in it are reused.
         jobs: units at a time; all cores by default, with a scheduler or cluster all its workers.
         progress: whether to show the progress on standard error, or in a notebook.

@@ -117,7 +117,7 @@ config = LazyGroup(
     "config",
     lazy={
         "list": ("tables:list_", "List the configurations that come with higgsbench."),
-        "copy": ("tables:copy", "Copy one of them to a file of your own."),
+        "copy": ("tables:copy", "Copy one of them to your own file."),
         "show": ("tables:show", "Print a configuration with all defaults and presets filled in."),
         "schema": ("tables:schema", "Print the JSON schema of configurations, for editors."),
     },

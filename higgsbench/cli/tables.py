@@ -344,7 +344,7 @@ def list_(form: str) -> None:
 @click.option("--output", "-o", type=opt.FILE_NAME, help="File to write; NAME.yaml in this folder by default.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def copy(name: str, output: Path | None, force: bool) -> None:
-    """Copy the configuration NAME, with its comments, to a file of your own."""
+    """Copy the configuration NAME, with its comments, to your own file."""
     from higgsbench.config import copy_config
 
     click.echo(f"Wrote {copy_config(name, output, replace=force)}")

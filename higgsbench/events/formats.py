@@ -38,7 +38,7 @@ Part = TypeVar("Part")
 
 
 class _TypedFile(ABC):
-    """A file whose columns have types of their own; `columns` are their names, in file order."""
+    """A file whose columns have their own types; `columns` are their names, in file order."""
 
     kind: str
 

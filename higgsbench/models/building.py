@@ -247,7 +247,7 @@ def _problem(spec: ModelSpec, params: Mapping[str, Any], features: tuple[str, ..
         with warnings.catch_warnings(record=True) as caught, _quiet():
             warnings.simplefilter("always")
             _tried(spec, own, features, events)
-    except Exception as error:  # each library has errors of its own
+    except Exception as error:  # each library has its own errors
         cause = error.__cause__ if isinstance(error, ModelError) and error.__cause__ is not None else error
         if type(cause) is TypeError:  # scikit-learn's own subclass says more
             return "a value of the wrong type"

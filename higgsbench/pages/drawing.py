@@ -1,4 +1,4 @@
-"""The style of all figures, how they reach a page and files of their own, and their numbers as one long table."""
+"""The style of all figures, how they reach a page and separate files, and their numbers as one long table."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from higgsbench.runs.predictor import FittedRun
     from higgsbench.runs.stored import StoredRun
 
-MOST_DRAWN = 8  # rows, without the stack, that get figures of their own: a dozen would take nine tenths of the page
+MOST_DRAWN = 8  # rows, without the stack, that get their own figures: a dozen would take nine tenths of the page
 MAX_EVENTS = 20_000  # training events whose in-sample scores are drawn
 IN_SAMPLE_SECONDS = 10.0  # limit for the in-sample scores of all rows, by the stored times per event
 
@@ -54,7 +54,7 @@ class Context:
         events: its events, as far as they could be loaded again.
         pictures: takes the figures.
         models: the stored models, or None to leave out what needs them.
-        all_rows: whether every row gets figures of its own.
+        all_rows: whether every row gets its own figures.
         systematics: systematic shifts whose effect is shown.
         shift_events: file of labelled events that are shifted, instead of the run's own.
         style: style of the figures, `atlas`, `cms` or `plain`.
@@ -155,14 +155,14 @@ class Context:
 
     @property
     def drawn(self) -> list[dict[str, Any]]:
-        """Records of the rows that get figures of their own: the best ones and the stack."""
+        """Records of the rows that get their own figures: the best ones and the stack."""
         trained = [r["name"] for r in self.rows if r["name"] != "stack"]
         best = {"stack", *(trained if self.all_rows else trained[:MOST_DRAWN])}
         return [r for r in self.rows if r["name"] in best]
 
     @property
     def left_out(self) -> str:
-        """A sentence about the rows without figures of their own; empty if all have them."""
+        """A sentence about the rows without their own figures; empty if all have them."""
         rows, drawn = len(self.rows), len(self.drawn)
         return f" Drawn: {drawn} of {rows} rows, the best and the stack; --all-rows draws all." if drawn < rows else ""
 

@@ -159,7 +159,7 @@ def run_config(
 
     Args:
         loaded: validated configuration.
-        output: folder that holds the runs; this run gets a folder of its own in it.
+        output: folder that holds the runs; this run gets its own folder in it.
         engine: where and how units run.
         listener: receives progress and notes.
         time_limit: seconds for everything, or None. Rows are complete or left out; complete rows are the same as
@@ -322,7 +322,7 @@ class _Run:
             self.listener.started(self.plan.rows[unit.row].name, unit.repeat, unit.fold)
 
         jobs = self.engine.jobs or (None if self.engine.cluster is None else self.engine.cluster.workers)
-        jobs = jobs and min(jobs, len(pending))  # one unit needs no process of its own
+        jobs = jobs and min(jobs, len(pending))  # one unit needs no separate process
         engine = dataclasses.replace(self.engine, jobs=jobs)
         results = execute(source, workspace, engine, started, self.listener.note)
         # Closed before the workspace is removed, so that no worker is left behind reading it.
