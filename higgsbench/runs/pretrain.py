@@ -13,7 +13,6 @@ import numpy as np
 
 from higgsbench.errors import ConfigError
 from higgsbench.events.cache import cache_entry, intact, replace_entry
-from higgsbench.events.simulate import SimulationSettings, simulated_events
 from higgsbench.metrics.weights import evaluation_weights
 from higgsbench.models import registered_models
 from higgsbench.models.spec import BAG
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from higgsbench.config.model import ModelConfig
+    from higgsbench.events.simulate import SimulationSettings
     from higgsbench.features import Features
     from higgsbench.models import ModelSpec
     from higgsbench.schema import TableSchema
@@ -52,6 +52,8 @@ class Simulation(NamedTuple):
     @property
     def settings(self) -> SimulationSettings:
         """The simulated events."""
+        from higgsbench.events.simulate import SimulationSettings  # it imports scipy
+
         return SimulationSettings(events=self.events, seed=SEED)
 
     def __str__(self) -> str:
@@ -133,10 +135,9 @@ def provide_starts(
         own = [start.unit for start in missing if start.events == events]
         names = ", ".join(unit.name for unit in own)
         say(f"training on {events:,} simulated events, kept for later runs: {names}")
-        settings = SimulationSettings(events=events, seed=SEED)
         with working_folder(shared) as folder:
             simulated = Workspace(folder)
-            _save_simulated(simulated, settings, own, [features[unit.row] for unit in own])
+            _save_simulated(simulated, events, own, [features[unit.row] for unit in own])
             waiting = [dataclasses.replace(unit, model_file=str(simulated.model(unit.key))) for unit in own]
             source = functools.partial(next, iter(waiting), None)
             with contextlib.closing(execute(source, simulated, engine, say=say)) as results:
@@ -147,10 +148,10 @@ def provide_starts(
     return [UnitResult.failed(unit.key, failed[key]) for unit, key in lost]
 
 
-def _save_simulated(
-    workspace: Workspace, settings: SimulationSettings, units: Sequence[Unit], features: Iterable[Features]
-) -> None:
-    events = simulated_events(settings)
+def _save_simulated(workspace: Workspace, number: int, units: Sequence[Unit], features: Iterable[Features]) -> None:
+    from higgsbench.events.simulate import SimulationSettings, simulated_events  # they import scipy
+
+    events = simulated_events(SimulationSettings(events=number, seed=SEED))
     y, totals = events.y, units[0].totals
     weight = evaluation_weights(y, events.weight, *totals)
     save_events(workspace, Dataset(events, None, y, weight, totals, None, (), np.zeros((1, y.size), int), ""), features)
