@@ -67,7 +67,7 @@ def test_jobs_keep_to_the_quota(groups: Path, monkeypatch: pytest.MonkeyPatch) -
     from higgsbench.runs.run import Listener
 
     jobs: list[int] = []
-    monkeypatch.setattr(running, "run_config", lambda loaded, output, settings, *_: jobs.append(settings.jobs))
+    monkeypatch.setattr(running, "run_config", lambda loaded, output, settings, *_, **__: jobs.append(settings.jobs))
     put(groups, {"own": "0::/\n", "cpu.max": "200000 100000\n"})
     for chosen in (None, 5):
         running.run({"models": ["logistic"]}, jobs=chosen, listener=Listener())
