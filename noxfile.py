@@ -160,10 +160,10 @@ def docker(session: nox.Session) -> None:
 @nox.session
 def cluster(session: nox.Session) -> None:
     """Start a one-node Slurm and run on it: lost, refused and waiting jobs, Ctrl-C (ten minutes; as root)."""
-    if not shutil.which("slurmctld") or os.geteuid() != 0:
+    if not (shutil.which("slurmctld") and shutil.which("munged")) or os.geteuid() != 0:
         session.skip("needs root, and apt-get install slurm-wlm munge")
     session.install(*group("test"), ".[dask]")
-    session.run("pytest", "tests/runs/engines/test_slurm.py", *session.posargs)
+    session.run("pytest", "tests/runs/engines/test_slurm.py", *session.posargs, env={"HIGGSBENCH_SLURM": "1"})
 
 
 @nox.session
