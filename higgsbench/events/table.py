@@ -38,8 +38,8 @@ def digest_of_columns(columns: Iterable[pl.Series]) -> str:
         if column.null_count():
             h.update(np.packbits(column.is_null().to_numpy()).tobytes())
         if column.dtype == pl.String:
-            joined = column.fill_null("").str.join("\n").item()
-            h.update(joined.encode())
+            # Polars' own join panics on some columns (1.37).
+            h.update("\n".join(column.fill_null("").to_list()).encode())
         else:
             values = column.fill_null(0).to_numpy()
             h.update(np.ascontiguousarray(values + 0).data)  # + 0 makes -0.0 and 0.0 the same content
