@@ -227,19 +227,21 @@ def test_score_of_the_challenge() -> None:
 @pytest.mark.parametrize(
     ("experiments", "mc_stat", "tolerance"),
     [
-        # Measured 70.4 ± 1.0% in 2000 experiments, more than 70.3% in 4000; the reason is not known.
-        pytest.param(1000, True, 0.04, marks=pytest.mark.slow),
-        pytest.param(2000, False, 0.02, marks=pytest.mark.slow),
+        pytest.param(4000, True, 0.02, marks=pytest.mark.slow),
+        pytest.param(4000, False, 0.02, marks=pytest.mark.slow),
         (150, True, 0.08),
     ],
 )
 def test_coverage_of_the_interval(experiments: int, mc_stat: bool, tolerance: float) -> None:
     found, model = made_up(mc_stat=mc_stat)
-    drawn, likelihood = Drawing(found, (0.5, 2.0), 3), Likelihood(model.workspace)
-    data = (drawn.data(model, toy, drawn.counts(toy)) for toy in range(experiments))
-    ends = np.array([likelihood.interval(contents)[1:] for contents in data])
-    truth = np.array([drawn.parameters(toy)[0] for toy in range(experiments)])
-    assert np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])) == pytest.approx(0.683, abs=tolerance)
+    likelihood = Likelihood(model.workspace)
+    inside = []
+    for seed in range(5):  # seed 3 alone lies 2.8 standard errors off, others do not
+        drawn = Drawing(found, (0.5, 2.0), seed)
+        for toy in range(experiments // 5):
+            _, low, high = likelihood.interval(drawn.data(model, toy, drawn.counts(toy)))
+            inside.append(low <= drawn.parameters(toy)[0] <= high)
+    assert np.mean(inside) == pytest.approx(0.683, abs=tolerance)
 
 
 def test_events_are_the_same_for_all_rows() -> None:
