@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["EventStream", "Events", "content_digest", "load_events"]
 
 _BLOCK_BYTES = 1 << 23
-_BATCH_ROWS = 100_000
+_BATCH_ROWS = 1 << 16
 _SORTED_ROWS = 1 << 19  # events that are sorted at a time
 _RANGE = "# range"  # a name that no layout uses
 
