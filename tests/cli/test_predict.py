@@ -108,11 +108,13 @@ def test_scores_in_root(call: Call, folder: Path) -> None:
     for name in ("s.root", "s.parquet"):
         options = ("--columns", "Label,PRI_jet_num,PRI_met", "-o", name)
         assert call("predict", folder / "run-half", folder / "truth.csv", *options)[0] == 0
-    tree, table = uproot.open("s.root")["events"], pl.read_parquet("s.parquet")
-    assert tree.keys() == table.columns == ["EventId", "score", "selected", "Label", "PRI_jet_num", "PRI_met"]
-    for name, values in tree.arrays(library="np").items():
-        assert values.tolist() == table[name].to_list()
-    assert tree["selected"].typename == "bool"
+    table = pl.read_parquet("s.parquet")
+    with uproot.open("s.root") as written:
+        tree = written["events"]
+        assert tree.keys() == table.columns == ["EventId", "score", "selected", "Label", "PRI_jet_num", "PRI_met"]
+        for name, values in tree.arrays(library="np").items():
+            assert values.tolist() == table[name].to_list()
+        assert tree["selected"].typename == "bool"
 
 
 def test_events_that_the_run_was_trained_on(call: Call, folder: Path) -> None:

@@ -216,8 +216,9 @@ def test_the_sample_tells_which_events_were_trained_on(
     assert known["score"].equals(known["score:lightgbm"].alias("score"))
     assert higgsbench.predict(run, file).join(stored, on="EventId").height == 0
     write_scores(iter([found]), tmp_path / "scores.root")
-    tree = uproot.open(tmp_path / "scores.root")["events"]
-    assert tree["event_number"].array(library="np").tolist() == found["event_number"].to_list()
+    with uproot.open(tmp_path / "scores.root") as written:
+        numbers = written["events"]["event_number"].array(library="np")
+    assert numbers.tolist() == found["event_number"].to_list()
     with pytest.raises(ConfigError, match="--sample zz: no sample of that name; the run has ggH, ttbar, wjets"):
         higgsbench.predict(run, file, sample="zz")
 
