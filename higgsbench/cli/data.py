@@ -200,7 +200,7 @@ def shift(source: Path, target: Path, seed: int, schema: str | None, reselect: b
     IN may also be a configuration, for the events that it names.
 
     Factors on weights apply to every layout that has weights. Energy shifts need the momentum columns of the challenge
-    or of FAIR Universe (`fair-universe`), under their names, and no feature that cannot be recomputed from them.
+    or of FAIR Universe, under their names, and no feature that cannot be recomputed from them.
     """
     from higgsbench.errors import DataError
     from higgsbench.events.shifts import apply_shifts

@@ -23,7 +23,7 @@ import polars as pl
 
 from higgsbench.errors import ConfigError, DataError
 from higgsbench.events.derived import FORMULAS, columns_of, derive, mmc_lite_from_primaries, transverse
-from higgsbench.schema import ATLAS_HIGGS, FEATURES, MISSING, PRIMARY
+from higgsbench.schema import ATLAS_HIGGS, FAIR_UNIVERSE_2023, FEATURES, MISSING, PRIMARY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -132,6 +132,10 @@ _FAIR_NAMES = {
 }
 """What FAIR Universe calls features of the challenge; the formulas of the derived ones are the same."""
 
+_TRANSVERSE_MASS = "DER_mass_transverse_lep_had"
+# Further features of the bundle of 2023; all but the mass, which grows with the root of the tau's momentum, never move.
+_FURTHER = ("PRI_electron_flag", "PRI_muon_flag", "DER_deltar_lep_had", _TRANSVERSE_MASS)
+
 _SCALES = {f"{name.lower()}_scale": name for name in ("Z", "W", "ttbar", "ggF", "VBF", "VH")}
 
 
@@ -192,24 +196,44 @@ def _uniform(identifier: npt.NDArray[np.uint64], seed: int, index: int) -> Float
     return ((x >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
 
 
-def _moved_primaries(before: Columns, shifts: Shifts, soft: FloatArray) -> Columns:
-    """Scale taus and jets, and let the missing momentum take up the difference and the soft vectors, shape (n, 2)."""
+def _moved_primaries(before: Columns, shifts: Shifts, soft: FloatArray, *, tau_is_jet: bool) -> Columns:
+    """Scale taus and jets, and let the missing momentum take up the difference and the soft vectors, shape (n, 2).
+
+    With `tau_is_jet`, the tau is one of the jets and moves as a tau; PRI_jet_all_pt is 0 if there is no other jet.
+    """
     after = dict(before)
     met = transverse(before["PRI_met"], before["PRI_met_phi"]) + soft
-    scales = {"PRI_tau": shifts.tes, "PRI_jet_leading": shifts.jes, "PRI_jet_subleading": shifts.jes}
-    for prefix, change in scales.items():
-        if change:
+    jets_move = shifts.jes or (tau_is_jet and shifts.tes)
+    for prefix, moves in (("PRI_tau", shifts.tes), ("PRI_jet_leading", jets_move), ("PRI_jet_subleading", jets_move)):
+        if moves:
             pt, phi = before[f"{prefix}_pt"], before[f"{prefix}_phi"]
+            is_tau = (pt == before["PRI_tau_pt"]) & (phi == before["PRI_tau_phi"]) & (tau_is_jet or prefix == "PRI_tau")
+            change = np.where(is_tau, shifts.tes, shifts.jes)
             after[f"{prefix}_pt"] = pt * (1.0 + change)
+            if prefix != "PRI_tau":
+                change[is_tau] = 0.0  # the missing momentum takes it up once
             met -= np.nan_to_num(transverse(change * pt, phi))
-    if shifts.jes:
-        after["PRI_jet_all_pt"] = before["PRI_jet_all_pt"] * (1.0 + shifts.jes)
+    if jets_move:
+        jets = before["PRI_jet_all_pt"]
+        of_tau = np.where(tau_is_jet & (jets > 0.0), before["PRI_tau_pt"], 0.0)
+        after["PRI_jet_all_pt"] = jets * (1.0 + shifts.jes) + of_tau * (shifts.tes - shifts.jes)
+    if tau_is_jet and jets_move:
+        _order_jets(after)
     after["PRI_met"] = np.maximum(np.hypot(*met.T), 0.001)  # the file keeps 3 decimals and no zeros
     after["PRI_met_phi"] = np.arctan2(met[:, 1], met[:, 0])
     if "PRI_met_sumet" in before:
         gained = shifts.tes * before["PRI_tau_pt"] + shifts.jes * before["PRI_jet_all_pt"]
         after["PRI_met_sumet"] = before["PRI_met_sumet"] + gained
     return after
+
+
+def _order_jets(columns: Columns) -> None:
+    """Exchange the two leading jets where the second became the harder one; a third jet's momentum is not known."""
+    swap = columns["PRI_jet_leading_pt"] < columns["PRI_jet_subleading_pt"]
+    for part in ("pt", "eta", "phi"):
+        names = f"PRI_jet_leading_{part}", f"PRI_jet_subleading_{part}"
+        first, second = (columns[name] for name in names)
+        columns.update(zip(names, (np.where(swap, second, first), np.where(swap, first, second)), strict=True))
 
 
 def _moved_derived(before: Columns, after: Columns, stored: Columns) -> Columns:
@@ -245,11 +269,16 @@ def _official_names(frame: pl.DataFrame, schema: TableSchema) -> dict[str, str]:
     lacking = [name for name in PRIMARY if name not in (*names, *optional)]
     if lacking:
         raise DataError(f"energy shifts need the momentum columns; layout {schema.name} lacks {', '.join(lacking)}")
-    other = [name for name in schema.features if name not in names.values()]
+    other = [name for name in schema.features if name not in (*names.values(), *_FURTHER)]
     if other:
         shown = f"{', '.join(other[:5])}{', ...' if len(other) > 5 else ''}"
         raise DataError(f"energy shifts cannot recompute {shown}; use a layout (`--schema`) without these features")
     return names
+
+
+def _as_rounded(values: FloatArray, stored: FloatArray) -> FloatArray:
+    """Round to 3 decimals what the file rounds so; the bundle of 2023 keeps all digits of derived quantities."""
+    return values if (np.abs(np.round(stored, 3) - stored) > 1e-9).any() else np.round(values, 3) + 0.0
 
 
 def _move_energy(frame: pl.DataFrame, shifts: Shifts, seed: int, schema: TableSchema) -> pl.DataFrame:
@@ -261,18 +290,21 @@ def _move_energy(frame: pl.DataFrame, shifts: Shifts, seed: int, schema: TableSc
     numbers = frame[number].cast(pl.Int64).to_numpy() if number in frame.columns else np.arange(frame.height)
     radius, turn = (_uniform(numbers.astype(np.uint64), seed, index) for index in (0, 1))
     soft = transverse(shifts.soft_met * np.sqrt(-2.0 * np.log(radius)), 2.0 * np.pi * turn)
-    after = _moved_primaries(before, shifts, soft)
+    tau_is_jet = schema.name == FAIR_UNIVERSE_2023.name
+    after = _moved_primaries(before, shifts, soft, tau_is_jet=tau_is_jet)
     after |= _moved_derived(before, after, stored)
     # Events that nothing touches keep their digits: without this, rounding of phi would change some of them.
     touched = np.full(frame.height, bool(shifts.tes or shifts.soft_met))
-    touched |= (before["PRI_jet_num"] > 0) & (shifts.jes != 0.0)
+    touched |= (before["PRI_jet_num"] > tau_is_jet) & (shifts.jes != 0.0)
     # Missing values stay null or -999, whichever the table has.
     absent = None if any(frame[own].null_count() for own in names.values()) else MISSING
     columns = []
     for name, own in names.items():
         if name in after and after[name] is not stored[name]:
-            values = np.where(touched, np.round(after[name], 3) + 0.0, stored[name])
+            values = np.where(touched, _as_rounded(after[name], stored[name]), stored[name])
             columns.append(pl.Series(own, values).fill_nan(absent))
+    if shifts.tes and _TRANSVERSE_MASS in frame.columns:
+        columns.append(frame[_TRANSVERSE_MASS] * math.sqrt(1.0 + shifts.tes))
     return frame.with_columns(columns)
 
 
@@ -333,7 +365,7 @@ def apply_shifts(
         schema: layout of the events. Energy shifts need the momentum columns of the challenge or of FAIR Universe.
 
     Returns:
-        The shifted events, features rounded to 3 decimals as in the official file; `frame` itself for a zero shift.
+        The shifted events, features rounded to 3 decimals where those of the file are; `frame` itself for a zero shift.
 
     Raises:
         DataError: if the file lacks what a shift needs, or its processes cannot be recognised.

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 
 from higgsbench.errors import ConfigError, DataError
-from higgsbench.events.derived import ANALYTIC, agreement, columns_of, rounding_bounds, wrap
+from higgsbench.events.derived import ANALYTIC, agreement, columns_of, derive, rounding_bounds, wrap
 from higgsbench.events.shifts import _FAIR_NAMES, THRESHOLDS, Shifts, apply_shifts, recognise_processes
 from higgsbench.events.simulate import SimulationSettings, simulate
-from higgsbench.schema import ATLAS_HIGGS, DERIVED, FAIR_UNIVERSE, FEATURES, MISSING, PRIMARY
+from higgsbench.schema import ATLAS_HIGGS, DERIVED, FAIR_UNIVERSE, FAIR_UNIVERSE_2023, FEATURES, MISSING, PRIMARY
 
 EVENTS = simulate(SimulationSettings(events=2500, seed=17), truth=True)
 ENERGY = [
@@ -168,6 +168,51 @@ def test_events_of_fair_universe_shift_like_those_of_the_challenge() -> None:
     assert scaled.to_list() == pytest.approx([factors.get(name, 1.0) for name in events["detailed_labels"]])
     with pytest.raises(DataError, match="column detailed_labels has no process VH; it has Z"):
         apply_shifts(events.filter(pl.col("detailed_labels") == "Z"), Shifts(vh_scale=2.0), schema=schema)
+
+
+def bundle_events() -> pl.DataFrame:
+    """Events in the layout of the bundle of 2023, which counts the tau as a jet."""
+    c = columns_of(EVENTS.filter(pl.col("PRI_jet_num") < 2), [n for n in PRIMARY if n != "PRI_met_sumet"])
+    alone = c["PRI_jet_num"] == 0
+    harder = alone | (c["PRI_tau_pt"] > c["PRI_jet_leading_pt"])
+    for part in ("pt", "eta", "phi"):
+        tau, jet = c[f"PRI_tau_{part}"], c[f"PRI_jet_leading_{part}"]
+        c[f"PRI_jet_leading_{part}"], c[f"PRI_jet_subleading_{part}"] = (
+            np.where(harder, tau, jet), np.where(harder, jet, tau)
+        )  # fmt: skip
+    c["PRI_jet_all_pt"] = np.where(alone, 0.0, c["PRI_jet_all_pt"] + c["PRI_tau_pt"])
+    c["PRI_jet_num"] += 1
+    c |= derive(c)
+    mass = np.sqrt(2 * c["PRI_tau_pt"] * c["PRI_lep_pt"] * (1 - np.cos(c["PRI_tau_phi"] - c["PRI_lep_phi"])))
+    c = {_FAIR_NAMES.get(name, name): values for name, values in c.items()}
+    c |= {"DER_mass_transverse_lep_had": mass, "DER_deltar_lep_had": c["DER_deltar_had_lep"]}
+    c |= {"PRI_electron_flag": alone * 1.0, "PRI_muon_flag": ~alone * 1.0}
+    return pl.DataFrame(c).with_columns(EventId=np.arange(len(alone))).fill_nan(None)
+
+
+@pytest.mark.parametrize("shifts", ENERGY, ids=str)
+def test_a_tau_that_counts_as_a_jet_moves_as_a_tau_and_once(shifts: Shifts) -> None:
+    events, names = bundle_events(), {own: name for name, own in _FAIR_NAMES.items()}
+    moved = apply_shifts(events, shifts, seed=4, schema=FAIR_UNIVERSE_2023)
+    before, after = (columns_of(f, f.columns) for f in (f.rename(names, strict=False) for f in (events, moved)))
+    again = derive(after)
+    for name in ANALYTIC:
+        close = np.abs(after[name] - again[name]) <= rounding_bounds(after, [name])[name] + 1e-9
+        assert (close | np.isnan(again[name])).all(), name
+    digits = after["DER_met_phi_centrality"]  # derived quantities keep their digits, measured ones have three
+    assert (digits != np.round(digits, 3)).any()
+    tau, first, second = (after[f"PRI_{part}_pt"] for part in ("tau", "jet_leading", "jet_subleading"))
+    assert ((tau == first) | (tau == second)).all()
+    assert not (first < second).any()
+    np.testing.assert_allclose(after["PRI_jet_all_pt"], np.where(np.isnan(second), 0.0, first + second), atol=0.002)
+    # Without the second count of the tau, the events move as those of the challenge do.
+    same = EVENTS.filter(pl.col("PRI_jet_num") < 2).with_columns(EventId=events["EventId"])
+    official = apply_shifts(same, shifts, seed=4)
+    for name in ("PRI_tau_pt", "PRI_met"):
+        np.testing.assert_allclose(after[name], official[name].to_numpy(), atol=0.002)
+    ratio = after["DER_mass_transverse_lep_had"] / before["DER_mass_transverse_lep_had"]
+    assert np.median(ratio) == pytest.approx(np.sqrt(1 + shifts.tes), rel=1e-3)
+    assert moved["PRI_electron_flag"].equals(events["PRI_electron_flag"])
 
 
 def test_features_that_cannot_be_recomputed_are_named() -> None:
